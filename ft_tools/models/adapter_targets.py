@@ -101,20 +101,6 @@ def named_targets(model: str, peft: Mapping[str, Any]) -> str | list[str]:
     return targets if isinstance(targets, str) else list(targets)
 
 
-def last_names(model: str, peft: Mapping[str, Any]) -> str | list[str]:
-    """Return what is adapted for programs that take names alone, and no regular expression.
-
-    Returns:
-        As `named_targets`, with names in place of a pattern of ours.
-    """
-    targets = named_targets(model, peft)
-    if isinstance(targets, str) and targets != ALL_LINEAR:
-        with contextlib.suppress(FineTuningError):
-            ours = default_targets(shape_of(model))
-            return list(ours.names) if targets == ours.modules else targets
-    return targets
-
-
 def peft_arguments(
     shape: ModelShape, target_modules: str | tuple[str, ...] = ALL_LINEAR
 ) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Kind = Literal[
-    "sft", "dpo", "kto", "search", "ship", "evaluate", "audit", "prepare", "trace", "demo_model"
+    "sft", "dpo", "kto", "ship", "evaluate", "audit", "prepare", "trace", "demo_model", "search"
 ]  # fmt: skip
+"""What a run does; no new run is a `search`, but those of version 0.1 are still read."""
 State = Literal[
     "validating",
     "queued",
@@ -48,7 +49,7 @@ class RunInfo(Record):
     worker: str = Field("", description="Module that does the work; empty: the kind's own.")
     lineage: dict[str, str] = Field(
         default_factory=dict,
-        description="Where it comes from: base_model, parent_run, dataset, search.",
+        description="Where it comes from: base_model, parent_run, dataset.",
     )
 
 

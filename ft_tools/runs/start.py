@@ -46,7 +46,6 @@ WORKERS: dict[str, str] = {
     "sft": "ft_tools.training.worker.sft",
     "dpo": "ft_tools.training.worker.dpo",
     "kto": "ft_tools.training.worker.kto",
-    "search": "ft_tools.training.worker.search",
     "ship": "ft_tools.shipping.worker.ship",
     "evaluate": "ft_tools.evaluation.worker.evaluate",
     "audit": "ft_tools.data.worker.audit",

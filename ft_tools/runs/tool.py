@@ -90,7 +90,7 @@ def get_run(request: RunRequest) -> RunReport:
         and not ranks.has_job(run_dir)
         and not end_of_lost_worker.is_final(status),
         next_steps=[
-            *(_proposed(result) if info.kind in {*TRAINED, "search"} else []),
+            *(_proposed(result) if info.kind in TRAINED else []),
             *_next_steps(run_dir, info.kind, state, final=end_of_lost_worker.is_final(status)),
         ],
     )
@@ -209,6 +209,4 @@ def _plan_again(run_dir: Path, kind: Kind) -> list[NextStep]:
     }
     why = "another attempt would fail in the same way: fix what the error names, then plan again"
     tool = LAUNCH_TOOLS.get(kind)
-    if kind == "search":
-        tool = "launch_dpo" if "sft_run" in asked else "launch_sft"
     return [NextStep(tool=tool, arguments=arguments, why=why)] if tool else []

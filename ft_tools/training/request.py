@@ -5,24 +5,10 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ft_tools.approach.request import ApproachRequest
-from ft_tools.contract import Request
 from ft_tools.runs.launchers.options import Backend
 from ft_tools.runs.request import LaunchRequest
 
 Method = Literal["lora", "qlora", "full"]
-
-
-class SearchBudget(Request):
-    """What a search of settings may take: minutes, or dollars at price_per_hour."""
-
-    minutes: float | None = Field(None, gt=0)
-    dollars: float | None = Field(None, gt=0)
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "SearchBudget":
-        if (self.minutes is None) == (self.dollars is None):
-            raise ValueError('pass either {"minutes": 60} or {"dollars": 5}')
-        return self
 
 
 class TrainingRequest(LaunchRequest):
@@ -61,10 +47,6 @@ class TrainingRequest(LaunchRequest):
         gt=0,
         description="Of this machine; adds a cost to the plan.",
     )
-    search: SearchBudget | None = Field(
-        None,
-        description="Budget to try several settings in; dollars need price_per_hour.",
-    )
     accept_findings: list[str] = Field(
         default_factory=list,
         description="Ids of audit errors or rules that the user accepts.",
@@ -76,7 +58,7 @@ class TrainingRequest(LaunchRequest):
     )
     export_dir: str | None = Field(
         None,
-        description="New folder for it as TRL script, Axolotl and LLaMA-Factory YAML.",
+        description="New folder for it as TRL script and Axolotl YAML.",
     )
 
     @property

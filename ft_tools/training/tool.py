@@ -16,14 +16,11 @@ from ft_tools.training.checks import accepted, known_arguments
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.argument_tables import CHOICES
 from ft_tools.training.checks.engine import require_machine
-from ft_tools.training.exports import script
-from ft_tools.training.exports.fused_loss import about_memory
+from ft_tools.training.exports import axolotl, script
 from ft_tools.training.exports.portable import portable
 from ft_tools.training.plan import SftPlan, TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
-from ft_tools.training.search import START_SECONDS, plan_search
 from ft_tools.training.train_further import continued
-from ft_tools.training.trial_rows import SEARCH
 
 
 def launch_sft(request: SftRequest) -> Launch:
@@ -32,17 +29,13 @@ def launch_sft(request: SftRequest) -> Launch:
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
-    return _launch_sft(request)
-
-
-def _launch_sft(request: SftRequest, search_run: str = "") -> Launch:
     known_arguments.require_packages()
     require_machine(request)
     known_arguments.require_known("lora", request.peft)
     known_arguments.require_known("sft", request.training)
     accepted.require_known(request.accept_findings)
     request = continued(request)
-    start = Start(request.model or "", require_advised("sft", request), search_run)
+    start = Start(request.model or "", require_advised("sft", request))
     return _launch("sft", request, plan_sft(request), start)
 
 
@@ -52,10 +45,6 @@ def launch_dpo(request: DpoRequest) -> Launch:
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
-    return _launch_dpo(request)
-
-
-def _launch_dpo(request: DpoRequest, search_run: str = "") -> Launch:
     known_arguments.require_packages()
     require_machine(request)
     known_arguments.require_known("lora", request.peft)
@@ -63,31 +52,12 @@ def _launch_dpo(request: DpoRequest, search_run: str = "") -> Launch:
     parent = request.sft_run or request.model or ""
     if _has_marks(request):
         known_arguments.require_known("kto", request.training)
-        start = Start(parent, require_advised("kto", request), search_run)
+        start = Start(parent, require_advised("kto", request))
         return _launch("kto", request, plan_kto(request), start)
     listed = _listed(request)
     known_arguments.require_known("dpo", listed.training)
-    start = Start(parent, require_advised("dpo", listed), search_run)
+    start = Start(parent, require_advised("dpo", listed))
     return _launch("dpo", request, plan_dpo(listed), start)
-
-
-def launch_trial(request: TrainingRequest, search_run: str) -> str:
-    """Start a trial of a search, which the search's own confirmation covers; its run id.
-
-    Raises:
-        FineTuningError: As of the launches.
-    """
-
-    def launched(asked: TrainingRequest) -> Launch:
-        if isinstance(asked, SftRequest):
-            return _launch_sft(asked, search_run)
-        assert isinstance(asked, DpoRequest)
-        return _launch_dpo(asked, search_run)
-
-    confirmed = {"confirm": launched(request).plan_hash}
-    started = launched(request.model_copy(update=confirmed))
-    assert started.run_id is not None
-    return started.run_id
 
 
 def _has_marks(request: DpoRequest) -> bool:
@@ -120,8 +90,6 @@ class Start:
     parent: str
     """Model or run."""
     advised: Advised | None
-    search_run: str = ""
-    """Of a trial: the search that makes it."""
 
 
 def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Start) -> Launch:
@@ -135,16 +103,11 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
             "To train on this machine, leave backend_options.gpu out and plan again"
         )
     if request.confirm is not None and plan.missing:
-        if request.search is None:
-            require_same(request.confirm, plan)
+        require_same(request.confirm, plan)
         raise Missing(f"nothing was started: {'; '.join(plan.missing)}")
     lineage = {"base_model": plan.model.base_model, "dataset": plan.dataset.path}
     if directory.RUN_ID.fullmatch(start.parent):
         lineage["parent_run"] = start.parent
-    if request.search is not None:
-        return _launch_search(kind, request, plan, lineage)
-    if start.search_run:
-        lineage[SEARCH] = start.search_run
     found = launch(
         "launch_sft" if kind == "sft" else "launch_dpo",
         kind,
@@ -166,27 +129,6 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
             "plan": {**found.plan, "export": exported},
             "warnings": [*found.warnings, *notes],
         }
-    )
-
-
-def _launch_search(
-    kind: Task, request: TrainingRequest, plan: TrainingPlan, lineage: dict[str, str]
-) -> Launch:
-    """Plan or start a search; it takes no device itself, its trials do."""
-    searched = plan_search(request, plan)
-    about = (
-        f"tries the default and then one change at a time from the best so far, within "
-        f"{searched.budget_seconds / 60:.3g} minutes; each trial is a whole run of its own, and "
-        f"its start counts, about {START_SECONDS:.0f} s"
-    )
-    return launch(
-        "launch_sft" if kind == "sft" else "launch_dpo",
-        "search",
-        request,
-        searched,
-        warnings=[about, *plan.missing, *plan.warnings],
-        slots=([], 1),
-        lineage=lineage,
     )
 
 
@@ -241,7 +183,9 @@ def _exported(export_dir: str, plan: TrainingPlan) -> tuple[list[str], list[str]
         written = script.write_exports(staging, there, moved)
         written += moved.copy(staging)
     names = [path.name for path in written]
-    notes = [*moved.to_bring(), *about_memory(plan, names), *_about_answers(plan)]
+    notes = [*moved.to_bring(), *_about_answers(plan)]
+    if note := axolotl.memory_note(plan):
+        notes.append(note)
     if plan.model.packages:
         needed = " ".join(plan.model.packages)
         notes.append(f"every trainer needs what the model's class needs: pip install {needed}")

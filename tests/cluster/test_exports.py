@@ -18,8 +18,6 @@ from tests.tiny.trainings import DpoRequest, SftRequest, conversations, pairs, w
 # Only what their schemas import; torch, transformers and TRL are those of this package.
 AXOLOTL = ("axolotl==0.19.0", "pillow", "colorama", "addict", "python-dotenv", "posthog",
            "backoff", "distro", "art", "fastcore", "einops")  # fmt: skip
-LLAMA_FACTORY = ("llamafactory==0.9.5", "omegaconf", "antlr4-python3-runtime==4.9.3",
-                 "liger-kernel==0.8.0")  # fmt: skip
 READ_AXOLOTL = """
 import json, sys, yaml
 from axolotl.integrations.liger.args import LigerArgs
@@ -61,40 +59,6 @@ else:
                    for k in ("input_ids", "labels"))
     print(json.dumps([tokenizer.decode(ids), tokenizer.decode([x for x in labels if x != -100])]))
 """
-# The parser refuses half precision where torch sees no GPU; nothing is computed on this one.
-ON_A_CARD = """
-import bitsandbytes, torch
-torch.cuda.is_available = lambda: True
-torch.cuda.is_bf16_supported = lambda *_, **__: True
-torch.cuda.set_device = lambda *_: None
-"""
-READ_LLAMA_FACTORY = """
-import json, sys
-from llamafactory.hparams import get_train_args
-model, data, training, tuning, _ = get_train_args()
-print(json.dumps({"rate": training.learning_rate, "r": tuning.lora_rank, "stage": tuning.stage,
-                  "batch": training.per_device_train_batch_size
-                           * training.gradient_accumulation_steps,
-                  "loss": tuning.pref_loss, "cutoff": data.cutoff_len, "cpu": training.use_cpu,
-                  "bf16": training.bf16, "fp16": training.fp16,
-                  "four_bit": model.quantization_bit == 4, "liger": model.enable_liger_kernel}))
-"""
-# The package's own start would load torchaudio and the like; the reader of data needs none of it.
-READ_PAIRS = """
-import importlib.util, json, sys, types
-package = types.ModuleType("llamafactory.data")
-whole = importlib.util.find_spec("llamafactory").submodule_search_locations[0]
-package.__path__ = [whole + "/data"]
-sys.modules["llamafactory.data"] = package
-from llamafactory.data.parser import get_dataset_list
-from llamafactory.data.converter import get_dataset_converter
-from llamafactory.hparams import get_train_args
-_, data, _, _, _ = get_train_args()
-(about,) = get_dataset_list(data.dataset, data.dataset_dir)
-convert = get_dataset_converter(about.formatting, about, data)
-rows = [json.loads(line) for line in open(about.dataset_name)]
-print(json.dumps([convert(row) for row in rows[:1]]))
-"""
 
 
 def say(role, content):
@@ -104,11 +68,6 @@ def say(role, content):
 @pytest.fixture(scope="session")
 def axolotl():
     return environment_with("axolotl", *AXOLOTL, options=["--no-deps"])
-
-
-@pytest.fixture(scope="session")
-def llama_factory():
-    return environment_with("llama-factory", *LLAMA_FACTORY, options=["--no-deps"])
 
 
 @pytest.fixture
@@ -214,25 +173,6 @@ def test_axolotl_makes_the_same_texts_of_examples_and_trains_on_the_same(
     assert read(READ_EXAMPLES, axolotl, tmp_path) == expected
 
 
-def test_llama_factory_reads_the_same_numbers(llama_factory, supervised, tmp_path):
-    script.write_exports(tmp_path, supervised)
-    said = read(READ_LLAMA_FACTORY, llama_factory, tmp_path, "llama_factory.yaml")
-    planned = (supervised.training["learning_rate"], 64, supervised.effective_batch)
-    assert (said["stage"], said["rate"], said["r"], said["batch"]) == ("sft", *planned)
-
-
-def test_llama_factory_reads_preferences_and_their_pairs(llama_factory, preferred, tmp_path):
-    script.write_exports(tmp_path, preferred)
-    said = read(READ_LLAMA_FACTORY, llama_factory, tmp_path, "llama_factory.yaml")
-    assert (said["stage"], said["loss"], said["rate"]) == ("dpo", "ipo", 5e-6)
-    subprocess.run([sys.executable, "llama_factory_data.py"], cwd=tmp_path, check=True)
-    (pair,) = read(READ_PAIRS, llama_factory, tmp_path, "llama_factory.yaml")
-    assert [m["content"] for m in pair["_response"]] == [
-        "The parcel is late.",
-        "I do not know.",
-    ]
-
-
 @pytest.fixture
 def for_a_card(workspace, tiny_model_in):
     """Give what exports a plan for a named GPU, with its data; returns the plan and the folder."""
@@ -267,19 +207,3 @@ def test_axolotl_reads_a_folder_that_is_exported_for_a_named_card(
         precision == "float16",
     )
     assert (folder / said["data"]).is_file()
-
-
-@pytest.mark.parametrize(("card", "precision"), CARDS)
-def test_llama_factory_reads_a_folder_that_is_exported_for_a_named_card(
-    llama_factory, for_a_card, card, precision
-):
-    plan, folder = for_a_card(card)
-    said = read(ON_A_CARD + READ_LLAMA_FACTORY, llama_factory, folder, "llama_factory.yaml")
-    training = plan["training"]
-    batch = training["per_device_train_batch_size"] * training["gradient_accumulation_steps"]
-    assert (said["rate"], said["batch"]) == (training["learning_rate"], batch)
-    assert (said["bf16"], said["fp16"]) == (precision == "bfloat16", precision == "float16")
-    assert (said["four_bit"], said["liger"], said["cpu"]) == (True, True, False)
-    assert (
-        folder / json.loads((folder / "dataset_info.json").read_text())["train"]["file_name"]
-    ).is_file()

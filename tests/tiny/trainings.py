@@ -162,25 +162,22 @@ def run_here(work, request, name):
     return work(prepared(request, name))
 
 
-def prepared(request, name, search_run=""):
+def prepared(request, name):
     """Write a run directory as a launch would, without starting anything; its session."""
-    lineage = {"search": search_run} if search_run else {}
     if isinstance(request, SftRequest):
-        return _prepared("sft", request, plan_sft(request), name, lineage)
-    return _prepared("dpo", request, plan_dpo(request), name, lineage)
+        return _prepared("sft", request, plan_sft(request), name)
+    return _prepared("dpo", request, plan_dpo(request), name)
 
 
 def prepared_kto(request, name):
     """Write a run directory for marked answers; its session."""
-    return _prepared("kto", request, plan_kto(request), name, {})
+    return _prepared("kto", request, plan_kto(request), name)
 
 
-def _prepared(kind, request, plan, name, lineage):
+def _prepared(kind, request, plan, name):
     run_dir = workspace_module.runs_dir() / f"{kind}-{name.encode().hex():0>16}"[:20]
     private_folder(run_dir)
-    info = RunInfo(
-        run_id=run_dir.name, kind=kind, created_at=time.time(), name=name, lineage=lineage
-    )
+    info = RunInfo(run_id=run_dir.name, kind=kind, created_at=time.time(), name=name)
     for file, record in {"run": info, "request": request, "plan": plan}.items():
         (run_dir / f"{file}.json").write_text(record.model_dump_json())
     return Session(run_dir)

@@ -3,8 +3,6 @@
 import ast
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -15,7 +13,7 @@ from ft_tools.models.quantized import nf4
 from ft_tools.models.shape_of_model import shape_of
 from ft_tools.runs.launchers.options import parse
 from ft_tools.runs.launchers.place import place_of
-from ft_tools.training.exports import axolotl, llama_factory, script
+from ft_tools.training.exports import axolotl, script
 from ft_tools.training.exports.portable import portable
 from ft_tools.training.token_counts import Counts, DataReport, Lengths
 from ft_tools.training.tool import launch_dpo, launch_sft, plan_dpo, plan_sft
@@ -39,17 +37,15 @@ def plan(files):
 def test_the_effective_batch_and_the_rate_are_the_same_everywhere(plan):
     trl = script.trl_arguments(plan)
     there = axolotl.arguments(plan, script.ENGINE)
-    factory = llama_factory.arguments(plan)
     batches = {
         trl["per_device_train_batch_size"] * trl["gradient_accumulation_steps"],
         there["micro_batch_size"] * there["gradient_accumulation_steps"],
-        factory["per_device_train_batch_size"] * factory["gradient_accumulation_steps"],
     }
     assert batches == {plan.effective_batch} == {4}
-    assert trl["learning_rate"] == there["learning_rate"] == factory["learning_rate"] == 1e-4
-    assert trl["lora_r"] == there["lora_r"] == factory["lora_rank"] == 64
-    assert trl["use_rslora"] is there["peft_use_rslora"] is factory["use_rslora"] is True
-    assert trl["max_length"] == there["sequence_len"] == factory["cutoff_len"] == 256
+    assert trl["learning_rate"] == there["learning_rate"] == 1e-4
+    assert trl["lora_r"] == there["lora_r"] == 64
+    assert trl["use_rslora"] is there["peft_use_rslora"] is True
+    assert trl["max_length"] == there["sequence_len"] == 256
 
 
 def test_only_answers_are_trained_elsewhere_too(plan):
@@ -79,7 +75,6 @@ def test_a_loss_on_every_token_is_one_elsewhere_too(files, tmp_path):
     assert plan.loss_on == "everything"
     assert script.trl_arguments(plan)["assistant_only_loss"] is False
     assert axolotl.arguments(plan, script.ENGINE)["train_on_inputs"] is True
-    assert llama_factory.arguments(plan)["train_on_prompt"] is True
     assert "'completion_only_loss': False" in script.script(plan)
 
 
@@ -87,7 +82,7 @@ def test_layers_that_stay_whole_in_4_bits_are_named_where_a_file_cannot_say_so(f
     plan = plan_sft(sft(method="qlora")).model_copy(update={"quantization": nf4("gemma3n")})
     written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
     assert "'llm_int8_skip_modules': ['lm_head', 'prediction_coefs'" in written["train.py"]
-    for name in ("axolotl.yaml", "llama_factory.yaml", "trl.yaml"):
+    for name in ("axolotl.yaml", "trl.yaml"):
         assert "# In the plan and not in this file: llm_int8_skip_modules" in written[name]
 
 
@@ -104,7 +99,7 @@ def test_what_ends_a_run_early_is_exported_or_named_as_left_out(files, tmp_path,
     written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
     assert "[EarlyStopping(PATIENCE)]" in written["train.py"]
     assert f"LEARNT_LOSS = {0.001 if learnt else None}\n" in written["train.py"]
-    for name in ("trl.yaml", "axolotl.yaml", "llama_factory.yaml"):
+    for name in ("trl.yaml", "axolotl.yaml"):
         first = written[name].partition("\n# In the plan and not in this file: ")[2].split("\n")[0]
         assert ("the stop at a validation loss of 0.001" in first) == learnt
         assert ("the stop after 3 evaluations" in first) == (name != "axolotl.yaml")
@@ -118,7 +113,6 @@ def test_an_own_template_and_how_a_model_is_loaded_are_exported_where_they_can_b
     training |= {"num_train_epochs": 1}
     plan = plan_sft(sft(training=training, peft={"init_lora_weights": "olora"}))
     written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
-    assert "llama_factory.yaml" not in written
     there = parsed(written["axolotl.yaml"])
     assert there["chat_template"] == "jinja"
     assert there["chat_template_jinja"] == str(files / "own.jinja")
@@ -127,30 +121,6 @@ def test_an_own_template_and_how_a_model_is_loaded_are_exported_where_they_can_b
     assert left_out in written["trl.yaml"].splitlines()
     assert f"TEMPLATE = {str(files / 'own.jinja')!r}" in written["train.py"]
     assert f"INIT = {loaded!r}" in written["train.py"]
-
-
-def test_pairs_become_what_llama_factory_reads(files, tmp_path):
-    plan = plan_dpo(dpo(training={"beta": 0.2, "loss_type": ["ipo"]}))
-    written = {path.name: path for path in script.write_exports(tmp_path, plan)}
-    said = parsed(written["llama_factory.yaml"].read_text())
-    assert (said["stage"], said["pref_beta"], said["pref_loss"]) == ("dpo", 0.2, "ipo")
-    program = written[llama_factory.DATA_SCRIPT]
-    subprocess.run([sys.executable, str(program)], cwd=tmp_path, check=True)
-    (about,) = json.loads(written["dataset_info.json"].read_text()).values()
-    rows = [json.loads(line) for line in (tmp_path / about["file_name"]).read_text().splitlines()]
-    assert len(rows) == plan.dataset.num_examples
-    assert about["ranking"] is True
-    assert rows[0][about["columns"]["messages"]] == [
-        {"role": "user", "content": "Where is parcel 0?"}
-    ]
-    assert rows[0][about["columns"]["chosen"]]["content"] == "Parcel 0 is in Oslo."
-    assert rows[0][about["columns"]["rejected"]]["content"] == "Parcel 0? No idea."
-
-
-@pytest.mark.parametrize("loss", [["apo_zero"], ["sigmoid", "sft"]])
-def test_a_loss_that_llama_factory_does_not_have_is_not_exported_as_another(files, loss):
-    plan = plan_dpo(dpo(training={"loss_type": loss}))
-    assert not llama_factory.can_say(plan)
 
 
 @pytest.mark.parametrize("sharding", ["fsdp", "zero2", "zero3"])
@@ -163,34 +133,24 @@ def test_the_engine_of_several_gpus_is_exported_too(plan, tmp_path, sharding):
     assert there.get("fsdp_version") == (2 if sharding == "fsdp" else None)
     assert there.get("deepspeed") == (None if sharding == "fsdp" else script.ENGINE)
     assert "--num_processes 4" in written["trl.yaml"].splitlines()[0]
-    assert "NPROC_PER_NODE=4" in written["llama_factory.yaml"].splitlines()[0]
     assert many.effective_batch == 4 * plan.effective_batch
     ast.parse(written["train.py"])
 
 
 def test_every_written_file_parses_and_the_script_is_python(plan, tmp_path):
     written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
-    assert set(written) == {
-        "train.py",
-        "trl.yaml",
-        "axolotl.yaml",
-        "llama_factory.yaml",
-        "dataset_info.json",
-    }
+    assert set(written) == {"train.py", "trl.yaml", "axolotl.yaml"}
     ast.parse(written["train.py"])
     assert "SFTTrainer(" in written["train.py"]
     assert parsed(written["trl.yaml"])["learning_rate"] == 1e-4
     assert parsed(written["axolotl.yaml"])["adapter"] == "lora"
-    info = json.loads(written["dataset_info.json"])
-    assert set(info) == {"train", "validation"}
 
 
 def test_a_supervised_loss_is_no_loss_of_preferences_elsewhere(files, tmp_path):
     plan = plan_sft(sft(training={"loss_type": "dft"}))
     written = {path.name: path.read_text() for path in script.write_exports(tmp_path, plan)}
-    for name in ("axolotl.yaml", "llama_factory.yaml"):
-        assert "not in this file: loss_type" in written[name].splitlines()[1]
-        assert "dft" not in written[name]
+    assert "not in this file: loss_type" in written["axolotl.yaml"].splitlines()[1]
+    assert "dft" not in written["axolotl.yaml"]
     assert parsed(written["trl.yaml"])["loss_type"] == "dft"
     assert "'loss_type': 'dft'" in written["train.py"]
     assert "'per_device_eval_batch_size': 4" in written["train.py"]
@@ -227,7 +187,6 @@ def test_an_exported_folder_names_no_path_of_this_machine_and_brings_the_data(fi
     assert "hf auth login" not in (folder / "train.py").read_text()
     launch_dpo(dpo(export_dir="pairs"))
     assert not any(str(files) in one.read_text() for one in (files / "pairs").iterdir())
-    subprocess.run([sys.executable, llama_factory.DATA_SCRIPT], cwd=files / "pairs", check=True)
 
 
 def test_what_is_cut_is_said_by_the_plans_own_length(files):
@@ -282,12 +241,21 @@ def test_the_loss_is_fused_elsewhere_too_or_the_memory_without_it_is_said(files)
     there = parsed((files / "there" / "axolotl.yaml").read_text())
     assert there["plugins"] == ["axolotl.integrations.liger.LigerPlugin"]
     assert there["liger_fused_linear_cross_entropy"] is True
-    factory = parsed((files / "there" / "llama_factory.yaml").read_text())
-    assert factory["enable_liger_kernel"] is True
-    assert any("without it: about" in warning for warning in shown.warnings)
     shown = launch_dpo(dpo(export_dir="pairs", **card))
     assert "plugins" not in parsed((files / "pairs" / "axolotl.yaml").read_text())
-    assert any("compute the loss over whole logits" in warning for warning in shown.warnings)
+    assert any("computes the loss over whole logits" in warning for warning in shown.warnings)
+
+
+def test_axolotl_gets_no_file_where_its_loss_over_whole_logits_does_not_fit(files):
+    config = json.loads((files / "instruct" / "config.json").read_text())
+    big = config | {"vocab_size": 256_000, "max_position_embeddings": 8192, "model_type": "smollm3"}
+    (files / "instruct" / "config.json").write_text(json.dumps(big))
+    batch = {"per_device_train_batch_size": 8, "max_length": 8192}
+    card = {"backend_options": {"gpu": "RTX 3060"}}
+    launch_sft(sft(export_dir="there", training=batch, **card))
+    assert sorted(path.name for path in (files / "there").glob("*.*")) == [
+        "manifest.json", "train.py", "train_data.jsonl", "trl.yaml", "validation_data.jsonl",
+    ]  # fmt: skip
 
 
 def test_the_script_names_the_versions_that_the_plan_was_made_for(plan):
@@ -301,12 +269,11 @@ def test_the_planned_commit_and_what_is_left_out_of_all_linear_are_exported_ever
     adapter = plan.peft | {"target_modules": "all-linear", "exclude_modules": ".*visual.*"}
     there = plan.model_copy(update={"model": model, "peft": adapter})
     names = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    trl, factory = script.trl_arguments(there), llama_factory.arguments(there)
+    trl = script.trl_arguments(there)
     axolotls = axolotl.arguments(there, script.ENGINE)
     assert set(trl["lora_target_modules"]) == names
     assert (axolotls["lora_target_linear"], set(axolotls["lora_target_modules"])) == (False, names)
-    assert set(factory["lora_target"].split(",")) == names
-    assert trl["model_revision"] == factory["model_revision"] == "a" * 40
+    assert trl["model_revision"] == "a" * 40
     assert axolotls["revision_of_model"] == "a" * 40
     text = script.script(there)
     assert "'exclude_modules': '.*visual.*'" in text
@@ -322,18 +289,13 @@ def test_a_pattern_is_no_name_in_a_list_of_them(plan):
     (trl,) = script.trl_arguments(there)["lora_target_modules"]
     for pattern in (trl, axolotl.arguments(there, script.ENGINE)["lora_target_modules"]):
         assert re.fullmatch(pattern, layer)
-    assert "q_proj" in llama_factory.arguments(there)["lora_target"].split(",")
 
 
-def test_adapted_experts_are_exported_where_there_is_a_word_for_them(plan, tmp_path):
+def test_adapted_experts_are_exported_everywhere(plan):
     names = ["experts.down_proj"]
     there = plan.model_copy(update={"peft": plan.peft | {"target_parameters": names}})
     assert script.trl_arguments(there)["lora_target_parameters"] == names
     assert axolotl.arguments(there, script.ENGINE)["lora_target_parameters"] == names
-    for file in script.write_exports(tmp_path, there):
-        left_out = [line for line in file.read_text().splitlines() if "not in this file" in line]
-        is_left_out = any("target_parameters" in line for line in left_out)
-        assert is_left_out == (file.name == "llama_factory.yaml"), file.name
 
 
 def test_a_json_array_is_held_out_of_and_exported_like_lines(files):
@@ -346,11 +308,7 @@ def test_a_json_array_is_held_out_of_and_exported_like_lines(files):
     assert plan.dataset.num_examples + plan.validation.num_examples == 200
     for kind in ("jsonl", "json"):
         launch_dpo(dpo(dataset=f"pairs.{kind}", export_dir=f"of-{kind}"))
-        program = [sys.executable, llama_factory.DATA_SCRIPT]
-        subprocess.run(program, cwd=files / f"of-{kind}", check=True)
-    (about,) = json.loads((files / "of-json" / "dataset_info.json").read_text()).values()
-    for name in ("train_data.jsonl", about["file_name"]):
-        lines, array = ((files / f"of-{kind}" / name).read_text() for kind in ("jsonl", "json"))
-        assert [json.loads(line) for line in array.splitlines()] == [
-            json.loads(line) for line in lines.splitlines()
-        ]
+    lines, array = (
+        (files / f"of-{kind}" / "train_data.jsonl").read_text() for kind in ("jsonl", "json")
+    )
+    assert list(map(json.loads, array.splitlines())) == list(map(json.loads, lines.splitlines()))

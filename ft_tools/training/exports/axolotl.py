@@ -2,9 +2,17 @@
 
 from typing import Any
 
+from ft_tools.errors import FineTuningError
+from ft_tools.memory.report import VramReport
 from ft_tools.models.adapter_targets import named_targets
-from ft_tools.training.exports.fused_loss import is_fused
+from ft_tools.models.shape_of_model import config_of
+from ft_tools.training.checks import memory
 from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
+
+FILE = "axolotl.yaml"
+# Families whose loss Liger fuses. Source: Axolotl, integrations/liger/plugin.py.
+FUSED = {"gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "mixtral", "olmo2",
+         "phi3", "qwen2", "qwen3", "qwen3_moe"}  # fmt: skip
 
 # Names that are the same there. Source: Axolotl 0.19.0, utils/schemas/config.py.
 SAME = (
@@ -37,11 +45,62 @@ IN_OTHER_WORDS = {"packing", "max_steps", "gradient_checkpointing", "warmup_step
 SAID = {*SAME, *OTHERS, *IN_OTHER_WORDS}
 
 
-def can_say(plan: TrainingPlan) -> bool:
-    """Tell whether it has what the plan needs: the data's format, an untrained start."""
-    if plan.task == "kto":
+def can_express(plan: TrainingPlan) -> bool:
+    """Return whether it has what the plan needs: the data's format, an untrained start, memory."""
+    whole = _with_whole_logits(plan)
+    return _has_keys(plan) and (whole is None or whole.fits != "no")
+
+
+def is_fused(plan: TrainingPlan) -> bool:
+    """Return whether it computes this loss without whole logits: SFT alone, on a GPU."""
+    if plan.task != "sft" or plan.device.name == "cpu":
         return False
-    return plan.dataset.format != "prompt_completion_messages" and not plan.model.adapter
+    try:
+        return config_of(plan.model.load_from).get("model_type") in FUSED
+    except FineTuningError:
+        return False
+
+
+def memory_note(plan: TrainingPlan) -> str:
+    """Return what memory it needs where it computes the loss in another way; else empty."""
+    fused = plan.estimate.vram
+    if fused is None or not _has_keys(plan):
+        return ""
+    if is_fused(plan):
+        return f"{FILE} uses Liger's fused loss: pip install liger-kernel"
+    if (whole := _with_whole_logits(plan)) is None:
+        return ""
+    needed = (
+        f"about {whole.peak_allocated_gib:.1f} GiB of {whole.usable_gib or 0:.1f} usable, instead "
+        f"of {fused['peak_allocated_gib']:.1f}"
+    )
+    if whole.fits == "no":
+        return f"{FILE} is not written: Axolotl computes the loss over whole logits, {needed}"
+    return f"{FILE} computes the loss over whole logits, not with TRL's fused head: {needed}"
+
+
+def _has_keys(plan: TrainingPlan) -> bool:
+    is_known = plan.task != "kto" and plan.dataset.format != "prompt_completion_messages"
+    return is_known and not plan.model.adapter
+
+
+def _with_whole_logits(plan: TrainingPlan) -> VramReport | None:
+    """Estimate the plan where logits are not fused; None on a CPU or with a fused loss."""
+    if is_fused(plan):
+        return None
+    return memory.estimated(
+        memory.Planned(
+            model=plan.model.load_from,
+            task=plan.task,
+            method=plan.method,
+            peft=plan.peft,
+            training=plan.training,
+            device=plan.device,
+            dtype=plan.weights_dtype,
+            place=plan.place,
+            loss_head="full_logits",
+        )
+    )
 
 
 def arguments(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:

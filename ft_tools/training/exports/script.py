@@ -1,4 +1,4 @@
-"""The same plan for other trainers: a script, TRL's command line, Axolotl, LLaMA-Factory.
+"""The same plan for other trainers: a script, TRL's command line, Axolotl.
 
 YAML is written a key a line with JSON values, which every YAML parser reads.
 """
@@ -16,7 +16,7 @@ from ft_tools.models.adapter_targets import named_targets
 from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.publish import write_file
 from ft_tools.training.defaults import learnt_loss
-from ft_tools.training.exports import axolotl, llama_factory
+from ft_tools.training.exports import axolotl
 from ft_tools.training.exports.portable import Moved
 from ft_tools.training.plan import SftPlan, TrainingPlan
 
@@ -32,8 +32,8 @@ ENGINE = "deepspeed.json"
 ELSEWHERE = {"report_to", "completion_only_loss", "assistant_only_loss", "model_init_kwargs"}
 WHOLE = {"llm_int8_skip_modules"}
 """Of BitsAndBytesConfig: layers that stay as they are, for which no other tool's file has a key."""
-PEFT_SAID = {"r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora",
-             "use_dora"}  # fmt: skip
+PEFT_SAID = {"r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters",
+             "modules_to_save", "use_rslora", "use_dora"}  # fmt: skip
 
 
 def write_exports(folder: Path, plan: TrainingPlan, moved: Moved | None = None) -> list[Path]:
@@ -45,7 +45,7 @@ def write_exports(folder: Path, plan: TrainingPlan, moved: Moved | None = None) 
         moved: Paths of this machine that have a name in the folder, which is taken elsewhere.
 
     Returns:
-        The files written; none for Axolotl or LLaMA-Factory where it has no words for the plan.
+        The files written; none for Axolotl where it cannot express the plan.
     """
     moved = moved or Moved()
     trl = moved.in_folder(trl_arguments(plan))
@@ -55,35 +55,18 @@ def write_exports(folder: Path, plan: TrainingPlan, moved: Moved | None = None) 
     }
     if plan.place.sharding in {"zero2", "zero3"}:
         texts[ENGINE] = json.dumps(plan.place.engine, indent=1)
-    if axolotl.can_say(plan):
-        heading, left_out = "axolotl train axolotl.yaml", _left_out(plan, axolotl.SAID)
+    if axolotl.can_express(plan):
+        heading, left_out = f"axolotl train {axolotl.FILE}", _left_out(plan, axolotl.SAID)
         said = moved.in_folder(axolotl.arguments(plan, ENGINE))
-        texts["axolotl.yaml"] = yaml(said, heading, left_out)
-    if llama_factory.can_say(plan):
-        texts |= _llama_factory(plan, moved)
+        texts[axolotl.FILE] = yaml(said, heading, left_out)
     for name, text in texts.items():
         write_file(folder / name, text)
     return [folder / name for name in texts]
 
 
-def _llama_factory(plan: TrainingPlan, moved: Moved) -> dict[str, str]:
-    heading = "llamafactory-cli train llama_factory.yaml"
-    if plan.place.num_processes > 1:
-        heading = f"FORCE_TORCHRUN=1 NPROC_PER_NODE={plan.place.processes} {heading}"
-    about = moved.in_folder(llama_factory.datasets(plan))
-    texts = {"dataset_info.json": json.dumps(about, indent=1)}
-    if plan.task == "dpo":
-        texts[llama_factory.DATA_SCRIPT] = llama_factory.data_script(plan, moved)
-        heading = f"python {llama_factory.DATA_SCRIPT} && {heading}"
-    arguments = moved.in_folder(llama_factory.arguments(plan) | _several(plan))
-    left_out = _left_out(plan, llama_factory.SAID)
-    return texts | {"llama_factory.yaml": yaml(arguments, heading, left_out)}
-
-
 def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
     """Return the plan's arguments that a file has no key for."""
     others = said is not plan.training and plan.training.get("loss_type") == "dft"
-    experts = set() if said is llama_factory.SAID else {"target_parameters"}
     said_by = said
     # Their word for a loss is one of preferences.
     said = {*said} - ({"loss_type"} if others else set())
@@ -92,7 +75,7 @@ def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
     if plan.peft and named_targets(plan.model.load_from, plan.peft) != plan.peft["target_modules"]:
         # Said by the names that remain.
         peft.discard("exclude_modules")
-    words = training | (peft - PEFT_SAID - experts) | ({*(plan.quantization or ())} & WHOLE)
+    words = training | (peft - PEFT_SAID) | ({*(plan.quantization or ())} & WHOLE)
     return [*sorted(words), *_unsaid_stops(plan, has_patience=said_by is axolotl.SAID)]
 
 

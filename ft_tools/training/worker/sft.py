@@ -17,12 +17,10 @@ from ft_tools.training.checks.learnable import Tally, cut_at, packing_of, templa
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, last_value
 from ft_tools.training.token_counts import DataReport
-from ft_tools.training.trial_rows import SEARCH
 from ft_tools.training.worker import artifacts, fused_head, loading, loop
 from ft_tools.training.worker.confirmed_inputs import check_inputs
 from ft_tools.training.worker.packing_check import require_kept_apart
 from ft_tools.training.worker.sampling import split_at_answer
-from ft_tools.training.worker.score_held_out import score_rows
 
 STOP_CHECK = 256
 """Examples between two looks at whether to stop."""
@@ -51,8 +49,6 @@ def work(session: Session) -> SftRunReport:
         return trainer
 
     outcome = loop.train(session, plan, make, partial(answered, held_out))
-    if held_out is not None and SEARCH in session.info.lineage and plan.engine == "torch":
-        score_rows(session, outcome.trainer.model, held_out)
     artifact = artifacts.publish_result(session, plan, outcome.trainer, tokenizer)
     outcome.callback.write_page("succeeded")
     parts = artifacts.report_parts(session, plan, outcome, artifact, data, validation)
