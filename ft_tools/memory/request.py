@@ -77,7 +77,7 @@ class StepRequest(Request):
     )
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
     adapter_dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: as TRL casts adapters."
+        "auto", description="auto: float32, as launch_* trains; bfloat16: as TRL alone."
     )
     quantization: Literal["nf4_double", "nf4", "int8"] | None = Field(
         None, description="Quantization of the qlora base; default nf4_double."

@@ -103,7 +103,7 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         linears_quantized=quantized and not _own_linears(request, shape),
         kept_bytes=kept_bytes,
         residual_bytes=kept_bytes,
-        adapter_bytes=_adapter_bytes(request, quantized=quantized),
+        adapter_bytes=_adapter_bytes(request),
         autocast=request.mixed_precision,
         dropout=request.lora_dropout > 0,
         fused_kernels=request.fused_kernels,
@@ -228,13 +228,11 @@ def _modules(request: VramRequest, shape: ModelShape) -> str | tuple[str, ...]:
     return names if isinstance(names, str) else tuple(names)
 
 
-def _adapter_bytes(request: VramRequest, *, quantized: bool) -> int:
-    """PEFT keeps adapters in fp32; TRL casts them to bf16 over a quantized base and ZeRO-3."""
+def _adapter_bytes(request: VramRequest) -> int:
+    """launch_* trains adapters in fp32, as PEFT makes them; ZeRO-3 takes one format for all."""
     if request.adapter_dtype != "auto":
         return 4 if request.adapter_dtype == "float32" else 2
-    recent = request.trl_version is not None and version(request.trl_version) >= (1, 0)
-    casts = quantized or request.sharding == "zero3"
-    return 2 if recent and casts else 4
+    return 2 if request.sharding == "zero3" else 4
 
 
 def _sharding(request: VramRequest) -> Sharding:

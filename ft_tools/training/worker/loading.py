@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -117,18 +117,20 @@ def placement(plan: TrainingPlan) -> dict[str, Any]:
 
 
 def train_in_float32(plan: TrainingPlan, model: Any) -> None:
-    """Hold every weight that is trained in float32.
+    """Hold every weight that is trained in float32, and with it the optimizer's state.
 
-    In 16 bits small updates vanish, and the gradient scaler of float16 refuses them. What stays:
-    the adapter of a 4-bit base, which TRL trains in bfloat16 where the GPU has it; a full run,
-    whose plan has the number format; and ZeRO-3, which takes one format only.
+    TRL casts the adapters of a 4-bit base to bfloat16, whose 8 bits round small updates away: of
+    200 steps of 5e-6 an eighth of the weights notices anything. What stays: a full run, whose plan
+    has the number format, and ZeRO-3, whose engine keeps a float32 copy itself.
     """
     if plan.place.sharding == "zero3" or plan.method == "full":
         return
-    is_usual = plan.quantization is not None and plan.device.precision == "bfloat16"
-    for name, weight in model.named_parameters():
-        if weight.requires_grad and not (is_usual and "lora_" in name):
+    for weight in model.parameters():
+        if weight.requires_grad:
             weight.data = weight.data.float()
+    if plan.quantization is not None and plan.model.adapter is not None:
+        # What TRL's cast rounded away of an adapter that was trained before.
+        set_peft_model_state_dict(model, load_peft_weights(plan.model.adapter, device="cpu"))
 
 
 def _hollow_model(plan: TrainingPlan) -> Any:

@@ -96,7 +96,6 @@ def _train_once(
         session.event(f"continuing from {resumed.name}")
         # Evaluated once more, the checkpoint would count as one that is no better than the best.
         trainer.args.eval_on_start = False
-        _keep_dtypes(trainer)
         if checkpoints.is_last(resumed):
             # The trainer would take one more step; it still loads the best model.
             trainer._run_epoch = _no_step
@@ -117,24 +116,6 @@ def _train_once(
     if callback.stopped:
         raise Stopped
     return Outcome(trainer, callback, seconds, batch)
-
-
-def _keep_dtypes(trainer: Trainer) -> None:
-    """Have a checkpoint's weights loaded in the numbers that they are trained in.
-
-    PEFT loads adapters in float32; TRL trains those of a 4-bit base in bfloat16, and the optimizer
-    takes its own numbers from the weights'.
-    """
-    usual = trainer._load_from_checkpoint
-
-    def load(*arguments: Any, **named: Any) -> None:
-        before = {name: weight.dtype for name, weight in trainer.model.named_parameters()}
-        usual(*arguments, **named)
-        for name, weight in trainer.model.named_parameters():
-            if weight.requires_grad and weight.dtype != before.get(name, weight.dtype):
-                weight.data = weight.data.to(before[name])
-
-    trainer._load_from_checkpoint = load
 
 
 def _no_step(*_: Any, **__: Any) -> None:
