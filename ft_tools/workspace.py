@@ -8,9 +8,6 @@ under it.
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,19 +24,6 @@ from ft_tools.system_errors import explain_at, may
 VARIABLE = "FINE_TUNING_LLM_WORKSPACE"
 CACHE_VARIABLE = "FINE_TUNING_LLM_CACHE"
 
-_GRANTED: ContextVar[Sequence[Path]] = ContextVar("granted", default=())
-"""The folders of the caller that is served now, where callers have different ones."""
-
-
-@contextmanager
-def granted(folders: Sequence[Path]) -> Iterator[None]:
-    """Serve a caller that has a workspace of its own: nothing else exists for it."""
-    token = _GRANTED.set(folders)
-    try:
-        yield
-    finally:
-        _GRANTED.reset(token)
-
 
 def roots() -> list[Path]:
     """Return the workspace folders, resolved; the first one is where runs are kept.
@@ -47,8 +31,6 @@ def roots() -> list[Path]:
     Raises:
         NoWorkspace: The first one is not there.
     """
-    if _GRANTED.get():
-        return [folder.resolve() for folder in _GRANTED.get()]
     folders = named(os.environ.get(VARIABLE, ""))
     if not folders[0].is_dir():
         what = "is not a folder" if folders[0].exists() else "does not exist"

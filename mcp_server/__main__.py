@@ -35,7 +35,12 @@ async def serve(said: str) -> None:
             sys.stderr.write(f"{said}\n")
             passed, messages = anyio.create_memory_object_stream[SessionMessage]()
             pump.start_soon(answer_bad_lines, read, write, passed)
-            await server.run(messages, write, server.create_initialization_options())
+            try:
+                await server.run(messages, write, server.create_initialization_options())
+            except anyio.get_cancelled_exc_class():
+                # Writing to stdout has failed: the client is gone, and stdin is still open.
+                calls.abandon_all()
+                calls.end(0)
         await calls.leave(0)
 
 

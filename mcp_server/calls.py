@@ -1,13 +1,12 @@
-"""Run a tool beside the event loop, in its caller's workspace, while somebody waits for it."""
+"""Run a tool beside the event loop while its client waits for the answer."""
 
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 import anyio
@@ -15,26 +14,16 @@ from anyio import CapacityLimiter, to_thread
 from mcp.server import ServerRequestContext
 from pydantic import BaseModel
 
-from ft_tools import abandoned_calls, workspace
+from ft_tools import abandoned_calls
 
 PROGRESS_SECONDS = 2.0
 MAX_CALLS = 16
 """Tools that work at once; further calls wait for one of them."""
 END_SECONDS = 1.0
 """How long calls get to stop when the server is told to end."""
-GRANT = "fine_tuning_llm.grant"
-"""Key of an HTTP request's scope: a `Grant`."""
 
 _running: set[abandoned_calls.Call] = set()
 _limiters: list[CapacityLimiter] = []
-
-
-class Grant:
-    """What an HTTP request may see, and whether its client is still connected."""
-
-    def __init__(self, folders: Sequence[Path] = ()) -> None:
-        self.folders = folders
-        self.gone = anyio.Event()
 
 
 async def run(
@@ -46,15 +35,15 @@ async def run(
         Exception: What the tool raised.
     """
     call = abandoned_calls.Call()
-    grant = _grant(context)
     outcome: list[BaseModel | Exception] = []
     _running.add(call)
     async with anyio.create_task_group() as beside:
         beside.start_soon(_report_progress, context, call)
-        if grant is not None:
-            beside.start_soon(_abandon_when_gone, grant, call)
         try:
-            outcome.append(await _in_thread(function, request, call, folders(context)))
+            work = partial(_work, function, request, call)
+            outcome.append(
+                await to_thread.run_sync(work, abandon_on_cancel=True, limiter=_limiter())
+            )
         finally:
             call.abandon()
             _running.discard(call)
@@ -62,26 +51,6 @@ async def run(
     if isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0]
-
-
-async def look(
-    function: Callable[[Any], BaseModel], request: BaseModel, folders: Sequence[Path]
-) -> BaseModel:
-    """Run a tool that answers at once in a thread, in the workspace of somebody who watches.
-
-    Raises:
-        Exception: What the tool raised.
-    """
-    outcome = await _in_thread(function, request, abandoned_calls.Call(), folders)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-def folders(context: ServerRequestContext[Any]) -> Sequence[Path]:
-    """Return the workspace of who sent a request; empty: the one of the server."""
-    grant = _grant(context)
-    return grant.folders if grant else ()
 
 
 async def leave(code: int) -> NoReturn:
@@ -106,31 +75,16 @@ def abandon_all() -> None:
 def end(code: int) -> NoReturn:
     """End this process without joining threads that wait for input or for a call."""
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 
-async def _in_thread(
-    function: Callable[[Any], BaseModel],
-    request: BaseModel,
-    call: abandoned_calls.Call,
-    folders: Sequence[Path],
-) -> BaseModel | Exception:
-    work = partial(_work, function, request, call, folders)
-    return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=_limiter())
-
-
 def _work(
-    function: Callable[[Any], BaseModel],
-    request: BaseModel,
-    call: abandoned_calls.Call,
-    folders: Sequence[Path],
+    function: Callable[[Any], BaseModel], request: BaseModel, call: abandoned_calls.Call
 ) -> BaseModel | Exception:
-    with ExitStack() as around:
-        around.enter_context(abandoned_calls.waiting(call))
-        if folders:
-            around.enter_context(workspace.granted(folders))
+    with abandoned_calls.waiting(call):
         try:
             return function(request)
         except Exception as error:
@@ -143,12 +97,6 @@ def _limiter() -> CapacityLimiter:
     return _limiters[0]
 
 
-def _grant(context: ServerRequestContext[Any]) -> Grant | None:
-    scope = getattr(context.request, "scope", None) or {}
-    found = scope.get(GRANT)
-    return found if isinstance(found, Grant) else None
-
-
 async def _report_progress(context: ServerRequestContext[Any], call: abandoned_calls.Call) -> None:
     """Send the seconds so far, and what the call is doing, while it takes long."""
     started = time.monotonic()
@@ -157,8 +105,3 @@ async def _report_progress(context: ServerRequestContext[Any], call: abandoned_c
         seconds = round(time.monotonic() - started, 3)
         doing = f": {call.doing}" if call.doing else ""
         await context.session.report_progress(seconds, None, f"{seconds:.0f} s{doing}")
-
-
-async def _abandon_when_gone(grant: Grant, call: abandoned_calls.Call) -> None:
-    await grant.gone.wait()
-    call.abandon()

@@ -1,8 +1,9 @@
 """Serve over streamable HTTP: `python -m mcp_server.http`; without a token, this machine only."""
 
 import argparse
-import asyncio
 import errno
+import hmac
+import ipaddress
 import logging
 import os
 import signal
@@ -10,7 +11,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import get_args
 
 if __name__ == "__main__":
@@ -23,37 +23,32 @@ from anyio.abc import TaskStatus
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ft_tools import __version__, workspace
 from ft_tools.errors import AddressInUse, BadInput, FineTuningError, brief
 from ft_tools.views.terminal import Format, chosen, show, show_error
 from mcp_server import calls
-from mcp_server.access import TOKEN_VARIABLE, Access, Client, is_loopback, read_clients
 from mcp_server.server import greeting, server
 
+TOKEN_VARIABLE = "FINE_TUNING_LLM_HTTP_TOKEN"
+MIN_TOKEN_CHARS = 16
 KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time of the usual client pools (5 to 60 s), so that the client closes
 first: a request sent on a connection that the server just closed is lost."""
-HEADERS_SECONDS = 20.0
-"""From a request's first byte, or a connection's beginning, to the end of its headers."""
 MAX_BODY_BYTES = 4 * 2**20
-MAX_SESSIONS = 1000
 SESSION_IDLE_SECONDS = 600.0
 MAX_CONNECTIONS = 1000
-BACKLOG = 2048
 INTERRUPTED = 130
+LOOPBACK = TransportSecuritySettings(
+    allowed_hosts=["127.0.0.1:*", "localhost:*", "[::1]:*"],
+    allowed_origins=["http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*"],
+)
+"""Without a token, no web page may reach the server under a name of its own (DNS rebinding)."""
 
 
-def serve_http(
-    host: str,
-    port: int,
-    *,
-    clients: list[Client] | None = None,
-    hosts: tuple[str, ...] = (),
-    origins: tuple[str, ...] = (),
-    format: Format = "auto",
-) -> None:
+def serve_http(host: str, port: int, *, token: str = "", format: Format = "auto") -> None:
     """Serve over streamable HTTP at /mcp until a signal ends the process.
 
     The exit code is 0 after SIGTERM and 130 after SIGINT.
@@ -61,78 +56,69 @@ def serve_http(
     Args:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
-        clients: Who may connect, with which workspace; empty: everybody on this machine.
-        hosts: Further names under which this server is reached.
-        origins: Web origins whose pages may call it.
-        format: How stdout says that it serves: to a person not at all, else as JSON.
+        token: Secret that clients send as a bearer token; empty: loopback addresses only.
+        format: How stdout reports the address: not at all to a person, else as JSON.
 
     Raises:
-        BadInput: The host is not this machine's loopback and no token protects the server.
+        BadInput: The host is reachable from other machines and there is no token, or it is short.
         AddressInUse: Another process listens there.
     """
-    clients = clients or []
-    if not is_loopback(host) and not clients:
+    if not token and not is_loopback(host):
         raise BadInput(
             f"host {host!r} is reachable from other machines; set {TOKEN_VARIABLE} to a secret "
-            "that clients send as a bearer token, or name a file with --tokens, or keep 127.0.0.1 "
-            "and use an SSH tunnel"
+            "that clients send as a bearer token, or keep 127.0.0.1 and use an SSH tunnel"
         )
+    if token and len(token) < MIN_TOKEN_CHARS:
+        raise BadInput(f"{TOKEN_VARIABLE} has less than {MIN_TOKEN_CHARS} characters")
+    open_to_all_hosts = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     with _listening(host, port) as listener:
-        app = server.streamable_http_app(
+        app: ASGIApp = server.streamable_http_app(
             host=host,
             max_request_body_size=MAX_BODY_BYTES,
             session_idle_timeout=SESSION_IDLE_SECONDS,
-            max_sessions=MAX_SESSIONS,
-            # `Access` checks Host and Origin, for every path and every address.
-            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+            transport_security=open_to_all_hosts if token else LOOPBACK,
         )
         config = uvicorn.Config(
-            Access(app, clients, hosts=(host, *hosts), origins=origins),
+            BearerToken(app, token) if token else app,
             log_config=None,
             access_log=False,
-            http=Punctual,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=1,
             limit_concurrency=MAX_CONNECTIONS,
-            backlog=BACKLOG,
             server_header=False,
         )
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/mcp"
-        serving = Serving(address=address, needs_token=bool(clients), version=__version__)
+        serving = Serving(address=address, needs_token=bool(token), version=__version__)
         anyio.run(_serve, _Server(config, serving, format), listener)
 
 
-class Punctual(H11Protocol):
-    """Closes a connection whose headers take too long: it would keep its place for ever."""
+class BearerToken:
+    """Pass on the requests that have the token.
 
-    _limit: asyncio.TimerHandle | None = None
+    Source: RFC 6750 (bearer tokens and `WWW-Authenticate`).
+    """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
-        super().connection_made(transport)
-        self._keep_time()
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token.encode()
 
-    def data_received(self, data: bytes) -> None:
-        """Take what came; the headers of a request are complete once it has a cycle."""
-        super().data_received(data)
-        self._keep_time()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401 to a request without the token."""
+        if scope["type"] == "http" and not self._is_allowed(scope):
+            answer = JSONResponse(
+                {"error": "invalid_token", "error_description": "send Authorization: Bearer TOKEN"},
+                status_code=401,
+                headers={"www-authenticate": 'Bearer realm="fine-tuning-llm"'},
+            )
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def _keep_time(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_waiting()
-        elif self._limit is None:
-            self._limit = self.loop.call_later(HEADERS_SECONDS, self.transport.close)
-
-    def _stop_waiting(self) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-        self._limit = None
+    def _is_allowed(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        scheme, _, token = given.partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
 
 
 class Serving(BaseModel):
@@ -144,7 +130,7 @@ class Serving(BaseModel):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which says when it serves, and leaves signals to us: it would raise them again."""
+    """uvicorn that reports when it serves and leaves signals to us: it would raise them again."""
 
     def __init__(self, config: uvicorn.Config, serving: Serving, format: Format) -> None:
         super().__init__(config)
@@ -156,13 +142,13 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start, then report the address."""
         await super().startup(sockets)
         token = "token required" if self._serving.needs_token else "no token"
         sys.stderr.write(f"{greeting(f'at {self._serving.address} ({token})')}\n")
         sys.stderr.flush()
         if chosen(self._format) != "human":
-            # Who reads stdout no more wants the server all the same.
+            # Whoever has closed stdout still wants the server.
             with suppress(OSError):
                 show(self._serving, self._format)
                 sys.stdout.flush()
@@ -183,20 +169,32 @@ async def _serve(http: uvicorn.Server, listener: socket.socket) -> None:
     async with anyio.create_task_group() as beside:
         await beside.start(end_on_signal)
         for handler in logging.getLogger().handlers:
-            handler.addFilter(lambda record: not (http.should_exit or _is_a_client_gone(record)))
+            handler.addFilter(lambda record: not (http.should_exit or _client_has_left(record)))
         await http.serve(sockets=[listener])
         calls.end(code)
 
 
-def _is_a_client_gone(record: logging.LogRecord) -> bool:
-    """Tell whether a log record is about a client that left: a traceback of it helps nobody."""
+def _client_has_left(record: logging.LogRecord) -> bool:
+    """Return whether a log record is about a client that left: its traceback helps nobody."""
     raised = record.exc_info[1] if record.exc_info else None
     return isinstance(raised, ClientDisconnect)
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine's own and cannot be reached from another.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "a.example")]
+    [True, True, True, False, False]
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Give a listening socket.
+    """Open a listening socket.
 
     Raises:
         AddressInUse: Another process listens there.
@@ -231,21 +229,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="fine-tuning-llm serve --http", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default="8765", help="port; 0 takes a free one")
-    parser.add_argument("--tokens", type=Path, help="TOML file: a table for each client")
-    parser.add_argument("--allow-host", action="append", default=[], help="further host name")
-    parser.add_argument("--allow-origin", action="append", default=[], help="web origin")
     parser.add_argument("--format", choices=get_args(Format), default="auto")
     given = parser.parse_args()
     try:
         workspace.roots()
-        serve_http(
-            given.host,
-            _port(given.port),
-            clients=read_clients(given.tokens, os.environ.get(TOKEN_VARIABLE, "")),
-            hosts=tuple(given.allow_host),
-            origins=tuple(given.allow_origin),
-            format=given.format,
-        )
+        token = os.environ.get(TOKEN_VARIABLE, "")
+        serve_http(given.host, _port(given.port), token=token, format=given.format)
     except FineTuningError as error:
         sys.exit(show_error(error, given.format))
 

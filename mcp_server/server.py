@@ -26,7 +26,7 @@ from ft_tools.contract import compact, complaints, separated_options
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.redaction import redact
 from ft_tools.tools import TOOLS, Effect
-from mcp_server import calls, resources, schemas, skill
+from mcp_server import calls, schemas, skill
 
 HINTS: dict[Effect, dict[str, bool]] = {
     # The protocol: whether a tool is idempotent only matters if it changes something.
@@ -136,8 +136,6 @@ server = Server(
     instructions=INSTRUCTIONS,
     on_list_tools=list_tools,
     on_call_tool=call_tool,
-    lifespan=resources.lifespan,
 )
 server.get_tool_input_schema = _input_schema
 skill.install(server)
-resources.install(server)

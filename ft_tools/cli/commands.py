@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter, validators
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from ft_tools import __version__
 from ft_tools.doctor.report import DoctorRequest, Purpose
-from ft_tools.errors import BadInput, NotFound
+from ft_tools.errors import NotFound
 from ft_tools.runs import directory
 from ft_tools.runs.log import log_end, log_since, log_tail
 from ft_tools.runs.request import CancelRequest, ListRunsRequest, RunRequest
@@ -44,30 +43,18 @@ def serve(
     http: bool = False,
     host: str = "127.0.0.1",
     port: int = 8765,
-    tokens: Path | None = None,
-    allow_host: list[str] | None = None,
-    allow_origin: list[str] | None = None,
 ) -> None:  # pragma: no cover - replaces the process
     """Serve the tools over MCP: stdio, or streamable HTTP with --http.
 
     Args:
         http: Serve over HTTP instead of stdin and stdout.
-        host: Address to listen on. Anything but this machine's own needs a token.
+        host: Address to listen on. Any other than 127.0.0.1 needs a bearer token in the variable
+            FINE_TUNING_LLM_HTTP_TOKEN.
         port: Port to listen on; 0 takes a free one. The address is printed on stderr.
-        tokens: TOML file with a table for each client: `[alice]`, `token`, `workspace`.
-        allow_host: Further host name under which clients reach this server.
-        allow_origin: Web origin whose pages may call this server.
     """
     if not http:
-        given = {"--tokens": tokens, "--allow-host": allow_host, "--allow-origin": allow_origin}
-        if useless := ", ".join(name for name, value in given.items() if value):
-            raise BadInput(f"{useless} without --http: stdio serves one client; add --http")
         _become("mcp_server")
-    options = ["--host", host, "--port", str(port), *_in_format()]
-    options += ["--tokens", str(tokens)] if tokens else []
-    options += [word for name in allow_host or () for word in ("--allow-host", name)]
-    options += [word for name in allow_origin or () for word in ("--allow-origin", name)]
-    _become("mcp_server.http", *options)
+    _become("mcp_server.http", "--host", host, "--port", str(port), *_in_format())
 
 
 @app.command
@@ -84,8 +71,7 @@ def connect(
     """Register this server and its skill in a coding agent; shows the change, changes nothing else.
 
     Args:
-        client: claude-code, codex, cursor, vscode, gemini, openclaw, claude-desktop, lm-studio,
-            opencode, windsurf or kiro.
+        client: claude-code, codex, cursor, vscode, gemini or openclaw; --print for any other.
         scope: Whose configuration: yours, or that of the project in the working folder.
         workspace: Folder that the tools may read and write. The default is the working folder.
         http: Register a server at this address instead, such as http://127.0.0.1:8765/mcp.

@@ -14,8 +14,8 @@ from ft_tools import __version__, installation, workspace
 from ft_tools.errors import BadInput, FineTuningError, Missing
 from ft_tools.views.terminal import Format, chosen, show, show_error
 from ft_tools.workspace import CACHE_VARIABLE, VARIABLE
-from mcp_server.connect import client_entry, probe, skill_folder, toml_edit
-from mcp_server.connect.clients import CLIENTS, NAME, Client, Scope, Server
+from mcp_server.connect import client_entry, probe, skill_folder
+from mcp_server.connect.clients import CLIENTS, NAME, Client, Scope, Server, entry
 from mcp_server.skill_files import skill_files
 
 PASSED = (
@@ -32,6 +32,7 @@ FORWARDED = ("HF_TOKEN",)
 """Secrets: only their names are written, where a client can refer to a variable."""
 _notes: list[str] = []
 """What a program that reads the result is told in it, and a person line by line."""
+State = Literal["connected", "disconnected", "unchanged", "dry_run"]
 
 
 class Connection(BaseModel):
@@ -39,7 +40,7 @@ class Connection(BaseModel):
 
     client: str
     scope: Scope
-    state: Literal["connected", "disconnected", "unchanged", "dry_run"]
+    state: State
     path: str = Field(description="The client's file.")
     removed: dict[str, Any] | None = Field(None, description="The entry; its values are hidden.")
     added: dict[str, Any] | None = Field(None, description="The entry.")
@@ -58,29 +59,29 @@ def main() -> None:
 
 
 def connect(given: argparse.Namespace) -> int:
-    """Give a client an entry of this server.
+    """Give a client an entry of this server, and the skill.
+
+    The server is tried and the skill placed before the entry is written: what may fail is first.
 
     Raises:
         FineTuningError: It cannot be registered there; the message says why.
     """
     server = _server(given)
     if given.print and given.client is None:
-        _write(json.dumps({"mcpServers": {NAME: CLIENTS["cursor"].entry(server)}}, indent=2))
+        _write(json.dumps({"mcpServers": {NAME: entry(server)}}, indent=2))
         return 0
     client = _client(given.client)
-    if server.url and not client.speaks_http:
-        raise BadInput(f"{client.title} starts servers by command only; leave --http out")
-    entry = client.entry(server)
+    wanted = client.entry(server)
     if given.print:
-        _write(_snippet(client, entry))
+        _write(client_entry.snippet(client, wanted))
         return 0
     scope = _scope(client, given)
     if scope == "user" and not client.is_installed():
         raise Missing(
             f"{client.title} was not found on this machine. Install it first, or add this to "
-            f"{client.file(scope)}:\n{_snippet(client, entry)}"
+            f"{client.file(scope)}:\n{client_entry.snippet(client, wanted)}"
         )
-    change = client_entry.plan(client, scope, entry)
+    change = client_entry.plan(client, scope, wanted)
     folder = _skill_to_place(given, client, scope) if given.skill else None
     if change.is_empty and folder is None:
         _print(given, f"{client.title} has this entry already; nothing to do ({change.path})")
@@ -90,13 +91,20 @@ def connect(given: argparse.Namespace) -> int:
         _print(given, f"+ {folder}: the skill, {len(skill_files())} files")
     if given.dry_run:
         return _end(given, "dry_run", change, folder)
-    _carry_out(given, client, change, server, folder)
+    if not change.is_empty and not server.url:
+        argv = [server.command, *server.arguments]
+        version, tools = probe.list_tools(argv, dict(server.environment))
+        _print(given, f"the command works: version {version}, {len(tools)} tools")
+    if folder is not None:
+        _place(folder)
+    if not change.is_empty:
+        client_entry.apply(client, scope, change)
     _print(given, f"{client.title} is connected. {client.left}")
     return _end(given, "connected", change, folder)
 
 
 def disconnect(given: argparse.Namespace) -> int:
-    """Take the entry of this server away from a client.
+    """Remove the entry of this server, and the skill, from a client.
 
     Raises:
         FineTuningError: The entry there is not ours, or the file cannot be edited.
@@ -121,36 +129,6 @@ def disconnect(given: argparse.Namespace) -> int:
     return _end(given, "disconnected", change, folder)
 
 
-def _carry_out(
-    given: argparse.Namespace,
-    client: Client,
-    change: client_entry.Change,
-    server: Server,
-    folder: Path | None,
-) -> None:
-    """Try the server, put the skill in its folder, then write the entry: what may fail is first.
-
-    Raises:
-        FineTuningError: One of them failed, and no later one was begun.
-    """
-    if not change.is_empty and not server.url:
-        _try(given, server)
-    if folder is not None:
-        _place(folder)
-    if not change.is_empty:
-        client_entry.apply(client, _scope(client, given), change)
-
-
-def _try(given: argparse.Namespace, server: Server) -> None:
-    """Start the server as a client would.
-
-    Raises:
-        FineTuningError: It does not start.
-    """
-    version, tools = probe.list_tools([server.command, *server.arguments], dict(server.environment))
-    _print(given, f"the command works: version {version}, {len(tools)} tools")
-
-
 def _place(folder: Path) -> None:
     """Put the skill in its place.
 
@@ -169,8 +147,6 @@ def _place(folder: Path) -> None:
 def _skill_to_place(given: argparse.Namespace, client: Client, scope: Scope) -> Path | None:
     """Return where the skill has to be written; None if it is there, or cannot be."""
     folder = client.skill(scope)
-    if folder is None:
-        return None
     found = skill_folder.state(folder)
     if found == "not_ours":
         _print(given, f"{folder} was written by somebody else and stays as it is")
@@ -180,7 +156,7 @@ def _skill_to_place(given: argparse.Namespace, client: Client, scope: Scope) -> 
 def _skill_to_remove(given: argparse.Namespace, client: Client, scope: Scope) -> Path | None:
     """Return where the skill is, if `connect` put it there and no other client uses it."""
     folder = client.skill(scope)
-    if folder is None or skill_folder.state(folder) not in {"current", "older"}:
+    if skill_folder.state(folder) not in {"current", "older"}:
         return None
     for other in CLIENTS.values():
         if other is not client and other.skill(scope) == folder and _is_connected(other, scope):
@@ -191,10 +167,10 @@ def _skill_to_remove(given: argparse.Namespace, client: Client, scope: Scope) ->
 
 def _is_connected(client: Client, scope: Scope) -> bool:
     try:
-        entry = client_entry.entry_of(client, scope)
+        found = client_entry.entry_of(client, scope)
     except FineTuningError:
         return True
-    return entry is not None and client_entry.is_ours(entry)
+    return found is not None and client_entry.is_ours(found)
 
 
 def status(_: argparse.Namespace) -> int:
@@ -208,28 +184,25 @@ def status(_: argparse.Namespace) -> int:
 
 
 def _row(name: str, client: Client, scope: Scope) -> dict[str, Any] | None:
-    """Describe a client's entry; values of its environment are not told."""
+    """Describe a client's entry, without the values of its environment."""
     row: dict[str, Any] = {"client": name, "title": client.title, "scope": scope}
     row["path"] = str(client.file(scope))
     try:
-        entry = client_entry.entry_of(client, scope)
+        found = client_entry.entry_of(client, scope)
     except FineTuningError as error:
         return row | {"error": str(error)}
-    if entry is None:
+    if found is None:
         return row if scope == "user" and client.is_installed() else None
-    row |= {"registered": True, "ours": client_entry.is_ours(entry)}
-    folder = client.skill(scope)
-    row["skill"] = skill_folder.state(folder) if folder else None
-    command = entry.get("command")
+    row |= {"registered": True, "ours": client_entry.is_ours(found)}
+    row["skill"] = skill_folder.state(client.skill(scope))
+    command = found.get("command")
     if not command:
-        return row | {"url": entry.get("url") or entry.get("serverUrl")}
-    argv = command if isinstance(command, list) else [command, *entry.get("args", [])]
-    environment = entry.get("env") or entry.get("environment") or {}
-    row["command"] = argv[0]
+        return row | {"url": found.get("url")}
+    row["command"] = command
+    argv = [str(word) for word in (command, *found.get("args", []))]
+    environment = {key: str(value) for key, value in found.get("env", {}).items()}
     try:
-        row["version"], tools = probe.list_tools(
-            [str(word) for word in argv], {k: str(v) for k, v in environment.items()}
-        )
+        row["version"], tools = probe.list_tools(argv, environment)
         row |= {"num_tools": len(tools), "current": row["version"] == __version__}
     except FineTuningError as error:
         row["error"] = str(error)
@@ -317,23 +290,18 @@ def _server(given: argparse.Namespace) -> Server:
     return Server(sys.executable, arguments, tuple(environment.items()), forwarded)
 
 
-def _snippet(client: Client, entry: dict[str, Any]) -> str:
-    if client.is_toml:
-        return toml_edit.put("", (*client.key, NAME), entry).rstrip("\n")
-    nested: dict[str, Any] = {NAME: entry}
-    for key in reversed(client.key):
-        nested = {key: nested}
-    return json.dumps(nested, indent=2)
-
-
 def _show(given: argparse.Namespace, client: Client, change: client_entry.Change) -> None:
     """Print the change: the entry that goes, and the one that comes."""
     if change.is_empty or chosen(given.format) != "human":
         return
     _write(f"{change.path}:")
-    for sign, entry in (("-", _without_values(change.old)), ("+", change.new)):
-        if entry is not None:
-            _write("\n".join(f"{sign} {line}" for line in _snippet(client, entry).splitlines()))
+    for sign, shown in (("-", _without_values(change.old)), ("+", change.new)):
+        if shown is not None:
+            _write(
+                "\n".join(
+                    f"{sign} {line}" for line in client_entry.snippet(client, shown).splitlines()
+                )
+            )
 
 
 def _without_values(entry: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -348,7 +316,7 @@ def _without_values(entry: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _end(
     given: argparse.Namespace,
-    state: Literal["connected", "disconnected", "unchanged", "dry_run"],
+    state: State,
     change: client_entry.Change,
     folder: Path | None,
 ) -> int:

@@ -17,7 +17,7 @@ import anyio
 import pytest
 from mcp import Client
 
-from ft_tools import abandoned_calls, workspace
+from ft_tools import abandoned_calls
 from ft_tools.data.audit import perform
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import Abandoned
@@ -134,6 +134,16 @@ def test_a_client_that_closes_the_connection_ends_the_server(workspace):
         assert served.process.stderr.read() == ""
 
 
+def test_a_client_that_reads_no_answers_any_more_ends_the_server_quietly(workspace):
+    with serving() as served:
+        served.process.stdout.close()
+        hello = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": HELLO}
+        served.process.stdin.write(json.dumps(hello) + "\n")
+        served.process.stdin.flush()
+        assert served.process.wait(END_SECONDS) == 0
+        assert served.process.stderr.read() == ""
+
+
 @pytest.mark.parametrize("port", ["80000", "-1", "http"])
 def test_a_port_that_is_none_is_a_usage_error(workspace, port):
     code, said = refused("--http", "--port", port)
@@ -159,8 +169,10 @@ def test_a_busy_port_has_an_exit_code_of_its_own(workspace):
     assert "Traceback" not in said
 
 
-def test_an_address_for_everybody_needs_a_token(workspace):
-    code, said = refused("--http", "--host", "0.0.0.0", "--port", "0")
+@pytest.mark.parametrize("token", ["", "short"])
+def test_an_address_for_everybody_needs_a_token(workspace, token):
+    options = ("--http", "--host", "0.0.0.0", "--port", "0")
+    code, said = refused(*options, FINE_TUNING_LLM_HTTP_TOKEN=token)
     assert code == 2
     assert "FINE_TUNING_LLM_HTTP_TOKEN" in said
 
@@ -225,15 +237,6 @@ async def test_a_long_call_reports_progress_and_what_it_does(workspace, endless,
     assert len(told) >= 3
     assert [progress for progress, _ in told] == sorted({progress for progress, _ in told})
     assert told[-1][1].endswith("counting sheep")
-
-
-@pytest.mark.anyio
-async def test_a_caller_with_a_workspace_of_its_own_sees_nothing_else(tmp_path):
-    (tmp_path / "mine").mkdir()
-    with workspace.granted([tmp_path / "mine"]):
-        assert workspace.roots() == [tmp_path / "mine"]
-        assert workspace.runs_dir() == tmp_path / "mine" / "runs"
-    assert workspace.roots() != [tmp_path / "mine"]
 
 
 def test_the_listing_is_made_once():

@@ -359,7 +359,6 @@ async def test_the_command_line_says_what_the_server_says(client, prepared, caps
     ("argv", "said"),
     [
         (["lst-runs"], "lst-runs: no such command; did you mean 'list-runs'? known: serve, "),
-        (["serve", "--tokens", "clients.toml"], "--tokens without --http: stdio serves one client"),
         (["list-runs", "--limti", "3"], "--limti: no such option; did you mean '--limit'?"),
         (["list-runs", "--limit"], "--limit"),
         (["recommend-approach", "--has-documents", "maybe"], "too many values: 'maybe'"),

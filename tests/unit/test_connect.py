@@ -1,4 +1,4 @@
-"""Registering the server in clients' own files: shown first, one entry changed, undone exactly."""
+"""Registering the server in clients' configurations: one entry changed, and removed again."""
 
 import json
 import os
@@ -7,16 +7,17 @@ import tomllib
 
 import pytest
 
-from ft_tools.errors import BadInput, FineTuningError
-from mcp_server.connect import client_entry, json_edit
+from ft_tools.errors import BadInput
+from mcp_server.connect import client_entry, skill_folder
 from mcp_server.connect.clients import CLIENTS, NAME, Server
+from mcp_server.skill_files import skill_files
 
 SERVER = Server(
     "/opt/a b/fine-tuning-llm",
     environment=(("FINE_TUNING_LLM_WORKSPACE", "/data"),),
     forwarded=("HF_TOKEN",),
 )
-BY_FILE = [name for name in CLIENTS if name != "claude-code"]
+BY_FILE = [name for name in CLIENTS if not CLIENTS[name].add]
 OTHER = {"command": "other", "args": ["x"], "env": {"SECRET": "s3cret"}}
 
 
@@ -33,7 +34,7 @@ def home(tmp_path, monkeypatch):
 
 
 def written(name, extra=None):
-    """Write a client's file as a person has it; return it and its bytes."""
+    """Write a client's file as a person has it; return its path and text."""
     client = CLIENTS[name]
     path = client.user_file()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,16 +44,18 @@ def written(name, extra=None):
         nested = {"other": OTHER} | (extra or {})
         for key in reversed(client.key):
             nested = {key: nested}
-        text = "// mine\n" * (name != "claude-desktop") + json.dumps(nested, indent=4) + "\n"
+        text = json.dumps(nested, indent=4) + "\n"
     path.write_text(text, encoding="utf-8")
     path.chmod(0o640)
-    return path, path.read_bytes()
+    return path, text
 
 
-def value(name, path):
+def servers(name, path):
     text = path.read_text(encoding="utf-8")
-    found = tomllib.loads(text) if CLIENTS[name].is_toml else json_edit.read(text)
-    return json_edit.get(found, CLIENTS[name].key)
+    found = tomllib.loads(text) if CLIENTS[name].is_toml else json.loads(text)
+    for key in CLIENTS[name].key:
+        found = found[key]
+    return found
 
 
 def do(name, entry, scope="user"):
@@ -62,54 +65,37 @@ def do(name, entry, scope="user"):
 
 
 @pytest.mark.parametrize("name", BY_FILE)
-def test_an_entry_is_added_beside_the_others_and_undone_to_the_byte(name):
+def test_an_entry_is_added_beside_the_others_once_and_removed_again(name):
     path, before = written(name)
     entry = CLIENTS[name].entry(SERVER)
     do(name, entry)
-    assert value(name, path)[NAME] == entry
-    assert set(value(name, path)) == {"other", NAME}
+    assert servers(name, path)[NAME] == entry
+    assert set(servers(name, path)) == {"other", NAME}
     assert path.stat().st_mode & 0o777 == 0o640
+    assert client_entry.plan(CLIENTS[name], "user", entry).is_empty
     do(name, None)
-    assert path.read_bytes() == before
-    assert sorted(path.parent.iterdir()) == [path]
+    assert path.read_text().strip() == before.strip()
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", BY_FILE)
-def test_a_file_that_connect_made_goes_again(name):
+def test_a_file_that_connect_made_is_removed_again(name):
     path = CLIENTS[name].user_file()
     do(name, CLIENTS[name].entry(SERVER))
-    assert value(name, path) == {NAME: CLIENTS[name].entry(SERVER)}
+    assert servers(name, path) == {NAME: CLIENTS[name].entry(SERVER)}
     assert path.stat().st_mode & 0o777 == 0o600
     do(name, None)
     assert not path.exists()
 
 
 @pytest.mark.parametrize("name", BY_FILE)
-def test_the_second_time_nothing_is_to_be_done(name):
+@pytest.mark.parametrize("text", ["{ not a = file", "// a comment\n{}"])
+def test_a_file_that_cannot_be_parsed_is_left_as_it_is(name, text):
     path, _ = written(name)
-    do(name, CLIENTS[name].entry(SERVER))
-    after = path.read_bytes()
-    assert client_entry.plan(CLIENTS[name], "user", CLIENTS[name].entry(SERVER)).is_empty
-    assert path.read_bytes() == after
-
-
-@pytest.mark.parametrize("name", BY_FILE)
-def test_what_somebody_changed_in_between_stays(name):
-    path, _ = written(name)
-    do(name, CLIENTS[name].entry(SERVER))
-    text = path.read_text(encoding="utf-8").replace("other", "renamed")
     path.write_text(text, encoding="utf-8")
-    do(name, None)
-    assert set(value(name, path)) == {"renamed"}
-
-
-@pytest.mark.parametrize("name", BY_FILE)
-def test_a_file_that_cannot_be_read_is_left_as_it_is(name):
-    path, _ = written(name)
-    path.write_text("{ not a = file", encoding="utf-8")
-    with pytest.raises(BadInput, match="nothing was changed"):
+    with pytest.raises(BadInput, match="--print"):
         client_entry.plan(CLIENTS[name], "user", CLIENTS[name].entry(SERVER))
-    assert path.read_text(encoding="utf-8") == "{ not a = file"
+    assert path.read_text(encoding="utf-8") == text
 
 
 def test_a_link_stays_a_link(home):
@@ -118,47 +104,31 @@ def test_a_link_stays_a_link(home):
     path.rename(real)
     path.symlink_to(real)
     do("cursor", CLIENTS["cursor"].entry(SERVER))
-    assert path.is_symlink()
     do("cursor", None)
     assert path.is_symlink()
-    assert real.read_bytes() == before
+    assert real.read_text() == before
 
 
-def test_an_entry_of_that_name_that_is_not_ours_is_never_touched():
+def test_an_entry_of_that_name_that_is_not_ours_is_never_changed():
     path, before = written("cursor", {NAME: OTHER})
     for entry in (CLIENTS["cursor"].entry(SERVER), None):
-        with pytest.raises(BadInput, match="does not start this program"):
+        with pytest.raises(BadInput):
             client_entry.plan(CLIENTS["cursor"], "user", entry)
-    assert path.read_bytes() == before
-
-
-def test_a_file_that_changed_between_plan_and_write_is_not_overwritten():
-    path, _ = written("cursor")
-    change = client_entry.plan(CLIENTS["cursor"], "user", CLIENTS["cursor"].entry(SERVER))
-    path.write_text("{}", encoding="utf-8")
-    with pytest.raises(FineTuningError, match="by another program"):
-        client_entry.apply(CLIENTS["cursor"], "user", change)
-    assert path.read_text(encoding="utf-8") == "{}"
+    assert path.read_text() == before
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_every_entry_names_an_absolute_command_and_the_workspace_and_no_secret(name, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    entry = CLIENTS[name].entry(SERVER)
-    text = json.dumps(entry)
-    assert "/opt/a b/fine-tuning-llm" in text
-    assert "/data" in text
-    assert "hf_secret" not in text
-    assert client_entry.is_ours(entry)
-
-
-@pytest.mark.parametrize("name", [name for name in CLIENTS if CLIENTS[name].speaks_http])
-def test_an_address_is_registered_without_the_token_itself(name, monkeypatch):
+def test_an_entry_has_the_command_or_address_and_no_secret(name, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "s3cret")
     monkeypatch.setenv("FINE_TUNING_LLM_HTTP_TOKEN", "s3cret")
-    entry = CLIENTS[name].entry(Server(url="http://gpu:8765/mcp"))
-    assert "http://gpu:8765/mcp" in entry.values()
-    assert "s3cret" not in json.dumps(entry)
-    assert client_entry.is_ours(entry)
+    started = CLIENTS[name].entry(SERVER)
+    assert (started["command"], started["args"]) == ("/opt/a b/fine-tuning-llm", ["serve"])
+    assert started["env"]["FINE_TUNING_LLM_WORKSPACE"] == "/data"
+    addressed = CLIENTS[name].entry(Server(url="http://gpu:8765/mcp"))
+    assert addressed["url"] == "http://gpu:8765/mcp"
+    for entry in (started, addressed):
+        assert client_entry.is_ours(entry)
+        assert "s3cret" not in json.dumps(entry)
 
 
 def test_each_client_has_its_own_spelling():
@@ -169,39 +139,96 @@ def test_each_client_has_its_own_spelling():
     assert CLIENTS["cursor"].entry(SERVER)["env"]["HF_TOKEN"] == "${env:HF_TOKEN}"
     assert CLIENTS["openclaw"].entry(SERVER)["env"]["HF_TOKEN"] == "${HF_TOKEN}"
     assert CLIENTS["vscode"].entry(SERVER)["type"] == "stdio"
-    assert CLIENTS["opencode"].entry(SERVER)["command"] == ["/opt/a b/fine-tuning-llm", "serve"]
     assert CLIENTS["claude-code"].entry(SERVER)["timeout"] == 600_000
     http = CLIENTS["claude-code"].entry(Server(url="http://gpu/mcp"))
     assert http["type"] == "http"
     assert http["headers"] == {"Authorization": "Bearer ${FINE_TUNING_LLM_HTTP_TOKEN}"}
 
 
-CLAUDE = f"""#!{sys.executable}
+PROGRAM = f"""#!{sys.executable}
 import json, os, sys
-path = os.path.expanduser("~/.claude.json")
+path, keys = os.path.expanduser(PATH), KEYS
 config = json.load(open(path)) if os.path.exists(path) else {{}}
-servers = config.setdefault("mcpServers", {{}})
+servers = config
+for key in keys:
+    servers = servers.setdefault(key, {{}})
 action, *rest = sys.argv[2:]
-rest = rest[2:]
-if action == "remove":
+rest = rest[2:] if rest[0] == "--scope" else rest
+if action in ("remove", "unset"):
     sys.exit(1) if rest[0] not in servers else servers.pop(rest[0])
-elif rest[0] in servers:
+elif action == "add-json" and rest[0] in servers:
     sys.exit("already exists")
 else:
     servers[rest[0]] = json.loads(rest[1])
+os.makedirs(os.path.dirname(path), exist_ok=True)
 json.dump(config, open(path, "w"))
 """
 
 
-def test_claude_code_is_changed_by_its_own_command(home, monkeypatch):
-    """The command here is a stand-in that keeps to what the real one was seen to do."""
+@pytest.mark.parametrize("name", [name for name in CLIENTS if CLIENTS[name].add])
+def test_a_client_with_commands_of_its_own_is_changed_by_them(home, monkeypatch, name):
+    """The commands here are stand-ins that keep to what the real ones were seen to do."""
+    client = CLIENTS[name]
+    program = PROGRAM.replace("PATH", repr(str(client.user_file())))
+    program = program.replace("KEYS", repr(client.key))
     (home / "bin").mkdir()
-    (home / "bin" / "claude").write_text(CLAUDE)
-    (home / "bin" / "claude").chmod(0o755)
+    (home / "bin" / client.programs[0]).write_text(program)
+    (home / "bin" / client.programs[0]).chmod(0o755)
     monkeypatch.setenv("PATH", f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    entry = CLIENTS["claude-code"].entry(SERVER)
-    do("claude-code", entry | {"timeout": 1})
-    do("claude-code", entry)
-    assert client_entry.entry_of(CLIENTS["claude-code"], "user") == entry
-    do("claude-code", None)
-    assert client_entry.entry_of(CLIENTS["claude-code"], "user") is None
+    entry = client.entry(SERVER)
+    do(name, entry | {"timeout": 1})
+    do(name, entry)
+    assert client_entry.entry_of(client, "user") == entry
+    do(name, None)
+    assert client_entry.entry_of(client, "user") is None
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / ".agents" / "skills" / NAME
+
+
+def test_the_skill_is_placed_updated_and_removed_with_the_folders_made_for_it(folder, monkeypatch):
+    old = {"SKILL.md": b"old", "references/gone.md": b"old"}
+    with monkeypatch.context() as patched:
+        patched.setattr(skill_folder, "skill_files", lambda: old)
+        skill_folder.place(folder)
+    assert skill_folder.state(folder) == "older"
+    skill_folder.place(folder)
+    assert skill_folder.state(folder) == "current"
+    found = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    assert found == skill_files()
+    (folder.parent / "other").mkdir()
+    skill_folder.remove(folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["other"]
+    (folder.parent / "other").rmdir()
+    skill_folder.place(folder)
+    skill_folder.remove(folder)
+    assert not folder.parent.parent.exists()
+
+
+def list_another_file(folder):
+    (folder / "notes.md").write_text("mine")
+    listed = json.loads((folder / "manifest.json").read_text())
+    listed["files"]["notes.md"] = {"bytes": 4, "sha256": ""}
+    (folder / "manifest.json").write_text(json.dumps(listed))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "SKILL.md").write_text("mine"),
+        lambda folder: (folder / "notes.md").write_text("mine"),
+        lambda folder: (folder / "references" / "lora.md").unlink(),
+        lambda folder: (folder / "manifest.json").unlink(),
+        list_another_file,
+    ],
+)
+def test_a_skill_that_somebody_changed_is_not_ours(folder, change):
+    skill_folder.place(folder)
+    change(folder)
+    assert skill_folder.state(folder) == "not_ours"

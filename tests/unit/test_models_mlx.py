@@ -189,7 +189,6 @@ def test_mlx_takes_16_bits_on_a_mac_and_no_more_memory_than_its_gpu_may(on_a_mac
 def test_clients_on_a_mac_have_their_settings_in_its_library(on_a_mac, monkeypatch):
     monkeypatch.setenv("HOME", str(on_a_mac))
     settings = on_a_mac / "Library" / "Application Support"
-    assert CLIENTS["claude-desktop"].user_file().is_relative_to(settings)
     assert CLIENTS["vscode"].user_file().is_relative_to(settings)
 
 
