@@ -15,7 +15,7 @@ from skills_ref import validate
 
 from ft_tools.anti_patterns import ANTI_PATTERNS
 from ft_tools.tools import TOOLS
-from mcp_server import resources, skill, skill_files
+from mcp_server import skill, skill_files
 
 ROOT = Path(__file__).parent.parent
 SKILL = ROOT / "SKILL.md"
@@ -218,9 +218,8 @@ def test_every_rule_that_the_skill_names_exists():
 
 @pytest.fixture
 def server():
-    made = Server("skill-test", version="1", lifespan=resources.lifespan)
+    made = Server("skill-test", version="1")
     skill.install(made)
-    resources.install(made)
     return made
 
 
@@ -249,39 +248,6 @@ async def test_the_skills_resource_carries_its_name_and_description(client):
     facts = skill_files.frontmatter()
 
     assert (first.name, first.description) == (facts["name"], facts["description"])
-
-
-@pytest.mark.anyio
-async def test_a_reference_is_found_by_the_template_of_its_address(client):
-    template = (await client.list_resource_templates()).resource_templates[0]
-    uri = template.uri_template.replace("{+topic}", "lora")
-
-    assert (await client.read_resource(uri)).contents[0].text == body(ROOT / "references/lora.md")
-    assert all(path.stem in template.description for path in REFERENCES)
-
-
-@pytest.mark.parametrize(
-    ("given", "lines"),
-    [
-        (
-            {"dataset": "t.jsonl", "model": '"answer', "goal": "as"},
-            ['dataset: "t.jsonl"', 'goal: "answer as"'],
-        ),
-        (
-            {"dataset": "t.jsonl", "model": '"valid', "goal": 'JSON"'},
-            ['dataset: "t.jsonl"', 'goal: "valid JSON"'],
-        ),
-        (
-            {"dataset": "t.jsonl", "goal": "answer as JSON"},
-            ['dataset: "t.jsonl"', 'goal: "answer as JSON"'],
-        ),
-    ],
-)
-def test_words_that_a_client_split_at_spaces_become_the_goal_again(given, lines):
-    text = skill.get_prompt("fine-tune", given).messages[0].content.text
-
-    assert text.splitlines()[-2:] == lines
-    assert ("split at their spaces" in text) == ("model" in given)
 
 
 @pytest.mark.anyio

@@ -38,4 +38,5 @@ async def _list_tools(argv: list[str], environment: dict[str, str]) -> tuple[str
         with anyio.fail_after(SECONDS):
             async with Client(stdio_client(server, errlog=quiet), mode="legacy") as client:
                 tools = (await client.list_tools()).tools
-                return client.server_info.version, [tool.name for tool in tools]
+                info = client.server_info
+                return info.version if info else "", [tool.name for tool in tools]
