@@ -18,6 +18,7 @@ from ft_tools.contract import Request
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.explain.request import ExplainRequest
 from ft_tools.lora.request import LoraRequest
 from ft_tools.memory.request import TraceRequest, VramRequest
 from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
@@ -149,4 +150,5 @@ TOOLS = {
     ),
     "cancel_run": Tool("Cancel a run", "ft_tools.runs.tool:cancel_run", CancelRequest, "stops"),
     "resume_run": Tool("Resume a run", "ft_tools.runs.tool:resume_run", ResumeRequest, "starts"),
+    "explain": Tool("Explain", "ft_tools.explain.tool:explain", ExplainRequest, "reads"),
 }

@@ -34,6 +34,7 @@ GOOD: dict[str, dict[str, object]] = {
     "get_run": {"run_id": RUN_ID, "log_lines": 5},
     "cancel_run": {"run_id": RUN_ID},
     "resume_run": {"run_id": RUN_ID},
+    "explain": {"topic": "launch_sft options"},
 }
 
 

@@ -1,0 +1,93 @@
+"""The options of the tools as passages, from their request models."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ft_tools.explain.report import Passage
+from ft_tools.tools import TOOLS, Tool
+
+BOUNDS = {
+    "minimum": ">=",
+    "exclusiveMinimum": ">",
+    "maximum": "<=",
+    "exclusiveMaximum": "<",
+}
+
+
+def tool_passages(tool: str) -> list[Passage]:
+    """Return the passages of a tool: what it does, then each option, main arguments first."""
+    spec = TOOLS[tool]
+    names = [*(spec.main or spec.request.model_fields), *spec.options]
+    main = ", ".join(spec.main or spec.request.model_fields)
+    about = f"{spec.description}\nArguments: {main}. The others are keys of `options`."
+    return [Passage(id=tool, text=about), *(argument_passage(tool, name) for name in names)]
+
+
+def option_passages(tool: str) -> list[Passage]:
+    """Return one passage for each key of a tool's `options`."""
+    spec = TOOLS[tool]
+    return [argument_passage(tool, name) for name in spec.options or spec.request.model_fields]
+
+
+def argument_passage(tool: str, name: str) -> Passage:
+    """Return the passage of an argument: its type, default, description and keys."""
+    whole = TOOLS[tool].request.model_json_schema()
+    schema, definitions = whole["properties"][name], whole.get("$defs", {})
+    lines = [_line(name, schema, definitions), *_keys(schema, definitions, set())]
+    return Passage(id=f"{tool}.{name}", text="\n".join(lines))
+
+
+def tool_named(topic: str) -> Tool | None:
+    """Return the tool of that name, written with underscores or hyphens."""
+    return TOOLS.get(topic.replace("-", "_"))
+
+
+def _line(name: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    default = schema.get("default")
+    text = f"{name} ({_type(schema, definitions)}"
+    text += f", default {default!r})" if default not in (None, [], {}, "") else ")"
+    about = schema.get("description")
+    return f"{text}: {about}" if about else text
+
+
+def _type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    if "$ref" in schema:
+        return _type(definitions[schema["$ref"].rsplit("/", 1)[1]], definitions)
+    if "enum" in schema:
+        return "|".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return repr(schema["const"])
+    if choices := [each for each in schema.get("anyOf", []) if each != {"type": "null"}]:
+        return " or ".join(dict.fromkeys(_type(each, definitions) for each in choices))
+    if schema.get("type") == "array":
+        items = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
+        return f"list of {_type(items, definitions)}"
+    bounds = "".join(f" {sign} {schema[key]:g}" for key, sign in BOUNDS.items() if key in schema)
+    return f"{schema.get('type', 'value')}{bounds}"
+
+
+def _keys(
+    schema: Mapping[str, Any],
+    definitions: Mapping[str, Any],
+    seen: set[str],
+    depth: int = 0,
+) -> Iterator[str]:
+    """Yield a line for each key of the objects that an argument holds."""
+    for name in dict.fromkeys(_references(schema)):
+        if name in seen:
+            continue
+        seen.add(name)
+        for key, part in definitions[name].get("properties", {}).items():
+            yield f"{'  ' * depth}- {_line(key, part, definitions)}"
+            yield from _keys(part, definitions, seen, depth + 1)
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _references(part)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"].rsplit("/", 1)[1]
+        for part in schema.values():
+            yield from _references(part)

@@ -1,0 +1,74 @@
+"""The explain tool: every name that a caller meets leads to a passage."""
+
+import pytest
+
+from ft_tools import facts
+from ft_tools.errors import NotFound
+from ft_tools.explain.report import ExplainReport
+from ft_tools.explain.sections import sections
+from ft_tools.tools import TOOLS
+
+MOST_CHARS = 2_400
+"""About 550 tokens: 500 and the names of further sections."""
+
+
+def explain(topic: str) -> ExplainReport:
+    spec = TOOLS["explain"]
+    report = spec.call(spec.request.model_validate({"topic": topic}))
+    assert isinstance(report, ExplainReport)
+    return report
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_every_option_of_a_tool_is_reached_from_its_options(tool):
+    first = explain(f"{tool} options")
+    named = [each.id for each in first.passages] + first.more
+    wanted = TOOLS[tool].options or list(TOOLS[tool].request.model_fields)
+    assert named == [f"{tool}.{key}" for key in wanted]
+    assert first.passages
+    for topic in first.more:
+        assert [each.id for each in explain(topic).passages] == [topic]
+
+
+def test_an_argument_that_is_an_object_is_explained_with_its_keys():
+    text = explain("evaluate.systems").passages[0].text
+    assert "- name (string" in text
+    assert "- endpoint" in text
+
+
+def test_every_threshold_is_explained_with_its_value_and_source():
+    for key, row in facts.thresholds().items():
+        text = explain(key).passages[0].text
+        assert str(row.value) in text, key
+        assert row.source in text, key
+
+
+def test_every_section_of_the_references_is_found_by_its_id():
+    for section in sections():
+        assert explain(section.id).passages[0].id == section.id
+
+
+@pytest.mark.parametrize(
+    ("question", "file"),
+    [
+        ("why LoRA on all layers", "lora"),
+        ("answers_add_facts", "data"),
+        ("does KTO need pairs", "preference"),
+    ],
+)
+def test_a_question_finds_the_file_that_answers_it(question, file):
+    report = explain(question)
+    found = [*(each.id for each in report.passages), *report.more]
+    assert file in {each.partition("#")[0] for each in found}
+
+
+@pytest.mark.parametrize("topic", ["launch_sft options", "evaluate", "data leaks", "validation"])
+def test_an_answer_fits_its_budget(topic):
+    report = explain(topic)
+    assert sum(len(each.text) for each in report.passages) <= MOST_CHARS
+
+
+def test_a_topic_that_shares_no_word_with_anything_is_refused_with_known_ones():
+    with pytest.raises(NotFound) as caught:
+        explain("qqzzxx")
+    assert "launch_sft" in str(caught.value)
