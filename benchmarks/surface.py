@@ -1,0 +1,64 @@
+"""What the tools put into an agent's context: bytes, and tokens where a tokenizer is installed.
+
+Counts `{name, description, inputSchema}` of each tool, the server's `instructions`, SKILL.md and
+every section of the references. `--check` fails if the list with the instructions, SKILL.md or a
+section is above its budget. 4.35 bytes are about one token of o200k_base in this text.
+
+    python -m benchmarks.surface [--check]
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ft_tools.explain.sections import MAX_CHARS, sections
+from ft_tools.tools import TOOLS
+from mcp_server.server import INSTRUCTIONS, tool
+
+SKILL = Path(__file__).parents[1] / "SKILL.md"
+BUDGET_BYTES = 10_900
+"""Of the tool list with the instructions, and of SKILL.md: about 2,500 tokens each."""
+SECTION_CHARS = round(MAX_CHARS * 1.25)
+
+
+def listed(name: str) -> str:
+    """Return what a client puts into its model's context for a tool."""
+    whole: dict[str, Any] = tool(name).model_dump(mode="json", by_alias=True, exclude_none=True)
+    shown = {key: whole[key] for key in ("name", "description", "inputSchema")}
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":"))
+
+
+def tokens(text: str) -> str:
+    """Return the number of o200k_base tokens, or nothing where tiktoken or its data is missing."""
+    try:
+        import tiktoken
+
+        return f"{len(tiktoken.get_encoding('o200k_base').encode(text)):7,}"
+    except Exception:
+        return ""
+
+
+def main() -> int:
+    """Print the sizes; return 1 if `--check` finds one above its budget."""
+    texts = {name: listed(name) for name in TOOLS} | {"instructions": INSTRUCTIONS}
+    for name, text in texts.items():
+        print(f"{len(text.encode()):7,} bytes {tokens(text)}  {name}")
+    measured = {
+        "tool list with instructions": len("".join(texts.values()).encode()),
+        "SKILL.md": SKILL.stat().st_size,
+    }
+    for name, size in measured.items():
+        print(f"{size:7,} bytes  {name} (budget {BUDGET_BYTES:,})")
+    found = sorted(sections(), key=lambda each: -len(each.text))
+    total = sum(len(each.text) for each in found)
+    print(f"{total:7,} characters in {len(found)} sections; longest {len(found[0].text):,}")
+    above = [name for name, size in measured.items() if size > BUDGET_BYTES]
+    above += [each.id for each in found if len(each.text) > SECTION_CHARS]
+    for name in above:
+        print(f"above its budget: {name}", file=sys.stderr)
+    return 1 if above and "--check" in sys.argv[1:] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
