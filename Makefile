@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench fuzz test-faults test-environments test-gpu test-browser test-cluster test-clients dist clean
+.PHONY: help install demo test check bench oracle fuzz test-faults test-environments test-gpu test-browser test-cluster test-clients dist clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ - /'
@@ -28,6 +28,9 @@ check: install  ## style, types, spelling, who imports whom
 	$(BIN)/mypy
 	$(BIN)/codespell README.md SKILL.md AGENTS.md CHANGELOG.md references
 	$(BIN)/python -m pytest -q tests/test_boundaries.py
+
+oracle: install  ## compare with what the tools answered before 0.2; FAST=1 for three minutes of it
+	$(BIN)/python -m tests.oracle compare $(if $(FAST),--fast)
 
 SECONDS ?= 600
 fuzz: install  ## explore at random for SECONDS (600), print the seed and what was found

@@ -121,9 +121,13 @@ def _answers(chosen: list[cases.Case]) -> Any:
             yield case, values
 
 
-def _reason(losses: list[dict[str, str]], quantity: str) -> str:
-    found = [loss["reason"] for loss in losses if fnmatchcase(quantity, loss["id"])]
-    return found[0] if found else ""
+def _reason(losses: list[dict[str, Any]], quantity: str) -> str:
+    """Return why a difference is intended; empty where it is not."""
+    for loss in losses:
+        ids = loss["id"] if isinstance(loss["id"], list) else [loss["id"]]
+        if any(fnmatchcase(quantity, each) for each in ids):
+            return str(loss["reason"])
+    return ""
 
 
 def _short(value: Any) -> str:
