@@ -10,8 +10,8 @@ def value_at(answer: Any, paths: str) -> Any:
 
     A path is a row of steps with spaces between: a key or an index; `*` takes the rest of the path
     for each part; `key=value` takes the item of a list with that value; `key:other` makes a mapping
-    of a list; `~text` returns whether a text contains it; `len` counts, `keys` lists the keys. ` | `
-    separates paths.
+    of a list; `~text` returns whether a text contains it; `len` counts, `keys` lists the keys.
+    ` | ` separates paths.
 
     >>> answer = {"report": {"findings": [{"id": "empty", "count": 2}]}}
     >>> value_at(answer, "report findings id:count"), value_at(answer, "here | report findings len")
