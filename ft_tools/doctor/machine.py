@@ -19,12 +19,14 @@ from ft_tools.models.mlx import is_apple_silicon, is_installed, mac_name
 from ft_tools.models.resolve import hub_home
 from ft_tools.runs import locks
 from ft_tools.runs.hardware import find_cards, find_device
+from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.shipping import converter_script
 from ft_tools.system_errors import may
 
 MIN_PYTHON = (3, 11)
 RUNS: list[Purpose] = ["train", "eval", "gguf"]
 """What keeps runs in the workspace."""
+ELSEWHERE = f"train elsewhere: backend={', '.join(LAUNCHERS)}"
 SMALL_DISK_GIB = 20.0
 """A 7B model in bfloat16 with its checkpoints takes about as much; ours."""
 
@@ -74,7 +76,7 @@ def _gpu() -> Iterator[Check]:
         return
     if not number and sys.platform == "darwin":
         found = "a Mac with an Intel processor: PyTorch has no version for it, so nothing trains"
-        fix = "train elsewhere: backend=slurm, skypilot, hf_jobs"
+        fix = ELSEWHERE
         yield Check(name="GPU", state="missing", found=found, fix=fix, needed_for=["gpu"])
         return
     if not number and shutil.which("nvidia-smi") is None:
@@ -82,7 +84,7 @@ def _gpu() -> Iterator[Check]:
             name="GPU",
             state="missing",
             found="no NVIDIA driver (nvidia-smi is not on PATH); small models train on the CPU",
-            fix="install the NVIDIA driver, or train elsewhere: backend=slurm, skypilot, hf_jobs",
+            fix=f"install the NVIDIA driver, or {ELSEWHERE}",
             needed_for=["gpu"],
         )
         return

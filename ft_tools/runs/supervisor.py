@@ -24,9 +24,9 @@ from ft_tools.runs import (
     memory,
     process_tree,
     ranks,
-    remote_run,
 )
-from ft_tools.runs.launchers.options import parse
+from ft_tools.runs.launchers.attend import attend
+from ft_tools.runs.launchers.table import parse
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.runs.records import ENDED, RunError, RunInfo
 from ft_tools.runs.start import (
@@ -149,7 +149,7 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
 def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
     """Look after a job of a scheduler; a run whose job cannot be submitted has failed."""
     try:
-        remote_run.attend(run_dir, info, lambda: terms.count, _seconds(GRACE_VARIABLE))
+        attend(run_dir, info, lambda: terms.count, _seconds(GRACE_VARIABLE))
     except DiskFull:
         raise
     except (FineTuningError, OSError) as error:

@@ -13,7 +13,7 @@ from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape_of_model import no_gguf
 from ft_tools.runs.hardware import Device
-from ft_tools.runs.launchers.place import Place
+from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, plan_warnings, preference_runs
 from ft_tools.training.checks import argument_values, base_model, data_quality, installation, memory
 from ft_tools.training.checks.advised import Advised

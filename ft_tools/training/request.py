@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ft_tools.approach.request import ApproachRequest
-from ft_tools.runs.launchers.options import Backend
+from ft_tools.runs.launchers.table import Backend
 from ft_tools.runs.request import LaunchRequest
 
 Method = Literal["lora", "qlora", "full"]

@@ -7,10 +7,10 @@ from ft_tools import facts
 from ft_tools.errors import BadInput, Missing
 from ft_tools.formats.trl_formats import Task
 from ft_tools.runs.hardware import Device, find_device
-from ft_tools.runs.launchers.options import LocalOptions, Options, parse
-from ft_tools.runs.launchers.place import Place, place_of
-from ft_tools.runs.launchers.table import LAUNCHERS, require_programs
-from ft_tools.runs.remote_run import shown_job, submissions
+from ft_tools.runs.launchers.attend import shown_job
+from ft_tools.runs.launchers.options import LocalOptions, Options
+from ft_tools.runs.launchers.placement import Place, place_of
+from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
 from ft_tools.runs.start import WORKERS
 from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.request import TrainingRequest
@@ -39,8 +39,8 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
     else:
         device = _device_there(options)
         job = shown_job(task, WORKERS[task], options)
-        files, commands = submissions(LAUNCHERS[request.backend], job)
-        place = place.model_copy(update={"files": files, "commands": commands})
+        files, command = LAUNCHERS[request.backend].submission(job)
+        place = place.model_copy(update={"files": files, "commands": [command]})
     if request.training.get("bf16") is False and device.precision == "bfloat16":
         device = device.model_copy(update={"precision": "float32"})
     return device, place

@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks.small_models import untrained_llama
 from ft_tools import workspace as workspace_module
-from ft_tools.runs import job_progress, start
+from ft_tools.runs import start
+from ft_tools.runs.launchers import attend
 from tests.tiny.conftest import make_tokenizer
 
 ASKED = "FINE_TUNING_LLM_TEST_CLUSTER"
@@ -57,7 +58,7 @@ def pytest_runtest_setup():
 @pytest.fixture(autouse=True)
 def _own_places(workspace, monkeypatch):
     monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(workspace / "cache"))
-    monkeypatch.setenv(job_progress.LOOK_VARIABLE, "0.5")
+    monkeypatch.setenv(attend.LOOK_VARIABLE, "0.5")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

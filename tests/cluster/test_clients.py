@@ -9,13 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ft_tools.runs.launchers.job import Job
+from ft_tools.runs.remote_run import submissions
 
 from ft_tools import publish
 from ft_tools.runs import bundle, directory, ranks
-from ft_tools.runs.launchers.job import Job
-from ft_tools.runs.launchers.options import parse
-from ft_tools.runs.launchers.table import LAUNCHERS
-from ft_tools.runs.remote_run import submissions
+from ft_tools.runs.launchers.table import LAUNCHERS, parse
 from tests.cluster.conftest import environment_with, eventually
 from tests.tiny.trainings import QUICK, SftRequest, conversations, prepared, weights_of, write_jsonl
 
@@ -40,8 +39,8 @@ def test_skypilot_reads_its_task(tmp_path, monkeypatch):
     given = {"storage": "s3://mine/runs", "accelerator": "H100", "gpu": "H100-80GB",
              "processes": 8, "infra": "aws", "memory_gib": 64}  # fmt: skip
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "bundle").mkdir()
-    files, (command,) = submissions(LAUNCHERS["skypilot"], job("skypilot", given, tmp_path))
+    (tmp_path / workdir.FOLDER).mkdir()
+    files, command = LAUNCHERS["skypilot"].submission(job("skypilot", given, tmp_path))
     (name,) = files
     (tmp_path / name).write_text(files[name])
     sky = environment_with("sky", "skypilot==0.14.1")
@@ -52,7 +51,7 @@ def test_skypilot_reads_its_task(tmp_path, monkeypatch):
     assert (said["cards"], said["spot"], said["nodes"]) == ({"H100": 8}, True, 1)
     assert (said["mounted"], said["recovery"]["max_restarts_on_errors"]) == ("/fine-tuning-llm", 3)
     for argv in (command, ["sky", "jobs", "queue", "--all", "--output", "json"],
-                 LAUNCHERS["skypilot"].stop(parse("skypilot", given), "x")):  # fmt: skip
+                 LAUNCHERS["skypilot"].cancel(parse("skypilot", given), "x")):  # fmt: skip
         flags = [word for word in argv if word.startswith("--")]
         asked = subprocess.run(
             [sky / "sky", *argv[1:3], "--help"], capture_output=True, text=True, check=True
@@ -60,27 +59,9 @@ def test_skypilot_reads_its_task(tmp_path, monkeypatch):
         assert all(flag in asked.stdout for flag in flags), argv
 
 
-def test_the_hugging_face_client_takes_the_command_as_it_is(tmp_path):
-    given = {"storage": "hf://buckets/me/runs", "flavor": "a10g-largex2", "processes": 2,
-             "gpu": "A10G"}  # fmt: skip
-    sent, command = submissions(LAUNCHERS["hf_jobs"], job("hf_jobs", given, tmp_path))[1]
-    program = Path(sys.executable).parent / "hf"
-    dry = [program, *command[1:3], "--dry-run", *(w for w in command[3:] if w != "--json")]
-    around = os.environ | {"HF_TOKEN": "hf_" + "x" * 30}
-    done = subprocess.run(dry, capture_output=True, text=True, check=False, env=around)
-    assert done.returncode == 0, done.stderr
-    for said in ("a10g-largex2", "hf://buckets/me/runs:/fine-tuning-llm", "8h", f"ft-{RUN}"):
-        assert said in done.stdout
-    assert around["HF_TOKEN"] not in done.stdout
-    asked = subprocess.run([program, *sent[1:3], "--help"], capture_output=True, text=True)
-    assert asked.returncode == 0
-    fetched = LAUNCHERS["hf_jobs"].fetch(parse("hf_jobs", given), "hf://buckets/me/runs", "x")
-    assert all(word in asked.stdout for word in fetched if word.startswith("--"))
-
-
 @pytest.fixture
 def away(workspace, tiny_model_in):
-    """Write a run and its bundle, for a machine that sees nothing else of this one."""
+    """Write a run and its working directory, for a machine that sees nothing else of this one."""
     session = prepared(
         SftRequest(
             model=tiny_model_in,
@@ -92,18 +73,19 @@ def away(workspace, tiny_model_in):
         "away",
     )
     run_dir = session.run_dir
-    about = json.loads((run_dir / "run.json").read_bytes()) | {"backend": "hf_jobs"}
+    about = json.loads((run_dir / "run.json").read_bytes()) | {"backend": "skypilot"}
     (run_dir / "run.json").write_text(json.dumps(about))
-    (run_dir / ranks.JOB_FILE).write_text(json.dumps({"backend": "hf_jobs", "token": "t0k3n"}))
+    (run_dir / ranks.JOB_FILE).write_text(json.dumps({"backend": "skypilot", "token": "t0k3n"}))
     directory.write_status(run_dir, directory.read_status(run_dir))
-    return run_dir, bundle.pack(run_dir)
+    workdir.pack(run_dir)
+    return run_dir, run_dir / workdir.FOLDER
 
 
 def machine(name, packed, kept, workspace, tmp_path):
     """Start the job on a machine that is only another folder with another working folder."""
     there = tmp_path / name / "runs" / packed.parent.name
-    argv = [sys.executable, "-P", "-m", "ft_tools.runs.inside_job", str(there), "t0k3n"]
-    argv += ["--bundle", str(packed), "--kept", str(kept), "--"]
+    argv = [sys.executable, "-P", "-m", "ft_tools.runs.launchers.inside_job", str(there), "t0k3n"]
+    argv += ["--workdir", str(packed), "--kept", str(kept), "--"]
     argv += [sys.executable, "-P", "-m", "ft_tools.training.worker.sft", str(there)]
     around = os.environ | {
         "PYTHONPATH": str(packed / "code"),
@@ -115,7 +97,10 @@ def machine(name, packed, kept, workspace, tmp_path):
         return subprocess.Popen(argv, env=around, cwd=tmp_path / name, stdout=log, stderr=log)
 
 
-def test_a_second_machine_goes_on_where_the_first_was_taken_away(away, workspace, tmp_path):
+def test_a_second_machine_goes_on_where_the_first_was_taken_away(
+    away, workspace, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(workdir, "RUNS_THERE", str(tmp_path / "two" / "runs"))
     run_dir, packed = away
     kept = tmp_path / "bucket" / run_dir.name
     first = machine("one", packed, kept, workspace, tmp_path)
@@ -129,8 +114,8 @@ def test_a_second_machine_goes_on_where_the_first_was_taken_away(away, workspace
     second = machine("two", packed, kept, workspace, tmp_path)
     assert second.wait(timeout=240) == 0, (tmp_path / "two.log").read_text()[-3000:]
     # What a client's sync would do.
-    shutil.copytree(kept, run_dir / bundle.FETCHED)
-    bundle.take_over(run_dir / bundle.FETCHED, run_dir)
+    shutil.copytree(kept, run_dir / attend.FETCHED)
+    workdir.take_over(run_dir / attend.FETCHED, run_dir)
     status = directory.read_status(run_dir)
     assert (status.state, status.attempt) == ("succeeded", 2)
     events = [event.message for event in directory.read_events(run_dir)]

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from ft_tools.runs.launchers.options import parse
-from ft_tools.runs.launchers.place import place_of
+from ft_tools.runs.launchers.placement import place_of
+from ft_tools.runs.launchers.table import parse
 from ft_tools.training.exports import script
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.tool import launch_sft

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from ft_tools.errors import DiskFull, RunBusy
-from ft_tools.runs import bundle, directory, inside_job, locks, memory, ranks
+from ft_tools.runs import directory, locks, memory, ranks
+from ft_tools.runs.launchers import inside_job, workdir
 from ft_tools.runs.launchers.torchrun import MARK
 from ft_tools.runs.records import RunError, RunInfo, Status
 from ft_tools.runs.worker_session import RUN_FAILED
@@ -179,19 +180,20 @@ def test_a_full_disk_that_the_worker_could_not_write_down_is_the_end_of_the_job(
 
 @pytest.fixture
 def there(run_dir, tmp_path, monkeypatch):
-    """Give a bundle of the run, its place in the storage, and where it runs."""
+    """Give the working directory of the run, its place in the storage, and where it runs."""
     (run_dir / "request.json").write_text("{}")
     (run_dir / "plan.json").write_text(
         '{"model": {}, "training": {}, "place": {"sharding": "ddp"}}'
     )
     monkeypatch.setattr(inside_job, "KEEP_SECONDS", 0.0)
     monkeypatch.setattr(inside_job, "LAST_COPIES", 2)
-    return bundle.pack(run_dir), tmp_path / "kept", tmp_path / "there" / RUN
+    workdir.pack(run_dir)
+    return run_dir / workdir.FOLDER, tmp_path / "kept", tmp_path / "there" / RUN
 
 
 def started_there(there, monkeypatch, *command):
     packed, kept, run_dir = there
-    places = ["--bundle", str(packed), "--kept", str(kept)]
+    places = ["--workdir", str(packed), "--kept", str(kept)]
     monkeypatch.setattr(sys, "argv", ["job", str(run_dir), "mine", *places, "--", *command])
     return inside_job.main()
 

@@ -7,13 +7,16 @@ written for its verb.
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from ft_tools import publish
 from ft_tools.errors import Missing
 from ft_tools.publish import new_folder
-from ft_tools.runs import directory, job_progress, locks, ranks, remote_run, scheduler_programs
+from ft_tools.runs import directory, locks, ranks
+from ft_tools.runs.launchers import attend as remote
+from ft_tools.runs.launchers import programs, workdir
 from ft_tools.runs.records import Artifact, RunInfo, Status
 from ft_tools.runs.request import CancelRequest
 from ft_tools.runs.tool import cancel_run
@@ -35,10 +38,7 @@ printf '[{"job_name": "%s", "status": "%s"}]' "$name" "$state"
 END = 'echo CANCELLED > "$CLOUD/states"'
 SYNC = 'for folder in "$@"; do :; done; cp -r "$CLOUD/bucket/." "$folder"'
 FAIL_ONCE = 'if [ -e "$CLOUD/broken" ]; then rm "$CLOUD/broken"; echo "no route" >&2; exit 7; fi\n'
-OPTIONS = {
-    "skypilot": {"storage": "s3://mine/runs"},
-    "hf_jobs": {"storage": "hf://buckets/me/runs", "flavor": "cpu-basic"},
-}
+OPTIONS = {"storage": "s3://mine/runs"}
 
 
 class Cloud:
@@ -72,7 +72,7 @@ class Cloud:
         """Put into the bucket what a job that ended so leaves."""
         with new_folder(self.bucket / "artifacts" / "adapter") as staging:
             (staging / "weights").write_bytes(b"w" * 100)
-        path = f"/there/{RUN}/artifacts/adapter"
+        path = f"{workdir.RUNS_THERE}/{RUN}/artifacts/adapter"
         ended = Status(state=state, artifacts=[Artifact(kind="adapter", path=path)])
         directory.write_status(self.bucket, ended)
 
@@ -102,31 +102,31 @@ def cloud(tmp_path, run_dir, monkeypatch):
     folder = tmp_path / "cloud"
     there = Cloud(folder, run_dir)
     (folder / "bin").mkdir()
-    for name in ("sky", "aws", "hf"):
+    for name in ("sky", "aws"):
         (folder / "bin" / name).write_text(PROGRAM)
         (folder / "bin" / name).chmod(0o700)
     monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
     monkeypatch.setenv("CLOUD", str(folder))
     monkeypatch.setenv("RUN_DIR", str(run_dir))
-    monkeypatch.setenv(job_progress.LOOK_VARIABLE, "0")
-    monkeypatch.setattr(remote_run, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(scheduler_programs, "POLL_SECONDS", 0.05)
+    monkeypatch.setenv(remote.LOOK_VARIABLE, "0")
+    monkeypatch.setattr(remote, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(programs, "POLL_SECONDS", 0.05)
     return there
 
 
-def attend(run_dir, backend="skypilot", terms=lambda: False):
+def attend(run_dir, terms=lambda: False):
     """Look after the run until it is over, but not for ever; how it ended."""
     until = time.monotonic() + PATIENCE_SECONDS
     info = RunInfo(
         run_id=RUN,
         kind="sft",
         created_at=0.0,
-        backend=backend,
+        backend="skypilot",
         worker="ft_tools.training.worker.sft",
     )
-    info = info.model_copy(update={"backend_options": OPTIONS[backend]})
+    info = info.model_copy(update={"backend_options": OPTIONS})
     (run_dir / "run.json").write_text(info.model_dump_json())
-    remote_run.attend(run_dir, info, lambda: int(terms() or time.monotonic() > until), 0.0)
+    remote.attend(run_dir, info, lambda: int(terms() or time.monotonic() > until), 0.0)
     return directory.read_status(run_dir)
 
 
@@ -145,23 +145,13 @@ def test_a_run_that_succeeded_there_is_here_with_what_it_made(run_dir, cloud):
     assert ended.artifacts[0].path == str(run_dir / "artifacts" / "adapter")
     assert publish.verify(run_dir / "artifacts" / "adapter") == []
     assert not ranks.has_job(run_dir)
-    assert not (run_dir / "bundle").exists()
-
-
-def test_sending_and_fetching_may_take_longer_than_an_answer(run_dir, cloud, monkeypatch):
-    monkeypatch.setattr(scheduler_programs, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(scheduler_programs, "TRANSFER_SECONDS", 30.0)
-    cloud.has_made()
-    cloud.on("aws", "sync", f"sleep 1\n{SYNC}")
-    cloud.on("sky", "launch", f"{TAKE}\nsleep 1")
-    assert attend(run_dir).state == "succeeded"
-    assert told(run_dir, "no answer") == []
+    assert not (run_dir / workdir.FOLDER).exists()
 
 
 def test_a_job_whose_submission_never_answered_is_found_by_its_name_and_ended(
     run_dir, cloud, monkeypatch
 ):
-    monkeypatch.setattr(scheduler_programs, "TRANSFER_SECONDS", 2.0)
+    monkeypatch.setattr(programs, "TRANSFER_SECONDS", 2.0)
     cloud.states("RUNNING")
     cloud.on("sky", "launch", f'{TAKE}\ntouch "$RUN_DIR/cancel"\nsleep 60')
     assert attend(run_dir).state == "cancelled"
@@ -179,41 +169,18 @@ def test_a_job_that_was_taken_by_a_submission_that_failed_is_not_paid_for_twice(
     assert told(run_dir, "connection reset")
 
 
-def test_a_submission_that_was_refused_leaves_no_job_and_no_bundle(run_dir, cloud):
+def test_a_submission_that_was_refused_leaves_no_job_and_no_workdir(run_dir, cloud):
     cloud.on("sky", "launch", 'echo "no credentials" >&2; exit 1')
     with pytest.raises(Missing, match="no credentials"):
         attend(run_dir)
     assert not ranks.has_job(run_dir)
-    assert not (run_dir / "bundle").exists()
+    assert not (run_dir / workdir.FOLDER).exists()
 
 
 def test_what_cannot_be_packed_leaves_no_job(run_dir, cloud, workspace):
     (workspace / "train.jsonl").unlink()
     with pytest.raises(FileNotFoundError):
         attend(run_dir)
-    assert not ranks.has_job(run_dir)
-
-
-def test_a_submission_that_names_no_job_says_what_to_look_for(run_dir, cloud):
-    cloud.on("hf", "run", "echo Job started")
-    with pytest.raises(Missing, match=f"find ft-{RUN} there and stop it"):
-        attend(run_dir, "hf_jobs")
-    assert not ranks.has_job(run_dir)
-
-
-def test_a_cancel_while_the_bundle_is_sent_submits_nothing(run_dir, cloud):
-    cloud.on("hf", "sync", 'touch "$RUN_DIR/cancel"; sleep 60')
-    ended = attend(run_dir, "hf_jobs")
-    assert (ended.state, ended.reason) == ("cancelled", "user")
-    assert cloud.calls("hf jobs run") == []
-    assert not ranks.has_job(run_dir)
-
-
-def test_a_term_while_the_bundle_is_sent_leaves_a_run_that_can_be_resumed(run_dir, cloud):
-    cloud.on("hf", "sync", 'touch "$CLOUD/sending"; sleep 60')
-    ended = attend(run_dir, "hf_jobs", (cloud.folder / "sending").exists)
-    assert (ended.state, ended.reason) == ("interrupted", "preempted")
-    assert cloud.calls("hf jobs run") == []
     assert not ranks.has_job(run_dir)
 
 
@@ -236,7 +203,7 @@ def test_a_cancel_gives_up_files_that_cannot_be_fetched(run_dir, cloud):
     cloud.on("aws", "sync", 'echo >> "$CLOUD/syncs"; [ "$(wc -l < "$CLOUD/syncs")" -lt 9 ] || '
              'touch "$RUN_DIR/cancel"; exit 7')  # fmt: skip
     assert attend(run_dir).state == "cancelled"
-    assert len(cloud.calls("aws")) > job_progress.GONE_LOOKS
+    assert len(cloud.calls("aws")) > remote.GONE_LOOKS
     assert cloud.calls("sky jobs cancel") == []
 
 
@@ -296,6 +263,71 @@ def test_a_waiting_job_leaves_a_sign_until_it_runs(run_dir, cloud):
     attend(run_dir)
     assert (cloud.folder / "seen").read_text().split()[:3] == ["no", "yes", "no"]
     assert not (run_dir / ranks.WAITING).exists()
+
+
+def test_the_workdir_has_the_package_the_plan_its_files_and_versions(run_dir, workspace):
+    plan = json.loads((run_dir / "plan.json").read_bytes())
+    (workspace / "model").mkdir()
+    (workspace / "model" / "config.json").write_text("{}")
+    plan["model"]["load_from"] = str(workspace / "model")
+    plan["place"]["sharding"] = "zero2"
+    plan["training"] |= {"use_liger_kernel": True, "report_to": ["tensorboard"]}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    (run_dir / "run.json").write_text("{}")
+    (run_dir / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    workdir.pack(run_dir)
+    packed = run_dir / workdir.FOLDER
+    assert publish.verify(packed) == []
+    assert (packed / "code" / "ft_tools" / "training" / "worker" / "sft.py").is_file()
+    # With this file SkyPilot does not ask git what is ignored.
+    assert (packed / ".skyignore").read_bytes() == b""
+    wanted = (packed / "requirements.txt").read_text().splitlines()
+    assert wanted[-3:] == ["deepspeed", "liger-kernel", "tensorboard"]
+    assert not any("+" in line for line in wanted)
+    there = workspace / "there" / RUN
+    workdir.unpack(packed, workspace / "kept", there)
+    plan = json.loads((there / "plan.json").read_bytes())
+    assert Path(plan["dataset"]["path"]).read_text() == '{"text": "a"}\n'
+    assert (Path(plan["model"]["load_from"]) / "config.json").read_text() == "{}"
+    assert str(workspace / "train") not in json.dumps(plan)
+
+
+def test_a_new_submission_knows_its_attempt_and_how_the_one_before_ended(run_dir, tmp_path):
+    kept, there = tmp_path / "kept", tmp_path / "there" / RUN
+    (run_dir / "run.json").write_text("{}")
+    (run_dir / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    resumed = Status(state="queued", attempt=2, ended_before="out_of_memory")
+    directory.write_status(run_dir, resumed)
+    kept.mkdir()
+    (kept / ranks.JOB_FILE).write_text('{"token": "an older one"}')
+    directory.write_status(kept, Status(state="interrupted", attempt=1))
+    workdir.pack(run_dir)
+    workdir.unpack(run_dir / workdir.FOLDER, kept, there)
+    status = directory.read_status(there)
+    assert (status.state, status.attempt, status.ended_before) == ("queued", 2, "out_of_memory")
+    # Started again by the scheduler: what was kept of this submission is newer.
+    (kept / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    directory.write_status(kept, Status(state="running", attempt=3))
+    workdir.unpack(run_dir / workdir.FOLDER, kept, tmp_path / "elsewhere" / RUN)
+    assert directory.read_status(tmp_path / "elsewhere" / RUN).attempt == 3
+
+
+@pytest.mark.parametrize("fault", ["another job", "damaged", "torn"])
+def test_files_of_another_job_or_damaged_ones_are_not_taken_over(run_dir, fault):
+    fetched = run_dir / remote.FETCHED
+    (run_dir / ranks.JOB_FILE).write_text('{"token": "mine"}')
+    with new_folder(fetched / "artifacts" / "adapter") as staging:
+        (staging / "weights").write_bytes(b"w" * 100)
+    token = "an older one" if fault == "another job" else "mine"
+    (fetched / ranks.JOB_FILE).write_text(json.dumps({"token": token}))
+    directory.write_status(fetched, Status(state="failed"))
+    (fetched / "events.jsonl").write_text('{"torn')
+    (fetched / "artifacts" / "adapter" / "weights").write_bytes(b"w" * 99)
+    workdir.take_over(fetched, run_dir)
+    expected = "queued" if fault == "another job" else "failed"
+    assert directory.read_status(run_dir).state == expected
+    assert directory.read_events(run_dir) == []
+    assert not (run_dir / "artifacts").exists()
 
 
 def test_a_run_that_waits_for_its_scheduler_to_start_it_again_can_be_cancelled(run_dir):

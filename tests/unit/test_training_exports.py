@@ -11,8 +11,8 @@ from ft_tools.data.tool import audit_dataset
 from ft_tools.models.adapter_targets import peft_arguments
 from ft_tools.models.quantized import nf4
 from ft_tools.models.shape_of_model import shape_of
-from ft_tools.runs.launchers.options import parse
-from ft_tools.runs.launchers.place import place_of
+from ft_tools.runs.launchers.placement import place_of
+from ft_tools.runs.launchers.table import parse
 from ft_tools.training.exports import axolotl, script
 from ft_tools.training.exports.portable import portable
 from ft_tools.training.token_counts import Counts, DataReport, Lengths

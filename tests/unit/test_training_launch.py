@@ -33,7 +33,7 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import memory
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.launch import plan_hash
-from ft_tools.runs.launchers.place import Place
+from ft_tools.runs.launchers.placement import Place
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.checks.argument_dependencies import require_layers

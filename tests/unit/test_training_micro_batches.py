@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from ft_tools.runs.launchers.place import Place
+from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import micro_batches
 from ft_tools.training.micro_batches import MicroBatch, advice, of_run, smaller
 

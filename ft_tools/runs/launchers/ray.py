@@ -3,29 +3,37 @@
 import json
 import re
 
-from ft_tools.runs.launchers.job import UNKNOWN, Hint, Job, Launcher, inside
-from ft_tools.runs.launchers.options import Options, RayOptions
+from pydantic import Field
+
+from ft_tools.runs.launchers.launcher import UNKNOWN, Job, JobState, Launcher, inside
+from ft_tools.runs.launchers.options import Options
 from ft_tools.runs.launchers.torchrun import on_one_machine
 
 # Source: ray/dashboard/modules/job/cli.py of Ray 2.60, which prints these.
 STATES = {
-    "PENDING": Hint("waiting", "PENDING"),
-    "RUNNING": Hint("running", "RUNNING"),
-    "SUCCEEDED": Hint("ended", "SUCCEEDED"),
-    "STOPPED": Hint("ended", "STOPPED", "user"),
-    "FAILED": Hint("ended", "FAILED", "crash"),
+    "PENDING": JobState("waiting", "PENDING"),
+    "RUNNING": JobState("running", "RUNNING"),
+    "SUCCEEDED": JobState("ended", "SUCCEEDED"),
+    "STOPPED": JobState("ended", "STOPPED", "user"),
+    "FAILED": JobState("ended", "FAILED", "crash"),
 }
 SAID = re.compile(r"(?:Status for job '[^']*':|Job '[^']*') ([A-Za-z]+)")
+
+
+class RayOptions(Options):
+    """A Ray cluster that sees the run's folder, by its job server; one machine of it."""
+
+    address: str = Field(
+        "http://127.0.0.1:8265",
+        pattern=r"^https?://[A-Za-z0-9_.\[\]:-]+/?$",
+        description="Of the cluster's job server (its dashboard).",
+    )
+    cpus: int = Field(0, ge=0, le=1024, description="CPU cores to reserve; 0: none.")
 
 
 def _address(options: Options) -> str:
     assert isinstance(options, RayOptions)
     return options.address
-
-
-def files(_: Job) -> dict[str, str]:
-    """Return no files: the command says everything."""
-    return {}
 
 
 def submit(job: Job) -> list[str]:
@@ -34,7 +42,7 @@ def submit(job: Job) -> list[str]:
     assert isinstance(options, RayOptions)
     around = {"env_vars": dict(job.environment)}
     command = ["ray", "job", "submit", "--no-wait", "--address", options.address]
-    command += ["--submission-id", job_id(job, ""), "--runtime-env-json", json.dumps(around)]
+    command += ["--submission-id", job.unique_name, "--runtime-env-json", json.dumps(around)]
     if options.gpu:
         command += ["--entrypoint-num-gpus", str(options.processes)]
     if options.cpus:
@@ -43,45 +51,42 @@ def submit(job: Job) -> list[str]:
     return [*command, "--", *inside(job, worker)]
 
 
-def job_id(job: Job, _: str) -> str:
-    """Return the id that we gave the job: one a submission."""
-    return f"{job.name}-{job.token}"
-
-
-def look(options: Options, name: str) -> list[str]:
+def status(options: Options, name: str) -> list[str]:
     """Return the command that shows a job."""
     return ["ray", "job", "status", "--address", _address(options), name]
 
 
-def hint(return_code: int, printed: str, _: str = "") -> Hint:
+def read_status(return_code: int, printed: str, _: str = "") -> JobState:
     """Read what `ray job status` prints.
 
-    >>> hint(0, "Status for job 'ft-1': RUNNING")
-    Hint(state='running', said='RUNNING', reason=None)
-    >>> hint(0, "Job 'ft-1' succeeded").state, hint(1, "job ft-1 does not exist").state
-    ('ended', 'ended')
-    >>> hint(1, "Failed to connect to Ray at address").state
+    >>> read_status(0, "Status for job 'ft-1': RUNNING")
+    JobState(state='running', text='RUNNING', reason=None)
+    >>> read_status(0, "Job 'ft-1' succeeded").state
+    'ended'
+    >>> read_status(1, "job ft-1 does not exist").state
+    'ended'
+    >>> read_status(1, "Failed to connect to Ray at address").state
     'unknown'
     """
     found = SAID.search(printed)
     if found:
         word = found[1].upper()
         return STATES.get("STOPPED" if word == "WAS" else word, UNKNOWN)
-    return Hint("ended", "forgotten") if "does not exist" in printed else UNKNOWN
+    return JobState("ended", "forgotten") if "does not exist" in printed else UNKNOWN
 
 
-def stop(options: Options, name: str) -> list[str]:
+def cancel(options: Options, name: str) -> list[str]:
     """Return the command that ends a job."""
     return ["ray", "job", "stop", "--no-wait", "--address", _address(options), name]
 
 
 LAUNCHER = Launcher(
+    options=RayOptions,
     program="ray",
     cure="pip install 'ray[default]' in an environment on PATH, and start a cluster (ray start)",
-    files=files,
     submit=submit,
-    job_id=job_id,
-    look=look,
-    hint=hint,
-    stop=stop,
+    job_id=lambda job, _: job.unique_name,
+    status=status,
+    read_status=read_status,
+    cancel=cancel,
 )

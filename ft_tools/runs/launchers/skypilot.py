@@ -3,14 +3,16 @@
 import json
 import shlex
 
-from ft_tools.runs.launchers.job import UNKNOWN, Hint, Job, Launcher, inside
-from ft_tools.runs.launchers.options import Options, SkyPilotOptions
+from pydantic import Field, model_validator
+
+from ft_tools.runs.launchers import workdir
+from ft_tools.runs.launchers.launcher import UNKNOWN, Job, JobState, Launcher, Storage, inside
+from ft_tools.runs.launchers.options import NAME_THE_CARD, WORD, Options
 from ft_tools.runs.launchers.torchrun import on_one_machine
 
 TASK = "job.sky.yaml"
 KEPT = "/fine-tuning-llm"
 """Where the bucket is mounted there."""
-RUNS = "/tmp/fine-tuning-llm/runs"
 RESTARTS_ON_ERRORS = 3
 # Source: sky/jobs/state.py of SkyPilot 0.14, ManagedJobStatus.
 WAITING = {"PENDING", "SUBMITTED", "STARTING", "RECOVERING"}
@@ -28,6 +30,32 @@ ENDED = {
 # Its controller is stopped some minutes after the last job, and says this of all that ended.
 # Source: sky/jobs/server/core.py of SkyPilot 0.14.
 NONE_LEFT = "No in-progress managed jobs"
+
+
+class SkyPilotOptions(Options):
+    """A machine of any cloud that SkyPilot knows, as a managed job."""
+
+    storage: str = Field(
+        pattern=r"^(s3|gs)://[a-z0-9][A-Za-z0-9._/-]+$",
+        description="Bucket, and folder in it, that outlives the machine: s3:// or gs://.",
+    )
+    accelerator: str = Field(
+        "", pattern=f"{WORD}|^$", description="The card's name in SkyPilot: A100-80GB, H100."
+    )
+    infra: str = Field("", pattern=f"{WORD}|^$", description="aws, gcp/us-east1, k8s, ...")
+    use_spot: bool = Field(True, description="Cheaper machines that may be taken away.")
+    memory_gib: int = Field(0, ge=0, le=16_384, description="At least so much memory; 0: any.")
+
+    @model_validator(mode="after")
+    def _card_is_known(self) -> "SkyPilotOptions":
+        if self.accelerator and not self.gpu:
+            raise ValueError(f"accelerator={self.accelerator!r} without gpu: {NAME_THE_CARD}")
+        if self.gpu and not self.accelerator:
+            raise ValueError(
+                f"gpu={self.gpu!r} without accelerator: the machine would come without a card; "
+                "give accelerator too, by its name in SkyPilot"
+            )
+        return self
 
 
 def _options(options: Options) -> SkyPilotOptions:
@@ -53,18 +81,18 @@ def task(job: Job) -> dict[str, object]:
         resources["infra"] = options.infra
     if options.memory_gib:
         resources["memory"] = f"{options.memory_gib}+"
-    there = f"{RUNS}/{job.run_id}"
+    there = f"{workdir.RUNS_THERE}/{job.run_id}"
     worker = on_one_machine("python", job.module, there, options.processes)
     inner = Job(job.run_id, there, job.module, job.token, "python", options, job.environment)
     scheme, _, place = options.storage.partition("://")
     bucket, *folder = filter(None, place.split("/"))
     kept = "/".join([KEPT, *folder, job.run_id])
-    given = ("--bundle", ".", "--kept", kept)
+    given = ("--workdir", ".", "--kept", kept)
     return {
         "name": job.name,
         "resources": resources,
         "num_nodes": 1,
-        "workdir": f"{job.run_dir}/bundle",
+        "workdir": f"{job.run_dir}/{workdir.FOLDER}",
         # It mounts whole buckets only. Source: sky/data/storage.py of SkyPilot 0.14.
         "file_mounts": {KEPT: {"source": f"{scheme}://{bucket}", "mode": "MOUNT"}},
         "envs": {**job.environment, "PYTHONPATH": "code"},
@@ -75,28 +103,23 @@ def task(job: Job) -> dict[str, object]:
 
 def submit(job: Job) -> list[str]:
     """Return the `sky jobs launch` command."""
-    launch = ["sky", "jobs", "launch", "--yes", "--detach-run", "--name", job_id(job, "")]
+    launch = ["sky", "jobs", "launch", "--yes", "--detach-run", "--name", job.unique_name]
     return [*launch, f"{job.run_dir}/{TASK}"]
 
 
-def job_id(job: Job, _: str) -> str:
-    """Return the name that we gave the job: one a submission."""
-    return f"{job.name}-{job.token}"
-
-
-def look(_: Options, name: str) -> list[str]:
+def status(_: Options, name: str) -> list[str]:
     """Return the command that shows the managed jobs; it cannot be asked for one of them."""
     return ["sky", "jobs", "queue", "--all", "--output", "json"]
 
 
-def hint(return_code: int, printed: str, name: str) -> Hint:
+def read_status(return_code: int, printed: str, name: str) -> JobState:
     """Read the line of one job in what `sky jobs queue` prints.
 
-    >>> hint(0, '[{"job_name": "ft-1", "status": "RECOVERING"}]', "ft-1")
-    Hint(state='waiting', said='RECOVERING', reason=None)
+    >>> read_status(0, '[{"job_name": "ft-1", "status": "RECOVERING"}]', "ft-1")
+    JobState(state='waiting', text='RECOVERING', reason=None)
     """
     if return_code:
-        return Hint("ended", "forgotten") if NONE_LEFT in printed else UNKNOWN
+        return JobState("ended", "forgotten") if NONE_LEFT in printed else UNKNOWN
     try:
         found = json.loads(printed[printed.index("[") : printed.rindex("]") + 1])
     except ValueError:
@@ -104,34 +127,36 @@ def hint(return_code: int, printed: str, name: str) -> Hint:
     states = [str(row.get("status")) for row in found if row.get("job_name") == name]
     state = states[0].rpartition(".")[2] if states else "forgotten"
     if state in WAITING:
-        return Hint("waiting", state)
+        return JobState("waiting", state)
     if state in RUNNING:
-        return Hint("running", state)
-    return Hint("ended", state, ENDED.get(state, "crash"))
+        return JobState("running", state)
+    return JobState("ended", state, ENDED.get(state, "crash"))
 
 
-def stop(_: Options, name: str) -> list[str]:
+def cancel(_: Options, name: str) -> list[str]:
     """Return the command that ends a job."""
     return ["sky", "jobs", "cancel", "--yes", "--name", name]
 
 
-def fetch(options: Options, storage: str, folder: str) -> list[str]:
+def fetch(options: Options, run_id: str, folder: str) -> list[str]:
     """Return the command that brings a run's files from the bucket here, without checkpoints."""
-    if storage.startswith("s3://"):
+    kept = f"{_options(options).storage.rstrip('/')}/{run_id}"
+    if kept.startswith("s3://"):
         return ["aws", "s3", "sync", "--only-show-errors", "--exclude", "checkpoints/*",
-                storage, folder]  # fmt: skip
+                kept, folder]  # fmt: skip
     return ["gcloud", "storage", "rsync", "--recursive", "--exclude", "^checkpoints/.*",
-            storage, folder]  # fmt: skip
+            kept, folder]  # fmt: skip
 
 
 LAUNCHER = Launcher(
+    options=SkyPilotOptions,
     program="sky",
     cure="pip install 'skypilot[aws]' (or another cloud) in an environment on PATH, and sky check",
     files=files,
     submit=submit,
-    job_id=job_id,
-    look=look,
-    hint=hint,
-    stop=stop,
-    fetch=fetch,
+    job_id=lambda job, _: job.unique_name,
+    status=status,
+    read_status=read_status,
+    cancel=cancel,
+    storage=Storage(workdir.pack, fetch, workdir.take_over),
 )

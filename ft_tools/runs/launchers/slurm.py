@@ -4,11 +4,18 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from ft_tools.runs.launchers.job import UNKNOWN, Hint, Job, Launcher, inside
-from ft_tools.runs.launchers.options import Options, SlurmOptions
+from pydantic import Field, model_validator
+
+from ft_tools.runs.launchers.launcher import UNKNOWN, Job, JobState, Launcher, inside
+from ft_tools.runs.launchers.options import NAME_THE_CARD, WORD, Options
 from ft_tools.runs.launchers.torchrun import on_one_machine, torchrun
 
 SCRIPT = "job.sh"
+# Features, with Slurm's "or", "and" and counts; they reach the #SBATCH lines only. Source:
+# sbatch(1), --constraint.
+FEATURES = r"^[A-Za-z0-9_(\[][A-Za-z0-9_.,:@/=+\[\]()|&*-]*$"
+# Minutes, or [days-]hours:minutes:seconds. Source: sbatch(1), --time.
+TIME = r"^(\d+-)?\d+(:\d{2}){0,2}$"
 # Ports of a run's meeting point, one a job, above the well-known ones.
 FIRST_PORT = 20_000
 NUM_PORTS = 20_000
@@ -34,6 +41,78 @@ ENDED = {
     "FAILED": "crash",
     "REVOKED": "crash",
 }
+
+
+class SlurmOptions(Options):
+    """A Slurm cluster with the run's folder on a file system that all nodes see."""
+
+    nodes: int = Field(1, ge=1, le=512, description="Machines.")
+    partition: str = Field("", pattern=f"{WORD}|^$", description="Empty: the cluster's default.")
+    account: str = Field("", pattern=f"{WORD}|^$", description="Account to charge.")
+    qos: str = Field("", pattern=f"{WORD}|^$", description="Quality of service.")
+    constraint: str = Field(
+        "", pattern=f"{FEATURES}|^$", description="Features a node must have: a100|h100, a100&ib."
+    )
+    time_limit: str = Field(
+        "", pattern=f"{TIME}|^$", description="Minutes or [days-]hours:minutes:seconds."
+    )
+    cpus_per_process: int = Field(1, ge=1, le=256, description="CPU cores for each process.")
+    memory_gib: int = Field(
+        0, ge=0, le=16_384, description="Memory per node in GiB; 0: the cluster's default."
+    )
+    gpu_type: str = Field("", pattern=f"{WORD}|^$", description="The card's name in the cluster.")
+    requeue: bool = Field(
+        True, description="Start again by itself after a preemption or at the time limit."
+    )
+    signal_seconds: int = Field(
+        300, ge=10, le=65_535, description="Warning before the time limit, to save and stop."
+    )
+    modules: tuple[str, ...] = Field((), description="Environment modules to load first.")
+
+    @model_validator(mode="after")
+    def _warned_late_enough(self) -> "SlurmOptions":
+        limit = _seconds(self.time_limit)
+        if limit and self.signal_seconds * 2 > limit:
+            raise ValueError(
+                f"signal_seconds={self.signal_seconds} is more than half of "
+                f"time_limit={self.time_limit!r}; the run would save and stop too early"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _card_is_known(self) -> "SlurmOptions":
+        if self.gpu_type and not self.gpu:
+            raise ValueError(f"gpu_type={self.gpu_type!r} without gpu: {NAME_THE_CARD}")
+        return self
+
+    @model_validator(mode="after")
+    def _modules_are_words(self) -> "SlurmOptions":
+        for name in self.modules:
+            if not re.fullmatch(WORD, name):
+                raise ValueError(f"modules: {name!r} is no name of a module")
+        return self
+
+
+def _seconds(limit: str) -> int:
+    """Return a time limit of Slurm in seconds; 0 for none.
+
+    >>> _seconds("90"), _seconds("1:30"), _seconds("2:00:00"), _seconds("1-0"), _seconds("")
+    (5400, 90, 7200, 86400, 0)
+    """
+    if not limit:
+        return 0
+    days, is_long, rest = limit.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if is_long:
+        # days-hours[:minutes[:seconds]]
+        parts += [0] * (3 - len(parts))
+    elif len(parts) == 1:
+        # minutes
+        parts += [0]
+    total = 0
+    for part in parts:
+        total = total * 60 + part
+    return int(days or 0) * 86_400 + total
 
 
 def _options(job: Job) -> SlurmOptions:
@@ -73,40 +152,40 @@ def job_id(_: Job, printed: str) -> str:
     return printed.strip().split(";")[0]
 
 
-def look(_: Options, number: str) -> list[str]:
+def status(_: Options, number: str) -> list[str]:
     """Return the command that shows a job."""
     return ["scontrol", "show", "job", "--oneliner", number]
 
 
-def hint(return_code: int, printed: str, _: str = "") -> Hint:
+def read_status(return_code: int, printed: str, _: str = "") -> JobState:
     """Read what scontrol shows.
 
-    >>> hint(0, "JobId=7 Restarts=1 JobState=PENDING Reason=BeginTime")
-    Hint(state='waiting', said='PENDING (BeginTime), restarts 1', reason=None)
-    >>> hint(1, "slurm_load_jobs error: Invalid job id specified").state
+    >>> read_status(0, "JobId=7 Restarts=1 JobState=PENDING Reason=BeginTime")
+    JobState(state='waiting', text='PENDING (BeginTime), restarts 1', reason=None)
+    >>> read_status(1, "slurm_load_jobs error: Invalid job id specified").state
     'ended'
-    >>> hint(1, "Unable to contact slurm controller").state
+    >>> read_status(1, "Unable to contact slurm controller").state
     'unknown'
     """
     if return_code:
         # Finished jobs are forgotten after MinJobAge, five minutes unless configured.
-        return Hint("ended", "forgotten") if "Invalid job id" in printed else UNKNOWN
+        return JobState("ended", "forgotten") if "Invalid job id" in printed else UNKNOWN
     found = dict(FIELD.findall(printed))
     state = found.get("JobState", "")
     said = f"{state} ({found.get('Reason', 'None')}), restarts {found.get('Restarts', 0)}"
     if state in WAITING:
-        return Hint("waiting", said)
+        return JobState("waiting", said)
     if state in RUNNING:
-        return Hint("running", said)
-    return Hint("ended", said, ENDED[state]) if state in ENDED else UNKNOWN
+        return JobState("running", said)
+    return JobState("ended", said, ENDED[state]) if state in ENDED else UNKNOWN
 
 
-def stop(_: Options, number: str) -> list[str]:
+def cancel(_: Options, number: str) -> list[str]:
     """Return the command that ends a job."""
     return ["scancel", number]
 
 
-def again(environment: Mapping[str, str], now: float) -> list[str]:
+def requeue(environment: Mapping[str, str], now: float) -> list[str]:
     """Return the command that queues this job once more, if it was stopped by its time limit.
 
     A preempted job is queued again by Slurm itself, and a cancelled one must not be.
@@ -168,13 +247,14 @@ def _line(argv: list[str]) -> str:
 
 
 LAUNCHER = Launcher(
+    options=SlurmOptions,
     program="sbatch",
     cure="start the server on a machine of the cluster that may submit jobs (a login node)",
     files=files,
     submit=submit,
     job_id=job_id,
-    look=look,
-    hint=hint,
-    stop=stop,
-    again=again,
+    status=status,
+    read_status=read_status,
+    cancel=cancel,
+    requeue=requeue,
 )

@@ -1,18 +1,41 @@
-"""The launchers by the `backend` that a request names; `local` needs none."""
+"""The backends that a request names: one row each. `local`, this machine, needs no launcher."""
 
 import shutil
+from typing import TYPE_CHECKING, Any, Literal
 
-from ft_tools.errors import Missing
-from ft_tools.runs.launchers import hf_jobs, ray, skypilot, slurm
-from ft_tools.runs.launchers.job import Launcher
-from ft_tools.runs.launchers.options import Options
+from pydantic import ValidationError
+
+from ft_tools.contract import complaints
+from ft_tools.errors import BadInput, Missing
+from ft_tools.runs.launchers import ray, skypilot, slurm
+from ft_tools.runs.launchers.launcher import Launcher
+from ft_tools.runs.launchers.options import LocalOptions, Options
+from ft_tools.runs.launchers.torchrun import LOCAL
 
 LAUNCHERS: dict[str, Launcher] = {
     "slurm": slurm.LAUNCHER,
     "ray": ray.LAUNCHER,
     "skypilot": skypilot.LAUNCHER,
-    "hf_jobs": hf_jobs.LAUNCHER,
 }
+
+if TYPE_CHECKING:
+    Backend = str
+else:
+    Backend = Literal[LOCAL, *LAUNCHERS]
+
+
+def parse(backend: str, given: dict[str, Any]) -> Options:
+    """Read the options of a backend.
+
+    Raises:
+        BadInput: An option is unknown, missing or cannot be used.
+    """
+    model = LocalOptions if backend == LOCAL else LAUNCHERS[backend].options
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        problems = "; ".join(complaints(model, error))
+        raise BadInput(f"backend_options of {backend}: {problems}") from error
 
 
 def require_programs(backend: str, options: Options) -> None:
@@ -25,9 +48,9 @@ def require_programs(backend: str, options: Options) -> None:
     if launcher is None:
         return
     cures = {launcher.program: launcher.cure}
-    if launcher.fetch is not None:
-        program = launcher.fetch(options, str(getattr(options, "storage", "")), "")[0]
-        cures.setdefault(program, "install the storage provider's client, which fetches results")
+    if launcher.storage is not None:
+        program = launcher.storage.fetch(options, "", "")[0]
+        cures[program] = "install the storage provider's client, which fetches results"
     for program, cure in cures.items():
         if shutil.which(program) is None:
             raise Missing(

@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools.runs.launchers.options import Backend, Options, Sharding
+from ft_tools.runs.launchers.options import Options, Sharding
+from ft_tools.runs.launchers.table import Backend
 
 # Source: accelerate 1.15 FullyShardedDataParallelPlugin and TRL's fsdp2.yaml. One module of the
 # model at a time is whole on a card; rank 0 reads the weights and passes them on.

@@ -1,4 +1,4 @@
-"""Call a scheduler's or a storage provider's program: bounded, and given up when asked to."""
+"""Call a scheduler's or a storage provider's program, with a time limit."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from ft_tools.redaction import redact
 ANSWER_SECONDS = 120.0
 """That a program gets to answer a question."""
 TRANSFER_SECONDS = 6 * 3600.0
-"""That it gets to send a bundle, to submit a job, or to fetch files: these may be gibibytes."""
+"""That it gets to submit a job or to fetch files: these may be gibibytes."""
 POLL_SECONDS = 0.5
 NO_ANSWER = 124
 """Exit code for a program that was given up, as timeout(1) has it."""
@@ -59,6 +59,6 @@ def call(
 
 
 def failure(argv: list[str], code: int, printed: str) -> str:
-    """Say how a program failed, in its own last words, without secrets."""
+    """Return how a program failed, in its own last words, without secrets."""
     said = redact(printed.strip()[-SHOWN_CHARS:])
     return f"{' '.join(argv[:3])} ended with {code}: {said}"

@@ -1,13 +1,13 @@
 """Inside a job: start the worker's processes, pass on a TERM, write the end they could not write.
 
-`python -m ft_tools.runs.inside_job RUN_DIR TOKEN [--bundle DIR --kept DIR] -- COMMAND...`. What a
-supervisor is on one machine, this is in a scheduler's job: it runs on the first machine of the
-job and may be started again by the scheduler after a preemption. A job whose token is not the run's
-ends at once: the run was given to another one.
+`python -m ft_tools.runs.launchers.inside_job RUN_DIR TOKEN [--workdir DIR --kept DIR] --
+COMMAND...`. What a supervisor is on one machine, this is in a scheduler's job: it runs on the first
+machine of the job and may be started again by the scheduler after a preemption. A job whose token
+is not the run's ends at once: the run was given to another one.
 
 The exit code says whether the run has succeeded. A job that depends on this one (Slurm's `afterok`)
-waits for that; SkyPilot and Hugging Face start a job that failed once more. Slurm itself queues a
-preempted job, or one that asked for it, whatever its code is.
+waits for that; SkyPilot starts a job that failed once more. Slurm itself queues a preempted job, or
+one that asked for it, whatever its code is.
 """
 
 import os
@@ -17,7 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from ft_tools.runs import bundle, directory, end_of_lost_worker, gpu_environment, memory, ranks
+from ft_tools.runs import directory, end_of_lost_worker, gpu_environment, memory, ranks
+from ft_tools.runs.launchers import workdir
 from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.records import ENDED, Status
 from ft_tools.runs.worker_session import RUN_FAILED
@@ -29,6 +30,32 @@ LAST_COPIES = 12
 """Tries to make the last copy, before the job counts as failed."""
 
 
+class Kept:
+    """The copy of a run in storage that outlives its machine."""
+
+    def __init__(self, run_dir: Path, kept: Path) -> None:
+        self._run_dir = run_dir
+        self._kept = kept
+        self._works = True
+
+    def copy(self) -> bool:
+        """Copy what is new.
+
+        Returns:
+            False when the storage cannot be written: another call tries it again.
+        """
+        before, self._works = self._works, False
+        try:
+            workdir.keep(self._run_dir, self._kept)
+        except OSError as error:
+            if before:
+                why = error.strerror or type(error).__name__
+                directory.note(self._run_dir, f"the storage cannot be written ({why})", "warning")
+            return False
+        self._works = True
+        return True
+
+
 def main() -> int:
     """Look after the job named on the command line; returns 0 once its run has succeeded."""
     os.umask(0o077)
@@ -38,11 +65,11 @@ def main() -> int:
     stopped: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(time.monotonic()))
     if places:
-        bundle.unpack(places[0], places[1], run_dir)
+        workdir.unpack(places[0], places[1], run_dir)
     if ranks.read_token(run_dir) != token:
         sys.stderr.write(f"run {run_dir.name} was given to another job; this one ends\n")
         return 0
-    kept = bundle.Kept(run_dir, places[1]) if places else None
+    kept = Kept(run_dir, places[1]) if places else None
     return_code = RUN_FAILED
     if _begin(run_dir):
         kills_before = memory.oom_kills()
@@ -93,10 +120,13 @@ def _begin(run_dir: Path) -> bool:
     return True
 
 
-def _run(run_dir: Path, command: list[str], stopped: list[float], kept: bundle.Kept | None) -> int:
+def _run(run_dir: Path, command: list[str], stopped: list[float], kept: Kept | None) -> int:
     """Run the processes to their end; a TERM becomes a sign that every rank sees."""
     seen = gpu_environment.environment(directory.read_info(run_dir), [])
-    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | seen)
+    with (run_dir / "log.txt").open("ab") as log:
+        worker = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | seen
+        )
     kept_at = time.monotonic()
     while worker.poll() is None:
         if stopped and not (run_dir / ranks.PREEMPT).exists():
@@ -110,7 +140,7 @@ def _run(run_dir: Path, command: list[str], stopped: list[float], kept: bundle.K
     return worker.returncode
 
 
-def _copied_at_last(kept: bundle.Kept) -> bool:
+def _copied_at_last(kept: Kept) -> bool:
     """Copy what is new, again and again if need be: nothing else outlives the machine."""
     for tries_left in reversed(range(LAST_COPIES)):
         if kept.copy():
@@ -124,8 +154,8 @@ def _queue_again(run_dir: Path) -> None:
     """Have the scheduler start this job once more, where it does not do so by itself."""
     if directory.read_status(run_dir).state != "interrupted":
         return
-    again = LAUNCHERS[directory.read_info(run_dir).backend].again
-    argv = again(os.environ, time.time()) if again is not None else []
+    requeue = LAUNCHERS[directory.read_info(run_dir).backend].requeue
+    argv = requeue(os.environ, time.time()) if requeue is not None else []
     if argv:
         directory.add_event(run_dir, "the time limit is near: queueing the job again")
         subprocess.run(argv, stdin=subprocess.DEVNULL, check=False)

@@ -1,0 +1,87 @@
+"""What every launcher takes and returns: a job, a launcher's row, and the state of a job."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ft_tools.runs.launchers.options import Options
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as a scheduler sees it; for a plan that is only shown, with names in capitals."""
+
+    run_id: str
+    run_dir: str
+    module: str
+    token: str
+    python: str
+    options: Options
+    environment: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """Return the name that people see in the queue."""
+        return f"ft-{self.run_id}"
+
+    @property
+    def unique_name(self) -> str:
+        """Return a name of this submission alone, for schedulers that take one as the job's id."""
+        return f"{self.name}-{self.token}"
+
+
+class JobState(NamedTuple):
+    """What a scheduler says about a job; the run directory decides."""
+
+    state: Literal["waiting", "running", "ended", "unknown"]
+    text: str
+    reason: str | None = None
+
+
+UNKNOWN = JobState("unknown", "no answer")
+
+
+class Storage(NamedTuple):
+    """For machines that do not see the run's folder: how its files go there and come back."""
+
+    pack: Callable[[Path], None]
+    """Write what the job needs into the run directory, before the submission."""
+    fetch: Callable[[Options, str, str], list[str]]
+    """Options, run id and local folder -> the command that brings the run's files here."""
+    take_over: Callable[[Path, Path], None]
+    """Fetched folder and run directory: put the files in their places."""
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """How a backend is spoken to. The functions are pure: files and argv out, text in."""
+
+    options: type[Options]
+    program: str
+    """What has to be on PATH."""
+    cure: str
+    """What to do when it is not."""
+    submit: Callable[[Job], list[str]]
+    job_id: Callable[[Job, str], str]
+    """The job's id, out of what the submission printed; out of nothing: the name we gave, or ""."""
+    status: Callable[[Options, str], list[str]]
+    read_status: Callable[[int, str, str], JobState]
+    """Exit code and output of `status`, and the job's id -> its state."""
+    cancel: Callable[[Options, str], list[str]]
+    files: Callable[[Job], dict[str, str]] = lambda _: {}
+    """Files that are written into the run directory first, by name."""
+    requeue: Callable[[Mapping[str, str], float], list[str]] | None = None
+    """From inside a job that was told to stop: the argv that queues it once more, or nothing."""
+    storage: Storage | None = None
+    """None: the job works in the run directory itself."""
+
+    def submission(self, job: Job) -> tuple[dict[str, str], list[str]]:
+        """Return the files and the command of a submission."""
+        return self.files(job), self.submit(job)
+
+
+def inside(job: Job, command: list[str], *given: str) -> list[str]:
+    """Return the argv that runs inside a job: it looks after the worker, as a supervisor does."""
+    python = [job.python, "-P", "-m", "ft_tools.runs.launchers.inside_job"]
+    return [*python, job.run_dir, job.token, *given, "--", *command]
