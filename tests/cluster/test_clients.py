@@ -5,15 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
-from ft_tools.runs.launchers.job import Job
-from ft_tools.runs.remote_run import submissions
 
 from ft_tools import publish
-from ft_tools.runs import bundle, directory, ranks
+from ft_tools.runs import directory, ranks
+from ft_tools.runs.launchers import attend, workdir
+from ft_tools.runs.launchers.launcher import Job
 from ft_tools.runs.launchers.table import LAUNCHERS, parse
 from tests.cluster.conftest import environment_with, eventually
 from tests.tiny.trainings import QUICK, SftRequest, conversations, prepared, weights_of, write_jsonl

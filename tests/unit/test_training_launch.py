@@ -357,7 +357,7 @@ def test_a_confirmation_of_another_plan_is_refused_and_writes_nothing(files):
     [
         ({"model": "absent"}, NotFound, "absent"),
         ({"dataset": "absent.jsonl"}, NotFound, "absent.jsonl"),
-        ({"backend_options": {"nodes": 2}}, BadInput, "backend_options.nodes=2 of local"),
+        ({"backend_options": {"nodes": 2}}, BadInput, "backend_options of local: nodes"),
         ({"backend_options": {"colour": 2}}, BadInput, "colour"),
         ({"peft": {"r": -1}}, BadInput, "outside 1 to 1024"),
         ({"method": "full", "peft": {"r": 8}}, BadInput, "leave it empty"),
