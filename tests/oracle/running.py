@@ -160,8 +160,8 @@ def _environment(place: Path) -> dict[str, str]:
     cache.mkdir(mode=0o700)
     kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fine-tuning-llm"
     for name in KEPT_CACHES:
-        if (kept / name).exists():
-            (cache / name).symlink_to(kept / name)
+        (kept / name).mkdir(parents=True, exist_ok=True)
+        (cache / name).symlink_to(kept / name)
     return {
         "FINE_TUNING_LLM_CACHE": str(cache),
         "HF_HUB_OFFLINE": "1",
