@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -88,7 +90,16 @@ def call(tool: str, arguments: dict[str, Any]) -> Answer:
     return dict(report.model_dump(mode="json"))
 
 
+def command(arguments: list[str]) -> Answer:
+    """Run the command line; its exit status and what it prints."""
+    argv = [sys.executable, "-m", "ft_tools", *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return {"exit_code": done.returncode, "report": json.loads(done.stdout or done.stderr)}
+
+
 def _answer(case: Case, request: dict[str, Any]) -> Answer:
+    if case.tool == "command":
+        return command(request["arguments"])
     report = call(case.tool, request)
     answer = {"report": report, "planned": report}
     if case.mode == "call":
