@@ -3,12 +3,11 @@
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from ft_tools import anti_patterns, facts, workspace
-from ft_tools.contract import Report
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.evaluation import benchmark_time
 from ft_tools.evaluation.contamination import (
@@ -53,6 +52,7 @@ from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
 from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
+from ft_tools.runs.launch import Plan
 
 JUDGE_ARGUMENTS = ("judge_url", "judge_model", "judge_key_variable")
 LEAK = "train_validation_leak"
@@ -80,8 +80,16 @@ SHOWN_IF_GIVEN = {
 }
 
 
-class EvaluatePlan(Report):
+class EvaluatePlan(Plan):
     """What an evaluation would do."""
+
+    MACHINE: ClassVar[Mapping[str, Any]] = {
+        "systems": {"__all__": {"num_questions", "reused_from", "num_reused"}},
+        **dict.fromkeys(
+            ("device", "loading", "batch_size", "estimated_seconds_low", "estimated_seconds_high"),
+            True,
+        ),
+    }
 
     systems: list[SystemPlan] = Field(description="The first is the reference.")
     target: dict[str, float] = Field(default_factory=dict, description="Metric -> needed value.")

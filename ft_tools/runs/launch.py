@@ -1,22 +1,44 @@
-"""The one flow of every tool that starts a run: plan, hash, confirm, start."""
+"""The one flow of every tool that starts a run: plan, hash, confirm, start.
 
+A plan's hash covers what the user decides and the content of files and models. What the machine
+does by itself (free memory, other runs, speed) is looked at again when the run is to start: the
+plan is made anew then, and refuses by name what no longer holds.
+"""
+
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from ft_tools import workspace
 from ft_tools.contract import NextStep, Report
-from ft_tools.errors import PlanChanged
+from ft_tools.errors import FineTuningError, PlanChanged, brief
+from ft_tools.publish import private_folder, write_file
 from ft_tools.runs import start
 from ft_tools.runs.records import Kind
 from ft_tools.runs.request import LaunchRequest
 
-NOT_AGREED = {"estimate": {"duration", "vram", "ram", "used_by_others_gib"}}
-"""Fields that may change between a plan and its confirmation: not part of the hash."""
-SAID_BESIDE = {"warnings", "size_warning"}
+NOT_DECISIONS = {"confirm", "request_id", "name", "export_dir", "price_per_hour", "response_format"}
+"""Of a request: they change nothing that a run does."""
+SHOWN_BESIDE = {"warnings", "size_warning"}
 """Fields of a plan that are among the launch's own warnings."""
+FOLDER = "plans"
+KEPT_PLANS = 50
+MOST_DIFFERENCES = 5
+
+
+class Plan(BaseModel):
+    """What a launch would do; `MACHINE` names the fields that the machine decides by itself."""
+
+    # Plans of earlier versions, which may have more fields, are read by workers and reports.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    MACHINE: ClassVar[Mapping[str, Any]] = {}
+    """As pydantic takes fields to exclude; the hash does not cover them."""
 
 
 class Launch(Report):
@@ -34,7 +56,7 @@ def launch(
     tool: str,
     kind: Kind,
     request: LaunchRequest,
-    plan: BaseModel,
+    plan: Plan,
     *,
     warnings: list[str],
     **where: Any,
@@ -52,16 +74,17 @@ def launch(
     Raises:
         PlanChanged: The data, the model or the arguments changed since the plan was shown.
     """
-    shown = plan.model_dump(mode="json", exclude=SAID_BESIDE)
-    found = Launch(plan_hash=plan_hash(plan), plan=shown, warnings=warnings)
+    shown = plan.model_dump(mode="json", exclude=SHOWN_BESIDE)
+    found = Launch(plan_hash=plan_hash(request, plan), plan=shown, warnings=warnings)
     if request.confirm is None:
+        _remember(found.plan_hash, _decided(request, plan))
         step = NextStep(
             tool=tool,
             arguments=_confirmed(request, found.plan_hash),
             why="starts exactly this plan, once the user has agreed to it",
         )
         return found.model_copy(update={"next_steps": [step]})
-    require_same(request.confirm, plan)
+    require_same(request, plan)
     where = {"name": request.name, "request_id": request.request_id} | where
     run_id = start.start(kind, request, plan, **where)
     why = "shows the progress; poll at most once a minute"
@@ -69,29 +92,77 @@ def launch(
     return found.model_copy(update={"started": True, "run_id": run_id, "next_steps": [step]})
 
 
-def plan_hash(plan: BaseModel) -> str:
-    """Return a short hash over everything the plan says, except how long it may take."""
-    said = plan.model_dump(mode="json")
-    for part, fields in NOT_AGREED.items():
-        if isinstance(said.get(part), dict):
-            said[part] = {k: v for k, v in said[part].items() if k not in fields}
-    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+def plan_hash(request: LaunchRequest, plan: Plan) -> str:
+    """Return a short hash over what the user decides and the content of files and models."""
+    text = json.dumps(_decided(request, plan), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def require_same(confirm: str, plan: BaseModel) -> None:
+def require_same(request: LaunchRequest, plan: Plan) -> None:
     """Refuse a confirmation that was given for another plan.
 
     Raises:
-        PlanChanged: The data, the model or the arguments changed since; it names the new hash.
+        PlanChanged: It names what differs, and the new hash.
     """
-    now = plan_hash(plan)
-    if confirm != now:
-        raise PlanChanged(
-            f"confirm={confirm!r} does not match: the data, the model or the arguments differ from "
-            f"the plan with that hash. The plan is now {now!r}; call again without confirm to see "
-            "it, then confirm that one"
-        )
+    now = plan_hash(request, plan)
+    if request.confirm == now:
+        return
+    shown = _remembered(str(request.confirm))
+    if shown is None:
+        why = "no plan with that hash was shown here"
+    else:
+        pairs = list(_differences(shown, _decided(request, plan)))
+        why = "it differs in " + "; ".join(pairs[:MOST_DIFFERENCES])
+        why += f"; and {len(pairs) - MOST_DIFFERENCES} more" * (len(pairs) > MOST_DIFFERENCES)
+    raise PlanChanged(
+        f"confirm={request.confirm!r} does not match this plan: {why}. The plan is now {now!r}; "
+        "call again without confirm to see it, then confirm that one"
+    )
+
+
+def _decided(request: LaunchRequest, plan: Plan) -> dict[str, Any]:
+    """Return what the hash covers."""
+    asked = request.model_dump(mode="json", exclude_defaults=True, exclude=NOT_DECISIONS)
+    machine: Any = dict.fromkeys(SHOWN_BESIDE, True) | dict(plan.MACHINE)
+    return {"arguments": asked, "plan": plan.model_dump(mode="json", exclude=machine)}
+
+
+def _differences(shown: Any, now: Any, where: str = "") -> Iterator[str]:
+    """Yield where two plans differ, with both values."""
+    if isinstance(shown, dict) and isinstance(now, dict):
+        for name in dict.fromkeys([*shown, *now]):
+            inner = f"{where}.{name}" if where else name
+            yield from _differences(shown.get(name), now.get(name), inner)
+    elif shown != now:
+        before, after = (brief(json.dumps(value)) for value in (shown, now))
+        yield f"{where} ({before} when it was shown, {after} now)"
+
+
+def _remember(digest: str, decided: dict[str, Any]) -> None:
+    """Keep what a shown plan's hash covers, so that a later refusal can name what differs."""
+    folder = workspace.cache_dir() / FOLDER
+    # Without it a refusal says less; a full disk refuses the run itself.
+    with contextlib.suppress(OSError, FineTuningError):
+        private_folder(folder)
+        write_file(folder / f"{digest}.json", json.dumps(decided))
+        newest_first = sorted(folder.glob("*.json"), key=_written_at, reverse=True)
+        for file in newest_first[KEPT_PLANS:]:
+            file.unlink(missing_ok=True)
+
+
+def _remembered(digest: str) -> dict[str, Any] | None:
+    folder = workspace.cache_dir() / FOLDER
+    with contextlib.suppress(OSError, ValueError):
+        if digest.isalnum():
+            found: dict[str, Any] = json.loads((folder / f"{digest}.json").read_bytes())
+            return found
+    return None
+
+
+def _written_at(file: Path) -> float:
+    with contextlib.suppress(OSError):
+        return file.stat().st_mtime
+    return 0.0
 
 
 def _confirmed(request: LaunchRequest, digest: str) -> Mapping[str, Any]:

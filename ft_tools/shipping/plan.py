@@ -3,8 +3,9 @@
 import importlib.util
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -18,6 +19,7 @@ from ft_tools.models.resolve import ModelSource, hub_cache, resolve_model
 from ft_tools.models.size import size_of, size_of_tensors
 from ft_tools.publish import sha256
 from ft_tools.runs import directory
+from ft_tools.runs.launch import Plan
 from ft_tools.shipping import (
     adapter,
     comparison_text,
@@ -45,8 +47,12 @@ class PlannedEnvironment(Report):
     disk_bytes: int = Field(description="Estimated size; 0 if it exists already.")
 
 
-class ShipPlan(Report):
+class ShipPlan(Plan):
     """Everything that a run will do."""
+
+    MACHINE: ClassVar[Mapping[str, Any]] = dict.fromkeys(
+        ("runs_on", "environments", "disk_bytes", "disks", "ram_bytes", "estimated_seconds"), True
+    )
 
     source: str
     name: str = Field(description="Used in file names.")

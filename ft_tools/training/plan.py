@@ -1,8 +1,9 @@
 """What a launch would do, in full: the model that is hashed, confirmed, stored and obeyed."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ft_tools import workspace
 from ft_tools.formats.masking import LossOn
@@ -13,9 +14,10 @@ from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape_of_model import no_gguf
 from ft_tools.runs.hardware import Device
+from ft_tools.runs.launch import Plan
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, plan_warnings, preference_runs
-from ft_tools.training.checks import argument_values, base_model, data_quality, installation, memory
+from ft_tools.training.checks import base_model, data_quality, installation, memory
 from ft_tools.training.checks.advised import Advised
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.estimates import Estimate
@@ -32,10 +34,15 @@ Files = tuple[DatasetFacts, DatasetFacts | None]
 """The training file and the validation file."""
 
 
-class TrainingPlan(BaseModel):
+class TrainingPlan(Plan):
     """The parts that SFT and DPO share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    MACHINE: ClassVar[Mapping[str, Any]] = {
+        "device": {"memory_gib", "capability", "driver", "cards"},
+        # Where the caller names them, the hash covers the request's arguments.
+        "training": {*defaults.BATCH, "gradient_checkpointing", "optim", "packing"},
+        **dict.fromkeys(("advice", "chosen_for", "counts", "estimate", "missing"), True),
+    }
 
     task: Task
     model: ModelPlan
@@ -275,7 +282,6 @@ def _set_steps(
     epochs = steps / defaults.steps_an_epoch(training, num_rows, processes)
     by_steps = training["eval_strategy"] == "steps"
     training |= defaults.step_arguments(settings.given, steps, evaluates=by_steps)
-    argument_values.require_steps(training)
     settings.notes += plan_warnings.about_evaluations(training, steps, epochs)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     evaluations = defaults.planned_evaluations(training, steps, epochs)

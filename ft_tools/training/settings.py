@@ -10,6 +10,7 @@ from ft_tools import workspace
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
+from ft_tools.lora import init_weights
 from ft_tools.lora.data_shape import DataShape
 from ft_tools.models import model_folder
 from ft_tools.models.adapter_targets import adaptable_arguments
@@ -23,13 +24,8 @@ from ft_tools.models.shape_of_model import config_of, shape_of_config
 from ft_tools.runs.hardware import Device, find_device
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, preference_runs, run_place
-from ft_tools.training.checks import (
-    argument_dependencies,
-    argument_values,
-    base_model,
-    installation,
-    known_arguments,
-)
+from ft_tools.training.arguments import without_decided
+from ft_tools.training.checks import base_model, installation
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.defaults import Basis
@@ -102,17 +98,13 @@ def settle(
     settings = Settings(given, device, place, training)
     settings.notes += run_place.share_batch(training, place.num_processes)
     if request.method != "full" and not source.adapter:
-        peft = defaults.lora_arguments(known_arguments.without_decided(request.peft), basis)
+        peft = defaults.lora_arguments(without_decided(request.peft), basis)
         settings.peft = adaptable_arguments(source.load_from, peft)
-    argument_values.require_arguments(task, request.method, settings.peft or {}, training)
+        init_weights.require_start(settings.peft.get("init_lora_weights"), request.method)
     _choose_engine(settings, request, source)
-    argument_dependencies.require_packages(request, training)
     installation.require_attention(settings.device, training, is_here=request.is_here)
-    argument_values.require_number_format(request.method, settings.device, training)
     if source.path:
-        settings.notes += argument_dependencies.require_layers(
-            Path(source.path), settings.peft or {}
-        )
+        settings.notes += base_model.require_layers(Path(source.path), settings.peft or {})
     settings.notes += _packing_notes(source, training)
     if task != "sft":
         base_model.require_reference(source, settings.peft or {})
@@ -179,7 +171,7 @@ def resolved_arguments(request: TrainingRequest) -> dict[str, Any]:
     Raises:
         BadInput: A template is no .jinja file.
     """
-    return _resolved_paths(known_arguments.without_decided(request.training))
+    return _resolved_paths(without_decided(request.training))
 
 
 def _resolved_paths(training: dict[str, Any]) -> dict[str, Any]:

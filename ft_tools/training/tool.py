@@ -12,9 +12,9 @@ from ft_tools.publish import new_folder
 from ft_tools.runs import directory
 from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.runs.run_state import ADD_ROWS, unseen_file
-from ft_tools.training.checks import accepted, known_arguments
+from ft_tools.training import arguments
+from ft_tools.training.checks import accepted
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
-from ft_tools.training.checks.argument_tables import CHOICES
 from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.exports import axolotl, script
 from ft_tools.training.exports.portable import portable
@@ -29,10 +29,10 @@ def launch_sft(request: SftRequest) -> Launch:
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
-    known_arguments.require_packages()
+    arguments.require_packages()
     require_machine(request)
-    known_arguments.require_known("lora", request.peft)
-    known_arguments.require_known("sft", request.training)
+    arguments.require_known("lora", request.peft)
+    arguments.require_known("sft", request.training)
     accepted.require_known(request.accept_findings)
     request = continued(request)
     start = Start(request.model or "", require_advised("sft", request))
@@ -45,17 +45,17 @@ def launch_dpo(request: DpoRequest) -> Launch:
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
-    known_arguments.require_packages()
+    arguments.require_packages()
     require_machine(request)
-    known_arguments.require_known("lora", request.peft)
+    arguments.require_known("lora", request.peft)
     accepted.require_known(request.accept_findings)
     parent = request.sft_run or request.model or ""
     if _has_marks(request):
-        known_arguments.require_known("kto", request.training)
+        arguments.require_known("kto", request.training)
         start = Start(parent, require_advised("kto", request))
         return _launch("kto", request, plan_kto(request), start)
     listed = _listed(request)
-    known_arguments.require_known("dpo", listed.training)
+    arguments.require_known("dpo", listed.training)
     start = Start(parent, require_advised("dpo", listed))
     return _launch("dpo", request, plan_dpo(listed), start)
 
@@ -64,10 +64,10 @@ def _has_marks(request: DpoRequest) -> bool:
     """Tell whether the dataset has marks; its loss has to be one of marks, then."""
     marks = task_of(workspace.existing(request.dataset)) == "kto"
     loss = request.training.get("loss_type")
-    known = CHOICES["kto", "loss_type"]
+    known = arguments.choices("kto", "loss_type")
     if loss and (isinstance(loss, str) and loss in known) != marks:
         has, takes = (
-            ("single answers with a label", ", ".join(sorted(known)))
+            ("single answers with a label", ", ".join(known))
             if marks
             else ("pairs of answers", "a loss of pairs, such as sigmoid")
         )
@@ -103,7 +103,7 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
             "To train on this machine, leave backend_options.gpu out and plan again"
         )
     if request.confirm is not None and plan.missing:
-        require_same(request.confirm, plan)
+        require_same(request, plan)
         raise Missing(f"nothing was started: {'; '.join(plan.missing)}")
     lineage = {"base_model": plan.model.base_model, "dataset": plan.dataset.path}
     if directory.RUN_ID.fullmatch(start.parent):

@@ -98,7 +98,7 @@ CASES = {
     "layers that are no list": (
         "launch_sft",
         SFT | {"peft": {"target_modules": 5}},
-        ["peft.target_modules: must be a list of strings or a string", "got 5"],
+        ["peft.target_modules: must be a string or a list", "got 5"],
     ),
     "no layers": (
         "launch_sft",

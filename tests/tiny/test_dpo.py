@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput
-from ft_tools.training.checks.argument_tables import CHOICES
+from ft_tools.training import arguments
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -102,7 +102,7 @@ NOT_APART = {"sft", "discopop"}
 @pytest.mark.faults
 @pytest.mark.parametrize("first", [True, False], ids=["reference-first", "reference-beside"])
 @pytest.mark.parametrize("start", ["model", "sft_run"])
-@pytest.mark.parametrize("loss", sorted(CHOICES["dpo", "loss_type"]))
+@pytest.mark.parametrize("loss", sorted(arguments.choices("dpo", "loss_type")))
 def test_every_loss_of_the_trainer_trains_from_either_start(data, loss, start, first):
     further = {"label_smoothing": 1e-3} if loss in {"exo_pair", "robust"} else {}
     training = {**PREFERENCE, **further, "loss_type": [loss], "learning_rate": 1e-3}

@@ -1,4 +1,4 @@
-"""TRL's and PEFT's own arguments: known by the installed source, refused with the way out."""
+"""TRL's and PEFT's own arguments: those of the installed versions, refused with the way out."""
 
 import contextlib
 import itertools
@@ -8,184 +8,96 @@ import pytest
 from ft_tools.errors import BadInput, Refused
 from ft_tools.lora.data_shape import DataShape
 from ft_tools.runs.hardware import Device
-from ft_tools.training import defaults
-from ft_tools.training.checks import argument_values
-from ft_tools.training.checks.argument_tables import LIMITS, OURS, RENAMED
-from ft_tools.training.checks.known_arguments import known_arguments, require_known
+from ft_tools.training import arguments, defaults
 from ft_tools.training.defaults import Basis
+from ft_tools.training.tool import launch_dpo, launch_sft
+from tests.unit.test_training_launch import dpo, files, sft
+
+__all__ = ["files"]
 
 SFT = Basis("sft", "lora")
 CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
 
 
-@pytest.mark.parametrize(
-    ("config", "given", "told"),
-    [
-        ("lora", {"r": -1}, "outside 1 to 1024"),
-        ("lora", {"lora_rank": 8}, "the rank is `r`"),
-        ("lora", {"r": 8.5}, "peft.r: must be an integer, got 8.5"),
-        ("lora", {"lora_dropout": 1.5}, "outside 0 to 0.9"),
-        ("sft", {"eval_steps": 0.1}, "whole steps between two evaluations, no share of all"),
-        ("lora", {"use_dora": "yes"}, "peft.use_dora: must be true or false, got 'yes'"),
-        (
-            "lora",
-            {"target_modules": 5},
-            "must be a list of strings or a string or null, got 5",
-        ),
-        (
-            "lora",
-            {"modules_to_save": "lm_head"},
-            "a list of strings or null, got 'lm_head'",
-        ),
-        ("lora", {"lora_dropout": None}, "lora_dropout: must be a number, got null"),
-        ("lora", {"loftq_config": {}}, "use qlora"),
-        ("lora", {"target_modules": [5]}, "a list of strings or a string or null, got [5]"),
-        ("lora", {"bias": {"none": True}}, "peft.bias: must be 'none' or 'all'"),
-        ("lora", {"arrow_config": {}}, "an object of the library, which a request cannot hold"),
-        ("sft", {"optim": ["adamw_torch"]}, 'must be a string, got ["adamw_torch"]'),
-        ("sft", {"lr_scheduler_type": {}}, "must be a string, got {}"),
-        ("sft", {"report_to": [["trackio"]]}, "must be null or a string or a list of strings"),
-        ("sft", {"model_init_kwargs": '{"dtype": "bfloat16"}'}, "must be an object or null, got"),
-        ("sft", {"max_seq_length": 512}, "it is `max_length` now"),
-        ("sft", {"warmup_ratio": 0.1}, "`warmup_steps` below 1 is a fraction"),
-        ("sft", {"learning_rat": 1e-4}, "nearest: learning_rate"),
-        ("sft", {"learning_rate": "fast"}, "training.learning_rate: must be a number, got 'fast'"),
-        ("sft", {"learning_rate": True}, "must be a number, got true"),
-        ("sft", {"output_dir": "here"}, "its own directory"),
-        ("sft", {"trust_remote_code": True}, "never executed"),
-        ("sft", {"push_to_hub": True}, "nothing is uploaded"),
-        ("sft", {"auto_find_batch_size": True}, "halves per_device_train_batch_size"),
-        ("sft", {"resume_from_checkpoint": "x"}, "resume_run"),
-        ("sft", {"beta": 0.1}, "has no 'beta'"),
-        ("sft", {"activation_checkpointing": True}, "pass gradient_checkpointing"),
-        ("dpo", {"metric_for_best_model": "eval_rewards/margins"}, "it is always eval_loss"),
-        ("dpo", {"max_prompt_length": 512}, "prompt and answer together"),
-        ("dpo", {"packing": True}, "has no 'packing'"),
-    ],
-)
-def test_an_argument_that_cannot_be_used_is_refused_with_the_way_out(config, given, told):
+REFUSED = [
+    # A value outside the limits, of another type, or none of the known words.
+    ("peft", {"r": -1}, "1 to 1024"),
+    ("peft", {"r": 8.5}, "an integer"),
+    ("peft", {"use_dora": "yes"}, "true or false"),
+    ("peft", {"target_modules": 5}, "a string or a list"),
+    ("peft", {"target_modules": [5]}, "target_modules.0"),
+    ("peft", {"modules_to_save": "lm_head"}, '["lm_head"]'),
+    ("peft", {"bias": "some"}, "'lora_only'"),
+    ("peft", {"arrow_config": {}}, "must be None"),
+    ("training", {"learning_rate": "fast"}, "a number"),
+    ("training", {"learning_rate": True}, "a number"),
+    ("training", {"eval_steps": 0.1}, "whole steps"),
+    ("training", {"optim": "adamw_troch"}, "did you mean 'adamw_torch'"),
+    ("training", {"loss_type": "ipo"}, "'dft'"),
+    ("training", {"report_to": [["trackio"]]}, "report_to.0"),
+    ("training", {"report_to": ["smoke-signals"]}, "tensorboard"),
+    ("training", {"model_init_kwargs": '{"dtype": "bfloat16"}'}, "an object"),
+    ("training", {"model_init_kwargs": {"device_map": "auto"}}, "attn_implementation"),
+    ("training", {"model_init_kwargs": {"dtype": "int8"}}, "'bfloat16'"),
+    # A name that is misspelt, old, of another trainer, or set by the run.
+    ("training", {"learning_rat": 1e-4}, "nearest: learning_rate"),
+    ("training", {"beta": 0.1}, "has no 'beta'"),
+    ("training", {"max_seq_length": 512}, "`max_length`"),
+    ("peft", {"lora_rank": 8}, "`r`"),
+    ("training", {"output_dir": "here"}, "its own directory"),
+    ("training", {"trust_remote_code": True}, "never executed"),
+    ("training", {"metric_for_best_model": "eval_accuracy"}, "'eval_loss'"),
+    ("peft", {"init_lora_weights": "eva"}, "pass over the data"),
+]
+
+
+@pytest.mark.parametrize(("field", "given", "told"), REFUSED)
+def test_an_argument_that_cannot_be_used_is_refused_with_the_way_out(files, field, given, told):
     with pytest.raises(BadInput) as error:
-        require_known(config, given)
+        launch_sft(sft(**{field: given}))
     assert told in str(error.value)
-    assert next(iter(given)) in str(error.value)
+    assert f"{field}.{next(iter(given))}" in str(error.value)
 
 
-def test_arguments_of_the_installed_version_are_taken():
-    require_known("lora", {"r": 8, "use_rslora": True, "target_modules": ["q_proj"]})
-    require_known("sft", {"packing": True, "neftune_noise_alpha": 5, "max_length": None})
-    require_known("dpo", {"loss_type": ["ipo"], "precompute_ref_log_probs": True})
+def test_arguments_of_each_trainer_are_those_of_the_installed_version(files):
+    launch_sft(sft(training={"packing": True, "neftune_noise_alpha": 5, "max_length": None}))
+    launch_dpo(dpo(training={"loss_type": "ipo", "precompute_ref_log_probs": True}))
+    launch_sft(sft(peft={"use_rslora": True, "target_modules": "all-linear", "lora_bias": True}))
+    for training in ({"packing": True}, {"loss_type": ["kto_pair"]}, {"loss_type": []}):
+        with pytest.raises(BadInput, match=next(iter(training))):
+            launch_dpo(dpo(training=training))
 
 
 def test_a_wrong_value_of_any_argument_is_refused_and_no_internal_error():
     values = (None, True, 5, "x", [], [[1]], [{}], ["x"], {}, {"a": [1]})
-    adapter = {"r": 8, "target_modules": "all-linear"}
-    of = {name: kind for kind in ("kto", "sft", "dpo", "lora") for name in known_arguments(kind)}
-    for (name, config), value in itertools.product(of.items(), values):
-        given = {name: value}
-        task, peft, training = ("sft", given, {}) if config == "lora" else (config, {}, given)
-        with contextlib.suppress(BadInput, Refused):
-            require_known(config, given)
-            argument_values.require_arguments(task, "lora", adapter | peft, training)
+    for config in arguments.LIBRARY:
+        for name, value in itertools.product(arguments._model(config).model_fields, values):
+            with contextlib.suppress(BadInput, Refused):
+                arguments.require_known(config, {name: value})
 
 
-def test_the_tables_speak_of_arguments_that_exist_or_are_gone():
-    known = {name for config in ("sft", "dpo", "kto", "lora") for name in known_arguments(config)}
-    assert set(OURS) <= known
-    assert set(LIMITS) <= known
-    assert not set(RENAMED) & known
+def test_the_table_speaks_of_arguments_that_exist_or_are_gone():
+    known = {name for kind in arguments.LIBRARY for name in arguments._model(kind).model_fields}
+    table = arguments._table()
+    assert {name for row in table["reserved"] for name in row["names"]} <= known
+    assert {*table["limits"], *table["fixed"]} <= known
+    assert {name for row in table["choices"].values() for name in row} <= known
+    assert not set(table["renamed"]) & known
 
 
-@pytest.mark.parametrize(
-    ("training", "told"),
-    [
-        ({"loss_type": ["kto_pair"]}, "kto_pair"),
-        ({"loss_type": ["exo_pair"]}, "label_smoothing above 0"),
-        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "1 numbers for 2 losses"),
-        ({"loss_type": ["aot"], "use_weighting": True}, "aot"),
-        ({"loss_type": ["nca_pair"], "f_divergence_type": "forward_kl"}, "works with"),
-        ({"sync_ref_model": True}, "adapter"),
-        ({"loss_type": []}, "loss_type is empty"),
-        ({"model_init_kwargs": {"attn_implementation": []}}, "must be a string, got"),
-        ({"model_init_kwargs": {"use_kernels": "yes"}}, "must be true or false, got"),
-    ],
-)
-def test_a_preference_loss_that_would_fail_later_is_refused_now(training, told):
-    with pytest.raises(BadInput, match=told):
-        argument_values.require_arguments("dpo", "lora", {}, training)
-
-
-@pytest.mark.parametrize(
-    ("training", "told"),
-    [
-        ({"optim": "adamw"}, "known: .*adamw_torch"),
-        ({"lr_scheduler_type": "cosine_with_min_lr"}, '"min_lr_rate": 0.1'),
-        ({"lr_scheduler_type": "warmup_stable_decay"}, "num_decay_steps"),
-        ({"padding_free": True, "max_length": 64}, "packing=true"),
-        ({"sync_ref_model": True, "precompute_ref_log_probs": True}, "remove one of them"),
-    ],
-)
-def test_an_argument_without_its_company_is_refused_before_a_model_is_loaded(training, told):
-    with pytest.raises(BadInput, match=told):
-        argument_values.require_arguments("sft", "lora", {}, training)
-
-
-def test_arguments_with_their_company_are_taken():
-    kwargs = {"min_lr_rate": 0.1}
-    training = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": kwargs}
-    argument_values.require_arguments(
-        "sft", "lora", {"init_lora_weights": True}, training | {"optim": "sgd"}
-    )
-    argument_values.require_arguments(
-        "sft", "qlora", {"init_lora_weights": "olora"}, {"padding_free": True}
-    )
-    require_known("sft", {"metric_for_best_model": "eval_loss", "greater_is_better": False})
-
-
-@pytest.mark.parametrize("start", ["pissa", "orthogonal"])
-def test_a_start_that_needs_the_weights_as_numbers_does_not_go_with_four_bits(start):
-    argument_values.require_arguments("sft", "lora", {"init_lora_weights": start}, {})
+def test_a_start_that_cannot_be_loaded_again_or_needs_the_weights_as_numbers_is_refused(files):
+    with pytest.raises(Refused, match="unrepeatable_start"):
+        launch_sft(sft(peft={"init_lora_weights": "pissa_niter_4"}))
+    launch_sft(sft(peft={"init_lora_weights": "pissa"}))
     with pytest.raises(BadInput, match="4-bit base"):
-        argument_values.require_arguments("sft", "qlora", {"init_lora_weights": start}, {})
+        launch_sft(sft(method="qlora", peft={"init_lora_weights": "pissa"}))
 
 
-@pytest.mark.parametrize(
-    ("peft", "error", "told"),
-    [
-        ({"init_lora_weights": "pissa_niter_4"}, Refused, "unrepeatable_start"),
-        ({"init_lora_weights": "eva"}, BadInput, "pass over the data"),
-        ({"target_modules": ["lm_head"]}, BadInput, "never trained"),
-        ({"bias": "some"}, BadInput, "lora_only"),
-        ({"init_lora_weights": "lora_ga"}, BadInput, "pass over the data"),
-        ({"init_lora_weights": "mini"}, BadInput, "known: .*gaussian"),
-        (
-            {"layers_to_transform": [0], "target_modules": "all-linear"},
-            BadInput,
-            "a list of names",
-        ),
-        ({"target_parameters": "experts.down_proj"}, BadInput, "give a list"),
-        (
-            {"target_parameters": ["experts.down_proj"], "lora_dropout": 0.1},
-            BadInput,
-            "lora_dropout=0.1 does not work with target_parameters",
-        ),
-    ],
-)
-def test_an_adapter_that_could_not_be_used_again_is_refused(peft, error, told):
-    with pytest.raises(error, match=told):
-        argument_values.require_arguments("sft", "lora", peft, {})
-
-
-def test_a_tracker_that_sends_data_away_needs_the_operators_word(monkeypatch):
+def test_a_tracker_that_sends_data_away_needs_the_operators_permission(files, monkeypatch):
     with pytest.raises(Refused, match="FINE_TUNING_LLM_TRACKERS=wandb"):
-        argument_values.require_arguments("sft", "lora", {}, {"report_to": ["wandb"]})
-    with pytest.raises(BadInput, match="known: "):
-        argument_values.require_arguments("sft", "lora", {}, {"report_to": ["smoke-signals"]})
-
-
-def test_a_checkpoint_belongs_to_every_evaluation():
-    training = {"eval_strategy": "steps", "eval_steps": 10, "save_steps": 15}
-    with pytest.raises(BadInput, match="not a multiple"):
-        argument_values.require_steps(training)
+        launch_sft(sft(training={"report_to": ["wandb"]}))
+    monkeypatch.setenv("FINE_TUNING_LLM_TRACKERS", "wandb")
+    launch_sft(sft(training={"report_to": ["wandb"]}))
 
 
 @pytest.mark.parametrize(
@@ -211,9 +123,9 @@ def test_what_is_left_open_makes_the_effective_batch_that_was_chosen(given, micr
     ("num_examples", "epochs", "expected"), [(40, 1, 3), (48, 1, 3), (49, 1, 4), (49, 2.5, 10)]
 )
 def test_steps_are_counted_as_the_trainer_counts_them(num_examples, epochs, expected):
-    arguments = {"num_train_epochs": epochs, **defaults.batch_arguments({}, "sft", 16)}
-    assert defaults.total_steps(arguments, num_examples) == expected
-    assert defaults.total_steps(arguments | {"max_steps": 7}, num_examples) == 7
+    given = {"num_train_epochs": epochs, **defaults.batch_arguments({}, "sft", 16)}
+    assert defaults.total_steps(given, num_examples) == expected
+    assert defaults.total_steps(given | {"max_steps": 7}, num_examples) == 7
 
 
 def test_no_steps_given_is_as_many_as_the_epochs_have():

@@ -1,19 +1,19 @@
 """What a plan says of a GPU that this machine could not use at the first step."""
 
+import json
 import os
 import sys
 
 import pytest
 
-from ft_tools.errors import BadInput, Missing
+from ft_tools.errors import BadInput, Missing, Refused
 from ft_tools.runs import hardware
 from ft_tools.runs.hardware import Device
 from ft_tools.runs.out_of_memory import is_out_of_memory
 from ft_tools.training.checks import installation
-from ft_tools.training.checks.argument_values import require_number_format
 from ft_tools.training.checks.installation import covers, require_attention
 from ft_tools.training.tool import launch_sft
-from tests.unit.test_training_launch import files, sft, started
+from tests.unit.test_training_launch import CONFIG, files, sft, started
 
 __all__ = ["files"]
 CPU = Device(name="cpu", model="2 cores", memory_gib=16.0, precision="float32")
@@ -78,15 +78,6 @@ def test_a_torch_covers_a_gpu_by_machine_code_or_by_ptx(architectures, capabilit
     assert covers(architectures.split(), capability) == expected
 
 
-def test_whole_weights_in_16_bits_are_refused_only_where_gradients_are_scaled():
-    asked = {"model_init_kwargs": {"dtype": "bfloat16"}}
-    with pytest.raises(BadInput, match="have to be float32; remove dtype"):
-        require_number_format("full", T4, asked)
-    require_number_format("full", A100, asked)
-    require_number_format("lora", T4, asked)
-    require_number_format("full", T4, {})
-
-
 def test_a_plan_for_a_gpu_says_what_is_missing_and_a_confirmation_is_refused(on_a_gpu):
     shown = launch_sft(sft())
     assert shown.plan["device"]["name"] == "cuda"
@@ -119,13 +110,25 @@ def test_a_plan_for_a_gpu_says_that_it_was_never_run_there(on_a_gpu):
 
 
 def test_memory_that_others_use_is_in_the_plan_and_not_in_its_hash(on_a_gpu, tmp_path):
-    first = launch_sft(sft())
-    assert first.plan["estimate"]["used_by_others_gib"] == 12.0
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.write_text(program.read_text().replace("12288", "1024"))
-    second = launch_sft(sft())
-    assert second.plan["estimate"]["used_by_others_gib"] == 1.0
-    assert second.plan_hash == first.plan_hash
+    """Another run makes the micro-batch smaller; the plan that was confirmed stays the same."""
+    (on_a_gpu / "instruct" / "config.json").write_text(json.dumps(CONFIG | {"vocab_size": 200_000}))
+    card = tmp_path / "bin" / "nvidia-smi"
+    alone = launch_sft(sft())
+    card.write_text(card.read_text().replace("12288", "81800"))
+    beside = launch_sft(sft())
+    sizes = [one.plan["training"]["per_device_train_batch_size"] for one in (alone, beside)]
+    assert [one.plan["estimate"]["used_by_others_gib"] for one in (alone, beside)] == [12.0, 79.9]
+    assert (sizes, beside.plan_hash) == ([4, 1], alone.plan_hash)
+
+
+def test_a_confirmed_plan_that_no_longer_fits_is_refused_by_that_rule(on_a_gpu, tmp_path):
+    large = CONFIG | {"vocab_size": 5_000_000}
+    (on_a_gpu / "instruct" / "config.json").write_text(json.dumps(large))
+    shown = launch_sft(sft())
+    card = tmp_path / "bin" / "nvidia-smi"
+    card.write_text(card.read_text().replace("12288", "81800"))
+    with pytest.raises(Refused, match="does_not_fit"):
+        launch_sft(sft(confirm=shown.plan_hash))
 
 
 @pytest.mark.parametrize(

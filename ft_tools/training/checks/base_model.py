@@ -1,6 +1,7 @@
 """Which models can be trained in the way that is asked for; each refusal names its cure."""
 
 import importlib.util
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,14 @@ from typing import Any
 from ft_tools import anti_patterns
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.formats.training_rows import DatasetFacts
-from ft_tools.formats.trl_formats import Task
+from ft_tools.formats.trl_formats import PLAIN_NAME, Task
 from ft_tools.lora import init_weights
 from ft_tools.models import model_folder, other_names
 from ft_tools.models.resolve import ModelSource
 from ft_tools.training.request import TrainingRequest
 
 TOKENIZER = "tokenizer_config.json"
+MOST_NAMES = 20
 
 
 def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
@@ -123,3 +125,52 @@ def require_instruct(observed: str, task: Task, accepted: Collection[str]) -> No
     if task != "sft" and "dpo_before_sft" not in accepted:
         cure = "Run launch_sft first and pass its run id as `sft_run`, or name an instruct model."
         raise anti_patterns.refusal("dpo_before_sft", observed, cure)
+
+
+def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
+    """Refuse target_modules of which the model has none.
+
+    Args:
+        folder: The base model's.
+        peft: Of peft.LoraConfig.
+
+    Returns:
+        Warnings: names that are no layer beside others that are; PEFT ignores these.
+
+    Raises:
+        BadInput: None is named, or none that the model has; with the layers that there are.
+    """
+    targets = peft.get("target_modules")
+    if targets in ("", []) and not peft.get("target_parameters"):
+        raise BadInput(
+            "peft.target_modules is empty, so nothing would be trained; pass a list of names, or "
+            '"all-linear"'
+        )
+    names = model_folder.layers(folder)
+    if not names or not targets or targets == "all-linear" or peft.get("target_parameters"):
+        return []
+    one_by_one = [targets] if isinstance(targets, str) else list(targets)
+    absent = [target for target in one_by_one if not _names_a_layer(targets, target, names)]
+    if not absent:
+        return []
+    # The names come from the model's author: only plain ones are shown.
+    last = {name.rpartition(".")[2] for name in names}
+    plain = sorted(name for name in last if PLAIN_NAME.fullmatch(name) and "norm" not in name)
+    known = ", ".join(plain[:MOST_NAMES])
+    problem = f"peft.target_modules: the model has no layer {', '.join(map(repr, absent))}"
+    if len(absent) < len(one_by_one):
+        return [f"{problem}, so nothing is trained there; its layers: {known}"]
+    cure = 'pass a list of names, or "all-linear"'
+    raise BadInput(f"{problem}; {cure}; its layers: {known}")
+
+
+def _names_a_layer(targets: Any, target: str, names: list[str]) -> bool:
+    """Return whether PEFT would find a layer: a text is a pattern, an entry of a list a name."""
+    if isinstance(targets, str):
+        try:
+            return any(re.fullmatch(target, name) for name in names)
+        except re.error as error:
+            raise BadInput(
+                f"peft.target_modules={target!r} is not a valid regular expression ({error})"
+            ) from None
+    return any(name == target or name.endswith(f".{target}") for name in names)
