@@ -38,9 +38,9 @@ from ft_tools.evaluation.worker.loaded_models import Shelf
 from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load
 from ft_tools.models import demo
 from ft_tools.models.resolve import resolve_model
-from ft_tools.runs import directory
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize

@@ -40,9 +40,9 @@ from ft_tools import workspace
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.models import demo
-from ft_tools.runs import directory
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import ResumeRequest, RunRequest
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run, resume_run
 
 CANARY = "sk-canary-endpoint-77b1"

@@ -39,8 +39,8 @@ from ft_tools.evaluation.worker import evaluate as evaluating
 from ft_tools.models import model_folder
 from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.models.worker.build import load_config, loader_of
-from ft_tools.runs import directory
-from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.shipping import converter_script
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize

@@ -34,8 +34,8 @@ from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.demo import data
 from ft_tools.models import demo
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.training.request import DpoRequest
 from ft_tools.training.tool import launch_dpo

@@ -26,8 +26,8 @@ from transformers import AutoModelForCausalLM
 from ft_tools import publish, workspace
 from ft_tools.models import demo, safetensors_headers
 from ft_tools.models.worker import gguf
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from ft_tools.shipping import formats
 from ft_tools.shipping.request import ShipRequest

@@ -19,8 +19,8 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.models import demo
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from ft_tools.training.request import SftRequest
 from ft_tools.training.tool import launch_sft

@@ -132,9 +132,9 @@ def train(
     """Run the worker here; what is kept of the run, and a copy of the adapter's folder."""
     from ft_tools import workspace
     from ft_tools.publish import private_folder
-    from ft_tools.runs import directory
-    from ft_tools.runs.records import RunInfo
-    from ft_tools.runs.worker_session import Session
+    from ft_tools.runs.processes.worker_session import Session
+    from ft_tools.runs.state import directory
+    from ft_tools.runs.state.records import RunInfo
     from ft_tools.training.plan import plan_sft
     from ft_tools.training.request import SftRequest
     from ft_tools.training.worker import sft

@@ -28,7 +28,7 @@ from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.machine import this_machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import ModelSize, size_of
-from ft_tools.runs import memory
+from ft_tools.runs.hardware import memory
 from ft_tools.shipping import estimates, formats
 from ft_tools.shipping.plan import NF4
 

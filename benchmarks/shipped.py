@@ -26,8 +26,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.family_tokenizers import pieces
 from ft_tools import workspace
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize

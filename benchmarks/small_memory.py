@@ -35,9 +35,9 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.models import demo
 from ft_tools.models.size import size_of_files
-from ft_tools.runs import memory
-from ft_tools.runs.records import ENDED
+from ft_tools.runs.hardware import memory
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize

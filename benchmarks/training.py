@@ -38,7 +38,7 @@ from ft_tools import workspace
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.publish import private_folder, sha256
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.state.records import RunInfo
 from ft_tools.training.exports import script
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest

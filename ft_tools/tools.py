@@ -10,7 +10,7 @@ from inspect import getdoc
 from pkgutil import resolve_name
 from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from ft_tools import system_errors
 from ft_tools.approach.request import ApproachRequest
@@ -21,7 +21,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.explain.request import ExplainRequest
 from ft_tools.lora.request import LoraRequest
 from ft_tools.memory.request import TraceRequest, VramRequest
-from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
+from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.training.request import DpoRequest, SftRequest
 
@@ -55,10 +55,11 @@ class Tool:
         function: Callable[[Any], BaseModel] = resolve_name(self.address)
         return function
 
-    @property
-    def report(self) -> type[BaseModel]:
-        """Return what the function returns."""
-        report: type[BaseModel] = get_type_hints(self.function)["return"]
+    def parse_report(self, content: Any) -> BaseModel:
+        """Return what the function returned, out of its JSON values."""
+        report: BaseModel = TypeAdapter(get_type_hints(self.function)["return"]).validate_python(
+            content
+        )
         return report
 
     def call(self, request: Request) -> BaseModel:
@@ -144,10 +145,7 @@ TOOLS = {
         "starts",
         ("model", "systems", "dataset", "metrics", "target", "confirm"),
     ),
-    "list_runs": Tool("List runs", "ft_tools.runs.tool:list_runs", ListRunsRequest, "reads"),
-    "get_run": Tool(
-        "Look at a run", "ft_tools.runs.tool:get_run", RunRequest, "reads", ("run_id",)
-    ),
+    "get_run": Tool("Follow runs", "ft_tools.runs.tool:get_run", RunRequest, "reads", ("run_id",)),
     "cancel_run": Tool("Cancel a run", "ft_tools.runs.tool:cancel_run", CancelRequest, "stops"),
     "resume_run": Tool("Resume a run", "ft_tools.runs.tool:resume_run", ResumeRequest, "starts"),
     "explain": Tool("Explain", "ft_tools.explain.tool:explain", ExplainRequest, "reads"),

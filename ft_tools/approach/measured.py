@@ -14,8 +14,8 @@ from ft_tools.approach.request import Approach, ApproachRequest
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, FineTuningError, NotFound, OutsideWorkspace
 from ft_tools.evaluation.report import PROMPTED
-from ft_tools.runs import directory
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import RunInfo
 
 CONSTANT = "majority"
 """Kind of the baseline that gives one answer to everything."""
@@ -234,7 +234,7 @@ def _evaluation(run_id: str) -> dict[str, Any]:
     info = RunInfo.model_validate(directory.read_json(run_dir / "run.json"))
     if info.kind != "evaluate":
         raise BadInput(
-            f"run {run_id} is of kind {info.kind!r}, not an evaluation; list_runs names them"
+            f"run {run_id} is of kind {info.kind!r}, not an evaluation; get_run lists them"
         )
     path = run_dir / "report.json"
     if not path.is_file():

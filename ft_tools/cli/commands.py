@@ -11,12 +11,12 @@ from rich.console import Console
 from ft_tools import __version__
 from ft_tools.doctor.report import DoctorRequest, Purpose
 from ft_tools.errors import NotFound
-from ft_tools.runs import directory
-from ft_tools.runs.log import log_end, log_since, log_tail
-from ft_tools.runs.request import CancelRequest, ListRunsRequest, RunRequest
-from ft_tools.runs.start import command as command_of
-from ft_tools.runs.start import environment
-from ft_tools.runs.tool import cancel_run, get_run, list_runs
+from ft_tools.runs.processes.start import command as command_of
+from ft_tools.runs.processes.start import environment
+from ft_tools.runs.request import CancelRequest, RunRequest
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.log import log_end, log_since, log_tail
+from ft_tools.runs.tool import cancel_run, get_run, read_run
 from ft_tools.views.terminal import chosen, follow, is_over, show, show_checks, show_next
 
 POLL_SECONDS = 0.5
@@ -174,8 +174,7 @@ def _become(*module: str) -> None:  # pragma: no cover - replaces the process
 @app.command
 def status(run_id: str | None = None) -> None:
     """Show one run, or the newest ones."""
-    report = get_run(RunRequest(run_id=run_id)) if run_id else list_runs(ListRunsRequest())
-    show(report, output_options["format"])
+    show(get_run(RunRequest(run_id=run_id or "")), output_options["format"])
 
 
 @app.command
@@ -193,7 +192,7 @@ def logs(
     shown, seen = log_end(run_dir, lines)
     while True:
         # Asked first: what was written before the end is there then.
-        ended = is_over(get_run(RunRequest(run_id=run_id)))
+        ended = is_over(read_run(run_id))
         before = -1
         while seen != before:
             sys.stdout.writelines(f"{line}\n" for line in shown)
@@ -229,7 +228,7 @@ def open_report(run_id: str) -> None:
     """Print where a run's report for people is."""
     page = directory.find(run_id) / "report.html"
     if not page.exists():
-        report = get_run(RunRequest(run_id=run_id))
+        report = read_run(run_id)
         then = "status shows why" if is_over(report) else "status shows what it is doing"
         raise NotFound(f"run {run_id} is {report.state} and has no report.html; {then}")
     sys.stdout.write(f"{page}\n")

@@ -26,8 +26,8 @@ from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.requirements import Requirement, read_requirement, unmet
 from ft_tools.runs.launch import Launch
-from ft_tools.runs.request import LaunchRequest, RunRequest
-from ft_tools.runs.tool import get_run
+from ft_tools.runs.request import LaunchRequest
+from ft_tools.runs.tool import read_run
 from ft_tools.tools import TOOLS, Tool
 from ft_tools.views.terminal import (
     Format,
@@ -43,6 +43,7 @@ OPTIONAL_BY_POSITION = {
     "estimate_vram": ["model"],
     "launch_sft": ["model", "dataset"],
     "evaluate": ["model"],
+    "get_run": ["run_id"],
 }
 GATES: dict[str, Callable[[Any], bool]] = {
     "audit_dataset": lambda report: report.verdict == "not_ready",
@@ -191,7 +192,7 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
 def _follow_to_end(run_id: str, required: list[Requirement]) -> int:
     """Wait for a run, print it, and hold its evaluation to what was required."""
     code = follow([run_id])
-    report = get_run(RunRequest(run_id=run_id))
+    report = read_run(run_id)
     show(report, output_options["format"])
     if code or not required:
         return code

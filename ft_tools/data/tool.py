@@ -17,7 +17,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadInput, MissingExtra, NotFound
 from ft_tools.formats.documents import count_documents, is_documents, require_text
 from ft_tools.formats.source import decoded_size, find_sources, has_data
-from ft_tools.runs.start import start
+from ft_tools.runs.processes.start import start
 
 # What is read in a few seconds on one slow core; more becomes a run.
 AT_ONCE_BYTES = 8 * 2**20

@@ -30,10 +30,10 @@ from ft_tools import workspace
 from ft_tools.demo import page as demo_page
 from ft_tools.errors import FineTuningError, MissingExtra
 from ft_tools.models import demo, mlx
-from ft_tools.runs import directory
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import CancelRequest
-from ft_tools.runs.run_state import read_result, settled
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import ENDED
+from ft_tools.runs.state.run_state import read_result, settled
 from ft_tools.runs.tool import cancel_run
 from ft_tools.system_errors import explained
 from ft_tools.tools import TOOLS
@@ -112,7 +112,7 @@ class Job:
         result = await self.client.call_tool(tool, arguments)
         if result.is_error:
             raise FineTuningError(f"{tool}: {getattr(result.content[0], 'text', '')}")
-        report = TOOLS[tool].report.model_validate(result.structured_content)
+        report = TOOLS[tool].parse_report(result.structured_content)
         return report.model_dump(mode="json")
 
     async def launch(self, tool: str, **arguments: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from ft_tools.doctor.report import Check
 from ft_tools.models import hub_requests
 from ft_tools.models.resolve import hub_home
-from ft_tools.runs.start import command, environment
+from ft_tools.runs.processes.start import command, environment
 
 HUB_SECONDS = 5.0
 CLIENTS_SECONDS = 300.0

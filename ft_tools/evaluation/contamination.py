@@ -18,7 +18,7 @@ from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.formats.training_rows import read_examples
 from ft_tools.formats.wordings import has_few_wordings, wordings_of, words_in
 from ft_tools.models.resolve import ModelSource
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 
 GRAM = 5
 MIN_GRAMS = 4

@@ -15,7 +15,7 @@ from ft_tools.evaluation.report import (
     SystemResult,
     words_of,
 )
-from ft_tools.runs.directory import RUN_ID, find, read_json
+from ft_tools.runs.state.directory import RUN_ID, find, read_json
 
 # The file with the classifier, in the run's folder.
 CLASSIFIER = "classifier.py"

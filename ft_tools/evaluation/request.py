@@ -8,9 +8,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.evaluation.systems.spec import MOST_TOKENS, SystemSpec
-from ft_tools.runs.directory import RUN_ID, find, read_json
 from ft_tools.runs.launchers.options import WANTED
 from ft_tools.runs.request import LaunchRequest
+from ft_tools.runs.state.directory import RUN_ID, find, read_json
 
 MetricName = Literal[
     "auto",
@@ -39,7 +39,7 @@ def _systems_of(run_id: str) -> list[SystemSpec]:
         raise ValueError(
             f'{run_id!r} is neither an object, such as {{"name": "base", "model": "owner/name"}} '
             'or {"name": "simple", "baseline": "majority", "examples": {"path": FILE}}, nor '
-            "the run id of an evaluation; list_runs names them"
+            "the run id of an evaluation; get_run lists them"
         )
     try:
         run_dir = find(run_id)
@@ -47,7 +47,7 @@ def _systems_of(run_id: str) -> list[SystemSpec]:
     except (BadInput, NotFound) as error:
         raise ValueError(str(error)) from error
     if not run_id.startswith("evaluate-"):
-        raise ValueError(f"{run_id!r} is not an evaluation; list_runs names them")
+        raise ValueError(f"{run_id!r} is not an evaluation; get_run lists them")
     try:
         request = EvaluateRequest.model_validate(asked)
     except ValidationError as error:

@@ -19,7 +19,7 @@ from ft_tools.memory.report import TraceReport, TraceStarted
 from ft_tools.memory.request import TraceRequest
 from ft_tools.memory.request_to_setup import on_apple, setup_of, shape_of_request
 from ft_tools.memory.setup import Setup
-from ft_tools.runs.start import start
+from ft_tools.runs.processes.start import start
 
 GIB = 2**30
 # Every block is alike, so that two depths tell what one more block adds.

@@ -17,9 +17,10 @@ from ft_tools.contract import Report, Request
 from ft_tools.errors import MissingExtra, RunBusy
 from ft_tools.models.obtain import PACKAGED
 from ft_tools.publish import require_space
-from ft_tools.runs import directory, run_state, start
-from ft_tools.runs.records import ENDED
+from ft_tools.runs.processes import start
 from ft_tools.runs.request import ResumeRequest
+from ft_tools.runs.state import directory, run_state
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import resume_run
 
 HUB_ID = PACKAGED

@@ -22,8 +22,8 @@ from ft_tools import workspace
 from ft_tools.errors import FineTuningError, MissingExtra
 from ft_tools.models import tower_packages
 from ft_tools.publish import private_folder
-from ft_tools.runs.json_process import JsonProcess, NoAnswer
-from ft_tools.runs.start import command, environment
+from ft_tools.runs.processes.json_process import JsonProcess, NoAnswer
+from ft_tools.runs.processes.start import command, environment
 
 LIBRARIES = ("torch", "transformers", "peft")
 LOAD_SECONDS = 60.0

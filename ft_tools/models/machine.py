@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ft_tools import facts
-from ft_tools.runs import hardware, memory
+from ft_tools.runs.hardware import devices, memory
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ def this_machine(device: str = "auto") -> Machine:
     Args:
         device: auto, cpu to leave the cards out, cuda:N or a UUID for a certain one.
     """
-    cards = [] if device == "cpu" else hardware.find_cards()
+    cards = [] if device == "cpu" else devices.find_cards()
     if device not in {"auto", "cpu", "cuda"}:
-        named = hardware.find_device(device).cards
+        named = devices.find_device(device).cards
         cards = [card for card in cards if card.uuid in named]
     usable = facts.number("vram.usable_fraction") * 2**30
     return Machine(
         tuple(
-            Card(card.model, int(card.memory_gib * usable), hardware.has_bfloat16(card.capability))
+            Card(card.model, int(card.memory_gib * usable), devices.has_bfloat16(card.capability))
             for card in cards
         ),
         memory.total_bytes(),

@@ -10,15 +10,16 @@ from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
 from ft_tools.models import hub, model_folder, other_names
 from ft_tools.models.hub_requests import HUB_ID
-from ft_tools.runs import directory, end_of_lost_worker, run_state
-from ft_tools.runs.records import ENDED
+from ft_tools.runs.processes import lost_worker
+from ft_tools.runs.state import directory, run_state
+from ft_tools.runs.state.records import ENDED
 
 NAME_THE_BASE = (
     "pass that model as `base_model` if the tool has it, or set base_model_name_or_path in its "
     "adapter_config.json"
 )
 WHAT_A_MODEL_IS = (
-    "a model is a run id (list_runs has them), a folder, a GGUF file or a Hub id such as owner/name"
+    "a model is a run id (get_run lists them), a folder, a GGUF file or a Hub id such as owner/name"
 )
 
 
@@ -137,7 +138,7 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
     if info.kind in WITHOUT_MODEL:
         raise BadInput(
             f"run {run_id} is of kind {info.kind}, which makes no model; pass the id of a training "
-            "run, which list_runs names, or a model"
+            "run, which get_run lists, or a model"
         )
     raise NotFound(f"run {run_id} ({info.kind}) has no model yet: {_what_to_do(run_dir)}")
 
@@ -149,7 +150,7 @@ def _what_to_do(run_dir: Path) -> str:
         return f"it is {state}; wait for its end with get_run"
     if state == "succeeded":
         return "see with get_run what it made"
-    if end_of_lost_worker.is_final(status):
+    if lost_worker.is_final(status):
         return "it failed, and another attempt would, too; plan it again as get_run says"
     kept = any(path.is_dir() for path in (run_dir / "checkpoints").glob("*"))
     return f"it is {state}; resume_run continues it" + (" from its checkpoint" if kept else "")

@@ -14,7 +14,7 @@ from ft_tools.models.quantized import prequantized
 from ft_tools.models.resolve import ModelSource, cached_config, resolve_model
 from ft_tools.models.shape import ModelShape
 from ft_tools.models.shape_of_class import described_shape
-from ft_tools.runs.directory import RUN_ID
+from ft_tools.runs.state.directory import RUN_ID
 
 MAX_CONFIG_BYTES = 2**20
 BNB_4BIT = {"quant_method": "bitsandbytes", "load_in_4bit": True}

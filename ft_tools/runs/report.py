@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Report
-from ft_tools.runs.records import (
+from ft_tools.runs.state.records import (
     Artifact,
     Best,
     Health,
@@ -63,7 +63,7 @@ class RunLine(Report):
     created_at: float = Field(description="Seconds since 1970.")
 
 
-class ListRunsReport(Report):
+class RunList(Report):
     """The runs of this workspace, newest first."""
 
     runs: list[RunLine]

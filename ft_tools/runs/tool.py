@@ -1,4 +1,4 @@
-"""list_runs, get_run, cancel_run and resume_run."""
+"""get_run, cancel_run and resume_run."""
 
 import contextlib
 from pathlib import Path
@@ -8,12 +8,14 @@ from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadData
-from ft_tools.runs import directory, end_of_lost_worker, process_tree, ranks
-from ft_tools.runs.log import log_tail
-from ft_tools.runs.records import ENDED, Kind, State, Status, Why
-from ft_tools.runs.report import ListRunsReport, RunLine, RunReport
-from ft_tools.runs.request import CancelRequest, ListRunsRequest, ResumeRequest, RunRequest
-from ft_tools.runs.run_state import (
+from ft_tools.runs.processes import lost_worker, process_tree
+from ft_tools.runs.processes.start import adopt, supervise
+from ft_tools.runs.report import RunLine, RunList, RunReport
+from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
+from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state.log import log_tail
+from ft_tools.runs.state.records import ENDED, Kind, State, Status, Why
+from ft_tools.runs.state.run_state import (
     evaluations,
     held_out_file,
     moved_from,
@@ -23,7 +25,6 @@ from ft_tools.runs.run_state import (
     shown_events,
     with_place,
 )
-from ft_tools.runs.start import adopt, supervise
 
 LAUNCH_TOOLS: dict[Kind, str] = {
     "sft": "launch_sft",
@@ -41,25 +42,32 @@ TRAINED: frozenset[Kind] = frozenset({"sft", "dpo", "kto"})
 DERIVED_REASONS: dict[State, Why] = {"interrupted": "crash", "cancelled": "user"}
 
 
-def list_runs(request: ListRunsRequest) -> ListRunsReport:
-    """List the runs of this workspace."""
+def get_run(request: RunRequest) -> RunReport | RunList:
+    """Read a run's directory, or list the runs of this workspace.
+
+    Raises:
+        NotFound: There is no such run.
+        BadData: Its run.json is damaged.
+    """
+    if request.run_id:
+        return read_run(request.run_id, request.log_lines, request.events_after)
     found = directory.all_runs()
     page = found[request.offset : request.offset + request.limit]
-    return ListRunsReport(
+    return RunList(
         runs=[_line(run_dir) for run_dir in page],
         total=len(found),
         has_more=request.offset + len(page) < len(found),
     )
 
 
-def get_run(request: RunRequest) -> RunReport:
+def read_run(run_id: str, log_lines: int = 0, events_after: int | None = None) -> RunReport:
     """Read a run's directory.
 
     Raises:
         NotFound: There is no such run.
         BadData: Its run.json is damaged.
     """
-    run_dir = directory.find(request.run_id)
+    run_dir = directory.find(run_id)
     info = directory.read_info(run_dir)
     status, state = settled(run_dir)
     result, damage = read_result(run_dir) if state == "succeeded" else (None, [])
@@ -73,7 +81,7 @@ def get_run(request: RunRequest) -> RunReport:
         | {
             "state": state,
             "reason": status.reason or DERIVED_REASONS.get(state),
-            "error": status.error or end_of_lost_worker.unrecorded(state),
+            "error": status.error or lost_worker.unrecorded(state),
             "health": [*status.health, *damage],
         }
         | (with_place(made, place, str(run_dir)) if place else made),
@@ -81,17 +89,17 @@ def get_run(request: RunRequest) -> RunReport:
         kind=info.kind,
         name=info.name,
         report_html=str(page) if page.exists() else None,
-        events=shown_events(run_dir, request.events_after),
-        log_tail=log_tail(run_dir, request.log_lines),
+        events=shown_events(run_dir, events_after),
+        log_tail=log_tail(run_dir, log_lines),
         attempts=status.attempt,
         lineage=info.lineage,
         created_at=info.created_at,
         resumable=state in {"interrupted", "cancelling", "cancelled", "failed"}
         and not ranks.has_job(run_dir)
-        and not end_of_lost_worker.is_final(status),
+        and not lost_worker.is_final(status),
         next_steps=[
             *(_proposed(result) if info.kind in TRAINED else []),
-            *_next_steps(run_dir, info.kind, state, final=end_of_lost_worker.is_final(status)),
+            *_next_steps(run_dir, info.kind, state, final=lost_worker.is_final(status)),
         ],
     )
 
@@ -104,7 +112,7 @@ def cancel_run(request: CancelRequest) -> RunReport:
         DiskFull: The disk has no room for the sign of a cancel.
     """
     run_dir = directory.find(request.run_id)
-    now = get_run(RunRequest(run_id=request.run_id))
+    now = read_run(request.run_id)
     if now.state not in ENDED or ranks.has_job(run_dir):
         if directory.mark_cancel(run_dir):
             directory.add_event(run_dir, "cancel requested")
@@ -112,7 +120,7 @@ def cancel_run(request: CancelRequest) -> RunReport:
         return now
     # Also after an end: a supervisor that was killed has left the worker's children alone.
     adopt(run_dir)
-    return get_run(RunRequest(run_id=request.run_id))
+    return read_run(request.run_id)
 
 
 def resume_run(request: ResumeRequest) -> RunReport:
@@ -131,7 +139,7 @@ def resume_run(request: ResumeRequest) -> RunReport:
         adopt(run_dir)
     else:
         supervise(run_dir)
-    return get_run(RunRequest(run_id=request.run_id))
+    return read_run(request.run_id)
 
 
 def _line(run_dir: Path) -> RunLine:

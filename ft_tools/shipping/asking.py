@@ -8,7 +8,7 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 from ft_tools.shipping.comparison_text import training_file
 from ft_tools.shipping.evaluated_prompt import MeasuredAs, spec_of
 from ft_tools.shipping.trained_system import TrainedSystem, trained_system

@@ -8,7 +8,7 @@ from typing import Any
 
 from ft_tools.formats.training_rows import read_examples
 from ft_tools.formats.trl_formats import Example
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 
 MAX_TEXTS = 64
 MAX_QUESTION_CHARS = 300

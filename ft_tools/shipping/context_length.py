@@ -1,6 +1,6 @@
 """The context length (num_ctx) that a shipped model needs."""
 
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 
 MIN_CONTEXT = 2048
 """Below this a longer context costs next to nothing."""

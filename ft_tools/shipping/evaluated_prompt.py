@@ -20,7 +20,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 
 # How many evaluations are searched, the newest first.
 SEARCHED_RUNS = 50

@@ -17,7 +17,7 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.errors import DiskFull, Missing
 from ft_tools.publish import private_folder, require_space, write_file
-from ft_tools.runs import locks
+from ft_tools.runs.state import locks
 from ft_tools.shipping.watched_program import POLL_SECONDS, watched
 
 # Pins transformers<=5.17, where training here needs 5.24. Source: its package metadata on PyPI.

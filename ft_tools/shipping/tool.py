@@ -11,10 +11,11 @@ from ft_tools.models.mlx import model_types
 from ft_tools.models.model_folder import config, model_type
 from ft_tools.models.obtain import how_to_get
 from ft_tools.publish import require_space
-from ft_tools.runs import directory, memory
-from ft_tools.runs.device_slots import slots_for
-from ft_tools.runs.hardware import find_device
+from ft_tools.runs.hardware import memory
+from ft_tools.runs.hardware.device_slots import slots_for
+from ft_tools.runs.hardware.devices import find_device
 from ft_tools.runs.launch import Launch, launch
+from ft_tools.runs.state import directory
 from ft_tools.shipping import converter_script
 from ft_tools.shipping.estimates import PlannedDisk
 from ft_tools.shipping.formats import Format

@@ -8,7 +8,7 @@ from ft_tools.errors import FineTuningError
 from ft_tools.formats.training_rows import read_examples
 from ft_tools.formats.trl_formats import Example
 from ft_tools.publish import sha256
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 from ft_tools.shipping.comparison_text import training_file
 
 SYSTEM_ROLES = {"system", "developer"}

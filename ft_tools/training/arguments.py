@@ -25,7 +25,7 @@ from ft_tools import workspace
 from ft_tools.contract import Request, complaints
 from ft_tools.errors import BadInput, FineTuningError, Missing, MissingExtra, Refused
 from ft_tools.publish import private_folder, write_file
-from ft_tools.runs.start import command, environment
+from ft_tools.runs.processes.start import command, environment
 
 Config = Literal["sft", "dpo", "kto", "lora"]
 LIBRARY: dict[Config, str] = {

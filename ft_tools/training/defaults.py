@@ -13,7 +13,7 @@ from ft_tools.formats.trl_formats import Task
 from ft_tools.lora import choices
 from ft_tools.lora.choices import choose_alpha
 from ft_tools.lora.data_shape import DataShape, rounded_length
-from ft_tools.runs.hardware import Device
+from ft_tools.runs.hardware.devices import Device
 from ft_tools.training.request import Method
 
 Arguments = dict[str, Any]

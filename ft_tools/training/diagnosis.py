@@ -11,7 +11,7 @@ from statistics import fmean, median
 
 from ft_tools.facts import number
 from ft_tools.lora.choices import choose_learning_rate
-from ft_tools.runs.records import Health
+from ft_tools.runs.state.records import Health
 from ft_tools.training.defaults import EVALUATIONS, LEAST_EVALUATIONS
 from ft_tools.training.plan import SftPlan, TrainingPlan
 from ft_tools.training.report import Diagnosis

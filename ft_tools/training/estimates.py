@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools.errors import BadData, UnknownName
 from ft_tools.facts import gpu
 from ft_tools.models.mlx import is_apple_silicon
-from ft_tools.runs import directory
-from ft_tools.runs.hardware import Device
+from ft_tools.runs.hardware.devices import Device
+from ft_tools.runs.state import directory
 
 # Weights, gradients flow: 2 for the forward pass, 2 for the gradients of activations, 2 for those
 # of weights, which an adapter does without. Source: arXiv 2001.08361, appendix B.

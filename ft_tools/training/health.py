@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ft_tools.facts import number
-from ft_tools.runs.records import Health
+from ft_tools.runs.state.records import Health
 from ft_tools.training.token_counts import Counts
 
 Row = dict[str, float]

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import BadData
 from ft_tools.publish import write_file
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 from ft_tools.training.plan import TrainingPlan
 
 FILE = "micro_batch.json"

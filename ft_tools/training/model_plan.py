@@ -10,7 +10,7 @@ from ft_tools.errors import BadInput, FineTuningError, HubUnavailable, MissingEx
 from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.models.shape_of_model import config_of, shape_of
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 
 
 class ModelPlan(BaseModel):

@@ -11,7 +11,7 @@ from ft_tools.models import model_folder
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import require_space
-from ft_tools.runs import device_slots
+from ft_tools.runs.hardware import device_slots
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, estimates, token_counts
 from ft_tools.training.checks import memory

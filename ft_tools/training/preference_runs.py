@@ -7,7 +7,7 @@ from ft_tools import anti_patterns
 from ft_tools.errors import BadInput
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.models.resolve import ModelSource
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 from ft_tools.training.checks import data_quality
 from ft_tools.training.request import DpoRequest
 
@@ -28,7 +28,7 @@ def start_of(request: DpoRequest) -> str:
     info = directory.read_info(directory.find(request.sft_run))
     if info.kind != "sft":
         raise BadInput(
-            f"sft_run={request.sft_run!r} is a run of kind {info.kind}, not sft; list_runs names "
+            f"sft_run={request.sft_run!r} is a run of kind {info.kind}, not sft; get_run lists "
             "SFT runs, and any other model is passed as `model`"
         )
     return request.sft_run

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Report
-from ft_tools.runs.records import Health
+from ft_tools.runs.state.records import Health
 from ft_tools.training import samples
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.token_counts import DataReport

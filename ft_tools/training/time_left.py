@@ -1,6 +1,6 @@
 """What the evaluations of a training run add to the time that is left of it."""
 
-from ft_tools.runs.eta import Left
+from ft_tools.runs.processes.eta import Left
 from ft_tools.training.defaults import planned_evaluations
 from ft_tools.training.plan import TrainingPlan
 

@@ -18,7 +18,7 @@ from ft_tools.errors import FineTuningError, Refused
 from ft_tools.formats.masking import LossOn
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.publish import private_folder, sha256, write_file
-from ft_tools.runs.start import command, environment
+from ft_tools.runs.processes.start import command, environment
 
 FILES = (
     "tokenizer.json",

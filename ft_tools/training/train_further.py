@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ft_tools.errors import BadData, BadInput
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 from ft_tools.training.defaults import steps_an_epoch
 from ft_tools.training.request import SftRequest
 
@@ -39,7 +39,7 @@ def continued(request: SftRequest) -> SftRequest:
     if info.kind != "sft":
         raise BadInput(
             f"from_run={request.from_run!r} is a run of kind {info.kind}, not an SFT run; "
-            "list_runs names those"
+            "get_run lists those"
         )
     if state != "succeeded":
         raise BadInput(

@@ -18,10 +18,9 @@ from rich.table import Table
 from ft_tools.contract import compact, without_empty
 from ft_tools.errors import FineTuningError
 from ft_tools.redaction import redact
-from ft_tools.runs.records import ENDED, State
 from ft_tools.runs.report import RunReport
-from ft_tools.runs.request import RunRequest
-from ft_tools.runs.tool import get_run
+from ft_tools.runs.state.records import ENDED, State
+from ft_tools.runs.tool import read_run
 
 Format = Literal["auto", "human", "agent", "json", "quiet"]
 END_CODES: dict[State, int] = {"succeeded": 0, "failed": 5, "interrupted": 5, "cancelled": 130}
@@ -96,7 +95,7 @@ def follow(run_ids: Sequence[str]) -> int:
         return _follow(run_ids)
     except KeyboardInterrupt:
         for run_id in run_ids:
-            if not is_over(get_run(RunRequest(run_id=run_id))):
+            if not is_over(read_run(run_id)):
                 sys.stderr.write(
                     f"{run_id} is still running; stop it with `fine-tuning-llm cancel {run_id}`\n"
                 )
@@ -116,7 +115,7 @@ def _follow(run_ids: Sequence[str]) -> int:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         tasks = {run_id: bars.add_task(run_id, total=1.0, note="") for run_id in run_ids}
         while True:
-            reports = [get_run(RunRequest(run_id=run_id)) for run_id in run_ids]
+            reports = [read_run(run_id) for run_id in run_ids]
             for report in reports:
                 fraction = report.progress.fraction if report.progress else 0.0
                 note = _note(report)
@@ -136,7 +135,7 @@ def _follow(run_ids: Sequence[str]) -> int:
 
 def show_next(run_ids: Sequence[str]) -> None:
     """Say on stderr which commands come after runs that have ended: the result's, and the next."""
-    for report in (get_run(RunRequest(run_id=run_id)) for run_id in run_ids):
+    for report in (read_run(run_id) for run_id in run_ids):
         steps = [(step.tool, step.arguments, step.why) for step in report.next_steps]
         if report.state == "succeeded":
             steps.insert(0, ("get_run", {"run_id": report.run_id}, "shows its result"))

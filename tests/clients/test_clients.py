@@ -55,10 +55,10 @@ def test_gemini_connects_in_a_folder_that_it_trusts(machine):
 
 def test_an_agent_turn_of_claude_code_calls_a_tool_and_gets_its_report(machine):
     machine.run(NAME, "connect", "claude-code", "--workspace", str(machine.home / "data"))
-    with serving_model("list_runs") as address:
+    with serving_model("get_run") as address:
         said = machine.run(
             *("claude", "-p", "Which runs are there?"),
-            *("--allowedTools", "mcp__fine-tuning-llm__list_runs"),
+            *("--allowedTools", "mcp__fine-tuning-llm__get_run"),
             ANTHROPIC_BASE_URL=address,
             ANTHROPIC_API_KEY="none",
         )
@@ -69,7 +69,7 @@ def test_an_agent_turn_of_claude_code_calls_a_tool_and_gets_its_report(machine):
 
 def test_an_agent_turn_of_codex_calls_a_tool_and_gets_its_report(machine):
     machine.run(NAME, "connect", "codex", "--workspace", str(machine.home / "data"))
-    with serving_model("list_runs") as address:
+    with serving_model("get_run") as address:
         provider = f'{{name="stub",base_url="{address}/v1",wire_api="responses",env_key="KEY"}}'
         options = ["-c", "model_provider=stub", "-c", f"model_providers.stub={provider}"]
         options += ["-c", "approval_policy=never", "-c", f"mcp_servers.{NAME}.required=true"]
@@ -88,7 +88,7 @@ def test_an_agent_turn_of_gemini_calls_a_tool_and_gets_its_report(machine):
     before = '{"security": {"auth": {"selectedType": "gemini-api-key"}}}'
     settings.write_text(before)
     machine.run(NAME, "connect", "gemini", "--workspace", str(machine.home / "data"))
-    with serving_model("list_runs") as address:
+    with serving_model("get_run") as address:
         said = machine.run(
             *("gemini", "--prompt", "Which runs are there?", "--model", "gemini-2.5-flash"),
             *("--skip-trust", "--approval-mode", "yolo"),
@@ -105,7 +105,7 @@ def test_an_agent_turn_of_gemini_calls_a_tool_and_gets_its_report(machine):
 def test_an_agent_turn_of_openclaw_calls_a_tool_and_gets_its_report(machine):
     file = machine.home / ".openclaw" / "openclaw.json"
     file.parent.mkdir(exist_ok=True)
-    with serving_model("list_runs") as address:
+    with serving_model("get_run") as address:
         # As its own documentation writes it: JSON5, names without quotes.
         before = (
             "{\n  models: { providers: { stub: {\n"
@@ -177,7 +177,7 @@ def test_the_inspector_calls_every_tool_that_only_reads(machine, name):
         words += ["--tool-arg", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     result = command_output(machine, *words)
     assert not result.get("isError"), result
-    TOOLS[name].report.model_validate(result["structuredContent"])
+    TOOLS[name].parse_report(result["structuredContent"])
     assert name != "get_run" or result["structuredContent"]["run_id"] == RUN_ID
 
 

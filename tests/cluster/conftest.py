@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.small_models import untrained_llama
 from ft_tools import workspace as workspace_module
-from ft_tools.runs import start
 from ft_tools.runs.launchers import attend
+from ft_tools.runs.processes import start
 from tests.tiny.conftest import make_tokenizer
 
 ASKED = "FINE_TUNING_LLM_TEST_CLUSTER"

@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 
-from ft_tools.runs import directory
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state import directory
 from ft_tools.runs.tool import get_run
 from tests.faults.harness import run_dir_of
 

@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from ft_tools import publish
-from ft_tools.runs import directory, ranks
 from ft_tools.runs.launchers import attend, workdir
 from ft_tools.runs.launchers.launcher import Job
 from ft_tools.runs.launchers.table import LAUNCHERS, parse
+from ft_tools.runs.state import directory, ranks
 from tests.cluster.conftest import environment_with, eventually
 from tests.tiny.trainings import QUICK, SftRequest, conversations, prepared, weights_of, write_jsonl
 

@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
-from ft_tools.runs import directory
+from ft_tools.runs.processes.start import start
 from ft_tools.runs.request import CancelRequest, ResumeRequest
-from ft_tools.runs.start import start
+from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run, resume_run
 from tests.faults.harness import WORKER, Moves, run_dir_of
 from tests.tiny.trainings import (

@@ -5,9 +5,9 @@ import subprocess
 import psutil
 import pytest
 
-from ft_tools.runs import directory, locks
+from ft_tools.runs.processes.start import start
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
-from ft_tools.runs.start import start
+from ft_tools.runs.state import directory, locks
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from tests.cluster.conftest import eventually, said
 from tests.cluster.seen import Seen
@@ -65,7 +65,7 @@ def running(run_id):
 
 def supervisor(run_id):
     """Find the process that looks after a run here."""
-    argv = ["ft_tools.runs.supervisor", str(run_dir_of(run_id))]
+    argv = ["ft_tools.runs.processes.supervisor", str(run_dir_of(run_id))]
     found = [p for p in psutil.process_iter() if p.cmdline()[-2:] == argv]
     (one,) = found
     return one

@@ -8,8 +8,8 @@ import pytest
 from harness import HERE, processes_naming
 
 from ft_tools import workspace as workspace_module
-from ft_tools.runs.start import WORKERS_VARIABLE
-from ft_tools.runs.supervisor import GRACE_VARIABLE, TERM_VARIABLE
+from ft_tools.runs.processes.start import WORKERS_VARIABLE
+from ft_tools.runs.processes.supervisor import GRACE_VARIABLE, TERM_VARIABLE
 
 
 @pytest.fixture

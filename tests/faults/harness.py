@@ -11,9 +11,9 @@ import psutil
 from pydantic import BaseModel
 
 from ft_tools import workspace
-from ft_tools.runs import directory
+from ft_tools.runs.processes.start import start
 from ft_tools.runs.request import RunRequest
-from ft_tools.runs.start import start
+from ft_tools.runs.state import directory
 from ft_tools.runs.tool import get_run
 
 HERE = Path(__file__).parent

@@ -42,8 +42,8 @@ def publish_folder_naively(folder: Path) -> None:
 
 def change_status(folder: Path) -> None:
     # Imported here only: pydantic would double the time of every other trial.
-    from ft_tools.runs import directory
-    from ft_tools.runs.records import Status
+    from ft_tools.runs.state import directory
+    from ft_tools.runs.state.records import Status
 
     _build(Status(state="queued"))
     os.access(MARKER, os.F_OK)
@@ -54,7 +54,7 @@ def change_status(folder: Path) -> None:
 def start_run(folder: Path) -> None:
     from harness import Moves, launch
 
-    from ft_tools.runs.records import RunInfo, Status
+    from ft_tools.runs.state.records import RunInfo, Status
 
     for record in (
         Status(state="queued"),

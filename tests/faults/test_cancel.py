@@ -25,8 +25,9 @@ from harness import (
 from sizes import sized
 
 from ft_tools import publish, workspace
-from ft_tools.runs import locks, memory
+from ft_tools.runs.hardware import memory
 from ft_tools.runs.request import CancelRequest, ResumeRequest
+from ft_tools.runs.state import locks
 from ft_tools.runs.tool import cancel_run, resume_run
 
 WORKERS = {

@@ -11,9 +11,9 @@ from programs import NEW, OLD, PARTS, change_status, publish_folder, replace_fil
 from sizes import sized
 
 from ft_tools import publish
-from ft_tools.runs import directory
-from ft_tools.runs.records import Status
 from ft_tools.runs.request import ResumeRequest
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import Status
 from ft_tools.runs.tool import resume_run
 
 ERRORS = ("ENOSPC", "EDQUOT", "EIO", "EROFS")

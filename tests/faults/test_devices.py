@@ -6,8 +6,8 @@ import os
 import pytest
 from harness import ENDED, launch, report, run_dir_of, starts, until, until_phase, until_state
 
-from ft_tools.runs import directory
 from ft_tools.runs.request import CancelRequest
+from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("runs_here")]

@@ -10,8 +10,8 @@ from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
-from ft_tools.runs.request import ListRunsRequest, RunRequest
-from ft_tools.runs.tool import get_run, list_runs
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.tool import get_run
 from ft_tools.tools import TOOLS
 from tests.protocol.calls import CONFIG, RUN_ID, prepare
 
@@ -156,7 +156,7 @@ def test_what_a_run_says_comes_only_when_asked_for_and_escaped(workspace, size):
         log = workspace / "runs" / RUN_ID / "log.txt"
         log.write_text(payload + "\n", encoding="utf-8")
         quiet = get_run(RunRequest(run_id=RUN_ID)).model_dump_json()
-        quiet += list_runs(ListRunsRequest()).model_dump_json()
+        quiet += get_run(RunRequest()).model_dump_json()
         assert MARK not in quiet
         loud = get_run(RunRequest(run_id=RUN_ID, log_lines=5))
         assert not HIDDEN.search(loud.model_dump_json())

@@ -12,8 +12,8 @@ import pytest
 from harness import ENDED as ENDS
 from harness import PYTHON, launch, report, run_dir_of, until, until_state, worker_pid
 
-from ft_tools.runs import directory
 from ft_tools.runs.request import CancelRequest
+from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run
 
 LEAST = 60.0
@@ -111,7 +111,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
 from ft_tools.tools import TOOLS
 asked = {
-    "list_runs": {},
+    "get_run": {},
     "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "gpu": "RTX 4090"},
     "recommend_approach": {"symptoms": ["style"]},
 }
@@ -124,7 +124,7 @@ for name, arguments in asked.items():
 
 def test_tools_answer_with_64_open_files_and_a_gibibyte(runs_here):
     done = subprocess.run([*PYTHON, "-c", TOOLS], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["list_runs", "estimate_vram", "recommend_approach"], done.stderr
+    assert done.stdout.split() == ["get_run", "estimate_vram", "recommend_approach"], done.stderr
 
 
 def test_a_start_without_a_free_process_is_named_and_made_good_later(runs_here, process_group):

@@ -30,9 +30,9 @@ from sizes import sized
 
 from ft_tools import publish, workspace
 from ft_tools.errors import RunBusy
-from ft_tools.runs import directory, locks
-from ft_tools.runs.request import ListRunsRequest, ResumeRequest
-from ft_tools.runs.tool import list_runs, resume_run
+from ft_tools.runs.request import ResumeRequest, RunRequest
+from ft_tools.runs.state import directory, locks
+from ft_tools.runs.tool import get_run, resume_run
 
 SERVER = """
 import sys, time
@@ -139,7 +139,7 @@ def wrong_after(folder, point, what):
     """Start a run with a fault at one call, then without; returns what was not as promised."""
     prepare(folder)
     first = inject("start_run", folder, *point, what)
-    lines = list_runs(ListRunsRequest()).runs
+    lines = get_run(RunRequest()).runs
     run_id = launch("steps:1", request_id="swept")
     ended = until_state(run_id, *ENDED)
     wrong = {

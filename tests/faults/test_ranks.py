@@ -3,8 +3,8 @@
 import pytest
 from harness import is_alive, launch, report, run_dir_of, until, until_state
 
-from ft_tools.runs import directory, locks
 from ft_tools.runs.request import CancelRequest, ResumeRequest
+from ft_tools.runs.state import directory, locks
 from ft_tools.runs.tool import cancel_run, resume_run
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("runs_here")]

@@ -30,7 +30,6 @@ GOOD: dict[str, dict[str, object]] = {
     "launch_dpo": {"model": "model", "dataset": "pairs.jsonl"},
     "merge_and_quantize": {"source": "model", "formats": ["gguf:Q8_0"]},
     "evaluate": {"model": "model", "baseline": "model", "dataset": "heldout.jsonl"},
-    "list_runs": {},
     "get_run": {"run_id": RUN_ID, "log_lines": 5},
     "cancel_run": {"run_id": RUN_ID},
     "resume_run": {"run_id": RUN_ID},

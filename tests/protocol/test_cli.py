@@ -44,9 +44,9 @@ def test_help_says_how_the_arguments_of_a_library_or_a_backend_are_typed(capsys)
 
 @pytest.mark.parametrize("asked", [["--format", "json"], ["--json"]])
 def test_json_is_the_whole_report(capsys, asked):
-    assert cli.run(["list-runs", *asked]) == 0
+    assert cli.run(["get-run", *asked]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert TOOLS["list_runs"].report.model_validate(shown).total == 1
+    assert TOOLS["get_run"].parse_report(shown).total == 1
 
 
 def test_a_pipe_gets_compact_json_without_colour(capsys):
@@ -62,7 +62,7 @@ def test_a_person_gets_the_next_command(capsys):
 
 
 def test_a_person_reads_of_further_pages_only_where_there_are_some(capsys):
-    assert cli.run(["list-runs", "--format", "human"]) == 0
+    assert cli.run(["get-run", "--format", "human"]) == 0
     assert "has more" not in capsys.readouterr().out
 
 
@@ -185,16 +185,16 @@ def test_quiet_prints_only_the_id(capsys):
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        (["get-run", "sft-0123456789abcdef"], 6, "list_runs"),
+        (["get-run", "sft-0123456789abcdef"], 6, "get_run"),
         (["get-run", "../../etc"], 2, "not a run id"),
-        (["list-runs", "--limit", "0"], 2, "limit"),
-        (["list-runs", "--limitt", "3"], 2, "--limit"),
-        (["lst-runs"], 2, "list-runs"),
+        (["get-run", "--limit", "0"], 2, "limit"),
+        (["get-run", "--limitt", "3"], 2, "--limit"),
+        (["gt-run"], 2, "get-run"),
         (["recommend-approach", "--symptoms", "tome"], 2, "got 'tome'; did you mean 'tone'?"),
         (["recommend-approach", "--has-documents", "maybe"], 2, "none, true or false; see --help"),
         (["show-examples", "data.jsonl", "first"], 2, "lines.0: must be an integer, got 'first'"),
-        (["list-runs", "--limit", "many"], 2, "limit: must be an integer, got 'many'"),
-        (["list-runs", "--limit", "1e99"], 2, "got 1e+99"),
+        (["get-run", "--limit", "many"], 2, "limit: must be an integer, got 'many'"),
+        (["get-run", "--limit", "1e99"], 2, "got 1e+99"),
         (["evaluate", "--systems", '[{"name":'], 2, "is not JSON; check quotes and brackets"),
         (["estimate-vram", "model", "--gpu-memory-gib", "inf"], 2, "a finite number, got 'inf'"),
         (["launch-sft", "model", "data.jsonl", "--advice.symptoms", "tome"], 2, "mean 'tone'?"),

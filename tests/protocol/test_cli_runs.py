@@ -13,8 +13,8 @@ from subprocess import PIPE
 import pytest
 
 from ft_tools.cli import main as cli
-from ft_tools.runs import directory, locks
-from ft_tools.runs.records import RunError, RunInfo, Status
+from ft_tools.runs.state import directory, locks
+from ft_tools.runs.state.records import RunError, RunInfo, Status
 
 RUN_ID = "sft-0123456789abcdef"
 COMMAND = [sys.executable, "-P", "-m", "ft_tools"]
@@ -87,7 +87,7 @@ def test_a_person_sees_when_a_run_was_made_and_its_whole_id_in_any_window(
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1.5e9))
     for columns in ("60", "80", "200"):
         monkeypatch.setenv("COLUMNS", columns)
-        for command in (["list-runs"], ["get-run", RUN_ID]):
+        for command in (["get-run"], ["get-run", RUN_ID]):
             assert cli.run([*command, "--format", "human"]) == 0
             shown = capsys.readouterr().out
             assert RUN_ID in shown

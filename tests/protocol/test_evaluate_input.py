@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ft_tools.cli import main as cli
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.state.records import RunInfo
 from tests.protocol.calls import CONFIG
 
 TRAINED = "sft-00000000000000aa"
@@ -23,7 +23,7 @@ CASES = {
     ),
     "an unknown device": ({"device": "tpu"}, 2, ["device: 'tpu'", "expected: auto", "mlx, cuda:1"]),
     "a GPU that is not there": ({"device": "cuda:7"}, 2, ["not a visible GPU; use one of: cpu"]),
-    "a wrong run id": ({"model": "sft-7"}, 6, ["'sft-7'", "run id (list_runs", "owner/name"]),
+    "a wrong run id": ({"model": "sft-7"}, 6, ["'sft-7'", "run id (get_run", "owner/name"]),
     "a damaged config.json": (
         {"model": "damaged"},
         2,

@@ -197,7 +197,7 @@ def test_a_process_that_nobody_waits_for_is_killed():
 
 @pytest.fixture
 def endless(monkeypatch):
-    """Make list_runs a tool that works until nobody waits; give the event of its end."""
+    """Make get_run a tool that works until nobody waits; give the event of its end."""
     ended = threading.Event()
 
     def work(_):
@@ -208,7 +208,7 @@ def endless(monkeypatch):
         finally:
             ended.set()
 
-    monkeypatch.setattr("ft_tools.runs.tool.list_runs", work)
+    monkeypatch.setattr("ft_tools.runs.tool.get_run", work)
     return ended
 
 
@@ -217,7 +217,7 @@ def endless(monkeypatch):
 async def test_a_cancelled_call_stops_its_work(workspace, endless, mode):
     async with Client(server, mode=mode) as client:
         with anyio.move_on_after(0.3) as limit:
-            await client.call_tool("list_runs", {})
+            await client.call_tool("get_run", {})
         assert limit.cancelled_caught
         assert await anyio.to_thread.run_sync(endless.wait, 2.0)
 
@@ -233,14 +233,14 @@ async def test_a_long_call_reports_progress_and_what_it_does(workspace, endless,
 
     async with Client(server, mode=mode) as client:
         with anyio.move_on_after(1.0):
-            await client.call_tool("list_runs", {}, progress_callback=tell)
+            await client.call_tool("get_run", {}, progress_callback=tell)
     assert len(told) >= 3
     assert [progress for progress, _ in told] == sorted({progress for progress, _ in told})
     assert told[-1][1].endswith("counting sheep")
 
 
 def test_the_listing_is_made_once():
-    assert server.get_tool_input_schema("list_runs") is server.get_tool_input_schema("list_runs")
+    assert server.get_tool_input_schema("get_run") is server.get_tool_input_schema("get_run")
 
 
 def test_one_ctrl_c_ends_a_server_in_a_terminal(workspace):

@@ -94,7 +94,7 @@ CASES = {
         ["outside the workspace", "FINE_TUNING_LLM_WORKSPACE"],
     ),
     "outside by a link": ("show_examples", {"path": "link", "lines": [1]}, ["outside"]),
-    "unknown run": ("get_run", {"run_id": "sft-0123456789abcdef"}, ["list_runs"]),
+    "unknown run": ("get_run", {"run_id": "sft-0123456789abcdef"}, ["get_run"]),
     "layers that are no list": (
         "launch_sft",
         SFT | {"peft": {"target_modules": 5}},
@@ -143,7 +143,7 @@ CASES = {
     "an audit for an SFT run": (
         "launch_dpo",
         {"dataset": "pairs.jsonl", "sft_run": RUN_ID},
-        ["of kind audit, not sft; list_runs names SFT runs"],
+        ["of kind audit, not sft; get_run lists SFT runs"],
     ),
     "a damaged model to train": (
         "launch_sft",
@@ -323,7 +323,7 @@ async def test_a_changed_dataset_makes_the_confirmation_invalid(client, prepared
 
 
 SAME = {
-    "a word for a number": ("list_runs", {"limit": "ten"}),
+    "a word for a number": ("get_run", {"limit": "ten"}),
     "a number that is too large": ("show_examples", {"path": "data.jsonl", "lines": [10**9 + 0.5]}),
     "a misspelt word": ("estimate_vram", {"model": "model", "method": "qlorra"}),
     "a misspelt word in a list": ("recommend_approach", {"symptoms": ["styl"]}),
@@ -358,9 +358,9 @@ async def test_the_command_line_says_what_the_server_says(client, prepared, caps
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["lst-runs"], "lst-runs: no such command; did you mean 'list-runs'? known: serve, "),
-        (["list-runs", "--limti", "3"], "--limti: no such option; did you mean '--limit'?"),
-        (["list-runs", "--limit"], "--limit"),
+        (["gt-run"], "gt-run: no such command; did you mean 'get-run'? known: serve, "),
+        (["get-run", "--limti", "3"], "--limti: no such option; did you mean '--limit'?"),
+        (["get-run", "--limit"], "--limit"),
         (["recommend-approach", "--has-documents", "maybe"], "too many values: 'maybe'"),
         (["recommend-approach", "--has-documents=maybe"], "--has-documents"),
         (["recommend-approach", "it invents"], "others have one, as in --problem VALUE"),
@@ -373,7 +373,7 @@ async def test_the_command_line_says_what_the_server_says(client, prepared, caps
         (["logs", "a", "b"], "run_id is given without a name, and once; others have one, as in"),
         (["doctor", "x"], "nothing is given without a name; others have one, as in --"),
         (["wait"], "run_ids: required and missing"),
-        (["list-runs", "--format", "xml"], "--format"),
+        (["get-run", "--format", "xml"], "--format"),
     ],
 )
 def test_what_has_no_place_on_the_command_line_is_one_line_too(capsys, argv, said):

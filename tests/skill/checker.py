@@ -95,7 +95,7 @@ def call_of(argv: list[str]) -> dict[str, Any] | None:
     name = words[0].replace("-", "_")
     if name in OF_RUNS:
         run_id = next((word for word in words[1:] if not word.startswith("-")), None)
-        tool = OF_RUNS[name] if run_id else "list_runs"
+        tool = OF_RUNS[name] if run_id else "get_run"
         return {"tool": tool, "arguments": {"run_id": run_id} if run_id else {}}
     if name not in TOOLS:
         return None

@@ -125,7 +125,7 @@ def test_a_task_names_the_run_that_is_laid_out_for_it(task):
 @pytest.mark.parametrize(
     ("line", "call"),
     [
-        ("status", ("list_runs", {})),
+        ("status", ("get_run", {})),
         ("status sft-00", ("get_run", {"run_id": "sft-00"})),
         ("cancel sft-00", ("cancel_run", {"run_id": "sft-00"})),
         (

@@ -14,9 +14,9 @@ from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.evaluation.worker.loaded_models import Shelf
 from ft_tools.evaluation.worker.transformers_generation import load
-from ft_tools.runs import directory
-from ft_tools.runs.records import RunInfo, Status
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.processes.worker_session import Session
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import RunInfo, Status
 
 LIBRARY_WARNINGS = [
     pytest.mark.filterwarnings(f"ignore::{kind}")

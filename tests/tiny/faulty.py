@@ -18,9 +18,9 @@ import torch
 from transformers import Trainer
 
 from ft_tools.publish import sweep
-from ft_tools.runs import directory
-from ft_tools.runs import worker_session as session_module
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.processes import worker_session as session_module
+from ft_tools.runs.processes.worker_session import Session
+from ft_tools.runs.state import directory
 from ft_tools.training import checkpoints, samples
 from ft_tools.training.worker import artifacts, callbacks, sft
 from tests.tiny.killing import ATTEMPT_SECONDS, attempt, ended

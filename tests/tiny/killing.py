@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from ft_tools.runs import directory
-from ft_tools.runs.worker_session import main
+from ft_tools.runs.processes.worker_session import main
+from ft_tools.runs.state import directory
 from ft_tools.training.worker import dpo, kto, sft
 
 WORK = {"sft": sft.work, "dpo": dpo.work, "kto": kto.work}

@@ -13,8 +13,8 @@ from ft_tools import workspace as workspace_module
 from ft_tools.errors import Missing
 from ft_tools.models import demo
 from ft_tools.models.worker import gguf
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from ft_tools.shipping import converter_script, quality
 from ft_tools.shipping.worker import gguf_jobs, proving

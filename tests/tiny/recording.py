@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.small_models import untrained_llama
 from ft_tools import workspace
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.conftest import make_tokenizer
 from tests.tiny.trainings import (

@@ -19,8 +19,8 @@ from ft_tools.errors import BadData
 from ft_tools.models import demo
 from ft_tools.models.resolve import resolve_model
 from ft_tools.models.worker import demo_model
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from tests.tiny.measuring_gguf import one_at_a_time
 

@@ -18,9 +18,9 @@ from ft_tools.evaluation.worker.gguf_generation import GgufWriter
 from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load_pair
 from ft_tools.evaluation.worker.writer import buckets, whole_text
 from ft_tools.models.worker.gguf import opened
+from ft_tools.runs.processes.worker_session import Stopped
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.tool import get_run
-from ft_tools.runs.worker_session import Stopped
 from tests.tiny.evaluating import (
     IN_FLOAT32,
     LIBRARY_WARNINGS,

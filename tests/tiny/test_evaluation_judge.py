@@ -10,9 +10,9 @@ import pytest
 from ft_tools.evaluation.metrics import judge as judge_module
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker import evaluate as worker
-from ft_tools.runs import directory
-from ft_tools.runs.worker_session import Session
-from ft_tools.runs.worker_session import _run as session_run
+from ft_tools.runs.processes.worker_session import Session
+from ft_tools.runs.processes.worker_session import _run as session_run
+from ft_tools.runs.state import directory
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     answered_beforehand,

@@ -14,8 +14,8 @@ from sklearn import metrics as sklearn_metrics
 
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker import evaluate as worker
-from ft_tools.runs import directory
-from ft_tools.runs.worker_session import Session, Stopped
+from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.state import directory
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     TOWNS,

@@ -21,7 +21,7 @@ from ft_tools.evaluation.worker import gguf_generation
 from ft_tools.evaluation.worker.gguf_generation import GgufWriter
 from ft_tools.evaluation.worker.gguf_process import GgufProcess
 from ft_tools.evaluation.worker.writer import generate_all
-from ft_tools.runs.worker_session import Stopped
+from ft_tools.runs.processes.worker_session import Stopped
 from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, run_here, write, writer_of
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]

@@ -14,7 +14,7 @@ import pytest
 
 from ft_tools import publish
 from ft_tools import workspace as workspace_module
-from ft_tools.runs.directory import read_events
+from ft_tools.runs.state.directory import read_events
 from ft_tools.training import checkpoints
 from tests.tiny.faulty import FAULTS, WRITES
 from tests.tiny.trainings import (

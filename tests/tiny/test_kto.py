@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ft_tools.errors import BadInput
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 from ft_tools.training.plan import plan_kto
 from ft_tools.training.tool import launch_dpo
 from ft_tools.training.worker import kto

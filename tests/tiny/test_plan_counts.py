@@ -7,7 +7,7 @@ import pytest
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import Refused
 from ft_tools.formats.training_rows import survey
-from ft_tools.runs.directory import read_events, read_metrics
+from ft_tools.runs.state.directory import read_events, read_metrics
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from ft_tools import redaction, workspace
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from ft_tools.tools import TOOLS
 from ft_tools.views.terminal import follow

@@ -9,7 +9,7 @@ import pytest
 from mcp import Client
 
 from ft_tools.data.understand.lengths import estimate_tokens
-from ft_tools.runs.records import ENDED
+from ft_tools.runs.state.records import ENDED
 from mcp_server.server import server as ours
 
 pytestmark = [pytest.mark.tiny, pytest.mark.anyio]

@@ -10,7 +10,7 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from ft_tools.runs.records import ENDED
+from ft_tools.runs.state.records import ENDED
 from tests.tiny.trainings import conversations, write_jsonl
 
 pytestmark = [pytest.mark.tiny, pytest.mark.anyio]

@@ -25,8 +25,8 @@ from ft_tools.memory.worker.live_tensors import Live
 from ft_tools.memory.worker.trace import options_of, trace_step, with_layers
 from ft_tools.models.config import shape_from_config
 from ft_tools.models.shape_of_model import shape_of, shape_of_config
-from ft_tools.runs.records import ENDED
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 
 pytestmark = [

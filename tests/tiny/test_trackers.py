@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 from ft_tools.training.worker import sft, start_tracking
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,

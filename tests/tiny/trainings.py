@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from ft_tools import workspace as workspace_module
 from ft_tools.publish import private_folder
-from ft_tools.runs import directory
-from ft_tools.runs.records import ENDED, RunInfo
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import ENDED, RunInfo
 from ft_tools.runs.tool import get_run
-from ft_tools.runs.worker_session import Session
 from ft_tools.training.plan import plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft

@@ -10,8 +10,8 @@ from ft_tools.demo.walk import Job
 from ft_tools.evaluation.intervals.comparing import compare
 from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.report import Contamination, EvaluationReport, Score, SystemResult
-from ft_tools.runs import directory
-from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.shipping.report import FormatResult, ShipReport
 from mcp_server.server import server
 

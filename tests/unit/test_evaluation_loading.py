@@ -18,8 +18,8 @@ from ft_tools.evaluation.tool import slots_of
 from ft_tools.models.machine import Card, Machine, this_machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import size_of
-from ft_tools.runs import hardware
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.hardware import devices
+from ft_tools.runs.state.records import RunInfo
 from tests.unit.test_models_placement import fake_driver
 
 GIB = 2**30
@@ -107,7 +107,7 @@ def test_time_is_that_of_the_device(tmp_path, monkeypatch):
     assert seconds_per_token(10 * weights, 1, on_gpu) == pytest.approx(160e9 / 1.56e12)
     fake_driver(tmp_path, monkeypatch, "Unheard-of 9000, 81920, 8.0")
     assert seconds_per_token(weights, 32, on_gpu) is None
-    assert len(hardware.find_cards()) == 1
+    assert len(devices.find_cards()) == 1
     # 65 TFLOPS of float16 over the same 200: 325 GB/s.
     fake_driver(tmp_path, monkeypatch, "Tesla T4, 15360, 7.5")
     assert seconds_per_token(weights, 1, on_gpu) == pytest.approx(16e9 / 0.325e12)
@@ -157,7 +157,7 @@ def test_every_known_task_is_one_of_the_harness():
 def test_an_evaluation_over_several_cards_takes_a_slot_of_each(tmp_path, monkeypatch):
     card = "NVIDIA A100-SXM4-80GB, 81920, 8.0"
     fake_driver(tmp_path, monkeypatch, card, card)
-    device = hardware.find_device("auto")
+    device = devices.find_device("auto")
 
     def slots(place):
         loading = LoadPlan(place=place, dtype="bfloat16", num_bytes=0)

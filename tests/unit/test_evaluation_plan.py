@@ -17,7 +17,7 @@ from ft_tools.evaluation.systems.compared_models import Models
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.models.obtain import PACKAGED
 from ft_tools.publish import sha256
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.state.records import RunInfo
 from tests.unit.test_shipping import write_safetensors
 
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"

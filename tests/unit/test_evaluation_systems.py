@@ -128,7 +128,7 @@ def test_a_run_id_stands_for_the_systems_that_it_compared(workspace):
     again = asked(run.name, simple("nearest_example"))
     assert [one.name for one in again.all_systems()] == ["majority", "tf_idf", "nearest_example"]
     for other in ("evaluate-fedcba9876543210", "sft-0123456789abcdef", "majority"):
-        with pytest.raises(ValidationError, match=f"'{other}'.*list_runs names them"):
+        with pytest.raises(ValidationError, match=f"'{other}'.*get_run lists them"):
             asked(other)
 
 
@@ -165,7 +165,7 @@ def test_a_run_id_of_a_model_and_its_base_stands_for_both_as_they_were_found(wor
 @pytest.mark.parametrize(
     ("kind", "request_text", "problem"),
     [
-        ("sft", "{}", "is not an evaluation; list_runs names them"),
+        ("sft", "{}", "is not an evaluation; get_run lists them"),
         ("evaluate", "[1]", "damaged or of another version; name its systems as objects"),
         ("evaluate", '{"datasett": "x"}', "damaged or of another version"),
     ],

@@ -22,7 +22,7 @@ from ft_tools.models.config import has_row
 from ft_tools.models.packing import may_be_packed
 from ft_tools.models.shape import Block
 from ft_tools.models.shape_of_model import shape_of
-from ft_tools.runs.hardware import Device
+from ft_tools.runs.hardware.devices import Device
 from ft_tools.training import defaults
 from ft_tools.training.defaults import Basis
 

@@ -19,7 +19,8 @@ from ft_tools.evaluation.systems.compared_models import LoadPlan, Models, decide
 from ft_tools.models import mlx
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import ModelSize
-from ft_tools.runs import memory, process_tree
+from ft_tools.runs.hardware import memory
+from ft_tools.runs.processes import process_tree
 from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest

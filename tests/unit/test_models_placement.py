@@ -7,7 +7,7 @@ from ft_tools.models import placement
 from ft_tools.models.machine import Card, Machine, this_machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import size_of
-from ft_tools.runs import memory
+from ft_tools.runs.hardware import memory
 
 GIB = 2**30
 LLAMA_8B, LLAMA_70B = "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B"

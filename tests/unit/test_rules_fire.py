@@ -20,7 +20,7 @@ from ft_tools.evaluation.recommend_system import Asked
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.state.records import RunInfo
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.tools import TOOLS

@@ -2,8 +2,8 @@
 
 import os
 
-from ft_tools.runs import locks
-from ft_tools.runs.device_slots import Line
+from ft_tools.runs.hardware.device_slots import Line
+from ft_tools.runs.state import locks
 
 
 def released(taken):

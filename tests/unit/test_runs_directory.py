@@ -13,12 +13,14 @@ from ft_tools.errors import BadData, BadInput, NotFound
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.formats.remembered_test_sets import remember
 from ft_tools.models.resolve import resolve_model
-from ft_tools.runs import directory, end_of_lost_worker, locks, memory, ranks
-from ft_tools.runs.log import log_tail
-from ft_tools.runs.records import Artifact, Progress, RunError, RunEvent, RunInfo, Status
-from ft_tools.runs.request import ListRunsRequest, RunRequest
-from ft_tools.runs.run_state import settled
-from ft_tools.runs.tool import get_run, list_runs
+from ft_tools.runs.hardware import memory
+from ft_tools.runs.processes import lost_worker
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state.log import log_tail
+from ft_tools.runs.state.records import Artifact, Progress, RunError, RunEvent, RunInfo, Status
+from ft_tools.runs.state.run_state import settled
+from ft_tools.runs.tool import get_run
 from ft_tools.training.request import SftRequest
 from ft_tools.workspace import VARIABLE
 
@@ -105,7 +107,7 @@ def test_a_damaged_status_is_interrupted_and_says_so(run_dir, data):
     report = get_run(RunRequest(run_id=RUN_ID))
     assert (report.state, report.error.code) == ("interrupted", directory.UNREADABLE)
     assert report.resumable
-    assert [line.state for line in list_runs(ListRunsRequest()).runs] == ["interrupted"]
+    assert [line.state for line in get_run(RunRequest()).runs] == ["interrupted"]
 
 
 @pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data[:10]))
@@ -113,7 +115,7 @@ def test_a_damaged_run_is_listed_as_failed_beside_the_good_ones(workspace, run_d
     good = make_run(workspace, "sft-ffffffffffffffff")
     directory.write_status(good, Status(state="succeeded"))
     (run_dir / "run.json").write_bytes(data)
-    lines = {line.run_id: line for line in list_runs(ListRunsRequest()).runs}
+    lines = {line.run_id: line for line in get_run(RunRequest()).runs}
     assert lines[RUN_ID].state == "failed"
     assert lines[RUN_ID].name == "(damaged run.json)"
     assert lines[good.name].state == "succeeded"
@@ -169,7 +171,7 @@ def test_an_ended_run_has_no_time_left_whoever_wrote_its_end(run_dir, state):
     assert get_run(RunRequest(run_id=RUN_ID)).progress == at
     os.close(lock)
     if state != "running":  # the supervisor's words; a worker's are of the same kind
-        end_of_lost_worker.write(run_dir, state, "crash")
+        lost_worker.write(run_dir, state, "crash")
     shown = get_run(RunRequest(run_id=RUN_ID)).progress
     assert shown == at.model_copy(update=dict.fromkeys(left))
 
@@ -493,7 +495,7 @@ def test_a_run_of_another_user_is_said_to_be_one_and_hides_no_other(monkeypatch)
         try:
             with pytest.raises(BadInput, match="may not be read by this user"):
                 get_run(RunRequest(run_id=other.name))
-            assert [run.run_id for run in list_runs(ListRunsRequest()).runs] == [RUN_ID]
+            assert [run.run_id for run in get_run(RunRequest()).runs] == [RUN_ID]
         finally:
             os.seteuid(0)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.runs import eta
-from ft_tools.runs.eta import MAX_BUCKETS, Left, Pace
+from ft_tools.runs.processes import eta
+from ft_tools.runs.processes.eta import MAX_BUCKETS, Left, Pace
 
 # Step times of real runs of a tiny model, recorded by tests/tiny/recording.py.
 TRACES = json.loads((Path(__file__).parent / "eta_traces.json").read_text(encoding="utf-8"))

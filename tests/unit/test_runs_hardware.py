@@ -7,11 +7,11 @@ import subprocess
 import pytest
 
 from ft_tools.errors import BadInput, Missing
-from ft_tools.runs import device_slots, hardware, memory
-from ft_tools.runs.gpu_environment import environment
-from ft_tools.runs.hardware import find_cards, find_device, heat
-from ft_tools.runs.other_gpus import unused_gpu
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.hardware import device_slots, devices, memory
+from ft_tools.runs.hardware.devices import find_cards, find_device, heat
+from ft_tools.runs.hardware.gpu_environment import environment
+from ft_tools.runs.hardware.other_gpus import unused_gpu
+from ft_tools.runs.state.records import RunInfo
 
 T4 = "0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]"
 A100 = "1, GPU-2bc, NVIDIA A100-SXM4-80GB, 81920, 0, 8.0, 535.54.03, Disabled"
@@ -40,7 +40,7 @@ def smi(tmp_path, monkeypatch):
     program.parent.mkdir()
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv(hardware.FILES_VARIABLE, str(tmp_path / "root"))
+    monkeypatch.setenv(devices.FILES_VARIABLE, str(tmp_path / "root"))
 
     def prints(*rows, parts="", code=0, before=""):
         (tmp_path / "rows").write_text("\n".join(rows) + "\n")
@@ -59,7 +59,7 @@ def no_smi(tmp_path, monkeypatch):
     """Hide nvidia-smi and every device file."""
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv(hardware.FILES_VARIABLE, str(tmp_path / "root"))
+    monkeypatch.setenv(devices.FILES_VARIABLE, str(tmp_path / "root"))
     return tmp_path / "root"
 
 
@@ -155,7 +155,7 @@ def test_an_amd_gpu_is_said_to_be_unused(no_smi):
 def test_an_nvidia_smi_that_fails_or_hangs_is_no_machine_without_gpus(
     smi, tmp_path, monkeypatch, trouble
 ):
-    monkeypatch.setattr(hardware, "DRIVER_SECONDS", 0.5)
+    monkeypatch.setattr(devices, "DRIVER_SECONDS", 0.5)
     smi(T4, **trouble)
     assert find_device().name == "cpu"
     made_device_file(tmp_path / "root", "dev/nvidia0")
@@ -190,9 +190,9 @@ def test_without_nvidia_smi_the_cuda_driver_is_asked(no_smi, tmp_path, monkeypat
 def test_memory_that_others_use_counts_and_that_of_our_runs_does_not(smi):
     smi(A100, SECOND)
     device = find_device("GPU-3d")
-    assert hardware.used_by_others_gib(device, set()) == 4.0
-    assert hardware.used_by_others_gib(device, {"GPU-3d"}) == 0.0
-    assert hardware.used_by_others_gib(find_device(), set()) == 0.0
+    assert devices.used_by_others_gib(device, set()) == 4.0
+    assert devices.used_by_others_gib(device, {"GPU-3d"}) == 0.0
+    assert devices.used_by_others_gib(find_device(), set()) == 0.0
 
 
 def test_the_heat_of_a_card_is_what_its_driver_says(smi, monkeypatch):

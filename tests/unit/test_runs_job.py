@@ -6,11 +6,12 @@ import sys
 import pytest
 
 from ft_tools.errors import DiskFull, RunBusy
-from ft_tools.runs import directory, locks, memory, ranks
+from ft_tools.runs.hardware import memory
 from ft_tools.runs.launchers import inside_job, workdir
 from ft_tools.runs.launchers.torchrun import MARK
-from ft_tools.runs.records import RunError, RunInfo, Status
-from ft_tools.runs.worker_session import RUN_FAILED
+from ft_tools.runs.processes.worker_session import RUN_FAILED
+from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state.records import RunError, RunInfo, Status
 
 RUN = "sft-0123456789abcdef"
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.runs import hardware, other_gpus
+from ft_tools.runs.hardware import devices, other_gpus
 
 AMD = {
     "card0": {"Card Series": "AMD Instinct MI300X", "VRAM Total Memory (B)": "206141652992"},
@@ -18,7 +18,7 @@ INTEL = {"device_list": [{"device_id": 0, "device_name": "Intel(R) Data Center G
 def machine(tmp_path, monkeypatch):
     """Return a function that puts a program on PATH, beside no other."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv(hardware.FILES_VARIABLE, str(tmp_path / "root"))
+    monkeypatch.setenv(devices.FILES_VARIABLE, str(tmp_path / "root"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def put(name, answer):

@@ -14,11 +14,11 @@ import pytest
 from ft_tools import publish
 from ft_tools.errors import Missing
 from ft_tools.publish import new_folder
-from ft_tools.runs import directory, locks, ranks
 from ft_tools.runs.launchers import attend as remote
 from ft_tools.runs.launchers import programs, workdir
-from ft_tools.runs.records import Artifact, RunInfo, Status
 from ft_tools.runs.request import CancelRequest
+from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state.records import Artifact, RunInfo, Status
 from ft_tools.runs.tool import cancel_run
 
 RUN = "sft-0123456789abcdef"

@@ -10,7 +10,7 @@ from ft_tools.runs.launchers.torchrun import single
 WORKER = """
 import gc, json, sys
 imported = {"name": __name__, "argv": sys.argv[1:], "collects": gc.isenabled()}
-from ft_tools.runs.worker_session import main
+from ft_tools.runs.processes.worker_session import main
 try:
     main(None)
 finally:

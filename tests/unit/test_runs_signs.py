@@ -7,14 +7,14 @@ import time
 import psutil
 import pytest
 
-from ft_tools.runs import directory
-from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import RunInfo, Status
 
 PROGRAM = """
 import subprocess, sys, time
 from pathlib import Path
-from ft_tools.runs import signs_of_life
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.processes import signs_of_life
+from ft_tools.runs.processes.worker_session import Session
 signs_of_life.LOOK_SECONDS, signs_of_life.WORK_SECONDS = 0.25, 0.02
 looks, look = [], signs_of_life._work
 signs_of_life._work = lambda: looks.append(look()) or looks[-1]

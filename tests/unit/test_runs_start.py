@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from ft_tools import workspace as ws
 from ft_tools.errors import BadInput
-from ft_tools.runs import process_tree, start
+from ft_tools.runs.processes import process_tree, start
 
 
 class Empty(BaseModel):
@@ -79,13 +79,13 @@ def test_a_supervisor_gets_absolute_places_and_no_mark_of_another_run(workspace,
 
 
 def test_modules_are_not_searched_in_the_folder_of_a_run():
-    assert "-P" in start.command("ft_tools.runs.supervisor")
+    assert "-P" in start.command("ft_tools.runs.processes.supervisor")
 
 
 def test_the_supervisor_imports_nothing_heavy():
-    heavy = ("torch", "numpy", "transformers", "mcp", "rich", "cyclopts", "datasets")
-    code = f"import ft_tools.runs.supervisor, sys; print([m for m in {heavy} if m in sys.modules])"
+    heavy = {"torch", "numpy", "transformers", "mcp", "rich", "cyclopts", "datasets"}
+    code = f"import ft_tools.runs.processes.supervisor, sys; print({heavy} & sys.modules.keys())"
     found = start.subprocess.run(
         [start.sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert found.stdout.strip() == "[]"
+    assert found.stdout.strip() == "set()"

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from ft_tools.runs import directory, supervisor
-from ft_tools.runs.records import Status
+from ft_tools.runs.processes import supervisor
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import Status
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from pydantic import BaseModel
 
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData, DiskFull
-from ft_tools.runs import directory, worker_session
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.processes import worker_session
+from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import RunInfo
 from ft_tools.runs.tool import get_run
-from ft_tools.runs.worker_session import Session, Stopped
 
 
 class Nothing(BaseModel):

@@ -21,7 +21,7 @@ from ft_tools.errors import (
     UnknownName,
 )
 from ft_tools.models import safetensors_headers
-from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.shipping import (
     calibration,
     comparison_text,

@@ -13,7 +13,7 @@ from ft_tools.errors import BadInput
 from ft_tools.evaluation.systems.earlier_answers import find_answers
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.state.records import RunInfo
 from ft_tools.shipping import handoff, modelfile
 from ft_tools.shipping.answers_as_measured import next_steps
 from ft_tools.shipping.asking import Asking, asking_of, greedy_settings, write_files

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.state.records import RunInfo
 from ft_tools.shipping import modelfile
 from ft_tools.shipping.answers_as_measured import next_steps, shipped_answers
 from ft_tools.shipping.report import FormatResult, ShippedAnswers

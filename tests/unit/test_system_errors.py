@@ -82,7 +82,7 @@ CASES = {
         {"source": "whole", "formats": ["safetensors"], "output_dir": "fixed/a/b"},
         "this user may not write in {w}/fixed; run: chmod u+w '{w}/fixed'",
     ),
-    "runs": ("list_runs", {}, "may not read {w}/runs"),
+    "runs": ("get_run", {}, "may not read {w}/runs"),
     "a model": (
         "suggest_lora_config",
         {"model": "model", "goal": "style"},

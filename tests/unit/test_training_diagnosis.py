@@ -8,9 +8,9 @@ import pytest
 
 from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.runs import directory
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.training.diagnosis import Setup, diagnose, health_of, setup_of
 from ft_tools.training.next_calls import next_calls
 from ft_tools.training.plan import SftPlan, plan_sft

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from ft_tools.runs import directory
-from ft_tools.runs.hardware import Device
-from ft_tools.runs.records import Progress, RunInfo, Status
+from ft_tools.runs.hardware.devices import Device
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import Progress, RunInfo, Status
 from ft_tools.training.estimates import Work, disk_bytes, duration, measured_rates
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.time_left import evaluations_ahead

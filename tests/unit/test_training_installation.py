@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from ft_tools.errors import BadInput, Missing, Refused
-from ft_tools.runs import hardware
-from ft_tools.runs.hardware import Device
-from ft_tools.runs.out_of_memory import is_out_of_memory
+from ft_tools.runs.hardware import devices
+from ft_tools.runs.hardware.devices import Device
+from ft_tools.runs.processes.out_of_memory import is_out_of_memory
 from ft_tools.training.checks import installation
 from ft_tools.training.checks.installation import covers, require_attention
 from ft_tools.training.tool import launch_sft
@@ -39,7 +39,7 @@ def a100(tmp_path, cache, monkeypatch):
     for name in ("nvidia-smi", "cc"):
         (folder / name).chmod(0o700)
     monkeypatch.setenv("PATH", f"{folder}:/bin")
-    monkeypatch.setenv(hardware.FILES_VARIABLE, str(tmp_path / "root"))
+    monkeypatch.setenv(devices.FILES_VARIABLE, str(tmp_path / "root"))
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(cache))
 
 

@@ -30,8 +30,8 @@ from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
-from ft_tools.runs import memory
-from ft_tools.runs.hardware import Device
+from ft_tools.runs.hardware import memory
+from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize

@@ -7,12 +7,12 @@ import pytest
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, Missing, Refused
-from ft_tools.runs import directory, ranks
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK
-from ft_tools.runs.records import RunInfo, Status
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.runs.tool import get_run
-from ft_tools.runs.worker_session import Session
 from ft_tools.training import run_place
 from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft

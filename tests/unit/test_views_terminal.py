@@ -21,7 +21,7 @@ def test_a_next_step_with_a_list_of_objects_is_a_command_that_can_be_pasted():
 
 
 def test_a_program_gets_an_empty_list_where_the_report_has_one(workspace, capsys):
-    assert cli.run(["list-runs", "--format", "agent"]) == 0
+    assert cli.run(["get-run", "--format", "agent"]) == 0
     assert json.loads(capsys.readouterr().out) == {"runs": [], "total": 0, "has_more": False}
 
 

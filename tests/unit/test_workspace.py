@@ -33,7 +33,7 @@ def test_a_workspace_that_is_no_folder_is_an_error_and_not_an_empty_one(
 ):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(ws.VARIABLE, str(tmp_path / name))
-    assert cli.run(["list-runs", "--format", "agent"]) == NotFound.exit_code
+    assert cli.run(["get-run", "--format", "agent"]) == NotFound.exit_code
     text = capsys.readouterr().err
     assert str(tmp_path / name) in text
     assert said in text
@@ -159,7 +159,7 @@ def test_dots_in_a_resolved_path_are_refused(workspace):
 
 def test_a_file_in_place_of_the_runs_is_named_with_what_to_do(workspace, capsys):
     (workspace / "runs").write_text("")
-    for command in (["list-runs"], ["status", "sft-0123456789abcdef"]):
+    for command in (["get-run"], ["status", "sft-0123456789abcdef"]):
         assert cli.run([*command, "--format", "agent"]) == NotFound.exit_code
         text = capsys.readouterr().err
         assert f"{workspace / 'runs'} is a file" in text

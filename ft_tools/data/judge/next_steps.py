@@ -14,7 +14,7 @@ from ft_tools.data.request import AuditRequest, Contradictions
 from ft_tools.formats.source import recognise
 from ft_tools.formats.verdict_columns import Column
 from ft_tools.models import other_names
-from ft_tools.runs.directory import RUN_ID
+from ft_tools.runs.state.directory import RUN_ID
 
 TEST_PART = "test.jsonl"
 TABLES = {"csv", "tsv", "sheet", "sqlite"}

@@ -28,7 +28,7 @@ from ft_tools.errors import BadData, BadInput, OutputExists, brief
 from ft_tools.formats.remembered_test_sets import remember, to_forget
 from ft_tools.formats.source import Source, decoded_size
 from ft_tools.publish import new_folder, require_space, write_file
-from ft_tools.runs.start import start
+from ft_tools.runs.processes.start import start
 
 AT_ONCE_BYTES = 8 * 2**20
 """More is written by a run."""

@@ -21,7 +21,7 @@ from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.formats.example import Example
 from ft_tools.formats.source import find_sources
 from ft_tools.formats.trained_pieces import Masked, no_masks
-from ft_tools.runs.worker_session import Session, Stopped, main
+from ft_tools.runs.processes.worker_session import Session, Stopped, main
 
 
 class Progress:

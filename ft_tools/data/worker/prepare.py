@@ -6,7 +6,7 @@ from ft_tools.data.prepare.report import PrepareReport
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import perform
 from ft_tools.data.worker.audit import Progress
-from ft_tools.runs.worker_session import Session, main
+from ft_tools.runs.processes.worker_session import Session, main
 
 
 def work(session: Session) -> PrepareReport:

@@ -10,7 +10,7 @@ from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.formats.example import Example, content_of, thoughts_of
 from ft_tools.formats.trained_pieces import Masked, Measured
 from ft_tools.models.resolve import tokenizer_files
-from ft_tools.runs.json_process import JsonProcess, NoAnswer
+from ft_tools.runs.processes.json_process import JsonProcess, NoAnswer
 
 CPU_SECONDS = 10
 """Of the processor, for an example of a few turns, which takes milliseconds."""

@@ -32,10 +32,10 @@ from ft_tools.models.placement import Placement, candidates
 from ft_tools.models.quantized import NF4
 from ft_tools.models.size import size_of_files
 from ft_tools.models.worker.loading import load
-from ft_tools.runs import hardware
-from ft_tools.runs.records import ENDED
-from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
-from ft_tools.runs.tool import cancel_run, get_run, resume_run
+from ft_tools.runs.hardware import devices
+from ft_tools.runs.request import CancelRequest, ResumeRequest
+from ft_tools.runs.state.records import ENDED
+from ft_tools.runs.tool import cancel_run, read_run, resume_run
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.request import SftRequest
@@ -305,7 +305,7 @@ def wait(
     """
     deadline = time.monotonic() + RUN_SECONDS
     while True:
-        run = get_run(RunRequest(run_id=run_id, log_lines=20)).model_dump(mode="json")
+        run = read_run(run_id, log_lines=20).model_dump(mode="json")
         if until(run) or (run["state"] in ENDED and run["attempts"] >= attempts):
             return run
         if run["state"] == "queued":
@@ -331,7 +331,7 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[library] = "not installed"
     found["cuda"] = str(torch.version.cuda)
-    cards = hardware.find_cards()
+    cards = devices.find_cards()
     found["cards"] = ", ".join(f"{card.model} {card.memory_gib} GiB" for card in cards) or "none"
     return found
 

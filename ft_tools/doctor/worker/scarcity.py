@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from ft_tools.models.worker.loading import free_machine
-from ft_tools.runs.start import environment
+from ft_tools.runs.processes.start import environment
 
 GIB = 2**30
 LEFT_BYTES = {"cuda": 3 * GIB, "cpu": 3 * GIB // 2}

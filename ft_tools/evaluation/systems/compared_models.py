@@ -22,7 +22,7 @@ from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.placement import CPU, Dtype, Placement, candidates, shortage
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.models.size import ModelSize, size_of
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 
 SMALL_FILE_BYTES = 2**20
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.runs import directory
+from ft_tools.runs.state import directory
 
 # How many finished evaluations are searched for the same answers, the newest first.
 SEARCHED_RUNS = 50

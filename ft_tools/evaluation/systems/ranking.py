@@ -17,7 +17,7 @@ from ft_tools.evaluation.report import EvaluationReport, Ranked, Score, SystemRe
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import Price, SystemSpec
 from ft_tools.evaluation.systems.system import Answered
-from ft_tools.runs.directory import RUN_ID
+from ft_tools.runs.state.directory import RUN_ID
 
 # The metric that ranks where no target says which: what counts as a right answer, strictest first.
 MAIN = (

@@ -44,7 +44,7 @@ from ft_tools.evaluation.worker.score_systems import Compared, compare_systems
 from ft_tools.evaluation.worker.state import State, read_outputs
 from ft_tools.formats.wordings import has_few_wordings
 from ft_tools.publish import sha256, write_file
-from ft_tools.runs.worker_session import Session, main
+from ft_tools.runs.processes.worker_session import Session, main
 
 MAX_GRAMS = 2_000_000
 ARTIFACTS = {"samples": "samples.jsonl", "model_card": "model_card.md", "classifier": CLASSIFIER}

@@ -13,8 +13,8 @@ from ft_tools.errors import BadInput, KilledForMemory
 from ft_tools.evaluation.held_out import HeldOut, Message
 from ft_tools.evaluation.worker.writer import Likelihood, Output
 from ft_tools.formats.worker import today
-from ft_tools.runs.json_process import JsonProcess, NoAnswer
-from ft_tools.runs.start import command
+from ft_tools.runs.processes.json_process import JsonProcess, NoAnswer
+from ft_tools.runs.processes.start import command
 
 MODULE = "ft_tools.evaluation.worker.gguf_generation"
 SECONDS = 10.0**7

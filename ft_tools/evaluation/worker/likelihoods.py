@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ft_tools.evaluation.metrics.scoring import Scores
 from ft_tools.evaluation.worker.state import SIDES, State
 from ft_tools.evaluation.worker.writer import Likelihood, Writer, whole_text
-from ft_tools.runs.out_of_memory import is_out_of_memory
+from ft_tools.runs.processes.out_of_memory import is_out_of_memory
 
 LIKELIHOOD_BATCH = 8
 

@@ -16,7 +16,7 @@ from ft_tools.evaluation.worker.state import SIDES, State
 from ft_tools.evaluation.worker.transformers_generation import TransformersWriter
 from ft_tools.models.worker.loading import free_memory
 from ft_tools.publish import write_file
-from ft_tools.runs.out_of_memory import is_out_of_memory
+from ft_tools.runs.processes.out_of_memory import is_out_of_memory
 
 NO_FILTER = "none"
 PER_TASK = 100

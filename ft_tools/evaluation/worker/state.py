@@ -16,8 +16,8 @@ from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SimpleKind
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.publish import append_line, sha256
-from ft_tools.runs import directory
-from ft_tools.runs.worker_session import Session, Stopped
+from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.state import directory
 
 if TYPE_CHECKING:
     # Importing it takes seconds, and only models need it.

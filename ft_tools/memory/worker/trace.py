@@ -43,7 +43,7 @@ from ft_tools.memory.worker.live_tensors import Live
 from ft_tools.models.quantized import NEVER_PACKED
 from ft_tools.models.shape_of_model import config_of
 from ft_tools.models.worker.build import build, load_config, loader_of, text_path
-from ft_tools.runs.worker_session import Session, Stopped, main
+from ft_tools.runs.processes.worker_session import Session, Stopped, main
 
 # What TRL's SFT trainer asks of its loss.
 TRL_OUTPUTS = ("log_probs", "entropy", "is_top1")

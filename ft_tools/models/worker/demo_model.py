@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from ft_tools.errors import BadData, MissingExtra, OutputExists
 from ft_tools.models import demo
 from ft_tools.publish import new_folder, sha256
-from ft_tools.runs.worker_session import Session, main
+from ft_tools.runs.processes.worker_session import Session, main
 
 HUB_FILES = ["*.json", "*.safetensors", "merges.txt", "*.jinja"]
 HUB_SECONDS = 5.0

@@ -19,8 +19,8 @@ from ft_tools.errors import BadInput, NotFound
 from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.build import NotBuilt, loader_of
-from ft_tools.runs import hardware, memory
-from ft_tools.runs.out_of_memory import is_out_of_memory
+from ft_tools.runs.hardware import devices, memory
+from ft_tools.runs.processes.out_of_memory import is_out_of_memory
 
 # Prefetching reads ahead of the merging of experts and holds up to 1.4 times the model.
 # Source: transformers 5.24, core_model_loading.py, convert_and_load_state_dict_in_model
@@ -41,7 +41,7 @@ def free_machine(device: str = "auto") -> Machine:
             # What this process has cached and not in use is free to it.
             cached = torch.cuda.memory_reserved(i) - torch.cuda.memory_allocated(i)
             major, minor = torch.cuda.get_device_capability(i)
-            is_new = hardware.has_bfloat16(float(f"{major}.{minor}"))
+            is_new = devices.has_bfloat16(float(f"{major}.{minor}"))
             cards.append(Card(torch.cuda.get_device_name(i), free + cached, is_new))
     return Machine(tuple(cards), memory.free_bytes())
 

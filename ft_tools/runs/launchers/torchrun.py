@@ -9,7 +9,7 @@ SHUTDOWN_SECONDS = 120
 MARK = "FINE_TUNING_LLM_JOB"
 """Set for ranks and jobs: others hold the run's locks; rank 0 holds worker.lock."""
 LOCAL = "local"
-WORKER = "ft_tools.runs.run_worker"
+WORKER = "ft_tools.runs.processes.run_worker"
 """What runs a worker's module."""
 SAFE = {"PYTHONSAFEPATH": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS)}
 """Modules are not searched in the working folder, by ranks neither."""
@@ -18,8 +18,8 @@ SAFE = {"PYTHONSAFEPATH": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SE
 def single(python: str, module: str, run_dir: str) -> list[str]:
     """Return the argv of a worker that is one process.
 
-    >>> single("python", "ft_tools.training.worker.sft", "RUN_DIR")
-    ['python', '-P', '-m', 'ft_tools.runs.run_worker', 'ft_tools.training.worker.sft', 'RUN_DIR']
+    >>> single("python", "ft_tools.training.worker.sft", "RUN_DIR")[-2:]
+    ['ft_tools.training.worker.sft', 'RUN_DIR']
     """
     return [python, "-P", "-m", WORKER, module, run_dir]
 
@@ -36,8 +36,8 @@ def torchrun(
         processes: Ranks of this machine.
         meeting: torchrun's arguments about where machines meet; empty: it is the only one.
 
-    >>> torchrun("python", "w.sft", "R", 2)[4:]
-    ['--standalone', '--nproc_per_node', '2', '-m', 'ft_tools.runs.run_worker', 'w.sft', 'R']
+    >>> torchrun("python", "w.sft", "R", 2)[4:7]
+    ['--standalone', '--nproc_per_node', '2']
     """
     where = list(meeting) or ["--standalone"]
     launcher = [python, "-P", "-m", "torch.distributed.run", *where]

@@ -15,8 +15,8 @@ from typing import Any
 
 import ft_tools
 from ft_tools.publish import MANIFEST, append_line, new_folder, verify, write_file
-from ft_tools.runs import directory
-from ft_tools.runs.ranks import JOB_FILE, read_token
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.ranks import JOB_FILE, read_token
 
 FOLDER = "workdir"
 RUNS_THERE = "/tmp/fine-tuning-llm/runs"

@@ -18,8 +18,8 @@ from ft_tools.models.quantized import NF4
 from ft_tools.models.size import ModelSize, size_of_files
 from ft_tools.models.worker.loading import free_machine, free_memory, load
 from ft_tools.publish import new_folder, verify, write_file
-from ft_tools.runs import directory
-from ft_tools.runs.worker_session import Session, Stopped
+from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.state import directory
 from ft_tools.shipping import model_card, quality
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.asking import Asking

@@ -17,7 +17,7 @@ from ft_tools.models.machine import this_machine
 from ft_tools.models.size import size_of_tensors
 from ft_tools.models.worker.loading import fetched, free_memory, load
 from ft_tools.publish import private_folder, sha256, write_file
-from ft_tools.runs.worker_session import Session, main
+from ft_tools.runs.processes.worker_session import Session, main
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import comparison_text, estimates, formats, handoff, quality
 from ft_tools.shipping.answers_as_measured import next_steps, shipped_answers

@@ -17,7 +17,7 @@ from ft_tools.models.placement import CPU, Placement
 from ft_tools.models.quantized import nf4
 from ft_tools.models.worker.loading import free_memory, load
 from ft_tools.publish import link_or_copy, new_folder, sha256, verify, write_file
-from ft_tools.runs.worker_session import Stopped
+from ft_tools.runs.processes.worker_session import Stopped
 from ft_tools.shipping import modelfile, quality
 from ft_tools.shipping.context_length import context_of
 from ft_tools.shipping.formats import Format, fold_layers

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ft_tools import workspace
 from ft_tools.errors import BadInput
 from ft_tools.publish import private_folder, write_file
-from ft_tools.runs.hardware import Device
-from ft_tools.runs.start import command, environment
+from ft_tools.runs.hardware.devices import Device
+from ft_tools.runs.processes.start import command, environment
 
 TIMEOUT_SECONDS = 40.0
 # Attention implementation -> least compute capability, packages of which one is enough.

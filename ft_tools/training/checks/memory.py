@@ -13,9 +13,9 @@ from ft_tools.memory.report import VramReport
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.setup import Optimizer
 from ft_tools.memory.tool import estimate_vram
-from ft_tools.runs.hardware import Device, drives_display
+from ft_tools.runs.hardware.devices import Device, drives_display
+from ft_tools.runs.hardware.memory import free_bytes
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.runs.memory import free_bytes
 
 FINDING = "does_not_fit"
 UNCHECKED = "memory_unchecked"

@@ -16,8 +16,8 @@ from transformers import Trainer
 
 from ft_tools import publish
 from ft_tools.publish import new_folder
-from ft_tools.runs.start import WORKERS
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.processes.start import WORKERS
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import diagnosis
 from ft_tools.training.exports import script
 from ft_tools.training.micro_batches import MicroBatch

@@ -16,10 +16,11 @@ from transformers import (
 )
 
 from ft_tools.publish import write_file
-from ft_tools.runs import directory, memory
-from ft_tools.runs.hardware import heat
-from ft_tools.runs.records import Health
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.hardware import memory
+from ft_tools.runs.hardware.devices import heat
+from ft_tools.runs.processes.worker_session import Session
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import Health
 from ft_tools.training import checkpoints, defaults, samples
 from ft_tools.training.diagnosis import diagnose, health_of, setup_of
 from ft_tools.training.health import about_cut, health_signals, is_diverged

@@ -8,7 +8,7 @@ from datasets import Dataset, Features, Json, Value
 from trl import DPOConfig, DPOTrainer
 
 from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
-from ft_tools.runs.worker_session import Session, main
+from ft_tools.runs.processes.worker_session import Session, main
 from ft_tools.training.checks.learnable import count_pairs
 from ft_tools.training.plan import DpoPlan
 from ft_tools.training.report import DpoRunReport, Row, last_value

@@ -9,7 +9,7 @@ from datasets import Dataset, Features, Json, Value
 from trl import KTOConfig, KTOTrainer
 
 from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
-from ft_tools.runs.worker_session import Session, main
+from ft_tools.runs.processes.worker_session import Session, main
 from ft_tools.training.checks.learnable import count_marks
 from ft_tools.training.plan import KtoPlan
 from ft_tools.training.report import KtoRunReport, Row, last_value

@@ -20,7 +20,7 @@ from transformers import (
 from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.models.quantized import DEQUANTIZED, prequantized
 from ft_tools.models.worker.loading import model_class
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.worker import ranks_agree

@@ -7,7 +7,7 @@ import torch
 from trl import SFTTrainer
 
 from ft_tools.errors import Refused
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training.plan import TrainingPlan
 
 LENGTH = 16

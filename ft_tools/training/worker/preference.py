@@ -10,7 +10,7 @@ from transformers import Trainer
 
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.worker import today
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training.checks import base_model
 from ft_tools.training.checks.learnable import require_pairs, template_refuses
 from ft_tools.training.plan import DpoPlan, KtoPlan

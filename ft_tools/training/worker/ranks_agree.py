@@ -14,7 +14,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from ft_tools.runs import ranks
+from ft_tools.runs.state import ranks
 from ft_tools.training.plan import TrainingPlan
 
 WAIT_SECONDS = 7200.0

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ft_tools.formats.masking import IGNORED
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import samples
 
 MAX_PROMPT_TOKENS = 384

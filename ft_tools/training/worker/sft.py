@@ -12,7 +12,7 @@ from ft_tools.formats.masking import Messages, Render, Tokenized, tokenize_examp
 from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
 from ft_tools.formats.trl_formats import Example
 from ft_tools.formats.worker import today
-from ft_tools.runs.worker_session import Session, Stopped, main
+from ft_tools.runs.processes.worker_session import Session, Stopped, main
 from ft_tools.training.checks.learnable import Tally, cut_at, packing_of, template_refuses
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, last_value

@@ -5,8 +5,8 @@ import subprocess
 import time
 from types import TracebackType
 
-from ft_tools.runs.start import command, environment
-from ft_tools.runs.worker_session import Session
+from ft_tools.runs.processes.start import command, environment
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training.plan import TrainingPlan
 
 FINISH_SECONDS = 20.0

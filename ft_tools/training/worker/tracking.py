@@ -17,8 +17,8 @@ from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from ft_tools.publish import private_folder
-from ft_tools.runs import directory
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import RunInfo
 
 POLL_SECONDS = 0.5
 PROJECT = "fine-tuning-llm"

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ft_tools.publish import new_folder
-from ft_tools.runs.worker_session import Again, Session, Stopped, main
+from ft_tools.runs.processes.worker_session import Again, Session, Stopped, main
 from ft_tools.training.stall_time import Patience
 
 STEP_SECONDS = 0.02

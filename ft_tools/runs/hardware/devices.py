@@ -15,7 +15,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ft_tools.errors import BadInput, Missing
-from ft_tools.runs import memory
+from ft_tools.runs.hardware import memory
 
 QUERY = "index,uuid,name,memory.total,memory.used,compute_cap,driver_version,mig.mode.current"
 # Source: nvidia-smi --help-query-gpu.
@@ -309,9 +309,9 @@ def _parts(card: Card) -> list[Card]:
 
 def _from_driver() -> list[Card] | None:
     """Return what the CUDA driver shows a process of this user; None where it does not answer."""
-    asked = [sys.executable, "-P", "-m", "ft_tools.runs.cuda_driver"]
+    asked = [sys.executable, "-P", "-m", "ft_tools.runs.hardware.cuda_driver"]
     ordered = os.environ | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    package = str(Path(__file__).parent.parent.parent)
+    package = str(Path(__file__).parents[3])
     ordered["PYTHONPATH"] = os.pathsep.join(filter(None, [package, ordered.get("PYTHONPATH")]))
     try:
         answer = subprocess.run(

@@ -1,4 +1,4 @@
-"""Ask the CUDA driver itself which GPUs there are: `python -m ft_tools.runs.cuda_driver`.
+"""Ask the CUDA driver itself which GPUs there are: `python -m ft_tools.runs.hardware.cuda_driver`.
 
 For machines without nvidia-smi: containers that were given `compute` only, Jetson, WSL. It is a
 process of its own, because a driver in trouble may hang or end it. No context is made, so no GPU

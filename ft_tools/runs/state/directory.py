@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput, DiskFull, NotFound, brief
 from ft_tools.publish import STAGING, append_line, disk_full_is_named, write_file
-from ft_tools.runs.records import Kind, RunError, RunEvent, RunInfo, Status
+from ft_tools.runs.state.records import Kind, RunError, RunEvent, RunInfo, Status
 
 RUN_ID = re.compile(rf"(?:{'|'.join(get_args(Kind))})-[0-9a-f]{{16}}")
 RESERVE_BYTES = 64 * 1024
@@ -43,7 +43,7 @@ def find(run_id: str) -> Path:
     """
     if not RUN_ID.fullmatch(run_id):
         raise BadInput(
-            f"{brief(repr(run_id))} is not a run id (kind-16 hex digits); list_runs names them"
+            f"{brief(repr(run_id))} is not a run id (kind-16 hex digits); get_run lists them"
         )
     run_dir = workspace.runs_dir() / run_id
     try:
@@ -54,7 +54,7 @@ def find(run_id: str) -> Path:
             "often runs as root), or have them run: chown -R"
         ) from error
     if not is_there:
-        raise NotFound(f"no run {run_id!r} in {workspace.runs_dir()}; list_runs names them")
+        raise NotFound(f"no run {run_id!r} in {workspace.runs_dir()}; get_run lists them")
     return run_dir
 
 

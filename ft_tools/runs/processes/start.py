@@ -33,8 +33,9 @@ from ft_tools.publish import (
     require_space,
     sweep,
 )
-from ft_tools.runs import directory, locks, process_tree, ranks
-from ft_tools.runs.records import Kind, RunInfo, Status
+from ft_tools.runs.processes import process_tree
+from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state.records import Kind, RunInfo, Status
 
 LOCKS_VARIABLE = "FINE_TUNING_LLM_RUN_LOCKS"
 WORKERS_VARIABLE = "FINE_TUNING_LLM_WORKERS"
@@ -256,7 +257,7 @@ def _spawn(run_dir: Path, *arguments: str, held_locks: tuple[int, ...]) -> None:
         log = os.open(run_dir / "log.txt", flags, 0o600)
     try:
         child = subprocess.Popen(
-            command("ft_tools.runs.supervisor", str(run_dir), *arguments),
+            command("ft_tools.runs.processes.supervisor", str(run_dir), *arguments),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

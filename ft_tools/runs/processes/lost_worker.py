@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 from ft_tools.errors import DiskFull, PlanChanged, Refused
-from ft_tools.runs import directory, memory, ranks
-from ft_tools.runs.records import ENDED, RunError, State, Status, Why
+from ft_tools.runs.hardware import memory
+from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state.records import ENDED, RunError, State, Status, Why
 
 OUT_OF_MEMORY_HINT = (
     "free some memory, or launch again with a smaller configuration; estimate_vram shows what fits"

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from typing import Any
 
-from ft_tools.runs.hardware import DRIVER_SECONDS, device_files, hides_all
+from ft_tools.runs.hardware.devices import DRIVER_SECONDS, device_files, hides_all
 
 AMD_FILES = ("/dev/kfd",)
 

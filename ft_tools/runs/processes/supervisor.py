@@ -1,8 +1,8 @@
 """Look after one run: wait for its device, start its worker, enforce a cancel, record how it ended.
 
-`python -m ft_tools.runs.supervisor RUN_DIR`. Holds the run's lock by inheritance and hands it on to
-the worker, so either of them keeps the run alive and neither can be doubled. Imports nothing heavy.
-With the argument `adopt` it looks after a run whose own supervisor is gone.
+`python -m ft_tools.runs.processes.supervisor RUN_DIR`. Holds the run's lock by inheritance and
+hands it on to the worker, so either of them keeps the run alive and neither can be doubled. Imports
+nothing heavy. With the argument `adopt` it looks after a run whose own supervisor is gone.
 """
 
 import contextlib
@@ -15,25 +15,18 @@ from pathlib import Path
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
-from ft_tools.runs import (
-    device_slots,
-    directory,
-    end_of_lost_worker,
-    gpu_environment,
-    locks,
-    memory,
-    process_tree,
-    ranks,
-)
+from ft_tools.runs.hardware import device_slots, gpu_environment, memory
 from ft_tools.runs.launchers.attend import attend
 from ft_tools.runs.launchers.table import parse
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK, SAFE, on_one_machine
-from ft_tools.runs.records import ENDED, RunError, RunInfo
-from ft_tools.runs.start import (
+from ft_tools.runs.processes import lost_worker, process_tree
+from ft_tools.runs.processes.start import (
     LOCKS_VARIABLE,
     WORKERS,
     allowed_worker,
 )
+from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state.records import ENDED, RunError, RunInfo
 
 POLL_SECONDS = 0.1
 LEAVE_SECONDS = 60.0
@@ -99,7 +92,7 @@ def main() -> int:
         else:
             _supervise(run_dir, int(lock), terms)
     except DiskFull as error:
-        end_of_lost_worker.record_full_disk(run_dir, str(error))
+        lost_worker.record_full_disk(run_dir, str(error))
     directory.free_reserve(run_dir)
     return 0
 
@@ -116,16 +109,16 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     try:
         taken = _wait_for_device(run_dir, info, terms)
     except Terminated:
-        end_of_lost_worker.write(run_dir, "interrupted", "preempted")
+        lost_worker.write(run_dir, "interrupted", "preempted")
         return
     except DiskFull:
         raise
     except (FineTuningError, OSError) as error:
         failure = RunError(code="no_device_slot", message=str(error))
-        end_of_lost_worker.write(run_dir, "failed", "crash", failure)
+        lost_worker.write(run_dir, "failed", "crash", failure)
         return
     if (run_dir / "cancel").exists():
-        end_of_lost_worker.write(run_dir, "cancelled", "user")
+        lost_worker.write(run_dir, "cancelled", "user")
         return
     run_locks += taken.values()
     status = directory.read_status(run_dir)
@@ -138,12 +131,12 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
             worker = _start_worker(run_dir, info, run_locks, list(taken))
         except (FineTuningError, OSError) as error:
             failure = RunError(code="worker_not_started", message=str(error))
-            end_of_lost_worker.write(run_dir, "failed", "crash", failure)
+            lost_worker.write(run_dir, "failed", "crash", failure)
             return
         return_code = _watch(run_dir, worker, terms, several=several)
         _end_family(run_dir)
-        is_over = bool(terms.count) or not end_of_lost_worker.starts_again(run_dir)
-    end_of_lost_worker.record(run_dir, return_code, kills_before)
+        is_over = bool(terms.count) or not lost_worker.starts_again(run_dir)
+    lost_worker.record(run_dir, return_code, kills_before)
 
 
 def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
@@ -154,7 +147,7 @@ def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
         raise
     except (FineTuningError, OSError) as error:
         failure = RunError(code="not_submitted", message=redact(str(error)))
-        end_of_lost_worker.write(run_dir, "failed", "crash", failure)
+        lost_worker.write(run_dir, "failed", "crash", failure)
 
 
 def _adopt(run_dir: Path, terms: Terms) -> None:
@@ -169,7 +162,7 @@ def _adopt(run_dir: Path, terms: Terms) -> None:
         time.sleep(POLL_SECONDS)
     # Both locks are held from here to the end of this process.
     _end_family(run_dir)
-    end_of_lost_worker.record(run_dir, None)
+    lost_worker.record(run_dir, None)
 
 
 def _end_family(run_dir: Path) -> None:

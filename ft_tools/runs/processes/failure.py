@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
-from ft_tools.runs.out_of_memory import is_out_of_memory
-from ft_tools.runs.records import RunError, State, Why
+from ft_tools.runs.processes.out_of_memory import is_out_of_memory
+from ft_tools.runs.state.records import RunError, State, Why
 from ft_tools.system_errors import LIMITS, NO_SPACE, explain
 
 CAUSES = 20

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from ft_tools.errors import RunBusy
-from ft_tools.runs import locks
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK
+from ft_tools.runs.state import locks
 
 JOB_FILE = "job.json"
 PREEMPT = "preempt"

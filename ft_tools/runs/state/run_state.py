@@ -10,8 +10,8 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.errors import BadData, FineTuningError
 from ft_tools.formats.remembered_test_sets import remembered_for
-from ft_tools.runs import directory, locks, ranks
-from ft_tools.runs.records import ENDED, Health, RunEvent, State, Status
+from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state.records import ENDED, Health, RunEvent, State, Status
 
 STALLED_SECONDS = 300.0
 """Silence that is too long where the worker has not said what is."""

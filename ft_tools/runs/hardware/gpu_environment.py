@@ -3,9 +3,9 @@
 import os
 from collections.abc import Mapping, Sequence
 
-from ft_tools.runs import hardware
-from ft_tools.runs.device_slots import CPU
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.hardware import devices
+from ft_tools.runs.hardware.device_slots import CPU
+from ft_tools.runs.state.records import RunInfo
 
 HIDING = dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"), "")
 
@@ -47,7 +47,7 @@ def environment(
         found["CUDA_VISIBLE_DEVICES"] = ",".join(shown[: info.num_slots])
     if not any(given.get(name) for name in ALLOCATOR):
         found[ALLOCATOR[0]] = EXPANDABLE
-    if len(taken) > 1 and any(_lacks_peers(card) for card in hardware.find_cards()):
+    if len(taken) > 1 and any(_lacks_peers(card) for card in devices.find_cards()):
         found |= {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
     return found
 
@@ -64,5 +64,5 @@ def lacks_peers(model: str, driver: str) -> bool:
     return NO_PEERS in model and bool(version) and version < PEERS_SINCE
 
 
-def _lacks_peers(card: hardware.Card) -> bool:
+def _lacks_peers(card: devices.Card) -> bool:
     return lacks_peers(card.model, card.driver)

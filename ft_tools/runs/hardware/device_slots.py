@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ft_tools.errors import Missing
 from ft_tools.publish import private_folder
-from ft_tools.runs import hardware, locks
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.hardware import devices
+from ft_tools.runs.state import locks
+from ft_tools.runs.state.records import RunInfo
 from ft_tools.workspace import cache_dir
 
 CPU = "cpu"
@@ -101,7 +102,7 @@ def candidates(info: RunInfo) -> list[str]:
     names = info.slots if info.slots is not None else [info.device] if info.device else []
     if info.device in {None, CPU}:
         return names
-    there = hardware.find_cards()
+    there = devices.find_cards()
     # A run of an older version names its GPU by its place.
     may = [card for card in there if card.uuid in names or names == ["cuda:0"]]
     if len(may) < info.num_slots:
@@ -124,7 +125,7 @@ def slots_for(place: str) -> tuple[str, tuple[list[str], int]]:
     """
     if place == CPU:
         return CPU, ([], 1)
-    cards = hardware.find_cards()
+    cards = devices.find_cards()
     if not place.startswith("cuda:"):
         return "cuda", ([card.uuid for card in cards], len(cards))
     meant = cards[int(place.removeprefix("cuda:"))]
@@ -132,13 +133,13 @@ def slots_for(place: str) -> tuple[str, tuple[list[str], int]]:
     return "cuda", (alike, 1)
 
 
-def used_by_others_gib(device: hardware.Device) -> float:
+def used_by_others_gib(device: devices.Device) -> float:
     """Return the GPU memory that programs other than runs use on the emptiest GPU of a plan."""
     if not device.cards:
         return 0.0
     slots = folder()
     ours = {name for name in device.cards if is_taken(name, slots)}
-    return hardware.used_by_others_gib(device, ours)
+    return devices.used_by_others_gib(device, ours)
 
 
 def _slot(slots: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Run a worker: `python -m ft_tools.runs.run_worker MODULE RUN_DIR`, as `python -m MODULE` would.
+"""Run a worker: `python -m ft_tools.runs.processes.run_worker MODULE RUN_DIR`.
 
 Importing torch, transformers and TRL makes a million objects that live as long as the process.
 Looking through them for garbage, while they are made and once more at the exit, took a third of

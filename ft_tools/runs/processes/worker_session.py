@@ -24,12 +24,22 @@ from ft_tools.contract import complaints
 from ft_tools.errors import DiskFull, Refused, RunBusy
 from ft_tools.publish import append_line, disk_full_is_named, sha256, write_file
 from ft_tools.redaction import redact
-from ft_tools.runs import directory, locks, ranks, signs_of_life
-from ft_tools.runs.eta import Left, Pace, is_busy
-from ft_tools.runs.failure import diagnosis, disk_full
-from ft_tools.runs.records import ENDED, Artifact, Best, Health, Progress, RunError, State, Why
-from ft_tools.runs.run_worker import collect_garbage
-from ft_tools.runs.start import LOCKS_VARIABLE
+from ft_tools.runs.processes import signs_of_life
+from ft_tools.runs.processes.eta import Left, Pace, is_busy
+from ft_tools.runs.processes.failure import diagnosis, disk_full
+from ft_tools.runs.processes.run_worker import collect_garbage
+from ft_tools.runs.processes.start import LOCKS_VARIABLE
+from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state.records import (
+    ENDED,
+    Artifact,
+    Best,
+    Health,
+    Progress,
+    RunError,
+    State,
+    Why,
+)
 
 Saved = TypeVar("Saved", bound=BaseModel)
 WRITE_SECONDS = 0.5

@@ -1,0 +1,1 @@
+"""What this machine computes on: GPUs, memory, and who waits for which device."""

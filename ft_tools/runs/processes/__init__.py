@@ -1,0 +1,1 @@
+"""The processes of a run: start, supervisor, worker, and how they end."""
