@@ -58,9 +58,9 @@ async def test_the_listing_is_the_reviewed_one():
 
 
 async def test_a_new_argument_or_another_word_would_be_noticed(monkeypatch):
-    spec = TOOLS["get_run"]
-    longer = create_model("RunRequest", __base__=spec.request, more=(int, 0))
-    monkeypatch.setitem(TOOLS, "get_run", replace(spec, request=longer))
+    spec = TOOLS["cancel_run"]
+    longer = create_model("CancelRequest", __base__=spec.request, more=(int, 0))
+    monkeypatch.setitem(TOOLS, "cancel_run", replace(spec, request=longer))
     assert listing() != json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
