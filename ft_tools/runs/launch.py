@@ -16,15 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import workspace
 from ft_tools.contract import NextStep, Report
-<<<<<<< HEAD
 from ft_tools.errors import FineTuningError, PlanChanged, brief
 from ft_tools.publish import private_folder, write_file
 from ft_tools.runs.processes import start
-from ft_tools.runs.state.records import Kind
-=======
-from ft_tools.errors import PlanChanged
-from ft_tools.runs.processes import start
->>>>>>> 1d2a77b (Fold list_runs into get_run; give runs/ rooms: state, processes, hardware, launchers)
 from ft_tools.runs.request import LaunchRequest
 from ft_tools.runs.state.records import Kind
 

@@ -18,12 +18,8 @@ from ft_tools.models.quantized import NF4
 from ft_tools.models.resolve import ModelSource, hub_cache, resolve_model
 from ft_tools.models.size import size_of, size_of_tensors
 from ft_tools.publish import sha256
-<<<<<<< HEAD
-from ft_tools.runs.state import directory
 from ft_tools.runs.launch import Plan
-=======
 from ft_tools.runs.state import directory
->>>>>>> 1d2a77b (Fold list_runs into get_run; give runs/ rooms: state, processes, hardware, launchers)
 from ft_tools.shipping import (
     adapter,
     comparison_text,

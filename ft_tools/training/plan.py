@@ -13,12 +13,8 @@ from ft_tools.lora.dataset import shape_of_data
 from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape_of_model import no_gguf
-<<<<<<< HEAD
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launch import Plan
-=======
-from ft_tools.runs.hardware.devices import Device
->>>>>>> 1d2a77b (Fold list_runs into get_run; give runs/ rooms: state, processes, hardware, launchers)
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, plan_warnings, preference_runs
 from ft_tools.training.checks import base_model, data_quality, installation, memory

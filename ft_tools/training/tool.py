@@ -10,15 +10,9 @@ from ft_tools.formats.training_rows import read_examples, task_of
 from ft_tools.formats.trl_formats import Task
 from ft_tools.publish import new_folder
 from ft_tools.runs.launch import Launch, launch, require_same
-<<<<<<< HEAD
 from ft_tools.runs.state.run_state import ADD_ROWS, unseen_file
 from ft_tools.training import arguments
 from ft_tools.training.checks import accepted
-=======
-from ft_tools.runs.state import directory
-from ft_tools.runs.state.run_state import ADD_ROWS, unseen_file
-from ft_tools.training.checks import accepted, known_arguments
->>>>>>> 1d2a77b (Fold list_runs into get_run; give runs/ rooms: state, processes, hardware, launchers)
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.exports import axolotl, script

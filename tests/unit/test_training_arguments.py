@@ -7,16 +7,8 @@ import pytest
 
 from ft_tools.errors import BadInput, Refused
 from ft_tools.lora.data_shape import DataShape
-<<<<<<< HEAD
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.training import arguments, defaults
-=======
-from ft_tools.runs.hardware.devices import Device
-from ft_tools.training import defaults
-from ft_tools.training.checks import argument_values
-from ft_tools.training.checks.argument_tables import LIMITS, OURS, RENAMED
-from ft_tools.training.checks.known_arguments import known_arguments, require_known
->>>>>>> 1d2a77b (Fold list_runs into get_run; give runs/ rooms: state, processes, hardware, launchers)
 from ft_tools.training.defaults import Basis
 from ft_tools.training.tool import launch_dpo, launch_sft
 from tests.unit.test_training_launch import dpo, files, sft
