@@ -164,9 +164,9 @@ def plain_extrapolated(path: Path, plain_rows: int) -> dict[str, Any]:
 
 def save_static(path: Path) -> None:
     """Leave the table of tokens for the peers that take a static model."""
-    from ft_tools.data.repeats.minilm import find_minilm
     from ft_tools.data.worker.minilm import MiniLM
     from ft_tools.data.worker.static_vectors import _table_of
+    from ft_tools.similarity.minilm import find_minilm
 
     folder = find_minilm()
     assert folder is not None
@@ -178,7 +178,7 @@ def plain_encode(path: Path, first: int) -> tuple[list[Any], float]:
     """Encode each field as SentenceTransformer does it with batches of 256."""
     from sentence_transformers import SentenceTransformer
 
-    from ft_tools.data.repeats.minilm import find_minilm
+    from ft_tools.similarity.minilm import find_minilm
 
     rows = list(map(json.loads, path.read_text(encoding="utf-8").splitlines()))
     model = SentenceTransformer(str(find_minilm()), device="cpu")
@@ -221,11 +221,11 @@ def ours(path: Path, mode: str) -> dict[str, Any]:
     """Run the whole audit, outputs included."""
     from ft_tools.data.audit import Methods, perform
     from ft_tools.data.read.scanned import Scan
-    from ft_tools.data.repeats.minilm import find_minilm
     from ft_tools.data.request import AuditRequest
     from ft_tools.data.worker.minilm import MiniLM
     from ft_tools.data.worker.search_by_meaning import Semantic
     from ft_tools.data.worker.static_vectors import _table_of
+    from ft_tools.similarity.minilm import find_minilm
 
     os.environ["FINE_TUNING_LLM_WORKSPACE"] = str(path.parent)
     folder = find_minilm()

@@ -212,10 +212,10 @@ def found_in(
 
 def search_by_meaning(scanned: Any, request: Any) -> None:
     """Look for paraphrases as an audit with embeddings does."""
-    from ft_tools.data.repeats.minilm import find_minilm
     from ft_tools.data.worker.benchmarks_by_meaning import Paraphrases
     from ft_tools.data.worker.search_by_meaning import semantic
     from ft_tools.data.worker.static_vectors import StaticVectors
+    from ft_tools.similarity.minilm import find_minilm
 
     model = find_minilm()
     assert model is not None

@@ -15,7 +15,7 @@ from ft_tools.data.read.ledger import KEPT
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.formats.example import Example, content_of
-from ft_tools.formats.json_stream import Row
+from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.trained_pieces import Masked
 
 MOST = 60

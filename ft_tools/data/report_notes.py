@@ -5,8 +5,8 @@ from ft_tools.data.repeats.benchmarks import MIN_WORDS, Benchmarks
 from ft_tools.data.repeats.near import Near
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import num_wanted, will_split
+from ft_tools.formats.readers.source import is_held_out
 from ft_tools.formats.remembered_test_sets import FOLDER, name_of
-from ft_tools.formats.source import is_held_out
 
 # Of the validation examples that were wanted; with fewer, the report says why.
 SHORT_SPLIT = 0.5

@@ -12,9 +12,9 @@ from ft_tools.data.report import Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
 from ft_tools.errors import BadInput
 from ft_tools.formats.columns import COLUMN
-from ft_tools.formats.documents import is_documents
 from ft_tools.formats.quoting import quote
-from ft_tools.formats.source import RAW_CHARS, has_data, raw_line
+from ft_tools.formats.readers.documents import is_documents
+from ft_tools.formats.readers.source import RAW_CHARS, has_data, raw_line
 
 NOT_THERE = object()
 TEXT_CHARS = (80, 60, 45, 35, 25, 18, 12)

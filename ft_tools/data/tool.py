@@ -11,13 +11,13 @@ from ft_tools.contract import NextStep, Reason
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.judge import count_findings
 from ft_tools.data.readable_tokenizer import readable_tokenizer
-from ft_tools.data.repeats.minilm import find_minilm, minilm_for, why_by_words
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadInput, MissingExtra, NotFound
-from ft_tools.formats.documents import count_documents, is_documents, require_text
-from ft_tools.formats.source import decoded_size, find_sources, has_data
+from ft_tools.formats.readers.documents import count_documents, is_documents, require_text
+from ft_tools.formats.readers.source import decoded_size, find_sources, has_data
 from ft_tools.runs.processes.start import start
+from ft_tools.similarity.minilm import find_minilm, minilm_for, why_by_words
 
 # What is read in a few seconds on one slow core; more becomes a run.
 AT_ONCE_BYTES = 8 * 2**20
@@ -119,7 +119,7 @@ def _of_documents(request: AuditRequest, path: Path) -> AuditReport:
         id="documents",
         rule="documents hold no examples of a question with its answer",
         observed=counts.num_files,
-        source="ft_tools/formats/documents.py",
+        source="ft_tools/formats/readers/documents.py",
     )
     why = "says what these documents are good for: retrieval, long context, or a corpus"
     step = NextStep(tool="recommend_approach", arguments={"documents": request.path}, why=why)

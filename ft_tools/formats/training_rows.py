@@ -19,8 +19,8 @@ from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.answer_kinds import AnswerKind, AnswerKinds, answer_of
 from ft_tools.formats.example import THOUGHTS
 from ft_tools.formats.formats import normalise
+from ft_tools.formats.readers.source import PARTS, TABLES, read, recognise
 from ft_tools.formats.remembered_test_sets import known_test_rows
-from ft_tools.formats.source import PARTS, TABLES, read, recognise
 from ft_tools.formats.trl_formats import (
     CONVERT,
     READ,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.formats.example import THOUGHTS, Example, Message
-from ft_tools.formats.json_stream import parse
+from ft_tools.formats.readers.json_rows import parse
 
 SPEAKER = ("role", "from")
 CONTENTS = ("content", "value", "text", "parts")

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from ft_tools import workspace
 from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
-from ft_tools.data.repeats.word_hashes import tokens_in
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import split_key
 from ft_tools.data.understand.languages import script_of
@@ -26,6 +25,7 @@ from ft_tools.formats.training_rows import DatasetFacts, read_examples, survey
 from ft_tools.formats.trl_formats import Task
 from ft_tools.formats.wordings import Wordings
 from ft_tools.publish import new_folder, verify, write_file
+from ft_tools.similarity.word_hashes import tokens_in
 
 FOLDER = "held_out"
 BY_WORDING = "-by-wording"

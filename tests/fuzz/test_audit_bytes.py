@@ -215,7 +215,7 @@ def test_each_of_the_nasty_files_gives_a_report_or_a_clear_error(workspace):
     assert max(seconds.values()) < MOST_SECONDS, max(seconds, key=seconds.get)
     assert peak < MOST_MIB
     # Not everything is refused: good rows around a bad one are read.
-    for name in ("nan.jsonl", "deep-list.jsonl", "ff.json", "overlong.jsonl", "open-quote.csv"):
+    for name in ("nan.jsonl", "deep-list.jsonl", "ff.jsonl", "overlong.jsonl", "open-quote.csv"):
         assert told[name].startswith(("ready", "not_ready")), (name, told[name])
     for name in ("special/fifo.jsonl", "special/zero.jsonl", "zip-as.jsonl", "pickle-as.jsonl"):
         assert told[name] in {"BadData", "BadInput", "OutsideWorkspace"}, (name, told[name])

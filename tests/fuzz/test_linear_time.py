@@ -18,7 +18,6 @@ from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.preferred_wording import words_of
 from ft_tools.data.understand.variety import Variety
 from ft_tools.evaluation.metrics import measures
-from ft_tools.formats import json_stream
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.quoting import quote
 from ft_tools.views import markup
@@ -209,7 +208,6 @@ def test_the_patterns_are_found():
     assert (True, True) in {(p.pattern == r"\n\s*\n", searched) for _, p, searched in PATTERNS}
     assert len(PATTERNS) > 60
     known = {pattern: searched for _, pattern, searched in PATTERNS}
-    assert not known[json_stream.IN_STRING]
     assert not known[text_faults.REFUSAL]
     assert known[text_faults.CHAT_MARKS[0][1]]
     assert known[text_faults.GENERATED["copy"][0]]

@@ -9,12 +9,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from ft_tools.data import tool
-from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
+from ft_tools.similarity.minilm import find_minilm
 
 pytestmark = [
     pytest.mark.tiny,

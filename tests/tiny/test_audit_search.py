@@ -7,11 +7,11 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from ft_tools.data.audit import Methods, perform
-from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker import search_by_meaning
 from ft_tools.data.worker.minilm import MiniLM
 from ft_tools.data.worker.search_by_meaning import Semantic, semantic
+from ft_tools.similarity.minilm import find_minilm
 from tests.unit.test_data_neighbours import plain_loop
 
 pytestmark = [

@@ -10,7 +10,7 @@ from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read import scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData
-from ft_tools.formats.json_stream import Row
+from ft_tools.formats.readers.rows import Row
 
 ANSWERS = [
     "Oslo",

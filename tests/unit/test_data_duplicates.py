@@ -8,13 +8,13 @@ import pytest
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read import ledger as ledger_module
 from ft_tools.data.read.ledger import ANSWER, NUM_PARTS, PROMPT, Ledger
-from ft_tools.data.repeats import minilm, word_pairs, words
 from ft_tools.data.repeats.near import find_lexical
-from ft_tools.data.repeats.near_by_words import Lexical
-from ft_tools.data.repeats.word_hashes import tokens_in
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker import audit as worker
 from ft_tools.errors import BadData
+from ft_tools.similarity import minilm, word_pairs, words
+from ft_tools.similarity.by_words import Lexical
+from ft_tools.similarity.word_hashes import tokens_in
 
 WORDS = [f"{a}{b}" for a in ("lo", "mi", "ra", "te", "su", "ka", "bo") for b in "bcdfghjklmnprst"]
 

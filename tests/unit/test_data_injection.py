@@ -12,7 +12,7 @@ from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, FineTuningError
-from ft_tools.formats import decompressed
+from ft_tools.formats.readers import decompressed
 
 MARK = "zqxjkv"
 PAYLOADS = [

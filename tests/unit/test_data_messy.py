@@ -9,7 +9,7 @@ import pytest
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.errors import BadData
-from ft_tools.formats.encodings import encoding_of
+from ft_tools.formats.readers.encodings import encoding_of
 from ft_tools.formats.training_rows import survey
 from ft_tools.workspace import VARIABLE
 from tests.unit.messy_tables import CARD, GITHUB_TOKEN, TABLES

@@ -38,10 +38,12 @@ from ft_tools.data.read.example_texts import telling_words_of, that_may_be_priva
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scan import _privacy
 from ft_tools.data.read.scanned import Scan
-from ft_tools.data.repeats import word_hashes, word_pairs
-from ft_tools.data.repeats.word_hashes import WordNumbers, WordSet, tokens_in
-from ft_tools.data.repeats.word_pairs import WordPairs
-from ft_tools.data.repeats.words import (
+from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_all, estimate_tokens
+from ft_tools.formats.formats import normalise
+from ft_tools.similarity import word_hashes, word_pairs
+from ft_tools.similarity.word_hashes import WordNumbers, WordSet, tokens_in
+from ft_tools.similarity.word_pairs import WordPairs
+from ft_tools.similarity.words import (
     FEW_OTHERS,
     TOKENS,
     Words,
@@ -49,8 +51,6 @@ from ft_tools.data.repeats.words import (
     other_characters,
     tokens_of,
 )
-from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_all, estimate_tokens
-from ft_tools.formats.formats import normalise
 
 ASCII = [chr(code) for code in range(128)]
 PLAIN_NUMBER = re.compile(r"(?<![\w.,])\d{2,}(?:[.,:/]\d+)*")

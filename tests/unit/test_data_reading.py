@@ -16,7 +16,7 @@ from ft_tools.data.read.both_passes import rows_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, audit_if_small
 from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace
-from ft_tools.formats import decompressed, json_stream
+from ft_tools.formats.readers import decompressed, json_rows
 
 GOOD = {"prompt": "What is two and two?", "completion": "Two and two is four."}
 
@@ -105,14 +105,6 @@ def test_what_the_hub_and_save_to_disk_write_beside_the_data_is_no_data(workspac
     assert [row.value for _, row, _ in rows_of(folder)] == ROWS
 
 
-@pytest.mark.parametrize("size", [1, 7, 64, 4096])
-def test_an_array_is_read_alike_whatever_the_buffer(workspace, monkeypatch, size):
-    monkeypatch.setattr(json_stream, "CHUNK", size * 16)
-    rows = [{"text": 'a "quoted" [bracket] {brace} \\ \u2028 end', "n": at} for at in range(40)]
-    (workspace / "array.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    assert values("array.json") == rows
-
-
 def test_every_bad_line_is_a_finding_with_its_number(workspace):
     lines = [json.dumps(good(at)).encode() for at in range(40)]
     lines[3] = b"{broken"
@@ -136,13 +128,39 @@ def test_every_bad_line_is_a_finding_with_its_number(workspace):
     assert report.num_usable == 34
 
 
-def test_a_bad_element_does_not_end_an_array(workspace):
-    text = '[{"a": 1}, {"a": }, {"b": [1, "]}"] 2}, 2, {"a": 3}]'
-    (workspace / "data.json").write_text(text)
-    rows = [(row.value, row.problem) for _, row, _ in rows_of(workspace / "data.json")]
-    assert rows[0] == ({"a": 1}, None)
-    assert rows[1] == rows[2] == (None, "unreadable_line")
-    assert ({"a": 3}, None) in rows
+BROKEN = {
+    "a bad element": b'[{"a": 1}, {"a": }, {"a": 3}]',
+    "a stray bracket": b'[{"a": 1}}, 2]',
+    "no comma": b'[{"a": 1} {"a": 2}]',
+    "cut off in a value": b'[{"a": 1}, {"a"',
+    "cut off behind a value": b'[{"a": 1},',
+    "not a number": b'[{"a": NaN}]',
+    "an integer of more than 64 bits": b'[{"a": 1' + b"0" * 30 + b"}]",
+    "not UTF-8": b'[{"a": "caf\xe9"}]',
+    "text behind an array": json.dumps(ROWS).encode() + b"and more",
+    "an array and lines": json.dumps(ROWS).encode() + b"\n" + jsonl(ROWS),
+    "a wrapped array that is cut off": json.dumps({"data": ROWS}).encode()[:-20],
+    "objects with text between": b'{\n"a": 1}\n]\n{"a": 2}',
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_array_is_refused_with_the_last_row_that_was_read(workspace, case):
+    (workspace / "data.json").write_bytes(b" " * 70_000 + BROKEN[case])
+    with pytest.raises(BadData, match=r"not valid JSON behind row \d+"):
+        values("data.json")
+
+
+def test_an_array_has_bounds_for_a_row_and_for_its_depth(workspace, monkeypatch):
+    deep = b'{"a": ' * 5000 + b"1" + b"}" * 5000
+    (workspace / "deep.json").write_bytes(b'[{"a": 1}, ' + deep + b"]")
+    assert problems("deep.json") == [(2, "unreadable_line")]
+    monkeypatch.setattr(json_rows, "ROW_BYTES", 200_000)
+    for wrapped in (lambda rows: rows, lambda rows: {"train": rows}, lambda rows: {"a": rows[1]}):
+        rows = wrapped([good(1), {"text": "x" * 500_000}, good(2)])
+        (workspace / "long.json").write_text(json.dumps(rows))
+        with pytest.raises(BadData, match="has a row longer than"):
+            values("long.json")
 
 
 FEW_SHOT = [{"prompt": "a", "completion": "b"}] * 2
@@ -155,12 +173,8 @@ CHATS = [
     for row in ROWS
 ]
 TEXTS = [json.dumps(row).encode() for row in ROWS]
-FIRST, REST = json.dumps(ROWS[:10]).encode(), ROWS[10:]
 WRAPPED = {"rows": ROWS, "version": 1, "info": {"a": [{}]}}
 WHOLE = {
-    "two arrays on a line": ("d.json", FIRST + json.dumps(REST).encode(), ROWS),
-    "arrays on lines": ("d.jsonl", jsonl([ROWS[:10], REST]), ROWS),
-    "array and lines": ("d.json", FIRST + b"\n" + jsonl(REST), ROWS),
     "a pretty array": ("d.jsonl", json.dumps(ROWS, indent=1).encode(), ROWS),
     "an array, an element a line": ("d.jsonl", b"[" + b",\n".join(TEXTS) + b"]", ROWS),
     "an array on one line": ("d.jsonl", json.dumps(ROWS).encode(), ROWS),
@@ -206,13 +220,10 @@ def test_all_of_a_file_is_read_however_its_json_is_put_together(workspace, case)
 BOTH = {"seed": 1, "test": FEW_SHOT, "train": ROWS}
 LOST = {
     "a log's line": ("d.jsonl", LOG + jsonl(ROWS), [(1, "unreadable_line")], ROWS),
-    "text behind an array": (
-        "d.json", json.dumps(ROWS).encode() + b"and more", [(31, "unreadable_line")], ROWS
-    ),
     "a second list in the object": (
         "d.json",
         json.dumps({"train": ROWS, "seed": 1, "test": FEW_SHOT, "names": ["a"]}).encode(),
-        [(31, "unreadable_line")],
+        [],
         ROWS,
     ),
     "a number on the first line": ("d.jsonl", b"[1, 2]\n" + jsonl(ROWS), [], [[1, 2], *ROWS]),
@@ -254,8 +265,7 @@ def test_a_line_separator_inside_a_string_does_not_cut_the_line(workspace):
 
 
 def test_a_row_above_the_cap_is_skipped_and_reading_goes_on(workspace, monkeypatch):
-    monkeypatch.setattr(json_stream, "ROW_BYTES", 1000)
-    monkeypatch.setattr(json_stream, "CHUNK", 64)
+    monkeypatch.setattr(json_rows, "ROW_BYTES", 1000)
     rows = [good(1), {"text": "x" * 5000}, good(2)]
     (workspace / "data.jsonl").write_bytes(jsonl(rows))
     assert problems("data.jsonl") == [(2, "row_too_long")]

@@ -2,9 +2,10 @@
 
 from ft_tools import facts
 from ft_tools.data.judge import text_faults
-from ft_tools.data.repeats import benchmarks, words
+from ft_tools.data.repeats import benchmarks
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand import preferences
+from ft_tools.similarity import words
 
 
 def test_each_line_of_the_audit_is_the_one_in_the_facts():

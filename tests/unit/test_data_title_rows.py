@@ -12,9 +12,9 @@ from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.columns import PLAIN_NAME
-from ft_tools.formats.csv_rows import read_csv
-from ft_tools.formats.header import find_header
-from ft_tools.formats.source import find_sources, read
+from ft_tools.formats.readers.csv_rows import read_csv
+from ft_tools.formats.readers.header import find_header
+from ft_tools.formats.readers.source import find_sources, read
 from tests.unit.workbooks import write_xlsx
 
 HEADER = ["#", "Date", "Customer asked", "Assistant answered", "OK?", "Remarks"]

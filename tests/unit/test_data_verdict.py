@@ -8,7 +8,6 @@ from typing import get_args
 import pytest
 
 from ft_tools.data.judge.enough_examples import BANDS, PAIRS
-from ft_tools.data.repeats import minilm
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset, expected_time
@@ -17,6 +16,7 @@ from ft_tools.errors import BadInput
 from ft_tools.formats.remembered_test_sets import FOLDER
 from ft_tools.formats.training_rows import survey
 from ft_tools.lora.data_shape import Goal
+from ft_tools.similarity import minilm
 
 
 def write(path, rows):

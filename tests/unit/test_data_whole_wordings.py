@@ -11,11 +11,11 @@ from ft_tools.data.prepare.decision_notes import about_test_rows
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.repeats.word_hashes import tokens_in
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.data.whole_wordings import validation_part
 from ft_tools.formats.example import Example
+from ft_tools.similarity.word_hashes import tokens_in
 
 ITEMS = [
     "kettle",

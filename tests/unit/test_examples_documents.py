@@ -11,9 +11,9 @@ from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput
-from ft_tools.formats import sqlite_rows
-from ft_tools.formats.documents import count_documents
-from ft_tools.formats.source import decoded_size, find_sources, read
+from ft_tools.formats.readers import sqlite_rows
+from ft_tools.formats.readers.documents import count_documents
+from ft_tools.formats.readers.source import decoded_size, find_sources, read
 from tests.unit.workbooks import write_xlsx
 
 COUNTING = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
@@ -110,7 +110,7 @@ def test_a_query_can_neither_write_nor_be_anything_but_a_select(workspace):
 )
 def test_a_query_ends_in_a_plain_error_within_bounds(workspace, monkeypatch, query, said):
     monkeypatch.setattr(sqlite_rows, "MAX_SECONDS", 0.3)
-    monkeypatch.setattr("ft_tools.formats.decompressed.MIN_DECODED_BYTES", 2**20)
+    monkeypatch.setattr("ft_tools.formats.readers.decompressed.MIN_DECODED_BYTES", 2**20)
     write_table(workspace / "d.db")
     source = find_sources(workspace / "d.db")[0]
     with pytest.raises(BadData, match=said):

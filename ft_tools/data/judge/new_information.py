@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ft_tools.data.repeats.words import other_characters
+from ft_tools.similarity.words import other_characters
 
 MOST_CHARACTERS = 4000
 """Read of a prompt's end and of an answer's beginning."""

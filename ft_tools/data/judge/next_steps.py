@@ -11,7 +11,7 @@ from ft_tools.data.judge.verdict import too_much_removed
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest, Contradictions
-from ft_tools.formats.source import recognise
+from ft_tools.formats.readers.source import recognise
 from ft_tools.formats.verdict_columns import Column
 from ft_tools.models import other_names
 from ft_tools.runs.state.directory import RUN_ID

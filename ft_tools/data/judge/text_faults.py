@@ -7,8 +7,8 @@ it has passed, and no run of blanks is crossed from each of its line breaks).
 import re
 import unicodedata
 
-from ft_tools.data.repeats.words import tokens_of
 from ft_tools.formats.example import Example, content_of
+from ft_tools.similarity.words import tokens_of
 
 PLACEHOLDER = re.compile(r"\{\{\s*+[A-Za-z_][A-Za-z0-9_ .-]{0,40}+\s*+\}\}")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.data.prepare.column_mapping import ColumnMapping
@@ -12,13 +11,10 @@ from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.turns import joined
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.columns import PLAIN_NAME
-from ft_tools.formats.encodings import HEAD_BYTES, encoding_of, utf_16_of
-from ft_tools.formats.file_kinds import refuse_what_is_not_text
-from ft_tools.formats.json_stream import Row
-from ft_tools.formats.source import SUFFIXES, Source, find_sources, read
+from ft_tools.formats.readers.rows import Row
+from ft_tools.formats.readers.source import Source, find_sources, read
 from ft_tools.publish import sha256
 
-TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}
 READS = {
     "sheet": ({"sheet"}, "a workbook (Excel, OpenDocument) or an object of lists"),
     "query": ({"sqlite"}, "an SQLite file"),
@@ -41,13 +37,11 @@ def source_of(request: PrepareRequest) -> Source:
         BadData: It is no data.
     """
     path = workspace.existing(request.path)
-    source = _encoded(path, request.encoding) if path.is_file() else None
-    if source is None:
-        sources = find_sources(path)
-        if len(sources) != 1:
-            said = f"is a folder of {len(sources)} files"
-            raise BadInput(f"path={request.path!r} {said}; name one file")
-        source = sources[0]
+    sources = find_sources(path, request.encoding)
+    if len(sources) != 1:
+        said = f"is a folder of {len(sources)} files"
+        raise BadInput(f"path={request.path!r} {said}; name one file")
+    source = sources[0]
     names = [name for name, _ in source.lists]
     if request.sheet is not None and names:
         if request.sheet not in names:
@@ -58,31 +52,6 @@ def source_of(request: PrepareRequest) -> Source:
         if getattr(request, name) not in (None, source.encoding) and source.kind not in kinds:
             raise BadInput(f"{name} is for {what}, and {request.path!r} is none; remove {name}")
     return replace(source, select=request.query or request.sheet)
-
-
-def _encoded(path: Path, named: str | None) -> Source | None:
-    """Return a table of text that is not UTF-8; None for UTF-8 and everything else.
-
-    Raises:
-        BadData: It is no text, or not in the encoding that is named.
-    """
-    kind = TEXT_TABLES.get(path.suffix.lower())
-    if kind is None and (named is None or path.suffix.lower() in SUFFIXES):
-        return None
-    if path.suffix.lower() == ".gz":
-        raise BadData(path, "is compressed", "unpack it first, or remove encoding if it is UTF-8")
-    with workspace.open_file(path) as stream:
-        head = stream.read(HEAD_BYTES)
-    encoding = named or encoding_of(head)
-    if encoding.startswith("utf-16"):
-        encoding = utf_16_of(head)
-        if not encoding:
-            raise BadData(path, "is not UTF-16", "remove encoding: it is recognised from the bytes")
-    elif named is None and encoding != "utf-8":
-        refuse_what_is_not_text(path, head)
-    if encoding == "utf-8":
-        return None
-    return Source(path, kind or "csv", False, path.stat().st_size, encoding=encoding)
 
 
 def rows_of(source: Source) -> Rows:

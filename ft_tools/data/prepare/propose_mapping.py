@@ -24,7 +24,7 @@ from ft_tools.formats.detect_format import (
     columns_read,
     detect,
 )
-from ft_tools.formats.json_stream import Row
+from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.speakers import (
     INCOMING,
     OF_INCOMING,

@@ -20,11 +20,11 @@ from ft_tools.data.prepare.row_as_example import Made, make, masked, values_mark
 from ft_tools.data.prepare.times import is_month_first, sortable
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger, hash_of
 from ft_tools.data.repeats import contradictions, duplicates
-from ft_tools.data.repeats.near_by_words import Lexical
-from ft_tools.data.repeats.word_hashes import tokens_in
 from ft_tools.formats.columns import cell_at
 from ft_tools.formats.example import content_of
 from ft_tools.formats.verdicts import JUDGED
+from ft_tools.similarity.by_words import Lexical
+from ft_tools.similarity.word_hashes import tokens_in
 
 MAX_COMPARED = 50_000
 """Rows up to which similar prompts are found; above, only equal ones are kept together."""

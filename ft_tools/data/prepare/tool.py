@@ -25,8 +25,8 @@ from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.row_decisions import decide
 from ft_tools.data.prepare.write_files import NAMES, REPORT, write_files
 from ft_tools.errors import BadData, BadInput, OutputExists, brief
+from ft_tools.formats.readers.source import Source, decoded_size
 from ft_tools.formats.remembered_test_sets import remember, to_forget
-from ft_tools.formats.source import Source, decoded_size
 from ft_tools.publish import new_folder, require_space, write_file
 from ft_tools.runs.processes.start import start
 

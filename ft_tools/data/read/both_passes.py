@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ft_tools.data.read.scanned import Scan
 from ft_tools.errors import BadData
-from ft_tools.formats.json_stream import Row
-from ft_tools.formats.source import Source, find_sources, read
+from ft_tools.formats.readers.rows import Row
+from ft_tools.formats.readers.source import Source, find_sources, read
 
 
 def rows_of(

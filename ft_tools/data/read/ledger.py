@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from ft_tools.data.repeats.words import MAX_WORDS
 from ft_tools.formats.example import Example, Message, content_of
+from ft_tools.similarity.words import MAX_WORDS
 
 if TYPE_CHECKING:
-    from ft_tools.data.repeats.word_hashes import Tokens, WordNumbers
-    from ft_tools.data.repeats.word_pairs import WordPairs
+    from ft_tools.similarity.word_hashes import Tokens, WordNumbers
+    from ft_tools.similarity.word_pairs import WordPairs
 
 PROMPT, ANSWER, REJECTED = range(3)
 """The parts of an example that have words."""
@@ -108,7 +108,7 @@ class Ledger:
             return
         import numpy as np
 
-        from ft_tools.data.repeats.word_hashes import WordNumbers
+        from ft_tools.similarity.word_hashes import WordNumbers
 
         self._numbers = self._numbers or WordNumbers()
         lengths = np.diff(tokens.ends, prepend=0)
@@ -132,7 +132,7 @@ class Ledger:
         num_texts = NUM_PARTS * len(self)
         if self._paired is None or self._paired.num_texts != num_texts:
             # numpy comes with it, which tools that compare nothing do without.
-            from ft_tools.data.repeats.word_pairs import WordPairs
+            from ft_tools.similarity.word_pairs import WordPairs
 
             rest = array("Q", [len(self._held)]) * (num_texts - len(self._held_ends))
             self._paired = WordPairs(self._held, self._held_ends + rest, PART_KINDS * len(self))

@@ -19,7 +19,6 @@ from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
-from ft_tools.data.repeats.word_hashes import WordSet, tokens_in
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import split_key
 from ft_tools.data.understand.languages import UNKNOWN, script_of
@@ -27,13 +26,14 @@ from ft_tools.data.understand.trainers import traits_of
 from ft_tools.formats.detect_format import columns_read
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import is_as_trained
-from ft_tools.formats.json_stream import Row
 from ft_tools.formats.loss_marks import Trained, has_marked_answer, trained_answers
+from ft_tools.formats.readers.rows import Row
+from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import keys_of
-from ft_tools.formats.source import Source
 from ft_tools.formats.trained_pieces import Measured
 from ft_tools.formats.verdict_columns import Column
 from ft_tools.formats.verdicts import is_wanted, values_at
+from ft_tools.similarity.word_hashes import WordSet, tokens_in
 
 MAX_TRAITS = 10_000
 # What an example's structure may lack and trainers still train on it.

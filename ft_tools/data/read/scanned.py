@@ -12,8 +12,8 @@ from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.trainers import Traits
 from ft_tools.data.understand.variety import Variety
 from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in
+from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import TestRows, known_test_rows
-from ft_tools.formats.source import Source
 from ft_tools.formats.verdict_columns import Column, UnreadColumns
 from ft_tools.formats.wordings import Wordings
 

@@ -14,9 +14,9 @@ from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, hash_of
 from ft_tools.data.read.scanned import Scan
-from ft_tools.data.repeats.words import JACCARD, Words, jaccard, most_of_one
 from ft_tools.data.request import AuditRequest
 from ft_tools.formats.example import content_of
+from ft_tools.similarity.words import JACCARD, Words, jaccard, most_of_one
 
 MIN_LINE_CHARS = 12
 SAMPLE_ROWS = 20_000

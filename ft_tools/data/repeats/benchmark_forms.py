@@ -14,7 +14,7 @@ from ft_tools.data.repeats.code_parts import comments_of, is_program, values_of
 from ft_tools.data.understand.languages import FUNCTION_WORDS
 from ft_tools.formats.example import content_of
 from ft_tools.formats.formats import normalise
-from ft_tools.formats.source import find_sources, read
+from ft_tools.formats.readers.source import find_sources, read
 
 # Columns of benchmarks that no format of training data has, in lower case: MATH, HellaSwag,
 # WinoGrande, PIQA, OpenBookQA, MT-Bench, SVAMP.

@@ -21,8 +21,8 @@ from ft_tools.data.repeats.code_parts import (
     shape_of,
     without_comments,
 )
-from ft_tools.data.repeats.words import WORDS
 from ft_tools.errors import BadData
+from ft_tools.similarity.words import WORDS
 
 NGRAM_WORDS = 13
 MIN_WORDS = 5

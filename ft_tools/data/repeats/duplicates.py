@@ -1,14 +1,14 @@
 """Find examples that say the same: copies, leaks, repeated prompts.
 
 Greedy in file order: an example goes if it says what one says that stays, and the report names that
-one. What is near is found by `ft_tools.data.repeats.near_by_words` or by meaning.
+one. What is near is found by `ft_tools.similarity.by_words` or by meaning.
 """
 
 from collections import Counter
 from collections.abc import Callable
 
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.repeats.words import most_of_one
+from ft_tools.similarity.words import most_of_one
 
 Note = Callable[[str, int], None]
 """Called with a finding id and an index."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ft_tools.data.read.scanned import Scan
-from ft_tools.data.repeats.words import JACCARD, MAX_WORDS, MAX_WORK
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import will_split
+from ft_tools.similarity.words import JACCARD, MAX_WORDS, MAX_WORK
 
 if TYPE_CHECKING:
-    from ft_tools.data.repeats.near_by_words import Lexical, NearResult
+    from ft_tools.similarity.by_words import Lexical, NearResult
 
 LEXICAL = f"lexical: Jaccard of word pairs >= {JACCARD}, verified exactly"
 BY_WORDS = "near-duplicates were compared by words; semantic ones need near_duplicates='semantic'"
@@ -38,7 +38,7 @@ def find_lexical(
     if request.near_duplicates == "off":
         return Near(0, "not looked for")
     # numpy comes with it, which tools that compare nothing do without.
-    from ft_tools.data.repeats.near_by_words import Lexical
+    from ft_tools.similarity.by_words import Lexical
 
     search = Lexical(scanned.ledger, most_work)
     result = search.mark_near(request.deduplicate_on, scanned.note)

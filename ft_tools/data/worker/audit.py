@@ -10,18 +10,18 @@ from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.scan import Measure
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.readable_tokenizer import readable_tokenizer
-from ft_tools.data.repeats.minilm import minilm_for, why_by_words
 from ft_tools.data.repeats.near import BY_WORDS, FindNear, Near, find_lexical
-from ft_tools.data.repeats.words import MAX_WORK_OF_A_RUN
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.worker.meaning_or_words import encoding_seconds, is_quick_enough, reason_for
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.formats.example import Example
-from ft_tools.formats.source import find_sources
+from ft_tools.formats.readers.source import find_sources
 from ft_tools.formats.trained_pieces import Masked, no_masks
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
+from ft_tools.similarity.minilm import minilm_for, why_by_words
+from ft_tools.similarity.words import MAX_WORK_OF_A_RUN
 
 
 class Progress:

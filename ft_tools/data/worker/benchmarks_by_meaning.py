@@ -15,12 +15,12 @@ from ft_tools.data.repeats.benchmark_forms import Item, is_telling, items_of, la
 from ft_tools.data.repeats.benchmarks import MIN_WORDS, NGRAM_WORDS
 from ft_tools.data.repeats.code_parts import is_program
 from ft_tools.data.repeats.near_by_meaning import Mask, Rows, Vectors, best_match
-from ft_tools.data.repeats.words import WORDS
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker.minilm import MiniLM, torch_product
 from ft_tools.data.worker.prefilter import Tick
 from ft_tools.data.worker.programs_by_meaning import MIN_PROGRAM_SCORE, Programs
 from ft_tools.data.worker.static_vectors import StaticVectors
+from ft_tools.similarity.words import WORDS
 
 # Measured on rephrase_gsm8k against gsm8k_test, with gsm8k_train as the rows that are no copies;
 # the numbers are in references/data.md.

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from ft_tools import __version__, workspace
 from ft_tools.contract import Report
-from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import asked_as, read_document, read_pool
@@ -23,6 +22,7 @@ from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
+from ft_tools.similarity.minilm import find_minilm
 
 Kind = Literal["model", "endpoint", "majority", "tf_idf", "nearest_example"]
 

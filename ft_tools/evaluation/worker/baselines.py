@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ft_tools.data.repeats.minilm import find_minilm
 from ft_tools.errors import MissingExtra
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import question_of
@@ -14,6 +13,7 @@ from ft_tools.evaluation.systems.classifier import learn
 from ft_tools.evaluation.systems.majority_answer import majority_answer
 from ft_tools.evaluation.systems.spec import SimpleKind
 from ft_tools.evaluation.systems.system import Answered, Stop
+from ft_tools.similarity.minilm import find_minilm
 
 
 class SimpleSystem:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import BinaryIO
 
-from ft_tools.formats.header import FEWEST_RAGGED, LOOKED_AT, find_header
-from ft_tools.formats.json_stream import ROW_BYTES, Row
+from ft_tools.formats.readers.header import FEWEST_RAGGED, LOOKED_AT, find_header
+from ft_tools.formats.readers.rows import ROW_BYTES, Row
 
 SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r\n]*', re.IGNORECASE)
 """A first line that Excel reads, and writes in some languages."""

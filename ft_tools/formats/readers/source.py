@@ -1,11 +1,11 @@
-"""Open a data file: find out what it really is, undo gzip, and never read more than a cap.
+"""Recognise a data file by its first bytes, and read its rows with the reader of its kind.
 
-A row is what a reader yields: its number, and either a JSON value or the id of a finding. Reading
-is streamed; what is held at once is bounded by `ROW_BYTES` and a read buffer.
+A row is what a reader yields: its number, and either a value or the id of a finding. Reading is
+streamed; what is held at once is bounded by `ROW_BYTES` and a read buffer.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,23 +16,25 @@ from typing import BinaryIO
 from ft_tools import abandoned_calls, workspace
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
 from ft_tools.formats.columns import PLAIN_NAME as PLAIN_KEY
-from ft_tools.formats.csv_rows import read_csv
-from ft_tools.formats.decompressed import decoded_cap, gunzip
-from ft_tools.formats.file_kinds import LINES, lists_of_rows, refuse_what_is_not_text, text_kind
-from ft_tools.formats.json_stream import (
-    CHUNK,
-    ROW_BYTES,
-    Row,
-    members,
-    read_lines,
-    read_member,
-    read_values,
+from ft_tools.formats.readers.csv_rows import read_csv
+from ft_tools.formats.readers.decompressed import decoded_cap, gunzip
+from ft_tools.formats.readers.encodings import HEAD_BYTES as ENCODING_BYTES
+from ft_tools.formats.readers.encodings import encoding_of, utf_16_of
+from ft_tools.formats.readers.file_kinds import (
+    LINES,
+    lists_of_rows,
+    refuse_what_is_not_text,
+    text_kind,
 )
-from ft_tools.formats.spreadsheet import is_workbook, read_sheet
-from ft_tools.formats.sqlite_rows import read_sqlite
+from ft_tools.formats.readers.json_rows import CHUNK, members, read_lines, read_values
+from ft_tools.formats.readers.rows import ROW_BYTES, Row
+from ft_tools.formats.readers.sqlite_rows import read_sqlite
+from ft_tools.formats.readers.workbook import is_workbook, read_sheet
 
-TABLES = {".csv", ".tsv", ".parquet", ".xlsx", ".xls", ".ods", ".sqlite", ".db"}
+TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}
+TABLES = {*TEXT_TABLES, ".parquet", ".xlsx", ".xls", ".ods", ".sqlite", ".db"}
 SUFFIXES = {*LINES, ".json", *TABLES}
+PARQUET = b"PAR1"
 LFS_POINTER = b"version https://git-lfs"
 ZIP, OLE, SQLITE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"SQLite format 3\0"
 WORKBOOK_EXPANSION = 8
@@ -59,9 +61,8 @@ class Source:
     gzipped: bool
     size_bytes: int
     has_bom: bool = False
-    array_starts: int = 0
-    """Bytes before the `[` of a JSON array that is wrapped in an object; 0 if none is."""
-
+    is_array: bool = False
+    """Whether a file of JSON is an array."""
     lists: tuple[tuple[str, int], ...] = ()
     """Name and length of each list of rows in an object that is all of the file, longest first."""
     select: str | None = None
@@ -78,14 +79,18 @@ class Source:
     """The folder and its number there, if its name could say something: errors do not repeat it."""
 
 
-def find_sources(path: Path) -> list[Source]:
+def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
     """Return the data files of a path: itself, or those of a folder in the order of their names.
+
+    Args:
+        path: A file or folder.
+        encoding: Of a table of text, as Python names it; None: recognised from the bytes.
 
     Raises:
         BadData: A file is not data, or a folder has none.
     """
     if not path.is_dir():
-        return [recognise(path)]
+        return [recognise(path, encoding)]
     if all((path / name).is_file() for name in PARTS):
         cure = f"name one of its files, such as {path.name}/{PARTS[0]}"
         raise BadData(path, "holds the parts that prepare_dataset or audit_dataset wrote", cure)
@@ -146,65 +151,91 @@ def _unnamed(member: tuple[Path, int] | None) -> Iterator[None]:
         raise BadData(folder, problem, "name it alone to see why, or take it out") from error
 
 
-def recognise(path: Path) -> Source:
+def recognise(path: Path, encoding: str | None = None) -> Source:
     """Find out from its first bytes what a file is; the name only decides between text kinds.
 
     Raises:
-        BadData: It is empty, binary, or something that has to be converted first.
+        BadData: It is empty, binary, not in the encoding, or has to be converted first.
     """
     size = path.stat().st_size
     suffix, named_gzip = _suffix(path)
     with workspace.open_file(path) as stream:
         head, is_whole, skipped = _head(stream, suffix)
-    if not head:
-        raise BadData(path, "is empty", "name a file with examples")
-    if head.startswith(LFS_POINTER):
-        raise BadData(path, "is a Git LFS pointer, not the data", "run: git lfs pull")
     gzipped = head.startswith(b"\x1f\x8b")
-    if named_gzip and not gzipped:
-        raise BadData(path, "is named .gz but is not gzip", "rename it or compress it")
     if gzipped:
+        if encoding not in {None, "utf-8"}:
+            raise BadData(path, "is compressed", "unpack it first, or remove encoding")
         with gunzip(path, size) as stream:
             head, is_whole, skipped = _head(stream, suffix)
-        if not head:
-            raise BadData(path, "is an empty gzip file", "name a file with examples")
-    if head.startswith(b"PAR1"):
-        if gzipped:
-            raise BadData(path, "is a gzipped Parquet file", "unpack it: gunzip")
-        return Source(path, "parquet", gzipped, size)
+    _refuse_no_data(path, head, gzipped=gzipped, named_gzip=named_gzip)
     if not gzipped and (kind := _binary_kind(path, head)):
         return Source(path, kind, gzipped, size)
+    if not gzipped and (suffix in TEXT_TABLES or (encoding and suffix not in SUFFIXES)):
+        found = _encoding(path, encoding)
+        if found != "utf-8":
+            return Source(path, TEXT_TABLES.get(suffix, "csv"), gzipped, size, encoding=found)
     refuse_what_is_not_text(path, head, "" if gzipped else suffix)
     has_bom = head.startswith(b"\xef\xbb\xbf") and not skipped
-    kind, starts = text_kind(head[3:] if has_bom else head, suffix, is_whole=is_whole)
-    if kind == "csv" and suffix not in {".csv", ".tsv"}:
-        raise BadData(
-            path,
-            "does not begin with JSON",
-            "give JSONL (one object per line), JSON, CSV, a workbook or Parquet",
-        )
-    found = Source(path, kind, gzipped, size, has_bom, starts and starts + skipped)
-    return _with_lists(found) if head[3 * has_bom :].lstrip().startswith(b"{") else found
+    source = Source(path, "", gzipped, size, has_bom)
+    return _of_text(source, head[3:] if has_bom else head, suffix, is_whole=is_whole)
 
 
-def _with_lists(source: Source) -> Source:
-    """Return a file that begins with an object with the lists of rows in it."""
-    if source.kind != "json_values" or source.array_starts:
+def _refuse_no_data(path: Path, head: bytes, *, gzipped: bool, named_gzip: bool) -> None:
+    if not head:
+        problem = "is an empty gzip file" if gzipped else "is empty"
+        raise BadData(path, problem, "name a file with examples")
+    if head.startswith(LFS_POINTER):
+        raise BadData(path, "is a Git LFS pointer, not the data", "run: git lfs pull")
+    if named_gzip and not gzipped:
+        raise BadData(path, "is named .gz but is not gzip", "rename it or compress it")
+    if gzipped and head.startswith(PARQUET):
+        raise BadData(path, "is a gzipped Parquet file", "unpack it: gunzip")
+
+
+def _of_text(source: Source, head: bytes, suffix: str, *, is_whole: bool) -> Source:
+    """Return a file of text with its kind, and the lists of an object that is all of it."""
+    path, kind = source.path, text_kind(head, suffix, is_whole=is_whole)
+    if kind == "csv" and suffix not in TEXT_TABLES:
+        cure = "give JSONL (one object per line), JSON, CSV, a workbook or Parquet"
+        raise BadData(path, "does not begin with JSON", cure)
+    is_array = kind == "json_values" and head.lstrip().startswith(b"[")
+    source = replace(source, kind=kind, is_array=is_array)
+    if kind != "json_values" or is_array:
         return source
-    return replace(source, lists=_lists_of(source, source.path.stat().st_mtime_ns))
+    return replace(source, lists=_lists_of(source, path.stat().st_mtime_ns))
+
+
+def _encoding(path: Path, named: str | None) -> str:
+    """Return how a table of text is encoded.
+
+    Raises:
+        BadData: It is no text, or not in the encoding that is named.
+    """
+    with workspace.open_file(path) as stream:
+        head = stream.read(ENCODING_BYTES)
+    encoding = named or encoding_of(head)
+    if encoding.startswith("utf-16"):
+        encoding = utf_16_of(head)
+        if not encoding:
+            raise BadData(path, "is not UTF-16", "remove encoding: it is recognised from the bytes")
+    elif named is None and encoding != "utf-8":
+        refuse_what_is_not_text(path, head)
+    return encoding
 
 
 @lru_cache(maxsize=100)
 def _lists_of(source: Source, changed_ns: int) -> tuple[tuple[str, int], ...]:
     """Read a file through once for its lists of rows; `changed_ns` has it read again."""
     with _open_text(source) as stream:
-        return lists_of_rows(members(stream))
+        return lists_of_rows(members(stream, source.path))
 
 
 def _binary_kind(path: Path, head: bytes) -> str | None:
-    """Name a kind of table that is no text: a workbook or a database."""
+    """Return the kind of table that is no text; None if it is none."""
     if head.startswith(OLE) or (head.startswith(ZIP) and is_workbook(path)):
         return "sheet"
+    if head.startswith(PARQUET):
+        return "parquet"
     return "sqlite" if head.startswith(SQLITE) else None
 
 
@@ -248,31 +279,33 @@ def read(source: Source) -> Iterator[Row]:
 
 
 def _rows(source: Source) -> Iterator[Row]:
-    if source.kind == "parquet":
-        _require_pyarrow()
-        from ft_tools.formats import parquet
+    yield from READERS[source.kind](source)
 
-        with workspace.open_file(source.path) as stream:
-            yield from parquet.read(stream, source.path, decoded_cap(source.size_bytes))
-        return
-    if source.kind == "sheet":
-        yield from read_sheet(source.path, source.select)
-        return
-    if source.kind == "sqlite":
-        cap = decoded_cap(source.size_bytes)
-        yield from read_sqlite(source.path, source.select, cap)
-        return
+
+def _parquet_rows(source: Source) -> Iterator[Row]:
+    _require_pyarrow()
+    from ft_tools.formats.readers import parquet
+
+    with workspace.open_file(source.path) as stream:
+        yield from parquet.read(stream, source.path, decoded_cap(source.size_bytes))
+
+
+def _table_rows(source: Source) -> Iterator[Row]:
     with _open_text(source) as stream:
-        if source.kind == "jsonl":
-            yield from read_lines(stream)
-        elif source.lists:
+        yield from read_csv(stream, "\t" if source.kind == "tsv" else "", source.encoding)
+
+
+def _line_rows(source: Source) -> Iterator[Row]:
+    with _open_text(source) as stream:
+        yield from read_lines(stream)
+
+
+def _value_rows(source: Source) -> Iterator[Row]:
+    with _open_text(source) as stream:
+        if source.lists:
             yield from _of_list(source, stream)
-        elif source.kind == "json_values":
-            stream.read(source.array_starts)
-            yield from read_values(stream, wrapped=source.array_starts > 0)
         else:
-            separator = "\t" if source.kind == "tsv" else ""
-            yield from read_csv(stream, separator, source.encoding)
+            yield from read_values(stream, source.path, "item" if source.is_array else "")
 
 
 def _of_list(source: Source, stream: BinaryIO) -> Iterator[Row]:
@@ -289,11 +322,23 @@ def _of_list(source: Source, stream: BinaryIO) -> Iterator[Row]:
             "another with sheet"
         )
     about: tuple[str, ...] = (said,)
-    for row in read_member(stream, wanted):
+    for row in read_values(stream, source.path, f"{wanted}.item"):
         yield row._replace(about=about)
         about = ()
 
 
+READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
+    "jsonl": _line_rows,
+    "json_values": _value_rows,
+    "csv": _table_rows,
+    "tsv": _table_rows,
+    "parquet": _parquet_rows,
+    "sheet": lambda source: read_sheet(source.path, source.select),
+    "sqlite": lambda source: read_sqlite(
+        source.path, source.select, decoded_cap(source.size_bytes)
+    ),
+}
+"""Kind of file -> its reader."""
 RAW_CHARS = 2_000
 
 
@@ -324,7 +369,7 @@ def decoded_size(source: Source, most: int) -> int:
 def _decoded_size(source: Source, most: int) -> int:
     if source.kind == "parquet":
         _require_pyarrow()
-        from ft_tools.formats import parquet
+        from ft_tools.formats.readers import parquet
 
         with workspace.open_file(source.path) as stream:
             return parquet.decoded_size(stream, source.path)

@@ -1,24 +1,20 @@
 """Tell from the first bytes of a file whether it is text, and which kind of rows it holds."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.formats.detect_format import detect
-from ft_tools.formats.encodings import utf_16_of
-from ft_tools.formats.json_stream import Member
+from ft_tools.formats.readers.encodings import utf_16_of
+from ft_tools.formats.readers.json_rows import Member
 from ft_tools.formats.speakers import are_turns
 from ft_tools.formats.turns import is_conversation
 
 LINES = {".jsonl", ".ndjson"}
 MOST_CONTROL = 0.05
 """Share of control characters above which a file is binary. Ours."""
-WRAPPERS = (b"data", b"examples", b"rows", b"train", b"instances", b"items")
-KEY = re.compile(rb'"(?P<name>[^"\\]{1,100})"\s*:\s*')
-ROWS = re.compile(rb"\[\s*[{\[]")
 
 # First bytes of files that are not data -> what to say.
 MAGIC: list[tuple[bytes, str, str]] = [
@@ -76,24 +72,28 @@ def is_binary(head: bytes) -> bool:
     return control > len(sample) * MOST_CONTROL
 
 
-def text_kind(head: bytes, suffix: str, *, is_whole: bool) -> tuple[str, int]:
-    """Tell (kind, bytes before a wrapped array) from the first bytes of a text file."""
+def text_kind(head: bytes, suffix: str, *, is_whole: bool) -> str:
+    """Return which kind of rows the first bytes of a text file show.
+
+    Returns:
+        jsonl, json_values, csv or tsv.
+    """
     if suffix in {".csv", ".tsv"}:
-        return suffix[1:], 0
+        return suffix[1:]
     start = head.lstrip()
     line, _, rest = start.partition(b"\n")
     first = _parsed(line)
+    is_named_lines = suffix in LINES
     if start.startswith(b"["):
-        return ("jsonl" if _is_of_lines(start, first, suffix) else "json_values"), 0
+        # A line may be a conversation, or `[INFO]` of a log; a row is an object or a list.
+        is_row = is_named_lines and start[1:].lstrip()[:1] not in {b"{", b"[", b"]", b""}
+        return "jsonl" if is_row or is_conversation(first) else "json_values"
     if start.startswith(b"{"):
-        array = _wrapped_array(start)
+        if first is None:
+            return "jsonl" if is_named_lines and line.strip() != b"{" else "json_values"
         is_alone = is_whole and not rest.strip()
-        # A row may begin with such a list too; a wrapper is all of its file, and no example.
-        if array and (first is None or (is_alone and detect(first) == "unknown")):
-            return "json_values", len(head) - len(array)
-        pretty = suffix == ".json" or line.strip() == b"{"
-        return ("json_values" if pretty else "jsonl"), 0
-    return ("jsonl" if suffix in {*LINES, ".json"} else "csv"), 0
+        return "json_values" if is_alone and (suffix == ".json" or _wraps_rows(first)) else "jsonl"
+    return "jsonl" if is_named_lines or suffix == ".json" else "csv"
 
 
 def _parsed(line: bytes) -> Any:
@@ -104,33 +104,10 @@ def _parsed(line: bytes) -> Any:
         return None
 
 
-def _is_of_lines(start: bytes, first: Any, suffix: str) -> bool:
-    """Tell whether text that begins with a bracket is read line by line, not as an array of rows.
-
-    A line may be a conversation, or `[INFO]` of a log; a row is an object or a list.
-    """
-    if is_conversation(first):
-        return True
-    return suffix in LINES and start[1:].lstrip()[:1] not in {b"{", b"[", b"]", b""}
-
-
-def _wrapped_array(start: bytes) -> bytes:
-    """Return the text from the `[` of an array of rows in an object; else empty.
-
-    What stands before it says something about the file, such as its version, and is no list.
-    """
-    left = start[1:].lstrip()
-    is_first = True
-    while found := KEY.match(left):
-        value = left[found.end() :]
-        if found["name"] in WRAPPERS and (is_first or ROWS.match(value)):
-            return value if value.startswith(b"[") else b""
-        length = _length_beside(value)
-        left = value[length:].lstrip()
-        if not length or not left.startswith(b","):
-            return b""
-        left, is_first = left[1:].lstrip(), False
-    return b""
+def _wraps_rows(value: Any) -> bool:
+    """Return whether an object is no example, and has a list of objects."""
+    lists = [one for one in value.values() if isinstance(one, list)] if value else []
+    return detect(value) == "unknown" and any(isinstance(one[0], dict) for one in lists if one)
 
 
 def lists_of_rows(object_: Mapping[str, Member]) -> tuple[tuple[str, int], ...]:
@@ -145,16 +122,3 @@ def lists_of_rows(object_: Mapping[str, Member]) -> tuple[tuple[str, int], ...]:
         return ()
     found = [(name, one.num_objects) for name, one in lists.items()]
     return tuple(sorted(found, key=lambda one: -one[1]))
-
-
-def _length_beside(text: bytes) -> int:
-    """Return how long the JSON value is that a text begins with; 0 if it may hold rows, or is cut.
-
-    Any byte is a character of Latin-1, so a head that is cut in the middle of one can be read.
-    """
-    try:
-        value, length = json.JSONDecoder().raw_decode(text.decode("latin-1"))
-    except (ValueError, RecursionError):
-        return 0
-    holds_rows = isinstance(value, list) and any(isinstance(item, dict | list) for item in value)
-    return 0 if holds_rows else length

@@ -23,8 +23,8 @@ from ft_tools.data.read.ledger import (
     Ledger,
 )
 from ft_tools.data.repeats.duplicates import Note, remove_near
-from ft_tools.data.repeats.words import JACCARD, MAX_WORK, jaccard, most_of_one
 from ft_tools.data.request import Fields
+from ft_tools.similarity.words import JACCARD, MAX_WORK, jaccard, most_of_one
 
 Parts = tuple[int, ...]
 

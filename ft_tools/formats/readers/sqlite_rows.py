@@ -9,7 +9,7 @@ from typing import Any
 
 from ft_tools.abandoned_calls import require_waiting
 from ft_tools.errors import Abandoned, BadData, BadInput
-from ft_tools.formats.json_stream import Row
+from ft_tools.formats.readers.rows import Row
 
 MAX_SECONDS = 10.0
 """That the database may compute, and what it returns may take longer: so a slow query ends within

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ft_tools.errors import BadData
-from ft_tools.formats.json_stream import ROW_BYTES, Row
+from ft_tools.formats.readers.rows import ROW_BYTES, Row
 
 # Ours, measured: 16 rows of 1 MB held 170 MB, 1,024 held 1.86 GB.
 BATCH_ROWS = 64

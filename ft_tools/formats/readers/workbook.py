@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData, MissingExtra
-from ft_tools.formats.header import LOOKED_AT, find_header
-from ft_tools.formats.json_stream import Row
 from ft_tools.formats.quoting import quote
+from ft_tools.formats.readers.header import LOOKED_AT, find_header
+from ft_tools.formats.readers.rows import Row
 
 MEMORY_BYTES = 2**30
 CPU_SECONDS = 120
@@ -61,7 +61,7 @@ def read_sheet(path: Path, sheet: str | None = None) -> Iterator[Row]:
     if find_spec("python_calamine") is None:
         raise MissingExtra("data", "python-calamine")
     _require_bounded(path)
-    command = [sys.executable, "-m", "ft_tools.formats.spreadsheet", str(path), sheet or ""]
+    command = [sys.executable, "-m", "ft_tools.formats.readers.workbook", str(path), sheet or ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         assert child.stdout is not None
         try:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ft_tools.data.repeats.words import BLANK, END, SIGNS, joined
+from ft_tools.similarity.words import BLANK, END, SIGNS, joined
 
 # Odd, so that it has an inverse; without a pattern in its bits.
 FACTOR = 0x9E37_79B9_7F4A_7C15
