@@ -32,10 +32,10 @@ from benchmarks.evaluate import gap_where_texts_part
 from ft_tools import workspace
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.compared_models import LoadPlan, model_files
+from ft_tools.evaluation.systems.models import LoadPlan, model_files
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.evaluation.worker.loaded_models import Shelf
-from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load
+from ft_tools.evaluation.worker.loaded_models import LoadedModels
+from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
 from ft_tools.models import demo
 from ft_tools.models.resolve import resolve_model
 from ft_tools.runs.request import RunRequest
@@ -185,7 +185,7 @@ def measure_texts(folder: Path, count: int) -> dict[str, Any]:
     asked = texts_asked(count)
     said = answers(folder, asked, gguf_of(PARTS["texts"]), TEXT_TOKENS, None)
     in_float32 = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
-    writer = load(model_files(resolve_model(demo.HUB_ID)), Shelf(in_float32))
+    writer = LoadedModels(in_float32, []).writer(model_files(resolve_model(demo.HUB_ID)))
     assert isinstance(writer, TransformersWriter)
     found: dict[str, Any] = {
         "prompts": count,

@@ -20,11 +20,11 @@ import transformers
 
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import asked_as
-from ft_tools.evaluation.systems.compared_models import LoadPlan, model_files
+from ft_tools.evaluation.systems.models import LoadPlan, model_files
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.worker import decoding
-from ft_tools.evaluation.worker.loaded_models import Shelf
-from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load
+from ft_tools.evaluation.worker.loaded_models import LoadedModels
+from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
 from ft_tools.evaluation.worker.writer import generate_all
 from ft_tools.models.demo import HUB_ID
 from ft_tools.models.resolve import resolve_model
@@ -146,7 +146,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     in_float32 = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
-    writer = load(model_files(resolve_model(HUB_ID)), Shelf(in_float32))
+    writer = LoadedModels(in_float32, []).writer(model_files(resolve_model(HUB_ID)))
     assert isinstance(writer, TransformersWriter)
     path = Path(__file__).with_suffix(".json")
     result = json.loads(path.read_bytes()) if path.is_file() else {}

@@ -31,10 +31,10 @@ from benchmarks import fast_blas
 from benchmarks.backends import NEAR_TIE, texts_asked
 from benchmarks.evaluate import batched, gap_where_texts_part
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.systems.compared_models import LoadPlan, ModelFiles
-from ft_tools.evaluation.worker.loaded_models import Shelf
-from ft_tools.evaluation.worker.mlx_generation import MlxWriter
-from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load
+from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
+from ft_tools.evaluation.worker.loaded_models import LoadedModels
+from ft_tools.evaluation.worker.mlx_writer import MlxWriter
+from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
 from ft_tools.models import demo
 
 TOKENS = 24
@@ -65,7 +65,9 @@ def writers(adapter: Path | None) -> tuple[TransformersWriter, MlxWriter]:
         files_sha256="",
     )
     found = [
-        load(files, Shelf(LoadPlan(device=place, place=place, dtype="float32", num_bytes=0)))
+        LoadedModels(LoadPlan(device=place, place=place, dtype="float32", num_bytes=0), []).writer(
+            files
+        )
         for place in ("cpu", "mlx")
     ]
     theirs, ours = found

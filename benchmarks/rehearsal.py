@@ -22,7 +22,7 @@ from unittest.mock import patch
 import psutil
 
 from ft_tools.errors import FineTuningError
-from ft_tools.evaluation.systems.compared_models import decide
+from ft_tools.evaluation.systems.models import decide
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.machine import this_machine

@@ -52,7 +52,7 @@ BY_NAME = {name_of(path): path for path in MODULES}
 FLOORS = (
     "facts errors installation",
     "abandoned_calls anti_patterns contract publish redaction system_errors workspace",
-    "formats models runs similarity",
+    "endpoints formats metrics models runs similarity",
     "views",
     "approach data evaluation explain lora memory shipping training",
     "tools doctor explain.tool explain.options",

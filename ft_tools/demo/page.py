@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ft_tools.evaluation.page import systems_section
 from ft_tools.evaluation.report import EvaluationReport
-from ft_tools.evaluation.systems_page import systems_section
 from ft_tools.views.page import (
     Html,
     Section,

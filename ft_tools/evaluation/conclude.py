@@ -1,92 +1,112 @@
-"""What an evaluation concludes: sentences, next steps, and a model-card section."""
+"""What an evaluation concludes: sentences, next steps, a short report, a model-card section."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.evaluation import recommend_system
-from ft_tools.evaluation.intervals.comparison_verdict import ALPHA
-from ft_tools.evaluation.intervals.sample_size import examples_needed
-from ft_tools.evaluation.recommend_system import Asked
-from ft_tools.evaluation.report import EvaluationReport, change_of, lost_abilities, words_of
+from ft_tools.evaluation.findings import finding
+from ft_tools.evaluation.report import Comparison, EvaluationReport, Ranked, SystemResult
+from ft_tools.metrics.sample_size import examples_needed
+from ft_tools.metrics.table import METRICS
+from ft_tools.metrics.verdicts import ALPHA
 
+# The file with the classifier, in the run's folder.
+CLASSIFIER = "classifier.py"
 # What a short report leaves out of a comparison.
 NOT_SHOWN = dict.fromkeys(("unit", "method"), "") | dict.fromkeys(
     ("standard_error", "num_better", "num_worse")
 )
 MILLER = "https://arxiv.org/abs/2411.00640"
+CUT_OFF = 0.05
+TARGETS = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
 
 
-def summarise(report: EvaluationReport, asked: Asked) -> list[str]:
-    """Return the verdict on the target, if there is one, then what was shown and what to do."""
-    first = [recommend_system.target_sentence(report), recommend_system.fresh_sentence(report)]
-    rest = _of_pair(report)
-    if report.compares_systems:
-        rest = [
-            recommend_system.comparison_sentence(report),
-            recommend_system.choice_sentence(report, asked),
-        ]
-    return [*filter(None, first), *rest]
+@dataclass(frozen=True)
+class Call:
+    """The call that a report answers, for the calls that follow it."""
 
+    run_id: str
+    arguments: Mapping[str, Any]
+    """What was given; a run id stands for its systems."""
+    learned_from: str = ""
+    """A training file that was learned from or shown."""
+    has_classes: bool = False
+    """The expected answers are a few classes."""
 
-def _of_pair(report: EvaluationReport) -> list[str]:
-    """Return three sentences on a model and its baseline."""
-    main = [*report.comparisons, *report.benchmarks]
-    if report.alone:
-        values = ", ".join(f"{row.metric} {row.tuned:.3g} (n={row.num_examples})" for row in main)
-        return [
-            f"{report.tuned} alone: {values}.",
-            "There was no baseline, so no change can be reported.",
-            "If this is good enough, do not train; otherwise train and evaluate the run.",
-        ]
-    shown = [row for row in main if row.verdict in {"improved", "regressed"}]
-    open_ = [row for row in main if row.verdict not in {"improved", "regressed"}]
-    first = (
-        "; ".join(f"{row.metric} {row.verdict}: {change_of(row)}" for row in shown)
-        or "No metric shows a change between baseline and tuned model"
-    )
-    second = (
-        "; ".join(f"{row.metric}: {words_of(row)}, {change_of(row)}" for row in open_)
-        or "Every metric shows a change"
-    )
-    lost = lost_abilities(report)
-    if lost:
-        third = f"General ability regressed ({', '.join(lost)}): find out why before shipping"
-    elif any(row.verdict == "regressed" for row in main):
-        third = "Do not ship: a metric regressed; read the worst regressions in report.html"
-    elif report.target and not report.ranking:
-        third = "Improved or not, the target is not shown to be met: do not ship yet"
-    elif any(row.verdict == "improved" for row in main):
-        general = _about_general(report)
-        third = f"The gain is significant on these {main[0].num_examples} examples{general}"
-    elif any(row.verdict == "underpowered" for row in main):
-        third = "Collect more held-out examples before drawing a conclusion"
-    else:
-        third = "A change of the size that matters would have been detected, so there is none"
-    return [f"{sentence}." for sentence in (first, second, third)]
+    def again(self, why: str, **changed: Any) -> NextStep:
+        """Return the same call with other arguments."""
+        return NextStep(tool="evaluate", arguments={**self.arguments, **changed}, why=why)
+
+    def advice(self, why: str, **known: Any) -> NextStep:
+        """Return the call that decides from what was measured."""
+        arguments = {"evaluations": [self.run_id], **known}
+        return NextStep(tool="recommend_approach", arguments=arguments, why=why)
 
 
 def concluded(
-    report: EvaluationReport, size_warning: str, smallest_effect: float, asked: Asked
+    report: EvaluationReport, size_warning: str, smallest_effect: float, call: Call
 ) -> EvaluationReport:
     """Return the report with notes, summary, reasons and next steps."""
-    report = report.model_copy(
-        update={
-            "notes": [
-                *notes(report, size_warning),
-                *recommend_system.notes_on_systems(report.systems),
-            ]
-        }
-    )
+    is_missed = any(row.verdict == "underpowered" for row in report.comparisons)
+    notes = [size_warning] if is_missed and size_warning else []
+    notes += [*report.notes, *_notes(report)]
     return report.model_copy(
         update={
-            "summary": summarise(report, asked),
-            "reasons": reasons(report, smallest_effect),
-            "next_steps": recommend_system.with_classifier(
-                next_steps(report, smallest_effect, asked), report, asked
-            ),
+            "notes": notes,
+            "summary": summarise(report),
+            "reasons": _reasons(report, smallest_effect),
+            "next_steps": [
+                *next_steps(report, smallest_effect, call),
+                *_classifier_step(report, call),
+            ],
         }
     )
+
+
+def summarise(report: EvaluationReport) -> list[str]:
+    """Return the verdict on the target, if there is one, then what was shown and what to do."""
+    sentences = [_target_sentence(report), _fresh_sentence(report)]
+    if report.alone:
+        sentences += _of_one(report)
+    elif report.compares_systems:
+        sentences += [_comparison_sentence(report), _choice_sentence(report)]
+    else:
+        sentences += _of_pair(report)
+    return [f"{sentence}." for sentence in sentences if sentence]
+
+
+def next_steps(report: EvaluationReport, smallest_effect: float, call: Call) -> list[NextStep]:
+    """Return the calls that make sense after this evaluation."""
+    if report.target and report.ranking:
+        chosen = report.system(_cheapest(report).name)
+        if chosen.is_trained:
+            return [_ship(chosen.model, f"{chosen.name} meets the target: merge and quantize it.")]
+        why = f"{chosen.name} meets the target without training: use it, do not train."
+        if chosen.kind == "tf_idf":
+            why += f" {CLASSIFIER}, in the run's folder, learns from the same file and answers."
+        return [call.advice(why)]
+    if report.target and report.systems:
+        return [_after_a_miss(report, call)]
+    if report.alone:
+        why = "Decides whether training would help with what is missing."
+        return [call.advice(why, **_known(report, call))]
+    if report.compares_systems:
+        why = "Set target, so that the report says which system is good enough."
+        return [call.again(why, target={report.main_metric: 0.9})]
+    rows = [*report.comparisons, *report.benchmarks]
+    verdicts = {row.verdict for row in rows} | ({"regressed"} if report.lost_abilities else set())
+    if "regressed" not in verdicts and "improved" in verdicts:
+        why = "The model is better than its baseline: merge and quantize it to serve it."
+        return [_ship(report.tuned, why)]
+    if verdicts & {"underpowered", "not_confirmed"}:
+        needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
+        why = f"Detecting a change of {smallest_effect:g} takes about {needed} held-out examples."
+        return [call.again(why)]
+    path = {"path": call.learned_from} if call.learned_from else {}
+    why = "Check the training data before training again."
+    return [NextStep(tool="audit_dataset", arguments=path, why=why)]
 
 
 def without_details(report: EvaluationReport) -> EvaluationReport:
@@ -98,8 +118,6 @@ def without_details(report: EvaluationReport) -> EvaluationReport:
         return report
     shown = {report.main_metric, *report.target}
     rows = [row for row in report.comparisons if row.metric in shown]
-    kept = {row.metric for row in rows}
-    names = [one for one in report.reasons if one.id in kept]
     systems = [
         one.model_copy(update={"scores": {k: v for k, v in one.scores.items() if k in shown}})
         for one in report.systems
@@ -108,7 +126,7 @@ def without_details(report: EvaluationReport) -> EvaluationReport:
         update={
             "systems": systems,
             "comparisons": [row.model_copy(update=NOT_SHOWN) for row in rows],
-            "reasons": names[:1],
+            "reasons": [one for one in report.reasons if one.id in shown][:1],
             "samples": [],
             "outputs": {},
             "confusion": {},
@@ -116,60 +134,7 @@ def without_details(report: EvaluationReport) -> EvaluationReport:
             "samples_jsonl": "",
         }
     )
-    return EvaluationReport.model_validate(_rounded(short.model_dump()))
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_rounded(part) for part in value]
-    return float(f"{value:.3g}") if isinstance(value, float) else value
-
-
-def notes(report: EvaluationReport, size_warning: str) -> list[str]:
-    """Return the report's notes, with the plan's warning of too few examples if it came true."""
-    missed = any(row.verdict == "underpowered" for row in report.comparisons)
-    return [size_warning, *report.notes] if missed and size_warning else list(report.notes)
-
-
-def reasons(report: EvaluationReport, smallest_effect: float) -> list[Reason]:
-    """Return the rule behind each verdict."""
-    return [
-        Reason(
-            id=row.metric,
-            rule=f"{row.metric}: a change if the Holm-corrected p < {ALPHA} and the 95% interval "
-            "excludes 0; otherwise underpowered if the detectable effect exceeds what matters",
-            observed=f"p {row.p_adjusted:.3g}, interval [{row.ci_low:.3g}, {row.ci_high:.3g}], "
-            f"detectable {row.minimum_detectable_effect:.3g}",
-            threshold=smallest_effect,
-            source=MILLER,
-        )
-        for row in [*report.comparisons, *report.benchmarks]
-    ]
-
-
-def next_steps(report: EvaluationReport, smallest_effect: float, asked: Asked) -> list[NextStep]:
-    """Return the calls that make sense after this evaluation."""
-    rows = [*report.comparisons, *report.benchmarks]
-    if report.compares_systems or (report.target and not report.alone and not report.ranking):
-        return recommend_system.next_steps_of(report, asked)
-    if report.alone:
-        why = "Checks whether training would fix what is missing."
-        return [asked.training(why, report)]
-    verdicts = {str(row.verdict) for row in rows}
-    if lost_abilities(report):
-        verdicts.add("regressed")
-    if "regressed" in verdicts or "improved" not in verdicts:
-        if "underpowered" in verdicts:
-            needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
-            effect = f"{smallest_effect:g}"
-            why = f"Detecting a change of {effect} takes about {needed} held-out examples."
-            return [asked.again(why)]
-        return [asked.audit("Check the training data before training again.")]
-    why = "The model is better than its baseline: merge and quantize it to serve it."
-    why += recommend_system.ASK_AFRESH if asked.has_few_wordings else ""
-    return [NextStep(tool="merge_and_quantize", arguments={"source": report.tuned}, why=why)]
+    return EvaluationReport.model_validate(_in_three_digits(short.model_dump()))
 
 
 def model_card(report: EvaluationReport) -> str:
@@ -191,14 +156,242 @@ def model_card(report: EvaluationReport) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in report.notes)]).rstrip() + "\n"
 
 
-def _about_general(report: EvaluationReport) -> str:
-    rows = report.general_ability
+def _of_one(report: EvaluationReport) -> list[str]:
+    one = report.systems[0]
+    values = ", ".join(f"{name} {score.words}" for name, score in one.scores.items())
+    return [
+        f"{one.name} alone: {values}, with 95% intervals",
+        "Nothing was compared, so no change can be reported",
+    ]
+
+
+def _of_pair(report: EvaluationReport) -> list[str]:
+    """Return three sentences on a model and its baseline."""
+    rows = [*report.comparisons, *report.benchmarks]
+    shown = [row for row in rows if row.is_shown]
+    first = "; ".join(f"{row.metric} {row.verdict}: {row.change}" for row in shown)
+    rest = "; ".join(f"{r.metric}: {r.words}, {r.change}" for r in rows if not r.is_shown)
+    verdicts = {row.verdict for row in rows}
+    if report.lost_abilities:
+        lost = ", ".join(report.lost_abilities)
+        third = f"General ability regressed ({lost}): find out why before shipping"
+    elif "regressed" in verdicts:
+        third = "Do not ship: a metric regressed; read the worst regressions in report.html"
+    elif report.target and not report.ranking:
+        third = "Improved or not, the target is not shown to be met: do not ship yet"
+    elif "improved" in verdicts:
+        third = f"The gain is significant on these {rows[0].num_examples} examples"
+        third += _about_general(report.general_ability)
+    elif verdicts & {"underpowered", "not_confirmed"}:
+        third = "Collect more held-out examples before drawing a conclusion"
+    else:
+        third = "A change of the size that matters would have been detected, so there is none"
+    return [
+        first or "No metric shows a change between baseline and tuned model",
+        rest or "Every metric shows a change",
+        third,
+    ]
+
+
+def _about_general(rows: Sequence[Comparison]) -> str:
+    if not rows:
+        return (
+            "; general ability was not measured (general_ability_unwatched): measure it before "
+            "shipping"
+        )
     lost = [row.metric for row in rows if row.verdict == "regressed"]
     if lost:
         return f"; general ability regressed ({', '.join(lost)}), which was accepted"
-    if not rows:
-        unwatched = "general ability was not measured (general_ability_unwatched)"
-        return f"; {unwatched}: measure it before shipping"
-    said = ", and general ability shows no loss"
     unsure = [row.metric for row in rows if row.verdict == "underpowered"]
-    return said + (f" (a small loss of {', '.join(unsure)} could be missed)" if unsure else "")
+    missed = f" (a small loss of {', '.join(unsure)} could be missed)" if unsure else ""
+    return f", and general ability shows no loss{missed}"
+
+
+def _target_sentence(report: EvaluationReport) -> str:
+    """Return the verdict on the target; empty without one."""
+    if not report.target:
+        return ""
+    wanted = " and ".join(
+        f"{name} {'>=' if METRICS[name].sign > 0 else '<='} {value:g}"
+        for name, value in report.target.items()
+    )
+    parts = []
+    for verdict, words in TARGETS.items():
+        named = [one for one in report.systems if one.target == verdict]
+        scores = [
+            f"{one.name} ({', '.join(one.scores[name].words for name in report.target)})"
+            for one in named
+        ]
+        parts += [f"{words} {', '.join(scores)}"] if scores else []
+    return f"Target {wanted}: {'; '.join(parts)}"
+
+
+def _fresh_sentence(report: EvaluationReport) -> str:
+    """Return the scores without questions that resemble learned ones; empty without such."""
+    overlap = report.contamination
+    if report.num_fresh is None or overlap is None:
+        return ""
+    num_alike = overlap.num_exact + overlap.num_near
+    seen = f"{num_alike} of {num_alike + report.num_fresh} held-out questions resemble a "
+    seen += "training row"
+    if not report.num_fresh:
+        unshown = ", so no target is shown to be met by what learned" if report.target else ""
+        return f"{seen}: no score here says how new questions are answered{unshown}"
+    scores = [f"{one.name} {one.fresh.words}" for one in report.systems if one.fresh is not None]
+    rest = f"on the other {report.num_fresh}, {report.main_metric} is"
+    return f"{seen}; {rest} {', '.join(scores)}"
+
+
+def _comparison_sentence(report: EvaluationReport) -> str:
+    """Return the result of each system compared with the reference, by the main metric."""
+    rows = [row for row in report.comparisons if row.metric == report.main_metric]
+    parts = "; ".join(f"{row.system} {row.words}, {row.change}" for row in rows)
+    return f"{report.main_metric} compared with {report.baseline}: {parts}"
+
+
+def _choice_sentence(report: EvaluationReport) -> str:
+    """Return which system to use; without a target, which is best and which is cheaper."""
+    if not report.ranking:
+        return "No system is shown to meet the target"
+    best = next(one.name for one in report.ranking if one.versus_best == "best")
+    cheapest, metric = _cheapest(report), report.main_metric
+    results = [report.system(one.name) for one in report.ranking]
+    has_prices = all(one.usd_per_1000_calls is not None for one in results)
+    by = "cheapest" if has_prices else "fastest (set price to rank by cost)"
+    interval = ""
+    if cheapest.name != best:
+        interval = f"({cheapest.difference:+.3g}, 95% interval [{cheapest.ci_low:+.3g}, "
+        interval += f"{cheapest.ci_high:+.3g}])"
+    if not report.target:
+        text = f"{best} has the best {metric}{_beside_majority(report, best)}"
+        if not interval:
+            return text
+        return f"{text}; the {by} that is not shown to be worse is {cheapest.name} {interval}"
+    if not interval:
+        beside = f", and it has the best {metric}"
+    elif cheapest.versus_best == "not_distinguishable":
+        beside = f"; it cannot be distinguished from the best, {best} {interval}"
+    else:
+        beside = f"; {best} scores higher {interval}"
+    return f"Use {cheapest.name}: the {by} that meets the target{beside}"
+
+
+def _cheapest(report: EvaluationReport) -> Ranked:
+    """Return the cheapest system; without a target, of those that are not worse than the best."""
+    return next(one for one in report.ranking if report.target or one.versus_best != "worse")
+
+
+def _beside_majority(report: EvaluationReport, best: str) -> str:
+    """Return that the best system is not shown to beat a constant answer; empty if it is."""
+    score = report.system(best).scores[report.main_metric]
+    most = report.majority_fraction
+    is_accuracy = report.main_metric in {"accuracy", "exact_match"}
+    if most is None or score.ci_low is None or not is_accuracy or score.ci_low > most:
+        return ""
+    return (
+        f" ({score.words}), which is not shown to beat always answering the most frequent class "
+        f"({most:.3g})"
+    )
+
+
+def _after_a_miss(report: EvaluationReport, call: Call) -> NextStep:
+    """Return the call that makes sense where no system is shown to meet the target."""
+    undecided = [one for one in report.systems if one.target == "not_shown"]
+    if report.num_fresh == 0 and any(one.has_learned for one in undecided):
+        why = "Name a dataset whose questions resemble no training row: these may be remembered."
+        return call.again(why)
+    if undecided:
+        why = "Add held-out examples to dataset: that narrows the intervals around the target."
+        return call.again(why)
+    if report.trained_system is not None:
+        why = "The trained model misses the target: decides whether to train further or otherwise."
+        return call.advice(why)
+    if report.compares_systems and not any(one.has_examples for one in report.systems):
+        why = "Few-shot examples are cheaper than training: try the nearest five with a schema."
+        return call.again(why)
+    why = "Prompting misses the target: decides whether training would reach it."
+    return call.advice(why, **_known(report, call))
+
+
+def _known(report: EvaluationReport, call: Call) -> dict[str, Any]:
+    """Return what an evaluation knows for the decision to train: the model, the rows, the kind."""
+    known: dict[str, Any] = {"considering": ["sft"]}
+    if call.has_classes:
+        known["considering"] = ["sft", "small_model_fine_tuning"]
+    models = {one.model for one in report.systems if one.kind == "model" and not one.is_trained}
+    if len(models) == 1:
+        known["model"] = models.pop()
+    return known | ({"dataset": call.learned_from} if call.learned_from else {})
+
+
+def _classifier_step(report: EvaluationReport, call: Call) -> list[NextStep]:
+    """Return the measurement of a classifier if answers are classes and none was measured."""
+    is_measured = any(one.kind == "tf_idf" for one in report.systems)
+    if not (call.has_classes and call.learned_from) or is_measured:
+        return []
+    learned = {"path": call.learned_from}
+    systems = [
+        {"name": kind, "baseline": kind, "examples": learned} for kind in ("majority", "tf_idf")
+    ]
+    kept = {k: v for k, v in call.arguments.items() if k in {"dataset", "target", "max_examples"}}
+    why = "The answers are classes: a simple classifier may do, and takes seconds to measure."
+    return [NextStep(tool="evaluate", arguments={**kept, "systems": systems}, why=why)]
+
+
+def _ship(source: str, why: str) -> NextStep:
+    return NextStep(tool="merge_and_quantize", arguments={"source": source}, why=why)
+
+
+def _notes(report: EvaluationReport) -> list[str]:
+    """Return findings on single systems."""
+    notes = []
+    for one in report.systems:
+        if len(one.served_by) > 1:
+            notes.append(finding("endpoint_changed", system=one.name, num=len(one.served_by)))
+        if one.cut_off_fraction > CUT_OFF:
+            fraction = one.cut_off_fraction
+            notes.append(finding("answers_cut_off", system=one.name, fraction=fraction))
+        notes += _trivial_note(report, one)
+    return notes
+
+
+def _trivial_note(report: EvaluationReport, one: SystemResult) -> list[str]:
+    health, score = report.outputs.get(one.name), one.scores.get("exact_match")
+    num = health.trivial_differences.get("null_or_empty", 0) if health else 0
+    if not num or score is None or not report.num_examples:
+        return []
+    total = report.num_examples
+    return [
+        finding(
+            "trivially_different",
+            system=one.name,
+            num=num,
+            total=total,
+            value=score.value + num / total,
+            without=score.value,
+        )
+    ]
+
+
+def _reasons(report: EvaluationReport, smallest_effect: float) -> list[Reason]:
+    """Return the rule behind each verdict."""
+    return [
+        Reason(
+            id=row.metric,
+            rule=f"{row.metric}: a change if the Holm-corrected p < {ALPHA} and the 95% interval "
+            "excludes 0; otherwise underpowered if the detectable effect exceeds what matters",
+            observed=f"p {row.p_adjusted:.3g}, interval [{row.ci_low:.3g}, {row.ci_high:.3g}], "
+            f"detectable {row.minimum_detectable_effect:.3g}",
+            threshold=smallest_effect,
+            source=MILLER,
+        )
+        for row in [*report.comparisons, *report.benchmarks]
+    ]
+
+
+def _in_three_digits(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _in_three_digits(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_in_three_digits(part) for part in value]
+    return float(f"{value:.3g}") if isinstance(value, float) else value

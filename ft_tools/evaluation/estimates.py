@@ -1,12 +1,12 @@
-"""How long an evaluation takes."""
+"""Estimate how long an evaluation takes."""
 
 from collections.abc import Mapping, Sequence
 
 from ft_tools import facts
 from ft_tools.errors import UnknownName
-from ft_tools.evaluation.metrics.general_questions import NEW_TOKENS
-from ft_tools.evaluation.systems.compared_models import LoadPlan, Models, weight_bytes
+from ft_tools.evaluation.systems.models import LoadPlan, Models, weight_bytes
 from ft_tools.evaluation.systems.plan import SystemPlan
+from ft_tools.metrics.general import NEW_TOKENS
 from ft_tools.models.machine import this_machine
 from ft_tools.models.mlx import is_apple_silicon
 
@@ -29,7 +29,7 @@ CALL_SECONDS: Range = (0.3, 10.0)
 SHORTEST_FRACTION, SLOWER = 0.25, 2.0
 
 
-def seconds_of(
+def estimate_seconds(
     models: Models,
     systems: Sequence[SystemPlan],
     num_prompts: int,
@@ -42,7 +42,7 @@ def seconds_of(
     Args:
         models: Those that are loaded here.
         systems: All systems; questions that are answered already take no time.
-        num_prompts: Questions of the general suite, asked each model.
+        num_prompts: Questions of the general suite, for each model.
         batch_size: Prompts answered together.
         loading: Where models are loaded.
         concurrency: Endpoint -> requests at a time.
@@ -50,54 +50,46 @@ def seconds_of(
     Returns:
         The range; None if a model's size or its device is not known.
     """
-    sizes = {name: weight_bytes(source) for name, source in models.by_name.items()}
-    asked = {plan.name: plan for plan in systems if plan.num_questions}
-    total = [START_SECONDS]
-    if any(plan.kind not in {"model", "endpoint"} for plan in asked.values()):
-        total.append(SIMPLE_SECONDS)
+    pending = {plan.name: plan for plan in systems if plan.num_questions}
+    parts = [START_SECONDS]
+    if any(plan.kind not in {"model", "endpoint"} for plan in pending.values()):
+        parts.append(SIMPLE_SECONDS)
     for name, at_once in concurrency.items():
-        num_calls = asked[name].num_questions if name in asked else 0
-        total.append(_times(CALL_SECONDS, -(-num_calls // at_once)))
-    for name, size in sizes.items():
-        if size is None or (a_token := seconds_per_token(size, batch_size, loading)) is None:
+        rounds = -(-pending[name].num_questions // at_once) if name in pending else 0
+        parts.append((CALL_SECONDS[0] * rounds, CALL_SECONDS[1] * rounds))
+    for name, source in models.by_name.items():
+        size = weight_bytes(source)
+        per_token = None if size is None else seconds_per_token(size, batch_size, loading)
+        if size is None or per_token is None:
             return None
-        read = seconds_per_read_token(size, loading) or 0.0
-        plan = asked.get(name)
-        longest = num_prompts * NEW_TOKENS
-        longest += plan.num_questions * plan.max_new_tokens if plan else 0
-        prompts = (plan.estimated_input_tokens if plan else 0) * read
-        if longest:
-            low = SHORTEST_FRACTION * (longest * a_token + prompts)
-            total += [LOAD_SECONDS, (low, SLOWER * (longest * a_token + prompts))]
-    return sum(low for low, _ in total), sum(high for _, high in total)
-
-
-def _times(each: Range, number: int) -> Range:
-    return each[0] * number, each[1] * number
+        plan = pending.get(name)
+        tokens = num_prompts * NEW_TOKENS
+        tokens += plan.num_questions * plan.max_new_tokens if plan else 0
+        read = plan.estimated_input_tokens if plan else 0
+        seconds = tokens * per_token + read * (seconds_per_read_token(size, loading) or 0.0)
+        if tokens:
+            parts += [LOAD_SECONDS, (SHORTEST_FRACTION * seconds, SLOWER * seconds)]
+    return float(round(sum(low for low, _ in parts))), float(round(sum(high for _, high in parts)))
 
 
 def seconds_per_token(num_bytes: int, batch_size: int, loading: LoadPlan | None) -> float | None:
     """Return about how long one token of one sequence takes; None: the device is not known."""
-    if loading is None or loading.on_cpu:
-        return num_bytes * SECONDS_PER_TOKEN_BYTE
-    if loading.on_mlx:
-        # No Mac was measured.
-        return None if is_apple_silicon() else num_bytes * MLX_SECONDS_PER_TOKEN_BYTE
-    step = gpu_step_seconds(num_bytes, loading.device)
-    return None if step is None else step / batch_size
+    if loading is not None and not loading.on_cpu and not loading.on_mlx:
+        step = gpu_step_seconds(num_bytes, loading.device)
+        return None if step is None else step / batch_size
+    return _seconds_on_cpu(num_bytes, loading)
 
 
 def seconds_per_read_token(num_bytes: int, loading: LoadPlan | None) -> float | None:
-    """Return about how long a token of a text takes that is only read; None: as above.
+    """Return about how long a token of a prompt takes; None: the device is not known.
 
     Two operations for each weight, and a 16-bit weight has two bytes.
     """
-    if loading is not None and loading.on_mlx:
-        return None if is_apple_silicon() else num_bytes * MLX_SECONDS_PER_TOKEN_BYTE
-    if loading is None or loading.on_cpu:
-        return num_bytes * SECONDS_PER_TOKEN_BYTE
-    flops = _gpu_flops(loading.device)
-    return None if flops is None else num_bytes / (flops * facts.number("evaluation.read_fraction"))
+    if loading is not None and not loading.on_cpu and not loading.on_mlx:
+        flops = _gpu_flops(loading.device)
+        rate = facts.number("evaluation.read_fraction")
+        return None if flops is None else num_bytes / (flops * rate)
+    return _seconds_on_cpu(num_bytes, loading)
 
 
 def gpu_step_seconds(num_bytes: int, device: str) -> float | None:
@@ -115,6 +107,13 @@ def gpu_step_seconds(num_bytes: int, device: str) -> float | None:
         return None
     bytes_per_second = flops / facts.number("evaluation.flops_per_byte")
     return max(facts.number("evaluation.step_seconds"), num_bytes / bytes_per_second)
+
+
+def _seconds_on_cpu(num_bytes: int, loading: LoadPlan | None) -> float | None:
+    if loading is not None and loading.on_mlx:
+        # No Mac was measured.
+        return None if is_apple_silicon() else num_bytes * MLX_SECONDS_PER_TOKEN_BYTE
+    return num_bytes * SECONDS_PER_TOKEN_BYTE
 
 
 def _gpu_flops(device: str) -> float | None:

@@ -65,7 +65,7 @@ def read_held_out(
 
 
 def is_marked_bad(example: dict[str, Any]) -> bool:
-    """Tell whether a row of marks (KTO) says that its answer is bad.
+    """Return whether a row of marks (KTO) marks its answer as bad.
 
     >>> is_marked_bad({"prompt": "a", "completion": "b", "label": False})
     True
@@ -85,7 +85,7 @@ def messages_of(example: HeldOut) -> list[Message]:
 
 
 def asked_and_answered(example: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give each question of a training example with its answer, as texts.
+    """Yield each question of a training example with its answer, as texts.
 
     The file may have changed since it was trained on: what is no turn is passed over.
     """

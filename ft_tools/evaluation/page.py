@@ -5,8 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ft_tools.evaluation.report import Comparison, EvaluationReport
-from ft_tools.evaluation.systems_page import systems_section
+from ft_tools.evaluation.report import Comparison, EvaluationReport, SystemResult
 from ft_tools.views.markup import Cell
 from ft_tools.views.page import (
     Html,
@@ -22,7 +21,20 @@ from ft_tools.views.page import (
     text,
 )
 
-TONES = {"improved": "good", "regressed": "bad", "underpowered": "warn"}
+TONES = {
+    "improved": "good",
+    "regressed": "bad",
+    "underpowered": "warn",
+    "not_confirmed": "warn",
+    "met": "good",
+    "not_met": "bad",
+    "not_shown": "warn",
+}
+SIDES = {
+    True: "above zero is better",
+    False: "below zero is better",
+    None: "neither side is better",
+}
 MAX_SAMPLES = 60
 # Below this likeness nearly every word would be underlined, which shows nothing.
 ALIKE = 0.3
@@ -103,7 +115,7 @@ def document(
 
 
 def marked(before: str, after: str) -> Html:
-    """Return a text with what is not in the other one underlined."""
+    """Return a text with the words that are not in the other one underlined."""
     old, new = _PIECES.findall(before), _PIECES.findall(after)
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
     if matcher.ratio() < ALIKE:
@@ -116,7 +128,7 @@ def marked(before: str, after: str) -> Html:
 
 
 def _summary(report: EvaluationReport) -> Html:
-    said = "".join(text(sentence) for sentence in report.summary)
+    sentences = "".join(text(sentence) for sentence in report.summary)
     overlap = report.contamination
     facts: dict[str, str | int | None] = {"model": report.tuned}
     if not report.alone:
@@ -124,13 +136,12 @@ def _summary(report: EvaluationReport) -> Html:
     if overlap is not None:
         checked = [*overlap.checked_against, *overlap.learned_from]
         facts["held-out questions in the training data"] = (
-            f"{overlap.num_exact} exact, {overlap.num_near} near copies, {overlap.num_twins} equal "
-            f"but for digits and names, {overlap.num_same_wording} in the same wording"
+            f"{overlap.num_exact} exact, {overlap.num_near} near copies"
             if checked
             else "not checked: the training data is unknown"
         )
     notes = "".join(note(line) for line in report.notes)
-    return Html(said + key_values(facts) + notes)
+    return Html(sentences + key_values(facts) + notes)
 
 
 def _group(title: str, rows: Sequence[Comparison]) -> Html:
@@ -140,13 +151,13 @@ def _group(title: str, rows: Sequence[Comparison]) -> Html:
         charts += interval_chart(
             [(_named(row, rows), row.ci_low, row.difference, row.ci_high) for row in some],
             title=f"{title}: difference from the reference, 95% interval",
-            x_label=f"{unit}; {'above' if up else 'below'} zero is better",
+            x_label=f"{unit}; {SIDES[up]}",
         )
     numbers = table(
         ["metric", "verdict", "p", "reference", "system", "detectable", "n"],
         [
             [
-                *(_named(row, rows), badge(_said(row.verdict), _tone(row.verdict))),
+                *(_named(row, rows), _verdict(row.verdict)),
                 *(_p_value(row.p_adjusted), row.baseline, row.tuned),
                 *(row.minimum_detectable_effect, row.num_examples),
             ]
@@ -198,7 +209,6 @@ def _outputs(report: EvaluationReport) -> Html:
         "truncated_fraction": "cut off at max_new_tokens",
         "repetitive_fraction": "stuck in a loop",
         "mean_length_ratio": "length relative to the reference",
-        "copied_fraction": "copied from the training answers",
         "seconds_per_output": "seconds per output",
     }
     sides = {side: report.outputs[side].model_dump() for side in report.outputs}
@@ -277,9 +287,69 @@ def _p_value(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _said(verdict: str) -> str:
-    return verdict.replace("_", " ")
+def _verdict(verdict: str) -> Html:
+    return badge(verdict.replace("_", " "), TONES.get(verdict, "neutral"))
 
 
-def _tone(verdict: str) -> str:
-    return TONES.get(verdict, "neutral")
+def systems_section(report: EvaluationReport) -> Html:
+    """Return the table of the systems, in the order of the request."""
+    metric, has_target = report.main_metric, bool(report.target)
+    # Simple ones cost nothing, which is no price to compare.
+    has_prices = any(one.usd_per_1000_calls for one in report.systems)
+    headers = [
+        "system",
+        *(["target"] if has_target else []),
+        *(f"{metric} [95% interval]", "tokens in, out", "seconds, 95th percentile", "cut off"),
+        *(["USD per 1,000 calls"] if has_prices else []),
+    ]
+    rows = [
+        _system_row(one, metric, has_target=has_target, has_prices=has_prices)
+        for one in report.systems
+    ]
+    explained = (
+        "Tokens are means. Seconds per answer: the median, in a batch its share of the time."
+    )
+    return Html(_picture(report) + table(headers, rows) + note(explained))
+
+
+def _picture(report: EvaluationReport) -> Html:
+    """Draw quality with its interval, the cheapest system first."""
+    metric = report.main_metric
+    priced = all(one.usd_per_1000_calls is not None for one in report.systems)
+
+    def cost(one: SystemResult) -> float:
+        usd = one.usd_per_1000_calls
+        return usd if priced and usd is not None else one.seconds_mean
+
+    def label(one: SystemResult) -> str:
+        if priced:
+            return f"{one.name}, {cost(one):.3g} USD per 1,000 calls"
+        return f"{one.name}, {_seconds(cost(one))} s per answer"
+
+    rows = [
+        (label(one), score.ci_low, score.value, score.ci_high)
+        for one in sorted(report.systems, key=cost)
+        if (score := one.scores[metric]).ci_low is not None
+    ]
+    title = f"{metric} by system, the cheapest first"
+    return interval_chart(rows, title=title, x_label=metric, differences=False)
+
+
+def _system_row(
+    one: SystemResult, metric: str, *, has_target: bool, has_prices: bool
+) -> list[Cell]:
+    score = one.scores[metric]
+    usd = one.usd_per_1000_calls
+    return [
+        one.name,
+        *([_verdict(one.target or "not_shown")] if has_target else []),
+        score.words,
+        f"{one.input_tokens_mean:.0f}, {one.output_tokens_mean:.0f}",
+        f"{_seconds(one.seconds_median)}, {_seconds(one.seconds_p95)}",
+        one.cut_off_fraction,
+        *(["no price" if usd is None else usd] if has_prices else []),
+    ]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else "<0.001"

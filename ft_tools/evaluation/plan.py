@@ -9,35 +9,26 @@ from pydantic import Field
 
 from ft_tools import anti_patterns, facts, workspace
 from ft_tools.errors import BadInput, MissingExtra
-from ft_tools.evaluation import benchmark_time
 from ft_tools.evaluation.contamination import (
     chose_the_checkpoint,
     find_contamination,
     pools_of,
     training_files,
 )
-from ft_tools.evaluation.estimates import SLOWER, Range, seconds_of
+from ft_tools.evaluation.estimates import estimate_seconds
+from ft_tools.evaluation.findings import finding
 from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out
-from ft_tools.evaluation.intervals.sample_size import detectable_effect, examples_needed
-from ft_tools.evaluation.metrics.choose_metrics import MEASURES, choose_metrics
-from ft_tools.evaluation.metrics.free_answers import require_patterns
-from ft_tools.evaluation.metrics.general_questions import general_prompts
 from ft_tools.evaluation.plan_warnings import (
-    about_length,
-    about_loading,
-    about_marks,
-    about_request,
-    about_schema,
-    about_size,
-    about_systems,
-    about_tasks,
-    about_wordings,
+    data_warnings,
+    model_warnings,
+    size_warning,
+    system_warnings,
 )
 from ft_tools.evaluation.report import GENERAL_LOSS, Contamination
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.requirements import NAMES
-from ft_tools.evaluation.systems import on_mlx
-from ft_tools.evaluation.systems.compared_models import (
+from ft_tools.evaluation.systems import mlx
+from ft_tools.evaluation.systems.files_present import require_tasks, require_there
+from ft_tools.evaluation.systems.models import (
     LoadPlan,
     ModelFiles,
     Models,
@@ -45,10 +36,13 @@ from ft_tools.evaluation.systems.compared_models import (
     choose_rendering,
     load_plan,
     model_files,
-    weight_bytes,
 )
-from ft_tools.evaluation.systems.files_present import require_tasks, require_there
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
+from ft_tools.metrics.choose import choose_metrics
+from ft_tools.metrics.general import general_prompts
+from ft_tools.metrics.sample_size import detectable_effect, examples_needed
+from ft_tools.metrics.scores import require_patterns
+from ft_tools.metrics.table import asked_for, named
 from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
@@ -56,27 +50,10 @@ from ft_tools.runs.launch import Plan
 
 JUDGE_ARGUMENTS = ("judge_url", "judge_model", "judge_key_variable")
 LEAK = "train_validation_leak"
-CHOSEN = (
-    "the run selected its checkpoint on this file, so the tuned model's score on it is slightly "
-    "too high; evaluate on a third file"
-)
-SAME = (
-    "baseline is the model itself, so no difference says anything; leave baseline out, or name "
-    "another model"
-)
-# Measures of a whole set, which no single example has.
-WHOLE_SET = {"macro_f1", "log_perplexity", "judge", "judge_equal_length"}
 # Arguments that a plan shows only where they are not the default.
 SHOWN_IF_GIVEN = {
-    *(
-        "regex",
-        "json_schema",
-        "number_tolerance",
-        "cluster_field",
-        "smallest_effect_fraction",
-        "lm_eval_limit",
-    ),
-    *("judge_url", "judge_model", "judge_key_variable", "judge_max_calls", "judge_criterion"),
+    *("regex", "json_schema", "number_tolerance", "cluster_field", "smallest_effect_fraction"),
+    *("lm_eval_limit", "judge_max_calls", "judge_criterion", *JUDGE_ARGUMENTS),
 }
 
 
@@ -96,7 +73,7 @@ class EvaluatePlan(Plan):
     tuned: ModelFiles | None = None
     baseline: ModelFiles | None = None
     device: str = Field("", description="cpu, MLX or the GPU; empty: no model is loaded here.")
-    alone: bool = Field(description="Measured without a baseline.")
+    alone: bool = Field(description="One system is measured, and nothing compared.")
     dataset: str | None = Field(description="Path of the held-out file.")
     dataset_sha256: str | None = None
     num_examples: int = Field(description="Held-out examples that are used.")
@@ -124,36 +101,37 @@ class EvaluatePlan(Plan):
         None, description="Where models are loaded; null: none is, or no size is known yet."
     )
     estimated_seconds_low: float | None = Field(
-        None, description="Shortest likely time; null if a size or a device is not known."
+        None, description="Shortest likely time, without lm-eval tasks; null: not known."
     )
-    estimated_seconds_high: float | None = Field(
-        None, description="Longest. Warnings name lm-eval tasks that are not included."
-    )
+    estimated_seconds_high: float | None = Field(None, description="Longest.")
     accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
     accept_reason: str = Field("", description="Why, in the user's words.")
     size_warning: str = Field("", description="Why these may be too few examples.")
     warnings: list[str] = Field(default_factory=list)
 
     @property
+    def weights(self) -> dict[str, ModelFiles]:
+        """Return the models of the short form by the name of their system, the reference first."""
+        if self.tuned is None:
+            return {}
+        if self.baseline is None or self.alone:
+            return {"tuned": self.tuned}
+        return {"baseline": self.baseline, "tuned": self.tuned}
+
+    @property
     def has_models(self) -> bool:
-        """Tell whether a model is loaded here, not asked at an endpoint."""
-        return bool(self.tuned or self.lm_eval_tasks or any(one.model for one in self.systems))
+        """Return whether a model is loaded here, not asked at an endpoint."""
+        return bool(self.tuned or any(one.model for one in self.systems))
 
 
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
-    _require_judged(request)
+    _require_asked_judge(request)
     unchecked = [line for source in models.distinct for line in require_there(source)]
     path = workspace.existing(request.dataset) if request.dataset else None
     examples = _read(request, path)
     references = [example.reference for example in examples]
-    rows = [example.row for example in examples]
-    metrics = choose_metrics(request.metrics, references, rows) if examples else {}
-    if "contains" in metrics:
-        require_patterns([(example.line, example.row) for example in examples])
-    if request.systems:
-        # It compares weights; systems are compared by their answers.
-        metrics.pop("perplexity", None)
+    metrics = _metrics(request, examples)
     target = _target(request, metrics)
     sources = list(models.by_name.values())
     _require_packages(request, sources)
@@ -167,20 +145,21 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     has_general = request.general_ability and models.tuned is not None
     num_prompts = len(general_prompts()) if has_general else 0
     rendering = choose_rendering(request.rendering, examples, sources)
-    uses_mlx, idle = on_mlx.choose(request, sources)
+    uses_mlx, why_idle = mlx.choose(request, sources)
     loading = load_plan(sources, request.device, on_mlx=uses_mlx)
-    engine = on_mlx.MLX if uses_mlx else ""
+    engine = mlx.MLX if uses_mlx else ""
     systems = _systems(request, models, path, examples, rendering, engine) if path else []
     size = len(examples)
     digest = sha256(path) if path else None
     chose = path and digest and any(chose_the_checkpoint(one, path, digest) for one in sources)
-    low, high = _seconds(request, models, systems, num_prompts, loading) or (None, None)
+    at_once = {s.name: s.endpoint.max_concurrency for s in request.all_systems() if s.endpoint}
+    seconds = estimate_seconds(models, systems, num_prompts, request.batch_size, loading, at_once)
     return EvaluatePlan(
         systems=systems,
         target=target,
         tuned=model_files(models.tuned) if models.tuned else None,
         baseline=model_files(models.baseline) if models.baseline else None,
-        alone=request.is_alone and models.tuned == models.baseline,
+        alone=len(systems or models.by_name) == 1,
         dataset=str(path) if path else None,
         dataset_sha256=digest,
         num_examples=size,
@@ -198,28 +177,23 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         minimum_detectable_effect=round(detectable_effect(size, discordance), 4) if size else None,
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
         loading=loading,
-        estimated_seconds_low=low,
-        estimated_seconds_high=high,
+        estimated_seconds_low=seconds[0] if seconds else None,
+        estimated_seconds_high=seconds[1] if seconds else None,
         accepted=accepted,
         accept_reason=request.accept_reason,
-        size_warning=about_size(request, size) if size else "",
+        size_warning=size_warning(request, size) if size else "",
         warnings=[
             *unchecked,
-            *([CHOSEN] if chose else []),
-            *(about_schema(schema, references) if schema else []),
-            *(about_marks(num_marked_bad(path, examples[-1].line)) if path is not None else []),
-            *(about_length(references, request.max_new_tokens) if examples else []),
-            *about_wordings([example.asked for example in examples]),
-            *([SAME] if request.baseline and models.tuned == models.baseline else []),
-            *about_request(request, references, list(metrics), overlap, models),
-            *about_systems(systems),
-            *about_loading(loading, models, idle),
-            *about_tasks(request),
+            *([finding("checkpoint_selected_here")] if chose else []),
+            *data_warnings(request, references, schema, metrics),
+            *([finding("marked_bad", num=num)] if (num := _num_bad(path, examples)) else []),
+            *model_warnings(models, loading, why_idle, overlap, size),
+            *system_warnings(request, systems),
         ],
     )
 
 
-def _require_judged(request: EvaluateRequest) -> None:
+def _require_asked_judge(request: EvaluateRequest) -> None:
     """Refuse a judge that no metric asks; an older request that is read again may name one."""
     useless = [name for name in JUDGE_ARGUMENTS if getattr(request, name) is not None]
     if useless and "judge" not in request.metrics:
@@ -228,54 +202,44 @@ def _require_judged(request: EvaluateRequest) -> None:
         )
 
 
-def _seconds(
-    request: EvaluateRequest,
-    models: Models,
-    systems: list[SystemPlan],
-    num_prompts: int,
-    loading: LoadPlan | None,
-) -> Range | None:
-    """Return about how long all answers and lm-eval tasks take; None: not known."""
-    batch = request.batch_size
-    at_once = {s.name: s.endpoint.max_concurrency for s in request.all_systems() if s.endpoint}
-    found = seconds_of(models, systems, num_prompts, batch, loading, at_once)
-    if found is None:
-        return None
-    low, high = found
-    for source in models.by_name.values() if request.lm_eval_tasks else ():
-        size, limit = weight_bytes(source) or 0, request.lm_eval_limit
-        tasks = benchmark_time.seconds(request.lm_eval_tasks, limit, size, batch, loading)
-        if tasks is None:
-            return None
-        low, high = low + tasks / SLOWER, high + tasks * SLOWER
-    return float(round(low)), float(round(high))
+def _num_bad(path: Path | None, examples: Sequence[HeldOut]) -> int:
+    return num_marked_bad(path, examples[-1].line) if path is not None else 0
+
+
+def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str, str]:
+    """Return the words of the metrics with the reasons; systems are compared by answers alone."""
+    if not examples:
+        return {}
+    rows = [example.row for example in examples]
+    found = choose_metrics(request.metrics, [one.reference for one in examples], rows)
+    if "contains" in found:
+        require_patterns([(example.line, example.row) for example in examples])
+    if request.systems:
+        found.pop("perplexity", None)
+    return found
 
 
 def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, float]:
     """Return the target under the names that are measured; an exact match of a label is accuracy.
 
     Raises:
-        BadInput: It names a metric that no single example has, or that is not measured.
+        BadInput: It names a metric that may have no target, or that is not measured.
     """
-    measured = [m for metric in metrics for m in MEASURES[metric] if m not in WHOLE_SET]
-    names = dict(NAMES)
-    if "exact_match" not in measured and "accuracy" in measured:
-        names["exact_match"] = "accuracy"
-    target = {names.get(name, name): value for name, value in request.target.items()}
-    here = f"each example has: {', '.join(measured)}"
-    for name, value in target.items():
-        if name in WHOLE_SET:
-            raise BadInput(
-                f"target {name!r} is measured for the whole set only, which has no target; {here}; "
-                "set the target for one of these"
-            )
+    measured = {row.name: row for metric in metrics for row in asked_for(metric)}
+    possible = [name for name, row in measured.items() if row.is_rankable and row.sign]
+    target = {}
+    for given, value in request.target.items():
+        name = named(given)
+        if name == "exact_match" and name not in measured and "accuracy" in measured:
+            name = "accuracy"
+        here = f"possible: {', '.join(possible) or 'none'}"
+        if name in measured and name not in possible:
+            raise BadInput(f"target {name!r}: this metric has no target; {here}")
         if name not in measured:
-            raise BadInput(
-                f"target {name!r} is not measured; {here}; add it to metrics, or set the target "
-                "for one of these"
-            )
+            raise BadInput(f"target {given!r} is not measured; {here}; or add it to metrics")
         if not 0 <= value <= 1:
             raise BadInput(f"target {name}={value:g} is outside 0 to 1; write 90% as 0.9")
+        target[name] = value
     return target
 
 
@@ -290,8 +254,9 @@ def _contamination(
     found = [training_files(source) for source in sources if source.run_id]
     files = list(dict.fromkeys(file for there, _ in found for file in there))
     gone = list(dict.fromkeys(name for _, missing in found for name in missing))
-    pools = pools_of(request.all_systems(), path, examples)
-    return find_contamination(examples, files, gone, pools)
+    return find_contamination(
+        examples, files, gone, pools_of(request.all_systems(), path, examples)
+    )
 
 
 def _systems(
@@ -318,6 +283,7 @@ def _systems(
             spec, models.by_name.get(spec.name), path, examples, settings, reuse=request.reuse
         )
         for spec in request.all_systems()
+        if models.tuned is None or spec.name in models.by_name
     ]
 
 
@@ -338,7 +304,8 @@ def _folder(name: str) -> str:
 
 def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) -> None:
     kinds = {source.kind for source in sources}
-    needed = dict.fromkeys(("torch", "transformers", "peft"), bool(sources)) | {"rouge_score": True}
+    needed = dict.fromkeys(("torch", "transformers", "peft"), bool(sources))
+    needed |= {"rouge_score": True, "scipy": True}
     needed |= {"llama_cpp": "gguf" in kinds, "lm_eval": bool(request.lm_eval_tasks)}
     for module, is_needed in needed.items():
         if is_needed and importlib.util.find_spec(module) is None:

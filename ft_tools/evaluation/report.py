@@ -2,16 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-)
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from ft_tools.contract import NextStep, Reason, Report
-from ft_tools.evaluation.intervals.comparison_verdict import TargetVerdict, Verdict
+from ft_tools.metrics.verdicts import TargetVerdict, Verdict
 
 # Accepted by users whose model has a single purpose.
 GENERAL_LOSS = "general_ability_loss"
@@ -20,10 +14,14 @@ PROMPTED = ("model", "endpoint")
 """Kinds of systems that answer by a prompt; the others learn from examples."""
 
 
-class Contamination(BaseModel):
-    """Held-out examples that are in the training data, or in what other systems learn from."""
+class Part(Report):
+    """A part of the report; reports of earlier versions, which may hold more, are read too."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore")
+
+
+class Contamination(Part):
+    """Held-out examples that are in the training data, or in what other systems learn from."""
 
     checked_against: list[str] = Field(description="Training files that were read.")
     learned_from: list[str] = Field(
@@ -32,38 +30,19 @@ class Contamination(BaseModel):
     )
     not_checked: list[str] = Field(description="Files named by the runs that are not there.")
     num_exact: int = Field(description="Held-out questions that were trained on, word for word.")
-    num_near: int = Field(description="Others of which most word sequences were trained on.")
-    num_twins: int = Field(
-        0,
-        description="Others whose question equals a training question except for digits and names.",
-    )
-    num_sentence_twins: int = Field(
-        0,
-        description="Others whose longest sentence, digits and names aside, is in a training "
-        "question.",
-    )
-    num_same_wording: int = Field(
-        0,
-        description="Others in the wording of a training question, with other nouns, where prompts "
-        "follow few templates.",
+    num_near: int = Field(
+        description="Others of which most word sequences were trained on, numbers aside."
     )
     lines: list[int] = Field(description="The first held-out lines concerned.")
 
-    @property
-    def num_alike(self) -> int:
-        """Return how many held-out questions resemble a learned one in any way."""
-        copies = self.num_exact + self.num_near + self.num_twins
-        return copies + self.num_sentence_twins + self.num_same_wording
 
-
-class Comparison(Report):
+class Comparison(Part):
     """One metric of the reference and of another system, on the same examples."""
 
     system: str = Field("tuned", description="The system that is compared with the reference.")
-
     metric: str
     unit: str = ""
-    higher_is_better: bool
+    higher_is_better: bool | None = Field(description="null: neither direction is better.")
     baseline: float
     tuned: float
     difference: float = Field(description="Tuned minus baseline.")
@@ -83,26 +62,29 @@ class Comparison(Report):
     verdict: Verdict
     method: str = ""
 
+    @property
+    def is_shown(self) -> bool:
+        """Return whether a change is claimed."""
+        return self.verdict in {"improved", "regressed", "changed"}
 
-def change_of(row: Comparison) -> str:
-    """Return a change with its interval, as a sentence has it."""
-    return (
-        f"{row.baseline:.3g} -> {row.tuned:.3g} "
-        f"({row.difference:+.3g}, 95% interval [{row.ci_low:+.3g}, {row.ci_high:+.3g}], "
-        f"n={row.num_examples})"
-    )
+    @property
+    def change(self) -> str:
+        """Return the change with its interval, as a sentence has it."""
+        return (
+            f"{self.baseline:.3g} -> {self.tuned:.3g} "
+            f"({self.difference:+.3g}, 95% interval [{self.ci_low:+.3g}, {self.ci_high:+.3g}], "
+            f"n={self.num_examples})"
+        )
+
+    @property
+    def words(self) -> str:
+        """Return the verdict as a sentence has it."""
+        if self.verdict == "not_confirmed":
+            return f"not confirmed (p {self.p_adjusted:.2g} after Holm's correction)"
+        return self.verdict.replace("_", " ")
 
 
-def words_of(row: Comparison) -> str:
-    """Return a verdict as a sentence has it; says why where the interval alone would claim more."""
-    said = row.verdict.replace("_", " ")
-    is_open = row.verdict not in {"improved", "regressed"}
-    if not is_open or row.ci_low <= 0 <= row.ci_high:
-        return said
-    return f"{said} (p {row.p_adjusted:.2g} after Holm's correction for all measures)"
-
-
-class OutputHealth(Report):
+class OutputHealth(Part):
     """What the outputs of one model look like."""
 
     empty_fraction: float
@@ -111,14 +93,15 @@ class OutputHealth(Report):
     mean_length_ratio: float | None = Field(
         description="Words in the output per word in the reference."
     )
-    copied_fraction: float | None = Field(
-        None,
-        description="Contain 12 consecutive words of a training answer that the reference lacks.",
-    )
     seconds_per_output: float
+    trivial_differences: dict[str, int] = Field(
+        default_factory=dict,
+        description="Answers that differ from the reference in nothing but null_or_empty (wrong "
+        "for exact_match), case or key_order (right): count by kind.",
+    )
 
 
-class SampleLine(Report):
+class SampleLine(Part):
     """An example that changed, by its line; the texts are in report.html."""
 
     system: str = Field("tuned", description="The system that is compared with the reference.")
@@ -128,15 +111,22 @@ class SampleLine(Report):
     tuned: float
 
 
-class Score(Report):
+class Score(Part):
     """One metric of one system."""
 
     value: float
     ci_low: float | None = Field(None, description="Lower end of the 95% interval of the mean.")
     ci_high: float | None = None
 
+    @property
+    def words(self) -> str:
+        """Return the value with its interval, as a sentence has it."""
+        if self.ci_low is None or self.ci_high is None:
+            return f"{self.value:.3g}"
+        return f"{self.value:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
 
-class SystemResult(Report):
+
+class SystemResult(Part):
     """What one system scored, and what it costs."""
 
     name: str
@@ -170,7 +160,7 @@ class SystemResult(Report):
 
     @property
     def has_learned(self) -> bool:
-        """Tell whether it has seen examples: by training, as a baseline, in its prompt."""
+        """Return whether it has seen examples: by training, as a baseline, in its prompt."""
         return self.kind not in PROMPTED or self.is_trained or self.has_examples
 
     @model_serializer(mode="wrap")
@@ -180,7 +170,7 @@ class SystemResult(Report):
         return {key: value for key, value in handler(self).items() if value != known[key].default}
 
 
-class Ranked(Report):
+class Ranked(Part):
     """A system's place in the cost ranking, compared with the best system in it."""
 
     name: str
@@ -190,18 +180,17 @@ class Ranked(Report):
     ci_high: float | None = None
 
 
-class EvaluationReport(Report):
+class EvaluationReport(Part):
     """A finished evaluation. No text of data or models is in it."""
 
     tuned: str
     baseline: str
-    alone: bool = Field(
-        False, description="There was no baseline: `baseline` repeats the values of the only model."
-    )
+    alone: bool = Field(False, description="One system was measured; nothing is compared.")
     compares_systems: bool = Field(False, description="Named systems, not a model and its base.")
     summary: list[str] = Field(
         description="Three sentences: what changed, what did not, what to do next."
     )
+    num_examples: int = Field(0, description="Held-out examples; 0 in reports of version 0.1.")
     target: dict[str, float] = Field(default_factory=dict)
     main_metric: str = Field("", description="The metric that decides.")
     systems: list[SystemResult] = Field(default_factory=list)
@@ -220,10 +209,10 @@ class EvaluationReport(Report):
     general_ability: list[Comparison] = Field(default_factory=list)
     benchmarks: list[Comparison] = Field(default_factory=list, description="lm-eval tasks.")
     outputs: dict[str, OutputHealth] = Field(
-        default_factory=dict, description="Side (baseline, tuned) -> properties of its outputs."
+        default_factory=dict, description="System -> properties of its outputs."
     )
     confusion: dict[str, dict[str, dict[str, int]]] = Field(
-        default_factory=dict, description="baseline, tuned -> class number -> class number: count."
+        default_factory=dict, description="System -> class number -> class number: count."
     )
     samples: list[SampleLine] = Field(
         default_factory=list, description="The worst regressions, then the best gains."
@@ -238,11 +227,20 @@ class EvaluationReport(Report):
     reasons: list[Reason] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
     report_html: str = Field("", description="The page for people, with the texts.")
-    samples_jsonl: str = Field("", description="Every prompt with both outputs.")
+    samples_jsonl: str = Field("", description="Every prompt with all outputs.")
 
+    @property
+    def lost_abilities(self) -> list[str]:
+        """Return the general measures that regressed; none where the user accepts such a loss."""
+        if GENERAL_LOSS in self.accepted:
+            return []
+        return [row.metric for row in self.general_ability if row.verdict == "regressed"]
 
-def lost_abilities(report: EvaluationReport) -> list[str]:
-    """Return the general measures that regressed; none where the user accepts such a loss."""
-    if GENERAL_LOSS in report.accepted:
-        return []
-    return [row.metric for row in report.general_ability if row.verdict == "regressed"]
+    @property
+    def trained_system(self) -> SystemResult | None:
+        """Return the last trained system."""
+        return next((one for one in reversed(self.systems) if one.is_trained), None)
+
+    def system(self, name: str) -> SystemResult:
+        """Return a system by name."""
+        return next(one for one in self.systems if one.name == name)

@@ -2,34 +2,17 @@
 
 import re
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from ft_tools.endpoints.spec import Endpoint, plain_url
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.evaluation.systems.spec import MOST_TOKENS, SystemSpec
+from ft_tools.metrics.table import MetricName, asked_for
 from ft_tools.runs.launchers.options import WANTED
 from ft_tools.runs.request import LaunchRequest
 from ft_tools.runs.state.directory import RUN_ID, find, read_json
 
-MetricName = Literal[
-    "auto",
-    "rouge",
-    "exact_match",
-    "token_f1",
-    "json_valid",
-    "json_fields",
-    "json_schema",
-    "regex",
-    "contains",
-    "number",
-    "set_f1",
-    "abstention",
-    "perplexity",
-    "classification",
-    "tool_call",
-    "judge",
-]
 Rendering = Literal["auto", "chat", "plain"]
 
 
@@ -59,15 +42,13 @@ def _systems_of(run_id: str) -> list[SystemSpec]:
         # The base that the plan found; a model without one was measured alone.
         baseline = (plan.get("baseline") or {}).get("name")
         request = request.model_copy(update={"baseline": baseline})
-        if plan.get("alone"):
-            return request.all_systems()[1:]
-    return request.all_systems()
+    return request.all_systems()[1 if plan.get("alone") else 0 :]
 
 
 class EvaluateRequest(LaunchRequest):
     """Compare models, prompts, endpoints and simple baselines on held-out examples.
 
-    `model` (and `baseline`) compares a tuned model with its base; `systems` two to eight named
+    `model` (and `baseline`) compares a tuned model with its base; `systems` one to eight named
     ones. With `target` the report says which meet it, and which of those is cheapest.
     Without `confirm` the plan is returned: counts, metrics, contamination, the smallest change
     that can be detected. With it the run starts.
@@ -81,7 +62,7 @@ class EvaluateRequest(LaunchRequest):
     systems: list[SystemSpec] = Field(
         default_factory=list,
         max_length=8,
-        description="Two to eight, instead of model and baseline; the first is the reference. A "
+        description="Up to eight, instead of model and baseline; the first is the reference. A "
         "run id: those of that evaluation.",
     )
     target: dict[str, float] = Field(
@@ -177,25 +158,18 @@ class EvaluateRequest(LaunchRequest):
 
     @field_validator("judge_url")
     @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        if value is not None and not (
-            value.startswith(("http://", "https://")) and urlsplit(value).hostname
-        ):
-            raise ValueError("must start with http:// or https:// and name a host")
-        return value
+    def _judge_url(cls, value: str | None) -> str | None:
+        return None if value is None else plain_url(value)
 
     @model_validator(mode="after")
     def _complete(self) -> "EvaluateRequest":
         self._require_systems()
         if not self.dataset and not self.lm_eval_tasks:
             raise ValueError("set `dataset` (a held-out JSONL file) or `lm_eval_tasks`")
-        if ("regex" in self.metrics) != (self.regex is not None):
-            raise ValueError('metrics=["regex"] and `regex`, its pattern, must be set together')
-        if ("json_schema" in self.metrics) != (self.json_schema is not None):
-            raise ValueError(
-                'metrics=["json_schema"] and `json_schema`, its file, must be set together'
-            )
-        if "judge" in self.metrics and not (self.judge_url and self.judge_model):
+        for name, what in (("regex", "its pattern"), ("json_schema", "its file")):
+            if (name in self.metrics) != (getattr(self, name) is not None):
+                raise ValueError(f'metrics=["{name}"] and `{name}`, {what}, must be set together')
+        if "judge" in self.metrics and self.judge is None:
             raise ValueError('metrics=["judge"] requires `judge_url` and `judge_model`')
         if self.accept_findings and not self.accept_reason.strip():
             raise ValueError(
@@ -204,8 +178,20 @@ class EvaluateRequest(LaunchRequest):
         return self
 
     @property
+    def judge(self) -> Endpoint | None:
+        """Return the judge's endpoint; None without one."""
+        if not (self.judge_url and self.judge_model):
+            return None
+        return Endpoint(
+            url=self.judge_url,
+            model=self.judge_model,
+            key_variable=self.judge_key_variable,
+            max_calls=self.judge_max_calls,
+        )
+
+    @property
     def is_alone(self) -> bool:
-        """Tell whether nothing to compare with was named."""
+        """Return whether nothing to compare with was named."""
         return self.model is not None and self.baseline is None
 
     def all_systems(self) -> list[SystemSpec]:
@@ -224,8 +210,6 @@ class EvaluateRequest(LaunchRequest):
             return
         if self.baseline is not None:
             raise ValueError("`baseline` belongs to `model`; the first of `systems` is compared to")
-        if len(self.systems) < 2:
-            raise ValueError("`systems` needs at least two systems")
         names = [system.name for system in self.systems]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
@@ -234,7 +218,11 @@ class EvaluateRequest(LaunchRequest):
             )
         if not self.dataset:
             raise ValueError("`systems` requires `dataset`, a held-out JSONL file")
-        pairs_only = {"perplexity", "judge"} & set(self.metrics)
-        if pairs_only or self.lm_eval_tasks:
-            named = ", ".join(sorted(pairs_only) or ["lm_eval_tasks"])
+        needs_pair = [
+            name
+            for name in self.metrics
+            if name != "auto" and asked_for(name)[0].source in {"likelihood", "judge"}
+        ]
+        if needs_pair or self.lm_eval_tasks:
+            named = ", ".join(needs_pair or ["lm_eval_tasks"])
             raise ValueError(f"{named} compare two models: use `model` and `baseline` for them")

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.report import GENERAL_LOSS, Comparison, EvaluationReport, change_of
+from ft_tools.evaluation.report import GENERAL_LOSS, Comparison, EvaluationReport
+from ft_tools.metrics.table import named
 
-# A metric of the request -> the measure that stands for it.
-NAMES = {"perplexity": "log_perplexity", "rouge": "rougeL", "classification": "accuracy"}
 VERDICTS = {"improved", "not_regressed"}
 BOUNDS = {"at_least", "at_most"}
 
@@ -49,7 +48,7 @@ def read_requirement(text: str) -> Requirement:
             f"requirement {text!r} is not valid; allowed: improved:METRIC, "
             "not_regressed[:METRIC], at_least:METRIC:VALUE, at_most:METRIC:VALUE"
         )
-    return Requirement(text, rule, NAMES.get(metric, metric), value)
+    return Requirement(text, rule, named(metric), value)
 
 
 def unmet(report: EvaluationReport, requirements: Sequence[Requirement]) -> list[str]:
@@ -65,7 +64,7 @@ def unmet(report: EvaluationReport, requirements: Sequence[Requirement]) -> list
     has_accepted = GENERAL_LOSS in report.accepted
     accepted = {row.metric for row in report.general_ability if has_accepted}
     return [
-        f"{one.text}: {row.metric} {row.verdict.replace('_', ' ')}, {change_of(row)}"
+        f"{one.text}: {row.metric} {row.verdict.replace('_', ' ')}, {row.change}"
         for one in requirements
         for row in _asked(one, rows)
         if not _holds(one, row) and (one.metric or row.metric not in accepted)

@@ -11,7 +11,7 @@ from ft_tools.explain.report import Passage
 
 SAYING = ("severity", "message", "cure", "why", "says", "stop", "source")
 """Fields of a row that explain it, in the order in which they are returned."""
-DATA = ("gpus.toml", "models.toml", "apple.toml", "throughput.toml", "gguf.toml", "lm_eval.toml")
+DATA = ("gpus.toml", "models.toml", "apple.toml", "throughput.toml", "gguf.toml")
 """Tables of things, not of ids that a report names."""
 
 

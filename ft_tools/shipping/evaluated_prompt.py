@@ -14,10 +14,10 @@ from pydantic import Field, ValidationError
 from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, FineTuningError
-from ft_tools.evaluation.intervals.comparison_verdict import TargetVerdict
-from ft_tools.evaluation.metrics.measures import METRICS
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.spec import SystemSpec
+from ft_tools.metrics.table import METRICS
+from ft_tools.metrics.verdicts import TargetVerdict
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.runs.state import directory
@@ -127,7 +127,7 @@ def _score(report: dict[str, Any], name: str) -> float:
     """Return a system's main metric, larger for better; 0 where there is none."""
     found = _scored(report, name)
     metric = found.get("metric")
-    sign = 1.0 if metric not in METRICS or METRICS[metric].higher_is_better else -1.0
+    sign = METRICS[str(metric)].sign if metric in METRICS else 1.0
     return sign * float(found.get("value") or 0.0)
 
 

@@ -17,9 +17,10 @@ from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.preferred_wording import words_of
 from ft_tools.data.understand.variety import Variety
-from ft_tools.evaluation.metrics import measures
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.quoting import quote
+from ft_tools.metrics.answers import is_repetitive
+from ft_tools.metrics.text import tool_calls
 from ft_tools.views import markup
 
 PLAIN, FULL = 10_000, 200_000
@@ -256,8 +257,8 @@ CHECKS = {
     "language": language_of,
     "wording": words_of,
     "length": estimate_tokens,
-    "tool calls": measures.tool_calls,
-    "a loop": measures.is_repetitive,
+    "tool calls": tool_calls,
+    "a loop": is_repetitive,
     "markup": markup.text,
 }
 

@@ -1,6 +1,7 @@
 """What a caller can get wrong about an evaluation, over MCP and on the command line."""
 
 import json
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,7 +20,7 @@ CASES = {
     "an unknown metric": (
         {"metrics": ["bleurt"]},
         2,
-        ["metrics", "metrics.0: must be 'auto', 'rouge'", "or 'judge', got 'bleurt'"],
+        ["metrics", "metrics.0: must be 'auto', 'tool_call'", "got 'bleurt'"],
     ),
     "an unknown device": ({"device": "tpu"}, 2, ["device: 'tpu'", "expected: auto", "mlx, cuda:1"]),
     "a GPU that is not there": ({"device": "cuda:7"}, 2, ["not a visible GPU; use one of: cpu"]),
@@ -173,6 +174,7 @@ async def test_where_the_texts_go_is_in_the_plan_and_part_of_what_is_confirmed(c
         result = await client.call_tool("evaluate", asked | {"judge_url": url})
         plans.append(result.structured_content)
         assert plans[-1]["plan"]["arguments"]["judge_url"] == url
-        sent = f"both outputs leave this machine: they are sent to {url}, in at most 40 calls"
-        assert any(sent in line for line in plans[-1]["warnings"])
+        (sent,) = [w for w in plans[-1]["warnings"] if w.startswith("texts_sent: judge")]
+        assert f"leave this machine: they are sent to {urlsplit(url).netloc}" in sent
+        assert "max_calls 40" in sent
     assert plans[0]["plan_hash"] != plans[1]["plan_hash"]

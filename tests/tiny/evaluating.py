@@ -9,11 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.compared_models import LoadPlan, ModelFiles
+from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as worker
-from ft_tools.evaluation.worker.loaded_models import Shelf
-from ft_tools.evaluation.worker.transformers_generation import load
+from ft_tools.evaluation.worker.loaded_models import LoadedModels
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import RunInfo, Status
@@ -58,7 +57,13 @@ def plan_of(folder, adapter=None):
 
 
 def writer_of(folder):
-    return load(plan_of(folder), Shelf(IN_FLOAT32))
+    return writers_of(IN_FLOAT32, plan_of(folder))[0]
+
+
+def writers_of(plan, *files):
+    """Return what writes with models that are loaded together."""
+    models = LoadedModels(plan, files)
+    return [models.writer(one) for one in files]
 
 
 def damage(folder, into, noise):

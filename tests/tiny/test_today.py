@@ -13,7 +13,7 @@ from transformers.utils import chat_template_utils
 
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.worker import evaluate
-from ft_tools.evaluation.worker.gguf_generation import GgufWriter
+from ft_tools.evaluation.worker.gguf_writer import GgufWriter
 from ft_tools.formats.worker import chat_template_with_limits, today
 from ft_tools.training import samples
 from ft_tools.training.worker import counting, dpo, sft

@@ -7,9 +7,8 @@ from mcp import Client
 
 from ft_tools.demo import page
 from ft_tools.demo.walk import Job
-from ft_tools.evaluation.intervals.comparing import compare
-from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.report import Contamination, EvaluationReport, Score, SystemResult
+from ft_tools.evaluation.results import Settings, compare_scores
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.shipping.report import FormatResult, ShipReport
@@ -34,7 +33,8 @@ def finished(workspace, kind, report=None, **lines):
 
 
 def evaluation():
-    found = {("tuned", "exact_match"): compare([0.0, 1.0] * 20, [1.0] * 40)}
+    answers = {"base": [0.0, 1.0] * 20, "tuned": [1.0] * 40}
+    scores = {name: {"exact_match": found} for name, found in answers.items()}
     values = {"base": 0.5, "tuned": 1.0}
     return EvaluationReport(
         tuned="tuned",
@@ -46,7 +46,7 @@ def evaluation():
             SystemResult(name=name, kind="model", scores={"exact_match": Score(value=value)})
             for name, value in values.items()
         ],
-        comparisons=assemble(found, {("tuned", "exact_match"): (0.5, 1.0)}, Settings(0, 0.1)),
+        comparisons=compare_scores(scores, Settings(0, 0.1)),
         contamination=Contamination(
             checked_against=["train.jsonl"], not_checked=[], num_exact=0, num_near=0, lines=[]
         ),

@@ -1,156 +1,140 @@
-"""Sentences, gate, page and model card."""
+"""What an evaluation concludes: target, verdicts, the cheapest system, next steps, gate, page."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.conclude import (
-    model_card,
-    next_steps,
-    notes,
-    reasons,
-    summarise,
-)
+from ft_tools.evaluation.conclude import Call, concluded, model_card, without_details
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.metrics.scoring import Settings, changed_lines, compare_scores
 from ft_tools.evaluation.page import Sample, document, marked
-from ft_tools.evaluation.recommend_system import Asked
-from ft_tools.evaluation.report import EvaluationReport
+from ft_tools.evaluation.report import (
+    Contamination,
+    EvaluationReport,
+    OutputHealth,
+    Ranked,
+    Score,
+    SystemResult,
+)
 from ft_tools.evaluation.requirements import read_requirement, unmet
+from ft_tools.evaluation.results import Settings, changed_lines, compare_scores, rank, with_fresh
+from tests.unit.held_out_files import ids
 
 SETTINGS = Settings(seed=0, smallest_effect=0.1)
-ASKED = Asked("evaluate-0", {"model": "sft-1", "dataset": "held_out.jsonl"})
+PAIR = Call("evaluate-0", {"model": "sft-1", "dataset": "held_out.jsonl"})
+GIVEN = {"dataset": "held_out.jsonl", "max_new_tokens": 40, "systems": ["evaluate-0"]}
+SYSTEMS = Call("evaluate-0", GIVEN, "train.jsonl")
+NO, YES = {"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}
+BEST = Ranked(name="tuned", versus_best="best")
 
 
-def report(before, after, general=None, **more):
-    rows = compare_scores(before, after, SETTINGS)
-    kept = compare_scores(*general, SETTINGS) if general else []
+def pair(before, after, general=None, **more):
+    """Conclude a comparison of a model with its base."""
+    rows = compare_scores({"baseline": before, "tuned": after}, SETTINGS)
+    kept = []
+    if general:
+        kept = compare_scores(dict(zip(("baseline", "tuned"), general, strict=True)), SETTINGS)
     made = EvaluationReport(
         tuned="sft-1", baseline="base", summary=[], comparisons=rows, general_ability=kept, **more
     )
-    return made.model_copy(update={"summary": summarise(made, ASKED)})
+    return concluded(made, "few_held_out_examples: 60", 0.1, PAIR)
 
 
-@pytest.fixture
-def better():
-    general = ({"general_questions": [1.0, 0.0] * 40}, {"general_questions": [1.0, 0.0] * 40})
-    return report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)
+def system(name, value, target=None, low=None, high=None, kind="model", **more):
+    score = Score(value=value, ci_low=low or value - 0.05, ci_high=high or value + 0.05)
+    return SystemResult(name=name, kind=kind, scores={"exact_match": score}, target=target, **more)
 
 
-@pytest.fixture
-def worse():
-    return report({"json_valid": [1.0] * 60}, {"json_valid": [0.0] * 60})
-
-
-@pytest.fixture
-def few():
-    return report({"json_valid": [1.0] * 10}, {"json_valid": [1.0] * 10})
-
-
-def test_the_summary_has_three_sentences_with_the_numbers(better, worse, few):
-    for one in (better, worse, few):
-        assert len(one.summary) == 3
-    assert "json_valid improved: 0 -> 1" in better.summary[0]
-    assert "n=60" in better.summary[0]
-    assert "general ability shows no loss" in better.summary[2]
-    assert "Do not ship" in worse.summary[2]
-    assert "underpowered" in few.summary[1]
-    assert "Collect more" in few.summary[2]
-
-
-def test_an_interval_without_zero_that_is_no_change_names_the_correction():
-    before = {"exact_match": [0.0] * 60, "json_valid": [1.0] * 60}
-    after = before | {"exact_match": [1.0] * 6 + [0.0] * 54}
-    one = report(before, after)
-    row = one.comparisons[0]
-    assert row.ci_low > 0
-    assert row.p_value < 0.05 < row.p_adjusted
-    assert row.verdict == "underpowered"
-    assert "exact_match: underpowered (p 0.062 after Holm's correction" in one.summary[1]
-    assert "json_valid: no detectable change, 1 -> 1" in one.summary[1]
-
-
-def test_lost_general_ability_is_said_before_the_gain():
-    general = ({"general_questions": [1.0] * 60}, {"general_questions": [0.0] * 60})
-    one = report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)
-    assert "General ability regressed" in one.summary[2]
-
-
-def test_a_loss_that_the_user_accepts_is_said_and_stops_nothing():
-    general = ({"general_questions": [1.0] * 60}, {"general_questions": [0.0] * 60})
-    gain = ({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60})
-    one = report(*gain, general, accepted=["general_ability_loss"])
-    assert one.summary[2] == (
-        "The gain is significant on these 60 examples; general ability regressed "
-        "(general_questions), which was accepted."
-    )
-    assert next_steps(one, 0.1, ASKED)[0].tool == "merge_and_quantize"
-    assert passes(one, "not_regressed") == []
-    assert passes(one, "not_regressed:general_questions") != []
-    assert next_steps(report(*gain, general), 0.1, ASKED)[0].tool == "audit_dataset"
-
-
-def test_a_small_loss_that_could_be_missed_is_said():
-    general = ({"refusals": [1.0] * 8}, {"refusals": [1.0] * 8})
-    one = report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)
-    assert "a small loss of refusals could be missed" in one.summary[2]
-
-
-def test_the_warning_of_too_few_examples_is_kept_only_where_it_came_true(better, few):
-    warning, note = "60 examples may be too few: ...", "the chat templates differ"
-    assert notes(better.model_copy(update={"notes": [note]}), warning) == [note]
-    assert notes(few.model_copy(update={"notes": [note]}), warning) == [warning, note]
-    assert notes(few.model_copy(update={"notes": [note]}), "") == [note]
-
-
-def test_perplexity_that_falls_is_an_improvement():
-    chance = [0.01 * i for i in range(40)]
-    one = report(
-        {"log_perplexity": [2 + c for c in chance]},
-        {"log_perplexity": [1.5 + c / 2 for c in chance]},
-    )
-    row = one.comparisons[0]
-    assert row.difference < 0
-    assert row.verdict == "improved"
-    assert (row.num_better, row.num_worse) == (40, 0)
-
-
-def test_the_next_step_follows_the_verdict(better, worse, few):
-    assert next_steps(better, 0.1, ASKED)[0].tool == "merge_and_quantize"
-    assert next_steps(worse, 0.1, ASKED)[0].tool == "audit_dataset"
-    (again,) = next_steps(few, 0.1, ASKED)
-    assert (again.tool, again.arguments) == ("evaluate", ASKED.arguments)
-    assert reasons(better, 0.1)[0].source.startswith("https://")
-
-
-def test_a_model_alone_makes_no_claim():
-    one = report({"json_valid": [1.0] * 60}, {"json_valid": [1.0] * 60}, alone=True)
-    assert "no change can be reported" in one.summary[1]
-    assert next_steps(one, 0.1, ASKED)[0].tool == "recommend_approach"
-
-
-def both(before, after):
-    return {"baseline": before, "tuned": after}
+def several(systems, ranking, target=0.9, call=SYSTEMS, **more):
+    """Conclude a comparison of systems whose answers are right as often as they score."""
+    scores = {
+        one.name: {
+            "exact_match": [float(i < one.scores["exact_match"].value * 60) for i in range(60)]
+        }
+        for one in systems
+    }
+    made = EvaluationReport(
+        tuned="x", baseline=systems[0].name, compares_systems=True, summary=[],
+        target={"exact_match": target} if target else {}, main_metric="exact_match",
+        systems=systems, ranking=ranking, comparisons=compare_scores(scores, SETTINGS), **more,
+    )  # fmt: skip
+    return concluded(made, "", 0.1, call)
 
 
 def passes(report, *requirements):
     return unmet(report, [read_requirement(text) for text in requirements])
 
 
-def test_the_gate_opens_for_what_is_shown_and_only_that(better, worse, few):
+@pytest.mark.parametrize(
+    ("before", "after", "verdict", "tool"),
+    [
+        (NO, YES, "improved", "merge_and_quantize"),
+        (YES, NO, "regressed", "audit_dataset"),
+        (YES, YES, "no_detectable_change", "audit_dataset"),
+        ({"json_valid": [1.0] * 10}, {"json_valid": [1.0] * 10}, "underpowered", "evaluate"),
+    ],
+)
+def test_the_verdict_decides_the_next_step(before, after, verdict, tool):
+    made = pair(before, after)
+    assert made.comparisons[0].verdict == verdict
+    assert len(made.summary) == 3
+    assert [step.tool for step in made.next_steps] == [tool]
+    assert ("few_held_out_examples" in ids(made.notes)) == (verdict == "underpowered")
+    assert [one.id for one in made.reasons] == ["json_valid"]
+
+
+def test_a_gain_that_the_correction_takes_back_is_not_confirmed_and_not_underpowered():
+    before = {"exact_match": [0.0] * 60, "json_valid": [1.0] * 60}
+    made = pair(before, before | {"exact_match": [1.0] * 6 + [0.0] * 54})
+    row = made.comparisons[0]
+    assert row.ci_low > 0
+    assert row.p_value < 0.05 < row.p_adjusted
+    assert row.verdict == "not_confirmed"
+    assert made.next_steps[0].tool == "evaluate"
+
+
+def test_lost_general_ability_stops_unless_the_user_accepts_it():
+    general = ({"general_questions": [1.0] * 60}, {"general_questions": [0.0] * 60})
+    lost = pair(NO, YES, general)
+    assert lost.lost_abilities == ["general_questions"]
+    assert lost.next_steps[0].tool == "audit_dataset"
+    accepted = pair(NO, YES, general, accepted=["general_ability_loss"])
+    assert accepted.next_steps[0].tool == "merge_and_quantize"
+    assert passes(accepted, "not_regressed") == []
+    assert len(passes(accepted, "not_regressed:general_questions")) == 1
+    assert "general_questions" in accepted.summary[2]
+
+
+def test_perplexity_that_falls_is_an_improvement():
+    chance = [0.01 * i for i in range(40)]
+    before, after = [2 + c for c in chance], [1.5 + c / 2 for c in chance]
+    row = pair({"log_perplexity": before}, {"log_perplexity": after}).comparisons[0]
+    assert row.difference < 0
+    assert (row.verdict, row.num_better, row.num_worse) == ("improved", 40, 0)
+
+
+def test_one_system_makes_no_claim_of_change_and_meets_its_target_or_not():
+    made = several([system("prompt", 0.95, "met")], [Ranked(name="prompt", versus_best="best")])
+    alone = concluded(made.model_copy(update={"alone": True}), "", 0.1, SYSTEMS)
+    assert alone.comparisons == []
+    assert alone.next_steps[0].arguments == {"evaluations": ["evaluate-0"]}
+    assert "prompt (0.95 [0.9, 1])" in alone.summary[0]
+    without = alone.model_copy(update={"target": {}, "ranking": []})
+    step = concluded(without, "", 0.1, SYSTEMS).next_steps[0]
+    assert (step.tool, step.arguments["dataset"]) == ("recommend_approach", "train.jsonl")
+
+
+def test_the_gate_opens_for_what_is_shown_and_only_that():
+    better, worse = pair(NO, YES), pair(YES, NO)
+    few = pair({"json_valid": [1.0] * 10}, {"json_valid": [1.0] * 10})
     assert passes(better, "improved:json_valid", "not_regressed", "at_least:json_valid:0.9") == []
     assert len(passes(worse, "improved:json_valid", "not_regressed")) == 2
     assert len(passes(few, "improved:json_valid")) == 1
     assert passes(few, "not_regressed:json_valid", "at_most:json_valid:1") == []
-    assert "at_least:json_valid:0.5" in passes(worse, "at_least:json_valid:0.5")[0]
-
-
-def test_a_requirement_of_every_measure_names_those_that_fell():
-    general = ({"refusals": [1.0] * 60}, {"refusals": [0.0] * 60})
-    fell = report({"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}, general)
-    (line,) = passes(fell, "not_regressed")
-    assert line.startswith("not_regressed: refusals regressed, 1 -> 0")
+    assert passes(worse, "at_least:json_valid:0.5")[0].startswith("at_least:json_valid:0.5: ")
+    with pytest.raises(BadInput, match="'rougeL' was not measured; measured: json_valid"):
+        passes(better, "improved:rouge")
 
 
 @pytest.mark.parametrize(
@@ -163,62 +147,194 @@ def test_a_requirement_that_cannot_be_read_names_what_is_allowed(requirement):
         read_requirement(requirement)
 
 
-def test_a_measure_that_was_not_taken_is_named_with_those_that_were(better):
-    with pytest.raises(
-        BadInput, match=r"'rougeL' was not measured; measured: general_questions, json_valid"
-    ):
-        passes(better, "improved:rouge")
+def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_one_gains():
+    cheap = Ranked(name="tfidf", versus_best="not_distinguishable", difference=-0.05,
+                   ci_low=-0.14, ci_high=0.01)  # fmt: skip
+    made = several(
+        [system("most", 0.3, "not_met", kind="majority"),
+         system("tfidf", 0.95, "met", usd_per_1000_calls=0.0, kind="tf_idf"),
+         system("tuned", 1.0, "met", usd_per_1000_calls=1.0, is_trained=True, seconds_mean=1.0)],
+        [cheap, BEST],
+    )  # fmt: skip
+    first, _, third = made.summary
+    assert re.findall(r"(\w+) \(", first) == ["tfidf", "tuned", "most"]
+    assert third.startswith("Use tfidf: the cheapest that meets the target")
+    assert "tuned (-0.05, 95% interval [-0.14, +0.01])" in third
+    # What was measured is read from the run: nobody has to claim it.
+    (step,) = made.next_steps
+    assert (step.tool, step.arguments) == ("recommend_approach", {"evaluations": ["evaluate-0"]})
+    html = document(made, [])
+    assert html.index("Target exact_match") < html.index("tuned, 1 s per answer")
+    assert html.count(">met</span>") == 2
 
 
-def test_the_page_shows_the_worst_regression_first_and_escapes_every_text(better):
+def test_a_tuned_system_that_meets_the_target_is_shipped_by_its_run():
+    run = "sft-0123456789abcdef"
+    systems = [
+        system("base", 0.3, "not_met"),
+        system("tuned", 0.95, "met", is_trained=True, model=run),
+    ]
+    assert several(systems, [BEST]).next_steps[0].arguments == {"source": run}
+
+
+def test_a_classifier_is_offered_where_the_answers_are_classes_and_none_was_measured():
+    systems = [system("base", 0.3, "not_met"), system("tuned", 0.95, "met", is_trained=True)]
+    classes = replace(SYSTEMS, has_classes=True)
+    _, simple = several(systems, [BEST], call=classes).next_steps
+    assert [one["baseline"] for one in simple.arguments["systems"]] == ["majority", "tf_idf"]
+    measured = [*systems, system("tf_idf", 0.5, "not_met", kind="tf_idf")]
+    assert len(several(measured, [BEST], call=classes).next_steps) == 1
+    assert len(several(systems, [BEST]).next_steps) == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "more", "tool"),
+    [
+        ("not_shown", {}, "evaluate"),
+        ("not_met", {}, "evaluate"),
+        ("not_met", {"has_examples": True}, "recommend_approach"),
+        ("not_met", {"is_trained": True}, "recommend_approach"),
+    ],
+)
+def test_what_to_try_next_follows_what_was_tried(verdict, more, tool):
+    made = several([system("most", 0.3, "not_met"), system("prompt", 0.8, verdict, **more)], [])
+    assert made.next_steps[0].tool == tool
+    if tool == "evaluate":
+        assert made.next_steps[0].arguments == GIVEN
+
+
+def test_whether_training_would_reach_the_target_is_asked_with_all_that_was_measured():
+    systems = [
+        system("most", 0.3, "not_met", kind="majority"),
+        system("prompt", 0.4, "not_met", model="org/small"),
+        system("shots", 0.5, "not_met", model="org/small", has_examples=True),
+    ]
+    known = {"evaluations": ["evaluate-0"], "considering": ["sft"], "model": "org/small"}
+    assert several(systems, []).next_steps[0].arguments == known | {"dataset": "train.jsonl"}
+    classes = replace(SYSTEMS, has_classes=True, learned_from="")
+    (made,) = several(systems, [], call=classes).next_steps
+    assert made.arguments == known | {"considering": ["sft", "small_model_fine_tuning"]}
+
+
+def test_without_a_target_the_cheapest_as_good_as_the_best_is_named_and_a_target_asked_for():
+    best = Ranked(name="prompt", versus_best="best")
+    worse = Ranked(name="most", versus_best="worse", difference=-0.5, ci_low=-0.6, ci_high=-0.4)
+    systems = [system("most", 0.3), system("prompt", 0.8)]
+    made = several(systems, [worse, best], target=None)
+    assert made.summary[-1] == "prompt has the best exact_match."
+    assert made.next_steps[0].arguments == GIVEN | {"target": {"exact_match": 0.9}}
+    near = worse.model_copy(update={"versus_best": "not_distinguishable", "ci_high": 0.1})
+    close = [system("most", 0.3), system("prompt", 0.4)]
+    made = several(close, [near, best], target=None, majority_fraction=0.36)
+    assert "(0.4 [0.35, 0.45])" in made.summary[-1]
+    assert "most frequent class (0.36)" in made.summary[-1]
+
+
+def seen(num_near, num_fresh, systems, ranking=()):
+    found = Contamination(
+        checked_against=[], learned_from=["train.jsonl"], not_checked=[], num_exact=0,
+        num_near=num_near, lines=[1],
+    )  # fmt: skip
+    return several(systems, list(ranking), contamination=found, num_fresh=num_fresh)
+
+
+def test_scores_are_repeated_without_questions_that_were_nearly_learned():
+    values = {"tfidf": [1.0] * 52 + [0.0] * 8, "prompt": [0.0] * 52 + [1.0] * 8}
+    systems = [system("tfidf", 0.87, "not_shown"), system("prompt", 0.13, "not_met")]
+    systems = with_fresh(systems, "exact_match", values, range(52, 60), SETTINGS)
+    sentence = seen(52, 8, systems).summary[1]
+    assert sentence.startswith("52 of 60 held-out questions")
+    assert "tfidf 0 [0, 0.324], prompt 1 [0.676, 1]" in sentence
+    grouped = replace(SETTINGS, clusters=[str(i // 4) for i in range(60)])
+    (one, _) = with_fresh(systems, "exact_match", values, range(50, 60), grouped)
+    (alone, _) = with_fresh(systems, "exact_match", values, range(50, 60), SETTINGS)
+    assert one.fresh.value == alone.fresh.value
+    assert one.fresh.ci_high > alone.fresh.ci_high
+
+
+def test_what_may_have_remembered_every_question_is_not_shown_to_meet_a_target():
+    systems = [
+        system("plain", 0.95, "met"),
+        system("shown", 0.95, "met", has_examples=True),
+        system("tuned", 0.95, "met", is_trained=True),
+        system("tf_idf", 0.95, "met", kind="tf_idf"),
+        system("most", 0.3, "not_met", kind="majority"),
+    ]
+    values = {one.name: [float(i < 57) for i in range(60)] for one in systems}
+    some = with_fresh(systems, "exact_match", values, range(30, 60), SETTINGS)
+    assert [one.target for one in some] == [one.target for one in systems]
+    none = with_fresh(systems, "exact_match", values, [], SETTINGS)
+    assert [one.target for one in none] == ["met", *["not_shown"] * 3, "not_met"]
+    ranked = rank(none, "exact_match", values, SETTINGS, has_target=True)
+    assert [one.name for one in ranked] == ["plain"]
+    made = seen(60, 0, none[1:])
+    assert made.next_steps[0].tool == "evaluate"
+    assert document(made, []).count(">not shown</span>") == 3
+
+
+def test_limits_of_single_systems_are_noted_with_both_scores_where_null_was_empty():
+    changed = system("api", 0.9, "not_shown", served_by=["m-1", "m-2"], cut_off_fraction=0.2)
+    health = OutputHealth(
+        empty_fraction=0, truncated_fraction=0, repetitive_fraction=0, mean_length_ratio=1,
+        seconds_per_output=1, trivial_differences={"null_or_empty": 6, "case": 3},
+    )  # fmt: skip
+    made = several(
+        [system("most", 0.3, "not_met"), changed], [], num_examples=60, outputs={"api": health}
+    )
+    assert ids(made.notes) == {"endpoint_changed", "answers_cut_off", "trivially_different"}
+    assert "6 of 60" in made.notes[-1]
+    assert "0.9 and 1" in made.notes[-1]
+
+
+def test_the_returned_report_keeps_the_main_metric_only():
+    made = several([system("most", 0.3, "not_met"), system("prompt", 0.8, "not_met")], [])
+    assert [row.metric for row in without_details(made).comparisons] == ["exact_match"]
+    assert without_details(made).samples == []
+
+
+def test_a_report_of_version_0_1_is_read():
+    old = pair(NO, YES).model_dump(mode="json")
+    old["outputs"] = {"tuned": {"empty_fraction": 0, "truncated_fraction": 0, "copied_fraction": 0,
+                                "repetitive_fraction": 0, "mean_length_ratio": 1,
+                                "seconds_per_output": 1}}  # fmt: skip
+    old["contamination"] = {"checked_against": [], "not_checked": [], "num_exact": 0,
+                            "num_near": 0, "num_twins": 3, "lines": []}  # fmt: skip
+    del old["num_examples"]
+    assert EvaluationReport.model_validate(old).comparisons[0].verdict == "improved"
+
+
+def both(before, after):
+    return {"baseline": before, "tuned": after}
+
+
+def test_the_page_shows_the_worst_regression_first_escapes_every_text_and_filters():
     samples = [
-        Sample(1, "<script>ask", "want", both("want", "<img src=x>"), -1.0),
-        Sample(2, "second", "want", both("bad", "want"), 1.0),
+        Sample(1, "<script>ask", "want", both("want", "<img src=x>"), -1.0, ("empty",)),
+        Sample(2, "second", "want", both("bad", "want"), 1.0, ("cut off", "in a loop")),
         Sample(3, "third", "want", both("want", "want"), 0.0),
     ]
-    html = document(better, samples)
+    html = document(pair(NO, YES), samples)
     assert "<script" not in html
     assert "<img" not in html
     assert html.index("line 1\n") < html.index("line 2\n") < html.index("line 3\n")
-    assert "improved" in html
-    assert '<label for="show-worse">worse: 1</label>' in html
-
-
-def test_samples_can_be_chosen_by_outcome_and_by_what_is_wrong_with_them(better):
-    samples = [
-        Sample(1, "q", "want", both("want", ""), -1.0, ("empty",)),
-        Sample(2, "q", "want", both("want", "on and on"), -1.0, ("cut off", "in a loop")),
-        Sample(3, "q", "want", both("want", "want"), 0.0),
-    ]
-    html = document(better, samples)
     chosen = re.findall(r'id="show-([a-z-]+)"( checked)?>', html)
-    assert chosen == [
-        ("all", " checked"), ("worse", ""), ("unchanged", ""), ("cut-off", ""), ("empty", ""),
-        ("in-a-loop", ""),
-    ]  # fmt: skip
-    assert '<div class="is-cut-off is-in-a-loop is-worse">' in html
-    for name, _ in chosen[1:]:
+    names = ["all", "worse", "better", "unchanged", "cut-off", "empty", "in-a-loop"]
+    assert [name for name, _ in chosen] == names
+    for name in names[1:]:
         assert f"#show-{name}:checked~div:not(.is-{name})" in html
-
-
-def test_differences_are_underlined():
     assert marked("a b c", "a x c") == "a <mark>x</mark> c"
     assert marked("same", "same") == "same"
-    assert marked("", "") == ""
 
 
-def test_a_model_card_section_has_a_row_a_measure(better):
-    card = model_card(better)
+def test_a_model_card_section_has_a_row_for_each_metric():
+    card = model_card(pair(NO, YES))
     assert "| json_valid (fraction) | 0 | 1 | +1 [" in card
-    assert card.count("\n| ") == 3
+    assert card.count("\n| ") == 2
 
 
 def test_the_lines_that_changed_are_named_without_their_texts():
     examples = [HeldOut(line=i, prompt="secret", reference="secret") for i in range(1, 5)]
-    scores = {
-        "baseline": {"json_valid": [1.0, 0.0, 1.0, 1.0]},
-        "tuned": {"json_valid": [0.0, 1.0, 1.0, 0.5]},
-    }
-    found = changed_lines(scores, list(scores), "json_valid", examples)
+    values = {"baseline": [1.0, 0.0, 1.0, 1.0], "tuned": [0.0, 1.0, 1.0, 0.5]}
+    found = changed_lines(values, "json_fields", examples)
     assert [(s.line, s.baseline, s.tuned) for s in found] == [(1, 1, 0), (4, 1, 0.5), (2, 0, 1)]
     assert "secret" not in str(found)

@@ -1,19 +1,15 @@
 """Where an evaluation loads its models, and how long it would take, on machines made up."""
 
-import importlib.util
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from ft_tools.errors import Refused
-from ft_tools.evaluation import benchmark_time
 from ft_tools.evaluation.estimates import seconds_per_token
 from ft_tools.evaluation.plan import EvaluatePlan
-from ft_tools.evaluation.systems.compared_models import LoadPlan, decide, quantization_of
+from ft_tools.evaluation.systems.models import LoadPlan, decide, quantization_of
 from ft_tools.evaluation.tool import slots_of
 from ft_tools.models.machine import Card, Machine, this_machine
 from ft_tools.models.resolve import ModelSource
@@ -111,47 +107,6 @@ def test_time_is_that_of_the_device(tmp_path, monkeypatch):
     # 65 TFLOPS of float16 over the same 200: 325 GB/s.
     fake_driver(tmp_path, monkeypatch, "Tesla T4, 15360, 7.5")
     assert seconds_per_token(weights, 1, on_gpu) == pytest.approx(16e9 / 0.325e12)
-
-
-def test_lm_eval_tasks_take_what_their_documents_take(tmp_path, monkeypatch):
-    on_cpu = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
-    on_gpu = LoadPlan(place="cuda:0", dtype="bfloat16", num_bytes=0)
-    small, large = 269 * 10**6, 16 * 10**9
-
-    def taken(tasks, limit=None, size=small, where=on_cpu):
-        return benchmark_time.seconds(tasks, limit, size, 32, where)
-
-    # 10,042 documents of four texts of 90 tokens, 9.4 ms a token: 9.5 hours of two cores.
-    assert taken(["hellaswag"]) == pytest.approx(10042 * 360 * 269e6 * 3.5e-11)
-    assert taken(["hellaswag"], 100) == pytest.approx(taken(["hellaswag"]) / 100.42)
-    # A limit holds for each of the 57 subjects, some of which have fewer documents.
-    assert taken(["mmlu"], 10) == pytest.approx(570 * 130 * 269e6 * 3.5e-11)
-    assert taken(["mmlu"], 10**6) == taken(["mmlu"])
-    assert taken(["gsm8k", "arc_easy"]) == pytest.approx(taken(["gsm8k"]) + taken(["arc_easy"]))
-    # A task that nobody knows counts by its limit alone.
-    assert benchmark_time.uncounted(["mine", "piqa"], None) == ["mine"]
-    assert benchmark_time.uncounted(["mine", "piqa"], 5) == []
-    assert (taken(["mine"]), taken(["mine"], 5)) == (0.0, pytest.approx(5 * 400 * 269e6 * 3.5e-11))
-    # 312 TFLOPS at 30%: 0.17 ms for a token of an 8B that is read.
-    fake_driver(tmp_path, monkeypatch, "NVIDIA A100-SXM4-80GB, 81920, 8.0")
-    expected = 10042 * 360 * 16e9 / (0.3 * 312e12)
-    assert taken(["hellaswag"], None, large, on_gpu) == pytest.approx(expected)
-    fake_driver(tmp_path, monkeypatch, "Unheard-of 9000, 81920, 8.0")
-    assert taken(["hellaswag"], None, large, on_gpu) is None
-
-
-def test_every_known_task_is_one_of_the_harness():
-    tasks = Path(importlib.util.find_spec("lm_eval").origin).parent / "tasks"
-    names = set()
-    for where in ("arc", "gsm8k", "hellaswag", "ifeval", "lambada", "mmlu/default", "openbookqa",
-                  "piqa", "super_glue/boolq", "truthfulqa", "winogrande"):  # fmt: skip
-        for file in (tasks / where).glob("*.y*ml"):
-            text = file.read_text("utf-8")
-            names |= set(re.findall(r"^ *(?:task|group|-): *\"?(\w+)", text, re.MULTILINE))
-            names |= set(re.findall(r"^ +- (\w+)$", text, re.MULTILINE))
-    assert benchmark_time.known_tasks().keys() <= names
-    for task in benchmark_time.known_tasks().values():
-        assert task.source.startswith("https://huggingface.co/datasets/")
 
 
 def test_an_evaluation_over_several_cards_takes_a_slot_of_each(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """Systems: how they are named, asked, planned, scored and ranked."""
 
 import json
-import random
 import subprocess
 import sys
 from functools import partial
@@ -12,36 +11,19 @@ from pydantic import ValidationError
 
 from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
-from ft_tools.evaluation.intervals.comparing import compare
-from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, target_verdict
-from ft_tools.evaluation.intervals.one_system import mean_interval, wilson_interval
-from ft_tools.evaluation.intervals.sample_size import FEWEST_EXAMPLES
-from ft_tools.evaluation.metrics.measures import field_scores
-from ft_tools.evaluation.metrics.scoring import Settings, assemble
 from ft_tools.evaluation.plan import make_plan
-from ft_tools.evaluation.plan_warnings import about_size
 from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.results import Settings, rank
 from ft_tools.evaluation.systems import classifier
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, question_of, read_pool
-from ft_tools.evaluation.systems.classifier import columns_of, has_classes
-from ft_tools.evaluation.systems.compared_models import find_models
-from ft_tools.evaluation.systems.majority_answer import majority_answer
-from ft_tools.evaluation.systems.ranking import rank
+from ft_tools.evaluation.systems.models import find_models
 from ft_tools.evaluation.systems.spec import FewShot, SystemSpec
 from ft_tools.evaluation.worker.baselines import SimpleSystem
+from ft_tools.metrics.answers import field_scores
+from tests.unit.held_out_files import chat, ids, write
 
 TEAMS = {"refund": "billing", "login": "accounts", "crash": "engineering"}
-
-
-def chat(question, answer, **more):
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return {"messages": turns} | more
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def mails(count, start=0):
@@ -106,7 +88,6 @@ def test_a_system_that_makes_no_sense_is_refused(spec, problem):
     [
         ({}, "either `model` or `systems`"),
         ({"model": "m", "systems": [simple("majority"), simple("tf_idf")]}, "either `model` or"),
-        ({"systems": [simple("majority")]}, "at least two"),
         ({"systems": [simple("majority"), simple("majority")]}, "same name, majority; rename one"),
         ({"systems": [simple("majority"), simple("tf_idf")], "baseline": "m"}, "belongs to"),
         (
@@ -130,16 +111,6 @@ def test_a_run_id_stands_for_the_systems_that_it_compared(workspace):
     for other in ("evaluate-fedcba9876543210", "sft-0123456789abcdef", "majority"):
         with pytest.raises(ValidationError, match=f"'{other}'.*get_run lists them"):
             asked(other)
-
-
-def test_a_run_id_of_an_older_evaluation_with_a_judge_that_nothing_asked_is_taken(workspace):
-    run = workspace / "runs" / "evaluate-0123456789abcdef"
-    run.mkdir(parents=True)
-    (run / "run.json").write_text("{}")
-    older = asked(simple("majority"), simple("tf_idf")).model_dump(mode="json")
-    (run / "request.json").write_text(json.dumps(older | {"judge_model": "judge"}))
-    again = asked(run.name, simple("nearest_example"))
-    assert [one.name for one in again.all_systems()] == ["majority", "tf_idf", "nearest_example"]
 
 
 def test_a_run_id_of_a_model_and_its_base_stands_for_both_as_they_were_found(workspace):
@@ -199,18 +170,6 @@ def test_system_text_document_examples_and_template_make_one_conversation():
     ]
 
 
-def test_a_system_without_settings_is_asked_the_example_as_it_is():
-    example = HeldOut(line=1, prompt="plain", reference="x")
-    assert asked_as(SystemSpec(name="a", model="m"), example) is example
-
-
-def test_an_empty_system_text_removes_the_examples_own():
-    turns = [{"role": "system", "content": "old"}, {"role": "user", "content": "Q"}]
-    example = HeldOut(line=1, messages=turns, reference="x")
-    made = asked_as(SystemSpec(name="a", model="m", system=""), example)
-    assert made.messages == [{"role": "user", "content": "Q"}]
-
-
 def test_a_passage_stands_before_its_question_and_a_missing_one_is_named():
     spec = SystemSpec(name="a", model="m", passages="context")
     turns = [{"role": "user", "content": "Who?"}]
@@ -251,14 +210,6 @@ def test_the_nearest_example_is_shown_last_and_random_ones_follow_their_seed():
     assert drawn[0] != drawn[2]
 
 
-def test_json_answers_are_columns_and_labels_are_one():
-    columns = columns_of(['{"a": 1, "b": "x"}', '{"a": 2}'])
-    assert columns == {"a": ["1", "2"], "b": ['"x"', ""]}
-    labels = columns_of(["Yes", "no", "yes.", "no"])
-    assert labels == {None: ["Yes", "no", "Yes", "no"]}
-    assert has_classes(labels[None])
-
-
 def answers_of(kind, workspace):
     pool = read_held_out(workspace / "train.jsonl")
     held = read_held_out(workspace / "held.jsonl")
@@ -296,20 +247,21 @@ def test_the_script_that_a_run_leaves_answers_as_was_measured_and_needs_nothing_
     assert bare.stderr.endswith("has no scikit-learn: pip install scikit-learn\n")
 
 
-def test_held_out_questions_that_a_classifier_nearly_learned_are_counted_and_said(files):
-    rows = [chat(f"Parcel {i} for Ada did not arrive at the depot.", "late") for i in range(40)]
-    write(files / "train.jsonl", [*rows[:30], chat("The lamp is broken and smells of smoke.", "x")])
-    write(files / "held.jsonl", [*rows[29:], chat("My password is not accepted any more.", "y")])
+def test_held_out_questions_that_a_classifier_nearly_learned_are_counted(files):
+    late = [chat(f"Parcel {i} for Ada Smith did not yet arrive at the depot.", "late")
+            for i in range(12)]  # fmt: skip
+    words = ["Lamp", "Oven", "Fan", "Kettle", "Toaster", "Iron", "Fridge", "Mixer", "Router"]
+    other = [chat(f"{word} is broken and smells of smoke.", "broken") for word in words * 6]
+    write(files / "train.jsonl", [*late[:3], chat("The lamp is broken and smells.", "x")])
+    write(files / "held.jsonl", [*late[2:], *other])
     plan = plan_of(asked(simple("majority"), simple("nearest_example")))
     found = plan.contamination
-
     assert (found.checked_against, found.learned_from) == ([], [str(files / "train.jsonl")])
     # The first is in the training file word for word: nobody learns from that row.
     assert plan.systems[0].num_examples_removed == 1
-    assert (found.num_exact, found.num_twins, found.num_alike) == (0, 11, 11)
-    assert any("11 of 12 held-out questions equal a training" in line for line in plan.warnings)
+    assert (found.num_exact, found.num_near) == (0, 10)
+    assert {"near_copies", "examples_removed"} <= ids(plan.warnings)
     assert 0 < plan.estimated_seconds_low < plan.estimated_seconds_high < 60
-    assert not any("training data of this model" in line for line in plan.warnings)
 
 
 def test_a_row_that_no_classifier_can_read_is_refused_with_its_line(files):
@@ -333,10 +285,6 @@ def test_the_script_learns_nothing_from_an_answer_that_is_marked_bad(tmp_path):
     assert predict(["good film", "bad film"]) == ["yes", "no"]
 
 
-def test_the_majority_answer_is_counted_without_case_and_punctuation():
-    assert majority_answer(["b", "A", "a.", "A!"]) == "A"
-
-
 def test_free_text_answers_are_no_classes(files):
     rows = [chat(f"Question {i}?", f"A long answer of its own, number {i}.") for i in range(30)]
     write(files / "train.jsonl", rows)
@@ -358,17 +306,13 @@ def test_a_plan_of_simple_baselines_needs_no_model(files):
     ("target", "problem"),
     [
         ({"exact_match": 90}, "exact_match=90 is outside 0 to 1; write 90% as 0.9"),
-        ({"macro_f1": 0.9}, "for the whole set only, which has no target; each example has"),
+        ({"macro_f1": 0.9}, "'macro_f1' is not measured; possible: exact_match"),
+        ({"rouge": 0.9}, "'rouge' is not measured; possible: exact_match, json_valid"),
     ],
 )
 def test_a_target_is_a_fraction_of_what_each_example_has(files, target, problem):
     with pytest.raises(BadInput, match=problem):
         plan_of(asked(simple("majority"), simple("tf_idf"), target=target))
-
-
-def test_a_target_that_is_not_measured_names_what_is(files):
-    with pytest.raises(BadInput, match="'rougeL' is not measured; each example has: exact_match"):
-        plan_of(asked(simple("majority"), simple("tf_idf"), target={"rouge": 0.9}))
 
 
 def test_an_exact_match_as_the_target_of_labels_is_their_accuracy(files):
@@ -387,48 +331,7 @@ def test_rows_of_the_training_file_that_are_held_out_questions_are_said(files):
     write(files / "train.jsonl", [*mails(60), *mails(2, start=100)])
     plan = plan_of(asked(simple("majority"), simple("tf_idf")))
     assert plan.systems[0].num_examples_removed == 2
-    assert any("2 rows of examples.path are held-out questions" in line for line in plan.warnings)
-
-
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"), [(8, 10, 0.4902, 0.9433), (0, 10, 0, 0.2775)]
-)
-def test_wilsons_interval_is_the_published_one(right, n, low, high):
-    assert wilson_interval(right, n) == pytest.approx((low, high), abs=1e-4)
-
-
-@pytest.mark.parametrize("rate", [0.5, 0.9, 0.97])
-def test_the_interval_of_a_systems_own_mean_covers(rate):
-    chance = random.Random(3)
-    covered = 0
-    for _ in range(2000):
-        low, high = mean_interval([float(chance.random() < rate) for _ in range(110)])
-        covered += low <= rate <= high
-    assert 0.93 <= covered / 2000 <= 0.98
-
-
-@pytest.mark.parametrize("values", [[6.7, 6.9, 7.1], [-3.0, -3.2], [9.0, 9.0, 9.0, 9.0]])
-def test_the_interval_of_few_values_of_any_size_holds_their_mean(values):
-    low, high = mean_interval(values)
-    assert low < high
-    assert low <= sum(values) / len(values) <= high
-
-
-def test_a_plan_says_what_so_few_examples_can_show():
-    request = EvaluateRequest(model="tuned", dataset="held_out.jsonl")
-    assert about_size(request, 5).startswith("5 examples can show no change, however large")
-    assert about_size(request, 6).startswith("6 examples may be too few: they show a change of 0.")
-    assert about_size(request, 2000) == ""
-    # What the smallest number rests on: all pairs one way, two-sided.
-    assert 2 / 2**FEWEST_EXAMPLES < 0.05 < 2 / 2 ** (FEWEST_EXAMPLES - 1)
-
-
-def test_a_target_is_met_only_by_the_whole_interval():
-    assert target_verdict(0.91, 0.99, 0.9, higher_is_better=True) == "met"
-    assert target_verdict(0.5, 0.89, 0.9, higher_is_better=True) == "not_met"
-    assert target_verdict(0.8, 0.95, 0.9, higher_is_better=True) == "not_shown"
-    assert target_verdict(1.0, 1.2, 1.5, higher_is_better=False) == "met"
-    assert target_verdict(1.6, 1.9, 1.5, higher_is_better=False) == "not_met"
+    assert "examples_removed" in ids(plan.warnings)
 
 
 def result(name, usd, target="met", seconds=1.0):
@@ -454,23 +357,3 @@ def test_without_all_prices_the_ranking_is_by_time():
     results = [result("a", 0.1, seconds=2.0), result("b", None, seconds=1.0)]
     ranked = rank(results, "exact_match", values, Settings(0, 0.1), has_target=True)
     assert [one.name for one in ranked] == ["b", "a"]
-
-
-def test_of_seven_systems_that_are_as_good_as_the_reference_none_is_called_improved():
-    """Family-wise: in at most 5% of evaluations is any of seven equal systems called better."""
-    chance = random.Random(17)
-    false_claims = uncorrected = 0
-    trials = 2000
-    for _ in range(trials):
-        before = [float(chance.random() < 0.8) for _ in range(110)]
-        found = {}
-        for name in "abcdefg":
-            after = [
-                value if chance.random() < 0.6 else float(chance.random() < 0.8) for value in before
-            ]
-            found[name, "exact_match"] = compare(before, after)
-        rows = assemble(found, dict.fromkeys(found, (0.8, 0.8)), Settings(0, 0.1))
-        false_claims += any(row.verdict == "improved" for row in rows)
-        uncorrected += any(p.p_value < ALPHA and p.low > 0 for p in found.values())
-    assert false_claims / trials <= 0.05
-    assert uncorrected > 1.5 * false_claims

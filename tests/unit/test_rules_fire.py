@@ -15,10 +15,9 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import Refused
 from ft_tools.evaluation.conclude import summarise
-from ft_tools.evaluation.metrics.scoring import Settings, compare_scores
-from ft_tools.evaluation.recommend_system import Asked
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.results import Settings, compare_scores
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.runs.state.records import RunInfo
 from ft_tools.shipping.request import ShipRequest
@@ -341,9 +340,10 @@ def test_every_format_of_an_adapter_is_made_from_the_merged_model(files):
 
 
 def summary(before, after):
-    rows = compare_scores(before, after, Settings(seed=0, smallest_effect=0.1))
+    scores = {"baseline": before, "tuned": after}
+    rows = compare_scores(scores, Settings(seed=0, smallest_effect=0.1))
     found = EvaluationReport(tuned="sft-1", baseline="base", summary=[], comparisons=rows)
-    return summarise(found, Asked("evaluate-0", {}))
+    return summarise(found)
 
 
 def test_a_difference_that_may_be_chance_is_not_called_an_improvement():

@@ -20,7 +20,7 @@ from ft_tools.data.whole_wordings import (
 MOST_TESTED = 0.5
 """Of the rows: earlier test rows and those of their wordings."""
 ENOUGH_TEST_ROWS = 150
-"""They show a difference of 0.1. Source: ft_tools/evaluation/intervals/sample_size.py"""
+"""They show a difference of 0.1. Source: ft_tools/metrics/sample_size.py"""
 ENOUGH_TRAINING_ROWS = 100
 """They are left to train on before the test part gets more than a tenth. Ours."""
 LEAST_TEST, MOST_TEST = 0.1, 0.25

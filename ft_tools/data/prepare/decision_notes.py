@@ -8,14 +8,14 @@ from ft_tools.data.prepare.choose_parts import ASKED_AGAIN, SAME_GROUP
 from ft_tools.data.prepare.column_mapping import ColumnMapping, are_classes
 from ft_tools.data.prepare.decided import Decided, Part
 from ft_tools.data.prepare.row_decisions import MAX_COMPARED
-from ft_tools.evaluation.intervals.comparison_verdict import ALPHA, normal_quantile
-from ft_tools.evaluation.intervals.sample_size import (
+from ft_tools.formats.columns import PLAIN_NAME
+from ft_tools.formats.remembered_test_sets import to_forget
+from ft_tools.metrics.sample_size import (
     FEWEST_EXAMPLES,
     detectable_effect,
     examples_needed,
 )
-from ft_tools.formats.columns import PLAIN_NAME
-from ft_tools.formats.remembered_test_sets import to_forget
+from ft_tools.metrics.verdicts import ALPHA, normal_quantile
 
 OFTEN, MANY_ENDINGS = 10, 0.1
 """Times that a last line comes, and share of such answers, from which they are told. Ours."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of, read_held_out
-from ft_tools.evaluation.metrics.measures import normalise
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, FewShot, SystemSpec
+from ft_tools.metrics.text import normalise
 
 MAX_DOCUMENT_BYTES = 4 * 2**20
 

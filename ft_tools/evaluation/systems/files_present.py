@@ -1,4 +1,4 @@
-"""Find out before a run starts whether the files it would load are there."""
+"""Check before a run starts that the files it would load are there."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ft_tools.errors import BadInput, NotFound, UnknownName
+from ft_tools.evaluation.findings import finding
 from ft_tools.models import gguf_header, hub_requests, model_folder
 from ft_tools.models.obtain import how_to_get
 from ft_tools.models.resolve import ModelSource
@@ -29,7 +30,7 @@ def require_there(source: ModelSource) -> list[str]:
         NotFound: The Hub does not have the model, or may not be asked and it is not here.
     """
     if source.path is None:
-        return _ask_the_hub(source.load_from)
+        return [_ask_the_hub(source.load_from)]
     path = Path(source.path)
     if source.kind == "gguf":
         gguf_header.require_whole(path, "download or convert it again")
@@ -66,24 +67,8 @@ def require_tasks(
             raise UnknownName("task of lm-evaluation-harness", task, known, "see task_paths")
 
 
-def require_key(variable: str | None) -> str | None:
-    """Return the API key.
-
-    Raises:
-        BadInput: The environment variable is not set.
-    """
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise BadInput(
-            f"environment variable {variable} is not set; set it to the API key, or leave "
-            "key_variable out for a server without one"
-        )
-    return key
-
-
-def _ask_the_hub(hub_id: str) -> list[str]:
+def _ask_the_hub(hub_id: str) -> str:
+    """Return what the Hub says of a model, as a finding."""
     here = f"{hub_id} is not on this machine"
     if variable := hub_requests.forbidden_by():
         raise NotFound(
@@ -97,7 +82,7 @@ def _ask_the_hub(hub_id: str) -> list[str]:
     )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
-            return [f"{here}: the run downloads it from the Hub first"]
+            return finding("hub_download", model=hub_id)
     except urllib.error.HTTPError as error:
         if error.code in NO_SUCH_MODEL:
             raise NotFound(
@@ -107,7 +92,4 @@ def _ask_the_hub(hub_id: str) -> list[str]:
             ) from None
     except (OSError, ValueError):
         pass
-    return [
-        f"{here} and the Hub does not respond: the name is not checked, and the run fails if the "
-        f"model cannot be downloaded; {how_to_get(hub_id)}"
-    ]
+    return finding("hub_not_reached", model=hub_id, cure=how_to_get(hub_id))

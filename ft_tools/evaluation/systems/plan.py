@@ -5,33 +5,34 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from ft_tools import __version__, workspace
 from ft_tools.contract import Report
+from ft_tools.endpoints.client import require_key
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import asked_as, read_document, read_pool
-from ft_tools.evaluation.systems.compared_models import ModelFiles, model_files
+from ft_tools.evaluation.systems.classifier import MAX_CLASSES, columns_of, has_classes
 from ft_tools.evaluation.systems.earlier_answers import find_answers
-from ft_tools.evaluation.systems.files_present import require_key
-from ft_tools.evaluation.systems.majority_answer import require_classes
+from ft_tools.evaluation.systems.models import ModelFiles, model_files
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.similarity.minilm import find_minilm
 
-Kind = Literal["model", "endpoint", "majority", "tf_idf", "nearest_example"]
-
 
 class SystemPlan(Report):
     """One system, and what asking it would take."""
 
+    # Plans of earlier versions, which may hold more, are read when their runs are resumed.
+    model_config = ConfigDict(extra="ignore")
+
     name: str
-    kind: Kind
+    kind: str = Field(description="model, endpoint, majority, tf_idf or nearest_example.")
     model: ModelFiles | None = None
     sent_to: str | None = Field(None, description="Host that the texts are sent to.")
     num_questions: int = Field(0, description="Questions that would be asked.")
@@ -79,11 +80,8 @@ def plan_system(
         read = read_pool(spec.examples, held_out_path, examples)
         pool, removed = read.examples, read.num_removed
         if spec.baseline == "tf_idf":
-            require_classes([example.reference for example in pool], spec.examples.path)
-        finds_nearest = spec.baseline == "nearest_example" or (
-            spec.baseline is None and spec.examples.choose == "nearest"
-        )
-        if finds_nearest and find_minilm() is None:
+            _require_classes([example.reference for example in pool], spec.examples.path)
+        if _finds_nearest(spec) and find_minilm() is None:
             raise MissingExtra("data", "all-MiniLM-L6-v2")
     files = _files(spec)
     _require_grammar(spec, [example.reference for example in examples])
@@ -94,7 +92,7 @@ def plan_system(
     missing = [example for example in examples if example.line not in lines]
     plan = SystemPlan(
         name=spec.name,
-        kind="endpoint" if spec.endpoint else spec.baseline or "model",
+        kind=spec.kind,
         model=made,
         num_questions=len(missing),
         files_sha256=files,
@@ -118,6 +116,24 @@ def plan_system(
     return _with_budget(spec, plan) if spec.endpoint is not None else plan
 
 
+def _require_classes(references: Sequence[str], path: str) -> None:
+    """Refuse answers that are free text: there is nothing to classify."""
+    columns = columns_of(references).values()
+    if not any(map(has_classes, columns)):
+        counts = ", ".join(str(len(set(values))) for values in columns)
+        raise BadInput(
+            f"tf_idf predicts classes, and the {len(references)} answers of {path!r} have {counts} "
+            f"different values (2 to {MAX_CLASSES} are needed); use baseline nearest_example"
+        )
+
+
+def _finds_nearest(spec: SystemSpec) -> bool:
+    shots = spec.examples
+    return spec.baseline == "nearest_example" or bool(
+        not spec.baseline and shots and shots.choose == "nearest"
+    )
+
+
 def _with_budget(spec: SystemSpec, plan: SystemPlan) -> SystemPlan:
     endpoint = spec.endpoint
     assert endpoint is not None
@@ -139,7 +155,7 @@ def _require_grammar(spec: SystemSpec, references: Sequence[str]) -> None:
     if decoding.json_schema is None and decoding.regex is None:
         return
     # Its library takes a tenth of the time to a first answer.
-    from ft_tools.evaluation.metrics.schema import load_schema
+    from ft_tools.metrics.schema import load_schema
 
     path = decoding.json_schema
     schema = load_schema(workspace.existing(path)) if path is not None else None
@@ -168,14 +184,14 @@ def _key(
     settings: Mapping[str, Any],
 ) -> str:
     """Hash what the answers depend on: not the name, the price or how fast it may be asked."""
-    said = spec.model_dump(mode="json", exclude={"name", "model", "price", "endpoint"})
+    kept = spec.model_dump(mode="json", exclude={"name", "model", "price", "endpoint"})
     endpoint = spec.endpoint
     asked = [endpoint.url, endpoint.model, endpoint.response_format] if endpoint else []
     if endpoint is not None and endpoint.sampling:
         asked.append(json.dumps(endpoint.sampling, sort_keys=True))
     parts = {
         "version": __version__,
-        "spec": said,
+        "spec": kept,
         "model": files.model_dump(mode="json", exclude={"name"}) if files else None,
         "endpoint": asked or None,
         "files": sorted(hashes.values()),

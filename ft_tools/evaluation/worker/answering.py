@@ -1,112 +1,99 @@
 """Let every system answer the held-out examples; answers are saved as they come."""
 
-import json
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
+from ft_tools.endpoints.budget import Budget
+from ft_tools.endpoints.client import Client, schema_option
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.metrics.schema import load_schema
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_document, read_pool
-from ft_tools.evaluation.systems.budget import Budget
-from ft_tools.evaluation.systems.compared_models import ModelFiles
-from ft_tools.evaluation.systems.endpoint import Client, EndpointSystem
 from ft_tools.evaluation.systems.grammar import grammar_of
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.evaluation.systems.system import Answered, System
-from ft_tools.evaluation.worker.model_system import ModelSystem
+from ft_tools.evaluation.systems.system import Answered, Batch, EndpointSystem, Stop, System
 from ft_tools.evaluation.worker.state import State
-from ft_tools.evaluation.worker.writer import Writer
-from ft_tools.publish import append_line
+from ft_tools.evaluation.worker.writer import Writer, generate_all
+from ft_tools.metrics.schema import load_schema
 
 ROW_FIELDS = ("text", "num_tokens", "finished", "seconds", "prompt_tokens", "usd", "served_by")
+
+
+@dataclass(frozen=True)
+class ModelSystem:
+    """Answers with a model that is loaded here: prompts are rendered, then continued in batches."""
+
+    writer: Writer
+    render: Callable[[HeldOut], str]
+    max_new_tokens: int
+    batch_size: int
+    grammar: str | None = None
+
+    def answer(self, questions: Sequence[HeldOut], should_stop: Stop) -> Iterator[Batch]:
+        """Yield the answers batch by batch; seconds are a batch's, divided by its size."""
+        prompts = [self.render(question) for question in questions]
+        for places, outputs, seconds in generate_all(
+            self.writer, prompts, self.max_new_tokens, self.batch_size, self.grammar
+        ):
+            each = round(seconds / len(places), 6)
+            found = []
+            for i, output in zip(places, outputs, strict=True):
+                read = len(self.writer.encode(prompts[i]))
+                answered = Answered(output.text, output.num_tokens, output.finished, each, read)
+                found.append((i, answered))
+            yield found
+            if should_stop():
+                return
+
+    def close(self) -> None:
+        """Leave the weights to whoever loaded them."""
 
 
 def answer_held_out(state: State) -> dict[str, list[Answered]]:
     """Let each system answer each example; those with the same weights follow each other."""
     specs = {spec.name: spec for spec in state.request.all_systems()}
-    shelf = Current(state)
     answers: dict[str, list[Answered]] = {}
     for plan in sorted(state.plan.systems, key=_weights_of):
-        if specs[plan.name].baseline is None:
+        spec = specs[plan.name]
+        if spec.baseline is None:
             # Simple ones take no time that is worth an event.
             state.session.phase(f"answering: {plan.name}")
         state.take_over(plan)
-        answers[plan.name] = _answer_as(state, plan, specs[plan.name], shelf)
-    shelf.clear()
+        questions = _questions(state, plan, spec)
+        opened = partial(_open, state, plan, spec)
+        answers[plan.name] = answer(state, "held_out", plan.name, questions, opened)
     # In the order of the request, the reference first.
     return {plan.name: answers[plan.name] for plan in state.plan.systems}
 
 
 def answer(
-    state: State, name: str, side: str, questions: Sequence[HeldOut], system: System
+    state: State, kind: str, side: str, questions: Sequence[HeldOut], opened: Callable[[], System]
 ) -> list[Answered]:
     """Ask what is missing of a set of questions, and return all answers in order.
 
     Raises:
-        Stopped: It was asked to; what was under way is saved.
+        Stopped: It was requested; what was in flight is saved.
     """
-    missing = [q for q in questions if (name, side, q.line) not in state.saved]
+    missing = [q for q in questions if (kind, side, q.line) not in state.saved]
     begun, total = state.num_answered, state.num_to_answer
-    # Said at once: what the system before it reported is not this one's progress.
+    # Reported at once: what the system before it reported is not this one's progress.
     state.session.progress(begun, total)
-    began = time.monotonic()
-    batches = system.answer(missing, lambda: state.session.should_stop) if missing else ()
-    for batch in batches:
-        for i, answered in batch:
-            row = {"set": name, "side": side, "line": missing[i].line, **answered.__dict__}
-            append_line(state.session.run_dir / "outputs.jsonl", json.dumps(row))
-            state.saved[name, side, missing[i].line] = row
-        done = state.num_answered
-        if done > begun:
-            eta = (time.monotonic() - began) / (done - begun) * (total - done)
-            state.session.progress(done, total, eta)
+    if missing:
+        began, system = time.monotonic(), opened()
+        try:
+            for batch in system.answer(missing, lambda: state.session.should_stop):
+                for i, answered in batch:
+                    state.keep(kind, side, missing[i].line, answered.__dict__)
+                done = state.num_answered
+                if done > begun:
+                    eta = (time.monotonic() - began) / (done - begun) * (total - done)
+                    state.session.progress(done, total, eta)
+        finally:
+            system.close()
     state.check_stop()
-    return [answered_of(state.saved[name, side, q.line]) for q in questions]
-
-
-def answered_of(row: dict[str, Any]) -> Answered:
-    """Return what a line of outputs.jsonl says."""
-    return Answered(**{field: row[field] for field in ROW_FIELDS if field in row})
-
-
-class Current:
-    """The model that is asked now; a base below a loaded adapter is not loaded again."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._files: ModelFiles | None = None
-        self._writer: Writer | None = None
-
-    def writer(self, files: ModelFiles) -> Writer:
-        """Return a writer for a model, loaded if it is not there."""
-        from ft_tools.evaluation.worker.loaded_models import Shelf
-        from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
-        from ft_tools.evaluation.worker.transformers_generation import load, load_tokenizer
-
-        if self._writer is not None and self._files is not None:
-            if files.model_copy(update={"name": self._files.name}) == self._files:
-                return self._writer
-            below = files.adapter is None and files.load_from == self._files.load_from
-            if below and isinstance(self._writer, TokenizerWriter):
-                return self._writer.below(load_tokenizer(files))
-            self.clear()
-        self._files = files
-        self._writer = load(files, Shelf(self._state.plan.loading))
-        return self._writer
-
-    def clear(self) -> None:
-        """Free the weights."""
-        if self._writer is None:
-            return
-        from ft_tools.models.worker.loading import free_memory
-
-        close = getattr(self._writer, "close", None)
-        if close is not None:
-            close()
-        self._files = self._writer = None
-        free_memory()
+    rows = [state.saved[kind, side, question.line] for question in questions]
+    return [Answered(**{field: row[field] for field in ROW_FIELDS if field in row}) for row in rows]
 
 
 def _weights_of(plan: SystemPlan) -> tuple[str, bool]:
@@ -114,19 +101,7 @@ def _weights_of(plan: SystemPlan) -> tuple[str, bool]:
     return (files.load_from, files.adapter is None) if files else ("", False)
 
 
-def _answer_as(state: State, plan: SystemPlan, spec: SystemSpec, shelf: Current) -> list[Answered]:
-    if state.plan.alone and plan.name == "tuned":
-        return answer(state, "held_out", "baseline", state.examples, _Nobody())
-    questions = _questions(state, spec)
-    missing = any(("held_out", plan.name, q.line) not in state.saved for q in questions)
-    system = _open(state, plan, spec, shelf) if missing else _Nobody()
-    try:
-        return answer(state, "held_out", plan.name, questions, system)
-    finally:
-        system.close()
-
-
-def _open(state: State, plan: SystemPlan, spec: SystemSpec, shelf: Current) -> System:
+def _open(state: State, plan: SystemPlan, spec: SystemSpec) -> System:
     schema = None
     if spec.decoding.json_schema is not None:
         schema = load_schema(state.planned_file(plan, spec.decoding.json_schema))
@@ -134,35 +109,31 @@ def _open(state: State, plan: SystemPlan, spec: SystemSpec, shelf: Current) -> S
         endpoint = spec.endpoint
         path = state.session.run_dir / "calls.jsonl"
         budget = Budget(path, spec.name, endpoint.max_calls, endpoint.max_usd)
+        options = {"temperature": spec.decoding.temperature}
+        if schema is not None:
+            options |= schema_option(endpoint.response_format, schema)
         client = Client(endpoint, spec.price, budget)
-        options = (plan.max_new_tokens, spec.decoding.temperature, schema)
-        return EndpointSystem(client, endpoint, *options)
+        return EndpointSystem(client, plan.max_new_tokens, options)
     if spec.baseline is not None:
         from ft_tools.evaluation.worker.baselines import SimpleSystem
 
         return SimpleSystem(spec.baseline, _pool(state, plan, spec))
-    assert plan.model is not None
-    pair = state.pair
-    if pair is not None:
-        writer, render = state.writer(spec.name), pair.render
-    else:
-        writer = shelf.writer(plan.model)
-        render = writer.render
+    assert plan.model is not None and state.models is not None  # noqa: PT018
     rendering = state.plan.rendering
-    return ModelSystem(
-        writer,
-        lambda example: render(example, rendering),
-        plan.max_new_tokens,
-        state.plan.batch_size,
-        grammar_of(spec.decoding, schema, state.references),
+    writer = state.models.writer(plan.model)
+    render = (
+        state.render_for_all(rendering)
+        if state.plan.weights
+        else lambda example: writer.render(example, rendering)
     )
+    grammar = grammar_of(spec.decoding, schema, state.references)
+    return ModelSystem(writer, render, plan.max_new_tokens, state.plan.batch_size, grammar)
 
 
-def _questions(state: State, spec: SystemSpec) -> list[HeldOut]:
+def _questions(state: State, plan: SystemPlan, spec: SystemSpec) -> list[HeldOut]:
     """Return the examples as a system is asked them."""
     if spec.baseline is not None:
         return state.examples
-    plan = next(plan for plan in state.plan.systems if plan.name == spec.name)
     shots: list[list[HeldOut]] = [[]] * len(state.examples)
     if spec.examples is not None:
         from ft_tools.evaluation.worker.baselines import nearest
@@ -180,13 +151,3 @@ def _pool(state: State, plan: SystemPlan, spec: SystemSpec) -> list[HeldOut]:
     assert spec.examples is not None
     state.planned_file(plan, spec.examples.path)
     return read_pool(spec.examples, state.held_out_path, state.examples).examples
-
-
-class _Nobody:
-    """Stands where every answer is there already."""
-
-    def answer(self, questions: Sequence[HeldOut], should_stop: object) -> Any:
-        raise AssertionError(f"{len(questions)} questions are not answered")
-
-    def close(self) -> None:
-        """Do nothing."""

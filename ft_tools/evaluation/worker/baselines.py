@@ -1,6 +1,7 @@
 """Simple baselines: the majority answer, TF-IDF with logistic regression, the nearest example."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,9 +11,9 @@ from ft_tools.errors import MissingExtra
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import question_of
 from ft_tools.evaluation.systems.classifier import learn
-from ft_tools.evaluation.systems.majority_answer import majority_answer
 from ft_tools.evaluation.systems.spec import SimpleKind
-from ft_tools.evaluation.systems.system import Answered, Stop
+from ft_tools.evaluation.systems.system import Answered, Batch, Stop
+from ft_tools.metrics.text import label
 from ft_tools.similarity.minilm import find_minilm
 
 
@@ -23,9 +24,7 @@ class SimpleSystem:
         self._kind = kind
         self._pool = pool
 
-    def answer(
-        self, questions: Sequence[HeldOut], should_stop: Stop
-    ) -> Iterator[list[tuple[int, Answered]]]:
+    def answer(self, questions: Sequence[HeldOut], should_stop: Stop) -> Iterator[Batch]:
         """Learn, then answer all questions at once."""
         predict: dict[str, Callable[[Sequence[str]], list[str]]] = {
             "majority": self._majority,
@@ -51,6 +50,18 @@ class SimpleSystem:
     def _tf_idf(self, questions: Sequence[str]) -> list[str]:
         asked = [question_of(example) for example in self._pool]
         return learn(asked, [example.reference for example in self._pool])(list(questions))
+
+
+def majority_answer(references: Sequence[str]) -> str:
+    """Return the most frequent answer.
+
+    >>> majority_answer(["Yes", "no", "yes."])
+    'Yes'
+    """
+    first: dict[str, str] = {}
+    for reference in references:
+        first.setdefault(label(reference), reference)
+    return first[Counter(map(label, references)).most_common(1)[0][0]]
 
 
 def nearest(questions: Sequence[str], pool: Sequence[str], count: int) -> list[list[int]]:

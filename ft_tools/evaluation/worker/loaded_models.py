@@ -1,109 +1,75 @@
-"""Models that are loaded when they are first used, and put down when another needs their memory.
+"""The models of an evaluation, by the files that they are loaded from."""
 
-Both sides of a comparison are loaded in the same numbers. Where they do not fit together, one side
-is asked after the other.
-"""
-
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from peft import PeftModel
+from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
-from ft_tools.errors import Refused
-from ft_tools.evaluation.systems.compared_models import LoadPlan, ModelFiles, decide
-from ft_tools.models.placement import CPU, Placement, candidates, shortage
-from ft_tools.models.size import ModelSize, size_of_files
-from ft_tools.models.worker.loading import fetched, free_machine, free_memory, load, load_first
-
-
-class Shelf:
-    """What is loaded at present."""
-
-    def __init__(self, plan: LoadPlan | None) -> None:
-        self._plan = plan
-        self._held: list[Weights] = []
-
-    @property
-    def is_on_mlx(self) -> bool:
-        """Tell whether MLX computes what is loaded."""
-        return self._plan is not None and self._plan.on_mlx
-
-    def take(self, weights: "Weights") -> Any:
-        """Load a model; what else is loaded is put down if there is no room beside it.
-
-        Raises:
-            Refused: It fits nowhere, even alone.
-        """
-        if self._plan is None:
-            # Its size was not known before it was downloaded.
-            self._plan = decide(weights.size, free_machine(), None)
-        plan = self._plan
-        found = self._places(weights.size, plan)
-        if not found and self._held:
-            for other in self._held:
-                other.put_down()
-            self._held.clear()
-            free_memory()
-            found = self._places(weights.size, plan)
-        if not found:
-            machine = free_machine(plan.torch_device)
-            needs = shortage(weights.size, machine, four_bit=plan.four_bit)
-            raise Refused(
-                f"evaluating {weights.files.name} takes {needs} free; close other programs, or use "
-                "a larger machine"
-            )
-        quantization = plan.quantization if plan.four_bit else None
-        model = load_first(found, lambda place: weights.load_at(place, quantization))
-        self._held.append(weights)
-        return model
-
-    @staticmethod
-    def _places(size: ModelSize, plan: LoadPlan) -> list[Placement]:
-        """Return where a model fits now, in the plan's numbers and on its kind of device."""
-        machine = free_machine(plan.torch_device)
-        found = candidates(size, machine, [plan.dtype], four_bit=plan.four_bit)
-        return [one for one in found if (one.device == CPU) == (plan.on_cpu or plan.on_mlx)]
+from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
+from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
+from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
+from ft_tools.evaluation.worker.weights import Memory, Weights
+from ft_tools.evaluation.worker.writer import Writer
+from ft_tools.formats.worker import today
+from ft_tools.models.model_folder import tokenizer_folder
 
 
-class Weights:
-    """A model of the comparison."""
+def prepare(seed: int, today_is: float) -> None:
+    """Set what every model of a run shares: its seed, and the date that templates write."""
+    transformers_logging.disable_progress_bar()
+    torch.manual_seed(seed)
+    today.hold(today_is)
 
-    def __init__(self, files: ModelFiles, shelf: Shelf) -> None:
-        self.files = files
-        self._shelf = shelf
-        self._model: Any = None
-        self._folder: Path | None = None
 
-    @property
-    def model(self) -> Any:
-        """Return the model, loaded if it is not."""
-        if self._model is None:
-            # What is made in inference mode could not be trained by whoever gets the model.
-            with torch.inference_mode(False):
-                self._model = self._shelf.take(self)
-        return self._model
+class LoadedModels:
+    """Writers by the files they are loaded from; a base below an adapter shares its weights."""
 
-    @property
-    def folder(self) -> Path:
-        """Return the folder of the base weights, fetched if it is not here."""
-        if self._folder is None:
-            self._folder = fetched(self.files.load_from)
-        return self._folder
+    def __init__(self, plan: LoadPlan | None, files: Sequence[ModelFiles]) -> None:
+        self._memory = Memory(plan)
+        self._files = files
+        self._writers: dict[tuple[str, str | None], Writer] = {}
 
-    @property
-    def size(self) -> ModelSize:
-        """Return how large the base weights are."""
-        return size_of_files(self.folder)
+    def writer(self, files: ModelFiles) -> Writer:
+        """Return what writes with a model, which is loaded when it is first asked."""
+        key = (files.load_from, files.adapter)
+        if key not in self._writers:
+            self._writers[key] = self._open(files)
+        return self._writers[key]
 
-    def put_down(self) -> None:
-        """Give the memory back."""
-        self._model = None
+    def close(self) -> None:
+        """Free all models."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+        self._memory.clear()
 
-    def load_at(self, place: Placement, quantization: dict[str, object] | None) -> Any:
-        """Load the base, and the adapter over it."""
-        model = load(self.folder, place, quantization=quantization)
-        if self.files.adapter is None:
-            return model
-        at = str(model.device)
-        return PeftModel.from_pretrained(model, self.files.adapter, torch_device=at).eval()
+    def _open(self, files: ModelFiles) -> Writer:
+        if files.kind == "gguf":
+            # An extra that is compiled.
+            from ft_tools.evaluation.worker.gguf_writer import GgufWriter
+
+            return GgufWriter(files.load_from)
+        above = next((one for one in self._files if _is_adapter_over(one, files)), None)
+        if above is not None:
+            writer = self.writer(above)
+            assert isinstance(writer, TokenizerWriter)
+            return writer.below(load_tokenizer(files))
+        if self._memory.is_on_mlx:
+            # Installed on Macs only, as an extra.
+            from ft_tools.evaluation.worker.mlx_writer import MlxWeights, MlxWriter
+
+            return MlxWriter(MlxWeights(files, self._memory), load_tokenizer(files))
+        return TransformersWriter(Weights(files, self._memory), load_tokenizer(files))
+
+
+def load_tokenizer(files: ModelFiles) -> Any:
+    """Load a model's tokenizer; an adapter that brings one was trained with it."""
+    folder = tokenizer_folder(files.adapter, files.load_from)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def _is_adapter_over(one: ModelFiles, base: ModelFiles) -> bool:
+    is_over = one.adapter is not None and one.load_from == base.load_from
+    return is_over and base.adapter is None and one.kind != "gguf"

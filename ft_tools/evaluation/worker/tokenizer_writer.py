@@ -12,7 +12,7 @@ from llguidance import LLTokenizer
 
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
 from ft_tools.evaluation.worker.constraint import Answers
-from ft_tools.evaluation.worker.loaded_models import Weights
+from ft_tools.evaluation.worker.weights import Weights
 from ft_tools.evaluation.worker.writer import Likelihood, Output, plain_prompt
 from ft_tools.models.worker.end_tokens import end_tokens
 
@@ -32,6 +32,11 @@ class TokenizerWriter(ABC):
     def model(self) -> Any:
         """Return the model, loaded if it is not."""
         return self.weights.model
+
+    @property
+    def vocabulary(self) -> dict[str, int] | None:
+        """Return the tokens."""
+        return dict(self.tokenizer.get_vocab())
 
     @property
     @abstractmethod
@@ -55,6 +60,9 @@ class TokenizerWriter(ABC):
     def below(self, tokenizer: Any) -> Self:
         """Return the base model below the adapter, with the same weights."""
         return type(self)(self.weights, tokenizer, adapter_on=False)
+
+    def close(self) -> None:  # noqa: B027
+        """Do nothing: whoever holds the weights frees them."""
 
     def render(self, example: HeldOut, rendering: str) -> str:
         """Write the prompt of an example, up to where the answer begins."""

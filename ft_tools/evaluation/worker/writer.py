@@ -40,6 +40,10 @@ class Writer(Protocol):
     def end_text(self) -> str:
         """The token that ends an answer, as text; empty if there is none."""
 
+    @property
+    def vocabulary(self) -> dict[str, int] | None:
+        """Token -> id, to compare models by; None where that is not known."""
+
     def render(self, example: HeldOut, rendering: str) -> str:
         """Write the prompt of an example."""
 
@@ -59,10 +63,8 @@ class Writer(Protocol):
     def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """Measure how well each whole text is predicted after the prompt it begins with."""
 
-
-def has_template(writer: Writer) -> bool:
-    """Tell whether a model brings a chat template."""
-    return writer.template is not None
+    def close(self) -> None:
+        """Free what it holds."""
 
 
 def plain_prompt(example: HeldOut) -> str:
@@ -110,7 +112,7 @@ def generate_all(
     batch_size: int,
     grammar: str | None = None,
 ) -> Iterator[tuple[list[int], list[Output], float]]:
-    """Give batches as they are done: indices, outputs and seconds. Equal prompts run once."""
+    """Yield batches as they are done: indices, outputs and seconds. Equal prompts run once."""
     unique = list(dict.fromkeys(prompts))
     places: dict[str, list[int]] = {}
     for i, prompt in enumerate(prompts):

@@ -11,7 +11,8 @@ import torch
 
 from ft_tools.contract import Reason
 from ft_tools.errors import DiskFull, FineTuningError
-from ft_tools.evaluation.intervals.comparing import compare
+from ft_tools.metrics.compare import compare
+from ft_tools.metrics.table import metric as metric_row
 from ft_tools.models import model_folder
 from ft_tools.models.placement import CPU, Placement
 from ft_tools.models.quantized import nf4
@@ -155,7 +156,7 @@ def as_shipped(proof: Proof, answers: list[list[int]], prompts_equal: int) -> Sh
     """Compare answers through the Modelfile's own SYSTEM and TEMPLATE with the tuned model's."""
     found = task_metric.scores_of(proof.task, proof.tokenizer, answers)
     metric = next(iter(found))
-    paired = compare(proof.tuned[metric], found[metric])
+    paired = compare(proof.tuned[metric], found[metric], metric_row(metric).interval)
     return ShippedAnswers(
         num_examples=len(answers),
         prompts_equal=prompts_equal,

@@ -8,11 +8,12 @@ from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.evaluation.held_out import read_held_out
-from ft_tools.evaluation.metrics.choose_metrics import choose_metrics
-from ft_tools.evaluation.metrics.scoring import Scores, score
+from ft_tools.evaluation.results import Scores
 from ft_tools.evaluation.systems.asking import asked_as, read_document
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.evaluation.systems.system import Answered
+from ft_tools.metrics.choose import choose_metrics
+from ft_tools.metrics.scores import Scoring
+from ft_tools.metrics.table import score_outputs
 from ft_tools.shipping.worker import proving
 
 MAX_NEW_TOKENS = 96
@@ -72,14 +73,7 @@ def means(scores: Scores) -> dict[str, float]:
 def scores_of(task: Task, tokenizer: Any, answers: Sequence[list[int]]) -> Scores:
     """Return each metric of each answer, given as ids."""
     texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
-    answered = [Answered(text, 0, True, 0.0) for text in texts]
-    rouge = None
-    if "rouge" in task.metrics:
-        # Its libraries take a second to import.
-        from ft_tools.evaluation.worker.score_systems import rouge_function
-
-        rouge = rouge_function(task.references)
-    return score(task.metrics, answered, task.references, rouge=rouge)
+    return score_outputs(task.metrics, texts, Scoring(task.references))
 
 
 def means_of_proof(proof: proving.Proof, answers: list[list[int]]) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""The client for servers with the OpenAI chat completions API: budget, retries, cache."""

@@ -1,0 +1,287 @@
+"""Ask a server with the OpenAI chat completions API; nothing it says is trusted or passed on."""
+
+import hashlib
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from ft_tools.endpoints.budget import Budget, BudgetUsedUp
+from ft_tools.endpoints.spec import Endpoint, Price
+from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.publish import append_line
+
+MAX_ANSWER_BYTES = 4 * 2**20
+MAX_RETRIES = 6
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 60.0
+# Source: https://github.com/openai/openai-python, _should_retry
+RETRIED = {408, 409, 429}
+CONNECT_SECONDS = 5.0
+# A byte is at least as long as any token's share of it; roles and turn marks add a few tokens.
+TOKENS_PER_MESSAGE = 32
+
+Message = Mapping[str, Any]
+
+
+class EndpointUnavailable(FineTuningError):
+    """An endpoint does not answer, or refuses."""
+
+    code = "endpoint_unavailable"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer of an endpoint."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    finished: bool
+    """Whether the model ended the answer, not the limit."""
+    served_by: str
+    """Model and fingerprint that the endpoint reports."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An attempt without an answer."""
+
+    problem: str
+    wait_seconds: float | None
+    """At least this long before the next attempt; None: do not retry."""
+    is_free: bool
+    """Whether it surely cost nothing."""
+
+
+class Client:
+    """Ask one endpoint from several threads; retries what may succeed later."""
+
+    def __init__(
+        self, endpoint: Endpoint, price: Price | None, budget: Budget, cache: Path | None = None
+    ) -> None:
+        """Open the connections.
+
+        Args:
+            endpoint: The server.
+            price: What it costs; None: nothing.
+            budget: Every attempt is counted in it.
+            cache: JSONL file of replies; an equal request in it is not sent again.
+
+        Raises:
+            BadInput: The environment variable of the key is not set.
+        """
+        self._endpoint = endpoint
+        self._price = price or Price()
+        self._budget = budget
+        self._cache = cache
+        self._replies = _read_cache(cache)
+        key = require_key(endpoint.key_variable)
+        self._http = httpx2.Client(
+            base_url=endpoint.url + "/",
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(endpoint.timeout_seconds, connect=CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=endpoint.max_concurrency),
+            follow_redirects=False,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def usd_of(self, reply: Reply) -> float:
+        """Return what a reply's tokens cost."""
+        return self._price.usd_of(reply.prompt_tokens, reply.completion_tokens)
+
+    def ask(self, messages: Sequence[Message], max_tokens: int, **options: Any) -> Reply:
+        """Ask once, with retries; each attempt counts against the budget.
+
+        Raises:
+            EndpointUnavailable: It refuses, or fails after retries.
+            BudgetUsedUp: The next attempt could exceed the budget.
+        """
+        body = {
+            **self._endpoint.sampling,
+            "model": self._endpoint.model,
+            "messages": list(messages),
+            "max_tokens": max_tokens,
+            **options,
+        }
+        content = json.dumps(body, ensure_ascii=False).encode()
+        key = hashlib.sha256(content).hexdigest()
+        if key in self._replies:
+            return self._replies[key]
+        bound = len(content) + TOKENS_PER_MESSAGE * len(messages)
+        most, problem = self._price.usd_of(bound, max_tokens), ""
+        for attempt in range(MAX_RETRIES + 1):
+            call = self._budget.reserve(most)
+            began = time.monotonic()
+            found = self._attempt(content)
+            if isinstance(found, Reply):
+                self._budget.settle(call, self.usd_of(found) if found.prompt_tokens else None)
+                return self._keep(key, replace(found, seconds=time.monotonic() - began))
+            self._budget.settle(call, 0.0 if found.is_free else None)
+            problem = found.problem
+            if found.wait_seconds is None or attempt == MAX_RETRIES:
+                break
+            backoff = FIRST_WAIT_SECONDS * float(2**attempt) * random.uniform(0.5, 1.0)
+            time.sleep(min(LONGEST_WAIT_SECONDS, max(found.wait_seconds, backoff)))
+        raise EndpointUnavailable(
+            f"{self._endpoint.host} failed ({problem}, {attempt + 1} attempt"
+            f"{'s' * (attempt > 0)}); check url, model and key_variable, then resume_run: answers "
+            "received so far are kept"
+        )
+
+    def ask_all(
+        self,
+        questions: Sequence[Sequence[Message]],
+        max_tokens: int,
+        should_stop: Callable[[], bool],
+        **options: Any,
+    ) -> Iterator[list[tuple[int, Reply]]]:
+        """Ask several questions at a time, and yield each reply with its place as it arrives.
+
+        After a stop, or a failure, what is in flight is finished and yielded.
+
+        Raises:
+            EndpointUnavailable: A question got no answer; all others in flight were yielded before.
+            BudgetUsedUp: The budget ends here.
+        """
+        size = self._endpoint.max_concurrency
+        waiting = iter(range(len(questions)))
+        running: dict[Future[Reply], int] = {}
+        failure: Exception | None = None
+        with ThreadPoolExecutor(size) as pool:
+            while True:
+                while failure is None and not should_stop() and len(running) < size:
+                    i = next(waiting, None)
+                    if i is None:
+                        break
+                    running[pool.submit(self.ask, questions[i], max_tokens, **options)] = i
+                if not running:
+                    break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                found = []
+                for future in done:
+                    i, error = running.pop(future), future.exception()
+                    if isinstance(error, EndpointUnavailable | BudgetUsedUp):
+                        failure = error
+                    else:
+                        found.append((i, future.result()))
+                if found:
+                    yield found
+        if failure is not None:
+            raise failure
+
+    def _keep(self, key: str, reply: Reply) -> Reply:
+        self._replies[key] = reply
+        if self._cache is not None:
+            append_line(self._cache, json.dumps({"key": key} | asdict(reply)))
+        return reply
+
+    def _attempt(self, content: bytes) -> Reply | _Failure:
+        """Send one request."""
+        try:
+            with self._http.stream(
+                "POST",
+                "chat/completions",
+                content=content,
+                headers={"Content-Type": "application/json"},
+            ) as response:
+                status = response.status_code
+                if status != 200:
+                    is_retried = status in RETRIED or status >= 500
+                    seconds = _retry_after(response.headers) if is_retried else None
+                    return _Failure(f"HTTP status {status}", seconds, 400 <= status < 500)
+                data = b""
+                for part in response.iter_bytes():
+                    data += part
+                    if len(data) > MAX_ANSWER_BYTES:
+                        return _Failure("answer too large", None, is_free=False)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            return _Failure(type(error).__name__, 0.0, is_free=True)
+        except httpx2.HTTPError as error:
+            # Sent, and perhaps answered and billed: its highest price stays counted.
+            return _Failure(type(error).__name__, 0.0, is_free=False)
+        return _read(data) or _Failure("no chat completion", 0.0, is_free=False)
+
+
+def schema_option(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the request field that constrains answers to a schema."""
+    if kind == "json_object":
+        return {"response_format": {"type": "json_object", "schema": schema}}
+    named = {"name": "answer", "strict": True, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def require_key(variable: str | None) -> str | None:
+    """Return the API key.
+
+    Raises:
+        BadInput: The environment variable is not set.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise BadInput(
+            f"environment variable {variable} is not set; set it to the API key, or leave "
+            "key_variable out for a server without one"
+        )
+    return key
+
+
+def _retry_after(headers: Any) -> float:
+    """Return the seconds a server asks to wait; 0 where it says nothing that can be read."""
+    value = str(headers.get("retry-after", ""))
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        at: float = parsedate_to_datetime(value).timestamp()
+        return max(0.0, at - time.time())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _read(data: bytes) -> Reply | None:
+    """Read a chat completion; None where it is none."""
+    try:
+        answer = json.loads(data)
+        choice = answer["choices"][0]
+        usage = answer.get("usage") or {}
+        names = [str(answer.get(name) or "")[:100] for name in ("model", "system_fingerprint")]
+        return Reply(
+            text=str(choice["message"].get("content") or ""),
+            prompt_tokens=max(0, int(usage.get("prompt_tokens") or 0)),
+            completion_tokens=max(0, int(usage.get("completion_tokens") or 0)),
+            finished=choice.get("finish_reason") != "length",
+            served_by=" ".join(filter(None, names)),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _read_cache(path: Path | None) -> dict[str, Reply]:
+    """Read the replies of an earlier attempt; a torn line is dropped."""
+    replies: dict[str, Reply] = {}
+    if path is None or not path.exists():
+        return replies
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+            key = row.pop("key")
+            replies[key] = Reply(**row)
+        except (ValueError, LookupError, TypeError):
+            continue
+    return replies

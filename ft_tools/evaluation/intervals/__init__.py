@@ -1,1 +1,0 @@
-"""Paired comparisons: differences, confidence intervals, corrections."""

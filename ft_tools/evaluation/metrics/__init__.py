@@ -1,1 +1,0 @@
-"""Scores of one output: metrics, schemas, the judge, the general suite."""

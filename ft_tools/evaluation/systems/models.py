@@ -1,0 +1,301 @@
+"""Find the models of a comparison, where they fit, and how prompts are written for them."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ft_tools import facts
+from ft_tools.contract import Report
+from ft_tools.errors import BadInput, NotFound, Refused, UnknownName
+from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.request import EvaluateRequest, Rendering
+from ft_tools.evaluation.systems.mlx import MLX
+from ft_tools.models import model_folder
+from ft_tools.models.machine import Machine, this_machine
+from ft_tools.models.mlx import is_apple_silicon, mac_name
+from ft_tools.models.placement import CPU, Dtype, Placement, candidates, shortage
+from ft_tools.models.resolve import ModelSource, resolve_model
+from ft_tools.models.size import ModelSize, size_of
+from ft_tools.runs.state import directory
+
+SMALL_FILE_BYTES = 2**20
+
+
+class ModelFiles(Report):
+    """A model as it would be loaded."""
+
+    name: str
+    kind: Literal["hub", "folder", "adapter", "gguf"]
+    load_from: str = Field(description="Folder, GGUF file or Hub id of the weights.")
+    adapter: str | None = Field(None, description="Adapter that is loaded over them.")
+    files_sha256: str = Field(description="Hash of the names, sizes and configs of the files.")
+
+
+class LoadPlan(Report):
+    """Where the models of an evaluation are loaded, and in which numbers: all in the same."""
+
+    device: str = Field("auto", description="As requested.")
+    place: str = Field(description="cpu, mlx, cuda:0, or auto: spread over all GPUs.")
+    dtype: Dtype = Field(description="Data type of weights that are not quantized.")
+    four_bit: bool = Field(
+        False, description="In 4 bits, as an adapter was trained, because 16 bits do not fit."
+    )
+    quantization: dict[str, object] | None = Field(
+        None, description="BitsAndBytesConfig arguments of 4-bit loading."
+    )
+    num_bytes: int = Field(description="Memory of the largest model.")
+
+    @property
+    def on_cpu(self) -> bool:
+        """Return whether no GPU is used."""
+        return self.place == CPU
+
+    @property
+    def on_mlx(self) -> bool:
+        """Return whether MLX computes them, in the machine's memory."""
+        return self.place == MLX
+
+    @property
+    def torch_device(self) -> str:
+        """Return which device's memory counts, as torch is asked for it."""
+        return CPU if self.on_mlx else self.device
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a request: tuned and baseline, or those of `systems` that are models."""
+
+    by_name: dict[str, ModelSource]
+    tuned: ModelSource | None = None
+    baseline: ModelSource | None = None
+
+    @property
+    def distinct(self) -> list[ModelSource]:
+        """Return each source of weights once."""
+        return list({source.load_from: source for source in self.by_name.values()}.values())
+
+
+def find_models(request: EvaluateRequest) -> Models:
+    """Resolve every model that the request names."""
+    if request.model is not None:
+        tuned = resolve_model(request.model)
+        baseline = find_baseline(tuned, request.baseline)
+        if baseline is None:
+            return Models({"tuned": tuned}, tuned)
+        return Models({"baseline": baseline, "tuned": tuned}, tuned, baseline)
+    return Models({s.name: resolve_model(s.model) for s in request.all_systems() if s.model})
+
+
+def load_plan(
+    sources: Sequence[ModelSource], device: str = "auto", *, on_mlx: bool = False
+) -> LoadPlan | None:
+    """Decide where the models of an evaluation fit, one at a time.
+
+    Args:
+        sources: The models.
+        device: As requested.
+        on_mlx: MLX computes them.
+
+    Returns:
+        None where nothing is loaded in transformers, or no size is known before a download.
+
+    Raises:
+        Refused: The largest fits nowhere, not even in the 4 bits it was trained in.
+    """
+    sizes = [size for s in sources if s.kind != "gguf" and (size := size_of(s)) is not None]
+    if not sizes:
+        return None
+    largest = max(sizes, key=lambda size: size.num_params)
+    machine = mlx_machine() if on_mlx else this_machine(device)
+    # Each engine has 4 bits of its own, which the other does not read.
+    wanted = (found for s in sources if (found := quantization_of(s)))
+    trained = next((found for found in wanted if ("bits" in found) == on_mlx), None)
+    return decide(largest, machine, trained, device, on_mlx=on_mlx)
+
+
+def decide(
+    size: ModelSize,
+    machine: Machine,
+    trained: dict[str, object] | None,
+    device: str = "auto",
+    *,
+    on_mlx: bool = False,
+) -> LoadPlan:
+    """Decide where a model is loaded: in 16 bits where that fits, else as it was trained.
+
+    Raises:
+        Refused: It fits nowhere.
+    """
+    for quantization in (None, *([trained] if trained else [])):
+        four_bit = quantization is not None
+        found = _place(size, machine, four_bit=four_bit, on_mlx=on_mlx)
+        if found is not None:
+            return LoadPlan(
+                device=device,
+                place=MLX if on_mlx else found.device,
+                dtype=found.dtype,
+                four_bit=found.four_bit,
+                quantization=quantization,
+                num_bytes=found.num_bytes,
+            )
+    raise Refused(
+        f"evaluating takes {shortage(size, machine, four_bit=trained is not None)}; use a larger "
+        "machine, or evaluate a GGUF file of the model"
+    )
+
+
+def mlx_machine() -> Machine:
+    """Describe this machine as MLX sees it: on a Mac, the memory that its GPU may take."""
+    machine = this_machine(CPU)
+    with contextlib.suppress(UnknownName):
+        usable = facts.gpu(mac_name()).usable_gib if is_apple_silicon() else None
+        if usable is not None:
+            return Machine((), min(machine.ram_bytes, int(usable * 2**30)))
+    return machine
+
+
+def _place(
+    size: ModelSize, machine: Machine, *, four_bit: bool, on_mlx: bool = False
+) -> Placement | None:
+    """Return the best placement: 16 bits on GPUs, in memory 32 where that fits.
+
+    GPUs without bfloat16 emulate it; there it is float32, which no model overflows, else float16,
+    in which 4-bit bases are trained there.
+    """
+    dtypes: list[Dtype] = ["bfloat16"]
+    if not all(card.has_bfloat16 for card in machine.cards):
+        dtypes = ["float16"] if four_bit else ["float32", "float16"]
+    cards = candidates(size, machine, dtypes, four_bit=four_bit)
+    on_cards = [found for found in cards if found.device != CPU]
+    on_a_mac = on_mlx and is_apple_silicon()
+    numbers: list[Dtype] = ["bfloat16"] if on_a_mac else ["float32", "bfloat16"]
+    in_memory = candidates(size, machine.without_cards(), numbers, four_bit=four_bit)
+    return next(iter([*on_cards, *in_memory]), None)
+
+
+def quantization_of(source: ModelSource) -> dict[str, object] | None:
+    """Return how the base was quantized while an adapter was trained; None if it was not."""
+    found = _plan_of(source).get("quantization") if source.kind == "adapter" else None
+    return dict(found) if isinstance(found, dict) else None
+
+
+def find_baseline(tuned: ModelSource, named: str | None) -> ModelSource | None:
+    """Return the model to compare with: the one named, or the base of the tuned one.
+
+    Returns:
+        None where the tuned model came from no other that is known: it is measured alone.
+    """
+    if named is not None:
+        return resolve_model(named)
+    if tuned.run_id:
+        lineage = directory.read_info(directory.find(tuned.run_id)).lineage
+        if lineage.get("base_model"):
+            return resolve_model(lineage["base_model"])
+    if tuned.kind == "adapter":
+        kind: Literal["hub", "folder"] = "folder" if tuned.path else "hub"
+        below = {"name": tuned.load_from, "kind": kind, "adapter": None, "run_id": None}
+        return tuned.model_copy(update=below)
+    return None
+
+
+def model_files(source: ModelSource) -> ModelFiles:
+    """Describe a model so that a change of its files changes the plan."""
+    return ModelFiles(
+        name=source.name,
+        kind=source.kind,
+        load_from=source.load_from,
+        adapter=source.adapter,
+        files_sha256=_fingerprint([source.path, source.adapter]),
+    )
+
+
+def weight_bytes(source: ModelSource) -> int | None:
+    """Return the size of the weights: on disk, else as config.json tells; None: not known."""
+    if source.path is None:
+        size = size_of(source)
+        return size.stored_bytes if size else None
+    path = Path(source.path)
+    found = [path] if path.is_file() else list(path.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in found) or None
+
+
+def chat_template(source: ModelSource) -> str | None:
+    """Return a model's chat template; an adapter's own goes before that of its base."""
+    for folder in (source.adapter, source.path):
+        found = model_folder.chat_template(Path(folder)) if folder else None
+        if found is not None:
+            return found
+    return None
+
+
+def choose_rendering(
+    asked: Rendering, examples: Sequence[HeldOut], sources: Sequence[ModelSource]
+) -> Literal["chat", "plain"]:
+    """Choose between the chat template and plain text.
+
+    Raises:
+        BadInput: The chat template is asked for and no model has one.
+    """
+    templates = [chat_template(source) for source in sources]
+    known = not sources or any(templates)
+    known = known or any(s.path is None or s.kind == "gguf" for s in sources)
+    if asked == "plain":
+        return "plain"
+    if asked == "chat":
+        if not known:
+            named = ", ".join(repr(source.name) for source in sources)
+            raise BadInput(f'no chat template in {named}; pass rendering="plain"')
+        return "chat"
+    if examples and not examples[0].messages and any(map(_trained_on_text, sources)):
+        return "plain"
+    return "chat" if known else "plain"
+
+
+def tokenizer_files(source: ModelSource) -> str:
+    """Return a hash of what a model's tokens are; empty when it cannot be told from files."""
+    for folder in (source.adapter, source.path):
+        file = Path(folder) / "tokenizer.json" if folder else None
+        if file is not None and file.is_file():
+            model = model_folder.read_object(file).get("model")
+            vocabulary = model.get("vocab", "") if isinstance(model, dict) else ""
+            return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
+    return ""
+
+
+def _trained_on_text(source: ModelSource) -> bool:
+    dataset = _plan_of(source).get("dataset")
+    form = dataset.get("format") if isinstance(dataset, dict) else None
+    return form in {"prompt_completion_text", "pairs_text", "text"}
+
+
+def _plan_of(source: ModelSource) -> dict[str, Any]:
+    """Return the plan of the run that made a model; empty where none did."""
+    if source.run_id is None:
+        return {}
+    return directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+
+
+def _fingerprint(places: list[str | None]) -> str:
+    digest = hashlib.sha256()
+    for place in places:
+        if place is None:
+            continue
+        path = Path(place)
+        if not path.exists():
+            raise NotFound(f"{path} no longer exists; check the model argument")
+        for file in [path] if path.is_file() else sorted(path.iterdir()):
+            if file.is_file():
+                about = file.stat()
+                digest.update(f"{file.name}:{about.st_size}:".encode())
+                small = file.suffix == ".json" and about.st_size < SMALL_FILE_BYTES
+                # A manifest has the hash of every file; without one, time stands for content.
+                digest.update(file.read_bytes() if small else b"")
+                if not (path / "manifest.json").is_file():
+                    digest.update(str(about.st_mtime_ns).encode())
+    return digest.hexdigest()[:16]

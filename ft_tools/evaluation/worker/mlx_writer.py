@@ -1,0 +1,143 @@
+"""Generate with MLX; imported only where a plan says so."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, GenerationConfig
+
+from ft_tools.evaluation.worker.constraint import Answers
+from ft_tools.evaluation.worker.decoding import decode
+from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
+from ft_tools.evaluation.worker.weights import Weights
+from ft_tools.evaluation.worker.writer import Likelihood, added_bytes, first_counted
+from ft_tools.models.placement import Placement
+from ft_tools.models.worker.mlx.batch import Batch, takes_several
+from ft_tools.models.worker.mlx.model import Factors, MlxModel
+from ft_tools.models.worker.mlx.peft_adapter import Adapter, hollow, to_torch
+from ft_tools.models.worker.mlx.reading import open_model
+
+
+@dataclass(frozen=True)
+class OnMlx:
+    """A model that MLX computes."""
+
+    base: MlxModel
+    factors: dict[str, Factors]
+    """Of its adapter; empty without one."""
+    described: Any
+    """The same model in transformers, without weights."""
+
+
+class MlxWeights(Weights):
+    """A model of the comparison, loaded in MLX."""
+
+    def load_at(self, place: Placement, quantization: dict[str, object] | None) -> OnMlx:
+        """Load the base, and the adapter over it.
+
+        Raises:
+            Missing: mlx-lm cannot build this architecture.
+            Refused: MLX computes another model than torch, or has no place for the adapter.
+        """
+        bits = quantization.get("bits") if quantization else None
+        base = open_model(self.folder, place.dtype, bits if isinstance(bits, int) else None)
+        described = hollow(AutoConfig.from_pretrained(self.folder), torch.float32)
+        described.generation_config = _generation_config(self.folder, described.config)
+        factors: dict[str, Factors] = {}
+        if self.files.adapter is not None:
+            peft = PeftModel.from_pretrained(described, self.files.adapter, torch_device="cpu")
+            factors, _ = Adapter(peft, base).factors()
+        return OnMlx(base, factors, described)
+
+    def free(self) -> None:
+        """Free the memory."""
+        super().free()
+        mx.clear_cache()
+
+
+class MlxWriter(TokenizerWriter):
+    """A model with a tokenizer of transformers, computed by MLX."""
+
+    @property
+    def described(self) -> Any:
+        """Return the model of transformers that has its configurations and shapes."""
+        return self.model.described
+
+    @contextmanager
+    def side(self) -> Iterator[None]:
+        """Switch the adapter on for a while, unless this is the side without it."""
+        factors = self.model.factors if self.adapter_on else {}
+        with self.model.base.adapted(factors, training=False):
+            yield
+
+    def decode(
+        self, rows: Sequence[list[int]], max_new_tokens: int, constrained: Answers | None
+    ) -> list[list[int]]:
+        """Continue each row greedily, as `decoding.decode` does."""
+        made = decode(
+            self.described, rows, max_new_tokens, self.ends, constrained, begin=self._begin
+        )
+        mx.clear_cache()
+        return made
+
+    def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
+        """Measure how well each continuation is predicted after its prompt, one after the other."""
+        with self.side():
+            return [self._likelihood(*text) for text in texts]
+
+    def _likelihood(self, prompt: str, whole: str) -> Likelihood:
+        ids = self.encode(whole)
+        start = first_counted(self.encode(prompt) if prompt else [], ids)
+        labels = [-100] * start + ids[start:]
+        log_probs = self.model.base.scores(mx.array([ids]), mx.array([labels])).log_probs
+        nats = -float(to_torch(log_probs).double().sum())
+        mx.clear_cache()
+        return Likelihood(nats, len(ids) - start, added_bytes(prompt, whole))
+
+    def _begin(self, rows: Sequence[list[int]], num_shared: int) -> "MlxSteps":
+        return MlxSteps(self.model.base.model, rows, num_shared)
+
+
+class MlxSteps:
+    """Logits of a batch in MLX, step by step; models that remember one row get one at a time."""
+
+    def __init__(self, model: Any, rows: Sequence[list[int]], num_shared: int) -> None:
+        together = takes_several(model) and len(rows) > 1
+        parts = [rows] if together else [[row] for row in rows]
+        self._batches = [Batch(model, part, num_shared if together else 0) for part in parts]
+        self._together = together
+        self._has_begun = False
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the next token's logits `(rows, vocabulary)`, in float32."""
+        last = ids[:, -1].tolist() if self._has_begun else None
+        self._has_begun = True
+        if self._together:
+            return to_torch(self._batches[0].logits(last))
+        each = [
+            batch.logits(None if last is None else [last[i]])
+            for i, batch in enumerate(self._batches)
+        ]
+        return to_torch(mx.concatenate(each))
+
+    def keep(self, kept: torch.Tensor) -> bool:
+        """Continue with these rows only."""
+        rows = kept.tolist()
+        if self._together:
+            self._batches[0].keep(rows)
+        else:
+            self._batches = [self._batches[i] for i in rows]
+        return True
+
+
+def _generation_config(folder: Path, config: Any) -> GenerationConfig:
+    """Return what the model brings for generating, as transformers finds it."""
+    try:
+        return GenerationConfig.from_pretrained(folder)
+    except OSError:
+        return GenerationConfig.from_model_config(config)

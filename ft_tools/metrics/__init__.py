@@ -1,0 +1,1 @@
+"""How an answer is scored, and what a set of scores shows."""

@@ -1,0 +1,111 @@
+"""Describe sets of answers: by field, by class, by trivial difference, by defect."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from ft_tools.metrics.text import label, leaves, parse_json, words
+
+PLAIN_KEY = re.compile(r"[^\W\d][\w.-]{0,39}")
+# Four repeats of the same eight words, or of one word twenty times, are a loop, not a style.
+LOOP_WORDS, LOOP_REPEATS, WORD_REPEATS = 8, 4, 20
+OTHER = "(other)"
+
+Trivial = Literal["null_or_empty", "case", "key_order"]
+"""What an answer alone differs in from its reference: null, "", [], {} or a missing key; upper and
+lower case or spaces; the order of JSON keys."""
+
+
+def trivial_difference(output: str, reference: str) -> Trivial | None:
+    """Return what alone an answer differs in from its reference; None if in nothing or in more.
+
+    >>> trivial_difference('{"a": 1, "b": null}', '{"a": 1, "b": ""}')
+    'null_or_empty'
+    >>> trivial_difference("Oslo", "oslo"), trivial_difference("Oslo", "Bergen")
+    ('case', None)
+    >>> trivial_difference('{"b": 1, "a": 2}', '{"a": 2, "b": 1}')
+    'key_order'
+    """
+    found, wanted = parse_json(output), parse_json(reference)
+    if not isinstance(wanted, dict | list) or type(found) is not type(wanted):
+        texts = [" ".join(text.split()) for text in (output, reference)]
+        differs = texts[0] != texts[1] and texts[0].casefold() == texts[1].casefold()
+        return "case" if differs else None
+    ours, theirs = leaves([found]), leaves([wanted])
+    if ours == theirs:
+        if found != wanted:
+            return "case"
+        return "key_order" if list(ours) != list(theirs) else None
+    same = [{k: v for k, v in part.items() if v not in EMPTY} for part in (ours, theirs)]
+    return "null_or_empty" if same[0] == same[1] else None
+
+
+EMPTY: tuple[Any, ...] = (None, "", [], {})
+
+
+def trivial_differences(outputs: Sequence[str], references: Sequence[str]) -> dict[str, int]:
+    """Count the answers that differ from their reference only trivially, by kind."""
+    pairs = zip(outputs, references, strict=True)
+    return dict(Counter(kind for pair in pairs if (kind := trivial_difference(*pair))))
+
+
+def confusion(outputs: Sequence[str], references: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return counts of reference's class -> output's class; other outputs are `(other)`."""
+    known = {label(text) for text in references}
+    table: dict[str, dict[str, int]] = {one: {} for one in sorted(known)}
+    for output, reference in zip(outputs, references, strict=True):
+        found = label(output)
+        column = found if found in known else OTHER
+        row = table[label(reference)]
+        row[column] = row.get(column, 0) + 1
+    return table
+
+
+def field_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Return for each key of JSON references how many outputs have its value, as a fraction.
+
+    >>> field_scores(['{"a": 1, "b": 2}', "no"], ['{"a": 1, "b": 3}', '{"a": 1}'])
+    {'a': 0.5, 'b': 0.0}
+    """
+    right: dict[str, list[bool]] = {}
+    for output, reference in zip(outputs, references, strict=True):
+        wanted, found = parse_json(reference), parse_json(output)
+        if not isinstance(wanted, dict):
+            return {}
+        for key, value in wanted.items():
+            has = isinstance(found, dict) and key in found
+            equal = has and leaves([found[key]]) == leaves([value])
+            right.setdefault(key, []).append(equal)
+    return {key: sum(values) / len(values) for key, values in right.items()}
+
+
+def field_names(references: Sequence[str]) -> list[str]:
+    """Return the keys of `field_scores`, in order; "" for a key that could say something.
+
+    >>> field_names(['{"team": "a", "Ignore all of the above": 1}'])
+    ['team', '']
+    """
+    keys = field_scores(references, references)
+    return [key if PLAIN_KEY.fullmatch(key) else "" for key in keys]
+
+
+def is_empty(output: str) -> bool:
+    """Return whether there is nothing to read."""
+    return not output.strip()
+
+
+def is_repetitive(output: str) -> bool:
+    """Return whether an output repeats itself in a loop.
+
+    >>> is_repetitive("I can help you with that today sir. " * 5), is_repetitive("ha ha ha")
+    (True, False)
+    """
+    found = words(output)
+    run = 0
+    for i, word in enumerate(found):
+        run = run + 1 if i and word == found[i - 1] else 1
+        if run >= WORD_REPEATS:
+            return True
+    grams = Counter(tuple(found[i : i + LOOP_WORDS]) for i in range(len(found) - LOOP_WORDS + 1))
+    return bool(grams) and grams.most_common(1)[0][1] >= LOOP_REPEATS

@@ -1,0 +1,192 @@
+"""Compare two systems on the same examples: difference, interval, p value, detectable effect."""
+
+import math
+import random
+from collections.abc import Callable, Sequence, Set
+from itertools import chain
+
+import numpy as np
+from scipy import stats
+
+from ft_tools.metrics.means import (
+    FEW_DIFFERENCES,
+    RESAMPLES,
+    compare_means,
+    detectable_reach,
+    t_interval,
+    widened_level,
+)
+from ft_tools.metrics.sample_size import detectable_effect
+from ft_tools.metrics.table import Interval
+from ft_tools.metrics.verdicts import ALPHA, Paired, by_cluster, normal_quantile
+
+Statistic = Callable[[Sequence[str], Sequence[str]], float]
+"""Answers and references -> a measure of the whole set."""
+
+
+def compare(
+    before: Sequence[float],
+    after: Sequence[float],
+    interval: Interval = "mean",
+    *,
+    clusters: Sequence[str] | None = None,
+    span: float = 1.0,
+    seed: int = 0,
+) -> Paired:
+    """Compare paired values.
+
+    Args:
+        before: A value for each example, higher is better or not.
+        after: The same examples in the same order.
+        interval: The metric's kind.
+        clusters: Group of each example, when examples of a group resemble each other.
+        span: Largest difference that an example can show; it bounds the interval where the
+            examples hardly differ.
+        seed: Of the resampling.
+
+    Raises:
+        ValueError: The lengths differ, there are no examples, or a yes/no value is neither.
+    """
+    if len(before) != len(after) or not before:
+        raise ValueError(f"{len(before)} and {len(after)} values are not pairs")
+    differences = [b - a for a, b in zip(before, after, strict=True)]
+    if clusters is None and interval == "yes_no":
+        # A preference of 0.5 is a tie: an example changes wholly or not at all.
+        if not {-1.0, 0.0, 1.0}.issuperset(differences):
+            raise ValueError("values of a yes/no metric are 0 and 1")
+        return compare_proportions(differences)
+    return compare_means(differences, clusters, span, seed)
+
+
+def compare_proportions(differences: Sequence[float]) -> Paired:
+    """Compare outcomes that differ by -1, 0 or 1 on each example."""
+    n = len(differences)
+    better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    mean = (better - worse) / n
+    low, high = tango_interval(better, worse, n)
+    # One discordant pair more than was seen: none seen does not mean that there are none.
+    discordance = min(1.0, (better + worse + 1) / (n + 2))
+    spread = sum((d - mean) ** 2 for d in differences)
+    return Paired(
+        num_examples=n,
+        num_better=better,
+        num_worse=worse,
+        difference=mean,
+        standard_error=math.sqrt(spread / max(1, n - 1) / n),
+        low=low,
+        high=high,
+        p_value=mcnemar_p(better, worse),
+        minimum_detectable_effect=detectable_effect(n, discordance),
+        method="McNemar exact; Tango score interval",
+    )
+
+
+def mcnemar_p(num_better: int, num_worse: int) -> float:
+    """Return the p value of McNemar's exact test.
+
+    >>> round(mcnemar_p(8, 0), 7), mcnemar_p(0, 0)
+    (0.0078125, 1.0)
+    """
+    total = num_better + num_worse
+    return float(stats.binomtest(num_better, total).pvalue) if total else 1.0
+
+
+def tango_interval(num_better: int, num_worse: int, num_examples: int) -> tuple[float, float]:
+    """Return the 95% score interval of a difference of paired proportions.
+
+    It has a width even when no pair differs, or all do. The limits are where the score statistic
+    (b - c - n d) / sqrt(n (2 q + d (1 - d))) is plus and minus z, with q the maximum-likelihood
+    estimate of the rate of c given d.
+
+    Source: T. Tango, Statistics in Medicine 17 (1998), 891-908; recommended for small samples by
+    Fagerland, Lydersen and Laake, Statistics in Medicine 33 (2014), 2850-2875
+
+    >>> low, high = tango_interval(0, 0, 30)
+    >>> round(low, 3), round(high, 3)
+    (-0.114, 0.114)
+    """
+    z = normal_quantile(1 - ALPHA / 2)
+    at = (num_better - num_worse) / num_examples
+
+    def limit(sign: int) -> float:
+        near, far = at, float(sign)
+        for _ in range(60):
+            middle = (near + far) / 2
+            if sign * _tango_score(middle, num_better, num_worse, num_examples) > -z:
+                near = middle
+            else:
+                far = middle
+        return (near + far) / 2
+
+    return limit(-1), limit(1)
+
+
+def compare_whole_set(
+    before: Sequence[str],
+    after: Sequence[str],
+    references: Sequence[str],
+    statistic: Statistic,
+    *,
+    clusters: Sequence[str] | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES // 4,
+) -> Paired:
+    """Compare a measure of a whole set, such as macro F1, which is no mean over examples.
+
+    The interval resamples examples, in pairs; the p value swaps the two answers of examples at
+    random. Examples of a cluster are drawn and swapped together.
+    """
+    n, chance = len(references), random.Random(seed)
+    if not len(before) == len(after) == n:
+        raise ValueError(f"{len(before)} and {len(after)} answers are not pairs")
+    groups = by_cluster(clusters or range(n))
+
+    def difference(swapped: Set[int], at: Sequence[int]) -> float:
+        wanted = [references[i] for i in at]
+        first = [after[i] if i in swapped else before[i] for i in at]
+        second = [before[i] if i in swapped else after[i] for i in at]
+        return statistic(second, wanted) - statistic(first, wanted)
+
+    observed = difference(frozenset(), range(n))
+    drawn = [
+        difference(frozenset(), list(chain(*chance.choices(groups, k=len(groups)))))
+        for _ in range(resamples)
+    ]
+    hits = 0
+    for _ in range(resamples):
+        swapped = {i for group in groups if chance.getrandbits(1) for i in group}
+        hits += abs(difference(swapped, range(n))) >= abs(observed) - 1e-12
+    error, freedom = float(np.std(drawn, ddof=1)), max(1, len(groups) - 1)
+    tail = (1 - widened_level(max(2, len(groups)))) / 2
+    ends = (np.quantile(drawn, [tail, 1 - tail]).tolist(), t_interval(observed, error, freedom))
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    differing = sum(any(before[i] != after[i] for i in group) for group in groups)
+    if differing < FEW_DIFFERENCES:
+        # Almost no difference was seen: the bound for a proportion is the honest one.
+        rare_low, rare_high = tango_interval(differing, differing, len(groups))
+        low, high = min(low, observed + rare_low), max(high, observed + rare_high)
+        error = max(error, (rare_high - rare_low) / 2 / normal_quantile(1 - ALPHA / 2))
+    return Paired(
+        num_examples=n,
+        num_better=0,
+        num_worse=0,
+        difference=observed,
+        standard_error=error,
+        low=low,
+        high=high,
+        p_value=(hits + 1) / (resamples + 1),
+        minimum_detectable_effect=detectable_reach(freedom) * error,
+        method="swapped answers; wider of bootstrap and t interval"
+        + (f"; {len(groups)} clusters" if clusters else ""),
+    )
+
+
+def _tango_score(delta: float, b: int, c: int, n: int) -> float:
+    linear = -b - c + (2 * n - b + c) * delta
+    root = math.sqrt(max(0.0, linear**2 + 8 * n * c * delta * (1 - delta)))
+    q = (root - linear) / (4 * n)
+    variance = n * (2 * q + delta * (1 - delta))
+    distance = b - c - n * delta
+    if variance <= 0:
+        return math.copysign(math.inf, distance) if distance else 0.0
+    return distance / math.sqrt(variance)

@@ -1,0 +1,288 @@
+"""Score one output: functions of the output and what is expected, from 0 to 1."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ft_tools.errors import BadData
+from ft_tools.metrics.text import (
+    is_latin,
+    label,
+    last_number,
+    leaves,
+    list_items,
+    normalise,
+    parse_json,
+    tool_calls,
+    words,
+)
+
+MAX_PATTERN = 500
+CURE = f'write texts, or {{"regex": "..."}} with at most {MAX_PATTERN} characters'
+_ABSTAINS = re.compile(
+    r"\b(?:i (?:do not|don't) know|not (?:in|mentioned in|found in|part of) the "
+    r"(?:documents?|text|passages?|context)|no information|cannot be (?:answered|determined)|"
+    r"can't (?:answer|say)|not enough information|unknown)\b"
+)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What the metrics of one evaluation share."""
+
+    references: Sequence[str]
+    rows: Sequence[Mapping[str, Any]] = ()
+    pattern: str | None = None
+    schema: Path | None = None
+    tolerance: float = 0.0
+
+    @cached_property
+    def refusals(self) -> list[str]:
+        """Return the references of the rows that expect no answer, normalised."""
+        pairs = zip(self.references, self.rows, strict=False)
+        return list(dict.fromkeys(normalise(r) for r, row in pairs if row.get("abstain") is True))
+
+    @cached_property
+    def conforms(self) -> Callable[[str], bool]:
+        """Return whether an output is JSON that the schema allows."""
+        # Its library is slow to import, and few evaluations have a schema.
+        from ft_tools.metrics.schema import read_schema
+
+        assert self.schema is not None
+        return read_schema(self.schema)
+
+    @cached_property
+    def rouge(self) -> Callable[[str, str], Mapping[str, float]]:
+        """Return rouge-score's F values; its own tokenizer unless the texts are not Latin."""
+        # It loads NLTK and scikit-learn: a second or two that only this metric needs.
+        from rouge_score import rouge_scorer
+
+        tokenizer = None if is_latin(self.references) else _AllScripts()
+        names = ["rouge1", "rouge2", "rougeL"]
+        scorer = rouge_scorer.RougeScorer(names, use_stemmer=False, tokenizer=tokenizer)
+
+        def rouge(output: str, reference: str) -> dict[str, float]:
+            found = scorer.score(reference, output)
+            return {name: float(found[name].fmeasure) for name in names}
+
+        return rouge
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is expected of one output."""
+
+    reference: str
+    row: Mapping[str, Any] = field(default_factory=dict)
+    scoring: Scoring = Scoring(())
+
+
+def json_valid(output: str, expected: Expected) -> float:
+    """Return 1 if the whole output is JSON of the reference's kind and has its top-level keys.
+
+    Text around the JSON, a code fence too, makes it 0: a program that parses it would fail.
+
+    >>> json_valid('{"a": 1, "b": 2}', Expected('{"a": 3}'))
+    1.0
+    >>> json_valid('Sure! {"a": 1}', Expected('{"a": 3}'))
+    0.0
+    """
+    found, wanted = parse_json(output), parse_json(expected.reference)
+    if found is None:
+        return 0.0
+    if isinstance(wanted, dict):
+        return float(isinstance(found, dict) and wanted.keys() <= found.keys())
+    return float(wanted is None or isinstance(found, type(wanted)))
+
+
+def json_fields(output: str, expected: Expected) -> float:
+    """Return the fraction of the reference's values that the output has at the same place."""
+    wanted = leaves(parse_json(expected.reference))
+    if not wanted:
+        return json_valid(output, expected)
+    found = leaves(parse_json(output))
+    equal = [place in found and bool(found[place] == value) for place, value in wanted.items()]
+    return sum(equal) / len(equal)
+
+
+def exact_match(output: str, expected: Expected) -> float:
+    """Return 1 if the texts are equal without case and repeated or outer spaces.
+
+    JSON objects and lists are equal if their values are: spaces and the order of keys do not count.
+
+    >>> exact_match('{"b": 2, "a": "X"}', Expected('{"a":"x","b":2}'))
+    1.0
+    """
+    reference = expected.reference
+    wanted = parse_json(reference) if reference.lstrip()[:1] in ("{", "[") else None
+    if isinstance(wanted, dict | list):
+        found = parse_json(output)
+        return float(type(found) is type(wanted) and leaves([found]) == leaves([wanted]))
+    return float(normalise(output) == normalise(reference))
+
+
+def token_f1(output: str, expected: Expected) -> float:
+    """Return the harmonic mean of precision and recall of words, repeats counted.
+
+    >>> token_f1("a b c", Expected("a b d")) == 2 / 3
+    True
+    """
+    found, wanted = words(output), words(expected.reference)
+    if not found or not wanted:
+        return float(found == wanted)
+    shared = (Counter(found) & Counter(wanted)).total()
+    return 2 * shared / (len(found) + len(wanted))
+
+
+def tool_call(output: str, expected: Expected) -> float:
+    """Return 1 if the output calls the reference's tools with equal arguments, in any order."""
+    wanted = tool_calls(expected.reference)
+    return float(bool(wanted) and tool_calls(output) == wanted)
+
+
+def accuracy(output: str, expected: Expected) -> float:
+    """Return 1 if the output names the reference's class and nothing else."""
+    return float(label(output) == label(expected.reference))
+
+
+def contains(output: str, expected: Expected) -> float:
+    r"""Return 1 if all of `contains` occurs and nothing of `not_contains`, without case.
+
+    >>> contains("It costs 5 EUR.", Expected("", {"contains": ["5 eur"], "not_contains": ["USD"]}))
+    1.0
+    >>> contains("It costs 15 EUR.", Expected("", {"contains": [{"regex": r"\b5 EUR"}]}))
+    0.0
+    """
+    row = expected.row
+    must = all(_occurs(wanted, output) for wanted in _wanted(row.get("contains")))
+    return float(must and not any(_occurs(t, output) for t in _wanted(row.get("not_contains"))))
+
+
+def number(output: str, expected: Expected) -> float:
+    """Return 1 if the last number of the output is the reference's, within a relative tolerance.
+
+    >>> number("So it is 1,005 in all.", Expected("1000", scoring=Scoring((), tolerance=0.01)))
+    1.0
+    """
+    wanted, found = last_number(expected.reference), last_number(output)
+    if wanted is None or found is None:
+        return float(wanted is None and found is None)
+    return float(abs(found - wanted) <= expected.scoring.tolerance * abs(wanted) + 1e-12)
+
+
+def set_f1(output: str, expected: Expected) -> float:
+    """Return F1 of the items of a list.
+
+    >>> set_f1('["a", "B"]', Expected("b, c"))
+    0.5
+    """
+    found, wanted = list_items(output), list_items(expected.reference)
+    if not found or not wanted:
+        return float(found == wanted)
+    return 2 * len(found & wanted) / (len(found) + len(wanted))
+
+
+def abstention(output: str, expected: Expected) -> float:
+    """Return 1 if the output says that there is no answer exactly where `abstain` is true."""
+    text = normalise(output)
+    refusals = expected.scoring.refusals
+    says = bool(_ABSTAINS.search(text)) or any(refusal in text for refusal in refusals)
+    return float(says == (expected.row.get("abstain") is True))
+
+
+def regex(output: str, expected: Expected) -> float:
+    """Return 1 if the output contains the pattern of the request."""
+    return float(re.search(expected.scoring.pattern or "", output) is not None)
+
+
+def json_schema(output: str, expected: Expected) -> float:
+    """Return 1 if the whole output is JSON that the schema of the request allows."""
+    return float(expected.scoring.conforms(output))
+
+
+def rouge1(output: str, expected: Expected) -> float:
+    """Return ROUGE-1 F."""
+    return expected.scoring.rouge(output, expected.reference)["rouge1"]
+
+
+def rouge2(output: str, expected: Expected) -> float:
+    """Return ROUGE-2 F."""
+    return expected.scoring.rouge(output, expected.reference)["rouge2"]
+
+
+def rouge_l(output: str, expected: Expected) -> float:
+    """Return ROUGE-L F."""
+    return expected.scoring.rouge(output, expected.reference)["rougeL"]
+
+
+def macro_f1(outputs: Sequence[str], references: Sequence[str]) -> float:
+    """Return F1 averaged over the classes that the references have.
+
+    An output that is no reference's class counts as a wrong answer of one further class, which is
+    not averaged over.
+
+    >>> macro_f1(["a", "a", "b"], ["a", "b", "b"])
+    0.6666666666666666
+    """
+    found, wanted = ([label(text) for text in texts] for texts in (outputs, references))
+    right = Counter(f for f, w in zip(found, wanted, strict=True) if f == w)
+    counted, sizes = Counter(found), Counter(wanted)
+    scores = [2 * right[one] / (counted[one] + size) for one, size in sorted(sizes.items())]
+    return sum(scores) / len(scores)
+
+
+def require_patterns(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+    """Refuse a row whose `contains` or `not_contains` cannot be read.
+
+    Args:
+        rows: Line number and row.
+
+    Raises:
+        BadData: An entry is neither a text nor a valid pattern; the line is named.
+    """
+    for line, row in rows:
+        for name in ("contains", "not_contains"):
+            for wanted in _wanted(row.get(name)):
+                problem = _problem(wanted)
+                if problem:
+                    raise BadData("the dataset", f"{name} {problem}", CURE, line)
+
+
+def _wanted(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _occurs(wanted: Any, output: str) -> bool:
+    """Return whether a text occurs, whatever the spaces, or a pattern matches; without case."""
+    if isinstance(wanted, Mapping):
+        return re.search(str(wanted["regex"]), output, re.IGNORECASE) is not None
+    return normalise(str(wanted)) in normalise(output)
+
+
+def _problem(wanted: Any) -> str:
+    """Return what is wrong with an entry; empty for nothing."""
+    if not isinstance(wanted, Mapping):
+        return "" if isinstance(wanted, str | int | float) else "has an entry that is no text"
+    pattern = wanted.get("regex")
+    if set(wanted) != {"regex"} or not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
+        return "has an object that is no pattern"
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"has a pattern that is not valid ({error})"
+    return ""
+
+
+class _AllScripts:
+    """Words of any script for rouge-score; where a script has no spaces, its characters."""
+
+    def tokenize(self, text: str) -> list[str]:
+        tokens: list[str] = []
+        for word in words(text):
+            # Kana, CJK and Hangul start at U+3040; they write without spaces, or nearly so.
+            tokens += list(word) if any(ord(c) >= 0x3040 for c in word) else [word]
+        return tokens

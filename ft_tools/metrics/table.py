@@ -1,0 +1,172 @@
+"""The metrics: one row each, from which names, the request's type, ranking and documents follow.
+
+To add one, write its function in `scores.py`, add a row here in the order of ranking (the strictest
+first), and document the row in references/evaluating.md; a test holds the two together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from ft_tools.errors import UnknownName
+from ft_tools.metrics import scores
+from ft_tools.metrics.scores import Expected, Scoring
+
+Interval = Literal["yes_no", "mean", "whole_set"]
+"""yes_no: each value is 0, 1 or a tie of 0.5 (Wilson; McNemar and Tango in pairs). mean: any value
+(bootstrap, t). whole_set: no example has a value of its own (answers are swapped at random)."""
+Source = Literal["answer", "likelihood", "judge", "general"]
+"""What a metric is computed from: answers, how well references are predicted, a judge's verdicts,
+the general suite."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of the table."""
+
+    name: str
+    doc: str
+    interval: Interval = "yes_no"
+    score: Callable[[str, Expected], float] | None = None
+    """Of one output; None where no output is scored by itself."""
+    score_set: Callable[[Sequence[str], Sequence[str]], float] | None = None
+    """Of all outputs and references."""
+    request: str = ""
+    """The word that asks for it; empty: its name. One word may ask for several."""
+    source: Source = "answer"
+    higher_is_better: bool | None = True
+    """None: neither direction is better; it is reported, never ranked or given a verdict."""
+    low: float = 0.0
+    high: float | None = 1.0
+    unit: str = "fraction"
+    is_rankable: bool = True
+    """Whether it may decide which system is best, and have a target."""
+
+    @property
+    def asked_as(self) -> str:
+        """Return the word of the request that asks for it."""
+        return self.request or self.name
+
+    @property
+    def sign(self) -> float:
+        """Return what a value is multiplied with so that larger is better; 0: neither is."""
+        if self.higher_is_better is None:
+            return 0.0
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def span(self) -> float:
+        """Return the largest difference that an example can show, 1 where that is not known."""
+        return 1.0 if self.high is None else self.high - self.low
+
+
+ROWS = (
+    Metric("tool_call", "calls the same tools with equal arguments", score=scores.tool_call),
+    Metric("accuracy", "names the class", score=scores.accuracy, request="classification"),
+    Metric("exact_match", "equals the reference except for case and spaces; JSON: in its values",
+           score=scores.exact_match),
+    Metric("contains", "has the texts of `contains`, none of `not_contains`",
+           score=scores.contains),
+    Metric("json_fields", "fraction of the reference's values that are equal", "mean",
+           score=scores.json_fields),
+    Metric("json_schema", "is JSON that conforms to the schema", score=scores.json_schema),
+    Metric("regex", "contains the pattern", score=scores.regex),
+    Metric("number", "last number is the reference's, within `number_tolerance`",
+           score=scores.number),
+    Metric("set_f1", "F1 of the items of a list", "mean", score=scores.set_f1),
+    Metric("token_f1", "F1 of the words", "mean", score=scores.token_f1),
+    Metric("abstention", "says that there is no answer exactly where the row has `abstain`",
+           score=scores.abstention),
+    Metric("rougeL", "ROUGE-L F: longest common subsequence of words", "mean",
+           score=scores.rouge_l, request="rouge"),
+    Metric("rouge1", "ROUGE-1 F: words", "mean", score=scores.rouge1, request="rouge"),
+    Metric("rouge2", "ROUGE-2 F: pairs of words", "mean", score=scores.rouge2, request="rouge"),
+    Metric("json_valid", "is JSON with the reference's keys", score=scores.json_valid),
+    Metric("macro_f1", "F1 averaged over the classes", "whole_set",
+           score_set=scores.macro_f1, request="classification", is_rankable=False),
+    Metric("judge", "preferred by the judge model; a tie is half", source="judge",
+           unit="preference", is_rankable=False),
+    *(
+        Metric(prefix + name, f"negative log-likelihood of the {text}, {per}", "mean",
+               source="general" if prefix else "likelihood",
+               request="" if prefix else "perplexity", higher_is_better=False, high=None,
+               unit=unit, is_rankable=False)
+        for prefix, text in (("", "references"), ("general_", "general texts"))
+        for name, unit, per in (
+            ("log_perplexity", "nats per token", "per token"),
+            ("bits_per_byte", "bits", "per byte where tokenizers differ"),
+        )
+    ),
+    Metric("general_questions", "general questions answered correctly", source="general",
+           is_rankable=False),
+    Metric("refusals", "harmful requests refused", source="general", is_rankable=False),
+)  # fmt: skip
+METRICS: Mapping[str, Metric] = MappingProxyType({row.name: row for row in ROWS})
+REQUESTS = tuple(dict.fromkeys(row.asked_as for row in ROWS if row.source != "general"))
+"""The words of a request, in the order of ranking."""
+
+if TYPE_CHECKING:
+    MetricName = str
+else:
+    MetricName = Literal[("auto", *REQUESTS)]
+"""A word of a request, or auto."""
+
+
+def metric(name: str) -> Metric:
+    """Return a metric's row.
+
+    Raises:
+        UnknownName: There is none.
+    """
+    if name not in METRICS:
+        raise UnknownName("metric", name, METRICS)
+    return METRICS[name]
+
+
+def asked_for(request: str) -> list[Metric]:
+    """Return the rows that a word of a request stands for.
+
+    >>> [row.name for row in asked_for("classification")]
+    ['accuracy', 'macro_f1']
+
+    Raises:
+        UnknownName: There is none.
+    """
+    found = [row for row in ROWS if row.asked_as == request]
+    if not found:
+        raise UnknownName("metric", request, REQUESTS)
+    return found
+
+
+def named(name: str) -> str:
+    """Return the metric that a name of a target or requirement means, its request word too.
+
+    >>> named("rouge"), named("exact_match"), named("gsm8k.acc")
+    ('rougeL', 'exact_match', 'gsm8k.acc')
+    """
+    found = [row.name for row in ROWS if row.asked_as == name]
+    return name if name in METRICS or not found else found[0]
+
+
+def score_outputs(
+    requests: Sequence[str], outputs: Sequence[str], scoring: Scoring
+) -> dict[str, list[float]]:
+    """Score each output by every metric that the words of a request stand for.
+
+    What is measured from something else than answers is not in the result.
+
+    Args:
+        requests: Words of a request, without auto.
+        outputs: One for each reference.
+        scoring: What is expected.
+    """
+    rows = scoring.rows or [{}] * len(scoring.references)
+    pairs = zip(scoring.references, rows, strict=True)
+    wanted = [Expected(reference, row, scoring) for reference, row in pairs]
+    return {
+        row.name: [row.score(text, one) for text, one in zip(outputs, wanted, strict=True)]
+        for request in requests
+        for row in asked_for(request)
+        if row.score is not None
+    }

@@ -1,0 +1,116 @@
+"""What a paired comparison found, and what may be claimed of it and of several at once.
+
+Everything is paired: what counts is the difference on each example, not two separate means.
+Source: E. Miller, Adding Error Bars to Evals, https://arxiv.org/abs/2411.00640
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+Verdict = Literal[
+    "improved", "regressed", "no_detectable_change", "underpowered", "not_confirmed", "changed"
+]
+"""not_confirmed: the interval excludes zero, but not after the correction for several measures.
+changed: shown to differ in a measure of which neither direction is better."""
+TargetVerdict = Literal["met", "not_met", "not_shown"]
+
+ALPHA = 0.05
+POWER = 0.80
+_NORMAL = NormalDist()
+
+
+def normal_quantile(probability: float) -> float:
+    """Return the standard normal quantile.
+
+    >>> round(normal_quantile(0.975), 6)
+    1.959964
+    """
+    return _NORMAL.inv_cdf(probability)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What was found on n examples that both systems answered."""
+
+    num_examples: int
+    num_better: int
+    """Examples with a higher value after; `num_worse` those with a lower one."""
+    num_worse: int
+    difference: float
+    """Mean of after minus before, in units of the metric."""
+    standard_error: float
+    low: float
+    high: float
+    """95% interval of the difference."""
+    p_value: float
+    minimum_detectable_effect: float
+    """True difference that this many such examples would show in 4 of 5 evaluations."""
+    method: str
+
+
+def verdict(
+    paired: Paired, adjusted_p: float, *, higher_is_better: bool | None, smallest_effect: float
+) -> Verdict:
+    """Return what may be claimed.
+
+    A change is claimed when both the adjusted p value and the interval show it. Otherwise
+    `underpowered` means that a change of the size that matters could have been missed.
+    """
+    excludes_zero = paired.low > 0 or paired.high < 0
+    if adjusted_p < ALPHA and excludes_zero:
+        if higher_is_better is None:
+            return "changed"
+        return "improved" if (paired.difference > 0) == higher_is_better else "regressed"
+    if excludes_zero:
+        return "not_confirmed"
+    if paired.minimum_detectable_effect > smallest_effect:
+        return "underpowered"
+    return "no_detectable_change"
+
+
+def target_verdict(
+    low: float, high: float, target: float, *, higher_is_better: bool
+) -> TargetVerdict:
+    """Return whether an interval lies on the target's good side, on its bad side, or across it.
+
+    >>> target_verdict(0.92, 0.99, 0.9, higher_is_better=True)
+    'met'
+    >>> target_verdict(0.85, 0.99, 0.9, higher_is_better=True)
+    'not_shown'
+    """
+    if not higher_is_better:
+        low, high, target = -high, -low, -target
+    if low >= target:
+        return "met"
+    return "not_met" if high < target else "not_shown"
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values for there being several, in their order.
+
+    Source: S. Holm, Scandinavian Journal of Statistics 6 (1979), 65-70
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def by_cluster(clusters: Iterable[Hashable]) -> list[list[int]]:
+    """Return the indices of the examples of each cluster.
+
+    >>> by_cluster(["a", "b", "a"])
+    [[0, 2], [1]]
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for i, cluster in enumerate(clusters):
+        groups.setdefault(cluster, []).append(i)
+    return list(groups.values())

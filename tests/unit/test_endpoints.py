@@ -1,0 +1,315 @@
+"""Endpoints against a real server on loopback that refuses, stalls, breaks off and dies."""
+
+import json
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from ft_tools.endpoints import client
+from ft_tools.endpoints.budget import Budget, BudgetUsedUp
+from ft_tools.endpoints.client import Client, EndpointUnavailable, schema_option
+from ft_tools.endpoints.spec import Endpoint, Price
+from ft_tools.errors import BadInput
+from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.plan import make_plan
+from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.models import find_models
+from ft_tools.evaluation.systems.system import EndpointSystem
+
+CANARY = "sk-canary-5d1f0c"
+OPENED = []
+# Long enough that a busy machine answers within it.
+STALL_SECONDS = 2.0
+PRICE = Price(usd_per_million_input_tokens=1000, usd_per_million_output_tokens=2000)
+
+
+class Server(BaseHTTPRequestHandler):
+    """Answers each question with itself; what goes wrong is decided by `server.trouble`."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        question = body["messages"][-1]["content"]
+        server = self.server
+        with server.lock:
+            server.asked[question] += 1
+            server.bodies.append(body)
+            server.keys.append(self.headers.get("Authorization"))
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
+            number = sum(server.asked.values())
+        try:
+            trouble = server.trouble(number, question)
+            if trouble == "stall":
+                time.sleep(STALL_SECONDS + 0.3)
+            if trouble in {"stall", "hang up"}:
+                self.close_connection = True
+                return
+            if isinstance(trouble, int):
+                self._send(trouble, b'{"error": {"message": "secret detail"}}')
+                return
+            server.answered[question] += 1
+            self._send(200, json.dumps(self._answer(question, body, trouble)).encode())
+        finally:
+            with server.lock:
+                server.at_once -= 1
+
+    def _answer(self, question, body, trouble):
+        return {
+            "model": trouble or "m-2026",
+            "choices": [
+                {"message": {"content": f"echo {question}"}, "finish_reason": "stop"},
+            ],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+        }
+
+    def _send(self, status, data):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        if status == 429:
+            self.send_header("Retry-After", "0.01")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    made.lock = threading.Lock()
+    made.asked, made.answered = Counter(), Counter()
+    made.bodies, made.keys = [], []
+    made.at_once = made.most_at_once = 0
+    made.trouble = lambda number, question: None
+    monkeypatch.setattr(client, "FIRST_WAIT_SECONDS", 0.01)
+    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
+    yield made
+    while OPENED:
+        OPENED.pop().close()
+    made.shutdown()
+    made.server_close()
+
+
+def spec_of(server, **more):
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    return Endpoint(url=url, model="m", **{"max_calls": 500, "timeout_seconds": 30} | more)
+
+
+def asking(tmp_path, server, price=None, cached=False, **more):
+    endpoint = spec_of(server, **more)
+    budget = Budget(tmp_path / "calls.jsonl", "e", endpoint.max_calls, endpoint.max_usd)
+    client_ = Client(endpoint, price, budget, tmp_path / "replies.jsonl" if cached else None)
+    system = EndpointSystem(client_, 16, {"temperature": 0.0})
+    OPENED.append(system)
+    return system, budget
+
+
+def questions(count):
+    return [HeldOut(line=i, prompt=f"question {i}", reference="x") for i in range(count)]
+
+
+def collect(system, asked, found):
+    for batch in system.answer(asked, lambda: False):
+        for i, answered in batch:
+            assert i not in found
+            found[i] = answered
+
+
+def collected(system, asked):
+    found = {}
+    collect(system, asked, found)
+    return found
+
+
+def test_refusals_timeouts_and_broken_answers_are_retried_and_each_answer_is_kept_once(
+    tmp_path, server
+):
+    troubles = {3: 429, 7: 503, 11: "stall", 15: "hang up", 19: 429, 20: 500}
+    server.trouble = lambda number, question: troubles.get(number)
+    system, budget = asking(tmp_path, server, timeout_seconds=STALL_SECONDS)
+    found = collected(system, questions(40))
+    assert {i: one.text for i, one in found.items()} == {i: f"echo question {i}" for i in range(40)}
+    assert set(server.answered.values()) == {1}
+    assert budget.num_calls == sum(server.asked.values()) == 46
+    assert server.most_at_once <= 4
+
+
+def test_a_reply_that_is_kept_is_not_asked_for_again_by_another_process(tmp_path, server):
+    first = collected(asking(tmp_path, server, cached=True)[0], questions(5))
+    with (tmp_path / "replies.jsonl").open("a") as stream:
+        stream.write('{"key": "torn')
+    again, budget = asking(tmp_path, server, cached=True)
+    found = collected(again, questions(6))
+    assert {i: found[i].text for i in first} == {i: one.text for i, one in first.items()}
+    assert (sum(server.asked.values()), budget.num_calls) == (6, 6)
+
+
+def test_concurrency_is_used_and_bounded(tmp_path, server):
+    # Nobody is answered before three ask at once.
+    three = threading.Barrier(3, timeout=30)
+
+    def waits(number, question):
+        three.wait()
+
+    server.trouble = waits
+    collected(asking(tmp_path, server, max_concurrency=3)[0], questions(12))
+    assert server.most_at_once == 3
+
+
+def test_the_call_budget_is_never_exceeded_and_what_was_answered_is_given(tmp_path, server):
+    server.trouble = lambda number, question: 429 if number % 2 else None
+    system, budget = asking(tmp_path, server, max_calls=25)
+    found = {}
+    with pytest.raises(BudgetUsedUp, match="all 25 calls are used"):
+        collect(system, questions(40), found)
+    assert sum(server.asked.values()) == budget.num_calls == 25
+    assert len(found) == sum(server.answered.values())
+
+
+def test_the_dollar_budget_counts_the_highest_possible_price_of_what_is_under_way(tmp_path, server):
+    # Each answer costs 0.02 USD; before it is known, the request's bytes and 16 tokens count.
+    system, budget = asking(tmp_path, server, price=PRICE, max_usd=1.0, max_concurrency=8)
+    found = {}
+    with pytest.raises(BudgetUsedUp, match="could cost"):
+        collect(system, questions(200), found)
+    assert budget.usd <= 1.0
+    assert sum(server.answered.values()) * 0.02 == pytest.approx(budget.usd)
+    assert 20 < len(found) <= 50
+
+
+def test_a_call_whose_outcome_is_unknown_keeps_its_highest_price(tmp_path, server):
+    server.trouble = lambda number, question: "stall" if number == 1 else None
+    more = {"max_usd": 10.0, "timeout_seconds": STALL_SECONDS}
+    system, budget = asking(tmp_path, server, price=PRICE, **more)
+    collected(system, questions(1))
+    assert budget.num_calls == 2
+    assert budget.usd > 0.02 + 0.1
+
+
+def test_a_restart_counts_what_the_killed_process_had_under_way(tmp_path):
+    path = tmp_path / "calls.jsonl"
+    killed = Budget(path, "e", 10, 1.0)
+    killed.settle(killed.reserve(0.4), 0.1)
+    killed.reserve(0.5)
+    with path.open("a") as stream:
+        stream.write('{"system": "e", "ca')
+    again = Budget(path, "e", 10, 1.0)
+    assert (again.num_calls, again.usd) == (2, pytest.approx(0.6))
+    with pytest.raises(BudgetUsedUp, match=r"0\.6000 USD of 1 are spent"):
+        again.reserve(0.5)
+    assert Budget(path, "other", 10, None).num_calls == 0
+
+
+def test_a_stop_gives_what_is_under_way_and_asks_nothing_new(tmp_path, server):
+    server.trouble = lambda number, question: time.sleep(0.02)
+    stopping = []
+    system, _ = asking(tmp_path, server, max_concurrency=4)
+    found = {}
+    for batch in system.answer(questions(100), lambda: bool(stopping)):
+        found |= dict(batch)
+        stopping.append(True)
+    assert 1 <= len(found) <= 8
+    assert len(found) == sum(server.asked.values())
+
+
+def test_a_refusal_that_will_not_pass_is_not_retried_and_the_servers_words_are_not_shown(
+    tmp_path, server
+):
+    server.trouble = lambda number, question: 401
+    system, _ = asking(tmp_path, server, max_concurrency=1)
+    with pytest.raises(EndpointUnavailable, match=r"HTTP status 401, 1 attempt\)") as raised:
+        collected(system, questions(1))
+    assert "secret detail" not in str(raised.value)
+
+
+def test_a_server_that_is_gone_is_named(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(client, "MAX_RETRIES", 1)
+    endpoint = Endpoint(url="http://127.0.0.1:9/v1", model="m", max_calls=10)
+    budget = Budget(tmp_path / "calls.jsonl", "e", 10, None)
+    system = EndpointSystem(Client(endpoint, None, budget), 16, {})
+    OPENED.append(system)
+    with pytest.raises(EndpointUnavailable, match=r"127\.0\.0\.1:9 failed \(ConnectError"):
+        collected(system, questions(1))
+
+
+def test_the_key_is_sent_and_stands_nowhere_else(tmp_path, server, monkeypatch):
+    monkeypatch.setenv("CANARY_KEY", CANARY)
+    system, _ = asking(tmp_path, server, key_variable="CANARY_KEY")
+    server.trouble = lambda number, question: 403 if number == 2 else None
+    with pytest.raises(EndpointUnavailable) as raised:
+        collected(system, questions(3))
+    assert set(server.keys) == {f"Bearer {CANARY}"}
+    assert CANARY not in str(raised.value) + (tmp_path / "calls.jsonl").read_text()
+    assert CANARY not in str(server.bodies)
+
+
+@pytest.mark.parametrize("kind", ["json_schema", "json_object"])
+def test_a_schema_is_sent_as_the_server_takes_it(tmp_path, server, kind):
+    endpoint = spec_of(server, response_format=kind)
+    budget = Budget(tmp_path / "calls.jsonl", "e", 10, None)
+    schema = {"type": "object"}
+    options = {"temperature": 0.5} | schema_option(kind, schema)
+    system = EndpointSystem(Client(endpoint, None, budget), 16, options)
+    OPENED.append(system)
+    collected(system, questions(1))
+    (body,) = server.bodies
+    sent = body["response_format"]
+    assert sent["type"] == kind
+    assert (sent if kind == "json_object" else sent["json_schema"])["schema"] == schema
+    assert (body["temperature"], body["max_tokens"], body["model"]) == (0.5, 16, "m")
+
+
+def test_further_fields_are_sent_and_replace_none_of_the_others(tmp_path, server):
+    system, _ = asking(tmp_path, server, sampling={"repeat_penalty": 1, "max_tokens": 9})
+    collected(system, questions(1))
+    (body,) = server.bodies
+    assert (body["repeat_penalty"], body["max_tokens"]) == (1, 16)
+
+
+def test_answers_that_were_sampled_otherwise_are_not_reused(workspace):
+    keys = [
+        planned(workspace, **more)[1].systems[1].answers_key
+        for more in ({}, {"sampling": {"repeat_penalty": 1}}, {"sampling": {"top_k": 1}})
+    ]
+    assert len(set(keys)) == 3
+
+
+def planned(workspace, **endpoint):
+    rows = [{"prompt": f"Where is parcel {i}?", "completion": "Oslo"} for i in range(20)]
+    for name in ("held.jsonl", "train.jsonl"):
+        lines = [json.dumps({**row, "prompt": row["prompt"] + name}) for row in rows]
+        (workspace / name).write_text("\n".join(lines) + "\n")
+    systems = [
+        {"name": "most", "baseline": "majority", "examples": {"path": "train.jsonl"}},
+        {
+            "name": "api",
+            "endpoint": {"url": "https://api.example/v1", "model": "m"} | endpoint,
+            "system": "Answer with the town.",
+        },
+    ]
+    request = EvaluateRequest(systems=systems, dataset="held.jsonl", metrics=["exact_match"])
+    return request, make_plan(request, find_models(request))
+
+
+def test_the_plan_says_what_leaves_the_machine_and_what_it_may_cost(workspace, monkeypatch):
+    monkeypatch.setenv("CANARY_KEY", CANARY)
+    request, plan = planned(workspace, key_variable="CANARY_KEY", max_calls=30)
+    (line,) = [line for line in plan.warnings if line.startswith("texts_sent: api: 20 texts")]
+    assert "leave this machine" in line
+    assert "api.example (max_calls 30)" in line
+    assert plan.systems[1].estimated_input_tokens > 20 * 5
+    assert CANARY not in plan.model_dump_json() + request.model_dump_json()
+
+
+def test_a_budget_below_the_number_of_examples_or_a_missing_key_is_refused(workspace, monkeypatch):
+    with pytest.raises(BadInput, match="needs 20 calls, max_calls is 10"):
+        planned(workspace, max_calls=10)
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(BadInput, match="NO_SUCH_KEY is not set"):
+        planned(workspace, key_variable="NO_SUCH_KEY")
