@@ -25,12 +25,12 @@ from typing import Any
 from transformers.utils import logging
 
 from benchmarks.family_rows import NAMES, OWN_VOCABULARY, config
-from ft_tools.memory.interval import interval
+from ft_tools.memory.bounds import interval
 from ft_tools.memory.phases import phases
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
-from ft_tools.memory.trace import by_formula, traced_setup
-from ft_tools.memory.worker.trace import options_of, trace_step
+from ft_tools.memory.traced import by_formula, options_of, without_workspace
+from ft_tools.memory.worker.trace import trace_step
 from ft_tools.models.config import has_row
 from ft_tools.models.shape_of_model import shape_of_config
 
@@ -68,7 +68,7 @@ def compare(name: str, method: str, checkpointing: bool, vocabulary: int) -> dic
         **adapters,
     )
     began = time.monotonic()
-    setup = traced_setup(setup_of(request, shape))
+    setup = without_workspace(setup_of(request, shape))
     answered = time.monotonic()
     found = phases(setup)
     formula, traced = by_formula(found), trace_step(of_class, options_of(setup))

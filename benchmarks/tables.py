@@ -102,7 +102,12 @@ def vram_fits() -> str:
     one = result("vram")["all"]["classification"]
     right = round(one["accuracy"] * one["runs"])
     return rendered(
-        ("published runs", "classified correctly", "ran, but refused", "out of memory, but `yes`"),
+        (
+            "published runs",
+            "classified correctly",
+            "ran, but refused",
+            "out of memory, but started",
+        ),
         [(str(one["runs"]), str(right), str(one["false_refusals"]), str(one["false_fits"]))],
     )
 

@@ -27,8 +27,8 @@ from ft_tools import facts
 from ft_tools.memory.phases import phases
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
-from ft_tools.memory.trace import by_formula, traced_setup
-from ft_tools.memory.worker.trace import options_of, trace_step, with_layers
+from ft_tools.memory.traced import by_formula, options_of, without_workspace
+from ft_tools.memory.worker.trace import trace_step, with_layers
 from ft_tools.models.config import shape_from_config
 
 MODELS = (
@@ -78,7 +78,7 @@ def compare(
         loss_head=head,
         **adapters,
     )
-    setup = traced_setup(setup_of(request, shape))
+    setup = without_workspace(setup_of(request, shape))
     began = time.monotonic()
     traced = trace_step(config, options_of(setup))
     formula = by_formula(phases(setup))

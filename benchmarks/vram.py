@@ -21,10 +21,7 @@ from typing import Any
 
 from benchmarks.vram_peers import PEERS
 from benchmarks.vram_rows import CALIBRATION, Case, read
-from ft_tools.memory.fits_gpu import verdict
-from ft_tools.memory.interval import interval
-from ft_tools.memory.phases import phases
-from ft_tools.memory.process_overhead import process_band
+from ft_tools.memory.bounds import estimate
 
 GIB = 2**30
 
@@ -42,10 +39,10 @@ class Answer:
 
 def ours(case: Case) -> Answer:
     """Ask the formulas behind estimate_vram."""
-    found = phases(case.setup)
-    width = interval(case.setup, found.dominant).fraction
-    low, high = process_band(case.setup, found.peak, width, case.gpu)
-    return Answer(found.peak / GIB, width, low / GIB, high / GIB, found.dominant)
+    found = estimate(case.setup, case.gpu)
+    low, high = found.process_low / GIB, found.process_high / GIB
+    width = found.interval.fraction
+    return Answer(found.peak / GIB, width, low, high, found.phases.dominant)
 
 
 def errors(cases: Iterable[Case], estimate: Callable[[Case], float | None]) -> dict[str, Any]:
@@ -104,8 +101,8 @@ def classified(cases: list[Case], fits: Callable[[Case], bool | None]) -> dict[s
 
 
 def we_fit(case: Case) -> bool:
-    """Say whether estimate_vram would call it a fit."""
-    return verdict(phases(case.setup).peak, case.usable_gib) == "yes"
+    """Return whether estimate_vram would let it start: it fits, or is tight."""
+    return estimate(case.setup, case.gpu).fits(case.usable_gib) != "no"
 
 
 def measure(cases: list[Case]) -> dict[str, Any]:

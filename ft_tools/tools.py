@@ -20,7 +20,7 @@ from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.explain.request import ExplainRequest
 from ft_tools.lora.request import LoraRequest
-from ft_tools.memory.request import TraceRequest, VramRequest
+from ft_tools.memory.request import VramRequest
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.training.request import DpoRequest, SftRequest
@@ -113,9 +113,6 @@ TOOLS = {
         VramRequest,
         "reads",
         ("model", "gpu", "method", "seq_len", "micro_batch"),
-    ),
-    "trace_vram": Tool(
-        "Trace GPU memory", "ft_tools.memory.trace:trace_vram", TraceRequest, "starts"
     ),
     "launch_sft": Tool(
         "Fine-tune on examples",

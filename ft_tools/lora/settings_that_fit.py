@@ -1,6 +1,5 @@
 """Method, micro-batch and length for the card at hand, and what had to be given up."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -147,12 +146,6 @@ def _grown(
     while 2 * micro_batch <= limit and wish.effective_batch % (2 * micro_batch) == 0:
         micro_batch *= 2
     if micro_batch > wish.least_micro_batch:
-        report = _estimate(wish, method, optimizer, seq_len, micro_batch)
-    # Larger batches are a matter of speed, so the upper bound has to fit too.
-    while micro_batch > wish.least_micro_batch and report.peak_allocated_high_gib > (
-        report.usable_gib or math.inf
-    ):
-        micro_batch //= 2
         report = _estimate(wish, method, optimizer, seq_len, micro_batch)
     return _plan(wish, method, optimizer, seq_len, micro_batch, report)
 

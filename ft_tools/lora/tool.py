@@ -10,10 +10,10 @@ from ft_tools.lora import choices
 from ft_tools.lora.dataset import read_data
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
-from ft_tools.lora.settings_that_fit import Plan, Wish, plan_for_card, wanted_seq_len
+from ft_tools.lora.settings_that_fit import Plan, Wish, dtype_of, plan_for_card, wanted_seq_len
 from ft_tools.memory.request_to_setup import shape_of_request
 from ft_tools.models.adapter_targets import Targets, default_targets
-from ft_tools.models.packing import MIXED, may_be_packed
+from ft_tools.models.packing import FLASH, MIXED, flash_packages, may_be_packed
 from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
 
@@ -42,7 +42,10 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     targets = default_targets(shape)
     rank = choices.choose_rank(data, partial(shape.lora_params, target_modules=targets.modules))
     seq_len = wanted_seq_len(request, shape.max_positions)
-    may_pack = may_be_packed(shape)
+    is_new = request.gpu is not None and dtype_of(request.gpu) == "bfloat16"
+    # SDPA would keep a mask of all positions of a packed row.
+    has_flash = is_new and bool(flash_packages())
+    may_pack = has_flash and may_be_packed(shape)
     schedule = choices.choose_schedule(data, task, max_length=seq_len, may_pack=may_pack)
     wish = Wish(
         request,
@@ -62,7 +65,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         reasons += [*rank.reasons, alpha_reason]
         reasons += _target_reasons(shape, targets)
     reasons += [*rate.reasons, *schedule.reasons, _dtype_reason(plan)]
-    reasons += [] if may_pack else [_packing_reason(shape)]
+    reasons += [] if may_be_packed(shape) else [_packing_reason(shape)]
     reasons += [] if request.seq_len else [_length_reason(seq_len)]
     training = _training(task, plan, schedule, rate.value)
     trainable = plan.vram.trainable_params
@@ -213,6 +216,8 @@ def _training(
             arguments["precompute_ref_log_probs"] = True
     else:
         arguments["packing"] = schedule.packing
+        if schedule.packing:
+            arguments["model_init_kwargs"] |= {"attn_implementation": FLASH}
     return arguments
 
 

@@ -93,15 +93,32 @@ def kept_scores_bytes(setup: Setup) -> float:
     repeated = 4.0 * (shape.q_width - shape.kv_width)
     if setup.attention == "eager":
         per_score = EAGER_KEPT_FP32_RESIDUAL if setup.residual_bytes == 4 else EAGER_KEPT
-        return per_score * shape.num_heads * setup.seq_len + repeated
-    return repeated if setup.attention == "sdpa" and setup.padded else 0.0
+        return per_score * shape.num_heads * setup.rows[1] + repeated
+    return repeated if setup.repeats_kv else 0.0
 
 
-def mask_bytes(setup: Setup) -> float:
-    """Return the padding mask of SDPA: one 16-bit number per pair of positions."""
-    if setup.attention == "sdpa" and setup.padded:
-        return 2.0 * setup.sequences * setup.seq_len**2
-    return 0.0
+def mask_bytes(setup: Setup, num_kept: int = 1) -> float:
+    """Return SDPA's mask: a boolean for each pair of positions, and the copies of it in numbers.
+
+    Each call makes one in the queries' numbers and keeps it for the backward pass. Packed examples
+    are one row, so that pairs grow with the square of all tokens in a pass.
+
+    Args:
+        setup: What is trained.
+        num_kept: Calls whose copy is alive.
+
+    Source: transformers 5.24, masking_utils.create_causal_mask; PyTorch 2.13,
+    aten/src/ATen/native/transformers/attention.cpp, convert_boolean_attn_mask.
+    """
+    if setup.attention == "flash" or not (setup.padded or setup.packed):
+        return 0.0
+    num_rows, length = setup.rows
+    pairs = float(num_rows * length**2)
+    if setup.attention == "eager":
+        # Padding was measured with the scores; a packed row's mask is one in the model's numbers.
+        return 2.0 * pairs if setup.packed else 0.0
+    in_16_bits = setup.autocast or setup.residual_bytes == 2
+    return pairs * (1.0 + num_kept * (2.0 if in_16_bits else 4.0))
 
 
 def norms_bytes(setup: Setup) -> float:

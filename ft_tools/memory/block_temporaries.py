@@ -94,7 +94,7 @@ def running_scores_bytes(setup: Setup) -> float:
     wide = setup.residual_bytes == 4
     running = EAGER_BYTES_FP32_RESIDUAL if wide else EAGER_BYTES
     kept = activations.EAGER_KEPT_FP32_RESIDUAL if wide else activations.EAGER_KEPT
-    return (running - kept) * setup.shape.num_heads * setup.seq_len
+    return (running - kept) * setup.shape.num_heads * setup.rows[1]
 
 
 def _wide_adapters(setup: Setup) -> bool:

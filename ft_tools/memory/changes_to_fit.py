@@ -6,8 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ft_tools.memory.fits_gpu import verdict
-from ft_tools.memory.phases import phases
+from ft_tools.memory.bounds import Estimate, estimate
 from ft_tools.memory.report import Change
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
@@ -56,20 +55,24 @@ def largest(fits: Callable[[int], bool], limit: int) -> int:
     return low
 
 
-def max_micro_batch(setup: Setup, usable_gib: float) -> int:
+def max_micro_batch(setup: Setup, gpu: str | None, usable_gib: float) -> int:
     """Return the largest number of examples per pass that fits, 0 if not even one does."""
     return largest(
-        lambda n: _fits(replace(setup, micro_batch=n), usable_gib), limit=MAX_MICRO_BATCH
+        lambda n: _fits(replace(setup, micro_batch=n), gpu, usable_gib), limit=MAX_MICRO_BATCH
     )
 
 
-def max_seq_len(setup: Setup, usable_gib: float) -> int:
+def max_seq_len(setup: Setup, gpu: str | None, usable_gib: float) -> int:
     """Return the longest sequence that fits, in whole steps of 64 tokens; 0 if none does."""
     limit = setup.shape.max_positions or MAX_SEQ_LEN
-    steps = max(1, limit // SEQ_LEN_STEP)
     return SEQ_LEN_STEP * largest(
-        lambda n: _fits(replace(setup, seq_len=n * SEQ_LEN_STEP), usable_gib), limit=steps
+        lambda n: _fits(replace(setup, seq_len=n * SEQ_LEN_STEP), gpu, usable_gib),
+        limit=max(1, limit // SEQ_LEN_STEP),
     )
+
+
+def _fits(setup: Setup, gpu: str | None, usable_gib: float) -> bool:
+    return estimate(setup, gpu).fits(usable_gib) == "yes"
 
 
 def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> list[Change]:
@@ -82,45 +85,34 @@ def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> lis
         Changes; the last one fits, unless all of them together don't suffice.
     """
     taken: list[tuple[_Step, Arguments]] = []
-    current, peak = request, phases(setup).peak
-    while verdict(peak, usable_gib) != "yes":
-        found = _cheapest(current, setup.shape, peak)
-        if found is None:
+    current, found = request, estimate(setup, request.gpu)
+    while found.fits(usable_gib) != "yes":
+        step = _cheapest(current, setup.shape, found.peak)
+        if step is None:
             break
-        taken.append(found)
-        current = _changed(current, found[1])
-        peak = phases(setup_of(current, setup.shape)).peak
-    if verdict(peak, usable_gib) == "yes":
-        taken = _needed(request, setup.shape, taken, usable_gib)
+        taken.append(step)
+        current = _changed(current, step[1])
+        found = _estimated(current, setup.shape)
+    if found.fits(usable_gib) == "yes":
+        for one in reversed(taken[:-1]):
+            rest = [other for other in taken if other is not one]
+            if _suffice(request, setup.shape, rest, usable_gib):
+                taken = rest
     changes: list[Change] = []
     so_far: Arguments = {}
-    for step, arguments in taken:
+    for one_step, arguments in taken:
         so_far = so_far | arguments
-        peak = phases(setup_of(_changed(request, so_far), setup.shape)).peak
+        found = _estimated(_changed(request, so_far), setup.shape)
         changes.append(
             Change(
-                change=step.change,
+                change=one_step.change,
                 arguments=so_far,
-                cost=step.cost,
-                peak_allocated_gib=round(peak / GIB, 3),
-                fits=verdict(peak, usable_gib),
+                cost=one_step.cost,
+                peak_allocated_gib=round(found.peak / GIB, 3),
+                fits=found.fits(usable_gib),
             )
         )
     return changes
-
-
-def _needed(
-    request: VramRequest,
-    shape: ModelShape,
-    taken: list[tuple[_Step, Arguments]],
-    usable_gib: float,
-) -> list[tuple[_Step, Arguments]]:
-    """Leave out each change without which the others suffice, the latest first."""
-    for one in reversed(taken[:-1]):
-        rest = [other for other in taken if other is not one]
-        if _suffice(request, shape, rest, usable_gib):
-            taken = rest
-    return taken
 
 
 def _suffice(
@@ -129,17 +121,15 @@ def _suffice(
     taken: list[tuple[_Step, Arguments]],
     usable_gib: float,
 ) -> bool:
-    """Tell whether a run fits with these changes, and each is possible after those before it."""
+    """Return whether a run fits with these changes, each possible after those before it."""
     changed = request
-    so_far: Arguments = {}
     for _, arguments in taken:
-        so_far |= arguments
         try:
-            changed = _changed(request, so_far)
+            changed = _changed(changed, arguments)
         except ValidationError:
             # Offloading, say, without the GPUs that it is done on.
             return False
-    return _fits(setup_of(changed, shape), usable_gib)
+    return _estimated(changed, shape).fits(usable_gib) == "yes"
 
 
 def _cheapest(
@@ -150,14 +140,14 @@ def _cheapest(
         arguments = step.arguments(request)
         if arguments is None:
             continue
-        changed = setup_of(_changed(request, arguments), shape)
-        if phases(changed).peak <= peak * (1 - MIN_SAVING):
+        changed = _estimated(_changed(request, arguments), shape)
+        if changed.peak <= peak * (1 - MIN_SAVING):
             return step, arguments
     return None
 
 
-def _fits(setup: Setup, usable_gib: float) -> bool:
-    return verdict(phases(setup).peak, usable_gib) == "yes"
+def _estimated(request: VramRequest, shape: ModelShape) -> Estimate:
+    return estimate(setup_of(request, shape), request.gpu)
 
 
 def _changed(request: VramRequest, arguments: Arguments) -> VramRequest:
@@ -203,9 +193,11 @@ STEPS = (
         lambda r: _if(r.attention == "eager", attention="sdpa"),
     ),
     _Step(
-        "pack examples, so that batches need no padding mask",
-        "none; TRL keeps packed examples separate",
-        lambda r: _if(r.padded_batches, padded_batches=False),
+        "pad examples instead of packing them: SDPA masks all positions of a packed pass",
+        "slower where examples differ much in length; flash attention packs without a mask",
+        lambda r: _if(
+            r.packed_batches and r.attention != "flash", packed_batches=False, padded_batches=True
+        ),
     ),
     _Step(
         "compute the reference log-probabilities before training",

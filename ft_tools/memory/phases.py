@@ -82,7 +82,8 @@ def _traced(setup: Setup, profile: Profile) -> Phases:
     Under full fine-tuning the first gradients are the head's and the last block's; at the first
     block all are there but its own.
     """
-    n, seq_len, shape = setup.sequences, setup.seq_len, setup.shape
+    n, seq_len = setup.rows
+    shape = setup.shape
     resident = states.resident_bytes(setup)
     resident["workspace"] = float(setup.workspace_bytes)
     root = states.root_unit_bytes(setup)
@@ -100,7 +101,9 @@ def _traced(setup: Setup, profile: Profile) -> Phases:
     shared = {
         "unsharded_block": states.layer_unit_bytes(setup),
         "retained_gradients": activations.retained_bytes(setup) * setup.tokens,
-        "attention_mask": activations.mask_bytes(setup),
+        "attention_mask": activations.mask_bytes(
+            setup, num_kept=1 if setup.checkpointing else shape.num_layers
+        ),
     }
     padded = _padding_bytes(setup)
     forward = max(0.0, profile.forward.at(n, seq_len) - saved)
@@ -125,8 +128,8 @@ def _traced(setup: Setup, profile: Profile) -> Phases:
 
 
 def _padding_bytes(setup: Setup) -> float:
-    """A padding mask makes SDPA repeat keys and values, in one block or in all that are kept."""
-    if setup.attention != "sdpa" or not setup.padded:
+    """SDPA with a mask has keys and values repeated, in one block or in all that are kept."""
+    if not setup.repeats_kv:
         return 0.0
     blocks = 1 if setup.checkpointing else setup.shape.num_layers
     return activations.kept_scores_bytes(setup) * setup.tokens * blocks
@@ -140,7 +143,7 @@ def _saved(setup: Setup, num_layers: int | None = None) -> Components:
         return {
             "saved_activations": per_token * setup.tokens,
             "saved_expert_deltas": count * _expert_delta_bytes(setup) / 2,
-            "attention_mask": activations.mask_bytes(setup),
+            "attention_mask": activations.mask_bytes(setup, num_kept=count),
         }
     per_token = count * activations.checkpoint_bytes(setup)
     return {

@@ -1,12 +1,11 @@
 """What estimate_vram returns."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Reason, Report
-
-Fits = Literal["yes", "tight", "no", "unknown"]
+from ft_tools.memory.bounds import Basis, Fits
 
 
 class Change(Report):
@@ -23,13 +22,22 @@ class Change(Report):
     fits: Fits = Field(description="Whether the run fits then.")
 
 
+class SecondOpinion(Report):
+    """The same step by the real classes on tensors without data, which shares no formula."""
+
+    peak_allocated_gib: float = Field(description="Largest phase of the trace, in GiB.")
+    difference_fraction: float = Field(description="Peak by formula / traced peak - 1.")
+    agrees: bool = Field(description="The trace lies within the formulas' interval.")
+    phases: dict[str, float] = Field(description="Traced peak of each phase, in GiB.")
+
+
 class VramReport(Report):
     """Peak memory of one GPU during training, and what would make it fit."""
 
     summary: str = Field(description="The answer in a sentence.")
     fits: Fits = Field(
-        description="yes: below the fit threshold of usable memory; tight: above it but within "
-        "usable memory; no: above usable memory; unknown: no GPU was named."
+        description="yes: the upper bound of what the process takes fits; tight: only the estimate "
+        "does; no: neither does; unknown: no GPU was named."
     )
     peak_allocated_gib: float = Field(
         description="Peak torch.cuda.max_memory_allocated of one GPU, in GiB. nvidia-smi shows "
@@ -37,7 +45,7 @@ class VramReport(Report):
     )
     peak_allocated_low_gib: float = Field(description="Lower bound of the peak, in GiB.")
     peak_allocated_high_gib: float = Field(description="Upper bound of the peak, in GiB.")
-    interval_basis: Literal["measured_family", "traced_family", "stand_in"] = Field(
+    interval_basis: Basis = Field(
         description="What the bounds rest on: published measurements of this family; traces of its "
         "class; or a dense model of the same sizes in its place."
     )
@@ -64,6 +72,9 @@ class VramReport(Report):
         description="Changes that make the run fit, those that cost least quality first. Each adds "
         "to those before it. Empty if the run fits or no GPU was named."
     )
+    second_opinion: SecondOpinion | None = Field(
+        None, description="A trace of the real classes, if it was asked for."
+    )
     total_params: int = Field(description="Parameters of the base model.")
     trainable_params: int = Field(description="Parameters that are trained.")
     assumptions: list[str] = Field(
@@ -71,34 +82,3 @@ class VramReport(Report):
     )
     reasons: list[Reason]
     next_steps: list[NextStep]
-
-
-class TraceStarted(Report):
-    """A trace that was started, and the formulas' estimate."""
-
-    run_id: str = Field(
-        description="Pass it to get_run; after some seconds `result` has both estimates."
-    )
-    formula_gib: float = Field(description="Peak allocation by estimate_vram's formulas, in GiB.")
-    next_steps: list[NextStep]
-
-
-class TraceReport(Report):
-    """The traced peak beside the peak by estimate_vram's formulas."""
-
-    summary: str = Field(description="The answer in a sentence.")
-    peak_allocated_gib: float = Field(description="Largest phase of the trace, in GiB.")
-    formula_gib: float = Field(description="Largest phase by estimate_vram's formulas, in GiB.")
-    usable_gib: float | None = Field(None, description="Memory of the GPU that PyTorch sees.")
-    fits: Fits = Field("unknown", description="Whether the traced peak fits it, as estimate_vram.")
-    difference_fraction: float = Field(description="Peak by formula / traced peak - 1.")
-    verdict: Literal["agree", "differ"] = Field(
-        description="agree: the trace lies within the formula's interval."
-    )
-    interval_fraction: float = Field(description="Relative half-width of that interval.")
-    phases: dict[str, float] = Field(description="Traced peak of each phase, in GiB.")
-    formula_phases: dict[str, float] = Field(description="The same phases by the formulas, in GiB.")
-    traced_layers: list[int] = Field(
-        description="Numbers of blocks that were traced; the rest is extrapolated."
-    )
-    assumptions: list[str] = Field(description="What the trace cannot see, and library versions.")

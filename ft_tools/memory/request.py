@@ -65,8 +65,14 @@ class ModelRequest(Request):
         return self.model_dump(include=set(keys), exclude_unset=True, exclude_none=True)
 
 
-class StepRequest(Request):
-    """One training step on one GPU, for the formulas and for a trace."""
+class VramRequest(ModelRequest):
+    """Estimate the peak GPU memory of a training run, and what would make it fit.
+
+    Needs neither a GPU nor weights. The peak is the largest phase of a step.
+
+    Returns:
+        What PyTorch allocates, and the higher range that nvidia-smi shows.
+    """
 
     task: Task = Field("sft", description="sft, or dpo (each pair is two sequences).")
     method: Method = Field("lora", description="full, lora, or qlora (LoRA over a 4-bit base).")
@@ -97,42 +103,6 @@ class StepRequest(Request):
         "auto",
         description="auto: as these library versions do. fused_linear: Liger or CCE.",
     )
-
-    @model_validator(mode="after")
-    def _the_method_fits_the_step(self) -> "StepRequest":
-        if self.method == "full":
-            for key in ("lora_rank", "target_modules"):
-                if getattr(self, key) is not None:
-                    raise ValueError(
-                        f"{key} has no effect with method 'full': remove one of the two"
-                    )
-            if self.lora_dropout or self.adapter_dtype != "auto":
-                raise ValueError("lora_dropout and adapter_dtype need method 'lora' or 'qlora'")
-        if self.method != "qlora" and self.quantization:
-            raise ValueError("quantization requires method 'qlora': set it, or remove quantization")
-        targets = self.target_modules or ()
-        if self.target_modules is not None and not (
-            targets or getattr(self, "target_parameters", ())
-        ):
-            raise ValueError(f"target_modules is empty; name modules, or pass {ALL_LINEAR!r}")
-        names = (targets,) if isinstance(targets, str) else targets
-        if "lm_head" in names:
-            raise ValueError(
-                "TRL's loss head does not support an adapter on lm_head; name modules of the "
-                f"blocks, or pass {ALL_LINEAR!r}"
-            )
-        return self
-
-
-class VramRequest(ModelRequest, StepRequest):
-    """Estimate the peak GPU memory of a training run, and what would make it fit.
-
-    Needs neither a GPU nor weights. The peak is the largest phase of a step.
-
-    Returns:
-        What PyTorch allocates, and the higher range that nvidia-smi shows.
-    """
-
     target_parameters: tuple[str, ...] = Field(
         (), description='Fused experts to adapt, as ["experts.down_proj"].'
     )
@@ -142,6 +112,9 @@ class VramRequest(ModelRequest, StepRequest):
     )
     padded_batches: bool = Field(
         False, description="Batches need a padding mask; false if packed or padding-free."
+    )
+    packed_batches: bool = Field(
+        False, description="A pass is one flattened row (packing or padding_free)."
     )
     reentrant_checkpointing: bool = Field(
         False, description="use_reentrant of gradient checkpointing."
@@ -174,6 +147,29 @@ class VramRequest(ModelRequest, StepRequest):
     )
 
     @model_validator(mode="after")
+    def _the_method_fits_the_step(self) -> "VramRequest":
+        if self.method == "full":
+            for key in ("lora_rank", "target_modules"):
+                if getattr(self, key) is not None:
+                    raise ValueError(
+                        f"{key} has no effect with method 'full': remove one of the two"
+                    )
+            if self.lora_dropout or self.adapter_dtype != "auto":
+                raise ValueError("lora_dropout and adapter_dtype need method 'lora' or 'qlora'")
+        if self.method != "qlora" and self.quantization:
+            raise ValueError("quantization requires method 'qlora': set it, or remove quantization")
+        targets = self.target_modules or ()
+        if self.target_modules is not None and not (targets or self.target_parameters):
+            raise ValueError(f"target_modules is empty; name modules, or pass {ALL_LINEAR!r}")
+        names = (targets,) if isinstance(targets, str) else targets
+        if "lm_head" in names:
+            raise ValueError(
+                "TRL's loss head does not support an adapter on lm_head; name modules of the "
+                f"blocks, or pass {ALL_LINEAR!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_method_fits(self) -> "VramRequest":
         if self.method != "qlora" and self.kbit_prepared:
             raise ValueError(
@@ -184,6 +180,8 @@ class VramRequest(ModelRequest, StepRequest):
                 "target_parameters requires method 'lora' or 'qlora' without lora_dropout, which "
                 "PEFT does not have over fused experts"
             )
+        if self.padded_batches and self.packed_batches:
+            raise ValueError("packed_batches have no padding: remove padded_batches")
         if self.precompute_ref_log_probs and self.task != "dpo":
             raise ValueError(
                 "precompute_ref_log_probs requires task 'dpo': set it, or remove the argument"
@@ -215,6 +213,26 @@ class VramRequest(ModelRequest, StepRequest):
             raise ValueError("pass either gpu or gpu_memory_gib, not both")
         return self
 
+    second_opinion: bool = Field(
+        False, description="Trace the step, too: the real classes on tensors without data. Seconds."
+    )
+
+    @model_validator(mode="after")
+    def _it_can_be_traced(self) -> "VramRequest":
+        if not self.second_opinion:
+            return self
+        if self.model is None or self.num_gpus > 1:
+            raise ValueError(
+                "second_opinion traces a named model on one GPU: pass model, num_gpus=1"
+            )
+        for key, known in (("optimizer", TRACED_OPTIMIZERS), ("loss_head", TRACED_HEADS)):
+            if getattr(self, key) not in known:
+                raise ValueError(
+                    f"{key} {getattr(self, key)!r} has kernels for a GPU only, so it cannot be "
+                    f"traced: use {', '.join(known)}, or remove second_opinion"
+                )
+        return self
+
     @model_validator(mode="after")
     def _the_head_fits(self) -> "VramRequest":
         if self.loss_head == "trl_fused" and not has_trl_head(self.trl_version):
@@ -235,42 +253,3 @@ def version(text: str) -> tuple[int, int]:
 def has_trl_head(trl_version: str | None) -> bool:
     """Say whether this TRL computes its loss without full logits (1.15 on)."""
     return trl_version is not None and version(trl_version) >= (1, 15)
-
-
-class TraceRequest(StepRequest):
-    """Trace the memory of a training step: the real model class, PEFT, loss and optimizer.
-
-    Needs neither a GPU nor weights, and takes some seconds. Use it to check an estimate with a wide
-    interval.
-
-    Returns:
-        The run to read; its `result` has the formulas' estimate, too.
-    """
-
-    model: str = Field(description="As in estimate_vram.")
-    gpu: str | None = Field(None, description="GPU to fit.")
-    request_id: str = Field(
-        "",
-        max_length=200,
-        description="The same id never starts two runs.",
-    )
-
-    @model_validator(mode="after")
-    def _it_can_be_traced(self) -> "TraceRequest":
-        if self.optimizer not in TRACED_OPTIMIZERS:
-            raise ValueError(
-                f"optimizer {self.optimizer!r} cannot be traced: its kernels run on a GPU only; "
-                f"trace {' or '.join(TRACED_OPTIMIZERS)}, or use estimate_vram"
-            )
-        if self.loss_head not in TRACED_HEADS:
-            raise ValueError(
-                f"loss_head {self.loss_head!r} cannot be traced: its kernel runs on a GPU only; "
-                f"trace {', '.join(TRACED_HEADS)}, or use estimate_vram"
-            )
-        return self
-
-    def as_vram(self) -> VramRequest:
-        """Return the request that the formulas are asked about the same step."""
-        return VramRequest.model_validate(
-            self.model_dump(exclude={"request_id"}, exclude_none=True)
-        )

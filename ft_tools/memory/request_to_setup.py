@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ft_tools import facts
 from ft_tools.errors import BadInput
-from ft_tools.memory import traced_activations
+from ft_tools.memory import traced
 from ft_tools.memory.request import ModelRequest, VramRequest, has_trl_head, version
 from ft_tools.memory.setup import Head, Quantization, Setup, Sharding
 from ft_tools.models import library_process
@@ -56,7 +56,7 @@ def shape_of_request(request: ModelRequest) -> ModelShape:
     if request.model is not None:
         named = config_of(request.model)
         if not has_row(named):
-            library_process.prepare(traced_activations.WORKER)
+            library_process.prepare(traced.WORKER)
         return shape_of_config(named, request.model)
     known = "model_type" in request.model_fields_set
     config: dict[str, object] = {"model_type": request.model_type}
@@ -111,6 +111,7 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         reentrant=request.gradient_checkpointing and _reentrant(request, sharding),
         attention=request.attention,
         padded=request.padded_batches,
+        packed=request.packed_batches,
         head=_head(request),
         fused_logits_bytes=8 if old else 10,
         optimizer=request.optimizer,
@@ -129,7 +130,7 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         return setup
     if not shape.blocks:
         return setup
-    profile, untraced = traced_activations.profile_of(setup)
+    profile, untraced = traced.profile_of(setup)
     return replace(setup, profile=profile, untraced=untraced)
 
 

@@ -98,6 +98,9 @@ class Setup:
     attention: Attention
     padded: bool
     """Batches carry a padding mask; packed or padding-free ones don't."""
+    packed: bool
+    """A pass is one flattened row, whose examples only variable-length kernels keep apart without
+    a mask of all its positions."""
     head: Head
     fused_logits_bytes: int
     """Bytes per logit of the fused cross-entropy over full logits; depends on the version."""
@@ -125,6 +128,21 @@ class Setup:
     def tokens(self) -> int:
         """Return the tokens in one forward pass on one GPU."""
         return self.sequences * self.seq_len
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Return how many rows attention sees in one pass, and their length in tokens."""
+        return (1, self.tokens) if self.packed else (self.sequences, self.seq_len)
+
+    @property
+    def repeats_kv(self) -> bool:
+        """Say whether SDPA gets keys and values repeated for every query head.
+
+        With a mask transformers does so; on cards without bfloat16 launch_* does, because SDPA's
+        grouped kernels begin with theirs.
+        """
+        is_old = self.dtype == "float16" and self.fused_experts
+        return self.attention == "sdpa" and (self.padded or self.packed or is_old)
 
     @property
     def weight_bytes(self) -> int:

@@ -2,18 +2,13 @@
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.memory import changes_to_fit
-from ft_tools.memory.fits_gpu import FITS, usable_gib, verdict
-from ft_tools.memory.interval import Interval, interval
-from ft_tools.memory.phases import Phases, phases
-from ft_tools.memory.process_overhead import process_band
-from ft_tools.memory.report import Change, Fits, VramReport
+from ft_tools.memory import changes_to_fit, traced
+from ft_tools.memory.bounds import FITS, GIB, Estimate, Fits, estimate, usable_gib
+from ft_tools.memory.report import Change, SecondOpinion, VramReport
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of, shape_of_request
 from ft_tools.memory.setup import Setup
-
-GIB = 2**30
-MEASURED = "https://github.com/foundation-model-stack/fms-acceleration/tree/main/scripts/benchmarks"
+from ft_tools.models.shape_of_model import config_of
 
 
 def estimate_vram(request: VramRequest) -> VramReport:
@@ -36,33 +31,43 @@ def estimate_vram(request: VramRequest) -> VramReport:
     """
     shape = shape_of_request(request)
     setup = setup_of(request, shape)
-    found = phases(setup)
-    width = interval(setup, found.dominant)
+    found = estimate(setup, request.gpu)
     usable = usable_gib(request.gpu, request.gpu_memory_gib)
-    fits = verdict(found.peak, usable)
-    low, high = process_band(setup, found.peak, width.fraction, request.gpu)
-    changes = [] if usable is None else changes_to_fit.changes_to_fit(request, setup, usable)
+    changes: list[Change] = []
+    largest: dict[str, int] = {}
+    if usable is not None:
+        changes = changes_to_fit.changes_to_fit(request, setup, usable)
+        largest["micro_batch"] = changes_to_fit.max_micro_batch(setup, request.gpu, usable)
+        largest["seq_len"] = changes_to_fit.max_seq_len(setup, request.gpu, usable)
+    opinion: SecondOpinion | str = ""
+    if request.second_opinion and setup.engine == "mlx":
+        opinion = "a Mac trains with MLX, and a trace runs torch"
+    elif request.second_opinion:
+        opinion = traced.second_opinion(setup, config_of(str(request.model)))
+    fits = found.fits(usable)
+    phases = found.phases.phases
     return VramReport(
-        summary=_summary(request, found, width, usable, fits, setup.untraced),
+        summary=_summary(request, found, usable, opinion),
         fits=fits,
         peak_allocated_gib=_gib(found.peak),
-        peak_allocated_low_gib=_gib(found.peak * (1 - width.fraction)),
-        peak_allocated_high_gib=_gib(found.peak * (1 + width.fraction)),
-        interval_basis=width.basis,
-        interval_note=width.note,
-        process_low_gib=_gib(low),
-        process_high_gib=_gib(high),
+        peak_allocated_low_gib=_gib(found.low),
+        peak_allocated_high_gib=_gib(found.high),
+        interval_basis=found.interval.basis,
+        interval_note=found.interval.note,
+        process_low_gib=_gib(found.process_low),
+        process_high_gib=_gib(found.process_high),
         usable_gib=usable,
-        phases={name: _gib(sum(parts.values())) for name, parts in found.phases.items()},
-        dominant_phase=found.dominant,
-        components={name: _gib(size) for name, size in found.phases[found.dominant].items()},
-        max_micro_batch=None if usable is None else changes_to_fit.max_micro_batch(setup, usable),
-        max_seq_len=None if usable is None else changes_to_fit.max_seq_len(setup, usable),
+        phases={name: _gib(sum(parts.values())) for name, parts in phases.items()},
+        dominant_phase=found.phases.dominant,
+        components={name: _gib(size) for name, size in phases[found.phases.dominant].items()},
+        max_micro_batch=largest.get("micro_batch"),
+        max_seq_len=largest.get("seq_len"),
         changes_to_fit=changes,
+        second_opinion=None if isinstance(opinion, str) else opinion,
         total_params=shape.total_params,
         trainable_params=setup.trainable_params,
         assumptions=_assumptions(request, setup),
-        reasons=_reasons(found, usable),
+        reasons=[_reason(found, usable)],
         next_steps=_next_steps(request, fits, changes),
     )
 
@@ -72,23 +77,23 @@ def _gib(size: float) -> float:
 
 
 def _summary(
-    request: VramRequest,
-    found: Phases,
-    width: Interval,
-    usable: float | None,
-    fits: Fits,
-    untraced: str,
+    request: VramRequest, found: Estimate, usable: float | None, opinion: SecondOpinion | str
 ) -> str:
     where = " per GPU" if request.num_gpus > 1 else ""
-    why = f": {untraced}" if untraced else ""
+    why = f": {found.setup.untraced}" if found.setup.untraced else ""
     text = (
-        f"{found.peak / GIB:.2f} GiB allocated{where} (+-{width.fraction:.0%}{why}), set by "
-        f"{found.dominant}"
+        f"{found.peak / GIB:.2f} GiB allocated{where} (+-{found.interval.fraction:.0%}{why}), set "
+        f"by {found.phases.dominant}; the process takes up to {found.process_high / GIB:.2f} GiB"
     )
+    if isinstance(opinion, SecondOpinion):
+        inside = "inside" if opinion.agrees else "outside"
+        text += f"; traced {opinion.peak_allocated_gib:.2f} GiB, {inside} that interval"
+    elif opinion:
+        text += f"; no second opinion: {opinion}"
     if usable is None:
         return f"{text}. Pass gpu or gpu_memory_gib to see whether it fits."
     card = request.gpu or f"a GPU with {request.gpu_memory_gib:g} GiB"
-    return f"{text}; it {FITS[fits]} {card} ({usable:.2f} GiB usable)."
+    return f"{text}; it {FITS[found.fits(usable)]} {card} ({usable:.2f} GiB usable)."
 
 
 def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
@@ -160,38 +165,22 @@ def _experts_kept(setup: Setup) -> bool:
     return setup.quantization is not None and has_experts and not setup.experts_quantized
 
 
-def _reasons(found: Phases, usable: float | None) -> list[Reason]:
-    reasons = [
-        Reason(
-            id="peak_is_largest_phase",
-            rule="the peak is the largest phase of a step, not the sum of all parts",
-            observed=found.dominant,
+def _reason(found: Estimate, usable: float | None) -> Reason:
+    if usable is None:
+        return Reason(
+            id="memory_unchecked",
+            rule="no GPU was named, so whether the run fits was not checked",
+            observed=None,
             threshold=None,
             source="references/memory.md",
         )
-    ]
-    if usable is None:
-        reasons.append(
-            Reason(
-                id="memory_unchecked",
-                rule="no GPU was named, so whether the run fits was not checked",
-                observed=None,
-                threshold=None,
-                source="references/memory.md",
-            )
-        )
-    else:
-        limit = facts.threshold("vram.fit_fraction")
-        reasons.append(
-            Reason(
-                id="fits_usable_memory",
-                rule="it fits when the allocation is at most this fraction of usable memory",
-                observed=round(found.peak / GIB / usable, 4),
-                threshold=limit.number,
-                source=MEASURED,
-            )
-        )
-    return reasons
+    return Reason(
+        id="fits_usable_memory",
+        rule="yes: the upper bound of the process is at most the usable memory, in GiB",
+        observed=_gib(found.process_high),
+        threshold=usable,
+        source="references/memory.md",
+    )
 
 
 def _next_steps(request: VramRequest, fits: Fits, changes: list[Change]) -> list[NextStep]:

@@ -1,5 +1,6 @@
 """Whether examples that are packed into one row see one another, by family."""
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,28 @@ def mixes_packed(config: Mapping[str, Any]) -> bool:
         *([inner.get("model_type")] if isinstance(inner, dict) else []),
     }
     return bool(types & MIXED)
+
+
+FLASH = "flash_attention_2"
+FLASH_CAPABILITY = 8.0
+FLASH_PACKAGES = ("flash_attn", "kernels")
+"""One of which is enough. Source: https://github.com/Dao-AILab/flash-attention, README."""
+
+
+def flash_packages() -> list[str]:
+    """Return the installed packages that attend to packed rows without a mask of all positions."""
+    return [name for name in FLASH_PACKAGES if importlib.util.find_spec(name) is not None]
+
+
+def about_flash() -> str:
+    """Return where flash attention comes from, for a plan: a user should know of a download."""
+    if flash_packages()[:1] == ["flash_attn"]:
+        return "attention: the installed flash_attn, which packs examples without a mask"
+    return (
+        "attention: kernels-community/flash-attn2 in the version that transformers pins, a binary "
+        "that the package `kernels` downloads from the Hub; "
+        'model_init_kwargs={"attn_implementation": "sdpa"} does without it, and without packing'
+    )
 
 
 def may_be_packed(shape: ModelShape) -> bool:

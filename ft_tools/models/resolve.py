@@ -118,7 +118,7 @@ def _is_a_path(model: str) -> bool:
         return True  # which `workspace.existing` refuses, and says why
 
 
-WITHOUT_MODEL = {"audit", "evaluate", "prepare", "trace"}
+WITHOUT_MODEL = {"audit", "evaluate", "prepare"}
 """Kinds of runs."""
 
 

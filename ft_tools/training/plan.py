@@ -225,6 +225,7 @@ def _plan_parts(
     warnings = [
         *plan_warnings.about_hardware(settings.device, settings.place),
         *memory.about_unchecked(settings.device, memory_needed["vram"]),
+        *memory.about_tight(memory_needed["vram"]),
         *memory.about_ram(memory_needed["ram"]),
         *plan_warnings.about_held_out(asked, files),
         *plan_warnings.about_continued(source, training),

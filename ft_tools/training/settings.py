@@ -16,7 +16,14 @@ from ft_tools.models import model_folder
 from ft_tools.models.adapter_targets import adaptable_arguments
 from ft_tools.models.config import has_row
 from ft_tools.models.mlx import is_apple_silicon
-from ft_tools.models.packing import may_be_packed, mixes_packed
+from ft_tools.models.packing import (
+    FLASH,
+    FLASH_CAPABILITY,
+    about_flash,
+    flash_packages,
+    may_be_packed,
+    mixes_packed,
+)
 from ft_tools.models.quantized import NF4, nf4
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape import ModelShape
@@ -25,7 +32,7 @@ from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, preference_runs, run_place
 from ft_tools.training.arguments import without_decided
-from ft_tools.training.checks import base_model, installation
+from ft_tools.training.checks import base_model, installation, memory
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.defaults import Basis
@@ -89,13 +96,15 @@ def settle(
     device, place = run_place.find_place(request, task)
     given = resolved_arguments(request)
     validated = basis.data.is_watched
-    # On a CPU packing gains little, and its speed was never measured there.
-    may_pack = basis.may_pack and device.name != "cpu"
+    may_pack = basis.may_pack and _may_use_flash(request, device, given)
     here = replace(basis, may_pack=may_pack, num_processes=place.num_processes)
     training = defaults.training_arguments(here, given, device, validated=validated)
     if training["eval_strategy"] != "no" and not validated:
         raise BadInput(f"eval_strategy={training['eval_strategy']!r} needs `validation`")
     settings = Settings(given, device, place, training)
+    if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):
+        training["model_init_kwargs"] = {"attn_implementation": FLASH}
+        settings.notes.append(about_flash())
     settings.notes += run_place.share_batch(training, place.num_processes)
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(without_decided(request.peft), basis)
@@ -111,6 +120,15 @@ def settle(
     if task == "kto":
         settings.notes += preference_runs.balance_marks(given, training, dataset)
     return settings
+
+
+def _may_use_flash(request: TrainingRequest, device: Device, given: Mapping[str, Any]) -> bool:
+    """Return whether packed rows are attended to without a mask of all their positions."""
+    named = memory.attention_of(given)
+    if "model_init_kwargs" in given:
+        return named == "flash"
+    is_able = device.precision != "float32" and (device.capability or 0.0) >= FLASH_CAPABILITY
+    return request.is_here and is_able and bool(flash_packages())
 
 
 def _packing_notes(source: ModelSource, training: Mapping[str, Any]) -> list[str]:

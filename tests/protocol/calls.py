@@ -25,7 +25,6 @@ GOOD: dict[str, dict[str, object]] = {
     "show_examples": {"path": "data.jsonl", "lines": [1]},
     "suggest_lora_config": {"model": "model", "goal": "style", "num_examples": 500},
     "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "method": "qlora", "gpu": "RTX 4090"},
-    "trace_vram": {"model": "model", "seq_len": 64},
     "launch_sft": {"model": "model", "dataset": "data.jsonl"},
     "launch_dpo": {"model": "model", "dataset": "pairs.jsonl"},
     "merge_and_quantize": {"source": "model", "formats": ["gguf:Q8_0"]},

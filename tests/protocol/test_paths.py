@@ -16,7 +16,6 @@ PATHS = {
     "show_examples": ["path"],
     "suggest_lora_config": ["model", "dataset", "validation"],
     "estimate_vram": ["model"],
-    "trace_vram": ["model"],
     "launch_sft": ["model", "dataset", "validation"],
     "launch_dpo": ["model", "dataset", "validation"],
     "merge_and_quantize": ["source", "base_model", "held_out", "calibration", "output_dir"],

@@ -17,7 +17,7 @@ from tests.protocol.golden import GOLDEN, listing
 
 pytestmark = pytest.mark.anyio
 # They start processes; their good calls are tested with the faults and in tests/tiny/test_trace.py.
-BLIND = {"resume_run", "trace_vram"}
+BLIND = {"resume_run"}
 MAX_CHARS = 8000
 """About 2,000 tokens."""
 MAX_LISTING_BYTES = 25_000

@@ -5,9 +5,9 @@ from torch import nn
 
 from benchmarks import family_rows
 from benchmarks.small_models import untrained_llama
-from ft_tools.memory.traced_activations import Options
+from ft_tools.memory.traced import Options
 from ft_tools.memory.worker.live_tensors import Live
-from ft_tools.memory.worker.traced_activations import _kept_logits, profile
+from ft_tools.memory.worker.trace import _kept_logits, profile
 
 pytestmark = [
     pytest.mark.tiny,

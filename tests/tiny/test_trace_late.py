@@ -6,15 +6,13 @@ import time
 import pytest
 
 from ft_tools import facts
-from ft_tools.errors import BadInput
-from ft_tools.memory import traced_activations
-from ft_tools.memory.fits_gpu import usable_gib
+from ft_tools.memory import traced
 from ft_tools.memory.phases import phases
-from ft_tools.memory.request import TraceRequest, VramRequest
+from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
 from ft_tools.memory.tool import estimate_vram
-from ft_tools.memory.trace import by_formula, compared, trace_vram, traced_setup
-from ft_tools.memory.worker.trace import options_of, trace_step, with_layers
+from ft_tools.memory.traced import by_formula, options_of, without_workspace
+from ft_tools.memory.worker.trace import trace_step, with_layers
 from ft_tools.models.adapter_targets import default_targets
 from ft_tools.models.config import shape_from_config
 from ft_tools.models.shape_of_model import shape_of_config
@@ -29,16 +27,16 @@ def test_a_trace_that_has_not_ended_is_said_and_serves_every_later_call(workspac
     (workspace / "mine").mkdir()
     (workspace / "mine" / "config.json").write_text(json.dumps(ARCEE))
     asked = VramRequest(model="mine", gpu="RTX 4090")
-    monkeypatch.setattr(traced_activations, "SECONDS", 0.0)
+    monkeypatch.setattr(traced, "SECONDS", 0.0)
     early = estimate_vram(asked)
-    assert traced_activations.UNENDED in early.summary
+    assert traced.UNENDED in early.summary
     assert early.interval_basis == "stand_in"
     kept = workspace / "cache" / "inspected"
     until = time.monotonic() + 120
     while len(list(kept.glob("*.json"))) < 2 and time.monotonic() < until:
         time.sleep(0.1)
     later = estimate_vram(asked)
-    assert traced_activations.UNENDED not in later.summary
+    assert traced.UNENDED not in later.summary
     assert later.interval_basis == "traced_family"
     # A suggestion names the modules that "all-linear" means.
     named = default_targets(shape_of_config(ARCEE, "mine")).modules
@@ -56,15 +54,7 @@ def test_a_model_with_a_tower_is_traced_with_it_and_compared_with_a_card():
         loss_head="full_logits",
         optimizer="adamw_torch",
     )
-    setup = traced_setup(setup_of(request, shape_from_config(config, "mine")))
+    setup = without_workspace(setup_of(request, shape_from_config(config, "mine")))
     traced = trace_step(config, options_of(setup))
     formula = by_formula(phases(setup))
     assert max(formula.values()) == pytest.approx(max(traced.values()), rel=0.05)
-    report = compared(setup, dict(traced), {"torch": "2"}, "RTX 3060")
-    assert (report.fits, report.usable_gib) == ("yes", usable_gib("RTX 3060", None))
-    assert "fits RTX 3060" in report.summary
-
-
-def test_a_trace_is_of_torch_and_so_not_of_a_mac():
-    with pytest.raises(BadInput, match="a Mac trains with MLX"):
-        trace_vram(TraceRequest(model="Qwen/Qwen3-0.6B", gpu="M4 Max 64GB"))

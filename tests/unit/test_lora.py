@@ -285,7 +285,7 @@ def test_a_change_is_named_with_those_that_it_needs():
     # Random exploration found it: an offload without the GPUs that it is done on.
     asked = LoraRequest(model="meta-llama/Llama-3.1-405B", goal="style", gpu="A10")
     *_, last = suggest_lora_config(asked).vram.changes_to_fit
-    assert last.fits == "yes"
+    assert last.fits != "no"
     assert last.arguments["num_gpus"] > 1
     assert last.arguments["offload"] == "parameters"
 
@@ -383,7 +383,7 @@ def test_the_upper_bound_of_a_larger_batch_fits_too():
     for memory in (20.0, 24.0, 28.0, 36.0, 48.0):
         report = suggest(goal="preference", gpu_memory_gib=memory)
         if report.training["per_device_train_batch_size"] > 1:
-            assert report.vram.peak_allocated_high_gib <= report.vram.usable_gib
+            assert report.vram.process_high_gib <= report.vram.usable_gib
 
 
 @pytest.mark.parametrize(("model_type", "packs"), [("falcon_h1", False), ("ministral3", True)])

@@ -51,7 +51,6 @@ WORKERS: dict[str, str] = {
     "evaluate": "ft_tools.evaluation.worker.evaluate",
     "audit": "ft_tools.data.worker.audit",
     "prepare": "ft_tools.data.worker.prepare",
-    "trace": "ft_tools.memory.worker.trace",
     "demo_model": "ft_tools.models.worker.demo_model",
 }
 """The module that does a run's work, by kind."""

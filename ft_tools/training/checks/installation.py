@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ft_tools import workspace
 from ft_tools.errors import BadInput
+from ft_tools.models.packing import FLASH, FLASH_CAPABILITY, FLASH_PACKAGES
 from ft_tools.publish import private_folder, write_file
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.processes.start import command, environment
@@ -27,7 +28,7 @@ TIMEOUT_SECONDS = 40.0
 # Attention implementation -> least compute capability, packages of which one is enough.
 # Source: https://github.com/Dao-AILab/flash-attention, README, requirements.
 ATTENTION = {
-    "flash_attention_2": (8.0, ("flash_attn", "kernels")),
+    FLASH: (FLASH_CAPABILITY, FLASH_PACKAGES),
     "flash_attention_3": (9.0, ("flash_attn_interface", "kernels")),
 }
 COMPILERS = ("cc", "gcc", "clang")

@@ -29,7 +29,8 @@ NOT_CUT = 2048
 """Tokens of a row where neither max_length nor a count is known, as estimate_vram has it."""
 LESS_RAM = "Use a smaller micro-batch or max_length, or gradient_checkpointing=true"
 SHOWN = ("summary", "fits", "peak_allocated_gib", "peak_allocated_low_gib",
-         "peak_allocated_high_gib", "usable_gib", "dominant_phase", "max_micro_batch")  # fmt: skip
+         "peak_allocated_high_gib", "process_high_gib", "usable_gib", "dominant_phase",
+         "max_micro_batch")  # fmt: skip
 MICRO, STEPS = "per_device_train_batch_size", "gradient_accumulation_steps"
 
 
@@ -88,8 +89,7 @@ def fitting_batch(planned: Planned, given: Collection[str]) -> tuple[dict[str, i
             report = _estimate(planned, batch, margin)
         except (BadInput, NotFound, MissingExtra):
             return {}, []
-        high_fits = report.peak_allocated_high_gib <= (report.usable_gib or 0.0)
-        if high_fits or micro % 2 or micro // 2 < least:
+        if report.fits == "yes" or micro % 2 or micro // 2 < least:
             break
         micro //= 2
     if micro == planned.training[MICRO]:
@@ -137,6 +137,23 @@ def _require_accepted(what: str, error: FineTuningError, accepted: Collection[st
             "Correct that, or pass the sizes to estimate_vram as shapes and see whether they fit."
         )
         raise anti_patterns.refusal(UNCHECKED, f"{what} could not be estimated: {error}", cure)
+
+
+def attention_of(training: Mapping[str, Any]) -> str:
+    """Return the attention implementation of a run, as estimate_vram names it."""
+    named = str((training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa"))
+    return "flash" if "flash" in named else "eager" if named == "eager" else "sdpa"
+
+
+def about_tight(vram: dict[str, Any] | None) -> list[str]:
+    """Warn of a run whose estimate fits and whose upper bound does not."""
+    if vram is None or vram["fits"] != "tight":
+        return []
+    return [
+        f"memory_tight: the process takes up to {vram['process_high_gib']:.1f} GiB and "
+        f"{vram['usable_gib']:.1f} GiB are usable. If memory runs out, the run continues with "
+        "half the micro-batch"
+    ]
 
 
 def about_unchecked(device: Device, vram: dict[str, Any] | None) -> list[str]:
@@ -265,6 +282,16 @@ def _estimate(
         adapter["lora_dropout"] = shape.get("lora_dropout", 0.0)
         adapter["target_parameters"] = tuple(shape.get("target_parameters") or ())
     optimizer = training["optim"]
+    # Of DPO and KTO TRL 1.16 pads always; "wrapped" rows are cut from one text and need no mask.
+    is_flat = (
+        planned.task == "sft"
+        and not planned.mac
+        and bool(
+            training.get("padding_free")
+            or (training.get("packing") and training.get("packing_strategy", "bfd") != "wrapped")
+        )
+    )
+    is_padded = not (is_flat or training.get("packing"))
     micro = min(training[MICRO], planned.num_rows or training[MICRO])
     asked = {
         "model": planned.model,
@@ -278,7 +305,9 @@ def _estimate(
         "optimizer": optimizer if optimizer in get_args(Optimizer) else "adamw_torch",
         "dtype": planned.dtype,
         "mixed_precision": device.precision != "float32",
-        "padded_batches": not training.get("packing"),
+        "attention": attention_of(training),
+        "padded_batches": is_padded,
+        "packed_batches": is_flat,
         "precompute_ref_log_probs": bool(training.get("precompute_ref_log_probs")),
         **_memory_of(planned, margin_gib),
         "loss_head": planned.loss_head,

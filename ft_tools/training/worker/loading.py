@@ -16,10 +16,12 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.integrations import sdpa_attention
 
 from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.models.quantized import DEQUANTIZED, prequantized
 from ft_tools.models.worker.loading import model_class
+from ft_tools.runs.hardware.devices import has_bfloat16
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
@@ -69,6 +71,8 @@ def load_model(plan: TrainingPlan) -> Any:
             **plan.quantization, bnb_4bit_compute_dtype=compute
         )
     extra |= placement(plan)
+    if plan.device.name != "cpu" and not has_bfloat16(plan.device.capability):
+        repeat_heads()
     dtype = getattr(torch, plan.weights_dtype)
     extra |= _revision(plan)
     config = AutoConfig.from_pretrained(plan.model.load_from, **_revision(plan))
@@ -86,6 +90,16 @@ def load_model(plan: TrainingPlan) -> Any:
             model, plan.model.adapter, is_trainable=True, autocast_adapter_dtype=is_cast
         )
     return model
+
+
+def repeat_heads() -> None:
+    """Give SDPA keys and values for every query head, on cards older than its grouped kernels.
+
+    Below compute capability 8 grouped attention without a mask falls back to the kernel that stores
+    all scores. Source: PyTorch 2.13, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp: the
+    memory-efficient kernel takes no grouped heads, and FlashAttention needs capability 8.
+    """
+    sdpa_attention.use_gqa_in_sdpa = lambda *_, **__: False
 
 
 def in_16_bits(config: PretrainedConfig) -> dict[str, Any]:

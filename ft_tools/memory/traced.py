@@ -1,20 +1,30 @@
-"""What a step's activations take where no formula is known: a trace of the real class, kept."""
+"""Traces of the real class: a profile of its activations, and a second opinion on a whole step.
 
-from dataclasses import asdict, dataclass
+The process that traces (`ft_tools/memory/worker/trace.py`) runs the libraries' classes on tensors
+without data; here is what it is asked, and how two lengths or depths become the model's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from ft_tools.errors import MissingExtra
+from ft_tools.memory.bounds import GIB, interval
+from ft_tools.memory.phases import Phases, phases
+from ft_tools.memory.report import SecondOpinion
 from ft_tools.memory.setup import Curve, Profile, Setup
 from ft_tools.models import library_process
 
-WORKER = "ft_tools.memory.worker.traced_activations"
+WORKER = "ft_tools.memory.worker.trace"
 SECONDS = 45.0
 """That a call waits for a trace; one that takes longer goes on, for the next call."""
 UNENDED = "the trace of its activations has not ended yet: ask again in a minute"
 # Two lengths tell a straight line: with FlashAttention every tensor grows with the tokens. They are
-# multiples of the chunks (64 to 256) in which linear attention runs.
+# multiples of the chunks (64 to 256) in which linear attention runs. Scores grow with the square.
 LENGTHS = (256, 512)
-# Scores grow with the square.
 EAGER_LENGTHS = (128, 256, 512)
+# Every block is alike, so that two depths tell what one more block adds.
+DEPTHS = (2, 4)
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,71 @@ def profile_of(setup: Setup) -> tuple[Profile | None, str]:
         kept_logits=answer["kept_logits"],
     )
     return found, ""
+
+
+def second_opinion(setup: Setup, config: dict[str, Any]) -> SecondOpinion | str:
+    """Trace the whole step and compare it with the formulas; why not, where that is not possible.
+
+    Args:
+        setup: What the formulas were asked about.
+        config: The model's config.json.
+
+    Raises:
+        MissingExtra: The libraries are not installed.
+    """
+    setup = without_workspace(setup)
+    depths = None if setup.shape.blocks else DEPTHS
+    question = {"config": config, "options": asdict(options_of(setup)), "depths": depths}
+    try:
+        steps = library_process.ask(WORKER, question, SECONDS)["steps"]
+    except library_process.Unanswered as error:
+        is_late = error.code == "timeout"
+        return UNENDED if is_late else f"the libraries cannot trace it ({error.code})"
+    whole = steps[0] if depths is None else at_depth(steps[0], steps[1], setup.shape.num_layers)
+    return compared(setup, whole)
+
+
+def compared(setup: Setup, traced: Mapping[str, float]) -> SecondOpinion:
+    """Put a trace beside the formulas' estimate of the same step."""
+    found = phases(setup)
+    peak, guess = max(traced.values()), max(by_formula(found).values())
+    difference = guess / peak - 1
+    return SecondOpinion(
+        peak_allocated_gib=round(peak / GIB, 4),
+        difference_fraction=round(difference, 5),
+        agrees=abs(difference) <= interval(setup, found.dominant).fraction,
+        phases={name: round(size / GIB, 4) for name, size in traced.items()},
+    )
+
+
+def without_workspace(setup: Setup) -> Setup:
+    """Return the setup that the formulas are to answer: a trace has no cuBLAS workspaces."""
+    return replace(setup, workspace_bytes=0)
+
+
+def at_depth(
+    shallow: Mapping[str, int], deep: Mapping[str, int], num_layers: int
+) -> dict[str, float]:
+    """Extrapolate the phases of two traced depths to the model's own.
+
+    >>> at_depth({"loss": 30}, {"loss": 50}, num_layers=32)
+    {'loss': 330.0}
+    """
+    span = DEPTHS[1] - DEPTHS[0]
+    return {
+        name: deep[name] + (deep[name] - shallow[name]) / span * (num_layers - DEPTHS[1])
+        for name in deep
+    }
+
+
+def by_formula(found: Phases) -> dict[str, float]:
+    """Return the formulas' phases under the trace's names."""
+    sizes = {name: sum(parts.values()) for name, parts in found.phases.items()}
+    return {
+        "loss": sizes["loss"],
+        "backward": max(sizes["backward_top"], sizes["backward_bottom"]),
+        "optimizer": sizes["optimizer"],
+    }
 
 
 def _through_two(points: list[tuple[int, int]]) -> Curve:

@@ -1,0 +1,66 @@
+"""What SDPA keeps for packed rows, counted in PyTorch itself, and what the estimate says of it."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.integrations import sdpa_attention
+
+from ft_tools.training.worker.loading import repeat_heads
+
+pytestmark = pytest.mark.tiny
+
+
+def tiny(num_kv_heads):
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=num_kv_heads, vocab_size=64, attn_implementation="sdpa",
+    )  # fmt: skip
+    return LlamaForCausalLM(config).to(torch.bfloat16)
+
+
+def saved_bytes(model, num_rows, length):
+    """Count the storages that a forward pass of a flattened row leaves for the backward pass."""
+    seen = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = torch.zeros((1, num_rows * length), dtype=torch.long)
+    positions = torch.arange(length).repeat(num_rows)[None]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+    del out
+    return sum(seen.values())
+
+
+def test_every_block_keeps_a_copy_of_the_mask_of_all_positions():
+    model = tiny(num_kv_heads=2)
+    lengths = (256, 512, 1024)
+    packed, alone = ([saved_bytes(model, n, s // n) for s in lengths] for n in (4, 1))
+    # The square in the number of tokens; one row alone has none.
+    grown, flat = (v[2] - 3 * v[1] + 2 * v[0] for v in (packed, alone))
+    pairs = 1024**2 - 3 * 512**2 + 2 * 256**2
+    # Two bytes for each pair of positions in each of three blocks.
+    assert grown / pairs == pytest.approx(2 * 3, rel=0.02)
+    assert abs(flat) / pairs < 0.1
+
+
+def test_old_cards_get_keys_for_every_query_head_and_compute_the_same(monkeypatch):
+    model, calls = tiny(num_kv_heads=1), []
+    usual = torch.nn.functional.scaled_dot_product_attention
+
+    def look(query, key, value, **named):
+        calls.append((key.shape[1], named.get("enable_gqa", False)))
+        return usual(query, key, value, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", look)
+    monkeypatch.setattr(sdpa_attention, "use_gqa_in_sdpa", sdpa_attention.use_gqa_in_sdpa)
+    ids = torch.arange(8)[None]
+    grouped = model(input_ids=ids).logits
+    repeat_heads()
+    repeated = model(input_ids=ids).logits
+    assert calls[:3] == [(1, True)] * 3
+    assert calls[3:] == [(2, False)] * 3
+    assert torch.allclose(grouped, repeated, atol=1e-2)
