@@ -1,7 +1,7 @@
 """The cases: calls of tools, and which numbers of their answers are compared."""
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +26,8 @@ class Case:
     after: str = ""
     """Case whose workspace it uses, and whose answer the request may quote as `{CASE.PATH}`."""
     fast: bool = True
-    files: dict[str, str] = field(default_factory=dict)
-    """Further files in the workspace: name -> text."""
+    has_convertible_model: bool = False
+    """Whether its workspace has the model `convertible`, which takes seconds to write."""
 
     @property
     def computes(self) -> bool:

@@ -47,6 +47,14 @@ CONFIG: dict[str, Any] = {
     "pad_token_id": 2,
     "torch_dtype": "float32",
 }
+CONVERTIBLE = {
+    "vocab_size": 512,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "head_dim": 64,
+    "num_hidden_layers": 2,
+}
+"""Rows of 256, so that no other type takes the place of a K-quant."""
 Row = dict[str, Any]
 
 
@@ -87,6 +95,7 @@ def write_all(folder: Path) -> None:
     (folder / "full").mkdir()
     (folder / "full" / "file").write_text("here", encoding="utf-8")
     write_model(folder / "model")
+    write_tokenizer(folder / "model")
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
@@ -229,14 +238,16 @@ def hash_of(text: str) -> int:
     return sum(at * ord(char) for at, char in enumerate(text, 1))
 
 
-def write_model(folder: Path) -> None:
-    """Write a random Llama of a million parameters with a byte-level tokenizer, without torch."""
+def write_model(folder: Path, sizes: dict[str, int] | None = None, spread: float = 0.02) -> None:
+    """Write the config and random weights of a Llama, without torch; `sizes` changes CONFIG."""
     import numpy as np
     from safetensors.numpy import save_file
 
-    width, inner, keys = CONFIG["hidden_size"], CONFIG["intermediate_size"], 64
-    shapes = {"model.embed_tokens": (CONFIG["vocab_size"], width)}
-    for layer in range(CONFIG["num_hidden_layers"]):
+    config = {**CONFIG, **(sizes or {})}
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    keys = config["num_key_value_heads"] * config["head_dim"]
+    shapes = {"model.embed_tokens": (config["vocab_size"], width)}
+    for layer in range(config["num_hidden_layers"]):
         block = f"model.layers.{layer}"
         for name, rows in {"q": width, "k": keys, "v": keys, "o": width}.items():
             shapes[f"{block}.self_attn.{name}_proj"] = (rows, width)
@@ -245,20 +256,47 @@ def write_model(folder: Path) -> None:
         shapes[f"{block}.mlp.down_proj"] = (width, inner)
     numbers = np.random.Generator(np.random.PCG64(0))
     weights = {
-        f"{name}.weight": (numbers.standard_normal(shape) * 0.02).astype(np.float32)
+        f"{name}.weight": (numbers.standard_normal(shape) * spread).astype(np.float32)
         for name, shape in shapes.items()
     }
     norms = [
         f"layers.{layer}.{name}_layernorm"
-        for layer in range(4)
+        for layer in range(config["num_hidden_layers"])
         for name in ("input", "post_attention")
     ]
     for name in [*norms, "norm"]:
         weights[f"model.{name}.weight"] = np.ones(width, np.float32)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
-    write_tokenizer(folder)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def write_convertible_model(folder: Path) -> None:
+    """Write a model that llama.cpp's converter knows: its tokenizer is a SentencePiece one."""
+    import sentencepiece
+    from transformers import LlamaTokenizer
+
+    write_model(folder, CONVERTIBLE, spread=0.08)
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(corpus()),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=CONVERTIBLE["vocab_size"],
+        model_type="bpe",
+        byte_fallback=True,
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        minloglevel=2,
+    )
+    tokenizer = LlamaTokenizer.from_pretrained(folder, add_prefix_space=False)
+    tokenizer.chat_template = TEMPLATE.replace("<|im_end|>", "{{ eos_token }}")
+    tokenizer.save_pretrained(folder)
+
+
+def corpus() -> list[str]:
+    """Return texts for tokenizers to learn pieces from."""
+    rows = [*conversations(200, seed=5), *parcels(20), *classes(60, seed=6)]
+    return [text for row in rows for text in spoken(row)]
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -275,8 +313,7 @@ def write_tokenizer(folder: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    rows = [*conversations(200, seed=5), *parcels(20), *classes(60, seed=6)]
-    tokenizer.train_from_iterator([text for row in rows for text in spoken(row)], trainer)
+    tokenizer.train_from_iterator(corpus(), trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -52,8 +52,8 @@ class Runner:
             folder = self.place / case.id
             shutil.copytree(self.place / "template", folder)
         self.folders[case.id] = folder
-        for name, text in case.files.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        if case.has_convertible_model:
+            files.write_convertible_model(folder / "convertible")
         os.environ["FINE_TUNING_LLM_WORKSPACE"] = str(folder)
         try:
             answer = _answer(case, self._filled(case.request))
