@@ -10,7 +10,7 @@ from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
 from ft_tools.models import hub, model_folder, other_names
 from ft_tools.models.hub_requests import HUB_ID
-from ft_tools.runs.processes import lost_worker
+from ft_tools.runs.processes import endings
 from ft_tools.runs.state import directory, run_state
 from ft_tools.runs.state.records import ENDED
 
@@ -150,7 +150,7 @@ def _what_to_do(run_dir: Path) -> str:
         return f"it is {state}; wait for its end with get_run"
     if state == "succeeded":
         return "see with get_run what it made"
-    if lost_worker.is_final(status):
+    if endings.is_final(status):
         return "it failed, and another attempt would, too; plan it again as get_run says"
     kept = any(path.is_dir() for path in (run_dir / "checkpoints").glob("*"))
     return f"it is {state}; resume_run continues it" + (" from its checkpoint" if kept else "")

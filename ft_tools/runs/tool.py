@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadData
-from ft_tools.runs.processes import lost_worker, process_tree
+from ft_tools.runs.processes import endings, process_tree
 from ft_tools.runs.processes.start import adopt, supervise
 from ft_tools.runs.report import RunLine, RunList, RunReport
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
@@ -16,15 +16,13 @@ from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.log import log_tail
 from ft_tools.runs.state.records import ENDED, Kind, State, Status, Why
 from ft_tools.runs.state.run_state import (
-    evaluations,
-    held_out_file,
     moved_from,
-    plan_settings,
     read_result,
     settled,
     shown_events,
     with_place,
 )
+from ft_tools.runs.state.training_run import evaluations, held_out_file, plan_settings
 
 LAUNCH_TOOLS: dict[Kind, str] = {
     "sft": "launch_sft",
@@ -80,7 +78,7 @@ def read_run(run_id: str, log_lines: int = 0, events_after: int | None = None) -
         | {
             "state": state,
             "reason": status.reason or DERIVED_REASONS.get(state),
-            "error": status.error or lost_worker.unrecorded(state),
+            "error": status.error or endings.unrecorded(state),
             "health": [*status.health, *damage],
         }
         | (with_place(made, place, str(run_dir)) if place else made),
@@ -95,10 +93,10 @@ def read_run(run_id: str, log_lines: int = 0, events_after: int | None = None) -
         created_at=info.created_at,
         resumable=state in {"interrupted", "cancelling", "cancelled", "failed"}
         and not ranks.has_job(run_dir)
-        and not lost_worker.is_final(status),
+        and not endings.is_final(status),
         next_steps=[
             *(_proposed(result) if info.kind in TRAINED else []),
-            *_next_steps(run_dir, info.kind, state, final=lost_worker.is_final(status)),
+            *_next_steps(run_dir, info.kind, state, final=endings.is_final(status)),
         ],
     )
 

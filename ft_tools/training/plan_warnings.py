@@ -6,8 +6,7 @@ from typing import Any
 from ft_tools.formats.training_rows import UNTRAINED, DatasetFacts
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
-from ft_tools.runs.hardware.devices import Device
-from ft_tools.runs.hardware.other_gpus import unused_gpu
+from ft_tools.runs.hardware.devices import Device, unused_gpu
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults
 from ft_tools.training.holding_out import about_wordings, validation_beside

@@ -11,7 +11,7 @@ from ft_tools.formats.trl_formats import Task
 from ft_tools.publish import new_folder
 from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.run_state import ADD_ROWS, unseen_file
+from ft_tools.runs.state.training_run import ADD_ROWS, unseen_file
 from ft_tools.training import arguments
 from ft_tools.training.checks import accepted
 from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised

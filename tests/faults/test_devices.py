@@ -69,7 +69,7 @@ def test_a_gpu_that_is_gone_since_the_plan_is_named(two_cards):
     run_id = launch("sees", device="cuda", slots=(["GPU-gone"], 1))
     until_state(run_id, *ENDED)
     error = report(run_id).error
-    assert error.code == "no_device_slot"
+    assert error.code == "not_started"
     assert "GPU-gone" in error.message
 
 

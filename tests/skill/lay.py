@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ft_tools.runs.processes.lost_worker import record
+from ft_tools.runs.processes.endings import record
 from tests.demo_tickets.make import make_ticket
 from tests.demo_tickets.phrases import SITUATIONS
 from tests.skill.checker import HERE, evals

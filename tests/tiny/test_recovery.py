@@ -13,7 +13,7 @@ import torch
 
 from ft_tools import workspace as workspace_module
 from ft_tools.publish import private_folder
-from ft_tools.runs.processes import lost_worker
+from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.worker_session import Again, Session, Stopped
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.state import directory, locks
@@ -144,7 +144,7 @@ def test_a_micro_batch_that_was_halved_stays_so_and_is_halved_again_after_a_memo
         patch.setattr(sft.SFTTrainer, "training_step", fails_once_then_is_asked_to_stop)
         with pytest.raises(Again):
             sft.work(session)
-        assert lost_worker.starts_again(session.run_dir)
+        assert endings.starts_again(session.run_dir)
         session = Session(session.run_dir)
         with pytest.raises(Stopped):
             sft.work(session)

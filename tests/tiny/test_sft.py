@@ -24,8 +24,8 @@ from ft_tools.errors import NotFound, Refused
 from ft_tools.formats.masking import IGNORED
 from ft_tools.models.resolve import resolve_model
 from ft_tools.publish import verify
-from ft_tools.runs.processes import lost_worker
-from ft_tools.runs.processes.lost_worker import FINAL
+from ft_tools.runs.processes import endings
+from ft_tools.runs.processes.endings import FINAL
 from ft_tools.runs.processes.worker_session import Again, Session
 from ft_tools.runs.state import directory
 from ft_tools.training import micro_batches
@@ -284,7 +284,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_keeps_the_effective_bat
         with pytest.raises(Again):
             sft.work(session)
         # What the supervisor does: a fresh process over the same run.
-        assert lost_worker.starts_again(session.run_dir)
+        assert endings.starts_again(session.run_dir)
         report = sft.work(Session(session.run_dir))
     assert failed == [4]
     events = [event.message for event in directory.read_events(session.run_dir)]

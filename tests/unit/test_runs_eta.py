@@ -111,13 +111,3 @@ def test_a_long_run_is_remembered_in_few_buckets_and_forgets_no_second():
 
 def test_what_is_to_come_beside_steps_is_added():
     assert Left(1.0, 2.0, 3.0).plus(Left(0.5, 1.0, 2.0)) == (1.5, 3.0, 5.0)
-
-
-def test_a_busy_machine_has_a_wider_range_at_the_start_and_the_same_one_later():
-    pace = Pace()
-    for _ in range(10):
-        pace.add(2.0)
-    idle, busy = pace.left(90), pace.left(90, is_busy=True)
-    assert busy.low < idle.low
-    assert busy.high > idle.high
-    assert pace.left(30) == pace.left(30, is_busy=True)

@@ -9,7 +9,7 @@ import pytest
 from ft_tools.errors import BadInput, Missing, Refused
 from ft_tools.runs.hardware import devices
 from ft_tools.runs.hardware.devices import Device
-from ft_tools.runs.processes.out_of_memory import is_out_of_memory
+from ft_tools.runs.processes.endings import is_out_of_memory
 from ft_tools.training.checks import installation
 from ft_tools.training.checks.installation import covers, require_attention
 from ft_tools.training.tool import launch_sft

@@ -10,7 +10,7 @@ from ft_tools.evaluation.worker.answering import ModelSystem, answer
 from ft_tools.evaluation.worker.state import State
 from ft_tools.evaluation.worker.writer import Likelihood, Writer, whole_text
 from ft_tools.metrics.general import NEW_TOKENS, general_prompts, general_texts
-from ft_tools.runs.processes.out_of_memory import is_out_of_memory
+from ft_tools.runs.processes.endings import is_out_of_memory
 
 LIKELIHOOD_BATCH = 8
 

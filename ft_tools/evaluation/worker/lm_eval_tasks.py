@@ -17,7 +17,7 @@ from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
 from ft_tools.metrics.table import Metric
 from ft_tools.models.worker.loading import free_memory
 from ft_tools.publish import write_file
-from ft_tools.runs.processes.out_of_memory import is_out_of_memory
+from ft_tools.runs.processes.endings import is_out_of_memory
 
 NO_FILTER = "none"
 STEPS_PER_TASK = 100

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
-from ft_tools.runs.processes.out_of_memory import is_out_of_memory
+from ft_tools.runs.processes.endings import is_out_of_memory
 
 
 @dataclass(frozen=True)

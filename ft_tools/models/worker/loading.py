@@ -20,7 +20,7 @@ from ft_tools.models.machine import Card, Machine
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.build import NotBuilt, loader_of
 from ft_tools.runs.hardware import devices, memory
-from ft_tools.runs.processes.out_of_memory import is_out_of_memory
+from ft_tools.runs.processes.endings import is_out_of_memory
 
 # Prefetching reads ahead of the merging of experts and holds up to 1.4 times the model.
 # Source: transformers 5.24, core_model_loading.py, convert_and_load_state_dict_in_model

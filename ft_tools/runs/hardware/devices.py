@@ -2,17 +2,15 @@
 
 import csv
 import glob
-import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.hardware import memory
@@ -38,6 +36,7 @@ BF16_CAPABILITY = 8.0
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 # Device files that an NVIDIA driver makes: Linux, WSL, Jetson.
 NVIDIA_FILES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu/*")
+AMD_FILES = ("/dev/kfd",)
 FILES_VARIABLE = "FINE_TUNING_LLM_DEVICE_FILES"
 """Folder in place of / where device files are looked for, for tests of this."""
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -124,7 +123,7 @@ def find_device(wanted: str = "auto", processes: int = 1) -> Device:
 
 
 def has_bfloat16(capability: float | None) -> bool:
-    """Tell whether a GPU computes in bfloat16; taken for granted where nothing is known of it.
+    """Return whether a GPU computes in bfloat16; taken for granted where nothing is known of it.
 
     >>> has_bfloat16(7.5), has_bfloat16(8.0), has_bfloat16(None)
     (False, True, True)
@@ -135,11 +134,8 @@ def has_bfloat16(capability: float | None) -> bool:
 def find_cards() -> list[Card]:
     """Return the visible NVIDIA GPUs, in CUDA's order; a divided one as its parts.
 
-    nvidia-smi is asked first, then the CUDA driver itself: containers may have one without the
-    other.
-
     Raises:
-        Missing: There are device files of a GPU, and neither of the two answers.
+        Missing: There are device files of a GPU, and nvidia-smi does not answer.
     """
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hides_all(shown):
@@ -147,15 +143,12 @@ def find_cards() -> list[Card]:
     found = _from_nvidia_smi()
     if found is not None:
         return _visible(found, shown)
-    found = _from_driver()
-    if found is not None:
-        return found
     files = device_files(NVIDIA_FILES)
     if files:
         raise Missing(
-            f"{files[0]} says that this machine has an NVIDIA GPU, but neither nvidia-smi nor the "
-            "CUDA driver answers; install the driver, give a container "
-            'NVIDIA_DRIVER_CAPABILITIES=compute,utility, or choose the CPU with device="cpu"'
+            f"{files[0]} shows an NVIDIA GPU on this machine, but nvidia-smi does not answer; "
+            "install the driver, give a container NVIDIA_DRIVER_CAPABILITIES=compute,utility, or "
+            'choose the CPU with device="cpu"'
         )
     return []
 
@@ -181,8 +174,18 @@ def used_by_others_gib(device: Device, is_ours: set[str]) -> float:
     return min(used, default=0.0)
 
 
+def unused_gpu() -> str:
+    """Return a warning when this machine has an AMD GPU, which nothing here can use."""
+    if hides_all(os.environ.get("CUDA_VISIBLE_DEVICES")):
+        return ""
+    files = device_files(AMD_FILES)
+    return (
+        f"{files[0]} shows an AMD GPU; ROCm is not supported, so the CPU is used" if files else ""
+    )
+
+
 def drives_display(device: Device) -> bool:
-    """Tell whether a desktop is drawn by one of the cards that a run may take."""
+    """Return whether a desktop is drawn by one of the cards that a run may take."""
     rows = _ask(f"--query-gpu={DISPLAY_QUERY}", "--format=csv,noheader,nounits") or []
     shown = {row[0] for row in rows if len(row) == 2 and row[1] == "Enabled"}
     return any(card in shown for card in device.cards)
@@ -219,7 +222,7 @@ def _cpu() -> Device:
 
 
 def _multiplies_bfloat16() -> bool:
-    """Tell whether the processor has bfloat16 products; without them they are far slower.
+    """Return whether the processor has bfloat16 products; without them they are far slower.
 
     With them a LoRA step of SmolLM2-135M took 3.2 instead of 4.6 seconds of one core.
     """
@@ -307,21 +310,6 @@ def _parts(card: Card) -> list[Card]:
     return found
 
 
-def _from_driver() -> list[Card] | None:
-    """Return what the CUDA driver shows a process of this user; None where it does not answer."""
-    asked = [sys.executable, "-P", "-m", "ft_tools.runs.hardware.cuda_driver"]
-    ordered = os.environ | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    package = str(Path(__file__).parents[3])
-    ordered["PYTHONPATH"] = os.pathsep.join(filter(None, [package, ordered.get("PYTHONPATH")]))
-    try:
-        answer = subprocess.run(
-            asked, capture_output=True, timeout=DRIVER_SECONDS, check=True, env=ordered
-        )
-        return [Card.model_validate(row) for row in json.loads(answer.stdout)]
-    except (OSError, subprocess.SubprocessError, ValueError, ValidationError):
-        return None
-
-
 def _ask(*arguments: str, separator: str = ",") -> list[list[str]] | None:
     """Return nvidia-smi's answer in rows; None where it is missing, fails or takes too long."""
     program = shutil.which("nvidia-smi")
@@ -359,7 +347,7 @@ def _visible(cards: list[Card], shown: str | None) -> list[Card]:
 
 
 def hides_all(shown: str | None) -> bool:
-    """Tell whether a value of CUDA_VISIBLE_DEVICES shows no card."""
+    """Return whether a value of CUDA_VISIBLE_DEVICES shows no card."""
     return shown is not None and not shown.strip(" ,")
 
 

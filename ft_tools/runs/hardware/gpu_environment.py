@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 
-from ft_tools.runs.hardware import devices
 from ft_tools.runs.hardware.device_slots import CPU
 from ft_tools.runs.state.records import RunInfo
 
@@ -16,9 +15,6 @@ ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 EXPANDABLE = "expandable_segments:True"
-# These cards can't reach each other's memory, which older drivers do not say.
-# Source: accelerate 1.15, utils/environment.py, check_cuda_p2p_ib_support.
-NO_PEERS, PEERS_SINCE = "RTX 40", (550, 40, 7)
 
 
 def environment(
@@ -47,22 +43,4 @@ def environment(
         found["CUDA_VISIBLE_DEVICES"] = ",".join(shown[: info.num_slots])
     if not any(given.get(name) for name in ALLOCATOR):
         found[ALLOCATOR[0]] = EXPANDABLE
-    if len(taken) > 1 and any(_lacks_peers(card) for card in devices.find_cards()):
-        found |= {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
     return found
-
-
-def lacks_peers(model: str, driver: str) -> bool:
-    """Tell whether GPUs of this kind can't reach each other's memory with this driver.
-
-    >>> lacks_peers("NVIDIA GeForce RTX 4090", "535.54.03"), lacks_peers("NVIDIA L4", "535.54.03")
-    (True, False)
-    >>> lacks_peers("NVIDIA GeForce RTX 4090", "550.54.14")
-    False
-    """
-    version = tuple(int(part) for part in driver.split(".") if part.isdigit())
-    return NO_PEERS in model and bool(version) and version < PEERS_SINCE
-
-
-def _lacks_peers(card: devices.Card) -> bool:
-    return lacks_peers(card.model, card.driver)

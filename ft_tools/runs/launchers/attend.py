@@ -21,7 +21,7 @@ from ft_tools.runs.launchers.launcher import UNKNOWN, Job, JobState, Launcher, S
 from ft_tools.runs.launchers.options import Options
 from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
 from ft_tools.runs.launchers.torchrun import MARK, SAFE
-from ft_tools.runs.processes import lost_worker
+from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.start import WORKERS_VARIABLE, environment
 from ft_tools.runs.state import directory, locks, ranks
 from ft_tools.runs.state.ranks import JOB_FILE, read_token
@@ -75,9 +75,9 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
         record = _submit(run_dir, info, launcher, options, is_called)
     if record is None:
         if terms():
-            lost_worker.write(run_dir, "interrupted", "preempted")
+            endings.write(run_dir, "interrupted", "preempted")
         else:
-            lost_worker.write(run_dir, "cancelled", "user")
+            endings.write(run_dir, "cancelled", "user")
         return
     watch = Watch(run_dir, launcher, options, record, is_called)
     cancelled_at: float | None = None
@@ -155,7 +155,7 @@ class Watch:
         status = directory.read_status(self._run_dir)
         cancelled = (self._run_dir / "cancel").exists()
         if cancelled and (status.state not in ENDED or status.state == "interrupted"):
-            lost_worker.write(self._run_dir, "cancelled", "user")
+            endings.write(self._run_dir, "cancelled", "user")
         elif status.state not in ENDED:
             self._write_end()
         (self._run_dir / ranks.WAITING).unlink(missing_ok=True)
@@ -171,7 +171,7 @@ class Watch:
             retryable=True,
         )
         state: State = "cancelled" if reason == "user" else "interrupted"
-        lost_worker.write(self._run_dir, state, reason, error)
+        endings.write(self._run_dir, state, reason, error)
 
     def _look(self) -> None:
         self._state = _ask(self._launcher, self._options, self._record.job_id)

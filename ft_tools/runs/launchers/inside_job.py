@@ -20,7 +20,7 @@ from pathlib import Path
 from ft_tools.runs.hardware import gpu_environment, memory
 from ft_tools.runs.launchers import workdir
 from ft_tools.runs.launchers.table import LAUNCHERS
-from ft_tools.runs.processes import lost_worker
+from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.worker_session import RUN_FAILED
 from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.records import ENDED, Status
@@ -78,8 +78,8 @@ def main() -> int:
         is_over = False
         while not is_over:
             return_code = _run(run_dir, command, stopped, kept)
-            is_over = bool(stopped) or not lost_worker.starts_again(run_dir)
-        lost_worker.record(run_dir, return_code, kills_before)
+            is_over = bool(stopped) or not endings.starts_again(run_dir)
+        endings.record(run_dir, return_code, kills_before)
         if stopped:
             _queue_again(run_dir)
     # Also of a run that had ended before: an earlier start may have failed to copy it.
@@ -101,7 +101,7 @@ def _begin(run_dir: Path) -> bool:
         False when there is nothing left to do.
     """
     status = directory.read_status(run_dir)
-    if lost_worker.is_final(status):
+    if endings.is_final(status):
         directory.note(
             run_dir,
             "restarted by the scheduler, but this plan cannot succeed: change it and launch again",

@@ -6,7 +6,6 @@ buckets and in how much they differ.
 """
 
 import math
-import os
 import statistics
 from typing import NamedTuple
 
@@ -21,13 +20,8 @@ LEAST_FRACTION = 0.08
 EARLY = 0.25
 """Fraction of the steps until which a range is wider: what has not come yet is in no bucket."""
 EARLY_LOW, EARLY_HIGH = 0.12, 0.62
-"""Added at the first step, falling to nothing. Ours: 92% of 50 recorded runs ended inside the range
-that ten steps gave, 36% without it (tests/unit/test_runs_eta.py)."""
-BUSY = 1.5
-"""Programs that want a core, per core and this run's own among them: more are other work."""
-BUSY_LOW, BUSY_HIGH = 0.55, 1.2
-"""Added instead on a busy machine, whose other work may end or go on. Ours: two of four recorded
-runs at a load of 5 per core ended below the range of an idle machine."""
+"""Added at the first step, falling to nothing. 92% of 50 recorded runs ended inside the range that
+ten steps gave, 36% without it (tests/unit/test_runs_eta.py)."""
 
 
 class Left(NamedTuple):
@@ -40,14 +34,6 @@ class Left(NamedTuple):
     def plus(self, ahead: "Left") -> "Left":
         """Add what is to come beside steps."""
         return Left(self.low + ahead.low, self.likely + ahead.likely, self.high + ahead.high)
-
-
-def is_busy() -> bool:
-    """Tell whether other work wants this machine's cores now."""
-    try:
-        return os.getloadavg()[0] >= BUSY * (os.cpu_count() or 1)
-    except OSError:
-        return False
 
 
 class Pace:
@@ -76,12 +62,11 @@ class Pace:
             self._buckets = [first + second for first, second in pairs]
             self._size *= 2
 
-    def left(self, steps: int, *, is_busy: bool = False) -> Left:
+    def left(self, steps: int) -> Left:
         """Return how long so many further steps take; at least one step has to be counted.
 
         Args:
             steps: Further steps.
-            is_busy: Whether other work wants the machine, see `is_busy`.
 
         The sum of `steps` further steps varies by what a bucket varies, and by what the mean of
         the buckets seen so far is uncertain: sd * sqrt(k + k^2 / n) for k buckets to come and n
@@ -96,8 +81,7 @@ class Pace:
         half = max(widest, LEAST_FRACTION * likely)
         done = self.num_steps / (self.num_steps + steps)
         early = likely * max(0.0, 1 - done / EARLY)
-        below, above = (BUSY_LOW, BUSY_HIGH) if is_busy else (EARLY_LOW, EARLY_HIGH)
-        low, high = likely - half - below * early, likely + half + above * early
+        low, high = likely - half - EARLY_LOW * early, likely + half + EARLY_HIGH * early
         return Left(max(0.0, low), likely, high)
 
     def _group(self) -> int:

@@ -26,7 +26,6 @@ from ft_tools.errors import (
     RunBusy,
 )
 from ft_tools.publish import (
-    disk_full_is_named,
     new_folder,
     private_folder,
     require_own,
@@ -113,7 +112,7 @@ def start(
         backend=backend[0],
         backend_options=backend[1],
     )
-    with disk_full_is_named(runs), contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held:
         _prepare(runs)
         if request_id:
             _require_one_kind(runs, run_id)
@@ -139,7 +138,7 @@ def supervise(run_dir: Path) -> None:
         Refused: It has succeeded.
         DiskFull: There is no space for its own files.
     """
-    with disk_full_is_named(run_dir), contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held:
         _prepare(run_dir.parent)
         held_locks = _hold(run_dir, held)
         if not held_locks:
@@ -167,7 +166,7 @@ def adopt(run_dir: Path) -> None:
     """
     if locks.is_held(run_dir / locks.SUPERVISOR):
         return
-    with disk_full_is_named(run_dir), contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held:
         guard = _take(run_dir, locks.SUPERVISOR, held)
         if guard is not None:
             _spawn(run_dir, "adopt", held_locks=(guard,))
@@ -252,8 +251,7 @@ def _spawn(run_dir: Path, *arguments: str, held_locks: tuple[int, ...]) -> None:
     It gets neither stdin nor stdout: in the server those carry JSON-RPC.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    with disk_full_is_named(run_dir / "log.txt"):
-        log = os.open(run_dir / "log.txt", flags, 0o600)
+    log = os.open(run_dir / "log.txt", flags, 0o600)
     try:
         child = subprocess.Popen(
             command("ft_tools.runs.processes.supervisor", str(run_dir), *arguments),

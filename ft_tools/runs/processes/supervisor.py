@@ -19,7 +19,7 @@ from ft_tools.runs.hardware import device_slots, gpu_environment, memory
 from ft_tools.runs.launchers.attend import attend
 from ft_tools.runs.launchers.table import parse
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK, SAFE, on_one_machine
-from ft_tools.runs.processes import lost_worker, process_tree
+from ft_tools.runs.processes import endings, process_tree
 from ft_tools.runs.processes.start import (
     LOCKS_VARIABLE,
     WORKERS,
@@ -91,8 +91,13 @@ def main() -> int:
             _adopt(run_dir, terms)
         else:
             _supervise(run_dir, int(lock), terms)
+    except Terminated:
+        endings.write(run_dir, "interrupted", "preempted")
     except DiskFull as error:
-        lost_worker.record_full_disk(run_dir, str(error))
+        endings.record_full_disk(run_dir, str(error))
+    except (FineTuningError, OSError) as error:
+        failure = RunError(code="not_started", message=redact(str(error)))
+        endings.write(run_dir, "failed", "crash", failure)
     directory.free_reserve(run_dir)
     return 0
 
@@ -100,25 +105,15 @@ def main() -> int:
 def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     info = directory.read_info(run_dir)
     if info.backend != LOCAL:
-        _attend(run_dir, info, terms)
+        attend(run_dir, info, lambda: terms.count, _seconds(GRACE_VARIABLE))
         return
     # What an earlier attempt left: its processes first, they could still be writing.
     _end_family(run_dir)
     directory.sweep_leftovers(run_dir)
     run_locks = [owner]
-    try:
-        taken = _wait_for_device(run_dir, info, terms)
-    except Terminated:
-        lost_worker.write(run_dir, "interrupted", "preempted")
-        return
-    except DiskFull:
-        raise
-    except (FineTuningError, OSError) as error:
-        failure = RunError(code="no_device_slot", message=str(error))
-        lost_worker.write(run_dir, "failed", "crash", failure)
-        return
+    taken = _wait_for_device(run_dir, info, terms)
     if (run_dir / "cancel").exists():
-        lost_worker.write(run_dir, "cancelled", "user")
+        endings.write(run_dir, "cancelled", "user")
         return
     run_locks += taken.values()
     status = directory.read_status(run_dir)
@@ -127,34 +122,19 @@ def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
     several = parse(LOCAL, info.backend_options).processes > 1
     is_over = False
     while not is_over:
-        try:
-            worker = _start_worker(run_dir, info, run_locks, list(taken))
-        except (FineTuningError, OSError) as error:
-            failure = RunError(code="worker_not_started", message=str(error))
-            lost_worker.write(run_dir, "failed", "crash", failure)
-            return
+        worker = _start_worker(run_dir, info, run_locks, list(taken))
         return_code = _watch(run_dir, worker, terms, several=several)
         _end_family(run_dir)
-        is_over = bool(terms.count) or not lost_worker.starts_again(run_dir)
-    lost_worker.record(run_dir, return_code, kills_before)
-
-
-def _attend(run_dir: Path, info: RunInfo, terms: Terms) -> None:
-    """Look after a job of a scheduler; a run whose job cannot be submitted has failed."""
-    try:
-        attend(run_dir, info, lambda: terms.count, _seconds(GRACE_VARIABLE))
-    except DiskFull:
-        raise
-    except (FineTuningError, OSError) as error:
-        failure = RunError(code="not_submitted", message=redact(str(error)))
-        lost_worker.write(run_dir, "failed", "crash", failure)
+        is_over = bool(terms.count) or not endings.starts_again(run_dir)
+    endings.record(run_dir, return_code, kills_before)
 
 
 def _adopt(run_dir: Path, terms: Terms) -> None:
     """Look after a run until nobody holds it, then record its end."""
     directory.note(run_dir, "adopted: its supervisor was gone", "warning")
     if ranks.has_job(run_dir):
-        _attend(run_dir, directory.read_info(run_dir), terms)
+        info = directory.read_info(run_dir)
+        attend(run_dir, info, lambda: terms.count, _seconds(GRACE_VARIABLE))
         return
     cancel = Cancel(run_dir)
     while locks.take(run_dir / locks.OWNER) is None:
@@ -162,7 +142,7 @@ def _adopt(run_dir: Path, terms: Terms) -> None:
         time.sleep(POLL_SECONDS)
     # Both locks are held from here to the end of this process.
     _end_family(run_dir)
-    lost_worker.record(run_dir, None)
+    endings.record(run_dir, None)
 
 
 def _end_family(run_dir: Path) -> None:

@@ -25,8 +25,8 @@ from ft_tools.errors import DiskFull, Refused, RunBusy
 from ft_tools.publish import append_line, disk_full_is_named, sha256, write_file
 from ft_tools.redaction import redact
 from ft_tools.runs.processes import signs_of_life
-from ft_tools.runs.processes.eta import Left, Pace, is_busy
-from ft_tools.runs.processes.failure import diagnosis, disk_full
+from ft_tools.runs.processes.endings import diagnosis, disk_full
+from ft_tools.runs.processes.eta import Left, Pace
 from ft_tools.runs.processes.run_worker import collect_garbage
 from ft_tools.runs.processes.start import LOCKS_VARIABLE
 from ft_tools.runs.state import directory, locks, ranks
@@ -47,8 +47,6 @@ WRITE_SECONDS = 0.5
 ETA_STEPS = 10
 ETA_SECONDS = 30.0
 RUN_FAILED = 5
-SPARE_FILES = 8
-"""Descriptors kept for writing the end of a run that has opened as many files as it may."""
 
 
 class Stopped(Exception):
@@ -264,7 +262,7 @@ class Session:
         num_steps, spent = self._pace.num_steps, self._pace.seconds
         if num_steps < ETA_STEPS and (num_steps < 1 or spent < ETA_SECONDS):
             return None
-        return self._pace.left(max(0, total_steps - step), is_busy=is_busy())
+        return self._pace.left(max(0, total_steps - step))
 
 
 def main(work: Callable[[Session], BaseModel]) -> None:
@@ -311,7 +309,6 @@ def _hold(run_dir: Path) -> None:
 
 
 def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
-    spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(SPARE_FILES)]
     try:
         with disk_full_is_named(session.run_dir):
             session.update(state="running", started_at=time.time(), error=None, reason=None)
@@ -335,10 +332,10 @@ def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
             session.end("cancelled" if asked else "interrupted", "user" if asked else "preempted")
         return 0
     except BaseException as error:
-        for file in spare:
-            os.close(file)
         with contextlib.suppress(OSError):
             sys.stderr.write("".join(traceback.format_exception(error)))
+        # Closes what `work` has open: a process out of files can write its end then.
+        traceback.clear_frames(error.__traceback__)
         return _record_failure(session, error)
 
 

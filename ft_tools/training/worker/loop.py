@@ -7,7 +7,7 @@ from typing import Any
 from transformers import Trainer
 
 from ft_tools.errors import FineTuningError
-from ft_tools.runs.processes.out_of_memory import is_out_of_memory
+from ft_tools.runs.processes.endings import is_out_of_memory
 from ft_tools.runs.processes.worker_session import Again, Session, Stopped
 from ft_tools.training import checkpoints, micro_batches
 from ft_tools.training.micro_batches import MicroBatch

@@ -1,0 +1,213 @@
+"""How a run ended: from the error that its worker raised, or by whoever outlived its worker.
+
+A worker writes its own end. What kills it leaves that to the supervisor on one machine, to the
+job's own process in a scheduler's job, and to the supervisor's look at the scheduler where that
+process died too.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from ft_tools.errors import DiskFull, FineTuningError, PlanChanged, Refused
+from ft_tools.redaction import redact
+from ft_tools.runs.hardware import memory
+from ft_tools.runs.state import directory, ranks
+from ft_tools.runs.state.records import ENDED, RunError, State, Status, Why
+from ft_tools.system_errors import LIMITS, NO_SPACE, explain
+
+MAX_CAUSES = 20
+FULL_BYTES = 64 * 1024
+"""If less is free after a failure, the disk was full, whatever the exception said."""
+FINAL = frozenset({"diverged", Refused.code, PlanChanged.code})
+"""Codes of failures that another attempt at the same plan meets again."""
+REASONS: dict[str, Why] = {"diverged": "diverged", "out_of_memory": "out_of_memory"}
+"""Code of an error -> why its run ended."""
+DISK_FULL_HINT = "free some space, then resume_run"
+OUT_OF_MEMORY_HINT = (
+    "free some memory, or launch again with a smaller configuration; estimate_vram shows what fits"
+)
+OUT_OF_MEMORY_TYPE = "OutOfMemoryError"
+"""PyTorch's, by name: the supervisor does not import it."""
+# Source: PyTorch (OutOfMemoryError, AcceleratorError, DefaultCPUAllocator), cuBLAS and cuDNN status
+# names, CUDA error names, bitsandbytes (`Error out of memory at line`), NCCL, Python; oneDNN, whose
+# kernels on a CPU take memory when they are made.
+OUT_OF_MEMORY_WORDS = re.compile(
+    r"out of memory"
+    r"|CU(BLAS|DNN|SPARSE|SOLVER)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)"
+    r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation"
+    r"|DefaultCPUAllocator: (can't|not enough)"
+    r"|Cannot allocate memory"
+    r"|could not create a (primitive|memory)"
+    r"|Unable to allocate .* for an array",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, in this error or in one that it came from.
+
+    >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."))
+    True
+    >>> is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    False
+    """
+    return any(
+        isinstance(cause, MemoryError)
+        or any(kind.__name__ == OUT_OF_MEMORY_TYPE for kind in type(cause).__mro__)
+        or OUT_OF_MEMORY_WORDS.search(str(cause))
+        for cause in _causes(error)
+    )
+
+
+def disk_full(run_dir: Path, error: BaseException) -> DiskFull | None:
+    """Find a full disk behind an error: libraries in Rust and C++ have exceptions of their own."""
+    words = [os.strerror(number) for number in NO_SPACE]
+    for cause in _causes(error):
+        if isinstance(cause, DiskFull):
+            return cause
+        is_named = isinstance(cause, OSError) and cause.errno in NO_SPACE
+        if is_named or any(word in str(cause) for word in words):
+            return DiskFull(f"no space left while writing {run_dir}; {DISK_FULL_HINT}")
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(run_dir).free < FULL_BYTES:
+            return DiskFull(f"no space left while writing {run_dir}; {DISK_FULL_HINT}")
+    return None
+
+
+def diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
+    """Return the state, the reason and the error with which a run ends."""
+    if isinstance(error, DiskFull):
+        return "interrupted", "disk_full", _disk_full(str(error))
+    if is_out_of_memory(error):
+        hint = "lower per_device_train_batch_size or max_length; estimate_vram shows what fits"
+        failure = RunError(code="out_of_memory", message="out of memory", hint=hint, retryable=True)
+        return "failed", "out_of_memory", failure
+    if isinstance(error, OSError) and error.errno in LIMITS:
+        what = LIMITS[error.errno]
+        hint = f"raise the limit of {what} (ulimit) or close other programs, then resume_run"
+        failure = RunError(code="limit_reached", message=f"too many {what}", hint=hint)
+        return "failed", "crash", failure
+    if isinstance(error, FineTuningError):
+        reason = REASONS.get(error.code)
+        again = reason == "out_of_memory"
+        failure = RunError(code=error.code, message=redact(str(error)), retryable=again)
+        return "failed", reason, failure
+    hint = "get_run with log_lines shows the traceback"
+    if isinstance(error, OSError) and (known := explain(error)):
+        failure = RunError(code=known.code, message=redact(str(known)), hint=hint)
+        return "failed", "crash", failure
+    # A library's message may quote a dataset or a template: it stays in log.txt.
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no place"
+    message = f"{type(error).__name__} in {place}"
+    return "failed", "crash", RunError(code="crash", message=message, hint=hint)
+
+
+def record(run_dir: Path, return_code: int | None, kills_before: int | None = None) -> None:
+    """Write the end that the worker could not write itself; one that it wrote stays.
+
+    Args:
+        run_dir: The run.
+        return_code: Of the worker, or of the program that started its ranks; None: not known.
+        kills_before: `memory.oom_kills()` from before the worker started.
+
+    Raises:
+        DiskFull: It cannot be written.
+    """
+    if return_code is not None:
+        directory.note(run_dir, f"worker ended with {return_code}")
+    status = directory.read_status(run_dir)
+    if status.state in ENDED:
+        return
+    if (run_dir / "cancel").exists():
+        write(run_dir, "cancelled", "user")
+    elif return_code == DiskFull.exit_code:
+        record_full_disk(run_dir, "the disk is full or refuses to be written")
+    elif _memory_ended(run_dir, return_code, kills_before):
+        hint = status.if_out_of_memory or OUT_OF_MEMORY_HINT
+        message = "the kernel killed the worker because memory ran out"
+        error = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
+        write(run_dir, "interrupted", "out_of_memory", error)
+    else:
+        write(run_dir, "interrupted", "crash", _death(return_code))
+
+
+def record_full_disk(run_dir: Path, message: str) -> None:
+    """Write that the disk was full, into the space that was reserved for it."""
+    directory.free_reserve(run_dir)
+    # If even this fails, a reader sees `interrupted`: nobody holds the run.
+    with contextlib.suppress(DiskFull):
+        write(run_dir, "interrupted", "disk_full", _disk_full(message))
+
+
+def write(run_dir: Path, state: State, reason: Why, error: RunError | None = None) -> None:
+    """Replace a run's state by an end.
+
+    Raises:
+        DiskFull: It cannot be written.
+    """
+    status = directory.read_status(run_dir)
+    update = {"state": state, "reason": reason, "error": error, "ended_at": time.time()}
+    directory.write_status(run_dir, status.model_copy(update=update))
+
+
+def unrecorded(state: State) -> RunError | None:
+    """Return the error of a run whose end nobody was left to write."""
+    return _death(None) if state == "interrupted" else None
+
+
+def starts_again(run_dir: Path) -> bool:
+    """Return whether the worker asked for fresh processes and may have them; remove the sign."""
+    sign = run_dir / ranks.AGAIN
+    if not sign.exists():
+        return False
+    may = not any((run_dir / other).exists() for other in ("cancel", ranks.PREEMPT))
+    ranks.clear_signs(run_dir)
+    return may and directory.read_status(run_dir).state not in ENDED
+
+
+def is_final(status: Status) -> bool:
+    """Return whether another attempt would end in the same way: the plan itself has to change."""
+    return status.state == "failed" and status.error is not None and status.error.code in FINAL
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    for _ in range(MAX_CAUSES):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _disk_full(message: str) -> RunError:
+    return RunError(code="disk_full", message=message, hint=DISK_FULL_HINT, retryable=True)
+
+
+def _memory_ended(run_dir: Path, return_code: int | None, kills_before: int | None) -> bool:
+    """Return whether a rank reported it, or the kernel has killed for memory meanwhile.
+
+    torchrun ends with 1 and srun with 137 when the kernel kills what they started, so the code
+    only has to be that of a failure.
+    """
+    if (run_dir / ranks.OUT_OF_MEMORY).exists():
+        return True
+    if not return_code or kills_before is None:
+        return False
+    return (memory.oom_kills() or 0) > kills_before
+
+
+def _death(return_code: int | None) -> RunError:
+    message = f"the worker exited with {return_code} without reporting a reason"
+    if return_code is None:
+        message = "the worker and its supervisor were killed, or the machine restarted"
+    elif return_code < 0:
+        message = f"the worker was ended by signal {-return_code}"
+    hint = "see the last log lines with get_run and log_lines; resume_run continues it"
+    return RunError(code="worker_died", message=message, hint=hint, retryable=True)
