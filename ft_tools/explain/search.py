@@ -23,6 +23,8 @@ def search(query: str, num_results: int, under: str = "") -> list[Section]:
         NotFound: The references are not there.
     """
     known, index = _index(under)
+    if index is None:
+        return []
     tokens = [token for token in dict.fromkeys(tokenize(query)) if token in index.vocab_dict]
     if not tokens:
         return []
@@ -60,6 +62,8 @@ def _index(under: str) -> tuple[Sequence[Section], Any]:
     import bm25s
 
     known = sections(under)
+    if not known:
+        return known, None
     index = bm25s.BM25()
     words = [
         tokenize(" ".join([*(" ".join(each.headings) for _ in range(HEADING_WEIGHT)), each.text]))

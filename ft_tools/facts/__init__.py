@@ -118,14 +118,14 @@ def gpus() -> Mapping[str, Gpu]:
 @cache
 def apple_chips() -> Mapping[str, AppleChip]:
     """Return every known Apple chip, keyed by name."""
-    rows = {name: AppleChip.model_validate(row) for name, row in _table("apple.toml").items()}
+    rows = {name: AppleChip.model_validate(row) for name, row in table_of("apple.toml").items()}
     return MappingProxyType(rows)
 
 
 @cache
 def not_converted() -> Mapping[str, NotConverted]:
     """Return the families that llama.cpp's converter does not carry, by model_type."""
-    rows = {name: NotConverted.model_validate(row) for name, row in _table("gguf.toml").items()}
+    rows = {name: NotConverted.model_validate(row) for name, row in table_of("gguf.toml").items()}
     return MappingProxyType(rows)
 
 
@@ -161,7 +161,7 @@ def models() -> Mapping[str, ModelFacts]:
 def thresholds() -> Mapping[str, Threshold]:
     """Return every decision number, keyed by its dotted id."""
     return MappingProxyType(
-        {key: Threshold.model_validate(row) for key, row in _leaves(_table("thresholds.toml"))}
+        {key: Threshold.model_validate(row) for key, row in _leaves(table_of("thresholds.toml"))}
     )
 
 
@@ -238,17 +238,18 @@ def number(threshold_id: str) -> float:
 
 def rows_of(file: str, key: str) -> list[dict[str, Any]]:
     """Return the rows of a list in a facts file, for a room that gives them a type of its own."""
-    rows: list[dict[str, Any]] = _table(file)[key]
+    rows: list[dict[str, Any]] = table_of(file)[key]
     return rows
 
 
-def _table(file: str) -> dict[str, Any]:
+def table_of(file: str) -> dict[str, Any]:
+    """Return a facts file whole, for a room that gives its rows a type of its own."""
     return tomllib.loads(files("ft_tools.facts").joinpath(file).read_text(encoding="utf-8"))
 
 
 def _rows(file: str, row_type: type[Row]) -> Mapping[str, Row]:
     return MappingProxyType(
-        {name: row_type.model_validate(row) for name, row in _table(file).items()}
+        {name: row_type.model_validate(row) for name, row in table_of(file).items()}
     )
 
 

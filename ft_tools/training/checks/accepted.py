@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ft_tools.anti_patterns import ANTI_PATTERNS
+from ft_tools import anti_patterns
 from ft_tools.data.judge.findings import RULES
 from ft_tools.errors import UnknownName
 
@@ -17,7 +17,7 @@ def require_known(ids: Sequence[str]) -> None:
     Raises:
         UnknownName: With the nearest ids, and the rules by which launches are refused.
     """
-    overridable = [rule for rule in ANTI_PATTERNS if "accept_findings" in rule.override]
+    overridable = [rule for rule in anti_patterns.rules().values() if "accept_findings" in rule.override]
     known = {*(rule.id for rule in overridable), *RULES, *REASONS}
     asked = sorted(rule.id for rule in overridable if LAUNCHES & set(rule.tools))
     for one in ids:

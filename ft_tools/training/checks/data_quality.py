@@ -74,7 +74,7 @@ def _about_accepted(
     accepted: Sequence[str], findings: Sequence[Finding], let_through: Sequence[str]
 ) -> list[str]:
     """Name what was accepted to no effect, and what goes unnamed."""
-    by_rule = {rule.id for rule in anti_patterns.ANTI_PATTERNS}
+    by_rule = set(anti_patterns.rules())
     absent = sorted({*accepted} & {*RULES} - by_rule - {finding.id for finding in findings})
     said = []
     if absent:

@@ -1,0 +1,1 @@
+"""Whether to fine-tune: computed facts, a ladder, blocks, and searched evidence."""

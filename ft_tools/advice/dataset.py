@@ -1,0 +1,120 @@
+"""Facts of a dataset: how many rows train what, their labels, and how much in them is new."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from ft_tools import workspace
+from ft_tools.advice.facts import Facts
+from ft_tools.advice.report import Fact
+from ft_tools.contract import NextStep
+from ft_tools.data.report import AuditReport
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.tool import audit_if_small
+from ft_tools.errors import FineTuningError, NotFound, OutsideWorkspace
+from ft_tools.evaluation.intervals.sample_size import detectable_effect
+from ft_tools.formats.answer_kinds import are_few_labels, labels_in
+from ft_tools.formats.formats import normalise
+from ft_tools.formats.source import find_sources, read
+
+COUNTS = {"sft": "examples", "dpo": "pairs", "kto": "marks"}
+"""Task of a dataset -> what its rows are a number of."""
+
+ADDS_FACTS = "answers_add_facts"
+NOT_READY = "not_ready"
+TEST_FRACTION = 0.1
+"""Held out of a dataset that has no test of its own."""
+DISCORDANCE = 0.2
+"""Fraction of rows on which two systems differ; source: evaluation/intervals/sample_size.py."""
+
+
+def dataset_facts(path: str) -> Facts:
+    """Return what a dataset shows, or why it was not read, and the call that helps then.
+
+    Raises:
+        NotFound: It is not there.
+        OutsideWorkspace: It leaves the workspace.
+    """
+    request = AuditRequest(path=path, near_duplicates="off")
+    try:
+        report = audit_if_small(request)
+    except (NotFound, OutsideWorkspace):
+        raise
+    except FineTuningError as error:
+        return Facts(rows=(_row(path, f"not read: {error}"),))
+    if report is None:
+        why = "counts the dataset in the background; pass its counts afterwards"
+        step = NextStep(tool="audit_dataset", arguments={"path": path}, why=why)
+        return Facts(rows=(_row(path, "too large to count in this call"),), next_steps=(step,))
+    if report.detected_format == "text" and report.num_usable:
+        return _raw_text(path, report)
+    if report.task not in COUNTS or not report.num_usable:
+        says = f"{report.num_examples:,} rows, none an example as it is"
+        return Facts(rows=(_row(path, says),), next_steps=tuple(report.next_steps[:1]))
+    return _examples(path, report)
+
+
+def _raw_text(path: str, report: AuditReport) -> Facts:
+    tokens = report.tokens.total if report.tokens else 0
+    says = f"{report.num_usable:,} rows of text to continue, {tokens:,} tokens, no examples"
+    return Facts({"corpus_tokens": float(tokens), "examples": 0.0}, rows=(_row(path, says),))
+
+
+def _examples(path: str, report: AuditReport) -> Facts:
+    """Return the counts of rows that are examples."""
+    kind = COUNTS[report.task]
+    numbers = {kind: float(report.num_usable)}
+    words = {"audit": report.verdict}
+    says = [f"{report.num_usable:,} usable {kind} of {report.num_examples:,} rows"]
+    if report.tokens:
+        numbers["tokens"] = float(report.tokens.total)
+        says.append(f"{report.tokens.total:,} tokens (estimated)")
+    if report.task == "sft":
+        classes, rarest = _labels(path)
+        words["answers"] = "labels" if classes else "texts"
+        numbers |= {"classes": float(classes), "rarest_class": float(rarest)} if classes else {}
+        says.append(f"{classes} classes, rarest {rarest} rows" if classes else "answers are texts")
+    new = sum(each.count for each in report.findings if each.id == ADDS_FACTS)
+    if new:
+        share = round(new / report.num_examples, 3)
+        numbers["adds_facts"] = share
+        says.append(f"{share:.0%} of answers hold names or numbers their prompts lack")
+    tested = int(report.num_usable * TEST_FRACTION)
+    if tested:
+        effect = round(detectable_effect(tested, DISCORDANCE), 3)
+        numbers |= {"test_part_rows": float(tested), "detectable_difference": effect}
+        says.append(f"a test part of {tested} rows detects a difference of {effect:.2f}")
+    errors = [each for each in report.findings if each.severity == "error"]
+    if errors:
+        says.append("errors: " + ", ".join(f"{each.id} {each.count}" for each in errors[:3]))
+    return Facts(numbers, words, rows=(_row(path, "; ".join(says)),))
+
+
+def _labels(path: str) -> tuple[int, int]:
+    """Return the number of labels of the field with most, and the rows of the rarest; 0 if none."""
+    counts: dict[str, Counter[str]] = {}
+    num_rows = 0
+    for answer in _answers(path):
+        named = labels_in(answer)
+        if not named:
+            return 0, 0
+        num_rows += 1
+        for name, label in named.items():
+            counts.setdefault(name, Counter())[label] += 1
+    if not all(are_few_labels(len(one), num_rows) for one in counts.values()):
+        return 0, 0
+    largest = max(counts.values(), key=len, default=Counter[str]())
+    rarest = min((min(one.values()) for one in counts.values()), default=0)
+    return len(largest), rarest
+
+
+def _answers(path: str) -> Iterator[str]:
+    """Yield the last answer of each example."""
+    for source in find_sources(workspace.existing(path)):
+        for row in read(source):
+            example = normalise(row.number, row.value) if isinstance(row.value, Mapping) else None
+            if example is not None and example.messages and not example.problems:
+                yield str(example.messages[-1].get("content") or "")
+
+
+def _row(path: str, says: str) -> Fact:
+    return Fact(about="dataset", says=says, source=path)

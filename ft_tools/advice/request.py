@@ -1,0 +1,119 @@
+"""What recommend_approach takes."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ft_tools.contract import Request, ResponseFormat
+
+RungId = Literal[
+    "do_nothing",
+    "check_setup",
+    "clear_terms",
+    "build_eval_first",
+    "prompting",
+    "constrained_decoding",
+    "few_shot",
+    "prompt_optimization",
+    "long_context",
+    "tool_lookup",
+    "rag",
+    "small_model_fine_tuning",
+    "sft",
+    "sft_and_rag",
+    "distillation",
+    "kto",
+    "dpo",
+    "rl_verifiable_reward",
+    "continued_pretraining",
+    "collect_data_first",
+]
+
+Teacher = Literal[
+    "openai",
+    "anthropic",
+    "gemini",
+    "gemma",
+    "llama_2_or_3",
+    "llama_3_1_or_later",
+    "deepseek",
+    "open_licence",
+    "other",
+]
+
+
+class ApproachRequest(Request):
+    """Compute the facts that decide whether to train, place them on a ladder, find evidence.
+
+    You judge: what is omitted stays unknown. Nothing is read from `problem`.
+    """
+
+    problem: str = Field(
+        "", max_length=4000, description="In the user's words; only searched with."
+    )
+    considering: list[RungId] = Field(
+        default_factory=list, max_length=6, description="What the user proposes or you consider."
+    )
+    dataset: str | None = Field(None, description="Training examples, as a path.")
+    documents: str | None = Field(None, description="Text that holds the facts, as a path.")
+    evaluations: list[str] = Field(
+        default_factory=list, max_length=10, description="Run ids of finished evaluations."
+    )
+    model: str | None = Field(None, description="Model to train, if chosen.")
+    gpu: str | None = Field(None, description="GPU to train on.")
+    tried: list[RungId] = Field(
+        default_factory=list, description="What was measured and misses the target."
+    )
+    target_met: bool | None = Field(None, description="Are today's answers good enough?")
+    purpose: Literal["facts", "form", "skill", "shorter_prompt"] | None = Field(
+        None, description="What training would have to achieve."
+    )
+    run_is_broken: bool | None = Field(
+        None, description="Did a run fail, or its result look broken?"
+    )
+    wrong_with_passage: bool | None = Field(
+        None, description="Still wrong with the right passage in the prompt?"
+    )
+    num_examples: int | None = Field(None, ge=0, description="Inputs with right answers.")
+    num_classes: int | None = Field(None, ge=2, description="Classes to choose from.")
+    num_pairs: int | None = Field(None, ge=0, description="Better and worse answers to a prompt.")
+    num_marks: int | None = Field(None, ge=0, description="Answers marked good or bad.")
+    num_eval_rows: int | None = Field(None, ge=0, description="Held-out rows with right answers.")
+    corpus_tokens: int | None = Field(None, ge=0, description="Tokens of the documents.")
+    prompt_tokens: int | None = Field(None, ge=0, description="Tokens that every call repeats.")
+    calls_per_day: int | None = Field(None, ge=0, description="Calls per day.")
+    price_per_million_tokens: float | None = Field(
+        None, gt=0, description="Of uncached input, in your currency."
+    )
+    budget: float | None = Field(None, gt=0, description="For one month, in the same currency.")
+    knowledge_changes: (
+        Literal["never", "yearly", "quarterly", "monthly", "weekly", "daily", "hourly"] | None
+    ) = Field(None, description="How often facts or labels change.")
+    has_verifiable_reward: bool | None = Field(
+        None, description="Can a program tell right answers from wrong ones?"
+    )
+    success_fraction: float | None = Field(
+        None, ge=0, le=1, description="Samples of the model that pass that check."
+    )
+    data_source: (
+        Literal["human", "production_logs", "stronger_model", "same_model_family"] | None
+    ) = Field(None, description="Who wrote the answers.")
+    teacher: Teacher | None = Field(None, description="Whose model wrote them.")
+    teacher_terms: Literal["allowed", "forbidden"] | None = Field(
+        None, description="What its terms say of training on them, where someone read them."
+    )
+    product_use: Literal["internal", "sold"] | None = Field(
+        None, description="sold: or given away."
+    )
+    weights_access: Literal["api_only", "open_weights"] | None = Field(
+        None, description="api_only: the model's weights cannot be downloaded."
+    )
+    checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(
+        None, description="What training starts from."
+    )
+    reasoning: Literal["not_needed", "in_examples", "missing_in_examples"] | None = Field(
+        None, description="A thinking model that must go on thinking: do the examples show it?"
+    )
+    response_format: ResponseFormat = Field(
+        "concise", description="detailed: all rungs, whole passages."
+    )

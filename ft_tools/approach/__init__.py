@@ -1,1 +1,0 @@
-"""recommend_approach: whether to train at all, and how."""
