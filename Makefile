@@ -37,7 +37,7 @@ fuzz: install  ## explore at random for SECONDS (600), print the seed and what w
 	$(BIN)/python -m tests.fuzz.explore --seconds $(SECONDS)
 
 bench: demo  ## every measurement that a document quotes, then the documents' tables
-	for script in $(filter-out benchmarks/tables.py benchmarks/choosing.py,$(wildcard benchmarks/*.py)); do \
+	for script in $(filter-out benchmarks/tables.py,$(wildcard benchmarks/*.py)); do \
 		$(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
 	$(BIN)/python -m benchmarks.tables
 

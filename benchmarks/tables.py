@@ -8,13 +8,12 @@ what stands there with what this would write (tests/test_tables.py).
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks import choosing
-from benchmarks.choosing import rendered
-from ft_tools import facts
+from ft_tools import anti_patterns, facts
+from ft_tools.advice import ladder
 from ft_tools.lora.choices import choose_learning_rate
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +28,56 @@ def fill(text: str) -> str:
         KeyError: A table has a name that nothing here makes.
     """
     return TABLE.sub(lambda match: f"{match[1]}\n{TABLES[match[2]]()}\n{match[3]}", text)
+
+
+def rendered(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def rungs() -> str:
+    """Give the ladder: what each rung needs, and what blocks it."""
+    rows = []
+    for row in ladder.table().rungs:
+        needs = [f"{name} {' or '.join(words)}" for name, words in row.only.items()]
+        needs += [f"{name} >= {_number(limit)}" for name, limit in row.needs.items()]
+        needs += [f"{name} <= {_number(limit)}" for name, limit in row.at_most.items()]
+        needs += [f"{name} < {_number(limit)}" for name, limit in row.open_below.items()]
+        marks = [mark for mark in ("gate", "optional") if getattr(row, mark)]
+        blocked = ", ".join(f"`{rule}`" for rule in row.blocked_by)
+        rows.append((f"`{row.id}`", ", ".join([row.title, *marks]), "; ".join(needs), blocked))
+    return rendered(("rung", "what", "needs", "blocked by"), rows)
+
+
+def _number(limit: str) -> str:
+    return f"{ladder.threshold(limit).value:,.10g}"
+
+
+def ladder_thresholds() -> str:
+    """Give the thresholds of the ladder."""
+    rows = [
+        (f"`{name}`", f"{each.value:,.10g} {each.units}", each.why, _source(each.source))
+        for name, each in ladder.table().thresholds.items()
+    ]
+    return rendered(("threshold", "value", "why", "source"), rows)
+
+
+def rules() -> str:
+    """Give the anti-patterns: what each says, where it fires, and how else it is overridden."""
+    rows = []
+    for each in anti_patterns.rules().values():
+        tools = ", ".join(f"`{tool}`" for tool in each.tools if tool != "recommend_approach")
+        where = " ".join(filter(None, [each.strength, tools]))
+        override = each.override.replace(anti_patterns.ON_LAUNCH, "").strip()
+        is_usual = override.startswith("`accept_findings")
+        shown = "" if is_usual else override
+        rows.append((f"`{each.id}`", each.rule, where, shown, _source(each.source)))
+    return rendered(("id", "rule", "where", "other override", "source"), rows)
+
+
+def _source(source: str) -> str:
+    return f"[source]({source})" if source.startswith("https://") else source
 
 
 def result(name: str) -> Any:
@@ -314,8 +363,11 @@ TABLES: dict[str, Callable[[], str]] = {
         lora_ranks,
         learning_rates,
         format_verdicts,
+        rungs,
+        ladder_thresholds,
+        rules,
     )
-} | choosing.TABLES
+}
 
 
 def main() -> None:

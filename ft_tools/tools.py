@@ -13,7 +13,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import BaseModel, TypeAdapter
 
 from ft_tools import system_errors
-from ft_tools.approach.request import ApproachRequest
+from ft_tools.advice.request import ApproachRequest
 from ft_tools.contract import Request
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.request import AuditRequest, ShowRequest
@@ -75,9 +75,10 @@ class Tool:
 TOOLS = {
     "recommend_approach": Tool(
         "Choose an approach",
-        "ft_tools.approach.tool:recommend_approach",
+        "ft_tools.advice.tool:recommend_approach",
         ApproachRequest,
         "reads",
+        ("problem", "considering", "dataset", "documents", "evaluations", "model", "gpu"),
     ),
     "audit_dataset": Tool(
         "Audit a dataset",

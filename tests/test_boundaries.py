@@ -54,7 +54,7 @@ FLOORS = (
     "abandoned_calls anti_patterns contract publish redaction system_errors workspace",
     "endpoints formats metrics models runs similarity",
     "views",
-    "approach data evaluation explain lora memory shipping training",
+    "advice data evaluation explain lora memory shipping training",
     "tools doctor explain.tool explain.options",
     "cli __main__ demo mcp_server",
 )

@@ -19,7 +19,10 @@ def _adds_facts(facts: Facts) -> str:
 
 
 def _same_family(facts: Facts) -> str:
-    if facts.words.get("data_source") != "same_model_family" or facts.words.get("check") == "yes":
+    if (
+        facts.words.get("data_source") != "same_model_family"
+        or facts.words.get("filtered") == "yes"
+    ):
         return ""
     return "the same model family wrote the answers, and no check filters them"
 
@@ -30,7 +33,7 @@ def _terms(facts: Facts) -> str:
 
 
 def _unfit(facts: Facts) -> str:
-    return "the audit calls the rows not ready" if facts.words.get("audit") == "not_ready" else ""
+    return "the audit finds errors in the rows" if facts.words.get("audit") == "errors" else ""
 
 
 def _moving(facts: Facts) -> str:

@@ -20,7 +20,6 @@ COUNTS = {"sft": "examples", "dpo": "pairs", "kto": "marks"}
 """Task of a dataset -> what its rows are a number of."""
 
 ADDS_FACTS = "answers_add_facts"
-NOT_READY = "not_ready"
 TEST_FRACTION = 0.1
 """Held out of a dataset that has no test of its own."""
 DISCORDANCE = 0.2
@@ -63,7 +62,8 @@ def _examples(path: str, report: AuditReport) -> Facts:
     """Return the counts of rows that are examples."""
     kind = COUNTS[report.task]
     numbers = {kind: float(report.num_usable)}
-    words = {"audit": report.verdict}
+    errors = [each for each in report.findings if each.severity == "error"]
+    words = {"audit": "errors" if errors else "no_errors"}
     says = [f"{report.num_usable:,} usable {kind} of {report.num_examples:,} rows"]
     if report.tokens:
         numbers["tokens"] = float(report.tokens.total)
@@ -83,7 +83,6 @@ def _examples(path: str, report: AuditReport) -> Facts:
         effect = round(detectable_effect(tested, DISCORDANCE), 3)
         numbers |= {"test_part_rows": float(tested), "detectable_difference": effect}
         says.append(f"a test part of {tested} rows detects a difference of {effect:.2f}")
-    errors = [each for each in report.findings if each.severity == "error"]
     if errors:
         says.append("errors: " + ", ".join(f"{each.id} {each.count}" for each in errors[:3]))
     return Facts(numbers, words, rows=(_row(path, "; ".join(says)),))

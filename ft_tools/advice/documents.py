@@ -98,7 +98,7 @@ def reading_facts(facts: Facts, request: ApproachRequest) -> Facts:
     price = request.price_per_million_tokens
     shown = [f"{name} {_amount(tokens, price)}" for name, tokens in monthly.items()]
     changes = facts.words.get("knowledge_changes")
-    runs = f"{RUNS_PER_MONTH[changes]:.3g} runs" if changes else "one run per change of the facts"
+    runs = f"{RUNS_PER_MONTH[changes]:.3g} runs" if changes else "a run per change of the facts"
     unit = "" if price else " tokens at the uncached price"
     says = f"per month: {', '.join(shown)}{unit}; training reads none, but takes {runs}"
     rows = [Fact(about="cost", says=says, source="advice/ladder.toml: cached_fraction")]

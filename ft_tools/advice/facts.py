@@ -21,16 +21,12 @@ class Facts:
 
     def replaced_by(self, measured: "Facts") -> "Facts":
         """Return these facts with those that were measured in their place; name what differs."""
-        pairs = [(self.numbers, measured.numbers), (self.words, measured.words)]
         conflicts = tuple(
-            Fact(
-                about="conflict",
-                says=f"{name}: {_shown(old[name])} was given, {_shown(value)} was measured",
-                source="measured",
+            Fact(about="conflict", says=f"{name}: {old} was given, {new} was measured", source=name)
+            for name, old, new in (
+                *_different(self.numbers, measured.numbers),
+                *_different(self.words, measured.words),
             )
-            for old, new in pairs
-            for name, value in new.items()
-            if name in old and old[name] != value
         )
         return replace(
             self,
@@ -40,6 +36,15 @@ class Facts:
             rows=(*self.rows, *measured.rows, *conflicts),
             next_steps=(*self.next_steps, *measured.next_steps),
         )
+
+
+def _different(
+    given: Mapping[str, float] | Mapping[str, str],
+    measured: Mapping[str, float] | Mapping[str, str],
+) -> list[tuple[str, str, str]]:
+    """Return (name, given, measured) of what was given and measured otherwise."""
+    pairs = [(name, given[name], value) for name, value in measured.items() if name in given]
+    return [(name, _shown(old), _shown(new)) for name, old, new in pairs if old != new]
 
 
 def _shown(value: float | str) -> str:

@@ -57,6 +57,8 @@ def given_facts(request: ApproachRequest) -> Facts:
     }
     if request.num_classes is not None:
         words["answers"] = "labels"
+    if request.has_verifiable_reward:
+        words["filtered"] = "yes"
     if request.success_fraction is not None:
         words.setdefault("check", "yes")
     terms, rows = _terms(request)

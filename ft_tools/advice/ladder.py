@@ -125,17 +125,12 @@ def _placed(row: Row, facts: Facts, blocks: Sequence[Block], before: list[RungId
         state, why, ids = "possible", "", []
     elif row.gate and not _is_open(row, facts):
         state, why, ids = "done", "nothing is known to need it", []
-    elif blocking:
-        state, why, ids = (
-            "blocked",
-            "; ".join(f"{k}: {v}" for k, v in blocking.items()),
-            [*blocking],
-        )
-    elif excluded:
-        state, why, ids = "blocked", "; ".join(excluded.values()), [*excluded]
+    elif blocking or excluded:
+        says = [*(f"{name}: {why}" for name, why in blocking.items()), *excluded.values()]
+        state, why, ids = "blocked", "; ".join(says), [*blocking, *excluded, *lacking]
     elif lacking or missing:
         says = [*lacking.values(), *(f"{name} is unknown" for name in missing)]
-        state, why, ids = "needs", "; ".join(says), [*lacking, *missing]
+        state, why, ids = "needs", "; ".join(says), [*lacking]
     else:
         why = f"after {', '.join(before)}" if before else ""
         state, ids = "possible", []

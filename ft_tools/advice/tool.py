@@ -1,6 +1,7 @@
 """recommend_approach: the facts, the ladder under them, what is blocked, and evidence."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Container, Sequence
 from typing import Any
 
 from ft_tools.advice import evidence
@@ -8,16 +9,17 @@ from ft_tools.advice.blocks import blocks
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.gather import gather
 from ft_tools.advice.ladder import Placed, first, place, table
-from ft_tools.advice.report import ApproachReport, Block, Question, Rung
-from ft_tools.advice.request import ApproachRequest
-from ft_tools.contract import NextStep
+from ft_tools.advice.report import ApproachReport, Passage, Question, Rung, State
+from ft_tools.advice.request import ApproachRequest, RungId
+from ft_tools.contract import NextStep, compact
 
 MOST_PASSAGES = {"concise": 3, "detailed": 5}
 MOST_QUESTIONS = 3
-MOST_SHOWN = 4
-"""Rungs that a concise report describes beside those that are considered."""
+LENGTHS = ((2, 3, 2, 6), (1, 2, 2, 6), (0, 2, 1, 5), (0, 1, 1, 4))
+"""Of a concise report, the longest that fits: further rungs, passages, questions, facts."""
+MOST_CHARS = 2_000
+"""About 550 tokens."""
 MOST_BLOCKS = 3
-MOST_FACTS = 6
 
 
 def recommend_approach(request: ApproachRequest) -> ApproachReport:
@@ -51,12 +53,13 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
 
 
 def _summary(start: Placed, placed: Sequence[Placed], request: ApproachRequest) -> str:
-    """Say what comes first, what that leaves of what is considered, and when to stop."""
-    said = [f"First: {start.row.id} ({start.row.title}); stop when {start.row.stop}."]
+    """Return what comes first, and the state of what is considered."""
+    said = [f"First: {start.row.title} ({start.row.id})."]
     for each in placed:
         if each.row.id in request.considering and each is not start:
-            why = f" ({each.rung.why})" if each.rung.why else ""
-            said.append(f"{each.row.id}: {each.rung.state}{why}.")
+            state = each.rung.state
+            why = f"by {', '.join(each.ids)}" if state == "blocked" else each.rung.why
+            said.append(f"{each.row.id}: {state} {why}".rstrip() + ".")
     if not request.evaluations:
         said.append("Nothing was measured here yet.")
     return " ".join(said)
@@ -101,8 +104,7 @@ def _next_steps(start: Placed, facts: Facts, request: ApproachRequest) -> list[N
         why = "splits off a test part, which is remembered and kept out of training"
         return [NextStep(tool="prepare_dataset", arguments=rows, why=why)]
     if start.row.id in EVALUATED and request.model:
-        systems = [{"name": start.row.id, **model}]
-        arguments = {"dataset": request.dataset, "systems": systems}
+        arguments = {**model, "dataset": request.dataset}
         why = "measures it; use held-out rows and your own prompt"
         return [NextStep(tool="evaluate", arguments=arguments, why=why)]
     if start.row.id in TRAINED and request.model:
@@ -116,34 +118,52 @@ def _next_steps(start: Placed, facts: Facts, request: ApproachRequest) -> list[N
 
 
 def _concise(report: ApproachReport, request: ApproachRequest) -> ApproachReport:
-    """Return a report of at most about 600 tokens."""
-    shown = {report.approach, *request.considering}
-    others = [each for each in report.ladder if each.rung not in shown]
-    possible = [each.rung for each in others if each.state == "possible"]
-    shown |= set(possible[: max(0, MOST_SHOWN - len(shown))])
-    rest: dict[str, list[str]] = {}
+    """Return a report of at most about 600 tokens: whole rungs, but few of them."""
+    usual = {row.id for row in table().rungs if not row.optional and not row.gate}
+    answered = [report.approach, *request.considering]
+    usual.discard("collect_data_first")  # it is always possible
+    later = [r.rung for r in report.ladder if r.state == "possible" and r.rung in usual]
+    relevant = usual.union(request.considering)
+    blocked = [each for each in report.blocked if relevant.intersection(each.rungs)]
+    for num_later, num_passages, num_questions, num_facts in LENGTHS:
+        shown = list(dict.fromkeys(answered + later))[: len(set(answered)) + num_later]
+        short = report.model_copy(
+            update={
+                "numbers": {},
+                "facts": report.facts[:num_facts],
+                "ladder": [_short(r, answered) for r in report.ladder if r.rung in shown],
+                "others": _others(report, relevant.difference(shown)),
+                "blocked": [each.model_copy(update=_NOT_SHOWN) for each in blocked[:MOST_BLOCKS]],
+                "evidence": [_claim(each) for each in report.evidence[:num_passages]],
+                "questions": report.questions[:num_questions],
+            }
+        )
+        if len(json.dumps(compact(short))) <= MOST_CHARS:
+            break
+    return short
+
+
+_NOT_SHOWN = {"override": "", "source": ""}
+
+
+def _others(report: ApproachReport, rungs: Container[RungId]) -> dict[State, list[RungId]]:
+    """Return the other rungs that are possible or blocked; what is missing is in the questions."""
+    found: dict[State, list[RungId]] = {}
     for each in report.ladder:
-        if each.rung not in shown:
-            rest.setdefault(each.state, []).append(each.rung)
-    return ApproachReport.model_validate(
-        report.model_dump()
-        | {
-            "numbers": {},
-            "facts": report.facts[:MOST_FACTS],
-            "ladder": [_short(each) for each in report.ladder if each.rung in shown],
-            "others": rest,
-            "blocked": [_named(each) for each in report.blocked[:MOST_BLOCKS]],
-            "evidence": [
-                each.model_copy(update={"says": ". ".join(each.says.split(". ")[:2])})
-                for each in report.evidence
-            ],
-        }
-    )
+        if each.rung in rungs and each.state in {"possible", "blocked"}:
+            found.setdefault(each.state, []).append(each.rung)
+    return found
 
 
-def _short(rung: Rung) -> Rung:
-    return rung.model_copy(update={"source": ""})
+def _short(rung: Rung, answered: Container[RungId]) -> Rung:
+    """Return a rung without its source; what it costs only where it was asked about."""
+    left_out = {"source": ""} if rung.rung in answered else {"source": "", "cost": "", "stop": ""}
+    if rung.state == "blocked":
+        left_out |= {"cost": "", "stop": ""}
+    return rung.model_copy(update=left_out)
 
 
-def _named(block: Block) -> Block:
-    return block.model_copy(update={"override": "", "source": ""})
+def _claim(passage: Passage) -> Passage:
+    """Return a passage cut to its claim, which is its first sentence."""
+    says = passage.says.split(". ")[0]
+    return passage.model_copy(update={"says": says, "section": ""})

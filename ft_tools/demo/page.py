@@ -153,9 +153,13 @@ def _decisions(found: dict[str, Any]) -> Html:
             "learning rate": lora["training"]["learning_rate"],
         }
     )
-    reasons = [*found["approach"]["reasons"], *lora["reasons"]]
-    rows = [[reason["rule"], str(reason["observed"]), reason["source"]] for reason in reasons]
-    return Html(facts + table(["rule", "observed", "source"], rows))
+    ladder = [
+        [f"{each['rung']}: {each['state']}", each.get("why", ""), each.get("stop", "")]
+        for each in found["approach"]["ladder"]
+    ]
+    rows = [[one["rule"], str(one["observed"]), one["source"]] for one in lora["reasons"]]
+    climbed = table(["step", "why", "stop when"], ladder)
+    return Html(facts + climbed + table(["rule", "observed", "source"], rows))
 
 
 def _time(seconds: dict[str, float]) -> Html:

@@ -70,12 +70,10 @@ ENGINES = ("auto", "torch", "mlx")
 # What recommend_approach is told, and the launch again: its plan shows the verdict.
 ADVICE: dict[str, Any] = {
     "problem": "Customer messages must become JSON tickets with our keys, on a small local model.",
-    "symptoms": ["output_format", "structure", "style"],
-    "prompting_tried": "optimized",
+    "tried": ["prompting", "constrained_decoding", "few_shot", "prompt_optimization"],
     "target_met": False,
-    "schema_enforced": True,
-    "num_demonstrations": 400,
-    "has_eval_set": True,
+    "num_examples": 400,
+    "num_eval_rows": 100,
     "data_source": "human",
     "checkpoint": "instruct",
 }

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ft_tools import workspace
+from ft_tools.advice.launches import Advised
 from ft_tools.formats.masking import LossOn
 from ft_tools.formats.training_rows import DatasetFacts, survey
 from ft_tools.formats.trl_formats import Task
@@ -18,7 +19,6 @@ from ft_tools.runs.launch import Plan
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, plan_warnings, preference_runs
 from ft_tools.training.checks import base_model, data_quality, installation, memory
-from ft_tools.training.checks.advised import Advised
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.holding_out import hold_out

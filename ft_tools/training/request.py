@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ft_tools.approach.request import ApproachRequest
+from ft_tools.advice.request import ApproachRequest
 from ft_tools.runs.launchers.table import Backend
 from ft_tools.runs.request import LaunchRequest
 

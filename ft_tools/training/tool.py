@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ft_tools import workspace
+from ft_tools.advice.launches import NO_ADVICE, Advised, require_advised
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, Missing
 from ft_tools.formats.training_rows import read_examples, task_of
@@ -14,7 +15,6 @@ from ft_tools.runs.state import directory
 from ft_tools.runs.state.training_run import ADD_ROWS, unseen_file
 from ft_tools.training import arguments
 from ft_tools.training.checks import accepted
-from ft_tools.training.checks.advised import NO_ADVICE, Advised, require_advised
 from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.exports import axolotl, script
 from ft_tools.training.exports.portable import portable
@@ -35,7 +35,7 @@ def launch_sft(request: SftRequest) -> Launch:
     arguments.require_known("sft", request.training)
     accepted.require_known(request.accept_findings)
     request = continued(request)
-    start = Start(request.model or "", require_advised("sft", request))
+    start = Start(request.model or "", _advised("sft", request))
     return _launch("sft", request, plan_sft(request), start)
 
 
@@ -52,12 +52,28 @@ def launch_dpo(request: DpoRequest) -> Launch:
     parent = request.sft_run or request.model or ""
     if _has_marks(request):
         arguments.require_known("kto", request.training)
-        start = Start(parent, require_advised("kto", request))
+        start = Start(parent, _advised("kto", request))
         return _launch("kto", request, plan_kto(request), start)
     listed = _listed(request)
     arguments.require_known("dpo", listed.training)
-    start = Start(parent, require_advised("dpo", listed))
+    start = Start(parent, _advised("dpo", listed))
     return _launch("dpo", request, plan_dpo(listed), start)
+
+
+def _advised(task: Task, request: SftRequest | DpoRequest) -> Advised | None:
+    """Return what the advice says of this launch.
+
+    Raises:
+        Refused: By the rule `advised_against`, unless each rule is accepted.
+    """
+    return require_advised(
+        task,
+        request.advice,
+        request.accept_findings,
+        model=request.model,
+        dataset=request.dataset,
+        from_sft=isinstance(request, DpoRequest) and request.sft_run is not None,
+    )
 
 
 def _has_marks(request: DpoRequest) -> bool:

@@ -186,13 +186,12 @@ def _show_to_person(dumped: dict[str, Any]) -> None:
     console = Console(highlight=False, no_color="NO_COLOR" in os.environ)
     steps = dumped.pop("next_steps", [])
     reasons = dumped.pop("reasons", [])
-    path = dumped.pop("path", [])
+    ladder = dumped.pop("ladder", [])
     if not dumped.get("has_more"):
         dumped.pop("has_more", None)
-    if path:
-        for field in ("summary", "verdicts"):
-            _block(console, {field: dumped.pop(field)} if dumped.get(field) else {}, indent=0)
-        _ladder(console, path)
+    if ladder:
+        _block(console, {"summary": dumped.pop("summary", "")}, indent=0)
+        _ladder(console, ladder)
     _block(console, dumped, indent=0)
     if reasons:
         console.print("\n[bold]why[/]")
@@ -210,17 +209,19 @@ def _show_to_person(dumped: dict[str, Any]) -> None:
             console.print(f"    [dim]{escape(step.get('why', ''))}[/]")
 
 
-def _ladder(console: Console, path: list[dict[str, Any]]) -> None:
-    """Print steps as a ladder: what to do, what it takes, and when to stop climbing."""
-    console.print("\n[bold]path[/] [dim](take the next step only if the target is still missed)[/]")
-    for place, step in enumerate(path, 1):
-        takes = ", ".join(step[name] for name in ("effort", "cost") if step.get(name))
-        console.print(f"  {place}. [bold]{escape(step['approach'])}[/] [dim]{escape(takes)}[/]")
-        measured = [f"first measure {each}" for each in step.get("measure_first", [])]
-        for line in [*filter(None, [step.get("why")]), *measured]:
-            console.print(f"  │  {escape(line)}", soft_wrap=True)
-        console.print(f"  │  [dim]do[/] {escape(step.get('next_step', ''))}", soft_wrap=True)
-        console.print(f"  ╰─ [green]stop if[/] {escape(step.get('stop_if', ''))}", soft_wrap=True)
+STATES = {"done": "dim", "possible": "green", "blocked": "red", "needs": "yellow"}
+
+
+def _ladder(console: Console, ladder: list[dict[str, Any]]) -> None:
+    """Print the ladder: each rung with its state, what excludes it, and when to stop there."""
+    console.print("\n[bold]ladder[/] [dim](the cheapest first)[/]")
+    for rung in ladder:
+        style, state = STATES[rung["state"]], rung["state"]
+        console.print(f"  [bold]{escape(rung['rung'])}[/] [{style}]{state}[/]")
+        details = {"why": rung.get("why"), "cost": rung.get("cost"), "stop": rung.get("stop")}
+        for name, text in details.items():
+            if text:
+                console.print(f"    [dim]{name}[/] {escape(text)}", soft_wrap=True)
     console.print()
 
 

@@ -113,7 +113,7 @@ from ft_tools.tools import TOOLS
 asked = {
     "get_run": {},
     "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "gpu": "RTX 4090"},
-    "recommend_approach": {"symptoms": ["style"]},
+    "recommend_approach": {"considering": ["sft"]},
 }
 for name, arguments in asked.items():
     spec = TOOLS[name]

@@ -19,7 +19,7 @@ CONFIG = {
 TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
 
 GOOD: dict[str, dict[str, object]] = {
-    "recommend_approach": {"symptoms": ["style"], "num_demonstrations": 400},
+    "recommend_approach": {"considering": ["sft"], "num_examples": 400},
     "audit_dataset": {"path": "data.jsonl"},
     "prepare_dataset": {"path": "data.csv"},
     "show_examples": {"path": "data.jsonl", "lines": [1]},

@@ -98,21 +98,23 @@ def test_an_object_is_the_same_in_json_with_dots_and_with_hyphens(capsys, option
 @pytest.mark.parametrize(
     ("words", "first"),
     [
-        (["--has-eval-set", "true"], "prompting"),
-        (["--has-eval-set"], "prompting"),
-        (["--has-eval-set", "false"], "build_eval_first"),
-        (["--no-has-eval-set"], "build_eval_first"),
+        (["--target-met", "true"], "do_nothing"),
+        (["--target-met"], "do_nothing"),
+        (["--target-met", "false"], "build_eval_first"),
+        (["--no-target-met"], "build_eval_first"),
     ],
 )
 def test_a_yes_or_no_may_be_said_as_a_flag_or_as_in_json(capsys, words, first):
-    assert cli.run(["recommend-approach", "--symptoms", "style", *words]) == 0
+    assert cli.run(["recommend-approach", *words]) == 0
     assert json.loads(capsys.readouterr().out)["approach"] == first
 
 
-@pytest.mark.parametrize("symptoms", ["style", '["style", "tone"]'])
-def test_a_list_in_an_object_takes_one_value_or_a_json_list(capsys, symptoms):
-    options = ["--advice.symptoms", symptoms, "--advice.prompting-tried", "optimized"]
-    options += ["--advice.has-eval-set", "true", "--advice.num-demonstrations", "800"]
+@pytest.mark.parametrize(
+    ("tried", "shown"), [('["prompting", "few_shot"]', "800"), ("prompting", "0")]
+)
+def test_a_list_in_an_object_takes_one_value_or_a_json_list(capsys, tried, shown):
+    options = ["--advice.tried", tried, "--advice.num-examples", shown]
+    options += ["--advice.num-eval-rows", "60"]
     assert cli.run([*SFT, *options]) == 0
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert plan["advice"]["verdict"] == "now"
@@ -143,10 +145,10 @@ def test_several_values_follow_one_flag(capsys, lines):
 
 
 def test_names_with_commas_are_several_values(capsys):
-    given = ["--symptoms", "style,tone", "--considering", "sft"]
+    given = ["--tried", "prompting,rag", "--considering", "sft"]
     assert cli.run(["recommend-approach", *given, "--format", "json"]) == 0
-    assert cli.run(["recommend-approach", "--symptoms", "style,tome"]) == 2
-    assert "'tome'" in capsys.readouterr().err
+    assert cli.run(["recommend-approach", "--tried", "prompting,rga"]) == 2
+    assert "'rga'" in capsys.readouterr().err
 
 
 def test_what_an_object_inside_an_object_lacks_is_said(capsys):
@@ -190,14 +192,14 @@ def test_quiet_prints_only_the_id(capsys):
         (["get-run", "--limit", "0"], 2, "limit"),
         (["get-run", "--limitt", "3"], 2, "--limit"),
         (["gt-run"], 2, "get-run"),
-        (["recommend-approach", "--symptoms", "tome"], 2, "got 'tome'; did you mean 'tone'?"),
-        (["recommend-approach", "--has-documents", "maybe"], 2, "none, true or false; see --help"),
+        (["recommend-approach", "--tried", "ragg"], 2, "got 'ragg'; did you mean 'rag'?"),
+        (["recommend-approach", "--target-met", "maybe"], 2, "none, true or false; see --help"),
         (["show-examples", "data.jsonl", "first"], 2, "lines.0: must be an integer, got 'first'"),
         (["get-run", "--limit", "many"], 2, "limit: must be an integer, got 'many'"),
         (["get-run", "--limit", "1e99"], 2, "got 1e+99"),
         (["evaluate", "--systems", '[{"name":'], 2, "is not JSON; check quotes and brackets"),
         (["estimate-vram", "model", "--gpu-memory-gib", "inf"], 2, "a finite number, got 'inf'"),
-        (["launch-sft", "model", "data.jsonl", "--advice.symptoms", "tome"], 2, "mean 'tone'?"),
+        (["launch-sft", "model", "data.jsonl", "--advice.tried", "ragg"], 2, "mean 'rag'?"),
         (["show-examples", "data.jsonl", "0"], 2, "greater than or equal to 1, got 0"),
         (["open", RUN_ID], 6, "report.html"),
         (["wait", RUN_ID], 5, ""),

@@ -129,8 +129,8 @@ def test_a_task_names_the_run_that_is_laid_out_for_it(task):
         ("status sft-00", ("get_run", {"run_id": "sft-00"})),
         ("cancel sft-00", ("cancel_run", {"run_id": "sft-00"})),
         (
-            "--format json recommend-approach --symptoms cost --calls-per-day 200000",
-            ("recommend_approach", {"symptoms": ["cost"], "calls_per_day": 200_000}),
+            "--format json recommend-approach --considering distillation --calls-per-day 200000",
+            ("recommend_approach", {"considering": ["distillation"], "calls_per_day": 200_000}),
         ),
         (
             "launch-sft m a.jsonl --yes --detach",

@@ -89,7 +89,7 @@ async def test_the_page_is_built_from_reports_whose_empty_values_a_call_leaves_o
         returned = await job.call("get_run", run_id=runs["ship"])
         assert "recommended_format" not in returned["result"]
         found = {step: await job.follow(run_id) for step, run_id in runs.items()}
-        found["approach"] = await job.call("recommend_approach", symptoms=["style"])
+        found["approach"] = await job.call("recommend_approach", considering=["sft"])
         found["prepare"] = await job.call("prepare_dataset", path="rows.jsonl")
         found["audit"] = await job.call("audit_dataset", path="rows.jsonl")
         found["lora"] = await job.call(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ft_tools.approach.documents import count_tokens
+from ft_tools.advice.documents import count_tokens
 from ft_tools.data.prepare.request import PrepareRequest
 from ft_tools.data.prepare.tool import prepare_dataset
 from ft_tools.data.request import AuditRequest

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.anti_patterns import ANTI_PATTERNS, refusal, rule
+from ft_tools.anti_patterns import refusal, rule, rules
 from ft_tools.errors import Refused, UnknownName
 from ft_tools.tools import TOOLS
 
@@ -20,14 +20,10 @@ CLASSIC = {
 
 
 def test_the_six_classic_mistakes_are_named():
-    assert {pattern.id for pattern in ANTI_PATTERNS} >= CLASSIC
+    assert rules().keys() >= CLASSIC
 
 
-def test_ids_are_unique():
-    assert len({pattern.id for pattern in ANTI_PATTERNS}) == len(ANTI_PATTERNS)
-
-
-@pytest.mark.parametrize("pattern", ANTI_PATTERNS, ids=lambda pattern: pattern.id)
+@pytest.mark.parametrize("pattern", rules().values(), ids=lambda pattern: pattern.id)
 def test_each_rule_says_where_it_fires_how_to_override_it_and_who_says_so(pattern):
     assert pattern.tools
     assert pattern.override.endswith(".")
@@ -52,7 +48,7 @@ def test_an_unknown_rule_is_refused_with_those_there_are():
     "pattern",
     [
         each
-        for each in ANTI_PATTERNS
+        for each in rules().values()
         if each.strength == "blocks" and "accept_findings" in each.override
     ],
     ids=lambda pattern: pattern.id,
@@ -68,6 +64,6 @@ def test_a_rule_that_can_be_accepted_is_checked_by_its_id_somewhere(pattern):
 
 
 def test_rules_fire_in_tools_that_exist():
-    named = {tool for pattern in ANTI_PATTERNS for tool in pattern.tools}
+    named = {tool for pattern in rules().values() for tool in pattern.tools}
 
     assert named <= TOOLS.keys()

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import ft_tools
-from ft_tools.anti_patterns import ANTI_PATTERNS, rule
-from ft_tools.approach.request import ApproachRequest
-from ft_tools.approach.tool import recommend_approach
+from ft_tools.advice.gather import gather
+from ft_tools.advice.launches import advised
+from ft_tools.advice.request import ApproachRequest
+from ft_tools.advice.tool import recommend_approach
+from ft_tools.anti_patterns import rule, rules
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import Refused
@@ -35,75 +37,44 @@ REASON = "the user wants to see it"
 
 # ------------------------------------------------------------------ advice: request, and a way out
 
+TRIED = {"tried": ["prompting", "few_shot"], "num_eval_rows": 60, "num_examples": 900}
 ADVICE = {
-    "knowledge_injection": ({"symptoms": ["knowledge_gap"]}, None),
+    "knowledge_injection": ({"purpose": "facts"}, {"purpose": "form"}),
     "same_family_data": (
-        {"symptoms": ["style"], "data_source": "same_model_family"},
+        {"data_source": "same_model_family"},
         {"has_verifiable_reward": True},
     ),
-    "dpo_before_sft": (
-        {"symptoms": ["tone"], "checkpoint": "base", "num_preference_pairs": 5000},
-        {"checkpoint": "instruct"},
-    ),
-    "no_quality_filter": (
-        {"symptoms": ["style"], "data_source": "production_logs", "num_demonstrations": 900},
-        {"has_verifiable_reward": True},
-    ),
-    "no_eval_set": ({"symptoms": ["style"], "has_eval_set": False}, {"has_eval_set": True}),
-    "prompt_not_tried": (
-        {"symptoms": ["style"], "prompting_tried": "none"},
-        {"prompting_tried": "optimized"},
-    ),
-    "teacher_terms": (
-        {"symptoms": ["style"], "data_source": "stronger_model", "teacher_terms": "forbidden"},
-        {"teacher_terms": "allowed"},
-    ),
-    "too_few_examples": (
-        {"symptoms": ["style"], "prompting_tried": "optimized", "num_demonstrations": 10},
-        {"num_demonstrations": 500},
-    ),
-    "dpo_new_skill": ({"symptoms": ["reasoning"], "num_preference_pairs": 5000}, None),
-    "rl_zero_reward": (
-        {"symptoms": ["reasoning"], "has_verifiable_reward": True, "success_fraction": 0.0},
-        {"success_fraction": 0.4},
-    ),
-    "pretraining_on_instruct": (
-        {"symptoms": ["domain_jargon"], "checkpoint": "instruct", "corpus_tokens": 10**10},
-        {"checkpoint": "base"},
-    ),
-    "moving_target": (
-        {"symptoms": ["classification"], "knowledge_changes": "weekly"},
-        {"knowledge_changes": "yearly"},
-    ),
-    "thinking_lost": (
-        {"symptoms": ["style"], "must_keep_thinking": True, "num_demonstrations": 900},
-        {"examples_have_reasoning": True},
-    ),
-    "closed_weights": (
-        {"symptoms": ["preference"], "weights_access": "api_only", "num_marks": "thousands"},
-        {"weights_access": "open_weights"},
-    ),
+    "dpo_before_sft": ({"checkpoint": "base"}, {"checkpoint": "instruct"}),
+    "no_eval_set": ({"num_eval_rows": 0}, {"num_eval_rows": 50}),
+    "prompt_not_tried": ({"tried": []}, {"tried": ["prompting", "few_shot"]}),
+    "teacher_terms": ({"teacher_terms": "forbidden"}, {"teacher_terms": "allowed"}),
+    "too_few_examples": ({"num_examples": 10}, {"num_examples": 500}),
+    "dpo_new_skill": ({"purpose": "skill"}, {"purpose": "form"}),
+    "rl_zero_reward": ({"success_fraction": 0.0}, {"success_fraction": 0.4}),
+    "pretraining_on_instruct": ({"checkpoint": "instruct"}, {"checkpoint": "base"}),
+    "moving_target": ({"knowledge_changes": "weekly"}, {"knowledge_changes": "yearly"}),
+    "thinking_lost": ({"reasoning": "missing_in_examples"}, {"reasoning": "in_examples"}),
+    "closed_weights": ({"weights_access": "api_only"}, {"weights_access": "open_weights"}),
     "prompt_shortening": (
-        {"symptoms": ["cost"], "prompt_tokens": 3000, "prompting_tried": "optimized"},
-        None,
+        {"purpose": "shorter_prompt", "prompt_tokens": 3000},
+        {"prompt_tokens": 300},
     ),
+    "no_quality_filter": ({"dataset": "dirty.jsonl"}, {"dataset": "train.jsonl"}),
 }
 
 
-def blocked(arguments):
-    request = ApproachRequest.model_validate(arguments | {"response_format": "detailed"})
-    report = recommend_approach(request)
-    waiting = {rule for step in report.path for rule in step.rules}
-    return waiting | {block.rule for block in report.blocked}
+def speaking_against(arguments):
+    request = ApproachRequest(**arguments, response_format="detailed")
+    launched = advised(gather(request), request.considering, "sft")
+    return {each.id for each in recommend_approach(request).blocked} | set(launched.rules)
 
 
 @pytest.mark.parametrize("rule_id", ADVICE)
-def test_advice_names_the_rule_until_what_it_asks_for_is_so(rule_id):
+def test_advice_names_the_rule_until_what_it_asks_for_is_so(files, rule_id):
     arguments, way_out = ADVICE[rule_id]
 
-    assert rule_id in blocked(arguments)
-    if way_out is not None:
-        assert rule_id not in blocked(arguments | way_out)
+    assert rule_id in speaking_against(TRIED | arguments)
+    assert rule_id not in speaking_against(TRIED | arguments | way_out)
 
 
 # ----------------------------------------------------------- refusals: calls that a tool refuses
@@ -224,8 +195,8 @@ REFUSALS = {
     ("dpo_before_sft", "launch_dpo"): (dpo, {"model": "base", "dataset": "text_pairs.jsonl"}),
     ("no_quality_filter", "launch_sft"): (sft, {"dataset": "dirty.jsonl"}),
     ("no_quality_filter", "launch_dpo"): (dpo, {"dataset": "dirty_pairs.jsonl"}),
-    ("advised_against", "launch_sft"): (sft, {"advice": {"symptoms": ["knowledge_gap"]}}),
-    ("advised_against", "launch_dpo"): (dpo, {"advice": {"symptoms": ["classification"]}}),
+    ("advised_against", "launch_sft"): (sft, {"advice": {"purpose": "facts"}}),
+    ("advised_against", "launch_dpo"): (dpo, {"advice": {"num_pairs": 4}}),
     ("test_row", "launch_sft"): (sft, {"dataset": "tested.jsonl"}),
     ("test_row", "launch_dpo"): (dpo, {"dataset": "tested_pairs.jsonl"}),
     ("verdict_column", "launch_sft"): (sft, {"dataset": "rated.jsonl"}),
@@ -320,7 +291,7 @@ def test_what_would_give_a_wrong_model_has_no_way_around(files, rule_id, tool):
 
 
 @pytest.mark.parametrize(
-    "rule_id", [each.id for each in ANTI_PATTERNS if each.strength == "advises"]
+    "rule_id", [each.id for each in rules().values() if each.strength == "advises"]
 )
 def test_advice_that_is_not_taken_is_recorded_with_its_reason_on_the_launch(files, rule_id):
     plan = sft(accept_findings=[rule_id], accept_reason=REASON).plan
@@ -373,26 +344,26 @@ FIRED_BY_A_WORKER = {("unproven_merge", "merge_and_quantize")}
 
 
 def test_every_rule_has_a_test_in_every_tool_of_its_row():
-    promised = {(each.id, tool) for each in ANTI_PATTERNS for tool in each.tools}
+    promised = {(each.id, tool) for each in rules().values() for tool in each.tools}
 
     assert promised == FIRED_HERE | FIRED_BY_A_WORKER
     for rule_id, _ in FIRED_BY_A_WORKER:
         assert rule_id in TEST_OF_A_WORKER.read_text(encoding="utf-8")
 
 
-# What an audit finds, and a launch refuses by a rule of the same name.
-FINDINGS = {"verdict_column", "test_row"}
+# What an audit finds, or advice says of a launch, and the launch refuses by a rule of that name.
+FINDINGS = {"verdict_column", "test_row", "advised_against"}
 
 
 def rules_named_in(package):
     """Return the ids of rules that the code of a package names as whole strings."""
-    ids = {each.id for each in ANTI_PATTERNS}
+    ids = {each.id for each in rules().values()}
     trees = (ast.parse(path.read_text(encoding="utf-8")) for path in package.rglob("*.py"))
     nodes = (node for tree in trees for node in ast.walk(tree))
     return {node.value for node in nodes if isinstance(node, ast.Constant)} & ids
 
 
-@pytest.mark.parametrize("package", ["approach", "data", "evaluation", "shipping", "training"])
+@pytest.mark.parametrize("package", ["advice", "data", "evaluation", "shipping", "training"])
 def test_no_package_names_a_rule_that_fires_in_none_of_its_tools(package):
     functions = {name: tool.function.__module__.split(".")[1] for name, tool in TOOLS.items()}
     tools = {name for name, room in functions.items() if room == package}

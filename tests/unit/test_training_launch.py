@@ -815,8 +815,7 @@ def test_a_plan_shows_the_verdict_of_the_advice_or_says_that_there_was_none(file
     alone = launch_sft(sft())
     assert alone.plan["advice"] is None
     assert sum("without advice" in warning for warning in alone.warnings) == 1
-    advice = {"symptoms": ["style"], "prompting_tried": "optimized", "target_met": False}
-    advice |= {"has_eval_set": True, "num_demonstrations": 300}
+    advice = {"tried": ["prompting", "few_shot"], "num_eval_rows": 60, "num_examples": 300}
     advised = launch_sft(sft(advice=advice))
     assert advised.plan["advice"]["verdict"] == "now"
     assert not any("without advice" in warning for warning in advised.warnings)

@@ -146,7 +146,7 @@ def test_what_a_mac_has_to_do_itself_is_said_before_anything_has_to_be_accepted(
 ):
     monkeypatch.setattr(engine, "is_installed", lambda: False)
     monkeypatch.setattr(engine, "is_apple_silicon", lambda: False)
-    advice = {"symptoms": ["knowledge_gap"]}
+    advice = {"purpose": "facts"}
     with pytest.raises(error, match="copy the dataset to the Mac") as refused:
         launch_sft(sft(advice=advice, **changed))
     assert "advised_against" not in str(refused.value)

@@ -36,10 +36,10 @@ def test_a_name_with_control_characters_is_not_obeyed_by_the_terminal(workspace,
     ("words", "said"),
     [
         (["frobnicate", "--help"], "frobnicate: no such command; known: "),
-        (["recommend-approach", "--symptoms"], "--symptoms: takes one value or several, got none"),
+        (["recommend-approach", "--tried"], "--tried: takes one value or several, got none"),
         (
-            ["recommend-approach", "--symptoms", "--task", "label"],
-            "--symptoms: takes one value or several, got none",
+            ["recommend-approach", "--tried", "--num-classes", "4"],
+            "--tried: takes one value or several, got none",
         ),
         (["doctor", "--for"], "--for: takes one value or several, got none"),
         (["logs", "sft-0123456789abcdef", "--lines", "-5"], "--lines. Must be >= 0."),
@@ -57,8 +57,8 @@ def test_a_command_line_that_says_nothing_or_too_much_is_refused(workspace, caps
 def test_the_help_in_a_pipe_has_a_line_for_each_option(workspace, capsys):
     assert cli.run(["recommend-approach", "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    (symptoms,) = [line for line in lines if "--symptoms" in line]
-    assert "What fails" in symptoms
-    assert symptoms.endswith("]")
-    assert all(name in symptoms for name in ("knowledge_gap", "hallucination", "privacy"))
+    (tried,) = [line for line in lines if "--tried" in line]
+    assert "misses the target" in tried
+    assert tried.endswith("]")
+    assert all(name in tried for name in ("prompting", "rag", "dpo"))
     assert not any(line.startswith(("╭", "│")) for line in lines)

@@ -148,7 +148,7 @@ def _for_reasons(
         steps.append(step)
     if ids == {"too_few_for_any_goal"}:
         why = "says what else works with so few examples"
-        arguments = {"num_demonstrations": report.num_usable}
+        arguments = {"num_examples": report.num_usable}
         steps.append(NextStep(tool="recommend_approach", arguments=arguments, why=why))
     return steps
 

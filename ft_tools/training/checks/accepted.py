@@ -17,7 +17,9 @@ def require_known(ids: Sequence[str]) -> None:
     Raises:
         UnknownName: With the nearest ids, and the rules by which launches are refused.
     """
-    overridable = [rule for rule in anti_patterns.rules().values() if "accept_findings" in rule.override]
+    overridable = [
+        rule for rule in anti_patterns.rules().values() if "accept_findings" in rule.override
+    ]
     known = {*(rule.id for rule in overridable), *RULES, *REASONS}
     asked = sorted(rule.id for rule in overridable if LAUNCHES & set(rule.tools))
     for one in ids:

@@ -1,0 +1,575 @@
+"""recommend_approach: facts right to the number, the ladder, evidence, and a short report."""
+
+import json
+import math
+from itertools import combinations
+
+import pytest
+from pydantic import ValidationError
+
+from ft_tools.advice.blocks import DERIVED
+from ft_tools.advice.ladder import table
+from ft_tools.advice.request import ApproachRequest
+from ft_tools.advice.tool import recommend_approach
+from ft_tools.anti_patterns import rules
+from ft_tools.contract import compact
+from ft_tools.errors import BadInput, FineTuningError, NotFound, OutsideWorkspace
+from ft_tools.explain.sections import sections
+from ft_tools.tools import TOOLS
+
+RUN = "evaluate-00000000000000aa"
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+PROBLEM = "Our support bot invents prices; should we fine-tune it on the handbook?"
+
+
+def ask(**arguments):
+    return recommend_approach(ApproachRequest(response_format="detailed", **arguments))
+
+
+def state_of(report, rung):
+    return next(each for each in report.ladder if each.rung == rung)
+
+
+def says(report, about):
+    return " | ".join(each.says for each in report.facts if each.about == about)
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------- facts
+
+
+def test_labels_their_number_and_the_rarest_are_counted(workspace):
+    teams = ["billing"] * 60 + ["parcels"] * 30 + ["returns"] * 10
+    write(
+        workspace / "d.jsonl",
+        [{"prompt": f"message number {n} about it", "completion": t} for n, t in enumerate(teams)],
+    )
+    numbers = ask(dataset="d.jsonl").numbers
+
+    assert (numbers["examples"], numbers["classes"], numbers["rarest_class"]) == (100, 3, 10)
+    assert numbers["test_part_rows"] == 10
+    reach = 1.959964 + 0.841621  # z of 97.5% and of 80%
+    expected = reach * math.sqrt(0.2 / (10 + reach**2))
+    assert numbers["detectable_difference"] == pytest.approx(expected, abs=0.001)
+
+
+def test_labels_in_json_answers_are_those_of_the_field_with_most(workspace):
+    answers = [{"team": ["a", "b", "c", "d"][n % 4], "urgent": n % 2 == 0} for n in range(80)]
+    rows = [
+        {"prompt": f"Please sort message {n}", "completion": json.dumps(each)}
+        for n, each in enumerate(answers)
+    ]
+    write(workspace / "d.jsonl", rows)
+    numbers = ask(dataset="d.jsonl").numbers
+
+    assert (numbers["classes"], numbers["rarest_class"]) == (4, 20)
+
+
+def test_texts_have_no_classes_and_exclude_a_classifier(workspace):
+    rows = [{"prompt": f"Say it {n} times", "completion": "so " * (n + 1)} for n in range(60)]
+    write(workspace / "d.jsonl", rows)
+    report = ask(dataset="d.jsonl")
+
+    assert "classes" not in report.numbers
+    assert "answers are texts" in says(report, "dataset")
+    assert state_of(report, "small_model_fine_tuning").why == "answers is texts"
+
+
+def test_the_share_of_answers_that_add_facts_is_computed_and_blocks_training_them(workspace):
+    new = [
+        {"prompt": f"Who runs shop {n}?", "completion": f"Ms Quill{n} Vane{n * 7} since {1900 + n}"}
+        for n in range(60)
+    ]
+    plain = [{"prompt": f"Repeat: item {n}", "completion": f"item {n}"} for n in range(20)]
+    write(workspace / "d.jsonl", [*new, *plain])
+    report = ask(dataset="d.jsonl")
+
+    assert report.numbers["adds_facts"] == 0.75
+    assert [each.id for each in report.blocked] == ["knowledge_injection"]
+    assert state_of(report, "sft").state == "blocked"
+    assert state_of(report, "sft_and_rag").state == "needs"
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"prompt": "Q {n}?", "chosen": "Yes {n}, gladly.", "rejected": "No {n}."}, "pairs"),
+        ({"prompt": "Q {n}?", "completion": "Yes {n}.", "label": True}, "marks"),
+    ],
+)
+def test_pairs_and_marks_are_counted_as_such(workspace, row, name):
+    rows = [
+        {key: value.format(n=n) if isinstance(value, str) else value for key, value in row.items()}
+        for n in range(40)
+    ]
+    write(workspace / "d.jsonl", rows)
+    numbers = ask(dataset="d.jsonl").numbers
+
+    assert numbers[name] == 40
+    assert "examples" not in numbers
+
+
+def test_raw_text_is_a_corpus_and_no_examples(workspace):
+    write(
+        workspace / "d.jsonl", [{"text": f"The tower of day {n} stands. " * 20} for n in range(9)]
+    )
+    numbers = ask(dataset="d.jsonl").numbers
+
+    assert numbers["examples"] == 0
+    assert 9 * 80 < numbers["corpus_tokens"] < 9 * 300
+
+
+def test_a_table_that_nobody_mapped_counts_nothing_and_names_the_call_that_does(workspace):
+    lines = [f"{n},some words {n},team {n % 3},x" for n in range(60)]
+    (workspace / "d.csv").write_text("\n".join(["id,subject,queue,note", *lines]))
+    report = ask(dataset="d.csv")
+
+    assert "examples" not in report.numbers
+    assert "60 rows, none an example" in says(report, "dataset")
+    assert report.next_steps[0].tool == "prepare_dataset"
+
+
+def test_a_dataset_that_cannot_be_read_is_said_and_one_that_is_not_there_is_an_error(workspace):
+    (workspace / "d.jsonl").write_bytes(b"\x00\x01\x02" * 99)
+
+    assert "not read" in says(ask(dataset="d.jsonl"), "dataset")
+    with pytest.raises(NotFound):
+        ask(dataset="other.jsonl")
+    with pytest.raises(OutsideWorkspace):
+        ask(dataset="/etc/passwd")
+
+
+def test_a_count_that_rows_contradict_is_replaced_and_said(workspace):
+    write(
+        workspace / "d.jsonl", [{"prompt": f"q {n}", "completion": f"a q {n}"} for n in range(60)]
+    )
+    report = ask(dataset="d.jsonl", num_examples=400)
+
+    assert report.numbers["examples"] == 60
+    assert says(report, "conflict") == "examples: 400 was given, 60 was measured"
+
+
+def test_documents_are_counted_and_what_they_cost_is_arithmetic(workspace):
+    (workspace / "handbook").mkdir()
+    text = "The parcel desk opens at nine and closes at five. " * 800
+    (workspace / "handbook" / "a.md").write_text(text)
+    (workspace / "handbook" / "b.md").write_text(text)
+    report = ask(documents="handbook", calls_per_day=900, price_per_million_tokens=3.0)
+
+    tokens = report.numbers["corpus_tokens"]
+    assert tokens == pytest.approx(2 * len(text) / 4, rel=0.05)
+    # Calls come more often than the cache expires: one write a day, the rest is read.
+    cached = tokens * 30 * (899 * 0.1 + 1.25)
+    assert report.numbers["long_context_tokens_per_month"] == pytest.approx(cached)
+    assert report.numbers["rag_tokens_per_month"] == 2000 * 30 * 900
+    assert f"long_context {cached * 3 / 1e6:,.2f}, rag 162.00" in says(report, "cost")
+
+
+def test_rare_calls_write_the_cache_each_time_and_short_texts_are_not_cached():
+    rare = ask(corpus_tokens=100_000, calls_per_day=100).numbers
+    short = ask(corpus_tokens=100, calls_per_day=10_000).numbers
+
+    assert rare["long_context_tokens_per_month"] == 100_000 * 30 * 100 * 1.25
+    assert short["long_context_tokens_per_month"] == 100 * 30 * 10_000
+
+
+def test_costs_without_a_price_are_tokens_and_training_is_counted_in_runs():
+    told = says(ask(corpus_tokens=50_000, calls_per_day=1000, knowledge_changes="weekly"), "cost")
+
+    assert "tokens at the uncached price" in told
+    assert "4.33 runs" in told
+    assert says(ask(corpus_tokens=50_000), "cost") == ""
+
+
+def test_a_budget_names_the_ways_that_stay_within_it():
+    given = {"corpus_tokens": 100_000, "calls_per_day": 1000, "price_per_million_tokens": 2.0}
+
+    assert "within the budget of 130: rag" in says(ask(**given, budget=130), "cost")
+    assert "none of them" in says(ask(**given, budget=1), "cost")
+
+
+@pytest.mark.parametrize("name", ["scan.pdf", "notes.odt"])
+def test_documents_without_text_are_refused(workspace, name):
+    (workspace / name).write_bytes(b"%PDF" if name == "scan.pdf" else b"PK")
+    with pytest.raises(BadInput):
+        ask(documents=name)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "fits"), [("RTX 4090", ("yes", "yes")), ("T4", ("no", "yes")), ("A100-80GB", None)]
+)
+def test_what_a_gpu_trains_is_what_estimate_vram_says(gpu, fits):
+    report = ask(model=LLAMA, gpu=gpu)
+    estimates = [
+        TOOLS["estimate_vram"].function(
+            TOOLS["estimate_vram"].request(model=LLAMA, gpu=gpu, method=method, seq_len=1024)
+        )
+        for method in ("lora", "qlora")
+    ]
+
+    assert [report.numbers["lora_gib"], report.numbers["qlora_gib"]] == [
+        each.peak_allocated_gib for each in estimates
+    ]
+    assert fits is None or tuple(each.fits for each in estimates) == fits
+    assert "licence: Llama 3.1" in says(report, "model")
+
+
+def test_a_model_or_gpu_that_nobody_knows_does_not_stop_the_advice():
+    report = ask(model="org/unheard-of", gpu="RTX 9999")
+
+    assert "memory is unknown" in says(report, "model")
+    assert report.approach
+
+
+# ------------------------------------------------------------------------------ evaluations
+
+
+def system(name, target, score=0.7, **changed):
+    given = {"name": name, "kind": "endpoint", "target": target}
+    return given | {"scores": {"exact_match": {"value": score}}} | changed
+
+
+def write_run(workspace, report, kind="evaluate"):
+    run = workspace / "runs" / RUN.replace("evaluate", kind)
+    run.mkdir(parents=True)
+    info = {"run_id": run.name, "kind": kind, "created_at": 0.0, "version": "0"}
+    (run / "run.json").write_text(json.dumps(info))
+    if report is not None:
+        (run / "report.json").write_text(json.dumps(report))
+    return run.name
+
+
+def evaluated(*systems, num_rows=120, **changed):
+    compared = [
+        {"system": each["name"], "num_examples": num_rows, "verdict": "improved"}
+        for each in systems
+    ]
+    return {"systems": list(systems), "comparisons": compared, "main_metric": "exact_match"} | (
+        changed
+    )
+
+
+def test_what_missed_the_target_is_done_and_what_was_measured_is_told(workspace):
+    systems = [system("plain", "not_met", 0.41), system("shown", "not_met", 0.5, has_examples=True)]
+    run = write_run(workspace, evaluated(*systems))
+    report = ask(evaluations=[run], num_examples=800)
+
+    assert [state_of(report, rung).state for rung in ("prompting", "few_shot")] == ["done"] * 2
+    assert report.numbers["eval_rows"] == 120
+    assert "exact_match: plain 0.41, shown 0.5; no system meets" in says(report, "evaluations")
+    assert report.approach == "prompt_optimization"
+
+
+def test_the_cheapest_system_that_meets_the_target_is_kept(workspace):
+    systems = [system("large", "met"), system("tf_idf", "met", kind="tf_idf")]
+    ranking = [{"name": "tf_idf"}, {"name": "large"}]
+    run = write_run(workspace, evaluated(*systems, ranking=ranking))
+    report = ask(evaluations=[run], considering=["sft"], num_examples=900)
+
+    assert report.approach == "do_nothing"
+    assert "cheapest that meets the target: tf_idf" in says(report, "evaluations")
+    assert state_of(report, "sft").why.startswith("after do_nothing")
+
+
+def test_the_commonest_answer_meets_no_target(workspace):
+    constant = system("majority", "met", kind="majority")
+    run = write_run(workspace, evaluated(constant, system("plain", "not_met")))
+
+    assert ask(evaluations=[run]).approach != "do_nothing"
+
+
+def test_a_measured_target_replaces_a_claim(workspace):
+    run = write_run(workspace, evaluated(system("plain", "met")))
+    report = ask(evaluations=[run], target_met=False)
+
+    assert report.approach == "do_nothing"
+    assert says(report, "conflict") == "target: missed was given, met was measured"
+
+
+def test_an_interval_that_decides_nothing_is_no_fact(workspace):
+    report = evaluated(system("plain", "undecided"))
+    report["comparisons"][0]["verdict"] = "underpowered"
+    found = ask(evaluations=[write_run(workspace, report)])
+
+    assert state_of(found, "prompting").state == "possible"
+    assert "underpowered: plain" in says(found, "evaluations")
+
+
+def test_held_out_questions_that_were_learned_from_are_named(workspace):
+    run = write_run(workspace, evaluated(system("tf_idf", "not_shown", kind="tf_idf"), num_fresh=0))
+
+    assert "use new wordings" in says(ask(evaluations=[run]), "evaluations")
+
+
+def test_a_run_that_was_still_learning_has_not_missed_yet(workspace):
+    run = workspace / "runs" / "sft-0123456789abcdef"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    found = {"id": "still_learning", "advice": "train further", "continues": True}
+    step = {"tool": "launch_sft", "arguments": {"from_run": run.name}, "why": ""}
+    (run / "report.json").write_text(json.dumps({"diagnosis": [found], "next_steps": [step]}))
+    tuned = system("tuned", "not_met", is_trained=True, model=run.name)
+    report = ask(evaluations=[write_run(workspace, evaluated(tuned))])
+
+    assert state_of(report, "sft").state == "needs"
+    assert report.next_steps[0].arguments == {"from_run": run.name}
+
+
+@pytest.mark.parametrize(
+    ("kind", "report", "said"), [("sft", {}, "kind"), ("evaluate", None, "no report yet")]
+)
+def test_a_run_that_is_no_finished_evaluation_is_refused(workspace, kind, report, said):
+    with pytest.raises(BadInput, match=said):
+        ask(evaluations=[write_run(workspace, report, kind)])
+    with pytest.raises(FineTuningError):
+        ask(evaluations=["evaluate-00000000000000bb"])
+
+
+# ------------------------------------------------------------------------------- the ladder
+
+
+def test_every_rung_is_a_row_with_what_it_costs_when_to_stop_and_who_says_so():
+    rungs = [row.id for row in table().rungs]
+    assert len(rungs) == len(set(rungs)) == 20
+    for at, row in enumerate(table().rungs):
+        assert row.stop
+        assert row.cost
+        assert row.source.startswith("https://")
+        assert set(row.after) <= set(rungs[:at]), row.id
+        assert {*row.needs.values(), *row.at_most.values()} <= table().thresholds.keys()
+        assert {*row.blocked_by} <= DERIVED.keys() <= rules().keys()
+        for name in (*row.only, *row.needs):
+            assert name in table().questions, name
+
+
+def test_what_is_asked_is_an_argument_of_the_tool():
+    fields = {each.field for each in table().questions.values()}
+
+    assert fields <= ApproachRequest.model_fields.keys()
+
+
+def test_nothing_known_begins_with_a_test_and_presumes_no_count():
+    report = ask()
+
+    assert report.approach == "build_eval_first"
+    assert report.numbers == {}
+    assert report.blocked == []
+    assert {each.state for each in report.ladder if each.rung in {"sft", "dpo", "kto"}} == {"needs"}
+    assert report.questions[0].field == "num_eval_rows"
+
+
+TESTED = {"num_eval_rows": 60}
+PROMPTED = TESTED | {"tried": ["prompting", "few_shot", "prompt_optimization"]}
+FIRST = [
+    ({"target_met": True}, "do_nothing"),
+    ({"run_is_broken": True, "considering": ["sft"]}, "check_setup"),
+    ({"teacher": "openai", "product_use": "sold"}, "clear_terms"),
+    ({"data_source": "stronger_model"}, "clear_terms"),
+    ({"teacher": "deepseek"}, "build_eval_first"),
+    ({"num_eval_rows": 20}, "build_eval_first"),
+    (TESTED, "prompting"),
+    (TESTED | {"tried": ["prompting"], "num_examples": 12}, "few_shot"),
+    (
+        TESTED | {"tried": ["prompting"], "considering": ["constrained_decoding"]},
+        "constrained_decoding",
+    ),
+    (TESTED | {"tried": ["prompting", "few_shot"], "num_examples": 40}, "prompt_optimization"),
+    (PROMPTED | {"corpus_tokens": 40_000}, "long_context"),
+    (PROMPTED | {"corpus_tokens": 40_000, "calls_per_day": 100_000}, "rag"),
+    (PROMPTED | {"corpus_tokens": 4_000_000}, "rag"),
+    (PROMPTED | {"considering": ["tool_lookup"]}, "tool_lookup"),
+    (PROMPTED | {"num_examples": 400, "num_classes": 5}, "small_model_fine_tuning"),
+    (PROMPTED | {"num_examples": 60, "num_classes": 5}, "sft"),
+    (PROMPTED | {"num_examples": 800}, "sft"),
+    (PROMPTED | {"num_examples": 800, "purpose": "facts"}, "collect_data_first"),
+    (PROMPTED | {"num_examples": 12}, "collect_data_first"),
+    (PROMPTED | {"num_pairs": 4000}, "dpo"),
+    (PROMPTED | {"num_marks": 4000}, "kto"),
+    (PROMPTED | {"success_fraction": 0.3}, "rl_verifiable_reward"),
+    (PROMPTED | {"success_fraction": 0.0}, "collect_data_first"),
+    (
+        TESTED
+        | {"tried": ["prompting", "few_shot", "rag", "long_context"], "corpus_tokens": 10**5}
+        | {"wrong_with_passage": True, "num_examples": 2000, "purpose": "facts"},
+        "prompt_optimization",
+    ),
+    (
+        TESTED
+        | {"tried": ["prompting", "few_shot", "prompt_optimization", "rag", "long_context"]}
+        | {"corpus_tokens": 10**5, "wrong_with_passage": True, "num_examples": 2000}
+        | {"purpose": "facts"},
+        "sft_and_rag",
+    ),
+    (
+        PROMPTED
+        | {"considering": ["continued_pretraining"], "corpus_tokens": 10**9}
+        | {"checkpoint": "base", "tried": ["prompting", "rag"]},
+        "continued_pretraining",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "first"), FIRST)
+def test_the_first_rung_is_the_first_that_no_fact_excludes(arguments, first):
+    report = ask(**arguments)
+
+    assert report.approach == first
+    assert state_of(report, first).state == "possible"
+
+
+def test_the_ladder_is_whole_whatever_is_known():
+    for arguments, _ in FIRST:
+        report = ask(**arguments)
+        assert [each.rung for each in report.ladder] == [row.id for row in table().rungs]
+        assert all(each.why for each in report.ladder if each.state in {"blocked", "needs"})
+        held = {rung for each in report.blocked for rung in each.rungs}
+        assert {each.rung for each in report.ladder if each.state == "possible"} & held == set()
+
+
+FACTS = {
+    "purpose": "facts",
+    "data_source": "same_model_family",
+    "teacher": "anthropic",
+    "knowledge_changes": "daily",
+    "weights_access": "api_only",
+    "checkpoint": "base",
+    "reasoning": "missing_in_examples",
+    "success_fraction": 0.0,
+    "num_examples": 5000,
+    "num_pairs": 5000,
+    "num_marks": 5000,
+    "num_eval_rows": 500,
+    "num_classes": 4,
+    "corpus_tokens": 300_000,
+    "calls_per_day": 100_000,
+    "wrong_with_passage": False,
+    "target_met": False,
+    "run_is_broken": False,
+}
+
+
+def test_more_facts_never_open_a_blocked_rung():
+    """Over all pairs of facts: what one alone blocks, the other leaves blocked."""
+    alone = {
+        name: {each.rung for each in ask(**{name: value}).ladder if each.state == "blocked"}
+        for name, value in FACTS.items()
+    }
+    assert sum(map(bool, alone.values())) >= 10
+    for one, other in combinations(FACTS, 2):
+        report = ask(**{name: FACTS[name] for name in (one, other)})
+        blocked = {each.rung for each in report.ladder if each.state == "blocked"}
+        assert alone[one] | alone[other] <= blocked, (one, other)
+
+
+def test_all_facts_together_leave_something_to_do():
+    report = ask(**FACTS)
+
+    assert report.approach in {"clear_terms", "prompting"}
+    assert state_of(report, report.approach).state == "possible"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "terms"),
+    [
+        ({"teacher": "openai", "product_use": "internal", "num_classes": 3}, "allowed"),
+        ({"teacher": "openai", "product_use": "sold", "num_classes": 3}, "forbidden"),
+        ({"teacher": "openai"}, "unclear"),
+        ({"teacher": "gemini", "product_use": "internal"}, "unclear"),
+        ({"teacher": "llama_3_1_or_later"}, "allowed"),
+        ({"teacher": "anthropic"}, "forbidden"),
+        ({"teacher": "anthropic", "teacher_terms": "allowed"}, "allowed"),
+        ({"teacher": "other", "product_use": "sold"}, "unclear"),
+    ],
+)
+def test_the_terms_of_a_teacher_depend_on_the_use(arguments, terms):
+    report = ask(**arguments)
+
+    assert f": {terms} for this use" in says(report, "terms")
+    assert (report.approach == "clear_terms") == (terms != "allowed")
+    assert ("teacher_terms" in {each.id for each in report.blocked}) == (terms == "forbidden")
+
+
+# ------------------------------------------------------------------------------- the report
+
+
+def test_what_is_considered_is_answered_and_decides_which_questions_are_asked_first():
+    report = ask(considering=["rl_verifiable_reward"], **TESTED)
+
+    assert "rl_verifiable_reward: needs" in report.summary
+    assert [each.field for each in report.questions][:2] == [
+        "has_verifiable_reward",
+        "success_fraction",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("considering", "file"),
+    [(["rag"], "knowledge"), (["dpo"], "preferences_and_rl"), ([], "knowledge")],
+)
+def test_evidence_is_searched_for_the_problem_and_for_what_is_considered(considering, file):
+    found = ask(problem=PROBLEM, considering=considering).evidence
+
+    assert 1 <= len(found) <= 5
+    assert all(each.source and each.grade for each in found)
+    assert any(each.section.startswith(f"evidence/{file}#") for each in found)
+
+
+def test_words_of_the_problem_decide_nothing():
+    """Whatever it says: code does not read it."""
+    for problem in ("", PROBLEM, "the run is broken, training facts is forbidden, target met"):
+        assert ask(problem=problem).approach == "build_eval_first"
+
+
+def test_every_passage_has_a_claim_a_grade_and_a_source_and_all_of_them_are_short():
+    found = sections("evidence")
+    text = "".join(each.text for each in found)
+
+    assert 80 < len(found) < 200
+    assert len(text) < 50_000
+    for each in found:
+        *said, source = each.text.split("\nSource: ")
+        assert said, each.id
+        assert source.startswith(("https://", "references/")), each.id
+        assert source.endswith(
+            ("(read)", "(abstract)", "(excerpt)", "(second hand)", "(judgement)")
+        )
+        assert len(each.headings) == 2
+
+
+def test_a_concise_report_has_at_most_six_hundred_tokens(workspace):
+    write(
+        workspace / "d.jsonl",
+        [{"prompt": f"Who is {n}?", "completion": f"Ms Vane{n} of {1900 + n}"} for n in range(99)],
+    )
+    run = write_run(
+        workspace, evaluated(*(system(f"system-{n}", "not_met") for n in range(6)), num_rows=80)
+    )
+    full = {"problem": PROBLEM, "dataset": "d.jsonl", "evaluations": [run], "model": LLAMA}
+    full |= {"gpu": "RTX 4090", "corpus_tokens": 50_000, "calls_per_day": 900}
+    full |= {"considering": ["sft", "rag", "sft_and_rag"], "teacher": "openai"}
+    sizes = []
+    for arguments in [full, *(arguments for arguments, _ in FIRST)]:
+        report = recommend_approach(ApproachRequest(**{"problem": PROBLEM} | arguments))
+        assert report.approach in [each.rung for each in report.ladder]
+        sizes.append(len(json.dumps(compact(report))) / 4)
+    assert max(sizes) <= 600
+    assert sorted(sizes)[len(sizes) // 2] <= 350
+
+
+def test_the_next_step_is_a_call_that_the_tool_accepts(workspace):
+    rows = [{"prompt": f"Say {n} words", "completion": "word " * (n + 1)} for n in range(99)]
+    write(workspace / "d.jsonl", rows)
+    for arguments in ({}, TESTED, PROMPTED, PROMPTED | {"target_met": True}):
+        for step in ask(dataset="d.jsonl", model=LLAMA, **arguments).next_steps:
+            TOOLS[step.tool].request.model_validate(step.arguments)
+    assert ask(dataset="d.jsonl", model=LLAMA, **PROMPTED).next_steps[0].tool == (
+        "suggest_lora_config"
+    )
+
+
+def test_a_misspelt_rung_is_refused():
+    with pytest.raises(ValidationError, match="prompting"):
+        ApproachRequest(considering=["prompts"])
