@@ -21,7 +21,7 @@ from pathlib import Path
 from ft_tools.demo import data
 
 COMMANDS = (
-    "fine-tuning-llm recommend-approach --considering sft --num-examples 400 --format human | fold -sw 98 | head -14",
+    "fine-tuning-llm recommend-approach --considering sft --format human | fold -sw 98 | head -14",
     "fine-tuning-llm prepare-dataset tickets.csv --format human | grep -A 6 'num rows'",
     "fine-tuning-llm estimate-vram Qwen/Qwen3-8B --gpu 'RTX 4090' --format human | head -6",
 )

@@ -10,9 +10,9 @@ from ft_tools.advice.report import Fact
 from ft_tools.advice.request import ApproachRequest
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
-from ft_tools.formats.documents import count_documents, is_documents, require_text
-from ft_tools.formats.encodings import utf_16_of
-from ft_tools.formats.file_kinds import is_binary
+from ft_tools.formats.readers.documents import count_documents, is_documents, require_text
+from ft_tools.formats.readers.encodings import utf_16_of
+from ft_tools.formats.readers.file_kinds import is_binary
 
 DATA = frozenset({".json", ".jsonl", ".csv", ".xml"})
 """Kinds of files that hold text, too, beside documents."""

@@ -8,8 +8,8 @@ from ft_tools.advice.report import Fact
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.evaluation.report import PROMPTED
-from ft_tools.runs import directory
-from ft_tools.runs.records import RunInfo
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import RunInfo
 
 CONSTANT = "majority"
 """Kind of the baseline that gives one answer to everything, which nobody could use."""

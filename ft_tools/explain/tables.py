@@ -9,9 +9,11 @@ from typing import Any
 from ft_tools import facts
 from ft_tools.explain.report import Passage
 
-SAYING = ("severity", "message", "cure", "why", "says", "stop", "source")
+SAYING = (
+    "severity", "title", "message", "rule", "cure", "why", "says", "stop", "override", "source",
+)  # fmt: skip
 """Fields of a row that explain it, in the order in which they are returned."""
-DATA = ("gpus.toml", "models.toml", "apple.toml", "throughput.toml", "gguf.toml")
+DATA = ("gpus.toml", "models.toml", "apple.toml", "gguf.toml", "teachers.toml")
 """Tables of things, not of ids that a report names."""
 
 
@@ -37,7 +39,7 @@ def _rows(table: Mapping[str, Any]) -> Iterator[Passage]:
                 continue
             name = str(row.get("id", key))
             said = [f"{field}: {row[field]}" for field in SAYING if row.get(field)]
-            if said and not any(isinstance(part, dict) for part in row.values()):
+            if said and ("id" in row or not any(isinstance(part, dict) for part in row.values())):
                 yield Passage(id=name, text="\n".join([name, *said]))
             elif isinstance(below, dict):
                 yield from _rows(below)

@@ -110,14 +110,15 @@ def test_a_yes_or_no_may_be_said_as_a_flag_or_as_in_json(capsys, words, first):
 
 
 @pytest.mark.parametrize(
-    ("tried", "shown"), [('["prompting", "few_shot"]', "800"), ("prompting", "0")]
+    ("tried", "code"), [('["prompting", "few_shot"]', 0), ("prompting", 3)]
 )
-def test_a_list_in_an_object_takes_one_value_or_a_json_list(capsys, tried, shown):
-    options = ["--advice.tried", tried, "--advice.num-examples", shown]
+def test_a_list_in_an_object_takes_one_value_or_a_json_list(capsys, tried, code):
+    options = ["--advice.tried", tried, "--advice.num-examples", "800"]
     options += ["--advice.num-eval-rows", "60"]
-    assert cli.run([*SFT, *options]) == 0
-    plan = json.loads(capsys.readouterr().out)["plan"]
-    assert plan["advice"]["verdict"] == "now"
+    assert cli.run([*SFT, *options]) == code
+    printed = capsys.readouterr()
+    assert ("after few_shot" in printed.err) == bool(code)
+    assert code or json.loads(printed.out)["plan"]["advice"]["verdict"] == "now"
 
 
 def test_what_should_be_an_object_and_is_not_is_refused_with_both_forms(capsys):

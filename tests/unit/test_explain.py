@@ -40,7 +40,7 @@ def test_a_hash_in_a_code_block_is_no_heading():
     ],
 )
 def test_a_name_or_a_question_finds_its_section(query, place):
-    assert place in [section.id.split("/")[0] for section in search(query, 3)]
+    assert place in [section.id.split("/")[0] for section in search(query, 4)]
 
 
 @pytest.mark.parametrize("query", ["", "the of and", "zzzzqq", "\x00\ud800", "[](){}*?"])

@@ -57,8 +57,8 @@ def test_a_command_line_that_says_nothing_or_too_much_is_refused(workspace, caps
 def test_the_help_in_a_pipe_has_a_line_for_each_option(workspace, capsys):
     assert cli.run(["recommend-approach", "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    (tried,) = [line for line in lines if "--tried" in line]
-    assert "misses the target" in tried
-    assert tried.endswith("]")
-    assert all(name in tried for name in ("prompting", "rag", "dpo"))
+    (considering,) = [line for line in lines if "--considering" in line]
+    assert "the user proposes" in considering
+    assert considering.endswith("]")
+    assert all(name in considering for name in ("prompting", "rag", "dpo"))
     assert not any(line.startswith(("╭", "│")) for line in lines)
