@@ -11,10 +11,10 @@ from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import FineTuningError, NotFound, OutsideWorkspace
-from ft_tools.metrics.sample_size import detectable_effect
 from ft_tools.formats.answer_kinds import are_few_labels, labels_in
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.source import find_sources, read
+from ft_tools.metrics.sample_size import detectable_effect
 
 COUNTS = {"sft": "examples", "dpo": "pairs", "kto": "marks"}
 """Task of a dataset -> what its rows are a number of."""

@@ -109,9 +109,7 @@ def test_a_yes_or_no_may_be_said_as_a_flag_or_as_in_json(capsys, words, first):
     assert json.loads(capsys.readouterr().out)["approach"] == first
 
 
-@pytest.mark.parametrize(
-    ("tried", "code"), [('["prompting", "few_shot"]', 0), ("prompting", 3)]
-)
+@pytest.mark.parametrize(("tried", "code"), [('["prompting", "few_shot"]', 0), ("prompting", 3)])
 def test_a_list_in_an_object_takes_one_value_or_a_json_list(capsys, tried, code):
     options = ["--advice.tried", tried, "--advice.num-examples", "800"]
     options += ["--advice.num-eval-rows", "60"]
