@@ -43,7 +43,9 @@ def _most(found: Facts, one: Facts) -> float:
 
 def _of_report(run_id: str, report: Mapping[str, Any]) -> Facts:
     systems = [each for each in report.get("systems") or [] if each.get("kind") != CONSTANT]
-    num_rows = max((each["num_examples"] for each in report.get("comparisons") or []), default=0)
+    counts = [each["num_examples"] for each in report.get("comparisons") or []]
+    # A system that is measured alone is compared with nothing.
+    num_rows = max(report.get("num_examples") or 0, *counts, 0)
     met = [each["name"] for each in systems if each.get("target") == "met"]
     ranked = [each["name"] for each in report.get("ranking") or []]
     cheapest = next((name for name in ranked if name in met), met[0] if met else "")

@@ -62,8 +62,8 @@ def _before_and_after(result: dict[str, Any]) -> Html:
 
 def _samples(folder: Path, run_id: str) -> Html:
     rows = []
-    for line in (folder / "runs" / run_id / "samples.jsonl").read_text("utf-8").splitlines():
-        sample = json.loads(line)
+    lines = (folder / "runs" / run_id / "samples.jsonl").read_text("utf-8").splitlines()
+    for sample in sorted(map(json.loads, lines), key=lambda sample: int(sample["line"])):
         asked = f"{sample['prompt']}\n\nexpected:\n{sample['reference']}"
         answers = sample["answers"]
         rows.append([asked, answers["base"], answers["tuned"]])

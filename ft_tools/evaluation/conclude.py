@@ -1,4 +1,4 @@
-"""What an evaluation concludes: sentences, next steps, a short report, a model-card section."""
+"""What an evaluation concludes: sentences, next steps, a short report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,7 +127,6 @@ def without_details(report: EvaluationReport) -> EvaluationReport:
             "systems": systems,
             "comparisons": [row.model_copy(update=NOT_SHOWN) for row in rows],
             "reasons": [one for one in report.reasons if one.id in shown][:1],
-            "samples": [],
             "outputs": {},
             "confusion": {},
             "report_html": "",
@@ -135,25 +134,6 @@ def without_details(report: EvaluationReport) -> EvaluationReport:
         }
     )
     return EvaluationReport.model_validate(_in_three_digits(short.model_dump()))
-
-
-def model_card(report: EvaluationReport) -> str:
-    """Return the evaluation as a Markdown section for a model card."""
-    lines = [
-        "## Evaluation",
-        "",
-        f"`{report.tuned}` compared with `{report.baseline}`: same held-out prompts, greedy.",
-        "",
-        "| metric | baseline | tuned | difference [95% interval] | examples | verdict |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.metric} ({row.unit}) | {row.baseline:.4g} | {row.tuned:.4g} | "
-        f"{row.difference:+.4g} [{row.ci_low:+.4g}, {row.ci_high:+.4g}] | {row.num_examples} | "
-        f"{row.verdict.replace('_', ' ')} |"
-        for row in [*report.comparisons, *report.benchmarks, *report.general_ability]
-    ]
-    return "\n".join([*lines, "", *(f"- {note}" for note in report.notes)]).rstrip() + "\n"
 
 
 def _of_one(report: EvaluationReport) -> list[str]:

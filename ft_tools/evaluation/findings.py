@@ -87,27 +87,8 @@ FINDINGS = {
         "16-bit weights do not fit on this machine: all models are measured in 4 bits, as the "
         "adapter was trained; merge_and_quantize ships it over 16-bit weights",
     ),
-    "memory_unknown": Finding("note", "memory is checked after the download of {model}"),
-    "hub_download": Finding(
-        "note", "{model} is not on this machine: the run downloads it from the Hub first"
-    ),
-    "hub_not_reached": Finding(
-        "warning",
-        "{model} is not on this machine and the Hub does not respond: the name is not checked, "
-        "and the run fails if the model cannot be downloaded",
-        "{cure}",
-    ),
     "mac_gpu_idle": Finding(
         "warning", "runs on the CPU with torch, not on the Mac's GPU with MLX: {why}"
-    ),
-    "mlx_untested": Finding(
-        "note", "evaluation with MLX was tested on a Linux CPU only, never on a Mac's GPU"
-    ),
-    "mlx_on_cpu": Finding("note", "MLX runs on this machine's CPU, which is slow"),
-    "gpu_untested": Finding(
-        "note",
-        "evaluation on a GPU is not part of this project's own tests",
-        "test it on yours with `fine-tuning-llm doctor --gpu`",
     ),
     # What leaves the machine, and what is not counted
     "texts_sent": Finding("warning", "{system}: {num} texts, {size}, {where} ({budget})"),
@@ -115,9 +96,6 @@ FINDINGS = {
         "note",
         "{system}: {num} answers are reused from {run}",
         "pass reuse=false to measure again",
-    ),
-    "rouge_all_scripts": Finding(
-        "note", "ROUGE counts words and characters of every script here, not only Latin"
     ),
     "tasks_downloaded": Finding(
         "note", "lm-eval tasks without task_paths are downloaded from the Hub"

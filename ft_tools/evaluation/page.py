@@ -39,19 +39,6 @@ MAX_SAMPLES = 60
 # Below this likeness nearly every word would be underlined, which shows nothing.
 ALIKE = 0.3
 MAX_CHARACTERS = 4000
-FILTERS = ("worse", "better", "unchanged", "cut off", "empty", "in a loop")
-_HIDDEN = ",".join(
-    f"#show-{name}:checked~div:not(.is-{name})" for name in (f.replace(" ", "-") for f in FILTERS)
-)
-STYLE = f"""
-.samples>input{{position:absolute;opacity:0}}
-.samples>label{{display:inline-block;margin:0 .4rem .4rem 0;padding:.15rem .7rem;cursor:pointer;
-border:1px solid var(--rule);border-radius:999px;font-size:.85rem;color:var(--soft)}}
-.samples>input:checked+label{{border-color:currentColor;color:var(--accent);font-weight:600}}
-.samples>input:focus-visible+label{{outline:2px solid var(--accent);outline-offset:2px}}
-{_HIDDEN}{{display:none}}
-@media print{{.samples>label{{display:none}}}}
-"""
 _PIECES = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -68,8 +55,6 @@ class Sample:
     answers: Mapping[str, str]
     """System -> output, the reference first."""
     change: float
-    signs: tuple[str, ...] = ()
-    """What is wrong with the last system's output as such: cut off, empty, in a loop."""
 
 
 def document(
@@ -82,13 +67,14 @@ def document(
 
     Args:
         report: The evaluation.
-        samples: Every example; the worst regressions are shown first.
+        samples: Every example, the worst regressions first.
         labels: Names of the classes, in the order of the report's class numbers.
         fields: System -> key of JSON answers -> fraction that is correct.
     """
-    sections = [Section("Result", _summary(report))]
+    ordered = _ordered(samples)
+    sections = [Section("Result", _result(report, ordered)), Section("Details", _details(report))]
     if report.systems and report.main_metric:
-        sections.append(Section("Systems", systems_section(report)))
+        sections.append(Section("Systems", systems_table(report)))
     if any((fields or {}).values()):
         sections.append(Section("Fields", _fields(fields or {})))
     groups = (
@@ -105,12 +91,11 @@ def document(
     if samples:
         worse = any(sample.change < 0 for sample in samples)
         title = "Samples, worst regressions first" if worse else "Samples"
-        sections.append(Section(title, _samples(samples)))
+        sections.append(Section(title, _samples(ordered, len(samples))))
     return page(
         f"Evaluation of {report.tuned}",
         sections,
         subtitle="" if report.alone else f"Compared with {report.baseline}",
-        style=STYLE,
     )
 
 
@@ -127,8 +112,20 @@ def marked(before: str, after: str) -> Html:
     return Html("".join(parts))
 
 
-def _summary(report: EvaluationReport) -> Html:
-    sentences = "".join(text(sentence) for sentence in report.summary)
+def _result(report: EvaluationReport, samples: Sequence[Sample]) -> Html:
+    """Return one sentence, one picture and one example."""
+    parts = [text(report.summary[0])]
+    if report.systems and report.main_metric:
+        parts.append(_picture(report))
+    if samples:
+        parts.append(
+            side_by_side(["question", "expected", *samples[0].answers], [_row(samples[0])])
+        )
+    return Html("".join(parts))
+
+
+def _details(report: EvaluationReport) -> Html:
+    sentences = "".join(text(sentence) for sentence in report.summary[1:])
     overlap = report.contamination
     facts: dict[str, str | int | None] = {"model": report.tuned}
     if not report.alone:
@@ -218,61 +215,26 @@ def _outputs(report: EvaluationReport) -> Html:
     return table(["", *sides], rows)
 
 
-def _samples(samples: Sequence[Sample]) -> Html:
-    """Return the examples, worst regressions first, with a choice of which to show."""
-    ordered = sorted(samples, key=lambda sample: (sample.change, sample.line))
+def _ordered(samples: Sequence[Sample]) -> list[Sample]:
+    """Return what is shown: the worst regressions, then the best gains, then unchanged ones."""
     half = MAX_SAMPLES // 2
-    kept = ordered if len(ordered) <= MAX_SAMPLES else [*ordered[:half], *ordered[-half:]]
-    shown = [
+    kept = samples if len(samples) <= MAX_SAMPLES else [*samples[:half], *samples[-half:]]
+    return [
         *(sample for sample in kept if sample.change < 0),
         *(sample for sample in reversed(kept) if sample.change > 0),
         *(sample for sample in kept if sample.change == 0),
     ]
-    classes = [{_outcome(sample), *sample.signs} for sample in shown]
-    counts = {name: sum(name in one for one in classes) for name in FILTERS}
-    choices = choice([("all", len(shown)), *((name, n) for name, n in counts.items() if n)])
-    articles = "".join(
-        f'<div class="{_classes(one)}">'
-        f"{side_by_side(['question', 'expected', *sample.answers], [_row(sample)])}</div>"
-        for sample, one in zip(shown, classes, strict=True)
+
+
+def _samples(shown: Sequence[Sample], total: int) -> Html:
+    rows = "".join(
+        side_by_side(["question", "expected", *sample.answers], [_row(sample)]) for sample in shown
     )
-    parts = [
-        note(
-            "Underlined: words that differ from the reference; nothing is underlined in answers "
-            "that differ entirely. Cut off, empty and in a loop describe the best system's answer."
-        ),
-        Html(f'<div class="samples">{choices}{articles}</div>'),
-    ]
-    if len(shown) < len(ordered):
-        parts.append(note(f"{len(shown)} of {len(ordered)} examples; all are in samples.jsonl."))
-    return Html("".join(parts))
-
-
-def choice(options: Sequence[tuple[str, int]]) -> Html:
-    """Return buttons of which one is on; the page's style shows what it names, without a script."""
-    parts = []
-    for name, count in options:
-        id_ = f"show-{_dashed(name)}"
-        on = " checked" if name == "all" else ""
-        parts.append(
-            f'<input type="radio" name="show" id="{id_}"{on}>'
-            f'<label for="{id_}">{escape(name)}: {count}</label>'
-        )
-    return Html("".join(parts))
-
-
-def _dashed(name: str) -> str:
-    return name.replace(" ", "-")
-
-
-def _classes(names: set[str]) -> str:
-    return " ".join(f"is-{_dashed(name)}" for name in sorted(names))
-
-
-def _outcome(sample: Sample) -> str:
-    if sample.change == 0:
-        return "unchanged"
-    return "worse" if sample.change < 0 else "better"
+    explained = (
+        f"{len(shown)} of {total} examples; samples.jsonl has all. Underlined: words that differ "
+        "from the reference; nothing is underlined in answers that differ entirely."
+    )
+    return Html(note(explained) + rows)
 
 
 def _row(sample: Sample) -> list[object]:
@@ -292,6 +254,11 @@ def _verdict(verdict: str) -> Html:
 
 
 def systems_section(report: EvaluationReport) -> Html:
+    """Return the systems by quality and cost, and their table."""
+    return Html(_picture(report) + systems_table(report))
+
+
+def systems_table(report: EvaluationReport) -> Html:
     """Return the table of the systems, in the order of the request."""
     metric, has_target = report.main_metric, bool(report.target)
     # Simple ones cost nothing, which is no price to compare.
@@ -309,7 +276,7 @@ def systems_section(report: EvaluationReport) -> Html:
     explained = (
         "Tokens are means. Seconds per answer: the median, in a batch its share of the time."
     )
-    return Html(_picture(report) + table(headers, rows) + note(explained))
+    return Html(table(headers, rows) + note(explained))
 
 
 def _picture(report: EvaluationReport) -> Html:

@@ -1,6 +1,7 @@
 """What an evaluation would do: its examples, metrics, systems and time, and what is refused."""
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -8,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ft_tools import anti_patterns, facts, workspace
-from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.errors import BadInput, MissingExtra, UnknownName
 from ft_tools.evaluation.contamination import (
     chose_the_checkpoint,
     find_contamination,
@@ -27,7 +28,6 @@ from ft_tools.evaluation.plan_warnings import (
 from ft_tools.evaluation.report import GENERAL_LOSS, Contamination
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import mlx
-from ft_tools.evaluation.systems.files_present import require_tasks, require_there
 from ft_tools.evaluation.systems.models import (
     LoadPlan,
     ModelFiles,
@@ -50,6 +50,8 @@ from ft_tools.runs.launch import Plan
 
 JUDGE_ARGUMENTS = ("judge_url", "judge_model", "judge_key_variable")
 LEAK = "train_validation_leak"
+# How a task or group of lm-evaluation-harness names itself in its YAML file.
+TASK_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
 # Arguments that a plan shows only where they are not the default.
 SHOWN_IF_GIVEN = {
     *("regex", "json_schema", "number_tolerance", "cluster_field", "smallest_effect_fraction"),
@@ -127,7 +129,6 @@ class EvaluatePlan(Plan):
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
     _require_asked_judge(request)
-    unchecked = [line for source in models.distinct for line in require_there(source)]
     path = workspace.existing(request.dataset) if request.dataset else None
     examples = _read(request, path)
     references = [example.reference for example in examples]
@@ -135,9 +136,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     target = _target(request, metrics)
     sources = list(models.by_name.values())
     _require_packages(request, sources)
-    task_paths = [_folder(name) for name in request.task_paths]
-    if request.lm_eval_tasks:
-        require_tasks(request.lm_eval_tasks, task_paths, sources)
+    task_paths = _task_paths(request, sources)
     overlap = _contamination(request, path, examples, sources)
     accepted = _accept(request, overlap)
     schema = workspace.existing(request.json_schema) if request.json_schema else None
@@ -183,9 +182,8 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         accept_reason=request.accept_reason,
         size_warning=size_warning(request, size) if size else "",
         warnings=[
-            *unchecked,
             *([finding("checkpoint_selected_here")] if chose else []),
-            *data_warnings(request, references, schema, metrics),
+            *data_warnings(request, references, schema),
             *([finding("marked_bad", num=num)] if (num := _num_bad(path, examples)) else []),
             *model_warnings(models, loading, why_idle, overlap, size),
             *system_warnings(request, systems),
@@ -295,11 +293,26 @@ def _read(request: EvaluateRequest, path: Path | None) -> list[HeldOut]:
     )
 
 
-def _folder(name: str) -> str:
-    path = workspace.existing(name)
-    if not path.is_dir():
-        raise BadInput(f"task path {name!r} is not a folder; pass the folder with the YAML files")
-    return str(path)
+def _task_paths(request: EvaluateRequest, sources: Sequence[ModelSource]) -> list[str]:
+    """Return the folders of lm-eval tasks, in which each task that is asked has its YAML file.
+
+    Without folders the tasks are the harness's own, which takes seconds to list; the run does it.
+    """
+    folders = [workspace.existing(name) for name in request.task_paths]
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadInput(f"task path {folder} is not a folder; pass the one with the YAML files")
+    if request.lm_eval_tasks and any(source.kind == "gguf" for source in sources):
+        raise BadInput(
+            "lm_eval_tasks require transformers models; remove them for a GGUF file, or evaluate "
+            "the merged model"
+        )
+    files = [file for folder in folders for file in folder.rglob("*.y*ml")]
+    known = {name for f in files for name in TASK_NAME.findall(f.read_text("utf-8", "replace"))}
+    for task in request.lm_eval_tasks if folders else ():
+        if task not in known:
+            raise UnknownName("task of lm-evaluation-harness", task, known, "see task_paths")
+    return [str(folder) for folder in folders]
 
 
 def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) -> None:

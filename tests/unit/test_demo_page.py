@@ -77,7 +77,7 @@ def shipped():
 async def test_the_page_is_built_from_reports_whose_empty_values_a_call_leaves_out(workspace):
     pair = {"prompt": "Which team?", "completion": "billing"}
     (workspace / "rows.jsonl").write_text(json.dumps(pair) + "\n")
-    sample = {"prompt": "a", "reference": "b", "answers": {"base": "", "tuned": "b"}}
+    sample = {"line": 1, "prompt": "a", "reference": "b", "answers": {"base": "", "tuned": "b"}}
     runs = {
         "sft": finished(workspace, "sft", metrics=[{"step": 1, "loss": 2.0}]),
         "evaluation": finished(workspace, "evaluate", evaluation(), samples=[sample]),

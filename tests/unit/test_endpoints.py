@@ -150,18 +150,6 @@ def test_a_reply_that_is_kept_is_not_asked_for_again_by_another_process(tmp_path
     assert (sum(server.asked.values()), budget.num_calls) == (6, 6)
 
 
-def test_concurrency_is_used_and_bounded(tmp_path, server):
-    # Nobody is answered before three ask at once.
-    three = threading.Barrier(3, timeout=30)
-
-    def waits(number, question):
-        three.wait()
-
-    server.trouble = waits
-    collected(asking(tmp_path, server, max_concurrency=3)[0], questions(12))
-    assert server.most_at_once == 3
-
-
 def test_the_call_budget_is_never_exceeded_and_what_was_answered_is_given(tmp_path, server):
     server.trouble = lambda number, question: 429 if number % 2 else None
     system, budget = asking(tmp_path, server, max_calls=25)
@@ -263,13 +251,6 @@ def test_a_schema_is_sent_as_the_server_takes_it(tmp_path, server, kind):
     assert sent["type"] == kind
     assert (sent if kind == "json_object" else sent["json_schema"])["schema"] == schema
     assert (body["temperature"], body["max_tokens"], body["model"]) == (0.5, 16, "m")
-
-
-def test_further_fields_are_sent_and_replace_none_of_the_others(tmp_path, server):
-    system, _ = asking(tmp_path, server, sampling={"repeat_penalty": 1, "max_tokens": 9})
-    collected(system, questions(1))
-    (body,) = server.bodies
-    assert (body["repeat_penalty"], body["max_tokens"]) == (1, 16)
 
 
 def test_answers_that_were_sampled_otherwise_are_not_reused(workspace):

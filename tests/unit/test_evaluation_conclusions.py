@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.conclude import Call, concluded, model_card, without_details
-from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.conclude import Call, concluded, without_details
 from ft_tools.evaluation.page import Sample, document, marked
 from ft_tools.evaluation.report import (
     Contamination,
@@ -18,7 +17,7 @@ from ft_tools.evaluation.report import (
     SystemResult,
 )
 from ft_tools.evaluation.requirements import read_requirement, unmet
-from ft_tools.evaluation.results import Settings, changed_lines, compare_scores, rank, with_fresh
+from ft_tools.evaluation.results import Settings, compare_scores, rank, with_fresh
 from tests.unit.held_out_files import ids
 
 SETTINGS = Settings(seed=0, smallest_effect=0.1)
@@ -289,7 +288,7 @@ def test_limits_of_single_systems_are_noted_with_both_scores_where_null_was_empt
 def test_the_returned_report_keeps_the_main_metric_only():
     made = several([system("most", 0.3, "not_met"), system("prompt", 0.8, "not_met")], [])
     assert [row.metric for row in without_details(made).comparisons] == ["exact_match"]
-    assert without_details(made).samples == []
+    assert without_details(made).outputs == {}
 
 
 def test_a_report_of_version_0_1_is_read():
@@ -307,34 +306,15 @@ def both(before, after):
     return {"baseline": before, "tuned": after}
 
 
-def test_the_page_shows_the_worst_regression_first_escapes_every_text_and_filters():
+def test_the_page_shows_the_worst_regression_first_and_escapes_every_text():
     samples = [
-        Sample(1, "<script>ask", "want", both("want", "<img src=x>"), -1.0, ("empty",)),
-        Sample(2, "second", "want", both("bad", "want"), 1.0, ("cut off", "in a loop")),
+        Sample(1, "<script>ask", "want", both("want", "<img src=x>"), -1.0),
         Sample(3, "third", "want", both("want", "want"), 0.0),
+        Sample(2, "second", "want", both("bad", "want"), 1.0),
     ]
     html = document(pair(NO, YES), samples)
     assert "<script" not in html
     assert "<img" not in html
     assert html.index("line 1\n") < html.index("line 2\n") < html.index("line 3\n")
-    chosen = re.findall(r'id="show-([a-z-]+)"( checked)?>', html)
-    names = ["all", "worse", "better", "unchanged", "cut-off", "empty", "in-a-loop"]
-    assert [name for name, _ in chosen] == names
-    for name in names[1:]:
-        assert f"#show-{name}:checked~div:not(.is-{name})" in html
     assert marked("a b c", "a x c") == "a <mark>x</mark> c"
     assert marked("same", "same") == "same"
-
-
-def test_a_model_card_section_has_a_row_for_each_metric():
-    card = model_card(pair(NO, YES))
-    assert "| json_valid (fraction) | 0 | 1 | +1 [" in card
-    assert card.count("\n| ") == 2
-
-
-def test_the_lines_that_changed_are_named_without_their_texts():
-    examples = [HeldOut(line=i, prompt="secret", reference="secret") for i in range(1, 5)]
-    values = {"baseline": [1.0, 0.0, 1.0, 1.0], "tuned": [0.0, 1.0, 1.0, 0.5]}
-    found = changed_lines(values, "json_fields", examples)
-    assert [(s.line, s.baseline, s.tuned) for s in found] == [(1, 1, 0), (4, 1, 0.5), (2, 0, 1)]
-    assert "secret" not in str(found)

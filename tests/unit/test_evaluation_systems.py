@@ -133,23 +133,6 @@ def test_a_run_id_of_a_model_and_its_base_stands_for_both_as_they_were_found(wor
     assert alone == {"tuned": "sft-0123456789abcdef", "majority": None}
 
 
-@pytest.mark.parametrize(
-    ("kind", "request_text", "problem"),
-    [
-        ("sft", "{}", "is not an evaluation; get_run lists them"),
-        ("evaluate", "[1]", "damaged or of another version; name its systems as objects"),
-        ("evaluate", '{"datasett": "x"}', "damaged or of another version"),
-    ],
-)
-def test_a_run_id_without_systems_is_refused(workspace, kind, request_text, problem):
-    run = workspace / "runs" / f"{kind}-0123456789abcdef"
-    run.mkdir(parents=True)
-    (run / "run.json").write_text("{}")
-    (run / "request.json").write_text(request_text)
-    with pytest.raises(ValidationError, match=f"'{run.name}' .*{problem}|'{run.name}' {problem}"):
-        asked(run.name)
-
-
 def test_system_text_document_examples_and_template_make_one_conversation():
     spec = SystemSpec(name="a", model="m", system="Sort.", template="Mail: {question}\nTeam:")
     shot = HeldOut(line=1, messages=[{"role": "user", "content": "Q0"}], reference="A0")
@@ -264,19 +247,6 @@ def test_held_out_questions_that_a_classifier_nearly_learned_are_counted(files):
     assert 0 < plan.estimated_seconds_low < plan.estimated_seconds_high < 60
 
 
-def test_a_row_that_no_classifier_can_read_is_refused_with_its_line(files):
-    write(files / "train.jsonl", [*mails(9), {"messages": ["Where?", {"content": 3}]}])
-    with pytest.raises(BadData, match=r"train\.jsonl:10"):
-        plan_of(asked(simple("majority"), simple("tf_idf")))
-
-
-def test_a_classifier_learns_labels_that_differ_in_case_as_one():
-    predict = classifier.learn(
-        ["good", "good film", "bad", "bad film"], ["Yes", "yes.", "no", "No"]
-    )
-    assert predict(["good", "bad"]) == ["Yes", "no"]
-
-
 def test_the_script_learns_nothing_from_an_answer_that_is_marked_bad(tmp_path):
     marks = [("good", "yes", True), ("good film", "no", False), ("bad", "no", True)]
     rows = [{"prompt": p, "completion": c, "label": mark} for p, c, mark in marks * 2]
@@ -325,13 +295,6 @@ def test_an_exact_match_as_the_target_of_labels_is_their_accuracy(files):
     assert plan_of(asked(*systems, target={"exact_match": 0.9})).target == {"accuracy": 0.9}
     both = asked(*systems, target={"exact_match": 0.9}, metrics=["auto", "exact_match"])
     assert plan_of(both).target == {"exact_match": 0.9}
-
-
-def test_rows_of_the_training_file_that_are_held_out_questions_are_said(files):
-    write(files / "train.jsonl", [*mails(60), *mails(2, start=100)])
-    plan = plan_of(asked(simple("majority"), simple("tf_idf")))
-    assert plan.systems[0].num_examples_removed == 2
-    assert "examples_removed" in ids(plan.warnings)
 
 
 def result(name, usd, target="met", seconds=1.0):

@@ -21,6 +21,7 @@ from ft_tools.metrics.means import (
 )
 from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.metrics.scores import macro_f1
+from ft_tools.metrics.table import Metric
 from ft_tools.metrics.verdicts import ALPHA, holm, normal_quantile, target_verdict, verdict
 
 
@@ -48,16 +49,6 @@ def test_sign_changes_are_scipys_permutation_test():
     assert sign_change_test(np.array(drawn), np.random.default_rng(0), 20_000) == pytest.approx(
         by_t, abs=0.02
     )
-
-
-def test_the_t_interval_is_scipys():
-    stats = pytest.importorskip("scipy.stats")
-    values = [0.3, -0.1, 0.25, 0.4, -0.05]
-    mean = sum(values) / 5
-    error = clustered_error(np.array(values), np.ones(5))
-    assert error == pytest.approx(stats.sem(values))
-    low, high = stats.t.interval(0.95, 4, loc=mean, scale=error)
-    assert t_interval(mean, error, 4) == pytest.approx((low, high))
 
 
 def test_holm_is_the_step_down_rule():
@@ -119,43 +110,11 @@ def test_ten_examples_are_underpowered(before):
     assert judged(compare(before, before)) == "underpowered"
 
 
-def test_a_few_examples_of_one_sign_are_no_claim():
-    for n in range(1, 6):
-        paired = compare([0.1] * n, [0.9] * n)
-        assert judged(paired) == "underpowered", n
-        assert paired.high > paired.low
-
-
-def test_many_examples_with_the_same_gain_are_a_claim_with_a_width():
-    paired = compare([0.2] * 60, [0.5] * 60)
-    assert paired.low < 0.3 < paired.high
-    assert judged(paired) == "improved"
-
-
 def test_one_example_does_not_break_anything():
     for before, after in ([0.0], [1.0]), ([0.2], [0.9]), ([0.5], [0.5]):
         paired = compare(before, after)
         assert paired.high > paired.low
         assert judged(paired) == "underpowered"
-
-
-def test_no_examples_are_refused():
-    with pytest.raises(ValueError, match="not pairs"):
-        compare([], [])
-    with pytest.raises(ValueError, match="not pairs"):
-        compare([1.0], [1.0, 0.0])
-
-
-def test_clusters_widen_the_interval_when_their_examples_agree():
-    chance = random.Random(3)
-    gains = [chance.gauss(0.05, 0.2) for _ in range(20)]
-    after = [gain for gain in gains for _ in range(5)]
-    clusters = [str(i // 5) for i in range(100)]
-    alone = compare([0.0] * 100, after)
-    grouped = compare([0.0] * 100, after, clusters=clusters)
-    assert grouped.difference == pytest.approx(alone.difference)
-    assert grouped.standard_error > 2 * alone.standard_error
-    assert grouped.high - grouped.low > 1.8 * (alone.high - alone.low)
 
 
 def test_the_error_of_clusters_is_the_error_of_a_ratio_written_out():
@@ -166,12 +125,6 @@ def test_the_error_of_clusters_is_the_error_of_a_ratio_written_out():
     expected = (3 / 2 * sum(r * r for r in residuals)) ** 0.5 / 6
     assert clustered_error(np.array(sums), np.array(sizes)) == pytest.approx(expected)
     assert clustered_error(np.array([1.0, 2.0, 4.0]), np.ones(3)) == pytest.approx(0.8819171)
-
-
-def test_the_same_seed_gives_the_same_interval():
-    before = [random.Random(i).random() for i in range(50)]
-    after = [random.Random(i + 100).random() for i in range(50)]
-    assert compare(before, after, seed=1) == compare(before, after, seed=1)
 
 
 def test_macro_f1_of_the_same_answers_does_not_change_and_one_that_doubles_is_a_claim():
@@ -282,12 +235,6 @@ def test_students_interval_alone_would_miss_skewed_values():
     assert covered / 2000 < 0.92
 
 
-def test_the_skewed_interval_of_symmetric_values_is_students():
-    values = [-0.3, -0.1, 0.0, 0.1, 0.3]
-    error = clustered_error(np.array(values), np.ones(5))
-    assert skewed_interval(0.0, error, np.array(values)) == pytest.approx(t_interval(0.0, error, 4))
-
-
 def test_the_skewed_interval_undoes_its_own_transformation():
     """Hall's transform of the limits is Student's quantile, here written out from the paper."""
     values = [0.9, 0.1, 0.2, 0.05, 0.3, 0.12, 0.0, 0.4]
@@ -384,3 +331,11 @@ def test_of_seven_systems_that_are_as_good_as_the_reference_none_is_called_impro
         uncorrected += any(row.p_value < ALPHA and row.ci_low > 0 for row in rows)
     assert false_claims / trials <= 0.05
     assert uncorrected > 1.5 * false_claims
+
+
+def test_a_metric_of_which_neither_direction_is_better_is_compared_and_claims_no_gain():
+    row = Metric("num_words", "words of the output", "mean", higher_is_better=None, high=None)
+    scores = {"a": {"num_words": [5.0, 7.0] * 30}, "b": {"num_words": [9.0, 12.0] * 30}}
+    (found,) = compare_scores(scores, Settings(0, 0.1), {"num_words": row})
+    assert (found.verdict, found.higher_is_better, found.num_better) == ("changed", None, None)
+    assert found.difference == 4.5

@@ -16,11 +16,11 @@ from ft_tools.errors import BadInput, NotFound, Refused, UnknownName
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest, Rendering
 from ft_tools.evaluation.systems.mlx import MLX
-from ft_tools.models import model_folder
+from ft_tools.models import gguf_header, model_folder
 from ft_tools.models.machine import Machine, this_machine
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.placement import CPU, Dtype, Placement, candidates, shortage
-from ft_tools.models.resolve import ModelSource, resolve_model
+from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs.state import directory
 
@@ -34,6 +34,7 @@ class ModelFiles(Report):
     kind: Literal["hub", "folder", "adapter", "gguf"]
     load_from: str = Field(description="Folder, GGUF file or Hub id of the weights.")
     adapter: str | None = Field(None, description="Adapter that is loaded over them.")
+    revision: str | None = Field(None, description="Commit on the Hub; null: local files.")
     files_sha256: str = Field(description="Hash of the names, sizes and configs of the files.")
 
 
@@ -75,21 +76,16 @@ class Models:
     tuned: ModelSource | None = None
     baseline: ModelSource | None = None
 
-    @property
-    def distinct(self) -> list[ModelSource]:
-        """Return each source of weights once."""
-        return list({source.load_from: source for source in self.by_name.values()}.values())
-
 
 def find_models(request: EvaluateRequest) -> Models:
     """Resolve every model that the request names."""
     if request.model is not None:
-        tuned = resolve_model(request.model)
+        tuned = _found(request.model)
         baseline = find_baseline(tuned, request.baseline)
         if baseline is None:
             return Models({"tuned": tuned}, tuned)
         return Models({"baseline": baseline, "tuned": tuned}, tuned, baseline)
-    return Models({s.name: resolve_model(s.model) for s in request.all_systems() if s.model})
+    return Models({s.name: _found(s.model) for s in request.all_systems() if s.model})
 
 
 def load_plan(
@@ -192,16 +188,37 @@ def find_baseline(tuned: ModelSource, named: str | None) -> ModelSource | None:
         None where the tuned model came from no other that is known: it is measured alone.
     """
     if named is not None:
-        return resolve_model(named)
+        return _found(named)
     if tuned.run_id:
         lineage = directory.read_info(directory.find(tuned.run_id)).lineage
         if lineage.get("base_model"):
-            return resolve_model(lineage["base_model"])
+            return _found(lineage["base_model"])
     if tuned.kind == "adapter":
         kind: Literal["hub", "folder"] = "folder" if tuned.path else "hub"
         below = {"name": tuned.load_from, "kind": kind, "adapter": None, "run_id": None}
         return tuned.model_copy(update=below)
     return None
+
+
+def _found(model: str) -> ModelSource:
+    """Find a model whose files are here and whole, or that the Hub has.
+
+    Raises:
+        BadInput: A folder has no weights that may be loaded, or a file is damaged.
+        UnknownName: The Hub does not have the model, or cannot be asked.
+    """
+    source = pinned(resolve_model(model))
+    path = Path(source.path) if source.path else None
+    if path is not None and source.kind == "gguf":
+        gguf_header.require_whole(path, "download or convert it again")
+    if path is not None and path.is_dir():
+        model_folder.require_readable(path)
+        if not any(path.glob("*.safetensors")):
+            raise BadInput(
+                f"{path} has a config.json but no *.safetensors; pass a folder with weights, or "
+                "convert other weights with save_pretrained first"
+            )
+    return source
 
 
 def model_files(source: ModelSource) -> ModelFiles:
@@ -211,6 +228,7 @@ def model_files(source: ModelSource) -> ModelFiles:
         kind=source.kind,
         load_from=source.load_from,
         adapter=source.adapter,
+        revision=source.revision,
         files_sha256=_fingerprint([source.path, source.adapter]),
     )
 
@@ -227,7 +245,7 @@ def weight_bytes(source: ModelSource) -> int | None:
 
 def chat_template(source: ModelSource) -> str | None:
     """Return a model's chat template; an adapter's own goes before that of its base."""
-    for folder in (source.adapter, source.path):
+    for folder in (source.adapter, source.path, source.files):
         found = model_folder.chat_template(Path(folder)) if folder else None
         if found is not None:
             return found
@@ -259,7 +277,7 @@ def choose_rendering(
 
 def tokenizer_files(source: ModelSource) -> str:
     """Return a hash of what a model's tokens are; empty when it cannot be told from files."""
-    for folder in (source.adapter, source.path):
+    for folder in (source.adapter, source.path, source.files):
         file = Path(folder) / "tokenizer.json" if folder else None
         if file is not None and file.is_file():
             model = model_folder.read_object(file).get("model")

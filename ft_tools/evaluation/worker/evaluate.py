@@ -24,7 +24,6 @@ from ft_tools.evaluation.results import (
     Measured,
     Scores,
     Settings,
-    changed_lines,
     compare_scores,
     main_metric,
     output_health,
@@ -39,21 +38,14 @@ from ft_tools.evaluation.worker.answering import answer_held_out
 from ft_tools.evaluation.worker.judging import JudgeUnavailable, judge_answers
 from ft_tools.evaluation.worker.likelihoods import general_scores, reference_likelihoods
 from ft_tools.evaluation.worker.state import State
-from ft_tools.metrics.answers import (
-    OTHER,
-    confusion,
-    field_names,
-    field_scores,
-    is_empty,
-    is_repetitive,
-)
+from ft_tools.metrics.answers import OTHER, confusion, field_names, field_scores
 from ft_tools.metrics.compare import compare_whole_set
 from ft_tools.metrics.table import METRICS, Metric, asked_for, metric, score_outputs
 from ft_tools.metrics.text import label
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 
-ARTIFACTS = {"samples": "samples.jsonl", "model_card": "model_card.md", "classifier": CLASSIFIER}
+ARTIFACTS = {"samples": "samples.jsonl", "classifier": CLASSIFIER}
 IF_OUT_OF_MEMORY = (
     "close other programs, then resume_run: outputs so far are kept; if it happens again, evaluate "
     "with a smaller batch_size or max_new_tokens, or with device='cpu'"
@@ -196,7 +188,7 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
 
 
 def write_report(state: State, numbers: Numbers) -> EvaluationReport:
-    """Write samples.jsonl, model_card.md and report.html, and return the report."""
+    """Write samples.jsonl and report.html, and return the report."""
     plan, run_dir = state.plan, state.session.run_dir
     report, values = _report(state, numbers)
     effect = state.request.smallest_effect_fraction
@@ -209,8 +201,6 @@ def write_report(state: State, numbers: Numbers) -> EvaluationReport:
         name: field_scores([answer.text for answer in found], state.references)
         for name, found in numbers.answers.items()
     }
-    if not report.compares_systems:
-        write_file(run_dir / "model_card.md", conclude.model_card(report))
     labels = _labels(state) if report.confusion else []
     write_file(run_dir / "report.html", document(report, samples, labels, fields))
     if any(one.kind == "tf_idf" for one in report.systems):
@@ -285,7 +275,6 @@ def _report(state: State, numbers: Numbers) -> tuple[EvaluationReport, dict[str,
         general_ability=numbers.general,
         benchmarks=numbers.benchmarks,
         outputs={one: output_health(found, references) for one, found in answers.items()},
-        samples=changed_lines(values, name, state.examples) if name else [],
         contamination=plan.contamination,
         num_fresh=num_fresh,
         accepted=plan.accepted,
@@ -342,7 +331,10 @@ def _samples(
     values: Mapping[str, Sequence[float]],
     report: EvaluationReport,
 ) -> list[Sample]:
-    """Return every example with all answers; the change is of the best system by the reference."""
+    """Return every example with all answers, worst regressions first.
+
+    The change is of the best system by the reference.
+    """
     if not answers:
         return []
     reference, *others = answers
@@ -350,26 +342,17 @@ def _samples(
     sign = metric(report.main_metric).sign if report.main_metric else 0.0
     shown = max(rows, key=lambda row: sign * row.tuned).system if rows else [reference, *others][-1]
     before, after = values.get(reference), values.get(shown)
-    return [
+    found = [
         Sample(
             line=example.line,
             prompt=example.asked,
             reference=example.reference,
             answers={name: answers[name][i].text for name in answers},
             change=sign * (after[i] - before[i]) if before and after else 0.0,
-            signs=_signs(answers[shown][i]),
         )
         for i, example in enumerate(state.examples)
     ]
-
-
-def _signs(answer: Answered) -> tuple[str, ...]:
-    signs = {
-        "cut off": not answer.finished,
-        "empty": is_empty(answer.text),
-        "in a loop": is_repetitive(answer.text),
-    }
-    return tuple(name for name, is_so in signs.items() if is_so)
+    return sorted(found, key=lambda sample: (sample.change, sample.line))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from ft_tools.evaluation.worker.weights import Memory, Weights
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.formats.worker import today
 from ft_tools.models.model_folder import tokenizer_folder
+from ft_tools.models.worker.loading import fetched
 
 
 def prepare(seed: int, today_is: float) -> None:
@@ -66,7 +67,8 @@ class LoadedModels:
 
 def load_tokenizer(files: ModelFiles) -> Any:
     """Load a model's tokenizer; an adapter that brings one was trained with it."""
-    folder = tokenizer_folder(files.adapter, files.load_from)
+    base = str(fetched(files.load_from, files.revision))
+    folder = tokenizer_folder(files.adapter, base)
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 

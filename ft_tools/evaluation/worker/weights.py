@@ -85,7 +85,7 @@ class Weights:
     def folder(self) -> Path:
         """Return the folder of the base weights, fetched if it is not here."""
         if self._folder is None:
-            self._folder = fetched(self.files.load_from)
+            self._folder = fetched(self.files.load_from, self.files.revision)
         return self._folder
 
     @property
