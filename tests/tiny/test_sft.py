@@ -16,8 +16,6 @@ from transformers import (
     Lfm2Config,
     Lfm2ForCausalLM,
 )
-from trl.scripts.dpo import make_parser as dpo_parser
-from trl.scripts.sft import make_parser as sft_parser
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import NotFound, Refused
@@ -29,8 +27,7 @@ from ft_tools.runs.processes.endings import FINAL
 from ft_tools.runs.processes.worker_session import Again, Session
 from ft_tools.runs.state import directory
 from ft_tools.training import micro_batches
-from ft_tools.training.exports import script
-from ft_tools.training.plan import SftPlan, plan_dpo, plan_sft
+from ft_tools.training.plan import SftPlan, plan_sft
 from ft_tools.training.train_further import continued
 from ft_tools.training.worker import sft
 from tests.tiny.trainings import (
@@ -38,10 +35,8 @@ from tests.tiny.trainings import (
     QUICK,
     TOOL_FILES,
     WITH_TOOLS,
-    DpoRequest,
     SftRequest,
     conversations,
-    pairs,
     prepared,
     run_here,
     same_bits,
@@ -302,23 +297,6 @@ def test_a_run_id_names_the_adapter_and_its_base(data):
     source = resolve_model(session.run_dir.name)
     assert source.kind == "adapter"
     assert Path(source.load_from).name == "tiny-llama"
-
-
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated")
-def test_the_exported_yaml_is_read_by_the_trainers_own_parser(data, workspace, tmp_path):
-    write_jsonl(workspace / "pairs.jsonl", pairs(12))
-    supervised = plan_sft(request(data, peft={"r": 4, "use_dora": True}))
-    preferred = plan_dpo(DpoRequest(model=data["model"], dataset="pairs.jsonl"))
-    for plan, parser in ((supervised, sft_parser()), (preferred, dpo_parser())):
-        folder = tmp_path / plan.task
-        folder.mkdir()
-        script.write_exports(folder, plan)
-        arguments = ["--config", str(folder / "trl.yaml"), "--bf16", "false"]
-        _, config, model, data_mixture = parser.parse_args_and_config(args=arguments)
-        assert config.learning_rate == plan.training["learning_rate"]
-        assert config.max_length == plan.training["max_length"]
-        assert (model.lora_r, model.use_dora) == (plan.peft["r"], plan.peft.get("use_dora", False))
-        assert data_mixture.datasets[0].data_files == {"train": plan.dataset.path}
 
 
 @pytest.mark.parametrize(

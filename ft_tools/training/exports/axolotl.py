@@ -1,5 +1,9 @@
-"""A plan as Axolotl has it: its configuration, with its own words for how data become tokens."""
+"""A plan as Axolotl has it: its configuration, with its own words for how data become tokens.
 
+YAML is written a key a line with JSON values, which every YAML parser reads.
+"""
+
+import json
 from typing import Any
 
 from ft_tools.errors import FineTuningError
@@ -7,6 +11,8 @@ from ft_tools.memory.report import VramReport
 from ft_tools.models.adapter_targets import named_targets
 from ft_tools.models.shape_of_model import config_of
 from ft_tools.training.checks import memory
+from ft_tools.training.defaults import learnt_loss
+from ft_tools.training.exports.portable import Moved
 from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
 
 FILE = "axolotl.yaml"
@@ -42,7 +48,11 @@ OTHERS = {
 # Said in another way below.
 IN_OTHER_WORDS = {"packing", "max_steps", "gradient_checkpointing", "warmup_steps", "eval_steps",
                   "eval_strategy", "chat_template_path"}  # fmt: skip
-SAID = {*SAME, *OTHERS, *IN_OTHER_WORDS}
+KNOWN = {*SAME, *OTHERS, *IN_OTHER_WORDS}
+NOT_LISTED = {"report_to", "completion_only_loss", "assistant_only_loss", "model_init_kwargs"}
+"""Arguments of a plan that change nothing there, or have their own key."""
+PEFT = {"r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters",
+        "modules_to_save", "use_rslora", "use_dora"}  # fmt: skip
 
 
 def can_express(plan: TrainingPlan) -> bool:
@@ -101,6 +111,38 @@ def _with_whole_logits(plan: TrainingPlan) -> VramReport | None:
             loss_head="full_logits",
         )
     )
+
+
+def text(plan: TrainingPlan, moved: Moved, engine_file: str) -> str:
+    """Return its file, whose second line names what of the plan it has no key for."""
+    lines = [f"# Run: axolotl train {FILE}"]
+    if missing := _without_a_key(plan):
+        lines.append(f"# In the plan and not in this file: {', '.join(missing)}")
+    values = moved.in_folder(arguments(plan, engine_file))
+    lines += [f"{key}: {json.dumps(value)}" for key, value in values.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def loading_arguments(plan: TrainingPlan) -> dict[str, Any]:
+    """Return how the model is loaded, its number format aside."""
+    given = plan.training.get("model_init_kwargs") or {}
+    return {name: value for name, value in given.items() if name != "dtype"}
+
+
+def _without_a_key(plan: TrainingPlan) -> list[str]:
+    # Its key for a loss is one of preferences.
+    known = KNOWN - ({"loss_type"} if plan.training.get("loss_type") == "dft" else set())
+    training = {*plan.training, *loading_arguments(plan)} - known - NOT_LISTED
+    peft = {name for name, value in (plan.peft or {}).items() if value not in (None, False, "none")}
+    if plan.peft and named_targets(plan.model.load_from, plan.peft) != plan.peft["target_modules"]:
+        # The names that remain say it.
+        peft.discard("exclude_modules")
+    whole = {"llm_int8_skip_modules"} & {*(plan.quantization or ())}
+    found = sorted(training | (peft - PEFT) | whole)
+    learnt = learnt_loss(plan.task, plan.answer_tokens)
+    if plan.patience is not None and learnt is not None:
+        found.append(f"the stop at a validation loss of {learnt:g}")
+    return found
 
 
 def arguments(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:

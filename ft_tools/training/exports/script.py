@@ -1,18 +1,13 @@
-"""The same plan for other trainers: a script, TRL's command line, Axolotl.
-
-YAML is written a key a line with JSON values, which every YAML parser reads.
-"""
+"""The same plan for other trainers: a script with TRL alone, and a file for Axolotl."""
 
 import importlib.metadata
 import json
-from collections.abc import Collection, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
 
-from ft_tools.models.adapter_targets import named_targets
 from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.publish import write_file
 from ft_tools.training.defaults import learnt_loss
@@ -28,12 +23,11 @@ TRAINED = "trl-output/final"
 """What train.py writes, in its folder."""
 TEMPLATE = "trl_script.txt"
 ENGINE = "deepspeed.json"
-# Said by other keys, or by each file in its own way.
-ELSEWHERE = {"report_to", "completion_only_loss", "assistant_only_loss", "model_init_kwargs"}
-WHOLE = {"llm_int8_skip_modules"}
-"""Of BitsAndBytesConfig: layers that stay as they are, for which no other tool's file has a key."""
-PEFT_SAID = {"r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters",
-             "modules_to_save", "use_rslora", "use_dora"}  # fmt: skip
+NOT_TRAINING = {
+    "report_to", "completion_only_loss", "assistant_only_loss", "model_init_kwargs",
+    "gradient_checkpointing", "chat_template_path",
+}  # fmt: skip
+"""Arguments that the script states elsewhere."""
 
 
 def write_exports(folder: Path, plan: TrainingPlan, moved: Moved | None = None) -> list[Path]:
@@ -45,99 +39,22 @@ def write_exports(folder: Path, plan: TrainingPlan, moved: Moved | None = None) 
         moved: Paths of this machine that have a name in the folder, which is taken elsewhere.
 
     Returns:
-        The files written; none for Axolotl where it cannot express the plan.
+        The files written; none for Axolotl where it cannot express the plan, or would not fit.
     """
     moved = moved or Moved()
-    trl = moved.in_folder(trl_arguments(plan))
-    texts = {
-        "train.py": script(plan, moved),
-        "trl.yaml": yaml(trl, _trl_heading(plan, moved), _left_out(plan, plan.training)),
-    }
+    texts = {"train.py": script(plan, moved)}
     if plan.place.sharding in {"zero2", "zero3"}:
         texts[ENGINE] = json.dumps(plan.place.engine, indent=1)
     if axolotl.can_express(plan):
-        heading, left_out = f"axolotl train {axolotl.FILE}", _left_out(plan, axolotl.SAID)
-        said = moved.in_folder(axolotl.arguments(plan, ENGINE))
-        texts[axolotl.FILE] = yaml(said, heading, left_out)
+        texts[axolotl.FILE] = axolotl.text(plan, moved, ENGINE)
     for name, text in texts.items():
         write_file(folder / name, text)
     return [folder / name for name in texts]
 
 
-def _left_out(plan: TrainingPlan, said: Collection[str]) -> list[str]:
-    """Return the plan's arguments that a file has no key for."""
-    others = said is not plan.training and plan.training.get("loss_type") == "dft"
-    said_by = said
-    # Their word for a loss is one of preferences.
-    said = {*said} - ({"loss_type"} if others else set())
-    training = {*plan.training, *_init(plan)} - said - ELSEWHERE
-    peft = {name for name, value in (plan.peft or {}).items() if value not in (None, False, "none")}
-    if plan.peft and named_targets(plan.model.load_from, plan.peft) != plan.peft["target_modules"]:
-        # Said by the names that remain.
-        peft.discard("exclude_modules")
-    words = training | (peft - PEFT_SAID) | ({*(plan.quantization or ())} & WHOLE)
-    return [*sorted(words), *_unsaid_stops(plan, has_patience=said_by is axolotl.SAID)]
-
-
-def _unsaid_stops(plan: TrainingPlan, *, has_patience: bool) -> list[str]:
-    """Return what would end the run early, as far as a file has no key for it."""
-    if plan.patience is None:
-        return []
-    learnt = learnt_loss(plan.task, plan.answer_tokens)
-    found = (
-        [] if has_patience else [f"the stop after {plan.patience} evaluations that are no better"]
-    )
-    return found + ([] if learnt is None else [f"the stop at a validation loss of {learnt:g}"])
-
-
-def yaml(values: Mapping[str, Any], heading: str, left_out: Collection[str] = ()) -> str:
-    """Return a flat mapping as YAML; keys without a value are left out."""
-    lines = [f"# Run: {heading}"]
-    if left_out:
-        lines.append(f"# In the plan and not in this file: {', '.join(left_out)}")
-    lines += [f"{key}: {json.dumps(value)}" for key, value in values.items() if value is not None]
-    return "\n".join(lines) + "\n"
-
-
-def trl_arguments(plan: TrainingPlan) -> dict[str, Any]:
-    """Return the keys of `trl sft --config` or `trl dpo --config`.
-
-    Its data come from one split, so the validation file is left out.
-    """
-    data = {"path": "json", "data_files": {"train": plan.dataset.path}, "split": "train"}
-    arguments: dict[str, Any] = {
-        "model_name_or_path": plan.model.load_from,
-        "model_revision": plan.model.revision or None,
-        "dtype": plan.weights_dtype,
-        "datasets": [data],
-        "output_dir": "trl-output",
-        **_training(plan),
-        "eval_strategy": "no",
-        "eval_steps": None,
-        "use_cpu": plan.device.name == "cpu" or None,
-        **_several(plan),
-    }
-    if plan.task == "sft" and plan.dataset.format == "messages":
-        arguments["assistant_only_loss"] = not _counts_everything(plan)
-    if plan.peft is not None:
-        arguments |= {
-            "use_peft": True,
-            "lora_r": plan.peft["r"],
-            "lora_alpha": plan.peft["lora_alpha"],
-            "lora_dropout": plan.peft["lora_dropout"],
-            "lora_target_modules": _as_list(named_targets(plan.model.load_from, plan.peft)),
-            "lora_target_parameters": plan.peft.get("target_parameters"),
-            "lora_modules_to_save": plan.peft.get("modules_to_save"),
-            "use_rslora": plan.peft.get("use_rslora", False),
-            "use_dora": plan.peft.get("use_dora", False),
-        }
-    if plan.quantization is not None:
-        arguments |= {"load_in_4bit": True, "use_bnb_nested_quant": True}
-    return arguments
-
-
 def script(plan: TrainingPlan, moved: Moved | None = None) -> str:
     """Return a Python script with TRL alone that trains the same plan."""
+    revision = {"revision": plan.model.revision} if plan.model.revision else {}
     values = {
         "MODEL": plan.model.load_from,
         "ADAPTER": plan.model.adapter,
@@ -145,11 +62,11 @@ def script(plan: TrainingPlan, moved: Moved | None = None) -> str:
         "DATASET": plan.dataset.path,
         "VALIDATION": plan.validation.path if plan.validation else None,
         "DTYPE": plan.weights_dtype,
-        "INIT": _init(plan) | ({"revision": plan.model.revision} if plan.model.revision else {}),
+        "INIT": axolotl.loading_arguments(plan) | revision,
         "PEFT": plan.peft,
         "QUANTIZATION": plan.quantization,
         "COMPUTE_DTYPE": plan.device.precision,
-        "TRAINING": _script_training(plan),
+        "TRAINING": _training(plan),
         "MARKS": plan.task == "kto",
         "PATIENCE": plan.patience,
         "LEARNT_LOSS": learnt_loss(plan.task, plan.answer_tokens),
@@ -157,12 +74,10 @@ def script(plan: TrainingPlan, moved: Moved | None = None) -> str:
     }
     values = (moved or Moved()).in_folder(values)
     constants = "".join(f"{name} = {value!r}\n" for name, value in values.items())
-    kind = plan.task.upper()
     template = files("ft_tools.training.exports").joinpath(TEMPLATE).read_text(encoding="utf-8")
     gated = "" if Path(plan.model.load_from).is_dir() else GATED
-    template = template.replace("KIND", kind).replace(
-        "REQUIREMENTSGATED", _requirements(plan) + gated
-    )
+    template = template.replace("KIND", plan.task.upper())
+    template = template.replace("REQUIREMENTSGATED", _requirements(plan) + gated)
     return template.replace("# CONSTANTS\n", constants)
 
 
@@ -178,63 +93,27 @@ def _requirements(plan: TrainingPlan) -> str:
     return " ".join(f"'{ranges.get(name, name)}'" for name in names)
 
 
-def _several(plan: TrainingPlan) -> dict[str, Any]:
-    """Return the keys by which transformers' trainer spreads a model over several processes."""
-    if plan.place.sharding == "fsdp":
-        return {"fsdp": True, "fsdp_config": plan.place.engine}
-    return {"deepspeed": ENGINE} if plan.place.engine else {}
-
-
-def _script_training(plan: TrainingPlan) -> dict[str, Any]:
-    arguments = _training(plan)
-    for name in ("gradient_checkpointing", "chat_template_path"):
-        arguments.pop(name, None)
-    return {
+def _training(plan: TrainingPlan) -> dict[str, Any]:
+    training, precision = plan.training, plan.device.precision
+    on_cpu = plan.device.name == "cpu"
+    arguments: dict[str, Any] = {
         # Evaluated in the planned size, as the run does; the library's own is 8.
-        "per_device_eval_batch_size": plan.training["per_device_train_batch_size"],
-        **arguments,
+        "per_device_eval_batch_size": training["per_device_train_batch_size"],
+        **{name: value for name, value in training.items() if name not in NOT_TRAINING},
+        "bf16": precision == "bfloat16",
+        "fp16": precision == "float16",
         "gradient_checkpointing": None,
-        "activation_checkpointing": bool(plan.training.get("gradient_checkpointing")),
+        "activation_checkpointing": bool(training.get("gradient_checkpointing")),
         "output_dir": "trl-output",
         "load_best_model_at_end": plan.patience is not None,
-        "save_strategy": _saves(plan),
-        "use_cpu": plan.device.name == "cpu",
-        "dataloader_pin_memory": plan.device.name != "cpu",
-        **_several(plan),
+        "save_strategy": "epoch" if training["eval_strategy"] == "epoch" else "steps",
+        "use_cpu": on_cpu,
+        "dataloader_pin_memory": not on_cpu,
     }
-
-
-def _training(plan: TrainingPlan) -> dict[str, Any]:
-    kept = {name: value for name, value in plan.training.items() if name not in ELSEWHERE}
-    if _counts_everything(plan):
-        kept["completion_only_loss"] = False
-    precision = plan.device.precision
-    return kept | {"bf16": precision == "bfloat16", "fp16": precision == "float16"}
-
-
-def _saves(plan: TrainingPlan) -> str:
-    """Return when checkpoints are written: with each evaluation, or else by steps."""
-    return "epoch" if plan.training["eval_strategy"] == "epoch" else "steps"
-
-
-def _init(plan: TrainingPlan) -> dict[str, Any]:
-    """Return how the model is loaded, its numbers aside."""
-    given = plan.training.get("model_init_kwargs") or {}
-    return {name: value for name, value in given.items() if name != "dtype"}
-
-
-def _counts_everything(plan: TrainingPlan) -> bool:
-    return isinstance(plan, SftPlan) and plan.loss_on == "everything"
-
-
-def _trl_heading(plan: TrainingPlan, moved: Moved) -> str:
-    heading = f"trl {plan.task} --config trl.yaml"
-    if plan.place.num_processes > 1:
-        heading += f" --num_processes {plan.place.num_processes}"
-    if plan.model.adapter:
-        heading += f" (first merge the adapter {moved.in_folder(plan.model.adapter)} into the base)"
-    return heading
-
-
-def _as_list(targets: Any) -> list[str]:
-    return [targets] if isinstance(targets, str) else list(targets)
+    if isinstance(plan, SftPlan) and plan.loss_on == "everything":
+        arguments["completion_only_loss"] = False
+    if plan.place.sharding == "fsdp":
+        arguments |= {"fsdp": True, "fsdp_config": plan.place.engine}
+    elif plan.place.engine:
+        arguments["deepspeed"] = ENGINE
+    return arguments
