@@ -15,9 +15,6 @@ from ft_tools.advice.ladder import Placed, first, place
 from ft_tools.advice.request import ApproachRequest, RungId
 
 RULE = "advised_against"
-NO_ADVICE = (
-    "launched without advice: call recommend_approach first and pass its arguments as `advice`"
-)
 LAUNCHED: Mapping[str, tuple[RungId, ...]] = {
     "sft": (
         "sft",

@@ -1,25 +1,25 @@
 """What a supervised run's curves say about its settings and data, and what to change.
 
-A list of findings, each with its evidence and the arguments to change. None is said of a run whose
-held-out answers are right already. benchmarks/diagnosis.py measures how often they are right.
+The texts are rows of findings.toml. A run whose held-out answers are right already has no finding.
+benchmarks/diagnosis.py measures how often findings are right.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Any
 
 from ft_tools.facts import number
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.runs.state.records import Health
+from ft_tools.training import findings
 from ft_tools.training.defaults import EVALUATIONS, LEAST_EVALUATIONS
 from ft_tools.training.plan import SftPlan, TrainingPlan
 from ft_tools.training.report import Diagnosis
 
 Row = Mapping[str, float]
 LEAST_LOSSES = 6
-LIVE = {"masked_wrongly", "nothing_to_learn", "rate_too_high", "memorising"}
-"""What need not wait for the end of a run."""
 UNTRAINED_STEPS = 2
 WINDOW = 0.1
 """Share of the logged losses that is averaged."""
@@ -61,8 +61,8 @@ class Curves:
         return min(range(len(self.evals)), key=lambda i: self.evals[i][1])
 
     @property
-    def is_learnt(self) -> bool:
-        """Tell whether the held-out answers are right already."""
+    def has_converged(self) -> bool:
+        """Return whether the held-out answers are right already."""
         if not self.evals:
             return False
         accuracy = self.accuracies[self.best] if self.accuracies else 0.0
@@ -127,55 +127,56 @@ def curves_of(rows: Sequence[Row]) -> Curves:
 def diagnose(rows: Sequence[Row], setup: Setup) -> list[Diagnosis]:
     """Return what the curves show; empty for a run that needs no change."""
     curves = curves_of(rows)
-    found = [] if setup.is_masked else [_unmasked()]
-    for look in _looks(curves):
-        if (one := look(curves, setup)) is not None:
+    reopened = {"completion_only_loss": None}
+    found = [] if setup.is_masked else [_finding("masked_wrongly", {}, reopened)]
+    for check in _checks(curves):
+        if (one := check(curves, setup)) is not None:
             return [*found, one]
     return found
 
 
-Look = Callable[[Curves, Setup], Diagnosis | None]
+Check = Callable[[Curves, Setup], Diagnosis | None]
 
 
-def _looks(curves: Curves) -> list[Look]:
-    """Return what so many logged losses and evaluations can tell, in the order to look."""
+def _checks(curves: Curves) -> list[Check]:
+    """Return what so many logged losses and evaluations can show, the first that holds counts."""
     is_logged = len(curves.train) >= LEAST_LOSSES
-    looks: list[Look] = [_nothing_to_learn, _too_high] if is_logged else []
-    if curves.is_learnt or not curves.evals:
-        return looks
+    checks: list[Check] = [_nothing_to_learn, _too_high] if is_logged else []
+    if curves.has_converged or not curves.evals:
+        return checks
     if len(curves.evals) < LEAST_EVALUATIONS:
-        return [*looks, _too_few_evaluations]
-    return [*looks, _too_low, *([_noise, _memorising] if is_logged else []), _still_learning]
+        return [*checks, _too_few_evaluations]
+    return [*checks, _too_low, *([_noise, _memorising] if is_logged else []), _still_learning]
 
 
 def health_of(found: Sequence[Diagnosis]) -> list[Health]:
     """Return the findings that are worth knowing while a run goes on."""
+    known = findings.rows("diagnoses")
     return [
         Health(signal=one.id, severity="warning", observed=one.observed, advice=one.advice)
         for one in found
-        if one.id in LIVE
+        if known[one.id].live
     ]
 
 
-def _unmasked() -> Diagnosis:
+def _finding(
+    name: Any,
+    fields: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
+    *,
+    continues: bool = False,
+) -> Diagnosis:
+    row = findings.rows("diagnoses")[name]
+    observed, advice = row.observed.format(**fields), row.advice.format(**fields)
+    changed = dict(training or {})
     return Diagnosis(
-        id="masked_wrongly",
-        observed="prompts are in the loss, so training and validation loss measure mostly prompts",
-        advice="train on answers only, unless the prompts' text is what you want to teach",
-        training={"completion_only_loss": None},
+        id=name, observed=observed, advice=advice, training=changed, continues=continues
     )
 
 
 def _nothing_to_learn(curves: Curves, setup: Setup) -> Diagnosis | None:
-    first = curves.untrained
-    if first > number("diagnosis.known_loss"):
-        return None
-    return Diagnosis(
-        id="nothing_to_learn",
-        observed=f"the training loss was {first:.3g} before anything was learned",
-        advice="the model gives these answers already: measure it with evaluate, and collect "
-        "examples that it gets wrong",
-    )
+    is_known = curves.untrained <= number("diagnosis.known_loss")
+    return _finding("nothing_to_learn", {"first": curves.untrained}) if is_known else None
 
 
 def _too_high(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -187,30 +188,20 @@ def _too_high(curves: Curves, setup: Setup) -> Diagnosis | None:
     is_time = curves.step >= number("diagnosis.stuck_from") * setup.steps
     stuck = is_time and end > number("diagnosis.stuck_fraction") * start
     is_high = setup.learning_rate >= number("diagnosis.rate_factor") * setup.usual_rate
-    if curves.is_learnt or not (rose or (stuck and is_high)):
+    if curves.has_converged or not (rose or (stuck and is_high)):
         return None
     lower = min(setup.usual_rate, setup.learning_rate / 3)
-    return Diagnosis(
-        id="rate_too_high",
-        observed=f"training loss {start:.3g} at the start, {least:.3g} at its lowest, {end:.3g} at "
-        f"the end, at a learning rate of {setup.learning_rate:.2g} where "
-        f"{setup.usual_rate:.2g} is usual",
-        advice="start again from the base model at the lower rate",
-        training={"learning_rate": float(f"{lower:.2g}")},
-    )
+    changed = {"learning_rate": float(f"{lower:.2g}")}
+    losses = {"start": start, "least": least, "end": end}
+    return _finding("rate_too_high", losses | _rates(setup), changed)
 
 
 def _too_low(curves: Curves, setup: Setup) -> Diagnosis | None:
     is_low = setup.learning_rate * number("diagnosis.rate_factor") <= setup.usual_rate
     if not is_low or curves.best < len(curves.evals) - 2:
         return None
-    return Diagnosis(
-        id="rate_too_low",
-        observed=f"{_fall(curves)}, at a learning rate of {setup.learning_rate:.2g} where "
-        f"{setup.usual_rate:.2g} is usual",
-        advice="start again from the base model at the usual rate",
-        training={"learning_rate": setup.usual_rate},
-    )
+    changed = {"learning_rate": setup.usual_rate}
+    return _finding("rate_too_low", {"fall": _fall(curves), **_rates(setup)}, changed)
 
 
 def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -224,27 +215,16 @@ def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
     best, low = curves.best, curves.evals[curves.best][1]
     if setup.num_labels is None or low > math.log(setup.num_labels):
         return None
-    reached = next(
-        i for i, (_, v) in enumerate(curves.evals) if v <= low * number("diagnosis.plateau_ratio")
-    )
+    ratio = number("diagnosis.plateau_ratio")
+    reached = next(i for i, (_, value) in enumerate(curves.evals) if value <= low * ratio)
     is_early = reached + 1 <= number("diagnosis.plateau_at") * len(curves.evals)
     is_over = len(curves.evals) - 1 - best >= 2
-    gap = curves.train_around(best) / low
-    if not (is_early or is_over) or gap < number("diagnosis.noise_gap"):
+    trained = curves.train_around(best)
+    if not (is_early or is_over) or trained / low < number("diagnosis.noise_gap"):
         return None
-    accuracy = (
-        f", {curves.accuracies[best]:.1%} of answer tokens right" if curves.accuracies else ""
-    )
-    return Diagnosis(
-        id="noise",
-        observed=f"validation loss within {number('diagnosis.plateau_ratio') - 1:.0%} of its best, "
-        f"{low:.3g}, since step {curves.evals[reached][0]:.0f}{accuracy}, "
-        f"and training loss {curves.train_around(best):.3g} then: repeating rows no longer helps "
-        "new ones",
-        advice="the answers do not follow from the prompts everywhere: look for wrong labels and "
-        "missing information with audit_dataset, and check the rows that the best checkpoint gets "
-        "wrong",
-    )
+    right = f", {curves.accuracies[best]:.1%} of answer tokens right" if curves.accuracies else ""
+    fields = {"within": ratio - 1, "low": low, "step": curves.evals[reached][0]}
+    return _finding("noise", {**fields, "accuracy": right, "train": trained})
 
 
 def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -255,26 +235,20 @@ def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
     rose = rose and last - best >= 2 and not _answers_improved(curves, best)
     trained = curves.smoothed()[-1]
     is_flat = end > (1 - number("diagnosis.flat")) * curves.late()
-    apart = is_flat and trained < number("diagnosis.apart") * low
-    if not rose and not apart:
+    if not rose and not (is_flat and trained < number("diagnosis.apart") * low):
         return None
-    advice = "more or more varied examples help most, then "
+    checkpoints, change = "the best checkpoint was kept", "fewer epochs and half the learning rate"
     lower: dict[str, float | None] = {"learning_rate": float(f"{setup.learning_rate / 2:.2g}")}
     if best >= last - 1:
-        advice = f"the last checkpoints are the best, so fewer epochs would not help: {advice}"
-        advice += "half the learning rate"
+        checkpoints = "the last checkpoints are the best, so fewer epochs would not help"
+        change = "half the learning rate"
     else:
         share = curves.evals[best][0] / max(1, setup.steps) if rose else 0.5
         epochs = max(1.0, round(setup.epochs * share, 1))
-        advice = f"the best checkpoint was kept; {advice}fewer epochs and half the learning rate"
         lower |= {"num_train_epochs": epochs, "max_steps": None}
-    return Diagnosis(
-        id="memorising",
-        observed=f"validation loss {low:.3g} at step {curves.evals[best][0]:.0f} and {end:.3g} at "
-        f"the end, while training loss fell to {trained:.3g}",
-        advice=advice,
-        training=lower,
-    )
+    losses = {"low": low, "step": curves.evals[best][0], "end": end, "trained": trained}
+    fields = {**losses, "checkpoints": checkpoints, "change": change}
+    return _finding("memorising", fields, lower)
 
 
 def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -292,54 +266,44 @@ def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
     gain = right[-1] - right[curves.last_part] if right else math.inf
     if not few and gain < number("diagnosis.gain"):
         return None
-    return Diagnosis(
-        id="too_few_steps" if few else "still_learning",
-        observed=f"{_fall(curves)}; it fell by {fell:.3g} in the last part of {setup.steps} steps, "
-        "and the best checkpoint is the last",
-        advice="train the result further; twice the epochs from the start would do too",
-        training={"num_train_epochs": max(1.0, math.ceil(setup.epochs))},
-        continues=True,
-    )
+    name = "too_few_steps" if few else "still_learning"
+    more = {"num_train_epochs": max(1.0, math.ceil(setup.epochs))}
+    fields = {"fall": _fall(curves), "fell": fell, "steps": setup.steps}
+    return _finding(name, fields, more, continues=True)
 
 
 def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis | None:
-    """Say what so few evaluations can: whether the last is better than the first."""
+    """Report what so few evaluations can show: whether the last is better than the first."""
     (_, first), (_, last) = curves.evals[0], curves.evals[-1]
     count, is_best = len(curves.evals), curves.best == len(curves.evals) - 1
-    observed = ", ".join(f"{value:.3g} at step {step:.0f}" for step, value in curves.evals)
-    observed = f"validation loss {observed}, in {setup.steps} steps"
-    if count > 1 and is_best and _is_fall(first - last, last):
-        return Diagnosis(
-            id="too_few_evaluations",
-            observed=f"{observed}: still falling when it ended",
-            advice="train the result further (from_run), with more evaluations: so few cannot "
-            "tell more",
-            training={
-                "num_train_epochs": max(1.0, math.ceil(setup.epochs)),
-                "eval_strategy": "steps",
-            },
-            continues=True,
-        )
-    open_again = dict.fromkeys(("eval_strategy", "eval_steps", "save_steps"), None)
-    if setup.steps < LEAST_EVALUATIONS:
+    losses = ", ".join(f"{value:.3g} at step {step:.0f}" for step, value in curves.evals)
+    is_falling = count > 1 and is_best and _is_fall(first - last, last)
+    changed: dict[str, Any] = dict.fromkeys(("eval_strategy", "eval_steps", "save_steps"))
+    outcome = "too few to show a trend"
+    if is_falling:
+        epochs = max(1.0, math.ceil(setup.epochs))
+        changed = {"num_train_epochs": epochs, "eval_strategy": "steps"}
+        outcome = "still falling when it ended"
+        change = "train the result further (from_run), with more evaluations"
+    elif setup.steps < LEAST_EVALUATIONS:
         epochs = math.ceil(LEAST_EVALUATIONS * setup.epochs / max(1, setup.steps))
-        return Diagnosis(
-            id="too_few_evaluations",
-            observed=f"{observed}: too few to tell a trend",
-            advice="so few steps have no more evaluations: train on more rows, or for more epochs",
-            training=open_again | {"max_steps": None, "num_train_epochs": max(1, epochs)},
+        changed |= {"max_steps": None, "num_train_epochs": max(1, epochs)}
+        change = "so few steps have no more evaluations: train on more rows, or for more epochs"
+    else:
+        change = (
+            f"launch again without eval_strategy and eval_steps: a run then has about "
+            f"{EVALUATIONS} evaluations, which show whether it should train longer"
         )
-    return Diagnosis(
-        id="too_few_evaluations",
-        observed=f"{observed}: too few to tell a trend",
-        advice=f"launch again without eval_strategy and eval_steps: a run then has about "
-        f"{EVALUATIONS} evaluations, which tell whether it should train longer",
-        training=open_again,
-    )
+    fields = {"losses": losses, "steps": setup.steps, "outcome": outcome, "change": change}
+    return _finding("too_few_evaluations", fields, changed, continues=is_falling)
+
+
+def _rates(setup: Setup) -> dict[str, float]:
+    return {"rate": setup.learning_rate, "usual": setup.usual_rate}
 
 
 def _is_fall(fell: float, last: float) -> bool:
-    """Tell whether a validation loss fell by more than evaluations differ by."""
+    """Return whether a validation loss fell by more than evaluations differ by."""
     return fell > max(number("diagnosis.fall"), number("diagnosis.fall_fraction") * last)
 
 

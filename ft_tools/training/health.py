@@ -1,19 +1,19 @@
-"""Signals about a run in its metrics, each with what to do about it: a table, read from the top."""
+"""Signals about a run in its metrics; their texts are rows of findings.toml."""
 
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from ft_tools.facts import number
 from ft_tools.runs.state.records import Health
+from ft_tools.training import findings
 from ft_tools.training.token_counts import Counts
 
 Row = dict[str, float]
 Rows = Sequence[Row]
-Look = Callable[[Rows], str | None]
-"""Metrics, oldest first -> what was observed, or None."""
+Fields = dict[str, float | str | None]
+Check = Callable[[Rows], Fields | None]
+"""Metrics, oldest first -> the numbers of the signal, or None."""
 RECENT = 10
 """Logged rows that a trend is read from."""
 OVERFLOWS = 3
@@ -26,55 +26,40 @@ MISREAD = {
 }
 
 
-@dataclass(frozen=True)
-class Watch:
-    """A row of the table."""
-
-    signal: str
-    look: Look
-    advice: str
-    severity: Literal["info", "warning", "error"] = "warning"
-    tasks: frozenset[str] = frozenset({"sft", "dpo", "kto"})
-
-
 def health_signals(rows: Rows, task: str, losses: str | list[str] | None = None) -> list[Health]:
     """Read a run's signals from what it has logged.
 
     Args:
         rows: Lines of metrics.jsonl, oldest first.
-        task: sft or dpo.
+        task: sft, dpo or kto.
         losses: The run's `loss_type`.
     """
     named = [losses] if isinstance(losses, str) else losses or []
     misread = {signal for name in named for signal in MISREAD.get(name, ())}
-    watched = [w for w in WATCHED if task in w.tasks and w.signal not in misread]
-    found = [(watch, watch.look(rows)) for watch in watched if rows]
-    return [
-        Health(signal=watch.signal, severity=watch.severity, observed=seen, advice=watch.advice)
-        for watch, seen in found
-        if seen is not None
-    ]
+    known = findings.rows("signals")
+    checked = [name for name in CHECKS if task in known[name].tasks and name not in misread]
+    found = [(name, CHECKS[name](rows)) for name in checked if rows]
+    return [signal(name, fields) for name, fields in found if fields is not None]
 
 
-def about_cut(counts: Counts | None) -> list[Health]:
-    """Say so where rows are cut at max_length: their answers do not end."""
+def signal(name: str, fields: Fields) -> Health:
+    """Return a signal with its numbers."""
+    row = findings.rows("signals")[name]
+    observed, advice = row.observed.format(**fields), row.advice.format(**fields)
+    return Health(signal=name, severity=row.severity, observed=observed, advice=advice)
+
+
+def cut_rows(counts: Counts | None) -> list[Health]:
+    """Return the signal that rows are cut at max_length, if any are: their answers do not end."""
     if counts is None or not counts.data.num_truncated:
         return []
     cut, all_rows = counts.data.num_truncated, counts.data.num_sequences
-    return [
-        Health(
-            signal="rows_cut",
-            severity="warning",
-            observed=f"{cut} of {all_rows} sequences ({cut / all_rows:.1%}) are cut at "
-            "max_length, so their answers have no end",
-            advice="raise max_length, or shorten or remove these rows; the longest has "
-            f"{counts.lengths.longest_tokens} tokens",
-        )
-    ]
+    fields: Fields = {"cut": cut, "all_rows": all_rows, "fraction": cut / all_rows}
+    return [signal("rows_cut", fields | {"longest": counts.lengths.longest_tokens})]
 
 
 def is_diverged(rows: Rows) -> bool:
-    """Tell whether the loss is not a number, so that going on is useless.
+    """Return whether the loss is not a number, so that going on is useless.
 
     Three gradients in a row that are not numbers do not come back. In float16 the loss is scaled: a
     step that overflows is skipped and halves the scale, so the first steps may look for the right
@@ -98,206 +83,137 @@ def _finite(rows: Rows, name: str) -> list[float]:
     return [value for value in _values(rows, name) if math.isfinite(value)]
 
 
-def _not_finite(rows: Rows) -> str | None:
-    if not is_diverged(rows):
-        return None
-    return f"loss {rows[-1].get('loss')}, gradient norm {rows[-1].get('grad_norm')}"
+def _not_finite(rows: Rows) -> Fields | None:
+    last = rows[-1]
+    fields: Fields = {"loss": last.get("loss"), "grad_norm": last.get("grad_norm")}
+    return fields if is_diverged(rows) else None
 
 
-def _spike(rows: Rows) -> str | None:
+def _spike(rows: Rows) -> Fields | None:
     losses = _finite(rows, "loss")
     if len(losses) < RECENT + 1:
         return None
     usual = statistics.median(losses[-RECENT - 1 : -1])
     least = usual + number("training.spike_least")
-    if losses[-1] <= number("training.spike_factor") * usual or losses[-1] < least:
-        return None
-    return f"loss {losses[-1]:.3g} after a median of {usual:.3g}"
+    is_spike = losses[-1] > number("training.spike_factor") * usual and losses[-1] >= least
+    return {"last": losses[-1], "usual": usual} if is_spike else None
 
 
-def _first_loss(rows: Rows) -> str | None:
+def _first_loss(rows: Rows) -> Fields | None:
     losses = _values(rows, "loss")
     low, high = number("training.first_loss_low"), number("training.first_loss_high")
     if not losses or low <= losses[0] <= high or not math.isfinite(losses[0]):
         return None
-    return f"first loss {losses[0]:.3g} is outside {low:g} to {high:g}"
+    return {"first": losses[0], "low": low, "high": high}
 
 
-def _gets_worse(rows: Rows) -> str | None:
+def _gets_worse(rows: Rows) -> Fields | None:
     """Find a validation loss that rose twice above its best while answers got no better."""
     evaluated = _finite(rows, "eval_loss")
     if len(evaluated) < 3 or not evaluated[-1] > evaluated[-2] > evaluated[-3]:
         return None
-    best = min(evaluated)
-    rise = evaluated[-1] - best
-    if evaluated[-1] <= number("diagnosis.worse_ratio") * best or rise <= number("diagnosis.worse"):
+    best, last = min(evaluated), evaluated[-1]
+    if last <= number("diagnosis.worse_ratio") * best or last - best <= number("diagnosis.worse"):
         return None
     right = _values(rows, "eval_mean_token_accuracy")
     if len(right) == len(evaluated):
         before = right[evaluated.index(best)]
         if right[-1] > before + number("diagnosis.better_accuracy"):
             return None
-    return f"validation loss has risen twice in a row, to {evaluated[-1]:.3g} from {best:.3g}"
+    return {"last": last, "best": best}
 
 
-def _sure_and_wrong(rows: Rows) -> str | None:
+def _sure_and_wrong(rows: Rows) -> Fields | None:
     """Find an entropy that fell while held-out answers got worse; alone it is what learning is."""
-    fell, worse = _fall("entropy", "training.entropy_fraction")(rows), _gets_worse(rows)
-    return None if fell is None or worse is None else f"{fell}; {worse}"
+    fell, worse = _trend(rows, "entropy"), _gets_worse(rows)
+    if fell is None or worse is None:
+        return None
+    first, last = fell
+    fields: Fields = {"first": first, "last": last, "loss": worse["last"], "best": worse["best"]}
+    return fields if last < number("training.entropy_fraction") * first else None
 
 
-def _gradient(rows: Rows) -> str | None:
+def _flat(rows: Rows) -> Fields | None:
+    trend = _trend(rows, "loss")
+    if trend is None or trend[0] - trend[1] > number("training.flat_fraction") * trend[0]:
+        return None
+    return {"first": trend[0], "last": trend[1]}
+
+
+def _gradient(rows: Rows) -> Fields | None:
     norms = _finite(rows, "grad_norm")
     high = number("training.gradient_norm_high")
-    if len(norms) < 3 or min(norms[-3:]) <= high:
+    is_high = len(norms) >= 3 and min(norms[-3:]) > high
+    return {"last": norms[-1], "high": high} if is_high else None
+
+
+def _trend(rows: Rows, metric: str) -> tuple[float, float] | None:
+    """Return the means of the first and of the last ten values; None before there are twenty."""
+    values = _finite(rows, metric)
+    if len(values) < 2 * RECENT:
         return None
-    return f"gradient norm {norms[-1]:.3g} three times in a row above {high:g}"
+    return statistics.fmean(values[:RECENT]), statistics.fmean(values[-RECENT:])
 
 
-def _fall(metric: str, fact: str, *, at_least: bool = False) -> Look:
-    """Compare the last ten values of a metric with its first ten.
+def _below(metric: str, threshold: str, least: int) -> Check:
+    """Return the check whether the mean of the last ten of so many values is below a threshold."""
 
-    Args:
-        metric: Its name in metrics.jsonl.
-        fact: Threshold: the fraction of the first mean that has to be gone (`at_least`), or to be
-            left.
-        at_least: Whether a fall is wanted, and its absence the signal.
-    """
-
-    def look(rows: Rows) -> str | None:
-        values = _finite(rows, metric)
-        if len(values) < 2 * RECENT:
-            return None
-        first, last = statistics.fmean(values[:RECENT]), statistics.fmean(values[-RECENT:])
-        if at_least and first - last > number(fact) * first:
-            return None
-        if not at_least and last >= number(fact) * first:
-            return None
-        return f"{metric} {first:.3g} at the start, {last:.3g} now"
-
-    return look
-
-
-def _below(metric: str, fact: str, least: int) -> Look:
-    """Look whether the mean of the last ten of at least so many values is below a threshold."""
-
-    def look(rows: Rows) -> str | None:
+    def check(rows: Rows) -> Fields | None:
         values = _values(rows, metric)
         now = statistics.fmean(values[-RECENT:]) if len(values) >= least else math.inf
-        if now >= number(fact):
-            return None
-        return f"mean of {metric} is {now:.3g}, below {number(fact):g}"
+        limit = number(threshold)
+        return {"now": now, "limit": limit} if now < limit else None
 
-    return look
+    return check
 
 
-def _memorised(rows: Rows) -> str | None:
+def _memorised(rows: Rows) -> Fields | None:
     accuracies, losses = _values(rows, "rewards/accuracies"), _values(rows, "loss")
     if len(accuracies) < RECENT or len(losses) < RECENT:
         return None
-    perfect = statistics.fmean(accuracies[-RECENT:]) >= number("training.reward_accuracy_high")
-    if not perfect or statistics.fmean(losses[-RECENT:]) > number("training.preference_loss_low"):
-        return None
-    return f"every pair is ranked right at a loss of {losses[-1]:.3g}"
+    is_perfect = statistics.fmean(accuracies[-RECENT:]) >= number("training.reward_accuracy_high")
+    is_low = statistics.fmean(losses[-RECENT:]) <= number("training.preference_loss_low")
+    return {"loss": losses[-1]} if is_perfect and is_low else None
 
 
-def _slower(rows: Rows) -> str | None:
+def _slower(rows: Rows) -> Fields | None:
     seconds = _values(rows, "step_seconds")
     # The first row has the warm-up in it.
     if len(seconds) < 2 * RECENT + 1:
         return None
     first = statistics.median(seconds[1 : RECENT + 1])
     last = statistics.median(seconds[-RECENT:])
-    if last <= number("training.slower_factor") * first:
-        return None
-    return f"a step takes {last:.3g} s, {first:.3g} s at the start"
+    is_slower = last > number("training.slower_factor") * first
+    return {"first": first, "last": last} if is_slower else None
 
 
-def _short_of_memory(rows: Rows) -> str | None:
+def _short_of_memory(rows: Rows) -> Fields | None:
     values = _values(rows, "memory_free_fraction")
-    if not values or values[-1] >= number("training.memory_free_low"):
-        return None
-    return f"{values[-1]:.1%} of the memory is free"
+    is_short = bool(values) and values[-1] < number("training.memory_free_low")
+    return {"free": values[-1]} if is_short else None
 
 
-def _hot(rows: Rows) -> str | None:
+def _hot(rows: Rows) -> Fields | None:
     values = _values(rows, "thermal_throttling")
     if not values or not values[-1]:
         return None
     degrees = _values(rows, "temperature_celsius")
-    where = f" at {degrees[-1]:.0f} degrees Celsius" if degrees else ""
-    return f"the device slows down because of heat{where}"
+    return {"where": f" at {degrees[-1]:.0f} degrees Celsius" if degrees else ""}
 
 
-SFT, DPO = frozenset({"sft"}), frozenset({"dpo"})
-PREFERENCES = frozenset({"dpo", "kto"})
-WATCHED: tuple[Watch, ...] = (
-    Watch(
-        "not_a_number",
-        _not_finite,
-        "divide learning_rate by three, or find broken examples with audit_dataset",
-        severity="error",
-    ),
-    Watch(
-        "loss_spike",
-        _spike,
-        "a single spike is harmless; if spikes recur, lower learning_rate or max_grad_norm",
-    ),
-    Watch(
-        "flat_loss",
-        _fall("loss", "training.flat_fraction", at_least=True),
-        "raise learning_rate two- or threefold, or check that the examples fit the template",
-        tasks=SFT,
-    ),
-    Watch(
-        "first_loss",
-        _first_loss,
-        "too high: usual where an answer is one word, such as a label; near the logarithm of the "
-        "vocabulary (7 to 12) the model guesses: random weights, or a chat template or tokenizer "
-        "of another model; too low: the model may have seen these examples before",
-        tasks=SFT,
-    ),
-    Watch(
-        "overfitting",
-        _gets_worse,
-        "the best checkpoint is kept; more examples help most, then fewer epochs",
-    ),
-    Watch("gradient_norm", _gradient, "lower learning_rate, or raise the warm-up to 0.1"),
-    Watch(
-        "entropy_collapse",
-        _sure_and_wrong,
-        "the model becomes overconfident: check its answers for repetition, stop earlier",
-    ),
-    Watch(
-        "chosen_reward_falls",
-        _below("rewards/chosen", "training.chosen_reward_low", RECENT),
-        'lower learning_rate, or use loss_type=["sigmoid", "sft"], loss_weights=[1, 0.2]',
-        tasks=PREFERENCES,
-    ),
-    Watch(
-        "reward_accuracy",
-        _below("rewards/accuracies", "training.reward_accuracy_low", 2 * RECENT),
-        "check that chosen and rejected are not swapped, and how far the answers differ",
-        tasks=DPO,
-    ),
-    Watch(
-        "preferences_memorised",
-        _memorised,
-        "stop here, or use a larger beta: more steps only push the model away from its reference",
-        tasks=DPO,
-    ),
-    Watch(
-        "slower",
-        _slower,
-        "check for other programs on this device, overheating and a slow disk; the result is not "
-        "affected",
-    ),
-    Watch(
-        "memory_pressure",
-        _short_of_memory,
-        "close other programs, or lower per_device_train_batch_size and raise "
-        "gradient_accumulation_steps; a run that is killed for memory resumes with half the "
-        "micro-batch",
-    ),
-    Watch("thermal_throttling", _hot, "improve the cooling or lower the power limit"),
-)
+CHECKS: dict[str, Check] = {
+    "not_a_number": _not_finite,
+    "loss_spike": _spike,
+    "flat_loss": _flat,
+    "first_loss": _first_loss,
+    "overfitting": _gets_worse,
+    "gradient_norm": _gradient,
+    "entropy_collapse": _sure_and_wrong,
+    "chosen_reward_falls": _below("rewards/chosen", "training.chosen_reward_low", RECENT),
+    "reward_accuracy": _below("rewards/accuracies", "training.reward_accuracy_low", 2 * RECENT),
+    "preferences_memorised": _memorised,
+    "slower": _slower,
+    "memory_pressure": _short_of_memory,
+    "thermal_throttling": _hot,
+}
+"""By the id of their row in findings.toml, in the order of the report."""

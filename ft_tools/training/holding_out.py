@@ -109,8 +109,8 @@ def num_held_out(dataset: DatasetFacts, task: Task) -> int:
     return len(_held(dataset, task).rows)
 
 
-def about_wordings(validation: DatasetFacts) -> str:
-    """Say whether held-out rows have wordings of their own, if the prompts follow few templates."""
+def wordings_held_out(validation: DatasetFacts) -> str:
+    """Return what is known of the wordings of held-out rows, where prompts follow few templates."""
     noted = json.loads(Path(validation.path).with_name(WORDINGS).read_bytes())
     if not noted["few_wordings"]:
         return ""

@@ -13,21 +13,21 @@ from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.dataset import shape_of_data
 from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
-from ft_tools.models.shape_of_model import no_gguf
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launch import Plan
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.training import defaults, plan_warnings, preference_runs
-from ft_tools.training.checks import base_model, data_quality, installation, memory
+from ft_tools.training import defaults, preference_runs
+from ft_tools.training.checks import base_model, data_quality, installation
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.estimates import Estimate
+from ft_tools.training.findings import warning
 from ft_tools.training.holding_out import hold_out
 from ft_tools.training.model_plan import ModelPlan, config_if_known, model_plan, source_of
 from ft_tools.training.plan_estimate import count_tokens, estimated, require_memory, rows_in_batches
+from ft_tools.training.plan_warnings import few_evaluations, plan_warnings
 from ft_tools.training.preference_runs import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
-from ft_tools.training.thinking import about_thoughts
 from ft_tools.training.token_counts import Counts
 
 Files = tuple[DatasetFacts, DatasetFacts | None]
@@ -40,7 +40,13 @@ class TrainingPlan(Plan):
     MACHINE: ClassVar[Mapping[str, Any]] = {
         "device": {"memory_gib", "capability", "driver", "cards"},
         # Where the caller names them, the hash covers the request's arguments.
-        "training": {*defaults.BATCH, "gradient_checkpointing", "optim", "packing"},
+        "training": {
+            *defaults.BATCH,
+            "gradient_checkpointing",
+            "optim",
+            "packing",
+            "model_init_kwargs",
+        },
         **dict.fromkeys(("advice", "chosen_for", "counts", "estimate", "missing"), True),
     }
 
@@ -155,7 +161,6 @@ def _preference_parts(task: Task, request: DpoRequest) -> dict[str, Any]:
     source = source_of(preference_runs.start_of(request))
     preference_runs.require_rate(request)
     parts = _plan_parts(task, request, source, _files(task, request), "answers")
-    parts["warnings"] += preference_runs.warnings(request)
     return parts | {"reference": preference_runs.reference_of(request, source)}
 
 
@@ -223,20 +228,8 @@ def _plan_parts(
     evaluations = defaults.planned_evaluations(training, steps, epochs)
     estimate = estimated(task, request, parts, (steps, tokens), evaluations)
     warnings = [
-        *plan_warnings.about_hardware(settings.device, settings.place),
-        *memory.about_unchecked(settings.device, memory_needed["vram"]),
-        *memory.about_tight(memory_needed["vram"]),
-        *memory.about_ram(memory_needed["ram"]),
-        *plan_warnings.about_held_out(asked, files),
-        *plan_warnings.about_continued(source, training),
-        *plan_warnings.about_run(source, training, validation, steps),
-        *filter(None, [no_gguf(config_if_known(source))]),
-        *plan_warnings.about_unread(dataset),
-        *about_thoughts(source, dataset, training.get("chat_template_path")),
-        *plan_warnings.about_form(source, dataset, training.get("chat_template_path")),
+        *plan_warnings(request, source, asked, parts, memory_needed, (steps, why_not)),
         *settings.notes,
-        *plan_warnings.about_tokens(dataset, counted, why_not, training.get("max_length")),
-        *plan_warnings.about_decided(request, settings.device),
         *audited,
     ]
     return parts | {"estimate": estimate.model_copy(update=memory_needed), "warnings": warnings}
@@ -283,10 +276,11 @@ def _set_steps(
     epochs = steps / defaults.steps_an_epoch(training, num_rows, processes)
     by_steps = training["eval_strategy"] == "steps"
     training |= defaults.step_arguments(settings.given, steps, evaluates=by_steps)
-    settings.notes += plan_warnings.about_evaluations(training, steps, epochs)
+    settings.notes += few_evaluations(training, steps, epochs)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     evaluations = defaults.planned_evaluations(training, steps, epochs)
     data_quality.require_watched(request, task, declared, training, evaluations)
     if training.get("max_steps", -1) > 0:
-        settings.notes.append(f"max_steps={steps}: {epochs:.3g} epochs of {num_rows} rows")
+        sizes = {"steps": steps, "epochs": epochs, "num_rows": num_rows}
+        settings.notes.append(warning("max_steps_set", **sizes))
     return steps, epochs

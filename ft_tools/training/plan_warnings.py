@@ -1,193 +1,231 @@
-"""What a plan warns of; nothing here stops a launch."""
+"""What a plan warns of; nothing here stops a launch. The texts are rows of findings.toml."""
 
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ft_tools.errors import FineTuningError
+from ft_tools.formats.example import THOUGHTS
 from ft_tools.formats.training_rows import UNTRAINED, DatasetFacts
 from ft_tools.models import model_folder
+from ft_tools.models.packing import mixes_packed
 from ft_tools.models.resolve import ModelSource
+from ft_tools.models.shape_of_model import config_of, no_gguf
 from ft_tools.runs.hardware.devices import Device, unused_gpu
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults
-from ft_tools.training.holding_out import about_wordings, validation_beside
+from ft_tools.training.findings import warning
+from ft_tools.training.holding_out import validation_beside, wordings_held_out
+from ft_tools.training.model_plan import config_if_known
 from ft_tools.training.request import TrainingRequest
 from ft_tools.training.token_counts import Counts
 
-KEEPS_OUT = "audit_dataset with output_dir keeps them out of the loss"
+Files = tuple[DatasetFacts, DatasetFacts | None]
+# What templates write around a thought: <think> of Qwen 3, DeepSeek R1, GLM 4.5 and Nemotron, the
+# analysis channel of gpt-oss, START_THINKING of Command A, Seed-OSS, [THINK] of Mistral, thought
+# channel of Gemma 4. Source: the chat templates of these models on the Hub.
+THINKS = re.compile(
+    r"<think>|<\|channel\|>analysis|<\|START_THINKING\|>|<seed:think>|\[THINK\]|<\|channel>thought"
+)
+SWITCH = re.compile(r"\b(enable_thinking|thinking_budget|reasoning_effort)\b")
+FEW_THOUGHTS = 0.05
+"""Fewer answers than this share are an oversight, not a decision."""
+FEW_STEPS = 20
+# Above this a DPO run often collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
+DPO_RATE = 2e-5
 
 
-def about_run(
+def plan_warnings(
+    request: TrainingRequest,
     source: ModelSource,
-    training: dict[str, Any],
-    validation: DatasetFacts | None,
-    steps: int,
+    asked: Files,
+    plan: Mapping[str, Any],
+    memory: Mapping[str, Any],
+    steps: tuple[int, str],
 ) -> list[str]:
-    """Warn of what the model, the files and the number of steps may spoil."""
-    found = []
-    if source.path is None:
-        found.append(
-            f"{source.name} is not on this machine; the run downloads it and checks its chat "
-            "template then"
-        )
-    if validation is None:
-        found.append(
-            "no validation file: examples are seen once, overfitting goes unnoticed, and the last "
-            "model is kept instead of the best; with `validation` small datasets are repeated"
-        )
-    elif training.get("loss_type") == "dft":
-        found.append(
-            "the dft loss may rise while the model improves, so it cannot choose a checkpoint: the "
-            "last model is kept"
-        )
-    if steps < 20:
-        found.append(f"only {steps} steps: use smaller batches or more examples")
-    length = training.get("max_length")
-    limit = model_folder.max_positions(Path(source.path)) if source.path else None
-    if length and limit and length > limit:
-        found.append(f"max_length {length} exceeds the model's {limit} positions")
-    return found
+    """Return what hardware, memory, model, data and arguments of a plan may spoil.
+
+    Args:
+        request: What was asked.
+        source: The model.
+        asked: The files that were asked for.
+        plan: Arguments of the plan.
+        memory: Of its estimate.
+        steps: The number of steps, and why tokens were not counted.
+    """
+    training, dataset = plan["training"], plan["dataset"]
+    template = _template(source, training.get("chat_template_path"))
+    return [
+        *_hardware(plan["device"], plan["place"]),
+        *_memory(plan["device"], memory),
+        *_held_out(asked, (dataset, plan["validation"])),
+        *_run(source, training, plan["validation"], steps[0]),
+        *filter(None, [no_gguf(config_if_known(source))]),
+        *_unread(dataset),
+        *_thoughts(source, dataset, template),
+        *_form(source, dataset, template),
+        *_packing(source, training),
+        *_tokens(dataset, plan["counts"], steps[1], training.get("max_length")),
+        *_replaced(request, plan["device"]),
+        *(_preferences(request) if plan["task"] != "sft" else []),
+    ]
 
 
-def about_evaluations(training: dict[str, Any], steps: int, epochs: float) -> list[str]:
-    """Say so where so few evaluations were asked for that they tell nothing."""
+def few_evaluations(training: dict[str, Any], steps: int, epochs: float) -> list[str]:
+    """Return a warning where so few evaluations were asked for that they show nothing."""
     planned = defaults.planned_evaluations(training, steps, epochs)
     # Of fewer steps no schedule makes enough.
     is_short = planned > 0 and steps < defaults.LEAST_EVALUATIONS
     if training["eval_strategy"] == "no" or is_short or planned >= defaults.LEAST_EVALUATIONS:
         return []
     every = defaults.step_arguments({}, steps, evaluates=True)["eval_steps"]
-    return [
-        f"{planned} evaluations in {steps} steps are too few to choose the best checkpoint and to "
-        f"say whether it still learns; leave eval_strategy and eval_steps out for one per {every} "
-        "steps"
-    ]
+    return [warning("few_evaluations", planned=planned, steps=steps, every=every)]
 
 
-def about_held_out(
-    asked: tuple[DatasetFacts, DatasetFacts | None],
-    used: tuple[DatasetFacts, DatasetFacts | None],
-) -> list[str]:
-    """Say which rows are held out of a file, if the plan did so by itself."""
+def _hardware(device: Device, place: Place) -> Iterator[str]:
+    if device.name == "cpu":
+        if place.backend == "local" and (unused := unused_gpu()):
+            yield warning("other_gpu", problem=unused)
+        return
+    yield warning("never_run_here", device=device.model)
+    if place.exported_for:
+        yield warning("exported_only", gpus=place.exported_for)
+    if place.sharding != "ddp":
+        yield warning("sharding_never_run", sharding=place.sharding)
+
+
+def _memory(device: Device, memory: Mapping[str, Any]) -> Iterator[str]:
+    ram, vram = memory["ram"], memory["vram"]
+    if device.name != "cpu" and vram is None:
+        yield warning("memory_unchecked")
+    if vram is not None and vram["fits"] == "tight":
+        yield warning("memory_tight", high=vram["process_high_gib"], usable=vram["usable_gib"])
+    if ram is not None and ram["needed_high_gib"] > ram["machine_gib"]:
+        sizes = {"needed": ram["needed_gib"], "high": ram["needed_high_gib"]}
+        yield warning("memory_may_not_suffice", **sizes, machine=ram["machine_gib"])
+
+
+def _held_out(asked: Files, used: Files) -> Iterator[str]:
     if used[1] is None or asked[1] is not None:
-        return []
+        return
     dataset = Path(asked[0].path)
     beside = validation_beside(dataset)
-    file = f" ({beside.name} beside it, for one)" if beside else ""
-    return [
-        f"no validation file: {used[1].num_examples} of {asked[0].num_examples} examples are held "
-        f"out of {dataset.name} to choose the best checkpoint{about_wordings(used[1])}; pass "
-        f"`validation`{file} to choose them, or training.eval_strategy='no' to train on all of "
-        "them once"
-    ]
-
-
-def about_continued(source: ModelSource, training: dict[str, Any]) -> list[str]:
-    """Say what starts anew where a run's result is trained further."""
-    if source.run_id is None:
-        return []
-    return [
-        f"trains the result of {source.run_id} further: the optimizer starts anew and the learning "
-        f"rate is warmed up again, to {training['learning_rate']:g}; compare both runs' validation "
-        "loss before you use the new one"
-    ]
-
-
-def about_hardware(device: Device, place: Place) -> list[str]:
-    """Say what of this hardware was never run by this project, and what it does not use."""
-    found = []
-    if device.name == "cpu":
-        unused = unused_gpu() if place.backend == "local" else ""
-        return [unused] if unused else []
-    found.append(
-        f"this project's own tests run on CPUs: training on {device.model} follows the libraries' "
-        "documentation and was never run by it; start with a short run (max_steps=20). On a GPU a "
-        "resumed run is not equal bit for bit"
+    yield warning(
+        "held_out",
+        held_out=used[1].num_examples,
+        num_examples=asked[0].num_examples,
+        name=dataset.name,
+        wordings=wordings_held_out(used[1]),
+        beside=f" ({beside.name} beside it, for one)" if beside else "",
     )
-    if place.exported_for:
-        found.append(
-            f"this plan is for {place.exported_for} elsewhere, and is not started here; export_dir "
-            "writes it, and the exported script trains there"
-        )
-    if place.sharding != "ddp":
-        found.append(f"sharding={place.sharding!r} was never run by this project")
-    return found
 
 
-def about_unread(dataset: DatasetFacts) -> list[str]:
-    """Name what the rows say of their prompts, and of what is not to be trained, to no effect."""
-    cures = {"chat_template_kwargs": "write them into a template (training.chat_template_path)"}
-    cures |= dict.fromkeys(UNTRAINED, f"such answers are trained; {KEEPS_OUT}")
-    usual = "audit_dataset with output_dir puts it into the prompts"
-    return [
-        f"`{name}` of {count} examples is not read; {cures.get(name, usual)}"
-        for name, count in sorted(dataset.unread.items())
-    ]
+def _run(
+    source: ModelSource, training: Mapping[str, Any], validation: DatasetFacts | None, steps: int
+) -> Iterator[str]:
+    if source.run_id is not None:
+        yield warning("trained_further", run_id=source.run_id, rate=training["learning_rate"])
+    if source.path is None:
+        yield warning("model_not_here", model=source.name)
+    if validation is None:
+        yield warning("no_validation")
+    elif training.get("loss_type") == "dft":
+        yield warning("last_model_kept")
+    if steps < FEW_STEPS:
+        yield warning("few_steps", steps=steps)
+    length = training.get("max_length")
+    limit = model_folder.max_positions(Path(source.path)) if source.path else None
+    if length and limit and length > limit:
+        yield warning("length_above_positions", length=length, limit=limit)
 
 
-def about_form(source: ModelSource, dataset: DatasetFacts, template: str | None) -> list[str]:
-    """Say so when questions and answers of plain text are to train a model that is made to chat."""
-    if dataset.format not in {"prompt_completion_text", "pairs_text"} or not source.path:
-        return []
-    folder = Path(model_folder.tokenizer_folder(source.adapter, source.path))
-    if template is None and model_folder.chat_template(folder) is None:
-        return []
-    return [
-        f"{Path(dataset.path).name} is plain text, so the chat template of {source.name} is not "
-        "applied, and the result will hardly show in a chat; unless the texts contain its "
-        "special tokens already, train on the messages that audit_dataset with output_dir writes"
-    ]
+def _unread(dataset: DatasetFacts) -> Iterator[str]:
+    for name, count in sorted(dataset.unread.items()):
+        row = "unread_mark" if name in UNTRAINED else "unread_field"
+        row = "unread_template_arguments" if name == "chat_template_kwargs" else row
+        yield warning(row, field=name, count=count)
 
 
-def about_tokens(
+def _thoughts(source: ModelSource, dataset: DatasetFacts, template: str | None) -> Iterator[str]:
+    if template is None or dataset.format == "text":
+        return
+    thoughts, num_examples = dataset.num_thoughts, dataset.num_examples
+    fields = {"model": source.name, "thoughts": thoughts, "num_examples": num_examples}
+    if THINKS.search(template) and thoughts / num_examples <= FEW_THOUGHTS:
+        found = SWITCH.search(template)
+        switch = f"`{found[1]}`" if found else "a checkpoint of that family that does not think"
+        yield warning("thinking_lost", **fields, switch=switch)
+    elif thoughts and not any(re.search(rf"\b{name}\b", template) for name in THOUGHTS):
+        yield warning("thoughts_left_out", **fields)
+
+
+def _form(source: ModelSource, dataset: DatasetFacts, template: str | None) -> Iterator[str]:
+    is_plain = dataset.format in {"prompt_completion_text", "pairs_text"}
+    if is_plain and source.path and template is not None:
+        name = Path(dataset.path).name
+        yield warning("plain_text_for_a_chat_model", name=name, model=source.name)
+
+
+def _packing(source: ModelSource, training: Mapping[str, Any]) -> Iterator[str]:
+    if training.get("packing") or training.get("padding_free"):
+        with contextlib.suppress(FineTuningError):
+            if mixes_packed(config_of(source.load_from)):
+                yield warning("packed_rows_may_mix")
+
+
+def _tokens(
     dataset: DatasetFacts, counted: Counts | None, why_not: str, length: int | None
-) -> list[str]:
-    """Say what tokenisation leaves out, as far as it is known."""
-    found = []
+) -> Iterator[str]:
     if counted is None:
-        found.append(
-            f"token counts are estimated from characters, the longest from bytes: {why_not}"
-        )
-        if length and dataset.longest_characters > 4 * length:
-            found.append(
-                f"the longest example has {dataset.longest_characters} characters, about "
-                f"{dataset.longest_characters // 4} tokens; what is beyond max_length {length} is "
-                "cut"
-            )
-        return found
+        yield warning("tokens_estimated", reason=why_not)
+        longest = dataset.longest_characters
+        if length and longest > 4 * length:
+            sizes = {"characters": longest, "tokens": longest // 4, "length": length}
+            yield warning("longest_is_cut", **sizes)
+        return
     data = counted.data
     if counted.num_counted < dataset.num_examples:
-        found.append(
-            f"tokens are scaled from the first {counted.num_counted} of {dataset.num_examples} "
-            "examples"
-        )
+        sizes = {"counted": counted.num_counted, "num_examples": dataset.num_examples}
+        yield warning("tokens_scaled", **sizes)
     if data.num_truncated:
-        found.append(
-            f"{data.num_truncated} of {data.num_sequences} sequences "
-            f"({data.num_truncated / data.num_sequences:.1%}) are cut at {length}, and their "
-            f"answers have no end; the longest has {counted.lengths.longest_tokens} tokens: raise "
-            "training.max_length, or shorten or remove these rows"
+        yield warning(
+            "rows_cut",
+            cut=data.num_truncated,
+            all_rows=data.num_sequences,
+            fraction=data.num_truncated / data.num_sequences,
+            length=length,
+            longest=counted.lengths.longest_tokens,
         )
     if data.num_dropped:
-        found.append(f"{data.num_dropped} sequences have nothing to learn and are skipped")
+        yield warning("nothing_to_learn", dropped=data.num_dropped)
     if data.num_prompt_drifts:
-        found.append(
-            f"{data.num_prompt_drifts} prompts are tokenized differently alone than with their "
-            "answer"
-        )
-    return found
+        yield warning("prompts_drift", drifts=data.num_prompt_drifts)
 
 
-def about_decided(request: TrainingRequest, device: Device) -> list[str]:
+def _replaced(request: TrainingRequest, device: Device) -> Iterator[str]:
     """Name the arguments that the plan replaces for this device."""
-    asked = {"bf16": "bfloat16", "fp16": "float16"}
-    found = [
-        f"training.{name} is ignored: on {device.name} the plan computes in {device.precision}"
-        for name, precision in asked.items()
-        if request.training.get(name) and precision != device.precision
-    ]
-    optimizer = request.training.get("optim", "")
+    training = request.training
+    for name, precision in {"bf16": "bfloat16", "fp16": "float16"}.items():
+        if training.get(name) and precision != device.precision:
+            fields = {"name": name, "device": device.name, "precision": device.precision}
+            yield warning("precision_ignored", **fields)
+    optimizer = training.get("optim", "")
     if defaults.needs_gpu(optimizer) and device.name == "cpu":
-        found.append(
-            f"training.optim={optimizer!r} needs a GPU; on {device.name} it is adamw_torch"
-        )
-    return found
+        yield warning("optimizer_needs_a_gpu", optimizer=optimizer, device=device.name)
+
+
+def _preferences(request: TrainingRequest) -> Iterator[str]:
+    rate = request.training.get("learning_rate", 0.0)
+    if rate > DPO_RATE:
+        yield warning("high_rate_for_dpo", rate=rate, limit=DPO_RATE)
+    if request.training.get("sync_ref_model"):
+        yield warning("moving_reference")
+
+
+def _template(source: ModelSource, given: str | None) -> str | None:
+    if given is None and not source.path:
+        return None
+    folder = Path(model_folder.tokenizer_folder(source.adapter, source.path or ""))
+    return model_folder.chat_template(folder, given)

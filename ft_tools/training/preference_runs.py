@@ -9,10 +9,10 @@ from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.state import directory
 from ft_tools.training.checks import data_quality
+from ft_tools.training.findings import warning
 from ft_tools.training.request import DpoRequest
 
-# Above these a DPO run usually collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
-RATE_WARNED = 2e-5
+# Above this a DPO run usually collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
 RATE_REFUSED = 1e-4
 Reference = Literal["adapter_off", "frozen_copy", "second_model"]
 
@@ -51,23 +51,6 @@ def require_rate(request: DpoRequest) -> None:
     if rate > RATE_REFUSED and "dpo_learning_rate" not in request.accept_findings:
         observed = f"training.learning_rate={rate:g} is above {RATE_REFUSED:g}"
         raise anti_patterns.refusal("dpo_learning_rate", observed, "Use 5e-6 with an adapter.")
-
-
-def warnings(request: DpoRequest) -> list[str]:
-    """Say what a preference run's arguments may spoil."""
-    rate = request.training.get("learning_rate", 0.0)
-    found = []
-    if rate > RATE_WARNED:
-        found.append(
-            f"learning_rate {rate:g} is high for DPO: above {RATE_WARNED:g} the rewards of "
-            "chosen answers often fall; 5e-6 is usual"
-        )
-    if request.training.get("sync_ref_model"):
-        found.append(
-            "the reference that sync_ref_model moves is in no checkpoint: a resumed run "
-            "starts from the first one again"
-        )
-    return found
 
 
 def balance_marks(
@@ -113,7 +96,4 @@ def mark_weights(
     else:
         found = {"undesirable_weight": round(num_good / (middle * num_bad), 2)}
     ((name, value),) = found.items()
-    return found, (
-        f"{num_good} good and {num_bad} bad answers: {name}={value:g} balances them; with weights "
-        "the loss is scaled, so compare runs by margins, not by loss"
-    )
+    return found, warning("marks_weighted", good=num_good, bad=num_bad, name=name, value=value)

@@ -13,6 +13,7 @@ from ft_tools.runs.launchers.placement import Place, place_of
 from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
 from ft_tools.runs.processes.start import WORKERS
 from ft_tools.training.checks.engine import require_machine
+from ft_tools.training.findings import warning
 from ft_tools.training.request import TrainingRequest
 
 REMOTE_CPU = "unknown cores"
@@ -63,8 +64,8 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
         BadInput: The examples of a step cannot be divided.
 
     >>> four = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
-    >>> share_batch(four, 8), four["per_device_train_batch_size"]
-    (['16 examples per step on 8 processes: micro-batches of 2, 1 per step and process'], 2)
+    >>> len(share_batch(four, 8)), four["per_device_train_batch_size"]
+    (1, 2)
     """
     if num_processes == 1:
         return []
@@ -79,10 +80,8 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
     micro = max(size for size in range(1, min(micro, each) + 1) if each % size == 0)
     training["per_device_train_batch_size"] = micro
     training["gradient_accumulation_steps"] = each // micro
-    return [
-        f"{effective} examples per step on {num_processes} processes: micro-batches of {micro}, "
-        f"{each // micro} per step and process"
-    ]
+    sizes = {"effective": effective, "processes": num_processes, "micro": micro}
+    return [warning("shared_batch", **sizes, steps=each // micro)]
 
 
 def _require_engine(request: TrainingRequest, options: Options) -> None:

@@ -22,7 +22,6 @@ from ft_tools.models.packing import (
     about_flash,
     flash_packages,
     may_be_packed,
-    mixes_packed,
 )
 from ft_tools.models.quantized import NF4, nf4
 from ft_tools.models.resolve import ModelSource
@@ -36,6 +35,7 @@ from ft_tools.training.checks import base_model, installation, memory
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.defaults import Basis
+from ft_tools.training.findings import warning
 from ft_tools.training.request import Method, TrainingRequest
 
 
@@ -104,7 +104,7 @@ def settle(
     settings = Settings(given, device, place, training)
     if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):
         training["model_init_kwargs"] = {"attn_implementation": FLASH}
-        settings.notes.append(about_flash())
+        settings.notes.append(warning("flash_attention", source=about_flash()))
     settings.notes += run_place.share_batch(training, place.num_processes)
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(without_decided(request.peft), basis)
@@ -114,7 +114,6 @@ def settle(
     installation.require_attention(settings.device, training, is_here=request.is_here)
     if source.path:
         settings.notes += base_model.require_layers(Path(source.path), settings.peft or {})
-    settings.notes += _packing_notes(source, training)
     if task != "sft":
         base_model.require_reference(source, settings.peft or {})
     if task == "kto":
@@ -129,19 +128,6 @@ def _may_use_flash(request: TrainingRequest, device: Device, given: Mapping[str,
         return named == "flash"
     is_able = device.precision != "float32" and (device.capability or 0.0) >= FLASH_CAPABILITY
     return request.is_here and is_able and bool(flash_packages())
-
-
-def _packing_notes(source: ModelSource, training: Mapping[str, Any]) -> list[str]:
-    """Say before a launch what the worker would refuse before its first step."""
-    if not (training.get("packing") or training.get("padding_free")):
-        return []
-    with contextlib.suppress(FineTuningError):
-        if mixes_packed(config_of(source.load_from)):
-            return [
-                "packing: without the kernels of this model's layers packed examples see one "
-                "another; the worker checks the loaded model and refuses to train if they do"
-            ]
-    return []
 
 
 def _choose_engine(settings: Settings, request: TrainingRequest, source: ModelSource) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.advice.launches import NO_ADVICE, Advised, require_advised
+from ft_tools.advice.launches import Advised, require_advised
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, Missing
 from ft_tools.formats.training_rows import read_examples, task_of
@@ -18,6 +18,7 @@ from ft_tools.training.checks import accepted
 from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.exports import axolotl, script
 from ft_tools.training.exports.portable import portable
+from ft_tools.training.findings import warning
 from ft_tools.training.plan import SftPlan, TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.train_further import continued
@@ -110,7 +111,7 @@ class Start:
 
 def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Start) -> Launch:
     advised = start.advised
-    warnings = plan.warnings if advised else [*plan.warnings, NO_ADVICE]
+    warnings = plan.warnings if advised else [*plan.warnings, warning("no_advice")]
     plan = plan.model_copy(update={"advice": advised, "warnings": warnings})
     elsewhere = plan.place.exported_for
     if request.confirm is not None and elsewhere:
@@ -152,11 +153,7 @@ def _about_export(request: TrainingRequest, plan: TrainingPlan) -> list[str]:
     """Say what an export of this plan is for, where that is hardly meant."""
     if request.export_dir is None or plan.device.name != "cpu" or not request.is_here:
         return []
-    return [
-        "the exported files train on a CPU, as this machine has no GPU that can be used; to export "
-        'for a GPU elsewhere name it: backend_options={"gpu": "RTX 4090"}, with "processes" for '
-        "several"
-    ]
+    return [warning("export_for_a_cpu")]
 
 
 def _export_step(found: Launch, plan: TrainingPlan, request: TrainingRequest) -> NextStep:
@@ -203,8 +200,7 @@ def _exported(export_dir: str, plan: TrainingPlan) -> tuple[list[str], list[str]
     if note := axolotl.memory_note(plan):
         notes.append(note)
     if plan.model.packages:
-        needed = " ".join(plan.model.packages)
-        notes.append(f"every trainer needs what the model's class needs: pip install {needed}")
+        notes.append(warning("export_packages", packages=" ".join(plan.model.packages)))
     return [str(final / name) for name in names], notes
 
 
@@ -220,8 +216,6 @@ def _about_answers(plan: TrainingPlan) -> list[str]:
     ]
     if sum(answers) == len(answers):
         return []
-    return [
-        f"train.py makes an example of each of the {sum(answers)} answers of {len(answers)} "
-        f"conversations, so an epoch has about {sum(answers) / len(answers):.2g} times the steps "
-        "of this plan"
-    ]
+    num_answers, num_rows = sum(answers), len(answers)
+    sizes = {"answers": num_answers, "conversations": num_rows, "ratio": num_answers / num_rows}
+    return [warning("export_several_answers", **sizes)]

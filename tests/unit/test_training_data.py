@@ -8,6 +8,10 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.training_rows import read_examples, survey
+from ft_tools.training.tool import launch_sft
+from tests.unit.test_training_launch import accepting, files, ids, sft
+
+__all__ = ["files"]
 
 USER, BOT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 
@@ -117,3 +121,37 @@ def test_a_folder_of_prepared_parts_is_refused_with_the_file_to_name(workspace):
         audit_dataset(AuditRequest(path="prepared"))
     (folder / "removed.jsonl").unlink()
     assert audit_dataset(AuditRequest(path="prepared")).num_examples == 1
+
+
+THINKS = "{% for m in messages %}{{ m.content }}<think>{{ m.reasoning_content }}{% endfor %}"
+PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"
+INLINE = {"content": "<think>Two.</think>It is 2."}
+
+
+@pytest.mark.parametrize(
+    ("template", "thoughts", "thought", "expected"),
+    [
+        (THINKS, 0, {}, ["thinking_lost"]),
+        (THINKS, 10, {"reasoning_content": "Two."}, []),
+        (THINKS, 10, INLINE, []),
+        (PLAIN, 3, {"reasoning_content": "Two."}, ["thoughts_left_out"]),
+        (PLAIN, 0, {}, []),
+        *((PLAIN + mark, 0, {}, ["thinking_lost"]) for mark in (
+            "<|channel|>analysis", "<|START_THINKING|>", "<seed:think>", "[THINK]",
+            "<|channel>thought",
+        )),
+    ],
+)  # fmt: skip
+def test_thoughts_that_model_and_data_do_not_share_are_a_warning(
+    files, template, thoughts, thought, expected
+):
+    rows = []
+    for place in range(10):
+        answer = {"role": "assistant", "content": f"It is {place}."}
+        answer |= thought if place < thoughts else {}
+        question = {"role": "user", "content": f"What is 1 times {place}?"}
+        rows.append({"messages": [question, answer]})
+    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (files / "instruct" / "chat_template.jinja").write_text(template)
+    found = launch_sft(sft(**accepting("no_quality_filter"))).warnings
+    assert [name for name in ids(found) if name.startswith("th")] == expected

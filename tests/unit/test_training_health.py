@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from ft_tools.training.health import WATCHED, about_cut, health_signals, is_diverged
+from ft_tools.training import findings
+from ft_tools.training.health import CHECKS, cut_rows, health_signals, is_diverged
 from ft_tools.training.token_counts import Counts, DataReport, Lengths
 
 
@@ -124,10 +125,8 @@ def test_little_free_memory_and_heat_are_seen_when_they_are_now():
     assert "thermal_throttling" not in signals(thermal_throttling=[1.0, 0.0])
 
 
-def test_every_signal_has_a_name_of_its_own_and_an_advice():
-    names = [watch.signal for watch in WATCHED]
-    assert len(set(names)) == len(names)
-    assert all(watch.advice for watch in WATCHED)
+def test_every_signal_has_a_row_and_every_row_a_signal():
+    assert {*CHECKS, "rows_cut"} == set(findings.rows("signals"))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +175,7 @@ def test_rows_that_are_cut_are_a_signal(cut):
     )
     lengths = Lengths(mean_tokens=10, mean_answer_tokens=2, longest_tokens=30, padding=0)
     counts = Counts(data=data, num_rows=8, num_counted=8, lengths=lengths)
-    found = about_cut(counts)
+    found = cut_rows(counts)
     assert [signal.signal for signal in found] == ["rows_cut"] * cut
     assert all(
         "1 of 8 sequences (12.5%)" in signal.observed and "30 tokens" in signal.advice

@@ -13,6 +13,7 @@ from ft_tools.formats.trl_formats import PLAIN_NAME, Task
 from ft_tools.lora import init_weights
 from ft_tools.models import model_folder, other_names
 from ft_tools.models.resolve import ModelSource
+from ft_tools.training.findings import warning
 from ft_tools.training.request import TrainingRequest
 
 TOKENIZER = "tokenizer_config.json"
@@ -159,7 +160,7 @@ def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
     known = ", ".join(plain[:MOST_NAMES])
     problem = f"peft.target_modules: the model has no layer {', '.join(map(repr, absent))}"
     if len(absent) < len(one_by_one):
-        return [f"{problem}, so nothing is trained there; its layers: {known}"]
+        return [warning("layers_missing", problem=problem, known=known)]
     cure = 'pass a list of names, or "all-linear"'
     raise BadInput(f"{problem}; {cure}; its layers: {known}")
 

@@ -14,6 +14,7 @@ from ft_tools.errors import BadInput
 from ft_tools.formats import remembered_test_sets
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
+from ft_tools.training.findings import warning
 from ft_tools.training.holding_out import least_rows
 from ft_tools.training.request import TrainingRequest
 
@@ -38,10 +39,7 @@ def require_audited(
     hashes = (dataset.sha256, validation.sha256 if validation else "")
     report = _audit(request.dataset, request.validation, task, hashes)
     if report is None:
-        return [
-            "the dataset is too large to be audited in this call; run audit_dataset and check its "
-            "errors before you confirm"
-        ]
+        return [warning("not_audited")]
     accepted = set(request.accept_findings)
     if "train_validation_leak" in accepted:
         accepted.add("validation_leak")
@@ -63,7 +61,7 @@ def require_audited(
     return [
         *_about_accepted(request.accept_findings, findings, [one.id for one in open_errors]),
         *(
-            f"audit: {finding.count} examples with {finding.id}; {finding.cure}"
+            warning("audit", count=finding.count, finding=finding.id, finding_cure=finding.cure)
             for finding in findings
             if finding.severity == "warning" and finding.id not in SAID_BY_THE_PLAN
         ),
@@ -79,9 +77,9 @@ def _about_accepted(
     said = []
     if absent:
         present = ", ".join(f.id for f in findings if f.severity != "info") or "nothing"
-        said.append(f"accept_findings: the audit found no {', '.join(absent)}; it found {present}")
+        said.append(warning("accepted_absent", absent=", ".join(absent), present=present))
     if let_through:
-        said.append(f"accepted without being named: {', '.join(let_through)}")
+        said.append(warning("accepted_unnamed", ids=", ".join(let_through)))
     return said
 
 

@@ -17,6 +17,7 @@ from ft_tools.models.mlx import (
 )
 from ft_tools.models.quantized import prequantized, use_unquantized
 from ft_tools.models.resolve import ModelSource
+from ft_tools.training.findings import warning
 from ft_tools.training.request import TrainingRequest
 
 Engine = Literal["torch", "mlx"]
@@ -89,8 +90,8 @@ def choose(
     if not is_installed():
         problem = str(MissingExtra("mlx", "mlx_lm"))
     if problem:
-        return "torch", [f"trains on the CPU with torch, not on the GPU with MLX: {problem}"]
-    return "mlx", [] if is_apple_silicon() else ["MLX runs on this machine's CPU, which is slow"]
+        return "torch", [warning("not_mlx", problem=problem)]
+    return "mlx", [] if is_apple_silicon() else [warning("mlx_on_cpu")]
 
 
 def _against_mlx(

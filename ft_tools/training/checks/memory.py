@@ -16,6 +16,7 @@ from ft_tools.memory.tool import estimate_vram
 from ft_tools.runs.hardware.devices import Device, drives_display
 from ft_tools.runs.hardware.memory import free_bytes
 from ft_tools.runs.launchers.placement import Place
+from ft_tools.training.findings import warning
 
 FINDING = "does_not_fit"
 UNCHECKED = "memory_unchecked"
@@ -94,11 +95,8 @@ def fitting_batch(planned: Planned, given: Collection[str]) -> tuple[dict[str, i
         micro //= 2
     if micro == planned.training[MICRO]:
         return {}, []
-    note = (
-        f"micro-batches of {micro} instead of {planned.training[MICRO]}, so that the upper bound "
-        f"of the memory estimate fits; a step still sees {effective} examples per process"
-    )
-    return batch, [note]
+    sizes = {"micro": micro, "planned": planned.training[MICRO], "effective": effective}
+    return batch, [warning("smaller_micro_batch", **sizes)]
 
 
 def require_fit(planned: Planned, accepted: Collection[str]) -> dict[str, Any] | None:
@@ -143,24 +141,6 @@ def attention_of(training: Mapping[str, Any]) -> str:
     """Return the attention implementation of a run, as estimate_vram names it."""
     named = str((training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa"))
     return "flash" if "flash" in named else "eager" if named == "eager" else "sdpa"
-
-
-def about_tight(vram: dict[str, Any] | None) -> list[str]:
-    """Warn of a run whose estimate fits and whose upper bound does not."""
-    if vram is None or vram["fits"] != "tight":
-        return []
-    return [
-        f"memory_tight: the process takes up to {vram['process_high_gib']:.1f} GiB and "
-        f"{vram['usable_gib']:.1f} GiB are usable. If memory runs out, the run continues with "
-        "half the micro-batch"
-    ]
-
-
-def about_unchecked(device: Device, vram: dict[str, Any] | None) -> list[str]:
-    """Warn of a run on a GPU whose memory could not be estimated, which was accepted."""
-    if device.name == "cpu" or vram is not None:
-        return []
-    return [f"{UNCHECKED}: whether this run fits the GPU could not be estimated"]
 
 
 def require_ram(
@@ -249,16 +229,6 @@ def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float]
     free = round(free_bytes() / 2**30, 2)
     return {"needed_gib": needed, "needed_low_gib": low, "needed_high_gib": high,
             "machine_gib": device.memory_gib, "free_gib": free}  # fmt: skip
-
-
-def about_ram(ram: Mapping[str, float] | None) -> list[str]:
-    """Warn of a run that may need more memory than this machine has."""
-    if ram is None or ram["needed_high_gib"] <= ram["machine_gib"]:
-        return []
-    return [
-        f"{ram['needed_gib']:.1f} GiB of memory are needed, up to {ram['needed_high_gib']:.1f}, "
-        f"and this machine has {ram['machine_gib']:.1f}. {LESS_RAM}"
-    ]
 
 
 def estimated(planned: Planned) -> VramReport | None:

@@ -13,6 +13,7 @@ from ft_tools.models.shape_of_model import config_of
 from ft_tools.training.checks import memory
 from ft_tools.training.defaults import learnt_loss
 from ft_tools.training.exports.portable import Moved
+from ft_tools.training.findings import warning
 from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
 
 FILE = "axolotl.yaml"
@@ -77,16 +78,12 @@ def memory_note(plan: TrainingPlan) -> str:
     if fused is None or not _has_keys(plan):
         return ""
     if is_fused(plan):
-        return f"{FILE} uses Liger's fused loss: pip install liger-kernel"
+        return warning("axolotl_liger")
     if (whole := _with_whole_logits(plan)) is None:
         return ""
-    needed = (
-        f"about {whole.peak_allocated_gib:.1f} GiB of {whole.usable_gib or 0:.1f} usable, instead "
-        f"of {fused['peak_allocated_gib']:.1f}"
-    )
-    if whole.fits == "no":
-        return f"{FILE} is not written: Axolotl computes the loss over whole logits, {needed}"
-    return f"{FILE} computes the loss over whole logits, not with TRL's fused head: {needed}"
+    row = "axolotl_does_not_fit" if whole.fits == "no" else "axolotl_memory"
+    sizes = {"whole": whole.peak_allocated_gib, "usable": whole.usable_gib or 0.0}
+    return warning(row, **sizes, fused=fused["peak_allocated_gib"])
 
 
 def _has_keys(plan: TrainingPlan) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.formats.training_rows import is_array, read_examples
+from ft_tools.training.findings import warning
 from ft_tools.training.plan import TrainingPlan
 
 # Source: huggingface_hub, file_download.py: how a model lies in the cache.
@@ -44,11 +45,8 @@ class Moved:
         return [folder / name for name in self.files.values()]
 
     def to_bring(self) -> list[str]:
-        """Say what else has to be copied there."""
-        return [
-            f"copy {path} to {name} in the exported folder, which names it so"
-            for path, name in self.folders.items()
-        ]
+        """Return warnings of what else has to be copied there."""
+        return [warning("export_bring", path=path, name=n) for path, n in self.folders.items()]
 
 
 def portable(plan: TrainingPlan) -> tuple[TrainingPlan, Moved]:

@@ -23,7 +23,7 @@ from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import Health
 from ft_tools.training import checkpoints, defaults, samples
 from ft_tools.training.diagnosis import diagnose, health_of, setup_of
-from ft_tools.training.health import about_cut, health_signals, is_diverged
+from ft_tools.training.health import cut_rows, health_signals, is_diverged
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import run_page, without_repeats
 from ft_tools.training.stall_time import Patience
@@ -180,7 +180,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         signals = health_signals(self.rows, self.plan.task, losses)
         if self._setup is not None and "eval_loss" in row:
             self._found = health_of(diagnose(self.rows, self._setup))
-        signals += [*self._found, *about_cut(self.plan.counts)]
+        signals += [*self._found, *cut_rows(self.plan.counts)]
         if signals != self.signals:
             self.signals = signals
             self.session.health(signals)

@@ -1,0 +1,51 @@
+"""The room's table of findings (findings.toml): a row each, filled in with its numbers."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+Severity = Literal["info", "warning", "error"]
+TASKS = ("sft", "dpo", "kto")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the metrics of a run, or its curves, may show."""
+
+    id: str
+    observed: str
+    advice: str
+    severity: Severity = "warning"
+    tasks: tuple[str, ...] = TASKS
+    live: bool = False
+    """Of a diagnosis: whether it is worth knowing while the run trains."""
+
+
+def warning(row_id: str, /, **fields: Any) -> str:
+    """Return a warning of a plan: its id, the problem, the cure.
+
+    Raises:
+        KeyError: There is no such row, or a field of it is missing.
+    """
+    row = _table()["warnings"][row_id]
+    text = row["message"].format(**fields)
+    cure = row.get("cure", "").format(**fields)
+    return f"{row_id}: {text}; {cure}" if cure else f"{row_id}: {text}"
+
+
+@cache
+def rows(kind: Literal["signals", "diagnoses"]) -> dict[str, Row]:
+    """Return the rows of signals or of diagnoses, by id."""
+    found = {}
+    for name, given in _table()[kind].items():
+        tasks = tuple(given.get("tasks", TASKS))
+        found[name] = Row(**{**given, "id": name, "tasks": tasks})
+    return found
+
+
+@cache
+def _table() -> dict[str, Any]:
+    text = files("ft_tools.training").joinpath("findings.toml").read_text("utf-8")
+    return tomllib.loads(text)
