@@ -156,7 +156,7 @@ def _thoughts(source: ModelSource, dataset: DatasetFacts, template: str | None) 
     if THINKS.search(template) and thoughts / num_examples <= FEW_THOUGHTS:
         found = SWITCH.search(template)
         switch = f"`{found[1]}`" if found else "a checkpoint of that family that does not think"
-        yield warning("thinking_lost", **fields, switch=switch)
+        yield warning("thoughts_missing", **fields, switch=switch)
     elif thoughts and not any(re.search(rf"\b{name}\b", template) for name in THOUGHTS):
         yield warning("thoughts_left_out", **fields)
 

@@ -131,12 +131,12 @@ INLINE = {"content": "<think>Two.</think>It is 2."}
 @pytest.mark.parametrize(
     ("template", "thoughts", "thought", "expected"),
     [
-        (THINKS, 0, {}, ["thinking_lost"]),
+        (THINKS, 0, {}, ["thoughts_missing"]),
         (THINKS, 10, {"reasoning_content": "Two."}, []),
         (THINKS, 10, INLINE, []),
         (PLAIN, 3, {"reasoning_content": "Two."}, ["thoughts_left_out"]),
         (PLAIN, 0, {}, []),
-        *((PLAIN + mark, 0, {}, ["thinking_lost"]) for mark in (
+        *((PLAIN + mark, 0, {}, ["thoughts_missing"]) for mark in (
             "<|channel|>analysis", "<|START_THINKING|>", "<seed:think>", "[THINK]",
             "<|channel>thought",
         )),

@@ -794,8 +794,8 @@ def test_a_plan_says_which_accepted_findings_there_are_not_and_which_it_lets_thr
     with pytest.raises(Refused, match="placeholder_answer: 3"):
         plan_sft(sft(**accepting("empty_answer")))
 
-    def said(*ids):
-        warnings = plan_sft(sft(**accepting(*ids))).warnings
+    def said(*accepted):
+        warnings = plan_sft(sft(**accepting(*accepted))).warnings
         return [name for name in ids(warnings) if name.startswith("accept")]
 
     assert said("placeholder_answer") == []
