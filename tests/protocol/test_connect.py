@@ -79,17 +79,6 @@ def test_a_skill_that_two_clients_read_stays_until_both_are_disconnected(run, tm
     assert not (tmp_path / ".agents").exists()
 
 
-def test_a_skill_of_somebody_else_is_left_as_it_is(run, tmp_path):
-    own = tmp_path / ".cursor/skills/fine-tuning-llm/SKILL.md"
-    own.parent.mkdir(parents=True)
-    own.write_text("mine")
-    said = run("connect", "cursor")
-    assert said.returncode == 0
-    assert "stays as it is" in said.stdout
-    assert run("disconnect", "cursor").returncode == 0
-    assert own.read_text() == "mine"
-
-
 def test_where_the_skill_cannot_be_written_nothing_is_changed(run, tmp_path):
     (tmp_path / ".codex").mkdir()
     (tmp_path / ".agents").write_text("a file")
@@ -148,15 +137,3 @@ def test_a_workspace_that_is_gone_stops_no_client_from_being_connected_to_anothe
     assert done.returncode == 0, done.stderr
     assert run("disconnect", "cursor", **gone).returncode == 0
     assert list((tmp_path / ".cursor").iterdir()) == []
-
-
-def test_the_doctor_reports_a_workspace_that_is_gone_beside_everything_else(run, tmp_path):
-    gone = {"FINE_TUNING_LLM_WORKSPACE": str(tmp_path / "gone")}
-    done = run("doctor", "--no-hub", **gone)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    checks = {check["name"]: check for check in report["checks"]}
-    assert checks["workspace"]["found"] == f"workspace {tmp_path / 'gone'} does not exist"
-    assert "create it" in checks["workspace"]["fix"]
-    assert "core packages" in checks
-    assert "advice" in report["does_not_work"]

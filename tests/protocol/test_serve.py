@@ -18,8 +18,6 @@ import pytest
 from mcp import Client
 
 from ft_tools import abandoned_calls
-from ft_tools.data.audit import perform
-from ft_tools.data.request import AuditRequest
 from ft_tools.errors import Abandoned
 from ft_tools.tools import TOOLS
 from mcp_server import calls
@@ -177,14 +175,6 @@ def test_an_address_for_everybody_needs_a_token(workspace, token):
     assert "FINE_TUNING_LLM_HTTP_TOKEN" in said
 
 
-def test_work_that_nobody_waits_for_stops_where_a_dataset_is_read(workspace):
-    big_dataset(workspace)
-    call = abandoned_calls.Call()
-    call.abandon()
-    with abandoned_calls.waiting(call), pytest.raises(Abandoned):
-        perform(AuditRequest(path="big.jsonl"))
-
-
 def test_a_process_that_nobody_waits_for_is_killed():
     call = abandoned_calls.Call()
     threading.Timer(0.2, call.abandon).start()
@@ -237,10 +227,6 @@ async def test_a_long_call_reports_progress_and_what_it_does(workspace, endless,
     assert len(told) >= 3
     assert [progress for progress, _ in told] == sorted({progress for progress, _ in told})
     assert told[-1][1].endswith("counting sheep")
-
-
-def test_the_listing_is_made_once():
-    assert server.get_tool_input_schema("get_run") is server.get_tool_input_schema("get_run")
 
 
 def test_one_ctrl_c_ends_a_server_in_a_terminal(workspace):

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from ft_tools import installation
-from ft_tools.errors import MissingExtra
 from ft_tools.installation import Installation
 
 
@@ -72,9 +71,3 @@ def test_the_extras_of_a_uv_tool_are_kept(environment, tmp_path):
 def test_only_what_came_from_an_index_is_named_to_an_index(environment):
     environment(None)
     assert "'fine-tuning-llm[data]==9.9'" in installation.add_extras("data")
-
-
-def test_a_missing_extra_is_refused_with_that_command():
-    assert str(MissingExtra("train", "torch")) == (
-        f"'torch' is not installed; run: {installation.add_extras('train')}"
-    )

@@ -25,10 +25,6 @@ EXAMPLES = {
 }
 
 
-def test_every_pattern_has_an_example():
-    assert EXAMPLES.keys() == redaction.PATTERNS.keys()
-
-
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_a_secret_is_masked_and_counts_as_its_own_kind_only(kind):
     text = f"https://{EXAMPLES[kind]}@host/" if kind == "url_password" else f"x {EXAMPLES[kind]} y"
@@ -54,22 +50,10 @@ def test_ordinary_text_is_left_alone(text):
     assert redaction.redact(text) == text
 
 
-def test_a_private_key_that_was_cut_off_is_masked_to_the_end():
-    text = "before -----BEGIN PRIVATE" + " KEY-----\nMIIEvQIBADANBg"
-    assert redaction.redact(text) == f"before {redaction.MASK}"
-
-
 def test_secrets_of_the_environment_are_masked_the_longest_first(monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "hunter22")
     monkeypatch.setenv("MY_PASSWORD", "hunter22-and-more")
     assert redaction.redact("a hunter22-and-more b hunter22") == "a [redacted] b [redacted]"
-
-
-def test_a_place_of_a_secret_and_a_short_value_are_not_masked(monkeypatch):
-    monkeypatch.setenv("HF_TOKEN_PATH", "/home/someone/token")
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    text = "read /home/someone/token, false"
-    assert redaction.redact(text) == text
 
 
 HOSTILE = {

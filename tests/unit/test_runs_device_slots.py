@@ -36,15 +36,6 @@ def test_the_place_of_a_dead_run_is_cleared(tmp_path):
     released(held)
 
 
-def test_runs_on_different_devices_do_not_wait_for_each_other(tmp_path):
-    lines = [Line(tmp_path, [device], 1, f"{i}-a") for i, device in enumerate(("cpu", "GPU-1"))]
-    held = [line.take_slots() for line in reversed(lines)]
-    assert None not in held
-    for line, taken in zip(lines, held, strict=True):
-        line.leave()
-        released(taken)
-
-
 def test_eight_runs_fill_eight_cards_and_the_ninth_waits(tmp_path):
     cards = [f"GPU-{i}" for i in range(8)]
     held = []

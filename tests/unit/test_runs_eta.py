@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.runs.processes import eta
-from ft_tools.runs.processes.eta import MAX_BUCKETS, Left, Pace
+from ft_tools.runs.processes.eta import MAX_BUCKETS, Pace
 
 # Step times of real runs of a tiny model, recorded by tests/tiny/recording.py.
 TRACES = json.loads((Path(__file__).parent / "eta_traces.json").read_text(encoding="utf-8"))
@@ -56,14 +55,6 @@ def test_recorded_runs_end_in_the_range_that_was_shown_after_ten_steps():
     assert width <= 0.8
 
 
-def test_the_range_of_a_quarter_would_not_do_at_the_start(monkeypatch):
-    """The negative control: what has not come yet is in no bucket."""
-    monkeypatch.setattr(eta, "EARLY_HIGH", 0.0)
-    monkeypatch.setattr(eta, "EARLY_LOW", 0.0)
-    judged = [at_the_start(trace["seconds"]) for trace in TRACES]
-    assert statistics.fmean(left.low <= true <= left.high for left, true in judged) < 0.6
-
-
 def test_the_median_step_would_not_pass_with_a_range_as_wide():
     """The negative control: evaluations and saves are not in a median."""
     inside, errors = [], []
@@ -77,16 +68,6 @@ def test_the_median_step_would_not_pass_with_a_range_as_wide():
         errors.append(abs(guess - true) / true)
     assert statistics.fmean(inside) < 0.9
     assert statistics.median(errors) > 0.1
-
-
-def test_even_steps_give_the_least_range():
-    pace = Pace()
-    for _ in range(40):
-        pace.add(2.0)
-    left = pace.left(10)
-    assert left.likely == 20.0
-    assert left.high - left.likely == pytest.approx(left.likely - left.low)
-    assert left.high == pytest.approx(20.0 * 1.08)
 
 
 def test_uneven_steps_give_a_wider_one_and_nothing_left_gives_none():
@@ -107,7 +88,3 @@ def test_a_long_run_is_remembered_in_few_buckets_and_forgets_no_second():
     assert len(pace._buckets) < MAX_BUCKETS
     assert pace.left(2).likely == 1.0
     assert sum(pace._buckets) + pace._open == pytest.approx(50_000)
-
-
-def test_what_is_to_come_beside_steps_is_added():
-    assert Left(1.0, 2.0, 3.0).plus(Left(0.5, 1.0, 2.0)) == (1.5, 3.0, 5.0)

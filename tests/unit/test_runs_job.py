@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ft_tools.errors import DiskFull, RunBusy
+from ft_tools.errors import RunBusy
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.launchers import inside_job, workdir
 from ft_tools.runs.launchers.torchrun import MARK
@@ -38,16 +38,6 @@ def test_a_job_that_the_run_was_taken_from_touches_nothing(run_dir, monkeypatch,
     assert started(run_dir, monkeypatch, "an older one", "touch", str(run_dir / "made")) == 0
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
     assert "given to another job" in capsys.readouterr().err
-
-
-def test_a_worker_of_such_a_job_touches_nothing_either(run_dir, monkeypatch):
-    monkeypatch.setenv(MARK, "an older one")
-    with pytest.raises(RunBusy, match="given to another job"):
-        ranks.hold(run_dir)
-    assert not (run_dir / locks.WORKER).exists()
-    monkeypatch.setenv(MARK, "mine")
-    ranks.hold(run_dir)
-    assert locks.is_held(run_dir / locks.WORKER)
 
 
 def test_a_second_writer_waits_for_the_first_and_gives_up(run_dir, monkeypatch):
@@ -128,11 +118,6 @@ def test_a_job_has_succeeded_for_its_scheduler_when_the_run_has(
     assert started(run_dir, monkeypatch, "mine", *command) == expected
 
 
-def test_a_worker_that_a_signal_ended_fails_its_job(run_dir, monkeypatch):
-    assert started(run_dir, monkeypatch, "mine", "sh", "-c", "kill -9 $$") == RUN_FAILED
-    assert directory.read_status(run_dir).error.message == "the worker was ended by signal 9"
-
-
 @pytest.mark.parametrize(
     ("code", "begins"), [("diverged", False), ("refused", False), ("crash", True)]
 )
@@ -169,14 +154,6 @@ def test_a_worker_that_the_kernel_killed_for_memory_is_out_of_memory(
     started(run_dir, monkeypatch, "mine", "sh", "-c", end)
     status = directory.read_status(run_dir)
     assert (status.ended_before, status.reason) == ("out_of_memory", "crash")
-
-
-def test_a_full_disk_that_the_worker_could_not_write_down_is_the_end_of_the_job(
-    run_dir, monkeypatch
-):
-    command = ["sh", "-c", f"exit {DiskFull.exit_code}"]
-    assert started(run_dir, monkeypatch, "mine", *command) == DiskFull.exit_code
-    assert directory.read_status(run_dir).error.code == "disk_full"
 
 
 @pytest.fixture

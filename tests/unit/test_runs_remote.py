@@ -177,13 +177,6 @@ def test_a_submission_that_was_refused_leaves_no_job_and_no_workdir(run_dir, clo
     assert not (run_dir / workdir.FOLDER).exists()
 
 
-def test_what_cannot_be_packed_leaves_no_job(run_dir, cloud, workspace):
-    (workspace / "train.jsonl").unlink()
-    with pytest.raises(FileNotFoundError):
-        attend(run_dir)
-    assert not ranks.has_job(run_dir)
-
-
 def test_a_run_has_succeeded_once_its_files_have_come_and_a_failure_is_told_once(run_dir, cloud):
     cloud.has_made()
     # Twice the client fails in the middle: the status has come, what it speaks of has not.
@@ -196,23 +189,6 @@ def test_a_run_has_succeeded_once_its_files_have_come_and_a_failure_is_told_once
     assert publish.verify(run_dir / "artifacts" / "adapter") == []
     (complaint,) = told(run_dir, "could not be fetched")
     assert complaint.endswith("aws s3 sync ended with 7: torn")
-
-
-def test_a_cancel_gives_up_files_that_cannot_be_fetched(run_dir, cloud):
-    cloud.states("SUCCEEDED")
-    cloud.on("aws", "sync", 'echo >> "$CLOUD/syncs"; [ "$(wc -l < "$CLOUD/syncs")" -lt 9 ] || '
-             'touch "$RUN_DIR/cancel"; exit 7')  # fmt: skip
-    assert attend(run_dir).state == "cancelled"
-    assert len(cloud.calls("aws")) > remote.GONE_LOOKS
-    assert cloud.calls("sky jobs cancel") == []
-
-
-def test_a_job_that_never_started_ends_although_there_is_nothing_to_fetch(run_dir, cloud):
-    cloud.states("FAILED_SETUP")
-    cloud.on("aws", "sync", "exit 1")
-    ended = attend(run_dir)
-    assert (ended.state, ended.reason, ended.error.code) == ("interrupted", "crash", "job_ended")
-    assert "FAILED_SETUP" in ended.error.message
 
 
 def test_a_job_that_could_not_be_ended_is_tried_again_at_each_look_and_told_once(run_dir, cloud):
@@ -245,14 +221,6 @@ def test_what_the_scheduler_said_stays_beside_what_happened_there(run_dir, cloud
     said = [m.rpartition(" ")[2] for m in messages(run_dir) if m.startswith("skypilot job")]
     assert said == ["PENDING", "RUNNING", "SUCCEEDED"]
     assert messages(run_dir).count("training") == 1
-
-
-def test_the_end_of_an_earlier_submission_is_not_taken_for_that_of_this_one(run_dir, cloud):
-    fetched = run_dir / "fetched"
-    fetched.mkdir()
-    directory.write_status(fetched, Status(state="failed"))
-    cloud.states("FAILED")
-    assert attend(run_dir).state == "interrupted"
 
 
 def test_a_waiting_job_leaves_a_sign_until_it_runs(run_dir, cloud):

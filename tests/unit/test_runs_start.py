@@ -40,11 +40,6 @@ def test_workers_of_the_package_and_of_named_ones_are_allowed(monkeypatch):
         start.allowed_worker("other.deep.steps")
 
 
-def test_every_kind_has_a_worker_of_the_package():
-    for name in start.WORKERS.values():
-        assert start.allowed_worker(name) == name
-
-
 def test_a_workspace_that_others_may_write_is_refused_before_anything_is_written(workspace):
     (workspace / "runs").mkdir()
     (workspace / "runs").chmod(0o777)
@@ -76,10 +71,6 @@ def test_a_supervisor_gets_absolute_places_and_no_mark_of_another_run(workspace,
     assert given[ws.CACHE_VARIABLE] == str(workspace / "cache")
     assert process_tree.MARK not in given
     assert given[start.LOCKS_VARIABLE] == "8"
-
-
-def test_modules_are_not_searched_in_the_folder_of_a_run():
-    assert "-P" in start.command("ft_tools.runs.processes.supervisor")
 
 
 def test_the_supervisor_imports_nothing_heavy():

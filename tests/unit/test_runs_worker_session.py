@@ -131,12 +131,6 @@ def test_a_loss_that_is_not_a_number_leaves_the_status_readable_and_is_said_once
     assert said == ["loss became NaN or infinite"]
 
 
-def test_a_status_with_a_number_that_is_none_would_be_unreadable(worker):
-    """Why metrics leave them out."""
-    worker.update(metrics={"loss": math.nan})
-    assert written(worker).error.code == directory.UNREADABLE
-
-
 def raising(error):
     def work(_session):
         raise error
@@ -176,13 +170,6 @@ def test_a_full_disk_behind_another_error_is_found(worker):
 
     assert worker_session._run(worker, work) == DiskFull.exit_code
     assert written(worker).error.hint == "free some space, then resume_run"
-
-
-def test_a_full_disk_gives_the_reserve_back_for_the_last_words(worker):
-    directory.reserve_space(worker.run_dir)
-    assert (worker.run_dir / "reserve").stat().st_size == directory.RESERVE_BYTES
-    worker_session._run(worker, raising(OSError(errno.ENOSPC, "x")))
-    assert not (worker.run_dir / "reserve").exists()
 
 
 def test_artifacts_that_were_removed_since_are_no_artifacts_any_more(worker):

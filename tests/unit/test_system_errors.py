@@ -4,14 +4,12 @@ import ctypes
 import errno
 import json
 import os
-import shlex
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
-from ft_tools import system_errors, workspace
+from ft_tools import system_errors
 from ft_tools.cli import main as cli
 from ft_tools.errors import BadInput, DiskFull, FineTuningError, NotFound
 from ft_tools.tools import TOOLS
@@ -102,21 +100,6 @@ def test_what_this_user_may_not_do_is_said_with_its_path_and_the_command(closed,
     assert "another" in str(caught.value)
 
 
-def test_the_command_for_a_name_with_an_apostrophe_is_one_that_a_shell_takes(closed):
-    folder = closed / "Ada's"
-    folder.mkdir(mode=0o555)
-    error = PermissionError(errno.EACCES, "Permission denied", str(folder / "new.jsonl"))
-    command = str(system_errors.explain(error)).partition("run: ")[2].partition(" (or ask")[0]
-    assert shlex.split(command) == ["chmod", "u+w", str(folder)]
-
-
-def test_of_a_read_only_file_system_no_change_of_rights_is_advised(closed, monkeypatch):
-    mounted = SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID)
-    monkeypatch.setattr(os, "statvfs", lambda path: mounted)
-    with pytest.raises(DiskFull, match=r"fixed/clean \(Read-only file system\).*on another one"):
-        workspace.new_folder("fixed/clean")
-
-
 def test_the_command_line_says_it_too_and_shows_the_traceback_only_if_asked(closed, capsys):
     argv = ["audit-dataset", "data.jsonl", "--output-dir", "fixed/clean", "--format", "agent"]
     assert cli.run(argv) == 2
@@ -130,14 +113,6 @@ def started(*argv, **changed):
     return subprocess.run(
         [sys.executable, "-m", *argv], capture_output=True, text=True, env=os.environ | changed
     )
-
-
-def test_the_demo_says_what_is_wrong_with_its_folder(tmp_path):
-    (tmp_path / "file").write_text("")
-    ended = started("ft_tools.demo.walk", "--output", str(tmp_path / "file" / "demo"))
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert "is not there (Not a directory)" in " ".join(ended.stderr.split())
 
 
 def test_a_name_that_the_terminal_cannot_show_is_escaped(workspace):
@@ -161,10 +136,3 @@ def test_every_error_with_a_path_becomes_one_that_says_what_to_do(tmp_path):
             raise OSError(number, os.strerror(number), str(tmp_path / "a"))
         assert type(caught.value) is kind
         assert number == errno.EMFILE or str(tmp_path) in str(caught.value)
-
-
-def test_an_error_without_a_path_is_left_to_who_knows_more():
-    with pytest.raises(ConnectionResetError), system_errors.explained():
-        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
-    with pytest.raises(BrokenPipeError), system_errors.explained():
-        raise BrokenPipeError(errno.EPIPE, "Broken pipe", 1)
