@@ -98,10 +98,7 @@ def settle(
     notes: list[str] = []
     if device.precision == "float16" and _overflows(source):
         device = device.model_copy(update={"precision": "float32"})
-        notes.append(
-            f"float32, although {device.model} has float16: activations of this family exceed its "
-            "range; a GPU with bfloat16 trains it faster, in less memory"
-        )
+        notes.append(warning("overflows_float16", device=device.model))
     given = resolved_arguments(request)
     validated = basis.data.is_watched
     may_pack = basis.may_pack and _may_use_flash(request, device, given)
