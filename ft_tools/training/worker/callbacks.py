@@ -286,7 +286,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
 
     def _is_unsaved(self, state: TrainerState) -> bool:
         """Return whether the last step has no checkpoint yet; the start needs none."""
-        return 0 < state.global_step != self._saved_step
+        return bool(0 < state.global_step != self._saved_step)
 
     def _shorten_evaluation(self, control: TrainerControl) -> None:
         """Leave out a long evaluation: who asks a run to stop may not wait for long.

@@ -120,7 +120,7 @@ def make_trainer(
 def stoppable(session: Session, kind: type[Trainer]) -> type[Trainer]:
     """Return TRL's trainer, whose pass over the data before training can be cancelled, too."""
 
-    class Stoppable(kind):  # type: ignore[misc, valid-type]
+    class Stoppable(kind):  # type: ignore[misc]
         """Look for a stop before each batch of the reference."""
 
         def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
