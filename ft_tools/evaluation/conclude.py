@@ -7,7 +7,7 @@ from typing import Any
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation.findings import finding
-from ft_tools.evaluation.report import Comparison, EvaluationReport, Ranked, SystemResult
+from ft_tools.evaluation.report import Comparison, EvaluationReport, RankedSystem, SystemResult
 from ft_tools.metrics.sample_size import examples_needed
 from ft_tools.metrics.table import METRICS
 from ft_tools.metrics.verdicts import ALPHA
@@ -161,7 +161,7 @@ def _of_pair(report: EvaluationReport) -> list[str]:
         third = "Improved or not, the target is not shown to be met: do not ship yet"
     elif "improved" in verdicts:
         third = f"The gain is significant on these {rows[0].num_examples} examples"
-        third += _about_general(report.general_ability)
+        third += _general_clause(report.general_ability)
     elif verdicts & {"underpowered", "not_confirmed"}:
         third = "Collect more held-out examples before drawing a conclusion"
     else:
@@ -173,7 +173,7 @@ def _of_pair(report: EvaluationReport) -> list[str]:
     ]
 
 
-def _about_general(rows: Sequence[Comparison]) -> str:
+def _general_clause(rows: Sequence[Comparison]) -> str:
     if not rows:
         return (
             "; general ability was not measured (general_ability_unwatched): measure it before "
@@ -256,7 +256,7 @@ def _choice_sentence(report: EvaluationReport) -> str:
     return f"Use {cheapest.name}: the {by} that meets the target{beside}"
 
 
-def _cheapest(report: EvaluationReport) -> Ranked:
+def _cheapest(report: EvaluationReport) -> RankedSystem:
     """Return the cheapest system; without a target, of those that are not worse than the best."""
     return next(one for one in report.ranking if report.target or one.versus_best != "worse")
 

@@ -19,6 +19,8 @@ from ft_tools.runs.state import directory
 
 GRAM = 5
 MIN_GRAMS = 4
+# Words beside those with digits that make a question with other numbers the same one.
+MIN_PLAIN_WORDS = 4
 MAX_LINES = 5
 # Word sequences that more than this part of the held-out examples have are the task's wording.
 COMMON = 0.2
@@ -104,14 +106,17 @@ def learned_lines(
 ) -> tuple[set[int], set[int]]:
     """Return the lines that files or pools repeat exactly, and the others that they nearly repeat.
 
-    Exact: the question is the same but for case and spaces. Near: most of the word sequences of
-    question and answer are in one training example, numbers aside (`evaluation.near_copy`).
+    Exact: the question is the same but for case and spaces. Near: numbers aside it is the same, or
+    most of the word sequences of question and answer are in one training example
+    (`evaluation.near_copy`).
     """
     enough = facts.number("evaluation.near_copy")
     asked: dict[str, list[int]] = {}
+    numbered: dict[str, list[int]] = {}
     index: dict[tuple[str, ...], list[int]] = {}
     for example in held_out:
         asked.setdefault(normalise(example.asked), []).append(example.line)
+        numbered.setdefault(numbers_aside(example.asked), []).append(example.line)
         for gram in _grams(f"{example.asked}\n{example.reference}"):
             index.setdefault(gram, []).append(example.line)
     most = max(1, int(COMMON * len(held_out)))
@@ -121,6 +126,7 @@ def learned_lines(
     near: set[int] = set()
     for question, answer in _pairs(files, pools):
         exact.update(asked.get(normalise(question), ()) if question.strip() else ())
+        near.update(numbered.get(numbers_aside(question) or " ", ()))
         shared = Counter(
             line for gram in _grams(f"{question}\n{answer}") for line in index.get(gram, ())
         )
@@ -130,6 +136,19 @@ def learned_lines(
             if sizes[line] >= MIN_GRAMS and count >= enough * sizes[line]
         )
     return exact, near - exact
+
+
+def numbers_aside(question: str) -> str:
+    """Return a question with # for each word with a digit; empty with few other words or none such.
+
+    >>> numbers_aside("Where is my parcel K4711?"), numbers_aside("What is 7 + 5?")
+    ('where is my parcel #', '')
+    """
+    words_ = [
+        "#" if any(c.isdigit() for c in word) else word for word in normalise(question).split()
+    ]
+    num_plain = sum(word != "#" for word in words_)
+    return " ".join(words_) if MIN_PLAIN_WORDS <= num_plain < len(words_) else ""
 
 
 def _pairs(files: Iterable[Path], pools: Iterable[Sequence[HeldOut]]) -> Iterator[tuple[str, str]]:

@@ -128,7 +128,7 @@ class EvaluatePlan(Plan):
 
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
-    _require_asked_judge(request)
+    _require_asked_judge(request, models)
     path = workspace.existing(request.dataset) if request.dataset else None
     examples = _read(request, path)
     references = [example.reference for example in examples]
@@ -191,8 +191,13 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     )
 
 
-def _require_asked_judge(request: EvaluateRequest) -> None:
-    """Refuse a judge that no metric asks; an older request that is read again may name one."""
+def _require_asked_judge(request: EvaluateRequest, models: Models) -> None:
+    """Refuse a judge that no metric asks, or that has nothing to compare.
+
+    An older request that is read again may name one that no metric asks.
+    """
+    if "judge" in request.metrics and models.baseline is None:
+        raise BadInput('metrics=["judge"] compares two models; pass `baseline`')
     useless = [name for name in JUDGE_ARGUMENTS if getattr(request, name) is not None]
     if useless and "judge" not in request.metrics:
         raise BadInput(

@@ -160,7 +160,7 @@ class SystemResult(Part):
         return {key: value for key, value in handler(self).items() if value != known[key].default}
 
 
-class Ranked(Part):
+class RankedSystem(Part):
     """A system's place in the cost ranking, compared with the best system in it."""
 
     name: str
@@ -188,7 +188,7 @@ class EvaluationReport(Part):
         default_factory=list,
         description="Keys that each system's `fields` are of, in order; empty where not plain.",
     )
-    ranking: list[Ranked] = Field(
+    ranking: list[RankedSystem] = Field(
         default_factory=list,
         description="Systems that meet the target (all of them without one), the cheapest first.",
     )

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
 
-from ft_tools.evaluation.report import Comparison, OutputHealth, Ranked, Score
+from ft_tools.evaluation.report import Comparison, OutputHealth, RankedSystem, Score
 from ft_tools.evaluation.report import SystemResult as Result
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.evaluation.systems.system import Answered
+from ft_tools.evaluation.systems.system import Answer
 from ft_tools.metrics import answers as described
 from ft_tools.metrics.compare import compare
 from ft_tools.metrics.means import mean_interval
 from ft_tools.metrics.table import METRICS, ROWS, Metric, metric
 from ft_tools.metrics.text import words
-from ft_tools.metrics.verdicts import Paired, TargetVerdict, holm, target_verdict, verdict
+from ft_tools.metrics.verdicts import PairedComparison, TargetVerdict, holm, target_verdict, verdict
 from ft_tools.runs.state.directory import RUN_ID
 
 Scores = dict[str, list[float]]
@@ -37,21 +37,21 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Found:
+class MetricComparison:
     """A comparison of one metric, with the values of both sides."""
 
-    paired: Paired
+    paired: PairedComparison
     before: float
     after: float
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSystem:
     """One system with its answers and scores."""
 
     spec: SystemSpec
     plan: SystemPlan
-    answers: list[Answered]
+    answers: list[Answer]
     scores: Scores
     whole_set: Mapping[str, float]
 
@@ -60,7 +60,7 @@ def compare_scores(
     scores: Mapping[str, Scores],
     settings: Settings,
     rows: Rows = METRICS,
-    others: Mapping[tuple[str, str], Found] | None = None,
+    others: Mapping[tuple[str, str], MetricComparison] | None = None,
 ) -> list[Comparison]:
     """Compare each system with the first; Holm's correction is over all comparisons.
 
@@ -71,7 +71,7 @@ def compare_scores(
         others: System and metric -> what was compared otherwise.
     """
     reference, *compared = scores
-    found: dict[tuple[str, str], Found] = {}
+    found: dict[tuple[str, str], MetricComparison] = {}
     for name in compared:
         for one, before in scores[reference].items():
             after, row = scores[name][one], rows[one]
@@ -83,7 +83,7 @@ def compare_scores(
                 span=row.span,
                 seed=settings.seed,
             )
-            found[name, one] = Found(paired, fmean(before), fmean(after))
+            found[name, one] = MetricComparison(paired, fmean(before), fmean(after))
     found |= others or {}
     adjusted = holm([one.paired.p_value for one in found.values()])
     return [
@@ -100,7 +100,7 @@ def main_metric(measured: Sequence[str], target: Mapping[str, float]) -> str | N
 
 
 def system_result(
-    one: Measured, references: Sequence[str], target: Mapping[str, float], settings: Settings
+    one: MeasuredSystem, references: Sequence[str], target: Mapping[str, float], settings: Settings
 ) -> Result:
     """Describe one system: scores with intervals, target, tokens, time, price."""
     scores = {name: score_of(metric(name), v, settings) for name, v in one.scores.items()}
@@ -169,7 +169,7 @@ def rank(
     settings: Settings,
     *,
     has_target: bool,
-) -> list[Ranked]:
+) -> list[RankedSystem]:
     """Order the systems that meet the target by cost, and compare each with the best.
 
     Args:
@@ -192,16 +192,16 @@ def rank(
     def cost(one: Result) -> tuple[float, float]:
         return (one.usd_per_1000_calls or 0.0) if has_prices else 0.0, one.seconds_mean
 
-    def ranked(one: Result) -> Ranked:
+    def ranked(one: Result) -> RankedSystem:
         if one is best:
-            return Ranked(name=one.name, versus_best="best")
+            return RankedSystem(name=one.name, versus_best="best")
         before, after = values[best.name], values[one.name]
         paired = compare(
             before, after, row.interval, clusters=settings.clusters, seed=settings.seed
         )
         # By the interval that is shown: the cautious side is "worse".
         differs = paired.low > 0 or paired.high < 0
-        return Ranked(
+        return RankedSystem(
             name=one.name,
             versus_best="worse" if differs else "not_distinguishable",
             difference=_rounded(paired.difference, 4),
@@ -212,7 +212,7 @@ def rank(
     return [ranked(one) for one in sorted(kept, key=cost)]
 
 
-def output_health(outputs: Sequence[Answered], references: Sequence[str]) -> OutputHealth:
+def output_health(outputs: Sequence[Answer], references: Sequence[str]) -> OutputHealth:
     """Describe the outputs of one system."""
     n, texts = len(outputs), [output.text for output in outputs]
     ratios = [
@@ -259,7 +259,7 @@ def _one_target(name: str, score: Score, bound: float) -> TargetVerdict:
 
 
 def _comparison(
-    system: str, row: Metric, found: Found, adjusted: float, settings: Settings
+    system: str, row: Metric, found: MetricComparison, adjusted: float, settings: Settings
 ) -> Comparison:
     paired = found.paired
     better, worse = paired.num_better, paired.num_worse

@@ -18,7 +18,7 @@ from ft_tools.metrics.means import (
 )
 from ft_tools.metrics.sample_size import detectable_effect
 from ft_tools.metrics.table import Interval
-from ft_tools.metrics.verdicts import ALPHA, Paired, by_cluster, normal_quantile
+from ft_tools.metrics.verdicts import ALPHA, PairedComparison, by_cluster, normal_quantile
 
 Statistic = Callable[[Sequence[str], Sequence[str]], float]
 """Answers and references -> a measure of the whole set."""
@@ -32,7 +32,7 @@ def compare(
     clusters: Sequence[str] | None = None,
     span: float = 1.0,
     seed: int = 0,
-) -> Paired:
+) -> PairedComparison:
     """Compare paired values.
 
     Args:
@@ -58,7 +58,7 @@ def compare(
     return compare_means(differences, clusters, span, seed)
 
 
-def compare_proportions(differences: Sequence[float]) -> Paired:
+def compare_proportions(differences: Sequence[float]) -> PairedComparison:
     """Compare outcomes that differ by -1, 0 or 1 on each example."""
     n = len(differences)
     better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
@@ -67,7 +67,7 @@ def compare_proportions(differences: Sequence[float]) -> Paired:
     # One discordant pair more than was seen: none seen does not mean that there are none.
     discordance = min(1.0, (better + worse + 1) / (n + 2))
     spread = sum((d - mean) ** 2 for d in differences)
-    return Paired(
+    return PairedComparison(
         num_examples=n,
         num_better=better,
         num_worse=worse,
@@ -130,7 +130,7 @@ def compare_whole_set(
     clusters: Sequence[str] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES // 4,
-) -> Paired:
+) -> PairedComparison:
     """Compare a measure of a whole set, such as macro F1, which is no mean over examples.
 
     The interval resamples examples, in pairs; the p value swaps the two answers of examples at
@@ -166,7 +166,7 @@ def compare_whole_set(
         rare_low, rare_high = tango_interval(differing, differing, len(groups))
         low, high = min(low, observed + rare_low), max(high, observed + rare_high)
         error = max(error, (rare_high - rare_low) / 2 / normal_quantile(1 - ALPHA / 2))
-    return Paired(
+    return PairedComparison(
         num_examples=n,
         num_better=0,
         num_worse=0,

@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.special import stdtrit
 
 from ft_tools.metrics.table import Interval
-from ft_tools.metrics.verdicts import ALPHA, POWER, Paired, by_cluster
+from ft_tools.metrics.verdicts import ALPHA, POWER, PairedComparison, by_cluster
 
 # With fewer differing examples than this, their spread says nothing about the spread of others.
 FEW_DIFFERENCES = 6
@@ -72,7 +72,7 @@ def compare_means(
     span: float = 1.0,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> Paired:
+) -> PairedComparison:
     """Compare values that differ by any amount, up to `span` where that is known."""
     rng = np.random.default_rng(seed)
     n = len(differences)
@@ -99,7 +99,7 @@ def compare_means(
             skewed_interval(mean, error, sums - sizes * mean),
         )
         low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    return Paired(
+    return PairedComparison(
         num_examples=n,
         num_better=sum(d > 0 for d in differences),
         num_worse=sum(d < 0 for d in differences),

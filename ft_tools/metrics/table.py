@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ft_tools.errors import UnknownName
 from ft_tools.metrics import scores
-from ft_tools.metrics.scores import Expected, Scoring
+from ft_tools.metrics.scores import ExpectedAnswer, Scoring
 
 Interval = Literal["yes_no", "mean", "whole_set"]
 """yes_no: each value is 0, 1 or a tie of 0.5 (Wilson; McNemar and Tango in pairs). mean: any value
@@ -28,7 +28,7 @@ class Metric:
     name: str
     doc: str
     interval: Interval = "yes_no"
-    score: Callable[[str, Expected], float] | None = None
+    score: Callable[[str, ExpectedAnswer], float] | None = None
     """Of one output; None where no output is scored by itself."""
     score_set: Callable[[Sequence[str], Sequence[str]], float] | None = None
     """Of all outputs and references."""
@@ -163,7 +163,7 @@ def score_outputs(
     """
     rows = scoring.rows or [{}] * len(scoring.references)
     pairs = zip(scoring.references, rows, strict=True)
-    wanted = [Expected(reference, row, scoring) for reference, row in pairs]
+    wanted = [ExpectedAnswer(reference, row, scoring) for reference, row in pairs]
     return {
         row.name: [row.score(text, one) for text, one in zip(outputs, wanted, strict=True)]
         for request in requests

@@ -31,7 +31,7 @@ def normal_quantile(probability: float) -> float:
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedComparison:
     """What was found on n examples that both systems answered."""
 
     num_examples: int
@@ -51,7 +51,11 @@ class Paired:
 
 
 def verdict(
-    paired: Paired, adjusted_p: float, *, higher_is_better: bool | None, smallest_effect: float
+    paired: PairedComparison,
+    adjusted_p: float,
+    *,
+    higher_is_better: bool | None,
+    smallest_effect: float,
 ) -> Verdict:
     """Return what may be claimed.
 

@@ -16,6 +16,7 @@ from ft_tools.views.markup import (
     note,
     number,
     side_by_side,
+    sparkline,
     table,
     text,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "number",
     "page",
     "side_by_side",
+    "sparkline",
     "table",
     "text",
 ]

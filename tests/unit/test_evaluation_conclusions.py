@@ -12,7 +12,7 @@ from ft_tools.evaluation.report import (
     Contamination,
     EvaluationReport,
     OutputHealth,
-    Ranked,
+    RankedSystem,
     Score,
     SystemResult,
 )
@@ -25,7 +25,7 @@ PAIR = Call("evaluate-0", {"model": "sft-1", "dataset": "held_out.jsonl"})
 GIVEN = {"dataset": "held_out.jsonl", "max_new_tokens": 40, "systems": ["evaluate-0"]}
 SYSTEMS = Call("evaluate-0", GIVEN, "train.jsonl")
 NO, YES = {"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}
-BEST = Ranked(name="tuned", versus_best="best")
+BEST = RankedSystem(name="tuned", versus_best="best")
 
 
 def pair(before, after, general=None, **more):
@@ -114,7 +114,9 @@ def test_perplexity_that_falls_is_an_improvement():
 
 
 def test_one_system_makes_no_claim_of_change_and_meets_its_target_or_not():
-    made = several([system("prompt", 0.95, "met")], [Ranked(name="prompt", versus_best="best")])
+    made = several(
+        [system("prompt", 0.95, "met")], [RankedSystem(name="prompt", versus_best="best")]
+    )
     alone = concluded(made.model_copy(update={"alone": True}), "", 0.1, SYSTEMS)
     assert alone.comparisons == []
     assert alone.next_steps[0].arguments == {"evaluations": ["evaluate-0"]}
@@ -147,7 +149,7 @@ def test_a_requirement_that_cannot_be_read_names_what_is_allowed(requirement):
 
 
 def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_one_gains():
-    cheap = Ranked(name="tfidf", versus_best="not_distinguishable", difference=-0.05,
+    cheap = RankedSystem(name="tfidf", versus_best="not_distinguishable", difference=-0.05,
                    ci_low=-0.14, ci_high=0.01)  # fmt: skip
     made = several(
         [system("most", 0.3, "not_met", kind="majority"),
@@ -216,8 +218,10 @@ def test_whether_training_would_reach_the_target_is_asked_with_all_that_was_meas
 
 
 def test_without_a_target_the_cheapest_as_good_as_the_best_is_named_and_a_target_asked_for():
-    best = Ranked(name="prompt", versus_best="best")
-    worse = Ranked(name="most", versus_best="worse", difference=-0.5, ci_low=-0.6, ci_high=-0.4)
+    best = RankedSystem(name="prompt", versus_best="best")
+    worse = RankedSystem(
+        name="most", versus_best="worse", difference=-0.5, ci_low=-0.6, ci_high=-0.4
+    )
     systems = [system("most", 0.3), system("prompt", 0.8)]
     made = several(systems, [worse, best], target=None)
     assert made.summary[-1] == "prompt has the best exact_match."

@@ -122,6 +122,18 @@ def test_near_copies_are_found_numbers_aside_and_the_wording_of_the_task_is_not(
     assert ("near_copies" in ids(launch.warnings)) == bool(lines)
 
 
+def test_questions_that_differ_in_numbers_alone_are_near_copies_however_many_there_are(
+    workspace, base
+):
+    run = trained_run(workspace, questions(8))
+    write(
+        workspace / "held.jsonl",
+        [chat(f"Where is my parcel number {i}?", "?") for i in range(90, 95)],
+    )
+    found = evaluate(EvaluateRequest(model=run, dataset="held.jsonl")).plan["contamination"]
+    assert (found["num_exact"], found["num_near"]) == (0, 5)
+
+
 def test_an_answer_that_is_marked_bad_is_no_reference(workspace, base):
     rows = [
         {"prompt": f"Where is {i}?", "completion": f"In house {i}.", "label": i % 3 > 0}

@@ -9,7 +9,7 @@ import pytest
 from ft_tools.errors import BadData, BadInput, UnknownName
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import output_health
-from ft_tools.evaluation.systems.system import Answered
+from ft_tools.evaluation.systems.system import Answer
 from ft_tools.metrics.answers import (
     confusion,
     field_names,
@@ -204,10 +204,10 @@ def test_loops_are_told_from_lists():
 
 def test_health_counts_what_is_wrong_with_outputs():
     answers = [
-        Answered("", 0, True, 0.5),
-        Answered("ok ok", 2, False, 1.5),
-        Answered("no " * 40, 40, False, 1.0),
-        Answered("fine", 1, True, 1.0),
+        Answer("", 0, True, 0.5),
+        Answer("ok ok", 2, False, 1.5),
+        Answer("no " * 40, 40, False, 1.0),
+        Answer("fine", 1, True, 1.0),
     ]
     found = output_health(answers, ["one", "two", "three", "four"])
     assert found.empty_fraction == 0.25

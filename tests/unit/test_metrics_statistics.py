@@ -1,4 +1,4 @@
-"""Paired comparisons: against SciPy, at the edges, and by simulation."""
+"""PairedComparison comparisons: against SciPy, at the edges, and by simulation."""
 
 import random
 from statistics import fmean

@@ -74,7 +74,7 @@ def columns_of(answers: Sequence[str]) -> dict[str | None, list[str]]:
 
 
 def has_classes(values: Sequence[str]) -> bool:
-    """Tell whether the values are few enough to be classes."""
+    """Return whether the values are few enough to be classes."""
     few = min(MAX_CLASSES, len(values) // MIN_EXAMPLES_PER_CLASS)
     return 1 < len(set(values)) <= max(2, few)
 

@@ -9,7 +9,7 @@ from ft_tools.evaluation.held_out import HeldOut, messages_of
 
 
 @dataclass(frozen=True)
-class Answered:
+class Answer:
     """An example with what one system wrote."""
 
     text: str
@@ -24,7 +24,7 @@ class Answered:
     """Model and fingerprint that an endpoint reports."""
 
 
-Batch = list[tuple[int, Answered]]
+Batch = list[tuple[int, Answer]]
 """Places of questions with their answers."""
 Stop = Callable[[], bool]
 """Whether to start nothing new; what is in flight is finished and yielded."""
@@ -62,7 +62,7 @@ class EndpointSystem:
             yield [
                 (
                     i,
-                    Answered(
+                    Answer(
                         text=reply.text.strip(),
                         num_tokens=reply.completion_tokens,
                         finished=reply.finished,

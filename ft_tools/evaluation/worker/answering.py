@@ -12,7 +12,7 @@ from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_docu
 from ft_tools.evaluation.systems.grammar import grammar_of
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.evaluation.systems.system import Answered, Batch, EndpointSystem, Stop, System
+from ft_tools.evaluation.systems.system import Answer, Batch, EndpointSystem, Stop, System
 from ft_tools.evaluation.worker.state import State
 from ft_tools.evaluation.worker.writer import Writer, generate_all
 from ft_tools.metrics.schema import load_schema
@@ -40,7 +40,7 @@ class ModelSystem:
             found = []
             for i, output in zip(places, outputs, strict=True):
                 read = len(self.writer.encode(prompts[i]))
-                answered = Answered(output.text, output.num_tokens, output.finished, each, read)
+                answered = Answer(output.text, output.num_tokens, output.finished, each, read)
                 found.append((i, answered))
             yield found
             if should_stop():
@@ -50,10 +50,10 @@ class ModelSystem:
         """Leave the weights to whoever loaded them."""
 
 
-def answer_held_out(state: State) -> dict[str, list[Answered]]:
+def answer_held_out(state: State) -> dict[str, list[Answer]]:
     """Let each system answer each example; those with the same weights follow each other."""
     specs = {spec.name: spec for spec in state.request.all_systems()}
-    answers: dict[str, list[Answered]] = {}
+    answers: dict[str, list[Answer]] = {}
     for plan in sorted(state.plan.systems, key=_weights_of):
         spec = specs[plan.name]
         if spec.baseline is None:
@@ -69,7 +69,7 @@ def answer_held_out(state: State) -> dict[str, list[Answered]]:
 
 def answer(
     state: State, kind: str, side: str, questions: Sequence[HeldOut], opened: Callable[[], System]
-) -> list[Answered]:
+) -> list[Answer]:
     """Ask what is missing of a set of questions, and return all answers in order.
 
     Raises:
@@ -93,7 +93,7 @@ def answer(
             system.close()
     state.check_stop()
     rows = [state.saved[kind, side, question.line] for question in questions]
-    return [Answered(**{field: row[field] for field in ROW_FIELDS if field in row}) for row in rows]
+    return [Answer(**{field: row[field] for field in ROW_FIELDS if field in row}) for row in rows]
 
 
 def _weights_of(plan: SystemPlan) -> tuple[str, bool]:

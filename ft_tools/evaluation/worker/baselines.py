@@ -12,7 +12,7 @@ from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.asking import question_of
 from ft_tools.evaluation.systems.classifier import learn
 from ft_tools.evaluation.systems.spec import SimpleKind
-from ft_tools.evaluation.systems.system import Answered, Batch, Stop
+from ft_tools.evaluation.systems.system import Answer, Batch, Stop
 from ft_tools.metrics.text import label
 from ft_tools.similarity.minilm import find_minilm
 
@@ -34,7 +34,7 @@ class SimpleSystem:
         began = time.perf_counter()
         texts = predict[self._kind]([question_of(question) for question in questions])
         seconds = (time.perf_counter() - began) / len(texts)
-        yield [(i, Answered(text, 0, True, seconds)) for i, text in enumerate(texts)]
+        yield [(i, Answer(text, 0, True, seconds)) for i, text in enumerate(texts)]
 
     def close(self) -> None:
         """Do nothing: there is nothing to free."""

@@ -102,7 +102,7 @@ def shared_tokens(rows: Sequence[list[int]]) -> int:
 
 
 def _may_share(model: Any, rows: Sequence[list[int]]) -> bool:
-    """Tell whether a gap in the cache is harmless: not in windows, nor in a running state."""
+    """Return whether a gap in the cache is harmless: not in windows, nor in a running state."""
     if len(rows) < 2 or shared_tokens(rows) < MIN_SHARED_TOKENS:
         return False
     layers = DynamicCache(config=model.config).layers
@@ -188,8 +188,7 @@ class TorchSteps:
         if cache is not None:
             if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
                 return False
-            # Of a model over several cards each layer's cache is on its own; the CPU indexes all.
-            cache.batch_select_indices(kept.cpu())
+            cache.batch_select_indices(kept)
         for name in ("attention_mask", "position_ids"):
             if arguments.get(name) is not None:
                 arguments[name] = arguments[name][..., kept, :]

@@ -20,8 +20,8 @@ from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.report import Comparison, EvaluationReport, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import (
-    Found,
-    Measured,
+    MeasuredSystem,
+    MetricComparison,
     Scores,
     Settings,
     compare_scores,
@@ -33,7 +33,7 @@ from ft_tools.evaluation.results import (
     with_fresh,
 )
 from ft_tools.evaluation.systems import classifier
-from ft_tools.evaluation.systems.system import Answered
+from ft_tools.evaluation.systems.system import Answer
 from ft_tools.evaluation.worker.answering import answer_held_out
 from ft_tools.evaluation.worker.judging import JudgeUnavailable, judge_answers
 from ft_tools.evaluation.worker.likelihoods import general_scores, reference_likelihoods
@@ -51,7 +51,7 @@ IF_OUT_OF_MEMORY = (
     "with a smaller batch_size or max_new_tokens, or with device='cpu'"
 )
 
-Answers = dict[str, list[Answered]]
+Answers = dict[str, list[Answer]]
 
 
 @dataclass
@@ -157,13 +157,13 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
     """Let all systems answer, score them, and compare each with the reference."""
     chosen, scoring = list(state.plan.metrics), state.scoring
     answers = numbers.answers = answer_held_out(state)
-    texts = {name: [one.text for one in said] for name, said in answers.items()}
+    texts = {name: [one.text for one in found] for name, found in answers.items()}
     numbers.scores = {name: score_outputs(chosen, t, scoring) for name, t in texts.items()}
     wanted = [row for request in chosen for row in asked_for(request)]
     if any(row.source == "likelihood" for row in wanted):
         _add(numbers.scores, reference_likelihoods(state))
     reference, *others = answers
-    found: dict[tuple[str, str], Found] = {}
+    found: dict[tuple[str, str], MetricComparison] = {}
     numbers.whole_set = {name: {} for name in answers}
     for row in wanted:
         if row.score_set is None:
@@ -180,7 +180,7 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
                 clusters=state.settings.clusters,
                 seed=state.settings.seed,
             )
-            found[name, row.name] = Found(paired, values[reference], values[name])
+            found[name, row.name] = MetricComparison(paired, values[reference], values[name])
     if "judge" in chosen and others:
         judged = judge_answers(state, answers)
         found |= {("tuned", "judge"): judged} if judged is not None else {}
@@ -237,7 +237,7 @@ def _report(state: State, numbers: Numbers) -> tuple[EvaluationReport, dict[str,
     plan, references, answers = state.plan, state.references, numbers.answers
     specs = {spec.name: spec for spec in state.request.all_systems()}
     systems = [
-        Measured(
+        MeasuredSystem(
             specs[one.name],
             one,
             answers[one.name],

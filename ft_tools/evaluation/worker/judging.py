@@ -15,8 +15,8 @@ from ft_tools.endpoints.client import Client, EndpointUnavailable, Reply
 from ft_tools.endpoints.spec import Endpoint
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.evaluation.findings import finding
-from ft_tools.evaluation.results import Found
-from ft_tools.evaluation.systems.system import Answered
+from ft_tools.evaluation.results import MetricComparison
+from ft_tools.evaluation.systems.system import Answer
 from ft_tools.evaluation.worker.state import State
 from ft_tools.metrics.compare import compare
 from ft_tools.metrics.text import parse_json
@@ -30,7 +30,7 @@ class JudgeUnavailable(FineTuningError):
     code = "judge_unavailable"
 
 
-def judge_answers(state: State, answers: Mapping[str, Sequence[Answered]]) -> Found | None:
+def judge_answers(state: State, answers: Mapping[str, Sequence[Answer]]) -> MetricComparison | None:
     """Return how often the tuned answer is preferred; None with fewer than two verdicts.
 
     If the judge fails, `state.unfinished` says so, and its verdicts so far count.
@@ -68,7 +68,7 @@ def judge_answers(state: State, answers: Mapping[str, Sequence[Answered]]) -> Fo
     paired = compare(
         [1 - win for win in wins], wins, "yes_no", clusters=settings.clusters, seed=settings.seed
     )
-    return Found(paired, 1 - fmean(wins), fmean(wins))
+    return MetricComparison(paired, 1 - fmean(wins), fmean(wins))
 
 
 def ask_judge(
@@ -80,6 +80,10 @@ def ask_judge(
     replies: dict[int, Reply] = {}
     try:
         client = Client(endpoint, None, budget, cache=run_dir / "judge_replies.jsonl")
+    except BadInput as error:
+        state.unfinished = f"nothing is judged: {error}"
+        return replies
+    try:
         for batch in client.ask_all(
             questions, MAX_TOKENS, lambda: state.session.should_stop, temperature=0
         ):
@@ -88,9 +92,11 @@ def ask_judge(
         state.check_stop()
     except BudgetUsedUp:
         pass
-    except (EndpointUnavailable, BadInput) as error:
+    except EndpointUnavailable as error:
         state.unfinished = f"judged {len(replies) // 2} of {len(questions) // 2} pairs: {error}"
         state.session.event(state.unfinished, "warning")
+    finally:
+        client.close()
     return replies
 
 
