@@ -3,12 +3,14 @@
 import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.launchers import ray, skypilot, slurm
 from ft_tools.runs.launchers.launcher import Job
+from ft_tools.runs.launchers.options import Options
 from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
 from ft_tools.runs.launchers.torchrun import MARK
 
@@ -106,6 +108,15 @@ def test_skypilot_mounts_a_whole_bucket_and_the_job_writes_where_it_is_fetched_f
     assert kept == f"{skypilot.KEPT}/{folder}{asked.run_id}"
     fetched = skypilot.fetch(asked.options, asked.run_id, "here")[-2]
     assert kept.replace(skypilot.KEPT, bucket) == fetched
+
+
+@pytest.mark.parametrize("backend", LAUNCHERS)
+def test_a_launcher_and_its_options_are_documented(backend):
+    text = (Path(__file__).parents[2] / "references" / "scaling.md").read_text(encoding="utf-8")
+    (runs_on, options) = [line for line in text.splitlines() if line.startswith(f"| `{backend}` |")]
+    assert f"`{LAUNCHERS[backend].program}`" in runs_on
+    own = LAUNCHERS[backend].options.model_fields.keys() - Options.model_fields.keys()
+    assert [name for name in own if f"`{name}`" not in options] == []
 
 
 @pytest.mark.parametrize("backend", LAUNCHERS)
