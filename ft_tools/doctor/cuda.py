@@ -2,24 +2,24 @@
 
 import importlib.util
 import re
-import subprocess
 from pathlib import Path
 
 from ft_tools.doctor.report import Check
+from ft_tools.runs.hardware.devices import driver_cuda
 
 CUDA_BUILD = re.compile(r"^cuda\b[^=\n]*=\s*['\"]([\d.]+)['\"]", re.MULTILINE)
 
 
 def check_cuda() -> Check:
     """Compare the CUDA that torch was built for with what the driver can do."""
-    build, driver = _torch_cuda(), _driver_cuda()
+    build, driver = _torch_cuda(), driver_cuda()
     if build is None:
         return Check(name="CUDA", state="note", found=f"driver: CUDA {driver}; torch: none yet")
     found = f"driver: up to CUDA {driver}; torch: built for {build or 'the CPU only'}"
     if not build:
         fix = "reinstall torch with CUDA: https://pytorch.org/get-started/locally"
         return Check(name="CUDA", state="broken", found=found, fix=fix, needed_for=["gpu"])
-    if driver and _number(build)[0] > _number(driver)[0]:
+    if driver and int(build.partition(".")[0]) > int(driver.partition(".")[0]):
         fix = f"update the NVIDIA driver to one for CUDA {build}, or install an older torch build"
         return Check(name="CUDA", state="broken", found=found, fix=fix, needed_for=["gpu"])
     return Check(name="CUDA", state="ok", found=found)
@@ -34,18 +34,3 @@ def _torch_cuda() -> str | None:
     text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
     version = CUDA_BUILD.search(text)
     return version[1] if version else ""
-
-
-def _driver_cuda() -> str:
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi"], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    version = re.search(r"CUDA Version:\s*([\d.]+)", answer.stdout)
-    return version[1] if version else ""
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -28,7 +28,7 @@ class SelfTestReport(Report):
     on_gpu: bool
     versions: dict[str, str] = Field(description="Python, driver and libraries.")
     checks: list[Tried]
-    passed: bool = Field(description="No check failed. Skipped checks prove nothing.")
+    passed: bool = Field(description="Every check passed; one that was skipped proves nothing.")
     summary: str
 
 

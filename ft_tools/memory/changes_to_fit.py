@@ -151,7 +151,8 @@ def _estimated(request: VramRequest, shape: ModelShape) -> Estimate:
 
 
 def _changed(request: VramRequest, arguments: Arguments) -> VramRequest:
-    return VramRequest.model_validate(request.model_dump(exclude_none=True) | arguments)
+    changed = request.model_dump(exclude_none=True) | arguments
+    return VramRequest.model_validate({k: v for k, v in changed.items() if v is not None})
 
 
 def _if(condition: bool, **arguments: Any) -> Arguments | None:
@@ -168,7 +169,9 @@ def _one_example(request: VramRequest) -> Arguments | None:
 def _more_gpus(request: VramRequest, num_gpus: int) -> Arguments | None:
     if request.num_gpus >= num_gpus:
         return None
-    return {"num_gpus": num_gpus, "sharding": "fsdp", "optimizer": "adamw_torch_fused"}
+    found: Arguments = {"num_gpus": num_gpus, "sharding": "fsdp", "optimizer": "adamw_torch_fused"}
+    # launch_* shards 16-bit bases only.
+    return found | ({"method": "lora", "quantization": None} if request.method == "qlora" else {})
 
 
 def _eight_bit(request: VramRequest) -> Arguments | None:
@@ -225,7 +228,9 @@ STEPS = (
     _Step(
         "shard weights and states over the GPUs (FSDP)",
         "communication between the GPUs",
-        lambda r: _if(r.sharding in {"ddp", "zero1", "zero2"}, sharding="fsdp"),
+        lambda r: _if(
+            r.sharding in {"ddp", "zero1", "zero2"} and r.method != "qlora", sharding="fsdp"
+        ),
     ),
     _Step(
         "use 8-bit optimizer states",
@@ -258,7 +263,12 @@ STEPS = (
     _Step(
         "keep the frozen base in 4 bits (QLoRA, NF4)",
         "small; slower, because each step dequantizes the weights",
-        lambda r: _if(r.method == "lora" and r.dtype != "float32", method="qlora"),
+        lambda r: _if(
+            r.method == "lora"
+            and r.dtype != "float32"
+            and r.sharding not in {"fsdp", "fsdp1", "zero3"},
+            method="qlora",
+        ),
     ),
     _Step(
         "halve the longest sequence",

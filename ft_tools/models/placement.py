@@ -126,6 +126,35 @@ def place(
     return found[0] if found else None
 
 
+def running_places(
+    size: ModelSize,
+    machine: Machine,
+    *,
+    four_bit: bool = False,
+    working_bytes: int = 0,
+    exact: bool = False,
+) -> list[Placement]:
+    """Return where a model runs in numbers that the device computes in, best first.
+
+    Cards without bfloat16 only imitate it: there it is float32, which no model overflows, else
+    float16, in which 4-bit bases are trained there. Memory has float32 or bfloat16.
+
+    Args:
+        size: Of the model.
+        machine: With what is free of its cards and its memory.
+        four_bit: Whether linear layers are loaded in NF4.
+        working_bytes: What the task keeps beside the model.
+        exact: Whether float32 is preferred on every card.
+    """
+    dtypes: list[Dtype] = ["float32", "bfloat16"] if exact else ["bfloat16"]
+    if not all(card.has_bfloat16 for card in machine.cards):
+        dtypes = ["float16"] if four_bit else ["float32", "float16"]
+    found = candidates(size, machine, dtypes, four_bit=four_bit, working_bytes=working_bytes)
+    return [one for one in found if one.device != CPU] + candidates(
+        size, machine.without_cards(), four_bit=four_bit, working_bytes=working_bytes
+    )
+
+
 def shortage(size: ModelSize, machine: Machine, *, four_bit: bool = False) -> str:
     """Say what a model needs at least and what there is."""
     least = needed_bytes(size, "bfloat16", four_bit=four_bit) / 2**30

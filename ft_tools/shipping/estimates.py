@@ -11,7 +11,7 @@ from ft_tools.contract import Report
 from ft_tools.errors import Refused
 from ft_tools.evaluation.estimates import gpu_step_seconds
 from ft_tools.models.machine import Machine
-from ft_tools.models.placement import Dtype, candidates, place, shortage
+from ft_tools.models.placement import Dtype, candidates, place, running_places, shortage
 from ft_tools.models.size import ModelSize
 from ft_tools.shipping import converter_script, formats
 from ft_tools.shipping.adapter import AdapterFacts
@@ -199,10 +199,10 @@ def placement_of(
     """Return where the merged model would be run to prove it; None: nowhere, or not known."""
     if size is None:
         return None
-    found = place(size, machine, working_bytes=working_bytes(size, adapter))
-    if found is None:
-        return None
-    return PlannedPlacement(device=found.device, dtype=found.dtype, num_bytes=found.num_bytes)
+    working = working_bytes(size, adapter)
+    for found in running_places(size, machine, working_bytes=working, exact=True):
+        return PlannedPlacement(device=found.device, dtype=found.dtype, num_bytes=found.num_bytes)
+    return None
 
 
 def ram_bytes(
@@ -260,7 +260,7 @@ def require_possible(
         elif row.family == "bnb":
             found = candidates(size, machine, ["bfloat16"], four_bit=True)
         elif row.family == "mlx" or (calibrated and row.is_calibrated):
-            found = candidates(size, machine)
+            found = running_places(size, machine, exact=True)
         else:
             continue
         if not found:

@@ -87,8 +87,8 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
 def _require_engine(request: TrainingRequest, options: Options) -> None:
     if options.sharding in {"fsdp", "zero3"} and request.method == "qlora":
         raise BadInput(
-            f"backend_options.sharding={options.sharding!r} cannot shard a 4-bit base; use ddp or "
-            "zero2, or method='lora'"
+            f"backend_options.sharding={options.sharding!r}: a 4-bit base is not sharded here, "
+            "which was never tried on GPUs; use method='lora' with it, or ddp or zero2"
         )
     is_zero = options.sharding in {"zero2", "zero3"}
     is_here = (request.is_here or request.backend in {"slurm", "ray"}) and not options.python

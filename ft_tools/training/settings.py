@@ -15,6 +15,7 @@ from ft_tools.lora.data_shape import DataShape
 from ft_tools.models import model_folder
 from ft_tools.models.adapter_targets import adaptable_arguments
 from ft_tools.models.config import has_row
+from ft_tools.models.float16 import overflows_float16
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.packing import (
     FLASH,
@@ -94,6 +95,10 @@ def settle(
     """
     task = basis.task
     device, place = run_place.find_place(request, task)
+    notes: list[str] = []
+    if device.precision == "float16" and _overflows(source):
+        device = device.model_copy(update={"precision": "float32"})
+        notes.append(warning("overflows_float16", device=device.model))
     given = resolved_arguments(request)
     validated = basis.data.is_watched
     may_pack = basis.may_pack and _may_use_flash(request, device, given)
@@ -101,7 +106,7 @@ def settle(
     training = defaults.training_arguments(here, given, device, validated=validated)
     if training["eval_strategy"] != "no" and not validated:
         raise BadInput(f"eval_strategy={training['eval_strategy']!r} needs `validation`")
-    settings = Settings(given, device, place, training)
+    settings = Settings(given, device, place, training, notes=notes)
     if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):
         training["model_init_kwargs"] = {"attn_implementation": FLASH}
         settings.notes.append(warning("flash_attention", source=about_flash()))
@@ -119,6 +124,12 @@ def settle(
     if task == "kto":
         settings.notes += preference_runs.balance_marks(given, training, dataset)
     return settings
+
+
+def _overflows(source: ModelSource) -> bool:
+    with contextlib.suppress(FineTuningError):
+        return overflows_float16(config_of(source.load_from))
+    return False
 
 
 def _may_use_flash(request: TrainingRequest, device: Device, given: Mapping[str, Any]) -> bool:

@@ -102,32 +102,6 @@ def details(summary: str, content: Html) -> Html:
     return Html(f"<details><summary>{escape(summary)}</summary>{content}</details>")
 
 
-def sparkline(values: Sequence[float | None], width: int = 40) -> str:
-    """Draw numbers with eight block characters; a gap stands for what is not finite.
-
-    >>> sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "".join(map(chr, range(0x2581, 0x2589)))
-    True
-    """
-    if len(values) > width:
-        step = len(values) / width
-        values = [values[min(len(values) - 1, int(i * step))] for i in range(width - 1)] + [
-            values[-1]
-        ]
-    finite = [v for v in values if v is not None and math.isfinite(v)]
-    if not finite:
-        return " " * len(values)
-    low, high = min(finite), max(finite)
-    marks = []
-    for value in values:
-        if value is None or not math.isfinite(value):
-            marks.append(" ")
-        else:
-            # Halves: the range of two large numbers of opposite sign would be infinite.
-            share = (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.5
-            marks.append(chr(0x2581 + min(7, int(share * 8))))
-    return "".join(marks)
-
-
 def _is_numeric(cells: Sequence[Cell]) -> bool:
     kinds = [cell for cell in cells if cell is not None]
     return bool(kinds) and all(

@@ -16,7 +16,6 @@ from ft_tools.views.markup import (
     note,
     number,
     side_by_side,
-    sparkline,
     table,
     text,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "number",
     "page",
     "side_by_side",
-    "sparkline",
     "table",
     "text",
 ]

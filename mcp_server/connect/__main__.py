@@ -30,17 +30,14 @@ PASSED = (
 """Variables that most clients don't pass on; written down if they are set now."""
 FORWARDED = ("HF_TOKEN",)
 """Secrets: only their names are written, where a client can refer to a variable."""
-_notes: list[str] = []
-"""What a program that reads the result is told in it, and a person line by line."""
-State = Literal["connected", "disconnected", "unchanged", "dry_run"]
 
 
 class Connection(BaseModel):
-    """What was changed for a client, as a program reads it."""
+    """What was changed for a client."""
 
     client: str
     scope: Scope
-    state: State
+    state: Literal["connected", "disconnected", "unchanged", "dry_run"]
     path: str = Field(description="The client's file.")
     removed: dict[str, Any] | None = Field(None, description="The entry; its values are hidden.")
     added: dict[str, Any] | None = Field(None, description="The entry.")
@@ -52,13 +49,18 @@ def main() -> None:
     """Run one command and exit with its code."""
     given = _parser().parse_args()
     try:
-        code = {"connect": connect, "disconnect": disconnect, "status": status}[given.action](given)
+        if given.action == "status":
+            _write(json.dumps(_status()))
+        elif given.action == "connect" and given.print:
+            _print_entry(given)
+        else:
+            run = connect if given.action == "connect" else disconnect
+            _report(run(given), given.format)
     except FineTuningError as error:
-        code = show_error(error, given.format)
-    sys.exit(code)
+        sys.exit(show_error(error, given.format))
 
 
-def connect(given: argparse.Namespace) -> int:
+def connect(given: argparse.Namespace) -> Connection:
     """Give a client an entry of this server, and the skill.
 
     The server is tried and the skill placed before the entry is written: what may fail is first.
@@ -66,67 +68,102 @@ def connect(given: argparse.Namespace) -> int:
     Raises:
         FineTuningError: It cannot be registered there; the message says why.
     """
+    client, scope = _client_and_scope(given)
     server = _server(given)
-    if given.print and given.client is None:
-        _write(json.dumps({"mcpServers": {NAME: entry(server)}}, indent=2))
-        return 0
-    client = _client(given.client)
     wanted = client.entry(server)
-    if given.print:
-        _write(client_entry.snippet(client, wanted))
-        return 0
-    scope = _scope(client, given)
     if scope == "user" and not client.is_installed():
         raise Missing(
             f"{client.title} was not found on this machine. Install it first, or add this to "
             f"{client.file(scope)}:\n{client_entry.snippet(client, wanted)}"
         )
     change = client_entry.plan(client, scope, wanted)
-    folder = _skill_to_place(given, client, scope) if given.skill else None
+    notes: list[str] = []
+    folder = _skill_to_place(client, scope, notes) if given.skill else None
+    result = _result(given, change, folder, notes)
     if change.is_empty and folder is None:
-        _print(given, f"{client.title} has this entry already; nothing to do ({change.path})")
-        return _end(given, "unchanged", change, None)
-    _show(given, client, change)
+        notes.append(f"{client.title} has this entry already; nothing to do ({change.path})")
+        return result
     if folder is not None:
-        _print(given, f"+ {folder}: the skill, {len(skill_files())} files")
+        notes.append(f"+ {folder}: the skill, {len(skill_files())} files")
     if given.dry_run:
-        return _end(given, "dry_run", change, folder)
+        return result.model_copy(update={"state": "dry_run"})
     if not change.is_empty and not server.url:
         argv = [server.command, *server.arguments]
         version, tools = probe.list_tools(argv, dict(server.environment))
-        _print(given, f"the command works: version {version}, {len(tools)} tools")
+        notes.append(f"the command works: version {version}, {len(tools)} tools")
     if folder is not None:
         _place(folder)
     if not change.is_empty:
         client_entry.apply(client, scope, change)
-    _print(given, f"{client.title} is connected. {client.left}")
-    return _end(given, "connected", change, folder)
+    notes.append(f"{client.title} is connected. {client.left}")
+    return result.model_copy(update={"state": "connected"})
 
 
-def disconnect(given: argparse.Namespace) -> int:
+def disconnect(given: argparse.Namespace) -> Connection:
     """Remove the entry of this server, and the skill, from a client.
 
     Raises:
         FineTuningError: The entry there is not ours, or the file cannot be edited.
     """
-    client = _client(given.client)
-    scope = _scope(client, given)
+    client, scope = _client_and_scope(given)
     change = client_entry.plan(client, scope, None)
-    folder = _skill_to_remove(given, client, scope)
+    notes: list[str] = []
+    folder = _skill_to_remove(client, scope, notes)
+    result = _result(given, change, folder, notes)
     if change.is_empty and folder is None:
-        _print(given, f"{client.title} has no entry {NAME!r}; nothing to do ({change.path})")
-        return _end(given, "unchanged", change, None)
-    _show(given, client, change)
+        notes.append(f"{client.title} has no entry {NAME!r}; nothing to do ({change.path})")
+        return result
     if folder is not None:
-        _print(given, f"- {folder}: the skill")
+        notes.append(f"- {folder}: the skill")
     if given.dry_run:
-        return _end(given, "dry_run", change, folder)
+        return result.model_copy(update={"state": "dry_run"})
     if not change.is_empty:
         client_entry.apply(client, scope, change)
     if folder is not None:
         skill_folder.remove(folder)
-    _print(given, f"{client.title} is disconnected; open sessions keep it until they end")
-    return _end(given, "disconnected", change, folder)
+    notes.append(f"{client.title} is disconnected; open sessions keep it until they end")
+    return result.model_copy(update={"state": "disconnected"})
+
+
+def _result(
+    given: argparse.Namespace, change: client_entry.Change, folder: Path | None, notes: list[str]
+) -> Connection:
+    return Connection.model_construct(
+        client=given.client,
+        scope=given.scope or "user",
+        state="unchanged",
+        path=str(change.path),
+        removed=None if change.is_empty else _without_values(change.old),
+        added=None if change.is_empty else change.new,
+        skill=str(folder or ""),
+        notes=notes,
+    )
+
+
+def _report(result: Connection, format: Format) -> None:
+    """Print the result: for a person the entry that goes, the one that comes, and the notes."""
+    if chosen(format) != "human":
+        show(result, format)
+        return
+    client = CLIENTS[result.client]
+    if result.removed or result.added:
+        _write(f"{result.path}:")
+    for sign, shown in (("-", result.removed), ("+", result.added)):
+        if shown is not None:
+            lines = client_entry.snippet(client, shown).splitlines()
+            _write("\n".join(f"{sign} {line}" for line in lines))
+    for note in result.notes:
+        _write(note)
+
+
+def _print_entry(given: argparse.Namespace) -> None:
+    """Print the entry for a client; without a name, the usual one."""
+    server = _server(given)
+    if given.client is None:
+        _write(json.dumps({"mcpServers": {NAME: entry(server)}}, indent=2))
+        return
+    client, _ = _client_and_scope(given)
+    _write(client_entry.snippet(client, client.entry(server)))
 
 
 def _place(folder: Path) -> None:
@@ -144,23 +181,23 @@ def _place(folder: Path) -> None:
         ) from error
 
 
-def _skill_to_place(given: argparse.Namespace, client: Client, scope: Scope) -> Path | None:
+def _skill_to_place(client: Client, scope: Scope, notes: list[str]) -> Path | None:
     """Return where the skill has to be written; None if it is there, or cannot be."""
     folder = client.skill(scope)
     found = skill_folder.state(folder)
     if found == "not_ours":
-        _print(given, f"{folder} was written by somebody else and stays as it is")
+        notes.append(f"{folder} was written by somebody else and stays as it is")
     return folder if found in {"absent", "older"} else None
 
 
-def _skill_to_remove(given: argparse.Namespace, client: Client, scope: Scope) -> Path | None:
+def _skill_to_remove(client: Client, scope: Scope, notes: list[str]) -> Path | None:
     """Return where the skill is, if `connect` put it there and no other client uses it."""
     folder = client.skill(scope)
     if skill_folder.state(folder) not in {"current", "older"}:
         return None
     for other in CLIENTS.values():
         if other is not client and other.skill(scope) == folder and _is_connected(other, scope):
-            _print(given, f"{folder} stays for {other.title}")
+            notes.append(f"{folder} stays for {other.title}")
             return None
     return folder
 
@@ -173,14 +210,13 @@ def _is_connected(client: Client, scope: Scope) -> bool:
     return found is not None and client_entry.is_ours(found)
 
 
-def status(_: argparse.Namespace) -> int:
-    """Print, as JSON, each client that is installed here, and its entry."""
+def _status() -> list[dict[str, Any]]:
+    """Describe each client that is installed here, and its entry, for `doctor`."""
     rows = []
     for name, client in CLIENTS.items():
         scopes: list[Scope] = ["user", "project"] if client.project_file else ["user"]
         rows += [row for scope in scopes if (row := _row(name, client, scope))]
-    _write(json.dumps(rows))
-    return 0
+    return rows
 
 
 def _row(name: str, client: Client, scope: Scope) -> dict[str, Any] | None:
@@ -232,21 +268,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _client(name: str | None) -> Client:
-    if name in CLIENTS:
-        return CLIENTS[name]
-    problem = f"unknown client {name!r}" if name else "name a client"
-    raise BadInput(
-        f"{problem}; known: {', '.join(CLIENTS)}. For any other, "
-        f"`{NAME} connect --print` prints an entry"
-    )
-
-
-def _scope(client: Client, given: argparse.Namespace) -> Scope:
+def _client_and_scope(given: argparse.Namespace) -> tuple[Client, Scope]:
+    client = CLIENTS.get(given.client)
+    if client is None:
+        problem = f"unknown client {given.client!r}" if given.client else "name a client"
+        raise BadInput(
+            f"{problem}; known: {', '.join(CLIENTS)}. For any other, "
+            f"`{NAME} connect --print` prints an entry"
+        )
     scope: Scope = given.scope or "user"
     if scope == "project" and not client.project_file:
         raise BadInput(f"{client.title} has no configuration per project; leave --scope out")
-    return scope
+    return client, scope
 
 
 def _server(given: argparse.Namespace) -> Server:
@@ -279,70 +312,25 @@ def _server(given: argparse.Namespace) -> Server:
             )
     environment = {VARIABLE: os.pathsep.join(map(str, folders))}
     environment |= {name: os.environ[name] for name in PASSED if os.environ.get(name)}
-    script = Path(sys.executable).with_name(NAME + (".exe" if os.name == "nt" else ""))
+    script = Path(sys.executable).with_name(NAME)
+    command = str(script)
+    arguments: tuple[str, ...] = ("serve",)
+    if not script.is_file():
+        # Run out of a folder without an installation.
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+        command, arguments = sys.executable, ("-P", "-m", "mcp_server")
     forwarded = tuple(name for name in FORWARDED if os.environ.get(name))
-    if script.is_file():
-        pairs = tuple(environment.items())
-        return Server(str(script), environment=pairs, forwarded=forwarded)
-    # Run out of a folder without an installation.
-    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-    arguments = ("-P", "-m", "mcp_server")
-    return Server(sys.executable, arguments, tuple(environment.items()), forwarded)
+    return Server(command, arguments, tuple(environment.items()), forwarded)
 
 
-def _show(given: argparse.Namespace, client: Client, change: client_entry.Change) -> None:
-    """Print the change: the entry that goes, and the one that comes."""
-    if change.is_empty or chosen(given.format) != "human":
-        return
-    _write(f"{change.path}:")
-    for sign, shown in (("-", _without_values(change.old)), ("+", change.new)):
-        if shown is not None:
-            _write(
-                "\n".join(
-                    f"{sign} {line}" for line in client_entry.snippet(client, shown).splitlines()
-                )
-            )
-
-
-def _without_values(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+def _without_values(old: dict[str, Any] | None) -> dict[str, Any] | None:
     """Hide the values of an old entry's variables and headers: somebody may keep secrets there."""
-    if entry is None:
+    if old is None:
         return None
     return {
         key: dict.fromkeys(value, "...") if isinstance(value, dict) else value
-        for key, value in entry.items()
+        for key, value in old.items()
     }
-
-
-def _end(
-    given: argparse.Namespace,
-    state: State,
-    change: client_entry.Change,
-    folder: Path | None,
-) -> int:
-    """Print the result for a program; a person has read it already."""
-    if chosen(given.format) == "human":
-        return 0
-    result = Connection(
-        client=given.client,
-        scope=_scope(_client(given.client), given),
-        state=state,
-        path=str(change.path),
-        removed=None if change.is_empty else _without_values(change.old),
-        added=None if change.is_empty else change.new,
-        skill=str(folder or ""),
-        notes=_notes,
-    )
-    show(result, given.format)
-    return 0
-
-
-def _print(given: argparse.Namespace, text: str) -> None:
-    """Tell a person at once, a program in the result."""
-    if chosen(given.format) == "human":
-        _write(text)
-    else:
-        _notes.append(text)
 
 
 def _write(text: str) -> None:

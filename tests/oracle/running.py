@@ -67,7 +67,7 @@ class Runner:
         except Exception as error:
             found = {"error": f"cannot be read: {type(error).__name__}: {error}"}
         if "error" in answer and not any(p.startswith("error") for p in case.values.values()):
-            return {"error": answer["error"]["code"]}
+            return {"error": "{code}: {message}".format(**answer["error"])}
         return json.loads(json.dumps(found).replace(str(folder), ""))
 
     def _filled(self, value: Any) -> Any:

@@ -34,9 +34,17 @@ def test_the_self_test_loads_in_16_and_4_bits_generates_and_reports_what_fails(w
     report = gpu_self_test.report_of(test, "2 cores")
     assert not report.passed
     assert "3 of 5 checks passed on 2 cores; failed: broken; 1 skipped" in as_text(report)
-    assert gpu_self_test.report_of(
-        gpu_self_test.SelfTest(workspace, False, [Tried(name="x", state="passed")]), "c"
-    ).passed
+    for state, passed in (("passed", True), ("skipped", False)):
+        alone = gpu_self_test.SelfTest(workspace, False, [Tried(name="x", state=state)])
+        assert gpu_self_test.report_of(alone, "c").passed is passed
+
+
+def test_the_memory_that_is_left_is_between_a_small_and_a_large_micro_batch(workspace):
+    """With TRL's fused head there are no logits that could run out of a fixed 3 GiB."""
+    materials.make_model(workspace / "model", gpu_self_test.ON_GPU)
+    test = gpu_self_test.SelfTest(workspace, on_gpu=True)
+    left = gpu_self_test._left_bytes(test, gpu_self_test.LARGE_LENGTH["cuda"])
+    assert 0.5 * 2**30 < left < 3 * 2**30
 
 
 @pytest.mark.faults

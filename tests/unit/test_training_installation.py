@@ -111,13 +111,15 @@ def test_a_plan_for_a_gpu_says_that_it_was_never_run_there(on_a_gpu):
 
 def test_memory_that_others_use_is_in_the_plan_and_not_in_its_hash(on_a_gpu, tmp_path):
     """Another run makes the micro-batch smaller; the plan that was confirmed stays the same."""
-    (on_a_gpu / "instruct" / "config.json").write_text(json.dumps(CONFIG | {"vocab_size": 200_000}))
+    (on_a_gpu / "instruct" / "config.json").write_text(
+        json.dumps(CONFIG | {"intermediate_size": 131_072})
+    )
     card = tmp_path / "bin" / "nvidia-smi"
     alone = launch_sft(sft())
-    card.write_text(card.read_text().replace("12288", "81800"))
+    card.write_text(card.read_text().replace("12288", "80400"))
     beside = launch_sft(sft())
     sizes = [one.plan["training"]["per_device_train_batch_size"] for one in (alone, beside)]
-    assert [one.plan["estimate"]["used_by_others_gib"] for one in (alone, beside)] == [12.0, 79.9]
+    assert [one.plan["estimate"]["used_by_others_gib"] for one in (alone, beside)] == [12.0, 78.5]
     assert (sizes, beside.plan_hash) == ([4, 1], alone.plan_hash)
 
 
@@ -153,3 +155,18 @@ def test_memory_that_ran_out_is_known_by_the_words_of_every_library(error, expec
     wrapped = ValueError("a step failed")
     wrapped.__cause__ = error
     assert is_out_of_memory(wrapped) == expected
+
+
+def test_a_driver_older_than_torch_s_cuda_is_missing_in_the_plan_with_the_cure(
+    on_a_gpu, tmp_path, monkeypatch
+):
+    build = installation.TorchBuild(version="2.13", cuda="13.0", architectures=["sm_80"])
+    monkeypatch.setattr(installation, "torch_build", lambda: build)
+    card = tmp_path / "bin" / "nvidia-smi"
+    usual = card.read_text()
+    for known, is_missing in (("12.4", True), ("13.1", False)):
+        banner = f'[ $# = 0 ] && echo "| CUDA Version: {known} |" && exit 0'
+        card.write_text(usual.replace("#!/bin/sh", f"#!/bin/sh\n{banner}"))
+        found = [line for line in launch_sft(sft()).plan.get("missing", []) if "driver" in line]
+        assert bool(found) is is_missing
+        assert all("12.4" in line and "13.0" in line for line in found)

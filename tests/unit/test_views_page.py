@@ -19,7 +19,6 @@ from ft_tools.views.page import (
     line_chart,
     page,
     side_by_side,
-    sparkline,
     table,
     text,
 )
@@ -159,13 +158,6 @@ def test_thinning_keeps_the_ends_and_every_spike():
     kept = thin(points)
     assert len(kept) < 1_000
     assert {(0, 0.0), (9_999, 0.0), (1234, 99.0), (7777, -99.0)} <= set(kept)
-
-
-def test_a_sparkline_survives_gaps_and_flat_series():
-    assert sparkline([]) == ""
-    assert sparkline([1, 1, 1]) == "\u2585\u2585\u2585"
-    assert sparkline([0, math.nan, 1]) == "\u2581 \u2588"
-    assert len(sparkline(list(range(1000)), width=20)) == 20
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -575,3 +575,14 @@ def test_a_version_that_is_none_is_refused_with_one_that_is():
         VramRequest(model="org/model", transformers_version="newest")
     (line,) = complaints(VramRequest, refused.value)
     assert re.search(r"'newest' does not match .*, as '\d+\.\d+' does", line)
+
+
+def test_no_change_shards_a_base_that_launches_do_not_shard():
+    """launch_* refuses to shard a 4-bit base; the estimate must not advise it."""
+    report = estimate_vram(
+        VramRequest(model="meta-llama/Llama-3.1-405B", method="qlora", gpu="RTX 4090")
+    )
+    for change in report.changes_to_fit:
+        asked = {"method": "qlora"} | change.arguments
+        assert not (asked.get("num_gpus", 1) > 1 and asked["method"] == "qlora")
+    assert report.changes_to_fit[-1].arguments["num_gpus"] > 1

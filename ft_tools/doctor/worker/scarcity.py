@@ -13,18 +13,21 @@ from ft_tools.models.worker.loading import free_machine
 from ft_tools.runs.processes.start import environment
 
 GIB = 2**30
-LEFT_BYTES = {"cuda": 3 * GIB, "cpu": 3 * GIB // 2}
+CPU_LEFT_BYTES = 3 * GIB // 2
 
 
 @contextmanager
-def little_memory(on_gpu: bool) -> Iterator[None]:
+def little_memory(left_bytes: int | None) -> Iterator[None]:
     """Leave a little of the GPU's memory free; without one, let new processes have only a little.
 
     On the CPU it is a limit of their private memory, which systems but Linux do not enforce.
+
+    Args:
+        left_bytes: Of the GPU's memory; None: there is no GPU.
     """
-    if on_gpu:
+    if left_bytes is not None:
         free = free_machine().cards[0].num_bytes
-        ballast = torch.empty(max(0, free - LEFT_BYTES["cuda"]), dtype=torch.uint8, device="cuda:0")
+        ballast = torch.empty(max(0, free - left_bytes), dtype=torch.uint8, device="cuda:0")
         try:
             yield
         finally:
@@ -32,7 +35,7 @@ def little_memory(on_gpu: bool) -> Iterator[None]:
             torch.cuda.empty_cache()
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (worker_bytes() + LEFT_BYTES["cpu"], hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (worker_bytes() + CPU_LEFT_BYTES, hard))
     try:
         yield
     finally:

@@ -19,7 +19,14 @@ from ft_tools.evaluation.systems.mlx import MLX
 from ft_tools.models import gguf_header, model_folder
 from ft_tools.models.machine import Machine, this_machine
 from ft_tools.models.mlx import is_apple_silicon, mac_name
-from ft_tools.models.placement import CPU, Dtype, Placement, candidates, shortage
+from ft_tools.models.placement import (
+    CPU,
+    Dtype,
+    Placement,
+    candidates,
+    running_places,
+    shortage,
+)
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs.state import directory
@@ -159,20 +166,12 @@ def mlx_machine() -> Machine:
 def _place(
     size: ModelSize, machine: Machine, *, four_bit: bool, on_mlx: bool = False
 ) -> Placement | None:
-    """Return the best placement: 16 bits on GPUs, in memory 32 where that fits.
-
-    GPUs without bfloat16 emulate it; there it is float32, which no model overflows, else float16,
-    in which 4-bit bases are trained there.
-    """
-    dtypes: list[Dtype] = ["bfloat16"]
-    if not all(card.has_bfloat16 for card in machine.cards):
-        dtypes = ["float16"] if four_bit else ["float32", "float16"]
-    cards = candidates(size, machine, dtypes, four_bit=four_bit)
-    on_cards = [found for found in cards if found.device != CPU]
-    on_a_mac = on_mlx and is_apple_silicon()
-    numbers: list[Dtype] = ["bfloat16"] if on_a_mac else ["float32", "bfloat16"]
-    in_memory = candidates(size, machine.without_cards(), numbers, four_bit=four_bit)
-    return next(iter([*on_cards, *in_memory]), None)
+    """Return the best placement; MLX computes in 16 bits on a Mac."""
+    if on_mlx and is_apple_silicon():
+        found = candidates(size, machine.without_cards(), ["bfloat16"], four_bit=four_bit)
+    else:
+        found = running_places(size, machine, four_bit=four_bit)
+    return next(iter(found), None)
 
 
 def quantization_of(source: ModelSource) -> dict[str, object] | None:

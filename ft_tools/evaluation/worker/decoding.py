@@ -188,7 +188,8 @@ class TorchSteps:
         if cache is not None:
             if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
                 return False
-            cache.batch_select_indices(kept)
+            # Of a model over several cards each layer's cache is on its own; the CPU indexes all.
+            cache.batch_select_indices(kept.cpu())
         for name in ("attention_mask", "position_ids"):
             if arguments.get(name) is not None:
                 arguments[name] = arguments[name][..., kept, :]

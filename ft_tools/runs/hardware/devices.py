@@ -153,6 +153,13 @@ def find_cards() -> list[Card]:
     return []
 
 
+def driver_cuda() -> str:
+    """Return the latest CUDA that the NVIDIA driver knows, as in 12.4; empty where none answers."""
+    text = " ".join(line for row in _ask(separator="\n") or [] for line in row)
+    version = re.search(r"CUDA Version:\s*([\d.]+)", text)
+    return version[1] if version else ""
+
+
 def device_files(patterns: tuple[str, ...]) -> list[str]:
     """Return the device files that match, sorted."""
     root = os.environ.get(FILES_VARIABLE, "")

@@ -32,6 +32,7 @@ POLL_SECONDS = 0.1
 LEAVE_SECONDS = 60.0
 GRACE_VARIABLE = "FINE_TUNING_LLM_CANCEL_GRACE"
 TERM_VARIABLE = "FINE_TUNING_LLM_CANCEL_TERM"
+MOST_GRACE_SECONDS = 600.0
 DEFAULT_SECONDS = {GRACE_VARIABLE: 60.0, TERM_VARIABLE: 10.0}
 
 
@@ -51,13 +52,21 @@ class Cancel:
         if self._asked_at is None:
             self._asked_at = time.monotonic()
         waited = time.monotonic() - self._asked_at
-        if waited > _seconds(GRACE_VARIABLE) and not self._termed:
+        grace = self._grace()
+        if waited > grace and not self._termed:
             directory.note(self._run_dir, "cancel: no answer within the grace, sending TERM")
             process_tree.ask_to_end(self._run_dir)
             self._termed = True
-        if waited > _seconds(GRACE_VARIABLE) + _seconds(TERM_VARIABLE):
+        if waited > grace + _seconds(TERM_VARIABLE):
             directory.note(self._run_dir, "cancel: killing the worker", "warning")
             process_tree.end_all(self._run_dir, self._worker_pid)
+
+    def _grace(self) -> float:
+        """Return what the worker may take to stop: the silence that it announced, if longer."""
+        if GRACE_VARIABLE in os.environ:
+            return _seconds(GRACE_VARIABLE)
+        announced = directory.read_status(self._run_dir).stalled_after_seconds or 0.0
+        return max(_seconds(GRACE_VARIABLE), min(announced, MOST_GRACE_SECONDS))
 
 
 class Terms:

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from ft_tools import anti_patterns, facts
 from ft_tools.errors import DiskFull, Refused
 from ft_tools.models import placement, safetensors_headers
-from ft_tools.models.placement import Dtype, Placement, candidates, shortage
+from ft_tools.models.placement import Dtype, Placement, running_places, shortage
 from ft_tools.models.quantized import NF4
 from ft_tools.models.size import ModelSize, size_of_files
 from ft_tools.models.worker.loading import free_machine, free_memory, load
@@ -76,7 +76,9 @@ class Shipment:
         """Return where the whole model fits now, best first."""
         machine = free_machine(self.plan.device)
         working = working_bytes(self.size, self.plan.adapter)
-        return candidates(self.size, machine, four_bit=four_bit, working_bytes=working)
+        return running_places(
+            self.size, machine, four_bit=four_bit, working_bytes=working, exact=True
+        )
 
     @property
     def place(self) -> Placement:

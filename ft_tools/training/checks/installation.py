@@ -21,7 +21,7 @@ from ft_tools import workspace
 from ft_tools.errors import BadInput
 from ft_tools.models.packing import FLASH, FLASH_CAPABILITY, FLASH_PACKAGES
 from ft_tools.publish import private_folder, write_file
-from ft_tools.runs.hardware.devices import Device
+from ft_tools.runs.hardware.devices import Device, driver_cuda
 from ft_tools.runs.processes.start import command, environment
 
 TIMEOUT_SECONDS = 40.0
@@ -109,12 +109,27 @@ def _torch_problem(device: Device) -> str:
             f"the installed torch {build.version} has no CUDA, so it cannot use {device.model}; "
             f"{cure}"
         )
+    driver = driver_cuda()
+    if driver and _major(build.cuda) > _major(driver):
+        return (
+            f"the installed torch {build.version} is built for CUDA {build.cuda}, and the NVIDIA "
+            f"driver knows CUDA up to {driver}; update the driver, or install a torch built for "
+            f"CUDA {_major(driver)} (https://pytorch.org)"
+        )
     if device.capability and not covers(build.architectures, device.capability):
         return (
             f"the installed torch {build.version} is built for {' '.join(build.architectures)}, "
             f"and {device.model} has compute capability {device.capability:g}; {cure}"
         )
     return ""
+
+
+def _major(version: str) -> int:
+    """Return the first number: a driver runs code of any minor version of its CUDA.
+
+    Source: https://docs.nvidia.com/deploy/cuda-compatibility
+    """
+    return int(version.partition(".")[0])
 
 
 def _compiler_problem() -> str:

@@ -119,8 +119,9 @@ def require_fit(planned: Planned, accepted: Collection[str]) -> dict[str, Any] |
     if report.fits == "no" and FINDING not in accepted:
         changes = "; ".join(change.change for change in report.changes_to_fit)
         observed = (
-            f"about {report.peak_allocated_gib:.1f} GiB are needed and "
-            f"{report.usable_gib or 0:.1f} GiB usable on {where}"
+            f"the process takes up to {report.process_high_gib:.1f} GiB "
+            f"({report.peak_allocated_gib:.1f} of tensors), and {report.usable_gib or 0:.1f} GiB "
+            f"are usable on {where}"
         )
         if planned.used_gib:
             observed += f", where other programs use {planned.used_gib:.1f} GiB"

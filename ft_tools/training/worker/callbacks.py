@@ -1,11 +1,13 @@
 """What a trainer tells the run: progress, metrics, health, samples, checkpoints, the page."""
 
 import math
+import random
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from transformers import (
     EarlyStoppingCallback,
@@ -18,7 +20,7 @@ from transformers import (
 from ft_tools.publish import write_file
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.hardware.devices import heat
-from ft_tools.runs.processes.worker_session import Session
+from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import Health
 from ft_tools.training import checkpoints, defaults, samples
@@ -67,6 +69,23 @@ def early_stopping(plan: TrainingPlan, patience: int) -> EarlyStoppingCallback:
     return EarlyStopping(early_stopping_patience=patience)
 
 
+class Randomness:
+    """The states of all random numbers that a step draws."""
+
+    def __init__(self) -> None:
+        self._python, self._numpy = random.getstate(), numpy.random.get_state()
+        self._torch = torch.get_rng_state()
+        self._cards = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+    def restore(self) -> None:
+        """Have the numbers drawn again, so that a step that is repeated is the same step."""
+        random.setstate(self._python)
+        numpy.random.set_state(self._numpy)
+        torch.set_rng_state(self._torch)
+        if self._cards:
+            torch.cuda.set_rng_state_all(self._cards)
+
+
 class RunCallback(TrainerCallback):  # type: ignore[misc]
     """Follow one attempt of a run."""
 
@@ -77,6 +96,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.rows: list[dict[str, float]] = directory.read_metrics(session.run_dir)
         self.signals: list[Health] = []
         self.scaler: Any = None
+        self.trainer: Any = None
         self.best_step: int | None = None
         self.tokens_seen = 0.0
         self.stopped = False
@@ -89,6 +109,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._heat_read = -math.inf
         self._began = time.monotonic()
         self._evaluation_seconds = 0.0
+        self._evaluation_began: float | None = None
+        self._within_step = False
+        self._randomness: Randomness | None = None
+        self._saved_step = 0
         self._setup = setup_of(plan) if plan.task == "sft" else None
         self._found: list[Health] = []
 
@@ -100,6 +124,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         if self.session.leads:
             samples.forget_after(self.session.run_dir, state.global_step)
         self.best_step = state.best_global_step or None
+        self._saved_step = state.global_step
         if state.global_step == 0:
             self._sample(given.get("model"), state)
         self._progress(state)
@@ -107,20 +132,42 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Start the clock of a step."""
+        """Start the clock of a step, and note the randomness that it begins with."""
         self._step_began = time.monotonic()
+        if args.gradient_accumulation_steps > 1:
+            self._randomness = Randomness()
 
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Show that a micro-batch is done."""
+        """Show that a micro-batch is done; stop here when asked to, a step may take minutes.
+
+        What the step has added up is dropped: the run resumes with the step's first micro-batch.
+        """
         self.session.heartbeat(self._patience.for_a_step())
+        if not self.stopped and ranks_agree.any_of(self.session.is_asked):
+            self.session.event(f"stopping within step {state.global_step + 1}")
+            self.stopped = self._within_step = True
+            control.should_training_stop = True
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Show that a batch of an evaluation is done: a slow evaluation is no stall."""
+        """Show that a batch of an evaluation is done, and give a long one up when asked to stop.
+
+        Raises:
+            Stopped: The step before the evaluation is saved.
+        """
         self.session.heartbeat(self._patience.for_a_step())
+        self._evaluation_began = self._evaluation_began or time.monotonic()
+        is_long = time.monotonic() - self._evaluation_began > STOP_SECONDS
+        if ranks_agree.any_of(is_long and self.session.is_asked):
+            self.session.event(f"stopping at step {state.global_step}, within an evaluation")
+            if self.trainer is not None and self._is_unsaved(state):
+                self.trainer._save_checkpoint(self.trainer.model, trial=None)
+                self.on_save(args, state, control)
+            self.write_page("stopped")
+            raise Stopped
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -150,6 +197,12 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Leave out what is due at an epoch's end where a stop has ended it early."""
         if not self.stopped:
+            return
+        if self._within_step:
+            control.should_evaluate = False
+            control.should_save = self._is_unsaved(state)
+            if self._randomness is not None:
+                self._randomness.restore()
             return
         if not _ends_epoch(state):
             control.should_evaluate = control.should_save = False
@@ -196,6 +249,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Answer the sample prompts, and show the page with the new point."""
         self._evaluation_seconds = time.monotonic() - self._step_ended
+        self._evaluation_began = None
         self._sample(given.get("model"), state)
         self.write_page("running")
 
@@ -216,6 +270,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             self.best_step = int(state.best_global_step)
         if self.session.leads:
             checkpoints.rotate(folder, keep=[Path(best) if best else None])
+        self._saved_step = state.global_step
         self.session.artifact("checkpoint", written)
         self._patience.save_took(time.monotonic() - self._step_ended)
 
@@ -228,6 +283,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         shown = samples.read(self.session.run_dir)
         page = run_page(title, self.plan, self.rows, self.signals, {"state": state}, shown)
         write_file(self.session.run_dir / "report.html", page)
+
+    def _is_unsaved(self, state: TrainerState) -> bool:
+        """Return whether the last step has no checkpoint yet; the start needs none."""
+        return bool(0 < state.global_step != self._saved_step)
 
     def _shorten_evaluation(self, control: TrainerControl) -> None:
         """Leave out a long evaluation: who asks a run to stop may not wait for long.

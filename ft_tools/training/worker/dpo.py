@@ -33,7 +33,13 @@ class Pairs(Preference):
         return pairs(facts)
 
     def trainer(
-        self, plan: Plan, given: dict[str, Any], train: Dataset, held_out: Dataset | None, tok: Any
+        self,
+        session: Session,
+        plan: Plan,
+        given: dict[str, Any],
+        train: Dataset,
+        held_out: Dataset | None,
+        tok: Any,
     ) -> DPOTrainer:
         """Make TRL's trainer.
 
@@ -42,7 +48,8 @@ class Pairs(Preference):
         """
         parts = loading.model_parts(plan, DPOConfig(**given))
         data = {"train_dataset": train, "eval_dataset": held_out}
-        trainer = DPOTrainer(**parts, **data, processing_class=tok)
+        kind = preference.stoppable(session, DPOTrainer)
+        trainer = kind(**parts, **data, processing_class=tok)
         chosen = [row["chosen_ids"] for row in trainer.train_dataset]
         preference.require_answers(plan, tok, chosen)
         return trainer

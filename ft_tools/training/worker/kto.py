@@ -32,12 +32,19 @@ class Marks(Preference):
         return marks(facts, plan.training["seed"])
 
     def trainer(
-        self, plan: Plan, given: dict[str, Any], train: Dataset, held_out: Dataset | None, tok: Any
+        self,
+        session: Session,
+        plan: Plan,
+        given: dict[str, Any],
+        train: Dataset,
+        held_out: Dataset | None,
+        tok: Any,
     ) -> KTOTrainer:
         """Make TRL's trainer."""
         parts = loading.model_parts(plan, KTOConfig(**given))
         data = {"train_dataset": train, "eval_dataset": held_out}
-        trainer = KTOTrainer(**parts, **data, processing_class=tok)
+        kind = preference.stoppable(session, KTOTrainer)
+        trainer = kind(**parts, **data, processing_class=tok)
         answers = [row["completion_ids"] for row in trainer.train_dataset]
         preference.require_answers(plan, tok, answers)
         size = given["per_device_train_batch_size"]

@@ -86,6 +86,7 @@ def _train_once(
         # A rank with a part of the model cannot answer alone.
         sampler = sampler_for(session, trainer.processing_class, plan.samples, answered(trainer))
     callback = RunCallback(session, plan, sampler)
+    callback.trainer = trainer
     callback.scaler = getattr(trainer.accelerator, "scaler", None)
     trainer.add_callback(callback)
     if plan.patience is not None:

@@ -10,13 +10,13 @@ from transformers import Trainer
 
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.worker import today
-from ft_tools.runs.processes.worker_session import Session
+from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.training.checks import base_model
 from ft_tools.training.checks.learnable import require_pairs, template_refuses
 from ft_tools.training.plan import DpoPlan, KtoPlan
 from ft_tools.training.report import Row, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
-from ft_tools.training.worker import artifacts, loading, loop
+from ft_tools.training.worker import artifacts, loading, loop, ranks_agree
 from ft_tools.training.worker.confirmed_inputs import check_inputs
 
 Plan = DpoPlan | KtoPlan
@@ -40,7 +40,13 @@ class Preference(ABC):
 
     @abstractmethod
     def trainer(
-        self, plan: Plan, given: dict[str, Any], train: Dataset, held_out: Dataset | None, tok: Any
+        self,
+        session: Session,
+        plan: Plan,
+        given: dict[str, Any],
+        train: Dataset,
+        held_out: Dataset | None,
+        tok: Any,
     ) -> Trainer:
         """Load the model and put TRL's trainer around it; it finds the reference by itself."""
 
@@ -73,7 +79,7 @@ def work(kind: Preference, session: Session) -> TrainingRunReport:
     artifacts.write_lock(session, plan, tokenizer)
     train_set = kind.rows(plan, plan.dataset)
     held_out = kind.rows(plan, plan.validation) if plan.validation else None
-    make = partial(make_trainer, kind, plan, tokenizer, train_set, held_out)
+    make = partial(make_trainer, session, kind, plan, tokenizer, train_set, held_out)
     outcome = loop.train(session, plan, make, kind.answered)
     trainer = outcome.trainer
     data = kind.count(plan, trainer.train_dataset, plan.dataset)
@@ -90,6 +96,7 @@ def work(kind: Preference, session: Session) -> TrainingRunReport:
 
 
 def make_trainer(
+    session: Session,
     kind: Preference,
     plan: Plan,
     tokenizer: Any,
@@ -103,11 +110,32 @@ def make_trainer(
         Refused: With what to change.
     """
     try:
-        trainer = kind.trainer(plan, given, train_set, held_out, tokenizer)
+        trainer = kind.trainer(session, plan, given, train_set, held_out, tokenizer)
     except TemplateError:
         raise template_refuses(f"a line of {plan.dataset.path}", train_set[0]) from None
     loading.connect_engine(plan, trainer)
     return trainer
+
+
+def stoppable(session: Session, kind: type[Trainer]) -> type[Trainer]:
+    """Return TRL's trainer, whose pass over the data before training can be cancelled, too."""
+
+    class Stoppable(kind):  # type: ignore[misc]
+        """Look for a stop before each batch of the reference."""
+
+        def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+            """Return the reference's log-probabilities.
+
+            Raises:
+                Stopped: A cancel or a TERM arrived before training began.
+            """
+            if not self.is_in_train:
+                session.heartbeat()
+                if ranks_agree.any_of(session.is_asked):
+                    raise Stopped
+            return super().compute_ref_log_probs(model, inputs)
+
+    return Stoppable
 
 
 def require_answers(plan: Plan, tokenizer: Any, answers: list[list[int]]) -> None:

@@ -1,0 +1,94 @@
+"""A stop is looked for between micro-batches, within an evaluation and in DPO's reference pass."""
+
+import pytest
+
+from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.training.worker import callbacks, dpo, sft
+from tests.tiny.trainings import (
+    LIBRARY_WARNINGS,
+    QUICK,
+    DpoRequest,
+    SftRequest,
+    conversations,
+    pairs,
+    prepared,
+    same_bits,
+    weights_of,
+    write_jsonl,
+)
+
+pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
+ACCEPTED = {
+    "accept_findings": ["validation_unwatched", "dpo_learning_rate", "too_few_examples"],
+    "accept_reason": "a test",
+}
+
+
+def checkpoints(session):
+    return sorted(path.name for path in (session.run_dir / "checkpoints").glob("checkpoint-*"))
+
+
+def stop_at(patch, owner, name, session, count):
+    """Ask the run to stop at the n-th call of a method."""
+    usual, calls = getattr(owner, name), []
+
+    def look(self, *arguments, **named):
+        calls.append(name)
+        session.terminated = len(calls) >= count
+        return usual(self, *arguments, **named)
+
+    patch.setattr(owner, name, look)
+
+
+def test_a_stop_within_a_step_saves_the_step_before_and_resumes_to_the_same_bits(
+    workspace, tiny_model_in
+):
+    write_jsonl(workspace / "train.jsonl", conversations(32))
+    training = {**QUICK, "max_steps": 4, "save_steps": 50}
+    training |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    request = SftRequest(
+        model=tiny_model_in, dataset="train.jsonl", training=training,
+        peft={"r": 4, "lora_dropout": 0.1}, **ACCEPTED,
+    )  # fmt: skip
+    whole = sft.work(prepared(request, "whole"))
+    session = prepared(request, "stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, sft.SFTTrainer, "training_step", session, count=10)
+        with pytest.raises(Stopped):
+            sft.work(session)
+    # Step 3 was on its way, its second micro-batch done.
+    assert checkpoints(session) == ["checkpoint-2"]
+    resumed = sft.work(Session(session.run_dir))
+    assert same_bits(weights_of(resumed.artifact), weights_of(whole.artifact))
+
+
+def test_a_long_evaluation_is_given_up_after_its_step_is_saved(
+    workspace, tiny_model_in, monkeypatch
+):
+    write_jsonl(workspace / "train.jsonl", conversations(16))
+    write_jsonl(workspace / "held_out.jsonl", conversations(40, first=100))
+    monkeypatch.setattr(callbacks, "STOP_SECONDS", -1.0)
+    training = {**QUICK, "max_steps": 6, "eval_steps": 3, "per_device_eval_batch_size": 2}
+    request = SftRequest(
+        model=tiny_model_in, dataset="train.jsonl", validation="held_out.jsonl", samples=0,
+        training=training, **ACCEPTED,
+    )  # fmt: skip
+    session = prepared(request, "evaluated")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, sft.SFTTrainer, "prediction_step", session, count=5)
+        with pytest.raises(Stopped):
+            sft.work(session)
+    assert checkpoints(session) == ["checkpoint-3"]
+    assert sft.work(Session(session.run_dir)).steps == 6
+
+
+def test_a_reference_pass_before_training_can_be_stopped(workspace, tiny_model_in):
+    write_jsonl(workspace / "pairs.jsonl", pairs(16))
+    training = {**QUICK, "max_steps": 2, "precompute_ref_log_probs": True}
+    request = DpoRequest(model="tiny-llama", dataset="pairs.jsonl", training=training, **ACCEPTED)
+    session = prepared(request, "reference")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, dpo.DPOTrainer, "compute_ref_log_probs", session, count=2)
+        with pytest.raises(Stopped):
+            dpo.work(session)
+    assert checkpoints(session) == []
