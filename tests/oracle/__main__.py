@@ -24,8 +24,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("ids", nargs="*", metavar="CASE", help="GROUP.NAME; default: all")
     parser.add_argument("--fast", action="store_true", help="only cases of seconds")
     parser.add_argument("--group", action="append", default=[], help="only this group")
+    parser.add_argument("--contract", default="0.2", help="0.1: the arguments of the record's code")
     asked = parser.parse_args(argv)
-    chosen = cases.choose(cases.read(), asked.ids, asked.group, asked.fast)
+    contract = "0.1" if asked.command == "record" else asked.contract
+    chosen = cases.choose(cases.read(contract), asked.ids, asked.group, asked.fast)
     return record(chosen) if asked.command == "record" else compare(chosen)
 
 

@@ -40,15 +40,16 @@ def load(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def read() -> dict[str, Case]:
-    """Return all cases by id; `request_0_2` and `tool_0_2` replace what was recorded with."""
+def read(contract: str) -> dict[str, Case]:
+    """Return all cases by id; `request_0_2` and `tool_0_2` are used from contract 0.2 on."""
     found = {}
     for group, rows in load(CASES).items():
         shared = rows.pop("defaults", {})
         for name, row in rows.items():
             row = {**shared, **row}
             for key in ("tool", "request"):
-                row[key] = row.pop(f"{key}_0_2", row.get(key))
+                later = row.pop(f"{key}_0_2", row.get(key))
+                row[key] = row.get(key) if contract == "0.1" else later
             found[f"{group}.{name}"] = Case(id=f"{group}.{name}", **row)
     return found
 

@@ -160,7 +160,8 @@ def _hashes(folder: Path) -> dict[str, str]:
 def _error(error: Exception) -> dict[str, Any]:
     if isinstance(error, ValidationError):
         where = sorted({str(each["loc"][0]) for each in error.errors() if each["loc"]})
-        return {"code": "invalid", "arguments": where, "message": str(error)}
+        message = "; ".join(f"{each['loc']} {each['msg']}" for each in error.errors())
+        return {"code": "invalid", "arguments": where, "message": message}
     code = getattr(error, "code", f"{type(error).__name__}: {error}"[:200])
     return {"code": code, "message": str(error)}
 
