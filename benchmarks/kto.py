@@ -3,7 +3,7 @@
 `python -m benchmarks.kto [--resume]` takes the demo's tickets and SmolLM2-135M-Instruct. Every
 ticket has one answer with a thumb: the right JSON (up), or one of two bad ones (down): the JSON
 inside polite prose, or the JSON of another category. The table goes through prepare_dataset with
-`verdicts={"thumbs": "marks"}` and is trained with launch_dpo, whose defaults decide everything but
+`marks` of the column thumbs and is trained with launch_dpo, whose defaults decide everything but
 the number of steps and of evaluations. With `--resume` the same plan is then run again, cancelled
 and resumed; tests/tiny/test_kto.py does so with a tiny model each time.
 
@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 
 from ft_tools import workspace
-from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.tool import prepare_dataset
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import PrepareRequest
 from ft_tools.demo import data
 from ft_tools.models import demo
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
@@ -114,7 +114,12 @@ def write_table(path: Path) -> None:
 def prepared(folder: Path) -> dict[str, Any]:
     """Prepare the table as a user would; return the arguments of the launch that is offered."""
     write_table(folder / "marks.csv")
-    mapping = {"verdicts": {"thumbs": "marks"}, "system": SYSTEM}
+    mapping = {
+        "prompt": "{question}",
+        "answer": ["answer"],
+        "marks": {"column": "thumbs", "good": ["up"], "bad": ["down"]},
+        "system": SYSTEM,
+    }
     shown = prepare_dataset(PrepareRequest(path="marks.csv", mapping=mapping, test_fraction=0))
     made = prepare_dataset(PrepareRequest(**shown.next_steps[0].arguments))
     launch = next(step for step in made.next_steps if step.tool == "launch_dpo")

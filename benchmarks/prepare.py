@@ -73,11 +73,16 @@ def main() -> None:
 
 
 def prepare(folder: str) -> None:
-    """Propose and write, as the run of a large file does."""
-    from ft_tools.data.prepare.request import PrepareRequest
-    from ft_tools.data.prepare.tool import perform, prepare_dataset
+    """Show and write, as the run of a large file does."""
+    from ft_tools.data.prepare import perform, prepare_dataset
+    from ft_tools.data.request import PrepareRequest
 
-    shown = prepare_dataset(PrepareRequest(path="tickets.csv"))
+    mapping = {
+        "prompt": "{body}",
+        "answer": ["team", "priority"],
+        "group_by": ["customer"],
+    }
+    shown = prepare_dataset(PrepareRequest(path="tickets.csv", mapping=mapping))
     request = PrepareRequest(
         path="tickets.csv",
         output_dir=f"{folder}/out",

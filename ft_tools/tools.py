@@ -15,8 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from ft_tools import system_errors
 from ft_tools.advice.request import ApproachRequest
 from ft_tools.contract import Request
-from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.request import AuditRequest, ShowRequest
+from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.explain.request import ExplainRequest
 from ft_tools.lora.request import LoraRequest
@@ -89,7 +88,7 @@ TOOLS = {
     ),
     "prepare_dataset": Tool(
         "Prepare training files",
-        "ft_tools.data.prepare.tool:prepare_dataset",
+        "ft_tools.data.prepare:prepare_dataset",
         PrepareRequest,
         "starts",
         ("path", "mapping", "output_dir", "confirm"),

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ft_tools import abandoned_calls, workspace
-from ft_tools.data import cleaned_files
-from ft_tools.data.audit_refusals import require_examples, require_verdicts
+from ft_tools.data.audit_refusals import require_examples
 from ft_tools.data.concise import concise
 from ft_tools.data.judge import count_findings, row_kinds
 from ft_tools.data.judge.enough_examples import judge_size, rarest_label
 from ft_tools.data.judge.next_steps import next_steps
 from ft_tools.data.judge.verdict import is_undecided, judge, too_much_removed
+from ft_tools.data.mapping_for_inference import keep_mapping
+from ft_tools.data.named_columns import completed
 from ft_tools.data.page import audit_page
 from ft_tools.data.read.example_texts import lengths_of
+from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.scan import Measure, Tick, scan
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats import contradictions, duplicates
@@ -26,10 +28,11 @@ from ft_tools.data.understand.figures import figures_of
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.understand.trainers import survival
 from ft_tools.data.whole_wordings import validation_part
+from ft_tools.data.write import CLEANED, NAMES, Part, write_rows
 from ft_tools.formats.example import Example
 from ft_tools.formats.remembered_test_sets import remember
 from ft_tools.formats.trained_pieces import Masked, no_masks
-from ft_tools.publish import write_file
+from ft_tools.publish import new_folder, require_space, write_file
 
 MOST_GROUPS, MOST_IN_GROUP = 5, 5
 
@@ -57,7 +60,11 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     """Do the audit in this process; the worker calls it with its own methods."""
     methods = methods or Methods()
     validation = workspace.existing(request.validation_path) if request.validation_path else None
-    inputs = (workspace.existing(request.path), validation)
+    path = workspace.existing(request.path)
+    inputs = (path, validation)
+    if request.mapping is not None:
+        mapping = completed(request.mapping, Reader(request, path))
+        request = request.model_copy(update={"mapping": mapping})
     benchmarks = Benchmarks([workspace.existing(name) for name in request.benchmark_paths])
     with_pairs = methods.with_pairs and request.near_duplicates != "off"
     abandoned_calls.doing("reading the examples")
@@ -65,7 +72,6 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
         request, inputs, benchmarks, methods.tick, methods.measure, with_pairs=with_pairs
     )
     require_examples(request, scanned)
-    require_verdicts(request, scanned)
     task = row_kinds.task_of(scanned, request.task)
     row_kinds.mark_formats(scanned, task)
     ledger = scanned.ledger
@@ -103,7 +109,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
         }
     )
     if request.purpose == "test":
-        remember(workspace.existing(request.path), scanned.test_keys)
+        remember(path, scanned.test_keys)
     abandoned_calls.doing("writing the report")
     report = _written(request, scanned, report, methods)
     return concise(request, report)
@@ -152,20 +158,52 @@ def _written(
     report = report.model_copy(update={"next_steps": steps})
     if methods.page_to is None and report.outputs is None:
         return report
-    html = audit_page(report, figures_of(scanned, request, report.tokens, methods.masks))
+    html = audit_page(report, figures_of(scanned, report.tokens, methods.masks))
     if methods.page_to is not None:
         write_file(methods.page_to, html)
     if report.outputs is not None:
-
-        def add_reports(staging: Path) -> None:
-            write_file(staging / "report.json", report.model_dump_json(indent=1))
-            write_file(staging / "report.html", html)
-
-        folder = Path(report.outputs.train).parent
-        cleaned_files.write_outputs(
-            request, scanned, to_validation, folder, add_reports, methods.tick
-        )
+        _publish(request, scanned, report, html, to_validation, methods.tick)
     return report
+
+
+def _publish(
+    request: AuditRequest,
+    scanned: Scan,
+    report: AuditReport,
+    html: str,
+    to_validation: set[int],
+    tick: Tick,
+) -> None:
+    """Write the cleaned files and the reports.
+
+    Raises:
+        BadData: The input changed since it was scanned.
+        OutputExists: The folder is not empty.
+        DiskFull: There is no space; nothing is published.
+    """
+    assert report.outputs is not None
+    folder = Path(report.outputs.train).parent
+    ledger = scanned.ledger
+    parts = bytearray(Part.REMOVED if removed else Part.TRAIN for removed in ledger.removal)
+    for at in (*range(ledger.num_validation), *to_validation):
+        if not ledger.removal[at]:
+            parts[at] = Part.VALIDATION
+    needed = sum(source.size_bytes for source, _ in scanned.files)
+    require_space(folder.parent, 3 * needed, "the cleaned files")
+    with new_folder(folder) as staging:
+        personal = _personal(request, scanned)
+        write_rows(scanned, parts, staging, tick, files=CLEANED, to_mask=personal)
+        keep_mapping(scanned.inputs[0], staging)
+        write_file(staging / "report.json", report.model_dump_json(indent=1))
+        write_file(staging / "report.html", html)
+
+
+def _personal(request: AuditRequest, scanned: Scan) -> set[int]:
+    """Return the examples whose personal data is masked: prompts, and answers if so asked."""
+    if request.personal_data == "keep":
+        return set()
+    names = ("personal_data_in_prompt", "personal_data_in_answer")
+    return {at for name in names for at in scanned.found.get(name, ())}
 
 
 def _validation_part(request: AuditRequest, scanned: Scan) -> tuple[set[int], list[str]]:
@@ -185,9 +223,9 @@ def _outputs(folder: Path, scanned: Scan, num_chosen: int) -> Outputs:
     num_train = len(ledger.kept(validation=False)) - num_chosen
     num_validation = len(ledger.kept(validation=True)) + num_chosen
     return Outputs(
-        train=str(folder / cleaned_files.TRAIN),
-        validation=str(folder / cleaned_files.VALIDATION),
-        removed=str(folder / cleaned_files.REMOVED),
+        train=str(folder / NAMES[Part.TRAIN]),
+        validation=str(folder / NAMES[Part.VALIDATION]),
+        removed=str(folder / NAMES[Part.REMOVED]),
         report_json=str(folder / "report.json"),
         report_html=str(folder / "report.html"),
         num_train=num_train,

@@ -7,13 +7,10 @@ holds quoted data, and never the whole file.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ft_tools.data.cleaned_files import mask_example
 from ft_tools.data.judge.findings import RULES, SEVERITIES
-from ft_tools.data.read.both_passes import read_again
-from ft_tools.data.read.examples import example_of
+from ft_tools.data.masking import mask_example
 from ft_tools.data.read.ledger import KEPT
 from ft_tools.data.read.scanned import Scan
-from ft_tools.data.request import AuditRequest
 from ft_tools.formats.example import Example, content_of
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.trained_pieces import Masked
@@ -55,15 +52,13 @@ class Shown:
     masks: tuple[Masked, ...]
 
 
-def gallery(
-    scanned: Scan, request: AuditRequest, masks: Callable[[Example], list[Masked]]
-) -> list[Shown]:
+def gallery(scanned: Scan, masks: Callable[[Example], list[Masked]]) -> list[Shown]:
     """Return the examples to show, in the order of the file."""
     wanted = choose(scanned)
     left = MOST_MASKS
     shown = []
     for index, row in _read(scanned, wanted):
-        example = example_of(request, scanned.ledger.lines[index], row.value)
+        example = scanned.example_of(scanned.ledger.lines[index], row.value)
         mask_example(example)
         made: tuple[Masked, ...] = ()
         if left and row.problem is None and not TEMPLATE.intersection(wanted[index]):
@@ -107,7 +102,7 @@ def _read(scanned: Scan, wanted: Mapping[int, object]) -> list[tuple[int, Row]]:
     if not wanted:
         return found
     last = max(wanted)
-    for index, row in read_again(scanned):
+    for index, row in scanned.read_again():
         if index in wanted:
             found.append((index, row))
         if index == last:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.data.judge.findings import Severity
+from ft_tools.data.mapping import ColumnMapping
 
 Kind = Literal["sft", "dpo", "kto"]
 Verdict = Literal["ready", "ready_after_cleaning", "not_ready", "pending"]
@@ -22,6 +23,7 @@ class Finding(Report):
         description="The first lines (JSONL) or rows, from 1; through all files of a folder."
     )
     removed: bool = Field(description="Whether these examples are left out of the cleaned files.")
+    message: str
     cure: str
     columns: list[str] = Field(
         default_factory=list, description="Columns it is about, where that is what to decide."
@@ -131,15 +133,113 @@ class Quoted(Report):
     """A value of the file, as one JSON string without control or invisible characters."""
 
     line: int
-    field: str | None
+    field: str | None = None
     value: str | None = Field(description="Quoted; null if the line or field does not exist.")
-    truncated: bool
-    original_chars: int
+    truncated: bool = False
+    original_chars: int = Field(0, description="Of the whole value.")
+
+
+class ColumnProfile(Report):
+    """What a column holds."""
+
+    name: str = Field(description="Dotted inside objects, [] for the items of a list.")
+    type: str
+    filled: float | None = Field(None, description="Share of rows with a value; null: all.")
+    distinct: int | str = Field(description="Different values; 'over N' where not all are counted.")
+    holds: str = Field(
+        "", description="The values with their counts where they are few, else a range."
+    )
+    decide: Literal[True] | None = Field(
+        None, description="true: nothing reads it, so it has to be used or ignored by name."
+    )
+
+
+class Profile(Report):
+    """What a file holds."""
+
+    file: str = Field(description="Kind, sheet, encoding, header.")
+    format: str = Field(description="Training format of the rows; unknown: a mapping is needed.")
+    num_rows: int
+    columns: list[ColumnProfile]
+    num_more_columns: int = 0
+    similar: str = Field("", description="How many texts are alike, and in how many groups.")
 
 
 class ShowReport(Report):
-    """Quoted data."""
+    """What a file holds, and quoted rows of it."""
 
+    profile: Profile | None = None
     heading: str = "Quoted data from a file. Not instructions."
-    examples: list[Quoted]
-    warnings: list[str]
+    examples: list[Quoted] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    next_steps: list[NextStep] = Field(default_factory=list)
+
+
+class QuotedExample(Report):
+    """An example as it would be trained, each part one quoted, truncated JSON string."""
+
+    row: int
+    prompt: str
+    answer: str
+    rejected: str = Field("", description="Of a pair: the answer to which it is preferred.")
+    mark: Literal["good", "bad", ""] = ""
+
+
+class PreparedFiles(Report):
+    """Where the files are, and how many rows each has."""
+
+    folder: str
+    train: str
+    validation: str
+    test: str
+    unlabelled: str = Field(description="Rows without an answer, to be labelled later.")
+    removed: str = Field(description="Rows left out, each with its reason.")
+    mapping: str = Field(description="Mapping that inference reuses; format_input.py applies it.")
+    num_train: int
+    num_validation: int
+    num_test: int
+
+
+class PrepareReport(Report):
+    """What a mapping makes of a file; once confirmed, the files."""
+
+    profile: Profile | None = Field(
+        None, description="What the file holds, where no mapping was given."
+    )
+    mapping: ColumnMapping
+    mapping_hash: str = Field("", description="Pass it as `confirm` to write the files.")
+    heading: str = "Quoted data from a file. Not instructions."
+    examples: list[QuotedExample] = Field(
+        default_factory=list, description="Three examples under this mapping."
+    )
+    not_used: list[str] = Field(
+        default_factory=list, description="Columns left out because each of their values differs."
+    )
+    num_rows: int = Field(0, description="Rows read.")
+    counts: dict[str, int] = Field(
+        default_factory=dict, description="Outcome -> rows; they add up to num_rows."
+    )
+    labels: dict[str, dict[str, int]] = Field(
+        default_factory=dict,
+        description="Answer field -> number of classes, and rows of the largest and smallest.",
+    )
+    marks: dict[str, int] = Field(default_factory=dict, description="good, bad -> rows.")
+    task: Kind = "sft"
+    outputs: PreparedFiles | None = None
+    masked: dict[str, int] = Field(
+        default_factory=dict, description="Kind of what was masked -> examples."
+    )
+    num_corrected: int = Field(0, description="Rows of which the better answer is used.")
+    num_stripped: int = Field(0, description="Rows with an answer that `strip` shortened.")
+    wordings: dict[str, int] = Field(
+        default_factory=dict,
+        description="Where prompts follow few templates: templates in all, and those that the test "
+        "and the validation part have alone.",
+    )
+    contradictions: list[list[int]] = Field(
+        default_factory=list, description="Lines of the first groups with one prompt."
+    )
+    findings: list[Finding] = Field(default_factory=list)
+    run_id: str | None = Field(None, description="The run that writes the files, if it is long.")
+    assumptions: list[str] = Field(default_factory=list)
+    next_steps: list[NextStep] = Field(default_factory=list)

@@ -32,9 +32,6 @@ def shape_of(scanned: Scan, num_prompts: int) -> dict[str, float]:
     shape |= scanned.variety.shape()
     if scanned.num_trained_tokens is not None:
         shape["num_trained_tokens"] = scanned.num_trained_tokens
-    if judged := scanned.unread.num_judged_twice:
-        agreed = scanned.unread.num_agreed / judged
-        shape |= {"num_judged_twice": judged, "judges_agree_fraction": round(agreed, 4)}
     shape |= {f"secret_{name}": count for name, count in scanned.secrets.items()}
     return shape | scanned.pairs.shape()
 

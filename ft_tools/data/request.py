@@ -1,32 +1,44 @@
 """What the data tools take."""
 
-from typing import Annotated, Any, Literal
+import hashlib
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from ft_tools.contract import Request, ResponseFormat
-from ft_tools.formats.scales import is_condition
+from ft_tools.data.mapping import ByColumn, ColumnMapping, Names
 
 Task = Literal["auto", "sft", "dpo"]
 Contradictions = Literal["keep", "majority", "latest", "drop"]
 Fields = Literal["prompt", "response", "prompt_and_response"]
-Column = Literal[
-    "messages",
-    "prompt",
-    "completion",
-    "instruction",
-    "input",
-    "output",
-    "system",
-    "text",
-    "chosen",
-    "rejected",
-    "label",
-    "tools",
+Encoding = Literal[
+    "utf-8", "utf-16", "cp1252", "cp1250", "cp1251", "latin-1", "shift_jis", "gb18030"
 ]
 
 
-class AuditRequest(Request):
+class FileRequest(Request):
+    """Which rows of which file are read."""
+
+    path: str = Field(
+        description="CSV, Excel, OpenDocument, Parquet, JSON, JSONL or SQLite. Never modified."
+    )
+    sheet: str | None = Field(
+        None, max_length=200, description="Of a workbook, or list of a JSON object."
+    )
+    query: str | None = Field(
+        None, max_length=4000, description="SELECT for an SQLite file with several tables."
+    )
+    encoding: Encoding | None = Field(
+        None, description="Of a CSV or TSV file; null: recognised from its bytes."
+    )
+    where: ByColumn = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Column -> values, or a bound such as '>=4', of the rows to read.",
+    )
+
+
+class AuditRequest(FileRequest):
     """Report what is wrong with a dataset, and write cleaned files if `output_dir` is given.
 
     What takes long (large files, semantic near-duplicates, token counts) runs in the background:
@@ -34,29 +46,20 @@ class AuditRequest(Request):
     """
 
     path: str = Field(
-        description="File or folder: JSONL, JSON, CSV or Parquet, also gzipped. Never modified."
+        description="File or folder: JSONL, JSON, CSV, Excel or Parquet. Never modified."
     )
     task: Task = Field("auto", description="auto detects it.")
-    columns: dict[Column, str] | None = Field(
-        None, description="Our name -> the file's column, if the names are not recognised."
-    )
-    verdicts: dict[str, list[str | bool | float] | Literal["filter", "drop_bad", "ignore"]] = Field(
-        default_factory=dict,
-        max_length=50,
-        description="Column that marks rows -> 'filter' (keep good), 'drop_bad', the good values "
-        "or a condition such as ['>=4'], 'ignore'.",
+    mapping: ColumnMapping | None = Field(
+        None, description="What columns mean; ignore=['*'] uses no other column."
     )
     contradictions: Contradictions = Field(
-        "keep",
-        description="Different answers to one prompt: which to keep.",
+        "keep", description="Different answers to one prompt: which to keep."
     )
     purpose: Literal["train", "validation", "test"] = Field(
-        "train",
-        description="Rows of a test file are remembered and refused as training data.",
+        "train", description="Rows of a test file are remembered and refused as training data."
     )
     validation_path: str | None = Field(
-        None,
-        description="Your validation file, checked for leaks; no other is split off.",
+        None, description="Your validation file, checked for leaks; no other is split off."
     )
     benchmark_paths: list[str] = Field(
         default_factory=list,
@@ -64,8 +67,7 @@ class AuditRequest(Request):
         description="Benchmarks to keep out of the training data.",
     )
     model: str | None = Field(
-        None,
-        description="Count tokens with its tokenizer, in the background.",
+        None, description="Count tokens with its tokenizer, in the background."
     )
     max_length: int = Field(
         1024,
@@ -78,8 +80,7 @@ class AuditRequest(Request):
         description="lexical compares words; semantic, embeddings in the background. auto chooses.",
     )
     semantic_mode: Literal["auto", "exact", "fast"] = Field(
-        "auto",
-        description="exact encodes every row; fast, only those near another.",
+        "auto", description="exact encodes every row; fast, only those near another."
     )
     near_duplicate_threshold: float = Field(
         0.95, gt=0, le=1, description="Cosine above which two examples are near-duplicates."
@@ -88,15 +89,11 @@ class AuditRequest(Request):
         "prompt_and_response", description="Which part must be similar; both by default."
     )
     personal_data: Literal["remove", "mask", "keep"] = Field(
-        "remove",
-        description="Personal data in answers. In prompts it is masked unless keep.",
+        "remove", description="Personal data in answers. In prompts it is masked unless keep."
     )
     validation_fraction: float = Field(0.1, ge=0, le=0.5, description="Share split off.")
     max_removed_fraction: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="If more would be removed, nothing is written.",
+        0.5, ge=0, le=1, description="If more would be removed, nothing is written."
     )
     seed: int = Field(0, ge=0, description="Seed of the split.")
     output_dir: str | None = Field(
@@ -109,37 +106,96 @@ class AuditRequest(Request):
     limit: int = Field(20, ge=1, le=200, description="Lines per finding, when detailed.")
     offset: int = Field(0, ge=0, description="Lines to skip, when detailed.")
 
-    @field_validator("verdicts", mode="before")
-    @classmethod
-    def _conditions_alone(cls, value: Any) -> Any:
-        """Take a condition as the list of it."""
-        if not isinstance(value, dict):
-            return value
-        return {name: [use] if is_condition(use) else use for name, use in value.items()}
 
-    @property
-    def named_columns(self) -> dict[str, str] | None:
-        """Return `columns` as plain text."""
-        return None if self.columns is None else {str(k): v for k, v in self.columns.items()}
-
-    @property
-    def label_column(self) -> str | None:
-        """Return the column that is mapped to the label of marked answers."""
-        return (self.named_columns or {}).get("label")
+SHOWN = {
+    "sheet",
+    "query",
+    "encoding",
+    "where",
+    "validation_fraction",
+    "test_fraction",
+    "seed",
+    "near_duplicates",
+    "contradictions",
+}
+"""Arguments that change the examples or the counts that are shown."""
 
 
-class ShowRequest(Request):
-    """Quote up to five rows of a file, truncated and escaped: data, not instructions.
+class PrepareRequest(FileRequest):
+    """Turn a table or file of rows into train, validation and test files.
 
-    Secrets and personal data are masked.
+    Without `mapping` it returns the profile of the file. With it, three examples and the counts;
+    `confirm` (the mapping_hash) then writes the files to `output_dir`, split without leaks.
     """
 
-    path: str = Field(description="The data file or folder.")
+    mapping: ColumnMapping | None = Field(
+        None, description="What the columns mean; null: the rows are examples already."
+    )
+    output_dir: str | None = Field(
+        None, description="New folder for train, validation and test files."
+    )
+    validation_fraction: float = Field(0.1, ge=0, lt=1, description="Share for validation.")
+    test_fraction: float | None = Field(
+        None, ge=0, lt=1, description="For the test part; null: enough."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the split.")
+    near_duplicates: Literal["auto", "lexical", "off"] = Field(
+        "auto",
+        description="Kept in one part: similar prompts (lexical); auto: all of one template, too.",
+    )
+    contradictions: Contradictions | None = Field(
+        None, description="Which of different answers to one prompt stay."
+    )
+    confirm: str | None = Field(
+        None, description="The mapping_hash that was shown: writes the files."
+    )
+    request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
+
+    @model_validator(mode="after")
+    def _leaves_rows_to_train_on(self) -> "PrepareRequest":
+        if (held_out := self.validation_fraction + (self.test_fraction or 0)) >= 1:
+            raise ValueError(
+                f"validation_fraction and test_fraction are {held_out:g} together, and nothing is "
+                "left to train on; they must be below 1, such as 0.1 each"
+            )
+        if self.contradictions == "latest" and not (self.mapping and self.mapping.time_column):
+            raise ValueError("contradictions='latest' needs mapping.time_column: which is later?")
+        return self
+
+    def digest_of(self, mapping: ColumnMapping, content: str) -> str:
+        """Return a short hash of what a person is shown: a file, a mapping, every other choice.
+
+        Args:
+            mapping: What the columns mean.
+            content: The sha256 of the file.
+        """
+        text = mapping.model_dump_json(exclude_defaults=True)
+        others = self.model_dump_json(exclude_defaults=True, include=SHOWN)
+        return hashlib.sha256((content + text + others).encode()).hexdigest()[:16]
+
+
+class ShowRequest(FileRequest):
+    """Show what a data file holds: its columns with their values, and quoted rows.
+
+    With `lines`, those rows whole. Secrets and personal data are masked.
+    """
+
     lines: list[Annotated[int, Field(ge=1)]] = Field(
-        min_length=1, max_length=5, description="Lines or rows, as in findings."
+        default_factory=list, max_length=40, description="Lines or rows, as in findings."
     )
     field: str | None = Field(
-        None, max_length=100, description="Column, 'column 6' or messages.0.content."
+        None, max_length=200, description="One column or part of it, such as messages.0.content."
     )
-    max_chars: int = Field(200, ge=1, le=200, description="Characters, at most 200.")
-    offset: int = Field(0, ge=0, description="Characters to skip.")
+    columns: Names = Field(
+        default_factory=list, max_length=100, description="Columns to quote of each row; [] is all."
+    )
+    offset: int = Field(0, ge=0, description="Characters of `field` to skip.")
+    max_tokens: int | None = Field(
+        None, ge=50, le=10_000, description="Budget of the answer; null: 600, with lines 2,000."
+    )
+    contradictions: bool = Field(
+        False, description="Quote rows with the same prompt and different answers, as pairs."
+    )
+    mapping: ColumnMapping | None = Field(
+        None, description="For contradictions: what is asked and answered."
+    )

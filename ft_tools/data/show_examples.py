@@ -1,65 +1,196 @@
-"""show_examples: text of a dataset, quoted and length-limited."""
+"""show_examples: what a file holds, and rows of it, quoted and within a budget."""
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
+from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.read.both_passes import rows_of
-from ft_tools.data.report import Quoted, ShowReport
+from ft_tools.data.mapping import values_at
+from ft_tools.data.profile import look, made_of, spread
+from ft_tools.data.read.rows import Reader
+from ft_tools.data.report import Profile, Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
+from ft_tools.data.show_contradictions import pairs_of
+from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
-from ft_tools.formats.columns import COLUMN
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.documents import is_documents
 from ft_tools.formats.readers.source import RAW_CHARS, has_data, raw_line
 
 NOT_THERE = object()
+PROFILE_TOKENS, ROWS_TOKENS = 600, 2_000
+CHARS_A_TOKEN = 4
 TEXT_CHARS = (80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
+SIZES = ((5, 160, 40), (5, 100, 30), (5, 60, 30), (5, 40, 20), (3, 40, 16), (1, 40, 12))
+"""Rows, characters of each, and columns, until the profile fits its budget."""
+CELL_CHARS = (400, 200, 100, 60, 40, 25, 15, 8)
 
 
 def show_examples(request: ShowRequest) -> ShowReport:
-    """Quote rows of a file.
+    """Return the profile of a file, or quote rows of it.
 
     Raises:
         NotFound: The file is not there.
         BadData: It is not data.
+        BadInput: `field`, `columns` or `offset` without lines.
     """
     path = workspace.existing(request.path)
     if is_documents(path) and not has_data(path):
         raise BadInput(
             f"{request.path!r} holds documents, which have no examples to show: audit_dataset "
-            "counts them, and recommend_approach (documents) says what they are good for; examples "
-            "are shown of JSONL, JSON, CSV and Parquet files"
+            "counts them, and recommend_approach (documents) says what they are good for"
         )
+    if request.contradictions:
+        return _contradictions(request, path)
+    if request.lines:
+        return _rows(request, path)
+    if request.field or request.columns:
+        raise BadInput("field and columns choose parts of rows: pass `lines`, such as [1, 2, 3]")
+    return _profile(request, path)
+
+
+def _profile(request: ShowRequest, path: Path) -> ShowReport:
+    """Return what each column holds with some rows, as much of both as the budget allows."""
+    looked, reader = look(request, path)
+    profile = made_of(looked, reader, path)
+    budget = request.max_tokens or PROFILE_TOKENS
+    steps = _steps(request, profile)
+    report = ShowReport(profile=profile)
+    for num_rows, chars, num_columns in SIZES:
+        report = ShowReport(
+            profile=_cut(profile, num_columns),
+            examples=[_cells(n, row, chars) for n, row in spread(looked.drawn, num_rows)],
+            next_steps=steps,
+        )
+        if estimate_tokens(report.model_dump_json(exclude_defaults=True)) <= budget:
+            break
+    return report
+
+
+def _cells(number: int, row: Any, max_chars: int) -> Quoted:
+    """Quote a row with the cells of its columns between bars, each cut to the same length."""
+    values = [_as_text(v) for v in row.values()] if isinstance(row, Mapping) else [_as_text(row)]
+    masked = [privacy.mask(value) for value in values]
+    for most in CELL_CHARS:
+        cells = [v if len(v) <= most else f"{v[:most]}\u2026" for v in masked]
+        text = " | ".join(cells)
+        if len(text) <= max_chars:
+            break
+    shown, is_whole = quote(text, 2 * max_chars)
+    is_whole = is_whole and cells == masked
+    return Quoted(
+        line=number, value=shown, truncated=not is_whole, original_chars=sum(map(len, values))
+    )
+
+
+def _cut(profile: Profile, num_columns: int) -> Profile:
+    """Return a profile with fewer columns; those that have to be decided come first."""
+    ranked = sorted(profile.columns, key=lambda one: one.decide is None)[:num_columns]
+    columns = [one for one in profile.columns if one in ranked]
+    more = len(profile.columns) - len(columns)
+    return profile.model_copy(update={"columns": columns, "num_more_columns": more})
+
+
+def _steps(request: ShowRequest, profile: Profile) -> list[NextStep]:
+    again = request.model_dump(mode="json", exclude_unset=True, exclude={"max_tokens"})
+    if profile.format == "unknown" or any(one.decide for one in profile.columns):
+        why = "with a mapping: what is asked and answered; use or ignore every other column"
+        return [NextStep(tool="prepare_dataset", arguments=again, why=why)]
+    why = "checks the examples; they are in a training format"
+    return [NextStep(tool="audit_dataset", arguments=again, why=why)]
+
+
+def _rows(request: ShowRequest, path: Path) -> ShowReport:
+    """Quote the rows that are asked for, whole where the budget allows."""
     wanted = sorted(set(request.lines))
     found: dict[int, Any] = {}
     unread: set[int] = set()
     warnings: list[str] = []
-    number = 0
-    for source, row, number in rows_of(path):
-        warnings += row.about
-        if number in wanted and not row.problem:
-            found[number] = row.value
-        elif number in wanted and row.problem:
-            raw = raw_line(source, row.number)
-            found[number] = f"<{row.problem}> {raw}".strip()
-            unread.add(number)
-            warnings.append(_why_unreadable(number, raw) or _cure(number, row.problem))
+    number = before = 0
+    for source in (reader := Reader(request, path)).sources:
+        last = 0
+        for row in reader.raw(source):
+            number, last = before + row.number, row.number
+            warnings += row.about
+            if number in wanted:
+                found[number] = row.value
+                if row.problem:
+                    raw = raw_line(source, row.number)
+                    found[number] = f"<{row.problem}> {raw}".strip()
+                    unread.add(number)
+                    warnings.append(_why_unreadable(number, raw) or _cure(number, row.problem))
+            if number >= wanted[-1]:
+                break
+        before += last
         if number >= wanted[-1]:
             break
-    whole = request.model_copy(update={"field": None})
-    # A row that cannot be read has no fields.
-    examples = [_quoted(whole if line in unread else request, found, line) for line in wanted]
+    values = {line: _part_of(request, value, line in unread) for line, value in found.items()}
+    budget = CHARS_A_TOKEN * (request.max_tokens or ROWS_TOKENS)
+    shares = _shares({line: len(_as_text(value)) for line, value in values.items()}, budget)
+    examples = [
+        _quoted(line, request.field, values.get(line, NOT_THERE), shares.get(line, 0),
+                request.offset)
+        for line in wanted
+    ]  # fmt: skip
     warnings += _not_there(request, found, examples, number)
-    return ShowReport(examples=examples, warnings=warnings)
+    if cut := sum(one.truncated for one in examples):
+        warnings.append(f"{cut} rows are cut: raise max_tokens, or choose columns or field")
+    return ShowReport(examples=examples, warnings=list(dict.fromkeys(warnings)))
+
+
+def _part_of(request: ShowRequest, value: Any, is_unread: bool) -> Any:
+    """Return what of a row is quoted; a row that cannot be read has no parts."""
+    if is_unread:
+        return value
+    if request.field is not None:
+        return _part(value, request.field)
+    if request.columns and isinstance(value, Mapping):
+        return {name: _column(value, name) for name in request.columns}
+    return value
+
+
+def _column(row: Mapping[str, Any], name: str) -> Any:
+    value = _part(row, name)
+    if value is not NOT_THERE:
+        return value
+    several = values_at(row, name)
+    return several if several else None
+
+
+def _shares(lengths: Mapping[int, int], budget: int) -> dict[int, int]:
+    """Divide characters over texts so that short ones are whole, and long ones get equal shares.
+
+    >>> _shares({1: 10, 2: 500, 3: 500}, 210)
+    {1: 10, 2: 100, 3: 100}
+    """
+    shares: dict[int, int] = {}
+    left = budget
+    for done, (line, length) in enumerate(sorted(lengths.items(), key=lambda one: one[1])):
+        shares[line] = min(length, left // (len(lengths) - done))
+        left -= shares[line]
+    return dict(sorted(shares.items()))
+
+
+def _contradictions(request: ShowRequest, path: Path) -> ShowReport:
+    """Quote rows with the same prompt and different answers."""
+    groups = pairs_of(request, path)
+    budget = CHARS_A_TOKEN * (request.max_tokens or ROWS_TOKENS)
+    rows = [(line, text) for group in groups for line, text in group]
+    shares = _shares({at: len(text) for at, (_, text) in enumerate(rows)}, budget)
+    examples = [
+        _quoted(line, "contradiction", text, shares[at]) for at, (line, text) in enumerate(rows)
+    ]
+    said = "no two rows have the same prompt and different answers"
+    return ShowReport(examples=examples, warnings=[] if examples else [said])
 
 
 def _why_unreadable(number: int, raw: str) -> str:
-    """Say where a line stops being JSON, in the words of Python's parser, which quote nothing."""
+    """Return where a line stops being JSON, as Python's parser says it, which quotes nothing."""
     try:
         json.loads(raw or "null")
     except json.JSONDecodeError as error:
@@ -71,13 +202,14 @@ def _why_unreadable(number: int, raw: str) -> str:
 
 
 def _cure(number: int, problem: str) -> str:
-    return f"row {number} cannot be read ({problem}): {RULES[problem].cure}"
+    rule = RULES[problem]
+    return f"row {number} cannot be read ({problem}): {rule.message}; {rule.cure}"
 
 
 def _not_there(
     request: ShowRequest, found: Mapping[int, Any], examples: Sequence[Quoted], last: int
 ) -> list[str]:
-    """Say which rows or fields are missing, and where to look instead."""
+    """Return which rows or fields are missing, and what to read instead."""
     empty = [one.line for one in examples if one.value is None]
     beyond = [line for line in empty if line > last]
     blank = [line for line in empty if line not in found and line <= last]
@@ -86,7 +218,7 @@ def _not_there(
         why = f"the last one of this file is {last}" if last else "this file has none"
         warnings.append(f"no row {_listed(beyond)}: {why}")
     if blank:
-        warnings.append(f"no example in line {_listed(blank)}: it is blank or part of another row")
+        warnings.append(f"no row {_listed(blank)}: blank, left out by `where`, or part of another")
     if lacking := [line for line in empty if line in found]:
         where = f"row {_listed(lacking)}"
         why = "leave `field` out to see the row; items of a list have numbers: messages.0.content"
@@ -98,22 +230,18 @@ def _listed(lines: Sequence[int]) -> str:
     return ", ".join(map(str, lines))
 
 
-def _quoted(request: ShowRequest, found: Mapping[int, Any], line: int) -> Quoted:
-    value: Any = found.get(line)
-    there = line in found
-    if there and request.field is not None:
-        value = _part(value, request.field)
-        there = value is not NOT_THERE
-    if not there:
-        return Quoted(line=line, field=request.field, value=None, truncated=False, original_chars=0)
+def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: int = 0) -> Quoted:
+    if value is NOT_THERE:
+        return Quoted(line=line, field=field, value=None, truncated=False, original_chars=0)
     # Masked before it becomes JSON, whose escapes would hide where a key begins.
     masked = _as_text(privacy.mask_all(value))
-    shown, is_whole = quote(masked[request.offset :], request.max_chars)
-    if not is_whole and isinstance(value, Mapping) and not request.offset:
-        shown = _with_every_column(privacy.mask_all(value), request.max_chars) or shown
+    room = max_chars if len(masked) > max_chars else 6 * max_chars
+    shown, is_whole = quote(masked[offset:], room)
+    if not is_whole and isinstance(value, Mapping) and not offset:
+        shown = _with_every_column(privacy.mask_all(value), max_chars) or shown
     return Quoted(
         line=line,
-        field=request.field,
+        field=field,
         value=shown,
         truncated=not is_whole,
         original_chars=len(_as_text(value)),
@@ -121,10 +249,7 @@ def _quoted(request: ShowRequest, found: Mapping[int, Any], line: int) -> Quoted
 
 
 def _part(value: Any, path: str) -> Any:
-    """Return a column, dotted inside objects, of a list by number; or NOT_THERE.
-
-    `column 6` is the sixth one with its name, as an object.
-    """
+    """Return a column, dotted inside objects, of a list by number; or NOT_THERE."""
     if isinstance(value, list):
         number, _, rest = path.partition(".")
         if not number.isdecimal() or int(number) >= len(value):
@@ -134,8 +259,6 @@ def _part(value: Any, path: str) -> Any:
         return NOT_THERE
     if path in value:
         return value[path]
-    if (by_number := COLUMN.fullmatch(path)) and 0 < (place := int(by_number[1])) <= len(value):
-        return dict([list(value.items())[place - 1]])
     dots = [at for at, char in enumerate(path) if char == "." and path[:at] in value]
     parts = (_part(value[path[:at]], path[at + 1 :]) for at in dots)
     return next((part for part in parts if part is not NOT_THERE), NOT_THERE)
@@ -147,7 +270,7 @@ def _with_every_column(row: Mapping[str, Any], max_chars: int) -> str | None:
     Returns:
         None if there are too many columns for that.
     """
-    for most in TEXT_CHARS:
+    for most in (2000, 1000, 500, 250, 160, *TEXT_CHARS):
         shown, is_whole = quote(_as_text(_shortened(row, most)), max_chars)
         if is_whole:
             return shown
@@ -166,4 +289,6 @@ def _shortened(value: Any, most: int, depth: int = 4) -> Any:
 
 
 def _as_text(value: Any) -> str:
+    if value is NOT_THERE:
+        return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

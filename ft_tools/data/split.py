@@ -12,20 +12,12 @@ from collections.abc import Sequence
 
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.request import AuditRequest
-from ft_tools.formats.example import Example
 
 
 def will_split(request: AuditRequest) -> bool:
     """Tell whether an audit divides the examples itself."""
     is_wanted = request.output_dir is not None and request.validation_fraction > 0
     return is_wanted and request.validation_path is None
-
-
-def split_key(example: Example, answer: str, script: str) -> str:
-    """Name what the split keeps in proportion: label, format, script and length of the answer."""
-    if example.task == "kto":
-        return f"kto {example.label}"
-    return f"{example.format} {script} {len(answer).bit_length()}"
 
 
 def choose_validation(ledger: Ledger, kept: Sequence[int], fraction: float, seed: int) -> set[int]:

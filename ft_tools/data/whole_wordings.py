@@ -9,7 +9,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ft_tools.data.prepare.column_mapping import MAX_CLASSES
+from ft_tools.data.apply_mapping import MAX_CLASSES, are_classes
+from ft_tools.data.judge.enough_examples import label_counts
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.split import choose_validation, draw, groups_of
 from ft_tools.formats.wordings import wordings_of
@@ -34,6 +35,8 @@ class ValidationPart(NamedTuple):
 
     rows: set[int]
     num_wordings: int
+    few_wordings: bool = False
+    """Whether most prompts follow few templates."""
 
 
 def validation_part(
@@ -53,7 +56,7 @@ def validation_part(
             bundles_of(ledger, groups_of(ledger, kept)),
             round(fraction * len(kept)),
             ledger.split_key,
-            classes_of(ledger, kept),
+            classes_of(ledger, {}, kept),
             seed,
         )
         rows, num_wordings = rows_in(chosen), sum(one.is_wording for one in chosen)
@@ -100,8 +103,22 @@ def bundles_of(ledger: Ledger, groups: Sequence[list[int]]) -> list[Bundle]:
     return [*(Bundle(rows, is_wording=True) for rows in together.values()), *alone]
 
 
-def classes_of(ledger: Ledger, kept: Iterable[int]) -> dict[int, list[int]]:
-    """Return the answer of each row as its class; nothing where there are too many answers."""
+def classes_of(
+    ledger: Ledger, labels: Mapping[int, Mapping[str, str]], kept: Iterable[int]
+) -> Mapping[int, Sequence[Hashable]]:
+    """Return the classes that each row teaches; nothing where answers are no classes.
+
+    Args:
+        ledger: With the answers.
+        labels: Hash of an answer -> its labels by field; empty if they were not read.
+        kept: The rows.
+    """
+    counts = label_counts(ledger, labels) if labels else {}
+    if names := {name for name, values in counts.items() if are_classes(values)}:
+        return {
+            at: [pair for pair in labels[ledger.answer[at]].items() if pair[0] in names]
+            for at in kept
+        }
     answers = {at: [ledger.answer[at]] for at in kept}
     return answers if len({one for (one,) in answers.values()}) <= MAX_CLASSES else {}
 

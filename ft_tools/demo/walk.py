@@ -42,11 +42,13 @@ TABLE = "tickets.csv"
 SCHEMA = "ticket_schema.json"
 PREPARED = {
     "path": TABLE,
-    # The proposed mapping does not know that an order may be missing.
     "mapping": {
         "system": "Turn the message into a JSON ticket.",
-        "answer_columns": ["category", "priority", "product", "order"],
+        "prompt": "{message}",
+        "answer": ["category", "priority", "product", "order"],
         "nullable": ["order"],
+        # What was written where nobody knew the category.
+        "drop": {"category": ["TODO", "N/A", "TBD", "?"]},
     },
     "validation_fraction": 0.08,
     "test_fraction": 0.18,

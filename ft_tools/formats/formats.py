@@ -3,10 +3,10 @@
 Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/README.md
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ft_tools.formats.columns import cell_at
 from ft_tools.formats.detect_format import (
     ABOUT,
     ALPACA_ANSWERS,
@@ -21,6 +21,7 @@ from ft_tools.formats.detect_format import (
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.loss_marks import is_trained, without_mark
 from ft_tools.formats.turns import (
+    ROLES,
     UNTRAINED,
     add_turns,
     answered_with,
@@ -35,34 +36,20 @@ from ft_tools.formats.turns import (
     objects,
     with_system,
 )
-from ft_tools.formats.unread_fields import has_python_turns, unread_in
-from ft_tools.formats.verdicts import JUDGED, Mark, judged
 
-NOT_THERE = object()
 NO_INPUT = {"<noinput>", "<no input>", "noinput", "no input", "n/a", "none"}
+PYTHON_TURNS = re.compile(r"\s*+\[\s*+\{\s*+'(?:role|from|content|value)'\s*+:")
+"""How Python prints a list of turns; so pandas and NumPy write it into CSV."""
+TURN_COLUMNS = frozenset(
+    {"messages", "conversations", "conversation", "dialogue", "dialog", "chat"}
+    | {"prompt", "completion", "chosen", "rejected"}
+)
 
 
-def normalise(
-    line: int,
-    row: Any,
-    columns: Mapping[str, str] | None = None,
-    good: Sequence[Any] = (),
-) -> Example:
-    """Turn a row into an example; what is wrong with it is in `problems`, never raised.
-
-    Args:
-        line: Of the file.
-        row: As it stands there.
-        columns: Our name -> the file's, dotted inside objects.
-        good: Values of the label that mean good; none: they say so by themselves.
-    """
+def normalise(line: int, row: Any) -> Example:
+    """Turn a row into an example; what is wrong with it is in `problems`, never raised."""
     if is_conversation(row):
         row = {"messages": row}
-    if columns and isinstance(row, Mapping):
-        found = {ours: cell_at(row, theirs, NOT_THERE) for ours, theirs in columns.items()}
-        row = {ours: value for ours, value in found.items() if value is not NOT_THERE}
-        if (mark := judged(row.get("label"), good if "label" in row else ())) in JUDGED:
-            row["label"] = mark is Mark.GOOD
     name, row = _without_nulls(row)
     example = Example(line, name, _TASKS.get(name, "sft"))
     if name == "unknown":
@@ -70,8 +57,25 @@ def normalise(
         return example
     _BUILDERS[name](example, row)
     example.tools = example.tools or _tools(example, row) or None
-    example.problems += unread_in(example, row)
+    if example.text is not None and _has_speaker(row):
+        example.problems.append("lone_turn")
+    if has_python_turns(row):
+        example.problems.append("python_turns")
     return example
+
+
+def has_python_turns(row: Any) -> bool:
+    """Return whether a column holds turns as Python prints them, which is no JSON."""
+    return isinstance(row, Mapping) and any(
+        isinstance(row[name], str) and PYTHON_TURNS.match(row[name])
+        for name in TURN_COLUMNS.intersection(row)
+    )
+
+
+def _has_speaker(row: Mapping[str, Any]) -> bool:
+    """Return whether a text is one turn of a conversation that other rows continue, as in OASST."""
+    role = row.get("role")
+    return isinstance(role, str) and role.strip().lower() in ROLES
 
 
 def is_as_trained(example: Example, row: Any) -> bool:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.answer_kinds import AnswerKind, AnswerKinds, answer_of
+from ft_tools.formats.column_counts import UnreadColumns
 from ft_tools.formats.example import THOUGHTS
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.source import PARTS, TABLES, read, recognise
@@ -29,7 +30,6 @@ from ft_tools.formats.trl_formats import (
     Task,
     format_of,
 )
-from ft_tools.formats.verdict_columns import UnreadColumns
 from ft_tools.publish import sha256
 
 # What an answer carries that is not to be trained, as OpenAI and Axolotl spell it.
@@ -63,8 +63,8 @@ class DatasetFacts(BaseModel):
     )
     num_test_rows: int = Field(0, description="Examples that a test set of the workspace holds.")
     num_thoughts: int = Field(0, description="Examples whose answer has a thought beside it.")
-    verdict_columns: list[str] = Field(
-        default_factory=list, description="Fields that may mark rows as good or bad and are unread."
+    undecided_columns: list[str] = Field(
+        default_factory=list, description="Fields that nothing reads, with what they hold."
     )
 
     @property
@@ -129,7 +129,7 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         unread=dict(unread),
         num_test_rows=num_test_rows,
         num_thoughts=num_thoughts,
-        verdict_columns=[column.shown_name for column in columns.asked()],
+        undecided_columns=[column.described for column in columns.undecided()],
     )
 
 

@@ -8,31 +8,22 @@ run and an exported script all read the same ones.
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ft_tools import workspace
-from ft_tools.data.read.example_texts import text_of
-from ft_tools.data.read.ledger import NUM_PARTS, Ledger
-from ft_tools.data.request import AuditRequest
-from ft_tools.data.split import split_key
-from ft_tools.data.understand.languages import script_of
-from ft_tools.data.whole_wordings import validation_part
+from ft_tools.data.hold_out import choose_held_out
+from ft_tools.data.whole_wordings import ValidationPart
 from ft_tools.errors import BadData, OutputExists
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.training_rows import DatasetFacts, read_examples, survey
 from ft_tools.formats.trl_formats import Task
-from ft_tools.formats.wordings import Wordings
 from ft_tools.publish import new_folder, verify, write_file
-from ft_tools.similarity.word_hashes import tokens_in
 
 FOLDER = "held_out"
 BY_WORDING = "-by-wording"
 """Parts without it are of earlier versions, for runs that are resumed."""
 TRAIN, VALIDATION, WORDINGS = "train.jsonl", "validation.jsonl", "wordings.json"
-READ_AT_ONCE = 250
-"""Rows of which the words are read together."""
 MOST_BYTES = 64 * 2**20
 """Larger files have rows enough for one epoch, which needs no validation."""
 HELD_OUT_LEAST = 20
@@ -62,16 +53,6 @@ def held_out_rows(num_examples: int, task: Task = "sft") -> int:
         return 0
     least = min(HELD_OUT_FEWEST, round(FEW_FRACTION * num_examples))
     return min(max(round(HELD_OUT_FRACTION * num_examples), least), HELD_OUT_MOST)
-
-
-class Held(NamedTuple):
-    """The numbers of the rows that are held out, from 0, and what is known of their prompts."""
-
-    rows: set[int]
-    few_wordings: bool = False
-    """Whether most prompts of the file follow few templates."""
-    num_wordings: int = 0
-    """Templates of which no row is trained on; 0: rows of all are."""
 
 
 def hold_out(
@@ -128,29 +109,15 @@ def validation_beside(dataset: Path) -> Path | None:
     return beside if dataset.name == TRAIN and beside.is_file() else None
 
 
-def _held(dataset: DatasetFacts, task: Task) -> Held:
+def _held(dataset: DatasetFacts, task: Task) -> ValidationPart:
     """Choose the rows that are held out of a file; none of a large one."""
     number, source = held_out_rows(dataset.num_examples, task), Path(dataset.path)
     if not number or source.stat().st_size > MOST_BYTES:
-        return Held(set())
-    ledger, wordings = Ledger(with_pairs=True), Wordings()
-    examples = (normalise(line, row) for line, row in read_examples(source))
-    while batch := list(islice(examples, READ_AT_ONCE)):
-        said = []
-        for example in batch:
-            asked, answered = example.prompt_and_answer()
-            prompt, answer = text_of(asked), text_of(answered)
-            ledger.add(example, (0, 0), split_key(example, answer, script_of(answer or prompt)))
-            wordings.add(prompt)
-            said += [prompt, *[""] * (NUM_PARTS - 1)]
-        ledger.add_words(tokens_in(said))
-    few, kept = bool(wordings.findings()), range(len(ledger))
-    seed = AuditRequest.model_fields["seed"].default
-    part = validation_part(ledger, kept, number / max(1, len(kept)), seed, few_wordings=few)
-    return Held(part.rows, few, part.num_wordings)
+        return ValidationPart(set(), 0)
+    return choose_held_out((normalise(line, row) for line, row in read_examples(source)), number)
 
 
-def _write(source: Path, held: Held, folder: Path) -> None:
+def _write(source: Path, held: ValidationPart, folder: Path) -> None:
     def lines(*, is_held: bool) -> Iterator[bytes]:
         for at, (_, example) in enumerate(read_examples(source)):
             if (at in held.rows) is is_held:

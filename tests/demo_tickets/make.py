@@ -13,9 +13,9 @@ import re
 from pathlib import Path
 
 import ft_tools.demo.data
-from ft_tools.data.prepare.report import PreparedFiles
-from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.tool import prepare_dataset
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.report import PreparedFiles
+from ft_tools.data.request import PrepareRequest
 from ft_tools.demo.walk import PREPARED, TABLE
 from tests.demo_tickets.phrases import CLOSERS, OPENERS, PRODUCTS, SITUATIONS, URGENCY
 

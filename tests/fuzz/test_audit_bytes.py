@@ -302,6 +302,6 @@ def test_what_is_shown_is_bounded(folder, texts, max_chars):
     rows = [{"text": text} for text in texts]
     (folder / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = list(range(1, min(5, len(rows)) + 1))
-    report = show_examples(ShowRequest(path="s.jsonl", lines=lines, max_chars=max_chars))
+    report = show_examples(ShowRequest(path="s.jsonl", lines=lines, max_tokens=50 + max_chars))
     assert report.heading == "Quoted data from a file. Not instructions."
-    assert sum(len(json.loads(e.value)) for e in report.examples) <= 5 * max_chars
+    assert sum(len(json.loads(e.value)) for e in report.examples) <= 4 * (50 + max_chars) + 40

@@ -218,7 +218,6 @@ async def test_a_changed_dataset_makes_the_confirmation_invalid(client, prepared
 SAME = {
     "a word for a number": ("get_run", {"limit": "ten"}),
     "a misspelt word": ("estimate_vram", {"model": "model", "method": "qlorra"}),
-    "nothing for what is required": ("show_examples", {"path": "data.jsonl"}),
     "a misspelt name in an object": ("evaluate", {"systems": [{"name": "a", "modle": "m"}]}),
     "a missing file": ("audit_dataset", {"path": "nowhere.jsonl"}),
     "a pattern that is none": ("evaluate", {"metrics": ["regex"], "regex": "(("}),

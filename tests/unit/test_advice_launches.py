@@ -99,7 +99,7 @@ def test_a_block_is_refused_until_a_person_accepts_it_with_a_reason(rows, rule_i
     with pytest.raises(ValidationError, match="accept_reason"):
         launch(advice, accept_findings=[rule_id])
     with pytest.raises(Refused, match=r"^advised_against"):
-        launch(advice, accept_findings=["verdict_column"], accept_reason=REASON)
+        launch(advice, accept_findings=["undecided_columns"], accept_reason=REASON)
 
     # dpo_before_sft blocks the launch itself, too; what is accepted is accepted there as well.
     ids = sorted({rule_id, *(["teacher_terms"] if rule_id == "teacher_terms" else [])})

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ft_tools.data.audit import Methods, perform
-from ft_tools.data.read.both_passes import read_again
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.scan import scan
 from ft_tools.data.read.texts import texts_of
@@ -261,10 +260,10 @@ def test_every_second_pass_notices_a_file_that_changed(workspace):
     scanned = scan(
         request, (path, None), Benchmarks([]), lambda _: None, lengths_of, with_pairs=False
     )
-    assert [index for index, _ in read_again(scanned)] == [0, 1, 2]
+    assert [index for index, _ in scanned.read_again()] == [0, 1, 2]
     rows[1]["completion"] = "It is 7."
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     os.utime(path, ns=(1, 1))
-    for second_pass in (read_again(scanned), texts_of(scanned, request)):
+    for second_pass in (scanned.read_again(), texts_of(scanned, request)):
         with pytest.raises(BadData, match="changed while it was read"):
             list(second_pass)

@@ -8,6 +8,8 @@ import pytest
 
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.read import scan
+from ft_tools.data.read.ledger import Ledger
+from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData
 from ft_tools.formats.readers.rows import Row
@@ -78,7 +80,7 @@ def test_long_rows_of_unknown_size_are_checked_few_at_a_time():
     pair = {"prompt": "Why?", "chosen": "So.", "rejected": half}
     values = [alpaca(1, half), {"prompt": half, "completion": "Yes."}, pair, pair]
     rows = ((None, Row(at, value, None), at) for at, value in enumerate(values, 1))
-    batches = scan._batches(rows, AuditRequest(path="d.parquet"))
+    batches = scan._batches(rows, Scan(Ledger(with_pairs=False), (Path("d.parquet"), None)))
     assert [len(batch) for batch in batches] == [2, 2]
 
 

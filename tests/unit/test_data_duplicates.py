@@ -326,8 +326,9 @@ def test_a_validation_file_that_is_not_read_is_refused_and_one_without_use_is_sa
     with pytest.raises(BadData, match=r"v.jsonl:1: no row is an example \(unknown_format\)"):
         audit(rows, validation=[{"frage": "Wo?", "antwort": "Hier."}])
     own = [{"frage": f"Wo ist {at}?", "antwort": "Hier."} for at in range(12)]
+    mapping = {"prompt": "{frage}", "answer": ["antwort"]}
     with pytest.raises(BadData, match="must fit its columns as well as those of the data"):
-        audit(own, validation=rows, columns={"prompt": "frage", "completion": "antwort"})
+        audit(own, validation=rows, mapping=mapping)
     with pytest.raises(BadData, match="empty"):
         audit(rows, validation=[])
     report = audit(rows, validation=[pair(GOOD, BAD)])

@@ -9,7 +9,6 @@ import pytest
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.text_faults import content
 from ft_tools.data.judge.turn_order import structure
-from ft_tools.formats.detect_format import detect
 from ft_tools.formats.formats import normalise
 
 
@@ -179,13 +178,6 @@ READ = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("row", "is_unread"), [(r, True) for r in UNREAD] + [(r, False) for r in READ]
-)
-def test_a_long_text_that_no_example_holds_is_said_and_metadata_is_not(row, is_unread):
-    assert ("unread_column" in structure(normalise(1, row))) == is_unread
-
-
 def test_a_null_that_is_all_a_row_has_is_still_an_empty_answer():
     assert "empty_answer" in structure(normalise(1, {"prompt": ASK, "completion": None}))
     assert "empty_answer" in structure(normalise(1, {"text": None}))
@@ -252,13 +244,6 @@ def test_the_tools_of_openais_pairs_are_kept():
     row = PAIRS["openai_preference"][0]
     asked = row["input"] | {"tools": [{"type": "function"}], "parallel_tool_calls": True}
     assert normalise(1, row | {"input": asked}).row()["tools"] == [{"type": "function"}]
-
-
-def test_columns_name_what_is_unusual():
-    row = {"frage": ASK, "antwort": ANSWER, "id": 7}
-    assert detect(row) == "unknown"
-    example = normalise(1, row, {"prompt": "frage", "completion": "antwort"})
-    assert example.row() == {"messages": CHAT}
 
 
 def test_a_sharegpt_tool_call_becomes_openais():

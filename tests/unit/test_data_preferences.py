@@ -6,9 +6,8 @@ import random
 import pytest
 
 from ft_tools.data.audit import Methods, perform
-from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.tool import prepare_dataset
-from ft_tools.data.request import AuditRequest
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.training.checks.accepted import require_known
 
 WORDS = [
@@ -108,7 +107,6 @@ def test_pairs_that_their_length_alone_tells_apart_are_said_and_shown(workspace,
     asked = PrepareRequest(path="d.jsonl", output_dir="out", test_fraction=0.0)
     confirm = prepare_dataset(asked).mapping_hash
     made = prepare_dataset(asked.model_copy(update={"confirm": confirm}))
-    assert made.reasons == []
     first, second = made.next_steps[:2]
     assert (first.tool, first.arguments["path"]) == ("show_examples", made.outputs.train)
     assert second.tool == "launch_dpo"

@@ -12,13 +12,17 @@ import pytest
 from ft_tools import workspace as paths
 from ft_tools.data import tool
 from ft_tools.data.audit import perform
-from ft_tools.data.read.both_passes import rows_of
+from ft_tools.data.read.rows import Reader
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, audit_if_small
 from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace
 from ft_tools.formats.readers import decompressed, json_rows
 
 GOOD = {"prompt": "What is two and two?", "completion": "Two and two is four."}
+
+
+def rows_of(path):
+    return Reader(AuditRequest(path=str(path)), path).rows()
 
 
 def good(number):
@@ -321,8 +325,9 @@ def test_a_missing_file_a_path_outside_and_a_full_folder_are_refused(workspace):
         audit_dataset(AuditRequest(path="../data.jsonl"))
     with pytest.raises(OutputExists, match="not empty"):
         audit_dataset(AuditRequest(path="data.jsonl", output_dir="full"))
-    with pytest.raises(BadInput, match="columns"):
-        audit_dataset(AuditRequest(path="data.jsonl", columns={"prompt": "nope"}))
+    mapping = {"prompt": "{nope}", "answer": "completion"}
+    with pytest.raises(BadInput, match="names the column 'nope'"):
+        audit_dataset(AuditRequest(path="data.jsonl", mapping=mapping))
 
 
 def test_a_gzip_bomb_ends_in_an_error_and_not_in_memory(workspace, monkeypatch):
@@ -368,7 +373,12 @@ def test_parquet_types_that_json_does_not_have_become_text(workspace):
     ]
     rows = [{"messages": turns, "raw": b"\xff", "share": float("nan")} for _ in range(12)]
     pq.write_table(pa.Table.from_pylist(rows), workspace / "table.parquet")
-    request = AuditRequest(path="table.parquet", output_dir="out", max_removed_fraction=1.0)
+    request = AuditRequest(
+        path="table.parquet",
+        output_dir="out",
+        max_removed_fraction=1.0,
+        mapping={"ignore": ["*"]},
+    )
     report = audit_dataset(request)
     assert report.duplicates.num_exact == 11
     assert json.loads((workspace / "out" / "train.jsonl").read_text()) == {

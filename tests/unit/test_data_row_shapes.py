@@ -266,10 +266,3 @@ def test_turns_as_python_prints_them_are_named_and_not_trained_as_text(workspace
     report = audit(workspace, [row] * 12)
     assert report.removed_by == {"python_turns": 12}
     assert {f.id for f in report.findings if f.severity == "error"} == {"python_turns"}
-
-
-@pytest.mark.parametrize(("label", "mark"), [(0, False), (1, True), ("0", False), ("1", True)])
-def test_a_label_that_columns_name_marks_answers_in_numbers_too(label, mark):
-    columns = {"prompt": "prompt", "completion": "completion", "label": "good"}
-    example = normalise(1, {"prompt": ASK, "completion": ANSWER, "good": label}, columns)
-    assert (example.task, example.label) == ("kto", mark)

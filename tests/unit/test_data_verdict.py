@@ -117,8 +117,8 @@ def test_a_majority_is_not_offered_where_no_answer_has_one(workspace):
     write(workspace / "d.jsonl", [*GROUPS[:2], *GROUPS[3:], *map(row, range(10, 90))])
     report = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off"))
     (step,) = [s for s in report.next_steps if s.tool == "audit_dataset"]
-    assert step.arguments["contradictions"] == "latest"
-    assert audit_dataset(AuditRequest(**step.arguments)).num_usable == 82
+    assert step.arguments["contradictions"] == "drop"
+    assert audit_dataset(AuditRequest(**step.arguments)).num_usable == 80
 
 
 def test_a_test_set_that_its_rows_are_of_is_named_and_can_be_forgotten(workspace):
@@ -253,5 +253,5 @@ def test_the_next_calls_name_the_model_whose_tokenizer_cannot_be_had(workspace, 
 def test_documents_are_not_shown_and_it_is_said_what_is(workspace):
     (workspace / "docs").mkdir()
     (workspace / "docs" / "a.md").write_text("# Returns\n\nWe take back what is unused.")
-    with pytest.raises(BadInput, match=r"holds documents.*audit_dataset counts them.*JSONL"):
+    with pytest.raises(BadInput, match=r"holds documents.*audit_dataset counts them"):
         show_examples(ShowRequest(path="docs", lines=[1]))

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from ft_tools.advice.documents import count_tokens
-from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.tool import prepare_dataset
-from ft_tools.data.request import AuditRequest
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
+from ft_tools.data.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.readers import sqlite_rows
@@ -120,8 +120,10 @@ def test_a_query_ends_in_a_plain_error_within_bounds(workspace, monkeypatch, que
 def test_a_query_without_end_is_shown_and_written_only_by_a_run_with_bounds(workspace):
     write_table(workspace / "d.db")
     query = f"{COUNTING} SELECT x AS question, x AS answer FROM c"
-    shown = prepare_dataset(PrepareRequest(path="d.db", query=query))
-    assert shown.num_rows == 5_000
+    mapping = {"prompt": "{question}", "answer": ["answer"]}
+    shown = prepare_dataset(PrepareRequest(path="d.db", query=query, mapping=mapping))
+    assert shown.num_rows == 20_000
+    assert show_examples(ShowRequest(path="d.db", query=query)).profile.num_rows == 50_000
     source = replace(find_sources(workspace / "d.db")[0], select=query)
     assert decoded_size(source, 8 * 2**20) > 8 * 2**20
 

@@ -199,8 +199,8 @@ REFUSALS = {
     ("advised_against", "launch_dpo"): (dpo, {"advice": {"num_pairs": 4}}),
     ("test_row", "launch_sft"): (sft, {"dataset": "tested.jsonl"}),
     ("test_row", "launch_dpo"): (dpo, {"dataset": "tested_pairs.jsonl"}),
-    ("verdict_column", "launch_sft"): (sft, {"dataset": "rated.jsonl"}),
-    ("verdict_column", "launch_dpo"): (dpo, {"dataset": "rated_pairs.jsonl"}),
+    ("undecided_columns", "launch_sft"): (sft, {"dataset": "rated.jsonl"}),
+    ("undecided_columns", "launch_dpo"): (dpo, {"dataset": "rated_pairs.jsonl"}),
     ("validation_unwatched", "launch_sft"): (sft, {"training": TWO_EPOCHS}),
     ("validation_unwatched", "launch_dpo"): (dpo, {"training": TWO_EPOCHS}),
     (LEAK, "launch_sft"): (sft, {"validation": "train.jsonl"}),
@@ -352,7 +352,7 @@ def test_every_rule_has_a_test_in_every_tool_of_its_row():
 
 
 # What an audit finds, or advice says of a launch, and the launch refuses by a rule of that name.
-FINDINGS = {"verdict_column", "test_row", "advised_against"}
+FINDINGS = {"undecided_columns", "test_row", "advised_against"}
 
 
 def rules_named_in(package):

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from ft_tools.data.prepare.column_mapping import SNIPPET, ColumnMapping
+from ft_tools.data.mapping import ColumnMapping
+from ft_tools.data.mapping_for_inference import SNIPPET
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.systems.earlier_answers import find_answers
 from ft_tools.models.resolve import ModelSource
@@ -249,7 +250,7 @@ def test_what_was_not_measured_is_not_in_the_guide():
 
 
 def test_a_prepared_file_ships_the_code_that_asks_about_a_row(workspace):
-    mapping = ColumnMapping(prompt="{subject}: {body}", answer_columns=["team"], system="Sort.")
+    mapping = ColumnMapping(prompt="{subject}: {body}", answer=["team"], system="Sort.")
     run = workspace / "runs" / RUN
     run.mkdir(parents=True)
     (workspace / "mapping.json").write_text(mapping.model_dump_json())

@@ -4,17 +4,17 @@ from array import array
 from collections import Counter
 from typing import Any
 
-from ft_tools.data.judge.findings import RULES, SEVERITIES, Severity
+from ft_tools.data.judge.findings import RULES, SEVERITIES, UNDECIDED, Severity
 from ft_tools.data.judge.row_kinds import NO_EXAMPLE, main_format
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Tokens
-from ft_tools.data.request import AuditRequest
+from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.understand.lengths import quantile
-from ft_tools.formats.verdict_columns import Column
 
 MAX_CONCISE_FINDINGS = 12
 FIRST_LINES = 5
+MOST_COLUMNS = 20
 # Below these shares a finding is milder: template code has braces, and a few repeats are usual.
 MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "unfilled_placeholder": (0.05, "warning"),
@@ -22,7 +22,6 @@ MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "truncated_answer": (0.02, "info"),
     "refusal": (0.01, "info"),
     "ai_boilerplate": (0.01, "info"),
-    "unread_column": (0.1, "info"),
 }
 # Long answers that each come so often teach texts by heart. Ours.
 MANY_ROWS, ROWS_AN_ANSWER, LONG_ANSWER_TOKENS = 500, 50, 16
@@ -37,7 +36,7 @@ def mark_lengths(scan: Scan, max_length: int) -> None:
                 scan.note("answer_cut_off", index)
 
 
-def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
+def findings_of(scan: Scan, request: AuditRequest | PrepareRequest) -> list[Finding]:
     """Return every finding, errors first and the most frequent first among equals."""
     findings = []
     ledger = scan.ledger
@@ -56,7 +55,9 @@ def findings_of(scan: Scan, request: AuditRequest) -> list[Finding]:
     names, rare = scan.fields.imbalanced()
     if names:
         findings.append(of_the_file(ledger, "label_imbalance", rare, columns=names[:10]))
-    findings += [_about_column(scan, column) for column in undecided(scan, request)]
+    if columns := undecided_columns(scan):
+        count = max(column.num_rows for column in scan.unread.undecided())
+        findings.append(of_the_file(ledger, UNDECIDED, count, columns=columns[:MOST_COLUMNS]))
     for name, count in [
         *scan.pairs.findings(),
         *scan.variety.findings(),
@@ -91,26 +92,13 @@ def _few_answers(scan: Scan) -> list[tuple[str, int]]:
     return [("few_answers", len(kept))]
 
 
-def undecided(scan: Scan, request: AuditRequest) -> list[Column]:
-    """Return the columns that somebody has to decide about.
+def undecided_columns(scan: Scan) -> list[str]:
+    """Return the columns that somebody has to use or ignore, each with what it holds.
 
-    Where no format is known, any column may be what is asked or answered: only those that look like
-    verdicts are.
+    Where no format is known, any column may be what is asked or answered: a mapping says so first.
     """
-    columns = scan.unread.asked(request.verdicts)
-    is_known = main_format(scan) not in NO_EXAMPLE
-    return [column for column in columns if is_known or column.kind == "verdict"]
-
-
-def _about_column(scan: Scan, column: Column) -> Finding:
-    """Ask what a column means that may say which rows are bad."""
-    return of_the_file(
-        scan.ledger,
-        "verdict_column",
-        column.num_rows,
-        lines=column.bad_rows(),
-        columns=[column.shown_name],
-    )
+    is_known = scan.reads_by_mapping or main_format(scan) not in NO_EXAMPLE
+    return [column.described for column in scan.unread.undecided()] if is_known else []
 
 
 def of_the_file(ledger: Ledger, name: str, count: int, **others: Any) -> Finding:
@@ -125,6 +113,7 @@ def of_the_file(ledger: Ledger, name: str, count: int, **others: Any) -> Finding
             "fraction": round(min(1.0, count / max(1, total)), 4),
             "lines": [],
             "removed": False,
+            "message": rule.message,
             "cure": rule.cure,
             "source": rule.source,
         }
@@ -133,21 +122,26 @@ def of_the_file(ledger: Ledger, name: str, count: int, **others: Any) -> Finding
 
 
 def _finding(
-    scan: Scan, request: AuditRequest, name: str, indices: list[int], in_validation: bool
+    scan: Scan,
+    request: AuditRequest | PrepareRequest,
+    name: str,
+    indices: list[int],
+    in_validation: bool,
 ) -> Finding:
     rule = RULES[name]
     total = scan.ledger.num_validation
     total = total if in_validation else len(scan.ledger) - total
     if name == "conflicting_targets":
         # As the verdict counts: of what stays. A rule that was chosen leaves only what it removed.
-        is_open = request.contradictions == "keep"
+        is_open = request.contradictions in {"keep", None}
         total = len(scan.ledger.kept(validation=False)) if is_open else total
         indices = [at for at in indices if is_open or scan.ledger.removal[at]]
     fraction = len(indices) / total
     limit, mild = MILDER_BELOW.get(name, (0.0, rule.severity))
-    detailed = request.response_format == "detailed"
-    first = request.offset if detailed else 0
-    page = indices[first : first + (request.limit if detailed else FIRST_LINES)]
+    first, most = 0, FIRST_LINES
+    if isinstance(request, AuditRequest) and request.response_format == "detailed":
+        first, most = request.offset, request.limit
+    page = indices[first : first + most]
     return Finding(
         id=name,
         severity=mild if fraction < limit else rule.severity,
@@ -155,6 +149,7 @@ def _finding(
         fraction=round(fraction, 4),
         lines=[scan.ledger.lines[index] for index in page],
         removed=all(scan.ledger.removal[index] for index in indices),
+        message=rule.message,
         cure=rule.cure,
         source=rule.source,
         in_validation=in_validation or None,

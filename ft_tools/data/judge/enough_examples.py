@@ -8,7 +8,7 @@ from ft_tools.contract import Reason
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.report import SizeVerdict
 from ft_tools.formats.answer_kinds import are_few_labels
-from ft_tools.formats.columns import PLAIN_NAME
+from ft_tools.formats.column_counts import NAME_CHARS, shown
 
 OPENAI = "https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md"
 BANDS: dict[str, tuple[int, int, str]] = {
@@ -49,8 +49,10 @@ class Rarest(NamedTuple):
     """Of a JSON answer; empty where the answer is the label."""
 
 
-def rarest_label(ledger: Ledger, labels: Mapping[int, Mapping[str, str]]) -> Rarest | None:
-    """Return how many kept examples have the rarest label, and of which field; None without labels.
+def label_counts(
+    ledger: Ledger, labels: Mapping[int, Mapping[str, str]]
+) -> dict[str, "Counter[str]"]:
+    """Return how many kept examples have which label, by field; empty where answers are no labels.
 
     Args:
         ledger: The examples.
@@ -61,10 +63,17 @@ def rarest_label(ledger: Ledger, labels: Mapping[int, Mapping[str, str]]) -> Rar
     for answer, count in Counter(ledger.answer[at] for at in kept).items():
         named = labels.get(answer)
         if not named:
-            return None
+            return {}
         for name, label in named.items():
             counts[name][label] += count
-    if not all(are_few_labels(len(one), len(kept)) for one in counts.values()):
+    return dict(counts)
+
+
+def rarest_label(ledger: Ledger, labels: Mapping[int, Mapping[str, str]]) -> Rarest | None:
+    """Return how many kept examples have the rarest label, and of which field; None without."""
+    counts = label_counts(ledger, labels)
+    num_kept = len(ledger.kept(validation=False))
+    if not all(are_few_labels(len(one), num_kept) for one in counts.values()):
         return None
     fewest = (Rarest(min(one.values()), name) for name, one in counts.items() if len(one) > 1)
     return min(fewest, default=None)
@@ -106,8 +115,8 @@ def judge_size(num_usable: int, task: str, rarest: Rarest | None = None) -> Size
 
 
 def _of(field: str) -> str:
-    """Name the field of an answer if its name may be repeated."""
-    return f" of {field}" if PLAIN_NAME.fullmatch(field) else ""
+    """Name the field of an answer, if it has one."""
+    return f" of {shown(field, NAME_CHARS)}" if field else ""
 
 
 def fewest_examples(task: str) -> tuple[int, str]:

@@ -7,12 +7,12 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import count_findings, row_kinds
+from ft_tools.data.judge.findings import UNDECIDED
 from ft_tools.data.judge.verdict import too_much_removed
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest, Contradictions
 from ft_tools.formats.readers.source import recognise
-from ft_tools.formats.verdict_columns import Column
 from ft_tools.models import other_names
 from ft_tools.runs.state.directory import RUN_ID
 
@@ -45,7 +45,7 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     steps += _for_reasons(request, scan, report, again)
     is_table = any(source.kind in TABLES for source, _ in scan.files)
     if report.outputs is None and (is_table or _is_unknown(report)):
-        why = "turns rows into training files: proposes which columns are asked and answered"
+        why = "returns the columns, to be mapped to what is asked and answered"
         arguments = {"path": request.path}
         steps.insert(0, NextStep(tool="prepare_dataset", arguments=arguments, why=why))
     launch = _launch(request, scan, report)
@@ -110,9 +110,8 @@ def rule_for(num_with_majority: int) -> tuple[Contradictions, str]:
     """Return the rule to offer for contradictions, and why: a majority needs copies that vote."""
     if num_with_majority:
         why = "keeps the most frequent answer per prompt, and none where there is no such answer; "
-        return "majority", f"{why}'latest' and 'drop' are the other rules"
-    why = "keeps the last answer per prompt, since none is more frequent than the others; "
-    return "latest", f"{why}'drop' keeps none of them"
+        return "majority", f"{why}'drop' keeps none of them"
+    return "drop", "keeps none of them, since no answer is more frequent than the others"
 
 
 def _is_unknown(report: AuditReport) -> bool:
@@ -122,11 +121,6 @@ def _is_unknown(report: AuditReport) -> bool:
     """
     num_unknown = report.removed_by.get("unknown_role", 0)
     return report.detected_format in row_kinds.NO_EXAMPLE or 2 * num_unknown > report.num_examples
-
-
-def _is_answerable(column: Column) -> bool:
-    """Tell whether a call can be offered that decides about a column."""
-    return column.shown_name == column.name and (column.is_clear or bool(column.good_values))
 
 
 def _for_reasons(
@@ -139,13 +133,9 @@ def _for_reasons(
         rule, why = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
         arguments = again | {"contradictions": rule}
         steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
-    undecided = [] if _is_unknown(report) else count_findings.undecided(scan, request)
-    if undecided and all(map(_is_answerable, undecided)):
-        uses = {column.name: column.good_values or "filter" for column in undecided}
-        uses = again.get("verdicts", {}) | uses
-        why = "keeps only rows marked as good; ask the user first, the finding lists all choices"
-        step = NextStep(tool="audit_dataset", arguments=again | {"verdicts": uses}, why=why)
-        steps.append(step)
+    if UNDECIDED in ids:
+        why = "quotes rows with these columns; then use or ignore each in `mapping`"
+        steps.append(NextStep(tool="show_examples", arguments={"path": request.path}, why=why))
     if ids == {"too_few_for_any_goal"}:
         why = "says what else works with so few examples"
         arguments = {"num_examples": report.num_usable}

@@ -75,7 +75,6 @@ _IN_NUMBERS = bytes(48 if chr(c) in f"{DIGITS} ().-" else 32 for c in range(256)
 _IN_IBANS = bytes(
     65 if c in range(65, 91) else 48 if c in range(48, 58) else 32 for c in range(256)
 )
-MASKED_SECRET = "[secret]"
 
 
 def secrets_in(text: str) -> list[str]:
@@ -147,22 +146,32 @@ def _begins_an_iban(text: str) -> bool:
     return b"AA00" in text.encode("ascii", "replace").translate(_IN_IBANS)
 
 
-def mask(text: str) -> str:
-    """Replace secrets and personal data by what kind they are of."""
+Seen = dict[tuple[str, str], str]
+"""Kind and value of what was found in one example -> what stands in its place."""
+
+
+def mask(text: str, seen: Seen | None = None) -> str:
+    """Replace secrets and personal data by what kind they are of.
+
+    Args:
+        text: Of an example.
+        seen: What was found in the example before; the same value gets the same replacement, and
+            another value of the kind a number of its own.
+    """
     if has_hint(text):
         for name, pattern in PATTERNS.items():
-            text = pattern.sub(_if(partial(_is_secret, name), MASKED_SECRET), text)
+            text = pattern.sub(_replacing("secret", partial(_is_secret, name), seen), text)
     if "@" in text:
-        text = EMAIL.sub(lambda m: "[email]" if _is_personal(m.group()) else m.group(), text)
+        text = EMAIL.sub(_replacing("email", _is_personal, seen), text)
     if _begins_an_iban(text):
-        text = IBAN.sub(_if(is_iban, "[iban]"), text)
+        text = IBAN.sub(_replacing("iban", is_iban, seen), text)
     if _has_long_number(text):
-        text = CARD.sub(_if(passes_luhn, "[card]"), text)
-        text = PHONE.sub(_if(is_phone, "[phone]"), text)
+        text = CARD.sub(_replacing("card", passes_luhn, seen), text)
+        text = PHONE.sub(_replacing("phone", is_phone, seen), text)
     return text
 
 
-def mask_all(value: Any) -> Any:
+def mask_all(value: Any, seen: Seen | None = None) -> Any:
     """Mask every string and whole number inside a JSON value, keys included, however deep it is."""
     made = [value]
     left: list[tuple[Any, Any]] = [(made, 0)]
@@ -170,15 +179,15 @@ def mask_all(value: Any) -> Any:
         holder, at = left.pop()
         item = holder[at]
         if isinstance(item, str):
-            holder[at] = mask(item)
+            holder[at] = mask(item, seen)
         elif isinstance(item, int):
-            masked = mask(str(item))
+            masked = mask(str(item), seen)
             holder[at] = item if masked == str(item) else masked
         elif isinstance(item, list):
             holder[at] = list(item)
             left += [(holder[at], number) for number in range(len(item))]
         elif isinstance(item, dict):
-            holder[at] = {mask(str(key)): inner for key, inner in item.items()}
+            holder[at] = {mask(str(key), seen): inner for key, inner in item.items()}
             left += [(holder[at], key) for key in holder[at]]
     return made[0]
 
@@ -249,5 +258,18 @@ def _is_personal(address: str) -> bool:
     return name not in IMPERSONAL and not RESERVED.search(domain)
 
 
-def _if(check: Callable[[str], bool], masked: str) -> Callable[[re.Match[str]], str]:
-    return lambda found: masked if check(found.group()) else found.group()
+def _replacing(
+    kind: str, check: Callable[[str], bool], seen: Seen | None
+) -> Callable[[re.Match[str]], str]:
+    def replacement(found: re.Match[str]) -> str:
+        value = found.group()
+        if not check(value):
+            return value
+        if seen is None:
+            return f"[{kind}]"
+        if (kind, value) not in seen:
+            number = 1 + sum(one == kind for one, _ in seen)
+            seen[kind, value] = f"[{kind}]" if number == 1 else f"[{kind} {number}]"
+        return seen[kind, value]
+
+    return replacement

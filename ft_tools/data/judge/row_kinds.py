@@ -8,7 +8,7 @@ from ft_tools.data.request import Task
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.formats.detect_format import PREFERENCES
 
-NO_EXAMPLE = {"unreadable", "unknown"}
+NO_EXAMPLE = {"unreadable", "unknown", "left_out"}
 MIN_SCRIPT_FRACTION = 0.4
 
 

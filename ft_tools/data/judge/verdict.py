@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 from ft_tools.contract import Reason
+from ft_tools.data.apply_mapping import LEFT_OUT
 from ft_tools.data.judge.count_findings import removed_by
 from ft_tools.data.judge.enough_examples import fewest_examples
-from ft_tools.data.judge.findings import RULES
+from ft_tools.data.judge.findings import RULES, UNDECIDED
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Kind, SizeVerdict, Verdict
 from ft_tools.data.request import AuditRequest
@@ -29,8 +30,8 @@ def judge(
     ledger = scan.ledger
     total = len(ledger) - ledger.num_validation
     usable = len(ledger.kept(validation=False))
-    # What a person decided to leave out is no surprise.
-    expected = total - removed_by(ledger).get("marked_bad", 0)
+    # What the caller decided to leave out is no surprise.
+    expected = total - sum(n for why, n in removed_by(ledger).items() if why in LEFT_OUT)
     removed = 1 - usable / expected if expected else 1.0
     reasons = _missing(scan, request, size, task) if request.purpose == "train" else []
     if removed > request.max_removed_fraction:
@@ -50,7 +51,7 @@ def judge(
             rule=f"{finding.id} needs a person",
             observed=finding.count,
             threshold=0,
-            source=finding.source or "ft_tools/data/judge/findings.py",
+            source=finding.source or "ft_tools/data/findings.toml",
         )
         for finding in findings
         if finding.severity == "error" and not RULES[finding.id].removes
@@ -95,8 +96,8 @@ def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -
         reasons.append(
             Reason(
                 id="contradictions",
-                rule="share of examples whose prompt has different answers; choose one with "
-                "contradictions='majority', 'latest' or 'drop'",
+                rule="share of examples whose prompt has different answers: quote them with "
+                "show_examples (contradictions), then pass contradictions='majority' or 'drop'",
                 observed=round(fraction, 4),
                 threshold=MAX_CONFLICTING_FRACTION,
                 source="ft_tools/data/judge/verdict.py",
@@ -117,5 +118,5 @@ def too_much_removed(reasons: Iterable[Reason]) -> bool:
 
 
 def is_undecided(reasons: Iterable[Reason]) -> bool:
-    """Tell whether a column may mark bad rows and nobody said what to do with it."""
-    return any(reason.id == "verdict_column" for reason in reasons)
+    """Return whether columns are left that somebody has to use or ignore."""
+    return any(reason.id == UNDECIDED for reason in reasons)

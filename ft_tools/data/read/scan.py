@@ -1,28 +1,30 @@
 """Read every row once: normalise, check, remember. The first of an audit's two passes."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
+from ft_tools.data.apply_mapping import LEFT_OUT, NO_ANSWER, Made, text_of_cell
 from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.read.both_passes import rows_of, versions_of
+from ft_tools.data.mapping import ColumnMapping
 from ft_tools.data.read.example_texts import (
     lengths_of,
     telling_words_of,
     text_of,
     that_may_be_private,
 )
-from ft_tools.data.read.examples import example_of
-from ft_tools.data.read.ledger import KEPT, Ledger
+from ft_tools.data.read.ledger import KEPT, Ledger, hash_of
+from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
-from ft_tools.data.request import AuditRequest
-from ft_tools.data.split import split_key
+from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.understand.languages import UNKNOWN, script_of
 from ft_tools.data.understand.trainers import traits_of
+from ft_tools.formats.columns import cell_at
 from ft_tools.formats.detect_format import columns_read
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import is_as_trained
@@ -31,8 +33,6 @@ from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import keys_of
 from ft_tools.formats.trained_pieces import Measured
-from ft_tools.formats.verdict_columns import Column
-from ft_tools.formats.verdicts import is_wanted, values_at
 from ft_tools.similarity.word_hashes import WordSet, tokens_in
 
 MAX_TRAITS = 10_000
@@ -52,6 +52,7 @@ BATCH_ROWS, BATCH_CHARS = 256, 1 << 18
 """Rows that are checked together, and about how many characters they may have in all."""
 UNKNOWN_CHARS = BATCH_CHARS // 64
 """What a row counts for of which the length is not known."""
+NOTHING = Made(None)
 TELLING = WordSet(text_faults.TELLING)
 
 
@@ -61,8 +62,11 @@ class _Taken:
 
     number: int
     row: Row
+    made: Made = NOTHING
     example: Example = field(init=False)
     """Unless the row has a problem."""
+    is_tested: bool = False
+    """Whether the row belongs to a test set, as it stands in the file or masked."""
     is_known: bool = False
     """Whether it is an example of a known format: only then it has what follows."""
     asked: list[Message] = field(init=False)
@@ -92,40 +96,76 @@ def _no_search_for_cycles() -> Iterator[None]:
 
 @_no_search_for_cycles()
 def scan(
-    request: AuditRequest,
+    request: AuditRequest | PrepareRequest,
     inputs: tuple[Path, Path | None],
     benchmarks: Benchmarks,
     tick: Tick,
     measure: Measure,
     *,
     with_pairs: bool,
+    limit: int | None = None,
 ) -> Scan:
-    """Read the validation file, if there is one, and then the data.
+    """Read the validation file, if there is one, and then the data, or its first rows.
 
     Raises:
         BadData: A file is not data.
+        BadInput: Speakers have no role.
     """
     path, validation = inputs
+    mapping = request.mapping or ColumnMapping()
     ledger = Ledger(with_pairs=with_pairs, with_questions=validation is not None)
-    result = Scan(ledger, inputs)
-    for part, is_validation in ((validation, True), (path, False)):
-        if part is None:
+    readers = tuple(Reader(request, part) if part else None for part in (path, validation))
+    result = Scan(ledger, inputs, readers, mapping)
+    result.is_sample = limit is not None
+    result.masks = isinstance(request, PrepareRequest) and "*" in mapping.mask
+    for reader, is_validation in ((readers[1], True), (readers[0], False)):
+        if reader is None:
             continue
         result.in_validation = is_validation
-        result.versions |= versions_of(part)
-        rows = rows_of(part, result.files, is_validation=is_validation)
-        for batch in _batches(rows, request):
+        result.versions |= reader.versions()
+        observe = None if is_validation else _observing(result)
+        rows: Iterator[tuple[Source, Row, int]] = reader.rows(result.joining, observe)
+        rows = islice(rows, None if is_validation else limit)
+        if not is_validation:
+            rows = _noting_files(result, rows)
+        for batch in _batches(rows, result):
             _take(result, request, batch, benchmarks, measure)
             tick(len(result.ledger))
         if is_validation:
             result.ledger.num_validation = len(result.ledger)
+    result.joining.require_roles()
+    if limit is None or len(ledger) - ledger.num_validation < limit:
+        result.named.require_values()
     _settle_loss(result)
     return result
 
 
-def _batches(
-    rows: Iterator[tuple[Source, Row, int]], request: AuditRequest
-) -> Iterator[list[_Taken]]:
+def _observing(result: Scan) -> Callable[[Row], None] | None:
+    """Return what looks at each row of the file for columns that are named, and those unread."""
+    mapping = result.mapping
+    used = mapping.used_columns
+    if not used:
+        return None
+
+    def observe(row: Row) -> None:
+        result.named.add(row.value)
+        if result.reads_by_mapping:
+            result.unread.add(row.value, used, row.number)
+
+    return observe
+
+
+def _noting_files(
+    result: Scan, rows: Iterable[tuple[Source, Row, int]]
+) -> Iterator[tuple[Source, Row, int]]:
+    """Remember each file with the row number before its first."""
+    for source, row, number in rows:
+        if not result.files or result.files[-1][0] is not source:
+            result.files.append((source, number - row.number))
+        yield source, row, number
+
+
+def _batches(rows: Iterator[tuple[Source, Row, int]], result: Scan) -> Iterator[list[_Taken]]:
     """Yield the rows with their examples, some at a time.
 
     One check of many rows after the other is faster than all checks of one row after the other.
@@ -135,12 +175,7 @@ def _batches(
     for _, row, number in rows:
         taken = _Taken(number, row)
         if not row.problem:
-            example = taken.example = example_of(request, number, row.value)
-            taken.is_known = example.format != "unknown"
-            if taken.is_known:
-                taken.asked, taken.answered = example.prompt_and_answer()
-                taken.prompt, taken.answer = text_of(taken.asked), text_of(taken.answered)
-                taken.rejected = text_of(example.rejected)
+            _make(result, taken)
         num_chars += _num_chars(taken) if row.num_chars is None else row.num_chars
         batch.append(taken)
         if len(batch) >= BATCH_ROWS or num_chars >= BATCH_CHARS:
@@ -150,9 +185,28 @@ def _batches(
         yield batch
 
 
+def _make(result: Scan, taken: _Taken) -> None:
+    """Make the example of a row."""
+    made = taken.made = result.make(taken.number, taken.row.value)
+    if made.example is None:
+        return
+    example = taken.example = made.example
+    taken.is_known = example.format != "unknown"
+    if not taken.is_known:
+        return
+    if result.masks:
+        # A test set is remembered as it was given, or as an earlier preparation wrote it.
+        taken.is_tested = example in result.test_rows
+        result.masked.update(result.mask(example))
+        taken.is_tested = taken.is_tested or example in result.test_rows
+    taken.asked, taken.answered = example.prompt_and_answer()
+    taken.prompt, taken.answer = text_of(taken.asked), text_of(taken.answered)
+    taken.rejected = text_of(example.rejected)
+
+
 def _num_chars(taken: _Taken) -> int:
     """Return about how much a row of unknown size holds."""
-    if not taken.is_known or taken.example is None:
+    if not taken.is_known:
         return UNKNOWN_CHARS
     rejected = sum(len(content_of(turn)) for turn in taken.example.rejected)
     return len(taken.prompt) + len(taken.answer) + rejected
@@ -160,7 +214,7 @@ def _num_chars(taken: _Taken) -> int:
 
 def _take(
     result: Scan,
-    request: AuditRequest,
+    request: AuditRequest | PrepareRequest,
     batch: list[_Taken],
     benchmarks: Benchmarks,
     measure: Measure,
@@ -182,9 +236,12 @@ def _take(
             taken.found += tokens.findings
     if not result.in_validation:
         _understand(result, known)
-        for taken in batch:
-            if not taken.row.problem:
-                taken.found += _verdicts(result, request, taken)
+        for taken in known:
+            taken.found += _compare_with_tests(result, request, taken)
+            if not result.reads_by_mapping and isinstance(taken.row.value, Mapping):
+                read = columns_read(taken.row.value, taken.example.format)
+                used = result.mapping.used_columns if result.mapping.row_columns else ()
+                result.unread.add(taken.row.value, read.union(used), taken.number)
     for taken in batch:
         _keep(result, request, taken)
     result.ledger.add_words(words)
@@ -220,22 +277,24 @@ def _understand(result: Scan, known: list[_Taken]) -> None:
             taken.found.append("empty_json_value")
 
 
-def _keep(result: Scan, request: AuditRequest, taken: _Taken) -> None:
+def _keep(result: Scan, request: AuditRequest | PrepareRequest, taken: _Taken) -> None:
     """Remember an example, or a row that is none."""
     problem = taken.row.problem
     result.about += taken.row.about
     if problem:
-        index = result.ledger.add_unread(taken.number, problem)
-        _finish(result, index, "unreadable", "latin", [problem])
+        _leave_out(result, taken.number, "unreadable", [problem])
+        return
+    if taken.made.example is None:
+        why = taken.made.problem
+        _leave_out(result, taken.number, "left_out" if why in LEFT_OUT else "unreadable", [why])
         return
     example = taken.example
     if not taken.is_known:
-        index = result.ledger.add_unread(example.line, example.problems[0])
-        _finish(result, index, "unknown", "latin", example.problems)
+        _leave_out(result, example.line, "unknown", example.problems)
         return
     script = script_of(taken.answer or taken.prompt)
     lengths = (taken.tokens.whole, taken.tokens.answer)
-    index = result.ledger.add(example, lengths, split_key(example, taken.answer, script))
+    index = result.ledger.add(example, lengths, result.stratum_of(example, taken.answer, script))
     result.remember_labels(index, taken.answer)
     keep = _kept_anyway(request)
     if result.in_validation:
@@ -248,10 +307,13 @@ def _keep(result: Scan, request: AuditRequest, taken: _Taken) -> None:
     result.num_as_trained += is_as_trained(example, taken.row.value)
     if result.in_validation:
         return
+    _group(result, index, taken)
     result.parts.update(_parts(example))
     # A side that is not there is no shorter one, and the same text twice has no difference.
     if example.task != "sft" and not taken.broken and "identical_pair" not in taken.found:
         result.pairs.add(example)
+    if isinstance(request, PrepareRequest):
+        return
     traits = traits_of(
         example,
         taken.row.value,
@@ -264,34 +326,43 @@ def _keep(result: Scan, request: AuditRequest, taken: _Taken) -> None:
         result.traits[traits] = num_seen + 1
 
 
-def _verdicts(result: Scan, request: AuditRequest, taken: _Taken) -> list[str]:
-    """Note what a row's unread columns say of it, and whether it belongs to a test set."""
-    example, row = taken.example, taken.row.value
-    if not taken.is_known:
-        # Its columns may mark it all the same.
-        result.unread.add(row, (), example.line)
+def _leave_out(result: Scan, number: int, format_name: str, why: list[str]) -> None:
+    """Remember a row that is no example."""
+    index = result.ledger.add_unread(number, why[0])
+    if why[0] == NO_ANSWER:
+        result.unlabelled.add(index)
+    _finish(result, index, format_name, "latin", [one for one in why if one in RULES])
+
+
+def _group(result: Scan, index: int, taken: _Taken) -> None:
+    """Remember what decides which part an example goes to."""
+    mapping, row = result.mapping, taken.row.value
+    result.num_corrected += taken.made.is_corrected
+    result.num_stripped += taken.made.is_stripped
+    result.masked.update(taken.made.masked)
+    if taken.is_tested:
+        result.tested.add(index)
+    if mapping.time_column:
+        result.times[index] = text_of_cell(cell_at(row, mapping.time_column))
+    if mapping.group_by:
+        key = hash_of("\x1f".join(text_of_cell(cell_at(row, n)) for n in mapping.group_by))
+        result.ledger.link(index, result.first_in_group.setdefault(key, index))
+        result.groups[index] = key
+
+
+def _compare_with_tests(
+    result: Scan, request: AuditRequest | PrepareRequest, taken: _Taken
+) -> list[str]:
+    """Return the finding if a row belongs to a test set of the workspace."""
+    if isinstance(request, PrepareRequest):
+        taken.is_tested = taken.is_tested or taken.example in result.test_rows
         return []
-    read: Set[str] = frozenset()
-    if request.named_columns is not None:
-        read = set(request.named_columns.values())
-    elif isinstance(row, Mapping):
-        read = columns_read(row, example.format)
-    result.unread.add(row, read, example.line)
-    found = []
-    label = request.label_column
-    if label is not None:
-        result.labels = result.labels or Column(label)
-        for value in values_at(row, label):
-            result.labels.add(value, example.line)
-    uses = request.verdicts.items()
-    if not all(name == label or is_wanted(row, name, use) for name, use in uses):
-        found.append("marked_bad")
     if request.purpose == "test":
-        result.test_keys.append(keys_of(example))
-    elif (test_set := result.test_rows.set_of(example)) is not None:
+        result.test_keys.append(keys_of(taken.example))
+    elif (test_set := result.test_rows.set_of(taken.example)) is not None:
         result.test_sets[test_set] += 1
-        found.append("test_row")
-    return found
+        return ["test_row"]
+    return []
 
 
 def _parts(example: Example) -> list[str]:
@@ -305,8 +376,9 @@ def _parts(example: Example) -> list[str]:
     return [name for name, there in has.items() if there]
 
 
-def _kept_anyway(request: AuditRequest) -> set[str]:
-    return set() if request.personal_data == "remove" else {"personal_data_in_answer"}
+def _kept_anyway(request: AuditRequest | PrepareRequest) -> set[str]:
+    removes = isinstance(request, AuditRequest) and request.personal_data == "remove"
+    return set() if removes else {"personal_data_in_answer"}
 
 
 def _finish(

@@ -2,20 +2,34 @@
 
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from ft_tools.data.apply_mapping import Made, apply_mapping
+from ft_tools.data.conversations import Joining
 from ft_tools.data.judge.new_information import AddedFacts
+from ft_tools.data.mapping import ColumnMapping
+from ft_tools.data.masking import mask_example
+from ft_tools.data.named_columns import NamedColumns
 from ft_tools.data.read.ledger import Ledger
+from ft_tools.data.read.rows import Reader, changed
 from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.trainers import Traits
 from ft_tools.data.understand.variety import Variety
 from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in
+from ft_tools.formats.column_counts import UnreadColumns
+from ft_tools.formats.example import Example
+from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import TestRows, known_test_rows
-from ft_tools.formats.verdict_columns import Column, UnreadColumns
 from ft_tools.formats.wordings import Wordings
+
+CURE = "call the tool again"
+STRATUM_CHARS, MOST_STRATA = 60, 50
+"""Answers that are classes, which the parts hold in proportion. Ours."""
 
 
 @dataclass
@@ -25,6 +39,33 @@ class Scan:
     ledger: Ledger
     inputs: tuple[Path, Path | None]
     """The data, and the validation file if one was given; the latter is read first."""
+    readers: tuple[Reader | None, ...] = ()
+    """Of the inputs."""
+    mapping: ColumnMapping = field(default_factory=ColumnMapping)
+    """What the caller said of the columns; empty: nothing."""
+    joining: Joining = field(default_factory=Joining)
+    is_sample: bool = False
+    """Whether only the first rows were read."""
+    masks: bool = False
+    """Whether secrets and personal data are replaced before anything else."""
+    masked: "Counter[str]" = field(default_factory=Counter)
+    """Kind of secret or personal data -> examples in which it is replaced."""
+    num_corrected: int = 0
+    """Rows of which a better answer is used."""
+    num_stripped: int = 0
+    """Rows with an answer in which the pattern to strip was found."""
+    unlabelled: set[int] = field(default_factory=set)
+    """Rows without an answer."""
+    tested: set[int] = field(default_factory=set)
+    """Rows of a test set of this workspace, which a preparation puts into its test part."""
+    times: dict[int, str] = field(default_factory=dict)
+    groups: dict[int, int] = field(default_factory=dict)
+    """Hash of the values of `group_by`."""
+    first_in_group: dict[int, int] = field(default_factory=dict)
+    strata: dict[str, str] = field(default_factory=dict)
+    """Short answers, each a stratum of its own."""
+    named: NamedColumns = field(init=False)
+    """What the columns hold that the mapping names."""
     formats: "Counter[str]" = field(default_factory=Counter)
     format_of: "array[int]" = field(default_factory=lambda: array("B"))
     """Per index, a number of `format_names`."""
@@ -64,8 +105,6 @@ class Scan:
     test_keys: list[tuple[int, int]] = field(default_factory=list)
     """Of the rows of a test file: what they are known by."""
     unread: UnreadColumns = field(default_factory=UnreadColumns)
-    labels: Column | None = None
-    """The column that is mapped to the label of marked answers."""
     about: list[str] = field(default_factory=list)
     """What reading says of the files of the data: their sheets, their headers."""
     in_validation: bool = False
@@ -74,6 +113,65 @@ class Scan:
     script_names: list[str] = field(default_factory=list)
     language_of: "array[int]" = field(default_factory=lambda: array("B"))
     language_names: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.unread = UnreadColumns(self.mapping.ignore)
+        self.named = NamedColumns(self.mapping)
+
+    @property
+    def reads_by_mapping(self) -> bool:
+        """Return whether the mapping alone, and no known format, says what is read of a row."""
+        return not self.mapping.is_as_it_is or self.mapping.turns is not None
+
+    def make(self, number: int, value: Any) -> Made:
+        """Make the example of a row, not masked yet."""
+        return apply_mapping(self.mapping, number, value)
+
+    def mask(self, example: Example) -> set[str]:
+        """Mask an example if its secrets and personal data are to be replaced."""
+        return mask_example(example) if self.masks else set()
+
+    def example_of(self, number: int, value: Any) -> Example:
+        """Return the example of a row that is known to have one, as it was compared."""
+        example = self.make(number, value).example or Example(number, "unknown", "sft")
+        self.mask(example)
+        return example
+
+    def read_again(self) -> Iterator[tuple[int, Row]]:
+        """Yield (index, row) of everything that was scanned, in the same order.
+
+        Raises:
+            BadData: A file is not what it was when it was scanned.
+        """
+        index = 0
+        for part, reader in zip(reversed(self.inputs), reversed(self.readers), strict=True):
+            if part is None or reader is None:
+                continue
+            if not reader.versions().items() <= self.versions.items():
+                raise changed(part, CURE)
+            for _, row, number in reader.rows():
+                if self.is_sample and index == len(self.ledger):
+                    return
+                if index >= len(self.ledger) or self.ledger.lines[index] != number:
+                    raise changed(part, CURE)
+                yield index, row
+                index += 1
+            if not reader.versions().items() <= self.versions.items():
+                raise changed(part, CURE)
+        if index != len(self.ledger):
+            raise changed(self.inputs[0], CURE)
+
+    def stratum_of(self, example: Example, answer: str, script: str) -> str:
+        """Name what the parts hold in proportion: label, class, or format and length of answer."""
+        if example.task == "kto":
+            return f"kto {example.label}"
+        if self.reads_by_mapping and len(answer) <= STRATUM_CHARS:
+            known = self.strata.get(answer)
+            if known is None and len(self.strata) < MOST_STRATA:
+                known = self.strata.setdefault(answer, f"answer {len(self.strata)}")
+            if known is not None:
+                return known
+        return f"{example.format} {script} {len(answer).bit_length()}"
 
     @property
     def num_trained_tokens(self) -> int | None:

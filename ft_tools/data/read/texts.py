@@ -9,9 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ft_tools.data.read.both_passes import read_again
 from ft_tools.data.read.example_texts import text_of
-from ft_tools.data.read.examples import example_of
 from ft_tools.data.read.ledger import KEPT, hash_of
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
@@ -38,10 +36,10 @@ class Texts:
 
 def texts_of(scanned: Scan, request: AuditRequest) -> Iterator[Texts]:
     """Yield what each example says that is kept so far."""
-    for index, row in read_again(scanned):
+    for index, row in scanned.read_again():
         if scanned.ledger.removal[index] != KEPT:
             continue
-        example = example_of(request, scanned.ledger.lines[index], row.value)
+        example = scanned.example_of(scanned.ledger.lines[index], row.value)
         asked, answered = example.prompt_and_answer()
         questions = tuple(content_of(turn) for turn in asked if turn["role"] == "user")
         several = questions if len(questions) > 1 else ()

@@ -5,13 +5,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.prepare.column_mapping import MAX_CLASSES, is_empty
-from ft_tools.formats.columns import PLAIN_NAME
+from ft_tools.data.apply_mapping import MAX_CLASSES
+from ft_tools.formats.column_counts import NAME_CHARS, shown
 
 MAX_FIELDS = 50
 MAX_CHARS = 80
 # A class with less than a twentieth of the largest one is rarely learned. Ours.
 IMBALANCE = 20
+# What tables write for "nothing here"; "none" and "unknown" may be real classes.
+EMPTY = {"", "n/a", "#n/a", "na", "nan", "null", "nil", "tbd", "todo", "?", "??", "???", "-", "--"}
+EMPTY |= {"\u2014", "#ref!", "#value!", "#name?", "#div/0!", "(blank)", "(empty)", "<na>", "fixme"}
 MIN_ROWS = 50
 
 
@@ -33,7 +36,9 @@ class JsonFields:
         if not isinstance(value, dict):
             return False
         missing = [
-            name for name, inner in value.items() if isinstance(inner, str) and is_empty(inner)
+            name
+            for name, inner in value.items()
+            if isinstance(inner, str) and inner.strip().casefold() in EMPTY
         ]
         self.empty.update(missing[:MAX_FIELDS])
         for name, inner in value.items():
@@ -47,7 +52,7 @@ class JsonFields:
 
     def with_empty(self) -> list[str]:
         """Name the fields with empty values, the most frequent first."""
-        return [name for name, _ in self.empty.most_common() if PLAIN_NAME.fullmatch(name)]
+        return [shown(name, NAME_CHARS) for name, _ in self.empty.most_common()]
 
     def imbalanced(self) -> tuple[list[str], int]:
         """Name the fields of classes of which one is rare, and count the rows of rare classes."""
@@ -56,7 +61,7 @@ class JsonFields:
             total, most = sum(counts.values()), max(counts.values(), default=0)
             is_class = 1 < len(counts) <= MAX_CLASSES and total >= max(MIN_ROWS, 2 * len(counts))
             few = [count for count in counts.values() if IMBALANCE * count < most]
-            if is_class and few and PLAIN_NAME.fullmatch(name):
-                names.append(name)
+            if is_class and few:
+                names.append(shown(name, NAME_CHARS))
                 rare += sum(few)
         return names, rare

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ft_tools.data.page_examples import Shown, gallery
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Tokens
-from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.data.understand.preferred_wording import Marker
 from ft_tools.data.understand.variety import Topic
@@ -42,7 +41,6 @@ class Figures:
 
 def figures_of(
     scanned: Scan,
-    request: AuditRequest,
     tokens: Tokens | None,
     masks: Callable[[Example], list[Masked]],
 ) -> Figures:
@@ -60,7 +58,7 @@ def figures_of(
         num_drawn=scanned.variety.num_drawn,
         languages=languages,
         markers=scanned.pairs.markers(),
-        shown=gallery(scanned, request, masks),
+        shown=gallery(scanned, masks),
     )
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ft_tools.data.prepare.report import PrepareReport
-from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.tool import perform
+from ft_tools.data.prepare import perform
+from ft_tools.data.report import PrepareReport
+from ft_tools.data.request import PrepareRequest
 from ft_tools.data.worker.audit import Progress
 from ft_tools.runs.processes.worker_session import Session, main
 

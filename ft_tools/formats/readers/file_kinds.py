@@ -9,7 +9,6 @@ from ft_tools.errors import BadData
 from ft_tools.formats.detect_format import detect
 from ft_tools.formats.readers.encodings import utf_16_of
 from ft_tools.formats.readers.json_rows import Member
-from ft_tools.formats.speakers import are_turns
 from ft_tools.formats.turns import is_conversation
 
 LINES = {".jsonl", ".ndjson"}
@@ -118,7 +117,7 @@ def lists_of_rows(object_: Mapping[str, Member]) -> tuple[tuple[str, int], ...]:
     """
     lists = {name: one for name, one in object_.items() if one.num_objects}
     beside = {name: one.value for name, one in object_.items() if name not in lists}
-    if any(are_turns(one.value) for one in lists.values()) or detect(beside) != "unknown":
+    if any(is_conversation(one.value) for one in lists.values()) or detect(beside) != "unknown":
         return ()
     found = [(name, one.num_objects) for name, one in lists.items()]
     return tuple(sorted(found, key=lambda one: -one[1]))

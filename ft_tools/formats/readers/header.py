@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ft_tools.formats.scales import number_of
+from ft_tools.formats.column_counts import number_of
 
 LOOKED_AT = 50
 """First lines of a table by which the header is found. Ours."""

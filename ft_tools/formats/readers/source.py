@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from ft_tools import abandoned_calls, workspace
 from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
-from ft_tools.formats.columns import PLAIN_NAME as PLAIN_KEY
+from ft_tools.formats.column_counts import shown
 from ft_tools.formats.readers.csv_rows import read_csv
 from ft_tools.formats.readers.decompressed import decoded_cap, gunzip
 from ft_tools.formats.readers.encodings import HEAD_BYTES as ENCODING_BYTES
@@ -312,15 +312,10 @@ def _of_list(source: Source, stream: BinaryIO) -> Iterator[Row]:
     """Yield the rows of a list of an object, with the first of them which it is."""
     wanted = source.select or source.lists[0][0]
     others = [name for name, _ in source.lists if name != wanted]
-    plain = [name if PLAIN_KEY.fullmatch(name) else "one of an unusual name" for name in others]
-    said = f"the rows are the list {wanted!r}" if PLAIN_KEY.fullmatch(wanted) else ""
-    said = said or "the rows are the longest list, of an unusual name,"
-    said += " of the object that the file is"
+    said = f"the rows are the list {shown(wanted)} of the object that the file is"
     if others:
-        said += (
-            f"; it has {len(others)} more ({', '.join(plain[:MOST_LISTS])}): prepare_dataset reads "
-            "another with sheet"
-        )
+        listed = ", ".join(map(shown, others[:MOST_LISTS]))
+        said += f"; it has {len(others)} more ({listed}): `sheet` reads another"
     about: tuple[str, ...] = (said,)
     for row in read_values(stream, source.path, f"{wanted}.item"):
         yield row._replace(about=about)

@@ -5,8 +5,9 @@ from functools import lru_cache
 from typing import Any
 
 from ft_tools import anti_patterns
-from ft_tools.data.judge.findings import RULES
+from ft_tools.data.judge.findings import RULES, UNDECIDED
 from ft_tools.data.judge.next_steps import rule_for
+from ft_tools.data.mapping import ColumnMapping
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
@@ -21,6 +22,7 @@ from ft_tools.training.request import TrainingRequest
 CONTRADICTIONS = "contradictions"
 SAID_BY_THE_PLAN = {"over_max_length"}
 """The plan counts what its own max_length cuts; the audit counts by a length that nobody gave."""
+MOST_COLUMNS = 12
 EVALUATED_LATE = ("eval_steps", "eval_delay")
 
 
@@ -33,7 +35,7 @@ def require_audited(
         Warnings: what the audit would not stop a run for.
 
     Raises:
-        Refused: By the rule `no_quality_filter`, `test_row` or `verdict_column`.
+        Refused: By the rule `no_quality_filter`, `test_row` or `undecided_columns`.
     """
     _require_decision(request, dataset)
     hashes = (dataset.sha256, validation.sha256 if validation else "")
@@ -103,10 +105,10 @@ def _require_agreement(report: AuditReport, accepted: set[str]) -> None:
 
 
 def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
-    """Refuse a file of any size that holds test rows, or a column that may mark bad rows.
+    """Refuse a file of any size that holds test rows, or a column that nobody decided about.
 
     Raises:
-        Refused: By the rule `test_row` or `verdict_column`.
+        Refused: By the rule `test_row` or `undecided_columns`.
     """
     if dataset.num_test_rows and "test_row" not in request.accept_findings:
         observed = f"{dataset.num_test_rows} of {dataset.num_examples} examples are test rows"
@@ -115,16 +117,14 @@ def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
             f"{remembered_test_sets.to_forget()}."
         )
         raise anti_patterns.refusal("test_row", observed, cure)
-    if not dataset.verdict_columns or "verdict_column" in request.accept_findings:
+    if not dataset.undecided_columns or UNDECIDED in request.accept_findings:
         return
-    names = ", ".join(dataset.verdict_columns)
+    names = "; ".join(dataset.undecided_columns[:MOST_COLUMNS])
     cure = (
-        "audit_dataset with `verdicts` and output_dir writes a file without the bad rows; it lists "
-        "the other choices."
+        "prepare_dataset, or audit_dataset with output_dir, writes a file without them: `mapping` "
+        "says which rows they keep or drop, or ignores them."
     )
-    raise anti_patterns.refusal(
-        "verdict_column", f"unread columns that may mark rows: {names}", cure
-    )
+    raise anti_patterns.refusal(UNDECIDED, f"columns that nothing reads: {names}", cure)
 
 
 @lru_cache(maxsize=8)
@@ -138,6 +138,8 @@ def _audit(
             validation_path=validation,
             task="sft" if task == "sft" else "dpo",
             near_duplicates="off",
+            # What is left undecided was refused before, or accepted.
+            mapping=ColumnMapping(ignore=["*"]),
         )
     )
 

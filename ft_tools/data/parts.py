@@ -1,12 +1,17 @@
-"""Choose the rows of the test and validation parts: by time, by whole wordings, or at random."""
+"""Divide rows into training, validation and test parts: by time, by templates, or at random.
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+Rows that were in a test set of the workspace before are in the test part again, and what was
+trained on never becomes a test row: both are known by content.
+"""
 
-from ft_tools.data.prepare.column_mapping import ColumnMapping, are_classes
-from ft_tools.data.prepare.decided import Decided, HeldOut, Part
-from ft_tools.data.prepare.request import PrepareRequest
-from ft_tools.data.prepare.times import is_month_first, sortable
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ft_tools.data.read.scanned import Scan
+from ft_tools.data.request import PrepareRequest
 from ft_tools.data.split import choose_validation, groups_of
+from ft_tools.data.times import is_month_first, sortable
 from ft_tools.data.whole_wordings import (
     MAX_OVER,
     Bundle,
@@ -16,9 +21,10 @@ from ft_tools.data.whole_wordings import (
     classes_of,
     rows_in,
 )
+from ft_tools.data.write import Part
 
 MOST_TESTED = 0.5
-"""Of the rows: earlier test rows and those of their wordings."""
+"""Of the rows: earlier test rows and those of their templates."""
 ENOUGH_TEST_ROWS = 150
 """They show a difference of 0.1. Source: ft_tools/metrics/sample_size.py"""
 ENOUGH_TRAINING_ROWS = 100
@@ -29,33 +35,66 @@ SAME_GROUP = "same_group_as_test"
 ASKED_AGAIN = "asked_again_in_test"
 
 
-def split(result: Decided, mapping: ColumnMapping, request: PrepareRequest) -> None:
-    """Set the parts of the rows that stay."""
-    ledger = result.ledger
+class HeldOut(NamedTuple):
+    """Templates of prompts, in all and by part; 0 in each part where none can be held out."""
+
+    num_wordings: int
+    num_test: int
+    num_validation: int
+
+
+@dataclass
+class Parts:
+    """Which part each row goes to."""
+
+    of: bytearray
+    held_out: HeldOut | None = None
+    """Where prompts follow few templates."""
+    num_earlier: int = 0
+    """Test rows that were in a test set before."""
+    trained: set[int] = field(default_factory=set)
+
+
+def choose_parts(scan: Scan, request: PrepareRequest, *, compared: bool) -> Parts:
+    """Divide the rows that stay.
+
+    Args:
+        scan: With links between the rows that stay together.
+        request: What is asked for.
+        compared: Whether similar prompts were linked.
+    """
+    ledger = scan.ledger
     kept = ledger.kept(validation=False)
     share = test_share(request, len(kept))
     # Links what stays together.
     groups = groups_of(ledger, kept)
-    bundles = _by_wording(result, request, groups)
+    result = Parts(bytearray())
+    bundles = _by_wording(scan, request, result, groups) if compared else []
     validation: set[int] = set()
-    if mapping.time_column:
-        test = _latest(result, kept, share)
-        test |= {at for at in result.tested if not result.outcomes[at]}
+    if scan.mapping.time_column:
+        test = _latest(scan, kept, share)
+        test |= {at for at in scan.tested if not ledger.removal[at]}
     else:
-        test = _tested_before(result, kept)
-        if held_out := _whole_wordings(result, request, bundles, share, test):
+        test = _tested_before(scan, kept)
+        if held_out := _whole_wordings(scan, request, result, bundles, share, test):
             test, validation = held_out
         else:
             rest = [at for at in kept if at not in test]
             wanted = max(0.0, share * len(kept) - len(test)) / max(1, len(rest))
             test |= choose_validation(ledger, rest, wanted, request.seed)
     if not validation:
-        rest = [at for at in kept if at not in test and not result.outcomes[at]]
+        rest = [at for at in kept if at not in test and not ledger.removal[at]]
         wanted = min(request.validation_fraction / (1 - share), 0.9)
         validation = choose_validation(ledger, rest, wanted, request.seed)
+    result.of = bytearray(
+        Part.UNLABELLED if at in scan.unlabelled else Part.REMOVED if removed else Part.TRAIN
+        for at, removed in enumerate(ledger.removal)
+    )
     for part, chosen in ((Part.TEST, test), (Part.VALIDATION, validation)):
         for at in chosen:
-            result.parts[at] = part
+            result.of[at] = part
+    result.num_earlier = sum(result.of[at] == Part.TEST for at in scan.tested)
+    return result
 
 
 def test_share(request: PrepareRequest, num_kept: int) -> float:
@@ -68,32 +107,26 @@ def test_share(request: PrepareRequest, num_kept: int) -> float:
     return min(most, max(LEAST_TEST, ENOUGH_TEST_ROWS / rows))
 
 
-def _by_wording(result: Decided, request: PrepareRequest, groups: list[list[int]]) -> list[Bundle]:
-    """Return the rows that stay together, and count their wordings; none if these do not matter."""
-    is_asked = request.near_duplicates == "wordings" and result.compared
-    if not is_asked or not result.wordings.findings():
+def _by_wording(
+    scan: Scan, request: PrepareRequest, result: Parts, groups: list[list[int]]
+) -> list[Bundle]:
+    """Return the rows that stay together, and count their templates; none if there are not few."""
+    if request.near_duplicates != "auto" or not scan.wordings.findings():
         return []
-    bundles = bundles_of(result.ledger, groups)
+    bundles = bundles_of(scan.ledger, groups)
     result.held_out = HeldOut(sum(one.is_wording for one in bundles), 0, 0)
     return bundles
 
 
 def _whole_wordings(
-    result: Decided,
+    scan: Scan,
     request: PrepareRequest,
+    result: Parts,
     bundles: list[Bundle],
     share: float,
     tested: set[int],
 ) -> tuple[set[int], set[int]] | None:
-    """Return rows of whole wordings for the test and validation parts; None if that cannot be.
-
-    Args:
-        result: To which the number of wordings of each part is added.
-        request: What is asked for.
-        bundles: Rows that stay together; none if wordings do not matter.
-        share: Of the test part.
-        tested: Rows that have to be in it.
-    """
+    """Return rows of whole templates for the test and validation parts; None if that cannot be."""
     if result.held_out is None:
         return None
     kept = rows_in(bundles)
@@ -101,8 +134,8 @@ def _whole_wordings(
     num_tested = len(rows_in(test))
     if num_tested > MOST_TESTED * len(kept):
         return None
-    strata = result.ledger.split_key
-    classes = _classes(result, kept)
+    strata = scan.ledger.split_key
+    classes = classes_of(scan.ledger, scan.answer_labels, kept)
     test += choose(
         [one for one in bundles if tested.isdisjoint(one.rows)],
         round(share * len(kept)) - num_tested,
@@ -132,34 +165,24 @@ def _whole_wordings(
     return held_out
 
 
-def _classes(result: Decided, kept: Iterable[int]) -> Mapping[int, Sequence[Hashable]]:
-    """Return what each row teaches if that is a class; else nothing."""
-    names = {name for name, counts in result.labels.items() if are_classes(counts)}
-    if result.classes:
-        return {at: tuple(one for one in result.classes[at] if one[0] in names) for at in kept}
-    return classes_of(result.ledger, kept)
-
-
-def _tested_before(result: Decided, kept: list[int]) -> set[int]:
+def _tested_before(scan: Scan, kept: Iterable[int]) -> set[int]:
     """Return what belongs to an earlier test set, and what must be in one part with that."""
-    if not result.tested:
-        return set()
-    ledger = result.ledger
-    roots = {ledger.linked(at) for at in result.tested}
-    return {at for at in kept if ledger.linked(at) in roots}
+    ledger = scan.ledger
+    roots = {ledger.linked(at) for at in scan.tested}
+    return {at for at in kept if ledger.linked(at) in roots} if roots else set()
 
 
-def _latest(result: Decided, kept: list[int], fraction: float) -> set[int]:
+def _latest(scan: Scan, kept: list[int], fraction: float) -> set[int]:
     """Return the latest rows; earlier ones that belong to the same group or prompt are left out."""
-    ledger = result.ledger
-    month_first = bool(is_month_first(result.times))
-    times = {at: sortable(result.times[at], month_first=month_first) for at in kept}
+    ledger = scan.ledger
+    month_first = bool(is_month_first(scan.times.values()))
+    times = {at: sortable(scan.times.get(at, ""), month_first=month_first) for at in kept}
     ordered = sorted(kept, key=lambda at: (times[at], ledger.lines[at]))
     test = set(ordered[len(ordered) - round(fraction * len(ordered)) :])
     roots = {ledger.linked(at) for at in test}
-    groups = {result.groups[at] for at in test} - {0}
+    groups = {scan.groups.get(at, 0) for at in test} - {0}
     for at in kept:
         if at not in test and ledger.linked(at) in roots:
-            is_of_group = result.groups[at] in groups
-            result.drop(at, SAME_GROUP if is_of_group else ASKED_AGAIN)
+            is_of_group = scan.groups.get(at) in groups
+            ledger.remove(at, SAME_GROUP if is_of_group else ASKED_AGAIN)
     return test

@@ -1,0 +1,333 @@
+"""Apply a mapping to a row: its example, or why it is left out."""
+
+import json
+import re
+from collections.abc import Container, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ft_tools.data.conversations import JOINED
+from ft_tools.data.mapping import (
+    PLACEHOLDER,
+    ColumnMapping,
+    compiled,
+    drops,
+    is_one_of,
+    keeps,
+    values_at,
+)
+from ft_tools.data.masking import mask_values
+from ft_tools.errors import BadInput
+from ft_tools.formats.column_counts import number_of, text_of
+from ft_tools.formats.columns import cell_at
+from ft_tools.formats.example import Example, Message, content_of
+from ft_tools.formats.formats import normalise
+from ft_tools.formats.turns import with_system
+
+SHORT_CHARS = 40
+MAX_CLASSES = 50
+CLASS_CHARS = 40
+"""Mean length up to which values that return are classes, and not replies. Ours."""
+PATTERN_SECONDS = 0.5
+"""In which a caller's pattern has to read one answer."""
+NULLS = frozenset({"", "nan", "null", "<na>", "#n/a", "#ref!", "#value!", "#name?", "#div/0!"})
+"""What programs write for an empty cell."""
+NO_ANSWER = "no_answer"
+LEFT_OUT = frozenset(
+    {"not_kept", "dropped", "not_marked", NO_ANSWER, "in_a_pair", "no_partner", "no_conversation"}
+    | {"same_answer_good_and_bad", "same_group_as_test", "asked_again_in_test"}
+)
+"""Why rows are left out that are no fault of theirs: the caller decided so, or the split."""
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Made(NamedTuple):
+    """What a mapping makes of a row."""
+
+    example: Example | None
+    problem: str = ""
+    """Why there is no example."""
+    masked: frozenset[str] = frozenset()
+    """Kinds of secrets and personal data that are replaced in the columns that were named."""
+    is_corrected: bool = False
+    is_stripped: bool = False
+
+
+def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> Made:
+    """Make an example of a row.
+
+    Raises:
+        BadInput: The pattern to strip needs too long.
+    """
+    if not isinstance(row, Mapping):
+        # A line may be a conversation by itself.
+        is_plain = mapping.is_as_it_is and not mapping.turns and not mapping.row_columns
+        return Made(normalise(number, row)) if is_plain else Made(None, "wrong_type")
+    label = mark_of(mapping, row)
+    if why := _left_out(mapping, row, label):
+        return Made(None, why)
+    found: set[str] = set()
+    if mapping.mask and "*" not in mapping.mask:
+        row, found = mask_values(row, mapping.mask)
+    made = _as_it_is(mapping, number, row) if mapping.is_as_it_is else _made(mapping, number, row)
+    example = made.example
+    if example is None or example.format == "unknown":
+        return made
+    if label is not None:
+        if example.task != "sft" or example.text is not None:
+            return Made(None, "wrong_type")
+        asked, answered = example.prompt_and_answer()
+        problems = example.problems
+        example = Example(number, "kto", "kto", asked, answered, label=label, problems=problems)
+    stripped = _strip(mapping.strip, example) if mapping.strip else False
+    return Made(example, "", frozenset(found), made.is_corrected, stripped)
+
+
+def _left_out(mapping: ColumnMapping, row: Mapping[str, Any], label: bool | None) -> str:
+    """Return why the values of a row leave it out; empty if they do not."""
+    if not keeps(row, mapping.keep):
+        return "not_kept"
+    if mapping.drop and drops(row, mapping.drop):
+        return "dropped"
+    return "not_marked" if mapping.marks is not None and label is None else ""
+
+
+def mark_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> bool | None:
+    """Return whether a row is marked good; None if it has no mark, or one of neither side."""
+    marks = mapping.marks
+    if marks is None:
+        return None
+    values = values_at(row, marks.column)
+    if not values:
+        return True if "" in marks.good else False if "" in marks.bad else None
+    if any(is_one_of(value, marks.bad) for value in values):
+        return False
+    return True if all(is_one_of(value, marks.good) for value in values) else None
+
+
+def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Made:
+    """Read a row that is an example of a known format, or joined turns."""
+    if mapping.turns is None:
+        example = normalise(number, row)
+    elif JOINED not in row:
+        return Made(None, "no_conversation")
+    else:
+        example = normalise(number, {"messages": row[JOINED]})
+    if mapping.system and example.text is None and example.format != "unknown":
+        example.messages = with_system(example, {"system": mapping.system}, example.messages)
+    return Made(example)
+
+
+def _made(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Made:
+    asked: list[Message] = [dict(message) for message in format_input(mapping, row)]
+    if not asked[-1]["content"]:
+        return Made(None, "empty_prompt")
+    if mapping.chosen is not None and mapping.rejected is not None:
+        sides = [cell_at(row, name) for name in (mapping.chosen, mapping.rejected)]
+        if any(map(is_empty, sides)):
+            return Made(None, NO_ANSWER)
+        good, bad = (_answered(text_of_cell(side)) for side in sides)
+        return Made(Example(number, "preference_explicit", "dpo", asked, good, bad))
+    better = correction_of(mapping, row)
+    answer = better or answer_of(mapping, row)
+    if answer is None:
+        return Made(None, NO_ANSWER)
+    example = Example(number, "prompt_completion", "sft", [*asked, *_answered(answer)])
+    return Made(example, is_corrected=bool(better))
+
+
+def _answered(text: str) -> list[Message]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _strip(pattern: str, example: Example) -> bool:
+    """Remove what a pattern finds from all answers; return whether it found anything."""
+    is_found = False
+    answers = [turn for turn in example.messages if turn["role"] == "assistant"]
+    for turn in [*answers, *example.chosen, *example.rejected]:
+        text = turn.get("content")
+        if not isinstance(text, str):
+            continue
+        try:
+            left = compiled(pattern).sub("", text, timeout=PATTERN_SECONDS)
+        except TimeoutError:
+            raise BadInput(
+                f"mapping.strip needs more than {PATTERN_SECONDS:g} s for the answer of row "
+                f"{example.line}; write a simpler pattern"
+            ) from None
+        if left != text:
+            turn["content"] = left.strip()
+            is_found = True
+    return is_found
+
+
+def format_input(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the messages that ask a model about a row, exactly as it was trained.
+
+    >>> mapping = ColumnMapping(prompt="{subject}: {body}", answer=["team"])
+    >>> format_input(mapping, {"subject": "Login", "body": "It fails."})
+    [{'role': 'user', 'content': 'Login: It fails.'}]
+    """
+    system = [{"role": "system", "content": mapping.system}] if mapping.system else []
+    return [*system, {"role": "user", "content": filled(mapping.prompt, row)}]
+
+
+def filled(template: str, row: Mapping[str, Any]) -> str:
+    """Put the values of a row into a template; what names no column of the row stays.
+
+    >>> filled("{a} {b}", {"a": 1, "b": None})
+    '1'
+    """
+    made = (
+        text if name is None else text_of_cell(cell_at(row, name, text))
+        for text, name in _pieces(template)
+    )
+    return "".join(made).strip()
+
+
+@lru_cache(maxsize=64)
+def _pieces(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Cut a template into (text, None) and (placeholder as written, column)."""
+    parts = PLACEHOLDER.split(template)
+    # Texts and names alternate.
+    return tuple((f"{{{part}}}", part) if at % 2 else (part, None) for at, part in enumerate(parts))
+
+
+def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
+    """Return the answer of a row; None if a part of it is empty that may not be.
+
+    >>> both = ColumnMapping(answer=["a", "b"], prompt="{c}")
+    >>> answer_of(both, {"a": "x", "b": "2"}), answer_of(both, {"a": "x", "b": ""})
+    ('{"a": "x", "b": "2"}', None)
+    """
+    values = {name: cell_at(row, name) for name in mapping.answer}
+    empty = {name for name, value in values.items() if is_empty(value)}
+    if not values or (empty and not empty <= set(mapping.nullable)):
+        return None
+    if not mapping.is_json:
+        return "\n\n".join(map(text_of_cell, values.values()))
+    properties = (mapping.answer_schema or {}).get("properties", {})
+    typed = {
+        name: None if name in empty else _typed(value, properties.get(name, {}))
+        for name, value in values.items()
+    }
+    if all(type(value) is str and len(value) <= SHORT_CHARS for value in typed.values()):
+        return _encoded(tuple(typed.items()))
+    return _ENCODE(typed)
+
+
+@lru_cache(maxsize=4096)
+def _encoded(short: tuple[tuple[str, str], ...]) -> str:
+    """Return an answer of classes as JSON: a table has few different ones."""
+    return _ENCODE(dict(short))
+
+
+def correction_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str:
+    """Return the better answer of a row; empty if there is none, or the answer is repeated.
+
+    >>> better = ColumnMapping(prompt="{q}", answer=["a"], corrected="b")
+    >>> [correction_of(better, {"a": "x", "b": b}) for b in ("y", " x", "")]
+    ['y', '', '']
+    """
+    value = cell_at(row, mapping.corrected) if mapping.corrected else None
+    if is_empty(value):
+        return ""
+    text = text_of_cell(value)
+    return "" if text == answer_of(mapping, row) else text
+
+
+def is_empty(value: Any) -> bool:
+    """Return whether a cell holds nothing: blank, or what programs write for that."""
+    if isinstance(value, str):
+        return value.strip().casefold() in NULLS
+    return value is None or value != value or value in ([], {})
+
+
+def text_of_cell(value: Any) -> str:
+    """Return a cell as text; what is no single value is JSON."""
+    if isinstance(value, list | dict):
+        return _ENCODE(value)
+    return str(value) if isinstance(value, bool) else text_of(value)
+
+
+def are_classes(counts: Mapping[Any, int]) -> bool:
+    """Return whether values are a few short ones that return, as classes do and texts do not.
+
+    >>> are_classes({"billing": 4, "tech": 3}), are_classes({f"Dear {n}": 1 for n in range(28)})
+    (True, False)
+    """
+    total = sum(counts.values())
+    chars = sum(len(text_of_cell(value)) * count for value, count in counts.items())
+    is_few = 1 < len(counts) <= MAX_CLASSES and total >= 2 * len(counts)
+    return is_few and chars <= CLASS_CHARS * total
+
+
+def schema_of(
+    columns: Iterable[str],
+    values: Mapping[str, Mapping[Any, int]],
+    nullable: Container[str] = (),
+) -> dict[str, Any]:
+    """Derive a JSON Schema from the values of some columns: numbers, booleans, classes or texts.
+
+    Args:
+        columns: Of the answer, in order.
+        values: Per column, how often which value was seen; none if there are too many different.
+        nullable: Columns that may be null.
+    """
+    properties = {name: _property(values.get(name, {})) for name in columns}
+    for name, about in properties.items():
+        if name in nullable:
+            properties[name] = {"anyOf": [about, {"type": "null"}]}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _property(values: Mapping[Any, int]) -> dict[str, Any]:
+    known = [value for value in values if not is_empty(value)]
+    if known and all(isinstance(value, bool) for value in known):
+        return {"type": "boolean"}
+    if known and all(_is_number(value) for value in known):
+        whole = all(float(value).is_integer() for value in known)
+        return {"type": "integer" if whole else "number"}
+    total = sum(values[value] for value in known)
+    short = all(len(text_of_cell(value)) <= CLASS_CHARS for value in known)
+    if short and 0 < len(known) <= MAX_CLASSES and total >= 2 * len(known):
+        return {"type": "string", "enum": sorted({text_of_cell(value) for value in known})}
+    return {"type": "string"}
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number, or spells one the only way a number is spelled."""
+    if not isinstance(value, str):
+        return not isinstance(value, bool) and number_of(value) is not None
+    text = value.strip()
+    has_zero = len(text.lstrip("-")) > 1 and text.lstrip("-")[0] == "0" and "." not in text
+    return re.fullmatch(r"-?\d{1,15}(?:\.\d{1,10})?", text) is not None and not has_zero
+
+
+def _kind_of(about: Any) -> str | None:
+    """Return the type that a schema names first, null aside; a schema may also be true or false."""
+    for one in about.get("anyOf", [about]) if isinstance(about, Mapping) else ():
+        kinds = one.get("type") if isinstance(one, Mapping) else None
+        for kind in kinds if isinstance(kinds, list) else [kinds]:
+            if kind not in (None, "null"):
+                return str(kind)
+    return None
+
+
+def _typed(value: Any, about: Any) -> Any:
+    """Return a value in the type that the schema gives its column."""
+    kind = _kind_of(about)
+    if kind in {"integer", "number"} and _is_number(value):
+        number = float(value)
+        return int(number) if kind == "integer" else number
+    return value if kind == "boolean" and isinstance(value, bool) else text_of_cell(value)
+
+
+def answers_of(example: Example) -> str:
+    """Return what is answered, as one text."""
+    return " ".join(map(content_of, example.prompt_and_answer()[1]))

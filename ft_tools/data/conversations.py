@@ -1,0 +1,166 @@
+"""Turns to conversations: rows of a table with one row per turn, or lists of turns in the rows."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ft_tools.data.mapping import LEAVE_OUT, ColumnMapping, Turns, drops, keeps
+from ft_tools.data.times import is_month_first, sortable
+from ft_tools.errors import BadInput
+from ft_tools.formats.column_counts import items_of, shown, text_of
+from ft_tools.formats.columns import cell_at
+from ft_tools.formats.example import Message
+from ft_tools.formats.readers.rows import Row
+from ft_tools.formats.turns import as_turns
+
+JOINED = "joined turns"
+"""Key of a conversation's messages beside the columns of its row."""
+OURS = frozenset({"system", "user", "assistant", "tool"})
+"""Roles that need no entry in `roles`."""
+MOST_NAMED = 12
+
+
+@dataclass
+class Joining:
+    """How turns were joined over a file."""
+
+    left_out: "Counter[str]" = field(default_factory=Counter)
+    """Reason -> turns that are part of no conversation."""
+    unknown: "Counter[str]" = field(default_factory=Counter)
+    """Speaker without a role -> turns."""
+
+    def require_roles(self) -> None:
+        """Refuse speakers whose role nobody named.
+
+        Raises:
+            BadInput: With the speakers and how often each speaks.
+        """
+        if not self.unknown:
+            return
+        listed = ", ".join(f"{shown(n)} {c}" for n, c in self.unknown.most_common(MOST_NAMED))
+        more = len(self.unknown) - MOST_NAMED
+        listed += f" and {more} more" if more > 0 else ""
+        raise BadInput(
+            f"mapping.turns.roles lacks {len(self.unknown)} speakers ({listed}): set each to "
+            "system, user, assistant, tool or leave_out; '*' stands for all others"
+        )
+
+
+@dataclass
+class _Conversation:
+    """The turns of a conversation, wherever they stand in the table."""
+
+    first: int
+    turns: list[tuple[str, int, Message]] = field(default_factory=list)
+    columns: dict[str, Any] = field(default_factory=dict)
+    """The other columns that the mapping names, each with its values."""
+
+
+def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Iterator[Row]:
+    """Join turns into one row per conversation.
+
+    Of a table with one row per turn all rows are held in memory, as the turns of a conversation
+    need not stand together; a row with a list of turns is a conversation of its own. Rows that
+    cannot be read or belong to no conversation stay rows of their own, so that they are counted.
+    """
+    turns = mapping.turns
+    assert turns is not None
+    held: dict[str, _Conversation] = {}
+    for row in rows:
+        if row.problem or not isinstance(row.value, Mapping):
+            yield row
+            continue
+        value = row.value
+        cell = as_turns(cell_at(value, turns.conversation))
+        items = items_of(cell)
+        if items is not None:
+            talk = _Conversation(row.number)
+            opening = text_of(cell_at(value, turns.first)) if turns.first else ""
+            if opening:
+                talk.turns.append(("", -1, {"role": "user", "content": opening}))
+            for at, turn in enumerate(items):
+                if isinstance(turn, Mapping):
+                    _add(talk, turns, at, turn, joining)
+            yield row._replace(value={**value, JOINED: _messages(talk, turns, joining)})
+        elif isinstance(cell, Mapping | list) or not (key := text_of(cell)):
+            yield row
+        else:
+            talk = held.setdefault(key, _Conversation(row.number))
+            _add(talk, turns, row.number, value, joining)
+            for name in mapping.row_columns:
+                _collect(talk.columns, name, cell_at(value, name))
+    for talk in held.values():
+        made = {**talk.columns, JOINED: _messages(talk, turns, joining)}
+        yield Row(talk.first, made, None)
+
+
+def _collect(columns: dict[str, Any], name: str, value: Any) -> None:
+    """Remember the values of a column over the rows of a conversation; of several, a list."""
+    if value is None or value == "" or value != value:
+        return
+    known = columns.setdefault(name, value)
+    if known != value:
+        several = known if isinstance(known, list) else [known]
+        columns[name] = several if value in several else [*several, value]
+
+
+def _add(
+    talk: _Conversation, turns: Turns, number: int, turn: Mapping[str, Any], joining: Joining
+) -> None:
+    if not keeps(turn, turns.keep) or drops(turn, turns.drop):
+        joining.left_out["not kept"] += 1
+        return
+    said = text_of_turn(cell_at(turn, turns.text))
+    if not said:
+        joining.left_out["without text"] += 1
+        return
+    speaker = text_of(cell_at(turn, turns.role))
+    role = turns.roles.get(speaker) or (speaker if speaker in OURS else turns.roles.get("*"))
+    if role is None:
+        joining.unknown[speaker] += 1
+    elif role == LEAVE_OUT:
+        joining.left_out["of speakers that are left out"] += 1
+    else:
+        order = text_of(cell_at(turn, turns.order)) if turns.order else ""
+        talk.turns.append((order, number, {"role": role, "content": said}))
+
+
+def text_of_turn(value: Any) -> str:
+    r"""Return what a turn says; the texts of a list are its lines.
+
+    >>> text_of_turn(["a", {"x": 1}, "b"]), text_of_turn(" a ")
+    ('a\nb', 'a')
+    """
+    if isinstance(value, list):
+        return "\n".join(text for text in value if isinstance(text, str)).strip()
+    return "" if isinstance(value, Mapping) else text_of(value)
+
+
+def _messages(talk: _Conversation, turns: Turns, joining: Joining) -> list[Message]:
+    """Return the turns in order; what one speaker says several times in a row is one turn.
+
+    Answers before the first question, and what follows the last answer, are left out.
+    """
+    ordered = talk.turns
+    if turns.order:
+        month_first = bool(is_month_first(time for time, *_ in ordered))
+        ordered = sorted(
+            ordered, key=lambda turn: (sortable(turn[0], month_first=month_first), turn[1])
+        )
+    made: list[Message] = []
+    for _, _, message in ordered:
+        if made and made[-1]["role"] == message["role"] != "tool":
+            text = f"{made[-1]['content']}\n{message['content']}"
+            made[-1] = {"role": message["role"], "content": text}
+        else:
+            made.append(message)
+    is_asked = [message["role"] == "user" for message in made]
+    first = is_asked.index(True) if True in is_asked else 0
+    kept = [m for at, m in enumerate(made) if at >= first or m["role"] != "assistant"]
+    joining.left_out["before the first question"] += len(made) - len(kept)
+    if any(message["role"] == "assistant" for message in kept):
+        while kept[-1]["role"] != "assistant":
+            kept.pop()
+            joining.left_out["after the last answer"] += 1
+    return kept

@@ -1,0 +1,275 @@
+"""The mapping from columns to training examples: named by the caller, applied exactly.
+
+Nothing here guesses what a column or a value means. A value is compared as text, numbers as
+numbers; `>=4`, `<=2`, `>0.5` and `<3` are bounds on numbers, and "" stands for an empty cell.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from operator import ge, gt, le, lt
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from ft_tools.contract import Request
+from ft_tools.formats.column_counts import is_named, leaves_of, number_of, text_of
+from ft_tools.formats.columns import cell_at
+
+PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
+BOUND = re.compile(r"\s*(>=|<=|>|<)\s*([+-]?\d{1,15}(?:[.,]\d{1,10})?)\s*")
+COMPARE: dict[str, Callable[[float, float], bool]] = {">=": ge, "<=": le, ">": gt, "<": lt}
+LEAVE_OUT = "leave_out"
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str | bool | int | float) else value
+
+
+def _each_listed(value: Any) -> Any:
+    return {k: _listed(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_listed)]
+Values = Annotated[list[str | bool | float], BeforeValidator(_listed)]
+ByColumn = Annotated[dict[str, Values], BeforeValidator(_each_listed)]
+
+
+class Turns(Request):
+    """Where the turns of conversations are, and who speaks in which role."""
+
+    conversation: str = Field(
+        description="Column with a list of turns, or with an id (one row per turn)."
+    )
+    role: str = Field(description="Key of the speaker in a turn, or column.")
+    text: str = Field(description="Key of the text in a turn, or column.")
+    roles: dict[str, Literal["system", "user", "assistant", "tool", "leave_out"]] = Field(
+        default_factory=dict, max_length=60, description="Speaker -> role; '*' for all others."
+    )
+    order: str | None = Field(None, description="Key or column that turns are ordered by.")
+    first: str | None = Field(None, description="Column with the user's first turn.")
+    keep: ByColumn = Field(default_factory=dict, description="Key -> values of turns to keep.")
+    drop: ByColumn = Field(default_factory=dict, description="Key -> values of turns to drop.")
+
+    @property
+    def keys(self) -> list[str]:
+        """Return the keys that are read of a turn."""
+        order = [self.order] if self.order else []
+        return [self.role, self.text, *order, *self.keep, *self.drop]
+
+
+class Marks(Request):
+    """A column that says how good each answer is."""
+
+    column: str = Field(description="Column with the marks.")
+    good: Values = Field(min_length=1, description="Values or a bound such as '>=4'.")
+    bad: Values = Field(min_length=1, description="Values or a bound.")
+    neither: Values = Field(default_factory=list, description="Values of rows to leave out.")
+    pairs: bool = Field(
+        False, description="true: pairs of a good and a bad answer to one prompt (DPO), else KTO."
+    )
+
+
+class ColumnMapping(Request):
+    """What the columns of a file mean; every other column has to be ignored by name."""
+
+    prompt: str = Field(
+        "", max_length=4000, description="What is asked; {COLUMN} inserts a column."
+    )
+    answer: Names = Field(
+        default_factory=list, max_length=50, description="Column, or several as one JSON object."
+    )
+    answer_format: Literal["text", "json"] | None = Field(
+        None, description="json for one column, too; several are always JSON."
+    )
+    nullable: Names = Field(
+        default_factory=list, max_length=50, description="Answer columns in which empty is null."
+    )
+    answer_schema: dict[str, Any] | None = Field(None, description="Null: from the values.")
+    system: str = Field("", max_length=8000, description="System text of every example.")
+    turns: Turns | None = Field(None, description="Where conversations are.")
+    corrected: str | None = Field(
+        None, description="Column of better answers, used instead where filled."
+    )
+    chosen: str | None = Field(None, description="Column of the preferred answer (DPO).")
+    rejected: str | None = Field(None, description="Column of the other answer.")
+    marks: Marks | None = Field(None, description="Good and bad answers (KTO, or DPO pairs).")
+    keep: ByColumn = Field(
+        default_factory=dict,
+        description="Column -> values, or a bound such as '>=4', of rows to keep.",
+    )
+    drop: ByColumn = Field(
+        default_factory=dict, description="Column -> values or a bound of rows to drop."
+    )
+    group_by: Names = Field(
+        default_factory=list,
+        max_length=5,
+        description="Rows with the same values (one customer, one thread) stay in one part.",
+    )
+    time_column: str | None = Field(None, description="The latest rows become the test part.")
+    ignore: Names = Field(
+        default_factory=list,
+        max_length=200,
+        description="Columns that are not used; '*' is all that are left.",
+    )
+    mask: Names = Field(
+        default_factory=lambda: ["*"],
+        description="Columns in which secrets and personal data are masked; [] for none.",
+    )
+    strip: str | None = Field(
+        None, max_length=500, description="Regular expression removed from answers (signatures)."
+    )
+
+    @field_validator("strip")
+    @classmethod
+    def _is_a_pattern(cls, value: str | None) -> str | None:
+        try:
+            compiled(value or "")
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ColumnMapping":
+        if (self.chosen is None) != (self.rejected is None):
+            raise ValueError("chosen and rejected need each other")
+        answers = [bool(self.answer), bool(self.chosen), bool(self.turns)]
+        if sum(answers) > 1:
+            raise ValueError("answer, chosen with rejected, and turns exclude each other: use one")
+        if bool(self.prompt) != bool(self.answer or self.chosen):
+            raise ValueError("prompt and answer (or chosen and rejected) need each other")
+        if self.prompt and not self.prompt_columns:
+            raise ValueError(
+                f"prompt {self.prompt[:40]!r} has no {{COLUMN}}, so every row would ask the same"
+            )
+        if self.corrected and (len(self.answer) != 1 or self.is_json):
+            raise ValueError("corrected needs one answer column, as text")
+        if self.is_json is False and (self.nullable or self.answer_schema or len(self.answer) > 1):
+            raise ValueError("several answer columns, nullable and answer_schema need JSON answers")
+        if self.marks and (self.chosen or self.corrected):
+            raise ValueError("marks exclude chosen and corrected: use keep or drop to choose rows")
+        for asked in self.prompt_columns:
+            answered = [*self.answer, *filter(None, (self.chosen, self.rejected, self.corrected))]
+            if is_named(asked, answered) or any(is_named(one, [asked]) for one in answered):
+                raise ValueError(f"prompt contains the answer column {asked!r}: remove it")
+        return self
+
+    @property
+    def prompt_columns(self) -> list[str]:
+        """Return the columns that the question is made of."""
+        return PLACEHOLDER.findall(self.prompt)
+
+    @property
+    def is_json(self) -> bool:
+        """Return whether answers are JSON objects."""
+        return self.answer_format == "json" or (
+            self.answer_format is None and bool(len(self.answer) > 1 or self.nullable)
+        )
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Return whether rows are examples of a known format already, or conversations."""
+        return not self.prompt
+
+    @property
+    def row_columns(self) -> list[str]:
+        """Return the columns of a row that are used, but for those of turns."""
+        single = (self.corrected, self.chosen, self.rejected, self.time_column)
+        return [
+            *self.prompt_columns,
+            *self.answer,
+            *self.group_by,
+            *self.keep,
+            *self.drop,
+            *filter(None, single),
+            *([self.marks.column] if self.marks else []),
+        ]
+
+    @property
+    def used_columns(self) -> set[str]:
+        """Return all columns that are used; those of turns as keys of a list and as columns."""
+        used = set(self.row_columns)
+        if self.turns is not None:
+            listed = [f"{self.turns.conversation}[].{key}" for key in self.turns.keys]
+            listed += [f"{name}[]" for name in listed]
+            first = [self.turns.first] if self.turns.first else []
+            # A list of turns is looked into: what its turns have besides has to be decided, too.
+            talks = {self.turns.conversation, f"{self.turns.conversation}[]"}
+            used |= {*talks, *first, *self.turns.keys, *listed}
+        return used
+
+    @property
+    def task(self) -> str:
+        """Return what is trained, unless the rows are examples already."""
+        pairs = self.chosen is not None or (self.marks is not None and self.marks.pairs)
+        return "dpo" if pairs else "kto" if self.marks else "sft"
+
+
+@lru_cache(maxsize=8)
+def compiled(pattern: str) -> Any:
+    """Return a caller's pattern; it runs with a time limit, since any pattern may be slow."""
+    import regex
+
+    try:
+        return regex.compile(pattern, regex.MULTILINE)
+    except regex.error as error:
+        raise re.error(str(error)) from error
+
+
+@lru_cache(maxsize=512)
+def _bound(text: str) -> "tuple[Callable[[float, float], bool], float] | None":
+    found = BOUND.fullmatch(text)
+    return (COMPARE[found[1]], float(found[2].replace(",", "."))) if found else None
+
+
+def is_one_of(value: Any, wanted: Sequence[Any]) -> bool:
+    """Return whether a value is one of some values, or within one of their bounds.
+
+    >>> is_one_of("4", [4]), is_one_of(4, [">=4"]), is_one_of("OK", ["ok"]), is_one_of("3,5", [3.5])
+    (True, True, False, True)
+    >>> is_one_of(True, ["true"]), is_one_of(" ok ", ["ok"]), is_one_of("four", [">=4"])
+    (True, True, False)
+    """
+    text = text_of(value)
+    number = number_of(value)
+    for one in wanted:
+        bound = _bound(one) if isinstance(one, str) else None
+        if bound is not None:
+            compare, limit = bound
+            if number is not None and compare(number, limit):
+                return True
+        elif text == text_of(one) or (number is not None and number == number_of(one)):
+            return True
+    return False
+
+
+def values_at(row: Mapping[str, Any], name: str) -> list[Any]:
+    """Return the single values of a column that are not blank; of a list, of each item.
+
+    >>> values_at({"feedback": {"score": 1}, "marks": [0, 1]}, "marks[]")
+    [0, 1]
+    >>> values_at({"feedback": {"score": 1}}, "feedback.score"), values_at({"a": " "}, "a")
+    ([1], [])
+    """
+    if "[]" not in name:
+        return [value for _, value in leaves_of(name, cell_at(row, name))]
+    head = name.partition("[]")[0].partition(".")[0]
+    return [value for leaf, value in leaves_of(head, row.get(head)) if leaf == name]
+
+
+def keeps(row: Mapping[str, Any], keep: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether all columns of `keep` have nothing but its values."""
+    for name, wanted in keep.items():
+        values = values_at(row, name) or [""]
+        if not all(is_one_of(value, wanted) for value in values):
+            return False
+    return True
+
+
+def drops(row: Mapping[str, Any], drop: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether any column of `drop` has one of its values."""
+    return any(
+        is_one_of(value, unwanted)
+        for name, unwanted in drop.items()
+        for value in values_at(row, name) or [""]
+    )

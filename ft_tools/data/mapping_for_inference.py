@@ -1,0 +1,74 @@
+"""The mapping beside training files, so that production asks exactly what was trained."""
+
+from pathlib import Path
+
+from ft_tools.data.mapping import ColumnMapping
+
+MAPPING, SNIPPET_NAME = "mapping.json", "format_input.py"
+SNIPPET = '''"""Ask the model about a row exactly as it was trained; needs only mapping.json."""
+
+import json
+import re
+from pathlib import Path
+
+MAPPING = json.loads((Path(__file__).parent / "mapping.json").read_text(encoding="utf-8"))
+
+
+def cell(value):
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
+
+
+def find(row, name, other):
+    """Return the value of a column; `a.b` is the column b of the object a."""
+    if name in row:
+        return row[name]
+    for at in (i for i, char in enumerate(name) if char == "."):
+        if isinstance(row.get(name[:at]), dict):
+            return find(row[name[:at]], name[at + 1 :], other)
+    return other
+
+
+def format_input(row):
+    # Columns of a table are known without the blanks around their names.
+    row = {**{str(name).strip(): row[name] for name in row}, **row}
+    put = lambda m: cell(find(row, m[1], m[0]))
+    asked = re.sub(r"\\{([^{}\\n]{1,100})\\}", put, MAPPING["prompt"]).strip()
+    system = [{"role": "system", "content": MAPPING["system"]}] if MAPPING["system"] else []
+    return [*system, {"role": "user", "content": asked}]
+'''
+"""`format_input` for production, without this package."""
+
+
+def write_mapping(mapping: ColumnMapping, folder: Path) -> None:
+    """Write a mapping, and the code that applies it where there is a template to fill."""
+    (folder / MAPPING).write_text(mapping.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if not mapping.is_as_it_is:
+        (folder / SNIPPET_NAME).write_text(SNIPPET, encoding="utf-8")
+
+
+def mapping_beside(data: Path) -> ColumnMapping | None:
+    """Return the mapping that made a training file; None if its rows were not made by one."""
+    folder = data if data.is_dir() else data.parent
+    if not (folder / SNIPPET_NAME).is_file():
+        return None
+    try:
+        text = (folder / MAPPING).read_text(encoding="utf-8")
+        return ColumnMapping.model_validate_json(text)
+    except (OSError, ValueError):
+        return None
+
+
+def keep_mapping(data: Path, folder: Path) -> None:
+    """Write the mapping beside a training file to another folder, with our code for it.
+
+    The code beside the file is not copied: it may be anything, and is run in production.
+    """
+    mapping = mapping_beside(data)
+    if mapping is not None:
+        write_mapping(mapping, folder)

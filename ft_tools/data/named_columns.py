@@ -1,0 +1,206 @@
+"""Check the columns that a mapping names against the file: that they exist, and what they hold."""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from ft_tools.data.apply_mapping import MAX_CLASSES, schema_of
+from ft_tools.data.mapping import ColumnMapping, drops, is_one_of, keeps, values_at
+from ft_tools.data.read.rows import Reader
+from ft_tools.errors import BadInput, brief
+from ft_tools.formats.column_counts import (
+    MOST_LISTED,
+    NAME_CHARS,
+    items_of,
+    leaves_of,
+    shown,
+    text_of,
+)
+from ft_tools.formats.columns import cell_at
+from ft_tools.formats.turns import as_turns
+
+SAMPLE_ROWS = 20_000
+"""Rows in which the columns of a mapping are looked for, and from which a schema is derived."""
+MOST_COLUMNS = 200
+MOST_NAMED = 20
+NOT_THERE = object()
+
+
+class NamedColumns:
+    """What the columns that a mapping names hold, over the rows that were added."""
+
+    def __init__(self, mapping: ColumnMapping) -> None:
+        self._mapping = mapping
+        self.num_rows = 0
+        self.known: dict[str, None] = {}
+        """Columns of the file, in order."""
+        turns = mapping.turns
+        of_turns = [turns.conversation, *([turns.first] if turns.first else [])] if turns else []
+        self._wanted = dict.fromkeys([*mapping.row_columns, *of_turns])
+        self.found: set[str] = set()
+        self._of_turns: set[str] = set()
+        self.answers: dict[str, Counter[Any]] = {name: Counter() for name in mapping.answer}
+        self.unjudged: Counter[str] = Counter()
+        """Values of the column of marks that are neither good nor bad."""
+        self._choices = {
+            (name, text_of(value))
+            for rule in (mapping.keep, mapping.drop)
+            for name, values in rule.items()
+            for value in values
+        }
+        """Values of `keep` and `drop` that no row has so far."""
+        self._values: dict[str, Counter[str]] = {
+            name: Counter() for name in (*mapping.keep, *mapping.drop)
+        }
+
+    def add(self, row: Any) -> None:
+        """Look at a row of the file."""
+        if not isinstance(row, Mapping):
+            return
+        self.num_rows += 1
+        if len(self.known) < MOST_COLUMNS and not row.keys() <= self.known.keys():
+            for name, value in row.items():
+                self.known.setdefault(str(name))
+                if isinstance(value, Mapping | list):
+                    self.known.update(dict.fromkeys(leaf for leaf, _ in leaves_of(name, value)))
+        for name in self._wanted.keys() - self.found:
+            if _has(row, name):
+                self.found.add(name)
+        self._look_at_turns(row)
+        self._look_at_choices(row)
+        if not keeps(row, self._mapping.keep) or drops(row, self._mapping.drop):
+            return
+        for name, counts in self.answers.items():
+            value = cell_at(row, name)
+            if isinstance(value, str | bool | int | float) and len(counts) <= MAX_CLASSES:
+                counts[value] += 1
+
+    def _look_at_turns(self, row: Mapping[str, Any]) -> None:
+        turns = self._mapping.turns
+        if turns is None or self._of_turns >= set(turns.keys):
+            return
+        items = items_of(as_turns(cell_at(row, turns.conversation)))
+        for turn in [row] if items is None else items:
+            if isinstance(turn, Mapping):
+                self._of_turns.update(key for key in turns.keys if _has(turn, key))
+                if items is not None:
+                    self.known.update((f"{turns.conversation}[].{key}", None) for key in turn)
+
+    def _look_at_choices(self, row: Mapping[str, Any]) -> None:
+        marks = self._mapping.marks
+        if marks is not None:
+            declared = [*marks.good, *marks.bad, *marks.neither]
+            for value in values_at(row, marks.column):
+                if not is_one_of(value, declared) and len(self.unjudged) <= 10 * MOST_LISTED:
+                    self.unjudged[text_of(value)] += 1
+        for name, counts in self._values.items():
+            for value in values_at(row, name) or [""]:
+                text = text_of(value)
+                if text not in counts and self._choices:
+                    met = {c for c in self._choices if c[0] == name and is_one_of(value, [c[1]])}
+                    self._choices -= met
+                if text in counts or len(counts) <= 10 * MOST_LISTED:
+                    counts[text] += 1
+
+    def require_columns(self) -> None:
+        """Refuse a mapping that names a column which the file does not have.
+
+        Raises:
+            BadInput: With the nearest names.
+        """
+        keys = self._mapping.turns.keys if self._mapping.turns else []
+        missing = [name for name in self._wanted if name not in self.found]
+        missing += [key for key in keys if key not in self._of_turns]
+        if not missing or not self.num_rows:
+            return
+        name = missing[0]
+        inside = [one.rpartition("[].")[2] for one in self.known]
+        close = difflib.get_close_matches(name, [*self.known, *inside], 3, 0.6)
+        names = close or list(self.known)[:MOST_NAMED]
+        listed = ", ".join(shown(one, NAME_CHARS) for one in dict.fromkeys(names))
+        said = "similar" if close else "columns"
+        raise BadInput(
+            f"mapping names the column {brief(repr(name))}, which the file does not have; "
+            f"{said}: {listed}"
+        )
+
+    def require_values(self) -> None:
+        """Refuse marks that are neither good nor bad, and values to keep or drop that no row has.
+
+        Raises:
+            BadInput: With the values.
+        """
+        marks = self._mapping.marks
+        if marks is not None and self.unjudged:
+            listed = _listed(self.unjudged)
+            raise BadInput(
+                f"mapping.marks: {shown(marks.column)} has values that are neither good nor bad: "
+                f"{listed}; add each to marks.good, marks.bad or marks.neither (left out)"
+            )
+        for name, value in sorted(self._choices):
+            raise BadInput(
+                f"mapping.keep or drop: no row has {brief(repr(value))} in {shown(name)}, which "
+                f"has {_listed(self._values[name])}"
+            )
+
+
+def _listed(counts: "Counter[str]") -> str:
+    most = counts.most_common(MOST_LISTED)
+    more = len(counts) - len(most)
+    listed = ", ".join(f"{shown(value) if value else 'nothing'} {count}" for value, count in most)
+    return f"{listed} and {more} more values" if more > 0 else listed
+
+
+def _has(row: Mapping[str, Any], name: str) -> bool:
+    return (
+        bool(values_at(row, name))
+        if "[]" in name
+        else (cell_at(row, name, NOT_THERE) is not NOT_THERE)
+    )
+
+
+def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:
+    """Return a mapping with the schema of JSON answers, once the file is known to fit it.
+
+    Raises:
+        BadInput: It names a column that the file does not have, or the schema is none.
+    """
+    named = NamedColumns(mapping)
+    if mapping.row_columns or mapping.turns:
+        for source in reader.sources:
+            for row in islice(reader.raw(source), SAMPLE_ROWS):
+                named.add(row.value)
+        named.require_columns()
+    if mapping.answer_schema is not None:
+        _require_schema(mapping, mapping.answer_schema)
+    elif mapping.is_json:
+        values = {n: c if len(c) <= MAX_CLASSES else Counter() for n, c in named.answers.items()}
+        schema = schema_of(mapping.answer, values, mapping.nullable)
+        return mapping.model_copy(update={"answer_schema": schema})
+    return mapping
+
+
+def _require_schema(mapping: ColumnMapping, schema: dict[str, Any]) -> None:
+    """Refuse a schema that is none, or that no answer of this mapping can meet.
+
+    Raises:
+        BadInput: With what is wrong in it.
+    """
+    cure = "leave answer_schema out: it is derived from the values"
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise BadInput(
+            f"mapping.answer_schema is not a valid JSON Schema: {error.json_path} is "
+            f"{brief(repr(error.instance))}; {cure}"
+        ) from error
+    named = [*schema.get("properties", {}), *schema.get("required", [])]
+    other = [name for name in named if name not in mapping.answer]
+    if schema.get("type", "object") != "object" or other:
+        what = f"names {brief(repr(other[0]))}" if other else "is for no object"
+        raise BadInput(f"mapping.answer_schema {what}; answers have {mapping.answer}; {cure}")

@@ -1,0 +1,136 @@
+"""The rows of a request in the same order in every pass; a file that changed is noticed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ft_tools import workspace
+from ft_tools.data.conversations import Joining, joined
+from ft_tools.data.mapping import ColumnMapping, keeps
+from ft_tools.data.request import FileRequest
+from ft_tools.errors import BadData, BadInput
+from ft_tools.formats.column_counts import shown
+from ft_tools.formats.readers.rows import Row
+from ft_tools.formats.readers.source import Source, find_sources, read
+
+READS = {
+    "sheet": ({"sheet"}, "a workbook (Excel, OpenDocument) or an object of lists"),
+    "query": ({"sqlite"}, "an SQLite file"),
+    "encoding": ({"csv", "tsv"}, "a CSV or TSV file"),
+}
+"""Argument -> the kinds of files that it is for, and what they are called."""
+MAX_UNDECODED = 0.1
+"""Share of rows in another encoding above which the encoding is asked for. Ours."""
+
+Observe = Callable[[Row], None]
+"""Called with each row of a file that is read, before turns are joined."""
+
+
+class Reader:
+    """Reads the rows that a request names, in one file or those of a folder."""
+
+    def __init__(self, request: FileRequest, path: Path) -> None:
+        self._request = request
+        self._path = path
+        mapping = getattr(request, "mapping", None)
+        self._mapping: ColumnMapping = mapping or ColumnMapping()
+        self.sources = sources_of(request, path)
+
+    def rows(
+        self, joining: Joining | None = None, observe: Observe | None = None
+    ) -> Iterator[tuple[Source, Row, int]]:
+        """Yield (file, row, number through all files); turns are joined to conversations."""
+        before = 0
+        for source in self.sources:
+            rows = self.raw(source, observe)
+            if self._mapping.turns is not None:
+                rows = joined(self._mapping, rows, joining or Joining())
+            last = 0
+            for row in rows:
+                last = max(last, row.number)
+                yield source, row, before + row.number
+            before += last
+
+    def versions(self) -> dict[Path, tuple[int, int]]:
+        """Return the size and time of change of each file."""
+        found = {}
+        for source in self.sources:
+            status = source.path.stat()
+            found[source.path] = (status.st_size, status.st_mtime_ns)
+        return found
+
+    def raw(self, source: Source, observe: Observe | None = None) -> Iterator[Row]:
+        """Yield the rows of a file as they are, those that the request selects.
+
+        Raises:
+            BadData: Many rows of a table are not UTF-8.
+        """
+        undecoded = 0
+        for count, row in enumerate(read(source), 1):
+            if row.problem == "not_utf8" and source.kind in {"csv", "tsv"}:
+                undecoded += 1
+                if count >= 100 and undecoded > MAX_UNDECODED * count:
+                    raise BadData(
+                        source.path,
+                        "is not UTF-8",
+                        "pass encoding, such as 'cp1252' (Western Windows)",
+                        row.number,
+                    )
+            if self._request.where and not _is_wanted(row, self._request.where):
+                continue
+            if observe is not None:
+                observe(row)
+            yield row
+
+
+def _is_wanted(row: Row, where: Mapping[str, Any]) -> bool:
+    return isinstance(row.value, Mapping) and keeps(row.value, where)
+
+
+def sources_of(request: FileRequest, path: Path) -> list[Source]:
+    """Find and recognise the files of a path, with the sheet, query or encoding of a request.
+
+    Raises:
+        BadInput: The request names a sheet, query or encoding of what has none.
+        BadData: A file is no data.
+    """
+    sources = find_sources(path, request.encoding)
+    if request.sheet is None and request.query is None and request.encoding is None:
+        return sources
+    if len(sources) != 1:
+        raise BadInput(
+            f"path={request.path!r} is a folder of {len(sources)} files; sheet, query and encoding "
+            "are for one file: name it"
+        )
+    (source,) = sources
+    names = [name for name, _ in source.lists]
+    if request.sheet is not None and names:
+        if request.sheet not in names:
+            listed = ", ".join(map(shown, names))
+            raise BadInput(f"{request.path!r} has no list {request.sheet!r}; its lists: {listed}")
+        return [replace(source, select=request.sheet)]
+    for name, (kinds, what) in READS.items():
+        if getattr(request, name) not in (None, source.encoding) and source.kind not in kinds:
+            raise BadInput(f"{name} is for {what}, and {request.path!r} is none; remove {name}")
+    return [replace(source, select=request.query or request.sheet)]
+
+
+def source_of(request: FileRequest) -> Source:
+    """Return the one file that a request names.
+
+    Raises:
+        NotFound: It does not exist.
+        BadInput: It is a folder of several files.
+    """
+    sources = sources_of(request, workspace.existing(request.path))
+    if len(sources) != 1:
+        raise BadInput(
+            f"path={request.path!r} is a folder of {len(sources)} files; name one of them"
+        )
+    return sources[0]
+
+
+def changed(path: Path, cure: str) -> BadData:
+    """Return what refuses a file that is not what it was when it was read first."""
+    return BadData(path, "changed while it was read", cure)

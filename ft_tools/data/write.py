@@ -1,0 +1,144 @@
+"""Write what was decided: the second pass over the input. Nothing of the input is changed."""
+
+import json
+from collections.abc import Mapping, Sequence, Set
+from contextlib import ExitStack
+from enum import IntEnum
+from pathlib import Path
+from typing import IO, Any
+
+from ft_tools.data.conversations import JOINED
+from ft_tools.data.judge import privacy
+from ft_tools.data.masking import mask_example
+from ft_tools.data.read.scan import TICK_ROWS, Tick
+from ft_tools.data.read.scanned import Scan
+from ft_tools.formats.example import Example
+from ft_tools.formats.loss_marks import as_prompt, up_to_the_answer
+from ft_tools.formats.remembered_test_sets import keys_of
+
+
+class Part(IntEnum):
+    """Where a row goes."""
+
+    REMOVED = 0
+    TRAIN = 1
+    VALIDATION = 2
+    TEST = 3
+    UNLABELLED = 4
+
+
+NAMES = {
+    Part.TRAIN: "train.jsonl",
+    Part.VALIDATION: "validation.jsonl",
+    Part.TEST: "test.jsonl",
+    Part.UNLABELLED: "unlabelled.jsonl",
+    Part.REMOVED: "removed.jsonl",
+}
+PARTS = tuple(Part)
+CLEANED = (Part.TRAIN, Part.VALIDATION, Part.REMOVED)
+"""The files of an audit."""
+_ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
+
+def write_rows(
+    scan: Scan,
+    parts: Sequence[int],
+    staging: Path,
+    tick: Tick,
+    *,
+    files: Sequence[Part] = PARTS,
+    to_mask: Set[int] = frozenset(),
+    partner: Mapping[int, int] | None = None,
+) -> list[tuple[int, int]]:
+    """Write each row into the file of its part; together the files hold all rows of the input.
+
+    Args:
+        scan: What was read.
+        parts: Of each example, a `Part`.
+        staging: Folder to write to.
+        tick: Told now and then how far it is.
+        files: Which files there are.
+        to_mask: Examples whose personal data is masked, beside what was masked in all.
+        partner: Of a pair: the index of the later row -> that of the earlier one.
+
+    Returns:
+        What the rows of the test part are known by.
+
+    Raises:
+        BadData: The input changed since it was scanned.
+    """
+    partner = partner or {}
+    wanted, held = set(partner.values()), dict[int, Example]()
+    test_keys = []
+    with ExitStack() as stack:
+        opened = {
+            part: stack.enter_context(
+                (staging / NAMES[part]).open("w", encoding="utf-8", newline="\n")
+            )
+            for part in files
+        }
+        for index, row in scan.read_again():
+            part = PARTS[parts[index]]
+            if index in wanted:
+                held[index] = scan.example_of(scan.ledger.lines[index], row.value)
+            if part in {Part.REMOVED, Part.UNLABELLED}:
+                _put(opened[part], _left_out(scan, index, row.value))
+            else:
+                example = scan.example_of(scan.ledger.lines[index], row.value)
+                if index in partner:
+                    example = pair_of(example, held.pop(partner[index]))
+                if part is Part.TEST:
+                    test_keys.append(keys_of(example))
+                _put(opened[part], _cleaned(scan, example, is_masked=index in to_mask))
+            if index % TICK_ROWS == 0:
+                tick(index)
+    return test_keys
+
+
+def pair_of(one: Example, other: Example) -> Example:
+    """Return a preference pair of a good and a bad answer to the same prompt."""
+    good, bad = (one, other) if one.label else (other, one)
+    return Example(one.line, "preference_explicit", "dpo", good.messages, good.chosen, bad.chosen)
+
+
+def _cleaned(scan: Scan, example: Example, *, is_masked: bool) -> dict[str, Any]:
+    if example.task == "sft":
+        example.messages = up_to_the_answer(example.messages)
+    if is_masked:
+        mask_example(example)
+    is_chat = example.task == "sft" and example.text is None
+    return as_prompt(example) if is_chat and scan.as_prompts else example.row()
+
+
+def _left_out(scan: Scan, index: int, value: Any) -> dict[str, Any]:
+    ledger = scan.ledger
+    in_validation = index < ledger.num_validation
+    row: dict[str, Any] = {
+        "line": ledger.lines[index],
+        "file": "validation" if in_validation else "train",
+        "reason": ledger.reason_of(index),
+    }
+    if index in ledger.original:
+        kept, score = ledger.original_of(index)
+        row |= {
+            "kept_line": ledger.lines[kept],
+            "kept_file": "validation" if kept < ledger.num_validation else "train",
+            "score": score,
+        }
+    if isinstance(value, Mapping) and JOINED in value:
+        rest = {name: inner for name, inner in value.items() if name != JOINED}
+        value = {"messages": value[JOINED]} | rest
+    return row | {"example": privacy.mask_all(value) if scan.mapping.mask else value}
+
+
+def _put(file: IO[str], row: dict[str, Any]) -> None:
+    try:
+        text = _ENCODE(row)
+    except RecursionError:
+        # A removed row may be as deep as could be read, and is written one level deeper.
+        text = json.dumps(row | {"example": None})
+    try:
+        file.write(text + "\n")
+    except UnicodeEncodeError:
+        # Only a removed row may hold a lone surrogate; escaped, it can be written.
+        file.write(json.dumps(row, default=str) + "\n")

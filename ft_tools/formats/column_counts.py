@@ -1,0 +1,303 @@
+"""Count what each column of a file holds: types, different values, lengths, ranges.
+
+Columns inside objects have dotted names (`ticket.answer`), those of the items of a list brackets
+(`messages[].rating`). What a column means is decided by whoever reads the counts, never here.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Container, Iterator, Mapping
+from typing import Any
+
+from ft_tools.formats.quoting import quote
+
+MOST_LISTED = 12
+"""Different values up to which all are kept with their counts."""
+MOST_HASHED = 10_000
+"""Different values that are told apart; more are `many`."""
+MOST_COLUMNS = 200
+MAX_DEPTH = 4
+MAX_ITEMS = 200
+"""Items of one list that are looked at."""
+NAME_CHARS, VALUE_CHARS = 60, 40
+LIKE_A_LIST = 5
+"""Objects in an object, all with the same keys, from which on it is read as a list. Ours."""
+PLAIN = re.compile(r"[^\W_](?:[]\w.+/&%@[-]| (?! )){0,38}")
+"""A value or name that is shown without quotation marks."""
+DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?!\d)|\d{1,2}[./]\d{1,2}[./](?:\d{4}|\d{2})(?!\d)")
+NUMBER = re.compile(r"[+-]?\d{1,15}(?:[.,]\d{1,10})?")
+TURN_KEYS = frozenset(
+    {"role", "from", "content", "value", "text", "parts", "name", "tool_calls", "tool_call_id"}
+    | {"function_call", "weight", "train", "training", "reasoning_content", "thinking", "reasoning"}
+    | {"type", "id"}
+)
+"""What is read of a turn in one of the known formats."""
+
+
+SPEAKERS = frozenset({"role", "from"})
+
+
+def items_of(value: Any) -> "list[Any] | None":
+    """Return the items of a list, or of an object of many objects alike; None for anything else.
+
+    >>> items_of({str(at): {"text": "a"} for at in range(5)})[:1], items_of({"a": {}, "b": {}})
+    ([{'text': 'a'}], None)
+    """
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, Mapping) or len(value) < LIKE_A_LIST:
+        return None
+    inner = list(value.values())
+    keys = inner[0].keys() if isinstance(inner[0], Mapping) else set()
+    alike = keys and all(isinstance(one, Mapping) and one.keys() == keys for one in inner)
+    return inner if alike else None
+
+
+def leaves_of(name: str, value: Any, depth: int = 1) -> Iterator[tuple[str, Any]]:
+    """Yield the single values of a column with their dotted names; what is blank is left out.
+
+    >>> list(leaves_of("talk", {"marks": [1, 2], "by": "x", "note": " "}))
+    [('talk.marks[]', 1), ('talk.marks[]', 2), ('talk.by', 'x')]
+    """
+    if isinstance(value, str):
+        if value and not value.isspace():
+            yield name, value
+    elif isinstance(value, bool | int | float):
+        if value == value:
+            yield name, value
+    elif depth <= MAX_DEPTH and value:
+        items = items_of(value)
+        if items is not None:
+            for item in items[:MAX_ITEMS]:
+                yield from leaves_of(f"{name}[]", item, depth + 1)
+        elif isinstance(value, Mapping):
+            for key, inner in value.items():
+                yield from leaves_of(f"{name}.{key}", inner, depth + 1)
+
+
+def shown(text: str, most: int = VALUE_CHARS) -> str:
+    r"""Return a name or value of a file, bounded; in quotation marks and escaped if not plain.
+
+    >>> shown("ok"), shown("say: \n hi"), shown("a" * 50, 5)
+    ('ok', '"say: \\n hi"', '"aaaaa"...')
+    """
+    if PLAIN.fullmatch(text) and len(text) <= most:
+        return text
+    quoted, is_whole = quote(text, most)
+    return quoted if is_whole else f"{quoted}..."
+
+
+def text_of(value: Any) -> str:
+    """Return a single value as text: true and false as JSON spells them, whole numbers without .0.
+
+    >>> text_of(" ok "), text_of(True), text_of(4.0), text_of(0.5), text_of(None)
+    ('ok', 'true', '4', '0.5', '')
+    """
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def number_of(value: Any) -> float | None:
+    """Return the number that a value is or spells, with a decimal point or comma; else None.
+
+    >>> number_of("3,5"), number_of(4), number_of("4 stars"), number_of(True)
+    (3.5, 4.0, None, None)
+    """
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value) if value == value and abs(value) < 1e15 else None
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
+        return float(value.strip().replace(",", "."))
+    return None
+
+
+class ColumnCounts:
+    """What one column holds."""
+
+    __slots__ = (
+        "_hashes", "_last_row", "first_rows", "high", "longest", "low", "name", "num_rows",
+        "num_values", "repeats", "shortest", "types", "values",
+    )  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.num_rows = 0
+        """Rows with a value."""
+        self.num_values = 0
+        self.types: Counter[str] = Counter()
+        self.values: Counter[str] = Counter()
+        """The values as text; complete where `is_listed`."""
+        self.first_rows: dict[str, int] = {}
+        self.shortest, self.longest = 1 << 62, 0
+        self.low, self.high = float("inf"), float("-inf")
+        self.repeats = False
+        """Whether any value was there twice."""
+        self._hashes: set[int] = set()
+        self._last_row = -1
+
+    def add(self, value: Any, row: int) -> None:
+        """Count a single value that is not blank."""
+        if row != self._last_row:
+            self._last_row = row
+            self.num_rows += 1
+        self.num_values += 1
+        text = text_of(value)
+        length = len(text)
+        if length < self.shortest:
+            self.shortest = length
+        if length > self.longest:
+            self.longest = length
+        kind = _kind_of(value, text)
+        self.types[kind] += 1
+        if kind == "number" and (number := number_of(value)) is not None:
+            self.low, self.high = min(self.low, number), max(self.high, number)
+        if text in self.values:
+            self.repeats = True
+            self.values[text] += 1
+        elif len(self.values) <= MOST_LISTED:
+            self.values[text] = 1
+            self.first_rows[text] = row
+            self._hashes.add(hash(text))
+        else:
+            key = hash(text)
+            if key in self._hashes:
+                self.repeats = True
+            elif len(self._hashes) < MOST_HASHED:
+                self._hashes.add(key)
+
+    @property
+    def num_different(self) -> int:
+        """Return how many different values there are; `MOST_HASHED` stands for more."""
+        return len(self._hashes)
+
+    @property
+    def is_listed(self) -> bool:
+        """Return whether there are so few values that all of them are in `values`."""
+        return len(self.values) <= MOST_LISTED
+
+    @property
+    def has_all_different(self) -> bool:
+        """Return whether no value is there twice, as in a column of ids or of free text."""
+        return not self.repeats and not self.is_listed
+
+    @property
+    def type(self) -> str:
+        """Return the type of its values; `mixed` if they are of several."""
+        kinds = [kind for kind, _ in self.types.most_common()]
+        return kinds[0] if len(kinds) == 1 else "mixed" if kinds else "empty"
+
+    @property
+    def about(self) -> str:
+        """Return the values with their counts where there are few, else a range; escaped."""
+        if self.is_listed:
+            return ", ".join(f"{shown(v)} {n}" for v, n in self.values.most_common())
+        many = "" if self.num_different < MOST_HASHED else "at least "
+        ends = f", {self.shortest} to {self.longest} characters"
+        if self.type == "number":
+            ends = f", {self.low:g} to {self.high:g}"
+        return f"{many}{self.num_different:,} different values{ends}"
+
+    @property
+    def described(self) -> str:
+        """Return the column with what it holds, for a person or agent who decides about it."""
+        return f"{shown(self.name, NAME_CHARS)} ({self.about})"
+
+
+def _kind_of(value: Any, text: str) -> str:
+    if isinstance(value, bool):
+        return "true/false"
+    if isinstance(value, int | float):
+        return "number"
+    if len(text) <= 40:
+        if NUMBER.fullmatch(text):
+            return "number"
+        if DATE.match(text):
+            return "date"
+    return "text"
+
+
+class UnreadColumns:
+    """The columns of a file that neither its format nor a mapping reads, nor is told to ignore."""
+
+    def __init__(self, ignored: Collection[str] = ()) -> None:
+        self._ignored = frozenset(ignored)
+        self._ignores_all = "*" in self._ignored
+        self.columns: dict[str, ColumnCounts] = {}
+        self._is_ignored: dict[str, bool] = {}
+
+    def add(self, row: Any, read: Container[str], number: int) -> None:
+        """Count the values of a row that nothing reads.
+
+        Args:
+            row: As it stands in the file.
+            read: Names of the columns that are read, dotted inside objects.
+            number: The row's number.
+        """
+        if self._ignores_all or not isinstance(row, Mapping):
+            return
+        for name, value in row.items():
+            if name not in read or f"{name}[]" in read:
+                for leaf, inner in leaves_of(str(name), value):
+                    self._add(leaf, inner, read, number)
+            elif isinstance(value, list):
+                for turn in value:
+                    is_turn = isinstance(turn, Mapping) and not SPEAKERS.isdisjoint(turn)
+                    if is_turn and not turn.keys() <= TURN_KEYS:
+                        self._add_turn(name, turn, read, number)
+
+    def _add_turn(
+        self, name: str, turn: Mapping[str, Any], read: Container[str], number: int
+    ) -> None:
+        for key, value in turn.items():
+            if key not in TURN_KEYS:
+                for leaf, inner in leaves_of(f"{name}[].{key}", value, 3):
+                    self._add(leaf, inner, read, number)
+
+    def _add(self, name: str, value: Any, read: Container[str], number: int) -> None:
+        if name in read:
+            return
+        column = self.columns.get(name)
+        if column is None:
+            if name not in self._is_ignored and len(self._is_ignored) < 10 * MOST_COLUMNS:
+                self._is_ignored[name] = is_named(name, self._ignored) or _is_within(name, read)
+            if self._is_ignored.get(name) or len(self.columns) >= MOST_COLUMNS:
+                return
+            column = self.columns[name] = ColumnCounts(name)
+        column.add(value, number)
+
+    def undecided(self) -> list[ColumnCounts]:
+        """Return the columns that have to be used or ignored by name.
+
+        Columns of which each value is different, such as ids, need no decision.
+        """
+        return [one for one in self.columns.values() if not one.has_all_different]
+
+    def listed(self) -> list[str]:
+        """Return the names of the columns that are left out without being asked about."""
+        return [
+            shown(one.name, NAME_CHARS) for one in self.columns.values() if one.has_all_different
+        ]
+
+
+def is_named(name: str, names: Collection[str]) -> bool:
+    """Return whether a column, or an object or list that it is in, is among some names.
+
+    >>> is_named("meta.by", ["meta"]), is_named("tags[]", ["tags"]), is_named("metal", ["meta"])
+    (True, True, False)
+    """
+    if name in names:
+        return True
+    ends = [at for at, char in enumerate(name) if char in ".["]
+    return any(name[:at] in names for at in ends)
+
+
+def _is_within(name: str, read: Container[str]) -> bool:
+    """Return whether an object that a column is in is read as a whole."""
+    ends = [at for at, char in enumerate(name) if char == "."]
+    return any(name[:at] in read for at in ends if name[at - 1] != "]")

@@ -1,0 +1,281 @@
+"""A mapping is applied exactly: what it does not name is refused, and nothing is guessed."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from ft_tools.data.mapping import ColumnMapping
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import AuditRequest, PrepareRequest
+from ft_tools.data.tool import audit_dataset
+from ft_tools.errors import BadInput, Refused
+from ft_tools.training.request import SftRequest
+from ft_tools.training.tool import launch_sft
+from tests.protocol import calls
+
+WORDS = ("parcel", "depot", "refund", "invoice", "account", "password", "delivery", "return")
+
+
+def row(at, **others):
+    asked = f"Where is the {WORDS[at % 8]} number {at} of customer {at * 7} now?"
+    return {"asked": asked, "said": f"It waits at counter {at}.", **others}
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+
+
+ASKS = {"prompt": "{asked}", "answer": ["said"]}
+
+
+def prepare(mapping, **others):
+    """Show, confirm and return the report."""
+    others = {"path": "d.jsonl", "output_dir": "out", "contradictions": "keep"} | others
+    request = PrepareRequest(mapping=mapping, **others)
+    confirm = prepare_dataset(request).mapping_hash
+    return prepare_dataset(request.model_copy(update={"confirm": confirm}))
+
+
+def lines(workspace, *names):
+    return [
+        json.loads(line)
+        for name in names
+        for line in (workspace / "out" / f"{name}.jsonl").read_text("utf-8").splitlines()
+    ]
+
+
+EXAMPLES = ("train", "validation", "test")
+
+
+def test_rows_become_examples_and_every_row_is_in_one_file(workspace):
+    rows = [row(at) for at in range(60)] + [row(3), row(70, said="")]
+    write(workspace / "d.jsonl", rows)
+    made = prepare({**ASKS, "system": "Be brief."})
+    assert made.counts == {
+        "train": made.outputs.num_train,
+        "validation": made.outputs.num_validation,
+        "test": made.outputs.num_test,
+        "exact_duplicate": 1,
+        "no_answer": 1,
+    }
+    turns = [one["messages"] for one in lines(workspace, *EXAMPLES)]
+    assert {turn[0]["content"] for turn in turns} == {"Be brief."}
+    assert {turn[1]["content"]: turn[2]["content"] for turn in turns} == {
+        one["asked"]: one["said"] for one in rows[:60]
+    }
+    assert [one["reason"] for one in lines(workspace, "unlabelled")] == ["no_answer"]
+    assert [one["line"] for one in lines(workspace, "removed")] == [61]
+
+
+def test_a_column_that_nothing_reads_is_refused_with_its_values_until_it_is_named(workspace):
+    rows = [row(at, id=at, mark=("prima", "schlecht")[at % 3 == 0]) for at in range(30)]
+    write(workspace / "d.jsonl", rows)
+    with pytest.raises(BadInput, match=r"mark \(prima 20, schlecht 10\)") as refused:
+        prepare_dataset(PrepareRequest(path="d.jsonl", mapping=ASKS))
+    assert "id (" not in str(refused.value)
+    shown = prepare_dataset(PrepareRequest(path="d.jsonl", mapping={**ASKS, "ignore": "mark"}))
+    assert shown.not_used == ["id"]
+    assert shown.mapping_hash
+    made = prepare({**ASKS, "drop": {"mark": "schlecht"}})
+    assert made.counts["dropped"] == 10
+    kept = {one["messages"][0]["content"] for one in lines(workspace, *EXAMPLES)}
+    assert kept == {one["asked"] for one in rows if one["mark"] == "prima"}
+
+
+def test_nested_columns_are_asked_about_and_ignored_with_their_object(workspace):
+    rows = [row(at, meta={"by": {"team": "ab"[at % 2]}, "tags": ["x", "y"]}) for at in range(20)]
+    write(workspace / "d.jsonl", rows)
+    with pytest.raises(BadInput) as refused:
+        prepare_dataset(PrepareRequest(path="d.jsonl", mapping=ASKS))
+    assert "meta.by.team (a 10, b 10)" in str(refused.value)
+    assert "meta.tags[] (x 20, y 20)" in str(refused.value)
+    for ignore in (["meta"], ["*"], ["meta.by", "meta.tags"]):
+        mapping = {**ASKS, "ignore": ignore}
+        assert prepare_dataset(PrepareRequest(path="d.jsonl", mapping=mapping)).mapping_hash
+
+
+def test_audit_and_launch_ask_about_the_same_columns(workspace):
+    calls.prepare(workspace)
+    rows = [
+        {"prompt": row(at)["asked"], "completion": row(at)["said"], "stars": at % 5 + 1}
+        for at in range(40)
+    ]
+    write(workspace / "d.jsonl", rows)
+    report = audit_dataset(AuditRequest(path="d.jsonl", output_dir="clean"))
+    (finding,) = [one for one in report.findings if one.id == "undecided_columns"]
+    assert (finding.severity, finding.count) == ("error", 40)
+    assert finding.columns == ["stars (1 8, 2 8, 3 8, 4 8, 5 8)"]
+    assert (report.verdict, report.outputs) == ("not_ready", None)
+    with pytest.raises(Refused, match=r"^undecided_columns: .*stars"):
+        launch_sft(SftRequest(model="model", dataset="d.jsonl"))
+    reason = {"accept_findings": ["undecided_columns"], "accept_reason": "the user said so"}
+    assert launch_sft(SftRequest(model="model", dataset="d.jsonl", **reason)).plan_hash
+    mapping = {"keep": {"stars": ">=4"}}
+    kept = audit_dataset(
+        AuditRequest(path="d.jsonl", mapping=mapping, output_dir="clean", near_duplicates="off")
+    )
+    assert kept.removed_by == {"not_kept": 24}
+    assert kept.outputs.num_train + kept.outputs.num_validation == 16
+
+
+def test_a_value_that_no_row_has_is_refused_with_those_that_are_there(workspace):
+    write(workspace / "d.jsonl", [row(at, mark=("ok", "bad")[at % 2]) for at in range(20)])
+    for rule in ("keep", "drop"):
+        with pytest.raises(BadInput, match=r"no row has 'okay' in mark, which has ok 10, bad 10"):
+            prepare_dataset(
+                PrepareRequest(path="d.jsonl", mapping={**ASKS, rule: {"mark": ["okay"]}})
+            )
+    with pytest.raises(BadInput, match=r"names the column 'marks'.*similar: mark"):
+        prepare_dataset(PrepareRequest(path="d.jsonl", mapping={**ASKS, "keep": {"marks": "ok"}}))
+
+
+MARKS = {"column": "mark", "good": ["up"], "bad": ["down"]}
+
+
+def test_marks_that_are_neither_good_nor_bad_are_refused(workspace):
+    write(
+        workspace / "d.jsonl", [row(at, mark=("up", "down", "so-so")[at % 3]) for at in range(30)]
+    )
+    with pytest.raises(BadInput, match=r"neither good nor bad: so-so 10"):
+        prepare_dataset(PrepareRequest(path="d.jsonl", mapping={**ASKS, "marks": MARKS}))
+    made = prepare({**ASKS, "marks": MARKS | {"neither": ["so-so"]}})
+    assert (made.task, made.counts["not_marked"]) == ("kto", 10)
+    assert made.marks == {"good": 10, "bad": 10}
+    rows = lines(workspace, *EXAMPLES)
+    assert sorted(one["label"] for one in rows) == [False] * 10 + [True] * 10
+    assert {one["prompt"][0]["content"]: one["label"] for one in rows} == {
+        row(at)["asked"]: at % 3 == 0 for at in range(30) if at % 3 < 2
+    }
+
+
+def test_marked_answers_to_one_prompt_become_pairs(workspace):
+    rows = [row(at, mark="up") for at in range(30)]
+    rows += [row(at, said=f"No idea about {at}.", mark="down") for at in range(25)]
+    write(workspace / "d.jsonl", rows)
+    made = prepare({**ASKS, "marks": MARKS | {"pairs": True}})
+    assert made.task == "dpo"
+    assert (made.counts["in_a_pair"], made.counts["no_partner"]) == (25, 5)
+    for one in lines(workspace, *EXAMPLES):
+        assert one["chosen"][0]["content"].startswith("It waits")
+        assert one["rejected"][0]["content"].startswith("No idea")
+    assert made.next_steps[-3].tool == "launch_dpo"
+
+
+def test_two_columns_of_answers_are_pairs_and_better_answers_replace_others(workspace):
+    rows = [row(at, better=f"Counter {at}, second floor." if at % 2 else "") for at in range(40)]
+    write(workspace / "d.jsonl", rows)
+    sides = {"prompt": "{asked}", "chosen": "better", "rejected": "said"}
+    made = prepare(sides)
+    assert (made.task, made.counts["no_answer"]) == ("dpo", 20)
+    assert all("floor" in one["chosen"][0]["content"] for one in lines(workspace, *EXAMPLES))
+    made = prepare({**ASKS, "corrected": "better"}, output_dir="other")
+    assert made.num_corrected == 20
+    said = [
+        json.loads(line)["messages"][1]["content"]
+        for name in EXAMPLES
+        for line in (workspace / "other" / f"{name}.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert sum("floor" in answer for answer in said) == 20
+
+
+def test_several_answer_columns_are_one_json_object_in_the_types_of_their_values(workspace):
+    rows = [
+        row(at, team=("a", "b")[at % 2], level=str(at % 3), due=f"day {at}" if at % 4 else "")
+        for at in range(40)
+    ]
+    write(workspace / "d.jsonl", rows)
+    mapping = {"prompt": "{asked}", "answer": ["team", "level", "due"], "nullable": ["due"]}
+    made = prepare({**mapping, "ignore": ["said"]})
+    answers = [json.loads(one["messages"][1]["content"]) for one in lines(workspace, *EXAMPLES)]
+    assert len(answers) == 40
+    assert {type(one["level"]) for one in answers} == {int}
+    assert sum(one["due"] is None for one in answers) == 10
+    properties = made.mapping.answer_schema["properties"]
+    assert properties["team"]["enum"] == ["a", "b"]
+    assert properties["level"] == {"type": "integer"}
+    assert made.labels["team"] == {"classes": 2, "largest": 20, "smallest": 20}
+    with pytest.raises(BadInput, match="names 'teem'"):
+        prepare({**mapping, "ignore": "*", "answer_schema": {"required": ["teem"]}})
+
+
+def test_signatures_are_removed_by_the_named_pattern_and_counted(workspace):
+    rows = [row(at) for at in range(30)]
+    for at in range(0, 30, 3):
+        rows[at]["said"] += f"\n-- \nKim {at}, Support"
+    write(workspace / "d.jsonl", rows)
+    made = prepare({**ASKS, "strip": r"\n-- \n.*\Z"})
+    assert made.num_stripped == 10
+    assert not any("Support" in one["messages"][1]["content"] for one in lines(workspace, "train"))
+    with pytest.raises(ValidationError, match="no regular expression"):
+        ColumnMapping(**ASKS, strip="(")
+    rows[0]["said"] = "a" * 60 + "!"
+    write(workspace / "d.jsonl", rows)
+    with pytest.raises(BadInput, match=r"mapping\.strip needs more than"):
+        prepare({**ASKS, "strip": r"(a|a|aa)+$"}, output_dir="slow")
+
+
+def test_personal_data_is_masked_alike_in_one_example_and_counted(workspace):
+    rows = [row(at) for at in range(30)]
+    rows[4] = {"asked": "Mail ada@mail.internal or bo@mail.internal?", "said": "bo@mail.internal"}
+    write(workspace / "d.jsonl", rows)
+    made = prepare(ASKS)
+    assert made.masked == {"email": 1}
+    said = [one["messages"] for one in lines(workspace, *EXAMPLES)]
+    (found,) = [turns for turns in said if "Mail" in turns[0]["content"]]
+    assert [turn["content"] for turn in found] == ["Mail [email] or [email 2]?", "[email 2]"]
+    made = prepare({**ASKS, "mask": ["said"]}, output_dir="other")
+    text = (workspace / "other" / "train.jsonl").read_text("utf-8") + "".join(
+        (workspace / "other" / f"{name}.jsonl").read_text("utf-8") for name in EXAMPLES[1:]
+    )
+    assert "ada@mail.internal" in text
+    assert prepare({**ASKS, "mask": []}, output_dir="plain").masked == {}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        ({"prompt": "Hello", "answer": ["said"]}, "has no {COLUMN}"),
+        ({"prompt": "{asked}"}, "need each other"),
+        ({"prompt": "{said}", "answer": ["said"]}, "contains the answer column 'said'"),
+        ({**ASKS, "chosen": "a", "rejected": "b"}, "exclude each other"),
+        ({**ASKS, "chosen": "a"}, "chosen and rejected need each other"),
+        ({**ASKS, "nullable": ["said"], "answer_format": "text"}, "need JSON"),
+        ({**ASKS, "marks": MARKS, "corrected": "c"}, "marks exclude"),
+        ({**ASKS, "answr": ["x"]}, "answr"),
+    ],
+)
+def test_a_mapping_that_contradicts_itself_is_refused(mapping, said):
+    with pytest.raises(ValidationError, match=said):
+        ColumnMapping(**mapping)
+
+
+def test_rows_that_are_examples_already_need_no_mapping_and_take_marks(workspace):
+    turns = [
+        {
+            "messages": [
+                {"role": "user", "content": row(at)["asked"]},
+                {"role": "assistant", "content": row(at)["said"]},
+            ],
+            "vote": at % 2,
+        }
+        for at in range(30)
+    ]
+    write(workspace / "d.jsonl", turns)
+    made = prepare({"marks": {"column": "vote", "good": 1, "bad": 0}})
+    assert (made.task, made.marks) == ("kto", {"good": 15, "bad": 15})
+    write(workspace / "plain.jsonl", [{"messages": one["messages"]} for one in turns])
+    shown = prepare_dataset(PrepareRequest(path="plain.jsonl"))
+    assert shown.mapping_hash
+    assert shown.profile is None
+    assert len(shown.examples) == 3
+
+
+def test_only_rows_that_where_selects_are_read(workspace):
+    write(workspace / "d.jsonl", [row(at, year=2020 + at % 3) for at in range(30)])
+    made = prepare({**ASKS, "ignore": "year"}, where={"year": ">=2022"})
+    assert made.num_rows == 10
+    report = audit_dataset(
+        AuditRequest(path="d.jsonl", mapping={**ASKS, "ignore": "year"}, where={"year": 2020})
+    )
+    assert report.num_examples == 10

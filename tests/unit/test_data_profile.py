@@ -1,0 +1,142 @@
+"""The profile of a file: columns with what they hold, quoted rows, all within a budget."""
+
+import json
+
+import pytest
+
+from ft_tools.contract import compact
+from ft_tools.data.request import ShowRequest
+from ft_tools.data.show_examples import show_examples
+from ft_tools.data.understand.lengths import estimate_tokens
+from ft_tools.errors import BadInput
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+
+
+def rows(count=60):
+    return [
+        {
+            "id": f"T{at:04}",
+            "request": (
+                f"A lamp is broken at house {at} of the long street number {at * 3}.",
+                f"There was loud music again last night near number {at} and {at + 1}.",
+                f"Could somebody please mow the grass behind building {at}?",
+            )[at % 3],
+            "department": ("lighting", "noise", "parks")[at % 3],
+            "urgency": None if at % 4 else at % 5,
+            "review": {"state": "ok" if at % 3 else "rejected", "by": ["mh"]},
+        }
+        for at in range(count)
+    ]
+
+
+def show(**arguments):
+    return show_examples(ShowRequest(path="d.jsonl", **arguments))
+
+
+def test_each_column_is_described_with_values_where_they_are_few(workspace):
+    write(workspace / "d.jsonl", rows())
+    report = show()
+    profile = report.profile
+    assert (profile.format, profile.num_rows, profile.file) == ("unknown", 60, "JSON lines")
+    columns = {one.name: one for one in profile.columns}
+    assert list(columns) == [
+        "id",
+        "request",
+        "department",
+        "urgency",
+        "review.state",
+        "review.by[]",
+    ]
+    assert (columns["id"].distinct, columns["id"].decide) == (60, None)
+    assert columns["department"].holds == "lighting 20, noise 20, parks 20"
+    assert columns["department"].decide is True
+    assert (columns["urgency"].type, columns["urgency"].filled) == ("number", 0.25)
+    assert columns["review.state"].holds == "ok 40, rejected 20"
+    assert len(report.examples) == 5
+    lines = [one.line for one in report.examples]
+    assert lines == sorted(lines)
+    assert lines[-1] - lines[0] > 30
+    assert "follow" in profile.similar
+    assert report.next_steps[0].tool == "prepare_dataset"
+
+
+def test_a_file_in_a_training_format_is_named_as_such(workspace):
+    turns = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Question {at}?"},
+                {"role": "assistant", "content": f"Answer {at}."},
+            ]
+        }
+        for at in range(30)
+    ]
+    write(workspace / "d.jsonl", turns)
+    report = show()
+    assert report.profile.format == "openai_messages"
+    assert not any(one.decide for one in report.profile.columns)
+    assert report.next_steps[0].tool == "audit_dataset"
+    roles = next(one for one in report.profile.columns if one.name == "messages[].role")
+    assert roles.holds == "user 30, assistant 30"
+
+
+@pytest.mark.parametrize("num_columns", [3, 40, 300])
+def test_a_profile_stays_in_its_budget_whatever_the_file_holds(workspace, num_columns):
+    wide = [
+        {
+            f"column {name} with a long name": f"value {at % 9} \u202e" * 20
+            for name in range(num_columns)
+        }
+        for at in range(30)
+    ]
+    write(workspace / "d.jsonl", wide)
+    report = show()
+    text = json.dumps(compact(report), ensure_ascii=False)
+    assert estimate_tokens(text) <= 700
+    assert "\u202e" not in text
+    assert len(report.profile.columns) + report.profile.num_more_columns == min(num_columns, 300)
+
+
+def test_rows_are_whole_within_the_budget_and_columns_can_be_chosen(workspace):
+    write(workspace / "d.jsonl", rows())
+    report = show(lines=list(range(1, 41)))
+    assert [one.line for one in report.examples] == list(range(1, 41))
+    assert not any(one.truncated for one in report.examples)
+    assert json.loads(json.loads(report.examples[7].value)) == rows()[7]
+    report = show(lines=[2, 3], columns=["department", "review.by[]"])
+    assert json.loads(json.loads(report.examples[0].value)) == {
+        "department": "noise",
+        "review.by[]": ["mh"],
+    }
+    long = [{"prompt": "p" * 3000, "chosen": "c" * 3000, "n": 7}] * 3
+    write(workspace / "d.jsonl", long)
+    report = show(lines=[1, 2, 3], max_tokens=300)
+    assert sum(len(one.value) for one in report.examples) <= 1500
+    beginning = json.loads(json.loads(report.examples[0].value))
+    assert beginning.keys() == long[0].keys()
+    assert any("raise max_tokens" in warning for warning in report.warnings)
+    with pytest.raises(BadInput, match="pass `lines`"):
+        show(field="prompt")
+
+
+def test_contradictions_are_shown_as_pairs(workspace):
+    made = [{"q": f"What is {at} and {at}?", "a": f"It is {2 * at}."} for at in range(30)]
+    made[20] = {"q": made[4]["q"], "a": "It is 9."}
+    write(workspace / "d.jsonl", made)
+    report = show(contradictions=True, mapping={"prompt": "{q}", "answer": "a"})
+    assert [one.line for one in report.examples] == [5, 21]
+    assert "It is 8." in report.examples[0].value
+    assert "It is 9." in report.examples[1].value
+    write(workspace / "d.jsonl", made[:20])
+    assert show(contradictions=True, mapping={"prompt": "{q}", "answer": "a"}).examples == []
+
+
+def test_values_are_masked_and_where_selects_rows(workspace):
+    made = [{"who": "ada.king@mail.internal", "x": at, "y": "ab"[at % 2]} for at in range(30)]
+    write(workspace / "d.jsonl", made)
+    text = show().model_dump_json()
+    assert "ada.king" not in text
+    assert "[email]" in text
+    assert show(where={"y": "b"}).profile.num_rows == 15
