@@ -1,18 +1,17 @@
 """Near-duplicates: the plain definition, ours and other tools, on the same rows, in one go.
 
-    python -m benchmarks.audit NAME DATA [DATA ...] [--rows N] [--parts plain,exact,fast,...]
+    python -m benchmarks.audit NAME DATA [DATA ...] [--rows N] [--parts plain,meaning,...]
 
 Plain is the classic definition: encode every row with all-MiniLM-L6-v2 (batch 256), then the O(n^2)
 NumPy loop that keeps a row if no kept row before it has a cosine above 0.95, on prompt and answer.
-`exact` and `fast` are whole audits: reading and checking are in their seconds. `semhash_minilm`,
-`semhash_static` and `rensa` are other tools (`benchmarks/audit_peers.py`), run by `--peers-python`.
-`benchmarks/audit_rows.py` says which rows. Each part runs in a process of its own, so its peak
-memory is its own. Loading a model, and the table of tokens that is made once a machine, are in
-nobody's seconds.
+`meaning` is a whole audit: reading and checking are in its seconds. `semhash_minilm` and `rensa`
+are other tools (`benchmarks/audit_peers.py`), run by `--peers-python`. `benchmarks/audit_rows.py`
+says which rows. Each part runs in a process of its own, so its peak memory is its own. Loading a
+model is in nobody's seconds.
 
 With `--plain-rows K` plain is too slow to be run: its encoding is timed on K rows and multiplied,
 its loop is timed at each `STRIDE`th row over random vectors, none of which is near, and the result
-says `extrapolated`. The reference is then `exact`.
+says `extrapolated`. The reference is then `meaning`.
 
 The result is printed and stored under NAME in `benchmarks/audit.json`.
 """
@@ -42,7 +41,7 @@ DUPLICATE = {"exact_duplicate", "near_duplicate"}
 FIELDS = ("prompt", "completion")
 RESULTS = Path(__file__).with_suffix(".json")
 PEERS = Path(__file__).with_name("audit_peers.py")
-PEER_PARTS = ("semhash_minilm", "semhash_static", "rensa")
+PEER_PARTS = ("semhash_minilm", "rensa")
 
 
 def main() -> None:
@@ -53,7 +52,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=0, help="0: the rows of the files")
     parser.add_argument("--copies", type=float, default=0.05)
     parser.add_argument("--max-chars", type=int, default=0, help="take shorter rows only")
-    parser.add_argument("--parts", default="plain,exact,fast")
+    parser.add_argument("--parts", default="plain,meaning")
     parser.add_argument("--plain-rows", type=int, default=0)
     parser.add_argument("--peers-python", type=Path)
     parser.add_argument("--part", help=argparse.SUPPRESS)
@@ -119,7 +118,7 @@ def run_part(path: Path, part: str, plain_rows: int) -> dict[str, Any]:
     if part == "plain":
         result = plain_extrapolated(path, plain_rows) if plain_rows else plain(path)
     else:
-        result = ours(path, part)
+        result = ours(path)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return result | {"peak_gib": round(peak, 3)}
 
@@ -129,7 +128,6 @@ def plain(path: Path) -> dict[str, Any]:
     fields, encode_seconds = plain_encode(path, 0)
     kept, compare_seconds = plain_loop(fields)
     np.savez(vectors_of(path), **dict(zip(FIELDS, fields, strict=True)))
-    save_static(path)
     return {
         "seconds": round(encode_seconds + compare_seconds, 2),
         "encode_seconds": round(encode_seconds, 2),
@@ -153,25 +151,12 @@ def plain_extrapolated(path: Path, plain_rows: int) -> dict[str, Any]:
         is_near([field[:row] for field in fields], [field[row] for field in fields])
     compare_seconds = STRIDE * (time.perf_counter() - began)
     encode_seconds *= count / plain_rows
-    save_static(path)
     return {
         "extrapolated": f"encoding from {plain_rows} rows; the loop from each {STRIDE}th, all kept",
         "seconds": round(encode_seconds + compare_seconds, 2),
         "encode_seconds": round(encode_seconds, 2),
         "compare_seconds": round(compare_seconds, 2),
     }
-
-
-def save_static(path: Path) -> None:
-    """Leave the table of tokens for the peers that take a static model."""
-    from ft_tools.data.worker.minilm import MiniLM
-    from ft_tools.data.worker.static_vectors import _table_of
-    from ft_tools.similarity.minilm import find_minilm
-
-    folder = find_minilm()
-    assert folder is not None
-    table = _table_of(MiniLM(folder, lambda done, total: None))
-    np.savez(path.with_suffix(".static.npz"), tokenizer=str(folder / "tokenizer.json"), table=table)
 
 
 def plain_encode(path: Path, first: int) -> tuple[list[Any], float]:
@@ -217,27 +202,24 @@ def is_near(kept: list[Any], row: list[Any]) -> bool:
     return bool(near.any())
 
 
-def ours(path: Path, mode: str) -> dict[str, Any]:
+def ours(path: Path) -> dict[str, Any]:
     """Run the whole audit, outputs included."""
     from ft_tools.data.audit import Methods, perform
     from ft_tools.data.read.scanned import Scan
     from ft_tools.data.request import AuditRequest
-    from ft_tools.data.worker.minilm import MiniLM
-    from ft_tools.data.worker.search_by_meaning import Semantic
-    from ft_tools.data.worker.static_vectors import _table_of
+    from ft_tools.data.worker.near_by_meaning import ByMeaning
     from ft_tools.similarity.minilm import find_minilm
 
     os.environ["FINE_TUNING_LLM_WORKSPACE"] = str(path.parent)
     folder = find_minilm()
     assert folder is not None
-    model = MiniLM(folder, lambda done, total: None)
-    _table_of(model)
-    phases: list[tuple[str, float]] = [("reading and checking", time.perf_counter())]
-    search = Semantic(
-        model,
+    phases: list[tuple[str, float]] = []
+    search = ByMeaning(
+        folder,
         lambda name: phases.append((name, time.perf_counter())),
         lambda done, total: None,
     )
+    phases.append(("reading and checking", time.perf_counter()))
     scans: list[Scan] = []
 
     def find(scanned: Scan, request: AuditRequest) -> Any:
@@ -249,12 +231,11 @@ def ours(path: Path, mode: str) -> dict[str, Any]:
     request = AuditRequest(
         path=path.name,
         near_duplicates="semantic",
-        semantic_mode="fast" if mode == "fast" else "exact",
         max_removed_fraction=1.0,
-        output_dir=f"out-{mode}",
+        output_dir="out",
     )
     began = time.perf_counter()
-    report = perform(request, Methods(find_near=find, with_pairs=False))
+    report = perform(request, Methods(find_near=find))
     seconds = time.perf_counter() - began
     phases.append(("end", time.perf_counter()))
     ledger = scans[0].ledger
@@ -266,7 +247,6 @@ def ours(path: Path, mode: str) -> dict[str, Any]:
             fate is not None and fate not in DUPLICATE for fate in fates
         ),
         "twins": {at: twin[0] for at, twin in ledger.original.items()},
-        "encoded": search.encoded.tolist(),
         "phases": [
             f"{name}: {until - since:.1f} s" for (name, since), (_, until) in pairwise(phases)
         ],
@@ -276,7 +256,7 @@ def ours(path: Path, mode: str) -> dict[str, Any]:
 
 def compare(results: dict[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
     """Return times, memory and how each kept set differs from the reference."""
-    order = ("plain", "exact", *results)
+    order = ("plain", "meaning", *results)
     reference = next(part for part in order if "kept" in results.get(part, {}))
     wanted = set(results[reference]["kept"])
     stored = folder / "rows.npz"
@@ -291,7 +271,6 @@ def compare(results: dict[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
             # It was given the vectors; making them is part of its way.
             result["seconds"] += results["plain"]["encode_seconds"]
         twins = result.pop("twins", {})
-        encoded = result.pop("encoded", None)
         if "kept" in result:
             kept = set(result.pop("kept"))
             removed = set(range(max(wanted | kept, default=0) + 1)) - wanted
@@ -302,18 +281,6 @@ def compare(results: dict[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
                 1 - len(removed & kept) / max(1, len(removed)), 5
             )
             result["differences"] = differences(wanted ^ kept, twins, vectors)
-        if encoded is not None and vectors is not None and pairs is not None and len(pairs):
-            both = [vectors[name] for name in FIELDS]
-            there, gone = np.zeros((2, int(pairs.max()) + 1), dtype=bool)
-            there[[row for row in encoded if row < len(there)]] = True
-            # A copy goes before anything is encoded.
-            gone[[int(row) for row in twins if int(row) < len(there)]] = True
-            # Nor is what has the same tokens.
-            same = np.logical_and.reduce(
-                [np.abs(v[pairs[:, 0]] - v[pairs[:, 1]]).max(axis=1) < 1e-5 for v in both]
-            )
-            found = there[pairs].all(axis=1) | gone[pairs].any(axis=1) | same
-            result["pair_recall"] = round(float(found.mean()), 5)
         summary[part] = result | {"times_as_fast_as_plain": round(base / result["seconds"], 2)}
     return summary
 

@@ -3,8 +3,7 @@
     python benchmarks/audit_peers.py ROWS.jsonl PART VECTORS.npz
 
 Parts: `semhash_minilm` (SemHash on the very MiniLM vectors, so only the search is timed),
-`semhash_static` (SemHash as it is meant: a static model, here the table distilled from MiniLM, as
-its own default model cannot be fetched offline), `rensa` (MinHash of neighbouring word pairs, LSH
+`rensa` (MinHash of neighbouring word pairs, LSH
 at Jaccard 0.8). SemHash compares prompt and answer as one vector, so it removes on their mean
 cosine; rensa compares them as one set. The last line printed is JSON.
 """
@@ -53,22 +52,6 @@ def semhash_minilm(rows: list[dict[str, str]], vectors: Path) -> dict[str, Any]:
     return _result("semhash", began, kept)
 
 
-def semhash_static(rows: list[dict[str, str]], vectors: Path) -> dict[str, Any]:
-    """SemHash with a static model."""
-    from model2vec import StaticModel
-    from semhash import SemHash
-    from tokenizers import Tokenizer
-
-    stored = np.load(vectors.with_suffix(".static.npz"))
-    tokenizer = Tokenizer.from_file(str(stored["tokenizer"]))
-    tokenizer.no_padding()
-    model = StaticModel(vectors=stored["table"], tokenizer=tokenizer)
-    began = time.perf_counter()
-    made = SemHash.from_records(rows, columns=["prompt", "completion"], model=model)
-    kept = made.self_deduplicate(threshold=THRESHOLD).selected
-    return _result("semhash", began, kept)
-
-
 def rensa(rows: list[dict[str, str]], vectors: Path) -> dict[str, Any]:
     """Rensa's MinHash and LSH; a row goes if a kept row before it is estimated at the threshold."""
     from rensa import RMinHash, RMinHashLSH
@@ -97,7 +80,7 @@ def _result(name: str, began: float, kept: list[Any]) -> dict[str, Any]:
     }
 
 
-PARTS = {"semhash_minilm": semhash_minilm, "semhash_static": semhash_static, "rensa": rensa}
+PARTS = {"semhash_minilm": semhash_minilm, "rensa": rensa}
 
 if __name__ == "__main__":
     main()

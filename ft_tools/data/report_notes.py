@@ -1,12 +1,13 @@
 """What a report says of its own reach: the shape of the data, and what was not searched."""
 
 from ft_tools.data.read.scanned import Scan
-from ft_tools.data.repeats.benchmarks import MIN_WORDS, Benchmarks
+from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.near import Near
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import num_wanted, will_split
 from ft_tools.formats.readers.source import is_held_out
 from ft_tools.formats.remembered_test_sets import FOLDER, name_of
+from ft_tools.similarity.ngrams import MIN_WORDS
 
 # Of the validation examples that were wanted; with fewer, the report says why.
 SHORT_SPLIT = 0.5
@@ -52,7 +53,6 @@ def assumptions_of(benchmarks: Benchmarks, scanned: Scan, num_alike: int, near: 
             f"(13 words in a row) in prompts and answers"
             f"{PARAPHRASES if not near.by_meaning else ''}"
         )
-    notes += _parts_of(benchmarks)
     if benchmarks.num_too_short:
         notes.append(
             f"{benchmarks.num_too_short} benchmark questions have fewer than {MIN_WORDS} words "
@@ -81,29 +81,6 @@ def assumptions_of(benchmarks: Benchmarks, scanned: Scan, num_alike: int, near: 
             f"line numbers continue through all {len(scanned.files)} files in order of their names"
         )
     return notes
-
-
-# Part of a benchmark -> how many of it are looked for, and why the others are not.
-PARTS = {
-    "asked": "questions without their passage or choices",
-    "asked_too_general": "questions fit many passages and are looked for with theirs only",
-    "answer": "worked answers, word by word",
-    "answer_too_short": "answers are shorter than 13 words and are not looked for",
-    "program": "programs with their names masked",
-    "program_too_short": "programs are too short to be looked for by their shape",
-}
-
-
-def _parts_of(benchmarks: Benchmarks) -> list[str]:
-    """Say which parts of the benchmarks were looked for, and which cannot be."""
-    known = ", ".join(f"{name} ({count} rows)" for name, count in benchmarks.forms.items() if count)
-    parts = [
-        f"{benchmarks.parts[name]} {said}" for name, said in PARTS.items() if benchmarks.parts[name]
-    ]
-    return [
-        *([f"recognized by the form of its file: {known}"] if known else []),
-        *([f"of the benchmarks: {'; '.join(parts)}"] if parts else []),
-    ]
 
 
 def short_split(request: AuditRequest, scanned: Scan, num_chosen: int) -> list[str]:

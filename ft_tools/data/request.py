@@ -79,9 +79,6 @@ class AuditRequest(FileRequest):
         "auto",
         description="lexical compares words; semantic, embeddings in the background. auto chooses.",
     )
-    semantic_mode: Literal["auto", "exact", "fast"] = Field(
-        "auto", description="exact encodes every row; fast, only those near another."
-    )
     near_duplicate_threshold: float = Field(
         0.95, gt=0, le=1, description="Cosine above which two examples are near-duplicates."
     )

@@ -6,89 +6,116 @@ over a tenth of the prompts share, are set aside. Of preference pairs the reject
 near too; marked answers need the same mark. A copy in the validation file needs neither.
 """
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ft_tools import abandoned_calls
-from ft_tools.data.read.ledger import (
+from ft_tools.similarity.word_pairs import WordPairs
+from ft_tools.similarity.words import (
     ANSWER,
+    JACCARD,
     KEPT,
+    MAX_WORK,
     NUM_PARTS,
     PROMPT,
     REJECTED,
-    Ledger,
+    jaccard,
+    most_of_one,
 )
-from ft_tools.data.repeats.duplicates import Note, remove_near
-from ft_tools.data.request import Fields
-from ft_tools.similarity.words import JACCARD, MAX_WORK, jaccard, most_of_one
 
+Fields = Literal["prompt", "response", "prompt_and_response"]
 Parts = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class NearResult:
-    """How a search went: examples removed, and how many of all were compared."""
+class Rows(Protocol):
+    """Rows to compare, by index, those of a validation file first."""
 
-    num_near: int
-    num_searched: int
-    is_complete: bool
+    prompt: "array[int]"
+    answer: "array[int]"
+    rejected: "array[int]"
+    """Hashes of the whole parts."""
+    label: "array[int]"
+    """Rows with different labels are not near, unless one is of the validation file."""
+    removal: "array[int]"
+    """`KEPT`, or why a row went before; it may change while rows are searched."""
+    num_validation: int
+    num_paired: int
+    """Rows whose words are known, the first ones."""
+
+    @property
+    def pairs(self) -> WordPairs:
+        """The pairs of neighbouring words, text `NUM_PARTS * index + part`."""
+
+    def link(self, index: int, other: int) -> None:
+        """Keep two rows on one side of a split."""
+
+    def __len__(self) -> int: ...
 
 
 class Lexical:
-    """What a ledger's kept examples say, ready to be compared."""
+    """A search among rows, which compares those that are kept."""
 
-    def __init__(self, ledger: Ledger, most_work: int = MAX_WORK) -> None:
-        self._ledger = ledger
+    def __init__(self, rows: Rows, most_work: int = MAX_WORK) -> None:
+        self._rows = rows
         self._most_work = most_work
-        self._order = _Order(ledger)
+        self._order = _Order(rows)
         self.shared = self._order.shared
         """Word pairs of a template."""
+        self.num_searched = 0
+        """Rows that the last search compared."""
+        self.is_complete = True
+        """Whether it compared all whose words are known; else it did `most_work`."""
 
-    def mark_near(self, fields: Fields, note: Note) -> NearResult:
-        """Remove near-duplicates, each pair verified exactly."""
-        ledger = self._ledger
+    def near(self, fields: Fields) -> Iterator[tuple[int, int, float]]:
+        """Yield (row, earlier row that stays, Jaccard) for each row that goes."""
+        pairs = self._rows.pairs
         # A text has an answer only.
-        has_prompts = any(
-            map(ledger.pairs.num_of, range(PROMPT, ledger.pairs.num_texts, NUM_PARTS))
-        )
+        has_prompts = any(map(pairs.num_of, range(PROMPT, pairs.num_texts, NUM_PARTS)))
         index = self._index(fields if has_prompts else "response")
-        num_near = 0
-        for at in range(ledger.num_paired):
-            if ledger.removal[at]:
-                continue
-            if index.is_spent:
-                return NearResult(num_near, at, is_complete=False)
+        for at in self._searched(index):
             row = index.row(at)
             near = next(index.near(row), None)
             if near is not None:
-                num_near += remove_near(ledger, at, *near, note)
+                yield at, *near
             else:
                 index.add(row)
-        return NearResult(num_near, ledger.num_paired, is_complete=True)
+
+    def near_prompts(self) -> Iterator[tuple[int, int]]:
+        """Yield the pairs of kept training rows with near prompts, the later row first."""
+        index = self._index("prompt")
+        for at in self._searched(index, self._rows.num_validation):
+            row = index.row(at)
+            yield from ((at, other) for other, _ in index.near(row))
+            index.add(row)
 
     def link_near_prompts(self) -> bool:
-        """Link kept training examples whose prompts are near, so that a split keeps them together.
+        """Link the rows with near prompts, so that a split keeps them together.
 
         Returns:
             Whether all were compared, not whether there are any.
         """
-        ledger = self._ledger
-        index = self._index("prompt")
-        for at in ledger.kept(validation=False):
-            if at >= ledger.num_paired or index.is_spent:
-                return False
-            row = index.row(at)
-            for other, _ in index.near(row):
-                ledger.link(at, other)
-            index.add(row)
-        return True
+        for at, other in self.near_prompts():
+            self._rows.link(at, other)
+        return self.is_complete and self._rows.num_paired == len(self._rows)
+
+    def _searched(self, index: "_PrefixIndex", first: int = 0) -> Iterator[int]:
+        self.num_searched, self.is_complete = first, True
+        for at in range(first, self._rows.num_paired):
+            if index.is_spent:
+                self.is_complete = False
+                return
+            if self._rows.removal[at] == KEPT:
+                yield at
+            self.num_searched = at + 1
 
     def _index(self, fields: Fields) -> "_PrefixIndex":
-        return _PrefixIndex(self._ledger, self._order, fields, self._most_work)
+        return _PrefixIndex(self._rows, self._order, fields, self._most_work)
 
 
 @dataclass(frozen=True)
@@ -115,8 +142,8 @@ class _PrefixIndex:
     Source: Bayardo et al. 2007, https://doi.org/10.1145/1242572.1242591
     """
 
-    def __init__(self, ledger: Ledger, order: "_Order", fields: Fields, most_work: int) -> None:
-        self._ledger, self._pairs = ledger, ledger.pairs
+    def __init__(self, rows: Rows, order: "_Order", fields: Fields, most_work: int) -> None:
+        self._rows, self._pairs = rows, rows.pairs
         self._shared = order.shared
         self._left = most_work
         own = () if fields == "response" else (OWN,) if self._shared else (PROMPT,)
@@ -163,9 +190,9 @@ class _PrefixIndex:
 
     def _score(self, row: _Row, other: int) -> float:
         """Return the lowest Jaccard of the parts; 0 if one is too low."""
-        ledger = self._ledger
-        leak = other < ledger.num_validation <= row.at
-        if not leak and ledger.label[row.at] != ledger.label[other]:
+        rows = self._rows
+        leak = other < rows.num_validation <= row.at
+        if not leak and rows.label[row.at] != rows.label[other]:
             return 0.0
         parts = self._in_a_leak if leak else self._compared
         for part in parts:
@@ -189,8 +216,8 @@ class _PrefixIndex:
 
     def _is_same(self, at: int, other: int, part: int) -> bool:
         """Tell whether two texts without a word are the same."""
-        column = {ANSWER: self._ledger.answer, REJECTED: self._ledger.rejected}
-        hashes = column.get(part, self._ledger.prompt)
+        column = {ANSWER: self._rows.answer, REJECTED: self._rows.rejected}
+        hashes = column.get(part, self._rows.prompt)
         return hashes[at] == hashes[other]
 
     def _num(self, at: int, part: int) -> int:
@@ -218,11 +245,11 @@ class _Prefixes:
 class _Order:
     """The word pairs by how many of the kept examples have them, the rarest first."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        pairs = ledger.pairs
-        self._num_examples = len(ledger)
+    def __init__(self, rows: Rows) -> None:
+        pairs = rows.pairs
+        self._num_examples = len(rows)
         self._rows, self._parts = np.divmod(pairs.texts, np.int32(NUM_PARTS))
-        kept = np.array(ledger.removal) == KEPT
+        kept = np.array(rows.removal) == KEPT
         self._is_used = kept[self._rows] & (self._parts != REJECTED)
         counts = np.bincount(pairs.numbers[self._is_used], minlength=pairs.num_different)
         # Of those that as many examples have, the lower number is called the rarer one. Small
@@ -232,7 +259,7 @@ class _Order:
         ranks = np.empty(len(order), dtype=np.int32)
         ranks[order] = np.arange(len(order), dtype=np.int32)
         self._ranks = ranks[pairs.numbers]
-        most = most_of_one(int(kept[: ledger.num_paired].sum()))
+        most = most_of_one(int(kept[: rows.num_paired].sum()))
         self._num_alone, self._num_rare = np.searchsorted(counts[order], (1, most), side="right")
         common = (self._ranks >= self._num_rare) & (self._parts == PROMPT)
         self.shared = frozenset(pairs.numbers[common].tolist())

@@ -4,10 +4,8 @@ Similarity of two sets A and B is Jaccard = |A and B| / |A or B|.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
-from operator import or_
 
 # A word, or one character of a script without spaces.
 CHARACTERS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -32,6 +30,11 @@ END = b"\xff"
 """Behind each text: in UTF-8 there is no such byte."""
 FEW_OTHERS = 12
 """Different characters up to which those that are not ASCII are replaced one after another."""
+PROMPT, ANSWER, REJECTED = range(3)
+"""The parts of a row that have words."""
+NUM_PARTS = 3
+KEPT = 0
+"""Why a row is left out: not at all."""
 MAX_WORDS = 4000
 # Word pairs looked at in one search; on hostile data everything is a candidate, and then it stops
 # and says so. A call has to answer within a minute; a run may take longer.
@@ -41,25 +44,6 @@ MAX_WORK_OF_A_RUN = 20 * MAX_WORK
 JACCARD = 0.8
 MIN_SHARED = 50
 SHARED_FRACTION = 0.1
-
-
-class Words:
-    """Gives words numbers from 1 on."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = defaultdict(lambda: len(self._numbers) + 1)
-
-    def pairs_of(self, text: str) -> set[int]:
-        """Return the pairs of a text as numbers below 2^62; one word alone is its own pair.
-
-        The first `MAX_WORDS` words are taken.
-
-        >>> of = Words().pairs_of
-        >>> len(of("x = -2")), of("x = 2") <= of("x = -2"), of("..."), of("x")
-        (3, False, set(), {1})
-        """
-        words = list(map(self._numbers.__getitem__, tokens_of(text)[:MAX_WORDS]))
-        return set(map(or_, [word << 31 for word in words], words[1:])) if words[1:] else {*words}
 
 
 def folded(text: str) -> str:

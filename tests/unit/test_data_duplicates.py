@@ -113,8 +113,7 @@ def test_the_search_names_what_comparing_every_pair_names(monkeypatch):
                 break
         else:
             kept.append(at)
-    search.mark_near("prompt_and_response", lambda *_: None)
-    assert {at: twin for at, (twin, _) in ledger.original.items()} == expected
+    assert {at: twin for at, twin, _ in search.near("prompt_and_response")} == expected
     assert 20 < len(expected) < 180
 
 
@@ -164,8 +163,7 @@ def test_a_worker_without_minilm_says_that_and_what_the_search_left_out(
     monkeypatch.setattr(worker, "MAX_WORK_OF_A_RUN", 2_000)
     monkeypatch.setattr(minilm, "find_minilm", lambda: None)
     write(workspace / "d.jsonl", alike(40))
-    find, by_meaning = worker._search(None, AuditRequest(path="d.jsonl"), None)
-    assert not by_meaning
+    find = worker._search(None, AuditRequest(path="d.jsonl"), None)
     report = audit(alike(40), means=Methods(find_near=find))
     assert said(report, "all-MiniLM-L6-v2 is not on this machine")
     assert said(report, "stopped after 2,000 word pairs")

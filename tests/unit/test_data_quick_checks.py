@@ -46,7 +46,6 @@ from ft_tools.similarity.word_pairs import WordPairs
 from ft_tools.similarity.words import (
     FEW_OTHERS,
     TOKENS,
-    Words,
     folded,
     other_characters,
     tokens_of,
@@ -204,12 +203,11 @@ def test_repeated_characters_are_found_where_the_patterns_find_them() -> None:
 
 def test_pairs_of_words_are_those_of_each_text() -> None:
     texts = ["", "a", "b", "a b", "a b a b c", "b", "a b", "c a b a b"]
-    words = Words()
     tokens = tokens_in(texts)
     kinds = bytes(at < 5 for at in range(len(texts)))
     numbers = array("I", WordNumbers().of(tokens.hashes).tobytes())
     made = WordPairs(numbers, array("Q", tokens.ends.tolist()), kinds)
-    plain = [words.pairs_of(text) for text in texts]
+    plain = [{*pairwise(words)} or {*words} for words in map(str.split, texts)]
     assert [made.num_of(at) for at in range(len(texts))] == list(map(len, plain))
     assert made.num_different == len(
         {(kind, p) for kind, of in zip(kinds, plain, strict=True) for p in of}

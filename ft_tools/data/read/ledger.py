@@ -11,17 +11,16 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from ft_tools.formats.example import Example, Message, content_of
-from ft_tools.similarity.words import MAX_WORDS
+from ft_tools.similarity.words import ANSWER as ANSWER
+from ft_tools.similarity.words import KEPT as KEPT
+from ft_tools.similarity.words import MAX_WORDS, PROMPT
+from ft_tools.similarity.words import NUM_PARTS as NUM_PARTS
 
 if TYPE_CHECKING:
     from ft_tools.similarity.word_hashes import Tokens, WordNumbers
     from ft_tools.similarity.word_pairs import WordPairs
 
-PROMPT, ANSWER, REJECTED = range(3)
-"""The parts of an example that have words."""
-NUM_PARTS = 3
 PART_KINDS = bytes(part == PROMPT for part in range(NUM_PARTS))
-KEPT = 0
 MASK = (1 << 64) - 1
 _ENCODE = json.JSONEncoder(sort_keys=True).encode
 # About 200 MB of English. Each takes 4 bytes, and some 40 more while it is searched.

@@ -4,9 +4,8 @@ What many prompts share line by line (a template, a preamble) is set aside, so t
 them all alike; where nothing else would be left, the prompt stays whole.
 """
 
-from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ft_tools.data.read.example_texts import text_of
@@ -14,7 +13,7 @@ from ft_tools.data.read.ledger import KEPT, hash_of
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.formats.example import content_of
-from ft_tools.similarity.words import JACCARD, Words, jaccard, most_of_one
+from ft_tools.similarity.words import most_of_one
 
 MIN_LINE_CHARS = 12
 SAMPLE_ROWS = 20_000
@@ -71,35 +70,6 @@ def without(prompt: str, shared: frozenset[int]) -> str:
         return prompt
     own = "\n".join(line for line in _lines(prompt) if hash_of(line) not in shared)
     return own if own.strip() else prompt
-
-
-def unlike_in_words(
-    scanned: Scan,
-    request: AuditRequest,
-    shared: frozenset[int],
-    matches: Mapping[int, tuple[int, frozenset[str]]],
-) -> set[int]:
-    """Return the examples whose words, in one of some parts, are not near those of their match.
-
-    `matches` has the earlier example and the names of the parts. Words are what the lexical search
-    compares.
-    """
-    words = Words()
-    earlier = {match for match, _ in matches.values()}
-    kept: dict[int, dict[str, array[int]]] = {}
-    unlike: set[int] = set()
-    for texts in texts_of(scanned, request):
-        index = texts.index
-        parts = {"prompt": without(texts.prompt, shared), "answer": texts.answer}
-        parts["rejected"] = texts.rejected
-        if index in earlier:
-            kept[index] = {part: array("Q", words.pairs_of(text)) for part, text in parts.items()}
-        if index in matches:
-            match, names = matches[index]
-            lowest = min(jaccard(words.pairs_of(parts[n]), set(kept[match][n])) for n in names)
-            if lowest < JACCARD:
-                unlike.add(index)
-    return unlike
 
 
 def _lines(prompt: str) -> list[str]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ft_tools.data.read.scanned import Scan
+from ft_tools.data.repeats.duplicates import remove_near
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split import will_split
 from ft_tools.similarity.words import JACCARD, MAX_WORDS, MAX_WORK
 
 if TYPE_CHECKING:
-    from ft_tools.similarity.by_words import Lexical, NearResult
+    from ft_tools.similarity.by_words import Lexical
 
 LEXICAL = f"lexical: Jaccard of word pairs >= {JACCARD}, verified exactly"
 BY_WORDS = "near-duplicates were compared by words; semantic ones need near_duplicates='semantic'"
@@ -41,19 +42,28 @@ def find_lexical(
     from ft_tools.similarity.by_words import Lexical
 
     search = Lexical(scanned.ledger, most_work)
-    result = search.mark_near(request.deduplicate_on, scanned.note)
-    notes = [why, *_lexical_limits(scanned, search, result, most_work)]
-    if will_split(request) and not search.link_near_prompts():
-        notes.append(
-            "too many prompts are similar to compare them all: some similar ones may be on both "
-            "sides of the split"
-        )
-    return Near(result.num_near, LEXICAL, tuple(notes))
+    num_near = sum(
+        remove_near(scanned.ledger, *near, scanned.note)
+        for near in search.near(request.deduplicate_on)
+    )
+    notes = [why, *_lexical_limits(scanned, search, most_work)]
+    notes += link_near_prompts(scanned, request, most_work)
+    return Near(num_near, LEXICAL, tuple(notes))
 
 
-def _lexical_limits(
-    scanned: Scan, search: "Lexical", result: "NearResult", most_work: int
-) -> Iterator[str]:
+def link_near_prompts(scanned: Scan, request: AuditRequest, most_work: int = MAX_WORK) -> list[str]:
+    """Link similar prompts where there will be a split; return what was left out of that."""
+    from ft_tools.similarity.by_words import Lexical
+
+    if not will_split(request) or Lexical(scanned.ledger, most_work).link_near_prompts():
+        return []
+    return [
+        "too many prompts are similar to compare them all: some similar ones may be on both sides "
+        "of the split"
+    ]
+
+
+def _lexical_limits(scanned: Scan, search: "Lexical", most_work: int) -> Iterator[str]:
     """Say what the search for near-duplicates by words left out."""
     ledger = scanned.ledger
     if len(search.shared) >= TEMPLATE_PAIRS:
@@ -63,12 +73,11 @@ def _lexical_limits(
             f"{ledger.num_cut} texts have more than {MAX_WORDS:,} words: only so many of "
             "each were compared"
         )
-    if not result.is_complete:
+    if not search.is_complete:
         yield (
             f"the search for near-duplicates stopped after {most_work:,} word pairs, with "
-            f"{result.num_searched} of {len(ledger)} examples compared: too many of them are "
-            "similar; "
-            "near_duplicates='semantic' compares all"
+            f"{search.num_searched} of {len(ledger)} examples compared: too many of them are "
+            "similar; near_duplicates='semantic' compares all"
         )
     elif ledger.num_paired < len(ledger):
         yield (

@@ -65,7 +65,7 @@ def work(session: Session) -> AuditReport:
         tokens = TemplateTokens(request.model, request.max_length)
         measure, method, notes = tokens.measure, tokens.method, tokens.notes
         masks = tokens.masks
-    find, by_meaning = _search(session, request, progress)
+    find = _search(session, request, progress)
 
     def find_near(scanned: Scan, asked: AuditRequest) -> Near:
         session.phase("looking for near-duplicates")
@@ -76,7 +76,6 @@ def work(session: Session) -> AuditReport:
     session.phase("reading")
     methods = Methods(
         find_near=find_near,
-        with_pairs=not by_meaning,
         measure=measure,
         token_method=method,
         masks=masks,
@@ -95,34 +94,34 @@ def work(session: Session) -> AuditReport:
     return report
 
 
-def _search(session: Session, request: AuditRequest, progress: Progress) -> tuple[FindNear, bool]:
-    """Return how near-duplicates are searched, and whether that is by meaning."""
+def _search(session: Session, request: AuditRequest, progress: Progress) -> FindNear:
+    """Return how near-duplicates are searched."""
     if request.near_duplicates not in {"auto", "semantic"}:
-        return _lexical(BY_WORDS), False
+        return _lexical(BY_WORDS)
     sources = find_sources(workspace.existing(request.path))
     size_bytes = sum(source.size_bytes for source in sources)
     minilm = minilm_for(request.near_duplicates, size_bytes)
     if minilm is None:
         why = f"near-duplicates were compared by words: {why_by_words(size_bytes)}"
-        return _lexical(why), False
+        return _lexical(why)
     session.phase("loading MiniLM")
     # A search by words needs no torch.
-    from ft_tools.data.worker.search_by_meaning import semantic
+    from ft_tools.data.worker.near_by_meaning import ByMeaning
 
-    search = semantic(minilm, session.phase, progress.of)
+    search = ByMeaning(minilm, session.phase, progress.of)
     if request.near_duplicates == "semantic":
-        return search.find, True
+        return search.find
     speed = search.model.tokens_per_second()
-    seconds = encoding_seconds(size_bytes, speed, request.semantic_mode)
+    seconds = encoding_seconds(size_bytes, speed)
     why = reason_for(seconds, speed)
     if not is_quick_enough(seconds):
-        return _lexical(why), False
+        return _lexical(why)
 
     def find(scanned: Scan, asked: AuditRequest) -> Near:
         near = search.find(scanned, asked)
         return replace(near, assumptions=(why, *near.assumptions))
 
-    return find, True
+    return find
 
 
 def _lexical(why: str) -> FindNear:

@@ -1,29 +1,20 @@
 """Choose how `auto` searches for near-duplicates: by meaning where this machine is fast enough."""
 
-from typing import Literal
-
 MOST_SECONDS = 1800
 """Of encoding. Ours: half an hour of waiting for duplicates that words do not show."""
 BYTES_PER_TOKEN = 4
-# Only the shorter field is encoded for every row; of many rows, those near another by cheap
-# vectors. Source: benchmarks/audit.json
 ENCODED_FRACTION = 0.5
-ENCODED_FRACTION_FAST = 0.15
-FAST_BYTES = 10_000_000
-"""About `FAST_ROWS` rows."""
+"""Of the tokens: rows that share few words with others, and parts that need not be compared, are
+not encoded. Source: benchmarks/audit.json"""
 
 
-def encoding_seconds(
-    size_bytes: int, tokens_per_second: float, mode: Literal["auto", "exact", "fast"]
-) -> float:
+def encoding_seconds(size_bytes: int, tokens_per_second: float) -> float:
     """Return how long MiniLM takes for a file, about.
 
-    >>> round(encoding_seconds(4_200_000, 26_000, "auto")), encoding_seconds(10**9, 25e3, "exact")
+    >>> round(encoding_seconds(4_200_000, 26_000)), encoding_seconds(10**9, 25e3)
     (20, 5000.0)
     """
-    is_fast = mode == "fast" or (mode == "auto" and size_bytes > FAST_BYTES)
-    fraction = ENCODED_FRACTION_FAST if is_fast else ENCODED_FRACTION
-    return size_bytes / BYTES_PER_TOKEN * fraction / tokens_per_second
+    return size_bytes / BYTES_PER_TOKEN * ENCODED_FRACTION / tokens_per_second
 
 
 def is_quick_enough(seconds: float) -> bool:

@@ -1,0 +1,163 @@
+"""Remove the near-duplicates of an audit, and paraphrased benchmark questions, by meaning."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ft_tools import workspace
+from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.texts import Texts, in_chunks, shared_lines, texts_of, without
+from ft_tools.data.repeats.benchmarks import Benchmarks
+from ft_tools.data.repeats.duplicates import remove_near
+from ft_tools.data.repeats.near import Near, link_near_prompts
+from ft_tools.data.request import AuditRequest
+from ft_tools.similarity.ngrams import SIZE
+from ft_tools.similarity.token_store import Column, TokenStore
+from ft_tools.similarity.worker.by_meaning import Compared, Phase, Tick, find_near, near_known
+from ft_tools.similarity.worker.minilm import MiniLM
+
+Columns = Mapping[str, Column]
+"""The parts of the examples, by the names that `Texts` has for them."""
+PARTS = ("prompt", "answer", "rejected")
+# Measured on rephrase_gsm8k against gsm8k_test, with gsm8k_train as the rows that are no copies;
+# the numbers are in references/data.md.
+BENCHMARK_COSINE = 0.83
+BENCHMARK_BELOW = 0.65
+"""99% of the paraphrases that MiniLM finds have sketches with a cosine of 0.18 or more."""
+
+
+class ByMeaning:
+    """Near-duplicates and benchmark paraphrases by meaning."""
+
+    def __init__(self, folder: Path, phase: Phase, tick: Tick) -> None:
+        self.model = MiniLM(folder, tick)
+        self._phase = phase
+        self._tick = tick
+        self._questions = _Questions()
+
+    def find(self, scanned: Scan, request: AuditRequest) -> Near:
+        """Remove near-duplicates, then what paraphrases a benchmark question."""
+        notes: list[str] = []
+        indices, parts = self._read(scanned, request, notes)
+        ledger, threshold = scanned.ledger, request.near_duplicate_threshold
+        columns = _compared(parts, request)
+        compared = Compared(
+            list(columns.values()),
+            [name != "rejected" for name in columns],
+            np.array(ledger.label, dtype=np.int8)[indices],
+            int(np.searchsorted(indices, ledger.num_validation)),
+        )
+        found = find_near(self.model, compared, threshold, self._phase, self._tick)
+        num_near = sum(
+            remove_near(ledger, int(indices[row]), int(indices[kept]), score, scanned.note)
+            for row, kept, score in found.matches
+        )
+        notes.append(
+            f"{found.num_candidates} of {len(indices)} examples share enough words with another "
+            "one to be compared by meaning"
+        )
+        notes += link_near_prompts(scanned, request)
+        if request.benchmark_paths:
+            self._phase("looking for benchmark questions")
+            notes.append(self._remove_paraphrases(scanned, request, indices, parts))
+        method = f"semantic: MiniLM cosine > {threshold}"
+        return Near(num_near, method, tuple(notes), by_meaning=True)
+
+    def _read(
+        self, scanned: Scan, request: AuditRequest, notes: list[str]
+    ) -> tuple[NDArray[np.int64], Columns]:
+        """Return the indices of the kept examples, and their parts as tokens."""
+        self._phase("reading what is compared")
+        shared = shared_lines(scanned, request)
+        if shared:
+            notes.append(f"{len(shared)} prompt lines of a template were set aside")
+        ledger = scanned.ledger
+        total = len(ledger.kept(validation=False)) + len(ledger.kept(validation=True))
+        indices = np.empty(total, dtype=np.int64)
+        parts = {name: Column(TokenStore(), np.empty(total, dtype=np.int64)) for name in PARTS}
+        done = 0
+        for chunk in in_chunks(texts_of(scanned, request)):
+            end = done + len(chunk)
+            indices[done:end] = [texts.index for texts in chunk]
+            read = {
+                "prompt": [without(texts.prompt, shared) for texts in chunk],
+                "answer": [texts.answer for texts in chunk],
+                "rejected": [texts.rejected for texts in chunk],
+            }
+            for name, part in read.items():
+                column = parts[name]
+                tokens = self.model.tokens(part)
+                column.numbers[done:end] = [column.store.add(ids) for ids in tokens]
+            if request.benchmark_paths:
+                self._questions.add(self.model, done, chunk)
+            done = end
+            self._tick(done, total)
+        longest = self.model.max_tokens
+        if num_cut := sum(int((part.store.lengths() > longest).sum()) for part in parts.values()):
+            notes.append(
+                f"{num_cut} texts are longer than the {longest} tokens that MiniLM reads: their "
+                "beginnings were compared, and the words of all of them where an example would go"
+            )
+        return indices, parts
+
+    def _remove_paraphrases(
+        self, scanned: Scan, request: AuditRequest, indices: NDArray[np.int64], parts: Columns
+    ) -> str:
+        """Remove the examples of which a part is near a benchmark question; say how many."""
+        ledger = scanned.ledger
+        benchmarks = Benchmarks([workspace.existing(name) for name in request.benchmark_paths])
+        near = np.zeros(len(indices), dtype=np.bool_)
+        # An answer that tells what a short question asks is no copy of the question.
+        long = [one for one in benchmarks.questions if len(one.split()) >= SIZE]
+        for name, questions in (("prompt", benchmarks.questions), ("answer", long)):
+            column = parts[name]
+            known = near_known(self.model, column, questions, BENCHMARK_COSINE, BENCHMARK_BELOW)
+            near |= known[column.numbers]
+        column = self._questions.column()
+        known = near_known(
+            self.model, column, benchmarks.questions, BENCHMARK_COSINE, BENCHMARK_BELOW
+        )
+        near[np.array(self._questions.owners, dtype=np.int64)[known[column.numbers]]] = True
+        kept = [index for index in indices[near].tolist() if not ledger.removal[index]]
+        for index in kept:
+            scanned.note("benchmark_semantic", index)
+            if index >= ledger.num_validation:
+                ledger.remove(index, "benchmark_semantic")
+        return (
+            f"{len(kept)} examples paraphrase one of {benchmarks.num_questions} benchmark "
+            f"questions in their prompt or answer (cosine {BENCHMARK_COSINE}). Translations are "
+            "not found"
+        )
+
+
+class _Questions:
+    """What conversations ask that ask several times: one of it may be a benchmark's question."""
+
+    def __init__(self) -> None:
+        self._store = TokenStore()
+        self._numbers: list[int] = []
+        self.owners: list[int] = []
+        """The row of each question."""
+
+    def add(self, model: MiniLM, first: int, chunk: Sequence[Texts]) -> None:
+        """Add the questions of some rows, the first of which has this place."""
+        asked = [(at, one) for at, texts in enumerate(chunk, first) for one in texts.questions]
+        tokens = model.tokens([one for _, one in asked])
+        self._numbers += [self._store.add(ids) for ids in tokens]
+        self.owners += [at for at, _ in asked]
+
+    def column(self) -> Column:
+        """Return the questions."""
+        return Column(self._store, np.array(self._numbers, dtype=np.int64))
+
+
+def _compared(parts: Columns, request: AuditRequest) -> Columns:
+    """Return the parts that are compared, the cheap one first; a text has an answer only."""
+    names = ["answer", "rejected"]
+    if not parts["prompt"].is_empty and request.deduplicate_on != "response":
+        names = ["prompt"] if request.deduplicate_on == "prompt" else ["prompt", *names]
+    if parts["rejected"].is_empty:
+        names = [name for name in names if name != "rejected"]
+    return {name: parts[name] for name in sorted(names, key=lambda name: parts[name].num_tokens)}

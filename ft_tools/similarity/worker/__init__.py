@@ -1,0 +1,1 @@
+"""The search by meaning: the only code here that imports torch."""

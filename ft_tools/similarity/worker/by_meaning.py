@@ -1,0 +1,193 @@
+"""Find rows that say the same by meaning: MiniLM's cosine, asked of rows that share telling words.
+
+Two rows are near if every part of them is. Greedy in order: a row goes if it is near an earlier
+one that stays. A text that goes on behind what MiniLM reads must be near by its tokens, too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ft_tools.similarity.token_store import Column, Mask, Rows
+from ft_tools.similarity.words import JACCARD, jaccard
+from ft_tools.similarity.worker.candidates import (
+    BELOW,
+    Sketches,
+    Vectors,
+    similar_across,
+    similar_pairs,
+)
+from ft_tools.similarity.worker.minilm import MiniLM
+
+Phase = Callable[[str], None]
+Tick = Callable[[int, int], None]
+GATHERED = 1 << 16
+
+
+class Match(NamedTuple):
+    """A row that goes, the one that stays for it, and the lowest cosine of their parts."""
+
+    row: int
+    kept: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Rows to compare, those of a validation file first."""
+
+    parts: Sequence[Column]
+    """What they say, by part; the part that is cheapest to encode comes first."""
+    in_a_leak: Sequence[bool]
+    """Per part, whether it must be near for a copy of a validation row, too."""
+    labels: NDArray[np.int8]
+    """Rows with different labels are not near, unless one is of the validation file."""
+    num_validation: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found."""
+
+    matches: list[Match]
+    num_candidates: int
+    """Rows that share enough with another one to be encoded."""
+
+
+def find_near(
+    model: MiniLM, compared: Compared, threshold: float, phase: Phase, tick: Tick
+) -> Found:
+    """Return the rows that are near an earlier one that stays."""
+    phase("looking for shared words")
+    loose = [
+        p for p, is_needed in zip(compared.parts, compared.in_a_leak, strict=True) if is_needed
+    ]
+    columns = loose or list(compared.parts)
+    sketches = Sketches(columns, model.num_tokens, model.max_tokens)
+    a, b = similar_pairs(sketches.side_by_side(columns), threshold - BELOW, tick)
+    is_leak = (a < compared.num_validation) & (b >= compared.num_validation)
+    allowed = is_leak | (compared.labels[a] == compared.labels[b])
+    a, b, is_leak = a[allowed], b[allowed], is_leak[allowed]
+    num_candidates = len(np.union1d(a, b))
+    lowest = np.ones(len(a), dtype=np.float32)
+    for part, in_a_leak in zip(compared.parts, compared.in_a_leak, strict=True):
+        phase(f"encoding with MiniLM: {len(a)} pairs")
+        asked = np.ones(len(a), dtype=np.bool_) if in_a_leak else ~is_leak
+        scores = np.ones(len(a), dtype=np.float32)
+        scores[asked] = cosines(
+            model, (part, part.numbers[a[asked]]), (part, part.numbers[b[asked]]), threshold
+        )
+        near = scores > threshold
+        a, b, is_leak, lowest = a[near], b[near], is_leak[near], np.minimum(lowest, scores)[near]
+    return Found(_greedy(model, compared, (a, b), lowest), num_candidates)
+
+
+def cosines(
+    model: MiniLM, one: tuple[Column, Rows], other: tuple[Column, Rows], threshold: float
+) -> Vectors:
+    """Return MiniLM's cosine of pairs of texts, in float32 where it is close to the threshold.
+
+    Args:
+        model: MiniLM.
+        one: A column, and the number of the first text of each pair in it.
+        other: The same of the second texts.
+        threshold: What the cosine is compared with.
+    """
+    same = one[1] == other[1] if one[0] is other[0] else np.zeros(len(one[1]), dtype=np.bool_)
+    scores = np.ones(len(same), dtype=np.float32)
+    asked = np.flatnonzero(~same)
+    for exactly in (False, True):
+        if not len(asked):
+            break
+        before = scores[asked]
+        made, places = _encoded(model, one, other, asked, exactly=exactly)
+        for start in range(0, len(asked), GATHERED):
+            part = slice(start, start + GATHERED)
+            x, y = made[0][places[0][part]], made[1][places[1][part]]
+            scores[asked[part]] = np.einsum("ij,ij->i", x, y)
+        if exactly and np.abs(scores[asked] - before).max() > model.margin / 2:
+            # These texts are further off in bfloat16 than the margin was measured for.
+            model.use_float32()
+            return cosines(model, one, other, threshold)
+        if not model.margin:
+            break
+        asked = asked[np.abs(scores[asked] - threshold) <= model.margin]
+    return scores
+
+
+def _encoded(
+    model: MiniLM,
+    one: tuple[Column, Rows],
+    other: tuple[Column, Rows],
+    asked: Rows,
+    *,
+    exactly: bool,
+) -> tuple[tuple[Vectors, Vectors], tuple[Rows, Rows]]:
+    """Return the vectors of the texts of some pairs, each once, and the places of both in them."""
+    (column, mine), (others, theirs) = one, other
+    if column is others:
+        wanted = np.union1d(mine[asked], theirs[asked])
+        vectors = model.encode(column.store, wanted, exactly=exactly)
+        places = np.searchsorted(wanted, mine[asked]), np.searchsorted(wanted, theirs[asked])
+        return (vectors, vectors), places
+    wanted, x = np.unique(mine[asked], return_inverse=True)
+    known, y = np.unique(theirs[asked], return_inverse=True)
+    here = model.encode(column.store, wanted, exactly=exactly)
+    there = model.encode(others.store, known, exactly=exactly)
+    return (here, there), (x, y)
+
+
+def _greedy(
+    model: MiniLM, compared: Compared, pairs: tuple[Rows, Rows], scores: Vectors
+) -> list[Match]:
+    """Return for each row that goes the first row that stays and is near it."""
+    order = np.lexsort(pairs)
+    removed: dict[int, Match] = {}
+    for at in order.tolist():
+        kept, row = int(pairs[0][at]), int(pairs[1][at])
+        if row in removed or kept in removed:
+            continue
+        is_leak = kept < compared.num_validation <= row
+        if all(
+            _goes_on_alike(model, part, int(part.numbers[kept]), int(part.numbers[row]))
+            for part, in_a_leak in zip(compared.parts, compared.in_a_leak, strict=True)
+            if in_a_leak or not is_leak
+        ):
+            removed[row] = Match(row, kept, float(scores[at]))
+    return list(removed.values())
+
+
+def _goes_on_alike(model: MiniLM, part: Column, one: int, other: int) -> bool:
+    """Return whether two texts that MiniLM read only the beginning of share their token pairs."""
+    texts = part.store.of(one), part.store.of(other)
+    if one == other or max(map(len, texts)) <= model.max_tokens:
+        return True
+    sets = [set((text[:-1].astype(np.int64) << 16 | text[1:]).tolist()) for text in texts]
+    return jaccard(*sets) >= JACCARD
+
+
+def near_known(
+    model: MiniLM, texts: Column, known: Sequence[str], threshold: float, below: float
+) -> Mask:
+    """Return for each distinct text whether its cosine with a known one reaches the threshold.
+
+    Args:
+        model: MiniLM.
+        texts: The texts.
+        known: Such as the questions of a benchmark.
+        threshold: The cosine from which on a text is near.
+        below: How far the cosine of the sketches may be below it.
+    """
+    near = np.zeros(len(texts.store), dtype=np.bool_)
+    if not len(near) or not known:
+        return near
+    store, numbers = model.store(known)
+    others = Column(store, numbers)
+    sketches = Sketches([texts, others], model.num_tokens, model.max_tokens)
+    a, b = similar_across(sketches.of(texts.store), sketches.of(store), threshold - below)
+    scores = cosines(model, (texts, a), (others, b), threshold)
+    near[a[scores >= threshold]] = True
+    return near
