@@ -38,7 +38,7 @@ def audit_page(report: AuditReport, figures: Figures) -> str:
         "Findings": _findings(report, figures),
         "Duplicates": _duplicates(report, figures),
         "Lengths": _lengths(report, figures),
-        "Topics and languages": _variety(report, figures),
+        "Languages": _languages(figures),
         "Chosen against rejected": _pairs(report, figures),
         "What trainers would do with the file as it is": _survival(report),
         "Enough examples?": _size(report),
@@ -163,21 +163,10 @@ def _lengths(report: AuditReport, figures: Figures) -> str:
     return charts + key_values(facts)
 
 
-def _variety(report: AuditReport, figures: Figures) -> str:
-    parts = []
-    if figures.topics:
-        bars = [(" \u00b7 ".join(topic.words), topic.count) for topic in figures.topics]
-        parts.append(_bars(bars, "Topics of the prompts", "prompts"))
-        effective = report.shape.get("effective_topics", 0)
-        parts.append(
-            note(
-                f"Counted by words on {number(figures.num_drawn)} prompts, each under the first "
-                f"topic it has. Together as varied as {number(effective)} topics of one size."
-            )
-        )
-    if figures.languages:
-        parts.append(_bars(figures.languages, "Languages of the answers", "answers"))
-    return "".join(parts)
+def _languages(figures: Figures) -> str:
+    if not figures.languages:
+        return ""
+    return _bars(figures.languages, "Languages of the answers", "answers")
 
 
 def _pairs(report: AuditReport, figures: Figures) -> str:

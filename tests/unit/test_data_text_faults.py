@@ -1,4 +1,4 @@
-"""Checks on what examples say: every answer, languages, topics, pairs."""
+"""Checks on what examples say: every answer, languages, pairs."""
 
 import json
 import random
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ft_tools.data.audit import perform
-from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.text_faults import contents
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import language_of, script_of
@@ -71,33 +70,11 @@ def test_an_answer_in_another_language_and_a_minority_language_are_noted(workspa
     assert not found["language_mix"].removed
 
 
-def test_one_topic_in_most_prompts_is_noted_in_a_large_file_only():
-    def variety(whales, count):
-        made = Variety()
-        for at in range(count):
-            thing = "whales" if at % 60 < whales else "thing" + "abcdefghij"[at % 10]
-            made.add(f"Tell me of {thing}", f"It is number {at}.")
-        return made
-
-    assert variety(40, 2040).findings() == [("one_topic", 1360)]
-    assert RULES["one_topic"].severity == "info"
-    assert variety(20, 2040).findings() == []
-    # A narrow task's few examples are of one topic, as they should be; the share is told.
-    narrow = variety(40, 120)
-    assert narrow.findings() == []
-    assert narrow.shape()["largest_topic_fraction"] == 0.667
-
-
-def test_topics_are_counted_on_a_bounded_draw_of_the_whole_file():
+def test_languages_are_named_for_the_first_rows_and_some_of_the_others():
     variety = Variety()
-    for at in range(20_000):
-        variety.add(f"All about {'harbours' if at % 20 < 10 else 'castles'} please", "x")
-    assert variety.num_drawn < 4000
-    topics = {topic.words[0]: topic.count / variety.num_drawn for topic in variety.topics()}
-    assert topics == {
-        "harbours": pytest.approx(0.5, abs=0.1),
-        "castles": pytest.approx(0.5, abs=0.1),
-    }
+    named = [variety.add("x", LANGUAGES["de" if at < 1_000 else "en"])[1] for at in range(4_000)]
+    assert named.count("und") == 1_750
+    assert variety.shape() == {"language_en": 3_000, "language_de": 1_000}
 
 
 def test_every_answer_of_a_conversation_is_checked_and_not_only_the_last():
@@ -173,16 +150,6 @@ def test_a_repeated_key_is_found_with_its_line_and_the_row_stays(workspace):
         found = {finding.id: finding for finding in report.findings}
         assert found["repeated_key"].lines == [3, 6], name
         assert report.num_usable == len(rows)
-
-
-def test_bytes_that_are_not_utf8_cost_their_element_of_an_array_and_no_other(workspace):
-    rows = [json.dumps(chat(f"Say {s}", s)).encode() for s in SENTENCES]
-    rows[4] = b'{"prompt": "caf\xe9", "completion": "It is open."}'
-    (workspace / "d.json").write_bytes(b"[" + b",\n".join(rows) + b"]")
-    report = perform(AuditRequest(path="d.json"))
-    found = {finding.id: finding for finding in report.findings}
-    assert found["not_utf8"].lines == [5]
-    assert (report.num_examples, report.num_usable) == (20, 19)
 
 
 def pairs(count, chosen, rejected):

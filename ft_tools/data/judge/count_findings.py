@@ -60,7 +60,6 @@ def findings_of(scan: Scan, request: AuditRequest | PrepareRequest) -> list[Find
         findings.append(of_the_file(ledger, UNDECIDED, count, columns=columns[:MOST_COLUMNS]))
     for name, count in [
         *scan.pairs.findings(),
-        *scan.variety.findings(),
         *scan.wordings.findings(),
         *scan.added_facts.findings(),
         *_few_answers(scan),

@@ -1,1 +1,1 @@
-"""What a dataset is: lengths, languages, topics, preferences, what each trainer makes of it."""
+"""What a dataset is: lengths, languages, preferences, what each trainer makes of it."""

@@ -1,4 +1,4 @@
-"""What the page of an audit draws besides the report: counts by bins, topics, examples."""
+"""What the page of an audit draws besides the report: counts by bins, languages, examples."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,7 +9,6 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Tokens
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.data.understand.preferred_wording import Marker
-from ft_tools.data.understand.variety import Topic
 from ft_tools.formats.example import Example
 from ft_tools.formats.trained_pieces import Masked
 
@@ -24,7 +23,7 @@ Curve = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Figures:
-    """Everything that the page shows and the report does not hold; topics are words of the data."""
+    """Everything that the page shows and the report does not hold."""
 
     lengths: dict[str, Curve]
     """whole, answer -> (tokens from, examples); the last bin holds all that are longer."""
@@ -32,8 +31,6 @@ class Figures:
     """How many say the same -> groups."""
     scores: Bars
     """Score of a removed near-duplicate of the data -> examples."""
-    topics: list[Topic]
-    num_drawn: int
     languages: Bars
     markers: list[Marker]
     shown: list[Shown]
@@ -54,8 +51,6 @@ def figures_of(
         lengths=_lengths(scanned, tokens),
         groups=groups,
         scores=scores,
-        topics=scanned.variety.topics(),
-        num_drawn=scanned.variety.num_drawn,
         languages=languages,
         markers=scanned.pairs.markers(),
         shown=gallery(scanned, masks),

@@ -2,8 +2,7 @@ r"""Read JSON: one value per line, an array, or values that follow one another.
 
 Lines end at `\n` only: `str.splitlines` would cut inside strings that hold U+2028. A line that
 cannot be parsed is a row with the id of its finding. Arrays are read by ijson, which cannot resume
-behind an error, so a broken array is refused. It reads a lone surrogate as `?`, and of a name that
-is repeated in an object the last value.
+behind an error, so a broken array is refused; it reads a lone surrogate as `?`.
 """
 
 import json
@@ -97,7 +96,7 @@ def read_values(stream: BinaryIO, path: Path, of: str = "") -> Iterator[Row]:
     number = 0
     # In an object, `members` has seen that nothing is too long.
     bounded = _Bounded(stream, path) if of in {"", "item"} else stream
-    values = ijson.items(bounded, of, use_float=True, multiple_values=not of)
+    values = ijson.items(bounded, of, use_float=True, multiple_values=not of, map_type=_Object)
     while True:
         try:
             value = next(values)
@@ -108,10 +107,31 @@ def read_values(stream: BinaryIO, path: Path, of: str = "") -> Iterator[Row]:
         number += 1
         if isinstance(bounded, _Bounded):
             bounded.reset(number)
-        if _is_within(value, MOST_DEPTH):
-            yield Row(number, value, None)
-        else:
+        if not _is_within(value, MOST_DEPTH):
             yield Row(number, None, "unreadable_line")
+        else:
+            yield Row(number, value, None, ("repeated_key",) if _repeats(value) else ())
+
+
+class _Object(dict[str, Any]):
+    """An object that notes a repeated name, of which it has the last value."""
+
+    __slots__ = ("repeats",)
+    num_repeated = 0
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self:
+            self.repeats = True
+            _Object.num_repeated += 1
+        super().__setitem__(name, value)
+
+
+def _repeats(value: Any) -> bool:
+    """Return whether an object in a value has a name twice; no value is searched until one has."""
+    if not _Object.num_repeated or not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return hasattr(value, "repeats") or any(map(_repeats, inner))
 
 
 class Member(NamedTuple):
