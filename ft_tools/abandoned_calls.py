@@ -24,7 +24,7 @@ class Call:
         self._is_abandoned = threading.Event()
 
     def abandon(self) -> None:
-        """Tell the work that nobody waits for it; may be called from any thread."""
+        """Mark the call as abandoned; may be called from any thread."""
         self._is_abandoned.set()
 
     @property
@@ -58,7 +58,7 @@ def require_waiting() -> None:
 
 
 def doing(what: str) -> None:
-    """Say what the call does now: the text of its progress notifications.
+    """Set what the call does now: the text of its progress notifications.
 
     Raises:
         Abandoned: Nobody waits for it.

@@ -314,7 +314,7 @@ def disk_full_is_named(path: Path) -> Iterator[None]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or a copy where that is on another disk."""
+    """Link a file under a second name; copy it where that is on another disk."""
     try:
         os.link(source, target)
     except OSError:

@@ -67,7 +67,7 @@ def explain_at(where: Path, error: OSError) -> FineTuningError:
 
 
 def _forbidden(path: Path, said: str) -> str:
-    """Say which file or folder on the way to a path this user may not use, and the command."""
+    """Return which file or folder on the way this user may not use, and the command."""
     whole = path.absolute()
     for folder in [*reversed(whole.parents), *([whole] if os.path.isdir(whole) else [])]:
         if os.path.exists(folder) and not may(folder, os.X_OK):
@@ -92,5 +92,5 @@ def _no(path: Path, blocked: Path, verb: str, right: str) -> str:
 
 
 def may(path: Path, mode: int) -> bool:
-    """Tell whether this user may use a path so, as `os.access` has it."""
+    """Return whether this user may use a path so, as `os.access` has it."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)

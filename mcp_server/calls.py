@@ -67,7 +67,7 @@ async def leave(code: int) -> NoReturn:
 
 
 def abandon_all() -> None:
-    """Tell every call to stop."""
+    """Abandon every call."""
     for call in list(_running):
         call.abandon()
 

@@ -115,7 +115,7 @@ def _doctor(
     hub: bool = True,
     gpu: Annotated[bool, Parameter(negative=())] = False,
 ) -> int | None:
-    """Say what works on this machine, what does not, and the command for each.
+    """Check what works on this machine, and print the command for what does not.
 
     Args:
         purposes: What has to work; the exit code is 4 if it does not.
@@ -206,7 +206,7 @@ def logs(
 
 @app.command
 def wait(run_ids: list[str]) -> int:
-    """Wait until runs have ended, and say what failed and what comes next.
+    """Wait until runs have ended; print what failed and what comes next.
 
     The exit code is the worst of theirs.
     """

@@ -1,4 +1,4 @@
-"""Say what is wrong with a command line, as a request's errors are said."""
+"""Messages for a command line that cannot be parsed, in the words of a request's errors."""
 
 import inspect
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from ft_tools.errors import brief
 
 
 def misread(app: App, error: cyclopts.CycloptsError) -> str:
-    """Say what of a command line has no place, or is missing, as a request's errors are said."""
+    """Return what of a command line is unknown, surplus or missing."""
     if isinstance(error, cyclopts.UnknownOptionError):
         known = sorted(one.name for one in error.argument_collection if one.parse)
         return no_such("option", error.token.keyword or error.token.value, known)
@@ -32,7 +32,7 @@ def misread(app: App, error: cyclopts.CycloptsError) -> str:
 
 
 def _surplus(app: App, values: Sequence[str], name: str) -> str:
-    """Say which values of a command are too many, and where they may belong."""
+    """Return which values of a command are too many, and where they may belong."""
     command = app[name].default_command if name in app else None
     takes = inspect.signature(command).parameters.values() if command else ()
     first = " and ".join(one.name for one in takes if one.kind is one.POSITIONAL_OR_KEYWORD)

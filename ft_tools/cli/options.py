@@ -209,7 +209,7 @@ def _checked(
 
 
 def takes_one_or_many(annotation: Any) -> bool:
-    """Tell whether a field takes a text or a list, such as target_modules."""
+    """Return whether a field takes a text or a list, such as target_modules."""
     if get_origin(annotation) not in (Union, UnionType):
         return False
     parts = get_args(annotation)

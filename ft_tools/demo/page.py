@@ -87,7 +87,7 @@ def _series(
 
 
 def _shipped(result: dict[str, Any]) -> Html:
-    """Say whether the files answer as measured, which one to use, and what one of them answers."""
+    """Return whether the files answer as measured, which one to use, and a chat."""
     said = Html(text(result["answers_as_measured"]) + text(result["measured"]))
     if result["recommended_format"]:
         said = Html(said + text(f"Recommended format: {result['recommended_format']}."))

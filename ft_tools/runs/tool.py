@@ -196,7 +196,7 @@ def _measure(run_dir: Path) -> NextStep:
 
 
 def _resumed_from(run_dir: Path, kind: Kind) -> str:
-    """Say where another attempt begins."""
+    """Return where another attempt begins."""
     if kind not in TRAINED:
         return "continues with what is already done"
     if any(path.is_dir() for path in (run_dir / "checkpoints").glob("*")):

@@ -134,7 +134,7 @@ def _follow(run_ids: Sequence[str]) -> int:
 
 
 def show_next(run_ids: Sequence[str]) -> None:
-    """Say on stderr which commands come after runs that have ended: the result's, and the next."""
+    """Print on stderr the commands that come after runs that have ended."""
     for report in (read_run(run_id) for run_id in run_ids):
         steps = [(step.tool, step.arguments, step.why) for step in report.next_steps]
         if report.state == "succeeded":
@@ -144,7 +144,7 @@ def show_next(run_ids: Sequence[str]) -> None:
 
 
 def is_over(report: RunReport) -> bool:
-    """Tell whether nothing more will come; a scheduler may start an interrupted run again."""
+    """Return whether nothing more will come; a scheduler may start an interrupted run again."""
     return report.state in ENDED and (report.state != "interrupted" or report.resumable)
 
 

@@ -18,7 +18,7 @@ SHARED = ".agents"
 
 
 def state(folder: Path) -> State:
-    """Tell what is at the place of the skill."""
+    """Return what is at the place of the skill."""
     if not folder.is_symlink() and not folder.exists():
         return "absent"
     if folder.is_symlink() or not folder.is_dir() or verify(folder):

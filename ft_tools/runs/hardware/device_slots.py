@@ -89,7 +89,7 @@ def folder() -> Path:
 
 
 def is_taken(name: str, slots: Path) -> bool:
-    """Tell whether a run holds a slot."""
+    """Return whether a run holds a slot."""
     return locks.is_held(_slot(slots, name))
 
 

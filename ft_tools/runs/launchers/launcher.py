@@ -72,7 +72,7 @@ class Launcher:
     files: Callable[[Job], dict[str, str]] = lambda _: {}
     """Files that are written into the run directory first, by name."""
     requeue: Callable[[Mapping[str, str], float], list[str]] | None = None
-    """From inside a job that was told to stop: the argv that queues it once more, or nothing."""
+    """From inside a job that was asked to stop: the argv that queues it once more, or nothing."""
     storage: Storage | None = None
     """None: the job works in the run directory itself."""
 

@@ -1,4 +1,4 @@
-"""What every backend can be told: `backend_options`, checked before anything is planned."""
+"""The options of every backend (`backend_options`), checked before anything is planned."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ NAME_THE_CARD = "name the card there by its catalog name (A100-80GB), or it comp
 
 
 class Options(BaseModel):
-    """What every backend can be told."""
+    """Options of every backend."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 

@@ -64,7 +64,7 @@ def forget(run_dir: Path) -> None:
 
 
 def is_remembered(run_dir: Path) -> bool:
-    """Tell whether a worker was started whose processes nobody has looked for since its end."""
+    """Return whether a worker was started whose processes nobody has looked for since its end."""
     return (run_dir / OWNER_RECORD).exists()
 
 

@@ -14,7 +14,7 @@ import psutil
 LOOK_SECONDS = 30.0
 WORK_SECONDS = 0.2
 """Of the processors between two looks that are work: a download of 1 MB a second takes more, and
-a process that only waits takes next to nothing. Ours."""
+a process that only waits takes next to nothing."""
 
 
 def watch(say: Callable[[], None]) -> None:

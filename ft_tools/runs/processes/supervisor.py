@@ -245,7 +245,7 @@ def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms, *, seve
 
 
 def _has_ended(run_dir: Path) -> bool:
-    """Tell whether the worker wrote an end; a status that cannot be read is none."""
+    """Return whether the worker wrote an end; a status that cannot be read is none."""
     status = directory.read_status(run_dir)
     is_read = status.error is None or status.error.code != directory.UNREADABLE
     return is_read and status.state in ENDED

@@ -54,7 +54,7 @@ class Stopped(Exception):
 
 
 class Again(Exception):
-    """Raised by `work` after `ask_again`: fresh processes go on where this one failed."""
+    """Raised by `work` after `ask_again`: fresh processes continue where this one failed."""
 
 
 class Session:
@@ -105,17 +105,17 @@ class Session:
 
     @property
     def should_stop(self) -> bool:
-        """Tell whether to save and stop; of several ranks none may go alone, see `is_asked`."""
+        """Return whether to save and stop; of several ranks none may go alone, see `is_asked`."""
         return self.is_asked and not ranks.are_several()
 
     @property
     def is_asked(self) -> bool:
-        """Tell whether a stop was asked: a cancel, or a TERM arrived."""
+        """Return whether a stop was asked: a cancel, or a TERM arrived."""
         signs = (self.run_dir / "cancel", self.run_dir / ranks.PREEMPT)
         return self.terminated or any(sign.exists() for sign in signs)
 
     def phase(self, name: str) -> None:
-        """Say what the worker is doing now; steps are counted anew."""
+        """Set what the worker is doing now; steps are counted anew."""
         self._last_step = None
         self.event(name)
         self.update(state="running", phase=name, stalled_after_seconds=None)
@@ -131,11 +131,11 @@ class Session:
         return self._status.if_out_of_memory
 
     def heartbeat(self, stalled_after_seconds: float | None = None) -> None:
-        """Say that the worker lives, and after how long a silence it is to be called stalled."""
+        """Record a sign of life, and after how long a silence the run is stalled."""
         self._write_soon(stalled_after_seconds=stalled_after_seconds)
 
     def works(self) -> None:
-        """Say that the worker lives, in a phase that has not said what silence is too long."""
+        """Record a sign of life in a phase that has set no limit of its own."""
         # A full disk is found, and said, by the work itself.
         with self._writing, contextlib.suppress(DiskFull):
             status = self._status
@@ -154,7 +154,7 @@ class Session:
         eta_seconds: float | None = None,
         ahead: Left | None = None,
     ) -> None:
-        """Say how far the run is, in steps of the current phase.
+        """Set how far the run is, in steps of the current phase.
 
         Quick steps are not each written to the disk: the status is at most half a second old.
 

@@ -56,7 +56,7 @@ def take(path: Path) -> int | None:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a living process holds the lock; where there are no locks, nobody does."""
+    """Return whether a living process holds the lock; where there are no locks, nobody does."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

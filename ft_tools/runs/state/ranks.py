@@ -28,7 +28,7 @@ POLL_SECONDS = 0.2
 
 
 def is_rank() -> bool:
-    """Tell whether this process was started as one of a run's ranks."""
+    """Return whether this process was started as one of a run's ranks."""
     return MARK in os.environ
 
 
@@ -38,7 +38,7 @@ def rank() -> int:
 
 
 def are_several() -> bool:
-    """Tell whether other processes compute the same run."""
+    """Return whether other processes compute the same run."""
     return world() > 1
 
 
@@ -75,7 +75,7 @@ def clear_signs(run_dir: Path) -> None:
 
 
 def has_job(run_dir: Path) -> bool:
-    """Tell whether a scheduler has a job of this run, as far as is known."""
+    """Return whether a scheduler has a job of this run, as far as is known."""
     return (run_dir / JOB_FILE).exists()
 
 

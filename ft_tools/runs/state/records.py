@@ -70,7 +70,7 @@ class Progress(Record):
     fraction: float = Field(description="0 to 1.")
     elapsed_seconds: float
     eta_seconds: float | None = Field(
-        None, description="Seconds left, the likely value; null until it can be told."
+        None, description="Seconds left, the likely value; null until it is known."
     )
     eta_low_seconds: float | None = Field(None, description="Shortest likely, in seconds.")
     eta_high_seconds: float | None = Field(None, description="Longest likely, in seconds.")
