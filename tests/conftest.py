@@ -14,6 +14,9 @@ from ft_tools import workspace as workspace_module
 # No test asks the Hub: those of the Hub start one of their own.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# A preflight takes seconds for each cache; its own tests ask for it.
+os.environ.setdefault("FINE_TUNING_LLM_PREFLIGHT", "0")
+
 # Nothing here compiles with torch, and bitsandbytes loads the compiler at its import if it may: 1.3
 # seconds of each process.
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")

@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from ft_tools.doctor import hub_and_clients, machine, packages
+from ft_tools.doctor import hub_and_clients, machine, packages, trial
 from ft_tools.doctor.report import Check, DoctorReport, DoctorRequest, Purpose
 
 NEEDS: dict[Purpose, tuple[Purpose, ...]] = {
@@ -26,6 +26,8 @@ def doctor(request: DoctorRequest) -> DoctorReport:
         The report; a purpose works if nothing that it needs is missing or broken.
     """
     checks = [*machine.checks(), *packages.checks()]
+    # Some seconds of real work: only where training is what has to work.
+    checks += trial.checks() if {"train", "gpu"} & set(request.purposes) else ()
     checks += hub_and_clients.hub() if request.hub else ()
     checks += hub_and_clients.clients() if request.clients else ()
     purposes: tuple[Purpose, ...] = get_args(Purpose)

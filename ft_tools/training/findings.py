@@ -29,10 +29,18 @@ def warning(row_id: str, /, **fields: Any) -> str:
     Raises:
         KeyError: There is no such row, or a field of it is missing.
     """
-    row = _table()["warnings"][row_id]
-    text = row["message"].format(**fields)
-    cure = row.get("cure", "").format(**fields)
+    text, cure = message_and_cure(row_id, **fields)
     return f"{row_id}: {text}; {cure}" if cure else f"{row_id}: {text}"
+
+
+def message_and_cure(row_id: str, /, **fields: Any) -> tuple[str, str]:
+    """Return the two texts of a warning; the cure may be empty.
+
+    Raises:
+        KeyError: There is no such row, or a field of it is missing.
+    """
+    row = _table()["warnings"][row_id]
+    return row["message"].format(**fields), row.get("cure", "").format(**fields)
 
 
 @cache

@@ -16,7 +16,7 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launch import Plan
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.training import defaults, preference_runs
+from ft_tools.training import defaults, preference_runs, preflight
 from ft_tools.training.checks import base_model, data_quality, installation
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.estimates import Estimate
@@ -221,7 +221,7 @@ def _plan_parts(
         "samples": request.samples if validation is not None else 0,
         "accepted": sorted(set(request.accept_findings)),
         "accept_reason": request.accept_reason,
-        "missing": _missing(request, source, settings.device),
+        "missing": _missing(request, source, settings),
     }
     memory_needed = require_memory(request, source, parts, settings)
     tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
@@ -235,12 +235,19 @@ def _plan_parts(
     return parts | {"estimate": estimate.model_copy(update=memory_needed), "warnings": warnings}
 
 
-def _missing(request: TrainingRequest, source: ModelSource, device: Device) -> list[str]:
+def _missing(request: TrainingRequest, source: ModelSource, settings: Settings) -> list[str]:
     """Return what this machine lacks for the run, if it is to run here."""
-    if not request.is_here:
+    device = settings.device
+    if not request.is_here or settings.place.exported_for:
         return []
     towers = tower_packages.missing(config_if_known(source))
-    return [*installation.missing(device), *filter(None, [towers])]
+    found = [*installation.missing(device), *filter(None, [towers])]
+    if found or settings.engine != "torch":
+        return found
+    named = (settings.training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
+    quantized = settings.quantization(request.method, source) is not None
+    checks = preflight.checked(device, quantized=quantized, attention=str(named))
+    return preflight.problems(checks, device)
 
 
 def _require_usable(

@@ -33,7 +33,7 @@ def require_memory(
 ) -> dict[str, Any]:
     """Return the estimate of memory, and what other programs use of a GPU's, as of `Estimate`.
 
-    Takes smaller micro-batches where those that nobody asked for might not fit.
+    Chooses micro-batch, checkpointing and optimizer where nobody asked for them.
 
     Raises:
         Refused: It does not fit, or could not be checked.
@@ -54,8 +54,8 @@ def require_memory(
         most_tokens=most_tokens(counts, settings.training),
         num_rows=rows_in_batches(counts, parts["dataset"]),
     )
-    smaller, notes = memory.fitting_batch(planned, settings.given)
-    settings.training |= smaller
+    chosen, notes = memory.fastest_that_fits(planned, settings.given)
+    settings.training |= chosen
     settings.notes += notes
     return {
         "vram": memory.require_fit(planned, parts["accepted"]),

@@ -106,6 +106,8 @@ def settle(
     training = defaults.training_arguments(here, given, device, validated=validated)
     if training["eval_strategy"] != "no" and not validated:
         raise BadInput(f"eval_strategy={training['eval_strategy']!r} needs `validation`")
+    if "optim" not in given and device.name == "cuda" and place.sharding in {"ddp", "fsdp"}:
+        training["optim"] = "adamw_torch_fused"
     settings = Settings(given, device, place, training, notes=notes)
     if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):
         training["model_init_kwargs"] = {"attn_implementation": FLASH}

@@ -42,7 +42,7 @@ from ft_tools.training.checks.base_model import (
 )
 from ft_tools.training.checks.memory import (
     Planned,
-    fitting_batch,
+    fastest_that_fits,
     host_memory,
     require_fit,
     require_ram,
@@ -669,7 +669,7 @@ def test_a_run_whose_memory_cannot_be_estimated_is_refused_until_that_is_accepte
 def test_a_run_on_a_mac_is_checked_against_the_memory_that_it_may_wire():
     cpu = Device(name="cpu", model="10 cores", memory_gib=16.0, precision="float32")
     mac = planned("lora", cpu, mac="M4 16GB", dtype="bfloat16")
-    with pytest.raises(Refused, match=r"does_not_fit: about .* 10.7 GiB usable on M4 16GB"):
+    with pytest.raises(Refused, match=r"does_not_fit: .* 10.7 GiB are usable on M4 16GB"):
         require_fit(mac, [])
     large = planned("lora", cpu, mac="M4 Max 64GB", dtype="bfloat16")
     assert require_fit(large, [])["fits"] == "yes"
@@ -677,16 +677,33 @@ def test_a_run_on_a_mac_is_checked_against_the_memory_that_it_may_wire():
         require_fit(planned("lora", cpu, mac="M9 Max 64GB"), [])
 
 
-def test_micro_batches_shrink_until_the_upper_bound_fits_and_a_step_stays_the_same():
-    smaller, (note,) = fitting_batch(planned(used_gib=5.0), {})
-    micro = smaller["per_device_train_batch_size"]
-    assert micro < 4
-    assert micro * smaller["gradient_accumulation_steps"] == 16
-    assert ids([note]) == ["smaller_micro_batch"]
-    # The control: what was asked for, and what fits as it is, stay.
-    assert fitting_batch(planned(used_gib=5.0), {"per_device_train_batch_size"}) == ({}, [])
-    large = T4.model_copy(update={"memory_gib": 80.0})
-    assert fitting_batch(planned(device=large), {}) == ({}, [])
+def test_the_fastest_settings_whose_upper_bound_fits_are_chosen_and_a_step_stays_the_same():
+    seen = []
+    for gib in (5.0, 6.0, 8.0, 12.0, 24.0, 80.0):
+        card = T4.model_copy(update={"memory_gib": gib, "precision": "bfloat16"})
+        changed, notes = fastest_that_fits(planned(device=card), {})
+        chosen = planned().training | changed
+        micro = chosen["per_device_train_batch_size"]
+        assert micro * chosen["gradient_accumulation_steps"] == 16
+        assert ids(notes) == (["chosen_by_memory"] if changed else [])
+        seen.append((not chosen["gradient_checkpointing"], micro))
+    # More memory: larger micro-batches, and at last nothing is recomputed.
+    assert seen == sorted(seen)
+    assert seen[0][0] is False
+    assert seen[-1][0] is True
+    # What was asked for stays.
+    small = T4.model_copy(update={"memory_gib": 5.0})
+    asked = {"per_device_train_batch_size", "gradient_checkpointing", "optim"}
+    assert fastest_that_fits(planned(device=small), asked) == ({}, [])
+
+
+def test_paged_states_are_taken_only_where_a_full_run_fits_in_no_other_way():
+    found = {}
+    for gib in (60.0, 160.0):
+        card = T4.model_copy(update={"memory_gib": gib, "precision": "bfloat16"})
+        changed, _ = fastest_that_fits(planned("full", card), {})
+        found[gib] = changed.get("optim", "adamw_torch")
+    assert found == {60.0: "paged_adamw_8bit", 160.0: "adamw_torch"}
 
 
 def test_a_card_that_draws_a_desktop_keeps_a_margin_free(tmp_path, monkeypatch):
@@ -697,14 +714,17 @@ def test_a_card_that_draws_a_desktop_keeps_a_margin_free(tmp_path, monkeypatch):
         program.write_text(f"#!/bin/sh\necho 'GPU-1a, {display}'\n")
         program.chmod(0o700)
         card = T4.model_copy(update={"memory_gib": memory_gib})
-        return fitting_batch(planned(device=card), {})[0].get("per_device_train_batch_size", 4)
+        given = {"gradient_checkpointing"}
+        return fastest_that_fits(planned(device=card), given)[0].get(
+            "per_device_train_batch_size", 4
+        )
 
-    sizes = [memory / 4 for memory in range(32, 80)]
+    sizes = [memory / 2 for memory in range(16, 40)]
     without = [chosen("Disabled", memory) for memory in sizes]
     with_desktop = [chosen("Enabled", memory) for memory in sizes]
-    assert 4 in without
-    # A gibibyte is four of these steps.
-    assert with_desktop[4:] == without[:-4]
+    assert len(set(without)) > 1
+    # A gibibyte is two of these steps.
+    assert with_desktop[2:] == without[:-2]
 
 
 def test_a_model_beyond_the_memory_of_the_machine_is_refused_at_the_edge():

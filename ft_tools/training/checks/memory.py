@@ -1,6 +1,6 @@
 """Whether a plan fits: estimate_vram for a GPU, the weights and their states for a CPU."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -33,6 +33,7 @@ SHOWN = ("summary", "fits", "peak_allocated_gib", "peak_allocated_low_gib",
          "peak_allocated_high_gib", "process_high_gib", "usable_gib", "dominant_phase",
          "max_micro_batch")  # fmt: skip
 MICRO, STEPS = "per_device_train_batch_size", "gradient_accumulation_steps"
+CHECKPOINTING = "gradient_checkpointing"
 
 
 @dataclass(frozen=True)
@@ -65,38 +66,89 @@ class Planned:
         return self.device.name != "cpu" or bool(self.mac)
 
 
-def fitting_batch(planned: Planned, given: Collection[str]) -> tuple[dict[str, int], list[str]]:
-    """Choose a smaller micro-batch where the planned one might not fit; a step stays the same step.
+def fastest_that_fits(planned: Planned, given: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """Choose checkpointing, micro-batch and optimizer: the fastest whose upper bound fits.
 
-    The upper bound of the estimate has to fit, beside what other programs use and a margin on a
-    card that draws a desktop. A micro-batch that the caller named is left alone.
+    The bound has to fit beside what other programs use and a margin on a card that draws a desktop.
+    A step sees as many examples as before, and what the caller named stays. Blocks are recomputed
+    only where too few tokens fit in a pass otherwise; the micro-batch is as large as fits, up to
+    the tokens that keep a GPU busy: more rows are only padded further. States of 8 bits are the
+    last resort.
 
     Args:
-        planned: The run, with the micro-batch that it would have.
+        planned: The run, with the defaults that do not look at memory.
         given: Arguments of the trainer that the caller named.
 
     Returns:
         Arguments to replace, and what was changed, in words; both empty where nothing was.
     """
-    if not planned.is_estimated or {MICRO, STEPS} & set(given):
+    if not planned.is_estimated:
         return {}, []
-    micro = planned.training[MICRO]
-    effective = micro * planned.training[STEPS]
     margin = facts.number("vram.desktop_margin_gib") if drives_display(planned.device) else 0.0
-    least = 2 if planned.task == "kto" else 1
-    while True:
-        batch = {MICRO: micro, STEPS: effective // micro}
-        try:
-            report = _estimate(planned, batch, margin)
-        except (BadInput, NotFound, MissingExtra):
-            return {}, []
-        if report.fits == "yes" or micro % 2 or micro // 2 < least:
-            break
-        micro //= 2
-    if micro == planned.training[MICRO]:
+    choices = list(_choices(planned, set(given)))
+    chosen = choices[-1] if choices else {}
+    try:
+        for choice in choices:
+            if _estimate(planned, choice, margin).fits == "yes":
+                chosen = choice
+                break
+    except (BadInput, NotFound, MissingExtra):
         return {}, []
-    sizes = {"micro": micro, "planned": planned.training[MICRO], "effective": effective}
-    return batch, [warning("smaller_micro_batch", **sizes)]
+    changed = {k: v for k, v in chosen.items() if planned.training.get(k) != v}
+    if not changed:
+        return {}, []
+    final = {**planned.training, **chosen}
+    return changed, [
+        warning(
+            "chosen_by_memory",
+            micro=final[MICRO],
+            effective=final[MICRO] * final[STEPS],
+            recomputes="on" if final[CHECKPOINTING] else "off",
+            optimizer=final["optim"],
+        )
+    ]
+
+
+def _choices(planned: Planned, given: set[str]) -> Iterator[dict[str, Any]]:
+    """Yield what may be chosen, fastest first; the last one takes least memory."""
+    training = planned.training
+    effective = training[MICRO] * training[STEPS]
+    tokens = training.get("max_length") or planned.most_tokens or NOT_CUT
+    tokens = min(tokens, planned.most_tokens or tokens) * (1 if planned.task == "sft" else 2)
+    sizes = [training[MICRO]]
+    if not {MICRO, STEPS} & given:
+        most = max(training[MICRO], int(facts.number("speed.most_tokens")) // tokens)
+        sizes = [n for n in _halved(effective, 2 if planned.task == "kto" else 1) if n <= most]
+    recomputes = [False, True]
+    if CHECKPOINTING in given or planned.mac:
+        recomputes = [bool(training.get(CHECKPOINTING))]
+    optimizers = [training["optim"]]
+    if planned.method == "full" and "optim" not in given and not planned.mac:
+        optimizers.append("paged_adamw_8bit")
+    for optimizer in optimizers:
+        for recompute in recomputes:
+            for size in sizes:
+                is_thin = size * tokens < facts.number("speed.least_tokens") and size < effective
+                if recompute or not is_thin or len(recomputes) == 1:
+                    yield {
+                        MICRO: size,
+                        STEPS: effective // size,
+                        CHECKPOINTING: recompute,
+                        "optim": optimizer,
+                    }
+
+
+def _halved(size: int, least: int) -> Iterator[int]:
+    """Yield a number and its halves, as long as they are whole and not below the least.
+
+    >>> list(_halved(12, 1)), list(_halved(8, 2))
+    ([12, 6, 3], [8, 4, 2])
+    """
+    while size >= least:
+        yield size
+        if size % 2:
+            return
+        size //= 2
 
 
 def require_fit(planned: Planned, accepted: Collection[str]) -> dict[str, Any] | None:
@@ -241,7 +293,7 @@ def estimated(planned: Planned) -> VramReport | None:
 
 
 def _estimate(
-    planned: Planned, batch: Mapping[str, int] | None = None, margin_gib: float = 0.0
+    planned: Planned, batch: Mapping[str, Any] | None = None, margin_gib: float = 0.0
 ) -> VramReport:
     """Estimate the run, on what other programs leave of the card."""
     training = {**planned.training, **(batch or {})}

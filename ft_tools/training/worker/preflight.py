@@ -1,0 +1,126 @@
+"""Try in small what a run will do, in its environment and on its device: JSON on standard output.
+
+Each check is a few milliseconds of real work by the libraries that the run uses. What a library
+says of a failure goes to standard error, which is kept as a log.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import bitsandbytes
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from trl.trainer.utils import add_fused_lm_head
+
+from ft_tools.runs.processes.endings import is_out_of_memory
+from ft_tools.training.preflight import Checked, Question
+
+LENGTH, WIDTH, VOCABULARY = 32, 128, 512
+OUTPUTS = ("log_probs", "entropy", "is_top1")
+"""What TRL's trainer asks of its loss."""
+
+
+def answer(question: Question) -> list[Checked]:
+    """Run the checks, up to one that all others need."""
+    device = torch.device(question.device)
+    dtype = getattr(torch, question.precision)
+    checks: dict[str, Callable[[], Any]] = {"device": lambda: torch.zeros(1, device=device)}
+    checks["matmul"] = lambda: _finite(torch.ones(64, 64, device=device, dtype=dtype) @ _eye(dtype))
+    if question.quantized:
+        checks["nf4"] = lambda: _nf4(device, dtype)
+    checks["attention"] = lambda: _attention(_model(question).to(device, dtype))
+    checks["loss"] = lambda: _loss(_model(question).to(device, dtype))
+
+    def _eye(kind: torch.dtype) -> torch.Tensor:
+        return torch.eye(64, device=device, dtype=kind)
+
+    found = []
+    for name, check in checks.items():
+        found.append(_tried(name, check))
+        if name in {"device", "attention"} and found[-1].state == "failed":
+            # What follows needs it.
+            break
+    if device.type == "cuda" and found[0].state == "passed":
+        free, total = torch.cuda.mem_get_info()
+        found.append(
+            Checked(id="memory", state="passed", free_gib=free / 2**30, total_gib=total / 2**30)
+        )
+    return found
+
+
+def _tried(name: str, check: Callable[[], Any]) -> Checked:
+    try:
+        check()
+        if torch.cuda.is_available():
+            # Kernels fail when they are waited for.
+            torch.cuda.synchronize()
+    except Exception as error:
+        traceback.print_exc()
+        # Another program may hold the memory for the moment: no fault of this environment.
+        state = "skipped" if is_out_of_memory(error) else "failed"
+        return Checked(id=name, state=state, error=type(error).__name__)  # type: ignore[arg-type]
+    return Checked(id=name, state="passed")
+
+
+def _finite(found: torch.Tensor) -> None:
+    if not torch.isfinite(found).all():
+        raise ArithmeticError("not finite")
+
+
+def _nf4(device: torch.device, dtype: torch.dtype) -> None:
+    """Run a product with a 4-bit weight forward and backward."""
+    layer = bitsandbytes.nn.Linear4bit(
+        64, 64, bias=False, compute_dtype=dtype, compress_statistics=True, quant_type="nf4"
+    ).to(device)
+    rows = torch.ones(8, 64, device=device, dtype=dtype, requires_grad=True)
+    layer(rows).sum().backward()
+    assert rows.grad is not None
+    _finite(rows.grad)
+
+
+def _model(question: Question) -> Any:
+    config = LlamaConfig(
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=VOCABULARY,
+    )
+    return LlamaForCausalLM._from_config(config, attn_implementation=question.attention)
+
+
+def _inputs(model: Any) -> dict[str, torch.Tensor]:
+    ids = torch.arange(LENGTH, device=model.device)[None]
+    # Two examples in a row, as packing makes them.
+    positions = (torch.arange(LENGTH, device=model.device) % (LENGTH // 2))[None]
+    return {"input_ids": ids, "position_ids": positions}
+
+
+def _attention(model: Any) -> None:
+    with torch.no_grad():
+        _finite(model.model(**_inputs(model), use_cache=False)[0])
+
+
+def _loss(model: Any) -> None:
+    """Run TRL's loss head forward and backward."""
+    add_fused_lm_head(model, outputs=OUTPUTS)
+    inputs = _inputs(model)
+    output = model(**inputs, labels=inputs["input_ids"], fused_lm_head=True)
+    loss = -output.log_probs.sum() / LENGTH
+    loss.backward()
+    _finite(model.model.embed_tokens.weight.grad)
+
+
+def main() -> None:
+    """Answer the question of the command line."""
+    sink, sys.stdout = sys.stdout, sys.stderr
+    found = answer(Question.model_validate_json(sys.argv[1]))
+    sink.write(json.dumps([one.model_dump() for one in found]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The preflight: small real work in the run's environment, named failures, an honest cache."""
+
+import time
+
+import pytest
+
+from ft_tools import workspace as workspace_module
+from ft_tools.doctor import trial
+from ft_tools.errors import Missing
+from ft_tools.runs.hardware.devices import find_device
+from ft_tools.training import preflight
+from ft_tools.training.tool import launch_sft
+from tests.tiny.trainings import QUICK, SftRequest, conversations, write_jsonl
+
+pytestmark = pytest.mark.tiny
+PARTS = ["device", "matmul", "nf4", "attention", "loss"]
+
+
+@pytest.fixture
+def _asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv(preflight.VARIABLE, "1")
+    monkeypatch.setattr(preflight, "SECONDS", 120.0)
+    monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(tmp_path / "cache"))
+    # bitsandbytes needs no compiler here.
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+
+
+@pytest.mark.usefixtures("_asked_for")
+def test_a_plan_is_offered_after_its_parts_worked_and_they_are_tried_once(workspace, tiny_model_in):
+    device = find_device("cpu")
+    found = preflight.checked(device, quantized=True)
+    assert [(one.id, one.state) for one in found] == [(name, "passed") for name in PARTS]
+    began = time.monotonic()
+    assert preflight.checked(device, quantized=True) == found
+    assert time.monotonic() - began < 1.0
+    shown = list(trial.checks())
+    assert [check.state for check in shown] == ["ok"] * len(PARTS)
+    # What fails is missing in the plan, by name and with the cure, and nothing is started.
+    write_jsonl(workspace / "rows.jsonl", conversations(8))
+    asked = SftRequest(
+        model="tiny-llama", dataset="rows.jsonl", accept_reason="a test",
+        accept_findings=["validation_unwatched", "too_few_examples"],
+        training=QUICK | {"max_steps": 1, "model_init_kwargs": {"attn_implementation": "nothing"}},
+    )  # fmt: skip
+    plan = launch_sft(asked)
+    (problem,) = plan.plan["missing"]
+    assert problem.startswith("preflight_attention")
+    with pytest.raises(Missing, match="nothing was started"):
+        launch_sft(asked.model_copy(update={"confirm": plan.plan_hash}))
+
+
+@pytest.mark.usefixtures("_asked_for")
+def test_one_that_takes_too_long_stops_nobody_and_is_not_remembered(monkeypatch):
+    monkeypatch.setattr(preflight, "SECONDS", 0.1)
+    device = find_device("cpu")
+    for _ in range(2):
+        (late,) = preflight.checked(device, quantized=False)
+        assert (late.id, late.state) == ("unfinished", "skipped")
+    assert preflight.problems([late], device) == []
