@@ -6,15 +6,21 @@ A table stands between `<!-- table NAME, from FILE -->` and `<!-- end of NAME --
 what stands there with what this would write (tests/test_tables.py).
 """
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ft_tools import anti_patterns, facts
 from ft_tools.advice import ladder
 from ft_tools.lora.choices import choose_learning_rate
+from ft_tools.memory.bounds import usable_gib
+from ft_tools.runs.hardware.devices import Device
+from ft_tools.runs.launchers.placement import Place
+from ft_tools.training.checks import memory
 
 ROOT = Path(__file__).parent.parent
 TABLE = re.compile(r"(<!-- table (\w+), from [\w./]+ -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
@@ -125,6 +131,58 @@ def vram_errors() -> str:
         numbers = [f"{one[key]:.2%}" for key in ("mape", "bias", "worst")]
         rows.append((name, str(one["rows"]), *numbers, f"{one['inside_interval']:.1%}"))
     return rendered(("rows", "count", "mean error", "bias", "worst", "inside interval"), rows)
+
+
+SPEED_GPUS = ("T4", "RTX 4090", "A100-80GB", "H100-80GB")
+SPEED_MODELS = ("Qwen/Qwen3-1.7B", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B")
+
+
+def speed() -> str:
+    """Give what a launch chooses by memory: 16 examples a step of at most 1,024 tokens."""
+    rows = []
+    for gpu, model in itertools.product(SPEED_GPUS, SPEED_MODELS):
+        for method in ("lora", "qlora"):
+            training, report = _chosen(gpu, model, method)
+            if report["fits"] == "yes" or method == "qlora":
+                break
+        micro, steps = training[memory.MICRO], training[memory.STEPS]
+        fits = f"{report['process_high_gib']:.1f} of {report['usable_gib']:.1f} GiB"
+        choice = [method, f"{micro} x {steps}", "on" if training[memory.CHECKPOINTING] else "off"]
+        if report["fits"] == "no":
+            choice = ["-", "-", "-"]
+        rows.append((gpu, model.partition("/")[2], *choice, f"{report['fits']}, up to {fits}"))
+    return rendered(
+        ("GPU", "model", "method", "micro-batch x accumulation", "checkpointing", "fits"), rows
+    )
+
+
+def _chosen(gpu: str, model: str, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the training arguments that a launch on this GPU has, and the estimate."""
+    card = facts.gpu(gpu)
+    usable = usable_gib(gpu, None) or 0.0
+    device = Device(
+        name="cuda",
+        model=gpu,
+        # That of which a launch takes this much to be usable.
+        memory_gib=usable / facts.number("vram.usable_fraction"),
+        precision="bfloat16" if card.has_bf16 else "float16",
+    )
+    training = {"optim": "adamw_torch_fused", "max_length": 1024, memory.CHECKPOINTING: True}
+    training |= {memory.MICRO: 4, memory.STEPS: 4}
+    planned = memory.Planned(
+        model=model,
+        task="sft",
+        method=method,
+        peft={"r": 16, "target_modules": "all-linear"},
+        training=training,
+        device=device,
+        dtype=device.precision,
+        place=Place(),
+    )
+    changed, _ = memory.fastest_that_fits(planned, {})
+    report = memory.require_fit(replace(planned, training=training | changed), ["does_not_fit"])
+    assert report is not None
+    return training | changed, report
 
 
 def vram_fits() -> str:
@@ -346,6 +404,7 @@ TABLES: dict[str, Callable[[], str]] = {
         rungs,
         ladder_thresholds,
         rules,
+        speed,
     )
 }
 

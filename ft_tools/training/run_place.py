@@ -42,7 +42,8 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
         job = shown_job(task, WORKERS[task], options)
         files, command = LAUNCHERS[request.backend].submission(job)
         place = place.model_copy(update={"files": files, "commands": [command]})
-    if request.training.get("bf16") is False and device.precision == "bfloat16":
+    asked = {"bfloat16": "bf16", "float16": "fp16"}.get(device.precision, "")
+    if request.training.get(asked) is False:
         device = device.model_copy(update={"precision": "float32"})
     return device, place
 

@@ -78,7 +78,8 @@ def test_a_plan_for_a_named_card_follows_the_card_and_not_this_machine(
     plan = shown.plan
     assert (plan["device"]["name"], plan["device"]["precision"]) == ("cuda", precision)
     assert plan["weights_dtype"] == precision
-    assert plan["training"]["gradient_checkpointing"] is True
+    # So small a model is not recomputed.
+    assert plan["training"]["gradient_checkpointing"] is False
     assert plan["missing"] == []
     assert plan["estimate"]["vram"]["usable_gib"] == pytest.approx(gib, abs=0.1)
     assert plan["estimate"]["duration"]["low_seconds"] > 0
@@ -94,8 +95,8 @@ def test_a_plan_for_a_named_card_follows_the_card_and_not_this_machine(
     script = (files / "there" / "train.py").read_text()
     assert f"DTYPE = '{precision}'" in script
     assert "'use_cpu': False" in script
-    assert "'activation_checkpointing': True" in script
-    assert "gradient_checkpointing: true" in (files / "there" / "axolotl.yaml").read_text()
+    assert "'activation_checkpointing': False" in script
+    assert "gradient_checkpointing: false" in (files / "there" / "axolotl.yaml").read_text()
 
 
 def test_a_plan_for_a_card_elsewhere_is_exported_and_never_started_here(files):
@@ -239,3 +240,21 @@ def test_an_interrupted_run_that_its_scheduler_still_has_is_not_resumed_twice(ru
     report = get_run(RunRequest(run_id=RUN))
     assert (report.state, report.reason, report.resumable) == ("interrupted", "preempted", False)
     assert [step.tool for step in report.next_steps] == ["get_run"]
+
+
+def test_a_family_that_overflows_float16_computes_in_float32_on_an_old_card(files):
+    config = json.loads((files / "instruct" / "config.json").read_text())
+    shown = {}
+    for kind, training in (("gemma3_text", {}), ("llama", {}), ("llama", {"fp16": False})):
+        changed = config | {"model_type": kind, "head_dim": 16}
+        (files / "instruct" / "config.json").write_text(json.dumps(changed))
+        asked = sft(backend_options={"gpu": "T4"}, export_dir="there", training=training)
+        found = launch_sft(asked)
+        plan = found.plan
+        named = [line for line in found.warnings if line.startswith("overflows_float16")]
+        shown[kind, bool(training)] = (plan["device"]["precision"], len(named))
+    assert shown == {
+        ("gemma3_text", False): ("float32", 1),
+        ("llama", False): ("float16", 0),
+        ("llama", True): ("float32", 0),
+    }

@@ -109,14 +109,18 @@ def _train_once(
         # The page does not wait for more.
         callback.write_page("stopped")
     if callback.diverged:
-        raise Diverged(
-            f"the loss is not a number at step {trainer.state.global_step}; divide "
-            f"learning_rate by "
-            "three and launch again"
-        )
+        raise _diverged(plan, trainer.state.global_step)
     if callback.stopped:
         raise Stopped
     return Outcome(trainer, callback, seconds, batch)
+
+
+def _diverged(plan: TrainingPlan, step: int) -> Diverged:
+    cure = "divide learning_rate by three"
+    if plan.device.precision == "float16":
+        # Families that are known to overflow never get here: their plan computes in float32.
+        cure = "this model may overflow float16: pass training.fp16=false, which is float32"
+    return Diverged(f"the loss is not a number at step {step}; {cure}, and launch again")
 
 
 def _no_step(*_: Any, **__: Any) -> None:
