@@ -248,7 +248,7 @@ def test_a_family_that_overflows_float16_computes_in_float32_on_an_old_card(file
     for kind, training in (("gemma3_text", {}), ("llama", {}), ("llama", {"fp16": False})):
         changed = config | {"model_type": kind, "head_dim": 16}
         (files / "instruct" / "config.json").write_text(json.dumps(changed))
-        asked = sft(backend_options={"gpu": "T4"}, export_dir="there", training=training)
+        asked = sft(backend_options={"gpu": "T4"}, training=training)
         found = launch_sft(asked)
         plan = found.plan
         named = [line for line in found.warnings if line.startswith("overflows_float16")]
