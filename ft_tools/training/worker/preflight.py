@@ -61,7 +61,7 @@ def _tried(name: str, check: Callable[[], Any]) -> Checked:
         traceback.print_exc()
         # Another program may hold the memory for the moment: no fault of this environment.
         state = "skipped" if is_out_of_memory(error) else "failed"
-        return Checked(id=name, state=state, error=type(error).__name__)  # type: ignore[arg-type]
+        return Checked(id=name, state=state, error=type(error).__name__)
     return Checked(id=name, state="passed")
 
 
