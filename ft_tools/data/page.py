@@ -9,7 +9,6 @@ from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.understand.figures import Bars, Figures
 from ft_tools.views.page import (
     Html,
-    Section,
     badge,
     bar_chart,
     escape,
@@ -45,9 +44,8 @@ def audit_page(report: AuditReport, figures: Figures) -> str:
         "Examples": example_browser(figures.shown, _counts(report)),
         "Assumptions": "".join(map(note, report.assumptions)),
     }
-    sections = [Section(heading, html) for heading, html in parts.items() if html]
     subtitle = f"{number(report.num_examples)} examples, {report.detected_format}"
-    return page("Dataset audit", sections, subtitle=subtitle, style=STYLE)
+    return page("Dataset audit", parts, subtitle=subtitle, style=STYLE)
 
 
 def _counts(report: AuditReport) -> "Counter[str]":

@@ -8,7 +8,6 @@ from ft_tools.evaluation.page import systems_section
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.views.page import (
     Html,
-    Section,
     bar_chart,
     interval_chart,
     key_values,
@@ -32,42 +31,49 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
         found: Reports by step: approach, prepare, audit, lora, vram, sft, evaluation, ship.
         seconds: How long each step took, by its title.
     """
-    sections = [
-        Section("Which system to use", _before_and_after(found["evaluation"]["result"])),
-        Section("Samples side by side", _samples(folder, found["evaluation"]["run_id"])),
-        Section("Training", _curves(folder, found)),
-        Section("What was shipped", _shipped(found["ship"]["result"])),
-        Section("The data", _data(found["prepare"], found["audit"])),
-        Section("Decisions", _decisions(found)),
-        Section("Time", _time(seconds)),
-    ]
+    report = EvaluationReport.model_validate(found["evaluation"]["result"])
+    rows = _samples(folder, found["evaluation"]["run_id"])
+    headers = ["message", "base", "tuned"]
     return page(
         "Messages to tickets",
-        sections,
+        {
+            "Which system to use": _systems(report),
+            "Samples side by side": side_by_side(headers, rows[1:NUM_SAMPLES]),
+            "Training": _curves(folder, found),
+            "What was shipped": _shipped(found["ship"]["result"]),
+            "The data": _data(found["prepare"], found["audit"]),
+            "Decisions": _decisions(found),
+            "Time": _time(seconds),
+        },
+        lead=text(report.summary[0]),
+        picture=_differences(report),
+        example=side_by_side(headers, rows[:1]),
         subtitle="SmolLM2-135M-Instruct, fine-tuned by the demo of fine-tuning-llm",
     )
 
 
-def _before_and_after(result: dict[str, Any]) -> Html:
-    report = EvaluationReport.model_validate(result)
+def _differences(report: EvaluationReport) -> Html:
     rows = report.comparisons
-    chart = interval_chart(
+    return interval_chart(
         [(row.system, row.ci_low, row.difference, row.ci_high) for row in rows],
         title=f"Difference from the base model on held-out messages, {report.main_metric}",
         x_label="difference, with its 95% interval",
     )
-    said = "".join(text(sentence) for sentence in report.summary)
-    return Html(said + chart + systems_section(report))
 
 
-def _samples(folder: Path, run_id: str) -> Html:
-    rows = []
+def _systems(report: EvaluationReport) -> Html:
+    sentences = "".join(text(sentence) for sentence in report.summary[1:])
+    return Html(sentences + systems_section(report))
+
+
+def _samples(folder: Path, run_id: str) -> list[list[object]]:
+    rows: list[list[object]] = []
     lines = (folder / "runs" / run_id / "samples.jsonl").read_text("utf-8").splitlines()
     for sample in sorted(map(json.loads, lines), key=lambda sample: int(sample["line"])):
         asked = f"{sample['prompt']}\n\nexpected:\n{sample['reference']}"
         answers = sample["answers"]
         rows.append([asked, answers["base"], answers["tuned"]])
-    return side_by_side(["message", "base", "tuned"], rows[:NUM_SAMPLES])
+    return rows
 
 
 def _curves(folder: Path, found: dict[str, Any]) -> Html:

@@ -9,7 +9,6 @@ from ft_tools.evaluation.report import Comparison, EvaluationReport, SystemResul
 from ft_tools.views.markup import Cell
 from ft_tools.views.page import (
     Html,
-    Section,
     badge,
     escape,
     interval_chart,
@@ -72,29 +71,36 @@ def document(
         fields: System -> key of JSON answers -> fraction that is correct.
     """
     ordered = _ordered(samples)
-    sections = [Section("Result", _result(report, ordered)), Section("Details", _details(report))]
-    if report.systems and report.main_metric:
-        sections.append(Section("Systems", systems_table(report)))
-    if any((fields or {}).values()):
-        sections.append(Section("Fields", _fields(fields or {})))
+    worse = any(sample.change < 0 for sample in samples)
+    shows_systems = bool(report.systems and report.main_metric)
+    sections: dict[str, str] = {
+        "Details": _details(report),
+        "Systems": systems_table(report) if shows_systems else "",
+        "Fields": _fields(fields or {}) if any((fields or {}).values()) else "",
+    }
     groups = (
         ("Held-out examples", report.comparisons),
         ("Benchmarks", report.benchmarks),
         ("General ability", report.general_ability),
     )
     if not report.alone:
-        sections += [Section(title, _group(title, rows)) for title, rows in groups if rows]
-    if report.confusion:
-        sections.append(Section("Classes", _confusion(report, labels)))
-    if report.outputs:
-        sections.append(Section("Outputs", _outputs(report)))
+        sections |= {title: _group(title, rows) for title, rows in groups if rows}
+    sections |= {
+        "Classes": _confusion(report, labels) if report.confusion else "",
+        "Outputs": _outputs(report) if report.outputs else "",
+        "Samples, worst regressions first" if worse else "Samples": (
+            _samples(ordered, len(samples)) if samples else ""
+        ),
+    }
+    example = ""
     if samples:
-        worse = any(sample.change < 0 for sample in samples)
-        title = "Samples, worst regressions first" if worse else "Samples"
-        sections.append(Section(title, _samples(ordered, len(samples))))
+        example = side_by_side(["question", "expected", *ordered[0].answers], [_row(ordered[0])])
     return page(
         f"Evaluation of {report.tuned}",
         sections,
+        lead=text(report.summary[0]),
+        picture=_picture(report) if shows_systems else "",
+        example=example,
         subtitle="" if report.alone else f"Compared with {report.baseline}",
     )
 
@@ -109,18 +115,6 @@ def marked(before: str, after: str) -> Html:
     for tag, _, _, start, end in matcher.get_opcodes():
         piece = escape("".join(new[start:end]))
         parts.append(piece if tag == "equal" or not piece.strip() else f"<mark>{piece}</mark>")
-    return Html("".join(parts))
-
-
-def _result(report: EvaluationReport, samples: Sequence[Sample]) -> Html:
-    """Return one sentence, one picture and one example."""
-    parts = [text(report.summary[0])]
-    if report.systems and report.main_metric:
-        parts.append(_picture(report))
-    if samples:
-        parts.append(
-            side_by_side(["question", "expected", *samples[0].answers], [_row(samples[0])])
-        )
     return Html("".join(parts))
 
 

@@ -6,7 +6,6 @@ from ft_tools.shipping.report import MergeCheck, ShipReport
 from ft_tools.views.markup import Cell
 from ft_tools.views.page import (
     Html,
-    Section,
     bar_chart,
     key_values,
     line_chart,
@@ -23,35 +22,32 @@ Samples = Mapping[str, Sequence[str]]
 
 def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) -> str:
     """Return the page: sizes and losses, the merge's proof, samples side by side."""
-    sections = [
-        Section("Result", _result(report)),
-        Section("Formats", _formats(report)),
-        Section("Size against quality", _curve(report)),
-    ]
-    if report.task:
-        sections.append(Section("The task itself", _task(report)))
-    if any(result.fallback_tensors for result in report.formats):
-        sections.append(Section("Tensors in other types", _stand_ins(report)))
-    if report.merge_check is not None:
-        sections.append(Section("The merge", _merge(report.merge_check)))
     rows = [[prompt, *(samples[name][i] for name in samples)] for i, prompt in enumerate(prompts)]
-    sections.append(Section("Greedy samples", side_by_side(["prompt", *samples], rows)))
-    sections.append(Section("The prompts", key_values(dict(report.prompt_proof))))
+    asked = ""
     if report.chat is not None:
-        asked = [[report.chat.message, report.chat.answer]]
-        sections.append(Section("A chat", side_by_side(["message", report.chat.format], asked)))
-    about = f"{report.num_held_out_tokens} tokens of held-out text ({report.held_out})"
-    return page(f"Shipped: {report.name}", sections, subtitle=about)
-
-
-def _result(report: ShipReport) -> Html:
-    """Say first whether the shipped files answer as measured, and which to use."""
-    said = text(report.answers_as_measured)
-    if report.measured:
-        said = Html(said + text(f"The tuned model: {report.measured}"))
+        answered = [[report.chat.message, report.chat.answer]]
+        asked = side_by_side(["message", report.chat.format], answered)
+    has_stand_ins = any(result.fallback_tensors for result in report.formats)
+    lead = text(report.answers_as_measured)
     if report.recommended_format:
-        said = Html(said + text(f"Recommended format: {report.recommended_format}."))
-    return Html(said + text(f"System text: {report.system_text}."))
+        lead = Html(lead + text(f"Recommended format: {report.recommended_format}."))
+    measured = text(f"The tuned model: {report.measured}") if report.measured else ""
+    return page(
+        f"Shipped: {report.name}",
+        {
+            "What was measured": measured + text(f"System text: {report.system_text}."),
+            "Formats": _formats(report),
+            "The task itself": _task(report) if report.task else "",
+            "Tensors in other types": _stand_ins(report) if has_stand_ins else "",
+            "The merge": _merge(report.merge_check) if report.merge_check else "",
+            "Greedy samples": side_by_side(["prompt", *samples], rows),
+            "The prompts": key_values(dict(report.prompt_proof)),
+        },
+        lead=lead,
+        picture=_curve(report),
+        example=asked,
+        subtitle=f"{report.num_held_out_tokens} tokens of held-out text ({report.held_out})",
+    )
 
 
 def _formats(report: ShipReport) -> str:

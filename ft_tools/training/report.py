@@ -9,7 +9,7 @@ from ft_tools.runs.state.records import Health
 from ft_tools.training import samples
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.token_counts import DataReport
-from ft_tools.views.page import Section, key_values, line_chart, note, page, table
+from ft_tools.views.page import key_values, line_chart, note, page, table, text
 
 Row = dict[str, float]
 REFRESH_SECONDS = 15
@@ -143,21 +143,39 @@ def run_page(
             does not refresh itself any more.
         answers: Lines of samples.jsonl.
     """
-    sections = [Section("Loss", _loss_chart(rows))]
-    if plan.task != "sft":
-        sections.append(Section("Rewards", _reward_charts(rows)))
     rate = series(rows, "learning_rate")
-    if len(rate) > 1:
-        lines = {"learning rate": rate}
-        chart = line_chart(lines, title="Learning rate", x_label="step", y_label="rate")
-        sections.append(Section("Schedule", chart))
-    sections += _machine(rows)
-    if answers:
-        sections.append(Section("Samples", samples.section(answers)))
-    sections += [Section("Health", _health(health)), Section("Run", _facts(plan, facts))]
-    running = facts.get("state", "running") == "running"
-    refresh = REFRESH_SECONDS if running else None
-    return page(title, sections, subtitle=plan.model.name, refresh_seconds=refresh)
+    schedule = line_chart(
+        {"learning rate": rate}, title="Learning rate", x_label="step", y_label="rate"
+    )
+    seconds = series(rows, "step_seconds")
+    pace = line_chart(
+        {"step": seconds}, title="Seconds per step", x_label="step", y_label="seconds"
+    )
+    state = facts.get("state", "running")
+    return page(
+        title,
+        {
+            "Rewards": _reward_charts(rows) if plan.task != "sft" else "",
+            "Schedule": schedule if len(rate) > 1 else "",
+            "Pace": pace if len(seconds) > 1 else "",
+            "Health": _health(health),
+            "Run": _facts(plan, facts),
+        },
+        lead=text(_sentence(rows, str(state))),
+        picture=_loss_chart(rows),
+        example=samples.section(answers) if answers else "",
+        subtitle=plan.model.name,
+        refresh_seconds=REFRESH_SECONDS if state == "running" else None,
+    )
+
+
+def _sentence(rows: list[Row], state: str) -> str:
+    """Return the run's result in a sentence."""
+    shown = {"training loss": last_value(rows, "loss")}
+    shown |= {"validation loss": last_value(rows, "eval_loss")}
+    losses = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
+    step = last_value(rows, "step") or 0
+    return f"The run is {state} at step {step:.0f}" + (f": {', '.join(losses)}." if losses else ".")
 
 
 def _loss_chart(rows: list[Row]) -> str:
@@ -182,16 +200,6 @@ def _reward_charts(rows: list[Row]) -> str:
     accuracy = {"accuracy": series(rows, "rewards/accuracies")}
     right = line_chart(accuracy, title="Pairs ranked right", x_label="step", y_label="fraction")
     return chart + right
-
-
-def _machine(rows: list[Row]) -> list[Section]:
-    seconds = series(rows, "step_seconds")
-    if len(seconds) < 2:
-        return []
-    chart = line_chart(
-        {"step": seconds}, title="Seconds per step", x_label="step", y_label="seconds"
-    )
-    return [Section("Pace", chart)]
 
 
 def _health(health: list[Health]) -> str:

@@ -4,8 +4,7 @@ The same input gives the same bytes. The pieces a section is made of come from `
 `charts` and are named here too, so a report needs one import.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from ft_tools.views.charts import bar_chart, histogram, interval_chart, line_chart
 from ft_tools.views.html_escape import Html, escape
@@ -22,7 +21,6 @@ from ft_tools.views.markup import (
 
 __all__ = [
     "Html",
-    "Section",
     "badge",
     "bar_chart",
     "details",
@@ -45,36 +43,35 @@ POLICY = (
 )
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading and the HTML below it, made by the functions named here."""
-
-    heading: str
-    html: str
-
-
 def page(
     title: str,
-    sections: Sequence[Section],
+    sections: Mapping[str, str],
     *,
+    lead: str = "",
+    picture: str = "",
+    example: str = "",
     subtitle: str = "",
     refresh_seconds: int | None = None,
     style: str = "",
 ) -> str:
-    """Return a whole HTML document.
+    """Return a whole HTML document: one sentence, one picture, one example, then the sections.
 
     Args:
         title: Escaped here, like every heading.
-        sections: Their `html` is taken as it is.
+        sections: Heading -> HTML, taken as it is; an empty one is left out.
+        lead: The result in a sentence, as HTML.
+        picture: The chart that shows it.
+        example: An example of it, as HTML.
         subtitle: A line below the title.
         refresh_seconds: Let the browser read the file again, for a run that is still going.
         style: CSS that this kind of page adds to that of all pages; taken as it is.
     """
     refresh = f'<meta http-equiv="refresh" content="{refresh_seconds}">' if refresh_seconds else ""
     under = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
+    filled = {heading: html for heading, html in sections.items() if html}
     body = "".join(
-        f'<section id="part-{i}"><h2>{escape(section.heading)}</h2>{section.html}</section>'
-        for i, section in enumerate(sections, 1)
+        f'<section id="part-{i}"><h2>{escape(heading)}</h2>{html}</section>'
+        for i, (heading, html) in enumerate(filled.items(), 1)
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -83,17 +80,17 @@ def page(
         '<meta name="color-scheme" content="light dark">'
         '<meta name="referrer" content="no-referrer">'
         f"{refresh}<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n"
-        f"<body><main><header><h1>{escape(title)}</h1>{under}</header>{_contents(sections)}{body}"
-        "</main></body></html>\n"
+        f"<body><main><header><h1>{escape(title)}</h1>{under}</header>"
+        f"{lead}{picture}{example}{_contents(list(filled))}{body}</main></body></html>\n"
     )
 
 
-def _contents(sections: Sequence[Section]) -> str:
-    if len(sections) < 4:
+def _contents(headings: Sequence[str]) -> str:
+    if len(headings) < 4:
         return ""
     links = "".join(
-        f'<li><a href="#part-{i}">{escape(section.heading)}</a></li>'
-        for i, section in enumerate(sections, 1)
+        f'<li><a href="#part-{i}">{escape(heading)}</a></li>'
+        for i, heading in enumerate(headings, 1)
     )
     return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
 

@@ -12,7 +12,6 @@ from ft_tools.views.axes import ticks
 from ft_tools.views.charts import thin
 from ft_tools.views.page import (
     STYLE,
-    Section,
     bar_chart,
     interval_chart,
     key_values,
@@ -56,18 +55,27 @@ def parsed(document):
 def everything(word=ATTACK):
     return page(
         word,
-        [
-            Section(word, text(word) + key_values({word: word}) + table([word], [[word], [1]])),
-            Section(
-                "b", line_chart({word: [(0, 1), (1, 2)]}, title=word, x_label=word, y_label=word)
-            ),
-            Section("c", bar_chart([(word, 1.0)], title=word, x_label=word)),
-            Section("d", interval_chart([(word, -1, 0, 1)], title=word, x_label=word)),
-            Section("e", side_by_side([word, word], [[word, word]])),
-        ],
+        {
+            word: text(word) + key_values({word: word}) + table([word], [[word], [1]]),
+            "b": bar_chart([(word, 1.0)], title=word, x_label=word),
+            "c": interval_chart([(word, -1, 0, 1)], title=word, x_label=word),
+            "d": side_by_side([word, word], [[word, word]]),
+            "empty": "",
+        },
+        lead=text(word),
+        picture=line_chart({word: [(0, 1), (1, 2)]}, title=word, x_label=word, y_label=word),
+        example=side_by_side([word], [[word]]),
         subtitle=word,
         refresh_seconds=5,
     )
+
+
+def test_a_page_begins_with_a_sentence_a_picture_and_an_example_and_has_no_empty_section():
+    document = everything("plain")
+    marks = ["</header><p>plain</p>", "<figure>", "<article", "<nav", "<section"]
+    places = [document.index(mark) for mark in marks]
+    assert places == sorted(places)
+    assert document.count("<section") == 4
 
 
 def test_whatever_comes_from_data_is_escaped_and_the_document_is_well_formed():
