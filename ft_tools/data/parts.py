@@ -5,7 +5,7 @@ trained on never becomes a test row: both are known by content.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ft_tools.data.read.scanned import Scan
@@ -52,7 +52,8 @@ class Parts:
     """Where prompts follow few templates."""
     num_earlier: int = 0
     """Test rows that were in a test set before."""
-    trained: set[int] = field(default_factory=set)
+    num_trained: int = 0
+    """Rows that runs were trained on, or that belong to such, and stay out of the test part."""
 
 
 def choose_parts(scan: Scan, request: PrepareRequest, *, compared: bool) -> Parts:
@@ -71,15 +72,17 @@ def choose_parts(scan: Scan, request: PrepareRequest, *, compared: bool) -> Part
     result = Parts(bytearray())
     bundles = _by_wording(scan, request, result, groups) if compared else []
     validation: set[int] = set()
+    trained = _belonging_to(scan, kept, scan.trained)
+    result.num_trained = len(trained)
     if scan.mapping.time_column:
-        test = _latest(scan, kept, share)
+        test = _latest(scan, kept, share, trained)
         test |= {at for at in scan.tested if not ledger.removal[at]}
     else:
-        test = _tested_before(scan, kept)
-        if held_out := _whole_wordings(scan, request, result, bundles, share, test):
+        test = _belonging_to(scan, kept, scan.tested)
+        if held_out := _whole_wordings(scan, request, result, bundles, share, test, trained):
             test, validation = held_out
         else:
-            rest = [at for at in kept if at not in test]
+            rest = [at for at in kept if at not in test and at not in trained]
             wanted = max(0.0, share * len(kept) - len(test)) / max(1, len(rest))
             test |= choose_validation(ledger, rest, wanted, request.seed)
     if not validation:
@@ -125,6 +128,7 @@ def _whole_wordings(
     bundles: list[Bundle],
     share: float,
     tested: set[int],
+    trained: set[int],
 ) -> tuple[set[int], set[int]] | None:
     """Return rows of whole templates for the test and validation parts; None if that cannot be."""
     if result.held_out is None:
@@ -137,7 +141,7 @@ def _whole_wordings(
     strata = scan.ledger.split_key
     classes = classes_of(scan.ledger, scan.answer_labels, kept)
     test += choose(
-        [one for one in bundles if tested.isdisjoint(one.rows)],
+        [one for one in bundles if (tested | trained).isdisjoint(one.rows)],
         round(share * len(kept)) - num_tested,
         strata,
         classes,
@@ -165,20 +169,24 @@ def _whole_wordings(
     return held_out
 
 
-def _tested_before(scan: Scan, kept: Iterable[int]) -> set[int]:
-    """Return what belongs to an earlier test set, and what must be in one part with that."""
+def _belonging_to(scan: Scan, kept: Iterable[int], rows: set[int]) -> set[int]:
+    """Return some rows, and what must be in one part with them."""
     ledger = scan.ledger
-    roots = {ledger.linked(at) for at in scan.tested}
+    roots = {ledger.linked(at) for at in rows}
     return {at for at in kept if ledger.linked(at) in roots} if roots else set()
 
 
-def _latest(scan: Scan, kept: list[int], fraction: float) -> set[int]:
-    """Return the latest rows; earlier ones that belong to the same group or prompt are left out."""
+def _latest(scan: Scan, kept: list[int], fraction: float, trained: set[int]) -> set[int]:
+    """Return the latest rows; earlier ones that belong to the same group or prompt are left out.
+
+    Rows that a run was trained on are not among them.
+    """
     ledger = scan.ledger
     month_first = bool(is_month_first(scan.times.values()))
     times = {at: sortable(scan.times.get(at, ""), month_first=month_first) for at in kept}
     ordered = sorted(kept, key=lambda at: (times[at], ledger.lines[at]))
-    test = set(ordered[len(ordered) - round(fraction * len(ordered)) :])
+    ordered = [at for at in ordered if at not in trained]
+    test = set(ordered[max(0, len(ordered) - round(fraction * len(kept))) :])
     roots = {ledger.linked(at) for at in test}
     groups = {scan.groups.get(at, 0) for at in test} - {0}
     for at in kept:

@@ -69,6 +69,11 @@ def notes_of(
                 f"{num_test - again} rows become test rows: files that were prepared or cleaned "
                 "before may hold them, and launches refuse those"
             )
+    if parts.num_trained:
+        notes.append(
+            f"{parts.num_trained} rows were trained on by runs of this workspace, or belong to "
+            "such, and stay out of the test part"
+        )
     for why, said in LOST.items():
         if lost := counts.get(why, 0):
             notes.append(f"{lost} earlier rows are left out ({why}): {said}")

@@ -174,6 +174,41 @@ class ShowReport(Report):
     warnings: list[str] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
 
+    def as_text(self) -> str:
+        """Return the report as a person at a terminal reads it: a table, rows, warnings."""
+        parts = [] if self.profile is None else [_table_of(self.profile)]
+        if self.examples:
+            width = max(len(str(one.line)) for one in self.examples)
+            rows = [f"  {one.line:>{width}}  {one.value or '(not there)'}" for one in self.examples]
+            parts.append("\n".join([self.heading, *rows]))
+        return "\n\n".join([*parts, *self.warnings])
+
+
+def _table_of(profile: Profile) -> str:
+    """Return the columns of a profile as a table."""
+    titles = ("column", "type", "filled", "distinct", "values")
+    lines = [
+        (
+            one.name,
+            one.type,
+            "100%" if one.filled is None else f"{one.filled:.0%}",
+            f"{one.distinct:,}" if isinstance(one.distinct, int) else one.distinct,
+            one.holds + (DECIDE if one.decide else ""),
+        )
+        for one in profile.columns
+    ]
+    widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)][:-1]
+    table = [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[-1]])
+        for line in (titles, *lines)
+    ]
+    more = f"{profile.num_more_columns} more columns" if profile.num_more_columns else ""
+    head = f"{profile.file}, {profile.num_rows:,} rows, format: {profile.format}"
+    return "\n".join(filter(None, [head, "", *table, more, profile.similar]))
+
+
+DECIDE = "  <- use or ignore"
+
 
 class QuotedExample(Report):
     """An example as it would be trained, each part one quoted, truncated JSON string."""

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
 from ft_tools.formats.example import Example
-from ft_tools.formats.wordings import MOSTLY, templated_fraction, wordings_of, words_in
+from ft_tools.formats.wordings import templated_fraction, wordings_of, words_in
 from ft_tools.similarity.words import tokens_of
 
+SHOWN_FRACTION = 0.5
+"""Of texts that follow templates, from which on these are counted. Ours."""
 MOST_TEMPLATED = 1_000
 """Texts in which templates are looked for."""
 
@@ -51,5 +53,7 @@ def alike_texts(texts: Sequence[str]) -> Alike:
     sizes = Counter(ledger.linked(at) for at in range(len(ledger)))
     num_twins = sum(size for size in sizes.values() if size > 1)
     fraction = templated_fraction(texts[:MOST_TEMPLATED])
-    templates = wordings_of([words_in(text) for text in texts]) if fraction >= MOSTLY else []
+    templates = (
+        wordings_of([words_in(text) for text in texts]) if fraction >= SHOWN_FRACTION else []
+    )
     return Alike(len(texts), num_twins, fraction, len({*templates} - {0}), len(words))

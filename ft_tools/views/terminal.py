@@ -53,7 +53,11 @@ def show(report: BaseModel, wanted: Format) -> None:
             named = next((dumped[key] for key in IDS if dumped.get(key)), None)
             sys.stdout.write(f"{named}\n" if named else "")
         case _:
-            _show_to_person(without_empty(dumped))
+            as_text = getattr(report, "as_text", None)
+            page = {"next_steps": dumped.get("next_steps", [])} if as_text else dumped
+            if as_text is not None:
+                Console(highlight=False).print(escape(as_text()), soft_wrap=True)
+            _show_to_person(without_empty(page))
 
 
 def show_checks(rows: Sequence[tuple[str, str, str, str]]) -> None:

@@ -165,6 +165,22 @@ def test_a_file_that_is_prepared_again_keeps_its_first_test_rows(workspace):
     assert set(asked(workspace, "train", "kto")).isdisjoint(asked(workspace, "test"))
 
 
+def test_rows_that_a_run_was_trained_on_never_become_test_rows(workspace):
+    rows = [row(at) for at in range(80)]
+    write(workspace / "first.jsonl", rows[:40])
+    confirmed(ask(path="first.jsonl", output_dir="first", test_fraction=0.0))
+    plan = {"dataset": {"path": str(workspace / "first" / "train.jsonl")}}
+    run = workspace / "runs" / "sft-0123456789abcdef"
+    run.mkdir(parents=True)
+    (run / "plan.json").write_text(json.dumps(plan))
+    write(workspace / "d.jsonl", rows)
+    made = confirmed(ask(test_fraction=0.4))
+    test = set(asked(workspace, "test"))
+    assert len(test) >= 25
+    assert test.isdisjoint(asked(workspace, "train", "first"))
+    assert any("were trained on by runs" in note for note in made.assumptions)
+
+
 def test_contradictions_are_decided_by_the_caller(workspace):
     rows = [row(at) for at in range(60)]
     rows += [one | {"said": "Somewhere else."} for one in rows[:6]]

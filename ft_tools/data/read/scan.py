@@ -22,6 +22,7 @@ from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest, PrepareRequest
+from ft_tools.data.trained_before import trained_rows
 from ft_tools.data.understand.languages import UNKNOWN, script_of
 from ft_tools.data.understand.trainers import traits_of
 from ft_tools.formats.columns import cell_at
@@ -67,6 +68,8 @@ class _Taken:
     """Unless the row has a problem."""
     is_tested: bool = False
     """Whether the row belongs to a test set, as it stands in the file or masked."""
+    is_trained: bool = False
+    """Whether a run was trained on it."""
     is_known: bool = False
     """Whether it is an example of a known format: only then it has what follows."""
     asked: list[Message] = field(init=False)
@@ -116,6 +119,8 @@ def scan(
     ledger = Ledger(with_pairs=with_pairs, with_questions=validation is not None)
     readers = tuple(Reader(request, part) if part else None for part in (path, validation))
     result = Scan(ledger, inputs, readers, mapping)
+    if isinstance(request, PrepareRequest):
+        result.trained_rows = trained_rows()
     result.is_sample = limit is not None
     result.masks = isinstance(request, PrepareRequest) and "*" in mapping.mask
     for reader, is_validation in ((readers[1], True), (readers[0], False)):
@@ -197,6 +202,7 @@ def _make(result: Scan, taken: _Taken) -> None:
     if result.masks:
         # A test set is remembered as it was given, or as an earlier preparation wrote it.
         taken.is_tested = example in result.test_rows
+        taken.is_trained = example in result.trained_rows
         result.masked.update(result.mask(example))
         taken.is_tested = taken.is_tested or example in result.test_rows
     taken.asked, taken.answered = example.prompt_and_answer()
@@ -342,6 +348,8 @@ def _group(result: Scan, index: int, taken: _Taken) -> None:
     result.masked.update(taken.made.masked)
     if taken.is_tested:
         result.tested.add(index)
+    elif taken.is_trained:
+        result.trained.add(index)
     if mapping.time_column:
         result.times[index] = text_of_cell(cell_at(row, mapping.time_column))
     if mapping.group_by:
@@ -356,6 +364,7 @@ def _compare_with_tests(
     """Return the finding if a row belongs to a test set of the workspace."""
     if isinstance(request, PrepareRequest):
         taken.is_tested = taken.is_tested or taken.example in result.test_rows
+        taken.is_trained = taken.is_trained or taken.example in result.trained_rows
         return []
     if request.purpose == "test":
         result.test_keys.append(keys_of(taken.example))

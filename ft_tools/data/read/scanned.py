@@ -58,6 +58,10 @@ class Scan:
     """Rows without an answer."""
     tested: set[int] = field(default_factory=set)
     """Rows of a test set of this workspace, which a preparation puts into its test part."""
+    trained_rows: TestRows = field(default_factory=lambda: TestRows({}))
+    """What runs were trained on, by content; empty if nobody asks."""
+    trained: set[int] = field(default_factory=set)
+    """Rows that a run was trained on, which never become test rows."""
     times: dict[int, str] = field(default_factory=dict)
     groups: dict[int, int] = field(default_factory=dict)
     """Hash of the values of `group_by`."""
