@@ -22,6 +22,7 @@ from ft_tools.data.understand.variety import Variety
 from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in
 from ft_tools.formats.column_counts import UnreadColumns
 from ft_tools.formats.example import Example
+from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import TestRows, known_test_rows
@@ -121,6 +122,7 @@ class Scan:
     def __post_init__(self) -> None:
         self.unread = UnreadColumns(self.mapping.ignore)
         self.named = NamedColumns(self.mapping)
+        self._is_plain = self.mapping == ColumnMapping(ignore=self.mapping.ignore)
 
     @property
     def reads_by_mapping(self) -> bool:
@@ -129,6 +131,8 @@ class Scan:
 
     def make(self, number: int, value: Any) -> Made:
         """Make the example of a row, not masked yet."""
+        if self._is_plain:
+            return Made(normalise(number, value))
         return apply_mapping(self.mapping, number, value)
 
     def mask(self, example: Example) -> set[str]:
