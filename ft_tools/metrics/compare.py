@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence, Set
 from itertools import chain
 
 import numpy as np
-from scipy import stats
+from scipy.special import bdtr
 
 from ft_tools.metrics.means import (
     FEW_DIFFERENCES,
@@ -14,7 +14,7 @@ from ft_tools.metrics.means import (
     compare_means,
     detectable_reach,
     t_interval,
-    widened_level,
+    widened_percentiles,
 )
 from ft_tools.metrics.sample_size import detectable_effect
 from ft_tools.metrics.table import Interval
@@ -88,7 +88,7 @@ def mcnemar_p(num_better: int, num_worse: int) -> float:
     (0.0078125, 1.0)
     """
     total = num_better + num_worse
-    return float(stats.binomtest(num_better, total).pvalue) if total else 1.0
+    return min(1.0, 2 * float(bdtr(min(num_better, num_worse), total, 0.5))) if total else 1.0
 
 
 def tango_interval(num_better: int, num_worse: int, num_examples: int) -> tuple[float, float]:
@@ -157,8 +157,7 @@ def compare_whole_set(
         swapped = {i for group in groups if chance.getrandbits(1) for i in group}
         hits += abs(difference(swapped, range(n))) >= abs(observed) - 1e-12
     error, freedom = float(np.std(drawn, ddof=1)), max(1, len(groups) - 1)
-    tail = (1 - widened_level(max(2, len(groups)))) / 2
-    ends = (np.quantile(drawn, [tail, 1 - tail]).tolist(), t_interval(observed, error, freedom))
+    ends = (widened_percentiles(drawn, len(groups)), t_interval(observed, error, freedom))
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     differing = sum(any(before[i] != after[i] for i in group) for group in groups)
     if differing < FEW_DIFFERENCES:
