@@ -21,6 +21,11 @@ from tests.tiny.trainings import (
 )
 
 pytestmark = LIBRARY_WARNINGS
+TWO_RANKS = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 4,
+}
 
 
 def moves(address, *names):
@@ -36,7 +41,7 @@ def test_two_ranks_train_in_a_job_of_the_cluster(ray, workspace, tiny_model_in):
     request = SftRequest(
         model=tiny_model_in,
         dataset=write_jsonl(workspace / "train.jsonl", conversations(32)),
-        training={**QUICK, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
+        training={**QUICK, **TWO_RANKS},
         backend="ray",
         backend_options={"address": ray, "processes": 2, "cpus": 2},
     )

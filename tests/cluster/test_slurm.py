@@ -24,6 +24,11 @@ from tests.tiny.trainings import (
 )
 
 pytestmark = [*LIBRARY_WARNINGS, pytest.mark.usefixtures("slurm")]
+TWO_RANKS = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 4,
+}
 URGENT = ["sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--exclusive"]
 
 
@@ -33,7 +38,7 @@ def request_(workspace, tiny_model_in):
         model=tiny_model_in,
         dataset=write_jsonl(workspace / "train.jsonl", conversations(32)),
         validation=write_jsonl(workspace / "held_out.jsonl", conversations(8, first=100)),
-        training={**QUICK, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
+        training={**QUICK, **TWO_RANKS},
         samples=0,
         backend="slurm",
         backend_options={"nodes": 2},
