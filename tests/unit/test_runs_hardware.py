@@ -162,7 +162,7 @@ def test_the_heat_of_a_card_is_what_its_driver_says(smi, monkeypatch):
     assert heat("cuda") == {"temperature_celsius": 50.0, "thermal_throttling": 0.0}
     smi("1, GPU-2b, [N/A], [N/A], [N/A]")
     assert heat("cuda") == {}
-    assert set(heat("cpu")) <= {"temperature_celsius", "thermal_throttling"}
+    assert heat("cpu") == {}
 
 
 def test_the_memory_of_a_container_is_its_limit(tmp_path, monkeypatch):

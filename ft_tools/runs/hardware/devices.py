@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Literal
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import BadInput, Missing
@@ -202,13 +201,13 @@ def heat(device: str) -> dict[str, float]:
     """Return `temperature_celsius` and whether heat slows the device down (`thermal_throttling`).
 
     Args:
-        device: cpu or cuda; of several visible GPUs the first.
+        device: cuda, of several visible GPUs the first; cpu has no value.
 
     Returns:
         Metrics; empty where the machine does not tell.
     """
     if device == "cpu":
-        return _cpu_heat()
+        return {}
     rows = _ask(f"--query-gpu={HEAT_QUERY}", "--format=csv,noheader,nounits") or []
     shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
     for row in rows:
@@ -238,18 +237,6 @@ def _multiplies_bfloat16() -> bool:
     except OSError:
         return False
     return not BF16_FLAGS.isdisjoint(words)
-
-
-def _cpu_heat() -> dict[str, float]:
-    if not hasattr(psutil, "sensors_temperatures"):
-        return {}
-    sensors = [s for group in psutil.sensors_temperatures().values() for s in group]
-    if not sensors:
-        return {}
-    # The kernel names the temperature from which on a sensor's chip protects itself.
-    is_slowed = any(s.critical and s.current >= s.critical for s in sensors)
-    hottest = max(sensor.current for sensor in sensors)
-    return {"temperature_celsius": float(hottest), "thermal_throttling": float(is_slowed)}
 
 
 def _named(wanted: str, cards: list[Card]) -> list[Card]:
