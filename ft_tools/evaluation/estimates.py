@@ -2,22 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from ft_tools import facts
-from ft_tools.errors import UnknownName
 from ft_tools.evaluation.systems.models import LoadPlan, Models, weight_bytes
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.metrics.general import NEW_TOKENS
-from ft_tools.models.machine import this_machine
-from ft_tools.models.mlx import is_apple_silicon
+from ft_tools.models.machine import first_card
+from ft_tools.runs import estimates
+from ft_tools.runs.estimates import Range
 
-# Measured: SmolLM2-135M (269 MB on disk), computed in float32 on 2 shared cores in batches of 32:
-# 5,600 tokens in 52 s. Seconds for one token of one sequence, a byte of 16-bit weights.
-SECONDS_PER_TOKEN_BYTE = 3.5e-11
-# MLX on a Linux CPU: 3.0e9 operations per second (benchmarks/fast_blas.json), two for each 16-bit
-# weight.
-MLX_SECONDS_PER_TOKEN_BYTE = 3.3e-10
-Range = tuple[float, float]
-"""The shortest and the longest time that is likely, in seconds."""
 # Of a process that starts and of a model that is loaded; on one's own machine and on a busy one.
 START_SECONDS: Range = (3.0, 15.0)
 LOAD_SECONDS: Range = (3.0, 15.0)
@@ -74,53 +65,15 @@ def estimate_seconds(
 
 def seconds_per_token(num_bytes: int, batch_size: int, loading: LoadPlan | None) -> float | None:
     """Return about how long one token of one sequence takes; None: the device is not known."""
-    if loading is not None and not loading.on_cpu and not loading.on_mlx:
-        step = gpu_step_seconds(num_bytes, loading.device)
-        return None if step is None else step / batch_size
-    return _seconds_on_cpu(num_bytes, loading)
+    return estimates.seconds_per_token(num_bytes, _place(loading), batch_size)
 
 
 def seconds_per_read_token(num_bytes: int, loading: LoadPlan | None) -> float | None:
-    """Return about how long a token of a prompt takes; None: the device is not known.
-
-    Two operations for each weight, and a 16-bit weight has two bytes.
-    """
-    if loading is not None and not loading.on_cpu and not loading.on_mlx:
-        flops = _gpu_flops(loading.device)
-        rate = facts.number("evaluation.read_fraction")
-        return None if flops is None else num_bytes / (flops * rate)
-    return _seconds_on_cpu(num_bytes, loading)
+    """Return about how long a token of a prompt takes; None: the device is not known."""
+    return estimates.seconds_per_read_token(num_bytes, _place(loading))
 
 
-def gpu_step_seconds(num_bytes: int, device: str) -> float | None:
-    """Return about how long a step of generation takes on a GPU; None: its speed is not known.
-
-    It reads all weights once for the whole batch, and takes at least what starting its kernels
-    takes.
-
-    Args:
-        num_bytes: Of the weights.
-        device: auto, cuda:1 or a UUID.
-    """
-    flops = _gpu_flops(device)
-    if flops is None:
-        return None
-    bytes_per_second = flops / facts.number("evaluation.flops_per_byte")
-    return max(facts.number("evaluation.step_seconds"), num_bytes / bytes_per_second)
-
-
-def _seconds_on_cpu(num_bytes: int, loading: LoadPlan | None) -> float | None:
-    if loading is not None and loading.on_mlx:
-        # No Mac was measured.
-        return None if is_apple_silicon() else num_bytes * MLX_SECONDS_PER_TOKEN_BYTE
-    return num_bytes * SECONDS_PER_TOKEN_BYTE
-
-
-def _gpu_flops(device: str) -> float | None:
-    """Return the dense 16-bit operations per second of a GPU; None: it is not known."""
-    try:
-        card = facts.gpu(this_machine(device).cards[0].name)
-    except (UnknownName, IndexError):
-        return None
-    flops = card.bf16_dense_tflops or card.fp16_dense_tflops
-    return None if flops is None else flops * 1e12
+def _place(loading: LoadPlan | None) -> str:
+    if loading is None or loading.on_cpu:
+        return estimates.CPU
+    return estimates.MLX if loading.on_mlx else first_card(loading.device)

@@ -47,3 +47,9 @@ def this_machine(device: str = "auto") -> Machine:
         ),
         memory.total_bytes(),
     )
+
+
+def first_card(device: str = "auto") -> str:
+    """Return the name of the first GPU that may be used; empty without one."""
+    cards = this_machine(device).cards
+    return cards[0].name if cards else ""

@@ -9,10 +9,10 @@ from pydantic import Field
 from ft_tools import facts
 from ft_tools.contract import Report
 from ft_tools.errors import Refused
-from ft_tools.evaluation.estimates import gpu_step_seconds
-from ft_tools.models.machine import Machine
+from ft_tools.models.machine import Machine, first_card
 from ft_tools.models.placement import Dtype, candidates, place, running_places, shortage
 from ft_tools.models.size import ModelSize
+from ft_tools.runs.estimates import seconds_per_token
 from ft_tools.shipping import converter_script, formats
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.formats import Format
@@ -301,7 +301,7 @@ def seconds(
         each += parts["read"]
         a_token: float | None = size.stored_bytes * MODEL_TOKEN_SECONDS
     else:
-        a_token = gpu_step_seconds(size.stored_bytes, device)
+        a_token = seconds_per_token(size.stored_bytes, first_card(device))
     if a_token is None:
         return None
     loaded = 1 + sum(row.family == "bnb" for row in rows)

@@ -1,17 +1,15 @@
 """How long a run takes and how much disk it needs, from sizes alone."""
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools.errors import BadData, UnknownName
-from ft_tools.facts import gpu
-from ft_tools.models.mlx import is_apple_silicon
+from ft_tools.errors import BadData
+from ft_tools.runs import estimates
+from ft_tools.runs.estimates import Duration
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.state import directory
 
@@ -21,14 +19,6 @@ FLOPS_PER_PARAM_TOKEN = {"full": 6, "lora": 4, "qlora": 4}
 # A preference run also passes its answers through the reference; KTO besides passes another answer
 # to each prompt through both models.
 EXTRA_FLOPS = {"sft": 0, "dpo": 2, "kto": 6}
-# Measured: LoRA steps of SmolLM2-135M, 111 tokens a second of one core in float32 (6e10); half of
-# it beside another program, twice with products in bfloat16.
-CPU_FLOPS_PER_CORE = (3.0e10, 1.2e11)
-# MLX on a Linux CPU multiplies with one thread of the reference BLAS, whatever the cores. Measured:
-# LoRA steps of SmolLM2-135M in float32, 6 tokens a second (3.2e9); half of it beside others.
-MLX_CPU_FLOPS = (1.6e9, 3.5e9)
-# Source: arXiv 2204.02311 (PaLM) reports 0.46; a single adapter run on one card reaches less.
-GPU_UTILISATION = (0.15, 0.46)
 # What each of several processes keeps of its speed alone: a lower bound for cards that talk over
 # PCIe, and none lost. Source: arXiv 2006.15704 (PyTorch DDP), figure 9.
 SHARED_SPEED = (0.7, 1.0)
@@ -37,11 +27,8 @@ SHARED_SPEED = (0.7, 1.0)
 # a deeper model takes longer, a faster core less.
 PASS_SECONDS = (0.03, 0.3)
 FORWARD_FLOPS = 2
-BUSY = 0.5
-"""Other programs per core from which on they are reckoned with."""
 MEASURED_MARGIN = 1.25
 """What an earlier run's rate may be off by: other lengths, other neighbours."""
-TEN_MINUTES = 600.0
 LOOKED_AT = 50
 KEPT_RATES = 5
 LEAST = 5.0
@@ -76,35 +63,6 @@ class Work:
     engine: str = "torch"
     passes: int = 0
     """Micro-batches of training, one after the other."""
-
-
-def present_load(device: Device) -> float:
-    """Return how many other programs want each core of this machine now; 0 for a GPU's run."""
-    if device.name != "cpu":
-        return 0.0
-    with contextlib.suppress(OSError):
-        return float(psutil.getloadavg()[0]) / (os.cpu_count() or 1)
-    return 0.0
-
-
-class Duration(BaseModel):
-    """How long the run takes; refined by later runs, so not part of what is agreed to."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    low_seconds: float
-    high_seconds: float
-    source: str = Field(
-        description="An earlier run on this device, or the table of rates; get_run knows better "
-        "after the first steps."
-    )
-    steps_in_ten_minutes: int | None = Field(
-        None,
-        description="Steps that end within ten minutes even at the slowest rate. To keep a time "
-        "limit, set training.max_steps to as many per ten minutes; null: not one step.",
-    )
-    low_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
-    high_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
 
 
 class Estimate(BaseModel):
@@ -177,7 +135,7 @@ def duration(work: Work, tokens: int, price: float | None, steps: int = 0) -> Du
         flops = FLOPS_PER_PARAM_TOKEN[work.method]
         flops += EXTRA_FLOPS[work.task]
         tokens += round(work.evaluated_tokens * FORWARD_FLOPS / flops)
-        speeds = _flops_per_second(work.device, work.engine)
+        speeds = estimates.operations_per_second(work.device, work.engine)
         if work.num_params is None or speeds is None:
             return None
         slow, fast = (
@@ -186,21 +144,8 @@ def duration(work: Work, tokens: int, price: float | None, steps: int = 0) -> Du
         )
         starts = (work.passes * PASS_SECONDS[0], work.passes * PASS_SECONDS[1])
         source = "the table of rates; the first run here makes it narrower"
-    low, high = tokens / fast + starts[0], tokens / slow + starts[1]
-    if work.load >= BUSY:
-        # Whatever else runs may end soon, or not at all: only the longer time grows.
-        high *= 1 + work.load
-        source += f"; the machine is busy ({work.load:.1f} programs per core)"
-    low, high = float(f"{low:.2g}"), float(f"{high:.2g}")
-    hours = None if price is None else price / 3600
-    return Duration(
-        low_seconds=low,
-        high_seconds=high,
-        source=source,
-        steps_in_ten_minutes=int(TEN_MINUTES * steps / high) or None,
-        low_cost=None if hours is None else round(low * hours, 2),
-        high_cost=None if hours is None else round(high * hours, 2),
-    )
+    seconds = tokens / fast + starts[0], tokens / slow + starts[1]
+    return estimates.duration(seconds, source, load=work.load, price=price, steps=steps)
 
 
 def _shares(num_processes: int) -> tuple[float, float]:
@@ -240,19 +185,3 @@ def _rate_of(run_dir: Path) -> float | None:
     seconds = status.progress.elapsed_seconds if status.progress else 0.0
     tokens = status.metrics.get("num_tokens", 0.0)
     return tokens / seconds if seconds > LEAST_UNFINISHED else None
-
-
-def _flops_per_second(device: Device, engine: str) -> tuple[float, float] | None:
-    """Return the operations a second of a slow and of a fast run on a device."""
-    if engine == "mlx":
-        # No Mac was measured.
-        return None if is_apple_silicon() else MLX_CPU_FLOPS
-    if device.name == "cpu":
-        cores = os.cpu_count() or 1
-        return CPU_FLOPS_PER_CORE[0] * cores, CPU_FLOPS_PER_CORE[1] * cores
-    with contextlib.suppress(UnknownName):
-        card = gpu(device.model)
-        peak = card.bf16_dense_tflops or card.fp16_dense_tflops
-        if peak is not None:
-            return peak * 1e12 * GPU_UTILISATION[0], peak * 1e12 * GPU_UTILISATION[1]
-    return None

@@ -11,6 +11,7 @@ from ft_tools.models import model_folder
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import require_space
+from ft_tools.runs.estimates import present_load
 from ft_tools.runs.hardware import device_slots
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, estimates, token_counts
@@ -127,7 +128,7 @@ def estimated(
         parts["device"],
         place.num_processes,
         _evaluated_tokens(parts, evaluations),
-        estimates.present_load(parts["device"]) if request.is_here else 0.0,
+        present_load(parts["device"]) if request.is_here else 0.0,
         parts["engine"],
         steps * parts["training"]["gradient_accumulation_steps"],
     )

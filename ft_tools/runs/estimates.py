@@ -1,0 +1,150 @@
+"""How long work takes: the speeds of devices, and a duration as every plan shows it.
+
+Operations per second bound training and reading; memory bandwidth bounds generation, which reads
+all weights for each token of a batch.
+"""
+
+import contextlib
+import os
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+from ft_tools import facts
+from ft_tools.errors import UnknownName
+from ft_tools.models.mlx import is_apple_silicon
+from ft_tools.runs.hardware.devices import Device
+
+Range = tuple[float, float]
+"""The lowest and the highest value that is likely."""
+CPU, MLX = "cpu", "mlx"
+# Measured: LoRA steps of SmolLM2-135M, 111 tokens a second of one core in float32 (6e10); half of
+# it beside another program, twice with products in bfloat16.
+CPU_FLOPS_PER_CORE: Range = (3.0e10, 1.2e11)
+# MLX on a Linux CPU multiplies with one thread of the reference BLAS, whatever the cores. Measured:
+# LoRA steps of SmolLM2-135M in float32, 6 tokens a second (3.2e9); half of it beside others.
+MLX_CPU_FLOPS: Range = (1.6e9, 3.5e9)
+# Source: arXiv 2204.02311 (PaLM) reports 0.46; a single adapter run on one card reaches less.
+GPU_UTILISATION: Range = (0.15, 0.46)
+# Measured: SmolLM2-135M (269 MB on disk), computed in float32 on 2 shared cores in batches of 32:
+# 5,600 tokens in 52 s. Seconds for one token of one sequence, a byte of 16-bit weights. MLX on a
+# Linux CPU: 3.0e9 operations per second (benchmarks/fast_blas.json), two for each weight.
+SECONDS_PER_TOKEN_BYTE = {CPU: 3.5e-11, MLX: 3.3e-10}
+BUSY = 0.5
+"""Other programs per core from which on they are counted."""
+TEN_MINUTES = 600.0
+
+
+class Duration(BaseModel):
+    """How long work takes; refined by later runs, so not part of what is agreed to."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    low_seconds: float
+    high_seconds: float
+    source: str = Field(
+        description="An earlier run on this device, or the table of rates; get_run knows better "
+        "after the first steps."
+    )
+    steps_in_ten_minutes: int | None = Field(
+        None,
+        description="Steps that end within ten minutes even at the slowest rate. To keep a time "
+        "limit, set training.max_steps to as many per ten minutes; null: not one step.",
+    )
+    low_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
+    high_cost: float | None = Field(None, description="At price_per_hour, in its currency.")
+
+
+def duration(
+    seconds: Range, source: str, *, load: float = 0.0, price: float | None = None, steps: int = 0
+) -> Duration:
+    """Return a duration with two digits, its cost, and the steps that fit ten minutes.
+
+    Args:
+        seconds: On a machine that does nothing else.
+        source: Where they come from.
+        load: Other programs that wait for a core, per core.
+        price: Of an hour, in any currency.
+        steps: Of the work.
+    """
+    low, high = seconds
+    if load >= BUSY:
+        # Whatever else runs may end soon, or not at all: only the longer time grows.
+        high *= 1 + load
+        source += f"; the machine is busy ({load:.1f} programs per core)"
+    low, high = float(f"{low:.2g}"), float(f"{high:.2g}")
+    costs = (None, None) if price is None else (low * price / 3600, high * price / 3600)
+    return Duration(
+        low_seconds=low,
+        high_seconds=high,
+        source=source,
+        steps_in_ten_minutes=int(TEN_MINUTES * steps / high) or None,
+        low_cost=None if costs[0] is None else round(costs[0], 2),
+        high_cost=None if costs[1] is None else round(costs[1], 2),
+    )
+
+
+def present_load(device: Device) -> float:
+    """Return how many other programs want each core of this machine now; 0 for a GPU's run."""
+    if device.name == CPU:
+        with contextlib.suppress(OSError):
+            return float(psutil.getloadavg()[0]) / (os.cpu_count() or 1)
+    return 0.0
+
+
+def operations_per_second(device: Device, engine: str = "torch") -> Range | None:
+    """Return the operations per second of training; None: the device's speed is not known."""
+    if engine == MLX:
+        # No Mac was measured.
+        return None if is_apple_silicon() else MLX_CPU_FLOPS
+    if device.name == CPU:
+        cores = os.cpu_count() or 1
+        return CPU_FLOPS_PER_CORE[0] * cores, CPU_FLOPS_PER_CORE[1] * cores
+    peak = gpu_flops(device.model)
+    return None if peak is None else (peak * GPU_UTILISATION[0], peak * GPU_UTILISATION[1])
+
+
+def gpu_flops(name: str) -> float | None:
+    """Return the dense 16-bit operations per second of a GPU; None: it is not known."""
+    with contextlib.suppress(UnknownName):
+        card = facts.gpu(name)
+        if flops := card.bf16_dense_tflops or card.fp16_dense_tflops:
+            return flops * 1e12
+    return None
+
+
+def seconds_per_token(num_bytes: int, place: str, batch_size: int = 1) -> float | None:
+    """Return about how long one token of one answer takes; None: the speed is not known.
+
+    On a GPU a step reads all weights once for the whole batch, and takes at least what starting its
+    kernels takes.
+
+    Args:
+        num_bytes: Of the weights.
+        place: `cpu`, `mlx` or a GPU's name.
+        batch_size: Answers that are made together.
+    """
+    if place in SECONDS_PER_TOKEN_BYTE:
+        return _seconds_on_cpu(num_bytes, place)
+    if (flops := gpu_flops(place)) is None:
+        return None
+    bytes_per_second = flops / facts.number("evaluation.flops_per_byte")
+    return max(facts.number("evaluation.step_seconds"), num_bytes / bytes_per_second) / batch_size
+
+
+def seconds_per_read_token(num_bytes: int, place: str) -> float | None:
+    """Return about how long a token of a prompt takes; None: the speed is not known.
+
+    Two operations for each weight, and a 16-bit weight has two bytes.
+    """
+    if place in SECONDS_PER_TOKEN_BYTE:
+        return _seconds_on_cpu(num_bytes, place)
+    flops = gpu_flops(place)
+    return None if flops is None else num_bytes / (flops * facts.number("evaluation.read_fraction"))
+
+
+def _seconds_on_cpu(num_bytes: int, place: str) -> float | None:
+    if place == MLX and is_apple_silicon():
+        # No Mac was measured.
+        return None
+    return num_bytes * SECONDS_PER_TOKEN_BYTE[place]
