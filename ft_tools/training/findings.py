@@ -6,6 +6,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
+from ft_tools import anti_patterns
+from ft_tools.errors import BadInput, FineTuningError, Refused
+
 Severity = Literal["info", "warning", "error"]
 TASKS = ("sft", "dpo", "kto")
 
@@ -39,7 +42,24 @@ def message_and_cure(row_id: str, /, **fields: Any) -> tuple[str, str]:
     Raises:
         KeyError: There is no such row, or a field of it is missing.
     """
-    row = _table()["warnings"][row_id]
+    return _texts(_table()["warnings"][row_id], fields)
+
+
+def refusal(row_id: str, /, **fields: Any) -> FineTuningError:
+    """Return the error by which a launch is refused: by its rule, or for an argument or the data.
+
+    Raises:
+        KeyError: There is no such row, or a field of it is missing.
+    """
+    row = _table()["refusals"][row_id]
+    message, cure = _texts(row, fields)
+    if "rule" in row:
+        return anti_patterns.refusal(row["rule"], message, cure)
+    kind = Refused if row.get("refused") else BadInput
+    return kind(f"{message}; {cure}")
+
+
+def _texts(row: dict[str, Any], fields: dict[str, Any]) -> tuple[str, str]:
     return row["message"].format(**fields), row.get("cure", "").format(**fields)
 
 

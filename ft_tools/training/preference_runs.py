@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ft_tools import anti_patterns
 from ft_tools.errors import BadInput
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.state import directory
 from ft_tools.training.checks import data_quality
-from ft_tools.training.findings import warning
+from ft_tools.training.findings import refusal, warning
 from ft_tools.training.request import DpoRequest
 
 # Above this a DPO run usually collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
@@ -49,8 +48,7 @@ def require_rate(request: DpoRequest) -> None:
     """
     rate = request.training.get("learning_rate", 0.0)
     if rate > RATE_REFUSED and "dpo_learning_rate" not in request.accept_findings:
-        observed = f"training.learning_rate={rate:g} is above {RATE_REFUSED:g}"
-        raise anti_patterns.refusal("dpo_learning_rate", observed, "Use 5e-6 with an adapter.")
+        raise refusal("high_dpo_rate", rate=rate, limit=RATE_REFUSED)
 
 
 def balance_marks(

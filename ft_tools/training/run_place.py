@@ -13,7 +13,7 @@ from ft_tools.runs.launchers.placement import Place, place_of
 from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
 from ft_tools.runs.processes.start import WORKERS
 from ft_tools.training.checks.engine import require_machine
-from ft_tools.training.findings import warning
+from ft_tools.training.findings import refusal, warning
 from ft_tools.training.request import TrainingRequest
 
 REMOTE_CPU = "unknown cores"
@@ -36,7 +36,7 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
     elif isinstance(options, LocalOptions):
         device = find_device(options.device, options.processes)
         if device.name == "cpu" and options.sharding != "ddp":
-            raise BadInput(f"backend_options.sharding={options.sharding!r} needs GPUs; remove it")
+            raise refusal("sharding_needs_gpus", sharding=options.sharding)
     else:
         device = _device_there(options)
         job = shown_job(task, WORKERS[task], options)
@@ -73,10 +73,7 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
     micro = training["per_device_train_batch_size"]
     effective = micro * training["gradient_accumulation_steps"]
     if effective % num_processes:
-        raise BadInput(
-            f"{effective} examples per step cannot be divided among {num_processes} processes; "
-            "choose per_device_train_batch_size x gradient_accumulation_steps as a multiple of it"
-        )
+        raise refusal("batch_not_divisible", effective=effective, processes=num_processes)
     each = effective // num_processes
     micro = max(size for size in range(1, min(micro, each) + 1) if each % size == 0)
     training["per_device_train_batch_size"] = micro

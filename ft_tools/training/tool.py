@@ -18,7 +18,7 @@ from ft_tools.training.checks import accepted
 from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.exports import axolotl, script
 from ft_tools.training.exports.portable import portable
-from ft_tools.training.findings import warning
+from ft_tools.training.findings import refusal, warning
 from ft_tools.training.plan import SftPlan, TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.train_further import continued
@@ -83,12 +83,11 @@ def _has_marks(request: DpoRequest) -> bool:
     loss = request.training.get("loss_type")
     known = arguments.choices("kto", "loss_type")
     if loss and (isinstance(loss, str) and loss in known) != marks:
-        has, takes = (
-            ("single answers with a label", ", ".join(known))
-            if marks
-            else ("pairs of answers", "a loss of pairs, such as sigmoid")
-        )
-        raise BadInput(f"training.loss_type={loss!r}: {request.dataset} has {has}; use {takes}")
+        found, choice = "pairs of answers", "a loss of pairs, such as sigmoid"
+        if marks:
+            found, choice = "single answers with a label", ", ".join(known)
+        fields = {"loss": loss, "dataset": request.dataset}
+        raise refusal("loss_of_other_data", **fields, found=found, choice=choice)
     return marks
 
 

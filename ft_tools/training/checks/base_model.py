@@ -6,14 +6,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ft_tools import anti_patterns
-from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.errors import MissingExtra
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import PLAIN_NAME, Task
 from ft_tools.lora import init_weights
 from ft_tools.models import model_folder, other_names
 from ft_tools.models.resolve import ModelSource
-from ft_tools.training.findings import warning
+from ft_tools.training.findings import refusal, warning
 from ft_tools.training.request import TrainingRequest
 
 TOKENIZER = "tokenizer_config.json"
@@ -29,23 +28,15 @@ def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
         MissingExtra: bitsandbytes is needed and not installed.
     """
     if source.kind == "gguf":
-        raise BadInput(
-            f"{source.name} is a GGUF file, made for inference; name the model it was made from"
-        )
+        raise refusal("gguf_file", model=source.name)
     if source.path is not None:
         model_folder.require_readable(Path(source.path))
     if source.adapter and request.method == "full":
-        raise BadInput(
-            f"method='full' cannot start from the adapter of {source.name}; merge_and_quantize it "
-            "and pass the merged folder, or use method='lora'"
-        )
+        raise refusal("full_from_adapter", model=source.name)
     if source.adapter and request.peft:
-        raise BadInput(
-            f"peft={dict(request.peft)!r}: training continues the adapter of {source.name}, whose "
-            "shape is fixed; leave peft empty"
-        )
+        raise refusal("shape_is_fixed", peft=dict(request.peft), model=source.name)
     if request.method == "full" and request.peft:
-        raise BadInput("peft is for lora and qlora; leave it empty with method='full'")
+        raise refusal("peft_for_full")
     needs_bitsandbytes = request.method == "qlora" and request.engine != "mlx"
     if needs_bitsandbytes and importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtra("train", "bitsandbytes")
@@ -66,16 +57,10 @@ def require_reference(source: ModelSource, peft: Mapping[str, Any]) -> None:
         bias_cure = cure
     init_weights.require_base_unchanged(start, cure)
     if bias != "none":
-        raise BadInput(
-            f"bias={bias!r} trains biases of the base, and DPO needs the base model unchanged as "
-            f"its reference; {bias_cure}"
-        )
+        raise refusal("biases_change_reference", bias=bias, change=bias_cure)
     # Source: TRL 1.16, dpo_trainer.py: the copy leaves out what is named otherwise than layers are.
     if source.adapter and model_folder.trains_embeddings(Path(source.adapter)):
-        raise BadInput(
-            f"{source.name} is an adapter on an embedding, of which DPO's reference would keep no "
-            f"copy; {cure}"
-        )
+        raise refusal("adapter_on_embedding", model=source.name, change=cure)
 
 
 def require_template(
@@ -105,11 +90,7 @@ def require_template(
         require_instruct(without_template(source.name), task, request.accept_findings)
     given = request.training.get("chat_template_path")
     if "messages" in dataset.format and not given:
-        raise BadInput(
-            f"{source.name} has no chat template, and {dataset.path} has messages; name the "
-            "instruct model, pass training.chat_template_path (a .jinja file in the workspace), or "
-            "use `prompt` and `completion` of plain text"
-        )
+        raise refusal("no_chat_template", model=source.name, dataset=dataset.path)
 
 
 def without_template(name: str) -> str:
@@ -124,8 +105,7 @@ def require_instruct(observed: str, task: Task, accepted: Collection[str]) -> No
         Refused: By the rule `dpo_before_sft`.
     """
     if task != "sft" and "dpo_before_sft" not in accepted:
-        cure = "Run launch_sft first and pass its run id as `sft_run`, or name an instruct model."
-        raise anti_patterns.refusal("dpo_before_sft", observed, cure)
+        raise refusal("raw_base_model", observed=observed)
 
 
 def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
@@ -143,10 +123,7 @@ def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
     """
     targets = peft.get("target_modules")
     if targets in ("", []) and not peft.get("target_parameters"):
-        raise BadInput(
-            "peft.target_modules is empty, so nothing would be trained; pass a list of names, or "
-            '"all-linear"'
-        )
+        raise refusal("no_target_modules")
     names = model_folder.layers(folder)
     if not names or not targets or targets == "all-linear" or peft.get("target_parameters"):
         return []
@@ -161,8 +138,7 @@ def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
     problem = f"peft.target_modules: the model has no layer {', '.join(map(repr, absent))}"
     if len(absent) < len(one_by_one):
         return [warning("layers_missing", problem=problem, known=known)]
-    cure = 'pass a list of names, or "all-linear"'
-    raise BadInput(f"{problem}; {cure}; its layers: {known}")
+    raise refusal("unknown_layers", problem=problem, known=known)
 
 
 def _names_a_layer(targets: Any, target: str, names: list[str]) -> bool:
@@ -171,7 +147,5 @@ def _names_a_layer(targets: Any, target: str, names: list[str]) -> bool:
         try:
             return any(re.fullmatch(target, name) for name in names)
         except re.error as error:
-            raise BadInput(
-                f"peft.target_modules={target!r} is not a valid regular expression ({error})"
-            ) from None
+            raise refusal("not_a_pattern", pattern=target, error=error) from None
     return any(name == target or name.endswith(f".{target}") for name in names)

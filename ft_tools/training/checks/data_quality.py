@@ -11,11 +11,10 @@ from ft_tools.data.mapping import ColumnMapping
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
-from ft_tools.errors import BadInput
 from ft_tools.formats import remembered_test_sets
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
-from ft_tools.training.findings import warning
+from ft_tools.training.findings import refusal, warning
 from ft_tools.training.holding_out import least_rows
 from ft_tools.training.request import TrainingRequest
 
@@ -50,16 +49,12 @@ def require_audited(
     errors = [finding for finding in findings if finding.severity == "error"]
     open_errors = [finding for finding in errors if finding.id not in accepted]
     if open_errors and "no_quality_filter" not in accepted:
-        observed = "; ".join(
+        errors_by_id = "; ".join(
             f"{finding.id}: {finding.count} (lines {', '.join(map(str, finding.lines))})"
             for finding in open_errors
         )
         ids = [finding.id for finding in open_errors]
-        cure = (
-            "audit_dataset with output_dir writes files without these examples; or the user "
-            f"accepts them: accept_findings={ids!r} with accept_reason."
-        )
-        raise anti_patterns.refusal("no_quality_filter", observed, cure)
+        raise refusal("audit_errors", errors=errors_by_id, ids=ids)
     return [
         *_about_accepted(request.accept_findings, findings, [one.id for one in open_errors]),
         *(
@@ -94,14 +89,8 @@ def _require_agreement(report: AuditReport, accepted: set[str]) -> None:
     found = next((reason for reason in report.reasons if reason.id == CONTRADICTIONS), None)
     if found is None or accepted & {CONTRADICTIONS, "conflicting_targets", "no_quality_filter"}:
         return
-    share = f"{float(found.observed or 0):.1%}"
-    observed = f"{share} of the examples have a prompt with different answers"
-    rule, _ = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
-    cure = (
-        f"audit_dataset with contradictions={rule!r} and output_dir writes a file without them; or "
-        f"the user accepts them: accept_findings=[{CONTRADICTIONS!r}] with accept_reason."
-    )
-    raise anti_patterns.refusal("no_quality_filter", observed, cure)
+    choice, _ = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
+    raise refusal("contradictions", fraction=float(found.observed or 0), choice=choice)
 
 
 def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
@@ -111,20 +100,15 @@ def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
         Refused: By the rule `test_row` or `undecided_columns`.
     """
     if dataset.num_test_rows and "test_row" not in request.accept_findings:
-        observed = f"{dataset.num_test_rows} of {dataset.num_examples} examples are test rows"
-        cure = (
-            "audit_dataset with output_dir writes a file without them; or "
-            f"{remembered_test_sets.to_forget()}."
+        raise refusal(
+            "test_rows",
+            count=dataset.num_test_rows,
+            num_examples=dataset.num_examples,
+            forget=remembered_test_sets.to_forget(),
         )
-        raise anti_patterns.refusal("test_row", observed, cure)
-    if not dataset.undecided_columns or UNDECIDED in request.accept_findings:
-        return
-    names = "; ".join(dataset.undecided_columns[:MOST_COLUMNS])
-    cure = (
-        "prepare_dataset, or audit_dataset with output_dir, writes a file without them: `mapping` "
-        "says which rows they keep or drop, or ignores them."
-    )
-    raise anti_patterns.refusal(UNDECIDED, f"columns that nothing reads: {names}", cure)
+    if dataset.undecided_columns and UNDECIDED not in request.accept_findings:
+        names = "; ".join(dataset.undecided_columns[:MOST_COLUMNS])
+        raise refusal("undecided_columns", names=names)
 
 
 @lru_cache(maxsize=8)
@@ -154,9 +138,7 @@ def require_held_out(
     """
     same = validation is not None and validation.sha256 == dataset.sha256
     if same and "train_validation_leak" not in request.accept_findings:
-        observed = "dataset and validation are the same file"
-        cure = "audit_dataset with output_dir splits off a part that is not trained on."
-        raise anti_patterns.refusal("train_validation_leak", observed, cure)
+        raise refusal("same_file")
 
 
 def require_watched(
@@ -174,22 +156,11 @@ def require_watched(
     is_accepted = "validation_unwatched" in request.accept_findings
     if not evaluations and epochs > 1 and not is_accepted:
         if training["eval_strategy"] != "no":
-            said = ", ".join(f"{n}={training[n]}" for n in EVALUATED_LATE if training.get(n))
-            observed = f"{epochs:g} epochs that end before the first evaluation ({said})"
-            cure = "Pass smaller numbers, or eval_steps=null for a tenth of the steps."
-            raise anti_patterns.refusal("validation_unwatched", observed, cure)
+            late = ", ".join(f"{n}={training[n]}" for n in EVALUATED_LATE if training.get(n))
+            raise refusal("evaluated_too_late", epochs=epochs, settings=late)
         if request.validation is not None:
-            observed = f"{epochs:g} epochs and eval_strategy='no'"
-            raise anti_patterns.refusal(
-                "validation_unwatched", observed, "Leave eval_strategy out."
-            )
-        observed = f"{epochs:g} epochs and no validation file"
-        cure = (
-            "Pass `validation` (audit_dataset with output_dir splits one off), leave "
-            f"num_train_epochs out (rows of a file of {least_rows(task)} or more are held out "
-            "then), or train for one epoch."
-        )
-        raise anti_patterns.refusal("validation_unwatched", observed, cure)
+            raise refusal("never_evaluated", epochs=epochs)
+        raise refusal("no_validation_file", epochs=epochs, least=least_rows(task))
 
 
 def require_marks(training: Mapping[str, Any], dataset: DatasetFacts) -> None:
@@ -199,21 +170,12 @@ def require_marks(training: Mapping[str, Any], dataset: DatasetFacts) -> None:
         BadInput: They are all alike, a micro-batch has one answer, or the order is not kept.
     """
     if dataset.num_good in {0, dataset.num_examples}:
-        alike = "good" if dataset.num_good else "bad"
-        raise BadInput(
-            f"every answer of {dataset.path} is marked {alike}; KTO needs both kinds. Good answers "
-            "alone are trained with launch_sft"
-        )
+        mark = "good" if dataset.num_good else "bad"
+        raise refusal("marks_alike", dataset=dataset.path, mark=mark)
     if training["loss_type"] != "kto":
         return
     # The loss compares each answer with the one before it in its micro-batch.
     if training["per_device_train_batch_size"] < 2:
-        raise BadInput(
-            "training.per_device_train_batch_size=1: the kto loss compares the answers of a "
-            'micro-batch; use 2 or more, or loss_type="apo_zero_unpaired"'
-        )
+        raise refusal("single_mark_batch")
     if training.get("train_sampling_strategy", "sequential") != "sequential":
-        raise BadInput(
-            "training.train_sampling_strategy: the kto loss needs a fixed order, and the run "
-            "shuffles the examples once; remove it"
-        )
+        raise refusal("marks_shuffled")

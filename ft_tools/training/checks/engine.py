@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ft_tools import facts
-from ft_tools.errors import BadInput, Missing, MissingExtra, UnknownName, brief
+from ft_tools.errors import MissingExtra, UnknownName, brief
 from ft_tools.models import model_folder
 from ft_tools.models.mlx import (
     GROUP_SIZE,
@@ -17,7 +17,7 @@ from ft_tools.models.mlx import (
 )
 from ft_tools.models.quantized import prequantized, use_unquantized
 from ft_tools.models.resolve import ModelSource
-from ft_tools.training.findings import warning
+from ft_tools.training.findings import refusal, warning
 from ft_tools.training.request import TrainingRequest
 
 Engine = Literal["torch", "mlx"]
@@ -28,42 +28,20 @@ STARTS = ("true", "gaussian", "none")
 """Starts of an adapter that need no weight of the base."""
 
 
-def _on_the_mac(gpu: str = "") -> str:
-    """Say how to train on a Mac elsewhere, by the name that the caller gave it."""
-    named = f"gpu={gpu!r}" if gpu else "the Mac's chip and memory as `gpu`"
-    return (
-        f"check its memory here (suggest_lora_config or estimate_vram with {named}), then copy the "
-        "dataset to the Mac, install fine-tuning-llm with its extra mlx there, and make this call "
-        "there, where plan and run belong"
-    )
-
-
 def require_machine(request: TrainingRequest) -> None:
     """Refuse what a Mac has to train itself, before anything else is asked of the caller.
 
     Raises:
-        BadInput: The plan is for a Mac elsewhere.
-        Missing: MLX was asked for on a machine that is no Mac and does not have it.
+        BadInput: The plan is for a Mac elsewhere, or MLX is not on this machine.
     """
     gpu = request.backend_options.get("gpu")
     is_mac = False
     with contextlib.suppress(UnknownName):
         is_mac = isinstance(gpu, str) and facts.gpu(gpu).is_apple
-    named = gpu if isinstance(gpu, str) else ""
     if is_mac:
-        raise BadInput(
-            f"backend_options.gpu={gpu!r} is a Mac, which trains with MLX on itself; "
-            f"{_on_the_mac(named)}"
-        )
-    if request.engine != "mlx":
-        return
-    if not request.is_here:
-        raise BadInput(f'engine="mlx": a Mac trains with MLX on itself; {_on_the_mac()}')
-    if not is_apple_silicon() and not is_installed():
-        raise Missing(
-            f'engine="mlx": this machine is no Mac with an Apple chip, and MLX is not installed; '
-            f"{_on_the_mac()}"
-        )
+        raise refusal("mac_elsewhere", gpu=gpu)
+    if request.engine == "mlx" and not (request.is_here and (is_apple_silicon() or is_installed())):
+        raise refusal("mlx_elsewhere")
 
 
 def choose(
@@ -86,7 +64,7 @@ def choose(
         if not is_installed():
             raise MissingExtra("mlx", "mlx_lm")
         if problem:
-            raise BadInput(f'engine="mlx": {problem}; change it, or use engine="torch"')
+            raise refusal("mlx_cannot", problem=problem)
     if not is_installed():
         problem = str(MissingExtra("mlx", "mlx_lm"))
     if problem:

@@ -18,11 +18,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ft_tools import workspace
-from ft_tools.errors import BadInput
 from ft_tools.models.packing import FLASH, FLASH_CAPABILITY, FLASH_PACKAGES
 from ft_tools.publish import private_folder, write_file
 from ft_tools.runs.hardware.devices import Device, driver_cuda
 from ft_tools.runs.processes.start import command, environment
+from ft_tools.training.findings import refusal
 
 TIMEOUT_SECONDS = 40.0
 # Attention implementation -> least compute capability, packages of which one is enough.
@@ -56,14 +56,12 @@ def require_attention(device: Device, training: Mapping[str, Any], *, is_here: b
     needed, packages = ATTENTION[wanted]
     where = f"training.model_init_kwargs.attn_implementation={wanted!r}"
     if device.name == "cpu":
-        raise BadInput(f'{where} needs a GPU; use "sdpa"')
+        raise refusal("attention_needs_a_gpu", where=where)
     if device.capability is not None and device.capability < needed:
-        raise BadInput(
-            f"{where} needs compute capability {needed:g}, and {device.model} has "
-            f'{device.capability:g}; use "sdpa"'
-        )
+        sizes = {"needed": needed, "capability": device.capability}
+        raise refusal("attention_capability", where=where, device=device.model, **sizes)
     if is_here and not any(importlib.util.find_spec(package) for package in packages):
-        raise BadInput(f'{where} needs one of {", ".join(packages)}; install it or use "sdpa"')
+        raise refusal("attention_package", where=where, packages=", ".join(packages))
 
 
 def missing(device: Device) -> list[str]:

@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ft_tools.errors import Refused
+from ft_tools.errors import FineTuningError
 from ft_tools.formats.masking import Tokenized, ends_its_answer, truncate
 from ft_tools.formats.trl_formats import Example
+from ft_tools.training.findings import refusal
 from ft_tools.training.token_counts import DataReport
 
 SPLITS = {"bfd_split", "wrapped"}
@@ -58,42 +59,26 @@ class Tally:
             Refused: With what to change.
         """
         if not self.kept:
-            raise Refused(
-                f"none of the {self.num_sequences} sequences of {path} has a token to learn within "
-                f"max_length={self._max_length}; raise max_length, or shorten the prompts"
-            )
+            sizes = {"sequences": self.num_sequences, "length": self._max_length}
+            raise refusal("nothing_to_learn", path=path, **sizes)
         whole = [one for one in self.kept if len(one.input_ids) != self._max_length]
         if whole and not any(ends_its_answer(one, ends) for one in whole):
-            raise Refused(
-                f"no answer of {path} ends with one of the tokenizer's end tokens, so the model "
-                "would never learn to stop; use the model's own chat template, or one "
-                "(training.chat_template_path) that ends each answer with {{ eos_token }}"
-            )
+            raise refusal("answers_do_not_end", path=path)
 
 
-def template_refuses(where: str, example: Example) -> Refused:
+def template_refuses(where: str, example: Example) -> FineTuningError:
     """Return the refusal of an example, `where` it is, that the model's chat template rejects.
 
     The template's own words stay unsaid: they are those of whoever made the model.
     """
     fields = ("messages", "prompt", "completion", "chosen", "rejected")
     turns = [turn for name in fields for turn in example.get(name) or () if isinstance(turn, dict)]
-    cure = (
-        "check roles and order: most templates require alternating user and assistant turns; "
-        "audit_dataset with "
-        "`model` and output_dir writes a file without such examples"
-    )
+    row = "template_rejects"
     if any(turn["role"] in {"system", "developer"} for turn in turns):
-        cure = (
-            "it has a system turn, which not every template takes: move its text to the start of "
-            "the first user turn, or pass training.chat_template_path"
-        )
+        row = "template_rejects_system"
     elif any(turn.get("tool_calls") or turn["role"] == "tool" for turn in turns):
-        cure = (
-            "it has tool calls, which not every template takes: name a model that calls tools, or "
-            "pass training.chat_template_path"
-        )
-    return Refused(f"{where}: the model's chat template refuses this example; {cure}")
+        row = "template_rejects_tools"
+    return refusal(row, where=where)
 
 
 def require_pairs(path: str, max_length: int | None, answers: Sequence[list[int]],
@@ -110,16 +95,9 @@ def require_pairs(path: str, max_length: int | None, answers: Sequence[list[int]
         Refused: With what to change.
     """
     if not answers:
-        raise Refused(
-            f"every prompt of {path} fills max_length={max_length}; raise it, or shorten the "
-            "prompts"
-        )
+        raise refusal("prompts_fill_length", path=path, length=max_length)
     if not any(special.intersection(answer[-4:]) for answer in answers):
-        raise Refused(
-            f"no chosen answer of {path} ends with one of the tokenizer's end tokens; use the "
-            "model's own chat template, or one (training.chat_template_path) that ends each answer "
-            "with {{ eos_token }}"
-        )
+        raise refusal("answers_do_not_end", path=path)
 
 
 def count_pairs(

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from ft_tools import anti_patterns, facts
+from ft_tools import facts
 from ft_tools.contract import complaints
 from ft_tools.errors import BadInput, FineTuningError, MissingExtra, NotFound
 from ft_tools.memory.report import VramReport
@@ -16,7 +16,7 @@ from ft_tools.memory.tool import estimate_vram
 from ft_tools.runs.hardware.devices import Device, drives_display
 from ft_tools.runs.hardware.memory import free_bytes
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.training.findings import warning
+from ft_tools.training.findings import refusal, warning
 
 FINDING = "does_not_fit"
 UNCHECKED = "memory_unchecked"
@@ -28,7 +28,7 @@ LEAST_PROCESS_GIB = 0.32
 """Of Python with its libraries, what cannot be dropped. Source: benchmarks/loading.json."""
 NOT_CUT = 2048
 """Tokens of a row where neither max_length nor a count is known, as estimate_vram has it."""
-LESS_RAM = "Use a smaller micro-batch or max_length, or gradient_checkpointing=true"
+SMALLER = "Take a smaller model or a larger card."
 SHOWN = ("summary", "fits", "peak_allocated_gib", "peak_allocated_low_gib",
          "peak_allocated_high_gib", "process_high_gib", "usable_gib", "dominant_phase",
          "max_micro_batch")  # fmt: skip
@@ -170,24 +170,22 @@ def require_fit(planned: Planned, accepted: Collection[str]) -> dict[str, Any] |
         return None
     if report.fits == "no" and FINDING not in accepted:
         changes = "; ".join(change.change for change in report.changes_to_fit)
-        observed = (
-            f"the process takes up to {report.process_high_gib:.1f} GiB "
-            f"({report.peak_allocated_gib:.1f} of tensors), and {report.usable_gib or 0:.1f} GiB "
-            f"are usable on {where}"
+        used = planned.used_gib
+        raise refusal(
+            "gpu_too_small",
+            needed=report.process_high_gib,
+            allocated=report.peak_allocated_gib,
+            usable=report.usable_gib or 0.0,
+            where=where,
+            others=f", where other programs use {used:.1f} GiB" if used else "",
+            changes=f"In this order: {changes}." if changes else SMALLER,
         )
-        if planned.used_gib:
-            observed += f", where other programs use {planned.used_gib:.1f} GiB"
-        cure = f"In this order: {changes}." if changes else "Take a smaller model or a larger card."
-        raise anti_patterns.refusal(FINDING, observed, cure)
     return report.model_dump(mode="json", include=set(SHOWN))
 
 
 def _require_accepted(what: str, error: FineTuningError, accepted: Collection[str]) -> None:
     if UNCHECKED not in accepted:
-        cure = (
-            "Correct that, or pass the sizes to estimate_vram as shapes and see whether they fit."
-        )
-        raise anti_patterns.refusal(UNCHECKED, f"{what} could not be estimated: {error}", cure)
+        raise refusal("memory_unknown", what=what, error=error)
 
 
 def attention_of(training: Mapping[str, Any]) -> str:
@@ -230,13 +228,9 @@ def require_ram(
         return
     needed = (num_params * BYTES.get(dtype, 4) + STATE_BYTES * (trained or 0)) / 2**30
     if needed > device.memory_gib and FINDING not in accepted:
-        observed = (
-            f"weights and optimizer alone take {needed:.1f} GiB, this machine has "
-            f"{device.memory_gib:.1f} GiB of memory and no GPU"
-        )
         adapter = " or method='lora'" if method == "full" else ""
-        cure = f"Take a smaller model{adapter}, or a machine with a GPU (backend)."
-        raise anti_patterns.refusal(FINDING, observed, cure)
+        sizes = {"needed": needed, "machine": device.memory_gib}
+        raise refusal("weights_above_memory", **sizes, adapter=adapter)
 
 
 def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float] | None:
@@ -274,11 +268,8 @@ def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float]
         for gib in (filled.peak_allocated_gib, filled.peak_allocated_high_gib * HOST_SLACK)
     )
     if low > device.memory_gib and FINDING not in accepted:
-        observed = (
-            f"about {needed:.1f} GiB are needed, {low:.1f} at least, and this machine has "
-            f"{device.memory_gib:.1f} GiB of memory and no GPU"
-        )
-        raise anti_patterns.refusal(FINDING, observed, f"{LESS_RAM}, or a smaller model.")
+        sizes = {"needed": needed, "low": low, "machine": device.memory_gib}
+        raise refusal("run_above_memory", **sizes)
     free = round(free_bytes() / 2**30, 2)
     return {"needed_gib": needed, "needed_low_gib": low, "needed_high_gib": high,
             "machine_gib": device.memory_gib, "free_gib": free}  # fmt: skip
