@@ -439,7 +439,9 @@ MARKED = [
 def test_what_rows_say_of_their_prompts_and_no_token_is_made_of_is_a_warning(files, beside, told):
     rows = [json.loads(line) | beside for line in (files / "train.jsonl").read_text().splitlines()]
     (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    asked = sft(training={"eval_strategy": "no"}, **accepting("no_quality_filter"))
+    asked = sft(
+        training={"eval_strategy": "no"}, **accepting("no_quality_filter", "undecided_columns")
+    )
     said = [name for name in ids(plan_sft(asked).warnings) if name.startswith("unread")]
     assert said == told
 
