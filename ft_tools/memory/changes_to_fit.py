@@ -1,7 +1,10 @@
 """What fits: the largest batch and sequence, and the changes that make a run fit."""
 
+import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,16 +24,6 @@ SEQ_LEN_STEP = 64
 # Saving less than this is no change worth naming.
 MIN_SAVING = 0.002
 Arguments = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A change that saves memory, and what it costs."""
-
-    change: str
-    cost: str
-    arguments: Callable[[VramRequest], Arguments | None]
-    """The fields to replace; None where the change does not apply."""
 
 
 def largest(fits: Callable[[int], bool], limit: int) -> int:
@@ -84,7 +77,7 @@ def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> lis
     Returns:
         Changes; the last one fits, unless all of them together don't suffice.
     """
-    taken: list[tuple[_Step, Arguments]] = []
+    taken: list[tuple[str, Arguments]] = []
     current, found = request, estimate(setup, request.gpu)
     while found.fits(usable_gib) != "yes":
         step = _cheapest(current, setup.shape, found.peak)
@@ -100,14 +93,13 @@ def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> lis
                 taken = rest
     changes: list[Change] = []
     so_far: Arguments = {}
-    for one_step, arguments in taken:
+    for name, arguments in taken:
         so_far = so_far | arguments
         found = _estimated(_changed(request, so_far), setup.shape)
         changes.append(
             Change(
-                change=one_step.change,
+                **_texts()[name],
                 arguments=so_far,
-                cost=one_step.cost,
                 peak_allocated_gib=round(found.peak / GIB, 3),
                 fits=found.fits(usable_gib),
             )
@@ -118,7 +110,7 @@ def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> lis
 def _suffice(
     request: VramRequest,
     shape: ModelShape,
-    taken: list[tuple[_Step, Arguments]],
+    taken: list[tuple[str, Arguments]],
     usable_gib: float,
 ) -> bool:
     """Return whether a run fits with these changes, each possible after those before it."""
@@ -132,18 +124,22 @@ def _suffice(
     return _estimated(changed, shape).fits(usable_gib) == "yes"
 
 
-def _cheapest(
-    request: VramRequest, shape: ModelShape, peak: float
-) -> tuple["_Step", Arguments] | None:
+def _cheapest(request: VramRequest, shape: ModelShape, peak: float) -> tuple[str, Arguments] | None:
     """Find the first change that saves something now; one that did not may do so later."""
-    for step in STEPS:
-        arguments = step.arguments(request)
+    for name, step in STEPS.items():
+        arguments = step(request)
         if arguments is None:
             continue
         changed = _estimated(_changed(request, arguments), shape)
         if changed.peak <= peak * (1 - MIN_SAVING):
-            return step, arguments
+            return name, arguments
     return None
+
+
+@cache
+def _texts() -> dict[str, dict[str, str]]:
+    text = files("ft_tools.memory").joinpath("changes.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
 
 def _estimated(request: VramRequest, shape: ModelShape) -> Estimate:
@@ -155,133 +151,73 @@ def _changed(request: VramRequest, arguments: Arguments) -> VramRequest:
     return VramRequest.model_validate({k: v for k, v in changed.items() if v is not None})
 
 
-def _if(condition: bool, **arguments: Any) -> Arguments | None:
-    return arguments if condition else None
+def _where(applies: bool, **arguments: Any) -> Arguments | None:
+    return arguments if applies else None
 
 
 def _one_example(request: VramRequest) -> Arguments | None:
-    if request.micro_batch == 1:
-        return None
     steps = request.gradient_accumulation_steps * request.micro_batch
-    return {"micro_batch": 1, "gradient_accumulation_steps": steps}
+    return _where(request.micro_batch > 1, micro_batch=1, gradient_accumulation_steps=steps)
 
 
 def _more_gpus(request: VramRequest, num_gpus: int) -> Arguments | None:
-    if request.num_gpus >= num_gpus:
-        return None
-    found: Arguments = {"num_gpus": num_gpus, "sharding": "fsdp", "optimizer": "adamw_torch_fused"}
     # launch_* shards 16-bit bases only.
-    return found | ({"method": "lora", "quantization": None} if request.method == "qlora" else {})
+    method = {"method": "lora", "quantization": None} if request.method == "qlora" else {}
+    return _where(
+        request.num_gpus < num_gpus,
+        num_gpus=num_gpus,
+        sharding="fsdp",
+        optimizer="adamw_torch_fused",
+        **method,
+    )
 
 
-def _eight_bit(request: VramRequest) -> Arguments | None:
-    plain = request.optimizer in {"adamw_torch", "adamw_torch_fused"}
-    return _if(plain and not request.sharding.startswith(("zero", "fsdp")), optimizer="adamw_8bit")
-
-
-def _paged(request: VramRequest) -> Arguments | None:
-    alone = request.sharding in {"none", "ddp"}
-    return _if(alone and request.optimizer == "adamw_8bit", optimizer="paged_adamw_8bit")
-
-
-STEPS = (
-    _Step(
-        "compute the loss without full logits",
-        "none; the same loss, and faster",
-        lambda r: _if(r.loss_head in {"full_logits", "fused_logits"}, loss_head="fused_linear"),
+PLAIN = {"adamw_torch", "adamw_torch_fused"}
+ALONE, WHOLE = {"none", "ddp"}, {"fsdp", "fsdp1", "zero3"}
+STEPS: dict[str, Callable[[VramRequest], Arguments | None]] = {
+    "loss_head": lambda r: _where(
+        r.loss_head in {"full_logits", "fused_logits"}, loss_head="fused_linear"
     ),
-    _Step(
-        "use SDPA or flash attention",
-        "none; the same result, and faster",
-        lambda r: _if(r.attention == "eager", attention="sdpa"),
+    "attention": lambda r: _where(r.attention == "eager", attention="sdpa"),
+    "padding": lambda r: _where(
+        r.packed_batches and r.attention != "flash", packed_batches=False, padded_batches=True
     ),
-    _Step(
-        "pad examples instead of packing them: SDPA masks all positions of a packed pass",
-        "slower where examples differ much in length; flash attention packs without a mask",
-        lambda r: _if(
-            r.packed_batches and r.attention != "flash", packed_batches=False, padded_batches=True
-        ),
+    "reference": lambda r: _where(
+        r.task == "dpo" and r.method == "full" and not r.precompute_ref_log_probs,
+        precompute_ref_log_probs=True,
     ),
-    _Step(
-        "compute the reference log-probabilities before training",
-        "one pass over the data before training",
-        lambda r: _if(
-            r.task == "dpo" and r.method == "full" and not r.precompute_ref_log_probs,
-            precompute_ref_log_probs=True,
-        ),
+    "fused_optimizer": lambda r: _where(
+        r.optimizer == "adamw_torch", optimizer="adamw_torch_fused"
     ),
-    _Step(
-        "use the fused optimizer",
-        "none",
-        lambda r: _if(r.optimizer == "adamw_torch", optimizer="adamw_torch_fused"),
+    "checkpointing": lambda r: _where(not r.gradient_checkpointing, gradient_checkpointing=True),
+    "micro_batch": _one_example,
+    "sharding": lambda r: _where(
+        r.sharding in {"ddp", "zero1", "zero2"} and r.method != "qlora", sharding="fsdp"
     ),
-    _Step(
-        "recompute blocks in the backward pass (gradient checkpointing)",
-        "the same result; one more forward pass, about a third more time",
-        lambda r: _if(not r.gradient_checkpointing, gradient_checkpointing=True),
+    "eight_bit": lambda r: _where(
+        r.optimizer in PLAIN and r.sharding in ALONE, optimizer="adamw_8bit"
     ),
-    _Step(
-        "one example per pass, with more accumulation steps",
-        "the same effective batch; slower if the GPU is not fully used",
-        _one_example,
+    "paged": lambda r: _where(
+        r.optimizer == "adamw_8bit" and r.sharding in ALONE, optimizer="paged_adamw_8bit"
     ),
-    _Step(
-        "shard weights and states over the GPUs (FSDP)",
-        "communication between the GPUs",
-        lambda r: _if(
-            r.sharding in {"ddp", "zero1", "zero2"} and r.method != "qlora", sharding="fsdp"
-        ),
+    "offload_optimizer": lambda r: _where(
+        r.sharding in {"zero2", "zero3", "fsdp"} and r.offload == "none", offload="optimizer"
     ),
-    _Step(
-        "use 8-bit optimizer states",
-        "none measured at usual learning rates",
-        _eight_bit,
+    "lora": lambda r: _where(
+        r.method == "full",
+        method="lora",
+        lora_rank=16,
+        optimizer="adamw_torch_fused",
+        precompute_ref_log_probs=False,
     ),
-    _Step(
-        "page optimizer states to host memory",
-        "slower steps while paging",
-        _paged,
+    "qlora": lambda r: _where(
+        r.method == "lora" and r.dtype != "float32" and r.sharding not in WHOLE, method="qlora"
     ),
-    _Step(
-        "offload optimizer states to host memory",
-        "slower: states cross the bus in every step",
-        lambda r: _if(
-            r.sharding in {"zero2", "zero3", "fsdp"} and r.offload == "none", offload="optimizer"
-        ),
+    "seq_len": lambda r: _where(r.seq_len >= 1024, seq_len=r.seq_len // 2),
+    "offload_parameters": lambda r: _where(
+        r.sharding in {"zero3", "fsdp"} and r.offload == "optimizer", offload="parameters"
     ),
-    _Step(
-        "train adapters instead of all weights (LoRA, rank 16)",
-        "small for typical supervised datasets",
-        lambda r: _if(
-            r.method == "full",
-            method="lora",
-            lora_rank=16,
-            optimizer="adamw_torch_fused",
-            precompute_ref_log_probs=False,
-        ),
-    ),
-    _Step(
-        "keep the frozen base in 4 bits (QLoRA, NF4)",
-        "small; slower, because each step dequantizes the weights",
-        lambda r: _if(
-            r.method == "lora"
-            and r.dtype != "float32"
-            and r.sharding not in {"fsdp", "fsdp1", "zero3"},
-            method="qlora",
-        ),
-    ),
-    _Step(
-        "halve the longest sequence",
-        "longer examples are truncated or dropped: check the token quantiles in audit_dataset",
-        lambda r: _if(r.seq_len >= 1024, seq_len=r.seq_len // 2),
-    ),
-    _Step(
-        "offload parameters to host memory too",
-        "much slower: every block crosses the bus",
-        lambda r: _if(
-            r.sharding in {"zero3", "fsdp"} and r.offload == "optimizer", offload="parameters"
-        ),
-    ),
-    _Step("shard over 8 GPUs (FSDP)", "more hardware", lambda r: _more_gpus(r, 8)),
-    _Step("shard over 64 GPUs (FSDP)", "more hardware", lambda r: _more_gpus(r, 64)),
-)
+    "eight_gpus": lambda r: _more_gpus(r, 8),
+    "many_gpus": lambda r: _more_gpus(r, 64),
+}
+"""Id of a row of changes.toml -> the fields to replace, None where it does not apply; in order."""

@@ -26,10 +26,7 @@ def head_bytes(setup: Setup) -> float:
     if setup.head == "full_logits":
         fp32_head = setup.kept_bytes == 4 and not setup.autocast
         per_logit: float = FULL_LOGITS_FP32_BYTES if fp32_head else FULL_LOGITS_BYTES
-        kept_logits = setup.profile.kept_logits if setup.profile is not None else None
-        if kept_logits is None:
-            kept_logits = SOFTCAP_BYTES if setup.shape.softcap else 0
-        per_logit += kept_logits
+        per_logit += SOFTCAP_BYTES if setup.shape.softcap else 0
         return (per_logit * vocab + 6.0 * h) * tokens
     if setup.head == "full_logits_old":
         return (FULL_LOGITS_OLD_BYTES * vocab + 8.0 * h) * tokens

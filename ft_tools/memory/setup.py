@@ -53,9 +53,6 @@ class Profile:
     bottom: Curve
     """The most while the first block runs backward."""
     eager: bool
-    kept_logits: float | None
-    """Bytes per logit that the class keeps beside the output layer's, capped or converted; None
-    where its logits cannot be traced."""
 
 
 @dataclass(frozen=True)

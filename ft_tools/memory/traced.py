@@ -5,7 +5,7 @@ without data; here is what it is asked, and how two lengths or depths become the
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ft_tools.errors import MissingExtra
@@ -52,25 +52,16 @@ class Options:
 
 def options_of(setup: Setup) -> Options:
     """Return the options that trace what the formulas were asked about."""
-    return Options(
-        method=setup.method,
-        rank=setup.rank,
-        target_modules=setup.target_modules,
-        target_parameters=setup.target_parameters,
-        excluded=setup.shape.excluded,
-        dropout=0.1 if setup.dropout else 0.0,
-        adapter_bytes=setup.adapter_bytes,
-        dtype=setup.dtype,
-        quantization=setup.quantization,
-        checkpointing=setup.checkpointing,
-        autocast=setup.autocast,
-        sequences=setup.sequences,
-        seq_len=setup.seq_len,
-        foreach=setup.optimizer == "adamw_torch",
-        eager=setup.attention == "eager",
-        flash=setup.attention == "flash",
-        trl_head=setup.head == "trl_fused",
-    )
+    same: dict[str, Any] = {each.name: getattr(setup, each.name, None) for each in fields(Options)}
+    own: dict[str, Any] = {
+        "excluded": setup.shape.excluded,
+        "dropout": 0.1 if setup.dropout else 0.0,
+        "foreach": setup.optimizer == "adamw_torch",
+        "eager": setup.attention == "eager",
+        "flash": setup.attention == "flash",
+        "trl_head": setup.head == "trl_fused",
+    }
+    return Options(**same | own)
 
 
 def profile_of(setup: Setup) -> tuple[Profile | None, str]:
@@ -109,7 +100,6 @@ def profile_of(setup: Setup) -> tuple[Profile | None, str]:
         backward=curve("backward"),
         bottom=curve("bottom"),
         eager=answer["eager"],
-        kept_logits=answer["kept_logits"],
     )
     return found, ""
 

@@ -22,7 +22,7 @@ from ft_tools.memory.traced import (
 from ft_tools.memory.worker.live_tensors import Live
 from ft_tools.memory.worker.trace import trace_step, with_layers
 from ft_tools.models.config import shape_from_config
-from ft_tools.models.shape_of_model import shape_of, shape_of_config
+from ft_tools.models.shape_of_model import shape_of
 
 pytestmark = [
     pytest.mark.tiny,
@@ -80,27 +80,6 @@ def test_eager_attention_keeps_six_bytes_of_every_score_of_every_block():
     # Keys and values are repeated for every query head, in 2 bytes each.
     repeated = 4 * (2048 - 512) / (32 * 1024)
     assert scores == pytest.approx(6 + repeated, rel=0.03)
-
-
-@pytest.mark.parametrize("cap", [None, 30.0])
-def test_a_class_that_caps_its_logits_keeps_two_more_bytes_of_each(cap):
-    sizes = {"hidden_size": 256, "intermediate_size": 512, "vocab_size": 65536, "head_dim": 64}
-    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    sizes |= {"hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 512}
-    sizes |= {"layer_types": ["sliding_attention", "full_attention"], "num_kv_shared_layers": 0}
-    config = sizes | {"model_type": "gemma4_text", "final_logit_softcapping": cap}
-    setup = without_workspace(
-        setup_for(
-            "capped",
-            shape_of_config(config, "capped"),
-            method="lora",
-            seq_len=256,
-            loss_head="full_logits",
-        )
-    )
-    assert setup.profile.kept_logits == (2.0 if cap else 0.0)
-    traced = trace_step(config, options_of(setup))["loss"]
-    assert by_formula(phases(setup))["loss"] == pytest.approx(traced, rel=0.03)
 
 
 def test_a_trace_comes_near_a_measured_run_without_any_constant():

@@ -1,13 +1,9 @@
 """One block of each kind stands for all of them when activations are traced."""
 
 import pytest
-from torch import nn
 
 from benchmarks import family_rows
-from benchmarks.small_models import untrained_llama
-from ft_tools.memory.traced import Options
-from ft_tools.memory.worker.live_tensors import Live
-from ft_tools.memory.worker.trace import _kept_logits, profile
+from ft_tools.memory.worker.trace import profile
 
 pytestmark = [
     pytest.mark.tiny,
@@ -45,11 +41,3 @@ def test_blocks_that_a_text_passes_by_are_neither_traced_nor_a_reason_to_trace_a
         # A fourth block that is run would be a third more.
         for name in ("saved", "forward", "backward"):
             assert one[name] == pytest.approx(all_of_them[name], rel=0.15), name
-
-
-def test_logits_that_cannot_be_traced_are_not_said_to_take_nothing():
-    alone, idle = untrained_llama().model, untrained_llama()
-    assert alone.get_output_embeddings() is None
-    idle.get_output_embeddings = lambda: nn.Linear(1, 1)
-    for model in (alone, idle):
-        assert _kept_logits(model, Live(), Options(**OPTIONS)) is None

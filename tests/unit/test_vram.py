@@ -3,7 +3,6 @@
 import itertools
 import re
 import time
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,11 +14,9 @@ from ft_tools.contract import complaints
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.memory import changes_to_fit
 from ft_tools.memory.bounds import usable_gib
-from ft_tools.memory.loss_head import head_bytes
 from ft_tools.memory.phases import phases
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
-from ft_tools.memory.setup import Curve, Profile
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.shape_of_model import shape_of
 
@@ -286,11 +283,6 @@ def test_capped_logits_take_two_more_bytes_each():
         phases(setup_of(request, shape)).phases["loss"]["loss_head"] for shape in (capped, plain)
     ]
     assert heads[0] - heads[1] == 2 * capped.vocab_size * request.seq_len
-    # Where a trace could not tell, the cap is counted all the same.
-    flat = Curve(0.0, 0.0)
-    for kept, expected in ((None, heads[0]), (0.0, heads[1])):
-        profile = Profile(flat, flat, flat, flat, eager=False, kept_logits=kept)
-        assert head_bytes(replace(setup_of(request, capped), profile=profile)) == expected
 
 
 def test_an_expanded_weight_counts_where_tokens_are_few():

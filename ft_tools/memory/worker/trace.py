@@ -221,10 +221,8 @@ def profile(question: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `points`: per length the bytes that the blocks save, and that they need at most in the
-        forward pass, in the backward pass, and in that of the first block; `eager`, whether
-        attention builds all scores; and `kept_logits`, the bytes per logit that the class keeps
-        beside the output layer's own, because it caps or converts them; None where its logits
-        cannot be traced.
+        forward pass, in the backward pass, and in that of the first block; and `eager`, whether
+        attention builds all scores.
     """
     if question.get("whole"):
         return _profile(question, shortened=False)
@@ -264,40 +262,11 @@ def _profile(question: dict[str, Any], *, shortened: bool) -> dict[str, Any]:
             return point
 
         points = [run(length) for length in _affordable(question["lengths"], run)]
-        kept_logits = _kept_logits(whole, live, options)
     return {
         "points": points,
         "eager": eager,
         "num_traced": len(blocks),
-        "kept_logits": kept_logits,
     }
-
-
-def _kept_logits(whole: Any, live: Live, options: Options) -> float | None:
-    """Return the bytes per logit that are kept from the output layer to the end of the model."""
-    head = whole.get_output_embeddings()
-    if head is None:
-        return None
-    noted: list[tuple[int, int]] = []
-    hook = head.register_forward_hook(lambda _, __, out: noted.append((live.now, out.numel())))
-    ids = torch.zeros((1, PROBES[0]), dtype=torch.long)
-    # What cycles hold must not be freed between the two counts.
-    gc.collect()
-    gc.disable()
-    try:
-        with autocast(options.autocast):
-            output = whole(input_ids=ids, use_cache=False)
-            at_end = live.now  # before the casts of weights go that autocast keeps
-    except Exception:  # a class that needs more than a text beside its text model
-        return None
-    finally:
-        gc.enable()
-        hook.remove()
-    del output
-    if not noted:
-        return None
-    before, num_logits = noted[0]
-    return round((at_end - before) / num_logits, 1)
 
 
 def _affordable(lengths: list[int], run: Callable[[int], Any]) -> list[int]:
