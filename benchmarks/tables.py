@@ -60,15 +60,6 @@ def _number(limit: str) -> str:
     return f"{ladder.threshold(limit).value:,.10g}"
 
 
-def ladder_thresholds() -> str:
-    """Give the thresholds of the ladder."""
-    rows = [
-        (f"`{name}`", f"{each.value:,.10g} {each.units}", each.why, _source(each.source))
-        for name, each in ladder.table().thresholds.items()
-    ]
-    return rendered(("threshold", "value", "why", "source"), rows)
-
-
 def rules() -> str:
     """Give the anti-patterns: what each says, where it fires, and how else it is overridden."""
     rows = []
@@ -402,7 +393,6 @@ TABLES: dict[str, Callable[[], str]] = {
         learning_rates,
         format_verdicts,
         rungs,
-        ladder_thresholds,
         rules,
         speed,
     )

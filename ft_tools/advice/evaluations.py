@@ -1,116 +1,102 @@
 """Facts of evaluations: what was tried, what meets the target, what is still open."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from pydantic import ValidationError
 
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.report import Fact
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, FineTuningError
-from ft_tools.evaluation.report import PROMPTED
+from ft_tools.evaluation.report import PROMPTED, EvaluationReport, SystemResult
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import RunInfo
 
 CONSTANT = "majority"
 """Kind of the baseline that gives one answer to everything, which nobody could use."""
+MOST_SCORES = 6
 
 
 def evaluation_facts(run_ids: Sequence[str]) -> Facts:
-    """Return what finished evaluations showed.
+    """Return what finished evaluations showed; a target that one of them met is met.
 
     Raises:
         NotFound: A run is not there.
         BadInput: A run is no finished evaluation.
     """
-    found = Facts()
-    for run_id in run_ids:
-        one = _of_report(run_id, _report(run_id))
-        if found.words.get("target") == "met":
-            one = Facts(one.numbers, {}, one.tried, one.rows, one.next_steps)
-        found = Facts(
-            {**found.numbers, **one.numbers, "eval_rows": _most(found, one)},
-            {**found.words, **one.words},
-            found.tried | one.tried,
-            (*found.rows, *one.rows),
-            (*found.next_steps, *one.next_steps),
-        )
-    return found
-
-
-def _most(found: Facts, one: Facts) -> float:
-    return max(found.numbers.get("eval_rows", 0.0), one.numbers.get("eval_rows", 0.0))
-
-
-def _of_report(run_id: str, report: Mapping[str, Any]) -> Facts:
-    systems = [each for each in report.get("systems") or [] if each.get("kind") != CONSTANT]
-    counts = [each["num_examples"] for each in report.get("comparisons") or []]
-    # A system that is measured alone is compared with nothing.
-    num_rows = max(report.get("num_examples") or 0, *counts, 0)
-    met = [each["name"] for each in systems if each.get("target") == "met"]
-    ranked = [each["name"] for each in report.get("ranking") or []]
-    cheapest = next((name for name in ranked if name in met), met[0] if met else "")
-    verdicts = {each.get("target") for each in systems}
-    words = {"target": "met"} if met else {}
-    if not met and verdicts and verdicts <= {"not_met"}:
-        words = {"target": "missed"}
-    says = [f"{num_rows} rows" if num_rows else "finished", *_scores(systems, report)]
-    if cheapest:
-        says.append(f"cheapest that meets the target: {cheapest}")
-    elif words:
-        says.append("no system meets the target")
-    open_ones = [
-        each["system"]
-        for each in report.get("comparisons") or []
-        if each.get("verdict") == "underpowered"
-    ]
-    if open_ones:
-        says.append(f"underpowered: {', '.join(dict.fromkeys(open_ones))}")
-    if report.get("num_fresh") == 0:
-        says.append("all held-out questions resemble training questions: use new wordings")
-    steps = _still_learning(systems)
-    tried = {
-        _rung_of(each)
-        for each in systems
-        if each.get("target") == "not_met" and each.get("model") not in steps
-    }
-    says += [f"{run} was still learning when it ended" for run in steps]
+    found = [_of_report(run_id, _report(run_id)) for run_id in run_ids]
+    targets = {each.words["target"] for each in found if "target" in each.words}
+    sizes = [each.numbers["eval_rows"] for each in found if "eval_rows" in each.numbers]
     return Facts(
-        {"eval_rows": float(num_rows)} if num_rows else {},
-        words,
-        frozenset(tried),
-        (Fact(about="evaluations", says="; ".join(says), source=run_id),),
-        tuple(steps.values()),
+        {"eval_rows": max(sizes)} if sizes else {},
+        {"target": "met" if "met" in targets else "missed"} if targets else {},
+        frozenset(rung for each in found for rung in each.tried),
+        tuple(row for each in found for row in each.rows),
+        tuple(step for each in found for step in each.next_steps),
     )
 
 
-def _scores(systems: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> list[str]:
-    """Return the score of each system on the metric that decides."""
-    metric = report.get("main_metric", "")
-    shown = [
-        f"{each['name']} {each['scores'][metric]['value']:.3g}"
-        for each in systems
-        if metric in each.get("scores", {})
-    ]
-    return [f"{metric}: {', '.join(shown[:6])}"] if shown else []
+def _of_report(run_id: str, report: EvaluationReport) -> Facts:
+    systems = [each for each in report.systems if each.kind != CONSTANT]
+    met = [each.name for each in systems if each.target == "met"]
+    words = {"target": "met"} if met else {}
+    if systems and all(each.target == "not_met" for each in systems):
+        words = {"target": "missed"}
+    further = _still_learning(systems)
+    missed = [each for each in systems if each.target == "not_met" and each.model not in further]
+    row = Fact(
+        about="evaluations",
+        says="; ".join(_says(report, systems, met, words, list(further))),
+        source=run_id,
+    )
+    return Facts(
+        {"eval_rows": float(report.num_examples)} if report.num_examples else {},
+        words,
+        frozenset(map(_rung_of, missed)),
+        (row,),
+        tuple(further.values()),
+    )
 
 
-def _rung_of(system: Mapping[str, Any]) -> str:
+def _says(
+    report: EvaluationReport,
+    systems: Sequence[SystemResult],
+    met: Sequence[str],
+    words: dict[str, str],
+    still_learning: Sequence[str],
+) -> list[str]:
+    """Return what a caller has to know of an evaluation, part by part."""
+    says = [f"{report.num_examples} rows"]
+    metric = report.main_metric
+    scores = [f"{s.name} {s.scores[metric].value:.3g}" for s in systems if metric in s.scores]
+    if scores:
+        says.append(f"{metric}: {', '.join(scores[:MOST_SCORES])}")
+    ranked = [each.name for each in report.ranking if each.name in met]
+    if met:
+        says.append(f"cheapest that meets the target: {(ranked or met)[0]}")
+    elif words:
+        says.append("no system meets the target")
+    open_ones = [each.system for each in report.comparisons if each.verdict == "underpowered"]
+    if open_ones:
+        says.append(f"underpowered: {', '.join(dict.fromkeys(open_ones))}")
+    if report.num_fresh == 0:
+        says.append("all held-out questions resemble training questions: use new wordings")
+    return says + [f"{run} was still learning when it ended" for run in still_learning]
+
+
+def _rung_of(system: SystemResult) -> str:
     """Return the rung that a system is."""
-    if system.get("kind") not in PROMPTED:
+    if system.kind not in PROMPTED:
         return "small_model_fine_tuning"
-    if system.get("is_trained"):
+    if system.is_trained:
         return "sft"
-    return "few_shot" if system.get("has_examples") else "prompting"
+    return "few_shot" if system.has_examples else "prompting"
 
 
-def _still_learning(systems: Sequence[Mapping[str, Any]]) -> dict[str, NextStep]:
+def _still_learning(systems: Sequence[SystemResult]) -> dict[str, NextStep]:
     """Return the trained runs that miss and would learn more, each with the call that does it."""
-    runs = {
-        str(each.get("model"))
-        for each in systems
-        if each.get("is_trained") and each.get("target") != "met"
-    }
-    found = {run: trained_further(run) for run in sorted(runs)}
+    runs = sorted({each.model for each in systems if each.is_trained and each.target != "met"})
+    found = {run: trained_further(run) for run in runs}
     return {run: step for run, step in found.items() if step is not None}
 
 
@@ -137,7 +123,7 @@ def trained_further(run_id: str) -> NextStep | None:
     return NextStep(tool="launch_sft", arguments=step["arguments"], why=why)
 
 
-def _report(run_id: str) -> dict[str, Any]:
+def _report(run_id: str) -> EvaluationReport:
     """Return the report of a finished evaluation."""
     run_dir = directory.find(run_id)
     info = RunInfo.model_validate(directory.read_json(run_dir / "run.json"))
@@ -146,6 +132,10 @@ def _report(run_id: str) -> dict[str, Any]:
     path = run_dir / "report.json"
     if not path.is_file():
         raise BadInput(f"evaluation {run_id} has no report yet; wait until get_run says succeeded")
-    if report := directory.whole_json(path):
-        return report
-    raise BadInput(f"the report of evaluation {run_id} is damaged; evaluate again, or leave it out")
+    try:
+        return EvaluationReport.model_validate(directory.whole_json(path))
+    except ValidationError:
+        raise BadInput(
+            f"the report of evaluation {run_id} is damaged or of an older version; evaluate again, "
+            "or leave it out"
+        ) from None

@@ -41,6 +41,7 @@ class Row(Fact):
     trains: bool = False
     optional: bool = False
     open: dict[str, list[str]] = Field(default_factory=dict)
+    closed_by: dict[str, list[str]] = Field(default_factory=dict)
     open_below: dict[str, str] = Field(default_factory=dict)
     after: list[RungId] = Field(default_factory=list)
     only: dict[str, list[str]] = Field(default_factory=dict)
@@ -149,6 +150,8 @@ def _placed(row: Row, facts: Facts, blocks: Sequence[Block], before: list[RungId
 
 def _is_open(row: Row, facts: Facts) -> bool:
     """Return whether a gate has to be passed first: by a known word, or too small a number."""
+    if any(facts.words.get(name) in words for name, words in row.closed_by.items()):
+        return False
     by_word = any(facts.words.get(name) in words for name, words in row.open.items())
     return by_word or any(
         facts.numbers.get(name, 0.0) < threshold(limit).value

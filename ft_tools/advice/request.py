@@ -19,9 +19,9 @@ RungId = Literal[
     "tool_lookup",
     "rag",
     "small_model_fine_tuning",
+    "distillation",
     "sft",
     "sft_and_rag",
-    "distillation",
     "kto",
     "dpo",
     "rl_verifiable_reward",
@@ -43,9 +43,9 @@ Teacher = Literal[
 
 
 class ApproachRequest(Request):
-    """Compute the facts that decide whether to train, place them on a ladder, find evidence.
+    """Help decide whether to fine-tune: computed facts, a ladder of approaches, sourced evidence.
 
-    You judge: what is omitted stays unknown. Nothing is read from `problem`.
+    You judge. What is omitted stays unknown.
     """
 
     problem: str = Field(
@@ -65,7 +65,7 @@ class ApproachRequest(Request):
         default_factory=list, description="What was measured and misses the target."
     )
     target_met: bool | None = Field(None, description="Are today's answers good enough?")
-    purpose: Literal["facts", "form", "skill", "shorter_prompt"] | None = Field(
+    purpose: Literal["facts", "form", "skill", "shorter_prompt", "lower_cost"] | None = Field(
         None, description="What training would have to achieve."
     )
     run_is_broken: bool | None = Field(

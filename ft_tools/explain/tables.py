@@ -10,7 +10,8 @@ from ft_tools import facts
 from ft_tools.explain.report import Passage
 
 SAYING = (
-    "severity", "title", "message", "rule", "cure", "why", "says", "stop", "override", "source",
+    "severity", "title", "value", "units", "message", "rule", "cure", "why", "says", "stop",
+    "override", "source",
 )  # fmt: skip
 """Fields of a row that explain it, in the order in which they are returned."""
 DATA = ("gpus.toml", "models.toml", "apple.toml", "gguf.toml", "teachers.toml")

@@ -2,7 +2,9 @@
 
 import json
 import math
+import tomllib
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -14,9 +16,11 @@ from ft_tools.advice.tool import recommend_approach
 from ft_tools.anti_patterns import rules
 from ft_tools.contract import compact
 from ft_tools.errors import BadInput, FineTuningError, NotFound, OutsideWorkspace
+from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.explain.sections import sections
 from ft_tools.tools import TOOLS
 
+ROOT = Path(__file__).parents[2]
 RUN = "evaluate-00000000000000aa"
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 PROBLEM = "Our support bot invents prices; should we fine-tune it on the handbook?"
@@ -242,14 +246,11 @@ def write_run(workspace, report, kind="evaluate"):
     return run.name
 
 
-def evaluated(*systems, num_rows=120, **changed):
-    compared = [
-        {"system": each["name"], "num_examples": num_rows, "verdict": "improved"}
-        for each in systems
-    ]
-    return {"systems": list(systems), "comparisons": compared, "main_metric": "exact_match"} | (
-        changed
-    )
+def evaluated(*systems, num_rows=120, ranking=(), **changed):
+    given = {"tuned": "", "baseline": "", "summary": [], "num_examples": num_rows}
+    ranked = [{"name": name, "versus_best": "best"} for name in ranking]
+    given |= {"systems": list(systems), "ranking": ranked, "main_metric": "exact_match"}
+    return EvaluationReport(**given | changed).model_dump(mode="json")
 
 
 def test_what_missed_the_target_is_done_and_what_was_measured_is_told(workspace):
@@ -265,8 +266,7 @@ def test_what_missed_the_target_is_done_and_what_was_measured_is_told(workspace)
 
 def test_the_cheapest_system_that_meets_the_target_is_kept(workspace):
     systems = [system("large", "met"), system("tf_idf", "met", kind="tf_idf")]
-    ranking = [{"name": "tf_idf"}, {"name": "large"}]
-    run = write_run(workspace, evaluated(*systems, ranking=ranking))
+    run = write_run(workspace, evaluated(*systems, ranking=["tf_idf", "large"]))
     report = ask(evaluations=[run], considering=["sft"], num_examples=900)
 
     assert report.approach == "do_nothing"
@@ -290,8 +290,12 @@ def test_a_measured_target_replaces_a_claim(workspace):
 
 
 def test_an_interval_that_decides_nothing_is_no_fact(workspace):
-    report = evaluated(system("plain", "undecided"))
-    report["comparisons"][0]["verdict"] = "underpowered"
+    numbers = dict.fromkeys(
+        ["baseline", "tuned", "difference", "ci_low", "ci_high", "p_value", "p_adjusted"], 0.0
+    )
+    row = numbers | {"system": "plain", "metric": "exact_match", "higher_is_better": True}
+    row |= {"num_examples": 9, "minimum_detectable_effect": 0.5, "verdict": "underpowered"}
+    report = evaluated(system("plain", "not_shown"), comparisons=[row])
     found = ask(evaluations=[write_run(workspace, report)])
 
     assert state_of(found, "prompting").state == "possible"
@@ -319,7 +323,12 @@ def test_a_run_that_was_still_learning_has_not_missed_yet(workspace):
 
 
 @pytest.mark.parametrize(
-    ("kind", "report", "said"), [("sft", {}, "kind"), ("evaluate", None, "no report yet")]
+    ("kind", "report", "said"),
+    [
+        ("sft", {}, "kind"),
+        ("evaluate", None, "no report yet"),
+        ("evaluate", {"tuned": 1}, "damaged"),
+    ],
 )
 def test_a_run_that_is_no_finished_evaluation_is_refused(workspace, kind, report, said):
     with pytest.raises(BadInput, match=said):
@@ -386,6 +395,13 @@ FIRST = [
     (PROMPTED | {"num_examples": 800}, "sft"),
     (PROMPTED | {"num_examples": 800, "purpose": "facts"}, "collect_data_first"),
     (PROMPTED | {"num_examples": 12}, "collect_data_first"),
+    (PROMPTED | {"num_examples": 900, "target_met": True}, "do_nothing"),
+    (
+        PROMPTED
+        | {"num_examples": 900, "target_met": True, "purpose": "lower_cost"}
+        | {"considering": ["distillation"]},
+        "distillation",
+    ),
     (PROMPTED | {"num_pairs": 4000}, "dpo"),
     (PROMPTED | {"num_marks": 4000}, "kto"),
     (PROMPTED | {"success_fraction": 0.3}, "rl_verifiable_reward"),
@@ -568,6 +584,15 @@ def test_the_next_step_is_a_call_that_the_tool_accepts(workspace):
     assert ask(dataset="d.jsonl", model=LLAMA, **PROMPTED).next_steps[0].tool == (
         "suggest_lora_config"
     )
+
+
+def test_the_situations_for_a_comparison_have_a_source_and_what_judges_accepted():
+    text = (ROOT / "benchmarks" / "situations.toml").read_text(encoding="utf-8")
+    situations = tomllib.loads(text)["situations"]
+
+    assert len({each["id"] for each in situations}) == len(situations) == 40
+    assert all(each["source"].startswith("https://") for each in situations)
+    assert all(each["asks"] and each["first"] for each in situations)
 
 
 def test_a_misspelt_rung_is_refused():
