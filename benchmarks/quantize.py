@@ -92,7 +92,7 @@ def wait(run_id):
 def ship(names):
     """Make and measure formats of the demo model; what needs text is calibrated on the demo's."""
     request = {"source": demo.HUB_ID, "formats": names}
-    if any(formats.find(name).family == "environment" for name in names):
+    if any(formats.find(name).needs_text for name in names):
         request |= {"calibration": prepared(Path(os.environ[workspace.VARIABLE])).train}
     agreed = merge_and_quantize(ShipRequest(**request)).plan_hash
     return wait(merge_and_quantize(ShipRequest(**request, confirm=agreed)).run_id)

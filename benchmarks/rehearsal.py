@@ -104,7 +104,6 @@ def row(name: str, fake: Fake) -> dict[str, object]:
             "train_qlora": _fits(name, fake, "qlora"),
             "prove_merge": _where(runs_on) if runs_on else "weight by weight",
             "merge_ram_gib": round(estimates.ram_bytes(size, runs_on) / GIB, 1),
-            "importance": "yes" if runs_on else "refused",
             **made,
             "evaluate": _evaluated(size, None),
             "evaluate_qlora": _evaluated(size, NF4),
@@ -132,7 +131,7 @@ def _fits(name: str, fake: Fake, method: str) -> str:
 def _format(name: str, size: ModelSize) -> str:
     planned = formats.find(name)
     try:
-        estimates.require_possible([planned], size, this_machine(), None, calibrated=False)
+        estimates.require_possible([planned], size, this_machine(), None)
     except FineTuningError:
         return "refused"
     return f"{estimates.format_bytes(planned, size) / GIB:.1f}"

@@ -224,8 +224,6 @@ def require_possible(
     size: ModelSize,
     machine: Machine,
     adapter: AdapterFacts | None,
-    *,
-    calibrated: bool,
 ) -> None:
     """Refuse what this machine could not do even with nothing else on it.
 
@@ -234,7 +232,6 @@ def require_possible(
         size: Of the base.
         machine: With all of its memory.
         adapter: Of the plan; None: nothing is merged.
-        calibrated: Whether an importance matrix is measured for GGUF types.
 
     Raises:
         Refused: The merge or a format needs the whole model loaded, and it fits nowhere.
@@ -259,7 +256,7 @@ def require_possible(
             found = candidates(size, machine.without_cards(), ["bfloat16"])
         elif row.family == "bnb":
             found = candidates(size, machine, ["bfloat16"], four_bit=True)
-        elif row.family == "mlx" or (calibrated and row.is_calibrated):
+        elif row.family == "mlx":
             found = running_places(size, machine, exact=True)
         else:
             continue

@@ -14,18 +14,14 @@ QUANTIZE_SOURCE = "https://github.com/ggml-org/llama.cpp/blob/master/tools/quant
 LOSS_SOURCE = "https://github.com/ggml-org/llama.cpp/blob/master/tools/perplexity/README.md"
 
 
-UNCALIBRATED = {"F32", "F16", "BF16", "Q8_0"}
-
-
 @dataclass(frozen=True)
 class Format:
     """A row of the table.
 
     `bits_per_weight` was measured on Llama-3.1-8B; small models have more, because their
     embeddings weigh more and are kept at a higher precision. `published_kl` is the mean
-    Kullback-Leibler divergence from 16-bit logits, in nats per token, on Llama-3-8B and WikiText-2,
-    without an importance matrix; None where none was published. `needs_text`: it cannot be made
-    without text to calibrate on (for a GGUF type, an importance matrix does as well).
+    Kullback-Leibler divergence from 16-bit logits, in nats per token, on Llama-3-8B and WikiText-2;
+    None where none was published. `needs_text`: it cannot be made without text to calibrate on.
     """
 
     name: str
@@ -33,11 +29,6 @@ class Format:
     bits_per_weight: float
     published_kl: float | None = None
     needs_text: bool = False
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Tell whether an importance matrix changes it: the others round to the nearest value."""
-        return self.family == "gguf" and self.type_name not in UNCALIBRATED
 
     @property
     def type_name(self) -> str:
@@ -80,15 +71,7 @@ FORMATS = (
     Format("gguf:IQ3_S", "gguf", 3.6606),
     Format("gguf:Q3_K_S", "gguf", 3.6429, 0.228217),
     Format("gguf:IQ3_XS", "gguf", 3.4977),
-    Format("gguf:IQ3_XXS", "gguf", 3.2548, needs_text=True),
     Format("gguf:Q2_K", "gguf", 3.1593, 0.445132),
-    Format("gguf:Q2_K_S", "gguf", 2.9697, needs_text=True),
-    Format("gguf:IQ2_M", "gguf", 2.9294, needs_text=True),
-    Format("gguf:IQ2_S", "gguf", 2.7403, needs_text=True),
-    Format("gguf:IQ2_XS", "gguf", 2.5882, needs_text=True),
-    Format("gguf:IQ2_XXS", "gguf", 2.3824, needs_text=True),
-    Format("gguf:IQ1_M", "gguf", 2.1460, needs_text=True),
-    Format("gguf:IQ1_S", "gguf", 2.0042, needs_text=True),
     # 4-bit values in blocks of 64, scales quantized again: https://arxiv.org/abs/2305.14314
     Format("bnb:nf4", "bnb", 4.127),
     # 4 or 8 bits, a 16-bit scale and bias for 64 weights, embedding and head included.

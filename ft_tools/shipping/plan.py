@@ -12,7 +12,7 @@ from pydantic import Field
 from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, MissingExtra, NotFound
-from ft_tools.models import gguf_header, model_folder, safetensors_headers, tower_packages
+from ft_tools.models import model_folder, safetensors_headers, tower_packages
 from ft_tools.models.machine import this_machine
 from ft_tools.models.quantized import NF4
 from ft_tools.models.resolve import ModelSource, hub_cache, resolve_model
@@ -78,7 +78,6 @@ class ShipPlan(Plan):
     merge_base: MergeBase
     formats: list[PlannedFormat]
     calibration: str | None = Field(description="File that quantizers calibrate on; null: none.")
-    imatrix: str | None = Field(None, description="Importance matrix that was passed.")
     environments: list[PlannedEnvironment] = Field(default_factory=list)
     held_out: str | None = Field(
         description="File that quality is measured on; null: built-in text."
@@ -128,8 +127,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     environments = _environments(rows)
     machine = this_machine(request.device)
     if size is not None:
-        calibrated = calibration is not None and request.imatrix is None
-        estimates.require_possible(rows, size, machine, facts, calibrated=calibrated)
+        estimates.require_possible(rows, size, machine, facts)
     runs_on = estimates.placement_of(size, machine, facts)
     output = workspace.new_folder(request.output_dir) if request.output_dir else None
     disks = estimates.disks(
@@ -155,7 +153,6 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         merge_base=request.merge_base,
         formats=planned,
         calibration=str(calibration) if calibration else None,
-        imatrix=str(_matrix(request.imatrix)) if request.imatrix else None,
         environments=environments,
         held_out=str(measured_on) if measured_on else None,
         max_examples=request.max_examples,
@@ -179,29 +176,16 @@ def formats_asked(request: ShipRequest) -> list[Format]:
 
     Raises:
         UnknownName: A format is not known.
-        BadInput: An argument is for GGUF files, and none was asked for.
+        BadInput: An argument is for a format that was not asked for.
     """
     rows = list(dict.fromkeys(formats.find(name) for name in request.formats))
+    if request.calibration and not any(row.needs_text for row in rows):
+        raise BadInput(
+            "calibration is for gptq:4 and awq:4, and `formats` has neither; remove it, or add one"
+        )
     if request.chat and not any(row.family == "gguf" for row in rows):
         raise BadInput("chat asks a GGUF file, and `formats` has none; add 'gguf:Q4_K_M'")
-    if request.imatrix and not any(row.family == "gguf" for row in rows):
-        raise BadInput("imatrix is for GGUF types, and `formats` has none; add 'gguf:Q4_K_M'")
     return rows
-
-
-def _matrix(path: str) -> Path:
-    """Return the file of an importance matrix.
-
-    Raises:
-        NotFound: It is not there.
-        BadInput: It is a folder, or a damaged GGUF file.
-    """
-    found = workspace.existing(path)
-    if not found.is_file():
-        raise BadInput(f"imatrix {path!r} is a folder; name the file that llama-imatrix wrote")
-    if found.suffix == ".gguf":
-        gguf_header.require_whole(found, "make it with llama-imatrix")
-    return found
 
 
 def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
@@ -320,8 +304,7 @@ def _calibration(
 
 def _own_calibration(request: ShipRequest, source: ModelSource, rows: list[Format]) -> Path | None:
     """Return the run's own training file, for formats that cannot do without text."""
-    has_matrix = {"gguf"} if request.imatrix else set()
-    needing = [row.name for row in rows if row.needs_text and row.family not in has_matrix]
+    needing = [row.name for row in rows if row.needs_text]
     if not needing:
         return None
     path = comparison_text.training_file(source.run_id)
@@ -329,8 +312,7 @@ def _own_calibration(request: ShipRequest, source: ModelSource, rows: list[Forma
         raise BadInput(
             f"{', '.join(needing)} cannot be made without text like that of training, and "
             f"{request.source} is not a run whose training file still exists; name a JSONL file of "
-            "training examples as `calibration` (for a GGUF type an `imatrix` does as well), or "
-            "take gguf:Q4_K_M"
+            "training examples as `calibration`, or take gguf:Q4_K_M"
         )
     return path
 

@@ -26,7 +26,7 @@ class ShipRequest(LaunchRequest):
         min_length=1,
         max_length=16,
         description="safetensors, gguf:TYPE (F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, IQ4_XS, "
-        "Q3_K_M, Q2_K, IQ2_M ...), mlx:8bit, mlx:4bit, bnb:nf4; for vLLM gptq:4, awq:4 and "
+        "Q3_K_M, Q2_K ...), mlx:8bit, mlx:4bit, bnb:nf4; for vLLM gptq:4, awq:4 and "
         "fp8, in an environment that is built at first use.",
     )
     merge_base: MergeBase = Field(
@@ -36,12 +36,8 @@ class ShipRequest(LaunchRequest):
     )
     calibration: str | None = Field(
         None,
-        description="JSONL of examples like those it was trained on, not the test's. GGUF types "
-        "below Q8_0 then get an importance matrix. Default: the run's training file, where "
-        "required.",
-    )
-    imatrix: str | None = Field(
-        None, description="Importance matrix made with llama-imatrix, for GGUF types."
+        description="JSONL of examples like those it was trained on, not the test's, for gptq and "
+        "awq; default: the run's training file.",
     )
     held_out: str | None = Field(
         None,

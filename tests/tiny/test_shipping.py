@@ -24,10 +24,10 @@ from ft_tools.models.worker import loading
 from ft_tools.publish import sha256
 from ft_tools.runs.request import ResumeRequest
 from ft_tools.runs.tool import resume_run
-from ft_tools.shipping import comparison_text, formats
+from ft_tools.shipping import formats
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
-from ft_tools.shipping.worker import gguf_files, importance
+from ft_tools.shipping.worker import gguf_files
 from ft_tools.shipping.worker.expert_layout import publish_layout
 from tests.tiny.measuring_gguf import measure, reference_of, wait
 
@@ -198,17 +198,6 @@ def test_the_demo_model_keeps_its_mind_as_it_shrinks(
     assert types == {"gguf:Q8_0": {}, "gguf:Q4_K_M": {"Q5_0": 166, "Q8_0": 15}}
     assert "blk.0-29.attn_q.weight" in formats.fold_layers(stand_ins["Q5_0"])
     assert "token_embd.weight" in formats.fold_layers(stand_ins["Q8_0"])
-    # Knowing which weights matter costs no bytes and loses less.
-    examples = [{"text": text} for text in comparison_text.built_in()[5:8]]
-    (tmp_path / "calibration.jsonl").write_text("\n".join(map(json.dumps, examples)))
-    model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
-    rows = importance.texts(tokenizer, tmp_path / "calibration.jsonl", None)
-    matrix = importance.measure(model, rows, source)
-    assert len(matrix) == 7 * 30
-    row, calibrated = formats.find("gguf:Q4_K_M"), tmp_path / "calibrated.gguf"
-    gguf_files.quantize(source, calibrated, row, matrix)
-    better = measure(calibrated, reference, text, tokenizer)
-    assert better.mean_kl < 0.95 * found["gguf:Q4_K_M"].mean_kl, (better, found)
     messages = [{"role": "user", "content": demo.QUESTION}]
     answer, num_tokens = gguf_files.chat_with_gguf(tmp_path / "Q8_0.gguf", messages, 16)
     assert demo.ANSWER_HAS in answer

@@ -1,8 +1,7 @@
-"""A GGUF file predicts what its model predicts, for each architecture; importance matrices."""
+"""A GGUF file predicts what its model predicts, for each architecture."""
 
 import json
 import shutil
-import struct
 import subprocess
 import sys
 from functools import cache
@@ -35,7 +34,6 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from ft_tools.errors import BadInput, Refused
 from ft_tools.models.gguf_header import Header, read_header
 from ft_tools.models.machine import Machine
 from ft_tools.models.worker import gguf as ours
@@ -44,7 +42,6 @@ from ft_tools.shipping.estimates import PlannedFormat
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.worker import (
     gguf_files,
-    importance,
     merged_model,
     proving,
     shipped_formats,
@@ -193,88 +190,6 @@ def test_a_file_without_the_adapter_would_be_seen(tmp_path, converted):
     assert measure(file, reference, text, tokenizer).mean_kl > 1e-4
 
 
-MATRIX = {
-    "blk.0.attn_q.weight": np.array([1.0, 4.0, 9.0], dtype=np.float32),
-    "blk.0.ffn_gate_exps.weight": np.array([1.0, 2.0, 3.0, 5.0], dtype=np.float32),
-}
-
-
-def write_gguf_matrix(path):
-    writer = gguf.GGUFWriter(path, "imatrix")
-    for name, values in MATRIX.items():
-        # Two experts, of which the text reached each three times.
-        experts = 2 if "exps" in name else 1
-        writer.add_tensor(f"{name}.in_sum2", (3 * values).reshape(experts, -1))
-        writer.add_tensor(f"{name}.counts", np.full((experts, 1), 3, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def write_older_matrix(path):
-    data = struct.pack("<i", len(MATRIX))
-    for name, values in MATRIX.items():
-        data += struct.pack("<i", len(name)) + name.encode()
-        data += struct.pack("<ii", 3, len(values)) + (3 * values).astype("<f4").tobytes()
-    path.write_bytes(data + struct.pack("<i", 0))
-
-
-@pytest.mark.parametrize("write", [write_gguf_matrix, write_older_matrix])
-def test_an_importance_matrix_of_llama_cpp_is_read(tmp_path, write):
-    write(tmp_path / "imatrix")
-    found = importance.read_file(tmp_path / "imatrix")
-    assert found.keys() == MATRIX.keys()
-    for name, values in MATRIX.items():
-        assert found[name] == pytest.approx(values)
-
-
-@pytest.mark.parametrize("data", [b"", b"GGUF", b"\x01\x00\x00\x00", b"no matrix at all"])
-def test_a_file_that_is_no_importance_matrix_is_refused(tmp_path, data):
-    (tmp_path / "imatrix").write_bytes(data)
-    with pytest.raises(BadInput, match="is not an importance matrix"):
-        importance.read_file(tmp_path / "imatrix")
-
-
-def test_experts_are_calibrated_each_by_the_tokens_that_reach_it(tmp_path, converted):
-    folder, source, tokenizer = converted("mixtral")
-    model = MixtralForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    rows = [tokenizer(text).input_ids[:24] for text in comparison_text.built_in()[:2]]
-    matrix = importance.measure(model, rows, source)
-    held = {name for name in read_header(source).tensors if name.endswith("_exps.weight")}
-    assert held
-    assert held <= matrix.keys()
-    seen = []
-    experts = model.model.layers[1].mlp.experts
-    experts.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[:2]))
-    with torch.inference_mode():
-        for ids in rows:
-            model(torch.tensor([ids]))
-    inner = [[] for _ in range(4)]
-    with torch.inference_mode():
-        for hidden, chosen in seen:
-            for token, names in zip(hidden.reshape(-1, 64), chosen, strict=True):
-                for e in names.tolist():
-                    both = experts.gate_up_proj[e] @ token
-                    inner[e].append(experts.act_fn(both[:128]) * both[128:])
-        means = torch.stack([torch.stack(rows).square().mean(0) for rows in inner])
-    found = torch.tensor(matrix["blk.1.ffn_down_exps.weight"]).view(4, 128)
-    assert torch.allclose(found, means.clone(), rtol=1e-4)
-    # llama.cpp takes a value for each input of each expert, or refuses.
-    row = formats.find("gguf:IQ4_NL")
-    gguf_files.quantize(source, tmp_path / "with.gguf", row, matrix)
-    gguf_files.quantize(source, tmp_path / "without.gguf", row)
-    assert (tmp_path / "with.gguf").read_bytes() != (tmp_path / "without.gguf").read_bytes()
-
-
-def test_experts_that_are_built_in_another_way_are_refused(converted):
-    _, source, _ = converted("mixtral")
-    model = MixtralForCausalLM.from_pretrained(converted("mixtral")[0])
-    model.model.layers[0].mlp.experts.is_transposed = True
-    with pytest.raises(Refused, match="cannot be measured here for experts like Mixtral"):
-        importance.measure(model, [[1, 2, 3]], source)
-
-
 def test_a_header_says_what_the_library_reads(tmp_path):
     file = tmp_path / "any.gguf"
     writer = gguf.GGUFWriter(file, "llama")
@@ -310,21 +225,6 @@ def test_a_header_says_what_the_library_reads(tmp_path):
     file.write_bytes(b"GGML" + file.read_bytes()[4:])
     with pytest.raises(ValueError, match=r"any\.gguf is no GGUF file"):
         read_header(file)
-
-
-def test_two_bits_need_an_importance_matrix_and_take_one(tmp_path, converted):
-    folder, source, tokenizer = converted("mistral")
-    row = formats.find("gguf:IQ2_M")
-    with pytest.raises(gguf_files.ConversionFailed, match="could not quantize to IQ2_M"):
-        gguf_files.quantize(source, tmp_path / "without.gguf", row)
-    assert not (tmp_path / "without.gguf").exists()
-    model = MistralForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    rows = [tokenizer(text).input_ids for text in comparison_text.built_in()[:2]]
-    matrix = importance.measure(model, rows, source)
-    gguf_files.quantize(source, tmp_path / "with.gguf", row, matrix)
-    types = gguf_files.tensor_types(tmp_path / "with.gguf")
-    assert any(name.startswith("IQ2") for name in types)
-    assert gguf_files.fallbacks(types, row) == {}
 
 
 @pytest.mark.parametrize(("trained_with", "parity"), [("qwen3", True), ("mistral", False)])

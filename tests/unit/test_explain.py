@@ -36,7 +36,7 @@ def test_a_hash_in_a_code_block_is_no_heading():
         ("answers_add_facts", "data#findings"),
         ("KTO on unpaired marks", "preference#marks-kto"),
         ("should a LoRA rank be higher", "lora#rank"),
-        ("importance matrix for quantizing", "quantizing#importance-matrix"),
+        ("AWQ for vLLM", "quantizing#gptq-awq-and-fp8"),
     ],
 )
 def test_a_name_or_a_question_finds_its_section(query, place):

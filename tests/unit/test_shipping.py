@@ -166,20 +166,12 @@ def test_an_unknown_format_is_refused_with_the_known_ones(pair):
         ask(formats=["gguf:Q4_K_X"])
 
 
-@pytest.mark.parametrize("name", ["gptq:4", "awq:4", "gguf:IQ2_M", "gguf:Q2_K_S"])
+@pytest.mark.parametrize("name", ["gptq:4", "awq:4"])
 def test_a_format_that_needs_text_is_refused_without_it(pair, name):
     with pytest.raises(BadInput, match=rf"{name} cannot be made without text.*`calibration`"):
         ask(formats=["safetensors", name])
     (pair / "rows.jsonl").write_text(json.dumps({"text": "Hello"}))
     assert ask(formats=[name], calibration="rows.jsonl").plan["calibration"]
-
-
-def test_a_given_importance_matrix_does_for_gguf_types_and_not_for_others(pair):
-    (pair / "imatrix.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 0))
-    launch = ask(formats=["gguf:IQ2_M"], imatrix="imatrix.gguf")
-    assert launch.plan["imatrix"] == str(pair / "imatrix.gguf")
-    with pytest.raises(BadInput, match="gptq:4 cannot be made"):
-        ask(formats=["gptq:4", "gguf:IQ2_M"], imatrix="imatrix.gguf")
 
 
 def test_the_plan_says_which_environment_will_be_built_and_its_size(pair, monkeypatch):
@@ -386,17 +378,18 @@ def test_chat_without_a_gguf_is_refused(pair):
         ask(formats=["safetensors"], chat="Hello")
 
 
-def test_an_importance_matrix_without_a_gguf_is_refused(pair):
-    (pair / "imatrix.gguf").write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, 0))
-    with pytest.raises(BadInput, match="imatrix is for GGUF types"):
-        ask(formats=["safetensors"], imatrix="imatrix.gguf")
-
-
 def test_calibrating_on_what_is_measured_is_refused(pair):
     (pair / "rows.jsonl").write_text(json.dumps({"text": "Hello"}))
     with pytest.raises(BadInput, match="would flatter"):
-        ask(calibration="rows.jsonl", held_out="rows.jsonl")
-    assert ask(calibration="rows.jsonl").plan["calibration"] == str(pair / "rows.jsonl")
+        ask(formats=["gptq:4"], calibration="rows.jsonl", held_out="rows.jsonl")
+    planned = ask(formats=["gptq:4"], calibration="rows.jsonl").plan
+    assert planned["calibration"] == str(pair / "rows.jsonl")
+
+
+def test_calibration_for_formats_that_do_not_use_it_is_refused(pair):
+    (pair / "rows.jsonl").write_text(json.dumps({"text": "Hello"}))
+    with pytest.raises(BadInput, match="calibration"):
+        ask(formats=["gguf:Q4_K_M"], calibration="rows.jsonl")
 
 
 def test_dequantized_is_refused_for_a_whole_model(pair):
@@ -527,8 +520,9 @@ def test_a_llama_cpp_folder_without_a_converter_is_named(tmp_path, monkeypatch):
     ],
 )
 def test_the_guide_has_the_line_that_serves_each_format(pair, name, line):
-    request = ShipRequest(source="adapter", formats=[name], calibration="rows.jsonl")
     (pair / "rows.jsonl").write_text(json.dumps({"text": "Hello"}))
+    needed = "rows.jsonl" if formats.find(name).needs_text else None
+    request = ShipRequest(source="adapter", formats=[name], calibration=needed)
     planned = plan_of(request, [formats.find(name)])
     made = FormatResult(format=name, state="made", path=str(pair / name.replace(":", "-")))
     guide = handoff.handoff(planned, [made], ASKED, "merged")

@@ -113,13 +113,13 @@ def test_what_needs_the_whole_model_is_refused_in_the_plan_with_advice_that_help
     )  # fmt: skip
     small, rows = Machine((), 6 * GIB), [formats.find("safetensors"), formats.find("gguf:Q4_K_M")]
     with pytest.raises(Refused, match="loads the whole model") as merge:
-        estimates.require_possible(rows, sized("8B"), small, adapter, calibrated=False)
+        estimates.require_possible(rows, sized("8B"), small, adapter)
     # The merged folder takes the same merge: it is no way out.
     assert "safetensors" not in str(merge.value)
     by_shards = adapter.model_copy(update={"route": "shards"})
-    estimates.require_possible(rows, sized("8B"), small, by_shards, calibrated=False)
-    with pytest.raises(Refused, match="Q4_K_M loads the whole model"):
-        estimates.require_possible(rows, sized("8B"), small, by_shards, calibrated=True)
+    estimates.require_possible(rows, sized("8B"), small, by_shards)
+    with pytest.raises(Refused, match="mlx:4bit loads the whole model"):
+        estimates.require_possible([formats.find("mlx:4bit")], sized("8B"), small, by_shards)
 
 
 @pytest.mark.parametrize(
@@ -129,10 +129,10 @@ def test_nf4_of_8b_is_made_where_5_8_gib_fit_on_a_card_or_8_4_in_memory(ram, car
     machine = Machine(tuple(Card("card", gib * GIB) for gib in cards), ram * GIB)
     rows = [formats.find("bnb:nf4")]
     if is_made:
-        estimates.require_possible(rows, sized("8B"), machine, None, calibrated=False)
+        estimates.require_possible(rows, sized("8B"), machine, None)
     else:
         with pytest.raises(Refused, match="bnb:nf4 loads the whole model"):
-            estimates.require_possible(rows, sized("8B"), machine, None, calibrated=False)
+            estimates.require_possible(rows, sized("8B"), machine, None)
 
 
 @pytest.mark.parametrize(("ram", "is_made"), [(8, False), (9, True)])
@@ -142,10 +142,10 @@ def test_a_gguf_file_of_70b_is_made_where_its_largest_layer_fits_and_refused_els
     # 1,050,673,152 parameters x 8 bytes are 7.8 GiB, and 1 GiB is the process.
     machine, rows = Machine((), ram * GIB), [formats.find("gguf:Q4_K_M")]
     if is_made:
-        estimates.require_possible(rows, sized("70B"), machine, None, calibrated=False)
+        estimates.require_possible(rows, sized("70B"), machine, None)
     else:
         with pytest.raises(Refused, match=r"takes 8\.8 GiB of memory for the largest layer"):
-            estimates.require_possible(rows, sized("70B"), machine, None, calibrated=False)
+            estimates.require_possible(rows, sized("70B"), machine, None)
 
 
 def test_the_memory_that_shipping_3b_took_in_a_group_of_6_gib_is_what_is_planned():

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import llama_cpp
 import llama_cpp.llama_chat_format
@@ -30,11 +30,9 @@ from ft_tools.shipping.multi_token_prediction import lacks_predictors
 from ft_tools.shipping.published_config import for_converter, unread
 from ft_tools.shipping.watched_program import watched
 
-if TYPE_CHECKING:
-    from ft_tools.shipping.worker.importance import Matrix
-
 # Types that hold what is not quantized by design: norms and biases.
 UNQUANTIZED = {"F32", "F16", "BF16"}
+IQ_OF_256 = ("IQ3", "IQ4_XS")
 NO_SPACE = "No space left on device"
 # Less is free after llama.cpp failed, which does not say why: the disk was full.
 FULL_BYTES = 64 * 1024
@@ -116,20 +114,17 @@ def _converted(argv: list[str], into: Path, stop: Callable[[], None]) -> tuple[i
     return code, said
 
 
-def quantize(source: Path, into: Path, row: Format, matrix: "Matrix | None" = None) -> None:
-    """Quantize a GGUF file, with an importance matrix if there is one.
+def quantize(source: Path, into: Path, row: Format) -> None:
+    """Quantize a GGUF file.
 
     Raises:
         DiskFull: There is no space for it.
-        ConversionFailed: llama.cpp refuses, for instance a type that needs an importance matrix.
+        ConversionFailed: llama.cpp refuses.
     """
     options = llama_cpp.llama_model_quantize_default_params()
     kind = "ALL" if row.type_name == "F32" else "MOSTLY"
     options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_{kind}_{row.type_name}")
     options.nthread = gguf.num_threads()
-    entries = imatrix_entries(matrix or {})
-    if matrix:
-        options.imatrix = entries
     code = llama_cpp.llama_model_quantize(
         str(source).encode(), str(into).encode(), ctypes.byref(options)
     )
@@ -142,17 +137,6 @@ def quantize(source: Path, into: Path, row: Format, matrix: "Matrix | None" = No
             f"llama.cpp could not quantize to {row.type_name} (code {code}); get_run with "
             "log_lines shows its words; check the free space, or take another type"
         )
-
-
-def imatrix_entries(matrix: "Matrix") -> Any:
-    """Return a matrix as llama.cpp reads it: an array that ends with an entry without a name."""
-    entries = (llama_cpp.llama_model_imatrix_data * (len(matrix) + 1))()
-    for entry, (name, values) in zip(entries, matrix.items(), strict=False):
-        held = np.ascontiguousarray(values, dtype=np.float32)
-        entry.name = name.encode()
-        entry.data = (ctypes.c_float * held.size)(*held.tolist())
-        entry.size = held.size
-    return entries
 
 
 def tensor_types(path: Path) -> dict[str, list[str]]:
@@ -171,9 +155,9 @@ def fallbacks(types: dict[str, list[str]], row: Format) -> dict[str, list[str]]:
     {'Q5_0': ['a', 'b']}
     """
     blocks_of_256 = row.type_name.endswith("_K") or "_K_" in row.type_name
-    if not blocks_of_256 and not row.type_name.startswith(("IQ1", "IQ2", "IQ3", "IQ4_XS")):
+    if not blocks_of_256 and not row.type_name.startswith(IQ_OF_256):
         return {}
-    known = {n for n in types if n.endswith("_K") or n.startswith(("IQ1", "IQ2", "IQ3", "IQ4_XS"))}
+    known = {name for name in types if name.endswith("_K") or name.startswith(IQ_OF_256)}
     return {name: held for name, held in sorted(types.items()) if name not in known | UNQUANTIZED}
 
 

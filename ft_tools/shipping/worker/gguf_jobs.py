@@ -35,15 +35,14 @@ class LlamaCppFailed(FineTuningError):
     exit_code = 5
 
 
-def quantize(shipment: Shipment, source: Path, into: Path, name: str, matrix: Path | None) -> None:
-    """Quantize a GGUF file into a format, with an importance matrix as `importance.save` keeps it.
+def quantize(shipment: Shipment, source: Path, into: Path, name: str) -> None:
+    """Quantize a GGUF file into a format.
 
     Raises:
         DiskFull: There is no space for it.
         LlamaCppFailed: llama.cpp refuses, or it aborted.
     """
-    said = str(matrix) if matrix else None
-    _done(shipment, "quantize", source=str(source), file=str(into), format=name, matrix=said)
+    _done(shipment, "quantize", source=str(source), file=str(into), format=name)
 
 
 def split(shipment: Shipment, file: Path, proof: Proof) -> bool:

@@ -29,15 +29,8 @@ def main() -> None:
 
 
 def quantize(job: dict[str, Any]) -> dict[str, Any]:
-    """Quantize `source` into `file` as `format`, with the importance matrix of a file if any."""
-    matrix = None
-    if job["matrix"]:
-        # torch comes with it, which the other jobs do without.
-        from ft_tools.shipping.worker import importance
-
-        matrix = importance.load(Path(job["matrix"]))
-    row = formats.find(job["format"])
-    gguf_files.quantize(Path(job["source"]), Path(job["file"]), row, matrix)
+    """Quantize `source` into `file` as `format`."""
+    gguf_files.quantize(Path(job["source"]), Path(job["file"]), formats.find(job["format"]))
     return {}
 
 

@@ -131,8 +131,7 @@ def with_files(plan: ShipPlan, base: Path) -> ShipPlan:
             raise BadData(found.path, "the adapter changed since the plan", "plan again")
     size = size_of_tensors(held)
     rows = [formats.find(planned.format) for planned in plan.formats]
-    calibrated = plan.calibration is not None and plan.imatrix is None
-    estimates.require_possible(rows, size, this_machine(plan.device), found, calibrated=calibrated)
+    estimates.require_possible(rows, size, this_machine(plan.device), found)
     planned = [estimates.planned_format(row, size) for row in rows]
     update = {"adapter": found, "base_config_sha256": config_hash, "formats": planned}
     return plan.model_copy(update=update | {"num_params": size.num_params})

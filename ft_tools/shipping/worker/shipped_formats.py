@@ -98,8 +98,7 @@ def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResu
             if row.type_name.lower() == outtype(shipment.merged):
                 link_or_copy(source, made)
             else:
-                matrix = importance_of(shipment, row, proof, source)
-                gguf_jobs.quantize(shipment, source, made, row.name, matrix)
+                gguf_jobs.quantize(shipment, source, made, row.name)
             stops = stop_texts(proof.tokenizer, shipment.merged)
             limits = limits_of(shipment, proof)
             text = modelfile.modelfile(file.name, proof.parts, stops, proof.system, limits)
@@ -192,32 +191,6 @@ def unmeasured() -> Reason:
         observed="memory is too short to run it, even in bfloat16",
         source="ft_tools/shipping/worker/merged_model.py",
     )
-
-
-def importance_of(shipment: Shipment, row: Format, proof: Proof, source: Path) -> Path | None:
-    """Keep the given importance matrix, or the calibration text's; None where it is of no use."""
-    plan = shipment.plan
-    if not row.is_calibrated:
-        return None
-    from ft_tools.shipping.worker import importance
-
-    kept = shipment.scratch / "importance.npz"
-    if plan.imatrix is not None:
-        importance.save(importance.read_file(Path(plan.imatrix)), kept)
-        return kept
-    if plan.calibration is None:
-        return None
-    if not kept.is_file():
-        place = shipment.require_places("an importance matrix")[0]
-        shipment.session.phase("measuring which weights matter")
-        model = load(shipment.merged, place)
-        rows = importance.texts(proof.tokenizer, Path(plan.calibration), shipment.held_out)
-        matrix = importance.measure(model, rows, source)
-        importance.save(matrix, shipment.scratch / "measuring.npz")
-        (shipment.scratch / "measuring.npz").rename(kept)
-        del model
-        free_memory()
-    return kept
 
 
 def source_gguf(shipment: Shipment) -> Path:
