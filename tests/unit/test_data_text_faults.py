@@ -144,12 +144,11 @@ def test_a_repeated_key_is_found_with_its_line_and_the_row_stays(workspace):
     rows[5] = (
         '{"messages": [{"role": "user", "role": "user", "content": "a"}, {"role": "assistant", "content": "Nested too, and found."}]}'  # noqa: E501
     )
-    for name, text in (("d.jsonl", "\n".join(rows)), ("d.json", f"[{','.join(rows)}]")):
-        (workspace / name).write_text(text)
-        report = perform(AuditRequest(path=name))
-        found = {finding.id: finding for finding in report.findings}
-        assert found["repeated_key"].lines == [3, 6], name
-        assert report.num_usable == len(rows)
+    (workspace / "d.jsonl").write_text("\n".join(rows))
+    report = perform(AuditRequest(path="d.jsonl"))
+    found = {finding.id: finding for finding in report.findings}
+    assert found["repeated_key"].lines == [3, 6]
+    assert report.num_usable == len(rows)
 
 
 def pairs(count, chosen, rejected):

@@ -2,7 +2,8 @@ r"""Read JSON: one value per line, an array, or values that follow one another.
 
 Lines end at `\n` only: `str.splitlines` would cut inside strings that hold U+2028. A line that
 cannot be parsed is a row with the id of its finding. Arrays are read by ijson, which cannot resume
-behind an error, so a broken array is refused; it reads a lone surrogate as `?`.
+behind an error, so a broken array is refused; it reads a lone surrogate as `?`, and of a name that
+is repeated in an object the last value.
 """
 
 import json
@@ -96,7 +97,7 @@ def read_values(stream: BinaryIO, path: Path, of: str = "") -> Iterator[Row]:
     number = 0
     # In an object, `members` has seen that nothing is too long.
     bounded = _Bounded(stream, path) if of in {"", "item"} else stream
-    values = ijson.items(bounded, of, use_float=True, multiple_values=not of, map_type=_Object)
+    values = ijson.items(bounded, of, use_float=True, multiple_values=not of)
     while True:
         try:
             value = next(values)
@@ -110,28 +111,7 @@ def read_values(stream: BinaryIO, path: Path, of: str = "") -> Iterator[Row]:
         if not _is_within(value, MOST_DEPTH):
             yield Row(number, None, "unreadable_line")
         else:
-            yield Row(number, value, None, ("repeated_key",) if _repeats(value) else ())
-
-
-class _Object(dict[str, Any]):
-    """An object that notes a repeated name, of which it has the last value."""
-
-    __slots__ = ("repeats",)
-    num_repeated = 0
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name in self:
-            self.repeats = True
-            _Object.num_repeated += 1
-        super().__setitem__(name, value)
-
-
-def _repeats(value: Any) -> bool:
-    """Return whether an object in a value has a name twice; no value is searched until one has."""
-    if not _Object.num_repeated or not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return hasattr(value, "repeats") or any(map(_repeats, inner))
+            yield Row(number, value, None)
 
 
 class Member(NamedTuple):
@@ -206,12 +186,11 @@ class _Bounded:
 
 def _is_within(value: Any, depth: int) -> bool:
     """Return whether a value has at most so many levels."""
-    if not isinstance(value, dict | list):
-        return True
-    inner = value.values() if isinstance(value, dict) else value
-    return depth > 0 and all(
-        _is_within(one, depth - 1) for one in inner if isinstance(one, dict | list)
-    )
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        if isinstance(one, dict | list) and (not depth or not _is_within(one, depth - 1)):
+            return False
+    return True
 
 
 def _not_json(path: Path, number: int) -> BadData:
