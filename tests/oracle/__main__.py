@@ -32,17 +32,19 @@ def main(argv: list[str]) -> int:
 
 
 def record(chosen: list[cases.Case]) -> int:
-    """Add what the tools return now to the record: of cases that are new, nothing is replaced."""
+    """Add what the tools return now to the record: of quantities that are new, none is replaced."""
     kept = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
-    known = kept.get("values", {})
-    if not {each.id for each in chosen} - known.keys():
-        print("every case is recorded already, and the record is never overwritten")
+    known: dict[str, dict[str, Any]] = kept.get("values", {})
+    new = [each.id for each in chosen if each.values.keys() - known.get(each.id, {}).keys()]
+    if not new:
+        print("every quantity is recorded already, and the record is never overwritten")
         return 2
     if kept and kept["platform"] != platforms.here():
         print("the record was made on another machine or with other libraries")
         return 2
-    found = {each.id: values for each, values in _answers(chosen)}
-    values = dict(sorted({**found, **known}.items()))
+    chosen = cases.choose({each.id: each for each in chosen}, new, [], fast=False)
+    found = {each.id: {**values, **known.get(each.id, {})} for each, values in _answers(chosen)}
+    values = dict(sorted({**known, **found}.items()))
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(part)}" for key, part in values.items())
     here = json.dumps(platforms.here())
     text = f'{{"commit": "{COMMIT}",\n"platform": {here},\n"values": {{\n{lines}\n}}}}\n'

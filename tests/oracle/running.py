@@ -62,6 +62,7 @@ class Runner:
         self.answers[case.id] = answer
         if any(path.startswith("files ") for path in case.values.values()):
             answer["files"] = _hashes(folder)
+        answer["rows"] = _rows(folder / case.request.get("output_dir", "."))
         try:
             found = {name: value_at(answer, path) for name, path in case.values.items()}
         except Exception as error:
@@ -155,6 +156,14 @@ def _hashes(folder: Path) -> dict[str, str]:
             name = re.sub(r"^runs/[^/]+", "RUN", str(path.relative_to(folder)))
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return found
+
+
+def _rows(folder: Path) -> str:
+    """Return the hash of the rows of all parts that were written, in whatever order and part."""
+    parts = [folder / f"{name}.jsonl" for name in ("train", "validation", "test")]
+    lines = [line for part in parts if part.is_file() for line in part.open(encoding="utf-8")]
+    rows = sorted(json.dumps(json.loads(line), sort_keys=True) for line in lines)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16] if rows else ""
 
 
 def _error(error: Exception) -> dict[str, Any]:
