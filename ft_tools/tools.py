@@ -95,7 +95,7 @@ TOOLS = {
     ),
     "show_examples": Tool(
         "Quote examples",
-        "ft_tools.data.show_examples:show_examples",
+        "ft_tools.data.show.show_examples:show_examples",
         ShowRequest,
         "reads",
         ("path", "lines", "field"),

@@ -11,9 +11,10 @@ from ft_tools.data.judge import count_findings, row_kinds
 from ft_tools.data.judge.enough_examples import judge_size, rarest_label
 from ft_tools.data.judge.next_steps import next_steps
 from ft_tools.data.judge.verdict import is_undecided, judge, too_much_removed
-from ft_tools.data.mapping_for_inference import keep_mapping
-from ft_tools.data.named_columns import completed
-from ft_tools.data.page import audit_page
+from ft_tools.data.map.mapping_for_inference import keep_mapping
+from ft_tools.data.map.named_columns import completed
+from ft_tools.data.page.figures import figures_of
+from ft_tools.data.page.page import audit_page
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.scan import Measure, Tick, scan
@@ -24,10 +25,9 @@ from ft_tools.data.repeats.near import FindNear, find_lexical
 from ft_tools.data.report import AuditReport, Duplicates, Kind, Outputs
 from ft_tools.data.report_notes import assumptions_of, shape_of, short_split
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.understand.figures import figures_of
+from ft_tools.data.split.whole_wordings import validation_part
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.data.understand.trainers import survival
-from ft_tools.data.whole_wordings import validation_part
 from ft_tools.data.write import CLEANED, NAMES, Part, write_rows
 from ft_tools.formats.example import Example
 from ft_tools.formats.remembered_test_sets import remember

@@ -11,19 +11,18 @@ from pydantic import BaseModel, Field
 
 from ft_tools import abandoned_calls, workspace
 from ft_tools.contract import NextStep
-from ft_tools.data.apply_mapping import are_classes
 from ft_tools.data.audit_refusals import nothing_readable
 from ft_tools.data.judge import count_findings, privacy, row_kinds
 from ft_tools.data.judge.enough_examples import label_counts
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.next_steps import about_told_apart, rule_for, start_of_preferences
 from ft_tools.data.judge.verdict import MAX_CONFLICTING_FRACTION
-from ft_tools.data.mapping import ColumnMapping
-from ft_tools.data.mapping_for_inference import MAPPING, write_mapping
-from ft_tools.data.named_columns import completed
-from ft_tools.data.parts import Parts, choose_parts
+from ft_tools.data.map.apply_mapping import are_classes
+from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.map.mapping_for_inference import MAPPING, write_mapping
+from ft_tools.data.map.named_columns import completed
+from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.data.prepare_notes import notes_of
-from ft_tools.data.profile import profile_of
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.rows import Reader, source_of
 from ft_tools.data.read.scan import Tick, scan
@@ -38,7 +37,8 @@ from ft_tools.data.report import (
     QuotedExample,
 )
 from ft_tools.data.request import PrepareRequest
-from ft_tools.data.times import is_month_first, sortable
+from ft_tools.data.show.profile import profile_of
+from ft_tools.data.split.parts import Parts, choose_parts
 from ft_tools.data.write import NAMES, Part, pair_of, write_rows
 from ft_tools.errors import BadData, BadInput, OutputExists, brief
 from ft_tools.formats.example import content_of

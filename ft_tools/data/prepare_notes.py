@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 
 from ft_tools import facts
-from ft_tools.data.parts import ASKED_AGAIN, SAME_GROUP, Parts
 from ft_tools.data.read.scanned import Scan
+from ft_tools.data.split.parts import ASKED_AGAIN, SAME_GROUP, Parts
 from ft_tools.formats.remembered_test_sets import to_forget
 from ft_tools.metrics.sample_size import (
     FEWEST_EXAMPLES,

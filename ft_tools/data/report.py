@@ -6,7 +6,7 @@ from pydantic import Field
 
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.data.judge.findings import Severity
-from ft_tools.data.mapping import ColumnMapping
+from ft_tools.data.map.mapping import ColumnMapping
 
 Kind = Literal["sft", "dpo", "kto"]
 Verdict = Literal["ready", "ready_after_cleaning", "not_ready", "pending"]

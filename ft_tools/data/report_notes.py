@@ -4,7 +4,7 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.near import Near
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split import num_wanted, will_split
+from ft_tools.data.split.draw import num_wanted, will_split
 from ft_tools.formats.readers.source import is_held_out
 from ft_tools.formats.remembered_test_sets import FOLDER, name_of
 from ft_tools.similarity.ngrams import MIN_WORDS

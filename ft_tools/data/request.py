@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ft_tools.contract import Request, ResponseFormat
-from ft_tools.data.mapping import ByColumn, ColumnMapping, Names
+from ft_tools.data.map.mapping import ByColumn, ColumnMapping, Names
 
 Task = Literal["auto", "sft", "dpo"]
 Contradictions = Literal["keep", "majority", "latest", "drop"]

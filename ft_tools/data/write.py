@@ -7,9 +7,9 @@ from enum import IntEnum
 from pathlib import Path
 from typing import IO, Any
 
-from ft_tools.data.conversations import JOINED
 from ft_tools.data.judge import privacy
-from ft_tools.data.masking import mask_example
+from ft_tools.data.map.conversations import JOINED
+from ft_tools.data.map.masking import mask_example
 from ft_tools.data.read.scan import TICK_ROWS, Tick
 from ft_tools.data.read.scanned import Scan
 from ft_tools.formats.example import Example

@@ -97,7 +97,7 @@ def write_files(asking: Asking, into: Path) -> None:
         text = json.dumps(asking.schema, indent=1, ensure_ascii=False) + "\n"
         (into / SCHEMA).write_text(text, encoding="utf-8")
     if asking.prepared is not None:
-        from ft_tools.data.mapping_for_inference import keep_mapping
+        from ft_tools.data.map.mapping_for_inference import keep_mapping
 
         keep_mapping(asking.prepared, into)
 
@@ -129,7 +129,7 @@ def _prepared(source: str) -> tuple[Path | None, tuple[str, ...]]:
 
     Also the columns that its prompts are made of.
     """
-    from ft_tools.data.mapping_for_inference import mapping_beside
+    from ft_tools.data.map.mapping_for_inference import mapping_beside
 
     run = source
     while directory.RUN_ID.fullmatch(run):

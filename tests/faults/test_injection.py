@@ -7,7 +7,7 @@ import pytest
 from sizes import sized
 
 from ft_tools.data.request import AuditRequest, ShowRequest
-from ft_tools.data.show_examples import show_examples
+from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
 from ft_tools.runs.request import RunRequest

@@ -15,7 +15,7 @@ from ft_tools import workspace as workspace_module
 from ft_tools.data.audit import perform
 from ft_tools.data.judge.verdict import is_undecided
 from ft_tools.data.request import AuditRequest, ShowRequest
-from ft_tools.data.show_examples import quote, show_examples
+from ft_tools.data.show.show_examples import quote, show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
 from tests.fuzz import nasty

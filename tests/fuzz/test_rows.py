@@ -14,7 +14,7 @@ from ft_tools import workspace as workspace_module
 from ft_tools.data.judge.verdict import is_undecided
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
-from ft_tools.data.show_examples import show_examples
+from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, FineTuningError
 from ft_tools.evaluation.request import EvaluateRequest
@@ -27,7 +27,10 @@ from ft_tools.training.worker import counting
 from tests.fuzz.rows import KEYS, files, sound_files
 from tests.protocol import calls
 
-ACCEPTED = {"accept_findings": ["no_quality_filter"], "accept_reason": "a fuzzer"}
+ACCEPTED = {
+    "accept_findings": ["no_quality_filter", "undecided_columns"],
+    "accept_reason": "a fuzzer",
+}
 PLAIN_KEYS = st.sampled_from([key for key in KEYS if key and "{" not in key and "}" not in key])
 TURNS = st.fixed_dictionaries(
     {"conversation": PLAIN_KEYS, "role": PLAIN_KEYS, "text": PLAIN_KEYS},

@@ -9,7 +9,7 @@ import pytest
 
 from ft_tools.data.audit import perform
 from ft_tools.data.request import AuditRequest, ShowRequest
-from ft_tools.data.show_examples import show_examples
+from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, FineTuningError
 from ft_tools.formats.readers import decompressed

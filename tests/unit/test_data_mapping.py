@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from ft_tools.data.mapping import ColumnMapping
+from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.tool import audit_dataset

@@ -8,7 +8,7 @@ import pytest
 
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
-from ft_tools.data.show_examples import show_examples
+from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput
 from ft_tools.formats.readers.source import find_sources, read

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ft_tools.data.audit import Methods, perform
 from ft_tools.data.judge import privacy
 from ft_tools.data.request import AuditRequest, ShowRequest
-from ft_tools.data.show_examples import show_examples
+from ft_tools.data.show.show_examples import show_examples
 from ft_tools.formats.example import strings_of
 from ft_tools.formats.formats import normalise
 from ft_tools.redaction import PATTERNS

@@ -6,7 +6,7 @@ import pytest
 
 from ft_tools.contract import compact
 from ft_tools.data.request import ShowRequest
-from ft_tools.data.show_examples import show_examples
+from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
 

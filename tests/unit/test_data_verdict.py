@@ -9,7 +9,7 @@ import pytest
 
 from ft_tools.data.judge.enough_examples import BANDS, PAIRS
 from ft_tools.data.request import AuditRequest, ShowRequest
-from ft_tools.data.show_examples import show_examples
+from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset, expected_time
 from ft_tools.data.worker.meaning_or_words import encoding_seconds, is_quick_enough, reason_for
 from ft_tools.errors import BadInput

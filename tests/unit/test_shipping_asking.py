@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from ft_tools.data.mapping import ColumnMapping
-from ft_tools.data.mapping_for_inference import SNIPPET
+from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.map.mapping_for_inference import SNIPPET
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.systems.earlier_answers import find_answers
 from ft_tools.models.resolve import ModelSource

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 
 from ft_tools.contract import Reason
-from ft_tools.data.apply_mapping import LEFT_OUT
 from ft_tools.data.judge.count_findings import removed_by
 from ft_tools.data.judge.enough_examples import fewest_examples
 from ft_tools.data.judge.findings import RULES, UNDECIDED
+from ft_tools.data.map.apply_mapping import LEFT_OUT
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Kind, SizeVerdict, Verdict
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split import choose_validation
+from ft_tools.data.split.draw import choose_validation
 
 SPLIT_FRACTION = 0.1
 # Above this share of contradictions the answers teach chance. Ours.

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.data.conversations import Joining, joined
-from ft_tools.data.mapping import ColumnMapping, keeps
+from ft_tools.data.map.conversations import Joining, joined
+from ft_tools.data.map.mapping import ColumnMapping, keeps
 from ft_tools.data.request import FileRequest
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.column_counts import shown

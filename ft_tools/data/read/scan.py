@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from ft_tools.data.apply_mapping import LEFT_OUT, NO_ANSWER, Made, text_of_cell
 from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.mapping import ColumnMapping
+from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, Made, text_of_cell
+from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.read.example_texts import (
     lengths_of,
     telling_words_of,
@@ -22,7 +22,7 @@ from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest, PrepareRequest
-from ft_tools.data.trained_before import trained_rows
+from ft_tools.data.split.trained_before import trained_rows
 from ft_tools.data.understand.languages import UNKNOWN, script_of
 from ft_tools.data.understand.trainers import traits_of
 from ft_tools.formats.columns import cell_at

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ft_tools.data.apply_mapping import Made, apply_mapping
-from ft_tools.data.conversations import Joining
 from ft_tools.data.judge.new_information import AddedFacts
-from ft_tools.data.mapping import ColumnMapping
-from ft_tools.data.masking import mask_example
-from ft_tools.data.named_columns import NamedColumns
+from ft_tools.data.map.apply_mapping import Made, apply_mapping
+from ft_tools.data.map.conversations import Joining
+from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.map.masking import mask_example
+from ft_tools.data.map.named_columns import NamedColumns
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.rows import Reader, changed
 from ft_tools.data.understand.fields import JsonFields

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.duplicates import remove_near
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split import will_split
+from ft_tools.data.split.draw import will_split
 from ft_tools.similarity.words import JACCARD, MAX_WORDS, MAX_WORK
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.apply_mapping import MAX_CLASSES
+from ft_tools.data.map.apply_mapping import MAX_CLASSES
 from ft_tools.formats.column_counts import NAME_CHARS, shown
 
 MAX_FIELDS = 50

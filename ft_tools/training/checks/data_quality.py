@@ -7,7 +7,7 @@ from typing import Any
 from ft_tools import anti_patterns
 from ft_tools.data.judge.findings import RULES, UNDECIDED
 from ft_tools.data.judge.next_steps import rule_for
-from ft_tools.data.mapping import ColumnMapping
+from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small

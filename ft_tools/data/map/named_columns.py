@@ -9,8 +9,8 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from ft_tools.data.apply_mapping import MAX_CLASSES, schema_of
-from ft_tools.data.mapping import ColumnMapping, drops, is_one_of, keeps, values_at
+from ft_tools.data.map.apply_mapping import MAX_CLASSES, schema_of
+from ft_tools.data.map.mapping import ColumnMapping, drops, is_one_of, keeps, values_at
 from ft_tools.data.read.rows import Reader
 from ft_tools.errors import BadInput, brief
 from ft_tools.formats.column_counts import (

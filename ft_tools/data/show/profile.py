@@ -12,7 +12,7 @@ from ft_tools.data.read.example_texts import text_of as said_in
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import ColumnProfile, Profile
 from ft_tools.data.request import FileRequest
-from ft_tools.data.variety_of_texts import Alike, alike_texts
+from ft_tools.data.show.variety_of_texts import Alike, alike_texts
 from ft_tools.errors import BadData
 from ft_tools.formats.column_counts import (
     MOST_COLUMNS,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ft_tools.data.page_examples import Shown, gallery
+from ft_tools.data.page.page_examples import Shown, gallery
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Tokens
 from ft_tools.data.understand.languages import UNKNOWN

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ft_tools.data.example_browser import STYLE, TONES, anchor, example_browser
 from ft_tools.data.judge.verdict import too_much_removed
+from ft_tools.data.page.example_browser import STYLE, TONES, anchor, example_browser
+from ft_tools.data.page.figures import Bars, Figures
 from ft_tools.data.report import AuditReport, Finding
-from ft_tools.data.understand.figures import Bars, Figures
 from ft_tools.views.page import (
     Html,
     badge,

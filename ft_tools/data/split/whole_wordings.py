@@ -9,10 +9,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ft_tools.data.apply_mapping import MAX_CLASSES, are_classes
 from ft_tools.data.judge.enough_examples import label_counts
+from ft_tools.data.map.apply_mapping import MAX_CLASSES, are_classes
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.split import choose_validation, draw, groups_of
+from ft_tools.data.split.draw import choose_validation, draw, groups_of
 from ft_tools.formats.wordings import wordings_of
 
 MAX_OVER = 1.5

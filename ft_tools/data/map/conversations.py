@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.mapping import LEAVE_OUT, ColumnMapping, Turns, drops, keeps
-from ft_tools.data.times import is_month_first, sortable
+from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Turns, drops, keeps
+from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.errors import BadInput
 from ft_tools.formats.column_counts import items_of, shown, text_of
 from ft_tools.formats.columns import cell_at

@@ -6,7 +6,7 @@ What examples say is escaped; ids, classes and rules of style are made of our ow
 from collections.abc import Mapping, Sequence
 
 from ft_tools.data.judge.findings import RULES, SEVERITIES, Severity
-from ft_tools.data.page_examples import Shown, Turn
+from ft_tools.data.page.page_examples import Shown, Turn
 from ft_tools.formats.trained_pieces import Kind, Masked
 from ft_tools.views.page import Html, badge, escape, note
 

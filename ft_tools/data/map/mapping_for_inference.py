@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ft_tools.data.mapping import ColumnMapping
+from ft_tools.data.map.mapping import ColumnMapping
 
 MAPPING, SNIPPET_NAME = "mapping.json", "format_input.py"
 SNIPPET = '''"""Ask the model about a row exactly as it was trained; needs only mapping.json."""

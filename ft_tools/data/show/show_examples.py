@@ -9,12 +9,12 @@ from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.mapping import values_at
-from ft_tools.data.profile import look, made_of, spread
+from ft_tools.data.map.mapping import values_at
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import Profile, Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
-from ft_tools.data.show_contradictions import pairs_of
+from ft_tools.data.show.profile import look, made_of, spread
+from ft_tools.data.show.show_contradictions import pairs_of
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
 from ft_tools.formats.quoting import quote

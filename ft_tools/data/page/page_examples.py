@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ft_tools.data.judge.findings import RULES, SEVERITIES
-from ft_tools.data.masking import mask_example
+from ft_tools.data.map.masking import mask_example
 from ft_tools.data.read.ledger import KEPT
 from ft_tools.data.read.scanned import Scan
 from ft_tools.formats.example import Example, content_of

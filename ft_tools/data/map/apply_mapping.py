@@ -6,8 +6,8 @@ from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ft_tools.data.conversations import JOINED
-from ft_tools.data.mapping import (
+from ft_tools.data.map.conversations import JOINED
+from ft_tools.data.map.mapping import (
     PLACEHOLDER,
     ColumnMapping,
     compiled,
@@ -16,7 +16,7 @@ from ft_tools.data.mapping import (
     keeps,
     values_at,
 )
-from ft_tools.data.masking import mask_values
+from ft_tools.data.map.masking import mask_values
 from ft_tools.errors import BadInput
 from ft_tools.formats.column_counts import number_of, text_of
 from ft_tools.formats.columns import cell_at

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ft_tools.data.mapping import ColumnMapping
-from ft_tools.data.named_columns import completed
+from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.map.named_columns import completed
 from ft_tools.data.read.example_texts import lengths_of, text_of
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.scan import scan

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import PrepareRequest
-from ft_tools.data.split import choose_validation, groups_of
-from ft_tools.data.times import is_month_first, sortable
-from ft_tools.data.whole_wordings import (
+from ft_tools.data.split.draw import choose_validation, groups_of
+from ft_tools.data.split.whole_wordings import (
     MAX_OVER,
     Bundle,
     bundles_of,

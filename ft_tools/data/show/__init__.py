@@ -1,0 +1,1 @@
+"""What a file holds, for whoever decides what its columns mean."""

@@ -1,0 +1,1 @@
+"""Parts to train, validate and test on, so that nothing is on two sides."""
