@@ -4,8 +4,8 @@ import json
 import random
 import re
 
-from ft_tools.data.page import page_examples
 from ft_tools.data.audit import Methods, perform
+from ft_tools.data.page import page_examples
 from ft_tools.data.request import AuditRequest
 from ft_tools.formats.trained_pieces import Masked, pieces_of
 
