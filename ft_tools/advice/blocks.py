@@ -33,7 +33,11 @@ def _terms(facts: Facts) -> str:
 
 
 def _unfit(facts: Facts) -> str:
-    return "the audit finds errors in the rows" if facts.words.get("audit") == "errors" else ""
+    return (
+        "the audit finds errors that cleaning does not remove"
+        if facts.words.get("audit") == "errors"
+        else ""
+    )
 
 
 def _moving(facts: Facts) -> str:

@@ -20,6 +20,7 @@ COUNTS = {"sft": "examples", "dpo": "pairs", "kto": "marks"}
 """Task of a dataset -> what its rows are a number of."""
 
 ADDS_FACTS = "answers_add_facts"
+MOST_ERRORS = 3
 TEST_FRACTION = 0.1
 """Held out of a dataset that has no test of its own."""
 DISCORDANCE = 0.2
@@ -63,7 +64,8 @@ def _examples(path: str, report: AuditReport) -> Facts:
     kind = COUNTS[report.task]
     numbers = {kind: float(report.num_usable)}
     errors = [each for each in report.findings if each.severity == "error"]
-    words = {"audit": "errors" if errors else "no_errors"}
+    left = [each for each in errors if not each.removed]
+    words = {"audit": "errors" if left else "no_errors"}
     says = [f"{report.num_usable:,} usable {kind} of {report.num_examples:,} rows"]
     if report.tokens:
         numbers["tokens"] = float(report.tokens.total)
@@ -84,7 +86,8 @@ def _examples(path: str, report: AuditReport) -> Facts:
         numbers |= {"test_part_rows": float(tested), "detectable_difference": effect}
         says.append(f"a test part of {tested} rows detects a difference of {effect:.2f}")
     if errors:
-        says.append("errors: " + ", ".join(f"{each.id} {each.count}" for each in errors[:3]))
+        named = ", ".join(f"{each.id} {each.count}" for each in errors[:MOST_ERRORS])
+        says.append(f"errors: {named}" + ("" if left else " (audit_dataset removes them)"))
     return Facts(numbers, words, rows=(_row(path, "; ".join(says)),))
 
 

@@ -59,7 +59,7 @@ ADVICE = {
         {"purpose": "shorter_prompt", "prompt_tokens": 3000},
         {"prompt_tokens": 300},
     ),
-    "no_quality_filter": ({"dataset": "dirty.jsonl"}, {"dataset": "train.jsonl"}),
+    "no_quality_filter": ({"dataset": "unfilled.jsonl"}, {"dataset": "dirty.jsonl"}),
 }
 
 
@@ -147,6 +147,8 @@ def files(workspace, monkeypatch):
     bad = chat(99)
     bad["messages"][1]["content"] = f"Use {SECRET} for now."
     write(workspace / "dirty.jsonl", [*map(chat, range(30)), bad])
+    unfilled = [{"prompt": f"Who is {n}?", "completion": "I am {{name}}."} for n in range(30)]
+    write(workspace / "unfilled.jsonl", unfilled)
     dirty = pair(99)
     dirty["chosen"][0]["content"] = f"Use {SECRET} for now."
     write(workspace / "dirty_pairs.jsonl", [*map(pair, range(20)), dirty])
