@@ -41,7 +41,7 @@ def publish(folder: Path) -> None:
 
 
 def problems(folder: Path) -> list[str]:
-    """Say what is wrong with a checkpoint, a line each; empty when it can be trusted."""
+    """Return what is wrong with a checkpoint, a line each; empty when it can be trusted."""
     wrong = verify(folder)
     if wrong:
         return wrong
@@ -53,7 +53,7 @@ def problems(folder: Path) -> list[str]:
 
 
 def is_last(folder: Path) -> bool:
-    """Tell whether training was over at a checkpoint: no step was left, or patience was."""
+    """Return whether training was over at a checkpoint: no step was left, or patience was."""
     state = json.loads((folder / STATE).read_bytes())
     callbacks = state.get("stateful_callbacks", {})
     early = callbacks.get("EarlyStopping") or callbacks.get("EarlyStoppingCallback")

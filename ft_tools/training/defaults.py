@@ -54,7 +54,7 @@ class Basis:
 
     @property
     def described(self) -> str:
-        """Say what the settings were chosen for."""
+        """Return what the settings were chosen for."""
         data = self.data
         tokens = "unknown" if data.answer_tokens is None else f"{data.answer_tokens:g}"
         return (
@@ -158,7 +158,7 @@ def learnt_loss(task: Task, answer_tokens: float | None) -> float | None:
 
 
 def needs_gpu(optimizer: str) -> bool:
-    """Tell whether an optimizer is one of bitsandbytes' quantized or paged ones.
+    """Return whether an optimizer is one of bitsandbytes' quantized or paged ones.
 
     >>> needs_gpu("paged_adamw_8bit"), needs_gpu("adamw_torch")
     (True, False)

@@ -67,7 +67,7 @@ def smaller(batch: MicroBatch) -> MicroBatch | None:
 
 
 def advice(batch: MicroBatch) -> str:
-    """Say what a run does after memory ran out with this micro-batch."""
+    """Return what a run does after memory ran out with this micro-batch."""
     less = smaller(batch)
     if less is None:
         return (

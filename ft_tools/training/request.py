@@ -63,7 +63,7 @@ class TrainingRequest(LaunchRequest):
 
     @property
     def is_here(self) -> bool:
-        """Tell whether this machine would train: no scheduler, and no GPU elsewhere is named."""
+        """Return whether this machine would train: no scheduler, and no GPU elsewhere is named."""
         return self.backend == "local" and not self.backend_options.get("gpu")
 
     @model_validator(mode="after")

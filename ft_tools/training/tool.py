@@ -1,25 +1,21 @@
 """launch_sft and launch_dpo: a plan; once it is confirmed, a run."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.advice.launches import Advised, require_advised
-from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, Missing
-from ft_tools.formats.training_rows import read_examples, task_of
+from ft_tools.formats.training_rows import task_of
 from ft_tools.formats.trl_formats import Task
-from ft_tools.publish import new_folder
 from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.training_run import ADD_ROWS, unseen_file
 from ft_tools.training import arguments
 from ft_tools.training.checks import accepted
 from ft_tools.training.checks.engine import require_machine
-from ft_tools.training.exports import axolotl, script
-from ft_tools.training.exports.portable import portable
+from ft_tools.training.exports.export import export, export_warnings
 from ft_tools.training.findings import refusal, warning
-from ft_tools.training.plan import SftPlan, TrainingPlan, plan_dpo, plan_kto, plan_sft
+from ft_tools.training.next_steps import after_export_plan
+from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.train_further import continued
 
@@ -78,7 +74,7 @@ def _advised(task: Task, request: SftRequest | DpoRequest) -> Advised | None:
 
 
 def _has_marks(request: DpoRequest) -> bool:
-    """Tell whether the dataset has marks; its loss has to be one of marks, then."""
+    """Return whether the dataset has marks; its loss has to be one of marks, then."""
     marks = task_of(workspace.existing(request.dataset)) == "kto"
     loss = request.training.get("loss_type")
     known = arguments.choices("kto", "loss_type")
@@ -129,17 +125,17 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
         kind,
         request,
         plan,
-        warnings=[*plan.missing, *plan.warnings, *_about_export(request, plan)],
+        warnings=[*plan.missing, *plan.warnings, *export_warnings(request, plan)],
         device=plan.device.name,
         slots=_slots(plan),
         backend=(request.backend, request.backend_options),
         lineage=lineage,
     )
     if elsewhere:
-        found = found.model_copy(update={"next_steps": [_export_step(found, plan, request)]})
+        found = found.model_copy(update={"next_steps": [after_export_plan(found, plan, request)]})
     if found.started or request.export_dir is None:
         return found
-    exported, notes = _exported(request.export_dir, plan)
+    exported, notes = export(request.export_dir, plan)
     return found.model_copy(
         update={
             "plan": {**found.plan, "export": exported},
@@ -148,73 +144,9 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
     )
 
 
-def _about_export(request: TrainingRequest, plan: TrainingPlan) -> list[str]:
-    """Say what an export of this plan is for, where that is hardly meant."""
-    if request.export_dir is None or plan.device.name != "cpu" or not request.is_here:
-        return []
-    return [warning("export_for_a_cpu")]
-
-
-def _export_step(found: Launch, plan: TrainingPlan, request: TrainingRequest) -> NextStep:
-    """Return the call that exports a plan for elsewhere, or that measures what it trained there."""
-    elsewhere = plan.place.exported_for
-    if request.export_dir is not None:
-        trained = f"{request.export_dir}/{script.TRAINED}"
-        measured = {"model": trained, "baseline": plan.model.name}
-        asked = workspace.existing(request.dataset or plan.dataset.path)
-        chosen_on = [workspace.existing(request.validation)] if request.validation else []
-        if plan.task != "dpo" and (test := unseen_file([asked], chosen_on)):
-            measured["dataset"] = str(test)
-        why = (
-            f"measures the result beside its base, here or where it was trained: copy the folder "
-            f"to {elsewhere}, install what train.py names in its first lines, run python train.py "
-            f"in it, and copy {script.TRAINED} back"
-        )
-        why += "" if "dataset" in measured else f"; {ADD_ROWS}"
-        return NextStep(tool="evaluate", arguments=measured, why=why)
-    (confirming,) = found.next_steps
-    given = {k: v for k, v in confirming.arguments.items() if k != "confirm"}
-    given["export_dir"] = f"export-{found.plan_hash}"
-    why = f"writes what trains this plan on {elsewhere}"
-    return confirming.model_copy(update={"arguments": given, "why": why})
-
-
 def _slots(plan: TrainingPlan) -> tuple[list[str], int]:
     """Return the slots that the run may take here, and how many; a scheduler has its own."""
     if plan.place.backend != "local":
         return [], plan.place.processes
     names = plan.device.cards or ["cpu"]
     return names, plan.place.processes if plan.device.cards else 1
-
-
-def _exported(export_dir: str, plan: TrainingPlan) -> tuple[list[str], list[str]]:
-    """Write the export with its data; return its files, and what its user has to know."""
-    final = workspace.new_folder(export_dir)
-    there, moved = portable(plan)
-    with new_folder(final) as staging:
-        written = script.write_exports(staging, there, moved)
-        written += moved.copy(staging)
-    names = [path.name for path in written]
-    notes = [*moved.to_bring(), *_about_answers(plan)]
-    if note := axolotl.memory_note(plan):
-        notes.append(note)
-    if plan.model.packages:
-        notes.append(warning("export_packages", packages=" ".join(plan.model.packages)))
-    return [str(final / name) for name in names], notes
-
-
-def _about_answers(plan: TrainingPlan) -> list[str]:
-    """Say where the exported script makes several examples of a conversation."""
-    if not isinstance(plan, SftPlan) or plan.dataset.format != "messages":
-        return []
-    if plan.loss_on == "everything":
-        return []
-    answers = [
-        sum(turn.get("role") == "assistant" for turn in row["messages"][1:])
-        for _, row in read_examples(Path(plan.dataset.path))
-    ]
-    if sum(answers) == len(answers):
-        return []
-    num_answers, num_rows = sum(answers), len(answers)
-    sizes = {"answers": num_answers, "conversations": num_rows, "ratio": num_answers / num_rows}
-    return [warning("export_several_answers", **sizes)]

@@ -12,7 +12,7 @@ from ft_tools.runs.launchers.placement import Place
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.training.diagnosis import Setup, diagnose, health_of, setup_of
-from ft_tools.training.next_calls import next_calls
+from ft_tools.training.next_steps import next_steps
 from ft_tools.training.plan import SftPlan, plan_sft
 from ft_tools.training.request import SftRequest
 from ft_tools.training.token_counts import Counts, DataReport, Lengths
@@ -116,7 +116,7 @@ def test_what_memorises_is_trained_for_less_at_half_the_rate(files):
     plan = plan_sft(asked := sft(validation="held_out.jsonl", training={"max_steps": 60}))
     rows = curves([3, 0.5, 0.1], [2, 1, 0.9] + [0.8] * 7)
     setup = replace(setup_of(plan), epochs=30)
-    (step,) = next_calls(diagnose(rows, setup), plan, asked.model_dump(), "sft-0123456789abcdef")
+    (step,) = next_steps(diagnose(rows, setup), plan, asked.model_dump(), "sft-0123456789abcdef")
     assert "max_steps" not in step.arguments["training"]
     assert step.arguments["training"]["num_train_epochs"] == 15
     rate = step.arguments["training"]["learning_rate"]
@@ -136,7 +136,7 @@ def test_a_model_that_knows_the_answers_is_measured_on_rows_that_there_are(files
     asked = sft(validation=validation, training={"max_steps": 4})
     plan = plan_sft(asked)
     found = diagnose(curves([0.02, 0.01, 0.01], [0.01] * 10), USUAL)
-    (step,) = next_calls(found, plan, asked.model_dump(), "sft-0123456789abcdef")
+    (step,) = next_steps(found, plan, asked.model_dump(), "sft-0123456789abcdef")
     assert step.tool == "evaluate"
     asked = EvaluateRequest(**step.arguments)
     assert asked.model == plan.model.name
@@ -168,17 +168,17 @@ def test_the_next_call_has_the_changed_arguments_and_the_files_that_were_used(fi
     setup = setup_of(plan)
     assert (setup.learning_rate, setup.epochs) == (1e-5, 3.0)
     low = diagnose(curves([3, 2.5, 2], FALLING), setup)
-    (step,) = next_calls(low, plan, asked.model_dump(), "sft-0123456789abcdef")
+    (step,) = next_steps(low, plan, asked.model_dump(), "sft-0123456789abcdef")
     assert step.tool == "launch_sft"
     assert SftRequest(**step.arguments).training == {
         "learning_rate": setup.usual_rate, "num_train_epochs": 3
     }  # fmt: skip
     assert step.arguments["validation"] == plan.validation.path
     on_mlx = asked.model_dump() | {"engine": "mlx"}
-    (step,) = next_calls(low, plan, on_mlx, "sft-0123456789abcdef")
+    (step,) = next_steps(low, plan, on_mlx, "sft-0123456789abcdef")
     assert SftRequest(**step.arguments).engine == "mlx"
     more = diagnose(curves([3, 1, 0.4], FALLING), USUAL)
-    (step,) = next_calls(more, plan, asked.model_dump(), "sft-0123456789abcdef")
+    (step,) = next_steps(more, plan, asked.model_dump(), "sft-0123456789abcdef")
     assert step.arguments == {
         "from_run": "sft-0123456789abcdef", "training": {"num_train_epochs": 3}
     }  # fmt: skip
@@ -211,7 +211,7 @@ def test_a_run_with_few_evaluations_is_told_what_they_show(files, evals, losses,
     assert ("still falling" in found.observed) == continues
     asked = sft(validation="held_out.jsonl", training={"eval_strategy": "epoch", "max_steps": 12})
     plan = plan_sft(asked)
-    (step,) = next_calls([found], plan, asked.model_dump(), "sft-0123456789abcdef")
+    (step,) = next_steps([found], plan, asked.model_dump(), "sft-0123456789abcdef")
     training = SftRequest(**step.arguments).training
     if continues:
         assert step.arguments["from_run"] == "sft-0123456789abcdef"
@@ -225,7 +225,7 @@ def test_a_run_of_fewer_steps_than_evaluations_tell_a_trend_is_not_launched_as_i
     plan = plan_sft(asked)
     (found,) = diagnose(few([2.0, 1.99, 1.99], 3), replace(SHORT, epochs=0.6, steps=3))
     assert (found.id, found.continues) == ("too_few_evaluations", False)
-    (step,) = next_calls([found], plan, asked.model_dump(), "sft-0123456789abcdef")
+    (step,) = next_steps([found], plan, asked.model_dump(), "sft-0123456789abcdef")
     again = plan_sft(SftRequest(**step.arguments))
     assert again.training != plan.training
     assert again.training["num_train_epochs"] == 1
@@ -260,7 +260,7 @@ def test_a_run_of_a_scheduler_is_trained_further_there(files):
     plan = plan_sft(asked)
     there = asked.model_dump() | {"backend": "slurm", "backend_options": {"gpus": 1}}
     found = diagnose(curves([3, 1, 0.4], FALLING), USUAL)
-    (step,) = next_calls(found, plan, there, "sft-0123456789abcdef")
+    (step,) = next_steps(found, plan, there, "sft-0123456789abcdef")
     assert (step.arguments["backend"], step.arguments["backend_options"]) == ("slurm", {"gpus": 1})
 
 
@@ -278,10 +278,10 @@ def test_rows_that_were_cut_have_a_next_call(files, longest, tool, length):
     lengths = Lengths(mean_tokens=30, mean_answer_tokens=9, longest_tokens=longest, padding=0)
     counts = Counts(data=data, num_rows=30, num_counted=30, lengths=lengths)
     cut = plan.model_copy(update={"counts": counts})
-    (step,) = next_calls([], cut, asked.model_dump(), "sft-0123456789abcdef")
+    (step,) = next_steps([], cut, asked.model_dump(), "sft-0123456789abcdef")
     assert step.tool == tool
     assert (step.arguments.get("training") or step.arguments)["max_length"] == length
-    assert next_calls([], plan, asked.model_dump(), "sft-0123456789abcdef") == []
+    assert next_steps([], plan, asked.model_dump(), "sft-0123456789abcdef") == []
 
 
 # --- from_run -------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import Progress, RunInfo, Status
 from ft_tools.training.estimates import Work, disk_bytes, duration, measured_rates
+from ft_tools.training.pace import evaluations_ahead
 from ft_tools.training.plan import plan_sft
-from ft_tools.training.time_left import evaluations_ahead
 from ft_tools.workspace import runs_dir
 from tests.unit.test_training_launch import files, sft
 

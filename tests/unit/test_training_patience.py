@@ -2,7 +2,7 @@
 
 import random
 
-from ft_tools.training.stall_time import LEAST_SECONDS, SAVE_SECONDS, STEPS, Patience
+from ft_tools.training.pace import LEAST_SECONDS, SAVE_SECONDS, STEPS, Patience
 
 
 def after(*steps):

@@ -96,7 +96,7 @@ class Session:
         Raises:
             Refused: Another version planned what this one does not.
         """
-        return _read(kind, "plan", self.plan_json())
+        return _read(kind, "plan", read_plan(self.plan_json(), kind))
 
     @property
     def attempt(self) -> int:
@@ -278,6 +278,23 @@ def main(work: Callable[[Session], BaseModel]) -> None:
     if session.leads:
         signs_of_life.watch(session.works)
     sys.exit(_run(session, work))
+
+
+def read_plan(text: bytes, kind: type[BaseModel]) -> bytes:
+    """Return a plan without the fields that an earlier version had and this one does not."""
+    try:
+        kind.model_validate_json(text)
+    except ValidationError as error:
+        plan = json.loads(text)
+        for detail in error.errors():
+            if detail["type"] == "extra_forbidden":
+                *path, last = detail["loc"]
+                part = plan
+                for key in path:
+                    part = part[key]
+                part.pop(last, None)
+        return json.dumps(plan).encode()
+    return text
 
 
 def _read(kind: type[Saved], name: str, text: bytes) -> Saved:

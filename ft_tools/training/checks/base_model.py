@@ -94,7 +94,7 @@ def require_template(
 
 
 def without_template(name: str) -> str:
-    """Say what a missing chat template tells of a model."""
+    """Return what a missing chat template tells of a model."""
     return f"{name} has no chat template, so it is not instruction-tuned"
 
 

@@ -75,7 +75,7 @@ def choose(
 def _against_mlx(
     request: TrainingRequest, source: ModelSource, peft: Mapping[str, Any], training: dict[str, Any]
 ) -> str:
-    """Say why MLX cannot train this; empty if it can."""
+    """Return why MLX cannot train this; empty if it can."""
     start = str(peft.get("init_lora_weights", True)).lower()
     config = model_folder.config(Path(source.path)) if source.path else {}
     kind = config.get("model_type")

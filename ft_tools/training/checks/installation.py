@@ -73,7 +73,7 @@ def missing(device: Device) -> list[str]:
 
 
 def covers(architectures: list[str], capability: float) -> bool:
-    """Tell whether code for these architectures runs on a GPU of this capability.
+    """Return whether code for these architectures runs on a GPU of this capability.
 
     Machine code (sm) runs on the same major number and an equal or higher minor one; PTX (compute)
     is compiled for any later GPU. Source: CUDA C++ Programming Guide, binary and PTX compatibility.
@@ -131,7 +131,7 @@ def _major(version: str) -> int:
 
 
 def _compiler_problem() -> str:
-    """Say what Triton lacks, which TRL computes its loss with: it compiles at the first step."""
+    """Return what Triton lacks, which TRL computes its loss with: it compiles at the first step."""
     if importlib.util.find_spec("triton") is None:
         return ""
     if not any(shutil.which(name) for name in (os.environ.get("CC") or "cc", *COMPILERS)):

@@ -62,7 +62,7 @@ class Planned:
 
     @property
     def is_estimated(self) -> bool:
-        """Say whether a GPU is used, whose memory is estimated."""
+        """Return whether a GPU is used, whose memory is estimated."""
         return self.device.name != "cpu" or bool(self.mac)
 
 

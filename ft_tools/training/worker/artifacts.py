@@ -21,7 +21,7 @@ from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import diagnosis
 from ft_tools.training.exports import script
 from ft_tools.training.micro_batches import MicroBatch
-from ft_tools.training.next_calls import next_calls
+from ft_tools.training.next_steps import next_steps
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import last_value
 from ft_tools.training.token_counts import DataReport
@@ -148,13 +148,13 @@ def report_parts(
         "peak_memory_gib": _peak_memory_gib(plan),
         "health": outcome.callback.signals,
         "diagnosis": found,
-        "next_steps": next_calls(found, plan, asked, session.run_dir.name),
+        "next_steps": next_steps(found, plan, asked, session.run_dir.name),
         "lock_file": str(session.run_dir / LOCK_FILE),
     }
 
 
 def compare_counts(session: Session, plan: TrainingPlan, data: DataReport) -> None:
-    """Say so when the run's tokens are not those that the plan was confirmed with."""
+    """Record an event when the run's tokens are not those that the plan was confirmed with."""
     counts = plan.counts
     if counts is None or counts.num_counted < data.num_examples or counts.data == data:
         return

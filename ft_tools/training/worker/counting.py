@@ -225,7 +225,7 @@ def _pair(
 
 @contextlib.contextmanager
 def _refused(facts: DatasetFacts, line: int, example: Example) -> Iterator[None]:
-    """Say which example a template refuses."""
+    """Name which example a template refuses."""
     try:
         yield
     except TemplateRefuses:
@@ -233,7 +233,7 @@ def _refused(facts: DatasetFacts, line: int, example: Example) -> Iterator[None]
 
 
 def _beginning(facts: DatasetFacts) -> Iterator[tuple[int, Example]]:
-    """Give the lines and examples of a file, up to so many bytes of it."""
+    """Yield the lines and examples of a file, up to so many bytes of it."""
     size, path = 0, Path(facts.path)
     share = path.stat().st_size / max(1, facts.num_examples)
     for line, example in read_examples(path):

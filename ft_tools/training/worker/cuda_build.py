@@ -1,4 +1,4 @@
-"""Say what the installed torch was built for, in a process of its own: JSON on standard output."""
+"""Print what the installed torch was built for, in a process of its own: JSON on stdout."""
 
 import json
 import sys

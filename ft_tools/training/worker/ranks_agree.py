@@ -50,7 +50,7 @@ def meet(plan: TrainingPlan) -> None:
 
 
 def any_of(flag: bool) -> bool:
-    """Tell whether any rank says yes; every rank has to ask."""
+    """Return whether any rank says yes; every rank has to ask."""
     if not ranks.are_several():
         return flag
     said = torch.tensor([int(flag)])

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from ft_tools.publish import new_folder
 from ft_tools.runs.processes.worker_session import Again, Session, Stopped, main
-from ft_tools.training.stall_time import Patience
+from ft_tools.training.pace import Patience
 
 STEP_SECONDS = 0.02
 SHOWN = {name: value for name, value in os.environ.items() if "VISIBLE" in name or "ALLOC" in name}

@@ -1,7 +1,11 @@
-"""How long a training run may be silent before it is called stalled."""
+"""The pace of a run: how long it may be silent, and what its evaluations add to the time left."""
 
 import statistics
 from collections import deque
+
+from ft_tools.runs.processes.eta import Left
+from ft_tools.training.defaults import planned_evaluations
+from ft_tools.training.plan import TrainingPlan
 
 # Promise: a hung run is called stalled within the larger of these two.
 LEAST_SECONDS = 60.0
@@ -44,3 +48,23 @@ class Patience:
         """Return what a step with a checkpoint after it may take."""
         save = SAVES * self._slowest_save if self._slowest_save else SAVE_SECONDS
         return max(LEAST_SECONDS, self.for_a_step() or SAVE_SECONDS, save)
+
+
+# Of the time of a step, for the same examples without their gradients: 1 of 2 to 3 passes, and
+# longer batches. Source: arXiv 2001.08361, appendix B.
+EVALUATED = (0.2, 0.4, 0.7)
+
+
+def evaluations_ahead(plan: TrainingPlan, steps: int, step_seconds: float | None) -> Left | None:
+    """Return what a run's evaluations take, from the time of a step; for before the first of them.
+
+    Args:
+        plan: With validation examples.
+        steps: Of the whole run.
+        step_seconds: The usual step so far; None before it is known.
+    """
+    if step_seconds is None or plan.validation is None or plan.training["eval_strategy"] == "no":
+        return None
+    times = planned_evaluations(plan.training, steps, plan.epochs)
+    of_steps = plan.validation.num_examples / plan.effective_batch
+    return Left(*(share * times * of_steps * step_seconds for share in EVALUATED))

@@ -1,14 +1,19 @@
-"""The calls that follow from what a training run has shown, with their changed arguments."""
+"""The calls that follow from a plan for elsewhere, and from what a training run has shown."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.lora.data_shape import rounded_length
 from ft_tools.models import model_folder
+from ft_tools.runs.launch import Launch
+from ft_tools.runs.state.training_run import ADD_ROWS, unseen_file
+from ft_tools.training.exports.script import TRAINED
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import Diagnosis
+from ft_tools.training.request import TrainingRequest
 
 KEPT = ("model", "sft_run", "method", "engine", "peft", "backend", "backend_options",
         "accept_findings", "accept_reason")  # fmt: skip
@@ -17,7 +22,7 @@ ELSEWHERE = ("backend", "backend_options")
 """What a run that is trained further does not take from the earlier one by itself."""
 
 
-def next_calls(
+def next_steps(
     found: Sequence[Diagnosis], plan: TrainingPlan, asked: Mapping[str, Any], run_id: str
 ) -> list[NextStep]:
     """Return the calls that follow from the findings, and from rows that were cut.
@@ -77,3 +82,27 @@ def _about_cut(plan: TrainingPlan, asked: Mapping[str, Any]) -> list[NextStep]:
     arguments = {"path": plan.dataset.path, "model": plan.model.name, "max_length": length}
     why = f"rows_cut: finds the rows that are longer than the model's {limit} positions"
     return [NextStep(tool="audit_dataset", arguments=arguments, why=why)]
+
+
+def after_export_plan(found: Launch, plan: TrainingPlan, request: TrainingRequest) -> NextStep:
+    """Return the call that exports a plan for elsewhere, or that measures what it trained there."""
+    elsewhere = plan.place.exported_for
+    if request.export_dir is not None:
+        trained = f"{request.export_dir}/{TRAINED}"
+        measured = {"model": trained, "baseline": plan.model.name}
+        asked = workspace.existing(request.dataset or plan.dataset.path)
+        chosen_on = [workspace.existing(request.validation)] if request.validation else []
+        if plan.task != "dpo" and (test := unseen_file([asked], chosen_on)):
+            measured["dataset"] = str(test)
+        why = (
+            f"measures the result beside its base, here or where it was trained: copy the folder "
+            f"to {elsewhere}, install what train.py names in its first lines, run python train.py "
+            f"in it, and copy {TRAINED} back"
+        )
+        why += "" if "dataset" in measured else f"; {ADD_ROWS}"
+        return NextStep(tool="evaluate", arguments=measured, why=why)
+    (confirming,) = found.next_steps
+    given = {k: v for k, v in confirming.arguments.items() if k != "confirm"}
+    given["export_dir"] = f"export-{found.plan_hash}"
+    why = f"writes what trains this plan on {elsewhere}"
+    return confirming.model_copy(update={"arguments": given, "why": why})
