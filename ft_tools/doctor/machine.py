@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from ft_tools import workspace
-from ft_tools.doctor.cuda import check_cuda
+from ft_tools.doctor.cuda import check_cuda, check_llama_cpp
 from ft_tools.doctor.report import Check, Purpose
 from ft_tools.errors import FineTuningError, Missing, MissingExtra, NoWorkspace
 from ft_tools.models.mlx import is_apple_silicon, is_installed, mac_name
@@ -105,6 +105,7 @@ def _gpu() -> Iterator[Check]:
     found = f"{plural}{device.model}, {device.memory_gib} GiB, {device.precision}"
     yield Check(name="GPU", state="ok", found=found)
     yield check_cuda()
+    yield from check_llama_cpp()
 
 
 def _memory() -> Check:

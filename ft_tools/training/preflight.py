@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,8 @@ from ft_tools.training.findings import warning
 VARIABLE = "FINE_TUNING_LLM_PREFLIGHT"
 """0 skips it."""
 SECONDS = 20.0
+AGAIN_SECONDS = 600.0
+"""After one that took too long."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 State = Literal["passed", "failed", "skipped"]
 
@@ -86,7 +89,14 @@ def checked(device: Device, *, quantized: bool, attention: str = "sdpa") -> list
     except (OSError, ValidationError):
         pass
     private_folder(kept.parent)
-    found = _asked(question, device, kept.with_suffix(".log"))
+    log = kept.with_suffix(".log")
+    late = kept.with_suffix(".late")
+    if late.exists() and time.time() - late.stat().st_mtime < AGAIN_SECONDS:
+        # Nobody waits in vain for each plan.
+        return [Checked(id="unfinished", state="skipped")]
+    found = _asked(question, device, log)
+    if any(one.id == "unfinished" for one in found):
+        late.touch()
     if all(one.state == "passed" for one in found):
         write_file(kept, Answer.dump_json(found).decode())
     return found

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -111,10 +112,24 @@ def test_cards_that_a_variable_hides_are_told_with_the_variable(driver, monkeypa
 )
 def test_a_torch_that_the_driver_cannot_serve_is_broken(driver, monkeypatch, build, state, said):
     monkeypatch.setattr(cuda, "_torch_cuda", lambda: build)
-    card, found = machine._gpu()
+    card, found, *_ = machine._gpu()
     assert "RTX 4090" in card.found
     assert found.state == state
     assert said in found.found
+
+
+def test_a_llama_cpp_without_cuda_is_named_with_the_command_that_builds_it(tmp_path, monkeypatch):
+    package = tmp_path / "llama_cpp"
+    (package / "lib").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "llama_cpp", raising=False)
+    (check,) = cuda.check_llama_cpp()
+    assert check.state == "note"
+    assert "GGML_CUDA=on" in check.fix
+    (package / "lib" / "libggml-cuda.so").write_text("")
+    (check,) = cuda.check_llama_cpp()
+    assert check.state == "ok"
 
 
 @pytest.mark.parametrize(

@@ -69,20 +69,20 @@ def early_stopping(plan: TrainingPlan, patience: int) -> EarlyStoppingCallback:
 
 
 class Randomness:
-    """The states of all random numbers that a step draws."""
+    """The states of all random numbers that a step of this rank draws."""
 
     def __init__(self) -> None:
         self._python, self._numpy = random.getstate(), numpy.random.get_state()
         self._torch = torch.get_rng_state()
-        self._cards = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        self._card = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
 
     def restore(self) -> None:
         """Have the numbers drawn again, so that a step that is repeated is the same step."""
         random.setstate(self._python)
         numpy.random.set_state(self._numpy)
         torch.set_rng_state(self._torch)
-        if self._cards:
-            torch.cuda.set_rng_state_all(self._cards)
+        if self._card is not None:
+            torch.cuda.set_rng_state(self._card)
 
 
 class RunCallback(TrainerCallback):  # type: ignore[misc]
