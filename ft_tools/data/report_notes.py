@@ -38,7 +38,7 @@ def shape_of(scanned: Scan, num_prompts: int) -> dict[str, float]:
 
 
 def assumptions_of(benchmarks: Benchmarks, scanned: Scan, num_alike: int, near: Near) -> list[str]:
-    """Say how far leaks and benchmarks were looked for; `num_alike` begin as validation does."""
+    """Return how far leaks and benchmarks were looked for; `num_alike` begin as validation does."""
     notes = list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
     if num_alike:
         notes.append(
@@ -84,7 +84,7 @@ def assumptions_of(benchmarks: Benchmarks, scanned: Scan, num_alike: int, near: 
 
 
 def short_split(request: AuditRequest, scanned: Scan, num_chosen: int) -> list[str]:
-    """Say so if far fewer examples went to validation than were asked for."""
+    """Note if far fewer examples went to validation than were asked for."""
     if not will_split(request):
         return []
     kept = len(scanned.ledger.kept(validation=False))

@@ -68,7 +68,7 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
 
 
 def expected_time(request: AuditRequest, size_bytes: int) -> str:
-    """Say how long the audit may take, and which search for near-duplicates it does.
+    """Return how long the audit may take, and which search for near-duplicates it does.
 
     Source: benchmarks/audit.json: by meaning 2 to 5 s per MB on two idle cores, by what the rows
     are like; the slower end is stretched by what else the machine does now.

@@ -54,7 +54,7 @@ class AnswerKinds:
 
 
 def are_few_labels(count: int, num_rows: int) -> bool:
-    """Tell whether so many different values of a field are labels of so many rows."""
+    """Return whether so many different values of a field are labels of so many rows."""
     return count <= MAX_LABELS and count * ROWS_PER_LABEL <= num_rows
 
 

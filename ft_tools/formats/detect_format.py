@@ -65,7 +65,7 @@ def detect(row: Any) -> str:
 
 
 def _told_by_values(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has a column whose value, not only its name, decides on the format."""
+    """Return whether a row has a column whose value, not only its name, decides on the format."""
     return not _VALUES.isdisjoint(row)
 
 

@@ -79,7 +79,7 @@ def _has_speaker(row: Mapping[str, Any]) -> bool:
 
 
 def is_as_trained(example: Example, row: Any) -> bool:
-    """Tell whether launch_sft or launch_dpo reads a row of JSON lines just as its example says."""
+    """Return whether launches read a row of JSON lines just as its example says."""
     if example.task == "kto" or not isinstance(row, Mapping) or None in row.values():
         return False
     if not _says_what_is_trained(example, row):
@@ -88,7 +88,7 @@ def is_as_trained(example: Example, row: Any) -> bool:
 
 
 def _says_what_is_trained(example: Example, row: Mapping[str, Any]) -> bool:
-    """Tell whether a row has the columns that the launch tools read, with what its example says."""
+    """Return whether a row has the columns that launches read, with what its example says."""
     if all(row.get(name) == value for name, value in example.row().items()):
         return True
     answers = ("completion",) if example.task == "sft" else ("chosen", "rejected")
@@ -105,7 +105,7 @@ def _says_what_is_trained(example: Example, row: Mapping[str, Any]) -> bool:
 
 
 def _is_trained_alike(example: Example, row: Mapping[str, Any]) -> bool:
-    """Tell whether all that launch_sft would train of a row is to be trained."""
+    """Return whether all that launch_sft would train of a row is to be trained."""
     turns = row.get("completion") if example.format == "prompt_completion" else example.messages
     answers = [
         turn
@@ -267,7 +267,7 @@ def _take_prompt_out(example: Example) -> None:
 
 
 def _says_the_same(one: Message, other: Message) -> bool:
-    """Tell whether two turns differ in no more than blanks around their texts."""
+    """Return whether two turns differ in no more than blanks around their texts."""
     return one | {"content": one["content"].strip()} == other | {
         "content": other["content"].strip()
     }

@@ -22,12 +22,12 @@ class Trained(IntEnum):
 
 
 def is_trained(turn: Mapping[str, Any]) -> bool:
-    """Tell whether a turn is an answer that may be trained."""
+    """Return whether a turn is an answer that may be trained."""
     return turn.get("role") == "assistant" and turn.get("weight") != 0
 
 
 def trained_answers(example: Example) -> Trained:
-    """Tell which answers of an example are trained."""
+    """Return which answers of an example are trained."""
     if example.task != "sft" or example.text is not None:
         return Trained.ONLY_ANSWER
     turns = up_to_the_answer(example.messages)
@@ -41,7 +41,7 @@ def trained_answers(example: Example) -> Trained:
 
 
 def has_marked_answer(example: Example) -> bool:
-    """Tell whether a conversation marks an answer as one that is not to be trained."""
+    """Return whether a conversation marks an answer as one that is not to be trained."""
     if example.task != "sft" or example.text is not None or example.format == "prompt_completion":
         return False
     return any(t["role"] == "assistant" and not is_trained(t) for t in example.messages)

@@ -119,7 +119,7 @@ def truncate(one: Tokenized, max_length: int | None) -> Tokenized:
 
 
 def ends_its_answer(one: Tokenized, end_ids: set[int]) -> bool:
-    """Tell whether an end-of-turn token is trained at the end of the last answer.
+    """Return whether an end-of-turn token is trained at the end of the last answer.
 
     Without it the loss falls as usual and the model never learns to stop.
     """

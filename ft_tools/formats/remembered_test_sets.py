@@ -91,7 +91,7 @@ class TestRows:
 
 
 def to_forget() -> str:
-    """Say which files to delete so that rows of earlier test sets are free again."""
+    """Return which files to delete so that rows of earlier test sets are free again."""
     names = sorted(path.name for path in (workspace.roots()[0] / FOLDER).glob("*.json"))
     listed = ", ".join(f"{FOLDER / name} ({name_of(name)})" for name in names[:MOST_NAMED])
     others = f" and {len(names) - MOST_NAMED} others there" if len(names) > MOST_NAMED else ""

@@ -140,7 +140,7 @@ def _num_bytes(example: Example, fields: frozenset[str]) -> int:
 
 
 def has_thought(example: Example) -> bool:
-    """Say whether an answer of an example was thought out: in a field of its own, or in its text.
+    """Return whether an answer of an example was thought out, in a field of its own or in its text.
 
     >>> has_thought({"messages": [{"role": "assistant", "content": "4", "reasoning": "2 and 2"}]})
     True
@@ -166,7 +166,7 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
-    """Give each line's number, from 1, and its object; blank lines are skipped.
+    """Yield each line's number, from 1, and its object; blank lines are skipped.
 
     Raises:
         BadData: A line is not UTF-8, or not a JSON object.
@@ -191,18 +191,18 @@ def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
 
 
 def is_array(path: Path) -> bool:
-    """Tell whether a file of examples is a JSON array."""
+    """Return whether a file of examples is a JSON array."""
     with workspace.open_file(path) as stream:
         return _begins_array(next((raw for raw in stream if raw.strip()), b""))
 
 
 def _begins_array(raw: bytes) -> bool:
-    """Tell whether a line begins a JSON array, which no example is."""
+    """Return whether a line begins a JSON array, which no example is."""
     return raw.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
 
 
 def _array(path: Path, line: int) -> Iterator[tuple[int, Example]]:
-    """Give the objects of a JSON array, each with its number.
+    """Yield the objects of a JSON array, each with its number.
 
     Raises:
         BadData: A value is damaged, or no object.
@@ -256,7 +256,7 @@ def _turns(example: Example, *names: str) -> list[dict[str, Any]]:
 
 
 def task_of(path: Path) -> Task:
-    """Tell by a file's first example what it trains: marked answers, pairs of them, or answers."""
+    """Return what a file trains, by its first example: marked answers, pairs, or answers."""
     _, example = next(read_examples(path), (0, {}))
     if {"completion", "label"} <= set(example) and "chosen" not in example:
         return "kto"

@@ -35,7 +35,7 @@ PREPARE = "prepare_dataset proposes which columns are asked and answered, and wr
 
 
 def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
-    """Tell which format an example has, and check its parts.
+    """Return which format an example has, and check its parts.
 
     Raises:
         BadData: It has none of the task's formats, or a message is malformed.
@@ -101,7 +101,7 @@ def _pair_format(path: Path, line: int, example: Example) -> Format:
 
 
 def _cure(example: Example) -> str:
-    """Say which tool reads a row: one that is an example of some format, or of none."""
+    """Return which tool reads a row: one that is an example of some format, or of none."""
     return PREPARE if detect(example) == "unknown" else CONVERT
 
 

@@ -49,12 +49,12 @@ SPOKE = re.compile(r"\n\n(Human|Assistant):")
 
 
 def is_turns(value: Any) -> bool:
-    """Tell whether a value is a list of turns, or JSON of one."""
+    """Return whether a value is a list of turns, or JSON of one."""
     return isinstance(as_turns(value), list)
 
 
 def holds_turns(value: Any) -> bool:
-    """Tell whether what asks or answers is turns: a list, or JSON in which each names its speaker.
+    """Return whether a value is turns: a list, or JSON in which each names its speaker.
 
     Other JSON is a text: what a model that extracts is to answer.
     """
@@ -62,7 +62,7 @@ def holds_turns(value: Any) -> bool:
 
 
 def is_conversation(value: Any) -> bool:
-    """Tell whether a value is surely a list of turns: each has a known role, and says something."""
+    """Return whether a value is a list of turns: each has a known role, and says something."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -82,7 +82,7 @@ def _role(turn: Mapping[str, Any]) -> str | None:
 
 
 def is_answered(turns: Any) -> bool:
-    """Tell whether a value is a conversation whose last turn is an answer."""
+    """Return whether a value is a conversation whose last turn is an answer."""
     return is_conversation(turns) and _role(turns[-1]) in {"assistant", "function_call"}
 
 
@@ -262,7 +262,7 @@ def _calling(example: Example, text: str) -> Message:
 
 
 def _is_call(value: Any) -> bool:
-    """Tell whether an object is a call of a function, as OpenAI, ShareGPT or Llama write one."""
+    """Return whether an object is a call of a function, as OpenAI, ShareGPT or Llama write one."""
     call = value.get("function", value) if isinstance(value, dict) else None
     return isinstance(call, dict) and isinstance(call.get("name"), str)
 

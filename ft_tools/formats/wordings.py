@@ -1,4 +1,4 @@
-"""Tell whether prompts follow few templates: the same words around other names and numbers.
+"""Return whether prompts follow few templates: the same words around other names and numbers.
 
 Held-out rows of such a file have its wordings, too, so a score on them is too good for questions
 that people word afresh. Words that over half of the prompts share are an instruction, and are set
@@ -72,7 +72,7 @@ class Wordings:
 
 
 def has_few_wordings(prompts: Sequence[str]) -> bool:
-    """Tell whether most of some prompts follow few templates."""
+    """Return whether most of some prompts follow few templates."""
     drawn = Wordings()
     for prompt in prompts:
         drawn.add(prompt)

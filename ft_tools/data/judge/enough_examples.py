@@ -1,4 +1,4 @@
-"""Say whether there are enough examples, by goal."""
+"""Return whether there are enough examples, by goal."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping

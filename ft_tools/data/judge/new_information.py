@@ -71,7 +71,7 @@ MIN_EXAMPLES = 20
 
 
 def is_mostly_new(prompt: str, answer: str, language: str = "") -> bool:
-    """Tell whether an answer tells facts that its prompt does not contain.
+    """Return whether an answer tells facts that its prompt does not contain.
 
     Programs tell none, and the numbers of a calculation are none.
 
@@ -117,13 +117,13 @@ def _numbers(text: str, by: Patterns) -> set[str]:
 
 
 def _is_program(text: str) -> bool:
-    """Tell whether a text is a program, or shows one."""
+    """Return whether a text is a program, or shows one."""
     holds = text.__contains__
     return "```" in text or any(any(map(holds, signs)) and by.search(text) for signs, by in PROGRAM)
 
 
 def _is_code(word: str) -> bool:
-    """Tell whether a word with a digit has a letter, too, as the number of a part does."""
+    """Return whether a word with a digit has a letter, too, as the number of a part does."""
     return len(word) in CODE_CHARS and any(map(str.isalpha, word))
 
 

@@ -21,7 +21,7 @@ TABLES = {"csv", "tsv", "sheet", "sqlite"}
 
 
 def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[NextStep]:
-    """Say which calls make sense now."""
+    """Return which calls make sense now."""
     steps = []
     arguments: dict[str, Any]
     # An id of its own would name the run that is done.
@@ -89,7 +89,7 @@ def _before_training(request: AuditRequest, launch: NextStep) -> list[NextStep]:
 
 
 def _of_held_out(request: AuditRequest, report: AuditReport) -> list[NextStep]:
-    """Say what a validation or test file is for."""
+    """Return what a validation or test file is for."""
     first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
     if first is not None:
         arguments: dict[str, Any] = {
@@ -115,7 +115,7 @@ def rule_for(num_with_majority: int) -> tuple[Contradictions, str]:
 
 
 def _is_unknown(report: AuditReport) -> bool:
-    """Tell whether the rows are no examples, so that what they hold has to be mapped first.
+    """Return whether the rows are no examples, so that what they hold has to be mapped first.
 
     Nor are conversations of speakers that no format knows, such as agents.
     """
@@ -208,7 +208,7 @@ def start_of_preferences(model: str | None) -> tuple[dict[str, str], str]:
 
 
 def _is_trained_on_as_it_is(scan: Scan) -> bool:
-    """Tell whether launch_sft or launch_dpo reads the files themselves as the audit did."""
+    """Return whether launch_sft or launch_dpo reads the files themselves as the audit did."""
     if scan.num_as_trained < len(scan.ledger):
         return False
     parts = [part for part in scan.inputs if part is not None]

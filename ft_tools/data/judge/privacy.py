@@ -89,7 +89,7 @@ def secrets_in(text: str) -> list[str]:
 
 
 def has_hint(text: str) -> bool:
-    """Tell quickly whether a text could hold a secret; never false if it does."""
+    """Return quickly whether a text could hold a secret; never false if it does."""
     return ("_" in text and any(map(text.__contains__, HINTS_WITH_BARS))) or any(
         map(text.__contains__, HINTS)
     )
@@ -116,7 +116,7 @@ def personal_data_in(text: str) -> list[str]:
 
 
 def that_may_hold(texts: Sequence[str]) -> set[int]:
-    """Tell quickly which texts could hold a secret or personal data; none that does is missed.
+    """Return quickly which texts could hold a secret or personal data; none that does is missed.
 
     >>> that_may_hold(["a plain sentence of 2026", "to ada@mail.internal", "12.345.678-90"])
     {1, 2}
@@ -132,7 +132,7 @@ def that_may_hold(texts: Sequence[str]) -> set[int]:
 
 
 def may_hold(text: str) -> bool:
-    """Tell the same of one text."""
+    """Return the same of one text."""
     return "@" in text or has_hint(text) or _has_long_number(text) or _begins_an_iban(text)
 
 
@@ -227,7 +227,7 @@ def _is_secret(kind: str, found: str) -> bool:
 
 
 def _is_stand_in(kind: str, found: str) -> bool:
-    """Tell whether it is no secret but what documents write for one.
+    """Return whether it is no secret but what documents write for one.
 
     >>> [_is_stand_in("url_password", said) for said in ("user:password", "me:${PASS}", "me:pa55")]
     [True, True, False]
@@ -236,7 +236,7 @@ def _is_stand_in(kind: str, found: str) -> bool:
 
 
 def is_phone(text: str) -> bool:
-    """Tell whether somebody can have a number: in North America not each has that shape.
+    """Return whether somebody can have a number: in North America not each has that shape.
 
     An area and an exchange begin with 2 to 9; area 555, and 555-0100 to 555-0199 in each area, are
     kept for fiction. Source: https://en.wikipedia.org/wiki/North_American_Numbering_Plan

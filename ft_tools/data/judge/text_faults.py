@@ -237,7 +237,7 @@ def _answer(prompt: str, answer: str, said: frozenset[str] | None) -> list[str]:
 
 
 def _marks(text: str, said: frozenset[str] | None) -> list[str]:
-    """Look for characters and marks that belong in no text."""
+    """Find characters and marks that belong in no text."""
     said = _said(text, said)
     found = []
     if _has_control(text):
@@ -252,14 +252,14 @@ def _marks(text: str, said: frozenset[str] | None) -> list[str]:
 
 
 def _holds(patterns: Patterns, text: str, said: frozenset[str]) -> bool:
-    """Tell whether a text has one of some patterns."""
+    """Return whether a text has one of some patterns."""
     return not said.isdisjoint(patterns) and any(
         by.search(text) for word in said for by in patterns.get(word, ())
     )
 
 
 def _has_control(text: str) -> bool:
-    """Tell whether a control character stands in a text; few texts need the pattern to say so."""
+    """Return whether a control character stands in a text; few texts need the pattern to say so."""
     plain = text.replace("\n", " ").replace("\t", " ").replace("\r", " ")
     if plain.isprintable() and "\ufffd" not in plain:
         return False
@@ -267,7 +267,7 @@ def _has_control(text: str) -> bool:
 
 
 def _manner(answer: str, said: frozenset[str]) -> list[str]:
-    """Look at how an answer is written."""
+    """Check how an answer is written."""
     found = ["refusal"] if REFUSAL.match(answer) else []
     lower = answer.lower()
     may_be = not said.isdisjoint(BOILERPLATE) and any(map(lower.__contains__, BOILERPLATE_STARTS))
@@ -280,7 +280,7 @@ def _manner(answer: str, said: frozenset[str]) -> list[str]:
 
 
 def is_merged(prompt: str, answer: str) -> bool:
-    r"""Tell whether another instruction, with its own answer, stands in the answer.
+    r"""Return whether another instruction, with its own answer, stands in the answer.
 
     Source: https://github.com/gururise/AlpacaDataCleaned ("Merged Instructions")
 
@@ -297,14 +297,14 @@ def is_merged(prompt: str, answer: str) -> bool:
 
 
 def has_placeholder(text: str) -> bool:
-    """Tell whether a {{name}} was left in; template code is what an example may be about."""
+    """Return whether a {{name}} was left in; template code is what an example may be about."""
     if "{{" in text and PLACEHOLDER.search(text):
         return "```" not in text and not _looks_like_code(text)
     return False
 
 
 def is_cut_off(answer: str) -> bool:
-    r"""Tell whether a long text of sentences stops in the middle of one.
+    r"""Return whether a long text of sentences stops in the middle of one.
 
     >>> is_cut_off("One. " * 100 + "And then they went to the")
     True
@@ -324,7 +324,7 @@ def is_cut_off(answer: str) -> bool:
 
 
 def repeats(text: str) -> bool:
-    """Tell whether a text repeats itself: a line or run of words over and over.
+    """Return whether a text repeats itself: a line or run of words over and over.
 
     >>> repeats("I like it very much. " * 6), repeats("one two three four five six")
     (True, False)

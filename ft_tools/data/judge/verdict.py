@@ -62,7 +62,7 @@ def judge(
 
 
 def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -> list[Reason]:
-    """Say what a training needs and this data lacks: examples, a validation part, agreement."""
+    """Return what a training needs and this data lacks: examples, a validation part, agreement."""
     ledger = scan.ledger
     kept = ledger.kept(validation=False)
     reasons = []
@@ -107,13 +107,13 @@ def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -
 
 
 def _can_split(scan: Scan, kept: list[int], request: AuditRequest) -> bool:
-    """Tell whether a part can be held out of which nothing, or nothing similar, is trained."""
+    """Return whether a part can be held out of which nothing, or nothing similar, is trained."""
     fraction = request.validation_fraction or SPLIT_FRACTION
     return bool(choose_validation(scan.ledger, kept, fraction, request.seed))
 
 
 def too_much_removed(reasons: Iterable[Reason]) -> bool:
-    """Tell whether more examples would be removed than `max_removed_fraction` allows."""
+    """Return whether more examples would be removed than `max_removed_fraction` allows."""
     return any(reason.id == TOO_MANY_REMOVED for reason in reasons)
 
 

@@ -59,7 +59,7 @@ class NamedColumns:
         }
 
     def add(self, row: Any) -> None:
-        """Look at a row of the file."""
+        """Count a row of the file."""
         if not isinstance(row, Mapping):
             return
         self.num_rows += 1

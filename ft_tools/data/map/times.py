@@ -18,7 +18,7 @@ MONTHS = 12
 
 
 def is_month_first(times: Iterable[str]) -> bool | None:
-    """Tell whether dates are written month/day/year; None if each could be day/month/year, too.
+    """Return whether dates are written month/day/year; None if each could be day/month/year, too.
 
     >>> is_month_first(["1/2/2026", "3/14/2026"]), is_month_first(["14.3.2026"])
     (True, False)
@@ -32,7 +32,7 @@ def is_month_first(times: Iterable[str]) -> bool | None:
 
 
 def are_codes(times: Iterable[str]) -> bool:
-    """Tell whether all are codes that differ in their numbers alone.
+    """Return whether all are codes that differ in their numbers alone.
 
     >>> are_codes(["W1", "W12"]), are_codes(["2024-Q1", "2024-H1"]), are_codes(["Q1-2024"])
     (True, False, False)

@@ -254,7 +254,7 @@ def _take(
 
 
 def _check(result: Scan, known: list[_Taken], benchmarks: Benchmarks) -> None:
-    """Look for faults of single examples."""
+    """Check for faults of single examples."""
     for taken in known:
         taken.found = [*taken.row.notes, *turn_order.structure(taken.example)]
         taken.broken = any(RULES[name].removes for name in taken.found if name not in HARMLESS)

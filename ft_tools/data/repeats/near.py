@@ -64,7 +64,7 @@ def link_near_prompts(scanned: Scan, request: AuditRequest, most_work: int = MAX
 
 
 def _lexical_limits(scanned: Scan, search: "Lexical", most_work: int) -> Iterator[str]:
-    """Say what the search for near-duplicates by words left out."""
+    """Return what the search for near-duplicates by words left out."""
     ledger = scanned.ledger
     if len(search.shared) >= TEMPLATE_PAIRS:
         yield f"{len(search.shared)} word pairs of a template were set aside in prompts"

@@ -197,7 +197,7 @@ def _holds(one: ColumnCounts) -> str:
 
 
 def _similar(looked: Looked) -> str:
-    """Return how many texts of the columns have a near twin; empty if few have one."""
+    """Return how many texts of the columns have a near-duplicate; empty if few have one."""
     texts = {
         name: found
         for name, found in looked.texts.items()
@@ -216,7 +216,7 @@ def _similar(looked: Looked) -> str:
 def _alike(alike: Alike) -> str:
     if not alike.num_with_twin and not alike.num_templates:
         return ""
-    said = f"{alike.num_with_twin} of {alike.num_texts} compared have a near twin"
+    said = f"{alike.num_with_twin} of {alike.num_texts} compared have a near-duplicate"
     if alike.num_templates:
         said += f", {alike.templated_fraction:.0%} follow {alike.num_templates} templates"
     return f"{said}, {alike.num_words:,} different words"

@@ -29,7 +29,7 @@ class Alike(NamedTuple):
 
 
 def alike_texts(texts: Sequence[str]) -> Alike:
-    """Return how many of some texts have a near twin.
+    """Return how many of some texts have a near-duplicate.
 
     >>> texts = [f"Where is my parcel? It should have been here on Monday {n}" for n in "aabc"]
     >>> alike_texts([*texts, "Something else altogether."])[:2]

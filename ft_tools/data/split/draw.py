@@ -15,7 +15,7 @@ from ft_tools.data.request import AuditRequest
 
 
 def will_split(request: AuditRequest) -> bool:
-    """Tell whether an audit divides the examples itself."""
+    """Return whether an audit divides the examples itself."""
     is_wanted = request.output_dir is not None and request.validation_fraction > 0
     return is_wanted and request.validation_path is None
 

@@ -140,7 +140,7 @@ def _trl(traits: Traits) -> str | None:
 
 
 def _trl_reads(traits: Traits) -> bool:
-    """Tell whether TRL reads the columns, all of one kind, for what they are.
+    """Return whether TRL reads the columns, all of one kind, for what they are.
 
     `from` and `value` are known in `conversations` only, roles everywhere else; a prompt without a
     completion is an error, whatever else is there. Seen with TRL 1.16.

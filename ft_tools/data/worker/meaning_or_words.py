@@ -18,7 +18,7 @@ def encoding_seconds(size_bytes: int, tokens_per_second: float) -> float:
 
 
 def is_quick_enough(seconds: float) -> bool:
-    """Tell whether a search by meaning is worth its time.
+    """Return whether a search by meaning is worth its time.
 
     >>> is_quick_enough(1800), is_quick_enough(1801)
     (True, False)
@@ -27,7 +27,7 @@ def is_quick_enough(seconds: float) -> bool:
 
 
 def reason_for(seconds: float, tokens_per_second: float) -> str:
-    """Say which search was chosen, and why.
+    """Return which search was chosen, and why.
 
     >>> reason_for(90, 20_000)
     'near-duplicates are searched by meaning: MiniLM reads 20,000 tokens per second here, which \

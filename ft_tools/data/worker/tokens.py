@@ -85,7 +85,7 @@ class TemplateTokens:
         ]
 
     def notes(self) -> list[str]:
-        """Say what training with this tokenizer has to mind."""
+        """Return what training with this tokenizer has to mind."""
         starts = (self._ask("starts_twice") or {}).get("starts_twice")
         notes = [*self._notes, *([TWO_STARTS] if starts else [])]
         if self._num_too_long:

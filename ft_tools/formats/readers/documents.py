@@ -76,7 +76,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def is_documents(path: Path) -> bool:
-    """Tell whether a path is a document, or a folder of documents and no data files."""
+    """Return whether a path is a document, or a folder of documents and no data files."""
     if path.is_dir():
         return next(_files(path), None) is not None
     return kind_of(path) is not None

@@ -1,7 +1,7 @@
 """Tell from the first bytes of a file whether it is text, and which kind of rows it holds."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from ft_tools.formats.readers.json_rows import Member
 from ft_tools.formats.turns import is_conversation
 
 LINES = {".jsonl", ".ndjson"}
+WRAPPERS = frozenset({"data", "examples", "rows", "train", "instances", "items"})
+"""Names of lists that the only line of a file of lines may wrap its rows in."""
 MOST_CONTROL = 0.05
 """Share of control characters above which a file is binary. Ours."""
 
@@ -63,7 +65,7 @@ def refuse_what_is_not_text(path: Path, head: bytes, suffix: str = "") -> None:
 
 
 def is_binary(head: bytes) -> bool:
-    """Tell whether the first bytes of a file are no text."""
+    """Return whether the first bytes of a file are no text."""
     sample = head[:8192]
     # Text has no NUL; a stray one in a long file is a finding, not a reason to refuse. Of random
     # bytes, 27 of 256 are such.
@@ -91,7 +93,8 @@ def text_kind(head: bytes, suffix: str, *, is_whole: bool) -> str:
         if first is None:
             return "jsonl" if is_named_lines and line.strip() != b"{" else "json_values"
         is_alone = is_whole and not rest.strip()
-        return "json_values" if is_alone and (suffix == ".json" or _wraps_rows(first)) else "jsonl"
+        wraps = suffix == ".json" or _wraps_rows(first, WRAPPERS if is_named_lines else first)
+        return "json_values" if is_alone and wraps else "jsonl"
     return "jsonl" if is_named_lines or suffix == ".json" else "csv"
 
 
@@ -103,9 +106,10 @@ def _parsed(line: bytes) -> Any:
         return None
 
 
-def _wraps_rows(value: Any) -> bool:
-    """Return whether an object is no example, and has a list of objects."""
-    lists = [one for one in value.values() if isinstance(one, list)] if value else []
+def _wraps_rows(value: Any, names: Container[str]) -> bool:
+    """Return whether an object is no example, and has a list of objects of one of some names."""
+    pairs = value.items() if value else ()
+    lists = [one for name, one in pairs if isinstance(one, list) and name in names]
     return detect(value) == "unknown" and any(isinstance(one[0], dict) for one in lists if one)
 
 

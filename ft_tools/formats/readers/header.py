@@ -109,13 +109,13 @@ def _below_titles(lines: Sequence[Cells], columns: set[int]) -> int:
 
 
 def _is_detail(line: Cells) -> bool:
-    """Tell whether a line says something about the sheet, as in `Date: | 2026-07-01`."""
+    """Return whether a line says something about the sheet, as in `Date: | 2026-07-01`."""
     with_colon = [_text(line, at).endswith(":") for at in _filled(line)]
     return any(with_colon) and not all(with_colon)
 
 
 def _may_name(line: Cells, columns: set[int]) -> bool:
-    """Tell whether most columns have a short text of their own in a line."""
+    """Return whether most columns have a short text of their own in a line."""
     texts = {
         cell.strip()
         for at, cell in enumerate(line)
@@ -126,7 +126,7 @@ def _may_name(line: Cells, columns: set[int]) -> bool:
 
 
 def _differs(line: Cells, below: Sequence[Cells], columns: set[int]) -> bool:
-    """Tell whether a line names what is in the lines below it, and is not the first of them.
+    """Return whether a line names what is in the lines below it, and is not the first of them.
 
     A name stands above numbers, and no name occurs again in its column; or most do not occur again
     and are shorter than the texts below them, or stand above values that return.
@@ -154,7 +154,7 @@ def _differs(line: Cells, below: Sequence[Cells], columns: set[int]) -> bool:
 
 
 def _names_too_few(lines: Sequence[Cells], columns: set[int]) -> bool:
-    """Tell whether the first line is probably no header, though no other was found."""
+    """Return whether the first line is probably no header, though no other was found."""
     is_ragged = len({len(line) for line in lines if line}) > 1 or len(columns) < FEW
     return not is_ragged and FEW * len(columns.intersection(_filled(lines[0]))) <= len(columns)
 

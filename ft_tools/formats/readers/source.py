@@ -72,7 +72,7 @@ class Source:
 
     @property
     def is_plain_lines(self) -> bool:
-        """Tell whether it is what the launch tools read."""
+        """Return whether it is what the launch tools read."""
         return self.kind == "jsonl" and not self.gzipped
 
     member: tuple[Path, int] | None = None
@@ -112,7 +112,7 @@ def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
 
 
 def has_data(path: Path) -> bool:
-    """Tell whether a path is a data file by its name, or a folder with one."""
+    """Return whether a path is a data file by its name, or a folder with one."""
     if not path.is_dir():
         return _suffix(path)[0] in SUFFIXES
     return any(_suffix(f)[0] in SUFFIXES and f.name not in ABOUT_DATA for f in path.rglob("*"))
@@ -256,7 +256,7 @@ def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool, int]:
 
 
 def is_held_out(source: Source) -> bool:
-    """Tell whether a file is named as a part that is not for training.
+    """Return whether a file is named as a part that is not for training.
 
     >>> [is_held_out(Source(Path(name), "jsonl", False, 1)) for name in ("test-0.json", "latest")]
     [True, False]

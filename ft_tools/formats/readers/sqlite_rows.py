@@ -41,7 +41,7 @@ class _Clock:
         self.spent += time.monotonic() - self._started
 
     def is_over(self) -> bool:
-        """Tell whether the database takes too long, or nobody waits for it."""
+        """Return whether the database takes too long, or nobody waits for it."""
         try:
             require_waiting()
         except Abandoned:

@@ -36,7 +36,7 @@ MEMBERS = ("xl/workbook.xml", "xl/workbook.bin", "content.xml")
 
 
 def is_workbook(path: Path) -> bool:
-    """Tell whether a zip archive is a workbook."""
+    """Return whether a zip archive is a workbook."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist()[:MAX_MEMBERS])
@@ -108,7 +108,7 @@ def _rows(path: Path, stream: Any) -> Iterator[Row]:
 
 
 def _about_sheets(told: dict[str, Any]) -> list[str]:
-    """Say which of several sheets is read."""
+    """Return which of several sheets is read."""
     others = [name for name in told["sheets"] if name != told["sheet"]]
     if not others:
         return []

@@ -108,7 +108,7 @@ class Tokenizer:
         return Measured(whole, whole - _last_answer(longest), tuple(findings), trained)
 
     def _leaves_tools_out(self, example: dict[str, Any], sequences: list[Tokenized]) -> bool:
-        """Tell whether a tool or a call is nowhere in what the template makes of an example."""
+        """Return whether a tool or a call is nowhere in what the template makes of an example."""
         names = set(_tool_names(example))
         if not names:
             return False
@@ -146,7 +146,7 @@ class Tokenizer:
         return made
 
     def notes(self) -> list[str]:
-        """Say what training with this tokenizer has to mind."""
+        """Return what training with this tokenizer has to mind."""
         tokenizer = self._tokenizer
         found = {
             "the model has no chat template; conversations need one": not self._template,
@@ -159,7 +159,7 @@ class Tokenizer:
         return [note for note, holds in found.items() if holds]
 
     def starts_twice(self) -> bool:
-        """Tell whether template and tokenizer both begin with the beginning-of-sequence token."""
+        """Return whether template and tokenizer both begin with the beginning-of-sequence token."""
         start = self._tokenizer.bos_token_id
         if not self._template or start is None:
             return False
