@@ -105,7 +105,8 @@ def estimate(setup: Setup, gpu: str | None = None) -> Estimate:
     least_slack, most_slack = SLACK[kind, setup.num_gpus > 1]
     context = _context_gib(gpu) * GIB
     most = high * most_slack + context
-    return Estimate(setup, found, width, high, low * least_slack + context, most, context)
+    # The lowest ratios seen are of processes, their contexts included.
+    return Estimate(setup, found, width, high, low * least_slack, most, context)
 
 
 def usable_gib(gpu: str | None, gpu_memory_gib: float | None) -> float | None:
