@@ -219,7 +219,8 @@ def _installed() -> dict[str, dict[str, Any]]:
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         raise Missing(
             f"the arguments of {', '.join(versions)} could not be read ({type(error).__name__}); "
-            "`fine-tuning-llm doctor` checks the installation"
+            "the first import after an installation is slow, so call again; if it fails again, "
+            "`fine-tuning-llm doctor --for train` checks the installation"
         ) from error
     # A full disk refuses a run where its own files have no room, and no plan.
     with contextlib.suppress(OSError, FineTuningError):

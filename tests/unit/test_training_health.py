@@ -1,9 +1,12 @@
 """Health signals, each at the edge of its threshold, and silent on a healthy run."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 
+from ft_tools import training
 from ft_tools.training import findings
 from ft_tools.training.health import CHECKS, cut_rows, health_signals, is_diverged
 from ft_tools.training.token_counts import Counts, DataReport, Lengths
@@ -181,3 +184,13 @@ def test_rows_that_are_cut_are_a_signal(cut):
         "1 of 8 sequences (12.5%)" in signal.observed and "30 tokens" in signal.advice
         for signal in found
     )
+
+
+def test_every_row_of_the_table_is_used_and_every_used_row_is_in_it():
+    table = findings._table()
+    code = "".join(path.read_text() for path in Path(training.__file__).parent.rglob("*.py"))
+    for kind, call in (("warnings", "warning"), ("refusals", "refusal")):
+        assert set(re.findall(rf'\b{call}\("(\w+)"', code)) <= table[kind].keys()
+        unused = {name for name in table[kind] if f'"{name}"' not in code}
+        assert not {name for name in unused if not name.startswith("preflight_")}
+    assert all(f'"{name}"' in code for name in table["diagnoses"])

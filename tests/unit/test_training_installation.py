@@ -102,13 +102,6 @@ def test_a_missing_compiler_is_said_before_the_first_step(on_a_gpu, tmp_path, mo
     assert not any("there is no C compiler" in problem for problem in there)
 
 
-def test_a_plan_for_a_gpu_says_that_it_was_never_run_there(on_a_gpu):
-    told = "was never run by it"
-    assert any(told in line for line in launch_sft(sft()).warnings)
-    cpu = launch_sft(sft(backend_options={"device": "cpu"}))
-    assert not any(told in line for line in cpu.warnings)
-
-
 def test_memory_that_others_use_is_in_the_plan_and_not_in_its_hash(on_a_gpu, tmp_path):
     """Another run makes the micro-batch smaller; the plan that was confirmed stays the same."""
     (on_a_gpu / "instruct" / "config.json").write_text(

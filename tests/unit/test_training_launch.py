@@ -16,7 +16,6 @@ from ft_tools.errors import (
     BadData,
     BadInput,
     FineTuningError,
-    Missing,
     NotFound,
     PlanChanged,
     Refused,
@@ -28,7 +27,6 @@ from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
-from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.hardware.devices import Device
@@ -49,7 +47,6 @@ from ft_tools.training.checks.memory import (
     require_ram,
 )
 from ft_tools.training.defaults import BATCH, planned_evaluations, step_arguments
-from ft_tools.training.exports import script
 from ft_tools.training.holding_out import hold_out
 from ft_tools.training.plan import SftPlan, plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
@@ -269,16 +266,6 @@ def test_a_suggestion_and_its_launch_train_on_the_same_rows_in_the_same_steps(fi
     assert plan.estimate.steps == suggested.estimated_steps == epochs * batches
     assert plan.validation.num_examples == (20 if beside else 30)
     assert plan.training["max_length"] == suggested.training["max_length"]
-
-
-def test_a_suggestion_of_one_epoch_holds_out_what_its_launch_does(files):
-    write(files / "train.jsonl", 0, 4000)
-    request = LoraRequest(model="instruct", dataset="train.jsonl", gpu="RTX 4090")
-    suggested = suggest_lora_config(request)
-    plan = plan_sft(SftRequest(**suggested.next_steps[0].arguments))
-    assert suggested.training["num_train_epochs"] == 1
-    assert plan.estimate.steps == suggested.estimated_steps
-    assert plan.validation is not None
 
 
 def test_another_files_validation_part_is_not_taken(files):
@@ -509,29 +496,6 @@ def test_layers_that_the_model_does_not_have_are_refused_with_those_it_has(tmp_p
         require_layers(folder, {"target_modules": targets})
 
 
-def test_a_class_whose_packages_are_not_installed_is_planned_and_not_started(files, monkeypatch):
-    monkeypatch.setattr(tower_packages, "find_spec", lambda name: None)
-    (files / "base" / "config.json").write_text(json.dumps({"model_type": "gemma3n"}))
-    asked = sft(model="base", dataset="texts.jsonl", method="full", **accepting("does_not_fit"))
-    texts = [{"text": f"Parcel {i} is in Oslo."} for i in range(30)]
-    (files / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
-    planned = launch_sft(asked)
-    assert "pip install timm pillow" in planned.warnings[0]
-    with pytest.raises(Missing, match=r"nothing was started.*pip install timm pillow"):
-        launch_sft(asked.model_copy(update={"confirm": planned.plan_hash}))
-    # An exported script names them, too.
-    assert "'timm' 'pillow'" in script.script(plan_sft(asked))
-
-
-def test_a_plan_says_that_its_model_cannot_become_a_gguf_file(files):
-    (files / "base" / "config.json").write_text(json.dumps({"model_type": "lfm3"}))
-    texts = [{"text": f"Parcel {i} is in Oslo."} for i in range(30)]
-    (files / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
-    asked = sft(model="base", dataset="texts.jsonl", method="full", **accepting("does_not_fit"))
-    plan = plan_sft(asked)
-    assert [w for w in plan.warnings if w.startswith("no GGUF file") and "Ollama" in w]
-
-
 def test_a_misspelt_layer_beside_others_is_a_warning(tmp_path):
     names = [f"model.layers.0.self_attn.{n}_proj.weight" for n in "qv"]
     folder = with_layers(tmp_path / "model", names=names)
@@ -613,15 +577,11 @@ def test_preferences_at_a_rate_for_sft_are_refused(files):
     assert "high_rate_for_dpo" not in ids(plan_dpo(dpo()).warnings)
 
 
-def test_a_reference_that_moves_and_is_in_no_checkpoint_is_a_warning(files):
-    plan = plan_dpo(dpo(method="full", training={"sync_ref_model": True}))
-    assert "moving_reference" in ids(plan.warnings)
-
-
 def test_the_reference_of_preferences_is_in_the_plan(files):
     assert plan_dpo(dpo()).reference == "adapter_off"
     assert plan_dpo(dpo(method="full")).reference == "second_model"
-    plan_dpo(dpo(method="full", training={"sync_ref_model": True}))
+    moving = plan_dpo(dpo(method="full", training={"sync_ref_model": True}))
+    assert "moving_reference" in ids(moving.warnings)
     for start in ("pissa", "olora"):
         with pytest.raises(BadInput, match="changes the base weights"):
             plan_dpo(dpo(peft={"init_lora_weights": start}))

@@ -49,16 +49,3 @@ def test_torn_and_strange_lines_are_dropped(tmp_path):
     with (tmp_path / samples.FILE).open("a") as stream:
         stream.write('[1]\n{"step": 3}\n{"step": 30, "num')
     assert max(row.get("step", 0) for row in samples.read(tmp_path)) == 20
-
-
-def test_without_answers_the_page_says_so(tmp_path):
-    samples.describe(tmp_path, [("Where is it?", "in Oslo")])
-    assert "No held-out prompt" in samples.section(samples.read(tmp_path))
-
-
-def test_an_answer_that_was_stopped_is_marked_and_the_mark_is_explained(tmp_path):
-    samples.describe(tmp_path, [("Where is it?", "in Oslo")])
-    samples.add(tmp_path, 0, 0, f"It is{samples.CUT}")
-    shown = samples.section(samples.read(tmp_path))
-    assert "It is [...]" in shown
-    assert "[...] marks an answer stopped before its end" in shown
