@@ -84,7 +84,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     num_prompts = duplicates.mark_repeated_prompts(ledger, scanned.note)
     groups = contradictions.find(ledger, scanned.note)
     num_clear = contradictions.num_with_majority(ledger, groups)
-    contradictions.resolve(ledger, groups, request.contradictions)
+    contradictions.resolve(ledger, groups, request.contradictions, scanned.times_of_rows())
     count_findings.mark_lengths(scanned, request.max_length)
     found = Duplicates(
         num_exact=num_exact,

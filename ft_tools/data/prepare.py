@@ -21,7 +21,6 @@ from ft_tools.data.map.apply_mapping import are_classes
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.mapping_for_inference import MAPPING, write_mapping
 from ft_tools.data.map.named_columns import completed
-from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.data.prepare_notes import notes_of
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.rows import Reader, source_of
@@ -204,12 +203,9 @@ def _prepared(
     groups = contradictions.find(ledger, scanned.note)
     num_kept = len(ledger.kept(validation=False))
     num_clear = contradictions.num_with_majority(ledger, groups)
-    month_first = bool(is_month_first(scanned.times.values()))
-
-    def time_of(at: int) -> str:
-        return sortable(scanned.times.get(at, ""), month_first=month_first)
-
-    contradictions.resolve(ledger, groups, request.contradictions or "keep", time_of)
+    contradictions.resolve(
+        ledger, groups, request.contradictions or "keep", scanned.times_of_rows()
+    )
     compared = compare and _link(scanned)
     parts = choose_parts(scanned, request, compared=compared)
     return Prepared(scanned, task, parts, partner, groups, num_kept, num_clear, compared)

@@ -278,3 +278,7 @@ class PrepareReport(Report):
     run_id: str | None = Field(None, description="The run that writes the files, if it is long.")
     assumptions: list[str] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
+
+    def as_text(self) -> str:
+        """Return the profile as a table, where no mapping was given; else nothing."""
+        return "" if self.profile is None else _table_of(self.profile)

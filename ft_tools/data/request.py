@@ -103,6 +103,17 @@ class AuditRequest(FileRequest):
     limit: int = Field(20, ge=1, le=200, description="Lines per finding, when detailed.")
     offset: int = Field(0, ge=0, description="Lines to skip, when detailed.")
 
+    @model_validator(mode="after")
+    def _knows_what_is_later(self) -> "AuditRequest":
+        _require_time(self.contradictions, self.mapping)
+        return self
+
+
+def _require_time(contradictions: Contradictions | None, mapping: ColumnMapping | None) -> None:
+    """Refuse to keep the latest answer where nothing says which is later."""
+    if contradictions == "latest" and not (mapping and mapping.time_column):
+        raise ValueError("contradictions='latest' needs mapping.time_column: which is later?")
+
 
 SHOWN = {
     "sheet",
@@ -155,8 +166,11 @@ class PrepareRequest(FileRequest):
                 f"validation_fraction and test_fraction are {held_out:g} together, and nothing is "
                 "left to train on; they must be below 1, such as 0.1 each"
             )
-        if self.contradictions == "latest" and not (self.mapping and self.mapping.time_column):
-            raise ValueError("contradictions='latest' needs mapping.time_column: which is later?")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_what_is_later(self) -> "PrepareRequest":
+        _require_time(self.contradictions, self.mapping)
         return self
 
     def digest_of(self, mapping: ColumnMapping, content: str) -> str:

@@ -54,10 +54,10 @@ def show(report: BaseModel, wanted: Format) -> None:
             sys.stdout.write(f"{named}\n" if named else "")
         case _:
             as_text = getattr(report, "as_text", None)
-            page = {"next_steps": dumped.get("next_steps", [])} if as_text else dumped
-            if as_text is not None:
-                Console(highlight=False).print(escape(as_text()), soft_wrap=True)
-            _show_to_person(without_empty(page))
+            if text := as_text() if as_text else "":
+                Console(highlight=False).print(escape(text), soft_wrap=True)
+                dumped = {"next_steps": dumped.get("next_steps", [])}
+            _show_to_person(without_empty(dumped))
 
 
 def show_checks(rows: Sequence[tuple[str, str, str, str]]) -> None:

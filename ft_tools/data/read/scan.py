@@ -117,7 +117,9 @@ def scan(
     path, validation = inputs
     mapping = request.mapping or ColumnMapping()
     ledger = Ledger(with_pairs=with_pairs, with_questions=validation is not None)
-    readers = tuple(Reader(request, part) if part else None for part in (path, validation))
+    # What chooses rows of the data says nothing of the validation file.
+    plain = request.model_copy(update={"sheet": None, "query": None, "encoding": None, "where": {}})
+    readers = (Reader(request, path), Reader(plain, validation) if validation else None)
     result = Scan(ledger, inputs, readers, mapping)
     if isinstance(request, PrepareRequest):
         result.trained_rows = trained_rows()

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ft_tools.data.map.conversations import Joining
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.masking import mask_example
 from ft_tools.data.map.named_columns import NamedColumns
+from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.rows import Reader, changed
 from ft_tools.data.understand.fields import JsonFields
@@ -168,6 +169,11 @@ class Scan:
                 raise changed(part, CURE)
         if index != len(self.ledger):
             raise changed(self.inputs[0], CURE)
+
+    def times_of_rows(self) -> Callable[[int], str]:
+        """Return what gives the time of an example by `time_column`, later behind."""
+        month_first = bool(is_month_first(self.times.values()))
+        return lambda at: sortable(self.times.get(at, ""), month_first=month_first)
 
     def stratum_of(self, example: Example, answer: str, script: str) -> str:
         """Name what the parts hold in proportion: label, class, or format and length of answer."""
