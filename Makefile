@@ -22,12 +22,13 @@ JOBS ?= 2
 test: install  ## the test suite, in JOBS (2) processes
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-check: install  ## style, types, spelling, who imports whom
+check: install  ## style, types, spelling, who imports whom, how much the tools take of a context
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell README.md SKILL.md AGENTS.md CHANGELOG.md references
 	$(BIN)/python -m pytest -q tests/test_boundaries.py
+	$(BIN)/python -m benchmarks.surface --check
 
 oracle: install  ## compare with what the tools answered before 0.2; FAST=1 for three minutes of it
 	$(BIN)/python -m tests.oracle compare $(if $(FAST),--fast)

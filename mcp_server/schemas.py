@@ -3,7 +3,8 @@
 A client sends every schema to its model with every conversation, so each word costs. A tool shows
 its main arguments; all others are keys of `options`, which `explain` describes. Dropped are titles
 (derived from names), `null` as an alternative (an argument may be left out), empty defaults, bounds
-(what is outside is refused with what is allowed), and the fields of nested objects.
+(what is outside is refused with what is allowed), the fields of nested objects, and long lists of
+allowed words.
 Reports have no schema there: a model reads the report itself, whose names say what they are.
 """
 
@@ -29,27 +30,26 @@ DROPPED = {
     "exclusiveMinimum",
     "exclusiveMaximum",
 }
+MANY_VALUES = 8
+"""Of an argument whose description names examples; all of them are named where one is refused."""
 EMPTY: tuple[Any, ...] = (None, [], {}, "")
 
 
-def input_schema(tool: str, request: type[BaseModel], main: Sequence[str]) -> dict[str, Any]:
+def input_schema(request: type[BaseModel], main: Sequence[str]) -> dict[str, Any]:
     """Return the schema of a tool's arguments.
 
     Args:
-        tool: The tool's name.
-        request: Its request.
+        request: The tool's request.
         main: The arguments that are listed; an empty list stands for all of them.
 
     Returns:
         A JSON Schema of type object, without references.
     """
     whole = request.model_json_schema()
-    listed = [name for name in whole.get("properties", {}) if not main or name in main]
-    others = [name for name in whole.get("properties", {}) if name not in listed]
+    listed = list(main or whole.get("properties", {}))
     properties = {name: _short(whole["properties"][name]) for name in listed}
-    if others:
-        about = f"explain('{tool} options')"
-        properties[OPTIONS] = {"type": "object", "description": about}
+    if len(listed) < len(whole["properties"]):
+        properties[OPTIONS] = {"type": "object"}
     schema: dict[str, Any] = {"type": "object", "properties": properties}
     required = [name for name in whole.get("required", []) if name in listed]
     return schema | ({"required": required} if required else {})
@@ -68,7 +68,9 @@ def _short(schema: Any) -> Any:
         for key, value in schema.items()
         if key not in DROPPED and not (key == "default" and value in EMPTY)
     }
-    if "enum" in kept:
+    if len(kept.get("enum", ())) > MANY_VALUES:
+        kept.pop("enum")
+    elif "enum" in kept:
         kept.pop("type", None)
     return _without_null(kept)
 

@@ -52,7 +52,9 @@ class ApproachRequest(Request):
         "", max_length=4000, description="In the user's words; only searched with."
     )
     considering: list[RungId] = Field(
-        default_factory=list, max_length=6, description="What the user proposes or you consider."
+        default_factory=list,
+        max_length=6,
+        description="What is proposed: prompting, few_shot, rag, sft, dpo ...",
     )
     dataset: str | None = Field(None, description="Training examples, as a path.")
     documents: str | None = Field(None, description="Text that holds the facts, as a path.")

@@ -48,10 +48,8 @@ def _systems_of(run_id: str) -> list[SystemSpec]:
 class EvaluateRequest(LaunchRequest):
     """Compare models, prompts, endpoints and simple baselines on held-out examples.
 
-    `model` (and `baseline`) compares a tuned model with its base; `systems` one to eight named
-    ones. With `target` the report says which meet it, and which of those is cheapest.
-    Without `confirm` the plan is returned: counts, metrics, contamination, the smallest change
-    that can be detected. With it the run starts.
+    `model` compares a tuned model with its base; `systems` up to eight. With `target`: which meet
+    it, and which of those is cheapest. Without `confirm` the plan is returned.
     """
 
     model: str | None = Field(
@@ -78,10 +76,12 @@ class EvaluateRequest(LaunchRequest):
     dataset: str | None = Field(
         None,
         description="Held-out JSONL: `messages` ending with the expected answer, or `prompt` and "
-        "`completion`. Optional with lm_eval_tasks.",
+        "`completion`.",
     )
     metrics: list[MetricName] = Field(
-        ["auto"], min_length=1, description="auto: chosen from the references, with the reason."
+        ["auto"],
+        min_length=1,
+        description="auto: by the references; or exact_match, json_fields, judge ...",
     )
     regex: str | None = Field(
         None, max_length=500, description="Python pattern that a correct output contains."

@@ -9,12 +9,7 @@ from ft_tools.memory.request import ModelRequest
 
 
 class LoraRequest(ModelRequest):
-    """Suggest adapter and training settings for a model, goal, dataset and GPU.
-
-    Returns:
-        Keyword arguments of peft.LoraConfig, transformers.BitsAndBytesConfig and trl.SFTConfig
-        (or DPOConfig) as installed: PEFT 0.21, transformers 5.24, TRL 1.16.
-    """
+    """Suggest adapter and training settings, as arguments of PEFT and TRL, and the launch."""
 
     goal: Goal | None = Field(
         None, description="preference: DPO; all others: SFT. Default: read from dataset."

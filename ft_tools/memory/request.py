@@ -31,7 +31,7 @@ class ModelRequest(Request):
 
     model: str | None = Field(
         None,
-        description="Hub id, folder or config.json in the workspace, or run id. Or pass shapes.",
+        description="Hub id, folder, config.json or run id.",
     )
     model_type: str = Field("llama", description="Family of the shapes.")
     num_layers: int | None = Field(None, ge=1, description="Blocks.")
@@ -68,10 +68,7 @@ class ModelRequest(Request):
 class VramRequest(ModelRequest):
     """Estimate the peak GPU memory of a training run, and what would make it fit.
 
-    Needs neither a GPU nor weights. The peak is the largest phase of a step.
-
-    Returns:
-        What PyTorch allocates, and the higher range that nvidia-smi shows.
+    Needs neither a GPU nor weights.
     """
 
     task: Task = Field("sft", description="sft, or dpo (each pair is two sequences).")

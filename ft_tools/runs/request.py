@@ -10,10 +10,10 @@ class LaunchRequest(Request):
 
     name: str = Field("", max_length=100, description="A name for people.")
     request_id: str = Field(
-        "", max_length=200, description="The same id never starts two runs; make one up."
+        "", max_length=200, description="Your own id; the same one never starts two runs."
     )
     confirm: str | None = Field(
-        None, description="plan_hash of the plan that was shown; without it nothing starts."
+        None, description="plan_hash that was shown; without it nothing starts."
     )
 
 
@@ -37,11 +37,7 @@ class RunRequest(Request):
 
 
 class CancelRequest(Request):
-    """Ask a run to save and stop: `cancelling` at once, `cancelled` when its processes are gone.
-
-    What does not stop in time is terminated, with every process it started. A training run keeps
-    its last checkpoint.
-    """
+    """Ask a run to save a checkpoint and stop; what does not stop in time is terminated."""
 
     run_id: str = Field(description="The run's id.")
 

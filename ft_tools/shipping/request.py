@@ -10,11 +10,9 @@ MergeBase = Literal["original", "dequantized"]
 
 
 class ShipRequest(LaunchRequest):
-    """Merge an adapter into its base model, write the requested formats, and measure each of them.
+    """Merge an adapter into its base model, make the formats, and measure each of them.
 
-    Without `confirm` the plan is returned. With it a run merges in the base model's own precision,
-    ships nothing if the result differs from base plus adapter, then makes each format and measures
-    it against the merged model.
+    Without `confirm` the plan is returned. A merge that differs from base plus adapter is refused.
     """
 
     source: str = Field(description="Id of a training run, or an adapter or model folder.")
@@ -25,9 +23,8 @@ class ShipRequest(LaunchRequest):
         default_factory=lambda: ["safetensors", "gguf:Q4_K_M"],
         min_length=1,
         max_length=16,
-        description="safetensors, gguf:TYPE (F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, IQ4_XS, "
-        "Q3_K_M, Q2_K ...), mlx:8bit, mlx:4bit, bnb:nf4; for vLLM gptq:4, awq:4 and "
-        "fp8, in an environment that is built at first use.",
+        description="safetensors, gguf:TYPE (Q8_0, Q6_K, Q5_K_M, Q4_K_M ...), mlx:8bit, mlx:4bit, "
+        "bnb:nf4; for vLLM gptq:4, awq:4, fp8.",
     )
     merge_base: MergeBase = Field(
         "original",

@@ -76,7 +76,7 @@ class TrainingRequest(LaunchRequest):
 
 
 class SftRequest(TrainingRequest):
-    """Plan a supervised fine-tuning run; start it when `confirm` names the plan that was shown."""
+    """Plan a supervised fine-tuning run, and start it once `confirm` names that plan."""
 
     model: str | None = Field(
         None, description="Hub id, folder in the workspace, or id of a finished run."
@@ -94,10 +94,10 @@ class SftRequest(TrainingRequest):
 
 
 class DpoRequest(TrainingRequest):
-    """Plan a preference run; start it when `confirm` names the plan that was shown.
+    """Plan a preference run, and start it once `confirm` names that plan.
 
-    Pairs (`prompt`, `chosen`, `rejected`) are trained with DPO; answers with a verdict (`prompt`,
-    `completion`, `label` true or false) with KTO.
+    Pairs (`prompt`, `chosen`, `rejected`) are trained with DPO; marked answers (`prompt`,
+    `completion`, `label`) with KTO.
     """
 
     model: str | None = Field(
