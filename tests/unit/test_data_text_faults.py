@@ -72,9 +72,9 @@ def test_an_answer_in_another_language_and_a_minority_language_are_noted(workspa
 
 def test_languages_are_named_for_the_first_rows_and_some_of_the_others():
     variety = Variety()
-    named = [variety.add("x", LANGUAGES["de" if at < 1_000 else "en"])[1] for at in range(4_000)]
-    assert named.count("und") == 1_750
-    assert variety.shape() == {"language_en": 3_000, "language_de": 1_000}
+    named = [variety.add("x", LANGUAGES["de" if at < 600 else "en"])[1] for at in range(4_000)]
+    assert named.count("und") == 2_625
+    assert variety.shape() == {"language_en": 3_400, "language_de": 600}
 
 
 def test_every_answer_of_a_conversation_is_checked_and_not_only_the_last():
