@@ -26,7 +26,7 @@ from ft_tools.evaluation.systems.models import LoadPlan, model_files
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.worker.loaded_models import LoadedModels
 from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
-from ft_tools.evaluation.worker.writer import buckets, generate_all
+from ft_tools.evaluation.worker.writer import buckets
 from ft_tools.models.demo import HUB_ID
 from ft_tools.models.resolve import resolve_model
 
@@ -128,17 +128,6 @@ def paired(
         "equal_fraction": round(1 - len(differing) / len(texts), 4),
         "largest_gap_of_logits": max(gaps, default=0.0),
     }
-
-
-def batched(
-    writer: TransformersWriter, texts: list[str], tokens: int, size: int
-) -> tuple[list[str], float]:
-    """Generate as evaluate does; returns the texts and the seconds."""
-    began, found = time.perf_counter(), [""] * len(texts)
-    for places, outputs, _ in generate_all(writer, texts, tokens, size):
-        for i, output in zip(places, outputs, strict=True):
-            found[i] = output.text
-    return found, time.perf_counter() - began
 
 
 @torch.inference_mode()
