@@ -7,9 +7,11 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from ft_tools import anti_patterns
-from ft_tools.errors import BadInput, FineTuningError, Refused
+from ft_tools.errors import BadInput, FineTuningError, Missing, Refused
 
 Severity = Literal["info", "warning", "error"]
+ERRORS = {"bad_input": BadInput, "missing": Missing, "refused": Refused}
+"""What a refusal without a rule is."""
 TASKS = ("sft", "dpo", "kto")
 
 
@@ -55,8 +57,7 @@ def refusal(row_id: str, /, **fields: Any) -> FineTuningError:
     message, cure = _texts(row, fields)
     if "rule" in row:
         return anti_patterns.refusal(row["rule"], message, cure)
-    kind = Refused if row.get("refused") else BadInput
-    return kind(f"{message}; {cure}")
+    return ERRORS[row.get("error", "bad_input")](f"{message}; {cure}")
 
 
 def _texts(row: dict[str, Any], fields: dict[str, Any]) -> tuple[str, str]:

@@ -32,7 +32,8 @@ def require_machine(request: TrainingRequest) -> None:
     """Refuse what a Mac has to train itself, before anything else is asked of the caller.
 
     Raises:
-        BadInput: The plan is for a Mac elsewhere, or MLX is not on this machine.
+        BadInput: The plan is for a Mac elsewhere.
+        Missing: MLX was asked for on a machine that is no Mac and does not have it.
     """
     gpu = request.backend_options.get("gpu")
     is_mac = False
@@ -40,8 +41,10 @@ def require_machine(request: TrainingRequest) -> None:
         is_mac = isinstance(gpu, str) and facts.gpu(gpu).is_apple
     if is_mac:
         raise refusal("mac_elsewhere", gpu=gpu)
-    if request.engine == "mlx" and not (request.is_here and (is_apple_silicon() or is_installed())):
+    if request.engine == "mlx" and not request.is_here:
         raise refusal("mlx_elsewhere")
+    if request.engine == "mlx" and not is_apple_silicon() and not is_installed():
+        raise refusal("mlx_not_here")
 
 
 def choose(
