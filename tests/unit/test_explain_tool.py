@@ -52,7 +52,7 @@ def test_every_section_of_the_references_is_found_by_its_id():
     ("question", "file"),
     [
         ("why LoRA on all layers", "lora"),
-        ("answers_add_facts", "data"),
+        ("answers_add_facts", "answers_add_facts"),
         ("does KTO need pairs", "preference"),
     ],
 )
