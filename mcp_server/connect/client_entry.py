@@ -79,7 +79,11 @@ def apply(client: Client, scope: Scope, change: Change) -> None:
     """
     if client.add:
         _by_command(client, scope, change)
-        return
+    else:
+        _in_file(client, change)
+
+
+def _in_file(client: Client, change: Change) -> None:
     document = _read(client, change.path)
     table = document
     for key in client.key:
@@ -162,14 +166,24 @@ def _write(client: Client, path: Path, document: Any) -> None:
 def _by_command(client: Client, scope: Scope, change: Change) -> None:
     """Change a client by its own command: replace the entry, or remove it.
 
+    OpenClaw refuses to write a file that becomes much shorter, so a removal that fails is made in
+    the file.
+
     Raises:
         FineTuningError: The command failed.
     """
     values = {"{scope}": scope, "{entry}": json.dumps(change.new)}
-    if change.old is not None or change.new is None:
+    if change.new is None:
+        try:
+            _run([values.get(word, word) for word in client.remove])
+        except FineTuningError:
+            if entry_of(client, scope) is None:
+                raise
+            _in_file(client, change)
+        return
+    if change.old is not None and not client.add_replaces:
         _run([values.get(word, word) for word in client.remove])
-    if change.new is not None:
-        _run([values.get(word, word) for word in client.add])
+    _run([values.get(word, word) for word in client.add])
 
 
 def _run(argv: list[str]) -> None:

@@ -44,6 +44,8 @@ class Client:
     """Its commands: one of them on PATH, or the folder of its file, shows that it is installed."""
     add: tuple[str, ...] = ()
     """Its own command that registers a server; empty: its file is edited."""
+    add_replaces: bool = False
+    """Whether that command replaces an entry; otherwise the old one is removed first."""
     remove: tuple[str, ...] = ()
     user_skills: Callable[[], Path]
     """Folder in which it looks for skills."""
@@ -196,6 +198,7 @@ CLIENTS = {
         key=("mcp", "servers"),
         programs=("openclaw",),
         add=("openclaw", "mcp", "set", NAME, "{entry}"),
+        add_replaces=True,
         remove=("openclaw", "mcp", "unset", NAME),
         left="Reload a running gateway: openclaw mcp reload.",
         user_skills=_home(AGENTS),
