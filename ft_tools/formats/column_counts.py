@@ -121,7 +121,7 @@ class ColumnCounts:
     """What one column holds."""
 
     __slots__ = (
-        "_hashes", "_last_row", "first_rows", "high", "longest", "low", "name", "num_rows",
+        "_hashes", "_last_row", "high", "longest", "low", "name", "num_rows",
         "num_values", "repeats", "shortest", "types", "values",
     )  # fmt: skip
 
@@ -133,7 +133,6 @@ class ColumnCounts:
         self.types: Counter[str] = Counter()
         self.values: Counter[str] = Counter()
         """The values as text; complete where `is_listed`."""
-        self.first_rows: dict[str, int] = {}
         self.shortest, self.longest = 1 << 62, 0
         self.low, self.high = float("inf"), float("-inf")
         self.repeats = False
@@ -162,7 +161,6 @@ class ColumnCounts:
             self.values[text] += 1
         elif len(self.values) <= MOST_LISTED:
             self.values[text] = 1
-            self.first_rows[text] = row
             self._hashes.add(hash(text))
         else:
             key = hash(text)

@@ -71,14 +71,6 @@ class Wordings:
         return [("few_wordings", round(fraction * self._seen))] if fraction >= MOSTLY else []
 
 
-def has_few_wordings(prompts: Sequence[str]) -> bool:
-    """Return whether most of some prompts follow few templates."""
-    drawn = Wordings()
-    for prompt in prompts:
-        drawn.add(prompt)
-    return bool(drawn.findings())
-
-
 def templated_fraction(prompts: Sequence[str]) -> float:
     """Return which part of some prompts follows templates; 0 of fewer than `MIN_PROMPTS`.
 

@@ -9,7 +9,7 @@ from ft_tools.errors import Abandoned
 from ft_tools.formats.wordings import (
     MIN_PROMPTS,
     MOST_CHARS,
-    has_few_wordings,
+    Wordings,
     templated_fraction,
     wordings_of,
     words_in,
@@ -22,6 +22,13 @@ TEMPLATES = [
     "Good morning, the parcel with the {} was left in the rain. Order {}.",
 ]
 INSTRUCTION = "Sort the customer message into one of these teams: billing, technical, delivery.\n"
+
+
+def has_few_wordings(prompts):
+    drawn = Wordings()
+    for prompt in prompts:
+        drawn.add(prompt)
+    return bool(drawn.findings())
 
 
 def filled(count):

@@ -198,12 +198,6 @@ class ColumnMapping(Request):
             used |= {*talks, *first, *self.turns.keys, *listed}
         return used
 
-    @property
-    def task(self) -> str:
-        """Return what is trained, unless the rows are examples already."""
-        pairs = self.chosen is not None or (self.marks is not None and self.marks.pairs)
-        return "dpo" if pairs else "kto" if self.marks else "sft"
-
 
 @lru_cache(maxsize=8)
 def compiled(pattern: str) -> Any:
