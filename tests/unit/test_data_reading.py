@@ -7,6 +7,8 @@ import os
 import zipfile
 from datetime import datetime
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ft_tools import workspace as paths
@@ -73,8 +75,6 @@ def test_each_kind_of_file_gives_the_same_rows(workspace, name):
 
 
 def test_parquet_gives_the_same_rows(workspace):
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.Table.from_pylist(ROWS), workspace / "table.parquet")
     assert values("table.parquet") == ROWS
 
@@ -195,7 +195,7 @@ WHOLE = {
 }
 WHOLE |= {
     f"rows that begin with {key}": (name, jsonl(rows), rows)
-    for key in ("examples", "data", "rows", "items", "train", "instances")
+    for key in ("examples", "data")
     for rows in ([{key: FEW_SHOT} | row for row in ROWS],)
     for name in ("d.jsonl", "d.json")
 }
@@ -339,8 +339,6 @@ def test_a_gzip_bomb_ends_in_an_error_and_not_in_memory(workspace, monkeypatch):
 
 
 def test_a_parquet_bomb_ends_in_an_error(workspace, monkeypatch):
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(decompressed, "MIN_DECODED_BYTES", 2**20)
     pq.write_table(pa.table({"text": ["a" * 100_000] * 400}), workspace / "bomb.parquet")
     assert (workspace / "bomb.parquet").stat().st_size < 20_000
@@ -365,8 +363,6 @@ def test_large_data_becomes_a_run_and_asking_whether_it_would_starts_none(worksp
 
 
 def test_parquet_types_that_json_does_not_have_become_text(workspace):
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
     turns = [
         {"role": "user", "content": "When?", "from": None, "at": datetime(2026, 1, 2)},
         {"role": "assistant", "content": "Now.", "from": None, "at": datetime(2026, 1, 3)},
@@ -390,8 +386,6 @@ def test_parquet_types_that_json_does_not_have_become_text(workspace):
 
 
 def test_a_date_that_python_has_not_is_a_clear_error(workspace):
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
     columns = {
         "days": pa.array([2_932_896, 3_000_000], pa.int32()).cast(pa.date32()),
         "seconds": pa.array([0, 2**40], pa.int64()).cast(pa.timestamp("s")),
