@@ -137,7 +137,9 @@ class PrepareRequest(FileRequest):
     """
 
     mapping: ColumnMapping | None = Field(
-        None, description="What the columns mean; null: the rows are examples already."
+        None,
+        description="What columns mean: prompt, answer, turns, marks, ignore ... "
+        "(explain('prepare_dataset.mapping')); null: the rows are examples already.",
     )
     output_dir: str | None = Field(
         None, description="New folder for train, validation and test files."

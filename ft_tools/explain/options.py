@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ft_tools.explain.report import Passage
-from ft_tools.tools import TOOLS, Tool
+from ft_tools.tools import TOOLS
 
 BOUNDS = {
     "minimum": ">=",
@@ -37,9 +37,13 @@ def argument_passage(tool: str, name: str) -> Passage:
     return Passage(id=f"{tool}.{name}", text="\n".join(lines))
 
 
-def tool_named(topic: str) -> Tool | None:
-    """Return the tool of that name, written with underscores or hyphens."""
-    return TOOLS.get(topic.replace("-", "_"))
+def arguments_with(tool: str, key: str) -> list[Passage]:
+    """Return the passage of an argument, or those of the arguments whose objects have that key."""
+    fields = TOOLS[tool].request.model_fields
+    if key in fields:
+        return [argument_passage(tool, key)]
+    found = (argument_passage(tool, name) for name in fields)
+    return [each for each in found if f"- {key} (" in each.text]
 
 
 def _line(name: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ft_tools.contract import no_such
 from ft_tools.errors import NotFound
-from ft_tools.explain.options import argument_passage, option_passages, tool_named, tool_passages
+from ft_tools.explain.options import arguments_with, option_passages, tool_passages
 from ft_tools.explain.report import ExplainReport, Passage
 from ft_tools.explain.request import ExplainRequest
 from ft_tools.explain.search import search
@@ -33,15 +33,13 @@ def explain(request: ExplainRequest) -> ExplainReport:
 
 def _named(topic: str) -> list[Passage]:
     """Return the passages of a tool, of its options, of an argument, a row's id or a section's."""
-    words = topic.split()
-    tool = tool_named(words[0])
-    if tool and len(words) == 1:
-        return tool_passages(words[0].replace("-", "_"))
-    if tool and words[1:] == ["options"]:
-        return option_passages(words[0].replace("-", "_"))
-    name, _, argument = topic.replace("-", "_").partition(".")
-    if name in TOOLS and argument in TOOLS[name].request.model_fields:
-        return [argument_passage(name, argument)]
+    name, *rest = topic.replace("-", "_").replace(".", " ", 1).split()
+    if name in TOOLS and not rest:
+        return tool_passages(name)
+    if name in TOOLS and rest == ["options"]:
+        return option_passages(name)
+    if name in TOOLS and len(rest) == 1:
+        return arguments_with(name, rest[0])
     if topic in row_passages():
         about = [_passage(each) for each in search(topic, 1) if topic in each.text]
         return [row_passages()[topic], *about]

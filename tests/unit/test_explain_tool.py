@@ -36,6 +36,13 @@ def test_an_argument_that_is_an_object_is_explained_with_its_keys():
     assert "- endpoint" in text
 
 
+@pytest.mark.parametrize(
+    "topic", ["prepare_dataset.mapping", "prepare-dataset mapping", "prepare_dataset turns"]
+)
+def test_a_key_of_an_argument_leads_to_the_argument(topic):
+    assert [each.id for each in explain(topic).passages] == ["prepare_dataset.mapping"]
+
+
 def test_every_threshold_is_explained_with_its_value_and_source():
     for key, row in facts.thresholds().items():
         text = explain(key).passages[0].text
