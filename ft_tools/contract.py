@@ -181,7 +181,7 @@ TRIED = {"bool", "int", "float", "str"}
 
 
 def _alternatives(request: type[BaseModel], where: str, details: list[dict[str, Any]]) -> str:
-    """Say in one line what a value may be, where several kinds would do: words first."""
+    """Return in one line what a value may be, where several kinds would do: words first."""
     words = sorted(details, key=lambda detail: detail["type"] != "literal_error")
     kinds = dict.fromkeys(problem(request, detail).removeprefix("must be ") for detail in words)
     got = f"{shown(words[0]['input'])}{_meant(words[0])}"
@@ -233,7 +233,7 @@ def _line(request: type[BaseModel], where: str, detail: dict[str, Any]) -> str:
 
 
 def _if_null(request: type[BaseModel], detail: dict[str, Any]) -> str:
-    """Say what to send instead of null, where the argument has a default."""
+    """Return what to send instead of null, where the argument has a default."""
     *path, name = detail["loc"] or ("",)
     field = _model_at(request, tuple(path)).model_fields.get(str(name))
     has_default = field is not None and not field.is_required()
@@ -248,7 +248,7 @@ def no_such(kind: str, name: str, known: list[str]) -> str:
 
 
 def problem(request: type[BaseModel], detail: dict[str, Any]) -> str:
-    """Say what a value must be, as JSON has it and not the library."""
+    """Return what a value must be, as JSON has it and not the library."""
     if detail["type"] == "model_type":
         names = _model_at(request, detail["loc"]).model_fields
         return f"must be an object of {', '.join(names)}"

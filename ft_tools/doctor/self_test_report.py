@@ -33,7 +33,7 @@ class SelfTestReport(Report):
 
 
 def summarise(device: str, *, on_gpu: bool, checks: Sequence[Tried]) -> str:
-    """Say in a sentence how it went.
+    """Return in a sentence how it went.
 
     >>> summarise("2 cores", on_gpu=False, checks=[Tried(name="load", state="passed")])
     'no GPU was found: 1 of 1 checks passed on 2 cores, which says nothing about a GPU'

@@ -17,7 +17,7 @@ NEEDS: dict[Purpose, tuple[Purpose, ...]] = {
 
 
 def doctor(request: DoctorRequest) -> DoctorReport:
-    """Say what works on this machine, what does not, and the command for each.
+    """Check what works on this machine, what does not, and name the command for each.
 
     Args:
         request: What has to work.

@@ -21,7 +21,7 @@ MAX_ITEMS = 200
 """Items of one list that are looked at."""
 NAME_CHARS, VALUE_CHARS = 60, 40
 LIKE_A_LIST = 5
-"""Objects in an object, all with the same keys, from which on it is read as a list. Ours."""
+"""Objects in an object, all with the same keys, from which on it is read as a list. Judgement."""
 PLAIN = re.compile(r"[^\W_](?:[]\w.+/&%@[-]| (?! )){0,38}")
 """A value or name that is shown without quotation marks."""
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?!\d)|\d{1,2}[./]\d{1,2}[./](?:\d{4}|\d{2})(?!\d)")

@@ -166,7 +166,7 @@ WANTED_STEPS = {
 
 
 def _has_short_answers(data: DataShape) -> bool:
-    """Tell it by the tokens, or by the goal where they could not be counted."""
+    """Choose it by the tokens, or by the goal where they could not be counted."""
     if data.answer_tokens is None:
         return data.goal == "classification"
     return data.answer_tokens <= facts.number("train.short_answer_tokens")
@@ -227,7 +227,7 @@ def choose_schedule(
 
 
 def _pays_to_pack(data: DataShape, batch: int, max_length: int) -> bool:
-    """Tell whether batches are mostly padding, and a step's rows fill at least one pack."""
+    """Return whether batches are mostly padding, and a step's rows fill at least one pack."""
     if data.padding is None or data.tokens is None:
         return False
     is_padded = data.padding > facts.number("train.packing_padding")

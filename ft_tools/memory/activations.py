@@ -178,12 +178,12 @@ def targets_bytes(setup: Setup) -> float:
 
 
 def shares_inputs(setup: Setup) -> bool:
-    """Say whether adapters read the very tensors that other layers read."""
+    """Return whether adapters read the very tensors that other layers read."""
     return setup.method != "full" and setup.adapter_bytes == 2 and not setup.dropout
 
 
 def adapts(setup: Setup, names: set[str]) -> bool:
-    """Say whether one of these modules has an adapter."""
+    """Return whether one of these modules has an adapter."""
     return any(_plain_name(target) in names for target in setup.targets)
 
 

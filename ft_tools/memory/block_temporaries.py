@@ -98,7 +98,7 @@ def running_scores_bytes(setup: Setup) -> float:
 
 
 def _wide_adapters(setup: Setup) -> bool:
-    """Say whether fp32 adapters lie on the MLP's output projection."""
+    """Return whether fp32 adapters lie on the MLP's output projection."""
     wide = setup.method != "full" and setup.adapter_bytes == 4
     return wide and activations.adapts(setup, activations.MLP_OUTPUTS)
 

@@ -248,5 +248,5 @@ def version(text: str) -> tuple[int, int]:
 
 
 def has_trl_head(trl_version: str | None) -> bool:
-    """Say whether this TRL computes its loss without full logits (1.15 on)."""
+    """Return whether this TRL computes its loss without full logits (1.15 on)."""
     return trl_version is not None and version(trl_version) >= (1, 15)

@@ -135,7 +135,7 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
 
 
 def on_apple(gpu: str | None) -> bool:
-    """Tell whether a GPU's name is that of a Mac."""
+    """Return whether a GPU's name is that of a Mac."""
     return gpu is not None and facts.gpu(gpu).is_apple
 
 

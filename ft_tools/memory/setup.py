@@ -133,7 +133,7 @@ class Setup:
 
     @property
     def repeats_kv(self) -> bool:
-        """Say whether SDPA gets keys and values repeated for every query head.
+        """Return whether SDPA gets keys and values repeated for every query head.
 
         With a mask transformers does so; on cards without bfloat16 launch_* does, because SDPA's
         grouped kernels begin with theirs.
@@ -155,7 +155,7 @@ class Setup:
 
     @property
     def adapts_experts(self) -> bool:
-        """Say whether adapters lie over fused experts."""
+        """Return whether adapters lie over fused experts."""
         return any(m.copies > 1 for m in self.targets)
 
     @property

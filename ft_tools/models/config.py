@@ -35,7 +35,7 @@ SIGLIP = {
 
 
 def has_row(config: Mapping[str, Any]) -> bool:
-    """Say whether a config's shape follows from a row of the families alone.
+    """Return whether a config's shape follows from a row of the families alone.
 
     Not where blocks differ, or where towers stand beside the language model.
     """

@@ -75,7 +75,7 @@ def folder() -> Path:
 
 
 def is_ready() -> bool:
-    """Tell whether the demo model is unpacked."""
+    """Return whether the demo model is unpacked."""
     return (folder() / "config.json").is_file()
 
 

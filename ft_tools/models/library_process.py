@@ -48,7 +48,7 @@ class Unanswered(Exception):
 
 
 def is_installed() -> bool:
-    """Say whether the libraries are there that build a model."""
+    """Return whether the libraries are there that build a model."""
     return all(importlib.util.find_spec(name) is not None for name in LIBRARIES)
 
 
@@ -65,7 +65,7 @@ def _auto_classes() -> str:
 
 
 def may_know(model_type: str) -> bool:
-    """Say whether the installed transformers may have a model type: read, and not imported."""
+    """Return whether the installed transformers may have a model type: read, and not imported."""
     named = _auto_classes()
     return not named or json.dumps(model_type) in named
 

@@ -17,7 +17,7 @@ NOT_PLAIN = ("modules_to_save", "target_parameters", "trainable_token_indices", 
 
 
 def is_apple_silicon() -> bool:
-    """Tell whether this machine is a Mac with an Apple chip."""
+    """Return whether this machine is a Mac with an Apple chip."""
     return sys.platform == "darwin" and platform.machine() == "arm64"
 
 
@@ -41,7 +41,7 @@ def mac_name() -> str:
 
 
 def is_installed() -> bool:
-    """Tell whether mlx-lm is installed."""
+    """Return whether mlx-lm is installed."""
     return importlib.util.find_spec("mlx_lm") is not None
 
 

@@ -129,7 +129,7 @@ def model_type(folder: Path) -> str | None:
 
 
 def trains_embeddings(folder: Path) -> bool:
-    """Tell whether an adapter folder has a LoRA, or single tokens, of an embedding."""
+    """Return whether an adapter folder has a LoRA, or single tokens, of an embedding."""
     marks = ("lora_embedding_", "trainable_tokens")
     return any(mark in name for name in _tensor_names(folder) for mark in marks)
 

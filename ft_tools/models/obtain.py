@@ -1,4 +1,4 @@
-"""Say how to get a model that is not on this machine."""
+"""How to get a model that is not on this machine."""
 
 PACKAGED = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """The model that the demo unpacks from a package, without the Hub."""

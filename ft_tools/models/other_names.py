@@ -47,7 +47,7 @@ def instruct_name(name: str) -> str | None:
 
 
 def is_four_bit(name: str) -> bool:
-    """Say whether a name is that of a 4-bit copy in the account of a known mirror."""
+    """Return whether a name is that of a 4-bit copy in the account of a known mirror."""
     return name.casefold().partition("/")[0] in MIRRORS and bool(FOUR_BIT.search(name))
 
 

@@ -29,7 +29,7 @@ MIXED = {
 
 
 def mixes_packed(config: Mapping[str, Any]) -> bool:
-    """Say whether a model of this config.json is known to mix packed examples without kernels."""
+    """Return whether a model of this config.json mixes packed examples without kernels."""
     inner = config.get("text_config")
     types = {
         config.get("model_type"),
@@ -61,7 +61,7 @@ def about_flash() -> str:
 
 
 def may_be_packed(shape: ModelShape) -> bool:
-    """Say whether packed examples are known not to see one another.
+    """Return whether packed examples are known not to see one another.
 
     True for families with a row, which attend through masks made of position_ids alone; for others
     only where it was checked.

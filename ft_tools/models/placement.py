@@ -37,7 +37,7 @@ class Placement:
         return SEVERAL if self.device == SEVERAL else {"": self.device}
 
     def describe(self) -> str:
-        """Say it in words.
+        """Return it in words.
 
         >>> Placement("cpu", "float32", 2**30).describe()
         'in memory, float32, about 1.0 GiB'
@@ -156,7 +156,7 @@ def running_places(
 
 
 def shortage(size: ModelSize, machine: Machine, *, four_bit: bool = False) -> str:
-    """Say what a model needs at least and what there is."""
+    """Return what a model needs at least and what there is."""
     least = needed_bytes(size, "bfloat16", four_bit=four_bit) / 2**30
     if not machine.cards:
         least += (_process_bytes() + (_packing_bytes(size) if four_bit else 0)) / 2**30

@@ -84,7 +84,7 @@ def unquantized_name(model: str) -> str:
 
 
 def use_unquantized(model: str) -> str:
-    """Say what to take instead of a quantized copy.
+    """Return what to take instead of a quantized copy.
 
     >>> use_unquantized("openai/gpt-oss-20b")
     'use a 16-bit copy of it, which others may publish'

@@ -111,7 +111,7 @@ def tokenizer_files(model: str) -> str:
 
 
 def _is_a_path(model: str) -> bool:
-    """Say whether something in the workspace has that name."""
+    """Return whether something in the workspace has that name."""
     try:
         return (workspace.roots()[0] / model).exists()
     except (OSError, ValueError):
@@ -144,7 +144,7 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
 
 
 def _what_to_do(run_dir: Path) -> str:
-    """Say how a run without a model comes to have one."""
+    """Return how a run without a model comes to have one."""
     status, state = run_state.settled(run_dir)
     if state not in ENDED:
         return f"it is {state}; wait for its end with get_run"

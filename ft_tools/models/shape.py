@@ -318,7 +318,7 @@ def last_name(path: str) -> str:
 
 
 def is_named(name: str, names: Iterable[str]) -> bool:
-    """Say whether one of some names means this one: it is the whole, or what follows a dot."""
+    """Return whether one of some names means this one: it is the whole, or what follows a dot."""
     return any(name == n or name.endswith(f".{n}") for n in names)
 
 

@@ -135,7 +135,7 @@ def _block(block: Mapping[str, Any], answer: Mapping[str, Any]) -> Block:
 
 
 def _peft_agrees(blocks: tuple[Block, ...], answer: Mapping[str, Any]) -> bool:
-    """Say whether PEFT's own "all-linear" adapts just what ours does."""
+    """Return whether PEFT's own "all-linear" adapts just what ours does."""
     alike = all(
         {m.name for m in block.adapted} == {row[0] for row in theirs.get("adapted", ())}
         and not block.converted

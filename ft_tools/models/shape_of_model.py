@@ -61,7 +61,7 @@ def shape_of_config(config: dict[str, Any], name: str) -> ModelShape:
 
 
 def no_gguf(config: Mapping[str, Any]) -> str:
-    """Say that a model's family cannot become a GGUF file; empty where that is not known.
+    """Return that a model's family cannot become a GGUF file; empty where that is not known.
 
     >>> no_gguf({"model_type": "llama"})
     ''

@@ -37,7 +37,7 @@ def needed(config: Mapping[str, Any]) -> list[str]:
 
 
 def missing(config: Mapping[str, Any]) -> str:
-    """Say what is not installed of that, with the command that installs it; empty if all is."""
+    """Return what is not installed of that, with the command that installs it; empty if all is."""
     absent = [name for name in needed(config) if find_spec(_TIMM[name]) is None]
     if not absent:
         return ""

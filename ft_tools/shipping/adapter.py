@@ -127,7 +127,7 @@ def require_unquantized(base_config: dict[str, Any]) -> None:
 
 
 def why_whole(held: dict[str, Tensor], base: dict[str, Tensor], base_config: dict[str, Any]) -> str:
-    """Say why an adapter cannot be merged file by file; empty when it can.
+    """Return why an adapter cannot be merged file by file; empty when it can.
 
     Of a base that is not here yet (`base` is empty) only the adapter's own names tell.
     """

@@ -66,7 +66,7 @@ def next_steps(
 
 
 def _as_measured(shipped: ShippedAnswers) -> bool:
-    """Tell whether no loss that counts is shown, and some prompt is the measured one."""
+    """Return whether no loss that counts is shown, and some prompt is the measured one."""
     return shipped.prompts_equal > 0 and (shipped.ci_high >= 0 or _loses_little(shipped))
 
 

@@ -57,7 +57,7 @@ class Asking:
         return [*own, {"role": "user", "content": self.turn(question)}]
 
     def sentence(self, *, has_default: bool = False) -> str:
-        """Say which system text is shipped.
+        """Return which system text is shipped.
 
         Args:
             has_default: The chat template adds one where there is none.

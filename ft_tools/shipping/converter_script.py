@@ -45,14 +45,14 @@ def version() -> str:
 
 
 def origin() -> str:
-    """Say where the converter will come from, for a plan."""
+    """Return where the converter will come from, for a plan."""
     if os.environ.get(VARIABLE):
         return f"{VARIABLE}"
     return f"source distribution of {DISTRIBUTION} {version()}"
 
 
 def is_here() -> bool:
-    """Tell whether the converter needs no fetching."""
+    """Return whether the converter needs no fetching."""
     return bool(os.environ.get(VARIABLE)) or (cached() / SCRIPT).is_file()
 
 
@@ -85,7 +85,7 @@ def script() -> Path:
 
 
 def why_not(config: Mapping[str, Any]) -> str:
-    """Say why the converter does not carry a model, as far as that can be told before it runs.
+    """Return why the converter does not carry a model, as far as that can be told before it runs.
 
     Args:
         config: Its config.json.

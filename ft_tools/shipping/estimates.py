@@ -85,7 +85,7 @@ class PlannedDisk(Report):
 
 
 def planned_format(row: Format, size: ModelSize | None) -> PlannedFormat:
-    """Say how large a format will be, and what is published of its quality.
+    """Return how large a format will be, and what is published of its quality.
 
     Args:
         row: The format.

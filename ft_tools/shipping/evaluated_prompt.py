@@ -44,7 +44,7 @@ class MeasuredAs(Report):
     verdict: TargetVerdict | None = Field(None, description="Of the target; null: there was none.")
 
     def sentence(self) -> str:
-        """Say what the tuned model scored, and whether that met the target; empty if unknown."""
+        """Return what the tuned model scored, and whether that met the target; empty if unknown."""
         if self.value is None:
             return ""
         interval = f" [{self.ci_low:.3g}, {self.ci_high:.3g}]" if self.ci_low is not None else ""

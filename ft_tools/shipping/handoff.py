@@ -129,7 +129,7 @@ def _table(results: Sequence[FormatResult]) -> str:
 
 
 def _copy(made: Sequence[FormatResult], asked: Asked) -> str:
-    """Say which files another machine needs; empty where all of them are one folder anyway."""
+    """Return which files another machine needs; empty where all of them are one folder anyway."""
     parts = [r for r in made if r.format.partition(":")[0] in ("gguf", "mlx")]
     if not parts:
         return ""

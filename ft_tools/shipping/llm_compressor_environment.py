@@ -43,7 +43,7 @@ def python() -> Path:
 
 
 def is_built() -> bool:
-    """Tell whether the environment needs no building."""
+    """Return whether the environment needs no building."""
     return (folder() / MARKER).is_file() and python().exists()
 
 

@@ -134,7 +134,7 @@ def modelfile(
 
 
 def can_be_shipped(system: str) -> bool:
-    """Tell whether a Modelfile can hold a text.
+    """Return whether a Modelfile can hold a text.
 
     Three quotes would end the value, and what follows would be read as instructions.
     """

@@ -11,7 +11,7 @@ WITH_PREDICTORS = ("qwen3_5", "qwen3_next")
 
 
 def lacks_predictors(folder: Path) -> bool:
-    """Tell whether a model folder lacks the multi-token prediction layers of its family.
+    """Return whether a model folder lacks the multi-token prediction layers of its family.
 
     transformers drops them, so a model that it saved has none; llama.cpp's converter requires them
     unless it gets `--no-mtp`.

@@ -66,7 +66,7 @@ def as_published(config: Mapping[str, Any]) -> Config:
 
 
 def _layers_of_kimi(config: Config) -> Config:
-    """Say which layers are which as published. Source: llama.cpp, conversion/kimi_linear.py."""
+    """Return which layers are which as published. Source: llama.cpp, conversion/kimi_linear.py."""
     kinds, mlps = config.get("layer_types"), config.get("mlp_layer_types")
     if not isinstance(kinds, list) or not isinstance(mlps, list):
         return {}

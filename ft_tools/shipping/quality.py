@@ -102,7 +102,7 @@ def summarise(measured: Measured, tokenizer_parity: bool) -> Quality:
 
 
 def erases(mean_kl: float, base_kl: float | None) -> bool:
-    """Tell whether a format is closer to the base than to the tuned model it was made of.
+    """Return whether a format is closer to the base than to the tuned model it was made of.
 
     >>> erases(0.2, 0.05), erases(0.05, 0.2), erases(0.2, None)
     (True, False, False)
@@ -138,7 +138,7 @@ def most_merge_kl(adapter_kl: float) -> float:
 def merge_passes(
     mean_kl: float, adapter_kl: float, top1_agreement: float, applied_fraction: float | None
 ) -> bool:
-    """Tell whether a merged model is what was trained.
+    """Return whether a merged model is what was trained.
 
     Args:
         mean_kl: From the base with its adapter, nats per token.
@@ -160,7 +160,7 @@ def merge_passes(
 
 
 def weights_pass(worst: float, applied_fraction: float | None) -> bool:
-    """Tell whether merged weights are base and adapter, where no logits could be compared.
+    """Return whether merged weights are base and adapter, where no logits could be compared.
 
     Args:
         worst: Largest difference of a weight's outputs over their size.
@@ -173,7 +173,7 @@ def weights_pass(worst: float, applied_fraction: float | None) -> bool:
 
 
 def verdict_reason(quality: Quality) -> Reason:
-    """Say why a verdict is what it is."""
+    """Return why a verdict is what it is."""
     if not quality.tokenizer_parity:
         return parity_reason()
     if erases(quality.mean_kl, quality.base_kl):
@@ -196,7 +196,7 @@ def verdict_reason(quality: Quality) -> Reason:
 
 
 def parity_reason() -> Reason:
-    """Say that a file reads other tokens than the model was trained on."""
+    """Return the reason that a file reads other tokens than the model was trained on."""
     return Reason(
         id="tokenizers_differ",
         rule="a shipped model tokenizes as it was trained",

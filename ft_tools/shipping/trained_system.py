@@ -27,7 +27,7 @@ class TrainedSystem:
     """The other texts and how many examples have them, the most frequent first."""
 
     def sentence(self) -> str:
-        """Say what is shipped, and what else there was."""
+        """Return what is shipped, and what else there was."""
         if not self.num_examples:
             return "the training data is not available: the system text it used is unknown"
         if self.text is None:

@@ -157,7 +157,7 @@ class _PrefixIndex:
 
     @property
     def is_spent(self) -> bool:
-        """Tell whether as much was compared as there is time for."""
+        """Return whether as much was compared as there is time for."""
         return self._left <= 0
 
     def row(self, at: int) -> _Row:
@@ -215,7 +215,7 @@ class _PrefixIndex:
         return lowest
 
     def _is_same(self, at: int, other: int, part: int) -> bool:
-        """Tell whether two texts without a word are the same."""
+        """Return whether two texts without a word are the same."""
         column = {ANSWER: self._rows.answer, REJECTED: self._rows.rejected}
         hashes = column.get(part, self._rows.prompt)
         return hashes[at] == hashes[other]
@@ -287,7 +287,7 @@ class _Order:
         return _Prefixes(sizes.tolist(), starts.tolist(), ranks.tolist())
 
     def _in_parts(self, parts: Parts) -> NDArray[np.bool_]:
-        """Tell of each pair whether it is in one of some parts; under `OWN`, of no template."""
+        """Return for each pair whether it is in one of some parts; under `OWN`, of no template."""
         found = np.isin(self._parts, [part for part in parts if part != OWN])
         if OWN in parts:
             prompts = self._parts == PROMPT

@@ -21,7 +21,7 @@ def minilm_for(near_duplicates: str, size_bytes: int) -> Path | None:
 
 
 def why_by_words(size_bytes: int) -> str:
-    """Say why `auto` compares words."""
+    """Return why `auto` compares words."""
     if find_minilm() is None:
         return "all-MiniLM-L6-v2 is not on this machine"
     return (

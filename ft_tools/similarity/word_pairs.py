@@ -107,5 +107,5 @@ def _order_of(values: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def _differs(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell of each value whether it is another one than that before it."""
+    """Return for each value whether it differs from the one before it."""
     return np.append(np.full(min(1, len(values)), True), values[1:] != values[:-1])

@@ -23,7 +23,7 @@ MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "refusal": (0.01, "info"),
     "ai_boilerplate": (0.01, "info"),
 }
-# Long answers that each come so often teach texts by heart. Ours.
+# Long answers that each come so often teach texts by heart. Judgement.
 MANY_ROWS, ROWS_AN_ANSWER, LONG_ANSWER_TOKENS = 500, 50, 16
 
 

@@ -13,7 +13,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.draw import choose_validation
 
 SPLIT_FRACTION = 0.1
-# Above this share of contradictions the answers teach chance. Ours.
+# Above this share of contradictions the answers teach chance. Judgement.
 MAX_CONFLICTING_FRACTION = 0.02
 TOO_MANY_REMOVED = "too_many_removed"
 """The id of the reason why nothing is written."""

@@ -27,7 +27,7 @@ from ft_tools.formats.turns import with_system
 SHORT_CHARS = 40
 MAX_CLASSES = 50
 CLASS_CHARS = 40
-"""Mean length up to which values that return are classes, and not replies. Ours."""
+"""Mean length up to which values that return are classes, and not replies. Judgement."""
 PATTERN_SECONDS = 0.5
 """In which a caller's pattern has to read one answer."""
 NULLS = frozenset({"", "nan", "null", "<na>", "#n/a", "#ref!", "#value!", "#name?", "#div/0!"})

@@ -54,7 +54,7 @@ def _words_in(text: str) -> frozenset[str]:
 
 
 def that_may_be_private(examples: Sequence[Example]) -> set[int]:
-    """Tell quickly which examples could hold a secret or personal data."""
+    """Return quickly which examples could hold a secret or personal data."""
     said = []
     unusual = set()
     for at, example in enumerate(examples):

@@ -21,7 +21,7 @@ READS = {
 }
 """Argument -> the kinds of files that it is for, and what they are called."""
 MAX_UNDECODED = 0.1
-"""Share of rows in another encoding above which the encoding is asked for. Ours."""
+"""Share of rows in another encoding above which the encoding is asked for. Judgement."""
 
 Observe = Callable[[Row], None]
 """Called with each row of a file that is read, before turns are joined."""

@@ -78,7 +78,7 @@ class _Taken:
     answer: str = ""
     rejected: str = ""
     said: frozenset[str] = frozenset()
-    """Telling words of these three."""
+    """The distinctive words of these three."""
     found: list[str] = field(default_factory=list)
     broken: bool = field(init=False)
     tokens: Measured = field(init=False)

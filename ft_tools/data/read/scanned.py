@@ -31,7 +31,7 @@ from ft_tools.formats.wordings import Wordings
 
 CURE = "call the tool again"
 STRATUM_CHARS, MOST_STRATA = 60, 50
-"""Answers that are classes, which the parts hold in proportion. Ours."""
+"""Answers that are classes, which the parts hold in proportion. Judgement."""
 
 
 @dataclass

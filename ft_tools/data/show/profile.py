@@ -33,7 +33,7 @@ MOST_ROWS = 50_000
 MOST_COMPARED = 2_000
 """Texts that are compared with each other."""
 LEAST_CHARS = 20
-"""Mean length from which a column's texts are compared. Ours."""
+"""Mean length from which a column's texts are compared. Judgement."""
 KINDS = {
     "jsonl": "JSON lines",
     "json_values": "JSON",

@@ -10,7 +10,7 @@ from ft_tools.formats.wordings import templated_fraction, wordings_of, words_in
 from ft_tools.similarity.words import tokens_of
 
 SHOWN_FRACTION = 0.5
-"""Of texts that follow templates, from which on these are counted. Ours."""
+"""Of texts that follow templates, from which on these are counted. Judgement."""
 MOST_TEMPLATED = 1_000
 """Texts in which templates are looked for."""
 

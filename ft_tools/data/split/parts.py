@@ -28,9 +28,9 @@ MOST_TESTED = 0.5
 ENOUGH_TEST_ROWS = 150
 """They show a difference of 0.1. Source: ft_tools/metrics/sample_size.py"""
 ENOUGH_TRAINING_ROWS = 100
-"""They are left to train on before the test part gets more than a tenth. Ours."""
+"""They are left to train on before the test part gets more than a tenth. Judgement."""
 LEAST_TEST, MOST_TEST = 0.1, 0.25
-"""Shares of the rows for the test part, if none is given. Ours."""
+"""Shares of the rows for the test part, if none is given. Judgement."""
 SAME_GROUP = "same_group_as_test"
 ASKED_AGAIN = "asked_again_in_test"
 

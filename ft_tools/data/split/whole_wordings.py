@@ -17,9 +17,9 @@ from ft_tools.formats.wordings import wordings_of
 
 MAX_OVER = 1.5
 """Rows of a held-out part over those that are wanted, and of the wanted training rows over these.
-Ours."""
+Judgement."""
 LEAST_VALIDATED = 2
-"""Wordings of the validation part, whose loss chooses the checkpoint. Ours."""
+"""Wordings of the validation part, whose loss chooses the checkpoint. Judgement."""
 
 
 @dataclass(frozen=True, eq=False)

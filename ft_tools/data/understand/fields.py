@@ -10,7 +10,7 @@ from ft_tools.formats.column_counts import NAME_CHARS, shown
 
 MAX_FIELDS = 50
 MAX_CHARS = 80
-# A class with less than a twentieth of the largest one is rarely learned. Ours.
+# A class with less than a twentieth of the largest one is rarely learned. Judgement.
 IMBALANCE = 20
 # What tables write for "nothing here"; "none" and "unknown" may be real classes.
 EMPTY = {"", "n/a", "#n/a", "na", "nan", "null", "nil", "tbd", "todo", "?", "??", "???", "-", "--"}

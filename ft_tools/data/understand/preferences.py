@@ -14,7 +14,7 @@ from ft_tools.formats.example import Example, content_of
 MAX_EFFECT = 0.5
 MAX_AUC_OFF = 0.15
 TOLD_APART = 0.02
-"""AUC from 0 or 1 within which a figure alone tells good from bad. Ours."""
+"""AUC from 0 or 1 within which a figure alone tells good from bad. Judgement."""
 MIN_PAIRS = 20
 MAX_SINGLE = 2000
 """Marked answers that wait for a partner: a file may have all good ones first."""

@@ -25,7 +25,7 @@ from ft_tools.similarity.words import MAX_WORK_OF_A_RUN
 
 
 class Progress:
-    """Tells the run how far it is, and stops it when that was asked."""
+    """Reports progress to the run, and stops it when that was asked."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

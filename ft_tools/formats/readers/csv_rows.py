@@ -14,7 +14,7 @@ SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r\n]*', re.IGNORECASE)
 """A first line that Excel reads, and writes in some languages."""
 SEPARATORS = ",;\t|"
 BELOW = 6
-"""Lines by which the separator is found below a title without any. Ours."""
+"""Lines by which the separator is found below a title without any. Judgement."""
 
 
 def read_csv(stream: BinaryIO, separator: str, encoding: str = "utf-8") -> Iterator[Row]:

@@ -10,7 +10,7 @@ from ft_tools import workspace
 from ft_tools.errors import BadData
 
 # A gzip stream reaches 1028:1 and a Parquet file of 289 bytes can hold 4 GB, so the cap is on what
-# comes out: 20 times the file, but at least 256 MiB. Ours.
+# comes out: 20 times the file, but at least 256 MiB. Judgement.
 MIN_DECODED_BYTES = 256 * 2**20
 EXPANSION = 20
 

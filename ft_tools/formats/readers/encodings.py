@@ -4,9 +4,9 @@ HEAD_BYTES = 2**20
 MAX_LINES = 2_000
 BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 UTF_16_NULLS = 0.2
-"""Share of zero bytes from which a text is UTF-16: that of Latin letters is a half. Ours."""
+"""Share of zero bytes from which a text is UTF-16: that of Latin letters is a half. Judgement."""
 ONE_SIDED = 10
-"""Times as many zero bytes in one half of a text's pairs as in the other. Ours."""
+"""Times as many zero bytes in one half of a text's pairs as in the other. Judgement."""
 CANDIDATES = ("utf_16", "cp1252", "shift_jis", "gb18030", "cp1250", "cp1251")
 """In the order in which equally likely ones are chosen."""
 AS_LIKELY = 0.01

@@ -1,4 +1,4 @@
-"""Tell from the first bytes of a file whether it is text, and which kind of rows it holds."""
+"""Find out from the first bytes of a file whether it is text, and which kind of rows it holds."""
 
 import json
 from collections.abc import Container, Mapping
@@ -15,7 +15,7 @@ LINES = {".jsonl", ".ndjson"}
 WRAPPERS = frozenset({"data", "examples", "rows", "train", "instances", "items"})
 """Names of lists that the only line of a file of lines may wrap its rows in."""
 MOST_CONTROL = 0.05
-"""Share of control characters above which a file is binary. Ours."""
+"""Share of control characters above which a file is binary. Judgement."""
 
 # First bytes of files that are not data -> what to say.
 MAGIC: list[tuple[bytes, str, str]] = [

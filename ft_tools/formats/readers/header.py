@@ -8,19 +8,19 @@ from typing import Any
 from ft_tools.formats.column_counts import number_of
 
 LOOKED_AT = 50
-"""First lines of a table by which the header is found. Ours."""
+"""First lines of a table by which the header is found. Judgement."""
 MOST_ABOVE = 20
-"""Lines that may stand above the header. Ours."""
+"""Lines that may stand above the header. Judgement."""
 NAME_CHARS = 100
-"""What is longer names no column below a title. Ours."""
+"""What is longer names no column below a title. Judgement."""
 FEWEST_RAGGED = 3
-"""Columns, and rows of one length, below a title that is not filled up with separators. Ours."""
+"""Columns, and rows of one length, below a title not filled up with separators. Judgement."""
 FEWEST = 2
-"""Columns of a table whose title can be told from its header. Ours."""
+"""Columns of a table whose title can be told from its header. Judgement."""
 FEW = 3
-"""One in so many columns is what a title fills at most. Ours."""
+"""One in so many columns is what a title fills at most. Judgement."""
 MOST = 0.9
-"""Share of the cells below a name that are longer than it, or numbers. Ours."""
+"""Share of the cells below a name that are longer than it, or numbers. Judgement."""
 
 Cells = Sequence[Any]
 

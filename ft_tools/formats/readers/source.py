@@ -38,7 +38,7 @@ PARQUET = b"PAR1"
 LFS_POINTER = b"version https://git-lfs"
 ZIP, OLE, SQLITE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"SQLite format 3\0"
 WORKBOOK_EXPANSION = 8
-"""About how many times a workbook's text is larger than the packed file. Ours."""
+"""About how many times a workbook's text is larger than the packed file. Judgement."""
 HEAD_BYTES = 65536
 MAX_FILES = 10_000
 MOST_LISTS = 5

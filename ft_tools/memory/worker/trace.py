@@ -293,7 +293,7 @@ def _one_of_each(blocks: list[nn.Module]) -> tuple[list[int], list[int]]:
 
 
 def _renumber(text: nn.Module, kept: list[int]) -> None:
-    """Tell a Llama 3.2 Vision which of the blocks left read an image: a text passes them by."""
+    """Set which of the remaining blocks of a Llama 3.2 Vision read an image: a text skips them."""
     numbers: Any = getattr(text, "cross_attention_layers", None)
     if numbers is not None:
         left = [new for new, old in enumerate(kept) if old in numbers]

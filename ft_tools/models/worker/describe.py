@@ -197,7 +197,7 @@ def _places(stack: str, groups: list[dict[str, Any]], blocks: list[nn.Module]) -
 
 
 def _place(name: str, places: dict[str, int]) -> tuple[int | None, str]:
-    """Say where a module is: a group of blocks, or outside (-1); None in a block like another."""
+    """Return a module's place: a group of blocks, or outside (-1); None in a block like another."""
     match = re.match(r"(.*?\.\d+)\.(.*)", name)
     while match:
         path, rest = match.groups()

@@ -66,7 +66,7 @@ def _turn_experts(folder: Path, hidden: int, stop: Callable[[], None]) -> None:
 
 
 def _is_turned(name: str, shape: tuple[int, ...], hidden: int) -> bool:
-    """Tell whether a tensor is (expert, out, in); what is square is read alike by transformers."""
+    """Return whether a tensor is (expert, out, in); transformers reads square ones alike."""
     if len(shape) != 3 or shape[1] == shape[2]:
         return False
     return (name.endswith(GATE_AND_UP) and shape[2] == hidden) or (

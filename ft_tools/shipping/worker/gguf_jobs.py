@@ -46,7 +46,7 @@ def quantize(shipment: Shipment, source: Path, into: Path, name: str) -> None:
 
 
 def split(shipment: Shipment, file: Path, proof: Proof) -> bool:
-    """Tell whether a file splits every probe as in training; its weights stay on the disk.
+    """Return whether a file splits every probe as in training; its weights stay on the disk.
 
     Raises:
         LlamaCppFailed: llama.cpp cannot read it, or it aborted.
@@ -106,7 +106,7 @@ def probes(proof: Proof) -> list[str]:
 
 
 def same_ids(proof: Proof, texts: list[str], found: list[list[int]]) -> bool:
-    """Tell whether texts were split as the trained tokenizer does."""
+    """Return whether texts were split as the trained tokenizer does."""
     return all(
         ids == proof.tokenizer(text, add_special_tokens=False).input_ids
         for text, ids in zip(texts, found, strict=True)
@@ -133,7 +133,7 @@ def _done(shipment: Shipment, task: str, **job: Any) -> dict[str, Any]:
 
 
 def ended(code: int, said: str) -> str:
-    """Say how a process of llama.cpp ended, and what to do.
+    """Return how a process of llama.cpp ended, and what to do.
 
     Args:
         code: Its exit code; negative: the signal that ended it.

@@ -69,7 +69,7 @@ class Shipment:
 
     @cached_property
     def can_run(self) -> bool:
-        """Tell whether the whole model fits, at least in bfloat16, on a card or in memory."""
+        """Return whether the whole model fits, at least in bfloat16, on a card or in memory."""
         return bool(self.places())
 
     def places(self, *, four_bit: bool = False) -> list[Placement]:
@@ -97,7 +97,7 @@ class Shipment:
 
     @property
     def is_tuned(self) -> bool:
-        """Tell whether it answers greedily: what is shipped was trained or measured that way."""
+        """Return whether it answers greedily: what is shipped was trained or measured that way."""
         plan = self.plan
         known = plan.adapter is not None or plan.measured_as is not None
         return known or bool(directory.RUN_ID.fullmatch(plan.source))

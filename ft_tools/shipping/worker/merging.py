@@ -178,7 +178,7 @@ def with_adapter(model: Any, adapter: Path) -> Any:
 
 @contextmanager
 def refusals_are_bad_data(adapter: Path) -> Iterator[None]:
-    """Say that an adapter is at fault when PEFT cannot take it."""
+    """Report that the adapter is at fault when PEFT cannot take it."""
     try:
         yield
     except (RuntimeError, ValueError, KeyError, IndexError) as error:

@@ -249,7 +249,7 @@ def require_something(results: list[FormatResult]) -> None:
 
 
 def merge_reasons(check: MergeCheck | None) -> list[Reason]:
-    """Say why the merge was shipped."""
+    """Return why the merge was shipped."""
     if check is None:
         return []
     lost = 0.0 if check.applied_fraction is None else abs(1 - check.applied_fraction)
@@ -270,7 +270,7 @@ def merge_reasons(check: MergeCheck | None) -> list[Reason]:
 
 
 def held_out_is_given(session: Session) -> bool:
-    """Tell whether the request named the held-out file."""
+    """Return whether the request named the held-out file."""
     return bool(json.loads(session.request_json()).get("held_out"))
 
 

@@ -185,7 +185,7 @@ def shipped_prompts(proof: Proof, file: Path) -> list[list[int]]:
 
 
 def unmeasured() -> Reason:
-    """Say why a format has no quality."""
+    """Return why a format has no quality."""
     return Reason(
         rule="a format is measured beside the merged model where memory holds that",
         observed="memory is too short to run it, even in bfloat16",

@@ -107,7 +107,7 @@ def _forward(
 
 
 def _has_bfloat16() -> bool:
-    """Tell whether this processor multiplies in bfloat16 faster than in float32, by trying."""
+    """Return whether this processor multiplies in bfloat16 faster than in float32, by trying."""
     seconds = {}
     for kind in (torch.float32, torch.bfloat16):
         a, b = torch.ones(2048, SIZE, dtype=kind), torch.ones(1536, SIZE, dtype=kind)

@@ -70,5 +70,5 @@ class Batch:
 
 
 def takes_several(model: nn.Module) -> bool:
-    """Tell whether what the model remembers can be of several rows."""
+    """Return whether what the model remembers can be of several rows."""
     return all(hasattr(cache, "merge") for cache in make_prompt_cache(model))
