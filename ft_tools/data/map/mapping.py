@@ -74,7 +74,7 @@ class ColumnMapping(Request):
     """What the columns of a file mean; every other column has to be ignored by name."""
 
     prompt: str = Field(
-        "", max_length=4000, description="What is asked; {COLUMN} inserts a column."
+        "", max_length=4000, description="One column, or a text in which {COLUMN} inserts a column."
     )
     answer: Names = Field(
         default_factory=list, max_length=50, description="Column, or several as one JSON object."
@@ -120,6 +120,12 @@ class ColumnMapping(Request):
         None, max_length=500, description="Regular expression removed from answers (signatures)."
     )
 
+    @field_validator("prompt")
+    @classmethod
+    def _one_column(cls, value: str) -> str:
+        """Return a prompt without placeholders as the column that it names."""
+        return value if not value or PLACEHOLDER.search(value) else f"{{{value}}}"
+
     @field_validator("strip")
     @classmethod
     def _is_a_pattern(cls, value: str | None) -> str | None:
@@ -138,10 +144,6 @@ class ColumnMapping(Request):
             raise ValueError("answer, chosen with rejected, and turns exclude each other: use one")
         if bool(self.prompt) != bool(self.answer or self.chosen):
             raise ValueError("prompt and answer (or chosen and rejected) need each other")
-        if self.prompt and not self.prompt_columns:
-            raise ValueError(
-                f"prompt {self.prompt[:40]!r} has no {{COLUMN}}, so every row would ask the same"
-            )
         if self.corrected and (len(self.answer) != 1 or self.is_json):
             raise ValueError("corrected needs one answer column, as text")
         if self.is_json is False and (self.nullable or self.answer_schema or len(self.answer) > 1):
