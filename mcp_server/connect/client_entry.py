@@ -52,11 +52,20 @@ def entry_of(client: Client, scope: Scope) -> dict[str, Any] | None:
     """Return the entry of this server that a client has; None if it has none.
 
     Raises:
-        BadInput: The file cannot be read.
+        BadInput: The file cannot be read, or holds something else where servers belong.
     """
-    found: Any = _read(client, client.file(scope))
-    for key in (*client.key, NAME):
-        found = found.get(key) if isinstance(found, dict) else None
+    path = client.file(scope)
+    found: Any = _read(client, path)
+    for key in client.key:
+        found = found.get(key, {})
+        if not isinstance(found, dict) and client.add:
+            return None
+        if not isinstance(found, dict):
+            raise BadInput(
+                f"{path}: {key!r} is no table of servers; nothing was changed. Repair it, or remove "
+                "it if it is empty"
+            )
+    found = found.get(NAME)
     if not isinstance(found, dict):
         return None
     unwrapped: dict[str, Any] = found.unwrap() if hasattr(found, "unwrap") else found
@@ -93,7 +102,14 @@ def _in_file(client: Client, change: Change) -> None:
     else:
         del table[NAME]
         _remove_empty(document, client.key)
-    _write(client, change.path, document)
+    try:
+        _write(client, change.path, document)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise BadInput(
+            f"{change.path} cannot be written ({why}); it is unchanged. Make it writable, or "
+            "change the entry by hand (connect --print shows it)"
+        ) from error
 
 
 def snippet(client: Client, entry: dict[str, Any]) -> str:
@@ -115,6 +131,8 @@ def _read(client: Client, path: Path) -> Any:
         if client.is_toml:
             return tomlkit.parse(text)
         value = json.loads(text) if text.strip() else {}
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
     except FileNotFoundError:
         return tomlkit.document() if client.is_toml else {}
     except (OSError, ValueError, TOMLKitError) as error:
@@ -125,7 +143,7 @@ def _read(client: Client, path: Path) -> Any:
             f"{path} cannot be read ({error}); nothing was changed. Comments in JSON are not "
             "supported: add the entry by hand (--print shows it)"
         ) from error
-    return value if isinstance(value, dict) else {}
+    return value
 
 
 def _remove_empty(document: Any, keys: tuple[str, ...]) -> None:
@@ -141,13 +159,13 @@ def _remove_empty(document: Any, keys: tuple[str, ...]) -> None:
 def _write(client: Client, path: Path, document: Any) -> None:
     """Write a file beside itself and rename it; it keeps its mode, and a link stays a link."""
     real = Path(os.path.realpath(path))
-    if not document and real.exists():
-        real.unlink()
-        return
     before = real.read_text(encoding="utf-8-sig") if real.exists() else ""
-    if client.is_toml:
-        text = tomlkit.dumps(document)
-    else:
+    text = tomlkit.dumps(document) if client.is_toml else ""
+    # Comments of somebody's own are no reason to remove a file, empty as its tables are.
+    if not document and not text.strip():
+        real.unlink(missing_ok=True)
+        return
+    if not client.is_toml:
         indent = re.search(r"\n([ \t]+)\S", before)
         text = json.dumps(document, indent=indent[1] if indent else 2, ensure_ascii=False) + "\n"
     mode = real.stat().st_mode & 0o777 if real.exists() else 0o600

@@ -1,5 +1,6 @@
 """Registering the server in clients' configurations: one entry changed, and removed again."""
 
+import errno
 import json
 import os
 import sys
@@ -86,6 +87,38 @@ def test_a_file_that_connect_made_is_removed_again(name):
     assert path.stat().st_mode & 0o777 == 0o600
     do(name, None)
     assert not path.exists()
+
+
+def test_a_file_of_comments_alone_keeps_them():
+    path, _ = written("codex")
+    path.write_text("# model = 'mine'\n", encoding="utf-8")
+    do("codex", CLIENTS["codex"].entry(SERVER))
+    assert servers("codex", path)[NAME]["args"] == ["serve"]
+    do("codex", None)
+    assert path.read_text().strip() == "# model = 'mine'"
+
+
+def test_a_file_that_cannot_be_written_is_refused_and_stays(monkeypatch):
+    path, before = written("cursor")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(BadInput, match=os.strerror(errno.ENOSPC)):
+        do("cursor", CLIENTS["cursor"].entry(SERVER))
+    assert path.read_text() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '{"mcpServers": null}', '{"mcpServers": ["x"]}'])
+def test_a_file_with_something_else_in_the_place_of_servers_is_left_as_it_is(text):
+    path, _ = written("cursor")
+    path.write_text(text, encoding="utf-8")
+    for entry in (CLIENTS["cursor"].entry(SERVER), None):
+        with pytest.raises(BadInput):
+            client_entry.plan(CLIENTS["cursor"], "user", entry)
+    assert path.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize("name", BY_FILE)
