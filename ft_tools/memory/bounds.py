@@ -154,12 +154,24 @@ def interval(setup: Setup, phase: str) -> Interval:
     if unmeasured:
         wide = facts.number("vram.interval_unmeasured")
         return Interval(wide, basis, f"no published measurement of {', '.join(unmeasured)}")
-    traced = setup.head == "trl_fused" or not setup.checkpointing
-    if setup.shape.num_experts or setup.num_gpus > 1 or setup.attention == "eager" or traced:
-        note = f"traces and measured runs with FSDP, experts or eager attention ({REFERENCE})"
+    wider = _wider(setup)
+    if wider:
+        note = f"traces and measured runs, wider for {', '.join(wider)} ({REFERENCE})"
         return Interval(facts.number("vram.interval_sharded"), basis, note)
     note = f"measured dense runs on one GPU ({REFERENCE})"
     return Interval(facts.number("vram.interval_dense"), basis, note)
+
+
+def _wider(setup: Setup) -> list[str]:
+    """Name what makes the interval wider than that of a dense model on one GPU."""
+    parts = {
+        "several GPUs": setup.num_gpus > 1,
+        "experts": setup.shape.num_experts > 0,
+        "eager attention": setup.attention == "eager",
+        "TRL's fused head": setup.head == "trl_fused",
+        "activations that are kept": not setup.checkpointing,
+    }
+    return [name for name, holds in parts.items() if holds]
 
 
 def _unmeasured(setup: Setup, phase: str) -> list[str]:

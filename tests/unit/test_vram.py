@@ -226,6 +226,15 @@ def test_the_interval_is_as_wide_as_its_evidence(arguments, key):
     assert width == pytest.approx(facts.number(key), abs=1e-4)
 
 
+def test_an_interval_names_only_what_this_run_has():
+    def note(**arguments):
+        return estimate_vram(VramRequest(model=LLAMA, trl_version=None, **arguments)).interval_note
+
+    assert "wider for eager attention (" in note(attention="eager")
+    assert "wider for several GPUs (" in note(num_gpus=2, sharding="fsdp1")
+    assert "wider" not in note(loss_head="full_logits")
+
+
 @pytest.mark.parametrize(
     ("trl", "transformers", "head"),
     [
