@@ -19,6 +19,7 @@ from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape, Goal, rounded_length
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models import model_folder
+from ft_tools.training.checks.data_quality import audit_of_launch
 from ft_tools.training.holding_out import num_held_out, validation_beside
 from ft_tools.training.model_plan import source_of
 from ft_tools.training.token_counts import CountRequest, Counts, count
@@ -30,6 +31,8 @@ GOALS: Mapping[AnswerKind, Goal] = {
 }
 """Kind of the answers -> what is most likely wanted of them."""
 SOURCE = "https://huggingface.co/docs/trl/dataset_formats"
+AUDIT_ERRORS = "audit_errors"
+"""Id of the reason that the dataset has errors."""
 
 
 def shape_of_data(
@@ -120,7 +123,25 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, Task, DataShape, list[
         threshold=None,
         source=SOURCE,
     )
-    return request.model_copy(update={"seq_len": longest}), task, data, [reason]
+    reasons = [reason, *_errors(request, task, facts)]
+    return request.model_copy(update={"seq_len": longest}), task, data, reasons
+
+
+def _errors(request: LoraRequest, task: Task, facts: DatasetFacts) -> list[Reason]:
+    """Return the audit's errors, for which a launch refuses the dataset."""
+    report = audit_of_launch(str(request.dataset), None, task, (facts.sha256, ""))
+    found = [one for one in report.findings if one.severity == "error"] if report else []
+    if not found:
+        return []
+    return [
+        Reason(
+            id=AUDIT_ERRORS,
+            rule="a launch refuses a dataset with errors, unless they are repaired or accepted",
+            observed="; ".join(f"{one.id}: {one.count}" for one in found),
+            threshold=0,
+            source="ft_tools/training/checks/data_quality.py",
+        )
+    ]
 
 
 def _validation(request: LoraRequest, dataset: Path) -> str | None:

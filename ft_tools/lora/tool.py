@@ -7,7 +7,7 @@ from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.formats.trl_formats import Task
 from ft_tools.lora import choices
-from ft_tools.lora.dataset import read_data
+from ft_tools.lora.dataset import AUDIT_ERRORS, read_data
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import Plan, Wish, dtype_of, plan_for_card, wanted_seq_len
@@ -70,6 +70,11 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     training = _training(task, plan, schedule, rate.value)
     trainable = plan.vram.trainable_params
     whole = shape.total_params + (trainable if plan.method != "full" else 0)
+    steps = _next_steps(request, task, plan, peft, training)
+    if any(reason.id == AUDIT_ERRORS for reason in about_data):
+        why = "the launch refuses this dataset as it is: shows its errors, and the cure of each"
+        arguments = {"path": request.dataset}
+        steps = [NextStep(tool="audit_dataset", arguments=arguments, why=why), *steps]
     return LoraReport(
         summary=_summary(plan, int(rank.value), rate.value, schedule),
         method=plan.method,
@@ -85,7 +90,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         vram=plan.vram,
         gave_up=list(plan.gave_up),
         reasons=reasons,
-        next_steps=_next_steps(request, task, plan, peft, training),
+        next_steps=steps,
     )
 
 

@@ -431,6 +431,17 @@ def test_a_named_dataset_gives_goal_rows_and_the_next_call(workspace, answer, go
     assert report.next_steps[0].arguments["dataset"] == "train.jsonl"
 
 
+def test_a_dataset_that_a_launch_would_refuse_is_to_be_audited_first(workspace):
+    answers = [f"It is answer {i}." for i in range(300)]
+    chats(workspace / "train.jsonl", answers)
+    assert [step.tool for step in suggest(dataset="train.jsonl").next_steps] == ["launch_sft"]
+    chats(workspace / "train.jsonl", [*answers, "The key is AKIAIOSFODNN7QXAMPLE."])
+    report = suggest(dataset="train.jsonl")
+    assert ["secret: 1"] == [r.observed for r in report.reasons if r.id == "audit_errors"]
+    assert [step.tool for step in report.next_steps] == ["audit_dataset", "launch_sft"]
+    assert report.next_steps[0].arguments == {"path": "train.jsonl"}
+
+
 def test_a_goal_that_the_dataset_cannot_serve_is_refused(workspace):
     chats(workspace / "train.jsonl", ["yes"] * 10)
     with pytest.raises(BadInput, match="holds examples with one answer"):

@@ -38,7 +38,7 @@ def require_audited(
     """
     _require_decision(request, dataset)
     hashes = (dataset.sha256, validation.sha256 if validation else "")
-    report = _audit(request.dataset, request.validation, task, hashes)
+    report = audit_of_launch(request.dataset, request.validation, task, hashes)
     if report is None:
         return [warning("not_audited")]
     accepted = set(request.accept_findings)
@@ -112,10 +112,13 @@ def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
 
 
 @lru_cache(maxsize=8)
-def _audit(
+def audit_of_launch(
     dataset: str, validation: str | None, task: Task, hashes: tuple[str, str]
 ) -> AuditReport | None:
-    """Audit the files with these hashes, which keep an answer from outliving its files."""
+    """Audit files as a launch does; None where they are too large for that.
+
+    Their hashes keep an answer from outliving its files.
+    """
     return audit_if_small(
         AuditRequest(
             path=dataset,
