@@ -67,7 +67,7 @@ def model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
         hidden_size=model_folder.hidden_size(folder) if folder else None,
         config_sha256=model_folder.config_hash(folder) if folder else "",
         revision=source.revision or "",
-        template_sha256=_template_hash(source, template_path) if folder else "",
+        template_sha256=_template_hash(source, template_path) if folder or template_path else "",
         packages=tower_packages.needed(config_if_known(source)),
     )
 

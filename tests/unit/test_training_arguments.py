@@ -32,6 +32,7 @@ REFUSED = [
     ("training", {"learning_rate": "fast"}, "a number"),
     ("training", {"learning_rate": True}, "a number"),
     ("training", {"eval_steps": 0.1}, "whole steps"),
+    ("training", {"adam_beta2": 1.0}, "0.999 is usual"),
     ("training", {"optim": "adamw_troch"}, "did you mean 'adamw_torch'"),
     ("training", {"loss_type": "ipo"}, "'dft'"),
     ("training", {"report_to": [["trackio"]]}, "report_to.0"),

@@ -48,6 +48,7 @@ from ft_tools.training.checks.memory import (
 )
 from ft_tools.training.defaults import BATCH, planned_evaluations, step_arguments
 from ft_tools.training.holding_out import hold_out
+from ft_tools.training.model_plan import model_plan
 from ft_tools.training.plan import SftPlan, plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
@@ -326,6 +327,16 @@ def test_the_same_prompt_is_never_on_both_sides_of_what_is_held_out(files):
     ]
     assert not prompts[0] & prompts[1]
     assert plan.validation.num_examples == 24
+
+
+def test_a_template_of_one_s_own_counts_by_its_content_wherever_the_model_is(files):
+    elsewhere = ModelSource(name="owner/model", kind="hub")
+    template = files / "own.jinja"
+    template.write_text(CHATML)
+    first = model_plan(elsewhere, str(template))
+    template.write_text(CHATML + " ")
+    assert model_plan(elsewhere, str(template)) != first
+    assert model_plan(elsewhere, None).template_sha256 == ""
 
 
 def test_the_same_request_has_the_same_hash_and_changed_data_another(files):

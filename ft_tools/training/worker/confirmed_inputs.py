@@ -34,7 +34,7 @@ def check_inputs(plan: TrainingPlan) -> None:
             f"{plan.model.load_from} is not the model that was confirmed; launch again to see the "
             "new plan"
         )
-    if plan.model.config_sha256:
+    if plan.model.config_sha256 or plan.model.template_sha256:
         _require_template(plan)
     for folder in filter(None, (plan.model.adapter, plan.model.load_from)):
         _require_whole(Path(folder))
