@@ -62,8 +62,8 @@ def entry_of(client: Client, scope: Scope) -> dict[str, Any] | None:
             return None
         if not isinstance(found, dict):
             raise BadInput(
-                f"{path}: {key!r} is no table of servers; nothing was changed. Repair it, or remove "
-                "it if it is empty"
+                f"{path}: {key!r} is no table of servers; nothing was changed. Repair it, or "
+                "remove it if it is empty"
             )
     found = found.get(NAME)
     if not isinstance(found, dict):

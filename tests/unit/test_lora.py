@@ -437,7 +437,7 @@ def test_a_dataset_that_a_launch_would_refuse_is_to_be_audited_first(workspace):
     assert [step.tool for step in suggest(dataset="train.jsonl").next_steps] == ["launch_sft"]
     chats(workspace / "train.jsonl", [*answers, "The key is AKIAIOSFODNN7QXAMPLE."])
     report = suggest(dataset="train.jsonl")
-    assert ["secret: 1"] == [r.observed for r in report.reasons if r.id == "audit_errors"]
+    assert [r.observed for r in report.reasons if r.id == "audit_errors"] == ["secret: 1"]
     assert [step.tool for step in report.next_steps] == ["audit_dataset", "launch_sft"]
     assert report.next_steps[0].arguments == {"path": "train.jsonl"}
 
