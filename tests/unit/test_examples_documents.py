@@ -44,6 +44,13 @@ def test_a_folder_of_documents_is_counted_by_kind_with_its_repetitions(workspace
     assert counts.num_tokens == pytest.approx(counts.num_characters / 4, rel=0.05)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_document_in_utf_16_has_the_tokens_of_its_text(workspace, encoding):
+    (workspace / "a.txt").write_bytes(PART.encode(encoding))
+    (workspace / "b.txt").write_text(PART)
+    assert count_tokens("a.txt") == count_tokens("b.txt")
+
+
 def test_pages_word_files_and_pdf_files_are_read(workspace):
     docx = pytest.importorskip("docx")
     pypdf = pytest.importorskip("pypdf")

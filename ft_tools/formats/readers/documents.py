@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, MissingExtra, NotFound
+from ft_tools.formats.readers.encodings import HEAD_BYTES, utf_16_of
 
 KINDS = {
     ".md": "markdown", ".markdown": "markdown", ".rst": "text", ".txt": "text", ".adoc": "text",
@@ -149,7 +150,8 @@ def text_of_document(path: Path, kind: str) -> str:
 
 def _plain(path: Path) -> str:
     with workspace.open_file(path) as stream:
-        return stream.read(MAX_FILE_BYTES).decode("utf-8", "replace")
+        content = stream.read(MAX_FILE_BYTES)
+    return content.decode(utf_16_of(content[:HEAD_BYTES]) or "utf-8", "replace")
 
 
 def _html(path: Path) -> str:
