@@ -81,6 +81,8 @@ def next_steps(report: EvaluationReport, smallest_effect: float, call: Call) -> 
     """Return the calls that make sense after this evaluation."""
     if report.target and report.ranking:
         chosen = report.system(_cheapest(report).name)
+        if chosen.is_trained and _is_worse(report):
+            return [_audit(call)]
         if chosen.is_trained:
             return [_ship(chosen.model, f"{chosen.name} meets the target: merge and quantize it.")]
         why = f"{chosen.name} meets the target without training: use it, do not train."
@@ -95,18 +97,15 @@ def next_steps(report: EvaluationReport, smallest_effect: float, call: Call) -> 
     if report.compares_systems:
         why = "Set target, so that the report says which system is good enough."
         return [call.again(why, target={report.main_metric: 0.9})]
-    rows = [*report.comparisons, *report.benchmarks]
-    verdicts = {row.verdict for row in rows} | ({"regressed"} if report.lost_abilities else set())
-    if "regressed" not in verdicts and "improved" in verdicts:
+    verdicts = {row.verdict for row in [*report.comparisons, *report.benchmarks]}
+    if not _is_worse(report) and "improved" in verdicts:
         why = "The model is better than its baseline: merge and quantize it to serve it."
         return [_ship(report.tuned, why)]
     if verdicts & {"underpowered", "not_confirmed"}:
         needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
         why = f"Detecting a change of {smallest_effect:g} takes about {needed} held-out examples."
         return [call.again(why)]
-    path = {"path": call.learned_from} if call.learned_from else {}
-    why = "Check the training data before training again."
-    return [NextStep(tool="audit_dataset", arguments=path, why=why)]
+    return [_audit(call)]
 
 
 def without_details(report: EvaluationReport) -> EvaluationReport:
@@ -316,6 +315,20 @@ def _classifier_step(report: EvaluationReport, call: Call) -> list[NextStep]:
     kept = {k: v for k, v in call.arguments.items() if k in {"dataset", "target", "max_examples"}}
     why = "The answers are classes: a simple classifier may do, and takes seconds to measure."
     return [NextStep(tool="evaluate", arguments={**kept, "systems": systems}, why=why)]
+
+
+def _is_worse(report: EvaluationReport) -> bool:
+    """Return whether a model is shown to be worse than its base in anything."""
+    if report.alone or report.compares_systems:
+        return False
+    rows = [*report.comparisons, *report.benchmarks]
+    return bool(report.lost_abilities) or any(row.verdict == "regressed" for row in rows)
+
+
+def _audit(call: Call) -> NextStep:
+    path = {"path": call.learned_from} if call.learned_from else {}
+    why = "Check the training data before training again."
+    return NextStep(tool="audit_dataset", arguments=path, why=why)
 
 
 def _ship(source: str, why: str) -> NextStep:

@@ -49,6 +49,7 @@ from ft_tools.publish import sha256
 from ft_tools.runs.launch import Plan
 
 JUDGE_ARGUMENTS = ("judge_url", "judge_model", "judge_key_variable")
+CONTAINS = {"contains", "not_contains"}
 LEAK = "train_validation_leak"
 # How a task or group of lm-evaluation-harness names itself in its YAML file.
 TASK_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
@@ -216,6 +217,11 @@ def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str,
     rows = [example.row for example in examples]
     found = choose_metrics(request.metrics, [one.reference for one in examples], rows)
     if "contains" in found:
+        if not any(CONTAINS & row.keys() for row in rows):
+            raise BadInput(
+                'metrics=["contains"]: no row has `contains` or `not_contains`; add them to the '
+                "rows, or remove the metric"
+            )
         require_patterns([(example.line, example.row) for example in examples])
     if request.systems:
         found.pop("perplexity", None)

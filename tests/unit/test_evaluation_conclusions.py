@@ -98,6 +98,13 @@ def test_lost_general_ability_stops_unless_the_user_accepts_it():
     lost = pair(NO, YES, general)
     assert lost.lost_abilities == ["general_questions"]
     assert lost.next_steps[0].tool == "audit_dataset"
+    met = {"target": {"json_valid": 0.9}, "main_metric": "json_valid", "ranking": [BEST]}
+    score = {"json_valid": Score(value=1.0, ci_low=0.95, ci_high=1.0)}
+    tuned = SystemResult(
+        name="tuned", kind="model", model="sft-1", is_trained=True, scores=score, target="met"
+    )
+    assert pair(NO, YES, general, systems=[tuned], **met).next_steps[0].tool == "audit_dataset"
+    assert pair(NO, YES, systems=[tuned], **met).next_steps[0].tool == "merge_and_quantize"
     accepted = pair(NO, YES, general, accepted=["general_ability_loss"])
     assert accepted.next_steps[0].tool == "merge_and_quantize"
     assert passes(accepted, "not_regressed") == []

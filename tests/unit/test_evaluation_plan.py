@@ -39,6 +39,16 @@ def test_a_plan_starts_nothing_and_says_what_would_be_done(workspace, base):
     assert {"few_held_out_examples", "training_data_unknown"} <= ids(launch.warnings)
 
 
+def test_a_metric_that_no_row_has_anything_for_is_refused(workspace, base):
+    rows = questions(20)
+    write(workspace / "held.jsonl", rows)
+    asked = EvaluateRequest(model=base, baseline=base, dataset="held.jsonl", metrics=["contains"])
+    with pytest.raises(BadInput, match="no row has `contains`"):
+        evaluate(asked)
+    write(workspace / "held.jsonl", [rows[0] | {"contains": ["yes"]}, *rows[1:]])
+    assert set(evaluate(asked).plan["metrics"]) == {"contains"}
+
+
 def test_the_hash_follows_data_model_and_arguments(workspace, base):
     held = write(workspace / "held.jsonl", questions(20))
     request = EvaluateRequest(model=base, baseline=base, dataset="held.jsonl")
