@@ -8,10 +8,11 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.explain.report import Passage
+from ft_tools.metrics.table import METRICS
 
 SAYING = (
     "severity", "title", "value", "units", "message", "rule", "cure", "why", "says", "stop",
-    "override", "source",
+    "ask", "override", "source",
 )  # fmt: skip
 """Fields of a row that explain it, in the order in which they are returned."""
 DATA = ("gpus.toml", "models.toml", "apple.toml", "gguf.toml", "teachers.toml")
@@ -25,7 +26,17 @@ def row_passages() -> Mapping[str, Passage]:
     found: dict[str, Passage] = {}
     for path in sorted(root.rglob("*.toml")):
         if path.name not in DATA and path.name != "thresholds.toml":
-            found |= {each.id: each for each in _rows(tomllib.loads(path.read_text("utf-8")))}
+            for each in _rows(tomllib.loads(path.read_text("utf-8"))):
+                # Several rooms report some ids: an audit and a launch, each with its own cure.
+                earlier = found.get(each.id)
+                text = f"{earlier.text}\n\n{each.text}" if earlier else each.text
+                found[each.id] = Passage(id=each.id, text=text)
+    for name, metric in METRICS.items():
+        text = f"{name}: a metric of evaluate, {metric.unit}: {metric.doc}"
+        better = {True: "higher is better", False: "lower is better", None: "neither is better"}
+        text += f"; {better[metric.higher_is_better]}"
+        text += f". Asked for as {metric.asked_as}." if metric.source != "general" else "."
+        found.setdefault(name, Passage(id=name, text=text))
     for key, row in facts.thresholds().items():
         text = f"{key}: {row.value} {row.units}. {row.why}\nSource: {row.source}"
         found[key] = Passage(id=key, text=text)

@@ -39,7 +39,7 @@ def _named(topic: str) -> list[Passage]:
     if name in TOOLS and rest == ["options"]:
         return option_passages(name)
     if name in TOOLS and len(rest) == 1:
-        return arguments_with(name, rest[0])
+        return arguments_with(name, rest[0].rsplit(".", 1)[-1])
     if topic in row_passages():
         about = [_passage(each) for each in search(topic, 1) if topic in each.text]
         return [row_passages()[topic], *about]

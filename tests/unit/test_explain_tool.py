@@ -3,9 +3,12 @@
 import pytest
 
 from ft_tools import facts
+from ft_tools.advice.blocks import DERIVED
+from ft_tools.advice.ladder import table
 from ft_tools.errors import NotFound
 from ft_tools.explain.report import ExplainReport
 from ft_tools.explain.sections import sections
+from ft_tools.metrics.table import METRICS
 from ft_tools.tools import TOOLS
 
 MOST_CHARS = 2_400
@@ -37,7 +40,13 @@ def test_an_argument_that_is_an_object_is_explained_with_its_keys():
 
 
 @pytest.mark.parametrize(
-    "topic", ["prepare_dataset.mapping", "prepare-dataset mapping", "prepare_dataset turns"]
+    "topic",
+    [
+        "prepare_dataset.mapping",
+        "prepare-dataset mapping",
+        "prepare_dataset turns",
+        "prepare_dataset.mapping.turns",
+    ],
 )
 def test_a_key_of_an_argument_leads_to_the_argument(topic):
     assert [each.id for each in explain(topic).passages] == ["prepare_dataset.mapping"]
@@ -48,6 +57,17 @@ def test_every_threshold_is_explained_with_its_value_and_source():
         text = explain(key).passages[0].text
         assert str(row.value) in text, key
         assert row.source in text, key
+
+
+def test_every_id_that_a_report_names_has_a_passage_of_its_own():
+    ids = [*METRICS, *DERIVED, *(row.id for row in table().rungs), *table().questions]
+    for name in ids:
+        assert explain(name).passages[0].id == name
+
+
+def test_an_id_that_two_tools_report_is_explained_for_both():
+    text = explain("undecided_columns").passages[0].text
+    assert text.count("message: ") == 2
 
 
 def test_every_section_of_the_references_is_found_by_its_id():
