@@ -8,12 +8,14 @@ from ft_tools.advice.facts import Facts
 from ft_tools.advice.report import Fact
 from ft_tools.contract import NextStep
 from ft_tools.data.report import AuditReport
-from ft_tools.data.request import AuditRequest
+from ft_tools.data.request import AuditRequest, PrepareRequest
+from ft_tools.data.split.parts import test_share
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import FineTuningError, NotFound, OutsideWorkspace
 from ft_tools.formats.answer_kinds import are_few_labels, labels_in
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.source import find_sources, read
+from ft_tools.formats.remembered_test_sets import remembered_for
 from ft_tools.metrics.sample_size import detectable_effect
 
 COUNTS = {"sft": "examples", "dpo": "pairs", "kto": "marks"}
@@ -21,8 +23,6 @@ COUNTS = {"sft": "examples", "dpo": "pairs", "kto": "marks"}
 
 ADDS_FACTS = "answers_add_facts"
 MOST_ERRORS = 3
-TEST_FRACTION = 0.1
-"""Held out of a dataset that has no test of its own."""
 DISCORDANCE = 0.2
 """Fraction of rows on which two systems differ; source: metrics/sample_size.py."""
 
@@ -80,15 +80,36 @@ def _examples(path: str, report: AuditReport) -> Facts:
         share = round(new / report.num_examples, 3)
         numbers["adds_facts"] = share
         says.append(f"{share:.0%} of answers hold names or numbers their prompts lack")
-    tested = int(report.num_usable * TEST_FRACTION)
-    if tested:
-        effect = round(detectable_effect(tested, DISCORDANCE), 3)
-        numbers |= {"test_part_rows": float(tested), "detectable_difference": effect}
-        says.append(f"a test part of {tested} rows detects a difference of {effect:.2f}")
+    numbers_of_test, words_of_test, says_of_test = _test_part(path, report.num_usable)
+    numbers |= numbers_of_test
+    words |= words_of_test
+    says.append(says_of_test)
     if errors:
         named = ", ".join(f"{each.id} {each.count}" for each in errors[:MOST_ERRORS])
         says.append(f"errors: {named}" + ("" if left else " (audit_dataset removes them)"))
     return Facts(numbers, words, rows=(_row(path, "; ".join(says)),))
+
+
+def _test_part(path: str, num_usable: int) -> tuple[dict[str, float], dict[str, str], str]:
+    """Return the rows of the test part that a preparation set aside, or would set aside."""
+    test = remembered_for(workspace.existing(path))
+    if test is not None:
+        rows = sum(1 for source in find_sources(test) for _ in read(source))
+        effect = _effect(rows)
+        numbers = {"test_rows": float(rows), "detectable_difference": effect}
+        says = f"its test part {test.name} has {rows} rows, which detect a difference of"
+        root = workspace.roots()[0]
+        place = test.relative_to(root) if test.is_relative_to(root) else test
+        return numbers, {"test_set": str(place)}, f"{says} {effect:.2f}"
+    rows = max(1, round(test_share(PrepareRequest(path=path), num_usable) * num_usable))
+    effect = _effect(rows)
+    numbers = {"test_part_rows": float(rows), "detectable_difference": effect}
+    says = f"prepare_dataset would hold out {rows} rows, which detect a difference of {effect:.2f}"
+    return numbers, {}, says
+
+
+def _effect(num_rows: int) -> float:
+    return round(detectable_effect(num_rows, DISCORDANCE), 3)
 
 
 def _labels(path: str) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """All facts of a request: what it gives, and in its place what was measured."""
 
+from dataclasses import replace
+
 from ft_tools.advice.dataset import dataset_facts
 from ft_tools.advice.documents import document_facts, reading_facts
 from ft_tools.advice.evaluations import evaluation_facts
@@ -20,6 +22,10 @@ def gather(request: ApproachRequest) -> Facts:
     facts = given_facts(request)
     if request.dataset is not None:
         facts = facts.replaced_by(dataset_facts(request.dataset))
+        if "test_rows" in facts.numbers:
+            # What the caller counts may be another test.
+            tested = {"eval_rows": facts.numbers["test_rows"]}
+            facts = replace(facts, numbers=tested | dict(facts.numbers))
     if request.documents is not None:
         facts = facts.replaced_by(document_facts(request.documents))
     if request.evaluations:

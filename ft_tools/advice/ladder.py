@@ -130,7 +130,7 @@ def _placed(row: Row, facts: Facts, blocks: Sequence[Block], before: list[RungId
         says = [*(f"{name}: {why}" for name, why in blocking.items()), *excluded.values()]
         state, why, ids = "blocked", "; ".join(says), [*blocking, *excluded, *lacking]
     elif lacking or missing:
-        says = [*lacking.values(), *(f"{name} is unknown" for name in missing)]
+        says = [*lacking.values(), *(f"{name} (unknown)" for name in missing)]
         state, why, ids = "needs", "; ".join(says), [*lacking]
     else:
         why = f"after {', '.join(before)}" if before else ""
@@ -169,7 +169,7 @@ def _lacking(row: Row, facts: Facts) -> dict[str, str]:
     """Return the known numbers that are below what a rung needs, with what it needs."""
     limits = {name: threshold(limit) for name, limit in row.needs.items() if name in facts.numbers}
     return {
-        name: f"{name} {facts.numbers[name]:,g} of {limit.value:,g} {limit.units}"
+        name: f"at least {limit.value:,g} {name} ({facts.numbers[name]:,g} known)"
         for name, limit in limits.items()
         if facts.numbers[name] < limit.value
     }

@@ -55,14 +55,23 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
 def _summary(start: Placed, placed: Sequence[Placed], request: ApproachRequest) -> str:
     """Return what comes first, and the state of what is considered."""
     said = [f"First: {start.row.title} ({start.row.id})."]
-    for each in placed:
-        if each.row.id in request.considering and each is not start:
-            state = each.rung.state
-            why = f"by {', '.join(each.ids)}" if state == "blocked" else each.rung.why
-            said.append(f"{each.row.id}: {state} {why}".rstrip() + ".")
+    said += [
+        f"{each.row.id}: {_state(each)}."
+        for each in placed
+        if each.row.id in request.considering and each is not start
+    ]
     if not request.evaluations:
         said.append("Nothing was measured here yet.")
     return " ".join(said)
+
+
+def _state(placed: Placed) -> str:
+    """Return a rung's state with what decides it; `blocked` of the report explains rules."""
+    rules = [name for name in placed.ids if name in placed.row.blocked_by]
+    if rules:
+        return f"blocked by {', '.join(rules)}"
+    before = {"blocked": ": ", "needs": " "}.get(placed.rung.state, ", ")
+    return placed.rung.state + (before + placed.rung.why if placed.rung.why else "")
 
 
 def _decided_by(start: Placed, placed: Sequence[Placed], request: ApproachRequest) -> list[str]:
@@ -74,8 +83,9 @@ def _decided_by(start: Placed, placed: Sequence[Placed], request: ApproachReques
 
 def _questions(start: Placed, placed: Sequence[Placed], request: ApproachRequest) -> list[Question]:
     """Return what is unknown and would move a rung: of what is considered, then in order."""
-    considered = [each for each in placed if each.row.id in request.considering]
-    unknown = [name for each in (*considered, *placed) for name in each.unknown]
+    open_ones = [each for each in placed if each.rung.state != "blocked"]
+    considered = [each for each in open_ones if each.row.id in request.considering]
+    unknown = [name for each in (*considered, *open_ones) for name in each.unknown]
     if start.row.open_below:
         unknown = [*start.row.open_below, *unknown]
     if start.row.id == "clear_terms":
@@ -100,12 +110,14 @@ def _next_steps(start: Placed, facts: Facts, request: ApproachRequest) -> list[N
     rows: dict[str, Any] = {"path": request.dataset}
     model = {"model": request.model} if request.model else {}
     gpu = {"gpu": request.gpu} if request.gpu else {}
-    if start.row.id == "build_eval_first":
+    test_set = facts.words.get("test_set")
+    if start.row.id == "build_eval_first" and test_set is None:
         why = "splits off a test part, which is remembered and kept out of training"
         return [NextStep(tool="prepare_dataset", arguments=rows, why=why)]
-    if start.row.id in EVALUATED and request.model:
-        arguments = {**model, "dataset": request.dataset}
-        why = "measures it; use held-out rows and your own prompt"
+    if start.row.id in EVALUATED | {"build_eval_first"} and request.model:
+        arguments = {**model, "dataset": test_set or request.dataset}
+        why = "measures it on held-out rows; use your own prompt"
+        why += "" if test_set else ", and pass rows that nothing learns from"
         return [NextStep(tool="evaluate", arguments=arguments, why=why)]
     if start.row.id in TRAINED and request.model:
         arguments = {**model, "dataset": request.dataset, **gpu}
@@ -125,8 +137,12 @@ def _concise(report: ApproachReport, request: ApproachRequest) -> ApproachReport
     later = [r.rung for r in report.ladder if r.state == "possible" and r.rung in usual]
     relevant = usual.union(request.considering)
     blocked = [each for each in report.blocked if relevant.intersection(each.rungs)]
+    covered = {rung for each in blocked for rung in each.rungs}
+    # Those that no rule blocks but a fact: only their row says which.
+    by_fact = [r.rung for r in report.ladder if r.state == "blocked" and r.rung in usual - covered]
     for num_later, num_passages, num_questions, num_facts in LENGTHS:
-        shown = list(dict.fromkeys(answered + later))[: len(set(answered)) + num_later]
+        first = answered + (by_fact if num_passages > 1 else [])
+        shown = list(dict.fromkeys(first + later))[: len(set(first)) + num_later]
         short = report.model_copy(
             update={
                 "numbers": {},

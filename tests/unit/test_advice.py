@@ -15,6 +15,8 @@ from ft_tools.advice.request import ApproachRequest
 from ft_tools.advice.tool import recommend_approach
 from ft_tools.anti_patterns import rules
 from ft_tools.contract import compact
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import PrepareRequest
 from ft_tools.errors import BadInput, FineTuningError, NotFound, OutsideWorkspace
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.explain.sections import sections
@@ -72,6 +74,30 @@ def test_labels_in_json_answers_are_those_of_the_field_with_most(workspace):
     assert (numbers["classes"], numbers["rarest_class"]) == (4, 20)
 
 
+def test_a_prepared_file_is_measured_on_its_own_test_part_and_not_split_again(workspace):
+    rows = [{"asked": f"Where is hall {n * n}?", "said": f"On floor {n}."} for n in range(60)]
+    write(workspace / "d.jsonl", rows)
+    mapping = {"prompt": "{asked}", "answer": ["said"]}
+    request = PrepareRequest(path="d.jsonl", mapping=mapping, output_dir="out")
+    confirm = prepare_dataset(request).mapping_hash
+    counts = prepare_dataset(request.model_copy(update={"confirm": confirm})).counts
+    report = ask(dataset="out/train.jsonl", model=LLAMA)
+
+    assert report.numbers["eval_rows"] == report.numbers["test_rows"] == counts["test"]
+    assert "test_part_rows" not in report.numbers
+    (step,) = report.next_steps
+    assert (step.tool, step.arguments["dataset"]) == ("evaluate", "out/test.jsonl")
+    assert ask(dataset="out/train.jsonl").next_steps == []
+    assert ask(dataset="out/train.jsonl", **TESTED).numbers["eval_rows"] == 60
+
+
+def test_the_test_part_is_as_large_as_prepare_dataset_makes_it(workspace):
+    rows = [{"prompt": f"Where is hall {n * n}?", "completion": f"Floor {n}."} for n in range(400)]
+    write(workspace / "d.jsonl", rows)
+
+    assert ask(dataset="d.jsonl").numbers["test_part_rows"] == 100
+
+
 def test_texts_have_no_classes_and_exclude_a_classifier(workspace):
     rows = [{"prompt": f"Say it {n} times", "completion": "so " * (n + 1)} for n in range(60)]
     write(workspace / "d.jsonl", rows)
@@ -80,6 +106,10 @@ def test_texts_have_no_classes_and_exclude_a_classifier(workspace):
     assert "classes" not in report.numbers
     assert "answers are texts" in says(report, "dataset")
     assert state_of(report, "small_model_fine_tuning").why == "answers is texts"
+    short = recommend_approach(ApproachRequest(dataset="d.jsonl"))
+    assert state_of(short, "small_model_fine_tuning").why == "answers is texts"
+    asked = ask(dataset="d.jsonl", considering=["small_model_fine_tuning"]).questions
+    assert "num_classes" not in {each.field for each in asked}
 
 
 def test_the_share_of_answers_that_add_facts_is_computed_and_blocks_training_them(workspace):

@@ -135,7 +135,7 @@ def test_the_launch_counts_its_rows_where_the_advice_leaves_them_out(rows):
     write(rows / "few.jsonl", said[:30])
 
     assert sft(READY, dataset="many.jsonl").plan["advice"]["verdict"] == "now"
-    with pytest.raises(Refused, match=r"examples 30 of 50 examples.*'too_few_examples'"):
+    with pytest.raises(Refused, match=r"50 examples .30 known.*'too_few_examples'"):
         sft(READY, dataset="few.jsonl")
 
 
