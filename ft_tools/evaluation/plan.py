@@ -2,7 +2,7 @@
 
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -43,13 +43,22 @@ from ft_tools.metrics.general import general_prompts
 from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.metrics.scores import require_patterns
 from ft_tools.metrics.table import asked_for, named
+from ft_tools.metrics.text import last_number, tool_calls
 from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.runs.launch import Plan
 
 JUDGE_ARGUMENTS = ("judge_url", "judge_model", "judge_key_variable")
-CONTAINS = {"contains", "not_contains"}
+EXPECTED: Mapping[str, tuple[str, Callable[[HeldOut], bool]]] = {
+    "contains": (
+        "`contains` or `not_contains`",
+        lambda one: not {"contains", "not_contains"}.isdisjoint(one.row),
+    ),
+    "number": ("a number as its answer", lambda one: last_number(one.reference) is not None),
+    "tool_call": ("a tool call as its answer", lambda one: tool_calls(one.reference) is not None),
+}
+"""Metric -> what at least one row has to have for it."""
 LEAK = "train_validation_leak"
 # How a task or group of lm-evaluation-harness names itself in its YAML file.
 TASK_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
@@ -216,12 +225,13 @@ def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str,
         return {}
     rows = [example.row for example in examples]
     found = choose_metrics(request.metrics, [one.reference for one in examples], rows)
-    if "contains" in found:
-        if not any(CONTAINS & row.keys() for row in rows):
+    for name, (what, is_there) in EXPECTED.items():
+        if name in found and not any(map(is_there, examples)):
             raise BadInput(
-                'metrics=["contains"]: no row has `contains` or `not_contains`; add them to the '
-                "rows, or remove the metric"
+                f'metrics=["{name}"]: no row has {what}, so every answer would score the same; add '
+                "it to the rows, or remove the metric"
             )
+    if "contains" in found:
         require_patterns([(example.line, example.row) for example in examples])
     if request.systems:
         found.pop("perplexity", None)

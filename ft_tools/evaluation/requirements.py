@@ -5,7 +5,7 @@
 accepted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ft_tools.errors import BadInput
@@ -58,8 +58,11 @@ def unmet(report: EvaluationReport, requirements: Sequence[Requirement]) -> list
         One line per requirement that is not met.
 
     Raises:
-        BadInput: A requirement names a metric that was not measured.
+        BadInput: A requirement names a metric that was not measured, or a change where nothing was
+            compared.
     """
+    if report.alone:
+        return _unmet_alone(report, requirements)
     rows = {r.metric: r for r in [*report.general_ability, *report.benchmarks, *report.comparisons]}
     has_accepted = GENERAL_LOSS in report.accepted
     accepted = {row.metric for row in report.general_ability if has_accepted}
@@ -71,21 +74,43 @@ def unmet(report: EvaluationReport, requirements: Sequence[Requirement]) -> list
     ]
 
 
-def _asked(one: Requirement, rows: Mapping[str, Comparison]) -> list[Comparison]:
-    if not one.metric:
-        return list(rows.values())
-    if one.metric not in rows:
-        known = ", ".join(sorted(rows)) or "none"
+def _unmet_alone(report: EvaluationReport, requirements: Sequence[Requirement]) -> list[str]:
+    """Check the bounds on the scores of one system."""
+    scores = report.systems[0].scores if report.systems else {}
+    lines = []
+    for one in requirements:
+        if one.rule in VERDICTS:
+            raise BadInput(
+                f"requirement {one.text!r}: one system was measured and nothing compared; pass "
+                "`baseline`, or require at_least:METRIC:VALUE"
+            )
+        _require_measured(one, scores)
+        score = scores[one.metric]
+        if not _is_within(one, score.value):
+            lines.append(f"{one.text}: {one.metric} {score.words}")
+    return lines
+
+
+def _require_measured(one: Requirement, measured: Iterable[str]) -> None:
+    if one.metric not in measured:
+        known = ", ".join(sorted(measured)) or "none"
         raise BadInput(
             f"requirement {one.text!r}: {one.metric!r} was not measured; measured: {known}"
         )
+
+
+def _is_within(one: Requirement, value: float) -> bool:
+    return value >= one.value if one.rule == "at_least" else value <= one.value
+
+
+def _asked(one: Requirement, rows: Mapping[str, Comparison]) -> list[Comparison]:
+    if not one.metric:
+        return list(rows.values())
+    _require_measured(one, rows)
     return [rows[one.metric]]
 
 
 def _holds(one: Requirement, row: Comparison) -> bool:
-    return {
-        "improved": row.verdict == "improved",
-        "not_regressed": row.verdict != "regressed",
-        "at_least": row.tuned >= one.value,
-        "at_most": row.tuned <= one.value,
-    }[one.rule]
+    if one.rule in BOUNDS:
+        return _is_within(one, row.tuned)
+    return row.verdict == "improved" if one.rule == "improved" else row.verdict != "regressed"

@@ -128,6 +128,11 @@ def test_one_system_makes_no_claim_of_change_and_meets_its_target_or_not():
     assert alone.comparisons == []
     assert alone.next_steps[0].arguments == {"evaluations": ["evaluate-0"]}
     assert "prompt (0.95 [0.9, 1])" in alone.summary[0]
+    assert passes(alone, "at_least:exact_match:0.9") == []
+    assert len(passes(alone, "at_least:exact_match:0.99", "at_most:exact_match:0.1")) == 2
+    for requirement in ("not_regressed", "improved:exact_match", "at_least:json_valid:0.5"):
+        with pytest.raises(BadInput):
+            passes(alone, requirement)
     without = alone.model_copy(update={"target": {}, "ranking": []})
     step = concluded(without, "", 0.1, SYSTEMS).next_steps[0]
     assert (step.tool, step.arguments["dataset"]) == ("recommend_approach", "train.jsonl")

@@ -39,14 +39,22 @@ def test_a_plan_starts_nothing_and_says_what_would_be_done(workspace, base):
     assert {"few_held_out_examples", "training_data_unknown"} <= ids(launch.warnings)
 
 
-def test_a_metric_that_no_row_has_anything_for_is_refused(workspace, base):
-    rows = questions(20)
+@pytest.mark.parametrize(
+    ("metric", "row"),
+    [
+        ("contains", chat("New?", "Yes.") | {"contains": ["yes"]}),
+        ("number", chat("How many?", "It is 7.")),
+        ("tool_call", chat("Look it up", '{"name": "find", "arguments": {}}')),
+    ],
+)
+def test_a_metric_that_no_row_has_anything_for_is_refused(workspace, base, metric, row):
+    rows = [chat(f"Is {i} so?", "Yes.") for i in range(20)]
     write(workspace / "held.jsonl", rows)
-    asked = EvaluateRequest(model=base, baseline=base, dataset="held.jsonl", metrics=["contains"])
-    with pytest.raises(BadInput, match="no row has `contains`"):
+    asked = EvaluateRequest(model=base, baseline=base, dataset="held.jsonl", metrics=[metric])
+    with pytest.raises(BadInput, match="no row has"):
         evaluate(asked)
-    write(workspace / "held.jsonl", [rows[0] | {"contains": ["yes"]}, *rows[1:]])
-    assert set(evaluate(asked).plan["metrics"]) == {"contains"}
+    write(workspace / "held.jsonl", [row, *rows])
+    assert set(evaluate(asked).plan["metrics"]) == {metric}
 
 
 def test_the_hash_follows_data_model_and_arguments(workspace, base):
