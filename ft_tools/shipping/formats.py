@@ -70,7 +70,6 @@ FORMATS = (
     Format("gguf:IQ3_M", "gguf", 3.7628),
     Format("gguf:IQ3_S", "gguf", 3.6606),
     Format("gguf:Q3_K_S", "gguf", 3.6429, 0.228217),
-    Format("gguf:IQ3_XS", "gguf", 3.4977),
     Format("gguf:Q2_K", "gguf", 3.1593, 0.445132),
     # 4-bit values in blocks of 64, scales quantized again: https://arxiv.org/abs/2305.14314
     Format("bnb:nf4", "bnb", 4.127),

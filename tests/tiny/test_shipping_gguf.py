@@ -227,6 +227,39 @@ def test_a_header_says_what_the_library_reads(tmp_path):
         read_header(file)
 
 
+def test_every_type_is_made_without_an_importance_matrix(tmp_path):
+    """Rows of 256 weights: what smaller ones fall back to would need none."""
+    width, layers = 256, 4
+    writer = gguf.GGUFWriter(tmp_path / "whole.gguf", "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    parts = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
+    names = ["token_embd", "output", *(f"blk.{i}.{one}" for i in range(layers) for one in parts)]
+    random = np.random.default_rng(0)
+    for name in names:
+        rows = random.normal(size=(width, width)).astype(np.float16)
+        writer.add_tensor(f"{name}.weight", rows)
+    for name in ["output", *(f"blk.{i}.{one}" for i in range(layers) for one in ("attn", "ffn"))]:
+        writer.add_tensor(f"{name}_norm.weight", np.ones(width, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    whole = tmp_path / "whole.gguf"
+    tensors = read_header(whole).tensors.keys()
+    rows = [row for row in formats.FORMATS if row.family == "gguf" and row.bits_per_weight < 16]
+    for row in rows:
+        gguf_files.quantize(whole, tmp_path / "made.gguf", row)
+        assert read_header(tmp_path / "made.gguf").tensors.keys() == tensors, row.name
+    refused = formats.Format("gguf:IQ3_XS", "gguf", 3.4977)
+    with pytest.raises(gguf_files.ConversionFailed):
+        gguf_files.quantize(whole, tmp_path / "made.gguf", refused)
+
+
 @pytest.mark.parametrize(("trained_with", "parity"), [("qwen3", True), ("mistral", False)])
 def test_a_file_too_large_to_run_is_still_asked_how_it_splits_text(
     tmp_path, converted, monkeypatch, trained_with, parity
