@@ -41,11 +41,7 @@ MAX_BODY_BYTES = 4 * 2**20
 SESSION_IDLE_SECONDS = 600.0
 MAX_CONNECTIONS = 1000
 INTERRUPTED = 130
-LOOPBACK = TransportSecuritySettings(
-    allowed_hosts=["127.0.0.1:*", "localhost:*", "[::1]:*"],
-    allowed_origins=["http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*"],
-)
-"""Without a token, no web page may reach the server under a name of its own (DNS rebinding)."""
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def serve_http(host: str, port: int, *, token: str = "", format: Format = "auto") -> None:
@@ -63,6 +59,8 @@ def serve_http(host: str, port: int, *, token: str = "", format: Format = "auto"
         BadInput: The host is reachable from other machines and there is no token, or it is short.
         AddressInUse: Another process listens there.
     """
+    # No header can end with a blank, such as the line end of a file.
+    token = token.strip()
     if not token and not is_loopback(host):
         raise BadInput(
             f"host {host!r} is reachable from other machines; set {TOKEN_VARIABLE} to a secret "
@@ -70,13 +68,14 @@ def serve_http(host: str, port: int, *, token: str = "", format: Format = "auto"
         )
     if token and len(token) < MIN_TOKEN_CHARS:
         raise BadInput(f"{TOKEN_VARIABLE} has less than {MIN_TOKEN_CHARS} characters")
+    shown = f"[{host}]" if ":" in host else host
     open_to_all_hosts = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     with _listening(host, port) as listener:
         app: ASGIApp = server.streamable_http_app(
             host=host,
             max_request_body_size=MAX_BODY_BYTES,
             session_idle_timeout=SESSION_IDLE_SECONDS,
-            transport_security=open_to_all_hosts if token else LOOPBACK,
+            transport_security=open_to_all_hosts if token else _only_loopback(shown),
         )
         config = uvicorn.Config(
             BearerToken(app, token) if token else app,
@@ -87,10 +86,19 @@ def serve_http(host: str, port: int, *, token: str = "", format: Format = "auto"
             limit_concurrency=MAX_CONNECTIONS,
             server_header=False,
         )
-        shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/mcp"
         serving = Serving(address=address, needs_token=bool(token), version=__version__)
         anyio.run(_serve, _Server(config, serving, format), listener)
+
+
+def _only_loopback(name: str) -> TransportSecuritySettings:
+    """Let no web page reach the server under a name of its own (DNS rebinding)."""
+    names = [*LOOPBACK, name]
+    # At the default port, clients name none.
+    hosts = [*names, *(f"{one}:*" for one in names)]
+    return TransportSecuritySettings(
+        allowed_hosts=hosts, allowed_origins=[f"http://{one}" for one in hosts]
+    )
 
 
 class BearerToken:

@@ -13,11 +13,12 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from ft_tools.tools import TOOLS
-from tests.protocol.serving import serving
+from tests.protocol.serving import refused, serving
 from tests.protocol.test_serve import big_dataset
 
 pytestmark = pytest.mark.anyio
 TOKEN = "own-" + "o" * 20
+TURNED_AWAY = {401, 403, 421}
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 MCP = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
 
@@ -95,6 +96,26 @@ async def test_only_the_token_opens_a_server_that_has_one(served, given):
 async def test_a_web_page_cannot_reach_a_server_without_a_token(served, headers, status):
     answer = await post(served, headers)
     assert answer.status_code == (401 if served.token else status)
+
+
+async def test_each_loopback_address_is_served_under_its_own_name_only(workspace):
+    with serving("--http", "--host", "127.0.0.2", "--port", "0") as served:
+        assert (await post(served, {})).status_code not in TURNED_AWAY
+        assert (await post(served, {"Host": "localhost"})).status_code not in TURNED_AWAY
+        assert (await post(served, {"Host": "127.0.0.2.evil.example:80"})).status_code == 421
+
+
+async def test_the_line_end_of_a_token_s_file_is_no_part_of_it(workspace):
+    environment = {"FINE_TUNING_LLM_HTTP_TOKEN": f"{TOKEN}\n"}
+    with serving("--http", "--port", "0", **environment) as served:
+        assert (await post(served, bearer(TOKEN))).status_code not in TURNED_AWAY
+        assert (await post(served, {})).status_code == 401
+
+
+def test_a_blank_token_opens_nothing_to_other_machines(workspace):
+    blank = {"FINE_TUNING_LLM_HTTP_TOKEN": "  \n"}
+    code, _ = refused("--http", "--host", "0.0.0.0", "--port", "0", **blank)
+    assert code == 2
 
 
 async def test_a_body_beyond_the_limit_is_refused(served):
