@@ -121,7 +121,8 @@ def _asked(question: Question, device: Device, log: Path) -> list[Checked]:
             done = subprocess.run(
                 argv, stdout=subprocess.PIPE, stderr=errors, timeout=SECONDS, check=True, env=ours
             )
-        return Answer.validate_json(done.stdout)
+        # Imports of libraries may print before it.
+        return Answer.validate_json(done.stdout.rpartition(b"\n")[2])
     except subprocess.TimeoutExpired:
         return [Checked(id="unfinished", state="skipped")]
     except (OSError, subprocess.SubprocessError, ValidationError) as error:

@@ -21,6 +21,9 @@ def _asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv(preflight.VARIABLE, "1")
     monkeypatch.setattr(preflight, "SECONDS", 120.0)
     monkeypatch.setenv(workspace_module.CACHE_VARIABLE, str(tmp_path / "cache"))
+    # Libraries may print while they are imported.
+    (tmp_path / "sitecustomize.py").write_text("print('loaded')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     # bitsandbytes needs no compiler here.
     monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
 

@@ -119,7 +119,7 @@ def main() -> None:
     """Answer the question of the command line."""
     sink, sys.stdout = sys.stdout, sys.stderr
     found = answer(Question.model_validate_json(sys.argv[1]))
-    sink.write(json.dumps([one.model_dump() for one in found]))
+    sink.write("\n" + json.dumps([one.model_dump() for one in found]))
 
 
 if __name__ == "__main__":
