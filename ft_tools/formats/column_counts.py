@@ -10,15 +10,18 @@ from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any
 
 from ft_tools.formats.quoting import quote
+from ft_tools.formats.turns import as_turns
 
 MOST_LISTED = 12
 """Different values up to which all are kept with their counts."""
 MOST_HASHED = 10_000
 """Different values that are told apart; more are `many`."""
 MOST_COLUMNS = 200
-MAX_DEPTH = 4
+MAX_DEPTH = 20
+DEEPER = "(more inside)"
+"""Stands for what is nested deeper than that."""
 MAX_ITEMS = 200
-"""Items of one list that are looked at."""
+"""Single values of one list that are counted; its objects are all looked into."""
 NAME_CHARS, VALUE_CHARS = 60, 40
 LIKE_A_LIST = 5
 """Objects in an object, all with the same keys, from which on it is read as a list. Judgement."""
@@ -53,7 +56,9 @@ def items_of(value: Any) -> "list[Any] | None":
     return inner if alike else None
 
 
-def leaves_of(name: str, value: Any, depth: int = 1) -> Iterator[tuple[str, Any]]:
+def leaves_of(
+    name: str, value: Any, depth: int = 1, most: int = MAX_ITEMS
+) -> Iterator[tuple[str, Any]]:
     """Yield the single values of a column with their dotted names; what is blank is left out.
 
     >>> list(leaves_of("talk", {"marks": [1, 2], "by": "x", "note": " "}))
@@ -65,14 +70,24 @@ def leaves_of(name: str, value: Any, depth: int = 1) -> Iterator[tuple[str, Any]
     elif isinstance(value, bool | int | float):
         if value == value:
             yield name, value
-    elif depth <= MAX_DEPTH and value:
-        items = items_of(value)
-        if items is not None:
-            for item in items[:MAX_ITEMS]:
-                yield from leaves_of(f"{name}[]", item, depth + 1)
-        elif isinstance(value, Mapping):
-            for key, inner in value.items():
-                yield from leaves_of(f"{name}.{key}", inner, depth + 1)
+    elif value and depth > MAX_DEPTH:
+        yield name, DEEPER
+    elif value:
+        for inner, part in _parts_of(name, value, most):
+            yield from leaves_of(inner, part, depth + 1, most)
+
+
+def _parts_of(name: str, value: Any, most: int) -> Iterator[tuple[str, Any]]:
+    """Yield what an object or list holds; of a list with more than `most` items all objects."""
+    items = items_of(value)
+    if items is not None:
+        inner = f"{name}[]"
+        for at, item in enumerate(items):
+            if at < most or isinstance(item, Mapping | list):
+                yield inner, item
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield f"{name}.{key}", part
 
 
 def shown(text: str, most: int = VALUE_CHARS) -> str:
@@ -228,6 +243,8 @@ class UnreadColumns:
         self._ignores_all = "*" in self._ignored
         self.columns: dict[str, ColumnCounts] = {}
         self._is_ignored: dict[str, bool] = {}
+        self._beyond = ColumnCounts(f"columns beyond the first {MOST_COLUMNS}")
+        """Names of columns for which there is no place."""
 
     def add(self, row: Any, read: Container[str], number: int) -> None:
         """Count the values of a row that nothing reads.
@@ -240,10 +257,14 @@ class UnreadColumns:
         if self._ignores_all or not isinstance(row, Mapping):
             return
         for name, value in row.items():
+            if name in self._ignored:
+                continue
             if name not in read or f"{name}[]" in read:
-                for leaf, inner in leaves_of(str(name), value):
+                for leaf, inner in _leaves_with_turns(str(name), value, read):
                     self._add(leaf, inner, read, number)
-            elif isinstance(value, list):
+                continue
+            value = as_turns(value)
+            if isinstance(value, list):
                 for turn in value:
                     is_turn = isinstance(turn, Mapping) and not SPEAKERS.isdisjoint(turn)
                     if is_turn and not turn.keys() <= TURN_KEYS:
@@ -262,9 +283,15 @@ class UnreadColumns:
             return
         column = self.columns.get(name)
         if column is None:
-            if name not in self._is_ignored and len(self._is_ignored) < 10 * MOST_COLUMNS:
-                self._is_ignored[name] = is_named(name, self._ignored) or _is_within(name, read)
-            if self._is_ignored.get(name) or len(self.columns) >= MOST_COLUMNS:
+            is_ignored = self._is_ignored.get(name)
+            if is_ignored is None:
+                is_ignored = is_named(name, self._ignored) or _is_within(name, read)
+                if len(self._is_ignored) < 10 * MOST_COLUMNS:
+                    self._is_ignored[name] = is_ignored
+            if is_ignored:
+                return
+            if len(self.columns) >= MOST_COLUMNS:
+                self._beyond.add(name, number)
                 return
             column = self.columns[name] = ColumnCounts(name)
         column.add(value, number)
@@ -274,7 +301,9 @@ class UnreadColumns:
 
         Columns of which each value is different, such as ids, need no decision.
         """
-        return [one for one in self.columns.values() if not one.has_all_different]
+        beyond = [self._beyond] if self._beyond.num_rows else []
+        asked = [one for one in self.columns.values() if not one.has_all_different]
+        return asked + beyond
 
     def listed(self) -> list[str]:
         """Return the names of the columns that are left out without being asked about."""
@@ -297,5 +326,18 @@ def is_named(name: str, names: Collection[str]) -> bool:
 
 def _is_within(name: str, read: Container[str]) -> bool:
     """Return whether an object that a column is in is read as a whole."""
-    ends = [at for at, char in enumerate(name) if char == "."]
-    return any(name[:at] in read for at in ends if name[at - 1] != "]")
+    dots = [at for at, char in enumerate(name) if char == "." and name[at - 1] != "]"]
+    lists = [at for at, char in enumerate(name) if char == "[" and "." in name[:at]]
+    # The items of a list that is read as turns are looked into.
+    lists = [at for at in lists if f"{name[:at]}[]" not in read]
+    return any(name[:at] in read for at in dots + lists)
+
+
+def _leaves_with_turns(name: str, value: Any, read: Container[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the single values of a column, of turns that are JSON in a string, too."""
+    for leaf, inner in leaves_of(name, value):
+        turns = as_turns(inner) if f"{leaf}[]" in read else inner
+        if isinstance(turns, list):
+            yield from leaves_of(leaf, turns)
+        else:
+            yield leaf, inner

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from ft_tools.data.map.mapping import (
 )
 from ft_tools.data.map.masking import mask_values
 from ft_tools.errors import BadInput
-from ft_tools.formats.column_counts import number_of, text_of
+from ft_tools.formats.column_counts import is_named, number_of, text_of
 from ft_tools.formats.columns import cell_at
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import normalise
@@ -67,8 +67,8 @@ def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> Made:
     if why := _left_out(mapping, row, label):
         return Made(None, why)
     found: set[str] = set()
-    if mapping.mask and "*" not in mapping.mask:
-        row, found = mask_values(row, mapping.mask)
+    if masked := mapping.masked_columns:
+        row, found = mask_values(row, [*masked, *_joined_of(mapping, masked)])
     made = _as_it_is(mapping, number, row) if mapping.is_as_it_is else _made(mapping, number, row)
     example = made.example
     if example is None or example.format == "unknown":
@@ -81,6 +81,16 @@ def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> Made:
         example = Example(number, "kto", "kto", asked, answered, label=label, problems=problems)
     stripped = _strip(mapping.strip, example) if mapping.strip else False
     return Made(example, "", frozenset(found), made.is_corrected, stripped)
+
+
+def _joined_of(mapping: ColumnMapping, masked: Collection[str]) -> list[str]:
+    """Return the joined turns if the columns that they are made of are masked."""
+    turns = mapping.turns
+    if turns is None:
+        return []
+    talk = turns.conversation
+    texts = [f"{talk}[].{turns.text}", turns.text, *filter(None, [turns.first])]
+    return [JOINED] if any(is_named(text, masked) for text in texts) else []
 
 
 def _left_out(mapping: ColumnMapping, row: Mapping[str, Any], label: bool | None) -> str:
@@ -173,13 +183,13 @@ def format_input(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[st
 
 
 def filled(template: str, row: Mapping[str, Any]) -> str:
-    """Put the values of a row into a template; what names no column of the row stays.
+    """Put the values of a row into a template; a column that the row lacks is empty.
 
-    >>> filled("{a} {b}", {"a": 1, "b": None})
+    >>> filled("{a} {b} {c}", {"a": 1, "b": None})
     '1'
     """
     made = (
-        text if name is None else text_of_cell(cell_at(row, name, text))
+        text if name is None else text_of_cell(cell_at(row, name))
         for text, name in _pieces(template)
     )
     return "".join(made).strip()
@@ -187,7 +197,7 @@ def filled(template: str, row: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=64)
 def _pieces(template: str) -> tuple[tuple[str, str | None], ...]:
-    """Cut a template into (text, None) and (placeholder as written, column)."""
+    """Cut a template into (text, None) and (its place, column)."""
     parts = PLACEHOLDER.split(template)
     # Texts and names alternate.
     return tuple((f"{{{part}}}", part) if at % 2 else (part, None) for at, part in enumerate(parts))

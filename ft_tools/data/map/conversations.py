@@ -95,6 +95,11 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
         yield Row(talk.first, made, None)
 
 
+def is_one_turn(turns: Turns, row: Mapping[str, Any]) -> bool:
+    """Return whether a row is a turn, and not a conversation with a list of turns."""
+    return items_of(as_turns(cell_at(row, turns.conversation))) is None
+
+
 def _collect(columns: dict[str, Any], name: str, value: Any) -> None:
     """Remember the values of a column over the rows of a conversation; of several, a list."""
     if value is None or value == "" or value != value:

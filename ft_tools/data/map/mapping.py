@@ -5,6 +5,7 @@ numbers; `>=4`, `<=2`, `>0.5` and `<3` are bounds on numbers, and "" stands for 
 """
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import ge, gt, le, lt
@@ -136,6 +137,12 @@ class ColumnMapping(Request):
         return value
 
     @model_validator(mode="after")
+    def _has_what_may_be_null(self) -> "ColumnMapping":
+        if other := [name for name in self.nullable if name not in self.answer]:
+            raise ValueError(f"nullable names {other[0]!r}, which is no column of answer")
+        return self
+
+    @model_validator(mode="after")
     def _fits_together(self) -> "ColumnMapping":
         if (self.chosen is None) != (self.rejected is None):
             raise ValueError("chosen and rejected need each other")
@@ -155,6 +162,11 @@ class ColumnMapping(Request):
             if is_named(asked, answered) or any(is_named(one, [asked]) for one in answered):
                 raise ValueError(f"prompt contains the answer column {asked!r}: remove it")
         return self
+
+    @property
+    def masked_columns(self) -> list[str]:
+        """Return the columns that are masked by name; none where all are, or nothing is."""
+        return [] if "*" in self.mask else self.mask
 
     @property
     def prompt_columns(self) -> list[str]:
@@ -189,7 +201,15 @@ class ColumnMapping(Request):
 
     @property
     def used_columns(self) -> set[str]:
-        """Return all columns that are used; those of turns as keys of a list and as columns."""
+        """Return the columns that are used of a row; of a list of turns, with its keys."""
+        return self._used(is_list=True)
+
+    @property
+    def used_as_turn(self) -> set[str]:
+        """Return the columns that are used of a row that is one turn."""
+        return self._used(is_list=False)
+
+    def _used(self, *, is_list: bool) -> set[str]:
         used = set(self.row_columns)
         if self.turns is not None:
             listed = [f"{self.turns.conversation}[].{key}" for key in self.turns.keys]
@@ -197,7 +217,7 @@ class ColumnMapping(Request):
             first = [self.turns.first] if self.turns.first else []
             # A list of turns is looked into: what its turns have besides has to be decided, too.
             talks = {self.turns.conversation, f"{self.turns.conversation}[]"}
-            used |= {*talks, *first, *self.turns.keys, *listed}
+            used |= {*talks, *first, *(listed if is_list else self.turns.keys)}
         return used
 
 
@@ -248,9 +268,12 @@ def values_at(row: Mapping[str, Any], name: str) -> list[Any]:
     ([1], [])
     """
     if "[]" not in name:
-        return [value for _, value in leaves_of(name, cell_at(row, name))]
+        return [value for _, value in leaves_of(name, cell_at(row, name), most=sys.maxsize)]
+    if name in row:
+        return [value for _, value in leaves_of(name, row[name], most=sys.maxsize)]
     head = name.partition("[]")[0].partition(".")[0]
-    return [value for leaf, value in leaves_of(head, row.get(head)) if leaf == name]
+    every = leaves_of(head, row.get(head), most=sys.maxsize)
+    return [value for leaf, value in every if leaf == name]
 
 
 def keeps(row: Mapping[str, Any], keep: Mapping[str, Sequence[Any]]) -> bool:

@@ -24,20 +24,20 @@ def cell(value):
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
 
 
-def find(row, name, other):
+def find(row, name):
     """Return the value of a column; `a.b` is the column b of the object a."""
     if name in row:
         return row[name]
     for at in (i for i, char in enumerate(name) if char == "."):
         if isinstance(row.get(name[:at]), dict):
-            return find(row[name[:at]], name[at + 1 :], other)
-    return other
+            return find(row[name[:at]], name[at + 1 :])
+    return None
 
 
 def format_input(row):
     # Columns of a table are known without the blanks around their names.
     row = {**{str(name).strip(): row[name] for name in row}, **row}
-    put = lambda m: cell(find(row, m[1], m[0]))
+    put = lambda m: cell(find(row, m[1]))
     asked = re.sub(r"\\{([^{}\\n]{1,100})\\}", put, MAPPING["prompt"]).strip()
     system = [{"role": "system", "content": MAPPING["system"]}] if MAPPING["system"] else []
     return [*system, {"role": "user", "content": asked}]

@@ -51,6 +51,9 @@ def _masked(
             made[key] = privacy.mask_all(value, seen)
         elif isinstance(value, Mapping) and any(one.startswith(f"{name}.") for one in columns):
             made[key] = _masked(value, f"{name}.", columns, seen)
+        elif isinstance(value, list) and any(one.startswith(f"{name}[]") for one in columns):
+            made[key] = [_masked({f"{name}[]": item}, "", columns, seen) for item in value]
+            made[key] = [item[f"{name}[]"] for item in made[key]]
         else:
             made[key] = value
     return made

@@ -41,7 +41,11 @@ class NamedColumns:
         """Columns of the file, in order."""
         turns = mapping.turns
         of_turns = [turns.conversation, *([turns.first] if turns.first else [])] if turns else []
-        self._wanted = dict.fromkeys([*mapping.row_columns, *of_turns])
+        named = [*mapping.row_columns, *mapping.masked_columns, *of_turns]
+        self._wanted = dict.fromkeys(named)
+        single = (mapping.corrected, mapping.chosen, mapping.rejected, mapping.time_column)
+        self._single = {*mapping.prompt_columns, *mapping.answer, *filter(None, single)}
+        """Of these, columns of one value: no items of a list."""
         self.found: set[str] = set()
         self._of_turns: set[str] = set()
         self.answers: dict[str, Counter[Any]] = {name: Counter() for name in mapping.answer}
@@ -69,7 +73,7 @@ class NamedColumns:
                 if isinstance(value, Mapping | list):
                     self.known.update(dict.fromkeys(leaf for leaf, _ in leaves_of(name, value)))
         for name in self._wanted.keys() - self.found:
-            if _has(row, name):
+            if _has(row, name, is_single=name in self._single):
                 self.found.add(name)
         self._look_at_turns(row)
         self._look_at_choices(row)
@@ -129,8 +133,11 @@ class NamedColumns:
             f"{said}: {listed}"
         )
 
-    def require_values(self) -> None:
+    def require_values(self, *, is_sample: bool) -> None:
         """Refuse marks that are neither good nor bad, and values to keep or drop that no row has.
+
+        Args:
+            is_sample: Whether only the first rows were read: others may have these values.
 
         Raises:
             BadInput: With the values.
@@ -142,7 +149,7 @@ class NamedColumns:
                 f"mapping.marks: {shown(marks.column)} has values that are neither good nor bad: "
                 f"{listed}; add each to marks.good, marks.bad or marks.neither (left out)"
             )
-        for name, value in sorted(self._choices):
+        for name, value in [] if is_sample else sorted(self._choices):
             raise BadInput(
                 f"mapping.keep or drop: no row has {brief(repr(value))} in {shown(name)}, which "
                 f"has {_listed(self._values[name])}"
@@ -156,12 +163,10 @@ def _listed(counts: "Counter[str]") -> str:
     return f"{listed} and {more} more values" if more > 0 else listed
 
 
-def _has(row: Mapping[str, Any], name: str) -> bool:
-    return (
-        bool(values_at(row, name))
-        if "[]" in name
-        else (cell_at(row, name, NOT_THERE) is not NOT_THERE)
-    )
+def _has(row: Mapping[str, Any], name: str, *, is_single: bool = False) -> bool:
+    if cell_at(row, name, NOT_THERE) is not NOT_THERE:
+        return True
+    return "[]" in name and not is_single and bool(values_at(row, name))
 
 
 def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:
@@ -171,7 +176,7 @@ def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:
         BadInput: It names a column that the file does not have, or the schema is none.
     """
     named = NamedColumns(mapping)
-    if mapping.row_columns or mapping.turns:
+    if mapping.row_columns or mapping.turns or mapping.masked_columns:
         for source in reader.sources:
             for row in islice(reader.raw(source), SAMPLE_ROWS):
                 named.add(row.value)

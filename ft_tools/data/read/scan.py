@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, Made, text_of_cell
-from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, Made, is_empty, text_of_cell
+from ft_tools.data.map.conversations import is_one_turn
+from ft_tools.data.map.mapping import ColumnMapping, values_at
 from ft_tools.data.read.example_texts import (
     lengths_of,
     telling_words_of,
@@ -141,8 +142,8 @@ def scan(
         if is_validation:
             result.ledger.num_validation = len(result.ledger)
     result.joining.require_roles()
-    if limit is None or len(ledger) - ledger.num_validation < limit:
-        result.named.require_values()
+    is_sample = limit is not None and len(ledger) - ledger.num_validation >= limit
+    result.named.require_values(is_sample=is_sample)
     _settle_loss(result)
     return result
 
@@ -150,14 +151,15 @@ def scan(
 def _observing(result: Scan) -> Callable[[Row], None] | None:
     """Return what looks at each row of the file for columns that are named, and those unread."""
     mapping = result.mapping
-    used = mapping.used_columns
+    used, of_a_turn, turns = mapping.used_columns, mapping.used_as_turn, mapping.turns
     if not used:
         return None
 
     def observe(row: Row) -> None:
         result.named.add(row.value)
-        if result.reads_by_mapping:
-            result.unread.add(row.value, used, row.number)
+        if result.reads_by_mapping and isinstance(row.value, Mapping):
+            is_turn = turns is not None and is_one_turn(turns, row.value)
+            result.unread.add(row.value, of_a_turn if is_turn else used, row.number)
 
     return observe
 
@@ -355,9 +357,12 @@ def _group(result: Scan, index: int, taken: _Taken) -> None:
     if mapping.time_column:
         result.times[index] = text_of_cell(cell_at(row, mapping.time_column))
     if mapping.group_by:
-        key = hash_of("\x1f".join(text_of_cell(cell_at(row, n)) for n in mapping.group_by))
-        result.ledger.link(index, result.first_in_group.setdefault(key, index))
-        result.groups[index] = key
+        cells = [cell_at(row, name) or values_at(row, name) for name in mapping.group_by]
+        # Rows of which nothing says to whom they belong are no group.
+        if not all(map(is_empty, cells)):
+            key = hash_of("\x1f".join(map(text_of_cell, cells)))
+            result.ledger.link(index, result.first_in_group.setdefault(key, index))
+            result.groups[index] = key
 
 
 def _compare_with_tests(

@@ -75,8 +75,8 @@ def choose_parts(scan: Scan, request: PrepareRequest, *, compared: bool) -> Part
     trained = _belonging_to(scan, kept, scan.trained)
     result.num_trained = len(trained)
     if scan.mapping.time_column:
-        test = _latest(scan, kept, share, trained)
-        test |= {at for at in scan.tested if not ledger.removal[at]}
+        earlier = _belonging_to(scan, kept, scan.tested)
+        test = _latest(scan, kept, share, earlier, trained)
     else:
         test = _belonging_to(scan, kept, scan.tested)
         if held_out := _whole_wordings(scan, request, result, bundles, share, test, trained):
@@ -176,8 +176,12 @@ def _belonging_to(scan: Scan, kept: Iterable[int], rows: set[int]) -> set[int]:
     return {at for at in kept if ledger.linked(at) in roots} if roots else set()
 
 
-def _latest(scan: Scan, kept: list[int], fraction: float, trained: set[int]) -> set[int]:
-    """Return the latest rows; earlier ones that belong to the same group or prompt are left out.
+def _latest(
+    scan: Scan, kept: list[int], fraction: float, tested: set[int], trained: set[int]
+) -> set[int]:
+    """Return the latest rows, and those of earlier test sets.
+
+    Earlier ones that belong to the same group or prompt as the latest are left out.
 
     Rows that a run was trained on are not among them.
     """
@@ -186,7 +190,7 @@ def _latest(scan: Scan, kept: list[int], fraction: float, trained: set[int]) -> 
     times = {at: sortable(scan.times.get(at, ""), month_first=month_first) for at in kept}
     ordered = sorted(kept, key=lambda at: (times[at], ledger.lines[at]))
     ordered = [at for at in ordered if at not in trained]
-    test = set(ordered[max(0, len(ordered) - round(fraction * len(kept))) :])
+    test = tested.union(ordered[max(0, len(ordered) - round(fraction * len(kept))) :])
     roots = {ledger.linked(at) for at in test}
     groups = {scan.groups.get(at, 0) for at in test} - {0}
     for at in kept:

@@ -1,0 +1,146 @@
+"""No mark, mask or group of a mapping is passed over, wherever in a row its column is."""
+
+import json
+
+import pytest
+
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import PrepareRequest
+from ft_tools.errors import BadInput
+from ft_tools.formats.formats import normalise
+from ft_tools.formats.remembered_test_sets import keys_of, remember
+from tests.unit.test_data_prepare import ASKS, ask, asked, confirmed, row, write
+
+TALK = {
+    "conversation": "talk",
+    "role": "by",
+    "text": "said",
+    "roles": {"c": "user", "a": "assistant"},
+}
+
+
+def talk(number, **others):
+    said = [
+        {"by": "c", "said": f"Where is parcel {number}? Write to ada{number}@mail.internal"},
+        {"by": "a", "said": f"Parcel {number} is on its way."},
+    ]
+    return {"talk": [turn | others for turn in said]}
+
+
+def test_columns_named_like_a_key_of_turns_are_decided_about(workspace):
+    rows = [talk(at, kind="comment") | {"kind": "ok" if at % 3 else "bad"} for at in range(30)]
+    write(workspace / "d.jsonl", rows)
+    turns = TALK | {"keep": {"kind": ["comment"]}}
+    with pytest.raises(BadInput, match=r"kind \(ok 20, bad 10\)"):
+        prepare_dataset(ask(mapping={"turns": turns}))
+    shown = prepare_dataset(ask(mapping={"turns": turns, "ignore": ["kind"]}))
+    assert shown.num_rows == 30
+
+
+def test_keys_of_turns_that_are_json_in_a_string_are_decided_about(workspace):
+    rows = [{"talk": json.dumps(talk(at, rating=at % 2)["talk"])} for at in range(30)]
+    write(workspace / "d.jsonl", rows)
+    with pytest.raises(BadInput, match=r"talk\[\]\.rating"):
+        prepare_dataset(ask(mapping={"turns": TALK}))
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho", "rating": 1}]
+    write(workspace / "d.jsonl", [{"messages": json.dumps(chat)}] * 20)
+    with pytest.raises(BadInput, match=r"messages\[\]\.rating"):
+        prepare_dataset(PrepareRequest(path="d.jsonl"))
+
+
+def test_marks_are_found_however_deep_and_however_late_in_a_list(workspace):
+    deep = {"a": {"b": {"c": {"d": {"e": {"f": {"rating": "bad"}}}}}}}
+    write(workspace / "d.jsonl", [row(at, **deep) for at in range(20)])
+    with pytest.raises(BadInput, match=r"a\.b\.c\.d\.e\.f\.rating"):
+        prepare_dataset(ask())
+    late = {"votes": [*["ok"] * 300, "bad"]}
+    write(workspace / "d.jsonl", [row(at, **(late if at % 2 else {})) for at in range(20)])
+    shown = prepare_dataset(ask(mapping={**ASKS, "drop": {"votes": ["bad"]}}))
+    assert shown.counts["dropped"] == 10
+
+
+def test_what_is_ignored_by_name_is_ignored_however_many_keys_it_has(workspace):
+    write(workspace / "d.jsonl", [row(at, meta={f"k{at}": 1}) for at in range(2_100)])
+    shown = prepare_dataset(ask(mapping={**ASKS, "ignore": ["meta"]}, near_duplicates="off"))
+    assert shown.num_rows == 2_100
+
+
+def test_marks_behind_hundreds_of_columns_are_decided_about(workspace):
+    wide = {f"id{n}": 0 for n in range(220)}
+    rows = [row(at, **{k: f"{k}-{at}" for k in wide}, verdict="no") for at in range(20)]
+    write(workspace / "d.jsonl", rows)
+    with pytest.raises(BadInput, match="columns beyond the first 200"):
+        prepare_dataset(ask())
+
+
+def test_a_list_inside_an_object_that_is_used_needs_no_other_decision(workspace):
+    write(workspace / "d.jsonl", [row(at, of={"tags": ["a", "b"]}) for at in range(20)])
+    shown = prepare_dataset(ask(mapping={**ASKS, "prompt": "{asked} {of.tags}"}))
+    assert shown.num_rows == 20
+
+
+def test_an_optional_column_that_a_row_lacks_is_empty_in_its_prompt(workspace):
+    rows = [row(at, **({"note": "urgent"} if at % 2 else {})) for at in range(40)]
+    write(workspace / "d.jsonl", rows)
+    confirmed(ask(mapping={**ASKS, "prompt": "{asked} {note}"}))
+    parts = [one for name in ("train", "validation", "test") for one in asked(workspace, name)]
+    assert not any("{note}" in one for one in parts)
+    assert sum("urgent" in one for one in parts) == 20
+
+
+def test_columns_to_mask_are_masked_in_turns_too_or_refused(workspace):
+    write(workspace / "d.jsonl", [talk(at) for at in range(40)])
+    for name in ("talk", "talk[].said"):
+        made = confirmed(ask(mapping={"turns": TALK, "mask": [name]}, output_dir=f"out-{name}"))
+        assert made.masked == {"email": 40}
+        files = [*(workspace / f"out-{name}").glob("*.jsonl")]
+        assert not any("mail.internal" in one.read_text("utf-8") for one in files)
+    write(workspace / "d.jsonl", map(row, range(40)))
+    with pytest.raises(BadInput, match="aske"):
+        prepare_dataset(ask(mapping={**ASKS, "mask": ["aske"]}))
+
+
+def test_rows_without_a_group_are_no_group(workspace):
+    rows = [row(at, who="" if at % 4 else f"c{at % 20}") for at in range(120)]
+    write(workspace / "d.jsonl", rows)
+    shown = prepare_dataset(ask(mapping={**ASKS, "group_by": "who"}, test_fraction=0.2))
+    assert 15 <= shown.counts["test"] <= 33
+
+
+def test_groups_inside_lists_are_groups(workspace):
+    rows = [row(at, who=[{"id": f"c{at % 12}"}]) for at in range(120)]
+    write(workspace / "d.jsonl", rows)
+    mapping = {**ASKS, "group_by": "who[].id"}
+    confirmed(ask(mapping=mapping, test_fraction=0.2))
+    parts = [set(asked(workspace, name)) for name in ("train", "validation", "test")]
+    groups = [{at % 12 for at in range(120) if row(at)["asked"] in part} for part in parts]
+    assert all(groups)
+    assert groups[0].isdisjoint(groups[1] | groups[2])
+
+
+def test_what_belongs_to_an_earlier_test_row_is_not_trained_on_beside_the_latest_rows(workspace):
+    rows = [row(at, who=f"c{at // 4}", at=f"2026-01-{1 + at // 4:02d}") for at in range(80)]
+    earlier = {
+        "messages": [
+            {"role": "user", "content": rows[0]["asked"]},
+            {"role": "assistant", "content": rows[0]["said"]},
+        ]
+    }
+    remember(workspace / "earlier.jsonl", [keys_of(normalise(1, earlier))])
+    write(workspace / "d.jsonl", rows)
+    mapping = {**ASKS, "group_by": "who", "time_column": "at"}
+    confirmed(ask(mapping=mapping, test_fraction=0.2))
+    of_group = {one["asked"] for one in rows[:4]}
+    assert of_group <= set(asked(workspace, "test"))
+    assert of_group.isdisjoint(asked(workspace, "train"))
+
+
+def test_marks_of_neither_side_in_the_first_rows_are_refused_before_a_large_file_is_read(
+    workspace, monkeypatch
+):
+    monkeypatch.setattr("ft_tools.data.prepare.SHOWN_ROWS", 20)
+    rows = [row(at, mark="good" if at % 2 else "so-so") for at in range(60)]
+    write(workspace / "d.jsonl", rows)
+    marks = {"column": "mark", "good": ["good"], "bad": ["bad"]}
+    with pytest.raises(BadInput, match=r"so-so 10"):
+        prepare_dataset(ask(mapping={**ASKS, "marks": marks}))
