@@ -468,7 +468,11 @@ def _with_outputs(report: PrepareReport) -> PrepareReport:
     if made is None or not made.num_train:
         return report
     parts = {"validation": made.validation} if made.num_validation else {}
-    steps = []
+    why = "counts tokens with the tokenizer of `model`, and looks for near-duplicates"
+    audit = (
+        {"path": made.train, "validation_path": made.validation} if parts else {"path": made.train}
+    )
+    steps = [NextStep(tool="audit_dataset", arguments=audit, why=why)]
     errors = [f for f in report.findings if f.severity == "error" and not f.removed]
     if errors:
         lines = errors[0].lines or [1]
@@ -480,11 +484,6 @@ def _with_outputs(report: PrepareReport) -> PrepareReport:
         why += "; add `model`" if report.task == "sft" else start_of_preferences(None)[1]
         arguments = {"dataset": made.train, **parts}
         steps.append(NextStep(tool=LAUNCHES[report.task], arguments=arguments, why=why))
-    why = "counts tokens with the tokenizer of `model`, and looks for near-duplicates"
-    audit = (
-        {"path": made.train, "validation_path": made.validation} if parts else {"path": made.train}
-    )
-    steps.append(NextStep(tool="audit_dataset", arguments=audit, why=why))
     if made.num_test:
         steps.append(_measuring(report, made))
     return report.model_copy(update={"next_steps": steps})

@@ -17,17 +17,24 @@ from ft_tools.data.show.profile import look, made_of, spread
 from ft_tools.data.show.show_contradictions import pairs_of
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
+from ft_tools.formats.column_counts import items_of, leaves_of, text_of
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.documents import is_documents
 from ft_tools.formats.readers.source import RAW_CHARS, has_data, raw_line
+from ft_tools.formats.turns import as_turns
 
 NOT_THERE = object()
 PROFILE_TOKENS, ROWS_TOKENS = 600, 2_000
 CHARS_A_TOKEN = 4
 TEXT_CHARS = (80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
-SIZES = ((5, 160, 40), (5, 100, 30), (5, 60, 30), (5, 40, 20), (3, 40, 16), (1, 40, 12))
+SIZES = (
+    *((5, 160, 40), (5, 100, 30), (3, 120, 30), (3, 80, 30), (3, 60, 20)),
+    *((3, 40, 16), (1, 40, 12)),
+)
 """Rows, characters of each, and columns, until the profile fits its budget."""
+FIRST_TURNS, MOST_SHORT, SHORT_CHARS = 2, 2, 12
+"""Turns of a list that are quoted, and of each how many short texts beside the longest."""
 CELL_CHARS = (400, 200, 100, 60, 40, 25, 15, 8)
 
 
@@ -74,18 +81,47 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
 
 def _cells(number: int, row: Any, max_chars: int) -> Quoted:
     """Quote a row with the cells of its columns between bars, each cut to the same length."""
-    values = [_as_text(v) for v in row.values()] if isinstance(row, Mapping) else [_as_text(row)]
-    masked = [privacy.mask(value) for value in values]
+    values = list(row.values()) if isinstance(row, Mapping) else [row]
+    num_chars = sum(len(_as_text(value)) for value in values)
+    masked = [[privacy.mask(part) for part in _parts_of(value)] for value in values]
     for most in CELL_CHARS:
-        cells = [v if len(v) <= most else f"{v[:most]}\u2026" for v in masked]
-        text = " | ".join(cells)
+        cells = [[_cut_to(part, most // len(cell)) for part in cell] for cell in masked]
+        text = " | ".join(" / ".join(cell) for cell in cells)
         if len(text) <= max_chars:
             break
     shown, is_whole = quote(text, 2 * max_chars)
-    is_whole = is_whole and cells == masked
-    return Quoted(
-        line=number, value=shown, truncated=not is_whole, original_chars=sum(map(len, values))
-    )
+    is_whole = is_whole and cells == masked and not any(map(_has_more_turns, values))
+    return Quoted(line=number, value=shown, truncated=not is_whole, original_chars=num_chars)
+
+
+def _parts_of(value: Any) -> list[str]:
+    """Return what a cell says without brackets and quotation marks; of turns the first ones.
+
+    >>> _parts_of([{"by": {"role": "user"}, "text": "Where is it?"}]), _parts_of({"a": {"b": 1}})
+    (['user: Where is it?'], ['a.b=1'])
+    """
+    turns = items_of(as_turns(value))
+    if turns and all(isinstance(turn, Mapping) for turn in turns):
+        return [_said_in(turn) for turn in turns[:FIRST_TURNS]]
+    if isinstance(value, Mapping):
+        return [", ".join(f"{name[1:]}={text_of(v)}" for name, v in leaves_of("", value))]
+    return [_as_text(value)]
+
+
+def _said_in(turn: Mapping[str, Any]) -> str:
+    """Return the longest text of a turn, behind the first short ones, such as who speaks."""
+    values = [" ".join(text_of(value).split()) for _, value in leaves_of("", turn)]
+    longest = max(values, key=len, default="")
+    short = [one for one in values if len(one) <= SHORT_CHARS and one != longest][:MOST_SHORT]
+    return f"{' '.join(short)}: {longest}" if short else longest
+
+
+def _has_more_turns(value: Any) -> bool:
+    return len(items_of(as_turns(value)) or []) > FIRST_TURNS
+
+
+def _cut_to(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}\u2026"
 
 
 def _cut(profile: Profile, num_columns: int) -> Profile:

@@ -14,7 +14,13 @@ from ft_tools.data.repeats.near import BY_WORDS, FindNear, Near, find_lexical
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.lengths import METHOD
-from ft_tools.data.worker.meaning_or_words import encoding_seconds, is_quick_enough, reason_for
+from ft_tools.data.worker.meaning_or_words import (
+    comparing_seconds,
+    encoding_seconds,
+    is_quick_enough,
+    reason_for,
+    too_many_rows,
+)
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.formats.example import Example
 from ft_tools.formats.readers.source import find_sources
@@ -107,6 +113,7 @@ def _search(session: Session, request: AuditRequest, progress: Progress) -> Find
     session.phase("loading MiniLM")
     # A search by words needs no torch.
     from ft_tools.data.worker.near_by_meaning import ByMeaning
+    from ft_tools.similarity.worker.candidates import pairs_per_second
 
     search = ByMeaning(minilm, session.phase, progress.of)
     if request.near_duplicates == "semantic":
@@ -118,6 +125,10 @@ def _search(session: Session, request: AuditRequest, progress: Progress) -> Find
         return _lexical(why)
 
     def find(scanned: Scan, asked: AuditRequest) -> Near:
+        num_rows = sum(len(scanned.ledger.kept(validation=part)) for part in (False, True))
+        whole = seconds + comparing_seconds(num_rows, pairs_per_second())
+        if not is_quick_enough(whole):
+            return _lexical(too_many_rows(num_rows, whole))(scanned, asked)
         near = search.find(scanned, asked)
         return replace(near, assumptions=(why, *near.assumptions))
 

@@ -17,6 +17,15 @@ def encoding_seconds(size_bytes: int, tokens_per_second: float) -> float:
     return size_bytes / BYTES_PER_TOKEN * ENCODED_FRACTION / tokens_per_second
 
 
+def comparing_seconds(num_rows: int, pairs_per_second: float) -> float:
+    """Return how long it takes to compare each row with each other one.
+
+    >>> comparing_seconds(10_000, 50e6), comparing_seconds(1_000_000, 50e6)
+    (1.0, 10000.0)
+    """
+    return num_rows * num_rows / 2 / pairs_per_second
+
+
 def is_quick_enough(seconds: float) -> bool:
     """Return whether a search by meaning is worth its time.
 
@@ -24,6 +33,19 @@ def is_quick_enough(seconds: float) -> bool:
     (True, False)
     """
     return seconds <= MOST_SECONDS
+
+
+def too_many_rows(num_rows: int, seconds: float) -> str:
+    """Return why the rows are compared by words, once their number is known.
+
+    >>> too_many_rows(1_000_000, 10_000)[:70]
+    'near-duplicates were compared by words: to compare 1,000,000 rows by m'
+    """
+    return (
+        f"near-duplicates were compared by words: to compare {num_rows:,} rows by meaning would "
+        f"take about {round(seconds / 60)} min here, more than {MOST_SECONDS // 60}; "
+        "near_duplicates='semantic' does it all the same"
+    )
 
 
 def reason_for(seconds: float, tokens_per_second: float) -> str:

@@ -8,6 +8,7 @@ Source: Achlioptas 2003, https://doi.org/10.1016/S0022-0000(03)00025-4 (random s
 benchmarks/audit.py
 """
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from ft_tools.similarity.token_store import Column, Rows, TokenStore
 
 Vectors = NDArray[np.float32]
+Pairs = tuple[Rows, Rows, Vectors]
 Tick = Callable[[int, int], None]
 SIZE = 128
 """Directions of a sketch. With 96, 0.1% more pairs are lost; 256 find as many."""
@@ -27,7 +29,10 @@ CONSTANT = 0.1
 MOST_EACH = 64
 """Earlier rows that a row is compared with, the most similar ones: texts that are alike in bulk
 would make billions of pairs."""
+MOST_HELD = 1 << 22
+"""Pairs of a block of rows that are held before only the most similar ones are."""
 BLOCK_ROWS = 1024
+TRIED_ROWS = 4096
 COLUMNS = 8192
 
 
@@ -91,17 +96,46 @@ def similar_pairs(vectors: Vectors, lowest: float, tick: Tick) -> tuple[Rows, Ro
         found = []
         for left in range(0, start + len(block), COLUMNS):
             columns = every[left : min(left + COLUMNS, start + len(block))]
-            scores = block @ columns.T
-            at, column = torch.nonzero(scores >= lowest, as_tuple=True)
-            rows, others = at.numpy() + start, column.numpy() + left
-            before = others < rows
-            found.append((rows[before], others[before], scores[at, column].numpy()[before]))
-        b, a, scores_of = (np.concatenate(part) for part in zip(*found, strict=True))
-        kept = _highest(b, scores_of)
-        earlier.append(a[kept])
-        later.append(b[kept])
+            at, column, scores = _at_least(block @ columns.T, lowest, start - left)
+            found.append((at + start, column + left, scores))
+            if sum(len(part) for part, *_ in found) > MOST_HELD:
+                found = [_most_similar(found)]
+        b, a, _ = _most_similar(found)
+        earlier.append(a)
+        later.append(b)
         tick(start + len(block), len(every))
     return _joined(earlier), _joined(later)
+
+
+def _at_least(scores: torch.Tensor, lowest: float, diagonal: int) -> Pairs:
+    """Return (row, column, cosine) of the pairs below a diagonal with at least this cosine.
+
+    Where a row has more than `MOST_EACH` on average, only so many of each are sorted out.
+    """
+    is_high = torch.tril(scores >= lowest, diagonal - 1)
+    if int(torch.count_nonzero(is_high)) <= MOST_EACH * len(scores):
+        at, column = torch.nonzero(is_high, as_tuple=True)
+    else:
+        highest = torch.where(is_high, scores, -2).topk(min(MOST_EACH, scores.shape[1])).indices
+        at, place = torch.nonzero(torch.gather(is_high, 1, highest), as_tuple=True)
+        column = highest[at, place]
+    return at.numpy(), column.numpy(), scores[at, column].numpy()
+
+
+def pairs_per_second() -> float:
+    """Return how many pairs of rows are compared in a second on this machine now, by trying."""
+    drawn = np.random.default_rng(0).normal(size=(TRIED_ROWS, 2 * SIZE)).astype(np.float32)
+    vectors = torch.nn.functional.normalize(torch.from_numpy(drawn), dim=1).numpy()
+    began = time.perf_counter()
+    similar_pairs(vectors, BELOW, lambda _, __: None)
+    return TRIED_ROWS * TRIED_ROWS / 2 / (time.perf_counter() - began)
+
+
+def _most_similar(found: Sequence[Pairs]) -> Pairs:
+    """Join (later rows, earlier rows, cosines), and keep the highest `MOST_EACH` of each row."""
+    b, a, scores = (np.concatenate(part) for part in zip(*found, strict=True))
+    kept = _highest(b, scores)
+    return b[kept], a[kept], scores[kept]
 
 
 def similar_across(rows: Vectors, others: Vectors, lowest: float) -> tuple[Rows, Rows]:
