@@ -472,14 +472,15 @@ def _with_outputs(report: PrepareReport) -> PrepareReport:
     audit = (
         {"path": made.train, "validation_path": made.validation} if parts else {"path": made.train}
     )
-    steps = [NextStep(tool="audit_dataset", arguments=audit, why=why)]
+    checked = NextStep(tool="audit_dataset", arguments=audit, why=why)
     errors = [f for f in report.findings if f.severity == "error" and not f.removed]
     if errors:
         lines = errors[0].lines or [1]
         step = {"path": made.train, "lines": lines[: count_findings.FIRST_LINES]}
-        steps.append(NextStep(tool="show_examples", arguments=step, why=f"quotes {errors[0].id}"))
+        why = f"quotes {errors[0].id}"
+        steps = [NextStep(tool="show_examples", arguments=step, why=why), checked]
     else:
-        steps += about_told_apart(made.train, report.findings)
+        steps = [*about_told_apart(made.train, report.findings), checked]
         why = "plans the training; nothing starts yet"
         why += "; add `model`" if report.task == "sft" else start_of_preferences(None)[1]
         arguments = {"dataset": made.train, **parts}

@@ -1,9 +1,10 @@
 """Notes of a preparation: what the test part tells, and why rows are in a part or in none."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ft_tools import facts
+from ft_tools.data.map.apply_mapping import NO_ANSWER
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.split.parts import ASKED_AGAIN, SAME_GROUP, Parts
 from ft_tools.formats.remembered_test_sets import to_forget
@@ -42,6 +43,7 @@ def notes_of(
     num_rows = sum(counts.get(part, 0) for part in ("train", "validation", "test"))
     notes = list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
     notes += about_test_rows(num_test, num_rows if is_share_chosen else 0)
+    notes += _about_left_out(scanned, counts, num_rows)
     if scanned.mapping.turns is not None:
         notes.append("turns are joined to conversations, which the counts count")
         left_out = sorted(scanned.joining.left_out.items())
@@ -78,6 +80,15 @@ def notes_of(
         if lost := counts.get(why, 0):
             notes.append(f"{lost} earlier rows are left out ({why}): {said}")
     return notes
+
+
+def _about_left_out(scanned: Scan, counts: Mapping[str, int], num_rows: int) -> Iterator[str]:
+    """Yield what is said of rows in no part, and of values that are replaced."""
+    elsewhere = counts.get(NO_ANSWER, 0) + counts.get("in_a_pair", 0)
+    if left_out := sum(counts.values()) - num_rows - elsewhere:
+        yield f"{left_out} rows are left out; removed.jsonl keeps each with its reason"
+    if scanned.num_masked:
+        yield f"{scanned.num_masked} values are masked: secrets and personal data"
 
 
 LOST = {

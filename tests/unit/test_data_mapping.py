@@ -159,7 +159,7 @@ def test_marked_answers_to_one_prompt_become_pairs(workspace):
     for one in lines(workspace, *EXAMPLES):
         assert one["chosen"][0]["content"].startswith("It waits")
         assert one["rejected"][0]["content"].startswith("No idea")
-    assert made.next_steps[-3].tool == "launch_dpo"
+    assert [one.tool for one in made.next_steps][-3:-1] == ["audit_dataset", "launch_dpo"]
 
 
 def test_two_columns_of_answers_are_pairs_and_better_answers_replace_others(workspace):

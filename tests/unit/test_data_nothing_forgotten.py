@@ -5,7 +5,8 @@ import json
 import pytest
 
 from ft_tools.data.prepare import prepare_dataset
-from ft_tools.data.request import PrepareRequest
+from ft_tools.data.request import PrepareRequest, ShowRequest
+from ft_tools.data.show.show_examples import show_examples
 from ft_tools.errors import BadInput
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.remembered_test_sets import keys_of, remember
@@ -144,3 +145,29 @@ def test_marks_of_neither_side_in_the_first_rows_are_refused_before_a_large_file
     marks = {"column": "mark", "good": ["good"], "bad": ["bad"]}
     with pytest.raises(BadInput, match=r"so-so 10"):
         prepare_dataset(ask(mapping={**ASKS, "marks": marks}))
+
+
+def test_what_is_left_out_and_masked_is_said_before_it_is_confirmed(workspace):
+    rows = [row(at, state="open" if at % 4 else "spam") for at in range(40)]
+    rows[1]["said"] = "Write to ada@mail.internal or to bob@mail.internal."
+    write(workspace / "d.jsonl", rows)
+    shown = prepare_dataset(ask(mapping={**ASKS, "drop": {"state": "spam"}}))
+    assert shown.masked == {"email": 1}
+    assert any(note.startswith("2 values are masked") for note in shown.assumptions)
+    assert any(note.startswith("10 rows") and "removed.jsonl" in note for note in shown.assumptions)
+    made = confirmed(ask(mapping={**ASKS, "drop": {"state": "spam"}}))
+    assert [step.tool for step in made.next_steps][:2] == ["audit_dataset", "launch_sft"]
+
+
+def test_a_profile_quotes_the_first_turns_of_a_list_as_they_are_read(workspace):
+    turns = [
+        {"author": {"role": "user"}, "body": 'My "parcel"\nis late. ' + "Really. " * 40},
+        {"author": {"role": "admin"}, "body": "Which number has it?"},
+        {"author": {"role": "user"}, "body": "It is 7."},
+    ]
+    write(workspace / "d.jsonl", [{"id": at, "parts": turns} for at in range(30)])
+    quoted = show_examples(ShowRequest(path="d.jsonl")).examples[0]
+    text = json.loads(quoted.value)
+    assert 'user: My "parcel" is late.' in text
+    assert "admin: Which number has it?" in text
+    assert quoted.truncated

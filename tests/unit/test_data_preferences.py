@@ -107,9 +107,9 @@ def test_pairs_that_their_length_alone_tells_apart_are_said_and_shown(workspace,
     asked = PrepareRequest(path="d.jsonl", output_dir="out", test_fraction=0.0)
     confirm = prepare_dataset(asked).mapping_hash
     made = prepare_dataset(asked.model_copy(update={"confirm": confirm}))
-    first, second = made.next_steps[:2]
+    first, *rest = made.next_steps
     assert (first.tool, first.arguments["path"]) == ("show_examples", made.outputs.train)
-    assert second.tool == "launch_dpo"
+    assert [step.tool for step in rest] == ["audit_dataset", "launch_dpo"]
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ class Made(NamedTuple):
     example: Example | None
     problem: str = ""
     """Why there is no example."""
-    masked: frozenset[str] = frozenset()
-    """Kinds of secrets and personal data that are replaced in the columns that were named."""
+    masked: tuple[str, ...] = ()
+    """The kind of each secret or personal datum that is replaced in the columns that were named."""
     is_corrected: bool = False
     is_stripped: bool = False
 
@@ -66,7 +66,7 @@ def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> Made:
     label = mark_of(mapping, row)
     if why := _left_out(mapping, row, label):
         return Made(None, why)
-    found: set[str] = set()
+    found: list[str] = []
     if masked := mapping.masked_columns:
         row, found = mask_values(row, [*masked, *_joined_of(mapping, masked)])
     made = _as_it_is(mapping, number, row) if mapping.is_as_it_is else _made(mapping, number, row)
@@ -80,7 +80,7 @@ def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> Made:
         problems = example.problems
         example = Example(number, "kto", "kto", asked, answered, label=label, problems=problems)
     stripped = _strip(mapping.strip, example) if mapping.strip else False
-    return Made(example, "", frozenset(found), made.is_corrected, stripped)
+    return Made(example, "", tuple(found), made.is_corrected, stripped)
 
 
 def _joined_of(mapping: ColumnMapping, masked: Collection[str]) -> list[str]:

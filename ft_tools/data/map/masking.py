@@ -8,18 +8,18 @@ from ft_tools.formats.column_counts import is_named
 from ft_tools.formats.example import Example, content_of
 
 
-def mask_example(example: Example) -> set[str]:
+def mask_example(example: Example) -> list[str]:
     """Replace secrets and personal data in all that an example says, its tools included.
 
     Returns:
-        The kinds that were found. The same value has the same replacement in the whole example.
+        The kind of each value that was found, which has one replacement in the whole example.
     """
     turns = [*example.messages, *example.chosen, *example.rejected]
     parts = [*map(content_of, turns), example.text or ""]
     if example.tools or any(len(turn) != 2 for turn in turns):
         parts.append(str([turns, example.tools]))
     if not privacy.may_hold("\n".join(parts)):
-        return set()
+        return []
     seen: privacy.Seen = {}
     for message in turns:
         masked = privacy.mask_all(message, seen)
@@ -27,18 +27,18 @@ def mask_example(example: Example) -> set[str]:
         message.update(masked)
     example.tools = privacy.mask_all(example.tools, seen)
     example.text = privacy.mask_all(example.text, seen)
-    return {kind for kind, _ in seen}
+    return [kind for kind, _ in seen]
 
 
-def mask_values(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
-    """Return a row with some columns masked, dotted inside objects, and the kinds that were found.
+def mask_values(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return a row with some columns masked, dotted inside objects, and the kind of each value.
 
     >>> row = {"by": {"mail": "ada@mail.internal"}, "note": "ada@mail.internal"}
     >>> mask_values(row, ["by.mail"])[0]
     {'by': {'mail': '[email]'}, 'note': 'ada@mail.internal'}
     """
     seen: privacy.Seen = {}
-    return _masked(row, "", columns, seen), {kind for kind, _ in seen}
+    return _masked(row, "", columns, seen), [kind for kind, _ in seen]
 
 
 def _masked(

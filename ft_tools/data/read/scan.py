@@ -207,7 +207,7 @@ def _make(result: Scan, taken: _Taken) -> None:
         # A test set is remembered as it was given, or as an earlier preparation wrote it.
         taken.is_tested = example in result.test_rows
         taken.is_trained = example in result.trained_rows
-        result.masked.update(result.mask(example))
+        result.count_masked(result.mask(example))
         taken.is_tested = taken.is_tested or example in result.test_rows
     taken.asked, taken.answered = example.prompt_and_answer()
     taken.prompt, taken.answer = text_of(taken.asked), text_of(taken.answered)
@@ -349,7 +349,7 @@ def _group(result: Scan, index: int, taken: _Taken) -> None:
     mapping, row = result.mapping, taken.row.value
     result.num_corrected += taken.made.is_corrected
     result.num_stripped += taken.made.is_stripped
-    result.masked.update(taken.made.masked)
+    result.count_masked(taken.made.masked)
     if taken.is_tested:
         result.tested.add(index)
     elif taken.is_trained:

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Scan:
     """Whether secrets and personal data are replaced before anything else."""
     masked: "Counter[str]" = field(default_factory=Counter)
     """Kind of secret or personal data -> examples in which it is replaced."""
+    num_masked: int = 0
+    """Values that are replaced, each counted once in an example."""
     num_corrected: int = 0
     """Rows of which a better answer is used."""
     num_stripped: int = 0
@@ -136,9 +138,14 @@ class Scan:
             return Made(normalise(number, value))
         return apply_mapping(self.mapping, number, value)
 
-    def mask(self, example: Example) -> set[str]:
+    def mask(self, example: Example) -> list[str]:
         """Mask an example if its secrets and personal data are to be replaced."""
-        return mask_example(example) if self.masks else set()
+        return mask_example(example) if self.masks else []
+
+    def count_masked(self, kinds: Collection[str]) -> None:
+        """Count the values that were replaced in an example by their kinds."""
+        self.masked.update(set(kinds))
+        self.num_masked += len(kinds)
 
     def example_of(self, number: int, value: Any) -> Example:
         """Return the example of a row that is known to have one, as it was compared."""
