@@ -11,7 +11,9 @@ from lm_eval.tasks import TaskManager
 from rouge_score import rouge_scorer
 
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.results import Settings, compare_scores, score_of
 from ft_tools.evaluation.worker import evaluate as worker
+from ft_tools.evaluation.worker.lm_eval_tasks import join
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
@@ -120,6 +122,27 @@ def test_a_task_is_cancelled_between_batches_halved_for_memory_and_not_run_twice
     asked.clear()
     assert worker.work(Session(run_dir)).benchmarks == report.benchmarks
     assert asked == []
+
+
+def test_a_task_whose_accuracy_is_a_fraction_is_compared_by_means():
+    """As truthfulqa_mc2 has it: the probability of the true answers."""
+
+    def side(values):
+        rows = [
+            {"doc_id": i, "filter": "none", "prompt_hash": "", "metrics": ["acc"], "acc": value}
+            for i, value in enumerate(values)
+        ]
+        return {"samples": {"mc2": rows}, "higher_is_better": {"mc2": {"acc": True}}}
+
+    settings = Settings(seed=0, smallest_effect=0.1)
+    low, high = ([start + i / 100 for i in range(40)] for start in (0.1, 0.5))
+    found = join({"baseline": side(low), "tuned": side(high)})
+    (row,) = compare_scores(found.scores, settings, found.rows)
+    assert (row.verdict, row.difference) == ("improved", 0.4)
+    score = score_of(found.rows["mc2.acc"], found.scores["tuned"]["mc2.acc"], settings)
+    assert score.ci_low < score.value < score.ci_high
+    whole = join({"baseline": side([0.0, 1.0]), "tuned": side([1.0, 1.0])})
+    assert whole.rows["mc2.acc"].interval == "yes_no"
 
 
 @pytest.mark.filterwarnings("ignore")

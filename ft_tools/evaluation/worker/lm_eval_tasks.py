@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import lm_eval
@@ -21,7 +22,8 @@ from ft_tools.runs.processes.endings import is_out_of_memory
 
 NO_FILTER = "none"
 STEPS_PER_TASK = 100
-# Metrics of the harness that are 0 or 1 for each document.
+# Metrics of the harness that are 0 or 1 for each document, unless a task computes its own: `acc` of
+# truthfulqa_mc2 is the probability of the true answers.
 # Source: https://github.com/EleutherAI/lm-evaluation-harness, lm_eval/api/metrics.py
 YES_NO = {"acc", "acc_norm", "acc_mutual_info", "acc_bytes", "exact_match"}
 
@@ -119,15 +121,17 @@ def join(sides: dict[str, dict[str, Any]]) -> Benchmarks:
                 if not keys:
                     continue
                 shown = f"{task}.{metric}" + (f".{one}" if len(filters) > 1 else "")
+                values = {n: [rows[key][metric] for key in keys] for n, rows in by_side.items()}
+                is_yes_no = metric in YES_NO and {0.0, 1.0}.issuperset(chain(*values.values()))
                 found.rows[shown] = Metric(
                     shown,
                     "a metric of lm-evaluation-harness",
-                    "yes_no" if metric in YES_NO else "mean",
+                    "yes_no" if is_yes_no else "mean",
                     higher_is_better=is_higher is not False,
                     high=1.0 if metric in YES_NO else None,
                 )
-                for name, rows in by_side.items():
-                    found.scores[name][shown] = [rows[key][metric] for key in keys]
+                for name, own in values.items():
+                    found.scores[name][shown] = own
     return found
 
 
