@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -26,6 +27,8 @@ LONGEST_WAIT_SECONDS = 60.0
 # Source: https://github.com/openai/openai-python, _should_retry
 RETRIED = {408, 409, 429}
 CONNECT_SECONDS = 5.0
+POLL_SECONDS = 0.2
+"""Between two looks at whether to stop, while nothing answers."""
 # A byte is at least as long as any token's share of it; roles and turn marks add a few tokens.
 TOKENS_PER_MESSAGE = 32
 
@@ -85,6 +88,7 @@ class Client:
         self._budget = budget
         self._cache = cache
         self._replies = _read_cache(cache)
+        self._stopping = threading.Event()
         key = require_key(endpoint.key_variable)
         self._http = httpx2.Client(
             base_url=endpoint.url + "/",
@@ -134,7 +138,9 @@ class Client:
             if found.wait_seconds is None or attempt == MAX_RETRIES:
                 break
             backoff = FIRST_WAIT_SECONDS * float(2**attempt) * random.uniform(0.5, 1.0)
-            time.sleep(min(LONGEST_WAIT_SECONDS, max(found.wait_seconds, backoff)))
+            if self._stopping.wait(min(LONGEST_WAIT_SECONDS, max(found.wait_seconds, backoff))):
+                problem += ", stopped"
+                break
         raise EndpointUnavailable(
             f"{self._endpoint.host} failed ({problem}, {attempt + 1} attempt"
             f"{'s' * (attempt > 0)}); check url, model and key_variable, then resume_run: answers "
@@ -150,7 +156,8 @@ class Client:
     ) -> Iterator[list[tuple[int, Reply]]]:
         """Ask several questions at a time, and yield each reply with its place as it arrives.
 
-        After a stop, or a failure, what is in flight is finished and yielded.
+        After a stop, or a failure, what is in flight is finished and yielded; after a stop nothing
+        is retried, and what failed is left out.
 
         Raises:
             EndpointUnavailable: A question got no answer; all others in flight were yielded before.
@@ -160,6 +167,7 @@ class Client:
         waiting = iter(range(len(questions)))
         running: dict[Future[Reply], int] = {}
         failure: Exception | None = None
+        self._stopping.clear()
         with ThreadPoolExecutor(size) as pool:
             while True:
                 while failure is None and not should_stop() and len(running) < size:
@@ -169,7 +177,9 @@ class Client:
                     running[pool.submit(self.ask, questions[i], max_tokens, **options)] = i
                 if not running:
                     break
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+                if should_stop():
+                    self._stopping.set()
                 found = []
                 for future in done:
                     i, error = running.pop(future), future.exception()
@@ -179,7 +189,7 @@ class Client:
                         found.append((i, future.result()))
                 if found:
                     yield found
-        if failure is not None:
+        if failure is not None and not self._stopping.is_set():
             raise failure
 
     def _keep(self, key: str, reply: Reply) -> Reply:

@@ -206,6 +206,16 @@ def test_a_stop_gives_what_is_under_way_and_asks_nothing_new(tmp_path, server):
     assert len(found) == sum(server.asked.values())
 
 
+def test_a_stop_does_not_wait_for_retries(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(client, "FIRST_WAIT_SECONDS", 60.0)
+    server.trouble = lambda number, question: 429
+    system, _ = asking(tmp_path, server, max_concurrency=2)
+    began = time.monotonic()
+    found = list(system.answer(questions(5), lambda: sum(server.asked.values()) >= 2))
+    assert time.monotonic() - began < 20
+    assert (found, sum(server.asked.values())) == ([], 2)
+
+
 def test_a_refusal_that_will_not_pass_is_not_retried_and_the_servers_words_are_not_shown(
     tmp_path, server
 ):
