@@ -199,9 +199,16 @@ def _by_command(client: Client, scope: Scope, change: Change) -> None:
                 raise
             _in_file(client, change)
         return
-    if change.old is not None and not client.add_replaces:
+    is_removed = change.old is not None and not client.add_replaces
+    if is_removed:
         _run([values.get(word, word) for word in client.remove])
-    _run([values.get(word, word) for word in client.add])
+    try:
+        _run([values.get(word, word) for word in client.add])
+    except FineTuningError:
+        if is_removed:
+            values["{entry}"] = json.dumps(change.old)
+            _run([values.get(word, word) for word in client.add])
+        raise
 
 
 def _run(argv: list[str]) -> None:

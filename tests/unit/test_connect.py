@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadInput, FineTuningError
 from mcp_server.connect import client_entry, skill_folder
 from mcp_server.connect.clients import CLIENTS, NAME, Server
 from mcp_server.skill_files import skill_files
@@ -191,6 +191,8 @@ if action in ("remove", "unset"):
     sys.exit(1) if rest[0] not in servers else servers.pop(rest[0])
 elif action == "add-json" and rest[0] in servers:
     sys.exit("already exists")
+elif "refused" in rest[1]:
+    sys.exit("not allowed")
 else:
     servers[rest[0]] = json.loads(rest[1])
 os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -211,6 +213,9 @@ def test_a_client_with_commands_of_its_own_is_changed_by_them(home, monkeypatch,
     entry = client.entry(SERVER)
     do(name, entry | {"timeout": 1})
     do(name, entry)
+    assert client_entry.entry_of(client, "user") == entry
+    with pytest.raises(FineTuningError, match="not allowed"):
+        do(name, entry | {"timeout": "refused"})
     assert client_entry.entry_of(client, "user") == entry
     do(name, None)
     assert client_entry.entry_of(client, "user") is None
