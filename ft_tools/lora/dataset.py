@@ -6,6 +6,7 @@ from pathlib import Path
 from ft_tools import facts as thresholds
 from ft_tools import workspace
 from ft_tools.contract import Reason
+from ft_tools.data.judge.findings import UNDECIDED
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.formats.answer_kinds import AnswerKind
 from ft_tools.formats.training_rows import (
@@ -128,16 +129,19 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, Task, DataShape, list[
 
 
 def _errors(request: LoraRequest, task: Task, facts: DatasetFacts) -> list[Reason]:
-    """Return the audit's errors, for which a launch refuses the dataset."""
+    """Return for what a launch refuses the dataset: errors, test rows, undecided columns."""
     report = audit_of_launch(str(request.dataset), None, task, (facts.sha256, ""))
-    found = [one for one in report.findings if one.severity == "error"] if report else []
+    errors = [one for one in report.findings if one.severity == "error"] if report else []
+    counts = {one.id: one.count for one in errors}
+    counts |= {"test_row": facts.num_test_rows, UNDECIDED: len(facts.undecided_columns)}
+    found = [f"{name}: {count}" for name, count in counts.items() if count]
     if not found:
         return []
     return [
         Reason(
             id=AUDIT_ERRORS,
             rule="a launch refuses a dataset with errors, unless they are repaired or accepted",
-            observed="; ".join(f"{one.id}: {one.count}" for one in found),
+            observed="; ".join(found),
             threshold=0,
             source="ft_tools/training/checks/data_quality.py",
         )

@@ -440,6 +440,12 @@ def test_a_dataset_that_a_launch_would_refuse_is_to_be_audited_first(workspace):
     assert [r.observed for r in report.reasons if r.id == "audit_errors"] == ["secret: 1"]
     assert [step.tool for step in report.next_steps] == ["audit_dataset", "launch_sft"]
     assert report.next_steps[0].arguments == {"path": "train.jsonl"}
+    rows = [json.loads(line) for line in (workspace / "train.jsonl").read_text().splitlines()]
+    marked = [row | {"verdict": ("good", "bad")[at % 2]} for at, row in enumerate(rows[:300])]
+    (workspace / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in marked))
+    report = suggest(dataset="train.jsonl")
+    found = [r.observed for r in report.reasons if r.id == "audit_errors"]
+    assert found == ["undecided_columns: 1"]
 
 
 def test_a_goal_that_the_dataset_cannot_serve_is_refused(workspace):
