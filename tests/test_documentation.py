@@ -157,7 +157,7 @@ def test_every_exit_code_is_written_down():
 
 
 def test_the_guide_for_contributors_is_short_enough_to_be_read_whole():
-    assert len(read("AGENTS.md").splitlines()) <= 150
+    assert len(read("AGENTS.md").splitlines()) <= 170
 
 
 def test_nothing_names_a_machine_or_a_package_registry():

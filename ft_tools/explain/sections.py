@@ -13,7 +13,6 @@ MAX_CHARS = 1800
 
 _HEADING = re.compile(r"(#{1,4}) (.+)")
 _FENCE = ("```", "~~~")
-_COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def parse(name: str, markdown: str) -> list[Section]:
     [Section(id='lora#rank', headings=('LoRA', 'Rank'), text='Higher is not better.')]
     """
     found, path, lines = [], ["", "", "", ""], list[str]()
-    for heading, line in [*_headings(_COMMENT.sub("", markdown)), (None, None)]:
+    for heading, line in [*_headings(_without_comments(markdown)), (None, None)]:
         if line is not None and heading is None:
             lines.append(line)
             continue
@@ -91,6 +90,11 @@ def anchor(heading: str) -> str:
     'marks-kto'
     """
     return re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+
+
+def _without_comments(markdown: str) -> str:
+    text, *others = markdown.split("<!--")
+    return text + "".join(other.partition("-->")[2].removeprefix("\n") for other in others)
 
 
 def _headings(text: str) -> Iterator[tuple[tuple[int, str] | None, str]]:
@@ -115,8 +119,7 @@ def _parts(text: str) -> list[str]:
 
 def _blocks(text: str) -> Iterator[str]:
     """Yield paragraphs, lists, code and tables; long lists and tables in pieces."""
-    for block in re.split(r"\n\s*\n(?![^`]*\n```\s*(?:\n|$))", text.strip("\n")):
-        lines = block.strip("\n").split("\n")
+    for lines in _paragraphs(text):
         is_table = len(lines) > 2 and lines[0].startswith("|")
         head = lines[:2] if is_table else []
         piece = list(head)
@@ -126,5 +129,18 @@ def _blocks(text: str) -> Iterator[str]:
                 yield "\n".join(piece)
                 piece = list(head)
             piece.append(line)
-        if block.strip():
-            yield "\n".join(piece)
+        yield "\n".join(piece)
+
+
+def _paragraphs(text: str) -> Iterator[list[str]]:
+    """Yield the lines between blank lines; those of a code block are together."""
+    lines, is_code = list[str](), False
+    for line in text.split("\n"):
+        is_code ^= line.startswith(_FENCE)
+        if line.strip() or is_code:
+            lines.append(line)
+        elif lines:
+            yield lines
+            lines = []
+    if lines:
+        yield lines

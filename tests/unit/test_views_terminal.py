@@ -39,8 +39,8 @@ def test_a_name_with_control_characters_is_not_obeyed_by_the_terminal(workspace,
         (["doctor", "--for"], "--for: takes one value or several, got none"),
         (["logs", "sft-0123456789abcdef", "--lines", "-5"], "--lines. Must be >= 0."),
         (
-            ["audit-dataset", "x.jsonl", "--columns.prompt", "q", "--columns", '{"prompt": "q"}'],
-            "--columns was given as JSON and as --columns.NAME; use one of them",
+            ["audit-dataset", "x.jsonl", "--mapping.prompt", "q", "--mapping", '{"prompt": "q"}'],
+            "--mapping was given as JSON and as --mapping.NAME; use one of them",
         ),
     ],
 )
