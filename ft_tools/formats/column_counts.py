@@ -29,6 +29,8 @@ PLAIN = re.compile(r"[^\W_](?:[]\w.+/&%@[-]| (?! )){0,38}")
 """A value or name that is shown without quotation marks."""
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?!\d)|\d{1,2}[./]\d{1,2}[./](?:\d{4}|\d{2})(?!\d)")
 NUMBER = re.compile(r"[+-]?\d{1,15}(?:[.,]\d{1,10})?")
+GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:\.\d{3}){1,4},\d{1,10}|(?:,\d{3}){1,4}\.\d{1,10})")
+"""A number with its thousands apart; without a decimal part it could be a decimal itself."""
 TURN_KEYS = frozenset(
     {"role", "from", "content", "value", "text", "parts", "name", "tool_calls", "tool_call_id"}
     | {"function_call", "weight", "train", "training", "reasoning_content", "thinking", "reasoning"}
@@ -122,13 +124,21 @@ def number_of(value: Any) -> float | None:
 
     >>> number_of("3,5"), number_of(4), number_of("4 stars"), number_of(True)
     (3.5, 4.0, None, None)
+    >>> number_of("1.100,50"), number_of("1,234,567.5"), number_of("1.234")
+    (1100.5, 1234567.5, 1.234)
     """
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
         return float(value) if value == value and abs(value) < 1e15 else None
-    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
-        return float(value.strip().replace(",", "."))
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    if NUMBER.fullmatch(text):
+        return float(text.replace(",", "."))
+    if GROUPED.fullmatch(text):
+        thousands = "." if text.rfind(",") > text.rfind(".") else ","
+        return float(text.replace(thousands, "").replace(",", "."))
     return None
 
 
@@ -228,7 +238,7 @@ def _kind_of(value: Any, text: str) -> str:
     if isinstance(value, int | float):
         return "number"
     if len(text) <= 40:
-        if NUMBER.fullmatch(text):
+        if number_of(text) is not None:
             return "number"
         if DATE.match(text):
             return "date"

@@ -235,7 +235,7 @@ def test_personal_data_is_masked_alike_in_one_example_and_counted(workspace):
 @pytest.mark.parametrize(
     ("mapping", "said"),
     [
-        ({"prompt": "Hello", "answer": ["said"]}, "has no {COLUMN}"),
+        ({"prompt": "Say this:\nHello", "answer": ["said"]}, "has no {COLUMN}"),
         ({"prompt": "{asked}"}, "need each other"),
         ({"prompt": "{said}", "answer": ["said"]}, "contains the answer column 'said'"),
         ({**ASKS, "chosen": "a", "rejected": "b"}, "exclude each other"),

@@ -171,3 +171,25 @@ def test_a_profile_quotes_the_first_turns_of_a_list_as_they_are_read(workspace):
     assert 'user: My "parcel" is late.' in text
     assert "admin: Which number has it?" in text
     assert quoted.truncated
+
+
+def test_a_second_column_of_a_name_is_decided_about_and_read_by_its_letter(workspace):
+    lines = [f"Where is {at}?,In hall {at}.,{'good' if at % 3 else 'bad'},x" for at in range(30)]
+    (workspace / "d.csv").write_text("\n".join(["asked,said,mark,mark", *lines]), "utf-8")
+    mapping = {**ASKS, "drop": {"mark": "bad"}}
+    with pytest.raises(BadInput, match=r"D \(x 30\)"):
+        prepare_dataset(ask(path="d.csv", mapping=mapping))
+    shown = prepare_dataset(ask(path="d.csv", mapping={**mapping, "ignore": "D"}))
+    assert shown.counts["dropped"] == 10
+
+
+def test_bounds_read_numbers_with_their_thousands_apart(workspace):
+    rows = [row(at, price=f"{at % 3 + 1}.{at:03d},50 ") for at in range(40)]
+    write(workspace / "d.jsonl", rows)
+    shown = prepare_dataset(ask(mapping={**ASKS, "keep": {"price": ">=2000"}}))
+    assert shown.counts["not_kept"] == 14
+
+
+def test_a_profile_of_texts_without_a_prompt_compares_no_prompts(workspace):
+    write(workspace / "d.jsonl", [{"text": f"Hall {at} is open."} for at in range(30)])
+    assert show_examples(ShowRequest(path="d.jsonl")).profile.similar == ""

@@ -253,14 +253,14 @@ def test_a_bare_list_that_is_no_conversation_is_an_unknown_format(workspace):
     assert {f.id: f.lines for f in report.findings}["unknown_format"] == [31, 32]
 
 
-def test_a_column_name_twice_in_a_header_is_said_and_blank_ones_are_not(workspace):
+def test_a_column_with_the_name_of_another_one_is_decided_about_and_a_blank_one_is_not(workspace):
     rows = "".join(f"{r['prompt']},{r['completion']},x\n" for r in ROWS)
     (workspace / "twice.csv").write_text("prompt,completion,completion\n" + rows)
     (workspace / "blank.csv").write_text("prompt,completion,,\n" + rows.replace("x", ","))
     found = {f.id: f.count for f in audit_dataset(AuditRequest(path="twice.csv")).findings}
-    assert found["repeated_key"] == 30
+    assert found["undecided_columns"] == 30
     found = {f.id: f.count for f in audit_dataset(AuditRequest(path="blank.csv")).findings}
-    assert "repeated_key" not in found
+    assert "undecided_columns" not in found
 
 
 def test_a_line_separator_inside_a_string_does_not_cut_the_line(workspace):

@@ -141,7 +141,7 @@ def test_a_query_without_rows_or_with_a_name_twice_says_so(workspace):
         prepare_dataset(PrepareRequest(path="d.db", query="SELECT a FROM t WHERE a = 'x'"))
     database = find_sources(workspace / "d.db")[0]
     (row,) = read(replace(database, select="SELECT a, a FROM t"))
-    assert row.notes == ("repeated_key",)
+    assert row.value == {"a": row.value["B"], "B": row.value["a"]}
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,12 @@ def test_a_damaged_table_is_called_what_it_is_named(workspace, name, content, sa
         prepare_dataset(PrepareRequest(path=name))
 
 
-def test_a_header_that_repeats_a_name_is_noted_in_a_workbook(workspace):
+def test_both_columns_of_one_name_are_read_of_a_workbook(workspace):
     pytest.importorskip("python_calamine")
     write_xlsx(workspace / "t.xlsx", [["question", "answer", "answer"], ["a", "b", "c"]])
     (row,) = read(find_sources(workspace / "t.xlsx")[0])
-    assert row.notes == ("repeated_key",)
+    assert row.value == {"question": "a", "answer": "b", "C": "c"}
+    assert "named by letter: C" in row.about[-1]
 
 
 def test_documents_without_text_lead_to_no_advice_about_their_text(workspace, caplog):

@@ -137,7 +137,11 @@ class ColumnMapping(Request):
         return value
 
     @model_validator(mode="after")
-    def _has_what_may_be_null(self) -> "ColumnMapping":
+    def _names_columns(self) -> "ColumnMapping":
+        if self.prompt and not self.prompt_columns:
+            raise ValueError(
+                f"prompt {self.prompt[:40]!r} has no {{COLUMN}}, so every row would ask the same"
+            )
         if other := [name for name in self.nullable if name not in self.answer]:
             raise ValueError(f"nullable names {other[0]!r}, which is no column of answer")
         return self

@@ -106,7 +106,8 @@ def _add(looked: Looked, number: int, row: Row) -> None:
     is_known = example.format != "unknown"
     if is_known:
         looked.read |= columns_read(row.value, example.format)
-        _keep_text(looked, PROMPTS, said_in(example.prompt_and_answer()[0]))
+        if asked := said_in(example.prompt_and_answer()[0]):
+            _keep_text(looked, PROMPTS, asked)
     for name, value in row.value.items():
         for leaf, inner in leaves_of(str(name), value):
             _counts(looked.columns, leaf).add(inner, number)
@@ -204,7 +205,7 @@ def _similar(looked: Looked) -> str:
         if sum(map(len, found)) >= LEAST_CHARS * len(found)
     }
     if looked.format != "unknown":
-        texts = {PROMPTS: looked.texts.get(PROMPTS, [])}
+        texts = {name: found for name, found in looked.texts.items() if name == PROMPTS}
     said = [
         f"{shown(name, NAME_CHARS)}: {alike}"
         for name, found in texts.items()

@@ -84,7 +84,7 @@ def _csv_rows(reader: Iterator[list[str]], first_line: int) -> Iterator[Row]:
         elif not all(map(str.isascii, cells)) and any(map(_undecoded, cells)):
             row = Row(number, None, "not_utf8")
         else:
-            row = Row(number, dict(zip(header.names, cells, strict=True)), None, header.notes)
+            row = Row(number, dict(zip(header.names, cells, strict=True)), None)
         yield row._replace(about=about) if about else row
         about = ()
 

@@ -32,8 +32,6 @@ class Header:
     at: int
     """Index of the line among those that were looked at."""
     names: list[str]
-    notes: tuple[str, ...]
-    """Findings that hold for every row."""
     about: tuple[str, ...]
     """Sentences for the report; none repeats a text of the file."""
 
@@ -43,7 +41,8 @@ def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int =
 
     It is the first line, unless that fills few of the columns (one, or a third), as a title does,
     and the first line that fills more of them has different short texts in most, which the rows
-    below it show to be names. A column without a name gets the letter that a spreadsheet gives it.
+    below it show to be names. A column without a name, or with that of an earlier one, gets the
+    letter that a spreadsheet gives it.
 
     Args:
         lines: The cells of the first lines; a line that cannot be read has none.
@@ -60,8 +59,9 @@ def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int =
     at = _below_titles(lines, columns)
     cells = [" ".join(str("" if cell is None else cell).split()) for cell in lines[at]]
     named = [name for name in cells if name]
-    names = [name or _letter(first_column + place, named) for place, name in enumerate(cells)]
+    names = distinct(cells, first_column)
     unnamed = [names[place] for place, name in enumerate(cells) if not name and counts[place]]
+    again = [name for place, name in enumerate(names) if name != cells[place] and cells[place]]
     about = []
     if at:
         about.append(
@@ -76,8 +76,22 @@ def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int =
         )
     if unnamed:
         about.append(f"columns without a name in the header are named by letter: {_some(unnamed)}")
-    notes = ("repeated_key",) if len(set(named)) < len(named) else ()
-    return Header(at, names, notes, tuple(about))
+    if again:
+        about.append(f"columns with the name of an earlier one are named by letter: {_some(again)}")
+    return Header(at, names, tuple(about))
+
+
+def distinct(names: Sequence[str], first_column: int = 0) -> list[str]:
+    """Return the names of columns, those that are blank or there before replaced by letters.
+
+    >>> distinct(["a", "", "a", "B"])
+    ['a', 'column B', 'C', 'B']
+    """
+    first = {name: place for place, name in reversed(list(enumerate(names)))}
+    return [
+        name if name and first[name] == place else _letter(first_column + place, names)
+        for place, name in enumerate(names)
+    ]
 
 
 def _filled(line: Cells) -> list[int]:

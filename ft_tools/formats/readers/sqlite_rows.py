@@ -9,6 +9,7 @@ from typing import Any
 
 from ft_tools.abandoned_calls import require_waiting
 from ft_tools.errors import Abandoned, BadData, BadInput
+from ft_tools.formats.readers.header import distinct
 from ft_tools.formats.readers.rows import Row
 
 MAX_SECONDS = 10.0
@@ -71,8 +72,7 @@ def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
         database.set_progress_handler(clock.is_over, STEPS)
         clock.start()
         cursor = database.execute(query or f'SELECT * FROM "{_only_table(path, database)}"')
-        names = [column[0] for column in cursor.description]
-        notes = ("repeated_key",) if len(set(names)) < len(names) else ()
+        names = distinct([column[0] for column in cursor.description])
         while (cells := cursor.fetchone()) is not None:
             clock.stop()
             row = dict(zip(names, map(_plain, cells), strict=True))
@@ -82,7 +82,7 @@ def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
             if clock.num_bytes > cap:
                 problem = f"returns more than {cap / 2**20:.0f} MiB, {clock.num_rows:,} rows so far"
                 raise BadData(path, problem, "check the join conditions, or add a LIMIT")
-            yield Row(clock.num_rows, row, None, notes, size)
+            yield Row(clock.num_rows, row, None, num_chars=size)
             clock.start()
     except sqlite3.Error as error:
         require_waiting()

@@ -96,7 +96,7 @@ def _rows(path: Path, stream: Any) -> Iterator[Row]:
             cells = [None if cell == "" else cell for cell in value]
             if any(cell is not None for cell in cells):
                 row = {header.names[at]: cells[at] for at in kept}
-                yield Row(number, row, None, header.notes, about=about)
+                yield Row(number, row, None, about=about)
                 about = ()
         if end:
             return
