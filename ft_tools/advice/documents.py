@@ -112,7 +112,8 @@ def reading_facts(facts: Facts, request: ApproachRequest) -> Facts:
 
 def _amount(tokens: float, price: float | None) -> str:
     if price is None:
-        return f"{tokens / 1e6:,.4g}M"
+        millions = tokens / 1e6
+        return f"{millions:,.0f}M" if millions >= 100 else f"{millions:.3g}M"
     return f"{tokens * price / 1e6:,.2f}"
 
 

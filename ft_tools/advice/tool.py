@@ -9,7 +9,7 @@ from ft_tools.advice.blocks import blocks
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.gather import gather
 from ft_tools.advice.ladder import Placed, first, place, table
-from ft_tools.advice.report import ApproachReport, Passage, Question, Rung, State
+from ft_tools.advice.report import ApproachReport, Block, Passage, Question, Rung, State
 from ft_tools.advice.request import ApproachRequest, RungId
 from ft_tools.contract import NextStep, compact
 
@@ -19,6 +19,8 @@ LENGTHS = ((2, 3, 2, 6), (1, 2, 2, 6), (0, 2, 1, 5), (0, 1, 1, 4))
 """Of a concise report, the longest that fits: further rungs, passages, questions, facts."""
 MOST_CHARS = 2_000
 """About 550 tokens."""
+HIGHEST_CHARS = 2_400
+"""Above it evidence is left out, too."""
 MOST_BLOCKS = 3
 
 
@@ -66,10 +68,11 @@ def _summary(start: Placed, placed: Sequence[Placed], request: ApproachRequest) 
 
 
 def _state(placed: Placed) -> str:
-    """Return a rung's state with what decides it; `blocked` of the report explains rules."""
+    """Return a rung's state with what decides it; its row in the ladder names all rules."""
     rules = [name for name in placed.ids if name in placed.row.blocked_by]
     if rules:
-        return f"blocked by {', '.join(rules)}"
+        others = f" and {len(rules) - 1} more" if len(rules) > 1 else ""
+        return f"blocked by {rules[0]}{others}"
     before = {"blocked": ": ", "needs": " "}.get(placed.rung.state, ", ")
     return placed.rung.state + (before + placed.rung.why if placed.rung.why else "")
 
@@ -147,19 +150,23 @@ def _concise(report: ApproachReport, request: ApproachRequest) -> ApproachReport
             update={
                 "numbers": {},
                 "facts": report.facts[:num_facts],
-                "ladder": [_short(r, answered) for r in report.ladder if r.rung in shown],
+                "ladder": [_short(r, answered, blocked) for r in report.ladder if r.rung in shown],
                 "others": _others(report, relevant.difference(shown)),
-                "blocked": [each.model_copy(update=_NOT_SHOWN) for each in blocked[:MOST_BLOCKS]],
+                "blocked": [_named(each, shown) for each in blocked[:MOST_BLOCKS]],
                 "evidence": [_claim(each) for each in report.evidence[:num_passages]],
                 "questions": report.questions[:num_questions],
             }
         )
-        if len(json.dumps(compact(short))) <= MOST_CHARS:
+        size = len(json.dumps(compact(short)))
+        if size <= MOST_CHARS:
             break
-    return short
+    return short if size <= HIGHEST_CHARS else short.model_copy(update={"evidence": []})
 
 
-_NOT_SHOWN = {"override": "", "source": ""}
+def _named(block: Block, shown: Container[RungId]) -> Block:
+    """Return a block without what explain says of it, and the shown rungs that it blocks."""
+    rungs = [each for each in block.rungs if each in shown] or block.rungs
+    return block.model_copy(update={"rungs": rungs, "override": "", "source": ""})
 
 
 def _others(report: ApproachReport, rungs: Container[RungId]) -> dict[State, list[RungId]]:
@@ -171,11 +178,12 @@ def _others(report: ApproachReport, rungs: Container[RungId]) -> dict[State, lis
     return found
 
 
-def _short(rung: Rung, answered: Container[RungId]) -> Rung:
+def _short(rung: Rung, answered: Container[RungId], blocked: Sequence[Block]) -> Rung:
     """Return a rung without its source; what it costs only where it was asked about."""
+    rules = [each.id for each in blocked if rung.rung in each.rungs]
     left_out = {"source": ""} if rung.rung in answered else {"source": "", "cost": "", "stop": ""}
     if rung.state == "blocked":
-        left_out |= {"cost": "", "stop": ""}
+        left_out |= {"cost": "", "stop": ""} | ({"why": ", ".join(rules)} if rules else {})
     return rung.model_copy(update=left_out)
 
 

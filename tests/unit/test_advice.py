@@ -214,6 +214,7 @@ def test_costs_without_a_price_are_tokens_and_training_is_counted_in_runs():
     told = says(ask(corpus_tokens=50_000, calls_per_day=1000, knowledge_changes="weekly"), "cost")
 
     assert "tokens at the uncached price" in told
+    assert "long_context 90,010M" in says(ask(corpus_tokens=300_000, calls_per_day=100_000), "cost")
     assert "4.33 runs" in told
     assert says(ask(corpus_tokens=50_000), "cost") == ""
 
@@ -597,7 +598,8 @@ def test_a_concise_report_has_at_most_six_hundred_tokens(workspace):
     full |= {"gpu": "RTX 4090", "corpus_tokens": 50_000, "calls_per_day": 900}
     full |= {"considering": ["sft", "rag", "sft_and_rag"], "teacher": "openai"}
     sizes = []
-    for arguments in [full, *(arguments for arguments, _ in FIRST)]:
+    blocked = FACTS | {"considering": ["sft", "dpo", "kto", "distillation"]}
+    for arguments in [full, blocked, *(arguments for arguments, _ in FIRST)]:
         report = recommend_approach(ApproachRequest(**{"problem": PROBLEM} | arguments))
         assert report.approach in [each.rung for each in report.ladder]
         sizes.append(len(json.dumps(compact(report))) / 4)
