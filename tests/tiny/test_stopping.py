@@ -40,10 +40,11 @@ def stop_at(patch, owner, name, session, count):
     patch.setattr(owner, name, look)
 
 
+@pytest.mark.parametrize("num_rows", [32, 16], ids=["within an epoch", "at the start of another"])
 def test_a_stop_within_a_step_saves_the_step_before_and_resumes_to_the_same_bits(
-    workspace, tiny_model_in
+    workspace, tiny_model_in, num_rows
 ):
-    write_jsonl(workspace / "train.jsonl", conversations(32))
+    write_jsonl(workspace / "train.jsonl", conversations(num_rows))
     training = {**QUICK, "max_steps": 4, "save_steps": 50}
     training |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
     request = SftRequest(

@@ -111,6 +111,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._evaluation_began: float | None = None
         self._within_step = False
         self._randomness: Randomness | None = None
+        self._epoch_begins = False
         self._saved_step = 0
         self._setup = setup_of(plan) if plan.task == "sft" else None
         self._found: list[Health] = []
@@ -128,13 +129,20 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             self._sample(given.get("model"), state)
         self._progress(state)
 
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Note the randomness before the epoch's order is drawn: a resumed run draws it again."""
+        self._randomness, self._epoch_begins = Randomness(), True
+
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Start the clock of a step, and note the randomness that it begins with."""
         self._step_began = time.monotonic()
-        if args.gradient_accumulation_steps > 1:
+        if args.gradient_accumulation_steps > 1 and not self._epoch_begins:
             self._randomness = Randomness()
+        self._epoch_begins = False
 
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
