@@ -259,17 +259,24 @@ def _require_rows(source: Source, scanned: Scan) -> None:
 
 
 def _require_training_rows(prepared: Prepared) -> None:
-    """Refuse a split of which earlier test sets leave nothing to train on.
+    """Refuse a split that leaves nothing to train on.
 
     Raises:
-        BadInput: With the files that remember them.
+        BadInput: With what became of the rows, or the files that remember earlier test sets.
     """
-    if prepared.scan.tested and not prepared.counts().get("train"):
+    counts = prepared.counts()
+    if counts.get("train"):
+        return
+    if not prepared.scan.tested:
         raise BadInput(
-            f"no row is left to train on: {len(prepared.scan.tested)} are of earlier test sets, "
-            "and what belongs to them is in the test part, too; use another workspace, or "
-            f"{to_forget()}"
+            f"no row is left to train on: {', '.join(f'{n} {why}' for why, n in counts.items())}; "
+            "check keep, drop and marks of the mapping, and the shares of the parts"
         )
+    raise BadInput(
+        f"no row is left to train on: {len(prepared.scan.tested)} are of earlier test sets, "
+        "and what belongs to them is in the test part, too; use another workspace, or "
+        f"{to_forget()}"
+    )
 
 
 def _open_contradictions(request: PrepareRequest, prepared: Prepared) -> str:
@@ -343,9 +350,12 @@ def _without_mapping(
 def _shown(request: PrepareRequest, mapping: ColumnMapping, digest: str) -> PrepareReport:
     """Return three examples and the counts of the first rows; write nothing."""
     prepared = _prepared(request, mapping, lambda _: None, SHOWN_ROWS)
+    is_sample = len(prepared.scan.ledger) == SHOWN_ROWS
+    if not is_sample and not prepared.scan.tested:
+        _require_training_rows(prepared)
     report = _report(request, mapping, digest, prepared)
     notes = list(report.assumptions)
-    if len(prepared.scan.ledger) == SHOWN_ROWS:
+    if is_sample:
         notes.append(f"counted on the first {SHOWN_ROWS:,} rows; confirming counts all")
     again = request.model_dump(mode="json", exclude_unset=True)
     if question := _open_contradictions(request, prepared):

@@ -193,3 +193,39 @@ def test_bounds_read_numbers_with_their_thousands_apart(workspace):
 def test_a_profile_of_texts_without_a_prompt_compares_no_prompts(workspace):
     write(workspace / "d.jsonl", [{"text": f"Hall {at} is open."} for at in range(30)])
     assert show_examples(ShowRequest(path="d.jsonl")).profile.similar == ""
+
+
+def test_a_value_is_not_good_and_bad(workspace):
+    write(workspace / "d.jsonl", [row(at, mark=at % 5) for at in range(40)])
+    marks = {"column": "mark", "good": [">=3"], "bad": ["<=3"]}
+    with pytest.raises(BadInput, match="both good and bad: 3 8;"):
+        prepare_dataset(ask(mapping={**ASKS, "marks": marks}))
+
+
+def test_a_mapping_that_leaves_nothing_to_train_on_is_refused_with_what_became_of_the_rows(
+    workspace,
+):
+    write(workspace / "d.jsonl", [row(at, mark=at % 5) for at in range(40)])
+    with pytest.raises(BadInput, match="no row is left to train on: 40 dropped"):
+        prepare_dataset(ask(mapping={**ASKS, "drop": {"mark": ">=0"}}))
+
+
+def test_values_of_a_column_to_decide_about_are_masked(workspace):
+    rows = [row(at, agent=f"ada{at % 2}@mail.internal") for at in range(40)]
+    write(workspace / "d.jsonl", rows)
+    with pytest.raises(BadInput, match=r"agent \(\[email\] 20, ") as refused:
+        prepare_dataset(ask())
+    assert "mail.internal" not in str(refused.value)
+
+
+def test_a_conversation_is_as_late_as_its_latest_turn(workspace):
+    turns = {"conversation": "case", "role": "by", "text": "said", "roles": TALK["roles"]}
+    rows = []
+    for at in range(40):
+        long = at < 20
+        for place, (by, said) in enumerate((("c", row(at)["asked"]), ("a", row(at)["said"]))):
+            day = 1 + at // 2 + place * long
+            rows.append({"case": at, "by": by, "said": said, "at": f"2026-01-{day:02d}"})
+    write(workspace / "d.jsonl", rows)
+    confirmed(ask(mapping={"turns": turns, "time_column": "at"}, test_fraction=0.25))
+    assert set(asked(workspace, "test")) == {row(at)["asked"] for at in range(30, 40)}

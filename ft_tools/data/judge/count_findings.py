@@ -4,6 +4,7 @@ from array import array
 from collections import Counter
 from typing import Any
 
+from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES, SEVERITIES, UNDECIDED, Severity
 from ft_tools.data.judge.row_kinds import NO_EXAMPLE, main_format
 from ft_tools.data.read.ledger import Ledger
@@ -97,7 +98,8 @@ def undecided_columns(scan: Scan) -> list[str]:
     Where no format is known, any column may be what is asked or answered: a mapping says so first.
     """
     is_known = scan.reads_by_mapping or main_format(scan) not in NO_EXAMPLE
-    return [column.described for column in scan.unread.undecided()] if is_known else []
+    columns = scan.unread.undecided() if is_known else []
+    return [privacy.mask(column.described) for column in columns]
 
 
 def of_the_file(ledger: Ledger, name: str, count: int, **others: Any) -> Finding:

@@ -51,6 +51,8 @@ class NamedColumns:
         self.answers: dict[str, Counter[Any]] = {name: Counter() for name in mapping.answer}
         self.unjudged: Counter[str] = Counter()
         """Values of the column of marks that are neither good nor bad."""
+        self.both: Counter[str] = Counter()
+        """Values of it that are good and bad."""
         self._choices = {
             (name, text_of(value))
             for rule in (mapping.keep, mapping.drop)
@@ -102,6 +104,8 @@ class NamedColumns:
             for value in values_at(row, marks.column):
                 if not is_one_of(value, declared) and len(self.unjudged) <= 10 * MOST_LISTED:
                     self.unjudged[text_of(value)] += 1
+                if is_one_of(value, marks.good) and is_one_of(value, marks.bad):
+                    self.both[text_of(value)] += 1
         for name, counts in self._values.items():
             for value in values_at(row, name) or [""]:
                 text = text_of(value)
@@ -148,6 +152,11 @@ class NamedColumns:
             raise BadInput(
                 f"mapping.marks: {shown(marks.column)} has values that are neither good nor bad: "
                 f"{listed}; add each to marks.good, marks.bad or marks.neither (left out)"
+            )
+        if marks is not None and self.both:
+            raise BadInput(
+                f"mapping.marks: {shown(marks.column)} has values that are both good and bad: "
+                f"{_listed(self.both)}; leave each in one of marks.good and marks.bad"
             )
         for name, value in [] if is_sample else sorted(self._choices):
             raise BadInput(

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, Made, is_empty, text_of_cell
 from ft_tools.data.map.conversations import is_one_turn
 from ft_tools.data.map.mapping import ColumnMapping, values_at
+from ft_tools.data.map.times import sortable
 from ft_tools.data.read.example_texts import (
     lengths_of,
     telling_words_of,
@@ -355,7 +357,7 @@ def _group(result: Scan, index: int, taken: _Taken) -> None:
     elif taken.is_trained:
         result.trained.add(index)
     if mapping.time_column:
-        result.times[index] = text_of_cell(cell_at(row, mapping.time_column))
+        result.times[index] = _latest_of(cell_at(row, mapping.time_column))
     if mapping.group_by:
         cells = [cell_at(row, name) or values_at(row, name) for name in mapping.group_by]
         # Rows of which nothing says to whom they belong are no group.
@@ -363,6 +365,13 @@ def _group(result: Scan, index: int, taken: _Taken) -> None:
             key = hash_of("\x1f".join(map(text_of_cell, cells)))
             result.ledger.link(index, result.first_in_group.setdefault(key, index))
             result.groups[index] = key
+
+
+def _latest_of(time: Any) -> str:
+    """Return a time; of those of a conversation's turns the latest."""
+    if isinstance(time, list):
+        return max(map(text_of_cell, time), key=sortable, default="")
+    return text_of_cell(time)
 
 
 def _compare_with_tests(
