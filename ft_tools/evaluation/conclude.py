@@ -18,6 +18,7 @@ CLASSIFIER = "classifier.py"
 NOT_SHOWN = dict.fromkeys(("unit", "method"), "") | dict.fromkeys(
     ("standard_error", "num_better", "num_worse")
 )
+ON_THE_PAGE = {"outputs": {}, "confusion": {}, "report_html": "", "samples_jsonl": ""}
 MILLER = "https://arxiv.org/abs/2411.00640"
 CUT_OFF = 0.05
 TARGETS = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
@@ -111,8 +112,10 @@ def next_steps(report: EvaluationReport, smallest_effect: float, call: Call) -> 
 def without_details(report: EvaluationReport) -> EvaluationReport:
     """Return a short report of systems: the metrics that decide, in three digits.
 
-    The page and samples.jsonl, which the run names, have the rest.
+    The page and samples.jsonl, which the run names, have the rest. One system keeps all its scores.
     """
+    if report.alone:
+        return report.model_copy(update=ON_THE_PAGE)
     if not report.compares_systems:
         return report
     shown = {report.main_metric, *report.target}
@@ -126,10 +129,7 @@ def without_details(report: EvaluationReport) -> EvaluationReport:
             "systems": systems,
             "comparisons": [row.model_copy(update=NOT_SHOWN) for row in rows],
             "reasons": [one for one in report.reasons if one.id in shown][:1],
-            "outputs": {},
-            "confusion": {},
-            "report_html": "",
-            "samples_jsonl": "",
+            **ON_THE_PAGE,
         }
     )
     return EvaluationReport.model_validate(_in_three_digits(short.model_dump()))

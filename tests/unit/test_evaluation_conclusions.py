@@ -126,6 +126,8 @@ def test_one_system_makes_no_claim_of_change_and_meets_its_target_or_not():
     )
     alone = concluded(made.model_copy(update={"alone": True}), "", 0.1, SYSTEMS)
     assert alone.comparisons == []
+    short = without_details(alone.model_copy(update={"confusion": {"prompt": {"0": {"0": 60}}}}))
+    assert (short.confusion, short.systems) == ({}, alone.systems)
     assert alone.next_steps[0].arguments == {"evaluations": ["evaluate-0"]}
     assert "prompt (0.95 [0.9, 1])" in alone.summary[0]
     assert passes(alone, "at_least:exact_match:0.9") == []
