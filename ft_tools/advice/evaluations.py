@@ -81,6 +81,9 @@ def _says(
         says.append(f"underpowered: {', '.join(dict.fromkeys(open_ones))}")
     if report.num_fresh == 0:
         says.append("all held-out questions resemble training questions: use new wordings")
+    elif report.num_fresh is not None:
+        alike = report.num_examples - report.num_fresh
+        says.append(f"{alike} of the held-out questions resemble training questions")
     return says + [f"{run} was still learning when it ended" for run in still_learning]
 
 

@@ -131,7 +131,7 @@ class SystemResult(Part):
     target: TargetVerdict | None = Field(
         None,
         description="met: the whole 95% interval meets the target; not_met: none of it does. "
-        "not_shown, too, if num_fresh is 0 and the system learned from examples.",
+        "not_shown, too, if it learned from examples and num_fresh is 0 or `fresh` misses it.",
     )
     fields: list[float] = Field(
         default_factory=list, description="JSON answers: fraction correct per key, in file order."

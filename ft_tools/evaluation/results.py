@@ -143,10 +143,20 @@ def with_fresh(
     values: Mapping[str, Sequence[float]],
     places: Sequence[int],
     settings: Settings,
+    bound: float | None = None,
 ) -> list[Result]:
     """Add the score of each system on the questions that resemble no learned one.
 
-    Without any, a system that learned is not shown to meet a target: it may have remembered.
+    Without any, or where it misses the target on them, a system that learned is not shown to meet
+    the target: it may have remembered.
+
+    Args:
+        results: All systems.
+        name: The main metric.
+        values: System -> the main metric of each example.
+        places: Of those questions.
+        settings: Clusters and seed.
+        bound: The main metric's target; None: there is none.
     """
     if not places:
         return [
@@ -156,10 +166,14 @@ def with_fresh(
             for one in results
         ]
     kept, row = settings.at(places), metric(name)
-    return [
-        one.model_copy(update={"fresh": score_of(row, [values[one.name][i] for i in places], kept)})
-        for one in results
-    ]
+    found = []
+    for one in results:
+        fresh = score_of(row, [values[one.name][i] for i in places], kept)
+        found.append(one.model_copy(update={"fresh": fresh}))
+        is_missed = bound is not None and _one_target(name, fresh, bound) == "not_met"
+        if is_missed and one.has_learned and one.target == "met":
+            found[-1] = found[-1].model_copy(update={"target": "not_shown"})
+    return found
 
 
 def rank(

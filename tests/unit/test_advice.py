@@ -337,6 +337,9 @@ def test_held_out_questions_that_were_learned_from_are_named(workspace):
     run = write_run(workspace, evaluated(system("tf_idf", "not_shown", kind="tf_idf"), num_fresh=0))
 
     assert "use new wordings" in says(ask(evaluations=[run]), "evaluations")
+    report = evaluated(system("tf_idf", "met", kind="tf_idf"), num_rows=60, num_fresh=5)
+    (workspace / "runs" / RUN / "report.json").write_text(json.dumps(report))
+    assert "55 of the held-out questions" in says(ask(evaluations=[run]), "evaluations")
 
 
 def test_a_run_that_was_still_learning_has_not_missed_yet(workspace):

@@ -280,6 +280,9 @@ def test_what_may_have_remembered_every_question_is_not_shown_to_meet_a_target()
     values = {one.name: [float(i < 57) for i in range(60)] for one in systems}
     some = with_fresh(systems, "exact_match", values, range(30, 60), SETTINGS)
     assert [one.target for one in some] == [one.target for one in systems]
+    # All that is wrong is new: the plain model cannot have remembered the rest.
+    missed = with_fresh(systems, "exact_match", values, range(56, 60), SETTINGS, 0.9)
+    assert [one.target for one in missed] == ["met", *["not_shown"] * 3, "not_met"]
     none = with_fresh(systems, "exact_match", values, [], SETTINGS)
     assert [one.target for one in none] == ["met", *["not_shown"] * 3, "not_met"]
     ranked = rank(none, "exact_match", values, SETTINGS, has_target=True)

@@ -255,7 +255,8 @@ def _report(state: State, numbers: Numbers) -> tuple[EvaluationReport, dict[str,
         values = {one.spec.name: one.scores[name] for one in systems}
         if (fresh := _fresh(state)) is not None:
             num_fresh = len(fresh)
-            results = with_fresh(results, name, values, fresh, state.settings)
+            bound = plan.target.get(name)
+            results = with_fresh(results, name, values, fresh, state.settings, bound)
         ranking = rank(results, name, values, state.settings, has_target=bool(plan.target))
     names = [one.name for one in plan.systems]
     tuned, baseline = plan.weights.get("tuned"), plan.weights.get("baseline")
