@@ -1,7 +1,7 @@
 """prepare_dataset: show what a mapping makes of a file, and write files once it is confirmed."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -195,11 +195,12 @@ def _prepared(
         )
     task = row_kinds.task_of(scanned, "auto")
     row_kinds.mark_formats(scanned, task)
+    abandoned_calls.doing(f"comparing {len(ledger)} examples")
+    # Copies go before pairs are made, or the partner of one would go with it.
+    duplicates.mark_exact(ledger, scanned.note)
     partner: dict[int, int] = {}
     if mapping.marks is not None and mapping.marks.pairs:
         partner, task = _pair(scanned), "dpo"
-    abandoned_calls.doing(f"comparing {len(ledger)} examples")
-    duplicates.mark_exact(ledger, scanned.note)
     groups = contradictions.find(ledger, scanned.note)
     num_kept = len(ledger.kept(validation=False))
     num_clear = contradictions.num_with_majority(ledger, groups)
@@ -220,17 +221,23 @@ def _link(scanned: Scan) -> bool:
 
 
 def _pair(scanned: Scan) -> dict[int, int]:
-    """Put each bad answer with a good one to the same prompt; the later row holds the pair."""
+    """Put each bad answer with a good one to the same prompt; the later row holds the pair.
+
+    An answer that is marked good and bad, on different rows, is in no pair.
+    """
     ledger = scanned.ledger
     partner: dict[int, int] = {}
-    waiting: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for at in ledger.kept(validation=False):
+    kept = ledger.kept(validation=False)
+    marks: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for at in kept:
+        marks[ledger.prompt[at], ledger.answer[at]].add(ledger.label[at])
+    waiting: dict[tuple[int, int], deque[int]] = defaultdict(deque)
+    for at in kept:
         mark, prompt = ledger.label[at], ledger.prompt[at]
-        others = waiting[prompt, 1 - mark]
-        while others and ledger.answer[others[0]] == ledger.answer[at]:
-            ledger.remove(others.pop(0), "same_answer_good_and_bad")
-        if others:
-            partner[at] = others.pop(0)
+        if len(marks[prompt, ledger.answer[at]]) > 1:
+            ledger.remove(at, "same_answer_good_and_bad")
+        elif others := waiting[prompt, 1 - mark]:
+            partner[at] = others.popleft()
             ledger.remove(partner[at], "in_a_pair")
         else:
             waiting[prompt, mark].append(at)

@@ -18,6 +18,7 @@ TALK = {
     "text": "said",
     "roles": {"c": "user", "a": "assistant"},
 }
+PAIRED = ("up", "down")
 
 
 def talk(number, **others):
@@ -229,3 +230,17 @@ def test_a_conversation_is_as_late_as_its_latest_turn(workspace):
     write(workspace / "d.jsonl", rows)
     confirmed(ask(mapping={"turns": turns, "time_column": "at"}, test_fraction=0.25))
     assert set(asked(workspace, "test")) == {row(at)["asked"] for at in range(30, 40)}
+
+
+def test_an_answer_marked_good_and_bad_and_a_copy_are_in_no_pair(workspace):
+    said = [("G1", "up"), ("B", "down"), ("G2", "up"), ("B", "down")]
+    both = [("S", "up"), ("S", "down"), ("T", "up")]
+    rows = [row(1, said=answer, mark=mark) for answer, mark in said]
+    rows += [row(2, said=answer, mark=mark) for answer, mark in both]
+    rows += [row(at, mark=mark, said=f"{mark} {at}") for at in range(3, 40) for mark in PAIRED]
+    write(workspace / "d.jsonl", rows)
+    marks = {"column": "mark", "good": "up", "bad": "down", "pairs": True}
+    made = confirmed(ask(mapping={**ASKS, "marks": marks}))
+    names = ("in_a_pair", "no_partner", "exact_duplicate", "same_answer_good_and_bad")
+    assert [made.counts[name] for name in names] == [38, 2, 1, 2]
+    assert row(2)["asked"] not in asked(workspace, "train")
