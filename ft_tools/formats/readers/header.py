@@ -1,7 +1,7 @@
 """Find the line of a table that names its columns, which may stand below a title."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ def distinct(names: Sequence[str], first_column: int = 0) -> list[str]:
     """
     first = {name: place for place, name in reversed(list(enumerate(names)))}
     return [
-        name if name and first[name] == place else _letter(first_column + place, names)
+        name if name and first[name] == place else _letter(first_column + place, first)
         for place, name in enumerate(names)
     ]
 
@@ -173,7 +173,7 @@ def _names_too_few(lines: Sequence[Cells], columns: set[int]) -> bool:
     return not is_ragged and FEW * len(columns.intersection(_filled(lines[0]))) <= len(columns)
 
 
-def _letter(at: int, taken: Sequence[str]) -> str:
+def _letter(at: int, taken: Container[str]) -> str:
     """Return the letter of a column, or what is not the name of another one.
 
     >>> _letter(0, []), _letter(27, []), _letter(1, ["B"])
