@@ -1,5 +1,6 @@
 """Search of the references by keywords (BM25)."""
 
+import logging
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -61,6 +62,8 @@ def _language() -> tuple[Any, frozenset[str]]:
 def _index(under: str) -> tuple[Sequence[Section], Any]:
     import bm25s
 
+    # The library writes each step to its log at level DEBUG, whatever the level of the process.
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
     known = sections(under)
     if not known:
         return known, None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ft_tools.explain.search import search
+from ft_tools.explain.search import _index, search
 from ft_tools.explain.sections import MAX_CHARS, parse, sections
 
 
@@ -46,3 +46,9 @@ def test_a_name_or_a_question_finds_its_section(query, place):
 @pytest.mark.parametrize("query", ["", "the of and", "zzzzqq", "\x00\ud800", "[](){}*?"])
 def test_words_that_no_section_has_find_nothing(query):
     assert search(query, 5) == []
+
+
+def test_a_search_writes_nothing_to_the_log(caplog):
+    _index.cache_clear()
+    search("why lora", 3)
+    assert not caplog.records
