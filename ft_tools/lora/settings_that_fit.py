@@ -11,6 +11,7 @@ from ft_tools.memory.report import VramReport
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.setup import Method, Optimizer
 from ft_tools.memory.tool import estimate_vram
+from ft_tools.models.float16 import overflows_float16
 from ft_tools.models.quantized import DEQUANTIZED
 
 DEFAULT_SEQ_LEN = 2048
@@ -31,7 +32,8 @@ class Plan:
     seq_len: int
     micro_batch: int
     accumulation: int
-    dtype: Literal["bfloat16", "float16"]
+    dtype: Literal["float32", "bfloat16", "float16"]
+    """What the card computes in."""
     vram: VramReport
     gave_up: tuple[str, ...]
     reasons: tuple[Reason, ...]
@@ -49,6 +51,12 @@ class Wish:
     target_modules: str | tuple[str, ...]
     quantized: str = ""
     """How the checkpoint is quantized already; empty if it is not."""
+    model_type: str = ""
+
+    @property
+    def dtype(self) -> Literal["float32", "bfloat16", "float16"]:
+        """Return what the card computes in, as a launch decides it."""
+        return dtype_of(self.request.gpu, self.model_type)
 
     @property
     def least_micro_batch(self) -> int:
@@ -87,15 +95,15 @@ def plan_for_card(wish: Wish) -> Plan:
         seq_len //= 2
 
 
-def dtype_of(gpu: str | None) -> Literal["bfloat16", "float16"]:
-    """Return the 16-bit type that the card computes in; bf16 where no card is named.
+def dtype_of(gpu: str | None, model_type: str = "") -> Literal["float32", "bfloat16", "float16"]:
+    """Return the type that the card computes this family in; bf16 where no card is named.
 
-    >>> dtype_of("T4")
-    'float16'
+    >>> dtype_of("T4"), dtype_of("T4", "gemma3_text")
+    ('float16', 'float32')
     """
-    if gpu is None:
+    if gpu is None or facts.gpu(gpu).has_bf16:
         return "bfloat16"
-    return "bfloat16" if facts.gpu(gpu).has_bf16 else "float16"
+    return "float32" if overflows_float16({"model_type": model_type}) else "float16"
 
 
 def _tries(wish: Wish) -> list[tuple[Method, Optimizer]]:
@@ -120,7 +128,9 @@ def _estimate(
         "seq_len": seq_len,
         "micro_batch": micro_batch // wish.least_micro_batch,
         "gradient_accumulation_steps": accumulation,
-        "dtype": dtype_of(wish.request.gpu),
+        # Full training keeps its weights in float32: small updates vanish in 16 bits.
+        "dtype": "float32" if method == "full" else wish.dtype,
+        "mixed_precision": wish.dtype != "float32",
         "gpu": wish.request.gpu,
         "gpu_memory_gib": wish.request.gpu_memory_gib,
     }
@@ -164,7 +174,7 @@ def _plan(
         seq_len=seq_len,
         micro_batch=micro_batch,
         accumulation=-(-wish.effective_batch // micro_batch),
-        dtype=dtype_of(wish.request.gpu),
+        dtype=wish.dtype,
         vram=report,
         gave_up=tuple(_gave_up(wish, method, optimizer, seq_len, report)),
         reasons=tuple(_reasons(wish, method, report)),

@@ -18,7 +18,6 @@ from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
 
 ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
-DTYPE_SOURCE = "https://github.com/huggingface/trl/blob/v1.16.0/trl/trainer/sft_config.py"
 STAND_IN = "train.jsonl"
 # What launch_sft and launch_dpo choose themselves, by the device they find.
 CHOSEN_AT_LAUNCH = {"bf16", "fp16", "model_init_kwargs"}
@@ -55,6 +54,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         shape.max_positions,
         targets.modules,
         shape.quantized,
+        shape.model_type,
     )
     plan = plan_for_card(wish)
     rate = choices.choose_learning_rate(task, plan.method, shape.hidden_size)
@@ -64,7 +64,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         peft, alpha_reason = _peft(int(rank.value), targets)
         reasons += [*rank.reasons, alpha_reason]
         reasons += _target_reasons(shape, targets)
-    reasons += [*rate.reasons, *schedule.reasons, _dtype_reason(plan)]
+    reasons += [*rate.reasons, *schedule.reasons]
     reasons += [] if may_be_packed(shape) else [_packing_reason(shape)]
     reasons += [] if request.seq_len else [_length_reason(seq_len)]
     training = _training(task, plan, schedule, rate.value)
@@ -210,7 +210,6 @@ def _training(
         "max_length": plan.seq_len,
         "optim": plan.optimizer,
         "gradient_checkpointing": True,
-        "model_init_kwargs": {"dtype": plan.dtype},
         "bf16": plan.dtype == "bfloat16",
         "fp16": plan.dtype == "float16",
     }
@@ -222,17 +221,8 @@ def _training(
     else:
         arguments["packing"] = schedule.packing
         if schedule.packing:
-            arguments["model_init_kwargs"] |= {"attn_implementation": FLASH}
+            arguments["model_init_kwargs"] = {"attn_implementation": FLASH}
     return arguments
-
-
-def _dtype_reason(plan: Plan) -> Reason:
-    return Reason(
-        rule="the dtype of the weights is set explicitly, because TRL otherwise loads float32",
-        observed=plan.dtype,
-        threshold=None,
-        source=DTYPE_SOURCE,
-    )
 
 
 def _length_reason(seq_len: int) -> Reason:
@@ -272,11 +262,6 @@ def _next_steps(
         # Rows are held out where the schedule is left to the launch.
         left_out = left_out | {"num_train_epochs"} | (PACKED if training.get("packing") else set())
         why += "; the launch holds rows out and sets the epochs by the same rules"
-    is_measured = request.gpu is not None or request.gpu_memory_gib is not None
-    if plan.method == "full" and plan.dtype == "bfloat16" and is_measured:
-        # A launch takes float32 for weights that are all trained, which may not fit.
-        left_out = left_out - {"model_init_kwargs"}
-        why += "; dtype is kept, because the memory was estimated with it"
     arguments: dict[str, Any] = {
         "model": request.model,
         "dataset": request.dataset or STAND_IN,

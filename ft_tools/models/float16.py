@@ -1,7 +1,6 @@
 """Families whose activations or gradients leave float16's range, up to 65504.
 
-No key of config.json says so: a family is here because somebody measured it. The worker checks the
-loaded model too, for those that nobody has measured.
+No key of config.json says so: a family is here because somebody measured it.
 """
 
 from collections.abc import Mapping

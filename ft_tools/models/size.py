@@ -1,12 +1,14 @@
 """How large a model is, from headers where its files are here, else from its config.json."""
 
+import contextlib
 import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import FineTuningError
-from ft_tools.models import safetensors_headers
+from ft_tools.models import model_folder, safetensors_headers
+from ft_tools.models.float16 import overflows_float16
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.safetensors_headers import DTYPE_BYTES, Tensor
 from ft_tools.models.shape_of_model import config_of, shape_of
@@ -35,6 +37,7 @@ class ModelSize(BaseModel):
     vocab_size: int
     bytes_per_param: float = Field(description="As stored.")
     basis: str = Field(description="headers: of its files; config: worked out from its shapes.")
+    overflows: bool = Field(False, description="The family is known to exceed float16's range.")
 
     @property
     def stored_bytes(self) -> int:
@@ -64,7 +67,11 @@ def size_of_files(folder: Path) -> ModelSize:
         Refused: The weights are pickle files.
         BadInput: A file is damaged.
     """
-    return size_of_tensors(safetensors_headers.survey(folder))
+    size = size_of_tensors(safetensors_headers.survey(folder))
+    with contextlib.suppress(FineTuningError):
+        config = model_folder.config(folder)
+        return size.model_copy(update={"overflows": overflows_float16(config)})
+    return size
 
 
 def size_of_tensors(held: dict[str, Tensor]) -> ModelSize:
@@ -110,4 +117,5 @@ def _from_config(name: str) -> ModelSize:
         vocab_size=shape.vocab_size,
         bytes_per_param=CONFIG_BYTES.get(said, PUBLISHED_BYTES),
         basis="config",
+        overflows=overflows_float16(config),
     )

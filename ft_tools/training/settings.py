@@ -100,6 +100,8 @@ def settle(
         device = device.model_copy(update={"precision": "float32"})
         notes.append(warning("overflows_float16", device=device.model))
     given = resolved_arguments(request)
+    if notes:
+        given = _without_16_bits(given)
     validated = basis.data.is_watched
     may_pack = basis.may_pack and _may_use_flash(request, device, given)
     here = replace(basis, may_pack=may_pack, num_processes=place.num_processes)
@@ -126,6 +128,16 @@ def settle(
     if task == "kto":
         settings.notes += preference_runs.balance_marks(given, training, dataset)
     return settings
+
+
+def _without_16_bits(given: dict[str, Any]) -> dict[str, Any]:
+    """Leave out a 16-bit dtype of the weights: they would be computed with as they are."""
+    loaded = dict(given.get("model_init_kwargs") or {})
+    if loaded.get("dtype") in {None, "float32"}:
+        return given
+    del loaded["dtype"]
+    rest = {name: value for name, value in given.items() if name != "model_init_kwargs"}
+    return rest | ({"model_init_kwargs": loaded} if loaded else {})
 
 
 def _overflows(source: ModelSource) -> bool:

@@ -10,6 +10,7 @@ from benchmarks.small_models import untrained_llama
 from ft_tools.errors import Refused
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker import weights
+from ft_tools.evaluation.worker.decoding import decode
 from ft_tools.evaluation.worker.transformers_writer import token_losses
 from ft_tools.models.machine import Machine
 from ft_tools.models.placement import needed_bytes
@@ -49,6 +50,16 @@ def test_losses_of_a_few_rows_at_a_time_are_the_losses(kind, monkeypatch):
     found = token_losses(model, tokens, mask, 5)
     kept = mask[:, 5:].bool()
     assert torch.allclose(found[kept], flat[kept].double(), atol=1e-5)
+
+
+def test_numbers_that_overflow_are_no_measurement():
+    model = untrained_llama().eval()
+    model.model.norm.weight.data.fill_(float("inf"))
+    tokens = torch.randint(3, 500, (1, 9))
+    with pytest.raises(Refused, match="not finite"):
+        token_losses(model, tokens, torch.ones_like(tokens), 5)
+    with pytest.raises(Refused, match="not finite"):
+        decode(model, tokens.tolist(), 2, [0], None)
 
 
 # cuBLAS has words of its own and no type.

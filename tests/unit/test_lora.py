@@ -260,7 +260,15 @@ def test_old_cards_compute_in_fp16(gpu, dtype):
     assert dtype_of(gpu) == dtype
     training = suggest(model="Qwen/Qwen2.5-0.5B", gpu=gpu).training
     assert (training["fp16"], training["bf16"]) == (dtype == "float16", dtype == "bfloat16")
-    assert training["model_init_kwargs"] == {"dtype": dtype}
+    assert "dtype" not in training.get("model_init_kwargs", {})
+
+
+def test_a_family_that_overflows_is_suggested_in_float32_on_an_old_card():
+    report = suggest(model="google/gemma-3-4b-it", gpu="T4")
+    assert (report.training["fp16"], report.training["bf16"]) == (False, False)
+    assert report.method == "qlora"
+    assert report.quantization["bnb_4bit_compute_dtype"] == "float32"
+    assert report.vram.fits == "yes"
 
 
 def test_a_length_beyond_the_models_positions_is_given_up():
@@ -320,6 +328,8 @@ def test_any_suggestion_is_whole_and_true_to_its_estimate(arguments):
     assert all(reason.source for reason in report.reasons)
     if arguments["method"] != "auto":
         assert report.method == arguments["method"]
+    dtype = "bfloat16" if training["bf16"] else "float16" if training["fp16"] else "float32"
+    dtype = "float32" if report.method == "full" else dtype
     again = {
         "model": arguments["model"],
         "task": report.task,
@@ -328,7 +338,8 @@ def test_any_suggestion_is_whole_and_true_to_its_estimate(arguments):
         "micro_batch": training["per_device_train_batch_size"],
         "gradient_accumulation_steps": training["gradient_accumulation_steps"],
         "optimizer": training["optim"],
-        "dtype": training["model_init_kwargs"]["dtype"],
+        "dtype": dtype,
+        "mixed_precision": training["bf16"] or training["fp16"],
         "gpu": arguments.get("gpu"),
     }
     if report.method != "full":
@@ -341,23 +352,11 @@ def test_any_suggestion_is_whole_and_true_to_its_estimate(arguments):
     assert estimate_vram(VramRequest(**again)) == report.vram
 
 
-@pytest.mark.parametrize(
-    ("method", "where", "kept"),
-    [
-        ("full", {"gpu": "A100-80GB"}, True),
-        ("full", {}, False),
-        ("lora", {"gpu": "A100-80GB"}, False),
-    ],
-)
-def test_weights_that_are_all_trained_keep_the_numbers_their_memory_was_estimated_with(
-    method, where, kept
-):
-    report = suggest(model="Qwen/Qwen2.5-0.5B", method=method, **where)
-    assert report.training["model_init_kwargs"] == {"dtype": "bfloat16"}
-    step = report.next_steps[0]
-    assert step.tool == "launch_sft"
-    assert ("model_init_kwargs" in step.arguments["training"]) == kept
-    assert ("dtype is kept" in step.why) == kept
+def test_weights_that_are_all_trained_are_counted_in_float32_as_a_launch_keeps_them():
+    for method, dtype in (("full", "float32"), ("lora", "bfloat16")):
+        report = suggest(model="Qwen/Qwen2.5-0.5B", method=method, gpu="A100-80GB")
+        assert "dtype" not in report.training.get("model_init_kwargs", {})
+        assert (report.vram.components["base_weights"] > 1.5) == (dtype == "float32")
 
 
 def test_the_next_step_is_a_launch_that_takes_what_was_suggested():

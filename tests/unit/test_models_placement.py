@@ -135,3 +135,12 @@ def test_a_card_without_bfloat16_never_runs_in_it(exact):
         assert placement.running_places(one, t4, exact=exact)[0].dtype == expected
     assert placement.running_places(large, t4, four_bit=True, exact=exact)[0].dtype == "float16"
     assert placement.running_places(large, l4)[0].dtype == "bfloat16"
+
+
+def test_a_family_that_overflows_float16_never_runs_in_it():
+    t4 = Machine((Card("T4", 15 * GIB, has_bfloat16=False),), 32 * GIB)
+    gemma = size("google/gemma-3-4b-it")
+    whole, packed = (
+        placement.running_places(gemma, t4, four_bit=four)[0] for four in (False, True)
+    )
+    assert (whole.device, packed.device, packed.dtype) == ("cpu", "cuda:0", "float32")

@@ -258,3 +258,14 @@ def test_a_family_that_overflows_float16_computes_in_float32_on_an_old_card(file
         ("llama", False): ("float16", 0),
         ("llama", True): ("float32", 0),
     }
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("gemma3_text", "float32"), ("llama", "float16")])
+def test_weights_in_16_bits_are_not_computed_with_where_a_family_overflows_them(
+    files, kind, expected
+):
+    path = files / "instruct" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": kind, "head_dim": 16}))
+    training = {"model_init_kwargs": {"dtype": "float16"}}
+    plan = launch_sft(sft(backend_options={"gpu": "T4"}, training=training)).plan
+    assert plan["weights_dtype"] == expected

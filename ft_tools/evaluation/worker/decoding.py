@@ -15,6 +15,7 @@ import torch
 from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
+from ft_tools.errors import Refused
 from ft_tools.evaluation.worker.constraint import Answers
 
 # A shared beginning shorter than this is not worth a forward pass of its own.
@@ -87,6 +88,20 @@ def decode(
     )
     rows_made: list[list[int]] = made.tolist()
     return rows_made
+
+
+def require_finite(computed: torch.Tensor) -> None:
+    """Refuse what a model computed that is no number, of which no answer can be made.
+
+    Raises:
+        Refused: Something is infinite or not a number.
+    """
+    if not torch.isfinite(computed).all():
+        raise Refused(
+            "the model computes numbers that are not finite: its weights are damaged, or its "
+            "activations exceed the numbers it is computed in; train again from an earlier "
+            'checkpoint, or evaluate with device="cpu"'
+        )
 
 
 def shared_tokens(rows: Sequence[list[int]]) -> int:
@@ -179,6 +194,7 @@ class TorchSteps:
         )
         self._fresh = 1
         logits: torch.Tensor = outputs.logits[:, -1].float()
+        require_finite(logits.amax(dim=-1))
         return logits
 
     def keep(self, kept: torch.Tensor) -> bool:

@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 
 from ft_tools.evaluation.worker.constraint import Answers
-from ft_tools.evaluation.worker.decoding import decode
+from ft_tools.evaluation.worker.decoding import decode, require_finite
 from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
 from ft_tools.evaluation.worker.writer import Likelihood, added_bytes, first_counted
 
@@ -91,4 +91,6 @@ def token_losses(model: Any, tokens: torch.Tensor, mask: torch.Tensor, first: in
             torch.nn.functional.cross_entropy(row.float(), targets, reduction="none")
             for row, targets in zip(logits, ids[:, first:], strict=True)
         ]
-    return torch.stack(found).double().cpu()
+    losses = torch.stack(found)
+    require_finite(losses[mask[:, first:].bool()])
+    return losses.double().cpu()
