@@ -13,7 +13,7 @@ from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import Plan, Wish, dtype_of, plan_for_card, wanted_seq_len
 from ft_tools.memory.request_to_setup import shape_of_request
 from ft_tools.models.adapter_targets import Targets, default_targets
-from ft_tools.models.packing import FLASH, MIXED, flash_packages, may_be_packed
+from ft_tools.models.packing import FLASH, MIXED, flash_packages, may_be_packed, takes_flash
 from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
 
@@ -44,7 +44,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     is_new = request.gpu is not None and dtype_of(request.gpu) == "bfloat16"
     # SDPA would keep a mask of all positions of a packed row.
     has_flash = is_new and bool(flash_packages())
-    may_pack = has_flash and may_be_packed(shape)
+    may_pack = has_flash and may_be_packed(shape) and takes_flash(shape)
     schedule = choices.choose_schedule(data, task, max_length=seq_len, may_pack=may_pack)
     wish = Wish(
         request,

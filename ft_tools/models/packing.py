@@ -38,6 +38,10 @@ def mixes_packed(config: Mapping[str, Any]) -> bool:
     return bool(types & MIXED)
 
 
+# Classes that refuse flash attention, or heads of more than 256 dimensions, which it has no kernel
+# for. Source: `_supports_flash_attn` of the classes of transformers 5.24.
+NO_FLASH = {"gemma4_text", "llama4_text"}
+MOST_HEAD_DIM = 256
 FLASH = "flash_attention_2"
 FLASH_CAPABILITY = 8.0
 FLASH_PACKAGES = ("flash_attn", "kernels")
@@ -58,6 +62,16 @@ def about_flash() -> str:
         "that the package `kernels` downloads from the Hub; "
         'model_init_kwargs={"attn_implementation": "sdpa"} does without it, and without packing'
     )
+
+
+def takes_flash(shape: ModelShape) -> bool:
+    """Return whether a model's class is known to compute with flash attention.
+
+    Composites with a row are no text models alone: Gemma 3's attends both ways between the tokens
+    of an image, which flash attention has no mask for.
+    """
+    is_text = bool(shape.blocks) or shape.text_path == "model"
+    return is_text and shape.model_type not in NO_FLASH and shape.head_dim <= MOST_HEAD_DIM
 
 
 def may_be_packed(shape: ModelShape) -> bool:

@@ -23,6 +23,7 @@ from ft_tools.models.packing import (
     about_flash,
     flash_packages,
     may_be_packed,
+    takes_flash,
 )
 from ft_tools.models.quantized import NF4, nf4
 from ft_tools.models.resolve import ModelSource
@@ -181,7 +182,7 @@ def basis_of(task: Task, request: TrainingRequest, source: ModelSource, data: Da
         hidden_size=hidden_size,
         max_positions=model_folder.max_positions(folder) if folder else None,
         capacity=shape.lora_params if shape else None,
-        may_pack=shape is not None and may_be_packed(shape),
+        may_pack=shape is not None and may_be_packed(shape) and takes_flash(shape),
     )
 
 

@@ -1,11 +1,18 @@
 """What SDPA keeps for packed rows, counted in PyTorch itself, and what the estimate says of it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.integrations import sdpa_attention
 
-from ft_tools.training.worker.loading import repeat_heads
+from ft_tools.models.families import FAMILIES
+from ft_tools.models.packing import KEPT_APART, NO_FLASH, takes_flash
+from ft_tools.models.shape_of_model import shape_of_config
+from ft_tools.training.worker.loading import repeat_heads, repeat_heads_on_old_cards
+from ft_tools.training.worker.packing_check import leaked_fraction
 
 pytestmark = pytest.mark.tiny
 
@@ -64,3 +71,61 @@ def test_old_cards_get_keys_for_every_query_head_and_compute_the_same(monkeypatc
     assert calls[:3] == [(1, True)] * 3
     assert calls[3:] == [(2, False)] * 3
     assert torch.allclose(grouped, repeated, atol=1e-2)
+
+
+@pytest.mark.parametrize(("capability", "repeats"), [((7, 5), True), ((8, 0), False)])
+def test_the_worker_asks_its_own_card_whether_it_groups_heads(monkeypatch, capability, repeats):
+    usual = sdpa_attention.use_gqa_in_sdpa
+    monkeypatch.setattr(sdpa_attention, "use_gqa_in_sdpa", usual)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    repeat_heads_on_old_cards()
+    assert (sdpa_attention.use_gqa_in_sdpa is not usual) == repeats
+
+
+def class_of(model_type):
+    """Return the class that loads a text model of this type."""
+    config = type(transformers.AutoConfig.for_model(model_type))
+    return transformers.AutoModelForCausalLM._model_mapping[config]
+
+
+@pytest.mark.parametrize("model_type", sorted({*FAMILIES, *KEPT_APART} - {"qwen3_vl_text"}))
+def test_flash_attention_is_taken_only_by_classes_that_support_it(model_type):
+    supports = class_of(model_type)._supports_flash_attn
+    assert supports or model_type in NO_FLASH
+    assert transformers.Qwen3VLForConditionalGeneration._supports_flash_attn
+
+
+def test_gemma_3_takes_flash_attention_only_without_its_tower():
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 16,
+             "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 64}  # fmt: skip
+    text = {"model_type": "gemma3_text", **sizes}
+    whole = {"model_type": "gemma3", "text_config": text, "vision_config": {}}
+    for config, loads in (
+        (text, transformers.Gemma3ForCausalLM),
+        (whole, transformers.Gemma3ForConditionalGeneration),
+    ):
+        assert takes_flash(shape_of_config(config, "one")) == loads._supports_flash_attn
+    wide = shape_of_config(text | {"head_dim": 512}, "wide")
+    assert not takes_flash(wide)
+
+
+def test_the_check_of_packing_computes_as_training_does():
+    """Flash attention takes no float32, in which full training keeps its weights."""
+    model, seen = tiny(num_kv_heads=1).float(), set()
+    model.lm_head.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+
+    def collate(rows):
+        lengths = rows[0]["seq_lengths"]
+        ids = torch.tensor([rows[0]["input_ids"]])
+        positions = torch.cat([torch.arange(n) for n in lengths])[None]
+        return {"input_ids": ids, "labels": ids, "position_ids": positions}
+
+    trainer = SimpleNamespace(
+        model=model,
+        train_dataset=[{"input_ids": list(range(40))}],
+        data_collator=collate,
+        accelerator=SimpleNamespace(autocast=lambda: torch.autocast("cpu", torch.bfloat16)),
+    )
+    assert leaked_fraction(trainer) < 0.1
+    assert seen == {torch.bfloat16}

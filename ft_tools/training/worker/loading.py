@@ -21,7 +21,7 @@ from transformers.integrations import sdpa_attention
 from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.models.quantized import DEQUANTIZED, prequantized
 from ft_tools.models.worker.loading import model_class
-from ft_tools.runs.hardware.devices import has_bfloat16
+from ft_tools.runs.hardware.devices import BF16_CAPABILITY
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
@@ -71,8 +71,8 @@ def load_model(plan: TrainingPlan) -> Any:
             **plan.quantization, bnb_4bit_compute_dtype=compute
         )
     extra |= placement(plan)
-    if plan.device.name != "cpu" and not has_bfloat16(plan.device.capability):
-        repeat_heads()
+    if plan.device.name == "cuda":
+        repeat_heads_on_old_cards()
     dtype = getattr(torch, plan.weights_dtype)
     extra |= _revision(plan)
     config = AutoConfig.from_pretrained(plan.model.load_from, **_revision(plan))
@@ -90,6 +90,12 @@ def load_model(plan: TrainingPlan) -> Any:
             model, plan.model.adapter, is_trainable=True, autocast_adapter_dtype=is_cast
         )
     return model
+
+
+def repeat_heads_on_old_cards() -> None:
+    """Ask this machine's card: a plan that was made elsewhere does not know its capability."""
+    if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < BF16_CAPABILITY:
+        repeat_heads()
 
 
 def repeat_heads() -> None:

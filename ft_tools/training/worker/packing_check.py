@@ -86,7 +86,8 @@ def _logits(trainer: SFTTrainer, ids: list[int], lengths: list[int]) -> torch.Te
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        # Flash attention takes no float32, in which full training keeps its weights.
+        with torch.no_grad(), trainer.accelerator.autocast():
             logits: torch.Tensor = model(**inputs, use_cache=False).logits
     finally:
         model.train(was_training)
