@@ -45,10 +45,23 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
             "Decisions": _decisions(found),
             "Time": _time(seconds),
         },
-        lead=text(report.summary[0]),
+        lead=text(_result(report)),
         picture=_differences(report),
         example=side_by_side(headers, rows[:1]),
         subtitle="SmolLM2-135M-Instruct, fine-tuned by the demo of fine-tuning-llm",
+    )
+
+
+def _result(report: EvaluationReport) -> str:
+    """Return the result in a sentence: what share of the messages each model got right."""
+    scores = {each.name: each.scores[report.main_metric] for each in report.systems}
+    tuned, base = scores["tuned"], scores["base"]
+    interval = ""
+    if tuned.ci_low is not None and tuned.ci_high is not None:
+        interval = f" [{tuned.ci_low:.0%}, {tuned.ci_high:.0%}]"
+    return (
+        f"The tuned model has {tuned.value:.0%} of {report.num_examples} held-out messages exactly "
+        f"right{interval}, the base model {base.value:.0%}."
     )
 
 
@@ -62,7 +75,7 @@ def _differences(report: EvaluationReport) -> Html:
 
 
 def _systems(report: EvaluationReport) -> Html:
-    sentences = "".join(text(sentence) for sentence in report.summary[1:])
+    sentences = "".join(text(sentence) for sentence in report.summary)
     return Html(sentences + systems_section(report))
 
 

@@ -175,7 +175,9 @@ def _sentence(rows: list[Row], state: str) -> str:
     shown |= {"validation loss": last_value(rows, "eval_loss")}
     losses = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
     step = last_value(rows, "step") or 0
-    return f"The run is {state} at step {step:.0f}" + (f": {', '.join(losses)}." if losses else ".")
+    return f"{state.capitalize()} at step {step:.0f}" + (
+        f": {', '.join(losses)}." if losses else "."
+    )
 
 
 def _loss_chart(rows: list[Row]) -> str:
