@@ -19,10 +19,17 @@ from ft_tools.models.shape import ModelShape, last_name
 
 ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
 STAND_IN = "train.jsonl"
-# What launch_sft and launch_dpo choose themselves, by the device they find.
-CHOSEN_AT_LAUNCH = {"bf16", "fp16", "model_init_kwargs"}
-# A step of packs has fewer rows of a batch, from which no launch can tell its epochs.
-PACKED = {"packing", "per_device_train_batch_size", "gradient_accumulation_steps"}
+# What launch_sft and launch_dpo choose themselves, by the device they find: what is named stays.
+CHOSEN_AT_LAUNCH = {
+    "bf16",
+    "fp16",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "model_init_kwargs",
+    "optim",
+    "packing",
+    "per_device_train_batch_size",
+}
 
 
 def suggest_lora_config(request: LoraRequest) -> LoraReport:
@@ -255,12 +262,12 @@ def _next_steps(
         return list(plan.vram.next_steps)
     left_out = CHOSEN_AT_LAUNCH
     why = (
-        "show the plan of this run; the launch sets precision and dtype by the device it finds. "
-        "Nothing starts yet"
+        "show the plan of this run; the launch chooses precision, batches, checkpointing and "
+        "optimizer by the device it finds. Nothing starts yet"
     )
     if request.dataset and not request.validation:
         # Rows are held out where the schedule is left to the launch.
-        left_out = left_out | {"num_train_epochs"} | (PACKED if training.get("packing") else set())
+        left_out = left_out | {"num_train_epochs"}
         why += "; the launch holds rows out and sets the epochs by the same rules"
     arguments: dict[str, Any] = {
         "model": request.model,

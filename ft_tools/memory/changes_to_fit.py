@@ -210,9 +210,7 @@ STEPS: dict[str, Callable[[VramRequest], Arguments | None]] = {
         optimizer="adamw_torch_fused",
         precompute_ref_log_probs=False,
     ),
-    "qlora": lambda r: _where(
-        r.method == "lora" and r.dtype != "float32" and r.sharding not in WHOLE, method="qlora"
-    ),
+    "qlora": lambda r: _where(r.method == "lora" and r.sharding not in WHOLE, method="qlora"),
     "seq_len": lambda r: _where(r.seq_len >= 1024, seq_len=r.seq_len // 2),
     "offload_parameters": lambda r: _where(
         r.sharding in {"zero3", "fsdp"} and r.offload == "optimizer", offload="parameters"

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import torch
 
 from ft_tools import workspace as workspace_module
 from ft_tools.doctor import trial
@@ -10,6 +11,7 @@ from ft_tools.errors import Missing
 from ft_tools.runs.hardware.devices import find_device
 from ft_tools.training import preflight
 from ft_tools.training.tool import launch_sft
+from ft_tools.training.worker.preflight import _memory
 from tests.tiny.trainings import QUICK, SftRequest, conversations, write_jsonl
 
 pytestmark = pytest.mark.tiny
@@ -60,3 +62,14 @@ def test_one_that_takes_too_long_stops_nobody_and_is_not_remembered(monkeypatch)
         (late,) = preflight.checked(device, quantized=False)
         assert (late.id, late.state) == ("unfinished", "skipped")
     assert preflight.problems([late], device) == []
+
+
+def test_a_card_that_failed_for_good_does_not_take_along_what_was_found_before(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**31))
+    assert [(one.free_gib, one.total_gib) for one in _memory()] == [(1.0, 2.0)]
+
+    def fails():
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fails)
+    assert _memory() == []

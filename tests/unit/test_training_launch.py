@@ -670,6 +670,17 @@ def test_the_fastest_settings_whose_upper_bound_fits_are_chosen_and_a_step_stays
     assert fastest_that_fits(planned(device=small), asked) == ({}, [])
 
 
+def test_a_batch_with_an_odd_factor_is_divided_down_to_one_example():
+    batch = {"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1}
+    found = set()
+    for gib in range(5, 20):
+        card = T4.model_copy(update={"memory_gib": float(gib), "precision": "bfloat16"})
+        training = planned().training | batch | {"max_length": 4096}
+        changed, _ = fastest_that_fits(planned(device=card, training=training), {})
+        found.add(changed.get("per_device_train_batch_size", 12))
+    assert {1, 3} <= found
+
+
 def test_paged_states_are_taken_only_where_a_full_run_fits_in_no_other_way():
     found = {}
     for gib in (60.0, 160.0):

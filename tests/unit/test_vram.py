@@ -181,6 +181,13 @@ def test_packing_is_given_up_before_more_where_its_mask_does_not_fit():
     assert changes[0].arguments == {"packed_batches": False, "padded_batches": True}
 
 
+def test_four_bits_are_offered_where_a_family_computes_in_float32():
+    sizes = {"model": "google/gemma-3-4b-it", "method": "lora", "micro_batch": 1, "seq_len": 512}
+    request = VramRequest(**sizes, dtype="float32", mixed_precision=False, gpu="T4")
+    changes = estimate_vram(request).changes_to_fit
+    assert any(change.arguments.get("method") == "qlora" for change in changes)
+
+
 def test_a_card_without_bfloat16_repeats_keys_for_every_query_head():
     old, new = (peak(dtype=d, gradient_checkpointing=False) for d in ("float16", "bfloat16"))
     # 4 bytes of q - kv a token and block; SDPA's grouped kernels begin with compute capability 8.

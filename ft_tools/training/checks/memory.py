@@ -139,16 +139,19 @@ def _choices(planned: Planned, given: set[str]) -> Iterator[dict[str, Any]]:
 
 
 def _halved(size: int, least: int) -> Iterator[int]:
-    """Yield a number and its halves, as long as they are whole and not below the least.
+    """Yield a number and its halves, as long as they are whole, and the least where it divides it.
 
     >>> list(_halved(12, 1)), list(_halved(8, 2))
-    ([12, 6, 3], [8, 4, 2])
+    ([12, 6, 3, 1], [8, 4, 2])
     """
+    whole = size
     while size >= least:
         yield size
         if size % 2:
-            return
+            break
         size //= 2
+    if size > least and whole % least == 0:
+        yield least
 
 
 def require_fit(planned: Planned, accepted: Collection[str]) -> dict[str, Any] | None:

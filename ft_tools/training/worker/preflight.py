@@ -4,6 +4,7 @@ Each check is a few milliseconds of real work by the libraries that the run uses
 says of a failure goes to standard error, which is kept as a log.
 """
 
+import contextlib
 import json
 import sys
 import traceback
@@ -44,11 +45,17 @@ def answer(question: Question) -> list[Checked]:
             # What follows needs it.
             break
     if device.type == "cuda" and found[0].state == "passed":
-        free, total = torch.cuda.mem_get_info()
-        found.append(
-            Checked(id="memory", state="passed", free_gib=free / 2**30, total_gib=total / 2**30)
-        )
+        found += _memory()
     return found
+
+
+def _memory() -> list[Checked]:
+    """Return what is free; after an illegal access every call fails, and the rest is to be told."""
+    with contextlib.suppress(RuntimeError):
+        free, total = torch.cuda.mem_get_info()
+        gib = {"free_gib": free / 2**30, "total_gib": total / 2**30}
+        return [Checked(id="memory", state="passed", **gib)]
+    return []
 
 
 def _tried(name: str, check: Callable[[], Any]) -> Checked:
