@@ -110,7 +110,7 @@ def test_the_description_says_what_and_when_and_when_not():
 
 
 def test_the_skill_costs_at_most_2500_tokens():
-    assert len(SKILL.read_bytes()) <= surface.BUDGET_BYTES
+    assert len(SKILL.read_bytes()) <= surface.SKILL_BYTES
 
 
 @pytest.mark.parametrize("path", REFERENCES, ids=lambda path: path.name)
