@@ -29,8 +29,8 @@ CHARS_A_TOKEN = 4
 TEXT_CHARS = (80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
 SIZES = (
-    *((5, 160, 40), (5, 100, 30), (3, 120, 30), (3, 80, 30), (3, 60, 20)),
-    *((3, 40, 16), (1, 40, 12)),
+    *((5, 160, 40), (5, 100, 30), (3, 120, 30), (2, 120, 30), (1, 120, 30)),
+    *((1, 80, 20), (1, 60, 16), (1, 40, 12)),
 )
 """Rows, characters of each, and columns, until the profile fits its budget."""
 FIRST_TURNS, MOST_SHORT, SHORT_CHARS = 2, 2, 12
