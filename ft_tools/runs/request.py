@@ -15,6 +15,12 @@ class LaunchRequest(Request):
     confirm: str | None = Field(
         None, description="plan_hash that was shown; without it nothing starts."
     )
+    budget_hours: float | None = Field(
+        None,
+        gt=0,
+        description="Hours after which the run saves and stops; resume_run continues it for as "
+        "many again.",
+    )
 
 
 class RunRequest(Request):

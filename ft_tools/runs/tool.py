@@ -1,20 +1,17 @@
 """get_run, cancel_run and resume_run."""
 
-import contextlib
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from ft_tools.contract import NextStep
 from ft_tools.errors import BadData
+from ft_tools.runs.ledger import spent
+from ft_tools.runs.next_steps import next_steps
 from ft_tools.runs.processes import endings, process_tree
 from ft_tools.runs.processes.start import adopt, supervise
 from ft_tools.runs.report import RunLine, RunList, RunReport
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.log import log_tail
-from ft_tools.runs.state.records import ENDED, Kind, State, Status, Why
+from ft_tools.runs.state.records import ENDED, TRAINED, State, Status, Why
 from ft_tools.runs.state.run_state import (
     moved_from,
     read_result,
@@ -22,20 +19,8 @@ from ft_tools.runs.state.run_state import (
     shown_events,
     with_place,
 )
-from ft_tools.runs.state.training_run import evaluations, held_out_file, plan_settings
+from ft_tools.runs.state.training_run import evaluations, plan_settings
 
-LAUNCH_TOOLS: dict[Kind, str] = {
-    "sft": "launch_sft",
-    "dpo": "launch_dpo",
-    "kto": "launch_dpo",
-    "ship": "merge_and_quantize",
-    "evaluate": "evaluate",
-    "audit": "audit_dataset",
-    "prepare": "prepare_dataset",
-}
-NOT_ASKED_AGAIN = {"confirm", "request_id", "export_dir"}
-"""Of a request: they belong to the one plan and run that were made from it."""
-TRAINED: frozenset[Kind] = frozenset({"sft", "dpo", "kto"})
 DERIVED_REASONS: dict[State, Why] = {"interrupted": "crash", "cancelled": "user"}
 
 
@@ -54,6 +39,7 @@ def get_run(request: RunRequest) -> RunReport | RunList:
         runs=[_line(run_dir) for run_dir in page],
         total=len(found),
         has_more=request.offset + len(page) < len(found),
+        spent=spent(found),
     )
 
 
@@ -94,10 +80,7 @@ def read_run(run_id: str, log_lines: int = 0, events_after: int | None = None) -
         resumable=state in {"interrupted", "cancelling", "cancelled", "failed"}
         and not ranks.has_job(run_dir)
         and not endings.is_final(status),
-        next_steps=[
-            *(_proposed(result) if info.kind in TRAINED else []),
-            *_next_steps(run_dir, info.kind, state, final=endings.is_final(status)),
-        ],
+        next_steps=next_steps(run_dir, info.kind, state, status, result),
     )
 
 
@@ -152,66 +135,3 @@ def _line(run_dir: Path) -> RunLine:
         return RunLine.model_validate(about)
     about |= {"kind": info.kind, "name": info.name, "created_at": info.created_at}
     return RunLine.model_validate(about)
-
-
-def _proposed(result: dict[str, Any] | None) -> list[NextStep]:
-    """Return the calls that a finished run's report proposes."""
-    found = (result or {}).get("next_steps")
-    with contextlib.suppress(ValidationError):
-        return [NextStep.model_validate(step) for step in found or ()]
-    return []
-
-
-def _next_steps(run_dir: Path, kind: Kind, state: State, *, final: bool) -> list[NextStep]:
-    run_id = run_dir.name
-    if state == "failed" and final:
-        return _plan_again(run_dir, kind)
-    if state == "interrupted" and ranks.has_job(run_dir):
-        why = "the scheduler still has its job and may restart it"
-        return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]
-    if state in {"interrupted", "failed", "cancelled"}:
-        why = _resumed_from(run_dir, kind)
-        if state != "cancelled":
-            why += ", with the same settings: fix the cause first, unless it was a restart"
-        return [NextStep(tool="resume_run", arguments={"run_id": run_id}, why=why)]
-    if state == "succeeded" and kind in TRAINED:
-        return [_measure(run_dir)]
-    if state == "stalled":
-        why = "it has stopped responding: stop it, then continue it with resume_run"
-        return [NextStep(tool="cancel_run", arguments={"run_id": run_id}, why=why)]
-    if state not in ENDED:
-        why = "shows the progress; poll at most once a minute"
-        if state == "cancelling":
-            why = "shows when it has stopped; resume_run can continue it then"
-        return [NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)]
-    return []
-
-
-def _measure(run_dir: Path) -> NextStep:
-    """Return the call that compares a result with its base model, on held-out rows if known."""
-    dataset, about = held_out_file(run_dir)
-    why = f"compares it with its base model on held-out examples; {about}"
-    arguments = {"model": run_dir.name} | ({"dataset": dataset} if dataset else {})
-    return NextStep(tool="evaluate", arguments=arguments, why=why)
-
-
-def _resumed_from(run_dir: Path, kind: Kind) -> str:
-    """Return where another attempt begins."""
-    if kind not in TRAINED:
-        return "continues with what is already done"
-    if any(path.is_dir() for path in (run_dir / "checkpoints").glob("*")):
-        return "continues from the last valid checkpoint"
-    return "starts again at step 0, because no checkpoint was saved"
-
-
-def _plan_again(run_dir: Path, kind: Kind) -> list[NextStep]:
-    """Return the call that plans the same work anew: another attempt would meet the same end."""
-    asked = directory.whole_json(run_dir / "request.json")
-    arguments = {
-        name: value
-        for name, value in asked.items()
-        if name not in NOT_ASKED_AGAIN and value not in (None, "", [], {})
-    }
-    why = "another attempt would fail in the same way: fix what the error names, then plan again"
-    tool = LAUNCH_TOOLS.get(kind)
-    return [NextStep(tool=tool, arguments=arguments, why=why)] if tool else []

@@ -1,8 +1,12 @@
 """A stop is looked for between micro-batches, within an evaluation and in DPO's reference pass."""
 
+import time
+
 import pytest
 
+from ft_tools.runs.processes import worker_session
 from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.tool import read_run
 from ft_tools.training.worker import callbacks, dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -59,6 +63,37 @@ def test_a_stop_within_a_step_saves_the_step_before_and_resumes_to_the_same_bits
             sft.work(session)
     # Step 3 was on its way, its second micro-batch done.
     assert checkpoints(session) == ["checkpoint-2"]
+    resumed = sft.work(Session(session.run_dir))
+    assert same_bits(weights_of(resumed.artifact), weights_of(whole.artifact))
+
+
+def test_a_run_stops_within_a_step_of_its_budget_and_resumes_to_the_same_bits(
+    workspace, tiny_model_in
+):
+    write_jsonl(workspace / "train.jsonl", conversations(32))
+    request = SftRequest(
+        model=tiny_model_in, dataset="train.jsonl", peft={"r": 4}, samples=0,
+        training={**QUICK, "max_steps": 8, "save_steps": 50}, **ACCEPTED,
+    )  # fmt: skip
+    whole = sft.work(prepared(request, "whole"))
+    session = prepared(request.model_copy(update={"budget_hours": 1.0}), "budgeted")
+    with pytest.MonkeyPatch.context() as patch:
+        at_step = []
+
+        def training_step(trainer, *arguments, usual=sft.SFTTrainer.training_step):
+            at_step.append(trainer.state.global_step)
+            if len(at_step) == 5:
+                # An hour later.
+                now = time.monotonic() + 3600
+                patch.setattr(worker_session.time, "monotonic", lambda: now)
+            return usual(trainer, *arguments)
+
+        patch.setattr(sft.SFTTrainer, "training_step", training_step)
+        assert worker_session._run(session, sft.work) == 0
+    stopped = read_run(session.run_dir.name)
+    assert (stopped.state, stopped.reason) == ("interrupted", "budget")
+    assert checkpoints(session) == ["checkpoint-5"]
+    assert [step.tool for step in stopped.next_steps] == ["resume_run"]
     resumed = sft.work(Session(session.run_dir))
     assert same_bits(weights_of(resumed.artifact), weights_of(whole.artifact))
 

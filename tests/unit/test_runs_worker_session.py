@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import time
 
 import pytest
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from ft_tools.runs.processes import worker_session
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import RunInfo
+from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.runs.tool import get_run
 
 
@@ -159,6 +160,23 @@ def test_whatever_happens_there_is_an_end_with_a_reason_and_a_code(worker, name)
     status = written(worker)
     assert (status.state, status.reason) == (state, reason)
     assert status.ended_at is not None
+
+
+def test_a_budget_that_is_spent_ends_an_attempt_and_the_next_has_one_of_its_own(worker):
+    request = worker.run_dir / "request.json"
+    request.write_text('{"budget_hours": 0.5}')
+    directory.write_status(
+        worker.run_dir, Status(state="running", started_at=time.time() - 1801, attempt=1)
+    )
+    spent = Session(worker.run_dir)
+    assert worker_session._run(spent, raising(AssertionError("it went on"))) == 0
+    assert (written(spent).state, written(spent).reason) == ("interrupted", "budget")
+    assert written(spent).seconds == pytest.approx(1801, abs=30)
+    again = written(spent).again(state="queued")
+    directory.write_status(worker.run_dir, again)
+    assert not Session(worker.run_dir).should_stop
+    assert (again.attempt, again.ended_before) == (2, "budget")
+    assert again.seconds == pytest.approx(1801, abs=30)
 
 
 def test_a_full_disk_behind_another_error_is_found(worker):

@@ -107,17 +107,16 @@ def _begin(run_dir: Path) -> bool:
             "restarted by the scheduler, but this plan cannot succeed: change it and launch again",
         )
         return False
-    if status.state == "succeeded" or (run_dir / "cancel").exists():
+    is_over = status.state == "succeeded" or status.reason == "budget"
+    if is_over or (run_dir / "cancel").exists():
         if status.state not in ENDED:
             _write(run_dir, status, state="cancelled", reason="user", ended_at=time.time())
         return False
     ranks.clear_signs(run_dir)
     directory.sweep_leftovers(run_dir)
     if status.state != "queued":
-        again: dict[str, object] = dict.fromkeys(("reason", "error", "ended_at", "started_at"))
-        again |= {"attempt": status.attempt + 1, "ended_before": status.reason, "phase": ""}
-        directory.add_event(run_dir, f"started again by the scheduler, attempt {again['attempt']}")
-        status = status.model_copy(update=again | {"health": []})
+        status = status.again()
+        directory.add_event(run_dir, f"started again by the scheduler, attempt {status.attempt}")
     _write(run_dir, status, state="validating")
     return True
 

@@ -152,10 +152,7 @@ def supervise(run_dir: Path) -> None:
         # Under the lock: a cancel of the last attempt is over, one of the next is not lost.
         (run_dir / "cancel").unlink(missing_ok=True)
         ranks.clear_signs(run_dir)
-        again: dict[str, object] = {"state": "queued", "attempt": before.attempt + 1, "phase": ""}
-        again |= dict.fromkeys(("reason", "error", "ended_at", "started_at"))
-        again["ended_before"] = before.reason
-        _launch(run_dir, held_locks, before.model_copy(update=again | {"health": []}))
+        _launch(run_dir, held_locks, before.again(state="queued"))
 
 
 def adopt(run_dir: Path) -> None:

@@ -67,6 +67,11 @@ class Session:
         self.leads = ranks.rank() == 0
         self._status = directory.read_status(run_dir)
         self._began = time.monotonic()
+        budget = directory.whole_json(run_dir / "request.json").get("budget_hours")
+        self._ends_at = self._began + budget * 3600 if budget else math.inf
+        if self._status.started_at:
+            # Fresh processes of the same attempt.
+            self._ends_at -= max(0.0, time.time() - self._status.started_at)
         self._written = -math.inf
         # Signs of life are written by a thread.
         self._writing = threading.RLock()
@@ -110,9 +115,14 @@ class Session:
 
     @property
     def is_asked(self) -> bool:
-        """Return whether a stop was asked: a cancel, or a TERM arrived."""
+        """Return whether a stop is due: a cancel, a TERM, or the end of the budget."""
         signs = (self.run_dir / "cancel", self.run_dir / ranks.PREEMPT)
-        return self.terminated or any(sign.exists() for sign in signs)
+        return self.is_over_budget or self.terminated or any(sign.exists() for sign in signs)
+
+    @property
+    def is_over_budget(self) -> bool:
+        """Return whether this attempt has taken its `budget_hours`."""
+        return time.monotonic() >= self._ends_at
 
     def phase(self, name: str) -> None:
         """Set what the worker is doing now; steps are counted anew."""
@@ -238,6 +248,11 @@ class Session:
             (self.run_dir / ranks.AGAIN).touch(mode=0o600, exist_ok=False)
             directory.add_event(self.run_dir, redact(message), "warning")
 
+    def begin(self) -> None:
+        """Write that the work begins; in fresh processes of an attempt, that it goes on."""
+        began = self._status.started_at or time.time()
+        self.update(state="running", started_at=began, error=None, reason=None)
+
     def end(self, state: State, reason: Why | None = None, error: RunError | None = None) -> None:
         """Write the run's last state."""
         self.update(state=state, reason=reason, error=error, ended_at=time.time())
@@ -328,7 +343,7 @@ def _hold(run_dir: Path) -> None:
 def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
     try:
         with disk_full_is_named(session.run_dir):
-            session.update(state="running", started_at=time.time(), error=None, reason=None)
+            session.begin()
             if session.should_stop:
                 raise Stopped
             report = work(session)
@@ -343,10 +358,12 @@ def _run(session: Session, work: Callable[[Session], BaseModel]) -> int:
         if (session.run_dir / ranks.AGAIN).exists():
             # Another rank's wish; this one was only ended with it.
             return RUN_FAILED
-        asked = (session.run_dir / "cancel").exists()
         # On a full disk even this may fail; the supervisor then records the end.
         with contextlib.suppress(DiskFull):
-            session.end("cancelled" if asked else "interrupted", "user" if asked else "preempted")
+            if (session.run_dir / "cancel").exists():
+                session.end("cancelled", "user")
+            else:
+                session.end("interrupted", "budget" if session.is_over_budget else "preempted")
         return 0
     except BaseException as error:
         with contextlib.suppress(OSError):

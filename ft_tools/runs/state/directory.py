@@ -197,8 +197,13 @@ def read_events(run_dir: Path, after: int = 0) -> list[RunEvent]:
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
     """Return the lines of metrics.jsonl, oldest first; torn lines are dropped."""
-    rows: list[dict[str, float]] = []
-    for line in whole_lines(run_dir / "metrics.jsonl"):
+    return read_rows(run_dir / "metrics.jsonl")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file, one a line; torn lines are dropped."""
+    rows: list[dict[str, Any]] = []
+    for line in whole_lines(path):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -8,6 +8,7 @@ Kind = Literal[
     "sft", "dpo", "kto", "ship", "evaluate", "audit", "prepare", "demo_model", "search"
 ]  # fmt: skip
 """What a run does; no new run is a `search`, but those of version 0.1 are still read."""
+TRAINED: frozenset[Kind] = frozenset({"sft", "dpo", "kto"})
 State = Literal[
     "validating",
     "queued",
@@ -20,7 +21,9 @@ State = Literal[
     "cancelled",
 ]
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
-Why = Literal["out_of_memory", "disk_full", "timeout", "preempted", "diverged", "user", "crash"]
+Why = Literal[
+    "out_of_memory", "disk_full", "timeout", "preempted", "budget", "diverged", "user", "crash"
+]  # fmt: skip
 
 
 class Record(BaseModel):
@@ -136,12 +139,27 @@ class Status(Record):
     )
     started_at: float | None = None
     ended_at: float | None = None
+    earlier_seconds: float = Field(0.0, description="What earlier attempts took.")
     progress: Progress | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     best: Best | None = None
     health: list[Health] = Field(default_factory=list)
     error: RunError | None = None
     artifacts: list[Artifact] = Field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Return what all attempts have taken so far."""
+        if self.started_at is None:
+            return self.earlier_seconds
+        return self.earlier_seconds + max(0.0, (self.ended_at or self.updated_at) - self.started_at)
+
+    def again(self, **fields: object) -> "Status":
+        """Return the status with which the next attempt begins."""
+        update: dict[str, object] = dict.fromkeys(("reason", "error", "ended_at", "started_at"))
+        update |= {"attempt": self.attempt + 1, "ended_before": self.reason, "phase": ""}
+        update |= {"health": [], "earlier_seconds": self.seconds}
+        return self.model_copy(update=update | fields)
 
 
 class RunEvent(Record):

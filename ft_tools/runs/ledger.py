@@ -1,0 +1,96 @@
+"""What a workspace has spent: hours, money, tokens, and trained models that nobody measured."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from ft_tools.contract import Report
+from ft_tools.errors import BadData
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import TRAINED, RunInfo
+
+CALLS = "calls.jsonl"
+"""Of an evaluation: a line for each call of an endpoint that costs."""
+LISTED = 10
+
+
+class Spent(Report):
+    """What all runs of this workspace have taken, those that still run included."""
+
+    gpu_hours: float = Field(description="Hours times GPUs.")
+    cpu_hours: float = Field(description="Hours of runs without a GPU.")
+    endpoint_usd: float = Field(description="Of endpoints with a price; at most.")
+    trained_tokens: int = Field(description="Tokens of training, without padding.")
+    evaluated_tokens: int = Field(description="Tokens of prompts and answers of evaluations.")
+    never_evaluated: list[str] = Field(
+        default_factory=list, description="Trained models without an evaluation; at most ten."
+    )
+
+
+def spent(runs: Iterable[Path]) -> Spent:
+    """Return what runs have taken.
+
+    Args:
+        runs: Their directories, newest first.
+    """
+    hours = {True: 0.0, False: 0.0}
+    usd, trained, evaluated = 0.0, 0, 0
+    models: list[str] = []
+    sources: dict[str, str] = {}
+    measured: list[str] = []
+    for run_dir in runs:
+        try:
+            info = directory.read_info(run_dir)
+        except BadData:
+            continue
+        status = directory.read_status(run_dir)
+        hours[info.device not in {None, "cpu"}] += status.seconds / 3600 * _num_devices(info)
+        if info.kind in TRAINED:
+            trained += int(status.metrics.get("num_tokens", 0))
+            models += [run_dir.name] if status.state == "succeeded" else []
+        elif info.kind == "evaluate":
+            usd += sum(_prices(run_dir))
+            evaluated += _evaluated_tokens(run_dir)
+            measured += [_request(run_dir)] if status.state == "succeeded" else []
+        elif info.kind == "ship":
+            sources[run_dir.name] = _request(run_dir)
+    # What was merged and measured since was measured, too.
+    names = "\n".join(measured)
+    names += "\n".join(made for run_id, made in sources.items() if run_id in names)
+    return Spent(
+        gpu_hours=round(hours[True], 3),
+        cpu_hours=round(hours[False], 3),
+        endpoint_usd=round(usd, 4),
+        trained_tokens=trained,
+        evaluated_tokens=evaluated,
+        never_evaluated=[run_id for run_id in models if run_id not in names][:LISTED],
+    )
+
+
+def _num_devices(info: RunInfo) -> int:
+    return info.num_slots * int(info.backend_options.get("nodes", 1))
+
+
+def _request(run_dir: Path) -> str:
+    return json.dumps(directory.whole_json(run_dir / "request.json"))
+
+
+def _prices(run_dir: Path) -> Iterator[float]:
+    """Yield what each call cost; the last line of a call is the one that holds."""
+    last: dict[tuple[Any, Any], float] = {}
+    for row in directory.read_rows(run_dir / CALLS):
+        if isinstance(row.get("usd"), int | float):
+            last[row.get("system"), row.get("call")] = row["usd"]
+    yield from last.values()
+
+
+def _evaluated_tokens(run_dir: Path) -> int:
+    report = directory.whole_json(run_dir / "report.json")
+    total = 0.0
+    for system in report.get("systems") or []:
+        number = report.get("num_examples", 0) - system.get("num_reused", 0)
+        total += number * (system.get("input_tokens_mean", 0) + system.get("output_tokens_mean", 0))
+    return round(total)

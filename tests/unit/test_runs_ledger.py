@@ -1,0 +1,84 @@
+"""What a workspace has spent, added up over its runs by get_run without an id."""
+
+import json
+
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state.records import RunInfo, Status
+from ft_tools.runs.tool import get_run
+
+HOUR = 3600.0
+
+
+def add_run(workspace, kind, number, status, request=None, report=None, **info):
+    run_dir = workspace / "runs" / f"{kind}-{number:016x}"
+    run_dir.mkdir(parents=True)
+    made = RunInfo(run_id=run_dir.name, kind=kind, created_at=float(number), **info)
+    (run_dir / "run.json").write_text(made.model_dump_json())
+    (run_dir / "status.json").write_text(Status(**status).model_dump_json())
+    (run_dir / "request.json").write_text(json.dumps(request or {}))
+    if report:
+        (run_dir / "report.json").write_text(json.dumps(report))
+    return run_dir
+
+
+def done(hours, **more):
+    return {"state": "succeeded", "started_at": 100.0, "ended_at": 100.0 + hours * HOUR, **more}
+
+
+def spent():
+    return get_run(RunRequest()).spent
+
+
+def test_an_empty_workspace_has_spent_nothing(workspace):
+    assert get_run(RunRequest()).total == 0
+    assert spent().model_dump() == {
+        "gpu_hours": 0, "cpu_hours": 0, "endpoint_usd": 0, "trained_tokens": 0,
+        "evaluated_tokens": 0, "never_evaluated": [],
+    }  # fmt: skip
+
+
+def test_hours_count_every_attempt_and_device(workspace):
+    tokens = {"num_tokens": 5000.0}
+    add_run(workspace, "sft", 1, done(2, earlier_seconds=HOUR, metrics=tokens), device="cpu")
+    add_run(workspace, "dpo", 2, done(1, metrics=tokens), device="cuda", num_slots=4)
+    add_run(
+        workspace, "kto", 3, done(1), device="cuda", num_slots=2, backend="slurm",
+        backend_options={"nodes": 3},
+    )  # fmt: skip
+    running = {"state": "running", "started_at": 100.0, "updated_at": 100.0 + HOUR / 2}
+    add_run(workspace, "sft", 4, running, device="cpu")
+    add_run(workspace, "audit", 5, {"state": "queued"})
+    found = spent()
+    assert (found.cpu_hours, found.gpu_hours) == (3.5, 10.0)
+    assert found.trained_tokens == 10_000
+
+
+def test_money_is_what_each_call_cost_at_last_and_reused_answers_cost_no_tokens(workspace):
+    systems = [
+        {"input_tokens_mean": 90.0, "output_tokens_mean": 10.0, "num_reused": 4},
+        {"input_tokens_mean": 40.0, "output_tokens_mean": 10.0},
+    ]
+    report = {"num_examples": 10, "systems": systems}
+    run_dir = add_run(workspace, "evaluate", 1, done(0), report=report)
+    lines = [("a", 1, 0.5), ("a", 2, 0.5), ("a", 1, 0.01), ("b", 1, 0.02)]
+    rows = [json.dumps({"system": s, "call": call, "usd": usd}) for s, call, usd in lines]
+    (run_dir / "calls.jsonl").write_text("\n".join([*rows, '{"torn']))
+    assert (spent().endpoint_usd, spent().evaluated_tokens) == (0.53, 1100)
+
+
+def test_models_without_an_evaluation_are_named_and_measured_or_merged_ones_are_not(workspace):
+    runs = [add_run(workspace, "sft", n, done(0)).name for n in range(1, 6)]
+    add_run(workspace, "sft", 9, {"state": "failed"})
+    add_run(workspace, "evaluate", 11, done(0), {"model": runs[0]})
+    add_run(workspace, "evaluate", 12, done(0), {"systems": [{"name": "x", "model": runs[1]}]})
+    add_run(workspace, "evaluate", 13, {"state": "failed"}, {"model": runs[2]})
+    merged = add_run(workspace, "ship", 14, done(0), {"source": runs[3]})
+    add_run(workspace, "evaluate", 15, done(0), {"model": f"{merged}/artifacts/model"})
+    assert spent().never_evaluated == [runs[4], runs[2]]
+
+
+def test_a_damaged_run_is_left_out_of_the_sum(workspace):
+    run_dir = add_run(workspace, "sft", 1, done(1), device="cpu")
+    add_run(workspace, "sft", 2, done(1), device="cpu")
+    (run_dir / "run.json").write_text("{")
+    assert spent().cpu_hours == 1.0
