@@ -46,18 +46,18 @@ def rungs() -> str:
     """Give the ladder: what each rung needs, and what blocks it."""
     rows = []
     for row in ladder.table().rungs:
-        needs = [f"{name} {' or '.join(words)}" for name, words in row.only.items()]
-        needs += [f"{name} >= {_number(limit)}" for name, limit in row.needs.items()]
-        needs += [f"{name} <= {_number(limit)}" for name, limit in row.at_most.items()]
-        needs += [f"{name} < {_number(limit)}" for name, limit in row.open_below.items()]
+        needs = [ladder.clause(text).shown for text in (*row.needs, *row.open)]
         marks = [mark for mark in ("gate", "optional") if getattr(row, mark)]
         blocked = ", ".join(f"`{rule}`" for rule in row.blocked_by)
-        rows.append((f"`{row.id}`", ", ".join([row.title, *marks]), "; ".join(needs), blocked))
+        rows.append(
+            (
+                f"`{row.id}`",
+                ", ".join([row.title, *marks]),
+                "; ".join(dict.fromkeys(needs)),
+                blocked,
+            )
+        )
     return rendered(("rung", "what", "needs", "blocked by"), rows)
-
-
-def _number(limit: str) -> str:
-    return f"{ladder.threshold(limit).value:,.10g}"
 
 
 def rules() -> str:
@@ -69,8 +69,8 @@ def rules() -> str:
         override = each.override.replace(anti_patterns.ON_LAUNCH, "").strip()
         is_usual = override.startswith("`accept_findings")
         shown = "" if is_usual else override
-        rows.append((f"`{each.id}`", each.rule, where, shown, _source(each.source)))
-    return rendered(("id", "rule", "where", "other override", "source"), rows)
+        rows.append((f"`{each.id}`", each.rule, where, shown))
+    return rendered(("id", "rule", "where", "other override"), rows)
 
 
 def _source(source: str) -> str:

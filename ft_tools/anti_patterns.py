@@ -31,6 +31,7 @@ class AntiPattern(BaseModel):
     tools: tuple[str, ...] = Field(description="Where it fires.")
     strength: Literal["blocks", "prevents", "warns", "advises"]
     override: str = Field(description="How a person accepts the risk.")
+    when: tuple[str, ...] = Field((), description="Facts under which advice blocks by it.")
     why: str
     source: str
 

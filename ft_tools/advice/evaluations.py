@@ -1,6 +1,6 @@
 """Facts of evaluations: what was tried, what meets the target, what is still open."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
@@ -39,52 +39,40 @@ def evaluation_facts(run_ids: Sequence[str]) -> Facts:
 def _of_report(run_id: str, report: EvaluationReport) -> Facts:
     systems = [each for each in report.systems if each.kind != CONSTANT]
     met = [each.name for each in systems if each.target == "met"]
-    words = {"target": "met"} if met else {}
-    if systems and all(each.target == "not_met" for each in systems):
-        words = {"target": "missed"}
+    ranked = [each.name for each in report.ranking if each.name in met]
     further = _still_learning(systems)
     missed = [each for each in systems if each.target == "not_met" and each.model not in further]
-    row = Fact(
-        about="evaluations",
-        says="; ".join(_says(report, systems, met, words, list(further))),
-        source=run_id,
-    )
+    words = {"target": "met"} if met else {}
+    says = [f"{report.num_examples} rows", *_scores(report, systems)]
+    if met:
+        says.append(f"cheapest that meets the target: {(ranked or met)[0]}")
+    elif systems and all(each.target == "not_met" for each in systems):
+        words = {"target": "missed"}
+        says.append("no system meets the target")
+    says += [f"{run} was still learning when it ended" for run in further]
     return Facts(
         {"eval_rows": float(report.num_examples)} if report.num_examples else {},
         words,
         frozenset(map(_rung_of, missed)),
-        (row,),
+        (Fact(about="evaluations", says="; ".join(says), source=run_id),),
         tuple(further.values()),
     )
 
 
-def _says(
-    report: EvaluationReport,
-    systems: Sequence[SystemResult],
-    met: Sequence[str],
-    words: dict[str, str],
-    still_learning: Sequence[str],
-) -> list[str]:
-    """Return what a caller has to know of an evaluation, part by part."""
-    says = [f"{report.num_examples} rows"]
+def _scores(report: EvaluationReport, systems: Sequence[SystemResult]) -> Iterator[str]:
+    """Yield what was scored, and what of it decides nothing."""
     metric = report.main_metric
     scores = [f"{s.name} {s.scores[metric].value:.3g}" for s in systems if metric in s.scores]
     if scores:
-        says.append(f"{metric}: {', '.join(scores[:MOST_SCORES])}")
-    ranked = [each.name for each in report.ranking if each.name in met]
-    if met:
-        says.append(f"cheapest that meets the target: {(ranked or met)[0]}")
-    elif words:
-        says.append("no system meets the target")
+        yield f"{metric}: {', '.join(scores[:MOST_SCORES])}"
     open_ones = [each.system for each in report.comparisons if each.verdict == "underpowered"]
     if open_ones:
-        says.append(f"underpowered: {', '.join(dict.fromkeys(open_ones))}")
+        yield f"underpowered: {', '.join(dict.fromkeys(open_ones))}"
     if report.num_fresh == 0:
-        says.append("all held-out questions resemble training questions: use new wordings")
+        yield "all held-out questions resemble training questions: use new wordings"
     elif report.num_fresh is not None:
         alike = report.num_examples - report.num_fresh
-        says.append(f"{alike} of the held-out questions resemble training questions")
-    return says + [f"{run} was still learning when it ended" for run in still_learning]
+        yield f"{alike} of the held-out questions resemble training questions"
 
 
 def _rung_of(system: SystemResult) -> str:

@@ -1,7 +1,7 @@
 """The facts that the ladder reads: numbers and words; what is not known is not in them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ft_tools.advice.report import Fact
 from ft_tools.contract import NextStep
@@ -21,30 +21,24 @@ class Facts:
 
     def replaced_by(self, measured: "Facts") -> "Facts":
         """Return these facts with those that were measured in their place; name what differs."""
+        given: dict[str, float | str] = {**self.numbers, **self.words}
+        found: dict[str, float | str] = {**measured.numbers, **measured.words}
         conflicts = tuple(
-            Fact(about="conflict", says=f"{name}: {old} was given, {new} was measured", source=name)
-            for name, old, new in (
-                *_different(self.numbers, measured.numbers),
-                *_different(self.words, measured.words),
+            Fact(
+                about="conflict",
+                says=f"{name}: {_shown(given[name])} was given, {_shown(value)} was measured",
+                source=name,
             )
+            for name, value in found.items()
+            if given.get(name, value) != value
         )
-        return replace(
-            self,
+        return Facts(
             numbers={**self.numbers, **measured.numbers},
             words={**self.words, **measured.words},
             tried=self.tried | measured.tried,
             rows=(*self.rows, *measured.rows, *conflicts),
             next_steps=(*self.next_steps, *measured.next_steps),
         )
-
-
-def _different(
-    given: Mapping[str, float] | Mapping[str, str],
-    measured: Mapping[str, float] | Mapping[str, str],
-) -> list[tuple[str, str, str]]:
-    """Return (name, given, measured) of what was given and measured otherwise."""
-    pairs = [(name, given[name], value) for name, value in measured.items() if name in given]
-    return [(name, _shown(old), _shown(new)) for name, old, new in pairs if old != new]
 
 
 def _shown(value: float | str) -> str:

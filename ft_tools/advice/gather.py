@@ -2,13 +2,36 @@
 
 from dataclasses import replace
 
+from ft_tools import facts as tables
 from ft_tools.advice.dataset import dataset_facts
 from ft_tools.advice.documents import document_facts, reading_facts
 from ft_tools.advice.evaluations import evaluation_facts
 from ft_tools.advice.facts import Facts
-from ft_tools.advice.given import given_facts
-from ft_tools.advice.hardware import hardware_facts
+from ft_tools.advice.model import model_facts
+from ft_tools.advice.report import Fact
 from ft_tools.advice.request import ApproachRequest
+
+NUMBERS = {
+    "num_examples": "examples",
+    "num_classes": "classes",
+    "num_pairs": "pairs",
+    "num_marks": "marks",
+    "num_eval_rows": "eval_rows",
+    "corpus_tokens": "corpus_tokens",
+    "prompt_tokens": "prompt_tokens",
+    "calls_per_day": "calls_per_day",
+    "success_fraction": "success_fraction",
+}
+"""Arguments that are numbers, and what the ladder calls them."""
+
+
+class Terms(tables.Fact):
+    """What a provider's terms say of training on its model's outputs, by use."""
+
+    sold: str
+    internal: str
+    internal_classifier: str
+    note: str
 
 
 def gather(request: ApproachRequest) -> Facts:
@@ -19,7 +42,7 @@ def gather(request: ApproachRequest) -> Facts:
         BadInput: A run is no finished evaluation, or the documents hold no text.
         OutsideWorkspace: A path leaves the workspace.
     """
-    facts = given_facts(request)
+    facts = _given(request)
     if request.dataset is not None:
         facts = facts.replaced_by(dataset_facts(request.dataset))
         if "test_rows" in facts.numbers:
@@ -30,5 +53,40 @@ def gather(request: ApproachRequest) -> Facts:
         facts = facts.replaced_by(document_facts(request.documents))
     if request.evaluations:
         facts = facts.replaced_by(evaluation_facts(request.evaluations))
-    facts = facts.replaced_by(hardware_facts(request.model, request.gpu))
-    return facts.replaced_by(reading_facts(facts, request))
+    if request.model is not None:
+        facts = facts.replaced_by(model_facts(request.model, request.gpu))
+    return facts.replaced_by(reading_facts(facts, request.price_per_million_tokens))
+
+
+def _given(request: ApproachRequest) -> Facts:
+    """Return what the request itself says."""
+    numbers = {
+        name: float(value)
+        for argument, name in NUMBERS.items()
+        if (value := getattr(request, argument)) is not None
+    }
+    words = {
+        name: str(value)
+        for name in ("purpose", "knowledge_changes", "teacher")
+        if (value := getattr(request, name)) is not None
+    }
+    words["filtered"] = "no" if request.success_fraction is None else "yes"
+    if request.target_met is not None:
+        words["target"] = "met" if request.target_met else "missed"
+    if request.num_classes is not None:
+        words["answers"] = "labels"
+    terms, rows = _terms(request)
+    return Facts(numbers, words | terms, frozenset(request.tried), rows)
+
+
+def _terms(request: ApproachRequest) -> tuple[dict[str, str], tuple[Fact, ...]]:
+    """Return what the teacher's terms say of this use."""
+    if request.teacher in {None, "cleared", "same_family"}:
+        return {}, ()
+    row = Terms.model_validate(tables.table_of("teachers.toml")[request.teacher])
+    internal = row.internal if request.num_classes is None else row.internal_classifier
+    uses = {"sold": {row.sold}, "internal": {internal}}
+    known = uses.get(request.product_use or "", {row.sold, row.internal, row.internal_classifier})
+    said = known.pop().replace("unknown", "unclear") if len(known) == 1 else "unclear"
+    says = f"{request.teacher}: {said} for this use. {row.note} Not legal advice."
+    return {"terms": said}, (Fact(about="terms", says=says, source=row.source),)

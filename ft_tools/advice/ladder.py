@@ -1,16 +1,31 @@
-"""The ladder: the state of each rung under the facts. The rungs are rows of ladder.toml."""
+"""The ladder: the state of each rung under the facts, and the rules that block it.
 
+The rungs are rows of ladder.toml, the rules rows of facts/anti_patterns.toml, and what each needs
+or is held against by are clauses in those rows, such as "examples >= sft_minimum".
+"""
+
+import operator
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ft_tools import anti_patterns
 from ft_tools.advice.facts import Facts
-from ft_tools.advice.report import Block, Rung
+from ft_tools.advice.report import Block, Rung, State
 from ft_tools.advice.request import RungId
 from ft_tools.facts import Fact
+
+COMPARED: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "<": operator.lt,
+}
+LAST = "collect_data_first"
+"""The rung that is always possible."""
 
 
 class Number(Fact):
@@ -40,13 +55,10 @@ class Row(Fact):
     gate: bool = False
     trains: bool = False
     optional: bool = False
-    open: dict[str, list[str]] = Field(default_factory=dict)
-    closed_by: dict[str, list[str]] = Field(default_factory=dict)
-    open_below: dict[str, str] = Field(default_factory=dict)
+    open: list[str] = Field(default_factory=list)
+    closed_by: list[str] = Field(default_factory=list)
     after: list[RungId] = Field(default_factory=list)
-    only: dict[str, list[str]] = Field(default_factory=dict)
-    needs: dict[str, str] = Field(default_factory=dict)
-    at_most: dict[str, str] = Field(default_factory=dict)
+    needs: list[str] = Field(default_factory=list)
     blocked_by: list[str] = Field(default_factory=list)
     refused_as: str = ""
 
@@ -77,16 +89,60 @@ def threshold(name: str) -> Number:
     return table().thresholds[name]
 
 
-class Placed(BaseModel):
-    """A rung with its state under the facts."""
+@dataclass(frozen=True)
+class Clause:
+    """A fact, a sign, and what it is compared with: a threshold, or words."""
 
-    model_config = ConfigDict(frozen=True)
+    fact: str
+    sign: str
+    value: str
+
+    @property
+    def shown(self) -> str:
+        """Return the clause with the number of its threshold."""
+        if self.sign == "is":
+            return f"{self.fact} {self.value.replace('|', ' or ')}"
+        return f"{self.fact} {self.sign} {threshold(self.value).value:,.10g}"
+
+    def holds(self, facts: Facts) -> bool | None:
+        """Return whether it holds; None where the fact is unknown."""
+        words = self.value.split("|")
+        if self.fact == "tried":
+            return True if facts.tried.intersection(words) else None
+        if self.sign == "is":
+            return facts.words[self.fact] in words if self.fact in facts.words else None
+        if self.fact not in facts.numbers:
+            return None
+        return COMPARED[self.sign](facts.numbers[self.fact], threshold(self.value).value)
+
+    def observed(self, facts: Facts) -> str:
+        """Return what is known of the fact."""
+        if self.sign == "is":
+            return f"{self.fact} is {facts.words.get(self.fact, 'unknown')}"
+        return f"{self.fact} is {facts.numbers[self.fact]:,.10g}"
+
+
+def clause(text: str) -> Clause:
+    """Parse a clause of the tables.
+
+    >>> clause("examples >= sft_minimum").shown
+    'examples >= 50'
+    """
+    return Clause(*text.split(" ", 2))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A rung with its state under the facts."""
 
     row: Row
     rung: Rung
-    ids: list[str] = Field(description="Facts and rules that decided the state.")
-    before: list[RungId] = Field(description="Possible rungs that come before it.")
-    unknown: list[str] = Field(description="Facts that it waits for.")
+    ids: tuple[str, ...] = ()
+    """Facts and rules that decided the state."""
+    before: tuple[RungId, ...] = ()
+    """Possible rungs that come before it."""
+    unknown: tuple[str, ...] = ()
+    """Facts that it waits for."""
 
     @property
     def is_possible(self) -> bool:
@@ -94,102 +150,87 @@ class Placed(BaseModel):
         return self.rung.state == "possible"
 
 
-def place(facts: Facts, blocks: Sequence[Block]) -> list[Placed]:
+def blocks(facts: Facts) -> list[Block]:
+    """Return the rules that hold under the facts, with the rungs that each blocks."""
+    found = []
+    for rule in anti_patterns.rules().values():
+        why = next((said for when in rule.when if (said := _all_hold(when, facts))), "")
+        if why:
+            rungs = [row.id for row in table().rungs if rule.id in row.blocked_by]
+            found.append(
+                Block(id=rule.id, rungs=rungs, why=why, override=rule.override, source=rule.source)
+            )
+    return found
+
+
+def place(
+    facts: Facts, held: Iterable[Block], considering: Sequence[RungId] = ()
+) -> dict[RungId, Placed]:
     """Return every rung with its state, in order."""
+    why = {each.id: each.why for each in held}
     placed = dict[RungId, Placed]()
     for row in table().rungs:
-        before = [
+        before = tuple(
             name
             for name, each in placed.items()
             if each.is_possible and (name in row.after or (row.trains and each.row.gate))
-        ]
-        placed[row.id] = _placed(row, facts, blocks, before)
-    return list(placed.values())
+        )
+        placed[row.id] = _placed(row, facts, why, before, considering)
+    return placed
 
 
-def first(placed: Sequence[Placed], considering: Sequence[RungId]) -> Placed:
+def first(placed: Mapping[RungId, Placed], considering: Sequence[RungId]) -> Placed:
     """Return the first rung that no fact excludes; optional ones only where they are considered."""
     return next(
         each
-        for each in placed
+        for each in placed.values()
         if each.is_possible and (each.row.id in considering or not each.row.optional)
     )
 
 
-def _placed(row: Row, facts: Facts, blocks: Sequence[Block], before: list[RungId]) -> Placed:
-    blocking = {each.id: each.why for each in blocks if row.id in each.rungs}
-    missing, lacking = _missing(row, facts), _lacking(row, facts)
-    excluded = _excluded(row, facts)
+def _all_hold(when: str, facts: Facts) -> str:
+    """Return what was observed where all clauses hold, else nothing."""
+    clauses = [clause(part) for part in when.split(" and ")]
+    if not all(each.holds(facts) for each in clauses):
+        return ""
+    limits = [f" ({each.shown})" if each.sign != "is" else "" for each in clauses]
+    said = [f"{one.observed(facts)}{limit}" for one, limit in zip(clauses, limits, strict=True)]
+    return " and ".join(said)
+
+
+def _placed(
+    row: Row,
+    facts: Facts,
+    held: Mapping[str, str],
+    before: tuple[RungId, ...],
+    considering: Sequence[RungId],
+) -> Placed:
+    needs = [clause(text) for text in row.needs]
+    missing = [each.fact for each in needs if each.holds(facts) is None and each.sign != "<="]
+    failing = [each for each in needs if each.holds(facts) is False]
+    said = {each.fact: f"{each.observed(facts)}, needs {each.shown}" for each in failing}
+    lacking = {each.fact for each in failing if each.sign == ">="}
+    rules = {name: f"{name}: {held[name]}" for name in row.blocked_by if name in held}
+    state: State = "possible"
+    why, ids = f"after {', '.join(before)}" if before else "", list[str]()
     if row.id in facts.tried:
         state, why, ids = "done", "tried, misses the target", ["tried"]
-    elif row.id == "collect_data_first":
-        state, why, ids = "possible", "", []
-    elif row.gate and not _is_open(row, facts):
+    elif row.gate and not _is_open(row, facts, considering):
         state, why, ids = "done", "nothing is known to need it", []
-    elif blocking or excluded:
-        says = [*(f"{name}: {why}" for name, why in blocking.items()), *excluded.values()]
-        state, why, ids = "blocked", "; ".join(says), [*blocking, *excluded, *lacking]
-    elif lacking or missing:
-        says = [*lacking.values(), *(f"{name} (unknown)" for name in missing)]
-        state, why, ids = "needs", "; ".join(says), [*lacking]
-    else:
-        why = f"after {', '.join(before)}" if before else ""
-        state, ids = "possible", []
-    rung = Rung.model_validate(
-        {
-            "rung": row.id,
-            "state": state,
-            "why": why,
-            "cost": row.cost,
-            "stop": row.stop,
-            "source": row.source,
-        }
-    )
-    return Placed(row=row, rung=rung, ids=ids, before=before, unknown=missing)
+    elif row.id != LAST and (rules or said.keys() - lacking):
+        state, why, ids = "blocked", "; ".join([*rules.values(), *said.values()]), [*rules, *said]
+    elif row.id != LAST and (said or missing):
+        unknown = [f"{name} (unknown)" for name in missing]
+        state, why, ids = "needs", "; ".join([*said.values(), *unknown]), [*said]
+    rung = Rung(rung=row.id, state=state, why=why, cost=row.cost, stop=row.stop, source=row.source)
+    return Placed(row, rung, tuple(ids), before, tuple(missing))
 
 
-def _is_open(row: Row, facts: Facts) -> bool:
-    """Return whether a gate has to be passed first: by a known word, or too small a number."""
-    if any(facts.words.get(name) in words for name, words in row.closed_by.items()):
+def _is_open(row: Row, facts: Facts, considering: Sequence[RungId]) -> bool:
+    """Return whether a gate has to be passed first; a count that is unknown opens it, too."""
+    if any(clause(text).holds(facts) for text in row.closed_by):
         return False
-    by_word = any(facts.words.get(name) in words for name, words in row.open.items())
-    return by_word or any(
-        facts.numbers.get(name, 0.0) < threshold(limit).value
-        for name, limit in row.open_below.items()
-    )
-
-
-def _missing(row: Row, facts: Facts) -> list[str]:
-    """Return the facts that a rung needs and that are unknown."""
-    words = [name for name in row.only if name not in facts.words]
-    return [*words, *(name for name in row.needs if name not in facts.numbers)]
-
-
-def _lacking(row: Row, facts: Facts) -> dict[str, str]:
-    """Return the known numbers that are below what a rung needs, with what it needs."""
-    limits = {name: threshold(limit) for name, limit in row.needs.items() if name in facts.numbers}
-    return {
-        name: f"at least {limit.value:,g} {name} ({facts.numbers[name]:,g} known)"
-        for name, limit in limits.items()
-        if facts.numbers[name] < limit.value
-    }
-
-
-def _excluded(row: Row, facts: Facts) -> dict[str, str]:
-    """Return the known facts that rule a rung out."""
-    words = {
-        name: f"{name} is {facts.words[name]}"
-        for name, allowed in row.only.items()
-        if name in facts.words and facts.words[name] not in allowed
-    }
-    numbers = {
-        name: f"{name} {facts.numbers[name]:,.0f} is above {threshold(limit).value:,.0f}"
-        for name, limit in row.at_most.items()
-        if facts.numbers.get(name, 0.0) > threshold(limit).value
-    }
-    return {**words, **numbers}
-
-
-def titles() -> Mapping[RungId, str]:
-    """Return what each rung is called in a sentence."""
-    return {row.id: row.title for row in table().rungs}
+    if not row.open:
+        return row.id in considering
+    found = [(each.sign, each.holds(facts)) for each in map(clause, row.open)]
+    return any(holds or (holds is None and sign != "is") for sign, holds in found)

@@ -1,17 +1,16 @@
 """Whether a launch may go on: what the ladder says of it, and what a person has to accept."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import anti_patterns
-from ft_tools.advice.blocks import blocks
 from ft_tools.advice.evaluations import trained_further
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.gather import gather
-from ft_tools.advice.ladder import Placed, first, place
+from ft_tools.advice.ladder import Placed, blocks, first, place
 from ft_tools.advice.request import ApproachRequest, RungId
 
 RULE = "advised_against"
@@ -78,35 +77,40 @@ def require_advised(
         known["model"] = model
     if dataset and advice.dataset is None and getattr(advice, COUNTED_BY[task]) is None:
         known["dataset"] = dataset
-    if from_sft and advice.checkpoint is None:
-        known["checkpoint"] = "sft_run"
     facts = gather(advice.model_copy(update=known))
+    if from_sft:
+        facts = replace(facts, words={**facts.words, "checkpoint": "sft_run"})
     if trained_further(model or ""):
         # It has not missed yet: more steps are part of the same attempt.
         facts = replace(facts, tried=facts.tried - {"sft"})
     said = advised(facts, advice.considering, task)
-    _require_accepted(said, accepted)
+    is_accepted = bool(said.rules) and set(said.rules) <= set(accepted)
+    if said.verdict != "now" and not is_accepted and RULE not in accepted:
+        ids = said.rules or [RULE]
+        cure = (
+            f"First: {said.first_step}. To train nevertheless, the user accepts: "
+            f"accept_findings={ids!r} with accept_reason."
+        )
+        observed = f"{said.approach}: {said.verdict} ({said.why})"
+        raise anti_patterns.refusal(RULE, observed, cure)
     return said
 
 
-def advised(facts: Facts, considering: Collection[RungId], task: str) -> Advised:
+def advised(facts: Facts, considering: Sequence[RungId], task: str) -> Advised:
     """Return what the ladder says of a launch under the facts."""
     launched = LAUNCHED[task]
     wanted = next((each for each in considering if each in launched), launched[0])
     held = [each for each in blocks(facts) if each.id not in CHECKED_BY_LAUNCHES]
-    placed = {each.row.id: each for each in place(facts, held)}
+    placed = place(facts, held, considering)
     own = placed[wanted]
-    if own.rung.state == "blocked":
-        verdict: Literal["now", "later", "no"] = "no"
-    else:
-        verdict = "later" if own.before or own.rung.state != "possible" else "now"
+    verdict: Literal["now", "later", "no"] = "later" if own.before or not own.is_possible else "now"
     waits = f"after {', '.join(own.before)}" if own.before else ""
     return Advised(
         approach=wanted,
-        verdict=verdict,
+        verdict="no" if own.rung.state == "blocked" else verdict,
         why="; ".join(dict.fromkeys(filter(None, [own.rung.why, waits]))),
         rules=_rules(own, placed),
-        first_step=first(list(placed.values()), [wanted]).row.id,
+        first_step=first(placed, [wanted]).row.id,
     )
 
 
@@ -115,16 +119,3 @@ def _rules(own: Placed, placed: Mapping[RungId, Placed]) -> list[str]:
     named = [BY_NEED.get(each, each) for each in own.ids]
     named += [placed[name].row.refused_as for name in own.before]
     return [each for each in dict.fromkeys(named) if each in anti_patterns.rules()]
-
-
-def _require_accepted(said: Advised, accepted: Collection[str]) -> None:
-    is_accepted = bool(said.rules) and set(said.rules) <= set(accepted)
-    if said.verdict == "now" or is_accepted or RULE in accepted:
-        return
-    ids = said.rules or [RULE]
-    cure = (
-        f"First: {said.first_step}. To train nevertheless, the user accepts: "
-        f"accept_findings={ids!r} with accept_reason."
-    )
-    observed = f"{said.approach}: {said.verdict} ({said.why})"
-    raise anti_patterns.refusal(RULE, observed, cure)

@@ -35,7 +35,9 @@ class Block(Report):
     """A rule that speaks against rungs here."""
 
     id: str = Field(description="As `accept_findings` of a launch takes it.")
-    rungs: list[RungId]
+    rungs: list[RungId] = Field(
+        default_factory=list, description="Which it blocks; detailed reports only."
+    )
     why: str = Field(description="The fact that it was derived from.")
     override: str = ""
     source: str = ""

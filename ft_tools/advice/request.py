@@ -39,6 +39,8 @@ Teacher = Literal[
     "deepseek",
     "open_licence",
     "other",
+    "same_family",
+    "cleared",
 ]
 
 
@@ -70,51 +72,30 @@ class ApproachRequest(Request):
     purpose: Literal["facts", "form", "skill", "shorter_prompt", "lower_cost"] | None = Field(
         None, description="What training would have to achieve."
     )
-    run_is_broken: bool | None = Field(
-        None, description="Did a run fail, or its result look broken?"
-    )
-    wrong_with_passage: bool | None = Field(
-        None, description="Still wrong with the right passage in the prompt?"
-    )
     num_examples: int | None = Field(None, ge=0, description="Inputs with right answers.")
     num_classes: int | None = Field(None, ge=2, description="Classes to choose from.")
     num_pairs: int | None = Field(None, ge=0, description="Better and worse answers to a prompt.")
     num_marks: int | None = Field(None, ge=0, description="Answers marked good or bad.")
     num_eval_rows: int | None = Field(None, ge=0, description="Held-out rows with right answers.")
+    success_fraction: float | None = Field(
+        None, ge=0, le=1, description="Samples of the model that pass a program's check."
+    )
     corpus_tokens: int | None = Field(None, ge=0, description="Tokens of the documents.")
     prompt_tokens: int | None = Field(None, ge=0, description="Tokens that every call repeats.")
     calls_per_day: int | None = Field(None, ge=0, description="Calls per day.")
     price_per_million_tokens: float | None = Field(
         None, gt=0, description="Of uncached input, in your currency."
     )
-    budget: float | None = Field(None, gt=0, description="For one month, in the same currency.")
     knowledge_changes: (
         Literal["never", "yearly", "quarterly", "monthly", "weekly", "daily", "hourly"] | None
     ) = Field(None, description="How often facts or labels change.")
-    has_verifiable_reward: bool | None = Field(
-        None, description="Can a program tell right answers from wrong ones?"
-    )
-    success_fraction: float | None = Field(
-        None, ge=0, le=1, description="Samples of the model that pass that check."
-    )
-    data_source: (
-        Literal["human", "production_logs", "stronger_model", "same_model_family"] | None
-    ) = Field(None, description="Who wrote the answers.")
-    teacher: Teacher | None = Field(None, description="Whose model wrote them.")
-    teacher_terms: Literal["allowed", "forbidden"] | None = Field(
-        None, description="What its terms say of training on them, where someone read them."
+    teacher: Teacher | None = Field(
+        None,
+        description="Whose model wrote the answers. cleared: someone read its terms, and they "
+        "allow it. same_family: the model that is trained.",
     )
     product_use: Literal["internal", "sold"] | None = Field(
         None, description="sold: or given away."
-    )
-    weights_access: Literal["api_only", "open_weights"] | None = Field(
-        None, description="api_only: the model's weights cannot be downloaded."
-    )
-    checkpoint: Literal["base", "instruct", "sft_run"] | None = Field(
-        None, description="What training starts from."
-    )
-    reasoning: Literal["not_needed", "in_examples", "missing_in_examples"] | None = Field(
-        None, description="A thinking model that must go on thinking: do the examples show it?"
     )
     response_format: ResponseFormat = Field(
         "concise", description="detailed: all rungs, whole passages."

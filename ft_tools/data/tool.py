@@ -16,6 +16,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadInput, MissingExtra, NotFound
 from ft_tools.formats.readers.documents import count_documents, is_documents, require_text
 from ft_tools.formats.readers.source import decoded_size, find_sources, has_data
+from ft_tools.reasons import reason
 from ft_tools.runs.processes.start import start
 from ft_tools.similarity.minilm import find_minilm, minilm_for, why_by_words
 
@@ -115,12 +116,6 @@ def _of_documents(request: AuditRequest, path: Path) -> AuditReport:
         notes.append(f"{counts.num_estimated} documents were counted by their size alone")
     if counts.num_without_text:
         notes.append("documents without text may be scans: they need OCR first")
-    reason = Reason(
-        id="documents",
-        rule="documents hold no examples of a question with its answer",
-        observed=counts.num_files,
-        source="ft_tools/formats/readers/documents.py",
-    )
     why = "says what these documents are good for: retrieval, long context, or a corpus"
     step = NextStep(tool="recommend_approach", arguments={"documents": request.path}, why=why)
     return AuditReport(
@@ -128,7 +123,7 @@ def _of_documents(request: AuditRequest, path: Path) -> AuditReport:
         detected_format="documents",
         shape=shape,
         assumptions=notes,
-        reasons=[reason],
+        reasons=[reason("documents", counts.num_files)],
         next_steps=[step],
     )
 

@@ -1,4 +1,4 @@
-"""The rows of the tables: findings, warnings, refusals, rungs, blocks and thresholds, by id."""
+"""The rows of the tables: findings, reasons, refusals, rungs, rules and thresholds, by id."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -10,48 +10,56 @@ from ft_tools import facts
 from ft_tools.explain.report import Passage
 from ft_tools.metrics.table import METRICS
 
-SAYING = (
-    "severity", "title", "value", "units", "message", "rule", "cure", "why", "says", "stop",
-    "ask", "override", "source",
-)  # fmt: skip
-"""Fields of a row that explain it, in the order in which they are returned."""
-DATA = ("gpus.toml", "models.toml", "apple.toml", "gguf.toml", "teachers.toml")
+FIRST = ("severity", "title", "value", "units", "message", "rule", "cure", "why")
+"""Fields of a row that come first; the others follow as they stand in the table."""
+DATA = ("gpus.toml", "models.toml", "apple.toml", "gguf.toml", "teachers.toml", "general.toml")
 """Tables of things, not of ids that a report names."""
+SAYING = {*FIRST[4:], "ask", "change", "override", "stop"}
+"""A row without any of them explains nothing."""
+LABELLED = ("id", "names", "removes", "trains", "gate", "optional", "tools", "strength")
+BETTER = {True: "higher is better", False: "lower is better", None: "neither is better"}
 
 
 @cache
 def row_passages() -> Mapping[str, Passage]:
     """Return a passage for each row of a table of the package that has an id, by that id."""
-    root = Path(__file__).parents[1]
-    found: dict[str, Passage] = {}
-    for path in sorted(root.rglob("*.toml")):
+    found: dict[str, list[str]] = {}
+    for path in sorted(Path(__file__).parents[1].rglob("*.toml")):
         if path.name not in DATA and path.name != "thresholds.toml":
-            for each in _rows(tomllib.loads(path.read_text("utf-8"))):
+            for name, row in rows(tomllib.loads(path.read_text("utf-8"))):
                 # Several rooms report some ids: an audit and a launch, each with its own cure.
-                earlier = found.get(each.id)
-                text = f"{earlier.text}\n\n{each.text}" if earlier else each.text
-                found[each.id] = Passage(id=each.id, text=text)
+                found.setdefault(name, []).append(_text(row))
     for name, metric in METRICS.items():
-        text = f"{name}: a metric of evaluate, {metric.unit}: {metric.doc}"
-        better = {True: "higher is better", False: "lower is better", None: "neither is better"}
-        text += f"; {better[metric.higher_is_better]}"
-        text += f". Asked for as {metric.asked_as}." if metric.source != "general" else "."
-        found.setdefault(name, Passage(id=name, text=text))
-    for key, row in facts.thresholds().items():
-        text = f"{key}: {row.value} {row.units}. {row.why}\nSource: {row.source}"
-        found[key] = Passage(id=key, text=text)
-    return found
+        asked = f" Asked for as {metric.asked_as}." if metric.source != "general" else ""
+        better = BETTER[metric.higher_is_better]
+        text = f"a metric of evaluate, {metric.unit}: {metric.doc}; {better}.{asked}"
+        found.setdefault(name, []).append(text)
+    for key, limit in facts.thresholds().items():
+        found[key] = [f"{limit.value} {limit.units}. {limit.why}\nSource: {limit.source}"]
+    return {
+        name: Passage(id=name, text=f"{name}\n" + "\n\n".join(texts))
+        for name, texts in found.items()
+    }
 
 
-def _rows(table: Mapping[str, Any]) -> Iterator[Passage]:
+def rows(table: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the rows of a table that explain something, with their ids, whatever they stand in."""
     for key, below in table.items():
-        rows = below if isinstance(below, list) else [below]
-        for row in rows:
-            if not isinstance(row, dict):
-                continue
-            name = str(row.get("id", key))
-            said = [f"{field}: {row[field]}" for field in SAYING if row.get(field)]
-            if said and ("id" in row or not any(isinstance(part, dict) for part in row.values())):
-                yield Passage(id=name, text="\n".join([name, *said]))
-            elif isinstance(below, dict):
-                yield from _rows(below)
+        for row in below if isinstance(below, list) else [below]:
+            if isinstance(row, dict) and any(isinstance(part, dict) for part in row.values()):
+                yield from rows(row)
+            elif isinstance(row, dict):
+                own = [key] if row is below else row.get("names", [])
+                names = [row["id"]] if "id" in row else own
+                yield from ((name, row) for name in names if SAYING & row.keys())
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    """Return the fields of a row, one a line."""
+    names = sorted(row, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    said = [
+        f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name in names
+        if name not in LABELLED and (value := row[name]) not in ("", [], None, "{source}")
+    ]
+    return "\n".join(said)

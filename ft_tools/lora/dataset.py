@@ -20,6 +20,7 @@ from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape, Goal, rounded_length
 from ft_tools.lora.request import LoraRequest
 from ft_tools.models import model_folder
+from ft_tools.reasons import reason
 from ft_tools.training.checks.data_quality import audit_of_launch
 from ft_tools.training.holding_out import num_held_out, validation_beside
 from ft_tools.training.model_plan import source_of
@@ -31,7 +32,6 @@ GOALS: Mapping[AnswerKind, Goal] = {
     "free": "instruction",
 }
 """Kind of the answers -> what is most likely wanted of them."""
-SOURCE = "https://huggingface.co/docs/trl/dataset_formats"
 AUDIT_ERRORS = "audit_errors"
 """Id of the reason that the dataset has errors."""
 
@@ -117,14 +117,7 @@ def read_data(request: LoraRequest) -> tuple[LoraRequest, Task, DataShape, list[
     observed = f"{facts.num_examples} rows, {parts}; {lengths}; answers: " + (
         f"{facts.num_labels} labels" if facts.num_labels else facts.answers
     )
-    reason = Reason(
-        id="dataset_read",
-        rule="rows, lengths and goal are those of the dataset",
-        observed=observed,
-        threshold=None,
-        source=SOURCE,
-    )
-    reasons = [reason, *_errors(request, task, facts)]
+    reasons = [reason("dataset_read", observed), *_errors(request, task, facts)]
     return request.model_copy(update={"seq_len": longest}), task, data, reasons
 
 

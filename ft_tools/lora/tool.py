@@ -16,6 +16,7 @@ from ft_tools.models.adapter_targets import Targets, default_targets
 from ft_tools.models.packing import FLASH, MIXED, flash_packages, may_be_packed, takes_flash
 from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
+from ft_tools.reasons import reason
 
 ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
 STAND_IN = "train.jsonl"
@@ -129,40 +130,13 @@ def _target_reasons(shape: ModelShape, targets: Targets) -> list[Reason]:
     ]
     if shape.num_experts:
         reasons.append(
-            Reason(
-                id="experts_frozen",
-                rule="router and experts stay frozen: a router trained on little data sends all "
-                "tokens to few experts, and PEFT adapts fused experts by adding a full-size delta, "
-                "which takes much memory; name them in peft.target_parameters to adapt them",
-                observed=", ".join(_fused_experts(shape)) or shape.num_experts,
-                threshold=None,
-                source="https://huggingface.co/docs/peft/package_reference/lora",
-            )
+            reason("experts_frozen", ", ".join(_fused_experts(shape)) or shape.num_experts)
         )
     state = {last_name(path) for block in shape.kinds for path in block.unadapted}
     if state:
-        reasons.append(
-            Reason(
-                id="state_frozen",
-                rule="state-space and linear-attention layers are adapted by their projections: "
-                "PEFT adapts no vector, and their kernels read other weights without calling the "
-                "layer",
-                observed=", ".join(sorted(state)),
-                threshold=None,
-                source="https://huggingface.co/docs/peft/package_reference/lora",
-            )
-        )
+        reasons.append(reason("state_frozen", ", ".join(sorted(state))))
     if targets.frozen_shared:
-        reasons.append(
-            Reason(
-                id="shared_experts_frozen",
-                rule="dense and shared-expert projections stay frozen: in this family PEFT turns "
-                "their names into adapters on all fused experts",
-                observed=", ".join(targets.frozen_shared),
-                threshold=None,
-                source="https://huggingface.co/docs/peft/package_reference/lora",
-            )
-        )
+        reasons.append(reason("shared_experts_frozen", ", ".join(targets.frozen_shared)))
     return reasons
 
 
@@ -172,13 +146,7 @@ def _fused_experts(shape: ModelShape) -> list[str]:
 
 def _packing_reason(shape: ModelShape) -> Reason:
     mixes = "mixes" if shape.model_type in MIXED else "was not checked for mixing"
-    return Reason(
-        id="packing_mixes_examples",
-        rule=f"no packing: this family {mixes} the examples of a packed row",
-        observed=shape.model_type,
-        threshold=None,
-        source="https://github.com/huggingface/transformers/tree/v5.24.0/src/transformers/models",
-    )
+    return reason("packing_mixes_examples", shape.model_type, mixes=mixes)
 
 
 def _quantized_reasons(shape: ModelShape) -> list[Reason]:
@@ -187,15 +155,7 @@ def _quantized_reasons(shape: ModelShape) -> list[Reason]:
     loaded = "it is loaded in 16 bits, because no adapter trains over these weights"
     if shape.quantized not in DEQUANTIZED:
         loaded = "adapters train over its weights as they are, with no quantization on top"
-    return [
-        Reason(
-            id="prequantized",
-            rule=f"the checkpoint is quantized already: {loaded}",
-            observed=shape.quantized,
-            threshold=None,
-            source="https://huggingface.co/docs/transformers/quantization/overview",
-        )
-    ]
+    return [reason("prequantized", shape.quantized, loaded=loaded)]
 
 
 def _quantization(plan: Plan, shape: ModelShape) -> dict[str, Any] | None:
@@ -233,13 +193,7 @@ def _training(
 
 
 def _length_reason(seq_len: int) -> Reason:
-    return Reason(
-        id="assumed_length",
-        rule="max_length is assumed: no example was measured; pass dataset, or seq_len",
-        observed=seq_len,
-        threshold=None,
-        source="ft_tools/lora/settings_that_fit.py",
-    )
+    return reason("assumed_length", seq_len)
 
 
 def _summary(plan: Plan, rank: int, rate: float, schedule: choices.Schedule) -> str:

@@ -9,6 +9,7 @@ from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of, shape_of_request
 from ft_tools.memory.setup import Setup
 from ft_tools.models.shape_of_model import config_of
+from ft_tools.reasons import reason
 
 
 def estimate_vram(request: VramRequest) -> VramReport:
@@ -167,20 +168,8 @@ def _experts_kept(setup: Setup) -> bool:
 
 def _reason(found: Estimate, usable: float | None) -> Reason:
     if usable is None:
-        return Reason(
-            id="memory_unchecked",
-            rule="no GPU was named, so whether the run fits was not checked",
-            observed=None,
-            threshold=None,
-            source="references/memory.md",
-        )
-    return Reason(
-        id="fits_usable_memory",
-        rule="yes: the upper bound of the process is at most the usable memory, in GiB",
-        observed=_gib(found.process_high),
-        threshold=usable,
-        source="references/memory.md",
-    )
+        return reason("memory_unchecked", None)
+    return reason("fits_usable_memory", _gib(found.process_high), usable)
 
 
 def _next_steps(request: VramRequest, fits: Fits, changes: list[Change]) -> list[NextStep]:

@@ -12,6 +12,7 @@ from pydantic import Field
 from ft_tools import facts
 from ft_tools.contract import Reason, Report
 from ft_tools.errors import Refused
+from ft_tools.reasons import reason
 
 Verdict = Literal["good", "ok", "fair", "warn", "fail"]
 # The limits of the verdicts, best first; the last verdict is for what is above all.
@@ -177,14 +178,7 @@ def verdict_reason(quality: Quality) -> Reason:
     if not quality.tokenizer_parity:
         return parity_reason()
     if erases(quality.mean_kl, quality.base_kl):
-        return Reason(
-            id="adapter_erased",
-            rule="this format erases the adapter: it is closer to the base model than to the tuned "
-            "one; use gguf:Q6_K or larger",
-            observed=round(quality.mean_kl, 6),
-            threshold=round(quality.base_kl or 0.0, 6),
-            source="https://github.com/ml-explore/mlx-lm/issues/1564",
-        )
+        return reason("adapter_erased", round(quality.mean_kl, 6), round(quality.base_kl or 0.0, 6))
     limit = next((key for verdict, key in LIMITS if verdict == quality.verdict), "ship.kl_fail")
     row = facts.threshold(limit)
     return Reason(
@@ -197,13 +191,7 @@ def verdict_reason(quality: Quality) -> Reason:
 
 def parity_reason() -> Reason:
     """Return the reason that a file reads other tokens than the model was trained on."""
-    return Reason(
-        id="tokenizers_differ",
-        rule="a shipped model tokenizes as it was trained",
-        observed=False,
-        threshold="every probe text alike",
-        source="https://github.com/ggml-org/llama.cpp/issues/15842",
-    )
+    return reason("tokenizers_differ", False, "every probe text alike")
 
 
 def require_planned_size(name: str, made_bytes: int, planned_bytes: int) -> None:

@@ -18,8 +18,9 @@ from tests.unit.test_rules_fire import REASON, files, write  # noqa: F401
 
 READY = {"tried": ["prompting", "few_shot"], "num_eval_rows": 60}
 SFT_ROWS = {"num_examples": 800}
-PAIRS = {"num_pairs": 5000, "checkpoint": "instruct"}
-MARKS = {"num_marks": 5000, "checkpoint": "instruct"}
+PAIRS = {"num_pairs": 5000}
+MARKS = {"num_marks": 5000}
+BASE = "meta-llama/Llama-3.1-8B"
 
 
 def sft(advice, **changed):
@@ -60,13 +61,11 @@ def test_training_that_no_fact_excludes_goes_on_with_the_verdict(rows, launch, c
 
 BLOCKS = {
     "knowledge_injection": (sft, SFT_ROWS | {"purpose": "facts"}),
-    "same_family_data": (sft, SFT_ROWS | {"data_source": "same_model_family"}),
+    "same_family_data": (sft, SFT_ROWS | {"teacher": "same_family"}),
     "teacher_terms": (sft, SFT_ROWS | {"teacher": "anthropic"}),
     "moving_target": (sft, SFT_ROWS | {"knowledge_changes": "daily"}),
     "prompt_shortening": (sft, SFT_ROWS | {"purpose": "shorter_prompt", "prompt_tokens": 2000}),
-    "thinking_lost": (sft, SFT_ROWS | {"reasoning": "missing_in_examples"}),
-    "closed_weights": (sft, SFT_ROWS | {"weights_access": "api_only"}),
-    "dpo_before_sft": (dpo, PAIRS | {"checkpoint": "base"}),
+    "dpo_before_sft": (dpo, PAIRS | {"model": BASE}),
     "dpo_new_skill": (kto, MARKS | {"purpose": "skill"}),
     "pretraining_on_instruct": (
         sft,
@@ -120,7 +119,7 @@ def test_several_rules_have_to_be_accepted_each(rows):
 
 
 def test_advice_that_no_rule_is_behind_is_accepted_by_its_own_name(rows):
-    advice = READY | {"run_is_broken": True} | SFT_ROWS
+    advice = READY | {"considering": ["check_setup"]} | SFT_ROWS
     with pytest.raises(Refused, match=r"after check_setup.*\['advised_against'\]"):
         sft(advice)
     plan = sft(advice, accept_findings=["advised_against"], accept_reason=REASON).plan
@@ -135,7 +134,7 @@ def test_the_launch_counts_its_rows_where_the_advice_leaves_them_out(rows):
     write(rows / "few.jsonl", said[:30])
 
     assert sft(READY, dataset="many.jsonl").plan["advice"]["verdict"] == "now"
-    with pytest.raises(Refused, match=r"50 examples .30 known.*'too_few_examples'"):
+    with pytest.raises(Refused, match=r"examples is 30, needs examples >= 50.*'too_few_examples'"):
         sft(READY, dataset="few.jsonl")
 
 
@@ -146,7 +145,7 @@ def test_rows_that_teach_facts_are_seen_by_the_launch_itself(rows):
     ]
     write(rows / "facts.jsonl", asked)
 
-    with pytest.raises(Refused, match="knowledge_injection: 100% of the answers hold names"):
+    with pytest.raises(Refused, match=r"knowledge_injection: adds_facts is 1 .adds_facts >= 0.4"):
         sft(READY, dataset="facts.jsonl")
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ft_tools.advice.documents import count_tokens
+from ft_tools.advice.documents import document_facts
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
@@ -48,7 +48,7 @@ def test_a_folder_of_documents_is_counted_by_kind_with_its_repetitions(workspace
 def test_a_document_in_utf_16_has_the_tokens_of_its_text(workspace, encoding):
     (workspace / "a.txt").write_bytes(PART.encode(encoding))
     (workspace / "b.txt").write_text(PART)
-    assert count_tokens("a.txt") == count_tokens("b.txt")
+    assert document_facts("a.txt").numbers == document_facts("b.txt").numbers
 
 
 def test_pages_word_files_and_pdf_files_are_read(workspace):
@@ -175,7 +175,7 @@ def test_documents_without_text_lead_to_no_advice_about_their_text(workspace, ca
     ):
         audit_dataset(AuditRequest(path="d.pdf"))
     with pytest.raises(BadData, match="damaged or scanned"):
-        count_tokens("d.pdf")
+        document_facts("d.pdf")
     assert caplog.text == ""
 
 
@@ -185,4 +185,4 @@ def test_advice_counts_word_files_as_the_audit_does(workspace):
     made.add_paragraph(PART)
     made.save(workspace / "w.docx")
     report = audit_dataset(AuditRequest(path="w.docx"))
-    assert count_tokens("w.docx") == (1, report.shape["num_tokens"])
+    assert document_facts("w.docx").numbers == {"corpus_tokens": report.shape["num_tokens"]}

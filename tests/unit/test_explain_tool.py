@@ -1,13 +1,17 @@
 """The explain tool: every name that a caller meets leads to a passage."""
 
+import ast
+import tomllib
+from pathlib import Path
+
 import pytest
 
+import ft_tools
 from ft_tools import facts
-from ft_tools.advice.blocks import DERIVED
-from ft_tools.advice.ladder import table
 from ft_tools.errors import NotFound
 from ft_tools.explain.report import ExplainReport
 from ft_tools.explain.sections import sections
+from ft_tools.explain.tables import DATA, rows
 from ft_tools.metrics.table import METRICS
 from ft_tools.tools import TOOLS
 
@@ -59,9 +63,34 @@ def test_every_threshold_is_explained_with_its_value_and_source():
         assert row.source in text, key
 
 
+PACKAGE = Path(ft_tools.__file__).parent
+REPORTING = {"finding", "reason", "refusal", "warning"}
+"""Functions whose first argument is an id of a table."""
+
+
+def ids_in_tables():
+    """Return the ids of every table, but those of GPUs, models, questions and thresholds."""
+    for path in PACKAGE.rglob("*.toml"):
+        if path.name not in {*DATA, "thresholds.toml"}:
+            yield from (name for name, _ in rows(tomllib.loads(path.read_text(encoding="utf-8"))))
+
+
+def ids_in_code():
+    """Return the ids that code reports, as strings."""
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py"))
+    for call in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+        named = call.args[:1] if name in REPORTING else []
+        named += [each.value for each in call.keywords if (name, each.arg) == ("Reason", "id")]
+        yield from (each.value for each in named if isinstance(each, ast.Constant))
+
+
 def test_every_id_that_a_report_names_has_a_passage_of_its_own():
-    ids = [*METRICS, *DERIVED, *(row.id for row in table().rungs), *table().questions]
-    for name in ids:
+    in_tables, in_code = set(ids_in_tables()), set(ids_in_code())
+    assert {"experts_frozen", "adapter_erased", "too_few_for_any_goal", "no_advice"} <= in_code
+    assert len(in_code) > 100
+    assert len(in_tables) > 350
+    for name in {*METRICS, *in_tables, *in_code}:
         assert explain(name).passages[0].id == name
 
 

@@ -37,24 +37,23 @@ REASON = "the user wants to see it"
 
 # ------------------------------------------------------------------ advice: request, and a way out
 
+BASE = "meta-llama/Llama-3.1-8B"
 TRIED = {"tried": ["prompting", "few_shot"], "num_eval_rows": 60, "num_examples": 900}
 ADVICE = {
     "knowledge_injection": ({"purpose": "facts"}, {"purpose": "form"}),
     "same_family_data": (
-        {"data_source": "same_model_family"},
-        {"has_verifiable_reward": True},
+        {"teacher": "same_family"},
+        {"success_fraction": 0.5},
     ),
-    "dpo_before_sft": ({"checkpoint": "base"}, {"checkpoint": "instruct"}),
+    "dpo_before_sft": ({"model": BASE}, {"model": f"{BASE}-Instruct"}),
     "no_eval_set": ({"num_eval_rows": 0}, {"num_eval_rows": 50}),
     "prompt_not_tried": ({"tried": []}, {"tried": ["prompting", "few_shot"]}),
-    "teacher_terms": ({"teacher_terms": "forbidden"}, {"teacher_terms": "allowed"}),
+    "teacher_terms": ({"teacher": "anthropic"}, {"teacher": "cleared"}),
     "too_few_examples": ({"num_examples": 10}, {"num_examples": 500}),
     "dpo_new_skill": ({"purpose": "skill"}, {"purpose": "form"}),
     "rl_zero_reward": ({"success_fraction": 0.0}, {"success_fraction": 0.4}),
-    "pretraining_on_instruct": ({"checkpoint": "instruct"}, {"checkpoint": "base"}),
+    "pretraining_on_instruct": ({"model": f"{BASE}-Instruct"}, {"model": BASE}),
     "moving_target": ({"knowledge_changes": "weekly"}, {"knowledge_changes": "yearly"}),
-    "thinking_lost": ({"reasoning": "missing_in_examples"}, {"reasoning": "in_examples"}),
-    "closed_weights": ({"weights_access": "api_only"}, {"weights_access": "open_weights"}),
     "prompt_shortening": (
         {"purpose": "shorter_prompt", "prompt_tokens": 3000},
         {"prompt_tokens": 300},

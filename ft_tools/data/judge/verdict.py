@@ -11,6 +11,7 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Kind, SizeVerdict, Verdict
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.draw import choose_validation
+from ft_tools.reasons import reason
 
 SPLIT_FRACTION = 0.1
 # Above this share of contradictions the answers teach chance. Judgement.
@@ -35,16 +36,7 @@ def judge(
     removed = 1 - usable / expected if expected else 1.0
     reasons = _missing(scan, request, size, task) if request.purpose == "train" else []
     if removed > request.max_removed_fraction:
-        reasons.append(
-            Reason(
-                id=TOO_MANY_REMOVED,
-                rule="more than max_removed_fraction would be removed, so nothing is written: fix "
-                "these rows, or ask the user whether they may go (max_removed_fraction)",
-                observed=round(removed, 4),
-                threshold=request.max_removed_fraction,
-                source="ft_tools/data/request.py",
-            )
-        )
+        reasons.append(reason(TOO_MANY_REMOVED, round(removed, 4), request.max_removed_fraction))
     reasons += [
         Reason(
             id=finding.id,
@@ -68,41 +60,14 @@ def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -
     reasons = []
     fewest, source = fewest_examples(task)
     if all(verdict == "too_few" for verdict in size.goals.values()):
-        reasons.append(
-            Reason(
-                id="too_few_for_any_goal",
-                rule="usable examples for any goal; collect more, or put these into the prompt",
-                observed=len(kept),
-                threshold=fewest,
-                source=source,
-            )
-        )
+        reasons.append(reason("too_few_for_any_goal", len(kept), fewest, source=source))
     is_given = request.validation_path is not None
     if kept and not is_given and not _can_split(scan, kept, request):
-        reasons.append(
-            Reason(
-                id="no_validation_part",
-                rule="examples that can be held out; all ask the same or nearly so, so give "
-                "examples "
-                "of your own as validation_path",
-                observed=0,
-                threshold=1,
-                source="https://huggingface.co/docs/transformers/main_classes/callback#transformers.EarlyStoppingCallback",
-            )
-        )
+        reasons.append(reason("no_validation_part", 0, 1))
     left = sum(not ledger.removal[at] for at in scan.found.get("conflicting_targets", ()))
     fraction = left / max(1, len(kept))
     if request.contradictions == "keep" and fraction > MAX_CONFLICTING_FRACTION:
-        reasons.append(
-            Reason(
-                id="contradictions",
-                rule="share of examples whose prompt has different answers: quote them with "
-                "show_examples (contradictions), then pass contradictions='majority' or 'drop'",
-                observed=round(fraction, 4),
-                threshold=MAX_CONFLICTING_FRACTION,
-                source="ft_tools/data/judge/verdict.py",
-            )
-        )
+        reasons.append(reason("contradictions", round(fraction, 4), MAX_CONFLICTING_FRACTION))
     return reasons
 
 
