@@ -35,6 +35,6 @@ def checks() -> Iterator[Check]:
             found = "not tried: out of memory, or it took longer than 20 seconds"
             yield Check(name=name, state="note", found=found)
         else:
-            fields = {"device": device.model, "error": one.error}
+            fields = preflight.fields(one, device)
             found, fix = message_and_cure(f"preflight_{one.id}", **fields)
             yield Check(name=name, state="broken", found=found, fix=fix, needed_for=["train"])

@@ -5,27 +5,21 @@ its own and kept until a package changes. Making the configuration itself would 
 it takes `learning_rate="abc"`, and refuses bf16 where there is no GPU.
 """
 
-import contextlib
 import difflib
-import hashlib
-import importlib.metadata
 import importlib.util
-import json
 import os
-import subprocess
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
-from ft_tools import workspace
 from ft_tools.contract import Request, complaints
-from ft_tools.errors import BadInput, FineTuningError, Missing, MissingExtra, Refused
-from ft_tools.publish import private_folder, write_file
-from ft_tools.runs.processes.start import command, environment
+from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.runs.processes import remembered_answer
+from ft_tools.training.findings import refusal
 
 Config = Literal["sft", "dpo", "kto", "lora"]
 LIBRARY: dict[Config, str] = {
@@ -46,6 +40,7 @@ TRACKERS_VARIABLE = "FINE_TUNING_LLM_TRACKERS"
 LOCAL_TRACKERS = {"tensorboard", "trackio"}
 NETWORK_TRACKERS = {"wandb", "mlflow", "comet_ml"}
 """These send data elsewhere; the operator has to allow each."""
+Schemas = TypeAdapter(dict[str, dict[str, Any]])
 TIMEOUT_SECONDS = 50.0
 """Clients give up on a call after 60 s. Source: facts of the MCP SDKs, default request timeout."""
 
@@ -83,17 +78,21 @@ def require_known(config: Config, given: Mapping[str, Any]) -> None:
         where = f"{field}.{name}"
         if name in table["renamed"]:
             reason = table["renamed"][name]
-            raise BadInput(f"{where}: {LIBRARY[config]} has no {name!r}; {reason}")
+            raise refusal(
+                "argument_renamed", where=where, config=LIBRARY[config], name=name, reason=reason
+            )
         if name in reserved:
             # Without its value, which may be a token.
-            raise BadInput(f"{where} is not accepted: {reserved[name]}")
+            raise refusal("argument_reserved", where=where, reason=reserved[name])
         if name in table["fixed"] and value != table["fixed"][name]:
-            raise BadInput(f"{where}={value!r} is not accepted: it is {table['fixed'][name]!r}")
+            raise refusal("argument_fixed", where=where, value=value, fixed=table["fixed"][name])
         if name not in model.model_fields:
             allowed = sorted(set(model.model_fields) - set(reserved))
             near = difflib.get_close_matches(name, allowed, n=4, cutoff=0.5)
             cure = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(allowed)}"
-            raise BadInput(f"{where}: {LIBRARY[config]} as installed has no {name!r}; {cure}")
+            raise refusal(
+                "argument_unknown", where=where, config=LIBRARY[config], name=name, near=cure
+            )
     _require_valid(model, given, field)
     _require_within_limits(given, field)
     if loaded := given.get("model_init_kwargs"):
@@ -123,12 +122,11 @@ def _require_within_limits(given: Mapping[str, Any], field: str) -> None:
         value = given.get(name)
         if not isinstance(value, int | float) or value == UNSET.get(name):
             continue
+        given_as = {"where": f"{field}.{name}", "value": value, "advice": advice}
         if not low <= value <= high:
-            raise BadInput(
-                f"{field}.{name}={value!r} is outside {low:.15g} to {high:.15g}; {advice}"
-            )
+            raise refusal("argument_outside", **given_as, low=low, high=high)
         if name in WHOLE and value % 1:
-            raise BadInput(f"{field}.{name}={value!r} is not a whole number; {advice}")
+            raise refusal("argument_not_whole", **given_as)
 
 
 def _require_trackers(names: str | Sequence[str]) -> None:
@@ -136,13 +134,9 @@ def _require_trackers(names: str | Sequence[str]) -> None:
     for name in [names] if isinstance(names, str) else names:
         if name not in {*LOCAL_TRACKERS, *NETWORK_TRACKERS, "none"}:
             known = ", ".join(sorted({*LOCAL_TRACKERS, *NETWORK_TRACKERS}))
-            raise BadInput(f"training.report_to={name!r}; known: {known}")
+            raise refusal("tracker_unknown", name=name, known=known)
         if name in NETWORK_TRACKERS - allowed:
-            raise Refused(
-                f"training.report_to={name!r} sends the run's data to a server; the operator of "
-                f"this server allows it with {TRACKERS_VARIABLE}={name}. Without it: metrics.jsonl "
-                "and report.html of the run, tensorboard or trackio"
-            )
+            raise refusal("tracker_not_allowed", name=name, variable=TRACKERS_VARIABLE)
 
 
 @cache
@@ -201,29 +195,14 @@ def _installed() -> dict[str, dict[str, Any]]:
     Raises:
         Missing: They cannot be imported.
     """
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
-    digest = hashlib.sha256(" ".join(versions).encode()).hexdigest()[:16]
-    kept = workspace.cache_dir() / "arguments" / f"{digest}.json"
-    with contextlib.suppress(OSError, ValueError):
-        known: dict[str, dict[str, Any]] = json.loads(kept.read_bytes())
-        return known
+    versions = remembered_answer.versions(PACKAGES)
     try:
-        answer = subprocess.run(
-            command("ft_tools.training.worker.argument_fields"),
-            capture_output=True,
-            timeout=TIMEOUT_SECONDS,
-            check=True,
-            env=environment() | {"CUDA_VISIBLE_DEVICES": ""},
+        return remembered_answer.ask(
+            "ft_tools.training.worker.argument_fields",
+            Schemas,
+            depends_on=versions,
+            seconds=TIMEOUT_SECONDS,
+            variables={"CUDA_VISIBLE_DEVICES": ""},
         )
-        found: dict[str, dict[str, Any]] = json.loads(answer.stdout.splitlines()[-1])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        raise Missing(
-            f"the arguments of {', '.join(versions)} could not be read ({type(error).__name__}); "
-            "the first import after an installation is slow, so call again; if it fails again, "
-            "`fine-tuning-llm doctor --for train` checks the installation"
-        ) from error
-    # A full disk refuses a run where its own files have no room, and no plan.
-    with contextlib.suppress(OSError, FineTuningError):
-        private_folder(kept.parent)
-        write_file(kept, json.dumps(found))
-    return found
+    except remembered_answer.Unanswered as error:
+        raise refusal("arguments_unread", versions=", ".join(versions), error=error.kind) from error

@@ -17,7 +17,7 @@ from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launch import Plan
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, preference_runs, preflight
-from ft_tools.training.checks import base_model, data_quality, installation
+from ft_tools.training.checks import base_model, data_quality
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.findings import warning
@@ -240,14 +240,19 @@ def _missing(request: TrainingRequest, source: ModelSource, settings: Settings) 
     device = settings.device
     if not request.is_here or settings.place.exported_for:
         return []
-    towers = tower_packages.missing(config_if_known(source))
-    found = [*installation.missing(device), *filter(None, [towers])]
-    if found or settings.engine != "torch":
-        return found
+    if towers := tower_packages.missing(config_if_known(source)):
+        return [towers]
+    if settings.engine != "torch":
+        return []
+    if not request.preflight:
+        settings.notes.append(warning("preflight_skipped"))
+        return []
     named = (settings.training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
     quantized = settings.quantization(request.method, source) is not None
     checks = preflight.checked(device, quantized=quantized, attention=str(named))
-    return preflight.problems(checks, device)
+    failed, unknown = preflight.problems(checks, device)
+    settings.notes += unknown
+    return failed
 
 
 def _require_usable(

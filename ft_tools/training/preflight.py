@@ -4,31 +4,24 @@ A process of its own tries it (`ft_tools/training/worker/preflight.py`), at most
 what passed is remembered for the environment. What fails is in the plan by name, with the cure.
 """
 
-import hashlib
-import importlib.metadata
-import json
+import contextlib
 import os
-import subprocess
 import sys
-import time
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from ft_tools import workspace
-from ft_tools.publish import private_folder, write_file
-from ft_tools.runs.hardware.devices import Device
+from ft_tools.errors import FineTuningError
+from ft_tools.runs.hardware.devices import Device, driver_cuda, find_cards
 from ft_tools.runs.hardware.gpu_environment import HIDING
-from ft_tools.runs.processes.start import command, environment
+from ft_tools.runs.processes import remembered_answer
 from ft_tools.training.findings import warning
 
 VARIABLE = "FINE_TUNING_LLM_PREFLIGHT"
 """0 skips it."""
 SECONDS = 20.0
-AGAIN_SECONDS = 600.0
-"""After one that took too long."""
-LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "triton",
+             "kernels", "flash_attn")  # fmt: skip
 State = Literal["passed", "failed", "skipped"]
 
 
@@ -50,6 +43,8 @@ class Checked(BaseModel):
     state: State
     error: str = ""
     """Class of the error; its text is in the log."""
+    torch: str = ""
+    """The installed build, where it cannot use the device."""
     free_gib: float | None = None
     total_gib: float | None = None
 
@@ -66,64 +61,64 @@ def checked(device: Device, *, quantized: bool, attention: str = "sdpa") -> list
         attention: Implementation, as transformers names it.
 
     Returns:
-        The checks; empty where the libraries are not installed or the user skips it.
+        The checks; empty where the user skips it.
     """
-    try:
-        versions = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
-    except importlib.metadata.PackageNotFoundError:
-        return []
     if os.environ.get(VARIABLE) == "0":
         return []
+    on_gpu = device.name == "cuda"
     question = Question(
-        device="cuda" if device.name == "cuda" else "cpu",
+        device="cuda" if on_gpu else "cpu",
         precision=device.precision,
         quantized=quantized,
         attention=attention,
     )
     on = [sys.executable, device.model, device.driver, str(device.capability)]
-    text = json.dumps([versions, on, question.model_dump()])
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    kept = workspace.cache_dir() / "preflight" / f"{digest}.json"
+    variables = {} if on_gpu else dict(HIDING)
+    if device.cards:
+        card = _emptiest(device)
+        variables = {"CUDA_VISIBLE_DEVICES": card, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     try:
-        return Answer.validate_json(kept.read_bytes())
-    except (OSError, ValidationError):
-        pass
-    private_folder(kept.parent)
-    log = kept.with_suffix(".log")
-    late = kept.with_suffix(".late")
-    if late.exists() and time.time() - late.stat().st_mtime < AGAIN_SECONDS:
-        # Nobody waits in vain for each plan.
-        return [Checked(id="unfinished", state="skipped")]
-    found = _asked(question, device, log)
-    if any(one.id == "unfinished" for one in found):
-        late.touch()
-    if all(one.state == "passed" for one in found):
-        write_file(kept, Answer.dump_json(found).decode())
-    return found
+        return remembered_answer.ask(
+            "ft_tools.training.worker.preflight",
+            Answer,
+            question=question.model_dump_json(),
+            depends_on=[remembered_answer.versions(LIBRARIES), on, question.model_dump()],
+            seconds=SECONDS,
+            variables=variables,
+            keeps=lambda found: all(one.state == "passed" for one in found),
+            waits_again=False,
+        )
+    except remembered_answer.Unanswered as error:
+        if error.kind == "timeout":
+            return [Checked(id="unfinished", state="skipped")]
+        return [Checked(id="process", state="failed", error=error.kind)]
 
 
-def problems(checks: list[Checked], device: Device) -> list[str]:
-    """Return what failed, by name and with the cure."""
-    return [
-        warning(f"preflight_{one.id}", device=device.model, error=one.error)
+def problems(checks: list[Checked], device: Device) -> tuple[list[str], list[str]]:
+    """Return what failed and what nobody knows yet, each by name and with the cure."""
+    failed = [
+        warning(f"preflight_{one.id}", **fields(one, device))
         for one in checks
         if one.state == "failed"
     ]
+    late = any(one.id == "unfinished" for one in checks)
+    return failed, [warning("preflight_unfinished", seconds=SECONDS)] if late else []
 
 
-def _asked(question: Question, device: Device, log: Path) -> list[Checked]:
-    ours = environment() | ({} if question.device == "cuda" else dict(HIDING))
-    if device.cards:
-        ours |= {"CUDA_VISIBLE_DEVICES": device.cards[0], "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    argv = command("ft_tools.training.worker.preflight", question.model_dump_json())
-    try:
-        with log.open("wb") as errors:
-            done = subprocess.run(
-                argv, stdout=subprocess.PIPE, stderr=errors, timeout=SECONDS, check=True, env=ours
-            )
-        # Imports of libraries may print before it.
-        return Answer.validate_json(done.stdout.rpartition(b"\n")[2])
-    except subprocess.TimeoutExpired:
-        return [Checked(id="unfinished", state="skipped")]
-    except (OSError, subprocess.SubprocessError, ValidationError) as error:
-        return [Checked(id="process", state="failed", error=type(error).__name__)]
+def fields(one: Checked, device: Device) -> dict[str, Any]:
+    """Return the fields of the row of findings that a failed check has."""
+    return {
+        "device": device.model,
+        "error": one.error,
+        "torch": one.torch,
+        "driver": (driver_cuda() or "unknown") if one.id == "device" else "",
+        "capability": device.capability,
+    }
+
+
+def _emptiest(device: Device) -> str:
+    """Return the card of a run's on which other programs use least."""
+    used = {}
+    with contextlib.suppress(FineTuningError):
+        used = {card.uuid: card.used_gib for card in find_cards()}
+    return min(device.cards, key=lambda card: used.get(card, 0.0))

@@ -56,6 +56,9 @@ class TrainingRequest(LaunchRequest):
         None,
         description="As given to recommend_approach; training against it needs accept_findings.",
     )
+    preflight: bool = Field(
+        True, description="False: offer the plan without trying its parts on the device."
+    )
     export_dir: str | None = Field(
         None,
         description="New folder for it as TRL script and Axolotl YAML.",

@@ -33,7 +33,7 @@ from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, preference_runs, run_place
 from ft_tools.training.arguments import without_decided
-from ft_tools.training.checks import base_model, installation, memory
+from ft_tools.training.checks import base_model, memory
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.defaults import Basis
@@ -121,7 +121,6 @@ def settle(
         settings.peft = adaptable_arguments(source.load_from, peft)
         init_weights.require_start(settings.peft.get("init_lora_weights"), request.method)
     _choose_engine(settings, request, source)
-    installation.require_attention(settings.device, training, is_here=request.is_here)
     if source.path:
         settings.notes += base_model.require_layers(Path(source.path), settings.peft or {})
     if task != "sft":

@@ -4,21 +4,17 @@ The plan's counts are made by a process of its own (`ft_tools.training.worker.co
 template is a program out of a model's folder, and may take all the memory it gets.
 """
 
-import contextlib
-import hashlib
-import json
-import subprocess
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from ft_tools import abandoned_calls, workspace
 from ft_tools.contract import Report
-from ft_tools.errors import FineTuningError, Refused
+from ft_tools.errors import Refused
 from ft_tools.formats.masking import LossOn
 from ft_tools.formats.training_rows import DatasetFacts
-from ft_tools.publish import private_folder, sha256, write_file
-from ft_tools.runs.processes.start import command, environment
+from ft_tools.publish import sha256
+from ft_tools.runs.processes import remembered_answer
 
 FILES = (
     "tokenizer.json",
@@ -108,22 +104,26 @@ def count(request: CountRequest) -> tuple[Counts | None, str]:
     """
     if not (Path(request.tokenizer) / FILES[0]).is_file():
         return None, "the model has no tokenizer.json on this machine"
-    kept = workspace.cache_dir() / "counts" / f"{_key(request)}.json"
-    answer = _read(kept)
-    if answer is None:
-        answer = _ask(request)
-        if answer.counts is not None:
-            # A full disk refuses the run where its own files have no room, and no count.
-            with contextlib.suppress(OSError, FineTuningError):
-                private_folder(kept.parent)
-                write_file(kept, answer.model_dump_json())
+    try:
+        answer = remembered_answer.ask(
+            "ft_tools.training.worker.counting",
+            TypeAdapter(CountAnswer),
+            question=request.model_dump_json(),
+            depends_on=_key(request),
+            seconds=TIMEOUT_SECONDS,
+            variables={"TOKENIZERS_PARALLELISM": "false"},
+            keeps=lambda found: found.counts is not None,
+        )
+    except remembered_answer.Unanswered as error:
+        late = f"counting took more than {TIMEOUT_SECONDS:g} s"
+        return None, late if error.kind == "timeout" else f"counting failed ({error.kind})"
     if answer.refused:
         raise Refused(answer.refused)
     return answer.counts, answer.failed
 
 
-def _key(request: CountRequest) -> str:
-    """Name a count by all it depends on; where the tokenizer and the data are does not matter."""
+def _key(request: CountRequest) -> list[Any]:
+    """Return all that a count depends on; where the tokenizer and the data are does not matter."""
     folder = Path(request.tokenizer)
     files = [sha256(folder / name) if (folder / name).is_file() else "" for name in FILES]
     template = sha256(Path(request.template_path)) if request.template_path else ""
@@ -131,27 +131,4 @@ def _key(request: CountRequest) -> str:
     for file in filter(None, (asked["dataset"], asked["validation"])):
         # The end of the name says how a file is read.
         file["path"] = "".join(Path(file["path"]).suffixes)
-    text = json.dumps([VERSION, files, template, asked], sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
-
-
-def _read(file: Path) -> CountAnswer | None:
-    try:
-        return CountAnswer.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
-def _ask(request: CountRequest) -> CountAnswer:
-    try:
-        done = abandoned_calls.run_process(
-            command("ft_tools.training.worker.counting"),
-            input=request.model_dump_json(),
-            timeout=TIMEOUT_SECONDS,
-            env=environment() | {"TOKENIZERS_PARALLELISM": "false"},
-        )
-        return CountAnswer.model_validate_json(done.stdout)
-    except subprocess.TimeoutExpired:
-        return CountAnswer(failed=f"counting took more than {TIMEOUT_SECONDS:g} s")
-    except (OSError, subprocess.SubprocessError, ValidationError) as error:
-        return CountAnswer(failed=f"counting failed ({type(error).__name__})")
+    return [VERSION, files, template, asked]

@@ -32,13 +32,14 @@ def trainer_of(workspace, model, precision, **changed):
     session = prepared(SftRequest(**asked | changed), "numbers")
     written = json.loads(session.plan_json())
     written["device"]["precision"] = precision
-    plan = SftPlan.model_validate(written)
-    tokenizer = loading.load_tokenizer(plan)
-    train_set, _ = sft.tokenized_file(session, plan, tokenizer, plan.dataset)
+    training = sft.Supervised(session)
+    plan = training.plan = SftPlan.model_validate(written)
+    training.tokenizer, training.held_out = loading.load_tokenizer(plan), None
+    training.train_set = training.read(plan.dataset)
     given = loading.run_arguments(session, plan, micro_batches.of_run(session.run_dir, plan))
     # A scaler of float16 needs a GPU; the weights are the same without it.
     given |= {"fp16": False, "bf16": False}
-    return sft.make_trainer(plan, tokenizer, train_set, None, given), plan
+    return training.make_trainer(given), plan
 
 
 def formats(model):

@@ -237,10 +237,10 @@ def test_a_count_that_cannot_be_kept_is_given_all_the_same(workspace):
 def test_a_count_is_kept_and_made_anew_when_the_data_changes(workspace):
     request = request_of("messages", workspace)
     first = plan_sft(request).counts
-    (kept,) = (workspace_module.cache_dir() / "counts").iterdir()
-    kept.write_text(
-        kept.read_text().replace(f'"num_tokens":{first.data.num_tokens}', '"num_tokens":7')
-    )
+    counted = f'"num_tokens":{first.data.num_tokens}'
+    answers = (workspace_module.cache_dir() / "answers").iterdir()
+    (kept,) = [file for file in answers if counted in file.read_text()]
+    kept.write_text(kept.read_text().replace(counted, '"num_tokens":7'))
     assert plan_sft(request).counts.data.num_tokens == 7
     (workspace / "other").mkdir()
     (workspace / "data.jsonl").rename(workspace / "other" / "moved.jsonl")

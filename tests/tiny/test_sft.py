@@ -29,7 +29,7 @@ from ft_tools.runs.state import directory
 from ft_tools.training import micro_batches
 from ft_tools.training.plan import SftPlan, plan_sft
 from ft_tools.training.train_further import continued
-from ft_tools.training.worker import sft
+from ft_tools.training.worker import loading, sft, tokenizing
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -159,18 +159,19 @@ def test_only_answers_and_their_end_are_trained(data, workspace):
         ]
     }
     session = prepared(request(data), "mask")
-    plan = SftPlan.model_validate_json(session.plan_json())
-    (one,) = sft.tokenize(plan, tokenizer, plan.dataset, example)
+    training = sft.Supervised(session)
+    plan = training.plan
+    (one,) = tokenizing.sequences(tokenizer, plan.dataset, example, plan.loss_on)
     assert trained_texts(tokenizer, one) == [
         "is broken<|im_end|>\n",
         "on Monday.<|im_end|>\n",
     ]
-    batch = sft.make_trainer(
-        plan,
-        tokenizer,
-        sft.Dataset.from_dict({"input_ids": [one.input_ids], "labels": [one.labels]}),
-        None,
-        sft.loading.run_arguments(session, plan, micro_batches.of_run(session.run_dir, plan)),
+    training.tokenizer, training.held_out = tokenizer, None
+    training.train_set = sft.Dataset.from_dict(
+        {"input_ids": [one.input_ids], "labels": [one.labels]}
+    )
+    batch = training.make_trainer(
+        loading.run_arguments(session, plan, micro_batches.of_run(session.run_dir, plan))
     ).data_collator(
         [
             {"input_ids": one.input_ids, "labels": one.labels},

@@ -16,7 +16,7 @@ from ft_tools.evaluation.worker import evaluate
 from ft_tools.evaluation.worker.gguf_writer import GgufWriter
 from ft_tools.formats.worker import chat_template_with_limits, today
 from ft_tools.training import samples
-from ft_tools.training.worker import counting, dpo, sft
+from ft_tools.training.worker import dpo, sft, tokenizing
 from tests.tiny import evaluating
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -91,8 +91,9 @@ def test_audit_and_plan_write_the_day_of_the_run_wherever_the_machine_is(
     monkeypatch.setattr(chat_template_with_limits, "_limit_time", lambda _: None)
     try:
         chat_template_with_limits.serve(folder, 512, 60, io.StringIO(asked), answers)
-        tokens = counting.TemplateTokens(Path(folder), None)
-        ids = tokens.renderer({"messages": message})(message, True)
+        today.hold(time.time())
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        ids = tokenizing.renderer(tokenizer, {"messages": message})(message, True)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -100,7 +101,7 @@ def test_audit_and_plan_write_the_day_of_the_run_wherever_the_machine_is(
     audited = "".join(
         text for text, _ in json.loads(answers.getvalue().splitlines()[1])["masks"][0][1]
     )
-    planned = AutoTokenizer.from_pretrained(folder).decode(ids)
+    planned = tokenizer.decode(ids)
     assert any(audited.startswith(day) and planned.startswith(day) for day in days)
 
 

@@ -4,9 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ft_tools.errors import FineTuningError
 from ft_tools.formats.masking import Tokenized, ends_its_answer, truncate
-from ft_tools.formats.trl_formats import Example
 from ft_tools.training.findings import refusal
 from ft_tools.training.token_counts import DataReport
 
@@ -66,29 +64,15 @@ class Tally:
             raise refusal("answers_do_not_end", path=path)
 
 
-def template_refuses(where: str, example: Example) -> FineTuningError:
-    """Return the refusal of an example, `where` it is, that the model's chat template rejects.
-
-    The template's own words stay unsaid: they are those of whoever made the model.
-    """
-    fields = ("messages", "prompt", "completion", "chosen", "rejected")
-    turns = [turn for name in fields for turn in example.get(name) or () if isinstance(turn, dict)]
-    row = "template_rejects"
-    if any(turn["role"] in {"system", "developer"} for turn in turns):
-        row = "template_rejects_system"
-    elif any(turn.get("tool_calls") or turn["role"] == "tool" for turn in turns):
-        row = "template_rejects_tools"
-    return refusal(row, where=where)
-
-
-def require_pairs(path: str, max_length: int | None, answers: Sequence[list[int]],
-                  special: set[int]) -> None:  # fmt: skip
-    """Refuse preference pairs of which nothing is left, or whose chosen answers never end.
+def require_answers(
+    path: str, max_length: int | None, answers: Sequence[list[int]], special: set[int]
+) -> None:
+    """Refuse preferences of which nothing is left, or whose good answers never end.
 
     Args:
         path: The file, for the message.
         max_length: Where sequences are cut.
-        answers: Tokens of the chosen answers that are left.
+        answers: Tokens of the answers that are left, of pairs the chosen ones.
         special: Ids of the special tokens.
 
     Raises:
@@ -100,34 +84,27 @@ def require_pairs(path: str, max_length: int | None, answers: Sequence[list[int]
         raise refusal("answers_do_not_end", path=path)
 
 
-def count_pairs(
-    num_examples: int, max_length: int | None, lengths: Sequence[tuple[int, int]]
+def count_answers(
+    task: str, num_examples: int, max_length: int | None, lengths: Sequence[tuple[int, int]]
 ) -> DataReport:
-    """Count what became of a file's pairs.
+    """Count what became of a file's preferences.
 
     Args:
-        num_examples: Lines of the file; each has two sequences.
+        task: dpo, whose examples have two sequences each, or kto.
+        num_examples: Lines of the file.
         max_length: Where sequences are cut.
         lengths: (prompt tokens, answer tokens) of the sequences that are left.
     """
     limit = max_length or max((p + a for p, a in lengths), default=0)
+    num_sequences = num_examples * (2 if task == "dpo" else 1)
     return DataReport(
         num_examples=num_examples,
-        num_sequences=2 * num_examples,
+        num_sequences=num_sequences,
         num_truncated=sum(prompt + answer > limit for prompt, answer in lengths),
-        num_dropped=2 * num_examples - len(lengths),
+        num_dropped=num_sequences - len(lengths),
         num_tokens=sum(min(prompt + answer, limit) for prompt, answer in lengths),
         num_trained_tokens=sum(min(answer, limit - prompt) for prompt, answer in lengths),
     )
-
-
-def count_marks(
-    num_examples: int, max_length: int | None, lengths: Sequence[tuple[int, int]]
-) -> DataReport:
-    """Count what became of a file's marked answers; as `count_pairs`, one sequence a line."""
-    counted = count_pairs(num_examples, max_length, lengths)
-    update = {"num_sequences": num_examples, "num_dropped": num_examples - len(lengths)}
-    return counted.model_copy(update=update)
 
 
 def packing_of(training: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import bitsandbytes
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
@@ -20,6 +19,8 @@ from ft_tools.runs.processes.endings import is_out_of_memory
 from ft_tools.training.preflight import Checked, Question
 
 LENGTH, WIDTH, VOCABULARY = 32, 128, 512
+IN_USE = "busy or unavailable"
+"""What CUDA says of a card that one program alone may use, and another one does."""
 OUTPUTS = ("log_probs", "entropy", "is_top1")
 """What TRL's trainer asks of its loss."""
 
@@ -66,10 +67,17 @@ def _tried(name: str, check: Callable[[], Any]) -> Checked:
             torch.cuda.synchronize()
     except Exception as error:
         traceback.print_exc()
-        # Another program may hold the memory for the moment: no fault of this environment.
-        state = "skipped" if is_out_of_memory(error) else "failed"
-        return Checked(id=name, state=state, error=type(error).__name__)
+        # Another program may hold the card or its memory: no fault of this environment.
+        state = "skipped" if is_out_of_memory(error) or IN_USE in str(error) else "failed"
+        return Checked(id=name, state=state, error=type(error).__name__, torch=_build())
     return Checked(id=name, state="passed")
+
+
+def _build() -> str:
+    """Return what the installed torch was built for."""
+    flags = getattr(torch._C, "_cuda_getArchFlags", lambda: None)()
+    cuda = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    return f"torch {torch.__version__} {cuda}" + (f" ({flags})" if flags else "")
 
 
 def _finite(found: torch.Tensor) -> None:
@@ -79,6 +87,8 @@ def _finite(found: torch.Tensor) -> None:
 
 def _nf4(device: torch.device, dtype: torch.dtype) -> None:
     """Run a product with a 4-bit weight forward and backward."""
+    import bitsandbytes
+
     layer = bitsandbytes.nn.Linear4bit(
         64, 64, bias=False, compute_dtype=dtype, compress_statistics=True, quant_type="nf4"
     ).to(device)
@@ -123,9 +133,9 @@ def _loss(model: Any) -> None:
 
 
 def main() -> None:
-    """Answer the question of the command line."""
+    """Answer the question of the standard input."""
     sink, sys.stdout = sys.stdout, sys.stderr
-    found = answer(Question.model_validate_json(sys.argv[1]))
+    found = answer(Question.model_validate_json(sys.stdin.read()))
     sink.write("\n" + json.dumps([one.model_dump() for one in found]))
 
 

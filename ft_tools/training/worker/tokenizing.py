@@ -1,0 +1,109 @@
+"""Examples as tokens, by the model's tokenizer and template: for the plan's counts and the run.
+
+Imports no torch: the process that counts for a plan does without.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from itertools import takewhile
+from typing import Any
+
+from jinja2 import TemplateError, TemplateSyntaxError
+
+from ft_tools.formats.masking import LossOn, Messages, Render, Tokenized, tokenize_example
+from ft_tools.formats.training_rows import DatasetFacts, tools_of
+from ft_tools.formats.trl_formats import Example
+from ft_tools.training.findings import refusal
+
+
+def sequences(
+    tokenizer: Any, facts: DatasetFacts, example: Example, loss_on: LossOn
+) -> list[Tokenized]:
+    """Return the sequences of a supervised example."""
+    return tokenize_example(
+        example,
+        facts.format,
+        render=partial(renderer, tokenizer),
+        encode=partial(encoded, tokenizer),
+        end=tokenizer.eos_token or "",
+        loss_on=loss_on,
+    )
+
+
+def prompt_and_answers(tokenizer: Any, facts: DatasetFacts, example: Example) -> list[list[int]]:
+    """Return a prompt, and the prompt with each of its answers, as TRL's trainers tokenize them."""
+    names = ("completion",) if "completion" in example else ("chosen", "rejected")
+    answers, asked = [example[name] for name in names], example.get("prompt")
+    if facts.format in {"pairs_text", "marks_text"}:
+        # TRL closes an answer in plain text itself.
+        end = tokenizer.eos_token or ""
+        wholes = [asked + answer.removesuffix(end) + end for answer in answers]
+        return [encoded(tokenizer, text) for text in (asked, *wholes)]
+    if asked is None:
+        chosen, rejected = answers
+        shared = shared_turns(chosen, rejected)
+        asked, answers = chosen[:shared], [chosen[shared:], rejected[shared:]]
+    render = renderer(tokenizer, example)
+    return [render(asked, True), *(render(asked + answer, False) for answer in answers)]
+
+
+def shared_turns(chosen: Messages, rejected: Messages) -> int:
+    """Return the turns that two conversations begin with, at least one left for each answer."""
+    both = zip(chosen, rejected, strict=False)
+    shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], both))
+    return min(shared, len(chosen) - 1, len(rejected) - 1)
+
+
+def encoded(tokenizer: Any, text: str) -> list[int]:
+    """Tokenize plain text, with the special tokens that the tokenizer adds."""
+    return list(tokenizer(text)["input_ids"])
+
+
+def renderer(tokenizer: Any, example: Example) -> Render:
+    """Return the function that applies the chat template to an example's messages."""
+    tools = tools_of(example)
+
+    def render(messages: Messages, opens: bool) -> list[int]:
+        ids = tokenizer.apply_chat_template(
+            messages, tools=tools, add_generation_prompt=opens, tokenize=True, return_dict=False
+        )
+        return list(ids)
+
+    return render
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Return the ids of the special tokens."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {i for i, token in added if token.special} | set(tokenizer.all_special_ids)
+
+
+def end_ids(tokenizer: Any) -> set[int]:
+    """Return the ids of the tokens that may end an answer: all special ones but the start."""
+    return special_ids(tokenizer) - ({tokenizer.bos_token_id} - {tokenizer.eos_token_id})
+
+
+@contextlib.contextmanager
+def refused_by_template(where: str, example: Example) -> Iterator[None]:
+    """Turn a template's error into the refusal of an example, `where` it is.
+
+    The template's own words stay unsaid: they are those of whoever made the model.
+
+    Raises:
+        Refused: With what to change.
+    """
+    try:
+        yield
+    except TemplateSyntaxError as error:
+        raise refusal("template_syntax", line=error.lineno) from None
+    except TemplateError:
+        fields = ("messages", "prompt", "completion", "chosen", "rejected")
+        given = [turn for name in fields for turn in example.get(name) or ()]
+        turns = [turn for turn in given if isinstance(turn, dict)]
+        row = "template_rejects"
+        if any(turn["role"] in {"system", "developer"} for turn in turns):
+            row = "template_rejects_system"
+        elif any(turn.get("tool_calls") or turn["role"] == "tool" for turn in turns):
+            row = "template_rejects_tools"
+        raise refusal(row, where=where) from None

@@ -1,0 +1,108 @@
+"""What the three kinds of training run do alike: check, read, train, publish, report."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from datasets import Dataset
+from transformers import Trainer, TrainingArguments
+
+from ft_tools.formats.training_rows import DatasetFacts
+from ft_tools.formats.worker import today
+from ft_tools.runs.processes.worker_session import Session
+from ft_tools.training.checks import base_model
+from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.report import TrainingRunReport, last_value
+from ft_tools.training.token_counts import DataReport
+from ft_tools.training.worker import artifacts, loading, loop
+from ft_tools.training.worker.confirmed_inputs import check_inputs
+
+SAMPLED = 64
+"""Held-out examples among which short prompts are looked for."""
+
+
+class Training(ABC):
+    """One run; the kinds differ in what is declared here."""
+
+    plan_type: ClassVar[type[TrainingPlan]]
+    report_type: ClassVar[type[TrainingRunReport]]
+    metrics: ClassVar[Mapping[str, str]]
+    """Field of the report -> the metric whose last value it is."""
+    config: ClassVar[type[TrainingArguments]]
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.plan: Any = session.plan(self.plan_type)
+
+    @abstractmethod
+    def read(self, facts: DatasetFacts) -> Dataset:
+        """Read a file as TRL takes it."""
+
+    @abstractmethod
+    def trainer_type(self) -> type[Trainer]:
+        """Return TRL's trainer."""
+
+    @abstractmethod
+    def require_ready(self, trainer: Trainer) -> None:
+        """Refuse what shows only in the loaded model or its tokenized data."""
+
+    @abstractmethod
+    def count(self, facts: DatasetFacts, tokenized: Dataset) -> DataReport:
+        """Count what became of a file's examples."""
+
+    @abstractmethod
+    def answered(self, row: dict[str, Any]) -> tuple[list[int], list[int]] | None:
+        """Return the prompt and the good answer of a held-out row, as tokens."""
+
+    def work(self) -> TrainingRunReport:
+        """Train, publish, report."""
+        session, plan = self.session, self.plan
+        session.phase("checking")
+        today.hold(session.info.created_at)
+        check_inputs(plan)
+        self.tokenizer = tokenizer = loading.load_tokenizer(plan)
+        if tokenizer.chat_template is None and plan.model.adapter is None:
+            # A model of the Hub, of which the plan may have known nothing but its name.
+            observed = base_model.without_template(plan.model.name)
+            base_model.require_instruct(observed, plan.task, plan.accepted)
+        artifacts.write_lock(session, plan, tokenizer)
+        session.phase("tokenizing")
+        self.train_set = self.read(plan.dataset)
+        self.held_out = self.read(plan.validation) if plan.validation else None
+        outcome = loop.train(session, plan, self.make_trainer, self.prompts)
+        data, validation = self.counts(outcome.trainer)
+        artifact = artifacts.publish_result(session, plan, outcome.trainer, tokenizer)
+        outcome.callback.write_page("succeeded")
+        parts = artifacts.report_parts(session, plan, outcome, artifact, data, validation)
+        rows = outcome.callback.rows
+        metrics = {field: last_value(rows, name) for field, name in self.metrics.items()}
+        return self.report_type(**parts, **metrics)
+
+    def make_trainer(self, given: dict[str, Any]) -> Trainer:
+        """Load the model and put TRL's trainer around it; DPO's finds the reference by itself."""
+        trainer = self.trainer_type()(
+            **loading.model_parts(self.plan, self.config(**given)),
+            train_dataset=self.train_set,
+            eval_dataset=self.held_out,
+            processing_class=self.tokenizer,
+        )
+        loading.connect_engine(self.plan, trainer)
+        self.require_ready(trainer)
+        return trainer
+
+    def counts(self, trainer: Trainer) -> tuple[DataReport, DataReport | None]:
+        """Count both files."""
+        data = self.count(self.plan.dataset, trainer.train_dataset)
+        if self.plan.validation is None:
+            return data, None
+        return data, self.count(self.plan.validation, trainer.eval_dataset)
+
+    def prompts(self, trainer: Trainer) -> list[tuple[list[int], list[int]]]:
+        """Return prompts and good answers of held-out examples, as tokens."""
+        rows = self.tokenized_held_out(trainer)
+        rows = [] if rows is None else rows.select(range(min(len(rows), SAMPLED)))
+        return [found for row in rows if (found := self.answered(row)) is not None]
+
+    def tokenized_held_out(self, trainer: Trainer) -> Dataset | None:
+        """Return the held-out rows as tokens."""
+        return trainer.eval_dataset
