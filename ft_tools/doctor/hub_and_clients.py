@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.doctor.report import Check
-from ft_tools.models import hub_requests
-from ft_tools.models.resolve import hub_home
+from ft_tools.models.hub import endpoint, forbidden_by, hub_home
 from ft_tools.runs.processes.start import command, environment
 
 HUB_SECONDS = 5.0
@@ -20,11 +19,11 @@ CLIENTS_SECONDS = 300.0
 
 def hub() -> Iterator[Check]:
     """Yield whether the Hub answers, and whether somebody is logged in there."""
-    if variable := hub_requests.forbidden_by():
+    if variable := forbidden_by():
         found = f"{variable} is set: only models on this machine are used"
         yield Check(name="Hub", state="note", found=found, fix=f"unset {variable}")
     else:
-        yield _answers(hub_requests.endpoint())
+        yield _answers(endpoint())
     file = Path(os.environ.get("HF_TOKEN_PATH") or hub_home() / "token")
     if os.environ.get("HF_TOKEN"):
         yield Check(name="Hub login", state="ok", found="HF_TOKEN is set")
@@ -35,19 +34,19 @@ def hub() -> Iterator[Check]:
         yield Check(name="Hub login", state="note", found=found, fix="hf auth login")
 
 
-def _answers(endpoint: str) -> Check:
+def _answers(address: str) -> Check:
     """Ask for the Hub's first page; no token is sent."""
     try:
-        asked = urllib.request.Request(endpoint, method="HEAD")
+        asked = urllib.request.Request(address, method="HEAD")
         with urllib.request.urlopen(asked, timeout=HUB_SECONDS):
-            return Check(name="Hub", state="ok", found=f"{endpoint} answers")
+            return Check(name="Hub", state="ok", found=f"{address} answers")
     except urllib.error.HTTPError as error:
-        return Check(name="Hub", state="ok", found=f"{endpoint} answers (HTTP {error.code})")
+        return Check(name="Hub", state="ok", found=f"{address} answers (HTTP {error.code})")
     except (OSError, ValueError) as error:
         return Check(
             name="Hub",
             state="note",
-            found=f"{endpoint} does not answer ({type(error).__name__}); local models work",
+            found=f"{address} does not answer ({type(error).__name__}); local models work",
             fix="check the network or HTTPS_PROXY, or name a mirror in HF_ENDPOINT",
         )
 

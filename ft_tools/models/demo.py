@@ -15,7 +15,7 @@ from pydantic import Field
 from ft_tools import workspace
 from ft_tools.contract import Report, Request
 from ft_tools.errors import MissingExtra, RunBusy
-from ft_tools.models.obtain import PACKAGED
+from ft_tools.models.hub import PACKAGED
 from ft_tools.publish import require_space
 from ft_tools.runs.processes import start
 from ft_tools.runs.request import ResumeRequest

@@ -1,32 +1,23 @@
-"""Fetch the small files of a model from the Hub: its config, its weights' index, its tokenizer.
+"""The small files of a Hub model, through the Hub's own library and in its own cache.
 
-They are kept by commit below the cache folder, so that a confirmed plan trains the revision that
-was planned. Weights are never fetched here, and the Hub is asked only about a model that a request
-names (`hub_requests` asks).
+Weights are never fetched here, and the Hub is asked only about a model that a request names.
 """
 
-import json
+import os
 import re
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from ft_tools import facts, workspace
-from ft_tools.errors import BadInput, HubUnavailable
-from ft_tools.models.hub_requests import (
-    CONFIG,
-    HUB_ID,
-    Answer,
-    NoSuchFile,
-    endpoint,
-    forbidden_by,
-    get,
-)
-from ft_tools.publish import private_folder, write_file
+from ft_tools import facts
+from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailable, UnknownName
 
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+PACKAGED = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The model that the demo unpacks from a package, without the Hub."""
+CONFIG = "config.json"
 TOKENIZER_FILES = (
     "tokenizer_config.json",
     "tokenizer.json",
@@ -34,171 +25,180 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "generation_config.json",
 )
-# A tool call has to answer within seconds; a config.json takes one or two.
-CONFIG_SECONDS = 10.0
-FILES_SECONDS = 45.0
-# So long the Hub is not asked again which commit `main` is.
-FRESH_SECONDS = 3600.0
-COMMIT = re.compile(r"[0-9a-f]{40}")
+READ_SECONDS = 5.0
+MAX_BYTES = 128 * 2**20
+"""Tokenizers of large vocabularies reach 35 MiB."""
+FRESH_SECONDS = 3600
+"""For this long a process does not ask again which commit `main` is."""
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+# What huggingface_hub takes for yes, and its defaults.
+# Source: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
+TRUE = {"1", "ON", "YES", "TRUE"}
+DEFAULT_ENDPOINT = "https://huggingface.co"
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The small files of one commit of a model, on this machine."""
-
-    model: str
-    commit: str
-    folder: Path
+def forbidden_by() -> str | None:
+    """Return the environment variable that forbids asking the Hub; None: it may be asked."""
+    return next((v for v in OFFLINE_VARIABLES if os.environ.get(v, "").upper() in TRUE), None)
 
 
-def kept(model: str, commit: str | None = None) -> Snapshot | None:
-    """Return what was fetched of a model before; None if nothing was."""
-    folder = _folder(model)
-    commit = commit or _recorded(folder).get("commit", "")
-    if commit and COMMIT.fullmatch(commit) and (folder / commit / CONFIG).is_file():
-        return Snapshot(model, commit, folder / commit)
-    return None
+def endpoint() -> str:
+    """Return the address of the Hub, without a slash at its end."""
+    return (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
 
 
-def describe(model: str, commit: str | None = None) -> Snapshot:
-    """Return the commit of a model on the Hub, with its config.json on this machine.
+def hub_home() -> Path:
+    """Return the folder of the Hub's own library."""
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("HF_HOME") or f"{caches}/huggingface").expanduser()
 
-    Asks the Hub at most once an hour. What was fetched before is used where the Hub can't be asked.
+
+def hub_cache() -> Path:
+    """Return where the Hub's own library keeps what it fetched."""
+    return Path(os.environ.get("HF_HUB_CACHE") or hub_home() / "hub").expanduser()
+
+
+def how_to_get(model: str) -> str:
+    """Return the commands that bring a model of the Hub here, where the Hub can't be asked."""
+    copied = (
+        f"run `hf download {model} --local-dir FOLDER` where the Hub can be reached, copy the "
+        "folder into the workspace and pass it as the model"
+    )
+    if model != PACKAGED:
+        return copied
+    return (
+        "run `fine-tuning-llm demo --only-model`, which unpacks it from the package of the extra "
+        f"`demo`, without the Hub; or {copied}"
+    )
+
+
+def cached(model: str) -> list[Path]:
+    """Return the folders with a config.json in the Hub's cache: that of `main`, then the newest."""
+    folder = hub_cache() / f"models--{model.replace('/', '--')}"
+    found = [path.parent for path in folder.glob(f"snapshots/*/{CONFIG}")]
+    main = folder / "refs" / "main"
+    commit = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+    return sorted(found, key=lambda f: (f.name == commit, f.stat().st_mtime), reverse=True)
+
+
+def snapshot(model: str, further: Sequence[str] = ()) -> Path:
+    """Return the folder, named by its commit, of what `main` is now, with its config.json.
+
+    What was fetched before is used where the Hub can't be asked.
 
     Args:
         model: A Hub id.
-        commit: The commit to describe; None: what `main` is now.
+        further: Small files to fetch too, where the model has them.
 
     Raises:
         UnknownName: The Hub has no such model, or it is private.
         GatedModel: Its licence has to be accepted first.
-        HubUnavailable: The Hub was not asked, did not answer in time, or limits its answers.
-        BadInput: The model was renamed, has no config.json, or what came is not what it should be.
+        HubUnavailable: The Hub was not asked, did not answer, or limits its answers.
+        BadInput: It has no config.json.
     """
-    before = kept(model, commit)
-    asked_at = _recorded(_folder(model)).get("asked_at", 0.0)
-    is_fresh = commit is not None or 0 <= time.time() - asked_at < FRESH_SECONDS
-    if before is not None and (is_fresh or forbidden_by()):
-        return before
-    try:
-        answer = _within(CONFIG_SECONDS, model, lambda: get(model, CONFIG, commit or "main"))
-    except HubUnavailable:
-        if before is not None:
-            return before
-        raise
-    found = _commit_of(model, answer)
-    folder = _folder(model) / found
-    private_folder(folder)
-    write_file(folder / CONFIG, answer.content)
-    if commit is None:
-        record = json.dumps({"commit": found, "asked_at": time.time()})
-        write_file(_folder(model) / "main.json", record)
-    return Snapshot(model, found, folder)
-
-
-def with_tokenizer(snapshot: Snapshot) -> Snapshot:
-    """Fetch the files of a snapshot's tokenizer; one that it lacks is not asked for again."""
-    wanted = [
-        name
-        for name in TOKENIZER_FILES
-        if not any((snapshot.folder / file).exists() for file in (name, f".no-{name}"))
-    ]
-    if not wanted or forbidden_by():
-        return snapshot
-
-    def fetch() -> None:
-        for name in wanted:
-            try:
-                answer = get(snapshot.model, name, snapshot.commit)
-            except NoSuchFile:
-                write_file(snapshot.folder / f".no-{name}", b"")
-                continue
-            write_file(snapshot.folder / name, answer.content)
-
-    _within(FILES_SECONDS, snapshot.model, fetch)
-    return snapshot
-
-
-def _folder(model: str) -> Path:
     if not HUB_ID.fullmatch(model) or ".." in model:
         raise BadInput(f"{model!r} is not a model id of the Hub; use the form owner/name")
-    return workspace.cache_dir() / "hub" / model.replace("/", "--")
+    if variable := forbidden_by():
+        if found := cached(model):
+            return found[0]
+        cure = f"unset it, or {how_to_get(model)}"
+        raise HubUnavailable(model, f"{variable} forbids asking the Hub", cure, facts.models())
+    hour = int(time.time() // FRESH_SECONDS)
+    return _newest(model, tuple(further), endpoint(), hub_cache(), hour)
 
 
-def _recorded(folder: Path) -> dict[str, Any]:
+class NoSuchFile(BadInput):
+    """The model has no such file."""
+
+
+@cache
+def _newest(model: str, further: tuple[str, ...], address: str, folder: Path, hour: int) -> Path:
+    """Return the snapshot of `main`; the arguments say what an answer is kept for."""
     try:
-        value = json.loads((folder / "main.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        found = _fetch(model, CONFIG, "main").parent
+        for name in further:
+            with suppress(NoSuchFile):
+                _fetch(model, name, found.name)
+        return found
+    except HubUnavailable:
+        if kept := cached(model):
+            return kept[0]
+        raise
 
 
-def _within(seconds: float, model: str, ask: Callable[[], Any]) -> Any:
-    """Run a question to the Hub, and stop waiting for it after some seconds.
+def _fetch(model: str, name: str, revision: str) -> Path:
+    """Return a file of a revision, from the cache where its commit is there.
 
-    Raises:
-        HubUnavailable: It took longer. The thread ends at its own read timeout.
+    Asked first without a download, which the Hub's library tries again for minutes.
     """
-    result: list[Any] = []
-    failed: list[BaseException] = []
+    from huggingface_hub import (
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
+    from huggingface_hub.utils import disable_progress_bars
 
-    def run() -> None:
-        try:
-            result.append(ask())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name=f"hub {model}", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failed:
-        raise failed[0]
-    if not result:
-        raise HubUnavailable(
-            model,
-            f"{endpoint()} did not answer within {seconds:g} seconds",
-            "try again in a minute",
-            facts.models(),
-        )
-    return result[0]
-
-
-def _commit_of(model: str, answer: Answer) -> str:
-    commit = answer.headers.get("x-repo-commit", "")
-    if not COMMIT.fullmatch(commit):
-        raise BadInput(f"{endpoint()} states no commit of {model}; check HF_ENDPOINT")
-    _require_plain_config(model, answer.content)
-    return commit
-
-
-def _require_plain_config(model: str, content: bytes) -> None:
-    """Refuse a config that is no JSON object, or that names files outside its folder."""
     try:
-        config = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{CONFIG} of {model} is not JSON; check HF_ENDPOINT") from error
-    if not isinstance(config, dict):
-        raise BadInput(f"{CONFIG} of {model} is not a JSON object; check HF_ENDPOINT")
-    # Where its author trained it: read by nobody.
-    config.pop("_name_or_path", None)
-    path = next(_paths(config), None)
-    if path is not None:
-        raise BadInput(
-            f"{CONFIG} of {model} names a file path in {path}, so it was not kept; use another "
-            "copy of the model"
+        kept = try_to_load_from_cache(model, name, cache_dir=hub_cache(), revision=revision)
+        if revision == "main" or kept is None:
+            url = hf_hub_url(model, name, revision=revision, endpoint=endpoint())
+            found = get_hf_file_metadata(url, timeout=READ_SECONDS, endpoint=endpoint())
+            commit = found.commit_hash or "none"
+            kept = try_to_load_from_cache(model, name, cache_dir=hub_cache(), revision=commit)
+            if found.commit_hash is None or (found.size or 0) > MAX_BYTES:
+                raise BadInput(
+                    f"{endpoint()} states no commit of {model}, or a size above {MAX_BYTES >> 20} "
+                    f"MiB for its {name}; check the model id and HF_ENDPOINT"
+                )
+        if not isinstance(kept, str):
+            disable_progress_bars()
+            arguments = {"cache_dir": hub_cache(), "endpoint": endpoint()}
+            kept = hf_hub_download(model, name, revision=revision, **arguments)
+        return Path(kept)
+    except BadInput:
+        raise
+    except Exception as error:  # of the Hub's library, of its HTTP library, of the disk
+        raise _refusal(model, name, error) from error
+
+
+def _refusal(model: str, name: str, error: BaseException) -> FineTuningError:
+    """Return the refusal for a file that did not come, each kind with its own cure."""
+    from huggingface_hub import errors
+
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", 0)
+    if isinstance(error, errors.GatedRepoError):
+        return GatedModel(
+            f"{model} is gated: accept its licence on {endpoint()}/{model}, then run `hf auth "
+            "login` or set HF_TOKEN"
         )
-
-
-def _paths(value: Any, key: str = "") -> Any:
-    """Yield the keys below which a text is an absolute path, or leads upwards."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            if name != "_name_or_path":
-                yield from _paths(part, f"{key}.{name}".lstrip("."))
-    elif isinstance(value, list):
-        for part in value:
-            yield from _paths(part, key)
-    elif isinstance(value, str) and (
-        value.startswith(("/", "~", "\\", "file:")) or ".." in re.split(r"[/\\]", value)
-    ):
-        yield repr(key[:80])
+    if isinstance(error, errors.EntryNotFoundError):
+        return NoSuchFile(
+            f"{model} has no {name} on the Hub; pass the model that it was made from, if it holds "
+            "an adapter or GGUF files only"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        cure = (
+            f"check the spelling; if it is private, run `hf auth login` or set HF_TOKEN "
+            f"({endpoint()} answered HTTP {status})"
+        )
+        return UnknownName("model", model, facts.models(), cure)
+    if status in {401, 403}:
+        return GatedModel(
+            "the Hub refuses the token in use: run `hf auth login` again, or correct HF_TOKEN"
+        )
+    if status == 429:
+        wait = response.headers.get("retry-after", "") if response is not None else ""
+        when = f"in {int(wait)} seconds" if wait.isdigit() else "in a few minutes"
+        cure = f"try again {when}; with HF_TOKEN set the limit is higher"
+        return HubUnavailable(model, f"{endpoint()} limits requests (HTTP 429)", cure)
+    if isinstance(error, PermissionError):
+        problem = f"the Hub's cache {hub_cache()} cannot be written"
+        return HubUnavailable(model, problem, "set HF_HOME to a folder that can")
+    if status:
+        problem = f"{endpoint()} answered HTTP {status} for its {name}"
+        return HubUnavailable(model, problem, "try again in a minute, and check HF_ENDPOINT")
+    problem = f"{endpoint()} cannot be reached ({type(error).__name__})"
+    cure = f"check the network, the proxy variables and HF_ENDPOINT, or {how_to_get(model)}"
+    return HubUnavailable(model, problem, cure, facts.models())

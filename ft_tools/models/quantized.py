@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ft_tools.models import other_names
-from ft_tools.models.hub_requests import HUB_ID
+from ft_tools.models.hub import HUB_ID
 
 Kind = Literal["bnb_4bit", "bnb_8bit", "gptq", "awq", "fp8", "mxfp4", "other"]
 # What publishers append to the name of a quantized copy.

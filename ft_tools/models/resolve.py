@@ -1,6 +1,5 @@
 """Find out what a model argument names: a run, a local folder or file, or a name of the Hub."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
 from ft_tools.models import hub, model_folder, other_names
-from ft_tools.models.hub_requests import HUB_ID
+from ft_tools.models.hub import HUB_ID
 from ft_tools.runs.processes import endings
 from ft_tools.runs.state import directory, run_state
 from ft_tools.runs.state.records import ENDED
@@ -52,7 +51,7 @@ def resolve_model(model: str, base: str | None = None) -> ModelSource:
     """Find what a model argument names.
 
     Tried in this order: a run id, a folder or GGUF file inside the workspace or the cache, a Hub id
-    (whose files may be in this package's cache or the Hub's), the bare name of a catalogued model.
+    (whose files may be in the Hub's cache), the bare name of a catalogued model.
     Nothing is fetched.
 
     Args:
@@ -87,24 +86,24 @@ def pinned(source: ModelSource) -> ModelSource:
         The same source where its weights are on this machine.
 
     Raises:
-        FineTuningError: As `hub.describe`.
+        FineTuningError: As `hub.snapshot`.
     """
     if source.path is not None:
         return source
-    snapshot = hub.with_tokenizer(hub.describe(source.load_from))
-    return source.model_copy(update={"revision": snapshot.commit, "files": str(snapshot.folder)})
+    folder = hub.snapshot(source.load_from, hub.TOKENIZER_FILES)
+    return source.model_copy(update={"revision": folder.name, "files": str(folder)})
 
 
 def tokenizer_files(model: str) -> str:
     """Return the folder of a model's tokenizer, fetched from the Hub if it is nowhere here.
 
     Raises:
-        FineTuningError: As `resolve_model` and `hub.describe`.
+        FineTuningError: As `resolve_model` and `hub.snapshot`.
     """
     source = resolve_model(model)
     if source.path is not None:
         return source.load_from
-    for folder in _snapshots(source.load_from):
+    for folder in hub.cached(source.load_from):
         if any((folder / name).is_file() for name in hub.TOKENIZER_FILES[:2]):
             return str(folder)
     return pinned(source).files or source.load_from
@@ -190,38 +189,9 @@ def _recorded_base(name: str, folder: Path) -> ModelSource:
         ) from error
 
 
-def hub_home() -> Path:
-    """Return the folder of the Hub's own library.
-
-    Source: https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
-    """
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("HF_HOME") or f"{caches}/huggingface").expanduser()
-
-
-def hub_cache() -> Path:
-    """Return where the Hub's own library keeps what it fetched."""
-    return Path(os.environ.get("HF_HUB_CACHE") or hub_home() / "hub").expanduser()
-
-
 def _cached(hub_id: str) -> str | None:
     """Return the folder of a Hub model whose weights are on this machine."""
     ours = workspace.cache_dir() / "models" / hub_id.replace("/", "--")
     if (ours / "config.json").is_file():
         return str(ours)
-    folders = _snapshots(hub_id)
-    return next((str(f) for f in folders if any(f.glob("*.safetensors"))), None)
-
-
-def cached_config(hub_id: str) -> Path | None:
-    """Return the folder of a Hub model whose config.json is in the Hub's own cache."""
-    return next(iter(_snapshots(hub_id)), None)
-
-
-def _snapshots(hub_id: str) -> list[Path]:
-    """Return the folders with a config.json in the Hub's cache: that of `main`, then the newest."""
-    folder = hub_cache() / f"models--{hub_id.replace('/', '--')}"
-    found = [path.parent for path in folder.glob("snapshots/*/config.json")]
-    main = folder / "refs" / "main"
-    commit = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
-    return sorted(found, key=lambda f: (f.name == commit, f.stat().st_mtime), reverse=True)
+    return next((str(f) for f in hub.cached(hub_id) if any(f.glob("*.safetensors"))), None)

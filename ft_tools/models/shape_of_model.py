@@ -11,7 +11,7 @@ from ft_tools.models import hub, library_process, other_names
 from ft_tools.models.config import SHAPE_FIELDS, has_row, shape_from_config
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.quantized import prequantized
-from ft_tools.models.resolve import ModelSource, cached_config, resolve_model
+from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.models.shape import ModelShape
 from ft_tools.models.shape_of_class import described_shape
 from ft_tools.runs.state.directory import RUN_ID
@@ -90,14 +90,13 @@ def config_of(model: str) -> dict[str, Any]:
 
 
 def _config_of_hub_id(hub_id: str) -> dict[str, Any]:
-    cached = cached_config(hub_id)
-    if cached is not None:
-        return _read(cached / "config.json")
+    if kept := hub.cached(hub_id):
+        return _read(kept[0] / "config.json")
     row = other_names.row(hub_id)
     if row is not None:
         quantized = {"quantization_config": BNB_4BIT} if other_names.is_four_bit(hub_id) else {}
         return row.config | quantized
-    return _read(hub.describe(hub_id).folder / "config.json")
+    return _read(hub.snapshot(hub_id) / "config.json")
 
 
 def _source(model: str) -> ModelSource:

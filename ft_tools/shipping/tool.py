@@ -6,10 +6,9 @@ from pathlib import Path
 
 from ft_tools.errors import MissingExtra, NotFound, Refused
 from ft_tools.facts import number
-from ft_tools.models.hub_requests import forbidden_by
+from ft_tools.models.hub import forbidden_by, how_to_get
 from ft_tools.models.mlx import model_types
 from ft_tools.models.model_folder import config, model_type
-from ft_tools.models.obtain import how_to_get
 from ft_tools.publish import require_space
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.hardware.device_slots import slots_for

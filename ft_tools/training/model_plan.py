@@ -40,7 +40,7 @@ def source_of(model: str) -> ModelSource:
     Where the Hub cannot be asked the plan goes without a commit.
 
     Raises:
-        FineTuningError: As `resolve_model` and `hub.describe`.
+        FineTuningError: As `resolve_model` and `hub.snapshot`.
     """
     source = resolve_model(model)
     try:

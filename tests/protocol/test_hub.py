@@ -33,7 +33,7 @@ def test_a_model_of_the_hub_is_estimated_at_the_command_line(environment):
     done = estimate("someone/new-model", ours)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["total_params"] > 0
-    assert hub.asked == ["/someone/new-model/resolve/main/config.json"]
+    assert "/someone/new-model/resolve/main/config.json" in hub.asked
 
 
 def test_offline_nothing_connects(environment):
@@ -47,7 +47,7 @@ def test_offline_nothing_connects(environment):
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("name", "cure"),
-    [("gated", "accept its licence"), ("elsewhere", "another host"), ("huge", "larger than")],
+    [("gated", "accept its licence"), ("limited", "in 30 seconds")],
 )
 async def test_a_server_says_how_to_cure_a_refusal(environment, name, cure):
     _, ours = environment
