@@ -6,8 +6,7 @@ Small models (`benchmarks/family_rows.py`, hidden size 1,024), each trained in f
 with QLoRA, with and without gradient checkpointing, in their own vocabulary; with LoRA also in one
 of 2,048, where the blocks dominate. Families with experts also adapt those. No weights and no GPU.
 The estimate knows the class by one block of each kind at short lengths, or by a row's formulas; the
-trace runs every block at full length, with loss head and optimizer. Families that the output has
-already are not traced again. Seconds a row.
+trace runs every block at full length, with loss head and optimizer. Seconds a row.
 """
 
 import argparse
@@ -25,12 +24,11 @@ from typing import Any
 from transformers.utils import logging
 
 from benchmarks.family_rows import NAMES, OWN_VOCABULARY, config
+from benchmarks.step_trace import by_formula, trace_step, without_workspace
 from ft_tools.memory.bounds import interval
 from ft_tools.memory.phases import phases
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
-from ft_tools.memory.traced import by_formula, options_of, without_workspace
-from ft_tools.memory.worker.trace import trace_step
 from ft_tools.models.config import has_row
 from ft_tools.models.shape_of_model import shape_of_config
 
@@ -71,7 +69,7 @@ def compare(name: str, method: str, checkpointing: bool, vocabulary: int) -> dic
     setup = without_workspace(setup_of(request, shape))
     answered = time.monotonic()
     found = phases(setup)
-    formula, traced = by_formula(found), trace_step(of_class, options_of(setup))
+    formula, traced = by_formula(setup), trace_step(of_class, setup)
     width = interval(setup, found.dominant)
     return {
         "family": name,
@@ -105,21 +103,27 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return views
 
 
+def worst(rows: list[dict[str, Any]], family: str) -> dict[str, float]:
+    """Return a family's largest difference by method, in its own vocabulary."""
+    found: dict[str, float] = {}
+    for row in rows:
+        if row["family"] == family and row["own"]:
+            before = found.get(row["method"], 0.0)
+            found[row["method"]] = max(before, round(abs(row["difference"]), 4))
+    return found
+
+
 def main() -> int:
     """Compare every family in every way; print the rows, and write them family by family."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", action="append", choices=NAMES, help="default: all of them")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/family_memory.json"))
     parser.add_argument("--method", action="append", choices=METHODS, help="default: all of them")
-    parser.add_argument("--again", action="store_true", help="trace what the output has, too")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
-    rows = json.loads(arguments.output.read_text())["rows"] if arguments.output.exists() else []
+    rows: list[dict[str, Any]] = []
     for name in arguments.family or NAMES:
-        if not arguments.again and any(row["family"] == name for row in rows):
-            continue
-        rows = [row for row in rows if row["family"] != name]
         methods = arguments.method or METHODS
         views = [(OWN_VOCABULARY[name], method) for method in methods]
         views += [(SMALL_VOCABULARY, "lora")] if "lora" in methods else []
@@ -135,13 +139,13 @@ def main() -> int:
                 f"{row['estimate_seconds']} s, {row['trace_seconds']} s",
                 flush=True,
             )
-        written = {
-            "summary": summary(rows),
-            "rows": sorted(rows, key=lambda row: NAMES.index(row["family"])),
-            "versions": {library: version(library) for library in LIBRARIES},
-            "machine": platform.machine(),
-        }
-        arguments.output.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    written = {
+        "summary": summary(rows),
+        "worst": {name: worst(rows, name) for name in dict.fromkeys(r["family"] for r in rows)},
+        "versions": {library: version(library) for library in LIBRARIES},
+        "machine": platform.machine(),
+    }
+    arguments.output.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     for view, numbers in summary(rows).items():
         print(
             f"{view}: mean {numbers['mean']:.2%}, worst {numbers['worst']:.2%}, "

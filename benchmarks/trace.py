@@ -23,12 +23,10 @@ from typing import Any
 
 from transformers.utils import logging
 
+from benchmarks.step_trace import by_formula, trace_step, with_layers, without_workspace
 from ft_tools import facts
-from ft_tools.memory.phases import phases
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
-from ft_tools.memory.traced import by_formula, options_of, without_workspace
-from ft_tools.memory.worker.trace import trace_step, with_layers
 from ft_tools.models.config import shape_from_config
 
 MODELS = (
@@ -80,8 +78,8 @@ def compare(
     )
     setup = without_workspace(setup_of(request, shape))
     began = time.monotonic()
-    traced = trace_step(config, options_of(setup))
-    formula = by_formula(phases(setup))
+    traced = trace_step(config, setup)
+    formula = by_formula(setup)
     return {
         "model": model,
         "method": method,
@@ -128,7 +126,6 @@ def main() -> int:
         result = {
             "views": views,
             "above_5_percent": len(notable),
-            "rows": rows,
             "versions": {name: version(name) for name in names},
             "machine": platform.machine(),
         }

@@ -15,8 +15,8 @@ from ft_tools import workspace
 from ft_tools.doctor.cuda import check_cuda, check_llama_cpp
 from ft_tools.doctor.report import Check, Purpose
 from ft_tools.errors import FineTuningError, Missing, MissingExtra, NoWorkspace
-from ft_tools.models.mlx import is_apple_silicon, is_installed, mac_name
 from ft_tools.models.hub import hub_home
+from ft_tools.models.mlx import is_apple_silicon, is_installed, mac_name
 from ft_tools.runs.hardware.devices import find_cards, find_device
 from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.state import locks

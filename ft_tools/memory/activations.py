@@ -157,12 +157,13 @@ def targets_bytes(setup: Setup) -> float:
     """Return what the adapters of a block save: inputs, dropout masks, and A's outputs.
 
     fp32 adapters without autocast cast each input to 4 bytes; with autocast each keeps a 2-byte
-    copy of its own; bf16 adapters share their input with whatever reads the same tensor.
+    copy of its own; bf16 adapters, and those over a quantized base under autocast, share their
+    input with whatever reads the same tensor.
     """
     if setup.method == "full":
         return 4.0 * setup.shape.hidden_size  # q, k, v share one input; gate and up another
     wide = setup.adapter_bytes == 4 and not setup.autocast
-    own_copy = setup.adapter_bytes == 4 or setup.dropout
+    own_copy = setup.casts_inputs or setup.dropout
     total = 0.0
     seen: set[str] = set()
     for target in (m for m in setup.targets if m.copies == 1):
@@ -179,7 +180,7 @@ def targets_bytes(setup: Setup) -> float:
 
 def shares_inputs(setup: Setup) -> bool:
     """Return whether adapters read the very tensors that other layers read."""
-    return setup.method != "full" and setup.adapter_bytes == 2 and not setup.dropout
+    return setup.method != "full" and not setup.casts_inputs and not setup.dropout
 
 
 def adapts(setup: Setup, names: set[str]) -> bool:

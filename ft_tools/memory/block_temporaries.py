@@ -99,8 +99,7 @@ def running_scores_bytes(setup: Setup) -> float:
 
 def _wide_adapters(setup: Setup) -> bool:
     """Return whether fp32 adapters lie on the MLP's output projection."""
-    wide = setup.method != "full" and setup.adapter_bytes == 4
-    return wide and activations.adapts(setup, activations.MLP_OUTPUTS)
+    return setup.casts_inputs and activations.adapts(setup, activations.MLP_OUTPUTS)
 
 
 def _down_params(setup: Setup) -> int:
@@ -155,7 +154,7 @@ def _adapted_mlp(setup: Setup) -> float:
     shape = setup.shape
     if setup.method == "full":
         return 0.0
-    if setup.adapter_bytes == 2:
+    if not setup.casts_inputs:
         # The output projection's input is among the 12i already.
         output = activations.adapts(setup, activations.MLP_OUTPUTS)
         shared = output and shape.gated and not setup.dropout

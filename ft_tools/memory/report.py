@@ -23,7 +23,7 @@ class Change(Report):
 
 
 class SecondOpinion(Report):
-    """The same step by the real classes on tensors without data, which shares no formula."""
+    """The same step with activations that are traced on the real class, not by formula."""
 
     peak_allocated_gib: float = Field(description="Largest phase of the trace, in GiB.")
     difference_fraction: float = Field(description="Peak by formula / traced peak - 1.")

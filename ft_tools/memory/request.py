@@ -21,8 +21,6 @@ SHAPE_KEYS = (
     "experts_per_token",
 )
 NEEDED_SHAPES = ("num_layers", "hidden_size", "intermediate_size", "num_heads", "vocab_size")
-TRACED_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch")
-TRACED_HEADS = ("auto", "full_logits", "trl_fused")
 SHARDED = {"zero1", "zero2", "zero3", "fsdp", "fsdp1"}
 
 
@@ -211,23 +209,13 @@ class VramRequest(ModelRequest):
         return self
 
     second_opinion: bool = Field(
-        False, description="Trace the step, too: the real classes on tensors without data. Seconds."
+        False, description="Trace the activations of the real class, too. Seconds."
     )
 
     @model_validator(mode="after")
     def _it_can_be_traced(self) -> "VramRequest":
-        if not self.second_opinion:
-            return self
-        if self.model is None or self.num_gpus > 1:
-            raise ValueError(
-                "second_opinion traces a named model on one GPU: pass model, num_gpus=1"
-            )
-        for key, known in (("optimizer", TRACED_OPTIMIZERS), ("loss_head", TRACED_HEADS)):
-            if getattr(self, key) not in known:
-                raise ValueError(
-                    f"{key} {getattr(self, key)!r} has kernels for a GPU only, so it cannot be "
-                    f"traced: use {', '.join(known)}, or remove second_opinion"
-                )
+        if self.second_opinion and self.model is None:
+            raise ValueError("second_opinion traces a named model: pass model")
         return self
 
     @model_validator(mode="after")

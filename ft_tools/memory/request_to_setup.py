@@ -8,12 +8,11 @@ from ft_tools.errors import BadInput
 from ft_tools.memory import traced
 from ft_tools.memory.request import ModelRequest, VramRequest, has_trl_head, version
 from ft_tools.memory.setup import Head, Quantization, Setup, Sharding
-from ft_tools.models import library_process
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
-from ft_tools.models.config import has_row, shape_from_config
+from ft_tools.models.config import shape_from_config
 from ft_tools.models.quantized import DEQUANTIZED, use_unquantized
 from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
-from ft_tools.models.shape_of_model import config_of, shape_of_config
+from ft_tools.models.shape_of_model import shape_of
 
 DEFAULT_RANK = 16
 MIB = 2**20
@@ -54,10 +53,7 @@ def shape_of_request(request: ModelRequest) -> ModelShape:
         FineTuningError: The model is unknown, or the shapes don't make one.
     """
     if request.model is not None:
-        named = config_of(request.model)
-        if not has_row(named):
-            library_process.prepare(traced.WORKER)
-        return shape_of_config(named, request.model)
+        return shape_of(request.model)
     known = "model_type" in request.model_fields_set
     config: dict[str, object] = {"model_type": request.model_type}
     for ours, theirs in CONFIG_KEYS.items():
@@ -130,7 +126,7 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         return setup
     if not shape.blocks:
         return setup
-    profile, untraced = traced.profile_of(setup)
+    profile, untraced = traced.profile_of(setup, shape.config)
     return replace(setup, profile=profile, untraced=untraced)
 
 

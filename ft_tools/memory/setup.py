@@ -23,6 +23,7 @@ Optimizer = Literal[
 Quantization = Literal["nf4_double", "nf4", "int8", "gptq4", "gptq4_column"]
 Offload = Literal["none", "optimizer", "parameters"]
 
+BITSANDBYTES = {"nf4_double", "nf4", "int8"}
 DTYPE_BYTES: dict[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
@@ -114,7 +115,7 @@ class Setup:
     profile: Profile | None = None
     """What activations take, traced; None where the family's formulas say it."""
     untraced: str = ""
-    """Why there is no profile yet, where a later call will have it."""
+    """Why there is no profile of a family without formulas."""
 
     @property
     def sequences(self) -> int:
@@ -157,6 +158,17 @@ class Setup:
     def adapts_experts(self) -> bool:
         """Return whether adapters lie over fused experts."""
         return any(m.copies > 1 for m in self.targets)
+
+    @property
+    def casts_inputs(self) -> bool:
+        """Return whether each fp32 adapter keeps a copy of its input in a type of its own.
+
+        PEFT's layers over bitsandbytes' leave that to autocast, which computes in 16 bits.
+
+        Source: peft 0.21.2, tuners/lora/layer.py and tuners/lora/bnb.py, forward.
+        """
+        by_autocast = self.autocast and self.linears_quantized and self.quantization in BITSANDBYTES
+        return self.method != "full" and self.adapter_bytes == 4 and not by_autocast
 
     @property
     def trainable_bytes(self) -> int:

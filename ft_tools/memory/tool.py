@@ -43,6 +43,8 @@ def estimate_vram(request: VramRequest) -> VramReport:
     opinion: SecondOpinion | str = ""
     if request.second_opinion and setup.engine == "mlx":
         opinion = "a Mac trains with MLX, and a trace runs torch"
+    elif request.second_opinion and setup.profile is not None:
+        opinion = "the estimate itself rests on a trace of this class"
     elif request.second_opinion:
         opinion = traced.second_opinion(setup, config_of(str(request.model)))
     fits = found.fits(usable)

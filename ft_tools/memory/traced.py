@@ -1,16 +1,15 @@
-"""Traces of the real class: a profile of its activations, and a second opinion on a whole step.
+"""A profile of the activations of the real class, where a family has no formulas or as a check.
 
 The process that traces (`ft_tools/memory/worker/trace.py`) runs the libraries' classes on tensors
-without data; here is what it is asked, and how two lengths or depths become the model's own.
+without data; here is what it is asked, and how two or three lengths become any length.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ft_tools.errors import MissingExtra
 from ft_tools.memory.bounds import GIB, interval
-from ft_tools.memory.phases import Phases, phases
+from ft_tools.memory.phases import phases
 from ft_tools.memory.report import SecondOpinion
 from ft_tools.memory.setup import Curve, Profile, Setup
 from ft_tools.models import library_process
@@ -23,8 +22,6 @@ UNENDED = "the trace of its activations has not ended yet: ask again in a minute
 # multiples of the chunks (64 to 256) in which linear attention runs. Scores grow with the square.
 LENGTHS = (256, 512)
 EAGER_LENGTHS = (128, 256, 512)
-# Every block is alike, so that two depths tell what one more block adds.
-DEPTHS = (2, 4)
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,8 @@ class Options:
     quantization: str | None
     checkpointing: bool
     autocast: bool
-    sequences: int
-    seq_len: int
-    foreach: bool
     eager: bool
     flash: bool
-    trl_head: bool
 
 
 def options_of(setup: Setup) -> Options:
@@ -56,16 +49,14 @@ def options_of(setup: Setup) -> Options:
     own: dict[str, Any] = {
         "excluded": setup.shape.excluded,
         "dropout": 0.1 if setup.dropout else 0.0,
-        "foreach": setup.optimizer == "adamw_torch",
         "eager": setup.attention == "eager",
         "flash": setup.attention == "flash",
-        "trl_head": setup.head == "trl_fused",
     }
     return Options(**same | own)
 
 
-def profile_of(setup: Setup) -> tuple[Profile | None, str]:
-    """Trace a step of the class that a shape was read from.
+def profile_of(setup: Setup, config: dict[str, Any]) -> tuple[Profile | None, str]:
+    """Trace the class of a config.json as it is trained.
 
     Takes seconds once for each way to train a model, whatever the batch and the length are.
 
@@ -75,19 +66,14 @@ def profile_of(setup: Setup) -> tuple[Profile | None, str]:
     """
     eager = setup.attention == "eager" or (not setup.shape.has_sdpa and setup.attention != "flash")
     lengths = EAGER_LENGTHS if eager else LENGTHS
-    # What has no part in activations is set alike, so that the answer is found again.
-    alike = {"sequences": 1, "seq_len": 0, "foreach": False, "trl_head": False}
-    question = {
-        "config": setup.shape.config,
-        "options": asdict(options_of(setup)) | alike,
-        "lengths": lengths,
-    }
+    question = {"config": config, "options": asdict(options_of(setup)), "lengths": lengths}
     try:
         answer = library_process.ask(WORKER, question, SECONDS)
     except library_process.Unanswered as error:
-        return None, UNENDED if error.code == "timeout" else ""
-    except MissingExtra:
-        return None, ""
+        is_late = error.code == "timeout"
+        return None, UNENDED if is_late else f"the libraries cannot trace it ({error.code})"
+    except MissingExtra as error:
+        return None, str(error)
     fit = _through_three if len(lengths) == len(EAGER_LENGTHS) else _through_two
     points = answer["points"]
 
@@ -105,68 +91,24 @@ def profile_of(setup: Setup) -> tuple[Profile | None, str]:
 
 
 def second_opinion(setup: Setup, config: dict[str, Any]) -> SecondOpinion | str:
-    """Trace the whole step and compare it with the formulas; why not, where that is not possible.
+    """Compare the formulas with the step as its traced activations have it; else why not.
 
     Args:
         setup: What the formulas were asked about.
         config: The model's config.json.
-
-    Raises:
-        MissingExtra: The libraries are not installed.
     """
-    setup = without_workspace(setup)
-    depths = None if setup.shape.blocks else DEPTHS
-    question = {"config": config, "options": asdict(options_of(setup)), "depths": depths}
-    try:
-        steps = library_process.ask(WORKER, question, SECONDS)["steps"]
-    except library_process.Unanswered as error:
-        is_late = error.code == "timeout"
-        return UNENDED if is_late else f"the libraries cannot trace it ({error.code})"
-    whole = steps[0] if depths is None else at_depth(steps[0], steps[1], setup.shape.num_layers)
-    return compared(setup, whole)
-
-
-def compared(setup: Setup, traced: Mapping[str, float]) -> SecondOpinion:
-    """Put a trace beside the formulas' estimate of the same step."""
-    found = phases(setup)
-    peak, guess = max(traced.values()), max(by_formula(found).values())
-    difference = guess / peak - 1
+    profile, why_not = profile_of(setup, config)
+    if profile is None:
+        return why_not
+    found, traced = phases(setup), phases(replace(setup, profile=profile))
+    difference = found.peak / traced.peak - 1
+    sizes = {name: sum(parts.values()) for name, parts in traced.phases.items()}
     return SecondOpinion(
-        peak_allocated_gib=round(peak / GIB, 4),
+        peak_allocated_gib=round(traced.peak / GIB, 4),
         difference_fraction=round(difference, 5),
         agrees=abs(difference) <= interval(setup, found.dominant).fraction,
-        phases={name: round(size / GIB, 4) for name, size in traced.items()},
+        phases={name: round(size / GIB, 4) for name, size in sizes.items()},
     )
-
-
-def without_workspace(setup: Setup) -> Setup:
-    """Return the setup that the formulas are to answer: a trace has no cuBLAS workspaces."""
-    return replace(setup, workspace_bytes=0)
-
-
-def at_depth(
-    shallow: Mapping[str, int], deep: Mapping[str, int], num_layers: int
-) -> dict[str, float]:
-    """Extrapolate the phases of two traced depths to the model's own.
-
-    >>> at_depth({"loss": 30}, {"loss": 50}, num_layers=32)
-    {'loss': 330.0}
-    """
-    span = DEPTHS[1] - DEPTHS[0]
-    return {
-        name: deep[name] + (deep[name] - shallow[name]) / span * (num_layers - DEPTHS[1])
-        for name in deep
-    }
-
-
-def by_formula(found: Phases) -> dict[str, float]:
-    """Return the formulas' phases under the trace's names."""
-    sizes = {name: sum(parts.values()) for name, parts in found.phases.items()}
-    return {
-        "loss": sizes["loss"],
-        "backward": max(sizes["backward_top"], sizes["backward_bottom"]),
-        "optimizer": sizes["optimizer"],
-    }
 
 
 def _through_two(points: list[tuple[int, int]]) -> Curve:

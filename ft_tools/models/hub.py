@@ -137,7 +137,7 @@ def _fetch(model: str, name: str, revision: str) -> Path:
         hf_hub_url,
         try_to_load_from_cache,
     )
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     try:
         kept = try_to_load_from_cache(model, name, cache_dir=hub_cache(), revision=revision)
@@ -153,8 +153,9 @@ def _fetch(model: str, name: str, revision: str) -> Path:
                 )
         if not isinstance(kept, str):
             disable_progress_bars()
-            arguments = {"cache_dir": hub_cache(), "endpoint": endpoint()}
-            kept = hf_hub_download(model, name, revision=revision, **arguments)
+            kept = hf_hub_download(
+                model, name, revision=revision, cache_dir=hub_cache(), endpoint=endpoint()
+            )
         return Path(kept)
     except BadInput:
         raise

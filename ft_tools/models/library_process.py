@@ -26,13 +26,14 @@ from ft_tools.runs.processes.json_process import JsonProcess, NoAnswer
 from ft_tools.runs.processes.start import command, environment
 
 LIBRARIES = ("torch", "transformers", "peft")
+SERVER = "ft_tools.models.worker.answering_parent"
 LOAD_SECONDS = 60.0
 AGAIN_SECONDS = 30.0
 """So long after a wait in vain nobody waits again: one call may ask several times."""
 # What such a process needs neither of: the Hub, and a GPU, of which it would take memory.
 ALONE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
-_processes: dict[str, "Inspector"] = {}
-_guard = threading.Lock()
+AUTO_CLASSES = ("configuration_auto.py", "auto_mappings.py")
+"""Files of transformers that name every model type."""
 
 
 class Unanswered(Exception):
@@ -52,10 +53,6 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in LIBRARIES)
 
 
-AUTO_CLASSES = ("configuration_auto.py", "auto_mappings.py")
-"""Files of transformers that name every model type."""
-
-
 @cache
 def _auto_classes() -> str:
     spec = importlib.util.find_spec("transformers")
@@ -71,7 +68,7 @@ def may_know(model_type: str) -> bool:
 
 
 def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Ask a worker module a question; the same one is answered from the cache.
+    """Ask a worker module's `answer` a question; the same one is answered from the cache.
 
     Raises:
         Unanswered: It cannot, or not within that time.
@@ -88,18 +85,11 @@ def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]
     # A cache that cannot be written costs the time of asking again.
     with contextlib.suppress(OSError, FineTuningError):
         private_folder(file.parent)
-    return _process(module).ask({"question": question, "kept": str(file)}, seconds)
-
-
-def prepare(module: str) -> None:
-    """Start a worker module's process, so that it is loaded when it is asked."""
-    if is_installed():
-        _process(module).start()
-
-
-def _process(module: str) -> "Inspector":
-    with _guard:
-        return _processes.setdefault(module, Inspector(module))
+    said = process.ask({"module": module, "question": question, "kept": str(file)}, seconds)
+    if "error" in said:
+        raise Unanswered(str(said["error"]), str(said.get("detail", "")))
+    answer: dict[str, Any] = said["answer"]
+    return answer
 
 
 @cache
@@ -119,70 +109,60 @@ def _versions() -> str:
     return ",".join([ours, *map(importlib.metadata.version, LIBRARIES), *towers])
 
 
-class Inspector:
-    """One such process."""
+class LibraryProcess:
+    """The process, started when it is asked; questions are answered in order."""
 
-    def __init__(self, module: str) -> None:
-        self._module = module
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: JsonProcess | None = None
-        self._is_loaded = False
         self._is_behind = False
         """Whether it is at work on a question that nobody waits for any more."""
         self._waited_at = -math.inf
-
-    def start(self) -> None:
-        """Start the process if it does not run, without waiting for it."""
-        with self._lock:
-            self._start()
 
     def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Return the answer to a question.
 
         Raises:
-            Unanswered: It cannot, or not within that time.
+            Unanswered: The process ended, or did not answer in time.
         """
         with self._lock:
-            was_loaded = self._is_loaded
+            was_there = self._process is not None
             try:
-                said = self._asked(question, seconds)
-            except Unanswered as error:
-                # It may have been about to end, because nothing was asked for a minute.
-                if error.code != "died" or not was_loaded:
-                    raise
-                said = self._asked(question, seconds)
-        if "error" in said:
-            raise Unanswered(str(said["error"]), str(said.get("detail", "")))
-        answer: dict[str, Any] = said["answer"]
-        return answer
+                return self._answer(question, seconds)
+            except NoAnswer as error:
+                if error.has_died and was_there:
+                    # It may have ended because nothing was asked for a minute.
+                    with contextlib.suppress(NoAnswer):
+                        return self._answer(question, seconds)
+                if error.has_died:
+                    raise Unanswered("died") from None
+                self._waited_at = time.monotonic()
+                raise Unanswered("timeout") from None
 
-    def _asked(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
-        process = self._start()
-        try:
-            if not self._is_loaded:
-                process.read(LOAD_SECONDS)
-                self._is_loaded = True
-            if self._is_behind:
-                just_waited = time.monotonic() - self._waited_at < AGAIN_SECONDS
-                process.read(0.0 if just_waited else seconds, goes_on=True)
-                self._is_behind = False
-            return process.ask(question, seconds, goes_on=True)
-        except NoAnswer as error:
-            if error.has_died or not self._is_loaded:
-                self._process, self._is_loaded = None, False
-                raise Unanswered("died" if error.has_died else "timeout") from None
-            self._is_behind, self._waited_at = True, time.monotonic()
-            raise Unanswered("timeout") from None
+    def end(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None:
+            self._process.end()
 
-    def _start(self) -> JsonProcess:
+    def _answer(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
         if self._process is None or not self._process.is_running:
-            self._is_loaded = self._is_behind = False
-            if self._process is not None:
-                self._process.end()  # which closes what was open to it
-            self._process = JsonProcess(
-                command(self._module),
+            self.end()  # which closes what was open to it
+            self._process = None
+            started = JsonProcess(
+                command(SERVER),
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
                 env=environment() | ALONE,
             )
-        return self._process
+            started.read(LOAD_SECONDS)
+            self._process, self._is_behind = started, False
+        just_waited = time.monotonic() - self._waited_at < AGAIN_SECONDS
+        if self._is_behind:
+            self._process.read(0.0 if just_waited else seconds, goes_on=True)
+        self._is_behind = True
+        said = self._process.ask(question, seconds, goes_on=True)
+        self._is_behind = False
+        return said
+
+
+process = LibraryProcess()

@@ -13,9 +13,9 @@ from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import BadInput, MissingExtra, NotFound
 from ft_tools.models import model_folder, safetensors_headers, tower_packages
+from ft_tools.models.hub import hub_cache
 from ft_tools.models.machine import this_machine
 from ft_tools.models.quantized import NF4
-from ft_tools.models.hub import hub_cache
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.models.size import size_of, size_of_tensors
 from ft_tools.publish import sha256

@@ -186,13 +186,15 @@ def test_a_tower_that_cannot_be_counted_is_said():
     assert "now call" not in str(shape.notes)
 
 
-def test_an_answer_is_given_where_the_disk_cannot_keep_it(tmp_path):
+def test_an_answer_is_given_where_the_disk_cannot_keep_it(tmp_path, monkeypatch):
     kept = tmp_path / "answer.json"
-    line = json.dumps({"question": {"ask": 1}, "kept": str(kept)}).encode()
+    asked = {"module": "echoing", "question": {"ask": 1}, "kept": str(kept)}
+    (tmp_path / "echoing.py").write_text("answer = dict")
+    monkeypatch.syspath_prepend(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
-        said = answering_parent._answered(line, lambda question: question)
+        said = answering_parent.answered(asked)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert said == {"answer": {"ask": 1}}

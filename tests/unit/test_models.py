@@ -152,10 +152,10 @@ def test_an_unknown_family_is_told_the_shapes_and_the_nearest_ones():
 def test_a_type_that_transformers_does_not_list_is_refused_without_loading_it(monkeypatch):
     if not library_process.is_installed():
         pytest.skip("transformers is not installed")
-    monkeypatch.setattr(library_process, "_processes", {})
+    monkeypatch.setattr(library_process, "process", library_process.LibraryProcess())
     with pytest.raises(UnknownName, match=r"'frobnicate'.*upgrade transformers"):
         shape_of_class.described_shape({"model_type": "frobnicate"}, "m")
-    assert not library_process._processes
+    assert library_process.process._process is None
     assert all(map(library_process.may_know, ["llama", "gpt-sw3", "qwen3_next"]))
 
 

@@ -7,6 +7,7 @@ import math
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -675,6 +676,17 @@ def test_a_batch_with_an_odd_factor_is_divided_down_to_one_example():
         changed, _ = fastest_that_fits(planned(device=card, training=training), {})
         found.add(changed.get("per_device_train_batch_size", 12))
     assert {1, 3} <= found
+
+
+def test_a_sharded_run_goes_by_its_allocations_where_no_bound_of_the_process_fits():
+    two = Place(processes=2, sharding="fsdp")
+    card = T4.model_copy(update={"memory_gib": 24.0, "precision": "bfloat16"})
+    model = planned("lora", card, place=two, model="Qwen/Qwen3-14B", training=planned().training)
+    chosen, _ = fastest_that_fits(replace(model, training=model.training | {"max_length": 512}), {})
+    assert chosen.get("per_device_train_batch_size", 4) == 4
+    # On one card the bound of the process decides, and the least is taken where nothing fits.
+    alone = planned("lora", card, model="Qwen/Qwen3-14B")
+    assert fastest_that_fits(alone, {})[0]["per_device_train_batch_size"] == 1
 
 
 def test_paged_states_are_taken_only_where_a_full_run_fits_in_no_other_way():

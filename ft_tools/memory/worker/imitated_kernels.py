@@ -1,7 +1,7 @@
 """What stands in, while a step is traced, for kernels that exist on a GPU only.
 
-Each makes and keeps as many bytes as its kernel does: FlashAttention, the product with a 4-bit
-weight, and the Triton kernels of TRL's loss head, which work in place.
+Each makes and keeps as many bytes as its kernel does: FlashAttention, and the product with a 4-bit
+weight.
 """
 
 import contextlib
@@ -12,8 +12,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface
-from trl.kernels import chunked_logprob
-from trl.trainer import utils as trl_utils
 
 ATTENTION = "traced"
 _original_layer_norm = functional.layer_norm
@@ -66,35 +64,17 @@ def _layer_norm(
     return _original_layer_norm(x, shape, weight, bias, eps)
 
 
-class _Compacted:
-    """TRL's loss over the positions that count, which it copies out of the hidden state."""
-
-    @staticmethod
-    def apply(hidden: torch.Tensor, *rest: Any) -> Any:
-        function = chunked_logprob.ChunkedLogProbFunction
-        return function.apply(hidden.clone(), *rest)
-
-
-def _in_place(*_: Any, **__: Any) -> None:
-    """Stand for a kernel that changes its arguments and makes no tensor."""
-
-
 STAND_INS: tuple[tuple[Any, str, Any], ...] = (
     (functional, "scaled_dot_product_attention", _flash_for_sdpa),
     (functional, "layer_norm", _layer_norm),
-    (chunked_logprob, "_forward_tile", _in_place),
-    (chunked_logprob, "_backward_tile", _in_place),
-    (chunked_logprob, "_addmm_fp32", _in_place),
-    (trl_utils, "_ChunkedLogProbFunction", _Compacted),
 )
 
 
 @contextlib.contextmanager
 def gpu_kernels() -> Iterator[None]:
-    """Let PyTorch, transformers and TRL keep what their GPU kernels keep.
+    """Let PyTorch and transformers keep what their GPU kernels keep.
 
-    On fake CPU tensors PyTorch's attention would build all scores, and TRL's loss would make fp32
-    copies of each tile.
+    On fake CPU tensors PyTorch's attention would build all scores.
     """
     AttentionInterface.register(ATTENTION, _attend)
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in STAND_INS]

@@ -1,139 +1,81 @@
-"""Trace the memory of a training step: real classes, fake tensors, live storage counted.
+"""Trace the activations of a model's blocks: real classes, fake tensors, live storage counted.
 
-The model class, PEFT, the loss and the optimizer are the libraries' own, run on tensors that have
-a shape and no data, so it needs neither a GPU nor weights. It shares no formula with
-`ft_tools.memory`, and is the referee where no published measurement is. Two questions are answered:
-`steps`, the phases of whole steps at some depths, and `points`, what the blocks' activations take.
+The model class and PEFT are the libraries' own, run on tensors that have a shape and no data, so
+it needs neither a GPU nor weights.
 """
 
 import contextlib
 import gc
-import sys
+import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from trl.trainer.utils import add_fused_lm_head
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from ft_tools.memory.setup import BITSANDBYTES
 from ft_tools.memory.states import QUANTIZED_BYTES
 from ft_tools.memory.traced import Options
-from ft_tools.memory.worker.imitated_kernels import ATTENTION, gpu_kernels, quantize
-from ft_tools.memory.worker.live_tensors import Live
+from ft_tools.memory.worker.imitated_kernels import (
+    ATTENTION,
+    QuantizedLinear,
+    gpu_kernels,
+    quantize,
+)
 from ft_tools.models.quantized import NEVER_PACKED
-from ft_tools.models.worker.answering_parent import serve
 from ft_tools.models.worker.build import build, load_config, loader_of, stack_of, text_path
 from ft_tools.models.worker.describe import kinds_of
 
-# What TRL's SFT trainer asks of its loss.
-TRL_OUTPUTS = ("log_probs", "entropy", "is_top1")
+ALIGNMENT = 512  # the allocator's smallest block
 # Tokens. A scan without its kernel is a loop over tokens: seconds for some hundreds of them.
 PROBES = (8, 32)
 MOST_SECONDS = 10.0
 
 
-def answer(question: dict[str, Any]) -> dict[str, Any]:
-    """Answer `points` where lengths are given, else `steps`: one per depth, or the whole model."""
-    if "lengths" in question:
-        return profile(question)
-    config, options = question["config"], Options(**question["options"])
-    depths = question["depths"]
-    configs = [config] if depths is None else [with_layers(config, depth) for depth in depths]
-    return {"steps": [trace_step(one, options) for one in configs]}
+class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of storages that are alive, and the most there ever were."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = 0
+        self.peak = 0
+        self._seen: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
-def with_layers(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    """Return the config of the same model with fewer blocks; towers stay as they are."""
-    shallow = dict(config)
-    inner = config.get("text_config")
-    if isinstance(inner, Mapping) and inner.get("model_type"):
-        return shallow | {"text_config": with_layers(inner, depth)}
-    shallow["n_layer" if "n_layer" in config else "num_hidden_layers"] = depth
-    if config.get("layer_types"):
-        shallow["layer_types"] = list(config["layer_types"])[:depth]
-    return shallow
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation and count what it made."""
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self.add(leaf)
+        return result
 
+    def add(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage, once, until it is freed."""
+        storage = tensor.untyped_storage()
+        if storage in self._seen:
+            return
+        size = math.ceil(storage.nbytes() / ALIGNMENT) * ALIGNMENT
+        self._seen[storage] = size
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._freed, size)
 
-def trace_step(config: dict[str, Any], options: Options) -> dict[str, int]:
-    """Trace one training step, after one that made the optimizer's states.
+    def _freed(self, size: int) -> None:
+        self.now -= size
 
-    Args:
-        config: Keys of config.json, with as many layers as are to be traced.
-        options: How the step is run.
-
-    Returns:
-        Phase -> bytes: `loss`, `backward` and `optimizer`, resident states included.
-    """
-    with gpu_kernels(), torch.device("meta"):
-        model, _ = build_model(config, options)
-    with FakeTensorMode(allow_non_fake_inputs=True), gpu_kernels(), Live() as live:
-        give_storage(model, live)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, foreach=options.foreach, fused=not options.foreach)
-        ids = torch.zeros((options.sequences, options.seq_len), dtype=torch.long)
-        _step(model, optimizer, ids, options, live)
-        gc.collect()
-        return _step(model, optimizer, ids, options, live)
-
-
-def _step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    ids: torch.Tensor,
-    options: Options,
-    live: Live,
-) -> dict[str, int]:
-    """Run forward, backward and optimizer, and note the peak of each phase."""
-    peaks: dict[str, int] = {}
-    final_hidden: list[torch.Tensor] = []
-    watch = _backbone(model).register_forward_hook(
-        lambda _, __, output: final_hidden.append(output[0])
-    )
-    live.restart()
-    with autocast(options.autocast):
-        loss, outputs = _loss(model, ids, options)
-    watch.remove()
-
-    def head_done(_: torch.Tensor) -> None:
-        peaks["loss"] = live.peak
-        for output in outputs:
-            if "logits" in output:
-                # A model output is a dictionary too, which setting an attribute leaves alone.
-                output.logits = None
-                OrderedDict.__setitem__(output, "logits", None)
-        live.restart()
-
-    noted = final_hidden.pop().register_hook(head_done)  # type: ignore[no-untyped-call]
-    loss.backward()  # type: ignore[no-untyped-call]
-    # The hook and the output hold each other, and so the embedding's output and its gradient.
-    noted.remove()
-    outputs.clear()
-    del loss
-    peaks["backward"] = live.peak
-    live.restart()
-    optimizer.step()
-    peaks["optimizer"] = live.peak
-    optimizer.zero_grad(set_to_none=True)
-    return peaks
-
-
-def _backbone(model: nn.Module) -> nn.Module:
-    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    backbone: nn.Module = whole.get_submodule(text_path(whole))
-    return backbone
-
-
-def _loss(model: nn.Module, ids: torch.Tensor, options: Options) -> tuple[torch.Tensor, list[Any]]:
-    if not options.trl_head:
-        output = model(input_ids=ids, labels=ids, use_cache=False)
-        return output.loss, [output]
-    output = model(input_ids=ids, labels=ids, fused_lm_head=True)
-    return -output.log_probs.sum() / ids.numel(), [output]
+    def restart(self) -> None:
+        """Forget the peak so far."""
+        self.peak = self.now
 
 
 @contextlib.contextmanager
@@ -170,8 +112,6 @@ def build_model(config: dict[str, Any], options: Options) -> tuple[nn.Module, bo
         quantize(model, head, QUANTIZED_BYTES[options.quantization], whole)
     if options.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if options.trl_head:
-        add_fused_lm_head(model, outputs=TRL_OUTPUTS)
     traced: nn.Module = model if options.method == "full" else _adapted(model, options)
     return traced, eager
 
@@ -189,6 +129,11 @@ def _adapted(model: Any, options: Options) -> nn.Module:
         task_type="CAUSAL_LM" if hasattr(model, "prepare_inputs_for_generation") else None,
     )
     adapted: nn.Module = get_peft_model(model, config, autocast_adapter_dtype=False)
+    for module in adapted.modules():
+        if isinstance(module, LoraLayer) and isinstance(module.get_base_layer(), QuantizedLinear):
+            # As PEFT's own class over bitsandbytes' layers, which leaves the type to autocast.
+            by_autocast = options.autocast and options.quantization in BITSANDBYTES
+            module.cast_input_dtype_enabled = not by_autocast
     dtype = torch.float32 if options.adapter_bytes == 4 else torch.bfloat16
     for parameter in adapted.parameters():
         if parameter.requires_grad:
@@ -212,7 +157,7 @@ def give_storage(model: nn.Module, live: Live) -> None:
                 table[name] = made[old]
 
 
-def profile(question: dict[str, Any]) -> dict[str, Any]:
+def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Trace one sequence at each of some lengths.
 
     Args:
@@ -368,7 +313,3 @@ class _Pass:
 def _note(first: list[torch.Tensor], output: Any) -> None:
     if not first:
         first.append(output[0] if isinstance(output, tuple) else output)
-
-
-if __name__ == "__main__":
-    serve(sys.stdin.fileno(), sys.stdout.fileno(), answer)

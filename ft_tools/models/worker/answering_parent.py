@@ -2,13 +2,14 @@
 
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,18 @@ MOST_SECONDS = 900
 READ_BYTES = 1 << 16
 
 
-def serve(source: int, sink: int, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def serve(source: int, sink: int) -> None:
     """Answer each line with one line: {"answer": ...} or {"error": code, "detail": ...}.
 
-    A line is {"question": ..., "kept": file}; the answer is kept in that file first, whether or not
-    the parent still waits for it. Whatever libraries print goes to stderr.
+    A line is {"module", "question", "kept"}: the module's `answer` is asked, and what it returns is
+    kept in that file first, whether or not the parent still waits for it. Whatever libraries print
+    goes to stderr.
     """
     sink = os.dup(sink)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     unread = b""
-    _say(sink, {"answer": {}})
+    _write(sink, {"answer": {}})
     while True:
         ready, _, _ = select.select([source], [], [], IDLE_SECONDS)
         data = os.read(source, READ_BYTES) if ready else b""
@@ -41,18 +43,20 @@ def serve(source: int, sink: int, answer: Callable[[dict[str, Any]], dict[str, A
         unread += data
         while b"\n" in unread:
             line, unread = unread.split(b"\n", 1)
-            _say(sink, _answered(line, answer))
+            signal.alarm(MOST_SECONDS)
+            found = answered(json.loads(line))
+            signal.alarm(0)
+            _write(sink, found)
 
 
-def _answered(line: bytes, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    signal.alarm(MOST_SECONDS)
+def answered(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to a question, or the error in its place."""
     try:
-        asked = json.loads(line)
         kept = Path(asked["kept"])
         with _alone(kept):
             with contextlib.suppress(OSError, ValueError):
                 return {"answer": json.loads(kept.read_bytes())}
-            found = answer(asked["question"])
+            found = importlib.import_module(asked["module"]).answer(asked["question"])
             with contextlib.suppress(OSError, FineTuningError):
                 write_file(kept, json.dumps(found))
             return {"answer": found}
@@ -61,30 +65,27 @@ def _answered(line: bytes, answer: Callable[[dict[str, Any]], dict[str, Any]]) -
     except Exception as error:
         traceback.print_exc()
         return {"error": "failed", "detail": type(error).__name__}
-    finally:
-        signal.alarm(0)
 
 
 @contextlib.contextmanager
 def _alone(kept: Path) -> Iterator[None]:
     """Answer a question while no other process answers the same; none waits on a disk in vain."""
-    place = kept.with_suffix(".lock")
-    try:
-        lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        yield
-        return
-    try:
+    with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
+            place = kept.with_suffix(".lock")
+            lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held.callback(os.close, lock)
+            held.callback(place.unlink, missing_ok=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            place.unlink()
-        os.close(lock)
 
 
-def _say(sink: int, what: dict[str, Any]) -> None:
+def _write(sink: int, what: dict[str, Any]) -> None:
     data = json.dumps(what).encode() + b"\n"
     while data:
         data = data[os.write(sink, data) :]
+
+
+if __name__ == "__main__":
+    importlib.import_module("ft_tools.models.worker.describe")
+    serve(sys.stdin.fileno(), sys.stdout.fileno())

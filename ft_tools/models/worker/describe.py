@@ -1,7 +1,6 @@
 """Read a model's shape off its real class: what it is made of, and what PEFT adapts of it."""
 
 import re
-import sys
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -11,7 +10,6 @@ from peft.utils import transformers_weight_conversion as conversion
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ft_tools.models.worker.answering_parent import serve
 from ft_tools.models.worker.build import Hollow, build, stack_of, text_path
 
 RANK = 16
@@ -24,7 +22,7 @@ NO_OUT_PROJ = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
 OWN_LINEARS = {"falcon"}
 
 
-def describe(raw: dict[str, Any]) -> dict[str, Any]:
+def answer(raw: dict[str, Any]) -> dict[str, Any]:
     """Describe a model from its config.json.
 
     Returns:
@@ -279,7 +277,3 @@ def _sizes(config: Any) -> dict[str, int]:
                 sizes[name] = value
                 break
     return sizes
-
-
-if __name__ == "__main__":
-    serve(sys.stdin.fileno(), sys.stdout.fileno(), describe)
