@@ -1,14 +1,11 @@
-"""Recognise a row's format from its columns and the types in them.
-
-Formats: openai_messages, sharegpt, alpaca, prompt_completion, text, preference_explicit,
-preference_implicit, sharegpt_preference, alpaca_preference, openai_preference, kto, prompt_only.
+"""The table of formats: which columns of a row are read as what.
 
 Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/README.md
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ft_tools.formats.turns import (
     GEMINI_SYSTEMS,
@@ -21,141 +18,156 @@ from ft_tools.formats.turns import (
     with_roles,
 )
 
+Row = Mapping[str, Any]
 LISTS = (
     "messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents"
 )  # fmt: skip
-_LISTS = frozenset(LISTS)
 PROMPTS = (
-    "prompt",
-    "question",
-    "query",
-    "user_prompt",
-    "instruction",
-    "input",
-    "inputs",
-    "context",
-)
+    "prompt", "question", "query", "user_prompt", "instruction", "input", "inputs", "context"
+)  # fmt: skip
 ANSWERS = (
     "completion", "response", "answer", "output", "target", "targets", "solution", "assistant"
 )  # fmt: skip
 ALPACA_ANSWERS = ("output", "response", "answer", "completion")
+INSTRUCTIONS = ("instruction", "question", "query")
 ABOUT = ("input", "context")
 """What a prompt may be about, if it is not the prompt itself."""
 BESIDE = (*SYSTEMS, *GEMINI_SYSTEMS, "tools", "functions", "history")
 """What is read of a row whatever its format is."""
 SIDES = ("chosen", "rejected")
+OPENAI_SIDES = ("preferred_output", "non_preferred_output")
 _VALUES = frozenset({*LISTS, "answers", "label", "kto_tag"})
 """Columns of which the value matters, and not only that they are there."""
-_NAMES = frozenset({*PROMPTS, *ANSWERS, *SIDES, "text", "preferred_output", "non_preferred_output"})
+_NAMES = frozenset({*PROMPTS, *ANSWERS, *SIDES, *OPENAI_SIDES, "text"})
 """The others that matter."""
-PREFERENCES = {
-    "preference_explicit",
-    "preference_implicit",
-    "sharegpt_preference",
-    "alpaca_preference",
-    "openai_preference",
+
+
+class Columns(NamedTuple):
+    """The columns of a row that may be its turns, its prompt and its answer."""
+
+    turns: str | None = None
+    asked: str | None = None
+    answer: str | None = None
+    instruction: str | None = None
+    alpaca_answer: str | None = None
+
+    @property
+    def in_text(self) -> tuple[str | None, ...]:
+        """Return the columns of a prompt and its answer in texts."""
+        return () if self.turns else (self.asked, self.answer, *ABOUT)
+
+
+class Format(NamedTuple):
+    """A row of the table."""
+
+    task: str
+    """sft, dpo or kto."""
+    fits: Callable[[Row, Columns], bool]
+    read: Callable[[Columns], tuple[str | None, ...]]
+    """The columns that an example is made of, beside `BESIDE`."""
+
+
+def _has(*names: str) -> Callable[[Row, Columns], bool]:
+    return lambda row, _: row.keys() >= set(names)
+
+
+FORMATS = {
+    "openai_preference": Format("dpo", _has(*OPENAI_SIDES), lambda _: ("input", *OPENAI_SIDES)),
+    # What ends with an answer is no prompt, but one of the sides again.
+    "sharegpt_preference": Format(
+        "dpo",
+        lambda row, its: (
+            _has(*SIDES)(row, its)
+            and its.turns is not None
+            and not is_answered(as_turns(row[its.turns]))
+        ),
+        lambda its: (its.turns, *SIDES),
+    ),
+    "preference_explicit": Format(
+        "dpo", _has("prompt", *SIDES), lambda _: ("prompt", *ABOUT, *SIDES)
+    ),
+    "alpaca_preference": Format(
+        "dpo",
+        lambda row, its: _has(*SIDES)(row, its) and any(n in row for n in (*INSTRUCTIONS, "input")),
+        lambda its: (its.instruction, *ABOUT, *SIDES),
+    ),
+    "preference_implicit": Format("dpo", _has(*SIDES), lambda _: SIDES),
+    "kto": Format(
+        "kto",
+        lambda row, its: bool(
+            (its.turns or (its.asked and its.answer)) and isinstance(label_of(row), bool)
+        ),
+        lambda its: (its.turns, "label", "kto_tag", *its.in_text),
+    ),
+    "sharegpt": Format("sft", lambda row, its: _is_sharegpt(row, its.turns), lambda its: its[:1]),
+    "openai_messages": Format("sft", lambda _, its: bool(its.turns), lambda its: its[:1]),
+    "alpaca": Format(
+        "sft",
+        lambda row, its: "instruction" in row and its.alpaca_answer is not None,
+        lambda its: (its.instruction, its.alpaca_answer, *ABOUT),
+    ),
+    "prompt_completion": Format(
+        "sft", lambda _, its: bool(its.asked and its.answer), lambda its: its.in_text
+    ),
+    "text": Format("sft", _has("text"), lambda _: ("text",)),
+    "prompt_only": Format("sft", lambda _, its: bool(its.asked), lambda its: (its.asked, *ABOUT)),
 }
+"""The formats; of those that fit a row, the first is its own."""
+PREFERENCES = {name for name, one in FORMATS.items() if one.task == "dpo"}
 
 
 def detect(row: Any) -> str:
     """Name the format of a row from its columns and the types in them; unknown if none fits."""
     if not isinstance(row, Mapping):
         return "unknown"
-    return _detect(row) if _told_by_values(row) else _of_names(_NAMES.intersection(row))
+    return _of_names(_NAMES.intersection(row)) if _VALUES.isdisjoint(row) else _fitting(row)
 
 
-def _told_by_values(row: Mapping[str, Any]) -> bool:
-    """Return whether a row has a column whose value, not only its name, decides on the format."""
-    return not _VALUES.isdisjoint(row)
+def _fitting(row: Row) -> str:
+    columns = columns_of(row)
+    return next((name for name, one in FORMATS.items() if one.fits(row, columns)), "unknown")
 
 
 @lru_cache(maxsize=1024)
 def _of_names(names: frozenset[str]) -> str:
-    return _detect(dict.fromkeys(names, ""))
+    return _fitting(dict.fromkeys(names, ""))
 
 
-def _detect(row: Mapping[str, Any]) -> str:
-    keys = row.keys()
-    listed = list_name(row)
-    has_pair = "chosen" in keys and "rejected" in keys
-    if "preferred_output" in keys and "non_preferred_output" in keys:
-        return "openai_preference"
-    if has_pair:
-        return _preference(row, listed)
-    if listed:
-        if isinstance(label_of(row), bool):
-            return "kto"
-        # Gemini's `contents` have turns of their own shape, too.
-        own = (
-            listed == "contents"
-            or turns_in(row, listed) is not row[listed]
-            or _spells_from(as_turns(row[listed]))
-        )
-        return "sharegpt" if own else "openai_messages"
-    answer = answer_name(row)
-    prompt = next((name for name in PROMPTS if name in keys and name != answer), None)
-    if prompt and answer and isinstance(label_of(row), bool):
-        return "kto"
-    if "instruction" in keys and any(name in keys for name in ALPACA_ANSWERS):
-        return "alpaca"
-    if prompt and answer:
-        return "prompt_completion"
-    if "text" in keys:
-        return "text"
-    return "prompt_only" if prompt else "unknown"
-
-
-def columns_read(row: Mapping[str, Any], format_name: str) -> frozenset[str]:
+def columns_read(row: Row, format_name: str) -> frozenset[str]:
     """Return the names of the columns that an example of a format is made of."""
-    if _told_by_values(row):
-        return _columns_read(row, format_name)
-    return _columns_of_names(_NAMES.intersection(row), format_name)
+    return _read(format_name, columns_of(row))
 
 
 @lru_cache(maxsize=1024)
-def _columns_of_names(names: frozenset[str], format_name: str) -> frozenset[str]:
-    return _columns_read(dict.fromkeys(names, ""), format_name)
+def _read(format_name: str, columns: Columns) -> frozenset[str]:
+    read = FORMATS[format_name].read(columns) if format_name in FORMATS else ()
+    return frozenset(name for name in (*read, *BESIDE) if name is not None)
 
 
-def _columns_read(row: Mapping[str, Any], format_name: str) -> frozenset[str]:
-    listed, answer = list_name(row), answer_name(row)
+def columns_of(row: Row) -> Columns:
+    """Return which columns of a row may be its turns, its prompt and its answer."""
+    answer = answer_name(row)
     asked = next((name for name in PROMPTS if name in row and name != answer), None)
-    instruction = next((n for n in ("instruction", "question", "query") if n in row), asked)
-    answered = next((name for name in ALPACA_ANSWERS if name in row), answer)
-    asks_and_answers = () if listed else (asked, answer, *ABOUT)
-    read: dict[str, tuple[str | None, ...]] = {
-        "openai_messages": (listed,),
-        "sharegpt": (listed,),
-        "alpaca": (instruction, answered, *ABOUT),
-        "prompt_completion": (asked, answer, *ABOUT),
-        "prompt_only": (asked, *ABOUT),
-        "text": ("text",),
-        "preference_explicit": ("prompt", *ABOUT, *SIDES),
-        "preference_implicit": SIDES,
-        "sharegpt_preference": (listed, *SIDES),
-        "alpaca_preference": (instruction, *ABOUT, *SIDES),
-        "openai_preference": ("input", "preferred_output", "non_preferred_output"),
-        "kto": (listed, "label", "kto_tag", *asks_and_answers),
-    }
-    return frozenset(name for name in (*read.get(format_name, ()), *BESIDE) if name is not None)
+    return Columns(
+        list_name(row),
+        asked,
+        answer,
+        next((name for name in INSTRUCTIONS if name in row), asked),
+        next((name for name in ALPACA_ANSWERS if name in row), None),
+    )
 
 
-def _preference(row: Mapping[str, Any], listed: str | None) -> str:
-    # What ends with an answer is no prompt, but one of the sides again.
-    if listed and not is_answered(as_turns(row[listed])):
-        return "sharegpt_preference"
-    if "prompt" in row:
-        return "preference_explicit"
-    if any(name in row for name in ("instruction", "question", "query", "input")):
-        return "alpaca_preference"
-    return "preference_implicit"
-
-
-def _spells_from(turns: Any) -> bool:
+def _is_sharegpt(row: Row, name: str | None) -> bool:
+    """Return whether turns are not spelt as OpenAI's are; Gemini's are not, either."""
+    if name is None:
+        return False
+    if name == "contents" or turns_in(row, name) is not row[name]:
+        return True
+    turns = as_turns(row[name])
     return any(isinstance(turn, Mapping) and turn.get("from") is not None for turn in turns)
 
 
-def label_of(row: Mapping[str, Any]) -> Any:
+def label_of(row: Row) -> Any:
     """Return what marks an answer as good or bad, true and false read as such; null if nothing."""
     label = row.get("label", row.get("kto_tag"))
     if isinstance(label, str) and label.strip().lower() in {"true", "false"}:
@@ -163,24 +175,22 @@ def label_of(row: Mapping[str, Any]) -> Any:
     return label
 
 
-def answer_name(row: Mapping[str, Any]) -> str | None:
+def answer_name(row: Row) -> str | None:
     """Name the column of the answer; `answers` is one only where it holds calls, as in xLAM."""
     name = next((name for name in ANSWERS if name in row), None)
     return name or ("answers" if calls_in(row.get("answers")) else None)
 
 
-def turns_in(row: Mapping[str, Any], name: str) -> Any:
+def turns_in(row: Row, name: str) -> Any:
     """Return the turns of a column; `turns` is the questions alone in MT-Bench."""
     return row[name] if name == "turns" else with_roles(row[name])
 
 
-def list_name(row: Mapping[str, Any]) -> str | None:
+def list_name(row: Row) -> str | None:
     """Name the column of the turns; `contents` is one only where it holds what Gemini has there."""
-    if _LISTS.isdisjoint(row):
-        return None
-    return next((name for name in LISTS if name in row and _holds_turns(row, name)), None)
-
-
-def _holds_turns(row: Mapping[str, Any], name: str) -> bool:
-    value = row.get(name)
-    return is_conversation(as_turns(value)) if name == "contents" else is_turns(value)
+    for name in LISTS:
+        if name in row:
+            value = row[name]
+            if is_conversation(as_turns(value)) if name == "contents" else is_turns(value):
+                return name
+    return None

@@ -89,54 +89,46 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         BadData: It is empty, has a line that is no example, or mixes formats; file and line named.
         BadInput: It is not a regular file.
     """
-    num_examples = num_characters = longest = longest_bytes = num_good = num_thoughts = 0
     seen: Format | None = None
-    unread: Counter[str] = Counter()
-    columns = UnreadColumns()
-    answers = AnswerKinds()
-    test_rows = known_test_rows()
-    num_test_rows = 0
+    counts, unread = Counter[str](), Counter[str]()
+    longest = longest_bytes = 0
+    columns, answers, test_rows = UnreadColumns(), AnswerKinds(), known_test_rows()
     for line, example in read_examples(path):
-        format_ = format_of(path, line, example, task)
-        if seen is not None and format_ != seen:
-            problem = f"is {format_}, the lines before are {seen}"
+        form = format_of(path, line, example, task)
+        if seen is not None and form != seen:
+            problem = f"is {form}, the lines before are {seen}"
             raise BadData(path, problem, f"use one format in a file; {CONVERT}", line)
-        seen = format_
-        characters = sum(len(text) for text in texts_of(example))
-        unread.update(unread_in(example))
-        columns.add(example, READ[format_], line)
-        num_test_rows += bool(test_rows) and normalise(line, example) in test_rows
-        num_good += task == "kto" and bool(example["label"])
+        seen = form
+        read = {name: example[name] for name in READ[form] if name in example}
+        as_json = json.dumps(read, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        characters = sum(map(len, _texts_of(example)))
+        longest, longest_bytes = max(longest, characters), max(longest_bytes, len(as_json))
+        unread.update(_unread_in(example))
+        columns.add(example, READ[form], line)
         answers.add(answer_of(example))
-        num_thoughts += has_thought(example)
-        num_examples += 1
-        num_characters += characters
-        longest = max(longest, characters)
-        longest_bytes = max(longest_bytes, _num_bytes(example, READ[format_]))
+        counts["examples"] += 1
+        counts["characters"] += characters
+        counts["good"] += task == "kto" and bool(example["label"])
+        counts["thoughts"] += has_thought(example)
+        counts["test_rows"] += bool(test_rows) and normalise(line, example) in test_rows
     if seen is None:
         raise BadData(path, "has no examples", f"give a JSONL file, one object per line; {CONVERT}")
     return DatasetFacts(
         path=str(path),
         sha256=sha256(path),
-        num_examples=num_examples,
+        num_examples=counts["examples"],
         format=seen,
-        num_characters=num_characters,
+        num_characters=counts["characters"],
         longest_characters=longest,
         longest_bytes=longest_bytes,
         answers=answers.kind if task == "sft" else "free",
         num_labels=answers.num_labels if task == "sft" else None,
-        num_good=num_good if task == "kto" else None,
+        num_good=counts["good"] if task == "kto" else None,
         unread=dict(unread),
-        num_test_rows=num_test_rows,
-        num_thoughts=num_thoughts,
+        num_test_rows=counts["test_rows"],
+        num_thoughts=counts["thoughts"],
         undecided_columns=[column.described for column in columns.undecided()],
     )
-
-
-def _num_bytes(example: Example, fields: frozenset[str]) -> int:
-    """Return the bytes of all that a trainer reads of an example, names of roles and tools too."""
-    read = {name: example[name] for name in fields if name in example}
-    return len(json.dumps(read, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 def has_thought(example: Example) -> bool:
@@ -147,22 +139,12 @@ def has_thought(example: Example) -> bool:
     >>> has_thought({"prompt": "2+2?", "completion": "<think>2 and 2</think>4"})
     True
     """
-    answers: list[Any] = [example.get("completion"), example.get("chosen")]
-    answers += [
-        turn for turn in _objects(example.get("messages")) if turn.get("role") == "assistant"
-    ]
-    for answer in answers:
-        turns = [answer] if isinstance(answer, dict) else _objects(answer)
-        if any(turn.get(name) for turn in turns for name in THOUGHTS):
-            return True
-        texts = [answer, *(turn.get("content") for turn in turns)]
-        if any(isinstance(text, str) and "<think>" in text for text in texts):
-            return True
-    return False
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [turn for turn in value if isinstance(turn, dict)] if isinstance(value, list) else []
+    turns = [t for t in _turns(example, "messages") if t.get("role") == "assistant"]
+    turns += _turns(example, "completion", "chosen")
+    texts = [example.get("completion"), example.get("chosen"), *(t.get("content") for t in turns)]
+    return any(turn.get(name) for turn in turns for name in THOUGHTS) or any(
+        isinstance(text, str) and "<think>" in text for text in texts
+    )
 
 
 def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
@@ -224,21 +206,16 @@ def tools_of(example: Example) -> list[dict[str, Any]] | None:
     return (json.loads(tools) if isinstance(tools, str) and tools else tools) or None
 
 
-def texts_of(example: Example) -> list[str]:
+def _texts_of(example: Example) -> list[str]:
     """Return every text of an example, in order."""
-    found = []
-    for name in ("messages", "prompt", "completion", "text", "chosen", "rejected"):
-        part = example.get(name)
-        if isinstance(part, str):
-            found.append(part)
-        elif isinstance(part, list):
-            # A field of another format may hold anything: it is not read, and not checked.
-            turns = (turn.get("content") for turn in part if isinstance(turn, dict))
-            found += [content for content in turns if isinstance(content, str)]
-    return found
+    names = ("messages", "prompt", "completion", "text", "chosen", "rejected")
+    found = [example.get(name) for name in names]
+    # A field of another format may hold anything: it is not read, and not checked.
+    found += [turn.get("content") for turn in _turns(example, *names)]
+    return [text for text in found if isinstance(text, str)]
 
 
-def unread_in(example: Example) -> list[str]:
+def _unread_in(example: Example) -> list[str]:
     """Return the fields that say something of the prompt or the loss and reach no trainer."""
     turns = _turns(example, "messages", "prompt", "chosen")
     has_system = any(turn.get("role") in {"system", "developer"} for turn in turns)
@@ -250,8 +227,9 @@ def unread_in(example: Example) -> list[str]:
 
 
 def _turns(example: Example, *names: str) -> list[dict[str, Any]]:
-    parts = (example.get(name) for name in names)
-    listed = [turn for part in parts if isinstance(part, list) for turn in part]
+    """Return the turns in some fields: those of lists, or one alone."""
+    parts = [example.get(name) for name in names]
+    listed = [turn for part in parts for turn in (part if isinstance(part, list) else [part])]
     return [turn for turn in listed if isinstance(turn, dict)]
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ft_tools.errors import BadData
 from ft_tools.formats.detect_format import detect
@@ -15,21 +15,41 @@ Format = Literal[
 ]  # fmt: skip
 Example = dict[str, Any]
 
+
+class Shape(NamedTuple):
+    """A row of the table of formats."""
+
+    task: Task
+    fields: tuple[str, ...]
+    is_text: bool
+
+
+PAIR, MARKED = ("prompt", "chosen", "rejected"), ("prompt", "completion")
+FORMATS: dict[Format, Shape] = {
+    "messages": Shape("sft", ("messages",), is_text=False),
+    "prompt_completion_text": Shape("sft", MARKED, is_text=True),
+    "prompt_completion_messages": Shape("sft", MARKED, is_text=False),
+    "text": Shape("sft", ("text",), is_text=True),
+    "pairs_text": Shape("dpo", PAIR, is_text=True),
+    "pairs_messages": Shape("dpo", PAIR, is_text=False),
+    "pairs_messages_implicit": Shape("dpo", PAIR[1:], is_text=False),
+    "marks_text": Shape("kto", (*MARKED, "label"), is_text=True),
+    "marks_messages": Shape("kto", (*MARKED, "label"), is_text=False),
+}
+"""Those of a task in the order in which they are looked for."""
+READ: dict[Format, frozenset[str]] = {
+    name: frozenset(shape.fields if shape.is_text else (*shape.fields, "tools"))
+    for name, shape in FORMATS.items()
+}
+"""What a trainer reads of each format."""
+WANTED: dict[Task, str] = {
+    "sft": "`messages`, `prompt` and `completion`, or `text`",
+    "dpo": "`prompt`, `chosen` and `rejected`",
+    "kto": "`prompt`, `completion` and `label`",
+}
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
 # A tuple: a role that is a list or an object is looked for in it, too, and cannot be hashed.
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
-READ: dict[Format, frozenset[str]] = {
-    "messages": frozenset({"messages", "tools"}),
-    "prompt_completion_messages": frozenset({"prompt", "completion", "tools"}),
-    "prompt_completion_text": frozenset({"prompt", "completion"}),
-    "text": frozenset({"text"}),
-    "pairs_messages": frozenset({"prompt", "chosen", "rejected", "tools"}),
-    "pairs_messages_implicit": frozenset({"chosen", "rejected", "tools"}),
-    "pairs_text": frozenset({"prompt", "chosen", "rejected"}),
-    "marks_messages": frozenset({"prompt", "completion", "label", "tools"}),
-    "marks_text": frozenset({"prompt", "completion", "label"}),
-}
-"""What a trainer reads of each format."""
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
 PREPARE = "prepare_dataset proposes which columns are asked and answered, and writes such files"
 
@@ -40,92 +60,64 @@ def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
     Raises:
         BadData: It has none of the task's formats, or a message is malformed.
     """
-    keys = set(example)
     _check_tools(path, line, example.get("tools"))
-    if task == "dpo":
-        return _pair_format(path, line, example)
-    if task == "kto":
-        return _mark_format(path, line, example)
-    if "messages" in keys:
-        _check_messages(path, line, "messages", example["messages"], answered=True)
-        return "messages"
-    if {"prompt", "completion"} <= keys:
-        if isinstance(example["prompt"], str) and isinstance(example["completion"], str):
-            _check_text(path, line, "completion", example["completion"])
-            return "prompt_completion_text"
-        _check_messages(path, line, "prompt", example["prompt"])
-        _check_messages(path, line, "completion", example["completion"], answered=True)
-        return "prompt_completion_messages"
-    if "text" in keys:
-        _check_text(path, line, "text", example["text"])
-        return "text"
-    wanted = "`messages`, `prompt` and `completion`, or `text`"
-    raise BadData(path, f"has the fields {_names(keys)}, not {wanted}", _cure(example), line)
-
-
-def _mark_format(path: Path, line: int, example: Example) -> Format:
-    if not {"prompt", "completion", "label"} <= set(example):
-        problem = f"has the fields {_names(set(example))}, not `prompt`, `completion` and `label`"
-        raise BadData(path, problem, _cure(example), line)
-    # TRL takes any number above 0 for good, 0.2 as well.
-    if example["label"] not in (True, False):
+    fitting = [
+        (name, shape)
+        for name, shape in FORMATS.items()
+        if shape.task == task and example.keys() >= set(shape.fields)
+    ]
+    if not fitting:
+        cure = PREPARE if detect(example) == "unknown" else CONVERT
+        problem = f"has the fields {_names(set(example))}, not {WANTED[task]}"
+        raise BadData(path, problem, cure, line)
+    fields = fitting[0][1].fields
+    # Of marks, TRL takes any number above 0 for good, 0.2 as well.
+    if task == "kto" and example["label"] not in (True, False):
         problem = "`label` is neither true nor false"
         raise BadData(path, problem, "use true for a good answer, false for a bad one", line)
-    if isinstance(example["prompt"], str) and isinstance(example["completion"], str):
-        _check_text(path, line, "prompt", example["prompt"])
-        _check_text(path, line, "completion", example["completion"])
-        return "marks_text"
-    _check_messages(path, line, "prompt", example["prompt"])
-    _check_messages(path, line, "completion", example["completion"], answered=True)
-    return "marks_messages"
-
-
-def _pair_format(path: Path, line: int, example: Example) -> Format:
-    if not {"chosen", "rejected"} <= set(example):
-        problem = f"has the fields {_names(set(example))}, not `prompt`, `chosen` and `rejected`"
-        raise BadData(path, problem, _cure(example), line)
-    if isinstance(example["chosen"], str):
-        for name in ("prompt", "chosen", "rejected"):
-            _check_text(path, line, name, example.get(name))
-        form: Format = "pairs_text"
-    else:
-        _check_messages(path, line, "chosen", example["chosen"], answered=True)
-        _check_messages(path, line, "rejected", example["rejected"], answered=True)
-        form = "pairs_messages" if "prompt" in example else "pairs_messages_implicit"
-        if "prompt" in example:
-            _check_messages(path, line, "prompt", example["prompt"])
-    if example["chosen"] == example["rejected"]:
+    is_text = isinstance(example[fields[min(1, len(fields) - 1)]], str)
+    same = [(name, shape) for name, shape in fitting if shape.fields == fields]
+    name, shape = next((one for one in same if one[1].is_text == is_text), same[0])
+    for field in shape.fields:
+        if field == "label":
+            continue
+        if shape.is_text:
+            may_be_empty = task == "sft" and field == "prompt"
+            _check_text(path, line, field, example[field], may_be_empty=may_be_empty)
+        else:
+            _check_messages(path, line, field, example[field], answered=field != "prompt")
+    if task == "dpo" and example["chosen"] == example["rejected"]:
         cure = "remove it: it teaches nothing"
         raise BadData(path, "has the same answer as chosen and as rejected", cure, line)
-    return form
+    return name
 
 
-def _cure(example: Example) -> str:
-    """Return which tool reads a row: one that is an example of some format, or of none."""
-    return PREPARE if detect(example) == "unknown" else CONVERT
+def _check_messages(path: Path, line: int, name: str, messages: Any, *, answered: bool) -> None:
+    problem = _problem_of(name, messages)
+    if not problem and answered:
+        last = messages[-1]
+        if last["role"] != "assistant":
+            problem = f"`{name}` does not end with an assistant message"
+        elif not (last.get("content") or "").strip() and not last.get("tool_calls"):
+            problem = f"the last answer of `{name}` is empty"
+    if problem:
+        raise BadData(path, problem, CONVERT, line)
 
 
-def _check_messages(
-    path: Path, line: int, name: str, messages: Any, *, answered: bool = False
-) -> None:
+def _problem_of(name: str, messages: Any) -> str:
+    """Return what is malformed in a list of messages; empty if nothing is."""
     if not isinstance(messages, list) or not messages:
-        raise BadData(path, f"`{name}` is not a list of messages", CONVERT, line)
+        return f"`{name}` is not a list of messages"
     for number, message in enumerate(messages, 1):
         where = f"message {number} of `{name}`"
         if not isinstance(message, dict) or message.get("role") not in ROLES:
-            problem = f"{where} has no `role` out of {', '.join(sorted(ROLES))}"
-            raise BadData(path, problem, CONVERT, line)
-        content = message.get("content")
-        if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
-            raise BadData(path, f"{where} has no text in `content`", CONVERT, line)
-        calls = message.get("tool_calls") or []
+            return f"{where} has no `role` out of {', '.join(sorted(ROLES))}"
+        content, calls = message.get("content"), message.get("tool_calls") or []
+        if not isinstance(content, str) and not (content is None and calls):
+            return f"{where} has no text in `content`"
         if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-            raise BadData(path, f"{where} has `tool_calls` that are no objects", CONVERT, line)
-    last = messages[-1]
-    if answered and last["role"] != "assistant":
-        raise BadData(path, f"`{name}` does not end with an assistant message", CONVERT, line)
-    if answered and not (last.get("content") or "").strip() and not last.get("tool_calls"):
-        raise BadData(path, f"the last answer of `{name}` is empty", CONVERT, line)
+            return f"{where} has `tool_calls` that are no objects"
+    return ""
 
 
 def _check_tools(path: Path, line: int, tools: Any) -> None:
@@ -138,8 +130,8 @@ def _check_tools(path: Path, line: int, tools: Any) -> None:
         raise BadData(path, "has `tools` that are no list of objects", CONVERT, line)
 
 
-def _check_text(path: Path, line: int, name: str, text: Any) -> None:
-    if not isinstance(text, str) or not text.strip():
+def _check_text(path: Path, line: int, name: str, text: Any, *, may_be_empty: bool) -> None:
+    if not isinstance(text, str) or not (may_be_empty or text.strip()):
         raise BadData(path, f"`{name}` is not a text, or empty", CONVERT, line)
 
 

@@ -14,38 +14,25 @@ UNTRAINED = {"weight": 0}
 """What an answer carries that a row asks not to train, as OpenAI marks it."""
 SYSTEMS = ("system", "system_prompt")
 GEMINI_SYSTEMS = ("systemInstruction", "system_instruction")
-TEXT_PARTS = {"text", "input_text", "output_text"}
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "human": "user",
-    "user": "user",
-    "prompter": "user",
-    "customer": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "bot": "assistant",
-    "chatgpt": "assistant",
-    "chatbot": "assistant",
-    "model": "assistant",
-    "ai": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "claude": "assistant",
-    "function_call": "function_call",
-    "tool_call": "function_call",
-    "tool_calls": "function_call",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "tool_response": "tool",
-    "function_response": "tool",
-    "ipython": "tool",
+TEXT_PARTS = ("text", "input_text", "output_text")
+SPELLINGS = {
+    "system": "system developer",
+    "user": "user human prompter customer",
+    "assistant": "assistant gpt bot chatgpt chatbot model ai bing bard claude",
+    "function_call": "function_call tool_call tool_calls",
+    "tool": "tool function observation tool_response function_response ipython",
 }
-
-ROLE_OF = ("user", "assistant")
+ROLES = {name: role for role, names in SPELLINGS.items() for name in names.split()}
+"""Name of a speaker in a file -> ours."""
 TRANSCRIPT_STARTS = "\n\nHuman:"
 SPOKE = re.compile(r"\n\n(Human|Assistant):")
+
+
+def as_turns(value: Any) -> Any:
+    """Parse turns that are JSON in a string, as CSV has them; else leave them."""
+    is_list = isinstance(value, str) and value.lstrip()[:1] == "["
+    parsed = _parsed(value) if is_list else None
+    return parsed if isinstance(parsed, list) else value
 
 
 def is_turns(value: Any) -> bool:
@@ -63,16 +50,22 @@ def holds_turns(value: Any) -> bool:
 
 def is_conversation(value: Any) -> bool:
     """Return whether a value is a list of turns: each has a known role, and says something."""
+    says = (*CONTENTS, "tool_calls", "function_call")
     return (
         isinstance(value, list)
         and bool(value)
         and all(
             isinstance(turn, Mapping)
             and _role(turn) is not None
-            and any(name in turn for name in (*CONTENTS, "tool_calls", "function_call"))
+            and any(name in turn for name in says)
             for turn in value
         )
     )
+
+
+def is_answered(turns: Any) -> bool:
+    """Return whether a value is a conversation whose last turn is an answer."""
+    return is_conversation(turns) and _role(turns[-1]) in {"assistant", "function_call"}
 
 
 def _role(turn: Mapping[str, Any]) -> str | None:
@@ -81,14 +74,9 @@ def _role(turn: Mapping[str, Any]) -> str | None:
     return ROLES.get(role.strip().lower()) if isinstance(role, str) else None
 
 
-def is_answered(turns: Any) -> bool:
-    """Return whether a value is a conversation whose last turn is an answer."""
-    return is_conversation(turns) and _role(turns[-1]) in {"assistant", "function_call"}
-
-
-def as_turns(value: Any) -> Any:
-    """Parse turns that are JSON in a string, as CSV has them; else leave them."""
-    return _parsed_list(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
+def first_of(row: Mapping[str, Any], *names: str) -> Any:
+    """Return the first of these that is there; null is not."""
+    return next((row[name] for name in names if row.get(name) is not None), None)
 
 
 def with_roles(value: Any) -> Any:
@@ -102,11 +90,12 @@ def with_roles(value: Any) -> Any:
     turns = as_turns(value)
     if not isinstance(turns, list):
         return value
-    if all(map(_is_exchange, turns)):
-        turns = [turn[name] for turn in turns for name in ("input", "output")]
+    if all(isinstance(turn, Mapping) and first_of(turn, *SPEAKER) is None for turn in turns):
+        turns = [turn.get(name) for turn in turns for name in ("input", "output")]
     if len(turns) < 2 or not all(isinstance(turn, str) for turn in turns):
         return value
-    return [{"role": ROLE_OF[at % 2], "content": text} for at, text in enumerate(turns)]
+    roles = ("user", "assistant")
+    return [{"role": roles[at % 2], "content": text} for at, text in enumerate(turns)]
 
 
 def as_transcript(value: Any) -> Any:
@@ -120,37 +109,8 @@ def as_transcript(value: Any) -> Any:
     if not isinstance(value, str) or not value.startswith(TRANSCRIPT_STARTS):
         return value
     _, *parts = SPOKE.split(value)
-    return [
-        {"role": ROLES[who.lower()], "content": text.strip()}
-        for who, text in zip(parts[::2], parts[1::2], strict=True)
-    ]
-
-
-def _is_exchange(turn: Any) -> bool:
-    return (
-        isinstance(turn, Mapping)
-        and first_of(turn, *SPEAKER) is None
-        and isinstance(turn.get("input"), str)
-        and isinstance(turn.get("output"), str)
-    )
-
-
-def first_of(row: Mapping[str, Any], *names: str) -> Any:
-    """Return the first of these that is there; null is not."""
-    return next((row[name] for name in names if row.get(name) is not None), None)
-
-
-def listed(example: Example, value: Any) -> Any:
-    """Return a list that may be JSON in a string, as CSV and ShareGPT's `tools` have it.
-
-    What a line of JSON may not hold is a problem in a string, too. What is no list stays as it is.
-    """
-    return _strict(example, value) if isinstance(_parsed_list(value), list) else value
-
-
-def _parsed_list(value: Any) -> Any:
-    parsed = _parsed(value) if isinstance(value, str) else value
-    return parsed if isinstance(parsed, list) else value
+    told = zip(parts[::2], parts[1::2], strict=True)
+    return [{"role": ROLES[who.lower()], "content": text.strip()} for who, text in told]
 
 
 def _parsed(text: str) -> Any:
@@ -170,25 +130,30 @@ def _strict(example: Example, value: Any) -> Any:
     return row.value
 
 
+def listed(example: Example, value: Any) -> Any:
+    """Return a list that may be JSON in a string, as CSV and ShareGPT's `tools` have it.
+
+    What a line of JSON may not hold is a problem in a string, too. What is no list stays as it is.
+    """
+    return _strict(example, value) if is_turns(value) else value
+
+
 def add_turns(example: Example, turns: Any) -> list[Message]:
     """Read turns of either spelling, one message or a list."""
     turns = listed(example, turns)
-    if isinstance(turns, Mapping):
-        turns = [turns]
+    turns = [turns] if isinstance(turns, Mapping) else turns
     if not isinstance(turns, list):
         example.problems.append("wrong_type")
         return []
     messages: list[Message] = []
-    spelled = set(example.roles)
     for turn in turns:
         if not isinstance(turn, Mapping):
             example.problems.append("wrong_type")
             continue
         example.turn_keys = example.turn_keys or tuple(map(str, turn))
         role = first_of(turn, *SPEAKER)
-        spelled.add(role if isinstance(role, str) else "")
+        example.roles |= {role if isinstance(role, str) else ""}
         messages.append(_message(example, turn))
-    example.roles = frozenset(spelled)
     return messages
 
 
@@ -202,10 +167,8 @@ def _message(example: Example, turn: Mapping[str, Any]) -> Message:
     message: Message = {"role": known or "user", "content": text}
     if known == "assistant":
         message |= _beside_the_text(example, turn)
-    for name in ("name", "tool_call_id"):
-        if isinstance(turn.get(name), str):
-            message[name] = turn[name]
-    return message
+    names = ("name", "tool_call_id")
+    return message | {name: turn[name] for name in names if isinstance(turn.get(name), str)}
 
 
 def _beside_the_text(example: Example, turn: Mapping[str, Any]) -> Message:
@@ -239,19 +202,16 @@ def _text(example: Example, content: Any, turn: Mapping[str, Any]) -> str:
         return ""
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, Mapping)]
-        if not all(map(_is_text_part, parts)):
+        texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+        kinds = [part.get("type", "text") for part in parts]
+        # Any JSON value may be a type, and an object has no hash.
+        if len(texts) != len(parts) or any(kind not in TEXT_PARTS for kind in kinds):
             example.problems.append("multimodal")
         if len(parts) != len(content):
             example.problems.append("wrong_type")
-        return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+        return "".join(texts)
     example.problems.append("empty_turn" if content is None else "wrong_type")
     return ""
-
-
-def _is_text_part(part: Mapping[str, Any]) -> bool:
-    kind = part.get("type", "text")
-    # Any JSON value may stand here, and an object has no hash.
-    return isinstance(kind, str) and kind in TEXT_PARTS and isinstance(part.get("text"), str)
 
 
 def _calling(example: Example, text: str) -> Message:
@@ -267,15 +227,6 @@ def _is_call(value: Any) -> bool:
     return isinstance(call, dict) and isinstance(call.get("name"), str)
 
 
-def _openai_call(value: Message) -> Message:
-    call = value.get("function", value)
-    arguments = first_of(call, "arguments", "parameters")
-    return {
-        "type": "function",
-        "function": {"name": call["name"], "arguments": {} if arguments is None else arguments},
-    }
-
-
 def calls_in(value: Any) -> list[Any]:
     """Return calls that an answer is made of, a list or JSON of one; empty if it is none."""
     calls = as_turns(value)
@@ -285,27 +236,19 @@ def calls_in(value: Any) -> list[Any]:
 
 def called(calls: list[Any]) -> Message:
     """Return an answer that calls functions."""
-    return {"role": "assistant", "content": "", "tool_calls": list(map(_openai_call, calls))}
+    functions = [call.get("function", call) for call in calls]
+    made = [(call["name"], first_of(call, "arguments", "parameters")) for call in functions]
+    found = [{"name": name, "arguments": {} if said is None else said} for name, said in made]
+    made_calls = [{"type": "function", "function": function} for function in found]
+    return {"role": "assistant", "content": "", "tool_calls": made_calls}
 
 
-def cell(example: Example, row: Mapping[str, Any], *names: str) -> str:
-    """Return the first of these columns as text; a number or a truth value is a wrong type."""
-    name = next((name for name in names if name in row), None)
-    value = row.get(name) if name else None
-    if value is None:
-        return ""
-    if not isinstance(value, str):
+def cell(example: Example, row: Mapping[str, Any], name: str) -> str:
+    """Return a column as text; a number or a truth value is a wrong type."""
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
         example.problems.append("wrong_type")
-        return ""
-    return value
-
-
-def system_turn(example: Example, row: Mapping[str, Any]) -> list[Message]:
-    """Return the turn that a column for it gives, or none."""
-    texts = [row[name] for name in SYSTEMS if isinstance(row.get(name), str)]
-    turns = [row[name] for name in GEMINI_SYSTEMS if isinstance(row.get(name), Mapping)]
-    texts += [_text(example, first_of(turn, *CONTENTS), turn) for turn in turns]
-    return [{"role": "system", "content": text} for text in texts if text.strip()][:1]
+    return value if isinstance(value, str) else ""
 
 
 def with_system(example: Example, row: Mapping[str, Any], turns: list[Message]) -> list[Message]:
@@ -315,21 +258,23 @@ def with_system(example: Example, row: Mapping[str, Any], turns: list[Message]) 
     """
     if turns and turns[0]["role"] == "system":
         return turns
-    return system_turn(example, row) + turns
+    texts = [row[name] for name in SYSTEMS if isinstance(row.get(name), str)]
+    told = [row[name] for name in GEMINI_SYSTEMS if isinstance(row.get(name), Mapping)]
+    texts += [_text(example, first_of(turn, *CONTENTS), turn) for turn in told]
+    system = [{"role": "system", "content": text} for text in texts if text.strip()][:1]
+    return system + turns
 
 
 def ask(example: Example, row: Mapping[str, Any], prompt: str) -> list[Message]:
     """Build the turns before the answer: system, LLaMA-Factory's history, the question."""
-    turns = system_turn(example, row)
     history = listed(example, row.get("history"))
-    pasts: list[Any] = history if isinstance(history, list) else []
-    for past in pasts:
+    turns: list[Message] = []
+    for past in history if isinstance(history, list) else []:
         if isinstance(past, list) and len(past) == 2 and all(isinstance(p, str) for p in past):
-            turns.append({"role": "user", "content": past[0]})
-            turns.append({"role": "assistant", "content": past[1]})
+            turns += [{"role": "user", "content": past[0]}, *answered_with(past[1])]
         else:
             example.problems.append("wrong_type")
-    return [*turns, {"role": "user", "content": prompt}]
+    return with_system(example, row, [*turns, {"role": "user", "content": prompt}])
 
 
 def answered_with(text: str) -> list[Message]:
