@@ -1,7 +1,12 @@
-"""How long a run takes and how much disk it needs, from sizes alone."""
+"""How long a run takes, by the time of a step and of its evaluations, and how much disk it needs.
+
+A step's time is what an earlier run of the same model, method and device took; else what was
+measured for the plan; else the operations that a token costs, and a table of what devices do.
+"""
 
 import contextlib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import BadData
 from ft_tools.runs import estimates
-from ft_tools.runs.estimates import Duration
+from ft_tools.runs.estimates import Duration, Range
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.state import directory
+from ft_tools.training.step_time import StepTime
 
 # Weights, gradients flow: 2 for the forward pass, 2 for the gradients of activations, 2 for those
 # of weights, which an adapter does without. Source: arXiv 2001.08361, appendix B.
@@ -27,14 +33,14 @@ SHARED_SPEED = (0.7, 1.0)
 # a deeper model takes longer, a faster core less.
 PASS_SECONDS = (0.03, 0.3)
 FORWARD_FLOPS = 2
-MEASURED_MARGIN = 1.25
-"""What an earlier run's rate may be off by: other lengths, other neighbours."""
+TRAINER_SECONDS = 0.01
+"""Of a micro-batch: what the trainer does around a measured pass."""
+MEASURED = (0.85, 1.5)
+"""What a measured step may be off by: other lengths, a processor that gets warm, neighbours."""
 LOOKED_AT = 50
-KEPT_RATES = 5
-LEAST = 5.0
-"""Seconds of training from which on a rate says something."""
-LEAST_UNFINISHED = 60.0
-"""The same for a run that did not finish, whose seconds have the loading in them."""
+KEPT_RUNS = 5
+LEAST_STEPS = 5
+"""Steps of an earlier run from which on their time says something."""
 # AdamW keeps two float32 numbers for each trained weight, beside the weight.
 STATE_BYTES_PER_PARAM = 12
 # Bytes a trained weight that a sharded run writes beside these: FSDP a file of its own to resume
@@ -63,6 +69,11 @@ class Work:
     engine: str = "torch"
     passes: int = 0
     """Micro-batches of training, one after the other."""
+    steps: int = 0
+    padding: float = 0.0
+    """Fraction of the tokens of a batch that are padding."""
+    step: StepTime | None = None
+    """Of this plan on this machine, where it was measured."""
 
 
 class Estimate(BaseModel):
@@ -114,46 +125,70 @@ def disk_bytes(trained: int | None, sharding: str = "ddp") -> int:
     return (KEPT_CHECKPOINTS + 1) * checkpoint + 4 * trained + FIXED_BYTES
 
 
-def duration(work: Work, tokens: int, price: float | None, steps: int = 0) -> Duration | None:
+def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
     """Return how long a run takes, as a range; None when the size or such a device is not known.
-
-    From finished runs of the same model, method and device, if this workspace has any; else from
-    the operations that a token costs and what such a device does in a second.
 
     Args:
         work: What is computed on what.
         tokens: Of all epochs.
         price: Of an hour, in any currency.
-        steps: Of the run.
     """
-    rates = measured_rates(work)
-    starts = (0.0, 0.0)
-    if rates:
-        fast, slow = max(rates) * MEASURED_MARGIN, min(rates) / MEASURED_MARGIN
-        source = f"{len(rates)} earlier runs of this model here"
+    if earlier := earlier_rates(work):
+        trained = tokens / max(earlier), tokens / min(earlier)
+        seconds = _around(_with_evaluations(work, trained, tokens))
+        source = f"the steps of {len(earlier)} earlier runs of this model here"
+    elif work.step is not None:
+        seconds = _around(_by_step(work, work.step, tokens))
+        source = "a step of this plan, measured on this machine"
     else:
-        flops = FLOPS_PER_PARAM_TOKEN[work.method]
-        flops += EXTRA_FLOPS[work.task]
-        tokens += round(work.evaluated_tokens * FORWARD_FLOPS / flops)
-        speeds = estimates.operations_per_second(work.device, work.engine)
-        if work.num_params is None or speeds is None:
+        by_table = _by_table(work, tokens)
+        if by_table is None:
             return None
-        slow, fast = (
-            speed * work.num_processes * share / (flops * work.num_params)
-            for speed, share in zip(speeds, _shares(work.num_processes), strict=True)
-        )
-        starts = (work.passes * PASS_SECONDS[0], work.passes * PASS_SECONDS[1])
-        source = "the table of rates; the first run here makes it narrower"
-    seconds = tokens / fast + starts[0], tokens / slow + starts[1]
-    return estimates.duration(seconds, source, load=work.load, price=price, steps=steps)
+        seconds, source = by_table, "the table of rates; the first run here makes it narrower"
+    return estimates.duration(seconds, source, load=work.load, price=price, steps=work.steps)
 
 
-def _shares(num_processes: int) -> tuple[float, float]:
+def _around(seconds: Range) -> Range:
+    return seconds[0] * MEASURED[0], seconds[1] * MEASURED[1]
+
+
+def _by_step(work: Work, step: StepTime, tokens: int) -> Range:
+    """Return what training and evaluations take, by a measured step."""
+    padded = tokens / (1 - work.padding)
+    reference = EXTRA_FLOPS[work.task] / FORWARD_FLOPS * step.forward
+    trained = padded * (step.train + reference) + work.steps * step.optimizer
+    slow, fast = _shares(work.num_processes)
+    whole = trained + work.evaluated_tokens / (1 - work.padding) * step.forward
+    whole += work.passes * TRAINER_SECONDS
+    return whole / (work.num_processes * fast), whole / (work.num_processes * slow)
+
+
+def _with_evaluations(work: Work, trained: Range, tokens: int) -> Range:
+    """Add the evaluations to the time of training: a forward pass each."""
+    flops = FLOPS_PER_PARAM_TOKEN[work.method] + EXTRA_FLOPS[work.task]
+    share = 1 + work.evaluated_tokens * FORWARD_FLOPS / flops / max(1, tokens)
+    return trained[0] * share, trained[1] * share
+
+
+def _by_table(work: Work, tokens: int) -> Range | None:
+    flops = FLOPS_PER_PARAM_TOKEN[work.method] + EXTRA_FLOPS[work.task]
+    speeds = estimates.operations_per_second(work.device, work.engine)
+    if work.num_params is None or speeds is None:
+        return None
+    slow, fast = (
+        speed * work.num_processes * share / (flops * work.num_params)
+        for speed, share in zip(speeds, _shares(work.num_processes), strict=True)
+    )
+    low, high = _with_evaluations(work, (tokens / fast, tokens / slow), tokens)
+    return low + work.passes * PASS_SECONDS[0], high + work.passes * PASS_SECONDS[1]
+
+
+def _shares(num_processes: int) -> Range:
     return SHARED_SPEED if num_processes > 1 else (1.0, 1.0)
 
 
-def measured_rates(work: Work) -> list[float]:
-    """Return the tokens a second of runs of this workspace that are like this one."""
+def earlier_rates(work: Work) -> list[float]:
+    """Return the tokens a second of training of runs here that are like this one."""
     device = work.device
     wanted = (
         (work.config_sha256, work.method, work.task, work.engine, device.model, device.precision),
@@ -173,15 +208,21 @@ def measured_rates(work: Work) -> list[float]:
             rate = _rate_of(run_dir) if found_at == wanted else None
             if rate:
                 found.append(rate)
-    return found[:KEPT_RATES]
+    return found[:KEPT_RUNS]
 
 
 def _rate_of(run_dir: Path) -> float | None:
-    """Return the tokens a second of a run; of one that did not finish, as far as it came."""
-    report = directory.read_json(run_dir / "report.json")
-    if report is not None:
-        return float(report["tokens_per_second"]) if report["seconds"] > LEAST else None
-    status = directory.read_status(run_dir)
-    seconds = status.progress.elapsed_seconds if status.progress else 0.0
-    tokens = status.metrics.get("num_tokens", 0.0)
-    return tokens / seconds if seconds > LEAST_UNFINISHED else None
+    """Return the tokens a second of a run's steps, without evaluations; None before there are few.
+
+    Each logged row has the usual step since the one before, and the tokens so far.
+    """
+    rows = [row for row in directory.read_metrics(run_dir) if "step_seconds" in row]
+    tokens = steps = seconds = 0.0
+    for before, row in pairwise(rows):
+        more = row["step"] - before["step"]
+        # An attempt counts its tokens from its own start.
+        if more > 0 and row["num_tokens"] > before["num_tokens"]:
+            steps += more
+            tokens += row["num_tokens"] - before["num_tokens"]
+            seconds += more * row["step_seconds"]
+    return tokens / seconds if steps >= LEAST_STEPS else None

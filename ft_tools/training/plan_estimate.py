@@ -14,7 +14,7 @@ from ft_tools.publish import require_space
 from ft_tools.runs.estimates import present_load
 from ft_tools.runs.hardware import device_slots
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.training import defaults, estimates, token_counts
+from ft_tools.training import defaults, estimates, step_time, token_counts
 from ft_tools.training.checks import memory
 from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.estimates import Estimate
@@ -131,11 +131,14 @@ def estimated(
         present_load(parts["device"]) if request.is_here else 0.0,
         parts["engine"],
         steps * parts["training"]["gradient_accumulation_steps"],
+        steps,
+        step_time.padding_of(parts) if parts["counts"] else 0.0,
+        step_time.measured(parts) if request.is_here and not parts["missing"] else None,
     )
     return Estimate(
         steps=steps,
         tokens=tokens,
-        duration=estimates.duration(work, tokens, request.price_per_hour, steps),
+        duration=estimates.duration(work, tokens, request.price_per_hour),
         disk_bytes=disk,
     )
 

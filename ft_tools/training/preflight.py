@@ -73,10 +73,6 @@ def checked(device: Device, *, quantized: bool, attention: str = "sdpa") -> list
         attention=attention,
     )
     on = [sys.executable, device.model, device.driver, str(device.capability)]
-    variables = {} if on_gpu else dict(HIDING)
-    if device.cards:
-        card = _emptiest(device)
-        variables = {"CUDA_VISIBLE_DEVICES": card, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     try:
         return remembered_answer.ask(
             "ft_tools.training.worker.preflight",
@@ -84,7 +80,7 @@ def checked(device: Device, *, quantized: bool, attention: str = "sdpa") -> list
             question=question.model_dump_json(),
             depends_on=[remembered_answer.versions(LIBRARIES), on, question.model_dump()],
             seconds=SECONDS,
-            variables=variables,
+            variables=variables(device),
             keeps=lambda found: all(one.state == "passed" for one in found),
             waits_again=False,
         )
@@ -114,6 +110,13 @@ def fields(one: Checked, device: Device) -> dict[str, Any]:
         "driver": (driver_cuda() or "unknown") if one.id == "device" else "",
         "capability": device.capability,
     }
+
+
+def variables(device: Device) -> dict[str, str]:
+    """Return the variables of a process that tries something on the device of a plan."""
+    if device.cards:
+        return {"CUDA_VISIBLE_DEVICES": _emptiest(device), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return {} if device.name == "cuda" else dict(HIDING)
 
 
 def _emptiest(device: Device) -> str:

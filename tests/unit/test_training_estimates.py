@@ -9,7 +9,7 @@ import pytest
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import Progress, RunInfo, Status
-from ft_tools.training.estimates import Work, disk_bytes, duration, measured_rates
+from ft_tools.training.estimates import Work, disk_bytes, duration, earlier_rates
 from ft_tools.training.pace import evaluations_ahead
 from ft_tools.training.plan import plan_sft
 from ft_tools.workspace import runs_dir
@@ -80,7 +80,7 @@ def test_a_run_that_was_stopped_gives_a_rate_as_well(files):
     plan = plan_sft(asked)
     cpu = plan.device
     like = Work("sft", "lora", 5000, plan.model.config_sha256, cpu)
-    assert measured_rates(like) == []
+    assert earlier_rates(like) == []
     run_dir = runs_dir() / "sft-0123456789abcdef"
     run_dir.mkdir(parents=True)
     info = RunInfo(run_id=run_dir.name, kind="sft", created_at=1.0)
@@ -90,9 +90,9 @@ def test_a_run_that_was_stopped_gives_a_rate_as_well(files):
         progress = Progress(step=5, total_steps=100, fraction=0.05, elapsed_seconds=seconds)
         status = Status(state="cancelled", progress=progress, metrics={"num_tokens": 10 * seconds})
         directory.write_status(run_dir, status)
-        assert measured_rates(like) == rates
+        assert earlier_rates(like) == rates
         # The other engine has another speed.
-        assert measured_rates(replace(like, engine="mlx")) == []
+        assert earlier_rates(replace(like, engine="mlx")) == []
 
 
 def test_mlx_on_a_cpu_is_reckoned_slow_and_on_a_mac_not_at_all(workspace, monkeypatch):

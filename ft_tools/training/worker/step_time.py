@@ -1,0 +1,115 @@
+"""Time a step of a plan's class, in small: JSON in, JSON out."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig
+from trl.trainer.utils import add_fused_lm_head
+
+from ft_tools.models.worker.loading import model_class
+from ft_tools.training.step_time import StepQuestion, StepTime
+from ft_tools.training.worker import fused_head
+
+FEW, MORE = 1, 3
+"""Blocks of the two models that are timed."""
+REPEATS = 2
+PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
+
+
+def measure(question: StepQuestion) -> StepTime:
+    """Return what a step takes, by what two blocks more take."""
+    config = AutoConfig.from_pretrained(question.config, trust_remote_code=False)
+    number = config.get_text_config().num_hidden_layers
+    few, more = (_timed(question, blocks) for blocks in (FEW, MORE))
+    tokens = question.rows * question.length
+    train, forward, optimizer = (
+        max(low + (high - low) / (MORE - FEW) * (number - FEW), low)
+        for low, high in zip(few, more, strict=True)
+    )
+    return StepTime(train=train / tokens, forward=forward / tokens, optimizer=optimizer)
+
+
+def _timed(question: StepQuestion, blocks: int) -> tuple[float, float, float]:
+    """Return the seconds of forward and backward, of forward, and of the optimizer."""
+    model = _model(question, blocks)
+    ids = torch.randint(8, 256, (question.rows, question.length), device=question.device)
+    labels = ids.clone()
+    labels[:, : round(question.length * (1 - question.trained_fraction))] = -100
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
+
+    def loss() -> Any:
+        with _autocast(question):
+            output = model(input_ids=ids, labels=labels, fused_lm_head=True)
+        return -output.log_probs.mean()
+
+    def evaluate() -> None:
+        with torch.no_grad():
+            loss()
+
+    train = _usual(lambda: loss().backward())
+    return train, _usual(evaluate), _usual(optimizer.step)
+
+
+def _model(question: StepQuestion, blocks: int) -> Any:
+    config = AutoConfig.from_pretrained(question.config, trust_remote_code=False)
+    text = config.get_text_config()
+    text.num_hidden_layers = blocks
+    for name in PER_BLOCK:
+        if getattr(text, name, None):
+            setattr(text, name, getattr(text, name)[:blocks])
+    # A quantized base computes in 16 bits what it holds in 4.
+    dtype = getattr(torch, question.dtype, torch.bfloat16)
+    loads = model_class(config)
+    model = loads.from_config(config, dtype=dtype, **question.init).to(question.device)
+    model.config.use_cache = False
+    add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+    if question.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if question.peft is not None:
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **question.peft))
+    fused_head.fit(model)
+    return model.train()
+
+
+def _autocast(question: StepQuestion) -> AbstractContextManager[Any]:
+    if question.precision == "float32":
+        return nullcontext()
+    return torch.autocast(question.device, dtype=getattr(torch, question.precision))
+
+
+def _usual(work: Callable[[], Any]) -> float:
+    """Return the seconds of a work without what other programs take, after once that warms up."""
+    work()
+    # On the CPU what this process computes, spread over its threads: others may be gone soon.
+    on_gpu = torch.cuda.is_available()
+    clock, threads = (
+        (time.perf_counter, 1) if on_gpu else (time.process_time, torch.get_num_threads())
+    )
+    _wait(on_gpu)
+    began = clock()
+    for _ in range(REPEATS):
+        work()
+    _wait(on_gpu)
+    return (clock() - began) / threads / REPEATS
+
+
+def _wait(on_gpu: bool) -> None:
+    if on_gpu:
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Answer one question."""
+    sink, sys.stdout = sys.stdout, sys.stderr
+    found = measure(StepQuestion.model_validate_json(sys.stdin.read()))
+    sink.write("\n" + json.dumps(found.model_dump()))
+
+
+if __name__ == "__main__":
+    main()
