@@ -35,7 +35,7 @@ PASS_SECONDS = (0.03, 0.3)
 FORWARD_FLOPS = 2
 TRAINER_SECONDS = 0.01
 """Of a micro-batch: what the trainer does around a measured pass."""
-MEASURED = (0.85, 1.5)
+MEASURED = (0.7, 1.4)
 """What a measured step may be off by: other lengths, a processor that gets warm, neighbours."""
 LOOKED_AT = 50
 KEPT_RUNS = 5

@@ -120,6 +120,8 @@ def estimated(
     memory.require_ram(
         model.num_params, trained, request.method, parts["device"], held_as, parts["accepted"]
     )
+    # Before a step is measured, which is work of its own.
+    load = present_load(parts["device"]) if request.is_here else 0.0
     work = estimates.Work(
         task,
         request.method,
@@ -128,7 +130,7 @@ def estimated(
         parts["device"],
         place.num_processes,
         _evaluated_tokens(parts, evaluations),
-        present_load(parts["device"]) if request.is_here else 0.0,
+        load,
         parts["engine"],
         steps * parts["training"]["gradient_accumulation_steps"],
         steps,

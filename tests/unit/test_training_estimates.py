@@ -1,5 +1,6 @@
 """How long runs take and how much disk: by card, number of processes, and way of sharing."""
 
+import json
 import platform
 import sys
 from dataclasses import replace
@@ -7,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from ft_tools.runs.hardware.devices import Device
-from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import Progress, RunInfo, Status
+from ft_tools.runs.state.records import RunInfo
 from ft_tools.training.estimates import Work, disk_bytes, duration, earlier_rates
 from ft_tools.training.pace import evaluations_ahead
 from ft_tools.training.plan import plan_sft
+from ft_tools.training.step_time import StepTime
 from ft_tools.workspace import runs_dir
 from tests.unit.test_training_launch import files, sft
 
@@ -30,13 +31,13 @@ def test_eight_processes_take_an_eighth_of_the_time_or_a_little_more(workspace):
 
 
 def test_a_plan_says_how_many_steps_fit_ten_minutes_at_the_slowest_rate(workspace):
-    found = duration(work(), 10**8, None, 1000)
+    found = duration(replace(work(), steps=1000), 10**8, None)
     assert found.high_seconds > 600
     limit = found.steps_in_ten_minutes
     assert limit == int(1000 * 600 / found.high_seconds)
-    cut = duration(work(), 10**8 * limit // 1000, None, limit)
+    cut = duration(replace(work(), steps=limit), 10**8 * limit // 1000, None)
     assert cut.high_seconds == pytest.approx(600, rel=0.1)
-    assert duration(work(), 10**11, None, 1).steps_in_ten_minutes is None
+    assert duration(replace(work(), steps=1), 10**11, None).steps_in_ten_minutes is None
 
 
 @pytest.mark.parametrize(
@@ -75,24 +76,48 @@ def test_the_evaluations_that_are_to_come_are_reckoned_with_before_the_first(fil
     assert evaluations_ahead(plan_sft(sft(training={"num_train_epochs": 1})), 8, 2.0) is None
 
 
-def test_a_run_that_was_stopped_gives_a_rate_as_well(files):
-    asked = sft()
-    plan = plan_sft(asked)
-    cpu = plan.device
-    like = Work("sft", "lora", 5000, plan.model.config_sha256, cpu)
+def test_earlier_runs_give_a_rate_by_their_steps_without_their_evaluations(files):
+    plan = plan_sft(sft())
+    like = Work("sft", "lora", 5000, plan.model.config_sha256, plan.device, evaluated_tokens=500)
     assert earlier_rates(like) == []
     run_dir = runs_dir() / "sft-0123456789abcdef"
     run_dir.mkdir(parents=True)
     info = RunInfo(run_id=run_dir.name, kind="sft", created_at=1.0)
     (run_dir / "run.json").write_text(info.model_dump_json())
     (run_dir / "plan.json").write_text(plan.model_dump_json())
-    for seconds, rates in ((59.0, []), (61.0, [10.0])):
-        progress = Progress(step=5, total_steps=100, fraction=0.05, elapsed_seconds=seconds)
-        status = Status(state="cancelled", progress=progress, metrics={"num_tokens": 10 * seconds})
-        directory.write_status(run_dir, status)
+    # Ten tokens a second: whatever the evaluations between the steps took.
+    for number, rates in ((4, []), (6, [10.0])):
+        rows = [
+            {"step": step, "step_seconds": 2.0, "num_tokens": 20.0 * step, "loss": 1.0}
+            for step in range(1, number + 1)
+        ]
+        rows.insert(2, {"step": 2, "eval_loss": 1.0, "eval_runtime": 500.0})
+        (run_dir / "metrics.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in rows))
         assert earlier_rates(like) == rates
         # The other engine has another speed.
         assert earlier_rates(replace(like, engine="mlx")) == []
+    found = duration(like, 1000, None)
+    # 100 seconds of steps, and 500 tokens of evaluations at half the cost of trained ones.
+    assert found.low_seconds == pytest.approx(0.7 * 125, rel=0.05)
+    assert found.high_seconds == pytest.approx(1.4 * 125, rel=0.05)
+
+
+def test_a_measured_step_counts_padding_references_evaluations_and_the_optimizer(workspace):
+    cpu = Device(name="cpu", model="2 cores", memory_gib=8.0, precision="float32")
+    step = StepTime(train=0.01, forward=0.004, optimizer=0.5)
+    alone = Work("sft", "full", 5000, "", cpu, step=step)
+    assert duration(alone, 10_000, None).low_seconds == pytest.approx(70, rel=0.05)
+    for changed, seconds in (
+        ({"padding": 0.5}, 200),
+        ({"evaluated_tokens": 10_000}, 140),
+        ({"steps": 100}, 150),
+        ({"task": "dpo"}, 140),
+        ({"task": "kto"}, 220),
+        ({"passes": 1000}, 110),
+    ):
+        found = duration(replace(alone, **changed), 10_000, None)
+        assert found.low_seconds == pytest.approx(0.7 * seconds, rel=0.05), changed
+        assert found.high_seconds <= 2 * found.low_seconds
 
 
 def test_mlx_on_a_cpu_is_reckoned_slow_and_on_a_mac_not_at_all(workspace, monkeypatch):

@@ -70,7 +70,7 @@ def _model(question: StepQuestion, blocks: int) -> Any:
     model.config.use_cache = False
     add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
     if question.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     if question.peft is not None:
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **question.peft))
     fused_head.fit(model)
