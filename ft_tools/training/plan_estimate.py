@@ -54,6 +54,8 @@ def require_memory(
         mac=mac_name() if parts["engine"] == "mlx" and is_apple_silicon() else "",
         most_tokens=most_tokens(counts, settings.training),
         num_rows=rows_in_batches(counts, parts["dataset"]),
+        num_params=parts["model"].num_params,
+        num_trained=_trained(request, parts),
     )
     chosen, notes = memory.fastest_that_fits(planned, settings.given)
     settings.training |= chosen
@@ -109,17 +111,11 @@ def estimated(
     """Return how many steps a plan has, and how long they are likely to take."""
     steps, tokens = trained_on
     model: ModelPlan = parts["model"]
-    adapter = parts["peft"] or {"r": defaults.LORA["r"]}
-    trained = estimates.trained_params(model.num_params, request.method, adapter)
+    trained = _trained(request, parts)
     place: Place = parts["place"]
     disk = estimates.disk_bytes(trained, place.sharding)
     if not place.exported_for:
         require_space(workspace.runs_dir(), disk, "the run")
-    is_mlx_4bit = parts["engine"] == "mlx" and parts["quantization"]
-    held_as = "mlx 4-bit" if is_mlx_4bit else parts["weights_dtype"]
-    memory.require_ram(
-        model.num_params, trained, request.method, parts["device"], held_as, parts["accepted"]
-    )
     # Before a step is measured, which is work of its own.
     load = present_load(parts["device"]) if request.is_here else 0.0
     work = estimates.Work(
@@ -143,6 +139,12 @@ def estimated(
         duration=estimates.duration(work, tokens, request.price_per_hour),
         disk_bytes=disk,
     )
+
+
+def _trained(request: TrainingRequest, parts: dict[str, Any]) -> int | None:
+    """Return about how many weights are trained."""
+    adapter = parts["peft"] or {"r": defaults.LORA["r"]}
+    return estimates.trained_params(parts["model"].num_params, request.method, adapter)
 
 
 def _evaluated_tokens(parts: dict[str, Any], evaluations: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from ft_tools.runs.launchers.placement import place_of
 from ft_tools.runs.launchers.table import parse
-from ft_tools.training.exports import script
+from ft_tools.training.exports import export
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.tool import launch_sft
 from tests.cluster.conftest import environment_with
@@ -115,16 +115,16 @@ def on_four_gpus(plan, sharding):
 def test_axolotl_knows_every_key_and_reads_the_same_numbers(
     axolotl, supervised, tmp_path, sharding
 ):
-    script.write_exports(tmp_path, on_four_gpus(supervised, sharding))
+    export.write_exports(tmp_path, on_four_gpus(supervised, sharding))
     said = read(READ_AXOLOTL, axolotl, tmp_path)
     assert said["unknown"] == []
     assert (said["rate"], said["r"]) == (supervised.training["learning_rate"], 64)
     assert said["fsdp"] is (sharding == "fsdp")
-    assert said["deepspeed"] == (script.ENGINE if sharding == "zero3" else None)
+    assert said["deepspeed"] == ("deepspeed.json" if sharding == "zero3" else None)
 
 
 def test_axolotl_reads_preferences(axolotl, preferred, tmp_path):
-    script.write_exports(tmp_path, preferred)
+    export.write_exports(tmp_path, preferred)
     said = read(READ_AXOLOTL, axolotl, tmp_path)
     assert (said["unknown"], said["rl"], said["rate"]) == ([], "dpo", 5e-6)
     assert said["losses"] == ["ipo"]
@@ -169,7 +169,7 @@ def test_axolotl_makes_the_same_texts_of_examples_and_trains_on_the_same(
     dataset = write_jsonl(workspace / "examples.jsonl", [example] * 20)
     accepted = {"accept_findings": ["duplicates"], "accept_reason": "a test"}
     ask, plan_of = (DpoRequest, plan_dpo) if "pairs" in form else (SftRequest, plan_sft)
-    script.write_exports(tmp_path, plan_of(ask(model=tiny_model_in, dataset=dataset, **accepted)))
+    export.write_exports(tmp_path, plan_of(ask(model=tiny_model_in, dataset=dataset, **accepted)))
     assert read(READ_EXAMPLES, axolotl, tmp_path) == expected
 
 

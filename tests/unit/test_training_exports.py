@@ -11,8 +11,7 @@ from ft_tools.models.quantized import nf4
 from ft_tools.models.shape_of_model import shape_of
 from ft_tools.runs.launchers.placement import place_of
 from ft_tools.runs.launchers.table import parse
-from ft_tools.training.exports import axolotl, script
-from ft_tools.training.exports.portable import portable
+from ft_tools.training.exports import axolotl, export, script
 from ft_tools.training.token_counts import Counts, DataReport, Lengths
 from ft_tools.training.tool import launch_dpo, launch_sft, plan_dpo, plan_sft
 from tests.unit.test_training_launch import CONFIG, accepting, dpo, files, sft
@@ -38,7 +37,7 @@ def left_out(text):
 
 
 def exported(plan, folder):
-    return {path.name: path.read_text() for path in script.write_exports(folder, plan)}
+    return {path.name: path.read_text() for path in export.write_exports(folder, plan)[0]}
 
 
 @pytest.fixture
@@ -190,10 +189,10 @@ def test_the_exported_script_makes_an_example_of_each_answer_and_the_plan_says_s
 def test_a_model_of_the_cache_is_exported_by_its_id_and_commit(plan, tmp_path):
     cached = f"/home/me/hub/models--Qwen--Qwen3-8B/snapshots/{'b' * 40}"
     model = plan.model.model_copy(update={"load_from": cached})
-    there, moved = portable(plan.model_copy(update={"model": model}))
+    there, _, folders = export.portable(plan.model_copy(update={"model": model}))
     assert (there.model.load_from, there.model.revision) == ("Qwen/Qwen3-8B", "b" * 40)
     assert "hf auth login" in ast.get_docstring(ast.parse(script.script(there)))
-    assert moved.to_bring() == []
+    assert folders == {}
 
 
 def test_axolotl_fuses_the_loss_or_its_memory_is_said_or_it_gets_no_file(files):

@@ -45,7 +45,6 @@ from ft_tools.training.checks.memory import (
     fastest_that_fits,
     host_memory,
     require_fit,
-    require_ram,
 )
 from ft_tools.training.defaults import BATCH, planned_evaluations, step_arguments
 from ft_tools.training.holding_out import hold_out
@@ -719,23 +718,20 @@ def test_a_card_that_draws_a_desktop_keeps_a_margin_free(tmp_path, monkeypatch):
     assert with_desktop[2:] == without[:-2]
 
 
-def test_a_model_beyond_the_memory_of_the_machine_is_refused_at_the_edge():
+def test_a_model_that_cannot_be_estimated_is_refused_by_its_weights_alone():
     machine = Device(name="cpu", model="2 cores", memory_gib=16.0, precision="float32")
+    unknown = planned("full", machine, model="nobody/knows-this-one", dtype="float32")
     billion = 2**30
-    require_ram(4 * billion, 0, "lora", machine, "float32", [])
-    with pytest.raises(Refused, match=r"does_not_fit.* take 16.1 GiB.*a smaller model, or a"):
-        require_ram(4 * billion, billion // 100, "lora", machine, "float32", [])
-    with pytest.raises(Refused, match=r"a smaller model, or a"):
-        # So high a rank that the adapter has as many weights as the model.
-        require_ram(4 * billion, 4 * billion, "lora", machine, "float32", [])
-    with pytest.raises(Refused, match=r"a smaller model or method='lora', or a"):
-        require_ram(4 * billion, 4 * billion, "full", machine, "float32", [])
-    require_ram(4 * billion, billion, "lora", machine, "bfloat16", ["does_not_fit"])
+    sizes = {(4, 0): True, (4, 0.01): False, (1, 1): True, (2, 1): False}
+    for (weights, trained), fits in sizes.items():
+        counts = {"num_params": weights * billion, "num_trained": int(trained * billion)}
+        run = dataclasses.replace(unknown, **counts)
+        with contextlib.nullcontext() if fits else pytest.raises(Refused, match="does_not_fit"):
+            host_memory(run, [])
+        host_memory(run, ["does_not_fit"])
     with pytest.raises(Refused, match=r"memory_unchecked: whether this run fits this machine"):
-        require_ram(None, None, "lora", machine, "float32", [])
-    require_ram(None, None, "lora", machine, "float32", ["memory_unchecked"])
-    gpu = machine.model_copy(update={"name": "cuda"})
-    require_ram(400 * billion, 0, "lora", gpu, "float32", [])
+        host_memory(unknown, [])
+    assert host_memory(unknown, ["memory_unchecked"]) is None
 
 
 def on_cpu(memory_gib):

@@ -60,6 +60,9 @@ class Planned:
     """Of a row that a batch is made of, before it is cut; None where nothing was counted."""
     num_rows: int | None = None
     """That batches are made of; a micro-batch has no more. None: as many as it takes."""
+    num_params: int | None = None
+    """Of the base, by its files."""
+    num_trained: int | None = None
 
     @property
     def is_estimated(self) -> bool:
@@ -208,54 +211,18 @@ def attention_of(training: Mapping[str, Any]) -> str:
     return "flash" if "flash" in named else "eager" if named == "eager" else "sdpa"
 
 
-def require_ram(
-    num_params: int | None,
-    trained: int | None,
-    method: str,
-    device: Device,
-    dtype: str,
-    accepted: Collection[str],
-) -> None:
-    """Refuse a model that this machine's memory cannot hold with what training adds to it.
-
-    The weights, and for each trained one its gradient and AdamW's two numbers in float32:
-    N * bytes(dtype) + 12 * T. A lower bound: activations come on top.
-
-    Args:
-        num_params: N, of the base; None where it is not known.
-        trained: T, weights that are trained.
-        method: lora, qlora or full.
-        device: Only a CPU of this machine is looked at.
-        dtype: Of the weights.
-        accepted: Findings taken as they are.
-
-    Raises:
-        Refused: By the rule `does_not_fit`, or `memory_unchecked` where N is not known.
-
-    Source: https://arxiv.org/abs/1910.02054 (ZeRO), section 3: states of Adam.
-    """
-    if device.name != "cpu" or not device.memory_gib:
-        return
-    if num_params is None:
-        error = BadInput("the size of the model is not known")
-        _require_accepted("whether this run fits this machine's memory", error, accepted)
-        return
-    needed = (num_params * BYTES.get(dtype, 4) + STATE_BYTES * (trained or 0)) / 2**30
-    if needed > device.memory_gib and FINDING not in accepted:
-        adapter = " or method='lora'" if method == "full" else ""
-        sizes = {"needed": needed, "machine": device.memory_gib}
-        raise refusal("weights_above_memory", **sizes, adapter=adapter)
-
-
 def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float] | None:
     """Return what a run on this machine's CPU needs of its memory, in GiB; None elsewhere.
 
     The same sum as on a GPU with full logits, for batches as long as the longest row, and Python
-    with its libraries. The lower bound has rows of one token where none were counted. `require_ram`
-    has the bound that holds where the sum cannot be made. Source: benchmarks/ram.json.
+    with its libraries. The lower bound has rows of one token where none were counted. Where the sum
+    cannot be made, weights and the states of AdamW are: N bytes(dtype) + 12 T.
 
     Raises:
-        Refused: By the rule `does_not_fit`, where even the lower bound is above the memory.
+        Refused: By the rule `does_not_fit`, where even the lower bound is above the memory, or
+            `memory_unchecked` where not even the size of the model is known.
+
+    Source: benchmarks/ram.json; https://arxiv.org/abs/1910.02054 (ZeRO), section 3: states of Adam.
     """
     device = planned.device
     if planned.is_estimated or not device.memory_gib:
@@ -273,7 +240,13 @@ def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float]
             )
             for tokens in (most or NOT_CUT, most or 1)
         )
-    except (BadInput, NotFound, MissingExtra):
+    except (BadInput, NotFound, MissingExtra) as error:
+        if planned.num_params is None:
+            _require_accepted("whether this run fits this machine's memory", error, accepted)
+            return None
+        weights = planned.num_params * BYTES.get(planned.dtype, 4)
+        low = (weights + STATE_BYTES * (planned.num_trained or 0)) / 2**30
+        _require_low(low, low, device, accepted)
         return None
     process = facts.number("loading.process_gib")
     low = round(least.peak_allocated_low_gib + LEAST_PROCESS_GIB, 2)
@@ -281,16 +254,31 @@ def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float]
         round(gib + process, 2)
         for gib in (filled.peak_allocated_gib, filled.peak_allocated_high_gib * HOST_SLACK)
     )
-    if low > device.memory_gib and FINDING not in accepted:
-        sizes = {"needed": needed, "low": low, "machine": device.memory_gib}
-        raise refusal("run_above_memory", **sizes)
+    _require_low(needed, low, device, accepted)
     free = round(free_bytes() / 2**30, 2)
     return {"needed_gib": needed, "needed_low_gib": low, "needed_high_gib": high,
             "machine_gib": device.memory_gib, "free_gib": free}  # fmt: skip
 
 
-def estimated(planned: Planned) -> VramReport | None:
-    """Estimate a run on a GPU; None on a CPU, or where it cannot be estimated."""
+def _require_low(needed: float, low: float, device: Device, accepted: Collection[str]) -> None:
+    if low > device.memory_gib and FINDING not in accepted:
+        sizes = {"needed": needed, "low": low, "machine": device.memory_gib}
+        raise refusal("run_above_memory", **sizes)
+
+
+def with_whole_logits(plan: Any) -> VramReport | None:
+    """Estimate a plan on its GPU with a trainer that does not fuse the loss; None where unknown."""
+    planned = Planned(
+        model=plan.model.load_from,
+        task=plan.task,
+        method=plan.method,
+        peft=plan.peft,
+        training=plan.training,
+        device=plan.device,
+        dtype=plan.weights_dtype,
+        place=plan.place,
+        loss_head="full_logits",
+    )
     try:
         return _estimate(planned) if planned.is_estimated else None
     except (BadInput, NotFound, MissingExtra):

@@ -1,7 +1,7 @@
-"""The same plan for other trainers: a script with TRL alone, and a file for Axolotl."""
+"""A plan as a script with TRL alone, which runs anywhere."""
 
 import importlib.metadata
-import json
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,9 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ft_tools.models.model_folder import tokenizer_folder
-from ft_tools.publish import write_file
 from ft_tools.training.defaults import learnt_loss
-from ft_tools.training.exports import axolotl
-from ft_tools.training.exports.portable import Moved
 from ft_tools.training.plan import SftPlan, TrainingPlan
 
-FOLDER = "exports"
 GATED = """
 The model is downloaded from the Hub; if its page asks for it (Gemma, Llama), accept its licence
 there and run `hf auth login` first."""
@@ -30,29 +26,7 @@ NOT_TRAINING = {
 """Arguments that the script states elsewhere."""
 
 
-def write_exports(folder: Path, plan: TrainingPlan, moved: Moved | None = None) -> list[Path]:
-    """Write the plan for other trainers into a folder that exists.
-
-    Args:
-        folder: Where to.
-        plan: The plan.
-        moved: Paths of this machine that have a name in the folder, which is taken elsewhere.
-
-    Returns:
-        The files written; none for Axolotl where it cannot express the plan, or would not fit.
-    """
-    moved = moved or Moved()
-    texts = {"train.py": script(plan, moved)}
-    if plan.place.sharding in {"zero2", "zero3"}:
-        texts[ENGINE] = json.dumps(plan.place.engine, indent=1)
-    if axolotl.can_express(plan):
-        texts[axolotl.FILE] = axolotl.text(plan, moved, ENGINE)
-    for name, text in texts.items():
-        write_file(folder / name, text)
-    return [folder / name for name in texts]
-
-
-def script(plan: TrainingPlan, moved: Moved | None = None) -> str:
+def script(plan: TrainingPlan, names: Mapping[str, str] | None = None) -> str:
     """Return a Python script with TRL alone that trains the same plan."""
     revision = {"revision": plan.model.revision} if plan.model.revision else {}
     values = {
@@ -62,7 +36,7 @@ def script(plan: TrainingPlan, moved: Moved | None = None) -> str:
         "DATASET": plan.dataset.path,
         "VALIDATION": plan.validation.path if plan.validation else None,
         "DTYPE": plan.weights_dtype,
-        "INIT": axolotl.loading_arguments(plan) | revision,
+        "INIT": loading_arguments(plan) | revision,
         "PEFT": plan.peft,
         "QUANTIZATION": plan.quantization,
         "COMPUTE_DTYPE": plan.device.precision,
@@ -72,13 +46,28 @@ def script(plan: TrainingPlan, moved: Moved | None = None) -> str:
         "LEARNT_LOSS": learnt_loss(plan.task, plan.answer_tokens),
         "TEMPLATE": plan.training.get("chat_template_path"),
     }
-    values = (moved or Moved()).in_folder(values)
+    values = renamed(values, names or {})
     constants = "".join(f"{name} = {value!r}\n" for name, value in values.items())
     template = files("ft_tools.training.exports").joinpath(TEMPLATE).read_text(encoding="utf-8")
     gated = "" if Path(plan.model.load_from).is_dir() else GATED
     template = template.replace("KIND", plan.task.upper())
     template = template.replace("REQUIREMENTSGATED", _requirements(plan) + gated)
     return template.replace("# CONSTANTS\n", constants)
+
+
+def loading_arguments(plan: TrainingPlan) -> dict[str, Any]:
+    """Return how the model is loaded, its number format aside."""
+    given = plan.training.get("model_init_kwargs") or {}
+    return {name: value for name, value in given.items() if name != "dtype"}
+
+
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a value, or one made of others, with the names that paths have in a folder."""
+    if isinstance(value, dict):
+        return {key: renamed(one, names) for key, one in value.items()}
+    if isinstance(value, list):
+        return [renamed(one, names) for one in value]
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 def _requirements(plan: TrainingPlan) -> str:

@@ -19,7 +19,7 @@ from ft_tools.publish import new_folder
 from ft_tools.runs.processes.start import WORKERS
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import diagnosis
-from ft_tools.training.exports import script
+from ft_tools.training.exports import export
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.next_steps import next_steps
 from ft_tools.training.plan import TrainingPlan
@@ -101,9 +101,9 @@ def write_lock(session: Session, plan: TrainingPlan, tokenizer: Any) -> Path:
         "chat_template_sha256": hashlib.sha256(str(template).encode()).hexdigest(),
         "command": ["python", "-m", WORKERS[plan.task], "RUN_DIR"],
     }
-    folder = session.run_dir / script.FOLDER
+    folder = session.run_dir / export.FOLDER
     publish.private_folder(folder)
-    script.write_exports(folder, plan)
+    export.write_exports(folder, plan)
     publish.write_file(path, json.dumps(lock, indent=1, sort_keys=True))
     return path
 
