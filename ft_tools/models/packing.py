@@ -53,17 +53,6 @@ def flash_packages() -> list[str]:
     return [name for name in FLASH_PACKAGES if importlib.util.find_spec(name) is not None]
 
 
-def about_flash() -> str:
-    """Return where flash attention comes from, for a plan: a user should know of a download."""
-    if flash_packages()[:1] == ["flash_attn"]:
-        return "attention: the installed flash_attn, which packs examples without a mask"
-    return (
-        "attention: kernels-community/flash-attn2 in the version that transformers pins, a binary "
-        "that the package `kernels` downloads from the Hub; "
-        'model_init_kwargs={"attn_implementation": "sdpa"} does without it, and without packing'
-    )
-
-
 def takes_flash(shape: ModelShape) -> bool:
     """Return whether a model's class is known to compute with flash attention.
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from ft_tools.contract import Request, complaints
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.runs.processes import remembered_answer
-from ft_tools.training.findings import refusal
+from ft_tools.training.findings import refusal, warning
 
 Config = Literal["sft", "dpo", "kto", "lora"]
 LIBRARY: dict[Config, str] = {
@@ -98,6 +98,32 @@ def require_known(config: Config, given: Mapping[str, Any]) -> None:
     if loaded := given.get("model_init_kwargs"):
         _require_valid(ModelArguments, loaded, f"{field}.model_init_kwargs")
     _require_trackers(given.get("report_to") or [])
+
+
+def require_complete(training: Mapping[str, Any], *, validated: bool) -> None:
+    """Refuse an optimizer or a scheduler that lacks an argument, which only its first step finds.
+
+    Raises:
+        BadInput: With what to pass.
+    """
+    table, scheduler = _table(), str(training.get("lr_scheduler_type"))
+    optimizer = str(training.get("optim"))
+    needed = table["schedulers"].get(scheduler, [])
+    if needed and not set(needed) & set(training.get("lr_scheduler_kwargs") or {}):
+        raise refusal("scheduler_arguments", name=scheduler, needed=" or ".join(needed))
+    if scheduler in table["watched"]["schedulers"] and not validated:
+        raise refusal("scheduler_unwatched", name=scheduler)
+    is_targeted = optimizer.startswith(tuple(table["targeted"]["optimizers"]))
+    if is_targeted and not training.get("optim_target_modules"):
+        raise refusal("optimizer_targets", name=optimizer)
+
+
+def missing_package(optimizer: str) -> str:
+    """Return a warning where the package of an optimizer is not installed; else empty."""
+    for start, (module, package) in _table()["optimizers"].items():
+        if optimizer.startswith(start) and importlib.util.find_spec(module) is None:
+            return warning("optimizer_package", name=optimizer, package=package)
+    return ""
 
 
 def choices(config: Config, name: str) -> list[str]:

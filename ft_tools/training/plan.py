@@ -16,7 +16,7 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launch import Plan
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.training import defaults, preference_runs, preflight
+from ft_tools.training import arguments, defaults, preference_runs, preflight
 from ft_tools.training.checks import base_model, data_quality
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.estimates import Estimate
@@ -62,6 +62,7 @@ class TrainingPlan(Plan):
     device: Device
     weights_dtype: str = Field(description="Numbers that the base weights are held in.")
     peft: dict[str, Any] | None = Field(description="Of peft.LoraConfig; null for full.")
+    attention: str = Field("", description="Kernel that was chosen, with its commit on the Hub.")
     quantization: dict[str, Any] | None = Field(
         description="Of BitsAndBytesConfig, or of mlx.nn.quantize; null if none."
     )
@@ -201,6 +202,7 @@ def _plan_parts(
         # Rows are cut, or packed, by what was chosen for their lengths.
         counted, why_not = count_tokens(task, source, training, files, loss_on, counted)
     num_rows = rows_in_batches(counted, dataset)
+    arguments.require_complete(training, validated=training["eval_strategy"] != "no")
     steps, epochs = _set_steps(request, task, settings, num_rows)
     parts = {
         "task": task,
@@ -214,6 +216,7 @@ def _plan_parts(
         "place": settings.place,
         "weights_dtype": settings.weights_dtype(request.method),
         "peft": settings.peft,
+        "attention": settings.attention,
         "quantization": settings.quantization(request.method, source),
         "training": training,
         "chosen_for": basis.described,
@@ -240,8 +243,10 @@ def _missing(request: TrainingRequest, source: ModelSource, settings: Settings) 
     device = settings.device
     if not request.is_here or settings.place.exported_for:
         return []
-    if towers := tower_packages.missing(config_if_known(source)):
-        return [towers]
+    towers = tower_packages.missing(config_if_known(source))
+    optimizer = arguments.missing_package(settings.training["optim"])
+    if found := [*filter(None, (towers, optimizer))]:
+        return found
     if settings.engine != "torch":
         return []
     if not request.preflight:

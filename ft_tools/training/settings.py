@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ft_tools import workspace
+from ft_tools import facts, workspace
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
@@ -18,10 +18,7 @@ from ft_tools.models.config import has_row
 from ft_tools.models.float16 import overflows_float16
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.packing import (
-    FLASH,
     FLASH_CAPABILITY,
-    about_flash,
-    flash_packages,
     may_be_packed,
     takes_flash,
 )
@@ -31,7 +28,7 @@ from ft_tools.models.shape import ModelShape
 from ft_tools.models.shape_of_model import config_of, shape_of_config
 from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.training import defaults, preference_runs, run_place
+from ft_tools.training import defaults, flash_kernel, preference_runs, run_place
 from ft_tools.training.arguments import without_decided
 from ft_tools.training.checks import base_model, memory
 from ft_tools.training.checks import engine as engines
@@ -52,6 +49,8 @@ class Settings:
     training: dict[str, Any]
     peft: dict[str, Any] | None = None
     engine: Engine = "torch"
+    attention: str = ""
+    """The kernel that was chosen for it."""
     notes: list[str] = field(default_factory=list)
     """What was changed, and what is missing in the model, in words."""
 
@@ -112,9 +111,7 @@ def settle(
     if "optim" not in given and device.name == "cuda" and place.sharding in {"ddp", "fsdp"}:
         training["optim"] = "adamw_torch_fused"
     settings = Settings(given, device, place, training, notes=notes)
-    if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):
-        training["model_init_kwargs"] = {"attn_implementation": FLASH}
-        settings.notes.append(warning("flash_attention", source=about_flash()))
+    _choose_batches(settings, basis)
     settings.notes += run_place.share_batch(training, place.num_processes)
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(without_decided(request.peft), basis)
@@ -152,7 +149,30 @@ def _may_use_flash(request: TrainingRequest, device: Device, given: Mapping[str,
     if "model_init_kwargs" in given:
         return named == "flash"
     is_able = device.precision != "float32" and (device.capability or 0.0) >= FLASH_CAPABILITY
-    return request.is_here and is_able and bool(flash_packages())
+    return request.is_here and is_able and bool(flash_kernel.implementation())
+
+
+def _choose_batches(settings: Settings, basis: Basis) -> None:
+    """Pack with a kernel that needs no mask, or put rows of similar length together."""
+    training, given = settings.training, settings.given
+    if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):
+        kernel = settings.attention = flash_kernel.implementation()
+        training["model_init_kwargs"] = {"attn_implementation": kernel}
+        settings.notes.append(warning("flash_attention", kernel=kernel))
+    if _may_group(basis, training, given):
+        training["train_sampling_strategy"] = "group_by_length"
+        settings.notes.append(warning("grouped_by_length", padding=basis.data.padding))
+
+
+def _may_group(basis: Basis, training: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Return whether rows of similar length are put together: of many rows that are not packed."""
+    named = {"train_sampling_strategy", "packing", "padding_free"} & set(given)
+    if basis.task != "sft" or named or training.get("packing"):
+        return False
+    batch = training[defaults.BATCH[0]] * training[defaults.BATCH[1]]
+    num_batches = (basis.data.num_examples or 0) / batch
+    is_padded = (basis.data.padding or 0.0) > facts.number("train.packing_padding")
+    return is_padded and num_batches >= facts.number("train.grouped_batches")
 
 
 def _choose_engine(settings: Settings, request: TrainingRequest, source: ModelSource) -> None:

@@ -109,6 +109,8 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
     warnings = plan.warnings if advised else [*plan.warnings, warning("no_advice")]
     plan = plan.model_copy(update={"advice": advised, "warnings": warnings})
     elsewhere = plan.place.exported_for
+    if request.confirm is not None and request.export_dir is not None:
+        raise refusal("export_and_confirm")
     if request.confirm is not None and elsewhere:
         raise BadInput(
             f"this plan is for {elsewhere}; run the exported script there (export_dir writes it). "

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from peft.tuners import lora
 
 from ft_tools.training import micro_batches
 from ft_tools.training.plan import SftPlan
@@ -67,6 +68,26 @@ def test_saved_modules_of_a_16_bit_base_are_trained_in_float32(workspace, tiny_m
     unscale(trainer.model)
     frozen = {str(w.dtype) for w in trainer.model.parameters() if not w.requires_grad}
     assert frozen == {"torch.float16"}
+
+
+def test_inputs_of_adapters_are_not_copied_in_float32_and_the_gradients_are_the_same_bits(
+    workspace, tiny_model_in
+):
+    trainer, plan = trainer_of(workspace, tiny_model_in, "bfloat16", training=QUICK)
+    loading.train_in_float32(plan, trainer.model)
+    layers = [one for one in trainer.model.modules() if type(one) is lora.Linear]
+    assert layers
+    assert not any(one.cast_input_dtype_enabled for one in layers)
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
+    found = []
+    for is_cast in (False, True):
+        for layer in layers:
+            layer.cast_input_dtype_enabled = is_cast
+        trainer.model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            trainer.model(input_ids=batch["input_ids"], labels=batch["labels"]).loss.backward()
+        found.append([w.grad for w in trainer.model.parameters() if w.grad is not None])
+    assert all(torch.equal(*two) for two in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])

@@ -44,12 +44,16 @@ def stop_at(patch, owner, name, session, count):
     patch.setattr(owner, name, look)
 
 
-@pytest.mark.parametrize("num_rows", [32, 16], ids=["within an epoch", "at the start of another"])
+@pytest.mark.parametrize(
+    ("num_rows", "order"),
+    [(32, "random"), (16, "random"), (16, "group_by_length"), (32, "group_by_length")],
+    ids=["within an epoch", "at the start of another", "grouped", "grouped within an epoch"],
+)
 def test_a_stop_within_a_step_saves_the_step_before_and_resumes_to_the_same_bits(
-    workspace, tiny_model_in, num_rows
+    workspace, tiny_model_in, num_rows, order
 ):
     write_jsonl(workspace / "train.jsonl", conversations(num_rows))
-    training = {**QUICK, "max_steps": 4, "save_steps": 50}
+    training = {**QUICK, "max_steps": 4, "save_steps": 50, "train_sampling_strategy": order}
     training |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
     request = SftRequest(
         model=tiny_model_in, dataset="train.jsonl", training=training,

@@ -2,13 +2,15 @@
 
 import contextlib
 import itertools
+import sys
 
+import huggingface_hub
 import pytest
 
 from ft_tools.errors import BadInput, Refused
 from ft_tools.lora.data_shape import DataShape
 from ft_tools.runs.hardware.devices import Device
-from ft_tools.training import arguments, defaults
+from ft_tools.training import arguments, defaults, flash_kernel
 from ft_tools.training.defaults import Basis
 from ft_tools.training.tool import launch_dpo, launch_sft
 from tests.unit.test_training_launch import dpo, files, sft
@@ -40,6 +42,15 @@ REFUSED = [
     ("training", {"model_init_kwargs": '{"dtype": "bfloat16"}'}, "an object"),
     ("training", {"model_init_kwargs": {"device_map": "auto"}}, "attn_implementation"),
     ("training", {"model_init_kwargs": {"dtype": "int8"}}, "'bfloat16'"),
+    # An optimizer or a scheduler that lacks an argument.
+    ("training", {"optim": "galore_adamw"}, "optim_target_modules"),
+    ("training", {"lr_scheduler_type": "cosine_with_min_lr"}, "min_lr or min_lr_rate"),
+    ("training", {"lr_scheduler_type": "warmup_stable_decay"}, "num_decay_steps"),
+    (
+        "training",
+        {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "no"},
+        "validation",
+    ),
     # A name that is misspelt, old, of another trainer, or set by the run.
     ("training", {"learning_rat": 1e-4}, "nearest: learning_rate"),
     ("training", {"beta": 0.1}, "has no 'beta'"),
@@ -92,6 +103,32 @@ def test_a_start_that_cannot_be_loaded_again_or_needs_the_weights_as_numbers_is_
     launch_sft(sft(peft={"init_lora_weights": "pissa"}))
     with pytest.raises(BadInput, match="4-bit base"):
         launch_sft(sft(method="qlora", peft={"init_lora_weights": "pissa"}))
+
+
+def test_an_optimizer_whose_package_is_not_here_is_missing_and_a_scheduler_with_its_floor_is_not(
+    files,
+):
+    (missing,) = launch_sft(sft(training={"optim": "schedule_free_adamw"})).plan["missing"]
+    assert missing.startswith("optimizer_package: ")
+    assert "pip install schedulefree" in missing
+    floor = {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}}
+    training = {"lr_scheduler_type": "cosine_with_min_lr", **floor}
+    assert launch_sft(sft(training=training)).plan["missing"] == []
+
+
+def test_a_kernel_of_the_hub_is_named_with_its_commit(tmp_path, monkeypatch):
+    (tmp_path / "kernels.py").write_text("")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    flash_kernel._commit.cache_clear()
+    # Neither asked for nor fetched before: nothing is chosen that nobody could name.
+    assert flash_kernel.implementation() == ""
+    refs = tmp_path / "models--kernels-community--flash-attn2" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "v4").write_text("c" * 40)
+    flash_kernel._commit.cache_clear()
+    assert flash_kernel.implementation() == f"kernels-community/flash-attn2@{'c' * 40}"
+    flash_kernel._commit.cache_clear()
 
 
 def test_a_tracker_that_sends_data_away_needs_the_operators_permission(files, monkeypatch):

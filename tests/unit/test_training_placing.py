@@ -108,6 +108,8 @@ def test_a_plan_for_a_card_elsewhere_is_exported_and_never_started_here(files):
     assert launch_sft(request.model_validate(step.arguments)).plan_hash == shown.plan_hash
     with pytest.raises(BadInput, match=r"for 2x RTX 4090; run the exported script there"):
         launch_sft(request.model_copy(update={"confirm": shown.plan_hash}))
+    with pytest.raises(BadInput, match="export_dir writes files and confirm starts a run"):
+        launch_sft(request.model_copy(update={"confirm": shown.plan_hash, "export_dir": "both"}))
     assert not started()
 
 

@@ -311,7 +311,9 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         allowed = SAMPLE_FRACTION * (time.monotonic() - self._began)
         if is_between and self.sampler.spent_seconds > allowed:
             return
-        for number, text in enumerate(self.sampler.answers(model)):
+        with self.trainer.accelerator.autocast():
+            answers = self.sampler.answers(model)
+        for number, text in enumerate(answers):
             samples.add(self.session.run_dir, state.global_step, number, text)
         self.session.heartbeat(self._patience.for_a_step())
 

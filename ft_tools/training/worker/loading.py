@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft.tuners import lora
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -148,9 +149,20 @@ def train_in_float32(plan: TrainingPlan, model: Any) -> None:
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
+    if plan.device.precision != "float32":
+        for module in model.modules():
+            if type(module) is lora.Linear and not any(module.use_dora.values()):
+                # Autocast takes their product in 16 bits anyway: a float32 copy of each layer's
+                # input, for each of its adapters, is memory and time for the same bits.
+                module.cast_input_dtype_enabled = not _is_plain(module)
     if plan.quantization is not None and plan.model.adapter is not None:
         # What TRL's cast rounded away of an adapter that was trained before.
         set_peft_model_state_dict(model, load_peft_weights(plan.model.adapter, device="cpu"))
+
+
+def _is_plain(module: Any) -> bool:
+    """Return whether a layer's adapters have no dropout, whose scaling rounds in 16 bits."""
+    return all(isinstance(one, torch.nn.Identity) for one in module.lora_dropout.values())
 
 
 def _hollow_model(plan: TrainingPlan) -> Any:

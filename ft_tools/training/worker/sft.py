@@ -14,6 +14,7 @@ from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import artifacts, fused_head, tokenizing
+from ft_tools.training.worker.length_groups import LengthGroups
 from ft_tools.training.worker.packing_check import require_kept_apart
 from ft_tools.training.worker.sampling import split_at_answer
 from ft_tools.training.worker.work import Training
@@ -41,7 +42,13 @@ class Supervised(Training):
 
     def make_trainer(self, given: dict[str, Any]) -> Trainer:
         """Make it without what would have TRL look for columns that are gone: labels are made."""
-        return super().make_trainer({k: v for k, v in given.items() if k != "completion_only_loss"})
+        given = {k: v for k, v in given.items() if k != "completion_only_loss"}
+        trainer = super().make_trainer(given)
+        if self.plan.training.get("train_sampling_strategy") == "group_by_length":
+            lengths = [len(row) for row in trainer.train_dataset["input_ids"]]
+            groups = LengthGroups(lengths, self.plan.effective_batch, self.plan.training["seed"])
+            trainer._get_train_sampler = lambda *_: groups
+        return trainer
 
     def require_ready(self, trainer: Trainer) -> None:
         """Refuse a model in which packed examples see one another."""

@@ -1,0 +1,44 @@
+"""Flash attention as a run takes it: the installed package, or a kernel of the Hub at its commit.
+
+A kernel is a binary: the plan names its commit, and the hash covers it.
+"""
+
+import contextlib
+import importlib.metadata
+from functools import cache
+from pathlib import Path
+
+from ft_tools.models.packing import FLASH, flash_packages
+
+REPOSITORY = "kernels-community/flash-attn2"
+# Source: transformers 5.24, modeling_flash_attention_utils.py, FLASH_ATTN_KERNEL_VERSIONS.
+BRANCHES = ((2, 10), "v4", "v3")
+"""The first torch that the newer branch was tested with, that branch, the older one."""
+SECONDS = 5.0
+
+
+def implementation() -> str:
+    """Return the implementation as transformers names it; empty where there is none."""
+    found = flash_packages()
+    if found[:1] == ["flash_attn"]:
+        return FLASH
+    commit = _commit() if found else ""
+    return f"{REPOSITORY}@{commit}" if commit else ""
+
+
+@cache
+def _commit() -> str:
+    """Return the commit that transformers would take, or the one that was taken last time."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    since, newer, older = BRANCHES
+    torch = tuple(map(int, importlib.metadata.version("torch").split(".")[:2]))
+    branch = newer if torch >= since else older
+    with contextlib.suppress(Exception):
+        about = huggingface_hub.HfApi().model_info(REPOSITORY, revision=branch, timeout=SECONDS)
+        return about.sha or ""
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{REPOSITORY.replace('/', '--')}"
+    with contextlib.suppress(OSError):
+        return (folder / "refs" / branch).read_text().strip()
+    return ""
