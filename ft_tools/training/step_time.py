@@ -84,7 +84,8 @@ def question_of(parts: dict[str, Any]) -> StepQuestion | None:
 def padding_of(parts: dict[str, Any]) -> float:
     """Return the fraction of padding in a plan's batches."""
     training = parts["training"]
-    alone = training.get("packing") or training["per_device_train_batch_size"] == 1
+    is_grouped = training.get("train_sampling_strategy") == "group_by_length"
+    alone = training.get("packing") or training["per_device_train_batch_size"] == 1 or is_grouped
     return 0.0 if alone else parts["counts"].lengths.padding
 
 

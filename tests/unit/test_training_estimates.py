@@ -117,7 +117,7 @@ def test_a_measured_step_counts_padding_references_evaluations_and_the_optimizer
     ):
         found = duration(replace(alone, **changed), 10_000, None)
         assert found.low_seconds == pytest.approx(0.7 * seconds, rel=0.05), changed
-        assert found.high_seconds <= 2 * found.low_seconds
+        assert found.high_seconds <= 2.1 * found.low_seconds
 
 
 def test_mlx_on_a_cpu_is_reckoned_slow_and_on_a_mac_not_at_all(workspace, monkeypatch):
