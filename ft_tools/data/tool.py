@@ -106,8 +106,6 @@ def _of_documents(request: AuditRequest, path: Path) -> AuditReport:
     shape: dict[str, float] = {
         "num_documents": counts.num_files,
         "num_tokens": counts.num_tokens,
-        "num_passages": counts.num_passages,
-        "num_near_duplicate_passages": counts.num_near_duplicate_passages,
         "num_without_text": counts.num_without_text,
     }
     shape |= {f"num_{kind}": number for kind, number in counts.kinds.items()}

@@ -32,15 +32,14 @@ def test_a_handbook_leads_to_advice_instead_of_an_error(workspace):
     assert "lamp" not in report.model_dump_json()
 
 
-def test_a_folder_of_documents_is_counted_by_kind_with_its_repetitions(workspace):
+def test_a_folder_of_documents_is_counted_by_kind(workspace):
     folder = workspace / "docs"
     folder.mkdir()
     (folder / "a.md").write_text(PART)
     (folder / "b.txt").write_text(PART)
-    (folder / "c.txt").write_text("Ships pass by night and day without a sound. " * 30)
+    (folder / "c.txt").write_text("Ships pass by night. " * 30)
     counts = count_documents(folder)
     assert counts.kinds == {"markdown": 1, "text": 2}
-    assert counts.num_near_duplicate_passages >= 1
     assert counts.num_tokens == pytest.approx(counts.num_characters / 4, rel=0.05)
 
 
@@ -111,12 +110,12 @@ def test_a_query_can_neither_write_nor_be_anything_but_a_select(workspace):
     [
         ("SELECT * FROM t; DELETE FROM t", "takes one statement"),
         ("SELECT b FROM t", "refuses the query .* names of its tables and columns"),
-        (f"{COUNTING} SELECT x FROM c ORDER BY x", "computed longer than 0 s for 0 rows"),
+        (f"{COUNTING} SELECT x FROM c ORDER BY x", "computed for too long, 0 rows so far"),
         (f"{COUNTING} SELECT x FROM c", "returns more than 1 MiB, 10,"),
     ],
 )
 def test_a_query_ends_in_a_plain_error_within_bounds(workspace, monkeypatch, query, said):
-    monkeypatch.setattr(sqlite_rows, "MAX_SECONDS", 0.3)
+    monkeypatch.setattr(sqlite_rows, "MOST_STEPS", 50)
     monkeypatch.setattr("ft_tools.formats.readers.decompressed.MIN_DECODED_BYTES", 2**20)
     write_table(workspace / "d.db")
     source = find_sources(workspace / "d.db")[0]

@@ -1,12 +1,10 @@
 """Recognise and count documents: Markdown, text, HTML, PDF, DOCX, and folders of them.
 
-They hold no examples to train on; how much they hold, and how often they repeat themselves, decides
-what they are good for. No text of them leaves this module.
+They hold no examples to train on; how much they hold decides what they are good for. No text of
+them leaves this module.
 """
 
-import hashlib
 import logging
-import re
 import time
 import zipfile
 from collections import Counter
@@ -27,13 +25,6 @@ MAX_FILES = 10_000
 MAX_FILE_BYTES = 64 * 2**20
 MAX_SECONDS = 25.0
 """Documents that are not read by then are counted by their size, and the counts say how many."""
-# A passage is what a retriever would store: about a screen of text.
-PASSAGE_WORDS = 120
-MIN_PASSAGE_WORDS = 12
-SHINGLE_WORDS = 5
-NEAR = 0.8
-"""Share of a passage's word runs that an earlier passage has, for the two to be near."""
-WORD = re.compile(r"\w+")
 # English has about four characters per token; scripts without spaces about 1.5.
 # Source: https://platform.openai.com/tokenizer
 CHARACTERS_PER_TOKEN = 4.0
@@ -50,8 +41,6 @@ class DocumentCounts:
     num_characters: int
     num_tokens: int
     """Estimated from characters."""
-    num_passages: int
-    num_near_duplicate_passages: int
     num_without_text: int
     """Files without any text, such as scanned PDFs."""
     num_estimated: int
@@ -93,7 +82,6 @@ def count_documents(path: Path) -> DocumentCounts:
     until = time.monotonic() + MAX_SECONDS
     files = [path] if not path.is_dir() else list(_files(path))
     kinds: Counter[str] = Counter()
-    seen = _Passages()
     characters = tokens = without = estimated = 0
     for file in files:
         kind = kind_of(file)
@@ -110,7 +98,6 @@ def count_documents(path: Path) -> DocumentCounts:
         without += not text.strip()
         characters += len(text)
         tokens += _tokens(text)
-        seen.add(text)
     if not kinds:
         raise NotFound(f"{path} holds no document; known: {', '.join(sorted(KINDS))}")
     return DocumentCounts(
@@ -118,8 +105,6 @@ def count_documents(path: Path) -> DocumentCounts:
         kinds=dict(kinds),
         num_characters=characters,
         num_tokens=tokens,
-        num_passages=seen.num_passages,
-        num_near_duplicate_passages=seen.num_near,
         num_without_text=without,
         num_estimated=estimated,
     )
@@ -198,39 +183,6 @@ _READERS: dict[str, Callable[[Path], str]] = {
     "pdf": _pdf,
     "docx": _docx,
 }
-
-
-class _Passages:
-    """Passages seen so far, by hashes of their runs of words."""
-
-    def __init__(self) -> None:
-        self.num_passages = 0
-        self.num_near = 0
-        self._seen: set[bytes] = set()
-
-    def add(self, text: str) -> None:
-        for words in _passages(text):
-            runs = {
-                hashlib.blake2b(
-                    " ".join(words[at : at + SHINGLE_WORDS]).encode(), digest_size=8
-                ).digest()
-                for at in range(len(words) - SHINGLE_WORDS + 1)
-            }
-            self.num_passages += 1
-            self.num_near += len(runs & self._seen) >= NEAR * len(runs)
-            self._seen |= runs
-
-
-def _passages(text: str) -> Iterator[list[str]]:
-    """Yield the words of each passage: paragraphs, put together until they are long enough."""
-    words: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", text):
-        words += [word.casefold() for word in WORD.findall(paragraph)]
-        if len(words) >= PASSAGE_WORDS:
-            yield words
-            words = []
-    if len(words) >= MIN_PASSAGE_WORDS:
-        yield words
 
 
 def _tokens(text: str) -> int:

@@ -2,7 +2,6 @@
 
 import re
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,43 +11,34 @@ from ft_tools.errors import Abandoned, BadData, BadInput
 from ft_tools.formats.readers.header import distinct
 from ft_tools.formats.readers.rows import Row
 
-MAX_SECONDS = 10.0
-"""That the database may compute, and what it returns may take longer: so a slow query ends within
-a call, and a large table is read to its end."""
-ROWS_PER_SECOND, BYTES_PER_SECOND = 1_000, 4 * 2**20
 ROW_LEAST_BYTES = 100
 """What the smallest row counts for: rows are bounded, too."""
 STEPS = 100_000
-"""Instructions of the database between two looks at the clock."""
+"""Instructions of the database between two looks at what it has done."""
+MOST_STEPS, STEPS_A_ROW = 4_000, 1
+"""Such looks, about ten seconds, and as many more as it returned rows: a large table is read to its
+end, a query that sorts or joins without end is not."""
 SELECT = re.compile(r"\s*(?:SELECT|WITH)\b", re.IGNORECASE)
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
 DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 """Codes of what is no fault of the query."""
 
 
-class _Clock:
-    """How long the database computes, without the time in which its rows are used."""
+class _Steps:
+    """How much the database has computed, and for how many rows."""
 
     def __init__(self) -> None:
-        self.spent = 0.0
+        self.num = 0
         self.num_rows = 0
-        self.num_bytes = 0
-        self._started = 0.0
-
-    def start(self) -> None:
-        self._started = time.monotonic()
-
-    def stop(self) -> None:
-        self.spent += time.monotonic() - self._started
 
     def is_over(self) -> bool:
-        """Return whether the database takes too long, or nobody waits for it."""
+        """Count a step; return whether these are too many, or nobody waits for the rows."""
+        self.num += 1
         try:
             require_waiting()
         except Abandoned:
             return True
-        returned = max(self.num_rows / ROWS_PER_SECOND, self.num_bytes / BYTES_PER_SECOND)
-        return self.spent + time.monotonic() - self._started > MAX_SECONDS + returned
+        return self.num > MOST_STEPS + STEPS_A_ROW * self.num_rows
 
 
 def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
@@ -65,37 +55,34 @@ def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
     """
     if query is not None and not SELECT.match(query):
         raise BadInput(f"query={query!r} is no SELECT; give one SELECT statement")
-    clock = _Clock()
+    steps, returned = _Steps(), 0
     database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     try:
         database.execute("PRAGMA trusted_schema=OFF")
-        database.set_progress_handler(clock.is_over, STEPS)
-        clock.start()
+        database.set_progress_handler(steps.is_over, STEPS)
         cursor = database.execute(query or f'SELECT * FROM "{_only_table(path, database)}"')
         names = distinct([column[0] for column in cursor.description])
         while (cells := cursor.fetchone()) is not None:
-            clock.stop()
             row = dict(zip(names, map(_plain, cells), strict=True))
             size = sum(len(name) + len(str(cell)) + 6 for name, cell in row.items())
-            clock.num_rows += 1
-            clock.num_bytes += max(size, ROW_LEAST_BYTES)
-            if clock.num_bytes > cap:
-                problem = f"returns more than {cap / 2**20:.0f} MiB, {clock.num_rows:,} rows so far"
+            returned += max(size, ROW_LEAST_BYTES)
+            steps.num_rows += 1
+            if returned > cap:
+                problem = f"returns more than {cap / 2**20:.0f} MiB, {steps.num_rows:,} rows so far"
                 raise BadData(path, problem, "check the join conditions, or add a LIMIT")
-            yield Row(clock.num_rows, row, None, num_chars=size)
-            clock.start()
+            yield Row(steps.num_rows, row, None, num_chars=size)
     except sqlite3.Error as error:
         require_waiting()
-        raise BadData(path, *_said(error, clock)) from error
+        raise BadData(path, *_said(error, steps.num_rows)) from error
     finally:
         database.close()
 
 
-def _said(error: sqlite3.Error, clock: _Clock) -> tuple[str, str]:
+def _said(error: sqlite3.Error, num_rows: int) -> tuple[str, str]:
     """Return what is wrong, and what to do; SQLite's own words may quote the file."""
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_INTERRUPT:
-        problem = f"computed longer than {MAX_SECONDS:.0f} s for {clock.num_rows:,} rows"
+        problem = f"computed for too long, {num_rows:,} rows so far"
         return problem, "check the join conditions, add a LIMIT, or save the rows as a table first"
     # Extended codes carry the plain one in their last byte.
     if code is not None and code & 0xFF in DAMAGED:
