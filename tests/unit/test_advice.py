@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ft_tools.advice.ladder import clause, table
 from ft_tools.advice.request import ApproachRequest
-from ft_tools.advice.tool import recommend_approach
+from ft_tools.advice.tool import MOST_CHARS, recommend_approach
 from ft_tools.anti_patterns import rules
 from ft_tools.contract import compact
 from ft_tools.data.prepare import prepare_dataset
@@ -23,8 +23,11 @@ from ft_tools.tools import TOOLS
 
 ROOT = Path(__file__).parents[2]
 RUN = "evaluate-00000000000000aa"
-LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+BASE = "meta-llama/Llama-3.1-8B"
+LLAMA = f"{BASE}-Instruct"
 PROBLEM = "Our support bot invents prices; should we fine-tune it on the handbook?"
+TESTED = {"num_eval_rows": 60}
+PROMPTED = TESTED | {"tried": ["prompting", "few_shot", "prompt_optimization"]}
 
 
 def ask(**arguments):
@@ -33,6 +36,10 @@ def ask(**arguments):
 
 def state_of(report, rung):
     return next(each for each in report.ladder if each.rung == rung)
+
+
+def blocked_in(report):
+    return {each.rung for each in report.ladder if each.state == "blocked"}
 
 
 def says(report, about):
@@ -46,12 +53,13 @@ def write(path, rows):
 # ------------------------------------------------------------------------------------- facts
 
 
-def test_labels_their_number_and_the_rarest_are_counted(workspace):
-    teams = ["billing"] * 60 + ["parcels"] * 30 + ["returns"] * 10
-    write(
-        workspace / "d.jsonl",
-        [{"prompt": f"message number {n} about it", "completion": t} for n, t in enumerate(teams)],
-    )
+def sorted_into(labels):
+    rows = enumerate(labels)
+    return [{"prompt": f"Please sort message {n}", "completion": label} for n, label in rows]
+
+
+def test_labels_their_number_and_the_rarest_are_counted_by_field(workspace):
+    write(workspace / "d.jsonl", sorted_into(["billing"] * 60 + ["parcels"] * 30 + ["back"] * 10))
     numbers = ask(dataset="d.jsonl").numbers
 
     assert (numbers["examples"], numbers["classes"], numbers["rarest_class"]) == (100, 3, 10)
@@ -60,16 +68,9 @@ def test_labels_their_number_and_the_rarest_are_counted(workspace):
     expected = reach * math.sqrt(0.2 / (10 + reach**2))
     assert numbers["detectable_difference"] == pytest.approx(expected, abs=0.001)
 
-
-def test_labels_in_json_answers_are_those_of_the_field_with_most(workspace):
     answers = [{"team": ["a", "b", "c", "d"][n % 4], "urgent": n % 2 == 0} for n in range(80)]
-    rows = [
-        {"prompt": f"Please sort message {n}", "completion": json.dumps(each)}
-        for n, each in enumerate(answers)
-    ]
-    write(workspace / "d.jsonl", rows)
-    numbers = ask(dataset="d.jsonl").numbers
-
+    write(workspace / "j.jsonl", sorted_into(map(json.dumps, answers)))
+    numbers = ask(dataset="j.jsonl").numbers
     assert (numbers["classes"], numbers["rarest_class"]) == (4, 20)
 
 
@@ -90,25 +91,16 @@ def test_a_prepared_file_is_measured_on_its_own_test_part_and_not_split_again(wo
     assert ask(dataset="out/train.jsonl", **TESTED).numbers["eval_rows"] == 60
 
 
-def test_the_test_part_is_as_large_as_prepare_dataset_makes_it(workspace):
-    rows = [{"prompt": f"Where is hall {n * n}?", "completion": f"Floor {n}."} for n in range(400)]
-    write(workspace / "d.jsonl", rows)
-
-    assert ask(dataset="d.jsonl").numbers["test_part_rows"] == 100
-
-
 def test_texts_have_no_classes_and_exclude_a_classifier(workspace):
-    rows = [{"prompt": f"Say it {n} times", "completion": "so " * (n + 1)} for n in range(60)]
+    rows = [{"prompt": f"Say it {n} times", "completion": "so " * (n + 1)} for n in range(400)]
     write(workspace / "d.jsonl", rows)
-    report = ask(dataset="d.jsonl")
+    report = ask(dataset="d.jsonl", considering=["small_model_fine_tuning"])
 
     assert "classes" not in report.numbers
-    assert "answers are texts" in says(report, "dataset")
+    assert report.numbers["test_part_rows"] == 100  # as prepare_dataset makes it
     classifier = state_of(report, "small_model_fine_tuning")
-    assert classifier.state == "blocked"
-    assert "answers is texts, needs answers labels" in classifier.why
-    asked = ask(dataset="d.jsonl", considering=["small_model_fine_tuning"]).questions
-    assert "num_classes" not in {each.field for each in asked}
+    assert (classifier.state, "answers is texts" in classifier.why) == ("blocked", True)
+    assert "num_classes" not in {each.field for each in report.questions}
 
 
 def test_the_share_of_answers_that_add_facts_is_computed_and_blocks_training_them(workspace):
@@ -127,42 +119,29 @@ def test_the_share_of_answers_that_add_facts_is_computed_and_blocks_training_the
 
 
 @pytest.mark.parametrize(
-    ("row", "name"),
+    ("row", "known"),
     [
-        ({"prompt": "Q {n}?", "chosen": "Yes {n}, gladly.", "rejected": "No {n}."}, "pairs"),
-        ({"prompt": "Q {n}?", "completion": "Yes {n}.", "label": True}, "marks"),
+        ({"prompt": "Q {n}?", "chosen": "Yes {n}, gladly.", "rejected": "No {n}."}, {"pairs": 40}),
+        ({"prompt": "Q {n}?", "completion": "Yes {n}.", "label": True}, {"marks": 40}),
+        ({"text": "The tower of day {n} stands. " * 20}, {"examples": 0}),
+        ({"id": "{n}", "subject": "words {n}", "queue": "x"}, {}),
     ],
 )
-def test_pairs_and_marks_are_counted_as_such(workspace, row, name):
+def test_rows_are_counted_as_what_they_train(workspace, row, known):
     rows = [
         {key: value.format(n=n) if isinstance(value, str) else value for key, value in row.items()}
         for n in range(40)
     ]
     write(workspace / "d.jsonl", rows)
-    numbers = ask(dataset="d.jsonl").numbers
+    report = ask(dataset="d.jsonl")
 
-    assert numbers[name] == 40
-    assert "examples" not in numbers
-
-
-def test_raw_text_is_a_corpus_and_no_examples(workspace):
-    write(
-        workspace / "d.jsonl", [{"text": f"The tower of day {n} stands. " * 20} for n in range(9)]
-    )
-    numbers = ask(dataset="d.jsonl").numbers
-
-    assert numbers["examples"] == 0
-    assert 9 * 80 < numbers["corpus_tokens"] < 9 * 300
-
-
-def test_a_table_that_nobody_mapped_counts_nothing_and_names_the_call_that_does(workspace):
-    lines = [f"{n},some words {n},team {n % 3},x" for n in range(60)]
-    (workspace / "d.csv").write_text("\n".join(["id,subject,queue,note", *lines]))
-    report = ask(dataset="d.csv")
-
-    assert "examples" not in report.numbers
-    assert "60 rows, none an example" in says(report, "dataset")
-    assert report.next_steps[0].tool == "prepare_dataset"
+    counted = report.numbers.keys() & {"examples", "pairs", "marks"}
+    assert {name: report.numbers[name] for name in counted} == known
+    if known == {"examples": 0}:
+        assert report.numbers["corpus_tokens"] == pytest.approx(40 * 20 * 7, rel=0.3)
+    if not known:
+        assert "40 rows, none an example" in says(report, "dataset")
+        assert report.next_steps[0].tool == "prepare_dataset"
 
 
 def test_a_dataset_that_cannot_be_read_is_said_and_one_that_is_not_there_is_an_error(workspace):
@@ -173,16 +152,6 @@ def test_a_dataset_that_cannot_be_read_is_said_and_one_that_is_not_there_is_an_e
         ask(dataset="other.jsonl")
     with pytest.raises(OutsideWorkspace):
         ask(dataset="/etc/passwd")
-
-
-def test_a_count_that_rows_contradict_is_replaced_and_said(workspace):
-    write(
-        workspace / "d.jsonl", [{"prompt": f"q {n}", "completion": f"a q {n}"} for n in range(60)]
-    )
-    report = ask(dataset="d.jsonl", num_examples=400)
-
-    assert report.numbers["examples"] == 60
-    assert says(report, "conflict") == "examples: 400 was given, 60 was measured"
 
 
 def test_documents_are_counted_and_what_they_cost_is_arithmetic(workspace):
@@ -201,21 +170,32 @@ def test_documents_are_counted_and_what_they_cost_is_arithmetic(workspace):
     assert f"long_context {cached * 3 / 1e6:,.2f}, rag 162.00" in says(report, "cost")
 
 
-def test_rare_calls_write_the_cache_each_time_and_short_texts_are_not_cached():
-    rare = ask(corpus_tokens=100_000, calls_per_day=100).numbers
-    short = ask(corpus_tokens=100, calls_per_day=10_000).numbers
+@pytest.mark.parametrize(
+    ("given", "monthly", "said"),
+    [
+        # Rare calls write the cache each time, and a short text is not cached.
+        ({"corpus_tokens": 100_000, "calls_per_day": 100}, 100_000 * 30 * 100 * 1.25, "a run per"),
+        ({"corpus_tokens": 100, "calls_per_day": 10_000}, 100 * 30 * 10_000, "uncached price"),
+        (
+            {"corpus_tokens": 300_000, "calls_per_day": 100_000, "knowledge_changes": "weekly"},
+            300_000 * 30 * (99_999 * 0.1 + 1.25),
+            "long_context 90,010M, rag 6,000M tokens at the uncached price; training reads none, "
+            "but takes 4.33 runs",
+        ),
+    ],
+)
+def test_costs_without_a_price_are_tokens_and_training_is_counted_in_runs(given, monthly, said):
+    report = ask(**given)
 
-    assert rare["long_context_tokens_per_month"] == 100_000 * 30 * 100 * 1.25
-    assert short["long_context_tokens_per_month"] == 100 * 30 * 10_000
+    assert report.numbers["long_context_tokens_per_month"] == pytest.approx(monthly)
+    assert said in says(report, "cost")
 
 
-def test_costs_without_a_price_are_tokens_and_training_is_counted_in_runs():
-    told = says(ask(corpus_tokens=50_000, calls_per_day=1000, knowledge_changes="weekly"), "cost")
+def test_what_every_call_repeats_costs_as_much_and_nothing_is_said_without_calls():
+    numbers = ask(prompt_tokens=2000, calls_per_day=1000).numbers
 
-    assert "tokens at the uncached price" in told
-    assert "long_context 90,010M" in says(ask(corpus_tokens=300_000, calls_per_day=100_000), "cost")
-    assert "4.33 runs" in told
-    assert says(ask(corpus_tokens=50_000), "cost") == ""
+    assert numbers["prompt_tokens_per_month"] == pytest.approx(2000 * 30 * (999 * 0.1 + 1.25))
+    assert says(ask(prompt_tokens=2000, corpus_tokens=50_000), "cost") == ""
 
 
 @pytest.mark.parametrize("name", ["scan.pdf", "notes.odt"])
@@ -225,22 +205,18 @@ def test_documents_without_text_are_refused(workspace, name):
         ask(documents=name)
 
 
-@pytest.mark.parametrize(
-    ("gpu", "fits"), [("RTX 4090", ("yes", "yes")), ("T4", ("no", "yes")), ("A100-80GB", None)]
-)
+@pytest.mark.parametrize(("gpu", "fits"), [("RTX 4090", ["yes", "yes"]), ("T4", ["no", "yes"])])
 def test_what_a_gpu_trains_is_what_estimate_vram_says(gpu, fits):
-    report = ask(model=LLAMA, gpu=gpu)
+    report, spec = ask(model=LLAMA, gpu=gpu), TOOLS["estimate_vram"]
     estimates = [
-        TOOLS["estimate_vram"].function(
-            TOOLS["estimate_vram"].request(model=LLAMA, gpu=gpu, method=method, seq_len=1024)
-        )
+        spec.function(spec.request(model=LLAMA, gpu=gpu, method=method, seq_len=1024))
         for method in ("lora", "qlora")
     ]
 
+    assert [each.fits for each in estimates] == fits
     assert [report.numbers["lora_gib"], report.numbers["qlora_gib"]] == [
         each.peak_allocated_gib for each in estimates
     ]
-    assert fits is None or tuple(each.fits for each in estimates) == fits
     assert "licence: Llama 3.1" in says(report, "model")
 
 
@@ -287,51 +263,36 @@ def test_what_missed_the_target_is_done_and_what_was_measured_is_told(workspace)
     assert report.approach == "prompt_optimization"
 
 
-def test_the_cheapest_system_that_meets_the_target_is_kept(workspace):
+def test_the_cheapest_system_that_meets_the_target_is_kept_whatever_was_claimed(workspace):
     systems = [system("large", "met"), system("tf_idf", "met", kind="tf_idf")]
     run = write_run(workspace, evaluated(*systems, ranking=["tf_idf", "large"]))
-    report = ask(evaluations=[run], considering=["sft"], num_examples=900)
+    report = ask(evaluations=[run], considering=["sft"], num_examples=900, target_met=False)
 
     assert report.approach == "do_nothing"
     assert "cheapest that meets the target: tf_idf" in says(report, "evaluations")
     assert state_of(report, "sft").why.startswith("after do_nothing")
-
-
-def test_the_commonest_answer_meets_no_target(workspace):
-    constant = system("majority", "met", kind="majority")
-    run = write_run(workspace, evaluated(constant, system("plain", "not_met")))
-
-    assert ask(evaluations=[run]).approach != "do_nothing"
-
-
-def test_a_measured_target_replaces_a_claim(workspace):
-    run = write_run(workspace, evaluated(system("plain", "met")))
-    report = ask(evaluations=[run], target_met=False)
-
-    assert report.approach == "do_nothing"
     assert says(report, "conflict") == "target: missed was given, met was measured"
 
 
-def test_an_interval_that_decides_nothing_is_no_fact(workspace):
+def test_the_commonest_answer_meets_no_target_and_an_open_interval_is_no_fact(workspace):
     numbers = dict.fromkeys(
         ["baseline", "tuned", "difference", "ci_low", "ci_high", "p_value", "p_adjusted"], 0.0
     )
     row = numbers | {"system": "plain", "metric": "exact_match", "higher_is_better": True}
     row |= {"num_examples": 9, "minimum_detectable_effect": 0.5, "verdict": "underpowered"}
-    report = evaluated(system("plain", "not_shown"), comparisons=[row])
-    found = ask(evaluations=[write_run(workspace, report)])
+    systems = [system("majority", "met", kind="majority"), system("plain", "not_shown")]
+    found = ask(evaluations=[write_run(workspace, evaluated(*systems, comparisons=[row]))])
 
-    assert state_of(found, "prompting").state == "possible"
+    assert found.approach == "prompting"
     assert "underpowered: plain" in says(found, "evaluations")
 
 
-def test_held_out_questions_that_were_learned_from_are_named(workspace):
-    run = write_run(workspace, evaluated(system("tf_idf", "not_shown", kind="tf_idf"), num_fresh=0))
+@pytest.mark.parametrize(("fresh", "said"), [(0, "use new wordings"), (5, "55 of the held-out")])
+def test_held_out_questions_that_were_learned_from_are_named(workspace, fresh, said):
+    learned = system("tf_idf", "not_shown", kind="tf_idf")
+    run = write_run(workspace, evaluated(learned, num_rows=60, num_fresh=fresh))
 
-    assert "use new wordings" in says(ask(evaluations=[run]), "evaluations")
-    report = evaluated(system("tf_idf", "met", kind="tf_idf"), num_rows=60, num_fresh=5)
-    (workspace / "runs" / RUN / "report.json").write_text(json.dumps(report))
-    assert "55 of the held-out questions" in says(ask(evaluations=[run]), "evaluations")
+    assert said in says(ask(evaluations=[run]), "evaluations")
 
 
 def test_a_run_that_was_still_learning_has_not_missed_yet(workspace):
@@ -366,38 +327,34 @@ def test_a_run_that_is_no_finished_evaluation_is_refused(workspace, kind, report
 # ------------------------------------------------------------------------------- the ladder
 
 
-def test_every_rung_is_a_row_with_what_it_costs_when_to_stop_and_who_says_so():
+def test_every_rung_is_a_row_that_names_only_what_is_there():
     rungs = [row.id for row in table().rungs]
     assert len(rungs) == len(set(rungs)) == 20
     for at, row in enumerate(table().rungs):
-        assert row.stop
-        assert row.cost
-        assert row.source.startswith("https://")
+        assert all((row.stop, row.cost, row.source.startswith("https://"))), row.id
         assert set(row.after) <= set(rungs[:at]), row.id
         assert all(rules()[name].when for name in row.blocked_by)
         for each in map(clause, row.needs):
             assert each.shown
             assert each.fact in table().questions or each.sign == "<=", each.fact
-
-
-def test_what_is_asked_is_an_argument_of_the_tool():
-    fields = {each.field for each in table().questions.values()}
-
-    assert fields <= ApproachRequest.model_fields.keys()
+    for rule in rules().values():
+        assert all(clause(part).shown for when in rule.when for part in when.split(" and "))
+    assert {
+        each.field for each in table().questions.values()
+    } <= ApproachRequest.model_fields.keys()
 
 
 def test_nothing_known_begins_with_a_test_and_presumes_no_count():
     report = ask()
 
     assert report.approach == "build_eval_first"
-    assert report.numbers == {}
-    assert report.blocked == []
-    assert {each.state for each in report.ladder if each.rung in {"sft", "dpo", "kto"}} == {"needs"}
+    assert (report.numbers, report.blocked) == ({}, [])
+    assert {state_of(report, name).state for name in ("sft", "dpo", "kto")} == {"needs"}
     assert report.questions[0].field == "num_eval_rows"
 
 
-TESTED = {"num_eval_rows": 60}
-PROMPTED = TESTED | {"tried": ["prompting", "few_shot", "prompt_optimization"]}
+FACTUAL = {"corpus_tokens": 10**5, "num_examples": 2000, "purpose": "facts"}
+WITH_PASSAGES = ["prompting", "few_shot", "rag", "long_context"]
 FIRST = [
     ({"target_met": True}, "do_nothing"),
     ({"considering": ["sft", "check_setup"]}, "check_setup"),
@@ -432,23 +389,12 @@ FIRST = [
     (PROMPTED | {"num_marks": 4000}, "kto"),
     (PROMPTED | {"success_fraction": 0.3}, "rl_verifiable_reward"),
     (PROMPTED | {"success_fraction": 0.0}, "collect_data_first"),
+    (TESTED | FACTUAL | {"tried": WITH_PASSAGES}, "prompt_optimization"),
+    (TESTED | FACTUAL | {"tried": [*WITH_PASSAGES, "prompt_optimization"]}, "sft_and_rag"),
     (
         TESTED
-        | {"tried": ["prompting", "few_shot", "rag", "long_context"], "corpus_tokens": 10**5}
-        | {"num_examples": 2000, "purpose": "facts"},
-        "prompt_optimization",
-    ),
-    (
-        TESTED
-        | {"tried": ["prompting", "few_shot", "prompt_optimization", "rag", "long_context"]}
-        | {"corpus_tokens": 10**5, "num_examples": 2000}
-        | {"purpose": "facts"},
-        "sft_and_rag",
-    ),
-    (
-        PROMPTED
-        | {"considering": ["continued_pretraining"], "corpus_tokens": 10**9}
-        | {"model": "meta-llama/Llama-3.1-8B", "tried": ["prompting", "rag"]},
+        | {"considering": ["continued_pretraining"], "corpus_tokens": 10**9, "model": BASE}
+        | {"tried": ["prompting", "rag"]},
         "continued_pretraining",
     ),
 ]
@@ -460,21 +406,16 @@ def test_the_first_rung_is_the_first_that_no_fact_excludes(arguments, first):
 
     assert report.approach == first
     assert state_of(report, first).state == "possible"
-
-
-def test_the_ladder_is_whole_whatever_is_known():
-    for arguments, _ in FIRST:
-        report = ask(**arguments)
-        assert [each.rung for each in report.ladder] == [row.id for row in table().rungs]
-        assert all(each.why for each in report.ladder if each.state in {"blocked", "needs"})
-        held = {rung for each in report.blocked for rung in each.rungs}
-        assert {each.rung for each in report.ladder if each.state == "possible"} & held == set()
+    assert [each.rung for each in report.ladder] == [row.id for row in table().rungs]
+    assert all(each.why for each in report.ladder if each.state in {"blocked", "needs"})
+    held = {rung for each in report.blocked for rung in each.rungs}
+    assert {each.rung for each in report.ladder if each.state == "possible"} & held == set()
 
 
 FACTS = {
     "purpose": "facts",
     "teacher": "anthropic",
-    "model": "meta-llama/Llama-3.1-8B",
+    "model": BASE,
     "knowledge_changes": "daily",
     "success_fraction": 0.0,
     "num_examples": 5000,
@@ -488,24 +429,14 @@ FACTS = {
 }
 
 
-def test_more_facts_never_open_a_blocked_rung():
+def test_more_facts_never_open_a_blocked_rung_and_leave_something_to_do():
     """Over all pairs of facts: what one alone blocks, the other leaves blocked."""
-    alone = {
-        name: {each.rung for each in ask(**{name: value}).ladder if each.state == "blocked"}
-        for name, value in FACTS.items()
-    }
+    alone = {name: blocked_in(ask(**{name: value})) for name, value in FACTS.items()}
     assert sum(map(bool, alone.values())) >= 6
     for one, other in combinations(FACTS, 2):
-        report = ask(**{name: FACTS[name] for name in (one, other)})
-        blocked = {each.rung for each in report.ladder if each.state == "blocked"}
+        blocked = blocked_in(ask(**{name: FACTS[name] for name in (one, other)}))
         assert alone[one] | alone[other] <= blocked, (one, other)
-
-
-def test_all_facts_together_leave_something_to_do():
-    report = ask(**FACTS)
-
-    assert report.approach in {"clear_terms", "prompting"}
-    assert state_of(report, report.approach).state == "possible"
+    assert ask(**FACTS).approach == "clear_terms"
 
 
 @pytest.mark.parametrize(
@@ -535,10 +466,7 @@ def test_what_is_considered_is_answered_and_decides_which_questions_are_asked_fi
     report = ask(considering=["rl_verifiable_reward"], **TESTED)
 
     assert "rl_verifiable_reward: needs" in report.summary
-    assert [each.field for each in report.questions][:2] == [
-        "success_fraction",
-        "evaluations",
-    ]
+    assert [each.field for each in report.questions][:2] == ["success_fraction", "evaluations"]
 
 
 @pytest.mark.parametrize(
@@ -561,21 +489,19 @@ def test_words_of_the_problem_decide_nothing():
 
 def test_every_passage_has_a_claim_a_grade_and_a_source_and_all_of_them_are_short():
     found = sections("evidence")
-    text = "".join(each.text for each in found)
+    grades = ("(read)", "(abstract)", "(excerpt)", "(second hand)", "(judgement)")
 
     assert 80 < len(found) < 200
-    assert len(text) < 50_000
+    assert sum(len(each.text) for each in found) < 38_000
     for each in found:
         *said, source = each.text.split("\nSource: ")
         assert said, each.id
         assert source.startswith(("https://", "references/")), each.id
-        assert source.endswith(
-            ("(read)", "(abstract)", "(excerpt)", "(second hand)", "(judgement)")
-        )
+        assert source.endswith(grades)
         assert len(each.headings) == 2
 
 
-def test_a_concise_report_has_at_most_six_hundred_tokens(workspace):
+def test_a_concise_report_is_short_whatever_is_passed_and_answers_what_is_considered(workspace):
     write(
         workspace / "d.jsonl",
         [{"prompt": f"Who is {n}?", "completion": f"Ms Vane{n} of {1900 + n}"} for n in range(99)],
@@ -583,17 +509,18 @@ def test_a_concise_report_has_at_most_six_hundred_tokens(workspace):
     run = write_run(
         workspace, evaluated(*(system(f"system-{n}", "not_met") for n in range(6)), num_rows=80)
     )
-    full = {"problem": PROBLEM, "dataset": "d.jsonl", "evaluations": [run], "model": LLAMA}
-    full |= {"gpu": "RTX 4090", "corpus_tokens": 50_000, "calls_per_day": 900}
-    full |= {"considering": ["sft", "rag", "sft_and_rag"], "teacher": "openai"}
-    sizes = []
+    full = {"problem": PROBLEM, "dataset": "d.jsonl", "evaluations": [run] * 10, "model": LLAMA}
+    full |= {"gpu": "RTX 4090", "corpus_tokens": 50_000, "calls_per_day": 900, "teacher": "openai"}
+    full |= {"considering": ["sft", "rag", "sft_and_rag", "dpo", "distillation", "long_context"]}
     blocked = FACTS | {"considering": ["sft", "dpo", "kto", "distillation"]}
+    sizes = []
     for arguments in [full, blocked, *(arguments for arguments, _ in FIRST)]:
         report = recommend_approach(ApproachRequest(**{"problem": PROBLEM} | arguments))
-        assert report.approach in [each.rung for each in report.ladder]
-        sizes.append(len(json.dumps(compact(report))) / 4)
-    assert max(sizes) <= 600
-    assert sorted(sizes)[len(sizes) // 2] <= 350
+        shown = {each.rung for each in report.ladder}
+        assert {report.approach, *arguments.get("considering", ())} <= shown
+        sizes.append(len(json.dumps(compact(report))))
+    assert max(sizes) <= MOST_CHARS + 50
+    assert sorted(sizes)[len(sizes) // 2] <= 1200
 
 
 def test_the_next_step_is_a_call_that_the_tool_accepts(workspace):
@@ -602,9 +529,8 @@ def test_the_next_step_is_a_call_that_the_tool_accepts(workspace):
     for arguments in ({}, TESTED, PROMPTED, PROMPTED | {"target_met": True}):
         for step in ask(dataset="d.jsonl", model=LLAMA, **arguments).next_steps:
             TOOLS[step.tool].request.model_validate(step.arguments)
-    assert ask(dataset="d.jsonl", model=LLAMA, **PROMPTED).next_steps[0].tool == (
-        "suggest_lora_config"
-    )
+    (step,) = ask(dataset="d.jsonl", model=LLAMA, **PROMPTED).next_steps
+    assert step.tool == "suggest_lora_config"
 
 
 def test_the_situations_for_a_comparison_have_a_source_and_what_judges_accepted():

@@ -9,7 +9,6 @@ from ft_tools.advice.ladder import table
 from ft_tools.advice.launches import LAUNCHED
 from ft_tools.advice.request import ApproachRequest
 from ft_tools.anti_patterns import rules
-from ft_tools.contract import complaints
 from ft_tools.errors import Refused, UnknownName
 from ft_tools.training.checks import accepted
 from ft_tools.training.request import DpoRequest, SftRequest
@@ -110,12 +109,8 @@ def test_a_block_is_refused_until_a_person_accepts_it_with_a_reason(rows, rule_i
 
 
 def test_several_rules_have_to_be_accepted_each(rows):
-    advice = SFT_ROWS | {"num_eval_rows": 0}
     with pytest.raises(Refused, match="'no_eval_set', 'prompt_not_tried'"):
-        sft(advice, accept_findings=["no_eval_set"], accept_reason=REASON)
-    both = ["no_eval_set", "prompt_not_tried"]
-
-    assert sft(advice, accept_findings=both, accept_reason=REASON).plan["accepted"] == both
+        sft(SFT_ROWS | {"num_eval_rows": 0}, accept_findings=["no_eval_set"], accept_reason=REASON)
 
 
 def test_advice_that_no_rule_is_behind_is_accepted_by_its_own_name(rows):
@@ -136,17 +131,6 @@ def test_the_launch_counts_its_rows_where_the_advice_leaves_them_out(rows):
     assert sft(READY, dataset="many.jsonl").plan["advice"]["verdict"] == "now"
     with pytest.raises(Refused, match=r"examples is 30, needs examples >= 50.*'too_few_examples'"):
         sft(READY, dataset="few.jsonl")
-
-
-def test_rows_that_teach_facts_are_seen_by_the_launch_itself(rows):
-    asked = [
-        {"prompt": f"Who runs shop {n}?", "completion": f"Ms Quill{n} Vane{n * 7} since {1900 + n}"}
-        for n in range(80)
-    ]
-    write(rows / "facts.jsonl", asked)
-
-    with pytest.raises(Refused, match=r"knowledge_injection: adds_facts is 1 .adds_facts >= 0.4"):
-        sft(READY, dataset="facts.jsonl")
 
 
 def test_the_run_that_dpo_starts_from_is_its_checkpoint(rows):
@@ -198,15 +182,6 @@ def test_an_argument_of_the_advice_that_is_wrong_is_named(advice, where):
     with pytest.raises(ValidationError) as refused:
         sft(advice)
     assert refused.value.errors()[0]["loc"][: len(where)] == where
-
-
-def test_a_misspelt_argument_of_the_advice_is_answered_with_those_of_the_advice():
-    with pytest.raises(ValidationError) as refused:
-        sft({"num_example": 3})
-    (line,) = complaints(SftRequest, refused.value)
-    assert line.startswith(
-        "advice.num_example: no such argument; did you mean 'num_examples'? known: problem, "
-    )
 
 
 def test_each_kind_of_launch_is_a_rung_that_trains():
