@@ -134,6 +134,7 @@ WITH_MORE = [
     ({"prompt": ASK, "input": PASSAGE, "completion": ANSWER}, None),
     ({"instruction": ASK, "input": PASSAGE, "target": ANSWER}, None),
     ({"system_prompt": SYSTEM, "question": f"{ASK}\n\n{PASSAGE}", "response": ANSWER}, SYSTEM),
+    ({"instruction": ASK, "input": PASSAGE, "output": ANSWER, "kto_tag": True}, None),
 ]
 
 
@@ -142,46 +143,14 @@ def test_what_a_question_is_about_and_the_system_prompt_reach_the_cleaned_file(r
     example = normalise(1, row)
     asked = user(f"{ASK}\n\n{PASSAGE}")
     told = [{"role": "system", "content": system}] if system else []
-    assert example.row() == {"messages": [*told, asked, CHAT[1]]}
+    assert [*example.messages, *example.chosen] == [*told, asked, CHAT[1]]
     assert "unread_column" not in structure(example)
-
-
-def test_a_marked_answer_keeps_its_instruction_beside_the_input():
-    row = {"instruction": ASK, "input": PASSAGE, "output": ANSWER, "kto_tag": True}
-    assert normalise(1, row).messages == [user(f"{ASK}\n\n{PASSAGE}")]
 
 
 def test_a_conversation_with_a_system_turn_of_its_own_keeps_that_one():
     own = {"role": "system", "content": "Be brief."}
     example = normalise(1, {"messages": [own, *CHAT], "system_prompt": SYSTEM})
-    assert example.row() == {"messages": [own, *CHAT]}
-    short = normalise(1, {"messages": [own, *CHAT], "system_prompt": "Be kind."})
-    assert ("unread_column" in structure(example), structure(short)) == (False, [])
-
-
-UNREAD = [
-    {"question": ASK, "passage": PASSAGE, "answer": ANSWER},
-    {"question": ASK, "context": {"title": ["Lima"], "sentences": [[PASSAGE]]}, "answer": ANSWER},
-    {"messages": CHAT, "background": PASSAGE},
-    {"prompt": ASK, "chosen": ANSWER, "rejected": "No idea.", "document": PASSAGE},
-    {"text": ASK, "document": "\u5229\u9a6c\u662f\u79d8\u9c81\u9996\u90fd" * 15},
-]
-READ = [
-    {"messages": CHAT, "id": "a" * 120, "source": "wiki", "category": "closed question"},
-    {"messages": CHAT, "url": "https://example.com/" + "a" * 200, "title": "Of capitals " * 5},
-    {"messages": CHAT, "metadata": json.dumps({"score": 0.5, "tags": ["a b", "c d"] * 20})},
-    {"instruction": ASK, "output": PASSAGE, "text": f"Below is.\n### {ASK}\n### {PASSAGE}"},
-    {"prompt": PASSAGE, "messages": [user(PASSAGE), CHAT[1]]},
-    {"chosen": f"{PASSAGE} Yes, it is.", "rejected": f"{PASSAGE} Not at all."},
-    {"messages": [user(PASSAGE * 9), CHAT[1]], "summary": PASSAGE},
-    {"messages": CHAT, "tools": "", "context": None},
-]
-
-
-def test_a_null_that_is_all_a_row_has_is_still_an_empty_answer():
-    assert "empty_answer" in structure(normalise(1, {"prompt": ASK, "completion": None}))
-    assert "empty_answer" in structure(normalise(1, {"text": None}))
-    assert normalise(1, {"a": None}).format == "unknown"
+    assert (example.row(), structure(example)) == ({"messages": [own, *CHAT]}, [])
 
 
 def test_sides_that_repeat_more_than_the_prompt_give_it_all_of_it():
@@ -190,13 +159,6 @@ def test_sides_that_repeat_more_than_the_prompt_give_it_all_of_it():
     example = normalise(1, row)
     assert example.row() == {"prompt": [told, CHAT[0]], "chosen": CHAT[1:], "rejected": WORSE}
     assert structure(example) == []
-
-
-def test_a_side_that_ends_with_the_user_or_with_nothing_is_no_answer():
-    row = {"prompt": ASK, "chosen": [CHAT[1], user("Thanks!")], "rejected": WORSE}
-    assert "missing_assistant" in structure(normalise(1, row))
-    row = {"prompt": ASK, "chosen": [CHAT[1], user("And?"), assistant(" ")], "rejected": WORSE}
-    assert "empty_answer" in structure(normalise(1, row))
 
 
 NAN_TURNS = '[{"role": "user", "content": "a", "n": NaN}, {"role": "assistant", "content": "b"}]'
@@ -281,24 +243,25 @@ WRONG = {
     },
     "identical_pair": {"prompt": "a", "chosen": "b", "rejected": "b "},
     "chosen_begins_rejected": {"prompt": "a", "chosen": "b", "rejected": "b c"},
-    "prompts_differ": {
-        "chosen": [user("a"), assistant("b")],
-        "rejected": [user("z"), assistant("c")],
-    },
 }
+PAIRED_WRONGLY = [
+    ("prompts_differ", [user("a"), assistant("b")], [user("z"), assistant("c")]),
+    ("prompts_differ", [user("a"), assistant("b")], [user("a "), assistant("c")]),
+    ("missing_assistant", [assistant("b"), user("Thanks!")], WORSE),
+    ("empty_answer", [assistant("b"), user("And?"), assistant(" ")], WORSE),
+]
+WRONG_ROWS = [
+    *WRONG.items(),
+    *((finding, {"chosen": one, "rejected": other}) for finding, one, other in PAIRED_WRONGLY),
+    ("empty_answer", {"prompt": ASK, "completion": None}),
+    ("empty_answer", {"text": None}),
+    ("unknown_format", {"a": None}),
+]
 
 
-@pytest.mark.parametrize("finding", WRONG)
-def test_each_structural_defect_is_found(finding):
-    assert finding in structure(normalise(1, WRONG[finding]))
-
-
-def test_a_space_in_the_user_turn_is_not_trained_as_an_answer():
-    row = {
-        "chosen": [user("a"), assistant("b")],
-        "rejected": [user("a "), assistant("c")],
-    }
-    assert "prompts_differ" in structure(normalise(1, row))
+@pytest.mark.parametrize(("finding", "row"), WRONG_ROWS)
+def test_each_structural_defect_is_found(finding, row):
+    assert finding in structure(normalise(1, row))
 
 
 LONG = " ".join(

@@ -11,7 +11,6 @@ from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput
-from ft_tools.formats.readers.source import find_sources, read
 from tests.unit.workbooks import write_xlsx
 
 COUNT = 24
@@ -23,6 +22,10 @@ ALL = dict(zip(ASKED, SAID, strict=True))
 def write_csv(path, rows, separator=",", encoding="utf-8"):
     with path.open("w", newline="", encoding=encoding) as file:
         csv.writer(file, delimiter=separator).writerows(rows)
+
+
+def write_lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def title_above(folder):
@@ -55,7 +58,7 @@ def german_decimals(folder):
 def marks_in_another_language(folder):
     marks = ("\u0445\u043e\u0440\u043e\u0448\u043e", "\u043f\u043b\u043e\u0445\u043e")
     rows = [{"q": a, "a": s, "\u043e": marks[at % 2]} for at, (a, s) in enumerate(ALL.items())]
-    (folder / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(folder / "f.jsonl", rows)
     mapping = {"prompt": "{q}", "answer": "a", "drop": {"\u043e": marks[1]}}
     return "f.jsonl", {"mapping": mapping}, {a: ALL[a] for a in ASKED[::2]}
 
@@ -110,7 +113,7 @@ def parts_of_conversations(folder):
         }
         for at, (a, s) in enumerate(ALL.items())
     ]
-    (folder / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(folder / "f.jsonl", rows)
     turns = {
         "conversation": "conversation_parts.conversation_parts",
         "role": "author.type",
@@ -209,17 +212,3 @@ def test_a_header_and_sheet_are_said_and_a_sheet_that_is_not_there_is_refused(wo
     with pytest.raises(BadInput, match="has no list 'c'; its lists: b, a"):
         show_examples(ShowRequest(path="d.json", sheet="c"))
     assert show_examples(ShowRequest(path="d.json", sheet="a")).profile.num_rows == 3
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("text\nHello, world\nBye, all\n", ["text"]),
-        (",text\n0,one of them\n1,two of them\n", ["A", "text"]),
-        ("a,b,c\n1,,\n2,,\n3,,x\n", ["a", "b", "c"]),
-    ],
-)
-def test_a_header_in_the_first_line_stays_the_header(workspace, text, names):
-    (workspace / "t.csv").write_text(text)
-    rows = [row for row in read(find_sources(workspace / "t.csv")[0]) if row.problem is None]
-    assert all(list(row.value) == names for row in rows)

@@ -96,16 +96,25 @@ def test_the_rows_of_a_well_known_set_become_conversations(name):
     assert not is_as_trained(example, row)
 
 
-PARTS = [{"inlineData": {"data": "..."}}, {"functionCall": {"name": "f"}}, {"type": "image_url"}]
+NOT_LOST = [
+    *(
+        ("multimodal", {"messages": [user([{"text": ASK}, part]), assistant()]})
+        for part in ({"inlineData": {}}, {"functionCall": {"name": "f"}}, {"type": "image_url"})
+    ),
+    # The questions of MT-Bench are no conversation.
+    ("wrong_type", {"turns": [ASK, AGAIN], "category": "x"}),
+    ("lone_turn", {"message_id": "1", "text": ASK, "role": "prompter"}),
+    ("lone_turn", {"message_id": "1", "text": ASK, "role": "assistant"}),
+]
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_part_that_is_no_text_is_not_lost_in_silence(part):
-    turns = [user([{"text": ASK}, part]), assistant()]
-    assert "multimodal" in structure(normalise(1, {"messages": turns}))
+@pytest.mark.parametrize(("finding", "row"), NOT_LOST)
+def test_what_is_no_text_of_a_conversation_is_not_lost_in_silence(finding, row):
+    assert finding in structure(normalise(1, row))
+    assert structure(normalise(1, {"text": ASK, "role": "CEO"})) == []
 
 
-def test_contents_that_are_no_turns_are_what_an_example_may_have_beside(workspace):
+def test_contents_that_are_no_turns_are_what_an_example_may_have_beside():
     row = {"prompt": ASK, "completion": ANSWER, "contents": [{"title": "Peru"}]}
     assert normalise(1, row).row() == {"messages": LONG[:2]}
 
@@ -114,10 +123,6 @@ def test_contents_that_are_no_turns_are_what_an_example_may_have_beside(workspac
 def test_no_trainer_knows_who_speaks_where_no_turn_says_it(workspace, name):
     report = audit(workspace, [SHAPES[name][0]] * 12)
     assert {one.trained for one in report.trainer_survival} == {0}
-
-
-def test_the_questions_of_mt_bench_are_no_conversation():
-    assert "wrong_type" in structure(normalise(1, {"turns": [ASK, AGAIN], "category": "x"}))
 
 
 EXTRACTED = [
@@ -143,9 +148,8 @@ def test_json_in_a_text_that_is_no_conversation_is_the_text_to_answer(value):
 
 
 def test_a_conversation_in_a_text_is_still_one():
-    turns = json.dumps([user()])
-    example = normalise(1, {"prompt": turns, "completion": json.dumps([assistant()])})
-    assert example.row() == {"messages": LONG[:2]}
+    turns, answer = json.dumps([user()]), json.dumps([assistant()])
+    assert normalise(1, {"prompt": turns, "completion": answer}).row() == {"messages": LONG[:2]}
 
 
 SPELT = [CALL, {"name": "weather", "parameters": {"town": "Lima"}}, [CALL], {"function": CALL}]
@@ -244,14 +248,6 @@ def test_the_answers_in_a_prompt_of_turns_stay_out_of_the_loss(workspace):
     kept = cleaned(workspace)
     assert kept
     assert [row for row in kept if row not in rows] == []
-
-
-@pytest.mark.parametrize(
-    ("role", "is_turn"), [("prompter", True), ("assistant", True), ("CEO", False)]
-)
-def test_a_text_beside_the_role_of_a_speaker_is_no_text_to_train_on(role, is_turn):
-    row = {"message_id": "1", "parent_id": None, "text": ASK, "role": role, "lang": "en"}
-    assert ("lone_turn" in structure(normalise(1, row))) == is_turn
 
 
 PRINTED = [
