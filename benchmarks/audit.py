@@ -204,7 +204,8 @@ def is_near(kept: list[Any], row: list[Any]) -> bool:
 
 def ours(path: Path) -> dict[str, Any]:
     """Run the whole audit, outputs included."""
-    from ft_tools.data.audit import Methods, perform
+    from ft_tools.data.audit import perform
+    from ft_tools.data.pipeline import Methods
     from ft_tools.data.read.scanned import Scan
     from ft_tools.data.request import AuditRequest
     from ft_tools.data.worker.near_by_meaning import ByMeaning

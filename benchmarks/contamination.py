@@ -90,7 +90,8 @@ def searched(
     folder: Path, groups: dict[str, list[Row]], *, by_meaning: bool
 ) -> dict[str, dict[str, Any]]:
     """Audit all groups of rows at once, and count what is found in each."""
-    from ft_tools.data.audit import Methods, perform
+    from ft_tools.data.audit import perform
+    from ft_tools.data.pipeline import Methods
     from ft_tools.data.read.scanned import Scan
     from ft_tools.data.repeats.near import Near
     from ft_tools.data.request import AuditRequest

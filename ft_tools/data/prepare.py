@@ -1,49 +1,41 @@
 """prepare_dataset: show what a mapping makes of a file, and write files once it is confirmed."""
 
 import json
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, Field
 
-from ft_tools import abandoned_calls, workspace
+from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
-from ft_tools.data.audit_refusals import nothing_readable
-from ft_tools.data.judge import count_findings, privacy, row_kinds
-from ft_tools.data.judge.enough_examples import label_counts
+from ft_tools.data.judge import count_findings, privacy
+from ft_tools.data.judge.enough_examples import label_counts, missing_classes
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.judge.next_steps import about_told_apart, rule_for, start_of_preferences
+from ft_tools.data.judge.next_steps import about_told_apart, launch_on, quoting, rule_for
 from ft_tools.data.judge.verdict import MAX_CONFLICTING_FRACTION
-from ft_tools.data.map.apply_mapping import are_classes
+from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.mapping_for_inference import MAPPING, write_mapping
-from ft_tools.data.map.named_columns import completed
-from ft_tools.data.prepare_notes import notes_of
-from ft_tools.data.read.example_texts import lengths_of
-from ft_tools.data.read.rows import Reader, source_of
-from ft_tools.data.read.scan import Tick, scan
-from ft_tools.data.read.scanned import Scan
-from ft_tools.data.repeats import contradictions, duplicates
-from ft_tools.data.repeats.benchmarks import Benchmarks
-from ft_tools.data.report import (
-    Kind,
-    PreparedFiles,
-    PrepareReport,
-    Profile,
-    QuotedExample,
-)
+from ft_tools.data.notes import note
+from ft_tools.data.pipeline import Compared, Methods, read_and_compare, with_completed_mapping
+from ft_tools.data.read.rows import source_of
+from ft_tools.data.read.scan import Tick
+from ft_tools.data.report import PreparedFiles, PrepareReport, Profile, QuotedExample
 from ft_tools.data.request import PrepareRequest
 from ft_tools.data.show.profile import profile_of
-from ft_tools.data.split.parts import Parts, choose_parts
+from ft_tools.data.split.parts import ASKED_AGAIN, SAME_GROUP, Parts, choose_parts
 from ft_tools.data.write import NAMES, Part, pair_of, write_rows
-from ft_tools.errors import BadData, BadInput, OutputExists, brief
+from ft_tools.errors import BadInput, OutputExists, brief
 from ft_tools.formats.example import content_of
 from ft_tools.formats.quoting import quote
-from ft_tools.formats.readers.source import Source, decoded_size
+from ft_tools.formats.readers.source import decoded_size
 from ft_tools.formats.remembered_test_sets import remember, to_forget
+from ft_tools.metrics.sample_size import FEWEST_EXAMPLES, detectable_effect, examples_needed
+from ft_tools.metrics.verdicts import ALPHA, normal_quantile
 from ft_tools.publish import new_folder, require_space, sha256, write_file
 from ft_tools.runs.processes.start import start
 
@@ -54,12 +46,14 @@ COMPARED_BYTES = 64 * 2**20
 SHOWN_ROWS = 20_000
 """Rows of which the counts are shown before a mapping is confirmed."""
 NUM_QUOTED, QUOTED_CHARS = 3, 200
-REPORT = "report.json"
-OUTPUT = "prepared"
-MOST_GROUPS, MOST_IN_GROUP = 5, 5
+MOST_ABOUT = 5
+REPORT, OUTPUT = "report.json", "prepared"
 SIMPLE = ("majority", "tf_idf", "nearest_example")
 """Systems of `evaluate` that learn labels without a model."""
-LAUNCHES: dict[Kind, str] = {"sft": "launch_sft", "dpo": "launch_dpo", "kto": "launch_dpo"}
+WIDEST = 0.5
+"""Standard deviation of right and wrong answers, half of each."""
+WANTED_EFFECT = 0.1
+"""As smallest_effect_fraction of `evaluate`."""
 
 
 class PreparePlan(BaseModel):
@@ -68,6 +62,26 @@ class PreparePlan(BaseModel):
     path: str
     mapping_hash: str
     size_bytes: int = Field(description="Of the data file.")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What becomes of the rows of a file under a mapping."""
+
+    data: Compared
+    parts: Parts
+    is_compared: bool
+    """Whether similar prompts were compared, as far as that was asked for."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Count the rows by outcome."""
+        names = {Part.TRAIN: "train", Part.VALIDATION: "validation", Part.TEST: "test"}
+        ledger = self.data.scan.ledger
+        made: Counter[str] = Counter()
+        for at, part in enumerate(self.parts.of):
+            made[names.get(Part(part)) or ledger.reason_of(at) or "removed"] += 1
+        return dict(made.most_common())
 
 
 def prepare_dataset(request: PrepareRequest) -> PrepareReport:
@@ -81,91 +95,63 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
         MissingExtra: The file type needs `fine-tuning-llm[data]`.
     """
     source = source_of(request)
-    path = workspace.existing(request.path)
     if request.mapping is None:
-        profile = profile_of(request, path)
+        profile = profile_of(request, workspace.existing(request.path))
         if profile.format == "unknown":
-            return _without_mapping(request, PrepareReport(mapping=ColumnMapping()), profile)
-    mapping = completed(request.mapping or ColumnMapping(), Reader(request, path))
+            return _without_mapping(request, profile)
+    asked = request.model_copy(update={"mapping": request.mapping or ColumnMapping()})
+    mapped = with_completed_mapping(asked)
+    mapping = mapped.mapping or ColumnMapping()
     content = sha256(source.path)
     digest = request.digest_of(mapping, content)
     if request.confirm is None:
         if request.output_dir and not (workspace.resolve(request.output_dir) / REPORT).is_file():
             workspace.new_folder(request.output_dir)
-        return _shown(request, mapping, digest)
+        return _shown(request, mapped, digest)
     _require_confirmed(request, digest)
     if request.output_dir is None:
         raise BadInput("output_dir is missing; name a new folder for the files")
     if done := _done_before(request, mapping, content):
         return done
     workspace.new_folder(request.output_dir)
-    if decoded_size(source, AT_ONCE_BYTES) > AT_ONCE_BYTES:
-        plan = PreparePlan(path=request.path, mapping_hash=digest, size_bytes=source.size_bytes)
-        run_id = start(
-            "prepare",
-            request.model_copy(update={"mapping": mapping}),
-            plan,
-            request_id=request.request_id,
-            lineage={"dataset": request.path},
-        )
-        step = NextStep(
-            tool="get_run", arguments={"run_id": run_id}, why="returns progress and report"
-        )
-        return PrepareReport(mapping=mapping, mapping_hash=digest, run_id=run_id, next_steps=[step])
-    return perform(request, mapping)
+    if decoded_size(source, AT_ONCE_BYTES) <= AT_ONCE_BYTES:
+        return perform(mapped)
+    plan = PreparePlan(path=request.path, mapping_hash=digest, size_bytes=source.size_bytes)
+    lineage = {"dataset": request.path}
+    run_id = start("prepare", mapped, plan, request_id=request.request_id, lineage=lineage)
+    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="returns progress and report")
+    return PrepareReport(mapping=mapping, mapping_hash=digest, run_id=run_id, next_steps=[step])
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What becomes of the rows of a file under a mapping."""
-
-    scan: Scan
-    task: Kind
-    parts: Parts
-    partner: dict[int, int]
-    """Of a pair: the index of the later row -> that of the earlier one."""
-    groups: list[list[int]]
-    """Rows with one prompt and different answers."""
-    num_kept: int
-    """Rows before contradictions were resolved."""
-    num_with_majority: int
-    compared: bool
-
-    def counts(self) -> dict[str, int]:
-        """Count the rows by outcome."""
-        names = {Part.TRAIN: "train", Part.VALIDATION: "validation", Part.TEST: "test"}
-        made: Counter[str] = Counter()
-        for at, part in enumerate(self.parts.of):
-            made[names.get(Part(part)) or self.scan.ledger.reason_of(at) or "removed"] += 1
-        return dict(made.most_common())
-
-
-def perform(
-    request: PrepareRequest, mapping: ColumnMapping, tick: Tick = lambda _: None
-) -> PrepareReport:
+def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareReport:
     """Write the files in this process.
+
+    Args:
+        request: Confirmed, with its mapping completed.
+        tick: Told now and then how many rows are done.
 
     Raises:
         BadInput: The file is no longer what was confirmed, or something must be decided.
     """
     assert request.output_dir is not None
+    assert request.mapping is not None
     source = source_of(request)
     content = sha256(source.path)
-    digest = request.digest_of(mapping, content)
+    digest = request.digest_of(request.mapping, content)
     _require_confirmed(request, digest)
-    prepared = _prepared(request, mapping, tick)
-    if question := _open_contradictions(request, prepared):
-        raise BadInput(f"decide first: {question}")
+    prepared = _prepared(request, tick)
+    if question := _open_contradictions(request, prepared.data):
+        raise BadInput(note("decide_first", question=question))
     _require_training_rows(prepared)
     folder = workspace.new_folder(request.output_dir)
     require_space(folder.parent, 4 * source.size_bytes, "the prepared files")
-    report = _report(request, mapping, digest, prepared)
+    report = _report(request, digest, prepared)
     report = _with_outputs(report.model_copy(update={"outputs": _outputs(folder, report.counts)}))
+    scanned, partner = prepared.data.scan, prepared.data.partner
     with new_folder(folder) as staging:
-        scanned = prepared.scan
-        keys = write_rows(scanned, prepared.parts.of, staging, tick, partner=prepared.partner)
-        write_mapping(mapping, staging)
-        about = {"sha256": content, "request": json.loads(_what_matters(request))}
+        keys = write_rows(scanned, prepared.parts.of, staging, tick, partner=partner)
+        write_mapping(request.mapping, staging)
+        about = {"sha256": content, "request": _what_matters(request)}
         made = json.dumps(about | {"report": report.model_dump(mode="json")}, indent=1)
         write_file(staging / REPORT, made)
     if keys:
@@ -173,96 +159,20 @@ def perform(
     return report
 
 
-def _prepared(
-    request: PrepareRequest, mapping: ColumnMapping, tick: Tick, limit: int | None = None
-) -> Prepared:
-    """Read the rows and decide what becomes of each."""
-    path = workspace.existing(request.path)
-    source = source_of(request)
-    compare = request.near_duplicates != "off"
-    compare = compare and decoded_size(source, COMPARED_BYTES) <= COMPARED_BYTES
-    abandoned_calls.doing("reading the rows")
-    asked = request.model_copy(update={"mapping": mapping})
-    scanned = scan(
-        asked, (path, None), Benchmarks([]), tick, lengths_of, with_pairs=compare, limit=limit
-    )
-    ledger = scanned.ledger
-    _require_rows(source, scanned)
-    if columns := count_findings.undecided_columns(scanned):
-        raise BadInput(
-            f"{RULES['undecided_columns'].message}: {'; '.join(columns)}. "
-            f"For each: {RULES['undecided_columns'].cure}"
-        )
-    task = row_kinds.task_of(scanned, "auto")
-    row_kinds.mark_formats(scanned, task)
-    abandoned_calls.doing(f"comparing {len(ledger)} examples")
-    # Copies go before pairs are made, or the partner of one would go with it.
-    duplicates.mark_exact(ledger, scanned.note)
-    partner: dict[int, int] = {}
-    if mapping.marks is not None and mapping.marks.pairs:
-        partner, task = _pair(scanned), "dpo"
-    groups = contradictions.find(ledger, scanned.note)
-    num_kept = len(ledger.kept(validation=False))
-    num_clear = contradictions.num_with_majority(ledger, groups)
-    contradictions.resolve(
-        ledger, groups, request.contradictions or "keep", scanned.times_of_rows()
-    )
-    compared = compare and _link(scanned)
-    parts = choose_parts(scanned, request, compared=compared)
-    return Prepared(scanned, task, parts, partner, groups, num_kept, num_clear, compared)
-
-
-def _link(scanned: Scan) -> bool:
-    """Link rows whose prompts are similar; return whether all were compared."""
-    # numpy comes with it.
-    from ft_tools.similarity.by_words import Lexical
-
-    return Lexical(scanned.ledger).link_near_prompts()
-
-
-def _pair(scanned: Scan) -> dict[int, int]:
-    """Put each bad answer with a good one to the same prompt; the later row holds the pair.
-
-    An answer that is marked good and bad, on different rows, is in no pair.
-    """
-    ledger = scanned.ledger
-    partner: dict[int, int] = {}
-    kept = ledger.kept(validation=False)
-    marks: dict[tuple[int, int], set[int]] = defaultdict(set)
-    for at in kept:
-        marks[ledger.prompt[at], ledger.answer[at]].add(ledger.label[at])
-    waiting: dict[tuple[int, int], deque[int]] = defaultdict(deque)
-    for at in kept:
-        mark, prompt = ledger.label[at], ledger.prompt[at]
-        if len(marks[prompt, ledger.answer[at]]) > 1:
-            ledger.remove(at, "same_answer_good_and_bad")
-        elif others := waiting[prompt, 1 - mark]:
-            partner[at] = others.popleft()
-            ledger.remove(partner[at], "in_a_pair")
-        else:
-            waiting[prompt, mark].append(at)
-    for left in waiting.values():
-        for at in left:
-            ledger.remove(at, "no_partner")
-    return partner
-
-
-def _require_rows(source: Source, scanned: Scan) -> None:
-    """Refuse a file, or a query, of which no row can be read.
+def _prepared(request: PrepareRequest, tick: Tick, limit: int | None = None) -> Prepared:
+    """Read the rows and decide what becomes of each.
 
     Raises:
-        BadData: With the reason of the first row.
+        BadInput: Columns are left that somebody has to use or ignore.
     """
-    ledger = scanned.ledger
-    if not len(ledger):
-        if source.select and source.kind == "sqlite":
-            why = "the query returns no row", "check its tables and conditions"
-        else:
-            why = "holds no row", "name a file with rows, and a `where` that some rows meet"
-        raise BadData(source.path, *why)
-    if scanned.formats["unreadable"] == len(ledger) - len(scanned.unlabelled):
-        at = next((at for at in range(len(ledger)) if at not in scanned.unlabelled), 0)
-        raise nothing_readable(source.path, ledger.reason_of(at) or "", ledger.lines[at])
+    compare = decoded_size(source_of(request), COMPARED_BYTES) <= COMPARED_BYTES
+    data = read_and_compare(request, Methods(with_pairs=compare, tick=tick), limit)
+    if columns := count_findings.undecided_columns(data.scan):
+        rule = RULES["undecided_columns"]
+        raise BadInput(f"{rule.message}: {'; '.join(columns)}. For each: {rule.cure}")
+    linked = data.near.are_prompts_linked
+    parts = choose_parts(data.scan, request, compared=linked)
+    return Prepared(data, parts, linked or request.near_duplicates == "off")
 
 
 def _require_training_rows(prepared: Prepared) -> None:
@@ -271,37 +181,38 @@ def _require_training_rows(prepared: Prepared) -> None:
     Raises:
         BadInput: With what became of the rows, or the files that remember earlier test sets.
     """
-    counts = prepared.counts()
+    counts, num_tested = prepared.counts, len(prepared.data.scan.tested)
     if counts.get("train"):
         return
-    if not prepared.scan.tested:
+    if not num_tested:
         raise BadInput(
             f"no row is left to train on: {', '.join(f'{n} {why}' for why, n in counts.items())}; "
             "check keep, drop and marks of the mapping, and the shares of the parts"
         )
     raise BadInput(
-        f"no row is left to train on: {len(prepared.scan.tested)} are of earlier test sets, "
-        "and what belongs to them is in the test part, too; use another workspace, or "
-        f"{to_forget()}"
+        f"no row is left to train on: {num_tested} are of earlier test sets, and what belongs to "
+        f"them is in the test part, too; use another workspace, or {to_forget()}"
     )
 
 
-def _open_contradictions(request: PrepareRequest, prepared: Prepared) -> str:
+def _open_contradictions(request: PrepareRequest, data: Compared) -> str:
     """Return what has to be decided about rows with the same prompt; empty if nothing has."""
-    num = sum(map(len, prepared.groups))
-    share = num / max(1, prepared.num_kept)
+    num = sum(map(len, data.groups))
+    share = num / max(1, data.num_kept)
     if request.contradictions is not None or share <= MAX_CONFLICTING_FRACTION:
         return ""
-    rule, why = rule_for(prepared.num_with_majority)
+    rule, why = rule_for(data.num_with_majority)
     return (
-        f"{num} of {prepared.num_kept} rows have a prompt with different answers (show_examples "
+        f"{num} of {data.num_kept} rows have a prompt with different answers (show_examples "
         f"with contradictions=true and this mapping quotes them): pass contradictions={rule!r} "
         f"({why}), or 'keep'"
     )
 
 
-def _what_matters(request: PrepareRequest) -> str:
-    return request.model_dump_json(exclude={"request_id", "output_dir", "confirm", "mapping"})
+def _what_matters(request: PrepareRequest) -> Any:
+    return request.model_dump(
+        mode="json", exclude={"request_id", "output_dir", "confirm", "mapping"}
+    )
 
 
 def _require_confirmed(request: PrepareRequest, digest: str) -> None:
@@ -326,16 +237,16 @@ def _done_before(
     Raises:
         OutputExists: Something else is in the folder.
     """
-    folder = workspace.resolve(request.output_dir or "")
-    if not (folder / REPORT).is_file():
+    path = workspace.resolve(request.output_dir or "") / REPORT
+    if not path.is_file():
         return None
     try:
-        made = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        made = json.loads(path.read_text(encoding="utf-8"))
         report = PrepareReport.model_validate(made["report"])
     except (OSError, ValueError, KeyError) as error:
         raise OutputExists(f"output folder {request.output_dir!r} holds another report") from error
     same = made["sha256"] == content and report.mapping == mapping
-    if not same or made["request"] != json.loads(_what_matters(request)):
+    if not same or made["request"] != _what_matters(request):
         raise OutputExists(
             f"output folder {request.output_dir!r} holds files of another file, mapping or split; "
             "name a new folder"
@@ -343,57 +254,55 @@ def _done_before(
     return report
 
 
-def _without_mapping(
-    request: PrepareRequest, report: PrepareReport, profile: Profile
-) -> PrepareReport:
+def _without_mapping(request: PrepareRequest, profile: Profile) -> PrepareReport:
     """Return what a file holds, and the call to fill in."""
     again = request.model_dump(mode="json", exclude_unset=True)
     again["mapping"] = {"prompt": "{COLUMN}", "answer": ["COLUMN"], "ignore": ["COLUMN"]}
     why = "with the columns that are asked and answered; all others are used or ignored by name"
     step = NextStep(tool="prepare_dataset", arguments=again, why=why)
-    return report.model_copy(update={"profile": profile, "next_steps": [step]})
+    return PrepareReport(mapping=ColumnMapping(), profile=profile, next_steps=[step])
 
 
-def _shown(request: PrepareRequest, mapping: ColumnMapping, digest: str) -> PrepareReport:
+def _shown(request: PrepareRequest, mapped: PrepareRequest, digest: str) -> PrepareReport:
     """Return three examples and the counts of the first rows; write nothing."""
-    prepared = _prepared(request, mapping, lambda _: None, SHOWN_ROWS)
-    is_sample = len(prepared.scan.ledger) == SHOWN_ROWS
-    if not is_sample and not prepared.scan.tested:
+    prepared = _prepared(mapped, lambda _: None, SHOWN_ROWS)
+    data = prepared.data
+    is_sample = len(data.scan.ledger) == SHOWN_ROWS
+    if not is_sample and not data.scan.tested:
         _require_training_rows(prepared)
-    report = _report(request, mapping, digest, prepared)
+    report = _report(mapped, digest, prepared)
     notes = list(report.assumptions)
     if is_sample:
-        notes.append(f"counted on the first {SHOWN_ROWS:,} rows; confirming counts all")
+        notes.append(note("first_rows", count=f"{SHOWN_ROWS:,}"))
     again = request.model_dump(mode="json", exclude_unset=True)
-    if question := _open_contradictions(request, prepared):
-        notes.append(f"decide first: {question}")
-        again["contradictions"] = rule_for(prepared.num_with_majority)[0]
+    if question := _open_contradictions(request, data):
+        notes.append(note("decide_first", question=question))
+        again["contradictions"] = rule_for(data.num_with_majority)[0]
         why = "shows the counts with contradictions resolved; ask the user first"
     else:
         again |= {"confirm": digest, "output_dir": request.output_dir or workspace.unused(OUTPUT)}
         why = "writes the files, once the user agrees with the mapping and its examples"
     step = NextStep(tool="prepare_dataset", arguments=again, why=why)
-    examples = list(islice(_quoted(prepared), NUM_QUOTED))
     return report.model_copy(
-        update={"examples": examples, "assumptions": notes, "next_steps": [step]}
+        update={"examples": list(_quoted(prepared)), "assumptions": notes, "next_steps": [step]}
     )
 
 
-def _report(
-    request: PrepareRequest, mapping: ColumnMapping, digest: str, prepared: Prepared
-) -> PrepareReport:
-    scanned = prepared.scan
-    ledger = scanned.ledger
-    labels = label_counts(ledger, scanned.answer_labels) if prepared.task == "sft" else {}
+def _report(request: PrepareRequest, digest: str, prepared: Prepared) -> PrepareReport:
+    data, scanned, parts = prepared.data, prepared.data.scan, prepared.parts
+    ledger, mapping = scanned.ledger, scanned.mapping
+    is_sft = data.task == "sft"
+    labels = label_counts(ledger, scanned.answer_labels) if is_sft else {}
     marks = Counter(ledger.label[at] for at in ledger.kept(validation=False))
-    held = prepared.parts.held_out
-    findings = count_findings.findings_of(scanned, request)
+    held_out = [parts.indices(part) for part in (Part.VALIDATION, Part.TEST)]
+    missing = missing_classes(ledger, scanned.answer_labels, held_out) if is_sft else []
+    findings = count_findings.findings_of(scanned, request, missing)
     return PrepareReport(
         mapping=mapping,
         mapping_hash=digest,
         not_used=scanned.unread.listed(),
         num_rows=len(ledger),
-        counts=prepared.counts(),
+        counts=prepared.counts,
         labels={
             name or ",".join(mapping.answer) or "answer": {
                 "classes": len(counts),
@@ -403,47 +312,110 @@ def _report(
             for name, counts in labels.items()
             if are_classes(counts)
         },
-        marks={"good": marks[1], "bad": marks[0]} if prepared.task == "kto" else {},
-        task=prepared.task,
+        marks={"good": marks[1], "bad": marks[0]} if data.task == "kto" else {},
+        task=data.task,
         masked=dict(scanned.masked),
-        num_corrected=scanned.num_corrected,
-        num_stripped=scanned.num_stripped,
-        wordings={} if held is None else held._asdict(),
-        contradictions=[
-            [ledger.lines[at] for at in group[:MOST_IN_GROUP]]
-            for group in prepared.groups[:MOST_GROUPS]
-        ],
+        num_corrected=scanned.counts["corrected"],
+        num_stripped=scanned.counts["stripped"],
+        wordings={} if parts.held_out is None else parts.held_out._asdict(),
+        contradictions=data.first_groups,
         findings=findings[: count_findings.MAX_CONCISE_FINDINGS],
-        assumptions=notes_of(
-            scanned,
-            prepared.parts,
-            prepared.counts(),
-            is_share_chosen=request.test_fraction is None,
-            compared=prepared.compared or request.near_duplicates == "off",
-        ),
+        assumptions=list(_notes(request, prepared)),
     )
+
+
+def _notes(request: PrepareRequest, prepared: Prepared) -> Iterator[str]:
+    """Yield what the counts do not say by themselves."""
+    scanned, parts, counts = prepared.data.scan, prepared.parts, prepared.counts
+    num_test = counts.get("test", 0)
+    num_rows = sum(counts.get(part, 0) for part in ("train", "validation", "test"))
+    yield from list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
+    yield from notes_of_test(num_test, num_rows if request.test_fraction is None else 0)
+    elsewhere = num_rows + counts.get(NO_ANSWER, 0) + counts.get("in_a_pair", 0)
+    if left_out := sum(counts.values()) - elsewhere:
+        yield note("left_out", count=left_out)
+    if scanned.counts["masked"]:
+        yield note("masked", count=scanned.counts["masked"])
+    yield from scanned.named.notes()
+    if scanned.mapping.turns is not None:
+        yield note("joined")
+        left = sorted((why, count) for why, count in scanned.joining.left_out.items() if count)
+        if left:
+            yield note("turns_left_out", listed=", ".join(f"{count} {why}" for why, count in left))
+    if (held := parts.held_out) is not None:
+        is_held = held.num_test + held.num_validation
+        numbers = {"test": held.num_test, "validation": held.num_validation}
+        name = "whole_wordings" if is_held else "no_whole_wordings"
+        yield note(name, count=held.num_wordings, **numbers)
+    if not prepared.is_compared:
+        yield note("not_compared")
+    yield from _notes_of_parts(parts, counts)
+
+
+def _notes_of_parts(parts: Parts, counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield why rows are in the test part, or in none."""
+    num_test = counts.get("test", 0)
+    if again := parts.num_earlier:
+        yield note("earlier_test_rows", count=again, forget=to_forget())
+        if num_test > again:
+            yield note("new_test_rows", count=num_test - again)
+    if parts.num_trained:
+        yield note("trained_rows", count=parts.num_trained)
+    for why in (SAME_GROUP, ASKED_AGAIN):
+        if lost := counts.get(why, 0):
+            yield note(why, count=lost)
+
+
+def notes_of_test(num_test: int, num_rows: int = 0) -> list[str]:
+    """Return what so many test rows show; nothing where that is enough, as asked for.
+
+    Args:
+        num_test: Rows of the test part.
+        num_rows: Rows of all parts if the share was chosen here; else 0.
+
+    >>> notes_of_test(23)[0][:59], notes_of_test(150)
+    ('23 test rows show only differences of 0.23 or more between ', [])
+    >>> notes_of_test(67, 270)[0][:58]
+    '67 test rows, 25% of all, show a score to within 0.12 and '
+    """
+    discordance = facts.number("evaluation.discordance")
+    effect = detectable_effect(num_test, discordance)
+    is_enough = effect <= WANTED_EFFECT
+    if not num_test or (is_enough and not num_rows):
+        return []
+    shows = f"only differences of {effect:.2f} or more between two systems"
+    if num_test < FEWEST_EXAMPLES:
+        shows = f"no difference between two systems (they are fewer than {FEWEST_EXAMPLES})"
+    needed = examples_needed(WANTED_EFFECT, discordance)
+    more = f"; {WANTED_EFFECT:g} takes about {needed}: raise test_fraction, or add rows"
+    more = "" if is_enough else more
+    if not num_rows:
+        return [note("test_rows_tell", count=num_test, effect=shows, more=more)]
+    within = f"{WIDEST * normal_quantile(1 - ALPHA / 2) / math.sqrt(num_test):.2f}"
+    share = f", {num_test / num_rows:.0%} of all,"
+    numbers = {"share": share, "within": within, "effect": shows, "more": more}
+    return [note("test_rows_show", count=num_test, **numbers)]
 
 
 def _quoted(prepared: Prepared) -> Iterator[QuotedExample]:
     """Quote examples as they will be trained, a good and a bad one first if there are marks."""
-    scanned, ledger = prepared.scan, prepared.scan.ledger
-    kept = [at for at, part in enumerate(prepared.parts.of) if part == Part.TRAIN]
-    wanted = dict.fromkeys(
-        next((at for at in kept if ledger.label[at] == mark), -1) for mark in (1, 0)
-    )
-    spread = [kept[(2 * n + 1) * len(kept) // (2 * NUM_QUOTED)] for n in range(NUM_QUOTED) if kept]
-    chosen = sorted([at for at in dict.fromkeys([*wanted, *spread]) if at >= 0][:NUM_QUOTED])
-    earlier = {prepared.partner[at] for at in chosen if at in prepared.partner}
+    scanned, partner = prepared.data.scan, prepared.data.partner
+    ledger = scanned.ledger
+    kept = prepared.parts.indices(Part.TRAIN)
+    wanted = [next((at for at in kept if ledger.label[at] == mark), -1) for mark in (1, 0)]
+    wanted += [kept[(2 * n + 1) * len(kept) // (2 * NUM_QUOTED)] for n in range(NUM_QUOTED) if kept]
+    chosen = sorted([at for at in dict.fromkeys(wanted) if at >= 0][:NUM_QUOTED])
+    earlier = {partner[at] for at in chosen if at in partner}
     held = {}
     system = {"role": "system", "content": scanned.mapping.system}
-    for index, row in scanned.read_again():
+    for index, row in scanned.read_again() if chosen else ():
         if index in earlier:
             held[index] = scanned.example_of(ledger.lines[index], row.value)
         if index not in chosen:
             continue
         example = scanned.example_of(ledger.lines[index], row.value)
-        if index in prepared.partner:
-            example = pair_of(example, held[prepared.partner[index]])
+        if index in partner:
+            example = pair_of(example, held[partner[index]])
         asked, answered = example.prompt_and_answer()
         # The mapping shows its system text; before each quoted row it would take the row's place.
         asked = asked[1:] if asked[:1] == [system] else asked
@@ -463,7 +435,7 @@ def _quote(text: str) -> str:
     return quote(privacy.mask(text), QUOTED_CHARS)[0]
 
 
-def _outputs(folder: Path, counts: dict[str, int]) -> PreparedFiles:
+def _outputs(folder: Path, counts: Mapping[str, int]) -> PreparedFiles:
     """Name the files of a folder."""
     return PreparedFiles(
         folder=str(folder),
@@ -484,24 +456,16 @@ def _with_outputs(report: PrepareReport) -> PrepareReport:
     made = report.outputs
     if made is None or not made.num_train:
         return report
-    parts = {"validation": made.validation} if made.num_validation else {}
+    held_out = made.validation if made.num_validation else None
+    audit = {"path": made.train} | ({"validation_path": held_out} if held_out else {})
     why = "counts tokens with the tokenizer of `model`, and looks for near-duplicates"
-    audit = (
-        {"path": made.train, "validation_path": made.validation} if parts else {"path": made.train}
-    )
     checked = NextStep(tool="audit_dataset", arguments=audit, why=why)
-    errors = [f for f in report.findings if f.severity == "error" and not f.removed]
-    if errors:
-        lines = errors[0].lines or [1]
-        step = {"path": made.train, "lines": lines[: count_findings.FIRST_LINES]}
-        why = f"quotes {errors[0].id}"
-        steps = [NextStep(tool="show_examples", arguments=step, why=why), checked]
+    open_errors = [f for f in report.findings if f.severity == "error" and not f.removed]
+    if open_errors:
+        steps = [*quoting(made.train, open_errors), checked]
     else:
         steps = [*about_told_apart(made.train, report.findings), checked]
-        why = "plans the training; nothing starts yet"
-        why += "; add `model`" if report.task == "sft" else start_of_preferences(None)[1]
-        arguments = {"dataset": made.train, **parts}
-        steps.append(NextStep(tool=LAUNCHES[report.task], arguments=arguments, why=why))
+        steps.append(launch_on(made.train, held_out, report.task, None))
     if made.num_test:
         steps.append(_measuring(report, made))
     return report.model_copy(update={"next_steps": steps})
@@ -512,9 +476,11 @@ def _measuring(report: PrepareReport, made: PreparedFiles) -> NextStep:
     few = any(finding.id == "few_wordings" for finding in report.findings)
     first = "; its prompts follow a few templates: add rows in new wordings first"
     more = first if few and not report.wordings.get("num_test") else ""
-    if not report.labels:
-        why = f"measures on the rows that were set aside; add `model` or `systems`{more}"
-        return NextStep(tool="evaluate", arguments={"dataset": made.test}, why=why)
-    systems = [{"name": k, "baseline": k, "examples": {"path": made.train}} for k in SIMPLE]
-    why = f"measures simple classifiers on rows set aside; add a system with a model{more}"
-    return NextStep(tool="evaluate", arguments={"dataset": made.test, "systems": systems}, why=why)
+    why = f"measures on the rows that were set aside; add `model` or `systems`{more}"
+    arguments: dict[str, Any] = {"dataset": made.test}
+    if report.labels:
+        why = f"measures simple classifiers on rows set aside; add a system with a model{more}"
+        arguments["systems"] = [
+            {"name": name, "baseline": name, "examples": {"path": made.train}} for name in SIMPLE
+        ]
+    return NextStep(tool="evaluate", arguments=arguments, why=why)

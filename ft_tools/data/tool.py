@@ -8,20 +8,25 @@ from pydantic import BaseModel, Field
 
 from ft_tools import installation, workspace
 from ft_tools.contract import NextStep, Reason
-from ft_tools.data.audit import Methods, perform
+from ft_tools.data.audit import perform
 from ft_tools.data.judge import count_findings
-from ft_tools.data.readable_tokenizer import readable_tokenizer
+from ft_tools.data.notes import note
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
-from ft_tools.errors import BadInput, MissingExtra, NotFound
+from ft_tools.errors import BadInput, HubUnavailable, MissingExtra, NotFound
 from ft_tools.formats.readers.documents import count_documents, is_documents, require_text
 from ft_tools.formats.readers.source import decoded_size, find_sources, has_data
+from ft_tools.models.resolve import tokenizer_files
 from ft_tools.reasons import reason
 from ft_tools.runs.processes.start import start
 from ft_tools.similarity.minilm import find_minilm, minilm_for, why_by_words
 
 # What is read in a few seconds on one slow core; more becomes a run.
 AT_ONCE_BYTES = 8 * 2**20
+SOURCE = "ft_tools/data/tool.py"
+TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken")
+"""How files of tokenizers are named."""
 
 
 class AuditPlan(BaseModel):
@@ -68,6 +73,36 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
     )
 
 
+def readable_tokenizer(request: AuditRequest) -> tuple[AuditRequest, list[str]]:
+    """Leave a model out that is not here while the Hub cannot be asked, as a launch plans without.
+
+    Returns:
+        The request, and what was left out, in words.
+
+    Raises:
+        FineTuningError: As `tokenizer_files`.
+        BadInput: A folder has no tokenizer.
+    """
+    if request.model is None or find_spec("transformers") is None:
+        return request, []
+    try:
+        folder = Path(tokenizer_files(request.model))
+    except HubUnavailable as error:
+        notes = [note("tokens_estimated", error=error)]
+        return request.model_copy(update={"model": None}), notes
+    if folder.is_dir() and not any(any(folder.glob(name)) for name in TOKENIZERS):
+        raise no_tokenizer(request.model)
+    return request, []
+
+
+def no_tokenizer(model: str) -> BadInput:
+    """Return what refuses a model whose tokens cannot be counted."""
+    return BadInput(
+        f"model={model!r} has no tokenizer that can be loaded; name a folder with tokenizer.json, "
+        "or leave `model` out for an estimate"
+    )
+
+
 def expected_time(request: AuditRequest, size_bytes: int) -> str:
     """Return how long the audit may take, and which search for near-duplicates it does.
 
@@ -77,17 +112,17 @@ def expected_time(request: AuditRequest, size_bytes: int) -> str:
     semantic = minilm_for(request.near_duplicates, size_bytes) is not None
     start, least, most = (5, 1.5, 8.0) if semantic else (2, 0.8, 3.0)
     busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    low = start + least * size_bytes / 1e6
-    high = busy * (2 * start + most * size_bytes / 1e6)
-    how = {
-        "off": "near-duplicates are not searched",
-        "lexical": "near-duplicates are searched by words",
-    }.get(request.near_duplicates, "near-duplicates are searched by meaning")
-    if semantic and request.near_duplicates == "auto":
+    low, high = start + least * size_bytes / 1e6, busy * (2 * start + most * size_bytes / 1e6)
+    how = "near-duplicates are searched by meaning"
+    if request.near_duplicates == "off":
+        how = "near-duplicates are not searched"
+    elif request.near_duplicates == "lexical":
+        how = "near-duplicates are searched by words"
+    elif request.near_duplicates == "auto" and semantic:
         how = f"unless this machine proves too slow for that, {how}"
-    if not semantic and request.near_duplicates == "auto":
+    elif request.near_duplicates == "auto":
         how = f"near-duplicates are searched by words: {why_by_words(size_bytes)}"
-    return f"takes about {_span(low)} to {_span(high)}: {how}"
+    return note("expected_time", low=_span(low), high=_span(high), how=how)
 
 
 def _span(seconds: float) -> str:
@@ -109,11 +144,11 @@ def _of_documents(request: AuditRequest, path: Path) -> AuditReport:
         "num_without_text": counts.num_without_text,
     }
     shape |= {f"num_{kind}": number for kind, number in counts.kinds.items()}
-    notes = ["tokens are estimated from characters"]
+    notes = [note("tokens_of_documents")]
     if counts.num_estimated:
-        notes.append(f"{counts.num_estimated} documents were counted by their size alone")
+        notes.append(note("documents_by_size", count=counts.num_estimated))
     if counts.num_without_text:
-        notes.append("documents without text may be scans: they need OCR first")
+        notes.append(note("documents_without_text"))
     why = "says what these documents are good for: retrieval, long context, or a corpus"
     step = NextStep(tool="recommend_approach", arguments={"documents": request.path}, why=why)
     return AuditReport(
@@ -139,7 +174,7 @@ def audit_if_small(request: AuditRequest) -> AuditReport | None:
 
 
 def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
-    """Check every path, and tell whether the audit is too much for one call."""
+    """Check every path; return the size, and why the audit is too much for one call if it is."""
     paths = [request.path, *filter(None, [request.validation_path]), *request.benchmark_paths]
     sources = [source for path in paths for source in find_sources(workspace.existing(path))]
     if request.output_dir is not None:
@@ -149,15 +184,13 @@ def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
     for source in sources:
         if work <= AT_ONCE_BYTES:
             work += decoded_size(source, AT_ONCE_BYTES)
-    said_in = "ft_tools/data/tool.py"
     if request.near_duplicates == "semantic":
-        why = Reason(rule="semantic search loads a model", observed=True, source=said_in)
+        why = Reason(rule="semantic search loads a model", observed=True, source=SOURCE)
     elif request.model is not None:
-        why = Reason(rule="real tokens load a tokenizer", observed=True, source=said_in)
+        why = Reason(rule="real tokens load a tokenizer", observed=True, source=SOURCE)
     elif work > AT_ONCE_BYTES:
-        why = Reason(
-            rule="bytes read in one call", observed=work, threshold=AT_ONCE_BYTES, source=said_in
-        )
+        rule = "bytes read in one call"
+        why = Reason(rule=rule, observed=work, threshold=AT_ONCE_BYTES, source=SOURCE)
     else:
         return size_bytes, None
     return size_bytes, why

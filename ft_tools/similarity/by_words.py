@@ -55,6 +55,9 @@ class Rows(Protocol):
     def link(self, index: int, other: int) -> None:
         """Keep two rows on one side of a split."""
 
+    def differ_in_numbers(self, index: int, other: int) -> bool:
+        """Return whether two rows have other numbers in prompt and answer: neither repeats."""
+
     def __len__(self) -> int: ...
 
 
@@ -71,6 +74,8 @@ class Lexical:
         """Rows that the last search compared."""
         self.is_complete = True
         """Whether it compared all whose words are known; else it did `most_work`."""
+        self.apart: set[int] = set()
+        """Rows that are near an earlier one, but for other numbers in prompt and answer."""
 
     def near(self, fields: Fields) -> Iterator[tuple[int, int, float]]:
         """Yield (row, earlier row that stays, Jaccard) for each row that goes."""
@@ -80,11 +85,21 @@ class Lexical:
         index = self._index(fields if has_prompts else "response")
         for at in self._searched(index):
             row = index.row(at)
-            near = next(index.near(row), None)
+            others = (
+                (other, score) for other, score in index.near(row) if self._repeats(at, other)
+            )
+            near = next(others, None)
             if near is not None:
+                self.apart.discard(at)
                 yield at, *near
             else:
                 index.add(row)
+
+    def _repeats(self, at: int, other: int) -> bool:
+        if self._rows.differ_in_numbers(at, other):
+            self.apart.add(at)
+            return False
+        return True
 
     def near_prompts(self) -> Iterator[tuple[int, int]]:
         """Yield the pairs of kept training rows with near prompts, the later row first."""

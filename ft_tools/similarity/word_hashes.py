@@ -116,30 +116,3 @@ class WordNumbers:
         self._known[slots[free]] = hashes[free]
         self._number_at[slots[free]] = found[free]
         return found
-
-
-class WordSet:
-    """Some words that are looked for in texts."""
-
-    def __init__(self, words: Iterable[str]) -> None:
-        """Take words as `tokens_of` gives them."""
-        ordered = list(words)
-        hashes = tokens_in(ordered).hashes
-        self._words = dict(zip(hashes.tolist(), ordered, strict=True))
-        self._begins = np.zeros(1 << 16, dtype=np.bool_)
-        self._begins[hashes >> np.uint64(48)] = True
-
-    def within(self, tokens: Tokens) -> list[frozenset[str]]:
-        """Return which of the words each text has.
-
-        >>> WordSet(["c", "#"]).within(tokens_in(["C#", "a", "b c"])) == [{"c", "#"}, set(), {"c"}]
-        True
-        """
-        found: dict[int, set[str]] = {}
-        places = np.flatnonzero(self._begins[tokens.hashes >> np.uint64(48)])
-        texts = np.searchsorted(tokens.ends, places, side="right")
-        for text, word in zip(texts.tolist(), tokens.hashes[places].tolist(), strict=True):
-            if word in self._words:
-                found.setdefault(text, set()).add(self._words[word])
-        nothing: frozenset[str] = frozenset()
-        return [frozenset(found[at]) if at in found else nothing for at in range(len(tokens.ends))]

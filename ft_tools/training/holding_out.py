@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
+from ft_tools.data.split.choose import ValidationPart
 from ft_tools.data.split.hold_out import choose_held_out
-from ft_tools.data.split.whole_wordings import ValidationPart
 from ft_tools.errors import BadData, OutputExists
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.training_rows import DatasetFacts, read_examples, survey

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.audit import Methods, perform
+from ft_tools.data.audit import perform
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import EvaluationReport

@@ -12,11 +12,9 @@ import pytest
 import ft_tools
 from ft_tools import redaction
 from ft_tools.data.judge import privacy, text_faults, turn_order
-from ft_tools.data.understand.languages import language_of
+from ft_tools.data.understand.languages import Languages, language_of
 from ft_tools.data.understand.lengths import estimate_tokens
-from ft_tools.data.understand.preferences import PairStatistics
-from ft_tools.data.understand.preferred_wording import words_of
-from ft_tools.data.understand.variety import Variety
+from ft_tools.data.understand.preferences import PairStatistics, words_of
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.quoting import quote
 from ft_tools.metrics.answers import is_repetitive
@@ -203,15 +201,14 @@ def pieces_of(pattern):
 
 
 def test_the_patterns_are_found():
-    assert {text_faults.HEADING, privacy.EMAIL, *redaction.PATTERNS.values()} <= {
+    assert {text_faults.PLACEHOLDER, privacy.EMAIL, *redaction.PATTERNS.values()} <= {
         p for _, p, _ in PATTERNS
     }
     assert (True, True) in {(p.pattern == r"\n\s*\n", searched) for _, p, searched in PATTERNS}
     assert len(PATTERNS) > 60
     known = {pattern: searched for _, pattern, searched in PATTERNS}
-    assert not known[text_faults.REFUSAL]
-    assert known[text_faults.CHAT_MARKS[0][1]]
-    assert known[text_faults.GENERATED["copy"][0]]
+    assert known[text_faults.MANNERS["model_generated"][0].pattern]
+    assert not known[text_faults.EMPTY_ANSWER]
 
 
 @sizes
@@ -253,7 +250,7 @@ CHECKS = {
     "masking": lambda text: privacy.mask(f"{text} 1@ eyJ"),
     "a quotation": lambda text: quote(text, 200),
     "redaction": redaction.redact,
-    "variety": lambda text: Variety().add(text, text),
+    "languages": lambda text: Languages().add(text, text),
     "language": language_of,
     "wording": words_of,
     "length": estimate_tokens,

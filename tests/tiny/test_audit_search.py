@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from ft_tools.data.audit import Methods, perform
+from ft_tools.data.audit import perform
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker import audit as worker
 from ft_tools.data.worker.near_by_meaning import ByMeaning

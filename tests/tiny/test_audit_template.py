@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.audit import Methods, perform
+from ft_tools.data.audit import perform
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.worker import tokens as worker_tokens

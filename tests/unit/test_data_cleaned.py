@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.audit import Methods, perform
+from ft_tools.data.audit import perform
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.scan import scan
 from ft_tools.data.read.texts import texts_of

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ft_tools.data.audit import Methods, perform
+from ft_tools.data.audit import perform
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.repeats.near import Near
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData

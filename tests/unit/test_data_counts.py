@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.data.audit import Methods, perform
+from ft_tools.data.audit import perform
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.read import scan
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scanned import Scan

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from ft_tools.data.audit import Methods, perform
+from ft_tools.data.audit import perform
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.read import ledger as ledger_module
 from ft_tools.data.read.ledger import ANSWER, NUM_PARTS, PROMPT, Ledger
 from ft_tools.data.repeats.near import find_lexical

@@ -4,12 +4,11 @@ import json
 import random
 import re
 
-from ft_tools.data.audit import Methods, perform
-from ft_tools.data.page import page_examples
+from ft_tools.data import page_examples
+from ft_tools.data.audit import perform
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest
-from ft_tools.formats.trained_pieces import Masked, pieces_of
-
-IGNORED = -100
+from ft_tools.formats.trained_pieces import Masked
 
 
 def audited(workspace, rows, means=None, **arguments):
@@ -24,31 +23,36 @@ def row(number, answer=None):
     return {"prompt": f"Where is parcel {number}?", "completion": answer or f"At depot {number}."}
 
 
-def cards(html):
-    return re.findall(r'<details class="([^"]+)"><summary>Line (\d+) ', html)
+def quoted(html):
+    """Return the quoted lines by the finding that they stand with; of sound ones by ""."""
+    found = {}
+    for part in re.split(r"(?=<article|<h2>)", html):
+        name = re.search(r"</span> (\w+)</h3>", part)
+        lines = re.findall(r"<summary>(?:Validation l|L)ine (\d+) ", part)
+        if lines:
+            found[name[1] if name else ""] = lines
+    return found
 
 
-def test_every_finding_has_examples_on_the_page_and_lines_link_to_them(workspace):
+def test_findings_quote_their_examples_each_with_its_gravest_one(workspace):
     rows = [row(at) for at in range(30)]
     rows[3] = row(3, "TODO")
     rows[7] = row(6, rows[6]["completion"])
     rows[9] = row(9, "I am {{name}}, and here to help with all of your parcels.")
     report, html = audited(workspace, rows)
-    shown = {line: classes.split() for classes, line in cards(html)}
-    for finding in report.findings:
-        assert any(f"f-{finding.id}" in classes for classes in shown.values()), finding.id
-    assert "f-placeholder_answer" in shown["4"]
-    assert '<a href="#line-4">4</a>' in html
-    assert 'id="line-4"' in html
+    shown = quoted(html)
+    assert shown["placeholder_answer"] == ["4"]
+    assert shown["exact_duplicate"] == ["8"]
     assert "like line 7, which is kept" in html
-    assert any(classes == ["f-fine"] for classes in shown.values())
+    assert 0 < len(shown[""]) <= page_examples.NUM_SOUND
+    assert shown.keys() - {""} <= {finding.id for finding in report.findings}
 
 
 def test_the_page_stays_small_whatever_the_data(workspace):
     rows = [row(at, f"word{at} " * 4000) for at in range(200)]
     rows += [{"messages": [{"role": "user", "content": "x"}] * 500} for _ in range(5)]
     _, html = audited(workspace, rows)
-    assert len(cards(html)) <= page_examples.MOST
+    assert html.count('<details class="example">') <= page_examples.MOST
     assert len(html) < 400_000
 
 
@@ -76,29 +80,6 @@ def test_trained_tokens_are_marked_and_what_a_token_says_is_escaped(workspace):
     assert html.count('<div class="mask">') <= page_examples.MOST_MASKS
 
 
-def test_tokens_that_only_together_make_a_character_stay_together():
-    texts = {(1,): "\ufffd", (1, 2): "\ufffd", (1, 2, 3): "\u20ac", (4,): "!", (9,): "\ufffd"}
-    decode = lambda ids: texts.get(tuple(ids), "\ufffd")  # noqa: E731
-    labels = [IGNORED, IGNORED, IGNORED, 4, 9]
-    assert pieces_of(decode, [1, 2, 3, 4, 9], labels, 4) == (
-        ("\u20ac", "context"),
-        ("!", "trained"),
-        ("\ufffd", "cut"),
-    )
-
-
-def test_a_blank_that_a_decoder_takes_from_a_single_token_is_shown():
-    """SentencePiece's decoders, as Llama 2 and Mistral have them, take it from what comes first."""
-    words = {1: "<s>", 2: "\u2581Paris", 3: "\u2581", 4: "is", 5: "\u2581\u2581", 6: "it"}
-
-    def decode(ids):
-        text = "".join(words[i] for i in ids).replace("\u2581", " ")
-        return text[1:] if text.startswith(" ") else text
-
-    said = [text for text, _ in pieces_of(decode, [1, 2, 3, 4, 5, 6], [IGNORED] * 6, 99)]
-    assert said == ["<s>", " Paris", " ", "is", "  ", "it"]
-
-
 def test_the_page_counts_and_names_what_is_in_the_validation_file(workspace):
     """A copy of its line 2 goes; line 2 of the data is another one."""
     (workspace / "v.jsonl").write_text(
@@ -108,8 +89,6 @@ def test_the_page_counts_and_names_what_is_in_the_validation_file(workspace):
     _, html = audited(workspace, rows, validation_path="v.jsonl")
     assert "Left out: validation leak, like validation line 2, which is kept" in html
     assert "2 removed (1 of them from the validation file), each with its reason" in html
-    (shown, total), *_ = re.findall(r"short_answer \((\d+) of (\d+)\)", html)
-    assert 2 <= int(shown) <= int(total) == 23
 
 
 def test_the_scores_of_near_duplicates_are_as_many_as_near_duplicates(workspace):

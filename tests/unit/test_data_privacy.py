@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ft_tools.data.audit import Methods, perform
+from ft_tools.data.audit import perform
 from ft_tools.data.judge import privacy
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.formats.example import strings_of

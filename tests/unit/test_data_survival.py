@@ -41,20 +41,11 @@ def test_a_row_that_is_no_example_is_counted_as_not_trained(survived):
     assert found["Axolotl"] == (12, {"unknown_format": 1})
 
 
-@pytest.mark.parametrize("role", ["function_call", "narrator"])
-def test_a_role_that_unsloth_does_not_know_stops_it(survived, role):
-    found = survived(*map(turns, range(12)), turns(12, asks=role))
-    assert found["Unsloth"] == (0, {"role_names_not_known": 1, "stopped_by_the_other_rows": 12})
-    assert found["Axolotl"][0] == 12
-
-
-def test_a_role_that_only_a_template_would_not_know_stops_no_trainer(survived):
-    """Unsloth standardises `conversations`; `messages` go to TRL, which keeps roles as spelt."""
+def test_trl_keeps_roles_as_they_are_spelt(survived):
     rows = [turns(at).replace("conversations", "messages") for at in range(12)]
     rows = [row.replace("from", "role").replace("value", "content") for row in rows]
     known = [row.replace("human", "user").replace("gpt", "assistant") for row in rows]
-    found = survived(*known, rows[0])
-    assert found["TRL"] == found["Unsloth"] == (12, {"role_names_not_mapped": 1})
+    assert survived(*known, rows[0])["TRL"] == (12, {"role_names_not_mapped": 1})
 
 
 def say(role, content, **more):
@@ -72,13 +63,10 @@ def sides(number, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "by_trl", "by_llama_factory"),
-    [("texts", 12, 12), ("conversations", 12, 0), ("a text and conversations", 0, 0)],
+    ("kind", "by_trl"), [("texts", 12), ("conversations", 12), ("a text and conversations", 0)]
 )
-def test_pairs_are_read_by_those_that_know_their_kind(survived, kind, by_trl, by_llama_factory):
-    """LLaMA-Factory wants texts or one turn a side; TRL wants all columns of one kind."""
-    found = survived(*(json.dumps(sides(at, kind)) for at in range(12)))
-    assert (found["TRL"][0], found["LLaMA-Factory"][0]) == (by_trl, by_llama_factory)
+def test_trl_wants_all_columns_of_a_pair_of_one_kind(survived, kind, by_trl):
+    assert survived(*(json.dumps(sides(at, kind)) for at in range(12)))["TRL"][0] == by_trl
 
 
 CHAT = [("messages", "role", "content"), ("conversations", "from", "value")]
@@ -98,23 +86,6 @@ def test_trl_reads_each_spelling_in_its_column_and_beside_no_prompt(
     ]  # fmt: skip
     is_read = (column, role, content) in CHAT and "prompt" not in beside
     assert survived(*map(json.dumps, rows))["TRL"][0] == (12 if is_read else 0)
-
-
-def test_llama_factory_takes_what_several_tools_return_for_one_turn(survived):
-    calls = [{"type": "function", "function": {"name": n, "arguments": {}}} for n in ("a", "b")]
-    rows = [
-        {
-            "messages": [
-                say("user", f"Where is parcel {at}?"),
-                say("assistant", "", tool_calls=calls),
-                say("tool", "depot"),
-                say("tool", f"{at}"),
-                say("assistant", f"At depot {at}."),
-            ]
-        }
-        for at in range(12)
-    ]
-    assert survived(*map(json.dumps, rows))["LLaMA-Factory"] == (12, {})
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ import pytest
 from ft_tools.data.audit import perform
 from ft_tools.data.judge.text_faults import contents
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.understand.languages import language_of, script_of
+from ft_tools.data.understand.languages import Languages, language_of, script_of
 from ft_tools.data.understand.preferences import PairStatistics
-from ft_tools.data.understand.variety import Variety
 from ft_tools.formats.formats import normalise
 
 HERE = Path(__file__).parent
@@ -71,10 +70,10 @@ def test_an_answer_in_another_language_and_a_minority_language_are_noted(workspa
 
 
 def test_languages_are_named_for_the_first_rows_and_some_of_the_others():
-    variety = Variety()
-    named = [variety.add("x", LANGUAGES["de" if at < 600 else "en"])[1] for at in range(4_000)]
+    languages = Languages()
+    named = [languages.add("x", LANGUAGES["de" if at < 600 else "en"])[1] for at in range(4_000)]
     assert named.count("und") == 2_625
-    assert variety.shape() == {"language_en": 3_400, "language_de": 600}
+    assert languages.shape() == {"language_en": 3_400, "language_de": 600}
 
 
 def test_every_answer_of_a_conversation_is_checked_and_not_only_the_last():
@@ -95,26 +94,6 @@ def test_what_a_rejected_or_disliked_answer_says_is_no_defect_but_its_marks_are(
     assert "placeholder_answer" in contents(normalise(1, disliked | {"label": True}))
 
 
-UNSEEN = [
-    "Describe this image.",
-    "What does the attached PDF say?",
-    "Summarize the article at https://example.com/news/1",
-    "Based on https://example.com/a, who won?",
-    "<image>\nWhat is it?",
-]
-SEEN = [
-    "How do I describe an image to a blind friend?",
-    "Write a function that returns https://example.com/ with a path.",
-    "What is a chart?",
-]
-
-
-def test_what_a_model_cannot_see_is_found_in_prompts_and_talk_about_images_is_not():
-    answer = "It shows a lighthouse on a cliff."
-    assert all("unseen_reference" in said(prompt, answer) for prompt in UNSEEN)
-    assert not any("unseen_reference" in said(prompt, answer) for prompt in SEEN)
-
-
 GENERATED = [
     "As of my last update, the tower has 12 floors.",
     "Certainly! Here is the list that you wanted.",
@@ -129,13 +108,6 @@ GENERATED = [
 def test_what_other_models_leave_behind_is_a_hint_of_provenance(answer):
     assert "model_generated" in said("Tell me of the tower.", answer)
     assert "model_generated" not in said("Tell me.", "Certainly the tower turns at noon, I think.")
-
-
-def test_an_instruction_in_an_answer_is_a_merged_one_unless_it_was_asked_for():
-    answer = "Red.\n\n5. Instruction: Name a fruit.\nOutput: Apple"
-    assert "merged_instruction" in said("Name a colour.", answer)
-    assert "merged_instruction" not in said("Write two quiz questions.", answer)
-    assert "merged_instruction" not in said("Why?", "Answer: because it is so.")
 
 
 def test_a_repeated_key_is_found_with_its_line_and_the_row_stays(workspace):

@@ -11,7 +11,6 @@ from ft_tools.data.judge.enough_examples import BANDS, PAIRS
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset, expected_time
-from ft_tools.data.worker.meaning_or_words import encoding_seconds, is_quick_enough, reason_for
 from ft_tools.errors import BadInput
 from ft_tools.formats.remembered_test_sets import FOLDER
 from ft_tools.formats.training_rows import survey
@@ -224,15 +223,6 @@ def test_the_launch_after_an_audit_says_what_it_lacks(workspace):
     launch = next(step for step in report.next_steps if step.tool == "launch_sft")
     assert "model" not in launch.arguments
     assert launch.why.endswith("add `model`")
-
-
-@pytest.mark.parametrize(("speed", "by"), [(25_000, "meaning"), (500, "words")])
-def test_auto_chooses_a_search_by_measured_speed_and_says_which_and_why(speed, by):
-    seconds = encoding_seconds(50_000_000, speed)
-    said = reason_for(seconds, speed)
-    assert is_quick_enough(seconds) == (by == "meaning")
-    assert said.startswith(f"near-duplicates are searched by {by}: MiniLM reads {speed:,} tokens")
-    assert ("near_duplicates='semantic'" in said) == (by == "words")
 
 
 def test_the_next_calls_name_the_model_whose_tokenizer_cannot_be_had(workspace, monkeypatch):

@@ -2,6 +2,7 @@
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from ft_tools.data.judge import privacy
@@ -37,37 +38,44 @@ def mark_lengths(scan: Scan, max_length: int) -> None:
                 scan.note("answer_cut_off", index)
 
 
-def findings_of(scan: Scan, request: AuditRequest | PrepareRequest) -> list[Finding]:
-    """Return every finding, errors first and the most frequent first among equals."""
+def findings_of(
+    scan: Scan, request: AuditRequest | PrepareRequest, missing_classes: Sequence[str] = ()
+) -> list[Finding]:
+    """Return every finding, errors first and the most frequent first among equals.
+
+    Args:
+        scan: What was read.
+        request: What was asked for.
+        missing_classes: Fields of which a held-out part lacks a class.
+    """
     findings = []
-    ledger = scan.ledger
+    num_validation = scan.ledger.num_validation
     for name, indices in scan.found.items():
         ordered = array("Q", sorted(set(indices)))
-        for in_validation in (False, True):
-            part = [at for at in ordered if (at < ledger.num_validation) == in_validation]
-            if part:
-                findings.append(_finding(scan, request, name, part, in_validation))
-    findings = [
-        finding.model_copy(update={"columns": scan.fields.with_empty()[:10]})
-        if finding.id == "empty_json_value" and not finding.in_validation
-        else finding
-        for finding in findings
-    ]
+        parts = {
+            is_validation: [at for at in ordered if (at < num_validation) == is_validation]
+            for is_validation in (False, True)
+        }
+        findings += [
+            _of_rows(scan, request, name, part, is_validation)
+            for is_validation, part in parts.items()
+            if part
+        ]
     names, rare = scan.fields.imbalanced()
     if names:
-        findings.append(of_the_file(ledger, "label_imbalance", rare, columns=names[:10]))
+        findings.append(_of_the_file(scan, "label_imbalance", rare, columns=names[:10]))
+    if missing_classes:
+        columns = list(missing_classes[:MOST_COLUMNS])
+        findings.append(
+            _of_the_file(scan, "class_not_held_out", len(missing_classes), columns=columns)
+        )
     if columns := undecided_columns(scan):
         count = max(column.num_rows for column in scan.unread.undecided())
-        findings.append(of_the_file(ledger, UNDECIDED, count, columns=columns[:MOST_COLUMNS]))
-    for name, count in [
-        *scan.pairs.findings(),
-        *scan.wordings.findings(),
-        *scan.added_facts.findings(),
-        *_few_answers(scan),
-    ]:
-        findings.append(of_the_file(ledger, name, count))
+        findings.append(_of_the_file(scan, UNDECIDED, count, columns=columns[:MOST_COLUMNS]))
+    counted = [*scan.pairs.findings(), *scan.wordings.findings(), *scan.added_facts.findings()]
+    findings += [_of_the_file(scan, name, count) for name, count in counted + _few_answers(scan)]
     if with_mark := sum(source.has_bom for source, _ in scan.files):
-        findings.append(of_the_file(ledger, "byte_order_mark", with_mark, fraction=0.0))
+        findings.append(_of_the_file(scan, "byte_order_mark", with_mark, fraction=0.0))
     return sorted(
         findings,
         key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.id, bool(f.in_validation)),
@@ -84,12 +92,11 @@ def _few_answers(scan: Scan) -> list[tuple[str, int]]:
     num_json = max((sum(counts.values()) for counts in scan.fields.values.values()), default=0)
     if len(kept) < MANY_ROWS or 2 * num_json > len(kept):
         return []
-    answers = Counter(ledger.answer[at] for at in kept)
+    num_answers = len({ledger.answer[at] for at in kept})
     lengths = sorted(ledger.answer_tokens[at] for at in kept)
-    is_few = ROWS_AN_ANSWER * len(answers) <= len(kept)
-    if not is_few or quantile(lengths, 0.5) < LONG_ANSWER_TOKENS:
-        return []
-    return [("few_answers", len(kept))]
+    is_few = ROWS_AN_ANSWER * num_answers <= len(kept)
+    is_long = quantile(lengths, 0.5) >= LONG_ANSWER_TOKENS
+    return [("few_answers", len(kept))] if is_few and is_long else []
 
 
 def undecided_columns(scan: Scan) -> list[str]:
@@ -102,59 +109,51 @@ def undecided_columns(scan: Scan) -> list[str]:
     return [privacy.mask(column.described) for column in columns]
 
 
-def of_the_file(ledger: Ledger, name: str, count: int, **others: Any) -> Finding:
+def _of_the_file(scan: Scan, name: str, count: int, **others: Any) -> Finding:
     """Report what is no fault of single rows; nothing is removed for it."""
-    rule = RULES[name]
-    total = len(ledger) - ledger.num_validation
-    return Finding(
-        **{
-            "id": name,
-            "severity": rule.severity,
-            "count": count,
-            "fraction": round(min(1.0, count / max(1, total)), 4),
-            "lines": [],
-            "removed": False,
-            "message": rule.message,
-            "cure": rule.cure,
-            "source": rule.source,
-        }
-        | others
-    )
+    total = len(scan.ledger) - scan.ledger.num_validation
+    fraction = round(min(1.0, count / max(1, total)), 4)
+    return _finding(name, **({"count": count, "fraction": fraction} | others))
 
 
-def _finding(
+def _of_rows(
     scan: Scan,
     request: AuditRequest | PrepareRequest,
     name: str,
     indices: list[int],
     in_validation: bool,
 ) -> Finding:
-    rule = RULES[name]
-    total = scan.ledger.num_validation
-    total = total if in_validation else len(scan.ledger) - total
+    ledger = scan.ledger
+    total = ledger.num_validation if in_validation else len(ledger) - ledger.num_validation
     if name == "conflicting_targets":
         # As the verdict counts: of what stays. A rule that was chosen leaves only what it removed.
         is_open = request.contradictions in {"keep", None}
-        total = len(scan.ledger.kept(validation=False)) if is_open else total
-        indices = [at for at in indices if is_open or scan.ledger.removal[at]]
+        total = len(ledger.kept(validation=False)) if is_open else total
+        indices = [at for at in indices if is_open or ledger.removal[at]]
     fraction = len(indices) / total
-    limit, mild = MILDER_BELOW.get(name, (0.0, rule.severity))
+    limit, mild = MILDER_BELOW.get(name, (0.0, RULES[name].severity))
     first, most = 0, FIRST_LINES
     if isinstance(request, AuditRequest) and request.response_format == "detailed":
         first, most = request.offset, request.limit
-    page = indices[first : first + most]
-    return Finding(
-        id=name,
-        severity=mild if fraction < limit else rule.severity,
+    is_field = name == "empty_json_value" and not in_validation
+    return _finding(
+        name,
+        severity=mild if fraction < limit else RULES[name].severity,
         count=len(indices),
         fraction=round(fraction, 4),
-        lines=[scan.ledger.lines[index] for index in page],
-        removed=all(scan.ledger.removal[index] for index in indices),
-        message=rule.message,
-        cure=rule.cure,
-        source=rule.source,
+        lines=[ledger.lines[index] for index in indices[first : first + most]],
+        removed=all(ledger.removal[index] for index in indices),
+        columns=scan.fields.with_empty()[:10] if is_field else [],
         in_validation=in_validation or None,
     )
+
+
+def _finding(name: str, **numbers: Any) -> Finding:
+    """Fill in a row of the table."""
+    rule = RULES[name]
+    texts = {"message": rule.message, "cure": rule.cure, "source": rule.source}
+    plain: dict[str, Any] = {"severity": rule.severity, "lines": [], "removed": False}
+    return Finding(**({"id": name} | texts | plain | numbers))
 
 
 def tokens_of(ledger: Ledger, max_length: int, method: str) -> Tokens | None:

@@ -1,10 +1,11 @@
 """Return whether there are enough examples, by goal."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from ft_tools.contract import Reason
+from ft_tools.data.map.apply_mapping import are_classes
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.report import SizeVerdict
 from ft_tools.formats.answer_kinds import are_few_labels
@@ -79,6 +80,32 @@ def rarest_label(ledger: Ledger, labels: Mapping[int, Mapping[str, str]]) -> Rar
     return min(fewest, default=None)
 
 
+def missing_classes(
+    ledger: Ledger, labels: Mapping[int, Mapping[str, str]], parts: Iterable[Collection[int]]
+) -> list[str]:
+    """Name the fields of which a held-out part lacks a class, with how many it lacks.
+
+    Args:
+        ledger: The examples.
+        labels: As `label_counts` takes them.
+        parts: The held-out rows of each part; an empty part lacks nothing.
+    """
+    held_out = [part for part in parts if part]
+    counts = label_counts(ledger, labels) if held_out else {}
+    found = []
+    for name, values in counts.items():
+        if not are_classes(values):
+            continue
+        lacking = max(
+            len(values.keys() - {labels.get(ledger.answer[at], {}).get(name) for at in part})
+            for part in held_out
+        )
+        if lacking:
+            field = shown(name, NAME_CHARS) if name else "answer"
+            found.append(f"{field} ({lacking} of {len(values)} classes)")
+    return found
+
+
 def judge_size(num_usable: int, task: str, rarest: Rarest | None = None) -> SizeVerdict:
     """Compare the number of examples left with the bands of each goal.
 
@@ -97,7 +124,8 @@ def judge_size(num_usable: int, task: str, rarest: Rarest | None = None) -> Size
     if rarest is not None:
         bands = {goal: bands[goal] for goal in WITH_LABELS}
         goals["classification"] = "enough" if rarest.num >= PER_CLASS else "too_few"
-        rule = f"classification: {PER_CLASS} examples of the rarest class{_of(rarest.field)}"
+        of_field = f" of {shown(rarest.field, NAME_CHARS)}" if rarest.field else ""
+        rule = f"classification: {PER_CLASS} examples of the rarest class{of_field}"
         if rarest.num < PER_CLASS:
             rule += "; add examples of it or merge it with another class: its score is uncertain"
         reasons.append(
@@ -112,11 +140,6 @@ def judge_size(num_usable: int, task: str, rarest: Rarest | None = None) -> Size
             source = NEWER_SOURCE[goal]
             reasons.append(Reason(rule=rule, observed=num_usable, threshold=None, source=source))
     return SizeVerdict(num_usable=num_usable, goals=goals, reasons=reasons)
-
-
-def _of(field: str) -> str:
-    """Name the field of an answer, if it has one."""
-    return f" of {shown(field, NAME_CHARS)}" if field else ""
 
 
 def fewest_examples(task: str) -> tuple[int, str]:

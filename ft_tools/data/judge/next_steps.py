@@ -1,4 +1,4 @@
-"""The calls that make sense after an audit."""
+"""The calls that make sense after an audit or a preparation."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,40 +22,43 @@ TABLES = {"csv", "tsv", "sheet", "sqlite"}
 
 def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[NextStep]:
     """Return which calls make sense now."""
-    steps = []
-    arguments: dict[str, Any]
+    if request.purpose != "train":
+        return quoting(request.path, report.findings) or [_for_held_out(request, report)]
     # An id of its own would name the run that is done.
     again = request.model_dump(exclude_defaults=True, exclude={"request_id"}, mode="json")
-    if request.purpose != "train":
-        return _of_held_out(request, report)
-    first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
-    if first and report.verdict == "not_ready":
-        where = request.validation_path if first.in_validation else request.path
-        arguments = {"path": where, "lines": first.lines[: count_findings.FIRST_LINES]}
-        steps.append(
-            NextStep(
-                tool="show_examples", arguments=arguments, why=f"quotes examples with {first.id}"
-            )
-        )
-    steps += about_told_apart(request.path, report.findings)
-    # Fewer removed rows help only where enough are left for some goal.
-    is_enough = all(reason.id != "too_few_for_any_goal" for reason in report.reasons)
-    if too_much_removed(report.reasons) and is_enough:
-        steps += _instead_of_removing(report, again)
-    steps += _for_reasons(request, scan, report, again)
+    steps = []
+    launch = _launch(request, scan, report)
+    is_ready = report.verdict != "not_ready"
     is_table = any(source.kind in TABLES for source, _ in scan.files)
     if report.outputs is None and (is_table or _is_unknown(report)):
         why = "returns the columns, to be mapped to what is asked and answered"
-        arguments = {"path": request.path}
-        steps.insert(0, NextStep(tool="prepare_dataset", arguments=arguments, why=why))
-    launch = _launch(request, scan, report)
-    if report.verdict != "not_ready" and report.outputs is None and launch is None:
+        steps.append(_step("prepare_dataset", why, path=request.path))
+    if not is_ready:
+        steps += quoting(request.path, report.findings, request.validation_path)
+    steps += about_told_apart(request.path, report.findings)
+    steps += _instead_of_removing(report, again) + _for_reasons(request, report, again)
+    if is_ready and report.outputs is None and launch is None:
         why = "writes cleaned, split files to train on; the input is not modified"
-        arguments = again | {"output_dir": workspace.unused("cleaned")}
-        steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
-    if launch is None or report.verdict == "not_ready":
+        steps.append(_step("audit_dataset", why, **again, output_dir=workspace.unused("cleaned")))
+    if launch is None or not is_ready:
         return steps
     return [*steps, launch, *_before_training(request, launch)]
+
+
+def _step(tool: str, why: str, **arguments: Any) -> NextStep:
+    return NextStep(tool=tool, arguments=arguments, why=why)
+
+
+def quoting(
+    path: str, findings: Iterable[Finding], validation_path: str | None = None
+) -> list[NextStep]:
+    """Return the call that quotes rows of the first error."""
+    first = next((f for f in findings if f.severity == "error" and f.lines), None)
+    if first is None:
+        return []
+    where = validation_path if first.in_validation else path
+    lines = first.lines[: count_findings.FIRST_LINES]
+    return [_step("show_examples", f"quotes examples with {first.id}", path=where, lines=lines)]
 
 
 def about_told_apart(path: str, findings: Iterable[Finding]) -> list[NextStep]:
@@ -64,15 +67,7 @@ def about_told_apart(path: str, findings: Iterable[Finding]) -> list[NextStep]:
         return []
     why = "launch only if the user says that what tells good from bad here is what good means"
     lines = list(range(1, count_findings.FIRST_LINES + 1))
-    return [NextStep(tool="show_examples", arguments={"path": path, "lines": lines}, why=why)]
-
-
-def _test_part(request: AuditRequest) -> str | None:
-    """Return the test file beside the audited one: validation chooses checkpoints."""
-    beside = Path(request.path).parent / TEST_PART
-    root = workspace.roots()[0]
-    is_there = (root / request.path).is_file() and (root / beside).is_file()
-    return str(beside) if is_there and beside != Path(request.path) else None
+    return [_step("show_examples", why, path=path, lines=lines)]
 
 
 def _before_training(request: AuditRequest, launch: NextStep) -> list[NextStep]:
@@ -80,30 +75,26 @@ def _before_training(request: AuditRequest, launch: NextStep) -> list[NextStep]:
     held_out = launch.arguments.get("validation")
     if held_out is None or launch.tool != "launch_sft":
         return []
-    arguments = {"dataset": _test_part(request) or held_out}
-    if "model" in launch.arguments:
-        arguments["model"] = launch.arguments["model"]
+    # Validation chooses checkpoints, so a test file beside the data is better.
+    beside = Path(request.path).parent / TEST_PART
+    root = workspace.roots()[0]
+    has_test = (root / request.path).is_file() and (root / beside).is_file()
+    if has_test and beside != Path(request.path):
+        held_out = str(beside)
     why = "run this before training: it measures the model as it is, which may be enough"
-    why += "" if "model" in arguments else "; add `model`"
-    return [NextStep(tool="evaluate", arguments=arguments, why=why)]
+    model = {"model": launch.arguments["model"]} if "model" in launch.arguments else {}
+    why += "" if model else "; add `model`"
+    return [_step("evaluate", why, dataset=held_out, **model)]
 
 
-def _of_held_out(request: AuditRequest, report: AuditReport) -> list[NextStep]:
+def _for_held_out(request: AuditRequest, report: AuditReport) -> NextStep:
     """Return what a validation or test file is for."""
-    first = next((f for f in report.findings if f.severity == "error" and f.lines), None)
-    if first is not None:
-        arguments: dict[str, Any] = {
-            "path": request.path,
-            "lines": first.lines[: count_findings.FIRST_LINES],
-        }
-        why = f"quotes examples with {first.id}"
-        return [NextStep(tool="show_examples", arguments=arguments, why=why)]
     if request.purpose == "test":
         why = "measures a model on these rows, which no run here may train on"
-        return [NextStep(tool="evaluate", arguments={"dataset": request.path}, why=why)]
+        return _step("evaluate", why, dataset=request.path)
     tool = "launch_sft" if report.task == "sft" else "launch_dpo"
     why = "watches a training with these examples; add `model` and `dataset`"
-    return [NextStep(tool=tool, arguments={"validation": request.path}, why=why)]
+    return _step(tool, why, validation=request.path)
 
 
 def rule_for(num_with_majority: int) -> tuple[Contradictions, str]:
@@ -124,27 +115,29 @@ def _is_unknown(report: AuditReport) -> bool:
 
 
 def _for_reasons(
-    request: AuditRequest, scan: Scan, report: AuditReport, again: dict[str, Any]
+    request: AuditRequest, report: AuditReport, again: dict[str, Any]
 ) -> list[NextStep]:
     """Return the calls that remove a reason why the data is not ready."""
     ids = {reason.id for reason in report.reasons}
     steps = []
     if "contradictions" in ids:
         rule, why = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
-        arguments = again | {"contradictions": rule}
-        steps.append(NextStep(tool="audit_dataset", arguments=arguments, why=why))
+        steps.append(_step("audit_dataset", why, **(again | {"contradictions": rule})))
     if UNDECIDED in ids:
         why = "quotes rows with these columns; then use or ignore each in `mapping`"
-        steps.append(NextStep(tool="show_examples", arguments={"path": request.path}, why=why))
+        steps.append(_step("show_examples", why, path=request.path))
     if ids == {"too_few_for_any_goal"}:
         why = "says what else works with so few examples"
-        arguments = {"num_examples": report.num_usable}
-        steps.append(NextStep(tool="recommend_approach", arguments=arguments, why=why))
+        steps.append(_step("recommend_approach", why, num_examples=report.num_usable))
     return steps
 
 
 def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
     """Offer what to decide when much would go: the kind that takes most first, then all of it."""
+    # Fewer removed rows help only where enough are left for some goal.
+    is_enough = all(reason.id != "too_few_for_any_goal" for reason in report.reasons)
+    if not too_much_removed(report.reasons) or not is_enough:
+        return []
     steps = []
     most = next(iter(report.removed_by), "")
     count = report.removed_by.get(most, 0)
@@ -156,45 +149,42 @@ def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[Nex
     if most in others:
         change, what = others[most]
         why = f"{what}: {count} of the rows that would be removed"
-        steps.append(NextStep(tool="audit_dataset", arguments=again | change, why=why))
-    if not report.num_usable:
-        return steps
-    why = f"only if the user agrees to remove this many; {most} alone removes {count}"
-    arguments = again | {"max_removed_fraction": 1.0}
-    return [*steps, NextStep(tool="audit_dataset", arguments=arguments, why=why)]
+        steps.append(_step("audit_dataset", why, **(again | change)))
+    if report.num_usable:
+        why = f"only if the user agrees to remove this many; {most} alone removes {count}"
+        steps.append(_step("audit_dataset", why, **(again | {"max_removed_fraction": 1.0})))
+    return steps
 
 
 def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep | None:
     """Return the call that plans the training, if there is a file that can be trained on."""
-    arguments: dict[str, Any]
-    if report.outputs is not None:
-        arguments = {"dataset": report.outputs.train}
-        if report.outputs.num_validation:
-            arguments["validation"] = report.outputs.validation
-    elif (
-        report.verdict == "ready"
-        and request.validation_path is not None
-        and _is_trained_on_as_it_is(scan)
-    ):
-        arguments = {"dataset": request.path, "validation": request.validation_path}
-    else:
-        return None
-    tool = "launch_sft" if report.task == "sft" else "launch_dpo"
+    if made := report.outputs:
+        held_out = made.validation if made.num_validation else None
+        return launch_on(made.train, held_out, report.task, request.model)
+    is_ready = report.verdict == "ready" and request.validation_path is not None
+    if is_ready and _is_trained_on_as_it_is(scan):
+        return launch_on(request.path, request.validation_path, report.task, request.model)
+    return None
+
+
+def launch_on(dataset: str, validation: str | None, task: str, model: str | None) -> NextStep:
+    """Return the call that plans a training on a file."""
+    arguments = {"dataset": dataset} | ({"validation": validation} if validation else {})
     why = "plans the training; nothing starts yet"
-    if report.task != "sft":
-        start, missing = start_of_preferences(request.model)
-        return NextStep(tool=tool, arguments={**start, **arguments}, why=f"{why}{missing}")
-    if request.model is None:
-        return NextStep(tool=tool, arguments=arguments, why=f"{why}; add `model`")
-    return NextStep(tool=tool, arguments={"model": request.model, **arguments}, why=why)
+    if task != "sft":
+        start, missing = _start_of_preferences(model)
+        return _step("launch_dpo", why + missing, **start, **arguments)
+    if model is None:
+        return _step("launch_sft", f"{why}; add `model`", **arguments)
+    return _step("launch_sft", why, model=model, **arguments)
 
 
-def start_of_preferences(model: str | None) -> tuple[dict[str, str], str]:
+def _start_of_preferences(model: str | None) -> tuple[dict[str, str], str]:
     """Return where training on preferences starts, and what is to be added: never at a raw base.
 
-    >>> start_of_preferences("sft-0123456789abcdef")
+    >>> _start_of_preferences("sft-0123456789abcdef")
     ({'sft_run': 'sft-0123456789abcdef'}, '')
-    >>> start_of_preferences("meta-llama/Llama-3.1-8B")[0]
+    >>> _start_of_preferences("meta-llama/Llama-3.1-8B")[0]
     {}
     """
     if model is not None and RUN_ID.fullmatch(model):
@@ -209,7 +199,7 @@ def start_of_preferences(model: str | None) -> tuple[dict[str, str], str]:
 
 def _is_trained_on_as_it_is(scan: Scan) -> bool:
     """Return whether launch_sft or launch_dpo reads the files themselves as the audit did."""
-    if scan.num_as_trained < len(scan.ledger):
+    if scan.counts["as_trained"] < len(scan.ledger):
         return False
     parts = [part for part in scan.inputs if part is not None]
     return all(not part.is_dir() and recognise(part).is_plain_lines for part in parts)

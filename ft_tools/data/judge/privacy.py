@@ -1,11 +1,9 @@
 """Find and mask secrets and personal data."""
 
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from ft_tools.data.judge.joined import Joined
 from ft_tools.redaction import ESCAPES, PATTERNS, begins
 
 # In JSON inside a string, what follows `\n` begins behind it, and the letter is no part of it.
@@ -68,13 +66,9 @@ STAND_IN = re.compile(
     re.IGNORECASE,
 )
 DIGITS = "0123456789"
-# Every card and phone number has such a run.
+# Every card and phone number has such a run, and every IBAN begins so.
 LONG_NUMBER = re.compile(r"[0-9][0-9 ().-]{7,}[0-9]")
-# Texts in which all that is alike is one character are searched many times faster.
-_IN_NUMBERS = bytes(48 if chr(c) in f"{DIGITS} ().-" else 32 for c in range(256))
-_IN_IBANS = bytes(
-    65 if c in range(65, 91) else 48 if c in range(48, 58) else 32 for c in range(256)
-)
+IBAN_BEGIN = re.compile(r"[A-Z]{2}[0-9]{2}")
 
 
 def secrets_in(text: str) -> list[str]:
@@ -83,16 +77,7 @@ def secrets_in(text: str) -> list[str]:
     >>> secrets_in("key: hf_" + "a" * 30)
     ['hugging_face_token']
     """
-    if not has_hint(text):
-        return []
-    return [name for name, pattern in PATTERNS.items() if _holds_secret(name, pattern, text)]
-
-
-def has_hint(text: str) -> bool:
-    """Return quickly whether a text could hold a secret; never false if it does."""
-    return ("_" in text and any(map(text.__contains__, HINTS_WITH_BARS))) or any(
-        map(text.__contains__, HINTS)
-    )
+    return [kind for kind in _kinds_in(text) if kind in PATTERNS]
 
 
 def personal_data_in(text: str) -> list[str]:
@@ -101,49 +86,28 @@ def personal_data_in(text: str) -> list[str]:
     >>> personal_data_in("write to ada.king@mail.internal"), personal_data_in("ada@example.com")
     (['email'], [])
     """
-    found = []
-    if "@" in text and any(_is_personal(m.group()) for m in EMAIL.finditer(text)):
-        found.append("email")
-    if _begins_an_iban(text) and any(is_iban(m.group()) for m in IBAN.finditer(text)):
-        found.append("iban")
-    if not _has_long_number(text):
-        return found
-    if any(passes_luhn(m.group()) for m in CARD.finditer(text)):
-        found.append("card")
-    if any(is_phone(m.group()) for m in PHONE.finditer(text)):
-        found.append("phone")
-    return found
-
-
-def that_may_hold(texts: Sequence[str]) -> set[int]:
-    """Return quickly which texts could hold a secret or personal data; none that does is missed.
-
-    >>> that_may_hold(["a plain sentence of 2026", "to ada@mail.internal", "12.345.678-90"])
-    {1, 2}
-    """
-    joined = Joined(texts)
-    found = {at for at in joined.having("_") if has_hint(texts[at])}
-    found.update(*map(joined.having, ("@", *HINTS)))
-    # The nine characters of the shortest number are of a number each.
-    for at in joined.having(b"0" * 9, _IN_NUMBERS):
-        if LONG_NUMBER.search(texts[at]):
-            found.add(at)
-    return found | joined.having(b"AA00", _IN_IBANS)
+    return [kind for kind in _kinds_in(text) if kind not in PATTERNS]
 
 
 def may_hold(text: str) -> bool:
-    """Return the same of one text."""
-    return "@" in text or has_hint(text) or _has_long_number(text) or _begins_an_iban(text)
+    """Return quickly whether a text could hold a secret or personal data; never false if it does.
+
+    >>> [may_hold(text) for text in ("a text of 2026", "to ada@mail.internal", "12.345.678-9")]
+    [False, True, True]
+    """
+    holds = text.__contains__
+    if holds("@") or any(map(holds, HINTS)) or (holds("_") and any(map(holds, HINTS_WITH_BARS))):
+        return True
+    if not any(map(holds, DIGITS)):
+        return False
+    return LONG_NUMBER.search(text) is not None or IBAN_BEGIN.search(text) is not None
 
 
-def _has_long_number(text: str) -> bool:
-    # The nine characters of the shortest one are of a number each.
-    plain = text.encode("ascii", "replace").translate(_IN_NUMBERS)
-    return b"0" * 9 in plain and LONG_NUMBER.search(text) is not None
-
-
-def _begins_an_iban(text: str) -> bool:
-    return b"AA00" in text.encode("ascii", "replace").translate(_IN_IBANS)
+def _kinds_in(text: str) -> Iterator[str]:
+    if may_hold(text):
+        for kind, pattern, is_meant in RULES:
+            if any(is_meant(found.group()) for found in pattern.finditer(text)):
+                yield kind
 
 
 Seen = dict[tuple[str, str], str]
@@ -158,16 +122,10 @@ def mask(text: str, seen: Seen | None = None) -> str:
         seen: What was found in the example before; the same value gets the same replacement, and
             another value of the kind a number of its own.
     """
-    if has_hint(text):
-        for name, pattern in PATTERNS.items():
-            text = pattern.sub(_replacing("secret", partial(_is_secret, name), seen), text)
-    if "@" in text:
-        text = EMAIL.sub(_replacing("email", _is_personal, seen), text)
-    if _begins_an_iban(text):
-        text = IBAN.sub(_replacing("iban", is_iban, seen), text)
-    if _has_long_number(text):
-        text = CARD.sub(_replacing("card", passes_luhn, seen), text)
-        text = PHONE.sub(_replacing("phone", is_phone, seen), text)
+    if may_hold(text):
+        for kind, pattern, is_meant in RULES:
+            name = "secret" if kind in PATTERNS else kind
+            text = pattern.sub(_replacing(name, is_meant, seen), text)
     return text
 
 
@@ -218,21 +176,13 @@ def is_iban(text: str) -> bool:
     return int("".join(str(int(char, 36)) for char in turned)) % 97 == 1
 
 
-def _holds_secret(kind: str, pattern: re.Pattern[str], text: str) -> bool:
-    return any(_is_secret(kind, found.group()) for found in pattern.finditer(text))
+def _is_password(found: str) -> bool:
+    """Return whether it is no stand-in that documents write for a password.
 
-
-def _is_secret(kind: str, found: str) -> bool:
-    return not _is_stand_in(kind, found)
-
-
-def _is_stand_in(kind: str, found: str) -> bool:
-    """Return whether it is no secret but what documents write for one.
-
-    >>> [_is_stand_in("url_password", said) for said in ("user:password", "me:${PASS}", "me:pa55")]
-    [True, True, False]
+    >>> [_is_password(found) for found in ("user:password", "me:${PASS}", "me:pa55")]
+    [False, False, True]
     """
-    return kind == "url_password" and STAND_IN.fullmatch(found) is not None
+    return STAND_IN.fullmatch(found) is None
 
 
 def is_phone(text: str) -> bool:
@@ -258,9 +208,18 @@ def _is_personal(address: str) -> bool:
     return name not in IMPERSONAL and not RESERVED.search(domain)
 
 
-def _replacing(
-    kind: str, check: Callable[[str], bool], seen: Seen | None
-) -> Callable[[re.Match[str]], str]:
+Check = Callable[[str], bool]
+RULES: list[tuple[str, re.Pattern[str], Check]] = [
+    *((k, p, _is_password if k == "url_password" else bool) for k, p in PATTERNS.items()),
+    ("email", EMAIL, _is_personal),
+    ("iban", IBAN, is_iban),
+    ("card", CARD, passes_luhn),
+    ("phone", PHONE, is_phone),
+]
+"""Kind, what it looks like, and whether what looks like it is one."""
+
+
+def _replacing(kind: str, check: Check, seen: Seen | None) -> Callable[[re.Match[str]], str]:
     def replacement(found: re.Match[str]) -> str:
         value = found.group()
         if not check(value):

@@ -1,18 +1,20 @@
 """What kind of examples a file holds, and which rows are of another kind, format or language."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from ft_tools.data.read.scanned import Scan
-from ft_tools.data.report import Kind
-from ft_tools.data.request import Task
+from ft_tools.data.report import Kind as Task
+from ft_tools.data.request import Task as AskedTask
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.formats.detect_format import PREFERENCES
 
 NO_EXAMPLE = {"unreadable", "unknown", "left_out"}
-MIN_SCRIPT_FRACTION = 0.4
+MIN_FRACTION = 0.4
+"""Of the rows that most have: a script or language of fewer rows is a minority."""
 
 
-def task_of(scan: Scan, asked: Task) -> Kind:
+def task_of(scan: Scan, asked: AskedTask) -> Task:
     """Name the task: what was asked, or that of the format most rows have."""
     main = main_format(scan)
     if main == "kto" and asked in {"auto", "dpo"}:
@@ -24,26 +26,23 @@ def task_of(scan: Scan, asked: Task) -> Kind:
 
 def main_format(scan: Scan) -> str:
     """Name the format that most of the readable rows have, among those of the usual kind."""
-    kinds = _kinds(scan)
-    usual = max(kinds, key=lambda kind: kinds[kind], default="")
-    known = {
-        name: count
-        for name, count in scan.formats.items()
-        if name not in NO_EXAMPLE and _kind_of(name) == usual
-    }
-    return max(known, key=lambda name: known[name]) if known else "unknown"
+    shapes = _shapes(scan)
+    usual = max(shapes, key=lambda shape: shapes[shape], default="")
+    formats = scan.counted("format")
+    known = [name for name in formats if name not in NO_EXAMPLE and _shape_of(name) == usual]
+    return max(known, key=lambda name: formats[name], default="unknown")
 
 
-def _kinds(scan: Scan) -> "Counter[str]":
-    """Count the examples of each kind."""
-    kinds: Counter[str] = Counter()
-    for name, count in scan.formats.items():
+def _shapes(scan: Scan) -> "Counter[str]":
+    """Count the examples of each shape."""
+    shapes: Counter[str] = Counter()
+    for name, count in scan.counted("format").items():
         if name not in NO_EXAMPLE:
-            kinds[_kind_of(name)] += count
-    return kinds
+            shapes[_shape_of(name)] += count
+    return shapes
 
 
-def _kind_of(name: str) -> str:
+def _shape_of(name: str) -> str:
     """Name what a trainer must not find mixed in a file: conversations, texts, pairs or marks."""
     if name in {"text", "kto"}:
         return name
@@ -52,31 +51,29 @@ def _kind_of(name: str) -> str:
 
 def mark_formats(scan: Scan, task: str) -> None:
     """Remove rows of another task, and note those of another format or a minority script."""
-    main = main_format(scan)
-    kinds = _kinds(scan)
-    plain_or_chat = "text" if kinds["text"] > kinds["chat"] else "chat"
+    main, shapes = main_format(scan), _shapes(scan)
+    plain_or_chat = "text" if shapes["text"] > shapes["chat"] else "chat"
     wanted = plain_or_chat if task == "sft" else task
-    top = max(scan.scripts.values(), default=0)
-    minority = {name for name, count in scan.scripts.items() if count < MIN_SCRIPT_FRACTION * top}
-    spoken = scan.variety.languages
-    others = {
-        name
-        for name, count in spoken.items()
-        if name != UNKNOWN and count < MIN_SCRIPT_FRACTION * max(spoken.values())
-    }
+    scripts = _minorities(scan.counted("script"))
+    languages = _minorities(scan.languages.counts) - {UNKNOWN}
     for index in range(len(scan.ledger)):
-        name = scan.format_names[scan.format_of[index]]
-        if name in NO_EXAMPLE:
+        kind = scan.kind_at(index)
+        if kind.format in NO_EXAMPLE:
             continue
-        if _kind_of(name) != wanted:
+        if _shape_of(kind.format) != wanted:
             scan.note("other_task", index)
             scan.ledger.remove(index, "other_task")
-        elif name != main:
+        elif kind.format != main:
             scan.note("mixed_formats", index)
-        if minority and scan.script_names[scan.script_of[index]] in minority:
+        if kind.script in scripts:
             scan.note("script_mix", index)
-        elif others and scan.language_names[scan.language_of[index]] in others:
+        elif kind.language in languages:
             scan.note("language_mix", index)
+
+
+def _minorities(counts: Mapping[str, int]) -> set[str]:
+    most = max(counts.values(), default=0)
+    return {name for name, count in counts.items() if count < MIN_FRACTION * most}
 
 
 def unread_of(scan: Scan) -> "Counter[str]":
@@ -85,5 +82,5 @@ def unread_of(scan: Scan) -> "Counter[str]":
     return Counter(
         ledger.reason_of(at) or ""
         for at in range(ledger.num_validation, len(ledger))
-        if scan.format_names[scan.format_of[at]] in NO_EXAMPLE
+        if scan.kind_at(at).format in NO_EXAMPLE
     )

@@ -6,17 +6,13 @@ it has passed, and no run of blanks is crossed from each of its line breaks).
 
 import re
 import unicodedata
+from typing import NamedTuple
 
 from ft_tools.formats.example import Example, content_of
-from ft_tools.similarity.words import tokens_of
+from ft_tools.similarity.words import folded
 
-PLACEHOLDER = re.compile(r"\{\{\s*+[A-Za-z_][A-Za-z0-9_ .-]{0,40}+\s*+\}\}")
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")
-MARKERS = re.compile(
-    r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_of_text|assistant|user)\|>"
-    r"|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|### (?:Instruction|Response):"
-)
-MARKER_WORDS = frozenset({"|", "#", "inst", "sys", "start_of_turn", "end_of_turn"})
+PLACEHOLDER = re.compile(r"\{\{\s*+[A-Za-z_][A-Za-z0-9_ .-]{0,40}+\s*+\}\}")
 EMPTY_ANSWER = re.compile(
     r"(?:to ?do|tbd|fixme|n/?a|xxx+|\?+|\.{2,}|-+|_+|<?\s*no ?(?:output|input|answer|response)\s*>?"
     r"|not available|placeholder|insert (?:answer|text) here|your answer here|answer goes here"
@@ -37,118 +33,110 @@ REFUSAL = re.compile(
 )
 
 
-Patterns = dict[str, list[re.Pattern[str]]]
-"""Word, as `tokens_of` gives it -> patterns of which it is a part."""
+class Rule(NamedTuple):
+    """What is looked for: signs of which each match has one, in lower case, and the pattern.
+
+    Plain search for the signs is many times faster; the empty one is in every text.
+    """
+
+    signs: tuple[str, ...]
+    pattern: re.Pattern[str]
 
 
-def _patterns(*pairs: tuple[str, str]) -> Patterns:
-    """Return patterns by their words; each is given with the words of which one is in its match."""
-    found: Patterns = {}
-    for words, pattern in pairs:
-        for word in words.split():
-            found.setdefault(word, []).append(re.compile(pattern, re.IGNORECASE))
-    return found
+def _rule(signs: str, pattern: str) -> Rule:
+    return Rule(tuple(signs.split("  ")), re.compile(pattern, re.IGNORECASE))
 
 
-# The words of a text are looked up at once, and few texts have one that leads to a pattern.
-BOILERPLATE = _patterns(
-    (
-        "ai artificial language",
-        r"\bas an? (?:ai|artificial intelligence|large language model|language model)\b",
-    ),
-    ("knowledge training", r"\bmy (?:knowledge|training) (?:cut-?off|data (?:ends|goes))\b"),
-    (
-        "personal ability access",
-        r"\bi (?:do not|don't) have (?:personal|the ability to|access to real-time)\b",
-    ),
-)
-# Their words are common, so one of these must be there, too.
-BOILERPLATE_STARTS = ("as an a", "as an l", "as a a", "as a l", "my knowl", "my train", "i do")
-# What other models leave behind: their names, their manners, and marks of their chat pages.
-GENERATED = _patterns(
-    (
-        "chatgpt gpt gpt3 gpt4 gpt5 openai anthropic claude vicuna",
-        r"\b(?:chatgpt|gpt-?[345]|openai|anthropic|claude|vicuna)\b",
-    ),
-    (" ".join(["llama", *(f"llama{digit}" for digit in range(10))]), r"\bllama[- ]?[0-9]\b"),
-    ("ai", r"as an ai language model"),
-    ("last", r"as of my last (?:knowledge )?update"),
-    ("hope", r"i hope this helps"),
-    ("anything", r"is there anything else i can help"),
-    (
-        "certainly sure absolutely course",
-        r"^(?:certainly|sure|absolutely|of course)! (?:here|below|i'd|let)",
-    ),
-    ("think thinking", r"</?think(?:ing)?>"),
-    ("regenerate", r"\bregenerate response\b"),
-    ("copy", r"\bcopy code\n"),
-)
-# What may stand within a longer word, with what is in it.
-CHAT_MARKS = [
-    (mark, re.compile(by, re.IGNORECASE))
-    for mark, by in (
-        ("turn", r"turn\d+(?:search|view|news)\d+"),
-        ("oaicite", r"oaicite"),
-        ("reference[", r"contentreference\["),
-        ("utm_source", r"utm_source=(?:chatgpt|openai)"),
-        ("\u3010", r"\u3010\d+[:\u2020]"),
-    )
-]
-# Text that speaks to an assistant or a shell instead of being an example of the task.
-INSTRUCTION_LIKE = _patterns(
-    (
-        "ignore disregard forget override bypass",
-        r"\b(?:ignore|disregard|forget|override|bypass)\b[^.\n]{0,40}"
-        r"\b(?:previous|prior|preceding|above|earlier|all|any|your)\b[^.\n]{0,40}"
-        r"\b(?:instruction|prompt|rule|guideline|message)s?\b",
-    ),
-    ("prompt", r"\b(?:reveal|print|repeat|show)\b[^.\n]{0,30}\bsystem prompt\b"),
-    (
-        "dan developer jailbroken unrestricted",
-        r"\byou are now (?:in )?(?:dan|developer mode|jailbroken|unrestricted)\b",
-    ),
-    ("rm", r"\brm -rf? [/~*.]"),
-    ("curl wget", r"\b(?:curl|wget)\b[^\n|]{1,200}\|\s?(?:sudo )?(?:ba)?sh\b"),
-    ("system instruction instructions important", r"<(?:system|instructions?|important)>"),
-    (
-        "note",
-        r"\bnote to (?:the |any )?(?:ai|assistant|agent|model|llm)\b[^.\n]{0,30}:",
-    ),
-    (
-        "launch_sft launch_dpo merge_and_quantize audit_dataset prepare_dataset resume_run "
-        "cancel_run",
-        r"\b(?:call|run|use|invoke|execute)\b[^.\n]{0,20}\b(?:launch_(?:sft|dpo)"
-        r"|merge_and_quantize|(?:audit|prepare)_dataset|(?:resume|cancel)_run)\b",
-    ),
-)
-UNSEEN = re.compile(
-    r"\b(?:this|the (?:following|attached|given|above|linked)|attached|see the) "
-    r"(?:image|picture|photo|photograph|video|audio|screenshot|figure|diagram|chart|link|url|pdf"
-    r"|website|web page|attachment)\b"
-    r"|<(?:image|video|audio)>|!\[[^\]]{0,200}+\]\(",
-    re.IGNORECASE,
-)
-UNSEEN_WORDS = frozenset(
-    {"image", "picture", "photo", "photograph", "video", "audio", "screenshot", "figure", "diagram"}
-    | {"chart", "link", "url", "pdf", "website", "page", "attachment"}
-)
-# An address that the answer is to be read from. The model gets its letters only.
-OPEN_LINK = re.compile(
-    r"\b(?:summari[sz]e|read|open|visit|browse|analy[sz]e|translate|review|according to|based on"
-    r"|from|at)\b[^\n]{0,80}https?://",
-    re.IGNORECASE,
-)
-HEADING = re.compile(
-    r"(?:^|\n)[^\S\n]*+(?:#{1,6}[^\S\n]*+)?(?:\d{1,3}[.)][^\S\n]*+)?"
-    r"(instruction|task|question|prompt|input|output|response|answer)\s*+\d*+\s*+:",
-    re.IGNORECASE,
-)
-ASKING = {"instruction", "task", "question", "prompt"}
-# Prompts that want such headings.
-WANTS_HEADINGS = re.compile(
-    r"quiz|faq|q&a|question|instruction|prompt|task|interview|flash ?card|example|format|template",
-    re.IGNORECASE,
-)
+MARKS: dict[str, list[Rule]] = {
+    # Text that speaks to an assistant or a shell instead of being an example of the task.
+    "instruction_like": [
+        _rule(
+            "ignore  disregard  forget  override  bypass",
+            r"\b(?:ignore|disregard|forget|override|bypass)\b[^.\n]{0,40}"
+            r"\b(?:previous|prior|preceding|above|earlier|all|any|your)\b[^.\n]{0,40}"
+            r"\b(?:instruction|prompt|rule|guideline|message)s?\b",
+        ),
+        _rule("system prompt", r"\b(?:reveal|print|repeat|show)\b[^.\n]{0,30}\bsystem prompt\b"),
+        _rule(
+            "you are now",
+            r"\byou are now (?:in )?(?:dan|developer mode|jailbroken|unrestricted)\b",
+        ),
+        _rule("rm -", r"\brm -rf? [/~*.]"),
+        _rule("curl  wget", r"\b(?:curl|wget)\b[^\n|]{1,200}\|\s?(?:sudo )?(?:ba)?sh\b"),
+        _rule("<system>  <i", r"<(?:system|instructions?|important)>"),
+        _rule(
+            "note to",
+            r"\bnote to (?:the |any )?(?:ai|assistant|agent|model|llm)\b[^.\n]{0,30}:",
+        ),
+        _rule(
+            "launch_  merge_and_  _dataset  _run",
+            r"\b(?:call|run|use|invoke|execute)\b[^.\n]{0,20}\b(?:launch_(?:sft|dpo|grpo)"
+            r"|merge_and_quantize|(?:audit|prepare)_dataset|(?:resume|cancel)_run)\b",
+        ),
+    ],
+    "template_markers": [
+        _rule(
+            "<|  inst]  <<sys>>  <</sys>>  _of_turn>  ### ",
+            r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_of_text|assistant|user)\|>"
+            r"|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|### (?:Instruction|Response):",
+        )
+    ],
+}
+"""Of what any turn says."""
+MANNERS: dict[str, list[Rule]] = {
+    # Openings of refusals; the rest of the answer may still help, so it is a warning.
+    "refusal": [
+        _rule(
+            "",
+            r"\A\s*(?:i'?m (?:really |very |truly )?sorry,? (?:but )?(?:i|as|this|that)"
+            r"|sorry,? (?:but )?i (?:can'?t|cannot|am unable|won'?t)"
+            r"|i (?:can'?t|cannot|am unable to|am not able to|won'?t|will not) "
+            r"(?:help|assist|provide|fulfil|comply|answer|do that|create|generate|engage|support)"
+            r"|i apologi[sz]e,? but|unfortunately,? (?:i (?:can|am)|as an ai)"
+            r"|as an? (?:ai|artificial|large language|language) [a-z ]{0,30}?,? "
+            r"i (?:can'?t|cannot|do not|don'?t|am unable|am not))",
+        )
+    ],
+    "ai_boilerplate": [
+        _rule(
+            "as an a  as a a  as a l  as an l",
+            r"\bas an? (?:ai|artificial intelligence|large language model|language model)\b",
+        ),
+        _rule(
+            "my knowl  my train",
+            r"\bmy (?:knowledge|training) (?:cut-?off|data (?:ends|goes))\b",
+        ),
+        _rule(
+            "have personal  have the ab  have access",
+            r"\bi (?:do not|don't) have (?:personal|the ability to|access to real-time)\b",
+        ),
+    ],
+    # What other models leave behind: their names, their manners, and marks of their chat pages.
+    "model_generated": [
+        _rule(
+            "gpt  openai  anthropic  claude  vicuna",
+            r"\b(?:chatgpt|gpt-?[345]|openai|anthropic|claude|vicuna)\b",
+        ),
+        _rule("llama", r"\bllama[- ]?[0-9]\b"),
+        _rule("as an ai l", r"as an ai language model"),
+        _rule("as of my last", r"as of my last (?:knowledge )?update"),
+        _rule("i hope this", r"i hope this helps"),
+        _rule("is there anyth", r"is there anything else i can help"),
+        _rule(
+            "",
+            r"\A(?:certainly|sure|absolutely|of course)! (?:here|below|i'd|let)",
+        ),
+        _rule("think>  thinking>", r"</?think(?:ing)?>"),
+        _rule("regenerate", r"\bregenerate response\b"),
+        _rule("copy code", r"\bcopy code\n"),
+        _rule("turn", r"turn\d+(?:search|view|news)\d+"),
+        _rule("oaicite", r"oaicite"),
+        _rule("reference[", r"contentreference\["),
+        _rule("utm_source", r"utm_source=(?:chatgpt|openai)"),
+        _rule("\u3010", r"\u3010\d+[:\u2020]"),
+    ],
+}
+"""Of what an answer says."""
 REPEATED_CHARS = re.compile(r"([^\s\-=_*#.~])\1{24,}")
 REPEATED_DIGITS = re.compile(r"(\d)\1{11,}")
 # A text without such a run has no repeated character, or digit; one that is not ASCII becomes `?`.
@@ -160,19 +148,12 @@ SENTENCE_ENDS = (
 )
 TRUNCATED_CHARS = 400
 SHORT_WORDS = 3
-TELLING = MARKER_WORDS.union(UNSEEN_WORDS, BOILERPLATE, GENERATED, INSTRUCTION_LIKE)
-"""Words that some check looks for."""
 
 
-def contents(example: Example, said: frozenset[str] | None = None) -> list[str]:
-    """Check what every trained answer says, with what it answers; of marks, what any turn holds.
-
-    Args:
-        example: What is checked.
-        said: The telling words among what its turns say, or more; without it they are looked up.
-    """
+def contents(example: Example) -> list[str]:
+    """Check what every trained answer says, with what it answers; of marks, what any turn holds."""
     if example.text is not None:
-        return content("", example.text, is_text=True, said=said)
+        return content("", example.text, is_text=True)
     found: list[str] = []
     if example.task == "sft":
         turns = example.messages
@@ -181,81 +162,54 @@ def contents(example: Example, said: frozenset[str] | None = None) -> list[str]:
         turns = [*example.messages, *example.chosen]
         answers = set(range(len(example.messages), len(turns)))
         # A bad answer may be anything; only what would break a trainer or a page is looked for.
-        found += _marks("\n".join(map(content_of, example.rejected)), said)
-    asked, last = "", max(answers, default=0)
+        found += _marks("\n".join(map(content_of, example.rejected)))
+    last = max(answers, default=0)
     for at, turn in enumerate(turns):
-        says = content_of(turn)
-        found += _marks(says, said)
-        if at not in answers:
-            asked = says if turn["role"] == "user" else asked
-        elif example.task != "kto" or example.label is not False:
-            new = _answer(asked, says, said)
+        text = content_of(turn)
+        found += _marks(text)
+        if at in answers and (example.task != "kto" or example.label is not False):
+            new = _answer(text)
             # A short answer on the way is what conversations are made of.
             found += new if at == last else [name for name in new if name != "short_answer"]
     return found
 
 
-def content(
-    prompt: str, answer: str, *, is_text: bool, said: frozenset[str] | None = None
-) -> list[str]:
+def content(prompt: str, answer: str, *, is_text: bool) -> list[str]:
     """Check what one answer says; `is_text` is plain text that answers nothing."""
-    found = _marks(answer, said) if is_text else [*_marks(prompt, said), *_marks(answer, said)]
+    found = _marks(answer) if is_text else [*_marks(prompt), *_marks(answer)]
     if is_text:
         return [*found, "repeated_text"] if repeats(answer.strip()) else found
-    return found + _answer(prompt, answer, said)
+    return found + _answer(answer)
 
 
-def telling_words(text: str) -> frozenset[str]:
-    """Return the words that some check looks for among those of a text.
-
-    >>> sorted(telling_words("Please ignore it, copy that."))
-    ['copy', 'ignore']
-    """
-    return TELLING.intersection(tokens_of(text))
-
-
-def _said(text: str, said: frozenset[str] | None) -> frozenset[str]:
-    return telling_words(text) if said is None else said
-
-
-def _answer(prompt: str, answer: str, said: frozenset[str] | None) -> list[str]:
-    """Check what an answer says to its prompt, besides marks."""
-    said = _said(f"{prompt}\n{answer}", said)
+def _answer(answer: str) -> list[str]:
+    """Check what an answer says, besides marks."""
     stripped = answer.strip()
     found = ["repeated_text"] if repeats(stripped) else []
     if len(stripped) < 60 and EMPTY_ANSWER.fullmatch(stripped):
         found.append("placeholder_answer")
     elif len(stripped) < 40 and 0 < len(stripped.split()) < SHORT_WORDS and not _is_cjk(stripped):
         found.append("short_answer")
-    found += _manner(stripped, said)
-    if is_merged(prompt, answer):
-        found.append("merged_instruction")
-    seen = "![" in prompt or not said.isdisjoint(UNSEEN_WORDS)
-    if (seen and UNSEEN.search(prompt)) or ("http" in prompt and OPEN_LINK.search(prompt)):
-        found.append("unseen_reference")
-    return found
+    found += _matching(MANNERS, stripped)
+    return [*found, "truncated_answer"] if is_cut_off(stripped) else found
 
 
-def _marks(text: str, said: frozenset[str] | None) -> list[str]:
+def _marks(text: str) -> list[str]:
     """Find characters and marks that belong in no text."""
-    said = _said(text, said)
-    found = []
-    if _has_control(text):
-        found.append("control_characters")
+    found = ["control_characters"] if _has_control(text) else []
     if has_placeholder(text):
         found.append("unfilled_placeholder")
-    if _holds(INSTRUCTION_LIKE, text, said):
-        found.append("instruction_like")
-    if not said.isdisjoint(MARKER_WORDS) and MARKERS.search(text):
-        found.append("template_markers")
-    return found
+    return found + _matching(MARKS, text)
 
 
-def _holds(patterns: Patterns, text: str, said: frozenset[str]) -> bool:
-    """Return whether a text has one of some patterns."""
-    return not said.isdisjoint(patterns) and any(
-        by.search(text) for word in said for by in patterns.get(word, ())
-    )
+def _matching(rules: dict[str, list[Rule]], text: str) -> list[str]:
+    """Return the findings of which a rule matches."""
+    holds = (text.lower() if text.isascii() else folded(text)).__contains__
+    return [
+        name
+        for name, several in rules.items()
+        if any(any(map(holds, signs)) and pattern.search(text) for signs, pattern in several)
+    ]
 
 
 def _has_control(text: str) -> bool:
@@ -264,36 +218,6 @@ def _has_control(text: str) -> bool:
     if plain.isprintable() and "\ufffd" not in plain:
         return False
     return CONTROL.search(text) is not None
-
-
-def _manner(answer: str, said: frozenset[str]) -> list[str]:
-    """Check how an answer is written."""
-    found = ["refusal"] if REFUSAL.match(answer) else []
-    lower = answer.lower()
-    may_be = not said.isdisjoint(BOILERPLATE) and any(map(lower.__contains__, BOILERPLATE_STARTS))
-    if may_be and _holds(BOILERPLATE, answer, said):
-        found.append("ai_boilerplate")
-    marks = [by for mark, by in CHAT_MARKS if mark in lower]
-    if any(by.search(answer) for by in marks) or _holds(GENERATED, answer, said):
-        found.append("model_generated")
-    return [*found, "truncated_answer"] if is_cut_off(answer) else found
-
-
-def is_merged(prompt: str, answer: str) -> bool:
-    r"""Return whether another instruction, with its own answer, stands in the answer.
-
-    Source: https://github.com/gururise/AlpacaDataCleaned ("Merged Instructions")
-
-    >>> is_merged("Name a colour.", "Red\n\n5. Instruction: Name a fruit.\nOutput: Apple")
-    True
-    >>> is_merged("Write a quiz.", "Question: 1+1?\nAnswer: 2"), is_merged("Why?", "Answer: so.")
-    (False, False)
-    """
-    if answer.count(":") < 2 or not any(map(answer.lower().__contains__, ASKING)):
-        return False
-    heads = [head.lower() for head in HEADING.findall(answer)]
-    asking = [head for head in heads if head in ASKING]
-    return bool(asking) and len(heads) > 1 and not WANTS_HEADINGS.search(prompt)
 
 
 def has_placeholder(text: str) -> bool:

@@ -10,7 +10,7 @@ from ft_tools.data.map.apply_mapping import LEFT_OUT
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Kind, SizeVerdict, Verdict
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split.draw import choose_validation
+from ft_tools.data.split.choose import validation_part
 from ft_tools.reasons import reason
 
 SPLIT_FRACTION = 0.1
@@ -74,7 +74,8 @@ def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -
 def _can_split(scan: Scan, kept: list[int], request: AuditRequest) -> bool:
     """Return whether a part can be held out of which nothing, or nothing similar, is trained."""
     fraction = request.validation_fraction or SPLIT_FRACTION
-    return bool(choose_validation(scan.ledger, kept, fraction, request.seed))
+    part = validation_part(scan.ledger, kept, fraction, request.seed, few_wordings=False)
+    return bool(part.rows)
 
 
 def too_much_removed(reasons: Iterable[Reason]) -> bool:

@@ -319,7 +319,7 @@ def _is_number(value: Any) -> bool:
     return re.fullmatch(r"-?\d{1,15}(?:\.\d{1,10})?", text) is not None and not has_zero
 
 
-def _kind_of(about: Any) -> str | None:
+def kind_of(about: Any) -> str | None:
     """Return the type that a schema names first, null aside; a schema may also be true or false."""
     for one in about.get("anyOf", [about]) if isinstance(about, Mapping) else ():
         kinds = one.get("type") if isinstance(one, Mapping) else None
@@ -331,7 +331,7 @@ def _kind_of(about: Any) -> str | None:
 
 def _typed(value: Any, about: Any) -> Any:
     """Return a value in the type that the schema gives its column."""
-    kind = _kind_of(about)
+    kind = kind_of(about)
     if kind in {"integer", "number"} and _is_number(value):
         number = float(value)
         return int(number) if kind == "integer" else number

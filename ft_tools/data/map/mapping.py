@@ -160,7 +160,10 @@ class ColumnMapping(Request):
         if self.is_json is False and (self.nullable or self.answer_schema or len(self.answer) > 1):
             raise ValueError("several answer columns, nullable and answer_schema need JSON answers")
         if self.marks and (self.chosen or self.corrected):
-            raise ValueError("marks exclude chosen and corrected: use keep or drop to choose rows")
+            raise ValueError(
+                "marks exclude chosen and corrected: marks trains on good and bad answers (KTO, or "
+                "DPO pairs); to choose rows by a column's values, use keep or drop"
+            )
         for asked in self.prompt_columns:
             answered = [*self.answer, *filter(None, (self.chosen, self.rejected, self.corrected))]
             if is_named(asked, answered) or any(is_named(one, [asked]) for one in answered):
@@ -240,6 +243,11 @@ def compiled(pattern: str) -> Any:
 def _bound(text: str) -> "tuple[Callable[[float, float], bool], float] | None":
     found = BOUND.fullmatch(text)
     return (COMPARE[found[1]], float(found[2].replace(",", "."))) if found else None
+
+
+def is_bound(wanted: Any) -> bool:
+    """Return whether a wanted value is a bound on numbers."""
+    return isinstance(wanted, str) and _bound(wanted) is not None
 
 
 def is_one_of(value: Any, wanted: Sequence[Any]) -> bool:

@@ -1,6 +1,7 @@
 """Check the columns that a mapping names against the file: that they exist, and what they hold."""
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
@@ -9,8 +10,16 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from ft_tools.data.map.apply_mapping import MAX_CLASSES, schema_of
-from ft_tools.data.map.mapping import ColumnMapping, drops, is_one_of, keeps, values_at
+from ft_tools.data.map.apply_mapping import MAX_CLASSES, kind_of, schema_of
+from ft_tools.data.map.mapping import (
+    ColumnMapping,
+    drops,
+    is_bound,
+    is_one_of,
+    keeps,
+    values_at,
+)
+from ft_tools.data.notes import note
 from ft_tools.data.read.rows import Reader
 from ft_tools.errors import BadInput, brief
 from ft_tools.formats.column_counts import (
@@ -29,6 +38,9 @@ SAMPLE_ROWS = 20_000
 MOST_COLUMNS = 200
 MOST_NAMED = 20
 NOT_THERE = object()
+THREE_DIGITS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
+"""A decimal, or a whole number with its thousands apart: nothing in it tells."""
+NUMBERS = {"integer", "number"}
 
 
 class NamedColumns:
@@ -41,7 +53,8 @@ class NamedColumns:
         """Columns of the file, in order."""
         turns = mapping.turns
         of_turns = [turns.conversation, *([turns.first] if turns.first else [])] if turns else []
-        named = [*mapping.row_columns, *mapping.masked_columns, *of_turns]
+        ignored = [name for name in mapping.ignore if name != "*"]
+        named = [*mapping.row_columns, *mapping.masked_columns, *of_turns, *ignored]
         self._wanted = dict.fromkeys(named)
         single = (mapping.corrected, mapping.chosen, mapping.rejected, mapping.time_column)
         self._single = {*mapping.prompt_columns, *mapping.answer, *filter(None, single)}
@@ -63,6 +76,9 @@ class NamedColumns:
         self._values: dict[str, Counter[str]] = {
             name: Counter() for name in (*mapping.keep, *mapping.drop)
         }
+        self._as_numbers = _read_as_numbers(mapping)
+        self._decimals: Counter[str] = Counter()
+        """Column that is read as a number -> values that may have been meant with thousands."""
 
     def add(self, row: Any) -> None:
         """Count a row of the file."""
@@ -106,6 +122,9 @@ class NamedColumns:
                     self.unjudged[text_of(value)] += 1
                 if is_one_of(value, marks.good) and is_one_of(value, marks.bad):
                     self.both[text_of(value)] += 1
+        for name in self._as_numbers:
+            texts = [value for value in values_at(row, name) if isinstance(value, str)]
+            self._decimals[name] += sum(bool(THREE_DIGITS.fullmatch(t.strip())) for t in texts)
         for name, counts in self._values.items():
             for value in values_at(row, name) or [""]:
                 text = text_of(value)
@@ -114,6 +133,14 @@ class NamedColumns:
                     self._choices -= met
                 if text in counts or len(counts) <= 10 * MOST_LISTED:
                     counts[text] += 1
+
+    def notes(self) -> list[str]:
+        """Return how numbers of the columns were read where that can be doubted."""
+        return [
+            note("decimals", column=shown(name, NAME_CHARS), count=count)
+            for name, count in self._decimals.items()
+            if count
+        ]
 
     def require_columns(self) -> None:
         """Refuse a mapping that names a column which the file does not have.
@@ -165,6 +192,16 @@ class NamedColumns:
             )
 
 
+def _read_as_numbers(mapping: ColumnMapping) -> list[str]:
+    """Return the columns of which a bound or a number of the answer's schema reads numbers."""
+    marks = mapping.marks
+    rules = [*mapping.keep.items(), *mapping.drop.items()]
+    rules += [(marks.column, [*marks.good, *marks.bad, *marks.neither])] if marks else []
+    properties = (mapping.answer_schema or {}).get("properties", {})
+    numbers = [name for name in mapping.answer if kind_of(properties.get(name)) in NUMBERS]
+    return [name for name, values in rules if any(map(is_bound, values))] + numbers
+
+
 def _listed(counts: "Counter[str]") -> str:
     most = counts.most_common(MOST_LISTED)
     more = len(counts) - len(most)
@@ -185,7 +222,8 @@ def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:
         BadInput: It names a column that the file does not have, or the schema is none.
     """
     named = NamedColumns(mapping)
-    if mapping.row_columns or mapping.turns or mapping.masked_columns:
+    ignored = set(mapping.ignore) - {"*"}
+    if mapping.row_columns or mapping.turns or mapping.masked_columns or ignored:
         for source in reader.sources:
             for row in islice(reader.raw(source), SAMPLE_ROWS):
                 named.add(row.value)

@@ -1,10 +1,8 @@
-"""What one example says: its texts, their lengths, and which checks they may concern."""
+"""What one example says: its texts, and their lengths."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import accumulate, pairwise
 
-from ft_tools.data.judge import privacy, text_faults
 from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_all
 from ft_tools.formats.example import Example, Message, content_of, thoughts_of
 from ft_tools.formats.trained_pieces import Measured
@@ -34,34 +32,3 @@ def lengths_of(examples: Sequence[Example]) -> list[Measured]:
         Measured(asked + max(answered, rejected), max(answered, rejected))
         for asked, answered, rejected in zip(parts, parts, parts, strict=True)
     ]
-
-
-def telling_words_of(
-    example: Example, asked: list[Message], answered: list[Message], said: frozenset[str]
-) -> frozenset[str]:
-    """Return the telling words of all turns; `said` has those of the prompt and both answers."""
-    turns = [*asked, *answered, *example.rejected]
-    others = [turn for turn in turns if turn["role"] == "system"]
-    if example.task == "sft":
-        others += example.messages[len(asked) + len(answered) :]
-    return said.union(*(_words_in(content_of(turn)) for turn in others))
-
-
-@lru_cache(maxsize=16)
-def _words_in(text: str) -> frozenset[str]:
-    """Return the telling words of what the system says, as a rule the same in many rows."""
-    return text_faults.telling_words(text)
-
-
-def that_may_be_private(examples: Sequence[Example]) -> set[int]:
-    """Return quickly which examples could hold a secret or personal data."""
-    said = []
-    unusual = set()
-    for at, example in enumerate(examples):
-        turns = [*example.messages, *example.chosen, *example.rejected]
-        if example.text is not None or example.tools or any(len(turn) != 2 for turn in turns):
-            unusual.add(at)
-            turns = []
-        # What remains beside what the turns say are the names of their two fields and of roles.
-        said.append("\n".join([turn["content"] for turn in turns]))
-    return unusual | privacy.that_may_hold(said)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PART_KINDS = bytes(part == PROMPT for part in range(NUM_PARTS))
 MASK = (1 << 64) - 1
+_DIGITS = bytes(c if chr(c) in "0123456789" else 32 for c in range(256))
 _ENCODE = json.JSONEncoder(sort_keys=True).encode
 # About 200 MB of English. Each takes 4 bytes, and some 40 more while it is searched.
 MAX_HELD_WORDS = 1 << 25
@@ -49,6 +50,8 @@ class Ledger:
         self.tokens = array("L")
         self.answer_tokens = array("L")
         self.split_key = array("L")
+        self.numbers = array("Q"), array("Q")
+        """What numbers stand in the prompt and in the answer: a hash above their count (a byte)."""
         self.removal = array("B")
         """Index into `reasons`: why it is left out; 0 is kept."""
         self.reasons: list[str] = ["kept"]
@@ -90,6 +93,8 @@ class Ledger:
             hash_of(first.strip()) if first else 0,
         ]
         index = self._add(example.line, hashes, *lengths, split_key, None)
+        for column, turns in zip(self.numbers, (asked, answered), strict=True):
+            column[index] = _numbers_in("\n".join(map(content_of, turns)))
         self.label[index] = -1 if example.label is None else bool(example.label)
         if self._with_questions:
             self._questions.extend(_questions(asked))
@@ -162,6 +167,14 @@ class Ledger:
         if original is not None:
             self.original[index] = (original, score)
 
+    def differ_in_numbers(self, index: int, other: int) -> bool:
+        """Return whether both the questions and the answers of two examples have other numbers.
+
+        As many in each, in the same places: what is asked has another result.
+        """
+        pairs = [(column[index], column[other]) for column in self.numbers]
+        return all(one != two and one & 0xFF == two & 0xFF for one, two in pairs)
+
     def link(self, index: int, other: int) -> None:
         """Keep two examples on one side of the split: their prompts are near."""
         one, two = self.linked(index), self.linked(other)
@@ -218,6 +231,8 @@ class Ledger:
         self.rejected.append(rejected)
         self.first_prompt.append(first_prompt)
         self.label.append(-1)
+        for column in self.numbers:
+            column.append(0)
         self.tokens.append(tokens)
         self.answer_tokens.append(answer_tokens)
         self.split_key.append(self._split_keys.setdefault(split_key, len(self._split_keys)))
@@ -240,6 +255,16 @@ def hash_of(text: str) -> int:
     (True, False)
     """
     return hash(text) & MASK or 1
+
+
+def _numbers_in(text: str) -> int:
+    """Return a hash of the numbers of a text, with their count in the last byte; 0 of none.
+
+    >>> _numbers_in("7 of 12") & 0xFF, _numbers_in("a-7/12") == _numbers_in("7, 12")
+    (2, True)
+    """
+    numbers = text.encode("ascii", "replace").translate(_DIGITS).split()
+    return (hash(tuple(numbers)) << 8 & MASK) | min(len(numbers), 0xFF) if numbers else 0
 
 
 def _whole(example: Example) -> str:

@@ -1,4 +1,4 @@
-"""Read every row once: normalise, check, remember. The first of an audit's two passes."""
+"""Read every row once: normalise, check, remember. The first of two passes."""
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,32 +14,25 @@ from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, Made, is_empty,
 from ft_tools.data.map.conversations import is_one_turn
 from ft_tools.data.map.mapping import ColumnMapping, values_at
 from ft_tools.data.map.times import sortable
-from ft_tools.data.read.example_texts import (
-    lengths_of,
-    telling_words_of,
-    text_of,
-    that_may_be_private,
-)
-from ft_tools.data.read.ledger import KEPT, Ledger, hash_of
+from ft_tools.data.read.example_texts import lengths_of, text_of
+from ft_tools.data.read.ledger import Ledger, hash_of
 from ft_tools.data.read.rows import Reader
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scanned import Kind, Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.split.trained_before import trained_rows
 from ft_tools.data.understand.languages import UNKNOWN, script_of
-from ft_tools.data.understand.trainers import traits_of
 from ft_tools.formats.columns import cell_at
 from ft_tools.formats.detect_format import columns_read
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import is_as_trained
-from ft_tools.formats.loss_marks import Trained, has_marked_answer, trained_answers
+from ft_tools.formats.loss_marks import has_marked_answer, trained_answers
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import keys_of
 from ft_tools.formats.trained_pieces import Measured
-from ft_tools.similarity.word_hashes import WordSet, tokens_in
+from ft_tools.similarity.word_hashes import tokens_in
 
-MAX_TRAITS = 10_000
 # What an example's structure may lack and trainers still train on it.
 HARMLESS = {
     "placeholder_input",
@@ -57,7 +50,7 @@ BATCH_ROWS, BATCH_CHARS = 256, 1 << 18
 UNKNOWN_CHARS = BATCH_CHARS // 64
 """What a row counts for of which the length is not known."""
 NOTHING = Made(None)
-TELLING = WordSet(text_faults.TELLING)
+Request = AuditRequest | PrepareRequest
 
 
 @dataclass(slots=True)
@@ -76,12 +69,9 @@ class _Taken:
     is_known: bool = False
     """Whether it is an example of a known format: only then it has what follows."""
     asked: list[Message] = field(init=False)
-    answered: list[Message] = field(init=False)
     prompt: str = ""
     answer: str = ""
     rejected: str = ""
-    said: frozenset[str] = frozenset()
-    """The distinctive words of these three."""
     found: list[str] = field(default_factory=list)
     broken: bool = field(init=False)
     tokens: Measured = field(init=False)
@@ -102,7 +92,7 @@ def _no_search_for_cycles() -> Iterator[None]:
 
 @_no_search_for_cycles()
 def scan(
-    request: AuditRequest | PrepareRequest,
+    request: Request,
     inputs: tuple[Path, Path | None],
     benchmarks: Benchmarks,
     tick: Tick,
@@ -123,11 +113,10 @@ def scan(
     # What chooses rows of the data says nothing of the validation file.
     plain = request.model_copy(update={"sheet": None, "query": None, "encoding": None, "where": {}})
     readers = (Reader(request, path), Reader(plain, validation) if validation else None)
-    result = Scan(ledger, inputs, readers, mapping)
+    result = Scan(ledger, inputs, readers, mapping, is_sample=limit is not None)
     if isinstance(request, PrepareRequest):
         result.trained_rows = trained_rows()
-    result.is_sample = limit is not None
-    result.masks = isinstance(request, PrepareRequest) and "*" in mapping.mask
+        result.masks = "*" in mapping.mask
     for reader, is_validation in ((readers[1], True), (readers[0], False)):
         if reader is None:
             continue
@@ -140,13 +129,13 @@ def scan(
             rows = _noting_files(result, rows)
         for batch in _batches(rows, result):
             _take(result, request, batch, benchmarks, measure)
-            tick(len(result.ledger))
+            tick(len(ledger))
         if is_validation:
-            result.ledger.num_validation = len(result.ledger)
+            ledger.num_validation = len(ledger)
     result.joining.require_roles()
     is_sample = limit is not None and len(ledger) - ledger.num_validation >= limit
     result.named.require_values(is_sample=is_sample)
-    _settle_loss(result)
+    result.settle_loss()
     return result
 
 
@@ -177,17 +166,15 @@ def _noting_files(
 
 
 def _batches(rows: Iterator[tuple[Source, Row, int]], result: Scan) -> Iterator[list[_Taken]]:
-    """Yield the rows with their examples, some at a time.
-
-    One check of many rows after the other is faster than all checks of one row after the other.
-    """
+    """Yield the rows with their examples, some at a time: what is counted by arrays is faster."""
     batch: list[_Taken] = []
     num_chars = 0
     for _, row, number in rows:
         taken = _Taken(number, row)
         if not row.problem:
             _make(result, taken)
-        num_chars += _num_chars(taken) if row.num_chars is None else row.num_chars
+        known = sum(map(len, (taken.prompt, taken.answer, taken.rejected))) or UNKNOWN_CHARS
+        num_chars += known if row.num_chars is None else row.num_chars
         batch.append(taken)
         if len(batch) >= BATCH_ROWS or num_chars >= BATCH_CHARS:
             yield batch
@@ -205,39 +192,22 @@ def _make(result: Scan, taken: _Taken) -> None:
     taken.is_known = example.format != "unknown"
     if not taken.is_known:
         return
-    if result.masks:
-        # A test set is remembered as it was given, or as an earlier preparation wrote it.
-        taken.is_tested = example in result.test_rows
-        taken.is_trained = example in result.trained_rows
-        result.count_masked(result.mask(example))
-        taken.is_tested = taken.is_tested or example in result.test_rows
-    taken.asked, taken.answered = example.prompt_and_answer()
-    taken.prompt, taken.answer = text_of(taken.asked), text_of(taken.answered)
+    # A test set is remembered as it was given, or as an earlier preparation wrote it.
+    taken.is_tested = result.masks and example in result.test_rows
+    taken.is_trained = result.masks and example in result.trained_rows
+    result.count_masked(result.mask(example))
+    taken.asked, answered = example.prompt_and_answer()
+    taken.prompt, taken.answer = text_of(taken.asked), text_of(answered)
     taken.rejected = text_of(example.rejected)
 
 
-def _num_chars(taken: _Taken) -> int:
-    """Return about how much a row of unknown size holds."""
-    if not taken.is_known:
-        return UNKNOWN_CHARS
-    rejected = sum(len(content_of(turn)) for turn in taken.example.rejected)
-    return len(taken.prompt) + len(taken.answer) + rejected
-
-
 def _take(
-    result: Scan,
-    request: AuditRequest | PrepareRequest,
-    batch: list[_Taken],
-    benchmarks: Benchmarks,
-    measure: Measure,
+    result: Scan, request: Request, batch: list[_Taken], benchmarks: Benchmarks, measure: Measure
 ) -> None:
     """Check the rows of a batch, and remember them in their order."""
     known = [taken for taken in batch if taken.is_known]
-    words = tokens_in([text for t in batch for text in (t.prompt, t.answer, t.rejected)])
-    said = iter(TELLING.within(words))
-    for taken, *parts in zip(batch, said, said, said, strict=True):
-        taken.said = frozenset().union(*parts)
-    _check(result, known, benchmarks)
+    for taken in known:
+        _check(result, taken, benchmarks)
     # What is broken anyway is not put to a template, which would only refuse it.
     for by, some in (
         (measure, [t for t in known if not t.broken]),
@@ -247,76 +217,97 @@ def _take(
             taken.tokens = tokens
             taken.found += tokens.findings
     if not result.in_validation:
-        _understand(result, known)
         for taken in known:
-            taken.found += _compare_with_tests(result, request, taken)
+            _understand(result, taken)
+            _compare_with_tests(result, request, taken)
             if not result.reads_by_mapping and isinstance(taken.row.value, Mapping):
                 read = columns_read(taken.row.value, taken.example.format)
                 used = result.mapping.used_columns if result.mapping.row_columns else ()
                 result.unread.add(taken.row.value, read.union(used), taken.number)
     for taken in batch:
         _keep(result, request, taken)
-    result.ledger.add_words(words)
+    if result.ledger.with_pairs:
+        texts = [text for t in batch for text in (t.prompt, t.answer, t.rejected)]
+        result.ledger.add_words(tokens_in(texts))
 
 
-def _check(result: Scan, known: list[_Taken], benchmarks: Benchmarks) -> None:
-    """Check for faults of single examples."""
-    for taken in known:
-        taken.found = [*taken.row.notes, *turn_order.structure(taken.example)]
-        taken.broken = any(RULES[name].removes for name in taken.found if name not in HARMLESS)
-    for taken in known:
-        said = telling_words_of(taken.example, taken.asked, taken.answered, taken.said)
-        taken.found += text_faults.contents(taken.example, said)
-    for at in sorted(that_may_be_private([taken.example for taken in known])):
-        known[at].found += _privacy(result, known[at].example)
-    for taken in known:
+def _check(result: Scan, taken: _Taken, benchmarks: Benchmarks) -> None:
+    """Check for faults of a single example."""
+    example = taken.example
+    taken.found = [*taken.row.notes, *turn_order.structure(example)]
+    taken.broken = any(RULES[name].removes for name in taken.found if name not in HARMLESS)
+    taken.found += text_faults.contents(example)
+    taken.found += _privacy(result, example)
+    if benchmarks.num_questions:
         questions = [content_of(turn) for turn in taken.asked if turn["role"] == "user"]
         taken.found += benchmarks.matches(taken.prompt, questions, taken.answer)
 
 
-def _understand(result: Scan, known: list[_Taken]) -> None:
-    """Count what the examples are about, and note answers in another language or with no value."""
-    for taken in known:
-        prompt, answer = taken.prompt, taken.answer
-        spoken, taken.language = result.variety.add(prompt or answer, answer or prompt)
-        if UNKNOWN not in (spoken, taken.language) and spoken != taken.language:
-            taken.found.append("answer_in_other_language")
-    for taken in known:
-        result.added_facts.add(taken.prompt, taken.answer, taken.language)
-    for taken in known:
-        result.wordings.add(taken.prompt)
-        if result.fields.add(taken.answer.strip()):
-            taken.found.append("empty_json_value")
+def _privacy(result: Scan, example: Example) -> list[str]:
+    """Return which findings about secrets and personal data hold for an example."""
+    turns = [*example.messages, *example.chosen, *example.rejected]
+    is_plain = example.text is None and not example.tools and all(len(t) == 2 for t in turns)
+    # Beside what its turns say, such an example has the names of roles only.
+    if is_plain and not privacy.may_hold("\n".join([turn["content"] for turn in turns])):
+        return []
+    answered, other = map("\n".join, example.texts())
+    found = []
+    if secrets := privacy.secrets_in(f"{other}\n{answered}"):
+        result.secrets.update(secrets)
+        found.append("secret")
+    if privacy.personal_data_in(answered):
+        found.append("personal_data_in_answer")
+    elif privacy.personal_data_in(other):
+        found.append("personal_data_in_prompt")
+    return found
 
 
-def _keep(result: Scan, request: AuditRequest | PrepareRequest, taken: _Taken) -> None:
+def _understand(result: Scan, taken: _Taken) -> None:
+    """Count what an example is about; note an answer in another language or with no value."""
+    prompt, answer = taken.prompt, taken.answer
+    asked, taken.language = result.languages.add(prompt or answer, answer or prompt)
+    if UNKNOWN not in (asked, taken.language) and asked != taken.language:
+        taken.found.append("answer_in_other_language")
+    result.added_facts.add(prompt, answer, taken.language)
+    result.wordings.add(prompt)
+    if result.fields.add(answer.strip()):
+        taken.found.append("empty_json_value")
+
+
+def _compare_with_tests(result: Scan, request: Request, taken: _Taken) -> None:
+    """Note whether a row belongs to a test set of the workspace, or was trained on."""
+    example = taken.example
+    if isinstance(request, PrepareRequest):
+        taken.is_tested = taken.is_tested or example in result.test_rows
+        taken.is_trained = taken.is_trained or example in result.trained_rows
+    elif request.purpose == "test":
+        result.test_keys.append(keys_of(example))
+    elif (test_set := result.test_rows.set_of(example)) is not None:
+        result.test_sets[test_set] += 1
+        taken.found.append("test_row")
+
+
+def _keep(result: Scan, request: Request, taken: _Taken) -> None:
     """Remember an example, or a row that is none."""
-    problem = taken.row.problem
     result.about += taken.row.about
-    if problem:
-        _leave_out(result, taken.number, "unreadable", [problem])
-        return
-    if taken.made.example is None:
-        why = taken.made.problem
-        _leave_out(result, taken.number, "left_out" if why in LEFT_OUT else "unreadable", [why])
+    if not taken.is_known:
+        _leave_out(result, taken)
         return
     example = taken.example
-    if not taken.is_known:
-        _leave_out(result, example.line, "unknown", example.problems)
-        return
     script = script_of(taken.answer or taken.prompt)
     lengths = (taken.tokens.whole, taken.tokens.answer)
     index = result.ledger.add(example, lengths, result.stratum_of(example, taken.answer, script))
     result.remember_labels(index, taken.answer)
-    keep = _kept_anyway(request)
+    trained, has_marked = trained_answers(example), has_marked_answer(example)
+    kind = Kind(example.format, script, taken.language, trained, has_marked)
+    result.add_kind(kind, taken.tokens.trained or 0)
+    removes_personal = isinstance(request, AuditRequest) and request.personal_data == "remove"
+    kept_anyway: set[str] = set() if removes_personal else {"personal_data_in_answer"}
     if result.in_validation:
         # A validation file may be the benchmark itself: nothing is trained on it.
-        keep.add("benchmark_ngram")
-    _finish(result, index, example.format, script, taken.found, keep=keep, language=taken.language)
-    result.trained_tokens[index] = taken.tokens.trained or 0
-    result.loss[index] = trained_answers(example)
-    result.has_marked[index] = has_marked_answer(example)
-    result.num_as_trained += is_as_trained(example, taken.row.value)
+        kept_anyway.add("benchmark_ngram")
+    _note_all(result, index, taken.found, kept_anyway)
+    result.counts["as_trained"] += is_as_trained(example, taken.row.value)
     if result.in_validation:
         return
     _group(result, index, taken)
@@ -324,33 +315,50 @@ def _keep(result: Scan, request: AuditRequest | PrepareRequest, taken: _Taken) -
     # A side that is not there is no shorter one, and the same text twice has no difference.
     if example.task != "sft" and not taken.broken and "identical_pair" not in taken.found:
         result.pairs.add(example)
-    if isinstance(request, PrepareRequest):
-        return
-    traits = traits_of(
-        example,
-        taken.row.value,
-        broken=taken.broken,
-        tokens=lengths,
-        max_length=request.max_length,
-    )
-    num_seen = result.traits.get(traits, 0)
-    if num_seen or len(result.traits) < MAX_TRAITS:
-        result.traits[traits] = num_seen + 1
+    if isinstance(request, AuditRequest):
+        result.trainers.add(
+            example,
+            taken.row.value,
+            broken=taken.broken,
+            tokens=lengths,
+            max_length=request.max_length,
+        )
 
 
-def _leave_out(result: Scan, number: int, format_name: str, why: list[str]) -> None:
+def _leave_out(result: Scan, taken: _Taken) -> None:
     """Remember a row that is no example."""
-    index = result.ledger.add_unread(number, why[0])
+    if taken.row.problem:
+        kind, why = "unreadable", [taken.row.problem]
+    elif taken.made.example is None:
+        why = [taken.made.problem]
+        kind = "left_out" if why[0] in LEFT_OUT else "unreadable"
+    else:
+        kind, why = "unknown", taken.example.problems
+    index = result.ledger.add_unread(taken.number, why[0])
+    result.add_kind(Kind(kind))
     if why[0] == NO_ANSWER:
         result.unlabelled.add(index)
-    _finish(result, index, format_name, "latin", [one for one in why if one in RULES])
+    _note_all(result, index, [one for one in why if one in RULES])
+
+
+def _note_all(
+    result: Scan,
+    index: int,
+    found: list[str],
+    kept_anyway: "set[str] | frozenset[str]" = frozenset(),
+) -> None:
+    """Note the findings of a row, and remove it for those that remove."""
+    for name in dict.fromkeys(found):
+        result.note(name, index)
+        if RULES[name].removes and name not in kept_anyway:
+            result.ledger.remove(index, name)
 
 
 def _group(result: Scan, index: int, taken: _Taken) -> None:
     """Remember what decides which part an example goes to."""
     mapping, row = result.mapping, taken.row.value
-    result.num_corrected += taken.made.is_corrected
-    result.num_stripped += taken.made.is_stripped
+    result.counts["corrected"] += taken.made.is_corrected
+    result.counts["stripped"] += taken.made.is_stripped
     result.count_masked(taken.made.masked)
     if taken.is_tested:
         result.tested.add(index)
@@ -374,22 +382,6 @@ def _latest_of(time: Any) -> str:
     return text_of_cell(time)
 
 
-def _compare_with_tests(
-    result: Scan, request: AuditRequest | PrepareRequest, taken: _Taken
-) -> list[str]:
-    """Return the finding if a row belongs to a test set of the workspace."""
-    if isinstance(request, PrepareRequest):
-        taken.is_tested = taken.is_tested or taken.example in result.test_rows
-        taken.is_trained = taken.is_trained or taken.example in result.trained_rows
-        return []
-    if request.purpose == "test":
-        result.test_keys.append(keys_of(taken.example))
-    elif (test_set := result.test_rows.set_of(taken.example)) is not None:
-        result.test_sets[test_set] += 1
-        return ["test_row"]
-    return []
-
-
 def _parts(example: Example) -> list[str]:
     roles = [m["role"] for m in example.messages]
     has = {
@@ -399,66 +391,3 @@ def _parts(example: Example) -> list[str]:
         "several_answers": roles.count("assistant") > 1,
     }
     return [name for name, there in has.items() if there]
-
-
-def _kept_anyway(request: AuditRequest | PrepareRequest) -> set[str]:
-    removes = isinstance(request, AuditRequest) and request.personal_data == "remove"
-    return set() if removes else {"personal_data_in_answer"}
-
-
-def _finish(
-    result: Scan,
-    index: int,
-    format_name: str,
-    script: str,
-    found: list[str],
-    keep: "set[str] | frozenset[str]" = frozenset(),
-    language: str = UNKNOWN,
-) -> None:
-    if not result.in_validation:
-        result.formats[format_name] += 1
-        result.scripts[script] += 1
-    result.trained_tokens.append(0)
-    result.loss.append(Trained.ONLY_ANSWER)
-    result.has_marked.append(False)
-    result.format_of.append(_number(result.format_names, format_name))
-    result.script_of.append(_number(result.script_names, script))
-    result.language_of.append(_number(result.language_names, language))
-    for name in dict.fromkeys(found):
-        result.note(name, index)
-        if RULES[name].removes and name not in keep:
-            result.ledger.remove(index, name)
-
-
-def _number(names: list[str], name: str) -> int:
-    if name not in names:
-        names.append(name)
-    return names.index(name)
-
-
-def _privacy(result: Scan, example: Example) -> list[str]:
-    answered, other = map("\n".join, example.texts())
-    found = []
-    kinds = privacy.secrets_in(f"{other}\n{answered}")
-    if kinds:
-        result.secrets.update(kinds)
-        found.append("secret")
-    if privacy.personal_data_in(answered):
-        found.append("personal_data_in_answer")
-    elif privacy.personal_data_in(other):
-        found.append("personal_data_in_prompt")
-    return found
-
-
-def _settle_loss(scan: Scan) -> None:
-    """Choose the form of the cleaned files, and note what is not trained only there, or nowhere."""
-    kept = [at for at in range(len(scan.ledger)) if scan.ledger.removal[at] == KEPT]
-    kinds = {scan.loss[at] for at in kept}
-    some_only = {Trained.LAST_OF_SEVERAL, Trained.SOME_BETWEEN}
-    no_prompts = {Trained.ALL_OF_SEVERAL, Trained.SOME_BETWEEN}
-    scan.as_prompts = Trained.LAST_OF_SEVERAL in kinds and not kinds & no_prompts
-    for at in kept:
-        if scan.loss[at] in some_only and not scan.as_prompts:
-            scan.note("untrained_lost", at)
-        elif scan.has_marked[at]:
-            scan.note("untrained_answer", at)

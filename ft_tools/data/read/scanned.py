@@ -4,8 +4,9 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.map.apply_mapping import Made, apply_mapping
@@ -14,16 +15,17 @@ from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.masking import mask_example
 from ft_tools.data.map.named_columns import NamedColumns
 from ft_tools.data.map.times import is_month_first, sortable
-from ft_tools.data.read.ledger import Ledger
+from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.read.rows import Reader, changed
 from ft_tools.data.understand.fields import JsonFields
+from ft_tools.data.understand.languages import UNKNOWN, Languages
 from ft_tools.data.understand.preferences import PairStatistics
-from ft_tools.data.understand.trainers import Traits
-from ft_tools.data.understand.variety import Variety
+from ft_tools.data.understand.trainers import TrainerCounts
 from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in
 from ft_tools.formats.column_counts import UnreadColumns
 from ft_tools.formats.example import Example
 from ft_tools.formats.formats import normalise
+from ft_tools.formats.loss_marks import Trained
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import TestRows, known_test_rows
@@ -32,6 +34,19 @@ from ft_tools.formats.wordings import Wordings
 CURE = "call the tool again"
 STRATUM_CHARS, MOST_STRATA = 60, 50
 """Answers that are classes, which the parts hold in proportion. Judgement."""
+
+
+class Kind(NamedTuple):
+    """What is counted by rows: many rows have one of few kinds."""
+
+    format: str
+    """`unknown`, `unreadable` or `left_out` of a row that is no example."""
+    script: str = "latin"
+    language: str = UNKNOWN
+    trained: Trained = Trained.ONLY_ANSWER
+    """Which answers are in the loss."""
+    has_marked: bool = False
+    """Whether it marks an answer as one not to train."""
 
 
 @dataclass
@@ -48,84 +63,69 @@ class Scan:
     joining: Joining = field(default_factory=Joining)
     is_sample: bool = False
     """Whether only the first rows were read."""
+    in_validation: bool = False
+    """Whether the validation file is being read; its rows are not counted as training data."""
     masks: bool = False
     """Whether secrets and personal data are replaced before anything else."""
     masked: "Counter[str]" = field(default_factory=Counter)
     """Kind of secret or personal data -> examples in which it is replaced."""
-    num_masked: int = 0
-    """Values that are replaced, each counted once in an example."""
-    num_corrected: int = 0
-    """Rows of which a better answer is used."""
-    num_stripped: int = 0
-    """Rows with an answer in which the pattern to strip was found."""
+    counts: "Counter[str]" = field(default_factory=Counter)
+    """masked (values), corrected, stripped, as_trained (rows that launches read as they are)."""
+    found: "dict[str, array[int]]" = field(default_factory=dict)
+    """Finding id -> indices, in order."""
+    kinds: list[Kind] = field(default_factory=list)
+    kind_of: "array[int]" = field(default_factory=lambda: array("H"))
+    """Per index, a number of `kinds`."""
+    trained_tokens: "array[int]" = field(default_factory=lambda: array("L"))
+    """Per index, tokens in the loss; 0 where they were not counted."""
+    as_prompts: bool = False
+    """Whether the cleaned files have prompts and completions, to keep answers out of the loss."""
+
     unlabelled: set[int] = field(default_factory=set)
     """Rows without an answer."""
     tested: set[int] = field(default_factory=set)
     """Rows of a test set of this workspace, which a preparation puts into its test part."""
-    trained_rows: TestRows = field(default_factory=lambda: TestRows({}))
-    """What runs were trained on, by content; empty if nobody asks."""
     trained: set[int] = field(default_factory=set)
     """Rows that a run was trained on, which never become test rows."""
+    test_rows: TestRows = field(default_factory=known_test_rows)
+    """What must not be trained on, by content."""
+    trained_rows: TestRows = field(default_factory=lambda: TestRows({}))
+    """What runs were trained on, by content; empty if nobody asks."""
+    test_sets: "Counter[str]" = field(default_factory=Counter)
+    """File that remembers a test set -> training examples that are among its rows."""
+    test_keys: list[tuple[int, int]] = field(default_factory=list)
+    """Of the rows of a test file: what they are known by."""
     times: dict[int, str] = field(default_factory=dict)
     groups: dict[int, int] = field(default_factory=dict)
     """Hash of the values of `group_by`."""
     first_in_group: dict[int, int] = field(default_factory=dict)
     strata: dict[str, str] = field(default_factory=dict)
     """Short answers, each a stratum of its own."""
-    named: NamedColumns = field(init=False)
-    """What the columns hold that the mapping names."""
-    formats: "Counter[str]" = field(default_factory=Counter)
-    format_of: "array[int]" = field(default_factory=lambda: array("B"))
-    """Per index, a number of `format_names`."""
-    format_names: list[str] = field(default_factory=list)
-    scripts: "Counter[str]" = field(default_factory=Counter)
-    found: "dict[str, array[int]]" = field(default_factory=dict)
-    """Finding id -> indices, in order."""
-    traits: "Counter[Traits]" = field(default_factory=Counter)
+
+    trainers: TrainerCounts = field(default_factory=TrainerCounts)
     pairs: PairStatistics = field(default_factory=PairStatistics)
+    languages: Languages = field(default_factory=Languages)
+    wordings: Wordings = field(default_factory=Wordings)
+    added_facts: AddedFacts = field(default_factory=AddedFacts)
+    fields: JsonFields = field(default_factory=JsonFields)
+    answer_labels: dict[int, dict[str, str]] = field(default_factory=dict)
+    """Hash of an answer -> its labels by field; only of the first different answers."""
     parts: "Counter[str]" = field(default_factory=Counter)
     """How many training examples have a system turn, tools, tool turns, several answers."""
     secrets: "Counter[str]" = field(default_factory=Counter)
-    variety: Variety = field(default_factory=Variety)
-    wordings: Wordings = field(default_factory=Wordings)
-    added_facts: AddedFacts = field(default_factory=AddedFacts)
-    trained_tokens: "array[int]" = field(default_factory=lambda: array("L"))
-    """Per index, tokens in the loss; 0 where they were not counted."""
-    loss: "array[int]" = field(default_factory=lambda: array("B"))
-    """Per index, which of its answers are trained: a `Trained`."""
-    has_marked: bytearray = field(default_factory=bytearray)
-    """Per index, whether a conversation marks an answer as one not to train."""
-    as_prompts: bool = False
-    """Whether the cleaned files have prompts and completions, to keep answers out of the loss."""
-    num_as_trained: int = 0
-    """Rows that the launch tools read as they are."""
+    about: list[str] = field(default_factory=list)
+    """What reading says of the files of the data: their sheets, their headers."""
     files: "list[tuple[Source, int]]" = field(default_factory=list)
     """Each file with the row number before its first."""
     versions: "dict[Path, tuple[int, int]]" = field(default_factory=dict)
     """Size and time of change of each file when it was read first."""
-    fields: JsonFields = field(default_factory=JsonFields)
-    answer_labels: dict[int, dict[str, str]] = field(default_factory=dict)
-    """Hash of an answer -> its labels by field; only of the first different answers."""
-    test_rows: TestRows = field(default_factory=known_test_rows)
-    """What must not be trained on, by content."""
-    test_sets: "Counter[str]" = field(default_factory=Counter)
-    """File that remembers a test set -> training examples that are among its rows."""
-    test_keys: list[tuple[int, int]] = field(default_factory=list)
-    """Of the rows of a test file: what they are known by."""
-    unread: UnreadColumns = field(default_factory=UnreadColumns)
-    about: list[str] = field(default_factory=list)
-    """What reading says of the files of the data: their sheets, their headers."""
-    in_validation: bool = False
-    """Whether the validation file is being read; its rows are not counted as training data."""
-    script_of: "array[int]" = field(default_factory=lambda: array("B"))
-    script_names: list[str] = field(default_factory=list)
-    language_of: "array[int]" = field(default_factory=lambda: array("B"))
-    language_names: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.unread = UnreadColumns(self.mapping.ignore)
         self.named = NamedColumns(self.mapping)
+        """What the columns hold that the mapping names."""
         self._is_plain = self.mapping == ColumnMapping(ignore=self.mapping.ignore)
+        self._numbers: dict[Kind, int] = {}
 
     @property
     def reads_by_mapping(self) -> bool:
@@ -145,7 +145,36 @@ class Scan:
     def count_masked(self, kinds: Collection[str]) -> None:
         """Count the values that were replaced in an example by their kinds."""
         self.masked.update(set(kinds))
-        self.num_masked += len(kinds)
+        self.counts["masked"] += len(kinds)
+
+    def note(self, finding: str, index: int) -> None:
+        """Record that a finding holds for an example."""
+        self.found.setdefault(finding, array("Q")).append(index)
+
+    def add_kind(self, kind: Kind, trained_tokens: int = 0) -> None:
+        """Remember the kind of the next row."""
+        number = self._numbers.setdefault(kind, len(self.kinds))
+        if number == len(self.kinds):
+            self.kinds.append(kind)
+        self.kind_of.append(number)
+        self.trained_tokens.append(trained_tokens)
+
+    def kind_at(self, index: int) -> Kind:
+        """Return the kind of a row."""
+        return self.kinds[self.kind_of[index]]
+
+    @cached_property
+    def kind_counts(self) -> dict[Kind, int]:
+        """Return how many rows of the data are of which kind, once all are read."""
+        numbers = Counter(self.kind_of[self.ledger.num_validation :])
+        return {self.kinds[number]: count for number, count in numbers.items()}
+
+    def counted(self, column: str) -> "Counter[str]":
+        """Return how many rows of the data have which `format` or `script`."""
+        counts: Counter[str] = Counter()
+        for kind, count in self.kind_counts.items():
+            counts[getattr(kind, column)] += count
+        return counts
 
     def example_of(self, number: int, value: Any) -> Example:
         """Return the example of a row that is known to have one, as it was compared."""
@@ -207,6 +236,16 @@ class Scan:
         if key not in self.answer_labels and len(self.answer_labels) < MAX_ANSWERS:
             self.answer_labels[key] = labels_in(answer)
 
-    def note(self, finding: str, index: int) -> None:
-        """Record that a finding holds for an example."""
-        self.found.setdefault(finding, array("Q")).append(index)
+    def settle_loss(self) -> None:
+        """Choose the form of the cleaned files; note what is not trained only there, or nowhere."""
+        kept = [at for at in range(len(self.ledger)) if self.ledger.removal[at] == KEPT]
+        trained = {self.kind_at(at).trained for at in kept}
+        no_prompts = {Trained.ALL_OF_SEVERAL, Trained.SOME_BETWEEN}
+        self.as_prompts = Trained.LAST_OF_SEVERAL in trained and not trained & no_prompts
+        some_only = {Trained.LAST_OF_SEVERAL, Trained.SOME_BETWEEN}
+        for at in kept:
+            kind = self.kind_at(at)
+            if kind.trained in some_only and not self.as_prompts:
+                self.note("untrained_lost", at)
+            elif kind.has_marked:
+                self.note("untrained_answer", at)

@@ -60,8 +60,7 @@ class Benchmarks:
             turns: The questions in it, each of which may be a short one.
             answer: What is trained on, which may hold a question, too.
         """
-        found = self.num_questions and self._runs.holds((prompt, *turns, answer))
-        return ["benchmark_ngram"] if found else []
+        return ["benchmark_ngram"] if self._runs.holds((prompt, *turns, answer)) else []
 
 
 def _questions_in(path: Path) -> Iterator[str]:

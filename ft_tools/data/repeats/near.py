@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ft_tools.data.notes import note
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.duplicates import remove_near
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split.draw import will_split
+from ft_tools.data.split.choose import will_split
 from ft_tools.similarity.words import JACCARD, MAX_WORDS, MAX_WORK
 
 if TYPE_CHECKING:
     from ft_tools.similarity.by_words import Lexical
 
 LEXICAL = f"lexical: Jaccard of word pairs >= {JACCARD}, verified exactly"
-BY_WORDS = "near-duplicates were compared by words; semantic ones need near_duplicates='semantic'"
 # Fewer word pairs that many prompts share are a turn of phrase, and not worth a line.
 TEMPLATE_PAIRS = 10
 
@@ -27,13 +27,15 @@ class Near:
     method: str
     assumptions: tuple[str, ...] = ()
     by_meaning: bool = False
+    are_prompts_linked: bool = False
+    """Whether all similar prompts are known, so that they stay in one part."""
 
 
 FindNear = Callable[[Scan, AuditRequest], Near]
 
 
 def find_lexical(
-    scanned: Scan, request: AuditRequest, why: str = BY_WORDS, most_work: int = MAX_WORK
+    scanned: Scan, request: AuditRequest, why: str = "", most_work: int = MAX_WORK
 ) -> Near:
     """Look for near-duplicates by their words, and say why by these."""
     if request.near_duplicates == "off":
@@ -46,41 +48,38 @@ def find_lexical(
         remove_near(scanned.ledger, *near, scanned.note)
         for near in search.near(request.deduplicate_on)
     )
-    notes = [why, *_lexical_limits(scanned, search, most_work)]
-    notes += link_near_prompts(scanned, request, most_work)
+    for at in sorted(search.apart):
+        scanned.note("alike_but_for_numbers", at)
+    notes = [why or note("by_words"), *_lexical_limits(scanned, search, most_work)]
+    notes += link_before_split(scanned, request, most_work)
     return Near(num_near, LEXICAL, tuple(notes))
 
 
-def link_near_prompts(scanned: Scan, request: AuditRequest, most_work: int = MAX_WORK) -> list[str]:
+def link_before_split(scanned: Scan, request: AuditRequest, most_work: int = MAX_WORK) -> list[str]:
     """Link similar prompts where there will be a split; return what was left out of that."""
+    if not will_split(request) or link_prompts(scanned, most_work).are_prompts_linked:
+        return []
+    return [note("split_not_compared")]
+
+
+def link_prompts(scanned: Scan, most_work: int = MAX_WORK) -> Near:
+    """Link rows whose prompts are similar, and remove none."""
     from ft_tools.similarity.by_words import Lexical
 
-    if not will_split(request) or Lexical(scanned.ledger, most_work).link_near_prompts():
-        return []
-    return [
-        "too many prompts are similar to compare them all: some similar ones may be on both sides "
-        "of the split"
-    ]
+    linked = Lexical(scanned.ledger, most_work).link_near_prompts()
+    return Near(0, LEXICAL, are_prompts_linked=linked)
 
 
 def _lexical_limits(scanned: Scan, search: "Lexical", most_work: int) -> Iterator[str]:
     """Return what the search for near-duplicates by words left out."""
     ledger = scanned.ledger
+    total = len(ledger)
     if len(search.shared) >= TEMPLATE_PAIRS:
-        yield f"{len(search.shared)} word pairs of a template were set aside in prompts"
+        yield note("template_pairs", count=len(search.shared))
     if ledger.num_cut:
-        yield (
-            f"{ledger.num_cut} texts have more than {MAX_WORDS:,} words: only so many of "
-            "each were compared"
-        )
+        yield note("texts_cut_by_words", count=ledger.num_cut, most=f"{MAX_WORDS:,}")
     if not search.is_complete:
-        yield (
-            f"the search for near-duplicates stopped after {most_work:,} word pairs, with "
-            f"{search.num_searched} of {len(ledger)} examples compared: too many of them are "
-            "similar; near_duplicates='semantic' compares all"
-        )
-    elif ledger.num_paired < len(ledger):
-        yield (
-            f"the first {ledger.num_paired} of {len(ledger)} examples were compared, as many as "
-            "the search by words holds in memory; near_duplicates='semantic' compares all"
-        )
+        work = f"{most_work:,}"
+        yield note("search_stopped", work=work, count=search.num_searched, total=total)
+    elif ledger.num_paired < total:
+        yield note("first_compared", count=ledger.num_paired, total=total)

@@ -6,7 +6,7 @@ from itertools import islice
 from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split.whole_wordings import ValidationPart, validation_part
+from ft_tools.data.split.choose import ValidationPart, validation_part
 from ft_tools.formats.example import Example
 from ft_tools.formats.wordings import Wordings
 from ft_tools.similarity.word_hashes import tokens_in

@@ -4,21 +4,21 @@ Rows that were in a test set of the workspace before are in the test part again,
 trained on never becomes a test row: both are known by content.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import PrepareRequest
-from ft_tools.data.split.draw import choose_validation, groups_of
-from ft_tools.data.split.whole_wordings import (
+from ft_tools.data.split.choose import (
+    LEAST_VALIDATED,
     MAX_OVER,
     Bundle,
-    bundles_of,
+    by_wording,
     choose,
-    choose_validated,
     classes_of,
+    groups_of,
+    num_wanted,
     rows_in,
 )
 from ft_tools.data.write import Part
@@ -55,6 +55,10 @@ class Parts:
     num_trained: int = 0
     """Rows that runs were trained on, or that belong to such, and stay out of the test part."""
 
+    def indices(self, part: Part) -> list[int]:
+        """Return the rows of a part."""
+        return [at for at, own in enumerate(self.of) if own == part]
+
 
 def choose_parts(scan: Scan, request: PrepareRequest, *, compared: bool) -> Parts:
     """Divide the rows that stay.
@@ -70,31 +74,35 @@ def choose_parts(scan: Scan, request: PrepareRequest, *, compared: bool) -> Part
     # Links what stays together.
     groups = groups_of(ledger, kept)
     result = Parts(bytearray())
-    bundles = _by_wording(scan, request, result, groups) if compared else []
-    validation: set[int] = set()
     trained = _belonging_to(scan, kept, scan.trained)
+    test = _belonging_to(scan, kept, scan.tested)
     result.num_trained = len(trained)
+    validation: set[int] = set()
+    few = compared and request.near_duplicates == "auto" and bool(scan.wordings.findings())
+    bundles = by_wording(ledger, groups) if few else []
+    if few:
+        result.held_out = HeldOut(sum(one.is_wording for one in bundles), 0, 0)
     if scan.mapping.time_column:
-        earlier = _belonging_to(scan, kept, scan.tested)
-        test = _latest(scan, kept, share, earlier, trained)
+        test = _latest(scan, kept, share, test, trained)
+    elif few and (held := _whole_wordings(scan, request, result, bundles, test, trained)):
+        test, validation = held
     else:
-        test = _belonging_to(scan, kept, scan.tested)
-        if held_out := _whole_wordings(scan, request, result, bundles, share, test, trained):
-            test, validation = held_out
-        else:
-            rest = [at for at in kept if at not in test and at not in trained]
-            wanted = max(0.0, share * len(kept) - len(test)) / max(1, len(rest))
-            test |= choose_validation(ledger, rest, wanted, request.seed)
+        free = [one for one in groups if (test | trained).isdisjoint(one.rows)]
+        num_free = sum(len(one.rows) for one in free)
+        fraction = max(0.0, share * len(kept) - len(test)) / max(1, num_free)
+        test |= rows_in(choose(ledger, free, num_wanted(num_free, fraction), request.seed))
     if not validation:
-        rest = [at for at in kept if at not in test and not ledger.removal[at]]
-        wanted = min(request.validation_fraction / (1 - share), 0.9)
-        validation = choose_validation(ledger, rest, wanted, request.seed)
+        free = [one for one in groups if _is_left(scan, one, test)]
+        num_left = sum(len(one.rows) for one in free)
+        fraction = min(request.validation_fraction / (1 - share), 0.9)
+        chosen = choose(ledger, free, num_wanted(num_left, fraction), request.seed)
+        validation = rows_in(chosen)
     result.of = bytearray(
         Part.UNLABELLED if at in scan.unlabelled else Part.REMOVED if removed else Part.TRAIN
         for at, removed in enumerate(ledger.removal)
     )
-    for part, chosen in ((Part.TEST, test), (Part.VALIDATION, validation)):
-        for at in chosen:
+    for part, rows in ((Part.TEST, test), (Part.VALIDATION, validation)):
+        for at in rows:
             result.of[at] = part
     result.num_earlier = sum(result.of[at] == Part.TEST for at in scan.tested)
     return result
@@ -110,53 +118,37 @@ def test_share(request: PrepareRequest, num_kept: int) -> float:
     return min(most, max(LEAST_TEST, ENOUGH_TEST_ROWS / rows))
 
 
-def _by_wording(
-    scan: Scan, request: PrepareRequest, result: Parts, groups: list[list[int]]
-) -> list[Bundle]:
-    """Return the rows that stay together, and count their templates; none if there are not few."""
-    if request.near_duplicates != "auto" or not scan.wordings.findings():
-        return []
-    bundles = bundles_of(scan.ledger, groups)
-    result.held_out = HeldOut(sum(one.is_wording for one in bundles), 0, 0)
-    return bundles
+def _is_left(scan: Scan, one: Bundle, test: set[int]) -> bool:
+    return all(at not in test and not scan.ledger.removal[at] for at in one.rows)
 
 
 def _whole_wordings(
     scan: Scan,
     request: PrepareRequest,
     result: Parts,
-    bundles: list[Bundle],
-    share: float,
+    bundles: Sequence[Bundle],
     tested: set[int],
     trained: set[int],
 ) -> tuple[set[int], set[int]] | None:
     """Return rows of whole templates for the test and validation parts; None if that cannot be."""
-    if result.held_out is None:
-        return None
-    kept = rows_in(bundles)
+    ledger, kept = scan.ledger, rows_in(bundles)
+    share = test_share(request, len(kept))
     test = [one for one in bundles if not tested.isdisjoint(one.rows)]
     num_tested = len(rows_in(test))
-    if num_tested > MOST_TESTED * len(kept):
+    if result.held_out is None or num_tested > MOST_TESTED * len(kept):
         return None
-    strata = scan.ledger.split_key
-    classes = classes_of(scan.ledger, scan.answer_labels, kept)
-    test += choose(
-        [one for one in bundles if (tested | trained).isdisjoint(one.rows)],
-        round(share * len(kept)) - num_tested,
-        strata,
-        classes,
-        request.seed,
-    )
+    classes = classes_of(ledger, scan.answer_labels, kept)
+    free = [one for one in bundles if (tested | trained).isdisjoint(one.rows)]
+    wanted = round(share * len(kept)) - num_tested
+    test += choose(ledger, free, max(0, wanted), request.seed, classes=classes)
     if share and not any(one.is_wording for one in test):
         return None
     held = set(test)
-    validation = choose_validated(
-        [one for one in bundles if one not in held],
-        round(request.validation_fraction * len(kept)),
-        strata,
-        classes,
-        request.seed,
-    )
+    free = [one for one in bundles if one not in held]
+    wanted = round(request.validation_fraction * len(kept))
+    validation = choose(ledger, free, wanted, request.seed, classes=classes)
+    if sum(one.is_wording for one in validation) < LEAST_VALIDATED:
+        validation = []
     held_out = rows_in(test), rows_in(validation)
     planned = len(kept) - max(share * len(kept), num_tested)
     planned -= request.validation_fraction * len(kept)
@@ -179,16 +171,12 @@ def _belonging_to(scan: Scan, kept: Iterable[int], rows: set[int]) -> set[int]:
 def _latest(
     scan: Scan, kept: list[int], fraction: float, tested: set[int], trained: set[int]
 ) -> set[int]:
-    """Return the latest rows, and those of earlier test sets.
+    """Return the latest rows that no run was trained on, and those of earlier test sets.
 
     Earlier ones that belong to the same group or prompt as the latest are left out.
-
-    Rows that a run was trained on are not among them.
     """
-    ledger = scan.ledger
-    month_first = bool(is_month_first(scan.times.values()))
-    times = {at: sortable(scan.times.get(at, ""), month_first=month_first) for at in kept}
-    ordered = sorted(kept, key=lambda at: (times[at], ledger.lines[at]))
+    ledger, time_of = scan.ledger, scan.times_of_rows()
+    ordered = sorted(kept, key=lambda at: (time_of(at), ledger.lines[at]))
     ordered = [at for at in ordered if at not in trained]
     test = tested.union(ordered[max(0, len(ordered) - round(fraction * len(kept))) :])
     roots = {ledger.linked(at) for at in test}

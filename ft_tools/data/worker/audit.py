@@ -1,33 +1,29 @@
 """Audit a dataset as a run: semantic near-duplicates with MiniLM, real tokens with a model."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.data.audit import Methods, perform
-from ft_tools.data.read.example_texts import lengths_of
-from ft_tools.data.read.scan import Measure
+from ft_tools.data.audit import perform
+from ft_tools.data.notes import note
+from ft_tools.data.pipeline import Methods
 from ft_tools.data.read.scanned import Scan
-from ft_tools.data.readable_tokenizer import readable_tokenizer
-from ft_tools.data.repeats.near import BY_WORDS, FindNear, Near, find_lexical
+from ft_tools.data.repeats.near import FindNear, Near, find_lexical
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.understand.lengths import METHOD
-from ft_tools.data.worker.meaning_or_words import (
-    comparing_seconds,
-    encoding_seconds,
-    is_quick_enough,
-    reason_for,
-    too_many_rows,
-)
+from ft_tools.data.tool import readable_tokenizer
 from ft_tools.data.worker.tokens import TemplateTokens
-from ft_tools.formats.example import Example
 from ft_tools.formats.readers.source import find_sources
-from ft_tools.formats.trained_pieces import Masked, no_masks
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
 from ft_tools.similarity.minilm import minilm_for, why_by_words
 from ft_tools.similarity.words import MAX_WORK_OF_A_RUN
+
+MOST_SECONDS = 1800
+"""Of a search by meaning that `auto` does: half an hour of waiting for duplicates that words do not
+show. Judgement."""
+BYTES_PER_TOKEN, ENCODED_FRACTION = 4, 0.5
+"""Rows that share few words with others, and parts that need not be compared, are not encoded.
+Source: benchmarks/audit.json"""
 
 
 class Progress:
@@ -61,16 +57,23 @@ def work(session: Session) -> AuditReport:
     asked = session.request(AuditRequest)
     request, unread = readable_tokenizer(asked)
     progress = Progress(session)
-    measure: Measure = lengths_of
-    method = METHOD
-    notes: Callable[[], list[str]] = list
-    masks: Callable[[Example], list[Masked]] = no_masks
+    methods = Methods(
+        tick=progress.rows,
+        named_model=asked.model,
+        page_to=Path(session.run_dir) / "report.html",
+        token_notes=lambda: unread,
+    )
     tokens = None
     if request.model is not None:
         session.phase("loading the tokenizer")
         tokens = TemplateTokens(request.model, request.max_length)
-        measure, method, notes = tokens.measure, tokens.method, tokens.notes
-        masks = tokens.masks
+        methods = replace(
+            methods,
+            measure=tokens.measure,
+            token_method=tokens.method,
+            masks=tokens.masks,
+            token_notes=tokens.notes,
+        )
     find = _search(session, request, progress)
 
     def find_near(scanned: Scan, asked: AuditRequest) -> Near:
@@ -80,18 +83,8 @@ def work(session: Session) -> AuditReport:
         return near
 
     session.phase("reading")
-    methods = Methods(
-        find_near=find_near,
-        measure=measure,
-        token_method=method,
-        masks=masks,
-        token_notes=lambda: [*unread, *notes()],
-        tick=progress.rows,
-        named_model=asked.model,
-        page_to=Path(session.run_dir) / "report.html",
-    )
     try:
-        report = perform(request, methods)
+        report = perform(request, replace(methods, find_near=find_near))
     finally:
         if tokens is not None:
             tokens.close()
@@ -101,15 +94,14 @@ def work(session: Session) -> AuditReport:
 
 
 def _search(session: Session, request: AuditRequest, progress: Progress) -> FindNear:
-    """Return how near-duplicates are searched."""
+    """Return how near-duplicates are searched: by meaning where asked, or quick enough here."""
     if request.near_duplicates not in {"auto", "semantic"}:
-        return _lexical(BY_WORDS)
+        return _lexical("")
     sources = find_sources(workspace.existing(request.path))
     size_bytes = sum(source.size_bytes for source in sources)
     minilm = minilm_for(request.near_duplicates, size_bytes)
     if minilm is None:
-        why = f"near-duplicates were compared by words: {why_by_words(size_bytes)}"
-        return _lexical(why)
+        return _lexical(note("by_words_because", why=why_by_words(size_bytes)))
     session.phase("loading MiniLM")
     # A search by words needs no torch.
     from ft_tools.data.worker.near_by_meaning import ByMeaning
@@ -118,18 +110,19 @@ def _search(session: Session, request: AuditRequest, progress: Progress) -> Find
     search = ByMeaning(minilm, session.phase, progress.of)
     if request.near_duplicates == "semantic":
         return search.find
-    speed = search.model.tokens_per_second()
-    seconds = encoding_seconds(size_bytes, speed)
-    why = reason_for(seconds, speed)
-    if not is_quick_enough(seconds):
-        return _lexical(why)
+    encoding = size_bytes / BYTES_PER_TOKEN * ENCODED_FRACTION / search.model.tokens_per_second()
 
     def find(scanned: Scan, asked: AuditRequest) -> Near:
         num_rows = sum(len(scanned.ledger.kept(validation=part)) for part in (False, True))
-        whole = seconds + comparing_seconds(num_rows, pairs_per_second())
-        if not is_quick_enough(whole):
-            return _lexical(too_many_rows(num_rows, whole))(scanned, asked)
+        # Each row is compared with each other one.
+        seconds = encoding + num_rows * num_rows / 2 / pairs_per_second()
+        minutes = {"minutes": max(1, round(seconds / 60)), "most": MOST_SECONDS // 60}
+        if seconds > MOST_SECONDS:
+            return _lexical(note("meaning_too_slow", rows=f"{num_rows:,}", **minutes))(
+                scanned, asked
+            )
         near = search.find(scanned, asked)
+        why = note("by_meaning", **minutes)
         return replace(near, assumptions=(why, *near.assumptions))
 
     return find

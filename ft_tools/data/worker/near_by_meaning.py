@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ft_tools import workspace
+from ft_tools.data.notes import note
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.read.texts import Texts, in_chunks, shared_lines, texts_of, without
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.duplicates import remove_near
-from ft_tools.data.repeats.near import Near, link_near_prompts
+from ft_tools.data.repeats.near import Near, link_before_split
 from ft_tools.data.request import AuditRequest
 from ft_tools.similarity.ngrams import SIZE
 from ft_tools.similarity.token_store import Column, TokenStore
@@ -48,17 +49,19 @@ class ByMeaning:
             [name != "rejected" for name in columns],
             np.array(ledger.label, dtype=np.int8)[indices],
             int(np.searchsorted(indices, ledger.num_validation)),
+            lambda one, other: ledger.differ_in_numbers(int(indices[one]), int(indices[other])),
         )
         found = find_near(self.model, compared, threshold, self._phase, self._tick)
         num_near = sum(
             remove_near(ledger, int(indices[row]), int(indices[kept]), score, scanned.note)
             for row, kept, score in found.matches
         )
-        notes.append(
-            f"{found.num_candidates} of {len(indices)} examples share enough words with another "
-            "one to be compared by meaning"
-        )
-        notes += link_near_prompts(scanned, request)
+        for row in sorted(found.apart):
+            scanned.note("alike_but_for_numbers", int(indices[row]))
+        notes.append(note("candidates", count=found.num_candidates, total=len(indices)))
+        if found.num_compared < len(indices):
+            notes.append(note("first_compared", count=found.num_compared, total=len(indices)))
+        notes += link_before_split(scanned, request)
         if request.benchmark_paths:
             self._phase("looking for benchmark questions")
             notes.append(self._remove_paraphrases(scanned, request, indices, parts))
@@ -72,7 +75,7 @@ class ByMeaning:
         self._phase("reading what is compared")
         shared = shared_lines(scanned, request)
         if shared:
-            notes.append(f"{len(shared)} prompt lines of a template were set aside")
+            notes.append(note("template_lines", count=len(shared)))
         ledger = scanned.ledger
         total = len(ledger.kept(validation=False)) + len(ledger.kept(validation=True))
         indices = np.empty(total, dtype=np.int64)
@@ -96,10 +99,7 @@ class ByMeaning:
             self._tick(done, total)
         longest = self.model.max_tokens
         if num_cut := sum(int((part.store.lengths() > longest).sum()) for part in parts.values()):
-            notes.append(
-                f"{num_cut} texts are longer than the {longest} tokens that MiniLM reads: their "
-                "beginnings were compared, and the words of all of them where an example would go"
-            )
+            notes.append(note("texts_cut_by_meaning", count=num_cut, most=longest))
         return indices, parts
 
     def _remove_paraphrases(
@@ -125,11 +125,8 @@ class ByMeaning:
             scanned.note("benchmark_semantic", index)
             if index >= ledger.num_validation:
                 ledger.remove(index, "benchmark_semantic")
-        return (
-            f"{len(kept)} examples paraphrase one of {benchmarks.num_questions} benchmark "
-            f"questions in their prompt or answer (cosine {BENCHMARK_COSINE}). Translations are "
-            "not found"
-        )
+        numbers = {"questions": benchmarks.num_questions, "cosine": BENCHMARK_COSINE}
+        return note("benchmarks_paraphrased", count=len(kept), **numbers)
 
 
 class _Questions:

@@ -12,9 +12,8 @@ from ft_tools.runs.processes.worker_session import Session, main
 def work(session: Session) -> PrepareReport:
     """Write the files that request.json asks for."""
     request = session.request(PrepareRequest)
-    assert request.mapping is not None
     session.phase("preparing")
-    report = perform(request, request.mapping, Progress(session).rows)
+    report = perform(request, Progress(session).rows)
     if report.outputs is not None:
         session.artifact("dataset", Path(report.outputs.folder))
     return report

@@ -46,6 +46,8 @@ class Compared:
     labels: NDArray[np.int8]
     """Rows with different labels are not near, unless one is of the validation file."""
     num_validation: int = 0
+    differ: Callable[[int, int], bool] = lambda _, __: False
+    """Whether two rows that are near have other results, so that neither repeats the other."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class Found:
     matches: list[Match]
     num_candidates: int
     """Rows that share enough with another one to be encoded."""
+    num_compared: int
+    """Rows that were compared, the first ones: all unless too many are similar."""
+    apart: set[int]
+    """Rows that are near an earlier one, and differ from it as `Compared.differ` says."""
 
 
 def find_near(
@@ -67,7 +73,7 @@ def find_near(
     ]
     columns = loose or list(compared.parts)
     sketches = Sketches(columns, model.num_tokens, model.max_tokens)
-    a, b = similar_pairs(sketches.side_by_side(columns), threshold - BELOW, tick)
+    a, b, num = similar_pairs(sketches.side_by_side(columns), threshold - BELOW, tick)
     is_leak = (a < compared.num_validation) & (b >= compared.num_validation)
     allowed = is_leak | (compared.labels[a] == compared.labels[b])
     a, b, is_leak = a[allowed], b[allowed], is_leak[allowed]
@@ -82,7 +88,9 @@ def find_near(
         )
         near = scores > threshold
         a, b, is_leak, lowest = a[near], b[near], is_leak[near], np.minimum(lowest, scores)[near]
-    return Found(_greedy(model, compared, (a, b), lowest), num_candidates)
+    apart: set[int] = set()
+    matches = _greedy(model, compared, (a, b), lowest, apart)
+    return Found(matches, num_candidates, num, apart - {match.row for match in matches})
 
 
 def cosines(
@@ -141,7 +149,11 @@ def _encoded(
 
 
 def _greedy(
-    model: MiniLM, compared: Compared, pairs: tuple[Rows, Rows], scores: Vectors
+    model: MiniLM,
+    compared: Compared,
+    pairs: tuple[Rows, Rows],
+    scores: Vectors,
+    apart: set[int],
 ) -> list[Match]:
     """Return for each row that goes the first row that stays and is near it."""
     order = np.lexsort(pairs)
@@ -149,6 +161,9 @@ def _greedy(
     for at in order.tolist():
         kept, row = int(pairs[0][at]), int(pairs[1][at])
         if row in removed or kept in removed:
+            continue
+        if compared.differ(kept, row):
+            apart.add(row)
             continue
         is_leak = kept < compared.num_validation <= row
         if all(

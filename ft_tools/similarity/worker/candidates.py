@@ -29,6 +29,8 @@ CONSTANT = 0.1
 MOST_EACH = 64
 """Earlier rows that a row is compared with, the most similar ones: texts that are alike in bulk
 would make billions of pairs."""
+MOST_PAIRS = 1 << 25
+"""Pairs that are held in all, 20 bytes each; when they are that many, no more rows are compared."""
 MOST_HELD = 1 << 22
 """Pairs of a block of rows that are held before only the most similar ones are."""
 BLOCK_ROWS = 1024
@@ -87,11 +89,19 @@ class Sketches:
         return made
 
 
-def similar_pairs(vectors: Vectors, lowest: float, tick: Tick) -> tuple[Rows, Rows]:
-    """Return the pairs of rows with at least this cosine, the earlier row of each first."""
+def similar_pairs(vectors: Vectors, lowest: float, tick: Tick) -> tuple[Rows, Rows, int]:
+    """Return the pairs of rows with at least this cosine, the earlier row of each first.
+
+    Returns:
+        The earlier rows, the later ones, and how many rows were compared: all, unless there are
+        `MOST_PAIRS`.
+    """
     every = torch.from_numpy(vectors)
     earlier, later = [], []
+    num_pairs = num_compared = 0
     for start in range(0, len(every), BLOCK_ROWS):
+        if num_pairs >= MOST_PAIRS:
+            break
         block = every[start : start + BLOCK_ROWS]
         found = []
         for left in range(0, start + len(block), COLUMNS):
@@ -103,8 +113,9 @@ def similar_pairs(vectors: Vectors, lowest: float, tick: Tick) -> tuple[Rows, Ro
         b, a, _ = _most_similar(found)
         earlier.append(a)
         later.append(b)
-        tick(start + len(block), len(every))
-    return _joined(earlier), _joined(later)
+        num_pairs, num_compared = num_pairs + len(a), start + len(block)
+        tick(num_compared, len(every))
+    return _joined(earlier), _joined(later), num_compared
 
 
 def _at_least(scores: torch.Tensor, lowest: float, diagonal: int) -> Pairs:

@@ -1,0 +1,206 @@
+"""Rows read, mapped, checked and compared: what an audit and a preparation have in common."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from ft_tools import abandoned_calls, workspace
+from ft_tools.data.judge import row_kinds
+from ft_tools.data.judge.findings import RULES
+from ft_tools.data.map.named_columns import completed
+from ft_tools.data.read.example_texts import lengths_of
+from ft_tools.data.read.rows import Reader
+from ft_tools.data.read.scan import Measure, Tick, scan
+from ft_tools.data.read.scanned import Scan
+from ft_tools.data.repeats import contradictions, duplicates
+from ft_tools.data.repeats.benchmarks import Benchmarks
+from ft_tools.data.repeats.near import FindNear, Near, find_lexical, link_prompts
+from ft_tools.data.report import Kind
+from ft_tools.data.request import AuditRequest, PrepareRequest
+from ft_tools.data.understand.lengths import METHOD
+from ft_tools.errors import BadData
+from ft_tools.formats.example import Example
+from ft_tools.formats.trained_pieces import Masked, no_masks
+
+Request = TypeVar("Request", AuditRequest, PrepareRequest)
+MOST_GROUPS, MOST_IN_GROUP = 5, 5
+"""Of contradictions, whose lines a report names."""
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What rows are read with: plain Python at once, models in a worker."""
+
+    find_near: FindNear = find_lexical
+    with_pairs: bool = True
+    measure: Measure = lengths_of
+    token_method: str = METHOD
+    masks: Callable[[Example], list[Masked]] = no_masks
+    """Shows what of an example is trained on, for the page."""
+    token_notes: Callable[[], list[str]] = list
+    """What counting showed about the tokenizer and its template; asked after the scan."""
+    tick: Tick = lambda _: None
+    named_model: str | None = None
+    """The model that was asked for, if it is not here: the next calls name it."""
+    page_to: Path | None = None
+    """Where the page is written besides the output folder."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was read, and what is known of its rows together."""
+
+    scan: Scan
+    task: Kind
+    benchmarks: Benchmarks
+    near: Near
+    groups: list[list[int]]
+    """Rows with one prompt and different answers."""
+    num_exact: int
+    num_alike: int
+    """Training examples that begin as a validation example does, and then differ."""
+    num_kept: int
+    """Rows before contradictions were resolved."""
+    num_with_majority: int
+    partner: dict[int, int] = field(default_factory=dict)
+    """Of a pair made of marked answers: the index of the later row -> that of the earlier one."""
+
+    @property
+    def first_groups(self) -> list[list[int]]:
+        """Return the lines of the first contradictions."""
+        lines = self.scan.ledger.lines
+        return [[lines[at] for at in group[:MOST_IN_GROUP]] for group in self.groups[:MOST_GROUPS]]
+
+
+def read_and_compare(
+    request: AuditRequest | PrepareRequest, methods: Methods, limit: int | None = None
+) -> Compared:
+    """Read the rows of a request, and decide which of them stay.
+
+    Args:
+        request: Its mapping is completed.
+        methods: What they are read and compared with.
+        limit: Rows that are read; None is all.
+
+    Raises:
+        BadData: No row can be read.
+        BadInput: The mapping does not fit.
+    """
+    is_audit = isinstance(request, AuditRequest)
+    validation, benchmark_paths = None, []
+    if isinstance(request, AuditRequest):
+        validation = request.validation_path and workspace.existing(request.validation_path)
+        benchmark_paths = [workspace.existing(name) for name in request.benchmark_paths]
+    inputs = (workspace.existing(request.path), validation or None)
+    benchmarks = Benchmarks(benchmark_paths)
+    with_pairs = methods.with_pairs and request.near_duplicates != "off"
+    abandoned_calls.doing("reading the rows")
+    scanned = scan(
+        request,
+        inputs,
+        benchmarks,
+        methods.tick,
+        methods.measure,
+        with_pairs=with_pairs,
+        limit=limit,
+    )
+    _require_rows(request, scanned)
+    task = row_kinds.task_of(scanned, request.task if isinstance(request, AuditRequest) else "auto")
+    row_kinds.mark_formats(scanned, task)
+    ledger = scanned.ledger
+    num_exact = duplicates.mark_exact(ledger, scanned.note)
+    num_alike = duplicates.mark_prompt_leaks(ledger, scanned.note) if validation else 0
+    partner: dict[int, int] = {}
+    marks = scanned.mapping.marks
+    if not is_audit and marks is not None and marks.pairs:
+        # Copies went before pairs are made, or the partner of one would go with it.
+        partner, task = _pair(scanned), "dpo"
+    abandoned_calls.doing(f"comparing {len(ledger)} examples")
+    if isinstance(request, AuditRequest):
+        near = methods.find_near(scanned, request)
+    else:
+        near = link_prompts(scanned) if with_pairs else Near(0, "not looked for")
+    groups = contradictions.find(ledger, scanned.note)
+    num_kept = len(ledger.kept(validation=False))
+    num_clear = contradictions.num_with_majority(ledger, groups)
+    rule = request.contradictions or "keep"
+    contradictions.resolve(ledger, groups, rule, scanned.times_of_rows())
+    return Compared(
+        scanned, task, benchmarks, near, groups, num_exact, num_alike, num_kept, num_clear, partner
+    )
+
+
+def with_completed_mapping(request: Request) -> Request:
+    """Return a request whose mapping is known to fit the file, with the schema of its answers.
+
+    Raises:
+        BadInput: It names a column that the file does not have.
+    """
+    if request.mapping is None:
+        return request
+    reader = Reader(request, workspace.existing(request.path))
+    return request.model_copy(update={"mapping": completed(request.mapping, reader)})
+
+
+def _require_rows(request: AuditRequest | PrepareRequest, scanned: Scan) -> None:
+    """Refuse a file, or a query, of which no row can be read.
+
+    Raises:
+        BadData: With the reason of the first row.
+    """
+    (path, validation), ledger = scanned.inputs, scanned.ledger
+    first, total = ledger.num_validation, len(ledger) - ledger.num_validation
+    if not total:
+        if request.query:
+            raise BadData(path, "the query returns no row", "check its tables and conditions")
+        cure = "name a file with rows, and a `where` that some rows meet"
+        raise BadData(path, "holds no row", cure)
+    unreadable = [
+        at for at in range(first, len(ledger)) if scanned.kind_at(at).format == "unreadable"
+    ]
+    if unreadable and len(unreadable) == total - len(scanned.unlabelled):
+        reason = ledger.reason_of(unreadable[0]) or ""
+        rule = RULES.get(reason)
+        why = f"{reason}: {rule.message}" if rule else reason
+        cure = rule.cure if rule else "give JSONL, JSON, CSV or Parquet"
+        raise BadData(path, f"no row can be read ({why})", cure, ledger.lines[unreadable[0]])
+    if validation is None:
+        return
+    if not first:
+        raise BadData(validation, "holds no row", "name a file with examples")
+    if all(scanned.kind_at(at).format in row_kinds.NO_EXAMPLE for at in range(first)):
+        # No leak would be found.
+        cure = "give it the columns that the data has"
+        if request.mapping:
+            cure = "the mapping must fit its columns as well as those of the data"
+        problem = f"no row is an example ({ledger.reason_of(0)})"
+        raise BadData(validation, problem, cure, ledger.lines[0])
+
+
+def _pair(scanned: Scan) -> dict[int, int]:
+    """Put each bad answer with a good one to the same prompt; the later row holds the pair.
+
+    An answer that is marked good and bad, on different rows, is in no pair.
+    """
+    ledger = scanned.ledger
+    partner: dict[int, int] = {}
+    kept = ledger.kept(validation=False)
+    marks: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for at in kept:
+        marks[ledger.prompt[at], ledger.answer[at]].add(ledger.label[at])
+    waiting: dict[tuple[int, int], deque[int]] = defaultdict(deque)
+    for at in kept:
+        mark, prompt = ledger.label[at], ledger.prompt[at]
+        if len(marks[prompt, ledger.answer[at]]) > 1:
+            ledger.remove(at, "same_answer_good_and_bad")
+        elif others := waiting[prompt, 1 - mark]:
+            partner[at] = others.popleft()
+            ledger.remove(partner[at], "in_a_pair")
+        else:
+            waiting[prompt, mark].append(at)
+    for left in waiting.values():
+        for at in left:
+            ledger.remove(at, "no_partner")
+    return partner

@@ -1,0 +1,206 @@
+"""Choose rows for a part so that nothing is on both sides.
+
+Rows that ask the same first, or are linked (similar prompts, one group of the caller's), stay
+together; where prompts follow few templates, so do all rows of one wording: rows of a template in
+both parts would measure how well it was learned, not how questions are answered that people word
+themselves. Each stratum (rows with one `split_key`) gives its share. The same seed and data give
+the same parts.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ft_tools.data.judge.enough_examples import label_counts
+from ft_tools.data.map.apply_mapping import MAX_CLASSES, are_classes
+from ft_tools.data.read.ledger import Ledger
+from ft_tools.data.request import AuditRequest
+from ft_tools.formats.wordings import wordings_of
+
+MAX_OVER = 1.5
+"""Rows of a part of whole wordings over those that are wanted, and of the wanted training rows over
+these. Judgement."""
+LEAST_VALIDATED = 2
+"""Wordings of the validation part, whose loss chooses the checkpoint. Judgement."""
+Labels = Mapping[int, Mapping[str, str]]
+"""Hash of an answer -> its labels by field."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """Rows that stay in one part."""
+
+    rows: list[int]
+    is_wording: bool = False
+    """Whether they are all rows of a wording."""
+
+
+class ValidationPart(NamedTuple):
+    """Rows that are validated on, and the wordings of which none is trained; 0 without such."""
+
+    rows: set[int]
+    num_wordings: int
+    few_wordings: bool = False
+    """Whether most prompts follow few templates."""
+
+
+def will_split(request: AuditRequest) -> bool:
+    """Return whether an audit divides the examples itself."""
+    is_wanted = request.output_dir is not None and request.validation_fraction > 0
+    return is_wanted and request.validation_path is None
+
+
+def num_wanted(num_kept: int, fraction: float) -> int:
+    """Return how many examples a part should have."""
+    if fraction <= 0 or num_kept < 2:
+        return 0
+    return min(max(1, round(fraction * num_kept)), num_kept - 1)
+
+
+def rows_in(bundles: Iterable[Bundle]) -> set[int]:
+    """Return the rows of bundles."""
+    return {at for one in bundles for at in one.rows}
+
+
+def validation_part(
+    ledger: Ledger, kept: Sequence[int], fraction: float, seed: int, *, few_wordings: bool
+) -> ValidationPart:
+    """Choose a validation part: whole wordings where two fit, else rows that ask something else.
+
+    Args:
+        ledger: With the words of the prompts, if they follow few templates.
+        kept: Its rows to divide.
+        fraction: Of these that is wanted.
+        seed: Of the draw.
+        few_wordings: Whether the prompts follow few templates.
+    """
+    groups = groups_of(ledger, kept)
+    wanted = num_wanted(len(kept), fraction)
+    if few_wordings:
+        classes = classes_of(ledger, {}, kept)
+        chosen = choose(ledger, by_wording(ledger, groups), wanted, seed, classes=classes)
+        rows, num_wordings = rows_in(chosen), sum(one.is_wording for one in chosen)
+        # Not where hardly any are left to train on.
+        is_enough = MAX_OVER * (len(kept) - len(rows)) >= (1 - fraction) * len(kept)
+        if num_wordings >= LEAST_VALIDATED and is_enough:
+            return ValidationPart(rows, num_wordings)
+    return ValidationPart(rows_in(choose(ledger, groups, wanted, seed)), 0)
+
+
+def groups_of(ledger: Ledger, kept: Sequence[int]) -> list[Bundle]:
+    """Put examples together that ask the same first, are the same in full, or are linked."""
+    first_with: dict[int, int] = {}
+    for index in kept:
+        key = ledger.first_prompt[index] or ledger.whole[index]
+        ledger.link(index, first_with.setdefault(key, index))
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index in kept:
+        groups[ledger.linked(index)].append(index)
+    return [Bundle(rows) for rows in groups.values()]
+
+
+def by_wording(ledger: Ledger, groups: Sequence[Bundle]) -> list[Bundle]:
+    """Put the groups together that have a wording in common.
+
+    Args:
+        ledger: With the words of the prompts.
+        groups: Rows that stay together for other reasons.
+    """
+    kept = [at for group in groups for at in group.rows]
+    found = wordings_of([ledger.prompt_words_at(at) for at in kept])
+    wording = dict(zip(kept, found, strict=True))
+    first: dict[int, int] = {}
+
+    def root(one: int) -> int:
+        while one in first:
+            one = first[one]
+        return one
+
+    for group in groups:
+        known = sorted({root(wording[at]) for at in group.rows} - {0})
+        first |= dict.fromkeys(known[1:], known[0] if known else 0)
+    together: dict[int, list[int]] = defaultdict(list)
+    alone = []
+    for group in groups:
+        named = next((root(wording[at]) for at in group.rows if wording[at]), 0)
+        if named:
+            together[named] += group.rows
+        else:
+            alone.append(group)
+    return [*(Bundle(rows, is_wording=True) for rows in together.values()), *alone]
+
+
+def classes_of(
+    ledger: Ledger, labels: Labels, kept: Iterable[int]
+) -> Mapping[int, Sequence[Hashable]]:
+    """Return the classes that each row teaches; nothing where answers are no classes.
+
+    Args:
+        ledger: With the answers.
+        labels: Empty if they were not read.
+        kept: The rows.
+    """
+    counts = label_counts(ledger, labels) if labels else {}
+    if names := {name for name, values in counts.items() if are_classes(values)}:
+        return {
+            at: [pair for pair in labels[ledger.answer[at]].items() if pair[0] in names]
+            for at in kept
+        }
+    answers = {at: [ledger.answer[at]] for at in kept}
+    return answers if len({one for (one,) in answers.values()}) <= MAX_CLASSES else {}
+
+
+def choose(
+    ledger: Ledger,
+    bundles: Sequence[Bundle],
+    wanted: int,
+    seed: int,
+    *,
+    classes: Mapping[int, Sequence[Hashable]] | None = None,
+) -> list[Bundle]:
+    """Return whole bundles with about as many rows as are wanted, in proportion to the strata.
+
+    Args:
+        ledger: With the strata of the rows.
+        bundles: To choose from.
+        wanted: Rows.
+        seed: Of the draw.
+        classes: The classes that a row teaches: of each at least one bundle is left over, to be
+            trained on. With these, bundles of wordings may be more rows than are wanted.
+    """
+    lines, strata = ledger.lines, ledger.split_key
+    drawn = sorted(bundles, key=lambda one: _draw(seed, lines[one.rows[0]]))
+    sizes = Counter(strata[at] for one in drawn for at in one.rows)
+    share = wanted / max(1, sizes.total())
+    missing = {name: share * size for name, size in sizes.items()}
+    taught = [{name for at in one.rows for name in (classes or {}).get(at, ())} for one in drawn]
+    left = Counter(name for names in taught for name in names)
+    most = wanted if classes is None else MAX_OVER * wanted
+    chosen: dict[int, Bundle] = {}
+    num_rows = 0
+    # First what brings each stratum nearer to its share, then what any of them still lacks.
+    for is_first in (True, False):
+        for at, one in enumerate(drawn):
+            size = len(one.rows)
+            if at in chosen or num_rows + size > most or any(left[n] < 2 for n in taught[at]):
+                continue
+            if is_first:
+                counts = Counter(strata[row] for row in one.rows)
+                # Negative where the distance from the wanted numbers of the strata falls.
+                is_wanted = sum(n * (n - 2 * missing[name]) for name, n in counts.items()) < 0
+            else:
+                is_wanted = num_rows + size <= wanted or 2 * num_rows < wanted
+            if is_wanted:
+                chosen[at] = one
+                num_rows += size
+                left.subtract(taught[at])
+                for row in one.rows:
+                    missing[strata[row]] -= 1
+    return list(chosen.values())
+
+
+def _draw(seed: int, line: int) -> bytes:
+    """Return what rows are drawn in the order of."""
+    return hashlib.blake2b(f"{seed}:{line}".encode(), digest_size=8).digest()
