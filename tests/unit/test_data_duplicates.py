@@ -359,3 +359,27 @@ def test_where_only_the_system_tells_examples_apart_it_does(audit):
     ]
     report = audit(rows[:100] + rows[-1:], validation=rows[100:])
     assert lines_of(report, "validation_leak") == [101]
+
+
+@pytest.mark.parametrize(
+    ("second", "is_removed"),
+    [
+        (("Add 1207 to it", "so it holds 3514 in the end"), False),
+        (("Add 1207 to it", "so it holds 3413 in the end"), True),
+        (("Add 1106 to it", "so it holds 3514 in the end"), True),
+    ],
+)
+def test_a_row_with_another_number_and_another_result_is_no_near_duplicate(
+    audit, second, is_removed
+):
+    numbers = random.Random(3)
+    task, way = text(numbers, 30), text(numbers, 30)
+    first = ("Add 1106 to it", "so it holds 3413 in the end")
+    rows = [
+        {"prompt": f"{task} {asks}", "completion": f"{way} {answers}"}
+        for asks, answers in (first, second)
+    ]
+    rows += [{"prompt": text(numbers, 30), "completion": text(numbers, 30)} for _ in range(10)]
+    report = audit(rows, near_duplicates="lexical", max_removed_fraction=1.0)
+    assert lines_of(report, "near_duplicate") == ([2] if is_removed else [])
+    assert lines_of(report, "alike_but_for_numbers") == ([] if is_removed else [2])

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from ft_tools.data.audit import perform
 from ft_tools.data.prepare import prepare_dataset
-from ft_tools.data.request import PrepareRequest, ShowRequest
+from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.errors import BadInput
 from ft_tools.formats.formats import normalise
@@ -244,3 +245,24 @@ def test_an_answer_marked_good_and_bad_and_a_copy_are_in_no_pair(workspace):
     names = ("in_a_pair", "no_partner", "exact_duplicate", "same_answer_good_and_bad")
     assert [made.counts[name] for name in names] == [38, 2, 1, 2]
     assert row(2)["asked"] not in asked(workspace, "train")
+
+
+@pytest.mark.parametrize("call", ["prepare", "audit"])
+def test_a_column_to_ignore_that_is_misspelt_is_refused_with_the_nearest(workspace, call):
+    write(workspace / "d.jsonl", [row(at, rating=at % 2, meta={"by": "a"}) for at in range(20)])
+    mapping = {**ASKS, "ignore": ["raiting", "meta"]}
+    audited = AuditRequest(path="d.jsonl", mapping=mapping)
+    with pytest.raises(BadInput, match=r"'raiting'.*rating"):
+        prepare_dataset(ask(mapping=mapping)) if call == "prepare" else perform(audited)
+    shown = prepare_dataset(ask(mapping={**ASKS, "ignore": ["rating", "meta.by"]}))
+    assert shown.num_rows == 20
+
+
+def test_numbers_that_may_have_been_meant_with_thousands_are_said(workspace):
+    prices = ["1.234", "2.500", "3.5", "7"]
+    write(workspace / "d.jsonl", [row(at, price=prices[at % 4]) for at in range(40)])
+    for mapping in ({**ASKS, "keep": {"price": ">=1"}}, {**ASKS, "answer": ["said", "price"]}):
+        notes = prepare_dataset(ask(mapping=mapping)).assumptions
+        assert [note for note in notes if note.startswith("price: 20 values")]
+    ignored = prepare_dataset(ask(mapping={**ASKS, "ignore": ["price"]})).assumptions
+    assert not [note for note in ignored if note.startswith("price")]

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from ft_tools.data.audit import perform
+from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.request import AuditRequest
+from ft_tools.data.request import AuditRequest, PrepareRequest
 
 NUM_TOPICS = 40
 WORDINGS = (
@@ -78,3 +79,18 @@ def test_links_chain_whatever_their_order(order):
     for one, other in order:
         ledger.link(one, other)
     assert [ledger.linked(at) for at in range(6)] == [0, 0, 0, 3, 3, 5]
+
+
+@pytest.mark.parametrize(("rare", "is_missing"), [(2, True), (40, False)])
+def test_a_held_out_part_that_lacks_a_class_is_a_finding(workspace, rare, is_missing):
+    labels = ["billing"] * 60 + ["shipping"] * 60 + ["press"] * rare
+    rows = [
+        {"prompt": f"Ticket {at * at} of {at % 7}: {'abcdefg'[at % 7] * 5}", "completion": label}
+        for at, label in enumerate(labels)
+    ]
+    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    request = AuditRequest(path="d.jsonl", output_dir="out", near_duplicates="off")
+    found = {finding.id: finding.columns for finding in perform(request).findings}
+    assert found.get("class_not_held_out") == (["answer (1 of 3 classes)"] if is_missing else None)
+    shown = prepare_dataset(PrepareRequest(path="d.jsonl", near_duplicates="off"))
+    assert ("class_not_held_out" in {f.id for f in shown.findings}) == is_missing
