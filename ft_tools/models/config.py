@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ft_tools.errors import BadInput, UnknownName, brief
-from ft_tools.models.families import FAMILIES, Dims, Family
+from ft_tools.models.families import FAMILIES, Family, Sizes, number
 from ft_tools.models.shape import Linear, ModelShape, adapted_of
 
 SHAPE_FIELDS = (
@@ -39,11 +39,10 @@ def has_row(config: Mapping[str, Any]) -> bool:
 
     Not where blocks differ, or where towers stand beside the language model.
     """
-    mixed = config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1
     if config.get("model_type") in WITH_TOWERS:
         return True
     is_text = not isinstance(config.get("text_config"), Mapping)
-    return is_text and not mixed and config.get("model_type") in FAMILIES
+    return is_text and not _has_mixed_blocks(config) and config.get("model_type") in FAMILIES
 
 
 def shape_from_config(
@@ -75,40 +74,51 @@ def shape_from_config(
         cure = "leave it out, or name a known family" if called else cure
         raise UnknownName("model_type", model_type, FAMILIES, cure)
     family = FAMILIES[model_type]
-    _refuse_mixed_layers(config, model_type)
+    if _has_mixed_blocks(config):
+        raise BadInput(
+            f"this {model_type} model mixes dense and expert blocks; pass the shapes of an "
+            f"equivalent model instead: {SHAPE_FIELDS}"
+        )
     sizes = _Sizes(config, family, model_type, called or {})
-    dims = sizes.dims()
-    linears = tuple(family.linears(dims))
+    of_block = sizes.of_block()
+    h, d = of_block["h"], of_block["d"]
+    linears = family.linears(of_block, config)
     vocab = sizes.number("vocab_size")
     num_experts = sizes.number(family.experts_key) if family.experts_key else 0
     experts_per_token = sizes.number("num_experts_per_tok") if family.experts_key else 0
     if experts_per_token > num_experts:
         raise sizes.impossible("num_experts_per_tok", f"at most {num_experts}, all experts")
-    tied = dims.flag("tie_word_embeddings", default=family.tied)
-    tower = _tower(whole, dims.h) if is_composite else _Tower()
+    tied = config.get("tie_word_embeddings")
+    tower = _tower(whole, h) if is_composite else _Tower()
+    # Falcon's attention and MLP usually share one norm.
+    is_parallel = model_type == "falcon" and not config.get("new_decoder_architecture")
+    has_one_norm = is_parallel and config.get("parallel_attn", True)
+    norm_params = number(family.norm_params, of_block)
+    positions = sizes.optional("max_position_embeddings") or sizes.optional("n_positions")
+    outer = family.final_norm * h + (vocab if family.head_bias else 0) + tower.params
     return ModelShape(
         name=name or str(config.get("_name_or_path") or model_type),
         model_type=model_type,
         num_layers=sizes.number("num_hidden_layers"),
-        hidden_size=dims.h,
-        intermediate_size=dims.i,
-        num_heads=dims.q // dims.d,
-        num_kv_heads=dims.kv // dims.d,
-        head_dim=dims.d,
+        hidden_size=h,
+        intermediate_size=of_block["i"],
+        num_heads=of_block["q"] // d,
+        num_kv_heads=of_block["kv"] // d,
+        head_dim=d,
         vocab_size=vocab,
-        tied=tied,
+        tied=family.tied if tied is None else bool(tied),
         gated=family.gated,
         linears=linears,
-        num_norms=family.num_norms(dims),
-        normed_width=family.normed_width(dims),
-        norm_params=family.norm_params(dims),
-        expert_linears=_expert_linears(family, dims, num_experts),
-        fused_experts=_fused_experts(family, dims, num_experts),
+        num_norms=1 if has_one_norm else family.num_norms,
+        normed_width=number(family.normed_width, of_block),
+        norm_params=norm_params // 2 if has_one_norm else norm_params,
+        expert_linears=_expert_linears(family, of_block, num_experts),
+        fused_experts=_fused_experts(family, of_block, num_experts),
         peft_agrees=family.expert_names is None and adapted_of(linears) == linears,
         num_experts=num_experts,
         experts_per_token=experts_per_token,
-        shared_width=int(config.get("shared_expert_intermediate_size") or 0),
-        outer_params=family.final_norm_factor * dims.h + family.outer(dims, vocab) + tower.params,
+        shared_width=of_block["s"],
+        outer_params=outer + (sizes.number("n_positions") * h if family.positions else 0),
         outer_linears=tower.linears,
         layer_norms=family.norms == "layer",
         fp32_norms=family.norms == "rms_fp32",
@@ -116,7 +126,7 @@ def shape_from_config(
         post_norms=family.post_norms,
         composed_gelu=_activation(config, family) == "gelu_new",
         softcap=bool(config.get("attn_logit_softcapping")),
-        max_positions=sizes.optional("max_position_embeddings") or sizes.optional("n_positions"),
+        max_positions=positions,
         notes=tower.notes,
         **(_INSIDE if is_composite else {}),
     )
@@ -171,7 +181,7 @@ def _activation(config: Mapping[str, Any], family: Family) -> str:
     return str(next(filter(None, named), family.activation))
 
 
-def _expert_linears(family: Family, dims: Dims, num_experts: int) -> tuple[Linear, ...]:
+def _expert_linears(family: Family, sizes: Sizes, num_experts: int) -> tuple[Linear, ...]:
     """Name the router and the experts as PEFT 0.21 does.
 
     It adapts the fused gate and up projection with twice the rank, so that each of the two counts
@@ -182,21 +192,22 @@ def _expert_linears(family: Family, dims: Dims, num_experts: int) -> tuple[Linea
     if family.expert_names is None:
         return ()
     gate, up, down = family.expert_names
+    h, i = sizes["h"], sizes["i"]
     return (
-        Linear("gate", num_experts, dims.h),
-        Linear(gate, 2 * dims.i, dims.h, copies=num_experts),
-        Linear(up, 2 * dims.i, dims.h, copies=num_experts),
-        Linear(down, dims.h, dims.i, copies=num_experts),
+        Linear("gate", num_experts, h),
+        Linear(gate, 2 * i, h, copies=num_experts),
+        Linear(up, 2 * i, h, copies=num_experts),
+        Linear(down, h, i, copies=num_experts),
     )
 
 
-def _fused_experts(family: Family, dims: Dims, num_experts: int) -> tuple[Linear, ...]:
+def _fused_experts(family: Family, sizes: Sizes, num_experts: int) -> tuple[Linear, ...]:
     if not num_experts:
         return ()
-    path = family.experts_path
+    path, h, i = family.experts_path, sizes["h"], sizes["i"]
     return (
-        Linear(f"{path}.gate_up_proj", 2 * dims.i, dims.h, copies=num_experts),
-        Linear(f"{path}.down_proj", dims.h, dims.i, copies=num_experts),
+        Linear(f"{path}.gate_up_proj", 2 * i, h, copies=num_experts),
+        Linear(f"{path}.down_proj", h, i, copies=num_experts),
     )
 
 
@@ -239,7 +250,8 @@ class _Sizes:
         where = "" if self.called else " in the model's config"
         return BadInput(f"{name} is {brief(repr(value))}{where}; it must be {must}")
 
-    def dims(self) -> Dims:
+    def of_block(self) -> Sizes:
+        """Return the sizes of a block, by the symbols of families.toml."""
         hidden = self.number("hidden_size")
         heads = self.number("num_attention_heads")
         head_dim = self.optional("head_dim") or self.family.head_dim
@@ -254,24 +266,20 @@ class _Sizes:
                 "num_key_value_heads", f"a divisor of the {heads} query heads", kv_heads
             )
         width = self.optional(self.family.expert_width_key)
-        if width is None:
-            width = self._four_times(hidden)
-        return Dims(
-            h=hidden,
-            q=heads * head_dim,
-            kv=kv_heads * head_dim,
-            d=head_dim,
-            i=width,
-            config=self.config,
-        )
-
-    def _four_times(self, hidden: int) -> int:
-        if self.model_type in {"falcon", "gpt2", "gpt_bigcode"}:
-            return self.optional("ffn_hidden_size") or 4 * hidden
-        return self.number(self.family.expert_width_key)
+        if width is None and (self.family.one_kv_head or self.family.positions):
+            width = self.optional("ffn_hidden_size") or 4 * hidden
+        shared = int(self.config.get("shared_expert_intermediate_size") or 0)
+        return {
+            "h": hidden,
+            "q": heads * head_dim,
+            "kv": kv_heads * head_dim,
+            "d": head_dim,
+            "i": self.number(self.family.expert_width_key) if width is None else width,
+            "s": shared,
+        }
 
     def _kv_heads(self, heads: int) -> int:
-        if self.model_type in {"falcon", "gpt_bigcode"}:
+        if self.family.one_kv_head:
             grouped = bool(self.config.get("new_decoder_architecture"))
             if self.config.get("multi_query", True) and not grouped:
                 return 1
@@ -279,11 +287,6 @@ class _Sizes:
         return self.optional("num_key_value_heads") or heads
 
 
-def _refuse_mixed_layers(config: Mapping[str, Any], model_type: str) -> None:
-    """Refuse a MoE model that has dense blocks too: one block would not stand for all."""
-    mixed = config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1
-    if mixed:
-        raise BadInput(
-            f"this {model_type} model mixes dense and expert blocks; pass the shapes of an "
-            f"equivalent model instead: {SHAPE_FIELDS}"
-        )
+def _has_mixed_blocks(config: Mapping[str, Any]) -> bool:
+    """Return whether a MoE model has dense blocks too: one block would not stand for all."""
+    return bool(config.get("mlp_only_layers")) or config.get("decoder_sparse_step", 1) != 1

@@ -230,7 +230,7 @@ def _affordable(lengths: list[int], run: Callable[[int], Any]) -> list[int]:
 def _one_of_each(blocks: list[nn.Module]) -> tuple[list[int], list[int]]:
     """Return the first block of each kind, the second too where all are alike, and their counts."""
     groups = kinds_of(blocks)
-    kept = {group["first"]: group["count"] for group in groups}
+    kept = {group.first: group.count for group in groups}
     if len(kept) == 1 and len(blocks) > 1:
         kept = {0: 1, 1: len(blocks) - 1}
     order = sorted(kept)

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from peft.utils import transformers_weight_conversion as conversion
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from ft_tools.models import tower_packages
+from ft_tools.models.shape import Block, Linear, ModelShape, adapted_of, last_name
 from ft_tools.models.worker.build import Hollow, build, stack_of, text_path
 
 RANK = 16
@@ -20,13 +23,26 @@ STATE = {"A_log", "dt_bias", "D"}
 NO_OUT_PROJ = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
 # Its every linear layer is a subclass of its own, with nn.Linear's own way to multiply.
 OWN_LINEARS = {"falcon"}
+OUTSIDE = -1
+"""The place of what stands in no block."""
+
+
+@dataclass
+class Group:
+    """Blocks of the same classes and parameters."""
+
+    first: int
+    kind: str
+    params: int
+    expert_params: int
+    count: int = 0
 
 
 def answer(raw: dict[str, Any]) -> dict[str, Any]:
     """Describe a model from its config.json.
 
     Returns:
-        The fields of a `ModelShape` that a class has, not only a config.
+        The fields of a `ModelShape`, but for its name and config.
 
     Raises:
         NotBuilt: The installed transformers cannot build it.
@@ -34,7 +50,7 @@ def answer(raw: dict[str, Any]) -> dict[str, Any]:
     loader, model = build(raw)
     stack, blocks = stack_of(model)
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    groups = kinds_of(blocks)
+    vocab, width = embedding.weight.shape
     linears = {
         name: module
         for name, module in model.named_modules()
@@ -42,74 +58,124 @@ def answer(raw: dict[str, Any]) -> dict[str, Any]:
     }
     excluded = _excluded(model, linears)
     config = model.config.get_text_config(decoder=True)
-    report = {
-        "loader": loader,
-        "class_name": type(model).__name__,
-        "model_type": config.model_type,
-        "text_path": text_path(model),
-        "stack": stack,
-        "total": _num_params(model),
-        "vocab_size": embedding.weight.shape[0],
-        "embedding_width": embedding.weight.shape[1],
-        "tied": head is None or head.weight is embedding.weight,
-        "has_sdpa": bool(model._supports_sdpa),
-        "checkpointing": bool(model.supports_gradient_checkpointing),
-        "excluded": excluded,
-        "sizes": _sizes(config),
-        "hollow": [m.is_counted for m in model.modules() if isinstance(m, Hollow)],
-    }
-    parts = [
-        {
-            "kind": "+".join(_kinds(blocks[group["first"]])),
-            "count": group["count"],
-            "params": group["params"],
-            "expert_params": group["experts"],
-        }
-        for group in groups
-    ]
-    found = _matrices(model, linears, groups, blocks, excluded)
-    report["blocks"] = [part | found[index] for index, part in enumerate(parts)]
-    report["outside"] = dict(found[-1])
-    return report
+    text, total = text_path(model), sum(parameter.numel() for parameter in model.parameters())
+    hollow = [module for module in model.modules() if isinstance(module, Hollow)]
+    is_tied = head is None or head.weight is embedding.weight
+    kinds, outside, peft_agrees = _matrices(model, linears, blocks, excluded)
+    inside = sum(block.count * block.params for block in kinds)
+    sizes = _sizes(config)
+    hidden, heads = sizes.get("hidden_size", width), sizes.get("num_heads", 1)
+    has_experts = any(block.expert_params for block in kinds)
+    largest: dict[str, Linear] = {}
+    for linear in (linear for block in kinds for linear in block.linears):
+        if linear.name not in largest or largest[linear.name].params < linear.params:
+            largest[linear.name] = linear
+    shape = ModelShape(
+        name="",
+        model_type=config.model_type,
+        num_layers=max(1, sum(block.count for block in kinds)),
+        hidden_size=hidden,
+        intermediate_size=sizes.get("intermediate_size", 4 * hidden),
+        num_heads=heads,
+        num_kv_heads=sizes.get("num_kv_heads", heads),
+        head_dim=sizes.get("head_dim", max(1, hidden // heads)),
+        vocab_size=vocab,
+        tied=is_tied,
+        gated=True,
+        linears=tuple(largest.values()),
+        num_norms=2,
+        normed_width=0,
+        norm_params=2 * hidden,
+        num_experts=sizes.get("num_experts", 0) if has_experts else 0,
+        experts_per_token=sizes.get("experts_per_token", 1) if has_experts else 0,
+        outer_params=total - inside - (0 if is_tied else vocab * width) - vocab * hidden,
+        max_positions=sizes.get("max_positions"),
+        notes=tuple(_notes(model, text, hollow)),
+        blocks=kinds,
+        outer_linears=outside[0],
+        outer_adapted=outside[1],
+        peft_agrees=peft_agrees,
+        loader=loader,
+        class_name=type(model).__name__,
+        text_path=text,
+        stack=stack,
+        excluded=excluded,
+        has_sdpa=bool(model._supports_sdpa),
+    )
+    return shape.model_dump(mode="json", exclude={"name", "config"})
+
+
+def _notes(model: nn.Module, text: str, hollow: list[Hollow]) -> list[str]:
+    notes = [f"shape read off transformers' {type(model).__name__}"]
+    if text not in {"", "model", "transformer", "backbone"}:
+        notes.append("multimodal: the other towers are loaded, stay frozen and see no input")
+    if not all(module.is_counted for module in hollow):
+        packages = " and ".join(tower_packages.PACKAGES)
+        notes.append(
+            f"the parameters of a vision tower are not counted: install {packages} for that"
+        )
+    return notes
 
 
 def _matrices(
-    model: Any,
-    linears: dict[str, Any],
-    groups: list[dict[str, Any]],
-    blocks: list[nn.Module],
-    excluded: str,
-) -> dict[int, dict[str, list[Any]]]:
-    """Return the matrices of each kind of block, and outside (-1): all, experts, what PEFT adapts.
+    model: Any, linears: dict[str, Any], blocks: list[nn.Module], excluded: str
+) -> tuple[tuple[Block, ...], tuple[tuple[Linear, ...], tuple[Linear, ...]], bool]:
+    """Return each kind of block, all linear layers outside and those that PEFT adapts there.
 
-    PEFT comes last: it puts modules of its own around these.
+    Also whether PEFT's own "all-linear" adapts just what ours does. PEFT comes last: it puts
+    modules of its own around these.
     """
-    places = _places(stack_of(model)[0], groups, blocks)
-    found: dict[int, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    stack, groups = stack_of(model)[0], kinds_of(blocks)
+    firsts = {group.first: index for index, group in enumerate(groups)}
+    places = {f"{stack}.{i}": firsts.get(i) for i in range(len(blocks))}
+    own: dict[int, list[Linear]] = defaultdict(list)
     for name, module in linears.items():
         place, short = _place(name, places)
         if place is not None:
             out, width = module.weight.shape
             if isinstance(module, Conv1D):
                 out, width = width, out
-            found[place]["linears"].append((short, out, width, module.bias is not None, 1))
-    for index, group in enumerate(groups):
-        block = blocks[group["first"]]
-        found[index]["experts"] = _fused_experts(block)
-        found[index]["unadapted"] = _unadapted(block)
+            own[place].append(Linear(short, out, width, module.bias is not None))
+    experts = {index: _fused_experts(blocks[group.first]) for index, group in enumerate(groups)}
+    unadapted = {index: _unadapted(blocks[group.first]) for index, group in enumerate(groups)}
     former = _former_names(model.config.model_type)
-    for name, shape in _adapted(model, excluded):
+    theirs: dict[int, list[Linear]] = defaultdict(list)
+    converted: dict[int, list[Linear]] = defaultdict(list)
+    for name, (d_out, d_in, copies) in _adapted(model, excluded):
         place, short = _place(name, places)
         if place is None:
             continue
         if name in linears:
-            found[place]["adapted"].append((short, *shape))
+            theirs[place].append(Linear(short, d_out, d_in))
             continue
         names = next((names for end, names in former.items() if short.endswith(end)), [])
         for one in names:
-            *sizes, copies = shape
-            found[place]["converted"].append((one, *sizes, copies // len(names)))
-    return found
+            converted[place].append(Linear(one, d_out, d_in, copies=copies // len(names)))
+    taken = {last_name(linear.name) for group in converted.values() for linear in group}
+    pattern = re.compile(excluded) if excluded else None
+
+    def is_excluded(name: str) -> bool:
+        return bool(pattern and pattern.fullmatch(f"{stack}.0.{name}"))
+
+    kinds = tuple(
+        Block(
+            kind=group.kind,
+            count=group.count,
+            params=group.params,
+            expert_params=group.expert_params,
+            linears=tuple(own[index]),
+            adapted=adapted_of(own[index], is_excluded=is_excluded, taken=taken),
+            experts=tuple(experts[index]),
+            unadapted=tuple(unadapted[index]),
+            converted=tuple(converted[index]),
+        )
+        for index, group in enumerate(groups)
+    )
+    agrees = not theirs[OUTSIDE] and all(
+        {m.name for m in block.adapted} == {m.name for m in theirs[index]} and not block.converted
+        for index, block in enumerate(kinds)
+    )
+    return kinds, (tuple(own[OUTSIDE]), tuple(theirs[OUTSIDE])), agrees
 
 
 def _former_names(model_type: str) -> dict[str, list[str]]:
@@ -121,7 +187,7 @@ def _former_names(model_type: str) -> dict[str, list[str]]:
     return names
 
 
-def _fused_experts(block: nn.Module) -> list[tuple[str, int, int, bool, int]]:
+def _fused_experts(block: nn.Module) -> list[Linear]:
     """Return the experts that are one parameter, in which each has a matrix of its own."""
     found = []
     for path, module in block.named_modules():
@@ -131,7 +197,7 @@ def _fused_experts(block: nn.Module) -> list[tuple[str, int, int, bool, int]]:
                 count, out, width = parameter.shape
                 if getattr(module, "is_transposed", False):
                     out, width = width, out
-                found.append((f"{path}.{name}", out, width, False, count))
+                found.append(Linear(f"{path}.{name}", out, width, copies=count))
     return found
 
 
@@ -148,33 +214,18 @@ def _unadapted(block: nn.Module) -> list[str]:
     ]
 
 
-def _num_params(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def kinds_of(blocks: list[nn.Module]) -> list[dict[str, Any]]:
+def kinds_of(blocks: list[nn.Module]) -> list[Group]:
     """Put blocks of the same parameters together; a shared parameter counts where it is first."""
     seen: set[int] = set()
-    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    groups: dict[tuple[Any, ...], Group] = {}
     for index, block in enumerate(blocks):
-        own = []
-        for name, parameter in block.named_parameters():
-            if id(parameter) not in seen:
-                own.append((name, tuple(parameter.shape)))
+        own = [(n, tuple(p.shape)) for n, p in block.named_parameters() if id(p) not in seen]
         seen |= {id(parameter) for parameter in block.parameters()}
-        kinds = tuple(_kinds(block))
-        group = groups.setdefault(
-            (*sorted(own), kinds),
-            {
-                "first": index,
-                "count": 0,
-                "params": sum(torch.Size(shape).numel() for _, shape in own),
-                "experts": sum(torch.Size(s).numel() for _, s in own if len(s) == 3 and s[1] > 1),
-                "members": set(),
-            },
-        )
-        group["count"] += 1
-        group["members"].add(index)
+        kind = "+".join(_kinds(block))
+        params = sum(torch.Size(shape).numel() for _, shape in own)
+        experts = sum(torch.Size(s).numel() for _, s in own if len(s) == 3 and s[1] > 1)
+        key = (*sorted(own), kind)
+        groups.setdefault(key, Group(index, kind, params, experts)).count += 1
     return list(groups.values())
 
 
@@ -188,21 +239,15 @@ def _kinds(block: nn.Module) -> list[str]:
     return list(Counter(parts))
 
 
-def _places(stack: str, groups: list[dict[str, Any]], blocks: list[nn.Module]) -> dict[str, int]:
-    """Return the group of each block that stands for its group, keyed by the block's path."""
-    firsts = {group["first"]: index for index, group in enumerate(groups)}
-    return {f"{stack}.{i}": firsts.get(i, -2) for i in range(len(blocks))}
-
-
-def _place(name: str, places: dict[str, int]) -> tuple[int | None, str]:
+def _place(name: str, places: dict[str, int | None]) -> tuple[int | None, str]:
     """Return a module's place: a group of blocks, or outside (-1); None in a block like another."""
     match = re.match(r"(.*?\.\d+)\.(.*)", name)
     while match:
         path, rest = match.groups()
         if path in places:
-            return (None, "") if places[path] == -2 else (places[path], rest)
+            return places[path], rest
         match = re.match(rf"({re.escape(path)}\..*?\.\d+)\.(.*)", name)
-    return -1, name
+    return OUTSIDE, name
 
 
 def _excluded(model: Any, linears: dict[str, nn.Module]) -> str:
@@ -228,7 +273,7 @@ def _excluded(model: Any, linears: dict[str, nn.Module]) -> str:
     return "|".join(parts)
 
 
-def _adapted(model: Any, excluded: str) -> list[tuple[str, tuple[int, int, bool, int]]]:
+def _adapted(model: Any, excluded: str) -> list[tuple[str, tuple[int, int, int]]]:
     """Return what PEFT adapts by "all-linear": names, (d_out, d_in), and how often.
 
     A fused parameter of experts counts once for each of them, twice where PEFT doubles its rank.
@@ -250,7 +295,7 @@ def _adapted(model: Any, excluded: str) -> list[tuple[str, tuple[int, int, bool,
         short = name.removeprefix("base_model.model.").replace(".base_layer", "")
         parameter = getattr(module, "parameter_name", None)
         short = f"{short}.{parameter}" if parameter else short
-        found.append((short, (d_out, d_in, False, ranks // RANK)))
+        found.append((short, (d_out, d_in, ranks // RANK)))
     return found
 
 
