@@ -1,5 +1,6 @@
 """What estimate_vram takes, and which combinations it refuses."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -21,7 +22,6 @@ SHAPE_KEYS = (
     "experts_per_token",
 )
 NEEDED_SHAPES = ("num_layers", "hidden_size", "intermediate_size", "num_heads", "vocab_size")
-SHARDED = {"zero1", "zero2", "zero3", "fsdp", "fsdp1"}
 
 
 class ModelRequest(Request):
@@ -141,88 +141,91 @@ class VramRequest(ModelRequest):
         description="Version of TRL; null: plain Trainer.",
     )
 
-    @model_validator(mode="after")
-    def _the_method_fits_the_step(self) -> "VramRequest":
-        if self.method == "full":
-            for key in ("lora_rank", "target_modules"):
-                if getattr(self, key) is not None:
-                    raise ValueError(
-                        f"{key} has no effect with method 'full': remove one of the two"
-                    )
-            if self.lora_dropout or self.adapter_dtype != "auto":
-                raise ValueError("lora_dropout and adapter_dtype need method 'lora' or 'qlora'")
-        if self.method != "qlora" and self.quantization:
-            raise ValueError("quantization requires method 'qlora': set it, or remove quantization")
-        targets = self.target_modules or ()
-        if self.target_modules is not None and not (targets or self.target_parameters):
-            raise ValueError(f"target_modules is empty; name modules, or pass {ALL_LINEAR!r}")
-        names = (targets,) if isinstance(targets, str) else targets
-        if "lm_head" in names:
-            raise ValueError(
-                "TRL's loss head does not support an adapter on lm_head; name modules of the "
-                f"blocks, or pass {ALL_LINEAR!r}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _the_method_fits(self) -> "VramRequest":
-        if self.method != "qlora" and self.kbit_prepared:
-            raise ValueError(
-                "kbit_prepared requires method 'qlora': set it, or remove kbit_prepared"
-            )
-        if self.target_parameters and (self.method == "full" or self.lora_dropout):
-            raise ValueError(
-                "target_parameters requires method 'lora' or 'qlora' without lora_dropout, which "
-                "PEFT does not have over fused experts"
-            )
-        if self.padded_batches and self.packed_batches:
-            raise ValueError("packed_batches have no padding: remove padded_batches")
-        if self.precompute_ref_log_probs and self.task != "dpo":
-            raise ValueError(
-                "precompute_ref_log_probs requires task 'dpo': set it, or remove the argument"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _the_gpus_fit(self) -> "VramRequest":
-        if self.offload != "none" and self.num_gpus == 1:
-            raise ValueError(
-                f"offload {self.offload!r} is not estimated for one GPU: remove offload, use "
-                "method 'qlora', or num_gpus >= 2 with sharding 'zero3' or 'fsdp'"
-            )
-        if self.sharding in SHARDED | {"ddp"} and self.num_gpus == 1:
-            raise ValueError(
-                f"sharding {self.sharding!r} requires num_gpus >= 2; use 'none' with one GPU"
-            )
-        if self.sharding == "none" and self.num_gpus > 1:
-            raise ValueError(
-                "several GPUs require sharding: 'ddp' (a copy each), 'zero2', 'zero3' or 'fsdp'"
-            )
-        if self.offload != "none" and self.sharding not in SHARDED:
-            raise ValueError(
-                "offload requires sharding 'zero2', 'zero3' or 'fsdp': set it, or remove offload"
-            )
-        if self.offload == "parameters" and self.sharding not in {"zero3", "fsdp", "fsdp1"}:
-            raise ValueError("offload 'parameters' requires sharding 'zero3' or 'fsdp'")
-        if self.gpu is not None and self.gpu_memory_gib is not None:
-            raise ValueError("pass either gpu or gpu_memory_gib, not both")
-        return self
-
     second_opinion: bool = Field(
         False, description="Trace the activations of the real class, too. Seconds."
     )
 
     @model_validator(mode="after")
-    def _it_can_be_traced(self) -> "VramRequest":
-        if self.second_opinion and self.model is None:
-            raise ValueError("second_opinion traces a named model: pass model")
+    def _what_was_asked_for_agrees(self) -> "VramRequest":
+        for holds, problem in self._contradictions():
+            if holds:
+                raise ValueError(problem)
         return self
 
-    @model_validator(mode="after")
-    def _the_head_fits(self) -> "VramRequest":
-        if self.loss_head == "trl_fused" and not has_trl_head(self.trl_version):
-            raise ValueError("loss_head 'trl_fused' requires trl_version 1.15 or later")
-        return self
+    def _contradictions(self) -> Iterator[tuple[bool, str]]:
+        """Yield whether a contradiction holds, and the refusal of it."""
+        is_full, is_qlora = self.method == "full", self.method == "qlora"
+        targets = self.target_modules or ()
+        names = (targets,) if isinstance(targets, str) else targets
+        for key in ("lora_rank", "target_modules"):
+            given = is_full and getattr(self, key) is not None
+            yield given, f"{key} has no effect with method 'full': remove one of the two"
+        yield (
+            is_full and bool(self.lora_dropout or self.adapter_dtype != "auto"),
+            "lora_dropout and adapter_dtype need method 'lora' or 'qlora'",
+        )
+        for key in ("quantization", "kbit_prepared"):
+            given = not is_qlora and bool(getattr(self, key))
+            yield given, f"{key} requires method 'qlora': set it, or remove {key}"
+        yield (
+            self.target_modules is not None and not (targets or self.target_parameters),
+            f"target_modules is empty; name modules, or pass {ALL_LINEAR!r}",
+        )
+        yield (
+            "lm_head" in names,
+            "TRL's loss head does not support an adapter on lm_head; name modules of the blocks, "
+            f"or pass {ALL_LINEAR!r}",
+        )
+        yield (
+            bool(self.target_parameters) and (is_full or self.lora_dropout > 0),
+            "target_parameters requires method 'lora' or 'qlora' without lora_dropout, which PEFT "
+            "does not have over fused experts",
+        )
+        yield (
+            self.padded_batches and self.packed_batches,
+            "packed_batches have no padding: remove padded_batches",
+        )
+        yield (
+            self.precompute_ref_log_probs and self.task != "dpo",
+            "precompute_ref_log_probs requires task 'dpo': set it, or remove the argument",
+        )
+        yield (
+            self.loss_head == "trl_fused" and not has_trl_head(self.trl_version),
+            "loss_head 'trl_fused' requires trl_version 1.15 or later",
+        )
+        yield (
+            self.second_opinion and self.model is None,
+            "second_opinion traces a named model: pass model",
+        )
+        yield from self._contradictions_of_gpus()
+
+    def _contradictions_of_gpus(self) -> Iterator[tuple[bool, str]]:
+        is_alone, offloads = self.num_gpus == 1, self.offload != "none"
+        yield (
+            offloads and is_alone,
+            f"offload {self.offload!r} is not estimated for one GPU: remove offload, use method "
+            "'qlora', or num_gpus >= 2 with sharding 'zero3' or 'fsdp'",
+        )
+        yield (
+            self.sharding != "none" and is_alone,
+            f"sharding {self.sharding!r} requires num_gpus >= 2; use 'none' with one GPU",
+        )
+        yield (
+            self.sharding == "none" and not is_alone,
+            "several GPUs require sharding: 'ddp' (a copy each), 'zero2', 'zero3' or 'fsdp'",
+        )
+        yield (
+            offloads and self.sharding == "ddp",
+            "offload requires sharding 'zero2', 'zero3' or 'fsdp': set it, or remove offload",
+        )
+        yield (
+            self.offload == "parameters" and self.sharding not in {"zero3", "fsdp", "fsdp1"},
+            "offload 'parameters' requires sharding 'zero3' or 'fsdp'",
+        )
+        yield (
+            self.gpu is not None and self.gpu_memory_gib is not None,
+            "pass either gpu or gpu_memory_gib, not both",
+        )
 
 
 def version(text: str) -> tuple[int, int]:

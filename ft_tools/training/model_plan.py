@@ -27,6 +27,7 @@ class ModelPlan(BaseModel):
     )
     hidden_size: int | None = Field(None, description="Width of the text model.")
     config_sha256: str = Field("", description="Hash of config.json; empty if not downloaded yet.")
+    files_sha256: str = Field("", description="Hash of local files, of large ones by pages.")
     revision: str = Field("", description="Commit on the Hub that is trained; empty: local files.")
     template_sha256: str = Field("", description="Hash of the chat template; empty without one.")
     packages: list[str] = Field(
@@ -66,6 +67,7 @@ def model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
         num_params=_num_params(source, folder),
         hidden_size=model_folder.hidden_size(folder) if folder else None,
         config_sha256=model_folder.config_hash(folder) if folder else "",
+        files_sha256=model_folder.content_hash([source.path, source.adapter]),
         revision=source.revision or "",
         template_sha256=_template_hash(source, template_path) if folder or template_path else "",
         packages=tower_packages.needed(config_if_known(source)),

@@ -1,7 +1,9 @@
 """Shapes from config.json alone."""
 
 import json
+import os
 import re
+import time
 
 import pytest
 
@@ -10,6 +12,7 @@ from ft_tools.errors import BadData, BadInput, Missing, NotFound, OutsideWorkspa
 from ft_tools.models import library_process, shape_of_class, tower_packages
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
 from ft_tools.models.config import has_row, shape_from_config
+from ft_tools.models.model_folder import content_hash
 from ft_tools.models.resolve import resolve_model
 from ft_tools.models.shape_of_model import no_gguf, shape_of
 
@@ -287,3 +290,21 @@ def test_a_family_that_cannot_become_a_gguf_file_says_so(model_type, why):
     said = no_gguf({"model_type": model_type})
     assert bool(said) == bool(why)
     assert why in said
+
+
+def test_other_weights_are_told_in_a_fraction_of_a_second_whatever_their_size(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    (tmp_path / "config.json").write_text("{}")
+    with weights.open("wb") as stream:
+        stream.truncate(16 * 2**30)
+    began = time.perf_counter()
+    before = content_hash([tmp_path, None])
+    assert time.perf_counter() - began < 0.3
+    os.utime(weights)
+    assert content_hash([tmp_path]) == before
+    with weights.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"1")
+    changed = content_hash([tmp_path])
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    assert len({before, changed, content_hash([tmp_path]), content_hash([])}) == 4

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ft_tools import facts
 from ft_tools.contract import Report
-from ft_tools.errors import BadInput, NotFound, Refused, UnknownName
+from ft_tools.errors import BadInput, Refused, UnknownName
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest, Rendering
 from ft_tools.evaluation.systems.mlx import MLX
@@ -31,8 +31,6 @@ from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs.state import directory
 
-SMALL_FILE_BYTES = 2**20
-
 
 class ModelFiles(Report):
     """A model as it would be loaded."""
@@ -42,7 +40,7 @@ class ModelFiles(Report):
     load_from: str = Field(description="Folder, GGUF file or Hub id of the weights.")
     adapter: str | None = Field(None, description="Adapter that is loaded over them.")
     revision: str | None = Field(None, description="Commit on the Hub; null: local files.")
-    files_sha256: str = Field(description="Hash of the names, sizes and configs of the files.")
+    files_sha256: str = Field(description="Hash of the files, of large ones by pages.")
 
 
 class LoadPlan(Report):
@@ -228,7 +226,7 @@ def model_files(source: ModelSource) -> ModelFiles:
         load_from=source.load_from,
         adapter=source.adapter,
         revision=source.revision,
-        files_sha256=_fingerprint([source.path, source.adapter]),
+        files_sha256=model_folder.content_hash([source.path, source.adapter]),
     )
 
 
@@ -296,23 +294,3 @@ def _plan_of(source: ModelSource) -> dict[str, Any]:
     if source.run_id is None:
         return {}
     return directory.read_json(directory.find(source.run_id) / "plan.json") or {}
-
-
-def _fingerprint(places: list[str | None]) -> str:
-    digest = hashlib.sha256()
-    for place in places:
-        if place is None:
-            continue
-        path = Path(place)
-        if not path.exists():
-            raise NotFound(f"{path} no longer exists; check the model argument")
-        for file in [path] if path.is_file() else sorted(path.iterdir()):
-            if file.is_file():
-                about = file.stat()
-                digest.update(f"{file.name}:{about.st_size}:".encode())
-                small = file.suffix == ".json" and about.st_size < SMALL_FILE_BYTES
-                # A manifest has the hash of every file; without one, time stands for content.
-                digest.update(file.read_bytes() if small else b"")
-                if not (path / "manifest.json").is_file():
-                    digest.update(str(about.st_mtime_ns).encode())
-    return digest.hexdigest()[:16]

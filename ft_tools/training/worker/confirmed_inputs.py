@@ -7,7 +7,7 @@ import torch
 from ft_tools import publish
 from ft_tools.errors import Missing, NotFound, Refused
 from ft_tools.formats.training_rows import DatasetFacts
-from ft_tools.models.model_folder import template_hash, tokenizer_folder
+from ft_tools.models.model_folder import content_hash, template_hash, tokenizer_folder
 from ft_tools.publish import sha256
 from ft_tools.training.plan import TrainingPlan
 
@@ -26,10 +26,9 @@ def check_inputs(plan: TrainingPlan) -> None:
             raise Refused(
                 f"{facts.path} is not the file that was confirmed; launch again to see the new plan"
             )
-    config = Path(plan.model.load_from) / "config.json"
-    if plan.model.config_sha256 and (
-        not config.is_file() or sha256(config) != plan.model.config_sha256
-    ):
+    base = plan.model.load_from if plan.model.config_sha256 else None
+    confirmed = plan.model.files_sha256
+    if confirmed and confirmed != content_hash([base, plan.model.adapter]):
         raise Refused(
             f"{plan.model.load_from} is not the model that was confirmed; launch again to see the "
             "new plan"
