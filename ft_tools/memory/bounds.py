@@ -178,7 +178,6 @@ def _unmeasured(setup: Setup, phase: str) -> list[str]:
     """Name what no published row covers, so that the interval has to be wide."""
     parts = {
         f"{setup.sharding} sharding": setup.sharding not in {"none", "fsdp1"},
-        "offloading": setup.offload != "none",
         "DPO": setup.task == "dpo",
         "packed rows under SDPA": setup.packed and setup.attention != "flash",
         "eager attention without checkpointing": setup.attention == "eager"

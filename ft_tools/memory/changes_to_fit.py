@@ -119,7 +119,7 @@ def _suffice(
         try:
             changed = _changed(changed, arguments)
         except ValidationError:
-            # Offloading, say, without the GPUs that it is done on.
+            # A sharded optimizer, say, without the GPUs to share.
             return False
     return _estimated(changed, shape).fits(usable_gib) == "yes"
 
@@ -192,16 +192,13 @@ STEPS: dict[str, Callable[[VramRequest], Arguments | None]] = {
     "checkpointing": lambda r: _where(not r.gradient_checkpointing, gradient_checkpointing=True),
     "micro_batch": _one_example,
     "sharding": lambda r: _where(
-        r.sharding in {"ddp", "zero1", "zero2"} and r.method != "qlora", sharding="fsdp"
+        r.sharding in {"ddp", "zero2"} and r.method != "qlora", sharding="fsdp"
     ),
     "eight_bit": lambda r: _where(
         r.optimizer in PLAIN and r.sharding in ALONE, optimizer="adamw_8bit"
     ),
     "paged": lambda r: _where(
         r.optimizer == "adamw_8bit" and r.sharding in ALONE, optimizer="paged_adamw_8bit"
-    ),
-    "offload_optimizer": lambda r: _where(
-        r.sharding in {"zero2", "zero3", "fsdp"} and r.offload == "none", offload="optimizer"
     ),
     "lora": lambda r: _where(
         r.method == "full",
@@ -212,9 +209,6 @@ STEPS: dict[str, Callable[[VramRequest], Arguments | None]] = {
     ),
     "qlora": lambda r: _where(r.method == "lora" and r.sharding not in WHOLE, method="qlora"),
     "seq_len": lambda r: _where(r.seq_len >= 1024, seq_len=r.seq_len // 2),
-    "offload_parameters": lambda r: _where(
-        r.sharding in {"zero3", "fsdp"} and r.offload == "optimizer", offload="parameters"
-    ),
     "eight_gpus": lambda r: _more_gpus(r, 8),
     "many_gpus": lambda r: _more_gpus(r, 64),
 }

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ft_tools.contract import Request
-from ft_tools.memory.setup import Attention, Dtype, Method, Offload, Optimizer, Sharding, Task
+from ft_tools.memory.setup import Attention, Dtype, Method, Optimizer, Sharding, Task
 from ft_tools.models.shape import ALL_LINEAR
 
 SHAPE_KEYS = (
@@ -122,10 +122,6 @@ class VramRequest(ModelRequest):
 
     num_gpus: int = Field(1, ge=1, le=65_536, description="GPUs that train this model together.")
     sharding: Sharding = Field("none", description="fsdp is FSDP 2.")
-    offload: Offload = Field(
-        "none",
-        description="What is kept in host memory.",
-    )
     gpu: str | None = Field(None, description="GPU name, such as RTX 4090 or A100-80GB.")
     gpu_memory_gib: float | None = Field(
         None, gt=0, description="GPU memory in GiB, instead of a name."
@@ -200,12 +196,7 @@ class VramRequest(ModelRequest):
         yield from self._contradictions_of_gpus()
 
     def _contradictions_of_gpus(self) -> Iterator[tuple[bool, str]]:
-        is_alone, offloads = self.num_gpus == 1, self.offload != "none"
-        yield (
-            offloads and is_alone,
-            f"offload {self.offload!r} is not estimated for one GPU: remove offload, use method "
-            "'qlora', or num_gpus >= 2 with sharding 'zero3' or 'fsdp'",
-        )
+        is_alone = self.num_gpus == 1
         yield (
             self.sharding != "none" and is_alone,
             f"sharding {self.sharding!r} requires num_gpus >= 2; use 'none' with one GPU",
@@ -213,14 +204,6 @@ class VramRequest(ModelRequest):
         yield (
             self.sharding == "none" and not is_alone,
             "several GPUs require sharding: 'ddp' (a copy each), 'zero2', 'zero3' or 'fsdp'",
-        )
-        yield (
-            offloads and self.sharding == "ddp",
-            "offload requires sharding 'zero2', 'zero3' or 'fsdp': set it, or remove offload",
-        )
-        yield (
-            self.offload == "parameters" and self.sharding not in {"zero3", "fsdp", "fsdp1"},
-            "offload 'parameters' requires sharding 'zero3' or 'fsdp'",
         )
         yield (
             self.gpu is not None and self.gpu_memory_gib is not None,

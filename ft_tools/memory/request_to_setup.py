@@ -117,7 +117,6 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         and not request.precompute_ref_log_probs,
         num_gpus=request.num_gpus,
         sharding=sharding,
-        offload=request.offload,
         workspace_bytes=round(workspace_mib(request.gpu) * MIB),
         engine="mlx" if on_apple(request.gpu) else "torch",
     )

@@ -10,7 +10,7 @@ Task = Literal["sft", "dpo"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Attention = Literal["flash", "sdpa", "eager"]
 Head = Literal["full_logits", "full_logits_old", "fused_logits", "fused_linear", "trl_fused"]
-Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp", "fsdp1"]
+Sharding = Literal["none", "ddp", "zero2", "zero3", "fsdp", "fsdp1"]
 Optimizer = Literal[
     "adamw_torch",
     "adamw_torch_fused",
@@ -21,7 +21,6 @@ Optimizer = Literal[
     "sgd",
 ]
 Quantization = Literal["nf4_double", "nf4", "int8", "gptq4", "gptq4_column"]
-Offload = Literal["none", "optimizer", "parameters"]
 
 BITSANDBYTES = {"nf4_double", "nf4", "int8"}
 DTYPE_BYTES: dict[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -108,7 +107,6 @@ class Setup:
     """A second, frozen copy of the weights is resident (DPO with full fine-tuning)."""
     num_gpus: int
     sharding: Sharding
-    offload: Offload
     workspace_bytes: int
     engine: Literal["torch", "mlx"] = "torch"
     """mlx on a Mac: the machine's memory holds everything."""

@@ -93,14 +93,12 @@ def resident_bytes(setup: Setup) -> dict[str, float]:
     components = {"base_weights": base}
     if adapters:
         components["adapter_weights"] = adapters
-    if setup.offload == "none" and states:
+    if states:
         components["optimizer_states"] = states
-    if setup.offload == "parameters":
-        components["base_weights"] = 0.0
     if setup.reference_model:
         whole = float(setup.shape.total_params * setup.weight_bytes)
         components["reference_weights"] = whole / n if _shards_weights(setup) else whole
-    if setup.sharding in {"zero1", "zero2", "zero3"}:
+    if setup.sharding in {"zero2", "zero3"}:
         components["zero_buckets"] = _zero_bucket_bytes(setup)
     if setup.sharding == "ddp":
         components["ddp_buckets"] = float(trainable * setup.trainable_bytes)
@@ -110,8 +108,6 @@ def resident_bytes(setup: Setup) -> dict[str, float]:
 def gradient_bytes(setup: Setup) -> float:
     """Return the bytes of all gradients on one GPU, after sharding."""
     whole = float(setup.trainable_params * setup.trainable_bytes)
-    if setup.sharding == "zero1":
-        return whole
     if setup.sharding == "zero2":
         # 2 bytes of 16-bit and 4 of fp32 gradient per parameter, both in shards.
         return setup.trainable_params * 6 / setup.num_gpus

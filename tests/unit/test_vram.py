@@ -75,10 +75,6 @@ def test_a_shape_that_no_model_has_is_refused_under_the_argument_s_name(changed,
         ({"sharding": "fsdp"}, "num_gpus >= 2"),
         ({"sharding": "zero3", "num_gpus": 1}, "'none'"),
         ({"num_gpus": 4}, "'fsdp'"),
-        ({"offload": "optimizer"}, "not estimated for one GPU"),
-        ({"offload": "optimizer", "sharding": "zero3"}, "not estimated for one GPU"),
-        ({"offload": "optimizer", "sharding": "ddp", "num_gpus": 2}, "'zero2', 'zero3' or 'fsdp'"),
-        ({"offload": "parameters", "sharding": "zero2", "num_gpus": 2}, "'zero3'"),
         ({"gpu": "T4", "gpu_memory_gib": 16}, "not both"),
         ({"precompute_ref_log_probs": True}, "'dpo'"),
         ({"target_modules": ["q_proj", "lm_head"]}, "all-linear"),
@@ -546,17 +542,6 @@ def test_ddp_keeps_a_whole_copy_and_buckets():
     buckets = 4 * copies.trainable_params / GIB
     difference = copies.peak_allocated_gib - alone.peak_allocated_gib
     assert difference == pytest.approx(buckets, abs=0.001)
-
-
-@pytest.mark.parametrize("offload", ["optimizer", "parameters"])
-def test_offloading_takes_its_part_off_the_gpu(offload):
-    base = {"model": LLAMA, "method": "full", "num_gpus": 2, "sharding": "fsdp"}
-    kept, moved = (
-        estimate_vram(VramRequest(**base, offload=o)).components for o in ("none", offload)
-    )
-    assert "optimizer_states" in kept
-    assert "optimizer_states" not in moved
-    assert ("base_weights" in moved) == (offload == "optimizer")
 
 
 def test_an_answer_takes_less_than_fifty_milliseconds():

