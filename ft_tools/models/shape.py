@@ -221,14 +221,6 @@ class ModelShape(BaseModel):
         blocks = sum(block.count * block.params for block in self.kinds)
         return blocks + self.embedding_params + self.head_params + self.outer_params
 
-    @property
-    def active_params(self) -> int:
-        """Return the parameters that one token uses: experts it is not routed to left out."""
-        if not self.num_experts:
-            return self.total_params
-        idle = self.num_experts - self.experts_per_token
-        return self.total_params - self.expert_weights * idle // self.num_experts
-
     def targets(
         self,
         target_modules: str | tuple[str, ...] = ALL_LINEAR,

@@ -5,10 +5,9 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from ft_tools import facts
-from ft_tools.errors import BadInput, UnknownName
+from ft_tools.errors import BadInput
 from ft_tools.formats.training_rows import survey
 from ft_tools.lora import choices
 from ft_tools.lora.data_shape import DataShape
@@ -62,17 +61,8 @@ def test_the_rank_rises_when_the_data_has_more_tokens_than_the_adapter_parameter
     capacity = shape_of(LLAMA).lora_params(16)
     assert rank_of(num_examples=1, mean_completion_tokens=capacity) == 16
     assert rank_of(num_examples=1, mean_completion_tokens=capacity + 1) == 32
-
-
-def test_the_rank_stops_at_the_highest_and_says_that_it_is_not_enough():
-    capacity = shape_of(LLAMA).lora_params(128)
-    report = suggest(num_examples=1, mean_completion_tokens=2 * capacity)
-    assert report.peft["r"] == 128
-    assert any("consider full" in reason.rule for reason in report.reasons)
-
-
-def test_style_needs_no_room_for_each_token():
-    assert rank_of(goal="style", num_examples=10**6, mean_completion_tokens=1000) == 8
+    assert rank_of(num_examples=1, mean_completion_tokens=20 * capacity) == 128
+    assert rank_of(goal="style", num_examples=1, mean_completion_tokens=20 * capacity) == 8
 
 
 @pytest.mark.parametrize(
@@ -80,13 +70,6 @@ def test_style_needs_no_room_for_each_token():
 )
 def test_alpha_is_twice_the_rank_and_the_rank_itself_when_stabilised(rank, alpha, rslora):
     assert choices.choose_alpha(rank)[:2] == (alpha, rslora)
-
-
-def test_scaling_never_exceeds_that_of_the_run_that_showed_its_gain():
-    # PEFT's rank 64, alpha 64, rsLoRA: 64 / sqrt(64) = 8.
-    alpha, rslora, _ = choices.choose_alpha(64)
-    assert rslora
-    assert alpha / 64**0.5 == 8
 
 
 # --- learning rate --------------------------------------------------------------------------------
@@ -117,20 +100,6 @@ def test_the_rate_is_within_one_grid_step_of_the_best_of_the_sweep(hidden, best)
     assert best / 3 < rate < best * 3
 
 
-def test_small_models_learn_at_higher_rates_and_full_training_at_a_tenth_up_to_a_limit():
-    rates = [choices.choose_learning_rate("sft", "lora", h).value for h in (576, 2048, 8192)]
-    assert rates == sorted(rates, reverse=True)
-    full = choices.choose_learning_rate("sft", "full", 2048).value
-    assert full == pytest.approx(rates[1] / 10)
-    assert choices.choose_learning_rate("sft", "full", 576).value == facts.number("lr.full_highest")
-
-
-def test_no_preference_rate_is_near_the_one_that_collapses():
-    limit = facts.number("lr.dpo_lora_warn")
-    for method in ("lora", "qlora", "full"):
-        assert suggest(goal="preference", method=method).training["learning_rate"] < limit
-
-
 # --- schedule -------------------------------------------------------------------------------------
 
 
@@ -159,20 +128,12 @@ def test_batch_and_epochs_follow_rows_and_answers(num_examples, tokens, epochs, 
     assert (report.training["num_train_epochs"], report.effective_batch) == (epochs, batch)
 
 
-def test_labels_are_short_answers_also_where_their_tokens_are_not_known():
+def test_epochs_follow_the_kind_of_the_answers_and_what_is_held_out():
     labels = suggest(num_examples=270, goal="classification")
-    texts = suggest(num_examples=270, goal="instruction")
-    assert labels.training["num_train_epochs"] == 9
-    assert texts.training["num_train_epochs"] == 6
-
-
-def test_rows_that_nothing_is_held_out_of_are_seen_once():
+    pairs = suggest(num_examples=50, goal="preference")
+    assert (labels.training["num_train_epochs"], pairs.training["num_train_epochs"]) == (9, 1)
     data = DataShape(num_examples=300, answer_tokens=4, is_watched=False)
     assert choices.choose_epochs(data, "sft", 8)[0] == 1
-
-
-def test_preferences_are_seen_once():
-    assert suggest(goal="preference", num_examples=50).training["num_train_epochs"] == 1
 
 
 PADDED = DataShape(num_examples=5000, answer_tokens=40, tokens=256, padding=0.41)
@@ -192,26 +153,9 @@ def test_rows_are_packed_where_their_real_lengths_make_it_pay(change, packs):
     assert choices.choose_schedule(data, "sft", max_length=2048).packing is packs
 
 
-def test_rows_of_which_only_a_mean_is_known_are_not_packed():
-    report = suggest(num_examples=5000, mean_completion_tokens=95)
-    assert report.training["packing"] is False
-
-
 def test_packed_batches_hold_as_many_examples_as_unpacked_ones():
     schedule = choices.choose_schedule(PADDED, "sft", max_length=2048)
     assert schedule.effective_batch * 2048 / 256 == 16
-
-
-def test_preferences_are_never_packed():
-    report = suggest(goal="preference", num_examples=500, mean_completion_tokens=50)
-    assert "packing" not in report.training
-
-
-def test_warm_up_is_a_fraction_under_its_present_name():
-    training = suggest().training
-    assert training["warmup_steps"] == 0.05
-    assert "warmup_ratio" not in training
-    assert "max_seq_length" not in training
 
 
 # --- card -----------------------------------------------------------------------------------------
@@ -240,17 +184,19 @@ def test_the_length_is_halved_when_nothing_else_helps():
     assert any("length" in text for text in report.gave_up)
 
 
+def test_what_the_card_and_the_model_do_not_take_is_given_up():
+    long = suggest(model="microsoft/Phi-3-mini-4k-instruct", seq_len=8192)
+    assert (long.training["max_length"], len(long.gave_up)) == (4096, 1)
+    full = suggest(model="Qwen/Qwen2.5-7B", method="full", gpu="RTX 6000 Ada")
+    assert full.training["optim"] != "adamw_torch_fused"
+    assert full.gave_up
+
+
 def test_a_model_that_cannot_fit_says_so_and_points_to_changes():
     report = suggest(model="meta-llama/Llama-3.1-70B", gpu="RTX 4090")
     assert report.vram.fits == "no"
     assert any("smaller model" in text for text in report.gave_up)
     assert report.next_steps[0].tool == "estimate_vram"
-
-
-def test_full_fine_tuning_takes_smaller_optimizers_before_it_gives_up_length():
-    report = suggest(model="Qwen/Qwen2.5-7B", method="full", gpu="RTX 6000 Ada")
-    assert report.training["optim"] != "adamw_torch_fused"
-    assert any("optimizer" in text for text in report.gave_up)
 
 
 @pytest.mark.parametrize(
@@ -269,24 +215,6 @@ def test_a_family_that_overflows_is_suggested_in_float32_on_an_old_card():
     assert report.method == "qlora"
     assert report.quantization["bnb_4bit_compute_dtype"] == "float32"
     assert report.vram.fits == "yes"
-
-
-def test_a_length_beyond_the_models_positions_is_given_up():
-    report = suggest(model="microsoft/Phi-3-mini-4k-instruct", seq_len=8192)
-    assert report.training["max_length"] == 4096
-    assert any("4096" in text for text in report.gave_up)
-
-
-def test_an_unknown_model_and_an_unknown_gpu_are_refused():
-    with pytest.raises(UnknownName, match="not on this machine"):
-        suggest(model="no/model")
-    with pytest.raises(UnknownName, match="gpu_memory_gib"):
-        suggest(gpu="RTX 1")
-
-
-def test_two_cards_are_a_contradiction():
-    with pytest.raises(ValidationError, match="not both"):
-        LoraRequest(model=LLAMA, gpu="T4", gpu_memory_gib=16)
 
 
 # --- what any suggestion keeps to -----------------------------------------------------------------
@@ -343,13 +271,6 @@ def test_any_suggestion_is_whole_and_true_to_its_estimate(arguments):
     assert estimate_vram(VramRequest(**again)) == report.vram
 
 
-def test_weights_that_are_all_trained_are_counted_in_float32_as_a_launch_keeps_them():
-    for method, dtype in (("full", "float32"), ("lora", "bfloat16")):
-        report = suggest(model="Qwen/Qwen2.5-0.5B", method=method, gpu="A100-80GB")
-        assert "dtype" not in report.training.get("model_init_kwargs", {})
-        assert (report.vram.components["base_weights"] > 1.5) == (dtype == "float32")
-
-
 def test_the_next_step_is_a_launch_that_takes_what_was_suggested():
     step = suggest(gpu="RTX 4090").next_steps[0]
     assert step.tool == "launch_sft"
@@ -370,13 +291,6 @@ def test_shapes_are_taken_like_a_name_and_named_as_a_stand_in():
     assert any("stand-in" in text for text in report.vram.assumptions)
     known = suggest_lora_config(LoraRequest(**shapes, model_type="llama", gpu="A100-80GB"))
     assert known.vram.interval_basis == "measured_family"
-
-
-def test_the_upper_bound_of_a_larger_batch_fits_too():
-    for memory in (20.0, 24.0, 28.0, 36.0, 48.0):
-        report = suggest(goal="preference", gpu_memory_gib=memory)
-        if report.training["per_device_train_batch_size"] > 1:
-            assert report.vram.process_high_gib <= report.vram.usable_gib
 
 
 @pytest.mark.parametrize(("model_type", "packs"), [("falcon_h1", False), ("ministral3", True)])

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,6 @@ from ft_tools.runs.processes import process_tree
 from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
-from mcp_server.connect.clients import CLIENTS
 from tests.unit.test_training_launch import files, sft
 
 __all__ = ["files"]
@@ -82,13 +80,6 @@ def test_a_mac_trains_adapters_with_mlx_and_everything_else_with_torch_and_the_r
         chosen(engine="mlx")
 
 
-def test_elsewhere_torch_trains(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "linux")
-    request = SftRequest(model="m", dataset="train.jsonl")
-    source = ModelSource(kind="hub", name="m")
-    assert engine.choose(request, source, {}, {}) == ("torch", [])
-
-
 def test_the_doctor_of_a_mac_says_what_runs_where(on_a_mac):
     put(on_a_mac, "sysctl", "printf 'Apple M2\\n25769803776'")
     (check,) = machine._gpu()
@@ -103,13 +94,6 @@ def test_the_doctor_of_a_mac_with_an_intel_processor_asks_for_no_nvidia_driver(
     (check,) = machine._gpu()
     assert "PyTorch has no version" in check.found
     assert "NVIDIA" not in check.fix
-
-
-def test_the_doctor_of_a_mac_without_mlx_says_how_to_install_it(on_a_mac, monkeypatch):
-    monkeypatch.setattr(machine, "is_installed", lambda: False)
-    (check,) = machine._gpu()
-    assert "everything runs on the CPU" in check.found
-    assert "mlx" in check.fix
 
 
 @pytest.fixture
@@ -149,16 +133,6 @@ def test_a_mac_evaluates_with_mlx_or_says_why_its_gpu_is_idle(on_a_mac, model):
 
 
 @pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")
-@pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
-def test_a_damaged_config_is_named_and_not_an_internal_error(model, name):
-    request = EvaluateRequest(model="m", dataset="held.jsonl", device="mlx")
-    source = model({"model_type": "llama"}, {"peft_type": "LORA"})
-    (Path(source.path) / name).write_text("{")
-    with pytest.raises(BadInput, match=f"{name} is not JSON; download"):
-        on_mlx.choose(request, [source])
-
-
-@pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")
 def test_elsewhere_mlx_evaluates_only_if_asked(model, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     request = EvaluateRequest(model="m", dataset="held.jsonl")
@@ -185,12 +159,6 @@ def test_mlx_takes_16_bits_on_a_mac_and_no_more_memory_than_its_gpu_may(on_a_mac
     large = size.model_copy(update={"num_params": 4 * 10**9, "linear_params": 4 * 10**9})
     with pytest.raises(Refused, match="larger machine"):
         decide(large, mac, None, "auto", on_mlx=True)
-
-
-def test_clients_on_a_mac_have_their_settings_in_its_library(on_a_mac, monkeypatch):
-    monkeypatch.setenv("HOME", str(on_a_mac))
-    settings = on_a_mac / "Library" / "Application Support"
-    assert CLIENTS["vscode"].user_file().is_relative_to(settings)
 
 
 def test_a_mac_is_kept_awake_while_a_worker_lives(on_a_mac, monkeypatch):

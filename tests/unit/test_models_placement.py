@@ -2,7 +2,6 @@
 
 import pytest
 
-from ft_tools import facts
 from ft_tools.models import placement
 from ft_tools.models.machine import Card, Machine, this_machine
 from ft_tools.models.resolve import ModelSource
@@ -76,22 +75,6 @@ def test_fused_experts_are_not_counted_as_quantized():
     dense = placement.weight_bytes(size(LLAMA_8B), "bfloat16", four_bit=True) / GIB
     # 6.98 B in linear layers at 0.516 bytes, 1.05 B in embeddings and head at 2.
     assert dense == pytest.approx(5.3, abs=0.1)
-
-
-def test_just_enough_memory_is_enough_and_a_byte_less_is_not():
-    one = size(LLAMA_8B)
-    needed = placement.needed_bytes(one, "bfloat16")
-    process = int(facts.number("loading.process_gib") * GIB)
-    enough = Machine((), needed + process)
-    assert placement.place(one, enough, ["bfloat16"]) is not None
-    assert placement.place(one, Machine((), needed + process - 1), ["bfloat16"]) is None
-
-
-def test_every_placement_names_its_device():
-    for fake in (machine(24), machine(80, 80), machine()):
-        for found in placement.candidates(size(LLAMA_8B), fake):
-            # With None bitsandbytes takes the first card, and inputs stay in memory.
-            assert found.device_map in ({"": found.device}, "auto")
 
 
 def test_a_plan_sees_the_cards_and_the_containers_limit(tmp_path, monkeypatch):

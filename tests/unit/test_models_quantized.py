@@ -102,11 +102,3 @@ def test_a_suggestion_quantizes_nothing_twice(checkpoint, quantization, method):
     report = suggest_lora_config(LoraRequest(model=checkpoint(quantization), gpu="RTX 4090"))
     assert (report.method, report.quantization) == (method, None)
     assert "prequantized" in {reason.id for reason in report.reasons}
-
-
-def test_a_mirrors_four_bit_name_is_sized_as_four_bits():
-    plain, four = (
-        estimate_vram(VramRequest(model=name))
-        for name in ("Llama-3.1-8B", "unsloth/Llama-3.1-8B-bnb-4bit")
-    )
-    assert four.peak_allocated_gib < plain.peak_allocated_gib / 2
