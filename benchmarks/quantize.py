@@ -32,7 +32,7 @@ from ft_tools.runs.tool import get_run
 from ft_tools.shipping import formats
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
-from ft_tools.shipping.worker import gguf_files, merging
+from ft_tools.shipping.worker import llama, llama_job, merging
 from tests.demo_tickets.make import prepared
 
 FORMATS = [
@@ -101,7 +101,7 @@ def ship(names):
 def row(result):
     """Keep the numbers of a format."""
     kept = {key: result[key] for key in ("format", "state", "size_bytes", "seconds", "error")}
-    kept |= {key: result[key] for key in ("fallbacks", "fallback_tensors", "tensor_types")}
+    kept |= {key: result[key] for key in ("fallbacks", "tensor_types")}
     return kept | {key: result[key] for key in ("tokens_per_second", "quality")}
 
 
@@ -132,11 +132,11 @@ def measure_merges(where, repeats):
 def measure_quantizers(where, repeats):
     """Quantize the demo model to Q4_K_M in both ways, in turns; medians of seconds."""
     source, kind = where / "source.gguf", formats.find("gguf:Q4_K_M")
-    gguf_files.convert(demo.folder(), source, "bf16", lambda: None)
+    llama.convert(demo.folder(), source, "bf16", lambda: None)
 
     def ours(into):
         with publish.new_folder(into) as staging:
-            gguf_files.quantize(source, staging / "model.gguf", kind)
+            llama_job.quantize(source, staging / "model.gguf", kind)
 
     def bare(into):
         options = llama_cpp.llama_model_quantize_default_params()

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools import anti_patterns
-from ft_tools.errors import BadInput, NotFound, brief
+from ft_tools.errors import NotFound, brief
 from ft_tools.lora.init_weights import require_repeatable
 from ft_tools.models import safetensors_headers
 from ft_tools.models.safetensors_headers import Tensor
 from ft_tools.publish import MANIFEST, sha256, verify
+from ft_tools.shipping.findings import refusal
 
 PREFIX = "base_model.model."
 LORA_A = ".lora_A.weight"
@@ -39,6 +39,21 @@ class AdapterFacts(BaseModel):
     bytes: int
 
 
+def json_of(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        NotFound: It is not there.
+        BadInput: It is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise NotFound(f"{path} does not exist; name another folder") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise refusal("damaged", file=path) from error
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Read adapter_config.json.
 
@@ -47,29 +62,17 @@ def read_config(folder: Path) -> dict[str, Any]:
         BadInput: It is not a LoRA adapter's.
         Refused: It cannot be put on its base again.
     """
-    try:
-        config = json.loads((folder / "adapter_config.json").read_bytes())
-    except FileNotFoundError:
-        raise NotFound(f"{folder} has no adapter_config.json; name an adapter folder") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{folder}/adapter_config.json is damaged; take another copy") from error
-    kind = config.get("peft_type") if isinstance(config, dict) else None
-    if kind != "LORA":
-        raise BadInput(
-            f"{folder} is a {kind} adapter; LORA (with rsLoRA and DoRA) can be merged here, use "
-            "its own tool for another"
-        )
+    config = json_of(folder / "adapter_config.json")
+    if (kind := config.get("peft_type")) != "LORA":
+        raise refusal("other_adapter", folder=folder, kind=kind)
     for name in ("r", "lora_alpha"):
         value = config.get(name, 1)
         if not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise BadInput(
-                f"{folder}/adapter_config.json has {name}={value!r}, which must be a number above "
-                "0; take another copy"
-            )
+            raise refusal("scale_is_no_number", folder=folder, name=name, value=value)
     start = config.get("init_lora_weights")
     cure = 'Train again with "pissa", or merge in the training process.'
     require_repeatable(start, f"{folder}: init_lora_weights={start!r}", cure)
-    return dict(config)
+    return config
 
 
 def inspect(folder: Path, base: dict[str, Tensor], base_config: dict[str, Any]) -> AdapterFacts:
@@ -106,10 +109,7 @@ def require_unchanged(folder: Path) -> None:
     """
     wrong = verify(folder) if (folder / MANIFEST).is_file() else []
     if wrong:
-        raise BadInput(
-            f"{folder} was changed since it was written: {wrong[0]}; take another copy, or remove "
-            f"its {MANIFEST} if the change is yours"
-        )
+        raise refusal("changed_since_written", folder=folder, wrong=wrong[0], manifest=MANIFEST)
 
 
 def require_unquantized(base_config: dict[str, Any]) -> None:
@@ -121,9 +121,7 @@ def require_unquantized(base_config: dict[str, Any]) -> None:
     quantized = base_config.get("quantization_config")
     if quantized:
         method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "?"
-        observed = f"the base's weights are quantized ({brief(method)})"
-        cure = "Name the original 16-bit model as `base_model`."
-        raise anti_patterns.refusal("merge_into_quantized", observed, cure)
+        raise refusal("quantized_base", method=brief(method))
 
 
 def why_whole(held: dict[str, Tensor], base: dict[str, Tensor], base_config: dict[str, Any]) -> str:
@@ -178,10 +176,8 @@ def _require_fit(
             (tensor.shape[1], d_in) if name.endswith(LORA_A) else (tensor.shape[0], d_out)
         )
         if found != wanted:
-            raise BadInput(
-                f"{folder} was trained on another base: {name.removeprefix(PREFIX)} has {found} "
-                f"where this base has {wanted}; name the model it was trained on as `base_model`"
-            )
+            fields = {"name": name.removeprefix(PREFIX), "found": found, "wanted": wanted}
+            raise refusal("adapter_of_another_base", folder=folder, **fields)
 
 
 def _variant(config: dict[str, Any]) -> str:

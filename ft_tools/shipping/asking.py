@@ -1,20 +1,117 @@
-"""How the shipped model has to be asked: what every text and file beside it is written from."""
+"""How the shipped model has to be asked: as an evaluation asked it, else as it was trained.
 
+Every text and file beside the weights is written from this. The newest evaluation of a run is found
+by itself; another one is named in the request.
+"""
+
+import contextlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, ValidationError
+
 from ft_tools import workspace
+from ft_tools.contract import Report
+from ft_tools.errors import FineTuningError
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
+from ft_tools.formats.training_rows import read_examples
+from ft_tools.formats.trl_formats import Example
+from ft_tools.metrics.table import METRICS
+from ft_tools.metrics.verdicts import TargetVerdict
+from ft_tools.models.resolve import ModelSource
+from ft_tools.publish import sha256
 from ft_tools.runs.state import directory
-from ft_tools.shipping.comparison_text import training_file
-from ft_tools.shipping.evaluated_prompt import MeasuredAs, spec_of
-from ft_tools.shipping.trained_system import TrainedSystem, trained_system
+from ft_tools.shipping.comparison_text import file_of_run
+from ft_tools.shipping.findings import refusal, sentence
 
 SCHEMA = "answer_schema.json"
 FORMAT_INPUT, MAPPING = "format_input.py", "mapping.json"
+SYSTEM_ROLES = {"system", "developer"}
+SEARCHED_RUNS = 50
+"""How many evaluations are searched, the newest first."""
+MIN_CONTEXT = 2048
+"""Below this a longer context costs next to nothing."""
+VERDICTS = {"met": "met", "not_met": "not_met", "not_shown": "not_shown_met"}
+# What changes which token is chosen.
+# Source: https://huggingface.co/docs/transformers/main_classes/text_generation, GenerationConfig
+SAMPLING = {
+    *("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+    *("repetition_penalty", "no_repeat_ngram_size", "encoder_repetition_penalty", "penalty_alpha"),
+    *("num_beams", "length_penalty", "max_length"),
+}
+
+
+class MeasuredAs(Report):
+    """The evaluation whose settings are shipped. No text of it is in here."""
+
+    evaluation: str = Field(description="Run id.")
+    system: str = Field(description="Name of the system there.")
+    max_new_tokens: int = Field(description="Longest answer, in tokens.")
+    json_schema: str | None = Field(None, description="JSON Schema file of its answers.")
+    json_schema_sha256: str | None = None
+    num_shots: int = Field(0, description="Few-shot examples in each prompt; not shipped.")
+    metric: str = Field("", description="The evaluation's main metric.")
+    value: float | None = Field(None, description="What the model scored there.")
+    ci_low: float | None = None
+    ci_high: float | None = None
+    num_examples: int = 0
+    target: dict[str, float] = Field(default_factory=dict, description="Metric -> needed value.")
+    verdict: TargetVerdict | None = Field(None, description="Of the target; null: there was none.")
+
+    def sentence(self) -> str:
+        """Return what the tuned model scored, and whether that met the target; empty if unknown."""
+        if self.value is None:
+            return ""
+        interval = f" [{self.ci_low:.3g}, {self.ci_high:.3g}]" if self.ci_low is not None else ""
+        fields = self.model_dump(include={"evaluation", "metric", "value"})
+        said = sentence("measured", interval=interval, num=self.num_examples, **fields)
+        if self.verdict is not None:
+            wanted = ", ".join(f"{name} {value:g}" for name, value in self.target.items())
+            said += sentence("target", target=wanted, verdict=sentence(VERDICTS[self.verdict]))
+        return f"{said}."
+
+    def spec(self) -> SystemSpec:
+        """Return the system as the evaluation's request has it."""
+        text = (directory.find(self.evaluation) / "request.json").read_text(encoding="utf-8")
+        systems = EvaluateRequest.model_validate_json(text).all_systems()
+        return next(spec for spec in systems if spec.name == self.system)
+
+    def dataset(self) -> str | None:
+        """Return the file that it measured on; None where it is no longer there."""
+        with contextlib.suppress(FineTuningError):
+            request = directory.whole_json(directory.find(self.evaluation) / "request.json")
+            path = request.get("dataset")
+            if isinstance(path, str) and workspace.existing(path).is_file():
+                return path
+        return None
+
+
+@dataclass(frozen=True)
+class TrainedSystem:
+    """What the training examples have for a system text."""
+
+    text: str | None = None
+    """The most frequent one; None: most examples have none, or the training data is unknown."""
+    num_examples: int = 0
+    num_with_text: int = 0
+    """Examples with that text; where there is none, with any."""
+    num_others: int = 0
+    """Other texts."""
+
+    def sentence(self) -> str:
+        """Return what is shipped, and what else there was."""
+        total, num = self.num_examples, self.num_with_text
+        if not total:
+            return sentence("training_unknown")
+        if self.text is None:
+            return sentence("no_system", without=total - num, total=total)
+        others = sentence("other_systems", num=self.num_others) if self.num_others else ""
+        return sentence("trained_system", num=num, total=total) + others
 
 
 @dataclass(frozen=True)
@@ -34,6 +131,12 @@ class Asking:
     """Columns that format_input.py makes the user turn of."""
     prepared: Path | None = None
     """Folder with format_input.py and mapping.json."""
+    stops: tuple[str, ...] = ()
+    """Texts that end an answer."""
+    num_ctx: int = MIN_CONTEXT
+    """Context that training and measuring fit into, in tokens."""
+    default_system: str = ""
+    """What the chat template puts before a conversation without a system text."""
 
     @property
     def template(self) -> str | None:
@@ -45,6 +148,12 @@ class Asking:
         """Return the longest answer that was measured; None: nothing was."""
         return self.measured.max_new_tokens if self.measured else None
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """Return the context and the longest answer as a Modelfile sets them."""
+        longest = {"num_predict": self.max_new_tokens} if self.max_new_tokens else {}
+        return {"num_ctx": self.num_ctx} | longest
+
     def turn(self, question: str) -> str:
         """Return what the user sends for a question."""
         before, _, after = (self.template or QUESTION).partition(QUESTION)
@@ -53,20 +162,16 @@ class Asking:
 
     def messages(self, question: str) -> list[dict[str, str]]:
         """Return a whole request."""
-        own = [] if not self.system else [{"role": "system", "content": self.system}]
+        own = [{"role": "system", "content": self.system}] if self.system else []
         return [*own, {"role": "user", "content": self.turn(question)}]
 
-    def sentence(self, *, has_default: bool = False) -> str:
-        """Return which system text is shipped.
-
-        Args:
-            has_default: The chat template adds one where there is none.
-        """
-        if not self.system_from:
-            said = self.trained.sentence()
-            is_default = self.system is None and has_default and self.trained.num_examples > 0
-            return f"{said} but the chat template's own" if is_default else said
-        return f"shipped: {self.system_from}; training: {self.trained.sentence()}"
+    def sentence(self) -> str:
+        """Return which system text is shipped."""
+        said = self.trained.sentence()
+        if self.system_from:
+            return sentence("other_system", origin=self.system_from, trained=said)
+        is_default = self.system is None and self.default_system and self.trained.num_examples
+        return said + sentence("template_default") if is_default else said
 
 
 def asking_of(source: str, measured: MeasuredAs | None, system: str | None) -> Asking:
@@ -78,17 +183,80 @@ def asking_of(source: str, measured: MeasuredAs | None, system: str | None) -> A
         system: System text of the request; None: the evaluation's, else the training data's.
     """
     trained = trained_system(source)
-    spec = spec_of(measured) if measured else None
+    spec = measured.spec() if measured else None
     text, origin = trained.text, ""
     if system is not None:
-        text, origin = system, "the system text of the request"
-    elif spec is not None and measured is not None and spec.system is not None:
-        text, origin = spec.system, f"the system text of {measured.system} in {measured.evaluation}"
+        text, origin = system, sentence("of_request")
+    elif measured is not None and spec is not None and spec.system is not None:
+        fields = measured.model_dump(include={"system", "evaluation"})
+        text, origin = spec.system, sentence("of_evaluation", **fields)
     schema = None
     if measured is not None and measured.json_schema is not None:
         schema = json.loads(workspace.existing(measured.json_schema).read_bytes())
     folder, columns = _prepared(source)
     return Asking(trained, text, origin, spec, measured, schema, columns, folder)
+
+
+def measured_as(source: ModelSource, evaluation: str | None) -> MeasuredAs | None:
+    """Find how a model was asked when it was measured.
+
+    Args:
+        source: What is shipped.
+        evaluation: Run id of an evaluation; None: the newest one of a run, if there is any.
+
+    Raises:
+        BadInput: The evaluation did not measure this model, or its schema changed since.
+        NotFound: There is no such run.
+    """
+    if evaluation is not None:
+        found = next(_systems(directory.find(evaluation), source), None)
+        if found is None:
+            raise refusal("other_evaluation", evaluation=evaluation, model=source.name)
+        return found
+    if source.run_id is None:
+        return None
+    reports = workspace.runs_dir().glob("evaluate-*/report.json")
+    newest = sorted(reports, key=lambda path: -path.stat().st_mtime)[:SEARCHED_RUNS]
+    return next((one for path in newest for one in _systems(path.parent, source)), None)
+
+
+def trained_system(source: str) -> TrainedSystem:
+    """Count the system texts of a run's training file, if that is still what it was.
+
+    Args:
+        source: What is shipped, as in the request; only a run knows its training data.
+    """
+    path = file_of_run(source, "dataset")
+    if path is None:
+        return TrainedSystem()
+    known = (directory.read_json(directory.find(source) / "plan.json") or {}).get("dataset")
+    digest = known.get("sha256") if isinstance(known, dict) else None
+    if digest not in (None, sha256(path)):
+        return TrainedSystem()
+    try:
+        texts = Counter(_system_of(example) for _, example in read_examples(path))
+    except FineTuningError:
+        return TrainedSystem()
+    ((text, count),) = texts.most_common(1) or [(None, 0)]
+    total, others = texts.total(), len(texts.keys() - {text, None})
+    return TrainedSystem(text, total, total - count if text is None else count, others)
+
+
+def context_of(source: str, longest: int, model_context: int | None) -> int:
+    """Return the context that is needed: a power of two that training and measuring fit into.
+
+    Args:
+        source: What is shipped, as in the request.
+        longest: Of the measured prompts with their answers, in tokens.
+        model_context: Longest that the model was made for; None: unknown.
+    """
+    trained = 0
+    if directory.RUN_ID.fullmatch(source):
+        plan = directory.read_json(directory.find(source) / "plan.json") or {}
+        training = plan.get("training")
+        trained = int(training.get("max_length") or 0) if isinstance(training, dict) else 0
+    rounded = 1 << (max(MIN_CONTEXT, longest, trained) - 1).bit_length()
+    return min(rounded, model_context) if model_context else rounded
 
 
 def write_files(asking: Asking, into: Path) -> None:
@@ -115,13 +283,53 @@ def greedy_settings(
     return kept | ({"max_new_tokens": max_new_tokens} if max_new_tokens else {})
 
 
-# What changes which token is chosen.
-# Source: https://huggingface.co/docs/transformers/main_classes/text_generation, GenerationConfig
-SAMPLING = {
-    *("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
-    *("repetition_penalty", "no_repeat_ngram_size", "encoder_repetition_penalty", "penalty_alpha"),
-    *("num_beams", "length_penalty", "max_length"),
-}
+def _systems(run_dir: Path, source: ModelSource) -> Iterator[MeasuredAs]:
+    """Yield the systems of an evaluation that are this model, the best one first."""
+    plan, report = (directory.whole_json(run_dir / f"{name}.json") for name in ("plan", "report"))
+    metric = str(report.get("main_metric") or "")
+    sign = METRICS[metric].sign if metric in METRICS else 1.0
+    results = {system.get("name"): system for system in report.get("systems") or ()}
+    own = []
+    for system in plan.get("systems") or () if report else ():
+        model, scored = system.get("model"), results.get(system.get("name")) or {}
+        score = (scored.get("scores") or {}).get(metric) or {}
+        if not isinstance(model, dict) or source.load_from != model.get("load_from"):
+            continue
+        if source.adapter == model.get("adapter"):
+            own.append((-sign * float(score.get("value") or 0.0), system, score, scored))
+    for _, system, score, scored in sorted(own, key=lambda one: one[0]):
+        update: dict[str, Any] = {"num_examples": int(plan.get("num_examples") or 0)}
+        if score:
+            update |= {key: score.get(key) for key in ("value", "ci_low", "ci_high")}
+            target = report.get("target") or {}
+            update |= {"metric": metric, "target": target, "verdict": scored.get("target")}
+        # A run of an older version, or its schema is not what it was.
+        with contextlib.suppress(FineTuningError, OSError, ValidationError, StopIteration):
+            yield _described(run_dir.name, system).model_copy(update=update)
+
+
+def _described(evaluation: str, system: dict[str, Any]) -> MeasuredAs:
+    name, longest = str(system["name"]), int(system["max_new_tokens"])
+    found = MeasuredAs(evaluation=evaluation, system=name, max_new_tokens=longest)
+    spec = found.spec()
+    schema, digest = spec.decoding.json_schema, None
+    if schema is not None:
+        digest = sha256(workspace.existing(schema))
+        if digest != (system.get("files_sha256") or {}).get(schema):
+            raise refusal("other_evaluation", evaluation=evaluation, model=name)
+    shots = spec.examples.num if spec.examples else 0
+    update = {"json_schema": schema, "json_schema_sha256": digest, "num_shots": shots}
+    return found.model_copy(update=update)
+
+
+def _system_of(example: Example) -> str | None:
+    for name in ("messages", "prompt", "chosen"):
+        turns = example.get(name)
+        if isinstance(turns, list) and turns and isinstance(turns[0], dict):
+            content = turns[0].get("content")
+            is_system = turns[0].get("role") in SYSTEM_ROLES and isinstance(content, str)
+            return str(content) if is_system else None
+    return None
 
 
 def _prepared(source: str) -> tuple[Path | None, tuple[str, ...]]:
@@ -133,7 +341,7 @@ def _prepared(source: str) -> tuple[Path | None, tuple[str, ...]]:
 
     run = source
     while directory.RUN_ID.fullmatch(run):
-        path = training_file(run)
+        path = file_of_run(run, "dataset")
         mapping = mapping_beside(path) if path is not None else None
         if path is not None and mapping is not None:
             return path.parent, tuple(dict.fromkeys(mapping.prompt_columns))

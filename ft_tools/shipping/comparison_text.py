@@ -1,8 +1,9 @@
-"""The text on which a shipped model is compared with the model it was made of."""
+"""The texts on which a shipped model is compared with the model it was made of, or calibrated."""
 
 import json
-from collections.abc import Iterator
+import random
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from ft_tools.formats.trl_formats import Example
 from ft_tools.runs.state import directory
 
 MAX_TEXTS = 64
-MAX_QUESTION_CHARS = 300
+# Source: https://arxiv.org/abs/2210.17323, section 4: 128 segments.
+NUM_CALIBRATION, MAX_CALIBRATION_TOKENS = 128, 512
 Message = dict[str, Any]
 
 # Short tasks of our own, for the greedy samples of a model that brings no held-out examples.
@@ -28,21 +30,11 @@ def built_in() -> list[str]:
     return [part.strip("\n") for part in whole.split("\n\n")]
 
 
-def of_run(run_id: str | None) -> Path | None:
-    """Return the validation file of a training run, if it had one and it is still there."""
-    return _file_of_run(run_id, "validation")
-
-
-def training_file(run_id: str | None) -> Path | None:
-    """Return what a run was trained on, if it is still there."""
-    return _file_of_run(run_id, "dataset")
-
-
-def _file_of_run(run_id: str | None, field: str) -> Path | None:
-    if run_id is None:
+def file_of_run(run_id: str | None, field: str) -> Path | None:
+    """Return the `dataset` or the `validation` of a training run, if it is still there."""
+    if run_id is None or not directory.RUN_ID.fullmatch(run_id):
         return None
-    plan = directory.read_json(directory.find(run_id) / "plan.json") or {}
-    held = plan.get(field)
+    held = (directory.read_json(directory.find(run_id) / "plan.json") or {}).get(field)
     named = held.get("path") if isinstance(held, dict) else held
     path = Path(named) if isinstance(named, str) else None
     return path if path is not None and path.is_file() else None
@@ -54,12 +46,38 @@ def examples(path: Path) -> list[Example]:
     Raises:
         BadData: A line is not a JSON object.
     """
-    found = []
+    return [example for _, example in islice(read_examples(path), MAX_TEXTS)]
+
+
+def calibration_examples(
+    path: Path, measured_on: Path | None, count: int = NUM_CALIBRATION
+) -> list[Example]:
+    """Return examples spread evenly by chance over a file, the same ones each time.
+
+    An example that is also measured on is left out, however often the file has it.
+
+    Args:
+        path: JSONL file.
+        measured_on: File of held-out examples; None: there is none.
+        count: How many at most.
+
+    Raises:
+        BadData: A line is not a JSON object.
+    """
+    known = {_key(e) for _, e in read_examples(measured_on)} if measured_on else set()
+    dice = random.Random(0)
+    kept: list[Example] = []
+    seen = 0
     for _, example in read_examples(path):
-        found.append(example)
-        if len(found) == MAX_TEXTS:
-            break
-    return found
+        if conversation(example) is None or _key(example) in known:
+            continue
+        # Reservoir sampling, algorithm R: each of `seen` examples is kept with the same chance.
+        seen += 1
+        if len(kept) < count:
+            kept.append(example)
+        elif (place := dice.randrange(seen)) < count:
+            kept[place] = example
+    return kept
 
 
 def conversation(example: Example) -> list[Message] | str | None:
@@ -92,25 +110,12 @@ def prompt_of(example: Example) -> list[Message] | str | None:
     return prompt if isinstance(prompt, str) and prompt else None
 
 
-def example_question(path: Path) -> str | None:
-    """Return a short question of a file, to be shown beside the model; None where there is none.
-
-    Not one that holds a secret or personal data: what is shipped is given to others.
-    """
-    from ft_tools.data.judge.privacy import mask
-
-    for example in examples(path):
-        asked = prompt_of(example)
-        said = asked[-1].get("content") if isinstance(asked, list) else asked
-        if not isinstance(said, str) or not 0 < len(said) <= MAX_QUESTION_CHARS:
-            continue
-        if mask(said) == said and all(char.isprintable() or char == "\n" for char in said):
-            return said
-    return None
+def plain(messages: list[Message]) -> list[Message]:
+    """Return messages with a text for content, as every chat template takes them."""
+    contents = [message.get("content") for message in messages]
+    texts = [content if isinstance(content, str) else json.dumps(content) for content in contents]
+    return [message | {"content": text} for message, text in zip(messages, texts, strict=True)]
 
 
-def plain(messages: list[Message]) -> Iterator[Message]:
-    """Give messages with a text for content, as every chat template takes them."""
-    for message in messages:
-        content = message.get("content")
-        yield message | {"content": content if isinstance(content, str) else json.dumps(content)}
+def _key(example: Example) -> str:
+    return json.dumps(conversation(example), sort_keys=True)

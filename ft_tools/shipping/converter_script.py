@@ -1,30 +1,31 @@
 """llama.cpp's own converter: found where the user has it, or fetched once into the cache.
 
-The source distribution of llama-cpp-python has llama.cpp in it, at the commit the installed library
-was built from. Of it only the converter is kept, and never anything that was not asked for.
+Neither the gguf package nor the wheel of llama-cpp-python has it; the source distribution of
+llama-cpp-python has llama.cpp in it, at the commit the installed library was built from. Of it only
+the converter is kept, and never anything that was not asked for.
 """
 
 import ast
 import importlib.metadata
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ft_tools import facts, workspace
-from ft_tools.errors import BadData, Missing, MissingExtra, NotFound, OutputExists
+from ft_tools.errors import BadData, MissingExtra, OutputExists
 from ft_tools.publish import new_folder, sha256, verify
+from ft_tools.shipping.findings import refusal
 
 VARIABLE = "LLAMA_CPP_DIR"
 SCRIPT = "convert_hf_to_gguf.py"
 DISTRIBUTION = "llama-cpp-python"
-INSIDE = "vendor/llama.cpp"
+INSIDE = ("vendor", "llama.cpp")
 KEPT = (SCRIPT, "LICENSE", "conversion", "gguf-py")
 # Of 0.3.36: 76.6 MB are fetched, 2.1 MB are kept.
 DOWNLOAD_BYTES = 80 * 2**20
@@ -46,14 +47,12 @@ def version() -> str:
 
 def origin() -> str:
     """Return where the converter will come from, for a plan."""
-    if os.environ.get(VARIABLE):
-        return f"{VARIABLE}"
-    return f"source distribution of {DISTRIBUTION} {version()}"
+    return VARIABLE if _named() else f"source distribution of {DISTRIBUTION} {version()}"
 
 
 def is_here() -> bool:
     """Return whether the converter needs no fetching."""
-    return bool(os.environ.get(VARIABLE)) or (cached() / SCRIPT).is_file()
+    return bool(_named()) or (cached() / SCRIPT).is_file()
 
 
 def cached() -> Path:
@@ -69,17 +68,14 @@ def script() -> Path:
         BadData: The cached copy was changed.
         Missing: It has to be fetched, and pip cannot.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        path = Path(named) / SCRIPT
-        if not path.is_file():
-            raise NotFound(f"{VARIABLE} has no {SCRIPT}; point it at a checkout of llama.cpp")
-        return path
+    if named := _named():
+        if not (named / SCRIPT).is_file():
+            raise refusal("no_converter", variable=VARIABLE, script=SCRIPT)
+        return named / SCRIPT
     folder = cached()
     if not (folder / SCRIPT).is_file():
         fetch(folder)
-    wrong = verify(folder)
-    if wrong:
+    if wrong := verify(folder):
         raise BadData(folder, f"the converter was changed ({wrong[0]})", "delete that folder")
     return folder / SCRIPT
 
@@ -93,15 +89,79 @@ def why_not(config: Mapping[str, Any]) -> str:
     Returns:
         The reason; empty where it carries it, or where nobody knows yet.
     """
-    named = os.environ.get(VARIABLE)
+    named = _named()
     row = facts.not_converted().get(str(config.get("model_type")))
     if row is not None and not named and row.llama_cpp_python == version():
         return row.why
-    known = _architectures(Path(named) if named else cached())
-    classes = config.get("architectures") or []
+    known, classes = _architectures(named or cached()), config.get("architectures") or []
     if known and classes and known.isdisjoint(classes):
         return "it has no entry for its class"
     return ""
+
+
+def fetch(folder: Path) -> None:
+    """Fetch the source distribution and keep the converter.
+
+    Raises:
+        Missing: pip is not there, or cannot get it.
+        BadData: The archive is not what it should be.
+    """
+    wanted, why = f"{DISTRIBUTION}=={version()}", ""
+    with tempfile.TemporaryDirectory(prefix="fine-tuning-llm-") as where:
+        argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary"]
+        argv += [DISTRIBUTION, "--disable-pip-version-check", "--dest", where, wanted]
+        try:
+            done = subprocess.run(argv, capture_output=True, timeout=PIP_SECONDS, check=True)
+            sys.stderr.write(done.stderr.decode(errors="replace"))
+        except subprocess.TimeoutExpired:
+            why = f"it took more than {PIP_SECONDS} s"
+        except subprocess.CalledProcessError as error:
+            sys.stderr.write(error.stderr.decode(errors="replace"))
+            why = f"pip ended with {error.returncode}"
+        archives = sorted(Path(where).glob("*.tar.gz"))
+        if why or not archives:
+            why = why or "pip fetched no archive"
+            raise refusal("converter_not_fetched", wanted=wanted, why=why, variable=VARIABLE)
+        keep(archives[0], folder)
+
+
+def keep(archive: Path, folder: Path) -> None:
+    """Take the converter out of a source distribution.
+
+    Only regular files below the wanted names are written, as tarfile's "data" filter allows.
+
+    Raises:
+        BadData: There is no converter in it, or it is far larger than it should be.
+    """
+    try:
+        with new_folder(folder) as staging, tarfile.open(archive, "r:gz") as bundle:
+            left = MAX_KEPT_BYTES
+            for member in bundle:
+                _, *parts = PurePosixPath(member.name).parts
+                below = parts[len(INSIDE) :]
+                if tuple(parts[: len(INSIDE)]) != INSIDE or not below or below[0] not in KEPT:
+                    continue
+                if not member.isfile() or ".." in below:
+                    continue
+                left -= member.size
+                if left < 0:
+                    raise BadData(archive.name, "is not a llama.cpp source", f"set {VARIABLE}")
+                kept = member.replace(name="/".join(below), deep=False)
+                bundle.extract(kept, staging, filter="data")
+            if not (staging / SCRIPT).is_file():
+                raise BadData(archive.name, f"has no {SCRIPT}", f"set {VARIABLE}")
+            about = {"archive": archive.name, "sha256": sha256(archive), "license": "MIT"}
+            (staging / "origin.json").write_text(json.dumps(about), encoding="utf-8")
+    except OutputExists:
+        # Another run has just kept it.
+        if not (folder / SCRIPT).is_file():
+            raise
+
+
+def _named() -> Path | None:
+    """Return the user's own checkout of llama.cpp."""
+    named = os.environ.get(VARIABLE)
+    return Path(named) if named else None
 
 
 def _architectures(folder: Path) -> frozenset[str]:
@@ -114,80 +174,3 @@ def _architectures(folder: Path) -> frozenset[str]:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "TEXT_MODEL_MAP":
             return frozenset(ast.literal_eval(node.value) if node.value else ())
     return frozenset()
-
-
-def fetch(folder: Path) -> None:
-    """Fetch the source distribution and keep the converter.
-
-    Raises:
-        Missing: pip is not there, or cannot get it.
-        BadData: The archive is not what it should be.
-    """
-    if importlib.util.find_spec("pip") is None:
-        raise Missing(
-            f"the GGUF converter has to be fetched with pip, and there is no pip in "
-            f"{sys.executable}; run: python -m ensurepip, or set {VARIABLE} to a checkout of "
-            "llama.cpp"
-        )
-    wanted = f"{DISTRIBUTION}=={version()}"
-    with tempfile.TemporaryDirectory(prefix="fine-tuning-llm-") as where:
-        argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary"]
-        argv += [DISTRIBUTION, "--disable-pip-version-check", "--dest", where, wanted]
-        try:
-            done = subprocess.run(argv, capture_output=True, timeout=PIP_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            raise _cannot_fetch(wanted, f"it took more than {PIP_SECONDS} s") from None
-        archives = sorted(Path(where).glob("*.tar.gz"))
-        if done.returncode != 0 or not archives:
-            sys.stderr.write(done.stderr.decode(errors="replace"))
-            raise _cannot_fetch(wanted, f"pip ended with {done.returncode}")
-        keep(archives[0], folder)
-
-
-def keep(archive: Path, folder: Path) -> None:
-    """Take the converter out of a source distribution.
-
-    Only regular files below the wanted names are written, each to a path made of its checked parts.
-
-    Raises:
-        BadData: There is no converter in it, or it is far larger than it should be.
-    """
-    try:
-        with new_folder(folder) as staging:
-            total = 0
-            with tarfile.open(archive, "r:gz") as bundle:
-                for member, parts in wanted_members(bundle):
-                    total += member.size
-                    source = bundle.extractfile(member)
-                    if source is None or total > MAX_KEPT_BYTES:
-                        raise BadData(archive.name, "is not a llama.cpp source", f"set {VARIABLE}")
-                    target = staging.joinpath(*parts)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(source.read())
-            if not (staging / SCRIPT).is_file():
-                raise BadData(archive.name, f"has no {SCRIPT}", f"set {VARIABLE}")
-            about = {"archive": archive.name, "sha256": sha256(archive), "license": "MIT"}
-            (staging / "origin.json").write_text(json.dumps(about), encoding="utf-8")
-    except OutputExists:
-        # Another run has just kept it.
-        if not (folder / SCRIPT).is_file():
-            raise
-
-
-def wanted_members(bundle: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, tuple[str, ...]]]:
-    """Give the regular files to keep, with their path parts below llama.cpp."""
-    for member in bundle:
-        parts = PurePosixPath(member.name).parts
-        inside = parts[1 : 1 + len(PurePosixPath(INSIDE).parts)]
-        below = parts[1 + len(inside) :]
-        if "/".join(inside) != INSIDE or not below or below[0] not in KEPT:
-            continue
-        if member.isfile() and ".." not in parts and not parts[0].startswith("/"):
-            yield member, below
-
-
-def _cannot_fetch(wanted: str, why: str) -> Missing:
-    return Missing(
-        f"the source distribution of {wanted} cannot be fetched ({why}); check the network or "
-        f"pip's configuration, or set {VARIABLE} to a checkout of llama.cpp"
-    )

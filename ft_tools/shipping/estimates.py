@@ -8,13 +8,13 @@ from pydantic import Field
 
 from ft_tools import facts
 from ft_tools.contract import Report
-from ft_tools.errors import Refused
 from ft_tools.models.machine import Machine, first_card
 from ft_tools.models.placement import Dtype, candidates, place, running_places, shortage
 from ft_tools.models.size import ModelSize
 from ft_tools.runs.estimates import seconds_per_token
 from ft_tools.shipping import converter_script, formats
 from ft_tools.shipping.adapter import AdapterFacts
+from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.quality import verdict_of
 
@@ -47,10 +47,6 @@ START_SECONDS = 20.0
 # Bytes per parameter of the largest layer: merged in float32; llama.cpp's converter, a process of
 # its own, and its quantizer hold it twice. Source: benchmarks/small_memory.json, 3.6 GiB
 MERGED_BYTES, CONVERTED_BYTES = 4, 8
-CURE_OF_FORMAT = "make it on a larger machine, or leave it out: safetensors and GGUF types do not"
-CURE_OF_MERGE = (
-    "merge on a larger machine; every format needs this merge, so leaving formats out does not help"
-)
 
 
 class PlannedFormat(Report):
@@ -124,11 +120,8 @@ def require_quantizable(row: Format, size: ModelSize) -> None:
     hoped = _with_rest(row, size, size.linear_params + size.expert_params)
     made = format_bytes(row, size)
     if made > facts.number("loading.largest_size_ratio") * hoped:
-        raise Refused(
-            f"{row.name} quantizes linear layers only, and this model's experts are fused: it "
-            f"would take {made / 2**30:.1f} GiB instead of {hoped / 2**30:.1f}; take "
-            "gguf:Q4_K_M, which quantizes experts"
-        )
+        fields = {"made": made / 2**30, "hoped": hoped / 2**30}
+        raise refusal("fused_experts", format=row.name, **fields)
 
 
 def _with_rest(row: Format, size: ModelSize, quantized: int) -> int:
@@ -239,30 +232,27 @@ def require_possible(
     if adapter and adapter.route == "whole":
         own: Dtype = "float32" if size.bytes_per_param > 3 else "bfloat16"
         if place(size, machine, [own], working_bytes=2 * adapter.bytes) is None:
-            raise Refused(
-                f"this merge loads the whole model ({adapter.why_whole}): "
-                f"{shortage(size, machine)}; {CURE_OF_MERGE}"
-            )
+            needs = shortage(size, machine)
+            raise refusal("merge_does_not_fit", why=adapter.why_whole, shortage=needs)
     least = ram_bytes(size, None, rows)
     if (adapter or any(row.family == "gguf" for row in rows)) and least > machine.ram_bytes:
-        raise Refused(
-            f"weight by weight this takes {least / 2**30:.1f} GiB of memory for the largest layer, "
-            f"and this machine has {machine.ram_bytes / 2**30:.1f}; use a larger machine"
-        )
+        fields = {"needed": least / 2**30, "ram": machine.ram_bytes / 2**30}
+        raise refusal("layer_does_not_fit", **fields)
     for row in rows:
         require_quantizable(row, size)
+        four_bit = row.family == "bnb"
         if row.family == "environment":
             # llm-compressor loads the model into memory, whatever cards there are.
             found = candidates(size, machine.without_cards(), ["bfloat16"])
-        elif row.family == "bnb":
+        elif four_bit:
             found = candidates(size, machine, ["bfloat16"], four_bit=True)
         elif row.family == "mlx":
             found = running_places(size, machine, exact=True)
         else:
             continue
         if not found:
-            needs = shortage(size, machine, four_bit=row.family == "bnb")
-            raise Refused(f"{row.name} loads the whole model: {needs}; {CURE_OF_FORMAT}")
+            needs = shortage(size, machine, four_bit=four_bit)
+            raise refusal("format_does_not_fit", format=row.name, shortage=needs)
 
 
 def seconds(

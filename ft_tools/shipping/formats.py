@@ -1,9 +1,6 @@
 """The formats a model can be shipped in: size, published loss, and what it takes to make one."""
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal
 
 from ft_tools.errors import UnknownName
@@ -101,29 +98,3 @@ def find(name: str) -> Format:
         cure = f"pass {others}, or gguf: with a type of llama.cpp, such as gguf:Q4_K_M"
         raise UnknownName("format", name, (row.name for row in FORMATS), cure)
     return row
-
-
-def fold_layers(names: Iterable[str]) -> list[str]:
-    """Name tensors of many layers once, with the numbers of the layers.
-
-    >>> fold_layers(["output.weight", "blk.0.attn_q.weight", "blk.1.attn_q.weight",
-    ...              "blk.3.attn_q.weight"])
-    ['blk.0-1,3.attn_q.weight', 'output.weight']
-    """
-    layers: dict[str, list[int]] = {}
-    for name in names:
-        number = re.search(r"(?<=\.)\d+(?=\.)", name)
-        pattern = name if number is None else f"{name[: number.start()]}*{name[number.end() :]}"
-        layers.setdefault(pattern, []).extend([int(number[0])] if number else [])
-    return sorted(
-        pattern.replace("*", _ranges(sorted(numbers))) for pattern, numbers in layers.items()
-    )
-
-
-def _ranges(numbers: list[int]) -> str:
-    parts = []
-    # Numbers in a row have the same distance from their places.
-    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
-        row = [number for _, number in group]
-        parts.append(f"{row[0]}-{row[-1]}" if len(row) > 1 else str(row[0]))
-    return ",".join(parts)

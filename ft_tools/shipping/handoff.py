@@ -1,221 +1,282 @@
-"""HANDOFF.md, for whoever runs a shipped model.
+"""HANDOFF.md, for whoever runs a shipped model, and README.md of the merged folder, its card.
 
-No path of this machine is in it: everything is relative to the file.
+The texts are templates.toml; Python fills them in. No path of this machine is in them: everything
+is relative to the files.
 """
 
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ft_tools.shipping.asking import FORMAT_INPUT, MAPPING, SCHEMA, Asking
-from ft_tools.shipping.context_length import MIN_CONTEXT
 from ft_tools.shipping.modelfile import can_be_shipped
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.report import FormatResult
-from ft_tools.shipping.trained_system import MAX_OTHERS
+from ft_tools.shipping.report import FormatResult, MergeCheck
 
-# Commands: https://github.com/ollama/ollama/blob/main/docs/modelfile.md,
-# https://lmstudio.ai/docs/cli/local-models/import, https://docs.vllm.ai/en/latest/cli/serve.html,
-# https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 # What transformers needs to load a format, beside itself and what device_map="auto" needs.
 NEEDS = dict.fromkeys(("gptq", "awq", "fp8"), "compressed-tensors") | {"bnb": "bitsandbytes"}
-# vLLM samples at temperature 1 where neither request nor generation_config.json has one.
-GREEDY = """ --override-generation-config '{"temperature": 0}'"""
 MAX_NEW_TOKENS = 100
-PROGRAMS_NOT_RUN = "Ollama, LM Studio and vLLM were not run"
+QUESTION = "Hello"
+COLUMNS = ("format", "MB", "mean KL", "top-1", "perplexity", "tokens/s", "verdict")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """How a shipped model has to be asked, and what was proved about it."""
-
-    how: Asking
-    stops: Sequence[str]
-    """Texts that end an answer."""
-    answers: str
-    """Whether the shipped defaults answer as the tuned model was measured."""
-    recommended: str
-    proofs: Mapping[str, str]
-    """For each program, whether the prompts it builds are those of training."""
-    num_ctx: int = MIN_CONTEXT
-    """Context that training and measuring fit into, in tokens."""
-    default_system: str = ""
-    """What the chat template puts before a conversation without a system text."""
-    example: str = "Hello"
-    """What the commands ask: a question of the held-out examples, where there is a short one."""
-
-
-def handoff(plan: ShipPlan, results: Sequence[FormatResult], asked: Asked, merged: str) -> str:
+def handoff(
+    plan: ShipPlan,
+    results: Sequence[FormatResult],
+    how: Asking,
+    said: tuple[str, str],
+    proofs: Mapping[str, str],
+    merged: str,
+) -> str:
     """Return HANDOFF.md: the commands that run each file, and what was proved about it.
 
     Args:
         plan: Of the run.
         results: Formats, made or not.
-        asked: How the model has to be asked, and what was proved about it.
+        how: How the model has to be asked.
+        said: Whether the shipped defaults answer as measured, and the recommended format.
+        proofs: For each program, whether the prompts it builds are those of training.
         merged: Folder of the merged model, beside HANDOFF.md.
     """
+    answers, recommended = said
     made = [r for r in results if r.state == "made"]
-    best = f" Recommended format: {asked.recommended}." if asked.recommended else ""
-    parts = [
-        f"# How to run {plan.name}\n",
-        f"Run every command in the folder that this file is in.{best}\n",
-        _table(results),
-        _copy(made, asked),
-        _how_to_ask(asked),
-    ]
-    for result in made:
-        method = result.format.partition(":")[0]
-        if method == "gguf":
-            parts.append(_gguf(plan, result, asked))
-        elif method == "mlx":
-            parts.append(_mlx(plan, result, asked))
-        elif method in NEEDS:
-            option = " --quantization bitsandbytes" if method == "bnb" else ""
-            folder = Path(result.path).name
-            parts.append(_transformers(result.format, folder, option, NEEDS[method], asked))
-    parts.append(_transformers("safetensors", merged, "", "", asked))
     failed = [f"- {r.format}: {r.error}" for r in results if r.state == "failed"]
-    if failed:
-        parts.append("## Not made\n\n" + "\n".join(failed) + "\n")
-    return "\n".join(parts)
+    measured = how.measured.sentence() if how.measured else ""
+    system = how.sentence()
+    return filled(
+        "handoff",
+        name=plan.name,
+        best=filled("best", recommended=recommended) if recommended else "",
+        table=_table(results),
+        copy=_copy(made, how, recommended),
+        answers=answers,
+        measured=filled("measured", measured=measured) if measured else "",
+        system=f"{system[:1].upper()}{system[1:]}",
+        system_text=_system_text(how),
+        settings=settings_of(how),
+        num_ctx=how.num_ctx,
+        brings=filled("brings") if how.system else "",
+        request=_shell(_openai_request(how)),
+        proofs="\n".join(f"- {who}: {proof}" for who, proof in proofs.items()),
+        formats="\n".join([*(_format(plan, r, how) for r in made), _whole(merged, how)]),
+        failed=filled("failed", failed="\n".join(failed)) if failed else "",
+    )
 
 
-def settings_of(how: Asking, stops: Sequence[str]) -> list[str]:
+def model_card(
+    plan: ShipPlan,
+    check: MergeCheck | None,
+    licence: str,
+    lineage: Mapping[str, str],
+    how: Asking,
+) -> str:
+    """Return the card: where the model comes from, how to ask it, and what was proved.
+
+    Args:
+        plan: Of the run.
+        check: Of the merge; None when there was nothing to merge.
+        licence: Of the base, as its own card names it; "" when it names none.
+        lineage: Ids and hashes that say where it comes from.
+        how: How it has to be asked.
+    """
+    base, measured = public_name(plan.base_model), how.measured.sentence() if how.measured else ""
+    fields: dict[str, Any] = {"base": base, "base_sha256": plan.base_config_sha256}
+    if plan.adapter:
+        fields["adapter"] = f"{plan.adapter.variant}, rank {plan.adapter.rank}"
+        fields["adapter_sha256"] = plan.adapter.sha256
+    origin = [_known("origin", fields), *(f"- {k}: {v}" for k, v in sorted(lineage.items()))]
+    schema = json.dumps(how.schema, ensure_ascii=False)
+    return filled(
+        "card",
+        licence=json.dumps(licence or "other"),
+        base_model=json.dumps(base),
+        name=plan.name,
+        base=base,
+        no_licence="" if licence else filled("no_licence"),
+        system=how.sentence(),
+        system_text=_indented(how.system) if how.system else "",
+        settings=settings_of(how),
+        measured=filled("card_measured", measured=measured) if measured else "",
+        schema=filled("card_schema", schema=schema) if how.schema is not None else "",
+        origin="\n".join(origin),
+        check=filled("card_check", **check.model_dump()) if check else "",
+    )
+
+
+def settings_of(how: Asking) -> str:
     """Return the settings that answers depend on, one per line; no system text is in them."""
-    lines = ["- temperature: 0; everything was measured greedily"]
-    if how.max_new_tokens:
-        lines.append(f"- longest answer: {how.max_new_tokens} tokens")
-    if stops:
-        quoted = ", ".join(f"`{stop}`" for stop in stops)
-        lines.append(f"- stop at: {quoted}")
-    if how.schema is not None:
-        lines.append(f"- answers follow the JSON Schema in {SCHEMA}")
-    if how.template is not None:
-        lines.append(f"- user turn: {json.dumps(how.template, ensure_ascii=False)}")
-    if how.columns:
-        columns = ", ".join(how.columns)
-        lines.append(f"- {FORMAT_INPUT} makes the messages of a row with these columns: {columns}")
-    if how.measured is not None:
-        lines.append(f"- measured by {how.measured.evaluation}, system {how.measured.system}")
-        if how.measured.num_shots:
-            lines.append(
-                f"- measured with {how.measured.num_shots} few-shot examples in each prompt, which "
-                "are not shipped: add them to each request"
-            )
-    return lines
+    measured = how.measured
+    fields: dict[str, Any] = {
+        "greedy": True,
+        "longest": how.max_new_tokens,
+        "stops": ", ".join(f"`{stop}`" for stop in how.stops),
+        "schema": SCHEMA if how.schema is not None else "",
+        "template": json.dumps(how.template, ensure_ascii=False) if how.template else "",
+        "columns": ", ".join(how.columns),
+        "format_input": FORMAT_INPUT,
+    }
+    if measured is not None:
+        fields |= {"measured_by": measured.evaluation, "measured_system": measured.system}
+        fields["num_shots"] = measured.num_shots
+    return _known("settings", fields)
+
+
+def public_name(base_model: str) -> str:
+    """Return a model's name without a folder of this machine.
+
+    >>> public_name("HuggingFaceTB/SmolLM2-135M-Instruct"), public_name("/home/me/models/mine")
+    ('HuggingFaceTB/SmolLM2-135M-Instruct', 'mine')
+    """
+    parts = Path(base_model).parts
+    return base_model if len(parts) <= 2 and not Path(base_model).is_absolute() else parts[-1]
+
+
+def licence_of(readme: str) -> str:
+    r"""Return the licence that a model card's front matter names; "" if none.
+
+    >>> licence_of("---\nlicense: apache-2.0\n---\nhello")
+    'apache-2.0'
+    """
+    head = readme.split("---")[1] if readme.startswith("---") else ""
+    found = re.search(r"^\s*license\s*:(.*)$", head, re.MULTILINE)
+    return found[1].strip().strip("\"'")[:60] if found else ""
+
+
+def filled(name: str, /, **fields: Any) -> str:
+    """Return a template with its fields filled in.
+
+    Raises:
+        KeyError: There is no such template, or a field of it is missing.
+    """
+    return str(_templates()[name]).format(**fields)
+
+
+def _known(table: str, fields: Mapping[str, Any]) -> str:
+    """Return the lines of a table whose field is known."""
+    rows = _templates()[table].items()
+    return "\n".join(row.format(**fields) for name, row in rows if fields.get(name))
+
+
+@cache
+def _templates() -> dict[str, Any]:
+    text = files("ft_tools.shipping").joinpath("templates.toml").read_text("utf-8")
+    return tomllib.loads(text)
 
 
 def _table(results: Sequence[FormatResult]) -> str:
-    lines = [
-        "| format | MB | mean KL | top-1 | perplexity | tokens/s | verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = [COLUMNS, ("---",) * len(COLUMNS)]
     for r in results:
         size = f"{r.size_bytes / 1e6:.1f}" if r.size_bytes else "-"
-        q = r.quality
-        cells = [r.format, size, "-", "-", "-", "-", r.state]
-        if q is not None:
-            speed = f"{r.tokens_per_second:.1f}" if r.tokens_per_second else "-"
-            cells[2:] = [f"{q.mean_kl:.5f}", f"{q.top1_agreement:.1%}"]
-            cells += [f"x{q.perplexity_ratio:.4f}", speed, q.verdict]
-        lines.append("| " + " | ".join(cells) + " |")
-    about = "Mean KL (0: the same), top-1 and perplexity compare a format with the merged model; "
-    about += "tokens/s were measured on the machine that made it."
-    return "\n".join([*lines, "", about]) + "\n"
+        speed = f"{r.tokens_per_second:.1f}" if r.tokens_per_second else "-"
+        cells: tuple[str, ...] = ("-", "-", "-", "-", r.state)
+        if q := r.quality:
+            ratio = f"x{q.perplexity_ratio:.4f}"
+            cells = (f"{q.mean_kl:.5f}", f"{q.top1_agreement:.1%}", ratio, speed, q.verdict)
+        rows.append((r.format, size, *cells))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _copy(made: Sequence[FormatResult], asked: Asked) -> str:
+def _copy(made: Sequence[FormatResult], how: Asking, recommended: str) -> str:
     """Return which files another machine needs; empty where all of them are one folder anyway."""
     parts = [r for r in made if r.format.partition(":")[0] in ("gguf", "mlx")]
     if not parts:
         return ""
-    chosen = next((r for r in parts if r.format == asked.recommended), parts[0])
+    chosen = next((r for r in parts if r.format == recommended), parts[0])
     is_file = chosen.format.startswith("gguf")
     folder = Path(chosen.path).parent.name if is_file else Path(chosen.path).name
-    files = ["HANDOFF.md", *([SCHEMA] if asked.how.schema is not None else [])]
-    files += [FORMAT_INPUT, MAPPING] if asked.how.columns else []
-    programs = "Ollama, LM Studio or llama.cpp" if is_file else "mlx-lm or LM Studio"
-    return f"""## Copy it to another machine, such as a Mac
-
-{programs}, installed there, needs only these; the merged model is for vLLM and transformers:
-
-    scp -r {" ".join([*files, folder])} USER@MACHINE:FOLDER/
-
-Then run the commands of {chosen.format} below, there, in that folder.
-"""
+    names = ["HANDOFF.md", *([SCHEMA] if how.schema is not None else [])]
+    names += [FORMAT_INPUT, MAPPING] if how.columns else []
+    programs = filled("copy_gguf" if is_file else "copy_mlx")
+    listed = " ".join([*names, folder])
+    return filled("copy", programs=programs, files=listed, format=chosen.format)
 
 
-def _how_to_ask(asked: Asked) -> str:
-    how = asked.how
-    lines = ["## How to ask", "", asked.answers, ""]
-    if how.measured is not None and how.measured.sentence():
-        lines += [f"The tuned model: {how.measured.sentence()}", ""]
-    said = how.sentence(has_default=bool(asked.default_system))
-    lines += [f"The system text. {said[:1].upper()}{said[1:]}.", ""]
-    if how.system is not None:
-        lines += [*(f"    {line}" for line in how.system.splitlines()), ""]
-        if not can_be_shipped(how.system):
-            lines += ["The Modelfile cannot hold this text: send it with each request.", ""]
-    elif asked.default_system:
-        lines += ["The chat template then adds its own, as in training; so does the Modelfile:", ""]
-        lines += [*(f"    {line}" for line in asked.default_system.splitlines()), ""]
-    for text, count in how.trained.others[:MAX_OTHERS]:
-        first = text.splitlines()[0][:200] if text.strip() else ""
-        lines += [f"- also in {count} examples: {json.dumps(first, ensure_ascii=False)}", ""]
-    context = f"- context: {asked.num_ctx} tokens hold every example of training and measuring"
-    lines += ["Settings:", "", *settings_of(how, asked.stops), context, ""]
-    brings = ", which send no system text by themselves" if how.system else ""
-    lines += [
-        f"The request for llama-server, LM Studio (port 1234) and vLLM (port 8000){brings}:",
-        "",
-        "    curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\",
-        f"      -d {_shell(_openai_request(asked))}",
-        "",
-        f"Prompts as each program builds them ({PROGRAMS_NOT_RUN}), compared with training's:",
-        "",
-        *(f"- {who}: {said}" for who, said in asked.proofs.items()),
-    ]
-    return "\n".join(lines) + "\n"
+def _system_text(how: Asking) -> str:
+    if how.system:
+        warned = "" if can_be_shipped(how.system) else filled("unshippable")
+        return _indented(how.system) + warned
+    if how.system is None and how.default_system:
+        return filled("template_adds") + _indented(how.default_system)
+    return ""
 
 
-def _gguf(plan: ShipPlan, result: FormatResult, asked: Asked) -> str:
-    how, path = asked.how, Path(result.path)
+def _indented(text: str) -> str:
+    return "".join(f"    {line}\n" for line in text.splitlines()) + "\n"
+
+
+def _format(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
+    method, path = result.format.partition(":")[0], Path(result.path)
+    if method == "gguf":
+        return _gguf(plan, result, how)
+    if method == "mlx":
+        system = _option("--system-prompt", how.system)
+        question = shlex.quote(how.turn(QUESTION))
+        fields = {"folder": path.name, "system": system, "question": question}
+        names = ("mlx_install", "mlx_generate", "mlx_server")
+        commands = _commands(*(filled(name, **fields) for name in names))
+        model = shlex.quote(f"{plan.name}-{path.name}")
+        return filled("mlx", format=result.format, folder=path.name, commands=commands, model=model)
+    if method in NEEDS:
+        option = " --quantization bitsandbytes" if method == "bnb" else ""
+        return _transformers(result.format, path.name, how, option, NEEDS[method])
+    return ""
+
+
+def _whole(merged: str, how: Asking) -> str:
+    return _transformers("safetensors", merged, how)
+
+
+def _gguf(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
+    path = Path(result.path)
     file = f"{path.parent.name}/{path.name}"
-    name = f"{plan.name}-{result.format.partition(':')[2]}".lower()
-    chat = f"{_option('-n', how.max_new_tokens)}{_option('-sys', how.system)}"
-    enforced = ""
-    if how.schema is not None:
-        chat += f" --json-schema-file {SCHEMA}"
-        enforced = "`ollama run` does not enforce the schema; the request does.\n"
-    llama_cpp = _commands(
-        f"llama-server -m {file} --jinja -c {asked.num_ctx} --port 8080",
-        f"llama-cli -m {file} --jinja -c {asked.num_ctx} -cnv --temp 0{chat}",
+    model = f"{plan.name}-{result.format.partition(':')[2]}".lower()
+    chat = _option("-n", how.max_new_tokens) + _option("-sys", how.system)
+    chat += f" --json-schema-file {SCHEMA}" if how.schema is not None else ""
+    ollama: dict[str, Any] = {
+        "model": model,
+        # Without system text: the Modelfile adds it.
+        "messages": [{"role": "user", "content": how.turn(QUESTION)}],
+        "stream": False,
+    }
+    ollama |= {"format": how.schema} if how.schema is not None else {}
+    programs = ("llama_server", "llama_cli")
+    lines = [filled(name, file=file, num_ctx=how.num_ctx, chat=chat) for name in programs]
+    return filled(
+        "gguf",
+        format=result.format,
+        model=model,
+        folder=path.parent.name,
+        file=file,
+        ollama=_shell(ollama),
+        enforced=filled("enforced") if how.schema is not None else "",
+        commands=_commands(*lines),
+        sha256=result.sha256,
     )
-    return f"""## {result.format}
 
-Ollama:
 
-    ollama create {name} -f {path.parent.name}/Modelfile
-    ollama run {name}
-    curl http://127.0.0.1:11434/api/chat -d {_shell(_ollama_request(name, asked))}
-
-The Modelfile sets system text, template, stops, temperature and context, and is used by /api/chat.
-Ollama's OpenAI route (/v1) ignores its temperature: send the request above there.
-{enforced}
-LM Studio (--copy leaves the file where it is); then load it and send it the request above:
-
-    lms import --copy {file}
-
-llama.cpp:
-
-{llama_cpp}
-
-Check the file first: `sha256sum {file}` gives {result.sha256}
-"""
+def _transformers(title: str, folder: str, how: Asking, option: str = "", needs: str = "") -> str:
+    messages = json.dumps(how.messages(QUESTION), ensure_ascii=False)
+    code = filled("messages", messages=messages)
+    if how.columns:
+        row = json.dumps(dict.fromkeys(how.columns, "..."), ensure_ascii=False)
+        code = filled("messages_of_row", row=row)
+    return filled(
+        "transformers",
+        format=title,
+        folder=folder,
+        option=option,
+        packages=" ".join(["accelerate", needs]).strip(),
+        messages=code,
+        tokens=how.max_new_tokens or MAX_NEW_TOKENS,
+        # generate() of transformers enforces no schema.
+        check=filled("check", schema=SCHEMA) if how.schema is not None else "",
+    )
 
 
 def _commands(*lines: str) -> str:
@@ -235,87 +296,8 @@ def _option(name: str, value: str | int | None) -> str:
     return f" {name} {shlex.quote(str(value))}" if value else ""
 
 
-def _transformers(title: str, folder: str, option: str, needs: str, asked: Asked) -> str:
-    how = asked.how
-    packages = " ".join(["accelerate", needs]).strip()
-    tokens = how.max_new_tokens or MAX_NEW_TOKENS
-    return f"""## {title}
-
-vLLM (needs a GPU; not run here), asked with the request above:
-
-    vllm serve ./{folder}{option}{GREEDY}
-
-transformers (pip install {packages}):
-
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    tokenizer = AutoTokenizer.from_pretrained("{folder}")
-    model = AutoModelForCausalLM.from_pretrained("{folder}", dtype="auto", device_map="auto")
-{_messages(asked)}
-    prompt = tokenizer.apply_chat_template(
-        messages,
-        add_generation_prompt=True, return_tensors="pt", return_dict=True).to(model.device)
-    made = model.generate(**prompt, max_new_tokens={tokens}, do_sample=False)
-    answer = tokenizer.decode(made[0, prompt.input_ids.shape[1]:], skip_special_tokens=True)
-    print(answer)
-{_check(how)}"""
-
-
-def _messages(asked: Asked) -> str:
-    """Return the lines of Python that make `messages`."""
-    how = asked.how
-    if not how.columns:
-        return f"    messages = {json.dumps(how.messages(asked.example), ensure_ascii=False)}"
-    row = json.dumps(dict.fromkeys(how.columns, "..."), ensure_ascii=False)
-    return f"    from format_input import format_input\n    messages = format_input({row})"
-
-
-def _check(how: Asking) -> str:
-    """Return the lines that check an answer: generate() of transformers enforces no schema."""
-    if how.schema is None:
-        return ""
-    return f"""
-generate() does not enforce the schema; check each answer (pip install jsonschema):
-
-    import json, jsonschema
-    jsonschema.validate(json.loads(answer), json.load(open("{SCHEMA}")))
-"""
-
-
-def _ollama_request(name: str, asked: Asked) -> dict[str, Any]:
-    """Return a request without system text: the Modelfile adds it."""
-    how = asked.how
-    request: dict[str, Any] = {
-        "model": name,
-        "messages": [{"role": "user", "content": how.turn(asked.example)}],
-        "stream": False,
-    }
-    return request | ({"format": how.schema} if how.schema is not None else {})
-
-
-def _mlx(plan: ShipPlan, result: FormatResult, asked: Asked) -> str:
-    """Return the commands of mlx-lm and LM Studio, which take a folder."""
-    folder = Path(result.path).name
-    name = shlex.quote(f"{plan.name}-{folder}")
-    system = _option("--system-prompt", asked.how.system)
-    question = shlex.quote(asked.how.turn(asked.example))
-    commands = _commands(
-        "pip install mlx-lm",
-        f"mlx_lm.generate --model ./{folder}{system} --temp 0 --prompt {question}",
-        f"mlx_lm.server --model ./{folder}",
-    )
-    return f"""## {result.format}: mlx-lm and LM Studio, on a Mac
-
-{commands}
-
-For LM Studio, copy the folder:
-
-    mkdir -p ~/.lmstudio/models/local && cp -R ./{folder} ~/.lmstudio/models/local/{name}
-"""
-
-
-def _openai_request(asked: Asked) -> dict[str, Any]:
-    how = asked.how
-    request: dict[str, Any] = {"messages": how.messages(asked.example), "temperature": 0}
+def _openai_request(how: Asking) -> dict[str, Any]:
+    request: dict[str, Any] = {"messages": how.messages(QUESTION), "temperature": 0}
     if how.max_new_tokens:
         request["max_tokens"] = how.max_new_tokens
     if how.schema is not None:

@@ -11,14 +11,14 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.errors import DiskFull, Missing
+from ft_tools.errors import DiskFull
 from ft_tools.publish import private_folder, require_space, write_file
 from ft_tools.runs.state import locks
-from ft_tools.shipping.watched_program import POLL_SECONDS, watched
+from ft_tools.shipping.findings import refusal
+from ft_tools.shipping.programs import MOST_LOGGED, NO_SPACE, POLL_SECONDS, Stop, watched
 
 # Pins transformers<=5.17, where training here needs 5.24. Source: its package metadata on PyPI.
 VERSION = "0.14.0.1"
@@ -28,7 +28,6 @@ MARKER = "environment.json"
 # 5 GiB more. Source: https://pypi.org/project/torch/#files and the nvidia packages it requires.
 CPU_BYTES = 3 * 2**29
 CUDA_BYTES = 7 * 2**30
-NO_SPACE = "No space left on device"
 
 
 def folder() -> Path:
@@ -56,15 +55,8 @@ def disk_bytes() -> int:
     return CPU_BYTES if version.endswith("+cpu") else CUDA_BYTES
 
 
-def build(log: Path, stop: Callable[[], None]) -> Path:
-    """Build the environment unless it is there.
-
-    Args:
-        log: File that takes pip's words.
-        stop: Called while it works; raises to end early.
-
-    Returns:
-        Its python.
+def build(log: Path, stop: Stop) -> Path:
+    """Build the environment unless it is there; returns its python.
 
     Raises:
         DiskFull: There is no space for it.
@@ -86,7 +78,7 @@ def build(log: Path, stop: Callable[[], None]) -> Path:
     return python()
 
 
-def _build(place: Path, log: Path, stop: Callable[[], None]) -> None:
+def _build(place: Path, log: Path, stop: Stop) -> None:
     began = time.monotonic()
     # What this process imports from must not be seen as installed there.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
@@ -94,16 +86,11 @@ def _build(place: Path, log: Path, stop: Callable[[], None]) -> None:
         [sys.executable, "-m", "venv", str(place)],
         [str(place / "bin" / "python"), "-m", "pip", "install", "--progress-bar=off", REQUIREMENT],
     ):
-        code = watched(argv, log, stop, environment)
+        code, said = watched(argv, log, stop, environment)
         if code != 0:
-            said = log.read_text(encoding="utf-8", errors="replace")
-            sys.stderr.write(said[-20_000:])
+            sys.stderr.write(said[-MOST_LOGGED:])
             if NO_SPACE in said:
                 raise DiskFull(f"no space left while building {place}; free some and run it again")
-            raise Missing(
-                f"the environment of {REQUIREMENT} cannot be built ({argv[2]} ended with {code}); "
-                "get_run with log_lines shows why; check the network or pip's configuration, or "
-                "take gguf:Q4_K_M or bnb:nf4, which need no environment"
-            )
+            raise refusal("environment_not_built", requirement=REQUIREMENT, step=argv[2], code=code)
     about = {"requirement": REQUIREMENT, "seconds": round(time.monotonic() - began, 1)}
     write_file(place / MARKER, json.dumps(about))

@@ -18,6 +18,7 @@ Render = Callable[[Sequence[Message], bool], str]
 
 QUOTES = '"""'
 SYSTEM, USER, ANSWER, AGAIN = "Aprobesystemz", "Bprobeuserz", "Cprobeanswerz", "Dprobeuserz"
+PROBE_SYSTEM = "You answer briefly."
 
 
 class PromptParts(Report):
@@ -53,26 +54,25 @@ def parts_of(render: Render, bos: str) -> PromptParts | None:
     """
     try:
         parts = _cut(render, bos)
-        if parts is not None and not differences(parts, render):
-            return parts
     except Exception:
         # A template raises whatever it likes, for instance for a role that it does not know.
         return None
-    return None
+    cases = probes(with_system=parts.system is not None)
+    return parts if all(parts.render(*case) == rendered(render, *case) for case in cases) else None
 
 
-def differences(parts: PromptParts, render: Render) -> list[int]:
-    """Return the numbers of the probe conversations that come out differently."""
-    wrong = []
-    for i, (messages, generation) in enumerate(probes(with_system=parts.system is not None)):
-        if parts.render(messages, generation) != render(messages, generation):
-            wrong.append(i)
-    return wrong
+def rendered(render: Render, messages: Sequence[Message], generation: bool) -> str | None:
+    """Return what a template makes of messages; None where it raises."""
+    try:
+        return render(messages, generation)
+    except Exception:
+        # Whatever a template raises, it does not render these.
+        return None
 
 
 def probes(*, with_system: bool) -> list[tuple[list[Message], bool]]:
     """Return conversations of one to five messages, with and without the start of an answer."""
-    system = {"role": "system", "content": "You answer briefly."}
+    system = {"role": "system", "content": PROBE_SYSTEM}
     talk = [
         {"role": "user", "content": "Hello, who are you?"},
         {"role": "assistant", "content": "A model.\nA small one."},
@@ -165,7 +165,7 @@ def as_shipped(parts: PromptParts, system: str, messages: Sequence[Message]) -> 
     return parts.model_copy(update={"default_system": ""}).render(talk, True)
 
 
-def _cut(render: Render, bos: str) -> PromptParts | None:
+def _cut(render: Render, bos: str) -> PromptParts:
     user = {"role": "user", "content": USER}
     answer = {"role": "assistant", "content": ANSWER}
     again = {"role": "user", "content": AGAIN}

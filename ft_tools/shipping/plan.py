@@ -1,7 +1,6 @@
 """What a merge_and_quantize would do, worked out from headers and small files."""
 
 import importlib.util
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from ft_tools import workspace
 from ft_tools.contract import Report
-from ft_tools.errors import BadInput, MissingExtra, NotFound
+from ft_tools.errors import MissingExtra
 from ft_tools.models import model_folder, safetensors_headers, tower_packages
 from ft_tools.models.hub import hub_cache
 from ft_tools.models.machine import this_machine
@@ -21,17 +20,12 @@ from ft_tools.models.size import size_of, size_of_tensors
 from ft_tools.publish import sha256
 from ft_tools.runs.launch import Plan
 from ft_tools.runs.state import directory
-from ft_tools.shipping import (
-    adapter,
-    comparison_text,
-    converter_script,
-    estimates,
-    formats,
-    llm_compressor_environment,
-)
+from ft_tools.shipping import adapter, comparison_text, converter_script, estimates, formats
+from ft_tools.shipping import llm_compressor_environment as environment
 from ft_tools.shipping.adapter import AdapterFacts
+from ft_tools.shipping.asking import MeasuredAs, measured_as
 from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat, PlannedPlacement
-from ft_tools.shipping.evaluated_prompt import MeasuredAs, measured_as
+from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.request import MergeBase, ShipRequest
 
@@ -100,31 +94,46 @@ class ShipPlan(Plan):
     chat_system: str = ""
 
 
+def formats_asked(request: ShipRequest) -> list[Format]:
+    """Return the formats of a request, each once.
+
+    Raises:
+        UnknownName: A format is not known.
+        BadInput: An argument is for a format that was not asked for.
+    """
+    rows = list(dict.fromkeys(formats.find(name) for name in request.formats))
+    if request.calibration and not any(row.needs_text for row in rows):
+        raise refusal("calibration_unused")
+    if request.chat and not any(row.family == "gguf" for row in rows):
+        raise refusal("chat_without_gguf")
+    return rows
+
+
 def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     """Work out a plan from files' headers; reads no weights and writes nothing."""
     source = resolve_model(request.source, request.base_model)
     if source.kind == "gguf":
-        raise BadInput(f"{request.source} is a GGUF file; name the run or folder it was made from")
+        raise refusal("source_is_gguf", source=request.source)
+    if request.merge_base == "dequantized":
+        if source.adapter is None:
+            raise refusal("nothing_to_dequantize")
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise MissingExtra("train", "bitsandbytes")
     base = _base(request, source)
     folder = Path(base.path) if base.path else None
+    config: dict[str, Any] = {}
     if folder:
         model_folder.require_readable(folder)
-    config = _json(folder / "config.json") if folder else {}
+        config = adapter.json_of(folder / "config.json")
     adapter.require_unquantized(config)
     tower_packages.require(config)
-    _require_trained_base(request, source, folder)
+    trained = _trained(source)
+    _require_trained_base(request, source, folder, trained)
     held = safetensors_headers.survey(folder) if folder else {}
-    facts = None
-    if source.adapter:
-        facts = adapter.inspect(Path(source.adapter), held, config)
-    elif request.merge_base == "dequantized":
-        raise BadInput("merge_base='dequantized' needs an adapter, and the source is a whole model")
-    if request.merge_base == "dequantized" and importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtra("train", "bitsandbytes")
+    facts = adapter.inspect(Path(source.adapter), held, config) if source.adapter else None
     size = size_of_tensors(held) if held else size_of(base)
     planned = [estimates.planned_format(row, size) for row in rows]
     measured_on = _held_out(request, source)
-    calibration = _calibration(request, source, rows, measured_on)
     environments = _environments(rows)
     machine = this_machine(request.device)
     if size is not None:
@@ -137,7 +146,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         size,
         _places(output),
         fetched=folder is None,
-        environment_bytes=sum(e.disk_bytes for e in environments),
+        environment_bytes=sum(one.disk_bytes for one in environments),
     )
     return ShipPlan(
         source=request.source,
@@ -150,12 +159,12 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         runs_on=runs_on,
         base_config_sha256=sha256(folder / "config.json") if folder else "",
         adapter=facts,
-        quantization=_quantization(source, request) if facts else None,
+        quantization=_quantization(request, source, trained) if facts else None,
         merge_base=request.merge_base,
         formats=planned,
-        calibration=str(calibration) if calibration else None,
+        calibration=_calibration(request, source, rows, measured_on),
         environments=environments,
-        held_out=str(measured_on) if measured_on else None,
+        held_out=measured_on,
         max_examples=request.max_examples,
         measured_as=measured_as(source, request.evaluation),
         system=request.system,
@@ -172,53 +181,39 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     )
 
 
-def formats_asked(request: ShipRequest) -> list[Format]:
-    """Return the formats of a request, each once.
-
-    Raises:
-        UnknownName: A format is not known.
-        BadInput: An argument is for a format that was not asked for.
-    """
-    rows = list(dict.fromkeys(formats.find(name) for name in request.formats))
-    if request.calibration and not any(row.needs_text for row in rows):
-        raise BadInput(
-            "calibration is for gptq:4 and awq:4, and `formats` has neither; remove it, or add one"
-        )
-    if request.chat and not any(row.family == "gguf" for row in rows):
-        raise BadInput("chat asks a GGUF file, and `formats` has none; add 'gguf:Q4_K_M'")
-    return rows
-
-
 def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
     if request.base_model is None:
         return source
     if source.adapter is None:
-        raise BadInput(
-            "`base_model` goes with an adapter, and the source is a whole model; remove it"
-        )
+        raise refusal("base_of_whole_model")
     base = resolve_model(request.base_model)
     if base.kind not in {"hub", "folder"}:
-        raise BadInput(f"base_model {request.base_model!r} is not a model with 16-bit weights")
+        raise refusal("base_without_weights", model=request.base_model)
     return base
 
 
-def _require_trained_base(request: ShipRequest, source: ModelSource, folder: Path | None) -> None:
+def _trained(source: ModelSource) -> dict[str, Any]:
+    """Return the plan of the run that made an adapter; empty for any other source."""
+    if source.run_id is None:
+        return {}
+    return directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+
+
+def _require_trained_base(
+    request: ShipRequest, source: ModelSource, folder: Path | None, trained: dict[str, Any]
+) -> None:
     """Refuse a base that is not the one a run recorded; one that the caller names is theirs.
 
     Raises:
         BadInput: Its config.json is another.
     """
-    if source.run_id is None or source.adapter is None or folder is None or request.base_model:
+    model = trained.get("model")
+    recorded = model.get("config_sha256") if isinstance(model, dict) else None
+    if source.adapter is None or folder is None or request.base_model or not recorded:
         return
-    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
-    model = plan.get("model")
-    trained_on = model.get("config_sha256") if isinstance(model, dict) else None
-    if trained_on and sha256(folder / "config.json") != trained_on:
-        raise BadInput(
-            f"{folder} is not the base that run {source.run_id} was trained on: its config.json "
-            f"has another sha256 than the recorded {trained_on[:12]}...; restore that model, or "
-            "name it as `base_model`"
-        )
+    if sha256(folder / "config.json") != recorded:
+        fields = {"folder": folder, "run": source.run_id, "recorded": recorded[:12]}
+        raise refusal("another_base", **fields)
 
 
 def _base_name(request: ShipRequest, source: ModelSource) -> str:
@@ -236,12 +231,8 @@ def _base_name(request: ShipRequest, source: ModelSource) -> str:
 def _places(output: Path | None) -> dict[str, Path]:
     """Return a folder of each disk that is written to."""
     runs = workspace.runs_dir()
-    return {
-        "output": output or runs,
-        "work": runs,
-        "hub": hub_cache(),
-        "cache": workspace.cache_dir(),
-    }
+    places = {"output": output or runs, "work": runs, "hub": hub_cache()}
+    return places | {"cache": workspace.cache_dir()}
 
 
 def _name(request: ShipRequest, base: ModelSource) -> str:
@@ -253,92 +244,72 @@ def _name(request: ShipRequest, base: ModelSource) -> str:
     if asked := _plain(request.name):
         return asked
     stem = Path(base.name if base.kind == "hub" else base.load_from).name
-    if "--" in stem:
-        stem = stem.rpartition("--")[2]
-    return f"{_plain(stem)[:MAX_STEM] or 'model'}-tuned"
+    return f"{_plain(stem.rpartition('--')[2])[:MAX_STEM] or 'model'}-tuned"
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name.strip(), flags=re.ASCII).strip("-.")
 
 
-def _held_out(request: ShipRequest, source: ModelSource) -> Path | None:
+def _examples_in(field: str, named: str) -> str:
+    """Return the path of a JSONL file with examples.
+
+    Raises:
+        BadInput: It has none.
+    """
+    path = workspace.existing(named)
+    if not comparison_text.examples(path):
+        raise refusal("no_examples", field=field, path=named)
+    return str(path)
+
+
+def _held_out(request: ShipRequest, source: ModelSource) -> str | None:
     if request.held_out:
-        path = workspace.existing(request.held_out)
-        if not comparison_text.examples(path):
-            raise BadInput(f"held_out {request.held_out!r} has no examples; name a JSONL file")
-        return path
-    return comparison_text.of_run(source.run_id)
+        return _examples_in("held_out", request.held_out)
+    found = comparison_text.file_of_run(source.run_id, "validation")
+    return str(found) if found else None
 
 
 def _environments(rows: list[Format]) -> list[PlannedEnvironment]:
     names = [row.name for row in rows if row.family == "environment"]
     if not names:
         return []
-    built = llm_compressor_environment.is_built()
-    size = 0 if built else llm_compressor_environment.disk_bytes()
+    is_built = environment.is_built()
     return [
         PlannedEnvironment(
-            requirement=llm_compressor_environment.REQUIREMENT,
+            requirement=environment.REQUIREMENT,
             formats=names,
-            is_built=built,
-            disk_bytes=size,
+            is_built=is_built,
+            disk_bytes=0 if is_built else environment.disk_bytes(),
         )
     ]
 
 
 def _calibration(
-    request: ShipRequest, source: ModelSource, rows: list[Format], measured_on: Path | None
-) -> Path | None:
-    if request.calibration is None:
-        return _own_calibration(request, source, rows)
-    path = workspace.existing(request.calibration)
-    if path == measured_on:
-        raise BadInput(
-            f"calibration {request.calibration!r} is also what is measured on, which would flatter "
-            "the result; take training examples for one and held-out examples for the other"
-        )
-    if not comparison_text.examples(path):
-        raise BadInput(f"calibration {request.calibration!r} has no examples; name a JSONL file")
-    return path
-
-
-def _own_calibration(request: ShipRequest, source: ModelSource, rows: list[Format]) -> Path | None:
-    """Return the run's own training file, for formats that cannot do without text."""
-    needing = [row.name for row in rows if row.needs_text]
+    request: ShipRequest, source: ModelSource, rows: list[Format], measured_on: str | None
+) -> str | None:
+    """Return the file of the request, or the run's own training file where one is needed."""
+    if request.calibration is not None:
+        if str(workspace.existing(request.calibration)) == measured_on:
+            raise refusal("calibrated_on_measured", path=request.calibration)
+        return _examples_in("calibration", request.calibration)
+    needing = ", ".join(row.name for row in rows if row.needs_text)
     if not needing:
         return None
-    path = comparison_text.training_file(source.run_id)
+    path = comparison_text.file_of_run(source.run_id, "dataset")
     if path is None:
-        raise BadInput(
-            f"{', '.join(needing)} cannot be made without text like that of training, and "
-            f"{request.source} is not a run whose training file still exists; name a JSONL file of "
-            "training examples as `calibration`, or take gguf:Q4_K_M"
-        )
-    return path
+        raise refusal("needs_calibration", formats=needing, source=request.source)
+    return str(path)
 
 
-def _quantization(source: ModelSource, request: ShipRequest) -> dict[str, object] | None:
+def _quantization(
+    request: ShipRequest, source: ModelSource, trained: dict[str, Any]
+) -> dict[str, object] | None:
     """Return how the base was quantized while the adapter was trained; None if it was not."""
-    dequantized = request.merge_base == "dequantized"
-    if source.run_id is None:
-        return dict(NF4) if dequantized else None
-    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
-    found = plan.get("quantization")
-    if isinstance(found, dict):
+    if isinstance(found := trained.get("quantization"), dict):
         return dict(found)
-    if dequantized:
-        raise BadInput(
-            f"run {source.run_id} was trained on a 16-bit base, not a 4-bit one; leave merge_base "
-            "at 'original'"
-        )
-    return None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        raise NotFound(f"{path} does not exist; name a model folder") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise BadInput(f"{path} is damaged; {safetensors_headers.AGAIN}") from error
+    if request.merge_base == "original":
+        return None
+    if source.run_id is not None:
+        raise refusal("not_4_bit_training", run=source.run_id)
+    return dict(NF4)

@@ -6,8 +6,10 @@ what they do not find, which loads a wrong model in silence.
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ft_tools.models import model_folder, safetensors_headers
 from ft_tools.models.rotary import older_spelling
 
 Config = dict[str, Any]
@@ -26,6 +28,9 @@ UNSAID: dict[str, Config] = {
 # Kinds of layers: saved name -> published name.
 # Source: llama.cpp, conversion/granite.py, get_attn_layers
 LAYER_KINDS = {"granitemoehybrid": {"linear_attention": "mamba", "full_attention": "attention"}}
+# Families whose published checkpoints have layers for multi-token prediction, whatever their
+# config.json says. Source: llama.cpp, conversion/qwen.py
+WITH_PREDICTORS = ("qwen3_5", "qwen3_next")
 GEMMA_3N = ("gemma3n", "gemma3n_text")
 ATTENTION = re.compile(r"(?P<layer>model\.(?:language_model\.)?layers\.\d+\.self_attn\.)(?P<of>.+)")
 KEYS_AND_VALUES = ("k_proj.weight", "v_proj.weight", "k_norm.weight")
@@ -131,3 +136,19 @@ def unread(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> 
         for layer in layers
     }
     return {name: shape for name, shape in wanted.items() if name not in shapes}
+
+
+def lacks_predictors(folder: Path) -> bool:
+    """Return whether a model folder lacks the multi-token prediction layers of its family.
+
+    transformers drops them, so a model that it saved has none; llama.cpp's converter requires them
+    unless it gets `--no-mtp`.
+    """
+    config = model_folder.config(folder)
+    text = config.get("text_config") or config
+    counts = [value for key, value in text.items() if "mtp_num" in key or "nextn" in key]
+    if not any(counts) and not str(text.get("model_type", "")).startswith(WITH_PREDICTORS):
+        return False
+    last = int(text.get("num_hidden_layers") or 0)
+    further = re.compile(rf"(.*\.)?(layers\.{last}|mtp)\..*")
+    return not any(further.fullmatch(name) for name in safetensors_headers.survey(folder))

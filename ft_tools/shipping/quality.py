@@ -4,15 +4,15 @@ Inputs are numbers a token, measured by a worker; nothing here needs numpy or to
 """
 
 import math
-from collections.abc import Sequence
+import statistics
 from typing import Literal
 
 from pydantic import Field
 
 from ft_tools import facts
 from ft_tools.contract import Reason, Report
-from ft_tools.errors import Refused
 from ft_tools.reasons import reason
+from ft_tools.shipping.findings import refusal
 
 Verdict = Literal["good", "ok", "fair", "warn", "fail"]
 # The limits of the verdicts, best first; the last verdict is for what is above all.
@@ -83,15 +83,15 @@ def summarise(measured: Measured, tokenizer_parity: bool) -> Quality:
     >>> summarise(same, True).perplexity_ratio, summarise(same, True).verdict
     (1.0, 'good')
     """
-    num = len(measured.kls)
-    mean = math.fsum(measured.kls) / num
-    spread = math.fsum((kl - mean) ** 2 for kl in measured.kls)
+    kls, num = measured.kls, len(measured.kls)
+    mean = math.fsum(kls) / num
     gap = math.fsum(measured.nlls) - math.fsum(measured.reference_nlls)
     base_kl = math.fsum(measured.base_kls) / num if measured.base_kls else None
+    several = num > 1
     return Quality(
         mean_kl=mean,
-        kl_standard_error=math.sqrt(spread / (num - 1) / num) if num > 1 else 0.0,
-        p99_kl=percentile(measured.kls, 0.99),
+        kl_standard_error=statistics.stdev(kls) / math.sqrt(num) if several else 0.0,
+        p99_kl=statistics.quantiles(kls, n=100, method="inclusive")[98] if several else mean,
         top1_agreement=sum(measured.same_top1) / num,
         perplexity_ratio=math.exp(gap / num),
         tokenizer_parity=tokenizer_parity,
@@ -136,6 +136,11 @@ def most_merge_kl(adapter_kl: float) -> float:
     return max(facts.number("ship.merge_kl"), fraction * adapter_kl)
 
 
+def lost_fraction(applied_fraction: float | None) -> float:
+    """Return how far from 1 the share of an adapter's effect is; None: it has no effect."""
+    return 0.0 if applied_fraction is None else abs(1.0 - applied_fraction)
+
+
 def merge_passes(
     mean_kl: float, adapter_kl: float, top1_agreement: float, applied_fraction: float | None
 ) -> bool:
@@ -152,11 +157,10 @@ def merge_passes(
     >>> merge_passes(0.007, 0.01, 1.0, 0.98), merge_passes(0.007, 1.0, 1.0, 0.98)
     (False, True)
     """
-    lost = 0.0 if applied_fraction is None else abs(1.0 - applied_fraction)
     return (
         mean_kl <= most_merge_kl(adapter_kl)
         and top1_agreement >= facts.number("ship.merge_top1")
-        and lost <= facts.number("ship.merge_lost")
+        and lost_fraction(applied_fraction) <= facts.number("ship.merge_lost")
     )
 
 
@@ -167,7 +171,7 @@ def weights_pass(worst: float, applied_fraction: float | None) -> bool:
         worst: Largest difference of a weight's outputs over their size.
         applied_fraction: How much of the adapter's effect they have; None: it has none.
     """
-    lost = 0.0 if applied_fraction is None else abs(1.0 - applied_fraction)
+    lost = lost_fraction(applied_fraction)
     return worst <= facts.number("ship.weight_difference") and lost <= facts.number(
         "ship.merge_lost"
     )
@@ -202,21 +206,5 @@ def require_planned_size(name: str, made_bytes: int, planned_bytes: int) -> None
     """
     most = facts.number("loading.largest_size_ratio")
     if planned_bytes and made_bytes > most * planned_bytes + SMALL_BYTES:
-        raise Refused(
-            f"{name} was made with {made_bytes / 2**30:.2f} GiB and {planned_bytes / 2**30:.2f} "
-            f"GiB were planned (at most {most:g} times that): weights were left unquantized; take "
-            "gguf:Q4_K_M"
-        )
-
-
-def percentile(values: Sequence[float], fraction: float) -> float:
-    """Return a percentile, interpolated between neighbours.
-
-    >>> percentile([0.0, 1.0, 2.0, 3.0], 0.5)
-    1.5
-    """
-    ordered = sorted(values)
-    at = fraction * (len(ordered) - 1)
-    low = math.floor(at)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+        made, planned = made_bytes / 2**30, planned_bytes / 2**30
+        raise refusal("larger_than_planned", format=name, made=made, planned=planned, most=most)

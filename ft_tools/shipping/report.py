@@ -81,10 +81,6 @@ class FormatResult(Report):
         default_factory=dict,
         description="Types used instead of the requested one where a row is not a multiple of 256.",
     )
-    fallback_tensors: dict[str, list[str]] = Field(
-        default_factory=dict,
-        description="The tensors of each of them, by name; layers are folded, as in blk.0-29.",
-    )
     task: dict[str, float] = Field(
         default_factory=dict,
         description="Mean of each metric of `evaluate` on the first held-out examples, or those of "

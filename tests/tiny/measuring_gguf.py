@@ -17,7 +17,7 @@ from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from ft_tools.shipping import converter_script, quality
-from ft_tools.shipping.worker import gguf_jobs, proving
+from ft_tools.shipping.worker import proving
 
 
 class Quiet:
@@ -91,7 +91,6 @@ def logits_of(model, ids):
 def measure(file, reference, text, tokenizer):
     with gguf.opened(file, proving.MAX_TEXT_TOKENS) as model:
         proof = proving.Proof(tokenizer, reference, None)
-        probes = gguf_jobs.probes(proof)
-        parity = gguf_jobs.same_ids(proof, probes, [gguf.tokenize(model, p) for p in probes])
+        same = proof.has_same_ids([gguf.tokenize(model, probe) for probe in proof.probes])
         measured = reference.measure(lambda ids: logits_of(model, ids))
-    return quality.summarise(measured, parity)
+    return quality.summarise(measured, same)

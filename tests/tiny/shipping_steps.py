@@ -21,8 +21,8 @@ from ft_tools import publish
 from ft_tools.errors import FineTuningError
 from ft_tools.models.placement import Placement
 from ft_tools.shipping import formats
-from ft_tools.shipping.worker import gguf_files, merging
-from ft_tools.shipping.worker.merged_model import disk_full_of_libraries
+from ft_tools.shipping.worker import llama_job, merging
+from ft_tools.shipping.worker.shipment import disk_full_of_libraries
 
 DONE, FULL, REFUSED = 0, 75, 5
 
@@ -44,7 +44,7 @@ def merge_in_memory(folder, into):
 def quantize(folder, into):
     with publish.new_folder(into / "gguf") as staging, disk_full_of_libraries(staging):
         row = formats.find("gguf:Q4_0")
-        gguf_files.quantize(folder / "source.gguf", staging / "model.gguf", row)
+        llama_job.quantize(folder / "source.gguf", staging / "model.gguf", row)
 
 
 def merge_naively(folder, into):

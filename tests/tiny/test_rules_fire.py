@@ -13,6 +13,7 @@ from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import merged_model
+from ft_tools.shipping.worker.shipment import Shipment
 
 pytestmark = [
     pytest.mark.tiny,
@@ -36,7 +37,7 @@ def test_a_merge_that_lost_the_adapter_is_refused_by_its_rule(workspace, tiny_mo
     about.write_text(json.dumps(config))
     plan = ShipPlan.model_validate(merge_and_quantize(ShipRequest(source="adapter")).plan)
     shutil.copytree(base, workspace / "merged")
-    shipment = merged_model.Shipment(None, plan, base, workspace, workspace)
+    shipment = Shipment(None, plan, base, workspace, workspace)
 
     with pytest.raises(Refused, match=r"^unproven_merge: .*Override: None"):
         merged_model.check_merge(shipment, workspace / "merged")

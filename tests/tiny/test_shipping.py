@@ -20,14 +20,14 @@ from benchmarks import family_rows
 from ft_tools import publish
 from ft_tools.errors import NotFound
 from ft_tools.models import demo, safetensors_headers
-from ft_tools.models.worker import loading
+from ft_tools.models.worker import gguf, loading
 from ft_tools.publish import sha256
 from ft_tools.runs.request import ResumeRequest
 from ft_tools.runs.tool import resume_run
 from ft_tools.shipping import formats
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
-from ft_tools.shipping.worker import gguf_files
+from ft_tools.shipping.worker import llama, llama_job
 from ft_tools.shipping.worker.expert_layout import publish_layout
 from tests.tiny.measuring_gguf import measure, reference_of, wait
 
@@ -92,9 +92,9 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
     assert report["merge_check"]["passed"]
     assert report["merge_check"]["mean_kl"] < 1e-6
     assert report["held_out"] == "given"
-    gguf, safetensors, nf4, *mlx = report["formats"]
-    assert gguf["state"] == "failed"
-    assert "pre-tokenizer" in gguf["error"]
+    file, safetensors, nf4, *mlx = report["formats"]
+    assert file["state"] == "failed"
+    assert "pre-tokenizer" in file["error"]
     assert safetensors["state"] == nf4["state"] == "made"
     assert nf4["quality"]["num_tokens"] > 0
     # 0.001; 0.05 where dequantize() read weights that bitsandbytes had packed anew for this CPU.
@@ -128,7 +128,7 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
         held = {}
         exec(script, held)
         asked = held["tokenizer"].decode(held["prompt"].input_ids[0])
-        assert "user\nThe parcel arrived late on Monday.<|im_end|>" in asked
+        assert "user\nHello<|im_end|>" in asked
         assert capsys.readouterr().out == held["answer"] + "\n"
         generation = json.loads(
             (workspace / "out" / folder / "generation_config.json").read_bytes()
@@ -179,26 +179,24 @@ def test_the_demo_model_keeps_its_mind_as_it_shrinks(
     monkeypatch.setenv("FINE_TUNING_LLM_WORKSPACE", str(tmp_path))
     tokenizer = AutoTokenizer.from_pretrained(smollm2)
     source = tmp_path / "source.gguf"
-    gguf_files.convert(smollm2, source, "bf16", lambda: None)
+    llama.convert(smollm2, source, "bf16", lambda: None)
     reference, text = reference_of(tmp_path, smollm2, tokenizer, 1)
     found, sizes, types = {}, {}, {}
     for name in ("gguf:Q8_0", "gguf:Q4_K_M"):
         row = formats.find(name)
         file = tmp_path / f"{row.type_name}.gguf"
-        gguf_files.quantize(source, file, row)
+        llama_job.quantize(source, file, row)
         found[name] = measure(file, reference, text, tokenizer)
         sizes[name] = file.stat().st_size
-        stand_ins = gguf_files.fallbacks(gguf_files.tensor_types(file), row)
-        types[name] = {kind: len(held) for kind, held in stand_ins.items()}
+        types[name] = llama.fallbacks(llama.tensor_types(file), row)
     assert found["gguf:Q8_0"].tokenizer_parity
     assert found["gguf:Q8_0"].mean_kl <= 0.01, found
     assert found["gguf:Q8_0"].mean_kl < found["gguf:Q4_K_M"].mean_kl < 0.3, found
     assert sizes["gguf:Q4_K_M"] < sizes["gguf:Q8_0"] < 0.6 * source.stat().st_size
     # Its rows of 576 weights are no multiple of 256.
     assert types == {"gguf:Q8_0": {}, "gguf:Q4_K_M": {"Q5_0": 166, "Q8_0": 15}}
-    assert "blk.0-29.attn_q.weight" in formats.fold_layers(stand_ins["Q5_0"])
-    assert "token_embd.weight" in formats.fold_layers(stand_ins["Q8_0"])
     messages = [{"role": "user", "content": demo.QUESTION}]
-    answer, num_tokens = gguf_files.chat_with_gguf(tmp_path / "Q8_0.gguf", messages, 16)
-    assert demo.ANSWER_HAS in answer
-    assert 0 < num_tokens <= 16
+    asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    with gguf.opened(tmp_path / "Q8_0.gguf", 128) as model:
+        ((answer,), _) = llama_job.answers_of(model, [asked], 16, set())
+    assert demo.ANSWER_HAS in tokenizer.decode(answer)

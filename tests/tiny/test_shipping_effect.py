@@ -10,8 +10,8 @@ from ft_tools.errors import Refused
 from ft_tools.shipping import formats, quality
 from ft_tools.shipping.estimates import PlannedFormat
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.worker.merged_model import Shipment
 from ft_tools.shipping.worker.proving import Reference, Text
+from ft_tools.shipping.worker.shipment import Shipment
 
 pytestmark = pytest.mark.tiny
 

@@ -126,8 +126,9 @@ def test_a_disk_without_space_for_logits_is_an_error_and_not_a_signal(tmp_path):
     if subprocess.run(argv, capture_output=True).returncode:
         pytest.skip("tmpfs may not be mounted here")
     code = "import sys; from pathlib import Path; from ft_tools.errors import DiskFull\n"
-    code += "from ft_tools.shipping.worker.logits_file import new_logits\n"
-    code += "try: new_logits(Path(sys.argv[1]), int(sys.argv[2]), 1024)[:] = 1.0\n"
+    code += "import numpy as np; from ft_tools.shipping.worker.logits_file import write_logits\n"
+    code += "rows = np.ones((int(sys.argv[2]), 1024))\n"
+    code += "try: write_logits(Path(sys.argv[1]), [rows])\n"
     code += "except DiskFull: sys.exit(75)\n"
     ends = []
     try:

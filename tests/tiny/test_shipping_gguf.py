@@ -40,13 +40,9 @@ from ft_tools.models.worker import gguf as ours
 from ft_tools.shipping import comparison_text, formats
 from ft_tools.shipping.estimates import PlannedFormat
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.worker import (
-    gguf_files,
-    merged_model,
-    proving,
-    shipped_formats,
-)
-from ft_tools.shipping.worker.merged_model import Shipment
+from ft_tools.shipping.programs import ProgramFailed
+from ft_tools.shipping.worker import llama, llama_job, proving, shipment, shipped_formats
+from ft_tools.shipping.worker.shipment import Shipment
 from tests.tiny.measuring_gguf import Quiet, measure, reference_of
 
 pytestmark = pytest.mark.tiny
@@ -148,7 +144,7 @@ def converted(tmp_path_factory, smollm2, converter_script):
         folder, file = root / name, root / f"{name}.gguf"
         tokenizer = make_tokenizer(ARCHITECTURES[name][-1], folder, smollm2)
         make_model(name, folder, len(tokenizer))
-        gguf_files.convert(folder, file, "f16", lambda: None)
+        llama.convert(folder, file, "f16", lambda: None)
         return folder, file, tokenizer
 
     return convert
@@ -253,11 +249,11 @@ def test_every_type_is_made_without_an_importance_matrix(tmp_path):
     tensors = read_header(whole).tensors.keys()
     rows = [row for row in formats.FORMATS if row.family == "gguf" and row.bits_per_weight < 16]
     for row in rows:
-        gguf_files.quantize(whole, tmp_path / "made.gguf", row)
+        llama_job.quantize(whole, tmp_path / "made.gguf", row)
         assert read_header(tmp_path / "made.gguf").tensors.keys() == tensors, row.name
     refused = formats.Format("gguf:IQ3_XS", "gguf", 3.4977)
-    with pytest.raises(gguf_files.ConversionFailed):
-        gguf_files.quantize(whole, tmp_path / "made.gguf", refused)
+    with pytest.raises(ProgramFailed):
+        llama_job.quantize(whole, tmp_path / "made.gguf", refused)
 
 
 @pytest.mark.parametrize(("trained_with", "parity"), [("qwen3", True), ("mistral", False)])
@@ -274,17 +270,17 @@ def test_a_file_too_large_to_run_is_still_asked_how_it_splits_text(
         format=row.name, estimated_bytes=2**24, published_kl=None, expected="unknown", source=""
     )
     plan = ShipPlan.model_construct(name="m", source="m", adapter=None, formats=[planned])
-    shipment = Shipment(Quiet(), plan, folder, tmp_path / "out", tmp_path / "scratch")
+    shipped = Shipment(Quiet(), plan, folder, tmp_path / "out", tmp_path / "scratch")
     # Room for libraries and not for the model, however small it is.
-    monkeypatch.setattr(merged_model, "free_machine", lambda device: Machine((), 2**30))
+    monkeypatch.setattr(shipment, "free_machine", lambda device: Machine((), 2**30))
     text = proving.held_out_text(tokenizer, None, "", len(tokenizer))
     reference = proving.Reference(tmp_path / "rows.f32", text, len(tokenizer))
     proof = proving.Proof(tokenizer, reference, None)
-    result, samples = shipped_formats.ship_gguf(shipment, row, proof)
+    result, samples = shipped_formats.ship_format(shipped, row, proof)
     assert (result.state, result.quality, samples) == ("made", None, [])
     assert result.tokenizer_parity is parity
     assert len(result.reasons) == (1 if parity else 2)
-    assert "memory is too short to run it" in result.reasons[0].observed
+    assert result.reasons[0].id == "not_measured"
     # Its weights were left on the disk: it cannot be asked for anything else.
     with ours.opened(Path(result.path), 8, vocab_only=True) as model:
         assert ours.tokenize(model, "one two")

@@ -37,7 +37,7 @@ from ft_tools.models.placement import Placement
 from ft_tools.models.worker.loading import load
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping.worker import merge_check, merging
-from ft_tools.shipping.worker.merged_model import DTYPES, outtype
+from ft_tools.shipping.worker.shipment import DTYPES, outtype
 
 pytestmark = [
     pytest.mark.tiny,

@@ -16,7 +16,7 @@ from ft_tools.shipping.estimates import PlannedFormat
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.worker import proving, shipped_formats
 from ft_tools.shipping.worker.expert_layout import publish_layout
-from ft_tools.shipping.worker.merged_model import Shipment
+from ft_tools.shipping.worker.shipment import Shipment
 from tests.tiny.measuring_gguf import Quiet
 
 pytestmark = pytest.mark.tiny

@@ -1,4 +1,4 @@
-"""The parts a chat template is cut into, and the Ollama template that is made of them."""
+"""The parts a chat template is cut into, and the Modelfile that is made of them."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 
+import jinja2
 import pytest
 
 from ft_tools.shipping import modelfile
@@ -46,19 +47,22 @@ def counting(messages, generation):
     return "".join(f"{i}:{m['role']}:{m['content']};" for i, m in enumerate(messages))
 
 
+def raising(messages, generation):
+    raise TypeError("no")
+
+
 TEMPLATES = {
     "chatml": (chatml, ""),
     "llama3": (llama3, "<|begin_of_text|>"),
     "gemma": (gemma, "<bos>"),
 }
+PARTS = modelfile.parts_of(chatml, "")
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_a_template_of_fixed_parts_is_rebuilt_exactly(name):
-    render, bos = TEMPLATES[name]
-    parts = modelfile.parts_of(render, bos)
-    assert parts is not None
-    assert modelfile.differences(parts, render) == []
+def talks_of(render, parts):
+    """Return the conversations that end with a question, and the prompts of training."""
+    cases = modelfile.probes(with_system=parts.system is not None)
+    return [(talk, render(talk, True)) for talk, generation in cases if generation]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -66,97 +70,78 @@ def test_what_ollama_would_build_is_what_training_saw(name):
     render, bos = TEMPLATES[name]
     parts = modelfile.parts_of(render, bos)
     template = modelfile.ollama_template(parts)
-    for messages, generation in modelfile.probes(with_system=parts.system is not None):
-        if generation:
-            built = run_go(template, messages, parts.default_system)
-            assert bos + built == render(messages, generation)
+    for talk, wanted in talks_of(render, parts):
+        assert bos + rendered(template, talk, parts.default_system) == wanted
+
+
+def rendered(template, messages, default_system):
+    """Render the subset of Go's text/template that our templates are written in, through Jinja."""
+    system = next((m["content"] for m in messages if m["role"] == "system"), default_system)
+    ends, made = [], ""
+    for action in re.findall(r"\{\{ (.*?) \}\}", template):
+        made += statement(action, ends)
+    assert not ends
+    return jinja2.Template(made).render(messages=messages, system=system)
+
+
+def statement(action, ends):
+    if action in ("if .System", "range .Messages"):
+        kind, said = ("if", "if system") if action == "if .System" else ("for", "for m in messages")
+        ends.append(f"end{kind}")
+        return f"{{% {said} %}}"
+    if found := re.fullmatch(r'(else )?if eq \.Role ("\w+")', action):
+        if not found[1]:
+            ends.append("endif")
+        return f"{{% {'elif' if found[1] else 'if'} m.role == {found[2]} %}}"
+    if action == "end":
+        return f"{{% {ends.pop()} %}}"
+    names = {".System": "system", ".Content": "m.content"}
+    return f"{{{{ {names.get(action, action)} }}}}"
+
+
+@pytest.mark.parametrize("render", [counting, raising])
+def test_a_template_that_is_no_sum_of_parts_is_not_guessed(render):
+    assert modelfile.parts_of(render, "") is None
 
 
 def test_a_beginning_that_programs_do_not_add_stays_in_the_template():
-    parts = modelfile.parts_of(chatml, "")
-    assert parts.system == ("<|im_start|>system\n", "<|im_end|>\n")
-    assert parts.default_system == "You are helpful"
-
-
-def test_a_template_that_is_no_sum_of_parts_is_not_guessed():
-    assert modelfile.parts_of(counting, "") is None
-
-
-def test_a_template_that_raises_is_not_guessed():
-    def broken(messages, generation):
-        raise TypeError("no")
-
-    assert modelfile.parts_of(broken, "") is None
+    assert PARTS.system == ("<|im_start|>system\n", "<|im_end|>\n")
+    assert PARTS.default_system == "You are helpful"
 
 
 def test_the_modelfile_has_template_system_and_stops():
-    parts = modelfile.parts_of(chatml, "")
-    text = modelfile.modelfile("model-Q8_0.gguf", parts, ["<|im_end|>", 'a "quoted" one'])
+    text = modelfile.modelfile("model-Q8_0.gguf", PARTS, ["<|im_end|>", 'a "quoted" one'])
     assert text.startswith("FROM ./model-Q8_0.gguf\nTEMPLATE ")
     assert 'SYSTEM """You are helpful"""\n' in text
     assert 'PARAMETER stop "<|im_end|>"\nPARAMETER stop "a \\"quoted\\" one"\n' in text
+    trained = modelfile.modelfile("m.gguf", PARTS, [], "Sort.\nBriefly.")
+    assert modelfile.shipped_system(trained) == "Sort.\nBriefly."
 
 
-def test_a_default_system_message_cannot_add_lines_to_the_modelfile():
-    parts = modelfile.parts_of(chatml, "")
-    evil = parts.model_copy(update={"default_system": 'x"""\nADAPTER /etc/passwd\n'})
-    assert "ADAPTER" not in modelfile.modelfile("m.gguf", evil, [])
+@pytest.mark.parametrize("evil", ['x"""\nADAPTER /etc/passwd\n', 'ends with a quote "'])
+def test_a_system_text_cannot_add_lines_to_the_modelfile(evil):
+    own = PARTS.model_copy(update={"default_system": evil})
+    for made in (
+        modelfile.modelfile("m.gguf", PARTS, [], evil),
+        modelfile.modelfile("m.gguf", own, []),
+    ):
+        assert modelfile.shipped_system(made) == ""
+        assert "ADAPTER" not in made
 
 
-def run_go(template, messages, default_system):  # noqa: C901 - a small interpreter
-    """Run the subset of Go's text/template that Ollama templates of ours are written in.
+def test_a_question_through_the_modelfile_is_the_trained_prompt_and_a_wrong_system_is_not():
+    asked = [{"role": "system", "content": "Sort."}, {"role": "user", "content": "Q7"}]
+    wanted = chatml(asked, True)
 
-    An independent reading of the text: `if eq .Role`, `else if`, `range`, strings and fields.
-    """
-    system = next((m["content"] for m in messages if m["role"] == "system"), default_system)
-    actions = re.findall(r"\{\{ (.*?) \}\}", template)
-    assert "".join("{{ " + a + " }}" for a in actions) == template
+    def shipped(system):
+        made = modelfile.modelfile("m.gguf", PARTS, [], system)
+        return modelfile.as_shipped(PARTS, modelfile.shipped_system(made), asked)
 
-    def run(actions, message):
-        out, i = "", 0
-        while i < len(actions):
-            action = actions[i]
-            if action.startswith(("if ", "range ")):
-                end = closing(actions, i)
-                out += block(action, actions[i + 1 : end], message)
-                i = end
-            elif action == ".System":
-                out += system
-            elif action == ".Content":
-                out += message["content"]
-            else:
-                out += json.loads(action)
-            i += 1
-        return out
-
-    def block(action, inside, message):
-        if action == "range .Messages":
-            return "".join(run(inside, each) for each in messages)
-        if action == "if .System":
-            return run(inside, message) if system else ""
-        branches, condition, current = [], action, []
-        for each in inside:
-            if each.startswith("else if "):
-                branches.append((condition, current))
-                condition, current = each.removeprefix("else "), []
-            else:
-                current.append(each)
-        branches.append((condition, current))
-        for condition, body in branches:
-            if condition == f'if eq .Role "{message["role"]}"':
-                return run(body, message)
-        return ""
-
-    def closing(actions, start):
-        depth = 0
-        for i in range(start, len(actions)):
-            depth += actions[i].startswith(("if ", "range "))
-            depth -= actions[i] == "end"
-            if depth == 0:
-                return i
-        raise AssertionError("unbalanced")
-
-    return run(actions, None)
+    assert shipped("Sort.") == wanted
+    # The control, and what used to be shipped: the base's own default.
+    assert shipped("You are a pirate.") != wanted
+    assert shipped(None) != wanted
+    assert shipped(None) == chatml(asked[1:], True)
 
 
 # What Ollama hands to a template: all system texts as .System, and every message.
@@ -190,24 +175,19 @@ def test_the_language_of_ollama_builds_the_prompts_of_training(tmp_path, name):
         pytest.skip("Go is not installed: the template is checked by its parts alone")
     render, bos = TEMPLATES[name]
     parts = modelfile.parts_of(render, bos)
-    talks = [t for t, generation in modelfile.probes(with_system=bool(parts.system)) if generation]
-    if parts.default_system:
-        # The Modelfile's SYSTEM, which Ollama puts before a conversation without one.
-        started = {"role": "system", "content": parts.default_system}
-        given = [t if t[0]["role"] == "system" else [started, *t] for t in talks]
-    else:
-        given = talks
+    talks = talks_of(render, parts)
+    # The Modelfile's SYSTEM, which Ollama puts before a conversation without one.
+    own = [{"role": "system", "content": parts.default_system}] if parts.default_system else []
+    given = [talk if talk[0]["role"] == "system" else own + talk for talk, _ in talks]
     (tmp_path / "main.go").write_text(GO)
-    job = {"Template": modelfile.ollama_template(parts), "Talks": given}
     made = subprocess.run(
         ["go", "run", "main.go"],
         cwd=tmp_path,
-        input=json.dumps(job),
+        input=json.dumps({"Template": modelfile.ollama_template(parts), "Talks": given}),
         capture_output=True,
         text=True,
         check=True,
         env=os.environ | {"GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-mod=mod"},
     )
     # llama.cpp adds the beginning of the text itself.
-    wanted = [render(talk, True).removeprefix(parts.bos) for talk in talks]
-    assert json.loads(made.stdout) == wanted
+    assert json.loads(made.stdout) == [wanted.removeprefix(parts.bos) for _, wanted in talks]

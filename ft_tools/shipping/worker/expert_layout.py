@@ -10,59 +10,56 @@ Source: transformers 5.24, conversion_mapping.py; llama.cpp, conversion/qwen3vl.
 
 import json
 import re
-import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from ft_tools.models import model_folder, safetensors_headers
-from ft_tools.shipping.worker.merging import weight_of
 
-TURNED = ("qwen3_vl_moe",)
-GATE_AND_UP = ".mlp.experts.gate_up_proj"
-DOWN = ".mlp.experts.down_proj"
-# A published name is never longer: a header keeps its length.
+KIMI = "kimi_linear"
+CHANGED = (KIMI, "qwen3_vl_moe")
+GATE_AND_UP, DOWN = ".mlp.experts.gate_up_proj", ".mlp.experts.down_proj"
 DENSE = re.compile(r"\.block_sparse_moe\.(gate|up|down)_proj\.weight$")
-NAMES = {"kimi_linear": (DENSE, r".mlp.\1_proj.weight")}
-
-Header = dict[str, Any]
 
 
 def publish_layout(folder: Path, stop: Callable[[], None]) -> None:
-    """Rewrite in place the weights of a model folder that are held as transformers saves them.
+    """Rewrite the weights of a model folder that are held as transformers saves them.
 
-    Needs memory for one layer's experts.
+    Needs memory for one file.
 
     Args:
         folder: With config.json and safetensors.
-        stop: Called between weights; raises to end early.
+        stop: Called between files; raises to end early.
     """
-    kind = model_folder.model_type(folder)
-    hidden = model_folder.hidden_size(folder)
-    if kind in TURNED and hidden is not None:
-        _turn_experts(folder, hidden, stop)
-    if kind in NAMES:
-        _rename(folder, *NAMES[kind])
-
-
-def _turn_experts(folder: Path, hidden: int, stop: Callable[[], None]) -> None:
-    """Transpose the experts of a folder, each in its place."""
+    kind, hidden = model_folder.model_type(folder), model_folder.hidden_size(folder)
+    if kind not in CHANGED or hidden is None:
+        return
     for file in safetensors_headers.weight_files(folder):
-        held = safetensors_headers.survey_file(file)
-        turned = [name for name, tensor in held.items() if _is_turned(name, tensor.shape, hidden)]
-        for name in turned:
-            stop()
-            found = weight_of(file, name).transpose(1, 2).contiguous()
-            with file.open("r+b") as stream:
-                stream.seek(held[name].start)
-                stream.write(found.view(torch.uint8).numpy().data)
-        if turned:
-            header = _header(file)
-            for name in turned:
-                header[name]["shape"][1:] = reversed(header[name]["shape"][1:])
-            _write_header(file, header)
+        stop()
+        held = load_file(file)
+        changed = {_name(kind, name): _turned(kind, name, held[name], hidden) for name in held}
+        if any(changed.get(name) is not tensor for name, tensor in held.items()):
+            # Beside it: what was read may stay mapped.
+            beside = file.with_suffix(".new")
+            save_file(changed, beside, metadata={"format": "pt"})
+            beside.replace(file)
+    index = folder / safetensors_headers.INDEX
+    if index.is_file():
+        listed = json.loads(index.read_bytes())
+        listed["weight_map"] = {_name(kind, n): file for n, file in listed["weight_map"].items()}
+        index.write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+
+
+def _name(kind: str, name: str) -> str:
+    return DENSE.sub(r".mlp.\1_proj.weight", name) if kind == KIMI else name
+
+
+def _turned(kind: str, name: str, tensor: torch.Tensor, hidden: int) -> torch.Tensor:
+    if kind == KIMI or not _is_turned(name, tuple(tensor.shape), hidden):
+        return tensor
+    return tensor.transpose(1, 2).contiguous()
 
 
 def _is_turned(name: str, shape: tuple[int, ...], hidden: int) -> bool:
@@ -72,31 +69,3 @@ def _is_turned(name: str, shape: tuple[int, ...], hidden: int) -> bool:
     return (name.endswith(GATE_AND_UP) and shape[2] == hidden) or (
         name.endswith(DOWN) and shape[1] == hidden
     )
-
-
-def _rename(folder: Path, saved: re.Pattern[str], published: str) -> None:
-    """Rename tensors of a folder, in the headers of its files and in their index."""
-    for file in safetensors_headers.weight_files(folder):
-        header = _header(file)
-        _write_header(file, {saved.sub(published, name): held for name, held in header.items()})
-    index = folder / safetensors_headers.INDEX
-    if index.is_file():
-        listed = json.loads(index.read_bytes())
-        files = listed["weight_map"].items()
-        listed["weight_map"] = {saved.sub(published, name): file for name, file in files}
-        index.write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
-
-
-def _header(file: Path) -> Header:
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        found: Header = json.loads(stream.read(length))
-    return found
-
-
-def _write_header(file: Path, header: Header) -> None:
-    """Write a header over the one that a file has, which keeps its length."""
-    with file.open("r+b") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        stream.write(written.ljust(length))

@@ -5,13 +5,11 @@ imports nothing of this package. The job names what to do and every path; the an
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from llmcompressor import oneshot
@@ -77,15 +75,6 @@ def group_size(model: Any) -> int | None:
     return next((n for n in GROUP_SIZES if all(width % n == 0 for width in widths)), None)
 
 
-def new_logits(path: str, shape: tuple[int, int]) -> np.memmap[Any, Any]:
-    """Make a file of logits; as logits_file.py, which is of another environment."""
-    if sys.platform != "linux":
-        return np.memmap(path, dtype=np.float32, mode="w+", shape=shape)
-    with open(path, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])
-    return np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
-
-
 @torch.inference_mode()
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Run `model` over `texts`: logits to a file, ids of `probes`, greedy answers to `prompts`."""
@@ -93,14 +82,10 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(
         job["model"], dtype=getattr(torch, job["dtype"]), device_map=job["device_map"]
     ).eval()
-    shape = (sum(map(len, job["texts"])), job["vocabulary"])
-    rows = new_logits(job["logits"], shape)
-    at = 0
-    for ids in job["texts"]:
-        batch = torch.tensor([ids], device=model.device)
-        rows[at : at + len(ids)] = model(batch).logits[0].float().cpu().numpy()
-        at += len(ids)
-    rows.flush()
+    with open(job["logits"], "wb") as file:
+        for ids in job["texts"]:
+            rows = model(torch.tensor([ids], device=model.device)).logits[0].float().cpu().numpy()
+            file.write(rows.tobytes())
     answers, count, began = [], 0, time.monotonic()
     for ids in job["prompts"]:
         batch = torch.tensor([ids], device=model.device)
@@ -116,7 +101,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "answers": answers,
         "tokens_per_second": count / (time.monotonic() - began),
-        "probes": [tokenizer(text, add_special_tokens=False).input_ids for text in job["probes"]],
+        "vocabulary": rows.shape[1],
+        "ids": [tokenizer(text, add_special_tokens=False).input_ids for text in job["probes"]],
     }
 
 

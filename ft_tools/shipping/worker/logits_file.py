@@ -1,26 +1,27 @@
 """Files of logits, which are compared token by token: larger than memory may be."""
 
-import os
-import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ft_tools.publish import disk_full_is_named
 
 
-def new_logits(path: Path, num_tokens: int, vocabulary: int) -> np.memmap[Any, Any]:
-    """Make such a file, (tokens, vocabulary), to write through memory.
+def write_logits(path: Path, parts: Iterable[npt.NDArray[np.float32]]) -> None:
+    """Write logits, (tokens, vocabulary) each, one after the other.
 
-    On Linux its space is taken first: a disk that is full later would end the process by a signal.
+    Written plainly: through a memory map a full disk would end the process by a signal.
 
     Raises:
-        DiskFull: There is no space for it.
+        DiskFull: There is no space for them.
     """
-    shape = (num_tokens, vocabulary)
-    if sys.platform != "linux":
-        return np.memmap(path, dtype=np.float32, mode="w+", shape=shape)
     with disk_full_is_named(path), path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, 4 * num_tokens * vocabulary)
-    return np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
+        for part in parts:
+            file.write(np.ascontiguousarray(part, dtype=np.float32).data)
+
+
+def read_logits(path: Path, vocabulary: int) -> npt.NDArray[np.float32]:
+    """Return a file's logits, (tokens, vocabulary), which stay on the disk."""
+    return np.memmap(path, dtype=np.float32, mode="r").reshape(-1, vocabulary)

@@ -4,7 +4,7 @@ Logits are compared on held-out prompts with those of the base with its adapter,
 alone: a merge has to be close, and has to have the adapter's effect.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ft_tools.models.worker.loading import free_memory
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config
 from ft_tools.shipping.quality import merge_passes, weights_pass
 from ft_tools.shipping.report import MergeCheck, WeightCheck
-from ft_tools.shipping.worker import merging
+from ft_tools.shipping.worker import merging, proving
 
 GREEDY_TOKENS = 16
 NUM_GREEDY = 3
@@ -37,32 +37,16 @@ class Outputs:
     """Logits of the base alone, in the same order; None: there was no adapter."""
 
 
-@torch.inference_mode()
 def outputs(model: Any, prompts: list[list[int]]) -> Outputs:
-    """Run a model over prompts."""
-    texts: list[list[int]] = []
-    for ids in prompts[:NUM_GREEDY]:
-        batch = torch.tensor([ids], device=model.device)
-        half = batch[:, : max(1, len(ids) // 2)]
-        mask = torch.ones_like(half)
-        made = model.generate(
-            half,
-            attention_mask=mask,
-            max_new_tokens=GREEDY_TOKENS,
-            do_sample=False,
-            pad_token_id=model.generation_config.pad_token_id or 0,
-        )
-        texts.append(made[0, half.shape[1] :].tolist())
+    """Run a model over prompts, and let it continue the first ones from their middle."""
+    halves = [ids[: max(1, len(ids) // 2)] for ids in prompts[:NUM_GREEDY]]
+    texts, _ = proving.greedy(model, halves, GREEDY_TOKENS)
     return Outputs(logits_of(model, prompts), texts)
 
 
-@torch.inference_mode()
-def logits_of(model: Any, prompts: Iterable[list[int]]) -> torch.Tensor:
+def logits_of(model: Any, prompts: list[list[int]]) -> torch.Tensor:
     """Return the logits of all positions, (tokens, vocabulary) in float32."""
-    at = model.device
-    return torch.cat(
-        [model(torch.tensor([ids], device=at)).logits[0].float().cpu() for ids in prompts]
-    )
+    return torch.cat([torch.from_numpy(rows) for rows in proving.logits_of(model, prompts)])
 
 
 def adapted_outputs(
@@ -86,13 +70,10 @@ def adapted_outputs(
 def compare(expected: Outputs, found: Outputs, place: Placement, reference: str) -> MergeCheck:
     """Compare the merged model with what it has to equal: the base with its adapter."""
     assert expected.without_adapter is not None
-    width = min(expected.logits.shape[1], found.logits.shape[1])
-    logits, merged = expected.logits[:, :width], found.logits[:, :width]
-    before = expected.without_adapter[:, :width]
-    kl = mean_kl(logits, merged)
+    logits, merged, before = same_width(expected.logits, found.logits, expected.without_adapter)
+    kl, changed = mean_kl(logits, merged), mean_kl(logits, before)
     same = (logits.argmax(-1) == merged.argmax(-1)).float().mean().item()
     applied = applied_fraction(before, logits, merged)
-    changed = mean_kl(logits, before)
     return MergeCheck(
         mean_kl=kl,
         adapter_kl=changed,
@@ -190,5 +171,11 @@ def adapted(
 
 def mean_kl(expected: torch.Tensor, found: torch.Tensor) -> float:
     """Return the mean of sum p (log p - log q) over rows of logits, in nats."""
-    p, q = torch.log_softmax(expected, -1), torch.log_softmax(found, -1)
+    p, q = (torch.log_softmax(rows, -1) for rows in same_width(expected, found))
     return float((p.exp() * (p - q)).sum(-1).double().mean().item())
+
+
+def same_width(*logits: torch.Tensor) -> list[torch.Tensor]:
+    """Return logits of the tokens that all have: a base may have fewer, or pad its vocabulary."""
+    width = min(rows.shape[1] for rows in logits)
+    return [rows[:, :width] for rows in logits]

@@ -10,8 +10,7 @@ import gc
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,16 +125,12 @@ def fold(
     return merged.to(weight.dtype).contiguous()
 
 
-def scaling(module: str, rank: int, config: dict[str, Any]) -> float:
-    """Return s of `fold` for a module, by the adapter's alpha and its patterns."""
+def scaling_of(name: str, change: dict[str, torch.Tensor], config: dict[str, Any]) -> float:
+    """Return s of `fold` for a weight, by the adapter's alpha and its patterns."""
+    module, rank = name.removesuffix(".weight"), change[LORA_A].shape[0]
     patterns = config.get("alpha_pattern") or {}
     alpha = patterns.get(get_pattern_key(patterns.keys(), module), config["lora_alpha"])
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def scaling_of(name: str, change: dict[str, torch.Tensor], config: dict[str, Any]) -> float:
-    """Return s of `fold` for a weight."""
-    return scaling(name.removesuffix(".weight"), change[LORA_A].shape[0], config)
 
 
 def merge_whole(base: Path, adapter: Path, into: Path, place: Placement) -> None:
@@ -172,15 +167,8 @@ def with_adapter(model: Any, adapter: Path) -> Any:
     Raises:
         BadData: PEFT cannot.
     """
-    with refusals_are_bad_data(adapter):
-        return PeftModel.from_pretrained(model, adapter, torch_device=str(model.device)).eval()
-
-
-@contextmanager
-def refusals_are_bad_data(adapter: Path) -> Iterator[None]:
-    """Report that the adapter is at fault when PEFT cannot take it."""
     try:
-        yield
+        return PeftModel.from_pretrained(model, adapter, torch_device=str(model.device)).eval()
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         cure = "check that base_model is the model it was trained on"
         raise BadData(

@@ -1,6 +1,7 @@
 """Measure a shipped model against the merged one, token by token, on text it has not seen."""
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import torch
 from ft_tools.shipping import comparison_text, modelfile
 from ft_tools.shipping.estimates import LOGITS_BYTES, LOGITS_TOKENS
 from ft_tools.shipping.quality import Measured
-from ft_tools.shipping.worker.logits_file import new_logits
+from ft_tools.shipping.worker.logits_file import read_logits, write_logits
+from ft_tools.shipping.worker.task_metric import Task
 
 MAX_TEXT_TOKENS = 256
 NEVER = -1e4
@@ -28,6 +30,7 @@ PROBES = (
     "it's 5 o'clock, isn't it?",
     "\U0001f469\u200d\U0001f4bb works",
 )
+Logits = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -74,7 +77,7 @@ def render(tokenizer: Any, whole: Any, *, generation: bool) -> str:
     """Return a conversation as the model reads it; a text stays as it is."""
     if isinstance(whole, str):
         return whole
-    messages = list(comparison_text.plain(whole))
+    messages = comparison_text.plain(whole)
     if not tokenizer.chat_template:
         return "\n".join(message["content"] for message in messages)
     return str(
@@ -89,58 +92,46 @@ def tokens(tokenizer: Any, text: str) -> list[int]:
     return ids[1:] if len(ids) > 1 and ids[0] == ids[1] == bos else ids
 
 
-def ids_of(tokenizer: Any, examples: list[dict[str, Any]], longest: int) -> list[list[int]]:
-    """Return the ids of whole examples, as the chat template renders them."""
-    wholes = [w for e in examples if (w := comparison_text.conversation(e))]
-    rows = [tokens(tokenizer, render(tokenizer, w, generation=False))[:longest] for w in wholes]
-    return [ids for ids in rows if len(ids) > 1]
-
-
 class Reference:
-    """The merged model's logits on the held-out text, kept on disk."""
+    """The merged model's logits on the held-out text, kept on disk, and the base's beside them."""
 
     def __init__(self, path: Path, text: Text, vocabulary: int) -> None:
         self.text = text
         self.vocabulary = vocabulary
         self._path = path
-        self._rows = self._new_rows(path)
-        self._base_rows: npt.NDArray[np.float32] | None = None
+        self._rows: Logits | None = None
+        self._base_rows: Logits | None = None
 
     def fill(self, model: Any) -> None:
         """Run the merged model over every text."""
-        self._run(model, self._rows)
+        self._rows = self._run(model, self._path)
 
     def fill_base(self, model: Any) -> None:
         """Run the base model over every text, so that what an adapter does can be told."""
-        self._base_rows = self._new_rows(self._path.with_suffix(".base.f32"))
-        self._run(model, self._base_rows)
+        self._base_rows = self._run(model, self._path.with_suffix(".base.f32"))
 
-    def _new_rows(self, path: Path) -> npt.NDArray[np.float32]:
-        return new_logits(path, self.text.num_tokens, self.vocabulary)
+    def _run(self, model: Any, path: Path) -> Logits:
+        write_logits(path, map(self._as_wide, logits_of(model, self.text.ids)))
+        return read_logits(path, self.vocabulary)
 
-    @torch.inference_mode()
-    def _run(self, model: Any, rows: npt.NDArray[np.float32]) -> None:
-        at = 0
-        for ids in self.text.ids:
-            batch = torch.tensor([ids], device=model.device)
-            logits = model(batch).logits[0].float().cpu().numpy()
-            # A base may have fewer tokens than were trained: what it has not, it never says.
-            rows[at : at + len(ids), : logits.shape[1]] = logits[:, : rows.shape[1]]
-            rows[at : at + len(ids), logits.shape[1] :] = NEVER
-            at += len(ids)
+    def _as_wide(self, logits: Logits) -> Logits:
+        # A base may have fewer tokens than were trained: what it has not, it never says.
+        missing = max(0, self.vocabulary - logits.shape[1])
+        return np.pad(logits[:, : self.vocabulary], ((0, 0), (0, missing)), constant_values=NEVER)
 
-    def measure_rows(self, rows: npt.NDArray[np.float32]) -> Measured:
+    def measure_rows(self, rows: Logits) -> Measured:
         """Compare another model's logits, of all texts one after the other, with these."""
         ends = np.cumsum([len(ids) for ids in self.text.ids])
         parts = iter([rows[end - len(i) : end] for end, i in zip(ends, self.text.ids, strict=True)])
         return self.measure(lambda _: next(parts))
 
-    def measure(self, run: Any) -> Measured:
+    def measure(self, run: Callable[[list[int]], Logits]) -> Measured:
         """Compare another model's logits with these.
 
         Args:
             run: Takes a text's ids and returns logits, (tokens, vocabulary).
         """
+        assert self._rows is not None
         kls: list[float] = []
         same: list[bool] = []
         nlls: list[float] = []
@@ -149,20 +140,20 @@ class Reference:
         kept = made = 0.0
         at = 0
         for ids in self.text.ids:
-            expected, found = self._rows[at : at + len(ids)], run(ids)
-            before = None if self._base_rows is None else self._base_rows[at : at + len(ids)]
+            # The last position has no next token.
+            place = slice(at, at + len(ids) - 1)
             at += len(ids)
+            expected, found = self._rows[place], run(ids)[:-1]
             # A converter may leave out rows that pad the vocabulary; no token is lost with them.
             width = min(expected.shape[1], found.shape[1])
-            # The last position has no next token.
-            p, q = log_softmax(expected[:-1, :width]), log_softmax(found[:-1, :width])
+            p, q = log_softmax(expected[:, :width]), log_softmax(found[:, :width])
             kls += (p.exp() * (p - q)).sum(-1).tolist()
             same += (p.argmax(-1) == q.argmax(-1)).tolist()
             following = torch.tensor(ids[1:])[:, None]
             nlls += (-q.gather(1, following)[:, 0]).tolist()
             reference_nlls += (-p.gather(1, following)[:, 0]).tolist()
-            if before is not None:
-                b = log_softmax(before[:-1, :width])
+            if self._base_rows is not None:
+                b = log_softmax(self._base_rows[place, :width])
                 base_kls += (b.exp() * (b - q)).sum(-1).tolist()
                 wanted, seen = (rows - b - (rows - b).mean(-1, keepdim=True) for rows in (p, q))
                 made += float(wanted.square().sum())
@@ -177,7 +168,7 @@ class Reference:
         )
 
 
-def log_softmax(logits: npt.NDArray[np.float32]) -> torch.Tensor:
+def log_softmax(logits: Logits) -> torch.Tensor:
     """Return log probabilities, in float64: a small divergence is a difference of large numbers."""
     return torch.log_softmax(torch.from_numpy(np.array(logits)).double(), -1)
 
@@ -189,12 +180,9 @@ class Proof:
     tokenizer: Any
     reference: Reference
     parts: modelfile.PromptParts | None
-    task: Any = None
-    """task_metric.Task, or None."""
+    task: Task | None = None
     tuned: dict[str, list[float]] = field(default_factory=dict)
     """The merged model's metrics, for each example of the task."""
-    system: str | None = None
-    """The system text of training; None: the template's own default."""
 
     @property
     def prompts(self) -> list[list[int]]:
@@ -206,14 +194,34 @@ class Proof:
         """Return how far each prompt is continued."""
         return max(SAMPLE_TOKENS, self.task.max_new_tokens if self.task else 0)
 
+    @property
+    def probes(self) -> list[str]:
+        """Return the texts that a file has to split as the trained tokenizer does."""
+        special = "".join(map(str, self.tokenizer.all_special_tokens))
+        return [*PROBES, special, *self.reference.text.raw, *self.reference.text.prompt_texts]
+
+    def has_same_ids(self, found: list[list[int]]) -> bool:
+        """Return whether the probes were split as the trained tokenizer does."""
+        wanted: list[list[int]] = self.tokenizer(self.probes, add_special_tokens=False).input_ids
+        return found == wanted
+
     def samples(self, answers: list[list[int]]) -> list[str]:
         """Return the texts of the samples among the answers to `prompts`."""
         wanted = answers[: len(self.reference.text.prompts)]
         return [self.tokenizer.decode(a[:SAMPLE_TOKENS], skip_special_tokens=True) for a in wanted]
 
-    def task_answers(self, answers: list[list[int]]) -> list[list[int]]:
-        """Return the answers to the task among the answers to `prompts`."""
-        return answers[len(self.reference.text.prompts) :]
+    def scores(self, answers: list[list[int]]) -> dict[str, list[float]]:
+        """Return the task's metrics of each of the answers to `prompts`; empty without a task."""
+        own = answers[len(self.reference.text.prompts) :]
+        return self.task.scores(self.tokenizer, own) if self.task else {}
+
+
+@torch.inference_mode()
+def logits_of(model: Any, texts: list[list[int]]) -> Iterator[Logits]:
+    """Yield the logits of each text, (tokens, vocabulary), of a transformers model."""
+    for ids in texts:
+        batch = torch.tensor([ids], device=model.device)
+        yield model(batch).logits[0].float().cpu().numpy()
 
 
 @torch.inference_mode()

@@ -3,8 +3,9 @@
 import json
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from transformers.utils import logging as transformers_logging
@@ -19,23 +20,17 @@ from ft_tools.models.worker.loading import fetched, free_memory, load
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping import comparison_text, estimates, formats, handoff, quality
-from ft_tools.shipping.answers_as_measured import next_steps, shipped_answers
-from ft_tools.shipping.asking import asking_of, write_files
+from ft_tools.shipping import estimates, formats, handoff, quality
+from ft_tools.shipping.asking import asking_of, context_of, write_files
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.programs import ProgramFailed
+from ft_tools.shipping.recommendation import next_steps, recommend
 from ft_tools.shipping.report import Chat, FormatResult, MergeCheck, ShipReport
-from ft_tools.shipping.worker import gguf_jobs, merging, prompt_proofs, proving, task_metric
-from ft_tools.shipping.worker.merged_model import (
-    MERGED,
-    MergeRecord,
-    Shipment,
-    merge_once,
-    vocabulary_of,
-)
+from ft_tools.shipping.worker import merging, prompts, proving, shipped_formats, task_metric
+from ft_tools.shipping.worker.merged_model import merge_once
 from ft_tools.shipping.worker.proving import Proof, Reference
-from ft_tools.shipping.worker.shipped_end_tokens import stop_texts
-from ft_tools.shipping.worker.shipped_formats import limits_of, ship_format
+from ft_tools.shipping.worker.shipment import MERGED, Shipment, context_length, vocabulary_of
 
 CHAT_TOKENS = 128
 
@@ -44,70 +39,55 @@ def work(session: Session) -> BaseModel:
     """Ship what the plan says."""
     transformers_logging.disable_progress_bar()
     plan = session.plan(ShipPlan)
-    base = base_folder(session, plan)
+    if not Path(plan.load_from).is_dir():
+        session.phase("downloading the base model")
+    base = fetched(plan.load_from)
     plan = with_files(plan, base)
     scratch = session.run_dir / "work"
-    private_folder(scratch)
     out = Path(plan.output_dir) if plan.output_dir else session.run_dir / "artifacts"
-    private_folder(out)
+    for folder in (scratch, out):
+        private_folder(folder)
     asking = asking_of(plan.source, plan.measured_as, plan.system)
     shipment = Shipment(session, plan, base, out, scratch, asking)
     steps = len(plan.formats) + 3
     merge = merge_once(shipment)
     session.progress(1, steps)
     session.phase("reading held-out text with the merged model")
-    tokenizer = merging.tokenizer_of(shipment.merged)
-    vocabulary = vocabulary_of(shipment.merged)
-    origin = "given" if held_out_is_given(session) else "validation"
-    text = proving.held_out_text(tokenizer, shipment.held_out, origin, vocabulary)
-    reference = Reference(scratch / "reference.f32", text, vocabulary)
-    task = task_metric.task_of(tokenizer, shipment.held_out, plan.max_examples, asking.spec)
-    parts = prompt_proofs.prompt_parts(tokenizer)
-    proof = Proof(tokenizer, reference, parts, task, system=asking.system)
-    answers: list[list[int]] = []
-    speed: float | None = None
+    proof = proof_of(shipment)
     samples: dict[str, list[str]] = {}
+    speed: float | None = None
     if shipment.can_run:
         answers, speed = fill(shipment, proof)
-        samples = {MERGED: proof.samples(answers)}
-        proof.tuned = task_metric.scores_of_proof(proof, answers) if task is not None else {}
+        samples[MERGED] = proof.samples(answers)
+        proof.tuned = proof.scores(answers)
     session.progress(2, steps)
-    results = []
+    task, results = task_metric.means(proof.tuned), []
     for i, planned in enumerate(plan.formats):
         shipment.stop_if_asked()
-        row = formats.find(planned.format)
-        result, said = ship_format(shipment, row, proof)
-        if row.family == "safetensors" and answers:
-            own = {
-                "task": task_metric.means(proof.tuned),
-                "tokens_per_second": round(speed or 0.0, 1),
-            }
+        result, said = shipped_formats.ship_format(shipment, formats.find(planned.format), proof)
+        if result.format == "safetensors" and speed is not None:
+            own = {"task": task, "tokens_per_second": round(speed, 1)}
             result = result.model_copy(update=own)
         results.append(result)
         if said:
-            samples[row.name] = said
+            samples[result.format] = said
         session.progress(3 + i, steps)
     require_something(results)
-    report = finish(shipment, merge, results, Findings(proof, samples, speed))
+    report = concluded(
+        shipment,
+        results,
+        proof,
+        merge_route=merge.route,
+        merge_check=merge.check,
+        weight_check=merge.weight_check,
+        tokens_per_second=speed and round(speed, 1),
+        reasons=merge_reasons(merge.check),
+    )
+    page = report_page(report, proof.reference.text.prompt_texts, samples)
+    write_file(session.run_dir / "report.html", page)
     shutil.rmtree(scratch)
     session.progress(steps, steps)
     return report
-
-
-@dataclass
-class Findings:
-    """What the report says besides the formats."""
-
-    proof: Proof
-    samples: dict[str, list[str]]
-    tokens_per_second: float | None
-
-
-def base_folder(session: Session, plan: ShipPlan) -> Path:
-    """Return the base's folder, fetched from the Hub if it is not here."""
-    if not Path(plan.load_from).is_dir():
-        session.phase("downloading the base model")
-    return fetched(plan.load_from)
 
 
 def with_files(plan: ShipPlan, base: Path) -> ShipPlan:
@@ -137,9 +117,34 @@ def with_files(plan: ShipPlan, base: Path) -> ShipPlan:
     return plan.model_copy(update=update | {"num_params": size.num_params})
 
 
+def proof_of(shipment: Shipment) -> Proof:
+    """Return what formats are measured with; how the model is asked is now known, too."""
+    plan, held_out = shipment.plan, shipment.held_out
+    tokenizer, vocabulary = (of(shipment.merged) for of in (merging.tokenizer_of, vocabulary_of))
+    is_given = bool(json.loads(shipment.session.request_json()).get("held_out"))
+    origin = "given" if is_given else "validation"
+    text = proving.held_out_text(tokenizer, held_out, origin, vocabulary)
+
+    def tokens(whole: Any) -> list[int]:
+        return proving.tokens(tokenizer, proving.render(tokenizer, whole, generation=True))
+
+    task = task_metric.task_of(tokens, held_out, plan.max_examples, shipment.asking.spec)
+    parts = prompts.prompt_parts(tokenizer)
+    reference = Reference(shipment.scratch / "reference.f32", text, vocabulary)
+    proof = Proof(tokenizer, reference, parts, task)
+    longest = max(map(len, proof.prompts)) + proof.max_new_tokens
+    shipment.asking = replace(
+        shipment.asking,
+        stops=prompts.stop_texts(tokenizer, shipment.merged),
+        num_ctx=context_of(plan.source, longest, context_length(shipment.merged)),
+        default_system=parts.default_system if parts else "",
+    )
+    return proof
+
+
 def fill(shipment: Shipment, proof: Proof) -> tuple[list[list[int]], float]:
     """Run the merged model over the held-out text; returns its greedy answers, and tokens/s."""
-    place = shipment.place
+    place = shipment.require_places("running the merged model")[0]
     model = load(shipment.merged, place)
     proof.reference.fill(model)
     found = proving.greedy(model, proof.prompts, proof.max_new_tokens)
@@ -153,73 +158,62 @@ def fill(shipment: Shipment, proof: Proof) -> tuple[list[list[int]], float]:
     return found
 
 
-def finish(
-    shipment: Shipment, merge: MergeRecord, results: list[FormatResult], findings: Findings
+def concluded(
+    shipment: Shipment, results: list[FormatResult], proof: Proof, **known: Any
 ) -> ShipReport:
-    """Write HANDOFF.md and report.html, and return the report."""
-    proofs = prompt_proof(shipment, results, findings.proof)
-    task = task_metric.means(findings.proof.tuned)
-    said, recommended = shipped_answers(results, task)
-    stops = stop_texts(findings.proof.tokenizer, shipment.merged)
-    num_ctx = limits_of(shipment, findings.proof)["num_ctx"]
-    parts = findings.proof.parts
-    default = parts.default_system if parts is not None else ""
-    about = handoff.Asked(shipment.asking, stops, said, recommended, proofs, num_ctx, default)
-    if shipment.held_out and (question := comparison_text.example_question(shipment.held_out)):
-        about = replace(about, example=question)
-    text = handoff.handoff(shipment.plan, results, about, MERGED)
+    """Write HANDOFF.md, and return the report."""
+    plan, how, text = shipment.plan, shipment.asking, proof.reference.text
+    task = task_metric.means(proof.tuned)
+    found = recommend(results, task)
+    proofs = prompt_proof(shipment, results, proof)
     guide = shipment.out / "HANDOFF.md"
-    write_file(guide, text)
-    write_files(shipment.asking, shipment.out)
-    report = ShipReport(
-        answers_as_measured=said,
-        recommended_format=recommended,
-        system_text=shipment.asking.sentence(has_default=bool(default)),
-        measured=measured.sentence() if (measured := shipment.plan.measured_as) else "",
-        name=shipment.plan.name,
-        base_model=shipment.plan.base_model,
+    said = (found.said, found.format)
+    write_file(guide, handoff.handoff(plan, results, how, said, proofs, MERGED))
+    write_files(how, shipment.out)
+    known["reasons"] = [*known["reasons"], *found.reasons]
+    return ShipReport(
+        answers_as_measured=found.said,
+        recommended_format=found.format,
+        system_text=how.sentence(),
+        measured=plan.measured_as.sentence() if plan.measured_as else "",
+        name=plan.name,
+        base_model=plan.base_model,
         output_dir=str(shipment.out),
         merged_path=str(shipment.merged),
-        merge_check=merge.check,
-        weight_check=merge.weight_check,
-        merge_route=merge.route,
-        held_out=findings.proof.reference.text.origin,
-        num_held_out_tokens=findings.proof.reference.text.num_tokens,
+        held_out=text.origin,
+        num_held_out_tokens=text.num_tokens,
         formats=results,
-        chat=chat(shipment, results),
+        chat=chat(shipment, results, proof),
         task=task,
-        num_task_examples=len(findings.proof.task.prompts) if findings.proof.task else 0,
-        tokens_per_second=findings.tokens_per_second and round(findings.tokens_per_second, 1),
+        num_task_examples=len(proof.task.prompts) if proof.task else 0,
         prompt_proof=proofs,
         handoff=str(guide),
-        reasons=merge_reasons(merge.check),
-        next_steps=next_steps(results, recommended, shipment.plan.measured_as),
+        next_steps=next_steps(results, found.format, plan.measured_as),
+        **known,
     )
-    page = report_page(report, findings.proof.reference.text.prompt_texts, findings.samples)
-    write_file(shipment.session.run_dir / "report.html", page)
-    return report
 
 
-def chat(shipment: Shipment, results: list[FormatResult]) -> Chat | None:
+def chat(shipment: Shipment, results: list[FormatResult], proof: Proof) -> Chat | None:
     """Ask the last GGUF file the request's message, with the system text that is shipped."""
+    plan = shipment.plan
     made = [r for r in results if r.state == "made" and r.format.startswith("gguf:")]
-    if not shipment.plan.chat or not made:
+    if not plan.chat or not made:
         return None
     shipment.session.phase("chatting with the quantized model")
     began = time.monotonic()
-    plan = shipment.plan
     how = replace(shipment.asking, system=plan.chat_system or shipment.asking.system)
-    messages = how.messages(plan.chat)
     try:
-        answer, count = gguf_jobs.chat(shipment, Path(made[-1].path), messages, CHAT_TOKENS)
-    except gguf_jobs.LlamaCppFailed as error:
+        answer, num_tokens = shipped_formats.chat(
+            shipment, Path(made[-1].path), proof, how.messages(plan.chat), CHAT_TOKENS
+        )
+    except ProgramFailed as error:
         shipment.session.event(f"no chat: {error}", "error")
         return None
     return Chat(
         format=made[-1].format,
-        message=shipment.plan.chat,
+        message=plan.chat,
         answer=answer,
-        num_tokens=count,
+        num_tokens=num_tokens,
         seconds=round(time.monotonic() - began, 2),
     )
 
@@ -230,9 +224,7 @@ def prompt_proof(shipment: Shipment, results: list[FormatResult], proof: Proof) 
     own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
     trained = merging.tokenizer_of(adapter if own and adapter else shipment.base)
     made = [r.path for r in results if r.state == "made" and r.format.startswith("gguf:")]
-    return prompt_proofs.proofs(
-        trained, proof.tokenizer, proof.parts, Path(made[0]) if made else None
-    )
+    return prompts.proofs(trained, proof.tokenizer, proof.parts, Path(made[0]) if made else None)
 
 
 def require_something(results: list[FormatResult]) -> None:
@@ -252,12 +244,14 @@ def merge_reasons(check: MergeCheck | None) -> list[Reason]:
     """Return why the merge was shipped."""
     if check is None:
         return []
-    lost = 0.0 if check.applied_fraction is None else abs(1 - check.applied_fraction)
-    gates = (
-        ("ship.merge_kl", check.mean_kl, quality.most_merge_kl(check.adapter_kl)),
-        ("ship.merge_top1", check.top1_agreement, facts.number("ship.merge_top1")),
-        ("ship.merge_lost", lost, facts.number("ship.merge_lost")),
-    )
+    gates = {
+        "ship.merge_kl": (check.mean_kl, quality.most_merge_kl(check.adapter_kl)),
+        "ship.merge_top1": (check.top1_agreement, facts.number("ship.merge_top1")),
+        "ship.merge_lost": (
+            quality.lost_fraction(check.applied_fraction),
+            facts.number("ship.merge_lost"),
+        ),
+    }
     return [
         Reason(
             rule=facts.threshold(gate).why,
@@ -265,13 +259,8 @@ def merge_reasons(check: MergeCheck | None) -> list[Reason]:
             threshold=limit,
             source=facts.threshold(gate).source,
         )
-        for gate, seen, limit in gates
+        for gate, (seen, limit) in gates.items()
     ]
-
-
-def held_out_is_given(session: Session) -> bool:
-    """Return whether the request named the held-out file."""
-    return bool(json.loads(session.request_json()).get("held_out"))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Make one format of the merged model, and measure it."""
+"""Make one format of the merged model, and measure it: the same steps for each kind of format."""
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ft_tools.contract import Reason
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.metrics.compare import compare
 from ft_tools.metrics.table import metric as metric_row
@@ -17,25 +17,42 @@ from ft_tools.models import model_folder
 from ft_tools.models.placement import CPU, Placement
 from ft_tools.models.quantized import nf4
 from ft_tools.models.worker.loading import free_memory, load
-from ft_tools.publish import link_or_copy, new_folder, sha256, verify, write_file
+from ft_tools.publish import MANIFEST, link_or_copy, new_folder, sha256, verify, write_file
+from ft_tools.reasons import reason
 from ft_tools.runs.processes.worker_session import Stopped
-from ft_tools.shipping import modelfile, quality
-from ft_tools.shipping.context_length import context_of
-from ft_tools.shipping.formats import Format, fold_layers
+from ft_tools.shipping import comparison_text, modelfile, quality
+from ft_tools.shipping import llm_compressor_environment as environment
+from ft_tools.shipping.formats import Format
+from ft_tools.shipping.programs import answer_of
+from ft_tools.shipping.quality import Measured
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
-from ft_tools.shipping.worker import gguf_jobs, merging, proving, task_metric
-from ft_tools.shipping.worker.compressed_formats import ship_compressed
-from ft_tools.shipping.worker.merged_model import (
+from ft_tools.shipping.worker import merging, prompts, proving, task_metric
+from ft_tools.shipping.worker.logits_file import read_logits
+from ft_tools.shipping.worker.proving import Proof
+from ft_tools.shipping.worker.shipment import (
     DTYPES,
     Shipment,
-    context_length,
     disk_full_of_libraries,
     outtype,
     slug,
+    weight_bytes,
 )
-from ft_tools.shipping.worker.proving import Proof
-from ft_tools.shipping.worker.results import made_folder, measures
-from ft_tools.shipping.worker.shipped_end_tokens import ends_of, stop_texts
+
+SCRIPT = Path(__file__).with_name("llm_compressor_recipe.py")
+NEEDS_WHOLE = ("bnb", "environment")
+"""Families whose libraries load the whole model to make a format."""
+
+
+@dataclass
+class Ran:
+    """What a format answered."""
+
+    measured: Measured
+    answers: list[list[int]]
+    """To the prompts of the proof."""
+    tokens_per_second: float
+    same_ids: bool = True
+    shipped: ShippedAnswers | None = None
 
 
 def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
@@ -44,116 +61,186 @@ def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatRe
     Returns:
         The result, and the format's greedy samples.
     """
-    record = shipment.scratch / f"{slug(row)}.json"
+    record, session = shipment.scratch / f"{slug(row)}.json", shipment.session
     if record.is_file():
         kept = json.loads(record.read_bytes())
         result = FormatResult.model_validate(kept["result"])
-        if result.state == "made" and not verify(folder_of(result)):
-            shipment.session.event(f"{row.name} made by an earlier attempt")
+        path = Path(result.path)
+        if result.state == "made" and not verify(path if path.is_dir() else path.parent):
+            session.event(f"{row.name} made by an earlier attempt")
             return result, kept["samples"]
     began = time.monotonic()
     try:
-        result, said = MAKERS[row.family](shipment, row, proof)
+        result, said = make_and_measure(shipment, row, proof)
     except (Stopped, DiskFull):
         raise
-    except FineTuningError as error:
-        return _failed(shipment, row, str(error)), []
     except Exception as error:
-        where = f"{type(error).__name__}; get_run with log_lines shows where"
-        shipment.session.event(f"{row.name}: {type(error).__name__}", "error")
-        return _failed(shipment, row, where), []
+        why = str(error)
+        if not isinstance(error, FineTuningError):
+            traceback.print_exc()
+            why = f"{type(error).__name__}; get_run with log_lines shows where"
+        session.event(f"{row.name} failed; the other formats are still made", "error")
+        return FormatResult(format=row.name, state="failed", error=why), []
     result = result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
     kept = {"result": result.model_dump(mode="json"), "samples": said}
     write_file(record, json.dumps(kept))
     return result, said
 
 
-def folder_of(result: FormatResult) -> Path:
-    """Return the published folder that a format is in."""
-    path = Path(result.path)
-    return path if path.is_dir() else path.parent
-
-
-def ship_safetensors(
+def make_and_measure(
     shipment: Shipment, row: Format, proof: Proof
 ) -> tuple[FormatResult, list[str]]:
-    """Report the merged folder itself."""
-    size = sum(file.stat().st_size for file in shipment.merged.glob("*.safetensors"))
-    return made_folder(row, shipment.merged, size), []
-
-
-def ship_gguf(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
-    """Make one GGUF file and measure it."""
-    # llama_cpp is an extra that is compiled: imported only where a GGUF file was asked for.
-    from ft_tools.shipping.worker import gguf_files
-
+    """Make one format, unless an earlier attempt did, and measure it."""
+    session, name = shipment.session, shipment.plan.name
+    if row.family == "safetensors":
+        return _made(row, shipment.merged, weight_bytes(shipment.merged)), []
     folder = shipment.out / slug(row)
-    file = folder / f"{shipment.plan.name}-{row.type_name}.gguf"
-    again = shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)
-    if not again:
-        shipment.session.phase(f"making {row.name}")
-        source = source_gguf(shipment)
+    path = folder / f"{name}-{row.type_name}.gguf" if row.family == "gguf" else folder
+    if row.family in NEEDS_WHOLE:
+        shipment.require_places(row.name, four_bit=row.family == "bnb")
+    if not (session.attempt > 1 and folder.is_dir() and not verify(folder)):
+        session.phase(f"making {row.name}")
         with new_folder(folder) as staging, disk_full_of_libraries(staging):
-            made = staging / file.name
-            if row.type_name.lower() == outtype(shipment.merged):
-                link_or_copy(source, made)
-            else:
-                gguf_jobs.quantize(shipment, source, made, row.name)
-            stops = stop_texts(proof.tokenizer, shipment.merged)
-            limits = limits_of(shipment, proof)
-            text = modelfile.modelfile(file.name, proof.parts, stops, proof.system, limits)
-            (staging / "Modelfile").write_text(text, encoding="utf-8")
-    types = gguf_files.tensor_types(file)
-    stand_ins = gguf_files.fallbacks(types, row)
-    if not stand_ins:
-        shipment.require_planned_size(row, file)
-    shipment.session.artifact("gguf", file)
-    result = FormatResult(
-        format=row.name,
-        state="made",
-        path=str(file),
-        size_bytes=file.stat().st_size,
-        sha256=sha256(file),
-        tensor_types={name: len(held) for name, held in types.items()},
-        fallbacks={name: len(held) for name, held in stand_ins.items()},
-        fallback_tensors={name: fold_layers(held) for name, held in stand_ins.items()},
-        reasons=[unmeasured()],
-    )
-    if not shipment.can_run:
-        parity = gguf_jobs.split(shipment, file, proof)
-        reasons = [unmeasured(), *([] if parity else [quality.parity_reason()])]
-        return result.model_copy(update={"tokenizer_parity": parity, "reasons": reasons}), []
+            MAKE[row.family](shipment, row, proof, staging / path.relative_to(folder))
+    result = _made(row, path, weight_bytes(path))
+    if row.family == "gguf":
+        from ft_tools.shipping.worker import llama
+
+        types = llama.tensor_types(path)
+        stand_ins = llama.fallbacks(types, row)
+        result = result.model_copy(update={"tensor_types": types, "fallbacks": stand_ins})
+    if not result.fallbacks:
+        shipment.require_planned_size(row, path)
+    session.artifact("gguf" if row.family == "gguf" else "model", path)
     shipment.stop_if_asked()
-    shipment.session.phase(f"measuring {row.name}")
-    shipped = shipped_prompts(proof, folder / "Modelfile")
-    differing = [i for i, ids in enumerate(shipped) if ids != proof.task.prompts[i]]
-    prompts = proof.prompts + [shipped[i] for i in differing]
-    found, logits = gguf_jobs.run(shipment, file, proof, prompts)
-    parity = found["same_ids"]
-    rows = proof.reference.measure_rows(logits)
-    answers, rest = found["answers"][: len(proof.prompts)], found["answers"][len(proof.prompts) :]
-    task = list(proof.task_answers(answers))
-    for i, ids in zip(differing, rest, strict=True):
-        task[i] = ids
-    measured = measures(proof, quality.summarise(rows, parity), answers, found["tokens_per_second"])
-    measured["tokenizer_parity"] = parity
-    if shipped:
-        measured["shipped"] = as_shipped(proof, task, len(shipped) - len(differing))
-    return result.model_copy(update=measured), proof.samples(answers)
+    session.phase(f"measuring {row.name}")
+    if row.family == "gguf" and not shipment.can_run:
+        same = proof.has_same_ids(_run_gguf(shipment, path, proof, [], logits=None)["ids"])
+        short = "memory is too short to run it, even in bfloat16"
+        reasons = [reason("not_measured", short), *([] if same else [quality.parity_reason()])]
+        return result.model_copy(update={"tokenizer_parity": same, "reasons": reasons}), []
+    ran = RUN[row.family](shipment, row, proof, path)
+    found = quality.summarise(ran.measured, ran.same_ids)
+    update = {
+        "quality": found,
+        "tokenizer_parity": ran.same_ids if row.family == "gguf" else None,
+        "task": task_metric.means(proof.scores(ran.answers)),
+        "shipped": ran.shipped,
+        "tokens_per_second": round(ran.tokens_per_second, 1),
+        "reasons": [quality.verdict_reason(found)],
+    }
+    return result.model_copy(update=update), proof.samples(ran.answers)
 
 
-def limits_of(shipment: Shipment, proof: Proof) -> dict[str, int]:
-    """Return the context and the longest answer that the Modelfile sets."""
+def _made(row: Format, path: Path, size_bytes: int) -> FormatResult:
+    digest = sha256(path / MANIFEST if path.is_dir() else path)
+    return FormatResult(
+        format=row.name, state="made", path=str(path), size_bytes=size_bytes, sha256=digest
+    )
+
+
+# --- GGUF -----------------------------------------------------------------------------------------
+
+
+def make_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> None:
+    """Make one GGUF file of the merged model, converted once, and its Modelfile."""
+    # llama_cpp is an extra that is compiled: imported only where a GGUF file was asked for.
+    from ft_tools.shipping.worker import llama
+
+    kind = outtype(shipment.merged)
+    source = shipment.scratch / f"source-{kind}.gguf"
+    if not source.is_file():
+        shipment.session.phase("converting to GGUF")
+        beside = shipment.scratch / f"converting-{kind}.gguf"
+        llama.convert(shipment.merged, beside, kind, shipment.stop_if_asked)
+        beside.rename(source)
+    if row.type_name.lower() == kind:
+        link_or_copy(source, file)
+    else:
+        job = {"source": str(source), "file": str(file), "format": row.name}
+        llama.do("quantize", shipment.scratch, shipment.stop_if_asked, **job)
     how = shipment.asking
-    longest = max(map(len, proof.prompts)) + proof.max_new_tokens
-    context = context_of(shipment.plan.source, longest, context_length(shipment.merged))
-    limits = {"num_ctx": context}
-    return limits | ({"num_predict": how.max_new_tokens} if how.max_new_tokens else {})
+    text = modelfile.modelfile(file.name, proof.parts, how.stops, how.system, how.limits)
+    file.with_name("Modelfile").write_text(text, encoding="utf-8")
+
+
+def run_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> Ran:
+    """Run a GGUF file; questions are also asked as its Modelfile asks them."""
+    shipped = shipped_prompts(proof, file.with_name("Modelfile"))
+    wanted = proof.task.prompts if proof.task else []
+    differing = [i for i, ids in enumerate(shipped) if ids != wanted[i]]
+    asked = proof.prompts + [shipped[i] for i in differing]
+    logits = shipment.scratch / "gguf.f32"
+    found = _run_gguf(shipment, file, proof, asked, logits=str(logits))
+    answers, rest = found["answers"][: len(proof.prompts)], found["answers"][len(proof.prompts) :]
+    ran = Ran(
+        proof.reference.measure_rows(read_logits(logits, found["vocabulary"])),
+        answers,
+        found["tokens_per_second"],
+        proof.has_same_ids(found["ids"]),
+    )
+    if shipped:
+        task = answers[len(proof.reference.text.prompts) :]
+        for i, ids in zip(differing, rest, strict=True):
+            task[i] = ids
+        ran.shipped = as_shipped(proof, task, len(shipped) - len(differing))
+    return ran
+
+
+def _run_gguf(
+    shipment: Shipment, file: Path, proof: Proof, asked: list[list[int]], logits: str | None
+) -> dict[str, Any]:
+    from ft_tools.shipping.worker import llama
+
+    end = proof.tokenizer.eos_token_id
+    return llama.do(
+        "run",
+        shipment.scratch,
+        shipment.stop_if_asked,
+        file=str(file),
+        texts=proof.reference.text.ids,
+        prompts=asked,
+        max_new_tokens=proof.max_new_tokens,
+        ends=[] if end is None else [end],
+        probes=proof.probes,
+        logits=logits,
+    )
+
+
+def chat(
+    shipment: Shipment, file: Path, proof: Proof, messages: list[dict[str, str]], num_tokens: int
+) -> tuple[str, int]:
+    """Chat once with a GGUF file; the greedy answer and its number of tokens.
+
+    Raises:
+        ProgramFailed: llama.cpp cannot run it, or it aborted.
+    """
+    from ft_tools.shipping.worker import llama
+
+    ids = proving.tokens(
+        proof.tokenizer, proving.render(proof.tokenizer, messages, generation=True)
+    )
+    found = llama.do(
+        "run",
+        shipment.scratch,
+        shipment.stop_if_asked,
+        file=str(file),
+        texts=[],
+        prompts=[ids],
+        max_new_tokens=num_tokens,
+        ends=prompts.ends_of(proof.tokenizer, shipment.merged),
+        probes=[],
+        logits=str(shipment.scratch / "chat.f32"),
+    )
+    (answer,) = found["answers"]
+    said = str(proof.tokenizer.decode(answer, skip_special_tokens=True)).strip()
+    return said, len(answer)
 
 
 def as_shipped(proof: Proof, answers: list[list[int]], prompts_equal: int) -> ShippedAnswers:
     """Compare answers through the Modelfile's own SYSTEM and TEMPLATE with the tuned model's."""
-    found = task_metric.scores_of(proof.task, proof.tokenizer, answers)
+    assert proof.task is not None
+    found = proof.task.scores(proof.tokenizer, answers)
     metric = next(iter(found))
     paired = compare(proof.tuned[metric], found[metric], metric_row(metric).interval)
     return ShippedAnswers(
@@ -184,82 +271,28 @@ def shipped_prompts(proof: Proof, file: Path) -> list[list[int]]:
     ]
 
 
-def unmeasured() -> Reason:
-    """Return why a format has no quality."""
-    return Reason(
-        rule="a format is measured beside the merged model where memory holds that",
-        observed="memory is too short to run it, even in bfloat16",
-        source="ft_tools/shipping/worker/merged_model.py",
-    )
+# --- bitsandbytes ---------------------------------------------------------------------------------
 
 
-def source_gguf(shipment: Shipment) -> Path:
-    """Return the merged model as a GGUF file of its own precision, converted once."""
-    from ft_tools.shipping.worker import gguf_files
-
-    kind = outtype(shipment.merged)
-    source = shipment.scratch / f"source-{kind}.gguf"
-    if not source.is_file():
-        shipment.session.phase("converting to GGUF")
-        beside = shipment.scratch / f"converting-{kind}.gguf"
-        gguf_files.convert(shipment.merged, beside, kind, shipment.stop_if_asked)
-        beside.rename(source)
-    return source
-
-
-def ship_bnb(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
+def make_bnb(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> None:
     """Save the merged model with its linear layers in NF4, ready for from_pretrained."""
-    folder = shipment.out / slug(row)
-    packed = shipment.require_places(row.name, four_bit=True)
-    if not (shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)):
-        shipment.session.phase(f"making {row.name}")
-        own = replace(packed[0], dtype=DTYPES[outtype(shipment.merged)])
-        model_type = str(model_folder.model_type(shipment.merged))
-        model = load(shipment.merged, own, quantization=nf4(model_type))
-        with new_folder(folder) as staging, disk_full_of_libraries(staging):
-            model.save_pretrained(staging)
-            merging.copy_small_files(shipment.merged, None, staging)
-        del model
-        free_memory()
-    size = shipment.require_planned_size(row, folder)
-    shipment.session.phase(f"measuring {row.name}")
-    model = load(folder, packed[0])
+    place = shipment.require_places(row.name, four_bit=True)[0]
+    own = replace(place, dtype=DTYPES[outtype(shipment.merged)])
+    model_type = str(model_folder.model_type(shipment.merged))
+    model = load(shipment.merged, own, quantization=nf4(model_type))
+    model.save_pretrained(folder)
+    merging.copy_small_files(shipment.merged, None, folder)
+    del model
+    free_memory()
+
+
+def run_bnb(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Ran:
+    """Load a 4-bit folder back and run it."""
+    model = load(folder, shipment.require_places(row.name, four_bit=True)[0])
     answers, speed = proving.greedy(model, proof.prompts, proof.max_new_tokens)
     model = plain_again(model, folder, shipment.places())
-
-    @torch.inference_mode()
-    def run(ids: list[int]) -> Any:
-        batch = torch.tensor([ids], device=model.device)
-        return model(batch).logits[0].float().cpu().numpy()
-
-    found = quality.summarise(proof.reference.measure(run), True)
-    shipment.session.artifact("model", folder)
-    result = made_folder(row, folder, size)
-    return result.model_copy(update=measures(proof, found, answers, speed)), proof.samples(answers)
-
-
-def ship_mlx(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatResult, list[str]]:
-    """Save the merged model as mlx-lm and LM Studio load it, and measure it with MLX."""
-    # mlx is an extra: imported only where such a folder was asked for.
-    from ft_tools.shipping.worker import mlx_folder
-
-    folder = shipment.out / slug(row)
-    if not (shipment.session.attempt > 1 and folder.is_dir() and not verify(folder)):
-        shipment.session.phase(f"making {row.name}")
-        with new_folder(folder) as staging, disk_full_of_libraries(staging):
-            mlx_folder.write(shipment.merged, staging, int(row.type_name.removesuffix("bit")))
-    size = shipment.require_planned_size(row, folder)
-    shipment.stop_if_asked()
-    shipment.session.phase(f"measuring {row.name}")
-    model = mlx_folder.opened(folder)
-    found = quality.summarise(
-        proof.reference.measure(lambda ids: mlx_folder.logits(model, ids)), True
-    )
-    ends = ends_of(proof.tokenizer, folder)
-    answers, speed = mlx_folder.greedy(model, proof.prompts, ends, proof.max_new_tokens)
-    shipment.session.artifact("model", folder)
-    result = made_folder(row, folder, size)
-    return result.model_copy(update=measures(proof, found, answers, speed)), proof.samples(answers)
+    found = proof.reference.measure(lambda ids: next(proving.logits_of(model, [ids])))
+    return Ran(found, answers, speed)
 
 
 def plain_again(model: Any, folder: Path, places: Sequence[Placement]) -> Any:
@@ -278,15 +311,84 @@ def plain_again(model: Any, folder: Path, places: Sequence[Placement]) -> Any:
     return load(folder, replace(on_cpu[0], dtype="bfloat16")).dequantize().to(dtype).eval()
 
 
-def _failed(shipment: Shipment, row: Format, error: str) -> FormatResult:
-    shipment.session.event(f"{row.name} failed; the other formats are still made", "error")
-    return FormatResult(format=row.name, state="failed", error=error)
+# --- MLX; an extra, imported only where such a folder was asked for -------------------------------
 
 
-MAKERS = {
-    "safetensors": ship_safetensors,
-    "gguf": ship_gguf,
-    "bnb": ship_bnb,
-    "mlx": ship_mlx,
-    "environment": ship_compressed,
+def make_mlx(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> None:
+    """Save the merged model as mlx-lm and LM Studio load it."""
+    from ft_tools.shipping.worker import mlx_folder
+
+    mlx_folder.write(shipment.merged, folder, int(row.type_name.removesuffix("bit")))
+
+
+def run_mlx(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Ran:
+    """Run an MLX folder with MLX."""
+    from ft_tools.shipping.worker import mlx_folder
+
+    model = mlx_folder.opened(folder)
+    found = proof.reference.measure(lambda ids: mlx_folder.logits(model, ids))
+    ends = prompts.ends_of(proof.tokenizer, folder)
+    answers, speed = mlx_folder.greedy(model, proof.prompts, ends, proof.max_new_tokens)
+    return Ran(found, answers, speed)
+
+
+# --- GPTQ, AWQ and FP8: made and run by llm-compressor, in its own environment --------------------
+
+
+def make_compressed(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> None:
+    """Make a model in compressed-tensors format."""
+    texts: list[list[int]] = []
+    if row.needs_text and shipment.plan.calibration is not None:
+        path = Path(shipment.plan.calibration)
+        rows = comparison_text.calibration_examples(path, shipment.held_out)
+        texts = [ids for one in rows if len(ids := _calibration_ids(proof, one)) > 1]
+    job = {"task": "make", "model": str(shipment.merged), "output": str(folder)}
+    _compress(shipment, job | {"method": row.method, "texts": texts})
+    merging.copy_small_files(shipment.merged, None, folder)
+
+
+def run_compressed(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Ran:
+    """Load a model back in the environment and run it over the held-out text."""
+    place, logits = shipment.require_places(row.name)[0], shipment.scratch / "compressed.f32"
+    job: dict[str, Any] = {"task": "run", "model": str(folder), "logits": str(logits)}
+    job |= {"device_map": place.device_map, "dtype": place.dtype}
+    job |= {"texts": proof.reference.text.ids, "prompts": proof.prompts}
+    job |= {"max_new_tokens": proof.max_new_tokens, "probes": proof.probes}
+    answer = _compress(shipment, job)
+    found = proof.reference.measure_rows(read_logits(logits, answer["vocabulary"]))
+    same = proof.has_same_ids(answer["ids"])
+    return Ran(found, answer["answers"], answer["tokens_per_second"], same)
+
+
+def _calibration_ids(proof: Proof, example: dict[str, Any]) -> list[int]:
+    whole = comparison_text.conversation(example) or ""
+    text = proving.render(proof.tokenizer, whole, generation=False)
+    return proving.tokens(proof.tokenizer, text)[: comparison_text.MAX_CALIBRATION_TOKENS]
+
+
+def _compress(shipment: Shipment, job: dict[str, Any]) -> dict[str, Any]:
+    """Let the environment's python do a job; the environment is built first if need be."""
+    if not environment.is_built():
+        size = environment.disk_bytes() / 2**30
+        shipment.session.phase(f"building {environment.REQUIREMENT}, {size:.1f} GiB")
+    scratch, stop = shipment.scratch, shipment.stop_if_asked
+    python = environment.build(scratch / "environment.log", stop)
+    argv = [str(python), "-I", str(SCRIPT)]
+    more = {"HF_HUB_OFFLINE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "WARNING"}
+    return answer_of(f"llm-compressor {environment.VERSION}", argv, job, scratch, stop, **more)
+
+
+Maker = Callable[[Shipment, Format, Proof, Path], None]
+Runner = Callable[[Shipment, Format, Proof, Path], Ran]
+MAKE: dict[str, Maker] = {
+    "gguf": make_gguf,
+    "bnb": make_bnb,
+    "mlx": make_mlx,
+    "environment": make_compressed,
+}
+RUN: dict[str, Runner] = {
+    "gguf": run_gguf,
+    "bnb": run_bnb,
+    "mlx": run_mlx,
+    "environment": run_compressed,
 }

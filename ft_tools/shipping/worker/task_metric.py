@@ -1,6 +1,6 @@
 """The task itself on a few held-out examples: what `evaluate` measures, for each shipped format."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,7 +14,6 @@ from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.metrics.choose import choose_metrics
 from ft_tools.metrics.scores import Scoring
 from ft_tools.metrics.table import score_outputs
-from ft_tools.shipping.worker import proving
 
 MAX_NEW_TOKENS = 96
 ROOM_TOKENS = 8
@@ -31,14 +30,22 @@ class Task:
     metrics: list[str]
     max_new_tokens: int
 
+    def scores(self, tokenizer: Any, answers: Sequence[list[int]]) -> Scores:
+        """Return each metric of each answer, given as ids."""
+        texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
+        return score_outputs(self.metrics, texts, Scoring(self.references))
+
 
 def task_of(
-    tokenizer: Any, path: Path | None, max_examples: int, spec: SystemSpec | None = None
+    tokens: Callable[[Any], list[int]],
+    path: Path | None,
+    max_examples: int,
+    spec: SystemSpec | None,
 ) -> Task | None:
     """Read the task of a held-out file; None where its examples have no wanted answer.
 
     Args:
-        tokenizer: Of the merged model.
+        tokens: Ids of a conversation up to its answer, or of a text.
         path: The held-out file.
         max_examples: The first so many are taken: each format answers them all.
         spec: The evaluated system: its system text and user template; None: as in the file.
@@ -52,35 +59,14 @@ def task_of(
             examples = [asked_as(spec, example, document=document) for example in examples]
     except BadData:
         return None
-    prompts = [
-        proving.tokens(
-            tokenizer, proving.render(tokenizer, e.messages or e.prompt, generation=True)
-        )
-        for e in examples
-    ]
     references = [e.reference for e in examples]
     chosen = [name for name in choose_metrics(["auto"], references) if name != "perplexity"]
-    longest = max(len(proving.tokens(tokenizer, text)) for text in references)
+    longest = max(len(tokens(text)) for text in references) + ROOM_TOKENS
+    prompts = [tokens(e.messages or e.prompt) for e in examples]
     talks = [e.messages for e in examples]
-    return Task(talks, prompts, references, chosen, min(MAX_NEW_TOKENS, longest + ROOM_TOKENS))
+    return Task(talks, prompts, references, chosen, min(MAX_NEW_TOKENS, longest))
 
 
 def means(scores: Scores) -> dict[str, float]:
     """Return the mean of each metric."""
     return {name: round(fmean(values), 4) for name, values in scores.items()}
-
-
-def scores_of(task: Task, tokenizer: Any, answers: Sequence[list[int]]) -> Scores:
-    """Return each metric of each answer, given as ids."""
-    texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
-    return score_outputs(task.metrics, texts, Scoring(task.references))
-
-
-def means_of_proof(proof: proving.Proof, answers: list[list[int]]) -> dict[str, float]:
-    """Return the means of the task's metrics over the answers to a proof's prompts."""
-    return means(scores_of_proof(proof, answers)) if proof.task is not None else {}
-
-
-def scores_of_proof(proof: proving.Proof, answers: list[list[int]]) -> Scores:
-    """Return the task's metrics of each of the answers to a proof's prompts."""
-    return scores_of(proof.task, proof.tokenizer, proof.task_answers(answers))

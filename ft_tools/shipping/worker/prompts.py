@@ -1,12 +1,37 @@
-"""Whether the programs that run a shipped model build the prompts that it was trained on."""
+"""Whether the programs that run a shipped model build the prompts that it was trained on.
 
+Also where its answers end, and the generation config that says so.
+"""
+
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ft_tools.models.worker.end_tokens import end_tokens
 from ft_tools.shipping import modelfile
+from ft_tools.shipping.asking import greedy_settings
 
 OLLAMA, LLAMA_CPP, TRANSFORMERS = "Ollama", "llama.cpp and LM Studio", "transformers and vLLM"
+GENERATION = "generation_config.json"
+
+
+def ends_of(tokenizer: Any, folder: Path) -> list[int]:
+    """Return the tokens that end an answer of the model in a folder."""
+    configs = (_read(folder / name).get("eos_token_id") for name in (GENERATION, "config.json"))
+    return end_tokens(tokenizer, *configs)
+
+
+def stop_texts(tokenizer: Any, folder: Path) -> tuple[str, ...]:
+    """Return the texts that end an answer."""
+    return tuple(str(tokenizer.convert_ids_to_tokens(i)) for i in ends_of(tokenizer, folder))
+
+
+def write_greedy(tokenizer: Any, folder: Path, max_new_tokens: int | None) -> None:
+    """Rewrite generation_config.json so that the model answers as it was measured."""
+    file = folder / GENERATION
+    made = greedy_settings(_read(file), ends_of(tokenizer, folder), max_new_tokens)
+    file.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
 
 
 def prompt_parts(tokenizer: Any) -> modelfile.PromptParts | None:
@@ -47,16 +72,13 @@ def proofs(
     wanted = renderer(trained)
     found = {TRANSFORMERS: _compared(wanted, renderer(shipped))}
     if gguf is not None:
-        from ft_tools.shipping.worker import gguf_files
+        from ft_tools.shipping.worker import llama
 
-        held = gguf_files.template_of(gguf)
-        same = (
-            "the file's template is the trained one"
-            if held == trained.chat_template
-            else ("the file's template differs from the trained one")
-        )
-        build = gguf_files.renderer(held or "", trained.bos_token or "", trained.eos_token or "")
-        found[LLAMA_CPP] = f"{same}; {_compared(wanted, build)}"
+        held = llama.template_of(gguf)
+        same = "is" if held == trained.chat_template else "differs from"
+        build = llama.renderer(held or "", trained.bos_token or "", trained.eos_token or "")
+        said = _compared(wanted, build)
+        found[LLAMA_CPP] = f"the file's template {same} the trained one; {said}"
         found[OLLAMA] = (
             "no TEMPLATE: the chat template is not made of fixed parts; check the prompts"
             if parts is None
@@ -66,23 +88,11 @@ def proofs(
 
 
 def _compared(wanted: modelfile.Render, build: Callable[[Any, bool], str]) -> str:
-    cases = modelfile.probes(with_system=_takes_system(wanted))
-    same = sum(_same(wanted, build, messages, generation) for messages, generation in cases)
+    takes_system = modelfile.rendered(wanted, *modelfile.probes(with_system=True)[-1]) or ""
+    cases = modelfile.probes(with_system=modelfile.PROBE_SYSTEM in takes_system)
+    same = sum(wanted(*case) == modelfile.rendered(build, *case) for case in cases)
     return f"prompts equal to training's in {same} of {len(cases)} conversations"
 
 
-def _same(wanted: modelfile.Render, build: Any, messages: Any, generation: bool) -> bool:
-    expected = wanted(messages, generation)
-    try:
-        return bool(build(messages, generation) == expected)
-    except Exception:
-        # A template raises whatever it likes, for instance for a role that it does not know.
-        return False
-
-
-def _takes_system(render: modelfile.Render) -> bool:
-    messages, generation = modelfile.probes(with_system=True)[-1]
-    try:
-        return messages[0]["content"] in render(messages, generation)
-    except Exception:
-        return False
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_bytes())) if path.is_file() else {}

@@ -1,0 +1,164 @@
+"""GGUF files: converted with llama.cpp's own script; quantized and run by its own library.
+
+llama.cpp checks its assumptions with assertions, and one that fails ends the process that runs it:
+so what calls the library runs in a process of its own (`llama_job.py`).
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+from safetensors.numpy import save_file
+
+from ft_tools.errors import DiskFull
+from ft_tools.models import model_folder, safetensors_headers
+from ft_tools.models.gguf_header import read_header
+from ft_tools.shipping import converter_script
+from ft_tools.shipping.formats import Format
+from ft_tools.shipping.programs import (
+    MOST_LOGGED,
+    NO_SPACE,
+    ProgramFailed,
+    Stop,
+    answer_of,
+    last_error,
+    watched,
+)
+from ft_tools.shipping.published_config import for_converter, lacks_predictors, unread
+
+MODULE = "ft_tools.shipping.worker.llama_job"
+# Types that hold what is not quantized by design: norms and biases.
+UNQUANTIZED = {"F32", "F16", "BF16"}
+IQ_OF_256 = ("IQ3", "IQ4_XS")
+UNKNOWN = {
+    "BPE pre-tokenizer was not recognized": "does not know this tokenizer's pre-tokenizer, so it "
+    "cannot say how text is split",
+    "is not supported": "does not support this architecture",
+}
+"""What the converter writes -> what it lacks."""
+
+
+def convert(model: Path, into: Path, outtype: str, stop: Stop) -> None:
+    """Convert a safetensors folder into one GGUF file.
+
+    Args:
+        model: Folder with safetensors and tokenizer.
+        into: File to write.
+        outtype: f32, f16 or bf16.
+        stop: Called while it works; raises to end early.
+
+    Raises:
+        DiskFull: There is no space for it.
+        ProgramFailed: The converter does not know the architecture or the tokenizer.
+    """
+    script, log = converter_script.script(), into.with_suffix(".log")
+    environment = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
+    environment |= {"HF_HUB_OFFLINE": "1"}
+    with _readable(model, into.with_suffix(".model")) as folder:
+        argv = [sys.executable, str(script), str(folder)]
+        argv += ["--outtype", outtype, "--outfile", str(into)]
+        options = ["--no-mtp"] if lacks_predictors(model) else []
+        code, said = watched([*argv, *options], log, stop, environment)
+        if code != 0 and options and not into.exists():
+            # An architecture that does not take the option is refused before anything is written;
+            # so is a tokenizer, whose reason stays among the words.
+            code, said_without = watched(argv, log, stop, environment)
+            said += said_without
+    if code != 0 or not into.is_file():
+        sys.stderr.write(said[-MOST_LOGGED:])
+        into.unlink(missing_ok=True)
+        if NO_SPACE in said:
+            raise DiskFull(f"no space left while writing {into}; free some and run it again")
+        why = next((lacks for words, lacks in UNKNOWN.items() if words in said), "")
+        cure = f"ship safetensors, or use a newer llama.cpp through {converter_script.VARIABLE}"
+        if not why:
+            why = f"failed ({last_error(said)!a})"
+            cure = "get_run with log_lines shows its words"
+        raise ProgramFailed(f"llama.cpp's converter {why}; {cure}")
+
+
+@contextmanager
+def _readable(model: Path, beside: Path) -> Iterator[Path]:
+    """Yield the folder that the converter reads: the model's, or links to it with what it lacks."""
+    config = model_folder.config(model)
+    shapes = {name: tensor.shape for name, tensor in safetensors_headers.survey(model).items()}
+    own, added = for_converter(config), unread(config, shapes)
+    if own is None and not added:
+        yield model
+        return
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        # An index would not have what is added; the converter does without one.
+        for file in model.iterdir():
+            if file.is_file() and file.name not in ("config.json", safetensors_headers.INDEX):
+                (beside / file.name).symlink_to(file.resolve())
+        (beside / "config.json").write_text(json.dumps(own or config), encoding="utf-8")
+        if added:
+            zeros = {name: np.zeros(shape, dtype=np.float16) for name, shape in added.items()}
+            save_file(zeros, beside / "model-unread.safetensors")
+        yield beside
+    finally:
+        shutil.rmtree(beside)
+
+
+def do(task: str, scratch: Path, stop: Stop, **job: Any) -> dict[str, Any]:
+    """Let llama.cpp do a task of `llama_job.py` in a process of its own; returns its answer.
+
+    Raises:
+        DiskFull: There is no space for what it writes.
+        ProgramFailed: llama.cpp refuses, or it aborted.
+    """
+    name = f"llama.cpp (llama-cpp-python {converter_script.version()})"
+    argv = [sys.executable, "-P", "-m", MODULE]
+    # llama.cpp calls a debugger for its own trace, which takes a minute.
+    return answer_of(name, argv, {"task": task, **job}, scratch, stop, GGML_NO_BACKTRACE="1")
+
+
+def tensor_types(path: Path) -> dict[str, int]:
+    """Return how many of a file's tensors are held in each type."""
+    found: dict[str, int] = {}
+    for kind in read_header(path).tensors.values():
+        name = GGMLQuantizationType(kind).name
+        found[name] = found.get(name, 0) + 1
+    return found
+
+
+def fallbacks(types: dict[str, int], row: Format) -> dict[str, int]:
+    """Return what llama.cpp took because a row is no multiple of a K-quant's 256 weights.
+
+    >>> q4 = Format("gguf:Q4_K_M", "gguf", 4.9)
+    >>> fallbacks({"F32": 1, "Q5_0": 2, "Q4_K": 1, "Q6_K": 1}, q4)
+    {'Q5_0': 2}
+    """
+    blocks_of_256 = row.type_name.endswith("_K") or "_K_" in row.type_name
+    if not blocks_of_256 and not row.type_name.startswith(IQ_OF_256):
+        return {}
+    known = {name for name in types if name.endswith("_K") or name.startswith(IQ_OF_256)}
+    return {name: num for name, num in sorted(types.items()) if name not in known | UNQUANTIZED}
+
+
+def template_of(path: Path) -> str | None:
+    """Return the chat template that a GGUF file holds."""
+    template = read_header(path).values.get("tokenizer.chat_template")
+    return None if template is None else str(template)
+
+
+def renderer(template: str, bos: str, eos: str) -> Callable[[Any, bool], str]:
+    """Return what builds prompts from a file's template, as llama-cpp-python does."""
+
+    def render(messages: Any, generation: bool) -> str:
+        formatter = Jinja2ChatFormatter(
+            template=template, eos_token=eos, bos_token=bos, add_generation_prompt=generation
+        )
+        return str(formatter(messages=list(messages)).prompt)
+
+    return render

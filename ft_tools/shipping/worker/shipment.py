@@ -1,0 +1,167 @@
+"""What every step of a shipping run needs: its plan, folders and where the model fits now."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from ft_tools.errors import DiskFull
+from ft_tools.models import safetensors_headers
+from ft_tools.models.placement import Dtype, Placement, running_places, shortage
+from ft_tools.models.size import ModelSize, size_of_files
+from ft_tools.models.worker.loading import free_machine
+from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.state import directory
+from ft_tools.shipping import quality
+from ft_tools.shipping.asking import Asking
+from ft_tools.shipping.estimates import working_bytes
+from ft_tools.shipping.findings import refusal
+from ft_tools.shipping.formats import Format
+from ft_tools.shipping.plan import ShipPlan
+
+MERGED = "merged"
+DTYPES: dict[str, Dtype] = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
+# Less than a block is free after a library failed: the disk was full, whatever it said.
+FULL_BYTES = 64 * 1024
+
+
+@dataclass
+class Shipment:
+    """What every step needs."""
+
+    session: Session
+    plan: ShipPlan
+    base: Path
+    out: Path
+    scratch: Path
+    asking: Asking = field(default_factory=Asking)
+
+    @cached_property
+    def size(self) -> ModelSize:
+        """Return how large the base is, and so the merged model."""
+        return size_of_files(self.base)
+
+    @cached_property
+    def can_run(self) -> bool:
+        """Return whether the whole model fits, at least in bfloat16, on a card or in memory."""
+        return bool(self.places())
+
+    @property
+    def merged(self) -> Path:
+        """Return the folder of the merged model."""
+        return self.out / MERGED
+
+    @property
+    def adapter(self) -> Path | None:
+        """Return the adapter's folder."""
+        return Path(self.plan.adapter.path) if self.plan.adapter else None
+
+    @property
+    def is_tuned(self) -> bool:
+        """Return whether it answers greedily: what is shipped was trained or measured that way."""
+        plan = self.plan
+        known = plan.adapter is not None or plan.measured_as is not None
+        return known or bool(directory.RUN_ID.fullmatch(plan.source))
+
+    @property
+    def held_out(self) -> Path | None:
+        """Return the file that is measured on; None for the built-in text."""
+        return Path(self.plan.held_out) if self.plan.held_out else None
+
+    def places(self, *, four_bit: bool = False) -> list[Placement]:
+        """Return where the whole model fits now, best first."""
+        machine = free_machine(self.plan.device)
+        working = working_bytes(self.size, self.plan.adapter)
+        return running_places(
+            self.size, machine, four_bit=four_bit, working_bytes=working, exact=True
+        )
+
+    def require_places(self, what: str, *, four_bit: bool = False) -> list[Placement]:
+        """Return where the whole model fits now, best first.
+
+        Args:
+            what: Needs it, in words.
+            four_bit: Whether it is loaded in 4 bits.
+
+        Raises:
+            Refused: It fits nowhere.
+        """
+        found = self.places(four_bit=four_bit)
+        if not found:
+            needs = shortage(self.size, free_machine(self.plan.device), four_bit=four_bit)
+            raise refusal("format_does_not_fit", format=what, shortage=f"{needs} free")
+        return found
+
+    def require_planned_size(self, row: Format, made_at: Path) -> int:
+        """Return the bytes of a format's file or folder, which have to be about what was planned.
+
+        Raises:
+            Refused: It is far larger: something was left as it was.
+        """
+        made = weight_bytes(made_at)
+        planned = next(p.estimated_bytes for p in self.plan.formats if p.format == row.name)
+        quality.require_planned_size(row.name, made, planned)
+        return made
+
+    def stop_if_asked(self) -> None:
+        """End early; what is published stays and is not made again.
+
+        Raises:
+            Stopped: A cancel was asked.
+        """
+        if self.session.should_stop:
+            raise Stopped
+
+
+@contextmanager
+def disk_full_of_libraries(folder: Path) -> Iterator[None]:
+    """Turn what safetensors and llama.cpp say of a full disk into an error that says what to do.
+
+    Raises:
+        DiskFull: A library wrote and there was no space.
+    """
+    try:
+        yield
+    except (DiskFull, Stopped):
+        raise
+    except Exception as error:
+        if "No space left" in str(error) or shutil.disk_usage(folder).free < FULL_BYTES:
+            raise DiskFull(
+                f"no space left while writing {folder.parent}; free some and run it again"
+            ) from error
+        raise
+
+
+def weight_bytes(made_at: Path) -> int:
+    """Return the size of a file, or of a folder's weights."""
+    files = [made_at] if made_at.is_file() else made_at.glob("*.safetensors")
+    return sum(file.stat().st_size for file in files)
+
+
+def outtype(merged: Path) -> str:
+    """Return the GGUF type that holds the merged weights exactly: f32, f16 or bf16."""
+    held: dict[str, int] = {}
+    for tensor in safetensors_headers.survey(merged).values():
+        held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.num_bytes
+    return {"BF16": "bf16", "F16": "f16"}.get(max(held, key=lambda kind: held[kind]), "f32")
+
+
+def slug(row: Format) -> str:
+    """Return the name of a format's folder."""
+    return row.name.replace(":", "-")
+
+
+def vocabulary_of(folder: Path) -> int:
+    """Return the number of rows of a model's output."""
+    return int(AutoConfig.from_pretrained(folder).get_text_config().vocab_size)
+
+
+def context_length(folder: Path) -> int | None:
+    """Return the longest context that a model was made for; None where its config has none."""
+    config = AutoConfig.from_pretrained(folder).get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    return int(length) if length else None
