@@ -212,3 +212,4 @@ class ShowRequest(FileRequest):
     mapping: ColumnMapping | None = Field(
         None, description="For contradictions: what is asked and answered."
     )
+    unseal: bool = Field(False, description="Quote rows of a test part that was set aside.")

@@ -1,12 +1,13 @@
-"""What an evaluation concludes: sentences, next steps, a short report."""
+"""What an evaluation concludes: summary, notes, next steps, a short report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation.findings import finding
+from ft_tools.evaluation.looks import MOST
 from ft_tools.evaluation.report import Comparison, EvaluationReport, RankedSystem, SystemResult
 from ft_tools.metrics.sample_size import examples_needed
 from ft_tools.metrics.table import METRICS
@@ -20,6 +21,10 @@ NOT_SHOWN = dict.fromkeys(("unit", "method"), "") | dict.fromkeys(
 )
 ON_THE_PAGE = {"outputs": {}, "confusion": {}, "report_html": "", "samples_jsonl": ""}
 MILLER = "https://arxiv.org/abs/2411.00640"
+RULE = (
+    "a change if the Holm-corrected p < {alpha} and the interval excludes 0; otherwise "
+    "underpowered if the detectable effect exceeds what matters"
+)
 CUT_OFF = 0.05
 TARGETS = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
 
@@ -52,14 +57,23 @@ def concluded(
     """Return the report with notes, summary, reasons and next steps."""
     is_missed = any(row.verdict == "underpowered" for row in report.comparisons)
     notes = [size_warning] if is_missed and size_warning else []
-    notes += [*report.notes, *_notes(report)]
     return report.model_copy(
         update={
-            "notes": notes,
+            "notes": [*notes, *report.notes, *_notes(report)],
             "summary": summarise(report),
-            "reasons": _reasons(report, smallest_effect),
+            "reasons": [
+                Reason(
+                    id=row.metric,
+                    rule=f"{row.metric}: {RULE.format(alpha=ALPHA)}",
+                    observed=f"p {row.p_adjusted:.3g}, interval [{row.ci_low:.3g}, "
+                    f"{row.ci_high:.3g}], detectable {row.minimum_detectable_effect:.3g}",
+                    threshold=smallest_effect,
+                    source=MILLER,
+                )
+                for row in _rows(report)
+            ],
             "next_steps": [
-                *next_steps(report, smallest_effect, call),
+                _next_step(report, smallest_effect, call),
                 *_classifier_step(report, call),
             ],
         }
@@ -67,46 +81,15 @@ def concluded(
 
 
 def summarise(report: EvaluationReport) -> list[str]:
-    """Return the verdict on the target, if there is one, then what was shown and what to do."""
-    sentences = [_target_sentence(report), _fresh_sentence(report)]
+    """Return what breaks, the verdict on the target, what was shown, and what to do."""
     if report.alone:
-        sentences += _of_one(report)
+        rest = _of_one(report)
     elif report.compares_systems:
-        sentences += [_comparison_sentence(report), _choice_sentence(report)]
+        rest = [_comparison_sentence(report), _choice_sentence(report)]
     else:
-        sentences += _of_pair(report)
-    return [f"{sentence}." for sentence in sentences if sentence]
-
-
-def next_steps(report: EvaluationReport, smallest_effect: float, call: Call) -> list[NextStep]:
-    """Return the calls that make sense after this evaluation."""
-    if report.target and report.ranking:
-        chosen = report.system(_cheapest(report).name)
-        if chosen.is_trained and _is_worse(report):
-            return [_audit(call)]
-        if chosen.is_trained:
-            return [_ship(chosen.model, f"{chosen.name} meets the target: merge and quantize it.")]
-        why = f"{chosen.name} meets the target without training: use it, do not train."
-        if chosen.kind == "tf_idf":
-            why += f" {CLASSIFIER}, in the run's folder, learns from the same file and answers."
-        return [call.advice(why)]
-    if report.target and report.systems:
-        return [_after_a_miss(report, call)]
-    if report.alone:
-        why = "Decides whether training would help with what is missing."
-        return [call.advice(why, **_known(report, call))]
-    if report.compares_systems:
-        why = "Set target, so that the report says which system is good enough."
-        return [call.again(why, target={report.main_metric: 0.9})]
-    verdicts = {row.verdict for row in [*report.comparisons, *report.benchmarks]}
-    if not _is_worse(report) and "improved" in verdicts:
-        why = "The model is better than its baseline: merge and quantize it to serve it."
-        return [_ship(report.tuned, why)]
-    if verdicts & {"underpowered", "not_confirmed"}:
-        needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
-        why = f"Detecting a change of {smallest_effect:g} takes about {needed} held-out examples."
-        return [call.again(why)]
-    return [_audit(call)]
+        rest = _of_pair(report)
+    parts = [_stress_sentence(report), _target_sentence(report), _fresh_sentence(report), *rest]
+    return [f"{sentence}." for sentence in [*parts, _limits_sentence(report)] if sentence]
 
 
 def without_details(report: EvaluationReport) -> EvaluationReport:
@@ -119,11 +102,16 @@ def without_details(report: EvaluationReport) -> EvaluationReport:
     if not report.compares_systems:
         return report
     shown = {report.main_metric, *report.target}
-    rows = [row for row in report.comparisons if row.metric in shown]
     systems = [
-        one.model_copy(update={"scores": {k: v for k, v in one.scores.items() if k in shown}})
+        one.model_copy(
+            update={
+                "scores": {key: value for key, value in one.scores.items() if key in shown},
+                "stress": [each for each in one.stress if each is one.worst_stress],
+            }
+        )
         for one in report.systems
     ]
+    rows = [row for row in report.comparisons if row.metric in shown]
     short = report.model_copy(
         update={
             "systems": systems,
@@ -135,55 +123,26 @@ def without_details(report: EvaluationReport) -> EvaluationReport:
     return EvaluationReport.model_validate(_in_three_digits(short.model_dump()))
 
 
-def _of_one(report: EvaluationReport) -> list[str]:
-    one = report.systems[0]
-    values = ", ".join(f"{name} {score.words}" for name, score in one.scores.items())
-    return [
-        f"{one.name} alone: {values}, with 95% intervals",
-        "Nothing was compared, so no change can be reported",
+def _rows(report: EvaluationReport) -> list[Comparison]:
+    return [*report.comparisons, *report.benchmarks]
+
+
+def _stress_sentence(report: EvaluationReport) -> str:
+    """Return what breaks under which change, or that nothing is shown to; empty without stress."""
+    tried = [one for system in report.systems for one in system.stress if one.num_changed]
+    if not tried:
+        return ""
+    broken = [(one, worst) for one in report.systems if (worst := one.worst_stress) is not None]
+    if not broken:
+        lows = [min(0.0, one.ci_low) for one in tried]
+        names = ", ".join(dict.fromkeys(one.change for one in tried))
+        return f"No loss is shown under {names}; losses up to {-min(lows):.3g} are not excluded"
+    parts = [
+        f"{system.name} falls from {worst.plain:.3g} to {worst.score.words} under {worst.change}"
+        for system, worst in broken
+        if worst.score is not None
     ]
-
-
-def _of_pair(report: EvaluationReport) -> list[str]:
-    """Return three sentences on a model and its baseline."""
-    rows = [*report.comparisons, *report.benchmarks]
-    shown = [row for row in rows if row.is_shown]
-    first = "; ".join(f"{row.metric} {row.verdict}: {row.change}" for row in shown)
-    rest = "; ".join(f"{r.metric}: {r.words}, {r.change}" for r in rows if not r.is_shown)
-    verdicts = {row.verdict for row in rows}
-    if report.lost_abilities:
-        lost = ", ".join(report.lost_abilities)
-        third = f"General ability regressed ({lost}): find out why before shipping"
-    elif "regressed" in verdicts:
-        third = "Do not ship: a metric regressed; read the worst regressions in report.html"
-    elif report.target and not report.ranking:
-        third = "Improved or not, the target is not shown to be met: do not ship yet"
-    elif "improved" in verdicts:
-        third = f"The gain is significant on these {rows[0].num_examples} examples"
-        third += _general_clause(report.general_ability)
-    elif verdicts & {"underpowered", "not_confirmed"}:
-        third = "Collect more held-out examples before drawing a conclusion"
-    else:
-        third = "A change of the size that matters would have been detected, so there is none"
-    return [
-        first or "No metric shows a change between baseline and tuned model",
-        rest or "Every metric shows a change",
-        third,
-    ]
-
-
-def _general_clause(rows: Sequence[Comparison]) -> str:
-    if not rows:
-        return (
-            "; general ability was not measured (general_ability_unwatched): measure it before "
-            "shipping"
-        )
-    lost = [row.metric for row in rows if row.verdict == "regressed"]
-    if lost:
-        return f"; general ability regressed ({', '.join(lost)}), which was accepted"
-    unsure = [row.metric for row in rows if row.verdict == "underpowered"]
-    missed = f" (a small loss of {', '.join(unsure)} could be missed)" if unsure else ""
-    return f", and general ability shows no loss{missed}"
+    return f"{report.main_metric}: {'; '.join(parts)}"
 
 
 def _target_sentence(report: EvaluationReport) -> str:
@@ -196,13 +155,14 @@ def _target_sentence(report: EvaluationReport) -> str:
     )
     parts = []
     for verdict, words in TARGETS.items():
-        named = [one for one in report.systems if one.target == verdict]
         scores = [
             f"{one.name} ({', '.join(one.scores[name].words for name in report.target)})"
-            for one in named
+            for one in report.systems
+            if one.target == verdict
         ]
         parts += [f"{words} {', '.join(scores)}"] if scores else []
-    return f"Target {wanted}: {'; '.join(parts)}"
+    worst = ", under the worst of the changes" if any(one.stress for one in report.systems) else ""
+    return f"Target {wanted}{worst}: {'; '.join(parts)}"
 
 
 def _fresh_sentence(report: EvaluationReport) -> str:
@@ -221,6 +181,65 @@ def _fresh_sentence(report: EvaluationReport) -> str:
     return f"{seen}; {rest} {', '.join(scores)}"
 
 
+def _limits_sentence(report: EvaluationReport) -> str:
+    """Return what limits the claim: where the rows come from, and how often they were seen."""
+    parts = []
+    if report.origin in {"written", "generated"}:
+        parts.append(f"The rows were {report.origin}, not collected from use")
+    if report.look > 1:
+        parts.append(
+            f"Look {report.look} at these rows: each interval covers {report.coverage:.4g}, so "
+            "that all looks hold together in 95 of 100 cases"
+        )
+    if report.look > MOST:
+        parts.append("ask for fresh rows")
+    return "; ".join(parts)
+
+
+def _of_one(report: EvaluationReport) -> list[str]:
+    one = report.systems[0]
+    values = ", ".join(f"{name} {score.words}" for name, score in one.scores.items())
+    return [f"{one.name} alone: {values}, with 95% intervals; nothing was compared"]
+
+
+def _of_pair(report: EvaluationReport) -> list[str]:
+    """Return three sentences on a model and its baseline."""
+    rows = _rows(report)
+    shown = "; ".join(f"{r.metric} {r.verdict}: {r.change}" for r in rows if r.is_shown)
+    rest = "; ".join(f"{r.metric}: {r.words}, {r.change}" for r in rows if not r.is_shown)
+    verdicts = {row.verdict for row in rows}
+    if report.lost_abilities:
+        lost = ", ".join(report.lost_abilities)
+        third = f"General ability regressed ({lost}): find out why before shipping"
+    elif "regressed" in verdicts:
+        third = "Do not ship: a metric regressed; read the worst regressions in report.html"
+    elif report.target and not report.ranking:
+        third = "Improved or not, the target is not shown to be met: do not ship yet"
+    elif "improved" in verdicts:
+        third = f"The gain is significant on these {rows[0].num_examples} examples"
+        third += _general_clause(report.general_ability)
+    elif verdicts & {"underpowered", "not_confirmed"}:
+        third = "Collect more held-out examples before drawing a conclusion"
+    else:
+        third = "A change of the size that matters would have been detected, so there is none"
+    none = "No metric shows a change between baseline and tuned model"
+    return [shown or none, rest or "Every metric shows a change", third]
+
+
+def _general_clause(rows: Sequence[Comparison]) -> str:
+    if not rows:
+        return (
+            "; general ability was not measured (general_ability_unwatched): measure it before "
+            "shipping"
+        )
+    lost = [row.metric for row in rows if row.verdict == "regressed"]
+    if lost:
+        return f"; general ability regressed ({', '.join(lost)}), which was accepted"
+    unsure = [row.metric for row in rows if row.verdict == "underpowered"]
+    missed = f" (a small loss of {', '.join(unsure)} could be missed)" if unsure else ""
+    return f", and general ability shows no loss{missed}"
+
+
 def _comparison_sentence(report: EvaluationReport) -> str:
     """Return the result of each system compared with the reference, by the main metric."""
     rows = [row for row in report.comparisons if row.metric == report.main_metric]
@@ -237,20 +256,20 @@ def _choice_sentence(report: EvaluationReport) -> str:
     results = [report.system(one.name) for one in report.ranking]
     has_prices = all(one.usd_per_1000_calls is not None for one in results)
     by = "cheapest" if has_prices else "fastest (set price to rank by cost)"
-    interval = ""
-    if cheapest.name != best:
-        interval = f"({cheapest.difference:+.3g}, 95% interval [{cheapest.ci_low:+.3g}, "
-        interval += f"{cheapest.ci_high:+.3g}])"
+    interval = (
+        f"({cheapest.difference:+.3g}, 95% interval [{cheapest.ci_low:+.3g}, "
+        f"{cheapest.ci_high:+.3g}])"
+        if cheapest.name != best
+        else ""
+    )
     if not report.target:
         text = f"{best} has the best {metric}{_beside_majority(report, best)}"
-        if not interval:
-            return text
-        return f"{text}; the {by} that is not shown to be worse is {cheapest.name} {interval}"
-    if not interval:
-        beside = f", and it has the best {metric}"
-    elif cheapest.versus_best == "not_distinguishable":
+        other = f"; the {by} that is not shown to be worse is {cheapest.name} {interval}"
+        return text + (other if interval else "")
+    beside = f", and it has the best {metric}"
+    if interval and cheapest.versus_best == "not_distinguishable":
         beside = f"; it cannot be distinguished from the best, {best} {interval}"
-    else:
+    elif interval:
         beside = f"; {best} scores higher {interval}"
     return f"Use {cheapest.name}: the {by} that meets the target{beside}"
 
@@ -273,9 +292,49 @@ def _beside_majority(report: EvaluationReport, best: str) -> str:
     )
 
 
+def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> NextStep:
+    """Return the call that makes sense after this evaluation."""
+    verdicts = {row.verdict for row in _rows(report)}
+    is_pair = not (report.alone or report.compares_systems)
+    is_worse = is_pair and (bool(report.lost_abilities) or "regressed" in verdicts)
+    audit = NextStep(
+        tool="audit_dataset",
+        arguments={"path": call.learned_from} if call.learned_from else {},
+        why="Check the training data before training again.",
+    )
+    if report.target and report.ranking:
+        chosen = report.system(_cheapest(report).name)
+        if chosen.is_trained:
+            why = f"{chosen.name} meets the target: merge and quantize it."
+            return audit if is_worse else _ship(chosen.model, why)
+        why = f"{chosen.name} meets the target without training: use it, do not train."
+        if chosen.kind == "tf_idf":
+            why += f" {CLASSIFIER}, in the run's folder, learns from the same file and answers."
+        return call.advice(why)
+    if report.target and report.systems:
+        return _after_a_miss(report, call)
+    if report.alone:
+        why = "Decides whether training would help with what is missing."
+        return call.advice(why, **_known(report, call))
+    if report.compares_systems:
+        why = "Set target, so that the report says which system is good enough."
+        return call.again(why, target={report.main_metric: 0.9})
+    if not is_worse and "improved" in verdicts:
+        why = "The model is better than its baseline: merge and quantize it to serve it."
+        return _ship(report.tuned, why)
+    if verdicts & {"underpowered", "not_confirmed"}:
+        needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
+        why = f"Detecting a change of {smallest_effect:g} takes about {needed} held-out examples."
+        return call.again(why)
+    return audit
+
+
 def _after_a_miss(report: EvaluationReport, call: Call) -> NextStep:
     """Return the call that makes sense where no system is shown to meet the target."""
     undecided = [one for one in report.systems if one.target == "not_shown"]
+    if undecided and report.origin in {"written", "generated"}:
+        why = f"Name a dataset of rows collected from use: these were {report.origin}."
+        return call.again(why)
     if report.num_fresh == 0 and any(one.has_learned for one in undecided):
         why = "Name a dataset whose questions resemble no training row: these may be remembered."
         return call.again(why)
@@ -317,45 +376,36 @@ def _classifier_step(report: EvaluationReport, call: Call) -> list[NextStep]:
     return [NextStep(tool="evaluate", arguments={**kept, "systems": systems}, why=why)]
 
 
-def _is_worse(report: EvaluationReport) -> bool:
-    """Return whether a model is shown to be worse than its base in anything."""
-    if report.alone or report.compares_systems:
-        return False
-    rows = [*report.comparisons, *report.benchmarks]
-    return bool(report.lost_abilities) or any(row.verdict == "regressed" for row in rows)
-
-
-def _audit(call: Call) -> NextStep:
-    path = {"path": call.learned_from} if call.learned_from else {}
-    why = "Check the training data before training again."
-    return NextStep(tool="audit_dataset", arguments=path, why=why)
-
-
 def _ship(source: str, why: str) -> NextStep:
     return NextStep(tool="merge_and_quantize", arguments={"source": source}, why=why)
 
 
-def _notes(report: EvaluationReport) -> list[str]:
-    """Return findings on single systems."""
-    notes = []
+def _notes(report: EvaluationReport) -> Iterator[str]:
+    """Yield findings on single systems, and on the rows."""
     for one in report.systems:
         if len(one.served_by) > 1:
-            notes.append(finding("endpoint_changed", system=one.name, num=len(one.served_by)))
+            yield finding("endpoint_changed", system=one.name, num=len(one.served_by))
         if one.cut_off_fraction > CUT_OFF:
-            fraction = one.cut_off_fraction
-            notes.append(finding("answers_cut_off", system=one.name, fraction=fraction))
-        notes += _trivial_note(report, one)
-    return notes
+            yield finding("answers_cut_off", system=one.name, fraction=one.cut_off_fraction)
+        yield from _trivial_note(report, one)
+        for lost in one.stress:
+            if lost.is_loss and lost.score is not None:
+                yield finding(
+                    "stress_loss",
+                    system=one.name,
+                    change=lost.change,
+                    plain=lost.plain,
+                    score=lost.score.words,
+                    num=lost.num_changed,
+                )
 
 
-def _trivial_note(report: EvaluationReport, one: SystemResult) -> list[str]:
+def _trivial_note(report: EvaluationReport, one: SystemResult) -> Iterator[str]:
     health, score = report.outputs.get(one.name), one.scores.get("exact_match")
     num = health.trivial_differences.get("null_or_empty", 0) if health else 0
-    if not num or score is None or not report.num_examples:
-        return []
     total = report.num_examples
-    return [
-        finding(
+    if num and score is not None and total:
+        yield finding(
             "trivially_different",
             system=one.name,
             num=num,
@@ -363,23 +413,6 @@ def _trivial_note(report: EvaluationReport, one: SystemResult) -> list[str]:
             value=score.value + num / total,
             without=score.value,
         )
-    ]
-
-
-def _reasons(report: EvaluationReport, smallest_effect: float) -> list[Reason]:
-    """Return the rule behind each verdict."""
-    return [
-        Reason(
-            id=row.metric,
-            rule=f"{row.metric}: a change if the Holm-corrected p < {ALPHA} and the 95% interval "
-            "excludes 0; otherwise underpowered if the detectable effect exceeds what matters",
-            observed=f"p {row.p_adjusted:.3g}, interval [{row.ci_low:.3g}, {row.ci_high:.3g}], "
-            f"detectable {row.minimum_detectable_effect:.3g}",
-            threshold=smallest_effect,
-            source=MILLER,
-        )
-        for row in [*report.comparisons, *report.benchmarks]
-    ]
 
 
 def _in_three_digits(value: Any) -> Any:

@@ -5,6 +5,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ft_tools.errors import BadInput
+
 
 def finding(row_id: str, /, **fields: Any) -> str:
     """Return a finding as a sentence: its id, the problem, the cure.
@@ -18,6 +20,12 @@ def finding(row_id: str, /, **fields: Any) -> str:
     row = _table()[row_id]
     parts = [row["message"], row["cure"]] if "cure" in row else [row["message"]]
     return f"{row_id}: " + "; ".join(part.format(**fields) for part in parts)
+
+
+def refusal(row_id: str, /, **fields: Any) -> BadInput:
+    """Return the error of a row: the problem, what is allowed, the next step."""
+    row = _table()[row_id]
+    return BadInput(f"{row['message']}; {row['cure']}".format(**fields))
 
 
 @cache

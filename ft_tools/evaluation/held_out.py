@@ -1,15 +1,16 @@
 """Read the held-out examples: what is asked, and the expected answer."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
-from ft_tools.formats.training_rows import read_examples
+from ft_tools.formats.training_rows import read_examples, tools_of
 from ft_tools.formats.trl_formats import CONVERT, format_of
+from ft_tools.formats.wordings import MOSTLY, templated_fraction, wordings_of, words_in
 
 Message = dict[str, Any]
 
@@ -54,9 +55,8 @@ def read_held_out(
     """
     found = []
     for line, example in read_examples(path):
-        if is_marked_bad(example):
-            continue
-        found.append(_held_out(path, line, example, cluster_field))
+        if not _is_marked_bad(example):
+            found.append(_held_out(path, line, example, cluster_field))
         if len(found) == max_examples:
             break
     if not found:
@@ -64,24 +64,36 @@ def read_held_out(
     return found
 
 
-def is_marked_bad(example: dict[str, Any]) -> bool:
-    """Return whether a row of marks (KTO) marks its answer as bad.
-
-    >>> is_marked_bad({"prompt": "a", "completion": "b", "label": False})
-    True
-    """
-    return "completion" in example and example.get("label") is False
-
-
 def num_marked_bad(path: Path, last_line: int) -> int:
     """Count the rows up to a line that `read_held_out` leaves out."""
     rows = takewhile(lambda row: row[0] <= last_line, read_examples(path))
-    return sum(is_marked_bad(example) for _, example in rows)
+    return sum(_is_marked_bad(example) for _, example in rows)
 
 
 def messages_of(example: HeldOut) -> list[Message]:
     """Return the conversation; a plain prompt becomes the user's message."""
     return example.messages or [{"role": "user", "content": example.prompt}]
+
+
+def question_of(example: HeldOut) -> str:
+    """Return the last user turn, or the plain prompt."""
+    turns = [m for m in example.messages if m["role"] == "user"]
+    return str(turns[-1].get("content") or "") if turns else example.prompt
+
+
+def clusters_of(examples: Sequence[HeldOut]) -> list[str] | None:
+    """Return the group of each example: the named one, else its wording if they follow templates.
+
+    None where no two examples are of one group.
+    """
+    named = [example.cluster for example in examples if example.cluster is not None]
+    if not named:
+        asked = [question_of(example) for example in examples]
+        if templated_fraction(asked) < MOSTLY:
+            return None
+        wordings = wordings_of([words_in(text) for text in asked])
+        named = [f"wording {w}" if w else f"row {i}" for i, w in enumerate(wordings)]
+    return named if len(set(named)) < len(named) else None
 
 
 def asked_and_answered(example: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -107,13 +119,16 @@ def asked_and_answered(example: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "", example["text"]
 
 
+def _is_marked_bad(example: dict[str, Any]) -> bool:
+    """Return whether a row of marks (KTO) marks its answer as bad."""
+    return "completion" in example and example.get("label") is False
+
+
 def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str | None) -> HeldOut:
-    cluster = None
-    if cluster_field is not None:
-        if not isinstance(example.get(cluster_field), str | int):
-            problem = f"has no field {cluster_field!r} with a text or a number"
-            raise BadData(path, problem, "set cluster_field to the field that groups rows", line)
-        cluster = str(example[cluster_field])
+    cluster = example.get(cluster_field) if cluster_field is not None else None
+    if cluster_field is not None and not isinstance(cluster, str | int):
+        problem = f"has no field {cluster_field!r} with a text or a number"
+        raise BadData(path, problem, "set cluster_field to the field that groups rows", line)
     # A held-out row without its reference is the usual mistake; `format_of` would only say that
     # the fields are not those of a training example.
     missing = "prompt" in example and not example.get("completion")
@@ -123,28 +138,15 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
             "of `messages`"
         )
         raise BadData(path, problem, "evaluate needs the expected answer on every line", line)
-    form = format_of(path, line, example, "sft")
-    if form == "prompt_completion_text":
-        return HeldOut(
-            line=line,
-            prompt=example["prompt"],
-            reference=example["completion"].strip(),
-            cluster=cluster,
-            row=example,
-        )
+    made = HeldOut(line=line, cluster=None if cluster is None else str(cluster), row=example)
+    if format_of(path, line, example, "sft") == "prompt_completion_text":
+        text = {"prompt": example["prompt"], "reference": example["completion"].strip()}
+        return HeldOut(**{**made.__dict__, **text})
     turns = example.get("messages") or [*example["prompt"], *example["completion"]]
     answer = turns[-1]
     calls = answer.get("tool_calls")
     reference = str(answer.get("content") or "").strip()
     if calls:
         reference = json.dumps([call.get("function", call) for call in calls])
-    tools = example.get("tools")
-    return HeldOut(
-        line=line,
-        messages=turns[:-1],
-        reference=reference,
-        answer=answer,
-        cluster=cluster,
-        tools=json.loads(tools) if isinstance(tools, str) else tools,
-        row=example,
-    )
+    rest = {"messages": turns[:-1], "reference": reference, "answer": answer}
+    return HeldOut(**{**made.__dict__, **rest, "tools": tools_of(example)})

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ft_tools.evaluation.report import Comparison, EvaluationReport, SystemResult
@@ -33,6 +33,13 @@ SIDES = {
     True: "above zero is better",
     False: "below zero is better",
     None: "neither side is better",
+}
+OUTPUTS = {
+    "empty_fraction": "empty",
+    "truncated_fraction": "cut off at max_new_tokens",
+    "repetitive_fraction": "stuck in a loop",
+    "mean_length_ratio": "length relative to the reference",
+    "seconds_per_output": "seconds per output",
 }
 MAX_SAMPLES = 60
 # Below this likeness nearly every word would be underlined, which shows nothing.
@@ -71,23 +78,25 @@ def document(
         fields: System -> key of JSON answers -> fraction that is correct.
     """
     ordered = _ordered(samples)
-    worse = any(sample.change < 0 for sample in samples)
     shows_systems = bool(report.systems and report.main_metric)
-    sections: dict[str, str] = {
+    sections = {
         "Details": _details(report),
         "Systems": systems_table(report) if shows_systems else "",
-        "Fields": _fields(fields or {}) if any((fields or {}).values()) else "",
+        "Under changes of the questions": _stress(report),
+        "Fields": _by_system(fields or {}, "Fraction of answers with the correct value"),
     }
-    groups = (
+    for title, rows in (
         ("Held-out examples", report.comparisons),
         ("Benchmarks", report.benchmarks),
         ("General ability", report.general_ability),
-    )
-    if not report.alone:
-        sections |= {title: _group(title, rows) for title, rows in groups if rows}
+    ):
+        sections[title] = _group(title, rows) if rows and not report.alone else ""
+    values = {side: one.model_dump(include=set(OUTPUTS)) for side, one in report.outputs.items()}
+    named = {s: {OUTPUTS[key]: v for key, v in one.items()} for s, one in values.items()}
+    worse = any(sample.change < 0 for sample in samples)
     sections |= {
-        "Classes": _confusion(report, labels) if report.confusion else "",
-        "Outputs": _outputs(report) if report.outputs else "",
+        "Classes": _confusion(report, labels),
+        "Outputs": _by_system(named),
         "Samples, worst regressions first" if worse else "Samples": (
             _samples(ordered, len(samples)) if samples else ""
         ),
@@ -97,12 +106,46 @@ def document(
         example = side_by_side(["question", "expected", *ordered[0].answers], [_row(ordered[0])])
     return page(
         f"Evaluation of {report.tuned}",
-        sections,
+        {title: section for title, section in sections.items() if section},
         lead=text(report.summary[0]),
         picture=_picture(report) if shows_systems else "",
         example=example,
         subtitle="" if report.alone else f"Compared with {report.baseline}",
     )
+
+
+def systems_section(report: EvaluationReport) -> Html:
+    """Return the systems by quality and cost, and their table."""
+    return Html(_picture(report) + systems_table(report))
+
+
+def systems_table(report: EvaluationReport) -> Html:
+    """Return the table of the systems, in the order of the request."""
+    metric = report.main_metric
+    # Simple ones cost nothing, which is no price to compare.
+    has_prices = any(one.usd_per_1000_calls for one in report.systems)
+    columns: dict[str, Callable[[SystemResult], Cell]] = {
+        "system": lambda one: one.name,
+        "target": lambda one: _verdict(one.target or "not_shown"),
+        f"{metric} [95% interval]": lambda one: one.scores[metric].words,
+        "tokens in, out": lambda one: f"{one.input_tokens_mean:.0f}, {one.output_tokens_mean:.0f}",
+        "seconds, 95th percentile": lambda one: (
+            f"{_seconds(one.seconds_median)}, {_seconds(one.seconds_p95)}"
+        ),
+        "cut off": lambda one: one.cut_off_fraction,
+        "USD per 1,000 calls": lambda one: (
+            "no price" if one.usd_per_1000_calls is None else one.usd_per_1000_calls
+        ),
+    }
+    if not report.target:
+        del columns["target"]
+    if not has_prices:
+        del columns["USD per 1,000 calls"]
+    rows: list[list[Cell]] = [[of(one) for of in columns.values()] for one in report.systems]
+    explained = (
+        "Tokens are means. Seconds per answer: the median, in a batch its share of the time."
+    )
+    return Html(table([*columns], rows) + note(explained))
 
 
 def marked(before: str, after: str) -> Html:
@@ -131,16 +174,47 @@ def _details(report: EvaluationReport) -> Html:
             if checked
             else "not checked: the training data is unknown"
         )
+    facts |= {"rows come from": report.origin} if report.origin else {}
+    facts |= {"look at these rows": report.look} if report.samples_jsonl else {}
     notes = "".join(note(line) for line in report.notes)
     return Html(sentences + key_values(facts) + notes)
 
 
+def _stress(report: EvaluationReport) -> Html:
+    """Return each system's score under each change beside its plain score."""
+    found = [(system, one) for system in report.systems for one in system.stress if one.score]
+    if not found:
+        return Html("")
+    chart = interval_chart(
+        [
+            (f"{system.name}: {one.change}", one.ci_low, one.difference, one.ci_high)
+            for system, one in found
+        ],
+        title=f"{report.main_metric}: difference from the plain questions, 95% interval",
+        x_label=report.main_metric,
+    )
+    rows: list[list[Cell]] = [
+        [
+            *(system.name, one.change, one.num_changed, one.plain),
+            *(one.score.words if one.score else "", _verdict(one.verdict or "not_shown")),
+        ]
+        for system, one in found
+    ]
+    headers = ["system", "change", "rows changed", "plain", "changed", "verdict"]
+    return Html(chart + table(headers, rows))
+
+
 def _group(title: str, rows: Sequence[Comparison]) -> Html:
+    several = len({row.system for row in rows}) > 1
+    names = [f"{row.system}: {row.metric}" if several else row.metric for row in rows]
     charts = ""
     for unit, up in dict.fromkeys((row.unit, row.higher_is_better) for row in rows):
-        some = [row for row in rows if (row.unit, row.higher_is_better) == (unit, up)]
         charts += interval_chart(
-            [(_named(row, rows), row.ci_low, row.difference, row.ci_high) for row in some],
+            [
+                (name, row.ci_low, row.difference, row.ci_high)
+                for name, row in zip(names, rows, strict=True)
+                if (row.unit, row.higher_is_better) == (unit, up)
+            ],
             title=f"{title}: difference from the reference, 95% interval",
             x_label=f"{unit}; {SIDES[up]}",
         )
@@ -148,65 +222,41 @@ def _group(title: str, rows: Sequence[Comparison]) -> Html:
         ["metric", "verdict", "p", "reference", "system", "detectable", "n"],
         [
             [
-                *(_named(row, rows), _verdict(row.verdict)),
-                *(_p_value(row.p_adjusted), row.baseline, row.tuned),
-                *(row.minimum_detectable_effect, row.num_examples),
+                *(name, _verdict(row.verdict)),
+                "<0.001" if row.p_adjusted < 0.001 else f"{row.p_adjusted:.3f}",
+                *(row.baseline, row.tuned, row.minimum_detectable_effect, row.num_examples),
             ]
-            for row in rows
+            for name, row in zip(names, rows, strict=True)
         ],
     )
-    return Html(
-        charts
-        + numbers
-        + note(
-            "p is Holm-corrected for the number of metrics. Detectable: the true change that this "
-            "evaluation would detect in 4 of 5 repetitions."
-        )
+    explained = (
+        "p is Holm-corrected for the number of metrics. Detectable: the true change that this "
+        "evaluation would detect in 4 of 5 repetitions."
     )
+    return Html(charts + numbers + note(explained))
 
 
-def _named(row: Comparison, rows: Sequence[Comparison]) -> str:
-    """Return the metric, with the system's name where several are compared."""
-    several = len({other.system for other in rows}) > 1
-    return f"{row.system}: {row.metric}" if several else row.metric
-
-
-def _fields(fields: Mapping[str, Mapping[str, float]]) -> Html:
-    names = list(dict.fromkeys(name for values in fields.values() for name in values))
-    rows: list[list[Cell]] = [[name, *(v.get(name) for v in fields.values())] for name in names]
-    caption = "Fraction of answers with the correct value"
-    return table(["key", *fields], rows, caption=caption)
+def _by_system(found: Mapping[str, Mapping[str, Cell]], caption: str = "") -> Html:
+    """Return a table with a column for each system; empty where there is no row."""
+    names = list(dict.fromkeys(name for values in found.values() for name in values))
+    rows: list[list[Cell]] = [[name, *(v.get(name) for v in found.values())] for name in names]
+    return table(["", *found], rows, caption=caption) if rows else Html("")
 
 
 def _confusion(report: EvaluationReport, labels: Sequence[str]) -> Html:
     parts: list[str] = []
-    if report.majority_fraction is not None:
+    if report.majority_fraction is not None and report.confusion:
         most = f"{report.majority_fraction:.1%}"
         parts.append(text(f"Always answering the most frequent class is correct in {most}."))
+    columns = [*(str(i) for i in range(len(labels))), "(other)"]
     for side, counts in report.confusion.items():
-        columns = [*(str(i) for i in range(len(labels))), "(other)"]
-        rows: list[list[str | int]] = [
+        rows: list[list[Cell]] = [
             [labels[int(one)], *(counts[one].get(column, 0) for column in columns)]
             for one in sorted(counts, key=int)
         ]
         headers = ["reference", *labels, "other"]
         parts.append(table(headers, rows, caption=f"{side}: answers by reference"))
     return Html("".join(parts))
-
-
-def _outputs(report: EvaluationReport) -> Html:
-    names: Mapping[str, str] = {
-        "empty_fraction": "empty",
-        "truncated_fraction": "cut off at max_new_tokens",
-        "repetitive_fraction": "stuck in a loop",
-        "mean_length_ratio": "length relative to the reference",
-        "seconds_per_output": "seconds per output",
-    }
-    sides = {side: report.outputs[side].model_dump() for side in report.outputs}
-    rows: list[list[Cell]] = [
-        [shown, *(values[key] for values in sides.values())] for key, shown in names.items()
-    ]
-    return table(["", *sides], rows)
 
 
 def _ordered(samples: Sequence[Sample]) -> list[Sample]:
@@ -239,38 +289,8 @@ def _row(sample: Sample) -> list[object]:
     return [f"line {sample.line}\n{asked}", wanted, *(marked(wanted, one) for one in answers)]
 
 
-def _p_value(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def _verdict(verdict: str) -> Html:
     return badge(verdict.replace("_", " "), TONES.get(verdict, "neutral"))
-
-
-def systems_section(report: EvaluationReport) -> Html:
-    """Return the systems by quality and cost, and their table."""
-    return Html(_picture(report) + systems_table(report))
-
-
-def systems_table(report: EvaluationReport) -> Html:
-    """Return the table of the systems, in the order of the request."""
-    metric, has_target = report.main_metric, bool(report.target)
-    # Simple ones cost nothing, which is no price to compare.
-    has_prices = any(one.usd_per_1000_calls for one in report.systems)
-    headers = [
-        "system",
-        *(["target"] if has_target else []),
-        *(f"{metric} [95% interval]", "tokens in, out", "seconds, 95th percentile", "cut off"),
-        *(["USD per 1,000 calls"] if has_prices else []),
-    ]
-    rows = [
-        _system_row(one, metric, has_target=has_target, has_prices=has_prices)
-        for one in report.systems
-    ]
-    explained = (
-        "Tokens are means. Seconds per answer: the median, in a batch its share of the time."
-    )
-    return Html(table(headers, rows) + note(explained))
 
 
 def _picture(report: EvaluationReport) -> Html:
@@ -294,22 +314,6 @@ def _picture(report: EvaluationReport) -> Html:
     ]
     title = f"{metric} by system, the cheapest first"
     return interval_chart(rows, title=title, x_label=metric, differences=False)
-
-
-def _system_row(
-    one: SystemResult, metric: str, *, has_target: bool, has_prices: bool
-) -> list[Cell]:
-    score = one.scores[metric]
-    usd = one.usd_per_1000_calls
-    return [
-        one.name,
-        *([_verdict(one.target or "not_shown")] if has_target else []),
-        score.words,
-        f"{one.input_tokens_mean:.0f}, {one.output_tokens_mean:.0f}",
-        f"{_seconds(one.seconds_median)}, {_seconds(one.seconds_p95)}",
-        one.cut_off_fraction,
-        *(["no price" if usd is None else usd] if has_prices else []),
-    ]
 
 
 def _seconds(value: float) -> str:

@@ -9,24 +9,16 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ft_tools import anti_patterns, facts, workspace
-from ft_tools.errors import BadInput, MissingExtra, UnknownName
-from ft_tools.evaluation.contamination import (
-    chose_the_checkpoint,
-    find_contamination,
-    pools_of,
-    training_files,
-)
+from ft_tools.errors import MissingExtra, UnknownName
+from ft_tools.evaluation import warnings
 from ft_tools.evaluation.estimates import estimate_seconds
-from ft_tools.evaluation.findings import finding
+from ft_tools.evaluation.findings import finding, refusal
 from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out
-from ft_tools.evaluation.plan_warnings import (
-    data_warnings,
-    model_warnings,
-    size_warning,
-    system_warnings,
-)
-from ft_tools.evaluation.report import GENERAL_LOSS, Contamination
+from ft_tools.evaluation.learned_rows import chose_the_checkpoint, find_contamination
+from ft_tools.evaluation.looks import asked_by, earlier_looks
+from ft_tools.evaluation.report import GENERAL_LOSS, Contamination, Origin
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.stress import HELD_OUT, question_sets
 from ft_tools.evaluation.systems import mlx
 from ft_tools.evaluation.systems.models import (
     LoadPlan,
@@ -78,6 +70,7 @@ class EvaluatePlan(Plan):
             ("device", "loading", "batch_size", "estimated_seconds_low", "estimated_seconds_high"),
             True,
         ),
+        "look": True,
     }
 
     systems: list[SystemPlan] = Field(description="The first is the reference.")
@@ -89,6 +82,11 @@ class EvaluatePlan(Plan):
     dataset: str | None = Field(description="Path of the held-out file.")
     dataset_sha256: str | None = None
     num_examples: int = Field(description="Held-out examples that are used.")
+    origin: Origin | None = None
+    stress: dict[str, int] = Field(
+        default_factory=dict, description="Change of the questions -> rows that it applies to."
+    )
+    look: int = Field(1, description="How often these rows will have been looked at, by content.")
     metrics: dict[str, str] = Field(description="Metric -> why it was chosen.")
     json_schema_sha256: str | None = None
     arguments: dict[str, object] = Field(
@@ -138,16 +136,29 @@ class EvaluatePlan(Plan):
 
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
-    _require_asked_judge(request, models)
+    useless = [name for name in JUDGE_ARGUMENTS if getattr(request, name) is not None]
+    if "judge" in request.metrics and models.baseline is None:
+        raise refusal("judge_without_baseline")
+    if useless and "judge" not in request.metrics:
+        # An older request that is read again may name a judge that no metric asks.
+        raise refusal("judge_not_asked", names=", ".join(useless))
     path = workspace.existing(request.dataset) if request.dataset else None
-    examples = _read(request, path)
-    references = [example.reference for example in examples]
+    examples = (
+        []
+        if path is None
+        else read_held_out(
+            path, cluster_field=request.cluster_field, max_examples=request.max_examples
+        )
+    )
+    sources = list(models.by_name.values())
     metrics = _metrics(request, examples)
     target = _target(request, metrics)
-    sources = list(models.by_name.values())
+    if request.stress and not any(row.score for name in metrics for row in asked_for(name)):
+        raise refusal("stress_without_metric")
     _require_packages(request, sources)
     task_paths = _task_paths(request, sources)
-    overlap = _contamination(request, path, examples, sources)
+    systems = request.all_systems()
+    overlap = None if path is None else find_contamination(examples, path, sources, systems)
     accepted = _accept(request, overlap)
     schema = workspace.existing(request.json_schema) if request.json_schema else None
     discordance = facts.number("evaluation.discordance")
@@ -156,22 +167,29 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     rendering = choose_rendering(request.rendering, examples, sources)
     uses_mlx, why_idle = mlx.choose(request, sources)
     loading = load_plan(sources, request.device, on_mlx=uses_mlx)
-    engine = mlx.MLX if uses_mlx else ""
-    systems = _systems(request, models, path, examples, rendering, engine) if path else []
-    size = len(examples)
-    digest = sha256(path) if path else None
+    size, digest = len(examples), sha256(path) if path else None
+    sets = question_sets(examples, request.stress, request.seed)
+    changed = zip(request.stress, list(sets.values())[1:], strict=True)
+    num_changed = {one.name: len(found) for one, found in changed}
+    plans = _systems(request, models, path, sets, rendering, mlx.MLX if uses_mlx else "")
+    look = 1 + earlier_looks(asked_by(examples)) if examples else 1
+    num_bad = num_marked_bad(path, examples[-1].line) if path is not None else 0
+    references = [example.reference for example in examples]
     chose = path and digest and any(chose_the_checkpoint(one, path, digest) for one in sources)
-    at_once = {s.name: s.endpoint.max_concurrency for s in request.all_systems() if s.endpoint}
-    seconds = estimate_seconds(models, systems, num_prompts, request.batch_size, loading, at_once)
+    at_once = {spec.name: spec.endpoint.max_concurrency for spec in systems if spec.endpoint}
+    seconds = estimate_seconds(models, plans, num_prompts, request.batch_size, loading, at_once)
     return EvaluatePlan(
-        systems=systems,
+        systems=plans,
         target=target,
         tuned=model_files(models.tuned) if models.tuned else None,
         baseline=model_files(models.baseline) if models.baseline else None,
-        alone=len(systems or models.by_name) == 1,
+        alone=len(plans or models.by_name) == 1,
         dataset=str(path) if path else None,
         dataset_sha256=digest,
         num_examples=size,
+        origin=request.origin,
+        stress=num_changed,
+        look=look,
         metrics=metrics,
         json_schema_sha256=sha256(schema) if schema else None,
         arguments=request.model_dump(mode="json", include=SHOWN_IF_GIVEN, exclude_defaults=True),
@@ -190,33 +208,15 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         estimated_seconds_high=seconds[1] if seconds else None,
         accepted=accepted,
         accept_reason=request.accept_reason,
-        size_warning=size_warning(request, size) if size else "",
+        size_warning=warnings.size_warning(request, size),
         warnings=[
             *([finding("checkpoint_selected_here")] if chose else []),
-            *data_warnings(request, references, schema),
-            *([finding("marked_bad", num=num)] if (num := _num_bad(path, examples)) else []),
-            *model_warnings(models, loading, why_idle, overlap, size),
-            *system_warnings(request, systems),
+            *warnings.claim_warnings(look, request.origin, num_changed, has_target=bool(target)),
+            *warnings.data_warnings(request, references, schema, num_bad),
+            *warnings.model_warnings(models, loading, why_idle, overlap, size),
+            *warnings.system_warnings(request, plans),
         ],
     )
-
-
-def _require_asked_judge(request: EvaluateRequest, models: Models) -> None:
-    """Refuse a judge that no metric asks, or that has nothing to compare.
-
-    An older request that is read again may name one that no metric asks.
-    """
-    if "judge" in request.metrics and models.baseline is None:
-        raise BadInput('metrics=["judge"] compares two models; pass `baseline`')
-    useless = [name for name in JUDGE_ARGUMENTS if getattr(request, name) is not None]
-    if useless and "judge" not in request.metrics:
-        raise BadInput(
-            f'{", ".join(useless)}: only for metrics=["judge"]; add the metric, or remove these'
-        )
-
-
-def _num_bad(path: Path | None, examples: Sequence[HeldOut]) -> int:
-    return num_marked_bad(path, examples[-1].line) if path is not None else 0
 
 
 def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str, str]:
@@ -227,10 +227,7 @@ def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str,
     found = choose_metrics(request.metrics, [one.reference for one in examples], rows)
     for name, (what, is_there) in EXPECTED.items():
         if name in found and not any(map(is_there, examples)):
-            raise BadInput(
-                f'metrics=["{name}"]: no row has {what}, so every answer would score the same; add '
-                "it to the rows, or remove the metric"
-            )
+            raise refusal("no_row_for_metric", name=name, what=what)
     if "contains" in found:
         require_patterns([(example.line, example.row) for example in examples])
     if request.systems:
@@ -245,47 +242,34 @@ def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, f
         BadInput: It names a metric that may have no target, or that is not measured.
     """
     measured = {row.name: row for metric in metrics for row in asked_for(metric)}
-    possible = [name for name, row in measured.items() if row.is_rankable and row.sign]
+    names = [name for name, row in measured.items() if row.is_rankable and row.sign]
+    possible = ", ".join(names) or "none"
     target = {}
     for given, value in request.target.items():
         name = named(given)
         if name == "exact_match" and name not in measured and "accuracy" in measured:
             name = "accuracy"
-        here = f"possible: {', '.join(possible) or 'none'}"
-        if name in measured and name not in possible:
-            raise BadInput(f"target {name!r}: this metric has no target; {here}")
         if name not in measured:
-            raise BadInput(f"target {given!r} is not measured; {here}; or add it to metrics")
+            raise refusal("target_not_measured", name=given, possible=possible)
+        if name not in names:
+            raise refusal("target_not_possible", name=name, possible=possible)
         if not 0 <= value <= 1:
-            raise BadInput(f"target {name}={value:g} is outside 0 to 1; write 90% as 0.9")
+            raise refusal("target_out_of_range", name=name, value=value)
         target[name] = value
     return target
-
-
-def _contamination(
-    request: EvaluateRequest,
-    path: Path | None,
-    examples: Sequence[HeldOut],
-    sources: Sequence[ModelSource],
-) -> Contamination | None:
-    if path is None:
-        return None
-    found = [training_files(source) for source in sources if source.run_id]
-    files = list(dict.fromkeys(file for there, _ in found for file in there))
-    gone = list(dict.fromkeys(name for _, missing in found for name in missing))
-    return find_contamination(
-        examples, files, gone, pools_of(request.all_systems(), path, examples)
-    )
 
 
 def _systems(
     request: EvaluateRequest,
     models: Models,
-    path: Path,
-    examples: Sequence[HeldOut],
+    path: Path | None,
+    sets: Mapping[str, Sequence[HeldOut]],
     rendering: str,
     engine: str,
 ) -> list[SystemPlan]:
+    if path is None:
+        return []
+    examples = sets[HELD_OUT]
     settings: dict[str, object] = {
         "dataset": sha256(path),
         "lines": [examples[0].line, examples[-1].line, len(examples)],
@@ -297,21 +281,12 @@ def _systems(
     if models.tuned is not None:
         # Both get prompts in one template.
         settings["template"] = chat_template(models.tuned) or ""
+    by_name, reuse = models.by_name, request.reuse
     return [
-        plan_system(
-            spec, models.by_name.get(spec.name), path, examples, settings, reuse=request.reuse
-        )
+        plan_system(spec, by_name.get(spec.name), path, sets, settings, reuse=reuse)
         for spec in request.all_systems()
-        if models.tuned is None or spec.name in models.by_name
+        if models.tuned is None or spec.name in by_name
     ]
-
-
-def _read(request: EvaluateRequest, path: Path | None) -> list[HeldOut]:
-    if path is None:
-        return []
-    return read_held_out(
-        path, cluster_field=request.cluster_field, max_examples=request.max_examples
-    )
 
 
 def _task_paths(request: EvaluateRequest, sources: Sequence[ModelSource]) -> list[str]:
@@ -322,12 +297,9 @@ def _task_paths(request: EvaluateRequest, sources: Sequence[ModelSource]) -> lis
     folders = [workspace.existing(name) for name in request.task_paths]
     for folder in folders:
         if not folder.is_dir():
-            raise BadInput(f"task path {folder} is not a folder; pass the one with the YAML files")
+            raise refusal("task_path_no_folder", path=folder)
     if request.lm_eval_tasks and any(source.kind == "gguf" for source in sources):
-        raise BadInput(
-            "lm_eval_tasks require transformers models; remove them for a GGUF file, or evaluate "
-            "the merged model"
-        )
+        raise refusal("tasks_of_gguf")
     files = [file for folder in folders for file in folder.rglob("*.y*ml")]
     known = {name for f in files for name in TASK_NAME.findall(f.read_text("utf-8", "replace"))}
     for task in request.lm_eval_tasks if folders else ():
@@ -350,19 +322,20 @@ def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) 
 
 
 def _accept(request: EvaluateRequest, overlap: Contamination | None) -> list[str]:
-    unknown = set(request.accept_findings) - {LEAK, GENERAL_LOSS}
-    if unknown:
-        raise BadInput(
-            f"accept_findings {sorted(unknown)} is not known here; allowed: {LEAK}, {GENERAL_LOSS}"
-        )
-    general = [GENERAL_LOSS] if GENERAL_LOSS in request.accept_findings else []
-    if overlap is None or not overlap.num_exact:
-        return general
-    if LEAK not in request.accept_findings:
+    """Return the findings that are accepted; refuse rows that were trained on and are not.
+
+    Raises:
+        BadInput: A finding cannot be accepted here.
+        Refused: Held-out questions were trained on.
+    """
+    named, has_leak = set(request.accept_findings), overlap is not None and overlap.num_exact
+    if unknown := sorted(named - {LEAK, GENERAL_LOSS}):
+        raise refusal("accept_unknown", names=unknown, allowed=f"{LEAK}, {GENERAL_LOSS}")
+    if overlap is not None and has_leak and LEAK not in named:
         lines = ", ".join(map(str, overlap.lines))
         raise anti_patterns.refusal(
             LEAK,
             f"{overlap.num_exact} held-out questions are in the training data (lines {lines})",
             "Remove them from the held-out file, or split again with audit_dataset.",
         )
-    return [LEAK, *general]
+    return [one for one in (LEAK, GENERAL_LOSS) if one in named and (one != LEAK or has_leak)]

@@ -7,6 +7,9 @@ from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_ser
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.metrics.verdicts import TargetVerdict, Verdict
 
+Origin = Literal["collected", "written", "generated"]
+"""Where held-out rows come from: use, somebody who wrote them for the test, or a model."""
+
 # Accepted by users whose model has a single purpose.
 GENERAL_LOSS = "general_ability_loss"
 
@@ -46,7 +49,7 @@ class Comparison(Part):
     baseline: float
     tuned: float
     difference: float = Field(description="Tuned minus baseline.")
-    ci_low: float = Field(description="Of the 95% interval of the difference.")
+    ci_low: float = Field(description="Of the interval of the difference; see `coverage`.")
     ci_high: float
     p_value: float = Field(description="Two-sided, of this measure alone.")
     p_adjusted: float = Field(description="Holm-corrected over all measures of its group.")
@@ -105,7 +108,7 @@ class Score(Part):
     """One metric of one system."""
 
     value: float
-    ci_low: float | None = Field(None, description="Lower end of the 95% interval of the mean.")
+    ci_low: float | None = Field(None, description="Lower end of the interval of the mean.")
     ci_high: float | None = None
 
     @property
@@ -114,6 +117,26 @@ class Score(Part):
         if self.ci_low is None or self.ci_high is None:
             return f"{self.value:.3g}"
         return f"{self.value:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
+
+
+class StressScore(Part):
+    """One system under one change of the questions, beside its plain score on the same rows."""
+
+    change: str = Field(description="Such as typing_errors 0.05.")
+    num_changed: int = Field(description="Held-out rows that the change applies to.")
+    plain: float = Field(description="Main metric on these rows as they are.")
+    score: Score | None = Field(None, description="On the changed rows; null: there is none.")
+    difference: float = Field(0.0, description="Changed minus plain, on the same rows.")
+    ci_low: float = 0.0
+    ci_high: float = 0.0
+    p_adjusted: float = Field(1.0, description="Holm-corrected over all changes and systems.")
+    verdict: Verdict | None = Field(None, description="null: no row could be changed.")
+    target: TargetVerdict | None = None
+
+    @property
+    def is_loss(self) -> bool:
+        """Return whether the change is shown to cost something."""
+        return self.verdict in {"regressed", "changed"}
 
 
 class SystemResult(Part):
@@ -128,10 +151,12 @@ class SystemResult(Part):
     fresh: Score | None = Field(
         None, description="Main metric on the questions counted by the report's num_fresh."
     )
+    stress: list[StressScore] = Field(default_factory=list, description="One per change.")
     target: TargetVerdict | None = Field(
         None,
-        description="met: the whole 95% interval meets the target; not_met: none of it does. "
-        "not_shown, too, if it learned from examples and num_fresh is 0 or `fresh` misses it.",
+        description="met: the whole interval meets the target; not_met: none of it does. The worst "
+        "of the plain score, `stress` and, if it learned from examples, `fresh`; never met by rows "
+        "that were written or generated, nor by what learned if num_fresh is 0.",
     )
     fields: list[float] = Field(
         default_factory=list, description="JSON answers: fraction correct per key, in file order."
@@ -147,6 +172,12 @@ class SystemResult(Part):
     served_by: list[str] = Field(
         default_factory=list, description="Models that an endpoint says answered."
     )
+
+    @property
+    def worst_stress(self) -> StressScore | None:
+        """Return the change that costs most; None where none costs anything that is shown."""
+        losses = [one for one in self.stress if one.is_loss]
+        return max(losses, key=lambda one: abs(one.difference), default=None)
 
     @property
     def has_learned(self) -> bool:
@@ -203,6 +234,14 @@ class EvaluationReport(Part):
     )
     confusion: dict[str, dict[str, dict[str, int]]] = Field(
         default_factory=dict, description="System -> class number -> class number: count."
+    )
+    origin: Origin | None = Field(None, description="Of the rows, as the caller named it.")
+    look: int = Field(1, description="How often these rows have been looked at, this time too.")
+    coverage: float = Field(
+        0.95, description="Of each interval: all looks so far hold together in 95 of 100 cases."
+    )
+    num_clusters: int | None = Field(
+        None, description="Groups that intervals are over: cluster_field, or common wordings."
     )
     contamination: Contamination | None = None
     num_fresh: int | None = Field(

@@ -7,7 +7,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ft_tools.endpoints.spec import Endpoint, plain_url
 from ft_tools.errors import BadInput, NotFound
+from ft_tools.evaluation.report import Origin
 from ft_tools.evaluation.systems.spec import MOST_TOKENS, SystemSpec
+from ft_tools.formats.variations import Variation
 from ft_tools.metrics.table import MetricName, asked_for
 from ft_tools.runs.launchers.options import WANTED
 from ft_tools.runs.request import LaunchRequest
@@ -82,6 +84,17 @@ class EvaluateRequest(LaunchRequest):
         ["auto"],
         min_length=1,
         description="auto: by the references; or exact_match, json_fields, judge ...",
+    )
+    origin: Origin | None = Field(
+        None,
+        description="collected (rows from use), written (for this test) or generated (by a model): "
+        "only collected rows can show that a target is met.",
+    )
+    stress: list[Variation] = Field(
+        default_factory=list,
+        max_length=6,
+        description="Changes of the questions to measure under, such as "
+        '{"change": "typing_errors", "rate": 0.05}; the claim is that of the worst.',
     )
     regex: str | None = Field(
         None, max_length=500, description="Python pattern that a correct output contains."
@@ -171,6 +184,10 @@ class EvaluateRequest(LaunchRequest):
                 raise ValueError(f'metrics=["{name}"] and `{name}`, {what}, must be set together')
         if "judge" in self.metrics and self.judge is None:
             raise ValueError('metrics=["judge"] requires `judge_url` and `judge_model`')
+        if self.stress and not self.dataset:
+            raise ValueError("`stress` changes the questions of `dataset`; set both")
+        if len({one.model_dump_json() for one in self.stress}) < len(self.stress):
+            raise ValueError("`stress` has the same change twice; remove one")
         if self.accept_findings and not self.accept_reason.strip():
             raise ValueError(
                 "accept_findings requires accept_reason: one sentence on why the risk is accepted"

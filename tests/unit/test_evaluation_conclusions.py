@@ -1,6 +1,5 @@
 """What an evaluation concludes: target, verdicts, the cheapest system, next steps, gate, page."""
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -17,7 +16,14 @@ from ft_tools.evaluation.report import (
     SystemResult,
 )
 from ft_tools.evaluation.requirements import read_requirement, unmet
-from ft_tools.evaluation.results import Settings, compare_scores, rank, with_fresh
+from ft_tools.evaluation.results import (
+    Settings,
+    Stressed,
+    compare_scores,
+    rank,
+    with_fresh,
+    with_stress,
+)
 from tests.unit.held_out_files import ids
 
 SETTINGS = Settings(seed=0, smallest_effect=0.1)
@@ -26,6 +32,7 @@ GIVEN = {"dataset": "held_out.jsonl", "max_new_tokens": 40, "systems": ["evaluat
 SYSTEMS = Call("evaluate-0", GIVEN, "train.jsonl")
 NO, YES = {"json_valid": [0.0] * 60}, {"json_valid": [1.0] * 60}
 BEST = RankedSystem(name="tuned", versus_best="best")
+EXACT = "exact_match"
 
 
 def pair(before, after, general=None, **more):
@@ -40,23 +47,21 @@ def pair(before, after, general=None, **more):
     return concluded(made, "few_held_out_examples: 60", 0.1, PAIR)
 
 
-def system(name, value, target=None, low=None, high=None, kind="model", **more):
-    score = Score(value=value, ci_low=low or value - 0.05, ci_high=high or value + 0.05)
-    return SystemResult(name=name, kind=kind, scores={"exact_match": score}, target=target, **more)
+def system(name, value, target=None, kind="model", **more):
+    score = Score(value=value, ci_low=value - 0.05, ci_high=value + 0.05)
+    return SystemResult(name=name, kind=kind, scores={EXACT: score}, target=target, **more)
 
 
-def several(systems, ranking, target=0.9, call=SYSTEMS, **more):
+def several(systems, ranking=(), target=0.9, call=SYSTEMS, **more):
     """Conclude a comparison of systems whose answers are right as often as they score."""
     scores = {
-        one.name: {
-            "exact_match": [float(i < one.scores["exact_match"].value * 60) for i in range(60)]
-        }
+        one.name: {EXACT: [float(i < one.scores[EXACT].value * 60) for i in range(60)]}
         for one in systems
     }
     made = EvaluationReport(
         tuned="x", baseline=systems[0].name, compares_systems=True, summary=[],
-        target={"exact_match": target} if target else {}, main_metric="exact_match",
-        systems=systems, ranking=ranking, comparisons=compare_scores(scores, SETTINGS), **more,
+        target={EXACT: target} if target else {}, main_metric=EXACT, systems=systems,
+        ranking=ranking, comparisons=compare_scores(scores, SETTINGS), **more,
     )  # fmt: skip
     return concluded(made, "", 0.1, call)
 
@@ -72,25 +77,21 @@ def passes(report, *requirements):
         (YES, NO, "regressed", "audit_dataset"),
         (YES, YES, "no_detectable_change", "audit_dataset"),
         ({"json_valid": [1.0] * 10}, {"json_valid": [1.0] * 10}, "underpowered", "evaluate"),
+        # The correction for two measures takes the gain back; the interval still excludes zero.
+        (NO | {EXACT: [1.0] * 60}, {"json_valid": [1.0] * 6 + [0.0] * 54, EXACT: [1.0] * 60},
+         "not_confirmed", "evaluate"),
     ],
-)
+)  # fmt: skip
 def test_the_verdict_decides_the_next_step(before, after, verdict, tool):
     made = pair(before, after)
-    assert made.comparisons[0].verdict == verdict
-    assert len(made.summary) == 3
+    row = made.comparisons[0]
+    assert row.verdict == verdict
+    assert (row.ci_low > 0 or row.ci_high < 0) == (
+        verdict in {"improved", "regressed", "not_confirmed"}
+    )
     assert [step.tool for step in made.next_steps] == [tool]
     assert ("few_held_out_examples" in ids(made.notes)) == (verdict == "underpowered")
-    assert [one.id for one in made.reasons] == ["json_valid"]
-
-
-def test_a_gain_that_the_correction_takes_back_is_not_confirmed_and_not_underpowered():
-    before = {"exact_match": [0.0] * 60, "json_valid": [1.0] * 60}
-    made = pair(before, before | {"exact_match": [1.0] * 6 + [0.0] * 54})
-    row = made.comparisons[0]
-    assert row.ci_low > 0
-    assert row.p_value < 0.05 < row.p_adjusted
-    assert row.verdict == "not_confirmed"
-    assert made.next_steps[0].tool == "evaluate"
+    assert made.reasons[0].id == "json_valid"
 
 
 def test_lost_general_ability_stops_unless_the_user_accepts_it():
@@ -109,7 +110,6 @@ def test_lost_general_ability_stops_unless_the_user_accepts_it():
     assert accepted.next_steps[0].tool == "merge_and_quantize"
     assert passes(accepted, "not_regressed") == []
     assert len(passes(accepted, "not_regressed:general_questions")) == 1
-    assert "general_questions" in accepted.summary[2]
 
 
 def test_perplexity_that_falls_is_an_improvement():
@@ -129,7 +129,6 @@ def test_one_system_makes_no_claim_of_change_and_meets_its_target_or_not():
     short = without_details(alone.model_copy(update={"confusion": {"prompt": {"0": {"0": 60}}}}))
     assert (short.confusion, short.systems) == ({}, alone.systems)
     assert alone.next_steps[0].arguments == {"evaluations": ["evaluate-0"]}
-    assert "prompt (0.95 [0.9, 1])" in alone.summary[0]
     assert passes(alone, "at_least:exact_match:0.9") == []
     assert len(passes(alone, "at_least:exact_match:0.99", "at_most:exact_match:0.1")) == 2
     for requirement in ("not_regressed", "improved:exact_match", "at_least:json_valid:0.5"):
@@ -171,25 +170,33 @@ def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_o
          system("tuned", 1.0, "met", usd_per_1000_calls=1.0, is_trained=True, seconds_mean=1.0)],
         [cheap, BEST],
     )  # fmt: skip
-    first, _, third = made.summary
-    assert re.findall(r"(\w+) \(", first) == ["tfidf", "tuned", "most"]
-    assert third.startswith("Use tfidf: the cheapest that meets the target")
-    assert "tuned (-0.05, 95% interval [-0.14, +0.01])" in third
+    assert "Use tfidf: the cheapest" in made.summary[-1]
     # What was measured is read from the run: nobody has to claim it.
     (step,) = made.next_steps
     assert (step.tool, step.arguments) == ("recommend_approach", {"evaluations": ["evaluate-0"]})
     html = document(made, [])
     assert html.index("Target exact_match") < html.index("tuned, 1 s per answer")
     assert html.count(">met</span>") == 2
+    short = without_details(made)
+    assert ([row.metric for row in short.comparisons], short.outputs) == ([EXACT] * 2, {})
 
 
-def test_a_tuned_system_that_meets_the_target_is_shipped_by_its_run():
-    run = "sft-0123456789abcdef"
-    systems = [
-        system("base", 0.3, "not_met"),
-        system("tuned", 0.95, "met", is_trained=True, model=run),
-    ]
-    assert several(systems, [BEST]).next_steps[0].arguments == {"source": run}
+@pytest.mark.parametrize(
+    ("verdict", "more", "tool", "arguments"),
+    [
+        ("met", {"is_trained": True, "model": "sft-1"}, "merge_and_quantize", {"source": "sft-1"}),
+        ("not_shown", {}, "evaluate", GIVEN),
+        ("not_met", {}, "evaluate", GIVEN),
+        ("not_met", {"has_examples": True, "model": "org/small"}, "recommend_approach",
+         {"evaluations": ["evaluate-0"], "considering": ["sft"], "model": "org/small",
+          "dataset": "train.jsonl"}),
+        ("not_met", {"is_trained": True}, "recommend_approach", {"evaluations": ["evaluate-0"]}),
+    ],
+)  # fmt: skip
+def test_what_to_try_next_follows_what_was_tried(verdict, more, tool, arguments):
+    tried = [system("most", 0.3, "not_met", kind="majority"), system("tuned", 0.8, verdict, **more)]
+    made = several(tried, [BEST] if verdict == "met" else [])
+    assert (made.next_steps[0].tool, made.next_steps[0].arguments) == (tool, arguments)
 
 
 def test_a_classifier_is_offered_where_the_answers_are_classes_and_none_was_measured():
@@ -202,94 +209,93 @@ def test_a_classifier_is_offered_where_the_answers_are_classes_and_none_was_meas
     assert len(several(systems, [BEST]).next_steps) == 1
 
 
-@pytest.mark.parametrize(
-    ("verdict", "more", "tool"),
-    [
-        ("not_shown", {}, "evaluate"),
-        ("not_met", {}, "evaluate"),
-        ("not_met", {"has_examples": True}, "recommend_approach"),
-        ("not_met", {"is_trained": True}, "recommend_approach"),
-    ],
-)
-def test_what_to_try_next_follows_what_was_tried(verdict, more, tool):
-    made = several([system("most", 0.3, "not_met"), system("prompt", 0.8, verdict, **more)], [])
-    assert made.next_steps[0].tool == tool
-    if tool == "evaluate":
-        assert made.next_steps[0].arguments == GIVEN
-
-
-def test_whether_training_would_reach_the_target_is_asked_with_all_that_was_measured():
-    systems = [
-        system("most", 0.3, "not_met", kind="majority"),
-        system("prompt", 0.4, "not_met", model="org/small"),
-        system("shots", 0.5, "not_met", model="org/small", has_examples=True),
-    ]
-    known = {"evaluations": ["evaluate-0"], "considering": ["sft"], "model": "org/small"}
-    assert several(systems, []).next_steps[0].arguments == known | {"dataset": "train.jsonl"}
-    classes = replace(SYSTEMS, has_classes=True, learned_from="")
-    (made,) = several(systems, [], call=classes).next_steps
-    assert made.arguments == known | {"considering": ["sft", "small_model_fine_tuning"]}
-
-
 def test_without_a_target_the_cheapest_as_good_as_the_best_is_named_and_a_target_asked_for():
     best = RankedSystem(name="prompt", versus_best="best")
-    worse = RankedSystem(
-        name="most", versus_best="worse", difference=-0.5, ci_low=-0.6, ci_high=-0.4
+    near = RankedSystem(
+        name="most", versus_best="not_distinguishable", difference=-0.1, ci_low=-0.3, ci_high=0.1
     )
-    systems = [system("most", 0.3), system("prompt", 0.8)]
-    made = several(systems, [worse, best], target=None)
-    assert made.summary[-1] == "prompt has the best exact_match."
-    assert made.next_steps[0].arguments == GIVEN | {"target": {"exact_match": 0.9}}
-    near = worse.model_copy(update={"versus_best": "not_distinguishable", "ci_high": 0.1})
     close = [system("most", 0.3), system("prompt", 0.4)]
     made = several(close, [near, best], target=None, majority_fraction=0.36)
     assert "(0.4 [0.35, 0.45])" in made.summary[-1]
     assert "most frequent class (0.36)" in made.summary[-1]
+    assert made.next_steps[0].arguments == GIVEN | {"target": {EXACT: 0.9}}
 
 
-def seen(num_near, num_fresh, systems, ranking=()):
-    found = Contamination(
-        checked_against=[], learned_from=["train.jsonl"], not_checked=[], num_exact=0,
-        num_near=num_near, lines=[1],
-    )  # fmt: skip
-    return several(systems, list(ranking), contamination=found, num_fresh=num_fresh)
+# ------------------------------------------------------- look-alikes, changes, origin, looks
 
 
-def test_scores_are_repeated_without_questions_that_were_nearly_learned():
-    values = {"tfidf": [1.0] * 52 + [0.0] * 8, "prompt": [0.0] * 52 + [1.0] * 8}
-    systems = [system("tfidf", 0.87, "not_shown"), system("prompt", 0.13, "not_met")]
-    systems = with_fresh(systems, "exact_match", values, range(52, 60), SETTINGS)
-    sentence = seen(52, 8, systems).summary[1]
-    assert sentence.startswith("52 of 60 held-out questions")
-    assert "tfidf 0 [0, 0.324], prompt 1 [0.676, 1]" in sentence
-    grouped = replace(SETTINGS, clusters=[str(i // 4) for i in range(60)])
-    (one, _) = with_fresh(systems, "exact_match", values, range(50, 60), grouped)
-    (alone, _) = with_fresh(systems, "exact_match", values, range(50, 60), SETTINGS)
-    assert one.fresh.value == alone.fresh.value
-    assert one.fresh.ci_high > alone.fresh.ci_high
+def values_of(**right):
+    """Return scores of systems that are right on their first so many of 60 rows."""
+    return {name: {EXACT: [float(i < n) for i in range(60)]} for name, n in right.items()}
 
 
-def test_what_may_have_remembered_every_question_is_not_shown_to_meet_a_target():
+def test_a_score_without_look_alikes_keeps_its_groups_and_decides_for_what_learned():
+    scores = values_of(plain=57, shown=57, tuned=57, most=20)
     systems = [
         system("plain", 0.95, "met"),
         system("shown", 0.95, "met", has_examples=True),
         system("tuned", 0.95, "met", is_trained=True),
-        system("tf_idf", 0.95, "met", kind="tf_idf"),
         system("most", 0.3, "not_met", kind="majority"),
     ]
-    values = {one.name: [float(i < 57) for i in range(60)] for one in systems}
-    some = with_fresh(systems, "exact_match", values, range(30, 60), SETTINGS)
-    assert [one.target for one in some] == [one.target for one in systems]
-    # All that is wrong is new: the plain model cannot have remembered the rest.
-    missed = with_fresh(systems, "exact_match", values, range(56, 60), SETTINGS, 0.9)
-    assert [one.target for one in missed] == ["met", *["not_shown"] * 3, "not_met"]
-    none = with_fresh(systems, "exact_match", values, [], SETTINGS)
-    assert [one.target for one in none] == ["met", *["not_shown"] * 3, "not_met"]
-    ranked = rank(none, "exact_match", values, SETTINGS, has_target=True)
+    target = {EXACT: 0.8}
+    # What is wrong is all new: the plain model cannot have remembered the rest.
+    some = with_fresh(systems, EXACT, scores, range(50, 60), SETTINGS, target)
+    assert [one.target for one in some] == ["met", "not_shown", "not_shown", "not_met"]
+    none = with_fresh(systems, EXACT, scores, [], SETTINGS, target)
+    assert [one.target for one in none] == ["met", "not_shown", "not_shown", "not_met"]
+    ranked = rank(none, EXACT, scores, SETTINGS, has_target=True)
     assert [one.name for one in ranked] == ["plain"]
-    made = seen(60, 0, none[1:])
-    assert made.next_steps[0].tool == "evaluate"
-    assert document(made, []).count(">not shown</span>") == 3
+    grouped = replace(SETTINGS, clusters=[str(i // 4) for i in range(60)])
+    wide = with_fresh(systems, EXACT, scores, range(40, 60), grouped, target)[0].fresh
+    narrow = with_fresh(systems, EXACT, scores, range(40, 60), SETTINGS, target)[0].fresh
+    assert wide.value == narrow.value
+    assert wide.ci_low < narrow.ci_low
+    overlap = Contamination(
+        checked_against=[], learned_from=["train.jsonl"], not_checked=[], num_exact=0,
+        num_near=50, lines=[1],
+    )  # fmt: skip
+    made = several(some, contamination=overlap, num_fresh=10)
+    assert made.summary[1].startswith("50 of 60 held-out questions")
+    assert several(none[1:], contamination=overlap, num_fresh=0).next_steps[0].tool == "evaluate"
+
+
+def test_a_model_that_breaks_under_a_change_is_said_to_first_and_misses_its_target():
+    scores = values_of(sturdy=58, brittle=58)
+    places = list(range(40))
+    broken = Stressed(
+        "typing_errors 0.1", places, {"sturdy": {EXACT: [1.0] * 40}, "brittle": {EXACT: [0.0] * 40}}
+    )
+    never = Stressed("swapped_values town", [], {"sturdy": {EXACT: []}, "brittle": {EXACT: []}})
+    systems = [system("sturdy", 0.97, "met"), system("brittle", 0.97, "met", is_trained=True)]
+    found = with_stress(systems, EXACT, scores, [broken, never], SETTINGS, {EXACT: 0.8})
+    assert [one.target for one in found] == ["met", "not_met"]
+    lost = found[1].worst_stress
+    assert (lost.change, lost.num_changed, lost.plain) == ("typing_errors 0.1", 40, 1.0)
+    assert (lost.difference, lost.verdict, lost.target) == (-1.0, "regressed", "not_met")
+    assert found[0].worst_stress is None
+    assert [one.num_changed for one in found[0].stress] == [40, 0]
+    made = several(found, [BEST.model_copy(update={"name": "sturdy"})])
+    assert "brittle" in made.summary[0]
+    assert "typing_errors 0.1" in made.summary[0]
+    assert "sturdy" not in made.summary[0]
+    assert "stress_loss" in ids(made.notes)
+    assert [len(one.stress) for one in without_details(made).systems] == [0, 1]
+    html = document(made, [])
+    assert html.index("brittle falls") < html.index("Target exact_match")
+    # Nothing lost: the largest loss that the interval leaves open is said.
+    both = with_stress(systems[:1], EXACT, scores, [broken], SETTINGS, {EXACT: 0.8})
+    assert "0.08" in several(both, []).summary[0]
+
+
+def test_rows_that_were_written_and_looks_are_said_last():
+    found = several([system("a", 0.3, "not_met"), system("b", 0.95, "not_shown")],
+                    origin="written", look=11, coverage=0.9955)  # fmt: skip
+    assert "written" in found.summary[-1]
+    assert "Look 11" in found.summary[-1]
+    assert found.next_steps[0].arguments == GIVEN
+    best = BEST.model_copy(update={"name": "b"})
+    once = several([system("a", 0.3, "not_met"), system("b", 0.95, "met")], [best], look=1)
+    assert "ook" not in once.summary[-1]
 
 
 def test_limits_of_single_systems_are_noted_with_both_scores_where_null_was_empty():
@@ -298,18 +304,11 @@ def test_limits_of_single_systems_are_noted_with_both_scores_where_null_was_empt
         empty_fraction=0, truncated_fraction=0, repetitive_fraction=0, mean_length_ratio=1,
         seconds_per_output=1, trivial_differences={"null_or_empty": 6, "case": 3},
     )  # fmt: skip
-    made = several(
-        [system("most", 0.3, "not_met"), changed], [], num_examples=60, outputs={"api": health}
-    )
+    made = several([system("most", 0.3, "not_met"), changed], num_examples=60,
+                   outputs={"api": health})  # fmt: skip
     assert ids(made.notes) == {"endpoint_changed", "answers_cut_off", "trivially_different"}
     assert "6 of 60" in made.notes[-1]
     assert "0.9 and 1" in made.notes[-1]
-
-
-def test_the_returned_report_keeps_the_main_metric_only():
-    made = several([system("most", 0.3, "not_met"), system("prompt", 0.8, "not_met")], [])
-    assert [row.metric for row in without_details(made).comparisons] == ["exact_match"]
-    assert without_details(made).outputs == {}
 
 
 def test_a_report_of_version_0_1_is_read():
@@ -319,15 +318,15 @@ def test_a_report_of_version_0_1_is_read():
                                 "seconds_per_output": 1}}  # fmt: skip
     old["contamination"] = {"checked_against": [], "not_checked": [], "num_exact": 0,
                             "num_near": 0, "num_twins": 3, "lines": []}  # fmt: skip
-    del old["num_examples"]
+    for name in ("num_examples", "origin", "look", "coverage"):
+        del old[name]
     assert EvaluationReport.model_validate(old).comparisons[0].verdict == "improved"
 
 
-def both(before, after):
-    return {"baseline": before, "tuned": after}
-
-
 def test_the_page_shows_the_worst_regression_first_and_escapes_every_text():
+    def both(before, after):
+        return {"baseline": before, "tuned": after}
+
     samples = [
         Sample(1, "<script>ask", "want", both("want", "<img src=x>"), -1.0),
         Sample(3, "third", "want", both("want", "want"), 0.0),
@@ -338,4 +337,3 @@ def test_the_page_shows_the_worst_regression_first_and_escapes_every_text():
     assert "<img" not in html
     assert html.index("line 1\n") < html.index("line 2\n") < html.index("line 3\n")
     assert marked("a b c", "a x c") == "a <mark>x</mark> c"
-    assert marked("same", "same") == "same"

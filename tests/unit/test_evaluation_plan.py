@@ -206,7 +206,7 @@ def test_tool_calls_become_the_reference(workspace):
     path = write(workspace / "held.jsonl", [{"messages": turns, "tools": "[]"}])
     (one,) = read_held_out(path)
     assert json.loads(one.reference) == [{"name": "f", "arguments": {"x": 1}}]
-    assert one.tools == []
+    assert not one.tools
 
 
 @pytest.mark.parametrize(

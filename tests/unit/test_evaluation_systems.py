@@ -305,7 +305,8 @@ def result(name, usd, target="met", seconds=1.0):
 
 
 def test_the_ranking_is_by_cost_among_those_that_meet_the_target():
-    values = {"a": [1.0] * 95 + [0.0] * 5, "b": [1.0] * 94 + [0.0] * 6, "c": [0.0] * 100}
+    right = {"a": 95, "b": 94, "c": 0}
+    values = {k: {"exact_match": [1.0] * n + [0.0] * (100 - n)} for k, n in right.items()}
     results = [result("a", 9.0), result("b", 1.0), result("c", 0.0, "not_met")]
     ranked = rank(results, "exact_match", values, Settings(0, 0.1), has_target=True)
     assert [one.name for one in ranked] == ["b", "a"]
@@ -316,7 +317,7 @@ def test_the_ranking_is_by_cost_among_those_that_meet_the_target():
 
 
 def test_without_all_prices_the_ranking_is_by_time():
-    values = {"a": [1.0] * 20, "b": [1.0] * 20}
+    values = {name: {"exact_match": [1.0] * 20} for name in "ab"}
     results = [result("a", 0.1, seconds=2.0), result("b", None, seconds=1.0)]
     ranked = rank(results, "exact_match", values, Settings(0, 0.1), has_target=True)
     assert [one.name for one in ranked] == ["b", "a"]

@@ -21,7 +21,7 @@ from ft_tools.metrics.means import (
 )
 from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.metrics.scores import macro_f1
-from ft_tools.metrics.table import Metric
+from ft_tools.metrics.table import METRICS, Metric
 from ft_tools.metrics.verdicts import ALPHA, holm, normal_quantile, target_verdict, verdict
 
 
@@ -285,6 +285,50 @@ def test_the_interval_of_a_systems_own_mean_covers(rate):
     ends = {n: mean_interval([1.0] * n + [0.0] * (110 - n), "yes_no") for n in set(values)}
     covered = sum(ends[n][0] <= rate <= ends[n][1] for n in values)
     assert 0.93 <= covered / 2000 <= 0.98
+
+
+def adaptive_choice(chance, looks, n=100):
+    """Change the best model after each look; return what it is right in, here and in truth."""
+    best, truth = (chance.random(n) < 0.7).astype(float), 0.7
+    for _ in range(looks - 1):
+        # Answers are kept but for a third, which are new ones of a model that is no better.
+        is_new = chance.random(n) < 1 / 3
+        other = np.where(is_new, chance.random(n) < 0.7, best)
+        if other.mean() > best.mean():
+            best = other
+    return best, truth
+
+
+@pytest.mark.parametrize("looks", [4, 10])
+def test_after_several_looks_the_widened_interval_of_the_best_covers_and_the_usual_one_does_not(
+    looks,
+):
+    """The best of several models that are equally good, each made from the best one before it."""
+    chance, rates = np.random.default_rng(looks), []
+    usual = Settings(0, 0.1)
+    widened = Settings(0, 0.1, looks=looks)
+    covered = {usual: 0, widened: 0}
+    for _ in range(2000):
+        best, truth = adaptive_choice(chance, looks)
+        rates.append(best.mean())
+        for settings in covered:
+            score = settings.score(METRICS["exact_match"], list(best))
+            covered[settings] += score.ci_low <= truth <= score.ci_high
+    assert fmean(rates) > 0.73
+    assert covered[widened] / 2000 >= 0.95
+    assert covered[usual] / 2000 < 0.94
+
+
+def test_a_change_after_several_looks_needs_a_smaller_p_and_a_wider_interval():
+    scores = {name: {"exact_match": values} for name, values in
+              {"a": [0.0] * 60, "b": [1.0] * 6 + [0.0] * 54}.items()}  # fmt: skip
+    (once,) = compare_scores(scores, Settings(0, 0.1))
+    (fourth,) = compare_scores(scores, Settings(0, 0.1, looks=4))
+    assert once.verdict == "improved"
+    assert fourth.verdict != "improved"
+    assert fourth.p_adjusted == pytest.approx(4 * once.p_adjusted)
+    assert fourth.ci_low < once.ci_low < once.ci_high < fourth.ci_high
+    assert fourth.minimum_detectable_effect > once.minimum_detectable_effect
 
 
 @pytest.mark.parametrize("values", [[6.7, 6.9, 7.1], [9.0, 9.0, 9.0, 9.0]])

@@ -11,10 +11,10 @@ from ft_tools import facts
 from ft_tools.doctor import machine
 from ft_tools.errors import BadInput, Refused
 from ft_tools.evaluation.estimates import seconds_per_token
-from ft_tools.evaluation.plan_warnings import model_warnings
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import mlx as on_mlx
 from ft_tools.evaluation.systems.models import LoadPlan, Models, decide, mlx_machine
+from ft_tools.evaluation.warnings import model_warnings
 from ft_tools.models import mlx
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import ModelSize
@@ -128,7 +128,7 @@ def test_a_mac_evaluates_with_mlx_or_says_why_its_gpu_is_idle(on_a_mac, model):
         # What was asked for is refused, not replaced in silence.
         with pytest.raises(BadInput, match=reason):
             on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source])
-        (warning,) = model_warnings(Models({}), IN_MEMORY, idle, None, 0)
+        [warning] = model_warnings(Models({}), IN_MEMORY, idle, None, 0)
         assert warning.startswith("mac_gpu_idle:")
 
 
@@ -139,7 +139,7 @@ def test_elsewhere_mlx_evaluates_only_if_asked(model, monkeypatch):
     source = model({"model_type": "llama"})
     assert on_mlx.choose(request, [source]) == (False, "")
     assert on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source]) == (True, "")
-    assert model_warnings(Models({}), IN_MEMORY, "", None, 0) == []
+    assert list(model_warnings(Models({}), IN_MEMORY, "", None, 0)) == []
     by_mlx = seconds_per_token(10**9, 32, LoadPlan(place="mlx", dtype="float32", num_bytes=0))
     assert by_mlx > 5 * seconds_per_token(10**9, 32, IN_MEMORY)
 

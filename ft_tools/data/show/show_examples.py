@@ -14,6 +14,7 @@ from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import Profile, Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
 from ft_tools.data.show.profile import look, made_of, spread
+from ft_tools.data.show.sealed import SEALED, is_sealed, refused
 from ft_tools.data.show.show_contradictions import pairs_of
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
@@ -45,6 +46,7 @@ def show_examples(request: ShowRequest) -> ShowReport:
         NotFound: The file is not there.
         BadData: It is not data.
         BadInput: `field`, `columns` or `offset` without lines.
+        Refused: It is a test part that was set aside.
     """
     path = workspace.existing(request.path)
     if is_documents(path) and not has_data(path):
@@ -52,13 +54,19 @@ def show_examples(request: ShowRequest) -> ShowReport:
             f"{request.path!r} holds documents, which have no examples to show: audit_dataset "
             "counts them, and recommend_approach (documents) says what they are good for"
         )
+    sealed = not request.unseal and is_sealed(request, path)
+    if sealed and (request.lines or request.contradictions):
+        raise refused(path)
     if request.contradictions:
         return _contradictions(request, path)
     if request.lines:
         return _rows(request, path)
     if request.field or request.columns:
         raise BadInput("field and columns choose parts of rows: pass `lines`, such as [1, 2, 3]")
-    return _profile(request, path)
+    report = _profile(request, path)
+    if sealed:
+        return report.model_copy(update={"examples": [], "warnings": [f"{path.name} {SEALED}"]})
+    return report
 
 
 def _profile(request: ShowRequest, path: Path) -> ShowReport:

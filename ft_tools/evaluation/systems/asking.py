@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput
-from ft_tools.evaluation.held_out import HeldOut, Message, messages_of, read_held_out
+from ft_tools.evaluation.held_out import HeldOut, Message, messages_of, question_of, read_held_out
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, FewShot, SystemSpec
 from ft_tools.metrics.text import normalise
 
@@ -64,12 +64,6 @@ def read_document(spec: SystemSpec) -> str:
         return path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text; convert it first") from error
-
-
-def question_of(example: HeldOut) -> str:
-    """Return the last user turn, or the plain prompt."""
-    turns = [m for m in example.messages if m["role"] == "user"]
-    return str(turns[-1].get("content") or "") if turns else example.prompt
 
 
 def choose_shots(

@@ -1,4 +1,4 @@
-"""Answers that an earlier evaluation kept, to be used again instead of asking once more."""
+"""Answers that evaluations keep, to be used again instead of asking once more."""
 
 import json
 from pathlib import Path
@@ -7,32 +7,47 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.runs.state import directory
 
+Saved = dict[tuple[str, str, int], dict[str, Any]]
+"""(set of questions, system, line or number) -> a line of outputs.jsonl."""
 # How many finished evaluations are searched for the same answers, the newest first.
 SEARCHED_RUNS = 50
 
 
-def find_answers(key: str) -> tuple[str | None, set[int]]:
-    """Return the run with the most answers of the same system to the same questions."""
-    best: tuple[str | None, set[int]] = (None, set())
-    runs = workspace.runs_dir()
-    found = sorted(runs.glob("evaluate-*/plan.json"), key=lambda p: -p.stat().st_mtime)
-    for plan_path in found[:SEARCHED_RUNS]:
-        for system in directory.whole_json(plan_path).get("systems") or ():
-            if isinstance(system, dict) and system.get("answers_key") == key:
-                rows = answered_rows(plan_path.parent / "outputs.jsonl", str(system.get("name")))
-                if len(rows) > len(best[1]):
-                    best = (plan_path.parent.name, {row["line"] for row in rows})
-    return best
-
-
-def answered_rows(path: Path, name: str) -> list[dict[str, Any]]:
-    """Return a system's rows of an outputs.jsonl; a torn line is dropped."""
-    rows = []
+def read_outputs(path: Path) -> Saved:
+    """Read the answers in a file; a torn line is dropped."""
+    saved: Saved = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             row = json.loads(line)
-            if row["set"] == "held_out" and row["side"] == name and isinstance(row["text"], str):
-                rows.append(row)
+            if isinstance(row["text"], str):
+                saved[row["set"], row["side"], row["line"]] = row
         except (ValueError, LookupError, TypeError):
             continue
-    return rows
+    return saved
+
+
+def find_answers(key: str) -> tuple[str | None, set[tuple[str, int]]]:
+    """Return the run with the most answers of the same system, and their sets and lines."""
+    best: tuple[str | None, set[tuple[str, int]]] = (None, set())
+    found = sorted(
+        workspace.runs_dir().glob("evaluate-*/plan.json"), key=lambda p: -p.stat().st_mtime
+    )
+    for plan_path in found[:SEARCHED_RUNS]:
+        answers = {(kind, line) for kind, line, _ in answers_of(plan_path.parent, key)}
+        if len(answers) > len(best[1]):
+            best = (plan_path.parent.name, answers)
+    return best
+
+
+def answers_of(run_dir: Path, key: str) -> list[tuple[str, int, dict[str, Any]]]:
+    """Return what a run has of the system with a key: set, line, and the answer's fields."""
+    systems = directory.whole_json(run_dir / "plan.json").get("systems") or ()
+    same = (one for one in systems if isinstance(one, dict) and one.get("answers_key") == key)
+    names = {str(one.get("name")) for one in same}
+    if not names:
+        return []
+    return [
+        (kind, line, {k: v for k, v in row.items() if k not in {"set", "side", "line"}})
+        for (kind, side, line), row in read_outputs(run_dir / "outputs.jsonl").items()
+        if side in names and kind != "general"
+    ]

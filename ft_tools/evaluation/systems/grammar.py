@@ -22,41 +22,24 @@ def grammar_of(
 ) -> str | None:
     """Return the grammar that answers are constrained to; None without one.
 
+    JSON is written with the separators of the expected answers; a pattern is of whole answers.
+
     Raises:
-        BadInput: It cannot be enforced.
+        BadInput: It cannot be enforced, such as a pattern that looks ahead.
     """
     if schema is not None:
-        return grammar_of_schema(schema, references)
-    return grammar_of_pattern(decoding.regex) if decoding.regex is not None else None
-
-
-def grammar_of_schema(schema: dict[str, Any], references: Sequence[str]) -> str:
-    """Return the grammar of a schema, written with the separators of the expected answers.
-
-    Raises:
-        BadInput: The schema has a keyword that cannot be enforced.
-    """
-    compact = sum(bool(_COMPACT.search(text)) for text in references) * 2 > len(references)
-    overrides: dict[str, Any] = {
-        "whitespace_flexible": False,
-        "item_separator": "," if compact else ", ",
-        "key_separator": ":" if compact else ": ",
-    }
-    return _checked(LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=overrides))
-
-
-def grammar_of_pattern(pattern: str) -> str:
-    """Return the grammar of a pattern that whole answers match.
-
-    Raises:
-        BadInput: The pattern cannot be enforced, such as one that looks ahead.
-    """
-    return _checked(LLMatcher.grammar_from_regex(pattern))
-
-
-def _checked(grammar: str) -> str:
-    problem = LLMatcher.validate_grammar(grammar)
-    if problem:
+        compact = sum(bool(_COMPACT.search(text)) for text in references) * 2 > len(references)
+        overrides: dict[str, Any] = {
+            "whitespace_flexible": False,
+            "item_separator": "," if compact else ", ",
+            "key_separator": ":" if compact else ": ",
+        }
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=overrides)
+    elif decoding.regex is not None:
+        grammar = LLMatcher.grammar_from_regex(decoding.regex)
+    else:
+        return None
+    if problem := LLMatcher.validate_grammar(grammar):
         first = str(problem).strip().splitlines()[0][:200]
         raise BadInput(f"decoding cannot be constrained to this: {first}; simplify it")
-    return grammar
+    return str(grammar)

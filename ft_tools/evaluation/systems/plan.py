@@ -13,8 +13,9 @@ from ft_tools import __version__, workspace
 from ft_tools.contract import Report
 from ft_tools.endpoints.client import require_key
 from ft_tools.errors import BadInput, MissingExtra
-from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.systems.asking import asked_as, read_document, read_pool
+from ft_tools.evaluation.held_out import HeldOut, messages_of
+from ft_tools.evaluation.stress import HELD_OUT
+from ft_tools.evaluation.systems.asking import Pool, asked_as, read_document, read_pool
 from ft_tools.evaluation.systems.classifier import MAX_CLASSES, columns_of, has_classes
 from ft_tools.evaluation.systems.earlier_answers import find_answers
 from ft_tools.evaluation.systems.models import ModelFiles, model_files
@@ -56,7 +57,7 @@ def plan_system(
     spec: SystemSpec,
     source: ModelSource | None,
     held_out_path: Path,
-    examples: Sequence[HeldOut],
+    sets: Mapping[str, Sequence[HeldOut]],
     settings: Mapping[str, Any],
     *,
     reuse: bool,
@@ -67,53 +68,56 @@ def plan_system(
         spec: The system.
         source: Its model, if it is one.
         held_out_path: The held-out file.
-        examples: The examples that are used.
+        sets: The examples as they are, and under each change.
         settings: Everything else that answers depend on, max_new_tokens among it.
         reuse: Use answers of earlier runs.
 
     Raises:
         BadInput: The budget is too small, a key or file is missing, or there are no classes.
     """
-    removed = 0
-    pool: list[HeldOut] = []
+    pool = Pool([], 0)
     if spec.examples is not None:
-        read = read_pool(spec.examples, held_out_path, examples)
-        pool, removed = read.examples, read.num_removed
+        pool = read_pool(spec.examples, held_out_path, sets[HELD_OUT])
         if spec.baseline == "tf_idf":
-            _require_classes([example.reference for example in pool], spec.examples.path)
-        if _finds_nearest(spec) and find_minilm() is None:
+            _require_classes([one.reference for one in pool.examples], spec.examples.path)
+        finds_nearest = spec.baseline == "nearest_example" or (
+            not spec.baseline and spec.examples.choose == "nearest"
+        )
+        if finds_nearest and find_minilm() is None:
             raise MissingExtra("data", "all-MiniLM-L6-v2")
-    files = _files(spec)
-    _require_grammar(spec, [example.reference for example in examples])
+    _require_grammar(spec, [example.reference for example in sets[HELD_OUT]])
+    named = (spec.examples and spec.examples.path, spec.document, spec.decoding.json_schema)
+    files = {name: sha256(workspace.existing(name)) for name in named if name}
     max_new_tokens = spec.decoding.max_new_tokens or int(settings["max_new_tokens"])
     made = model_files(source) if source is not None else None
     key = _key(spec, made, files, {**settings, "max_new_tokens": max_new_tokens})
-    run_id, lines = find_answers(key) if reuse else (None, set())
-    missing = [example for example in examples if example.line not in lines]
+    run_id, known = find_answers(key) if reuse else (None, set())
+    asked = [(kind, example) for kind, examples in sets.items() for example in examples]
+    missing = [one for kind, one in asked if (kind, one.line) not in known]
+    num_reused = len(asked) - len(missing)
     plan = SystemPlan(
         name=spec.name,
         kind=spec.kind,
         model=made,
         num_questions=len(missing),
         files_sha256=files,
-        num_examples_removed=removed,
+        num_examples_removed=pool.num_removed,
         answers_key=key,
-        reused_from=run_id if len(missing) < len(examples) else None,
-        num_reused=len(examples) - len(missing),
+        reused_from=run_id if num_reused else None,
+        num_reused=num_reused,
         max_new_tokens=max_new_tokens,
     )
     if spec.baseline is not None:
         return plan
     document = read_document(spec)
-    shown = pool[: spec.examples.num] if spec.examples else []
+    shown = pool.examples[: spec.examples.num] if spec.examples else []
     characters = sum(
         len(str(turn.get("content") or ""))
         for example in missing
-        for turn in asked_as(spec, example, shown, document).messages
-        or [{"content": example.prompt}]
+        for turn in messages_of(asked_as(spec, example, shown, document))
     )
-    plan = plan.model_copy(update={"estimated_input_tokens": characters // CHARACTERS_PER_TOKEN})
-    return _with_budget(spec, plan) if spec.endpoint is not None else plan
+    tokens = {"estimated_input_tokens": characters // CHARACTERS_PER_TOKEN}
+    return plan.model_copy(update=tokens | _budget_of(spec, len(missing)))
 
 
 def _require_classes(references: Sequence[str], path: str) -> None:
@@ -127,26 +131,20 @@ def _require_classes(references: Sequence[str], path: str) -> None:
         )
 
 
-def _finds_nearest(spec: SystemSpec) -> bool:
-    shots = spec.examples
-    return spec.baseline == "nearest_example" or bool(
-        not spec.baseline and shots and shots.choose == "nearest"
-    )
-
-
-def _with_budget(spec: SystemSpec, plan: SystemPlan) -> SystemPlan:
+def _budget_of(spec: SystemSpec, num_questions: int) -> dict[str, Any]:
+    """Return where the texts of an endpoint go and what they may cost; nothing of a model."""
     endpoint = spec.endpoint
-    assert endpoint is not None
+    if endpoint is None:
+        return {}
     require_key(endpoint.key_variable)
-    if plan.num_questions > endpoint.max_calls:
+    if num_questions > endpoint.max_calls:
         raise BadInput(
-            f"system {spec.name!r} needs {plan.num_questions} calls, max_calls is "
+            f"system {spec.name!r} needs {num_questions} calls, max_calls is "
             f"{endpoint.max_calls}; raise it, or set max_examples"
         )
-    budget: dict[str, float] = {"max_calls": endpoint.max_calls}
-    if endpoint.max_usd is not None:
-        budget["max_usd"] = endpoint.max_usd
-    return plan.model_copy(update={"sent_to": endpoint.host, "budget": budget})
+    limits = {"max_calls": endpoint.max_calls, "max_usd": endpoint.max_usd}
+    budget = {name: float(value) for name, value in limits.items() if value is not None}
+    return {"sent_to": endpoint.host, "budget": budget}
 
 
 def _require_grammar(spec: SystemSpec, references: Sequence[str]) -> None:
@@ -166,15 +164,6 @@ def _require_grammar(spec: SystemSpec, references: Sequence[str]) -> None:
     from ft_tools.evaluation.systems.grammar import grammar_of
 
     grammar_of(decoding, schema, references)
-
-
-def _files(spec: SystemSpec) -> dict[str, str]:
-    named = [
-        spec.examples.path if spec.examples else None,
-        spec.document,
-        spec.decoding.json_schema,
-    ]
-    return {name: sha256(workspace.existing(name)) for name in named if name}
 
 
 def _key(

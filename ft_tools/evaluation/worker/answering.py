@@ -50,21 +50,26 @@ class ModelSystem:
         """Leave the weights to whoever loaded them."""
 
 
-def answer_held_out(state: State) -> dict[str, list[Answer]]:
-    """Let each system answer each example; those with the same weights follow each other."""
+def answer_all(state: State) -> dict[str, dict[str, list[Answer]]]:
+    """Let each system answer each set of questions; those with the same weights follow each other.
+
+    Returns:
+        Set -> system -> answers, the systems in the order of the request.
+    """
     specs = {spec.name: spec for spec in state.request.all_systems()}
-    answers: dict[str, list[Answer]] = {}
+    answers: dict[tuple[str, str], list[Answer]] = {}
     for plan in sorted(state.plan.systems, key=_weights_of):
         spec = specs[plan.name]
         if spec.baseline is None:
             # Simple ones take no time that is worth an event.
             state.session.phase(f"answering: {plan.name}")
         state.take_over(plan)
-        questions = _questions(state, plan, spec)
         opened = partial(_open, state, plan, spec)
-        answers[plan.name] = answer(state, "held_out", plan.name, questions, opened)
-    # In the order of the request, the reference first.
-    return {plan.name: answers[plan.name] for plan in state.plan.systems}
+        for kind, examples in state.sets.items():
+            questions = _questions(state, plan, spec, examples)
+            answers[kind, plan.name] = answer(state, kind, plan.name, questions, opened)
+    names = [plan.name for plan in state.plan.systems]
+    return {kind: {name: answers[kind, name] for name in names} for kind in state.sets}
 
 
 def answer(
@@ -130,20 +135,22 @@ def _open(state: State, plan: SystemPlan, spec: SystemSpec) -> System:
     return ModelSystem(writer, render, plan.max_new_tokens, state.plan.batch_size, grammar)
 
 
-def _questions(state: State, plan: SystemPlan, spec: SystemSpec) -> list[HeldOut]:
+def _questions(
+    state: State, plan: SystemPlan, spec: SystemSpec, examples: list[HeldOut]
+) -> list[HeldOut]:
     """Return the examples as a system is asked them."""
     if spec.baseline is not None:
-        return state.examples
-    shots: list[list[HeldOut]] = [[]] * len(state.examples)
-    if spec.examples is not None:
+        return examples
+    shots: list[list[HeldOut]] = [[]] * len(examples)
+    if spec.examples is not None and examples:
         from ft_tools.evaluation.worker.baselines import nearest
 
-        shots = choose_shots(spec.examples, _pool(state, plan, spec), state.examples, nearest)
+        shots = choose_shots(spec.examples, _pool(state, plan, spec), examples, nearest)
     document = ""
     if spec.document is not None:
         state.planned_file(plan, spec.document)
         document = read_document(spec)
-    pairs = zip(state.examples, shots, strict=True)
+    pairs = zip(examples, shots, strict=True)
     return [asked_as(spec, example, few, document) for example, few in pairs]
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from ft_tools.errors import MissingExtra
-from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.systems.asking import question_of
+from ft_tools.evaluation.held_out import HeldOut, question_of
 from ft_tools.evaluation.systems.classifier import learn
 from ft_tools.evaluation.systems.spec import SimpleKind
 from ft_tools.evaluation.systems.system import Answer, Batch, Stop

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude
 from ft_tools.evaluation.conclude import CLASSIFIER, Call
-from ft_tools.evaluation.contamination import learned_lines, pools_of
+from ft_tools.evaluation.findings import finding
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
+from ft_tools.evaluation.learned_rows import learned_lines
+from ft_tools.evaluation.looks import asked_by, remember_look
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.report import Comparison, EvaluationReport, SystemResult
@@ -24,17 +26,19 @@ from ft_tools.evaluation.results import (
     MetricComparison,
     Scores,
     Settings,
+    Stressed,
     compare_scores,
     main_metric,
     output_health,
     rank,
-    score_of,
     system_result,
     with_fresh,
+    with_stress,
 )
+from ft_tools.evaluation.stress import HELD_OUT
 from ft_tools.evaluation.systems import classifier
 from ft_tools.evaluation.systems.system import Answer
-from ft_tools.evaluation.worker.answering import answer_held_out
+from ft_tools.evaluation.worker.answering import answer_all
 from ft_tools.evaluation.worker.judging import JudgeUnavailable, judge_answers
 from ft_tools.evaluation.worker.likelihoods import general_scores, reference_likelihoods
 from ft_tools.evaluation.worker.state import State
@@ -63,6 +67,7 @@ class Numbers:
     """System -> metric -> a value for each example."""
     whole_set: dict[str, dict[str, float]] = field(default_factory=dict)
     """System -> measures of the whole set, such as macro F1."""
+    stressed: list[Stressed] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     general: list[Comparison] = field(default_factory=list)
     benchmarks: list[Comparison] = field(default_factory=list)
@@ -123,7 +128,8 @@ def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
 
 def measure(state: State) -> Numbers:
     """Measure general ability, answers and benchmarks, as planned."""
-    numbers, plain = Numbers(), Settings(state.request.seed, state.settings.smallest_effect)
+    numbers = Numbers()
+    plain = Settings(state.request.seed, state.request.smallest_effect_fraction)
     beside: dict[str, Scores] = {name: {} for name in state.plan.weights}
     rows: dict[str, Metric] = dict(METRICS)
     if state.plan.num_general_prompts:
@@ -142,7 +148,7 @@ def measure(state: State) -> Numbers:
         rows |= benchmarks.rows
     if len(beside) == 1:
         [(name, scores)] = beside.items()
-        values = {key: score_of(rows[key], found, plain) for key, found in scores.items()}
+        values = {key: plain.score(rows[key], found) for key, found in scores.items()}
         model = state.plan.weights[name].name
         numbers.alone = [SystemResult(name=name, kind="model", model=model, scores=values)]
     return numbers
@@ -155,20 +161,31 @@ def _add(scores: dict[str, Scores], more: Mapping[str, Scores]) -> None:
 
 def _measure_answers(state: State, numbers: Numbers) -> None:
     """Let all systems answer, score them, and compare each with the reference."""
-    chosen, scoring = list(state.plan.metrics), state.scoring
-    answers = numbers.answers = answer_held_out(state)
-    texts = {name: [one.text for one in found] for name, found in answers.items()}
-    numbers.scores = {name: score_outputs(chosen, t, scoring) for name, t in texts.items()}
+    chosen, settings = list(state.plan.metrics), state.settings
+    place_of = {example.line: i for i, example in enumerate(state.examples)}
+    for (kind, answers), examples in zip(
+        answer_all(state).items(), state.sets.values(), strict=True
+    ):
+        scoring = state.scoring(examples)
+        texts = {name: [one.text for one in found] for name, found in answers.items()}
+        scores = {name: score_outputs(chosen, t, scoring) for name, t in texts.items()}
+        if kind == HELD_OUT:
+            numbers.answers, numbers.scores = answers, scores
+        else:
+            name = kind.rpartition(" ")[0]
+            places = [place_of[example.line] for example in examples]
+            numbers.stressed.append(Stressed(name, places, scores))
+    texts = {name: [one.text for one in found] for name, found in numbers.answers.items()}
     wanted = [row for request in chosen for row in asked_for(request)]
     if any(row.source == "likelihood" for row in wanted):
         _add(numbers.scores, reference_likelihoods(state))
-    reference, *others = answers
+    reference, *others = texts
     found: dict[tuple[str, str], MetricComparison] = {}
-    numbers.whole_set = {name: {} for name in answers}
+    numbers.whole_set = {name: {} for name in texts}
     for row in wanted:
         if row.score_set is None:
             continue
-        values = {name: row.score_set(texts[name], state.references) for name in answers}
+        values = {name: row.score_set(texts[name], state.references) for name in texts}
         for name, value in values.items():
             numbers.whole_set[name][row.name] = value
         for name in others:
@@ -177,26 +194,27 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
                 texts[name],
                 state.references,
                 row.score_set,
-                clusters=state.settings.clusters,
-                seed=state.settings.seed,
+                clusters=settings.clusters,
+                seed=settings.seed,
+                alpha=settings.alpha,
             )
             found[name, row.name] = MetricComparison(paired, values[reference], values[name])
     if "judge" in chosen and others:
-        judged = judge_answers(state, answers)
+        judged = judge_answers(state, numbers.answers)
         found |= {("tuned", "judge"): judged} if judged is not None else {}
-    numbers.comparisons = compare_scores(numbers.scores, state.settings, others=found)
+    numbers.comparisons = compare_scores(numbers.scores, settings, others=found)
 
 
 def write_report(state: State, numbers: Numbers) -> EvaluationReport:
-    """Write samples.jsonl and report.html, and return the report."""
+    """Write samples.jsonl and report.html, and return the report; that is a look at the rows."""
     plan, run_dir = state.plan, state.session.run_dir
-    report, values = _report(state, numbers)
     effect = state.request.smallest_effect_fraction
-    report = conclude.concluded(report, plan.size_warning, effect, _call(state))
-    samples = _samples(state, numbers.answers, values, report)
-    lines = [json.dumps(asdict(sample)) for sample in samples]
-    if lines:
+    report = conclude.concluded(_report(state, numbers), plan.size_warning, effect, _call(state))
+    samples = _samples(state, numbers, report)
+    if samples:
+        lines = [json.dumps(asdict(sample)) for sample in samples]
         write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
+        remember_look(asked_by(state.examples), run_dir.name)
     fields = {
         name: field_scores([answer.text for answer in found], state.references)
         for name, found in numbers.answers.items()
@@ -232,65 +250,88 @@ def _call(state: State) -> Call:
     )
 
 
-def _report(state: State, numbers: Numbers) -> tuple[EvaluationReport, dict[str, Sequence[float]]]:
-    """Return the report without conclusions, and the main metric of each system and example."""
-    plan, references, answers = state.plan, state.references, numbers.answers
-    specs = {spec.name: spec for spec in state.request.all_systems()}
-    systems = [
-        MeasuredSystem(
-            specs[one.name],
-            one,
-            answers[one.name],
-            numbers.scores[one.name],
-            numbers.whole_set[one.name],
-        )
-        for one in plan.systems
-    ]
-    results = [system_result(one, references, plan.target, state.settings) for one in systems]
-    results = _with_scores(results, numbers.alone)
-    name = main_metric(list(systems[0].scores), plan.target) if systems else None
-    values: dict[str, Sequence[float]] = {}
-    ranking, num_fresh = [], None
-    if name is not None:
-        values = {one.spec.name: one.scores[name] for one in systems}
-        if (fresh := _fresh(state)) is not None:
-            num_fresh = len(fresh)
-            bound = plan.target.get(name)
-            results = with_fresh(results, name, values, fresh, state.settings, bound)
-        ranking = rank(results, name, values, state.settings, has_target=bool(plan.target))
-    names = [one.name for one in plan.systems]
+def _report(state: State, numbers: Numbers) -> EvaluationReport:
+    """Return the report without conclusions."""
+    plan, request, answers = state.plan, state.request, numbers.answers
     tuned, baseline = plan.weights.get("tuned"), plan.weights.get("baseline")
+    names = [one.name for one in plan.systems]
     report = EvaluationReport(
         tuned=tuned.name if tuned else ", ".join(names[1:] or names),
         baseline=baseline.name if baseline else tuned.name if tuned else names[0],
         alone=plan.alone,
-        compares_systems=bool(state.request.systems) and not plan.alone,
+        compares_systems=bool(request.systems) and not plan.alone,
         summary=[],
         num_examples=len(state.examples),
         target=plan.target,
-        main_metric=name or "",
-        systems=results,
-        field_names=field_names(references) if systems else [],
-        ranking=ranking,
+        origin=request.origin,
+        systems=numbers.alone,
         comparisons=numbers.comparisons,
         general_ability=numbers.general,
         benchmarks=numbers.benchmarks,
-        outputs={one: output_health(found, references) for one, found in answers.items()},
         contamination=plan.contamination,
-        num_fresh=num_fresh,
         accepted=plan.accepted,
         notes=state.notes,
         report_html=str(state.session.run_dir / "report.html"),
-        samples_jsonl=str(state.session.run_dir / "samples.jsonl") if answers else "",
     )
-    return report.model_copy(update=_classes(state, answers)), values
+    if not answers:
+        return report
+    clusters, notes = state.settings.clusters, list(state.notes)
+    if clusters and request.cluster_field is None:
+        notes.append(finding("few_wordings", num=len(clusters), groups=len(set(clusters))))
+    return report.model_copy(
+        update={
+            "look": state.settings.looks,
+            "coverage": round(1 - state.settings.alpha, 6),
+            "num_clusters": len(set(clusters)) if clusters else None,
+            "notes": notes,
+            "field_names": field_names(state.references),
+            "outputs": {name: output_health(a, state.references) for name, a in answers.items()},
+            "samples_jsonl": str(state.session.run_dir / "samples.jsonl"),
+            **_systems(state, numbers),
+            **_classes(state, answers),
+        }
+    )
 
 
-def _with_scores(results: list[SystemResult], alone: list[SystemResult]) -> list[SystemResult]:
-    """Return the results with what was measured of a single model beside its answers."""
-    if not results or not alone:
-        return results or alone
-    return [results[0].model_copy(update={"scores": results[0].scores | alone[0].scores})]
+def _systems(state: State, numbers: Numbers) -> dict[str, object]:
+    """Return the results of all systems with their verdicts, and their ranking."""
+    plan, settings, scores = state.plan, state.settings, numbers.scores
+    specs = {spec.name: spec for spec in state.request.all_systems()}
+    results = [
+        system_result(
+            MeasuredSystem(
+                specs[one.name],
+                one,
+                numbers.answers[one.name],
+                scores[one.name],
+                numbers.whole_set[one.name],
+            ),
+            state.references,
+            plan.target,
+            settings,
+        )
+        for one in plan.systems
+    ]
+    if numbers.alone:
+        more = numbers.alone[0].scores
+        results[0] = results[0].model_copy(update={"scores": results[0].scores | more})
+    name = main_metric(list(scores[plan.systems[0].name]), plan.target)
+    if name is None:
+        return {"systems": results}
+    fresh = _fresh(state)
+    if fresh is not None:
+        results = with_fresh(results, name, scores, fresh, settings, plan.target)
+    if numbers.stressed:
+        results = with_stress(results, name, scores, numbers.stressed, settings, plan.target)
+    if state.request.origin in {"written", "generated"}:
+        unshown = {"target": "not_shown"}
+        results = [r.model_copy(update=unshown) if r.target == "met" else r for r in results]
+    return {
+        "systems": results,
+        "main_metric": name,
+        "num_fresh": None if fresh is None else len(fresh),
+        "ranking": rank(results, name, scores, settings, has_target=bool(plan.target)),
+    }
 
 
 def _classes(state: State, answers: Answers) -> dict[str, object]:
@@ -319,36 +360,31 @@ def _fresh(state: State) -> list[int] | None:
     overlap = state.plan.contamination
     named = [Path(path) for path in overlap.checked_against] if overlap else []
     files = [path for path in named if path.is_file()]
-    pools = pools_of(state.request.all_systems(), state.held_out_path, state.examples)
-    others = [pool for path, pool in pools.items() if path not in files]
-    exact, near = learned_lines(state.examples, files, others)
+    systems = state.request.all_systems()
+    exact, near = learned_lines(state.examples, state.held_out_path, files, systems)
     seen = exact | near
     return [i for i, one in enumerate(state.examples) if one.line not in seen] if seen else None
 
 
-def _samples(
-    state: State,
-    answers: Answers,
-    values: Mapping[str, Sequence[float]],
-    report: EvaluationReport,
-) -> list[Sample]:
+def _samples(state: State, numbers: Numbers, report: EvaluationReport) -> list[Sample]:
     """Return every example with all answers, worst regressions first.
 
     The change is of the best system by the reference.
     """
+    answers, name = numbers.answers, report.main_metric
     if not answers:
         return []
     reference, *others = answers
-    rows = [row for row in report.comparisons if row.metric == report.main_metric]
-    sign = metric(report.main_metric).sign if report.main_metric else 0.0
+    rows = [row for row in report.comparisons if row.metric == name]
+    sign = metric(name).sign if name else 0.0
     shown = max(rows, key=lambda row: sign * row.tuned).system if rows else [reference, *others][-1]
-    before, after = values.get(reference), values.get(shown)
+    before, after = (numbers.scores[one].get(name) for one in (reference, shown))
     found = [
         Sample(
             line=example.line,
             prompt=example.asked,
             reference=example.reference,
-            answers={name: answers[name][i].text for name in answers},
+            answers={one: answers[one][i].text for one in answers},
             change=sign * (after[i] - before[i]) if before and after else 0.0,
         )
         for i, example in enumerate(state.examples)

@@ -20,8 +20,7 @@ def reference_likelihoods(state: State) -> dict[str, Scores]:
     state.session.phase("measuring the references")
     rendering = state.plan.rendering
     render = state.render_for_all(rendering)
-    writers = list(state.writers.values())
-    writer = next((one for one in reversed(writers) if one.template), writers[-1])
+    writer = state.templated or list(state.writers.values())[-1]
     prompts = [render(example) for example in state.examples]
     texts = [
         (prompt, whole_text(writer, prompt, example, rendering))

@@ -1,9 +1,8 @@
 """Run lm-evaluation-harness on each model and join the results document by document."""
 
+import contextlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -20,15 +19,10 @@ from ft_tools.models.worker.loading import free_memory
 from ft_tools.publish import write_file
 from ft_tools.runs.processes.endings import is_out_of_memory
 
-NO_FILTER = "none"
-STEPS_PER_TASK = 100
 # Metrics of the harness that are 0 or 1 for each document, unless a task computes its own: `acc` of
 # truthfulqa_mc2 is the probability of the true answers.
 # Source: https://github.com/EleutherAI/lm-evaluation-harness, lm_eval/api/metrics.py
 YES_NO = {"acc", "acc_norm", "acc_mutual_info", "acc_bytes", "exact_match"}
-
-Report = Callable[[float], None]
-"""Takes the fraction that is done; raises to end early."""
 
 
 @dataclass(frozen=True)
@@ -39,43 +33,12 @@ class Benchmarks:
     rows: dict[str, Metric]
 
 
-class ReportingModel(HFLM):  # type: ignore[misc]
-    """The harness's model; it reports its progress, and may be stopped, between batches."""
-
-    def __init__(self, *arguments: Any, report: Report, **named: Any) -> None:
-        self._report = report
-        self._requested = self._done = 0
-        super().__init__(*arguments, **named)
-
-    def generate_until(self, requests: list[Any], *more: Any, **named: Any) -> Any:
-        """Continue texts, which are counted first."""
-        self._requested += len(requests)
-        return super().generate_until(requests, *more, **named)
-
-    def _loglikelihood_tokens(self, requests: list[Any], *more: Any, **named: Any) -> Any:
-        self._requested += len(requests)
-        return super()._loglikelihood_tokens(requests, *more, **named)
-
-    def _model_call(self, batch: Any, *more: Any, **named: Any) -> Any:
-        self._count(len(batch))
-        return super()._model_call(batch, *more, **named)
-
-    def _model_generate(self, batch: Any, *more: Any, **named: Any) -> Any:
-        self._count(len(batch))
-        return super()._model_generate(batch, *more, **named)
-
-    def _count(self, size: int) -> None:
-        # A long text is cut into several, so there may be more than was requested.
-        self._report(min(1.0, self._done / max(1, self._requested)))
-        self._done += size
-
-
 def run_benchmarks(state: State) -> Benchmarks:
     """Run the tasks on each model; a task that an earlier attempt finished is not run again.
 
     Raises:
         BadInput: A task is not known, a model is a GGUF file, or the models saw different prompts.
-        Stopped: A cancel was requested.
+        Stopped: A cancel was requested between two tasks.
     """
     state.session.phase("running benchmarks")
     plan = state.plan
@@ -86,10 +49,20 @@ def run_benchmarks(state: State) -> Benchmarks:
     if unknown := sorted(set(plan.lm_eval_tasks) - known):
         near = ", ".join(sorted(known)[:20])
         raise BadInput(f"lm-eval has no task {unknown[0]!r}; known: {near}")
-    sides = {
-        name: _all_tasks(state, name, manager, number)
-        for number, name in enumerate(state.plan.weights)
-    }
+    sides: dict[str, dict[str, Any]] = {}
+    total = len(plan.weights) * len(plan.lm_eval_tasks)
+    for side in plan.weights:
+        sides[side] = {"samples": {}, "higher_is_better": {}}
+        for i, task in enumerate(plan.lm_eval_tasks):
+            state.check_stop()
+            state.session.progress((len(sides) - 1) * len(plan.lm_eval_tasks) + i, total)
+            kept = state.session.run_dir / f"lm_eval-{side}-{i}.json"
+            if not kept.is_file():
+                state.session.event(f"running {task}, {side}")
+                write_file(kept, json.dumps(_run_task(state, side, task, manager)))
+            for key, values in json.loads(kept.read_bytes()).items():
+                sides[side][key] |= values
+    state.session.progress(total, total)
     return join(sides)
 
 
@@ -114,86 +87,55 @@ def join(sides: dict[str, dict[str, Any]]) -> Benchmarks:
                     'templates differ; pass rendering="plain"'
                 )
         filters = sorted({row["filter"] for row in first})
-        for metric in sorted({m for row in first for m in row["metrics"]}):
+        pairs = sorted({(metric, row["filter"]) for row in first for metric in row["metrics"]})
+        for metric, one in pairs:
+            keys = [(r["doc_id"], one) for r in first if r["filter"] == one and metric in r]
+            shown = f"{task}.{metric}" + (f".{one}" if len(filters) > 1 else "")
+            values = {name: [rows[key][metric] for key in keys] for name, rows in by_side.items()}
+            is_yes_no = metric in YES_NO and {0.0, 1.0}.issuperset(chain(*values.values()))
             is_higher = reference["higher_is_better"].get(task, {}).get(metric, True)
-            for one in filters:
-                keys = [(r["doc_id"], one) for r in first if r["filter"] == one and metric in r]
-                if not keys:
-                    continue
-                shown = f"{task}.{metric}" + (f".{one}" if len(filters) > 1 else "")
-                values = {n: [rows[key][metric] for key in keys] for n, rows in by_side.items()}
-                is_yes_no = metric in YES_NO and {0.0, 1.0}.issuperset(chain(*values.values()))
-                found.rows[shown] = Metric(
-                    shown,
-                    "a metric of lm-evaluation-harness",
-                    "yes_no" if is_yes_no else "mean",
-                    higher_is_better=is_higher is not False,
-                    high=1.0 if metric in YES_NO else None,
-                )
-                for name, own in values.items():
-                    found.scores[name][shown] = own
+            found.rows[shown] = Metric(
+                shown,
+                "a metric of lm-evaluation-harness",
+                "yes_no" if is_yes_no else "mean",
+                higher_is_better=is_higher is not False,
+                high=1.0 if metric in YES_NO else None,
+            )
+            for name, own in values.items():
+                found.scores[name][shown] = own
     return found
 
 
-def _all_tasks(state: State, side: str, manager: TaskManager, number: int) -> dict[str, Any]:
-    """Run the tasks on one model, one after the other; each is kept when it is done."""
-    found: dict[str, Any] = {"samples": {}, "higher_is_better": {}}
-    tasks = list(state.plan.lm_eval_tasks)
-    total = STEPS_PER_TASK * len(state.plan.weights) * len(tasks)
-
-    def report_at(place: int, fraction: float) -> None:
-        state.check_stop()
-        state.session.progress(int(STEPS_PER_TASK * (place + fraction)), total)
-
-    for i, task in enumerate(tasks):
-        report = partial(report_at, number * len(tasks) + i)
-        kept = state.session.run_dir / f"lm_eval-{side}-{i}.json"
-        if not kept.is_file():
-            state.session.event(f"running {task}, {side}")
-            write_file(kept, json.dumps(_one_task(state, side, task, manager, report)))
-        one = json.loads(kept.read_bytes())
-        for key in found:
-            found[key] |= one[key]
-        report(1.0)
-    return found
-
-
-def _one_task(
-    state: State, side: str, task: str, manager: TaskManager, report: Report
-) -> dict[str, Any]:
+def _run_task(state: State, side: str, task: str, manager: TaskManager) -> dict[str, Any]:
     """Run a task on one model; returns its documents' scores. Batches are halved for memory."""
     writer, plan = state.writers[side], state.plan
     if not isinstance(writer, TransformersWriter):
         raise BadInput("lm_eval_tasks need transformers models; a GGUF file has no log-likelihoods")
+    seeds = ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed")
     size = plan.batch_size
     while True:
-        model = ReportingModel(
-            pretrained=writer.model,
-            tokenizer=writer.tokenizer,
-            batch_size=size,
-            softmax_dtype="float32",
-            report=report,
-        )
         try:
             with writer.side():
                 results: dict[str, Any] = lm_eval.simple_evaluate(
-                    model=model,
+                    model=HFLM(
+                        pretrained=writer.model,
+                        tokenizer=writer.tokenizer,
+                        batch_size=size,
+                        softmax_dtype="float32",
+                    ),
                     tasks=[task],
                     task_manager=manager,
                     limit=state.request.lm_eval_limit,
                     log_samples=True,
                     bootstrap_iters=0,
                     apply_chat_template=plan.rendering == "chat" and writer.template is not None,
-                    random_seed=plan.seed,
-                    numpy_random_seed=plan.seed,
-                    torch_random_seed=plan.seed,
-                    fewshot_random_seed=plan.seed,
+                    **dict.fromkeys(seeds, plan.seed),
                 )
             break
         except Exception as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
-            size //= 2
+        size //= 2
         free_memory()
     samples = {name: [_scores(row) for row in rows] for name, rows in results["samples"].items()}
     return {"samples": samples, "higher_is_better": results.get("higher_is_better", {})}
@@ -203,9 +145,7 @@ def _scores(row: dict[str, Any]) -> dict[str, Any]:
     """Keep what a comparison needs of a document; its texts stay behind."""
     scores = {}
     for name in row.get("metrics", []):
-        try:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
             scores[name] = float(row[name])
-        except (KeyError, TypeError, ValueError):
-            continue
     kept = {key: row.get(key) for key in ("doc_id", "prompt_hash")}
-    return {**kept, "filter": row.get("filter", NO_FILTER), "metrics": list(scores), **scores}
+    return {**kept, "filter": row.get("filter", "none"), "metrics": list(scores), **scores}

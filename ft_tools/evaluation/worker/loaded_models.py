@@ -1,4 +1,8 @@
-"""The models of an evaluation, by the files that they are loaded from."""
+"""The models of an evaluation: loaded when first used, freed when others need the memory.
+
+All of them are loaded in the same numbers. Where they do not fit together, one is asked after the
+other. A base below an adapter shares its weights.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,14 +11,15 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
-from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
-from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
-from ft_tools.evaluation.worker.weights import Memory, Weights
+from ft_tools.errors import Refused
+from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles, decide
+from ft_tools.evaluation.worker.transformers_writer import TransformersWriter, Weights
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.formats.worker import today
 from ft_tools.models.model_folder import tokenizer_folder
-from ft_tools.models.worker.loading import fetched
+from ft_tools.models.placement import CPU, Placement, candidates, shortage
+from ft_tools.models.size import size_of_files
+from ft_tools.models.worker.loading import fetched, free_machine, free_memory, load_first
 
 
 def prepare(seed: int, today_is: float) -> None:
@@ -25,12 +30,13 @@ def prepare(seed: int, today_is: float) -> None:
 
 
 class LoadedModels:
-    """Writers by the files they are loaded from; a base below an adapter shares its weights."""
+    """Writers by the files they are loaded from, and what is in memory at present."""
 
     def __init__(self, plan: LoadPlan | None, files: Sequence[ModelFiles]) -> None:
-        self._memory = Memory(plan)
+        self._plan = plan
         self._files = files
         self._writers: dict[tuple[str, str | None], Writer] = {}
+        self._held: list[Weights] = []
 
     def writer(self, files: ModelFiles) -> Writer:
         """Return what writes with a model, which is loaded when it is first asked."""
@@ -44,7 +50,46 @@ class LoadedModels:
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
-        self._memory.clear()
+        self._free()
+
+    def load(self, weights: Weights) -> Any:
+        """Load a model; others are freed if there is no room beside them.
+
+        Raises:
+            Refused: It fits nowhere, even alone.
+        """
+        size = size_of_files(weights.folder)
+        if self._plan is None:
+            # Its size was not known before it was downloaded.
+            self._plan = decide(size, free_machine(), None)
+        plan = self._plan
+
+        def places() -> list[Placement]:
+            """Return where it fits now, in the plan's numbers and on its kind of device."""
+            machine = free_machine(plan.torch_device)
+            found = candidates(size, machine, [plan.dtype], four_bit=plan.four_bit)
+            return [one for one in found if (one.device == CPU) == (plan.on_cpu or plan.on_mlx)]
+
+        found = places()
+        if not found and self._held:
+            self._free()
+            found = places()
+        if not found:
+            needs = shortage(size, free_machine(plan.torch_device), four_bit=plan.four_bit)
+            raise Refused(
+                f"evaluating {weights.files.name} takes {needs} free; close other programs, or use "
+                "a larger machine"
+            )
+        quantization = plan.quantization if plan.four_bit else None
+        model = load_first(found, lambda place: weights.load_at(place, quantization))
+        self._held.append(weights)
+        return model
+
+    def _free(self) -> None:
+        for weights in self._held:
+            weights.free()
+        self._held.clear()
+        free_memory()
 
     def _open(self, files: ModelFiles) -> Writer:
         if files.kind == "gguf":
@@ -55,14 +100,14 @@ class LoadedModels:
         above = next((one for one in self._files if _is_adapter_over(one, files)), None)
         if above is not None:
             writer = self.writer(above)
-            assert isinstance(writer, TokenizerWriter)
-            return writer.below(load_tokenizer(files))
-        if self._memory.is_on_mlx:
+            assert isinstance(writer, TransformersWriter)
+            return type(writer)(writer.weights, load_tokenizer(files), adapter_on=False)
+        if self._plan is not None and self._plan.on_mlx:
             # Installed on Macs only, as an extra.
             from ft_tools.evaluation.worker.mlx_writer import MlxWeights, MlxWriter
 
-            return MlxWriter(MlxWeights(files, self._memory), load_tokenizer(files))
-        return TransformersWriter(Weights(files, self._memory), load_tokenizer(files))
+            return MlxWriter(MlxWeights(files, self.load), load_tokenizer(files))
+        return TransformersWriter(Weights(files, self.load), load_tokenizer(files))
 
 
 def load_tokenizer(files: ModelFiles) -> Any:

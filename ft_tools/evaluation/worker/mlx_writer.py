@@ -13,8 +13,7 @@ from transformers import AutoConfig, GenerationConfig
 
 from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode
-from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
-from ft_tools.evaluation.worker.weights import Weights
+from ft_tools.evaluation.worker.transformers_writer import TransformersWriter, Weights
 from ft_tools.evaluation.worker.writer import Likelihood, added_bytes, first_counted
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.mlx.batch import Batch, takes_several
@@ -60,7 +59,7 @@ class MlxWeights(Weights):
         mx.clear_cache()
 
 
-class MlxWriter(TokenizerWriter):
+class MlxWriter(TransformersWriter):
     """A model with a tokenizer of transformers, computed by MLX."""
 
     @property
@@ -104,7 +103,7 @@ class MlxWriter(TokenizerWriter):
 
 
 class MlxSteps:
-    """Logits of a batch in MLX, step by step; models that remember one row get one at a time."""
+    """Logits in MLX, step by step; models that remember one row get each row as a batch."""
 
     def __init__(self, model: Any, rows: Sequence[list[int]], num_shared: int) -> None:
         together = takes_several(model) and len(rows) > 1
@@ -115,23 +114,21 @@ class MlxSteps:
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the next token's logits `(rows, vocabulary)`, in float32."""
-        last = ids[:, -1].tolist() if self._has_begun else None
-        self._has_begun = True
-        if self._together:
-            return to_torch(self._batches[0].logits(last))
-        each = [
-            batch.logits(None if last is None else [last[i]])
-            for i, batch in enumerate(self._batches)
+        last = ids[:, -1].tolist()
+        parts = [last] if self._together else [[token] for token in last]
+        found = [
+            batch.logits(part if self._has_begun else None)
+            for batch, part in zip(self._batches, parts, strict=True)
         ]
-        return to_torch(mx.concatenate(each))
+        self._has_begun = True
+        return to_torch(mx.concatenate(found))
 
     def keep(self, kept: torch.Tensor) -> bool:
         """Continue with these rows only."""
-        rows = kept.tolist()
         if self._together:
-            self._batches[0].keep(rows)
+            self._batches[0].keep(kept.tolist())
         else:
-            self._batches = [self._batches[i] for i in rows]
+            self._batches = [self._batches[i] for i in kept.tolist()]
         return True
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
-from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.held_out import HeldOut, clusters_of
+from ft_tools.evaluation.looks import asked_by, earlier_looks
 from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.report import PROMPTED
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Settings
-from ft_tools.evaluation.systems.earlier_answers import answered_rows
+from ft_tools.evaluation.stress import question_sets
+from ft_tools.evaluation.systems.earlier_answers import Saved, answers_of, read_outputs
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.worker.writer import Writer, plain_prompt
 from ft_tools.metrics.scores import Scoring
@@ -25,9 +27,6 @@ from ft_tools.runs.state import directory
 if TYPE_CHECKING:
     # Importing it takes seconds, and only models need it.
     from ft_tools.evaluation.worker.loaded_models import LoadedModels
-
-Saved = dict[tuple[str, str, int], dict[str, Any]]
-"""(set, system, line or number) -> a line of outputs.jsonl."""
 
 
 @dataclass
@@ -46,7 +45,7 @@ class State:
 
     @cached_property
     def saved(self) -> Saved:
-        """Return the answers so far; a torn last line of an earlier attempt is dropped."""
+        """Return the answers so far."""
         return read_outputs(self.outputs_path)
 
     @property
@@ -55,34 +54,38 @@ class State:
         return self.session.run_dir / "outputs.jsonl"
 
     @cached_property
+    def sets(self) -> dict[str, list[HeldOut]]:
+        """Return the examples as they are, and under each change of the request."""
+        return question_sets(self.examples, self.request.stress, self.request.seed)
+
+    @cached_property
     def references(self) -> list[str]:
         """Return the expected answers."""
         return [example.reference for example in self.examples]
 
-    @cached_property
-    def scoring(self) -> Scoring:
-        """Return what the metrics share."""
+    def scoring(self, examples: list[HeldOut]) -> Scoring:
+        """Return what the metrics share on some examples."""
         schema = self.request.json_schema
         return Scoring(
-            references=self.references,
-            rows=[example.row for example in self.examples],
+            references=[example.reference for example in examples],
+            rows=[example.row for example in examples],
             pattern=self.request.regex,
             schema=workspace.existing(schema) if schema else None,
             tolerance=self.request.number_tolerance,
         )
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
-        """Return what the comparisons have in common."""
-        clusters = [e.cluster for e in self.examples if e.cluster is not None]
+        """Return what the comparisons on the examples have in common."""
+        looks = 1 + earlier_looks(asked_by(self.examples), self.session.run_dir.name)
         effect = self.request.smallest_effect_fraction
-        return Settings(self.request.seed, effect, clusters or None)
+        return Settings(self.request.seed, effect, clusters_of(self.examples), looks)
 
     @property
     def num_to_answer(self) -> int:
         """Return the questions of all models and endpoints; simple baselines take no time."""
         general = self.plan.num_general_prompts * len(self.plan.weights)
-        return len(self._prompted) * len(self.examples) + general
+        return len(self._prompted) * sum(map(len, self.sets.values())) + general
 
     @property
     def num_answered(self) -> int:
@@ -108,16 +111,18 @@ class State:
         found = {name: self.models.writer(self.plan.weights[name]) for name in names}
         return dict(reversed(found.items()))
 
-    def render_for_all(self, rendering: str) -> Callable[[HeldOut], str]:
-        """Return what writes a prompt once for all models of the short form.
-
-        The tuned model's template is used where it has one.
-        """
+    @property
+    def templated(self) -> Writer | None:
+        """Return the model whose template all prompts of the short form are written with."""
         writers = reversed(list(self.writers.values()))
-        templated = next((writer for writer in writers if writer.template is not None), None)
-        if rendering == "plain" or templated is None:
+        return next((writer for writer in writers if writer.template is not None), None)
+
+    def render_for_all(self, rendering: str) -> Callable[[HeldOut], str]:
+        """Return what writes a prompt once for all models of the short form."""
+        writer = self.templated
+        if rendering == "plain" or writer is None:
             return plain_prompt
-        return lambda example: templated.render(example, rendering)
+        return lambda example: writer.render(example, rendering)
 
     def planned_file(self, plan: SystemPlan, name: str) -> Path:
         """Return a file that a system reads.
@@ -140,13 +145,9 @@ class State:
         """Copy answers of the run that the plan reuses into this run, where they are missing."""
         if plan.reused_from is None:
             return
-        run_dir = directory.find(plan.reused_from)
-        for earlier in (directory.read_json(run_dir / "plan.json") or {}).get("systems") or ():
-            if earlier.get("answers_key") != plan.answers_key:
-                continue
-            for row in answered_rows(run_dir / "outputs.jsonl", earlier["name"]):
-                if ("held_out", plan.name, row["line"]) not in self.saved:
-                    self.keep("held_out", plan.name, row["line"], _answer_of(row))
+        for kind, line, answer in answers_of(directory.find(plan.reused_from), plan.answers_key):
+            if kind in self.sets and (kind, plan.name, line) not in self.saved:
+                self.keep(kind, plan.name, line, answer)
 
     def check_stop(self) -> None:
         """End here if that was requested; everything so far is saved.
@@ -156,19 +157,3 @@ class State:
         """
         if self.session.should_stop:
             raise Stopped
-
-
-def read_outputs(path: Path) -> Saved:
-    """Read the answers in a file; a torn line is dropped."""
-    saved: Saved = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-            saved[row["set"], row["side"], row["line"]] = row
-        except (ValueError, LookupError, TypeError):
-            continue
-    return saved
-
-
-def _answer_of(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in {"set", "side", "line"}}

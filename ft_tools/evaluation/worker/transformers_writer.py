@@ -1,28 +1,135 @@
-"""A model that transformers and torch run."""
+"""A model that transformers and torch run, with its tokenizer."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import llguidance.hf
 import torch
+from llguidance import LLTokenizer
 from peft import PeftModel
 
+from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
+from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode, require_finite
-from ft_tools.evaluation.worker.tokenizer_writer import TokenizerWriter
-from ft_tools.evaluation.worker.writer import Likelihood, added_bytes, first_counted
+from ft_tools.evaluation.worker.writer import (
+    Likelihood,
+    Output,
+    added_bytes,
+    first_counted,
+    plain_prompt,
+)
+from ft_tools.models.placement import Placement
+from ft_tools.models.worker.end_tokens import end_tokens
+from ft_tools.models.worker.loading import fetched, load
 
 LOGIT_BYTES = 2**28
 """Of the logits of rows that are read together, in float32."""
 
 
-class TransformersWriter(TokenizerWriter):
-    """A model that torch computes."""
+class Weights:
+    """A model of the comparison."""
+
+    def __init__(self, files: ModelFiles, load_where_it_fits: "Callable[[Weights], Any]") -> None:
+        self.files = files
+        self._load = load_where_it_fits
+        self._model: Any = None
+
+    @property
+    def is_loaded(self) -> bool:
+        """Return whether it takes memory now."""
+        return self._model is not None
+
+    @property
+    def model(self) -> Any:
+        """Return the model, loaded if it is not."""
+        if self._model is None:
+            # What is made in inference mode could not be trained by whoever gets the model.
+            with torch.inference_mode(False):
+                self._model = self._load(self)
+        return self._model
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the base weights, fetched if it is not here."""
+        return fetched(self.files.load_from, self.files.revision)
+
+    def free(self) -> None:
+        """Free the memory."""
+        self._model = None
+
+    def load_at(self, place: Placement, quantization: dict[str, object] | None) -> Any:
+        """Load the base, and the adapter over it."""
+        model = load(self.folder, place, quantization=quantization)
+        if self.files.adapter is None:
+            return model
+        at = str(model.device)
+        return PeftModel.from_pretrained(model, self.files.adapter, torch_device=at).eval()
+
+
+class TransformersWriter:
+    """A model with a tokenizer; `adapter_on=False` is the base model below its adapter."""
+
+    def __init__(self, weights: Weights, tokenizer: Any, *, adapter_on: bool = True) -> None:
+        self.weights = weights
+        self.tokenizer = tokenizer
+        self.adapter_on = adapter_on
+        self.template: str | None = tokenizer.chat_template
+        self.end_text = str(tokenizer.eos_token or "")
+        self.vocabulary: dict[str, int] | None = dict(tokenizer.get_vocab())
+        start: list[int] = tokenizer("a").input_ids[:1]
+        self._bos = start if start == [tokenizer.bos_token_id] else []
+
+    @property
+    def model(self) -> Any:
+        """Return the model, loaded if it is not."""
+        return self.weights.model
 
     @property
     def described(self) -> Any:
-        """Return the model."""
+        """Return the model of transformers that has its configurations and shapes."""
         return self.model
+
+    def close(self) -> None:
+        """Do nothing: whoever holds the weights frees them."""
+
+    def render(self, example: HeldOut, rendering: str) -> str:
+        """Write the prompt of an example, up to where the answer begins."""
+        if rendering == "plain":
+            return plain_prompt(example)
+        return self.chat(messages_of(example), example.tools, answer_next=True)
+
+    def chat(
+        self, messages: list[Message], tools: list[dict[str, Any]] | None, *, answer_next: bool
+    ) -> str:
+        """Apply the chat template."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages, tools=tools, tokenize=False, add_generation_prompt=answer_next
+            )
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize a text that is rendered already; the special tokens in it are special."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
+        # A template may have written the start token already.
+        return ids if ids[:1] == self._bos and ids else [*self._bos, *ids] or [0]
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None
+    ) -> list[Output]:
+        """Continue each prompt greedily, as one batch; with a grammar, only as it allows."""
+        ids = [self.encode(prompt) for prompt in prompts]
+        constrained = None
+        if grammar is not None:
+            constrained = Answers(self._grammar_tokens, grammar, len(ids))
+        with self.side():
+            made = self.decode(ids, max_new_tokens, constrained)
+        return [self._output(row) for row in made]
 
     def decode(
         self, rows: Sequence[list[int]], max_new_tokens: int, constrained: Answers | None
@@ -62,6 +169,25 @@ class TransformersWriter(TokenizerWriter):
         else:
             with self.model.disable_adapter():
                 yield
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Return the tokens that end an answer."""
+        configs = (self.described.generation_config, self.described.config)
+        configured = [getattr(config, "eos_token_id", None) for config in configs]
+        return end_tokens(self.tokenizer, *configured)
+
+    @cached_property
+    def _grammar_tokens(self) -> LLTokenizer:
+        # As wide as the logits, which may be wider than the vocabulary.
+        width = self.described.get_output_embeddings().weight.shape[0]
+        return llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=width, eos_token=self.ends)
+
+    def _output(self, row: list[int]) -> Output:
+        length = next((i for i, token in enumerate(row) if token in self.ends), None)
+        kept = row if length is None else row[:length]
+        text = self.tokenizer.decode(kept, skip_special_tokens=True)
+        return Output(text.strip(), len(kept), finished=length is not None)
 
 
 @torch.inference_mode()

@@ -1,10 +1,9 @@
-"""Find held-out examples that a model was trained on, or that another system learned or saw."""
+"""Held-out examples that a model was trained on, or that another system learned or saw."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from ft_tools import facts, workspace
 from ft_tools.errors import FineTuningError, NotFound
@@ -25,9 +24,6 @@ MAX_LINES = 5
 # Word sequences that more than this part of the held-out examples have are the task's wording.
 COMMON = 0.2
 
-Pools = dict[Path, list[HeldOut]]
-"""File of examples -> its rows that systems learn from or are shown."""
-
 
 def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
     """Return the files that a model's run and the runs before it were trained on.
@@ -45,8 +41,7 @@ def training_files(source: ModelSource) -> tuple[list[Path], list[str]]:
         except NotFound:
             gone.append(f"the data of run {run_id}")
             break
-        plan = directory.read_json(run_dir / "plan.json") or {}
-        dataset = plan.get("dataset")
+        dataset = directory.whole_json(run_dir / "plan.json").get("dataset")
         named = dataset.get("path") if isinstance(dataset, dict) else dataset
         if isinstance(named, str):
             try:
@@ -62,39 +57,35 @@ def chose_the_checkpoint(source: ModelSource, held_out: Path, digest: str) -> bo
     """Return whether a run selected its checkpoint on the held-out file, or a copy of it."""
     if source.run_id is None:
         return False
-    plan = directory.read_json(directory.find(source.run_id) / "plan.json") or {}
+    plan = directory.whole_json(directory.find(source.run_id) / "plan.json")
     validation = plan.get("validation")
     if not isinstance(validation, dict):
         return False
     return validation.get("path") == str(held_out) or validation.get("sha256") == digest
 
 
-def pools_of(
-    systems: Sequence[SystemSpec], held_out_path: Path, held_out: Sequence[HeldOut]
-) -> Pools:
-    """Read what systems learn from or are shown, without the held-out questions themselves.
+def find_contamination(
+    held_out: Sequence[HeldOut],
+    path: Path,
+    sources: Iterable[ModelSource],
+    systems: Sequence[SystemSpec],
+) -> Contamination:
+    """Compare held-out examples with what models were trained on and systems learn from.
 
     Raises:
         BadData: A row is no example; file and line are named.
-        BadInput: The file is the held-out file, or nothing is left of it.
+        BadInput: What a system learns from is the held-out file, or nothing is left of it.
     """
-    named = {spec.examples.path: spec.examples for spec in systems if spec.examples}
-    return {
-        workspace.existing(shots.path): read_pool(shots, held_out_path, held_out).examples
-        for shots in named.values()
-    }
-
-
-def find_contamination(
-    held_out: Sequence[HeldOut], files: Sequence[Path], not_checked: Sequence[str], pools: Pools
-) -> Contamination:
-    """Compare held-out examples with training files and pools."""
-    others = {path: pool for path, pool in pools.items() if path not in files}
-    exact, near = learned_lines(held_out, files, others.values())
+    found = [training_files(source) for source in sources if source.run_id]
+    files = list(dict.fromkeys(file for there, _ in found for file in there))
+    gone = list(dict.fromkeys(name for _, missing in found for name in missing))
+    named = {workspace.existing(spec.examples.path): None for spec in systems if spec.examples}
+    others = [other for other in named if other not in files]
+    exact, near = learned_lines(held_out, path, files, systems)
     return Contamination(
-        checked_against=[str(path) for path in files],
-        learned_from=[str(path) for path in others],
-        not_checked=list(not_checked),
+        checked_against=[str(file) for file in files],
+        learned_from=[str(file) for file in others],
+        not_checked=gone,
         num_exact=len(exact),
         num_near=len(near),
         lines=sorted(exact | near)[:MAX_LINES],
@@ -102,21 +93,33 @@ def find_contamination(
 
 
 def learned_lines(
-    held_out: Sequence[HeldOut], files: Iterable[Path], pools: Iterable[Sequence[HeldOut]]
+    held_out: Sequence[HeldOut], path: Path, files: Sequence[Path], systems: Sequence[SystemSpec]
 ) -> tuple[set[int], set[int]]:
-    """Return the lines that files or pools repeat exactly, and the others that they nearly repeat.
+    """Return the lines that were learned exactly, and the others that nearly were.
 
     Exact: the question is the same but for case and spaces. Near: numbers aside it is the same, or
     most of the word sequences of question and answer are in one training example
     (`evaluation.near_copy`).
+
+    Args:
+        held_out: The examples.
+        path: Their file.
+        files: Of training rows.
+        systems: Those that learn from rows, or are shown them; held-out questions are not used.
     """
+    shots = {spec.examples.path: spec.examples for spec in systems if spec.examples}
+    pools = [
+        read_pool(one, path, held_out).examples
+        for one in shots.values()
+        if workspace.existing(one.path) not in files
+    ]
+    rows = [one.row for pool in pools for one in pool]
     enough = facts.number("evaluation.near_copy")
     asked: dict[str, list[int]] = {}
-    numbered: dict[str, list[int]] = {}
     index: dict[tuple[str, ...], list[int]] = {}
     for example in held_out:
-        asked.setdefault(normalise(example.asked), []).append(example.line)
-        numbered.setdefault(numbers_aside(example.asked), []).append(example.line)
+        for key in {normalise(example.asked), numbers_aside(example.asked)} - {""}:
+            asked.setdefault(key, []).append(example.line)
         for gram in _grams(f"{example.asked}\n{example.reference}"):
             index.setdefault(gram, []).append(example.line)
     most = max(1, int(COMMON * len(held_out)))
@@ -124,17 +127,18 @@ def learned_lines(
     sizes = Counter(line for lines in index.values() for line in lines)
     exact: set[int] = set()
     near: set[int] = set()
-    for question, answer in _pairs(files, pools):
-        exact.update(asked.get(normalise(question), ()) if question.strip() else ())
-        near.update(numbered.get(numbers_aside(question) or " ", ()))
-        shared = Counter(
-            line for gram in _grams(f"{question}\n{answer}") for line in index.get(gram, ())
-        )
-        near.update(
-            line
-            for line, count in shared.items()
-            if sizes[line] >= MIN_GRAMS and count >= enough * sizes[line]
-        )
+    trained = (row for file in files for _, row in read_examples(file))
+    for row in chain(rows, trained):
+        for question, answer in asked_and_answered(row):
+            exact.update(asked.get(normalise(question), ()))
+            near.update(asked.get(numbers_aside(question), ()))
+            grams = _grams(f"{question}\n{answer}")
+            shared = Counter(line for gram in grams for line in index.get(gram, ()))
+            near.update(
+                line
+                for line, count in shared.items()
+                if sizes[line] >= MIN_GRAMS and count >= enough * sizes[line]
+            )
     return exact, near - exact
 
 
@@ -144,20 +148,16 @@ def numbers_aside(question: str) -> str:
     >>> numbers_aside("Where is my parcel K4711?"), numbers_aside("What is 7 + 5?")
     ('where is my parcel #', '')
     """
-    words_ = [
-        "#" if any(c.isdigit() for c in word) else word for word in normalise(question).split()
-    ]
-    num_plain = sum(word != "#" for word in words_)
-    return " ".join(words_) if MIN_PLAIN_WORDS <= num_plain < len(words_) else ""
-
-
-def _pairs(files: Iterable[Path], pools: Iterable[Sequence[HeldOut]]) -> Iterator[tuple[str, str]]:
-    shown: Iterator[dict[str, Any]] = (one.row for pool in pools for one in pool)
-    read = (row for path in files for _, row in read_examples(path))
-    return (pair for row in chain(shown, read) for pair in asked_and_answered(row))
+    found = _plain(normalise(question).split())
+    num_plain = sum(word != "#" for word in found)
+    return " ".join(found) if MIN_PLAIN_WORDS <= num_plain < len(found) else ""
 
 
 def _grams(text: str) -> set[tuple[str, ...]]:
-    """Return the sequences of words, each word with a digit as #."""
-    found = ["#" if any(c.isdigit() for c in word) else word for word in words(text)]
+    found = _plain(words(text))
     return {tuple(found[i : i + GRAM]) for i in range(len(found) - GRAM + 1)}
+
+
+def _plain(found: Iterable[str]) -> list[str]:
+    """Return words with # for each that has a digit."""
+    return ["#" if any(c.isdigit() for c in word) else word for word in found]
