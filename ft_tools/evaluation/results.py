@@ -42,9 +42,14 @@ class Settings:
     """At these rows, this one too: all their intervals have to hold together."""
 
     @property
+    def num_claims(self) -> int:
+        """Return what the looks tell: the score of each, and whether it is the best so far."""
+        return 2 * self.looks - 1
+
+    @property
     def alpha(self) -> float:
-        """Return how often an interval may miss."""
-        return ALPHA / self.looks
+        """Return how often an interval may miss (Bonferroni)."""
+        return ALPHA / self.num_claims
 
     def at(self, places: Sequence[int]) -> "Settings":
         """Return the settings for some of the examples."""
@@ -341,7 +346,7 @@ def output_health(outputs: Sequence[Answer], references: Sequence[str]) -> Outpu
 
 def _adjusted(found: Sequence[PairedComparison], settings: Settings) -> list[float]:
     """Return p values that hold for several comparisons and all looks."""
-    return [min(1.0, p * settings.looks) for p in holm([one.p_value for one in found])]
+    return [min(1.0, p * settings.num_claims) for p in holm([one.p_value for one in found])]
 
 
 def _verdict(paired: PairedComparison, p: float, row: Metric, settings: Settings) -> Verdict:

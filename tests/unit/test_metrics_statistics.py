@@ -299,7 +299,7 @@ def adaptive_choice(chance, looks, n=100):
     return best, truth
 
 
-@pytest.mark.parametrize("looks", [4, 10])
+@pytest.mark.parametrize("looks", [2, 4, 10])
 def test_after_several_looks_the_widened_interval_of_the_best_covers_and_the_usual_one_does_not(
     looks,
 ):
@@ -314,9 +314,11 @@ def test_after_several_looks_the_widened_interval_of_the_best_covers_and_the_usu
         for settings in covered:
             score = settings.score(METRICS["exact_match"], list(best))
             covered[settings] += score.ci_low <= truth <= score.ci_high
-    assert fmean(rates) > 0.73
     assert covered[widened] / 2000 >= 0.95
-    assert covered[usual] / 2000 < 0.94
+    assert covered[usual] / 2000 < 0.95
+    if looks == 10:
+        assert fmean(rates) > 0.76
+        assert covered[usual] / 2000 < 0.7
 
 
 def test_a_change_after_several_looks_needs_a_smaller_p_and_a_wider_interval():
@@ -326,7 +328,7 @@ def test_a_change_after_several_looks_needs_a_smaller_p_and_a_wider_interval():
     (fourth,) = compare_scores(scores, Settings(0, 0.1, looks=4))
     assert once.verdict == "improved"
     assert fourth.verdict != "improved"
-    assert fourth.p_adjusted == pytest.approx(4 * once.p_adjusted)
+    assert fourth.p_adjusted == pytest.approx(7 * once.p_adjusted)
     assert fourth.ci_low < once.ci_low < once.ci_high < fourth.ci_high
     assert fourth.minimum_detectable_effect > once.minimum_detectable_effect
 
