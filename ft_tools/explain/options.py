@@ -1,11 +1,14 @@
 """The options of the tools as passages, from their request models."""
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ft_tools.explain.report import Passage
 from ft_tools.tools import TOOLS
 
+_REFERENCE = re.compile(r"#/\$defs/(\w+)")
 BOUNDS = {
     "minimum": ">=",
     "exclusiveMinimum": ">",
@@ -71,27 +74,12 @@ def _type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 
 def _keys(
-    schema: Mapping[str, Any],
-    definitions: Mapping[str, Any],
-    seen: set[str],
-    depth: int = 0,
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], seen: set[str], indent: str = ""
 ) -> Iterator[str]:
-    """Yield a line for each key of the objects that an argument holds."""
-    for name in dict.fromkeys(_references(schema)):
-        if name in seen:
-            continue
-        seen.add(name)
-        for key, part in definitions[name].get("properties", {}).items():
-            yield f"{'  ' * depth}- {_line(key, part, definitions)}"
-            yield from _keys(part, definitions, seen, depth + 1)
-
-
-def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, list):
-        for part in schema:
-            yield from _references(part)
-    elif isinstance(schema, dict):
-        if isinstance(schema.get("$ref"), str):
-            yield schema["$ref"].rsplit("/", 1)[1]
-        for part in schema.values():
-            yield from _references(part)
+    """Yield a line for each key of the objects that an argument holds, below its own object."""
+    for name in _REFERENCE.findall(json.dumps(schema)):
+        if name not in seen:
+            seen.add(name)
+            for key, part in definitions[name].get("properties", {}).items():
+                yield f"{indent}- {_line(key, part, definitions)}"
+                yield from _keys(part, definitions, seen, f"{indent}  ")

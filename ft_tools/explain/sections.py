@@ -1,7 +1,6 @@
 """The references in sections: one per heading, cut into parts that a report can hold."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,10 @@ MAX_CHARS = 1800
 """Of a section's text: about 450 tokens."""
 
 _HEADING = re.compile(r"(#{1,4}) (.+)")
+_MAY_CUT = re.compile(r"$|\||[-*] |\d+\. ")
+"""Lines before which a long section is cut: blank ones, rows of tables, items of lists."""
 _FENCE = ("```", "~~~")
+_COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -67,20 +69,40 @@ def parse(name: str, markdown: str) -> list[Section]:
     >>> parse("lora", "# LoRA\n\n## Rank\n\nHigher is not better.\n")
     [Section(id='lora#rank', headings=('LoRA', 'Rank'), text='Higher is not better.')]
     """
-    found, path, lines = [], ["", "", "", ""], list[str]()
-    for heading, line in [*_headings(_without_comments(markdown)), (None, None)]:
-        if line is not None and heading is None:
+    found, path, lines, is_code = [], ["", "", "", ""], list[str](), False
+    for line in [*_COMMENT.sub("", markdown).splitlines(), "# "]:
+        is_code ^= line.startswith(_FENCE)
+        heading = None if is_code else _HEADING.fullmatch(line)
+        if heading is None and line != "# ":
             lines.append(line)
             continue
         titles = tuple(filter(None, path))
         address = f"{name}#{anchor(titles[-1])}" if titles else name
-        for number, text in enumerate(_parts("\n".join(lines)), start=1):
+        for number, text in enumerate(_parts(lines), start=1):
             found.append(Section(address + (f"/{number}" if number > 1 else ""), titles, text))
         lines = []
         if heading is not None:
-            level, title = heading
-            path[level - 1 :] = [title, *[""] * (4 - level)]
+            level = len(heading[1])
+            path[level - 1 :] = [heading[2].strip(), *[""] * (4 - level)]
     return found
+
+
+def _parts(lines: list[str]) -> list[str]:
+    """Cut lines into texts of at most MAX_CHARS, a table's with its head."""
+    blocks, is_code = [""], False
+    for line in lines:
+        if not is_code and _MAY_CUT.match(line):
+            blocks.append(line)
+        else:
+            blocks[-1] += f"\n{line}"
+        is_code ^= line.startswith(_FENCE)
+    parts, head = [""], list[str]()
+    for block in blocks:
+        head = [*head, block][:2] if block.startswith("|") else []
+        if len(parts[-1]) + len(block) > MAX_CHARS:
+            parts.append("\n".join(head) if block not in head else "")
+        parts[-1] += f"\n{block}"
+    return [text for part in parts if (text := part.strip("\n"))]
 
 
 def anchor(heading: str) -> str:
@@ -90,57 +112,3 @@ def anchor(heading: str) -> str:
     'marks-kto'
     """
     return re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
-
-
-def _without_comments(markdown: str) -> str:
-    text, *others = markdown.split("<!--")
-    return text + "".join(other.partition("-->")[2].removeprefix("\n") for other in others)
-
-
-def _headings(text: str) -> Iterator[tuple[tuple[int, str] | None, str]]:
-    """Yield each line with the level and title if it is a heading, which code blocks lack."""
-    is_code = False
-    for line in text.splitlines():
-        is_code ^= line.startswith(_FENCE)
-        match = None if is_code else _HEADING.fullmatch(line)
-        yield (len(match[1]), match[2].strip()) if match else None, line
-
-
-def _parts(text: str) -> list[str]:
-    """Pack the blocks of a section into parts of at most MAX_CHARS, if no block is longer."""
-    parts = list[str]()
-    for block in _blocks(text):
-        if parts and len(parts[-1]) + len(block) + 2 <= MAX_CHARS:
-            parts[-1] += f"\n\n{block}"
-        else:
-            parts.append(block)
-    return parts
-
-
-def _blocks(text: str) -> Iterator[str]:
-    """Yield paragraphs, lists, code and tables; long lists and tables in pieces."""
-    for lines in _paragraphs(text):
-        is_table = len(lines) > 2 and lines[0].startswith("|")
-        head = lines[:2] if is_table else []
-        piece = list(head)
-        for line in lines[len(head) :]:
-            is_item = is_table or re.match(r"[-*] |\d+\. ", line)
-            if is_item and len("\n".join([*piece, line])) > MAX_CHARS and len(piece) > len(head):
-                yield "\n".join(piece)
-                piece = list(head)
-            piece.append(line)
-        yield "\n".join(piece)
-
-
-def _paragraphs(text: str) -> Iterator[list[str]]:
-    """Yield the lines between blank lines; those of a code block are together."""
-    lines, is_code = list[str](), False
-    for line in text.split("\n"):
-        is_code ^= line.startswith(_FENCE)
-        if line.strip() or is_code:
-            lines.append(line)
-        elif lines:
-            yield lines
-            lines = []
-    if lines:
-        yield lines
