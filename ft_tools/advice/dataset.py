@@ -1,8 +1,5 @@
 """Facts of a dataset: how many rows train what, their labels, and how much in them is new."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-
 from ft_tools import workspace
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.report import Fact
@@ -12,7 +9,7 @@ from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.split.parts import test_share
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import FineTuningError, NotFound, OutsideWorkspace
-from ft_tools.formats.answer_kinds import are_few_labels, labels_in
+from ft_tools.formats.answer_kinds import AnswerKinds
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.source import find_sources, read
 from ft_tools.formats.remembered_test_sets import remembered_for
@@ -46,17 +43,14 @@ def dataset_facts(path: str) -> Facts:
         step = NextStep(tool="audit_dataset", arguments={"path": path}, why=why)
         return Facts(rows=(_row(path, "too large to count in this call"),), next_steps=(step,))
     if report.detected_format == "text" and report.num_usable:
-        return _raw_text(path, report)
+        tokens = report.tokens.total if report.tokens else 0
+        says = f"{report.num_usable:,} rows of text to continue, {tokens:,} tokens, no examples"
+        corpus = {"corpus_tokens": float(tokens), "examples": 0.0}
+        return Facts(corpus, rows=(_row(path, says),))
     if report.task not in COUNTS or not report.num_usable:
         says = f"{report.num_examples:,} rows, none an example as it is"
         return Facts(rows=(_row(path, says),), next_steps=tuple(report.next_steps[:1]))
     return _examples(path, report)
-
-
-def _raw_text(path: str, report: AuditReport) -> Facts:
-    tokens = report.tokens.total if report.tokens else 0
-    says = f"{report.num_usable:,} rows of text to continue, {tokens:,} tokens, no examples"
-    return Facts({"corpus_tokens": float(tokens), "examples": 0.0}, rows=(_row(path, says),))
 
 
 def _examples(path: str, report: AuditReport) -> Facts:
@@ -114,29 +108,15 @@ def _effect(num_rows: int) -> float:
 
 def _labels(path: str) -> tuple[int, int]:
     """Return the number of labels of the field with most, and the rows of the rarest; 0 if none."""
-    counts: dict[str, Counter[str]] = {}
-    num_rows = 0
-    for answer in _answers(path):
-        named = labels_in(answer)
-        if not named:
-            return 0, 0
-        num_rows += 1
-        for name, label in named.items():
-            counts.setdefault(name, Counter())[label] += 1
-    if not all(are_few_labels(len(one), num_rows) for one in counts.values()):
-        return 0, 0
-    largest = max(counts.values(), key=len, default=Counter[str]())
-    rarest = min((min(one.values()) for one in counts.values()), default=0)
-    return len(largest), rarest
-
-
-def _answers(path: str) -> Iterator[str]:
-    """Yield the last answer of each example."""
+    kinds = AnswerKinds()
     for source in find_sources(workspace.existing(path)):
         for row in read(source):
-            example = normalise(row.number, row.value) if isinstance(row.value, Mapping) else None
-            if example is not None and example.messages and not example.problems:
-                yield str(example.messages[-1].get("content") or "")
+            example = normalise(row.number, row.value)
+            if example.messages and not example.problems:
+                kinds.add(str(example.messages[-1].get("content") or ""))
+    found = kinds.labels.values()
+    rarest = min((min(counts.values()) for counts in found), default=0)
+    return max(map(len, found), default=0), rarest
 
 
 def _row(path: str, says: str) -> Fact:

@@ -1,7 +1,7 @@
 """What kind of answers a file trains: a few labels, JSON, or free text."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, Literal
 
 AnswerKind = Literal["labels", "json", "free"]
@@ -22,7 +22,7 @@ class AnswerKinds:
         self._json = 0
         self._are_labels = True
         self._different: set[int] = set()
-        self._values: dict[str, set[str]] = defaultdict(set)
+        self._labels: dict[str, Counter[str]] = defaultdict(Counter)
 
     def add(self, answer: str) -> None:
         """Count one answer."""
@@ -36,19 +36,24 @@ class AnswerKinds:
         labels = _labels_of(answer, value)
         self._are_labels = bool(labels)
         for name, label in labels.items():
-            self._values[name].add(label)
-            self._are_labels &= len(self._values[name]) <= MAX_LABELS
+            self._labels[name][label] += 1
+            self._are_labels &= len(self._labels[name]) <= MAX_LABELS
+
+    @property
+    def labels(self) -> dict[str, Counter[str]]:
+        """Return the labels of each field with their rows; empty where answers are more."""
+        are_few = all(are_few_labels(len(one), self._rows) for one in self._labels.values())
+        return dict(self._labels) if self._are_labels and are_few else {}
 
     @property
     def num_labels(self) -> int | None:
         """Return how many labels the answers are; None where they are more than labels."""
-        are_few = all(are_few_labels(len(one), self._rows) for one in self._values.values())
-        return len(self._different) if self._rows and self._are_labels and are_few else None
+        return len(self._different) if self.labels else None
 
     @property
     def kind(self) -> AnswerKind:
         """Return what kind the answers are."""
-        if self.num_labels is not None:
+        if self.labels:
             return "labels"
         return "json" if self._json > JSON_FRACTION * self._rows else "free"
 
