@@ -48,7 +48,7 @@ test-faults: install  ## fault injection at full size, some minutes
 test-environments: install  ## GPTQ, AWQ and FP8 in the environment built for them, GiB and minutes
 	$(BIN)/python -m pytest -q -m environments
 
-test-gpu: install  ## the self-test of `doctor --gpu`: load, train, resume, merge, quantize, evaluate
+test-gpu: install  ## the self-test of `doctor --gpu`: train, resume, merge, quantize, evaluate
 	$(BIN)/python -m ft_tools.doctor.worker.gpu_self_test
 
 test-browser: install  ## the pages in Chromium: 200 payloads, accessibility (needs chromium and npm)

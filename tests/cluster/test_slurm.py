@@ -140,25 +140,6 @@ def test_a_cancelled_run_stops_by_itself_after_saving():
     assert not [m for m in messages(run_id) if m.startswith("ending job")]
 
 
-def test_a_cancelled_training_on_two_machines_saves_and_resumes_there(request_):
-    long = {**request_.training, "num_train_epochs": 20, "eval_steps": 20, "logging_steps": 1}
-    run_id = launch(request_.model_copy(update={"training": long}))
-    with Seen(run_id) as seen:
-        wait_until(lambda r: r.progress is not None and r.progress.step >= 30, run_id, 240)
-        cancel_run(CancelRequest(run_id=run_id))
-        cancelled = finished(run_id)
-    assert (cancelled.state, cancelled.resumable) == ("cancelled", True)
-    in_order(["running", "cancelling", "cancelled"], seen.states)
-    resume_run(ResumeRequest(run_id=run_id))
-    with Seen(run_id) as seen:
-        done = wait_until(lambda r: r.state in {"succeeded", "failed"}, run_id, 240)
-    assert (done.state, done.attempts) == ("succeeded", 2)
-    in_order(["queued", "running", "succeeded"], seen.states)
-    assert f"continuing from checkpoint-{cancelled.progress.step}" in messages(run_id)
-    steps = [r["step"] for r in directory.read_metrics(run_dir_of(run_id)) if "loss" in r]
-    assert steps == list(range(1, 81))
-
-
 def test_a_cancelled_run_that_does_not_listen_is_ended_by_slurm(monkeypatch):
     monkeypatch.setenv("FINE_TUNING_LLM_CANCEL_GRACE", "1")
     run_id = moves("deaf")
@@ -166,21 +147,6 @@ def test_a_cancelled_run_that_does_not_listen_is_ended_by_slurm(monkeypatch):
     cancel_run(CancelRequest(run_id=run_id))
     assert finished(run_id).state == "cancelled"
     assert f"ending job {job_of(run_id)}" in messages(run_id)
-
-
-def test_a_waiting_run_is_cancelled_without_having_run():
-    holder = said(*URGENT, "--output=/dev/null", "--wrap", "sleep 120").strip()
-    try:
-        run_id = moves("steps:5")
-        with Seen(run_id) as seen:
-            wait_until(lambda r: any("PENDING" in e.message for e in r.events), run_id)
-            assert report(run_id).state == "queued"
-            cancel_run(CancelRequest(run_id=run_id))
-            assert finished(run_id).state == "cancelled"
-        in_order(["PENDING", "CANCELLED"], seen.job_states)
-        assert not (run_dir_of(run_id) / "starts.log").exists()
-    finally:
-        said("scancel", holder)
 
 
 def test_a_job_that_somebody_else_removed_is_told_apart_and_resumes():

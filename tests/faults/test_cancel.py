@@ -196,27 +196,6 @@ def test_a_term_is_passed_on_and_the_run_is_interrupted_not_failed(runs_here):
     assert report(run_id).reason == "preempted"
 
 
-def test_a_term_ends_a_queued_run(runs_here):
-    device = take_device()
-    run_id = launch("steps:1", device="cpu")
-    until(lambda: any("waiting" in event.message for event in report(run_id).events))
-    supervisor = processes_naming(run_dir_of(run_id))[0].pid
-    os.kill(supervisor, signal.SIGTERM)
-    assert until_state(run_id, *ENDED) == "interrupted"
-    os.close(device)
-
-
-def test_runs_on_one_device_wait_for_each_other(runs_here):
-    first = launch("steps:30", device="cpu")
-    until_phase(first, "steps")
-    second = launch("steps:1", device="cpu")
-    assert report(second).state == "queued"
-    assert until_state(first, *ENDED) == "succeeded"
-    assert until_state(second, *ENDED) == "succeeded"
-    begun = [(run_dir_of(run_id) / "starts.log").stat().st_mtime for run_id in (first, second)]
-    assert begun[0] < begun[1]
-
-
 def test_runs_that_wait_for_a_device_get_it_in_the_order_of_their_launch(runs_here):
     device = take_device()
     waiting = []
@@ -233,14 +212,6 @@ def test_runs_that_wait_for_a_device_get_it_in_the_order_of_their_launch(runs_he
     assert begun == sorted(begun)
     assert report(dead).state == "interrupted"
     assert list((workspace.cache_dir() / "devices").glob("*.place")) == []
-
-
-def test_a_device_slot_that_cannot_be_had_is_the_reason_of_the_failure(runs_here):
-    (workspace.cache_dir()).mkdir()
-    (workspace.cache_dir() / "devices").write_text("a file in the way")
-    run_id = launch("steps:1", device="cpu")
-    assert until_state(run_id, *ENDED) == "failed"
-    assert report(run_id).error.code == "not_started"
 
 
 @pytest.fixture
@@ -279,16 +250,3 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_out_of_memory(runs_here, m
     assert ended.error.hint == "resume_run goes on with less"
     resume_run(ResumeRequest(run_id=run_id))
     assert until_state(run_id, *ENDED) == "succeeded"
-
-
-def test_leftovers_of_killed_writers_are_invisible_and_removed_by_the_next_attempt(runs_here):
-    run_id = launch("die:9", "steps:1")
-    until_state(run_id, "interrupted")
-    run_dir = run_dir_of(run_id)
-    for name in (".tmp-status.json-0", "artifacts/.tmp-adapter-0/x", "checkpoints/.tmp-step-1-0/x"):
-        (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
-        (run_dir / name).write_text("torn")
-    assert report(run_id).artifacts == []
-    resume_run(ResumeRequest(run_id=run_id))
-    assert until_state(run_id, *ENDED) == "succeeded"
-    assert list(run_dir.rglob(".tmp-*")) == []

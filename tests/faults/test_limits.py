@@ -1,12 +1,9 @@
 """P9, P21: a hung run is called stalled, and limits of the system end in a state with an advice."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from harness import ENDED as ENDS
@@ -72,39 +69,6 @@ def test_a_file_that_may_not_grow_is_a_full_disk(runs_here):
     assert list((run_dir_of(run_id) / "artifacts").iterdir()) == []
 
 
-@pytest.fixture
-def process_group():
-    """Give the folder of a control group of 24 processes (version 1)."""
-    own = [
-        line.split(":", 2)[2]
-        for line in Path("/proc/self/cgroup").read_text().splitlines()
-        if "pids" in line.split(":")[1].split(",")
-    ]
-    if not own:
-        pytest.skip("no process control group of version 1 here")
-    folder = Path("/sys/fs/cgroup/pids") / own[0].lstrip("/") / f"fine-tuning-llm-{os.getpid()}"
-    try:
-        folder.mkdir()
-        (folder / "pids.max").write_text("24")
-    except OSError:
-        pytest.skip("control groups may not be made here")
-    yield folder
-    until(lambda: not (folder / "cgroup.procs").read_text().split())
-    folder.rmdir()
-
-
-def test_a_worker_out_of_processes_says_so_and_leaves_none(runs_here, process_group):
-    program = (
-        "import os, sys; from pathlib import Path; from harness import launch; "
-        "Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid())); "
-        "print(launch('many_processes'))"
-    )
-    argv = [sys.executable, "-P", "-c", program, str(process_group)]
-    run_id = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
-    assert until_state(run_id, *ENDS) == "failed"
-    assert report(run_id).error.message == "too many processes"
-
-
 TOOLS = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -125,20 +89,3 @@ for name, arguments in asked.items():
 def test_tools_answer_with_64_open_files_and_a_gibibyte(runs_here):
     done = subprocess.run([*PYTHON, "-c", TOOLS], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["get_run", "estimate_vram", "recommend_approach"], done.stderr
-
-
-def test_a_start_without_a_free_process_is_named_and_made_good_later(runs_here, process_group):
-    program = (
-        "import os, sys; from pathlib import Path; from harness import launch; "
-        "from ft_tools.errors import FineTuningError\n"
-        "Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()))\n"
-        "Path(sys.argv[1], 'pids.max').write_text('1')\n"
-        "try: launch('steps:1', request_id='later')\n"
-        "except FineTuningError as error: print(error)"
-    )
-    argv = [sys.executable, "-P", "-c", program, str(process_group)]
-    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-    assert "no process could be started" in said
-    run_id = launch("steps:1", request_id="later")
-    assert until_state(run_id, *ENDS) == "succeeded"
-    assert json.loads((run_dir_of(run_id) / "run.json").read_bytes())["request_id"] == "later"

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from harness import (
     until,
     until_phase,
     until_state,
-    worker_pid,
 )
 from injection import call_points, clean, inject, require_strace, spread
 from sizes import sized
@@ -174,16 +172,6 @@ def test_a_start_that_is_killed_at_any_call_is_made_good_by_the_same_call(
     assert bad == {}
 
 
-@sized("error points of a start")
-def test_a_start_that_fails_at_any_call_is_made_good_by_the_same_call(
-    runs_here, monkeypatch, size, reached
-):
-    whats = [f"error={error}" for error in ("ENOSPC", "EIO", "EROFS", "EDQUOT")]
-    bad, num_points = sweep_start(runs_here / "x", monkeypatch, size, whats)
-    reached("P4 error points of a start", num_points, len(bad))
-    assert bad == {}
-
-
 def prepare_and_clean(folder):
     def again(_):
         if folder.exists():
@@ -219,21 +207,6 @@ def test_racing_starts_without_a_lock_would_double(runs_here):
     assert doubled >= 1
 
 
-def test_a_stopped_owner_keeps_its_run_and_finishes_it(runs_here):
-    run_id = launch("steps:30")
-    until_phase(run_id, "steps")
-    frozen = [supervisor_pid(run_id), worker_pid(run_id)]
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
-    for _ in range(3):
-        with pytest.raises(RunBusy, match="stop it with cancel_run"):
-            resume_run(ResumeRequest(run_id=run_id))
-    for pid in frozen:
-        os.kill(pid, signal.SIGCONT)
-    assert until_state(run_id, *ENDED) == "succeeded"
-    assert starts(run_id) == [frozen[1]]
-
-
 def test_a_worker_goes_on_when_its_supervisor_is_killed(runs_here):
     run_id = launch("steps:30")
     until_phase(run_id, "steps")
@@ -254,23 +227,6 @@ def test_equal_starts_of_32_processes_make_one_run(runs_here, size, reached):
         num_bad += len(starts(got[0])) != 1 or len(directory.all_runs()) != number + 1
     reached("P11 equal starts of 32 processes", size, num_bad)
     assert num_bad == 0
-
-
-def test_equal_starts_of_32_threads_make_one_run(runs_here, reached):
-    got = []
-    threads = [
-        threading.Thread(target=lambda: got.append(launch("steps:3", request_id="threads")))
-        for _ in range(32)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(got) == 32
-    assert len(set(got)) == 1
-    assert until_state(got[0], *ENDED) == "succeeded"
-    assert len(starts(got[0])) == 1
-    reached("P11 equal starts of 32 threads", 1, 0)
 
 
 def test_a_killed_worker_is_resumed_with_its_results_kept(runs_here):

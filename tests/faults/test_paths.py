@@ -194,15 +194,3 @@ def test_checking_first_and_opening_by_name_would_follow_it(workspace, outside):
 
     found = until(lambda: read_while_swapped(workspace, outside, 2_000, read)[1])
     assert found >= 1
-
-
-def test_a_folder_swapped_on_the_way_is_not_followed(workspace, outside, reached):
-    """The swap is of a folder, between resolving and opening: stepped through, not raced."""
-    (workspace / "folder").mkdir()
-    (workspace / "folder" / "data").write_bytes(b"inside")
-    resolved = ws.existing("folder/data")
-    (workspace / "folder").rename(workspace / "aside")
-    (workspace / "folder").symlink_to(outside)
-    with pytest.raises(FineTuningError, match="became a link"):
-        ws.open_file(resolved)
-    assert resolved.read_bytes() == CANARY

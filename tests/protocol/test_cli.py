@@ -4,7 +4,6 @@ import json
 import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -84,30 +83,6 @@ def test_an_object_is_the_same_in_json_with_dots_and_with_hyphens(capsys, option
 
 
 @pytest.mark.parametrize(
-    ("words", "first"),
-    [
-        (["--target-met", "true"], "do_nothing"),
-        (["--target-met"], "do_nothing"),
-        (["--target-met", "false"], "build_eval_first"),
-        (["--no-target-met"], "build_eval_first"),
-    ],
-)
-def test_a_yes_or_no_may_be_said_as_a_flag_or_as_in_json(capsys, words, first):
-    assert cli.run(["recommend-approach", *words]) == 0
-    assert json.loads(capsys.readouterr().out)["approach"] == first
-
-
-@pytest.mark.parametrize(("tried", "code"), [('["prompting", "few_shot"]', 0), ("prompting", 3)])
-def test_a_list_in_an_object_takes_one_value_or_a_json_list(capsys, tried, code):
-    options = ["--advice.tried", tried, "--advice.num-examples", "800"]
-    options += ["--advice.num-eval-rows", "60"]
-    assert cli.run([*SFT, *options]) == code
-    printed = capsys.readouterr()
-    assert ("after few_shot" in printed.err) == bool(code)
-    assert code or json.loads(printed.out)["plan"]["advice"]["verdict"] == "now"
-
-
-@pytest.mark.parametrize(
     "lines",
     [
         ["1", "2"],
@@ -122,14 +97,6 @@ def test_several_values_follow_one_flag(capsys, lines):
     assert cli.run(["show-examples", "data.jsonl", *lines, "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert {each["line"] for each in shown["examples"]} == {1, 2}
-
-
-def test_a_pattern_of_layers_is_no_list(capsys):
-    argv = ["estimate-vram", "meta-llama/Llama-3.1-8B", "--target-modules", "--format", "agent"]
-    for patterns in (["[a-z0-9.]*[qk]_proj"], ['["q_proj", "k_proj"]'], ["q_proj", "k_proj"]):
-        assert cli.run([*argv[:3], *patterns, *argv[3:]]) == 0
-    first, *others = capsys.readouterr().out.splitlines()
-    assert others == [first, first]
 
 
 def test_quiet_prints_only_the_id(capsys):
@@ -189,33 +156,3 @@ def test_help_and_status_are_quick(record_property):
         assert seconds < promised * 1.2 * slower
     # One heavy import on the way would break the promise, and be seen.
     assert cpu_seconds(["-c", "import torch"], starts=1) > 0.7 * 1.2 * slower
-
-
-def test_an_audit_of_ten_thousand_examples_answers_in_seconds(prepared, record_property):
-    words = [
-        "parcel",
-        "invoice",
-        "refund",
-        "bicycle",
-        "letter",
-        "window",
-        "order",
-        "ticket",
-        "number",
-        "garden",
-    ]
-    rows = [
-        {
-            "prompt": f"{words[i % 8]} {i} {words[i % 7]} of {i * 7919 % 10007}, where is it?",
-            "completion": f"The {words[i % 5]} {i * 31 % 9973} is {words[i % 8]} {i}.",
-        }
-        for i in range(10_000)
-    ]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (prepared / "large.jsonl").write_text(text, encoding="utf-8")
-    slower = max(1.0, cpu_seconds(YARDSTICK) / YARDSTICK_SECONDS)
-    before = time.process_time()
-    assert cli.run(["audit-dataset", "large.jsonl", "--format", "quiet"]) in {0, 3}
-    seconds = time.process_time() - before
-    record_property("seconds", seconds)
-    assert seconds < 5 * 1.2 * slower

@@ -66,16 +66,6 @@ def test_a_follower_of_a_log_reads_each_line_once_and_the_last_words(living):
     assert shown == [*lines[1:], *lines[:100], "last words without an end"]
 
 
-def test_a_pipe_gets_a_followed_line_while_the_run_goes_on(living):
-    run_dir, lock = living
-    (run_dir / "log.txt").write_text("loading\n")
-    with started("logs", RUN_ID, "--follow", stdout=PIPE) as reader:
-        assert reader.stdout.readline() == "loading\n"
-        assert reader.poll() is None
-        end(run_dir, lock)
-        assert reader.wait(timeout=120) == 0
-
-
 def test_a_person_sees_when_a_run_was_made_and_its_whole_id_in_any_window(
     living, capsys, monkeypatch
 ):

@@ -125,15 +125,3 @@ def test_a_program_reads_the_address_of_the_server_that_it_started():
         said = json.loads(served.process.stdout.readline())
     assert said["address"] == served.url
     assert said["needs_token"] is False
-
-
-def test_a_workspace_that_is_gone_stops_no_client_from_being_connected_to_another(run, tmp_path):
-    (tmp_path / ".cursor").mkdir()
-    gone = {"FINE_TUNING_LLM_WORKSPACE": str(tmp_path / "gone")}
-    refused = run("connect", "cursor", **gone)
-    assert refused.returncode == 2
-    assert f"mkdir -p {tmp_path / 'gone'}" in refused.stderr
-    done = run("connect", "cursor", "--workspace", str(tmp_path / "data"), **gone)
-    assert done.returncode == 0, done.stderr
-    assert run("disconnect", "cursor", **gone).returncode == 0
-    assert list((tmp_path / ".cursor").iterdir()) == []

@@ -36,14 +36,6 @@ def test_a_model_of_the_hub_is_estimated_at_the_command_line(environment):
     assert "/someone/new-model/resolve/main/config.json" in hub.asked
 
 
-def test_offline_nothing_connects(environment):
-    hub, ours = environment
-    done = estimate("someone/new-model", ours | {"HF_HUB_OFFLINE": "1"})
-    assert done.returncode == 2
-    assert "hf download someone/new-model" in done.stderr
-    assert hub.asked == []
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("name", "cure"),

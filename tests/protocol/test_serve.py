@@ -1,17 +1,10 @@
 """How a server starts, says what it serves, and ends; how a call is watched and stopped."""
 
-import fcntl
 import json
-import os
-import pty
 import signal
 import socket
-import subprocess
-import sys
-import termios
 import threading
 import time
-from contextlib import suppress
 
 import anyio
 import pytest
@@ -142,13 +135,6 @@ def test_a_client_that_reads_no_answers_any_more_ends_the_server_quietly(workspa
         assert served.process.stderr.read() == ""
 
 
-@pytest.mark.parametrize("port", ["80000", "-1", "http"])
-def test_a_port_that_is_none_is_a_usage_error(workspace, port):
-    code, said = refused("--http", "--port", port)
-    assert code == 2
-    assert port in json.loads(said)["error"]["message"]
-
-
 @pytest.mark.parametrize("options", [(), ("--http", "--port", "0")])
 def test_a_workspace_that_is_gone_is_said_instead_of_served(tmp_path, options):
     code, said = refused(*options, FINE_TUNING_LLM_WORKSPACE=str(tmp_path / "gone"))
@@ -227,28 +213,3 @@ async def test_a_long_call_reports_progress_and_what_it_does(workspace, endless,
     assert len(told) >= 3
     assert [progress for progress, _ in told] == sorted({progress for progress, _ in told})
     assert told[-1][1].endswith("counting sheep")
-
-
-def test_one_ctrl_c_ends_a_server_in_a_terminal(workspace):
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ft_tools", "serve"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(theirs)
-    said = b""
-    try:
-        while b"Ctrl-C" not in said:
-            said += os.read(ours, 4096)
-        os.write(ours, b"\x03")
-        assert process.wait(10) == 130
-        with suppress(OSError):
-            said += os.read(ours, 4096)
-    finally:
-        process.kill()
-        os.close(ours)
-    assert b"Traceback" not in said

@@ -3,13 +3,12 @@
 import importlib.metadata
 import os
 import shutil
-import sys
 
 import pytest
 
 from ft_tools import installation
 from ft_tools.cli import main as cli
-from ft_tools.doctor import cuda, hub_and_clients, machine, packages
+from ft_tools.doctor import cuda, hub_and_clients, machine
 from ft_tools.doctor.report import Check, DoctorRequest
 from ft_tools.doctor.tool import _works, doctor
 
@@ -30,12 +29,6 @@ def without(monkeypatch, *hidden, **versions):
         return versions.get(name) or real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-
-
-def test_an_extra_has_the_packages_that_the_project_declares():
-    assert {each.name for each in packages.requirements("data")} >= {"pyarrow", "pypdf"}
-    assert {"torch", "lm-eval"} <= {each.name for each in packages.requirements("eval")}
-    assert "torch" not in {each.name for each in packages.requirements("")}
 
 
 def test_a_missing_package_is_named_with_the_command_for_this_installation(workspace, monkeypatch):
@@ -116,33 +109,6 @@ def test_a_torch_that_the_driver_cannot_serve_is_broken(driver, monkeypatch, bui
     assert "RTX 4090" in card.found
     assert found.state == state
     assert said in found.found
-
-
-def test_a_llama_cpp_without_cuda_is_named_with_the_command_that_builds_it(tmp_path, monkeypatch):
-    package = tmp_path / "llama_cpp"
-    (package / "lib").mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "llama_cpp", raising=False)
-    (check,) = cuda.check_llama_cpp()
-    assert check.state == "note"
-    assert "GGML_CUDA=on" in check.fix
-    (package / "lib" / "libggml-cuda.so").write_text("")
-    (check,) = cuda.check_llama_cpp()
-    assert check.state == "ok"
-
-
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [
-        ("cuda: Optional[str] = '12.8'\n", "12.8"),
-        ("cuda = None\n", None),
-        ("cuda = '13.0'", "13.0"),
-    ],
-)
-def test_the_cuda_of_a_torch_build_is_read_and_not_imported(text, version):
-    found = cuda.CUDA_BUILD.search(text)
-    assert (found[1] if found else None) == version
 
 
 def test_an_offline_hub_is_no_error_and_is_not_asked(monkeypatch):

@@ -70,17 +70,6 @@ def test_the_median_step_would_not_pass_with_a_range_as_wide():
     assert statistics.median(errors) > 0.1
 
 
-def test_uneven_steps_give_a_wider_one_and_nothing_left_gives_none():
-    pace = Pace()
-    for number in range(40):
-        pace.add(2.0 if number % 8 else 10.0)
-    left = pace.left(40)
-    assert left.likely == 120.0
-    assert left.high > 120.0 * 1.2
-    assert 0.0 <= left.low < 120.0 * 0.8
-    assert pace.left(0) == (0.0, 0.0, 0.0)
-
-
 def test_a_long_run_is_remembered_in_few_buckets_and_forgets_no_second():
     pace = Pace()
     for _ in range(100_000):

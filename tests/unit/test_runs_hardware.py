@@ -3,7 +3,7 @@
 import pytest
 
 from ft_tools.errors import BadInput, Missing
-from ft_tools.runs.hardware import device_slots, devices, memory
+from ft_tools.runs.hardware import devices
 from ft_tools.runs.hardware.devices import find_cards, find_device, heat, unused_gpu
 from ft_tools.runs.hardware.gpu_environment import environment
 from ft_tools.runs.state.records import RunInfo
@@ -75,15 +75,6 @@ def test_of_different_cards_those_with_the_most_memory_are_taken_while_they_are_
     assert three.precision == "float16"
     with pytest.raises(BadInput, match="has 3 visible GPUs"):
         find_device(processes=4)
-
-
-def test_one_card_is_chosen_by_its_place_or_its_uuid_and_an_unknown_one_is_refused(smi):
-    smi(T4, A100)
-    assert find_device("cuda:0").cards == ["GPU-1a"]
-    assert find_device("GPU-2b").cards == ["GPU-2bc"]
-    assert find_device("cuda").cards == ["GPU-2bc"]
-    with pytest.raises(BadInput, match="cuda:0 GPU-1a, cuda:1 GPU-2bc"):
-        find_device("cuda:2")
 
 
 @pytest.mark.parametrize(
@@ -165,18 +156,6 @@ def test_the_heat_of_a_card_is_what_its_driver_says(smi, monkeypatch):
     assert heat("cpu") == {}
 
 
-def test_the_memory_of_a_container_is_its_limit(tmp_path, monkeypatch):
-    whole = find_device("cpu").memory_gib
-    (tmp_path / "memory.max").write_text(f"{2**30}\n")
-    (tmp_path / "memory.current").write_text(f"{2**29}\n")
-    (tmp_path / "memory.stat").write_text(f"inactive_file {2**28}\n")
-    monkeypatch.setattr(memory, "_group_files", lambda: [tmp_path / "memory.events"])
-    assert find_device("cpu").memory_gib == 1.0 < whole
-    assert memory.free_bytes() == 2**30 - 2**28
-    (tmp_path / "memory.max").write_text("max\n")
-    assert find_device("cpu").memory_gib == whole
-
-
 def info_of(device, slots=None, num_slots=1):
     return RunInfo(
         run_id="sft-0", kind="sft", created_at=0.0, device=device, slots=slots, num_slots=num_slots
@@ -200,14 +179,3 @@ def test_a_scheduler_that_shows_too_many_cards_is_held_to_what_was_asked():
     shown = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
     two = environment(info_of("cuda", [], 2), [], shown)
     assert two["CUDA_VISIBLE_DEVICES"] == "0,1"
-
-
-def test_a_run_may_take_the_emptiest_of_its_cards_and_not_one_that_is_gone(smi):
-    smi(SECOND, A100)
-    assert device_slots.candidates(info_of("cuda", ["GPU-2bc", "GPU-3d"])) == ["GPU-2bc", "GPU-3d"]
-    assert device_slots.candidates(info_of("cuda:0")) == ["GPU-2bc", "GPU-3d"]
-    smi(T4)
-    with pytest.raises(Missing, match="0 of them are visible now"):
-        device_slots.candidates(info_of("cuda", ["GPU-3d"]))
-    assert device_slots.candidates(info_of("cpu")) == ["cpu"]
-    assert device_slots.candidates(info_of("cpu", [])) == []

@@ -5,12 +5,10 @@ import sys
 
 import pytest
 
-from ft_tools.errors import RunBusy
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.launchers import inside_job, workdir
-from ft_tools.runs.launchers.torchrun import MARK
 from ft_tools.runs.processes.worker_session import RUN_FAILED
-from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.records import RunError, RunInfo, Status
 
 RUN = "sft-0123456789abcdef"
@@ -38,16 +36,6 @@ def test_a_job_that_the_run_was_taken_from_touches_nothing(run_dir, monkeypatch,
     assert started(run_dir, monkeypatch, "an older one", "touch", str(run_dir / "made")) == 0
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
     assert "given to another job" in capsys.readouterr().err
-
-
-def test_a_second_writer_waits_for_the_first_and_gives_up(run_dir, monkeypatch):
-    monkeypatch.setenv(MARK, "mine")
-    monkeypatch.setattr(ranks, "HOLD_SECONDS", 0.0)
-    first = locks.take(run_dir / locks.WORKER)
-    with pytest.raises(RunBusy, match="another process"):
-        ranks.hold(run_dir)
-    os.close(first)
-    ranks.hold(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -79,17 +67,6 @@ def test_a_run_that_succeeded_or_was_cancelled_is_not_started_again(run_dir, mon
     assert not (run_dir / "made").exists()
     expected = {"succeeded": "succeeded", "queued": "cancelled"}
     assert directory.read_status(run_dir).state == expected[state]
-
-
-def test_memory_that_ended_in_a_rank_is_why_the_job_ended(run_dir, monkeypatch):
-    sign = str(run_dir / ranks.OUT_OF_MEMORY)
-    started(run_dir, monkeypatch, "mine", "sh", "-c", f'touch "{sign}"; exit 1')
-    status = directory.read_status(run_dir)
-    assert (status.state, status.reason, status.error.code) == (
-        "interrupted",
-        "out_of_memory",
-        "out_of_memory",
-    )
 
 
 def worker_ends(run_dir, tmp_path, status, return_code):
@@ -185,18 +162,6 @@ def storage_breaks(there):
     told = f'grep -qs "storage cannot be written" "{run_dir}/events.jsonl"'
     wait = f"for _ in $(seq 600); do {told} && break; sleep 0.05; done"
     return f'mkdir -p "{adapter}"; touch "{adapter}/manifest.json"; {wait}'
-
-
-def test_storage_that_cannot_be_written_does_not_end_a_healthy_worker(there, tmp_path, monkeypatch):
-    _, kept, run_dir = there
-    breaks = storage_breaks(there)
-    copy, script, ends = worker_ends(run_dir, tmp_path, Status(state="succeeded"), 0)
-    works_again = f'rm "{kept}/artifacts"'
-    assert started_there(there, monkeypatch, copy, script, f"{breaks}; {works_again}; {ends}") == 0
-    assert directory.read_status(kept).state == "succeeded"
-    assert (kept / "artifacts" / "adapter" / "manifest.json").exists()
-    events = [event.message for event in directory.read_events(kept)]
-    assert sum("storage cannot be written" in message for message in events) == 1
 
 
 def test_a_run_whose_results_could_not_be_kept_has_not_succeeded_until_they_are(

@@ -1,6 +1,5 @@
 """Launchers: what may be asked of them, what they would submit, what they read from a scheduler."""
 
-import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -132,15 +131,6 @@ def test_a_launcher_calls_its_program_and_says_how_to_install_it(backend, monkey
     require_programs("local", parse("local", {}))
 
 
-def test_the_client_that_fetches_results_is_looked_for_too(tmp_path, monkeypatch):
-    (tmp_path / "sky").write_text("#!/bin/sh\n")
-    (tmp_path / "sky").chmod(0o700)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    for storage, program in (("s3://mine/runs", "'aws'"), ("gs://mine/runs", "'gcloud'")):
-        with pytest.raises(Missing, match=program):
-            require_programs("skypilot", parse("skypilot", {"storage": storage}))
-
-
 @pytest.mark.parametrize(
     ("launcher", "code", "printed", "state", "reason"),
     [
@@ -173,12 +163,3 @@ def test_only_a_job_near_its_time_limit_queues_itself_again():
     assert slurm.requeue(near, 1000 - 500) == []
     assert slurm.requeue(near | {"SLURM_JOB_END_TIME": ""}, 999) == []
     assert slurm.requeue({}, 0) == []
-
-
-@pytest.mark.parametrize("requeue", [True, False])
-def test_a_job_that_was_asked_to_run_once_does_not_queue_itself_again(requeue):
-    asked = job("slurm", requeue=requeue, time_limit="10", signal_seconds=60)
-    script = slurm.files(asked)[slurm.SCRIPT]
-    exported = dict(re.findall(r"^export (\w+)=(\S*)$", script, re.MULTILINE))
-    near = exported | {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "1000"}
-    assert bool(slurm.requeue(near, 1000 - 60)) == requeue

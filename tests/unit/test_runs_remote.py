@@ -16,10 +16,8 @@ from ft_tools.errors import Missing
 from ft_tools.publish import new_folder
 from ft_tools.runs.launchers import attend as remote
 from ft_tools.runs.launchers import programs, workdir
-from ft_tools.runs.request import CancelRequest
-from ft_tools.runs.state import directory, locks, ranks
+from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.records import Artifact, RunInfo, Status
-from ft_tools.runs.tool import cancel_run
 
 RUN = "sft-0123456789abcdef"
 PATIENCE_SECONDS = 60.0
@@ -37,7 +35,6 @@ printf '[{"job_name": "%s", "status": "%s"}]' "$name" "$state"
 """
 END = 'echo CANCELLED > "$CLOUD/states"'
 SYNC = 'for folder in "$@"; do :; done; cp -r "$CLOUD/bucket/." "$folder"'
-FAIL_ONCE = 'if [ -e "$CLOUD/broken" ]; then rm "$CLOUD/broken"; echo "no route" >&2; exit 7; fi\n'
 OPTIONS = {"storage": "s3://mine/runs"}
 
 
@@ -191,38 +188,6 @@ def test_a_run_has_succeeded_once_its_files_have_come_and_a_failure_is_told_once
     assert complaint.endswith("aws s3 sync ended with 7: torn")
 
 
-def test_a_job_that_could_not_be_ended_is_tried_again_at_each_look_and_told_once(run_dir, cloud):
-    cloud.states("RUNNING")
-    cloud.on("sky", "launch", f'{TAKE}\ntouch "$RUN_DIR/cancel"')
-    fails = 'if [ "$(grep -c cancel "$CLOUD/calls")" -lt 3 ]; then echo busy >&2; exit 1; fi'
-    cloud.on("sky", "cancel", f"{fails}\n{END}")
-    assert attend(run_dir).state == "cancelled"
-    assert len(cloud.calls("sky jobs cancel")) == 3
-    assert len(told(run_dir, "ending job")) == 1
-    (complaint,) = told(run_dir, "could not be ended")
-    assert complaint.endswith("sky jobs cancel ended with 1: busy")
-
-
-def test_a_cancel_does_not_wait_for_a_fetch_that_hangs(run_dir, cloud):
-    cloud.states("RUNNING")
-    sleeps = 'touch "$RUN_DIR/cancel"; sleep 60; touch "$CLOUD/slept"'
-    hangs = f'if [ ! -e "$RUN_DIR/cancel" ]; then {sleeps}; fi'
-    cloud.on("aws", "sync", f"{hangs}\n{SYNC}")
-    assert attend(run_dir).state == "cancelled"
-    assert len(cloud.calls("sky jobs cancel")) == 1
-    assert not (cloud.folder / "slept").exists()
-
-
-def test_what_the_scheduler_said_stays_beside_what_happened_there(run_dir, cloud):
-    cloud.has_made()
-    directory.add_event(cloud.bucket, "training")
-    cloud.states("PENDING", "RUNNING", "SUCCEEDED")
-    attend(run_dir)
-    said = [m.rpartition(" ")[2] for m in messages(run_dir) if m.startswith("skypilot job")]
-    assert said == ["PENDING", "RUNNING", "SUCCEEDED"]
-    assert messages(run_dir).count("training") == 1
-
-
 def test_a_waiting_job_leaves_a_sign_until_it_runs(run_dir, cloud):
     cloud.has_made()
     seen = f'if [ -e "$RUN_DIR/{ranks.WAITING}" ]; then echo yes; else echo no; fi >> "$CLOUD/seen"'
@@ -296,14 +261,3 @@ def test_files_of_another_job_or_damaged_ones_are_not_taken_over(run_dir, fault)
     assert directory.read_status(run_dir).state == expected
     assert directory.read_events(run_dir) == []
     assert not (run_dir / "artifacts").exists()
-
-
-def test_a_run_that_waits_for_its_scheduler_to_start_it_again_can_be_cancelled(run_dir):
-    info = RunInfo(run_id=RUN, kind="sft", created_at=0.0, backend="slurm")
-    (run_dir / "run.json").write_text(info.model_dump_json())
-    (run_dir / ranks.JOB_FILE).write_text('{"backend": "slurm", "token": "t", "job_id": "7"}')
-    directory.write_status(run_dir, Status(state="interrupted", reason="preempted"))
-    lock = locks.take(run_dir / locks.SUPERVISOR)
-    assert cancel_run(CancelRequest(run_id=RUN)).state == "cancelling"
-    assert (run_dir / "cancel").exists()
-    os.close(lock)

@@ -48,19 +48,6 @@ def test_a_workspace_that_others_may_write_is_refused_before_anything_is_written
     assert os.listdir(workspace / "runs") == []
 
 
-def test_a_worker_that_is_not_allowed_is_refused_before_anything_is_written(workspace):
-    with pytest.raises(BadInput):
-        start.start("audit", Empty(), Empty(), worker="runpy")
-    assert os.listdir(workspace) == []
-
-
-def test_an_id_that_another_kind_used_is_refused(workspace):
-    taken = workspace / "runs" / ("sft-" + start.hashlib.sha256(b"mine").hexdigest()[:16])
-    taken.mkdir(parents=True)
-    with pytest.raises(BadInput, match="which is no audit run"):
-        start.start("audit", Empty(), Empty(), request_id="mine")
-
-
 def test_a_supervisor_gets_absolute_places_and_no_mark_of_another_run(workspace, monkeypatch):
     monkeypatch.chdir(workspace)
     monkeypatch.setenv(ws.VARIABLE, ".")

@@ -18,10 +18,6 @@ from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.runs.tool import get_run
 
 
-class Nothing(BaseModel):
-    pass
-
-
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -81,30 +77,11 @@ def test_an_estimate_is_hidden_for_ten_steps_and_leaves_out_the_warm_up(worker, 
     assert found[-1] == 80.0
 
 
-def test_a_slow_step_is_told_after_half_a_minute(worker, clock):
-    found = etas(worker, clock, [50.0, 20.0, 20.0], total=10)
-    assert found == [None, None, 140.0]
-
-
 def test_a_new_phase_counts_its_own_steps(worker, clock):
     etas(worker, clock, [1.0] * 12, total=12)
     worker.phase("evaluate")
     found = etas(worker, clock, [2.0] * 11, total=21)
     assert found == [None] * 10 + [20.0]
-
-
-def test_steps_that_begin_again_are_counted_anew(worker, clock):
-    etas(worker, clock, [1.0] * 12, total=12)
-    assert etas(worker, clock, [1.0], total=12) == [None]
-
-
-def test_progress_without_a_total_has_no_fraction_and_none_exceeds_one(worker, clock):
-    worker.progress(3, 0)
-    worker.update()
-    assert written(worker).progress.fraction == 0.0
-    worker.progress(12, 10)
-    worker.update()
-    assert written(worker).progress.fraction == 1.0
 
 
 def test_quick_steps_are_written_twice_a_second_and_the_last_at_the_end(worker, clock, monkeypatch):
@@ -190,18 +167,6 @@ def test_a_full_disk_behind_another_error_is_found(worker):
     assert written(worker).error.hint == "free some space, then resume_run"
 
 
-def test_artifacts_that_were_removed_since_are_no_artifacts_any_more(worker):
-    for step in range(1, 6):
-        made = worker.run_dir / "checkpoints" / f"checkpoint-{step}"
-        made.mkdir(parents=True)
-        worker.artifact("checkpoint", made)
-        if step > 2:
-            (made.parent / f"checkpoint-{step - 2}").rmdir()
-    worker.artifact("checkpoint", made)
-    paths = [artifact.path for artifact in written(worker).artifacts]
-    assert paths == [str(made.with_name("checkpoint-4")), str(made)]
-
-
 def test_text_of_a_library_stays_out_of_the_status(worker):
     worker_session._run(worker, raising(ValueError("a row of the dataset")))
     assert "a row" not in (worker.run_dir / "status.json").read_text()
@@ -239,9 +204,3 @@ def test_a_report_is_written_without_secrets(worker):
     assert worker_session._run(worker, lambda _: Report(text=f"see {token}")) == 0
     assert json.loads((worker.run_dir / "report.json").read_text()) == {"text": "see [redacted]"}
     assert written(worker).state == "succeeded"
-
-
-def test_what_is_printed_is_masked(capsys):
-    stream = worker_session._Redacted(worker_session.sys.stderr)
-    stream.write("hf_" + "aB3" * 11 + "\n")
-    assert capsys.readouterr().err == "[redacted]\n"

@@ -212,14 +212,6 @@ def many_files(session: Session, value: str) -> None:
         held.append(session.run_dir.joinpath("run.json").open("rb"))
 
 
-def many_processes(session: Session, value: str) -> None:
-    """Start more processes than the group may have."""
-    while True:
-        if os.fork() == 0:
-            time.sleep(60)
-            os._exit(0)
-
-
 def fill_disk(session: Session, value: str) -> None:
     """Write until the disk is full, once."""
     if session.attempt > 1:
@@ -253,7 +245,6 @@ MOVES = {
         dead_loop,
         deadlock,
         many_files,
-        many_processes,
     )
 }
 
