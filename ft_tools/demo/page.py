@@ -1,4 +1,4 @@
-"""The HTML report of the demo, built from the reports that its tools returned."""
+"""The HTML report of the demo: its result, and the pages of the runs that made it."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,8 @@ from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.views.page import (
     Html,
     bar_chart,
+    escape,
     interval_chart,
-    key_values,
-    line_chart,
     note,
     page,
     side_by_side,
@@ -19,8 +18,8 @@ from ft_tools.views.page import (
     text,
 )
 
-MIB = 2**20
 NUM_SAMPLES = 5
+PAGES = {"sft": "The training", "evaluation": "The evaluation", "ship": "What was shipped"}
 
 
 def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str:
@@ -34,19 +33,23 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
     report = EvaluationReport.model_validate(found["evaluation"]["result"])
     rows = _samples(folder, found["evaluation"]["run_id"])
     headers = ["message", "base", "tuned"]
+    time = bar_chart(list(seconds.items()), title="Time by step", x_label="seconds")
     return page(
         "Messages to tickets",
         {
-            "Which system to use": _systems(report),
+            "Which system to use": "".join(map(text, report.summary)) + systems_section(report),
             "Samples side by side": side_by_side(headers, rows[1:NUM_SAMPLES]),
-            "Training": _curves(folder, found),
-            "What was shipped": _shipped(found["ship"]["result"]),
-            "The data": _data(found["prepare"], found["audit"]),
+            "What was shipped": text(found["ship"]["result"]["answers_as_measured"]),
             "Decisions": _decisions(found),
-            "Time": _time(seconds),
+            "Every run has a page": _links(found),
+            "Time": time + note(f"{sum(seconds.values()):.0f} seconds in total on this machine."),
         },
         lead=text(_result(report)),
-        picture=_differences(report),
+        picture=interval_chart(
+            [(row.system, row.ci_low, row.difference, row.ci_high) for row in report.comparisons],
+            title=f"Difference from the base model on held-out messages, {report.main_metric}",
+            x_label="difference, with its 95% interval",
+        ),
         example=side_by_side(headers, rows[:1]),
         subtitle="SmolLM2-135M-Instruct, fine-tuned by the demo of fine-tuning-llm",
     )
@@ -65,20 +68,6 @@ def _result(report: EvaluationReport) -> str:
     )
 
 
-def _differences(report: EvaluationReport) -> Html:
-    rows = report.comparisons
-    return interval_chart(
-        [(row.system, row.ci_low, row.difference, row.ci_high) for row in rows],
-        title=f"Difference from the base model on held-out messages, {report.main_metric}",
-        x_label="difference, with its 95% interval",
-    )
-
-
-def _systems(report: EvaluationReport) -> Html:
-    sentences = "".join(text(sentence) for sentence in report.summary)
-    return Html(sentences + systems_section(report))
-
-
 def _samples(folder: Path, run_id: str) -> list[list[object]]:
     rows: list[list[object]] = []
     lines = (folder / "runs" / run_id / "samples.jsonl").read_text("utf-8").splitlines()
@@ -89,98 +78,19 @@ def _samples(folder: Path, run_id: str) -> list[list[object]]:
     return rows
 
 
-def _curves(folder: Path, found: dict[str, Any]) -> Html:
-    sft = _series(folder, found["sft"]["run_id"], {"loss": "training", "eval_loss": "validation"})
-    return line_chart(sft, title="Supervised fine-tuning", x_label="step", y_label="loss")
+def _decisions(found: dict[str, Any]) -> str:
+    lora, audit = found["lora"], found["audit"]
+    reasons = [[one["rule"], str(one["observed"]), one["source"]] for one in lora["reasons"]]
+    return text(
+        f"Approach: {found['approach']['approach']}. Verdict on {audit['num_examples']} training "
+        f"examples: {audit['verdict']}. Method: {lora['method']}, rank {lora['peft']['r']}, "
+        f"{lora['trainable_fraction']:.2%} of the parameters."
+    ) + table(["rule", "observed", "source"], reasons)
 
 
-def _series(
-    folder: Path, run_id: str, names: dict[str, str]
-) -> dict[str, list[tuple[float, float]]]:
-    lines = (folder / "runs" / run_id / "metrics.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return {
-        shown: [(row["step"], row[name]) for row in rows if name in row]
-        for name, shown in names.items()
-    }
-
-
-def _shipped(result: dict[str, Any]) -> Html:
-    """Return whether the files answer as measured, which one to use, and a chat."""
-    said = Html(text(result["answers_as_measured"]) + text(result["measured"]))
-    if result["recommended_format"]:
-        said = Html(said + text(f"Recommended format: {result['recommended_format']}."))
-    said = Html(said + text(f"System text: {result['system_text']}."))
-    return Html(said + _sizes(result) + (_chat(result["chat"]) if result["chat"] else Html("")))
-
-
-def _sizes(result: dict[str, Any]) -> Html:
-    rows = result["formats"]
-    bars = bar_chart(
-        [(row["format"], row["size_bytes"] / MIB) for row in rows],
-        title="Size on disk",
-        x_label="MiB",
+def _links(found: dict[str, Any]) -> Html:
+    links = (
+        f'<li><a href="runs/{escape(found[step]["run_id"])}/report.html">{escape(title)}</a></li>'
+        for step, title in PAGES.items()
     )
-    quality = table(
-        ["format", "MiB", "mean KL", "same top token", "perplexity ratio", "verdict"],
-        [
-            [
-                *(row["format"], row["size_bytes"] / MIB),
-                *(
-                    (row["quality"] or {}).get(key)
-                    for key in ("mean_kl", "top1_agreement", "perplexity_ratio", "verdict")
-                ),
-            ]
-            for row in rows
-        ],
-    )
-    return Html(bars + quality + note("Compared with the merged model on held-out text."))
-
-
-def _chat(chat: dict[str, Any]) -> Html:
-    about = note(f"{chat['format']}, {chat['num_tokens']} tokens in {chat['seconds']:.1f} seconds.")
-    return Html(side_by_side(["message", "answer"], [[chat["message"], chat["answer"]]]) + about)
-
-
-def _data(prepared: dict[str, Any], audit: dict[str, Any]) -> Html:
-    parts = table(["rows of the table", "count"], [*map(list, prepared["counts"].items())])
-    masked = ", ".join(f"{kind} in {count}" for kind, count in prepared["masked"].items())
-    rows = [
-        [
-            finding["id"],
-            finding["severity"],
-            finding["count"],
-            ", ".join(map(str, finding["lines"])),
-        ]
-        for finding in audit["findings"]
-    ]
-    found = table(["finding", "severity", "examples", "first lines"], rows)
-    said = text(f"Masked before training: {masked or 'nothing'}.")
-    verdict = text(f"Verdict on {audit['num_examples']} training examples: {audit['verdict']}.")
-    return Html(parts + said + verdict + found)
-
-
-def _decisions(found: dict[str, Any]) -> Html:
-    lora = found["lora"]
-    facts = key_values(
-        {
-            "approach": found["approach"]["approach"],
-            "method": lora["method"],
-            "rank": lora["peft"]["r"],
-            "trainable parameters": lora["trainable_params"],
-            "trainable fraction": f"{lora['trainable_fraction']:.2%}",
-            "learning rate": lora["training"]["learning_rate"],
-        }
-    )
-    ladder = [
-        [f"{each['rung']}: {each['state']}", each.get("why", ""), each.get("stop", "")]
-        for each in found["approach"]["ladder"]
-    ]
-    rows = [[one["rule"], str(one["observed"]), one["source"]] for one in lora["reasons"]]
-    climbed = table(["step", "why", "stop when"], ladder)
-    return Html(facts + climbed + table(["rule", "observed", "source"], rows))
-
-
-def _time(seconds: dict[str, float]) -> Html:
-    chart = bar_chart(list(seconds.items()), title="Time by step", x_label="seconds")
-    return Html(chart + note(f"{sum(seconds.values()):.0f} seconds in total on this machine."))
+    return Html(f"<ul>{''.join(links)}</ul>")

@@ -96,5 +96,5 @@ async def test_the_page_is_built_from_reports_whose_empty_values_a_call_leaves_o
             "suggest_lora_config", model="HuggingFaceTB/SmolLM2-135M-Instruct", goal="style"
         )
     html = page.build(workspace, found, {"Model": 1.0})
-    for said in ("No system is shown to meet the target.", "do not ship", "gguf:Q4_K_M", "Verdict"):
+    for said in ("No system is shown to meet the target.", "do not ship", runs["sft"], "Verdict"):
         assert said in html
