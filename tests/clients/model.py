@@ -1,7 +1,7 @@
 """A stand-in for a model on loopback: it calls one tool, then repeats what the tool said.
 
-Speaks as much of three public protocols as a turn needs: Anthropic's Messages, OpenAI's Responses
-and Gemini's generateContent, all streamed.
+Speaks as much of two public protocols as a turn needs: Anthropic's Messages and OpenAI's
+Responses, streamed.
 """
 
 import json
@@ -31,10 +31,6 @@ def serving_model(tool: str) -> Iterator[str]:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if self.path.partition("?")[0].endswith("/responses"):
                 events = _responses(asked, tool)
-            elif ":streamGenerateContent" in self.path:
-                part = f"data: {json.dumps(_generated(asked, tool))}\n\n"
-                self._answer(part.encode(), "text/event-stream")
-                return
             elif "count_tokens" in self.path:
                 self._answer(b'{"input_tokens": 1}', "application/json")
                 return
@@ -88,24 +84,6 @@ def _messages(asked: dict[str, Any], tool: str) -> list[dict[str, Any]]:
         },
         {"type": "message_stop"},
     ]
-
-
-def _generated(asked: dict[str, Any], tool: str) -> dict[str, Any]:
-    """Answer a request of Gemini's API."""
-    parts = [part for each in asked["contents"] for part in each["parts"]]
-    results = [part["functionResponse"] for part in parts if "functionResponse" in part]
-    groups = asked.get("tools", [])
-    declared = [each for group in groups for each in group.get("functionDeclarations", [])]
-    name = _full_name(declared, tool)
-    if results or not name:
-        said = json.dumps(results[-1]["response"]) if results else ""
-        part: dict[str, Any] = {"text": SAYS + said}
-    else:
-        part = {"functionCall": {"name": name, "args": {}}}
-    content = {"role": "model", "parts": [part]}
-    usage = {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}
-    candidate = {"content": content, "finishReason": "STOP", "index": 0}
-    return {"candidates": [candidate], "usageMetadata": usage}
 
 
 def _full_name(declared: list[dict[str, Any]], tool: str) -> str:

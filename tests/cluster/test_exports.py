@@ -11,7 +11,6 @@ from ft_tools.runs.launchers.placement import place_of
 from ft_tools.runs.launchers.table import parse
 from ft_tools.training.exports import export
 from ft_tools.training.plan import plan_dpo, plan_sft
-from ft_tools.training.tool import launch_sft
 from tests.cluster.conftest import environment_with
 from tests.tiny.trainings import DpoRequest, SftRequest, conversations, pairs, write_jsonl
 
@@ -171,39 +170,3 @@ def test_axolotl_makes_the_same_texts_of_examples_and_trains_on_the_same(
     ask, plan_of = (DpoRequest, plan_dpo) if "pairs" in form else (SftRequest, plan_sft)
     export.write_exports(tmp_path, plan_of(ask(model=tiny_model_in, dataset=dataset, **accepted)))
     assert read(READ_EXAMPLES, axolotl, tmp_path) == expected
-
-
-@pytest.fixture
-def for_a_card(workspace, tiny_model_in):
-    """Give what exports a plan for a named GPU, with its data; returns the plan and the folder."""
-    write_jsonl(workspace / "train.jsonl", conversations(32))
-
-    def export(card):
-        request = SftRequest(
-            model=tiny_model_in,
-            dataset="train.jsonl",
-            method="qlora",
-            backend_options={"gpu": card},
-            export_dir=f"for-{card}",
-        )
-        return launch_sft(request).plan, workspace / f"for-{card}"
-
-    return export
-
-
-CARDS = [("RTX 4090", "bfloat16"), ("T4", "float16")]
-
-
-@pytest.mark.parametrize(("card", "precision"), CARDS)
-def test_axolotl_reads_a_folder_that_is_exported_for_a_named_card(
-    axolotl, for_a_card, card, precision
-):
-    plan, folder = for_a_card(card)
-    said = read(READ_AXOLOTL, axolotl, folder)
-    assert said["unknown"] == []
-    assert (said["rate"], said["four_bit"]) == (plan["training"]["learning_rate"], True)
-    assert (bool(said["bf16"]), bool(said["fp16"])) == (
-        precision == "bfloat16",
-        precision == "float16",
-    )
-    assert (folder / said["data"]).is_file()

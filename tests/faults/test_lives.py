@@ -1,12 +1,10 @@
 """P3, P7, P8, P11: a start happens once and survives its starter; a run has one writer."""
 
-import json
 import os
 import random
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -227,15 +225,3 @@ def test_equal_starts_of_32_processes_make_one_run(runs_here, size, reached):
         num_bad += len(starts(got[0])) != 1 or len(directory.all_runs()) != number + 1
     reached("P11 equal starts of 32 processes", size, num_bad)
     assert num_bad == 0
-
-
-def test_a_killed_worker_is_resumed_with_its_results_kept(runs_here):
-    run_id = launch("publish", "die:9", "steps:1")
-    assert until_state(run_id, *ENDED) == "interrupted"
-    ended = report(run_id)
-    assert (ended.reason, ended.error.code) == ("crash", "worker_died")
-    assert [artifact.kind for artifact in ended.artifacts] == ["adapter"]
-    again = resume_run(ResumeRequest(run_id=run_id))
-    assert again.attempts == 2
-    assert again.state in {"queued", "validating", "running"}
-    assert Path(json.loads(again.model_dump_json())["artifacts"][0]["path"]).is_dir()

@@ -34,13 +34,6 @@ def test_help_describes_the_main_arguments_and_names_the_others(capsys):
     assert any(line.startswith("More options") for line in described)
 
 
-@pytest.mark.parametrize("asked", [["--format", "json"], ["--json"]])
-def test_json_is_the_whole_report(capsys, asked):
-    assert cli.run(["get-run", *asked]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert TOOLS["get_run"].parse_report(shown).total == 1
-
-
 def test_a_pipe_gets_compact_json_without_colour(capsys):
     assert cli.run(["get-run", RUN_ID]) == 0
     shown = capsys.readouterr().out
@@ -97,11 +90,6 @@ def test_several_values_follow_one_flag(capsys, lines):
     assert cli.run(["show-examples", "data.jsonl", *lines, "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert {each["line"] for each in shown["examples"]} == {1, 2}
-
-
-def test_quiet_prints_only_the_id(capsys):
-    assert cli.run(["get-run", RUN_ID, "--format", "quiet"]) == 0
-    assert capsys.readouterr().out == f"{RUN_ID}\n"
 
 
 @pytest.mark.parametrize(

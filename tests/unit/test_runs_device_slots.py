@@ -36,24 +36,6 @@ def test_the_place_of_a_dead_run_is_cleared(tmp_path):
     released(held)
 
 
-def test_eight_runs_fill_eight_cards_and_the_ninth_waits(tmp_path):
-    cards = [f"GPU-{i}" for i in range(8)]
-    held = []
-    for i in range(8):
-        line = Line(tmp_path, cards, 1, f"{i}-a")
-        held.append(line.take_slots())
-        line.leave()
-    assert [name for taken in held for name in taken] == cards
-    ninth = Line(tmp_path, cards, 1, "9-a")
-    assert ninth.take_slots() is None
-    released(held[3])
-    last = ninth.take_slots()
-    assert list(last) == ["GPU-3"]
-    ninth.leave()
-    for taken in [*held[:3], *held[4:], last]:
-        released(taken)
-
-
 def test_a_run_of_two_processes_takes_two_cards_or_none(tmp_path):
     cards = ["GPU-1", "GPU-2"]
     single = Line(tmp_path, cards, 1, "1-a")

@@ -4,7 +4,7 @@ import pytest
 
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.hardware import devices
-from ft_tools.runs.hardware.devices import find_cards, find_device, heat, unused_gpu
+from ft_tools.runs.hardware.devices import find_cards, find_device, heat
 from ft_tools.runs.hardware.gpu_environment import environment
 from ft_tools.runs.state.records import RunInfo
 
@@ -119,13 +119,6 @@ def test_a_gpu_that_nothing_can_ask_is_never_the_cpu_in_silence(no_smi, file):
     assert find_device("cpu").name == "cpu"
 
 
-def test_an_amd_gpu_is_said_to_be_unused(no_smi):
-    assert unused_gpu() == ""
-    made_device_file(no_smi, "dev/kfd")
-    assert "ROCm is not supported" in unused_gpu()
-    assert find_device().name == "cpu"
-
-
 @pytest.mark.parametrize("trouble", [{"code": 9}, {"before": "sleep 5"}])
 def test_an_nvidia_smi_that_fails_or_hangs_is_no_machine_without_gpus(
     smi, tmp_path, monkeypatch, trouble
@@ -173,9 +166,3 @@ def test_a_worker_sees_the_gpus_that_it_holds_and_one_for_the_cpu_sees_none(smi)
     assert alone == dict.fromkeys(alone, "")
     assert "CUDA_VISIBLE_DEVICES" in alone
     assert environment(info_of(None), [], {}) == {}
-
-
-def test_a_scheduler_that_shows_too_many_cards_is_held_to_what_was_asked():
-    shown = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
-    two = environment(info_of("cuda", [], 2), [], shown)
-    assert two["CUDA_VISIBLE_DEVICES"] == "0,1"

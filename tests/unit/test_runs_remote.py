@@ -158,14 +158,6 @@ def test_a_job_whose_submission_never_answered_is_found_by_its_name_and_ended(
     assert told(run_dir, f"checking for job {name} anyway")
 
 
-def test_a_job_that_was_taken_by_a_submission_that_failed_is_not_paid_for_twice(run_dir, cloud):
-    cloud.has_made()
-    cloud.states("PENDING", "RUNNING", "SUCCEEDED")
-    cloud.on("sky", "launch", f'{TAKE}\necho "connection reset" >&2; exit 1')
-    assert attend(run_dir).state == "succeeded"
-    assert told(run_dir, "connection reset")
-
-
 def test_a_submission_that_was_refused_leaves_no_job_and_no_workdir(run_dir, cloud):
     cloud.on("sky", "launch", 'echo "no credentials" >&2; exit 1')
     with pytest.raises(Missing, match="no credentials"):
@@ -186,16 +178,6 @@ def test_a_run_has_succeeded_once_its_files_have_come_and_a_failure_is_told_once
     assert publish.verify(run_dir / "artifacts" / "adapter") == []
     (complaint,) = told(run_dir, "could not be fetched")
     assert complaint.endswith("aws s3 sync ended with 7: torn")
-
-
-def test_a_waiting_job_leaves_a_sign_until_it_runs(run_dir, cloud):
-    cloud.has_made()
-    seen = f'if [ -e "$RUN_DIR/{ranks.WAITING}" ]; then echo yes; else echo no; fi >> "$CLOUD/seen"'
-    cloud.on("aws", "sync", f"{seen}\n{SYNC}")
-    cloud.states("RUNNING", "RECOVERING", "RUNNING", "SUCCEEDED")
-    attend(run_dir)
-    assert (cloud.folder / "seen").read_text().split()[:3] == ["no", "yes", "no"]
-    assert not (run_dir / ranks.WAITING).exists()
 
 
 def test_the_workdir_has_the_package_the_plan_its_files_and_versions(run_dir, workspace):

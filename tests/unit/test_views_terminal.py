@@ -3,8 +3,6 @@
 import json
 import shlex
 
-import pytest
-
 from ft_tools.cli import main as cli
 from ft_tools.views.terminal import command_line
 
@@ -25,25 +23,3 @@ def test_a_name_with_control_characters_is_not_obeyed_by_the_terminal(workspace,
     said = capsys.readouterr().err
     assert "\x1b[31mb" not in said
     assert r"a\x1b[31mb.jsonl" in said
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["frobnicate", "--help"], "frobnicate: no such command; known: "),
-        (["recommend-approach", "--tried"], "--tried: takes one value or several, got none"),
-        (
-            ["recommend-approach", "--tried", "--num-classes", "4"],
-            "--tried: takes one value or several, got none",
-        ),
-        (["doctor", "--for"], "--for: takes one value or several, got none"),
-        (["logs", "sft-0123456789abcdef", "--lines", "-5"], "--lines. Must be >= 0."),
-        (
-            ["audit-dataset", "x.jsonl", "--mapping.prompt", "q", "--mapping", '{"prompt": "q"}'],
-            "--mapping was given as JSON and as --mapping.NAME; use one of them",
-        ),
-    ],
-)
-def test_a_command_line_that_says_nothing_or_too_much_is_refused(workspace, capsys, words, said):
-    assert cli.run([*words, "--format", "agent"]) == 2
-    assert said in capsys.readouterr().err
