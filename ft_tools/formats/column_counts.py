@@ -7,6 +7,7 @@ Columns inside objects have dotted names (`ticket.answer`), those of the items o
 import re
 from collections import Counter
 from collections.abc import Collection, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.formats.quoting import quote
@@ -142,28 +143,25 @@ def number_of(value: Any) -> float | None:
     return None
 
 
+@dataclass(slots=True)
 class ColumnCounts:
     """What one column holds."""
 
-    __slots__ = (
-        "_hashes", "_last_row", "high", "longest", "low", "name", "num_rows",
-        "num_values", "repeats", "shortest", "types", "values",
-    )  # fmt: skip
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.num_rows = 0
-        """Rows with a value."""
-        self.num_values = 0
-        self.types: Counter[str] = Counter()
-        self.values: Counter[str] = Counter()
-        """The values as text; complete where `is_listed`."""
-        self.shortest, self.longest = 1 << 62, 0
-        self.low, self.high = float("inf"), float("-inf")
-        self.repeats = False
-        """Whether any value was there twice."""
-        self._hashes: set[int] = set()
-        self._last_row = -1
+    name: str
+    num_rows: int = 0
+    """Rows with a value."""
+    num_values: int = 0
+    types: Counter[str] = field(default_factory=Counter)
+    values: Counter[str] = field(default_factory=Counter)
+    """The values as text; complete where `is_listed`."""
+    shortest: int = 1 << 62
+    longest: int = 0
+    low: float = float("inf")
+    high: float = float("-inf")
+    repeats: bool = False
+    """Whether any value was there twice."""
+    _hashes: set[int] = field(default_factory=set)
+    _last_row: int = -1
 
     def add(self, value: Any, row: int) -> None:
         """Count a single value that is not blank."""
@@ -172,11 +170,7 @@ class ColumnCounts:
             self.num_rows += 1
         self.num_values += 1
         text = text_of(value)
-        length = len(text)
-        if length < self.shortest:
-            self.shortest = length
-        if length > self.longest:
-            self.longest = length
+        self.shortest, self.longest = min(self.shortest, len(text)), max(self.longest, len(text))
         kind = _kind_of(value, text)
         self.types[kind] += 1
         if kind == "number" and (number := number_of(value)) is not None:

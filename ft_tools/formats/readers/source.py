@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 from ft_tools import abandoned_calls, workspace
@@ -34,7 +35,7 @@ from ft_tools.formats.readers.workbook import is_workbook, read_sheet
 TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}
 TABLES = {*TEXT_TABLES, ".parquet", ".xlsx", ".xls", ".ods", ".sqlite", ".db"}
 SUFFIXES = {*LINES, ".json", *TABLES}
-PARQUET = b"PAR1"
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 LFS_POINTER = b"version https://git-lfs"
 ZIP, OLE, SQLITE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"SQLite format 3\0"
 WORKBOOK_EXPANSION = 8
@@ -157,39 +158,43 @@ def recognise(path: Path, encoding: str | None = None) -> Source:
     Raises:
         BadData: It is empty, binary, not in the encoding, or has to be converted first.
     """
-    size = path.stat().st_size
+    source = Source(path, "", gzipped=False, size_bytes=path.stat().st_size)
     suffix, named_gzip = _suffix(path)
-    with workspace.open_file(path) as stream:
+    with _open_text(source) as stream:
+        if stream.read(2) == GZIP:
+            source = replace(source, gzipped=True)
+    if source.gzipped and encoding not in {None, "utf-8"}:
+        raise BadData(path, "is compressed", "unpack it first, or remove encoding")
+    with _open_text(source) as stream:
         head, is_whole, skipped = _head(stream, suffix)
-    gzipped = head.startswith(b"\x1f\x8b")
-    if gzipped:
-        if encoding not in {None, "utf-8"}:
-            raise BadData(path, "is compressed", "unpack it first, or remove encoding")
-        with gunzip(path, size) as stream:
-            head, is_whole, skipped = _head(stream, suffix)
-    _refuse_no_data(path, head, gzipped=gzipped, named_gzip=named_gzip)
-    if not gzipped and (kind := _binary_kind(path, head)):
-        return Source(path, kind, gzipped, size)
-    if not gzipped and (suffix in TEXT_TABLES or (encoding and suffix not in SUFFIXES)):
-        found = _encoding(path, encoding)
-        if found != "utf-8":
-            return Source(path, TEXT_TABLES.get(suffix, "csv"), gzipped, size, encoding=found)
-    refuse_what_is_not_text(path, head, "" if gzipped else suffix)
+    empty = "is an empty gzip file" if source.gzipped else "is empty"
+    for holds, problem, cure in (
+        (not head, empty, "name a file with examples"),
+        (head.startswith(LFS_POINTER), "is a Git LFS pointer, not the data", "run: git lfs pull"),
+        (
+            named_gzip and not source.gzipped,
+            "is named .gz but is not gzip",
+            "rename or compress it",
+        ),
+        (
+            source.gzipped and head.startswith(PARQUET),
+            "is a gzipped Parquet file",
+            "unpack it: gunzip",
+        ),
+    ):
+        if holds:
+            raise BadData(path, problem, cure)
+    if not source.gzipped:
+        if kind := _binary_kind(path, head):
+            return replace(source, kind=kind)
+        if suffix in TEXT_TABLES or (encoding and suffix not in SUFFIXES):
+            found = _encoding(path, encoding)
+            if found != "utf-8":
+                return replace(source, kind=TEXT_TABLES.get(suffix, "csv"), encoding=found)
+    refuse_what_is_not_text(path, head, "" if source.gzipped else suffix)
     has_bom = head.startswith(b"\xef\xbb\xbf") and not skipped
-    source = Source(path, "", gzipped, size, has_bom)
+    source = replace(source, has_bom=has_bom)
     return _of_text(source, head[3:] if has_bom else head, suffix, is_whole=is_whole)
-
-
-def _refuse_no_data(path: Path, head: bytes, *, gzipped: bool, named_gzip: bool) -> None:
-    if not head:
-        problem = "is an empty gzip file" if gzipped else "is empty"
-        raise BadData(path, problem, "name a file with examples")
-    if head.startswith(LFS_POINTER):
-        raise BadData(path, "is a Git LFS pointer, not the data", "run: git lfs pull")
-    if named_gzip and not gzipped:
-        raise BadData(path, "is named .gz but is not gzip", "rename it or compress it")
-    if gzipped and head.startswith(PARQUET):
-        raise BadData(path, "is a gzipped Parquet file", "unpack it: gunzip")
 
 
 def _of_text(source: Source, head: bytes, suffix: str, *, is_whole: bool) -> Source:
@@ -282,12 +287,18 @@ def _rows(source: Source) -> Iterator[Row]:
     yield from READERS[source.kind](source)
 
 
-def _parquet_rows(source: Source) -> Iterator[Row]:
-    _require_pyarrow()
+def _parquet() -> ModuleType:
+    """Return the reader of Parquet, which loads pyarrow."""
+    if find_spec("pyarrow") is None:
+        raise MissingExtra("data", "pyarrow")
     from ft_tools.formats.readers import parquet
 
+    return parquet
+
+
+def _parquet_rows(source: Source) -> Iterator[Row]:
     with workspace.open_file(source.path) as stream:
-        yield from parquet.read(stream, source.path, decoded_cap(source.size_bytes))
+        yield from _parquet().read(stream, source.path, decoded_cap(source.size_bytes))
 
 
 def _table_rows(source: Source) -> Iterator[Row]:
@@ -363,11 +374,8 @@ def decoded_size(source: Source, most: int) -> int:
 
 def _decoded_size(source: Source, most: int) -> int:
     if source.kind == "parquet":
-        _require_pyarrow()
-        from ft_tools.formats.readers import parquet
-
         with workspace.open_file(source.path) as stream:
-            return parquet.decoded_size(stream, source.path)
+            return int(_parquet().decoded_size(stream, source.path))
     if source.kind == "sheet":
         return source.size_bytes * WORKBOOK_EXPANSION
     if source.kind == "sqlite" and source.size_bytes <= most:
@@ -384,11 +392,6 @@ def _decoded_size(source: Source, most: int) -> int:
         while size <= most and (data := stream.read(1 << 20)):
             size += len(data)
     return size
-
-
-def _require_pyarrow() -> None:
-    if find_spec("pyarrow") is None:
-        raise MissingExtra("data", "pyarrow")
 
 
 def _open_text(source: Source) -> BinaryIO:
