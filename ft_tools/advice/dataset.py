@@ -89,20 +89,21 @@ def _test_part(path: str, num_usable: int) -> tuple[dict[str, float], dict[str, 
     test = remembered_for(workspace.existing(path))
     if test is not None:
         rows = sum(1 for source in find_sources(test) for _ in read(source))
-        effect = _effect(rows)
+        effect = detectable_difference(rows)
         numbers = {"test_rows": float(rows), "detectable_difference": effect}
         says = f"its test part {test.name} has {rows} rows, which detect a difference of"
         root = workspace.roots()[0]
         place = test.relative_to(root) if test.is_relative_to(root) else test
         return numbers, {"test_set": str(place)}, f"{says} {effect:.2f}"
     rows = max(1, round(test_share(PrepareRequest(path=path), num_usable) * num_usable))
-    effect = _effect(rows)
+    effect = detectable_difference(rows)
     numbers = {"test_part_rows": float(rows), "detectable_difference": effect}
     says = f"prepare_dataset would hold out {rows} rows, which detect a difference of {effect:.2f}"
     return numbers, {}, says
 
 
-def _effect(num_rows: int) -> float:
+def detectable_difference(num_rows: int) -> float:
+    """Return the smallest difference of two systems that so many held-out rows show."""
     return round(detectable_effect(num_rows, DISCORDANCE), 3)
 
 

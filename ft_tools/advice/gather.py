@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ft_tools import facts as tables
-from ft_tools.advice.dataset import dataset_facts
+from ft_tools.advice.dataset import dataset_facts, detectable_difference
 from ft_tools.advice.documents import document_facts, reading_facts
 from ft_tools.advice.evaluations import evaluation_facts
 from ft_tools.advice.facts import Facts
@@ -76,6 +76,11 @@ def _given(request: ApproachRequest) -> Facts:
     if request.num_classes is not None:
         words["answers"] = "labels"
     terms, rows = _terms(request)
+    if request.num_eval_rows:
+        effect = detectable_difference(request.num_eval_rows)
+        numbers["detectable_difference"] = effect
+        says = f"{request.num_eval_rows} held-out rows detect a difference of {effect:.2f}"
+        rows = (*rows, Fact(about="evaluations", says=says, source="num_eval_rows"))
     return Facts(numbers, words | terms, frozenset(request.tried), rows)
 
 

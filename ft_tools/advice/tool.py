@@ -45,7 +45,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
     earlier = list(placed.values())[: list(placed).index(start.row.id)]
     said = [f"First: {start.row.title} ({start.row.id})."]
     said += [f"{each.row.id}: {each.rung.state}." for each in considered if each is not start]
-    if not request.evaluations:
+    if not request.evaluations and not request.tried and request.target_met is None:
         said.append("Nothing was measured here yet.")
     report = ApproachReport(
         summary=" ".join(said),
@@ -65,12 +65,12 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
 def _questions(
     start: Placed, placed: Mapping[RungId, Placed], request: ApproachRequest
 ) -> list[Question]:
-    """Return what is unknown and would move a rung: of what is considered, then in order."""
+    """Return what is unknown and would move a rung: one that is considered, if any is."""
     gates: dict[RungId, list[str]] = {"clear_terms": ["terms"], "build_eval_first": ["eval_rows"]}
     unknown = gates.get(start.row.id, [])
-    considered = [placed[name] for name in request.considering]
-    later = placed.values() if start.row.id != "do_nothing" else ()
-    for each in (*considered, *later):
+    usual = [each for each in placed.values() if start.row.id != "do_nothing"]
+    asked = [placed[name] for name in request.considering]
+    for each in [*asked, placed["do_nothing"]] if asked else usual:
         unknown = [*unknown, *(each.unknown if each.rung.state != "blocked" else ())]
     known = table().questions
     fields = dict[str, str]()
