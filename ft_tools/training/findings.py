@@ -7,10 +7,12 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from ft_tools import anti_patterns
-from ft_tools.errors import BadInput, FineTuningError, Missing, Refused
+from ft_tools.errors import BadInput, FineTuningError, Missing, NotFound, Refused
 
 Severity = Literal["info", "warning", "error"]
-ERRORS = {"bad_input": BadInput, "missing": Missing, "refused": Refused}
+ERRORS = {
+    "bad_input": BadInput, "missing": Missing, "not_found": NotFound, "refused": Refused,
+}  # fmt: skip
 """What a refusal without a rule is."""
 TASKS = ("sft", "dpo", "kto")
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools.errors import BadData
 from ft_tools.publish import write_file
 from ft_tools.runs.state import directory
+from ft_tools.training.findings import message_and_cure
 from ft_tools.training.plan import TrainingPlan
 
 FILE = "micro_batch.json"
@@ -70,13 +71,12 @@ def advice(batch: MicroBatch) -> str:
     """Return what a run does after memory ran out with this micro-batch."""
     less = smaller(batch)
     if less is None:
-        return (
-            "a single example per micro-batch does not fit: launch again with a shorter "
-            "max_length, "
-            "method='qlora' or a smaller model; estimate_vram finds what fits"
-        )
-    return (
-        f"resume_run continues with micro-batches of {less.size} and {less.accumulation} "
-        f"accumulation "
-        f"steps; the effective batch size stays {less.effective}"
-    )
+        return message_and_cure("one_row_does_not_fit")[0]
+    sizes = {"less": less.size, "accumulation": less.accumulation, "effective": less.effective}
+    return message_and_cure("resumes_with_less", **sizes)[0]
+
+
+def halved(batch: MicroBatch, less: MicroBatch) -> str:
+    """Return what happened when memory ran out, for the run's events."""
+    sizes = {"less": less.size, "accumulation": less.accumulation, "effective": less.effective}
+    return message_and_cure("halved", size=batch.size, **sizes)[0]

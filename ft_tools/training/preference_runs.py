@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ft_tools.errors import BadInput
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.state import directory
@@ -26,10 +25,7 @@ def start_of(request: DpoRequest) -> str:
         return request.model or ""
     info = directory.read_info(directory.find(request.sft_run))
     if info.kind != "sft":
-        raise BadInput(
-            f"sft_run={request.sft_run!r} is a run of kind {info.kind}, not sft; get_run lists "
-            "SFT runs, and any other model is passed as `model`"
-        )
+        raise refusal("not_an_sft_run", field="sft_run", run=request.sft_run, kind=info.kind)
     return request.sft_run
 
 

@@ -4,7 +4,6 @@ import importlib.util
 from typing import Any
 
 from ft_tools import facts
-from ft_tools.errors import BadInput, Missing
 from ft_tools.formats.trl_formats import Task
 from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.runs.launchers.attend import shown_job
@@ -84,18 +83,11 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
 
 def _require_engine(request: TrainingRequest, options: Options) -> None:
     if options.sharding in {"fsdp", "zero3"} and request.method == "qlora":
-        raise BadInput(
-            f"backend_options.sharding={options.sharding!r}: a 4-bit base is not sharded here, "
-            "which was never tried on GPUs; use method='lora' with it, or ddp or zero2"
-        )
+        raise refusal("sharded_4_bit", sharding=options.sharding)
     is_zero = options.sharding in {"zero2", "zero3"}
     is_here = (request.is_here or request.backend in {"slurm", "ray"}) and not options.python
     if is_zero and is_here and importlib.util.find_spec("deepspeed") is None:
-        raise Missing(
-            f"backend_options.sharding={options.sharding!r} needs deepspeed, which is not "
-            "installed; pip install deepspeed, name `python` of an environment that has it, or "
-            "take sharding='fsdp'"
-        )
+        raise refusal("no_deepspeed", sharding=options.sharding)
 
 
 def _device_there(options: Options) -> Device:

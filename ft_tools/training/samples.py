@@ -20,25 +20,17 @@ Sample = dict[str, Any]
 
 
 def describe(run_dir: Path, prompts: list[tuple[str, str]]) -> None:
-    """Write down the prompts and the answers that the file gives, once, as the first lines."""
-    if (run_dir / FILE).exists():
-        return
-    lines = [
-        {"number": number, "prompt": _bounded(prompt), "expected": _bounded(expected)}
-        for number, (prompt, expected) in enumerate(prompts)
-    ]
-    write_file(run_dir / FILE, "".join(json.dumps(line) + "\n" for line in lines))
+    """Write the prompts and the answers that the file gives, once, as the first lines."""
+    if not (run_dir / FILE).exists():
+        pairs = [(_bounded(prompt), _bounded(expected)) for prompt, expected in prompts]
+        _write(
+            run_dir,
+            [{"number": at, "prompt": p, "expected": e} for at, (p, e) in enumerate(pairs)],
+        )
 
 
 def add(run_dir: Path, step: int, number: int, text: str) -> None:
-    """Append an answer.
-
-    Args:
-        run_dir: The run.
-        step: Optimizer steps that the model has made.
-        number: Which prompt, from 0.
-        text: The answer.
-    """
+    """Append the answer to a prompt, from 0, of a model that has made so many steps."""
     line = {"step": step, "number": number, "text": _bounded(text)}
     append_line(run_dir / FILE, json.dumps(line))
 
@@ -46,17 +38,14 @@ def add(run_dir: Path, step: int, number: int, text: str) -> None:
 def forget_after(run_dir: Path, step: int) -> None:
     """Remove answers of steps that a resumed run makes again."""
     rows = read(run_dir)
-    kept = [row for row in rows if row.get("step", 0) <= step]
-    if len(kept) < len(rows):
-        write_file(run_dir / FILE, "".join(json.dumps(row) + "\n" for row in kept))
+    if any(row.get("step", 0) > step for row in rows):
+        _write(run_dir, [row for row in rows if row.get("step", 0) <= step])
 
 
 def read(run_dir: Path) -> list[Sample]:
     """Return the lines, oldest first; torn ones are dropped."""
-    if not (run_dir / FILE).is_file():
-        return []
     rows = []
-    for line in (run_dir / FILE).read_bytes().splitlines():
+    for line in (run_dir / FILE).read_bytes().splitlines() if (run_dir / FILE).is_file() else []:
         try:
             row = json.loads(line)
         except ValueError:
@@ -68,23 +57,22 @@ def read(run_dir: Path) -> list[Sample]:
 
 def section(rows: list[Sample]) -> Html:
     """Show each prompt with the base's answer, the latest one and the one that the file gives."""
-    answers = [row for row in rows if "text" in row]
+    answers = {(row["step"], row["number"]): row["text"] for row in rows if "text" in row}
     if not answers:
         return note("No held-out prompt has been answered.")
-    last = max(row["step"] for row in answers)
-    by_place = {(row["step"], row["number"]): row["text"] for row in answers}
+    last = max(step for step, _ in answers)
     lines = [
-        [
-            row["prompt"],
-            by_place.get((0, row["number"]), ""),
-            by_place.get((last, row["number"]), ""),
-            row["expected"],
-        ]
+        [row["prompt"], *(answers.get((step, row["number"]), "") for step in (0, last)),
+         row["expected"]]
         for row in rows
         if "prompt" in row
-    ]
+    ]  # fmt: skip
     headers = ["prompt", "before training", f"step {last}", "in the file"]
     return Html(note(SHOWN) + side_by_side(headers, lines))
+
+
+def _write(run_dir: Path, rows: list[Sample]) -> None:
+    write_file(run_dir / FILE, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _bounded(text: str) -> str:

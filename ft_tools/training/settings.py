@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import facts, workspace
-from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.errors import FineTuningError
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
 from ft_tools.lora import init_weights
@@ -34,7 +34,7 @@ from ft_tools.training.checks import base_model, memory
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.defaults import Basis
-from ft_tools.training.findings import warning
+from ft_tools.training.findings import refusal, warning
 from ft_tools.training.request import Method, TrainingRequest
 
 
@@ -107,7 +107,7 @@ def settle(
     here = replace(basis, may_pack=may_pack, num_processes=place.num_processes)
     training = defaults.training_arguments(here, given, device, validated=validated)
     if training["eval_strategy"] != "no" and not validated:
-        raise BadInput(f"eval_strategy={training['eval_strategy']!r} needs `validation`")
+        raise refusal("evaluates_nothing", strategy=training["eval_strategy"])
     if "optim" not in given and device.name == "cuda" and place.sharding in {"ddp", "fsdp"}:
         training["optim"] = "adamw_torch_fused"
     settings = Settings(given, device, place, training, notes=notes)
@@ -229,5 +229,5 @@ def _resolved_paths(training: dict[str, Any]) -> dict[str, Any]:
         return training
     path = workspace.existing(template)
     if path.suffix not in {".jinja", ".j2"}:
-        raise BadInput(f"training.chat_template_path={template!r}: name a .jinja file")
+        raise refusal("not_a_template_file", path=template)
     return {**training, "chat_template_path": str(path)}

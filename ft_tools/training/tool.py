@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ft_tools import workspace
 from ft_tools.advice.launches import Advised, require_advised
-from ft_tools.errors import BadInput, Missing
+from ft_tools.errors import Missing
 from ft_tools.formats.training_rows import task_of
 from ft_tools.formats.trl_formats import Task
 from ft_tools.runs.launch import Launch, launch, require_same
@@ -112,10 +112,7 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
     if request.confirm is not None and request.export_dir is not None:
         raise refusal("export_and_confirm")
     if request.confirm is not None and elsewhere:
-        raise BadInput(
-            f"this plan is for {elsewhere}; run the exported script there (export_dir writes it). "
-            "To train on this machine, leave backend_options.gpu out and plan again"
-        )
+        raise refusal("exported_elsewhere", elsewhere=elsewhere)
     if request.confirm is not None and plan.missing:
         require_same(request, plan)
         raise Missing(f"nothing was started: {'; '.join(plan.missing)}")

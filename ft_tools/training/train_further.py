@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ft_tools.errors import BadData, BadInput
+from ft_tools.errors import BadData
 from ft_tools.runs.state import directory
 from ft_tools.training.defaults import steps_an_epoch
+from ft_tools.training.findings import refusal
 from ft_tools.training.request import SftRequest
 
 KEPT = ("method", "engine", "accept_findings", "accept_reason")
@@ -37,15 +38,9 @@ def continued(request: SftRequest) -> SftRequest:
     info, plan = directory.read_info(run_dir), directory.read_json(run_dir / "plan.json")
     state = directory.read_status(run_dir).state
     if info.kind != "sft":
-        raise BadInput(
-            f"from_run={request.from_run!r} is a run of kind {info.kind}, not an SFT run; "
-            "get_run lists those"
-        )
+        raise refusal("not_an_sft_run", field="from_run", run=request.from_run, kind=info.kind)
     if state != "succeeded":
-        raise BadInput(
-            f"from_run={request.from_run!r} is in state {state}, and only a run that succeeded is "
-            "trained further; resume_run continues an unfinished run"
-        )
+        raise refusal("run_not_finished", run=request.from_run, state=state)
     try:
         earlier = _earlier(plan or {}, directory.read_json(run_dir / "request.json") or {})
     except (AttributeError, KeyError, TypeError, ValueError) as error:

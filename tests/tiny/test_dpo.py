@@ -33,7 +33,6 @@ PREFERENCE = {**QUICK, "learning_rate": 1e-4, "max_steps": 8, "save_steps": 50}
 # Some in the plain suite: a target, a smoothing, a mixture, a reference that is computed first.
 LOSSES = [
     ({"loss_type": "ipo"}),
-    ({"loss_type": ["exo_pair"], "label_smoothing": 1e-3}),
     ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]}),
     ({"loss_type": ["apo_zero"], "precompute_ref_log_probs": True}),
 ]
@@ -113,23 +112,6 @@ def test_every_loss_of_the_trainer_trains_from_either_start(data, loss, start, f
     assert report.reward_margin > 0 or loss in NOT_APART
 
 
-@pytest.mark.faults
-def test_the_reference_that_is_computed_first_is_the_one_beside(data):
-    training = {**PREFERENCE, "max_steps": 3, "logging_steps": 1}
-    begin = {"sft_run": trained_first(data)}
-    reports = [
-        run_here(
-            dpo.work,
-            DpoRequest(**data, **begin, training={**training, "precompute_ref_log_probs": first}),
-            f"first-{first}",
-        )
-        for first in (True, False)
-    ]
-    one, other = (weights_of(report.artifact) for report in reports)
-    for name in one:
-        assert torch.allclose(one[name], other[name], atol=1e-5), name
-
-
 @pytest.mark.parametrize("method", ["full", "qlora"])
 def test_the_other_methods_raise_the_margin_too(data, method):
     rate = 1e-4 if method == "full" else 1e-3
@@ -137,24 +119,6 @@ def test_the_other_methods_raise_the_margin_too(data, method):
     request = DpoRequest(**data, model="tiny-llama", method=method, training=training)
     report = run_here(dpo.work, request, method)
     assert report.reward_margin > 0.01
-
-
-@pytest.mark.parametrize("start", [{"model": "tiny-llama"}, {"sft_run": None}], ids=str)
-def test_a_reference_is_as_the_plan_says(data, start):
-    is_new = "model" in start
-    start = start if is_new else {"sft_run": trained_first(data)}
-    session = prepared(DpoRequest(**data, **start, training=PREFERENCE), "reference")
-    seen = []
-    usual = dpo.DPOTrainer.train
-
-    def look(self, *arguments, **named):
-        seen.append(sorted(self.model.peft_config))
-        return usual(self, *arguments, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dpo.DPOTrainer, "train", look)
-        dpo.work(session)
-    assert seen == [["default"] if is_new else ["default", "ref"]]
 
 
 def test_an_adapter_that_took_its_start_out_of_the_base_is_no_start_for_preferences(data):
@@ -178,13 +142,6 @@ def test_an_adapter_without_a_tokenizer_is_trained_with_that_of_its_base(data, w
         (plain / name).write_bytes((made / name).read_bytes())
     report = run_here(dpo.work, DpoRequest(**data, model="plain", training=PREFERENCE), "plain")
     assert report.reward_margin > 0
-
-
-def test_the_prompt_inside_both_answers_is_taken_out():
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    other = [chat[0], {"role": "assistant", "content": "c"}]
-    row = dpo.with_prompt({"chosen": chat, "rejected": other})
-    assert row == {"prompt": chat[:1], "chosen": chat[1:], "rejected": other[1:]}
 
 
 @pytest.mark.faults

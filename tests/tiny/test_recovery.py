@@ -104,7 +104,7 @@ def test_data_that_changes_under_a_queued_run_is_refused_when_its_turn_comes(req
     os.close(slot)
     report = finished(queued)
     assert (report.state, report.error.code) == ("failed", "refused")
-    assert "is not the file that was confirmed" in report.error.message
+    assert "is not the one that was confirmed" in report.error.message
     assert report.next_steps
     assert not (workspace_module.runs_dir() / queued / "artifacts").exists()
 
@@ -195,72 +195,18 @@ def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_
     assert same_bits(weights_of(report.artifact), weights_of(uninterrupted.artifact))
 
 
-def test_an_adapter_of_a_4_bit_base_goes_on_in_the_numbers_it_was_trained_in(request_):
-    training = {**request_.training, "num_train_epochs": 1.0, "max_steps": 5}
-    asked = request_.model_copy(update={"method": "qlora", "training": training})
-    session = prepared(asked, "numbers")
-    plan = json.loads(session.plan_json())
-    plan["device"]["precision"] = "bfloat16"
-    (session.run_dir / "plan.json").write_text(json.dumps(plan))
-    usual, seen = sft.SFTTrainer.training_step, []
-
-    def look(self, *arguments, **named):
-        session.terminated = self.state.global_step == 2
-        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
-        seen.append({str(weight.dtype) for weight in trained})
-        return usual(self, *arguments, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft.SFTTrainer, "training_step", look)
-        with pytest.raises(Stopped):
-            sft.work(session)
-        before = len(seen)
-        sft.work(Session(session.run_dir))
-    assert 0 < before < len(seen)
-    assert all(numbers == {"torch.float32"} for numbers in seen)
-
-
-def test_a_run_that_evaluates_at_its_start_does_so_once(request_, workspace):
-    training = {**QUICK, "max_steps": 8, "eval_steps": 2, "eval_on_start": True}
-    validation = write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
-    update = {"training": training, "validation": validation, "samples": 0}
-    asked = request_.model_copy(update=update)
-    session = prepared(asked, "begun")
-    usual = sft.SFTTrainer.training_step
-
-    def is_asked_to_stop(self, *arguments, **named):
-        session.terminated = self.state.global_step == 3
-        return usual(self, *arguments, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft.SFTTrainer, "training_step", is_asked_to_stop)
-        with pytest.raises(Stopped):
-            sft.work(session)
-    sft.work(Session(session.run_dir))
-    assert [step for step, _ in validations(session.run_dir)] == [0, 2, 4, 6, 8]
-
-
-@pytest.mark.parametrize(
-    "training",
-    [
-        {"max_steps": 13, "eval_steps": 4},
-        {"learning_rate": 2e-2, "num_train_epochs": 20, "eval_steps": 2, "warmup_steps": 0},
-    ],
-    ids=["by its steps", "early"],
-)
-def test_a_run_that_ends_after_its_last_checkpoint_trains_no_step_more(
-    request_, workspace, training
-):
+def test_a_run_that_ends_after_its_last_checkpoint_trains_no_step_more(request_, workspace):
     rows = conversations(6, first=100)
     for row in rows:
         row["messages"][1]["content"] = "Nobody knows at all, ask again on Monday."
     validation = write_jsonl(workspace / "held_out.jsonl", rows)
-    training = {**QUICK, "logging_steps": 1, **training}
+    training = {**QUICK, "logging_steps": 1, "learning_rate": 2e-2, "num_train_epochs": 20}
+    training |= {"eval_steps": 2, "warmup_steps": 0}
     update = {"training": training, "validation": validation, "samples": 0}
     asked = request_.model_copy(update=update)
     session = prepared(asked, "over")
     report = sft.work(session)
-    assert report.stopped_early == ("max_steps" not in training)
+    assert report.stopped_early
     before = weights_of(report.artifact), losses(session.run_dir.name), validations(session.run_dir)
     shutil.rmtree(session.run_dir / "artifacts")
     again = sft.work(Session(session.run_dir))

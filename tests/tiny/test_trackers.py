@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ft_tools.runs.state import directory
-from ft_tools.training.worker import sft, start_tracking
+from ft_tools.training.worker import sft, tracking
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -92,7 +92,7 @@ def test_a_tracker_gets_every_line_and_is_finished(workspace, tiny_model_in, mon
 def test_a_tracker_that_fails_in_any_way_changes_no_bit(
     workspace, tiny_model_in, monkeypatch, rounds, record_property
 ):
-    monkeypatch.setattr(start_tracking, "FINISH_SECONDS", 12.0)
+    monkeypatch.setattr(tracking, "FINISH_SECONDS", 12.0)
     alone, run_dir, _ = trained(workspace, monkeypatch, None, "alone")
     wanted, paces = weights_of(alone.artifact), {how: [] for how in HOW}
     usual = pace_of(run_dir)

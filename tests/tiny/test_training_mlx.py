@@ -34,8 +34,8 @@ from ft_tools.models.worker.mlx.model import MlxModel, logsumexp
 from ft_tools.models.worker.mlx.peft_adapter import hollow
 from ft_tools.models.worker.mlx.reading import require_same_model, rope_overrides
 from ft_tools.training.plan import plan_sft
-from ft_tools.training.request import DpoRequest, SftRequest
-from ft_tools.training.worker import dpo, sft
+from ft_tools.training.request import SftRequest
+from ft_tools.training.worker import sft
 from ft_tools.training.worker.mlx import bridge
 from ft_tools.training.worker.mlx.bridge import Bridge
 from tests.tiny.evaluating import run_here as evaluated_here
@@ -199,38 +199,6 @@ def test_a_run_that_resumes_ends_with_the_same_bits(folders, tokenizer, tmp_path
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-def test_blocks_that_are_recomputed_drop_and_give_the_same(folders, tokenizer, tmp_path):
-    kept, weights, _ = trained(
-        "mlx", folders["qwen3"], tokenizer, tmp_path / "kept", steps=2, lora_dropout=0.2
-    )
-    again, same, _ = trained(
-        "mlx", folders["qwen3"], tokenizer, tmp_path / "again", steps=2, lora_dropout=0.2,
-        checkpointed=True,
-    )  # fmt: skip
-    assert [row["loss"] for row in kept] == [row["loss"] for row in again]
-    for key, weight in weights.items():
-        torch.testing.assert_close(same[key], weight, atol=1e-5, rtol=1e-4)
-
-
-def test_a_saved_adapter_is_peft_s_own(folders, tokenizer, tmp_path):
-    from peft import PeftModel
-
-    _, _, trainer = trained("mlx", folders["llama"], tokenizer, tmp_path / "run")
-    trainer.model.save_pretrained(tmp_path / "adapter")
-    base = AutoModelForCausalLM.from_pretrained(folders["llama"], dtype=torch.float32)
-    loaded = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
-    ids = torch.randint(3, 160, (1, 40))
-    labels = ids.clone()
-    with torch.no_grad():
-        logits = loaded(input_ids=ids).logits[:, :-1].log_softmax(-1)
-        found = trainer.model.eval()(input_ids=ids, labels=labels, fused_lm_head=True)
-    wanted = logits.gather(-1, ids[:, 1:, None])[..., 0]
-    torch.testing.assert_close(found.log_probs, wanted, atol=1e-4, rtol=1e-4)
-    with torch.no_grad(), trainer.model.disable_adapter():
-        plain = trainer.model(input_ids=ids, labels=labels, fused_lm_head=True).log_probs
-    assert (plain - wanted).abs().max() > 1e-3
-
-
 @pytest.mark.parametrize("dora", [full(False), True])
 def test_mlx_lm_loads_the_adapter_that_is_written_for_it(folders, tokenizer, tmp_path, dora):
     patterns = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 32}, "use_dora": dora}
@@ -250,16 +218,6 @@ def test_mlx_lm_loads_the_adapter_that_is_written_for_it(folders, tokenizer, tmp
     theirs = fresh(mx.array([[5, 6, 7, 8]]))
     assert mx.abs(ours - theirs).max().item() < 1e-4
     assert mx.abs(ours - plain).max().item() > 1e-2
-
-
-def test_a_quantized_base_is_trained_and_stays_as_it_was(folders, tokenizer, tmp_path):
-    logged, _, trainer = trained(
-        "mlx", folders["llama"], tokenizer, tmp_path / "run", steps=12, bits=4, rate=2e-2
-    )
-    assert logged[-1]["loss"] < logged[0]["loss"]
-    assert not any(
-        "base_layer" in n for n, p in trainer.model.named_parameters() if p.requires_grad
-    )
 
 
 @pytest.fixture
@@ -288,17 +246,6 @@ def require_same_report(ours, theirs):
     assert ours.num_trainable_params == theirs.num_trainable_params
     assert ours.first_loss == pytest.approx(theirs.first_loss, rel=1e-4)
     assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
-
-
-@pytest.mark.faults
-def test_a_preference_run_of_either_engine_reports_the_same(data):
-    training = QUICK | {"num_train_epochs": 2, "logging_steps": 1, "learning_rate": 5e-5}
-    given = {"dataset": "pairs.jsonl", "training": training}
-    reports = [
-        run_here(dpo.work, asked, f"dpo-{engine}")
-        for engine, asked in requests_of(data, DpoRequest, **given)
-    ]
-    require_same_report(*reports)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

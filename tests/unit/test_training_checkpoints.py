@@ -50,13 +50,6 @@ def test_any_harm_is_seen(tmp_path, harm):
     assert not path.exists()
 
 
-def test_steps_are_ordered_as_numbers(tmp_path):
-    for step in (9, 100, 20):
-        write(tmp_path, step)
-    assert [checkpoints.step_of(p) for p in checkpoints.all_of(tmp_path)] == [9, 20, 100]
-    assert checkpoints.last_valid(tmp_path)[0].name == "checkpoint-100"
-
-
 def test_rotation_keeps_the_last_two_the_best_and_what_is_unpublished(tmp_path):
     made = [write(tmp_path, step) for step in (1, 2, 3, 4)]
     unpublished = write(tmp_path, 5, sealed=False)
@@ -64,10 +57,3 @@ def test_rotation_keeps_the_last_two_the_best_and_what_is_unpublished(tmp_path):
     left = checkpoints.all_of(tmp_path)
     assert left == [made[0], made[2], made[3], unpublished]
     assert all(verify(path) == [] for path in left[:-1])
-
-
-def test_other_folders_are_no_checkpoints(tmp_path):
-    (tmp_path / "checkpoint-best").mkdir()
-    (tmp_path / "runs").mkdir()
-    assert checkpoints.all_of(tmp_path) == []
-    assert checkpoints.last_valid(tmp_path / "absent") == (None, [])

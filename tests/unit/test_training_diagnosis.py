@@ -1,6 +1,5 @@
 """Each finding on the curves that call for it, and silence on those that do not."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -112,17 +111,6 @@ def test_a_loss_above_that_of_guessing_is_no_noise_in_the_labels():
     assert (found.id, "within 5% of its best, 4.75" in found.observed) == ("noise", True)
 
 
-def test_what_memorises_is_trained_for_less_at_half_the_rate(files):
-    plan = plan_sft(asked := sft(validation="held_out.jsonl", training={"max_steps": 60}))
-    rows = curves([3, 0.5, 0.1], [2, 1, 0.9] + [0.8] * 7)
-    setup = replace(setup_of(plan), epochs=30)
-    (step,) = next_steps(diagnose(rows, setup), plan, asked.model_dump(), "sft-0123456789abcdef")
-    assert "max_steps" not in step.arguments["training"]
-    assert step.arguments["training"]["num_train_epochs"] == 15
-    rate = step.arguments["training"]["learning_rate"]
-    assert rate == pytest.approx(setup.learning_rate / 2, rel=0.05)
-
-
 @pytest.mark.parametrize("number_of_evaluations", [1, 10])
 def test_a_validation_loss_that_is_no_number_is_left_out(number_of_evaluations):
     rows = curves([3, 1.4, 1.3], [1.0] * 10)
@@ -141,17 +129,6 @@ def test_a_model_that_knows_the_answers_is_measured_on_rows_that_there_are(files
     asked = EvaluateRequest(**step.arguments)
     assert asked.model == plan.model.name
     assert asked.dataset == (plan.validation or plan.dataset).path
-
-
-def test_what_the_model_knew_is_read_before_the_first_update_that_may_disturb_it():
-    """The rate warms up from 0, so two steps see the model as it came; then its loss may jump."""
-    rows = curves([0.08, 0.5, 0.1, 0.01], [0.2, 0.1] + [0.05] * 8)
-    assert rows[1]["step"] == 2
-    rows[0]["loss"], rows[1]["loss"], rows[2]["loss"] = 0.08, 0.08, 0.35
-    assert [one.id for one in diagnose(rows, USUAL)] == ["nothing_to_learn"]
-    rows[0]["loss"] = rows[1]["loss"] = 0.35
-    rows[2]["loss"] = 0.01
-    assert "nothing_to_learn" not in [one.id for one in diagnose(rows, USUAL)]
 
 
 def test_prompts_in_the_loss_are_named_whatever_the_curves_say():
@@ -232,16 +209,6 @@ def test_a_run_of_fewer_steps_than_evaluations_tell_a_trend_is_not_launched_as_i
     assert "max_steps" not in again.training
 
 
-def test_few_evaluations_of_a_run_whose_answers_are_right_need_no_more():
-    assert diagnose(few([0.5, 0.01]), SHORT) == []
-    assert diagnose(few([0.5])[:12], SHORT) == []
-
-
-def test_four_evaluations_tell_a_trend_even_where_few_losses_were_logged():
-    rows = few([2.0, 1.5, 1.1, 0.8], 4)
-    assert [one.id for one in diagnose(rows, SHORT)] == ["too_few_steps"]
-
-
 @pytest.mark.parametrize(
     ("evals", "fewer"), [([2, 1, 0.6] + [0.5] * 5 + [0.5, 0.499], False), (WORSE, True)]
 )
@@ -253,15 +220,6 @@ def test_what_memorises_trains_for_less_only_where_an_earlier_checkpoint_is_bett
         True,
     )
     assert ("would not help" in found.advice) is not fewer
-
-
-def test_a_run_of_a_scheduler_is_trained_further_there(files):
-    asked = sft(validation="held_out.jsonl", training={"num_train_epochs": 3})
-    plan = plan_sft(asked)
-    there = asked.model_dump() | {"backend": "slurm", "backend_options": {"gpus": 1}}
-    found = diagnose(curves([3, 1, 0.4], FALLING), USUAL)
-    (step,) = next_steps(found, plan, there, "sft-0123456789abcdef")
-    assert (step.arguments["backend"], step.arguments["backend_options"]) == ("slurm", {"gpus": 1})
 
 
 @pytest.mark.parametrize(
@@ -300,21 +258,6 @@ def finished(files, state="succeeded", **changed):
     return run_dir.name
 
 
-def test_a_run_is_trained_further_by_its_own_engine(files):
-    run = finished(files, engine="torch")
-    assert continued(SftRequest(from_run=run)).engine == "torch"
-    assert continued(SftRequest(from_run=run, engine="mlx")).engine == "mlx"
-
-
-def test_a_run_of_a_version_that_had_one_engine_is_trained_further(files):
-    run = finished(files)
-    file = runs_dir() / run / "request.json"
-    asked = json.loads(file.read_text())
-    del asked["engine"]
-    file.write_text(json.dumps(asked))
-    assert continued(SftRequest(from_run=run)).engine == "auto"
-
-
 def test_a_run_is_trained_further_with_its_own_files_and_a_schedule_that_starts_anew(files):
     given = {"num_train_epochs": 2, "learning_rate": 4e-4, "weight_decay": 0.1}
     run = finished(files, training=given | {"eval_steps": 6, "save_steps": 12})
@@ -340,12 +283,6 @@ def test_only_a_finished_sft_run_is_trained_further(files):
         continued(SftRequest(from_run=run))
 
 
-def test_steps_that_are_left_to_the_epochs_leave_the_schedule_to_the_earlier_run(files):
-    run = finished(files, training={"num_train_epochs": 2, "learning_rate": 4e-4})
-    more = continued(SftRequest(from_run=run, training={"max_steps": -1}))
-    assert more.training == {"max_steps": -1, "num_train_epochs": 2, "learning_rate": 2e-4}
-
-
 def test_the_epochs_of_a_run_are_those_of_its_packs_and_processes(files):
     batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
     run = finished(files, training=batch | {"max_steps": 30})
@@ -367,11 +304,3 @@ def test_a_run_with_a_damaged_plan_or_request_is_not_trained_further(files, name
     (runs_dir() / run / f"{name}.json").write_text(text)
     with pytest.raises(BadData, match="pass it as `model` with a dataset"):
         continued(SftRequest(from_run=run))
-
-
-def test_a_launch_starts_from_a_model_or_from_a_run():
-    with pytest.raises(ValueError, match="pass either"):
-        SftRequest(model="m", from_run="sft-0123456789abcdef", dataset="d.jsonl")
-    with pytest.raises(ValueError, match="dataset is missing"):
-        SftRequest(model="m")
-    assert json.loads(SftRequest(model="m", dataset="d").model_dump_json())["from_run"] is None

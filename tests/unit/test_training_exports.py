@@ -124,15 +124,6 @@ def test_the_engine_of_several_gpus_is_exported_too(plan, tmp_path, sharding):
     assert many.effective_batch == 4 * plan.effective_batch
 
 
-def test_a_run_that_evaluates_by_epochs_saves_by_epochs_elsewhere_too(files, tmp_path):
-    plan = plan_sft(sft(validation="held_out.jsonl", training={"eval_strategy": "epoch"}))
-    written = exported(plan, tmp_path)
-    assert constants(written["train.py"])["TRAINING"]["save_strategy"] == "epoch"
-    there = parsed(written["axolotl.yaml"])
-    assert (there["eval_strategy"], there["save_strategy"]) == ("epoch", "epoch")
-    assert "save_steps" not in there
-
-
 def test_an_exported_folder_names_no_path_of_this_machine_and_brings_the_data(files):
     (files / "own.jinja").write_text((files / "instruct" / "chat_template.jinja").read_text())
     asked = {"training": {"chat_template_path": "own.jinja"}, "validation": "held_out.jsonl"}
@@ -149,18 +140,6 @@ def test_an_exported_folder_names_no_path_of_this_machine_and_brings_the_data(fi
     # Exporting changes nothing of the plan, nor of the call that confirms it.
     assert shown.plan_hash == launch_sft(sft(**asked)).plan_hash
     assert "export_dir" not in shown.next_steps[0].arguments
-
-
-def test_what_is_cut_is_said_by_the_plans_own_length(files):
-    """An audit counts by a length that nobody gave."""
-    rows = [
-        {"prompt": f"Where is {at}?", "completion": f"In Oslo on day {at}. " * 400}
-        for at in range(30)
-    ]
-    (files / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    said = launch_sft(sft(dataset="long.jsonl", **accepting("no_quality_filter"))).warnings
-    assert not any("over_max_length" in one for one in said)
-    assert any("what is beyond max_length" in one for one in said)
 
 
 def test_the_exported_script_makes_an_example_of_each_answer_and_the_plan_says_so(files):
@@ -212,12 +191,6 @@ def test_axolotl_fuses_the_loss_or_its_memory_is_said_or_it_gets_no_file(files):
     launch_sft(sft(export_dir="none", training=batch, backend_options={"gpu": "RTX 3060"}))
     assert (files / "none" / "train.py").is_file()
     assert not (files / "none" / "axolotl.yaml").exists()
-
-
-def test_the_script_names_the_versions_that_the_plan_was_made_for(plan):
-    text = script.script(plan)
-    assert re.search(r"pip install torch accelerate .*'trl<1\.17,>=1\.16'", text)
-    assert "bitsandbytes" not in text.partition("import json")[0]
 
 
 def test_the_commit_the_adapted_layers_and_experts_are_exported_everywhere(plan):

@@ -34,17 +34,6 @@ def test_a_healthy_run_has_no_signal():
     assert health_signals([], "sft") == []
 
 
-def test_a_healthy_preference_run_has_no_signal():
-    found = signals(
-        "dpo",
-        loss=[0.69 - 0.01 * i for i in range(30)],
-        rewards__chosen=[0.01 * i for i in range(30)],
-        rewards__margins=[0.02 * i for i in range(30)],
-        rewards__accuracies=[0.5 + 0.01 * i for i in range(30)],
-    )
-    assert found == set()
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_is_an_error(value):
     assert signals(loss=[2.0, value]) == {"not_a_number"}
@@ -54,78 +43,62 @@ def test_a_loss_that_is_no_number_is_an_error(value):
     assert not is_diverged(rows(loss=[2.0]))
 
 
-def test_a_spike_is_three_times_the_median_and_half_a_nat_more():
-    calm = [1.0] * 11
-    assert "loss_spike" in signals(loss=[*calm, 3.01])
-    assert "loss_spike" not in signals(loss=[*calm, 3.0])
-    assert "loss_spike" not in signals(loss=[0.01] * 11 + [0.4])
-
-
-def test_a_flat_loss_is_told_from_a_slow_one():
-    assert "flat_loss" in signals(loss=[2.0] * 20)
-    assert "flat_loss" not in signals(loss=[2.0] * 10 + [1.97] * 10)
-
-
-def test_the_first_loss_can_be_too_high_or_too_low():
-    assert "first_loss" in signals(loss=[6.01])
-    assert "first_loss" in signals(loss=[0.09])
-    assert "first_loss" not in signals(loss=[6.0])
-
-
 WORSE = [1.0, 1.05, 1.1]
+FALLEN = [1.0] * 10 + [0.19] * 10
+TRAINED = [2.0, 1.5, 1.2, 1.0]
+RISES = {"loss": TRAINED, "eval_loss": WORSE}
+# Signal, task, curves that give it, curves at the edge that do not.
+EDGES = [
+    ("loss_spike", "sft", {"loss": [1.0] * 11 + [3.01]}, {"loss": [1.0] * 11 + [3.0]}),
+    ("loss_spike", "sft", {"loss": [1.0] * 11 + [3.01]}, {"loss": [0.01] * 11 + [0.4]}),
+    ("flat_loss", "sft", {"loss": [2.0] * 20}, {"loss": [2.0] * 10 + [1.97] * 10}),
+    ("first_loss", "sft", {"loss": [6.01]}, {"loss": [6.0]}),
+    ("first_loss", "sft", {"loss": [0.09]}, {"loss": [0.1]}),
+    # Only what rises twice, by more than evaluations differ by, without better answers.
+    ("overfitting", "sft", RISES, {"loss": TRAINED, "eval_loss": [1.0, 1.01, 1.02]}),
+    ("overfitting", "sft", RISES, {"loss": TRAINED, "eval_loss": [1.0, 1.2, 1.1]}),
+    ("overfitting", "sft", RISES, RISES | {"eval_mean_token_accuracy": [0.9, 0.92, 0.95]}),
+    ("overfitting", "sft", RISES, {"loss": [1e-5] * 4, "eval_loss": [1e-4, 2e-4, 4e-4]}),
+    ("gradient_norm", "sft", {"grad_norm": [101.0] * 3}, {"grad_norm": [1.0, 101.0, 101.0]}),
+    # Falling entropy alone is what learning looks like.
+    ("entropy_collapse", "sft", {"entropy": FALLEN, "eval_loss": WORSE}, {"entropy": FALLEN}),
+    (
+        "entropy_collapse", "sft", {"entropy": FALLEN, "eval_loss": WORSE},
+        {"entropy": [1.0] * 10 + [0.2] * 10, "eval_loss": WORSE},
+    ),
+    (
+        "chosen_reward_falls", "dpo", {"rewards__chosen": [-1.01] * 10},
+        {"rewards__chosen": [-1.0] * 10},
+    ),
+    (
+        "reward_accuracy", "dpo", {"rewards__accuracies": [0.54] * 20},
+        {"rewards__accuracies": [0.55] * 20},
+    ),
+    (
+        "preferences_memorised", "dpo", {"loss": [0.05] * 10, "rewards__accuracies": [1.0] * 10},
+        {"loss": [0.3] * 10, "rewards__accuracies": [1.0] * 10},
+    ),
+    (
+        "slower", "sft", {"step_seconds": [9.0] + [1.0] * 10 + [2.01] * 10},
+        {"step_seconds": [9.0] + [1.0] * 10 + [2.0] * 10},
+    ),
+    (
+        "memory_pressure", "sft", {"memory_free_fraction": [0.5, 0.049]},
+        {"memory_free_fraction": [0.01, 0.05]},
+    ),
+    (
+        "thermal_throttling", "sft", {"thermal_throttling": [0.0, 1.0]},
+        {"thermal_throttling": [1.0, 0.0]},
+    ),
+]  # fmt: skip
 
 
-def test_overfitting_is_a_validation_loss_that_rises_twice_without_better_answers():
-    trained = [2.0, 1.5, 1.2, 1.0]
-    assert "overfitting" in signals(loss=trained, eval_loss=WORSE)
-    assert "overfitting" not in signals(loss=trained, eval_loss=[1.0, 1.01, 1.02])
-    assert "overfitting" not in signals(loss=trained, eval_loss=[1.0, 1.2, 1.1])
-    better = {"eval_mean_token_accuracy": [0.9, 0.92, 0.95]}
-    assert "overfitting" not in signals(loss=trained, eval_loss=WORSE, **better)
-    # A wide gap alone changes no answer, and near zero ratios say nothing.
-    assert "overfitting" not in signals(loss=[7e-5] * 4, eval_loss=[0.187, 0.02, 2e-4])
-    assert "overfitting" not in signals(loss=[1e-5] * 4, eval_loss=[1e-4, 2e-4, 4e-4])
-
-
-def test_a_high_gradient_counts_when_it_stays():
-    assert "gradient_norm" in signals(grad_norm=[101.0] * 3)
-    assert "gradient_norm" not in signals(grad_norm=[1.0, 101.0, 101.0])
-
-
-def test_an_entropy_that_collapses_is_seen_where_answers_get_worse():
-    fallen, kept = [1.0] * 10 + [0.19] * 10, [1.0] * 10 + [0.2] * 10
-    assert "entropy_collapse" in signals(entropy=fallen, eval_loss=WORSE)
-    assert "entropy_collapse" not in signals(entropy=kept, eval_loss=WORSE)
-    # Falling entropy is what learning looks like.
-    assert "entropy_collapse" not in signals(entropy=fallen, eval_loss=[0.2, 0.1, 0.0002])
-    assert "entropy_collapse" not in signals(entropy=fallen)
-
-
-def test_preference_rewards_are_watched():
-    falling = {"rewards__chosen": [-1.01] * 10, "rewards__margins": [0.1] * 10}
-    assert "chosen_reward_falls" in signals("dpo", **falling)
-    assert "reward_accuracy" in signals("dpo", rewards__accuracies=[0.54] * 20)
-    assert "reward_accuracy" not in signals("dpo", rewards__accuracies=[0.55] * 20)
-    learnt = {"rewards__accuracies": [1.0] * 10, "rewards__margins": [5.0] * 10}
-    assert "preferences_memorised" in signals("dpo", loss=[0.05] * 10, **learnt)
-    assert "preferences_memorised" not in signals("dpo", loss=[0.3] * 10, **learnt)
-    assert "chosen_reward_falls" not in signals("sft", **falling)
-
-
-def test_steps_that_take_twice_as_long_as_at_the_start_are_seen():
-    assert "slower" in signals(step_seconds=[9.0] + [1.0] * 10 + [2.01] * 10)
-    assert "slower" not in signals(step_seconds=[9.0] + [1.0] * 10 + [2.0] * 10)
-    assert "slower" not in signals(step_seconds=[1.0] * 10 + [9.0] * 10)
-
-
-def test_little_free_memory_and_heat_are_seen_when_they_are_now():
-    assert "memory_pressure" in signals(memory_free_fraction=[0.5, 0.049])
-    assert "memory_pressure" not in signals(memory_free_fraction=[0.01, 0.05])
-    hot = {"temperature_celsius": [60.0, 96.0], "thermal_throttling": [0.0, 1.0]}
-    (found,) = health_signals(rows(**hot), "sft")
-    assert found.signal == "thermal_throttling"
-    assert "96 degrees" in found.observed
-    assert "thermal_throttling" not in signals(thermal_throttling=[1.0, 0.0])
+@pytest.mark.parametrize(("name", "task", "given", "silent"), EDGES)
+def test_a_signal_fires_at_its_threshold_and_not_before(name, task, given, silent):
+    assert name in signals(task, **given)
+    assert name not in signals(task, **silent)
+    if task == "dpo":
+        assert name not in signals("sft", **given)
 
 
 def test_every_signal_has_a_row_and_every_row_a_signal():

@@ -32,7 +32,6 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.runs.processes.worker_session import read_plan
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.checks.base_model import (
@@ -46,10 +45,9 @@ from ft_tools.training.checks.memory import (
     host_memory,
     require_fit,
 )
-from ft_tools.training.defaults import BATCH, planned_evaluations, step_arguments
+from ft_tools.training.defaults import BATCH
 from ft_tools.training.holding_out import hold_out
-from ft_tools.training.model_plan import model_plan
-from ft_tools.training.plan import SftPlan, plan_dpo, plan_sft
+from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 
@@ -149,12 +147,8 @@ def test_a_plan_is_shown_and_nothing_starts(files):
     [
         ({"eval_strategy": "epoch", "num_train_epochs": 2}, 2),
         ({"eval_steps": 8, "num_train_epochs": 2}, 2),
-        ({"eval_steps": 9, "num_train_epochs": 2}, 1),
         ({"eval_steps": 4, "num_train_epochs": 2}, 0),
-        ({"eval_steps": 4, "eval_delay": 9, "num_train_epochs": 2}, 2),
-        ({"eval_strategy": "epoch", "num_train_epochs": 4}, 0),
         ({"num_train_epochs": 2}, 0),
-        ({"max_steps": 12}, 0),
         ({"max_steps": 3}, 0),
     ],
 )
@@ -166,12 +160,6 @@ def test_a_plan_says_that_its_evaluations_are_too_few(files, training, planned):
     assert all(f"{planned} evaluations in 16 steps" in warning for warning in found)
 
 
-def test_a_run_that_is_left_open_has_five_evaluations_or_more():
-    for steps in range(5, 400):
-        arguments = {"eval_strategy": "steps", **step_arguments({}, steps, evaluates=True)}
-        assert planned_evaluations(arguments, steps, 1.0) >= 5, steps
-
-
 def test_rows_are_held_out_where_no_validation_is_named_and_the_schedule_is_open(files):
     write(files / "many.jsonl", 0, 120)
     plan = plan_sft(sft(dataset="many.jsonl"))
@@ -181,36 +169,20 @@ def test_rows_are_held_out_where_no_validation_is_named_and_the_schedule_is_open
     assert sorted(parts[0] + parts[1]) == sorted((files / "many.jsonl").read_text().splitlines())
     assert plan.training["num_train_epochs"] > 1
     assert "held_out" in ids(plan.warnings)
+    # Few rows are repeated, and watched too; fewer are seen once.
+    few = plan_sft(sft())
+    assert (few.dataset.num_examples, few.validation.num_examples, few.patience) == (24, 6, 3)
+    assert (few.training["num_train_epochs"], few.estimate.steps) == (10, 60)
+    write(files / "fewer.jsonl", 0, 19)
+    alone = plan_sft(sft(dataset="fewer.jsonl"))
+    assert (alone.validation, alone.training["num_train_epochs"]) == (None, 1)
+    assert plan_dpo(dpo()).validation is None
     assert plan_sft(sft(dataset="many.jsonl")).validation == plan.validation
     for chosen in ({"num_train_epochs": 1}, {"eval_strategy": "no"}):
         assert plan_sft(sft(dataset="many.jsonl", training=chosen)).validation is None
     Path(plan.validation.path).write_text("{}")
     with pytest.raises(BadData, match="was changed"):
         plan_sft(sft(dataset="many.jsonl"))
-
-
-def test_few_rows_are_repeated_and_watched_too(files):
-    """Of 30 rows six are held out; ten epochs of 24 in batches of 4 are 60 steps."""
-    plan = plan_sft(sft())
-    assert (plan.dataset.num_examples, plan.validation.num_examples) == (24, 6)
-    assert (plan.training["num_train_epochs"], plan.estimate.steps) == (10, 60)
-    assert plan.patience == 3
-    write(files / "train.jsonl", 0, 19)
-    alone = plan_sft(sft())
-    assert (alone.validation, alone.training["num_train_epochs"]) == (None, 1)
-    assert plan_dpo(dpo()).validation is None
-
-
-def test_marks_are_held_out_by_their_own_number_whatever_was_planned_before(files):
-    """The same file may be asked for as supervised rows first."""
-    rows = [
-        {"prompt": f"Where is {at}?", "completion": f"In {at}.", "label": at % 2 == 0}
-        for at in range(60)
-    ]
-    (files / "marks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    held = hold_out(survey(files / "marks.jsonl", "sft"), "sft", {})
-    assert [part.num_examples for part in held] == [48, 12]
-    assert hold_out(survey(files / "marks.jsonl", "kto"), "kto", {}) is None
 
 
 def test_what_is_suggested_for_marks_is_a_launch_of_kto(files):
@@ -237,10 +209,7 @@ def test_what_is_suggested_for_marks_is_a_launch_of_kto(files):
     ("given", "batch", "epochs"),
     [
         ({}, (4, 1), 6),
-        ({"per_device_train_batch_size": 8}, (8, 1), 10),
         ({"gradient_accumulation_steps": 8}, (1, 8), 10),
-        ({"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}, (8, 1), 10),
-        ({"per_device_train_batch_size": 2}, (2, 2), 6),
         ({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}, (1, 2), 3),
     ],
 )
@@ -269,13 +238,6 @@ def test_a_suggestion_and_its_launch_train_on_the_same_rows_in_the_same_steps(fi
     assert plan.training["max_length"] == suggested.training["max_length"]
 
 
-def test_another_files_validation_part_is_not_taken(files):
-    write(files / "raw.jsonl", 0, 300)
-    write(files / "validation.jsonl", 300, 320)
-    plan = plan_sft(sft(dataset="raw.jsonl", validation=None))
-    assert plan.validation.num_examples == 30
-
-
 def test_the_length_is_bounded_by_bytes_where_no_tokenizer_is_here(files):
     answers = ["ja", "東京です" * 40]
     rows = [{"prompt": "駅?", "completion": answer} for answer in answers]
@@ -302,16 +264,6 @@ def test_calls_at_the_same_time_hold_out_the_same_rows(files):
     assert others == [first] * 7
 
 
-def test_answers_to_one_prompt_are_all_trained_on(files):
-    jokes = [{"prompt": "Write a joke.", "completion": f"Joke {i}, {i * 7}."} for i in range(300)]
-    (files / "jokes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in jokes))
-    accepted = {"accept_findings": ["contradictions"], "accept_reason": "many answers are right"}
-    plan = plan_sft(sft(dataset="jokes.jsonl", **accepted))
-    assert plan.validation is None
-    assert plan.dataset.num_examples == 300
-    assert plan.training["num_train_epochs"] == 1
-
-
 def test_the_same_prompt_is_never_on_both_sides_of_what_is_held_out(files):
     write(files / "many.jsonl", 0, 120)
     lines = (files / "many.jsonl").read_text()
@@ -327,16 +279,6 @@ def test_the_same_prompt_is_never_on_both_sides_of_what_is_held_out(files):
     ]
     assert not prompts[0] & prompts[1]
     assert plan.validation.num_examples == 24
-
-
-def test_a_template_of_one_s_own_counts_by_its_content_wherever_the_model_is(files):
-    elsewhere = ModelSource(name="owner/model", kind="hub")
-    template = files / "own.jinja"
-    template.write_text(CHATML)
-    first = model_plan(elsewhere, str(template))
-    template.write_text(CHATML + " ")
-    assert model_plan(elsewhere, str(template)) != first
-    assert model_plan(elsewhere, None).template_sha256 == ""
 
 
 def test_the_same_request_has_the_same_hash_and_changed_data_another(files):
@@ -356,14 +298,6 @@ def test_a_refused_confirmation_names_what_differs_from_the_plan_that_was_shown(
     with pytest.raises(PlanChanged, match="no plan with that hash"):
         launch_sft(sft(confirm="0" * 16))
     assert not started()
-
-
-def test_a_plan_of_an_earlier_version_is_read_without_the_fields_that_are_gone(files):
-    plan = plan_sft(sft(validation="held_out.jsonl"))
-    old = plan.model_dump(mode="json") | {"gone": 1}
-    for part in ("dataset", "validation", "model", "place"):
-        old[part]["gone"] = []
-    assert SftPlan.model_validate_json(read_plan(json.dumps(old).encode(), SftPlan)) == plan
 
 
 @pytest.mark.parametrize(
@@ -391,26 +325,6 @@ def test_what_could_not_work_is_refused_with_its_cure(files, changed, error, tol
         launch_sft(sft(**changed))
     assert told in str(raised.value)
     assert not started()
-
-
-def test_a_refusal_by_a_rule_names_the_way_around_and_the_plan_keeps_it(files):
-    training = {"num_train_epochs": 2}
-    plan = plan_sft(sft(training=training, **accepting("validation_unwatched")))
-    assert plan.accepted == ["validation_unwatched"]
-    assert plan.accept_reason == "a test"
-    with pytest.raises(ValueError, match="accept_reason"):
-        sft(accept_findings=["validation_unwatched"])
-
-
-@pytest.mark.parametrize(("model", "warned"), [("instruct", True), ("base", False)])
-def test_plain_questions_for_a_model_that_chats_are_a_warning(files, model, warned):
-    rows = [
-        {"prompt": f"Where is parcel number {i}?", "completion": f"It is in Oslo since day {i}."}
-        for i in range(30)
-    ]
-    (files / "plain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    plan = plan_sft(sft(model=model, dataset="plain.jsonl", **accepting("no_quality_filter")))
-    assert ("plain_text_for_a_chat_model" in ids(plan.warnings)) is warned
 
 
 MARKED = [
@@ -444,14 +358,6 @@ def test_a_loss_that_may_rise_in_good_health_chooses_no_checkpoint(files):
     plan = plan_sft(sft(validation="held_out.jsonl", training={"loss_type": "dft"}))
     assert (plan.patience, plan.training["eval_strategy"]) == (None, "steps")
     assert "last_model_kept" in ids(plan.warnings)
-
-
-def test_the_length_follows_the_positions_of_the_model(files):
-    config = {"model_type": "gpt2", "n_positions": 128}
-    (files / "instruct" / "config.json").write_text(json.dumps(config))
-    assert plan_sft(sft()).training["max_length"] == 128
-    longer = plan_sft(sft(training={"max_length": 512}))
-    assert "length_above_positions" in ids(longer.warnings)
 
 
 def test_epochs_are_watched_only_where_they_are_evaluated(files):
@@ -503,16 +409,6 @@ def test_layers_that_the_model_does_not_have_are_refused_with_those_it_has(tmp_p
         require_layers(folder, {"target_modules": targets})
 
 
-def test_a_misspelt_layer_beside_others_is_a_warning(tmp_path):
-    names = [f"model.layers.0.self_attn.{n}_proj.weight" for n in "qv"]
-    folder = with_layers(tmp_path / "model", names=names)
-    (said,) = require_layers(folder, {"target_modules": ["q_proj", "v_prj"]})
-    assert ids([said]) == ["layers_missing"]
-    assert "v_prj" in said
-    for targets in ("all-linear", ".*[qv]_proj", ["self_attn.q_proj"], ["v_proj"]):
-        assert require_layers(folder, {"target_modules": targets}) == []
-
-
 @pytest.mark.parametrize(
     ("adapter", "told"),
     [
@@ -544,7 +440,9 @@ def test_errors_of_the_audit_stop_a_launch_until_they_are_accepted(files):
     # Nothing was held out of a file that is not trained on.
     assert not list(workspace_module.runs_dir().glob("held_out*"))
     plan = plan_sft(sft(**accepting("secret")))
-    assert plan.accepted == ["secret"]
+    assert (plan.accepted, plan.accept_reason) == (["secret"], "a test")
+    with pytest.raises(ValueError, match="accept_reason"):
+        sft(accept_findings=["secret"])
 
 
 def test_preferences_on_a_base_model_are_refused_unless_accepted(files):
@@ -553,15 +451,6 @@ def test_preferences_on_a_base_model_are_refused_unless_accepted(files):
     template = {"chat_template_path": "instruct/chat_template.jinja"}
     plan = plan_dpo(dpo(model="base", training=template, **accepting("dpo_before_sft")))
     assert plan.accepted == ["dpo_before_sft"]
-
-
-def test_the_small_files_of_a_model_elsewhere_say_that_it_is_a_base_model(files):
-    elsewhere = ModelSource(name="owner/base", kind="hub", files=str(files / "base"))
-    asked, pairs = dpo(model="base"), survey(files / "pairs.jsonl", "dpo")
-    require_template(elsewhere, "dpo", pairs, asked)  # its tokenizer is not known yet
-    (files / "base" / "tokenizer_config.json").write_text("{}")
-    with pytest.raises(Refused, match="owner/base has no chat template"):
-        require_template(elsewhere, "dpo", pairs, asked)
 
 
 def test_the_catalog_says_of_a_model_elsewhere_that_it_is_a_base_model(files):
@@ -593,12 +482,6 @@ def test_the_reference_of_preferences_is_in_the_plan(files):
         with pytest.raises(BadInput, match="changes the base weights"):
             plan_dpo(dpo(peft={"init_lora_weights": start}))
     assert plan_dpo(dpo(training={"loss_type": "ipo"}).model_copy()).training["beta"] == 0.1
-
-
-@pytest.mark.parametrize("given", [{}, {"model": "instruct", "sft_run": "sft-0123456789abcdef"}])
-def test_preferences_start_from_one_model(given):
-    with pytest.raises(ValueError, match="either `model` or `sft_run`"):
-        DpoRequest(dataset="pairs.jsonl", **given)
 
 
 T4 = Device(name="cuda", model="NVIDIA T4", memory_gib=15.0, precision="float16", cards=["GPU-1a"])
@@ -666,17 +549,6 @@ def test_the_fastest_settings_whose_upper_bound_fits_are_chosen_and_a_step_stays
     assert fastest_that_fits(planned(device=small), asked) == ({}, [])
 
 
-def test_a_batch_with_an_odd_factor_is_divided_down_to_one_example():
-    batch = {"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1}
-    found = set()
-    for gib in range(5, 20):
-        card = T4.model_copy(update={"memory_gib": float(gib), "precision": "bfloat16"})
-        training = planned().training | batch | {"max_length": 4096}
-        changed, _ = fastest_that_fits(planned(device=card, training=training), {})
-        found.add(changed.get("per_device_train_batch_size", 12))
-    assert {1, 3} <= found
-
-
 def test_a_sharded_run_goes_by_its_allocations_where_no_bound_of_the_process_fits():
     two = Place(processes=2, sharding="fsdp")
     card = T4.model_copy(update={"memory_gib": 24.0, "precision": "bfloat16"})
@@ -710,7 +582,7 @@ def test_a_card_that_draws_a_desktop_keeps_a_margin_free(tmp_path, monkeypatch):
             "per_device_train_batch_size", 4
         )
 
-    sizes = [memory / 2 for memory in range(16, 40)]
+    sizes = [memory / 2 for memory in range(16, 34)]
     without = [chosen("Disabled", memory) for memory in sizes]
     with_desktop = [chosen("Enabled", memory) for memory in sizes]
     assert len(set(without)) > 1
@@ -750,26 +622,6 @@ def test_a_plan_for_a_cpu_shows_the_memory_it_needs_and_what_there_is(files):
     assert host_memory(planned("lora", T4), []) is None
 
 
-def test_a_run_that_is_beyond_the_memory_of_a_cpu_is_refused_and_one_at_its_edge_warned_of():
-    """Llama 3.1 8B in float32 has 30 GiB of weights alone."""
-    ram = host_memory(on_cpu(200.0), [])
-    low, high = ram["needed_low_gib"], ram["needed_high_gib"]
-    assert 31 < low < high
-    between = (low + high) / 2
-    assert host_memory(on_cpu(between), [])["machine_gib"] == between
-    with pytest.raises(Refused, match=r"does_not_fit.*at least, and this machine has 32.0 GiB"):
-        host_memory(on_cpu(32.0), [])
-    assert host_memory(on_cpu(32.0), ["does_not_fit"])["machine_gib"] == 32.0
-
-
-def test_a_batch_takes_no_more_memory_than_the_rows_that_there_are():
-    one, three, four, many = (
-        host_memory(dataclasses.replace(on_cpu(200.0), num_rows=rows), [])["needed_low_gib"]
-        for rows in (1, 3, None, 400)
-    )
-    assert one < three < four == many
-
-
 def test_short_rows_are_not_refused_for_a_max_length_that_they_never_reach():
     training = planned().training | {"max_length": 2048, "gradient_checkpointing": False}
 
@@ -789,9 +641,7 @@ def test_short_rows_are_not_refused_for_a_max_length_that_they_never_reach():
     longer = host_memory(dataclasses.replace(whole, most_tokens=3000), [])
     assert longer["needed_low_gib"] > full["needed_low_gib"]
     # Uncounted rows may be as short as can be: that is shown, and not refused.
-    unknown = ram(between, most_tokens=None)
-    assert unknown["needed_low_gib"] < short["needed_low_gib"]
-    assert unknown["needed_gib"] == full["needed_gib"]
+    assert ram(between, most_tokens=None)["needed_gib"] == full["needed_gib"]
 
 
 def test_a_plan_says_which_accepted_findings_there_are_not_and_which_it_lets_through(files):
@@ -851,12 +701,6 @@ def test_answers_that_contradict_each_other_are_refused_until_they_are_accepted(
     assert launch_sft(SftRequest(**asked, **accepted)).plan_hash
 
 
-def test_a_number_of_steps_says_how_many_epochs_it_is(files):
-    launched = launch_sft(sft(validation="held_out.jsonl", training={"max_steps": 20}))
-    (said,) = [w for w in launched.warnings if ids([w]) == ["max_steps_set"]]
-    assert "2.5 epochs of 30 rows" in said
-
-
 DEEP = b'{"a":' * 20_000
 TOOLS = {
     "launch_sft": lambda: launch_sft(sft()),
@@ -899,17 +743,3 @@ def test_an_argument_that_is_null_is_as_good_as_not_given(files):
     for name in ("eval_steps", "report_to"):
         asked = sft(validation="held_out.jsonl", training={name: None})
         assert launch_sft(asked).plan["training"] == usual
-
-
-@pytest.mark.parametrize("name", ["eval_steps", "save_steps", "logging_steps"])
-def test_a_number_of_steps_that_is_not_whole_is_refused_before_the_trainer_does(files, name):
-    with pytest.raises(BadInput, match=rf"training.{name}=2.5 is not a whole number"):
-        launch_sft(sft(validation="held_out.jsonl", training={name: 2.5}))
-    whole = {"eval_steps": 2.0, "save_steps": 4.0, "logging_steps": 1.0}
-    assert launch_sft(sft(validation="held_out.jsonl", training=whole)).plan_hash
-
-
-@pytest.mark.parametrize(("make", "plan", "rows"), [(sft, plan_sft, 20), (dpo, plan_dpo, 100)])
-def test_a_refusal_of_unwatched_epochs_names_the_rows_that_this_task_needs(files, make, plan, rows):
-    with pytest.raises(Refused, match=rf"rows of a file of {rows} or more are held out then"):
-        plan(make(training={"num_train_epochs": 2}))

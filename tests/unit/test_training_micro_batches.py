@@ -39,11 +39,3 @@ def test_the_advice_names_the_next_smaller_plan():
     told = advice(MicroBatch(size=4, accumulation=4))
     assert "micro-batches of 2 and 8 accumulation steps" in told
     assert "shorter max_length" in advice(MicroBatch(size=1, accumulation=16))
-
-
-def test_the_effective_batch_is_that_of_all_processes(tmp_path):
-    plan = SimpleNamespace(training=PLAN.training, place=Place(processes=2))
-    batch = of_run(tmp_path, plan)
-    assert batch.effective == 32
-    assert smaller(batch) == MicroBatch(size=4, accumulation=4, processes=2)
-    assert "stays 32" in advice(batch)

@@ -106,7 +106,7 @@ def test_a_plan_for_a_card_elsewhere_is_exported_and_never_started_here(files):
     (step,) = shown.next_steps
     assert "confirm" not in step.arguments
     assert launch_sft(request.model_validate(step.arguments)).plan_hash == shown.plan_hash
-    with pytest.raises(BadInput, match=r"for 2x RTX 4090; run the exported script there"):
+    with pytest.raises(BadInput, match=r"for 2x RTX 4090, .*; run the exported script there"):
         launch_sft(request.model_copy(update={"confirm": shown.plan_hash}))
     with pytest.raises(BadInput, match="export_dir writes files and confirm starts a run"):
         launch_sft(request.model_copy(update={"confirm": shown.plan_hash, "export_dir": "both"}))
@@ -153,22 +153,6 @@ def test_what_a_mac_has_to_do_itself_is_said_before_anything_has_to_be_accepted(
     with pytest.raises(error, match="copy the dataset to the Mac") as refused:
         launch_sft(sft(advice=advice, **changed))
     assert "advised_against" not in str(refused.value)
-
-
-def test_an_export_for_this_cpu_says_so_and_how_to_name_a_card(files):
-    assert any(
-        'backend_options={"gpu"' in warning
-        for warning in launch_sft(sft(export_dir="here")).warnings
-    )
-    assert not any('backend_options={"gpu"' in warning for warning in launch_sft(sft()).warnings)
-
-
-def test_the_plan_changes_with_its_place(files, slurm_here):
-    alone = launch_sft(sft()).plan_hash
-    there = launch_sft(sft(backend="slurm")).plan_hash
-    assert there != alone
-    changed = launch_sft(sft(backend="slurm", backend_options={"partition": "gpu"})).plan_hash
-    assert changed != there
 
 
 @pytest.mark.parametrize(
@@ -237,13 +221,6 @@ def test_a_run_with_a_job_is_not_called_interrupted_because_nobody_here_holds_it
     assert get_run(RunRequest(run_id=RUN)).state == "interrupted"
 
 
-def test_an_interrupted_run_that_its_scheduler_still_has_is_not_resumed_twice(run_dir):
-    directory.write_status(run_dir, Status(state="interrupted", reason="preempted"))
-    report = get_run(RunRequest(run_id=RUN))
-    assert (report.state, report.reason, report.resumable) == ("interrupted", "preempted", False)
-    assert [step.tool for step in report.next_steps] == ["get_run"]
-
-
 def test_a_family_that_overflows_float16_computes_in_float32_on_an_old_card(files):
     config = json.loads((files / "instruct" / "config.json").read_text())
     shown = {}
@@ -260,14 +237,3 @@ def test_a_family_that_overflows_float16_computes_in_float32_on_an_old_card(file
         ("llama", False): ("float16", 0),
         ("llama", True): ("float32", 0),
     }
-
-
-@pytest.mark.parametrize(("kind", "expected"), [("gemma3_text", "float32"), ("llama", "float16")])
-def test_weights_in_16_bits_are_not_computed_with_where_a_family_overflows_them(
-    files, kind, expected
-):
-    path = files / "instruct" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": kind, "head_dim": 16}))
-    training = {"model_init_kwargs": {"dtype": "float16"}}
-    plan = launch_sft(sft(backend_options={"gpu": "T4"}, training=training)).plan
-    assert plan["weights_dtype"] == expected

@@ -20,6 +20,7 @@ from ft_tools.runs.processes.start import WORKERS
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import diagnosis
 from ft_tools.training.exports import export
+from ft_tools.training.findings import message_and_cure
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.next_steps import next_steps
 from ft_tools.training.plan import TrainingPlan
@@ -158,12 +159,14 @@ def compare_counts(session: Session, plan: TrainingPlan, data: DataReport) -> No
     counts = plan.counts
     if counts is None or counts.num_counted < data.num_examples or counts.data == data:
         return
-    planned = counts.data
-    session.event(
-        f"the plan counted {planned.num_tokens} tokens, {planned.num_trained_tokens} of them "
-        f"trained on; the run has {data.num_tokens} and {data.num_trained_tokens}",
-        "warning",
+    message, _ = message_and_cure(
+        "counted_otherwise",
+        planned=counts.data.num_tokens,
+        planned_trained=counts.data.num_trained_tokens,
+        tokens=data.num_tokens,
+        trained=data.num_trained_tokens,
     )
+    session.event(message, "warning")
 
 
 def _peak_memory_gib(plan: TrainingPlan) -> float:

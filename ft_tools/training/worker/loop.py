@@ -17,7 +17,7 @@ from ft_tools.training.worker.artifacts import Outcome
 from ft_tools.training.worker.callbacks import RunCallback, early_stopping
 from ft_tools.training.worker.loading import CHECKPOINTS, run_arguments
 from ft_tools.training.worker.sampling import sampler_for
-from ft_tools.training.worker.start_tracking import Trackers
+from ft_tools.training.worker.tracking import tracked
 
 
 class Diverged(FineTuningError):
@@ -60,7 +60,7 @@ def train(
         # Every rank comes to the same from the same batch; the processes start anew, because what
         # the failed step holds is not all given back, and other ranks wait in the middle of it.
         micro_batches.keep(session.run_dir, less)
-        session.ask_again(_halved(batch, less))
+        session.ask_again(micro_batches.halved(batch, less))
         raise Again from error
 
 
@@ -80,7 +80,7 @@ def _train_once(
     trainer = make_trainer(run_arguments(session, plan, batch))
     loading.train_in_float32(plan, trainer.model)
     # A card in each checkpoint is read by nobody, and TRL imports trackio to write one.
-    trainer.create_model_card = _no_card
+    trainer.create_model_card = _nothing
     sampler = None
     if session.leads and plan.place.sharding == "ddp":
         # A rank with a part of the model cannot answer alone.
@@ -99,10 +99,10 @@ def _train_once(
         trainer.args.eval_on_start = False
         if checkpoints.is_last(resumed):
             # The trainer would take one more step; it still loads the best model.
-            trainer._run_epoch = _no_step
+            trainer._run_epoch = _nothing
     session.phase("training")
     began = time.monotonic()
-    with Trackers(session, plan):
+    with tracked(session, plan):
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     seconds = time.monotonic() - began
     if callback.diverged or callback.stopped:
@@ -123,12 +123,8 @@ def _diverged(plan: TrainingPlan, step: int) -> Diverged:
     return Diverged(f"the loss is not a number at step {step}; {cure}, and launch again")
 
 
-def _no_step(*_: Any, **__: Any) -> None:
-    """Train on nothing."""
-
-
-def _no_card(*_: Any, **__: Any) -> None:
-    """Write no model card."""
+def _nothing(*_: Any, **__: Any) -> None:
+    """Do nothing, in place of a step or a model card."""
 
 
 def _halved_before(session: Session, batch: MicroBatch) -> MicroBatch:
@@ -137,12 +133,5 @@ def _halved_before(session: Session, batch: MicroBatch) -> MicroBatch:
     if less is None:
         return batch
     micro_batches.keep(session.run_dir, less)
-    session.event(_halved(batch, less), "warning")
+    session.event(micro_batches.halved(batch, less), "warning")
     return less
-
-
-def _halved(batch: MicroBatch, less: MicroBatch) -> str:
-    return (
-        f"out of memory with micro-batches of {batch.size}: continuing with {less.size} and "
-        f"{less.accumulation} accumulation steps; the effective batch size stays {less.effective}"
-    )

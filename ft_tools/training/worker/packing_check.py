@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
-from ft_tools.errors import Refused
 from ft_tools.runs.processes.worker_session import Session
+from ft_tools.training.findings import refusal
 from ft_tools.training.plan import TrainingPlan
 
 LENGTH = 16
@@ -32,17 +32,11 @@ def require_kept_apart(session: Session, plan: TrainingPlan, trainer: SFTTrainer
         return
     leaked = leaked_fraction(trainer)
     if leaked is None or leaked > MOST_LEAKED:
-        found = "this model does not accept packed examples"
+        found = "it refuses them"
         if leaked is not None:
-            found = (
-                "packed examples see one another in this model: the second of two changes by "
-                f"{min(leaked, 1.0):.0%} of what it would as one text with the first"
-            )
-        raise Refused(
-            f"{found}; launch again with training.packing=false and without padding_free, or "
-            "install the kernels of this model's layers (such as flash-linear-attention), with "
-            "which some keep them apart"
-        )
+            share = min(leaked, 1.0)
+            found = f"the second of two changes by {share:.0%} of what it would as one text"
+        raise refusal("packed_rows_mix", leaked=found)
     session.event("packing: a check on the loaded model shows that examples do not see one another")
 
 

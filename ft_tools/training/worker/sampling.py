@@ -24,7 +24,7 @@ class Sampler:
         self._prompts = prompts
 
     def answers(self, model: Any) -> list[str]:
-        """Return the greedy answer to each prompt.
+        """Return the greedy answer to each prompt, all at once, padded on their left.
 
         Greedy: neither the random state nor the weights are touched, so a run with samples ends
         with the same bits as one without.
@@ -39,7 +39,6 @@ class Sampler:
 
     @torch.no_grad()
     def _generate(self, model: Any) -> list[str]:
-        """Answer all prompts at once, padded on their left."""
         longest = max(map(len, self._prompts))
         pad = self._tokenizer.pad_token_id
         rows = [[pad] * (longest - len(prompt)) + prompt for prompt in self._prompts]
@@ -79,14 +78,8 @@ def sampler_for(
     short = [row for row in rows if 0 < len(row[0]) <= MAX_PROMPT_TOKENS][:number]
     if not short:
         return None
-    decode = tokenizer.decode
-    samples.describe(
-        session.run_dir,
-        [
-            (decode(p, skip_special_tokens=True), decode(a, skip_special_tokens=True))
-            for p, a in short
-        ],
-    )
+    texts = [[tokenizer.decode(ids, skip_special_tokens=True) for ids in row] for row in short]
+    samples.describe(session.run_dir, [(prompt, answer) for prompt, answer in texts])
     return Sampler(tokenizer, [prompt for prompt, _ in short])
 
 
