@@ -32,6 +32,8 @@ from benchmarks.side_by_side import finished
 from benchmarks.small_models import small_workspace
 
 OUT = Path(__file__).with_name("defaults.json")
+RUNS = Path(__file__).with_name(".models") / "defaults_runs.json"
+"""Kept beside the models, so that a measurement is continued; the result is the summary."""
 RATES = (1 / 9, 1 / 3, 1.0, 3.0)
 """Times the rate of the rule."""
 EPOCHS = (1, 3, 6)
@@ -225,8 +227,9 @@ def write(lines: list[dict[str, Any]], mails: dict[str, Any] | None) -> None:
     about = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()} | {
         name: version(name) for name in ("torch", "transformers", "trl", "peft")
     }
-    found = {"about": about, "mails": mails, "summary": summary(lines), "runs": lines}
+    found = {"about": about, "mails": mails, "summary": summary(lines)}
     OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    RUNS.write_text(json.dumps(lines), encoding="utf-8")
 
 
 def main() -> None:
@@ -234,7 +237,8 @@ def main() -> None:
     asked = sys.argv[1] if len(sys.argv) > 1 else "60"
     until = time.monotonic() + 60 * float(0 if asked == "mails" else asked)
     before = json.loads(OUT.read_text()) if OUT.exists() else {}
-    lines, mails = before.get("runs", []), before.get("mails")
+    lines: list[Any] = json.loads(RUNS.read_text()) if RUNS.exists() else []
+    mails = before.get("mails")
     known = {(line["pair"], line["setting"]) for line in lines}
     with small_workspace() as root:
         from ft_tools.lora.choices import choose_learning_rate

@@ -5,8 +5,8 @@
 this package on the small Llama of benchmarks/small_models.py and takes about 10 s of one core; each
 core makes a run at a time. What is wrong with a sick run is done to it on purpose; what the
 diagnosis says is not looked at here. Whether there was nothing to learn is measured: the held-out
-answers were right before the run, or it is not recorded. A line of `benchmarks/recorded_runs.jsonl`
-is a run: its label, the part of its plan that a diagnosis reads, and its metrics. Runs with an even
+answers were right before the run, or it is not recorded. A line of
+`benchmarks/.models/recorded_runs.jsonl`, which is not committed, is a run: its label, the part of its plan that a diagnosis reads, and its metrics. Runs with an even
 number choose the thresholds, runs with an odd one check them.
 """
 
@@ -25,7 +25,7 @@ from benchmarks.small_models import random_llama, small_workspace, use_one_threa
 from ft_tools import facts
 from ft_tools.training.diagnosis import curves_of
 
-FILE = Path(__file__).with_name("recorded_runs.jsonl")
+FILE = Path(__file__).with_name(".models") / "recorded_runs.jsonl"
 PER_KIND = 10
 NUM_HEALTHY = 60
 KEPT = ("step", "loss", "eval_loss", "eval_mean_token_accuracy")
