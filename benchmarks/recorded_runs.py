@@ -6,8 +6,9 @@ this package on the small Llama of benchmarks/small_models.py and takes about 10
 core makes a run at a time. What is wrong with a sick run is done to it on purpose; what the
 diagnosis says is not looked at here. Whether there was nothing to learn is measured: the held-out
 answers were right before the run, or it is not recorded. A line of
-`benchmarks/.models/recorded_runs.jsonl`, which is not committed, is a run: its label, the part of its plan that a diagnosis reads, and its metrics. Runs with an even
-number choose the thresholds, runs with an odd one check them.
+`benchmarks/.models/recorded_runs.jsonl`, which is not committed, is a run: its label, the part of
+its plan that a diagnosis reads, and its metrics. Runs with an even number choose the thresholds,
+runs with an odd one check them.
 """
 
 import json
