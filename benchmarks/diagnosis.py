@@ -1,9 +1,9 @@
 """Measure false alarms and finds of ft_tools/training/diagnosis.py on recorded runs.
 
 `python -m benchmarks.diagnosis` reads what `benchmarks.recorded_runs` recorded, whose runs with an
-even number chose the thresholds, and writes `diagnosis.json`: the share of healthy runs with any finding, and of sick
-runs whose finding is the one that was done to them, on either half. Intervals are Clopper-Pearson's
-at 95%.
+even number chose the thresholds, and writes `diagnosis.json`: the share of healthy runs with any
+finding, and of sick runs whose finding is the one that was done to them, on either half. Intervals
+are Clopper-Pearson's at 95%.
 """
 
 import json
