@@ -289,6 +289,10 @@ def test_memory_kills_are_counted_where_the_kernel_counts(tmp_path, monkeypatch)
     second.mkdir(parents=True)
     (second / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
     assert memory.oom_kills() == 2
+    first = tmp_path / "sys" / "memory" / "one" / "two"
+    first.mkdir(parents=True)
+    (first / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
+    assert memory.oom_kills() == 1
 
 
 def test_bytes_are_those_of_the_tightest_group_around_this_process(tmp_path, monkeypatch):

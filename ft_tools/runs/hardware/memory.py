@@ -8,8 +8,16 @@ import psutil
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 HOST_COUNTERS = Path("/proc/vmstat")
-DROPPABLE = ("inactive_file ", "active_file ")
-"""File pages in memory.stat of a control group."""
+# Of a control group: limit, usage, and file pages that can be dropped; version 2, version 1.
+GROUP_MEMORY = (
+    ("memory.max", "memory.current", ("inactive_file ", "active_file ")),
+    (
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file ", "total_active_file "),
+    ),
+)
+STATISTICS = "memory.stat"
 COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 # Each step of a Slurm job has a group in the job's, which counts for all of them and has the limit.
 # Source: https://slurm.schedmd.com/cgroup_v2.html, hierarchy overview.
@@ -24,10 +32,10 @@ def oom_kills() -> int | None:
     Returns:
         A counter that only grows, of use as a difference; None where the kernel has none.
 
-    Source: Linux Documentation/admin-guide/cgroup-v2.rst (memory.events: oom_kill); /proc/vmstat
-    has oom_kill since Linux 4.13.
+    Source: Linux Documentation/admin-guide/cgroup-v2.rst (memory.events: oom_kill) and
+    cgroup-v1/memory.rst (memory.oom_control: oom_kill); /proc/vmstat has oom_kill since Linux 4.13.
     """
-    for path in [*(folder / "memory.events" for folder in _groups()), HOST_COUNTERS]:
+    for path in [*_group_files(), HOST_COUNTERS]:
         try:
             found = COUNT.search(path.read_text(encoding="ascii", errors="replace"))
         except OSError:
@@ -65,17 +73,19 @@ def total_bytes() -> int:
 def _limits(machine: int) -> list[tuple[int, int]]:
     """Return (limit, used) bytes of each control group around this process that has a limit.
 
-    Source: Linux Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.current, memory.stat).
+    Source: Linux Documentation/admin-guide/cgroup-v2.rst (memory.max, memory.current, memory.stat)
+    and cgroup-v1/memory.rst (memory.limit_in_bytes, memory.usage_in_bytes).
     """
     found = []
-    for group in _groups():
+    for counters in _group_files():
         # A limit of any group around this one holds, too.
-        folders = [group, *group.parents]
-        for folder in folders[: folders.index(CGROUPS) + 1]:
-            limit, used = (_number(folder / name) for name in ("memory.max", "memory.current"))
-            if limit and used is not None and limit < machine:
-                droppable = sum(_number(folder / "memory.stat", key) or 0 for key in DROPPABLE)
-                found.append((limit, max(0, used - droppable)))
+        folders = [counters.parent, *counters.parent.parents]
+        for folder in folders[: folders.index(CGROUPS) + 1 if CGROUPS in folders else 1]:
+            for limit_file, used_file, keys in GROUP_MEMORY:
+                limit, used = (_number(folder / name) for name in (limit_file, used_file))
+                if limit and used is not None and limit < machine:
+                    droppable = sum(_number(folder / STATISTICS, key) or 0 for key in keys)
+                    found.append((limit, max(0, used - droppable)))
     return found
 
 
@@ -89,18 +99,21 @@ def _number(file: Path, key: str = "") -> int | None:
     return int(found[1]) if found else None
 
 
-def _groups() -> list[Path]:
-    """Return this process's control groups, a Slurm job's before that of its step."""
+def _group_files() -> list[Path]:
+    """Return where this process's control group may count, version 1 before version 2."""
     try:
         lines = OWN_GROUPS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    found: list[Path] = []
+    files: list[Path] = []
     for line in lines:
-        # Version 2 has no controllers in the line.
         _, controllers, group = line.split(":", 2)
         inside = group.lstrip("/")
-        if not controllers:
+        if "memory" in controllers.split(","):
+            # A container may see its own group as the root.
+            files[:0] = [CGROUPS / "memory" / part / "memory.oom_control" for part in (inside, "")]
+        elif not controllers:
             job = SLURM_JOB.match(inside)
-            found += [CGROUPS / part for part in (*([job[0]] if job else []), inside)]
-    return found
+            around = [job[0]] if job else []
+            files += [CGROUPS / part / "memory.events" for part in (*around, inside)]
+    return files
