@@ -75,6 +75,7 @@ def launch(
         PlanChanged: The data, the model or the arguments changed since the plan was shown.
     """
     shown = plan.model_dump(mode="json", exclude=SHOWN_BESIDE)
+    warnings = [*warnings, *_beyond_budget(request, shown)]
     found = Launch(plan_hash=plan_hash(request, plan), plan=shown, warnings=warnings)
     if request.confirm is None:
         _remember(found.plan_hash, _decided(request, plan))
@@ -90,6 +91,19 @@ def launch(
     why = "shows the progress; poll at most once a minute"
     step = NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)
     return found.model_copy(update={"started": True, "run_id": run_id, "next_steps": [step]})
+
+
+def _beyond_budget(request: LaunchRequest, shown: Mapping[str, Any]) -> list[str]:
+    """Return the warning that the budget may end before the work does."""
+    duration = (shown.get("estimate") or {}).get("duration") or {}
+    seconds = duration.get("high_seconds") or shown.get("estimated_seconds_high")
+    seconds = seconds or shown.get("estimated_seconds")
+    if not request.budget_hours or not seconds or seconds <= request.budget_hours * 3600:
+        return []
+    return [
+        f"budget_hours={request.budget_hours:g} may be too little: up to {seconds / 3600:.2g} "
+        "hours are estimated. At its budget the run saves and stops; resume_run continues it"
+    ]
 
 
 def plan_hash(request: LaunchRequest, plan: Plan) -> str:

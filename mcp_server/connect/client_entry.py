@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from ft_tools.errors import BadInput, FineTuningError, Missing
+from ft_tools.publish import write_file
 from mcp_server.connect.clients import NAME, Client, Scope
 
 PROGRAM_SECONDS = 60
@@ -157,28 +157,22 @@ def _remove_empty(document: Any, keys: tuple[str, ...]) -> None:
 
 
 def _write(client: Client, path: Path, document: Any) -> None:
-    """Write a file beside itself and rename it; it keeps its mode, and a link stays a link."""
+    """Replace a file in one step; it keeps its mode, and a link stays a link."""
     real = Path(os.path.realpath(path))
-    before = real.read_text(encoding="utf-8-sig") if real.exists() else ""
     text = tomlkit.dumps(document) if client.is_toml else ""
     # Comments of somebody's own are no reason to remove a file, empty as its tables are.
     if not document and not text.strip():
         real.unlink(missing_ok=True)
         return
+    mode, indent = 0o600, None
+    if real.exists():
+        mode = real.stat().st_mode & 0o777
+        indent = re.search(r"\n([ \t]+)\S", real.read_text(encoding="utf-8-sig"))
     if not client.is_toml:
-        indent = re.search(r"\n([ \t]+)\S", before)
         text = json.dumps(document, indent=indent[1] if indent else 2, ensure_ascii=False) + "\n"
-    mode = real.stat().st_mode & 0o777 if real.exists() else 0o600
     real.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, mode)
-        os.replace(name, real)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_file(real, text)
+    real.chmod(mode)
 
 
 def _by_command(client: Client, scope: Scope, change: Change) -> None:
