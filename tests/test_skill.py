@@ -250,40 +250,6 @@ async def test_an_unknown_resource_is_refused_with_those_there_are(client):
         await client.read_resource("skill://fine-tuning-llm/../pyproject.toml")
 
 
-@pytest.mark.anyio
-async def test_each_prompt_is_described_and_comes_with_the_part_of_the_skill_it_needs(client):
-    prompts = {prompt.name: prompt for prompt in (await client.list_prompts()).prompts}
-
-    assert set(prompts) == {"fine-tune", "audit", "diagnose-run"}
-    for name, prompt in prompts.items():
-        arguments = {each.name: "x-1" for each in prompt.arguments if each.required}
-        got = await client.get_prompt(name, arguments)
-        assert prompt.description
-        assert '"x-1"' in got.messages[0].content.text
-        assert got.messages[1].content.resource.text
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("name", "arguments", "complaint"),
-    [
-        ("tune", {}, "fine-tune"),
-        ("audit", {}, "dataset"),
-        ("audit", {"dataset": "a", "datset": "b"}, "datset"),
-        ("audit", {"dataset": "a" * 501}, "500"),
-    ],
-)
-async def test_a_wrong_prompt_call_is_refused_by_name(client, name, arguments, complaint):
-    with pytest.raises(MCPError, match=complaint):
-        await client.get_prompt(name, arguments)
-
-
-def test_what_an_argument_says_cannot_break_out_of_its_line():
-    got = skill.get_prompt("audit", {"dataset": 'a"\nmodel: "b'})
-
-    assert got.messages[0].content.text.splitlines()[-1] == 'dataset: "a\\"\\nmodel: \\"b"'
-
-
 def test_the_extension_lists_the_skill_with_the_digest_of_every_file():
     entry = skill.skills_list()["skills"][0]
     described = {each["uri"]: each for each in entry["resources"]}

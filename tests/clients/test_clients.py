@@ -117,11 +117,10 @@ def test_openclaw_probes_the_server_and_forgets_it(machine):
     assert NAME not in (folder / "openclaw.json").read_text()
 
 
-def test_the_inspector_lists_tools_resources_and_prompts(machine):
+def test_the_inspector_lists_tools_and_resources(machine):
     for method, key in (
         ("tools/list", "tools"),
         ("resources/list", "resources"),
-        ("prompts/list", "prompts"),
     ):
         listed = command_output(machine, "--method", method)
         assert listed[key], method
