@@ -58,15 +58,24 @@ def test_a_start_by_the_scheduler_alone_is_an_attempt_more(
     assert (status.state, status.reason) == ("interrupted", "crash")
 
 
-@pytest.mark.parametrize("state", ["succeeded", "queued"])
-def test_a_run_that_succeeded_or_was_cancelled_is_not_started_again(run_dir, monkeypatch, state):
-    directory.write_status(run_dir, Status(state=state))
-    if state == "queued":
+@pytest.mark.parametrize(
+    ("before", "cancels", "after"),
+    [
+        (Status(state="succeeded"), False, "succeeded"),
+        (Status(state="queued"), True, "cancelled"),
+        # The control of this one: a preemption begins another attempt.
+        (Status(state="interrupted", reason="budget"), False, "interrupted"),
+    ],
+)
+def test_a_run_that_succeeded_was_cancelled_or_spent_its_budget_is_not_started_again(
+    run_dir, monkeypatch, before, cancels, after
+):
+    directory.write_status(run_dir, before)
+    if cancels:
         directory.mark_cancel(run_dir)
     started(run_dir, monkeypatch, "mine", "touch", str(run_dir / "made"))
     assert not (run_dir / "made").exists()
-    expected = {"succeeded": "succeeded", "queued": "cancelled"}
-    assert directory.read_status(run_dir).state == expected[state]
+    assert directory.read_status(run_dir).state == after
 
 
 def worker_ends(run_dir, tmp_path, status, return_code):
