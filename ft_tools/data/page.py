@@ -9,7 +9,7 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.formats.example import Example
-from ft_tools.formats.trained_pieces import Masked
+from ft_tools.formats.masking import Masked
 from ft_tools.views.page import (
     Html,
     badge,

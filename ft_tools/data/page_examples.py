@@ -11,7 +11,7 @@ from ft_tools.data.map.masking import mask_example
 from ft_tools.data.read.ledger import KEPT
 from ft_tools.data.read.scanned import Scan
 from ft_tools.formats.example import Example, content_of
-from ft_tools.formats.trained_pieces import Kind, Masked
+from ft_tools.formats.masking import Kind, Masked
 from ft_tools.views.page import Html, badge, escape, note
 
 MOST = 60

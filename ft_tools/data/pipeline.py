@@ -22,7 +22,7 @@ from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.errors import BadData
 from ft_tools.formats.example import Example
-from ft_tools.formats.trained_pieces import Masked, no_masks
+from ft_tools.formats.masking import Masked, no_masks
 
 Request = TypeVar("Request", AuditRequest, PrepareRequest)
 MOST_GROUPS, MOST_IN_GROUP = 5, 5

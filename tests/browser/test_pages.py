@@ -15,7 +15,7 @@ from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import EvaluationReport
-from ft_tools.formats.trained_pieces import Masked, no_masks
+from ft_tools.formats.masking import Masked, no_masks
 from tests.browser.chromium import Chromium, find_chromium
 from tests.browser.payloads import PAYLOADS
 

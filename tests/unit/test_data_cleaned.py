@@ -15,7 +15,7 @@ from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData
-from ft_tools.formats.trained_pieces import Measured
+from ft_tools.formats.masking import Measured
 from ft_tools.formats.training_rows import survey, task_of
 
 FIRST = ("Ada", "Bo", "Cy", "Dee", "Ed", "Flo", "Gus", "Hal", "Ina", "Jo", "Kim", "Lou")

@@ -9,7 +9,6 @@ import pytest
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.text_faults import content
 from ft_tools.data.judge.turn_order import structure
-from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.formats.formats import is_as_trained, normalise
@@ -386,70 +385,45 @@ def test_every_finding_is_explained_in_the_reference_and_no_other_is():
     assert explained == set(RULES)
 
 
-def test_contents_that_are_no_turns_are_what_an_example_may_have_beside():
-    row = {"prompt": ASK, "completion": ANSWER, "contents": [{"title": "Peru"}]}
-    assert normalise(1, row).row() == {"messages": LONG[:2]}
-
-
 @pytest.mark.parametrize("name", ["LIMA", "Capybara", "Gemini"])
 def test_no_trainer_knows_who_speaks_where_no_turn_says_it(workspace, name):
     report = audit(workspace, [SHAPES[name][0]] * 12)
     assert {one.trained for one in report.trainer_survival} == {0}
 
 
-EXTRACTED = [
-    [{"name": "Lima", "type": "city"}],
-    [{"role": "mayor", "name": "Ada"}],
-    ["Lima", "Cusco"],
-    [1, 2],
-    [],
+def called(text):
+    turns = [{"from": "human", "value": ASK}, {"from": "function_call", "value": text}]
+    return {"conversations": turns}
+
+
+THOUGHT = "Peru lies on the Pacific, and its seat of government is Lima, not Cusco."
+# Extraction and classification answer in JSON; so may a question be a list.
+EXTRACTED = map(json.dumps, [[{"name": "Lima"}], [{"role": "mayor"}], ["Lima"], [1, 2], []])
+READ_AS = [
+    ({"prompt": ASK, "completion": ANSWER, "contents": [{"title": "Peru"}]}, CHAT),
+    ({"prompt": json.dumps([user()]), "completion": json.dumps([assistant()])}, CHAT),
+    *(({"prompt": text, "completion": text}, [user(text), assistant(text)]) for text in EXTRACTED),
+    # A call keeps its arguments however it is spelt; what is no JSON is an answer as it stands.
+    (called(json.dumps(CALL)), [user(), CALLED]),
+    (called(json.dumps([CALL])), [user(), CALLED]),
+    (called(json.dumps({"function": CALL})), [user(), CALLED]),
+    (called('{"name": "weather", "parameters": {"town": "Lima"}}'), [user(), CALLED]),
+    (called("weather(town='Lima')"), [user(), assistant("weather(town='Lima')")]),
+    # Templates of reasoning models train on a thought.
+    *(
+        ({"messages": [user() | {n: None}, answer]}, [user(), answer])
+        for n in ("reasoning_content", "thinking", "reasoning")
+        for answer in [assistant(**{n: THOUGHT})]
+    ),
 ]
 
 
-@pytest.mark.parametrize("value", EXTRACTED)
-def test_json_in_a_text_that_is_no_conversation_is_the_text_to_answer(value):
-    """Extraction and classification answer in JSON; so may a question be a list."""
-    text = json.dumps(value)
-    row = {"prompt": text, "completion": text}
+@pytest.mark.parametrize(("row", "messages"), READ_AS)
+def test_what_a_text_or_a_turn_holds_is_read_as_what_it_is(row, messages):
     example = normalise(1, row)
-    assert example.row() == {"messages": [user(text), assistant(text)]}
-    assert (structure(example), is_as_trained(example, row)) == ([], True)
-    pair = normalise(1, {"prompt": ASK, "chosen": text, "rejected": "[0]"})
-    assert (pair.chosen, pair.rejected) == ([assistant(text)], [assistant("[0]")])
-    assert structure(pair) == []
-
-
-def test_a_conversation_in_a_text_is_still_one():
-    turns, answer = json.dumps([user()]), json.dumps([assistant()])
-    assert normalise(1, {"prompt": turns, "completion": answer}).row() == {"messages": LONG[:2]}
-
-
-SPELT = [CALL, {"name": "weather", "parameters": {"town": "Lima"}}, [CALL], {"function": CALL}]
-
-
-@pytest.mark.parametrize("call", SPELT)
-def test_a_call_keeps_its_arguments_however_it_is_spelt(call):
-    turns = [{"from": "human", "value": ASK}, {"from": "function_call", "value": json.dumps(call)}]
-    assert normalise(1, {"conversations": turns}).messages == [user(), CALLED]
-
-
-def test_a_call_that_is_no_json_is_an_answer_as_it_stands():
-    text = "weather(town='Lima')"
-    turns = [{"from": "human", "value": ASK}, {"from": "function_call", "value": text}]
-    assert normalise(1, {"conversations": turns}).messages == [user(), assistant(text)]
-    empty = [*turns[:1], {"from": "function_call", "value": ""}]
-    assert "empty_answer" in structure(normalise(1, {"conversations": empty}))
-
-
-@pytest.mark.parametrize("name", ["reasoning_content", "thinking", "reasoning"])
-def test_what_an_answer_was_thought_out_with_stays_in_it(name):
-    """Templates of reasoning models train on it; it is no less of the answer than its text."""
-    thought = "Peru lies on the Pacific, and its seat of government is Lima, not Cusco."
-    row = {"messages": [user() | {name: None}, assistant(**{name: thought})]}
-    example = normalise(1, row)
-    assert example.row() == {"messages": [user(), assistant(**{name: thought})]}
-    assert thought in text_of(example.messages)
-    assert thought in example.texts()[0]
+    assert (example.row(), structure(example)) == ({"messages": messages}, [])
+    assert (THOUGHT in example.texts()[0]) == (THOUGHT in messages[-1].values())
+    assert is_as_trained(example, row) == (row.get("prompt") == messages[0]["content"])
 
 
 def audit(workspace, rows, **arguments):
@@ -462,8 +436,8 @@ def found(report):
     return {f.id: (f.severity, f.count) for f in report.findings if "untrained" in f.id}
 
 
-def cleaned(workspace):
-    lines = (workspace / "out" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+def cleaned(workspace, folder="out"):
+    lines = (workspace / folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -490,26 +464,20 @@ def test_an_answer_that_is_marked_not_to_be_trained_is_not_in_the_completion(wor
     assert found(audit(workspace, cleaned(workspace))) == {}
 
 
-def test_what_stands_behind_the_last_trained_answer_is_cut(workspace):
+def test_what_no_file_can_keep_of_the_marks_is_cut_refused_or_removed(workspace):
     rows = [{"messages": [*named(n), user(n), assistant("So.", weight=0)]} for n in NAMES]
-    report = audit(workspace, rows, output_dir="out")
+    untrained = {"messages": named("Eve", weight=0)}
+    report = audit(workspace, [*rows, untrained], output_dir="out")
     assert found(report) == {"untrained_answer": ("warning", 60)}
-    assert [len(row["messages"]) for row in cleaned(workspace)] == [2] * 54
+    assert report.removed_by == {"missing_assistant": 1}
+    assert {len(row["messages"]) for row in cleaned(workspace)} == {2}
 
-
-def test_marks_that_no_file_can_keep_beside_other_rows_need_a_person(workspace):
     kept = [{"messages": named(n, weight=0) + named(f"{n}'s aunt")} for n in NAMES[:12]]
     both = [{"messages": named(n) + named(f"{n}'s aunt")} for n in NAMES[12:]]
-    report = audit(workspace, kept + both, output_dir="out")
+    report = audit(workspace, kept + both, output_dir="both")
     assert (report.verdict, found(report)) == ("not_ready", {"untrained_lost": ("error", 12)})
     # Nor does the cleaned file pass for one without them.
-    assert "untrained_lost" in found(audit(workspace, cleaned(workspace)))
-
-
-def test_a_conversation_of_which_nothing_is_to_be_trained_is_removed(workspace):
-    rows = [{"messages": named(n)} for n in NAMES]
-    report = audit(workspace, [*rows, {"messages": named("Eve", weight=0)}])
-    assert report.removed_by == {"missing_assistant": 1}
+    assert "untrained_lost" in found(audit(workspace, cleaned(workspace, "both")))
 
 
 def test_the_answers_in_a_prompt_of_turns_stay_out_of_the_loss(workspace):

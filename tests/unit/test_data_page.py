@@ -8,7 +8,7 @@ from ft_tools.data import page_examples
 from ft_tools.data.audit import perform
 from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest
-from ft_tools.formats.trained_pieces import Masked
+from ft_tools.formats.masking import Masked
 
 
 def audited(workspace, rows, means=None, **arguments):

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 
 from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_all
 from ft_tools.formats.example import Example, Message, content_of, thoughts_of
-from ft_tools.formats.trained_pieces import Measured
+from ft_tools.formats.masking import Measured
 
 
 def text_of(messages: list[Message]) -> str:

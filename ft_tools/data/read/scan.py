@@ -27,10 +27,10 @@ from ft_tools.formats.detect_format import columns_read
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import is_as_trained
 from ft_tools.formats.loss_marks import has_marked_answer, trained_answers
+from ft_tools.formats.masking import Measured
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import keys_of
-from ft_tools.formats.trained_pieces import Measured
 from ft_tools.similarity.word_hashes import tokens_in
 
 # What an example's structure may lack and trainers still train on it.

@@ -8,7 +8,7 @@ from typing import Any
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.tool import no_tokenizer
 from ft_tools.formats.example import Example, content_of, thoughts_of
-from ft_tools.formats.trained_pieces import Masked, Measured
+from ft_tools.formats.masking import Masked, Measured
 from ft_tools.models.resolve import tokenizer_files
 from ft_tools.runs.processes.json_process import JsonProcess, NoAnswer
 

@@ -20,14 +20,17 @@ from transformers import AutoTokenizer
 from ft_tools.formats.example import content_of, thoughts_of
 from ft_tools.formats.loss_marks import first_trained, is_trained
 from ft_tools.formats.masking import (
+    IGNORED,
+    Measured,
     Messages,
     Render,
     Tokenized,
     ends_its_answer,
+    pieces_of,
     tokenize_chat,
     tokenize_text,
+    truncate,
 )
-from ft_tools.formats.trained_pieces import Measured, pieces_of
 from ft_tools.formats.worker import today
 
 GENERATION = re.compile(r"\{%-?\s*generation")
@@ -98,7 +101,7 @@ class Tokenizer:
         longest = max(sequences, key=lambda one: len(one.input_ids))
         whole = len(longest.input_ids)
         limit = self._max_length
-        trained = sum(sum(label != -100 for label in one.labels[:limit]) for one in sequences)
+        trained = sum(truncate(one, limit).num_trained for one in sequences)
         complete = [one for one in sequences if len(one.input_ids) <= limit]
         findings = []
         if complete and not any(ends_its_answer(one, self._ends) for one in complete):
@@ -213,10 +216,8 @@ def _texts(example: dict[str, Any]) -> list[str]:
 
 def _last_answer(one: Tokenized) -> int:
     """Return where the last stretch that is trained on begins."""
-    at = len(one.labels)
-    while at and one.labels[at - 1] == -100:
-        at -= 1
-    while at and one.labels[at - 1] != -100:
+    at = max((at for at, label in enumerate(one.labels, 1) if label != IGNORED), default=0)
+    while at and one.labels[at - 1] != IGNORED:
         at -= 1
     return at
 
