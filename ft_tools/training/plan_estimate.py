@@ -131,7 +131,7 @@ def estimated(
         steps * parts["training"]["gradient_accumulation_steps"],
         steps,
         step_time.padding_of(parts) if parts["counts"] else 0.0,
-        step_time.measured(parts) if request.is_here and not parts["missing"] else None,
+        step_time.measured(parts, load) if request.is_here and not parts["missing"] else None,
     )
     return Estimate(
         steps=steps,

@@ -37,6 +37,7 @@ class StepQuestion(BaseModel):
     rows: int
     length: int
     trained_fraction: float = Field(description="Of the tokens, those that the loss counts.")
+    load: float = Field(0.0, description="Other programs that want each core meanwhile.")
 
 
 class StepTime(BaseModel):
@@ -89,8 +90,13 @@ def padding_of(parts: dict[str, Any]) -> float:
     return 0.0 if alone else parts["counts"].lengths.padding
 
 
-def measured(parts: dict[str, Any]) -> StepTime | None:
-    """Measure a step of a plan, or return what was measured for its shape; None: it cannot be."""
+def measured(parts: dict[str, Any], load: float) -> StepTime | None:
+    """Measure a step of a plan, or return what was measured for its shape; None: it cannot be.
+
+    Args:
+        parts: Arguments of the plan.
+        load: Other programs that want each core now.
+    """
     device: Device = parts["device"]
     question = question_of(parts)
     if question is None or os.environ.get(preflight.VARIABLE) == "0":
@@ -100,7 +106,7 @@ def measured(parts: dict[str, Any]) -> StepTime | None:
         return remembered_answer.ask(
             "ft_tools.training.worker.step_time",
             TypeAdapter(StepTime),
-            question=question.model_dump_json(),
+            question=question.model_copy(update={"load": load}).model_dump_json(),
             depends_on=[remembered_answer.versions(preflight.LIBRARIES), device.model, shape],
             seconds=SECONDS,
             variables=preflight.variables(device),

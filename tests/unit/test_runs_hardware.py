@@ -1,11 +1,14 @@
 """Which GPUs a machine shows: nvidia-smi, device files, parts of cards, memory."""
 
+import os
+
 import pytest
 
 from ft_tools.errors import BadInput, Missing
-from ft_tools.runs.hardware import devices
+from ft_tools.runs.hardware import device_slots, devices
 from ft_tools.runs.hardware.devices import find_cards, find_device, heat
 from ft_tools.runs.hardware.gpu_environment import environment
+from ft_tools.runs.state import locks
 from ft_tools.runs.state.records import RunInfo
 
 T4 = "0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]"
@@ -131,12 +134,15 @@ def test_an_nvidia_smi_that_fails_or_hangs_is_no_machine_without_gpus(
         find_device()
 
 
-def test_memory_that_others_use_counts_and_that_of_our_runs_does_not(smi):
+def test_memory_that_others_use_counts_and_that_of_our_runs_does_not(smi, tmp_path, monkeypatch):
+    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(tmp_path / "cache"))
     smi(A100, SECOND)
     device = find_device("GPU-3d")
-    assert devices.used_by_others_gib(device, set()) == 4.0
-    assert devices.used_by_others_gib(device, {"GPU-3d"}) == 0.0
-    assert devices.used_by_others_gib(find_device(), set()) == 0.0
+    assert device_slots.used_by_others_gib(device) == 4.0
+    held = locks.take(device_slots.folder() / "GPU-3d.lock")
+    assert device_slots.used_by_others_gib(device) == 0.0
+    os.close(held)
+    assert device_slots.used_by_others_gib(find_device()) == 0.0
 
 
 def test_the_heat_of_a_card_is_what_its_driver_says(smi, monkeypatch):

@@ -134,12 +134,19 @@ def slots_for(place: str) -> tuple[str, tuple[list[str], int]]:
 
 
 def used_by_others_gib(device: devices.Device) -> float:
-    """Return the GPU memory that programs other than runs use on the emptiest GPU of a plan."""
+    """Return the GPU memory that other programs use on the emptiest GPU that a run may take.
+
+    What runs of this user hold they will give back.
+    """
     if not device.cards:
         return 0.0
     slots = folder()
-    ours = {name for name in device.cards if is_taken(name, slots)}
-    return devices.used_by_others_gib(device, ours)
+    used = [
+        0.0 if is_taken(card.uuid, slots) else card.used_gib
+        for card in devices.find_cards()
+        if card.uuid in device.cards
+    ]
+    return min(used, default=0.0)
 
 
 def _slot(slots: Path, name: str) -> Path:

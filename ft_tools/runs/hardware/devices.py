@@ -165,21 +165,6 @@ def device_files(patterns: tuple[str, ...]) -> list[str]:
     return sorted(file for pattern in patterns for file in glob.glob(root + pattern))
 
 
-def used_by_others_gib(device: Device, is_ours: set[str]) -> float:
-    """Return the GPU memory that other programs use on the emptiest card that a run may take.
-
-    Args:
-        device: The plan's.
-        is_ours: UUIDs of cards that runs of this user hold: what they use they will give back.
-    """
-    used = [
-        0.0 if card.uuid in is_ours else card.used_gib
-        for card in find_cards()
-        if card.uuid in device.cards
-    ]
-    return min(used, default=0.0)
-
-
 def unused_gpu() -> str:
     """Return a warning when this machine has an AMD GPU, which nothing here can use."""
     if hides_all(os.environ.get("CUDA_VISIBLE_DEVICES")):

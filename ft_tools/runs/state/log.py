@@ -10,17 +10,15 @@ LINE_CHARS = 300
 
 def log_tail(run_dir: Path, num_lines: int) -> list[str]:
     """Return the last lines of a run's log, bounded and with control characters escaped."""
-    begin = _last_window(run_dir)
-    lines, _ = log_since(run_dir, begin, is_over=True)
+    return log_end(run_dir, num_lines, is_over=True)[0]
+
+
+def log_end(run_dir: Path, num_lines: int, *, is_over: bool = False) -> tuple[list[str], int]:
+    """Return the last lines of a run's log, as `log_since` shows them, and where they end."""
+    log = run_dir / "log.txt"
+    begin = max(0, log.stat().st_size - LOG_BYTES) if log.exists() else 0
+    lines, end = log_since(run_dir, begin, is_over=is_over)
     # The first one may be without its beginning, and so end in a secret that is not recognised.
-    whole = lines[1:] if begin else lines
-    return whole[-num_lines:] if num_lines else []
-
-
-def log_end(run_dir: Path, num_lines: int) -> tuple[list[str], int]:
-    """Return the last whole lines of a run's log, as `log_tail` shows them, and where they end."""
-    begin = _last_window(run_dir)
-    lines, end = log_since(run_dir, begin)
     whole = lines[1:] if begin else lines
     return whole[-num_lines:] if num_lines else [], end
 
@@ -46,11 +44,6 @@ def log_since(run_dir: Path, offset: int, *, is_over: bool = False) -> tuple[lis
     if (is_full and b"\n" in data) or not (is_full or is_over):
         data = data[: data.rfind(b"\n") + 1]
     return _shown(data), offset + len(data)
-
-
-def _last_window(run_dir: Path) -> int:
-    log = run_dir / "log.txt"
-    return max(0, log.stat().st_size - LOG_BYTES) if log.exists() else 0
 
 
 def _shown(data: bytes) -> list[str]:

@@ -18,7 +18,7 @@ from ft_tools.training.worker import fused_head
 
 FEW, MORE = 1, 3
 """Blocks of the two models that are timed."""
-REPEATS = 2
+REPEATS = 3
 PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
 
 
@@ -27,11 +27,13 @@ def measure(question: StepQuestion) -> StepTime:
     config = AutoConfig.from_pretrained(question.config, trust_remote_code=False)
     number = config.get_text_config().num_hidden_layers
     few, more = (_timed(question, blocks) for blocks in (FEW, MORE))
-    tokens = question.rows * question.length
+    # Other programs leave this one a part of the processor.
+    tokens = question.rows * question.length * (1 + question.load)
     train, forward, optimizer = (
         max(low + (high - low) / (MORE - FEW) * (number - FEW), low)
         for low, high in zip(few, more, strict=True)
     )
+    optimizer /= 1 + question.load
     return StepTime(train=train / tokens, forward=forward / tokens, optimizer=optimizer)
 
 
@@ -52,8 +54,8 @@ def _timed(question: StepQuestion, blocks: int) -> tuple[float, float, float]:
         with torch.no_grad():
             loss()
 
-    train = _usual(lambda: loss().backward())
-    return train, _usual(evaluate), _usual(optimizer.step)
+    train = _fastest(lambda: loss().backward())
+    return train, _fastest(evaluate), _fastest(optimizer.step)
 
 
 def _model(question: StepQuestion, blocks: int) -> Any:
@@ -83,25 +85,16 @@ def _autocast(question: StepQuestion) -> AbstractContextManager[Any]:
     return torch.autocast(question.device, dtype=getattr(torch, question.precision))
 
 
-def _usual(work: Callable[[], Any]) -> float:
-    """Return the seconds of a work without what other programs take, after once that warms up."""
-    work()
-    # On the CPU what this process computes, spread over its threads: others may be gone soon.
-    on_gpu = torch.cuda.is_available()
-    clock, threads = (
-        (time.perf_counter, 1) if on_gpu else (time.process_time, torch.get_num_threads())
-    )
-    _wait(on_gpu)
-    began = clock()
-    for _ in range(REPEATS):
+def _fastest(work: Callable[[], Any]) -> float:
+    """Return the seconds of a work, of several times the fastest, after once that warms up."""
+    times = []
+    for _ in range(1 + REPEATS):
+        began = time.perf_counter()
         work()
-    _wait(on_gpu)
-    return (clock() - began) / threads / REPEATS
-
-
-def _wait(on_gpu: bool) -> None:
-    if on_gpu:
-        torch.cuda.synchronize()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
 
 
 def main() -> None:
