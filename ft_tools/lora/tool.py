@@ -1,5 +1,7 @@
 """suggest_lora_config: method, adapter, quantization and training arguments, ready to pass on."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +12,7 @@ from ft_tools.lora import choices
 from ft_tools.lora.dataset import AUDIT_ERRORS, read_data
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
-from ft_tools.lora.settings_that_fit import Plan, Wish, dtype_of, plan_for_card, wanted_seq_len
+from ft_tools.lora.settings_that_fit import DEFAULT_SEQ_LEN, Plan, Wish, dtype_of, plan_for_card
 from ft_tools.memory.request_to_setup import shape_of_request
 from ft_tools.models.adapter_targets import Targets, default_targets
 from ft_tools.models.packing import FLASH, MIXED, flash_packages, may_be_packed, takes_flash
@@ -48,36 +50,37 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     request, task, data, about_data = read_data(request)
     targets = default_targets(shape)
     rank = choices.choose_rank(data, partial(shape.lora_params, target_modules=targets.modules))
-    seq_len = wanted_seq_len(request, shape.max_positions)
+    wanted = Wish(request, task, int(rank.value), 1, shape, targets.modules)
     is_new = request.gpu is not None and dtype_of(request.gpu) == "bfloat16"
     # SDPA would keep a mask of all positions of a packed row.
     has_flash = is_new and bool(flash_packages())
     may_pack = has_flash and may_be_packed(shape) and takes_flash(shape)
-    schedule = choices.choose_schedule(data, task, max_length=seq_len, may_pack=may_pack)
-    wish = Wish(
-        request,
-        task,
-        int(rank.value),
-        schedule.effective_batch,
-        shape.max_positions,
-        targets.modules,
-        shape.quantized,
-        shape.model_type,
-    )
-    plan = plan_for_card(wish)
-    rate = choices.choose_learning_rate(task, plan.method, shape.hidden_size)
-    reasons = [*about_data, *plan.reasons, *_quantized_reasons(shape)]
+    schedule = choices.choose_schedule(data, task, max_length=wanted.seq_len, may_pack=may_pack)
+    plan = plan_for_card(replace(wanted, effective_batch=schedule.effective_batch))
+    method, is_full = plan.settings.method, plan.settings.method == "full"
+    rate = choices.choose_learning_rate(task, method, shape.hidden_size)
+    reasons = [*about_data, *plan.reasons, *_reasons_of_shape(shape, request.seq_len is None)]
     peft: dict[str, Any] = {}
-    if plan.method != "full":
-        peft, alpha_reason = _peft(int(rank.value), targets)
-        reasons += [*rank.reasons, alpha_reason]
-        reasons += _target_reasons(shape, targets)
+    if not is_full:
+        alpha, rslora, why_alpha = choices.choose_alpha(int(rank.value))
+        names = targets.modules
+        peft = {
+            "r": int(rank.value),
+            "lora_alpha": alpha,
+            "lora_dropout": 0.0,
+            "target_modules": names if isinstance(names, str) else list(names),
+            "bias": "none",
+            "use_rslora": rslora,
+            "task_type": "CAUSAL_LM",
+        }
+        reasons += [*rank.reasons, why_alpha, *_target_reasons(shape, targets)]
     reasons += [*rate.reasons, *schedule.reasons]
-    reasons += [] if may_be_packed(shape) else [_packing_reason(shape)]
-    reasons += [] if request.seq_len else [_length_reason(seq_len)]
     training = _training(task, plan, schedule, rate.value)
     trainable = plan.vram.trainable_params
-    whole = shape.total_params + (trainable if plan.method != "full" else 0)
+    whole = shape.total_params + (0 if is_full else trainable)
+    quantization = None
+    if method == "qlora" and not shape.quantized:
+        quantization = nf4(shape.model_type) | {"bnb_4bit_compute_dtype": plan.dtype}
     steps = _next_steps(request, task, plan, peft, training)
     if any(reason.id == AUDIT_ERRORS for reason in about_data):
         why = "the launch refuses this dataset as it is: shows its errors, and the cure of each"
@@ -85,12 +88,12 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         steps = [NextStep(tool="audit_dataset", arguments=arguments, why=why), *steps]
     return LoraReport(
         summary=_summary(plan, int(rank.value), rate.value, schedule),
-        method=plan.method,
+        method=method,
         task=task,
         peft=peft,
-        quantization=_quantization(plan, shape),
+        quantization=quantization,
         training=training,
-        effective_batch=plan.micro_batch * plan.accumulation,
+        effective_batch=plan.settings.micro_batch * plan.accumulation,
         estimated_steps=schedule.steps,
         trainable_params=trainable,
         total_params=shape.total_params,
@@ -102,66 +105,35 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     )
 
 
-def _peft(rank: int, targets: Targets) -> tuple[dict[str, Any], Reason]:
-    alpha, rslora, reason = choices.choose_alpha(rank)
-    arguments = {
-        "r": rank,
-        "lora_alpha": alpha,
-        "lora_dropout": 0.0,
-        "target_modules": (
-            targets.modules if isinstance(targets.modules, str) else list(targets.modules)
-        ),
-        "bias": "none",
-        "use_rslora": rslora,
-        "task_type": "CAUSAL_LM",
-    }
-    return arguments, reason
-
-
-def _target_reasons(shape: ModelShape, targets: Targets) -> list[Reason]:
-    reasons = [
-        Reason(
-            rule="adapt every linear layer of the blocks: attention alone learns less, even with "
-            "as many parameters",
-            observed=len(targets.names),
-            threshold=None,
-            source=ALL_LINEAR_SOURCE,
-        )
-    ]
+def _target_reasons(shape: ModelShape, targets: Targets) -> Iterator[Reason]:
+    yield Reason(
+        rule="adapt every linear layer of the blocks: attention alone learns less, even with as "
+        "many parameters",
+        observed=len(targets.names),
+        threshold=None,
+        source=ALL_LINEAR_SOURCE,
+    )
     if shape.num_experts:
-        reasons.append(
-            reason("experts_frozen", ", ".join(_fused_experts(shape)) or shape.num_experts)
-        )
-    state = {last_name(path) for block in shape.kinds for path in block.unadapted}
-    if state:
-        reasons.append(reason("state_frozen", ", ".join(sorted(state))))
+        fused = sorted({linear.name for block in shape.kinds for linear in block.experts})
+        yield reason("experts_frozen", ", ".join(fused) or shape.num_experts)
+    if state := {last_name(path) for block in shape.kinds for path in block.unadapted}:
+        yield reason("state_frozen", ", ".join(sorted(state)))
     if targets.frozen_shared:
-        reasons.append(reason("shared_experts_frozen", ", ".join(targets.frozen_shared)))
-    return reasons
+        yield reason("shared_experts_frozen", ", ".join(targets.frozen_shared))
 
 
-def _fused_experts(shape: ModelShape) -> list[str]:
-    return sorted({linear.name for block in shape.kinds for linear in block.experts})
-
-
-def _packing_reason(shape: ModelShape) -> Reason:
-    mixes = "mixes" if shape.model_type in MIXED else "was not checked for mixing"
-    return reason("packing_mixes_examples", shape.model_type, mixes=mixes)
-
-
-def _quantized_reasons(shape: ModelShape) -> list[Reason]:
-    if not shape.quantized:
-        return []
-    loaded = "it is loaded in 16 bits, because no adapter trains over these weights"
-    if shape.quantized not in DEQUANTIZED:
+def _reasons_of_shape(shape: ModelShape, is_assumed: bool) -> Iterator[Reason]:
+    if shape.quantized:
         loaded = "adapters train over its weights as they are, with no quantization on top"
-    return [reason("prequantized", shape.quantized, loaded=loaded)]
-
-
-def _quantization(plan: Plan, shape: ModelShape) -> dict[str, Any] | None:
-    if plan.method != "qlora" or shape.quantized:
-        return None
-    return nf4(shape.model_type) | {"bnb_4bit_compute_dtype": plan.dtype}
+        if shape.quantized in DEQUANTIZED:
+            loaded = "it is loaded in 16 bits, because no adapter trains over these weights"
+        yield reason("prequantized", shape.quantized, loaded=loaded)
+    if not may_be_packed(shape):
+        mixes = "mixes" if shape.model_type in MIXED else "was not checked for mixing"
+        yield reason("packing_mixes_examples", shape.model_type, mixes=mixes)
+    if is_assumed:
+        most = shape.max_positions or DEFAULT_SEQ_LEN
+        yield reason("assumed_length", min(DEFAULT_SEQ_LEN, most))
 
 
 def _training(
@@ -172,10 +144,10 @@ def _training(
         "lr_scheduler_type": "cosine",
         "warmup_steps": facts.number("train.warmup_fraction"),
         "num_train_epochs": float(schedule.epochs),
-        "per_device_train_batch_size": plan.micro_batch,
+        "per_device_train_batch_size": plan.settings.micro_batch,
         "gradient_accumulation_steps": plan.accumulation,
-        "max_length": plan.seq_len,
-        "optim": plan.optimizer,
+        "max_length": plan.settings.seq_len,
+        "optim": plan.settings.optimizer,
         "gradient_checkpointing": True,
         "bf16": plan.dtype == "bfloat16",
         "fp16": plan.dtype == "float16",
@@ -183,7 +155,7 @@ def _training(
     if task != "sft":
         loss: dict[Task, Any] = {"dpo": ["sigmoid"], "kto": "kto"}
         arguments |= {"beta": facts.number("dpo.beta"), "loss_type": loss[task]}
-        if plan.method == "full":
+        if plan.settings.method == "full":
             arguments["precompute_ref_log_probs"] = True
     else:
         arguments["packing"] = schedule.packing
@@ -192,16 +164,13 @@ def _training(
     return arguments
 
 
-def _length_reason(seq_len: int) -> Reason:
-    return reason("assumed_length", seq_len)
-
-
 def _summary(plan: Plan, rank: int, rate: float, schedule: choices.Schedule) -> str:
-    adapter = "" if plan.method == "full" else f", rank {rank} on all linear layers"
+    method, _, seq_len, micro_batch = plan.settings
+    adapter = "" if method == "full" else f", rank {rank} on all linear layers"
     epochs = "epoch" if schedule.epochs == 1 else "epochs"
     return (
-        f"{plan.method}{adapter}, learning rate {rate:g}, {schedule.epochs} {epochs}, batches of "
-        f"{plan.micro_batch} x {plan.accumulation}, {plan.seq_len} tokens. {plan.vram.summary}"
+        f"{method}{adapter}, learning rate {rate:g}, {schedule.epochs} {epochs}, batches of "
+        f"{micro_batch} x {plan.accumulation}, {seq_len} tokens. {plan.vram.summary}"
     )
 
 
@@ -227,7 +196,7 @@ def _next_steps(
         "model": request.model,
         "dataset": request.dataset or STAND_IN,
         **({"validation": request.validation} if request.validation else {}),
-        "method": plan.method,
+        "method": plan.settings.method,
         "peft": {key: value for key, value in peft.items() if key != "task_type"},
         "training": {k: v for k, v in training.items() if k not in left_out},
     }
