@@ -1,5 +1,6 @@
 """What fits: the largest batch and sequence, and the changes that make a run fit."""
 
+import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -98,7 +99,8 @@ def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> lis
         found = _estimated(_changed(request, so_far), setup.shape)
         changes.append(
             Change(
-                **_texts()[name],
+                change=_rows()[name]["change"],
+                cost=_rows()[name]["cost"],
                 arguments=so_far,
                 peak_allocated_gib=round(found.peak / GIB, 3),
                 fits=found.fits(usable_gib),
@@ -126,9 +128,9 @@ def _suffice(
 
 def _cheapest(request: VramRequest, shape: ModelShape, peak: float) -> tuple[str, Arguments] | None:
     """Find the first change that saves something now; one that did not may do so later."""
-    for name, step in STEPS.items():
-        arguments = step(request)
-        if arguments is None:
+    for name, row in _rows().items():
+        arguments = _replaced(name, row, request)
+        if not arguments:
             continue
         changed = _estimated(_changed(request, arguments), shape)
         if changed.peak <= peak * (1 - MIN_SAVING):
@@ -136,8 +138,27 @@ def _cheapest(request: VramRequest, shape: ModelShape, peak: float) -> tuple[str
     return None
 
 
+def _replaced(name: str, row: dict[str, Any], request: VramRequest) -> Arguments:
+    """Return the arguments that a change replaces; empty where it does not apply."""
+    if any(getattr(request, key) not in values for key, values in row.get("when", {}).items()):
+        return {}
+    if name == "micro_batch":
+        steps = request.gradient_accumulation_steps * request.micro_batch
+        one = {"micro_batch": 1, "gradient_accumulation_steps": steps}
+        return one if request.micro_batch > 1 else {}
+    if name == "seq_len":
+        return {"seq_len": request.seq_len // 2} if request.seq_len >= 1024 else {}
+    arguments: Arguments = row["set"]
+    if arguments.get("num_gpus", math.inf) <= request.num_gpus:
+        return {}
+    if "num_gpus" in arguments and request.method == "qlora":
+        # launch_* shards 16-bit bases only.
+        return arguments | {"method": "lora", "quantization": None}
+    return arguments
+
+
 @cache
-def _texts() -> dict[str, dict[str, str]]:
+def _rows() -> dict[str, dict[str, Any]]:
     text = files("ft_tools.memory").joinpath("changes.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
@@ -149,67 +170,3 @@ def _estimated(request: VramRequest, shape: ModelShape) -> Estimate:
 def _changed(request: VramRequest, arguments: Arguments) -> VramRequest:
     changed = request.model_dump(exclude_none=True) | arguments
     return VramRequest.model_validate({k: v for k, v in changed.items() if v is not None})
-
-
-def _where(applies: bool, **arguments: Any) -> Arguments | None:
-    return arguments if applies else None
-
-
-def _one_example(request: VramRequest) -> Arguments | None:
-    steps = request.gradient_accumulation_steps * request.micro_batch
-    return _where(request.micro_batch > 1, micro_batch=1, gradient_accumulation_steps=steps)
-
-
-def _more_gpus(request: VramRequest, num_gpus: int) -> Arguments | None:
-    # launch_* shards 16-bit bases only.
-    method = {"method": "lora", "quantization": None} if request.method == "qlora" else {}
-    return _where(
-        request.num_gpus < num_gpus,
-        num_gpus=num_gpus,
-        sharding="fsdp",
-        optimizer="adamw_torch_fused",
-        **method,
-    )
-
-
-PLAIN = {"adamw_torch", "adamw_torch_fused"}
-ALONE, WHOLE = {"none", "ddp"}, {"fsdp", "fsdp1", "zero3"}
-STEPS: dict[str, Callable[[VramRequest], Arguments | None]] = {
-    "loss_head": lambda r: _where(
-        r.loss_head in {"full_logits", "fused_logits"}, loss_head="fused_linear"
-    ),
-    "attention": lambda r: _where(r.attention == "eager", attention="sdpa"),
-    "padding": lambda r: _where(
-        r.packed_batches and r.attention != "flash", packed_batches=False, padded_batches=True
-    ),
-    "reference": lambda r: _where(
-        r.task == "dpo" and r.method == "full" and not r.precompute_ref_log_probs,
-        precompute_ref_log_probs=True,
-    ),
-    "fused_optimizer": lambda r: _where(
-        r.optimizer == "adamw_torch", optimizer="adamw_torch_fused"
-    ),
-    "checkpointing": lambda r: _where(not r.gradient_checkpointing, gradient_checkpointing=True),
-    "micro_batch": _one_example,
-    "sharding": lambda r: _where(
-        r.sharding in {"ddp", "zero2"} and r.method != "qlora", sharding="fsdp"
-    ),
-    "eight_bit": lambda r: _where(
-        r.optimizer in PLAIN and r.sharding in ALONE, optimizer="adamw_8bit"
-    ),
-    "paged": lambda r: _where(
-        r.optimizer == "adamw_8bit" and r.sharding in ALONE, optimizer="paged_adamw_8bit"
-    ),
-    "lora": lambda r: _where(
-        r.method == "full",
-        method="lora",
-        lora_rank=16,
-        optimizer="adamw_torch_fused",
-        precompute_ref_log_probs=False,
-    ),
-    "qlora": lambda r: _where(r.method == "lora" and r.sharding not in WHOLE, method="qlora"),
-    "seq_len": lambda r: _where(r.seq_len >= 1024, seq_len=r.seq_len // 2),
-    "eight_gpus": lambda r: _more_gpus(r, 8),
-    "many_gpus": lambda r: _more_gpus(r, 64),
-}
-"""Id of a row of changes.toml -> the fields to replace, None where it does not apply; in order."""

@@ -38,101 +38,87 @@ def phases(setup: Setup) -> Phases:
     """
     if setup.engine == "mlx":
         return _nonzero(apple.phases(setup))
-    if setup.profile is not None:
-        return _traced(setup, setup.profile)
-    resident = states.resident_bytes(setup)
-    resident["workspace"] = float(setup.workspace_bytes)
-    root = states.root_unit_bytes(setup)
-    if root:
-        resident["unsharded_root"] = root
-    saved = _saved(setup)
+    states_of_step = states.resident_bytes(setup)
+    resident = states_of_step | {
+        "workspace": float(setup.workspace_bytes),
+        "unsharded_root": states.root_unit_bytes(setup),
+    }
     gradients = states.gradient_bytes(setup)
-    carried: Components = {"gradients": gradients} if setup.accumulation > 1 else {}
     backward = {
         "unsharded_block": states.layer_unit_bytes(setup),
-        "expert_deltas": _expert_delta_bytes(setup),
         "retained_gradients": activations.retained_bytes(setup) * setup.tokens,
     }
-    top, top_gradients = _widest(setup, gradients, blocks_done=0)
-    bottom, bottom_gradients = _widest(setup, gradients, setup.shape.num_layers - 1)
-    by_phase = {
-        "loss": resident | carried | saved | {"loss_head": _head(setup)},
-        "backward_top": resident
-        | (carried or {"gradients": top_gradients})
-        | saved
-        | {"block_working_set": top}
-        | backward,
-        "backward_bottom": resident
-        | (carried or {"gradients": bottom_gradients})
-        | _saved(setup, num_layers=1)
-        | {"block_working_set": bottom}
-        | backward,
-        "optimizer": _stepped(setup, gradients),
-    }
-    return _nonzero(by_phase)
+    parts = _by_formula(setup, gradients)
+    if setup.profile is not None:
+        # The trace sees what a block's forward pass gathers, too.
+        parts = _by_trace(setup, setup.profile, gradients)
+        resident |= backward
+    loss, top, bottom = ({"gradients": 0.0} | part for part in parts)
+    if setup.accumulation > 1:
+        loss["gradients"] = top["gradients"] = bottom["gradients"] = gradients
+    return _nonzero(
+        {
+            "loss": resident | loss,
+            "backward_top": resident | top | backward,
+            "backward_bottom": resident | bottom | backward,
+            # In the step, FSDP's units are sharded again.
+            "optimizer": states_of_step
+            | {
+                "workspace": float(setup.workspace_bytes),
+                "gradients": gradients,
+                "optimizer_temporaries": states.step_temporary_bytes(setup),
+            },
+        }
+    )
 
 
 def _nonzero(by_phase: dict[str, Components]) -> Phases:
     return Phases({name: {k: v for k, v in parts.items() if v} for name, parts in by_phase.items()})
 
 
-def _traced(setup: Setup, profile: Profile) -> Phases:
-    """Work out the phases of a model whose activations were traced.
+def _by_formula(setup: Setup, gradients: float) -> tuple[Components, Components, Components]:
+    """Return activations and gradients of loss, last block and first block, by the formulas."""
+    saved = _saved(setup)
+    deltas = {"expert_deltas": _expert_delta_bytes(setup)}
+    top, top_gradients = _widest(setup, gradients, blocks_done=0)
+    bottom, bottom_gradients = _widest(setup, gradients, setup.shape.num_layers - 1)
+    return (
+        saved | {"loss_head": _head(setup)},
+        saved | deltas | {"gradients": top_gradients, "block_working_set": top},
+        _saved(setup, num_layers=1)
+        | deltas
+        | {"gradients": bottom_gradients, "block_working_set": bottom},
+    )
+
+
+def _by_trace(
+    setup: Setup, profile: Profile, gradients: float
+) -> tuple[Components, Components, Components]:
+    """Return the same of a model whose activations were traced.
 
     Under full fine-tuning the first gradients are the head's and the last block's; at the first
     block all are there but its own.
     """
     n, seq_len = setup.rows
     shape = setup.shape
-    resident = states.resident_bytes(setup)
-    resident["workspace"] = float(setup.workspace_bytes)
-    root = states.root_unit_bytes(setup)
-    if root:
-        resident["unsharded_root"] = root
-    gradients = states.gradient_bytes(setup)
     block = shape.layer_params / shape.total_params
     first, last = 0.0, gradients * (1 - 1 / shape.num_layers)
     if setup.method == "full":
         first = gradients * (shape.embedding_params / shape.total_params + block)
         last = gradients * (1 - block)
-    if setup.accumulation > 1:
-        first = last = gradients
+    kept = 1 if setup.checkpointing else shape.num_layers
+    # SDPA with a mask has keys and values repeated, in one block or in all that are kept.
+    repeated = activations.kept_scores_bytes(setup) if setup.repeats_kv else 0.0
+    padded = repeated * setup.tokens * kept
     saved = profile.saved.at(n, seq_len)
-    shared = {
-        "unsharded_block": states.layer_unit_bytes(setup),
-        "retained_gradients": activations.retained_bytes(setup) * setup.tokens,
-        "attention_mask": activations.mask_bytes(
-            setup, num_kept=1 if setup.checkpointing else shape.num_layers
-        ),
-    }
-    padded = _padding_bytes(setup)
     forward = max(0.0, profile.forward.at(n, seq_len) - saved)
-    return _nonzero(
-        {
-            "loss": resident
-            | shared
-            | {
-                "gradients": first if setup.accumulation > 1 else 0.0,
-                "saved_activations": saved + padded,
-                "loss_head": max(head_bytes(setup), forward),
-            },
-            "backward_top": resident
-            | shared
-            | {"gradients": first, "activations": profile.backward.at(n, seq_len) + padded},
-            "backward_bottom": resident
-            | shared
-            | {"gradients": last, "activations": profile.bottom.at(n, seq_len) + padded},
-            "optimizer": _stepped(setup, gradients),
-        }
+    mask = {"attention_mask": activations.mask_bytes(setup, num_kept=kept)}
+    at_top, at_bottom = profile.backward.at(n, seq_len), profile.bottom.at(n, seq_len)
+    return (
+        mask | {"saved_activations": saved + padded, "loss_head": max(head_bytes(setup), forward)},
+        mask | {"gradients": first, "activations": at_top + padded},
+        mask | {"gradients": last, "activations": at_bottom + padded},
     )
-
-
-def _padding_bytes(setup: Setup) -> float:
-    """SDPA with a mask has keys and values repeated, in one block or in all that are kept."""
-    if not setup.repeats_kv:
-        return 0.0
-    blocks = 1 if setup.checkpointing else setup.shape.num_layers
-    return activations.kept_scores_bytes(setup) * setup.tokens * blocks
 
 
 def _saved(setup: Setup, num_layers: int | None = None) -> Components:
@@ -204,13 +190,3 @@ def _expert_delta_bytes(setup: Setup) -> float:
     if not setup.adapts_experts:
         return 0.0
     return 2.0 * setup.shape.layer_expert_weights * setup.weight_bytes
-
-
-def _stepped(setup: Setup, gradients: float) -> Components:
-    """In the step, FSDP's units are sharded again."""
-    resident = states.resident_bytes(setup)
-    return resident | {
-        "workspace": float(setup.workspace_bytes),
-        "gradients": gradients,
-        "optimizer_temporaries": states.step_temporary_bytes(setup),
-    }
