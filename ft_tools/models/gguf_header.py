@@ -9,26 +9,14 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 import mmap
 import struct
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ft_tools.errors import BadInput
 
-
-class Kind(IntEnum):
-    """What a value is."""
-
-    UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = range(10)
-    UINT64, INT64, FLOAT64 = range(10, 13)
-
-
-SCALARS: dict[int, str] = {
-    Kind.UINT8: "B", Kind.INT8: "b", Kind.UINT16: "H", Kind.INT16: "h", Kind.UINT32: "I",
-    Kind.INT32: "i", Kind.FLOAT32: "f", Kind.BOOL: "?", Kind.UINT64: "Q", Kind.INT64: "q",
-    Kind.FLOAT64: "d",
-}  # fmt: skip
-"""As the `struct` module names them."""
+STRING, ARRAY = 8, 9
+SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
+"""Number of a kind of value, as the `struct` module names it."""
 VERSIONS = (2, 3)
 ALIGNMENT = 32
 """Of the tensors' data, in bytes, where general.alignment is not given."""
@@ -75,21 +63,16 @@ def read_header(path: Path) -> Header:
         magic, version, num_tensors, num_values = reader.take("4sIQQ")
         if magic != b"GGUF" or version not in VERSIONS:
             raise ValueError(f"{path.name} is no GGUF file of version 2 or 3")
-        values: dict[str, Value] = {}
-        for _ in range(num_values):
-            key = reader.string()
-            value = reader.value(*reader.take("I"))
-            if value is not None:
-                values[key] = value
-        found = [reader.tensor() for _ in range(num_tensors)]
-        last = max((offset for _, _, offset in found), default=None)
+        read = ((reader.string(), reader.value(*reader.take("I"))) for _ in range(num_values))
+        values = {key: value for key, value in read if value is not None}
+        tensors, last = {}, -1
+        for _ in range(num_tensors):
+            name = reader.string()
+            *_, kind, offset = reader.take(f"{reader.take('I')[0]}QIQ")
+            tensors[name], last = kind, max(last, offset)
         to = values.get("general.alignment", ALIGNMENT)
         step = to if isinstance(to, int) and to > 0 else ALIGNMENT
-        return Header(
-            values,
-            {name: kind for name, kind, _ in found},
-            0 if last is None else -(-reader.at // step) * step + last,
-        )
+        return Header(values, tensors, 0 if last < 0 else -(-reader.at // step) * step + last)
 
 
 class _Reader:
@@ -102,54 +85,45 @@ class _Reader:
 
     def take(self, form: str) -> tuple[Any, ...]:
         """Return values of these kinds; all of them are little-endian and lie side by side."""
-        start = self._pass(struct.calcsize(f"<{form}"))
-        return struct.unpack_from(f"<{form}", self._data, start)
+        return struct.unpack(f"<{form}", self._bytes(struct.calcsize(f"<{form}")))
 
     def string(self) -> str:
-        (length,) = self.take("Q")
-        start = self._pass(length)
-        return self._data[start : self.at].decode("utf-8")
+        return self._bytes(self.take("Q")[0]).decode("utf-8")
 
     def value(self, kind: int) -> Value | None:
         """Return a value, or pass over an array and return None."""
-        if kind == Kind.STRING:
+        if kind == STRING:
             return self.string()
-        if kind != Kind.ARRAY:
-            if kind not in SCALARS:
-                raise ValueError(f"{self._name} has a value of kind {kind}, which GGUF has not")
-            return cast("Value", self.take(SCALARS[kind])[0])
+        if kind in SCALARS:
+            found: Value = self.take(SCALARS[kind])[0]
+            return found
+        if kind != ARRAY:
+            raise ValueError(f"{self._name} has a value of kind {kind}, which GGUF has not")
         of, count = self.take("IQ")
         if of in SCALARS:
             self._pass(count * struct.calcsize(f"<{SCALARS[of]}"))
-        elif of == Kind.STRING:
+        elif of == STRING:
             self._pass_strings(count)
         else:
             for _ in range(count):
                 self.value(of)
         return None
 
-    def tensor(self) -> tuple[str, int, int]:
-        """Return a tensor's name, the number of its type, and where its data is."""
-        name = self.string()
-        (num_dimensions,) = self.take("I")
-        *_, kind, offset = self.take(f"{num_dimensions}QIQ")
-        return name, kind, offset
+    def _bytes(self, count: int) -> bytes:
+        start = self.at
+        self._pass(count)
+        return self._data[start : self.at]
 
-    def _pass(self, num_bytes: int) -> int:
-        """Go so many bytes further, and return where they begin."""
-        start, self.at = self.at, self.at + num_bytes
+    def _pass(self, count: int) -> None:
+        self.at += count
         if self.at > len(self._data):
-            raise self._cut_short()
-        return start
+            raise ValueError(f"{self._name} is cut short: it says that there is more than it has")
 
     def _pass_strings(self, count: int) -> None:
         length, data, at, end = struct.Struct("<Q"), self._data, self.at, len(self._data) - 8
         for _ in range(count):
             if at > end:
-                raise self._cut_short()
+                self._pass(len(data) + 1)  # which refuses it
             at += 8 + length.unpack_from(data, at)[0]
         self.at = at
         self._pass(0)
-
-    def _cut_short(self) -> ValueError:
-        return ValueError(f"{self._name} is cut short: it says that there is more than it has")

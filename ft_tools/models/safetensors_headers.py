@@ -114,15 +114,6 @@ def survey_file(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def num_params(tensors: dict[str, Tensor]) -> int:
-    """Return the number of parameters, tied weights once.
-
-    >>> num_params({"a": Tensor(Path("f"), "BF16", (3, 4), 24)})
-    12
-    """
-    return sum(t.num_bytes // DTYPE_BYTES.get(t.dtype, 2) for t in tensors.values())
-
-
 def num_bytes(tensors: dict[str, Tensor]) -> int:
     """Return the bytes of all tensors."""
     return sum(t.num_bytes for t in tensors.values())

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from ft_tools.errors import BadInput
-from ft_tools.models.gguf_header import Header, Kind, read_header, require_whole
+from ft_tools.models.gguf_header import ARRAY, STRING, Header, read_header, require_whole
 
 HUGE = 2**62
 
@@ -24,12 +24,12 @@ def value(kind, packed):
 
 
 def array(of, count, packed=b""):
-    return value(Kind.ARRAY, struct.pack("<IQ", of, count) + packed)
+    return value(ARRAY, struct.pack("<IQ", of, count) + packed)
 
 
-WORDS = array(Kind.STRING, 2, text("one") + text("two"))
+WORDS = array(STRING, 2, text("one") + text("two"))
 TENSOR = text("w") + struct.pack("<IQIQ", 1, 32, 0, 0)
-SOUND = header(WORDS, value(Kind.STRING, text("said")), tensors=TENSOR, num_tensors=1)
+SOUND = header(WORDS, value(STRING, text("said")), tensors=TENSOR, num_tensors=1)
 
 
 def test_every_beginning_of_a_header_is_refused_as_cut_short(tmp_path):
@@ -45,11 +45,11 @@ def test_every_beginning_of_a_header_is_refused_as_cut_short(tmp_path):
 @pytest.mark.parametrize(
     ("damaged", "said"),
     [
-        (header(value(Kind.STRING, struct.pack("<Q", HUGE))), "is cut short"),
+        (header(value(STRING, struct.pack("<Q", HUGE))), "is cut short"),
         (header(array(4, HUGE)), "is cut short"),
-        (header(array(Kind.STRING, HUGE, text("one"))), "is cut short"),
-        (header(array(Kind.STRING, 1, struct.pack("<Q", HUGE))), "is cut short"),
-        (header(array(Kind.ARRAY, HUGE)), "is cut short"),
+        (header(array(STRING, HUGE, text("one"))), "is cut short"),
+        (header(array(STRING, 1, struct.pack("<Q", HUGE))), "is cut short"),
+        (header(array(ARRAY, HUGE)), "is cut short"),
         (header(num_values=HUGE), "is cut short"),
         (header(num_tensors=HUGE), "is cut short"),
         (header(tensors=text("w") + struct.pack("<I", 2**32 - 1), num_tensors=1), "is cut short"),
@@ -72,7 +72,7 @@ def test_a_file_that_ends_before_its_last_tensor_is_refused_with_what_to_do(tmp_
     path.write_bytes(SOUND.ljust(begins))
     with pytest.raises(BadInput, match=r"m\.gguf is cut short: .*; download it again"):
         require_whole(path, "download it again")
-    nested = header(value(Kind.ARRAY, struct.pack("<IQ", Kind.ARRAY, 1) * 3000))
+    nested = header(value(ARRAY, struct.pack("<IQ", ARRAY, 1) * 3000))
     for damaged in (b"", b"GGUF", b"GGML" + SOUND[4:], SOUND[:40], nested):
         path.write_bytes(damaged)
         with pytest.raises(BadInput, match=r"cannot be used: .*; download it again"):
