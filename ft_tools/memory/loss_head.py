@@ -24,7 +24,7 @@ def head_bytes(setup: Setup) -> float:
     """Return the peak of the loss head on one GPU: its forward and its backward, the larger."""
     vocab, h, tokens = setup.shape.vocab_size, setup.shape.hidden_size, setup.tokens
     if setup.head == "full_logits":
-        fp32_head = setup.kept_bytes == 4 and not setup.autocast
+        fp32_head = setup.residual_bytes == 4 and not setup.autocast
         per_logit: float = FULL_LOGITS_FP32_BYTES if fp32_head else FULL_LOGITS_BYTES
         per_logit += SOFTCAP_BYTES if setup.shape.softcap else 0
         return (per_logit * vocab + 6.0 * h) * tokens

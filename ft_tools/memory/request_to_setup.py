@@ -7,7 +7,7 @@ from ft_tools import facts
 from ft_tools.errors import BadInput
 from ft_tools.memory import traced
 from ft_tools.memory.request import ModelRequest, VramRequest, has_trl_head, version
-from ft_tools.memory.setup import Head, Quantization, Setup, Sharding
+from ft_tools.memory.setup import Quantization, Setup, Sharding
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
 from ft_tools.models.config import shape_from_config
 from ft_tools.models.quantized import DEQUANTIZED, use_unquantized
@@ -76,12 +76,22 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
     Raises:
         BadInput: No module of the model has one of the target names.
     """
-    adapters = request.method != "full"
+    adapters, is_dpo = request.method != "full", request.task == "dpo"
+    transformers = version(request.transformers_version)
+    is_old, is_new = transformers < (4, 46), transformers >= (5, 0)
     quantization = _quantization(request, shape)
     quantized = quantization is not None
-    old = version(request.transformers_version) < (4, 46)
-    kept_bytes = 4 if request.kbit_prepared or request.dtype == "float32" else 2
-    sharding = _sharding(request)
+    # Before transformers 5 `fsdp` meant version 1, which ran reentrant by default.
+    sharding: Sharding = request.sharding
+    sharding = "fsdp1" if sharding == "fsdp" and not is_new else sharding
+    # ZeRO-3 takes one format for all weights, and TRL forces it to run reentrant for adapters.
+    is_zero3 = sharding == "zero3"
+    wide = request.adapter_dtype == "float32" or (request.adapter_dtype == "auto" and not is_zero3)
+    reentrant = request.reentrant_checkpointing or sharding == "fsdp1" or (adapters and is_zero3)
+    head = request.loss_head
+    if head == "auto":
+        head = "trl_fused" if has_trl_head(request.trl_version) else "full_logits"
+    on_apple = request.gpu is not None and facts.gpu(request.gpu).is_apple
     setup = Setup(
         shape=shape,
         method=request.method,
@@ -94,31 +104,29 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         target_parameters=request.target_parameters if adapters else (),
         dtype=request.dtype,
         quantization=quantization,
-        experts_quantized=quantized and version(request.transformers_version) < (5, 0),
-        fused_experts=version(request.transformers_version) >= (5, 0),
-        linears_quantized=quantized and not _own_linears(request, shape),
-        kept_bytes=kept_bytes,
-        residual_bytes=kept_bytes,
-        adapter_bytes=_adapter_bytes(request),
+        experts_quantized=quantized and not is_new,
+        fused_experts=is_new,
+        # Falcon's linear layers are a class of its own; transformers 5 quantizes nn.Linear only.
+        linears_quantized=quantized and not (is_new and shape.model_type == "falcon"),
+        residual_bytes=4 if request.kbit_prepared or request.dtype == "float32" else 2,
+        adapter_bytes=4 if wide else 2,
         autocast=request.mixed_precision,
         dropout=request.lora_dropout > 0,
         fused_kernels=request.fused_kernels,
         checkpointing=request.gradient_checkpointing,
-        reentrant=request.gradient_checkpointing and _reentrant(request, sharding),
+        reentrant=request.gradient_checkpointing and reentrant,
         attention=request.attention,
         padded=request.padded_batches,
         packed=request.packed_batches,
-        head=_head(request),
-        fused_logits_bytes=8 if old else 10,
+        head="full_logits_old" if head == "full_logits" and is_old else head,
+        fused_logits_bytes=8 if is_old else 10,
         optimizer=request.optimizer,
         accumulation=request.gradient_accumulation_steps,
-        reference_model=request.task == "dpo"
-        and not adapters
-        and not request.precompute_ref_log_probs,
+        reference_model=is_dpo and not adapters and not request.precompute_ref_log_probs,
         num_gpus=request.num_gpus,
         sharding=sharding,
-        workspace_bytes=round(workspace_mib(request.gpu) * MIB),
-        engine="mlx" if on_apple(request.gpu) else "torch",
+        workspace_bytes=round(_workspace_mib(request.gpu) * MIB),
+        engine="mlx" if on_apple else "torch",
     )
     if setup.engine == "mlx":
         _require_mlx(setup)
@@ -127,11 +135,6 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         return setup
     profile, untraced = traced.profile_of(setup, shape.config)
     return replace(setup, profile=profile, untraced=untraced)
-
-
-def on_apple(gpu: str | None) -> bool:
-    """Return whether a GPU's name is that of a Mac."""
-    return gpu is not None and facts.gpu(gpu).is_apple
 
 
 def _require_mlx(setup: Setup) -> None:
@@ -175,12 +178,7 @@ def _quantization(request: VramRequest, shape: ModelShape) -> Quantization | Non
     return STORED[shape.quantized]
 
 
-def _own_linears(request: VramRequest, shape: ModelShape) -> bool:
-    """Falcon's linear layers are a class of its own; transformers 5 quantizes nn.Linear only."""
-    return shape.model_type == "falcon" and version(request.transformers_version) >= (5, 0)
-
-
-def workspace_mib(gpu: str | None) -> float:
+def _workspace_mib(gpu: str | None) -> float:
     """Return the size of cuBLAS's workspaces on a card, in MiB."""
     for prefix, size in WORKSPACE_MIB.items():
         if gpu is not None and prefix.lower() in gpu.lower():
@@ -222,32 +220,3 @@ def _modules(request: VramRequest, shape: ModelShape) -> str | tuple[str, ...]:
         asked = ALL_LINEAR
     names: str | list[str] | tuple[str, ...] = peft_arguments(shape, asked)["target_modules"]
     return names if isinstance(names, str) else tuple(names)
-
-
-def _adapter_bytes(request: VramRequest) -> int:
-    """launch_* trains adapters in fp32, as PEFT makes them; ZeRO-3 takes one format for all."""
-    if request.adapter_dtype != "auto":
-        return 4 if request.adapter_dtype == "float32" else 2
-    return 2 if request.sharding == "zero3" else 4
-
-
-def _sharding(request: VramRequest) -> Sharding:
-    """Before transformers 5 `fsdp` meant version 1."""
-    old = version(request.transformers_version) < (5, 0)
-    return "fsdp1" if request.sharding == "fsdp" and old else request.sharding
-
-
-def _reentrant(request: VramRequest, sharding: Sharding) -> bool:
-    """FSDP 1 ran reentrant by default, and TRL forces it for adapters under ZeRO-3."""
-    forced = request.method != "full" and sharding == "zero3"
-    return request.reentrant_checkpointing or sharding == "fsdp1" or forced
-
-
-def _head(request: VramRequest) -> Head:
-    asked = request.loss_head
-    if asked == "auto" and has_trl_head(request.trl_version):
-        return "trl_fused"
-    if asked == "auto" or asked == "full_logits":
-        old = version(request.transformers_version) < (4, 46)
-        return "full_logits_old" if old else "full_logits"
-    return asked

@@ -80,10 +80,9 @@ class Setup:
     """True from transformers 5 on: a block's experts run as one grouped product."""
     linears_quantized: bool
     """False where the linear layers are a class of the family's own, which is left alone too."""
-    kept_bytes: int
-    """Bytes of a weight that quantization leaves alone; 4 after kbit preparation."""
     residual_bytes: int
-    """Bytes per element of the residual stream; 4 after kbit preparation and for fp32 models."""
+    """Bytes per element of the residual stream, and of a weight that quantization leaves alone; 4
+    after kbit preparation and for fp32 models."""
     adapter_bytes: int
     """2 or 4 bytes per adapter weight, and so per gradient and optimizer moment."""
     autocast: bool

@@ -48,7 +48,7 @@ def base_weight_bytes(setup: Setup) -> float:
     if setup.experts_quantized:
         quantized += shape.expert_weights
     kept = shape.total_params - quantized
-    return quantized * QUANTIZED_BYTES[setup.quantization] + kept * setup.kept_bytes
+    return quantized * QUANTIZED_BYTES[setup.quantization] + kept * setup.residual_bytes
 
 
 def optimizer_bytes(setup: Setup) -> float:
@@ -132,7 +132,7 @@ def root_unit_bytes(setup: Setup) -> float:
     if setup.sharding not in {"fsdp", "fsdp1"}:
         return 0.0
     shape = setup.shape
-    return float((shape.embedding_params + shape.head_params) * setup.kept_bytes)
+    return float((shape.embedding_params + shape.head_params) * setup.residual_bytes)
 
 
 def layer_unit_bytes(setup: Setup) -> float:
@@ -150,7 +150,7 @@ def layer_unit_bytes(setup: Setup) -> float:
     if setup.quantization is None:
         one = float(shape.layer_params * setup.weight_bytes)
     else:
-        one = linear * QUANTIZED_BYTES[setup.quantization] + kept * setup.kept_bytes
+        one = linear * QUANTIZED_BYTES[setup.quantization] + kept * setup.residual_bytes
     if setup.sharding == "zero3":
         live = min(shape.total_params, STAGE3_MAX_LIVE) * setup.weight_bytes
         prefetch = min(shape.total_params, STAGE3_PREFETCH) * setup.weight_bytes
