@@ -82,14 +82,15 @@ def concluded(
 
 def summarise(report: EvaluationReport) -> list[str]:
     """Return what breaks, the verdict on the target, what was shown, and what to do."""
-    if report.alone:
-        rest = _of_one(report)
-    elif report.compares_systems:
-        rest = [_comparison_sentence(report), _choice_sentence(report)]
-    else:
-        rest = _of_pair(report)
-    parts = [_stress_sentence(report), _target_sentence(report), _fresh_sentence(report), *rest]
-    return [f"{sentence}." for sentence in [*parts, _limits_sentence(report)] if sentence]
+    sentences = [
+        _stress_sentence(report),
+        _target_sentence(report),
+        _fresh_sentence(report),
+        *_changes(report),
+        _choice_sentence(report) if report.compares_systems else _pair_sentence(report),
+        _limits_sentence(report),
+    ]
+    return [f"{sentence}." for sentence in sentences if sentence]
 
 
 def without_details(report: EvaluationReport) -> EvaluationReport:
@@ -155,14 +156,19 @@ def _target_sentence(report: EvaluationReport) -> str:
     )
     parts = []
     for verdict, words in TARGETS.items():
-        scores = [
-            f"{one.name} ({', '.join(one.scores[name].words for name in report.target)})"
-            for one in report.systems
-            if one.target == verdict
-        ]
+        named = [one for one in report.systems if one.target == verdict]
+        scores = [f"{one.name} ({_target_scores(report, one)})" for one in named]
         parts += [f"{words} {', '.join(scores)}"] if scores else []
-    worst = ", under the worst of the changes" if any(one.stress for one in report.systems) else ""
-    return f"Target {wanted}{worst}: {'; '.join(parts)}"
+    return f"Target {wanted}: {'; '.join(parts)}"
+
+
+def _target_scores(report: EvaluationReport, one: SystemResult) -> str:
+    """Return the scores that a target is about, and the one under the worst change."""
+    scores = [one.scores[name].words for name in report.target]
+    worst = one.worst_stress
+    if worst is not None and worst.score is not None:
+        scores.append(f"{worst.score.words} under {worst.change}")
+    return ", ".join(scores)
 
 
 def _fresh_sentence(report: EvaluationReport) -> str:
@@ -196,34 +202,43 @@ def _limits_sentence(report: EvaluationReport) -> str:
     return "; ".join(parts)
 
 
-def _of_one(report: EvaluationReport) -> list[str]:
-    one = report.systems[0]
-    values = ", ".join(f"{name} {score.words}" for name, score in one.scores.items())
-    return [f"{one.name} alone: {values}, with 95% intervals; nothing was compared"]
+def _changes(report: EvaluationReport) -> list[str]:
+    """Return what changed from the reference, and what is not shown to; of one system its scores.
+
+    Of several systems only the main metric is named.
+    """
+    if report.alone:
+        one = report.systems[0]
+        values = ", ".join(f"{name} {score.words}" for name, score in one.scores.items())
+        return [f"{one.name} alone: {values}, with 95% intervals; nothing was compared"]
+    several = report.compares_systems
+    rows = [r for r in _rows(report) if not several or r.metric == report.main_metric]
+    named = [(r, f"{r.system}, {r.metric}" if several else r.metric) for r in rows]
+    shown = "; ".join(f"{name} {r.verdict}: {r.change}" for r, name in named if r.is_shown)
+    rest = "; ".join(f"{name}: {r.words}, {r.change}" for r, name in named if not r.is_shown)
+    compared = f", compared with {report.baseline}" if several else ""
+    return [f"{shown}{compared}" if shown else "No change is shown", rest]
 
 
-def _of_pair(report: EvaluationReport) -> list[str]:
-    """Return three sentences on a model and its baseline."""
+def _pair_sentence(report: EvaluationReport) -> str:
+    """Return what to do about a model and its baseline; empty where nothing was compared."""
     rows = _rows(report)
-    shown = "; ".join(f"{r.metric} {r.verdict}: {r.change}" for r in rows if r.is_shown)
-    rest = "; ".join(f"{r.metric}: {r.words}, {r.change}" for r in rows if not r.is_shown)
     verdicts = {row.verdict for row in rows}
+    if report.alone:
+        return ""
     if report.lost_abilities:
         lost = ", ".join(report.lost_abilities)
-        third = f"General ability regressed ({lost}): find out why before shipping"
-    elif "regressed" in verdicts:
-        third = "Do not ship: a metric regressed; read the worst regressions in report.html"
-    elif report.target and not report.ranking:
-        third = "Improved or not, the target is not shown to be met: do not ship yet"
-    elif "improved" in verdicts:
-        third = f"The gain is significant on these {rows[0].num_examples} examples"
-        third += _general_clause(report.general_ability)
-    elif verdicts & {"underpowered", "not_confirmed"}:
-        third = "Collect more held-out examples before drawing a conclusion"
-    else:
-        third = "A change of the size that matters would have been detected, so there is none"
-    none = "No metric shows a change between baseline and tuned model"
-    return [shown or none, rest or "Every metric shows a change", third]
+        return f"General ability regressed ({lost}): find out why before shipping"
+    if "regressed" in verdicts:
+        return "Do not ship: a metric regressed; read the worst regressions in report.html"
+    if report.target and not report.ranking:
+        return "Improved or not, the target is not shown to be met: do not ship yet"
+    if "improved" in verdicts:
+        clause = _general_clause(report.general_ability)
+        return f"The gain is significant on these {rows[0].num_examples} examples{clause}"
+    if verdicts & {"underpowered", "not_confirmed"}:
+        return "Collect more held-out examples before drawing a conclusion"
+    return "A change of the size that matters would have been detected, so there is none"
 
 
 def _general_clause(rows: Sequence[Comparison]) -> str:
@@ -238,13 +253,6 @@ def _general_clause(rows: Sequence[Comparison]) -> str:
     unsure = [row.metric for row in rows if row.verdict == "underpowered"]
     missed = f" (a small loss of {', '.join(unsure)} could be missed)" if unsure else ""
     return f", and general ability shows no loss{missed}"
-
-
-def _comparison_sentence(report: EvaluationReport) -> str:
-    """Return the result of each system compared with the reference, by the main metric."""
-    rows = [row for row in report.comparisons if row.metric == report.main_metric]
-    parts = "; ".join(f"{row.system} {row.words}, {row.change}" for row in rows)
-    return f"{report.main_metric} compared with {report.baseline}: {parts}"
 
 
 def _choice_sentence(report: EvaluationReport) -> str:

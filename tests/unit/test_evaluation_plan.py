@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from ft_tools.errors import BadData, BadInput, HubUnavailable, PlanChanged, Refused
+from ft_tools.errors import BadData, BadInput, PlanChanged, Refused
 from ft_tools.evaluation.held_out import read_held_out
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
@@ -37,6 +37,20 @@ def test_a_plan_starts_nothing_and_says_what_would_be_done(workspace, base):
     assert 0.2 < launch.plan["minimum_detectable_effect"] < 0.25
     assert launch.next_steps[0].arguments["confirm"] == launch.plan_hash
     assert {"few_held_out_examples", "training_data_unknown"} <= ids(launch.warnings)
+    assert "compared_with_itself" in ids(launch.warnings)
+    assert (launch.plan["alone"], launch.plan["look"], len(launch.plan["systems"])) == (False, 1, 2)
+    alone = evaluate(EvaluateRequest(model=base, dataset="held.jsonl"))
+    assert (alone.plan["alone"], [one["name"] for one in alone.plan["systems"]]) == (
+        True,
+        ["tuned"],
+    )
+    assert "measured_alone" in ids(alone.warnings)
+    model_folder(workspace / "other", template="other {{ messages }}")
+    for name in ("base", "other"):
+        vocabulary = {"model": {"vocab": {name: 0}}}
+        (workspace / name / "tokenizer.json").write_text(json.dumps(vocabulary))
+    differs = evaluate(EvaluateRequest(model="other", baseline=base, dataset="held.jsonl"))
+    assert {"templates_differ", "tokenizers_differ"} <= ids(differs.warnings)
 
 
 @pytest.mark.parametrize(
@@ -138,12 +152,8 @@ def test_near_copies_are_found_numbers_aside_and_the_wording_of_the_task_is_not(
     found = launch.plan["contamination"]
     assert (found["num_exact"], found["num_near"], found["lines"]) == (0, len(lines), lines)
     assert ("near_copies" in ids(launch.warnings)) == bool(lines)
-
-
-def test_questions_that_differ_in_numbers_alone_are_near_copies_however_many_there_are(
-    workspace, base
-):
-    run = trained_run(workspace, questions(8))
+    # However many there are that differ from a training question in numbers alone.
+    write(workspace / "train.jsonl", questions(8))
     write(
         workspace / "held.jsonl",
         [chat(f"Where is my parcel number {i}?", "?") for i in range(90, 95)],
@@ -165,16 +175,14 @@ def test_an_answer_that_is_marked_bad_is_no_reference(workspace, base):
     assert "marked_bad: 1 rows" in "".join(first.warnings)
 
 
-@pytest.mark.parametrize(("most", "cut"), [(256, True), (512, False)])
-def test_wanted_answers_that_are_longer_than_an_answer_may_be_are_counted(
-    workspace, base, most, cut
-):
+def test_wanted_answers_that_are_longer_than_an_answer_may_be_are_counted(workspace, base):
     rows = [chat(f"Where is parcel {i}?", "In Oslo. " * (160 if i < 4 else 2)) for i in range(40)]
     write(workspace / "long.jsonl", rows)
-    asked = EvaluateRequest(model="base", dataset="long.jsonl", max_new_tokens=most)
-    warnings = evaluate(asked).warnings
-    assert ("answers_longer_than_limit" in ids(warnings)) == cut
-    assert ("max_new_tokens=512" in "".join(warnings)) == cut
+    for most, is_cut in ((256, True), (512, False)):
+        asked = EvaluateRequest(model="base", dataset="long.jsonl", max_new_tokens=most)
+        warnings = evaluate(asked).warnings
+        assert ("answers_longer_than_limit" in ids(warnings)) == is_cut
+        assert ("max_new_tokens=512" in "".join(warnings)) == is_cut
 
 
 @pytest.mark.parametrize(
@@ -198,15 +206,10 @@ def test_the_last_answer_is_the_reference_and_clusters_are_kept(workspace):
     assert [(e.asked, e.reference, e.cluster) for e in found] == [("a", "b", "7"), ("c", "d", "8")]
     with pytest.raises(BadData, match="no field 'group'"):
         read_held_out(path, cluster_field="group")
-
-
-def test_tool_calls_become_the_reference(workspace):
     call = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
     turns = [{"role": "user", "content": "go"}, {"role": "assistant", "tool_calls": [call]}]
-    path = write(workspace / "held.jsonl", [{"messages": turns, "tools": "[]"}])
-    (one,) = read_held_out(path)
+    (one,) = read_held_out(write(path, [{"messages": turns, "tools": "[]"}]))
     assert json.loads(one.reference) == [{"name": "f", "arguments": {"x": 1}}]
-    assert not one.tools
 
 
 @pytest.mark.parametrize(
@@ -214,39 +217,17 @@ def test_tool_calls_become_the_reference(workspace):
     [
         ({}, "set `dataset`"),
         ({"dataset": "d", "metrics": ["regex"]}, "pattern"),
-        ({"dataset": "d", "regex": "x"}, "pattern"),
         ({"dataset": "d", "metrics": ["judge"]}, "judge_url"),
         ({"dataset": "d", "judge_url": "file:///etc/passwd"}, "http"),
-        ({"dataset": "d", "judge_url": "http://"}, "name a host"),
-        ({"dataset": "d", "metrics": ["bleurt"]}, "'exact_match'"),
-        ({"dataset": "d", "max_new_tokens": 0}, "greater than or equal"),
+        ({"lm_eval_tasks": ["x"], "stress": [{"change": "case"}]}, "set both"),
+        ({"dataset": "d", "stress": [{"change": "case"}] * 2}, "same change twice"),
+        ({"dataset": "d", "origin": "found"}, "collected"),
         ({"dataset": "d", "metrix": ["rouge"]}, "Extra inputs"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments, problem):
     with pytest.raises(ValidationError, match=problem):
         EvaluateRequest(model="m", **arguments)
-
-
-def test_a_model_that_came_from_nothing_known_is_measured_alone(workspace, base):
-    write(workspace / "held.jsonl", questions(20))
-    launch = evaluate(EvaluateRequest(model=base, dataset="held.jsonl"))
-    assert launch.plan["alone"] is True
-    assert [one["name"] for one in launch.plan["systems"]] == ["tuned"]
-    assert "measured_alone" in ids(launch.warnings)
-    assert not evaluate(EvaluateRequest(model=base, baseline=base, dataset="held.jsonl")).plan[
-        "alone"
-    ]
-
-
-def test_different_templates_and_tokenizers_are_explained(workspace, base):
-    model_folder(workspace / "other", template="other {{ messages }}")
-    for name in ("base", "other"):
-        vocabulary = {"model": {"vocab": {name: 0}}}
-        (workspace / name / "tokenizer.json").write_text(json.dumps(vocabulary))
-    write(workspace / "held.jsonl", questions(20))
-    launch = evaluate(EvaluateRequest(model="other", baseline=base, dataset="held.jsonl"))
-    assert {"templates_differ", "tokenizers_differ"} <= ids(launch.warnings)
 
 
 def test_a_chat_template_that_nobody_has_cannot_be_asked_for(workspace):
@@ -258,37 +239,6 @@ def test_a_chat_template_that_nobody_has_cannot_be_asked_for(workspace):
     assert (
         evaluate(EvaluateRequest(model=folder, dataset="held.jsonl")).plan["rendering"] == "plain"
     )
-
-
-def asked(base, model):
-    return evaluate(EvaluateRequest(model=model, baseline=base, dataset="held.jsonl"))
-
-
-def test_a_model_that_is_nowhere_fails_in_the_plan(workspace, base, monkeypatch):
-    write(workspace / "held.jsonl", questions(20))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HUB_CACHE", str(workspace / "hub"))
-    with pytest.raises(HubUnavailable, match="HF_HUB_OFFLINE"):
-        asked(base, "owner/missing")
-
-
-def test_a_model_that_is_its_own_baseline_is_said_to_be_compared_with_itself(workspace, base):
-    run = trained_run(workspace, questions(5))
-    write(workspace / "held.jsonl", [chat(f"New {i}?", "Yes.") for i in range(8)])
-    launch = evaluate(EvaluateRequest(model=run, baseline=run, dataset="held.jsonl"))
-    assert [one["name"] for one in launch.plan["systems"]] == ["baseline", "tuned"]
-    assert launch.plan["alone"] is False
-    assert "compared_with_itself" in ids(launch.warnings)
-    other = evaluate(EvaluateRequest(model=run, dataset="held.jsonl"))
-    assert "compared_with_itself" not in ids(other.warnings)
-
-
-def test_a_folder_without_weights_fails_in_the_plan(workspace, base):
-    write(workspace / "held.jsonl", questions(20))
-    model_folder(workspace / "pickled")
-    (workspace / "pickled" / "model.safetensors").rename(workspace / "pickled" / "model.bin")
-    with pytest.raises(BadInput, match=r"pickled has a config.json but no \*\.safetensors"):
-        asked(base, "pickled")
 
 
 def test_an_evaluation_on_a_gpu_waits_for_it_and_one_on_the_cpu_for_nothing(

@@ -60,13 +60,10 @@ def plan_of(request):
     ("spec", "problem"),
     [
         ({"name": "a"}, "exactly one of model, endpoint and baseline"),
-        ({"name": "a", "model": "m", "baseline": "majority"}, "exactly one of"),
         ({"name": "a", "baseline": "majority"}, "requires examples.path"),
-        ({"name": "a b", "model": "m"}, "pattern"),
         ({"name": "a", "model": "m", "template": "no place"}, r"must contain \{question\}"),
         ({"name": "a", "model": "m", "template": "{passage} {question}"}, "set passages"),
         ({"name": "a", "model": "m", "decoding": {"temperature": 1}}, "for endpoints"),
-        ({"name": "a", "model": "m", "sytem": "x"}, "sytem"),
         (
             {"name": "a", "endpoint": {"url": "http://h/v1", "model": "m", "max_usd": 1}},
             "requires price",
@@ -75,7 +72,6 @@ def plan_of(request):
             {"name": "a", "endpoint": {"url": "http://u:p@h/v1", "model": "m"}},
             "must not contain a user, password",
         ),
-        ({"name": "a", "endpoint": {"url": "file:///etc/x", "model": "m"}}, "http:// or https://"),
     ],
 )
 def test_a_system_that_makes_no_sense_is_refused(spec, problem):
@@ -87,7 +83,6 @@ def test_a_system_that_makes_no_sense_is_refused(spec, problem):
     ("arguments", "problem"),
     [
         ({}, "either `model` or `systems`"),
-        ({"model": "m", "systems": [simple("majority"), simple("tf_idf")]}, "either `model` or"),
         ({"systems": [simple("majority"), simple("majority")]}, "same name, majority; rename one"),
         ({"systems": [simple("majority"), simple("tf_idf")], "baseline": "m"}, "belongs to"),
         (
@@ -112,25 +107,18 @@ def test_a_run_id_stands_for_the_systems_that_it_compared(workspace):
         with pytest.raises(ValidationError, match=f"'{other}'.*get_run lists them"):
             asked(other)
 
-
-def test_a_run_id_of_a_model_and_its_base_stands_for_both_as_they_were_found(workspace):
-    run = workspace / "runs" / "evaluate-0123456789abcdef"
-    run.mkdir(parents=True)
-    (run / "run.json").write_text("{}")
-
-    def systems(plan, **request):
+    def models(plan, **request):
         asked_then = {"model": "sft-0123456789abcdef", "dataset": "held.jsonl"} | request
         (run / "request.json").write_text(json.dumps(asked_then))
         (run / "plan.json").write_text(json.dumps(plan))
-        again = asked(run.name, simple("majority"))
-        return {one.name: one.model for one in again.all_systems()}
+        return {one.name: one.model for one in asked(run.name).all_systems()}
 
-    both = {"baseline": "owner/base", "tuned": "sft-0123456789abcdef", "majority": None}
+    both = {"baseline": "owner/base", "tuned": "sft-0123456789abcdef"}
     # The base was not named: it is the one that the plan found, and not the model once more.
-    assert systems({"baseline": {"name": "owner/base"}, "alone": False}) == both
-    assert systems({}, baseline="owner/base") == both
-    alone = systems({"baseline": {"name": "sft-0123456789abcdef"}, "alone": True})
-    assert alone == {"tuned": "sft-0123456789abcdef", "majority": None}
+    assert models({"baseline": {"name": "owner/base"}, "alone": False}) == both
+    assert models({}, baseline="owner/base") == both
+    alone = models({"baseline": {"name": "sft-0123456789abcdef"}, "alone": True})
+    assert alone == {"tuned": "sft-0123456789abcdef"}
 
 
 def test_system_text_document_examples_and_template_make_one_conversation():
@@ -151,9 +139,6 @@ def test_system_text_document_examples_and_template_make_one_conversation():
         {"role": "assistant", "content": "A0"},
         {"role": "user", "content": "Mail: Q {question}\nTeam:"},
     ]
-
-
-def test_a_passage_stands_before_its_question_and_a_missing_one_is_named():
     spec = SystemSpec(name="a", model="m", passages="context")
     turns = [{"role": "user", "content": "Who?"}]
     example = HeldOut(line=4, messages=turns, reference="x", row={"context": "Ada wrote it."})
@@ -207,6 +192,16 @@ def test_tf_idf_learns_each_field_and_the_majority_does_not(files):
     texts, references = answers_of("majority", files)
     assert len(set(texts)) == 1
     assert field_scores(texts, references)["team"] == pytest.approx(1 / 3)
+    marks = [("good", "yes", True), ("good film", "no", False), ("bad", "no", True)]
+    rows = [{"prompt": p, "completion": c, "label": mark} for p, c, mark in marks * 2]
+    write(files / "marks.jsonl", rows)
+    # An answer that is marked bad teaches nothing.
+    predict = classifier.train(str(files / "marks.jsonl"))
+    assert predict(["good film", "bad film"]) == ["yes", "no"]
+    free = [chat(f"Question {i}?", f"A long answer of its own, number {i}.") for i in range(30)]
+    write(files / "train.jsonl", free)
+    with pytest.raises(BadInput, match=r"30 answers of 'train.jsonl' have 30 different values"):
+        plan_of(asked(simple("majority"), simple("tf_idf")))
 
 
 def test_the_script_that_a_run_leaves_answers_as_was_measured_and_needs_nothing_of_ours(
@@ -245,21 +240,6 @@ def test_held_out_questions_that_a_classifier_nearly_learned_are_counted(files):
     assert (found.num_exact, found.num_near) == (0, 10)
     assert {"near_copies", "examples_removed"} <= ids(plan.warnings)
     assert 0 < plan.estimated_seconds_low < plan.estimated_seconds_high < 60
-
-
-def test_the_script_learns_nothing_from_an_answer_that_is_marked_bad(tmp_path):
-    marks = [("good", "yes", True), ("good film", "no", False), ("bad", "no", True)]
-    rows = [{"prompt": p, "completion": c, "label": mark} for p, c, mark in marks * 2]
-    (tmp_path / "marks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    predict = classifier.train(str(tmp_path / "marks.jsonl"))
-    assert predict(["good film", "bad film"]) == ["yes", "no"]
-
-
-def test_free_text_answers_are_no_classes(files):
-    rows = [chat(f"Question {i}?", f"A long answer of its own, number {i}.") for i in range(30)]
-    write(files / "train.jsonl", rows)
-    with pytest.raises(BadInput, match=r"30 answers of 'train.jsonl' have 30 different values"):
-        plan_of(asked(simple("majority"), simple("tf_idf")))
 
 
 def test_a_plan_of_simple_baselines_needs_no_model(files):
@@ -312,12 +292,8 @@ def test_the_ranking_is_by_cost_among_those_that_meet_the_target():
     assert [one.name for one in ranked] == ["b", "a"]
     assert [one.versus_best for one in ranked] == ["not_distinguishable", "best"]
     assert ranked[0].ci_low < -0.01 < ranked[0].ci_high
+    unpriced = [result("a", 0.1, seconds=2.0), result("b", None, seconds=1.0)]
+    by_time = rank(unpriced, "exact_match", values, Settings(0, 0.1), has_target=True)
+    assert [one.name for one in by_time] == ["b", "a"]
     everyone = rank(results, "exact_match", values, Settings(0, 0.1), has_target=False)
     assert (everyone[0].name, everyone[0].versus_best) == ("c", "worse")
-
-
-def test_without_all_prices_the_ranking_is_by_time():
-    values = {name: {"exact_match": [1.0] * 20} for name in "ab"}
-    results = [result("a", 0.1, seconds=2.0), result("b", None, seconds=1.0)]
-    ranked = rank(results, "exact_match", values, Settings(0, 0.1), has_target=True)
-    assert [one.name for one in ranked] == ["b", "a"]
