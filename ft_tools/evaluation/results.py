@@ -85,26 +85,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class MetricComparison:
-    """A comparison of one metric, with the values of both sides."""
-
-    paired: PairedComparison
-    before: float
-    after: float
-
-
-@dataclass(frozen=True)
-class MeasuredSystem:
-    """One system with its answers and scores."""
-
-    spec: SystemSpec
-    plan: SystemPlan
-    answers: list[Answer]
-    scores: Scores
-    whole_set: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class Stressed:
     """All systems under one change of the questions."""
 
@@ -119,7 +99,7 @@ def compare_scores(
     scores: Mapping[str, Scores],
     settings: Settings,
     rows: Rows = METRICS,
-    others: Mapping[tuple[str, str], MetricComparison] | None = None,
+    others: Mapping[tuple[str, str], PairedComparison] | None = None,
 ) -> list[Comparison]:
     """Compare each system with the first; Holm's correction is over all comparisons.
 
@@ -130,14 +110,13 @@ def compare_scores(
         others: System and metric -> what was compared otherwise.
     """
     reference, *compared = scores
-    found: dict[tuple[str, str], MetricComparison] = {}
-    for name in compared:
-        for one, before in scores[reference].items():
-            after = scores[name][one]
-            paired = settings.compare(rows[one], before, after)
-            found[name, one] = MetricComparison(paired, fmean(before), fmean(after))
+    found = {
+        (name, one): settings.compare(rows[one], before, scores[name][one])
+        for name in compared
+        for one, before in scores[reference].items()
+    }
     found |= others or {}
-    adjusted = _adjusted([one.paired for one in found.values()], settings)
+    adjusted = _adjusted(list(found.values()), settings)
     return [
         _comparison(system, rows[name], one, p, settings)
         for ((system, name), one), p in zip(found.items(), adjusted, strict=True)
@@ -152,29 +131,32 @@ def main_metric(measured: Sequence[str], target: Mapping[str, float]) -> str | N
 
 
 def system_result(
-    one: MeasuredSystem, references: Sequence[str], target: Mapping[str, float], settings: Settings
+    spec: SystemSpec,
+    plan: SystemPlan,
+    answers: Sequence[Answer],
+    scores: Mapping[str, Score],
+    references: Sequence[str],
+    target: Mapping[str, float],
 ) -> Result:
     """Describe one system: scores with intervals, target, tokens, time, price."""
-    scores = {name: settings.score(metric(name), v) for name, v in one.scores.items()}
-    scores |= {name: Score(value=round(value, 4)) for name, value in one.whole_set.items()}
-    seconds = [answer.seconds for answer in one.answers]
-    n = len(one.answers)
+    seconds = [answer.seconds for answer in answers]
+    n = len(answers)
     p95 = quantiles(seconds, n=20, method="inclusive")[-1] if n > 1 else seconds[0]
-    tokens_in = sum(answer.prompt_tokens for answer in one.answers) / n
-    tokens_out = sum(answer.num_tokens for answer in one.answers) / n
-    fields = described.field_scores([answer.text for answer in one.answers], references)
-    price, model = one.spec.price, one.plan.model
+    tokens_in = sum(answer.prompt_tokens for answer in answers) / n
+    tokens_out = sum(answer.num_tokens for answer in answers) / n
+    fields = described.field_scores([answer.text for answer in answers], references)
+    price, model = spec.price, plan.model
     usd = None if price is None else 1000 * price.usd_of(tokens_in, tokens_out, fmean(seconds))
-    if one.spec.baseline is not None:
+    if spec.baseline is not None:
         usd = 0.0
     return Result(
-        name=one.spec.name,
-        kind=one.plan.kind,
+        name=spec.name,
+        kind=plan.kind,
         model=model.name if model is not None else "",
         is_trained=model is not None
         and (model.adapter is not None or bool(RUN_ID.fullmatch(model.name))),
-        has_examples=one.spec.examples is not None and one.spec.baseline is None,
-        scores=scores,
+        has_examples=spec.examples is not None and spec.baseline is None,
+        scores=dict(scores),
         target=_target_of(scores, target),
         fields=[round(value, 4) for value in fields.values()],
         input_tokens_mean=round(tokens_in, 1),
@@ -182,10 +164,10 @@ def system_result(
         seconds_mean=_rounded(fmean(seconds), 4),
         seconds_median=_rounded(median(seconds), 4),
         seconds_p95=_rounded(p95, 4),
-        cut_off_fraction=round(sum(not answer.finished for answer in one.answers) / n, 4),
+        cut_off_fraction=round(sum(not answer.finished for answer in answers) / n, 4),
         usd_per_1000_calls=None if usd is None else _rounded(usd, 4),
-        num_reused=one.plan.num_reused,
-        served_by=sorted({answer.served_by for answer in one.answers if answer.served_by}),
+        num_reused=plan.num_reused,
+        served_by=sorted({answer.served_by for answer in answers if answer.served_by}),
     )
 
 
@@ -264,7 +246,7 @@ def with_stress(
         return StressScore(
             change=change.change,
             num_changed=len(change.places),
-            plain=_rounded(fmean(scores[one.name][name][i] for i in change.places), 4),
+            plain=_rounded(paired.before, 4),
             score=after[name],
             difference=_rounded(paired.difference, 4),
             ci_low=_rounded(paired.low, 4),
@@ -376,9 +358,8 @@ def _worst(*verdicts: TargetVerdict | None) -> TargetVerdict | None:
 
 
 def _comparison(
-    system: str, row: Metric, found: MetricComparison, adjusted: float, settings: Settings
+    system: str, row: Metric, paired: PairedComparison, adjusted: float, settings: Settings
 ) -> Comparison:
-    paired = found.paired
     better, worse = paired.num_better, paired.num_worse
     if row.sign < 0:
         better, worse = worse, better
@@ -387,8 +368,8 @@ def _comparison(
         metric=row.name,
         unit=row.unit,
         higher_is_better=row.higher_is_better,
-        baseline=_rounded(found.before),
-        tuned=_rounded(found.after),
+        baseline=_rounded(paired.before),
+        tuned=_rounded(paired.after),
         difference=_rounded(paired.difference),
         ci_low=_rounded(paired.low),
         ci_high=_rounded(paired.high),

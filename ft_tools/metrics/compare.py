@@ -3,7 +3,9 @@
 import math
 import random
 from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from itertools import chain
+from statistics import fmean
 
 import numpy as np
 from scipy.special import bdtr, ndtr
@@ -56,8 +58,10 @@ def compare(
         # A preference of 0.5 is a tie: an example changes wholly or not at all.
         if not {-1.0, 0.0, 1.0}.issuperset(differences):
             raise ValueError("values of a yes/no metric are 0 and 1")
-        return compare_proportions(differences, alpha)
-    return compare_means(differences, clusters, span, seed, alpha=alpha)
+        found = compare_proportions(differences, alpha)
+    else:
+        found = compare_means(differences, clusters, span, seed, alpha=alpha)
+    return replace(found, before=fmean(before), after=fmean(after))
 
 
 def compare_proportions(differences: Sequence[float], alpha: float = ALPHA) -> PairedComparison:
@@ -185,6 +189,8 @@ def compare_whole_set(
         minimum_detectable_effect=detectable_reach(freedom, alpha) * error,
         method="swapped answers; wider of bootstrap and t interval"
         + (f"; {len(groups)} clusters" if clusters else ""),
+        before=statistic(before, references),
+        after=statistic(after, references),
     )
 
 

@@ -48,6 +48,9 @@ class PairedComparison:
     minimum_detectable_effect: float
     """True difference that this many such examples would show in 4 of 5 evaluations."""
     method: str
+    before: float = 0.0
+    """Mean, or the measure of the whole set, before; `after` the one after."""
+    after: float = 0.0
 
 
 def verdict(

@@ -27,7 +27,6 @@ from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     RUN_ID,
     TOWNS,
-    by_metric,
     damage,
     plan_of,
     rows,
@@ -42,18 +41,6 @@ pytestmark = [
     pytest.mark.tiny,
     *LIBRARY_WARNINGS,
 ]
-
-
-def test_prompts_of_unequal_length_get_the_same_text_in_a_batch_as_alone(taught_model):
-    writer = writer_of(taught_model)
-    prompts = [
-        writer.render(HeldOut(line=i, messages=row["messages"][:1]), "chat")
-        for i, row in enumerate(rows(8))
-    ]
-    assert len({len(writer.encode(prompt)) for prompt in prompts}) > 3
-    together = writer.generate(prompts, 12)
-    alone = [writer.generate([prompt], 12)[0] for prompt in prompts]
-    assert together == alone
 
 
 def test_likelihoods_are_the_models_own_loss_and_count_the_end_token(taught_model):
@@ -115,25 +102,6 @@ def test_the_same_model_twice_differs_by_exactly_nothing(workspace, taught_model
     page = (run_dir / "report.html").read_text()
     assert "Where is my parcel number 3?" in page
     assert "Where is my parcel" not in report.model_dump_json()
-
-
-def test_a_damaged_model_is_called_regressed(workspace, taught_model):
-    shutil.copytree(taught_model, workspace / "a")
-    damage(taught_model, workspace / "damaged", 0.5)
-    lines = [
-        {"prompt": f"Where is my parcel number {i}?", "completion": f" It is in {TOWNS[i % 4]}."}
-        for i in range(30)
-    ]
-    write(workspace / "held.jsonl", lines)
-    request = EvaluateRequest(
-        model="damaged", baseline="a", dataset="held.jsonl", rendering="plain",
-        metrics=["perplexity"], max_new_tokens=4, general_ability=False, batch_size=32,
-    )  # fmt: skip
-    _, report = run_here(workspace, request)
-    row = by_metric(report.comparisons)["log_perplexity"]
-    assert row.verdict == "regressed"
-    assert row.difference > 0
-    assert "Do not ship" in report.summary[2]
 
 
 def test_ten_prompts_are_underpowered_and_a_resumed_run_keeps_what_it_has(

@@ -1,14 +1,12 @@
 """A judge over HTTP, from the plan to the report, and when it goes down."""
 
 import json
-import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from ft_tools.endpoints import client
-from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.processes.worker_session import _run as session_run
@@ -16,9 +14,6 @@ from ft_tools.runs.state import directory
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     answered_beforehand,
-    planned_here,
-    rows,
-    write,
 )
 
 pytestmark = [
@@ -91,36 +86,3 @@ def test_a_judge_that_goes_down_loses_nothing_and_a_resumed_run_asks_only_the_re
     assert found["judge"]["verdict"] == "improved"
     notes = directory.read_json(run_dir / "report.json")["notes"]
     assert "judge_length: judge: the preferred answer was the longer one in 100%" in str(notes)
-
-
-def test_a_judge_that_refuses_is_asked_once_and_a_resumed_run_keeps_what_models_wrote(
-    workspace, tiny_model, taught_model, judge
-):
-    """A refusal that no retry would mend, of answers that real models have written."""
-    judge.good_calls, judge.then = 5, 401
-    shutil.copytree(tiny_model, workspace / "a")
-    shutil.copytree(taught_model, workspace / "b")
-    write(workspace / "held.jsonl", rows(12))
-    request = EvaluateRequest(
-        model="b", baseline="a", dataset="held.jsonl", max_new_tokens=4, general_ability=False,
-        metrics=["judge"], judge_model="m", judge_url=judge.url,
-    )  # fmt: skip
-    run_dir = planned_here(workspace, request)
-    assert session_run(Session(run_dir), worker.work) == 1
-    status = directory.read_status(run_dir)
-    assert (status.state, status.error.code) == ("failed", "judge_unavailable")
-    assert "HTTP status 401, 1 attempt" in status.error.message
-    # Of what was asked at a time none is asked twice.
-    assert 6 <= judge.calls <= 9
-    outputs = (run_dir / "outputs.jsonl").read_bytes()
-    assert len(outputs.splitlines()) == 24
-    assert (run_dir / "report.html").is_file()
-
-    judge.calls, judge.good_calls = 0, 100
-    assert session_run(Session(run_dir), worker.work) == 0
-    assert judge.calls <= 2 * 12 - 5
-    assert (run_dir / "outputs.jsonl").read_bytes() == outputs
-    judged = {
-        row["metric"]: row for row in directory.read_json(run_dir / "report.json")["comparisons"]
-    }
-    assert judged["judge"]["num_examples"] == 12

@@ -17,7 +17,6 @@ from ft_tools.evaluation.systems.spec import Decoding
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import gguf_writer
 from ft_tools.evaluation.worker.gguf_writer import GgufWriter
-from ft_tools.evaluation.worker.writer import generate_all
 from ft_tools.runs.processes.worker_session import Stopped
 from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, run_here, write, writer_of
 
@@ -56,8 +55,7 @@ def test_every_answer_of_a_model_that_knows_nothing_conforms_to_the_schema(taugh
     writer = writer_of(taught_model)
     prompts = [f"{text} {i}" for i in range(3) for text in ADVERSARIAL]
     grammar = grammar_of(Decoding(), SCHEMA, ['{"team": "billing"}'])
-    batches = list(generate_all(writer, prompts, 80, 8, grammar))
-    outputs = [output for _, found, _ in batches for output in found]
+    outputs = [one for i in (0, 8) for one in writer.generate(prompts[i : i + 8], 80, grammar)]
     assert len(outputs) == 15
     for output in outputs:
         assert output.finished

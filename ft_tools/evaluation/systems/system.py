@@ -16,7 +16,7 @@ class Answer:
     num_tokens: int
     finished: bool
     """Whether the system ended the answer, not the limit."""
-    seconds: float
+    seconds: float = 0.0
     prompt_tokens: int = 0
     usd: float = 0.0
     """What an endpoint's usage costs at the given price."""
@@ -49,12 +49,7 @@ class EndpointSystem:
         self._options = options
 
     def answer(self, questions: Sequence[HeldOut], should_stop: Stop) -> Iterator[Batch]:
-        """Yield each answer as it arrives.
-
-        Raises:
-            EndpointUnavailable: A question got no answer.
-            BudgetUsedUp: The budget ends here.
-        """
+        """Yield each answer as it arrives; raises what `Client.ask_all` raises."""
         asked = [messages_of(question) for question in questions]
         for replies in self._client.ask_all(
             asked, self._max_new_tokens, should_stop, **self._options

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ft_tools.endpoints.budget import Budget
@@ -14,7 +14,7 @@ from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.systems.system import Answer, Batch, EndpointSystem, Stop, System
 from ft_tools.evaluation.worker.state import State
-from ft_tools.evaluation.worker.writer import Writer, generate_all
+from ft_tools.evaluation.worker.writer import Writer, in_batches, longest_first
 from ft_tools.metrics.schema import load_schema
 
 ROW_FIELDS = ("text", "num_tokens", "finished", "seconds", "prompt_tokens", "usd", "served_by")
@@ -32,16 +32,23 @@ class ModelSystem:
 
     def answer(self, questions: Sequence[HeldOut], should_stop: Stop) -> Iterator[Batch]:
         """Yield the answers batch by batch; seconds are a batch's, divided by its size."""
-        prompts = [self.render(question) for question in questions]
-        for places, outputs, seconds in generate_all(
-            self.writer, prompts, self.max_new_tokens, self.batch_size, self.grammar
-        ):
-            each = round(seconds / len(places), 6)
+        places: dict[str, list[int]] = {}
+        for i, question in enumerate(questions):
+            # Equal prompts are answered once.
+            places.setdefault(self.render(question), []).append(i)
+        prompts = list(places)
+
+        def ask(batch: list[int]) -> list[Answer]:
+            texts = [prompts[i] for i in batch]
+            return self.writer.generate(texts, self.max_new_tokens, self.grammar)
+
+        for batch, answers, seconds in in_batches(longest_first(prompts), self.batch_size, ask):
+            num = sum(len(places[prompts[i]]) for i in batch)
             found = []
-            for i, output in zip(places, outputs, strict=True):
+            for i, answer in zip(batch, answers, strict=True):
                 read = len(self.writer.encode(prompts[i]))
-                answered = Answer(output.text, output.num_tokens, output.finished, each, read)
-                found.append((i, answered))
+                whole = replace(answer, seconds=round(seconds / num, 6), prompt_tokens=read)
+                found += [(place, whole) for place in places[prompts[i]]]
             yield found
             if should_stop():
                 return

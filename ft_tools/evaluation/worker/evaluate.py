@@ -19,11 +19,9 @@ from ft_tools.evaluation.learned_rows import learned_lines
 from ft_tools.evaluation.looks import asked_by, remember_look
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.plan import EvaluatePlan
-from ft_tools.evaluation.report import Comparison, EvaluationReport, SystemResult
+from ft_tools.evaluation.report import Comparison, EvaluationReport, Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import (
-    MeasuredSystem,
-    MetricComparison,
     Scores,
     Settings,
     Stressed,
@@ -46,6 +44,7 @@ from ft_tools.metrics.answers import OTHER, confusion, field_names, field_scores
 from ft_tools.metrics.compare import compare_whole_set
 from ft_tools.metrics.table import METRICS, Metric, asked_for, metric, score_outputs
 from ft_tools.metrics.text import label
+from ft_tools.metrics.verdicts import PairedComparison
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 
@@ -180,16 +179,15 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
     if any(row.source == "likelihood" for row in wanted):
         _add(numbers.scores, reference_likelihoods(state))
     reference, *others = texts
-    found: dict[tuple[str, str], MetricComparison] = {}
+    found: dict[tuple[str, str], PairedComparison] = {}
     numbers.whole_set = {name: {} for name in texts}
     for row in wanted:
         if row.score_set is None:
             continue
-        values = {name: row.score_set(texts[name], state.references) for name in texts}
-        for name, value in values.items():
-            numbers.whole_set[name][row.name] = value
+        for name in texts:
+            numbers.whole_set[name][row.name] = row.score_set(texts[name], state.references)
         for name in others:
-            paired = compare_whole_set(
+            found[name, row.name] = compare_whole_set(
                 texts[reference],
                 texts[name],
                 state.references,
@@ -198,7 +196,6 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
                 seed=settings.seed,
                 alpha=settings.alpha,
             )
-            found[name, row.name] = MetricComparison(paired, values[reference], values[name])
     if "judge" in chosen and others:
         judged = judge_answers(state, numbers.answers)
         found |= {("tuned", "judge"): judged} if judged is not None else {}
@@ -297,21 +294,15 @@ def _systems(state: State, numbers: Numbers) -> dict[str, object]:
     """Return the results of all systems with their verdicts, and their ranking."""
     plan, settings, scores = state.plan, state.settings, numbers.scores
     specs = {spec.name: spec for spec in state.request.all_systems()}
-    results = [
-        system_result(
-            MeasuredSystem(
-                specs[one.name],
-                one,
-                numbers.answers[one.name],
-                scores[one.name],
-                numbers.whole_set[one.name],
-            ),
-            state.references,
-            plan.target,
-            settings,
+    results = []
+    for one in plan.systems:
+        own = {key: settings.score(metric(key), v) for key, v in scores[one.name].items()}
+        whole = numbers.whole_set[one.name].items()
+        own |= {key: Score(value=round(value, 4)) for key, value in whole}
+        answers = numbers.answers[one.name]
+        results.append(
+            system_result(specs[one.name], one, answers, own, state.references, plan.target)
         )
-        for one in plan.systems
-    ]
     if numbers.alone:
         more = numbers.alone[0].scores
         results[0] = results[0].model_copy(update={"scores": results[0].scores | more})

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
+from ft_tools.evaluation.systems.system import Answer
 from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.writer import (
     Likelihood,
-    Output,
     added_bytes,
     first_counted,
     plain_prompt,
@@ -59,7 +59,7 @@ class GgufWriter:
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None
-    ) -> list[Output]:
+    ) -> list[Answer]:
         """Continue each prompt greedily, one after the other; with a grammar, as it allows."""
         return [self._one(prompt, max_new_tokens, grammar) for prompt in prompts]
 
@@ -111,7 +111,7 @@ class GgufWriter:
         """Free the model."""
         self._llama.close()
 
-    def _one(self, prompt: str, max_new_tokens: int, grammar: str | None) -> Output:
+    def _one(self, prompt: str, max_new_tokens: int, grammar: str | None) -> Answer:
         ids = self.encode(prompt)
         room = self._make_room(len(ids) + max_new_tokens) - len(ids)
         constrained = None
@@ -127,7 +127,7 @@ class GgufWriter:
         )
         choice = made["choices"][0]
         num_tokens = made["usage"]["completion_tokens"]
-        return Output(choice["text"].strip(), num_tokens, choice["finish_reason"] == "stop")
+        return Answer(choice["text"].strip(), num_tokens, choice["finish_reason"] == "stop")
 
     def _nats(self, ids: list[int], start: int) -> float:
         """Return the negative log-likelihood of ids[start:]; logits are made for these only."""

@@ -14,11 +14,11 @@ from ft_tools.endpoints.budget import Budget, BudgetUsedUp
 from ft_tools.endpoints.client import Client, EndpointUnavailable, Reply
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.evaluation.findings import finding
-from ft_tools.evaluation.results import MetricComparison
 from ft_tools.evaluation.systems.system import Answer
 from ft_tools.evaluation.worker.state import State
 from ft_tools.metrics.table import METRICS
 from ft_tools.metrics.text import parse_json
+from ft_tools.metrics.verdicts import PairedComparison
 
 MAX_TOKENS = 200
 QUESTION = (
@@ -35,7 +35,7 @@ class JudgeUnavailable(FineTuningError):
     code = "judge_unavailable"
 
 
-def judge_answers(state: State, answers: Mapping[str, Sequence[Answer]]) -> MetricComparison | None:
+def judge_answers(state: State, answers: Mapping[str, Sequence[Answer]]) -> PairedComparison | None:
     """Return how often the tuned answer is preferred; None with fewer than two verdicts.
 
     If the judge fails, `state.unfinished` says so, and its verdicts so far count. Equal answers are
@@ -66,8 +66,7 @@ def judge_answers(state: State, answers: Mapping[str, Sequence[Answer]]) -> Metr
         return None
     order = sorted(verdicts)
     wins = [verdicts[i] for i in order]
-    paired = state.settings.at(order).compare(METRICS["judge"], [1 - win for win in wins], wins)
-    return MetricComparison(paired, 1 - fmean(wins), fmean(wins))
+    return state.settings.at(order).compare(METRICS["judge"], [1 - win for win in wins], wins)
 
 
 def verdict(reply: str, tuned_is: str) -> float | None:

@@ -8,9 +8,14 @@ from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.results import Scores
 from ft_tools.evaluation.worker.answering import ModelSystem, answer
 from ft_tools.evaluation.worker.state import State
-from ft_tools.evaluation.worker.writer import Likelihood, Writer, whole_text
+from ft_tools.evaluation.worker.writer import (
+    Likelihood,
+    Writer,
+    in_batches,
+    longest_first,
+    whole_text,
+)
 from ft_tools.metrics.general import NEW_TOKENS, general_prompts, general_texts
-from ft_tools.runs.processes.endings import is_out_of_memory
 
 LIKELIHOOD_BATCH = 8
 
@@ -69,24 +74,11 @@ def in_shared_unit(
 
 def measure(state: State, writer: Writer, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
     """Measure (prompt, whole text) pairs in batches of similar length."""
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i][1]))
+    order = longest_first([whole for _, whole in texts])
     found: dict[int, Likelihood] = {}
-    size = LIKELIHOOD_BATCH
-    while len(found) < len(order):
-        batch = order[len(found) : len(found) + size]
-        values = None
-        try:
-            values = writer.likelihoods([texts[i] for i in batch])
-        except Exception as error:
-            if len(batch) == 1 or not is_out_of_memory(error):
-                raise
-        if values is None:
-            # Longest first: what fits now fits to the end.
-            size = len(batch) // 2
-            from ft_tools.models.worker.loading import free_memory
-
-            free_memory()
-            continue
+    for batch, values, _ in in_batches(
+        order, LIKELIHOOD_BATCH, lambda places: writer.likelihoods([texts[i] for i in places])
+    ):
         found |= dict(zip(batch, values, strict=True))
         state.session.progress(len(found), len(texts))
         state.check_stop()

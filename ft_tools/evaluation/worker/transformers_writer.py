@@ -13,11 +13,11 @@ from peft import PeftModel
 
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
 from ft_tools.evaluation.systems.models import ModelFiles
+from ft_tools.evaluation.systems.system import Answer
 from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode, require_finite
 from ft_tools.evaluation.worker.writer import (
     Likelihood,
-    Output,
     added_bytes,
     first_counted,
     plain_prompt,
@@ -121,7 +121,7 @@ class TransformersWriter:
     @torch.inference_mode()
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None
-    ) -> list[Output]:
+    ) -> list[Answer]:
         """Continue each prompt greedily, as one batch; with a grammar, only as it allows."""
         ids = [self.encode(prompt) for prompt in prompts]
         constrained = None
@@ -183,11 +183,11 @@ class TransformersWriter:
         width = self.described.get_output_embeddings().weight.shape[0]
         return llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=width, eos_token=self.ends)
 
-    def _output(self, row: list[int]) -> Output:
+    def _output(self, row: list[int]) -> Answer:
         length = next((i for i, token in enumerate(row) if token in self.ends), None)
         kept = row if length is None else row[:length]
         text = self.tokenizer.decode(kept, skip_special_tokens=True)
-        return Output(text.strip(), len(kept), finished=length is not None)
+        return Answer(text.strip(), len(kept), finished=length is not None)
 
 
 @torch.inference_mode()

@@ -1,22 +1,15 @@
 """What every model that answers can do, whatever runs it: a writer, and what it is asked."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
+from ft_tools.evaluation.systems.system import Answer
 from ft_tools.runs.processes.endings import is_out_of_memory
 
-
-@dataclass(frozen=True)
-class Output:
-    """What a model wrote."""
-
-    text: str
-    num_tokens: int
-    finished: bool
-    """Whether the model ended it, not the limit."""
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class Writer(Protocol):
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None
-    ) -> list[Output]:
+    ) -> list[Answer]:
         """Continue each prompt greedily; with a grammar, only as it allows."""
 
     def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
@@ -95,53 +88,37 @@ def whole_text(writer: Writer, prompt: str, example: HeldOut, rendering: str) ->
     return prompt + example.reference + writer.end_text
 
 
-def buckets(prompts: Sequence[str], size: int) -> list[list[int]]:
-    """Group prompts of similar length: indices, longest first, so memory runs out early or never.
+def longest_first(texts: Sequence[str]) -> list[int]:
+    """Return the places of texts, so that a batch has similar lengths and memory runs out early.
 
-    >>> buckets(["aaa", "a", "aa"], 2)
-    [[0, 2], [1]]
+    >>> longest_first(["aaa", "a", "aa"])
+    [0, 2, 1]
     """
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-    return [order[i : i + size] for i in range(0, len(order), size)]
+    return sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
 
 
-def generate_all(
-    writer: Writer,
-    prompts: Sequence[str],
-    max_new_tokens: int,
-    batch_size: int,
-    grammar: str | None = None,
-) -> Iterator[tuple[list[int], list[Output], float]]:
-    """Yield batches as they are done: indices, outputs and seconds. Equal prompts run once."""
-    unique = list(dict.fromkeys(prompts))
-    places: dict[str, list[int]] = {}
-    for i, prompt in enumerate(prompts):
-        places.setdefault(prompt, []).append(i)
-    for batch in buckets(unique, batch_size):
-        began = time.monotonic()
-        outputs = _generate(writer, [unique[i] for i in batch], max_new_tokens, grammar)
-        indices = [i for j in batch for i in places[unique[j]]]
-        repeated = [
-            output for j, output in zip(batch, outputs, strict=True) for _ in places[unique[j]]
-        ]
-        yield indices, repeated, time.monotonic() - began
+def in_batches(
+    places: Sequence[int], size: int, ask: Callable[[list[int]], list[Found]]
+) -> Iterator[tuple[list[int], list[Found], float]]:
+    """Yield batches as they are done: places, what was found, and seconds.
 
+    Where memory does not suffice, the size is halved; what fits then fits to the end.
+    """
+    left = list(places)
+    while left:
+        batch, began = left[:size], time.monotonic()
+        found = None
+        try:
+            found = ask(batch)
+        except Exception as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+        if found is None:
+            # Its import takes seconds, which whoever asks an endpoint does without.
+            from ft_tools.models.worker.loading import free_memory
 
-def _generate(
-    writer: Writer, prompts: Sequence[str], max_new_tokens: int, grammar: str | None
-) -> list[Output]:
-    """Generate a batch; where memory does not suffice, in halves."""
-    try:
-        return writer.generate(prompts, max_new_tokens, grammar)
-    except Exception as error:
-        if len(prompts) == 1 or not is_out_of_memory(error):
-            raise
-    # Its import takes seconds, which whoever asks an endpoint does without.
-    from ft_tools.models.worker.loading import free_memory
-
-    free_memory()
-    half = len(prompts) // 2
-    return [
-        *_generate(writer, prompts[:half], max_new_tokens, grammar),
-        *_generate(writer, prompts[half:], max_new_tokens, grammar),
-    ]
+            size = len(batch) // 2
+            free_memory()
+            continue
+        left = left[len(batch) :]
+        yield batch, found, time.monotonic() - began
