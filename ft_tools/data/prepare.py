@@ -26,7 +26,7 @@ from ft_tools.data.read.rows import source_of
 from ft_tools.data.read.scan import Tick
 from ft_tools.data.report import PreparedFiles, PrepareReport, Profile, QuotedExample
 from ft_tools.data.request import PrepareRequest
-from ft_tools.data.show.profile import profile_of
+from ft_tools.data.show.profile import look
 from ft_tools.data.split.parts import ASKED_AGAIN, SAME_GROUP, Parts, choose_parts
 from ft_tools.data.write import NAMES, Part, pair_of, write_rows
 from ft_tools.errors import BadInput, OutputExists, brief
@@ -96,7 +96,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     """
     source = source_of(request)
     if request.mapping is None:
-        profile = profile_of(request, workspace.existing(request.path))
+        _, profile = look(request, workspace.existing(request.path))
         if profile.format == "unknown":
             return _without_mapping(request, profile)
     asked = request.model_copy(update={"mapping": request.mapping or ColumnMapping()})

@@ -1,18 +1,18 @@
-"""The profile of a file: what it is, what each column holds, and some quoted rows."""
+"""The profile of a file: what it is, what each column holds, and some rows to quote."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ft_tools.data.judge import privacy
-from ft_tools.data.read.example_texts import text_of as said_in
+from ft_tools.data.read.example_texts import text_of as text_of_turns
+from ft_tools.data.read.ledger import NUM_PARTS, Ledger
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import ColumnProfile, Profile
 from ft_tools.data.request import FileRequest
-from ft_tools.data.show.variety_of_texts import Alike, alike_texts
 from ft_tools.errors import BadData
 from ft_tools.formats.column_counts import (
     MOST_COLUMNS,
@@ -24,16 +24,20 @@ from ft_tools.formats.column_counts import (
     shown,
 )
 from ft_tools.formats.detect_format import columns_read
+from ft_tools.formats.example import Example
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.rows import Row
+from ft_tools.formats.wordings import templated_fraction, wordings_of, words_in
 
 NUM_DRAWN = 5
 MOST_ROWS = 50_000
 """Rows that are counted; a call answers within seconds."""
-MOST_COMPARED = 2_000
-"""Texts that are compared with each other."""
+MOST_COMPARED, MOST_TEMPLATED = 2_000, 1_000
+"""Texts that are compared with each other, and in which templates are looked for."""
 LEAST_CHARS = 20
 """Mean length from which a column's texts are compared. Judgement."""
+TEMPLATED_FRACTION = 0.5
+"""Of texts that follow templates, from which on these are counted. Judgement."""
 KINDS = {
     "jsonl": "JSON lines",
     "json_values": "JSON",
@@ -46,6 +50,7 @@ KINDS = {
 MOST_ABOUT = 3
 LISTED_CHARS = 60
 """Longest value up to which the few values of a column are listed."""
+PROMPTS = "prompts"
 
 
 @dataclass
@@ -69,16 +74,48 @@ class Looked:
         """Return the format that most rows have."""
         return self.formats.most_common(1)[0][0] if self.formats else "unknown"
 
+    def spread(self, num: int = NUM_DRAWN) -> list[tuple[int, Any]]:
+        """Return some of the drawn rows."""
+        rows = self.drawn
+        if len(rows) <= num:
+            return rows
+        return [rows[(2 * at + 1) * len(rows) // (2 * num)] for at in range(num)]
 
-PROMPTS = "prompts"
+    def add(self, number: int, row: Row) -> None:
+        """Count a row."""
+        example = normalise(number, row.value)
+        self.formats[example.format] += 1
+        if not isinstance(row.value, Mapping):
+            return
+        is_known = example.format != "unknown"
+        if is_known:
+            self.read |= columns_read(row.value, example.format)
+            if asked := text_of_turns(example.prompt_and_answer()[0]):
+                self._keep_text(PROMPTS, asked)
+        for name, value in row.value.items():
+            for leaf, inner in leaves_of(str(name), value):
+                counts = self.columns.get(leaf) or ColumnCounts(leaf)
+                if len(self.columns) < 2 * MOST_COLUMNS:
+                    self.columns.setdefault(leaf, counts)
+                counts.add(inner, number)
+                if not is_known and isinstance(inner, str) and "[]" not in leaf:
+                    self._keep_text(leaf, inner)
+
+    def _keep_text(self, name: str, text: str) -> None:
+        known = self.texts.setdefault(name, [])
+        if len(known) < MOST_COMPARED:
+            known.append(text)
 
 
-def look(request: FileRequest, path: Path) -> tuple[Looked, Reader]:
-    """Read a file once and count what its columns hold."""
+def look(request: FileRequest, path: Path) -> tuple[Looked, Profile]:
+    """Read a file once, and return what its columns hold.
+
+    Raises:
+        BadData: No row can be read.
+    """
     reader = Reader(request, path)
     looked = Looked()
-    stride = 1
-    before = 0
+    stride, before = 1, 0
     for source in reader.sources:
         last = 0
         for row in islice(reader.raw(source), MOST_ROWS - looked.num_rows):
@@ -87,7 +124,7 @@ def look(request: FileRequest, path: Path) -> tuple[Looked, Reader]:
             if row.problem:
                 looked.problems[row.problem] += 1
                 continue
-            _add(looked, before + row.number, row)
+            looked.add(before + row.number, row)
             if looked.num_rows % stride == 0:
                 looked.drawn.append((before + row.number, row.value))
                 if len(looked.drawn) >= 4 * NUM_DRAWN:
@@ -95,54 +132,6 @@ def look(request: FileRequest, path: Path) -> tuple[Looked, Reader]:
                     stride *= 2
             looked.num_rows += 1
         before += last
-    return looked, reader
-
-
-def _add(looked: Looked, number: int, row: Row) -> None:
-    example = normalise(number, row.value)
-    looked.formats[example.format] += 1
-    if not isinstance(row.value, Mapping):
-        return
-    is_known = example.format != "unknown"
-    if is_known:
-        looked.read |= columns_read(row.value, example.format)
-        if asked := said_in(example.prompt_and_answer()[0]):
-            _keep_text(looked, PROMPTS, asked)
-    for name, value in row.value.items():
-        for leaf, inner in leaves_of(str(name), value):
-            _counts(looked.columns, leaf).add(inner, number)
-            if not is_known and isinstance(inner, str) and "[]" not in leaf:
-                _keep_text(looked, leaf, inner)
-
-
-def _counts(columns: dict[str, ColumnCounts], name: str) -> ColumnCounts:
-    if name not in columns and len(columns) >= 2 * MOST_COLUMNS:
-        return ColumnCounts(name)
-    return columns.setdefault(name, ColumnCounts(name))
-
-
-def _keep_text(looked: Looked, name: str, text: str) -> None:
-    known = looked.texts.setdefault(name, [])
-    if len(known) < MOST_COMPARED:
-        known.append(text)
-
-
-def profile_of(request: FileRequest, path: Path) -> Profile:
-    """Return the profile of a file, without quoted rows.
-
-    Raises:
-        BadData: It holds no row that can be read.
-    """
-    looked, reader = look(request, path)
-    return made_of(looked, reader, path)
-
-
-def made_of(looked: Looked, reader: Reader, path: Path) -> Profile:
-    """Return the profile from what was counted.
-
-    Raises:
-        BadData: No row can be read.
-    """
     if not looked.num_rows:
         if looked.problems:
             why = f"no row can be read ({looked.problems.most_common(1)[0][0]})"
@@ -150,14 +139,14 @@ def made_of(looked: Looked, reader: Reader, path: Path) -> Profile:
         if reader.sources[0].kind == "sqlite" and reader.sources[0].select:
             raise BadData(path, "the query returns no row", "check its tables and conditions")
         raise BadData(path, "holds no row", "name a file with rows, and a `where` that some meet")
-    columns = list(looked.columns.values())
-    return Profile(
+    profile = Profile(
         file=_about(looked, reader),
         format=looked.format,
         num_rows=looked.num_rows + sum(looked.problems.values()),
-        columns=[_column(looked, one) for one in columns],
+        columns=[_column(looked, one) for one in looked.columns.values()],
         similar=_similar(looked),
     )
+    return looked, profile
 
 
 def _about(looked: Looked, reader: Reader) -> str:
@@ -199,35 +188,35 @@ def _holds(one: ColumnCounts) -> str:
 
 def _similar(looked: Looked) -> str:
     """Return how many texts of the columns have a near-duplicate; empty if few have one."""
-    texts = {
-        name: found
-        for name, found in looked.texts.items()
-        if sum(map(len, found)) >= LEAST_CHARS * len(found)
-    }
-    if looked.format != "unknown":
-        texts = {name: found for name, found in looked.texts.items() if name == PROMPTS}
-    said = [
-        f"{shown(name, NAME_CHARS)}: {alike}"
-        for name, found in texts.items()
-        if (alike := _alike(alike_texts(found)))
-    ]
-    return "; ".join(said[:3])
+    parts = []
+    for name, texts in looked.texts.items():
+        is_long = sum(map(len, texts)) >= LEAST_CHARS * len(texts)
+        if name == PROMPTS if looked.format != "unknown" else is_long:
+            parts += [f"{shown(name, NAME_CHARS)}: {alike}" for alike in _alike(texts)]
+    return "; ".join(parts[:3])
 
 
-def _alike(alike: Alike) -> str:
-    if not alike.num_with_twin and not alike.num_templates:
-        return ""
-    said = f"{alike.num_with_twin} of {alike.num_texts} compared have a near-duplicate"
-    if alike.num_templates:
-        said += f", {alike.templated_fraction:.0%} follow {alike.num_templates} templates"
-    return f"{said}, {alike.num_words:,} different words"
+def _alike(texts: Sequence[str]) -> list[str]:
+    """Return how many of some texts have a near-duplicate or follow templates, if any does."""
+    # numpy comes with it, which tools that compare nothing do without.
+    from ft_tools.similarity.by_words import Lexical
+    from ft_tools.similarity.word_hashes import tokens_in
 
-
-def spread(drawn: Iterable[tuple[int, Any]], num: int = NUM_DRAWN) -> list[tuple[int, Any]]:
-    """Return some rows spread over those that were drawn."""
-    rows = list(drawn)
-    return (
-        [rows[(2 * at + 1) * len(rows) // (2 * num)] for at in range(num)]
-        if len(rows) > num
-        else rows
-    )
+    ledger = Ledger(with_pairs=True)
+    first: dict[str, int] = {}
+    for line, text in enumerate(texts):
+        asked = [{"role": "user", "content": text}]
+        at = ledger.add(Example(line, "prompt_only", "sft", asked), (0, 0), "")
+        ledger.link(at, first.setdefault(text, at))
+    ledger.add_words(tokens_in(part for text in texts for part in (text, *[""] * (NUM_PARTS - 1))))
+    Lexical(ledger).link_near_prompts()
+    sizes = Counter(ledger.linked(at) for at in range(len(ledger)))
+    num_twins = sum(size for size in sizes.values() if size > 1)
+    fraction = templated_fraction(texts[:MOST_TEMPLATED])
+    templates: set[int] = set()
+    if fraction >= TEMPLATED_FRACTION:
+        templates = {*wordings_of([words_in(text) for text in texts])} - {0}
+    if not num_twins and not templates:
+        return []
+    about = f"{num_twins} of {len(texts)} compared have a near-duplicate"
+    return [f"{about}, {fraction:.0%} follow {len(templates)} templates" if templates else about]

@@ -13,9 +13,9 @@ from ft_tools.data.map.mapping import values_at
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import Profile, Quoted, ShowReport
 from ft_tools.data.request import ShowRequest
-from ft_tools.data.show.profile import look, made_of, spread
+from ft_tools.data.show.contradictions import contradicting_rows
+from ft_tools.data.show.profile import look
 from ft_tools.data.show.sealed import SEALED, is_sealed, refused
-from ft_tools.data.show.show_contradictions import pairs_of
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
 from ft_tools.formats.column_counts import items_of, leaves_of, text_of
@@ -27,7 +27,7 @@ from ft_tools.formats.turns import as_turns
 NOT_THERE = object()
 PROFILE_TOKENS, ROWS_TOKENS = 600, 2_000
 CHARS_A_TOKEN = 4
-TEXT_CHARS = (80, 60, 45, 35, 25, 18, 12)
+TEXT_CHARS = (2000, 1000, 500, 250, 160, 80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
 SIZES = (
     *((5, 160, 40), (5, 100, 30), (3, 120, 30), (2, 120, 30), (1, 120, 30)),
@@ -58,7 +58,10 @@ def show_examples(request: ShowRequest) -> ShowReport:
     if sealed and (request.lines or request.contradictions):
         raise refused(path)
     if request.contradictions:
-        return _contradictions(request, path)
+        rows = list(contradicting_rows(request))
+        examples = _within_budget(request, [(line, "contradiction", text) for line, text in rows])
+        none = "no two rows have the same prompt and different answers"
+        return ShowReport(examples=examples, warnings=[] if rows else [none])
     if request.lines:
         return _rows(request, path)
     if request.field or request.columns:
@@ -71,65 +74,24 @@ def show_examples(request: ShowRequest) -> ShowReport:
 
 def _profile(request: ShowRequest, path: Path) -> ShowReport:
     """Return what each column holds with some rows, as much of both as the budget allows."""
-    looked, reader = look(request, path)
-    profile = made_of(looked, reader, path)
-    budget = request.max_tokens or PROFILE_TOKENS
-    steps = _steps(request, profile)
+    looked, profile = look(request, path)
+    again = request.model_dump(mode="json", exclude_unset=True, exclude={"max_tokens"})
+    tool, why = "audit_dataset", "checks the examples; they are in a training format"
+    if profile.format == "unknown" or any(one.decide for one in profile.columns):
+        tool = "prepare_dataset"
+        why = "with a mapping: what is asked and answered; use or ignore every other column"
+    steps = [NextStep(tool=tool, arguments=again, why=why)]
     report = ShowReport(profile=profile)
     for num_rows, chars, num_columns in SIZES:
         report = ShowReport(
             profile=_cut(profile, num_columns),
-            examples=[_cells(n, row, chars) for n, row in spread(looked.drawn, num_rows)],
+            examples=[_cells(n, row, chars) for n, row in looked.spread(num_rows)],
             next_steps=steps,
         )
-        if estimate_tokens(report.model_dump_json(exclude_defaults=True)) <= budget:
+        tokens = estimate_tokens(report.model_dump_json(exclude_defaults=True))
+        if tokens <= (request.max_tokens or PROFILE_TOKENS):
             break
     return report
-
-
-def _cells(number: int, row: Any, max_chars: int) -> Quoted:
-    """Quote a row with the cells of its columns between bars, each cut to the same length."""
-    values = list(row.values()) if isinstance(row, Mapping) else [row]
-    num_chars = sum(len(_as_text(value)) for value in values)
-    masked = [[privacy.mask(part) for part in _parts_of(value)] for value in values]
-    for most in CELL_CHARS:
-        cells = [[_cut_to(part, most // len(cell)) for part in cell] for cell in masked]
-        text = " | ".join(" / ".join(cell) for cell in cells)
-        if len(text) <= max_chars:
-            break
-    shown, is_whole = quote(text, 2 * max_chars)
-    is_whole = is_whole and cells == masked and not any(map(_has_more_turns, values))
-    return Quoted(line=number, value=shown, truncated=not is_whole, original_chars=num_chars)
-
-
-def _parts_of(value: Any) -> list[str]:
-    """Return what a cell says without brackets and quotation marks; of turns the first ones.
-
-    >>> _parts_of([{"by": {"role": "user"}, "text": "Where is it?"}]), _parts_of({"a": {"b": 1}})
-    (['user: Where is it?'], ['a.b=1'])
-    """
-    turns = items_of(as_turns(value))
-    if turns and all(isinstance(turn, Mapping) for turn in turns):
-        return [_said_in(turn) for turn in turns[:FIRST_TURNS]]
-    if isinstance(value, Mapping):
-        return [", ".join(f"{name[1:]}={text_of(v)}" for name, v in leaves_of("", value))]
-    return [_as_text(value)]
-
-
-def _said_in(turn: Mapping[str, Any]) -> str:
-    """Return the longest text of a turn, behind the first short ones, such as who speaks."""
-    values = [" ".join(text_of(value).split()) for _, value in leaves_of("", turn)]
-    longest = max(values, key=len, default="")
-    short = [one for one in values if len(one) <= SHORT_CHARS and one != longest][:MOST_SHORT]
-    return f"{' '.join(short)}: {longest}" if short else longest
-
-
-def _has_more_turns(value: Any) -> bool:
-    return len(items_of(as_turns(value)) or []) > FIRST_TURNS
-
-
-def _cut_to(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}\u2026"
 
 
 def _cut(profile: Profile, num_columns: int) -> Profile:
@@ -140,20 +102,56 @@ def _cut(profile: Profile, num_columns: int) -> Profile:
     return profile.model_copy(update={"columns": columns, "num_more_columns": more})
 
 
-def _steps(request: ShowRequest, profile: Profile) -> list[NextStep]:
-    again = request.model_dump(mode="json", exclude_unset=True, exclude={"max_tokens"})
-    if profile.format == "unknown" or any(one.decide for one in profile.columns):
-        why = "with a mapping: what is asked and answered; use or ignore every other column"
-        return [NextStep(tool="prepare_dataset", arguments=again, why=why)]
-    why = "checks the examples; they are in a training format"
-    return [NextStep(tool="audit_dataset", arguments=again, why=why)]
+def _cells(number: int, row: Any, max_chars: int) -> Quoted:
+    """Quote a row with the cells of its columns between bars, each cut to the same length."""
+    values = list(row.values()) if isinstance(row, Mapping) else [row]
+    masked = [[privacy.mask(part) for part in _parts_of(value)] for value in values]
+    cells, text = masked, ""
+    for most in CELL_CHARS:
+        cells = [[_cut_to(part, most // len(cell)) for part in cell] for cell in masked]
+        text = " | ".join(" / ".join(cell) for cell in cells)
+        if len(text) <= max_chars:
+            break
+    quoted, is_whole = quote(text, 2 * max_chars)
+    has_more = any(len(items_of(as_turns(value)) or []) > FIRST_TURNS for value in values)
+    return Quoted(
+        line=number,
+        value=quoted,
+        truncated=not is_whole or cells != masked or has_more,
+        original_chars=sum(len(_as_text(value)) for value in values),
+    )
+
+
+def _parts_of(value: Any) -> list[str]:
+    """Return what a cell says without brackets and quotation marks; of turns the first ones.
+
+    >>> _parts_of([{"by": {"role": "user"}, "text": "Where is it?"}]), _parts_of({"a": {"b": 1}})
+    (['user: Where is it?'], ['a.b=1'])
+    """
+    turns = items_of(as_turns(value))
+    if turns and all(isinstance(turn, Mapping) for turn in turns):
+        return [_turn(turn) for turn in turns[:FIRST_TURNS]]
+    if isinstance(value, Mapping):
+        return [", ".join(f"{name[1:]}={text_of(v)}" for name, v in leaves_of("", value))]
+    return [_as_text(value)]
+
+
+def _turn(turn: Mapping[str, Any]) -> str:
+    """Return the longest text of a turn, behind the first short ones, such as who speaks."""
+    values = [" ".join(text_of(value).split()) for _, value in leaves_of("", turn)]
+    longest = max(values, key=len, default="")
+    short = [one for one in values if len(one) <= SHORT_CHARS and one != longest][:MOST_SHORT]
+    return f"{' '.join(short)}: {longest}" if short else longest
+
+
+def _cut_to(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}\u2026"
 
 
 def _rows(request: ShowRequest, path: Path) -> ShowReport:
     """Quote the rows that are asked for, whole where the budget allows."""
     wanted = sorted(set(request.lines))
     found: dict[int, Any] = {}
-    unread: set[int] = set()
     warnings: list[str] = []
     number = before = 0
     for source in (reader := Reader(request, path)).sources:
@@ -161,135 +159,36 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
         for row in reader.raw(source):
             number, last = before + row.number, row.number
             warnings += row.about
-            if number in wanted:
-                found[number] = row.value
-                if row.problem:
-                    raw = raw_line(source, row.number)
-                    found[number] = f"<{row.problem}> {raw}".strip()
-                    unread.add(number)
-                    warnings.append(_why_unreadable(number, raw) or _cure(number, row.problem))
+            if number in wanted and row.problem:
+                raw = raw_line(source, row.number)
+                found[number] = f"<{row.problem}> {raw}".strip()
+                warnings.append(_why_unreadable(number, raw, row.problem))
+            elif number in wanted:
+                found[number] = _part_of(request, row.value)
             if number >= wanted[-1]:
                 break
         before += last
         if number >= wanted[-1]:
             break
-    values = {line: _part_of(request, value, line in unread) for line, value in found.items()}
-    budget = CHARS_A_TOKEN * (request.max_tokens or ROWS_TOKENS)
-    shares = _shares({line: len(_as_text(value)) for line, value in values.items()}, budget)
-    examples = [
-        _quoted(line, request.field, values.get(line, NOT_THERE), shares.get(line, 0),
-                request.offset)
-        for line in wanted
-    ]  # fmt: skip
+    values = [(line, request.field, found.get(line, NOT_THERE)) for line in wanted]
+    examples = _within_budget(request, values)
     warnings += _not_there(request, found, examples, number)
     if cut := sum(one.truncated for one in examples):
         warnings.append(f"{cut} rows are cut: raise max_tokens, or choose columns or field")
     return ShowReport(examples=examples, warnings=list(dict.fromkeys(warnings)))
 
 
-def _part_of(request: ShowRequest, value: Any, is_unread: bool) -> Any:
-    """Return what of a row is quoted; a row that cannot be read has no parts."""
-    if is_unread:
-        return value
+def _part_of(request: ShowRequest, value: Any) -> Any:
+    """Return what of a row is quoted."""
     if request.field is not None:
         return _part(value, request.field)
-    if request.columns and isinstance(value, Mapping):
-        return {name: _column(value, name) for name in request.columns}
-    return value
-
-
-def _column(row: Mapping[str, Any], name: str) -> Any:
-    value = _part(row, name)
-    if value is not NOT_THERE:
+    if not request.columns or not isinstance(value, Mapping):
         return value
-    several = values_at(row, name)
-    return several if several else None
-
-
-def _shares(lengths: Mapping[int, int], budget: int) -> dict[int, int]:
-    """Divide characters over texts so that short ones are whole, and long ones get equal shares.
-
-    >>> _shares({1: 10, 2: 500, 3: 500}, 210)
-    {1: 10, 2: 100, 3: 100}
-    """
-    shares: dict[int, int] = {}
-    left = budget
-    for done, (line, length) in enumerate(sorted(lengths.items(), key=lambda one: one[1])):
-        shares[line] = min(length, left // (len(lengths) - done))
-        left -= shares[line]
-    return dict(sorted(shares.items()))
-
-
-def _contradictions(request: ShowRequest, path: Path) -> ShowReport:
-    """Quote rows with the same prompt and different answers."""
-    groups = pairs_of(request, path)
-    budget = CHARS_A_TOKEN * (request.max_tokens or ROWS_TOKENS)
-    rows = [(line, text) for group in groups for line, text in group]
-    shares = _shares({at: len(text) for at, (_, text) in enumerate(rows)}, budget)
-    examples = [
-        _quoted(line, "contradiction", text, shares[at]) for at, (line, text) in enumerate(rows)
-    ]
-    said = "no two rows have the same prompt and different answers"
-    return ShowReport(examples=examples, warnings=[] if examples else [said])
-
-
-def _why_unreadable(number: int, raw: str) -> str:
-    """Return where a line stops being JSON, as Python's parser says it, which quotes nothing."""
-    try:
-        json.loads(raw or "null")
-    except json.JSONDecodeError as error:
-        if len(raw) < RAW_CHARS:
-            return f"line {number} is no JSON from character {error.pos + 1} on: {error.msg}"
-    except RecursionError:
-        pass
-    return ""
-
-
-def _cure(number: int, problem: str) -> str:
-    rule = RULES[problem]
-    return f"row {number} cannot be read ({problem}): {rule.message}; {rule.cure}"
-
-
-def _not_there(
-    request: ShowRequest, found: Mapping[int, Any], examples: Sequence[Quoted], last: int
-) -> list[str]:
-    """Return which rows or fields are missing, and what to read instead."""
-    empty = [one.line for one in examples if one.value is None]
-    beyond = [line for line in empty if line > last]
-    blank = [line for line in empty if line not in found and line <= last]
-    warnings = []
-    if beyond:
-        why = f"the last one of this file is {last}" if last else "this file has none"
-        warnings.append(f"no row {_listed(beyond)}: {why}")
-    if blank:
-        warnings.append(f"no row {_listed(blank)}: blank, left out by `where`, or part of another")
-    if lacking := [line for line in empty if line in found]:
-        where = f"row {_listed(lacking)}"
-        why = "leave `field` out to see the row; items of a list have numbers: messages.0.content"
-        warnings.append(f"no field {request.field!r} in {where}: {why}")
-    return warnings
-
-
-def _listed(lines: Sequence[int]) -> str:
-    return ", ".join(map(str, lines))
-
-
-def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: int = 0) -> Quoted:
-    if value is NOT_THERE:
-        return Quoted(line=line, field=field, value=None, truncated=False, original_chars=0)
-    # Masked before it becomes JSON, whose escapes would hide where a key begins.
-    masked = _as_text(privacy.mask_all(value))
-    room = max_chars if len(masked) > max_chars else 6 * max_chars
-    shown, is_whole = quote(masked[offset:], room)
-    if not is_whole and isinstance(value, Mapping) and not offset:
-        shown = _with_every_column(privacy.mask_all(value), max_chars) or shown
-    return Quoted(
-        line=line,
-        field=field,
-        value=shown,
-        truncated=not is_whole,
-        original_chars=len(_as_text(value)),
-    )
+    parts = {name: _part(value, name) for name in request.columns}
+    return {
+        name: (values_at(value, name) or None) if part is NOT_THERE else part
+        for name, part in parts.items()
+    }
 
 
 def _part(value: Any, path: str) -> Any:
@@ -308,23 +207,46 @@ def _part(value: Any, path: str) -> Any:
     return next((part for part in parts if part is not NOT_THERE), NOT_THERE)
 
 
-def _with_every_column(row: Mapping[str, Any], max_chars: int) -> str | None:
-    """Quote a row with its texts cut to equal lengths, so that each column can be seen.
+def _within_budget(
+    request: ShowRequest, values: Sequence[tuple[int, str | None, Any]]
+) -> list[Quoted]:
+    """Quote (line, field, value) so that short ones are whole, and long ones get equal shares."""
+    left = CHARS_A_TOKEN * (request.max_tokens or ROWS_TOKENS)
+    quoted: dict[int, Quoted] = {}
+    by_length = sorted(range(len(values)), key=lambda at: len(_as_text(values[at][2])))
+    for done, at in enumerate(by_length):
+        line, name, value = values[at]
+        share = min(len(_as_text(value)), left // (len(values) - done))
+        left -= share
+        quoted[at] = _quoted(line, name, value, share, request.offset)
+    return [quoted[at] for at in range(len(values))]
 
-    Returns:
-        None if there are too many columns for that.
-    """
-    for most in (2000, 1000, 500, 250, 160, *TEXT_CHARS):
-        shown, is_whole = quote(_as_text(_shortened(row, most)), max_chars)
-        if is_whole:
-            return shown
-    return None
+
+def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: int) -> Quoted:
+    if value is NOT_THERE:
+        return Quoted(line=line, field=field, value=None, truncated=False, original_chars=0)
+    # Masked before it becomes JSON, whose escapes would hide where a key begins.
+    masked = privacy.mask_all(value)
+    text = _as_text(masked)
+    room = max_chars if len(text) > max_chars else 6 * max_chars
+    quoted, is_whole = quote(text[offset:], room)
+    if not is_whole and isinstance(value, Mapping) and not offset:
+        # With all texts cut to equal lengths each column can be seen, if they are not too many.
+        cut = (quote(_as_text(_shortened(masked, most)), max_chars) for most in TEXT_CHARS)
+        quoted = next((shorter for shorter, fits in cut if fits), quoted)
+    return Quoted(
+        line=line,
+        field=field,
+        value=quoted,
+        truncated=not is_whole,
+        original_chars=len(_as_text(value)),
+    )
 
 
 def _shortened(value: Any, most: int, depth: int = 4) -> Any:
     """Return a value whose texts have at most so many characters, and one more that says so."""
     if isinstance(value, str):
-        return value if len(value) <= most else f"{value[:most]}\u2026"
+        return _cut_to(value, most)
     if depth and isinstance(value, Mapping):
         return {name: _shortened(inner, most, depth - 1) for name, inner in value.items()}
     if depth and isinstance(value, list):
@@ -336,3 +258,35 @@ def _as_text(value: Any) -> str:
     if value is NOT_THERE:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _why_unreadable(number: int, raw: str, problem: str) -> str:
+    """Return where a line stops being JSON, as Python's parser says it, which quotes nothing."""
+    try:
+        json.loads(raw or "null")
+    except json.JSONDecodeError as error:
+        if len(raw) < RAW_CHARS:
+            return f"line {number} is no JSON from character {error.pos + 1} on: {error.msg}"
+    except RecursionError:
+        pass
+    rule = RULES[problem]
+    return f"row {number} cannot be read ({problem}): {rule.message}; {rule.cure}"
+
+
+def _not_there(
+    request: ShowRequest, found: Mapping[int, Any], examples: Sequence[Quoted], last: int
+) -> list[str]:
+    """Return which rows or fields are missing, and what to read instead."""
+    empty = [one.line for one in examples if one.value is None]
+    end = f"the last one of this file is {last}" if last else "this file has none"
+    numbers = "items of a list have numbers: messages.0.content"
+    why = {
+        f"no row {{}}: {end}": [line for line in empty if line > last],
+        "no row {}: blank, left out by `where`, or part of another": [
+            line for line in empty if line not in found and line <= last
+        ],
+        f"no field {request.field!r} in row {{}}: leave `field` out to see the row; {numbers}": [
+            line for line in empty if line in found
+        ],
+    }
+    return [text.replace("{}", ", ".join(map(str, lines))) for text, lines in why.items() if lines]
