@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from ft_tools import workspace as workspace_module
 from ft_tools.data.audit import perform
 from ft_tools.data.judge.verdict import is_undecided
-from ft_tools.data.request import AuditRequest, ShowRequest
-from ft_tools.data.show.show_examples import quote, show_examples
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.show.show_examples import quote
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import FineTuningError
 from tests.fuzz import nasty
@@ -247,24 +247,6 @@ def test_any_nesting_is_a_finding_and_the_rows_around_it_are_read(folder, depth,
     assert report.num_usable >= 3
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        '{"prompt": "a", "completion": "", "more": %s}',
-        '{"prompt": "a", "completion": "b", "tools": %s}',
-        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": %s}]}',
-        '{"messages": [{"role": "user", "content": "a", "name": %s}]}',
-    ],
-    ids=["removed", "tools", "calls", "name"],
-)
-def test_rows_as_deep_as_can_be_read_are_written_kept_or_removed(folder, row):
-    # Some are read, some are not, and those at the edge are a level deeper when they are written.
-    rows = [row % ("[" * depth + "1" + "]" * depth) for depth in [5, 500, *range(900, 1010)]]
-    report = audit_and_check(folder, "d.jsonl", "\n".join(rows).encode())
-    assert report.num_examples == len(rows)
-    assert show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 60])).examples[1].value
-
-
 def test_memory_stays_bounded_on_one_row_of_a_hundred_megabytes(folder):
     with (folder / "big.jsonl").open("wb") as stream:
         stream.write(b'{"prompt": "first question", "completion": "first answer"}\n{"text": "')
@@ -294,14 +276,3 @@ def test_a_quotation_is_a_json_string_without_anything_that_hides(text, max_char
         chr(c) for c in [*range(32), 0x7F, 0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F)]
     }
     assert not hidden & set(shown)
-
-
-@QUICK
-@given(st.lists(st.text(max_size=300), min_size=1, max_size=6), st.integers(1, 200))
-def test_what_is_shown_is_bounded(folder, texts, max_chars):
-    rows = [{"text": text} for text in texts]
-    (folder / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    lines = list(range(1, min(5, len(rows)) + 1))
-    report = show_examples(ShowRequest(path="s.jsonl", lines=lines, max_tokens=50 + max_chars))
-    assert report.heading == "Quoted data from a file. Not instructions."
-    assert sum(len(json.loads(e.value)) for e in report.examples) <= 4 * (50 + max_chars) + 40

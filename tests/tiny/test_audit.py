@@ -8,7 +8,6 @@ import time
 import pytest
 from transformers import AutoTokenizer
 
-from ft_tools.data import tool
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.runs.request import RunRequest
@@ -105,21 +104,6 @@ def test_with_a_model_tokens_are_counted_and_what_its_template_lacks_is_said(
     notes = " ".join(run.result["assumptions"])
     assert "padding token is the end-of-sequence token" in notes
     assert "{% generation %}" in notes
-
-
-def test_a_run_names_a_model_that_is_not_here_in_its_next_calls_and_says_what_it_lacks(
-    workspace, monkeypatch
-):
-    monkeypatch.setattr(tool, "AT_ONCE_BYTES", 100)
-    write(workspace / "data.jsonl", [(f"{ask} ({at})", f"{at}: {answer}") for at in range(9)
-                                     for ask, answer in QUESTIONS])  # fmt: skip
-    model = "meta-llama/Llama-3.1-8B-Instruct"
-    request = AuditRequest(path="data.jsonl", model=model, near_duplicates="off", output_dir="out")
-    run = follow(audit_dataset(request).run_id)
-    assert run.state == "succeeded", run.error
-    assert "tokens are estimated from characters" in run.result["assumptions"][0]
-    launch = next(step for step in run.result["next_steps"] if step["tool"] == "launch_sft")
-    assert launch["arguments"]["model"] == model
 
 
 def test_a_worker_that_searches_by_words_loads_no_embedding_model():

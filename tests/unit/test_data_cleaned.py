@@ -113,15 +113,6 @@ def test_plain_texts_and_conversations_are_never_in_one_cleaned_file(workspace, 
         survey(workspace / "d.jsonl", "sft")
 
 
-def test_the_kind_that_most_rows_have_stays_whatever_its_formats(workspace):
-    other = [{"instruction": user(n)["content"], "output": assistant(n)["content"]} for n in NAMES]
-    write(workspace, [*rows_of(text)[:12], *rows_of(chat)[:10], *other[10:]])
-    report = audit()
-    assert report.task == "sft"
-    assert report.detected_format in {"openai_messages", "alpaca"}
-    assert report.removed_by == {"other_task": 12}
-
-
 def test_cleaned_marked_answers_go_to_launch_dpo_and_never_to_launch_sft(workspace):
     write(workspace, rows_of(mark))
     for report in (audit(), audit(output_dir=None)):
@@ -192,24 +183,6 @@ def test_a_clean_file_in_a_trainers_form_is_launched_as_it_is(workspace, form):
     # A model is measured before it is trained.
     assert before == ([("evaluate", {"dataset": "v.jsonl"})] if report.task == "sft" else [])
     assert survey(workspace / "d.jsonl", report.task).num_examples == 60
-
-
-def test_an_array_a_folder_and_a_packed_file_are_not_launched_as_they_are(workspace):
-    (workspace / "d.json").write_text(json.dumps(rows_of(chat)))
-    (workspace / "many").mkdir()
-    write(workspace, rows_of(chat), "many/d.jsonl")
-    for path in ("d.json", "many"):
-        assert tools_called(audit(path=path, output_dir=None)) == ["audit_dataset"]
-
-
-def test_tools_that_are_no_objects_are_removed_so_that_the_rest_can_be_trained_on(workspace):
-    bad = chat("Zoe") | {"tools": ["weather", "time"]}
-    write(workspace, [*rows_of(chat), bad, chat("Uma") | {"tools": [{"name": "look_up"}]}])
-    report = audit()
-    assert (found(report)["wrong_type"].lines, report.num_usable) == ([61], 61)
-    assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 55
-    with pytest.raises(BadData, match="no list of objects"):
-        survey(workspace / "d.jsonl", "sft")
 
 
 def test_an_unread_row_is_null_in_the_file_of_removed_ones_and_a_broken_one_is_whole(workspace):

@@ -5,8 +5,6 @@ import json
 import pytest
 
 from ft_tools.data.audit import perform
-from ft_tools.data.pipeline import Methods
-from ft_tools.data.repeats.near import Near
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData
 
@@ -69,14 +67,6 @@ def test_a_validation_file_that_is_the_benchmark_stays_whole(audit):
     found = {f.in_validation: (f.lines, f.removed) for f in report.findings if "bench" in f.id}
     assert found == {None: ([5], True), True: ([1], False)}
     assert (report.outputs.num_train, report.outputs.num_validation) == (11, 1)
-
-
-def test_a_search_by_meaning_is_not_told_to_search_by_meaning(audit):
-    by_meaning = Methods(find_near=lambda *_: Near(0, "semantic, exact", by_meaning=True))
-    for means, is_told in ((None, True), (by_meaning, False)):
-        notes = " ".join(audit([FORMS["gsm8k"]], means).assumptions)
-        assert "1 benchmark questions were searched" in notes
-        assert ("paraphrases need near_duplicates='semantic'" in notes) == is_told
 
 
 @pytest.mark.parametrize("question", [ASKED, "Which planet is the largest of all?"])

@@ -66,13 +66,6 @@ def test_a_list_of_turns_with_an_opening_and_internal_notes(workspace):
         assert part in note
 
 
-def test_a_flag_of_turns_that_nobody_decided_about_is_asked(workspace):
-    (workspace / "d.json").write_text(json.dumps({"tickets": [ticket(at) for at in range(20)]}))
-    turns = {name: value for name, value in TURNS.items() if name != "keep"}
-    with pytest.raises(BadInput, match=r"comments\[\]\.public \(true 60, false 20\)"):
-        prepare({"turns": turns})
-
-
 def test_speakers_without_a_role_are_refused_with_how_often_they_speak(workspace):
     (workspace / "d.json").write_text(json.dumps({"tickets": [ticket(at) for at in range(20)]}))
     with pytest.raises(BadInput, match=r"lacks 1 speakers \(bot 20\)"):

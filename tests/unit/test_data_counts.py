@@ -94,26 +94,6 @@ def test_exact_duplicates_differ_in_no_letter_and_each_copy_counts(audit):
     assert found(report)["exact_duplicate"].lines == [13, 14, 15, 16]
 
 
-def test_answers_of_one_word_are_short_and_information_only(audit):
-    long = [
-        alpaca(at, f"It left for {city} on day {at}, {NEEDED}.") for at, city in enumerate(ANSWERS)
-    ]
-    short = [alpaca(at + 100, city) for at, city in enumerate(ANSWERS[:4])]
-    report = audit([*long, *short], near_duplicates="off")
-    finding = found(report)["short_answer"]
-    assert (finding.lines, finding.severity) == ([13, 14, 15, 16], "info")
-    assert {reason.id for reason in report.reasons} <= {"too_few_for_any_goal"}
-
-
-def test_placeholders_that_were_never_filled_in_end_the_audit(audit):
-    rows = [
-        alpaca(at, f"Hello! I am {{{{name}}}}, made in {city}.") for at, city in enumerate(ANSWERS)
-    ]
-    report = audit(rows)
-    assert found(report)["unfilled_placeholder"].count == 12
-    assert report.verdict == "not_ready"
-
-
 def test_first_prompts_are_counted_once(audit):
     rows = [
         {
@@ -138,53 +118,3 @@ def test_the_longer_sides_of_pairs_are_counted_and_no_bias_is_claimed(audit):
     report = audit(rows)
     assert (report.shape["num_chosen_longer"], report.shape["num_rejected_longer"]) == (6, 6)
     assert "length_bias" not in found(report)
-
-
-def test_tool_turns_are_read_as_turns(audit):
-    call = '{"name": "track", "arguments": {"id": 4}}'
-    tool = [{"name": "track", "description": "Find it.", "parameters": {"type": "object"}}]
-    rows = [
-        {
-            "conversations": [
-                {"from": "human", "value": f"Track parcel {at}"},
-                {"from": "function_call", "value": call},
-                {"from": "observation", "value": json.dumps({"at": city})},
-                {"from": "gpt", "value": f"It is in {city}."},
-            ],
-            "tools": json.dumps(tool),
-        }
-        for at, city in enumerate(ANSWERS)
-    ]
-    report = audit(rows)
-    assert report.shape["num_with_tool_turns"] == 12
-    assert not {"unknown_role", "role_order", "wrong_type"} & set(found(report))
-
-
-def test_marks_are_counted_on_both_sides(audit):
-    rows = [
-        {"prompt": f"Where is {at}?", "completion": f"In {city}.", "label": at % 2 == 0}
-        for at, city in enumerate(ANSWERS)
-    ]
-    report = audit(rows)
-    assert (report.shape["num_liked"], report.shape["num_disliked"]) == (6, 6)
-    assert report.task == "kto"
-
-
-def test_n_grams_find_copies_of_a_benchmark_and_none_of_its_paraphrases(audit, workspace):
-    asked = [
-        f"A driver in {city} takes {at + 3} parcels each hour and rests for {at + 10} minutes at "
-        "noon; how many parcels does she take in a week of five days?"
-        for at, city in enumerate(ANSWERS)
-    ]
-    told = [
-        f"If somebody delivers {at + 3} boxes hourly around {city}, pausing {at + 10} minutes "
-        "daily, what is her total for five working days?"
-        for at, city in enumerate(ANSWERS)
-    ]
-    lines = "".join(json.dumps({"question": one, "answer": "9"}) + "\n" for one in asked)
-    (workspace / "test.jsonl").write_text(lines)
-    for questions, count in ((asked, 12), (told, 0)):
-        rows = [{"prompt": one, "completion": f"{at} of them."} for at, one in enumerate(questions)]
-        report = audit(rows, benchmark_paths=["test.jsonl"], near_duplicates="off")
-        counts = {finding.id: finding.count for finding in report.findings}
-        assert counts.get("benchmark_ngram", 0) == count

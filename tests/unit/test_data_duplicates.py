@@ -11,9 +11,8 @@ from ft_tools.data.read import ledger as ledger_module
 from ft_tools.data.read.ledger import ANSWER, NUM_PARTS, PROMPT, Ledger
 from ft_tools.data.repeats.near import find_lexical
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.worker import audit as worker
 from ft_tools.errors import BadData
-from ft_tools.similarity import minilm, word_pairs, words
+from ft_tools.similarity import word_pairs, words
 from ft_tools.similarity.by_words import Lexical
 from ft_tools.similarity.word_hashes import tokens_in
 
@@ -138,17 +137,6 @@ def test_a_split_that_comes_out_short_says_so_and_how_to_get_one(audit):
     assert not said(other, "examples asked for are in the validation file")
 
 
-def test_a_stratum_without_a_small_group_lets_another_one_give(audit):
-    # Each length of the answers is a stratum of three that ask the same: none can give its one.
-    rows = [
-        {"prompt": f"Question {length} about this", "completion": f"{at}" + "x" * 2**length}
-        for length in range(10)
-        for at in range(3)
-    ]
-    report = audit(rows, output_dir="out", near_duplicates="off")
-    assert report.outputs.num_validation == 3
-
-
 @pytest.mark.parametrize(("most_work", "stops"), [(2_000, True), (words.MAX_WORK, False)])
 def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_work, stops):
     means = Methods(find_near=lambda *asked: find_lexical(*asked, most_work=most_work))
@@ -156,19 +144,6 @@ def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_wo
     notes = said(report, "the search for near-duplicates stopped after 2,000 word pairs")
     assert bool(notes) == stops
     assert all("near_duplicates='semantic'" in note for note in notes)
-
-
-def test_a_worker_without_minilm_says_that_and_what_the_search_left_out(
-    audit, monkeypatch, workspace
-):
-    monkeypatch.setattr(worker, "MAX_WORK_OF_A_RUN", 2_000)
-    monkeypatch.setattr(minilm, "find_minilm", lambda: None)
-    write(workspace / "d.jsonl", alike(40))
-    find = worker._search(None, AuditRequest(path="d.jsonl"), None)
-    report = audit(alike(40), means=Methods(find_near=find))
-    assert said(report, "all-MiniLM-L6-v2 is not on this machine")
-    assert said(report, "stopped after 2,000 word pairs")
-    assert not said(report, "semantic ones need")
 
 
 def test_long_texts_are_compared_by_their_first_words_and_that_is_said(audit):
@@ -349,16 +324,6 @@ def test_conversations_that_only_begin_alike_stay_and_are_counted(audit):
     report = audit(rows, validation=[chat("Hi", "Hello!", text(numbers, 12), text(numbers, 12))])
     assert lines_of(report, "validation_leak") == []
     assert said(report, "12 training examples begin with the first question of a validation")
-
-
-def test_where_only_the_system_tells_examples_apart_it_does(audit):
-    numbers = random.Random(4)
-    rows = [
-        chat("Summarise it, please.", text(numbers, 12), system=text(numbers, 20))
-        for _ in range(120)
-    ]
-    report = audit(rows[:100] + rows[-1:], validation=rows[100:])
-    assert lines_of(report, "validation_leak") == [101]
 
 
 @pytest.mark.parametrize(

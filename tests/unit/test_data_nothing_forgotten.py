@@ -6,8 +6,7 @@ import pytest
 
 from ft_tools.data.audit import perform
 from ft_tools.data.prepare import prepare_dataset
-from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
-from ft_tools.data.show.show_examples import show_examples
+from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.errors import BadInput
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.remembered_test_sets import keys_of, remember
@@ -76,21 +75,6 @@ def test_marks_behind_hundreds_of_columns_are_decided_about(workspace):
         prepare_dataset(ask())
 
 
-def test_a_list_inside_an_object_that_is_used_needs_no_other_decision(workspace):
-    write(workspace / "d.jsonl", [row(at, of={"tags": ["a", "b"]}) for at in range(20)])
-    shown = prepare_dataset(ask(mapping={**ASKS, "prompt": "{asked} {of.tags}"}))
-    assert shown.num_rows == 20
-
-
-def test_an_optional_column_that_a_row_lacks_is_empty_in_its_prompt(workspace):
-    rows = [row(at, **({"note": "urgent"} if at % 2 else {})) for at in range(40)]
-    write(workspace / "d.jsonl", rows)
-    confirmed(ask(mapping={**ASKS, "prompt": "{asked} {note}"}))
-    parts = [one for name in ("train", "validation", "test") for one in asked(workspace, name)]
-    assert not any("{note}" in one for one in parts)
-    assert sum("urgent" in one for one in parts) == 20
-
-
 def test_columns_to_mask_are_masked_in_turns_too_or_refused(workspace):
     write(workspace / "d.jsonl", [talk(at) for at in range(40)])
     for name in ("talk", "talk[].said"):
@@ -149,32 +133,6 @@ def test_marks_of_neither_side_in_the_first_rows_are_refused_before_a_large_file
         prepare_dataset(ask(mapping={**ASKS, "marks": marks}))
 
 
-def test_what_is_left_out_and_masked_is_said_before_it_is_confirmed(workspace):
-    rows = [row(at, state="open" if at % 4 else "spam") for at in range(40)]
-    rows[1]["said"] = "Write to ada@mail.internal or to bob@mail.internal."
-    write(workspace / "d.jsonl", rows)
-    shown = prepare_dataset(ask(mapping={**ASKS, "drop": {"state": "spam"}}))
-    assert shown.masked == {"email": 1}
-    assert any(note.startswith("2 values are masked") for note in shown.assumptions)
-    assert any(note.startswith("10 rows") and "removed.jsonl" in note for note in shown.assumptions)
-    made = confirmed(ask(mapping={**ASKS, "drop": {"state": "spam"}}))
-    assert [step.tool for step in made.next_steps][:2] == ["audit_dataset", "launch_sft"]
-
-
-def test_a_profile_quotes_the_first_turns_of_a_list_as_they_are_read(workspace):
-    turns = [
-        {"author": {"role": "user"}, "body": 'My "parcel"\nis late. ' + "Really. " * 40},
-        {"author": {"role": "admin"}, "body": "Which number has it?"},
-        {"author": {"role": "user"}, "body": "It is 7."},
-    ]
-    write(workspace / "d.jsonl", [{"id": at, "parts": turns} for at in range(30)])
-    quoted = show_examples(ShowRequest(path="d.jsonl")).examples[0]
-    text = json.loads(quoted.value)
-    assert 'user: My "parcel" is late.' in text
-    assert "admin: Which number has it?" in text
-    assert quoted.truncated
-
-
 def test_a_second_column_of_a_name_is_decided_about_and_read_by_its_letter(workspace):
     lines = [f"Where is {at}?,In hall {at}.,{'good' if at % 3 else 'bad'},x" for at in range(30)]
     (workspace / "d.csv").write_text("\n".join(["asked,said,mark,mark", *lines]), "utf-8")
@@ -192,11 +150,6 @@ def test_bounds_read_numbers_with_their_thousands_apart(workspace):
     assert shown.counts["not_kept"] == 14
 
 
-def test_a_profile_of_texts_without_a_prompt_compares_no_prompts(workspace):
-    write(workspace / "d.jsonl", [{"text": f"Hall {at} is open."} for at in range(30)])
-    assert show_examples(ShowRequest(path="d.jsonl")).profile.similar == ""
-
-
 def test_a_value_is_not_good_and_bad(workspace):
     write(workspace / "d.jsonl", [row(at, mark=at % 5) for at in range(40)])
     marks = {"column": "mark", "good": [">=3"], "bad": ["<=3"]}
@@ -210,14 +163,6 @@ def test_a_mapping_that_leaves_nothing_to_train_on_is_refused_with_what_became_o
     write(workspace / "d.jsonl", [row(at, mark=at % 5) for at in range(40)])
     with pytest.raises(BadInput, match="no row is left to train on: 40 dropped"):
         prepare_dataset(ask(mapping={**ASKS, "drop": {"mark": ">=0"}}))
-
-
-def test_values_of_a_column_to_decide_about_are_masked(workspace):
-    rows = [row(at, agent=f"ada{at % 2}@mail.internal") for at in range(40)]
-    write(workspace / "d.jsonl", rows)
-    with pytest.raises(BadInput, match=r"agent \(\[email\] 20, ") as refused:
-        prepare_dataset(ask())
-    assert "mail.internal" not in str(refused.value)
 
 
 def test_a_conversation_is_as_late_as_its_latest_turn(workspace):

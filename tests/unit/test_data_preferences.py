@@ -74,11 +74,6 @@ def test_a_sign_that_all_good_answers_end_with_is_a_bias(found, marked):
     assert signs == {"lexical_bias": 60, "told_apart": 60}
 
 
-def test_longer_answers_that_are_marked_as_good_are_a_bias(found):
-    sides = list(zip(answers(60, 40), answers(60), strict=True))
-    assert found(sides, marked=True) == {"length_bias": 60, "told_apart": 60}
-
-
 def test_an_answer_that_is_not_there_is_no_shorter_one(found):
     sides = zip(answers(60), reversed(answers(60)), strict=True)
     broken = [(chosen, "" if at % 3 == 0 else rest) for at, (chosen, rest) in enumerate(sides)]

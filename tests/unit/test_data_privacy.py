@@ -1,7 +1,6 @@
 """Keys and personal data: found anywhere in an example, and masked wherever it is shown."""
 
 import json
-import re
 
 import pytest
 from hypothesis import given
@@ -166,21 +165,6 @@ def test_personal_data_behind_an_escape_of_json_text_is_masked_and_the_text_stay
     inner = json.dumps({"to": f"a:{before}{PERSONAL[kind]}"})
     assert privacy.personal_data_in(inner) == [kind]
     assert json.loads(privacy.mask(inner)) == {"to": f"a:{before}[{kind}]"}
-
-
-@pytest.mark.parametrize("field", [None, "text"])
-@pytest.mark.parametrize("value", [KEY, *PERSONAL.values()])
-def test_what_stands_behind_a_line_break_is_masked_in_a_quotation(workspace, field, value):
-    (workspace / "d.jsonl").write_text(json.dumps({"text": f"config:\n{value}"}) + "\n")
-    shown = show_examples(ShowRequest(path="d.jsonl", lines=[1], field=field)).examples[0].value
-    assert value[:12] not in shown
-    assert re.search(r"config:\\+n\[\w+\]", shown)
-
-
-def test_a_card_given_as_a_number_is_found_and_masked(workspace):
-    found, written, _ = audit(workspace, asked(call({"card": 4111111111111111, "amount": 5})))
-    assert "personal_data_in_answer" in found
-    assert '{"card": "[card]", "amount": 5}' in written["removed.jsonl"]
 
 
 @pytest.mark.parametrize("depth", [10, 100_000])

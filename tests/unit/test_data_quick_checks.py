@@ -1,20 +1,17 @@
 """The quick forms of what an audit counts say what the plain patterns say."""
 
 import random
-import re
 from array import array
 from itertools import accumulate, chain, pairwise
 
 from ft_tools.data.judge.text_faults import (
-    CONTROL,
     MANNERS,
     MARKS,
     REPEATED_CHARS,
     REPEATED_DIGITS,
-    _has_control,
     repeats,
 )
-from ft_tools.data.understand.lengths import LETTERS_A_PIECE, estimate_all, estimate_tokens
+from ft_tools.data.understand.lengths import estimate_all, estimate_tokens
 from ft_tools.similarity import word_hashes, word_pairs
 from ft_tools.similarity.word_hashes import WordNumbers, tokens_in
 from ft_tools.similarity.word_pairs import WordPairs
@@ -47,12 +44,6 @@ def test_words_and_signs_of_other_characters_are_those_of_the_pattern() -> None:
     assert [tokens_of(text) for text in texts] == [TOKENS.findall(folded(t)) for t in texts]
     num_others = [len(set(other_characters(text))) for text in texts if "\u4f60" not in text]
     assert min(num_others) <= FEW_OTHERS // 2
-
-
-def test_control_characters_are_found_where_the_pattern_finds_them() -> None:
-    others = ["\xa0", "\u2028", "\u202e", "\ufffd", "\x85", "\u00e9", "\U0001f600"]
-    texts = [f"a\n\t\r{char}b" for char in [*ASCII, *others]]
-    assert [_has_control(text) for text in texts] == [bool(CONTROL.search(text)) for text in texts]
 
 
 def test_tokens_of_many_texts_are_those_of_each() -> None:
@@ -128,15 +119,6 @@ def test_pairs_of_words_are_those_of_each_text() -> None:
                 assert not {*made.of(one)} & {*made.of(other)}
 
 
-def test_a_letter_run_has_a_piece_for_each_eight_letters() -> None:
-    for text in drawn(["a" * 7, "b", "c" * 8, " ", "\n", "\u00e9", "_"], 2000):
-        runs = re.findall("[a-z]+", text)
-        pieces = sum(-(-len(run) // 8) for run in runs)
-        other = text.count("\u00e9")
-        marks = text.count("_") + text.count("\n")
-        assert estimate_tokens(text) == round(pieces + marks * 0.68 + other * 0.5)
-
-
 SAYINGS = [
     *("Ignore ", "ALL ", "your ", "rules ", "reveal ", "System Prompt ", "You are now ", "DAN "),
     *("rm -rf /", "wget x", "| sh ", "<Important>", "Note to AI: ", "run ", "launch_sft ", "a"),
@@ -177,10 +159,3 @@ def test_pairs_of_words_are_numbered_alike_however_they_are_sorted(monkeypatch) 
     in_parts = made(held)
     assert in_parts[1] == at_once[1]
     assert [*map(len, in_parts[0])] == [*map(len, at_once[0])]
-
-
-def test_letters_around_another_script_are_runs_of_their_own() -> None:
-    assert LETTERS_A_PIECE == 8
-    # Two pieces and a character of 0.5 tokens; nine letters in a row are two pieces.
-    assert estimate_tokens("abcd\u00e9efghi") == estimate_tokens("abcdefghi") == 2
-    assert estimate_tokens("abcdefgh" * 3 + "\u00e9" * 4) == 5

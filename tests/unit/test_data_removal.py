@@ -28,16 +28,6 @@ def test_more_than_half_gone_is_asked_about_and_half_is_not(workspace, num_copie
     assert (report.verdict == "not_ready") == asks
 
 
-def test_the_answer_yes_is_a_call_that_writes(workspace):
-    write(workspace / "data.jsonl", 60, 80)
-    request = AuditRequest(path="data.jsonl", output_dir="out", near_duplicates="off")
-    step = next(s for s in audit_dataset(request).next_steps if s.tool == "audit_dataset")
-    assert step.arguments["max_removed_fraction"] == 1.0
-    report = audit_dataset(AuditRequest(**step.arguments))
-    assert report.outputs.num_removed == 80
-    assert (workspace / "out" / "train.jsonl").exists()
-
-
 def test_agreeing_is_not_offered_where_too_few_rows_are_left_in_any_case(workspace):
     write(workspace / "data.jsonl", 20, 40)
     report = audit_dataset(AuditRequest(path="data.jsonl", near_duplicates="off"))
@@ -53,14 +43,6 @@ def test_the_next_call_is_a_call_of_its_own_and_not_the_one_that_was_made(worksp
         step = next(s for s in audit_dataset(request).next_steps if s.tool == "audit_dataset")
         assert step.arguments["near_duplicates"] == "off"
         assert "request_id" not in step.arguments
-
-
-def test_nobody_is_asked_to_agree_to_lose_everything(workspace):
-    rows = [{"history": f"Row {n}", "reply": "x"} for n in range(20)]
-    (workspace / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = audit_dataset(AuditRequest(path="data.jsonl", output_dir="out"))
-    assert report.removed_by == {"unknown_format": 20}
-    assert [step.tool for step in report.next_steps] == ["prepare_dataset", "show_examples"]
 
 
 def test_a_row_that_goes_for_another_reason_is_not_said_to_be_kept(workspace):

@@ -9,7 +9,7 @@ import pytest
 from ft_tools.data.audit import perform
 from ft_tools.data.judge.text_faults import contents
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.understand.languages import Languages, language_of, script_of
+from ft_tools.data.understand.languages import Languages, language_of
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.formats.formats import normalise
 
@@ -40,10 +40,6 @@ def test_a_sentence_tells_its_language(language):
 )
 def test_what_has_no_language_is_not_given_one(text):
     assert language_of(text) == "und"
-
-
-def test_kana_do_not_make_a_japanese_text_chinese():
-    assert script_of(LANGUAGES["ja"]) == script_of(LANGUAGES["zh"]) == "cjk"
 
 
 def audit(workspace, rows, **arguments):
@@ -167,8 +163,3 @@ def test_formatting_that_one_side_has_is_a_format_bias_by_effect_size_and_auc():
     assert statistics.shape()["format_auc"] == 1.0
     few = pairs(300, lambda text, at: f"- {text}" if at % 10 == 0 else text, plain)
     assert "format_bias" not in dict(few.findings())
-
-
-def test_the_same_pairs_have_the_same_figures():
-    made = [pairs(60, plain, plain).shape() for _ in range(2)]
-    assert made[0] == made[1]

@@ -8,12 +8,10 @@ from typing import get_args
 import pytest
 
 from ft_tools.data.judge.enough_examples import BANDS, PAIRS
-from ft_tools.data.request import AuditRequest, ShowRequest
-from ft_tools.data.show.show_examples import show_examples
+from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, expected_time
 from ft_tools.errors import BadInput
 from ft_tools.formats.remembered_test_sets import FOLDER
-from ft_tools.formats.training_rows import survey
 from ft_tools.lora.data_shape import Goal
 from ft_tools.similarity import minilm
 
@@ -64,21 +62,6 @@ def test_labels_in_json_are_judged_field_by_field_and_are_goals_of_a_run(workspa
     assert size.reasons[0].observed == 54
     assert size.reasons[0].rule.endswith("of the rarest class of team")
     assert {*size.goals, *BANDS, *PAIRS} <= set(get_args(Goal))
-
-
-def test_a_few_long_replies_are_no_labels(workspace):
-    replies = [f"Thank you for your message about case {n}, which our team {n} reads" for n in "ab"]
-    write(workspace / "d.jsonl", [row(at, reply) for at, reply in enumerate(replies * 60)])
-    goals = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off")).size_verdict.goals
-    assert "classification" not in goals
-    facts = survey(workspace / "d.jsonl", "sft")
-    assert (facts.answers, facts.num_labels) == ("free", None)
-
-
-def test_answers_that_are_no_labels_are_not_judged_as_classes(workspace):
-    write(workspace / "d.jsonl", map(row, range(110)))
-    goals = audit_dataset(AuditRequest(path="d.jsonl")).size_verdict.goals
-    assert set(goals) == {"extraction", "style", "domain", "instruction"}
 
 
 def test_rows_that_all_ask_the_same_leave_nothing_to_hold_out(workspace):
@@ -165,14 +148,6 @@ def test_no_training_files_are_written_of_rows_that_are_held_out(workspace, purp
     assert not (workspace / "out").exists()
 
 
-def test_a_validation_file_leads_to_a_training_that_is_watched_with_it(workspace):
-    write(workspace / "v.jsonl", map(row, range(12)))
-    report = audit_dataset(AuditRequest(path="v.jsonl", purpose="validation"))
-    assert report.verdict == "ready"
-    (step,) = report.next_steps
-    assert (step.tool, step.arguments) == ("launch_sft", {"validation": "v.jsonl"})
-
-
 def test_a_long_audit_says_at_once_how_long_it_takes_and_which_search_it_does():
     def said(megabytes, **asked):
         return expected_time(AuditRequest(path="d.jsonl", **asked), megabytes * 1_000_000)
@@ -217,14 +192,6 @@ def test_a_model_whose_tokenizer_cannot_be_had_is_audited_without_it_as_a_launch
     assert not (workspace / "runs").exists()
 
 
-def test_the_launch_after_an_audit_says_what_it_lacks(workspace):
-    write(workspace / "d.jsonl", map(row, range(80)))
-    report = audit_dataset(AuditRequest(path="d.jsonl", output_dir="clean"))
-    launch = next(step for step in report.next_steps if step.tool == "launch_sft")
-    assert "model" not in launch.arguments
-    assert launch.why.endswith("add `model`")
-
-
 def test_the_next_calls_name_the_model_whose_tokenizer_cannot_be_had(workspace, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(workspace / "hub"))
@@ -232,10 +199,3 @@ def test_the_next_calls_name_the_model_whose_tokenizer_cannot_be_had(workspace, 
     report = audit_dataset(AuditRequest(path="d.jsonl", model="Qwen/Qwen3-8B", output_dir="out"))
     steps = {step.tool: step.arguments.get("model") for step in report.next_steps}
     assert steps == {"launch_sft": "Qwen/Qwen3-8B", "evaluate": "Qwen/Qwen3-8B"}
-
-
-def test_documents_are_not_shown_and_it_is_said_what_is(workspace):
-    (workspace / "docs").mkdir()
-    (workspace / "docs" / "a.md").write_text("# Returns\n\nWe take back what is unused.")
-    with pytest.raises(BadInput, match=r"holds documents.*audit_dataset counts them"):
-        show_examples(ShowRequest(path="docs", lines=[1]))
