@@ -1,7 +1,8 @@
 """Find and mask secrets and personal data."""
 
 import re
-from collections.abc import Callable, Iterator
+import string
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ft_tools.redaction import ESCAPES, PATTERNS, begins
@@ -23,6 +24,9 @@ CARD = re.compile(
     rf"|(?:(?<!\d)|{ESCAPED})3[47]\d{{2}}[ -]?\d{{6}}[ -]?\d{{5}}(?!\d)"
 )
 IBAN = re.compile(begins(r"[A-Z]{2}\d{2}") + r"(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
+Check = Callable[[str], bool]
+Rule = tuple[str, re.Pattern[str], Check]
+"""Kind, what it looks like, and whether what looks like it is one."""
 # Mailboxes of an office, and what people write for "some address".
 IMPERSONAL = {
     "admin",
@@ -54,21 +58,37 @@ IMPERSONAL = {
 }
 # Nobody's: reserved for examples and tests. Source: RFC 2606 and RFC 6761.
 RESERVED = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$")
-# One of these is in every secret that a pattern knows: plain search is many times faster.
-HINTS = ("AKIA", "ASIA", "AIza", "xox", "eyJ", "PRIVATE KEY", "://", "sk-", "glpat-")
-HINTS_WITH_BARS = (
-    "hf_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "k_live_", "npm_"
-)  # fmt: skip
+# One of these is in every value of its kind: plain search is many times faster.
+SIGNS = {
+    "hugging_face_token": ("hf_",),
+    "openai_key": ("sk-",),
+    "anthropic_key": ("sk-",),
+    "github_token": ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    "aws_access_key": ("AKIA", "ASIA"),
+    "google_api_key": ("AIza",),
+    "slack_token": ("xox",),
+    "gitlab_token": ("glpat-",),
+    "stripe_key": ("k_live_",),
+    "npm_token": ("npm_",),
+    "jwt": ("eyJ",),
+    "private_key": ("PRIVATE KEY",),
+    "url_password": ("://",),
+    "email": ("@",),
+}
+ANY_SIGN = tuple(dict.fromkeys(sign for signs in SIGNS.values() for sign in signs))
 # What documents write for a password of an address: a word for it, or a place to put one.
 STAND_IN = re.compile(
     r"[^:]*:(?:(?:(?:your|my|the|db|user)[_-]?)?(?:pass|password|passwd|pwd|secret)"
     r"|<[^<>]*>|\[[^\[\]]*\]|\$?\{[^{}]*\}|\$[a-z_]+|%[a-z_]+%?|\*{3,}|x{3,})",
     re.IGNORECASE,
 )
-DIGITS = "0123456789"
-# Every card and phone number has such a run, and every IBAN begins so.
+# In texts of which all digits, or capitals, are one character: what each number, or IBAN, has.
+_IN_NUMBERS = bytes(48 if chr(c) in "0123456789 ().-" else 32 for c in range(256))
+_IN_IBANS = bytes(
+    65 if chr(c) in string.ascii_uppercase else 48 if chr(c) in string.digits else 32
+    for c in range(256)
+)
 LONG_NUMBER = re.compile(r"[0-9][0-9 ().-]{7,}[0-9]")
-IBAN_BEGIN = re.compile(r"[A-Z]{2}[0-9]{2}")
 
 
 def secrets_in(text: str) -> list[str]:
@@ -77,7 +97,7 @@ def secrets_in(text: str) -> list[str]:
     >>> secrets_in("key: hf_" + "a" * 30)
     ['hugging_face_token']
     """
-    return [kind for kind in _kinds_in(text) if kind in PATTERNS]
+    return _kinds_in(text, SECRETS)
 
 
 def personal_data_in(text: str) -> list[str]:
@@ -86,7 +106,7 @@ def personal_data_in(text: str) -> list[str]:
     >>> personal_data_in("write to ada.king@mail.internal"), personal_data_in("ada@example.com")
     (['email'], [])
     """
-    return [kind for kind in _kinds_in(text) if kind not in PATTERNS]
+    return _kinds_in(text, PERSONAL)
 
 
 def may_hold(text: str) -> bool:
@@ -95,19 +115,32 @@ def may_hold(text: str) -> bool:
     >>> [may_hold(text) for text in ("a text of 2026", "to ada@mail.internal", "12.345.678-9")]
     [False, True, True]
     """
-    holds = text.__contains__
-    if holds("@") or any(map(holds, HINTS)) or (holds("_") and any(map(holds, HINTS_WITH_BARS))):
-        return True
-    if not any(map(holds, DIGITS)):
-        return False
-    return LONG_NUMBER.search(text) is not None or IBAN_BEGIN.search(text) is not None
+    return any(map(text.__contains__, ANY_SIGN)) or _has_number(text) or _begins_iban(text)
 
 
-def _kinds_in(text: str) -> Iterator[str]:
-    if may_hold(text):
-        for kind, pattern, is_meant in RULES:
-            if any(is_meant(found.group()) for found in pattern.finditer(text)):
-                yield kind
+def _has_number(text: str) -> bool:
+    """Return whether a text has a number as long as that of a card or phone."""
+    plain = text.encode("ascii", "replace").translate(_IN_NUMBERS)
+    return b"0" * 9 in plain and LONG_NUMBER.search(text) is not None
+
+
+def _begins_iban(text: str) -> bool:
+    return b"AA00" in text.encode("ascii", "replace").translate(_IN_IBANS)
+
+
+def _may_hold(kind: str, text: str) -> bool:
+    """Return quickly whether a text could hold a value of a kind."""
+    if kind in SIGNS:
+        return any(map(text.__contains__, SIGNS[kind]))
+    return _begins_iban(text) if kind == "iban" else _has_number(text)
+
+
+def _kinds_in(text: str, rules: Sequence[Rule]) -> list[str]:
+    return [
+        kind
+        for kind, pattern, is_meant in rules
+        if _may_hold(kind, text) and any(is_meant(m.group()) for m in pattern.finditer(text))
+    ]
 
 
 Seen = dict[tuple[str, str], str]
@@ -122,8 +155,10 @@ def mask(text: str, seen: Seen | None = None) -> str:
         seen: What was found in the example before; the same value gets the same replacement, and
             another value of the kind a number of its own.
     """
-    if may_hold(text):
-        for kind, pattern, is_meant in RULES:
+    if not may_hold(text):
+        return text
+    for kind, pattern, is_meant in (*SECRETS, *PERSONAL):
+        if _may_hold(kind, text):
             name = "secret" if kind in PATTERNS else kind
             text = pattern.sub(_replacing(name, is_meant, seen), text)
     return text
@@ -208,15 +243,16 @@ def _is_personal(address: str) -> bool:
     return name not in IMPERSONAL and not RESERVED.search(domain)
 
 
-Check = Callable[[str], bool]
-RULES: list[tuple[str, re.Pattern[str], Check]] = [
-    *((k, p, _is_password if k == "url_password" else bool) for k, p in PATTERNS.items()),
+SECRETS: list[Rule] = [
+    (kind, pattern, _is_password if kind == "url_password" else bool)
+    for kind, pattern in PATTERNS.items()
+]
+PERSONAL: list[Rule] = [
     ("email", EMAIL, _is_personal),
     ("iban", IBAN, is_iban),
     ("card", CARD, passes_luhn),
     ("phone", PHONE, is_phone),
 ]
-"""Kind, what it looks like, and whether what looks like it is one."""
 
 
 def _replacing(kind: str, check: Check, seen: Seen | None) -> Callable[[re.Match[str]], str]:

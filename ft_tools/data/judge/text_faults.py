@@ -36,7 +36,7 @@ REFUSAL = re.compile(
 class Rule(NamedTuple):
     """What is looked for: signs of which each match has one, in lower case, and the pattern.
 
-    Plain search for the signs is many times faster; the empty one is in every text.
+    Plain search for the signs is many times faster.
     """
 
     signs: tuple[str, ...]
@@ -84,19 +84,6 @@ MARKS: dict[str, list[Rule]] = {
 }
 """Of what any turn says."""
 MANNERS: dict[str, list[Rule]] = {
-    # Openings of refusals; the rest of the answer may still help, so it is a warning.
-    "refusal": [
-        _rule(
-            "",
-            r"\A\s*(?:i'?m (?:really |very |truly )?sorry,? (?:but )?(?:i|as|this|that)"
-            r"|sorry,? (?:but )?i (?:can'?t|cannot|am unable|won'?t)"
-            r"|i (?:can'?t|cannot|am unable to|am not able to|won'?t|will not) "
-            r"(?:help|assist|provide|fulfil|comply|answer|do that|create|generate|engage|support)"
-            r"|i apologi[sz]e,? but|unfortunately,? (?:i (?:can|am)|as an ai)"
-            r"|as an? (?:ai|artificial|large language|language) [a-z ]{0,30}?,? "
-            r"i (?:can'?t|cannot|do not|don'?t|am unable|am not))",
-        )
-    ],
     "ai_boilerplate": [
         _rule(
             "as an a  as a a  as a l  as an l",
@@ -122,10 +109,6 @@ MANNERS: dict[str, list[Rule]] = {
         _rule("as of my last", r"as of my last (?:knowledge )?update"),
         _rule("i hope this", r"i hope this helps"),
         _rule("is there anyth", r"is there anything else i can help"),
-        _rule(
-            "",
-            r"\A(?:certainly|sure|absolutely|of course)! (?:here|below|i'd|let)",
-        ),
         _rule("think>  thinking>", r"</?think(?:ing)?>"),
         _rule("regenerate", r"\bregenerate response\b"),
         _rule("copy code", r"\bcopy code\n"),
@@ -137,6 +120,27 @@ MANNERS: dict[str, list[Rule]] = {
     ],
 }
 """Of what an answer says."""
+SIGNS = {
+    name: tuple(sign for signs, _ in several for sign in signs)
+    for name, several in (MARKS | MANNERS).items()
+}
+OPENINGS = {
+    # The rest of a refusal may still help, so it is a warning.
+    "refusal": re.compile(
+        r"\s*(?:i'?m (?:really |very |truly )?sorry,? (?:but )?(?:i|as|this|that)"
+        r"|sorry,? (?:but )?i (?:can'?t|cannot|am unable|won'?t)"
+        r"|i (?:can'?t|cannot|am unable to|am not able to|won'?t|will not) "
+        r"(?:help|assist|provide|fulfil|comply|answer|do that|create|generate|engage|support)"
+        r"|i apologi[sz]e,? but|unfortunately,? (?:i (?:can|am)|as an ai)"
+        r"|as an? (?:ai|artificial|large language|language) [a-z ]{0,30}?,? "
+        r"i (?:can'?t|cannot|do not|don'?t|am unable|am not))",
+        re.IGNORECASE,
+    ),
+    "model_generated": re.compile(
+        r"(?:certainly|sure|absolutely|of course)! (?:here|below|i'd|let)", re.IGNORECASE
+    ),
+}
+"""Of an answer."""
 REPEATED_CHARS = re.compile(r"([^\s\-=_*#.~])\1{24,}")
 REPEATED_DIGITS = re.compile(r"(\d)\1{11,}")
 # A text without such a run has no repeated character, or digit; one that is not ASCII becomes `?`.
@@ -190,6 +194,7 @@ def _answer(answer: str) -> list[str]:
         found.append("placeholder_answer")
     elif len(stripped) < 40 and 0 < len(stripped.split()) < SHORT_WORDS and not _is_cjk(stripped):
         found.append("short_answer")
+    found += [name for name, opening in OPENINGS.items() if opening.match(stripped)]
     found += _matching(MANNERS, stripped)
     return [*found, "truncated_answer"] if is_cut_off(stripped) else found
 
@@ -208,7 +213,8 @@ def _matching(rules: dict[str, list[Rule]], text: str) -> list[str]:
     return [
         name
         for name, several in rules.items()
-        if any(any(map(holds, signs)) and pattern.search(text) for signs, pattern in several)
+        if any(map(holds, SIGNS[name]))
+        and any(any(map(holds, signs)) and pattern.search(text) for signs, pattern in several)
     ]
 
 

@@ -10,7 +10,7 @@ from ft_tools.data.map.apply_mapping import LEFT_OUT
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Kind, SizeVerdict, Verdict
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split.choose import validation_part
+from ft_tools.data.split.choose import can_hold_out
 from ft_tools.reasons import reason
 
 SPLIT_FRACTION = 0.1
@@ -62,20 +62,14 @@ def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -
     if all(verdict == "too_few" for verdict in size.goals.values()):
         reasons.append(reason("too_few_for_any_goal", len(kept), fewest, source=source))
     is_given = request.validation_path is not None
-    if kept and not is_given and not _can_split(scan, kept, request):
+    fraction = request.validation_fraction or SPLIT_FRACTION
+    if kept and not is_given and not can_hold_out(ledger, kept, fraction):
         reasons.append(reason("no_validation_part", 0, 1))
     left = sum(not ledger.removal[at] for at in scan.found.get("conflicting_targets", ()))
-    fraction = left / max(1, len(kept))
-    if request.contradictions == "keep" and fraction > MAX_CONFLICTING_FRACTION:
-        reasons.append(reason("contradictions", round(fraction, 4), MAX_CONFLICTING_FRACTION))
+    open_fraction = left / max(1, len(kept))
+    if request.contradictions == "keep" and open_fraction > MAX_CONFLICTING_FRACTION:
+        reasons.append(reason("contradictions", round(open_fraction, 4), MAX_CONFLICTING_FRACTION))
     return reasons
-
-
-def _can_split(scan: Scan, kept: list[int], request: AuditRequest) -> bool:
-    """Return whether a part can be held out of which nothing, or nothing similar, is trained."""
-    fraction = request.validation_fraction or SPLIT_FRACTION
-    part = validation_part(scan.ledger, kept, fraction, request.seed, few_wordings=False)
-    return bool(part.rows)
 
 
 def too_much_removed(reasons: Iterable[Reason]) -> bool:

@@ -101,6 +101,12 @@ def groups_of(ledger: Ledger, kept: Sequence[int]) -> list[Bundle]:
     return [Bundle(rows) for rows in groups.values()]
 
 
+def can_hold_out(ledger: Ledger, kept: Sequence[int], fraction: float) -> bool:
+    """Return whether a part can be held out of which nothing, or nothing similar, is trained."""
+    wanted = num_wanted(len(kept), fraction)
+    return any(len(one.rows) <= wanted for one in groups_of(ledger, kept))
+
+
 def by_wording(ledger: Ledger, groups: Sequence[Bundle]) -> list[Bundle]:
     """Put the groups together that have a wording in common.
 
@@ -183,6 +189,8 @@ def choose(
     # First what brings each stratum nearer to its share, then what any of them still lacks.
     for is_first in (True, False):
         for at, one in enumerate(drawn):
+            if num_rows >= most:
+                break
             size = len(one.rows)
             if at in chosen or num_rows + size > most or any(left[n] < 2 for n in taught[at]):
                 continue
