@@ -143,21 +143,13 @@ def run_page(
             does not refresh itself any more.
         answers: Lines of samples.jsonl.
     """
-    rate = series(rows, "learning_rate")
-    schedule = line_chart(
-        {"learning rate": rate}, title="Learning rate", x_label="step", y_label="rate"
-    )
-    seconds = series(rows, "step_seconds")
-    pace = line_chart(
-        {"step": seconds}, title="Seconds per step", x_label="step", y_label="seconds"
-    )
     state = facts.get("state", "running")
     return page(
         title,
         {
             "Rewards": _reward_charts(rows) if plan.task != "sft" else "",
-            "Schedule": schedule if len(rate) > 1 else "",
-            "Pace": pace if len(seconds) > 1 else "",
+            "Schedule": _chart(rows, "Learning rate", {"learning rate": "learning_rate"}, "rate"),
+            "Pace": _chart(rows, "Seconds per step", {"step": "step_seconds"}, "seconds"),
             "Health": _health(health),
             "Run": _facts(plan, facts),
         },
@@ -180,28 +172,24 @@ def _sentence(rows: list[Row], state: str) -> str:
     )
 
 
+def _chart(rows: list[Row], title: str, names: dict[str, str], unit: str, *, least: int = 2) -> str:
+    """Return a chart of metrics, by the name of their line; empty before there are points."""
+    found = {line: series(rows, name) for line, name in names.items()}
+    lines = {line: points for line, points in found.items() if len(points) >= least}
+    return line_chart(lines, title=title, x_label="step", y_label=unit) if lines else ""
+
+
 def _loss_chart(rows: list[Row]) -> str:
-    lines = {"train": series(rows, "loss"), "validation": series(rows, "eval_loss")}
-    shown = {name: points for name, points in lines.items() if points}
-    if not shown:
-        return note("No step has been logged yet.")
-    return line_chart(shown, title="Loss", x_label="step", y_label="loss")
+    names = {"train": "loss", "validation": "eval_loss"}
+    return _chart(rows, "Loss", names, "loss", least=1) or note("No step has been logged yet.")
 
 
 def _reward_charts(rows: list[Row]) -> str:
-    rewards = {
-        name: series(rows, f"rewards/{name}")
-        for name in ("chosen", "rejected", "margins")
-        if series(rows, f"rewards/{name}")
-    }
-    if not rewards:
-        return note("No step has been logged yet.")
-    chart = line_chart(rewards, title="Rewards", x_label="step", y_label="reward")
-    if not series(rows, "rewards/accuracies"):
-        return chart
-    accuracy = {"accuracy": series(rows, "rewards/accuracies")}
-    right = line_chart(accuracy, title="Pairs ranked right", x_label="step", y_label="fraction")
-    return chart + right
+    rewards = {name: f"rewards/{name}" for name in ("chosen", "rejected", "margins")}
+    right = {"accuracy": "rewards/accuracies"}
+    charts = _chart(rows, "Rewards", rewards, "reward", least=1)
+    charts += _chart(rows, "Pairs ranked right", right, "fraction")
+    return charts or note("No step has been logged yet.")
 
 
 def _health(health: list[Health]) -> str:

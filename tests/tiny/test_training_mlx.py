@@ -8,11 +8,9 @@ import pytest
 
 pytest.importorskip("mlx_lm")
 
-import mlx.core as mx
 import numpy as np
 import torch
 from datasets import Dataset
-from mlx_lm.tuner.utils import load_adapters
 from peft import LoraConfig
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -30,7 +28,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from ft_tools.errors import BadInput, NotFound, Refused
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.models.worker.mlx import reading
-from ft_tools.models.worker.mlx.model import MlxModel, logsumexp
+from ft_tools.models.worker.mlx.model import MlxModel
 from ft_tools.models.worker.mlx.peft_adapter import hollow
 from ft_tools.models.worker.mlx.reading import require_same_model, rope_overrides
 from ft_tools.training.plan import plan_sft
@@ -199,27 +197,6 @@ def test_a_run_that_resumes_ends_with_the_same_bits(folders, tokenizer, tmp_path
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-@pytest.mark.parametrize("dora", [full(False), True])
-def test_mlx_lm_loads_the_adapter_that_is_written_for_it(folders, tokenizer, tmp_path, dora):
-    patterns = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 32}, "use_dora": dora}
-    _, _, trainer = trained(
-        "mlx", folders["llama"], tokenizer, tmp_path / "run", steps=2, rate=2e-2, **patterns
-    )
-    (tmp_path / "adapter").mkdir()
-    trainer.mlx_bridge.write_adapter(tmp_path / "adapter")
-    config = AutoConfig.from_pretrained(folders["llama"])
-    fresh = MlxModel(folders["llama"], "float32", config=rope_overrides(config)).model
-    plain = fresh(mx.array([[5, 6, 7, 8]]))
-    load_adapters(fresh, str(tmp_path / "adapter"))
-    fresh.eval()
-    factors, _ = trainer.mlx_bridge.adapter.factors()
-    with trainer.mlx_bridge.base.adapted(factors, training=False):
-        ours = trainer.mlx_bridge.base.logits(mx.array([[5, 6, 7, 8]]))
-    theirs = fresh(mx.array([[5, 6, 7, 8]]))
-    assert mx.abs(ours - theirs).max().item() < 1e-4
-    assert mx.abs(ours - plain).max().item() > 1e-2
-
-
 @pytest.fixture
 def data(workspace, tiny_model_in):
     write_jsonl(workspace / "train.jsonl", conversations(16))
@@ -314,10 +291,3 @@ def test_what_mlx_cannot_train_is_refused_in_the_plan_and_auto_takes_torch(data)
             plan_sft(SftRequest(**given | {"engine": "mlx"} | changed))
     assert plan_sft(SftRequest(**given)).engine == "torch"
     assert plan_sft(SftRequest(**given | {"engine": "mlx"})).engine == "mlx"
-
-
-def test_sums_of_exponentials_are_exact_over_a_large_vocabulary():
-    numbers = np.random.default_rng(0).normal(size=(4, 49_152)).astype(np.float32) * 4
-    exact = np.log(np.exp(numbers.astype(np.float64)).sum(axis=-1))
-    found = np.array(logsumexp(mx.array(numbers)))
-    assert np.abs(found - exact).max() < 2e-5

@@ -36,30 +36,34 @@ def require_audited(
     Raises:
         Refused: By the rule `no_quality_filter`, `test_row` or `undecided_columns`.
     """
-    _require_decision(request, dataset)
+    accepted = set(request.accept_findings)
+    # In a file of any size.
+    if dataset.num_test_rows and "test_row" not in accepted:
+        sizes = {"count": dataset.num_test_rows, "num_examples": dataset.num_examples}
+        raise refusal("test_rows", **sizes, forget=remembered_test_sets.to_forget())
+    if dataset.undecided_columns and UNDECIDED not in accepted:
+        names = "; ".join(dataset.undecided_columns[:MOST_COLUMNS])
+        raise refusal("undecided_columns", names=names)
     hashes = (dataset.sha256, validation.sha256 if validation else "")
     report = audit_of_launch(request.dataset, request.validation, task, hashes)
     if report is None:
         return [warning("not_audited")]
-    accepted = set(request.accept_findings)
     if "train_validation_leak" in accepted:
         accepted.add("validation_leak")
-    _require_agreement(report, accepted)
-    findings = report.findings
-    errors = [finding for finding in findings if finding.severity == "error"]
-    open_errors = [finding for finding in errors if finding.id not in accepted]
-    if open_errors and "no_quality_filter" not in accepted:
-        errors_by_id = "; ".join(
-            f"{finding.id}: {finding.count} (lines {', '.join(map(str, finding.lines))})"
-            for finding in open_errors
-        )
-        ids = [finding.id for finding in open_errors]
-        raise refusal("audit_errors", errors=errors_by_id, ids=ids)
+    found = next((reason for reason in report.reasons if reason.id == CONTRADICTIONS), None)
+    if found and not accepted & {CONTRADICTIONS, "conflicting_targets", "no_quality_filter"}:
+        choice, _ = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
+        raise refusal("contradictions", fraction=float(found.observed or 0), choice=choice)
+    errors = [one for one in report.findings if one.severity == "error" and one.id not in accepted]
+    if errors and "no_quality_filter" not in accepted:
+        lines = {one.id: f"lines {', '.join(map(str, one.lines))}" for one in errors}
+        shown = "; ".join(f"{one.id}: {one.count} ({lines[one.id]})" for one in errors)
+        raise refusal("audit_errors", errors=shown, ids=list(lines))
     return [
-        *_about_accepted(request.accept_findings, findings, [one.id for one in open_errors]),
+        *_about_accepted(request.accept_findings, report.findings, [one.id for one in errors]),
         *(
             warning("audit", count=finding.count, finding=finding.id, finding_cure=finding.cure)
-            for finding in findings
+            for finding in report.findings
             if finding.severity == "warning" and finding.id not in SAID_BY_THE_PLAN
         ),
     ]
@@ -78,37 +82,6 @@ def _about_accepted(
     if let_through:
         said.append(warning("accepted_unnamed", ids=", ".join(let_through)))
     return said
-
-
-def _require_agreement(report: AuditReport, accepted: set[str]) -> None:
-    """Refuse answers that contradict each other.
-
-    Raises:
-        Refused: By the rule `no_quality_filter`.
-    """
-    found = next((reason for reason in report.reasons if reason.id == CONTRADICTIONS), None)
-    if found is None or accepted & {CONTRADICTIONS, "conflicting_targets", "no_quality_filter"}:
-        return
-    choice, _ = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
-    raise refusal("contradictions", fraction=float(found.observed or 0), choice=choice)
-
-
-def _require_decision(request: TrainingRequest, dataset: DatasetFacts) -> None:
-    """Refuse a file of any size that holds test rows, or a column that nobody decided about.
-
-    Raises:
-        Refused: By the rule `test_row` or `undecided_columns`.
-    """
-    if dataset.num_test_rows and "test_row" not in request.accept_findings:
-        raise refusal(
-            "test_rows",
-            count=dataset.num_test_rows,
-            num_examples=dataset.num_examples,
-            forget=remembered_test_sets.to_forget(),
-        )
-    if dataset.undecided_columns and UNDECIDED not in request.accept_findings:
-        names = "; ".join(dataset.undecided_columns[:MOST_COLUMNS])
-        raise refusal("undecided_columns", names=names)
 
 
 @lru_cache(maxsize=8)
@@ -156,14 +129,14 @@ def require_watched(
     Raises:
         Refused: By the rule `validation_unwatched`.
     """
-    is_accepted = "validation_unwatched" in request.accept_findings
-    if not evaluations and epochs > 1 and not is_accepted:
-        if training["eval_strategy"] != "no":
-            late = ", ".join(f"{n}={training[n]}" for n in EVALUATED_LATE if training.get(n))
-            raise refusal("evaluated_too_late", epochs=epochs, settings=late)
-        if request.validation is not None:
-            raise refusal("never_evaluated", epochs=epochs)
-        raise refusal("no_validation_file", epochs=epochs, least=least_rows(task))
+    if evaluations or epochs <= 1 or "validation_unwatched" in request.accept_findings:
+        return
+    if training["eval_strategy"] != "no":
+        late = ", ".join(f"{n}={training[n]}" for n in EVALUATED_LATE if training.get(n))
+        raise refusal("evaluated_too_late", epochs=epochs, settings=late)
+    if request.validation is not None:
+        raise refusal("never_evaluated", epochs=epochs)
+    raise refusal("no_validation_file", epochs=epochs, least=least_rows(task))
 
 
 def require_marks(training: Mapping[str, Any], dataset: DatasetFacts) -> None:

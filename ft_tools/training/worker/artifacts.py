@@ -33,8 +33,6 @@ LOCKED_PACKAGES = (
     "safetensors", "numpy", "mlx", "mlx-lm",
 )  # fmt: skip
 LOCK_FILE = "run.lock.json"
-MLX_ADAPTER = "mlx_adapter"
-"""The same adapter in mlx-lm's layout."""
 
 
 @dataclass
@@ -71,11 +69,6 @@ def publish_result(session: Session, plan: TrainingPlan, trainer: Trainer, token
         (staging / "README.md").unlink(missing_ok=True)
         tokenizer.save_pretrained(staging)
     session.artifact(kind, final)
-    if plan.engine == "mlx":
-        again = session.run_dir / "artifacts" / MLX_ADAPTER
-        with new_folder(again) as staging:
-            trainer.mlx_bridge.write_adapter(staging)
-        session.artifact(MLX_ADAPTER, again)
     return final
 
 

@@ -14,7 +14,6 @@ from transformers import (
     TrainerCallback,
     TrainerControl,
     TrainerState,
-    TrainingArguments,
 )
 
 from ft_tools.publish import write_file
@@ -52,18 +51,12 @@ def early_stopping(plan: TrainingPlan, patience: int) -> EarlyStoppingCallback:
     class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
         """Stop after evaluations without a better one, or at which all is learnt."""
 
-        def check_metric_value(
-            self,
-            args: TrainingArguments,
-            state: TrainerState,
-            control: TrainerControl,
-            metric_value: float,
-        ) -> None:
+        def check_metric_value(self, args: Any, state: Any, control: Any, value: float) -> None:
             """Count an evaluation from whose loss nothing is left to gain as one no better."""
-            if metric_value <= learnt:
+            if value <= learnt:
                 self.early_stopping_patience_counter += 1
             else:
-                super().check_metric_value(args, state, control, metric_value)
+                super().check_metric_value(args, state, control, value)
 
     return EarlyStopping(early_stopping_patience=patience)
 
@@ -116,9 +109,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._setup = setup_of(plan) if plan.task == "sft" else None
         self._found: list[Health] = []
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:
         """Forget what was logged after the checkpoints that this attempt and others start from."""
         self.rows = without_repeats(self.rows, state.global_step)
         if self.session.leads:
@@ -129,24 +120,18 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             self._sample(given.get("model"), state)
         self._progress(state)
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Note the randomness before the epoch's order is drawn: a resumed run draws it again."""
         self._randomness, self._epoch_begins = Randomness(), True
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Start the clock of a step, and note the randomness that it begins with."""
         self._step_began = time.monotonic()
         if args.gradient_accumulation_steps > 1 and not self._epoch_begins:
             self._randomness = Randomness()
         self._epoch_begins = False
 
-    def on_substep_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_substep_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Show that a micro-batch is done; stop here when asked to, a step may take minutes.
 
         What the step has added up is dropped: the run resumes with the step's first micro-batch.
@@ -157,9 +142,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             self.stopped = self._within_step = True
             control.should_training_stop = True
 
-    def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_prediction_step(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Show that a batch of an evaluation is done, and give a long one up when asked to stop.
 
         Raises:
@@ -176,9 +159,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             self.write_page("stopped")
             raise Stopped
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Show the step; save and stop when asked to."""
         self._step_ended = time.monotonic()
         took = self._step_ended - self._step_began
@@ -199,9 +180,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             self.session.heartbeat(self._patience.for_a_step())
         self._progress(state)
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_epoch_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Leave out what is due at an epoch's end where a stop has ended it early."""
         if not self.stopped:
             return
@@ -215,17 +194,12 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             control.should_evaluate = control.should_save = False
         self._shorten_evaluation(control)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:
         """Keep the metrics, look at the run's health, stop when the loss is not a number."""
         row = {"step": float(state.global_step)}
-        row |= {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        row |= {
+            k: float(v) for k, v in (given.get("logs") or {}).items() if isinstance(v, int | float)
+        }
         if "train_loss" in row:
             # The summary of the whole; its other names are in every row of some runs.
             return
@@ -251,18 +225,14 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         if time.monotonic() - self._page_written > PAGE_SECONDS:
             self.write_page("running")
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
-    ) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:
         """Answer the sample prompts, and show the page with the new point."""
         self._evaluation_seconds = time.monotonic() - self._step_ended
         self._evaluation_began = None
         self._sample(given.get("model"), state)
         self.write_page("running")
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_save(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Publish the checkpoint that was written, and only then remove older ones."""
         folder = Path(str(args.output_dir))
         written = folder / f"checkpoint-{state.global_step}"

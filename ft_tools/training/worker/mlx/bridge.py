@@ -6,7 +6,6 @@ steps, clips, saves and resumes, all as with the torch engine. Only `forward` is
 """
 
 import time
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -22,7 +21,6 @@ from ft_tools.models.worker.mlx.model import MlxModel
 from ft_tools.models.worker.mlx.peft_adapter import Adapter, to_mlx, to_torch
 from ft_tools.models.worker.mlx.reading import open_model
 from ft_tools.training.plan import TrainingPlan
-from ft_tools.training.worker.mlx import adapters
 
 
 def connect(plan: TrainingPlan, trainer: Trainer) -> None:
@@ -70,11 +68,6 @@ class Bridge:
         inner = peft.get_base_model()
         inner.forward = MethodType(self._forward, inner)
         peft.generate = self.generate
-
-    def write_adapter(self, folder: Path) -> None:
-        """Write the adapter that is on now as mlx-lm reads it."""
-        factors, _ = self.adapter.factors()
-        adapters.write(folder, factors, len(self.base.model.layers))
 
     def _forward(
         self,
