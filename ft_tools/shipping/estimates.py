@@ -9,7 +9,14 @@ from pydantic import Field
 from ft_tools import facts
 from ft_tools.contract import Report
 from ft_tools.models.machine import Machine, first_card
-from ft_tools.models.placement import Dtype, candidates, place, running_places, shortage
+from ft_tools.models.placement import (
+    Dtype,
+    Placement,
+    candidates,
+    place,
+    running_places,
+    shortage,
+)
 from ft_tools.models.size import ModelSize
 from ft_tools.runs.estimates import seconds_per_token
 from ft_tools.shipping import converter_script, formats
@@ -149,35 +156,24 @@ def disks(
         environment_bytes: Of environments that are built first.
     """
     merged = size.stored_bytes if size else 0
+    logits = min(LOGITS_BYTES, LOGITS_TOKENS * 4 * size.vocab_size) if size else LOGITS_BYTES
     has_gguf = any(row.family == "gguf" for row in rows)
     made = sum(p.estimated_bytes for p in planned if p.format != "safetensors")
     needs = {
         "output": merged + int(QUANTIZED_MARGIN * made),
-        "work": 3 * _logits_bytes(size) + (merged if has_gguf else 0),
+        "work": 3 * logits + (merged if has_gguf else 0),
         "hub": merged if fetched else 0,
         "cache": environment_bytes + (converter_script.DOWNLOAD_BYTES if has_gguf else 0),
     }
-    by_disk: dict[int, PlannedDisk] = {}
-    for use, needed in needs.items():
-        if not needed:
-            continue
-        disk = os.stat(_existing(places[use])).st_dev
-        before = by_disk.get(disk)
-        by_disk[disk] = PlannedDisk(
-            folder=before.folder if before else str(places[use]),
-            num_bytes=needed + (before.num_bytes if before else 0),
-            uses=[*(before.uses if before else []), use],
-        )
-    return list(by_disk.values())
-
-
-def _logits_bytes(size: ModelSize | None) -> int:
-    """Return what the logits of the held-out text take, in float32, at most."""
-    return min(LOGITS_BYTES, LOGITS_TOKENS * 4 * size.vocab_size) if size else LOGITS_BYTES
-
-
-def _existing(folder: Path) -> Path:
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    uses: dict[int, list[str]] = {}
+    for use in (use for use in needs if needs[use]):
+        folder = places[use]
+        existing = next(one for one in (folder, *folder.parents) if one.exists())
+        uses.setdefault(os.stat(existing).st_dev, []).append(use)
+    return [
+        PlannedDisk(folder=str(places[on[0]]), num_bytes=sum(needs[use] for use in on), uses=on)
+        for on in uses.values()
+    ]
 
 
 def working_bytes(size: ModelSize, adapter: AdapterFacts | None) -> int:
@@ -212,6 +208,21 @@ def ram_bytes(
     return process + by_tensors
 
 
+def place_of_merge(
+    size: ModelSize, machine: Machine, adapter: AdapterFacts, own: Dtype
+) -> Placement:
+    """Return where a model is merged in its own numbers, which are those that are shipped.
+
+    Raises:
+        Refused: It fits nowhere.
+    """
+    found = place(size, machine, [own], working_bytes=2 * adapter.bytes)
+    if found is None:
+        needs = shortage(size, machine)
+        raise refusal("merge_does_not_fit", why=adapter.why_whole, shortage=needs)
+    return found
+
+
 def require_possible(
     rows: Sequence[Format],
     size: ModelSize,
@@ -231,9 +242,7 @@ def require_possible(
     """
     if adapter and adapter.route == "whole":
         own: Dtype = "float32" if size.bytes_per_param > 3 else "bfloat16"
-        if place(size, machine, [own], working_bytes=2 * adapter.bytes) is None:
-            needs = shortage(size, machine)
-            raise refusal("merge_does_not_fit", why=adapter.why_whole, shortage=needs)
+        place_of_merge(size, machine, adapter, own)
     least = ram_bytes(size, None, rows)
     if (adapter or any(row.family == "gguf" for row in rows)) and least > machine.ram_bytes:
         fields = {"needed": least / 2**30, "ram": machine.ram_bytes / 2**30}

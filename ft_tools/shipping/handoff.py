@@ -4,6 +4,7 @@ The texts are templates.toml; Python fills them in. No path of this machine is i
 is relative to the files.
 """
 
+import contextlib
 import json
 import re
 import shlex
@@ -13,6 +14,9 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import metadata_load
+from yaml import YAMLError
 
 from ft_tools.shipping.asking import FORMAT_INPUT, MAPPING, SCHEMA, Asking
 from ft_tools.shipping.modelfile import can_be_shipped
@@ -137,15 +141,11 @@ def public_name(base_model: str) -> str:
     return base_model if len(parts) <= 2 and not Path(base_model).is_absolute() else parts[-1]
 
 
-def licence_of(readme: str) -> str:
-    r"""Return the licence that a model card's front matter names; "" if none.
-
-    >>> licence_of("---\nlicense: apache-2.0\n---\nhello")
-    'apache-2.0'
-    """
-    head = readme.split("---")[1] if readme.startswith("---") else ""
-    found = re.search(r"^\s*license\s*:(.*)$", head, re.MULTILINE)
-    return found[1].strip().strip("\"'")[:60] if found else ""
+def licence_of(card: Path) -> str:
+    """Return the licence that a model card's front matter names; "" if none."""
+    with contextlib.suppress(OSError, ValueError, YAMLError):
+        return str((metadata_load(card) or {}).get("license") or "")[:60]
+    return ""
 
 
 def filled(name: str, /, **fields: Any) -> str:

@@ -1,14 +1,17 @@
 """What the tests of shipped files share: a session, the converter, the demo model, a measure."""
 
 import fcntl
+import shutil
 import time
 from contextlib import contextmanager
 
+import gguf as gguf_writer
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from ft_tools import publish
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import Missing
 from ft_tools.models import demo
@@ -17,7 +20,10 @@ from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from ft_tools.shipping import converter_script, quality
+from ft_tools.shipping.estimates import PlannedFormat
+from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.worker import proving
+from ft_tools.shipping.worker.shipment import Shipment
 
 
 class Quiet:
@@ -81,6 +87,60 @@ def reference_of(tmp_path, folder, tokenizer, num_texts):
     reference = proving.Reference(tmp_path / "reference.f32", text, len(tokenizer))
     reference.fill(model)
     return reference, text
+
+
+def proof_of(tmp_path, tokenizer):
+    """Return a proof over the built-in text, before the merged model was run."""
+    text = proving.held_out_text(tokenizer, None, "", len(tokenizer))
+    reference = proving.Reference(tmp_path / "rows.f32", text, len(tokenizer))
+    return proving.Proof(tokenizer, reference, None)
+
+
+def shipment_in(tmp_path, model, *names):
+    """Return the shipment of a whole model, which is already published as merged."""
+    shutil.copytree(model, tmp_path / "out" / "merged")
+    publish.seal(tmp_path / "out" / "merged")
+    (tmp_path / "scratch").mkdir()
+    known = {"estimated_bytes": 2**24, "published_kl": None, "expected": "unknown", "source": ""}
+    planned = [PlannedFormat(format=name, **known) for name in names]
+    plan = ShipPlan.model_construct(name="m", source="m", adapter=None, formats=planned)
+    return Shipment(Quiet(), plan, model, tmp_path / "out", tmp_path / "scratch")
+
+
+def write_gguf(path, *, layers=1, width=256, vocabulary=256, experts=()):
+    """Write a Llama of random weights, as llama.cpp's quantizer takes it.
+
+    Args:
+        path: File to write.
+        layers: How many.
+        width: Of its rows.
+        vocabulary: Rows of embedding and output.
+        experts: How many there are and how many a token uses; then there are no tensors.
+    """
+    writer = gguf_writer.GGUFWriter(path, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    if experts:
+        writer.add_expert_count(experts[0])
+        writer.add_expert_used_count(experts[1])
+    else:
+        dice = np.random.default_rng(0)
+        parts = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
+        blocks = [f"blk.{i}." for i in range(layers)]
+        shapes = dict.fromkeys(("token_embd", "output"), (vocabulary, width))
+        shapes |= {f"{block}{part}": (width, width) for block in blocks for part in parts}
+        for name, shape in shapes.items():
+            writer.add_tensor(f"{name}.weight", dice.normal(size=shape).astype(np.float16))
+        for name in ["output", *(f"{block}{part}" for block in blocks for part in ("attn", "ffn"))]:
+            writer.add_tensor(f"{name}_norm.weight", np.ones(width, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def logits_of(model, ids):

@@ -9,26 +9,18 @@ import textwrap
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks import family_rows
 from ft_tools import publish
 from ft_tools.errors import NotFound
-from ft_tools.models import demo, safetensors_headers
+from ft_tools.models import demo
 from ft_tools.models.worker import gguf, loading
-from ft_tools.publish import sha256
 from ft_tools.runs.request import ResumeRequest
 from ft_tools.runs.tool import resume_run
 from ft_tools.shipping import formats
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import llama, llama_job
-from ft_tools.shipping.worker.expert_layout import publish_layout
 from tests.tiny.measuring_gguf import measure, reference_of, wait
 
 pytestmark = [
@@ -141,26 +133,6 @@ def code_of(page):
     """Return the indented blocks of a Markdown page."""
     blocks = re.findall(r"(?:^ {4}.*\n)+", page, re.MULTILINE)
     return [textwrap.dedent(block) for block in blocks]
-
-
-def test_experts_are_shipped_in_the_layout_of_the_published_files(tmp_path):
-    whole = AutoConfig.for_model(**family_rows.config("qwen3_vl_moe"))
-    model = AutoModelForImageTextToText.from_config(whole).eval()
-    model.save_pretrained(tmp_path)
-    ids = torch.tensor([[5, 6, 7, 8]])
-    expected = model(ids).logits
-    saved = safetensors_headers.survey(tmp_path)
-    publish_layout(tmp_path, stop=lambda: None)
-    published = safetensors_headers.survey(tmp_path)
-    path = "model.language_model.layers.0.mlp.experts."
-    assert saved[path + "gate_up_proj"].shape == (8, 32, 64)
-    assert published[path + "gate_up_proj"].shape == (8, 64, 32)
-    assert published[path + "down_proj"].shape == (8, 16, 64)
-    again = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
-    assert torch.equal(again(ids).logits, expected)
-    before = sha256(tmp_path / safetensors_headers.SINGLE)
-    publish_layout(tmp_path, stop=lambda: None)
-    assert sha256(tmp_path / safetensors_headers.SINGLE) == before
 
 
 def test_an_original_that_cannot_be_fetched_is_named(adapter_in, monkeypatch):

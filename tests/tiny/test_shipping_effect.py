@@ -1,4 +1,4 @@
-"""How much of an adapter's effect a format keeps, and a file that is larger than was planned."""
+"""How much of an adapter's effect a format keeps."""
 
 from types import SimpleNamespace
 
@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ft_tools.errors import Refused
-from ft_tools.shipping import formats, quality
-from ft_tools.shipping.estimates import PlannedFormat
-from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping import quality
 from ft_tools.shipping.worker.proving import Reference, Text
-from ft_tools.shipping.worker.shipment import Shipment
 
 pytestmark = pytest.mark.tiny
 
@@ -60,18 +56,3 @@ def test_rounding_noise_is_no_lost_effect(measured):
     found = measured(1.0, noise=0.1)
     assert found.effect_kept_fraction == pytest.approx(1.0, abs=0.02)
     assert found.mean_kl > measured(1.0).mean_kl
-
-
-def test_a_gguf_file_far_larger_than_planned_is_no_format(tmp_path):
-    row = formats.find("gguf:Q4_K_M")
-    planned = PlannedFormat(
-        format=row.name, estimated_bytes=2**26, published_kl=None, expected="unknown", source=""
-    )
-    plan = ShipPlan.model_construct(formats=[planned])
-    shipment = Shipment(None, plan, tmp_path, tmp_path, tmp_path)
-    file = tmp_path / "x.gguf"
-    file.write_bytes(bytes(2**26))
-    assert shipment.require_planned_size(row, file) == 2**26
-    file.write_bytes(bytes(2**27))
-    with pytest.raises(Refused, match="weights were left unquantized"):
-        shipment.require_planned_size(row, file)

@@ -31,12 +31,8 @@ def write_lines(path, rows):
 def talk(number):
     asked = f"Parcel {number} has been missing since day {number % 9}."
     answer = json.dumps({"category": "delivery", "parcel": number, "late": number % 2 == 0})
-    return {
-        "messages": [
-            {"role": "user", "content": asked},
-            {"role": "assistant", "content": answer},
-        ]
-    }
+    turns = {"user": asked, "assistant": answer}
+    return {"messages": [{"role": role, "content": text} for role, text in turns.items()]}
 
 
 @pytest.fixture

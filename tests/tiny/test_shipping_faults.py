@@ -9,8 +9,6 @@ import subprocess
 import sys
 from collections import Counter
 
-import gguf
-import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -25,6 +23,7 @@ from ft_tools.shipping import formats
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import merge_check, merging
+from tests.tiny.measuring_gguf import write_gguf
 
 pytestmark = [
     pytest.mark.tiny,
@@ -61,25 +60,7 @@ def parts(tmp_path_factory, tiny_model):
 @pytest.fixture(scope="module")
 def source(parts):
     """Add a GGUF file of a small model, as llama.cpp's quantizer takes it."""
-    writer = gguf.GGUFWriter(parts / "source.gguf", "llama")
-    writer.add_block_count(1)
-    writer.add_context_length(64)
-    writer.add_embedding_length(256)
-    writer.add_feed_forward_length(512)
-    writer.add_head_count(4)
-    writer.add_layer_norm_rms_eps(1e-5)
-    wide, dice = {"ffn_gate": 512, "ffn_up": 512}, np.random.default_rng(0)
-    shapes = {f"blk.0.{n}": (wide.get(n, 256), 256) for n in ("attn_q", "attn_k", "attn_v", *wide)}
-    shapes |= {"token_embd": (4096, 256), "blk.0.attn_output": (256, 256)}
-    shapes |= {"blk.0.ffn_down": (256, 512)}
-    for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", dice.normal(size=shape).astype(np.float16))
-    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
-        writer.add_tensor(f"{name}.weight", np.ones(256, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_gguf(parts / "source.gguf", vocabulary=4096)
     return parts
 
 
@@ -117,27 +98,6 @@ def test_a_disk_of_any_size_holds_a_whole_artifact_or_none(source, tmp_path, siz
         assert row["bad"] == [], (name, row)
         assert set(row["ends"]) == {0, 75}, (name, row)
     assert naive["bad"], "the sweep cannot find a half-made artifact"
-
-
-def test_a_disk_without_space_for_logits_is_an_error_and_not_a_signal(tmp_path):
-    place = tmp_path / "disk"
-    place.mkdir()
-    argv = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
-    if subprocess.run(argv, capture_output=True).returncode:
-        pytest.skip("tmpfs may not be mounted here")
-    code = "import sys; from pathlib import Path; from ft_tools.errors import DiskFull\n"
-    code += "import numpy as np; from ft_tools.shipping.worker.logits_file import write_logits\n"
-    code += "rows = np.ones((int(sys.argv[2]), 1024))\n"
-    code += "try: write_logits(Path(sys.argv[1]), [rows])\n"
-    code += "except DiskFull: sys.exit(75)\n"
-    ends = []
-    try:
-        for num_tokens in ("8", "64"):
-            made = [sys.executable, "-c", code, str(place / num_tokens), num_tokens]
-            ends.append(subprocess.run(made, capture_output=True).returncode)
-    finally:
-        subprocess.run(["umount", "-l", str(place)], capture_output=True)
-    assert ends == [0, 75]
 
 
 def flip(path, dice):

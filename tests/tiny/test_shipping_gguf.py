@@ -1,9 +1,6 @@
 """A GGUF file predicts what its model predicts, for each architecture."""
 
-import json
 import shutil
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -38,12 +35,15 @@ from ft_tools.models.gguf_header import Header, read_header
 from ft_tools.models.machine import Machine
 from ft_tools.models.worker import gguf as ours
 from ft_tools.shipping import comparison_text, formats
-from ft_tools.shipping.estimates import PlannedFormat
-from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.programs import ProgramFailed
-from ft_tools.shipping.worker import llama, llama_job, proving, shipment, shipped_formats
-from ft_tools.shipping.worker.shipment import Shipment
-from tests.tiny.measuring_gguf import Quiet, measure, reference_of
+from ft_tools.shipping.worker import llama, llama_job, shipment, shipped_formats
+from tests.tiny.measuring_gguf import (
+    measure,
+    proof_of,
+    reference_of,
+    shipment_in,
+    write_gguf,
+)
 
 pytestmark = pytest.mark.tiny
 
@@ -225,27 +225,8 @@ def test_a_header_says_what_the_library_reads(tmp_path):
 
 def test_every_type_is_made_without_an_importance_matrix(tmp_path):
     """Rows of 256 weights: what smaller ones fall back to would need none."""
-    width, layers = 256, 4
-    writer = gguf.GGUFWriter(tmp_path / "whole.gguf", "llama")
-    writer.add_context_length(64)
-    writer.add_embedding_length(width)
-    writer.add_block_count(layers)
-    writer.add_feed_forward_length(width)
-    writer.add_head_count(2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    parts = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
-    names = ["token_embd", "output", *(f"blk.{i}.{one}" for i in range(layers) for one in parts)]
-    random = np.random.default_rng(0)
-    for name in names:
-        rows = random.normal(size=(width, width)).astype(np.float16)
-        writer.add_tensor(f"{name}.weight", rows)
-    for name in ["output", *(f"blk.{i}.{one}" for i in range(layers) for one in ("attn", "ffn"))]:
-        writer.add_tensor(f"{name}_norm.weight", np.ones(width, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
     whole = tmp_path / "whole.gguf"
+    write_gguf(whole, layers=4)
     tensors = read_header(whole).tensors.keys()
     rows = [row for row in formats.FORMATS if row.family == "gguf" and row.bits_per_weight < 16]
     for row in rows:
@@ -262,21 +243,12 @@ def test_a_file_too_large_to_run_is_still_asked_how_it_splits_text(
 ):
     folder, source, _ = converted("qwen3")
     tokenizer = converted(trained_with)[2]
-    shutil.copytree(folder, tmp_path / "out" / "merged")
-    (tmp_path / "scratch").mkdir()
+    shipped = shipment_in(tmp_path, folder, "gguf:F16")
     shutil.copy(source, tmp_path / "scratch" / "source-f16.gguf")
-    row = formats.find("gguf:F16")
-    planned = PlannedFormat(
-        format=row.name, estimated_bytes=2**24, published_kl=None, expected="unknown", source=""
-    )
-    plan = ShipPlan.model_construct(name="m", source="m", adapter=None, formats=[planned])
-    shipped = Shipment(Quiet(), plan, folder, tmp_path / "out", tmp_path / "scratch")
     # Room for libraries and not for the model, however small it is.
     monkeypatch.setattr(shipment, "free_machine", lambda device: Machine((), 2**30))
-    text = proving.held_out_text(tokenizer, None, "", len(tokenizer))
-    reference = proving.Reference(tmp_path / "rows.f32", text, len(tokenizer))
-    proof = proving.Proof(tokenizer, reference, None)
-    result, samples = shipped_formats.ship_format(shipped, row, proof)
+    proof = proof_of(tmp_path, tokenizer)
+    result, samples = shipped_formats.ship_format(shipped, formats.find("gguf:F16"), proof)
     assert (result.state, result.quality, samples) == ("made", None, [])
     assert result.tokenizer_parity is parity
     assert len(result.reasons) == (1 if parity else 2)
@@ -286,18 +258,6 @@ def test_a_file_too_large_to_run_is_still_asked_how_it_splits_text(
         assert ours.tokenize(model, "one two")
         with pytest.raises(AssertionError, match="Memory is not initialized"):
             model.eval([1])
-
-
-def test_the_logits_of_a_text_are_kept_for_a_batch_at_a_time():
-    argv = [sys.executable, "-m", "tests.tiny.logits_peak"]
-    done = [subprocess.run([*argv, way], check=True, stdout=subprocess.PIPE) for way in WAYS]
-    ours_bytes, whole_bytes = (json.loads(one.stdout) for one in done)
-    # A batch of 32 tokens over 49,152 words takes 6.3 MB, the other 288 take 57 MB.
-    assert ours_bytes < 30e6, (ours_bytes, whole_bytes)
-    assert whole_bytes > 40e6, (ours_bytes, whole_bytes)
-
-
-WAYS = ("ours", "logits_all")
 
 
 @pytest.mark.parametrize(("built_for_a_gpu", "layers"), [(True, -1), (False, 0)])

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -112,20 +110,28 @@ def merge(base, adapter, into, change=None):
     return about.route
 
 
-def check(base, adapter, merged, dtype=torch.float32):
-    place = replace(IN_FLOAT32, dtype=str(dtype).removeprefix("torch."))
-    expected = merge_check.adapted_outputs(base, adapter, PROMPTS, place)
-    model = load(merged, place)
-    return merge_check.compare(
-        expected, merge_check.outputs(model, PROMPTS), place, "base with adapter"
-    )
+def check(base, adapter, merged):
+    expected = merge_check.adapted_outputs(base, adapter, PROMPTS, IN_FLOAT32)
+    found = merge_check.outputs(load(merged, IN_FLOAT32), PROMPTS)
+    return merge_check.compare(expected, found, IN_FLOAT32, "base with adapter")
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Give a function that makes base and adapter, and returns both with a folder to merge into."""
+
+    def make(architecture, dtype=torch.float32, **options):
+        base, adapter = tmp_path / "base", tmp_path / "adapter"
+        make_base(base, architecture, dtype)
+        make_adapter(base, adapter, dtype, **options)
+        return base, adapter, tmp_path / "merged"
+
+    return make
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_merge_in_float32_is_exact_to_the_dtype(tmp_path, architecture, record_property):
-    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
-    make_base(base, architecture, torch.float32)
-    make_adapter(base, adapter, torch.float32)
+def test_a_merge_in_float32_is_exact_to_the_dtype(parts, architecture, record_property):
+    base, adapter, merged = parts(architecture)
     # Mixtral's files hold each expert by itself, its modules all of them in one.
     assert merge(base, adapter, merged) == ("whole" if architecture == "mixtral" else "shards")
     found = check(base, adapter, merged)
@@ -135,96 +141,73 @@ def test_a_merge_in_float32_is_exact_to_the_dtype(tmp_path, architecture, record
     assert found.passed
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma3", "qwen3"])
-def test_a_merge_in_bfloat16_rounds_once(tmp_path, architecture):
+@pytest.mark.parametrize(
+    ("architecture", "options", "route"),
+    [
+        ("llama-untied", {"use_rslora": True}, "shards"),
+        ("llama-untied", {"use_dora": True}, "shards"),
+        (
+            "llama-untied",
+            {"alpha_pattern": {"q_proj": 32}, "rank_pattern": {"q_proj": 8}},
+            "shards",
+        ),
+        ("llama-untied", {"modules_to_save": ["lm_head", "embed_tokens"]}, "shards"),
+        ("llama-untied", {"trainable_token_indices": [3, 5, 64]}, "whole"),
+        ("llama", {"trainable_token_indices": [3, 5, 64]}, "whole"),
+        ("llama-untied", {"target_modules": ["q_proj", "embed_tokens"]}, "whole"),
+        (
+            "llama-untied",
+            {"add_tokens": 6, "modules_to_save": ["lm_head", "embed_tokens"]},
+            "whole",
+        ),
+    ],
+)
+def test_every_kind_of_lora_merges_to_what_it_was(parts, architecture, options, route):
+    base, adapter, merged = parts(architecture, **options)
+    assert merge(base, adapter, merged) == route
+    assert check(base, adapter, merged).max_abs_logit_difference < 5e-5
+    held = safetensors_headers.survey(merged)["model.embed_tokens.weight"]
+    assert held.shape[0] == SMALL["vocab_size"] + options.get("add_tokens", 0)
+    if held.shape[0] == SMALL["vocab_size"]:
+        assert merged_differs(base, merged)
+
+
+def merged_differs(base, merged):
+    before, after = load_file(base / "model.safetensors"), load_file(merged / "model.safetensors")
+    return any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_merge_in_bfloat16_rounds_once_whatever_the_number_of_files(tmp_path):
     base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
-    make_base(base, architecture)
+    make_base(base, "llama", max_shard_size="40KB")
     make_adapter(base, adapter)
     merge(base, adapter, merged)
-    weights = load_file(merged / "model.safetensors")
-    assert {w.dtype for w in weights.values()} == {torch.bfloat16}
-    name = "model.layers.1.self_attn.q_proj.weight"
-    held = load_file(adapter / safetensors_headers.ADAPTER)
-    inner = f"base_model.model.{name.removesuffix('.weight')}"
-    delta = 2.0 * held[f"{inner}.lora_B.weight"].float() @ held[f"{inner}.lora_A.weight"].float()
-    exact = load_file(base / "model.safetensors")[name].float() + delta
-    assert torch.equal(weights[name], exact.bfloat16())
+    files = safetensors_headers.weight_files(base)
+    assert len(safetensors_headers.weight_files(merged)) == len(files) >= 4
+    whole = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    exact = PeftModel.from_pretrained(whole, adapter).merge_and_unload().state_dict()
+    found = AutoModelForCausalLM.from_pretrained(merged, dtype="auto").state_dict()
+    assert {weight.dtype for weight in found.values()} == {torch.bfloat16}
+    for name, weight in found.items():
+        assert torch.equal(weight, exact[name].bfloat16()), name
     assert check(base, adapter, merged).passed
 
 
-@pytest.mark.parametrize(
-    ("lora", "route"),
-    [
-        ({"use_rslora": True}, "shards"),
-        ({"use_dora": True}, "shards"),
-        ({"alpha_pattern": {"q_proj": 32}, "rank_pattern": {"q_proj": 8}}, "shards"),
-        ({"modules_to_save": ["lm_head", "embed_tokens"]}, "shards"),
-        ({"trainable_token_indices": [3, 5, 64]}, "whole"),
-        ({"target_modules": ["q_proj", "embed_tokens"]}, "whole"),
-    ],
-    ids=["rslora", "dora", "patterns", "modules_to_save", "token_indices", "embeddings"],
-)
-def test_every_kind_of_lora_merges_to_what_it_was(tmp_path, lora, route):
-    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
-    make_base(base, "llama-untied", torch.float32)
-    make_adapter(base, adapter, torch.float32, **lora)
-    assert merge(base, adapter, merged) == route
-    found = check(base, adapter, merged)
-    assert found.max_abs_logit_difference < 5e-5, found
-    assert merged_differs(base, merged)
+def test_a_merge_without_the_adapter_or_with_the_wrong_scale_does_not_pass(parts, tmp_path):
+    base, adapter, merged = parts("llama", use_rslora=True)
+    forgotten = check(base, adapter, base)
+    assert not forgotten.passed
+    assert forgotten.mean_kl > 1e-3
+    wrong = tmp_path / "wrong"
+    shutil.copytree(adapter, wrong)
+    config = json.loads((wrong / "adapter_config.json").read_bytes())
+    (wrong / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": False}))
+    merge(base, wrong, merged)
+    assert not check(base, adapter, merged).passed
 
 
-def test_added_tokens_come_along(tmp_path):
-    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
-    make_base(base, "llama-untied", torch.float32)
-    make_adapter(
-        base, adapter, torch.float32, add_tokens=6, modules_to_save=["lm_head", "embed_tokens"]
-    )
-    assert merge(base, adapter, merged) == "whole"
-    rows = safetensors_headers.survey(merged)["model.embed_tokens.weight"].shape[0]
-    assert rows == SMALL["vocab_size"] + 6
-    assert check(base, adapter, merged).max_abs_logit_difference < 5e-5
-
-
-def test_tied_embeddings_that_were_trained_are_merged_in_memory(tmp_path):
-    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
-    make_base(base, "llama", torch.float32)
-    make_adapter(base, adapter, torch.float32, trainable_token_indices=[3, 5, 64])
-    assert merge(base, adapter, merged) == "whole"
-    assert check(base, adapter, merged).max_abs_logit_difference < 5e-5
-    assert json.loads((merged / "config.json").read_bytes())["tie_word_embeddings"]
-
-
-def test_shards_give_the_same_weights_as_one_file(tmp_path):
-    base, adapter = tmp_path / "base", tmp_path / "adapter"
-    make_base(base, "llama", max_shard_size="40KB")
-    assert len(safetensors_headers.weight_files(base)) >= 4
-    make_adapter(base, adapter)
-    merge(base, adapter, tmp_path / "sharded")
-    assert len(safetensors_headers.weight_files(tmp_path / "sharded")) == len(
-        safetensors_headers.weight_files(base)
-    )
-    peft = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter
-    ).merge_and_unload()
-    found = AutoModelForCausalLM.from_pretrained(tmp_path / "sharded", dtype=torch.float32)
-    for name, weight in found.state_dict().items():
-        assert torch.equal(weight, peft.state_dict()[name].bfloat16().float()), name
-
-
-def test_a_merge_that_forgot_the_adapter_does_not_pass(tmp_path):
-    base, adapter = tmp_path / "base", tmp_path / "adapter"
-    make_base(base, "llama", torch.float32)
-    make_adapter(base, adapter, torch.float32)
-    found = check(base, adapter, base)
-    assert not found.passed
-    assert found.mean_kl > 1e-3
-
-
-def test_a_weak_adapter_that_was_forgotten_is_told_from_one_that_was_rounded(tmp_path):
-    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
-    make_base(base, "llama")
-    make_adapter(base, adapter, scale=0.01)
+def test_a_weak_adapter_that_was_forgotten_is_told_from_one_that_was_rounded(parts):
+    base, adapter, merged = parts("llama", torch.bfloat16, scale=0.01)
     merge(base, adapter, merged)
     rounded, forgotten = check(base, adapter, merged), check(base, adapter, base)
     # By the absolute limits alone both would pass.
@@ -236,20 +219,16 @@ def test_a_weak_adapter_that_was_forgotten_is_told_from_one_that_was_rounded(tmp
     assert not forgotten.passed
 
 
-def test_an_adapter_that_was_never_trained_loses_nothing(tmp_path):
-    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
-    make_base(base, "llama")
-    make_adapter(base, adapter, scale=0.0)
+def test_an_adapter_that_was_never_trained_loses_nothing(parts):
+    base, adapter, merged = parts("llama", torch.bfloat16, scale=0.0)
     merge(base, adapter, merged)
     found = check(base, adapter, merged)
     assert (found.adapter_kl, found.applied_fraction, found.passed) == (0.0, None, True)
 
 
 @pytest.mark.parametrize("lora", [{}, {"use_rslora": True}, {"use_dora": True}])
-def test_a_merge_can_be_checked_weight_by_weight(tmp_path, lora):
-    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
-    make_base(base, "llama-untied")
-    make_adapter(base, adapter, **lora)
+def test_a_merge_can_be_checked_weight_by_weight(parts, lora):
+    base, adapter, merged = parts("llama-untied", torch.bfloat16, **lora)
     merge(base, adapter, merged)
     right = merge_check.compare_weights(base, adapter, merged, None)
     assert right.num_weights == 14
@@ -260,76 +239,22 @@ def test_a_merge_can_be_checked_weight_by_weight(tmp_path, lora):
     assert not forgotten.passed
 
 
-def test_a_merge_needs_less_memory_than_two_files_and_the_adapter(tmp_path):
-    """Measured over what the libraries take, in a process of its own; with a negative control."""
-    base, adapter = tmp_path / "base", tmp_path / "adapter"
-    shapes = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8}
-    heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64}
-    LlamaForCausalLM(LlamaConfig(**SMALL | shapes | heads)).bfloat16().save_pretrained(
-        base, max_shard_size="18MB"
-    )
-    make_adapter(base, adapter)
-    files = safetensors_headers.weight_files(base)
-    assert len(files) == 4
-    argv = [sys.executable, "-m", "tests.tiny.merge_peak", str(base), str(adapter), str(tmp_path)]
-    peaks = json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
-    largest = max(file.stat().st_size for file in files)
-    bound = 2 * largest + (adapter / safetensors_headers.ADAPTER).stat().st_size
-    assert peaks["ours"] < bound, (peaks, bound)
-    assert peaks["a file at a time"] > bound, (peaks, bound)
-
-
-def test_a_merge_with_the_wrong_scale_does_not_pass(tmp_path):
-    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
-    make_base(base, "llama", torch.float32)
-    make_adapter(base, adapter, torch.float32, use_rslora=True)
-    wrong = tmp_path / "wrong"
-    shutil.copytree(adapter, wrong)
-    config = json.loads((wrong / "adapter_config.json").read_bytes())
-    (wrong / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": False}))
-    merge(base, wrong, merged)
-    assert not check(base, adapter, merged).passed
-
-
-def test_a_merge_into_the_dequantized_base_is_what_4_bit_training_saw(tmp_path):
-    base, adapter = tmp_path / "base", tmp_path / "adapter"
-    make_base(base, "llama", torch.float32)
-    make_adapter(base, adapter, torch.float32)
+def test_a_merge_into_the_dequantized_base_is_what_4_bit_training_saw(parts, tmp_path):
+    base, adapter, _ = parts("llama")
     nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     trained = merge_check.adapted_outputs(
         base, adapter, PROMPTS, IN_FLOAT32, {"load_in_4bit": True, **nf4}
     )
     kls = {}
-    changes = {
+    for name, change in {
         "original": None,
         "dequantized": merging.as_nf4_training_saw_it(base, nf4),
-    }
-    for name, change in changes.items():
+    }.items():
         merge(base, adapter, tmp_path / name, change)
-        model = AutoModelForCausalLM.from_pretrained(tmp_path / name).eval()
-        kls[name] = merge_check.mean_kl(trained.logits, merge_check.outputs(model, PROMPTS).logits)
+        found = merge_check.outputs(load(tmp_path / name, IN_FLOAT32), PROMPTS)
+        kls[name] = merge_check.mean_kl(trained.logits, found.logits)
     assert kls["dequantized"] < 1e-6, kls
     assert kls["original"] > 100 * kls["dequantized"], kls
-
-
-def test_code_that_a_config_names_is_not_passed_on(tmp_path):
-    base, into = tmp_path / "base", tmp_path / "into"
-    base.mkdir()
-    into.mkdir()
-    config = {"model_type": "llama", "auto_map": {"AutoModelForCausalLM": "evil--x.Model"}}
-    for name in ("config.json", "tokenizer_config.json"):
-        (base / name).write_text(json.dumps(config))
-    (base / "x.py").write_text("raise SystemExit")
-    (base / "tokenizer.model").write_bytes(b"spm")
-    merging.copy_small_files(base, None, into)
-    names = {"config.json", "tokenizer_config.json", "tokenizer.model"}
-    assert {path.name for path in into.iterdir()} == names
-    assert json.loads((into / "config.json").read_bytes()) == {"model_type": "llama"}
-
-
-def merged_differs(base, merged):
-    before, after = load_file(base / "model.safetensors"), load_file(merged / "model.safetensors")
-    return any(not torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
@@ -339,7 +264,6 @@ def test_a_merged_folder_has_its_rotary_base_in_both_spellings(tmp_path, archite
     theta = {"rope_theta": 123456.0, "rope_type": "default"}
     scaled = theta | {"rope_type": "linear", "factor": 4.0}
     rope = {"full_attention": scaled, "sliding_attention": theta | {"rope_theta": 777.0}}
-    torch.manual_seed(1)
     parameters = scaled if architecture == "llama" else rope
     made = model(config(**SMALL | extra, rope_parameters=parameters)).eval()
     made.save_pretrained(base)
@@ -357,38 +281,28 @@ def test_a_merged_folder_has_its_rotary_base_in_both_spellings(tmp_path, archite
     assert torch.equal(merge_check.logits_of(again, PROMPTS), merge_check.logits_of(made, PROMPTS))
 
 
-def test_a_rotary_type_that_came_with_the_newer_spelling_stays_as_it_is(tmp_path):
+@pytest.mark.parametrize(
+    ("config", "read", "wanted"),
+    [
+        (
+            Gemma4UnifiedConfig(text_config={"num_hidden_layers": 2}),
+            lambda c: c["text_config"]["moe_intermediate_size"],
+            None,
+        ),
+        (
+            GraniteMoeHybridConfig(num_hidden_layers=2, layer_types=["mamba", "attention"]),
+            lambda c: c["layer_types"],
+            ["mamba", "attention"],
+        ),
+        # A rotary type that came with the newer spelling stays as it is.
+        (Gemma4TextConfig(num_hidden_layers=2), lambda c: c["num_hidden_layers"], 2),
+    ],
+)
+def test_a_config_has_what_converters_ask_for_and_means_the_same(tmp_path, config, read, wanted):
     path = tmp_path / "config.json"
-    made = Gemma4TextConfig(num_hidden_layers=2)
-    path.write_text(made.to_json_string(use_diff=False), encoding="utf-8")
+    path.write_text(config.to_json_string(use_diff=False))
     merging.for_every_reader(path)
-    again = Gemma4TextConfig.from_dict(json.loads(path.read_bytes()))
-    assert again.rope_parameters == made.rope_parameters
-
-
-def test_a_key_that_converters_ask_for_is_written(tmp_path):
-    path = tmp_path / "config.json"
-    made = Gemma4UnifiedConfig(text_config={"num_hidden_layers": 2})
-    path.write_text(made.to_json_string(), encoding="utf-8")
-    assert "moe_intermediate_size" not in json.loads(path.read_bytes())["text_config"]
-    merging.for_every_reader(path)
-    written = json.loads(path.read_bytes())["text_config"]
-    assert written["moe_intermediate_size"] is None
-    again = Gemma4UnifiedConfig.from_dict(json.loads(path.read_bytes()))
-    assert again.text_config.num_hidden_layers == 2
-    for said, kept in (({}, 1.0), ({"rotary_pct": 0.5}, 0.5)):
-        path.write_text(json.dumps({"model_type": "cohere2"} | said))
-        merging.for_every_reader(path)
-        assert json.loads(path.read_bytes())["rotary_pct"] == kept
-
-
-def test_kinds_of_layers_are_named_as_in_published_files(tmp_path):
-    path = tmp_path / "config.json"
-    published = ["mamba", "attention"]
-    made = GraniteMoeHybridConfig(num_hidden_layers=2, layer_types=published)
-    path.write_text(made.to_json_string(), encoding="utf-8")
-    assert json.loads(path.read_bytes())["layer_types"] != published
-    merging.for_every_reader(path)
-    written = json.loads(path.read_bytes())
-    assert written["layer_types"] == published
-    assert GraniteMoeHybridConfig.from_pretrained(tmp_path).layer_types == made.layer_types
+    assert read(json.loads(path.read_bytes())) == wanted
+    again = type(config).from_pretrained(tmp_path)
+    for name in ("layer_types", "rope_parameters"):
+        assert getattr(again, name, None) == getattr(config, name, None)

@@ -1,65 +1,35 @@
 """What llama.cpp makes of a shipped folder: an abort costs its format; names as published."""
 
 import re
-import shutil
 
-import gguf
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+)
 
 from benchmarks import family_rows
-from ft_tools import publish
 from ft_tools.models import safetensors_headers
+from ft_tools.publish import sha256
 from ft_tools.shipping import formats
-from ft_tools.shipping.estimates import PlannedFormat
-from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.worker import proving, shipped_formats
+from ft_tools.shipping.worker import shipped_formats
 from ft_tools.shipping.worker.expert_layout import publish_layout
-from ft_tools.shipping.worker.shipment import Shipment
-from tests.tiny.measuring_gguf import Quiet
+from tests.tiny.measuring_gguf import proof_of, shipment_in, write_gguf
 
 pytestmark = pytest.mark.tiny
 
 
-def write_unexpected(path):
-    """Write a GGUF file that gives a token to more experts than there are."""
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(1)
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_feed_forward_length(32)
-    writer.add_head_count(2)
-    writer.add_expert_count(4)
-    writer.add_expert_used_count(5)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 def test_a_file_that_llama_cpp_aborts_on_costs_its_format_and_not_the_run(tmp_path, tiny_model):
-    merged, scratch = tmp_path / "out" / "merged", tmp_path / "scratch"
-    shutil.copytree(tiny_model, merged)
-    publish.seal(merged)
-    scratch.mkdir()
-    write_unexpected(scratch / "source-f32.gguf")
-    planned = [
-        PlannedFormat(
-            format=name, estimated_bytes=2**24, published_kl=None, expected="unknown", source=""
-        )
-        for name in ("gguf:F32", "safetensors")
-    ]
-    plan = ShipPlan.model_construct(name="m", source="m", adapter=None, formats=planned)
-    shipment = Shipment(Quiet(), plan, tiny_model, tmp_path / "out", scratch)
-    tokenizer = AutoTokenizer.from_pretrained(merged)
-    text = proving.held_out_text(tokenizer, None, "", len(tokenizer))
-    reference = proving.Reference(tmp_path / "rows.f32", text, len(tokenizer))
-    proof = proving.Proof(tokenizer, reference, None)
+    shipment = shipment_in(tmp_path, tiny_model, "gguf:F32", "safetensors")
+    # A token goes to more experts than there are.
+    write_gguf(tmp_path / "scratch" / "source-f32.gguf", width=32, experts=(4, 5))
+    proof = proof_of(tmp_path, AutoTokenizer.from_pretrained(tiny_model))
     aborted, said = shipped_formats.ship_format(shipment, formats.find("gguf:F32"), proof)
     assert (aborted.state, said) == ("failed", [])
     assert re.match(r"llama.cpp \(.*\) aborted at [\w-]+\.cpp:\d+: ", aborted.error), aborted.error
-    assert "take safetensors" in aborted.error
     kept, _ = shipped_formats.ship_format(shipment, formats.find("safetensors"), proof)
     assert kept.state == "made"
 
@@ -78,3 +48,23 @@ def test_dense_blocks_of_kimi_linear_are_named_as_in_the_published_files(tmp_pat
     assert len(published) == len(saved)
     again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert torch.equal(again(ids).logits, expected)
+
+
+def test_experts_are_shipped_in_the_layout_of_the_published_files(tmp_path):
+    whole = AutoConfig.for_model(**family_rows.config("qwen3_vl_moe"))
+    model = AutoModelForImageTextToText.from_config(whole).eval()
+    model.save_pretrained(tmp_path)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    expected = model(ids).logits
+    saved = safetensors_headers.survey(tmp_path)
+    publish_layout(tmp_path, stop=lambda: None)
+    published = safetensors_headers.survey(tmp_path)
+    path = "model.language_model.layers.0.mlp.experts."
+    assert saved[path + "gate_up_proj"].shape == (8, 32, 64)
+    assert published[path + "gate_up_proj"].shape == (8, 64, 32)
+    assert published[path + "down_proj"].shape == (8, 16, 64)
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    assert torch.equal(again(ids).logits, expected)
+    before = sha256(tmp_path / safetensors_headers.SINGLE)
+    publish_layout(tmp_path, stop=lambda: None)
+    assert sha256(tmp_path / safetensors_headers.SINGLE) == before

@@ -1,10 +1,6 @@
 """The parts a chat template is cut into, and the Modelfile that is made of them."""
 
-import json
-import os
 import re
-import shutil
-import subprocess
 
 import jinja2
 import pytest
@@ -142,52 +138,3 @@ def test_a_question_through_the_modelfile_is_the_trained_prompt_and_a_wrong_syst
     assert shipped("You are a pirate.") != wanted
     assert shipped(None) != wanted
     assert shipped(None) == chatml(asked[1:], True)
-
-
-# What Ollama hands to a template: all system texts as .System, and every message.
-# Source: https://github.com/ollama/ollama/blob/main/template/template.go
-GO = """package main
-import ("encoding/json"; "os"; "strings"; "text/template")
-type Message struct { Role, Content string }
-func main() {
-	var job struct { Template string; Talks [][]Message }
-	if err := json.NewDecoder(os.Stdin).Decode(&job); err != nil { panic(err) }
-	t := template.Must(template.New("").Parse(job.Template))
-	prompts := []string{}
-	for _, talk := range job.Talks {
-		system := ""
-		for _, m := range talk { if m.Role == "system" { system = m.Content } }
-		var out strings.Builder
-		values := map[string]any{"System": system, "Messages": talk, "Response": ""}
-		if err := t.Execute(&out, values); err != nil { panic(err) }
-		prompts = append(prompts, out.String())
-	}
-	json.NewEncoder(os.Stdout).Encode(prompts)
-}
-"""
-
-
-@pytest.mark.environments
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_the_language_of_ollama_builds_the_prompts_of_training(tmp_path, name):
-    """Go's own text/template, where it is installed, runs the template of the Modelfile."""
-    if shutil.which("go") is None:
-        pytest.skip("Go is not installed: the template is checked by its parts alone")
-    render, bos = TEMPLATES[name]
-    parts = modelfile.parts_of(render, bos)
-    talks = talks_of(render, parts)
-    # The Modelfile's SYSTEM, which Ollama puts before a conversation without one.
-    own = [{"role": "system", "content": parts.default_system}] if parts.default_system else []
-    given = [talk if talk[0]["role"] == "system" else own + talk for talk, _ in talks]
-    (tmp_path / "main.go").write_text(GO)
-    made = subprocess.run(
-        ["go", "run", "main.go"],
-        cwd=tmp_path,
-        input=json.dumps({"Template": modelfile.ollama_template(parts), "Talks": given}),
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-mod=mod"},
-    )
-    # llama.cpp adds the beginning of the text itself.
-    assert json.loads(made.stdout) == [wanted.removeprefix(parts.bos) for _, wanted in talks]

@@ -6,14 +6,12 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ft_tools import facts
-from ft_tools.models.placement import Placement, place, shortage
 from ft_tools.models.quantized import NF4
 from ft_tools.models.worker.loading import free_machine, free_memory, load
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.runs.state import directory
 from ft_tools.shipping import handoff, quality
-from ft_tools.shipping.adapter import AdapterFacts
-from ft_tools.shipping.estimates import CHECK_BYTES, CHECK_TOKENS
+from ft_tools.shipping.estimates import CHECK_BYTES, CHECK_TOKENS, place_of_merge
 from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merge_check, merging, prompts, proving
@@ -61,8 +59,7 @@ def merge_once(shipment: Shipment) -> MergeRecord:
             shipment.session.phase("checking the merge weight by weight: memory is short")
             weights = check_weights(shipment, shipment.adapter, staging)
         asking = replace(asking, stops=prompts.stop_texts(tokenizer, staging))
-        readme = shipment.base / "README.md"
-        licence = handoff.licence_of(readme.read_text("utf-8")) if readme.is_file() else ""
+        licence = handoff.licence_of(shipment.base / "README.md")
         card = handoff.model_card(shipment.plan, check, licence, lineage(shipment), asking)
         (staging / "README.md").write_text(card, encoding="utf-8")
         made = MergeRecord(check=check, route=route, weight_check=weights)
@@ -87,7 +84,8 @@ def merge_into(shipment: Shipment, staging: Path) -> str:
         return plan.adapter.route
     if plan.merge_base == "dequantized":
         raise refusal("dequantized_whole", why=plan.adapter.why_whole)
-    found = place_of_merge(shipment, plan.adapter)
+    own, machine = DTYPES[outtype(shipment.base)], free_machine(plan.device)
+    found = place_of_merge(shipment.size, machine, plan.adapter, own)
     shipment.session.event(f"merged {found.describe()}: {plan.adapter.why_whole}")
     merging.merge_whole(shipment.base, adapter, staging, found)
     return plan.adapter.route
@@ -99,20 +97,6 @@ def change_of(shipment: Shipment) -> merging.Change | None:
     if plan.merge_base == "original":
         return None
     return merging.as_nf4_training_saw_it(shipment.base, plan.quantization or dict(NF4))
-
-
-def place_of_merge(shipment: Shipment, adapter: AdapterFacts) -> Placement:
-    """Return where the model is merged in its own numbers, which are those that are shipped.
-
-    Raises:
-        Refused: It fits nowhere.
-    """
-    own, machine = DTYPES[outtype(shipment.base)], free_machine(shipment.plan.device)
-    found = place(shipment.size, machine, [own], working_bytes=2 * adapter.bytes)
-    if found is None:
-        needs = f"{shortage(shipment.size, machine)} free"
-        raise refusal("merge_does_not_fit", why=adapter.why_whole, shortage=needs)
-    return found
 
 
 def check_weights(shipment: Shipment, adapter: Path, staging: Path) -> WeightCheck:

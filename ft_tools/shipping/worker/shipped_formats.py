@@ -3,18 +3,15 @@
 import json
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.metrics.compare import compare
 from ft_tools.metrics.table import metric as metric_row
 from ft_tools.models import model_folder
-from ft_tools.models.placement import CPU, Placement
 from ft_tools.models.quantized import nf4
 from ft_tools.models.worker.loading import free_memory, load
 from ft_tools.publish import MANIFEST, link_or_copy, new_folder, sha256, verify, write_file
@@ -290,25 +287,8 @@ def run_bnb(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Ran:
     """Load a 4-bit folder back and run it."""
     model = load(folder, shipment.require_places(row.name, four_bit=True)[0])
     answers, speed = proving.greedy(model, proof.prompts, proof.max_new_tokens)
-    model = plain_again(model, folder, shipment.places())
     found = proof.reference.measure(lambda ids: next(proving.logits_of(model, [ids])))
     return Ran(found, answers, speed)
-
-
-def plain_again(model: Any, folder: Path, places: Sequence[Placement]) -> Any:
-    """Return a 4-bit model in plain layers where memory holds that, else as it is.
-
-    The same weights, without unpacking them for each token, which takes long on a CPU. Loaded
-    again, since bitsandbytes packs a model anew when it first runs there, which dequantize() cannot
-    read.
-    """
-    on_cpu = [place for place in places if place.device == CPU]
-    if model.device.type != CPU or not on_cpu:
-        return model
-    del model
-    free_memory()
-    dtype = getattr(torch, on_cpu[0].dtype)
-    return load(folder, replace(on_cpu[0], dtype="bfloat16")).dequantize().to(dtype).eval()
 
 
 # --- MLX; an extra, imported only where such a folder was asked for -------------------------------
