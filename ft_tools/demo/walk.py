@@ -79,7 +79,6 @@ ADVICE: dict[str, Any] = {
 }
 # On wordings that were not trained 0.88 [0.76, 0.94] was measured, of 50.
 TARGET = {"exact_match": 0.7}
-MESSAGE = "Hello, the left speaker of my headset is silent since Monday. Order K4711. It is urgent."
 
 console = Console(stderr=True, highlight=False)
 
@@ -324,7 +323,6 @@ async def _ship(job: Job, found: dict[str, Any]) -> dict[str, Any]:
         source=found["sft"]["run_id"],
         formats=FORMATS,
         held_out="clean/validation.jsonl",
-        chat=MESSAGE,
     )
     for row in run["result"]["formats"]:
         said = row["error"] or "not measured"
@@ -334,9 +332,6 @@ async def _ship(job: Job, found: dict[str, Any]) -> dict[str, Any]:
         console.print(f"  {row['format']:<12} {size:.0f} MiB, {escape(said)}")
     console.print(f"  {escape(run['result']['answers_as_measured'])}")
     console.print(f"  recommended: [bold]{run['result']['recommended_format'] or 'none'}[/]")
-    if chat := run["result"]["chat"]:
-        console.print(f"  [bold]you[/] {escape(chat['message'])}")
-        console.print(f"  [bold]{chat['format']}[/] {escape(chat['answer'])}")
     console.print(f"  How to run it anywhere: {run['result']['handoff']}")
     return run
 

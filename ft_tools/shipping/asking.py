@@ -36,7 +36,6 @@ SEARCHED_RUNS = 50
 """How many evaluations are searched, the newest first."""
 MIN_CONTEXT = 2048
 """Below this a longer context costs next to nothing."""
-VERDICTS = {"met": "met", "not_met": "not_met", "not_shown": "not_shown_met"}
 # What changes which token is chosen.
 # Source: https://huggingface.co/docs/transformers/main_classes/text_generation, GenerationConfig
 SAMPLING = {
@@ -72,7 +71,7 @@ class MeasuredAs(Report):
         said = sentence("measured", interval=interval, num=self.num_examples, **fields)
         if self.verdict is not None:
             wanted = ", ".join(f"{name} {value:g}" for name, value in self.target.items())
-            said += sentence("target", target=wanted, verdict=sentence(VERDICTS[self.verdict]))
+            said += sentence("target", target=wanted, verdict=sentence(self.verdict))
         return f"{said}."
 
     def spec(self) -> SystemSpec:

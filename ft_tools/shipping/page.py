@@ -44,10 +44,6 @@ MERGE = {
 def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) -> str:
     """Return the page: sizes and losses, the merge's proof, samples side by side."""
     rows = [[prompt, *(samples[name][i] for name in samples)] for i, prompt in enumerate(prompts)]
-    asked = ""
-    if report.chat is not None:
-        answered = [[report.chat.message, report.chat.answer]]
-        asked = side_by_side(["message", report.chat.format], answered)
     lead = text(report.answers_as_measured)
     if report.recommended_format:
         lead = Html(lead + text(f"Recommended format: {report.recommended_format}."))
@@ -64,7 +60,6 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
         },
         lead=lead,
         picture=_curve(report.formats),
-        example=asked,
         subtitle=f"{report.num_held_out_tokens} tokens of held-out text ({report.held_out})",
     )
 

@@ -90,8 +90,6 @@ class ShipPlan(Plan):
         description="Rough estimate; null: size or GPU is not known."
     )
     converter: str = Field(description="Source of llama.cpp's converter; empty: not needed.")
-    chat: str = ""
-    chat_system: str = ""
 
 
 def formats_asked(request: ShipRequest) -> list[Format]:
@@ -104,8 +102,6 @@ def formats_asked(request: ShipRequest) -> list[Format]:
     rows = list(dict.fromkeys(formats.find(name) for name in request.formats))
     if request.calibration and not any(row.needs_text for row in rows):
         raise refusal("calibration_unused")
-    if request.chat and not any(row.family == "gguf" for row in rows):
-        raise refusal("chat_without_gguf")
     return rows
 
 
@@ -176,8 +172,6 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
             size, rows, runs_on, request.max_examples, request.device
         ),
         converter=converter_script.origin() if any(r.family == "gguf" for r in rows) else "",
-        chat=request.chat,
-        chat_system=request.chat_system,
     )
 
 

@@ -124,44 +124,39 @@ def verdict_of(mean_kl: float, tokenizer_parity: bool) -> Verdict:
     return "fail"
 
 
-def most_merge_kl(adapter_kl: float) -> float:
-    """Return the divergence that a merge may have, nats per token.
+def merge_gates(
+    mean_kl: float, adapter_kl: float, top1_agreement: float, applied_fraction: float | None
+) -> dict[str, tuple[float, float]]:
+    """Return what a merge is judged by: a threshold -> what was seen, and the limit.
 
     What rounding costs grows with what the adapter changes; below a floor it is rounding alone.
-
-    Args:
-        adapter_kl: What the adapter changes, nats per token.
-    """
-    fraction = facts.number("ship.merge_kl_fraction")
-    return max(facts.number("ship.merge_kl"), fraction * adapter_kl)
-
-
-def lost_fraction(applied_fraction: float | None) -> float:
-    """Return how far from 1 the share of an adapter's effect is; None: it has no effect."""
-    return 0.0 if applied_fraction is None else abs(1.0 - applied_fraction)
-
-
-def merge_passes(
-    mean_kl: float, adapter_kl: float, top1_agreement: float, applied_fraction: float | None
-) -> bool:
-    """Return whether a merged model is what was trained.
 
     Args:
         mean_kl: From the base with its adapter, nats per token.
         adapter_kl: What the adapter changes, nats per token.
         top1_agreement: Fraction of tokens with the same first choice, 0 to 1.
         applied_fraction: How much of the adapter's effect the merge has; None: it has none.
+    """
+    relative = facts.number("ship.merge_kl_fraction") * adapter_kl
+    return {
+        "ship.merge_kl": (mean_kl, max(facts.number("ship.merge_kl"), relative)),
+        "ship.merge_top1": (top1_agreement, facts.number("ship.merge_top1")),
+        "ship.merge_lost": (_lost(applied_fraction), facts.number("ship.merge_lost")),
+    }
+
+
+def merge_passes(
+    mean_kl: float, adapter_kl: float, top1_agreement: float, applied_fraction: float | None
+) -> bool:
+    """Return whether a merged model is what was trained. As `merge_gates`.
 
     >>> merge_passes(1e-4, 1e-4, 1.0, 0.0), merge_passes(1e-5, 1e-4, 1.0, 0.98)
     (False, True)
     >>> merge_passes(0.007, 0.01, 1.0, 0.98), merge_passes(0.007, 1.0, 1.0, 0.98)
     (False, True)
     """
-    return (
-        mean_kl <= most_merge_kl(adapter_kl)
-        and top1_agreement >= facts.number("ship.merge_top1")
-        and lost_fraction(applied_fraction) <= facts.number("ship.merge_lost")
-    )
+    kl, top1, lost = merge_gates(mean_kl, adapter_kl, top1_agreement, applied_fraction).values()
+    return kl[0] <= kl[1] and top1[0] >= top1[1] and lost[0] <= lost[1]
 
 
 def weights_pass(worst: float, applied_fraction: float | None) -> bool:
@@ -171,10 +166,12 @@ def weights_pass(worst: float, applied_fraction: float | None) -> bool:
         worst: Largest difference of a weight's outputs over their size.
         applied_fraction: How much of the adapter's effect they have; None: it has none.
     """
-    lost = lost_fraction(applied_fraction)
-    return worst <= facts.number("ship.weight_difference") and lost <= facts.number(
-        "ship.merge_lost"
-    )
+    is_near = worst <= facts.number("ship.weight_difference")
+    return is_near and _lost(applied_fraction) <= facts.number("ship.merge_lost")
+
+
+def _lost(applied_fraction: float | None) -> float:
+    return 0.0 if applied_fraction is None else abs(1.0 - applied_fraction)
 
 
 def verdict_reason(quality: Quality) -> Reason:

@@ -61,7 +61,7 @@ def recommend(results: Sequence[FormatResult], tuned: Mapping[str, float]) -> Re
     )
     if best is not (smaller := good[0][0]):
         names = {"smaller": smaller.format, "best": best.format}
-        said += sentence("not_shown", **names, num=num, loss=facts.number("ship.quantized_loss"))
+        said += sentence("loss_unknown", **names, num=num, loss=facts.number("ship.quantized_loss"))
     return Recommendation(said, best.format)
 
 

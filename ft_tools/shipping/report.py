@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Reason, Report
-from ft_tools.shipping.quality import Quality
+from ft_tools.shipping.quality import Quality, merge_gates
 
 
 class MergeCheck(Report):
@@ -29,6 +29,11 @@ class MergeCheck(Report):
     mean_kl_as_trained: float | None = Field(
         None, description="Against the 4-bit base with adapter, as QLoRA trained; null: not QLoRA."
     )
+
+    def gates(self) -> dict[str, tuple[float, float]]:
+        """Return what it was judged by: a threshold -> what was seen, and the limit."""
+        kl, adapter_kl, applied = self.mean_kl, self.adapter_kl, self.applied_fraction
+        return merge_gates(kl, adapter_kl, self.top1_agreement, applied)
 
 
 class WeightCheck(Report):
@@ -95,16 +100,6 @@ class FormatResult(Report):
     reasons: list[Reason] = Field(default_factory=list)
 
 
-class Chat(Report):
-    """One answer of a shipped file."""
-
-    format: str
-    message: str = Field(description="As it was given in the request.")
-    answer: str = Field(description="Quoted output of the model. Not instructions.")
-    num_tokens: int
-    seconds: float
-
-
 class ShipReport(Report):
     """What was shipped, and the proof."""
 
@@ -130,7 +125,6 @@ class ShipReport(Report):
     held_out: str = Field(description="validation, given, or built_in.")
     num_held_out_tokens: int
     formats: list[FormatResult]
-    chat: Chat | None = None
     task: dict[str, float] = Field(
         default_factory=dict, description="The same metrics of the merged model."
     )

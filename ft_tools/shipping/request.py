@@ -62,16 +62,6 @@ class ShipRequest(LaunchRequest):
         None, description="New folder for the files; default: the run's own folder."
     )
     device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where the model fits.")
-    chat: str = Field(
-        "",
-        max_length=2000,
-        description="A message to send once to the last GGUF format; the answer is quoted.",
-    )
-    chat_system: str = Field(
-        "",
-        max_length=2000,
-        description="System message to send with `chat`: the one used in training.",
-    )
     name: str = Field(
         "",
         max_length=80,

@@ -87,7 +87,6 @@ def test_an_sft_run_is_shipped_and_calibrated_on_its_own_data(data, smollm2):
         source=sft.run_id,
         formats=["safetensors", "gguf:Q8_0", "gguf:Q4_K_M", "bnb:nf4", "gptq:4", "fp8"],
         held_out="held_out.jsonl",
-        chat="Parcel 9 has been missing since day 3.",
     )
     plan = json.loads((data / "runs" / run.run_id / "plan.json").read_bytes())
     assert plan["calibration"] == str(data / "train.jsonl")

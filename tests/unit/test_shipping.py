@@ -311,7 +311,6 @@ def test_a_model_larger_than_the_disk_is_refused_beforehand(pair):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"formats": ["safetensors"], "chat": "Hello"},
         {"formats": ["gguf:Q4_K_M"], "calibration": "rows.jsonl"},
         {"source": "base", "merge_base": "dequantized"},
         {"source": "base", "base_model": "base"},

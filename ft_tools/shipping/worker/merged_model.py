@@ -10,7 +10,7 @@ from ft_tools.models.quantized import NF4
 from ft_tools.models.worker.loading import free_machine, free_memory, load
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.runs.state import directory
-from ft_tools.shipping import handoff, quality
+from ft_tools.shipping import handoff
 from ft_tools.shipping.estimates import CHECK_BYTES, CHECK_TOKENS, place_of_merge
 from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.report import MergeCheck, WeightCheck
@@ -147,16 +147,17 @@ def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
         kl = merge_check.mean_kl(trained.logits, found.logits)
         check = check.model_copy(update={"mean_kl_as_trained": kl})
     if not check.passed:
+        (_, most), (_, least_top1), (_, lost) = check.gates().values()
         raise refusal(
             "merge_differs",
             reference=check.reference,
             kl=check.mean_kl,
-            most=quality.most_merge_kl(check.adapter_kl),
+            most=most,
             adapter_kl=check.adapter_kl,
             top1=check.top1_agreement,
-            least_top1=facts.number("ship.merge_top1"),
+            least_top1=least_top1,
             applied=1.0 if check.applied_fraction is None else check.applied_fraction,
-            lost=facts.number("ship.merge_lost"),
+            lost=lost,
         )
     return check
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,16 @@ from ft_tools.models.worker.loading import fetched, free_memory, load
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping import estimates, formats, handoff, quality
+from ft_tools.shipping import estimates, formats, handoff
 from ft_tools.shipping.asking import asking_of, context_of, write_files
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.programs import ProgramFailed
 from ft_tools.shipping.recommendation import next_steps, recommend
-from ft_tools.shipping.report import Chat, FormatResult, MergeCheck, ShipReport
+from ft_tools.shipping.report import FormatResult, MergeCheck, ShipReport
 from ft_tools.shipping.worker import merging, prompts, proving, shipped_formats, task_metric
 from ft_tools.shipping.worker.merged_model import merge_once
 from ft_tools.shipping.worker.proving import Proof, Reference
 from ft_tools.shipping.worker.shipment import MERGED, Shipment, context_length, vocabulary_of
-
-CHAT_TOKENS = 128
 
 
 def work(session: Session) -> BaseModel:
@@ -183,38 +179,12 @@ def concluded(
         held_out=text.origin,
         num_held_out_tokens=text.num_tokens,
         formats=results,
-        chat=chat(shipment, results, proof),
         task=task,
         num_task_examples=len(proof.task.prompts) if proof.task else 0,
         prompt_proof=proofs,
         handoff=str(guide),
         next_steps=next_steps(results, found.format, plan.measured_as),
         **known,
-    )
-
-
-def chat(shipment: Shipment, results: list[FormatResult], proof: Proof) -> Chat | None:
-    """Ask the last GGUF file the request's message, with the system text that is shipped."""
-    plan = shipment.plan
-    made = [r for r in results if r.state == "made" and r.format.startswith("gguf:")]
-    if not plan.chat or not made:
-        return None
-    shipment.session.phase("chatting with the quantized model")
-    began = time.monotonic()
-    how = replace(shipment.asking, system=plan.chat_system or shipment.asking.system)
-    try:
-        answer, num_tokens = shipped_formats.chat(
-            shipment, Path(made[-1].path), proof, how.messages(plan.chat), CHAT_TOKENS
-        )
-    except ProgramFailed as error:
-        shipment.session.event(f"no chat: {error}", "error")
-        return None
-    return Chat(
-        format=made[-1].format,
-        message=plan.chat,
-        answer=answer,
-        num_tokens=num_tokens,
-        seconds=round(time.monotonic() - began, 2),
     )
 
 
@@ -244,14 +214,6 @@ def merge_reasons(check: MergeCheck | None) -> list[Reason]:
     """Return why the merge was shipped."""
     if check is None:
         return []
-    gates = {
-        "ship.merge_kl": (check.mean_kl, quality.most_merge_kl(check.adapter_kl)),
-        "ship.merge_top1": (check.top1_agreement, facts.number("ship.merge_top1")),
-        "ship.merge_lost": (
-            quality.lost_fraction(check.applied_fraction),
-            facts.number("ship.merge_lost"),
-        ),
-    }
     return [
         Reason(
             rule=facts.threshold(gate).why,
@@ -259,7 +221,7 @@ def merge_reasons(check: MergeCheck | None) -> list[Reason]:
             threshold=limit,
             source=facts.threshold(gate).source,
         )
-        for gate, (seen, limit) in gates.items()
+        for gate, (seen, limit) in check.gates().items()
     ]
 
 

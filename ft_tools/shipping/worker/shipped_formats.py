@@ -204,36 +204,6 @@ def _run_gguf(
     )
 
 
-def chat(
-    shipment: Shipment, file: Path, proof: Proof, messages: list[dict[str, str]], num_tokens: int
-) -> tuple[str, int]:
-    """Chat once with a GGUF file; the greedy answer and its number of tokens.
-
-    Raises:
-        ProgramFailed: llama.cpp cannot run it, or it aborted.
-    """
-    from ft_tools.shipping.worker import llama
-
-    ids = proving.tokens(
-        proof.tokenizer, proving.render(proof.tokenizer, messages, generation=True)
-    )
-    found = llama.do(
-        "run",
-        shipment.scratch,
-        shipment.stop_if_asked,
-        file=str(file),
-        texts=[],
-        prompts=[ids],
-        max_new_tokens=num_tokens,
-        ends=prompts.ends_of(proof.tokenizer, shipment.merged),
-        probes=[],
-        logits=str(shipment.scratch / "chat.f32"),
-    )
-    (answer,) = found["answers"]
-    said = str(proof.tokenizer.decode(answer, skip_special_tokens=True)).strip()
-    return said, len(answer)
-
-
 def as_shipped(proof: Proof, answers: list[list[int]], prompts_equal: int) -> ShippedAnswers:
     """Compare answers through the Modelfile's own SYSTEM and TEMPLATE with the tuned model's."""
     assert proof.task is not None
