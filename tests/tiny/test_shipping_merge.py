@@ -9,24 +9,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
     Gemma4TextConfig,
     Gemma4UnifiedConfig,
     GraniteMoeHybridConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    MixtralConfig,
-    MixtralForCausalLM,
-    Phi3Config,
-    Phi3ForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from ft_tools import facts
@@ -60,23 +47,24 @@ SMALL = {
     "pad_token_id": 0,
 }
 ARCHITECTURES = {
-    "llama": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": True}),
-    "llama-untied": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": False}),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {}),
-    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, {}),
-    "mistral": (MistralConfig, MistralForCausalLM, {}),
-    "phi3": (Phi3Config, Phi3ForCausalLM, {}),
-    "mixtral": (MixtralConfig, MixtralForCausalLM, {"num_local_experts": 4}),
+    "llama": {"tie_word_embeddings": True},
+    "llama-untied": {"tie_word_embeddings": False},
+    **{key: {} for key in ("qwen2", "qwen3", "gemma3_text", "mistral", "phi3")},
+    "mixtral": {"num_local_experts": 4},
 }
 IN_FLOAT32 = Placement("cpu", "float32", 0)
 PROMPTS = [[5, 17, 99, 3, 64, 20, 11, 42], [7, 8, 9, 10]]
 
 
-def make_base(folder, architecture, dtype=torch.bfloat16, **save):
-    config, model, extra = ARCHITECTURES[architecture]
+def make_model(architecture, **more):
+    given = SMALL | ARCHITECTURES[architecture] | more
+    config = AutoConfig.for_model(architecture.removesuffix("-untied"), **given)
     torch.manual_seed(1)
-    model(config(**SMALL | extra)).to(dtype).save_pretrained(folder, **save)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def make_base(folder, architecture, dtype=torch.bfloat16, **save):
+    make_model(architecture).to(dtype).save_pretrained(folder, **save)
 
 
 def make_adapter(base, folder, dtype=torch.bfloat16, add_tokens=0, scale=1.0, **lora):
@@ -257,15 +245,14 @@ def test_a_merge_into_the_dequantized_base_is_what_4_bit_training_saw(parts, tmp
     assert kls["original"] > 100 * kls["dequantized"], kls
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
 def test_a_merged_folder_has_its_rotary_base_in_both_spellings(tmp_path, architecture):
     base, merged = tmp_path / "base", tmp_path / "merged"
-    config, model, extra = ARCHITECTURES[architecture]
     theta = {"rope_theta": 123456.0, "rope_type": "default"}
     scaled = theta | {"rope_type": "linear", "factor": 4.0}
     rope = {"full_attention": scaled, "sliding_attention": theta | {"rope_theta": 777.0}}
     parameters = scaled if architecture == "llama" else rope
-    made = model(config(**SMALL | extra, rope_parameters=parameters)).eval()
+    made = make_model(architecture, rope_parameters=parameters)
     made.save_pretrained(base)
     # What transformers 5 writes: older programs find nothing and take a default.
     assert "rope_theta" not in json.loads((base / "config.json").read_bytes())
@@ -275,7 +262,7 @@ def test_a_merged_folder_has_its_rotary_base_in_both_spellings(tmp_path, archite
     written = json.loads((merged / "config.json").read_bytes())
     assert written["rope_theta"] == 123456.0
     assert written["rope_scaling"] == {"rope_type": "linear", "factor": 4.0}
-    if architecture == "gemma3":
+    if architecture == "gemma3_text":
         assert written["rope_local_base_freq"] == 777.0
     again = load(merged, IN_FLOAT32)
     assert torch.equal(merge_check.logits_of(again, PROMPTS), merge_check.logits_of(made, PROMPTS))

@@ -155,6 +155,9 @@ def test_a_format_that_needs_text_is_refused_without_it(pair, name):
     assert ask(formats=[name], calibration="rows.jsonl").plan["calibration"]
     with pytest.raises(BadInput):
         ask(formats=[name], calibration="rows.jsonl", held_out="rows.jsonl")
+    # A run brings its own training file.
+    make_run(pair, plan={"dataset": {"path": str(pair / "rows.jsonl")}})
+    assert ask(source=RUN, formats=[name]).plan["calibration"] == str(pair / "rows.jsonl")
 
 
 def test_an_environment_is_planned_and_one_that_a_killed_build_left_is_none(pair, monkeypatch):
