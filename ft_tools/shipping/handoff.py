@@ -52,7 +52,6 @@ def handoff(
     made = [r for r in results if r.state == "made"]
     failed = [f"- {r.format}: {r.error}" for r in results if r.state == "failed"]
     measured = how.measured.sentence() if how.measured else ""
-    system = how.sentence()
     return filled(
         "handoff",
         name=plan.name,
@@ -61,7 +60,7 @@ def handoff(
         copy=_copy(made, how, recommended),
         answers=answers,
         measured=filled("measured", measured=measured) if measured else "",
-        system=f"{system[:1].upper()}{system[1:]}",
+        system=how.sentence(),
         system_text=_system_text(how),
         settings=settings_of(how),
         num_ctx=how.num_ctx,
