@@ -1,5 +1,6 @@
 """The texts on which a shipped model is compared with the model it was made of, or calibrated."""
 
+import heapq
 import json
 import random
 from importlib.resources import files
@@ -65,19 +66,10 @@ def calibration_examples(
         BadData: A line is not a JSON object.
     """
     known = {_key(e) for _, e in read_examples(measured_on)} if measured_on else set()
+    found = (example for _, example in read_examples(path))
+    eligible = (e for e in found if conversation(e) is not None and _key(e) not in known)
     dice = random.Random(0)
-    kept: list[Example] = []
-    seen = 0
-    for _, example in read_examples(path):
-        if conversation(example) is None or _key(example) in known:
-            continue
-        # Reservoir sampling, algorithm R: each of `seen` examples is kept with the same chance.
-        seen += 1
-        if len(kept) < count:
-            kept.append(example)
-        elif (place := dice.randrange(seen)) < count:
-            kept[place] = example
-    return kept
+    return heapq.nsmallest(count, eligible, key=lambda _: dice.random())
 
 
 def conversation(example: Example) -> list[Message] | str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.generate import generate_step
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 
 from ft_tools.models.mlx import GROUP_SIZE
@@ -62,12 +62,10 @@ def greedy(
     found = []
     began = time.monotonic()
     for ids in prompts:
-        cache = make_prompt_cache(model)
         made: list[int] = []
-        tokens = list(ids)
-        while len(made) < num_tokens and not (made and made[-1] in ends):
-            last = model(mx.array([tokens]), cache=cache)[0, -1]
-            made.append(int(np.argmax(np.array(last.astype(mx.float32)))))
-            tokens = made[-1:]
+        for token, _ in generate_step(mx.array(list(ids)), model, max_tokens=num_tokens):
+            made.append(int(token))
+            if made[-1] in ends:
+                break
         found.append(made)
     return found, sum(map(len, found)) / max(time.monotonic() - began, 1e-9)
