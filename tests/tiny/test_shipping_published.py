@@ -1,5 +1,6 @@
 """What llama.cpp makes of a shipped folder: an abort costs its format; names as published."""
 
+import json
 import re
 
 import pytest
@@ -30,8 +31,12 @@ def test_a_file_that_llama_cpp_aborts_on_costs_its_format_and_not_the_run(tmp_pa
     aborted, said = shipped_formats.ship_format(shipment, formats.find("gguf:F32"), proof)
     assert (aborted.state, said) == ("failed", [])
     assert re.match(r"llama.cpp \(.*\) aborted at [\w-]+\.cpp:\d+: ", aborted.error), aborted.error
+    # What a run of an older version recorded is made again.
+    old = {"format": "safetensors", "state": "made", "path": "gone", "fallback_tensors": {}}
+    record = tmp_path / "scratch" / "safetensors.json"
+    record.write_text(json.dumps({"result": old, "samples": []}))
     kept, _ = shipped_formats.ship_format(shipment, formats.find("safetensors"), proof)
-    assert kept.state == "made"
+    assert (kept.state, kept.path) == ("made", str(tmp_path / "out" / "merged"))
 
 
 def test_dense_blocks_of_kimi_linear_are_named_as_in_the_published_files(tmp_path):

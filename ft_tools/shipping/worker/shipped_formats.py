@@ -1,5 +1,6 @@
 """Make one format of the merged model, and measure it: the same steps for each kind of format."""
 
+import contextlib
 import json
 import time
 import traceback
@@ -7,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.metrics.compare import compare
@@ -59,7 +62,8 @@ def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatRe
         The result, and the format's greedy samples.
     """
     record, session = shipment.scratch / f"{slug(row)}.json", shipment.session
-    if record.is_file():
+    # One of an older version may have other fields: then it is measured again.
+    with contextlib.suppress(FileNotFoundError, ValidationError):
         kept = json.loads(record.read_bytes())
         result = FormatResult.model_validate(kept["result"])
         path = Path(result.path)
