@@ -58,40 +58,13 @@ def nasty_paths(workspace, outside, count, seed=3):
     up = os.path.relpath(outside, workspace)
     starts = ["", "", "", "./", "/", "//", "~/", "~root/", "file:", "file://", "\\\\?\\", "C:\\"]
     starts += [f"{workspace}/", f"{workspace}-twin/", f"{outside}/", f"{up}/", "/proc/self/root/"]
-    parts = [
-        "..",
-        "...",
-        ".",
-        "",
-        "in",
-        "in",
-        "data",
-        "data",
-        "deep",
-        "absent",
-        "a b",
-        "..\\",
-        "%2e%2e",
-        "%00",
-    ]
+    parts = ["..", "...", ".", "in", "in", "data", "data", "deep", "absent", "..\\"]
+    parts += ["", "a b", "%2e%2e", "%00"]
     parts += ["to-file", "to-folder", "relative", "chain", "loop", "root", "proc", "cwd"]
     parts += ["dangling", "\u2024\u2024", "\u2215", "\uff0e\uff0e", "\u202e", "\x00", "\ud800"]
     parts += ["$HOME", "`id`", ";", "*", "con", "x" * 300, str(outside), str(outside).lstrip("/")]
-    ends = [
-        "",
-        "",
-        "/",
-        "/.",
-        "/..",
-        "/data",
-        "/deep/data",
-        ".",
-        " ",
-        "\n",
-        "\x00.jsonl",
-        "?x",
-        "#",
-    ]
+    ends = ["", "", "/", "/.", "/..", "/data", "/deep/data", ".", " ", "\n"]
+    ends += ["\x00.jsonl", "?x", "#"]
     for _ in range(count):
         middle = "/".join(rng.choice(parts) for _ in range(rng.randrange(5)))
         yield rng.choice(starts) + middle + rng.choice(ends)
