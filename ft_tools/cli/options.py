@@ -47,31 +47,14 @@ def option_of(
 
 
 def as_flags(words: Sequence[str], fields: Mapping[str, FieldInfo]) -> list[str]:
-    """Read words as the command line's parser takes them.
-
-    `--flag true` is `--flag`, and `--flag false` is `--no-flag`, as JSON would say it. Several
-    values behind `--mapping.answer-columns` are one JSON list.
-    """
+    """Read `--flag true` as `--flag`, and `--flag false` as `--no-flag`, as JSON would say it."""
     flags = {
         f"--{key.replace('_', '-')}"
         for key, field in fields.items()
         if _typed(field.annotation)[0] is bool
     }
-    several = {
-        f"--{key}.{name}".replace("_", "-")
-        for key, field in fields.items()
-        for part in (field.annotation, *get_args(field.annotation))
-        for name in _lists(part)
-    }
     read: list[str] = []
-    flag, values = "", list[str]()
     for word in words:
-        if word.startswith("-") and not word[1:2].isdigit():
-            flag, values = word, []
-        elif flag in several:
-            values.append(word)
-            read[-1:] = [json.dumps(values)] if len(values) > 1 else [read[-1], word]
-            continue
         if word not in ("true", "false") or not read or read[-1] not in flags:
             read.append(word)
         elif word == "false":
