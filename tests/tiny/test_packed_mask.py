@@ -11,7 +11,7 @@ from transformers.integrations import sdpa_attention
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.packing import KEPT_APART, NO_FLASH, takes_flash
 from ft_tools.models.shape_of_model import shape_of_config
-from ft_tools.training.worker.loading import repeat_heads, repeat_heads_on_old_cards
+from ft_tools.training.worker.loading import repeat_heads
 from ft_tools.training.worker.packing_check import leaked_fraction
 
 pytestmark = pytest.mark.tiny
@@ -71,16 +71,6 @@ def test_old_cards_get_keys_for_every_query_head_and_compute_the_same(monkeypatc
     assert calls[:3] == [(1, True)] * 3
     assert calls[3:] == [(2, False)] * 3
     assert torch.allclose(grouped, repeated, atol=1e-2)
-
-
-@pytest.mark.parametrize(("capability", "repeats"), [((7, 5), True), ((8, 0), False)])
-def test_the_worker_asks_its_own_card_whether_it_groups_heads(monkeypatch, capability, repeats):
-    usual = sdpa_attention.use_gqa_in_sdpa
-    monkeypatch.setattr(sdpa_attention, "use_gqa_in_sdpa", usual)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    repeat_heads_on_old_cards()
-    assert (sdpa_attention.use_gqa_in_sdpa is not usual) == repeats
 
 
 def class_of(model_type):

@@ -231,6 +231,7 @@ KINDS = {
     "sft-validated": ({"peft": DROPOUT, "validation": "held_out.jsonl"}, {"eval_steps": 3}),
     "sft-by-epochs": ({"validation": "held_out.jsonl"}, {"eval_strategy": "epoch"}),
     "dpo-lora": ({"peft": DROPOUT}, {"learning_rate": 1e-4}),
+    "sft-mlx": ({"engine": "mlx", "peft": DROPOUT}, {}),
     "kto-validated": ({"peft": DROPOUT, "validation": "held_marks.jsonl"}, {"eval_steps": 3}),
 }
 
@@ -243,6 +244,7 @@ def test_a_few_kills_at_any_moment_change_no_bit_of_any_result(workspace, tiny_m
 
 @pytest.mark.faults
 def test_100_kills_at_any_moment_change_no_bit_of_any_result(workspace, tiny_model_in):
+    pytest.importorskip("mlx_lm")
     assert kill_often(workspace, tiny_model_in, KINDS, 26, seed=11) >= 100
 
 

@@ -23,6 +23,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     *LIBRARY_WARNINGS,
 ]
+FOUND = {
+    "accept_findings": ["validation_unwatched", "dpo_learning_rate", "too_few_examples"],
+    "accept_reason": "a test",
+}
 SMALL = {"max_length": 32, "save_steps": 500, "lr_scheduler_type": "constant", "warmup_steps": 0}
 
 
@@ -36,25 +40,20 @@ def trained(work, request, name):
     return weights_of(work(session).artifact)
 
 
-@pytest.mark.parametrize("task", ["sft", "dpo"])
 def test_200_small_steps_move_nearly_every_weight_of_an_adapter_over_4_bits(
-    task, workspace, tiny_model_in
+    workspace, tiny_model_in
 ):
-    rows = conversations(8) if task == "sft" else pairs(8)
-    write_jsonl(workspace / "rows.jsonl", rows)
-    kind, work = (SftRequest, sft.work) if task == "sft" else (DpoRequest, dpo.work)
+    write_jsonl(workspace / "rows.jsonl", pairs(8))
 
     def run(steps, rate):
         training = {**QUICK, **SMALL, "max_steps": steps, "learning_rate": rate}
         training.pop("bf16")
         training["per_device_train_batch_size"] = 2
-        request = kind(
+        request = DpoRequest(
             model="tiny-llama", dataset="rows.jsonl", method="qlora", training=training,
-            peft={"r": 4, "target_modules": ["q_proj", "down_proj"]},
-            accept_findings=["validation_unwatched", "dpo_learning_rate", "too_few_examples"],
-            accept_reason="a test",
+            peft={"r": 4, "target_modules": ["q_proj", "down_proj"]}, **FOUND,
         )  # fmt: skip
-        return trained(work, request, f"{task}-{steps}")
+        return trained(dpo.work, request, f"steps-{steps}")
 
     before, after = run(1, 1e-12), run(200, 5e-6)
     moved, changes = 0, []
@@ -73,21 +72,17 @@ def test_preferences_over_4_bits_begin_exactly_at_the_adapter_they_go_on_from(
     """TRL's cast to bfloat16 rounds the policy, and its reference not: they must be the same."""
     write_jsonl(workspace / "rows.jsonl", conversations(8))
     write_jsonl(workspace / "pairs.jsonl", pairs(8))
-    found = {
-        "accept_findings": ["validation_unwatched", "dpo_learning_rate", "too_few_examples"],
-        "accept_reason": "a test",
-    }
     training = {**QUICK, **SMALL, "max_steps": 4}
     training.pop("bf16")
     first = SftRequest(
-        model="tiny-llama", dataset="rows.jsonl", method="qlora", training=training, **found
+        model="tiny-llama", dataset="rows.jsonl", method="qlora", training=training, **FOUND
     )
     session = prepared(first, "first")
     before = weights_of(sft.work(session).artifact)
     training |= {"max_steps": 1, "learning_rate": 1e-12}
     second = DpoRequest(
         sft_run=session.run_dir.name, dataset="pairs.jsonl", method="qlora", training=training,
-        **found,
+        **FOUND,
     )  # fmt: skip
     after = trained(dpo.work, second, "second")
     assert max((after[name] - before[name]).abs().max() for name in before) < 1e-9

@@ -65,26 +65,3 @@ def test_an_fp8_base_is_loaded_in_16_bits_and_an_adapter_trains_over_it(plain, i
     starts = [p.grad for n, p in adapted.named_parameters() if "lora_B" in n]
     assert len(starts) == 14
     assert all(g is not None and torch.isfinite(g).all() and g.abs().max() > 0 for g in starts)
-
-
-@pytest.mark.parametrize(
-    ("quantization", "dequantized"),
-    [
-        ({"quant_method": "mxfp4", "modules_to_not_convert": []}, True),
-        ({"quant_method": "fp8"}, True),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, False),
-        ({"quant_method": "gptq", "bits": 4}, False),
-        (None, False),
-    ],
-)
-def test_only_what_takes_no_gradient_is_dequantized(quantization, dequantized):
-    config = LlamaConfig()
-    if quantization is not None:
-        config.quantization_config = quantization
-    arguments = in_16_bits(config)
-    if not dequantized:
-        assert arguments == {}
-        return
-    asked = arguments["quantization_config"]
-    assert asked.dequantize is True
-    assert asked.quant_method.value == quantization["quant_method"]

@@ -88,11 +88,6 @@ def test_an_empty_or_binary_file_is_no_data(workspace, content):
         survey(path, "sft")
 
 
-def test_a_folder_is_not_a_file_of_examples(workspace):
-    with pytest.raises(BadInput, match="is a folder"):
-        survey(workspace, "sft")
-
-
 @pytest.mark.parametrize("text", ['[{"text": "a"}]', '[\n {"text": "a"},\n {"text": "b"}\n]'])
 def test_a_json_array_is_read_like_lines(workspace, text):
     (workspace / "array.json").write_text(text)
@@ -100,13 +95,6 @@ def test_a_json_array_is_read_like_lines(workspace, text):
     found = list(read_examples(workspace / "array.json"))
     assert found == list(enumerate(values, 1))
     assert survey(workspace / "array.json", "sft").num_examples == len(values)
-
-
-@pytest.mark.parametrize("text", ['[{"text": "a"}, 3]', '[{"text": "a"},', "[1]\n[2]\n"])
-def test_an_array_of_anything_else_is_refused(workspace, text):
-    (workspace / "array.json").write_text(text)
-    with pytest.raises(BadData, match=r"is not a JSON object|is not valid JSON|cannot be read"):
-        survey(workspace / "array.json", "sft")
 
 
 def test_a_folder_of_prepared_parts_is_refused_with_the_file_to_name(workspace):

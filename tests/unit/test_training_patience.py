@@ -12,18 +12,6 @@ def after(*steps):
     return patience
 
 
-def test_nothing_is_promised_before_there_is_a_median():
-    assert after(1.0, 1.0).for_a_step() is None
-    assert after(1.0, 1.0).for_a_save() == SAVE_SECONDS
-
-
-def test_quick_steps_are_given_a_minute_and_slow_ones_twenty_of_theirs():
-    assert after(0.1, 0.1, 0.1).for_a_step() == 60.0
-    assert after(3.0, 3.0, 3.0).for_a_step() == 60.0
-    assert after(3.1, 3.1, 3.1).for_a_step() == 62.0
-    assert after(600.0, 10.0, 10.0, 10.0).for_a_step() == 200.0
-
-
 def test_a_checkpoint_is_given_what_earlier_ones_took():
     patience = after(1.0, 1.0, 1.0)
     assert patience.for_a_save() == SAVE_SECONDS
