@@ -82,17 +82,18 @@ def question_of(example: HeldOut) -> str:
 
 
 def clusters_of(examples: Sequence[HeldOut]) -> list[str] | None:
-    """Return the group of each example: the named one, else its wording if they follow templates.
-
-    None where no two examples are of one group.
-    """
+    """Return the named group of each example; None where no two are of one group."""
     named = [example.cluster for example in examples if example.cluster is not None]
-    if not named:
-        asked = [question_of(example) for example in examples]
-        if templated_fraction(asked) < MOSTLY:
-            return None
-        wordings = wordings_of([words_in(text) for text in asked])
-        named = [f"wording {w}" if w else f"row {i}" for i, w in enumerate(wordings)]
+    return named if len(set(named)) < len(named) else None
+
+
+def wordings_in(examples: Sequence[HeldOut]) -> list[str] | None:
+    """Return the wording of each example if most follow few templates; None if they do not."""
+    asked = [question_of(example) for example in examples]
+    if templated_fraction(asked) < MOSTLY:
+        return None
+    wordings = wordings_of([words_in(text) for text in asked])
+    named = [f"wording {w}" if w else f"row {i}" for i, w in enumerate(wordings)]
     return named if len(set(named)) < len(named) else None
 
 

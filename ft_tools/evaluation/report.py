@@ -149,7 +149,9 @@ class SystemResult(Part):
     has_examples: bool = Field(False, description="It was shown few-shot examples.")
     scores: dict[str, Score] = Field(default_factory=dict)
     fresh: Score | None = Field(
-        None, description="Main metric on the questions counted by the report's num_fresh."
+        None,
+        description="Main metric on the questions counted by the report's num_fresh; rows of one "
+        "wording count as a group.",
     )
     stress: list[StressScore] = Field(default_factory=list, description="One per change.")
     target: TargetVerdict | None = Field(
@@ -241,7 +243,7 @@ class EvaluationReport(Part):
         0.95, description="Of each interval: all looks so far hold together in 95 of 100 cases."
     )
     num_clusters: int | None = Field(
-        None, description="Groups that intervals are over: cluster_field, or common wordings."
+        None, description="Groups of cluster_field that intervals are over."
     )
     contamination: Contamination | None = None
     num_fresh: int | None = Field(

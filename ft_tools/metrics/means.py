@@ -65,27 +65,43 @@ def mean_interval(
     >>> round(ends[0], 3), ends[1]
     (0.966, 1.0)
     """
-    if clusters is None and interval == "yes_no":
-        return wilson_interval(sum(value == 1.0 for value in values), len(values), alpha)
+    if interval == "yes_no":
+        rate = sum(value == 1.0 for value in values) / len(values)
+        if clusters is None:
+            return wilson_interval(rate, len(values), normal_quantile(1 - alpha / 2))
+        groups = by_cluster(clusters)
+        sizes = np.array([len(group) for group in groups])
+        error = clustered_error(
+            np.array([sum(values[i] for i in group) for group in groups]), sizes
+        )
+        num = float(len(groups))
+        if 0 < error < math.inf:
+            num = min(len(values), max(1.0, rate * (1 - rate) / error**2))
+        return wilson_interval(rate, num, t_quantile(1 - alpha / 2, max(1, len(groups) - 1)))
     span = 1.0 if high is None else high - low
     paired = compare_means(list(values), clusters, span, alpha=alpha, resamples=0)
     return max(low, paired.low), paired.high if high is None else min(high, paired.high)
 
 
-def wilson_interval(successes: int, n: int, alpha: float = ALPHA) -> tuple[float, float]:
+def wilson_interval(rate: float, n: float, quantile: float) -> tuple[float, float]:
     """Return the score interval of a proportion.
 
-    Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212
+    Of groups that resemble each other, n is the number of independent examples that would be as
+    uncertain, and the quantile is Student's.
 
-    >>> low, high = wilson_interval(0, 10)
+    Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212; for
+    groups E. L. Korn and B. I. Graubard, Survey Methodology 24 (1998), 193-201
+
+    >>> low, high = wilson_interval(0, 10, normal_quantile(0.975))
     >>> low, round(high, 4)
     (0.0, 0.2775)
     """
-    z, rate = normal_quantile(1 - alpha / 2), successes / n
-    middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    low = max(0.0, middle - reach) if successes else 0.0
-    return low, min(1.0, middle + reach) if successes < n else 1.0
+    squared = quantile * quantile
+    middle = (rate + squared / (2 * n)) / (1 + squared / n)
+    spread = math.sqrt(rate * (1 - rate) / n + squared / (4 * n * n))
+    reach = quantile / (1 + squared / n) * spread
+    low = max(0.0, middle - reach) if rate > 0 else 0.0
+    return low, min(1.0, middle + reach) if rate < 1 else 1.0
 
 
 def compare_means(

@@ -13,6 +13,7 @@ from ft_tools.data.request import PrepareRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.errors import Refused
 from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.systems.spec import FewShot
 from ft_tools.evaluation.tool import evaluate
 from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, run_here, write
 from tests.unit.held_out_files import ids
@@ -184,9 +185,7 @@ def test_only_collected_rows_show_that_a_target_is_met(workspace, asked, origin,
     assert bool(report.ranking) == (target == "met")
 
 
-def test_rows_of_few_wordings_are_one_group_each_and_a_named_field_goes_before_them(
-    workspace, asked
-):
+def test_without_look_alikes_the_rows_of_one_wording_are_one_group(workspace, asked):
     texts = [
         "Dear all, my parcel to {} did not come on number {} day, what now",
         "Could anybody find out whether box {} {} was handed to my old neighbour",
@@ -195,24 +194,34 @@ def test_rows_of_few_wordings_are_one_group_each_and_a_named_field_goes_before_t
         "Nobody in {} answers the telephone, and order {} is lost once more",
         "The label of the bag for {} shows code {} and no street at all",
     ]
+    # The last wording is trained on: its rows are look-alikes.
     rows = [
         {"prompt": texts[i % 6].format(TOWNS[i % 4], i), "source": i % 30,
-         "completion": json.dumps({"town": TOWNS[i % 4]})}
+         "completion": json.dumps({"town": TOWNS[i % 4] if i % 6 else "?"})}
         for i in range(60)
     ]  # fmt: skip
     write(workspace / "few.jsonl", rows)
-    found = report_of(workspace, asked("few.jsonl", origin="collected"))
-    assert found.num_clusters == 6
+    write(workspace / "train.jsonl", [{**rows[i], "prompt": texts[5].format(TOWNS[i % 4], 99)}
+                                      for i in range(8)])  # fmt: skip
+    given = asked("few.jsonl", origin="collected", target={"exact_match": 0.4})
+    shots = given.systems[0].model_copy(
+        update={"examples": FewShot(path="train.jsonl", num=1, choose="first")}
+    )
+    few = given.model_copy(update={"systems": [shots]})
+    found = report_of(workspace, few)
+    (one,) = found.systems
+    assert (found.num_fresh, found.num_clusters) == (50, None)
     assert "few_wordings" in ids(found.notes)
-    by_field = report_of(workspace, asked("few.jsonl", cluster_field="source"))
+    # Of five wordings one is always wrong: that is what is known of other wordings.
+    assert (one.fresh.value, one.scores["exact_match"].value) == (
+        0.8,
+        pytest.approx(50 / 60, abs=1e-3),
+    )
+    assert one.fresh.ci_low < 0.4 < one.scores["exact_match"].ci_low
+    assert one.target == "not_shown"
+    by_field = report_of(workspace, few.model_copy(update={"cluster_field": "source"}))
     assert by_field.num_clusters == 30
     assert "few_wordings" not in ids(by_field.notes)
-    alone = report_of(workspace, asked())
-    assert alone.num_clusters is None
-    assert (
-        found.systems[0].scores["exact_match"].ci_low
-        < alone.systems[0].scores["exact_match"].ci_low
-    )
 
 
 def test_a_test_part_that_was_set_aside_is_not_quoted_under_any_name(workspace):

@@ -309,6 +309,23 @@ def test_a_change_after_several_looks_needs_a_smaller_p_and_a_wider_interval():
     assert fourth.minimum_detectable_effect > once.minimum_detectable_effect
 
 
+@pytest.mark.parametrize(
+    ("groups", "size", "a", "b"), [(16, 4, 8, 1), (12, 8, 20, 5), (8, 10, 4, 2)]
+)
+def test_the_interval_of_a_rate_covers_where_groups_differ_and_are_named(groups, size, a, b):
+    chance = np.random.default_rng(groups)
+    clusters = [str(i // size) for i in range(groups * size)]
+    covered = {True: 0, False: 0}
+    for _ in range(2000):
+        rates = np.repeat(chance.beta(a, b, groups), size)
+        values = list((chance.random(groups * size) < rates).astype(float))
+        for named in covered:
+            low, high = mean_interval(values, "yes_no", clusters=clusters if named else None)
+            covered[named] += low <= a / (a + b) <= high
+    assert 0.94 <= covered[True] / 2000 <= 0.985
+    assert covered[False] < covered[True]
+
+
 @pytest.mark.parametrize("values", [[6.7, 6.9, 7.1], [9.0, 9.0, 9.0, 9.0]])
 def test_the_interval_of_few_values_of_any_size_holds_their_mean(values):
     low, high = mean_interval(values, high=None)

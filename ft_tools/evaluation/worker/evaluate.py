@@ -4,7 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -272,9 +272,9 @@ def _report(state: State, numbers: Numbers) -> EvaluationReport:
     )
     if not answers:
         return report
-    clusters, notes = state.settings.clusters, list(state.notes)
-    if clusters and request.cluster_field is None:
-        notes.append(finding("few_wordings", num=len(clusters), groups=len(set(clusters))))
+    clusters, wordings, notes = state.settings.clusters, state.wordings, list(state.notes)
+    if wordings:
+        notes.append(finding("few_wordings", num=len(wordings), groups=len(set(wordings))))
     return report.model_copy(
         update={
             "look": state.settings.looks,
@@ -311,7 +311,8 @@ def _systems(state: State, numbers: Numbers) -> dict[str, object]:
         return {"systems": results}
     fresh = _fresh(state)
     if fresh is not None:
-        results = with_fresh(results, name, scores, fresh, settings, plan.target)
+        grouped = replace(settings, clusters=settings.clusters or state.wordings)
+        results = with_fresh(results, name, scores, fresh, grouped, plan.target)
     if numbers.stressed:
         results = with_stress(results, name, scores, numbers.stressed, settings, plan.target)
     if state.request.origin in {"written", "generated"}:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
-from ft_tools.evaluation.held_out import HeldOut, clusters_of
+from ft_tools.evaluation.held_out import HeldOut, clusters_of, wordings_in
 from ft_tools.evaluation.looks import asked_by, earlier_looks
 from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.report import PROMPTED
@@ -80,6 +80,11 @@ class State:
         looks = 1 + earlier_looks(asked_by(self.examples), self.session.run_dir.name)
         effect = self.request.smallest_effect_fraction
         return Settings(self.request.seed, effect, clusters_of(self.examples), looks)
+
+    @cached_property
+    def wordings(self) -> list[str] | None:
+        """Return the wording of each example where most follow few and no groups are named."""
+        return None if self.request.cluster_field else wordings_in(self.examples)
 
     @property
     def num_to_answer(self) -> int:
