@@ -25,10 +25,6 @@ CLOCK = 12
 """Seconds by the clock for each of the processor."""
 # Each example that ends the process costs its time; then the template is not asked any more.
 MOST_DEATHS = 2
-TWO_STARTS = (
-    "the template writes the beginning-of-sequence token and the tokenizer adds its own: a trainer "
-    "that renders to text first trains on two"
-)
 SERVER = "ft_tools.formats.worker.start_chat_template"
 
 
@@ -52,7 +48,6 @@ class TemplateTokens:
         if loaded is None or "method" not in loaded:
             raise no_tokenizer(model)
         self.method = str(loaded["method"])
-        self._notes: list[str] = loaded["notes"]
 
     def measure(self, examples: Sequence[Example]) -> list[Measured]:
         """Count the tokens of examples, one after the other."""
@@ -85,15 +80,13 @@ class TemplateTokens:
         ]
 
     def notes(self) -> list[str]:
-        """Return what training with this tokenizer has to mind."""
-        starts = (self._ask("starts_twice") or {}).get("starts_twice")
-        notes = [*self._notes, *([TWO_STARTS] if starts else [])]
-        if self._num_too_long:
-            notes.append(
-                f"{self._num_too_long} examples are so long, with so many turns, that their tokens "
-                "were estimated and not counted"
-            )
-        return notes
+        """Return what was not counted."""
+        if not self._num_too_long:
+            return []
+        return [
+            f"{self._num_too_long} examples are so long, with so many turns, that their tokens "
+            "were estimated and not counted"
+        ]
 
     def close(self) -> None:
         """End the process."""

@@ -9,7 +9,6 @@ Protocol: JSON lines on stdin and stdout. The first line out says what was loade
 
 import contextlib
 import json
-import re
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,6 @@ from ft_tools.formats.masking import (
 )
 from ft_tools.formats.worker import today
 
-GENERATION = re.compile(r"\{%-?\s*generation")
 # A rendered example that is far longer than what it says comes from a hostile template.
 MAX_EXPANSION = 20
 MIN_TOKENS = 20_000
@@ -60,7 +58,7 @@ def serve(
         _say(channel, {"error": "no tokenizer"})
         return
     asked = Tokenizer(tokenizer, max_length)
-    _say(channel, {"method": asked.method, "notes": asked.notes()})
+    _say(channel, {"method": asked.method})
     _limit_memory()
     for line in lines:
         question = json.loads(line)
@@ -84,15 +82,13 @@ class Tokenizer:
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         start = {tokenizer.bos_token_id} - {tokenizer.eos_token_id}
         self._ends = (special | set(tokenizer.all_special_ids)) - start
-        with_template = " and chat template" if self._template else ""
-        self.method = f"counted with the model's tokenizer{with_template}"
+        by = " and chat template" if self._template else "; it has no chat template"
+        self.method = f"counted with the model's tokenizer{by}"
 
     def answer(self, what: str, example: Any) -> dict[str, Any]:
         """Do what a line asks for."""
         if what == "masks":
             return {"masks": list(self.masks(example))}
-        if what == "starts_twice":
-            return {"starts_twice": self.starts_twice()}
         return {"measured": self.measure(example)}
 
     def measure(self, example: dict[str, Any]) -> Measured:
@@ -147,28 +143,6 @@ class Tokenizer:
         if any(len(one.input_ids) > max(MIN_TOKENS, MAX_EXPANSION * said) for _, one in made):
             raise TemplateError
         return made
-
-    def notes(self) -> list[str]:
-        """Return what training with this tokenizer has to mind."""
-        tokenizer = self._tokenizer
-        found = {
-            "the model has no chat template; conversations need one": not self._template,
-            "the padding token is the end-of-sequence token: a collator that masks padding also "
-            "masks the end, and the model may never stop": tokenizer.pad_token is not None
-            and tokenizer.pad_token == tokenizer.eos_token,
-            "the template has no {% generation %} marks: assistant_only_loss needs TRL's patched "
-            "template": bool(self._template) and not GENERATION.search(self._template),
-        }
-        return [note for note, holds in found.items() if holds]
-
-    def starts_twice(self) -> bool:
-        """Return whether template and tokenizer both begin with the beginning-of-sequence token."""
-        start = self._tokenizer.bos_token_id
-        if not self._template or start is None:
-            return False
-        message = [{"role": "user", "content": "a"}]
-        text = str(self._tokenizer.apply_chat_template(message, tokenize=False))
-        return bool(self._tokenizer(text[:200])["input_ids"][:2] == [start, start])
 
     def _renderer(self, tools: Any) -> Render:
         def render(messages: Messages, opens: bool) -> list[int]:
