@@ -33,7 +33,7 @@ from ft_tools.errors import BadInput, OutputExists, brief
 from ft_tools.formats.example import content_of
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.source import decoded_size
-from ft_tools.formats.remembered_test_sets import remember, to_forget
+from ft_tools.formats.remembered_test_sets import TO_FORGET, remember
 from ft_tools.metrics.sample_size import FEWEST_EXAMPLES, detectable_effect, examples_needed
 from ft_tools.metrics.verdicts import ALPHA, normal_quantile
 from ft_tools.publish import new_folder, require_space, sha256, write_file
@@ -191,7 +191,7 @@ def _require_training_rows(prepared: Prepared) -> None:
         )
     raise BadInput(
         f"no row is left to train on: {num_tested} are of earlier test sets, and what belongs to "
-        f"them is in the test part, too; use another workspace, or {to_forget()}"
+        f"them is in the test part, too; use another workspace, or {TO_FORGET}"
     )
 
 
@@ -356,7 +356,7 @@ def _notes_of_parts(parts: Parts, counts: Mapping[str, int]) -> Iterator[str]:
     """Yield why rows are in the test part, or in none."""
     num_test = counts.get("test", 0)
     if again := parts.num_earlier:
-        yield note("earlier_test_rows", count=again, forget=to_forget())
+        yield note("earlier_test_rows", count=again, forget=TO_FORGET)
         if num_test > again:
             yield note("new_test_rows", count=num_test - again)
     if parts.num_trained:

@@ -24,7 +24,7 @@ READ_BYTES = 2**20
 """Of two training files, in which equal rows are looked for."""
 FOLDER = Path(".fine-tuning-llm") / "test-rows"
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}(?:/[\w.-]{1,60})?")
-MOST_NAMED = 3
+TO_FORGET = f"delete its file in {FOLDER}, which names it, if it is no test set any more"
 MAX_SAME = 3
 """Rows with one question above which the question says too little to know a row by."""
 
@@ -88,14 +88,6 @@ class TestRows:
         if not self._known:
             return None
         return next((self._known[key] for key in keys_of(example) if key in self._known), None)
-
-
-def to_forget() -> str:
-    """Return which files to delete so that rows of earlier test sets are free again."""
-    names = sorted(path.name for path in (workspace.roots()[0] / FOLDER).glob("*.json"))
-    listed = ", ".join(f"{FOLDER / name} ({name_of(name)})" for name in names[:MOST_NAMED])
-    others = f" and {len(names) - MOST_NAMED} others there" if len(names) > MOST_NAMED else ""
-    return f"delete the file of what is no test set any more: {listed}{others}"
 
 
 def name_of(file: str) -> str:

@@ -65,6 +65,7 @@ def test_pages_word_files_and_pdf_files_are_read(workspace):
     made.save(workspace / "w.docx")
     word = count_documents(workspace / "w.docx")
     assert (word.kinds, word.num_without_text) == ({"docx": 1}, 0)
+    assert document_facts("w.docx").numbers == {"corpus_tokens": word.num_tokens}
     writer = pypdf.PdfWriter()
     writer.add_blank_page(100, 100)
     writer.write(workspace / "scan.pdf")
@@ -176,12 +177,3 @@ def test_documents_without_text_lead_to_no_advice_about_their_text(workspace, ca
     with pytest.raises(BadData, match="damaged or scanned"):
         document_facts("d.pdf")
     assert caplog.text == ""
-
-
-def test_advice_counts_word_files_as_the_audit_does(workspace):
-    docx = pytest.importorskip("docx")
-    made = docx.Document()
-    made.add_paragraph(PART)
-    made.save(workspace / "w.docx")
-    report = audit_dataset(AuditRequest(path="w.docx"))
-    assert document_facts("w.docx").numbers == {"corpus_tokens": report.shape["num_tokens"]}

@@ -47,19 +47,13 @@ def test_filled_templates_are_few_wordings_and_own_words_are_not():
     assert not has_few_wordings(filled(MIN_PROMPTS - 1))
 
 
-@pytest.mark.parametrize(("made", "few"), [(filled, True), (worded, False)])
-def test_an_instruction_that_all_prompts_share_changes_nothing(made, few):
-    assert has_few_wordings([INSTRUCTION + prompt for prompt in made(60)]) is few
-
-
 LONG = INSTRUCTION * (1 + MOST_CHARS // len(INSTRUCTION))
 
 
 @pytest.mark.parametrize(("made", "few"), [(filled, True), (worded, False)])
-@pytest.mark.parametrize("prompt", ["{long}{own}", "{own}\n{long}"])
-def test_an_instruction_longer_than_what_is_read_of_a_prompt_changes_nothing(made, few, prompt):
-    prompts = [prompt.format(long=LONG, own=own) for own in made(60)]
-    assert has_few_wordings(prompts) is few
+@pytest.mark.parametrize("prompt", [f"{INSTRUCTION}%s", f"{LONG}%s", f"%s\n{LONG}"])
+def test_an_instruction_that_all_prompts_share_changes_nothing(made, few, prompt):
+    assert has_few_wordings([prompt % own for own in made(60)]) is few
 
 
 def test_the_wordings_behind_a_long_instruction_are_told_apart():

@@ -79,11 +79,8 @@ def test_a_header_in_the_first_line_stays_the_header(workspace, text, names):
 
 @pytest.mark.parametrize("title", ["Export", "Export, Q3", "Export\n"])
 def test_the_separator_is_found_below_a_title_without_any(workspace, title):
-    rows = "".join(
-        f"{asked}, now;{said};{mark}\n"
-        for asked, said, mark in zip(ASKED, SAID, MARKS, strict=True)
-    )
-    (workspace / "t.csv").write_text(f"{title}\nFrage;Antwort;Note\n{rows}")
+    lines = [f"{a}, now;{s};{m}" for a, s, m in zip(ASKED, SAID, MARKS, strict=True)]
+    (workspace / "t.csv").write_text("\n".join([title, "Frage;Antwort;Note", *lines, ""]))
     assert list(rows_of(workspace / "t.csv")[0].value) == ["Frage", "Antwort", "Note"]
     (workspace / "one.csv").write_text("text\n" + "So; it is.\n" * 12)
     assert list(rows_of(workspace / "one.csv")[0].value) == ["text"]

@@ -102,22 +102,20 @@ def test_the_answers_and_their_ends_are_trained_and_nothing_else(name):
     assert all(ends_its_answer(one, ends) for one in made)
 
 
-def test_a_prompt_is_not_trained_even_if_it_has_answers():
+@pytest.mark.parametrize(
+    ("messages", "arguments", "trained"),
+    [
+        # A prompt is not trained, even if it has answers, nor one before any question.
+        (CHAT, {"first_answer": 3}, ["four<|im_end|>\n"]),
+        ([CHAT[1], *CHAT[2:]], {}, ["four<|im_end|>\n"]),
+        (CHAT[:2], {"loss_on": "everything"},
+         ["<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\ntwo<|im_end|>\n"]),
+    ],
+)  # fmt: skip
+def test_only_what_is_asked_for_is_trained(messages, arguments, trained):
     words = Words(CHATML)
-    (one,) = tokenize_chat(words.render, CHAT, first_answer=3)
-    assert words.trained(one) == ["four<|im_end|>\n"]
-
-
-def test_everything_is_trained_when_that_is_asked():
-    words = Words(CHATML)
-    (one,) = tokenize_chat(words.render, CHAT, loss_on="everything")
-    assert one.labels == one.input_ids
-
-
-def test_an_answer_before_any_question_is_not_trained():
-    words = Words(CHATML)
-    (one,) = tokenize_chat(words.render, [CHAT[1], *CHAT[2:]])
-    assert words.trained(one) == ["four<|im_end|>\n"]
+    (one,) = tokenize_chat(words.render, messages, **arguments)
+    assert words.trained(one) == trained
 
 
 def test_plain_text_ends_with_the_end_token_which_is_trained():
@@ -131,20 +129,13 @@ def test_plain_text_ends_with_the_end_token_which_is_trained():
 def test_a_prompt_that_merges_with_its_answer_is_noticed():
     words = Words("")
     one = tokenize_text(words.encode, "on", "e two", "<end>")
-    assert one.prompt_drifts
-    assert words.trained(one) == ["one two<end>"]
+    assert (one.prompt_drifts, words.trained(one)) == (True, ["one two<end>"])
 
 
-def test_truncation_keeps_the_start_and_counts_what_is_left():
-    one = Tokenized([1, 2, 3, 4], [IGNORED, IGNORED, 3, 4])
-    assert truncate(one, 4) is one
-    assert truncate(one, None) is one
-    assert truncate(one, 3).num_trained == 1
-    assert truncate(one, 2).num_trained == 0
-
-
-def test_an_answer_without_an_end_token_is_noticed():
-    one = Tokenized([1, 2, 3, 9], [IGNORED, 2, 3, 9])
+def test_truncation_keeps_the_start_and_a_missing_end_token_is_noticed():
+    one = Tokenized([1, 2, 3, 9], [IGNORED, IGNORED, 3, 9])
+    assert truncate(one, 4) is truncate(one, None) is one
+    assert [truncate(one, length).num_trained for length in (3, 2)] == [1, 0]
     assert ends_its_answer(one, {9})
     assert not ends_its_answer(one, {1})
 

@@ -40,7 +40,7 @@ def require_audited(
     # In a file of any size.
     if dataset.num_test_rows and "test_row" not in accepted:
         sizes = {"count": dataset.num_test_rows, "num_examples": dataset.num_examples}
-        raise refusal("test_rows", **sizes, forget=remembered_test_sets.to_forget())
+        raise refusal("test_rows", **sizes, forget=remembered_test_sets.TO_FORGET)
     if dataset.undecided_columns and UNDECIDED not in accepted:
         names = "; ".join(dataset.undecided_columns[:MOST_COLUMNS])
         raise refusal("undecided_columns", names=names)
