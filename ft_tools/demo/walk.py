@@ -15,16 +15,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio import to_thread
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ft_tools import workspace
 from ft_tools.demo import page as demo_page
@@ -37,6 +38,7 @@ from ft_tools.runs.state.run_state import read_result, settled
 from ft_tools.runs.tool import cancel_run
 from ft_tools.system_errors import explained
 from ft_tools.tools import TOOLS
+from ft_tools.views.terminal import follow
 
 TABLE = "tickets.csv"
 SCHEMA = "ticket_schema.json"
@@ -54,7 +56,6 @@ PREPARED = {
     "test_fraction": 0.18,
     "output_dir": "data",
 }
-POLL_SECONDS = 1.0
 INTERRUPTED = 130
 """Exit code, as of a shell: 128 + SIGINT."""
 # One pass in small batches instead of the advised four passes: as many steps (142) in a quarter of
@@ -126,25 +127,8 @@ class Job:
         Raises:
             FineTuningError: It did not succeed.
         """
-        columns = (
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-        )
-        phase = ""
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-            bar = bars.add_task(run_id, total=1.0)
-            while True:
-                run = await self.call("get_run", run_id=run_id)
-                fraction = (run["progress"] or {}).get("fraction", 0.0)
-                bars.update(bar, completed=fraction, description=run["phase"] or run["state"])
-                if not console.is_terminal and run["phase"] != phase:
-                    phase = run["phase"]
-                    console.print(f"  {phase}")
-                if run["state"] in ENDED:
-                    break
-                await anyio.sleep(POLL_SECONDS)
+        await to_thread.run_sync(partial(follow, [run_id]), abandon_on_cancel=True)
+        run = await self.call("get_run", run_id=run_id)
         if run["state"] != "succeeded":
             error = run["error"] or {}
             raise FineTuningError(

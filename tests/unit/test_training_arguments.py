@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import sys
 
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
 from ft_tools.errors import BadInput, Refused
