@@ -16,7 +16,7 @@ from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.processes import remembered_answer
 from ft_tools.training import preflight
 
-SECONDS = 30.0
+SECONDS = 20.0
 MOST_TOKENS = {"cpu": 256, "cuda": 16_384}
 """Of the pass that is timed; the time of a longer one is in proportion."""
 
