@@ -1,8 +1,8 @@
 """The processes of a run: found by what they inherit, so that none outlives it unnoticed.
 
 A process belongs to a run when its environment has the run's mark (all that the worker starts
-inherit it), when it is in the session that the worker leads, or when it was handed to the
-supervisor by the kernel after its parent died (Linux: the supervisor is a child subreaper).
+inherit it), or when it was handed to the supervisor by the kernel after its parent died (Linux: the
+supervisor is a child subreaper).
 """
 
 import contextlib
@@ -51,10 +51,8 @@ def keep_awake(worker_pid: int) -> None:
 
 
 def remember(run_dir: Path, worker_pid: int) -> None:
-    """Record who the worker is, for a supervisor that did not start it."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        about = {"worker_pid": worker_pid, "created_at": psutil.Process(worker_pid).create_time()}
-        write_file(run_dir / OWNER_RECORD, json.dumps(about))
+    """Record that a worker was started, for a supervisor that did not start it."""
+    write_file(run_dir / OWNER_RECORD, json.dumps({"worker_pid": worker_pid}))
 
 
 def forget(run_dir: Path) -> None:
@@ -73,14 +71,12 @@ def members(run_dir: Path) -> list[psutil.Process]:
     here = psutil.Process()
     mine = {here.pid, *(process.pid for process in here.parents())}
     found = {process.pid: process for process in here.children(recursive=True)}
-    session = _worker_session(run_dir)
     mark = str(run_dir)
     for process in psutil.process_iter():
         if process.pid in found:
             continue
         with contextlib.suppress(psutil.Error, OSError):
-            in_session = session is not None and os.getsid(process.pid) == session
-            if in_session or process.environ().get(MARK) == mark:
+            if process.environ().get(MARK) == mark:
                 found[process.pid] = process
     return [p for p in found.values() if p.pid not in mine and _is_alive(p)]
 
@@ -113,20 +109,6 @@ def end_all(run_dir: Path, except_reaping: int | None = None) -> int:
         time.sleep(POLL_SECONDS)
     _reap(except_reaping)
     return 0
-
-
-def _worker_session(run_dir: Path) -> int | None:
-    """Return the worker's session id while it leads it; its number may be a stranger's later."""
-    try:
-        about = json.loads((run_dir / OWNER_RECORD).read_bytes())
-        pid, created_at = int(about["worker_pid"]), float(about["created_at"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    try:
-        # create_time has the kernel's tick of 10 ms.
-        return pid if abs(psutil.Process(pid).create_time() - created_at) < 0.05 else None
-    except psutil.Error:
-        return None
 
 
 def _is_alive(process: psutil.Process) -> bool:

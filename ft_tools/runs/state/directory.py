@@ -38,7 +38,7 @@ def find(run_id: str) -> Path:
     """Return the directory of a run.
 
     Raises:
-        BadInput: It is not a run id, or the run is another user's.
+        BadInput: It is not a run id.
         NotFound: There is no such run.
     """
     if not RUN_ID.fullmatch(run_id):
@@ -46,14 +46,7 @@ def find(run_id: str) -> Path:
             f"{brief(repr(run_id))} is not a run id (kind-16 hex digits); get_run lists them"
         )
     run_dir = workspace.runs_dir() / run_id
-    try:
-        is_there = not run_dir.is_symlink() and (run_dir / "run.json").is_file()
-    except PermissionError as error:
-        raise BadInput(
-            f"{run_dir} may not be read by this user; look at it as who started it (a container "
-            "often runs as root), or have them run: chown -R"
-        ) from error
-    if not is_there:
+    if run_dir.is_symlink() or not (run_dir / "run.json").is_file():
         raise NotFound(f"no run {run_id!r} in {workspace.runs_dir()}; get_run lists them")
     return run_dir
 
