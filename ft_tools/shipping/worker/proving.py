@@ -186,13 +186,13 @@ class Proof:
 
     @property
     def prompts(self) -> list[list[int]]:
-        """Return the prompts of the greedy samples, then those of the task."""
-        return self.reference.text.prompts + (self.task.prompts if self.task else [])
+        """Return what each format continues: the task's prompts, else those of the samples."""
+        return self.task.prompts if self.task else self.reference.text.prompts
 
     @property
     def max_new_tokens(self) -> int:
         """Return how far each prompt is continued."""
-        return max(SAMPLE_TOKENS, self.task.max_new_tokens if self.task else 0)
+        return self.task.max_new_tokens if self.task else SAMPLE_TOKENS
 
     @property
     def probes(self) -> list[str]:
@@ -205,15 +205,13 @@ class Proof:
         wanted: list[list[int]] = self.tokenizer(self.probes, add_special_tokens=False).input_ids
         return found == wanted
 
-    def samples(self, answers: list[list[int]]) -> list[str]:
-        """Return the texts of the samples among the answers to `prompts`."""
-        wanted = answers[: len(self.reference.text.prompts)]
-        return [self.tokenizer.decode(a[:SAMPLE_TOKENS], skip_special_tokens=True) for a in wanted]
+    def shown(self, rows: list[list[int]]) -> list[str]:
+        """Return the texts of the first prompts, or of the answers to them."""
+        return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in rows[:NUM_PROMPTS]]
 
     def scores(self, answers: list[list[int]]) -> dict[str, list[float]]:
         """Return the task's metrics of each of the answers to `prompts`; empty without a task."""
-        own = answers[len(self.reference.text.prompts) :]
-        return self.task.scores(self.tokenizer, own) if self.task else {}
+        return self.task.scores(self.tokenizer, answers) if self.task else {}
 
 
 @torch.inference_mode()

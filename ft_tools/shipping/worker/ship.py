@@ -54,7 +54,7 @@ def work(session: Session) -> BaseModel:
     speed: float | None = None
     if shipment.can_run:
         answers, speed = fill(shipment, proof)
-        samples[MERGED] = proof.samples(answers)
+        samples[MERGED] = proof.shown(answers)
         proof.tuned = proof.scores(answers)
     session.progress(2, steps)
     task, results = task_metric.means(proof.tuned), []
@@ -79,7 +79,7 @@ def work(session: Session) -> BaseModel:
         tokens_per_second=speed and round(speed, 1),
         reasons=merge_reasons(merge.check),
     )
-    page = report_page(report, proof.reference.text.prompt_texts, samples)
+    page = report_page(report, proof.shown(proof.prompts), samples)
     write_file(session.run_dir / "report.html", page)
     shutil.rmtree(scratch)
     session.progress(steps, steps)

@@ -130,7 +130,7 @@ def make_and_measure(
         "tokens_per_second": round(ran.tokens_per_second, 1),
         "reasons": [quality.verdict_reason(found)],
     }
-    return result.model_copy(update=update), proof.samples(ran.answers)
+    return result.model_copy(update=update), proof.shown(ran.answers)
 
 
 def _made(row: Format, path: Path, size_bytes: int) -> FormatResult:
@@ -168,8 +168,7 @@ def make_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> None
 def run_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> Ran:
     """Run a GGUF file; questions are also asked as its Modelfile asks them."""
     shipped = shipped_prompts(proof, file.with_name("Modelfile"))
-    wanted = proof.task.prompts if proof.task else []
-    differing = [i for i, ids in enumerate(shipped) if ids != wanted[i]]
+    differing = [i for i, ids in enumerate(shipped) if ids != proof.prompts[i]]
     asked = proof.prompts + [shipped[i] for i in differing]
     logits = shipment.scratch / "gguf.f32"
     found = _run_gguf(shipment, file, proof, asked, logits=str(logits))
@@ -181,10 +180,10 @@ def run_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> Ran:
         proof.has_same_ids(found["ids"]),
     )
     if shipped:
-        task = answers[len(proof.reference.text.prompts) :]
+        asked_so = [*answers]
         for i, ids in zip(differing, rest, strict=True):
-            task[i] = ids
-        ran.shipped = as_shipped(proof, task, len(shipped) - len(differing))
+            asked_so[i] = ids
+        ran.shipped = as_shipped(proof, asked_so, len(shipped) - len(differing))
     return ran
 
 
