@@ -112,7 +112,7 @@ def test_a_hash_in_a_code_block_is_no_heading():
 @pytest.mark.parametrize(
     ("query", "place"),
     [
-        ("answers_add_facts", "data#findings"),
+        ("answers_add_facts", "data#what-the-answers-teach"),
         ("KTO on unpaired marks", "preference#marks-kto"),
         ("should a LoRA rank be higher", "lora#rank"),
         ("AWQ for vLLM", "quantizing#gptq-awq-and-fp8"),
