@@ -38,7 +38,7 @@ def is_workbook(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist()[:MAX_MEMBERS])
-            mime = archive.read("mimetype")[:60] if "mimetype" in names else b""
+            mime = archive.open("mimetype").read(60) if "mimetype" in names else b""
     except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
         return False
     is_sheet = b"spreadsheet" in mime
