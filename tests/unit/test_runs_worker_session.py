@@ -149,11 +149,15 @@ def test_a_budget_that_is_spent_ends_an_attempt_and_the_next_has_one_of_its_own(
     assert worker_session._run(spent, raising(AssertionError("it went on"))) == 0
     assert (written(spent).state, written(spent).reason) == ("interrupted", "budget")
     assert written(spent).seconds == pytest.approx(1801, abs=30)
-    again = written(spent).again(state="queued")
+    before = written(spent)
+    again = before.again(state="queued", budgeted_from_seconds=before.seconds)
     directory.write_status(worker.run_dir, again)
     assert not Session(worker.run_dir).should_stop
     assert (again.attempt, again.ended_before) == (2, "budget")
     assert again.seconds == pytest.approx(1801, abs=30)
+    # A restart that nobody asked for has what is left of it.
+    directory.write_status(worker.run_dir, before.again())
+    assert Session(worker.run_dir).should_stop
 
 
 def test_a_full_disk_behind_another_error_is_found(worker):

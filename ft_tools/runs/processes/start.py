@@ -152,7 +152,9 @@ def supervise(run_dir: Path) -> None:
         # Under the lock: a cancel of the last attempt is over, one of the next is not lost.
         (run_dir / "cancel").unlink(missing_ok=True)
         ranks.clear_signs(run_dir)
-        _launch(run_dir, held_locks, before.again(state="queued"))
+        _launch(
+            run_dir, held_locks, before.again(state="queued", budgeted_from_seconds=before.seconds)
+        )
 
 
 def adopt(run_dir: Path) -> None:

@@ -68,10 +68,10 @@ class Session:
         self._status = directory.read_status(run_dir)
         self._began = time.monotonic()
         budget = directory.whole_json(run_dir / "request.json").get("budget_hours")
-        self._ends_at = self._began + budget * 3600 if budget else math.inf
-        if self._status.started_at:
-            # Fresh processes of the same attempt.
-            self._ends_at -= max(0.0, time.time() - self._status.started_at)
+        # A scheduler's restarts share a budget; so do fresh processes of one attempt.
+        spent = self._status.earlier_seconds - self._status.budgeted_from_seconds
+        spent += max(0.0, time.time() - (self._status.started_at or time.time()))
+        self._ends_at = self._began + budget * 3600 - spent if budget else math.inf
         self._written = -math.inf
         # Signs of life are written by a thread.
         self._writing = threading.RLock()

@@ -140,6 +140,9 @@ class Status(Record):
     started_at: float | None = None
     ended_at: float | None = None
     earlier_seconds: float = Field(0.0, description="What earlier attempts took.")
+    budgeted_from_seconds: float = Field(
+        0.0, description="Of these, what was spent before the launch or the last resume_run."
+    )
     progress: Progress | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     best: Best | None = None
