@@ -22,13 +22,18 @@ def implementation() -> str:
     found = flash_packages()
     if found[:1] == ["flash_attn"]:
         return FLASH
-    commit = _commit() if found else ""
-    return f"{REPOSITORY}@{commit}" if commit else ""
+    with contextlib.suppress(LookupError):
+        return f"{REPOSITORY}@{_commit()}" if found else ""
+    return ""
 
 
 @cache
 def _commit() -> str:
-    """Return the commit that transformers would take, or the one that was taken last time."""
+    """Return the commit that transformers would take, or the one that was taken last time.
+
+    Raises:
+        LookupError: The Hub cannot be asked, and nothing was fetched; it is asked again then.
+    """
     import huggingface_hub
     from huggingface_hub import constants
 
@@ -37,8 +42,9 @@ def _commit() -> str:
     branch = newer if torch >= since else older
     with contextlib.suppress(Exception):
         about = huggingface_hub.HfApi().model_info(REPOSITORY, revision=branch, timeout=SECONDS)
-        return about.sha or ""
+        if about.sha:
+            return about.sha
     folder = Path(constants.HF_HUB_CACHE) / f"models--{REPOSITORY.replace('/', '--')}"
     with contextlib.suppress(OSError):
         return (folder / "refs" / branch).read_text().strip()
-    return ""
+    raise LookupError(branch)

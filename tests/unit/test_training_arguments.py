@@ -4,8 +4,8 @@ import contextlib
 import itertools
 import sys
 
-import huggingface_hub.constants
 import pytest
+from huggingface_hub import constants
 
 from ft_tools.errors import BadInput, Refused
 from ft_tools.lora.data_shape import DataShape
@@ -120,14 +120,13 @@ def test_an_optimizer_whose_package_is_not_here_is_missing_and_a_scheduler_with_
 def test_a_kernel_of_the_hub_is_named_with_its_commit(tmp_path, monkeypatch):
     (tmp_path / "kernels.py").write_text("")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     flash_kernel._commit.cache_clear()
     # Neither asked for nor fetched before: nothing is chosen that nobody could name.
     assert flash_kernel.implementation() == ""
     refs = tmp_path / "models--kernels-community--flash-attn2" / "refs"
     refs.mkdir(parents=True)
     (refs / "v4").write_text("c" * 40)
-    flash_kernel._commit.cache_clear()
     assert flash_kernel.implementation() == f"kernels-community/flash-attn2@{'c' * 40}"
     flash_kernel._commit.cache_clear()
 

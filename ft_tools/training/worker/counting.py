@@ -49,7 +49,9 @@ def count(request: CountRequest) -> Counts:
 
     # As in the run, which keeps the day on which it was launched.
     today.hold(time.time())
-    tokenizer = AutoTokenizer.from_pretrained(request.tokenizer, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        request.tokenizer, local_files_only=True, trust_remote_code=False
+    )
     if request.template_path is not None:
         tokenizer.chat_template = Path(request.template_path).read_text(encoding="utf-8")
     of_file = _count_sequences if request.task == "sft" else _count_preferences
