@@ -7,7 +7,7 @@ import pytest
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import Refused
 from ft_tools.formats.training_rows import survey
-from ft_tools.runs.state.directory import read_events, read_metrics
+from ft_tools.runs.state.directory import read_events
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
@@ -84,16 +84,6 @@ def test_a_run_finds_the_tokens_that_its_plan_counted(workspace, kind):
     assert not any("the plan counted" in message for message in said)
 
 
-def test_a_max_length_above_the_longest_row_takes_no_memory_of_a_cpu(workspace):
-    def counted(length):
-        parts = plan_sft(request_of("messages", workspace, max_length=length))
-        return parts.counts.lengths.longest_tokens, parts.estimate.ram["needed_low_gib"]
-
-    longest, _ = counted(256)
-    assert longest < 128
-    assert counted(128) == counted(256)
-
-
 def test_many_rows_that_would_be_padded_are_batched_by_length(workspace):
     def strategy(long, **training):
         rows = [
@@ -120,29 +110,6 @@ def test_tools_and_calls_reach_the_template_as_they_are_in_the_file(workspace, k
     assert planned["num_counted"] == len(TOOL_FILES[kind])
     report = (dpo if kind == "pairs" else sft).work(session)
     assert report.data.model_dump() == planned["data"]
-
-
-THINKS = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
-    "{{ m.content }}{{ m.tool_calls }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def test_thoughts_and_nulls_are_counted_as_they_are_rendered(workspace):
-    (workspace / "thinks.jinja").write_text(THINKS)
-    request = request_of("messages", workspace, max_length=256, chat_template_path="thinks.jinja")
-    answers = [
-        {"role": "assistant", "content": "is late.", "thinking": "It left on Monday."},
-        {"role": "assistant", "content": "is here.", "reasoning": "It came.", "tool_calls": None},
-        {"role": "assistant", "content": None, "tool_calls": [{"name": "track"}]},
-    ]
-    asked = [{"role": "user", "content": "Where is the parcel?", "name": None}]
-    write_jsonl(workspace / "data.jsonl", [{"messages": [*asked, answer]} for answer in answers])
-    session = prepared(request, "thinks")
-    planned = json.loads(session.plan_json())["counts"]
-    assert sft.work(session).data.model_dump() == planned["data"]
 
 
 @pytest.mark.faults
@@ -234,20 +201,6 @@ def test_a_template_that_takes_no_system_turn_is_known_in_the_plan_and_in_the_ru
     with pytest.raises(Refused, match="template refuses") as ran:
         work(session)
     assert "launch_sft now" not in f"{planned.value} {ran.value}"
-
-
-def test_a_trainer_that_counts_tokens_too_hides_no_metrics(workspace):
-    request = request_of("messages", workspace, include_num_input_tokens_seen="all")
-    session = prepared(request, "counting")
-    assert sft.work(session).tokens_per_second > 0
-    assert [row for row in read_metrics(session.run_dir) if "loss" in row]
-
-
-def test_a_count_that_cannot_be_kept_is_given_all_the_same(workspace):
-    """A file stands where the folder of counts would, as on a disk that takes no more."""
-    workspace_module.cache_dir().mkdir(parents=True, exist_ok=True)
-    (workspace_module.cache_dir() / "counts").write_text("")
-    assert plan_sft(request_of("messages", workspace)).counts.data.num_tokens > 0
 
 
 def test_a_count_is_kept_and_made_anew_when_the_data_changes(workspace):

@@ -1,6 +1,5 @@
 """Each finding on the curves that call for it, and silence on those that do not."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -98,25 +97,11 @@ def test_a_run_whose_answers_are_right_or_whose_curves_ended_is_left_alone(rows,
     assert diagnose(rows, setup) == []
 
 
-def test_a_high_rate_has_a_third_of_the_run_before_its_loss_is_called_stuck():
-    rows = curves([3, 2.2, 2.2], [2.3] * 10)
-    assert health_of(diagnose(rows[:30], HIGH)) == []
-    assert [one.signal for one in health_of(diagnose(rows[:50], HIGH))] == ["rate_too_high"]
-
-
 def test_a_loss_above_that_of_guessing_is_no_noise_in_the_labels():
     rows = curves([7, 4.7, 4.7, 4.7], [6.0, 5.2, 4.9] + [4.75] * 7)
     assert [one.id for one in diagnose(rows, replace(LABELS, num_labels=36))] == []
     (found,) = diagnose(rows, replace(LABELS, num_labels=200))
     assert (found.id, "within 5% of its best, 4.75" in found.observed) == ("noise", True)
-
-
-@pytest.mark.parametrize("number_of_evaluations", [1, 10])
-def test_a_validation_loss_that_is_no_number_is_left_out(number_of_evaluations):
-    rows = curves([3, 1.4, 1.3], [1.0] * 10)
-    for row in [row for row in rows if "eval_loss" in row][:number_of_evaluations]:
-        row["eval_loss"] = math.nan
-    assert not [one for one in diagnose(rows, LABELS) if "nan" in one.observed]
 
 
 @pytest.mark.parametrize("validation", [None, "held_out.jsonl"])
@@ -195,18 +180,6 @@ def test_a_run_with_few_evaluations_is_told_what_they_show(files, evals, losses,
         assert training == {"num_train_epochs": 2, "eval_strategy": "steps"}
     else:
         assert training == {"max_steps": 12}
-
-
-def test_a_run_of_fewer_steps_than_evaluations_tell_a_trend_is_not_launched_as_it_was(files):
-    asked = sft(validation="held_out.jsonl", training={"max_steps": 3})
-    plan = plan_sft(asked)
-    (found,) = diagnose(few([2.0, 1.99, 1.99], 3), replace(SHORT, epochs=0.6, steps=3))
-    assert (found.id, found.continues) == ("too_few_evaluations", False)
-    (step,) = next_steps([found], plan, asked.model_dump(), "sft-0123456789abcdef")
-    again = plan_sft(SftRequest(**step.arguments))
-    assert again.training != plan.training
-    assert again.training["num_train_epochs"] == 1
-    assert "max_steps" not in again.training
 
 
 @pytest.mark.parametrize(

@@ -238,18 +238,6 @@ def test_a_suggestion_and_its_launch_train_on_the_same_rows_in_the_same_steps(fi
     assert plan.training["max_length"] == suggested.training["max_length"]
 
 
-def test_the_length_is_bounded_by_bytes_where_no_tokenizer_is_here(files):
-    answers = ["ja", "東京です" * 40]
-    rows = [{"prompt": "駅?", "completion": answer} for answer in answers]
-    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    request = LoraRequest(model="meta-llama/Llama-3.1-8B", dataset="train.jsonl")
-    report = suggest_lora_config(request)
-    # 160 characters of three bytes each, 512 tokens of a template: far below the 2,048 of no data.
-    assert 480 + 512 < report.training["max_length"] < 1200
-    (read,) = [reason for reason in report.reasons if reason.id == "dataset_read"]
-    assert "by its bytes and 512 for a chat template, and about 40, a quarter" in read.observed
-
-
 def test_calls_at_the_same_time_hold_out_the_same_rows(files):
     write(files / "many.jsonl", 0, 400)
     dataset, ready = survey(files / "many.jsonl", "sft"), threading.Barrier(8)
@@ -262,23 +250,6 @@ def test_calls_at_the_same_time_hold_out_the_same_rows(files):
         first, *others = pool.map(held, range(8))
     assert first[1].num_examples > 0
     assert others == [first] * 7
-
-
-def test_the_same_prompt_is_never_on_both_sides_of_what_is_held_out(files):
-    write(files / "many.jsonl", 0, 120)
-    lines = (files / "many.jsonl").read_text()
-    (files / "twice.jsonl").write_text(lines + lines.replace("since day", "from day"))
-    asked = sft(dataset="twice.jsonl", **accepting("no_quality_filter"))
-    plan = plan_sft(asked)
-    prompts = [
-        {
-            json.loads(line)["messages"][0]["content"]
-            for line in Path(part.path).read_text().splitlines()
-        }
-        for part in (plan.dataset, plan.validation)
-    ]
-    assert not prompts[0] & prompts[1]
-    assert plan.validation.num_examples == 24
 
 
 def test_the_same_request_has_the_same_hash_and_changed_data_another(files):
@@ -360,12 +331,6 @@ def test_what_rows_say_of_their_prompts_and_no_token_is_made_of_is_a_warning(fil
     assert said == told
 
 
-def test_a_loss_that_may_rise_in_good_health_chooses_no_checkpoint(files):
-    plan = plan_sft(sft(validation="held_out.jsonl", training={"loss_type": "dft"}))
-    assert (plan.patience, plan.training["eval_strategy"]) == (None, "steps")
-    assert "last_model_kept" in ids(plan.warnings)
-
-
 def test_epochs_are_watched_only_where_they_are_evaluated(files):
     training = {"num_train_epochs": 3, "eval_strategy": "no"}
     with pytest.raises(Refused, match=r"3 epochs and eval_strategy='no'.*Leave eval_strategy out"):
@@ -381,18 +346,6 @@ def test_epochs_are_watched_only_where_they_are_evaluated(files):
     assert plan_sft(sft(validation="held_out.jsonl", training=late | {"eval_steps": 24})).patience
     once = plan_sft(sft(validation="held_out.jsonl", training=late | {"num_train_epochs": 1}))
     assert "few_evaluations" in ids(once.warnings)
-
-
-def test_the_tokens_of_a_plan_are_those_of_its_steps(files):
-    write(files / "three.jsonl", 0, 3)
-    accepted = accepting("validation_unwatched", "no_quality_filter")
-    once = plan_sft(sft(dataset="three.jsonl", **accepted)).estimate
-    ten = plan_sft(sft(dataset="three.jsonl", training={"max_steps": 10}, **accepted)).estimate
-    # Three examples are less than a step: each step sees every one of them once.
-    assert (once.steps, ten.steps) == (1, 10)
-    assert ten.tokens == 10 * once.tokens
-    # 30 examples are two steps, the second a part of one: an epoch, not more.
-    assert plan_sft(sft(training={"max_steps": 2})).estimate.steps == 2
 
 
 def with_layers(folder, **config):

@@ -190,20 +190,6 @@ def test_an_engine_that_would_fail_there_is_refused_here(
         run_place.find_place(request, "sft")
 
 
-def test_a_second_rank_writes_nothing(run_dir, monkeypatch):
-    monkeypatch.setenv(MARK, LOCAL)
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    before = sorted(os.listdir(run_dir))
-    session = Session(run_dir)
-    session.phase("training")
-    session.metrics({"step": 1.0, "loss": 2.0})
-    session.progress(1, 2)
-    session.artifact("adapter", run_dir)
-    session.end("failed")
-    assert sorted(os.listdir(run_dir)) == before
-
-
 def test_no_rank_stops_alone(run_dir, monkeypatch):
     (run_dir / "cancel").touch()
     assert Session(run_dir).should_stop
