@@ -8,7 +8,7 @@ import torch
 from ft_tools import workspace as workspace_module
 from ft_tools.doctor import trial
 from ft_tools.errors import Missing
-from ft_tools.runs.hardware.devices import find_device
+from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.training import preflight
 from ft_tools.training.tool import launch_sft
 from ft_tools.training.worker.preflight import _memory
@@ -52,6 +52,18 @@ def test_a_plan_is_offered_after_its_parts_worked_and_they_are_tried_once(worksp
     assert problem.startswith("preflight_attention")
     with pytest.raises(Missing, match="nothing was started"):
         launch_sft(asked.model_copy(update={"confirm": plan.plan_hash}))
+
+
+@pytest.mark.usefixtures("_asked_for")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this torch can use the card")
+def test_a_torch_that_cannot_use_the_card_is_named_with_its_build():
+    card = {"memory_gib": 80.0, "precision": "bfloat16", "capability": 8.0}
+    device = Device(name="cuda", model="NVIDIA A100", **card)
+    (found,) = preflight.checked(device, quantized=False)
+    assert (found.id, found.state) == ("device", "failed")
+    ((problem,), _) = preflight.problems([found], device)
+    assert problem.startswith("preflight_device: torch ")
+    assert "cannot use NVIDIA A100" in problem
 
 
 @pytest.mark.usefixtures("_asked_for")

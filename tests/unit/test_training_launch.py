@@ -140,6 +140,8 @@ def test_a_plan_is_shown_and_nothing_starts(files):
     assert plan["training"]["max_length"] == 256
     assert plan["patience"] == 3
     assert launched.next_steps[0].arguments["confirm"] == launched.plan_hash
+    assert "preflight_skipped" not in ids(launched.warnings)
+    assert "preflight_skipped" in ids(launch_sft(sft(preflight=False)).warnings)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a plan says of a GPU that this machine could not use at the first step."""
+"""What a run gets of a GPU beside other programs, and how memory that ran out is known."""
 
 import json
 
@@ -7,52 +7,24 @@ import pytest
 from ft_tools.errors import Refused
 from ft_tools.runs.hardware import devices
 from ft_tools.runs.processes.endings import is_out_of_memory
-from ft_tools.training import preflight
 from ft_tools.training.tool import launch_sft
 from tests.unit.test_training_launch import CONFIG, files, sft
 
 __all__ = ["files"]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Give a cache in which the torch of this machine is asked once what it was built for."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def a100(tmp_path, cache, monkeypatch):
-    """Put an A100 into the machine, of which a program uses 12 GiB; a C compiler is on PATH."""
+def on_a_gpu(files, tmp_path, monkeypatch):
+    """Put an A100 into the machine, of which a program uses 12 GiB."""
     folder = tmp_path / "bin"
     folder.mkdir()
     row = "0, GPU-1a, NVIDIA A100-SXM4-80GB, 81920, 12288, 8.0, 535.54.03, Disabled"
     (folder / "nvidia-smi").write_text(f"#!/bin/sh\necho '{row}'\n")
-    (folder / "cc").write_text("#!/bin/sh\n")
-    for name in ("nvidia-smi", "cc"):
-        (folder / name).chmod(0o700)
+    (folder / "nvidia-smi").chmod(0o700)
     monkeypatch.setenv("PATH", f"{folder}:/bin")
     monkeypatch.setenv(devices.FILES_VARIABLE, str(tmp_path / "root"))
-    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(cache))
-
-
-@pytest.fixture
-def on_a_gpu(files, a100, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return files
-
-
-def test_a_torch_that_cannot_use_the_card_is_missing_unless_nothing_is_tried(on_a_gpu, monkeypatch):
-    """The torch of this machine is built for the CPU; the preflight tries it."""
-    monkeypatch.setenv(preflight.VARIABLE, "1")
-    monkeypatch.setattr(preflight, "SECONDS", 120.0)
-    shown = launch_sft(sft())
-    (missing,) = shown.plan["missing"]
-    assert missing.startswith("preflight_device: torch ")
-    assert "without CUDA cannot use NVIDIA A100" in missing
-    assert missing in shown.warnings
-    skipped = launch_sft(sft(preflight=False))
-    assert skipped.plan["missing"] == []
-    assert any(warning.startswith("preflight_skipped") for warning in skipped.warnings)
 
 
 def test_memory_that_others_use_is_in_the_plan_and_not_in_its_hash(on_a_gpu, tmp_path):
