@@ -275,7 +275,7 @@ def _measured(report: dict[str, Any]) -> dict[str, Any]:
 def ways(name: str, of_class: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the adapters to try: all linear layers, and fused experts beside them."""
     shape = shape_of_config(of_class, name)
-    experts = sorted({m.name for block in shape.kinds for m in block.experts})
+    experts = sorted({m.name for block in shape.blocks for m in block.experts})
     return [{}, *([{"target_parameters": experts}] if experts else [])]
 
 

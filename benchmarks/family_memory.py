@@ -51,7 +51,7 @@ def compare(name: str, method: str, checkpointing: bool, vocabulary: int) -> dic
     if method != "full":
         adapters = {"lora_rank": 16}
     if method == "experts":
-        names = tuple(sorted({m.name for block in shape.kinds for m in block.experts}))
+        names = tuple(sorted({m.name for block in shape.blocks for m in block.experts}))
         if not names:
             return None
         adapters["target_parameters"] = names

@@ -114,9 +114,9 @@ def _target_reasons(shape: ModelShape, targets: Targets) -> Iterator[Reason]:
         source=ALL_LINEAR_SOURCE,
     )
     if shape.num_experts:
-        fused = sorted({linear.name for block in shape.kinds for linear in block.experts})
+        fused = sorted({linear.name for block in shape.blocks for linear in block.experts})
         yield reason("experts_frozen", ", ".join(fused) or shape.num_experts)
-    if state := {last_name(path) for block in shape.kinds for path in block.unadapted}:
+    if state := {last_name(path) for block in shape.blocks for path in block.unadapted}:
         yield reason("state_frozen", ", ".join(sorted(state)))
     if targets.frozen_shared:
         yield reason("shared_experts_frozen", ", ".join(targets.frozen_shared))

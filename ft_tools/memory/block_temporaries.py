@@ -39,7 +39,7 @@ def moments(setup: Setup) -> list[Moment]:
     in_mlp = base + _mlp_widest(setup) + _adapted_mlp(setup)
     if setup.method == "full" and shape.num_experts and setup.fused_experts:
         in_order = 4.0 * shape.experts_per_token * (shape.intermediate_size + shape.hidden_size)
-        return [Moment(in_mlp, down), Moment(base + in_order, shape.expert_params)]
+        return [Moment(in_mlp, down), Moment(base + in_order, shape.layer_expert_weights)]
     if not shape.post_norms:
         return [Moment(in_mlp, down)]
     # The norm after the MLP is done when the MLP runs backward; before that, nothing is freed. With

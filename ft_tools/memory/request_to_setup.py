@@ -131,7 +131,7 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
     if setup.engine == "mlx":
         _require_mlx(setup)
         return setup
-    if not shape.blocks:
+    if not shape.is_described:
         return setup
     profile, untraced = traced.profile_of(setup, shape.config)
     return replace(setup, profile=profile, untraced=untraced)

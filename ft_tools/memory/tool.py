@@ -134,7 +134,7 @@ def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
             "stand-in: a dense llama model of these sizes; pass model_type if it is of another "
             "family, or the model's name"
         )
-    if setup.shape.blocks:
+    if setup.shape.is_described:
         notes.append(_traced_note(setup))
     return [*notes, *setup.shape.notes]
 
@@ -148,7 +148,7 @@ def _assumptions_of_mlx(request: VramRequest, setup: Setup) -> list[str]:
         f"usable: the share of {request.gpu}'s memory that macOS lets a process wire by default; "
         "`sudo sysctl iogpu.wired_limit_mb=N` raises it",
     ]
-    if setup.shape.blocks:
+    if setup.shape.is_described:
         notes.append("stand-in: a dense model of these sizes; check that mlx-lm has this family")
     return [*notes, *setup.shape.notes]
 

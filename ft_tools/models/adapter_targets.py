@@ -29,11 +29,11 @@ def default_targets(shape: ModelShape) -> Targets:
     Fused experts and routers are left alone, and what stands outside the blocks: vision and audio
     towers, which a text never passes.
     """
-    paths = {linear.name for block in shape.kinds for linear in block.linears}
-    kept = {linear.name for block in shape.kinds for linear in block.adapted}
+    paths = {linear.name for block in shape.blocks for linear in block.linears}
+    kept = {linear.name for block in shape.blocks for linear in block.adapted}
     shared = {path for path in paths - kept if last_name(path) in shape.taken_names}
-    if not shape.blocks:
-        names = tuple(linear.name for linear in shape.kinds[0].adapted)
+    if not shape.is_described:
+        names = tuple(linear.name for linear in shape.blocks[0].adapted)
         # A tower has layers of the same names.
         inside = rf"{re.escape(shape.stack)}\.\d+\.(.+\.)?({'|'.join(names)})"
         return Targets(inside if shape.excluded else names, names, _names(shared))
@@ -75,7 +75,7 @@ def require_experts(shape: ModelShape, parameters: tuple[str, ...]) -> None:
     Raises:
         BadInput: With those that it has.
     """
-    there = {linear.name for block in shape.kinds for linear in block.experts}
+    there = {linear.name for block in shape.blocks for linear in block.experts}
     absent = [name for name in parameters if not any(is_named(path, [name]) for path in there)]
     if not absent:
         return

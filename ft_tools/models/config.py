@@ -7,7 +7,7 @@ from typing import Any
 
 from ft_tools.errors import BadInput, UnknownName, brief
 from ft_tools.models.families import FAMILIES, Family, Sizes, number
-from ft_tools.models.shape import Linear, ModelShape, adapted_of
+from ft_tools.models.shape import Block, Linear, ModelShape, adapted_of
 
 SHAPE_FIELDS = (
     "num_layers, hidden_size, intermediate_size, num_heads, num_kv_heads, head_dim, vocab_size, "
@@ -93,13 +93,26 @@ def shape_from_config(
     # Falcon's attention and MLP usually share one norm.
     is_parallel = model_type == "falcon" and not config.get("new_decoder_architecture")
     has_one_norm = is_parallel and config.get("parallel_attn", True)
-    norm_params = number(family.norm_params, of_block)
+    norms = number(family.norm_params, of_block) // (2 if has_one_norm else 1)
+    matrices = 3 if family.gated else 2
+    expert_params = num_experts * matrices * h * of_block["i"]
+    num_layers = sizes.number("num_hidden_layers")
+    block = Block(
+        kind=model_type,
+        count=num_layers,
+        params=sum(one.params for one in linears) + expert_params + num_experts * h + norms,
+        expert_params=expert_params,
+        linears=linears,
+        adapted=adapted_of(linears),
+        experts=_fused_experts(family, of_block, num_experts),
+        converted=_expert_linears(family, of_block, num_experts),
+    )
     positions = sizes.optional("max_position_embeddings") or sizes.optional("n_positions")
     outer = family.final_norm * h + (vocab if family.head_bias else 0) + tower.params
     return ModelShape(
         name=name or str(config.get("_name_or_path") or model_type),
         model_type=model_type,
-        num_layers=sizes.number("num_hidden_layers"),
+        num_layers=num_layers,
         hidden_size=h,
         intermediate_size=of_block["i"],
         num_heads=of_block["q"] // d,
@@ -108,13 +121,10 @@ def shape_from_config(
         vocab_size=vocab,
         tied=family.tied if tied is None else bool(tied),
         gated=family.gated,
-        linears=linears,
         num_norms=1 if has_one_norm else family.num_norms,
         normed_width=number(family.normed_width, of_block),
-        norm_params=norm_params // 2 if has_one_norm else norm_params,
-        expert_linears=_expert_linears(family, of_block, num_experts),
-        fused_experts=_fused_experts(family, of_block, num_experts),
-        peft_agrees=family.expert_names is None and adapted_of(linears) == linears,
+        blocks=(block,),
+        peft_agrees=family.expert_names is None and block.adapted == linears,
         num_experts=num_experts,
         experts_per_token=experts_per_token,
         shared_width=of_block["s"],

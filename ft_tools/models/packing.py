@@ -59,7 +59,7 @@ def takes_flash(shape: ModelShape) -> bool:
     Composites with a row are no text models alone: Gemma 3's attends both ways between the tokens
     of an image, which flash attention has no mask for.
     """
-    is_text = bool(shape.blocks) or shape.text_path == "model"
+    is_text = shape.is_described or shape.text_path == "model"
     return is_text and shape.model_type not in NO_FLASH and shape.head_dim <= MOST_HEAD_DIM
 
 
@@ -69,4 +69,4 @@ def may_be_packed(shape: ModelShape) -> bool:
     True for families with a row, which attend through masks made of position_ids alone; for others
     only where it was checked.
     """
-    return not shape.blocks or shape.model_type in KEPT_APART
+    return not shape.is_described or shape.model_type in KEPT_APART

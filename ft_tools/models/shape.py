@@ -56,8 +56,7 @@ class Block(BaseModel):
 class ModelShape(BaseModel):
     """All that memory and adapters depend on.
 
-    For families with a row it comes from config.json alone, and every block is alike. For others it
-    was read off the real class, and `blocks` has each kind.
+    For families with a row it comes from config.json alone, for others from the real class.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -76,18 +75,10 @@ class ModelShape(BaseModel):
     """Whether the output head is the embedding matrix itself."""
     gated: bool
     """Whether the MLP has a gate beside the up projection."""
-    linears: tuple[Linear, ...]
-    """The nn.Linear modules of one block; fused experts are none of them."""
-    expert_linears: tuple[Linear, ...] = ()
-    """Router and experts, fused parameters that PEFT adapts under their former module names."""
-    fused_experts: tuple[Linear, ...] = ()
-    """The same experts under the names of their parameters."""
     num_norms: int
     """Normalisations over the hidden size, in one block."""
     normed_width: int
     """Elements per token that the q and k norms see; 0 without them."""
-    norm_params: int
-    """Parameters of all normalisations of one block."""
     num_experts: int = 0
     experts_per_token: int = 0
     shared_width: int = 0
@@ -112,8 +103,10 @@ class ModelShape(BaseModel):
     """How the checkpoint is quantized already, a kind of `models.quantized`; empty if it is not."""
     is_stand_in: bool = False
     """Whether the sizes were given without saying of which family."""
-    blocks: tuple[Block, ...] = ()
-    """The kinds of blocks, where they were read off the class; empty for families with a row."""
+    blocks: tuple[Block, ...]
+    """The kinds of blocks; one for families with a row, in which every block is alike."""
+    is_described: bool = False
+    """Whether it was read off the class, because the family has no row."""
     outer_linears: tuple[Linear, ...] = ()
     """Linear layers outside the blocks, the head not among them: towers, projections."""
     outer_adapted: tuple[Linear, ...] = ()
@@ -134,21 +127,13 @@ class ModelShape(BaseModel):
     """The config.json that it was read from, for a trace of the same class."""
 
     @property
-    def kinds(self) -> tuple[Block, ...]:
-        """Return the kinds of blocks, one where every block is alike."""
-        if self.blocks:
-            return self.blocks
-        alike = Block(
-            kind=self.model_type,
-            count=self.num_layers,
-            params=self._row_params,
-            expert_params=self.expert_params,
-            linears=self.linears,
-            adapted=adapted_of(self.linears),
-            experts=self.fused_experts,
-            converted=self.expert_linears,
-        )
-        return (alike,)
+    def linears(self) -> tuple[Linear, ...]:
+        """Return the nn.Linear modules of the blocks, of each name the largest."""
+        found: dict[str, Linear] = {}
+        for linear in (linear for block in self.blocks for linear in block.linears):
+            if linear.name not in found or found[linear.name].params < linear.params:
+                found[linear.name] = linear
+        return tuple(found.values())
 
     @property
     def q_width(self) -> int:
@@ -171,46 +156,30 @@ class ModelShape(BaseModel):
         return 0 if self.tied else self.embedding_params
 
     @property
-    def expert_params(self) -> int:
-        """Return the parameters of one block's experts, all of them together."""
-        matrices = 3 if self.gated else 2
-        return self.num_experts * matrices * self.hidden_size * self.intermediate_size
-
-    @property
-    def router_params(self) -> int:
-        """Return the parameters of one block's router."""
-        return self.num_experts * self.hidden_size
-
-    @property
     def linear_weights(self) -> int:
         """Return the parameters of all nn.Linear weights but the head's, without biases."""
-        inside = sum(block.count * _weights(block.linears) for block in self.kinds)
+        inside = sum(block.count * _weights(block.linears) for block in self.blocks)
         return inside + _weights(self.outer_linears)
 
     @property
     def expert_weights(self) -> int:
         """Return the parameters of all fused experts."""
-        return sum(block.count * block.expert_params for block in self.kinds)
+        return sum(block.count * block.expert_params for block in self.blocks)
 
     @property
     def layer_params(self) -> int:
         """Return the parameters of a block, of the largest kind."""
-        return max(block.params for block in self.kinds)
+        return max(block.params for block in self.blocks)
 
     @property
     def layer_linear_weights(self) -> int:
         """Return the parameters of a block's nn.Linear weights, of the largest kind."""
-        return max(_weights(block.linears) for block in self.kinds)
+        return max(_weights(block.linears) for block in self.blocks)
 
     @property
     def layer_expert_weights(self) -> int:
         """Return the parameters of a block's fused experts, of the largest kind."""
-        return max(block.expert_params for block in self.kinds)
-
-    @property
-    def _row_params(self) -> int:
-        dense = sum(linear.params for linear in self.linears)
-        return dense + self.expert_params + self.router_params + self.norm_params
+        return max(block.expert_params for block in self.blocks)
 
     @property
     def total_params(self) -> int:
@@ -218,7 +187,7 @@ class ModelShape(BaseModel):
 
         Parameters, not bytes: two bytes each in bf16.
         """
-        blocks = sum(block.count * block.params for block in self.kinds)
+        blocks = sum(block.count * block.params for block in self.blocks)
         return blocks + self.embedding_params + self.head_params + self.outer_params
 
     def targets(
@@ -243,7 +212,7 @@ class ModelShape(BaseModel):
     @property
     def taken_names(self) -> frozenset[str]:
         """Return the names that PEFT takes for fused experts and routers, in every block."""
-        return frozenset(last_name(m.name) for block in self.kinds for m in block.converted)
+        return frozenset(last_name(m.name) for block in self.blocks for m in block.converted)
 
     def _targets(
         self, wanted: Callable[[str], bool] | None, parameters: tuple[str, ...]
@@ -253,7 +222,7 @@ class ModelShape(BaseModel):
         Where PEFT takes a name for the fused experts, a linear layer of that name is not adapted.
         """
         taken = self.taken_names
-        for block in self.kinds:
+        for block in self.blocks:
             found = list(block.adapted)
             if wanted is not None:
                 own = [m for m in block.linears if last_name(m.name) not in taken]

@@ -111,7 +111,7 @@ def test_a_whole_model_counts_as_its_blocks_say(name):
 def test_the_named_modules_are_those_that_peft_can_find(name):
     config = with_layers(dict(facts.model(name).config), 1)
     shape = shape_from_config(config, name)
-    names = [linear.name for linear in shape.linears + shape.expert_linears]
+    names = [linear.name for linear in shape.linears + shape.blocks[0].converted]
     model = get_peft_model(
         build(config), LoraConfig(r=1, target_modules=names, task_type="CAUSAL_LM")
     )
@@ -134,7 +134,7 @@ def test_a_tower_is_counted_and_left_alone_by_either_way_to_name_the_modules():
 def test_fused_experts_count_as_peft_adapts_them():
     config = with_layers(dict(facts.model("Qwen/Qwen1.5-MoE-A2.7B").config), 1)
     shape = shape_from_config(config)
-    names = tuple(linear.name for linear in shape.fused_experts)
+    names = tuple(linear.name for linear in shape.blocks[0].experts)
     assert len(names) == 2
     ours = shape.lora_params(RANK, target_parameters=names)
     assert ours == counts(config, target_parameters=list(names))[1]

@@ -296,7 +296,9 @@ def test_shapes_are_taken_like_a_name_and_named_as_a_stand_in():
 @pytest.mark.parametrize(("model_type", "packs"), [("falcon_h1", False), ("ministral3", True)])
 def test_examples_are_packed_only_where_they_do_not_see_one_another(model_type, packs):
     block = Block(kind="one", count=32, params=1)
-    shape = shape_of(LLAMA).model_copy(update={"blocks": (block,), "model_type": model_type})
+    shape = shape_of(LLAMA).model_copy(
+        update={"blocks": (block,), "is_described": True, "model_type": model_type}
+    )
     assert may_be_packed(shape) is packs
     assert may_be_packed(shape_of(LLAMA))
     schedule = choices.choose_schedule(

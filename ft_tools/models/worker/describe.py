@@ -66,10 +66,6 @@ def answer(raw: dict[str, Any]) -> dict[str, Any]:
     sizes = _sizes(config)
     hidden, heads = sizes.get("hidden_size", width), sizes.get("num_heads", 1)
     has_experts = any(block.expert_params for block in kinds)
-    largest: dict[str, Linear] = {}
-    for linear in (linear for block in kinds for linear in block.linears):
-        if linear.name not in largest or largest[linear.name].params < linear.params:
-            largest[linear.name] = linear
     shape = ModelShape(
         name="",
         model_type=config.model_type,
@@ -82,16 +78,15 @@ def answer(raw: dict[str, Any]) -> dict[str, Any]:
         vocab_size=vocab,
         tied=is_tied,
         gated=True,
-        linears=tuple(largest.values()),
         num_norms=2,
         normed_width=0,
-        norm_params=2 * hidden,
         num_experts=sizes.get("num_experts", 0) if has_experts else 0,
         experts_per_token=sizes.get("experts_per_token", 1) if has_experts else 0,
         outer_params=total - inside - (0 if is_tied else vocab * width) - vocab * hidden,
         max_positions=sizes.get("max_positions"),
         notes=tuple(_notes(model, text, hollow)),
         blocks=kinds,
+        is_described=True,
         outer_linears=outside[0],
         outer_adapted=outside[1],
         peft_agrees=peft_agrees,
