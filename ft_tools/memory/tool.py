@@ -1,5 +1,9 @@
 """estimate_vram: the peak GPU memory of a training run, from config.json alone."""
 
+import tomllib
+from functools import cache
+from importlib.resources import files
+
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.memory import changes_to_fit, traced
@@ -100,72 +104,53 @@ def _summary(
 
 
 def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
-    if setup.engine == "mlx":
-        return _assumptions_of_mlx(request, setup)
-    trl = f"TRL {request.trl_version}" if request.trl_version else "a plain Trainer"
-    notes = [
-        f"transformers {request.transformers_version}, {trl}, loss head {setup.head}",
-        f"{setup.tokens} tokens per forward pass and GPU; every sequence is seq_len long",
-        f"weights in {setup.dtype}, {setup.adapter_bytes} bytes per adapter weight, "
-        f"{setup.residual_bytes} per residual value, autocast {'on' if setup.autocast else 'off'}",
-        "no torch.compile, no evaluation or generation during training",
-    ]
-    if setup.shape.quantized:
-        how = "loaded in 16 bits" if setup.quantization is None else "trained as it is"
-        notes.append(f"the checkpoint is quantized already ({setup.shape.quantized}): {how}")
-    if setup.quantization is not None:
-        notes.append(f"{setup.quantization} quantization of the blocks' linear layers only")
-    if setup.quantization is not None and not setup.linears_quantized:
-        notes.append(
-            "nothing is quantized: this family has its own linear layer class, which "
-            "transformers 5 keeps in 16 bits; use lora"
-        )
-    if _experts_kept(setup):
-        notes.append(
-            "the experts stay in 16 bits: transformers 5 fuses them into parameters, which "
-            "bitsandbytes does not quantize"
-        )
-    if setup.shape.softcap and setup.attention != "flash":
-        notes.append("soft-capped attention: transformers recommends eager attention for training")
-    if request.dtype == "bfloat16" and request.gpu and not facts.gpu(request.gpu).has_bf16:
-        notes.append(f"{request.gpu} does not support bf16; pass dtype float16 and train in fp16")
-    if setup.shape.is_stand_in:
-        notes.append(
-            "stand-in: a dense llama model of these sizes; pass model_type if it is of another "
-            "family, or the model's name"
-        )
-    if setup.shape.is_described:
-        notes.append(_traced_note(setup))
-    return [*notes, *setup.shape.notes]
+    """Return the rows of assumptions.toml that hold, and what the shape's own notes say."""
+    shape, profile, quantization = setup.shape, setup.profile, setup.quantization
+    has_bf16 = request.gpu is None or facts.gpu(request.gpu).has_bf16
+    on_mlx, is_quantized = setup.engine == "mlx", quantization is not None
+    of_mlx = {
+        "mlx": True,
+        "mlx_lengths": True,
+        "mlx_usable": True,
+        "mlx_stand_in": shape.is_described,
+    }
+    of_torch = {
+        "libraries": True,
+        "lengths": True,
+        "numbers": True,
+        "alone": True,
+        "quantized_already": bool(shape.quantized),
+        "quantization": is_quantized,
+        "own_linears": is_quantized and not setup.linears_quantized,
+        "experts_kept": is_quantized and shape.num_experts > 0 and not setup.experts_quantized,
+        "softcap": shape.softcap and setup.attention != "flash",
+        "no_bfloat16": request.dtype == "bfloat16" and not has_bf16,
+        "stand_in": shape.is_stand_in,
+        "untraced": shape.is_described and profile is None,
+        "traced": profile is not None,
+    }
+    no_sdpa = "; this class has no SDPA, so attention is eager"
+    texts = {
+        "request": request,
+        "setup": setup,
+        "shape": shape,
+        "trl": f"TRL {request.trl_version}" if request.trl_version else "a plain Trainer",
+        "autocast": "on" if setup.autocast else "off",
+        "loaded": "trained as it is" if is_quantized else "loaded in 16 bits",
+        "kinds": ", ".join(f"{block.count} x {block.kind}" for block in shape.blocks),
+        "why": f"; {setup.untraced}" if setup.untraced else "",
+        "eager": no_sdpa if profile is not None and profile.eager else "",
+        "stored": "4-bit weights, embedding and head too" if is_quantized else setup.dtype,
+    }
+    rows = _rows()
+    ids = [name for name, holds in (of_mlx if on_mlx else of_torch).items() if holds]
+    return [*(rows[name].format(**texts) for name in ids), *shape.notes]
 
 
-def _assumptions_of_mlx(request: VramRequest, setup: Setup) -> list[str]:
-    dtype = "4-bit weights, embedding and head too" if setup.quantization else setup.dtype
-    notes = [
-        "MLX 0.32.4 or later (attention linear in the length), adapters in float32; never run on a "
-        "Mac by this project",
-        f"{setup.tokens} tokens per forward pass; every sequence is seq_len long; {dtype}",
-        f"usable: the share of {request.gpu}'s memory that macOS lets a process wire by default; "
-        "`sudo sysctl iogpu.wired_limit_mb=N` raises it",
-    ]
-    if setup.shape.is_described:
-        notes.append("stand-in: a dense model of these sizes; check that mlx-lm has this family")
-    return [*notes, *setup.shape.notes]
-
-
-def _traced_note(setup: Setup) -> str:
-    kinds = ", ".join(f"{block.count} x {block.kind}" for block in setup.shape.blocks)
-    if setup.profile is None:
-        why = f"; {setup.untraced}" if setup.untraced else ""
-        return f"stand-in: activations of a dense model of these sizes; the class has {kinds}{why}"
-    kernels = "; kernels that fuse more on a GPU need less"
-    eager = "; this class has no SDPA, so attention is eager" if setup.profile.eager else ""
-    return f"activations traced on the real class: {kinds}{eager}{kernels}"
-
-
-def _experts_kept(setup: Setup) -> bool:
-    has_experts = setup.shape.num_experts > 0
-    return setup.quantization is not None and has_experts and not setup.experts_quantized
+@cache
+def _rows() -> dict[str, str]:
+    text = files("ft_tools.memory").joinpath("assumptions.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
 
 def _reason(found: Estimate, usable: float | None) -> Reason:
