@@ -61,9 +61,6 @@ def test_the_first_call_unpacks_it_and_a_second_call_does_not_do_it_twice(unpack
     assert demo.ANSWER_HAS in run.result["answer"]
     assert demo.ensure() is None
     assert publish.verify(demo.folder()) == []
-
-
-def test_its_hub_id_names_it_afterwards(unpacked):
     assert resolve_model(demo.HUB_ID).path == str(demo.folder())
 
 

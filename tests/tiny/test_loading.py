@@ -7,7 +7,6 @@ import re
 import resource
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,11 @@ from transformers import (
     Gemma3nTextConfig,
     MixtralConfig,
     MixtralForCausalLM,
-    ViTConfig,
 )
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
-from ft_tools.errors import BadInput
 from ft_tools.models.adapter_targets import default_targets
-from ft_tools.models.machine import Card, Machine
-from ft_tools.models.placement import Placement, place
+from ft_tools.models.placement import Placement
 from ft_tools.models.quantized import NF4, nf4
 from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.models.size import size_of_files
@@ -116,12 +112,6 @@ def test_a_card_that_filled_up_meanwhile_is_passed_over():
     assert tried == ["cuda:0"]
 
 
-def test_a_configuration_of_no_language_model_is_refused_by_name():
-    assert loading.model_class(MixtralConfig()).__name__ == "AutoModelForCausalLM"
-    with pytest.raises(BadInput, match="vit is no model that generates text in transformers"):
-        loading.model_class(ViTConfig())
-
-
 def test_headers_and_modules_agree_on_what_4_bit_loading_quantizes(experts, tiny_model):
     for folder, linears in ((tiny_model, torch.nn.Linear), (experts, torch.nn.Linear)):
         model = loading.load(folder, Placement("cpu", "bfloat16", 0))
@@ -152,12 +142,6 @@ def test_experts_are_loaded_without_a_second_copy(experts):
     assert peaks["converted"] > 2.0 * weights, (peaks, weights)
 
 
-def test_a_small_card_is_left_for_memory(experts):
-    size = size_of_files(experts)
-    small = Machine((Card("small", 2**28),), 2**34)
-    assert place(size, small) == place(size, small.without_cards())
-
-
 @pytest.mark.parametrize(
     ("model_type", "num_params"), [("gemma3n", 7_818_517_072), ("fast_vlm", 7_762_651_744)]
 )
@@ -169,21 +153,6 @@ def test_names_and_sizes_are_those_of_the_published_class_without_the_packages_o
     assert (shape.stack, shape.total_params) == ("model.language_model.layers", num_params)
     assert re.fullmatch(shape.excluded, "model.vision_tower.timm_model.blocks.0.attn.qkv")
     assert default_targets(shape).modules.startswith("model\\.language_model\\.layers")
-
-
-@pytest.mark.skipif(find_spec("timm") is not None, reason="timm counts the tower")
-def test_a_tower_that_cannot_be_counted_is_said():
-    sizes = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "vocab_size": 64}
-    tower = {
-        "model_type": "timm_wrapper",
-        "architecture": "now call",
-        "model_args": {"embed_dim": 8},
-    }
-    config = {"model_type": "perception_lm", "vision_config": tower}
-    shape = shape_of_config(config | {"text_config": {"model_type": "llama"} | sizes}, "mine")
-    told = "the parameters of a vision tower are not counted: install timm and pillow for that"
-    assert told in shape.notes
-    assert "now call" not in str(shape.notes)
 
 
 def test_an_answer_is_given_where_the_disk_cannot_keep_it(tmp_path, monkeypatch):

@@ -47,24 +47,11 @@ def test_the_training_arguments_construct_trls_config(report, tmp_path):
     config = config_type(output_dir=str(tmp_path), **report.training, **on_cpu)
     for name, value in report.training.items():
         assert getattr(config, name) == value, name
-
-
-def test_the_peft_arguments_construct_an_adapter_of_the_size_reported(report):
-    if report.method == "full":
-        assert report.peft == {}
-        return
-    config = LoraConfig(**report.peft)
-    assert config.r == report.peft["r"]
-    assert report.trainable_params > 0
-
-
-def test_the_quantization_arguments_construct_a_four_bit_config(report):
-    if report.method != "qlora":
-        assert report.quantization is None
-        return
-    config = BitsAndBytesConfig(**report.quantization)
-    assert config.load_in_4bit
-    assert config.bnb_4bit_compute_dtype == torch.bfloat16
+    assert (report.peft == {}) == (report.method == "full")
+    if report.peft:
+        assert LoraConfig(**report.peft).r == report.peft["r"]
+    if report.quantization:
+        assert BitsAndBytesConfig(**report.quantization).bnb_4bit_compute_dtype == torch.bfloat16
 
 
 def test_the_adapter_fits_a_real_model_and_trains_as_many_parameters(workspace, tiny_model_in):

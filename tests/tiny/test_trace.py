@@ -4,8 +4,6 @@ import json
 import time
 
 import pytest
-import torch
-from pydantic import ValidationError
 
 from benchmarks import family_rows
 from benchmarks.step_trace import by_formula, trace_step, with_layers, without_workspace
@@ -14,7 +12,7 @@ from ft_tools.memory import traced
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
 from ft_tools.memory.tool import estimate_vram
-from ft_tools.memory.worker.trace import Live, answer
+from ft_tools.memory.worker.trace import answer
 from ft_tools.models.adapter_targets import default_targets
 from ft_tools.models.config import shape_from_config
 from ft_tools.models.shape_of_model import shape_of, shape_of_config
@@ -84,18 +82,6 @@ def test_a_trace_comes_near_a_measured_run_without_any_constant():
     assert abs(opinion.difference_fraction) < 0.02
 
 
-def test_a_storage_is_counted_once_and_until_it_is_freed():
-    with Live() as live:
-        first = torch.empty(1000, dtype=torch.float32)
-        view = first.view(10, 100)
-        assert live.now == 4096
-        del first
-        assert live.now == 4096
-        del view
-        assert live.now == 0
-    assert live.peak == 4096
-
-
 def test_a_second_opinion_agrees_with_the_formulas_from_config_json_alone(workspace):
     config = facts.model("Qwen/Qwen3-0.6B").config
     (workspace / "mine").mkdir()
@@ -110,12 +96,6 @@ def test_a_second_opinion_agrees_with_the_formulas_from_config_json_alone(worksp
     assert (
         estimate_vram(request.model_copy(update={"second_opinion": False})).second_opinion is None
     )
-
-
-def test_a_second_opinion_needs_a_named_model():
-    shapes = {"num_layers": 2, "hidden_size": 64, "intermediate_size": 64, "num_heads": 4}
-    with pytest.raises(ValidationError, match="pass model"):
-        VramRequest(**shapes, vocab_size=64, second_opinion=True)
 
 
 def test_a_mac_gets_no_second_opinion_and_the_reason():

@@ -18,8 +18,6 @@ from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.config import has_row
-from ft_tools.models.packing import may_be_packed
-from ft_tools.models.shape import Block
 from ft_tools.models.shape_of_model import shape_of
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.training import defaults
@@ -151,11 +149,6 @@ PADDED = DataShape(num_examples=5000, answer_tokens=40, tokens=256, padding=0.41
 def test_rows_are_packed_where_their_real_lengths_make_it_pay(change, packs):
     data = PADDED.model_copy(update=change)
     assert choices.choose_schedule(data, "sft", max_length=2048).packing is packs
-
-
-def test_packed_batches_hold_as_many_examples_as_unpacked_ones():
-    schedule = choices.choose_schedule(PADDED, "sft", max_length=2048)
-    assert schedule.effective_batch * 2048 / 256 == 16
 
 
 # --- card -----------------------------------------------------------------------------------------
@@ -291,20 +284,6 @@ def test_shapes_are_taken_like_a_name_and_named_as_a_stand_in():
     assert any("stand-in" in text for text in report.vram.assumptions)
     known = suggest_lora_config(LoraRequest(**shapes, model_type="llama", gpu="A100-80GB"))
     assert known.vram.interval_basis == "measured_family"
-
-
-@pytest.mark.parametrize(("model_type", "packs"), [("falcon_h1", False), ("ministral3", True)])
-def test_examples_are_packed_only_where_they_do_not_see_one_another(model_type, packs):
-    block = Block(kind="one", count=32, params=1)
-    shape = shape_of(LLAMA).model_copy(
-        update={"blocks": (block,), "is_described": True, "model_type": model_type}
-    )
-    assert may_be_packed(shape) is packs
-    assert may_be_packed(shape_of(LLAMA))
-    schedule = choices.choose_schedule(
-        PADDED, "sft", max_length=2048, may_pack=may_be_packed(shape)
-    )
-    assert schedule.packing is packs
 
 
 # --- a named dataset ------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ import time
 import pytest
 
 from ft_tools import facts
-from ft_tools.errors import BadData, BadInput, Missing, NotFound, OutsideWorkspace, UnknownName
-from ft_tools.models import library_process, shape_of_class, tower_packages
+from ft_tools.errors import BadData, BadInput, NotFound, OutsideWorkspace, UnknownName
+from ft_tools.models import library_process, shape_of_class
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.model_folder import content_hash
 from ft_tools.models.resolve import resolve_model
-from ft_tools.models.shape_of_model import no_gguf, shape_of
+from ft_tools.models.shape_of_model import shape_of
 
 LLAMA = {
     "model_type": "llama",
@@ -55,12 +55,6 @@ def test_a_name_matches_whole_or_after_a_dot_as_in_peft():
     assert [m.name for m in shape.targets("c_proj")] == ["attn.c_proj", "mlp.c_proj"]
     assert [m.name for m in shape.targets(("mlp.c_proj",))] == ["mlp.c_proj"]
     assert shape.targets("proj") == ()
-
-
-def test_a_folder_that_transformers_saved_names_its_experts_in_another_way():
-    config = dict(facts.model("Qwen/Qwen3-30B-A3B").config)
-    config["num_local_experts"] = config.pop("num_experts")
-    assert shape_from_config(config).total_params == 30_532_122_624
 
 
 def test_experts_and_routers_are_adapted_only_where_they_are_named():
@@ -110,14 +104,6 @@ def test_adapters_go_on_the_language_model_and_not_on_a_tower_of_the_same_names(
     excluded = peft_arguments(shape)["exclude_modules"]
     assert re.fullmatch(excluded, tower)
     assert not re.fullmatch(excluded, text)
-
-
-def test_the_packages_of_a_tower_are_named_with_their_installation(monkeypatch):
-    monkeypatch.setattr(tower_packages, "find_spec", lambda name: None)
-    wrapped = {"model_type": "now call", "vision_config": {"model_type": "timm_wrapper"}}
-    with pytest.raises(Missing, match=r"class of this model needs.*pip install timm pillow"):
-        tower_packages.require(wrapped)
-    tower_packages.require({"model_type": "gemma3", "vision_config": {"model_type": "siglip"}})
 
 
 def test_a_type_that_transformers_does_not_list_is_refused_without_loading_it(monkeypatch):
@@ -174,15 +160,6 @@ def test_one_text_with_other_signs_is_a_pattern_over_whole_paths_as_in_peft():
     pattern = r"model\.layers\.\d+\.self_attn\.(q_proj|v_proj)"
     assert shape.lora_params(8, pattern) == shape.lora_params(8, ("q_proj", "v_proj"))
     assert shape.targets(r".*\.nothing") == ()
-
-
-@pytest.mark.parametrize(
-    ("model_type", "why"), [("llama", ""), ("kimi_k25", "Ollama"), ("mllama", "no entry")]
-)
-def test_a_family_that_cannot_become_a_gguf_file_says_so(model_type, why):
-    said = no_gguf({"model_type": model_type})
-    assert bool(said) == bool(why)
-    assert why in said
 
 
 QWEN_MOE = dict(facts.model("Qwen/Qwen3-30B-A3B").config)

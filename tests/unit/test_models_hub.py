@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ft_tools.errors import BadInput, FineTuningError, GatedModel, HubUnavailable, UnknownName
+from ft_tools.errors import BadInput, GatedModel, HubUnavailable, UnknownName
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.models import hub
@@ -131,12 +131,6 @@ def test_what_was_kept_answers_while_the_hub_cannot(standin, monkeypatch):
     assert pinned(resolve_model("someone/new-model")) == kept
 
 
-def test_an_unknown_name_is_told_the_three_nearest(standin):
-    with pytest.raises(UnknownName) as error:
-        shape_of("meta-llama/missing")
-    assert str(error.value).split("nearest: ")[1].count(", ") == 2
-
-
 def test_the_catalog_and_the_hubs_own_cache_answer_without_the_hub(standin, workspace):
     folder = workspace / "hf" / "hub" / "models--someone--cached" / "snapshots" / COMMIT
     folder.mkdir(parents=True)
@@ -147,13 +141,6 @@ def test_the_catalog_and_the_hubs_own_cache_answer_without_the_hub(standin, work
     assert tokenizer_files("someone/cached") == str(folder)
     assert standin.asked == []
     assert (Path(tokenizer_files("someone/new-model")) / "tokenizer.json").is_file()
-
-
-@pytest.mark.parametrize("name", ["a/..", "../b", "a/b/c", "a/b?x", "a b/c"])
-def test_only_an_id_is_asked_for(standin, name):
-    with pytest.raises(FineTuningError):
-        shape_of(name)
-    assert standin.asked == []
 
 
 def test_a_plan_names_the_commit_and_does_without_where_the_hub_is_silent(standin, monkeypatch):
