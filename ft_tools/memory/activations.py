@@ -46,7 +46,7 @@ def saved_bytes(setup: Setup) -> float:
     """
     total = norms_bytes(setup) + attention_bytes(setup) + targets_bytes(setup)
     total += mlp_bytes(setup)
-    if setup.residual_bytes == 4:
+    if setup.residual_bytes == 4 and setup.number_bytes == 2:
         total += 4.0 * setup.shape.hidden_size
     return total
 
@@ -65,16 +65,16 @@ def mlp_bytes(setup: Setup) -> float:
     expert's output, 2kh, and a fused one where all weights train its input in expert order.
     """
     shape = setup.shape
-    per_width = 6.0 if shape.gated else 2.0
+    per_width = 3.0 if shape.gated else 1.0
     if shape.composed_gelu:
-        per_width += 6.0  # 0.5 x, the hyperbolic tangent, and that plus one
+        per_width += 3.0  # 0.5 x, the hyperbolic tangent, and that plus one
     if setup.method == "full":
-        per_width += 2.0
+        per_width += 1.0
     total = per_width * mlp_width(setup)
     if shape.num_experts and setup.fused_experts:
-        per_expert = 4.0 if setup.method == "full" else 2.0
+        per_expert = 2.0 if setup.method == "full" else 1.0
         total += per_expert * shape.experts_per_token * shape.hidden_size
-    return total
+    return setup.number_bytes * total
 
 
 def mlp_width(setup: Setup) -> float:
@@ -90,7 +90,7 @@ def kept_scores_bytes(setup: Setup) -> float:
     A padding mask makes transformers repeat keys and values for every query head in SDPA too.
     """
     shape = setup.shape
-    repeated = 4.0 * (shape.q_width - shape.kv_width)
+    repeated = 2.0 * setup.number_bytes * (shape.q_width - shape.kv_width)
     if setup.attention == "eager":
         per_score = EAGER_KEPT_FP32_RESIDUAL if setup.residual_bytes == 4 else EAGER_KEPT
         return per_score * shape.num_heads * setup.rows[1] + repeated
@@ -127,7 +127,7 @@ def norms_bytes(setup: Setup) -> float:
     per_norm = _norm_input_bytes(setup)
     scaled = 0.0
     if setup.method == "full" and not shape.layer_norms:
-        scaled = 4.0 if shape.fp32_norms else 2.0
+        scaled = 4.0 if shape.fp32_norms else float(setup.number_bytes)
     fused = 2.0 if setup.fused_kernels else 0.0
     total = shape.num_norms * ((per_norm + scaled - fused) * shape.hidden_size + 4)
     if shape.normed_width:
@@ -142,15 +142,15 @@ def _norm_input_bytes(setup: Setup) -> float:
 
 
 def attention_bytes(setup: Setup) -> float:
-    """Return queries, keys, values and output in 2 bytes, and a 4-byte log-sum per head.
+    """Return queries, keys, values and output, and a 4-byte log-sum per head.
 
     Values that are a slice of a fused projection keep all of it alive.
     """
     shape = setup.shape
-    kept = 4.0 * shape.q_width + 4.0 * shape.kv_width + 4.0 * shape.num_heads
+    width = 2.0 * (shape.q_width + shape.kv_width)
     if any(linear.name in FUSED_ATTENTION for linear in shape.linears):
-        kept += 2.0 * shape.q_width + 2.0 * shape.kv_width
-    return kept
+        width += shape.q_width + shape.kv_width
+    return setup.number_bytes * width + 4.0 * shape.num_heads
 
 
 def targets_bytes(setup: Setup) -> float:
@@ -161,7 +161,8 @@ def targets_bytes(setup: Setup) -> float:
     input with whatever reads the same tensor.
     """
     if setup.method == "full":
-        return 4.0 * setup.shape.hidden_size  # q, k, v share one input; gate and up another
+        # q, k, v share one input; gate and up another.
+        return 2.0 * setup.number_bytes * setup.shape.hidden_size
     wide = setup.adapter_bytes == 4 and not setup.autocast
     own_copy = setup.casts_inputs or setup.dropout
     total = 0.0

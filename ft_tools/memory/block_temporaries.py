@@ -46,9 +46,9 @@ def moments(setup: Setup) -> list[Moment]:
     # fp32 adapters the forward pass is wider still, beside the gradient in fp32.
     in_mlp += 2.0 * shape.hidden_size if _wide_adapters(setup) else -4.0 * shape.hidden_size
     in_norm = base + activations.mlp_bytes(setup) + _norm_backward(setup)
-    in_norm += 2.0 * shape.intermediate_size if setup.method != "full" else 0.0
+    in_norm += setup.number_bytes * shape.intermediate_size if setup.method != "full" else 0.0
     if activations.shares_inputs(setup) and activations.adapts(setup, activations.MLP_OUTPUTS):
-        in_norm -= 2.0 * shape.intermediate_size
+        in_norm -= setup.number_bytes * shape.intermediate_size
     return [Moment(in_mlp, down), Moment(in_norm, 0)]
 
 
@@ -68,7 +68,7 @@ def kept_moments(setup: Setup) -> list[Moment]:
     else:
         full_plain = setup.method == "full" and not shape.gated
         of_mlp = (2.0 if full_plain else 4.0) * shape.intermediate_size
-    in_mlp = 2.0 * h + of_mlp + running_scores_bytes(setup)
+    in_mlp = (2.0 * h + of_mlp) * setup.number_bytes / 2 + running_scores_bytes(setup)
     return [Moment(in_norm, 0), Moment(in_mlp, down)]
 
 
@@ -123,7 +123,8 @@ def _recomputed(setup: Setup) -> float:
     if setup.reentrant:
         total += 2.0 * h
     if setup.residual_bytes == 4:
-        total += 4.0 * h
+        # The norms' outputs and the gradient in fp32; with everything in it, the gradient alone.
+        total += 4.0 * h if setup.number_bytes == 2 else 2.0 * h
     return total
 
 
@@ -134,16 +135,16 @@ def _mlp_widest(setup: Setup) -> float:
     them at a time; fused ones run together, and hold four tensors of all copies of the input.
     """
     shape = setup.shape
-    per_width = 12.0 if shape.gated else 6.0
+    per_width = (6.0 if shape.gated else 3.0) * setup.number_bytes
     if shape.composed_gelu:
-        per_width += 6.0
+        per_width += 3.0 * setup.number_bytes
     if not shape.num_experts:
         return per_width * shape.intermediate_size
     shared = per_width * shape.shared_width
     half = per_width / 2
     k = shape.experts_per_token
     if setup.fused_experts:
-        in_order = 8.0 * k * shape.hidden_size
+        in_order = 4.0 * setup.number_bytes * k * shape.hidden_size
         gradients = half * shape.intermediate_size * k
         return shared + half * shape.intermediate_size * k + max(gradients, in_order)
     return shared + half * shape.intermediate_size * (k + 1)
@@ -158,7 +159,7 @@ def _adapted_mlp(setup: Setup) -> float:
         # The output projection's input is among the 12i already.
         output = activations.adapts(setup, activations.MLP_OUTPUTS)
         shared = output and shape.gated and not setup.dropout
-        return -2.0 * shape.intermediate_size if shared else 0.0
+        return -float(setup.number_bytes * shape.intermediate_size) if shared else 0.0
     if not activations.adapts(setup, activations.MLP_INPUTS):
         return 0.0
     if setup.autocast and not shape.gated:

@@ -157,6 +157,11 @@ class Setup:
         return any(m.copies > 1 for m in self.targets)
 
     @property
+    def number_bytes(self) -> int:
+        """Return the bytes of a number that linear layers and attention compute with."""
+        return 4 if self.dtype == "float32" and not self.autocast else 2
+
+    @property
     def casts_inputs(self) -> bool:
         """Return whether each fp32 adapter keeps a copy of its input in a type of its own.
 
@@ -165,7 +170,8 @@ class Setup:
         Source: peft 0.21.2, tuners/lora/layer.py and tuners/lora/bnb.py, forward.
         """
         by_autocast = self.autocast and self.linears_quantized and self.quantization in BITSANDBYTES
-        return self.method != "full" and self.adapter_bytes == 4 and not by_autocast
+        casts = not by_autocast and self.number_bytes == 2
+        return self.method != "full" and self.adapter_bytes == 4 and casts
 
     @property
     def trainable_bytes(self) -> int:

@@ -31,6 +31,8 @@ CASES = [
     ("google/gemma-3-1b-pt", "lora", True, {}),
     ("google/gemma-3-4b-pt", "lora", True, {"seq_len": 1024}),
     ("microsoft/Phi-3-mini-4k-instruct", "qlora", False, {}),
+    ("google/gemma-3-1b-pt", "lora", False, {"dtype": "float32", "mixed_precision": False}),
+    ("Qwen/Qwen3-0.6B", "full", False, {"dtype": "float32", "mixed_precision": False}),
 ]
 ARCEE = SIZES | {"model_type": "arcee"}
 
