@@ -1,7 +1,7 @@
 """The metrics: one row each, from which names, the request's type, ranking and documents follow.
 
 To add one, write its function in `scores.py`, add a row here in the order of ranking (the strictest
-first), and document the row in references/evaluating.md; a test holds the two together.
+first), and name it in references/evaluating.md; a test holds the two together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
