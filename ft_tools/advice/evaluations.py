@@ -68,6 +68,9 @@ def _scores(report: EvaluationReport, systems: Sequence[SystemResult]) -> Iterat
     open_ones = [each.system for each in report.comparisons if each.verdict == "underpowered"]
     if open_ones:
         yield f"underpowered: {', '.join(dict.fromkeys(open_ones))}"
+    for each in systems:
+        if worst := each.worst_stress:
+            yield f"{each.name} loses under {worst.change}"
     if report.num_fresh == 0:
         yield "all held-out questions resemble training questions: use new wordings"
     elif report.num_fresh is not None:

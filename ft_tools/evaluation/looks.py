@@ -17,7 +17,7 @@ from ft_tools import workspace
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.remembered_test_sets import keys_of
-from ft_tools.publish import append_line
+from ft_tools.publish import append_line, private_folder
 
 FILE = Path(".fine-tuning-llm") / "looks.jsonl"
 SEEN = 0.5
@@ -54,6 +54,6 @@ def earlier_looks(asked: frozenset[int], run_id: str = "") -> int:
 def remember_look(asked: frozenset[int], run_id: str) -> None:
     """Write down that an evaluation reported on these rows."""
     path = workspace.roots()[0] / FILE
-    path.parent.mkdir(exist_ok=True)
+    private_folder(path.parent)
     packed = b64encode(array("Q", sorted(asked)).tobytes()).decode()
     append_line(path, json.dumps({"run": run_id, "asked": packed}))

@@ -186,7 +186,7 @@ class EvaluateRequest(LaunchRequest):
             raise ValueError('metrics=["judge"] requires `judge_url` and `judge_model`')
         if self.stress and not self.dataset:
             raise ValueError("`stress` changes the questions of `dataset`; set both")
-        if len({one.model_dump_json() for one in self.stress}) < len(self.stress):
+        if len({one.name for one in self.stress}) < len(self.stress):
             raise ValueError("`stress` has the same change twice; remove one")
         if self.accept_findings and not self.accept_reason.strip():
             raise ValueError(

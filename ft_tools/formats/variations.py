@@ -4,6 +4,7 @@ Words that the answer repeats are never misspelt, joined or cut, so that the ans
 `evaluate` measures under such changes; whoever creates examples can write them.
 """
 
+import hashlib
 import json
 import random
 import re
@@ -56,6 +57,7 @@ class Variation(Request):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         known = NEEDED[self.change]
+        # A request that is read again names every argument: what is as usual was not given.
         usual = type(self).model_construct(change=self.change)
         given = {
             name for name in type(self).model_fields if getattr(self, name) != getattr(usual, name)
@@ -76,7 +78,9 @@ class Variation(Request):
         >>> Variation(change="typing_errors").name
         'typing_errors 0.05'
         """
-        detail = {"case": self.to, "swapped_values": self.field, "injected_order": ""}
+        own = hashlib.blake2b(self.text.encode(), digest_size=2).hexdigest()
+        order = "" if self.text == ORDER else own
+        detail = {"case": self.to, "swapped_values": self.field, "injected_order": order}
         return f"{self.change} {detail.get(self.change, f'{self.rate:g}')}".strip()
 
 

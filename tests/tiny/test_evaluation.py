@@ -87,9 +87,12 @@ def test_the_same_model_twice_differs_by_exactly_nothing(workspace, taught_model
     write(workspace / "held.jsonl", rows(60))
     request = EvaluateRequest(
         model="a", baseline="a", dataset="held.jsonl", max_new_tokens=8, batch_size=32,
-        metrics=["exact_match", "rouge", "perplexity"],
+        metrics=["exact_match", "rouge", "perplexity"], stress=[{"change": "case"}],
     )  # fmt: skip
     run_dir, report = run_here(workspace, request)
+    (one, other) = ([row.model_dump() for row in each.stress] for each in report.systems)
+    assert one == other
+    assert [row["num_changed"] for row in one] == [60]
     assert isinstance(report, EvaluationReport)
     for row in report.comparisons:
         assert row.difference == 0.0, row.metric

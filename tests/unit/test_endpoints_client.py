@@ -217,23 +217,19 @@ def test_a_stop_does_not_wait_for_retries(tmp_path, server, monkeypatch):
 
 
 def test_a_refusal_that_will_not_pass_is_not_retried_and_the_servers_words_are_not_shown(
-    tmp_path, server
+    tmp_path, server, monkeypatch
 ):
     server.trouble = lambda number, question: 401
     system, _ = asking(tmp_path, server, max_concurrency=1)
     with pytest.raises(EndpointUnavailable, match=r"HTTP status 401, 1 attempt\)") as raised:
         collected(system, questions(1))
     assert "secret detail" not in str(raised.value)
-
-
-def test_a_server_that_is_gone_is_named(tmp_path, server, monkeypatch):
     monkeypatch.setattr(client, "MAX_RETRIES", 1)
-    endpoint = Endpoint(url="http://127.0.0.1:9/v1", model="m", max_calls=10)
-    budget = Budget(tmp_path / "calls.jsonl", "e", 10, None)
-    system = EndpointSystem(Client(endpoint, None, budget), 16, {})
-    OPENED.append(system)
+    gone = Endpoint(url="http://127.0.0.1:9/v1", model="m", max_calls=10)
+    nobody = EndpointSystem(Client(gone, None, Budget(tmp_path / "c", "e", 10, None)), 16, {})
+    OPENED.append(nobody)
     with pytest.raises(EndpointUnavailable, match=r"127\.0\.0\.1:9 failed \(ConnectError"):
-        collected(system, questions(1))
+        collected(nobody, questions(1))
 
 
 def test_the_key_is_sent_and_stands_nowhere_else(tmp_path, server, monkeypatch):
@@ -263,14 +259,6 @@ def test_a_schema_is_sent_as_the_server_takes_it(tmp_path, server, kind):
     assert (body["temperature"], body["max_tokens"], body["model"]) == (0.5, 16, "m")
 
 
-def test_answers_that_were_sampled_otherwise_are_not_reused(workspace):
-    keys = [
-        planned(workspace, **more)[1].systems[1].answers_key
-        for more in ({}, {"sampling": {"repeat_penalty": 1}}, {"sampling": {"top_k": 1}})
-    ]
-    assert len(set(keys)) == 3
-
-
 def planned(workspace, **endpoint):
     rows = [{"prompt": f"Where is parcel {i}?", "completion": "Oslo"} for i in range(20)]
     for name in ("held.jsonl", "train.jsonl"):
@@ -296,11 +284,10 @@ def test_the_plan_says_what_leaves_the_machine_and_what_it_may_cost(workspace, m
     assert "api.example (max_calls 30)" in line
     assert plan.systems[1].estimated_input_tokens > 20 * 5
     assert CANARY not in plan.model_dump_json() + request.model_dump_json()
-
-
-def test_a_budget_below_the_number_of_examples_or_a_missing_key_is_refused(workspace, monkeypatch):
     with pytest.raises(BadInput, match="needs 20 calls, max_calls is 10"):
         planned(workspace, max_calls=10)
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     with pytest.raises(BadInput, match="NO_SUCH_KEY is not set"):
         planned(workspace, key_variable="NO_SUCH_KEY")
+    # Answers that were sampled otherwise are not reused.
+    sampled = [planned(workspace, sampling={name: 1})[1] for name in ("repeat_penalty", "top_k")]
+    assert len({one.systems[1].answers_key for one in (plan, *sampled)}) == 3
