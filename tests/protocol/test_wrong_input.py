@@ -106,7 +106,7 @@ CASES = {
     "a token for the Hub": (
         "launch_sft",
         SFT | {"training": {"hub_token": "hf_secret"}},
-        ["bad_input: training.hub_token is not accepted: "],
+        ["bad_input: training.hub_token is not accepted; "],
     ),
     "no held-out file": (
         "evaluate",
