@@ -211,9 +211,13 @@ def test_of_rows_that_are_alike_in_bulk_the_most_similar_ones_are_compared(monke
     drawn[:, 0] += 2
     vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     monkeypatch.setattr(candidates, "MOST_HELD", 1_000)
-    earlier, later = candidates.similar_pairs(vectors, 0.6, lambda *_: None)
+    earlier, later, num_compared = candidates.similar_pairs(vectors, 0.6, lambda *_: None)
+    assert num_compared == 1_500
     cosines = vectors @ vectors.T
     for row in range(0, 1_500, 50):
         highest = np.sort(cosines[row, :row])[::-1][: candidates.MOST_EACH]
         found = np.sort(cosines[row, earlier[later == row]])[::-1]
         assert found == pytest.approx(highest[highest >= 0.6], abs=1e-5)
+    monkeypatch.setattr(candidates, "MOST_PAIRS", 10)
+    earlier, later, num_compared = candidates.similar_pairs(vectors, 0.6, lambda *_: None)
+    assert num_compared == candidates.BLOCK_ROWS > later.max()

@@ -9,11 +9,8 @@ import pytest
 from ft_tools.data.audit import perform
 from ft_tools.data.pipeline import Methods
 from ft_tools.data.read import scan
-from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData
-from ft_tools.formats.readers.rows import Row
 
 ANSWERS = [
     "Oslo",
@@ -74,39 +71,6 @@ def test_python_looks_for_cycles_again_after_an_audit_also_after_one_that_failed
         perform(AuditRequest(path="d.json"), Methods(tick=tick))
     assert seen == [False]
     assert gc.isenabled()
-
-
-def test_long_rows_of_unknown_size_are_checked_few_at_a_time():
-    half = "word " * (scan.BATCH_CHARS // 10)
-    pair = {"prompt": "Why?", "chosen": "So.", "rejected": half}
-    values = [alpaca(1, half), {"prompt": half, "completion": "Yes."}, pair, pair]
-    rows = ((None, Row(at, value, None), at) for at, value in enumerate(values, 1))
-    batches = scan._batches(rows, Scan(Ledger(with_pairs=False), (Path("d.parquet"), None)))
-    assert [len(batch) for batch in batches] == [2, 2]
-
-
-def test_exact_duplicates_differ_in_no_letter_and_each_copy_counts(audit):
-    rows = [alpaca(at, f"It is the depot in {city}.") for at, city in enumerate(ANSWERS)]
-    copies = [rows[0], rows[0], rows[3], dict(reversed(rows[5].items()))]
-    other = rows[7] | {"output": rows[7]["output"].upper()}
-    report = audit([*rows, *copies, other], near_duplicates="off")
-    assert report.duplicates.num_exact == 4
-    assert found(report)["exact_duplicate"].lines == [13, 14, 15, 16]
-
-
-def test_first_prompts_are_counted_once(audit):
-    rows = [
-        {
-            "conversations": [
-                {"from": "human", "value": f"Where is {at % 5}?"},
-                {"from": "gpt", "value": f"In {city}."},
-            ]
-        }
-        for at, city in enumerate(ANSWERS)
-    ]
-    report = audit(rows)
-    assert report.shape["num_first_prompts"] == 5
-    assert found(report)["repeated_prompt"].count == 7
 
 
 def test_the_longer_sides_of_pairs_are_counted_and_no_bias_is_claimed(audit):

@@ -146,15 +146,6 @@ def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_wo
     assert all("near_duplicates='semantic'" in note for note in notes)
 
 
-def test_long_texts_are_compared_by_their_first_words_and_that_is_said(audit):
-    numbers = random.Random(0)
-    long = " ".join(f"{at}" for at in range(4001))
-    rows = [{"prompt": text(numbers, 9), "completion": text(numbers, 9)} for _ in range(20)]
-    assert not said(audit(rows), "4,000 words")
-    rows[3]["prompt"] = long
-    assert said(audit(rows), "1 texts have more than 4,000 words")
-
-
 def test_words_are_remembered_up_to_a_bound_and_that_is_said(audit, monkeypatch):
     numbers = random.Random(0)
     rows = [{"prompt": text(numbers, 9), "completion": text(numbers, 9)} for _ in range(20)]
@@ -252,25 +243,6 @@ def test_a_near_copy_of_a_validation_pair_leaks_whatever_its_rejected_answer_or_
     extra = [row | {"label": at % 2 == 0} for at, row in enumerate(others(marked("", True)))]
     report = audit([marked(GOOD, False, f"{ASKED} there"), *extra], validation=[marked(GOOD, True)])
     assert lines_of(report, "validation_leak") == [1]
-
-
-def test_another_answer_with_other_tools_is_no_conflict(audit):
-    def asked(tool, answer):
-        tools = [{"type": "function", "function": {"name": tool, "parameters": {}}}]
-        return chat(ASKED, answer) | {"tools": tools}
-
-    rows = [asked("get_weather", GOOD), asked("send_mail", BAD), *chats(12)]
-    assert lines_of(audit(rows), "conflicting_targets") == []
-    rows.append(asked("send_mail", WORSE))
-    assert lines_of(audit(rows), "conflicting_targets") == [2, 15]
-
-
-@pytest.mark.parametrize("fields", ["prompt", "response", "prompt_and_response"])
-def test_plain_texts_are_compared_whole_whatever_is_compared_of_others(audit, fields):
-    numbers = random.Random(3)
-    rows = [{"text": text(numbers, 40)} for _ in range(12)]
-    rows.append({"text": f"{rows[0]['text']} ja"})
-    assert lines_of(audit(rows, deduplicate_on=fields), "near_duplicate") == [13]
 
 
 # Leaks

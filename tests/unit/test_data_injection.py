@@ -160,19 +160,6 @@ def test_a_quotation_is_bounded_and_has_no_character_that_hides(workspace, paylo
     assert not {"\x1b", "\u202e", "\u202c", "\u200b", "\U000e0041", "\x07"} & set(text)
 
 
-def test_a_long_field_inside_an_object_is_read_part_by_part(workspace):
-    text = "".join(chr(97 + at % 26) for at in range(450))
-    (workspace / "d.jsonl").write_text(json.dumps({"talk": {"agent": text}}))
-    parts = [
-        show_examples(
-            ShowRequest(path="d.jsonl", lines=[1], field="talk.agent", offset=at, max_tokens=50)
-        ).examples[0]
-        for at in (0, 200, 400)
-    ]
-    assert "".join(json.loads(part.value) for part in parts) == text
-    assert [part.truncated for part in parts] == [True, True, False]
-
-
 def test_a_turn_of_a_conversation_is_shown_by_its_number(workspace):
     turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]
     row = {"messages": turns, "messages.1.content": "a column of that very name"}
@@ -271,15 +258,3 @@ def test_a_row_that_cannot_be_read_is_shown_with_the_cure_whatever_field_is_aske
     report = show_examples(ShowRequest(path="d.jsonl", lines=[1], field="n"))
     assert json.loads(report.examples[0].value) == '<unreadable_line> {"prompt": "a", "n": NaN}'
     assert ["NaN" in said for said in report.warnings] == [True]
-
-
-def test_a_line_that_is_no_json_is_quoted_as_it_stands_with_the_place(workspace):
-    bad = '{"prompt": "Where?", "completion": "Here" "key": "hf_abcdefghijabcdefghijabcdefghij"}'
-    (workspace / "d.jsonl").write_text(f'{{"prompt": "a", "completion": "b"}}\n\n{bad}\n')
-    report = show_examples(ShowRequest(path="d.jsonl", lines=[3]))
-    shown = json.loads(report.examples[0].value)
-    assert shown.startswith('<unreadable_line> {"prompt": "Where?", "completion": "Here" "key"')
-    assert "[secret]" in shown
-    assert report.warnings == [
-        "line 3 is no JSON from character 43 on: Expecting ',' delimiter"
-    ]  # fmt: skip

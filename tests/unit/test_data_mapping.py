@@ -269,13 +269,3 @@ def test_rows_that_are_examples_already_need_no_mapping_and_take_marks(workspace
     assert shown.mapping_hash
     assert shown.profile is None
     assert len(shown.examples) == 3
-
-
-def test_only_rows_that_where_selects_are_read(workspace):
-    write(workspace / "d.jsonl", [row(at, year=2020 + at % 3) for at in range(30)])
-    made = prepare({**ASKS, "ignore": "year"}, where={"year": ">=2022"})
-    assert made.num_rows == 10
-    report = audit_dataset(
-        AuditRequest(path="d.jsonl", mapping={**ASKS, "ignore": "year"}, where={"year": 2020})
-    )
-    assert report.num_examples == 10

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ft_tools.data.audit import perform
@@ -11,8 +10,6 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
-from ft_tools.formats.example import strings_of
-from ft_tools.formats.formats import normalise
 from ft_tools.redaction import PATTERNS
 from tests.unit.test_redaction import EXAMPLES
 
@@ -123,18 +120,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
     max_leaves=8,
 )
-
-
-@given(
-    st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "gpt", "tool"])}), max_size=4),
-    JSON,
-)
-def test_every_string_of_an_example_is_looked_at(turns, value):
-    text = value if isinstance(value, str) else "a"
-    turns = [turn | {"content": text, "name": text, "tool_calls": [value]} for turn in turns]
-    example = normalise(1, {"messages": turns, "tools": [value]})
-    answered, other = example.texts()
-    assert sorted([*answered, *other]) == sorted(strings_of([*example.row().values()]))
 
 
 @pytest.mark.parametrize("kind", PATTERNS)

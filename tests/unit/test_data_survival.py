@@ -36,11 +36,6 @@ def test_a_line_that_ends_the_loading_of_the_file_stops_every_trainer(survived):
     }
 
 
-def test_a_row_that_is_no_example_is_counted_as_not_trained(survived):
-    found = survived(*map(turns, range(12)), '{"id": 7}')
-    assert found["Axolotl"] == (12, {"unknown_format": 1})
-
-
 def test_trl_keeps_roles_as_they_are_spelt(survived):
     rows = [turns(at).replace("conversations", "messages") for at in range(12)]
     rows = [row.replace("from", "role").replace("value", "content") for row in rows]
@@ -67,25 +62,6 @@ def sides(number, kind):
 )
 def test_trl_wants_all_columns_of_a_pair_of_one_kind(survived, kind, by_trl):
     assert survived(*(json.dumps(sides(at, kind)) for at in range(12)))["TRL"][0] == by_trl
-
-
-CHAT = [("messages", "role", "content"), ("conversations", "from", "value")]
-
-
-@pytest.mark.parametrize("beside", [{}, {"source": "x"}, {"prompt": "Where is it?"}])
-@pytest.mark.parametrize("column", ["messages", "conversations"])
-@pytest.mark.parametrize(("role", "content"), [("role", "content"), ("from", "value")])
-def test_trl_reads_each_spelling_in_its_column_and_beside_no_prompt(
-    survived, column, role, content, beside
-):
-    """UltraChat has `prompt` beside `messages`, and TRL looks for a completion then."""
-    rows = [
-        {column: [{role: "user", content: f"Where is parcel {at}?"},
-                  {role: "assistant", content: f"At depot {at}."}]} | beside
-        for at in range(12)
-    ]  # fmt: skip
-    is_read = (column, role, content) in CHAT and "prompt" not in beside
-    assert survived(*map(json.dumps, rows))["TRL"][0] == (12 if is_read else 0)
 
 
 @pytest.mark.parametrize(
