@@ -195,7 +195,7 @@ def _make(result: Scan, taken: _Taken) -> None:
     # A test set is remembered as it was given, or as an earlier preparation wrote it.
     taken.is_tested = result.masks and example in result.test_rows
     taken.is_trained = result.masks and example in result.trained_rows
-    result.count_masked(result.mask(example))
+    result.mask(example)
     taken.asked, answered = example.prompt_and_answer()
     taken.prompt, taken.answer = text_of(taken.asked), text_of(answered)
     taken.rejected = text_of(example.rejected)

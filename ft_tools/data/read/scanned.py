@@ -126,6 +126,7 @@ class Scan:
         """What the columns hold that the mapping names."""
         self._is_plain = self.mapping == ColumnMapping(ignore=self.mapping.ignore)
         self._numbers: dict[Kind, int] = {}
+        self._masked_lines: set[int] = set()
 
     @property
     def reads_by_mapping(self) -> bool:
@@ -138,9 +139,11 @@ class Scan:
             return Made(normalise(number, value))
         return apply_mapping(self.mapping, number, value)
 
-    def mask(self, example: Example) -> list[str]:
-        """Mask an example if its secrets and personal data are to be replaced."""
-        return mask_example(example) if self.masks else []
+    def mask(self, example: Example) -> None:
+        """Mask an example of the first pass if its secrets and personal data are to be replaced."""
+        if self.masks and (kinds := mask_example(example)):
+            self._masked_lines.add(example.line)
+            self.count_masked(kinds)
 
     def count_masked(self, kinds: Collection[str]) -> None:
         """Count the values that were replaced in an example by their kinds."""
@@ -179,7 +182,8 @@ class Scan:
     def example_of(self, number: int, value: Any) -> Example:
         """Return the example of a row that is known to have one, as it was compared."""
         example = self.make(number, value).example or Example(number, "unknown", "sft")
-        self.mask(example)
+        if number in self._masked_lines:
+            mask_example(example)
         return example
 
     def read_again(self) -> Iterator[tuple[int, Row]]:
