@@ -20,17 +20,6 @@ EMPTY_ANSWER = re.compile(
     r"|(?:to be (?:added|written|completed|filled in))|lorem ipsum.*)[.!:]*",
     re.IGNORECASE | re.DOTALL,
 )
-# Openings of refusals; the rest of the answer may still help, so it is a warning.
-REFUSAL = re.compile(
-    r"^\s*(?:i'?m (?:really |very |truly )?sorry,? (?:but )?(?:i|as|this|that)"
-    r"|sorry,? (?:but )?i (?:can'?t|cannot|am unable|won'?t)"
-    r"|i (?:can'?t|cannot|am unable to|am not able to|won'?t|will not) "
-    r"(?:help|assist|provide|fulfil|comply|answer|do that|create|generate|engage|support)"
-    r"|i apologi[sz]e,? but|unfortunately,? (?:i (?:can|am)|as an ai)"
-    r"|as an? (?:ai|artificial|large language|language) [a-z ]{0,30}?,? "
-    r"i (?:can'?t|cannot|do not|don'?t|am unable|am not))",
-    re.IGNORECASE,
-)
 
 
 class Rule(NamedTuple):
@@ -127,7 +116,7 @@ SIGNS = {
 OPENINGS = {
     # The rest of a refusal may still help, so it is a warning.
     "refusal": re.compile(
-        r"\s*(?:i'?m (?:really |very |truly )?sorry,? (?:but )?(?:i|as|this|that)"
+        r"(?:i'?m (?:really |very |truly )?sorry,? (?:but )?(?:i|as|this|that)"
         r"|sorry,? (?:but )?i (?:can'?t|cannot|am unable|won'?t)"
         r"|i (?:can'?t|cannot|am unable to|am not able to|won'?t|will not) "
         r"(?:help|assist|provide|fulfil|comply|answer|do that|create|generate|engage|support)"
