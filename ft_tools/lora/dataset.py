@@ -130,15 +130,7 @@ def _errors(request: LoraRequest, task: Task, facts: DatasetFacts) -> list[Reaso
     found = [f"{name}: {count}" for name, count in counts.items() if count]
     if not found:
         return []
-    return [
-        Reason(
-            id=AUDIT_ERRORS,
-            rule="a launch refuses a dataset with errors, unless they are repaired or accepted",
-            observed="; ".join(found),
-            threshold=0,
-            source="ft_tools/training/checks/data_quality.py",
-        )
-    ]
+    return [reason(AUDIT_ERRORS, "; ".join(found), 0)]
 
 
 def _validation(request: LoraRequest, dataset: Path) -> str | None:

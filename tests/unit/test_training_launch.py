@@ -276,6 +276,13 @@ def test_a_refused_confirmation_names_what_differs_from_the_plan_that_was_shown(
         launch_sft(sft(training={"learning_rate": 1e-4}, confirm=shown))
     with pytest.raises(PlanChanged, match="no plan with that hash"):
         launch_sft(sft(confirm="0" * 16))
+    shown = launch_sft(sft()).plan_hash
+    weights = files / "instruct" / "model.safetensors"
+    weights.touch()
+    assert launch_sft(sft()).plan_hash == shown
+    weights.write_bytes(weights.read_bytes()[:-1] + b"1")
+    with pytest.raises(PlanChanged, match=r"plan\.model\.files_sha256"):
+        launch_sft(sft(confirm=shown))
     assert not started()
 
 
