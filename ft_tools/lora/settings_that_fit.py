@@ -11,7 +11,7 @@ from ft_tools.memory.report import VramReport
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.setup import Method, Optimizer
 from ft_tools.memory.tool import estimate_vram
-from ft_tools.models.float16 import overflows_float16
+from ft_tools.models.families import has_trait
 from ft_tools.models.quantized import DEQUANTIZED
 from ft_tools.models.shape import ModelShape
 
@@ -102,7 +102,7 @@ def dtype_of(gpu: str | None, model_type: str = "") -> Literal["float32", "bfloa
     """
     if gpu is None or facts.gpu(gpu).has_bf16:
         return "bfloat16"
-    return "float32" if overflows_float16({"model_type": model_type}) else "float16"
+    return "float32" if has_trait({"model_type": model_type}, "overflows_float16") else "float16"
 
 
 def _tries(wish: Wish) -> list[tuple[Method, Optimizer]]:

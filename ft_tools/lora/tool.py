@@ -15,7 +15,8 @@ from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import DEFAULT_SEQ_LEN, Plan, Wish, dtype_of, plan_for_card
 from ft_tools.memory.request_to_setup import shape_of_request
 from ft_tools.models.adapter_targets import Targets, default_targets
-from ft_tools.models.packing import FLASH, MIXED, flash_packages, may_be_packed, takes_flash
+from ft_tools.models.families import TRAITS
+from ft_tools.models.packing import FLASH, flash_packages, may_be_packed, takes_flash
 from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
 from ft_tools.reasons import reason
@@ -129,7 +130,9 @@ def _reasons_of_shape(shape: ModelShape, is_assumed: bool) -> Iterator[Reason]:
             loaded = "it is loaded in 16 bits, because no adapter trains over these weights"
         yield reason("prequantized", shape.quantized, loaded=loaded)
     if not may_be_packed(shape):
-        mixes = "mixes" if shape.model_type in MIXED else "was not checked for mixing"
+        mixes = (
+            "mixes" if shape.model_type in TRAITS["mixes_packed"] else "was not checked for mixing"
+        )
         yield reason("packing_mixes_examples", shape.model_type, mixes=mixes)
     if is_assumed:
         most = shape.max_positions or DEFAULT_SEQ_LEN

@@ -99,3 +99,19 @@ def _row(name: str) -> dict[str, Any]:
 
 
 FAMILIES: Mapping[str, Family] = {name: Family(**_row(name)) for name in _DATA["families"]}
+Trait = Literal["overflows_float16", "keeps_packed_apart", "mixes_packed", "refuses_flash"]
+TRAITS: Mapping[Trait, frozenset[str]] = {
+    name: frozenset(types) for name, types in _DATA["traits"].items()
+}
+
+
+def has_trait(config: Mapping[str, Any], trait: Trait) -> bool:
+    """Return whether a model of this config.json, or its language model, is known for a trait.
+
+    >>> has_trait({"model_type": "gemma3_text"}, "overflows_float16")
+    True
+    """
+    parts = (config, config.get("text_config"))
+    types = [part.get("model_type") for part in parts if isinstance(part, Mapping)]
+    # What a damaged file holds instead is refused by whoever loads it.
+    return any(kind in TRAITS[trait] for kind in types if isinstance(kind, str))

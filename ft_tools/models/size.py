@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import FineTuningError
 from ft_tools.models import model_folder, safetensors_headers
-from ft_tools.models.float16 import overflows_float16
+from ft_tools.models.families import has_trait
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.safetensors_headers import DTYPE_BYTES, Tensor
 from ft_tools.models.shape_of_model import config_of, shape_of
@@ -70,7 +70,7 @@ def size_of_files(folder: Path) -> ModelSize:
     size = size_of_tensors(safetensors_headers.survey(folder))
     with contextlib.suppress(FineTuningError):
         config = model_folder.config(folder)
-        return size.model_copy(update={"overflows": overflows_float16(config)})
+        return size.model_copy(update={"overflows": has_trait(config, "overflows_float16")})
     return size
 
 
@@ -117,5 +117,5 @@ def _from_config(name: str) -> ModelSize:
         vocab_size=shape.vocab_size,
         bytes_per_param=CONFIG_BYTES.get(said, PUBLISHED_BYTES),
         basis="config",
-        overflows=overflows_float16(config),
+        overflows=has_trait(config, "overflows_float16"),
     )

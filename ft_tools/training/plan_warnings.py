@@ -10,7 +10,7 @@ from ft_tools.errors import FineTuningError
 from ft_tools.formats.example import THOUGHTS
 from ft_tools.formats.training_rows import UNTRAINED, DatasetFacts
 from ft_tools.models import model_folder
-from ft_tools.models.packing import mixes_packed
+from ft_tools.models.families import has_trait
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape_of_model import config_of, no_gguf
 from ft_tools.runs.hardware.devices import Device, unused_gpu
@@ -171,7 +171,7 @@ def _form(source: ModelSource, dataset: DatasetFacts, template: str | None) -> I
 def _packing(source: ModelSource, training: Mapping[str, Any]) -> Iterator[str]:
     if training.get("packing") or training.get("padding_free"):
         with contextlib.suppress(FineTuningError):
-            if mixes_packed(config_of(source.load_from)):
+            if has_trait(config_of(source.load_from), "mixes_packed"):
                 yield warning("packed_rows_may_mix")
 
 

@@ -15,7 +15,7 @@ from ft_tools.lora.data_shape import DataShape
 from ft_tools.models import model_folder
 from ft_tools.models.adapter_targets import adaptable_arguments
 from ft_tools.models.config import has_row
-from ft_tools.models.float16 import overflows_float16
+from ft_tools.models.families import has_trait
 from ft_tools.models.mlx import is_apple_silicon
 from ft_tools.models.packing import (
     FLASH_CAPABILITY,
@@ -139,7 +139,7 @@ def _without_16_bits(given: dict[str, Any]) -> dict[str, Any]:
 
 def _overflows(source: ModelSource) -> bool:
     with contextlib.suppress(FineTuningError):
-        return overflows_float16(config_of(source.load_from))
+        return has_trait(config_of(source.load_from), "overflows_float16")
     return False
 
 

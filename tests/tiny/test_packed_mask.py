@@ -8,8 +8,8 @@ import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.integrations import sdpa_attention
 
-from ft_tools.models.families import FAMILIES
-from ft_tools.models.packing import KEPT_APART, NO_FLASH, takes_flash
+from ft_tools.models.families import FAMILIES, TRAITS
+from ft_tools.models.packing import takes_flash
 from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.training.worker.loading import repeat_heads
 from ft_tools.training.worker.packing_check import leaked_fraction
@@ -79,10 +79,12 @@ def class_of(model_type):
     return transformers.AutoModelForCausalLM._model_mapping[config]
 
 
-@pytest.mark.parametrize("model_type", sorted({*FAMILIES, *KEPT_APART} - {"qwen3_vl_text"}))
+@pytest.mark.parametrize(
+    "model_type", sorted({*FAMILIES, *TRAITS["keeps_packed_apart"]} - {"qwen3_vl_text"})
+)
 def test_flash_attention_is_taken_only_by_classes_that_support_it(model_type):
     supports = class_of(model_type)._supports_flash_attn
-    assert supports or model_type in NO_FLASH
+    assert supports or model_type in TRAITS["refuses_flash"]
     assert transformers.Qwen3VLForConditionalGeneration._supports_flash_attn
 
 
