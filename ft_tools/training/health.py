@@ -140,13 +140,6 @@ def _flat(rows: Rows) -> Fields | None:
     return {"first": trend[0], "last": trend[1]}
 
 
-def _gradient(rows: Rows) -> Fields | None:
-    norms = _finite(rows, "grad_norm")
-    high = number("training.gradient_norm_high")
-    is_high = len(norms) >= 3 and min(norms[-3:]) > high
-    return {"last": norms[-1], "high": high} if is_high else None
-
-
 def _trend(rows: Rows, metric: str) -> tuple[float, float] | None:
     """Return the means of the first and of the last ten values; None before there are twenty."""
     values = _finite(rows, metric)
@@ -155,14 +148,26 @@ def _trend(rows: Rows, metric: str) -> tuple[float, float] | None:
     return statistics.fmean(values[:RECENT]), statistics.fmean(values[-RECENT:])
 
 
-def _below(metric: str, threshold: str, least: int) -> Check:
-    """Return the check whether the mean of the last ten of so many values is below a threshold."""
+def _limit(
+    metric: str, threshold: str, last: int, least: int = 1, *, is_above: bool = False
+) -> Check:
+    """Return the check whether all of the last values are above a threshold, or their mean below.
+
+    Args:
+        metric: Its name in metrics.jsonl.
+        threshold: Of ft_tools/facts/thresholds.toml.
+        last: Values that are looked at.
+        least: Values before which nothing is said.
+        is_above: Whether too much is the problem.
+    """
 
     def check(rows: Rows) -> Fields | None:
-        values = _values(rows, metric)
-        now = statistics.fmean(values[-RECENT:]) if len(values) >= least else math.inf
+        values = _finite(rows, metric)
+        if len(values) < least:
+            return None
         limit = number(threshold)
-        return {"now": now, "limit": limit} if now < limit else None
+        now = min(values[-last:]) if is_above else statistics.fmean(values[-last:])
+        return {"now": now, "limit": limit} if (now > limit if is_above else now < limit) else None
 
     return check
 
@@ -187,12 +192,6 @@ def _slower(rows: Rows) -> Fields | None:
     return {"first": first, "last": last} if is_slower else None
 
 
-def _short_of_memory(rows: Rows) -> Fields | None:
-    values = _values(rows, "memory_free_fraction")
-    is_short = bool(values) and values[-1] < number("training.memory_free_low")
-    return {"free": values[-1]} if is_short else None
-
-
 def _hot(rows: Rows) -> Fields | None:
     values = _values(rows, "thermal_throttling")
     if not values or not values[-1]:
@@ -207,13 +206,15 @@ CHECKS: dict[str, Check] = {
     "flat_loss": _flat,
     "first_loss": _first_loss,
     "overfitting": _gets_worse,
-    "gradient_norm": _gradient,
+    "gradient_norm": _limit("grad_norm", "training.gradient_norm_high", 3, 3, is_above=True),
     "entropy_collapse": _sure_and_wrong,
-    "chosen_reward_falls": _below("rewards/chosen", "training.chosen_reward_low", RECENT),
-    "reward_accuracy": _below("rewards/accuracies", "training.reward_accuracy_low", 2 * RECENT),
+    "chosen_reward_falls": _limit("rewards/chosen", "training.chosen_reward_low", RECENT, RECENT),
+    "reward_accuracy": _limit(
+        "rewards/accuracies", "training.reward_accuracy_low", RECENT, 2 * RECENT
+    ),
     "preferences_memorised": _memorised,
     "slower": _slower,
-    "memory_pressure": _short_of_memory,
+    "memory_pressure": _limit("memory_free_fraction", "training.memory_free_low", 1),
     "thermal_throttling": _hot,
 }
 """By the id of their row in findings.toml, in the order of the report."""
