@@ -17,7 +17,7 @@ from ft_tools.models.mlx import (
 )
 from ft_tools.models.quantized import prequantized, use_unquantized
 from ft_tools.models.resolve import ModelSource
-from ft_tools.training.findings import refusal, warning
+from ft_tools.training.findings import message_and_cure, refusal, warning
 from ft_tools.training.request import TrainingRequest
 
 Engine = Literal["torch", "mlx"]
@@ -81,25 +81,22 @@ def _against_mlx(
     """Return why MLX cannot train this; empty if it can."""
     start = str(peft.get("init_lora_weights", True)).lower()
     config = model_folder.config(Path(source.path)) if source.path else {}
-    kind = config.get("model_type")
-    stored = prequantized(config)
-    known = model_types()
+    kind, known, stored = config.get("model_type"), model_types(), prequantized(config)
+    odd = next((name for name in NOT_PLAIN if peft.get(name)), "")
     reasons = {
-        "it trains adapters; use method lora or qlora": request.method == "full",
-        "packed examples would see each other; remove training.packing and padding_free": bool(
-            training.get("packing") or training.get("padding_free")
-        ),
-        f"peft.init_lora_weights={start!r} needs the base's weights in torch": start not in STARTS,
-        f"peft.{next((n for n in NOT_PLAIN if peft.get(n)), '')} is not supported": any(
-            map(peft.get, NOT_PLAIN)
-        ),
-        "peft.bias and lora_bias are not supported": str(peft.get("bias", "none")) != "none"
-        or bool(peft.get("lora_bias")),
-        "training.precompute_ref_log_probs runs before MLX is ready": bool(
-            training.get("precompute_ref_log_probs")
-        ),
-        f"mlx-lm has no model type {brief(repr(kind))}": bool(kind and known and kind not in known),
-        f"the weights are quantized already ({stored.kind if stored else ''}), and only 16-bit "
-        f"ones are loaded; {use_unquantized(source.name)}": stored is not None,
+        "mlx_full": request.method == "full",
+        "mlx_packed": training.get("packing") or training.get("padding_free"),
+        "mlx_start": start not in STARTS,
+        "mlx_not_plain": odd,
+        "mlx_bias": str(peft.get("bias", "none")) != "none" or peft.get("lora_bias"),
+        "mlx_reference": training.get("precompute_ref_log_probs"),
+        "mlx_type": kind and known and kind not in known,
+        "mlx_quantized": stored,
     }
-    return next((reason for reason, holds in reasons.items() if holds), "")
+    row = next((name for name, holds in reasons.items() if holds), "")
+    if not row:
+        return ""
+    fields = {"start": start, "odd": odd, "kind": brief(repr(kind))}
+    fields |= {"stored": stored.kind if stored else "", "other": use_unquantized(source.name)}
+    problem, cure = message_and_cure(row, **fields)
+    return f"{problem}; {cure}" if cure else problem
