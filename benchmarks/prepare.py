@@ -89,7 +89,7 @@ def prepare(folder: str) -> None:
         mapping=shown.mapping,
         confirm=shown.mapping_hash,
     )
-    report = perform(request, shown.mapping)
+    report = perform(request)
     assert sum(report.counts.values()) == report.num_rows == ROWS
 
 
