@@ -1,4 +1,4 @@
-"""P3, P4, P5 and P18 for what is shipped: kills, full disks, flipped bits, hostile models."""
+"""P4, P5 and P18 for what is shipped: full disks, flipped bits, hostile models."""
 
 import json
 import os
@@ -15,13 +15,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ft_tools import publish
-from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.errors import FineTuningError
 from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping import formats
-from ft_tools.shipping.request import ShipRequest
-from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import merge_check, merging
 from tests.tiny.measuring_gguf import write_gguf
 
@@ -176,35 +173,3 @@ def test_the_canary_of_these_tests_sings(tmp_path):
     """The negative control: the pickle that is planted does run where pickles are loaded."""
     pickle.loads(pickle.dumps(_Evil(tmp_path / "executed")))
     assert (tmp_path / "executed").exists()
-
-
-HOSTILE_NAMES = ["../outside.safetensors", "/etc/passwd", "a/../../outside.safetensors", "..", ""]
-
-
-@pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_an_index_cannot_name_a_file_outside_its_folder(parts, workspace, name):
-    shutil.copytree(parts / "base", workspace / "base")
-    shutil.copytree(parts / "adapter", workspace / "adapter")
-    shutil.copy(workspace / "base" / "model.safetensors", workspace / "outside.safetensors")
-    index = {"weight_map": {"model.embed_tokens.weight": name}}
-    (workspace / "base" / safetensors_headers.INDEX).write_text(json.dumps(index))
-    with pytest.raises(BadInput, match="outside the folder"):
-        merge_and_quantize(ShipRequest(source="adapter"))
-
-
-@pytest.mark.parametrize("victim", ["base/model.safetensors", "adapter/adapter_model.safetensors"])
-def test_weights_in_a_pickle_are_refused_and_not_opened(parts, workspace, victim):
-    canary = workspace / "executed"
-    shutil.copytree(parts / "base", workspace / "base")
-    shutil.copytree(parts / "adapter", workspace / "adapter")
-    path = workspace / victim
-    path.unlink()
-    for name in ("pytorch_model.bin", "adapter_model.bin"):
-        path.with_name(name).write_bytes(pickle.dumps(_Evil(canary)))
-    with pytest.raises(FineTuningError):
-        merge_and_quantize(ShipRequest(source="adapter", formats=[formats.FORMATS[0].name]))
-    # Even where a pickle has the name of a safetensors file.
-    path.write_bytes(pickle.dumps(_Evil(canary)))
-    with pytest.raises(FineTuningError):
-        merge_and_quantize(ShipRequest(source="adapter", formats=[formats.FORMATS[0].name]))
-    assert not canary.exists()

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import pickle
 import struct
 import tarfile
 
@@ -261,30 +263,73 @@ def test_an_adapter_that_cannot_be_put_on_its_base_is_refused(pair, config, erro
         ask(source="strange")
 
 
-def test_a_tensor_with_a_size_below_zero_is_no_tensor(pair):
+def with_negative_size(pair):
     header = {"w": {"dtype": "F32", "shape": [-2, 2], "data_offsets": [0, 16]}}
     text = json.dumps(header).encode()
-    file = pair / "base" / "model.safetensors"
-    file.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
-    with pytest.raises(BadInput):
-        ask()
+    data = struct.pack("<Q", len(text)) + text + bytes(16)
+    (pair / "base" / "model.safetensors").write_bytes(data)
 
 
-@pytest.mark.parametrize("victim", ["base/model.safetensors", "adapter/adapter_model.safetensors"])
-@pytest.mark.parametrize("size", [0, 20, -1])
-def test_weights_that_are_cut_short_are_refused(pair, victim, size):
-    data = (pair / victim).read_bytes()
-    (pair / victim).write_bytes(data[:size])
-    with pytest.raises(BadInput, match=r"safetensors.*again"):
-        ask()
+def with_index(**files):
+    def damage(pair):
+        (pair / "outside.safetensors").write_bytes(b"")
+        index = pair / "base" / safetensors_headers.INDEX
+        index.write_text(json.dumps({"weight_map": files}))
+
+    return damage
 
 
-def test_a_missing_shard_is_named(pair):
-    names = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
-    (pair / "base" / safetensors_headers.INDEX).write_text(json.dumps({"weight_map": names}))
-    write_safetensors(pair / "base" / "model-1.safetensors", {"a": (2, 2)})
-    with pytest.raises(NotFound, match=r"model-2\.safetensors"):
-        ask()
+def cut(name, size):
+    def damage(pair):
+        data = (pair / name).read_bytes()
+        (pair / name).write_bytes(data[:size])
+
+    return damage
+
+
+def pickled(folder, name):
+    """Put a pickle in the place of weights, under their own name, too."""
+
+    def damage(pair):
+        for file in (pair / folder).glob("*.safetensors"):
+            file.unlink()
+        (pair / folder / name).write_bytes(pickle.dumps(Evil(pair / "executed")))
+
+    return damage
+
+
+class Evil:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.canary}",))
+
+
+BASE, WEIGHTS = "base/model.safetensors", "adapter/adapter_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (with_negative_size, BadInput),
+        *((cut(name, size), BadInput) for name in (BASE, WEIGHTS) for size in (0, 20, -1)),
+        (with_index(a="model.safetensors", b="model-2.safetensors"), NotFound),
+        *(
+            (with_index(w=name), BadInput)
+            for name in ("../outside.safetensors", "/etc/passwd", "a/../../outside", "..", "")
+        ),
+        (pickled("base", "pytorch_model.bin"), Refused),
+        (pickled("adapter", "adapter_model.bin"), Refused),
+        (pickled("base", "model.safetensors"), BadInput),
+        (pickled("adapter", "adapter_model.safetensors"), BadInput),
+    ],
+)
+def test_damaged_and_hostile_weights_are_refused_and_nothing_is_executed(pair, damage, error):
+    damage(pair)
+    with pytest.raises(error):
+        ask(formats=["safetensors"])
+    assert not (pair / "executed").exists()
 
 
 def test_an_output_folder_with_something_in_it_is_left_alone(pair):
