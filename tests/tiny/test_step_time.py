@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ft_tools.training import preflight, step_time
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.preflight import VARIABLE
 from ft_tools.training.step_time import StepQuestion
@@ -43,6 +44,9 @@ def test_more_blocks_and_recomputed_ones_take_longer(workspace, tiny_model_in):
 
 def test_a_plan_is_estimated_by_a_step_of_its_shape_once(workspace, tiny_model_in, monkeypatch):
     monkeypatch.setenv(VARIABLE, "1")
+    for module in (preflight, step_time):
+        # For a machine with other work to do.
+        monkeypatch.setattr(module, "SECONDS", 120.0)
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(workspace / "cache"))
     write_jsonl(workspace / "train.jsonl", conversations(32))
     request = SftRequest(
