@@ -4,8 +4,10 @@ The server sets a `Call` around each tool; code that takes longer than a moment 
 `require_waiting` in its loops, so that work stops when nobody wants its result any more.
 """
 
+import math
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,6 +16,8 @@ from typing import Any
 from ft_tools.errors import Abandoned
 
 POLL_SECONDS = 0.1
+ANSWER_SECONDS = 50.0
+"""A call answers by then. Clients give up after 60 s: default request timeout of the MCP SDKs."""
 
 
 class Call:
@@ -21,6 +25,7 @@ class Call:
 
     def __init__(self) -> None:
         self.doing = ""
+        self.began = time.monotonic()
         self._is_abandoned = threading.Event()
 
     def abandon(self) -> None:
@@ -55,6 +60,12 @@ def require_waiting() -> None:
     call = _CURRENT.get()
     if call is not None and call.is_abandoned:
         raise Abandoned("the client cancelled the call or closed its connection")
+
+
+def seconds_left() -> float:
+    """Return what the present call has left to answer in; outside a call there is no limit."""
+    call = _CURRENT.get()
+    return math.inf if call is None else call.began + ANSWER_SECONDS - time.monotonic()
 
 
 def doing(what: str) -> None:
@@ -95,7 +106,7 @@ def run_process(
 
 def _communicate(process: "subprocess.Popen[str]", input: str, timeout: float) -> tuple[str, str]:
     given: str | None = input
-    waited = 0.0
+    until = time.monotonic() + timeout
     while True:
         require_waiting()
         try:
@@ -103,6 +114,5 @@ def _communicate(process: "subprocess.Popen[str]", input: str, timeout: float) -
         except subprocess.TimeoutExpired:
             # The rest of the input is kept by the process object; it is not given again.
             given = None
-            waited += POLL_SECONDS
-            if waited >= timeout:
+            if time.monotonic() >= until:
                 raise

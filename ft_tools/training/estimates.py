@@ -74,6 +74,7 @@ class Work:
     """Fraction of the tokens of a batch that are padding."""
     step: StepTime | None = None
     """Of this plan on this machine, where it was measured."""
+    why_no_step: str = ""
 
 
 class Estimate(BaseModel):
@@ -144,7 +145,9 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
         by_table = _by_table(work, tokens)
         if by_table is None:
             return None
-        seconds, source = by_table, "the table of rates; the first run here makes it narrower"
+        why = f", because {work.why_no_step}" if work.why_no_step else ""
+        source = f"the table of rates{why}; the first run here makes it narrower"
+        seconds = by_table
     return estimates.duration(seconds, source, load=work.load, price=price, steps=work.steps)
 
 

@@ -1,6 +1,7 @@
 """What a launch would do, in full: the model that is hashed, confirmed, stored and obeyed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -19,15 +20,22 @@ from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import arguments, defaults, preference_runs, preflight
 from ft_tools.training.checks import base_model, data_quality
 from ft_tools.training.checks.engine import Engine
-from ft_tools.training.estimates import Estimate
+from ft_tools.training.estimates import Estimate, Work, earlier_rates
 from ft_tools.training.findings import warning
 from ft_tools.training.holding_out import hold_out
 from ft_tools.training.model_plan import ModelPlan, config_if_known, model_plan, source_of
-from ft_tools.training.plan_estimate import count_tokens, estimated, require_memory, rows_in_batches
+from ft_tools.training.plan_estimate import (
+    count_tokens,
+    estimated,
+    require_memory,
+    rows_in_batches,
+    work_of,
+)
 from ft_tools.training.plan_warnings import few_evaluations, plan_warnings
 from ft_tools.training.preference_runs import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
+from ft_tools.training.step_time import question_of
 from ft_tools.training.token_counts import Counts
 
 Files = tuple[DatasetFacts, DatasetFacts | None]
@@ -224,12 +232,13 @@ def _plan_parts(
         "samples": request.samples if validation is not None else 0,
         "accepted": sorted(set(request.accept_findings)),
         "accept_reason": request.accept_reason,
-        "missing": _missing(request, source, settings),
     }
     memory_needed = require_memory(request, source, parts, settings)
     tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
     evaluations = defaults.planned_evaluations(training, steps, epochs)
-    estimate = estimated(task, request, parts, (steps, tokens), evaluations)
+    work = work_of(task, request, parts, steps, evaluations)
+    parts["missing"], work = _missing(request, source, settings, parts, work)
+    estimate = estimated(request, parts, work, tokens)
     warnings = [
         *plan_warnings(request, source, asked, parts, memory_needed, (steps, why_not)),
         *settings.notes,
@@ -238,26 +247,34 @@ def _plan_parts(
     return parts | {"estimate": estimate.model_copy(update=memory_needed), "warnings": warnings}
 
 
-def _missing(request: TrainingRequest, source: ModelSource, settings: Settings) -> list[str]:
-    """Return what this machine lacks for the run, if it is to run here."""
+def _missing(
+    request: TrainingRequest,
+    source: ModelSource,
+    settings: Settings,
+    parts: dict[str, Any],
+    work: Work,
+) -> tuple[list[str], Work]:
+    """Return what this machine lacks for the run, if it is to run here, and its step if timed."""
     device = settings.device
     if not request.is_here or settings.place.exported_for:
-        return []
+        return [], work
     towers = tower_packages.missing(config_if_known(source))
     optimizer = arguments.missing_package(settings.training["optim"])
     if found := [*filter(None, (towers, optimizer))]:
-        return found
+        return found, work
     if settings.engine != "torch":
-        return []
+        return [], work
     if not request.preflight:
         settings.notes.append(warning("preflight_skipped"))
-        return []
+        return [], work
     named = (settings.training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
     quantized = settings.quantization(request.method, source) is not None
-    checks = preflight.checked(device, quantized=quantized, attention=str(named))
-    failed, unknown = preflight.problems(checks, device)
+    # Earlier runs say better what a step takes.
+    step = None if earlier_rates(work) else question_of(parts, work.load)
+    tried = preflight.tried(device, quantized=quantized, attention=str(named), step=step)
+    failed, unknown = preflight.problems(tried.checks, device)
     settings.notes += unknown
-    return failed
+    return failed, replace(work, step=tried.step, why_no_step=tried.why_no_step)
 
 
 def _require_usable(

@@ -101,40 +101,38 @@ def count_tokens(
     return token_counts.count(request)
 
 
-def estimated(
-    task: Task,
-    request: TrainingRequest,
-    parts: dict[str, Any],
-    trained_on: tuple[int, int],
-    evaluations: int,
-) -> Estimate:
-    """Return how many steps a plan has, and how long they are likely to take."""
-    steps, tokens = trained_on
+def work_of(
+    task: Task, request: TrainingRequest, parts: dict[str, Any], steps: int, evaluations: int
+) -> estimates.Work:
+    """Return what a plan computes, on what."""
     model: ModelPlan = parts["model"]
-    trained = _trained(request, parts)
-    place: Place = parts["place"]
-    disk = estimates.disk_bytes(trained, place.sharding)
-    if not place.exported_for:
-        require_space(workspace.runs_dir(), disk, "the run")
-    # Before a step is measured, which is work of its own.
-    load = present_load(parts["device"]) if request.is_here else 0.0
-    work = estimates.Work(
+    return estimates.Work(
         task,
         request.method,
         model.num_params,
         model.config_sha256,
         parts["device"],
-        place.num_processes,
+        parts["place"].num_processes,
         _evaluated_tokens(parts, evaluations),
-        load,
+        # Before a step is measured, which is work of its own.
+        present_load(parts["device"]) if request.is_here else 0.0,
         parts["engine"],
         steps * parts["training"]["gradient_accumulation_steps"],
         steps,
         step_time.padding_of(parts) if parts["counts"] else 0.0,
-        step_time.measured(parts, load) if request.is_here and not parts["missing"] else None,
     )
+
+
+def estimated(
+    request: TrainingRequest, parts: dict[str, Any], work: estimates.Work, tokens: int
+) -> Estimate:
+    """Return how many steps a plan has, and how long they are likely to take."""
+    place: Place = parts["place"]
+    disk = estimates.disk_bytes(_trained(request, parts), place.sharding)
+    if not place.exported_for:
+        require_space(workspace.runs_dir(), disk, "the run")
     return Estimate(
-        steps=steps,
+        steps=work.steps,
         tokens=tokens,
         duration=estimates.duration(work, tokens, request.price_per_hour),
         disk_bytes=disk,

@@ -1,7 +1,8 @@
 """Before a run is offered: does its environment, on its device, do what the run will do?
 
-A process of its own tries it (`ft_tools/training/worker/preflight.py`), at most SECONDS long, and
-what passed is remembered for the environment. What fails is in the plan by name, with the cure.
+A process of its own tries it (`ft_tools/training/worker/preflight.py`) and times a step, at most
+SECONDS long. What passed is remembered for the environment, a step for its shape. What fails is in
+the plan by name, with the cure.
 """
 
 import contextlib
@@ -9,17 +10,24 @@ import os
 import sys
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from ft_tools import abandoned_calls
 from ft_tools.errors import FineTuningError
 from ft_tools.runs.hardware.devices import Device, driver_cuda, find_cards
 from ft_tools.runs.hardware.gpu_environment import HIDING
 from ft_tools.runs.processes import remembered_answer
+from ft_tools.runs.processes.remembered_answer import Kept
 from ft_tools.training.findings import warning
+from ft_tools.training.step_time import StepQuestion, StepTime
 
 VARIABLE = "FINE_TUNING_LLM_PREFLIGHT"
 """0 skips it."""
+WORKER = "ft_tools.training.worker.preflight"
 SECONDS = 20.0
+STEP_SECONDS = 10.0
+"""Where the checks are known and only a step is timed: start, imports and steps."""
+LATE = "timing a step took too long"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "triton",
              "kernels", "flash_attn")  # fmt: skip
 State = Literal["passed", "failed", "skipped"]
@@ -49,45 +57,114 @@ class Checked(BaseModel):
     total_gib: float | None = None
 
 
-Answer = TypeAdapter(list[Checked])
+UNFINISHED = Checked(id="unfinished", state="skipped")
 
 
-def checked(device: Device, *, quantized: bool, attention: str = "sdpa") -> list[Checked]:
-    """Try in small what a run on a device does; what passed before is not tried again.
+class Trial(BaseModel):
+    """What one process is asked for."""
+
+    checks: Question | None
+    step: StepQuestion | None
+
+
+class Tried(BaseModel):
+    """What it found."""
+
+    checks: list[Checked] = []
+    step: StepTime | None = None
+    why_no_step: str = ""
+
+
+CHECKS, STEP = TypeAdapter(list[Checked]), TypeAdapter(StepTime)
+
+
+def tried(
+    device: Device, *, quantized: bool, attention: str = "sdpa", step: StepQuestion | None = None
+) -> Tried:
+    """Try in small what a run on a device does, and time its step; what is known is not tried.
+
+    One process does both, SECONDS long at most, or STEP_SECONDS if only the step is unknown.
 
     Args:
         device: The run's.
         quantized: Whether the base is loaded in 4 bits.
         attention: Implementation, as transformers names it.
+        step: Shape of the step; None: not timed.
 
     Returns:
-        The checks; empty where the user skips it.
+        The checks and the step; nothing where the user skips it.
     """
     if os.environ.get(VARIABLE) == "0":
-        return []
-    on_gpu = device.name == "cuda"
+        return Tried()
     question = Question(
-        device="cuda" if on_gpu else "cpu",
+        device="cuda" if device.name == "cuda" else "cpu",
         precision=device.precision,
         quantized=quantized,
         attention=attention,
     )
+    libraries = remembered_answer.versions(LIBRARIES)
     on = [sys.executable, device.model, device.driver, str(device.capability)]
+    shape = step.model_dump(exclude={"config", "load"}) if step else None
+    kept = Kept(WORKER, CHECKS, [libraries, on, question.model_dump()])
+    kept_step = Kept(WORKER, STEP, [libraries, device.model, shape])
+    known = Tried(checks=kept.read() or [], step=kept_step.read() if step else None)
+    if not known.checks and kept.is_late:
+        return Tried(checks=[UNFINISHED], why_no_step=LATE)
+    is_late = step is not None and known.step is None and kept_step.is_late
+    trial = Trial(
+        checks=None if known.checks else question,
+        step=None if known.step or is_late else step,
+    )
+    if trial.checks is None and trial.step is None:
+        return known.model_copy(update={"why_no_step": LATE if is_late else ""})
+    return _tried_now(trial, known, kept, kept_step, device)
+
+
+def _tried_now(
+    trial: Trial, known: Tried, kept: Kept[list[Checked]], kept_step: Kept[StepTime], device: Device
+) -> Tried:
+    """Ask a process, and keep what it finds."""
+    seconds = SECONDS if trial.checks else STEP_SECONDS
+    # Where the call has less time left, the next one may do better.
+    is_cut = abandoned_calls.seconds_left() < seconds
+    found, kind, complained = _run(trial, seconds, device)
+    kept.write_log(complained)
+    if trial.checks is None:
+        found.checks = known.checks
+    elif not found.checks:
+        is_slow = kind == "timeout"
+        failed = Checked(id="process", state="failed", error=kind)
+        found.checks = [UNFINISHED if is_slow else failed]
+        if is_slow and not is_cut:
+            kept.write_late()
+    elif all(one.state == "passed" for one in found.checks):
+        kept.write(found.checks)
+    if found.step is not None:
+        kept_step.write(found.step)
+    elif trial.step is not None:
+        found.why_no_step = LATE if kind == "timeout" else f"a step could not be timed ({kind})"
+        if not is_cut:
+            kept_step.write_late()
+    found.step = found.step or known.step
+    return found
+
+
+def _run(trial: Trial, seconds: float, device: Device) -> tuple[Tried, str, str]:
+    """Return what a process finds, the kind of error that ended it early, and its complaints."""
+    answer = TypeAdapter(Tried)
     try:
-        return remembered_answer.ask(
-            "ft_tools.training.worker.preflight",
-            Answer,
-            question=question.model_dump_json(),
-            depends_on=[remembered_answer.versions(LIBRARIES), on, question.model_dump()],
-            seconds=SECONDS,
-            variables=variables(device),
-            keeps=lambda found: all(one.state == "passed" for one in found),
-            waits_again=False,
+        question = trial.model_dump_json()
+        found, complained = remembered_answer.run(
+            WORKER, answer, question, seconds, variables(device)
         )
     except remembered_answer.Unanswered as error:
-        if error.kind == "timeout":
-            return [Checked(id="unfinished", state="skipped")]
-        return [Checked(id="process", state="failed", error=error.kind)]
+        # What it found before it ended; a line that has no end is not counted.
+        whole = error.printed.rpartition("\n")[0].rpartition("\n")[2]
+        found = Tried()
+        with contextlib.suppress(ValidationError):
+            found = answer.validate_json(whole)
+        return found, error.kind, str(getattr(error.__cause__, "stderr", ""))
+    return found, "", complained
 
 
 def problems(checks: list[Checked], device: Device) -> tuple[list[str], list[str]]:

@@ -1,22 +1,15 @@
-"""How long a step of a plan takes on its device: measured in a process of its own, in small.
+"""How long a step of a plan takes on its device: measured in small by the preflight's process.
 
 The process builds the planned class with one and with three blocks, random weights and the planned
 adapter, and times a pass through both. What differs is two blocks; a step is that, times the
 plan's number of blocks, plus the rest.
 """
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools.runs.hardware.devices import Device
-from ft_tools.runs.processes import remembered_answer
-from ft_tools.training import preflight
-
-SECONDS = 20.0
 MOST_TOKENS = {"cpu": 256, "cuda": 16_384}
 """Of the pass that is timed; the time of a longer one is in proportion."""
 
@@ -50,11 +43,12 @@ class StepTime(BaseModel):
     optimizer: float = Field(description="Of a step: what all trained weights take.")
 
 
-def question_of(parts: dict[str, Any]) -> StepQuestion | None:
+def question_of(parts: dict[str, Any], load: float) -> StepQuestion | None:
     """Return the shape of a plan's step; None where it cannot be measured here.
 
     Args:
         parts: Arguments of the plan.
+        load: Other programs that want each core now.
     """
     counts, training, device = parts["counts"], parts["training"], parts["device"]
     folder = Path(parts["model"].load_from)
@@ -79,6 +73,7 @@ def question_of(parts: dict[str, Any]) -> StepQuestion | None:
         rows=max(1, min(micro, MOST_TOKENS[device.name] // length)),
         length=min(length, MOST_TOKENS[device.name]),
         trained_fraction=round(min(1.0, counts.lengths.mean_answer_tokens / mean), 2),
+        load=load,
     )
 
 
@@ -88,28 +83,3 @@ def padding_of(parts: dict[str, Any]) -> float:
     is_grouped = training.get("train_sampling_strategy") == "group_by_length"
     alone = training.get("packing") or training["per_device_train_batch_size"] == 1 or is_grouped
     return 0.0 if alone else parts["counts"].lengths.padding
-
-
-def measured(parts: dict[str, Any], load: float) -> StepTime | None:
-    """Measure a step of a plan, or return what was measured for its shape; None: it cannot be.
-
-    Args:
-        parts: Arguments of the plan.
-        load: Other programs that want each core now.
-    """
-    device: Device = parts["device"]
-    question = question_of(parts)
-    if question is None or os.environ.get(preflight.VARIABLE) == "0":
-        return None
-    shape = question.model_dump(exclude={"config"})
-    with contextlib.suppress(remembered_answer.Unanswered):
-        return remembered_answer.ask(
-            "ft_tools.training.worker.step_time",
-            TypeAdapter(StepTime),
-            question=question.model_copy(update={"load": load}).model_dump_json(),
-            depends_on=[remembered_answer.versions(preflight.LIBRARIES), device.model, shape],
-            seconds=SECONDS,
-            variables=preflight.variables(device),
-            waits_again=False,
-        )
-    return None

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ft_tools.training import preflight, step_time
+from ft_tools.runs.hardware.devices import find_device
+from ft_tools.training import preflight
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.preflight import VARIABLE
 from ft_tools.training.step_time import StepQuestion
@@ -44,9 +45,8 @@ def test_more_blocks_and_recomputed_ones_take_longer(workspace, tiny_model_in):
 
 def test_a_plan_is_estimated_by_a_step_of_its_shape_once(workspace, tiny_model_in, monkeypatch):
     monkeypatch.setenv(VARIABLE, "1")
-    for module in (preflight, step_time):
-        # For a machine with other work to do.
-        monkeypatch.setattr(module, "SECONDS", 120.0)
+    # For a machine with other work to do.
+    monkeypatch.setattr(preflight, "SECONDS", 120.0)
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(workspace / "cache"))
     write_jsonl(workspace / "train.jsonl", conversations(32))
     request = SftRequest(
@@ -60,3 +60,24 @@ def test_a_plan_is_estimated_by_a_step_of_its_shape_once(workspace, tiny_model_i
     answers = {file: file.stat().st_mtime for file in (workspace / "cache").rglob("*.json")}
     assert plan_sft(request).estimate.duration.low_seconds == first.low_seconds
     assert {f: f.stat().st_mtime for f in (workspace / "cache").rglob("*.json")} == answers
+    # The checks passed by then; a step of another shape that takes too long leaves the table.
+    monkeypatch.setattr(preflight, "STEP_SECONDS", 0.5)
+    other = request.model_copy(update={"training": {**QUICK, "max_steps": 50, "max_length": 24}})
+    for _ in range(2):
+        # The second time nothing is waited for.
+        late = plan_sft(other)
+        assert "too long" in late.estimate.duration.source
+        assert late.missing == []
+        monkeypatch.setattr(preflight, "STEP_SECONDS", 120.0)
+
+
+def test_a_step_that_kills_its_process_leaves_the_checks(workspace, tiny_model_in, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setattr(preflight, "SECONDS", 120.0)
+    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(workspace / "cache"))
+    (workspace / "config.json").write_text('{"model_type": "nothing"}')
+    asked = {"quantized": False, "step": question(workspace)}
+    found = preflight.tried(find_device("cpu"), **asked)
+    assert found.step is None
+    assert found.why_no_step
+    assert {one.state for one in found.checks} == {"passed"}

@@ -1,11 +1,12 @@
-"""Try in small what a run will do, in its environment and on its device: JSON on standard output.
+"""Try in small what a run will do, in its environment and on its device, and time its step.
 
-Each check is a few milliseconds of real work by the libraries that the run uses. What a library
-says of a failure goes to standard error, which is kept as a log.
+The standard output has a line of JSON after the checks and one after the step: whoever ends this
+process early knows what it found until then. Each check is a few milliseconds of real work by the
+libraries that the run uses. What a library says of a failure goes to standard error, which is kept
+as a log.
 """
 
 import contextlib
-import json
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from ft_tools.runs.processes.endings import is_out_of_memory
-from ft_tools.training.preflight import Checked, Question
+from ft_tools.training.preflight import Checked, Question, Trial, Tried
 
 LENGTH, WIDTH, VOCABULARY = 32, 128, 512
 IN_USE = "busy or unavailable"
@@ -135,8 +136,15 @@ def _loss(model: Any) -> None:
 def main() -> None:
     """Answer the question of the standard input."""
     sink, sys.stdout = sys.stdout, sys.stderr
-    found = answer(Question.model_validate_json(sys.stdin.read()))
-    sink.write("\n" + json.dumps([one.model_dump() for one in found]))
+    trial = Trial.model_validate_json(sys.stdin.read())
+    found = Tried(checks=answer(trial.checks) if trial.checks else [])
+    print("\n" + found.model_dump_json(), file=sink, flush=True)
+    if trial.step is None or any(one.state == "failed" for one in found.checks):
+        return
+    from ft_tools.training.worker import step_time
+
+    found.step = step_time.measure(trial.step)
+    print(found.model_dump_json(), file=sink, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
-"""Time a step of a plan's class, in small: JSON in, JSON out."""
+"""Time a step of a plan's class, in small."""
 
-import json
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -95,14 +93,3 @@ def _fastest(work: Callable[[], Any]) -> float:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return min(times[1:])
-
-
-def main() -> None:
-    """Answer one question."""
-    sink, sys.stdout = sys.stdout, sys.stderr
-    found = measure(StepQuestion.model_validate_json(sys.stdin.read()))
-    sink.write("\n" + json.dumps(found.model_dump()))
-
-
-if __name__ == "__main__":
-    main()
