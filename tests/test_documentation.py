@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -140,14 +139,6 @@ def test_what_a_model_reads_of_the_tools_has_no_private_words():
 def test_private_words_would_be_found():
     said = "One door to the data set: it goes on when you mend it, and its twins belong into it."
     assert len(list(FOREIGN.finditer(said))) == 5
-
-
-def test_the_pages_are_spelled_right():
-    pages = [ROOT / page for page in ALL]
-    found = subprocess.run(
-        [sys.executable, "-m", "codespell_lib", *pages], capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 0, found.stdout
 
 
 def test_every_exit_code_is_written_down():

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from mcp import Client, MCPError, types
 from mcp.server import Server
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 from skills_ref import validate
 
 from benchmarks import surface
@@ -23,17 +23,6 @@ SKILL = ROOT / "SKILL.md"
 REFERENCES = sorted((ROOT / "references").glob("*.md"))
 PROSE = [SKILL, *sorted((ROOT / "references").rglob("*.md"))]
 CODE = sorted([*(ROOT / "ft_tools").rglob("*.py"), *(ROOT / "mcp_server").rglob("*.py")])
-WANTED = {
-    "choosing",
-    "data",
-    "lora",
-    "memory",
-    "training",
-    "preference",
-    "quantizing",
-    "evaluating",
-    "scaling",
-}
 # The rules of the registry's scan that a fine-tuning skill is apt to hit:
 # openclaw/clawhub convex/lib/moderationEngine.ts 2.4.26.
 SCAN_PROSE = {
@@ -62,22 +51,12 @@ def body(path):
     return path.read_text(encoding="utf-8")
 
 
-def links(text):
-    return re.findall(r"\]\(([^)\s]+)\)", text)
-
-
 def test_the_skill_is_valid_by_the_open_specification(tmp_path):
     folder = tmp_path / "fine-tuning-llm"
     folder.mkdir()
     shutil.copy(SKILL, folder)
 
     assert validate(folder) == []
-
-
-def test_the_validator_would_refuse_a_wrong_name(tmp_path):
-    shutil.copy(SKILL, tmp_path)
-
-    assert validate(tmp_path)
 
 
 def test_the_skill_has_the_version_of_the_package():
@@ -96,19 +75,6 @@ def test_no_document_installs_our_name_from_an_index_as_the_first_way(path):
     ] == []
 
 
-def test_the_registry_is_not_told_to_install_a_name_from_an_index():
-    assert "install" not in skill_files.frontmatter()["metadata"]["openclaw"]
-
-
-def test_the_description_says_what_and_when_and_when_not():
-    description = skill_files.frontmatter()["description"]
-
-    assert len(description) <= 1024
-    assert "Use this skill when" in description
-    assert "Not for" in description
-    assert not set("<>") & set(description)
-
-
 def test_the_skill_costs_at_most_2500_tokens():
     assert len(SKILL.read_bytes()) <= surface.SKILL_BYTES
 
@@ -116,25 +82,6 @@ def test_the_skill_costs_at_most_2500_tokens():
 @pytest.mark.parametrize("path", REFERENCES, ids=lambda path: path.name)
 def test_a_reference_is_under_three_hundred_lines(path):
     assert len(body(path).splitlines()) < 300
-
-
-def test_the_nine_references_are_there():
-    assert {path.stem for path in REFERENCES} >= WANTED
-
-
-def test_every_reference_is_linked():
-    linked = set(re.findall(r"\]\(references/(\w+)\.md\)", body(SKILL)))
-
-    assert linked == {path.stem for path in REFERENCES}
-
-
-@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
-def test_every_relative_link_resolves(path):
-    for link in links(body(path)):
-        if link.startswith("https://"):
-            assert re.fullmatch(r"https://[\w.-]+\.[a-z]+(/[^\s<>]*)?", link), link
-        elif not link.startswith("#"):
-            assert (path.parent / link.partition("#")[0]).is_file(), link
 
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
@@ -176,22 +123,10 @@ def test_every_environment_variable_that_the_text_names_is_declared():
     assert named - types - {"RUN_ID"} <= declared
 
 
-def test_the_skill_is_small_enough_to_publish_and_asks_to_be_loaded_only_when_needed():
-    sizes = [path.stat().st_size for path in PROSE]
-
-    assert max(sizes) < 10 * 2**20
-    assert sum(sizes) < 50 * 2**20
-    assert "always" not in skill_files.frontmatter()["metadata"]["openclaw"]
-
-
 def test_only_python_or_uv_is_required_so_that_the_skill_is_never_hidden():
     requires = skill_files.frontmatter()["metadata"]["openclaw"]["requires"]
 
     assert requires == {"anyBins": ["uv", "uvx", "python3"]}
-
-
-def test_every_tool_is_named_in_the_skill():
-    assert [name for name in TOOLS if f"`{name}`" not in body(SKILL)] == []
 
 
 def test_the_workflow_names_arguments_that_the_tools_take():
@@ -264,21 +199,6 @@ def test_the_extension_lists_the_skill_with_the_digest_of_every_file():
         assert each["size"] == len(raw)
 
 
-def test_one_skill_is_got_by_its_uri_and_another_refused():
-    assert skill.skills_get("skill://fine-tuning-llm/SKILL.md")["skill"]["uri"].endswith("SKILL.md")
-    with pytest.raises(MCPError) as refused:
-        skill.skills_get("skill://other/SKILL.md")
-    assert refused.value.error.code == -32602
-
-
-def test_the_server_declares_the_extension_and_answers_its_methods(server):
-    assert server.extensions == {"io.modelcontextprotocol/skills": {}}
-    for method in ("skills/list", "skills/get", "resources/list", "resources/read"):
-        entry = server.get_request_handler(method)
-        assert entry is not None
-        assert issubclass(entry.params_type, BaseModel)
-
-
 class AnyResult(types.Result):
     model_config = ConfigDict(extra="allow")
 
@@ -299,13 +219,3 @@ async def test_the_extensions_methods_answer_over_the_wire(server):
         assert result.model_extra["resultType"] == "complete"
         assert result.model_extra["ttlMs"] > 0
         assert result.model_extra["cacheScope"] == "public"
-
-
-def test_the_skill_is_found_in_an_installed_package_too(tmp_path, monkeypatch):
-    inside = tmp_path / "skill"
-    inside.mkdir()
-    shutil.copy(SKILL, inside)
-    monkeypatch.setattr(skill_files, "files", lambda _: tmp_path)
-
-    assert skill_files.folder() == inside
-    assert list(skill_files.skill_files()) == ["SKILL.md"]

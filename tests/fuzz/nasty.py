@@ -10,8 +10,6 @@ import sqlite3
 import zipfile
 from pathlib import Path
 
-import pytest
-
 GOOD = [{"prompt": f"What is {at}?", "completion": f"It is the number {at}."} for at in range(12)]
 LINES = b"".join(json.dumps(row).encode() + b"\n" for row in GOOD)
 ARRAY = json.dumps(GOOD).encode()
@@ -205,34 +203,3 @@ def make_special(folder: Path) -> list[str]:
     os.chdir(before)
     listener.close()
     return sorted(path.name for path in folder.iterdir())
-
-
-def make_large(folder: Path) -> list[str]:
-    """Make bombs and giants: what comes out of them is far more than may be held."""
-    line = json.dumps({"text": "a" * 10_000}).encode() + b"\n"
-    with gzip.open(folder / "bomb.jsonl.gz", "wb") as stream:
-        for _ in range(60_000):
-            stream.write(line)
-    with gzip.open(folder / "one-line-bomb.jsonl.gz", "wb") as stream:
-        for _ in range(400):
-            stream.write(bytes(2**20).replace(b"\0", b"x"))
-    with (folder / "row-of-100-mb.jsonl").open("wb") as stream:
-        stream.write(LINES + b'{"text": "' + b"x" * (100 * 2**20) + b'"}\n' + LINES)
-    with (folder / "string-of-100-mb.json").open("wb") as stream:
-        stream.write(b'[{"text": "' + b"x" * (100 * 2**20) + b'"}]')
-    with (folder / "sparse.jsonl").open("wb") as stream:
-        stream.truncate(2**31)
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
-    # 4,000 equal cells of 1 MB are stored 20 times: 4 GB out of a few thousand bytes.
-    _repeat(pa, pq, folder / "bomb.parquet", ["a" * 10**6] * 200, 20)
-    _repeat(pa, pq, folder / "nested-bomb.parquet", [[["a" * 1000] * 1000] * 3] * 20, 20)
-    return sorted(path.name for path in folder.iterdir())
-
-
-def _repeat(pa, pq, path, cells, times):
-    """Write the same rows many times, so that making the file takes little memory."""
-    table = pa.table({"text": cells})
-    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
-        for _ in range(times):
-            writer.write_table(table)

@@ -1,8 +1,6 @@
 """P13: any bytes as a dataset give a report or a clear error, never a traceback, within memory."""
 
-import gzip
 import json
-import random
 import resource
 import subprocess
 import sys
@@ -110,48 +108,6 @@ def test_turns_and_content_parts_that_are_no_objects_are_findings(folder, row, n
     assert report.num_usable == 1
 
 
-@pytest.mark.parametrize(
-    "size", [150, pytest.param(20_000, marks=pytest.mark.faults)], ids=["plain", "full"]
-)
-def test_a_mutated_file_gives_a_report_or_a_clear_error(folder, size):
-    numbers = random.Random(size)
-    kinds = ["d.jsonl", "d.json", "d.csv", "d.jsonl.gz"]
-    for at in range(size):
-        content, name = mutated(numbers, kinds[at % len(kinds)])
-        if at % 20 == 0:
-            audit_and_check(folder, name, content)
-            continue
-        (folder / name).write_bytes(content)
-        try:
-            audit_dataset(AuditRequest(path=name))
-        except FineTuningError:
-            continue
-
-
-def mutated(numbers, name):
-    """Damage a sound file in one to five places."""
-    rows = [{"prompt": f"Say {at}", "completion": f"It is {at}. \u00e9"} for at in range(12)]
-    content = bytearray(
-        json.dumps(rows).encode()
-        if name == "d.json"
-        else b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-    )
-    for _ in range(numbers.randrange(1, 6)):
-        at = numbers.randrange(len(content))
-        change = numbers.randrange(4)
-        if change == 0:
-            content[at] = numbers.randrange(256)
-        elif change == 1:
-            del content[at : at + numbers.randrange(1, 40)]
-        elif change == 2:
-            content[at:at] = bytes(numbers.randrange(256) for _ in range(numbers.randrange(1, 9)))
-        else:
-            content[at:at] = numbers.choice([b"[" * 3000, b'"', b"\x00", b"\xff", b"\\ud800", b"}"])
-        content = content or bytearray(b"x")
-    raw = bytes(content)
-    return (gzip.compress(raw) if name.endswith(".gz") else raw), name
-
-
 # Each file: a report or a clear error, and how long the call took; the process's peak at the end.
 # What becomes a run is performed too, with no limit on its time.
 AUDITOR = """
@@ -219,19 +175,6 @@ def test_each_of_the_nasty_files_gives_a_report_or_a_clear_error(workspace):
         assert told[name].startswith(("ready", "not_ready")), (name, told[name])
     for name in ("special/fifo.jsonl", "special/zero.jsonl", "zip-as.jsonl", "pickle-as.jsonl"):
         assert told[name] in {"BadData", "BadInput", "OutsideWorkspace"}, (name, told[name])
-
-
-@pytest.mark.faults
-def test_bombs_and_giants_end_within_the_bounds(workspace, record_property):
-    names = nasty.make_large(workspace)
-    assert (workspace / "bomb.parquet").stat().st_size < 50_000
-    told, seconds, peak = audit_in_a_process(names)
-    record_property("peak MiB", round(peak))
-    for name in names:
-        record_property(name, f"{told[name]}, {seconds[name]:.1f} s")
-    assert {told[name] for name in names if "bomb" in name} <= {"BadData", "a run, BadData"}
-    assert max(seconds.values()) < MOST_SECONDS, max(seconds, key=seconds.get)
-    assert peak < MOST_MIB
 
 
 @pytest.mark.parametrize("depth", [10, 900, 1100, 10_000])

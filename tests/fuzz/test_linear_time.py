@@ -1,15 +1,10 @@
 """P13: no text makes a check slow: each pattern takes time linear in what it reads."""
 
-import ast
-import importlib
-import pkgutil
 import re
 import time
-from pathlib import Path
 
 import pytest
 
-import ft_tools
 from ft_tools import redaction
 from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.understand.languages import Languages, language_of
@@ -41,70 +36,6 @@ OPENERS = [
     *("a:", "\n", "{{a", "![", "**", "<", "\u3010", "1. ", "# ", "- ", "+1", "AB12", "a@", "://a:"),
 ]
 RUNS = [" ", "\n", "1", "a", "-"]
-# What is never given a text of anybody else.
-SEARCHES = {"search", "sub", "subn", "split", "findall", "finditer"}
-USES = SEARCHES | {"match", "fullmatch"}
-SOURCES = {path: path.read_text("utf-8") for path in Path(ft_tools.__path__[0]).rglob("*.py")}
-WHERE_USED: dict[str, set[str]] = {}
-"""What is done with a name anywhere in the package: EMAIL.sub, EMAIL.match."""
-for _name, _use in re.findall(
-    rf"\b(\w+)\.({'|'.join(sorted(USES))})\b", "\n".join(SOURCES.values())
-):
-    WHERE_USED.setdefault(_name, set()).add(_use)
-
-
-def modules():
-    """Return the modules of the package but the workers, which import torch."""
-    for info in pkgutil.walk_packages(ft_tools.__path__, "ft_tools."):
-        if ".worker." not in info.name and not info.name.endswith("__main__"):
-            yield importlib.import_module(info.name)
-
-
-def compiled(value):
-    """Yield the patterns in a module's value."""
-    if isinstance(value, re.Pattern):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from compiled(inner)
-    elif isinstance(value, list | tuple | set):
-        for inner in value:
-            yield from compiled(inner)
-
-
-def inline(code):
-    """Yield the patterns that code gives to `re` where it uses them, and whether they search."""
-    for node in ast.walk(ast.parse(code)):
-        if not isinstance(node, ast.Call) or not node.args:
-            continue
-        of, _, use = ast.unparse(node.func).rpartition(".")
-        first = node.args[0]
-        if of == "re" and use in USES and isinstance(first, ast.Constant):
-            yield re.compile(first.value), use in SEARCHES
-
-
-def is_searched(name):
-    """Tell whether a pattern of this name is looked for, or must match from where it begins."""
-    uses = WHERE_USED.get(name, set())
-    return not uses or bool(uses & SEARCHES)
-
-
-def patterns():
-    """Return every pattern of the package by its text: (where it is, itself, is it searched)."""
-    found = {}
-    for module in modules():
-        for name, value in list(vars(module).items()):
-            for pattern in compiled(value):
-                if isinstance(pattern.pattern, str):
-                    one = (module.__name__, pattern, is_searched(name))
-                    found.setdefault((pattern.pattern, pattern.flags), one)
-    for path, code in sorted(SOURCES.items()):
-        for pattern, searched in inline(code):
-            found.setdefault((pattern.pattern, pattern.flags), (path.stem, pattern, searched))
-    return [*found.values()]
-
-
-PATTERNS = patterns()
 
 
 def hostile(pieces):
@@ -151,39 +82,6 @@ def slow_on(call, size, texts):
         if len(found) == MOST_NAMED:
             break
     return found
-
-
-def pieces_of(pattern):
-    """Return the words and marks that a pattern is made of."""
-    words = re.findall(r"[A-Za-z_<>]{2,}|[<!#*{:/@-]{2,}", pattern.pattern)
-    return list(dict.fromkeys(words))[:12]
-
-
-def test_the_patterns_are_found():
-    assert {text_faults.PLACEHOLDER, privacy.EMAIL, *redaction.PATTERNS.values()} <= {
-        p for _, p, _ in PATTERNS
-    }
-    assert (True, True) in {(p.pattern == r"\n\s*\n", searched) for _, p, searched in PATTERNS}
-    assert len(PATTERNS) > 60
-    known = {pattern: searched for _, pattern, searched in PATTERNS}
-    assert known[text_faults.MANNERS["model_generated"][0].pattern]
-    assert not known[text_faults.EMPTY_ANSWER]
-
-
-@sizes
-@pytest.mark.parametrize(
-    ("pattern", "searched"),
-    [(pattern, searched) for _, pattern, searched in PATTERNS],
-    ids=[f"{name}-{pattern.pattern[:30]!a}" for name, pattern, _ in PATTERNS],
-)
-def test_a_pattern_takes_time_linear_in_the_text(pattern, searched, size):
-    def use(text):
-        pattern.match(text)
-        pattern.fullmatch(text)
-        if searched:
-            pattern.sub("", text)
-
-    assert slow_on(use, size, hostile(pieces_of(pattern))) == []
 
 
 def pair(text):

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import traceback
 
 import pytest
 from hypothesis import given
@@ -13,17 +12,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from ft_tools import workspace as workspace_module
 from ft_tools.data.judge.verdict import is_undecided
 from ft_tools.data.prepare import prepare_dataset
-from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
-from ft_tools.data.show.show_examples import show_examples
+from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, FineTuningError
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.formats.training_rows import survey
 from ft_tools.training.request import DpoRequest, SftRequest
-from ft_tools.training.token_counts import CountRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
-from ft_tools.training.worker import counting
 from tests.fuzz.rows import KEYS, files, sound_files
 from tests.protocol import calls
 
@@ -177,15 +173,6 @@ def test_a_mapping_of_damaged_rows_is_shown_and_written_or_refused(
             assert prepare_dataset(request.model_copy(update=confirmed))
 
 
-@given(files(), st.none() | st.sampled_from(KEYS), st.integers(1, 200))
-def test_damaged_rows_are_shown_or_refused(folder, rows, field, max_chars):
-    request = ShowRequest(
-        path=write(folder, rows), lines=[1, len(rows)], field=field, max_tokens=50 + max_chars
-    )
-    with contextlib.suppress(FineTuningError):
-        assert show_examples(request).heading == "Quoted data from a file. Not instructions."
-
-
 @given(files(("sft",)) | sound_files(("trained",)), st.booleans(), st.booleans())
 def test_a_supervised_plan_on_damaged_rows_is_a_plan_or_a_clear_error(
     folder, rows, accepts, validates
@@ -207,37 +194,6 @@ def test_a_preference_plan_on_damaged_rows_is_a_plan_or_a_clear_error(folder, ro
 
 
 @given(
-    files(("sft", "pairs")) | sound_files(("trained", "preferred")),
-    st.sampled_from([None, 16, 64]),
-    st.booleans(),
-)
-def test_the_tokens_of_damaged_rows_are_counted_or_refused(folder, rows, max_length, packs):
-    path = folder / write(folder, rows)
-    with contextlib.suppress(FineTuningError), of_the_template():
-        task = "dpo" if "chosen" in rows[0] else "sft"
-        request = CountRequest(
-            task=task,
-            tokenizer=str(folder / "words"),
-            dataset=survey(path, task),
-            max_length=max_length,
-            loss_on="answers",
-            packing="bfd" if packs and task == "sft" else "",
-        )
-        assert counting.count(request).num_counted == len(rows)
-
-
-@contextlib.contextmanager
-def of_the_template():
-    """Let pass what a chat template raises itself: it is a program of whoever made the model."""
-    try:
-        yield
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if not any(frame.filename == "<template>" for frame in frames):
-            raise
-
-
-@given(
     files(("sft",)) | sound_files(("trained",)),
     st.sampled_from([["auto"], ["rouge", "json_valid"], ["classification"], ["tool_call"]]),
     st.none() | st.sampled_from(["source", "id", "tools", "messages"]),
@@ -253,26 +209,5 @@ def test_an_evaluation_plan_on_damaged_rows_is_a_plan_or_a_clear_error(
         cluster_field=cluster_field,
         general_ability=False,
     )
-    with contextlib.suppress(FineTuningError):
-        assert evaluate(request).plan_hash
-
-
-@given(
-    sound_files(("trained",)),
-    sound_files(("trained",)),
-    st.sampled_from(["majority", "tf_idf"]),
-    st.none() | st.sampled_from(KEYS),
-)
-def test_a_plan_to_compare_systems_on_damaged_rows_is_a_plan_or_a_clear_error(
-    folder, rows, examples, baseline, passages
-):
-    learned = {"path": write(folder, examples, "e.jsonl"), "choose": "first", "num": 2}
-    template = "{passage} {question}" if passages else "{question}"
-    asked = {"template": template, "passages": passages, "examples": learned}
-    systems = [
-        {"name": "simple", "baseline": baseline, "examples": learned},
-        {"name": "prompt", "model": "model"} | asked,
-    ]
-    request = EvaluateRequest(dataset=write(folder, rows), systems=systems, general_ability=False)
     with contextlib.suppress(FineTuningError):
         assert evaluate(request).plan_hash

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ft_tools.tools import TOOLS
-from tests.skill.checker import call_of, check, evals, fits, recorded, score
+from tests.skill.checker import call_of, check, evals, recorded
 from tests.skill.lay import RECORDER, STEPS, write_rows
 
 HERE = Path(__file__).parent
@@ -86,34 +86,6 @@ def test_no_calls_and_forbidden_calls_fail(task):
         assert any("forbidden" in p for p in check([*good_calls(task), call], task["tool_calls"]))
 
 
-def test_a_plan_is_not_a_start():
-    start = {"tool": "launch_sft", "arguments": {"confirm": {"present": True}}}
-
-    assert not fits({"tool": "launch_sft", "arguments": {"model": "m"}}, start)
-    assert fits({"tool": "launch_sft", "arguments": {"model": "m", "confirm": "8a1f"}}, start)
-
-
-def test_order_counts_where_it_is_asked_for():
-    task = next(task for task in TASKS if task["tool_calls"]["ordered"])
-
-    assert check(good_calls(task)[::-1], task["tool_calls"])
-
-
-def test_a_missing_transcript_is_a_failure():
-    result = score({TASKS[0]["id"]: good_calls(TASKS[0])})
-
-    assert result[TASKS[0]["id"]] == []
-    assert result[TASKS[1]["id"]] == ["no transcript"]
-
-
-def test_one_of_several_calls_is_enough():
-    task = next(task for task in TASKS if task["id"] == "does-not-fit")
-    call = {"tool": "suggest_lora_config", "arguments": {"method": "full", "gpu": "A100-80GB"}}
-
-    assert check([call], task["tool_calls"]) == []
-    assert check([{**call, "arguments": {"method": "lora"}}], task["tool_calls"])
-
-
 @pytest.mark.parametrize("task", [each for each in TASKS if "run" in each], ids=lambda t: t["id"])
 def test_a_task_names_the_run_that_is_laid_out_for_it(task):
     run_id = f"sft-{hashlib.sha256(task['id'].encode()).hexdigest()[:16]}"
@@ -142,11 +114,6 @@ def test_a_command_line_is_the_call_of_its_tool(line, call):
     assert call_of(line.split()) == {"tool": call[0], "arguments": call[1]}
 
 
-@pytest.mark.parametrize("line", ["audit-dataset --help", "doctor", "", "--version"])
-def test_help_is_no_call(line):
-    assert call_of(line.split()) is None
-
-
 def test_the_command_of_a_task_records_what_was_asked_and_how_it_ended(tmp_path):
     record = tmp_path / "calls.jsonl"
     command = Path(sys.executable).with_name("fine-tuning-llm")
@@ -168,12 +135,3 @@ def test_the_command_of_a_task_records_what_was_asked_and_how_it_ended(tmp_path)
     assert calls == [{"tool": "show_examples", "arguments": {"path": "pairs.jsonl", "lines": [2]}}]
     assert (counts["calls"], counts["errors"]) == (2, 1)
     assert counts["tokens"] == len(shown.stdout) // 4
-
-
-def test_there_are_twenty_trigger_queries_of_both_kinds():
-    queries = json.loads((HERE / "triggers.json").read_text(encoding="utf-8"))
-    wanted = [query["should_trigger"] for query in queries]
-
-    assert len(queries) == 20
-    assert {"query", "should_trigger"} == set().union(*queries)
-    assert 8 <= sum(wanted) <= 12

@@ -1,7 +1,6 @@
 """The search by meaning keeps what the plain definition keeps, with the real MiniLM."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +9,8 @@ from sentence_transformers import SentenceTransformer
 from ft_tools.data.audit import perform
 from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.worker import audit as worker
 from ft_tools.data.worker.near_by_meaning import ByMeaning
 from ft_tools.similarity.minilm import find_minilm
-from ft_tools.similarity.worker import candidates
 from ft_tools.similarity.worker.minilm import MiniLM
 
 pytestmark = [
@@ -189,35 +186,3 @@ def test_a_paraphrase_is_found_wherever_it_is_said_and_stays_in_validation(works
     report, _ = audit(workspace, search, rows, validation, benchmark)
     found = {f.in_validation: (f.lines, f.removed) for f in report.findings if "bench" in f.id}
     assert found == {None: ([1, 2], True), True: ([1], False)}
-
-
-def test_too_many_rows_for_a_search_by_meaning_are_compared_by_words_and_that_is_said(
-    workspace, monkeypatch
-):
-    rows = [{"prompt": ask, "completion": answer} for ask, answer in PAIRS]
-    write(workspace / "d.jsonl", rows)
-    slow = "ft_tools.similarity.worker.candidates.pairs_per_second"
-    monkeypatch.setattr(slow, lambda: 1e-3)
-    request = AuditRequest(path="d.jsonl")
-    session = SimpleNamespace(phase=lambda _: None, should_stop=False, progress=lambda *_: None)
-    find = worker._search(session, request, worker.Progress(session))
-    report = perform(request, Methods(find_near=find))
-    assert report.duplicates.method.startswith("lexical")
-    assert any(f"to compare {len(PAIRS)} rows by meaning" in one for one in report.assumptions)
-
-
-def test_of_rows_that_are_alike_in_bulk_the_most_similar_ones_are_compared(monkeypatch):
-    drawn = np.random.default_rng(1).normal(size=(1_500, 16)).astype(np.float32)
-    drawn[:, 0] += 2
-    vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-    monkeypatch.setattr(candidates, "MOST_HELD", 1_000)
-    earlier, later, num_compared = candidates.similar_pairs(vectors, 0.6, lambda *_: None)
-    assert num_compared == 1_500
-    cosines = vectors @ vectors.T
-    for row in range(0, 1_500, 50):
-        highest = np.sort(cosines[row, :row])[::-1][: candidates.MOST_EACH]
-        found = np.sort(cosines[row, earlier[later == row]])[::-1]
-        assert found == pytest.approx(highest[highest >= 0.6], abs=1e-5)
-    monkeypatch.setattr(candidates, "MOST_PAIRS", 10)
-    earlier, later, num_compared = candidates.similar_pairs(vectors, 0.6, lambda *_: None)
-    assert num_compared == candidates.BLOCK_ROWS > later.max()

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 from transformers import (
-    EarlyStoppingCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
@@ -16,16 +15,6 @@ from ft_tools.training.worker.callbacks import early_stopping
 
 def of_plan(task="sft", answer_tokens=12.0):
     return early_stopping(SimpleNamespace(task=task, answer_tokens=answer_tokens), 3)
-
-
-@pytest.mark.parametrize(
-    ("task", "answer", "counts"),
-    [("sft", 12.0, True), ("sft", 300.0, False), ("sft", None, False), ("dpo", 12.0, False)],
-)
-def test_a_loss_says_that_all_is_learnt_of_short_answers_only(task, answer, counts):
-    stopping = of_plan(task, answer)
-    assert (type(stopping) is not EarlyStoppingCallback) == counts
-    assert stopping.early_stopping_patience == 3
 
 
 @pytest.mark.parametrize(

@@ -157,21 +157,6 @@ def test_looks_are_counted_by_content_and_widen_the_intervals(workspace, asked):
     assert evaluate(asked("fresh.jsonl")).plan["look"] == 1
 
 
-def test_after_ten_looks_fresh_rows_are_asked_for(workspace, asked):
-    report_of(workspace, asked())
-    looks = workspace / ".fine-tuning-llm" / "looks.jsonl"
-    look = json.loads(looks.read_text())
-    looks.write_text(
-        "torn\n" + "".join(json.dumps({**look, "run": f"r{i}"}) + "\n" for i in range(10))
-    )
-    plan = evaluate(asked())
-    assert plan.plan["look"] == 11
-    assert "fresh_rows_needed" in ids(plan.warnings)
-    # The plan that was confirmed holds whatever was looked at since.
-    looks.unlink()
-    assert evaluate(asked()).plan_hash == plan.plan_hash
-
-
 @pytest.mark.parametrize(
     ("origin", "target", "finding"),
     [("collected", "met", None), (None, "met", "origin_unknown"),

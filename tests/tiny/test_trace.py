@@ -5,14 +5,12 @@ import time
 
 import pytest
 
-from benchmarks import family_rows
 from benchmarks.step_trace import by_formula, trace_step, with_layers, without_workspace
 from ft_tools import facts
 from ft_tools.memory import traced
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
 from ft_tools.memory.tool import estimate_vram
-from ft_tools.memory.worker.trace import answer
 from ft_tools.models.adapter_targets import default_targets
 from ft_tools.models.config import shape_from_config
 from ft_tools.models.shape_of_model import shape_of, shape_of_config
@@ -100,13 +98,6 @@ def test_a_second_opinion_agrees_with_the_formulas_from_config_json_alone(worksp
     )
 
 
-def test_a_mac_gets_no_second_opinion_and_the_reason():
-    request = VramRequest(model="Qwen/Qwen3-0.6B", gpu="M4 Max 64GB", second_opinion=True)
-    report = estimate_vram(request)
-    assert report.second_opinion is None
-    assert "a trace runs torch" in report.summary
-
-
 def test_a_trace_that_has_not_ended_is_said_and_serves_every_later_call(workspace, monkeypatch):
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(workspace / "cache"))
     (workspace / "mine").mkdir()
@@ -127,17 +118,3 @@ def test_a_trace_that_has_not_ended_is_said_and_serves_every_later_call(workspac
     named = default_targets(shape_of_config(ARCEE, "mine")).modules
     assert estimate_vram(asked.model_copy(update={"target_modules": named})) == later
     assert len(list(kept.glob("*.json"))) == 2
-
-
-def test_blocks_that_a_text_passes_by_are_neither_traced_nor_a_reason_to_trace_all():
-    config = family_rows.config("mllama")
-    assert config["text_config"]["cross_attention_layers"] == [1]
-    shape = shape_of_config(config, "mine")
-    options = traced.asdict(traced.options_of(setup_for("mine", shape, method="full")))
-    question = {"config": config, "options": options, "lengths": (32, 64)}
-    short, whole = answer(question), answer(question | {"whole": True})
-    assert (short["num_traced"], whole["num_traced"]) == (2, 4)
-    for one, all_of_them in zip(short["points"], whole["points"], strict=True):
-        # A fourth block that is run would be a third more.
-        for name in ("saved", "forward", "backward"):
-            assert one[name] == pytest.approx(all_of_them[name], rel=0.15), name

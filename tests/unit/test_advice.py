@@ -2,12 +2,9 @@
 
 import json
 import math
-import tomllib
 from itertools import combinations
-from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from ft_tools.advice.ladder import clause, table
 from ft_tools.advice.request import ApproachRequest
@@ -21,7 +18,6 @@ from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.explain.sections import sections
 from ft_tools.tools import TOOLS
 
-ROOT = Path(__file__).parents[2]
 RUN = "evaluate-00000000000000aa"
 BASE = "meta-llama/Llama-3.1-8B"
 LLAMA = f"{BASE}-Instruct"
@@ -170,41 +166,6 @@ def test_documents_are_counted_and_what_they_cost_is_arithmetic(workspace):
     assert f"long_context {cached * 3 / 1e6:,.2f}, rag 162.00" in says(report, "cost")
 
 
-@pytest.mark.parametrize(
-    ("given", "monthly", "said"),
-    [
-        # Rare calls write the cache each time, and a short text is not cached.
-        ({"corpus_tokens": 100_000, "calls_per_day": 100}, 100_000 * 30 * 100 * 1.25, "a run per"),
-        ({"corpus_tokens": 100, "calls_per_day": 10_000}, 100 * 30 * 10_000, "uncached price"),
-        (
-            {"corpus_tokens": 300_000, "calls_per_day": 100_000, "knowledge_changes": "weekly"},
-            300_000 * 30 * (99_999 * 0.1 + 1.25),
-            "long_context 90,010M, rag 6,000M tokens at the uncached price; training reads none, "
-            "but takes 4.33 runs",
-        ),
-    ],
-)
-def test_costs_without_a_price_are_tokens_and_training_is_counted_in_runs(given, monthly, said):
-    report = ask(**given)
-
-    assert report.numbers["long_context_tokens_per_month"] == pytest.approx(monthly)
-    assert said in says(report, "cost")
-
-
-def test_what_every_call_repeats_costs_as_much_and_nothing_is_said_without_calls():
-    numbers = ask(prompt_tokens=2000, calls_per_day=1000).numbers
-
-    assert numbers["prompt_tokens_per_month"] == pytest.approx(2000 * 30 * (999 * 0.1 + 1.25))
-    assert says(ask(prompt_tokens=2000, corpus_tokens=50_000), "cost") == ""
-
-
-@pytest.mark.parametrize("name", ["scan.pdf", "notes.odt"])
-def test_documents_without_text_are_refused(workspace, name):
-    (workspace / name).write_bytes(b"%PDF" if name == "scan.pdf" else b"PK")
-    with pytest.raises(BadInput):
-        ask(documents=name)
-
-
 @pytest.mark.parametrize(("gpu", "fits"), [("RTX 4090", ["yes", "yes"]), ("T4", ["no", "yes"])])
 def test_what_a_gpu_trains_is_what_estimate_vram_says(gpu, fits):
     report, spec = ask(model=LLAMA, gpu=gpu), TOOLS["estimate_vram"]
@@ -285,14 +246,6 @@ def test_the_commonest_answer_meets_no_target_and_an_open_interval_is_no_fact(wo
 
     assert found.approach == "prompting"
     assert "underpowered: plain" in says(found, "evaluations")
-
-
-@pytest.mark.parametrize(("fresh", "said"), [(0, "use new wordings"), (5, "55 of the held-out")])
-def test_held_out_questions_that_were_learned_from_are_named(workspace, fresh, said):
-    learned = system("tf_idf", "not_shown", kind="tf_idf")
-    run = write_run(workspace, evaluated(learned, num_rows=60, num_fresh=fresh))
-
-    assert said in says(ask(evaluations=[run]), "evaluations")
 
 
 def test_a_run_that_was_still_learning_has_not_missed_yet(workspace):
@@ -533,17 +486,3 @@ def test_the_next_step_is_a_call_that_the_tool_accepts(workspace):
             TOOLS[step.tool].request.model_validate(step.arguments)
     (step,) = ask(dataset="d.jsonl", model=LLAMA, **PROMPTED).next_steps
     assert step.tool == "suggest_lora_config"
-
-
-def test_the_situations_for_a_comparison_have_a_source_and_what_judges_accepted():
-    text = (ROOT / "benchmarks" / "situations.toml").read_text(encoding="utf-8")
-    situations = tomllib.loads(text)["situations"]
-
-    assert len({each["id"] for each in situations}) == len(situations) == 40
-    assert all(each["source"].startswith("https://") for each in situations)
-    assert all(each["asks"] and each["first"] for each in situations)
-
-
-def test_a_misspelt_rung_is_refused():
-    with pytest.raises(ValidationError, match="prompting"):
-        ApproachRequest(considering=["prompts"])

@@ -1,21 +1,13 @@
 """What an audit writes, and the call that it proposes next, are what the launch tools take."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from ft_tools.data.audit import perform
-from ft_tools.data.pipeline import Methods
-from ft_tools.data.read.example_texts import lengths_of
-from ft_tools.data.read.scan import scan
-from ft_tools.data.read.texts import texts_of
-from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData
-from ft_tools.formats.masking import Measured
 from ft_tools.formats.training_rows import survey, task_of
 
 FIRST = ("Ada", "Bo", "Cy", "Dee", "Ed", "Flo", "Gus", "Hal", "Ina", "Jo", "Kim", "Lou")
@@ -183,61 +175,3 @@ def test_a_clean_file_in_a_trainers_form_is_launched_as_it_is(workspace, form):
     # A model is measured before it is trained.
     assert before == ([("evaluate", {"dataset": "v.jsonl"})] if report.task == "sft" else [])
     assert survey(workspace / "d.jsonl", report.task).num_examples == 60
-
-
-def test_an_unread_row_is_null_in_the_file_of_removed_ones_and_a_broken_one_is_whole(workspace):
-    (workspace / "d.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in [*rows_of(chat), {"messages": [user("Zoe")]}])
-        + "{broken\n"
-    )
-    audit()
-    assert written(workspace, "removed") == [
-        {
-            "line": 61,
-            "file": "train",
-            "reason": "missing_assistant",
-            "example": {"messages": [user("Zoe")]},
-        },
-        {"line": 62, "file": "train", "reason": "unreadable_line", "example": None},
-    ]
-
-
-def test_trained_tokens_are_those_of_the_rows_that_stay(workspace):
-    write(workspace, [*rows_of(chat), chat(NAMES[0]), {"messages": [user("Zoe")]}])
-    means = Methods(measure=lambda some: [Measured(10, 4, trained=4)] * len(some))
-    report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"), means)
-    assert (report.num_usable, report.tokens.total) == (60, 600)
-    assert report.shape["num_trained_tokens"] == 240
-    without = audit(output_dir=None)
-    assert "num_trained_tokens" not in without.shape
-
-
-def test_parts_for_testing_in_a_folder_are_said_to_be_read_as_training_data(workspace):
-    """A snapshot of the Hub has its splits side by side."""
-    (workspace / "set").mkdir()
-    notes = {}
-    for name in ("train-00000-of-00001", "latest", "test-00000-of-00001", "validation"):
-        write(workspace, [chat(f"{n} of {name}") for n in NAMES], f"set/{name}.jsonl")
-        report = audit(path="set", output_dir=None)
-        notes[name] = [note for note in report.assumptions if "read as training data" in note]
-    assert [len(found) for found in notes.values()] == [0, 0, 1, 1]
-    assert notes["validation"][0].startswith("2 of the 4 files")
-    alone = audit(path="set/validation.jsonl", output_dir=None).assumptions
-    assert not any("read as training data" in note for note in alone)
-
-
-def test_every_second_pass_notices_a_file_that_changed(workspace):
-    path = workspace / "data.jsonl"
-    rows = [{"prompt": f"What is {at}?", "completion": f"It is {at}."} for at in range(3)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    request = AuditRequest(path="data.jsonl")
-    scanned = scan(
-        request, (path, None), Benchmarks([]), lambda _: None, lengths_of, with_pairs=False
-    )
-    assert [index for index, _ in scanned.read_again()] == [0, 1, 2]
-    rows[1]["completion"] = "It is 7."
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.utime(path, ns=(1, 1))
-    for second_pass in (scanned.read_again(), texts_of(scanned, request)):
-        with pytest.raises(BadData, match="changed while it was read"):
-            list(second_pass)

@@ -7,12 +7,11 @@ import pytest
 
 from ft_tools.data.audit import perform
 from ft_tools.data.pipeline import Methods
-from ft_tools.data.read import ledger as ledger_module
 from ft_tools.data.read.ledger import ANSWER, NUM_PARTS, PROMPT, Ledger
 from ft_tools.data.repeats.near import find_lexical
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData
-from ft_tools.similarity import word_pairs, words
+from ft_tools.similarity import words
 from ft_tools.similarity.by_words import Lexical
 from ft_tools.similarity.word_hashes import tokens_in
 
@@ -126,17 +125,6 @@ def alike(count):
     return [{"prompt": f"{same} {text(numbers, 3)}", "completion": f"{at}"} for at in range(count)]
 
 
-def test_a_split_that_comes_out_short_says_so_and_how_to_get_one(audit):
-    report = audit(alike(40), output_dir="out")
-    assert report.outputs.num_validation == 0
-    (note,) = said(report, "0 of the 4 examples asked for are in the validation file")
-    assert "validation_path" in note
-    assert "near_duplicates='off'" in note
-    other = audit(alike(40), output_dir="other", near_duplicates="off")
-    assert other.outputs.num_validation == 4
-    assert not said(other, "examples asked for are in the validation file")
-
-
 @pytest.mark.parametrize(("most_work", "stops"), [(2_000, True), (words.MAX_WORK, False)])
 def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_work, stops):
     means = Methods(find_near=lambda *asked: find_lexical(*asked, most_work=most_work))
@@ -144,21 +132,6 @@ def test_the_search_stops_by_the_work_that_it_does_and_says_where(audit, most_wo
     notes = said(report, "the search for near-duplicates stopped after 2,000 word pairs")
     assert bool(notes) == stops
     assert all("near_duplicates='semantic'" in note for note in notes)
-
-
-def test_words_are_remembered_up_to_a_bound_and_that_is_said(audit, monkeypatch):
-    numbers = random.Random(0)
-    rows = [{"prompt": text(numbers, 9), "completion": text(numbers, 9)} for _ in range(20)]
-    rows += [rows[0] | {"tools": [{"name": "a"}]}, rows[19] | {"tools": [{"name": "a"}]}]
-    whole = audit(rows)
-    assert lines_of(whole, "near_duplicate") == [21, 22]
-    assert not said(whole, "holds in memory")
-    monkeypatch.setattr(word_pairs, "SORTED_AT_ONCE", 50)
-    assert audit(rows).shape == whole.shape
-    monkeypatch.setattr(ledger_module, "MAX_HELD_WORDS", 18 * 20 + 1)
-    report = audit(rows)
-    assert lines_of(report, "near_duplicate") == [21]
-    assert said(report, "the first 21 of 22 examples were compared")
 
 
 # Signs

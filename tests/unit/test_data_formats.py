@@ -231,67 +231,6 @@ def test_what_a_question_is_about_and_the_system_prompt_reach_the_cleaned_file(r
     assert "unread_column" not in structure(example)
 
 
-def test_a_conversation_with_a_system_turn_of_its_own_keeps_that_one():
-    own = {"role": "system", "content": "Be brief."}
-    example = normalise(1, {"messages": [own, *CHAT], "system_prompt": SYSTEM})
-    assert (example.row(), structure(example)) == ({"messages": [own, *CHAT]}, [])
-
-
-def test_sides_that_repeat_more_than_the_prompt_give_it_all_of_it():
-    told = {"role": "system", "content": SYSTEM}
-    row = {"prompt": ASK, "chosen": [told, *CHAT], "rejected": [told, CHAT[0], *WORSE]}
-    example = normalise(1, row)
-    assert example.row() == {"prompt": [told, CHAT[0]], "chosen": CHAT[1:], "rejected": WORSE}
-    assert structure(example) == []
-
-
-NAN_TURNS = '[{"role": "user", "content": "a", "n": NaN}, {"role": "assistant", "content": "b"}]'
-HALF_TURNS = NAN_TURNS.replace("NaN", '"\\ud800"')
-
-
-@pytest.mark.parametrize(
-    ("problem", "row"),
-    [
-        ("unreadable_line", {"messages": NAN_TURNS}),
-        ("invalid_unicode", {"messages": HALF_TURNS}),
-        ("unreadable_line", {"prompt": ASK, "chosen": NAN_TURNS, "rejected": "c"}),
-        ("unreadable_line", {"messages": CHAT, "tools": '[{"name": "a", "least": NaN}]'}),
-        ("invalid_unicode", {"messages": CHAT, "tools": '[{"name": "\\udc00"}]'}),
-        ("unreadable_line", {"messages": [user("a"), {"role": "function_call", "content":
-                             '{"name": "f", "arguments": {"n": Infinity}}'}]}),
-        ("invalid_unicode", {"messages": [user("a"), {"role": "function_call", "content":
-                             '{"name": "f", "arguments": {"n": "\\ud800"}}'}]}),
-    ],
-)  # fmt: skip
-def test_json_in_a_string_is_refused_as_a_line_of_a_file_is(problem, row):
-    example = normalise(1, row)
-    assert problem in structure(example)
-    assert RULES[problem].removes
-    text = json.dumps(example.row(), allow_nan=False, ensure_ascii=False)
-    assert text.encode("utf-8")
-
-
-def test_a_name_twice_in_json_in_a_string_is_said():
-    turns = '[{"role": "user", "content": "a", "content": "b"}, {"from": "gpt", "value": "c"}]'
-    assert structure(normalise(1, {"messages": turns})) == ["repeated_key"]
-
-
-@pytest.mark.parametrize(
-    "tools", [["weather", "time"], '["weather"]', {"name": "weather"}, "weather", [[]]]
-)
-def test_tools_that_are_no_list_of_objects_are_a_wrong_type(tools):
-    assert structure(normalise(1, {"messages": CHAT, "tools": tools})) == ["wrong_type"]
-    assert structure(normalise(1, {"messages": CHAT, "tools": ""})) == []
-    called = [CHAT[0], CHAT[1] | {"tool_calls": tools}]
-    assert "wrong_type" in structure(normalise(1, {"messages": called}))
-
-
-def test_the_tools_of_openais_pairs_are_kept():
-    row = PAIRS["openai_preference"][0]
-    asked = row["input"] | {"tools": [{"type": "function"}], "parallel_tool_calls": True}
-    assert normalise(1, row | {"input": asked}).row()["tools"] == [{"type": "function"}]
-
-
 NOT_LOST = [
     *(
         ("multimodal", {"messages": [user([{"text": ASK}, part]), assistant()]})
@@ -478,16 +417,6 @@ def test_what_no_file_can_keep_of_the_marks_is_cut_refused_or_removed(workspace)
     assert (report.verdict, found(report)) == ("not_ready", {"untrained_lost": ("error", 12)})
     # Nor does the cleaned file pass for one without them.
     assert "untrained_lost" in found(audit(workspace, cleaned(workspace, "both")))
-
-
-def test_the_answers_in_a_prompt_of_turns_stay_out_of_the_loss(workspace):
-    rows = [{"prompt": [*named(n), user(n)], "completion": [assistant(f"So {n}.")]} for n in NAMES]
-    report = audit(workspace, rows)
-    assert (found(report), report.verdict) == ({}, "ready")
-    audit(workspace, rows, output_dir="out")
-    kept = cleaned(workspace)
-    assert kept
-    assert [row for row in kept if row not in rows] == []
 
 
 PRINTED = [

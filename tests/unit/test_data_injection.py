@@ -148,18 +148,6 @@ def test_no_error_repeats_a_name_that_speaks_inside_a_folder(workspace, monkeypa
     assert MARK not in str(caught.value)
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
-def test_a_quotation_is_bounded_and_has_no_character_that_hides(workspace, payload):
-    rows = rows_with(payload)[:5]
-    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 3, 4, 5]))
-    text = report.model_dump_json()
-    assert len(report.examples) == 5
-    for example in report.examples:
-        assert len(json.loads(example.value)) <= 8_000
-    assert not {"\x1b", "\u202e", "\u202c", "\u200b", "\U000e0041", "\x07"} & set(text)
-
-
 def test_a_turn_of_a_conversation_is_shown_by_its_number(workspace):
     turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]
     row = {"messages": turns, "messages.1.content": "a column of that very name"}
@@ -175,18 +163,6 @@ def test_a_turn_of_a_conversation_is_shown_by_its_number(workspace):
     assert shown("a.b.c.1.0") == [None, None, "2"]
     for no_number in ("messages.2", "messages.-1", "messages.x", "messages.1.content.0"):
         assert shown(no_number)[0] is None
-
-
-def test_a_row_or_field_that_is_not_there_is_said(workspace):
-    (workspace / "d.jsonl").write_text('{"prompt": "a", "completion": "x"}\n\n{"prompt": "b"}\n')
-    report = show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 3, 9], field="completion"))
-    assert report.warnings == [
-        "no row 9: the last one of this file is 3",
-        "no row 2: blank, left out by `where`, or part of another",
-        "no field 'completion' in row 3: leave `field` out to see the row; "
-        "items of a list have numbers: messages.0.content",
-    ]
-    assert not show_examples(ShowRequest(path="d.jsonl", lines=[1, 3])).warnings
 
 
 class Tags(html.parser.HTMLParser):
@@ -247,14 +223,3 @@ def test_no_turkish_i_hides_an_instruction(workspace, said):
     (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = {each.id: each for each in audit_dataset(AuditRequest(path="d.jsonl")).findings}
     assert ("instruction_like" in found) == ("Turkish" not in said)
-
-
-def test_a_row_that_cannot_be_read_is_shown_with_the_cure_whatever_field_is_asked_for(workspace):
-    (workspace / "d.csv").write_text("question,answer\n'Where, eh?','Here, too'\n")
-    report = show_examples(ShowRequest(path="d.csv", lines=[1], field="answer"))
-    assert [json.loads(shown.value) for shown in report.examples] == ["<csv_columns>"]
-    assert ["in double quotes" in said for said in report.warnings] == [True]
-    (workspace / "d.jsonl").write_text('{"prompt": "a", "n": NaN}\n')
-    report = show_examples(ShowRequest(path="d.jsonl", lines=[1], field="n"))
-    assert json.loads(report.examples[0].value) == '<unreadable_line> {"prompt": "a", "n": NaN}'
-    assert ["NaN" in said for said in report.warnings] == [True]

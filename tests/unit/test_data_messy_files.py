@@ -7,9 +7,8 @@ import sqlite3
 import pytest
 
 from ft_tools.data.prepare import prepare_dataset
-from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
+from ft_tools.data.request import PrepareRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
-from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput
 from tests.unit.workbooks import write_xlsx
 
@@ -22,10 +21,6 @@ ALL = dict(zip(ASKED, SAID, strict=True))
 def write_csv(path, rows, separator=",", encoding="utf-8"):
     with path.open("w", newline="", encoding=encoding) as file:
         csv.writer(file, delimiter=separator).writerows(rows)
-
-
-def write_lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def title_above(folder):
@@ -53,14 +48,6 @@ def german_decimals(folder):
         {"mapping": mapping},
         {a: s for at, (a, s) in enumerate(ALL.items()) if at % 5 >= 2},
     )
-
-
-def marks_in_another_language(folder):
-    marks = ("\u0445\u043e\u0440\u043e\u0448\u043e", "\u043f\u043b\u043e\u0445\u043e")
-    rows = [{"q": a, "a": s, "\u043e": marks[at % 2]} for at, (a, s) in enumerate(ALL.items())]
-    write_lines(folder / "f.jsonl", rows)
-    mapping = {"prompt": "{q}", "answer": "a", "drop": {"\u043e": marks[1]}}
-    return "f.jsonl", {"mapping": mapping}, {a: ALL[a] for a in ASKED[::2]}
 
 
 def better_beside_given(folder):
@@ -99,58 +86,6 @@ def tickets(folder):
     return "f.json", {"mapping": {"turns": turns, "ignore": ["subject"]}}, ALL
 
 
-def parts_of_conversations(folder):
-    rows = [
-        {
-            "source": {"body": a, "type": "email"},
-            "conversation_parts": {
-                "conversation_parts": [
-                    {"author": {"type": "bot"}, "part_type": "comment", "body": "One moment."},
-                    {"author": {"type": "admin"}, "part_type": "note", "body": f"ask {at}"},
-                    {"author": {"type": "admin"}, "part_type": "comment", "body": s},
-                ]
-            },
-        }
-        for at, (a, s) in enumerate(ALL.items())
-    ]
-    write_lines(folder / "f.jsonl", rows)
-    turns = {
-        "conversation": "conversation_parts.conversation_parts",
-        "role": "author.type",
-        "text": "body",
-        "first": "source.body",
-        "roles": {"admin": "assistant", "bot": "leave_out"},
-        "drop": {"part_type": "note"},
-    }
-    return "f.jsonl", {"mapping": {"turns": turns, "ignore": ["source"]}}, ALL
-
-
-def threads(folder):
-    rows = []
-    for at, (a, s) in enumerate(ALL.items()):
-        rows.append({"ts": f"{at}.1", "thread_ts": f"{at}.1", "user": "U1", "text": a})
-        rows.append({"ts": f"{at}.2", "thread_ts": f"{at}.1", "user": "U9", "text": s})
-    (folder / "f.json").write_text(json.dumps(rows))
-    turns = {
-        "conversation": "thread_ts",
-        "role": "user",
-        "text": "text",
-        "order": "ts",
-        "roles": {"U1": "user", "U9": "assistant"},
-    }
-    return "f.json", {"mapping": {"turns": turns}}, ALL
-
-
-def nested(folder):
-    rows = [
-        {"call": {"in": {"text": a}, "out": {"text": s, "ok": at % 2}}}
-        for at, (a, s) in enumerate(ALL.items())
-    ]
-    (folder / "f.json").write_text(json.dumps(rows))
-    mapping = {"prompt": "{call.in.text}", "answer": "call.out.text", "keep": {"call.out.ok": 1}}
-    return "f.json", {"mapping": mapping}, {a: ALL[a] for a in ASKED[1::2]}
-
-
 def database(folder):
     base = sqlite3.connect(folder / "f.db")
     base.execute("CREATE TABLE asked (id INTEGER, text TEXT)")
@@ -167,12 +102,8 @@ MAKERS = [
     title_above,
     two_sheets,
     german_decimals,
-    marks_in_another_language,
     better_beside_given,
     tickets,
-    parts_of_conversations,
-    threads,
-    nested,
     database,
 ]
 
@@ -193,14 +124,6 @@ def test_a_messy_file_becomes_what_its_maker_means(workspace, make):
             turns = [json.loads(line)["messages"] for line in lines]
         found |= {turn[0]["content"]: turn[-1]["content"] for turn in turns}
     assert found == meant
-
-
-def test_two_answers_in_a_row_are_a_pair(workspace):
-    rows = [["q", "good", "poor"], *([a, s, f"Keine Ahnung {s}"] for a, s in ALL.items())]
-    write_csv(workspace / "f.csv", rows)
-    mapping = {"prompt": "{q}", "chosen": "good", "rejected": "poor"}
-    report = audit_dataset(AuditRequest(path="f.csv", mapping=mapping, near_duplicates="off"))
-    assert (report.task, report.num_usable) == ("dpo", COUNT)
 
 
 def test_a_header_and_sheet_are_said_and_a_sheet_that_is_not_there_is_refused(workspace):

@@ -61,12 +61,6 @@ def test_marks_are_found_however_deep_and_however_late_in_a_list(workspace):
     assert shown.counts["dropped"] == 10
 
 
-def test_what_is_ignored_by_name_is_ignored_however_many_keys_it_has(workspace):
-    write(workspace / "d.jsonl", [row(at, meta={f"k{at}": 1}) for at in range(2_100)])
-    shown = prepare_dataset(ask(mapping={**ASKS, "ignore": ["meta"]}, near_duplicates="off"))
-    assert shown.num_rows == 2_100
-
-
 def test_marks_behind_hundreds_of_columns_are_decided_about(workspace):
     wide = {f"id{n}": 0 for n in range(220)}
     rows = [row(at, **{k: f"{k}-{at}" for k in wide}, verdict="no") for at in range(20)]
@@ -122,17 +116,6 @@ def test_what_belongs_to_an_earlier_test_row_is_not_trained_on_beside_the_latest
     assert of_group.isdisjoint(asked(workspace, "train"))
 
 
-def test_marks_of_neither_side_in_the_first_rows_are_refused_before_a_large_file_is_read(
-    workspace, monkeypatch
-):
-    monkeypatch.setattr("ft_tools.data.prepare.SHOWN_ROWS", 20)
-    rows = [row(at, mark="good" if at % 2 else "so-so") for at in range(60)]
-    write(workspace / "d.jsonl", rows)
-    marks = {"column": "mark", "good": ["good"], "bad": ["bad"]}
-    with pytest.raises(BadInput, match=r"so-so 10"):
-        prepare_dataset(ask(mapping={**ASKS, "marks": marks}))
-
-
 def test_a_second_column_of_a_name_is_decided_about_and_read_by_its_letter(workspace):
     lines = [f"Where is {at}?,In hall {at}.,{'good' if at % 3 else 'bad'},x" for at in range(30)]
     (workspace / "d.csv").write_text("\n".join(["asked,said,mark,mark", *lines]), "utf-8")
@@ -141,28 +124,6 @@ def test_a_second_column_of_a_name_is_decided_about_and_read_by_its_letter(works
         prepare_dataset(ask(path="d.csv", mapping=mapping))
     shown = prepare_dataset(ask(path="d.csv", mapping={**mapping, "ignore": "D"}))
     assert shown.counts["dropped"] == 10
-
-
-def test_bounds_read_numbers_with_their_thousands_apart(workspace):
-    rows = [row(at, price=f"{at % 3 + 1}.{at:03d},50 ") for at in range(40)]
-    write(workspace / "d.jsonl", rows)
-    shown = prepare_dataset(ask(mapping={**ASKS, "keep": {"price": ">=2000"}}))
-    assert shown.counts["not_kept"] == 14
-
-
-def test_a_value_is_not_good_and_bad(workspace):
-    write(workspace / "d.jsonl", [row(at, mark=at % 5) for at in range(40)])
-    marks = {"column": "mark", "good": [">=3"], "bad": ["<=3"]}
-    with pytest.raises(BadInput, match="both good and bad: 3 8;"):
-        prepare_dataset(ask(mapping={**ASKS, "marks": marks}))
-
-
-def test_a_mapping_that_leaves_nothing_to_train_on_is_refused_with_what_became_of_the_rows(
-    workspace,
-):
-    write(workspace / "d.jsonl", [row(at, mark=at % 5) for at in range(40)])
-    with pytest.raises(BadInput, match="no row is left to train on: 40 dropped"):
-        prepare_dataset(ask(mapping={**ASKS, "drop": {"mark": ">=0"}}))
 
 
 def test_a_conversation_is_as_late_as_its_latest_turn(workspace):
@@ -201,13 +162,3 @@ def test_a_column_to_ignore_that_is_misspelt_is_refused_with_the_nearest(workspa
         prepare_dataset(ask(mapping=mapping)) if call == "prepare" else perform(audited)
     shown = prepare_dataset(ask(mapping={**ASKS, "ignore": ["rating", "meta.by"]}))
     assert shown.num_rows == 20
-
-
-def test_numbers_that_may_have_been_meant_with_thousands_are_said(workspace):
-    prices = ["1.234", "2.500", "3.5", "7"]
-    write(workspace / "d.jsonl", [row(at, price=prices[at % 4]) for at in range(40)])
-    for mapping in ({**ASKS, "keep": {"price": ">=1"}}, {**ASKS, "answer": ["said", "price"]}):
-        notes = prepare_dataset(ask(mapping=mapping)).assumptions
-        assert [note for note in notes if note.startswith("price: 20 values")]
-    ignored = prepare_dataset(ask(mapping={**ASKS, "ignore": ["price"]})).assumptions
-    assert not [note for note in ignored if note.startswith("price")]

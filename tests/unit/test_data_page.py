@@ -1,7 +1,6 @@
 """The audit's page: what it shows, how much of it, and that data is only ever text in it."""
 
 import json
-import random
 import re
 
 from ft_tools.data import page_examples
@@ -78,39 +77,3 @@ def test_trained_tokens_are_marked_and_what_a_token_says_is_escaped(workspace):
     assert '<span class="t"><i>At depot 0.</i></span>' in html
     assert '<span class="x"><i>&lt;b&gt;</i></span>' in html
     assert html.count('<div class="mask">') <= page_examples.MOST_MASKS
-
-
-def test_the_page_counts_and_names_what_is_in_the_validation_file(workspace):
-    """A copy of its line 2 goes; line 2 of the data is another one."""
-    (workspace / "v.jsonl").write_text(
-        "".join(json.dumps(row(at, "Yes.")) + "\n" for at in (98, 99)) + "{\n"
-    )
-    rows = [row(at, "No.") for at in range(20)] + [row(99, "Yes.")]
-    _, html = audited(workspace, rows, validation_path="v.jsonl")
-    assert "Left out: validation leak, like validation line 2, which is kept" in html
-    assert "2 removed (1 of them from the validation file), each with its reason" in html
-
-
-def test_the_scores_of_near_duplicates_are_as_many_as_near_duplicates(workspace):
-    numbers = random.Random(0)
-    prompts = [" ".join(f"w{numbers.randrange(500)}" for _ in range(20)) for _ in range(30)]
-    rows = [{"prompt": prompt, "completion": f"Yes, {prompt}"} for prompt in prompts]
-    # The same words, all but the same words, and one that is near the validation file.
-    rows += [{"prompt": prompts[0].upper(), "completion": f"Yes, {prompts[0]}"}]
-    rows += [{"prompt": f"{prompts[1]} too", "completion": f"Yes, {prompts[1]}"}]
-    leak = {"prompt": f"{prompts[2]} too", "completion": f"Yes, {prompts[2]}"}
-    (workspace / "v.jsonl").write_text(json.dumps(leak) + "\n")
-    report, html = audited(workspace, rows, validation_path="v.jsonl")
-    assert report.duplicates.num_near == 2
-    assert "<title>How alike near-duplicates are</title><desc>0.95 to 1.00: 2</desc>" in html
-
-
-def test_a_refusal_to_remove_so_much_says_which_reason_takes_how_many(workspace):
-    rows = [row(1)] * 30 + [row(at) for at in range(2, 12)]
-    (workspace / "d.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    request = AuditRequest(path="d.jsonl", output_dir="out")
-    report = perform(request, Methods(page_to=workspace / "page.html"))
-    assert report.outputs is None
-    html = (workspace / "page.html").read_text(encoding="utf-8")
-    assert "So much would go that nothing was written" in html
-    assert report.removed_by == {"exact_duplicate": 29}

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from hypothesis import strategies as st
 
 from ft_tools.data.audit import perform
 from ft_tools.data.judge import privacy
@@ -113,13 +112,6 @@ def test_personal_data_anywhere_in_an_example_is_found_on_its_side(workspace, pl
     masked = any("[email]" in text for name, text in written.items() if name.endswith(".jsonl"))
     # The cleaned files leave out what stands behind the last answer.
     assert masked or place in {"a turn behind the last answer", "a tool turn's name"}
-
-
-JSON = st.recursive(
-    st.text(max_size=8) | st.integers() | st.none(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
-    max_leaves=8,
-)
 
 
 @pytest.mark.parametrize("kind", PATTERNS)

@@ -2,7 +2,7 @@
 
 import random
 from array import array
-from itertools import accumulate, chain, pairwise
+from itertools import pairwise
 
 from ft_tools.data.judge.text_faults import (
     MANNERS,
@@ -11,8 +11,6 @@ from ft_tools.data.judge.text_faults import (
     REPEATED_DIGITS,
     repeats,
 )
-from ft_tools.data.understand.lengths import estimate_all, estimate_tokens
-from ft_tools.similarity import word_hashes, word_pairs
 from ft_tools.similarity.word_hashes import WordNumbers, tokens_in
 from ft_tools.similarity.word_pairs import WordPairs
 from ft_tools.similarity.words import (
@@ -23,18 +21,11 @@ from ft_tools.similarity.words import (
     tokens_of,
 )
 
-ASCII = [chr(code) for code in range(128)]
-
 
 def drawn(parts: list[str], count: int) -> list[str]:
     """Return texts of a few parts each."""
     numbers = random.Random(5)
     return ["".join(numbers.choices(parts, k=12)) for _ in range(count)]
-
-
-def test_words_and_signs_of_ascii_are_those_of_the_pattern() -> None:
-    texts = [f"a{one}{other}b" for one in ASCII for other in ASCII]
-    assert [tokens_of(text) for text in texts] == [TOKENS.findall(text.lower()) for text in texts]
 
 
 def test_words_and_signs_of_other_characters_are_those_of_the_pattern() -> None:
@@ -44,29 +35,6 @@ def test_words_and_signs_of_other_characters_are_those_of_the_pattern() -> None:
     assert [tokens_of(text) for text in texts] == [TOKENS.findall(folded(t)) for t in texts]
     num_others = [len(set(other_characters(text))) for text in texts if "\u4f60" not in text]
     assert min(num_others) <= FEW_OTHERS // 2
-
-
-def test_tokens_of_many_texts_are_those_of_each() -> None:
-    texts = drawn(["a b1", "C++ ", "\u00e9", "\u4f60", "", "\n", "12", "_", "-"], 2000)
-    assert estimate_all(texts) == list(map(estimate_tokens, texts))
-
-
-def test_words_are_numbered_as_the_words_of_each_text_are(monkeypatch) -> None:
-    parts = ["a ", "b1", "C++ ", "#", "\u00e9", "\u201d", "\u4f60", "-", ",", "_", "x" * 9, "\0"]
-    texts = [text[: at % 40] for at, text in enumerate(drawn(parts, 2000))]
-    known: dict[str, int] = {}
-    wanted = [[known.setdefault(w, len(known) + 1) for w in tokens_of(text)] for text in texts]
-    # Few slots: most words of a slot push another one out.
-    monkeypatch.setattr(word_hashes, "SLOT_BITS", 5)
-    monkeypatch.setattr(word_hashes, "PIECE", 20)
-    numbers, found = WordNumbers(), []
-    for at in range(0, len(texts), 50):
-        tokens = tokens_in(texts[at : at + 50])
-        of = numbers.of(tokens.hashes).tolist()
-        found += [of[start:end] for start, end in pairwise([0, *tokens.ends.tolist()])]
-    assert found == wanted
-    assert len(known) > 200
-    assert tokens_in([]).hashes.tolist() == tokens_in([""]).hashes.tolist() == []
 
 
 def test_repeated_characters_are_found_where_the_patterns_find_them() -> None:
@@ -140,22 +108,3 @@ def test_what_a_pattern_finds_has_one_of_its_signs() -> None:
         assert all(any(sign in text for sign in signs) for text in told)
         found += bool(told)
     assert found > len(rules) // 2
-
-
-def test_pairs_of_words_are_numbered_alike_however_they_are_sorted(monkeypatch) -> None:
-    numbers = random.Random(2)
-    held = [numbers.choices(range(1, 9), k=numbers.randrange(7)) for _ in range(60)]
-    ends = array("Q", accumulate(map(len, held)))
-    kinds = bytes(at % 2 for at in range(len(held)))
-
-    def made(words):
-        pairs = WordPairs(array("I", chain(*words)), ends, kinds)
-        return [pairs.of(at) for at in range(len(held))], pairs.num_different
-
-    at_once = made(held)
-    # Words of so high numbers leave no room for a place beside a pair.
-    assert made([[2**31 - 10 + word for word in words] for words in held]) == at_once
-    monkeypatch.setattr(word_pairs, "SORTED_AT_ONCE", 20)
-    in_parts = made(held)
-    assert in_parts[1] == at_once[1]
-    assert [*map(len, in_parts[0])] == [*map(len, at_once[0])]

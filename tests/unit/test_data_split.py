@@ -6,7 +6,6 @@ import pytest
 
 from ft_tools.data.audit import perform
 from ft_tools.data.prepare import prepare_dataset
-from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.request import AuditRequest, PrepareRequest
 
 NUM_TOPICS = 40
@@ -71,14 +70,6 @@ def test_conversations_that_begin_alike_are_never_on_both_sides(workspace):
         sides.append({json.loads(line)["messages"][0]["content"] for line in lines})
     assert len(sides[1]) == 6
     assert not sides[0] & sides[1]
-
-
-@pytest.mark.parametrize("order", [[(0, 1), (1, 2), (3, 4)], [(4, 3), (2, 1), (2, 0)]])
-def test_links_chain_whatever_their_order(order):
-    ledger = Ledger(with_pairs=False)
-    for one, other in order:
-        ledger.link(one, other)
-    assert [ledger.linked(at) for at in range(6)] == [0, 0, 0, 3, 3, 5]
 
 
 @pytest.mark.parametrize(("rare", "is_missing"), [(2, True), (40, False)])

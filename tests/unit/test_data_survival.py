@@ -36,32 +36,8 @@ def test_a_line_that_ends_the_loading_of_the_file_stops_every_trainer(survived):
     }
 
 
-def test_trl_keeps_roles_as_they_are_spelt(survived):
-    rows = [turns(at).replace("conversations", "messages") for at in range(12)]
-    rows = [row.replace("from", "role").replace("value", "content") for row in rows]
-    known = [row.replace("human", "user").replace("gpt", "assistant") for row in rows]
-    assert survived(*known, rows[0])["TRL"] == (12, {"role_names_not_mapped": 1})
-
-
 def say(role, content, **more):
     return {"role": role, "content": content, **more}
-
-
-def sides(number, kind):
-    """Return a pair as DPO sets of the Hub have it."""
-    asked, answers = f"Where is parcel {number}?", (f"At depot {number}.", "No idea.")
-    if kind == "texts":
-        return {"prompt": asked} | dict(zip(("chosen", "rejected"), answers, strict=True))
-    whole = [[say("user", asked), say("assistant", answer)] for answer in answers]
-    pair = dict(zip(("chosen", "rejected"), whole, strict=True))
-    return pair if kind == "conversations" else {"prompt": asked} | pair
-
-
-@pytest.mark.parametrize(
-    ("kind", "by_trl"), [("texts", 12), ("conversations", 12), ("a text and conversations", 0)]
-)
-def test_trl_wants_all_columns_of_a_pair_of_one_kind(survived, kind, by_trl):
-    assert survived(*(json.dumps(sides(at, kind)) for at in range(12)))["TRL"][0] == by_trl
 
 
 @pytest.mark.parametrize(

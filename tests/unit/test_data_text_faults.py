@@ -9,7 +9,7 @@ import pytest
 from ft_tools.data.audit import perform
 from ft_tools.data.judge.text_faults import contents
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.understand.languages import Languages, language_of
+from ft_tools.data.understand.languages import language_of
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.formats.formats import normalise
 
@@ -63,13 +63,6 @@ def test_an_answer_in_another_language_and_a_minority_language_are_noted(workspa
     assert found["answer_in_other_language"].lines == [21]
     assert found["language_mix"].lines == [21]
     assert not found["language_mix"].removed
-
-
-def test_languages_are_named_for_the_first_rows_and_some_of_the_others():
-    languages = Languages()
-    named = [languages.add("x", LANGUAGES["de" if at < 600 else "en"])[1] for at in range(4_000)]
-    assert named.count("und") == 2_625
-    assert languages.shape() == {"language_en": 3_400, "language_de": 600}
 
 
 def test_every_answer_of_a_conversation_is_checked_and_not_only_the_last():

@@ -1,7 +1,6 @@
 """What the verdict of an audit promises: enough rows, a held-out part, answers that agree."""
 
 import json
-import re
 from pathlib import Path
 from typing import get_args
 
@@ -64,13 +63,6 @@ def test_labels_in_json_are_judged_field_by_field_and_are_goals_of_a_run(workspa
     assert {*size.goals, *BANDS, *PAIRS} <= set(get_args(Goal))
 
 
-def test_rows_that_all_ask_the_same_leave_nothing_to_hold_out(workspace):
-    write(workspace / "d.jsonl", [{"prompt": "Tell a joke.", "completion": f"J {n * n} of {n}!"}
-                                  for n in range(60)])  # fmt: skip
-    report = audit_dataset(AuditRequest(path="d.jsonl", contradictions="keep"))
-    assert "no_validation_part" in reasons(report)
-
-
 GROUPS = [row(1, "North."), row(1, "South."), row(1, "North."), row(2, "East."), row(2, "West.")]
 
 
@@ -93,14 +85,6 @@ def test_contradicting_answers_are_grouped_and_removed_by_a_rule(workspace, rule
     else:
         (finding,) = [f for f in report.findings if f.id == "conflicting_targets"]
         assert (finding.removed, finding.count) == (True, report.removed_by[finding.id])
-
-
-def test_a_majority_is_not_offered_where_no_answer_has_one(workspace):
-    write(workspace / "d.jsonl", [*GROUPS[:2], *GROUPS[3:], *map(row, range(10, 90))])
-    report = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off"))
-    (step,) = [s for s in report.next_steps if s.tool == "audit_dataset"]
-    assert step.arguments["contradictions"] == "drop"
-    assert audit_dataset(AuditRequest(**step.arguments)).num_usable == 80
 
 
 def test_a_test_set_that_its_rows_are_of_is_named_and_can_be_forgotten(workspace):
@@ -131,32 +115,12 @@ def test_rows_of_a_test_file_are_refused_as_training_data_by_content(workspace):
     assert train.removed_by == {"test_row": 2}
 
 
-def test_a_question_that_a_test_set_asks_again_and_again_is_known_with_its_answer(workspace):
-    asked = [{"prompt": "Write a line.", "completion": f"Line {n}."} for n in range(9)]
-    write(workspace / "test.jsonl", asked)
-    audit_dataset(AuditRequest(path="test.jsonl", purpose="test"))
-    write(workspace / "d.jsonl", [asked[3], {"prompt": "Write a line.", "completion": "New."}])
-    report = audit_dataset(AuditRequest(path="d.jsonl"))
-    assert report.removed_by == {"test_row": 1}
-
-
 @pytest.mark.parametrize("purpose", ["validation", "test"])
 def test_no_training_files_are_written_of_rows_that_are_held_out(workspace, purpose):
     write(workspace / "v.jsonl", map(row, range(12)))
     with pytest.raises(BadInput, match=f"purpose='{purpose}' keeps these rows out of training"):
         audit_dataset(AuditRequest(path="v.jsonl", purpose=purpose, output_dir="out"))
     assert not (workspace / "out").exists()
-
-
-def test_a_long_audit_says_at_once_how_long_it_takes_and_which_search_it_does():
-    def said(megabytes, **asked):
-        return expected_time(AuditRequest(path="d.jsonl", **asked), megabytes * 1_000_000)
-
-    assert "searched by words" in said(9, near_duplicates="lexical")
-    assert "not searched" in said(9, near_duplicates="off")
-    assert "by words: " in said(9) or "by meaning" in said(9)
-    assert re.match(r"takes about \d+ s to \d+ (s|min): ", said(9, near_duplicates="off"))
-    assert re.match(r"takes about \d+ min to \d+ min: ", said(900, near_duplicates="off"))
 
 
 def test_auto_keeps_to_a_time_that_only_an_explicit_search_by_meaning_may_exceed(monkeypatch):
@@ -190,12 +154,3 @@ def test_a_model_whose_tokenizer_cannot_be_had_is_audited_without_it_as_a_launch
     with pytest.raises(BadInput, match="leave `model` out"):
         audit_dataset(AuditRequest(path="rows.jsonl", model="bare"))
     assert not (workspace / "runs").exists()
-
-
-def test_the_next_calls_name_the_model_whose_tokenizer_cannot_be_had(workspace, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(workspace / "hub"))
-    write(workspace / "d.jsonl", map(row, range(60)))
-    report = audit_dataset(AuditRequest(path="d.jsonl", model="Qwen/Qwen3-8B", output_dir="out"))
-    steps = {step.tool: step.arguments.get("model") for step in report.next_steps}
-    assert steps == {"launch_sft": "Qwen/Qwen3-8B", "evaluate": "Qwen/Qwen3-8B"}

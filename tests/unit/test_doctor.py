@@ -9,8 +9,8 @@ import pytest
 from ft_tools import installation
 from ft_tools.cli import main as cli
 from ft_tools.doctor import cuda, hub_and_clients, machine
-from ft_tools.doctor.report import Check, DoctorRequest
-from ft_tools.doctor.tool import _works, doctor
+from ft_tools.doctor.report import DoctorRequest
+from ft_tools.doctor.tool import doctor
 
 QUIET = {"clients": False, "hub": False}
 
@@ -51,20 +51,6 @@ def test_versions_that_do_not_work_together_are_broken_and_stop_what_needs_them(
     assert "trl 0.9.1 (needs <1.17,>=1.16)" in check.found
     assert {"train", "eval", "gguf", "gpu"} <= set(report.does_not_work)
     assert "advice" in report.works
-
-
-@pytest.mark.parametrize(
-    ("checks", "works"),
-    [
-        ([], True),
-        ([Check(name="x", state="note", found="", needed_for=["train"])], True),
-        ([Check(name="x", state="missing", found="", needed_for=["train"])], False),
-        ([Check(name="x", state="broken", found="", needed_for=["advice"])], False),
-        ([Check(name="x", state="broken", found="", needed_for=["gguf"])], True),
-    ],
-)
-def test_a_purpose_works_if_nothing_that_it_needs_is_missing_or_broken(checks, works):
-    assert _works("train", checks) is works
 
 
 SMI = """#!/bin/sh

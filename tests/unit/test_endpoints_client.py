@@ -140,16 +140,6 @@ def test_refusals_timeouts_and_broken_answers_are_retried_and_each_answer_is_kep
     assert server.most_at_once <= 4
 
 
-def test_a_reply_that_is_kept_is_not_asked_for_again_by_another_process(tmp_path, server):
-    first = collected(asking(tmp_path, server, cached=True)[0], questions(5))
-    with (tmp_path / "replies.jsonl").open("a") as stream:
-        stream.write('{"key": "torn')
-    again, budget = asking(tmp_path, server, cached=True)
-    found = collected(again, questions(6))
-    assert {i: found[i].text for i in first} == {i: one.text for i, one in first.items()}
-    assert (sum(server.asked.values()), budget.num_calls) == (6, 6)
-
-
 def test_the_call_budget_is_never_exceeded_and_what_was_answered_is_given(tmp_path, server):
     server.trouble = lambda number, question: 429 if number % 2 else None
     system, budget = asking(tmp_path, server, max_calls=25)

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from pydantic import ValidationError
 
 from ft_tools.errors import BadData, BadInput, PlanChanged, Refused
 from ft_tools.evaluation.held_out import read_held_out
@@ -210,53 +209,3 @@ def test_the_last_answer_is_the_reference_and_clusters_are_kept(workspace):
     turns = [{"role": "user", "content": "go"}, {"role": "assistant", "tool_calls": [call]}]
     (one,) = read_held_out(write(path, [{"messages": turns, "tools": "[]"}]))
     assert json.loads(one.reference) == [{"name": "f", "arguments": {"x": 1}}]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        ({}, "set `dataset`"),
-        ({"dataset": "d", "metrics": ["regex"]}, "pattern"),
-        ({"dataset": "d", "metrics": ["judge"]}, "judge_url"),
-        ({"dataset": "d", "judge_url": "file:///etc/passwd"}, "http"),
-        ({"lm_eval_tasks": ["x"], "stress": [{"change": "case"}]}, "set both"),
-        ({"dataset": "d", "stress": [{"change": "case"}] * 2}, "same change twice"),
-        ({"dataset": "d", "origin": "found"}, "collected"),
-        ({"dataset": "d", "metrix": ["rouge"]}, "Extra inputs"),
-    ],
-)
-def test_arguments_that_make_no_sense_are_refused(arguments, problem):
-    with pytest.raises(ValidationError, match=problem):
-        EvaluateRequest(model="m", **arguments)
-
-
-def test_a_chat_template_that_nobody_has_cannot_be_asked_for(workspace):
-    folder = model_folder(workspace / "bare", template=None)
-    write(workspace / "held.jsonl", questions(3))
-    request = EvaluateRequest(model=folder, dataset="held.jsonl", rendering="chat")
-    with pytest.raises(BadInput, match='rendering="plain"'):
-        evaluate(request)
-    assert (
-        evaluate(EvaluateRequest(model=folder, dataset="held.jsonl")).plan["rendering"] == "plain"
-    )
-
-
-def test_an_evaluation_on_a_gpu_waits_for_it_and_one_on_the_cpu_for_nothing(
-    workspace, base, tmp_path, monkeypatch
-):
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    row = "0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]"
-    program.write_text(f"#!/bin/sh\necho '{row}'\n")
-    program.chmod(0o700)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    write(workspace / "held.jsonl", questions(20))
-    request = EvaluateRequest(model=base, baseline=base, dataset="held.jsonl")
-    on_gpu = evaluate(request)
-    on_cpu = evaluate(request.model_copy(update={"device": "cpu"}))
-    assert on_gpu.plan["device"] == "NVIDIA T4"
-    assert on_cpu.plan["device"] == "cpu"
-    assert on_gpu.plan_hash != on_cpu.plan_hash
-    with pytest.raises(BadInput, match="cuda:0 GPU-1a"):
-        evaluate(request.model_copy(update={"device": "cuda:1"}))

@@ -21,7 +21,7 @@ from ft_tools.evaluation.systems.models import find_models
 from ft_tools.evaluation.systems.spec import FewShot, SystemSpec
 from ft_tools.evaluation.worker.baselines import SimpleSystem
 from ft_tools.metrics.answers import field_scores
-from tests.unit.held_out_files import chat, ids, write
+from tests.unit.held_out_files import chat, write
 
 TEAMS = {"refund": "billing", "login": "accounts", "crash": "engineering"}
 
@@ -54,46 +54,6 @@ def asked(*systems, **more):
 
 def plan_of(request):
     return make_plan(request, find_models(request))
-
-
-@pytest.mark.parametrize(
-    ("spec", "problem"),
-    [
-        ({"name": "a"}, "exactly one of model, endpoint and baseline"),
-        ({"name": "a", "baseline": "majority"}, "requires examples.path"),
-        ({"name": "a", "model": "m", "template": "no place"}, r"must contain \{question\}"),
-        ({"name": "a", "model": "m", "template": "{passage} {question}"}, "set passages"),
-        ({"name": "a", "model": "m", "decoding": {"temperature": 1}}, "for endpoints"),
-        (
-            {"name": "a", "endpoint": {"url": "http://h/v1", "model": "m", "max_usd": 1}},
-            "requires price",
-        ),
-        (
-            {"name": "a", "endpoint": {"url": "http://u:p@h/v1", "model": "m"}},
-            "must not contain a user, password",
-        ),
-    ],
-)
-def test_a_system_that_makes_no_sense_is_refused(spec, problem):
-    with pytest.raises(ValidationError, match=problem):
-        SystemSpec.model_validate(spec)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        ({}, "either `model` or `systems`"),
-        ({"systems": [simple("majority"), simple("majority")]}, "same name, majority; rename one"),
-        ({"systems": [simple("majority"), simple("tf_idf")], "baseline": "m"}, "belongs to"),
-        (
-            {"systems": [simple("majority"), simple("tf_idf")], "metrics": ["perplexity"]},
-            "perplexity compare two models",
-        ),
-    ],
-)
-def test_a_request_names_its_systems_once(arguments, problem):
-    with pytest.raises(ValidationError, match=problem):
-        EvaluateRequest(dataset="held.jsonl", **arguments)
 
 
 def test_a_run_id_stands_for_the_systems_that_it_compared(workspace):
@@ -223,33 +183,6 @@ def test_the_script_that_a_run_leaves_answers_as_was_measured_and_needs_nothing_
     bare = run([*argv[:1], "-S", *argv[1:]], check=False)
     assert (bare.returncode, len(bare.stderr.splitlines())) == (1, 1)
     assert bare.stderr.endswith("has no scikit-learn: pip install scikit-learn\n")
-
-
-def test_held_out_questions_that_a_classifier_nearly_learned_are_counted(files):
-    late = [chat(f"Parcel {i} for Ada Smith did not yet arrive at the depot.", "late")
-            for i in range(12)]  # fmt: skip
-    words = ["Lamp", "Oven", "Fan", "Kettle", "Toaster", "Iron", "Fridge", "Mixer", "Router"]
-    other = [chat(f"{word} is broken and smells of smoke.", "broken") for word in words * 6]
-    write(files / "train.jsonl", [*late[:3], chat("The lamp is broken and smells.", "x")])
-    write(files / "held.jsonl", [*late[2:], *other])
-    plan = plan_of(asked(simple("majority"), simple("nearest_example")))
-    found = plan.contamination
-    assert (found.checked_against, found.learned_from) == ([], [str(files / "train.jsonl")])
-    # The first is in the training file word for word: nobody learns from that row.
-    assert plan.systems[0].num_examples_removed == 1
-    assert (found.num_exact, found.num_near) == (0, 10)
-    assert {"near_copies", "examples_removed"} <= ids(plan.warnings)
-    assert 0 < plan.estimated_seconds_low < plan.estimated_seconds_high < 60
-
-
-def test_a_plan_of_simple_baselines_needs_no_model(files):
-    plan = plan_of(asked(simple("majority"), simple("tf_idf"), target={"json_fields": 0.9}))
-    assert [one.kind for one in plan.systems] == ["majority", "tf_idf"]
-    assert [one.num_questions for one in plan.systems] == [30, 30]
-    assert plan.systems[0].answers_key != plan.systems[1].answers_key
-    assert plan.target == {"json_fields": 0.9}
-    assert "perplexity" not in plan.metrics
-    assert plan.tuned is None
 
 
 @pytest.mark.parametrize(

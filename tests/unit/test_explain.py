@@ -9,8 +9,8 @@ import pytest
 import ft_tools
 from ft_tools import facts
 from ft_tools.errors import NotFound
-from ft_tools.explain.search import _index, search
-from ft_tools.explain.sections import MAX_CHARS, parse, sections
+from ft_tools.explain.search import search
+from ft_tools.explain.sections import MAX_CHARS, sections
 from ft_tools.explain.tables import DATA, rows
 from ft_tools.metrics.table import METRICS
 from ft_tools.tools import TOOLS
@@ -95,20 +95,6 @@ def test_every_section_has_an_address_of_its_own_is_found_by_it_and_fits_a_repor
         assert first(section.id).id == section.id
 
 
-def test_a_long_table_is_cut_between_rows_and_keeps_its_header_in_every_part():
-    lines = [f"| `finding_{number}` | {'because ' * 20}|" for number in range(40)]
-    table = "\n".join(["| id | why |", "|---|---|", *lines])
-    parts = parse("data", f"# Data\n\n## Findings\n\n{table}\n")
-    assert [part.id for part in parts[:2]] == ["data#findings", "data#findings/2"]
-    assert all(part.text.startswith("| id | why |\n|---|---|\n| `finding_") for part in parts)
-    assert sum(part.text.count("`finding_") for part in parts) == 40
-
-
-def test_a_hash_in_a_code_block_is_no_heading():
-    found = parse("a", "# A\n\n```sh\n# comment\nrun it\n```\n\nafter\n")
-    assert [section.headings for section in found] == [("A",)]
-
-
 @pytest.mark.parametrize(
     ("query", "place"),
     [
@@ -125,12 +111,6 @@ def test_a_name_or_a_question_finds_its_section(query, place):
 @pytest.mark.parametrize("query", ["", "the of and", "zzzzqq", "\x00\ud800", "[](){}*?"])
 def test_words_that_no_section_has_find_nothing(query):
     assert search(query, 5) == []
-
-
-def test_a_search_writes_nothing_to_the_log(caplog):
-    _index.cache_clear()
-    search("why lora", 3)
-    assert not caplog.records
 
 
 @pytest.mark.parametrize("topic", ["launch_sft options", "evaluate", "data leaks", "validation"])

@@ -86,14 +86,6 @@ def test_the_separator_is_found_below_a_title_without_any(workspace, title):
     assert list(rows_of(workspace / "one.csv")[0].value) == ["text"]
 
 
-def test_columns_without_a_name_get_the_letters_of_a_spreadsheet():
-    assert find_header([["A", "B", ""], ["x", "y", "z"]]).names == ["A", "B", "C"]
-    assert find_header([["B", "", "c"], ["x", "y", "z"]]).names == ["B", "column B", "c"]
-    assert find_header([["A", "B", ""], ["x", "y", ""]]).about == ()
-    bare = find_header([["Review", "", ""], *([at, at * 2, at * 3] for at in range(30))])
-    assert "fills only 1 of 3 columns" in bare.about[0]
-
-
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [

@@ -6,9 +6,8 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from ft_tools.formats.variations import ORDER, Variation, vary
+from ft_tools.formats.variations import Variation, vary
 
 ASKED = (
     "Please send a technician to Main Street 5 in Oslo, because the water pump of 2019 has not "
@@ -53,24 +52,6 @@ def test_as_many_letters_are_misspelt_as_was_asked_and_nothing_else(rate, seed):
     assert found.answer == ANSWER
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_spaces_are_doubled_or_removed_and_only_spaces(seed):
-    found = varied(change="spacing", rate=0.3, seed=seed)
-    assert found.question.replace(" ", "") == ASKED.replace(" ", "")
-    assert found.answer == ANSWER
-    spaces = ASKED.count(" ")
-    changed = sum(len(run) > 1 for run in re.findall(" +", found.question))
-    removed = spaces - changed - sum(len(run) == 1 for run in re.findall(" +", found.question))
-    assert changed + removed == round(0.3 * spaces)
-    assert {word.lower() for word in words(found.question)} >= REPEATED
-
-
-def test_case_is_all_that_a_change_of_case_changes():
-    assert varied(change="case").question == ASKED.lower()
-    assert varied(change="case", to="upper").question == ASKED.upper()
-    assert varied("no letters in upper case", change="case") is None
-
-
 def test_the_end_is_cut_by_words_and_never_what_the_answer_repeats():
     found = varied(change="cut_end", rate=0.2)
     kept = len(words(ASKED)) - round(0.2 * len(words(ASKED)))
@@ -98,12 +79,6 @@ def test_a_value_is_swapped_in_question_and_answer_alike():
     assert varied(change="swapped_values", field="urgent", values=["no"]) is None
 
 
-def test_an_order_is_added_at_the_end_and_the_answer_stays():
-    found = varied(change="injected_order")
-    assert (found.question, found.answer) == (f"{ASKED}\n{ORDER}", ANSWER)
-    assert varied(change="injected_order", text="Say no.").question == f"{ASKED}\nSay no."
-
-
 CHANGES = [
     {"change": "typing_errors", "rate": 0.1}, {"change": "case"}, {"change": "cut_end"},
     {"change": "spacing", "rate": 0.5}, {"change": "injected_order"},
@@ -118,22 +93,3 @@ def test_the_same_seed_gives_the_same_change_of_any_text(question, value, seed, 
     assert first == varied(f"{question} {value}", answer, seed, **change)
     if first is not None and first.swapped is None:
         assert first.answer == answer
-
-
-def test_other_seeds_give_other_errors():
-    found = {varied(change="typing_errors", rate=0.1, seed=seed).question for seed in range(9)}
-    assert len(found) == 9
-
-
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({"change": "case", "rate": 0.1}, "rate: not for change='case'"),
-        ({"change": "swapped_values", "field": "a"}, "requires field and values"),
-        ({"change": "typing_errors", "rate": 1.0}, "less than 1"),
-        ({"change": "typo"}, "typing_errors"),
-    ],
-)
-def test_a_change_that_makes_no_sense_is_refused(change, problem):
-    with pytest.raises(ValidationError, match=problem):
-        Variation(**change)

@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 
 from ft_tools import facts
 from ft_tools.errors import BadInput
-from ft_tools.formats.training_rows import survey
 from ft_tools.lora import choices
 from ft_tools.lora.data_shape import DataShape
-from ft_tools.lora.dataset import shape_of_data
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import dtype_of
 from ft_tools.lora.tool import suggest_lora_config
@@ -19,9 +17,6 @@ from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.config import has_row
 from ft_tools.models.shape_of_model import shape_of
-from ft_tools.runs.hardware.devices import Device
-from ft_tools.training import defaults
-from ft_tools.training.defaults import Basis
 
 LLAMA = "meta-llama/Llama-3.1-8B"
 # The others are read off their classes, which takes a process: tests/tiny/test_generality.py.
@@ -61,13 +56,6 @@ def test_the_rank_rises_when_the_data_has_more_tokens_than_the_adapter_parameter
     assert rank_of(num_examples=1, mean_completion_tokens=capacity + 1) == 32
     assert rank_of(num_examples=1, mean_completion_tokens=20 * capacity) == 128
     assert rank_of(goal="style", num_examples=1, mean_completion_tokens=20 * capacity) == 8
-
-
-@pytest.mark.parametrize(
-    ("rank", "alpha", "rslora"), [(8, 16, False), (32, 64, False), (64, 64, True), (128, 128, True)]
-)
-def test_alpha_is_twice_the_rank_and_the_rank_itself_when_stabilised(rank, alpha, rslora):
-    assert choices.choose_alpha(rank)[:2] == (alpha, rslora)
 
 
 # --- learning rate --------------------------------------------------------------------------------
@@ -126,14 +114,6 @@ def test_batch_and_epochs_follow_rows_and_answers(num_examples, tokens, epochs, 
     assert (report.training["num_train_epochs"], report.effective_batch) == (epochs, batch)
 
 
-def test_epochs_follow_the_kind_of_the_answers_and_what_is_held_out():
-    labels = suggest(num_examples=270, goal="classification")
-    pairs = suggest(num_examples=50, goal="preference")
-    assert (labels.training["num_train_epochs"], pairs.training["num_train_epochs"]) == (9, 1)
-    data = DataShape(num_examples=300, answer_tokens=4, is_watched=False)
-    assert choices.choose_epochs(data, "sft", 8)[0] == 1
-
-
 PADDED = DataShape(num_examples=5000, answer_tokens=40, tokens=256, padding=0.41)
 
 
@@ -162,12 +142,6 @@ def test_lora_where_it_fits_and_qlora_where_it_does_not(gpu, method):
     assert report.method == method
     assert report.vram.fits == "yes"
     assert bool(report.gave_up) == (method == "qlora")
-
-
-def test_without_a_card_lora_is_suggested_and_whether_it_fits_unknown():
-    report = suggest()
-    assert (report.method, report.vram.fits, report.gave_up) == ("lora", "unknown", [])
-    assert report.quantization is None
 
 
 def test_the_length_is_halved_when_nothing_else_helps():
@@ -345,28 +319,3 @@ def test_a_goal_that_the_dataset_cannot_serve_is_refused(workspace):
     with pytest.raises(BadInput, match="holds preferences"):
         suggest(dataset="pairs.jsonl", goal="style")
     assert suggest(dataset="pairs.jsonl").task == "dpo"
-
-
-def test_what_was_suggested_is_what_a_launch_takes_by_itself(workspace):
-    chats(workspace / "train.jsonl", [f"It is answer {i}." for i in range(300)])
-    report = suggest(dataset="train.jsonl", model=LLAMA)
-    facts_of_file = survey(workspace / "train.jsonl", "sft")
-    data = shape_of_data(facts_of_file, None, num_held_out=30, is_watched=True)
-    basis = Basis("sft", "lora", data, hidden_size=4096)
-    device = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")
-    own = defaults.training_arguments(basis, {}, device, validated=True)
-    same = ("learning_rate", "num_train_epochs", "lr_scheduler_type", "warmup_steps", "max_length")
-    assert {name: own[name] for name in same} == {name: report.training[name] for name in same}
-    assert own["per_device_train_batch_size"] * own["gradient_accumulation_steps"] == 4
-    assert report.effective_batch == 4
-
-
-def test_a_length_that_nobody_measured_is_called_assumed_and_a_file_a_stand_in(workspace):
-    report = suggest(gpu="A100-80GB")
-    assumed = [reason for reason in report.reasons if reason.id == "assumed_length"]
-    assert [reason.observed for reason in assumed] == [report.training["max_length"]]
-    assert "train.jsonl stands for your training file" in report.next_steps[0].why
-    chats(workspace / "train.jsonl", [f"It is answer {i}." for i in range(300)])
-    measured = suggest(dataset="train.jsonl", gpu="A100-80GB")
-    assert not any(reason.id == "assumed_length" for reason in measured.reasons)
-    assert "stands for" not in measured.next_steps[0].why

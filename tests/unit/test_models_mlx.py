@@ -7,25 +7,18 @@ import sys
 
 import pytest
 
-from ft_tools import facts
-from ft_tools.doctor import machine
-from ft_tools.errors import BadInput, Refused
-from ft_tools.evaluation.estimates import seconds_per_token
+from ft_tools.errors import BadInput
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import mlx as on_mlx
-from ft_tools.evaluation.systems.models import LoadPlan, Models, decide, mlx_machine
+from ft_tools.evaluation.systems.models import LoadPlan, Models
 from ft_tools.evaluation.warnings import model_warnings
 from ft_tools.models import mlx
 from ft_tools.models.resolve import ModelSource
-from ft_tools.models.size import ModelSize
-from ft_tools.runs.hardware import memory
 from ft_tools.runs.processes import process_tree
 from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
-from tests.unit.test_training_launch import files, sft
-
-__all__ = ["files"]
+from tests.unit.test_training_launch import sft
 
 IN_MEMORY = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
 
@@ -80,16 +73,6 @@ def test_a_mac_trains_adapters_with_mlx_and_everything_else_with_torch_and_the_r
         chosen(engine="mlx")
 
 
-def test_the_doctor_of_a_mac_with_an_intel_processor_asks_for_no_nvidia_driver(
-    on_a_mac, monkeypatch
-):
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(machine, "find_cards", list)
-    (check,) = machine._gpu()
-    assert "PyTorch has no version" in check.found
-    assert "NVIDIA" not in check.fix
-
-
 @pytest.fixture
 def model(tmp_path):
     def put_model(config, adapter=None):
@@ -124,35 +107,6 @@ def test_a_mac_evaluates_with_mlx_or_says_why_its_gpu_is_idle(on_a_mac, model):
             on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source])
         [warning] = model_warnings(Models({}), IN_MEMORY, idle, None, 0)
         assert warning.startswith("mac_gpu_idle:")
-
-
-@pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")
-def test_elsewhere_mlx_evaluates_only_if_asked(model, monkeypatch):
-    monkeypatch.setattr(sys, "platform", "linux")
-    request = EvaluateRequest(model="m", dataset="held.jsonl")
-    source = model({"model_type": "llama"})
-    assert on_mlx.choose(request, [source]) == (False, "")
-    assert on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source]) == (True, "")
-    assert list(model_warnings(Models({}), IN_MEMORY, "", None, 0)) == []
-    by_mlx = seconds_per_token(10**9, 32, LoadPlan(place="mlx", dtype="float32", num_bytes=0))
-    assert by_mlx > 5 * seconds_per_token(10**9, 32, IN_MEMORY)
-
-
-def test_mlx_takes_16_bits_on_a_mac_and_no_more_memory_than_its_gpu_may(on_a_mac, monkeypatch):
-    put(on_a_mac, "sysctl", "printf 'Apple M2\\n8589934592'")
-    monkeypatch.setattr(memory, "total_bytes", lambda: 8 * 2**30)
-    mac = mlx_machine()
-    assert mac.ram_bytes == int(facts.gpu("M2 8GB").usable_gib * 2**30) < 6 * 2**30
-    size = ModelSize(
-        num_params=10**9, linear_params=10**9, expert_params=0, layer_params=10**7,
-        vocab_size=1000, bytes_per_param=2.0, basis="config",
-    )  # fmt: skip
-    plan = decide(size, mac, None, "auto", on_mlx=True)
-    assert (plan.place, plan.dtype) == ("mlx", "bfloat16")
-    assert seconds_per_token(2 * 10**9, 32, plan) is None
-    large = size.model_copy(update={"num_params": 4 * 10**9, "linear_params": 4 * 10**9})
-    with pytest.raises(Refused, match="larger machine"):
-        decide(large, mac, None, "auto", on_mlx=True)
 
 
 def test_a_mac_is_kept_awake_while_a_worker_lives(on_a_mac, monkeypatch):

@@ -1,8 +1,5 @@
 """Secrets are found and masked, in time linear in the text."""
 
-import re
-import time
-
 import pytest
 
 from ft_tools import redaction
@@ -54,39 +51,3 @@ def test_secrets_of_the_environment_are_masked_the_longest_first(monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "hunter22")
     monkeypatch.setenv("MY_PASSWORD", "hunter22-and-more")
     assert redaction.redact("a hunter22-and-more b hunter22") == "a [redacted] b [redacted]"
-
-
-HOSTILE = {
-    "jwt starts": "-eyJ",
-    "key headers": "-----BEGIN PRIVATE" + " KEY-----",
-    "schemes": "a://",
-    "openai starts": "sk-",
-    "begins": "-----BEGIN ",
-    "dashes": "-a",
-    "underscores": "hf_",
-}
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_text_of_a_megabyte_takes_no_longer_than_a_harmless_one_would(kind):
-    text = HOSTILE[kind] * (2**20 // len(HOSTILE[kind]))
-    began = time.process_time()
-    redaction.redact(text)
-    assert time.process_time() - began < 3.0
-
-
-def test_the_bound_on_time_would_catch_a_quadratic_pattern():
-    """The pattern for JWTs as one would first write it, on a sixty-fourth of the text."""
-    naive = re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ")
-
-    def seconds(size: int) -> float:
-        """Return the least CPU time of three: what other programs take is not counted."""
-        times = []
-        for _ in range(3):
-            began = time.process_time()
-            naive.search("-eyJ" * (size // 4))
-            times.append(time.process_time() - began)
-        return min(times)
-
-    # Eight times the text: 64 times as long if it is quadratic, eight times if it is linear.
-    assert seconds(2**14) > 20 * seconds(2**11)

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import threading
 
 import pytest
 
@@ -45,19 +44,6 @@ def test_every_event_can_be_read_by_asking_for_those_after_the_last_one(run_dir)
     while more := get_run(RunRequest(run_id=RUN_ID, events_after=seen[-1] if seen else 0)).events:
         seen += [event.seq for event in more]
     assert seen == list(range(1, 51))
-
-
-def test_events_of_concurrent_writers_have_numbers_without_gap_or_double(run_dir):
-    def write(writer):
-        for number in range(100):
-            directory.add_event(run_dir, f"{writer} {number}")
-
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [e.seq for e in directory.read_events(run_dir)] == list(range(1, 601))
 
 
 def test_a_torn_last_event_is_dropped_and_keeps_its_number_for_nobody_else(run_dir):
@@ -274,25 +260,6 @@ def test_a_run_that_was_moved_names_its_files_where_they_are_now(run_dir, tmp_pa
     now = str(run_dir / "artifacts" / "adapter") if moved else made
     assert [artifact.path for artifact in report.artifacts] == [now]
     assert report.result == {**result, "artifact": now, "files": [now]}
-
-
-def test_memory_kills_are_counted_where_the_kernel_counts(tmp_path, monkeypatch):
-    groups = tmp_path / "cgroup"
-    groups.write_text("4:memory:/one/two\n0::/three\n")
-    monkeypatch.setattr(memory, "OWN_GROUPS", groups)
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "sys")
-    monkeypatch.setattr(memory, "HOST_COUNTERS", tmp_path / "vmstat")
-    assert memory.oom_kills() is None
-    (tmp_path / "vmstat").write_text("nr_free 1\noom_kill 7\n")
-    assert memory.oom_kills() == 7
-    second = tmp_path / "sys" / "three"
-    second.mkdir(parents=True)
-    (second / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
-    assert memory.oom_kills() == 2
-    first = tmp_path / "sys" / "memory" / "one" / "two"
-    first.mkdir(parents=True)
-    (first / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
-    assert memory.oom_kills() == 1
 
 
 def test_bytes_are_those_of_the_tightest_group_around_this_process(tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from ft_tools.runs.hardware import memory
 from ft_tools.runs.launchers import inside_job, workdir
 from ft_tools.runs.processes.worker_session import RUN_FAILED
 from ft_tools.runs.state import directory, ranks
@@ -114,32 +113,6 @@ def test_a_failure_that_the_plan_would_meet_again_is_not_paid_for_again(
     directory.write_status(run_dir, Status(state="failed", error=error))
     assert started(run_dir, monkeypatch, "mine", "touch", str(run_dir / "made")) == RUN_FAILED
     assert (run_dir / "made").exists() is begins
-
-
-@pytest.fixture
-def counter(tmp_path, monkeypatch):
-    """Give the file in which the kernel counts whom it has killed for memory."""
-    path = tmp_path / "vmstat"
-    path.write_text("oom_kill 7\n")
-    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "no groups")
-    monkeypatch.setattr(memory, "HOST_COUNTERS", path)
-    return path
-
-
-# What a worker, srun and torchrun end with when the kernel kills for memory.
-@pytest.mark.parametrize("end", ["kill -9 $$", "exit 137", "exit 1"])
-def test_a_worker_that_the_kernel_killed_for_memory_is_out_of_memory(
-    run_dir, monkeypatch, counter, end
-):
-    told = Status(state="queued", if_out_of_memory="resume_run goes on with less")
-    directory.write_status(run_dir, told)
-    started(run_dir, monkeypatch, "mine", "sh", "-c", f'echo "oom_kill 8" > "{counter}"; {end}')
-    status = directory.read_status(run_dir)
-    assert (status.state, status.reason) == ("interrupted", "out_of_memory")
-    assert status.error.hint == "resume_run goes on with less"
-    started(run_dir, monkeypatch, "mine", "sh", "-c", end)
-    status = directory.read_status(run_dir)
-    assert (status.ended_before, status.reason) == ("out_of_memory", "crash")
 
 
 @pytest.fixture

@@ -207,26 +207,6 @@ def test_the_workdir_has_the_package_the_plan_its_files_and_versions(run_dir, wo
     assert str(workspace / "train") not in json.dumps(plan)
 
 
-def test_a_new_submission_knows_its_attempt_and_how_the_one_before_ended(run_dir, tmp_path):
-    kept, there = tmp_path / "kept", tmp_path / "there" / RUN
-    (run_dir / "run.json").write_text("{}")
-    (run_dir / ranks.JOB_FILE).write_text('{"token": "mine"}')
-    resumed = Status(state="queued", attempt=2, ended_before="out_of_memory")
-    directory.write_status(run_dir, resumed)
-    kept.mkdir()
-    (kept / ranks.JOB_FILE).write_text('{"token": "an older one"}')
-    directory.write_status(kept, Status(state="interrupted", attempt=1))
-    workdir.pack(run_dir)
-    workdir.unpack(run_dir / workdir.FOLDER, kept, there)
-    status = directory.read_status(there)
-    assert (status.state, status.attempt, status.ended_before) == ("queued", 2, "out_of_memory")
-    # Started again by the scheduler: what was kept of this submission is newer.
-    (kept / ranks.JOB_FILE).write_text('{"token": "mine"}')
-    directory.write_status(kept, Status(state="running", attempt=3))
-    workdir.unpack(run_dir / workdir.FOLDER, kept, tmp_path / "elsewhere" / RUN)
-    assert directory.read_status(tmp_path / "elsewhere" / RUN).attempt == 3
-
-
 @pytest.mark.parametrize("fault", ["another job", "damaged", "torn"])
 def test_files_of_another_job_or_damaged_ones_are_not_taken_over(run_dir, fault):
     fetched = run_dir / remote.FETCHED

@@ -9,40 +9,13 @@ import pytest
 from pydantic import BaseModel
 
 from ft_tools.data.request import AuditRequest
-from ft_tools.errors import BadData, DiskFull
+from ft_tools.errors import BadData
 from ft_tools.runs.processes import worker_session
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.runs.tool import get_run
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "said"),
-    [
-        (
-            PermissionError(errno.EACCES, "Permission denied", "/gone/data.jsonl"),
-            "bad_input",
-            "may",
-        ),
-        (FileNotFoundError(errno.ENOENT, "No such file", "/gone/a"), "not_found", "/gone/a is not"),
-        (FileNotFoundError("a library's own words"), "crash", "FileNotFoundError in "),
-    ],
-)
-def test_a_file_that_a_worker_may_not_use_is_named_in_the_run(worker, error, code, said):
-    worker_session._record_failure(worker, error)
-    assert written(worker).error.code == code
-    assert said in written(worker).error.message
-    assert "log_lines" in written(worker).error.hint
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Give a monotonic clock that the test moves."""
-    now = [1000.0]
-    monkeypatch.setattr(worker_session.time, "monotonic", lambda: now[0])
-    return now
 
 
 @pytest.fixture
@@ -57,45 +30,6 @@ def worker(workspace):
 
 def written(worker):
     return directory.read_status(worker.run_dir)
-
-
-def etas(worker, clock, seconds, total):
-    """Return the estimate after each step."""
-    found = []
-    for step, duration in enumerate(seconds, start=1):
-        clock[0] += duration
-        worker.progress(step, total)
-        worker.update()
-        found.append(written(worker).progress.eta_seconds)
-    return found
-
-
-def test_an_estimate_is_hidden_for_ten_steps_and_leaves_out_the_warm_up(worker, clock):
-    found = etas(worker, clock, [100.0] + [1.0] * 19, total=100)
-    assert found[:10] == [None] * 10
-    assert found[10] == 89.0
-    assert found[-1] == 80.0
-
-
-def test_a_new_phase_counts_its_own_steps(worker, clock):
-    etas(worker, clock, [1.0] * 12, total=12)
-    worker.phase("evaluate")
-    found = etas(worker, clock, [2.0] * 11, total=21)
-    assert found == [None] * 10 + [20.0]
-
-
-def test_quick_steps_are_written_twice_a_second_and_the_last_at_the_end(worker, clock, monkeypatch):
-    writes = []
-    write_status = directory.write_status
-    monkeypatch.setattr(
-        directory, "write_status", lambda *args: writes.append(1) or write_status(*args)
-    )
-    for step in range(1, 101):
-        clock[0] += 0.01
-        worker.progress(step, 100)
-    assert len(writes) == 2
-    worker.end("succeeded")
-    assert written(worker).progress.step == 100
 
 
 def test_a_loss_that_is_not_a_number_leaves_the_status_readable_and_is_said_once(worker):
@@ -158,17 +92,6 @@ def test_a_budget_that_is_spent_ends_an_attempt_and_the_next_has_one_of_its_own(
     # A restart that nobody asked for has what is left of it.
     directory.write_status(worker.run_dir, before.again())
     assert Session(worker.run_dir).should_stop
-
-
-def test_a_full_disk_behind_another_error_is_found(worker):
-    def work(_session):
-        try:
-            raise OSError(errno.ENOSPC, "x")
-        except OSError as error:
-            raise RuntimeError("PytorchStreamWriter failed") from error
-
-    assert worker_session._run(worker, work) == DiskFull.exit_code
-    assert written(worker).error.hint == "free some space, then resume_run"
 
 
 def test_text_of_a_library_stays_out_of_the_status(worker):

@@ -13,13 +13,11 @@ from ft_tools import publish
 from ft_tools.errors import (
     BadData,
     BadInput,
-    DiskFull,
     Missing,
     NotFound,
     OutputExists,
     PlanChanged,
     Refused,
-    UnknownName,
 )
 from ft_tools.models import safetensors_headers
 from ft_tools.runs.state.records import RunInfo, Status
@@ -106,13 +104,6 @@ def test_without_confirm_the_plan_is_returned_and_nothing_is_written(pair):
     assert ask(formats=["gguf:Q8_0"]).plan_hash != launch.plan_hash
 
 
-def test_a_small_model_in_four_bits_that_nobody_measured_is_warned_of(pair):
-    assert {"small_in_4_bits", "not_evaluated"} <= {*ids_of(ask(formats=["gguf:Q4_K_M"]))}
-    # The run itself tells which of them is enough, where both are made.
-    for names in (["gguf:Q8_0"], ["gguf:Q8_0", "gguf:Q4_K_M"]):
-        assert "small_in_4_bits" not in ids_of(ask(formats=names))
-
-
 def test_a_plan_repeats_what_the_report_of_its_run_says_is_wrong(pair):
     cut = {"signal": "rows_cut", "observed": "28 of 48 are cut", "advice": "raise max_length"}
     other = {"signal": "first_loss", "observed": "first loss 9", "advice": "look"}
@@ -120,20 +111,6 @@ def test_a_plan_repeats_what_the_report_of_its_run_says_is_wrong(pair):
     make_run(pair, report={"health": [cut, other], "diagnosis": [found]})
     said = [one for one in ask(source=RUN).warnings if one.startswith("training_finding")]
     assert [("rose" in one, "28 of 48" in one) for one in said] == [(True, False), (False, True)]
-
-
-def test_a_model_that_the_converter_does_not_carry_is_warned_of_in_the_plan(pair, monkeypatch):
-    assert "not_converted" not in ids_of(ask(formats=["gguf:Q8_0"]))
-    monkeypatch.setenv("LLAMA_CPP_DIR", str(pair / "llama.cpp"))
-    table = pair / "llama.cpp" / "conversion" / "__init__.py"
-    table.parent.mkdir(parents=True)
-    table.write_text('TEXT_MODEL_MAP: dict[str, str] = {"OtherForCausalLM": "other"}\n')
-    config = pair / "base" / "config.json"
-    named = json.loads(config.read_bytes()) | {"architectures": ["LlamaForCausalLM"]}
-    config.write_text(json.dumps(named))
-    launch = ask(formats=["gguf:Q8_0", "gguf:F16", "safetensors"])
-    assert "not_converted" in ids_of(launch)
-    assert any("gguf:Q8_0, gguf:F16 will not" in warning for warning in launch.warnings)
 
 
 def flip_last_byte(path):
@@ -209,24 +186,6 @@ def test_a_base_that_is_not_the_recorded_one_is_refused_by_its_hash(pair):
         ask(source=RUN, formats=["safetensors"])
     # A base that the caller names is the caller's to answer for.
     assert ask(source=RUN, formats=["safetensors"], base_model="base")
-
-
-def test_an_adapter_trained_on_a_quantized_base_asks_for_the_original(pair):
-    bnb = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
-    make_base(pair / "base-bnb-4bit", config=bnb)
-    make_adapter(pair / "qlora", base="base-bnb-4bit")
-    with pytest.raises(Refused, match=r"merge_into_quantized: .*\(bitsandbytes\).*`base_model`"):
-        ask(source="qlora", formats=["safetensors"])
-    named = ask(source="qlora", formats=["safetensors"], base_model="base")
-    assert named.plan["base_model"] == "base"
-
-
-def test_an_adapter_that_was_changed_after_training_is_refused(pair):
-    publish.seal(pair / "adapter")
-    assert ask(formats=["safetensors"])
-    flip_last_byte(pair / "adapter" / "adapter_model.safetensors")
-    with pytest.raises(BadInput, match="adapter_model"):
-        ask(formats=["safetensors"])
 
 
 @pytest.mark.parametrize("recorded", ["/home/another/models/base", "gone/away/model", None])
@@ -340,22 +299,6 @@ def test_an_output_folder_with_something_in_it_is_left_alone(pair):
     assert (pair / "out" / "mine.txt").read_text() == "mine"
 
 
-def test_a_model_larger_than_the_disk_is_refused_beforehand(pair):
-    # A sparse file: it has its size, and takes no space. No layer is too large for the memory.
-    layer = {"dtype": "BF16", "shape": [HIDDEN, HIDDEN], "data_offsets": [0, 2 * HIDDEN**2]}
-    header = {f"{MODULE}.weight": layer}
-    for i in range(15 * 1024):
-        places = [i * 2**30, (i + 1) * 2**30]
-        large = {"dtype": "BF16", "shape": [2**19, 1024], "data_offsets": places}
-        header[f"model.layers.{i + 1}.mlp.up_proj.weight"] = large
-    text = json.dumps(header).encode()
-    with (pair / "base" / "model.safetensors").open("wb") as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        stream.truncate(8 + len(text) + 15 * 2**40)
-    with pytest.raises(DiskFull):
-        ask(formats=["safetensors"])
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -415,14 +358,6 @@ def measured(kls):
     )
 
 
-def test_published_losses_grow_as_files_shrink():
-    rows = [row for row in formats.FORMATS if row.published_kl is not None]
-    bits = [row.bits_per_weight for row in rows]
-    assert bits == sorted(bits, reverse=True)
-    k_quants = [row.published_kl for row in rows if "Q4_0" not in row.name]
-    assert k_quants == sorted(k_quants)
-
-
 def make_archive(path, files, links=None):
     with tarfile.open(path, "w:gz") as bundle:
         for name, data in files.items():
@@ -460,13 +395,6 @@ def test_the_converter_is_taken_out_of_an_archive_and_nothing_else_is(tmp_path):
     assert not list(tmp_path.rglob("escape.py"))
 
 
-def test_an_archive_without_a_converter_leaves_nothing_behind(tmp_path):
-    archive = make_archive(tmp_path / "sdist.tar.gz", {"x-1/readme": b"hello"})
-    with pytest.raises(BadData):
-        converter_script.keep(archive, tmp_path / "kept")
-    assert not (tmp_path / "kept").exists()
-
-
 def test_a_converter_that_was_changed_in_the_cache_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(tmp_path))
     monkeypatch.delenv(converter_script.VARIABLE, raising=False)
@@ -497,18 +425,3 @@ def test_files_have_a_name_that_a_shell_and_ollama_take(workspace, folder, asked
     make_base(workspace / folder)
     request = ShipRequest(source=folder, name=asked)
     assert plan_of(request, [formats.find("gguf:Q8_0")]).name == name
-
-
-@pytest.mark.parametrize("name", ["gguf", "gguf:Q4_K_X", "exl2"])
-def test_an_unknown_format_is_refused_with_what_may_be_passed(pair, name):
-    with pytest.raises(UnknownName, match=r"pass safetensors, bnb:nf4, .*gguf:Q4_K_M"):
-        ask(formats=[name])
-
-
-def test_the_prompt_of_an_example_ends_before_its_wanted_answer():
-    pair_ = {"prompt": "2+2=", "chosen": "4", "rejected": "5"}
-    assert comparison_text.conversation(pair_) == "2+2=4"
-    assert comparison_text.prompt_of(pair_) == "2+2="
-    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-    assert comparison_text.prompt_of({"messages": talk}) == talk[:1]
-    assert comparison_text.prompt_of({"text": "only"}) is None

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 import shlex
 from dataclasses import replace
 
@@ -11,15 +10,12 @@ import pytest
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.mapping_for_inference import SNIPPET
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.systems.earlier_answers import find_answers
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.runs.state.records import RunInfo
 from ft_tools.shipping import handoff, modelfile
 from ft_tools.shipping.asking import (
     SCHEMA,
-    Asking,
-    MeasuredAs,
     TrainedSystem,
     asking_of,
     context_of,
@@ -29,7 +25,6 @@ from ft_tools.shipping.asking import (
     write_files,
 )
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.recommendation import next_steps
 from ft_tools.shipping.report import FormatResult
 
 RUN, EVALUATION = "sft-0123456789abcdef", "evaluate-00000000000000aa"
@@ -114,14 +109,6 @@ def test_the_newest_evaluation_of_a_run_says_how_its_best_system_was_asked(evalu
     assert measured_as(SOURCE.model_copy(update={"adapter": "/another"}), None) is None
 
 
-@pytest.mark.parametrize("name", ["plan", "report"])
-def test_a_damaged_evaluation_is_passed_over(evaluated, name):
-    write_evaluation(evaluated, "evaluate-00000000000000bb", {"plain": 0.5})
-    (evaluated / "runs" / "evaluate-00000000000000bb" / f"{name}.json").write_text("{")
-    assert measured_as(SOURCE, None).evaluation == EVALUATION
-    assert find_answers("a key") == (None, set())
-
-
 def test_a_schema_that_changed_since_is_not_shipped_as_measured(evaluated):
     (evaluated / "schema.json").write_text("{}")
     assert measured_as(SOURCE, None).system == "plain"
@@ -178,88 +165,6 @@ def test_the_guide_and_the_card_carry_everything_that_answers_depend_on(how, wor
     assert guide.index(copied) < guide.index("ollama create")
     prepared = replace(how, columns=("mail",))
     assert "answer_schema.json format_input.py mapping.json gguf" in guide_of(prepared)[0]
-
-
-def test_what_was_not_measured_is_not_in_the_guide():
-    guide, card = guide_of(Asking())
-    for body in requests_in(guide):
-        assert not body.keys() & {"format", "response_format", "max_tokens"}
-    assert "longest answer" not in guide + card
-    adds = "The chat template then adds its own"
-    assert adds not in guide
-    own = Asking(TrainedSystem(None, 3, 0), default_system="You are named SmolLM")
-    assert adds in guide_of(own)[0]
-    assert "    You are named SmolLM\n" in guide_of(own)[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "line", "needs"),
-    [
-        ("gptq:4", "vllm serve ./gptq-4 --override", "compressed-tensors"),
-        ("fp8", "vllm serve ./fp8 --override", "compressed-tensors"),
-        ("bnb:nf4", "vllm serve ./bnb-nf4 --quantization bitsandbytes --override", "bitsandbytes"),
-    ],
-)
-def test_the_guide_has_the_line_that_serves_each_format(name, line, needs):
-    failed = FormatResult(format="mlx:4bit", state="failed", error="no such kernel")
-    guide, _ = guide_of(Asking(), made(name, f"/o/{name.replace(':', '-')}"), failed)
-    assert line in guide
-    assert f"pip install accelerate {needs}" in guide
-    assert "transformers (pip install accelerate):" in guide
-    assert "mlx:4bit: no such kernel" in guide
-    assert "vllm serve ./merged" in guide
-
-
-def test_texts_of_several_lines_stay_in_their_code_block_and_in_their_argument(how):
-    system = "Sort the mail.\n\n# Teams\nAnswer in ``` fences.\nIt's JSON."
-    guide, _ = guide_of(replace(how, system=system), made(), made("mlx:4bit", "/o/mlx-4bit"))
-    # A fence is closed by one of the same length, as CommonMark has it.
-    blocks = re.findall(r"^(`{3,})sh\n(.*?)^\1$", guide, re.MULTILINE | re.DOTALL)
-    words = {line[0]: line for _, block in blocks for line in commands_of(block)}
-    assert words["llama-cli"][words["llama-cli"].index("-sys") + 1] == system
-    generate = words["mlx_lm.generate"]
-    assert generate[generate.index("--system-prompt") + 1] == system
-    assert generate[-1] == "Mail:\nHello\nTeam as JSON:"
-    headings = [line for line in guide.splitlines() if line.startswith("# ")]
-    assert headings == ["# How to run mail", "# Teams", "# Teams"]
-
-
-def commands_of(block):
-    """Return the commands of a block, each split as a shell splits it."""
-    reader = shlex.shlex(block, posix=True, punctuation_chars="\n")
-    reader.whitespace, reader.whitespace_split, reader.commenters = " \t", True, ""
-    words = [[]]
-    for word in reader:
-        words[-1:] = [words[-1], []] if word == "\n" else [[*words[-1], word]]
-    return [line for line in words if line]
-
-
-def test_the_shipped_file_is_measured_next_on_the_rows_of_the_tuned_model(evaluated):
-    (evaluated / "test.jsonl").write_text("{}")
-    change(evaluated / "runs" / EVALUATION / "request.json", dataset="test.jsonl")
-    found = MeasuredAs(evaluation=EVALUATION, system="best", max_new_tokens=48)
-    (step,) = next_steps([made()], "gguf:Q8_0", found)
-    assert step.arguments == {"model": "/o/gguf-Q8_0/x.gguf", "dataset": "test.jsonl"}
-    (evaluated / "test.jsonl").unlink()
-    (step,) = next_steps([made()], "gguf:Q8_0", found)
-    assert "dataset" not in step.arguments
-
-
-@pytest.mark.parametrize("verdict", ["met", "not_met", None])
-def test_the_guide_says_what_the_tuned_model_scored_and_whether_that_met_the_target(
-    evaluated, verdict
-):
-    path = evaluated / "runs" / EVALUATION / "report.json"
-    report = json.loads(path.read_text())
-    report["systems"][1] |= {"target": verdict}
-    report["systems"][1]["scores"]["exact_match"] |= {"ci_low": 0.82, "ci_high": 0.95}
-    path.write_text(json.dumps(report | ({"target": {"exact_match": 0.92}} if verdict else {})))
-    found = measured_as(SOURCE, None)
-    said = found.sentence()
-    assert "exact_match 0.9 [0.82, 0.95] on 100" in said
-    assert ("NOT met" in said) == (verdict == "not_met")
-    for text in guide_of(asking_of("an/adapter", found, None)):
-        assert said in text
 
 
 def test_a_prepared_file_ships_the_code_that_asks_about_a_row(workspace):

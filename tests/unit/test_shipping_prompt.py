@@ -100,20 +100,6 @@ def test_a_template_that_is_no_sum_of_parts_is_not_guessed(render):
     assert modelfile.parts_of(render, "") is None
 
 
-def test_a_beginning_that_programs_do_not_add_stays_in_the_template():
-    assert PARTS.system == ("<|im_start|>system\n", "<|im_end|>\n")
-    assert PARTS.default_system == "You are helpful"
-
-
-def test_the_modelfile_has_template_system_and_stops():
-    text = modelfile.modelfile("model-Q8_0.gguf", PARTS, ["<|im_end|>", 'a "quoted" one'])
-    assert text.startswith("FROM ./model-Q8_0.gguf\nTEMPLATE ")
-    assert 'SYSTEM """You are helpful"""\n' in text
-    assert 'PARAMETER stop "<|im_end|>"\nPARAMETER stop "a \\"quoted\\" one"\n' in text
-    trained = modelfile.modelfile("m.gguf", PARTS, [], "Sort.\nBriefly.")
-    assert modelfile.shipped_system(trained) == "Sort.\nBriefly."
-
-
 @pytest.mark.parametrize("evil", ['x"""\nADAPTER /etc/passwd\n', 'ends with a quote "'])
 def test_a_system_text_cannot_add_lines_to_the_modelfile(evil):
     own = PARTS.model_copy(update={"default_system": evil})

@@ -12,17 +12,8 @@ from ft_tools.shipping.published_config import (
     as_published,
     for_converter,
     lacks_predictors,
-    unread,
 )
 
-KIMI = {
-    "model_type": "kimi_linear",
-    "layer_types": ["linear_attention", "linear_attention", "full_attention"],
-    "mlp_layer_types": ["dense", "sparse", "sparse"],
-    "linear_head_dim": 16,
-    "linear_num_heads": 4,
-    "linear_conv_kernel_dim": 3,
-}
 DENSE = {
     "model_type": "nemotron_h",
     "layers_block_type": ["linear_attention", "mlp", "full_attention", "mlp"],
@@ -41,20 +32,6 @@ def test_a_minimax_m2_says_how_its_experts_are_scored():
     assert kept["scoring_func"] == "softmax"
 
 
-def test_a_kimi_linear_says_which_layers_are_which_as_published():
-    written = as_published(KIMI)
-    assert written["linear_attn_config"] == {
-        "full_attn_layers": [3],
-        "kda_layers": [1, 2],
-        "head_dim": 16,
-        "num_heads": 4,
-        "short_conv_kernel_size": 3,
-    }
-    assert written["first_k_dense_replace"] == 1
-    published = {"model_type": "kimi_linear", "linear_attn_config": {"head_dim": 128}}
-    assert as_published(published) == published | {"moe_router_activation_func": "sigmoid"}
-
-
 def test_a_dense_nemotron_is_converted_without_experts():
     found = for_converter(DENSE)
     assert found == {
@@ -65,23 +42,6 @@ def test_a_dense_nemotron_is_converted_without_experts():
     }
     # What is shipped stays what transformers loads.
     assert as_published(DENSE) == DENSE
-
-
-@pytest.mark.parametrize("kinds", [["linear_attention", "moe"], ["mlp", "moe"], None])
-def test_a_nemotron_of_experts_is_converted_as_it_is(kinds):
-    assert for_converter(DENSE | {"layers_block_type": kinds}) is None
-
-
-@pytest.mark.parametrize("prefix", ["model.layers.", "model.language_model.layers."])
-def test_the_weights_that_llama_cpp_asks_gemma_3n_for_are_those_of_its_other_layers(prefix):
-    first = {"k_proj.weight": (32, 64), "v_proj.weight": (32, 64), "k_norm.weight": (16,)}
-    has = {f"{prefix}0.self_attn.{name}": shape for name, shape in first.items()}
-    has |= {f"{prefix}{i}.self_attn.q_proj.weight": (64, 64) for i in range(3)}
-    has["model.vision_tower.layers.0.self_attn.k_proj.weight"] = (8, 8)
-    lacking = unread({"model_type": "gemma3n_text"}, has)
-    assert lacking == {f"{prefix}{i}.self_attn.{n}": s for i in (1, 2) for n, s in first.items()}
-    assert unread({"model_type": "gemma3n_text"}, has | lacking) == {}
-    assert unread({"model_type": "gemma3_text"}, has) == {}
 
 
 def test_a_text_models_part_of_a_config_is_published_as_a_whole_one_is():

@@ -1,7 +1,6 @@
 """Disk and memory of shipping, where the base is here and where it is only a name of the Hub."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,7 @@ from ft_tools.models.size import size_of
 from ft_tools.shipping import estimates, formats, quality, tool
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.plan import formats_asked, plan_of
-from ft_tools.shipping.plan_warnings import plan_warnings
 from ft_tools.shipping.request import ShipRequest
-from tests.unit.test_models_placement import fake_driver
 from tests.unit.test_shipping import make_adapter
 
 GIB = 2**30
@@ -56,20 +53,6 @@ def test_a_hub_base_that_is_not_here_is_counted_like_one_that_is(workspace, over
     assert {use for disk in plan.disks for use in disk.uses} == {"output", "work", "hub", "cache"}
     with pytest.raises(DiskFull, match=r"needs \d+"):
         tool.merge_and_quantize(ShipRequest(source=plan.source, formats=["safetensors"]))
-
-
-def test_a_base_whose_size_nobody_knows_is_checked_after_its_download(
-    over_hub, tmp_path, monkeypatch
-):
-    plan = over_hub("somebody/unheard-of", "safetensors")
-    assert (plan.num_params, plan.size_basis, plan.runs_on) == (None, "", None)
-    assert any(warning.startswith("size_unknown") for warning in plan_warnings(plan))
-    # It waits for a GPU like one that fits there.
-    fake_driver(tmp_path, monkeypatch, "NVIDIA A100-SXM4-80GB, 81920, 8.0")
-    known = over_hub("8B", "safetensors")
-    assert tool.slots_of(plan) == tool.slots_of(known) == ("cuda", (["GPU-0"], 1))
-    on_cpu = over_hub("somebody/unheard-of", "safetensors", device="cpu")
-    assert tool.slots_of(on_cpu) == ("cpu", ([], 1))
 
 
 def test_a_model_too_large_to_run_is_shipped_without_being_run():
@@ -140,37 +123,3 @@ def test_the_memory_that_shipping_3b_took_in_a_group_of_6_gib_is_what_is_planned
     assert measured["params"] == size.num_params
     planned = estimates.ram_bytes(size, None, [formats.find("gguf:Q4_K_M")]) / GIB
     assert 0.7 * planned < measured["peak_gib"] < planned < measured["limit_gib"]
-
-
-def test_each_disk_is_asked_for_what_it_gets(tmp_path):
-    other = Path("/dev/shm")
-    if not other.is_dir() or os.stat(other).st_dev == os.stat(tmp_path).st_dev:
-        pytest.skip("needs two file systems")
-    places = dict.fromkeys(("work", "hub", "cache"), tmp_path) | {"output": other / "new"}
-    rows = [formats.find("gguf:F16")]
-    planned = [estimates.planned_format(row, sized("8B")) for row in rows]
-    found = estimates.disks(planned, rows, sized("8B"), places, fetched=False)
-    by_folder = {disk.folder: (disk.uses, disk.num_bytes) for disk in found}
-    assert by_folder == {
-        str(other / "new"): (["output"], pytest.approx(16.06e9 * 2.1, rel=0.01)),
-        str(tmp_path): (["work", "cache"], pytest.approx(16.06e9 + 1.66e9, rel=0.01)),
-    }
-
-
-def test_time_is_that_of_the_device_and_grows_with_the_examples(tmp_path, monkeypatch):
-    rows = [formats.find("gguf:Q4_K_M")]
-    on_cpu = estimates.PlannedPlacement(device="cpu", dtype="bfloat16", num_bytes=0)
-    on_gpu = on_cpu.model_copy(update={"device": "cuda:0"})
-
-    def seconds(place, examples=12):
-        return estimates.seconds(sized("8B"), rows, place, examples)
-
-    # 8.03 B parameters: 280 s each, 480 tokens of 3.2 s, and 480 of a file of 4.9 GB.
-    assert seconds(on_cpu) == pytest.approx(8.03 * 280 + 480 * (3.21 + 0.49) + 20, rel=0.02)
-    fake_driver(tmp_path, monkeypatch, "NVIDIA A100-SXM4-80GB, 81920, 8.0")
-    # 30 ms a token; the processor still merges, converts and runs the file.
-    assert seconds(on_gpu) == pytest.approx(8.03 * 130 + 480 * (0.03 + 0.49) + 20, rel=0.02)
-    assert seconds(on_gpu, 100) > seconds(on_gpu)
-    assert seconds(None) < seconds(on_gpu)
-    fake_driver(tmp_path, monkeypatch, "Unheard-of 9000, 81920, 8.0")
-    assert seconds(on_gpu) is None

@@ -5,20 +5,15 @@ from dataclasses import replace
 import pytest
 
 from ft_tools.errors import BadData, BadInput
-from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.runs.launchers.placement import Place
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.training.diagnosis import Setup, diagnose, health_of, setup_of
 from ft_tools.training.next_steps import next_steps
-from ft_tools.training.plan import SftPlan, plan_sft
+from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
-from ft_tools.training.token_counts import Counts, DataReport, Lengths
 from ft_tools.training.train_further import continued
 from ft_tools.workspace import runs_dir
-from tests.unit.test_training_launch import files, sft
-
-__all__ = ["files"]
+from tests.unit.test_training_launch import sft
 
 USUAL = Setup(learning_rate=1e-3, usual_rate=1e-3, epochs=3, steps=120)
 HIGH = Setup(learning_rate=1e-2, usual_rate=1e-3, epochs=3, steps=120)
@@ -104,18 +99,6 @@ def test_a_loss_above_that_of_guessing_is_no_noise_in_the_labels():
     assert (found.id, "within 5% of its best, 4.75" in found.observed) == ("noise", True)
 
 
-@pytest.mark.parametrize("validation", [None, "held_out.jsonl"])
-def test_a_model_that_knows_the_answers_is_measured_on_rows_that_there_are(files, validation):
-    asked = sft(validation=validation, training={"max_steps": 4})
-    plan = plan_sft(asked)
-    found = diagnose(curves([0.02, 0.01, 0.01], [0.01] * 10), USUAL)
-    (step,) = next_steps(found, plan, asked.model_dump(), "sft-0123456789abcdef")
-    assert step.tool == "evaluate"
-    asked = EvaluateRequest(**step.arguments)
-    assert asked.model == plan.model.name
-    assert asked.dataset == (plan.validation or plan.dataset).path
-
-
 def test_prompts_in_the_loss_are_named_whatever_the_curves_say():
     unmasked = Setup(1e-3, 1e-3, 3, 120, is_masked=False)
     found = diagnose(curves([3, 0.1, 0.01], [0.001] * 10), unmasked)
@@ -153,35 +136,6 @@ def few(evals, losses=12):
     return rows + [{"step": each * (i + 1.0), "eval_loss": v} for i, v in enumerate(evals)]
 
 
-SHORT = Setup(learning_rate=1e-3, usual_rate=1e-3, epochs=2, steps=12)
-
-
-@pytest.mark.parametrize(
-    ("evals", "losses", "continues"),
-    [
-        ([2.0, 1.2], 12, True),
-        ([2.0, 1.5, 1.2], 3, True),
-        ([2.0, 1.99], 12, False),
-        ([1.2, 2.0], 12, False),
-        ([1.5], 12, False),
-    ],
-)
-def test_a_run_with_few_evaluations_is_told_what_they_show(files, evals, losses, continues):
-    (found,) = diagnose(few(evals, losses), SHORT)
-    assert (found.id, found.continues) == ("too_few_evaluations", continues)
-    assert all(f"{value:.3g} at step" in found.observed for value in evals)
-    assert ("still falling" in found.observed) == continues
-    asked = sft(validation="held_out.jsonl", training={"eval_strategy": "epoch", "max_steps": 12})
-    plan = plan_sft(asked)
-    (step,) = next_steps([found], plan, asked.model_dump(), "sft-0123456789abcdef")
-    training = SftRequest(**step.arguments).training
-    if continues:
-        assert step.arguments["from_run"] == "sft-0123456789abcdef"
-        assert training == {"num_train_epochs": 2, "eval_strategy": "steps"}
-    else:
-        assert training == {"max_steps": 12}
-
-
 @pytest.mark.parametrize(
     ("evals", "fewer"), [([2, 1, 0.6] + [0.5] * 5 + [0.5, 0.499], False), (WORSE, True)]
 )
@@ -193,26 +147,6 @@ def test_what_memorises_trains_for_less_only_where_an_earlier_checkpoint_is_bett
         True,
     )
     assert ("would not help" in found.advice) is not fewer
-
-
-@pytest.mark.parametrize(
-    ("longest", "tool", "length"), [(100, "launch_sft", 128), (300, "audit_dataset", 64)]
-)
-def test_rows_that_were_cut_have_a_next_call(files, longest, tool, length):
-    """The model of these files has 256 positions."""
-    asked = sft(validation="held_out.jsonl", training={"max_length": 64, "num_train_epochs": 3})
-    plan = plan_sft(asked)
-    data = DataReport(
-        num_examples=30, num_sequences=30, num_truncated=3, num_dropped=0, num_tokens=900,
-        num_trained_tokens=300,
-    )  # fmt: skip
-    lengths = Lengths(mean_tokens=30, mean_answer_tokens=9, longest_tokens=longest, padding=0)
-    counts = Counts(data=data, num_rows=30, num_counted=30, lengths=lengths)
-    cut = plan.model_copy(update={"counts": counts})
-    (step,) = next_steps([], cut, asked.model_dump(), "sft-0123456789abcdef")
-    assert step.tool == tool
-    assert (step.arguments.get("training") or step.arguments)["max_length"] == length
-    assert next_steps([], plan, asked.model_dump(), "sft-0123456789abcdef") == []
 
 
 # --- from_run -------------------------------------------------------------------------------------
@@ -254,20 +188,6 @@ def test_only_a_finished_sft_run_is_trained_further(files):
     run = finished(files, state="failed", training={"num_train_epochs": 2})
     with pytest.raises(BadInput, match="in state failed, and only a run that succeeded"):
         continued(SftRequest(from_run=run))
-
-
-def test_the_epochs_of_a_run_are_those_of_its_packs_and_processes(files):
-    batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
-    run = finished(files, training=batch | {"max_steps": 30})
-    plan = SftPlan.model_validate_json((runs_dir() / run / "plan.json").read_text())
-    assert (plan.epochs, setup_of(plan).epochs) == (2, 2)
-    data = DataReport(**dict.fromkeys(DataReport.model_fields, 30))
-    lengths = Lengths(mean_tokens=9, mean_answer_tokens=5, longest_tokens=9, padding=0)
-    counts = Counts(data=data, num_rows=20, num_counted=30, lengths=lengths)
-    packed = plan.model_copy(update={"counts": counts, "place": Place(processes=2)})
-    assert (packed.epochs, setup_of(packed).epochs) == (6, 6)
-    (runs_dir() / run / "plan.json").write_text(packed.model_dump_json())
-    assert continued(SftRequest(from_run=run)).training["num_train_epochs"] == 6
 
 
 @pytest.mark.parametrize("name", ["plan", "request"])

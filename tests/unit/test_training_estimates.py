@@ -1,8 +1,6 @@
 """How long runs take and how much disk: by card, number of processes, and way of sharing."""
 
 import json
-import platform
-import sys
 from dataclasses import replace
 
 import pytest
@@ -10,13 +8,10 @@ import pytest
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.state.records import RunInfo
 from ft_tools.training.estimates import Work, disk_bytes, duration, earlier_rates
-from ft_tools.training.pace import evaluations_ahead
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.step_time import StepTime
 from ft_tools.workspace import runs_dir
-from tests.unit.test_training_launch import files, sft
-
-__all__ = ["files"]
+from tests.unit.test_training_launch import sft
 
 
 def work(model="NVIDIA A100-SXM4-80GB", processes=1):
@@ -30,16 +25,6 @@ def test_eight_processes_take_an_eighth_of_the_time_or_a_little_more(workspace):
     assert one.high_seconds / 8 < eight.high_seconds < one.high_seconds / 5
 
 
-def test_a_plan_says_how_many_steps_fit_ten_minutes_at_the_slowest_rate(workspace):
-    found = duration(replace(work(), steps=1000), 10**8, None)
-    assert found.high_seconds > 600
-    limit = found.steps_in_ten_minutes
-    assert limit == int(1000 * 600 / found.high_seconds)
-    cut = duration(replace(work(), steps=limit), 10**8 * limit // 1000, None)
-    assert cut.high_seconds == pytest.approx(600, rel=0.1)
-    assert duration(replace(work(), steps=1), 10**11, None).steps_in_ten_minutes is None
-
-
 @pytest.mark.parametrize(
     ("card", "slower"), [("Tesla T4", 312 / 65), ("V100-SXM2-32GB", 312 / 125)]
 )
@@ -48,32 +33,6 @@ def test_cards_without_bfloat16_have_a_duration_from_their_rate_of_float16(works
     assert known.low_seconds == pytest.approx(slower * fast.low_seconds, rel=0.05)
     # The control: a card that no table lists has none.
     assert duration(work("NVIDIA Unheard-of 9000"), 10**8, None) is None
-
-
-def test_a_busy_machine_may_take_longer_and_evaluations_take_a_forward_pass(workspace):
-    cpu = Device(name="cpu", model="2 cores", memory_gib=8.0, precision="float32")
-    idle = Work("sft", "lora", 135_000_000, "", cpu)
-    base = duration(idle, 100_000, None)
-    busy = duration(replace(idle, load=3.0), 100_000, None)
-    assert busy.low_seconds == base.low_seconds
-    assert busy.high_seconds == pytest.approx(4 * base.high_seconds, rel=0.05)
-    assert "3.0 programs per core" in busy.source
-    evaluating = duration(replace(idle, evaluated_tokens=100_000), 100_000, None)
-    # A forward pass costs half of what training an adapter does.
-    assert evaluating.high_seconds == pytest.approx(1.5 * base.high_seconds, rel=0.05)
-    # However small the model is.
-    short = duration(replace(idle, num_params=1000, passes=100), 100_000, None)
-    assert (short.low_seconds, short.high_seconds) == pytest.approx((3, 30), rel=0.05)
-
-
-def test_the_evaluations_that_are_to_come_are_reckoned_with_before_the_first(files):
-    asked = sft(validation="held_out.jsonl", training={"num_train_epochs": 2})
-    found = plan_sft(asked)
-    times = found.estimate.steps / found.training["eval_steps"]
-    ahead = evaluations_ahead(found, found.estimate.steps, 2.0)
-    assert ahead.likely == pytest.approx(0.4 * times * 10 / found.effective_batch * 2.0)
-    assert evaluations_ahead(found, found.estimate.steps, None) is None
-    assert evaluations_ahead(plan_sft(sft(training={"num_train_epochs": 1})), 8, 2.0) is None
 
 
 def test_earlier_runs_give_a_rate_by_their_steps_without_their_evaluations(files):
@@ -118,18 +77,6 @@ def test_a_measured_step_counts_padding_references_evaluations_and_the_optimizer
         found = duration(replace(alone, **changed), 10_000, None)
         assert found.low_seconds == pytest.approx(0.7 * seconds, rel=0.05), changed
         assert found.high_seconds <= 2.1 * found.low_seconds
-
-
-def test_mlx_on_a_cpu_is_reckoned_slow_and_on_a_mac_not_at_all(workspace, monkeypatch):
-    cpu = Device(name="cpu", model="2 cores", memory_gib=8.0, precision="float32")
-    by_mlx = Work("sft", "lora", 134_515_008, "", cpu, engine="mlx")
-    found = duration(by_mlx, 6000, None)
-    # Measured: 6 tokens a second of SmolLM2-135M beside other programs.
-    assert found.low_seconds <= 1000 <= found.high_seconds
-    assert found.low_seconds > duration(replace(by_mlx, engine="torch"), 6000, None).high_seconds
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(platform, "machine", lambda: "arm64")
-    assert duration(by_mlx, 6000, None) is None
 
 
 def test_a_sharded_run_writes_more_to_the_disk():

@@ -8,8 +8,7 @@ import pytest
 
 from ft_tools import training
 from ft_tools.training import findings
-from ft_tools.training.health import CHECKS, cut_rows, health_signals, is_diverged
-from ft_tools.training.token_counts import Counts, DataReport, Lengths
+from ft_tools.training.health import CHECKS, health_signals, is_diverged
 
 
 def rows(**series):
@@ -137,26 +136,6 @@ def test_steps_that_look_for_the_scale_of_float16_are_no_divergence():
     lost = skipped(halved[:1])
     lost[-1]["loss"] = math.nan
     assert is_diverged(lost)
-
-
-@pytest.mark.parametrize("cut", [0, 1])
-def test_rows_that_are_cut_are_a_signal(cut):
-    data = DataReport(
-        num_examples=8,
-        num_sequences=8,
-        num_truncated=cut,
-        num_dropped=0,
-        num_tokens=80,
-        num_trained_tokens=20,
-    )
-    lengths = Lengths(mean_tokens=10, mean_answer_tokens=2, longest_tokens=30, padding=0)
-    counts = Counts(data=data, num_rows=8, num_counted=8, lengths=lengths)
-    found = cut_rows(counts)
-    assert [signal.signal for signal in found] == ["rows_cut"] * cut
-    assert all(
-        "1 of 8 sequences (12.5%)" in signal.observed and "30 tokens" in signal.advice
-        for signal in found
-    )
 
 
 def test_every_row_of_the_table_is_used_and_every_used_row_is_in_it():

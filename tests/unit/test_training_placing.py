@@ -13,14 +13,11 @@ from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.runs.tool import get_run
-from ft_tools.training import run_place
-from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.run_place import share_batch
 from ft_tools.training.tool import launch_sft
-from tests.unit.test_training_launch import CONFIG, files, sft, started, write
+from tests.unit.test_training_launch import CONFIG, sft, started, write
 
-__all__ = ["files"]
 RUN = "sft-0123456789abcdef"
 
 
@@ -121,41 +118,6 @@ def test_a_card_elsewhere_that_the_run_does_not_fit_is_refused(files):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        ({"gpu": "RTX 4090", "device": "cuda"}, "leave one of them out"),
-        (
-            {"gpu": "M3 Pro 36GB"},
-            r"trains with MLX on itself.*estimate_vram with gpu='M3 Pro 36GB'",
-        ),
-        ({"gpu": "RTX 5095"}, "RTX"),
-    ],
-)
-def test_a_card_that_cannot_be_planned_for_is_refused(files, options, told):
-    with pytest.raises(BadInput, match=told):
-        launch_sft(sft(backend_options=options))
-
-
-@pytest.mark.parametrize(
-    ("changed", "error"),
-    [
-        ({"backend_options": {"gpu": "M4 Max 64GB"}}, BadInput),
-        ({"backend_options": {"gpu": "RTX 4090"}, "engine": "mlx"}, BadInput),
-        ({"engine": "mlx"}, Missing),
-    ],
-)
-def test_what_a_mac_has_to_do_itself_is_said_before_anything_has_to_be_accepted(
-    files, monkeypatch, changed, error
-):
-    monkeypatch.setattr(engine, "is_installed", lambda: False)
-    monkeypatch.setattr(engine, "is_apple_silicon", lambda: False)
-    advice = {"purpose": "facts"}
-    with pytest.raises(error, match="copy the dataset to the Mac") as refused:
-        launch_sft(sft(advice=advice, **changed))
-    assert "advised_against" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
     ("micro", "accumulation", "processes", "expected"),
     [(4, 4, 1, (4, 4)), (4, 4, 2, (4, 2)), (4, 4, 8, (2, 1)), (6, 1, 2, (3, 1)), (3, 4, 2, (3, 2))],
 )
@@ -176,20 +138,6 @@ def test_a_step_that_cannot_be_divided_is_refused(files):
         plan_sft(sft(training=training, backend_options=options))
 
 
-@pytest.mark.parametrize(
-    ("method", "sharding", "error", "told"),
-    [("qlora", "fsdp", BadInput, "4-bit base"), ("lora", "zero2", Missing, "deepspeed")],
-)
-def test_an_engine_that_would_fail_there_is_refused_here(
-    files, slurm_here, monkeypatch, method, sharding, error, told
-):
-    monkeypatch.setattr(run_place.importlib.util, "find_spec", lambda name: None)
-    options = {"processes": 2, "gpu": "A100-80GB", "sharding": sharding}
-    request = sft(method=method, backend="slurm", backend_options=options)
-    with pytest.raises(error, match=told):
-        run_place.find_place(request, "sft")
-
-
 def test_no_rank_stops_alone(run_dir, monkeypatch):
     (run_dir / "cancel").touch()
     assert Session(run_dir).should_stop
@@ -205,21 +153,3 @@ def test_a_run_with_a_job_is_not_called_interrupted_because_nobody_here_holds_it
     assert get_run(RunRequest(run_id=RUN)).state == "running"
     (run_dir / ranks.JOB_FILE).unlink()
     assert get_run(RunRequest(run_id=RUN)).state == "interrupted"
-
-
-def test_a_family_that_overflows_float16_computes_in_float32_on_an_old_card(files):
-    config = json.loads((files / "instruct" / "config.json").read_text())
-    shown = {}
-    for kind, training in (("gemma3_text", {}), ("llama", {}), ("llama", {"fp16": False})):
-        changed = config | {"model_type": kind, "head_dim": 16}
-        (files / "instruct" / "config.json").write_text(json.dumps(changed))
-        asked = sft(backend_options={"gpu": "T4"}, training=training)
-        found = launch_sft(asked)
-        plan = found.plan
-        named = [line for line in found.warnings if line.startswith("overflows_float16")]
-        shown[kind, bool(training)] = (plan["device"]["precision"], len(named))
-    assert shown == {
-        ("gemma3_text", False): ("float32", 1),
-        ("llama", False): ("float16", 0),
-        ("llama", True): ("float32", 0),
-    }

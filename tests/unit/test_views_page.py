@@ -1,14 +1,11 @@
 """HTML pages: self-contained, escaped, deterministic, readable without colour."""
 
-import math
 import re
 from html.parser import HTMLParser
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ft_tools.views.charts import thin
 from ft_tools.views.page import (
     STYLE,
     bar_chart,
@@ -69,14 +66,6 @@ def everything(word=ATTACK):
     )
 
 
-def test_a_page_begins_with_a_sentence_a_picture_and_an_example_and_has_no_empty_section():
-    document = everything("plain")
-    marks = ["</header><p>plain</p>", "<figure>", "<article", "<nav", "<section"]
-    places = [document.index(mark) for mark in marks]
-    assert places == sorted(places)
-    assert document.count("<section") == 4
-
-
 def test_whatever_comes_from_data_is_escaped_and_the_document_is_well_formed():
     document = everything()
     assert {tag for tag, _ in parsed(document)} & {"script", "iframe", "object", "embed"} == set()
@@ -113,21 +102,6 @@ def test_a_chart_has_a_title_a_description_and_its_numbers_in_a_table():
     assert '<td class="num">10</td><td class="num">1</td>' in chart
 
 
-def test_an_interval_that_excludes_zero_is_filled_and_one_that_includes_it_is_hollow():
-    hollow = interval_chart([("a", -1, 0.5, 1)], title="t", x_label="x")
-    filled = interval_chart([("a", 0.1, 0.5, 1)], title="t", x_label="x")
-    assert 'class="point hollow"' in hollow
-    assert 'class="point hollow"' not in filled
-    assert 'class="point"' in filled
-
-
-@pytest.mark.parametrize("points", [[], [(0, math.nan)], [(math.inf, 1)], [(0, None)]])
-def test_a_series_without_a_value_is_said_to_have_none(points):
-    chart = line_chart({"a": points}, title="t", x_label="x", y_label="y")
-    assert "No values yet." in chart
-    parsed(chart)
-
-
 @given(
     st.lists(
         st.tuples(st.floats(allow_nan=True, allow_infinity=True), st.none() | st.floats(width=64)),
@@ -139,12 +113,3 @@ def test_any_numbers_make_a_well_formed_chart(points):
     parsed(chart)
     coordinates = re.findall(r' d="M([^"]*)"', chart)
     assert all("nan" not in one and "inf" not in one for one in coordinates)
-
-
-def test_thinning_keeps_the_ends_and_every_spike():
-    points = [(i, 0.0) for i in range(10_000)]
-    points[1234] = (1234, 99.0)
-    points[7777] = (7777, -99.0)
-    kept = thin(points)
-    assert len(kept) < 1_000
-    assert {(0, 0.0), (9_999, 0.0), (1234, 99.0), (7777, -99.0)} <= set(kept)
