@@ -18,7 +18,7 @@ from ft_tools.runs.processes import process_tree
 from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
-from tests.unit.test_training_launch import sft
+from tests.unit.launches import sft
 
 IN_MEMORY = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
 

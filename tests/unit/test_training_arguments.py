@@ -13,9 +13,7 @@ from ft_tools.runs.hardware.devices import Device
 from ft_tools.training import arguments, defaults, flash_kernel
 from ft_tools.training.defaults import Basis
 from ft_tools.training.tool import launch_dpo, launch_sft
-from tests.unit.test_training_launch import dpo, files, sft
-
-__all__ = ["files"]
+from tests.unit.launches import dpo, sft
 
 SFT = Basis("sft", "lora")
 CPU = Device(name="cpu", model="2 cores", memory_gib=8, precision="float32")

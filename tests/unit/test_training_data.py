@@ -9,9 +9,7 @@ from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.training_rows import read_examples, survey
 from ft_tools.training.tool import launch_sft
-from tests.unit.test_training_launch import accepting, files, ids, sft
-
-__all__ = ["files"]
+from tests.unit.launches import accepting, ids, sft
 
 USER, BOT = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 

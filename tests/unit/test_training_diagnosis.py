@@ -13,7 +13,7 @@ from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
 from ft_tools.training.train_further import continued
 from ft_tools.workspace import runs_dir
-from tests.unit.test_training_launch import sft
+from tests.unit.launches import sft
 
 USUAL = Setup(learning_rate=1e-3, usual_rate=1e-3, epochs=3, steps=120)
 HIGH = Setup(learning_rate=1e-2, usual_rate=1e-3, epochs=3, steps=120)

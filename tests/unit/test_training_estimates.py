@@ -11,7 +11,7 @@ from ft_tools.training.estimates import Work, disk_bytes, duration, earlier_rate
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.step_time import StepTime
 from ft_tools.workspace import runs_dir
-from tests.unit.test_training_launch import sft
+from tests.unit.launches import sft
 
 
 def work(model="NVIDIA A100-SXM4-80GB", processes=1):

@@ -10,7 +10,7 @@ from ft_tools.runs.launchers.placement import place_of
 from ft_tools.runs.launchers.table import parse
 from ft_tools.training.exports import axolotl, export, script
 from ft_tools.training.tool import launch_sft, plan_sft
-from tests.unit.test_training_launch import accepting, sft
+from tests.unit.launches import accepting, sft
 
 
 def parsed(text):

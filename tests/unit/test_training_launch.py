@@ -4,12 +4,10 @@ import contextlib
 import dataclasses
 import json
 import math
-import struct
 from pathlib import Path
 
 import pytest
 
-from ft_tools import workspace as workspace_module
 from ft_tools.errors import (
     BadData,
     BadInput,
@@ -37,79 +35,7 @@ from ft_tools.training.checks.memory import (
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
-
-CHATML = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
-
-
-CONFIG = {
-    "model_type": "llama",
-    "max_position_embeddings": 256,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 2,
-    "vocab_size": 512,
-}
-
-
-@pytest.fixture
-def files(workspace, monkeypatch):
-    """Write a model's small files, a data set and pairs."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    for name in ("instruct", "base"):
-        (workspace / name).mkdir()
-        (workspace / name / "config.json").write_text(json.dumps(CONFIG))
-        header = json.dumps({"w": {"dtype": "F32", "shape": [100, 50], "data_offsets": [0, 20000]}})
-        data = struct.pack("<Q", len(header)) + header.encode() + bytes(20000)
-        (workspace / name / "model.safetensors").write_bytes(data)
-    (workspace / "instruct" / "chat_template.jinja").write_text(CHATML)
-    write(workspace / "train.jsonl", 0, 30)
-    write(workspace / "held_out.jsonl", 30, 40)
-    pairs = [
-        {
-            "prompt": [{"role": "user", "content": f"Where is parcel {i}?"}],
-            "chosen": [{"role": "assistant", "content": f"Parcel {i} is in Oslo."}],
-            "rejected": [{"role": "assistant", "content": f"Parcel {i}? No idea."}],
-        }
-        for i in range(20)
-    ]
-    (workspace / "pairs.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))
-    return workspace
-
-
-def write(path, first, last):
-    rows = [
-        {
-            "messages": [
-                {"role": "user", "content": f"Where is parcel number {i}?"},
-                {"role": "assistant", "content": f"Parcel {i} is in Oslo since day {i * 7}."},
-            ]
-        }
-        for i in range(first, last)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def sft(**changed):
-    return SftRequest(**{"model": "instruct", "dataset": "train.jsonl"} | changed)
-
-
-def ids(warnings):
-    """Return the ids of warnings, which are rows of the room's findings."""
-    return [warning.partition(":")[0] for warning in warnings]
-
-
-def started():
-    """Return the runs that were started; rows may be held out for a plan."""
-    return list(workspace_module.runs_dir().glob("*-*"))
-
-
-def accepting(*ids):
-    return {"accept_findings": list(ids), "accept_reason": "a test"}
-
-
-def dpo(**changed):
-    return DpoRequest(**{"model": "instruct", "dataset": "pairs.jsonl"} | changed)
+from tests.unit.launches import CONFIG, accepting, dpo, ids, sft, started, write
 
 
 def test_a_plan_is_shown_and_nothing_starts(files):

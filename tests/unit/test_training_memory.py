@@ -8,9 +8,7 @@ from ft_tools.errors import Refused
 from ft_tools.runs.hardware import devices
 from ft_tools.runs.processes.endings import is_out_of_memory
 from ft_tools.training.tool import launch_sft
-from tests.unit.test_training_launch import CONFIG, files, sft
-
-__all__ = ["files"]
+from tests.unit.launches import CONFIG, sft
 
 
 @pytest.fixture

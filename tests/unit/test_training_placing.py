@@ -16,7 +16,7 @@ from ft_tools.runs.tool import get_run
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.run_place import share_batch
 from ft_tools.training.tool import launch_sft
-from tests.unit.test_training_launch import CONFIG, sft, started, write
+from tests.unit.launches import CONFIG, sft, started, write
 
 RUN = "sft-0123456789abcdef"
 
