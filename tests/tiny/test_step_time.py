@@ -6,6 +6,7 @@ from ft_tools.runs.hardware.devices import find_device
 from ft_tools.training import preflight
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.preflight import VARIABLE
+from ft_tools.training.step_time import StepQuestion
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -15,6 +16,15 @@ from tests.tiny.trainings import (
 )
 
 pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
+
+
+def question(folder, **changed):
+    asked = {
+        "config": str(folder), "config_sha256": "", "device": "cpu", "dtype": "float32",
+        "precision": "float32", "peft": {"r": 4, "target_modules": "all-linear"}, "init": {},
+        "checkpointing": False, "rows": 4, "length": 32, "trained_fraction": 0.5,
+    }  # fmt: skip
+    return StepQuestion(**asked | changed)
 
 
 def test_a_plan_is_estimated_by_a_step_of_its_shape_once(workspace, tiny_model_in, monkeypatch):
