@@ -75,6 +75,8 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
     if origin is dict or _is_model(annotation):
         return dict[str, Any], partial(_object, _lists(annotation))
     if origin in (list, tuple):
+        if get_origin(get_args(annotation)[0]) in (Union, UnionType):
+            return list[Any], _values
         inner, how = _typed(get_args(annotation)[0])
         if inner is str:
             return list[str], _texts

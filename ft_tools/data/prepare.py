@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ft_tools.data.judge.next_steps import about_told_apart, launch_on, quoting,
 from ft_tools.data.judge.verdict import MAX_CONFLICTING_FRACTION
 from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
 from ft_tools.data.map.mapping import ColumnMapping
-from ft_tools.data.map.mapping_for_inference import MAPPING, write_mapping
+from ft_tools.data.map.mapping_for_inference import MAPPING, SNIPPET_NAME, write_mapping
 from ft_tools.data.notes import note
 from ft_tools.data.pipeline import Compared, Methods, read_and_compare, with_completed_mapping
 from ft_tools.data.read.rows import source_of
@@ -30,7 +30,7 @@ from ft_tools.data.show.profile import look
 from ft_tools.data.split.parts import ASKED_AGAIN, SAME_GROUP, Parts, choose_parts
 from ft_tools.data.write import NAMES, Part, pair_of, write_rows
 from ft_tools.errors import BadInput, OutputExists, brief
-from ft_tools.formats.example import content_of
+from ft_tools.formats.example import Message, content_of
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.source import decoded_size
 from ft_tools.formats.remembered_test_sets import TO_FORGET, remember
@@ -45,7 +45,7 @@ COMPARED_BYTES = 64 * 2**20
 """Of a file in which similar prompts are looked for."""
 SHOWN_ROWS = 20_000
 """Rows of which the counts are shown before a mapping is confirmed."""
-NUM_QUOTED, QUOTED_CHARS = 3, 200
+NUM_QUOTED, QUOTED_CHARS, SPOKEN_CHARS = 3, 200, 60
 MOST_ABOUT = 5
 REPORT, OUTPUT = "report.json", "prepared"
 SIMPLE = ("majority", "tf_idf", "nearest_example")
@@ -146,7 +146,8 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     folder = workspace.new_folder(request.output_dir)
     require_space(folder.parent, 4 * source.size_bytes, "the prepared files")
     report = _report(request, digest, prepared)
-    report = _with_outputs(report.model_copy(update={"outputs": _outputs(folder, report.counts)}))
+    outputs = _outputs(folder, request.mapping, report.counts)
+    report = _with_outputs(report.model_copy(update={"outputs": outputs}))
     scanned, partner = prepared.data.scan, prepared.data.partner
     with new_folder(folder) as staging:
         keys = write_rows(scanned, prepared.parts.of, staging, tick, partner=partner)
@@ -331,9 +332,10 @@ def _notes(request: PrepareRequest, prepared: Prepared) -> Iterator[str]:
     num_rows = sum(counts.get(part, 0) for part in ("train", "validation", "test"))
     yield from list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
     yield from notes_of_test(num_test, num_rows if request.test_fraction is None else 0)
-    elsewhere = num_rows + counts.get(NO_ANSWER, 0) + counts.get("in_a_pair", 0)
-    if left_out := sum(counts.values()) - elsewhere:
-        yield note("left_out", count=left_out)
+    unlabelled = counts.get(NO_ANSWER, 0)
+    if left_out := sum(counts.values()) - num_rows - counts.get("in_a_pair", 0):
+        removed = left_out - unlabelled
+        yield note("left_out", count=left_out, removed=removed, unlabelled=unlabelled)
     if scanned.counts["masked"]:
         yield note("masked", count=scanned.counts["masked"])
     yield from scanned.named.notes()
@@ -422,7 +424,7 @@ def _quoted(prepared: Prepared) -> Iterator[QuotedExample]:
         rejected = "\n".join(map(content_of, example.rejected))
         yield QuotedExample(
             row=ledger.lines[index],
-            prompt=_quote("\n".join(map(content_of, asked))),
+            prompt=_quote(_spoken(asked)),
             answer=_quote("\n".join(map(content_of, answered))),
             rejected=_quote(rejected) if rejected else "",
             mark="" if example.label is None else "good" if example.label else "bad",
@@ -431,12 +433,21 @@ def _quoted(prepared: Prepared) -> Iterator[QuotedExample]:
             return
 
 
+def _spoken(turns: Sequence[Message]) -> str:
+    """Return turns as one text; of several, who speaks, and of long ones the beginnings."""
+    if len(turns) == 1:
+        return content_of(turns[0])
+    most = max(SPOKEN_CHARS, QUOTED_CHARS // max(1, len(turns)))
+    return "\n".join(f"{turn['role']}: {content_of(turn)[:most]}" for turn in turns)
+
+
 def _quote(text: str) -> str:
     return quote(privacy.mask(text), QUOTED_CHARS)[0]
 
 
-def _outputs(folder: Path, counts: Mapping[str, int]) -> PreparedFiles:
+def _outputs(folder: Path, mapping: ColumnMapping, counts: Mapping[str, int]) -> PreparedFiles:
     """Name the files of a folder."""
+    code = None if mapping.is_as_it_is else str(folder / SNIPPET_NAME)
     return PreparedFiles(
         folder=str(folder),
         train=str(folder / NAMES[Part.TRAIN]),
@@ -445,6 +456,7 @@ def _outputs(folder: Path, counts: Mapping[str, int]) -> PreparedFiles:
         unlabelled=str(folder / NAMES[Part.UNLABELLED]),
         removed=str(folder / NAMES[Part.REMOVED]),
         mapping=str(folder / MAPPING),
+        format_input=code,
         num_train=counts.get("train", 0),
         num_validation=counts.get("validation", 0),
         num_test=counts.get("test", 0),

@@ -28,6 +28,9 @@ class Finding(Report):
     columns: list[str] = Field(
         default_factory=list, description="Columns it is about, where that is what to decide."
     )
+    values: dict[str, int] = Field(
+        default_factory=dict, description="Of a preparation: the most frequent such answers."
+    )
     source: str | None = None
     in_validation: Literal[True] | None = Field(
         None, description="true: the lines are of validation_path."
@@ -229,7 +232,8 @@ class PreparedFiles(Report):
     test: str
     unlabelled: str = Field(description="Rows without an answer, to be labelled later.")
     removed: str = Field(description="Rows left out, each with its reason.")
-    mapping: str = Field(description="Mapping that inference reuses; format_input.py applies it.")
+    mapping: str = Field(description="Mapping that inference reuses.")
+    format_input: str | None = Field(None, description="Code that applies it to a row.")
     num_train: int
     num_validation: int
     num_test: int

@@ -1,12 +1,15 @@
 """What the data tools take."""
 
 import hashlib
-from typing import Annotated, Literal
+import re
+import sys
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ft_tools.contract import Request, ResponseFormat
 from ft_tools.data.map.mapping import ByColumn, ColumnMapping, Names
+from ft_tools.errors import brief
 
 Task = Literal["auto", "sft", "dpo"]
 Contradictions = Literal["keep", "majority", "latest", "drop"]
@@ -115,6 +118,9 @@ def _require_time(contradictions: Contradictions | None, mapping: ColumnMapping 
         raise ValueError("contradictions='latest' needs mapping.time_column: which is later?")
 
 
+ROWS = re.compile(r"[1-9][0-9]{0,8}(?:-[1-9][0-9]{0,8})?")
+MOST_TOKENS = 20_000
+"""Of an answer that quotes rows; clients cut off what is a little longer."""
 SHOWN = {
     "sheet",
     "query",
@@ -187,14 +193,32 @@ class PrepareRequest(FileRequest):
         return hashlib.sha256((content + text + others).encode()).hexdigest()[:16]
 
 
+def _split(given: Any) -> Any:
+    """Return numbers and ranges as a list, also those that stand in one text."""
+    parts = given if isinstance(given, list) else [given]
+    split: list[Any] = []
+    for part in parts:
+        if not isinstance(part, str):
+            split.append(part)
+            continue
+        for text in map(str.strip, part.split(",")):
+            if not ROWS.fullmatch(text):
+                raise ValueError(f"{brief(repr(text))} is no row, such as 7, nor a range: '1-200'")
+            split.append(int(text) if text.isdecimal() else text)
+    return split
+
+
 class ShowRequest(FileRequest):
     """Show what a data file holds: its columns with their values, and quoted rows.
 
     With `lines`, those rows whole. Secrets and personal data are masked.
     """
 
-    lines: list[Annotated[int, Field(ge=1)]] = Field(
-        default_factory=list, max_length=40, description="Lines or rows, as in findings."
+    lines: Annotated[list[Annotated[int, Field(ge=1)] | str], BeforeValidator(_split)] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="Rows as in findings, or ranges such as '1-200'; with `where`, of what it "
+        "selects.",
     )
     field: str | None = Field(
         None, max_length=200, description="One column or part of it, such as messages.0.content."
@@ -204,7 +228,10 @@ class ShowRequest(FileRequest):
     )
     offset: int = Field(0, ge=0, description="Characters of `field` to skip.")
     max_tokens: int | None = Field(
-        None, ge=50, le=10_000, description="Budget of the answer; null: 600, with lines 2,000."
+        None,
+        ge=50,
+        le=MOST_TOKENS,
+        description="Budget of the answer; null: 600, with lines 2,000.",
     )
     contradictions: bool = Field(
         False, description="Quote rows with the same prompt and different answers, as pairs."
@@ -213,3 +240,11 @@ class ShowRequest(FileRequest):
         None, description="For contradictions: what is asked and answered."
     )
     unseal: bool = Field(False, description="Quote rows of a test part that was set aside.")
+
+    @property
+    def ranges(self) -> list[range]:
+        """Return the rows to quote in order: those of `lines`; of parts of rows, all."""
+        if not self.lines:
+            return [range(1, sys.maxsize)] if self.columns or self.field else []
+        ends = [str(line).split("-") for line in self.lines]
+        return sorted((range(int(one[0]), int(one[-1]) + 1) for one in ends), key=lambda r: r.start)

@@ -23,6 +23,8 @@ DEEPER = "(more inside)"
 """Stands for what is nested deeper than that."""
 MAX_ITEMS = 200
 """Single values of one list that are counted; its objects are all looked into."""
+SHORT_CHARS, LONG_CHARS, MOST_SHORT, MOST_OUTSTANDING = 20, 60, 500, 8
+"""Values that stand out beside longer ones or numbers: such as ok, delete, n.a. Judgement."""
 NAME_CHARS, VALUE_CHARS = 60, 40
 LIKE_A_LIST = 5
 """Objects in an object, all with the same keys, from which on it is read as a list. Judgement."""
@@ -158,6 +160,8 @@ class ColumnCounts:
     longest: int = 0
     low: float = float("inf")
     high: float = float("-inf")
+    short: Counter[str] = field(default_factory=Counter)
+    """Short values that are no numbers; of the first `MOST_SHORT` different ones."""
     repeats: bool = False
     """Whether any value was there twice."""
     _hashes: set[int] = field(default_factory=set)
@@ -175,6 +179,8 @@ class ColumnCounts:
         self.types[kind] += 1
         if kind == "number" and (number := number_of(value)) is not None:
             self.low, self.high = min(self.low, number), max(self.high, number)
+        elif len(text) <= SHORT_CHARS and (text in self.short or len(self.short) < MOST_SHORT):
+            self.short[text] += 1
         if text in self.values:
             self.repeats = True
             self.values[text] += 1
@@ -215,10 +221,31 @@ class ColumnCounts:
         if self.is_listed:
             return ", ".join(f"{shown(v)} {n}" for v, n in self.values.most_common())
         many = "" if self.num_different < MOST_HASHED else "at least "
-        ends = f", {self.shortest} to {self.longest} characters"
-        if self.type == "number":
-            ends = f", {self.low:g} to {self.high:g}"
-        return f"{many}{self.num_different:,} different values{ends}"
+        return f"{many}{self.num_different:,} different values, {self.range}"
+
+    @property
+    def range(self) -> str:
+        """Return between what the values are, and those that stand out: no number, or short.
+
+        >>> counts = ColumnCounts("note")
+        >>> for row, value in enumerate(["1,0", "2", "15,0", "k. A.", "k. A."]):
+        ...     counts.add(value, row)
+        >>> counts.range
+        '1 to 15; k. A. 2'
+        """
+        num_others = self.num_values - self.types["number"]
+        is_number = self.types["number"] > num_others
+        ends = f"{self.low:g} to {self.high:g}"
+        if not is_number:
+            sizes = dict.fromkeys([self.shortest, self.longest])
+            ends = f"{' to '.join(f'{size:,}' for size in sizes)} characters"
+        if not is_number and self.longest < LONG_CHARS:
+            return ends
+        most = self.short.most_common(MOST_OUTSTANDING)
+        listed = [f"{shown(value)} {count}" for value, count in most]
+        more = (num_others if is_number else self.short.total()) - sum(n for _, n in most)
+        listed += [f"{more} more {'texts' if is_number else 'short ones'}"] if more else []
+        return f"{ends}; {', '.join(listed)}" if listed else ends
 
     @property
     def described(self) -> str:

@@ -156,13 +156,13 @@ def test_a_turn_of_a_conversation_is_shown_by_its_number(workspace):
 
     def shown(field):
         report = show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 3], field=field))
-        return [one.value and json.loads(one.value) for one in report.examples]
+        return {one.line: json.loads(one.value) for one in report.examples}
 
-    assert shown("messages.1.content") == ["Here.", "a column of that very name", None]
-    assert shown("messages.0.role") == ["user", "user", None]
-    assert shown("a.b.c.1.0") == [None, None, "2"]
+    assert shown("messages.1.content") == {1: "Here.", 2: "a column of that very name"}
+    assert shown("messages.0.role") == {1: "user", 2: "user"}
+    assert shown("a.b.c.1.0") == {3: "2"}
     for no_number in ("messages.2", "messages.-1", "messages.x", "messages.1.content.0"):
-        assert shown(no_number)[0] is None
+        assert 1 not in shown(no_number)
 
 
 class Tags(html.parser.HTMLParser):

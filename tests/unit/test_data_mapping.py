@@ -211,7 +211,7 @@ def test_signatures_are_removed_by_the_named_pattern_and_counted(workspace):
         ColumnMapping(**ASKS, strip="(")
     rows[0]["said"] = "a" * 60 + "!"
     write(workspace / "d.jsonl", rows)
-    with pytest.raises(BadInput, match=r"mapping\.strip needs more than"):
+    with pytest.raises(BadInput, match=r"mapping\.strip or replace needs more"):
         prepare({**ASKS, "strip": r"(a|a|aa)+$"}, output_dir="slow")
 
 

@@ -98,7 +98,57 @@ def database(folder):
     return "f.db", {"query": query, "mapping": {"prompt": "{question}", "answer": "answer"}}, ALL
 
 
+def remarks_beside_answers(folder):
+    remarks = ["", "ok", "delete", "Besser."]
+    rows = [["q", "a", "better", "checked", "no"]]
+    rows += [
+        [a, s, remarks[at % 4], "x" * (at % 8 < 4), at] for at, (a, s) in enumerate(ALL.items())
+    ]
+    write_csv(folder / "f.csv", rows)
+    mapping = {
+        "prompt": "q",
+        "answer": "{a}",
+        "corrected": {"column": "better", "as_given": "ok", "drop": "delete"},
+        "keep": [{"checked": "x"}, {"better": "!="}],
+        "drop": {"no": [3]},
+    }
+    return (
+        "f.csv",
+        {"mapping": mapping},
+        {
+            a: "Besser." if at % 4 == 3 else s
+            for at, (a, s) in enumerate(ALL.items())
+            if at % 4 != 2 and at != 3 and (at % 8 < 4 or at % 4)
+        },
+    )
+
+
+def speakers_by_id(folder):
+    def turn(who, text, public=True):
+        return {"author_id": who, "body": text, "public": public}
+
+    rows = [
+        {"comments": [turn(100 + at, a), turn(1, "Hm.", False), turn(1, f"<p>{s}</p>")]}
+        for at, (a, s) in enumerate(ALL.items())
+    ]
+    rows.append({"comments": [turn(100, "Hello?"), turn(1, "Who is that?", False)]})
+    users = [{"id": at + 100, "role": "end-user"} for at in range(COUNT)]
+    users.append({"id": 1, "role": "agent"})
+    (folder / "f.json").write_text(json.dumps({"tickets": rows, "users": users}))
+    turns = {
+        "conversation": "comments",
+        "role": "author_id",
+        "role_from": {"list": "users", "id": "id", "role": "role"},
+        "text": "body",
+        "roles": {"agent": "assistant", "*": "user"},
+        "keep": {"public": True},
+    }
+    return "f.json", {"sheet": "tickets", "mapping": {"turns": turns, "plain_html": True}}, ALL
+
+
 MAKERS = [
+    remarks_beside_answers,
+    speakers_by_id,
     title_above,
     two_sheets,
     german_decimals,
@@ -135,3 +185,33 @@ def test_a_header_and_sheet_are_said_and_a_sheet_that_is_not_there_is_refused(wo
     with pytest.raises(BadInput, match="has no list 'c'; its lists: b, a"):
         show_examples(ShowRequest(path="d.json", sheet="c"))
     assert show_examples(ShowRequest(path="d.json", sheet="a")).profile.num_rows == 3
+
+
+def test_a_speaker_that_the_list_lacks_is_refused_whatever_stands_for_all_others(workspace):
+    path, arguments, _ = speakers_by_id(workspace)
+    made = json.loads((workspace / path).read_text())
+    made["tickets"][0]["comments"][0]["author_id"] = -1
+    (workspace / path).write_text(json.dumps(made))
+    with pytest.raises(BadInput, match=r'lacks 1 speakers \("?-1"? 1\)'):
+        prepare_dataset(PrepareRequest(path=path, **arguments))
+    arguments["mapping"]["turns"]["roles"]["-1"] = "leave_out"
+    report = prepare_dataset(PrepareRequest(path=path, **arguments))
+    assert report.counts["replies_left_out"] == 1
+
+
+def test_what_is_in_no_part_is_counted_with_both_files_and_short_answers_are_quoted(workspace):
+    rows = [["q", "a"], *ALL.items(), ["Was?", ""], ["Test", "test"], ["Test 2", "&lt;b&gt;"]]
+    write_csv(workspace / "f.csv", rows)
+    asked = {"path": "f.csv", "mapping": {"prompt": "q", "answer": "a"}, "near_duplicates": "off"}
+    asked["mapping"]["replace"] = {r"Tagen\b": "Werktagen", r"\.$": "!"}
+    report = prepare_dataset(PrepareRequest(**asked, output_dir="out"))
+    found = {one.id: one for one in report.findings}
+    assert found["short_answer"].values == {"test": 1, '"&lt;b&gt;"': 1}
+    assert found["html_in_answers"].lines == [COUNT + 3]
+    assert report.num_stripped == COUNT
+    assert any("1 rows are in no part" in one and "unlabelled" in one for one in report.assumptions)
+    confirmed = PrepareRequest(**asked, output_dir="out", confirm=report.mapping_hash)
+    made = prepare_dataset(confirmed).outputs
+    assert made.format_input.endswith("format_input.py")
+    with open(made.train, encoding="utf-8") as lines:
+        assert "Werktagen!" in json.loads(next(lines))["messages"][-1]["content"]

@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from ft_tools.contract import compact
 from ft_tools.data.request import ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.understand.lengths import estimate_tokens
-from ft_tools.errors import BadInput
 
 
 def write(path, rows):
@@ -117,8 +117,34 @@ def test_rows_are_whole_within_the_budget_and_columns_can_be_chosen(workspace):
     beginning = json.loads(json.loads(report.examples[0].value))
     assert beginning.keys() == long[0].keys()
     assert any("raise max_tokens" in warning for warning in report.warnings)
-    with pytest.raises(BadInput, match="pass `lines`"):
-        show(field="prompt")
+    assert [one.line for one in show(field="n").examples] == [1, 2, 3]
+
+
+def test_ranges_are_read_until_the_budget_ends_and_count_among_what_where_selects(workspace):
+    write(workspace / "d.jsonl", rows(200))
+    report = show(lines="1-200")
+    assert [one.line for one in report.examples] == list(range(1, len(report.examples) + 1))
+    assert not any(one.truncated for one in report.examples)
+    after = len(report.examples) + 1
+    assert [f"lines {after}-200" in one for one in report.warnings] == [True]
+    report = show(lines=["2-3", 9, "60-80"], where={"department": "parks"}, max_tokens=20_000)
+    assert [one.line for one in report.examples] == [6, 9, 27, *range(180, 200, 3)]
+    assert [one for one in report.warnings if "67-80" in one and "66" in one] == report.warnings
+    report = show(columns="department", where={"department": "parks"})
+    assert [one.line for one in report.examples] == list(range(3, 200, 3))
+    assert report.warnings == []
+    with pytest.raises(ValidationError):
+        show(lines="3-x")
+
+
+def test_values_that_stand_out_are_shown_with_their_counts(workspace):
+    long = "This is a longer answer that an editor wrote instead of the given one, row {}."
+    made = [{"n": f"{at / 2:g}".replace(".", ","), "fix": long.format(at)} for at in range(20)]
+    made += [{"n": "k. A.", "fix": "ok"}, {"n": "k. A.", "fix": "ok"}, {"n": "", "fix": "delete"}]
+    write(workspace / "d.jsonl", made)
+    number, text = show().profile.columns
+    assert number.holds == "0 to 9.5; k. A. 2"
+    assert text.holds.endswith("characters; ok 2, delete 1")
 
 
 def test_contradictions_are_shown_as_pairs(workspace):

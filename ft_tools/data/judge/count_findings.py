@@ -13,10 +13,11 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Tokens
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.understand.lengths import quantile
+from ft_tools.formats.column_counts import shown
 
 MAX_CONCISE_FINDINGS = 12
 FIRST_LINES = 5
-MOST_COLUMNS = 20
+MOST_COLUMNS, MOST_VALUES = 20, 8
 # Below these shares a finding is milder: template code has braces, and a few repeats are usual.
 MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "unfilled_placeholder": (0.05, "warning"),
@@ -136,6 +137,9 @@ def _of_rows(
     if isinstance(request, AuditRequest) and request.response_format == "detailed":
         first, most = request.offset, request.limit
     is_field = name == "empty_json_value" and not in_validation
+    # An audit quotes no text; a preparation shows examples anyway.
+    is_short = name == "short_answer" and isinstance(request, PrepareRequest)
+    short = scan.short_answers.most_common(MOST_VALUES) if is_short else []
     return _finding(
         name,
         severity=mild if fraction < limit else RULES[name].severity,
@@ -144,6 +148,7 @@ def _of_rows(
         lines=[ledger.lines[index] for index in indices[first : first + most]],
         removed=all(ledger.removal[index] for index in indices),
         columns=scan.fields.with_empty()[:10] if is_field else [],
+        values={shown(privacy.mask(value)): count for value, count in short},
         in_validation=in_validation or None,
     )
 

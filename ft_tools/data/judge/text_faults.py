@@ -9,6 +9,8 @@ import unicodedata
 from typing import NamedTuple
 
 from ft_tools.formats.example import Example, content_of
+from ft_tools.formats.plain_html import HTML
+from ft_tools.formats.plain_html import SIGNS as HTML_SIGNS
 from ft_tools.similarity.words import folded
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")
@@ -185,6 +187,9 @@ def _answer(answer: str) -> list[str]:
         found.append("short_answer")
     found += [name for name, opening in OPENINGS.items() if opening.match(stripped)]
     found += _matching(MANNERS, stripped)
+    # Code between fences is what such an answer is about.
+    if any(sign in stripped for sign in HTML_SIGNS) and "```" not in stripped:
+        found += ["html_in_answers"] if HTML.search(stripped) else []
     return [*found, "truncated_answer"] if is_cut_off(stripped) else found
 
 

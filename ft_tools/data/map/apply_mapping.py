@@ -6,7 +6,7 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ft_tools.data.map.conversations import JOINED
+from ft_tools.data.map.conversations import JOINED, UNANSWERED
 from ft_tools.data.map.mapping import (
     PLACEHOLDER,
     ColumnMapping,
@@ -22,6 +22,7 @@ from ft_tools.formats.column_counts import is_named, number_of, text_of
 from ft_tools.formats.columns import cell_at
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import normalise
+from ft_tools.formats.plain_html import plain_html
 from ft_tools.formats.turns import with_system
 
 SHORT_CHARS = 40
@@ -35,7 +36,7 @@ NULLS = frozenset({"", "nan", "null", "<na>", "#n/a", "#ref!", "#value!", "#name
 NO_ANSWER = "no_answer"
 LEFT_OUT = frozenset(
     {"not_kept", "dropped", "not_marked", NO_ANSWER, "in_a_pair", "no_partner", "no_conversation"}
-    | {"same_answer_good_and_bad", "same_group_as_test", "asked_again_in_test"}
+    | {"replies_left_out", "same_answer_good_and_bad", "same_group_as_test", "asked_again_in_test"}
 )
 """Why rows are left out that are no fault of theirs: the caller decided so, or the split."""
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
@@ -57,7 +58,7 @@ def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> Made:
     """Make an example of a row.
 
     Raises:
-        BadInput: The pattern to strip needs too long.
+        BadInput: A pattern to replace needs too long.
     """
     if not isinstance(row, Mapping):
         # A line may be a conversation by itself.
@@ -79,7 +80,7 @@ def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> Made:
         asked, answered = example.prompt_and_answer()
         problems = example.problems
         example = Example(number, "kto", "kto", asked, answered, label=label, problems=problems)
-    stripped = _strip(mapping.strip, example) if mapping.strip else False
+    stripped = _rewrite(mapping, example)
     return Made(example, "", tuple(found), made.is_corrected, stripped)
 
 
@@ -98,6 +99,9 @@ def _left_out(mapping: ColumnMapping, row: Mapping[str, Any], label: bool | None
     if not keeps(row, mapping.keep):
         return "not_kept"
     if mapping.drop and drops(row, mapping.drop):
+        return "dropped"
+    better = mapping.corrected
+    if better and better.drop and is_one_of(cell_at(row, better.column), better.drop):
         return "dropped"
     return "not_marked" if mapping.marks is not None and label is None else ""
 
@@ -120,7 +124,7 @@ def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Ma
     if mapping.turns is None:
         example = normalise(number, row)
     elif JOINED not in row:
-        return Made(None, "no_conversation")
+        return Made(None, "replies_left_out" if UNANSWERED in row else "no_conversation")
     else:
         example = normalise(number, {"messages": row[JOINED]})
     if mapping.system and example.text is None and example.format != "unknown":
@@ -150,25 +154,40 @@ def _answered(text: str) -> list[Message]:
     return [{"role": "assistant", "content": text}]
 
 
-def _strip(pattern: str, example: Example) -> bool:
-    """Remove what a pattern finds from all answers; return whether it found anything."""
+def _rewrite(mapping: ColumnMapping, example: Example) -> bool:
+    """Replace in all answers what the mapping names; return whether it found anything.
+
+    Turns of conversations, which no template makes, are made plain on both sides.
+    """
+    patterns = [(mapping.strip, "")] if mapping.strip else []
+    patterns += mapping.replace.items()
+    if not patterns and not mapping.plain_html:
+        return False
     is_found = False
-    answers = [turn for turn in example.messages if turn["role"] == "assistant"]
-    for turn in [*answers, *example.chosen, *example.rejected]:
+    for turn in [*example.messages, *example.chosen, *example.rejected]:
         text = turn.get("content")
-        if not isinstance(text, str):
+        is_answer = turn["role"] == "assistant"
+        if not isinstance(text, str) or not (is_answer or mapping.is_as_it_is):
             continue
-        try:
-            left = compiled(pattern).sub("", text, timeout=PATTERN_SECONDS)
-        except TimeoutError:
-            raise BadInput(
-                f"mapping.strip needs more than {PATTERN_SECONDS:g} s for the answer of row "
-                f"{example.line}; write a simpler pattern"
-            ) from None
+        left = plain_html(text) if mapping.plain_html else text
+        if is_answer:
+            for pattern, other in patterns:
+                left = _replaced(pattern, other, left, example.line)
         if left != text:
             turn["content"] = left.strip()
             is_found = True
     return is_found
+
+
+def _replaced(pattern: str, other: str, text: str, line: int) -> str:
+    try:
+        made = compiled(pattern).sub(lambda _: other, text, timeout=PATTERN_SECONDS)
+    except TimeoutError:
+        raise BadInput(
+            f"mapping.strip or replace needs more than {PATTERN_SECONDS:g} s for the answer of row "
+            f"{line}; write a simpler pattern"
+        ) from None
+    return str(made)
 
 
 def format_input(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -210,12 +229,13 @@ def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
     >>> answer_of(both, {"a": "x", "b": "2"}), answer_of(both, {"a": "x", "b": ""})
     ('{"a": "x", "b": "2"}', None)
     """
-    values = {name: cell_at(row, name) for name in mapping.answer}
+    values = {name: cell_at(row, name) for name in mapping.answer_columns}
     empty = {name for name, value in values.items() if is_empty(value)}
     if not values or (empty and not empty <= set(mapping.nullable)):
         return None
     if not mapping.is_json:
-        return "\n\n".join(map(text_of_cell, values.values()))
+        (template,) = mapping.answer
+        return text_of_cell(values[template]) if template in values else filled(template, row)
     properties = (mapping.answer_schema or {}).get("properties", {})
     typed = {
         name: None if name in empty else _typed(value, properties.get(name, {}))
@@ -239,8 +259,9 @@ def correction_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str:
     >>> [correction_of(better, {"a": "x", "b": b}) for b in ("y", " x", "")]
     ['y', '', '']
     """
-    value = cell_at(row, mapping.corrected) if mapping.corrected else None
-    if is_empty(value):
+    better = mapping.corrected
+    value = cell_at(row, better.column) if better else None
+    if better is None or is_empty(value) or is_one_of(value, better.as_given):
         return ""
     text = text_of_cell(value)
     return "" if text == answer_of(mapping, row) else text

@@ -14,8 +14,9 @@ from ft_tools.formats.example import Message
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.turns import as_turns
 
-JOINED = "joined turns"
-"""Key of a conversation's messages beside the columns of its row."""
+JOINED, UNANSWERED = "joined turns", "turns without the replies that were left out"
+"""Key of a conversation's messages beside the columns of its row; of one whose replies the mapping
+leaves out, all of them, another."""
 OURS = frozenset({"system", "user", "assistant", "tool"})
 """Roles that need no entry in `roles`."""
 MOST_NAMED = 12
@@ -29,6 +30,15 @@ class Joining:
     """Reason -> turns that are part of no conversation."""
     unknown: "Counter[str]" = field(default_factory=Counter)
     """Speaker without a role -> turns."""
+    roles: dict[str, str] = field(default_factory=dict)
+    """Speaker -> who that is, where another list says it."""
+
+    def role_of(self, turns: Turns, speaker: str) -> str | None:
+        """Return the role of a speaker; `*` stands for no id that the other list lacks."""
+        if turns.role_from is not None and speaker not in self.roles:
+            return turns.roles.get(speaker)
+        speaker = self.roles.get(speaker, speaker)
+        return turns.roles.get(speaker) or (speaker if speaker in OURS else turns.roles.get("*"))
 
     def require_roles(self) -> None:
         """Refuse speakers whose role nobody named.
@@ -44,6 +54,7 @@ class Joining:
         raise BadInput(
             f"mapping.turns.roles lacks {len(self.unknown)} speakers ({listed}): set each to "
             "system, user, assistant, tool or leave_out; '*' stands for all others"
+            f"{' that are in the list of role_from' if self.roles else ''}"
         )
 
 
@@ -55,6 +66,14 @@ class _Conversation:
     turns: list[tuple[str, int, Message]] = field(default_factory=list)
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns that the mapping names, each with its values."""
+    has_lost_replies: bool = False
+    """Whether the mapping leaves a turn of it out that is none of the user."""
+
+    def made(self, turns: Turns, joining: Joining) -> dict[str, Any]:
+        """Return its messages under the key that says whether they can be an example."""
+        messages = _messages(self, turns, joining)
+        is_answered = any(message["role"] == "assistant" for message in messages)
+        return {UNANSWERED if self.has_lost_replies and not is_answered else JOINED: messages}
 
 
 def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Iterator[Row]:
@@ -82,7 +101,7 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
             for at, turn in enumerate(items):
                 if isinstance(turn, Mapping):
                     _add(talk, turns, at, turn, joining)
-            yield row._replace(value={**value, JOINED: _messages(talk, turns, joining)})
+            yield row._replace(value={**value, **talk.made(turns, joining)})
         elif isinstance(cell, Mapping | list) or not (key := text_of(cell)):
             yield row
         else:
@@ -91,8 +110,7 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
             for name in mapping.row_columns:
                 _collect(talk.columns, name, cell_at(value, name))
     for talk in held.values():
-        made = {**talk.columns, JOINED: _messages(talk, turns, joining)}
-        yield Row(talk.first, made, None)
+        yield Row(talk.first, {**talk.columns, **talk.made(turns, joining)}, None)
 
 
 def is_one_turn(turns: Turns, row: Mapping[str, Any]) -> bool:
@@ -113,19 +131,21 @@ def _collect(columns: dict[str, Any], name: str, value: Any) -> None:
 def _add(
     talk: _Conversation, turns: Turns, number: int, turn: Mapping[str, Any], joining: Joining
 ) -> None:
+    speaker = text_of(cell_at(turn, turns.role))
+    role = joining.role_of(turns, speaker)
     if not keeps(turn, turns.keep) or drops(turn, turns.drop):
         joining.left_out["not kept"] += 1
+        talk.has_lost_replies |= role != "user"
         return
     said = text_of_turn(cell_at(turn, turns.text))
     if not said:
         joining.left_out["without text"] += 1
         return
-    speaker = text_of(cell_at(turn, turns.role))
-    role = turns.roles.get(speaker) or (speaker if speaker in OURS else turns.roles.get("*"))
     if role is None:
         joining.unknown[speaker] += 1
     elif role == LEAVE_OUT:
         joining.left_out["of speakers that are left out"] += 1
+        talk.has_lost_replies = True
     else:
         order = text_of(cell_at(turn, turns.order)) if turns.order else ""
         talk.turns.append((order, number, {"role": role, "content": said}))

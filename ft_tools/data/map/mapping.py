@@ -1,7 +1,8 @@
 """The mapping from columns to training examples: named by the caller, applied exactly.
 
 Nothing here guesses what a column or a value means. A value is compared as text, numbers as
-numbers; `>=4`, `<=2`, `>0.5` and `<3` are bounds on numbers, and "" stands for an empty cell.
+numbers; `>=4`, `<=2`, `>0.5` and `<3` are bounds on numbers, "" stands for an empty cell, `!=bad`
+for any other value than `bad`, and `!=` for any cell that is filled.
 """
 
 import re
@@ -20,6 +21,7 @@ from ft_tools.formats.columns import cell_at
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
 BOUND = re.compile(r"\s*(>=|<=|>|<)\s*([+-]?\d{1,15}(?:[.,]\d{1,10})?)\s*")
 COMPARE: dict[str, Callable[[float, float], bool]] = {">=": ge, "<=": le, ">": gt, "<": lt}
+OTHER_THAN = "!="
 LEAVE_OUT = "leave_out"
 
 
@@ -31,9 +33,32 @@ def _each_listed(value: Any) -> Any:
     return {k: _listed(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-Names = Annotated[list[str], BeforeValidator(_listed)]
-Values = Annotated[list[str | bool | float], BeforeValidator(_listed)]
+def _alternatives(value: Any) -> Any:
+    return ([value] if value else []) if isinstance(value, dict) else value
+
+
+def _unbraced(value: Any) -> Any:
+    """Return the name of a column that is written as a template inserts it."""
+    if isinstance(value, list):
+        return [_unbraced(one) for one in value]
+    found = PLACEHOLDER.fullmatch(value.strip()) if isinstance(value, str) else None
+    return found[1] if found else value
+
+
+Name = Annotated[str, BeforeValidator(_unbraced)]
+Names = Annotated[list[str], BeforeValidator(_unbraced), BeforeValidator(_listed)]
+Values = Annotated[list[str | bool | int | float], BeforeValidator(_listed)]
 ByColumn = Annotated[dict[str, Values], BeforeValidator(_each_listed)]
+Choices = Annotated[list[ByColumn], BeforeValidator(_alternatives)]
+"""Alternatives, of which each needs all its columns to have its values."""
+
+
+class Lookup(Request):
+    """Another list or sheet of the same file, which says who a speaker is."""
+
+    list: str = Field(description="Its name, such as users.")
+    id: str = Field(description="Key that equals the speaker of a turn.")
+    role: str = Field(description="Key of what `roles` names instead, such as agent.")
 
 
 class Turns(Request):
@@ -43,20 +68,37 @@ class Turns(Request):
         description="Column with a list of turns, or with an id (one row per turn)."
     )
     role: str = Field(description="Key of the speaker in a turn, or column.")
+    role_from: Lookup | None = Field(
+        None, description="Where speakers are ids: the list, id and role that say who each is."
+    )
     text: str = Field(description="Key of the text in a turn, or column.")
     roles: dict[str, Literal["system", "user", "assistant", "tool", "leave_out"]] = Field(
         default_factory=dict, max_length=60, description="Speaker -> role; '*' for all others."
     )
     order: str | None = Field(None, description="Key or column that turns are ordered by.")
     first: str | None = Field(None, description="Column with the user's first turn.")
-    keep: ByColumn = Field(default_factory=dict, description="Key -> values of turns to keep.")
+    keep: Choices = Field(default_factory=list, description="Key -> values of turns to keep.")
     drop: ByColumn = Field(default_factory=dict, description="Key -> values of turns to drop.")
 
     @property
     def keys(self) -> list[str]:
         """Return the keys that are read of a turn."""
         order = [self.order] if self.order else []
-        return [self.role, self.text, *order, *self.keep, *self.drop]
+        return [self.role, self.text, *order, *_columns_of(self.keep), *self.drop]
+
+
+class Corrected(Request):
+    """A column of better answers, and those of its values that are none."""
+
+    column: Name = Field(description="Column with the better answers.")
+    as_given: Values = Field(
+        default_factory=list, description="Values that approve the given answer, such as ok."
+    )
+    drop: Values = Field(default_factory=list, description="Values of rows to leave out.")
+
+
+def _named(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str) else value
 
 
 class Marks(Request):
@@ -78,7 +120,9 @@ class ColumnMapping(Request):
         "", max_length=4000, description="One column, or a text in which {COLUMN} inserts a column."
     )
     answer: Names = Field(
-        default_factory=list, max_length=50, description="Column, or several as one JSON object."
+        default_factory=list,
+        max_length=50,
+        description="Column, a text in which {COLUMN} inserts one, or several as one JSON object.",
     )
     answer_format: Literal["text", "json"] | None = Field(
         None, description="json for one column, too; several are always JSON."
@@ -89,25 +133,26 @@ class ColumnMapping(Request):
     answer_schema: dict[str, Any] | None = Field(None, description="Null: from the values.")
     system: str = Field("", max_length=8000, description="System text of every example.")
     turns: Turns | None = Field(None, description="Where conversations are.")
-    corrected: str | None = Field(
+    corrected: Annotated[Corrected | None, BeforeValidator(_named)] = Field(
         None, description="Column of better answers, used instead where filled."
     )
-    chosen: str | None = Field(None, description="Column of the preferred answer (DPO).")
-    rejected: str | None = Field(None, description="Column of the other answer.")
+    chosen: Name | None = Field(None, description="Column of the preferred answer (DPO).")
+    rejected: Name | None = Field(None, description="Column of the other answer.")
     marks: Marks | None = Field(None, description="Good and bad answers (KTO, or DPO pairs).")
-    keep: ByColumn = Field(
-        default_factory=dict,
-        description="Column -> values, or a bound such as '>=4', of rows to keep.",
+    keep: Choices = Field(
+        default_factory=list,
+        description="Column -> values, or a bound such as '>=4', of rows to keep: all columns must "
+        "fit; of a list of such objects, one.",
     )
     drop: ByColumn = Field(
-        default_factory=dict, description="Column -> values or a bound of rows to drop."
+        default_factory=dict, description="Column -> values of rows to drop: any column fits."
     )
     group_by: Names = Field(
         default_factory=list,
         max_length=5,
         description="Rows with the same values (one customer, one thread) stay in one part.",
     )
-    time_column: str | None = Field(None, description="The latest rows become the test part.")
+    time_column: Name | None = Field(None, description="The latest rows become the test part.")
     ignore: Names = Field(
         default_factory=list,
         max_length=200,
@@ -120,6 +165,14 @@ class ColumnMapping(Request):
     strip: str | None = Field(
         None, max_length=500, description="Regular expression removed from answers (signatures)."
     )
+    replace: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Regular expression -> text that stands for it in answers.",
+    )
+    plain_html: bool = Field(
+        False, description="HTML in answers, and in all turns, becomes text: lines, no tags."
+    )
 
     @field_validator("prompt")
     @classmethod
@@ -127,13 +180,14 @@ class ColumnMapping(Request):
         """Return a prompt without placeholders as the column that it names."""
         return value if not value or PLACEHOLDER.search(value) else f"{{{value}}}"
 
-    @field_validator("strip")
+    @field_validator("strip", "replace")
     @classmethod
-    def _is_a_pattern(cls, value: str | None) -> str | None:
-        try:
-            compiled(value or "")
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from error
+    def _are_patterns(cls, value: Any) -> Any:
+        for pattern in value if isinstance(value, dict) else [value or ""]:
+            try:
+                compiled(pattern)
+            except re.error as error:
+                raise ValueError(f"is no regular expression: {error}") from error
         return value
 
     @model_validator(mode="after")
@@ -165,7 +219,8 @@ class ColumnMapping(Request):
                 "DPO pairs); to choose rows by a column's values, use keep or drop"
             )
         for asked in self.prompt_columns:
-            answered = [*self.answer, *filter(None, (self.chosen, self.rejected, self.corrected))]
+            answered = [*self.answer_columns, *filter(None, (self.chosen, self.rejected))]
+            answered += [self.corrected.column] if self.corrected else []
             if is_named(asked, answered) or any(is_named(one, [asked]) for one in answered):
                 raise ValueError(f"prompt contains the answer column {asked!r}: remove it")
         return self
@@ -179,6 +234,11 @@ class ColumnMapping(Request):
     def prompt_columns(self) -> list[str]:
         """Return the columns that the question is made of."""
         return PLACEHOLDER.findall(self.prompt)
+
+    @property
+    def answer_columns(self) -> list[str]:
+        """Return the columns that the answer is made of."""
+        return [name for one in self.answer for name in PLACEHOLDER.findall(one) or [one]]
 
     @property
     def is_json(self) -> bool:
@@ -195,12 +255,13 @@ class ColumnMapping(Request):
     @property
     def row_columns(self) -> list[str]:
         """Return the columns of a row that are used, but for those of turns."""
-        single = (self.corrected, self.chosen, self.rejected, self.time_column)
+        single = (self.chosen, self.rejected, self.time_column)
         return [
             *self.prompt_columns,
-            *self.answer,
+            *self.answer_columns,
+            *([self.corrected.column] if self.corrected else []),
             *self.group_by,
-            *self.keep,
+            *_columns_of(self.keep),
             *self.drop,
             *filter(None, single),
             *([self.marks.column] if self.marks else []),
@@ -228,7 +289,11 @@ class ColumnMapping(Request):
         return used
 
 
-@lru_cache(maxsize=8)
+def _columns_of(choices: Choices) -> list[str]:
+    return [name for one in choices for name in one]
+
+
+@lru_cache(maxsize=32)
 def compiled(pattern: str) -> Any:
     """Return a caller's pattern; it runs with a time limit, since any pattern may be slow."""
     import regex
@@ -257,12 +322,17 @@ def is_one_of(value: Any, wanted: Sequence[Any]) -> bool:
     (True, True, False, True)
     >>> is_one_of(True, ["true"]), is_one_of(" ok ", ["ok"]), is_one_of("four", [">=4"])
     (True, True, False)
+    >>> is_one_of("a", ["!="]), is_one_of(" ", ["!="]), is_one_of("bad", ["!=bad"])
+    (True, False, False)
     """
     text = text_of(value)
     number = number_of(value)
     for one in wanted:
         bound = _bound(one) if isinstance(one, str) else None
-        if bound is not None:
+        if isinstance(one, str) and one.startswith(OTHER_THAN):
+            if not is_one_of(value, [one.removeprefix(OTHER_THAN)]):
+                return True
+        elif bound is not None:
             compare, limit = bound
             if number is not None and compare(number, limit):
                 return True
@@ -288,9 +358,14 @@ def values_at(row: Mapping[str, Any], name: str) -> list[Any]:
     return [value for leaf, value in every if leaf == name]
 
 
-def keeps(row: Mapping[str, Any], keep: Mapping[str, Sequence[Any]]) -> bool:
-    """Return whether all columns of `keep` have nothing but its values."""
-    for name, wanted in keep.items():
+def keeps(row: Mapping[str, Any], choices: Sequence[Mapping[str, Sequence[Any]]]) -> bool:
+    """Return whether a row fits any of some choices; it does if there are none."""
+    return not choices or any(fits(row, choice) for choice in choices)
+
+
+def fits(row: Mapping[str, Any], choice: Mapping[str, Sequence[Any]]) -> bool:
+    """Return whether all columns of a choice have nothing but its values."""
+    for name, wanted in choice.items():
         values = values_at(row, name) or [""]
         if not all(is_one_of(value, wanted) for value in values):
             return False

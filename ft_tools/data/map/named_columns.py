@@ -56,25 +56,30 @@ class NamedColumns:
         ignored = [name for name in mapping.ignore if name != "*"]
         named = [*mapping.row_columns, *mapping.masked_columns, *of_turns, *ignored]
         self._wanted = dict.fromkeys(named)
-        single = (mapping.corrected, mapping.chosen, mapping.rejected, mapping.time_column)
-        self._single = {*mapping.prompt_columns, *mapping.answer, *filter(None, single)}
+        single = (mapping.chosen, mapping.rejected, mapping.time_column)
+        self._single = {*mapping.prompt_columns, *mapping.answer_columns, *filter(None, single)}
         """Of these, columns of one value: no items of a list."""
+        better = mapping.corrected
+        choices = [*mapping.keep, mapping.drop]
+        if better is not None:
+            self._single.add(better.column)
+            choices.append({better.column: [*better.as_given, *better.drop]})
         self.found: set[str] = set()
         self._of_turns: set[str] = set()
-        self.answers: dict[str, Counter[Any]] = {name: Counter() for name in mapping.answer}
+        self.answers: dict[str, Counter[Any]] = {name: Counter() for name in mapping.answer_columns}
         self.unjudged: Counter[str] = Counter()
         """Values of the column of marks that are neither good nor bad."""
         self.both: Counter[str] = Counter()
         """Values of it that are good and bad."""
         self._choices = {
             (name, text_of(value))
-            for rule in (mapping.keep, mapping.drop)
+            for rule in choices
             for name, values in rule.items()
             for value in values
         }
-        """Values of `keep` and `drop` that no row has so far."""
+        """Values that the mapping names and no row has so far."""
         self._values: dict[str, Counter[str]] = {
-            name: Counter() for name in (*mapping.keep, *mapping.drop)
+            name: Counter() for rule in choices for name in rule
         }
         self._as_numbers = _read_as_numbers(mapping)
         self._decimals: Counter[str] = Counter()
@@ -165,7 +170,7 @@ class NamedColumns:
         )
 
     def require_values(self, *, is_sample: bool) -> None:
-        """Refuse marks that are neither good nor bad, and values to keep or drop that no row has.
+        """Refuse marks that are neither good nor bad, and values to choose by that no row has.
 
         Args:
             is_sample: Whether only the first rows were read: others may have these values.
@@ -187,7 +192,7 @@ class NamedColumns:
             )
         for name, value in [] if is_sample else sorted(self._choices):
             raise BadInput(
-                f"mapping.keep or drop: no row has {brief(repr(value))} in {shown(name)}, which "
+                f"mapping: no row has {brief(repr(value))} in {shown(name)}, which "
                 f"has {_listed(self._values[name])}"
             )
 
@@ -195,10 +200,10 @@ class NamedColumns:
 def _read_as_numbers(mapping: ColumnMapping) -> list[str]:
     """Return the columns of which a bound or a number of the answer's schema reads numbers."""
     marks = mapping.marks
-    rules = [*mapping.keep.items(), *mapping.drop.items()]
+    rules = [item for rule in (*mapping.keep, mapping.drop) for item in rule.items()]
     rules += [(marks.column, [*marks.good, *marks.bad, *marks.neither])] if marks else []
     properties = (mapping.answer_schema or {}).get("properties", {})
-    numbers = [name for name in mapping.answer if kind_of(properties.get(name)) in NUMBERS]
+    numbers = [name for name in mapping.answer_columns if kind_of(properties.get(name)) in NUMBERS]
     return [name for name, values in rules if any(map(is_bound, values))] + numbers
 
 

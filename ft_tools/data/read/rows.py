@@ -7,10 +7,11 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.data.map.conversations import Joining, joined
-from ft_tools.data.map.mapping import ColumnMapping, keeps
+from ft_tools.data.map.mapping import ColumnMapping, fits
 from ft_tools.data.request import FileRequest
 from ft_tools.errors import BadData, BadInput
-from ft_tools.formats.column_counts import shown
+from ft_tools.formats.column_counts import shown, text_of
+from ft_tools.formats.columns import cell_at
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source, find_sources, read
 
@@ -45,12 +46,42 @@ class Reader:
         for source in self.sources:
             rows = self.raw(source, observe)
             if self._mapping.turns is not None:
-                rows = joined(self._mapping, rows, joining or Joining())
+                joining = joining or Joining()
+                joining.roles = self._roles(source)
+                rows = joined(self._mapping, rows, joining)
             last = 0
             for row in rows:
                 last = max(last, row.number)
                 yield source, row, before + row.number
             before += last
+
+    def _roles(self, source: Source) -> dict[str, str]:
+        """Return who each speaker is, where another list of the file says it.
+
+        Raises:
+            BadInput: The list or its keys are not there, or one speaker has two roles.
+        """
+        turns = self._mapping.turns
+        if turns is None or (lookup := turns.role_from) is None:
+            return {}
+        again = FileRequest(path=self._request.path, sheet=lookup.list)
+        roles: dict[str, str] = {}
+        for row in read(sources_of(again, source.path)[0]):
+            if isinstance(row.value, Mapping) and (
+                speaker := text_of(cell_at(row.value, lookup.id))
+            ):
+                role = text_of(cell_at(row.value, lookup.role))
+                if roles.setdefault(speaker, role) != role:
+                    raise BadInput(
+                        f"mapping.turns.role_from: {shown(speaker)} has two roles in "
+                        f"{shown(lookup.list)} ({shown(roles[speaker])}, {shown(role)})"
+                    )
+        if not any(roles.values()):
+            raise BadInput(
+                f"mapping.turns.role_from: no row of {shown(lookup.list)} has {lookup.id!r} and "
+                f"{lookup.role!r}; show_examples with sheet={lookup.list!r} shows its keys"
+            )
+        return roles
 
     def versions(self) -> dict[Path, tuple[int, int]]:
         """Return the size and time of change of each file."""
@@ -85,7 +116,7 @@ class Reader:
 
 
 def _is_wanted(row: Row, where: Mapping[str, Any]) -> bool:
-    return isinstance(row.value, Mapping) and keeps(row.value, where)
+    return isinstance(row.value, Mapping) and fits(row.value, where)
 
 
 def sources_of(request: FileRequest, path: Path) -> list[Source]:

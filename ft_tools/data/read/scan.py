@@ -49,6 +49,8 @@ BATCH_ROWS, BATCH_CHARS = 256, 1 << 18
 """Rows that are checked together, and about how many characters they may have in all."""
 UNKNOWN_CHARS = BATCH_CHARS // 64
 """What a row counts for of which the length is not known."""
+MOST_SHORT = 1_000
+"""Different short answers that are counted."""
 NOTHING = Made(None)
 Request = AuditRequest | PrepareRequest
 
@@ -133,7 +135,9 @@ def scan(
         if is_validation:
             ledger.num_validation = len(ledger)
     result.joining.require_roles()
+    # A value that is named may be in the rows that were not read.
     is_sample = limit is not None and len(ledger) - ledger.num_validation >= limit
+    is_sample = is_sample or bool(request.where)
     result.named.require_values(is_sample=is_sample)
     result.settle_loss()
     return result
@@ -237,6 +241,9 @@ def _check(result: Scan, taken: _Taken, benchmarks: Benchmarks) -> None:
     taken.found = [*taken.row.notes, *turn_order.structure(example)]
     taken.broken = any(RULES[name].removes for name in taken.found if name not in HARMLESS)
     taken.found += text_faults.contents(example)
+    short = result.short_answers
+    if "short_answer" in taken.found and (taken.answer in short or len(short) < MOST_SHORT):
+        short[taken.answer] += 1
     taken.found += _privacy(result, example)
     if benchmarks.num_questions:
         questions = [content_of(turn) for turn in taken.asked if turn["role"] == "user"]

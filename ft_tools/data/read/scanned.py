@@ -113,6 +113,8 @@ class Scan:
     parts: "Counter[str]" = field(default_factory=Counter)
     """How many training examples have a system turn, tools, tool turns, several answers."""
     secrets: "Counter[str]" = field(default_factory=Counter)
+    short_answers: "Counter[str]" = field(default_factory=Counter)
+    """Of the first different ones."""
     about: list[str] = field(default_factory=list)
     """What reading says of the files of the data: their sheets, their headers."""
     files: "list[tuple[Source, int]]" = field(default_factory=list)

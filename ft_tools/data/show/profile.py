@@ -180,10 +180,7 @@ def _holds(one: ColumnCounts) -> str:
     if one.is_listed and one.longest <= LISTED_CHARS:
         values = one.values.most_common()
         return ", ".join(f"{shown(privacy.mask(value))} {count}" for value, count in values)
-    if one.type == "number":
-        return f"{one.low:g} to {one.high:g}"
-    ends = dict.fromkeys([one.shortest, one.longest])
-    return f"{' to '.join(f'{end:,}' for end in ends)} characters"
+    return privacy.mask(one.range)
 
 
 def _similar(looked: Looked) -> str:

@@ -1,7 +1,8 @@
 """show_examples: what a file holds, and rows of it, quoted and within a budget."""
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.mapping import values_at
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import Profile, Quoted, ShowReport
-from ft_tools.data.request import ShowRequest
+from ft_tools.data.request import MOST_TOKENS, ShowRequest
 from ft_tools.data.show.contradictions import contradicting_rows
 from ft_tools.data.show.profile import look
 from ft_tools.data.show.sealed import SEALED, is_sealed, refused
@@ -21,11 +22,14 @@ from ft_tools.errors import BadInput
 from ft_tools.formats.column_counts import items_of, leaves_of, text_of
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.documents import is_documents
-from ft_tools.formats.readers.source import RAW_CHARS, has_data, raw_line
+from ft_tools.formats.readers.rows import Row
+from ft_tools.formats.readers.source import RAW_CHARS, Source, has_data, raw_line
 from ft_tools.formats.turns import as_turns
 
 NOT_THERE = object()
 PROFILE_TOKENS, ROWS_TOKENS = 600, 2_000
+FEW, MOST_ABSENT = 5, 20
+"""Rows that are cut where none fits the budget; rows that are named for what they lack."""
 CHARS_A_TOKEN = 4
 TEXT_CHARS = (2000, 1000, 500, 250, 160, 80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
@@ -34,6 +38,8 @@ SIZES = (
     *((1, 80, 20), (1, 60, 16), (1, 40, 12)),
 )
 """Rows, characters of each, and columns, until the profile fits its budget."""
+LARGER = ((20, 1000, 200), (20, 400, 100), (10, 400, 60))
+"""The same for a budget that was asked for."""
 FIRST_TURNS, MOST_SHORT, SHORT_CHARS = 2, 2, 12
 """Turns of a list that are quoted, and of each how many short texts beside the longest."""
 CELL_CHARS = (400, 200, 100, 60, 40, 25, 15, 8)
@@ -45,7 +51,7 @@ def show_examples(request: ShowRequest) -> ShowReport:
     Raises:
         NotFound: The file is not there.
         BadData: It is not data.
-        BadInput: `field`, `columns` or `offset` without lines.
+        BadInput: `path` is a folder of documents.
         Refused: It is a test part that was set aside.
     """
     path = workspace.existing(request.path)
@@ -55,17 +61,15 @@ def show_examples(request: ShowRequest) -> ShowReport:
             "counts them, and recommend_approach (documents) says what they are good for"
         )
     sealed = not request.unseal and is_sealed(request, path)
-    if sealed and (request.lines or request.contradictions):
+    if sealed and (request.ranges or request.contradictions):
         raise refused(path)
     if request.contradictions:
         rows = list(contradicting_rows(request))
         examples = _within_budget(request, [(line, "contradiction", text) for line, text in rows])
         none = "no two rows have the same prompt and different answers"
         return ShowReport(examples=examples, warnings=[] if rows else [none])
-    if request.lines:
+    if request.ranges:
         return _rows(request, path)
-    if request.field or request.columns:
-        raise BadInput("field and columns choose parts of rows: pass `lines`, such as [1, 2, 3]")
     report = _profile(request, path)
     if sealed:
         return report.model_copy(update={"examples": [], "warnings": [f"{path.name} {SEALED}"]})
@@ -82,10 +86,13 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
         why = "with a mapping: what is asked and answered; use or ignore every other column"
     steps = [NextStep(tool=tool, arguments=again, why=why)]
     report = ShowReport(profile=profile)
-    for num_rows, chars, num_columns in SIZES:
+    for num_rows, chars, num_columns in (*LARGER, *SIZES) if request.max_tokens else SIZES:
+        shown = _cut(profile, num_columns)
+        more = f"{shown.num_more_columns} columns are not listed: raise max_tokens"
         report = ShowReport(
-            profile=_cut(profile, num_columns),
+            profile=shown,
             examples=[_cells(n, row, chars) for n, row in looked.spread(num_rows)],
+            warnings=[more] if shown.num_more_columns else [],
             next_steps=steps,
         )
         tokens = estimate_tokens(report.model_dump_json(exclude_defaults=True))
@@ -149,33 +156,78 @@ def _cut_to(text: str, most: int) -> str:
 
 
 def _rows(request: ShowRequest, path: Path) -> ShowReport:
-    """Quote the rows that are asked for, whole where the budget allows."""
-    wanted = sorted(set(request.lines))
-    found: dict[int, Any] = {}
+    """Quote the rows that are asked for, whole, until the budget ends."""
+    wanted, at = request.ranges, 0
+    end = max(one.stop for one in wanted)
+    found: list[tuple[int, str | None, Any]] = []
+    met: set[int] = set()
+    rest: list[range] = []
     warnings: list[str] = []
-    number = before = 0
-    for source in (reader := Reader(request, path)).sources:
-        last = 0
-        for row in reader.raw(source):
-            number, last = before + row.number, row.number
-            warnings += row.about
-            if number in wanted and row.problem:
-                raw = raw_line(source, row.number)
-                found[number] = f"<{row.problem}> {raw}".strip()
-                warnings.append(_why_unreadable(number, raw, row.problem))
-            elif number in wanted:
-                found[number] = _part_of(request, row.value)
-            if number >= wanted[-1]:
+    budget, used, last = CHARS_A_TOKEN * (request.max_tokens or ROWS_TOKENS), 0, 0
+    for source, number, line, row in _numbered(request, path):
+        last = number
+        warnings += row.about
+        while at < len(wanted) - 1 and wanted[at].stop <= number:
+            at += 1
+        if number in wanted[at]:
+            value = _value_of(request, source, line, row, warnings)
+            size = len(_as_text(value))
+            # Where not even the first row fits, some are cut to equal shares.
+            if found and used + size > budget and (used <= budget or len(found) >= FEW):
+                rest = [range(max(number, one.start), one.stop) for one in wanted[at:]]
                 break
-        before += last
-        if number >= wanted[-1]:
+            used += size
+            met.add(number)
+            found.append((line, request.field, value))
+        if number + 1 >= end:
             break
-    values = [(line, request.field, found.get(line, NOT_THERE)) for line in wanted]
-    examples = _within_budget(request, values)
-    warnings += _not_there(request, found, examples, number)
+    examples = _within_budget(request, [one for one in found if one[2] is not NOT_THERE])
+    if rest:
+        more = f"or raise max_tokens (at most {MOST_TOKENS:,})"
+        warnings.append(f"next: lines {_spelled(rest)}, {more}")
+    else:
+        rest = [range(max(one.start, last + 1), one.stop) for one in wanted]
+        beyond = [one for one in rest if one and one.stop < sys.maxsize]
+        blank = [one for one in wanted if len(one) == 1 and one.start <= last]
+        blank = [one for one in blank if one.start not in met]
+        absent = [line for line, _, value in found if value is NOT_THERE]
+        warnings += _not_there(request, beyond, blank, absent, last)
     if cut := sum(one.truncated for one in examples):
         warnings.append(f"{cut} rows are cut: raise max_tokens, or choose columns or field")
     return ShowReport(examples=examples, warnings=list(dict.fromkeys(warnings)))
+
+
+def _numbered(request: ShowRequest, path: Path) -> Iterator[tuple[Source, int, int, Row]]:
+    """Yield (file, number, line, row); what `where` selects is numbered by itself."""
+    before = count = 0
+    for source in (reader := Reader(request, path)).sources:
+        last = 0
+        for row in reader.raw(source):
+            last, line = row.number, before + row.number
+            count += 1
+            yield source, count if request.where else line, line, row
+        before += last
+
+
+def _value_of(
+    request: ShowRequest, source: Source, line: int, row: Row, warnings: list[str]
+) -> Any:
+    """Return what is quoted of a row: its parts, or its text if it cannot be read."""
+    if not row.problem:
+        return _part_of(request, row.value)
+    raw = raw_line(source, row.number)
+    warnings.append(_why_unreadable(line, raw, row.problem))
+    return f"<{row.problem}> {raw}".strip()
+
+
+def _spelled(ranges: Iterable[range]) -> str:
+    """Return ranges as `lines` takes them.
+
+    >>> _spelled([range(1, 4), range(7, 8), range(9, sys.maxsize)])
+    '1-3, 7, 9-999999999'
+    """
+    ends = [(one.start, min(one.stop - 1, 10**9 - 1)) for one in ranges]
+    return ", ".join(f"{start}-{end}" if end > start else str(start) for start, end in ends)
 
 
 def _part_of(request: ShowRequest, value: Any) -> Any:
@@ -274,19 +326,23 @@ def _why_unreadable(number: int, raw: str, problem: str) -> str:
 
 
 def _not_there(
-    request: ShowRequest, found: Mapping[int, Any], examples: Sequence[Quoted], last: int
-) -> list[str]:
-    """Return which rows or fields are missing, and what to read instead."""
-    empty = [one.line for one in examples if one.value is None]
-    end = f"the last one of this file is {last}" if last else "this file has none"
-    numbers = "items of a list have numbers: messages.0.content"
-    why = {
-        f"no row {{}}: {end}": [line for line in empty if line > last],
-        "no row {}: blank, left out by `where`, or part of another": [
-            line for line in empty if line not in found and line <= last
-        ],
-        f"no field {request.field!r} in row {{}}: leave `field` out to see the row; {numbers}": [
-            line for line in empty if line in found
-        ],
-    }
-    return [text.replace("{}", ", ".join(map(str, lines))) for text, lines in why.items() if lines]
+    request: ShowRequest,
+    beyond: Sequence[range],
+    blank: Sequence[range],
+    absent: Sequence[int],
+    last: int,
+) -> Iterator[str]:
+    """Yield which rows or fields are missing, and what to read instead."""
+    if beyond:
+        rows = "row that `where` selects" if request.where else "row of this file"
+        end = f"the last {rows} is {last}" if last else "there is none"
+        yield f"no row {_spelled(beyond)}: {end}"
+    if blank:
+        yield f"no row {_spelled(blank)}: blank, or part of another"
+    if absent:
+        listed = ", ".join(map(str, absent[:MOST_ABSENT]))
+        listed += f" and {len(absent) - MOST_ABSENT} more" if len(absent) > MOST_ABSENT else ""
+        yield (
+            f"no field {request.field!r} in row {listed}: leave `field` out to see the row; "
+            "items of a list have numbers: messages.0.content"
+        )
