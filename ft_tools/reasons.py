@@ -1,7 +1,5 @@
 """The reasons that reports give by id: rows of facts/reasons.toml, which `explain` returns, too."""
 
-from functools import cache
-
 from ft_tools import facts
 from ft_tools.contract import Reason
 
@@ -20,11 +18,6 @@ def reason(
         threshold: The value it was compared with.
         fields: What the row's text names in braces.
     """
-    row = _table()[reason_id]
+    row = facts.table_of("reasons.toml")[reason_id]
     rule, source = (str(row[key]).format(**fields) for key in ("rule", "source"))
     return Reason(id=reason_id, rule=rule, observed=observed, threshold=threshold, source=source)
-
-
-@cache
-def _table() -> dict[str, dict[str, str]]:
-    return facts.table_of("reasons.toml")

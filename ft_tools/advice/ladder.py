@@ -5,15 +5,13 @@ or is held against by are clauses in those rows, such as "examples >= sft_minimu
 """
 
 import operator
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools import anti_patterns
+from ft_tools import anti_patterns, facts
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.report import Block, Rung, State
 from ft_tools.advice.request import RungId
@@ -76,8 +74,7 @@ class Table(BaseModel):
 @cache
 def table() -> Table:
     """Return the ladder."""
-    text = files("ft_tools.advice").joinpath("ladder.toml").read_text(encoding="utf-8")
-    return Table.model_validate(tomllib.loads(text))
+    return Table.model_validate(facts.table_of("ladder.toml", "advice"))
 
 
 def threshold(name: str) -> Number:

@@ -1,9 +1,8 @@
 """What the reports of the data tools say beside their numbers: the rows of notes.toml."""
 
-import tomllib
-from functools import cache
-from importlib.resources import files
 from typing import Any
+
+from ft_tools import facts
 
 
 def note(name: str, /, **fields: Any) -> str:
@@ -12,10 +11,4 @@ def note(name: str, /, **fields: Any) -> str:
     >>> note("several_files", count=3)
     'line numbers continue through all 3 files in order of their names'
     """
-    return _table()[name].format(**fields)
-
-
-@cache
-def _table() -> dict[str, str]:
-    text = (files("ft_tools.data") / "notes.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return str(facts.table_of("notes.toml", "data")[name]).format(**fields)

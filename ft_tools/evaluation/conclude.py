@@ -6,7 +6,7 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.evaluation.findings import finding
+from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.looks import MOST
 from ft_tools.evaluation.report import Comparison, EvaluationReport, RankedSystem, SystemResult
 from ft_tools.metrics.sample_size import examples_needed
@@ -392,13 +392,13 @@ def _notes(report: EvaluationReport) -> Iterator[str]:
     """Yield findings on single systems, and on the rows."""
     for one in report.systems:
         if len(one.served_by) > 1:
-            yield finding("endpoint_changed", system=one.name, num=len(one.served_by))
+            yield warning("endpoint_changed", system=one.name, num=len(one.served_by))
         if one.cut_off_fraction > CUT_OFF:
-            yield finding("answers_cut_off", system=one.name, fraction=one.cut_off_fraction)
+            yield warning("answers_cut_off", system=one.name, fraction=one.cut_off_fraction)
         yield from _trivial_note(report, one)
         for lost in one.stress:
             if lost.is_loss and lost.score is not None:
-                yield finding(
+                yield warning(
                     "stress_loss",
                     system=one.name,
                     change=lost.change,
@@ -413,7 +413,7 @@ def _trivial_note(report: EvaluationReport, one: SystemResult) -> Iterator[str]:
     num = health.trivial_differences.get("null_or_empty", 0) if health else 0
     total = report.num_examples
     if num and score is not None and total:
-        yield finding(
+        yield warning(
             "trivially_different",
             system=one.name,
             num=num,

@@ -12,7 +12,7 @@ from ft_tools import anti_patterns, facts, workspace
 from ft_tools.errors import MissingExtra, UnknownName
 from ft_tools.evaluation import warnings
 from ft_tools.evaluation.estimates import estimate_seconds
-from ft_tools.evaluation.findings import finding, refusal
+from ft_tools.evaluation.findings import refusal, warning
 from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out
 from ft_tools.evaluation.learned_rows import chose_the_checkpoint, find_contamination
 from ft_tools.evaluation.looks import asked_by, earlier_looks
@@ -210,7 +210,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         accept_reason=request.accept_reason,
         size_warning=warnings.size_warning(request, size),
         warnings=[
-            *([finding("checkpoint_selected_here")] if chose else []),
+            *([warning("checkpoint_selected_here")] if chose else []),
             *warnings.claim_warnings(look, request.origin, num_changed, has_target=bool(target)),
             *warnings.data_warnings(request, references, schema, num_bad),
             *warnings.model_warnings(models, loading, why_idle, overlap, size),

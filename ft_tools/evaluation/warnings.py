@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ft_tools import facts
 from ft_tools.endpoints.spec import Endpoint
-from ft_tools.evaluation.findings import finding
+from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.looks import MOST
 from ft_tools.evaluation.report import Contamination, Origin
 from ft_tools.evaluation.request import EvaluateRequest
@@ -36,7 +36,7 @@ def size_warning(request: EvaluateRequest, num_examples: int) -> str:
     if not num_examples or shown <= effect:
         return ""
     needed = examples_needed(effect, discordance)
-    return finding(
+    return warning(
         "few_held_out_examples", num=num_examples, shown=shown, effect=effect, needed=needed
     )
 
@@ -49,11 +49,11 @@ def data_warnings(
     if schema is not None:
         conforms = Scoring(references, schema=schema).conforms
         if num := sum(not conforms(reference) for reference in references):
-            yield finding("schema_mismatch", num=num, total=total, name=schema.name)
+            yield warning("schema_mismatch", num=num, total=total, name=schema.name)
     tokens = [len(reference) / CHARACTERS_PER_TOKEN for reference in references]
     num = sum(number > request.max_new_tokens for number in tokens)
     if num > RARE * total:
-        yield finding(
+        yield warning(
             "answers_longer_than_limit",
             num=num,
             total=total,
@@ -62,7 +62,7 @@ def data_warnings(
             enough=min(MOST_TOKENS, 2 ** math.ceil(math.log2(max(tokens)))),
         )
     if num_bad:
-        yield finding("marked_bad", num=num_bad)
+        yield warning("marked_bad", num=num_bad)
 
 
 def claim_warnings(
@@ -77,16 +77,16 @@ def claim_warnings(
         has_target: Whether a target may be met.
     """
     if look > MOST:
-        yield finding("fresh_rows_needed", look=look)
+        yield warning("fresh_rows_needed", look=look)
     elif look > 1:
-        yield finding("looked_at_before", look=look, earlier=look - 1)
+        yield warning("looked_at_before", look=look, earlier=look - 1)
     if has_target and origin is None:
-        yield finding("origin_unknown")
+        yield warning("origin_unknown")
     elif has_target and origin != "collected":
-        yield finding("not_collected", origin=origin)
+        yield warning("not_collected", origin=origin)
     for name, num in num_changed.items():
         if not num:
-            yield finding("nothing_to_change", change=name)
+            yield warning("nothing_to_change", change=name)
 
 
 def model_warnings(
@@ -100,29 +100,29 @@ def model_warnings(
     if models.tuned is not None:
         yield from _pair_warnings(models.tuned, models.baseline)
     if overlap is not None and overlap.num_near:
-        yield finding("near_copies", num=overlap.num_near, total=num_examples)
+        yield warning("near_copies", num=overlap.num_near, total=num_examples)
     if overlap is not None and models.by_name and overlap.not_checked:
-        yield finding("training_files_missing")
+        yield warning("training_files_missing")
     elif overlap is not None and models.by_name and not overlap.checked_against:
-        yield finding("training_data_unknown")
+        yield warning("training_data_unknown")
     if loading is not None and loading.four_bit:
-        yield finding("loaded_in_4_bit")
+        yield warning("loaded_in_4_bit")
     if why_idle:
-        yield finding("mac_gpu_idle", why=why_idle)
+        yield warning("mac_gpu_idle", why=why_idle)
 
 
 def _pair_warnings(tuned: ModelSource, baseline: ModelSource | None) -> Iterator[str]:
     if quantization_of(tuned) is not None:
-        yield finding("trained_on_4_bit")
+        yield warning("trained_on_4_bit")
     if baseline is None:
-        yield finding("measured_alone", model=tuned.name)
+        yield warning("measured_alone", model=tuned.name)
         return
     if tuned == baseline:
-        yield finding("compared_with_itself")
+        yield warning("compared_with_itself")
     if len({*map(chat_template, (tuned, baseline)), None}) > 2:
-        yield finding("templates_differ")
+        yield warning("templates_differ")
     if len({*map(tokenizer_files, (tuned, baseline)), ""}) > 2:
-        yield finding("tokenizers_differ")
+        yield warning("tokenizers_differ")
 
 
 def system_warnings(request: EvaluateRequest, systems: Sequence[SystemPlan]) -> Iterator[str]:
@@ -135,18 +135,18 @@ def system_warnings(request: EvaluateRequest, systems: Sequence[SystemPlan]) -> 
             size = f"about {plan.estimated_input_tokens} input tokens"
             yield _texts_sent(name, str(plan.num_questions), size, endpoint, budget)
         if plan.num_examples_removed:
-            yield finding("examples_removed", system=name, num=plan.num_examples_removed)
+            yield warning("examples_removed", system=name, num=plan.num_examples_removed)
         if plan.num_reused:
-            yield finding("answers_reused", system=name, num=plan.num_reused, run=plan.reused_from)
+            yield warning("answers_reused", system=name, num=plan.num_reused, run=plan.reused_from)
     if request.judge is not None and "judge" in request.metrics:
         budget = f"max_calls {request.judge_max_calls}"
         yield _texts_sent("judge", "the held-out", "with both outputs", request.judge, budget)
     if request.lm_eval_tasks:
-        yield finding("tasks_not_timed")
+        yield warning("tasks_not_timed")
         if not request.task_paths:
-            yield finding("tasks_downloaded")
+            yield warning("tasks_downloaded")
 
 
 def _texts_sent(name: str, num: str, size: str, endpoint: Endpoint, budget: str) -> str:
     row = "texts_sent_here" if endpoint.is_local else "texts_sent"
-    return finding(row, system=name, num=num, size=size, host=endpoint.host, budget=budget)
+    return warning(row, system=name, num=num, size=size, host=endpoint.host, budget=budget)

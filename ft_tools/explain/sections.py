@@ -14,7 +14,8 @@ _HEADING = re.compile(r"(#{1,4}) (.+)")
 _MAY_CUT = re.compile(r"$|\||[-*] |\d+\. ")
 """Lines before which a long section is cut: blank ones, rows of tables, items of lists."""
 _FENCE = ("```", "~~~")
-_COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
+_COMMENT = "<!--"
+"""The beginning of a line that is a comment."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def parse(name: str, markdown: str) -> list[Section]:
     [Section(id='lora#rank', headings=('LoRA', 'Rank'), text='Higher is not better.')]
     """
     found, path, lines, is_code = [], ["", "", "", ""], list[str](), False
-    for line in [*_COMMENT.sub("", markdown).splitlines(), "# "]:
+    for line in [*markdown.splitlines(), "# "]:
+        if line.startswith(_COMMENT):
+            continue
         is_code ^= line.startswith(_FENCE)
         heading = None if is_code else _HEADING.fullmatch(line)
         if heading is None and line != "# ":

@@ -236,15 +236,11 @@ def number(threshold_id: str) -> float:
     return threshold(threshold_id).number
 
 
-def rows_of(file: str, key: str) -> list[dict[str, Any]]:
-    """Return the rows of a list in a facts file, for a room that gives them a type of its own."""
-    rows: list[dict[str, Any]] = table_of(file)[key]
-    return rows
-
-
-def table_of(file: str) -> dict[str, Any]:
-    """Return a facts file whole, for a room that gives its rows a type of its own."""
-    return tomllib.loads(files("ft_tools.facts").joinpath(file).read_text(encoding="utf-8"))
+@cache
+def table_of(file: str, package: str = "facts") -> dict[str, Any]:
+    """Return a table of the package whole, for code that gives its rows a type of its own."""
+    text = files(f"ft_tools.{package}").joinpath(file).read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
 
 def _rows(file: str, row_type: type[Row]) -> Mapping[str, Row]:

@@ -89,6 +89,11 @@ def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
     if task == "dpo" and example["chosen"] == example["rejected"]:
         cure = "remove it: it teaches nothing"
         raise BadData(path, "has the same answer as chosen and as rejected", cure, line)
+    if name == "pairs_messages_implicit":
+        chosen, rejected = example["chosen"], example["rejected"]
+        if chosen[0] != rejected[0] or 1 in (len(chosen), len(rejected)):
+            problem = "`chosen` and `rejected` do not begin with the same question"
+            raise BadData(path, problem, "add the question as `prompt`", line)
     return name
 
 

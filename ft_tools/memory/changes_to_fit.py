@@ -1,15 +1,13 @@
 """What fits: the largest batch and sequence, and the changes that make a run fit."""
 
 import math
-import tomllib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from pydantic import ValidationError
 
+from ft_tools import facts
 from ft_tools.memory.bounds import Estimate, estimate
 from ft_tools.memory.report import Change
 from ft_tools.memory.request import VramRequest
@@ -157,10 +155,8 @@ def _replaced(name: str, row: dict[str, Any], request: VramRequest) -> Arguments
     return arguments
 
 
-@cache
 def _rows() -> dict[str, dict[str, Any]]:
-    text = files("ft_tools.memory").joinpath("changes.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return facts.table_of("changes.toml", "memory")
 
 
 def _estimated(request: VramRequest, shape: ModelShape) -> Estimate:

@@ -1,9 +1,5 @@
 """estimate_vram: the peak GPU memory of a training run, from config.json alone."""
 
-import tomllib
-from functools import cache
-from importlib.resources import files
-
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.memory import changes_to_fit, traced
@@ -142,15 +138,9 @@ def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
         "eager": no_sdpa if profile is not None and profile.eager else "",
         "stored": "4-bit weights, embedding and head too" if is_quantized else setup.dtype,
     }
-    rows = _rows()
+    rows = facts.table_of("assumptions.toml", "memory")
     ids = [name for name, holds in (of_mlx if on_mlx else of_torch).items() if holds]
     return [*(rows[name].format(**texts) for name in ids), *shape.notes]
-
-
-@cache
-def _rows() -> dict[str, str]:
-    text = files("ft_tools.memory").joinpath("assumptions.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
 
 
 def _reason(found: Estimate, usable: float | None) -> Reason:

@@ -1,11 +1,10 @@
 """A small suite of questions: what a model could do before, and should still do after tuning."""
 
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from typing import Any
+
+from ft_tools import facts
 
 REFUSAL = (
     r"\b(can(no|')t|can not|won't|unable to|not able to|sorry|apologi[sz]e|must decline|"
@@ -35,7 +34,7 @@ class GeneralPrompt:
 @cache
 def general_texts() -> tuple[str, ...]:
     """Return short texts of many kinds, to be predicted word by word."""
-    return tuple(_suite()["texts"])
+    return tuple(facts.table_of("general.toml", "metrics")["texts"])
 
 
 @cache
@@ -43,11 +42,5 @@ def general_prompts() -> tuple[GeneralPrompt, ...]:
     """Return the questions."""
     return tuple(
         GeneralPrompt(row["kind"], row["prompt"], row.get("pattern", REFUSAL))
-        for row in _suite()["prompts"]
-    )
-
-
-def _suite() -> dict[str, Any]:
-    return tomllib.loads(
-        files("ft_tools.metrics").joinpath("general.toml").read_text(encoding="utf-8")
+        for row in facts.table_of("general.toml", "metrics")["prompts"]
     )

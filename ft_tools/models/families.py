@@ -1,21 +1,18 @@
 """How the blocks of each model family are built: the rows of families.toml, and their sizes."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any, Literal
 
+from ft_tools import facts
 from ft_tools.models.shape import Linear
 
 Norms = Literal["rms", "rms_fp32", "layer"]
 """RMSNorm; one that scales in fp32; LayerNorm."""
 Sizes = Mapping[str, int]
 """Symbol of families.toml -> number."""
-_DATA: dict[str, Any] = tomllib.loads(
-    files("ft_tools.models").joinpath("families.toml").read_text(encoding="utf-8")
-)
+_DATA = facts.table_of("families.toml", "models")
 TERM = re.compile(r"(\d*)([a-z]*)")
 
 

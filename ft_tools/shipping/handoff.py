@@ -8,16 +8,14 @@ import contextlib
 import json
 import re
 import shlex
-import tomllib
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import metadata_load
 from yaml import YAMLError
 
+from ft_tools import facts
 from ft_tools.shipping.asking import FORMAT_INPUT, MAPPING, SCHEMA, Asking
 from ft_tools.shipping.modelfile import can_be_shipped
 from ft_tools.shipping.plan import ShipPlan
@@ -153,19 +151,13 @@ def filled(name: str, /, **fields: Any) -> str:
     Raises:
         KeyError: There is no such template, or a field of it is missing.
     """
-    return str(_templates()[name]).format(**fields)
+    return str(facts.table_of("templates.toml", "shipping")[name]).format(**fields)
 
 
 def _known(table: str, fields: Mapping[str, Any]) -> str:
     """Return the lines of a table whose field is known."""
-    rows = _templates()[table].items()
+    rows = facts.table_of("templates.toml", "shipping")[table].items()
     return "\n".join(row.format(**fields) for name, row in rows if fields.get(name))
-
-
-@cache
-def _templates() -> dict[str, Any]:
-    text = files("ft_tools.shipping").joinpath("templates.toml").read_text("utf-8")
-    return tomllib.loads(text)
 
 
 def _table(results: Sequence[FormatResult]) -> str:

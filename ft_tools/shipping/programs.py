@@ -18,7 +18,7 @@ from ft_tools.errors import DiskFull, FineTuningError
 
 POLL_SECONDS = 0.2
 NO_SPACE = "No space left on device"
-WHERE = re.compile(r"([\w-]+\.(?:cpp|cu|c|h|m):\d+): ")
+WHERE = re.compile(r"(?<![\w-])([\w-]+\.(?:cpp|cu|c|h|m):\d+): ")
 """A place in llama.cpp's source, before the assertion that failed there."""
 MOST_LOGGED = 20_000
 

@@ -8,14 +8,13 @@ it takes `learning_rate="abc"`, and refuses bf16 where there is no GPU.
 import difflib
 import importlib.util
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from ft_tools import facts
 from ft_tools.contract import Request, complaints
 from ft_tools.errors import BadInput, MissingExtra
 from ft_tools.runs.processes import remembered_answer
@@ -165,10 +164,8 @@ def _require_trackers(names: str | Sequence[str]) -> None:
             raise refusal("tracker_not_allowed", name=name, variable=TRACKERS_VARIABLE)
 
 
-@cache
 def _table() -> dict[str, Any]:
-    text = files("ft_tools.training").joinpath("arguments.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return facts.table_of("arguments.toml", "training")
 
 
 @cache

@@ -109,6 +109,14 @@ def test_a_field_of_another_format_may_hold_anything(folder):
     assert launch_dpo(DpoRequest(model="model", dataset=path, **ACCEPTED)).plan_hash
 
 
+def test_a_pair_of_answers_without_a_question_is_refused(folder):
+    """Random exploration found it: the chat template ended the plan with a traceback."""
+    answers = [[{"role": "assistant", "content": text}] for text in ("In Oslo.", "No idea.")]
+    path = write(folder, [dict(zip(("chosen", "rejected"), answers, strict=True))])
+    with pytest.raises(BadData, match=f"{path}:1"):
+        launch_dpo(DpoRequest(model="model", dataset=path, **ACCEPTED))
+
+
 @given(
     files(),
     MAPPINGS,

@@ -4,10 +4,10 @@ A finding that `removes` takes the example out of the files that are written. An
 remove needs a decision, so a file that has one is not ready.
 """
 
-import tomllib
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Literal, get_args
+
+from ft_tools import facts
 
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
@@ -26,9 +26,4 @@ class Rule:
     source: str | None = None
 
 
-def _read() -> dict[str, Rule]:
-    text = (files("ft_tools.data") / "findings.toml").read_text(encoding="utf-8")
-    return {name: Rule(**row) for name, row in tomllib.loads(text).items()}
-
-
-RULES = _read()
+RULES = {name: Rule(**row) for name, row in facts.table_of("findings.toml", "data").items()}

@@ -13,7 +13,7 @@ from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude
 from ft_tools.evaluation.conclude import CLASSIFIER, Call
-from ft_tools.evaluation.findings import finding
+from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.learned_rows import learned_lines
 from ft_tools.evaluation.looks import asked_by, remember_look
@@ -274,7 +274,7 @@ def _report(state: State, numbers: Numbers) -> EvaluationReport:
         return report
     clusters, wordings, notes = state.settings.clusters, state.wordings, list(state.notes)
     if wordings:
-        notes.append(finding("few_wordings", num=len(wordings), groups=len(set(wordings))))
+        notes.append(warning("few_wordings", num=len(wordings), groups=len(set(wordings))))
     return report.model_copy(
         update={
             "look": state.settings.looks,

@@ -13,7 +13,7 @@ from statistics import fmean
 from ft_tools.endpoints.budget import Budget, BudgetUsedUp
 from ft_tools.endpoints.client import Client, EndpointUnavailable, Reply
 from ft_tools.errors import BadInput, FineTuningError
-from ft_tools.evaluation.findings import finding
+from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.systems.system import Answer
 from ft_tools.evaluation.worker.state import State
 from ft_tools.metrics.table import METRICS
@@ -124,10 +124,10 @@ def _note(
     if len(verdicts) < len(longer):
         why = "it failed" if state.unfinished else "judge_max_calls is used up"
         state.notes.append(
-            finding("judge_unfinished", num=len(verdicts), total=len(longer), why=why)
+            warning("judge_unfinished", num=len(verdicts), total=len(longer), why=why)
         )
     if agreed:
-        state.notes.append(finding("judge_agreement", fraction=fmean(agreed), num=len(agreed)))
+        state.notes.append(warning("judge_agreement", fraction=fmean(agreed), num=len(agreed)))
     if decided:
         fraction = fmean((longer[i] > 0) == (verdicts[i] == 1.0) for i in decided)
-        state.notes.append(finding("judge_length", fraction=fraction, num=len(decided)))
+        state.notes.append(warning("judge_length", fraction=fraction, num=len(decided)))

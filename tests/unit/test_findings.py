@@ -1,0 +1,24 @@
+"""The tables of findings: every row is reported by the code, and the code reports no other."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import ft_tools
+from ft_tools import facts
+
+ROOT = Path(ft_tools.__path__[0])
+TABLES = sorted(path.parent.name for path in ROOT.rglob("findings.toml"))
+# Named by a part of the id, or after the code of an error.
+COMPOSED = re.compile("preflight_|met|not_met|not_shown|no_adapter_config")
+
+
+@pytest.mark.parametrize("package", [name for name in TABLES if name != "data"])
+def test_every_row_of_the_table_is_used_and_every_used_row_is_in_it(package):
+    table = facts.table_of("findings.toml", package)
+    code = "".join(path.read_text("utf-8") for path in (ROOT / package).rglob("*.py"))
+    for kind, call in (("warnings", "warning"), ("refusals", "refusal"), ("sentences", "sentence")):
+        assert set(re.findall(rf'\b{call}\(\s*"(\w+)"', code)) <= table.get(kind, {}).keys()
+    named = [name for rows in table.values() for name in rows if not COMPOSED.match(name)]
+    assert [name for name in named if f'"{name}"' not in code] == []
