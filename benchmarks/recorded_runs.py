@@ -27,7 +27,6 @@ from ft_tools import facts
 from ft_tools.training.diagnosis import curves_of
 
 FILE = Path(__file__).with_name(".models") / "recorded_runs.jsonl"
-PER_KIND = 10
 NUM_HEALTHY = 60
 KEPT = ("step", "loss", "eval_loss", "eval_mean_token_accuracy")
 TASKS = ("mails", "mails_json", "intents", "orders", "dates", "notes")

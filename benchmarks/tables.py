@@ -73,10 +73,6 @@ def rules() -> str:
     return rendered(("id", "rule", "where", "other override"), rows)
 
 
-def _source(source: str) -> str:
-    return f"[source]({source})" if source.startswith("https://") else source
-
-
 def result(name: str) -> Any:
     """Return what a benchmark wrote."""
     return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))

@@ -62,12 +62,6 @@ class BadInput(FineTuningError):
     exit_code = 2
 
 
-class KilledForMemory(BadInput):
-    """The system ended a process that answers for a run, most likely because memory ran out."""
-
-    code = "out_of_memory"
-
-
 class UnknownName(BadInput):
     """A name that no table lists."""
 

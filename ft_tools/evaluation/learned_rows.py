@@ -1,6 +1,5 @@
 """Held-out examples that a model was trained on, or that another system learned or saw."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,9 +11,10 @@ from ft_tools.evaluation.report import Contamination
 from ft_tools.evaluation.systems.asking import read_pool
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.formats.training_rows import read_examples
-from ft_tools.metrics.text import normalise, words
+from ft_tools.metrics.text import normalise
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.state import directory
+from ft_tools.similarity.ngrams import Contained, without_numbers
 
 GRAM = 5
 MIN_GRAMS = 4
@@ -116,15 +116,11 @@ def learned_lines(
     rows = [one.row for pool in pools for one in pool]
     enough = facts.number("evaluation.near_copy")
     asked: dict[str, list[int]] = {}
-    index: dict[tuple[str, ...], list[int]] = {}
     for example in held_out:
         for key in {normalise(example.asked), numbers_aside(example.asked)} - {""}:
             asked.setdefault(key, []).append(example.line)
-        for gram in _grams(f"{example.asked}\n{example.reference}"):
-            index.setdefault(gram, []).append(example.line)
-    most = max(1, int(COMMON * len(held_out)))
-    index = {gram: lines for gram, lines in index.items() if len(lines) <= most}
-    sizes = Counter(line for lines in index.values() for line in lines)
+    texts = ((one.line, f"{one.asked}\n{one.reference}") for one in held_out)
+    known = Contained(texts, GRAM, COMMON)
     exact: set[int] = set()
     near: set[int] = set()
     trained = (row for file in files for _, row in read_examples(file))
@@ -132,13 +128,7 @@ def learned_lines(
         for question, answer in asked_and_answered(row):
             exact.update(asked.get(normalise(question), ()))
             near.update(asked.get(numbers_aside(question), ()))
-            grams = _grams(f"{question}\n{answer}")
-            shared = Counter(line for gram in grams for line in index.get(gram, ()))
-            near.update(
-                line
-                for line, count in shared.items()
-                if sizes[line] >= MIN_GRAMS and count >= enough * sizes[line]
-            )
+            near |= known.contained_in(f"{question}\n{answer}", enough, MIN_GRAMS)
     return exact, near - exact
 
 
@@ -148,16 +138,6 @@ def numbers_aside(question: str) -> str:
     >>> numbers_aside("Where is my parcel K4711?"), numbers_aside("What is 7 + 5?")
     ('where is my parcel #', '')
     """
-    found = _plain(normalise(question).split())
+    found = without_numbers(normalise(question).split())
     num_plain = sum(word != "#" for word in found)
     return " ".join(found) if MIN_PLAIN_WORDS <= num_plain < len(found) else ""
-
-
-def _grams(text: str) -> set[tuple[str, ...]]:
-    found = _plain(words(text))
-    return {tuple(found[i : i + GRAM]) for i in range(len(found) - GRAM + 1)}
-
-
-def _plain(found: Iterable[str]) -> list[str]:
-    """Return words with # for each that has a digit."""
-    return ["#" if any(c.isdigit() for c in word) else word for word in found]

@@ -50,9 +50,7 @@ def examples(path: Path) -> list[Example]:
     return [example for _, example in islice(read_examples(path), MAX_TEXTS)]
 
 
-def calibration_examples(
-    path: Path, measured_on: Path | None, count: int = NUM_CALIBRATION
-) -> list[Example]:
+def calibration_examples(path: Path, measured_on: Path | None) -> list[Example]:
     """Return examples spread evenly by chance over a file, the same ones each time.
 
     An example that is also measured on is left out, however often the file has it.
@@ -60,7 +58,6 @@ def calibration_examples(
     Args:
         path: JSONL file.
         measured_on: File of held-out examples; None: there is none.
-        count: How many at most.
 
     Raises:
         BadData: A line is not a JSON object.
@@ -69,7 +66,7 @@ def calibration_examples(
     found = (example for _, example in read_examples(path))
     eligible = (e for e in found if conversation(e) is not None and _key(e) not in known)
     dice = random.Random(0)
-    return heapq.nsmallest(count, eligible, key=lambda _: dice.random())
+    return heapq.nsmallest(NUM_CALIBRATION, eligible, key=lambda _: dice.random())
 
 
 def conversation(example: Example) -> list[Message] | str | None:

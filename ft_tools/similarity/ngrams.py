@@ -1,13 +1,14 @@
-"""Find runs of words that are copied from known texts.
+"""Find runs of words that are copied from known texts, and texts that are mostly copied.
 
-A run is 13 words, as in GPT-3 and lm-evaluation-harness; with 8, 1.26% of GSM8K's own training
-questions are flagged. A known text of fewer words is looked for whole.
+A run of `NGrams` is 13 words, as in GPT-3 and lm-evaluation-harness; with 8, 1.26% of GSM8K's own
+training questions are flagged. A known text of fewer words is looked for whole.
 
 Source: https://arxiv.org/abs/2005.14165 appendix C; the share of GSM8K is of its own files,
 https://github.com/openai/grade-school-math, counted once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from ft_tools.similarity.words import WORDS
 
@@ -53,9 +54,62 @@ class NGrams:
         return False
 
 
+class Contained:
+    """Texts by their runs of words, numbers aside: to find those that another text contains.
+
+    Runs that many of the texts share are the wording of their task, and do not count.
+    """
+
+    def __init__(self, texts: Iterable[tuple[int, str]], size: int, max_shared: float) -> None:
+        """Index texts.
+
+        Args:
+            texts: Each with the number that names it.
+            size: Words of a run.
+            max_shared: Fraction of the texts above which a run is the task's wording.
+        """
+        self._size = size
+        self._names: dict[int, list[int]] = {}
+        num_texts = 0
+        for name, text in texts:
+            num_texts += 1
+            for run in self._runs(text):
+                self._names.setdefault(run, []).append(name)
+        most = max(1, int(max_shared * num_texts))
+        self._names = {run: names for run, names in self._names.items() if len(names) <= most}
+        self._num_runs = Counter(name for names in self._names.values() for name in names)
+
+    def contained_in(self, text: str, fraction: float, min_runs: int) -> set[int]:
+        """Return the texts of which a text has a fraction of the runs.
+
+        Args:
+            text: That may contain some.
+            fraction: Of the runs of a contained text.
+            min_runs: Of a contained text; one with fewer says too little.
+
+        >>> known = Contained([(7, "Where is parcel 12 of my order?")], 3, 0.2)
+        >>> known.contained_in("Tell me: where is parcel 98 of my order?", 0.8, 4)
+        {7}
+        """
+        shared = Counter(name for run in self._runs(text) for name in self._names.get(run, ()))
+        return {
+            name
+            for name, count in shared.items()
+            if self._num_runs[name] >= min_runs and count >= fraction * self._num_runs[name]
+        }
+
+    def _runs(self, text: str) -> set[int]:
+        return set(_runs(without_numbers(_words(text)), self._size))
+
+
+def without_numbers(words: Iterable[str]) -> list[str]:
+    """Return words with # for each that has a digit."""
+    return ["#" if any(c.isdigit() for c in word) else word for word in words]
+
+
 def _words(text: str) -> list[str]:
     return WORDS.findall(text.casefold())
 
 
-def _runs(words: list[str]) -> Iterator[int]:
-    return (hash(" ".join(words[at : at + SIZE])) for at in range(len(words) - SIZE + 1))
+def _runs(words: list[str], size: int = SIZE) -> Iterator[int]:
+    return (hash(" ".join(words[at : at + size])) for at in range(len(words) - size + 1))

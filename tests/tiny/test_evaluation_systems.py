@@ -22,7 +22,6 @@ from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, run_here, wri
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
 
-DIGIT = {"type": "integer", "minimum": 0, "maximum": 9}
 SCHEMA = {
     "type": "object",
     "properties": {

@@ -167,13 +167,13 @@ def test_calibration_is_spread_over_the_file_and_never_what_is_measured(workspac
     train, held_out = workspace / "train.jsonl", workspace / "held_out.jsonl"
     train.write_text("\n".join(lines))
     held_out.write_text("\n".join(lines[:500]))
-    found = comparison_text.calibration_examples(train, held_out, 100)
+    found = comparison_text.calibration_examples(train, held_out)
     numbers = [int(row["text"].split()[1]) for row in found]
-    assert len(set(numbers)) == 100
+    assert len(set(numbers)) == comparison_text.NUM_CALIBRATION
     assert min(numbers) >= 500
-    # The mean of 100 of 500..999 has a standard deviation of 13.
-    assert abs(sum(numbers) / 100 - 750) < 60
-    assert found == comparison_text.calibration_examples(train, held_out, 100)
+    # The mean of 128 of 500..999 has a standard deviation of 11.
+    assert abs(sum(numbers) / len(numbers) - 750) < 60
+    assert found == comparison_text.calibration_examples(train, held_out)
 
 
 def test_a_base_that_is_not_the_recorded_one_is_refused_by_its_hash(pair):

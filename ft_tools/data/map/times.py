@@ -31,17 +31,6 @@ def is_month_first(times: Iterable[str]) -> bool | None:
     return None if days else False
 
 
-def are_codes(times: Iterable[str]) -> bool:
-    """Return whether all are codes that differ in their numbers alone.
-
-    >>> are_codes(["W1", "W12"]), are_codes(["2024-Q1", "2024-H1"]), are_codes(["Q1-2024"])
-    (True, False, False)
-    """
-    codes = [CODE.fullmatch(time.casefold()) for time in times]
-    shapes = {code.group(1, 3, 5) if code else None for code in codes}
-    return len(shapes) == 1 and None not in shapes
-
-
 def sortable(time: str, *, month_first: bool = False) -> str:
     """Return a time so that later ones sort behind: ISO as it is, other dates turned around.
 
