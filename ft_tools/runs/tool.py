@@ -96,7 +96,7 @@ def cancel_run(request: CancelRequest) -> RunReport:
     if now.state not in ENDED or ranks.has_job(run_dir):
         if directory.mark_cancel(run_dir):
             directory.add_event(run_dir, "cancel requested")
-    elif not process_tree.is_remembered(run_dir):
+    elif not process_tree.marked(run_dir):
         return now
     # Also after an end: a supervisor that was killed has left the worker's children alone.
     adopt(run_dir)

@@ -39,7 +39,8 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
     else:
         device = _device_there(options)
         job = shown_job(task, WORKERS[task], options)
-        files, command = LAUNCHERS[request.backend].submission(job)
+        launcher = LAUNCHERS[request.backend]
+        files, command = launcher.files(job), launcher.submit(job)
         place = place.model_copy(update={"files": files, "commands": [command]})
     asked = {"bfloat16": "bf16", "float16": "fp16"}.get(device.precision, "")
     if request.training.get(asked) is False:

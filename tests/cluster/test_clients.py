@@ -39,7 +39,8 @@ def test_skypilot_reads_its_task(tmp_path, monkeypatch):
              "processes": 8, "infra": "aws", "memory_gib": 64}  # fmt: skip
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / workdir.FOLDER).mkdir()
-    files, command = LAUNCHERS["skypilot"].submission(job("skypilot", given, tmp_path))
+    launcher, asked = LAUNCHERS["skypilot"], job("skypilot", given, tmp_path)
+    files, command = launcher.files(asked), launcher.submit(asked)
     (name,) = files
     (tmp_path / name).write_text(files[name])
     sky = environment_with("sky", "skypilot==0.14.1")

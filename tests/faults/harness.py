@@ -11,6 +11,8 @@ import psutil
 from pydantic import BaseModel
 
 from ft_tools import workspace
+from ft_tools.runs.launchers.torchrun import WORKER as RUNNER
+from ft_tools.runs.processes import process_tree
 from ft_tools.runs.processes.start import start
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory
@@ -60,9 +62,17 @@ def until_phase(run_id: str, phase: str) -> None:
 
 
 def worker_pid(run_id: str) -> int:
-    path = run_dir_of(run_id) / "owner.json"
-    until(path.exists)
-    return json.loads(path.read_bytes())["worker_pid"]
+    """Return the process that a supervisor started; what it forks has the same arguments."""
+
+    def found() -> int | None:
+        started = {
+            process.pid: process.ppid()
+            for process in process_tree.marked(run_dir_of(run_id))
+            if RUNNER in process.cmdline()
+        }
+        return next((pid for pid, parent in started.items() if parent not in started), None)
+
+    return until(found)
 
 
 def supervisor_pid(run_id: str) -> int:

@@ -20,6 +20,7 @@ from ft_tools.runs.state import directory, locks
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.training import checkpoints
 from ft_tools.training.worker import sft
+from tests.faults.harness import worker_pid
 from tests.tiny.killing import WORK
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -64,8 +65,7 @@ def request_(workspace, tiny_model_in):
 
 
 def kill_worker(run_id):
-    owner = json.loads((workspace_module.runs_dir() / run_id / "owner.json").read_bytes())
-    os.kill(owner["worker_pid"], signal.SIGKILL)
+    os.kill(worker_pid(run_id), signal.SIGKILL)
 
 
 def past(step):

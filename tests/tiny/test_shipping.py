@@ -21,6 +21,7 @@ from ft_tools.shipping import formats
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import llama, llama_job
+from tests.faults.harness import worker_pid
 from tests.tiny.measuring_gguf import measure, reference_of, wait
 
 pytestmark = [
@@ -70,8 +71,7 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
         name="my model",
     )
     run = wait(run_id, lambda run: any(a.kind == "model" for a in run.artifacts))
-    owner = json.loads((workspace / "runs" / run_id / "owner.json").read_bytes())
-    os.kill(owner["worker_pid"], signal.SIGKILL)
+    os.kill(worker_pid(run_id), signal.SIGKILL)
     merged_at = (workspace / "out" / "merged" / "manifest.json").stat().st_mtime_ns
     assert wait(run_id, lambda run: False).state == "interrupted"
     resume_run(ResumeRequest(run_id=run_id))

@@ -5,9 +5,7 @@ import statistics
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
-
-from ft_tools.runs.processes.eta import MAX_BUCKETS, Pace
+from ft_tools.runs.processes.eta import Pace
 
 # Step times of real runs of a tiny model, recorded by tests/tiny/recording.py.
 TRACES = json.loads((Path(__file__).parent / "eta_traces.json").read_text(encoding="utf-8"))
@@ -19,8 +17,7 @@ def at_a_quarter(seconds):
     """Return the estimate when a quarter of the steps is done, and the true time left."""
     done = int(len(seconds) * ASKED_AT)
     pace = Pace()
-    for before, after in pairwise(seconds[:done]):
-        pace.add(after - before)
+    pace.add(done - 1, seconds[done - 1] - seconds[0])
     return pace.left(len(seconds) - done), seconds[-1] - seconds[done - 1]
 
 
@@ -42,8 +39,7 @@ def test_recorded_runs_end_in_the_range_that_was_shown_at_a_quarter(record_prope
 def at_the_start(seconds, steps=10):
     """Return the estimate after some steps, and the true time left."""
     pace = Pace()
-    for before, after in pairwise(seconds[: steps + 1]):
-        pace.add(after - before)
+    pace.add(steps, seconds[steps] - seconds[0])
     return pace.left(len(seconds) - steps - 1), seconds[-1] - seconds[steps]
 
 
@@ -68,12 +64,3 @@ def test_the_median_step_would_not_pass_with_a_range_as_wide():
         errors.append(abs(guess - true) / true)
     assert statistics.fmean(inside) < 0.9
     assert statistics.median(errors) > 0.1
-
-
-def test_a_long_run_is_remembered_in_few_buckets_and_forgets_no_second():
-    pace = Pace()
-    for _ in range(100_000):
-        pace.add(0.5)
-    assert len(pace._buckets) < MAX_BUCKETS
-    assert pace.left(2).likely == 1.0
-    assert sum(pace._buckets) + pace._open == pytest.approx(50_000)

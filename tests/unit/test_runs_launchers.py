@@ -121,7 +121,7 @@ def test_a_launcher_and_its_options_are_documented(backend):
 @pytest.mark.parametrize("backend", LAUNCHERS)
 def test_a_launcher_calls_its_program_and_says_how_to_install_it(backend, monkeypatch):
     launcher, asked = LAUNCHERS[backend], job(backend)
-    _, submit = launcher.submission(asked)
+    submit = launcher.submit(asked)
     status, cancel = launcher.status(asked.options, "7"), launcher.cancel(asked.options, "7")
     assert submit[0] == launcher.program
     assert all(isinstance(word, str) for word in [*submit, *status, *cancel])

@@ -34,6 +34,7 @@ LOOK_SECONDS = 15.0
 GONE_LOOKS = 3
 """Looks without the job until it counts as gone: files of other machines may come late."""
 FETCHED = "fetched"
+ALIVE = frozenset({"waiting", "running"})
 SHOWN_ID = "0123456789abcdef"
 GIVEN_VARIABLES = (
     workspace.VARIABLE,
@@ -64,26 +65,17 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
     Raises:
         FineTuningError: It cannot be submitted.
     """
-    launcher = LAUNCHERS[info.backend]
-    options = parse(info.backend, info.backend_options)
-
-    def is_called() -> bool:
-        return terms() > 0 or (run_dir / "cancel").exists()
-
-    record = _read(run_dir)
-    if record is None or not record.job_id:
-        record = _submit(run_dir, info, launcher, options, is_called)
-    if record is None:
+    watch = Watch(run_dir, info, terms)
+    if not watch.has_job() and not watch.submit():
         if terms():
             endings.write(run_dir, "interrupted", "preempted")
         else:
             endings.write(run_dir, "cancelled", "user")
         return
-    watch = Watch(run_dir, launcher, options, record, is_called)
     cancelled_at: float | None = None
     while not watch.is_over():
         if terms():
-            directory.add_event(run_dir, f"left {info.backend} job {record.job_id} to itself")
+            directory.add_event(run_dir, f"left {watch.job} to itself")
             return
         if (run_dir / "cancel").exists():
             cancelled_at = cancelled_at or time.monotonic()
@@ -95,27 +87,74 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
 class Watch:
     """What is known about a job, from the run directory first and from the scheduler second."""
 
-    def __init__(
-        self,
-        run_dir: Path,
-        launcher: Launcher,
-        options: Options,
-        record: JobRecord,
-        is_called: Callable[[], bool],
-    ) -> None:
+    def __init__(self, run_dir: Path, info: RunInfo, terms: Callable[[], int]) -> None:
         self._run_dir = run_dir
-        self._launcher = launcher
-        self._options = options
-        self._record = record
-        self._is_called = is_called
-        self._state = UNKNOWN
-        self._last = UNKNOWN
+        self._info = info
+        self._terms = terms
+        self._launcher = LAUNCHERS[info.backend]
+        self._options = parse(info.backend, info.backend_options)
+        self._record = JobRecord(backend=info.backend, token="")
+        with contextlib.suppress(OSError, ValueError):
+            text = (run_dir / JOB_FILE).read_bytes()
+            self._record = JobRecord.model_validate_json(text)
+        self._state = self._last = UNKNOWN
         self._looked_at = -LOOK_SECONDS
-        self._gone = 0
+        self._looks = self._gone = 0
         self._cancelled = False
-        self._cancel_tried_at: float | None = None
-        self._fetched = launcher.storage is None
-        self._fetch_complained = False
+        self._cancel_tried = -1
+        self._fetched = self._launcher.storage is None
+        self._complained = False
+
+    @property
+    def job(self) -> str:
+        """The job, as people name it."""
+        return f"{self._record.backend} job {self._record.job_id}"
+
+    def has_job(self) -> bool:
+        """Return whether a scheduler was given the run, as far as is known."""
+        return bool(self._record.job_id)
+
+    def submit(self) -> bool:
+        """Submit a job of the run.
+
+        Returns:
+            False when a cancel or a TERM came first: then there is no job.
+
+        Raises:
+            Missing: A program is not there, or has failed.
+        """
+        run_dir, launcher = self._run_dir, self._launcher
+        require_programs(self._info.backend, self._options)
+        token = secrets.token_hex(4)
+        # Before the submission: a job whose token is not this one ends at once.
+        self._write(token=token, submitted_at=time.time())
+        job = Job(
+            run_id=run_dir.name,
+            run_dir=str(run_dir),
+            module=self._info.worker,
+            token=token,
+            python=_python(self._options),
+            options=self._options,
+            environment=_environment(launcher, token),
+        )
+        try:
+            for name, text in launcher.files(job).items():
+                write_file(run_dir / name, text)
+            if launcher.storage is not None:
+                # Of an earlier submission; the storage may not have one of this for a while.
+                (run_dir / FETCHED / workdir.STATUS).unlink(missing_ok=True)
+                launcher.storage.pack(run_dir)
+            if not self._is_called():
+                self._hand_over(job)
+                return True
+        except BaseException:
+            (run_dir / JOB_FILE).unlink(missing_ok=True)
+            raise
+        finally:
+            # It may hold a model, and is made anew by the next submission.
+            shutil.rmtree(run_dir / workdir.FOLDER, ignore_errors=True)
+        (run_dir / JOB_FILE).unlink(missing_ok=True)
+        return False
 
     def is_over(self) -> bool:
         """Ask when it is due; return whether the job is gone and what it left is here."""
@@ -125,7 +164,10 @@ class Watch:
             if self._launcher.storage is not None:
                 # After the look: of a job that has ended it brings everything.
                 self._fetch(self._launcher.storage)
-        return self._gone >= self._needed() and (self._fetched or not self._has_left_files())
+        state = directory.read_status(self._run_dir).state
+        # An interrupted one may be between its end and its next start.
+        needed = 1 if state in ENDED and state != "interrupted" else GONE_LOOKS
+        return self._gone >= needed and (self._fetched or not self._has_left_files())
 
     def cancel(self, *, in_earnest: bool) -> None:
         """Have a waiting job removed; one that runs stops by itself, unless it takes too long.
@@ -133,18 +175,16 @@ class Watch:
         A scheduler that fails to do so is asked again after each look.
         """
         started = locks.is_held(self._run_dir / locks.WORKER) or self._state.state == "running"
-        if started and self._launcher.storage is None and not in_earnest:
-            return
+        listens = started and self._launcher.storage is None and not in_earnest
         is_done = self._cancelled or self._state.state == "ended"
-        if is_done or self._cancel_tried_at == self._looked_at:
+        if listens or is_done or self._cancel_tried == self._looks:
             return
-        is_first = self._cancel_tried_at is None
-        self._cancel_tried_at = self._looked_at
+        if is_first := self._cancel_tried < 0:
+            directory.note(self._run_dir, f"ending job {self._record.job_id}")
+        self._cancel_tried = self._looks
         argv = self._launcher.cancel(self._options, self._record.job_id)
         code, printed = programs.call(argv, programs.ANSWER_SECONDS)
         self._cancelled = code == 0
-        if is_first:
-            directory.note(self._run_dir, f"ending job {self._record.job_id}")
         if code and is_first:
             said = programs.failure(argv, code, printed)
             message = f"the job could not be ended, trying again: {said}"
@@ -152,29 +192,58 @@ class Watch:
 
     def record_end(self) -> None:
         """Close the job, and write the end that it could not write."""
-        status = directory.read_status(self._run_dir)
+        state = directory.read_status(self._run_dir).state
+        reason: Why = self._last.reason or "crash"  # type: ignore[assignment]
         cancelled = (self._run_dir / "cancel").exists()
-        if cancelled and (status.state not in ENDED or status.state == "interrupted"):
+        if cancelled and (state not in ENDED or state == "interrupted"):
             endings.write(self._run_dir, "cancelled", "user")
-        elif status.state not in ENDED:
-            self._write_end()
+        elif state not in ENDED:
+            error = RunError(
+                code="job_ended",
+                message="the job ended without a report of its worker; "
+                f"{self._record.backend} reports {self._last.text}",
+                hint="get_run with log_lines shows the last lines; resume_run submits it again",
+                retryable=True,
+            )
+            ended: State = "cancelled" if reason == "user" else "interrupted"
+            endings.write(self._run_dir, ended, reason, error)
         (self._run_dir / ranks.WAITING).unlink(missing_ok=True)
         (self._run_dir / JOB_FILE).unlink(missing_ok=True)
 
-    def _write_end(self) -> None:
-        reason: Why = self._last.reason or "crash"  # type: ignore[assignment]
-        error = RunError(
-            code="job_ended",
-            message=f"the job ended without a report of its worker; {self._record.backend} reports "
-            f"{self._last.text}",
-            hint="get_run with log_lines shows the last lines; resume_run submits it again",
-            retryable=True,
-        )
-        state: State = "cancelled" if reason == "user" else "interrupted"
-        endings.write(self._run_dir, state, reason, error)
+    def _hand_over(self, job: Job) -> None:
+        """Call the submission, and write down the job's id.
+
+        A program may fail after the scheduler has taken the job. Where the id is a name that we
+        gave, the job is looked for then, so that nobody pays for two.
+
+        Raises:
+            Missing: It has failed, and there is no such job.
+        """
+        argv, ours = self._launcher.submit(job), self._launcher.job_id(job, "")
+        # Also for who looks after the run next, should this process end now.
+        self._write(job_id=ours)
+        code, printed = programs.call(argv, programs.TRANSFER_SECONDS)
+        said = programs.failure(argv, code, printed)
+        if code == 0:
+            self._write(job_id=self._launcher.job_id(job, printed))
+        elif code != programs.NO_ANSWER and not (ours and self._ask().state in ALIVE):
+            raise Missing(said)
+        if not self.has_job():
+            raise Missing(
+                f"{' '.join(argv[:3])} returned no job id; find {job.name} there and stop it"
+            )
+        if code:
+            directory.note(self._run_dir, f"checking for job {ours} anyway: {said}", "warning")
+        directory.add_event(self._run_dir, f"submitted as {self.job}")
+
+    def _ask(self) -> JobState:
+        job_id = self._record.job_id
+        argv = self._launcher.status(self._options, job_id)
+        return self._launcher.read_status(*programs.call(argv, programs.ANSWER_SECONDS), job_id)
 
     def _look(self) -> None:
-        self._state = _ask(self._launcher, self._options, self._record.job_id)
+        self._looks += 1
+        self._state = self._ask()
         if self._state.state != "unknown":
             # The sign by which a reader distinguishes waiting from being stalled.
             sign = self._run_dir / ranks.WAITING
@@ -183,31 +252,31 @@ class Watch:
                     sign.touch(mode=0o600)
                 else:
                     sign.unlink(missing_ok=True)
-        if self._state.state != "unknown" and self._state.text != self._last.text:
-            job = f"{self._record.backend} job {self._record.job_id}"
-            directory.add_event(self._run_dir, f"{job}: {self._state.text}")
+            if self._state.text != self._last.text:
+                directory.add_event(self._run_dir, f"{self.job}: {self._state.text}")
             self._last = self._state
         gone = self._state.state == "ended" and not locks.is_held(self._run_dir / locks.WORKER)
         self._gone = self._gone + 1 if gone else 0
 
     def _fetch(self, storage: Storage) -> None:
         """Bring the run's files here; a failure is reported once and tried again."""
+
+        def has_to_react() -> bool:
+            # A cancel or a TERM cannot wait for a fetch while the job continues.
+            return self._is_called() and not self._cancelled and self._state.state != "ended"
+
         local = self._run_dir / FETCHED
         local.mkdir(mode=0o700, exist_ok=True)
         argv = storage.fetch(self._options, self._run_dir.name, str(local))
-        code, printed = programs.call(argv, programs.TRANSFER_SECONDS, self._has_to_react)
+        code, printed = programs.call(argv, programs.TRANSFER_SECONDS, has_to_react)
         self._fetched = code == 0
-        is_late = self._state.state != "waiting" and not self._has_to_react()
-        if code and is_late and not self._fetch_complained:
-            self._fetch_complained = True
+        is_late = self._state.state != "waiting" and not has_to_react()
+        if code and is_late and not self._complained:
+            self._complained = True
             said = programs.failure(argv, code, printed)
             message = f"its files could not be fetched, trying again: {said}"
             directory.note(self._run_dir, message, "warning")
         storage.take_over(local, self._run_dir)
-
-    def _has_to_react(self) -> bool:
-        """Return whether a cancel or a TERM cannot wait for a fetch: the job continues."""
-        return self._is_called() and not self._cancelled and self._state.state != "ended"
 
     def _has_left_files(self) -> bool:
         """Return whether there is something to wait for: the job wrote, or has succeeded.
@@ -219,102 +288,12 @@ class Watch:
         fetched = read_token(self._run_dir / FETCHED)
         return fetched == self._record.token or self._state.reason is None
 
-    def _needed(self) -> int:
-        state = directory.read_status(self._run_dir).state
-        # An interrupted one may be between its end and its next start.
-        return 1 if state in ENDED and state != "interrupted" else GONE_LOOKS
+    def _is_called(self) -> bool:
+        return self._terms() > 0 or (self._run_dir / "cancel").exists()
 
-
-def _submit(
-    run_dir: Path,
-    info: RunInfo,
-    launcher: Launcher,
-    options: Options,
-    is_called: Callable[[], bool],
-) -> JobRecord | None:
-    """Submit a job of the run.
-
-    Returns:
-        Its record; None when a cancel or a TERM came first: then there is no job.
-
-    Raises:
-        Missing: A program is not there, or has failed.
-    """
-    require_programs(info.backend, options)
-    record = JobRecord(backend=info.backend, token=secrets.token_hex(4), submitted_at=time.time())
-    # Before the submission: a job whose token is not this one ends at once.
-    write_file(run_dir / JOB_FILE, record.model_dump_json())
-    job = Job(
-        run_id=run_dir.name,
-        run_dir=str(run_dir),
-        module=info.worker,
-        token=record.token,
-        python=_python(options),
-        options=options,
-        environment=_environment(launcher, record.token),
-    )
-    try:
-        files, submitting = launcher.submission(job)
-        for name, text in files.items():
-            write_file(run_dir / name, text)
-        if launcher.storage is not None:
-            # Of an earlier submission; the storage may not have one of this for a while.
-            (run_dir / FETCHED / workdir.STATUS).unlink(missing_ok=True)
-            launcher.storage.pack(run_dir)
-        if not is_called():
-            return _hand_over(run_dir, launcher, job, record, submitting)
-    except BaseException:
-        (run_dir / JOB_FILE).unlink(missing_ok=True)
-        raise
-    finally:
-        # It may hold a model, and is made anew by the next submission.
-        shutil.rmtree(run_dir / workdir.FOLDER, ignore_errors=True)
-    (run_dir / JOB_FILE).unlink(missing_ok=True)
-    return None
-
-
-def _hand_over(
-    run_dir: Path, launcher: Launcher, job: Job, record: JobRecord, argv: list[str]
-) -> JobRecord:
-    """Call the submission, and write down the job's id.
-
-    A program may fail after the scheduler has taken the job. Where the id is a name that we gave,
-    the job is looked for then, so that nobody pays for two.
-
-    Raises:
-        Missing: It has failed, and there is no such job.
-    """
-    ours = launcher.job_id(job, "")
-    record = record.model_copy(update={"job_id": ours})
-    # Also for who looks after the run next, should this process end now.
-    write_file(run_dir / JOB_FILE, record.model_dump_json())
-    code, printed = programs.call(argv, programs.TRANSFER_SECONDS)
-    said = programs.failure(argv, code, printed)
-    if code == 0:
-        ours = launcher.job_id(job, printed)
-    elif code != programs.NO_ANSWER and not (
-        ours and _ask(launcher, job.options, ours).state in {"waiting", "running"}
-    ):
-        raise Missing(said)
-    if not ours:
-        raise Missing(f"{' '.join(argv[:3])} returned no job id; find {job.name} there and stop it")
-    if code:
-        directory.note(run_dir, f"checking for job {ours} anyway: {said}", "warning")
-    record = record.model_copy(update={"job_id": ours})
-    write_file(run_dir / JOB_FILE, record.model_dump_json())
-    directory.add_event(run_dir, f"submitted as {record.backend} job {record.job_id}")
-    return record
-
-
-def _ask(launcher: Launcher, options: Options, job_id: str) -> JobState:
-    code, printed = programs.call(launcher.status(options, job_id), programs.ANSWER_SECONDS)
-    return launcher.read_status(code, printed, job_id)
-
-
-def _read(run_dir: Path) -> JobRecord | None:
-    with contextlib.suppress(OSError, ValueError):
-        return JobRecord.model_validate_json((run_dir / JOB_FILE).read_bytes())
-    return None
+    def _write(self, **fields: object) -> None:
+        self._record = self._record.model_copy(update=fields)
+        write_file(self._run_dir / JOB_FILE, self._record.model_dump_json())
 
 
 def _python(options: Options) -> str:

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
-from ft_tools.runs.hardware import gpu_environment, memory
+from ft_tools.runs.hardware import gpu_environment
 from ft_tools.runs.launchers import workdir
 from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.processes import endings
@@ -30,32 +31,6 @@ KEEP_SECONDS = 5.0
 """Between two copies of a run's files to the storage that outlives the machine."""
 LAST_COPIES = 12
 """Tries to make the last copy, before the job counts as failed."""
-
-
-class Kept:
-    """The copy of a run in storage that outlives its machine."""
-
-    def __init__(self, run_dir: Path, kept: Path) -> None:
-        self._run_dir = run_dir
-        self._kept = kept
-        self._works = True
-
-    def copy(self) -> bool:
-        """Copy what is new.
-
-        Returns:
-            False when the storage cannot be written: another call tries it again.
-        """
-        before, self._works = self._works, False
-        try:
-            workdir.keep(self._run_dir, self._kept)
-        except OSError as error:
-            if before:
-                why = error.strerror or type(error).__name__
-                directory.note(self._run_dir, f"the storage cannot be written ({why})", "warning")
-            return False
-        self._works = True
-        return True
 
 
 def main() -> int:
@@ -71,19 +46,15 @@ def main() -> int:
     if ranks.read_token(run_dir) != token:
         sys.stderr.write(f"run {run_dir.name} was given to another job; this one ends\n")
         return 0
-    kept = Kept(run_dir, places[1]) if places else None
+    kept = places[1] if places else None
     return_code = RUN_FAILED
     if _begin(run_dir):
-        kills_before = memory.oom_kills()
-        is_over = False
-        while not is_over:
-            return_code = _run(run_dir, command, stopped, kept)
-            is_over = bool(stopped) or not endings.starts_again(run_dir)
-        endings.record(run_dir, return_code, kills_before)
+        work = partial(_run, run_dir, command, stopped, kept)
+        return_code = endings.attempt(run_dir, work, lambda: bool(stopped))
         if stopped:
             _queue_again(run_dir)
     # Also of a run that had ended before: an earlier start may have failed to copy it.
-    is_copied = kept is None or _copied_at_last(kept)
+    is_copied = kept is None or _copied_at_last(run_dir, kept)
     if is_copied and directory.read_status(run_dir).state == "succeeded":
         return 0
     return return_code if return_code > 0 else RUN_FAILED
@@ -121,7 +92,7 @@ def _begin(run_dir: Path) -> bool:
     return True
 
 
-def _run(run_dir: Path, command: list[str], stopped: list[float], kept: Kept | None) -> int:
+def _run(run_dir: Path, command: list[str], stopped: list[float], kept: Path | None) -> int:
     """Run the processes to their end; a TERM becomes a sign that every rank sees."""
     seen = gpu_environment.environment(directory.read_info(run_dir), [])
     with (run_dir / "log.txt").open("ab") as log:
@@ -134,17 +105,17 @@ def _run(run_dir: Path, command: list[str], stopped: list[float], kept: Kept | N
             # Not passed on: a launcher of several processes would end them too early.
             (run_dir / ranks.PREEMPT).touch(mode=0o600)
         if kept is not None and time.monotonic() - kept_at > KEEP_SECONDS:
-            kept.copy()
+            workdir.keep(run_dir, kept)
             kept_at = time.monotonic()
         time.sleep(POLL_SECONDS)
     (run_dir / ranks.PREEMPT).unlink(missing_ok=True)
     return worker.returncode
 
 
-def _copied_at_last(kept: Kept) -> bool:
+def _copied_at_last(run_dir: Path, kept: Path) -> bool:
     """Copy what is new, again and again if need be: nothing else outlives the machine."""
     for tries_left in reversed(range(LAST_COPIES)):
-        if kept.copy():
+        if workdir.keep(run_dir, kept):
             return True
         if tries_left:
             time.sleep(KEEP_SECONDS)

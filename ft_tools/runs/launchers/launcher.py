@@ -40,6 +40,26 @@ class JobState(NamedTuple):
 
 
 UNKNOWN = JobState("unknown", "no answer")
+FORGOTTEN = JobState("ended", "forgotten")
+"""Schedulers forget a job some time after its end."""
+
+
+class States(NamedTuple):
+    """A scheduler's words for what a job does."""
+
+    waiting: set[str]
+    running: set[str]
+    ended: dict[str, str | None]
+    """Word -> why the job ended; None: it has succeeded."""
+
+    def read(self, word: str, text: str = "") -> JobState:
+        """Return the state that a word means; `text` is what people are shown."""
+        text = text or word
+        if word in self.waiting:
+            return JobState("waiting", text)
+        if word in self.running:
+            return JobState("running", text)
+        return JobState("ended", text, self.ended[word]) if word in self.ended else UNKNOWN
 
 
 class Storage(NamedTuple):
@@ -75,10 +95,6 @@ class Launcher:
     """From inside a job that was asked to stop: the argv that queues it once more, or nothing."""
     storage: Storage | None = None
     """None: the job works in the run directory itself."""
-
-    def submission(self, job: Job) -> tuple[dict[str, str], list[str]]:
-        """Return the files and the command of a submission."""
-        return self.files(job), self.submit(job)
 
 
 def inside(job: Job, command: list[str], *given: str) -> list[str]:

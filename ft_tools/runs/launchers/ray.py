@@ -5,18 +5,24 @@ import re
 
 from pydantic import Field
 
-from ft_tools.runs.launchers.launcher import UNKNOWN, Job, JobState, Launcher, inside
+from ft_tools.runs.launchers.launcher import (
+    FORGOTTEN,
+    UNKNOWN,
+    Job,
+    JobState,
+    Launcher,
+    States,
+    inside,
+)
 from ft_tools.runs.launchers.options import Options
 from ft_tools.runs.launchers.torchrun import on_one_machine
 
 # Source: ray/dashboard/modules/job/cli.py of Ray 2.60, which prints these.
-STATES = {
-    "PENDING": JobState("waiting", "PENDING"),
-    "RUNNING": JobState("running", "RUNNING"),
-    "SUCCEEDED": JobState("ended", "SUCCEEDED"),
-    "STOPPED": JobState("ended", "STOPPED", "user"),
-    "FAILED": JobState("ended", "FAILED", "crash"),
-}
+STATES = States(
+    waiting={"PENDING"},
+    running={"RUNNING"},
+    ended={"SUCCEEDED": None, "STOPPED": "user", "FAILED": "crash"},
+)
 SAID = re.compile(r"(?:Status for job '[^']*':|Job '[^']*') ([A-Za-z]+)")
 
 
@@ -68,11 +74,10 @@ def read_status(return_code: int, printed: str, _: str = "") -> JobState:
     >>> read_status(1, "Failed to connect to Ray at address").state
     'unknown'
     """
-    found = SAID.search(printed)
-    if found:
+    if found := SAID.search(printed):
         word = found[1].upper()
-        return STATES.get("STOPPED" if word == "WAS" else word, UNKNOWN)
-    return JobState("ended", "forgotten") if "does not exist" in printed else UNKNOWN
+        return STATES.read("STOPPED" if word == "WAS" else word)
+    return FORGOTTEN if "does not exist" in printed else UNKNOWN
 
 
 def cancel(options: Options, name: str) -> list[str]:

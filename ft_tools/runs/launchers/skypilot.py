@@ -6,7 +6,16 @@ import shlex
 from pydantic import Field, model_validator
 
 from ft_tools.runs.launchers import workdir
-from ft_tools.runs.launchers.launcher import UNKNOWN, Job, JobState, Launcher, Storage, inside
+from ft_tools.runs.launchers.launcher import (
+    FORGOTTEN,
+    UNKNOWN,
+    Job,
+    JobState,
+    Launcher,
+    States,
+    Storage,
+    inside,
+)
 from ft_tools.runs.launchers.options import NAME_THE_CARD, WORD, Options
 from ft_tools.runs.launchers.torchrun import on_one_machine
 
@@ -15,18 +24,11 @@ KEPT = "/fine-tuning-llm"
 """Where the bucket is mounted there."""
 RESTARTS_ON_ERRORS = 3
 # Source: sky/jobs/state.py of SkyPilot 0.14, ManagedJobStatus.
-WAITING = {"PENDING", "SUBMITTED", "STARTING", "RECOVERING"}
-RUNNING = {"RUNNING", "CANCELLING", "WINDING_DOWN"}
-ENDED = {
-    "SUCCEEDED": None,
-    "CANCELLED": "user",
-    "FAILED": "crash",
-    "FAILED_SETUP": "crash",
-    "FAILED_PRECHECKS": "crash",
-    "FAILED_NO_RESOURCE": "crash",
-    "FAILED_CONTROLLER": "crash",
-}
-
+STATES = States(
+    waiting={"PENDING", "SUBMITTED", "STARTING", "RECOVERING"},
+    running={"RUNNING", "CANCELLING", "WINDING_DOWN"},
+    ended={"SUCCEEDED": None, "CANCELLED": "user"},
+)
 # Its controller is stopped some minutes after the last job, and says this of all that ended.
 # Source: sky/jobs/server/core.py of SkyPilot 0.14.
 NONE_LEFT = "No in-progress managed jobs"
@@ -119,18 +121,16 @@ def read_status(return_code: int, printed: str, name: str) -> JobState:
     JobState(state='waiting', text='RECOVERING', reason=None)
     """
     if return_code:
-        return JobState("ended", "forgotten") if NONE_LEFT in printed else UNKNOWN
+        return FORGOTTEN if NONE_LEFT in printed else UNKNOWN
     try:
         found = json.loads(printed[printed.index("[") : printed.rindex("]") + 1])
     except ValueError:
         return UNKNOWN
     states = [str(row.get("status")) for row in found if row.get("job_name") == name]
     state = states[0].rpartition(".")[2] if states else "forgotten"
-    if state in WAITING:
-        return JobState("waiting", state)
-    if state in RUNNING:
-        return JobState("running", state)
-    return JobState("ended", state, ENDED.get(state, "crash"))
+    known = STATES.read(state)
+    # There are many words for a failure, and new ones.
+    return JobState("ended", state, "crash") if known == UNKNOWN else known
 
 
 def cancel(_: Options, name: str) -> list[str]:

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 from pydantic import Field, model_validator
 
-from ft_tools.runs.launchers.launcher import UNKNOWN, Job, JobState, Launcher, inside
+from ft_tools.runs.launchers.launcher import (
+    FORGOTTEN,
+    UNKNOWN,
+    Job,
+    JobState,
+    Launcher,
+    States,
+    inside,
+)
 from ft_tools.runs.launchers.options import NAME_THE_CARD, WORD, Options
 from ft_tools.runs.launchers.torchrun import on_one_machine, torchrun
 
@@ -26,21 +34,20 @@ WARNED_VARIABLE = "FINE_TUNING_LLM_WARNED_SECONDS"
 """In a job that may start again: how long before its time limit it is told to stop."""
 FIELD = re.compile(r"(JobState|Reason|Restarts)=(\S+)")
 # Source: squeue(1), job state codes.
-WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT",
-           "SUSPENDED", "STOPPED", "RESIZING"}  # fmt: skip
-RUNNING = {"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT"}
-ENDED = {
-    "COMPLETED": None,
-    "CANCELLED": "user",
-    "TIMEOUT": "timeout",
-    "DEADLINE": "timeout",
-    "OUT_OF_MEMORY": "out_of_memory",
-    "PREEMPTED": "preempted",
-    "NODE_FAIL": "crash",
-    "BOOT_FAIL": "crash",
-    "FAILED": "crash",
-    "REVOKED": "crash",
-}
+STATES = States(
+    waiting={"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT",
+             "SUSPENDED", "STOPPED", "RESIZING"},
+    running={"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT"},
+    ended={
+        "COMPLETED": None,
+        "CANCELLED": "user",
+        "TIMEOUT": "timeout",
+        "DEADLINE": "timeout",
+        "OUT_OF_MEMORY": "out_of_memory",
+        "PREEMPTED": "preempted",
+        **dict.fromkeys(("NODE_FAIL", "BOOT_FAIL", "FAILED", "REVOKED"), "crash"),
+    },
+)  # fmt: skip
 
 
 class SlurmOptions(Options):
@@ -169,15 +176,11 @@ def read_status(return_code: int, printed: str, _: str = "") -> JobState:
     """
     if return_code:
         # Finished jobs are forgotten after MinJobAge, five minutes unless configured.
-        return JobState("ended", "forgotten") if "Invalid job id" in printed else UNKNOWN
+        return FORGOTTEN if "Invalid job id" in printed else UNKNOWN
     found = dict(FIELD.findall(printed))
     state = found.get("JobState", "")
     said = f"{state} ({found.get('Reason', 'None')}), restarts {found.get('Restarts', 0)}"
-    if state in WAITING:
-        return JobState("waiting", said)
-    if state in RUNNING:
-        return JobState("running", said)
-    return JobState("ended", said, ENDED[state]) if state in ENDED else UNKNOWN
+    return STATES.read(state, said)
 
 
 def cancel(_: Options, number: str) -> list[str]:

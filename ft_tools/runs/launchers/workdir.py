@@ -101,27 +101,33 @@ def unpack(packed: Path, kept: Path, run_dir: Path) -> None:
         shutil.copyfile(packed / "run" / STATUS, run_dir / STATUS)
 
 
-def keep(run_dir: Path, kept: Path) -> None:
+def keep(run_dir: Path, kept: Path) -> bool:
     """Copy what is new to the storage, and remove checkpoints there that are gone here.
 
-    Raises:
-        OSError: The storage cannot be written: another call tries it again.
+    Returns:
+        False when the storage cannot be written: another call tries it again.
     """
-    for folder in FOLDERS:
-        for whole in _whole(run_dir / folder):
-            _keep_folder(whole, kept / folder / whole.name)
-    for name in (JOB_FILE, *SMALL):
-        with contextlib.suppress(FileNotFoundError):
-            about = (run_dir / name).stat()
-            copy = kept / name
-            is_new = not copy.exists() or copy.stat().st_mtime < about.st_mtime
-            if is_new or copy.stat().st_size != about.st_size:
-                kept.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(run_dir / name, copy)
-    there = kept / "checkpoints"
-    for old in list(there.iterdir()) if there.is_dir() else []:
+    try:
+        for folder in FOLDERS:
+            for whole in _whole(run_dir / folder):
+                _keep_folder(whole, kept / folder / whole.name)
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in (JOB_FILE, *SMALL):
+            with contextlib.suppress(FileNotFoundError):
+                now, copy = (run_dir / name).stat(), kept / name
+                is_new = not copy.exists() or copy.stat().st_mtime < now.st_mtime
+                if is_new or copy.stat().st_size != now.st_size:
+                    shutil.copyfile(run_dir / name, copy)
+    except OSError as error:
+        why = f"the storage cannot be written ({error.strerror or type(error).__name__})"
+        if not any(why in event.message for event in directory.read_events(run_dir)):
+            directory.note(run_dir, why, "warning")
+        return False
+    checkpoints = kept / "checkpoints"
+    for old in list(checkpoints.iterdir()) if checkpoints.is_dir() else []:
         if not (run_dir / "checkpoints" / old.name).exists():
             shutil.rmtree(old, ignore_errors=True)
+    return True
 
 
 def take_over(fetched: Path, run_dir: Path) -> None:

@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ft_tools.errors import DiskFull, FineTuningError, PlanChanged, Refused
@@ -107,6 +107,25 @@ def diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no place"
     message = f"{type(error).__name__} in {place}"
     return "failed", "crash", RunError(code="crash", message=message, hint=hint)
+
+
+def attempt(run_dir: Path, work: Callable[[], int], is_stopped: Callable[[], bool]) -> int:
+    """Run worker processes, again where they ask for fresh ones, and record how that ended.
+
+    Args:
+        run_dir: The run.
+        work: Runs them to their end, and returns their exit code.
+        is_stopped: Whether a TERM has arrived; then there are no fresh ones.
+
+    Returns:
+        The last exit code.
+    """
+    kills_before = memory.oom_kills()
+    while True:
+        return_code = work()
+        if is_stopped() or not starts_again(run_dir):
+            record(run_dir, return_code, kills_before)
+            return return_code
 
 
 def record(run_dir: Path, return_code: int | None, kills_before: int | None = None) -> None:

@@ -7,7 +7,6 @@ supervisor is a child subreaper).
 
 import contextlib
 import ctypes
-import json
 import os
 import shutil
 import subprocess
@@ -17,10 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from ft_tools.publish import write_file
-
 MARK = "FINE_TUNING_LLM_RUN"
-OWNER_RECORD = "owner.json"
 # prctl(2), linux/prctl.h: PR_SET_CHILD_SUBREAPER.
 SET_CHILD_SUBREAPER = 36
 KILL_SECONDS = 10.0
@@ -50,35 +46,22 @@ def keep_awake(worker_pid: int) -> None:
         )
 
 
-def remember(run_dir: Path, worker_pid: int) -> None:
-    """Record that a worker was started, for a supervisor that did not start it."""
-    write_file(run_dir / OWNER_RECORD, json.dumps({"worker_pid": worker_pid}))
-
-
-def forget(run_dir: Path) -> None:
-    """Note that the run has no process left: `is_remembered` is False from now on."""
-    with contextlib.suppress(OSError):
-        (run_dir / OWNER_RECORD).unlink(missing_ok=True)
-
-
-def is_remembered(run_dir: Path) -> bool:
-    """Return whether a worker was started whose processes nobody has looked for since its end."""
-    return (run_dir / OWNER_RECORD).exists()
+def marked(run_dir: Path) -> list[psutil.Process]:
+    """Return the living processes with a run's mark: its worker, and what that has started."""
+    mark, found = str(run_dir), []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == mark and _is_alive(process):
+                found.append(process)
+    return found
 
 
 def members(run_dir: Path) -> list[psutil.Process]:
-    """Return the living processes of a run other than this one and those above it."""
+    """Return the living processes that the supervisor of a run, this one, has to end."""
     here = psutil.Process()
-    mine = {here.pid, *(process.pid for process in here.parents())}
-    found = {process.pid: process for process in here.children(recursive=True)}
-    mark = str(run_dir)
-    for process in psutil.process_iter():
-        if process.pid in found:
-            continue
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark:
-                found[process.pid] = process
-    return [p for p in found.values() if p.pid not in mine and _is_alive(p)]
+    mine = {here, *here.parents()}
+    handed = [process for process in here.children(recursive=True) if _is_alive(process)]
+    return [process for process in {*handed, *marked(run_dir)} if process not in mine]
 
 
 def ask_to_end(run_dir: Path) -> None:

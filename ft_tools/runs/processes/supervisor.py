@@ -5,7 +5,6 @@ hands it on to the worker, so either of them keeps the run alive and neither can
 nothing heavy. With the argument `adopt` it looks after a run whose own supervisor is gone.
 """
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
-from ft_tools.runs.hardware import device_slots, gpu_environment, memory
+from ft_tools.runs.hardware import device_slots, gpu_environment
 from ft_tools.runs.launchers.attend import attend
 from ft_tools.runs.launchers.table import parse
 from ft_tools.runs.launchers.torchrun import LOCAL, MARK, SAFE, on_one_machine
@@ -69,27 +68,14 @@ class Cancel:
         return max(_seconds(GRACE_VARIABLE), min(announced, MOST_GRACE_SECONDS))
 
 
-class Terms:
-    """TERM signals that arrived: a system shuts down, or a scheduler takes the machine back."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        signal.signal(signal.SIGTERM, self._count)
-
-    def _count(self, *_: object) -> None:
-        self.count += 1
-
-
-class Terminated(Exception):
-    """A TERM arrived while the run was queued."""
-
-
 def main() -> int:
     """Supervise the run named on the command line."""
     run_dir = Path(sys.argv[1])
     # A closing terminal ends neither this process nor what it starts.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    terms = Terms()
+    # A system shuts down, or a scheduler takes the machine back.
+    terms: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: terms.append(number))
     process_tree.become_subreaper()
     lock = os.environ.pop(LOCKS_VARIABLE, "")
     if not lock:
@@ -100,8 +86,6 @@ def main() -> int:
             _adopt(run_dir, terms)
         else:
             _supervise(run_dir, int(lock), terms)
-    except Terminated:
-        endings.write(run_dir, "interrupted", "preempted")
     except DiskFull as error:
         endings.record_full_disk(run_dir, str(error))
     except (FineTuningError, OSError) as error:
@@ -111,39 +95,42 @@ def main() -> int:
     return 0
 
 
-def _supervise(run_dir: Path, owner: int, terms: Terms) -> None:
+def _supervise(run_dir: Path, owner: int, terms: list[int]) -> None:
     info = directory.read_info(run_dir)
     if info.backend != LOCAL:
-        attend(run_dir, info, lambda: terms.count, _seconds(GRACE_VARIABLE))
+        attend(run_dir, info, lambda: len(terms), _seconds(GRACE_VARIABLE))
         return
     # What an earlier attempt left: its processes first, they could still be writing.
     _end_family(run_dir)
     directory.sweep_leftovers(run_dir)
     run_locks = [owner]
     taken = _wait_for_device(run_dir, info, terms)
+    if taken is None:
+        endings.write(run_dir, "interrupted", "preempted")
+        return
     if (run_dir / "cancel").exists():
         endings.write(run_dir, "cancelled", "user")
         return
     run_locks += taken.values()
     status = directory.read_status(run_dir)
     directory.write_status(run_dir, status.model_copy(update={"state": "validating"}))
-    kills_before = memory.oom_kills()
     several = parse(LOCAL, info.backend_options).processes > 1
-    is_over = False
-    while not is_over:
+
+    def work() -> int:
         worker = _start_worker(run_dir, info, run_locks, list(taken))
         return_code = _watch(run_dir, worker, terms, several=several)
         _end_family(run_dir)
-        is_over = bool(terms.count) or not endings.starts_again(run_dir)
-    endings.record(run_dir, return_code, kills_before)
+        return return_code
+
+    endings.attempt(run_dir, work, lambda: bool(terms))
 
 
-def _adopt(run_dir: Path, terms: Terms) -> None:
+def _adopt(run_dir: Path, terms: list[int]) -> None:
     """Look after a run until nobody holds it, then record its end."""
     directory.note(run_dir, "adopted: its supervisor was gone", "warning")
     if ranks.has_job(run_dir):
         info = directory.read_info(run_dir)
-        attend(run_dir, info, lambda: terms.count, _seconds(GRACE_VARIABLE))
+        attend(run_dir, info, lambda: len(terms), _seconds(GRACE_VARIABLE))
         return
     cancel = Cancel(run_dir)
     while locks.take(run_dir / locks.OWNER) is None:
@@ -155,18 +142,17 @@ def _adopt(run_dir: Path, terms: Terms) -> None:
 
 
 def _end_family(run_dir: Path) -> None:
-    left = process_tree.end_all(run_dir)
-    if left:
+    if left := process_tree.end_all(run_dir):
         directory.note(run_dir, f"{left} processes of the run cannot be ended", "error")
-    else:
-        process_tree.forget(run_dir)
 
 
-def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> dict[str, int]:
+def _wait_for_device(run_dir: Path, info: RunInfo, terms: list[int]) -> dict[str, int] | None:
     """Take the slots of the run's devices; none when it needs none, or was cancelled meanwhile.
 
+    Returns:
+        The slots and their locks; None when a TERM arrived first.
+
     Raises:
-        Terminated: A TERM arrived first.
         Missing: GPUs of the plan are not visible now.
     """
     names = device_slots.candidates(info)
@@ -181,8 +167,8 @@ def _wait_for_device(run_dir: Path, info: RunInfo, terms: Terms) -> dict[str, in
             taken = line.take_slots()
             if taken is not None:
                 return taken
-            if terms.count:
-                raise Terminated
+            if terms:
+                return None
             if not waited:
                 directory.note(run_dir, f"waiting: other runs use {info.device}")
                 waited = True
@@ -213,20 +199,20 @@ def _start_worker(
         env=os.environ | QUIET | gpu_environment.environment(info, taken) | own,
     )
     process_tree.keep_awake(worker.pid)
-    with contextlib.suppress(DiskFull):
-        process_tree.remember(run_dir, worker.pid)
     directory.note(run_dir, "worker started")
     return worker
 
 
-def _watch(run_dir: Path, worker: subprocess.Popen[bytes], terms: Terms, *, several: bool) -> int:
+def _watch(
+    run_dir: Path, worker: subprocess.Popen[bytes], terms: list[int], *, several: bool
+) -> int:
     """Wait for the worker, passing on a TERM and enforcing a cancel; returns its exit status."""
     cancel = Cancel(run_dir, worker.pid)
     passed_on = 0
     leaving_since: float | None = None
     while worker.poll() is None:
-        if terms.count > passed_on:
-            passed_on = terms.count
+        if len(terms) > passed_on:
+            passed_on = len(terms)
             if several:
                 # Their launcher would end them too early.
                 (run_dir / ranks.PREEMPT).touch(mode=0o600)

@@ -269,10 +269,8 @@ class Session:
         """Extrapolate from this phase's steps, without its first: that one warms up."""
         if self._last_step is None or step < self._last_step[0]:
             self._pace, self._last_step = Pace(), (step, now)
-        done, since = step - self._last_step[0], now - self._last_step[1]
-        for _ in range(done):
-            self._pace.add(since / done)
-        if done:
+        if done := step - self._last_step[0]:
+            self._pace.add(done, now - self._last_step[1])
             self._last_step = (step, now)
         num_steps, spent = self._pace.num_steps, self._pace.seconds
         if num_steps < ETA_STEPS and (num_steps < 1 or spent < ETA_SECONDS):

@@ -4,7 +4,7 @@ run.json        RunInfo, written once          status.json    Status, replaced a
 request.json    the request, written once      events.jsonl   RunEvent lines
 plan.json       the plan, written once         metrics.jsonl  {"step": .., "loss": ..} lines
 owner.lock      held while the run is alive    supervisor.lock  held while it is looked after
-owner.json      who the worker is              cancel         exists once a cancel was asked
+cancel          exists once a cancel was asked
 log.txt         stdout and stderr              reserve        room for an end on a full disk
 worker.lock     held by rank 0 of several      preempt        exists once ranks are to save and stop
 job.json        the job that has the run       job.*          what was submitted to a scheduler
