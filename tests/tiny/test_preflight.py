@@ -5,6 +5,7 @@ import time
 import pytest
 import torch
 
+from ft_tools import abandoned_calls
 from ft_tools import workspace as workspace_module
 from ft_tools.doctor import trial
 from ft_tools.errors import Missing
@@ -67,14 +68,28 @@ def test_a_torch_that_cannot_use_the_card_is_named_with_its_build():
 
 
 @pytest.mark.usefixtures("_asked_for")
-def test_one_that_takes_too_long_stops_nobody_and_is_not_remembered(monkeypatch):
+def test_one_that_takes_too_long_stops_nobody_and_is_not_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(preflight, "SECONDS", 0.1)
     device = find_device("cpu")
     for _ in range(2):
         (late,) = preflight.tried(device, quantized=False).checks
         assert (late.id, late.state) == ("unfinished", "skipped")
+    assert list((tmp_path / "cache").rglob("*.late"))
     failed, unknown = preflight.problems([late], device)
     assert (failed, [line.partition(":")[0] for line in unknown]) == ([], ["preflight_unfinished"])
+
+
+@pytest.mark.usefixtures("_asked_for")
+def test_a_call_that_has_little_time_left_does_not_wait_and_the_next_one_tries_again(tmp_path):
+    call = abandoned_calls.Call()
+    call.began -= abandoned_calls.ANSWER_SECONDS - 0.2
+    began = time.monotonic()
+    with abandoned_calls.waiting(call):
+        (late,) = preflight.tried(find_device("cpu"), quantized=False).checks
+    assert time.monotonic() - began < 10
+    assert late.id == "unfinished"
+    # The control: one that had all its time is not tried again for ten minutes.
+    assert not list((tmp_path / "cache").rglob("*.late"))
 
 
 def test_a_card_that_failed_for_good_does_not_take_along_what_was_found_before(monkeypatch):

@@ -163,12 +163,9 @@ def adopt(run_dir: Path) -> None:
     Its lock is taken here and inherited, so from now on the run does not look settled before the
     new supervisor has seen to its processes.
     """
-    if locks.is_held(run_dir / locks.SUPERVISOR):
-        return
     with contextlib.ExitStack() as held:
-        guard = _take(run_dir, locks.SUPERVISOR, held)
-        if guard is not None:
-            _spawn(run_dir, "adopt", held_locks=(guard,))
+        if guard := _hold(run_dir, held, locks.SUPERVISOR):
+            _spawn(run_dir, "adopt", held_locks=guard)
 
 
 def allowed_worker(module: str) -> str:
@@ -204,32 +201,20 @@ def _write(staging: Path, records: dict[str, BaseModel]) -> None:
         (staging / f"{file}.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
 
 
-def _hold(run_dir: Path, held: contextlib.ExitStack) -> tuple[int, ...]:
-    """Take the locks of a run until `held` ends.
+def _hold(run_dir: Path, held: contextlib.ExitStack, *names: str) -> tuple[int, ...]:
+    """Take locks of a run until `held` ends, without names both of them.
 
     Returns:
-        The descriptors of supervisor.lock and owner.lock; empty when somebody has one of them.
+        The descriptors, of both supervisor.lock and owner.lock; empty when somebody has one.
     """
     files = []
-    for name in (locks.SUPERVISOR, locks.OWNER):
-        file = _take(run_dir, name, held)
+    for name in names or (locks.SUPERVISOR, locks.OWNER):
+        file = locks.take(run_dir / name)
         if file is None:
             return ()
+        held.callback(os.close, file)
         files.append(file)
     return tuple(files)
-
-
-def _take(run_dir: Path, name: str, held: contextlib.ExitStack) -> int | None:
-    file = locks.take(run_dir / name)
-    if file is not None:
-        held.callback(_close, file)
-    return file
-
-
-def _close(file: int) -> None:
-    # Nothing was written through it, so an error says nothing.
-    with contextlib.suppress(OSError):
-        os.close(file)
 
 
 def _was_started(run_dir: Path) -> bool:
@@ -269,7 +254,7 @@ def _spawn(run_dir: Path, *arguments: str, held_locks: tuple[int, ...]) -> None:
             "others or raise the limit, then resume_run"
         ) from error
     finally:
-        _close(log)
+        os.close(log)
     # Reaped when it ends: a zombie would keep the process id that a person may look at.
     threading.Thread(target=child.wait, name=f"reap {run_dir.name}", daemon=True).start()
 
