@@ -24,6 +24,7 @@ FineTuningError              1   a request that cannot be met
 """
 
 import difflib
+import importlib.util
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -155,6 +156,17 @@ class MissingExtra(Missing):
 
     def __init__(self, extra: str, module: str) -> None:
         super().__init__(f"{module!r} is not installed; run: {installation.add_extras(extra)}")
+
+
+def require_installed(extra: str, *modules: str) -> None:
+    """Refuse when a module that an extra installs is not there.
+
+    Raises:
+        MissingExtra: The message says what to install.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(extra, module)
 
 
 class RunBusy(FineTuningError):

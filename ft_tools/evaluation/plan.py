@@ -1,6 +1,5 @@
 """What an evaluation would do: its examples, metrics, systems and time, and what is refused."""
 
-import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ft_tools import anti_patterns, facts, workspace
-from ft_tools.errors import MissingExtra, UnknownName
+from ft_tools.errors import UnknownName, require_installed
 from ft_tools.evaluation import warnings
 from ft_tools.evaluation.estimates import estimate_seconds
 from ft_tools.evaluation.findings import refusal, warning
@@ -314,8 +313,8 @@ def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) 
     needed |= {"rouge_score": True, "scipy": True}
     needed |= {"llama_cpp": "gguf" in kinds, "lm_eval": bool(request.lm_eval_tasks)}
     for module, is_needed in needed.items():
-        if is_needed and importlib.util.find_spec(module) is None:
-            raise MissingExtra("gguf" if module == "llama_cpp" else "eval", module)
+        if is_needed:
+            require_installed("gguf" if module == "llama_cpp" else "eval", module)
     for source in sources:
         if source.path is not None and source.kind != "gguf":
             tower_packages.require(model_folder.config(Path(source.path)))

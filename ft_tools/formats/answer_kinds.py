@@ -4,6 +4,8 @@ import json
 from collections import Counter, defaultdict
 from typing import Any, Literal
 
+from ft_tools.formats.json_text import json_collection
+
 AnswerKind = Literal["labels", "json", "free"]
 MAX_LABELS = 200
 ROWS_PER_LABEL = 5
@@ -27,7 +29,7 @@ class AnswerKinds:
     def add(self, answer: str) -> None:
         """Count one answer."""
         self._rows += 1
-        value = _parsed(answer)
+        value = json_collection(answer)
         self._json += value is not None
         self._are_labels = self._are_labels and len(self._different) <= MAX_ANSWERS
         if not self._are_labels:
@@ -71,7 +73,7 @@ def labels_in(answer: str) -> dict[str, str]:
     >>> labels_in('{"items": [1, 2]}'), labels_in("A sentence is no label. " * 3)
     ({}, {})
     """
-    return _labels_of(answer, _parsed(answer))
+    return _labels_of(answer, json_collection(answer))
 
 
 def _labels_of(answer: str, value: Any) -> dict[str, str]:
@@ -96,13 +98,3 @@ def answer_of(example: dict[str, Any]) -> str:
             content = part[-1].get("content")
             return content if isinstance(content, str) else ""
     return ""
-
-
-def _parsed(text: str) -> Any:
-    """Return the JSON object or list of a text; None where it is none."""
-    if not text.lstrip().startswith(("{", "[")):
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None

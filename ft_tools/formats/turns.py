@@ -1,11 +1,11 @@
 """Read turns of either spelling, and cells of text, into an example's messages."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.formats.example import THOUGHTS, Example, Message
+from ft_tools.formats.json_text import parse_json
 from ft_tools.formats.readers.json_rows import parse
 
 SPEAKER = ("role", "from")
@@ -31,7 +31,7 @@ SPOKE = re.compile(r"\n\n(Human|Assistant):")
 def as_turns(value: Any) -> Any:
     """Parse turns that are JSON in a string, as CSV has them; else leave them."""
     is_list = isinstance(value, str) and value.lstrip()[:1] == "["
-    parsed = _parsed(value) if is_list else None
+    parsed = parse_json(value) if is_list else None
     return parsed if isinstance(parsed, list) else value
 
 
@@ -111,14 +111,6 @@ def as_transcript(value: Any) -> Any:
     _, *parts = SPOKE.split(value)
     told = zip(parts[::2], parts[1::2], strict=True)
     return [{"role": ROLES[who.lower()], "content": text.strip()} for who, text in told]
-
-
-def _parsed(text: str) -> Any:
-    """Return what is JSON to Python, which takes NaN and lone surrogates for it; else None."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _strict(example: Example, value: Any) -> Any:
@@ -216,7 +208,7 @@ def _text(example: Example, content: Any, turn: Mapping[str, Any]) -> str:
 
 def _calling(example: Example, text: str) -> Message:
     """Return what a function_call turn says: its calls, or the text itself if that is no JSON."""
-    parsed = None if _parsed(text) is None else _strict(example, text)
+    parsed = None if parse_json(text) is None else _strict(example, text)
     calls: list[Any] = parsed if isinstance(parsed, list) else [parsed]
     return called(calls) if all(map(_is_call, calls)) else answered_with(text)[0]
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ft_tools import workspace
 from ft_tools.contract import Report, Request
-from ft_tools.errors import MissingExtra, RunBusy
+from ft_tools.errors import RunBusy, require_installed
 from ft_tools.models.hub import PACKAGED
 from ft_tools.publish import require_space
 from ft_tools.runs.processes import start
@@ -80,8 +80,7 @@ def ensure() -> str | None:
     if is_ready():
         return None
     for module, extra in MODULES.items():
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtra(extra, module)
+        require_installed(extra, module)
     require_space(workspace.cache_dir(), NEEDED_BYTES, "the demo model")
     request = DemoModelRequest()
     run_id = start.start("demo_model", request, request, request_id=REQUEST_ID, name="demo model")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.errors import FineTuningError, MissingExtra
+from ft_tools.errors import FineTuningError, require_installed
 from ft_tools.models import tower_packages
 from ft_tools.publish import private_folder
 from ft_tools.runs.processes.json_process import JsonProcess, NoAnswer
@@ -74,9 +74,7 @@ def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]
         Unanswered: It cannot, or not within that time.
         MissingExtra: The libraries are not installed.
     """
-    for name in LIBRARIES:
-        if importlib.util.find_spec(name) is None:
-            raise MissingExtra("train", name)
+    require_installed("train", *LIBRARIES)
     text = json.dumps([module, _content(module), question, _versions()], sort_keys=True)
     file = workspace.cache_dir() / "inspected" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
     with contextlib.suppress(OSError, ValueError):

@@ -121,6 +121,12 @@ def content_hash(places: Sequence[str | Path | None]) -> str:
     return digest.hexdigest()[:16] if any(places) else ""
 
 
+def weight_bytes(path: Path) -> int:
+    """Return the size of a file, or of a folder's safetensors."""
+    files = [path] if path.is_file() else path.glob("*.safetensors")
+    return sum(file.stat().st_size for file in files)
+
+
 def chat_template(folder: Path, given: str | None = None) -> str | None:
     """Return a model folder's chat template, or that of a given file; None when it has none.
 

@@ -228,7 +228,7 @@ def trained_system(source: str) -> TrainedSystem:
     path = file_of_run(source, "dataset")
     if path is None:
         return TrainedSystem()
-    known = (directory.read_json(directory.find(source) / "plan.json") or {}).get("dataset")
+    known = directory.plan_of(source).get("dataset")
     digest = known.get("sha256") if isinstance(known, dict) else None
     if digest not in (None, sha256(path)):
         return TrainedSystem()
@@ -251,7 +251,7 @@ def context_of(source: str, longest: int, model_context: int | None) -> int:
     """
     trained = 0
     if directory.RUN_ID.fullmatch(source):
-        plan = directory.read_json(directory.find(source) / "plan.json") or {}
+        plan = directory.plan_of(source)
         training = plan.get("training")
         trained = int(training.get("max_length") or 0) if isinstance(training, dict) else 0
     rounded = 1 << (max(MIN_CONTEXT, longest, trained) - 1).bit_length()

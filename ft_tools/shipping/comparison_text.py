@@ -35,7 +35,7 @@ def file_of_run(run_id: str | None, field: str) -> Path | None:
     """Return the `dataset` or the `validation` of a training run, if it is still there."""
     if run_id is None or not directory.RUN_ID.fullmatch(run_id):
         return None
-    held = (directory.read_json(directory.find(run_id) / "plan.json") or {}).get(field)
+    held = directory.plan_of(run_id).get(field)
     named = held.get("path") if isinstance(held, dict) else held
     path = Path(named) if isinstance(named, str) else None
     return path if path is not None and path.is_file() else None

@@ -1,6 +1,5 @@
 """What a merge_and_quantize would do, worked out from headers and small files."""
 
-import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from pydantic import Field
 
 from ft_tools import workspace
 from ft_tools.contract import Report
-from ft_tools.errors import MissingExtra
+from ft_tools.errors import require_installed
 from ft_tools.models import model_folder, safetensors_headers, tower_packages
 from ft_tools.models.hub import hub_cache
 from ft_tools.models.machine import this_machine
@@ -113,8 +112,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     if request.merge_base == "dequantized":
         if source.adapter is None:
             raise refusal("nothing_to_dequantize")
-        if importlib.util.find_spec("bitsandbytes") is None:
-            raise MissingExtra("train", "bitsandbytes")
+        require_installed("train", "bitsandbytes")
     base = _base(request, source)
     folder = Path(base.path) if base.path else None
     config: dict[str, Any] = {}
@@ -123,7 +121,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         config = adapter.json_of(folder / "config.json")
     adapter.require_unquantized(config)
     tower_packages.require(config)
-    trained = _trained(source)
+    trained = directory.plan_of(source.run_id)
     _require_trained_base(request, source, folder, trained)
     held = safetensors_headers.survey(folder) if folder else {}
     facts = adapter.inspect(Path(source.adapter), held, config) if source.adapter else None
@@ -184,13 +182,6 @@ def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
     if base.kind not in {"hub", "folder"}:
         raise refusal("base_without_weights", model=request.base_model)
     return base
-
-
-def _trained(source: ModelSource) -> dict[str, Any]:
-    """Return the plan of the run that made an adapter; empty for any other source."""
-    if source.run_id is None:
-        return {}
-    return directory.read_json(directory.find(source.run_id) / "plan.json") or {}
 
 
 def _require_trained_base(

@@ -1,9 +1,8 @@
 """merge_and_quantize: say what would be done and what it takes, and start it when confirmed."""
 
-import importlib.util
 from pathlib import Path
 
-from ft_tools.errors import MissingExtra
+from ft_tools.errors import require_installed
 from ft_tools.models.mlx import model_types
 from ft_tools.models.model_folder import model_type
 from ft_tools.publish import require_space
@@ -81,8 +80,7 @@ def slots_of(plan: ShipPlan) -> tuple[str | None, tuple[list[str], int]]:
 def _require_modules(rows: list[Format]) -> None:
     for family in ("safetensors", *(row.family for row in rows)):
         for module, extra in MODULES.get(family, {}).items():
-            if importlib.util.find_spec(module) is None:
-                raise MissingExtra(extra, module)
+            require_installed(extra, module)
 
 
 def _require_mlx_type(rows: list[Format], base: Path) -> None:

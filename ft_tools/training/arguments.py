@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from ft_tools import facts
 from ft_tools.contract import Request, complaints
-from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.errors import BadInput, require_installed
 from ft_tools.runs.processes import remembered_answer
 from ft_tools.training.findings import refusal, warning
 
@@ -58,9 +58,7 @@ def require_packages() -> None:
     Raises:
         MissingExtra: One of them is missing; the message says what to install.
     """
-    for package in PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra("train", package)
+    require_installed("train", *PACKAGES)
 
 
 def require_known(config: Config, given: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -174,7 +174,8 @@ def _place(
 
 def quantization_of(source: ModelSource) -> dict[str, object] | None:
     """Return how the base was quantized while an adapter was trained; None if it was not."""
-    found = _plan_of(source).get("quantization") if source.kind == "adapter" else None
+    run_id = source.run_id if source.kind == "adapter" else None
+    found = directory.plan_of(run_id).get("quantization")
     return dict(found) if isinstance(found, dict) else None
 
 
@@ -235,9 +236,7 @@ def weight_bytes(source: ModelSource) -> int | None:
     if source.path is None:
         size = size_of(source)
         return size.stored_bytes if size else None
-    path = Path(source.path)
-    found = [path] if path.is_file() else list(path.glob("*.safetensors"))
-    return sum(file.stat().st_size for file in found) or None
+    return model_folder.weight_bytes(Path(source.path)) or None
 
 
 def chat_template(source: ModelSource) -> str | None:
@@ -284,13 +283,6 @@ def tokenizer_files(source: ModelSource) -> str:
 
 
 def _trained_on_text(source: ModelSource) -> bool:
-    dataset = _plan_of(source).get("dataset")
+    dataset = directory.plan_of(source.run_id).get("dataset")
     form = dataset.get("format") if isinstance(dataset, dict) else None
     return form in {"prompt_completion_text", "pairs_text", "text"}
-
-
-def _plan_of(source: ModelSource) -> dict[str, Any]:
-    """Return the plan of the run that made a model; empty where none did."""
-    if source.run_id is None:
-        return {}
-    return directory.read_json(directory.find(source.run_id) / "plan.json") or {}

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from pydantic import ConfigDict, Field
 from ft_tools import __version__, workspace
 from ft_tools.contract import Report
 from ft_tools.endpoints.client import require_key
-from ft_tools.errors import BadInput, MissingExtra
+from ft_tools.errors import BadInput, MissingExtra, require_installed
 from ft_tools.evaluation.held_out import HeldOut, messages_of
 from ft_tools.evaluation.stress import HELD_OUT
 from ft_tools.evaluation.systems.asking import Pool, asked_as, read_document, read_pool
@@ -159,8 +158,7 @@ def _require_grammar(spec: SystemSpec, references: Sequence[str]) -> None:
     schema = load_schema(workspace.existing(path)) if path is not None else None
     if spec.model is None:
         return
-    if find_spec("llguidance") is None:
-        raise MissingExtra("eval", "llguidance")
+    require_installed("eval", "llguidance")
     from ft_tools.evaluation.systems.grammar import grammar_of
 
     grammar_of(decoding, schema, references)

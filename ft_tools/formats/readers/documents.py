@@ -10,11 +10,10 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.errors import BadData, MissingExtra, NotFound
+from ft_tools.errors import BadData, MissingExtra, NotFound, require_installed
 from ft_tools.formats.readers.encodings import HEAD_BYTES, utf_16_of
 
 KINDS = {
@@ -140,8 +139,7 @@ def _plain(path: Path) -> str:
 
 
 def _html(path: Path) -> str:
-    if find_spec("selectolax") is None:
-        raise MissingExtra("data", "selectolax")
+    require_installed("data", "selectolax")
     from selectolax.lexbor import LexborHTMLParser
 
     tree = LexborHTMLParser(_plain(path))
@@ -150,8 +148,7 @@ def _html(path: Path) -> str:
 
 
 def _pdf(path: Path) -> str:
-    if find_spec("pypdf") is None:
-        raise MissingExtra("data", "pypdf")
+    require_installed("data", "pypdf")
     from pypdf import PdfReader
 
     # What is wrong with a file is in the answer; pypdf says it on stderr, too.
@@ -161,8 +158,7 @@ def _pdf(path: Path) -> str:
 
 
 def _docx(path: Path) -> str:
-    if find_spec("docx") is None:
-        raise MissingExtra("data", "python-docx")
+    require_installed("data", "docx")
     from docx import Document
     from docx.table import Table
 

@@ -1,12 +1,12 @@
 """Find out from the first bytes of a file whether it is text, and which kind of rows it holds."""
 
-import json
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.formats.detect_format import detect
+from ft_tools.formats.json_text import parse_json
 from ft_tools.formats.readers.encodings import utf_16_of
 from ft_tools.formats.readers.json_rows import Member
 from ft_tools.formats.turns import is_conversation
@@ -83,7 +83,7 @@ def text_kind(head: bytes, suffix: str, *, is_whole: bool) -> str:
         return suffix[1:]
     start = head.lstrip()
     line, _, rest = start.partition(b"\n")
-    first = _parsed(line)
+    first = parse_json(line)
     is_named_lines = suffix in LINES
     if start.startswith(b"["):
         # A line may be a conversation, or `[INFO]` of a log; a row is an object or a list.
@@ -96,14 +96,6 @@ def text_kind(head: bytes, suffix: str, *, is_whole: bool) -> str:
         wraps = suffix == ".json" or _wraps_rows(first, WRAPPERS if is_named_lines else first)
         return "json_values" if is_alone and wraps else "jsonl"
     return "jsonl" if is_named_lines or suffix == ".json" else "csv"
-
-
-def _parsed(line: bytes) -> Any:
-    """Return the JSON value that a line is; None if it is none, or only part of one."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _wraps_rows(value: Any, names: Container[str]) -> bool:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
 
 from ft_tools import abandoned_calls, workspace
-from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound
+from ft_tools.errors import BadData, BadInput, NotFound, require_installed
 from ft_tools.formats.column_counts import shown
 from ft_tools.formats.readers.csv_rows import read_csv
 from ft_tools.formats.readers.decompressed import decoded_cap, gunzip
@@ -289,8 +288,7 @@ def _rows(source: Source) -> Iterator[Row]:
 
 def _parquet() -> ModuleType:
     """Return the reader of Parquet, which loads pyarrow."""
-    if find_spec("pyarrow") is None:
-        raise MissingExtra("data", "pyarrow")
+    require_installed("data", "pyarrow")
     from ft_tools.formats.readers import parquet
 
     return parquet

@@ -12,12 +12,11 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ft_tools.errors import BadData, MissingExtra
+from ft_tools.errors import BadData, require_installed
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.header import LOOKED_AT, find_header
 from ft_tools.formats.readers.rows import Row
@@ -56,8 +55,7 @@ def read_sheet(path: Path, sheet: str | None = None) -> Iterator[Row]:
         BadData: It cannot be read within the bounds, or has no such sheet.
         MissingExtra: python-calamine is not installed.
     """
-    if find_spec("python_calamine") is None:
-        raise MissingExtra("data", "python-calamine")
+    require_installed("data", "python_calamine")
     command = [sys.executable, "-m", "ft_tools.formats.readers.workbook", str(path), sheet or ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         assert child.stdout is not None

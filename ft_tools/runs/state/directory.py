@@ -230,6 +230,16 @@ def whole_json(path: Path) -> dict[str, Any]:
         return {}
 
 
+def plan_of(run_id: str | None) -> dict[str, Any]:
+    """Return the plan of a run; empty without a run, or where it has none.
+
+    Raises:
+        NotFound: There is no such run.
+        BadData: Its plan is damaged.
+    """
+    return (read_json(find(run_id) / "plan.json") or {}) if run_id is not None else {}
+
+
 def whole_lines(path: Path) -> list[bytes]:
     """Return the lines that have their end, without the empty ones."""
     try:

@@ -178,7 +178,7 @@ def lineage(shipment: Shipment) -> dict[str, str]:
     parent = shipment.session.info.lineage.get("parent_run")
     if parent is None:
         return {}
-    data = (directory.read_json(directory.find(parent) / "plan.json") or {}).get("dataset")
+    data = directory.plan_of(parent).get("dataset")
     found = {"training run": parent}
     if isinstance(data, dict) and "sha256" in data:
         found |= {"sha256 of the training data": str(data["sha256"])}

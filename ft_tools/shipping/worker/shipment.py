@@ -11,6 +11,7 @@ from transformers import AutoConfig
 
 from ft_tools.errors import DiskFull
 from ft_tools.models import safetensors_headers
+from ft_tools.models.model_folder import weight_bytes
 from ft_tools.models.placement import Dtype, Placement, running_places, shortage
 from ft_tools.models.size import ModelSize, size_of_files
 from ft_tools.models.worker.loading import free_machine
@@ -134,12 +135,6 @@ def disk_full_of_libraries(folder: Path) -> Iterator[None]:
                 f"no space left while writing {folder.parent}; free some and run it again"
             ) from error
         raise
-
-
-def weight_bytes(made_at: Path) -> int:
-    """Return the size of a file, or of a folder's weights."""
-    files = [made_at] if made_at.is_file() else made_at.glob("*.safetensors")
-    return sum(file.stat().st_size for file in files)
 
 
 def outtype(merged: Path) -> str:

@@ -15,6 +15,7 @@ from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.metrics.compare import compare
 from ft_tools.metrics.table import metric as metric_row
 from ft_tools.models import model_folder
+from ft_tools.models.model_folder import weight_bytes
 from ft_tools.models.quantized import nf4
 from ft_tools.models.worker.loading import free_memory, load
 from ft_tools.publish import MANIFEST, link_or_copy, new_folder, sha256, verify, write_file
@@ -35,7 +36,6 @@ from ft_tools.shipping.worker.shipment import (
     disk_full_of_libraries,
     outtype,
     slug,
-    weight_bytes,
 )
 
 SCRIPT = Path(__file__).with_name("llm_compressor_recipe.py")

@@ -1,12 +1,11 @@
 """Which models can be trained in the way that is asked for; each refusal names its cure."""
 
-import importlib.util
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ft_tools.errors import MissingExtra
+from ft_tools.errors import require_installed
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import PLAIN_NAME, Task
 from ft_tools.lora import init_weights
@@ -37,9 +36,8 @@ def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
         raise refusal("shape_is_fixed", peft=dict(request.peft), model=source.name)
     if request.method == "full" and request.peft:
         raise refusal("peft_for_full")
-    needs_bitsandbytes = request.method == "qlora" and request.engine != "mlx"
-    if needs_bitsandbytes and importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtra("train", "bitsandbytes")
+    if request.method == "qlora" and request.engine != "mlx":
+        require_installed("train", "bitsandbytes")
 
 
 def require_reference(source: ModelSource, peft: Mapping[str, Any]) -> None:
