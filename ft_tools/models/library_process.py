@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ft_tools import workspace
+from ft_tools import abandoned_calls, workspace
 from ft_tools.errors import FineTuningError, require_installed
 from ft_tools.models import tower_packages
 from ft_tools.publish import private_folder
@@ -27,7 +27,6 @@ from ft_tools.runs.processes.start import command, environment
 
 LIBRARIES = ("torch", "transformers", "peft")
 SERVER = "ft_tools.models.worker.answering_parent"
-LOAD_SECONDS = 60.0
 AGAIN_SECONDS = 30.0
 """So long after a wait in vain nobody waits again: one call may ask several times."""
 # What such a process needs neither of: the Hub, and a GPU, of which it would take memory.
@@ -114,7 +113,7 @@ class LibraryProcess:
         self._lock = threading.Lock()
         self._process: JsonProcess | None = None
         self._is_behind = False
-        """Whether it is at work on a question that nobody waits for any more."""
+        """Whether it loads, or is at work on a question that nobody waits for any more."""
         self._waited_at = -math.inf
 
     def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -152,13 +151,15 @@ class LibraryProcess:
                 start_new_session=True,
                 env=environment() | ALONE,
             )
-            started.read(LOAD_SECONDS)
-            self._process, self._is_behind = started, False
+            # Its first line says that the libraries are loaded.
+            self._process, self._is_behind = started, True
         just_waited = time.monotonic() - self._waited_at < AGAIN_SECONDS
         if self._is_behind:
-            self._process.read(0.0 if just_waited else seconds, goes_on=True)
+            within = min(seconds, abandoned_calls.seconds_left())
+            self._process.read(0.0 if just_waited else within, goes_on=True)
         self._is_behind = True
-        said = self._process.ask(question, seconds, goes_on=True)
+        within = min(seconds, abandoned_calls.seconds_left())
+        said = self._process.ask(question, within, goes_on=True)
         self._is_behind = False
         return said
 
