@@ -50,7 +50,7 @@ BY_NAME = {name_of(path): path for path in MODULES}
 # From what knows nothing of the others to what knows them all; a file imports its own level or one
 # above it in this list.
 FLOORS = (
-    "facts errors installation",
+    "facts errors installation requirements",
     "abandoned_calls anti_patterns contract findings publish reasons redaction system_errors "
     "workspace",
     "endpoints formats metrics models runs similarity",

@@ -197,6 +197,9 @@ def test_the_workdir_has_the_package_the_plan_its_files_and_versions(run_dir, wo
     # With this file SkyPilot does not ask git what is ignored.
     assert (packed / ".skyignore").read_bytes() == b""
     wanted = (packed / "requirements.txt").read_text().splitlines()
+    # All that a worker imports, in the versions of here.
+    names = {line.partition("==")[0] for line in wanted}
+    assert {"torch", "trl", "jsonschema", "regex", "pydantic"} <= names
     assert wanted[-3:] == ["deepspeed", "liger-kernel", "tensorboard"]
     assert not any("+" in line for line in wanted)
     there = workspace / "there" / RUN

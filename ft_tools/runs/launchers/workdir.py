@@ -15,6 +15,7 @@ from typing import Any
 
 import ft_tools
 from ft_tools.publish import MANIFEST, append_line, new_folder, verify, write_file
+from ft_tools.requirements import requirements as declared
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.ranks import JOB_FILE, read_token
 
@@ -30,9 +31,6 @@ SMALL = (STATUS, EVENTS, "metrics.jsonl", "samples.jsonl", "report.json", "repor
 """Files that are copied whole whenever they have changed."""
 FOLDERS = ("checkpoints", "artifacts")
 """Folders of folders that count once they have a manifest."""
-PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes",
-            "pydantic", "psutil", "jinja2")  # fmt: skip
-"""What a training worker imports, installed there in the versions of here."""
 
 
 def pack(run_dir: Path) -> None:
@@ -60,14 +58,14 @@ def pack(run_dir: Path) -> None:
 
 
 def requirements(plan: dict[str, Any]) -> list[str]:
-    """Return the packages of this plan's training, in the versions of here.
+    """Return what training imports, in the versions of here, and what this plan needs besides.
 
     A build's local part is left out: the wheel index there decides between GPU and CPU.
     """
     lines = []
-    for name in PACKAGES:
+    for one in (*declared(""), *declared("train")):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            lines.append(f"{name}=={importlib.metadata.version(name).partition('+')[0]}")
+            lines.append(f"{one.name}=={importlib.metadata.version(one.name).partition('+')[0]}")
     lines += ["deepspeed"] if plan["place"]["sharding"] in {"zero2", "zero3"} else []
     lines += ["liger-kernel"] if plan["training"].get("use_liger_kernel") else []
     # Trackers have the names of their packages.
@@ -190,7 +188,8 @@ def _with_inputs(plan: dict[str, Any], inputs: Path) -> dict[str, Any]:
 
 def _carry(path: Path, inputs: Path, name: str) -> str:
     if path.is_dir():
-        # Links are followed: a model of the Hub's cache is made of them.
+        # Links are followed: a model of the Hub's cache is made of them, and SkyPilot's file_mounts
+        # leave them out. Source: sky/data/storage.py, `aws s3 sync --no-follow-symlinks`.
         shutil.copytree(path, inputs / name)
     else:
         shutil.copyfile(path, inputs / name)

@@ -48,15 +48,13 @@ class Cancel:
         """Do what is due now; call it again and again."""
         if not (self._run_dir / "cancel").exists():
             return
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
-        waited = time.monotonic() - self._asked_at
-        grace = self._grace()
-        if waited > grace and not self._termed:
+        self._asked_at = self._asked_at or time.monotonic()
+        late = time.monotonic() - self._asked_at - self._grace()
+        if late > 0 and not self._termed:
             directory.note(self._run_dir, "cancel: no answer within the grace, sending TERM")
             process_tree.ask_to_end(self._run_dir)
             self._termed = True
-        if waited > grace + _seconds(TERM_VARIABLE):
+        if late > _seconds(TERM_VARIABLE):
             directory.note(self._run_dir, "cancel: killing the worker", "warning")
             process_tree.end_all(self._run_dir, self._worker_pid)
 
