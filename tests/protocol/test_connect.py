@@ -88,16 +88,6 @@ def test_where_the_skill_cannot_be_written_nothing_is_changed(run, tmp_path):
     assert list((tmp_path / ".codex").iterdir()) == []
 
 
-def test_a_dry_run_shows_the_change_and_writes_nothing(run, tmp_path):
-    (tmp_path / ".codex").mkdir()
-    shown = run("connect", "codex", "--dry-run", "--format", "human", "--no-skill")
-    assert shown.returncode == 0
-    assert "+ [mcp_servers.fine-tuning-llm]" in shown.stdout
-    assert ".agents" not in shown.stdout
-    assert list((tmp_path / ".codex").iterdir()) == []
-    assert not (tmp_path / ".agents").exists()
-
-
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -9,9 +9,7 @@ import pytest
 
 from ft_tools.data.audit import perform
 from ft_tools.data.pipeline import Methods
-from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.worker import tokens as worker_tokens
 from ft_tools.data.worker.tokens import TemplateTokens
 from ft_tools.formats.formats import normalise
 
@@ -161,31 +159,6 @@ def test_a_hostile_template_ends_as_a_finding(workspace, model_with, name):
     assert "zqxjkv" not in (workspace / "page.html").read_text(encoding="utf-8")
     # The clock of a busy machine is no measure; that it ends is.
     assert time.monotonic() - begin < 300
-
-
-def test_a_long_conversation_is_not_its_template_s_fault(workspace, model_with, monkeypatch):
-    turns = [
-        {"role": role, "content": f"{at} " + "look into the parcel again " * 40}
-        for at in range(45)
-        for role in ("user", "assistant")
-    ]
-    example = normalise(1, {"messages": turns})
-    tokens = TemplateTokens(model_with(None), 1024, 1)
-    try:
-        (measured,) = tokens.measure([example])
-        assert tokens.notes() == []
-        monkeypatch.setattr(worker_tokens, "MOST_CPU_SECONDS", 5)
-        (estimated,) = tokens.measure([example])
-        assert tokens.masks(example) == []
-        assert tokens.notes() == [
-            "1 examples are so long, with so many turns, that their tokens were estimated and not "
-            "counted"
-        ]
-    finally:
-        tokens.close()
-    assert measured.findings == ()
-    assert measured.trained is not None
-    assert [estimated] == lengths_of([example])
 
 
 def test_what_renders_examples_does_not_load_torch(workspace, model_with):

@@ -5,8 +5,6 @@ from statistics import fmean
 
 import lm_eval
 import pytest
-import torch
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from rouge_score import rouge_scorer
 
@@ -14,13 +12,12 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Settings, compare_scores
 from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.evaluation.worker.lm_eval_tasks import join
-from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.processes.worker_session import Session
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     TOWNS,
     answered_beforehand,
     by_metric,
-    planned_here,
     run_here,
     write,
 )
@@ -88,33 +85,6 @@ def towns(workspace, tiny_model, taught_model, monkeypatch):
         model="b", baseline="a", lm_eval_tasks=["our_towns"], task_paths=["tasks"],
         general_ability=False, rendering="plain", batch_size=4,
     )  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_task_is_halved_for_memory_and_not_run_twice(workspace, towns, monkeypatch):
-    run_dir = planned_here(workspace, towns)
-    asked = []
-    whole = HFLM._model_call
-
-    def scarce(model, inputs, *more, **named):
-        asked.append(len(inputs))
-        if len(inputs) > 2:
-            raise torch.OutOfMemoryError("made up")
-        return whole(model, inputs, *more, **named)
-
-    monkeypatch.setattr(HFLM, "_model_call", scarce)
-    (run_dir / "cancel").touch()
-    with pytest.raises(Stopped):
-        worker.work(Session(run_dir))
-    assert asked == []
-    (run_dir / "cancel").unlink()
-    report = worker.work(Session(run_dir))
-    assert asked.count(4) == 2
-    assert {size for size in asked if size != 4} == {2}
-    # Both sides were kept: what is resumed asks neither again.
-    asked.clear()
-    assert worker.work(Session(run_dir)).benchmarks == report.benchmarks
-    assert asked == []
 
 
 def test_a_task_whose_accuracy_is_a_fraction_is_compared_by_means():

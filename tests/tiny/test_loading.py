@@ -1,44 +1,25 @@
 """Models are loaded in one place, where they fit, and without a second copy in memory."""
 
-import ast
 import json
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from transformers import (
-    BitsAndBytesConfig,
     Gemma3nForCausalLM,
     Gemma3nTextConfig,
     MixtralConfig,
     MixtralForCausalLM,
 )
-from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
-from ft_tools.models.adapter_targets import default_targets
 from ft_tools.models.placement import Placement
 from ft_tools.models.quantized import NF4, nf4
-from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.models.size import size_of_files
 from ft_tools.models.worker import loading
 
 pytestmark = pytest.mark.tiny
-
-ROOT = Path(__file__).parents[2]
-# The trainer loads its own way, the demo's model is unpacked in memory, MLX's reading is compared
-# with a few layers of torch's, and llm_compressor_recipe.py runs in another environment.
-LOADERS = {
-    "models/worker/demo_model.py",
-    "models/worker/loading.py",
-    "models/worker/mlx/reading.py",
-    "training/worker/loading.py",
-    "shipping/worker/llm_compressor_recipe.py",
-}
-NO_MODELS = {"AutoConfig", "AutoTokenizer", "GenerationConfig", "PeftModel"}
 
 
 @pytest.fixture(scope="module")
@@ -51,30 +32,6 @@ def experts(tmp_path_factory):
     config = MixtralConfig(**shape, **heads, num_local_experts=16, num_experts_per_tok=2)
     MixtralForCausalLM(config).bfloat16().save_pretrained(folder)
     return folder
-
-
-def test_workers_load_models_in_one_place():
-    found = set()
-    for path in (ROOT / "ft_tools").rglob("worker/**/*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Attribute)
-                and node.attr == "from_pretrained"
-                and ast.unparse(node.value).removeprefix("transformers.") not in NO_MODELS
-            ):
-                found.add(path.relative_to(ROOT / "ft_tools").as_posix())
-    assert found == LOADERS
-
-
-def test_bitsandbytes_takes_a_card_only_where_no_device_is_named(monkeypatch):
-    quantizer = Bnb4BitHfQuantizer(BitsAndBytesConfig(load_in_4bit=True))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    # The negative control: the weights go to a card, and inputs stay in memory.
-    assert quantizer.update_device_map(None) == {"": 0}
-    for device in ("cpu", "cuda:1"):
-        named = Placement(device, "bfloat16", 0, four_bit=True).device_map
-        assert quantizer.update_device_map(named) == {"": device}
 
 
 def test_a_card_that_filled_up_meanwhile_is_passed_over():
@@ -128,19 +85,6 @@ def test_experts_are_loaded_without_a_second_copy(experts):
     peaks = json.loads(done.stdout)
     assert peaks["ours"] < 1.25 * weights, (peaks, weights)
     assert peaks["converted"] > 2.0 * weights, (peaks, weights)
-
-
-@pytest.mark.parametrize(
-    ("model_type", "num_params"), [("gemma3n", 7_818_517_072), ("fast_vlm", 7_762_651_744)]
-)
-def test_names_and_sizes_are_those_of_the_published_class_without_the_packages_of_its_tower(
-    model_type, num_params
-):
-    shape = shape_of_config({"model_type": model_type}, "mine")
-    # As transformers 5.24 builds them with timm 1.0.31.
-    assert (shape.stack, shape.total_params) == ("model.language_model.layers", num_params)
-    assert re.fullmatch(shape.excluded, "model.vision_tower.timm_model.blocks.0.attn.qkv")
-    assert default_targets(shape).modules.startswith("model\\.language_model\\.layers")
 
 
 def test_layers_that_a_class_clamps_itself_stay_whole_in_4_bits(tmp_path):

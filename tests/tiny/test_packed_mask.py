@@ -9,8 +9,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.integrations import sdpa_attention
 
 from ft_tools.models.families import FAMILIES, TRAITS
-from ft_tools.models.packing import takes_flash
-from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.training.worker.loading import repeat_heads
 from ft_tools.training.worker.packing_check import leaked_fraction
 
@@ -86,20 +84,6 @@ def test_flash_attention_is_taken_only_by_classes_that_support_it(model_type):
     supports = class_of(model_type)._supports_flash_attn
     assert supports or model_type in TRAITS["refuses_flash"]
     assert transformers.Qwen3VLForConditionalGeneration._supports_flash_attn
-
-
-def test_gemma_3_takes_flash_attention_only_without_its_tower():
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 16,
-             "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 64}  # fmt: skip
-    text = {"model_type": "gemma3_text", **sizes}
-    whole = {"model_type": "gemma3", "text_config": text, "vision_config": {}}
-    for config, loads in (
-        (text, transformers.Gemma3ForCausalLM),
-        (whole, transformers.Gemma3ForConditionalGeneration),
-    ):
-        assert takes_flash(shape_of_config(config, "one")) == loads._supports_flash_attn
-    wide = shape_of_config(text | {"head_dim": 512}, "wide")
-    assert not takes_flash(wide)
 
 
 def test_the_check_of_packing_computes_as_training_does():

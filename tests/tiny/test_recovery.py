@@ -12,11 +12,10 @@ import pytest
 import torch
 
 from ft_tools import workspace as workspace_module
-from ft_tools.publish import private_folder
 from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.worker_session import Again, Session, Stopped
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
-from ft_tools.runs.state import directory, locks
+from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.training import checkpoints
 from ft_tools.training.worker import sft
@@ -90,23 +89,6 @@ def test_a_killed_worker_is_interrupted_and_resumes_to_the_same_bits(request_):
     uninterrupted = sft.work(session)
     assert same_bits(weights_of(resumed.result["artifact"]), weights_of(uninterrupted.artifact))
     assert losses(killed) == losses(session.run_dir.name)
-
-
-@pytest.mark.faults
-def test_data_that_changes_under_a_queued_run_is_refused_when_its_turn_comes(request_, workspace):
-    small = request_.model_copy(update={"training": {**QUICK, "max_steps": 4}})
-    slots = workspace_module.cache_dir() / "devices"
-    private_folder(slots)
-    slot = locks.take(slots / "cpu.lock")
-    queued = launch(small)
-    wait_until(lambda report: any("waiting" in e.message for e in report.events), queued)
-    write_jsonl(workspace / "train.jsonl", conversations(41))
-    os.close(slot)
-    report = finished(queued)
-    assert (report.state, report.error.code) == ("failed", "refused")
-    assert "is not the one that was confirmed" in report.error.message
-    assert report.next_steps
-    assert not (workspace_module.runs_dir() / queued / "artifacts").exists()
 
 
 @pytest.mark.parametrize("engine", ["torch", pytest.param("mlx", marks=pytest.mark.faults)])

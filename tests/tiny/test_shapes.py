@@ -101,17 +101,6 @@ def test_parameter_counts_equal_those_of_the_real_model_with_peft(name):
     assert shape_of(name).lora_params(RANK) == real[1][1] + (num_layers - 1) * block
 
 
-@pytest.mark.parametrize("name", WITH_ADAPTERS)
-def test_the_named_modules_are_those_that_peft_can_find(name):
-    config = with_layers(dict(facts.model(name).config), 1)
-    shape = shape_from_config(config, name)
-    names = [linear.name for linear in shape.linears + shape.blocks[0].converted]
-    model = get_peft_model(
-        build(config), LoraConfig(r=1, target_modules=names, task_type="CAUSAL_LM")
-    )
-    assert num_params(model, trainable_only=True) == shape.lora_params(1, tuple(names))
-
-
 def test_a_tower_is_counted_and_left_alone_by_either_way_to_name_the_modules():
     rows = facts.model("google/gemma-3-4b-pt").config
     text, vision = rows["text_config"], rows["vision_config"]
@@ -123,15 +112,6 @@ def test_a_tower_is_counted_and_left_alone_by_either_way_to_name_the_modules():
         assert num_params(model) == shape.total_params
         adapted = get_peft_model(model, LoraConfig(r=RANK, task_type="CAUSAL_LM", **arguments))
         assert num_params(adapted, trainable_only=True) == shape.lora_params(RANK)
-
-
-def test_fused_experts_count_as_peft_adapts_them():
-    config = with_layers(dict(facts.model("Qwen/Qwen1.5-MoE-A2.7B").config), 1)
-    shape = shape_from_config(config)
-    names = tuple(linear.name for linear in shape.blocks[0].experts)
-    assert len(names) == 2
-    ours = shape.lora_params(RANK, target_parameters=names)
-    assert ours == counts(config, target_parameters=list(names))[1]
 
 
 def test_every_family_is_checked_against_its_real_class():

@@ -25,7 +25,7 @@ from transformers import (
 )
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from ft_tools.errors import BadInput, NotFound, Refused
+from ft_tools.errors import BadInput, Refused
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.models.worker.mlx import reading
 from ft_tools.models.worker.mlx.model import MlxModel
@@ -34,7 +34,6 @@ from ft_tools.models.worker.mlx.reading import require_same_model, rope_override
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
 from ft_tools.training.worker import sft
-from ft_tools.training.worker.mlx import bridge
 from ft_tools.training.worker.mlx.bridge import Bridge
 from tests.tiny.evaluating import run_here as evaluated_here
 from tests.tiny.test_shipping_merge import check as merge_differences
@@ -259,24 +258,6 @@ def test_a_run_of_either_engine_reports_the_same_and_its_adapter_answers_and_mer
     assert merge(base, adapter, merged) == "shards"
     assert merge_differences(base, adapter, merged).passed
     assert merged_differs(base, merged)
-
-
-def test_mlx_trains_the_commit_that_was_confirmed(data, monkeypatch):
-    given = data | {"dataset": "train.jsonl", "training": dict(QUICK), **ACCEPTED}
-    plan = plan_sft(SftRequest(**given, engine="mlx"))
-    on_hub = {"load_from": "someone/model", "revision": "a" * 40}
-    plan = plan.model_copy(update={"model": plan.model.model_copy(update=on_hub)})
-    asked = {}
-
-    def offline(name, **given):
-        asked.update(given, name=name)
-        raise OSError
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(NotFound, match="'someone/model' is not on this machine"):
-        bridge.connect(plan, None)
-    assert (asked["name"], asked["revision"]) == ("someone/model", "a" * 40)
-    assert not any("bin" in pattern or "pt" in pattern for pattern in asked["allow_patterns"])
 
 
 def test_what_mlx_cannot_train_is_refused_in_the_plan_and_auto_takes_torch(data):

@@ -15,7 +15,6 @@ from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import PrepareRequest
 from ft_tools.errors import BadInput, FineTuningError, NotFound, OutsideWorkspace
 from ft_tools.evaluation.report import EvaluationReport
-from ft_tools.explain.sections import sections
 from ft_tools.tools import TOOLS
 
 RUN = "evaluate-00000000000000aa"
@@ -85,18 +84,6 @@ def test_a_prepared_file_is_measured_on_its_own_test_part_and_not_split_again(wo
     assert (step.tool, step.arguments["dataset"]) == ("evaluate", "out/test.jsonl")
     assert ask(dataset="out/train.jsonl").next_steps == []
     assert ask(dataset="out/train.jsonl", **TESTED).numbers["eval_rows"] == 60
-
-
-def test_texts_have_no_classes_and_exclude_a_classifier(workspace):
-    rows = [{"prompt": f"Say it {n} times", "completion": "so " * (n + 1)} for n in range(400)]
-    write(workspace / "d.jsonl", rows)
-    report = ask(dataset="d.jsonl", considering=["small_model_fine_tuning"])
-
-    assert "classes" not in report.numbers
-    assert report.numbers["test_part_rows"] == 100  # as prepare_dataset makes it
-    classifier = state_of(report, "small_model_fine_tuning")
-    assert (classifier.state, "answers is texts" in classifier.why) == ("blocked", True)
-    assert "num_classes" not in {each.field for each in report.questions}
 
 
 def test_the_share_of_answers_that_add_facts_is_computed_and_blocks_training_them(workspace):
@@ -248,20 +235,6 @@ def test_the_commonest_answer_meets_no_target_and_an_open_interval_is_no_fact(wo
     assert "underpowered: plain" in says(found, "evaluations")
 
 
-def test_a_run_that_was_still_learning_has_not_missed_yet(workspace):
-    run = workspace / "runs" / "sft-0123456789abcdef"
-    run.mkdir(parents=True)
-    (run / "run.json").write_text("{}")
-    found = {"id": "still_learning", "advice": "train further", "continues": True}
-    step = {"tool": "launch_sft", "arguments": {"from_run": run.name}, "why": ""}
-    (run / "report.json").write_text(json.dumps({"diagnosis": [found], "next_steps": [step]}))
-    tuned = system("tuned", "not_met", is_trained=True, model=run.name)
-    report = ask(evaluations=[write_run(workspace, evaluated(tuned))])
-
-    assert state_of(report, "sft").state == "needs"
-    assert report.next_steps[0].arguments == {"from_run": run.name}
-
-
 @pytest.mark.parametrize(
     ("kind", "report", "said"),
     [
@@ -392,26 +365,6 @@ def test_more_facts_never_open_a_blocked_rung_and_leave_something_to_do():
     assert ask(**FACTS).approach == "clear_terms"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "terms"),
-    [
-        ({"teacher": "openai", "product_use": "internal", "num_classes": 3}, "allowed"),
-        ({"teacher": "openai", "product_use": "sold", "num_classes": 3}, "forbidden"),
-        ({"teacher": "openai"}, "unclear"),
-        ({"teacher": "gemini", "product_use": "internal"}, "unclear"),
-        ({"teacher": "llama_3_1_or_later"}, "allowed"),
-        ({"teacher": "anthropic"}, "forbidden"),
-        ({"teacher": "other", "product_use": "sold"}, "unclear"),
-    ],
-)
-def test_the_terms_of_a_teacher_depend_on_the_use(arguments, terms):
-    report = ask(**arguments)
-
-    assert f": {terms} for this use" in says(report, "terms")
-    assert (report.approach == "clear_terms") == (terms != "allowed")
-    assert ("teacher_terms" in {each.id for each in report.blocked}) == (terms == "forbidden")
-
-
 # ------------------------------------------------------------------------------- the report
 
 
@@ -440,20 +393,6 @@ def test_words_of_the_problem_decide_nothing():
     """Whatever it says: code does not read it."""
     for problem in ("", PROBLEM, "the run is broken, training facts is forbidden, target met"):
         assert ask(problem=problem).approach == "build_eval_first"
-
-
-def test_every_passage_has_a_claim_a_grade_and_a_source_and_all_of_them_are_short():
-    found = sections("evidence")
-    grades = ("(read)", "(abstract)", "(excerpt)", "(second hand)", "(judgement)")
-
-    assert 80 < len(found) < 200
-    assert sum(len(each.text) for each in found) < 38_000
-    for each in found:
-        *said, source = each.text.split("\nSource: ")
-        assert said, each.id
-        assert source.startswith(("https://", "references/")), each.id
-        assert source.endswith(grades)
-        assert len(each.headings) == 2
 
 
 def test_a_concise_report_is_short_whatever_is_passed_and_answers_what_is_considered(workspace):

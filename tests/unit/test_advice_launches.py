@@ -6,11 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from ft_tools.advice.ladder import table
-from ft_tools.advice.launches import LAUNCHED
-from ft_tools.advice.request import ApproachRequest
 from ft_tools.anti_patterns import rules
-from ft_tools.errors import Refused, UnknownName
-from ft_tools.training.checks import accepted
+from ft_tools.errors import Refused
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 from tests.unit.test_rules_fire import REASON, files, write  # noqa: F401
@@ -108,11 +105,6 @@ def test_a_block_is_refused_until_a_person_accepts_it_with_a_reason(rows, rule_i
     assert (plan["accepted"], plan["accept_reason"]) == (ids, REASON)
 
 
-def test_several_rules_have_to_be_accepted_each(rows):
-    with pytest.raises(Refused, match="'no_eval_set', 'prompt_not_tried'"):
-        sft(SFT_ROWS | {"num_eval_rows": 0}, accept_findings=["no_eval_set"], accept_reason=REASON)
-
-
 def test_advice_that_no_rule_is_behind_is_accepted_by_its_own_name(rows):
     advice = READY | {"considering": ["check_setup"]} | SFT_ROWS
     with pytest.raises(Refused, match=r"after check_setup.*\['advised_against'\]"):
@@ -133,13 +125,6 @@ def test_the_launch_counts_its_rows_where_the_advice_leaves_them_out(rows):
         sft(READY, dataset="few.jsonl")
 
 
-def test_the_run_that_dpo_starts_from_is_its_checkpoint(rows):
-    advice = READY | {"num_pairs": 5000}
-    plan = dpo(advice, model=None, sft_run="sft-0123456789abcdef").plan
-
-    assert plan["advice"]["verdict"] == "now"
-
-
 def test_training_a_run_further_that_was_still_learning_is_now_although_it_missed(rows):
     run = rows / "runs" / "sft-0123456789abcdef"
     advice = READY | SFT_ROWS | {"tried": [*READY["tried"], "sft"]}
@@ -157,35 +142,3 @@ def test_without_advice_nothing_is_refused_and_a_warning_says_so(rows):
 
     assert launched.plan["advice"] is None
     assert sum("launched without advice" in each for each in launched.warnings) == 1
-
-
-def test_a_misspelt_id_of_what_is_accepted_is_refused_with_the_nearest_and_those_there_are():
-    accepted.require_known(["no_quality_filter", "no_eval_set", "secret", "contradictions"])
-    with pytest.raises(UnknownName) as refused:
-        sft(None, accept_findings=["no_qualty_filter"], accept_reason="a pilot")
-    said = str(refused.value)
-    assert said.startswith("unknown id in accept_findings 'no_qualty_filter'; rules of launches: ")
-    assert "validation_unwatched" in said
-    assert "nearest: no_quality_filter" in said
-
-
-@pytest.mark.parametrize(
-    ("advice", "where"),
-    [
-        ({"tride": ["prompting"]}, ("advice", "tride")),
-        ({"tried": ["promptin"]}, ("advice", "tried", 0)),
-        ({"num_examples": "many"}, ("advice", "num_examples")),
-        ("style", ("advice",)),
-    ],
-)
-def test_an_argument_of_the_advice_that_is_wrong_is_named(advice, where):
-    with pytest.raises(ValidationError) as refused:
-        sft(advice)
-    assert refused.value.errors()[0]["loc"][: len(where)] == where
-
-
-def test_each_kind_of_launch_is_a_rung_that_trains():
-    trains = {row.id for row in table().rungs if row.trains}
-
-    assert {rung for rungs in LAUNCHED.values() for rung in rungs} == trains
-    assert ApproachRequest(considering=["dpo"]).considering == ["dpo"]

@@ -1,8 +1,6 @@
 """The quick forms of what an audit counts say what the plain patterns say."""
 
 import random
-from array import array
-from itertools import pairwise
 
 from ft_tools.data.judge.text_faults import (
     MANNERS,
@@ -11,8 +9,6 @@ from ft_tools.data.judge.text_faults import (
     REPEATED_DIGITS,
     repeats,
 )
-from ft_tools.similarity.word_hashes import WordNumbers, tokens_in
-from ft_tools.similarity.word_pairs import WordPairs
 from ft_tools.similarity.words import (
     FEW_OTHERS,
     TOKENS,
@@ -65,26 +61,6 @@ def test_repeated_characters_are_found_where_the_patterns_find_them() -> None:
         long = [line for line in text.split("\n") if len(line.split()) >= 5]
         if "w89" in text and len(long) >= 5 and len(set(long)) <= len(long) / 2:
             assert repeats(text)
-
-
-def test_pairs_of_words_are_those_of_each_text() -> None:
-    texts = ["", "a", "b", "a b", "a b a b c", "b", "a b", "c a b a b"]
-    tokens = tokens_in(texts)
-    kinds = bytes(at < 5 for at in range(len(texts)))
-    numbers = array("I", WordNumbers().of(tokens.hashes).tobytes())
-    made = WordPairs(numbers, array("Q", tokens.ends.tolist()), kinds)
-    plain = [{*pairwise(words)} or {*words} for words in map(str.split, texts)]
-    assert [made.num_of(at) for at in range(len(texts))] == list(map(len, plain))
-    assert made.num_different == len(
-        {(kind, p) for kind, of in zip(kinds, plain, strict=True) for p in of}
-    )
-    for one in range(len(texts)):
-        for other in range(len(texts)):
-            if kinds[one] == kinds[other]:
-                shared = len({*made.of(one)} & {*made.of(other)})
-                assert shared == len(plain[one] & plain[other])
-            else:
-                assert not {*made.of(one)} & {*made.of(other)}
 
 
 SAYINGS = [

@@ -20,8 +20,6 @@ from ft_tools.data.tool import audit_dataset, audit_if_small
 from ft_tools.errors import BadData, BadInput, NotFound, OutputExists, OutsideWorkspace
 from ft_tools.formats.readers import decompressed, json_rows
 
-GOOD = {"prompt": "What is two and two?", "completion": "Two and two is four."}
-
 
 def rows_of(path):
     return Reader(AuditRequest(path=str(path)), path).rows()
@@ -234,23 +232,6 @@ def test_what_is_not_read_as_rows_is_never_lost_in_silence(workspace, case):
     assert [value for value in values(name) if value is not None] == rows
 
 
-def test_a_bare_list_that_is_no_conversation_is_an_unknown_format(workspace):
-    (workspace / "d.jsonl").write_bytes(jsonl([*CHATS, ["a", "b"], []]))
-    report = audit_dataset(AuditRequest(path="d.jsonl"))
-    assert (report.detected_format, report.num_usable) == ("openai_messages", 30)
-    assert {f.id: f.lines for f in report.findings}["unknown_format"] == [31, 32]
-
-
-def test_a_column_with_the_name_of_another_one_is_decided_about_and_a_blank_one_is_not(workspace):
-    rows = "".join(f"{r['prompt']},{r['completion']},x\n" for r in ROWS)
-    (workspace / "twice.csv").write_text("prompt,completion,completion\n" + rows)
-    (workspace / "blank.csv").write_text("prompt,completion,,\n" + rows.replace("x", ","))
-    found = {f.id: f.count for f in audit_dataset(AuditRequest(path="twice.csv")).findings}
-    assert found["undecided_columns"] == 30
-    found = {f.id: f.count for f in audit_dataset(AuditRequest(path="blank.csv")).findings}
-    assert "undecided_columns" not in found
-
-
 def test_a_row_above_the_cap_is_skipped_and_reading_goes_on(workspace, monkeypatch):
     monkeypatch.setattr(json_rows, "ROW_BYTES", 1000)
     rows = [{"text": "one\u2028two"}, {"text": "x" * 5000}, good(2)]
@@ -352,19 +333,6 @@ def test_parquet_types_that_json_does_not_have_become_text(workspace):
             {"role": "assistant", "content": "Now."},
         ]
     }
-
-
-def test_a_date_that_python_has_not_is_a_clear_error(workspace):
-    columns = {
-        "days": pa.array([2_932_896, 3_000_000], pa.int32()).cast(pa.date32()),
-        "seconds": pa.array([0, 2**40], pa.int64()).cast(pa.timestamp("s")),
-        "zone": pa.array([0, 1], pa.int64()).cast(pa.timestamp("s", tz="Mars/Olympus")),
-        "lasting": pa.array([0, 2**60], pa.int64()).cast(pa.duration("s")),
-    }
-    for name, column in columns.items():
-        pq.write_table(pa.table({"text": ["a", "b"], "at": column}), workspace / f"{name}.parquet")
-        with pytest.raises(BadData, match="leave this column out"):
-            audit_dataset(AuditRequest(path=f"{name}.parquet"))
 
 
 def test_what_is_no_regular_file_is_refused_at_once(workspace):

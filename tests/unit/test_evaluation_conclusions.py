@@ -10,7 +10,6 @@ from ft_tools.evaluation.page import Sample, document, marked
 from ft_tools.evaluation.report import (
     Contamination,
     EvaluationReport,
-    OutputHealth,
     RankedSystem,
     Score,
     SystemResult,
@@ -199,28 +198,6 @@ def test_what_to_try_next_follows_what_was_tried(verdict, more, tool, arguments)
     assert (made.next_steps[0].tool, made.next_steps[0].arguments) == (tool, arguments)
 
 
-def test_a_classifier_is_offered_where_the_answers_are_classes_and_none_was_measured():
-    systems = [system("base", 0.3, "not_met"), system("tuned", 0.95, "met", is_trained=True)]
-    classes = replace(SYSTEMS, has_classes=True)
-    _, simple = several(systems, [BEST], call=classes).next_steps
-    assert [one["baseline"] for one in simple.arguments["systems"]] == ["majority", "tf_idf"]
-    measured = [*systems, system("tf_idf", 0.5, "not_met", kind="tf_idf")]
-    assert len(several(measured, [BEST], call=classes).next_steps) == 1
-    assert len(several(systems, [BEST]).next_steps) == 1
-
-
-def test_without_a_target_the_cheapest_as_good_as_the_best_is_named_and_a_target_asked_for():
-    best = RankedSystem(name="prompt", versus_best="best")
-    near = RankedSystem(
-        name="most", versus_best="not_distinguishable", difference=-0.1, ci_low=-0.3, ci_high=0.1
-    )
-    close = [system("most", 0.3), system("prompt", 0.4)]
-    made = several(close, [near, best], target=None, majority_fraction=0.36)
-    assert "(0.4 [0.35, 0.45])" in made.summary[-1]
-    assert "most frequent class (0.36)" in made.summary[-1]
-    assert made.next_steps[0].arguments == GIVEN | {"target": {EXACT: 0.9}}
-
-
 # ------------------------------------------------------- look-alikes, changes, origin, looks
 
 
@@ -285,30 +262,6 @@ def test_a_model_that_breaks_under_a_change_is_said_to_first_and_misses_its_targ
     # Nothing lost: the largest loss that the interval leaves open is said.
     both = with_stress(systems[:1], EXACT, scores, [broken], SETTINGS, {EXACT: 0.8})
     assert "0.08" in several(both, []).summary[0]
-
-
-def test_rows_that_were_written_and_looks_are_said_last():
-    found = several([system("a", 0.3, "not_met"), system("b", 0.95, "not_shown")],
-                    origin="written", look=11, coverage=0.9955)  # fmt: skip
-    assert "written" in found.summary[-1]
-    assert "Look 11" in found.summary[-1]
-    assert found.next_steps[0].arguments == GIVEN
-    best = BEST.model_copy(update={"name": "b"})
-    once = several([system("a", 0.3, "not_met"), system("b", 0.95, "met")], [best], look=1)
-    assert "ook" not in once.summary[-1]
-
-
-def test_limits_of_single_systems_are_noted_with_both_scores_where_null_was_empty():
-    changed = system("api", 0.9, "not_shown", served_by=["m-1", "m-2"], cut_off_fraction=0.2)
-    health = OutputHealth(
-        empty_fraction=0, truncated_fraction=0, repetitive_fraction=0, mean_length_ratio=1,
-        seconds_per_output=1, trivial_differences={"null_or_empty": 6, "case": 3},
-    )  # fmt: skip
-    made = several([system("most", 0.3, "not_met"), changed], num_examples=60,
-                   outputs={"api": health})  # fmt: skip
-    assert ids(made.notes) == {"endpoint_changed", "answers_cut_off", "trivially_different"}
-    assert "6 of 60" in made.notes[-1]
-    assert "0.9 and 1" in made.notes[-1]
 
 
 def test_a_report_of_version_0_1_is_read():

@@ -3,37 +3,11 @@
 import os
 
 from ft_tools.runs.hardware.device_slots import Line
-from ft_tools.runs.state import locks
 
 
 def released(taken):
     for lock in taken.values():
         os.close(lock)
-
-
-def test_who_came_earlier_gets_the_slot_first(tmp_path):
-    first, second = Line(tmp_path, ["GPU-1"], 1, "1-a"), Line(tmp_path, ["GPU-1"], 1, "2-b")
-    assert second.take_slots() is None
-    held = first.take_slots()
-    assert held is not None
-    first.leave()
-    assert second.take_slots() is None
-    released(held)
-    last = second.take_slots()
-    assert last is not None
-    second.leave()
-    released(last)
-    assert os.listdir(tmp_path) == ["GPU-1.lock"]
-
-
-def test_the_place_of_a_dead_run_is_cleared(tmp_path):
-    os.close(locks.take(tmp_path / "1-dead.place"))
-    line = Line(tmp_path, ["cpu"], 1, "2-alive")
-    held = line.take_slots()
-    assert held is not None
-    assert not (tmp_path / "1-dead.place").exists()
-    line.leave()
-    released(held)
 
 
 def test_a_run_of_two_processes_takes_two_cards_or_none(tmp_path):

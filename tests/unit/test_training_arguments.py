@@ -2,15 +2,12 @@
 
 import contextlib
 import itertools
-import sys
 
 import pytest
-from huggingface_hub import constants
 
 from ft_tools.errors import BadInput, Refused
-from ft_tools.lora.data_shape import DataShape
 from ft_tools.runs.hardware.devices import Device
-from ft_tools.training import arguments, defaults, flash_kernel
+from ft_tools.training import arguments, defaults
 from ft_tools.training.defaults import Basis
 from ft_tools.training.tool import launch_dpo, launch_sft
 from tests.unit.launches import dpo, sft
@@ -115,39 +112,11 @@ def test_an_optimizer_whose_package_is_not_here_is_missing_and_a_scheduler_with_
     assert launch_sft(sft(training=training)).plan["missing"] == []
 
 
-def test_a_kernel_of_the_hub_is_named_with_its_commit(tmp_path, monkeypatch):
-    (tmp_path / "kernels.py").write_text("")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    flash_kernel._commit.cache_clear()
-    # Neither asked for nor fetched before: nothing is chosen that nobody could name.
-    assert flash_kernel.implementation() == ""
-    refs = tmp_path / "models--kernels-community--flash-attn2" / "refs"
-    refs.mkdir(parents=True)
-    (refs / "v4").write_text("c" * 40)
-    assert flash_kernel.implementation() == f"kernels-community/flash-attn2@{'c' * 40}"
-    flash_kernel._commit.cache_clear()
-
-
 def test_a_tracker_that_sends_data_away_needs_the_operators_permission(files, monkeypatch):
     with pytest.raises(Refused, match="FINE_TUNING_LLM_TRACKERS=wandb"):
         launch_sft(sft(training={"report_to": ["wandb"]}))
     monkeypatch.setenv("FINE_TUNING_LLM_TRACKERS", "wandb")
     launch_sft(sft(training={"report_to": ["wandb"]}))
-
-
-def test_the_length_and_the_schedule_are_those_of_the_data():
-    data = DataShape(num_examples=300, answer_tokens=3.0, longest_tokens=95)
-    basis = Basis("sft", "lora", data, hidden_size=576)
-    found = defaults.training_arguments(basis, {}, CPU, validated=True)
-    assert found["max_length"] == 128
-    assert found["num_train_epochs"] == 8.0
-    assert found["per_device_train_batch_size"] * found["gradient_accumulation_steps"] == 4
-    assert found["learning_rate"] == 1.1e-3
-    asked = {"max_length": 64, "num_train_epochs": 7, "per_device_train_batch_size": 2}
-    again = defaults.training_arguments(basis, asked, CPU, validated=True)
-    assert asked.items() <= again.items()
-    assert again["gradient_accumulation_steps"] == 2
 
 
 def test_an_optimizer_for_gpus_is_replaced_on_a_cpu():
