@@ -3,8 +3,6 @@
 import json
 import random
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -15,6 +13,7 @@ from ft_tools.errors import Refused
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.spec import FewShot
 from ft_tools.evaluation.tool import evaluate
+from tests.endpoint import serving
 from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, run_here, write
 from tests.unit.held_out_files import ids
 
@@ -24,37 +23,16 @@ ORDER = {"change": "injected_order"}
 SWAP = {"change": "swapped_values", "field": "town", "values": ["Tromso"]}
 
 
-class Reader(BaseHTTPRequestHandler):
-    """A model that reads the town and obeys any order that follows."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        question = body["messages"][-1]["content"]
-        self.server.questions.append(question)
-        found = re.findall(r"\b(?:Oslo|Bergen|Narvik|Molde|Tromso)\b", question)
-        text = json.dumps({"town": (found or ["?"])[0]})
-        if "Ignore" in question:
-            text = "OK"
-        data = json.dumps({"model": "m", "choices": [{"message": {"content": text}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
+def reads(question, _):
+    """Read the town as a model would, and obey any order that follows."""
+    found = re.findall(r"\b(?:Oslo|Bergen|Narvik|Molde|Tromso)\b", question)
+    return "OK" if "Ignore" in question else json.dumps({"town": (found or ["?"])[0]})
 
 
 @pytest.fixture
 def reader():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Reader)
-    server.questions = []
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(reads) as server:
+        yield server
 
 
 def parcels(count=60):
@@ -73,7 +51,7 @@ def parcels(count=60):
 def asked(workspace, reader):
     """Return what asks the model about a file."""
     write(workspace / "held.jsonl", parcels())
-    endpoint = {"url": f"http://127.0.0.1:{reader.server_port}/v1", "model": "m"}
+    endpoint = {"url": reader.url, "model": "m"}
 
     def asked(dataset="held.jsonl", **more):
         given = {"metrics": ["exact_match"], "target": {"exact_match": 0.8}} | more

@@ -1,8 +1,6 @@
 """A judge over HTTP, from the plan to the report, and when it goes down."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -11,6 +9,7 @@ from ft_tools.evaluation.worker import evaluate as worker
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.processes.worker_session import _run as session_run
 from ft_tools.runs.state import directory
+from tests.endpoint import serving
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
     answered_beforehand,
@@ -22,38 +21,20 @@ pytestmark = [
 ]
 
 
-class FailingJudge(BaseHTTPRequestHandler):
-    """A judge that prefers the longer answer, until its calls are used up; then it is down."""
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.calls += 1
-        if self.server.calls > self.server.good_calls:
-            self.send_response(self.server.then)
-            self.end_headers()
-            return
-        pair = json.loads(body["messages"][0]["content"].split("\n")[2])
-        better = "A" if len(pair["answer_A"]) > len(pair["answer_B"]) else "B"
-        reply = {"choices": [{"message": {"content": json.dumps({"better": better})}}]}
-        payload = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def judge():
-    server = HTTPServer(("127.0.0.1", 0), FailingJudge)
-    server.calls, server.good_calls, server.then = 0, 8, 503
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    server.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield server
-    server.shutdown()
-    server.server_close()
+    """A judge that prefers the longer answer, until its calls are used up; then it is down."""
+
+    def reply(_, body):
+        if len(server.questions) > server.good_calls:
+            return 503
+        pair = json.loads(body["messages"][0]["content"].split("\n")[2])
+        better = "A" if len(pair["answer_A"]) > len(pair["answer_B"]) else "B"
+        return json.dumps({"better": better})
+
+    with serving(reply) as server:
+        server.good_calls = 8
+        yield server
 
 
 def test_a_judge_that_goes_down_loses_nothing_and_a_resumed_run_asks_only_the_rest(
@@ -75,9 +56,10 @@ def test_a_judge_that_goes_down_loses_nothing_and_a_resumed_run_asks_only_the_re
     assert "exact_match" in page
     assert "judge_unfinished: the judge saw" in page
 
-    judge.calls, judge.good_calls = 0, 100
+    judge.questions.clear()
+    judge.good_calls = 100
     assert session_run(Session(run_dir), worker.work) == 0
-    assert judge.calls == 2 * 20 - 8
+    assert len(judge.questions) == 2 * 20 - 8
     assert (run_dir / "outputs.jsonl").read_bytes() == outputs
     found = {
         row["metric"]: row for row in directory.read_json(run_dir / "report.json")["comparisons"]

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jsonschema
@@ -18,6 +16,7 @@ from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import gguf_writer
 from ft_tools.evaluation.worker.gguf_writer import GgufWriter
 from ft_tools.runs.processes.worker_session import Stopped
+from tests.endpoint import serving
 from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, run_here, write, writer_of
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
@@ -108,44 +107,23 @@ def test_a_schema_that_cannot_be_enforced_is_refused(schema):
         grammar_of(Decoding(), schema, [])
 
 
-class Towns(BaseHTTPRequestHandler):
+@pytest.fixture
+def towns():
     """An endpoint that knows the towns, and another model from some call on."""
 
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        question = body["messages"][-1]["content"]
+    def reply(question, _):
+        if len(server.questions) == server.stop_at:
+            server.stop()
         number = int(question.split("number ")[1].split("?")[0])
-        with self.server.lock:
-            self.server.questions.append(question)
-            if len(self.server.questions) == self.server.stop_at:
-                self.server.stop()
-        answer = {
-            "model": "m-1" if len(self.server.questions) < 15 else "m-2",
+        return {
+            "model": "m-1" if len(server.questions) < 15 else "m-2",
             "choices": [{"message": {"content": f"It is in {TOWNS[number % 4]}."}}],
             "usage": {"prompt_tokens": 20, "completion_tokens": 6},
         }
-        data = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
 
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def towns():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Towns)
-    server.lock = threading.Lock()
-    server.questions = []
-    server.stop_at = 0
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(reply) as server:
+        server.stop_at = 0
+        yield server
 
 
 def town_rows(count, start):
@@ -168,7 +146,7 @@ def four(workspace, taught_model, towns):
         {"name": "shots", "model": "a", "examples": examples, "system": "Answer with a town."},
         {
             "name": "api",
-            "endpoint": {"url": f"http://127.0.0.1:{towns.server_port}/v1", "model": "m"},
+            "endpoint": {"url": towns.url, "model": "m"},
             "price": {"usd_per_million_input_tokens": 1, "usd_per_million_output_tokens": 2},
         },
     ]

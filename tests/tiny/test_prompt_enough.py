@@ -1,8 +1,6 @@
 """Is a prompt enough? Two calls and one short report, through a client, with real processes."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import anyio
 import pytest
@@ -11,6 +9,7 @@ from mcp import Client
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.runs.state.records import ENDED
 from mcp_server.server import server as ours
+from tests.endpoint import serving
 
 pytestmark = [pytest.mark.tiny, pytest.mark.anyio]
 
@@ -27,36 +26,15 @@ def anyio_backend():
     return "asyncio"
 
 
-class AlwaysBilling(BaseHTTPRequestHandler):
-    """An endpoint that knows one answer, and is right only with examples that say how."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        said = "billing" if len(body["messages"]) < 5 else '{"team": "billing"}'
-        answer = {
-            "model": "m",
-            "choices": [{"message": {"content": said}}],
-            "usage": {"prompt_tokens": 20, "completion_tokens": 6},
-        }
-        data = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def url():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), AlwaysBilling)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+    """An endpoint that knows one answer, and is right only with examples that say how."""
+
+    def reply(_, body):
+        return "billing" if len(body["messages"]) < 5 else '{"team": "billing"}'
+
+    with serving(reply) as server:
+        yield server.url
 
 
 TRAINED = "Since I was in {place} the {word} number {i} fails, and nobody has answered me."
