@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench oracle fuzz test-faults test-environments test-gpu test-browser test-cluster test-clients dist clean
+.PHONY: help install demo test check bench oracle fuzz test-faults test-environments test-gpu test-cluster test-clients dist clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ - /'
@@ -50,10 +50,6 @@ test-environments: install  ## GPTQ, AWQ and FP8 in the environment built for th
 
 test-gpu: install  ## the self-test of `doctor --gpu`: train, resume, merge, quantize, evaluate
 	$(BIN)/python -m ft_tools.doctor.worker.gpu_self_test
-
-test-browser: install  ## the pages in Chromium: 200 payloads, accessibility (needs chromium and npm)
-	npm install --silent --no-save --prefix .venv/axe axe-core@4
-	AXE_CORE=.venv/axe/node_modules/axe-core/axe.min.js $(BIN)/python -m pytest -q -m 'faults or not faults' tests/browser
 
 test-cluster: install  ## a real Slurm and Ray, other tools' own validators; installs them
 	FINE_TUNING_LLM_TEST_CLUSTER=1 $(BIN)/python -m pytest -q tests/cluster

@@ -1,12 +1,10 @@
-"""P17: in a real browser, the pages run no script, load nothing and are accessible.
-
-They need Chromium (apt-get install chromium) and, for accessibility, axe-core: `make test-browser`
-fetches it. Full size behind `faults`; without a browser they skip and say so.
-"""
+"""P17: in a real browser, the pages run no script and load nothing; skipped without Chromium."""
 
 import json
-import os
-from pathlib import Path
+import shutil
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,20 +14,104 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.formats.masking import Masked, no_masks
-from tests.browser.chromium import Chromium, find_chromium
-from tests.browser.payloads import PAYLOADS
 
-AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not on this machine")
 # Payloads a page: a page shows a bounded number of examples.
 A_PAGE = 20
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not on this machine")
+SCRIPT = "document.title=`ran`"
+# Texts that try to run a script, load something or break out of their place in a page.
+SHAPES = (
+    "<script>{0}</script>",
+    "<scr<script>ipt>{0}</scr</script>ipt>",
+    "<SCRIPT SRC=//evil.example/x.js></SCRIPT><script>{0}</script>",
+    "<img src=x onerror={0}>",
+    "<svg onload={0}>",
+    "<svg><animate onbegin={0} attributeName=x dur=1s></svg>",
+    "<body onload={0}>",
+    "<details open ontoggle={0}><summary>x</summary></details>",
+    "<input autofocus onfocus={0}>",
+    "<iframe srcdoc='<script>{0}</script>'></iframe>",
+    "<a href='javascript:{0}' id=x>x</a><script>x.click()</script>",
+    "<style>@import 'http://evil.example/x.css';</style><img src=x onerror={0}>",
+    "<math><mtext><table><mglyph><style><img src=x onerror={0}></style></table></mtext></math>",
+    "<object data='data:text/html,<script>{0}</script>'></object>",
+    "<embed src='data:text/html,<script>{0}</script>'>",
+    "<video><source onerror={0}></video>",
+    "<audio src=x onerror={0}>",
+    "<marquee onstart={0}>x</marquee>",
+    "<meta http-equiv=refresh content='0;url=javascript:{0}'>",
+    "<base href='http://evil.example/'><script>{0}</script>",
+    "<form action='javascript:{0}'><input type=submit autofocus></form>",
+    "<template><script>{0}</script></template>",
+    "<noscript><p title='</noscript><img src=x onerror={0}>'>",
+    "<link rel=stylesheet href='http://evil.example/x.css' onload={0}>",
+    "<object type=image/svg+xml data='http://evil.example/x.svg'></object><svg onload={0}>",
+    '"><script>{0}</script>',
+    "'><img src=x onerror={0}>",
+    "</pre></div></details><script>{0}</script>",
+    "</summary><img src=x onerror={0}>",
+    "</style><script>{0}</script>",
+    "</title><script>{0}</script>",
+    "</textarea><script>{0}</script>",
+    "--><script>{0}</script><!--",
+    "]]><script>{0}</script>",
+    "</svg><script>{0}</script>",
+    '" onmouseover="{0}" style="position:fixed;inset:0',
+    "' autofocus onfocus='{0}",
+    "&lt;script&gt;{0}&lt;/script&gt;",
+    "&#60;script&#62;{0}&#60;/script&#62;",
+    "%3Cscript%3E{0}%3C/script%3E",
+    "\\u003cscript\\u003e{0}\\u003c/script\\u003e",
+    "\x00<script>{0}</script>",
+    "<\x00script>{0}</script>",
+    "\ufeff<script>{0}</script>",
+    "\u202e<script>{0}</script>",
+    "<script\n>{0}</script\n>",
+    "<img src=http://evil.example/p.gif>{0}",
+    "![x](http://evil.example/p.png) [y](javascript:{0})",
+    "url(http://evil.example/f.woff) {0}",
+    "{{{{constructor.constructor('{0}')()}}}}",
+)
+PAYLOADS = [shape.format(SCRIPT) for shape in SHAPES]
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Stands for the network: notes what is asked of it, and has nothing."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        self.send_error(404)
+
+    def do_CONNECT(self):
+        self.do_GET()
+
+    def log_message(self, *_):
+        pass
 
 
 @pytest.fixture(scope="module")
-def browser():
-    browser = Chromium(find_chromium())
-    yield browser
-    browser.close()
+def network():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        server.asked = []
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def look(page, network, tmp_path):
+    """Open a page; return the document that it became, and whether it ran or loaded something."""
+    network.asked.clear()
+    argv = [
+        *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *("--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"),
+        f"--proxy-server=http://127.0.0.1:{network.server_port}",
+        *("--virtual-time-budget=3000", "--dump-dom", page.as_uri()),
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
+    loads = [path for path in network.asked if "evil.example" in path]
+    return done.stdout, "<title>ran</title>" in done.stdout, loads
 
 
 def rows_with(payloads):
@@ -81,63 +163,18 @@ def evaluation_page(workspace, payloads):
     return path
 
 
-def look(browser, page):
-    """Open a page, unfold and touch everything in it; return what it tried."""
-    before = len(browser.dialogs), len(browser.requests)
-    browser.open(page)
-    browser.evaluate(
-        "for (const d of document.querySelectorAll('details')) d.open = true;"
-        "for (const e of document.querySelectorAll('input, a, summary')) {"
-        " e.dispatchEvent(new MouseEvent('mouseover', {bubbles: true})); if (e.focus) e.focus(); }"
-        "new Promise(done => setTimeout(done, 200))"
-    )
-    made = [url for url in browser.requests[before[1] :] if url != page.as_uri()]
-    return browser.dialogs[before[0] :], made
+def test_no_payload_runs_a_script_or_loads_anything(workspace, network, tmp_path):
+    parts = [PAYLOADS[at : at + A_PAGE] for at in range(0, len(PAYLOADS), A_PAGE)]
+    pages = [audit_page(workspace, part, number) for number, part in enumerate(parts)]
+    for page in [*pages, evaluation_page(workspace, PAYLOADS)]:
+        shown, ran, loads = look(page, network, tmp_path)
+        assert (ran, loads) == (False, []), page
+        assert SCRIPT in shown, "the payloads are not on the page, so this proves nothing"
 
 
-@pytest.mark.parametrize(
-    "count", [20, pytest.param(200, marks=pytest.mark.faults)], ids=["plain", "full"]
-)
-def test_no_payload_runs_a_script_or_loads_anything(workspace, browser, count):
-    payloads = PAYLOADS[:: len(PAYLOADS) // count]
-    assert len(payloads) == count
-    pages = [
-        audit_page(workspace, payloads[at : at + A_PAGE], at // A_PAGE)
-        for at in range(0, count, A_PAGE)
-    ]
-    pages.append(evaluation_page(workspace, payloads))
-    for page in pages:
-        assert look(browser, page) == ([], []), page
-        shown = browser.evaluate("document.body.innerText.includes('alert(1)')")
-        assert shown, "the payloads are not on the page, so this proves nothing"
-
-
-def test_the_check_can_fail(workspace, browser):
+def test_the_check_can_fail(workspace, network, tmp_path):
     page = workspace / "bad.html"
-    page.write_text("<img src='missing.png' onerror='alert(1)'>")
-    assert look(browser, page) == (["1"], [(workspace / "missing.png").as_uri()])
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1000])
-def test_the_audits_page_has_no_accessibility_violation(workspace, browser, width, dark):
-    if not AXE.is_file():
-        pytest.skip(f"axe-core is not here ({AXE}); make test-browser fetches it")
-    browser.shape(width, 900, dark=dark, mobile=width < 500)
-    pairs = [
-        {"prompt": f"Where is parcel {at}?", "chosen": f"**At** depot {at}.", "rejected": "No idea"}
-        for at in range(60)
-    ]
-    (workspace / "d1.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    page = workspace / "page.html"
-    perform(AuditRequest(path="d1.jsonl"), Methods(page_to=page, masks=masks))
-    browser.open(page)
-    assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    browser.evaluate("for (const d of document.querySelectorAll('details')) d.open = true; 1")
-    browser.evaluate(AXE.read_text(encoding="utf-8") + "; 1")
-    found = browser.evaluate(
-        "axe.run().then(r => r.violations.map("
-        "v => v.id + ': ' + v.nodes.map(n => n.html).join(' | ')))"
-    )
-    assert found == []
+    page.write_text(f"<img src=no.png onerror='{SCRIPT}'><img src=http://evil.example/p.gif>")
+    _, ran, loads = look(page, network, tmp_path)
+    assert ran
+    assert loads

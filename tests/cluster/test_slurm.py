@@ -10,7 +10,6 @@ from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.state import directory, locks
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from tests.cluster.conftest import eventually, said
-from tests.cluster.seen import Seen
 from tests.faults.harness import WORKER, Moves, run_dir_of
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -83,19 +82,10 @@ def hurry(run_id):
     eventually(lambda: not subprocess.run(update, capture_output=True, check=False).returncode)
 
 
-def in_order(expected, seen):
-    """Assert that these states came one after another, whatever came between them."""
-    coming = iter(seen)
-    assert all(state in coming for state in expected), f"{expected} not in {seen}"
-
-
 def test_two_machines_train_one_model_and_the_job_is_named_like_the_run(request_):
     run_id = launch(request_)
-    with Seen(run_id) as seen:
-        done = finished(run_id, seconds=240)
+    done = finished(run_id, seconds=240)
     assert done.state == "succeeded"
-    assert "running" in seen.states
-    assert "RUNNING" in seen.job_states
     assert (done.result["steps"], done.result["accumulation"]) == (4, 2)
     said_by_slurm = [m for m in messages(run_id) if m.startswith("slurm job")]
     assert "COMPLETED" in said_by_slurm[-1]
@@ -107,18 +97,15 @@ def test_two_machines_train_one_model_and_the_job_is_named_like_the_run(request_
 def test_a_preempted_run_saves_is_interrupted_and_goes_on_when_slurm_queues_it_again(request_):
     long = {**request_.training, "num_train_epochs": 60, "eval_steps": 20, "logging_steps": 1}
     run_id = launch(request_.model_copy(update={"training": long}))
-    with Seen(run_id) as seen:
-        wait_until(lambda r: r.progress is not None and r.progress.step >= 30, run_id, 240)
-        said(*URGENT, "--output=/dev/null", "--wrap", "srun sleep 3")
-        taken = wait_until(lambda r: r.state == "interrupted", run_id, 120)
-        assert (taken.reason, taken.resumable) == ("preempted", False)
-        step = taken.progress.step
-        hurry(run_id)
-        done = finished_after_requeue(run_id, 240)
+    wait_until(lambda r: r.progress is not None and r.progress.step >= 30, run_id, 240)
+    said(*URGENT, "--output=/dev/null", "--wrap", "srun sleep 3")
+    taken = wait_until(lambda r: r.state == "interrupted", run_id, 120)
+    assert (taken.reason, taken.resumable) == ("preempted", False)
+    step = taken.progress.step
+    hurry(run_id)
+    done = finished_after_requeue(run_id, 240)
     assert done.state == "succeeded"
     assert done.attempts == 2
-    in_order(["running", "interrupted", "running", "succeeded"], seen.states)
-    in_order(["RUNNING", "PENDING", "RUNNING"], seen.job_states)
     assert f"continuing from checkpoint-{step}" in messages(run_id)
     steps = [r["step"] for r in directory.read_metrics(run_dir_of(run_id)) if "loss" in r]
     assert steps == list(range(1, 241)), "a step was lost or trained twice"
@@ -130,12 +117,10 @@ def finished_after_requeue(run_id, seconds=120):
 
 def test_a_cancelled_run_stops_by_itself_after_saving():
     run_id = moves("until_told")
-    with Seen(run_id) as seen:
-        running(run_id)
-        assert cancel_run(CancelRequest(run_id=run_id)).state == "cancelling"
-        report_ = finished(run_id)
+    running(run_id)
+    assert cancel_run(CancelRequest(run_id=run_id)).state == "cancelling"
+    report_ = finished(run_id)
     assert (report_.state, report_.reason, report_.resumable) == ("cancelled", "user", True)
-    assert seen.states[-2:] == ["cancelling", "cancelled"]
     assert any((run_dir_of(run_id) / "checkpoints").iterdir())
     assert not [m for m in messages(run_id) if m.startswith("ending job")]
 
