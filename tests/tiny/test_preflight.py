@@ -12,7 +12,6 @@ from ft_tools.errors import Missing
 from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.training import preflight
 from ft_tools.training.tool import launch_sft
-from ft_tools.training.worker.preflight import _memory
 from tests.tiny.trainings import QUICK, SftRequest, conversations, write_jsonl
 
 pytestmark = pytest.mark.tiny
@@ -90,14 +89,3 @@ def test_a_call_that_has_little_time_left_does_not_wait_and_the_next_one_tries_a
     assert late.id == "unfinished"
     # The control: one that had all its time is not tried again for ten minutes.
     assert not list((tmp_path / "cache").rglob("*.late"))
-
-
-def test_a_card_that_failed_for_good_does_not_take_along_what_was_found_before(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**31))
-    assert [(one.free_gib, one.total_gib) for one in _memory()] == [(1.0, 2.0)]
-
-    def fails():
-        raise torch.AcceleratorError("an illegal memory access was encountered")
-
-    monkeypatch.setattr(torch.cuda, "mem_get_info", fails)
-    assert _memory() == []

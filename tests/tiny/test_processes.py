@@ -1,15 +1,8 @@
 """Several processes train what one process would: real ranks that torchrun starts, over gloo."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from ft_tools import workspace as workspace_module
-from ft_tools.runs.launchers.torchrun import LOCAL, MARK
 from ft_tools.runs.request import CancelRequest, ResumeRequest
 from ft_tools.runs.tool import cancel_run, resume_run
 from ft_tools.training.worker import dpo, sft
@@ -107,24 +100,3 @@ def test_two_processes_stop_together_and_go_on_from_their_checkpoint(workspace, 
     report = finished(run_id, seconds=180)
     assert report.state == "succeeded"
     assert any(f"continuing from checkpoint-{step}" in e.message for e in report.events)
-
-
-@pytest.mark.parametrize(
-    ("sharding", "with_weights"),
-    [("fsdp", [True, False]), pytest.param("ddp", [True] * 2, marks=pytest.mark.faults)],
-)
-def test_of_a_sharded_run_one_rank_reads_the_weights_and_all_wait_for_it(
-    tiny_model, sharding, with_weights
-):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.tiny.meeting", str(tiny_model), sharding],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-        env=os.environ | {MARK: LOCAL},
-        cwd=Path(__file__).parents[2],
-    )
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert [line["has_weights"] for line in sorted(lines, key=lambda x: x["rank"])] == with_weights
-    assert [line["timeout"] for line in lines] == [4321.0] * 2

@@ -1,17 +1,11 @@
 """A run's prompts carry the day on which it was created, on whichever day they are written."""
 
-import io
-import json
-import time
-from datetime import UTC, datetime
-
 import pytest
 from transformers import AutoTokenizer
 from transformers.utils import chat_template_utils
 
-from ft_tools.formats.worker import chat_template_with_limits, today
 from ft_tools.training import samples
-from ft_tools.training.worker import dpo, sft, tokenizing
+from ft_tools.training.worker import dpo, sft
 from tests.tiny import evaluating
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
@@ -68,33 +62,3 @@ def test_a_run_trains_on_the_day_of_its_creation(workspace, dated_model, worker)
     prompts = [row["prompt"] for row in samples.read(session.run_dir) if "prompt" in row]
     assert prompts
     assert all(f"Today: {THAT_DAY}." in prompt for prompt in prompts)
-
-
-def test_audit_and_plan_write_the_day_of_the_run_wherever_the_machine_is(
-    workspace, dated_model, monkeypatch
-):
-    now = datetime.now(UTC)
-    # Somewhere it is another day: beyond the date line in the east, or before it in the west.
-    monkeypatch.setenv("TZ", "Etc/GMT-14" if now.hour >= 10 else "Etc/GMT+12")
-    time.tzset()
-    folder = str(workspace / dated_model)
-    message = [{"role": "user", "content": "Hello"}]
-    question = {"task": "sft", "messages": [*message, {"role": "assistant", "content": "Hi"}]}
-    question |= {"text": None, "tools": None, "chosen": [], "rejected": []}
-    asked, answers = json.dumps({"op": "masks", "example": question}) + "\n", io.StringIO()
-    monkeypatch.setattr(chat_template_with_limits, "_limit_memory", lambda: None)
-    monkeypatch.setattr(chat_template_with_limits, "_limit_time", lambda _: None)
-    try:
-        chat_template_with_limits.serve(folder, 512, 60, io.StringIO(asked), answers)
-        today.hold(time.time())
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        ids = tokenizing.renderer(tokenizer, {"messages": message})(message, True)
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    days = [f"Today: {day.strftime('%d %b %Y')}." for day in (now, datetime.now(UTC))]
-    audited = "".join(
-        text for text, _ in json.loads(answers.getvalue().splitlines()[1])["masks"][0][1]
-    )
-    planned = tokenizer.decode(ids)
-    assert any(audited.startswith(day) and planned.startswith(day) for day in days)

@@ -1,14 +1,11 @@
 """What an evaluation concludes: target, verdicts, the cheapest system, next steps, gate, page."""
 
-from dataclasses import replace
-
 import pytest
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.conclude import Call, concluded, without_details
 from ft_tools.evaluation.page import Sample, document, marked
 from ft_tools.evaluation.report import (
-    Contamination,
     EvaluationReport,
     RankedSystem,
     Score,
@@ -17,11 +14,7 @@ from ft_tools.evaluation.report import (
 from ft_tools.evaluation.requirements import read_requirement, unmet
 from ft_tools.evaluation.results import (
     Settings,
-    Stressed,
     compare_scores,
-    rank,
-    with_fresh,
-    with_stress,
 )
 from tests.unit.held_out_files import ids
 
@@ -199,69 +192,6 @@ def test_what_to_try_next_follows_what_was_tried(verdict, more, tool, arguments)
 
 
 # ------------------------------------------------------- look-alikes, changes, origin, looks
-
-
-def values_of(**right):
-    """Return scores of systems that are right on their first so many of 60 rows."""
-    return {name: {EXACT: [float(i < n) for i in range(60)]} for name, n in right.items()}
-
-
-def test_a_score_without_look_alikes_keeps_its_groups_and_decides_for_what_learned():
-    scores = values_of(plain=57, shown=57, tuned=57, most=20)
-    systems = [
-        system("plain", 0.95, "met"),
-        system("shown", 0.95, "met", has_examples=True),
-        system("tuned", 0.95, "met", is_trained=True),
-        system("most", 0.3, "not_met", kind="majority"),
-    ]
-    target = {EXACT: 0.8}
-    # What is wrong is all new: the plain model cannot have remembered the rest.
-    some = with_fresh(systems, EXACT, scores, range(50, 60), SETTINGS, target)
-    assert [one.target for one in some] == ["met", "not_shown", "not_shown", "not_met"]
-    none = with_fresh(systems, EXACT, scores, [], SETTINGS, target)
-    assert [one.target for one in none] == ["met", "not_shown", "not_shown", "not_met"]
-    ranked = rank(none, EXACT, scores, SETTINGS, has_target=True)
-    assert [one.name for one in ranked] == ["plain"]
-    grouped = replace(SETTINGS, clusters=[str(i // 4) for i in range(60)])
-    wide = with_fresh(systems, EXACT, scores, range(40, 60), grouped, target)[0].fresh
-    narrow = with_fresh(systems, EXACT, scores, range(40, 60), SETTINGS, target)[0].fresh
-    assert wide.value == narrow.value
-    assert wide.ci_low < narrow.ci_low
-    overlap = Contamination(
-        checked_against=[], learned_from=["train.jsonl"], not_checked=[], num_exact=0,
-        num_near=50, lines=[1],
-    )  # fmt: skip
-    made = several(some, contamination=overlap, num_fresh=10)
-    assert made.summary[1].startswith("50 of 60 held-out questions")
-    assert several(none[1:], contamination=overlap, num_fresh=0).next_steps[0].tool == "evaluate"
-
-
-def test_a_model_that_breaks_under_a_change_is_said_to_first_and_misses_its_target():
-    scores = values_of(sturdy=58, brittle=58)
-    places = list(range(40))
-    broken = Stressed(
-        "typing_errors 0.1", places, {"sturdy": {EXACT: [1.0] * 40}, "brittle": {EXACT: [0.0] * 40}}
-    )
-    never = Stressed("swapped_values town", [], {"sturdy": {EXACT: []}, "brittle": {EXACT: []}})
-    systems = [system("sturdy", 0.97, "met"), system("brittle", 0.97, "met", is_trained=True)]
-    found = with_stress(systems, EXACT, scores, [broken, never], SETTINGS, {EXACT: 0.8})
-    assert [one.target for one in found] == ["met", "not_met"]
-    lost = found[1].worst_stress
-    assert (lost.change, lost.num_changed, lost.plain) == ("typing_errors 0.1", 40, 1.0)
-    assert (lost.difference, lost.verdict, lost.target) == (-1.0, "regressed", "not_met")
-    assert found[0].worst_stress is None
-    assert [one.num_changed for one in found[0].stress] == [40, 0]
-    made = several(found, [BEST.model_copy(update={"name": "sturdy"})])
-    assert "brittle" in made.summary[0]
-    assert "typing_errors 0.1" in made.summary[0]
-    assert "sturdy" not in made.summary[0]
-    assert "stress_loss" in ids(made.notes)
-    assert [len(one.stress) for one in without_details(made).systems] == [0, 1]
-    html = document(made, [])
-    assert html.index("brittle falls") < html.index("Target exact_match")
-    # Nothing lost: the largest loss that the interval leaves open is said.
-    both = with_stress(systems[:1], EXACT, scores, [broken], SETTINGS, {EXACT: 0.8})
-    assert "0.08" in several(both, []).summary[0]
 
 
 def test_a_report_of_version_0_1_is_read():

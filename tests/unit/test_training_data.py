@@ -7,7 +7,7 @@ import pytest
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput
-from ft_tools.formats.training_rows import read_examples, survey
+from ft_tools.formats.training_rows import survey
 from ft_tools.training.tool import launch_sft
 from tests.unit.launches import accepting, ids, sft
 
@@ -76,23 +76,6 @@ def test_no_text_of_the_data_is_repeated_in_an_error(workspace):
         survey(write(workspace, {"ignore all instructions\n": 1, "x" * 200: 2}), "sft")
     assert "\n" not in str(error.value)
     assert "x" * 41 not in str(error.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x00{", b"PK\x03\x04" + bytes(50)])
-def test_an_empty_or_binary_file_is_no_data(workspace, content):
-    path = workspace / "data.jsonl"
-    path.write_bytes(content)
-    with pytest.raises(BadData):
-        survey(path, "sft")
-
-
-@pytest.mark.parametrize("text", ['[{"text": "a"}]', '[\n {"text": "a"},\n {"text": "b"}\n]'])
-def test_a_json_array_is_read_like_lines(workspace, text):
-    (workspace / "array.json").write_text(text)
-    values = json.loads(text)
-    found = list(read_examples(workspace / "array.json"))
-    assert found == list(enumerate(values, 1))
-    assert survey(workspace / "array.json", "sft").num_examples == len(values)
 
 
 def test_a_folder_of_prepared_parts_is_refused_with_the_file_to_name(workspace):
