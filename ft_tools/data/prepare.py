@@ -259,6 +259,9 @@ def _without_mapping(request: PrepareRequest, profile: Profile) -> PrepareReport
     """Return what a file holds, and the call to fill in."""
     again = request.model_dump(mode="json", exclude_unset=True)
     again["mapping"] = {"prompt": "{COLUMN}", "answer": ["COLUMN"], "ignore": ["COLUMN"]}
+    if any("[]." in one.name for one in profile.columns):
+        turns = {"conversation": "COLUMN", "role": "KEY", "text": "KEY", "roles": {}}
+        again["mapping"] = {"turns": turns, "ignore": ["COLUMN"]}
     why = "with the columns that are asked and answered; all others are used or ignored by name"
     step = NextStep(tool="prepare_dataset", arguments=again, why=why)
     return PrepareReport(mapping=ColumnMapping(), profile=profile, next_steps=[step])

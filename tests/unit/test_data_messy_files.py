@@ -9,7 +9,7 @@ import pytest
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import PrepareRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadData, BadInput
 from tests.unit.workbooks import write_xlsx
 
 COUNT = 24
@@ -146,7 +146,22 @@ def speakers_by_id(folder):
     return "f.json", {"sheet": "tickets", "mapping": {"turns": turns, "plain_html": True}}, ALL
 
 
+def a_tree_of_turns(folder):
+    def node(at, parent, who, text):
+        return {"id": at, "parent": parent, "message": {"by": who, "parts": [text]}}
+
+    rows = []
+    for at, (a, s) in enumerate(ALL.items()):
+        nodes = [node("r", None, "system", ""), node("q", "r", "user", a)]
+        nodes += [node("x", "q", "assistant", "Sorry."), node("y", "q", "assistant", s)][at % 2 :]
+        rows.append({"mapping": {one["id"]: one for one in nodes}, "current_node": "y"})
+    (folder / "f.json").write_text(json.dumps(rows))
+    turns = {"conversation": "mapping", "role": "message.by", "text": "message.parts", "tree": {}}
+    return "f.json", {"mapping": {"turns": turns, "ignore": ["*"]}}, ALL
+
+
 MAKERS = [
+    a_tree_of_turns,
     remarks_beside_answers,
     speakers_by_id,
     title_above,
@@ -176,6 +191,21 @@ def test_a_messy_file_becomes_what_its_maker_means(workspace, make):
     assert found == meant
 
 
+def test_of_two_answers_the_picked_one_is_preferred(workspace):
+    sides = [[s, f"Keine Ahnung {s}"][:: 1 - 2 * (at % 2)] for at, s in enumerate(SAID)]
+    rows = [[a, *sides[at], "AB"[at % 2]] for at, a in enumerate(ASKED)]
+    write_csv(workspace / "f.csv", [["q", "one", "two", "pick"], *rows])
+    mapping = {"prompt": "q", "chosen": "{one}", "rejected": "two", "swap": {"pick": "B"}}
+    asked = {"path": "f.csv", "mapping": mapping, "near_duplicates": "off", "output_dir": "out"}
+    shown = prepare_dataset(PrepareRequest(**asked))
+    made = prepare_dataset(PrepareRequest(**asked, confirm=shown.mapping_hash)).outputs
+    with open(made.train, encoding="utf-8") as lines:
+        pairs = [json.loads(line) for line in lines]
+    assert pairs
+    assert not any("Keine" in one["chosen"][-1]["content"] for one in pairs)
+    assert all("Keine" in one["rejected"][-1]["content"] for one in pairs)
+
+
 def test_a_header_and_sheet_are_said_and_a_sheet_that_is_not_there_is_refused(workspace):
     title_above(workspace)
     profile = show_examples(ShowRequest(path="f.csv")).profile
@@ -184,7 +214,38 @@ def test_a_header_and_sheet_are_said_and_a_sheet_that_is_not_there_is_refused(wo
     (workspace / "d.json").write_text(json.dumps({"a": [{"x": 1}] * 3, "b": [{"y": 1}] * 9}))
     with pytest.raises(BadInput, match="has no list 'c'; its lists: b, a"):
         show_examples(ShowRequest(path="d.json", sheet="c"))
-    assert show_examples(ShowRequest(path="d.json", sheet="a")).profile.num_rows == 3
+    chosen = show_examples(ShowRequest(path="d.json", sheet="a"))
+    assert chosen.profile.num_rows == 3
+    assert "more" not in chosen.profile.file
+    steps = show_examples(ShowRequest(path="d.json")).next_steps
+    assert [(one.tool, one.arguments["sheet"]) for one in steps] == [
+        ("show_examples", "a"),
+        ("prepare_dataset", "b"),
+    ]
+
+
+def test_each_sheet_is_named_with_its_size_and_each_table_with_its_columns(workspace):
+    pytest.importorskip("python_calamine")
+    path, _, _ = two_sheets(workspace)
+    report = show_examples(ShowRequest(path=path))
+    assert '"Daten" 25 x 2' in report.profile.file
+    assert [one.arguments["sheet"] for one in report.next_steps] == ["Daten", "Data"]
+    path, _, _ = database(workspace)
+    with pytest.raises(BadData, match=r"asked: id, text; said: id, text"):
+        show_examples(ShowRequest(path=path))
+    with pytest.raises(BadInput, match="two columns named 'id'"):
+        show_examples(ShowRequest(path=path, query="SELECT * FROM asked a, said b"))
+
+
+def test_what_no_row_or_turn_has_is_refused_with_what_there_is(workspace):
+    path, arguments, _ = speakers_by_id(workspace)
+    arguments["mapping"]["turns"]["keep"] = {"public": "yes"}
+    with pytest.raises(
+        BadInput, match=r"no row has 'yes' in .turns: public., which has true 49, false 25"
+    ):
+        prepare_dataset(PrepareRequest(path=path, **arguments))
+    with pytest.raises(BadInput, match=r"role.*end-user 24, agent 1"):
+        show_examples(ShowRequest(path=path, sheet="users", where={"role": "Agent"}))
 
 
 def test_a_speaker_that_the_list_lacks_is_refused_whatever_stands_for_all_others(workspace):

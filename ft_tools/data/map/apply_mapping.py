@@ -12,6 +12,7 @@ from ft_tools.data.map.mapping import (
     ColumnMapping,
     compiled,
     drops,
+    fits,
     is_one_of,
     keeps,
     values_at,
@@ -141,6 +142,8 @@ def _made(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Made:
         if any(map(is_empty, sides)):
             return Made(None, NO_ANSWER)
         good, bad = (_answered(text_of_cell(side)) for side in sides)
+        if mapping.swap and fits(row, mapping.swap):
+            good, bad = bad, good
         return Made(Example(number, "preference_explicit", "dpo", asked, good, bad))
     better = correction_of(mapping, row)
     answer = better or answer_of(mapping, row)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Turns, drops, keeps
+from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Tree, Turns, drops, keeps
 from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.errors import BadInput
 from ft_tools.formats.column_counts import items_of, shown, text_of
@@ -92,15 +92,8 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
             continue
         value = row.value
         cell = as_turns(cell_at(value, turns.conversation))
-        items = items_of(cell)
-        if items is not None:
-            talk = _Conversation(row.number)
-            opening = text_of(cell_at(value, turns.first)) if turns.first else ""
-            if opening:
-                talk.turns.append(("", -1, {"role": "user", "content": opening}))
-            for at, turn in enumerate(items):
-                if isinstance(turn, Mapping):
-                    _add(talk, turns, at, turn, joining)
+        if (items := turns_in(cell)) is not None:
+            talk = _of_a_list(turns, row.number, value, items, joining)
             yield row._replace(value={**value, **talk.made(turns, joining)})
         elif isinstance(cell, Mapping | list) or not (key := text_of(cell)):
             yield row
@@ -113,9 +106,47 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
         yield Row(talk.first, {**talk.columns, **talk.made(turns, joining)}, None)
 
 
+def _of_a_list(
+    turns: Turns, number: int, row: Mapping[str, Any], items: list[Any], joining: Joining
+) -> _Conversation:
+    """Return the conversation of a row with a list of turns."""
+    talk = _Conversation(number)
+    opening = text_of(cell_at(row, turns.first)) if turns.first else ""
+    if opening:
+        talk.turns.append(("", -1, {"role": "user", "content": opening}))
+    if turns.tree is not None:
+        items = _branch(turns.tree, items, text_of(cell_at(row, turns.tree.last)), joining)
+    for at, turn in enumerate(items):
+        if isinstance(turn, Mapping):
+            _add(talk, turns, at, turn, joining)
+    return talk
+
+
 def is_one_turn(turns: Turns, row: Mapping[str, Any]) -> bool:
     """Return whether a row is a turn, and not a conversation with a list of turns."""
-    return items_of(as_turns(cell_at(row, turns.conversation))) is None
+    return turns_in(cell_at(row, turns.conversation)) is None
+
+
+def turns_in(cell: Any) -> list[Any] | None:
+    """Return the turns that a cell holds, as a list or as an object of objects; else None."""
+    cell = as_turns(cell)
+    inner = list(cell.values()) if isinstance(cell, Mapping) else []
+    if inner and all(isinstance(one, Mapping) for one in inner):
+        return inner
+    return items_of(cell)
+
+
+def _branch(tree: Tree, items: list[Any], last: str, joining: Joining) -> list[Any]:
+    """Return the turns from the root to the last one; those of other branches were discarded."""
+    turns = [one for one in items if isinstance(one, Mapping)]
+    by_id = {text_of(cell_at(one, tree.id)): one for one in turns}
+    path: list[Any] = []
+    # Each turn is taken once, so that a circle ends.
+    while (turn := by_id.pop(last, None)) is not None:
+        path.append(turn)
+        last = text_of(cell_at(turn, tree.parent))
+    joining.left_out["of other branches"] += len(by_id)
+    return path[::-1]
 
 
 def _collect(columns: dict[str, Any], name: str, value: Any) -> None:

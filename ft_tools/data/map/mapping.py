@@ -61,6 +61,14 @@ class Lookup(Request):
     role: str = Field(description="Key of what `roles` names instead, such as agent.")
 
 
+class Tree(Request):
+    """Where turns are a tree, as in a ChatGPT export: discarded answers are other branches."""
+
+    id: str = Field("id", description="Key of a turn's id.")
+    parent: str = Field("parent", description="Key with the id of the turn before.")
+    last: str = Field("current_node", description="Column with the id of the last turn.")
+
+
 class Turns(Request):
     """Where the turns of conversations are, and who speaks in which role."""
 
@@ -75,16 +83,23 @@ class Turns(Request):
     roles: dict[str, Literal["system", "user", "assistant", "tool", "leave_out"]] = Field(
         default_factory=dict, max_length=60, description="Speaker -> role; '*' for all others."
     )
+    tree: Tree | None = Field(None, description="Where the turns of a list are a tree.")
     order: str | None = Field(None, description="Key or column that turns are ordered by.")
     first: str | None = Field(None, description="Column with the user's first turn.")
     keep: Choices = Field(default_factory=list, description="Key -> values of turns to keep.")
     drop: ByColumn = Field(default_factory=dict, description="Key -> values of turns to drop.")
 
     @property
+    def columns(self) -> list[str]:
+        """Return the columns that are read beside the turns."""
+        return [*filter(None, [self.first]), *([self.tree.last] if self.tree else [])]
+
+    @property
     def keys(self) -> list[str]:
         """Return the keys that are read of a turn."""
         order = [self.order] if self.order else []
-        return [self.role, self.text, *order, *_columns_of(self.keep), *self.drop]
+        tree = [self.tree.id, self.tree.parent] if self.tree else []
+        return [self.role, self.text, *order, *tree, *_columns_of(self.keep), *self.drop]
 
 
 class Corrected(Request):
@@ -138,6 +153,9 @@ class ColumnMapping(Request):
     )
     chosen: Name | None = Field(None, description="Column of the preferred answer (DPO).")
     rejected: Name | None = Field(None, description="Column of the other answer.")
+    swap: ByColumn = Field(
+        default_factory=dict, description="Column -> values of rows where rejected is the better."
+    )
     marks: Marks | None = Field(None, description="Good and bad answers (KTO, or DPO pairs).")
     keep: Choices = Field(
         default_factory=list,
@@ -204,6 +222,8 @@ class ColumnMapping(Request):
     def _fits_together(self) -> "ColumnMapping":
         if (self.chosen is None) != (self.rejected is None):
             raise ValueError("chosen and rejected need each other")
+        if self.swap and not self.chosen:
+            raise ValueError("swap exchanges chosen and rejected: name both")
         answers = [bool(self.answer), bool(self.chosen), bool(self.turns)]
         if sum(answers) > 1:
             raise ValueError("answer, chosen with rejected, and turns exclude each other: use one")
@@ -263,6 +283,7 @@ class ColumnMapping(Request):
             *self.group_by,
             *_columns_of(self.keep),
             *self.drop,
+            *self.swap,
             *filter(None, single),
             *([self.marks.column] if self.marks else []),
         ]
@@ -282,10 +303,9 @@ class ColumnMapping(Request):
         if self.turns is not None:
             listed = [f"{self.turns.conversation}[].{key}" for key in self.turns.keys]
             listed += [f"{name}[]" for name in listed]
-            first = [self.turns.first] if self.turns.first else []
             # A list of turns is looked into: what its turns have besides has to be decided, too.
             talks = {self.turns.conversation, f"{self.turns.conversation}[]"}
-            used |= {*talks, *first, *(listed if is_list else self.turns.keys)}
+            used |= {*talks, *self.turns.columns, *(listed if is_list else self.turns.keys)}
         return used
 
 

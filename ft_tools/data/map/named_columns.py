@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from ft_tools.data.map.apply_mapping import MAX_CLASSES, kind_of, schema_of
+from ft_tools.data.map.conversations import turns_in
 from ft_tools.data.map.mapping import (
     ColumnMapping,
     drops,
@@ -25,19 +26,18 @@ from ft_tools.errors import BadInput, brief
 from ft_tools.formats.column_counts import (
     MOST_LISTED,
     NAME_CHARS,
-    items_of,
     leaves_of,
     shown,
     text_of,
 )
 from ft_tools.formats.columns import cell_at
-from ft_tools.formats.turns import as_turns
 
 SAMPLE_ROWS = 20_000
 """Rows in which the columns of a mapping are looked for, and from which a schema is derived."""
 MOST_COLUMNS = 200
 MOST_NAMED = 20
 NOT_THERE = object()
+IN_TURNS = "turns: "
 THREE_DIGITS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 """A decimal, or a whole number with its thousands apart: nothing in it tells."""
 NUMBERS = {"integer", "number"}
@@ -52,7 +52,7 @@ class NamedColumns:
         self.known: dict[str, None] = {}
         """Columns of the file, in order."""
         turns = mapping.turns
-        of_turns = [turns.conversation, *([turns.first] if turns.first else [])] if turns else []
+        of_turns = [turns.conversation, *turns.columns] if turns else []
         ignored = [name for name in mapping.ignore if name != "*"]
         named = [*mapping.row_columns, *mapping.masked_columns, *of_turns, *ignored]
         self._wanted = dict.fromkeys(named)
@@ -60,10 +60,14 @@ class NamedColumns:
         self._single = {*mapping.prompt_columns, *mapping.answer_columns, *filter(None, single)}
         """Of these, columns of one value: no items of a list."""
         better = mapping.corrected
-        choices = [*mapping.keep, mapping.drop]
+        choices = [*mapping.keep, mapping.drop, mapping.swap]
         if better is not None:
             self._single.add(better.column)
             choices.append({better.column: [*better.as_given, *better.drop]})
+        by_turn = [*turns.keep, turns.drop] if turns else []
+        self._of_a_turn = {name: f"{IN_TURNS}{name}" for one in by_turn for name in one}
+        """Key of a turn by which turns are chosen -> what its values are counted under."""
+        choices += [{self._of_a_turn[name]: one[name] for name in one} for one in by_turn]
         self.found: set[str] = set()
         self._of_turns: set[str] = set()
         self.answers: dict[str, Counter[Any]] = {name: Counter() for name in mapping.answer_columns}
@@ -78,9 +82,7 @@ class NamedColumns:
             for value in values
         }
         """Values that the mapping names and no row has so far."""
-        self._values: dict[str, Counter[str]] = {
-            name: Counter() for rule in choices for name in rule
-        }
+        self._values: dict[str, Counter[str]] = {n: Counter() for rule in choices for n in rule}
         self._as_numbers = _read_as_numbers(mapping)
         self._decimals: Counter[str] = Counter()
         """Column that is read as a number -> values that may have been meant with thousands."""
@@ -109,12 +111,14 @@ class NamedColumns:
 
     def _look_at_turns(self, row: Mapping[str, Any]) -> None:
         turns = self._mapping.turns
-        if turns is None or self._of_turns >= set(turns.keys):
+        if turns is None or (self._of_turns >= set(turns.keys) and not self._of_a_turn):
             return
-        items = items_of(as_turns(cell_at(row, turns.conversation)))
+        items = turns_in(cell_at(row, turns.conversation))
         for turn in [row] if items is None else items:
             if isinstance(turn, Mapping):
                 self._of_turns.update(key for key in turns.keys if _has(turn, key))
+                for key, name in self._of_a_turn.items():
+                    self._meet(name, values_at(turn, key))
                 if items is not None:
                     self.known.update((f"{turns.conversation}[].{key}", None) for key in turn)
 
@@ -130,14 +134,20 @@ class NamedColumns:
         for name in self._as_numbers:
             texts = [value for value in values_at(row, name) if isinstance(value, str)]
             self._decimals[name] += sum(bool(THREE_DIGITS.fullmatch(t.strip())) for t in texts)
-        for name, counts in self._values.items():
-            for value in values_at(row, name) or [""]:
-                text = text_of(value)
-                if text not in counts and self._choices:
-                    met = {c for c in self._choices if c[0] == name and is_one_of(value, [c[1]])}
-                    self._choices -= met
-                if text in counts or len(counts) <= 10 * MOST_LISTED:
-                    counts[text] += 1
+        for name in self._values:
+            if not name.startswith(IN_TURNS):
+                self._meet(name, values_at(row, name))
+
+    def _meet(self, name: str, values: Sequence[Any]) -> None:
+        """Count the values of a column by which rows or turns are chosen."""
+        counts = self._values[name]
+        for value in values or [""]:
+            text = text_of(value)
+            if text not in counts and self._choices:
+                met = {c for c in self._choices if c[0] == name and is_one_of(value, [c[1]])}
+                self._choices -= met
+            if text in counts or len(counts) <= 10 * MOST_LISTED:
+                counts[text] += 1
 
     def notes(self) -> list[str]:
         """Return how numbers of the columns were read where that can be doubted."""

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.data.judge import privacy
+from ft_tools.data.map.mapping import values_at
 from ft_tools.data.read.example_texts import text_of as text_of_turns
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import ColumnProfile, Profile
 from ft_tools.data.request import FileRequest
-from ft_tools.errors import BadData
+from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.column_counts import (
     MOST_COLUMNS,
     MOST_HASHED,
@@ -63,6 +64,8 @@ class Looked:
     read: set[str] = field(default_factory=set)
     """Columns that the known format reads."""
     about: list[str] = field(default_factory=list)
+    tables: tuple[str, ...] = ()
+    """Of several sheets or lists that nobody chose: the one that is read, and the others."""
     problems: "Counter[str]" = field(default_factory=Counter)
     drawn: list[tuple[int, Any]] = field(default_factory=list)
     """Rows spread over the file, with their numbers."""
@@ -121,6 +124,7 @@ def look(request: FileRequest, path: Path) -> tuple[Looked, Profile]:
         for row in islice(reader.raw(source), MOST_ROWS - looked.num_rows):
             last = row.number
             looked.about += row.about
+            looked.tables = row.tables or looked.tables
             if row.problem:
                 looked.problems[row.problem] += 1
                 continue
@@ -138,7 +142,9 @@ def look(request: FileRequest, path: Path) -> tuple[Looked, Profile]:
             raise BadData(path, why, "give JSONL, JSON, CSV, a workbook or Parquet")
         if reader.sources[0].kind == "sqlite" and reader.sources[0].select:
             raise BadData(path, "the query returns no row", "check its tables and conditions")
-        raise BadData(path, "holds no row", "name a file with rows, and a `where` that some meet")
+        if request.where:
+            raise _nothing_selected(request, path)
+        raise BadData(path, "holds no row", "name a file with rows")
     profile = Profile(
         file=_about(looked, reader),
         format=looked.format,
@@ -147,6 +153,19 @@ def look(request: FileRequest, path: Path) -> tuple[Looked, Profile]:
         similar=_similar(looked),
     )
     return looked, profile
+
+
+def _nothing_selected(request: FileRequest, path: Path) -> BadInput:
+    """Return what refuses a `where` that no row fits, with what its columns hold."""
+    columns = [ColumnCounts(name) for name in request.where]
+    reader = Reader(request.model_copy(update={"where": {}}), path)
+    for source in reader.sources:
+        for row in islice(reader.raw(source), MOST_ROWS):
+            for one in columns if isinstance(row.value, Mapping) else ():
+                for value in values_at(row.value, one.name):
+                    one.add(value, row.number)
+    held = "; ".join(privacy.mask(one.described) for one in columns)
+    return BadInput(f"where: no row has these values in all its columns, which hold: {held}")
 
 
 def _about(looked: Looked, reader: Reader) -> str:

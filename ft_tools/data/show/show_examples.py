@@ -19,7 +19,7 @@ from ft_tools.data.show.profile import look
 from ft_tools.data.show.sealed import SEALED, is_sealed, refused
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
-from ft_tools.formats.column_counts import items_of, leaves_of, text_of
+from ft_tools.formats.column_counts import NAME_CHARS, items_of, leaves_of, text_of
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.documents import is_documents
 from ft_tools.formats.readers.rows import Row
@@ -28,6 +28,8 @@ from ft_tools.formats.turns import as_turns
 
 NOT_THERE = object()
 PROFILE_TOKENS, ROWS_TOKENS = 600, 2_000
+MOST_TABLES, MOST_NAMED = 3, 160
+"""Sheets of which one is chosen; characters of the columns that are only named."""
 FEW, MOST_ABSENT = 5, 20
 """Rows that are cut where none fits the budget; rows that are named for what they lack."""
 CHARS_A_TOKEN = 4
@@ -35,7 +37,7 @@ TEXT_CHARS = (2000, 1000, 500, 250, 160, 80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
 SIZES = (
     *((5, 160, 40), (5, 100, 30), (3, 120, 30), (2, 120, 30), (1, 120, 30)),
-    *((1, 80, 20), (1, 60, 16), (1, 40, 12)),
+    *((1, 80, 20), (1, 60, 16), (1, 40, 12), (1, 40, 9), (1, 40, 6)),
 )
 """Rows, characters of each, and columns, until the profile fits its budget."""
 LARGER = ((20, 1000, 200), (20, 400, 100), (10, 400, 60))
@@ -84,11 +86,21 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
     if profile.format == "unknown" or any(one.decide for one in profile.columns):
         tool = "prepare_dataset"
         why = "with a mapping: what is asked and answered; use or ignore every other column"
+    tables = [name for name in looked.tables[:MOST_TABLES] if quote(name, NAME_CHARS)[1]]
+    if tables and tables[0] == looked.tables[0]:
+        again["sheet"] = tables[0]
     steps = [NextStep(tool=tool, arguments=again, why=why)]
+    why = "profiles another sheet or list of the file: choose one first"
+    for name in tables[1:]:
+        other = NextStep(tool="show_examples", arguments={**again, "sheet": name}, why=why)
+        steps.insert(0, other)
     report = ShowReport(profile=profile)
     for num_rows, chars, num_columns in (*LARGER, *SIZES) if request.max_tokens else SIZES:
         shown = _cut(profile, num_columns)
-        more = f"{shown.num_more_columns} columns are not listed: raise max_tokens"
+        listed = {one.name for one in shown.columns}
+        others = [one.name for one in profile.columns if one.name not in listed]
+        named = _cut_to(", ".join(others), MOST_NAMED)
+        more = f"{len(others)} more columns (raise max_tokens): {named}"
         report = ShowReport(
             profile=shown,
             examples=[_cells(n, row, chars) for n, row in looked.spread(num_rows)],

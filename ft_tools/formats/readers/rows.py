@@ -18,3 +18,5 @@ class Row(NamedTuple):
     """As it stands in a file of JSON; of other files it is not known."""
     about: tuple[str, ...] = ()
     """Sentences about the table, with its first row: its sheet, its header."""
+    tables: tuple[str, ...] = ()
+    """With the first row of one of several sheets or lists that nobody chose: it, the others."""

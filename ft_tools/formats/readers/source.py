@@ -320,15 +320,16 @@ def _value_rows(source: Source) -> Iterator[Row]:
 def _of_list(source: Source, stream: BinaryIO) -> Iterator[Row]:
     """Yield the rows of a list of an object, with the first of them which it is."""
     wanted = source.select or source.lists[0][0]
-    others = [name for name, _ in source.lists if name != wanted]
+    others = [one for one in source.lists if one[0] != wanted and source.select is None]
     said = f"the rows are the list {shown(wanted)} of the object that the file is"
     if others:
-        listed = ", ".join(map(shown, others[:MOST_LISTS]))
+        listed = ", ".join(f"{shown(name)} {count} rows" for name, count in others[:MOST_LISTS])
         said += f"; it has {len(others)} more ({listed}): `sheet` reads another"
     about: tuple[str, ...] = (said,)
+    tables = (wanted, *(name for name, _ in others)) if others else ()
     for row in read_values(stream, source.path, f"{wanted}.item"):
-        yield row._replace(about=about)
-        about = ()
+        yield row._replace(about=about, tables=tables)
+        about, tables = (), ()
 
 
 READERS: dict[str, Callable[[Source], Iterator[Row]]] = {

@@ -8,7 +8,6 @@ from typing import Any
 
 from ft_tools.abandoned_calls import require_waiting
 from ft_tools.errors import Abandoned, BadData, BadInput
-from ft_tools.formats.readers.header import distinct
 from ft_tools.formats.readers.rows import Row
 
 ROW_LEAST_BYTES = 100
@@ -19,6 +18,7 @@ MOST_STEPS, STEPS_A_ROW = 4_000, 1
 """Such looks, about ten seconds, and as many more as it returned rows: a large table is read to its
 end, a query that sorts or joins without end is not."""
 SELECT = re.compile(r"\s*(?:SELECT|WITH)\b", re.IGNORECASE)
+MOST_COLUMNS = 30
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
 DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 """Codes of what is no fault of the query."""
@@ -61,7 +61,10 @@ def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
         database.execute("PRAGMA trusted_schema=OFF")
         database.set_progress_handler(steps.is_over, STEPS)
         cursor = database.execute(query or f'SELECT * FROM "{_only_table(path, database)}"')
-        names = distinct([column[0] for column in cursor.description])
+        names = [column[0] for column in cursor.description]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            cure = "name each with AS, such as q.body AS question, a.body AS answer"
+            raise BadInput(f"query returns two columns named {twice!r}; {cure}")
         while (cells := cursor.fetchone()) is not None:
             row = dict(zip(names, map(_plain, cells), strict=True))
             size = sum(len(name) + len(str(cell)) + 6 for name, cell in row.items())
@@ -98,9 +101,18 @@ def _only_table(path: Path, database: sqlite3.Connection) -> str:
     tables = [name for (name,) in database.execute(found) if not name.startswith("sqlite_")]
     if len(tables) == 1:
         return str(tables[0]).replace('"', '""')
-    plain = ", ".join(name for name in tables[:20] if PLAIN.fullmatch(name))
+    plain = "; ".join(
+        f"{name}: {_columns(database, name)}" for name in tables[:20] if PLAIN.fullmatch(name)
+    )
     problem = f"is a database of {len(tables)} tables ({plain})"
-    raise BadData(path, problem, "prepare_dataset with query='SELECT ... FROM ...' reads one")
+    raise BadData(path, problem, "pass query='SELECT ... FROM ...', which may join them")
+
+
+def _columns(database: sqlite3.Connection, table: str) -> str:
+    """Return the names of a table's columns that are plain."""
+    cursor = database.execute(f'SELECT * FROM "{table}" LIMIT 0')
+    names = [column[0] for column in cursor.description]
+    return ", ".join(name for name in names[:MOST_COLUMNS] if PLAIN.fullmatch(name))
 
 
 def _plain(cell: Any) -> Any:

@@ -11,9 +11,10 @@ import resource
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ft_tools.errors import BadData, require_installed
@@ -26,6 +27,8 @@ CPU_SECONDS = 120
 MAX_MEMBERS = 5_000
 MOST_SHEETS = 10
 """Sheets that are named."""
+SIZED_BYTES = 8 * 2**20
+"""Of a workbook of which each sheet is read for its rows and columns."""
 SHEET_CHARS = 31
 """The longest name that Excel allows."""
 MEMBERS = ("xl/workbook.xml", "xl/workbook.bin", "content.xml")
@@ -83,7 +86,7 @@ def _rows(path: Path, stream: Any) -> Iterator[Row]:
     if first:
         header = find_header(first, told["line"], told["column"])
         kept = [at for at in range(len(header.names)) if at not in told["empty"]]
-        about = (*_about_sheets(told), *header.about)
+        about, tables = (*_about_sheets(told), *header.about), tuple(told["open"])
         more = () if end else values
         for number, value in enumerate(chain(first[header.at + 1 :], more), 1):
             if isinstance(value, dict):
@@ -91,8 +94,8 @@ def _rows(path: Path, stream: Any) -> Iterator[Row]:
             cells = [None if cell == "" else cell for cell in value]
             if any(cell is not None for cell in cells):
                 row = {header.names[at]: cells[at] for at in kept}
-                yield Row(number, row, None, about=about)
-                about = ()
+                yield Row(number, row, None, about=about, tables=tables)
+                about, tables = (), ()
         if end:
             return
     raise BadData(
@@ -103,25 +106,29 @@ def _rows(path: Path, stream: Any) -> Iterator[Row]:
 
 
 def _about_sheets(told: dict[str, Any]) -> list[str]:
-    """Return which of several sheets is read."""
-    others = [name for name in told["sheets"] if name != told["sheet"]]
-    if not others:
+    """Return which of several sheets is read, where nobody chose one."""
+    if not told["open"]:
         return []
+    read, *others = told["open"]
     return [
-        f"sheet {_quoted([told['sheet']])} is read; the workbook has {len(others)} more "
-        f"({_quoted(others)}; names are quoted data): prepare_dataset reads another with sheet"
+        f"sheet {_quoted([read], told['sizes'])} is read; the workbook has {len(others)} more "
+        f"({_quoted(others, told['sizes'])}; names are quoted data): `sheet` reads another"
     ]
 
 
-def _quoted(names: list[str]) -> str:
+def _quoted(names: list[str], sizes: Mapping[str, list[int]] = MappingProxyType({})) -> str:
     """Return names of sheets as data: a workbook's text is nobody's instruction."""
     more = f" and {len(names) - MOST_SHEETS} more" if len(names) > MOST_SHEETS else ""
-    return ", ".join(quote(name, SHEET_CHARS)[0] for name in names[:MOST_SHEETS]) + more
+    listed = [
+        f"{quote(name, SHEET_CHARS)[0]}{' {} x {}'.format(*sizes[name]) if name in sizes else ''}"
+        for name in names[:MOST_SHEETS]
+    ]
+    return ", ".join(listed) + more
 
 
 def _write_rows(path: str, wanted: str) -> None:
     """Write an object about a sheet, each of its rows as a JSON line, and an object at the end."""
-    from python_calamine import CalamineWorkbook
+    from python_calamine import CalamineWorkbook, SheetTypeEnum
 
     out = sys.stdout
     book = CalamineWorkbook.from_path(path)
@@ -136,8 +143,16 @@ def _write_rows(path: str, wanted: str) -> None:
         if len(rows) > 1:
             line, column = sheet.start or (0, 0)
             empty = [at for at in range(len(rows[0])) if all(row[at] == "" for row in rows)]
-            told = {"sheet": name, "sheets": sheets, "line": line + 1, "column": column}
-            out.write(json.dumps(told | {"empty": empty}) + "\n")
+            told = {"sheets": sheets, "line": line + 1, "column": column, "empty": empty}
+            several = [] if wanted or len(sheets) == 1 else sheets
+            told["open"] = [name, *(one for one in several if one != name)] if several else []
+            is_sized = several and os.path.getsize(path) <= SIZED_BYTES
+            tables = [
+                one.name for one in book.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet
+            ]
+            sized = map(book.get_sheet_by_name, tables[:MOST_SHEETS] if is_sized else [])
+            told["sizes"] = {one.name: [one.height, one.width] for one in sized}
+            out.write(json.dumps(told) + "\n")
             for row in rows:
                 out.write(json.dumps([_plain(cell) for cell in row]) + "\n")
             out.write(json.dumps({"end": True}) + "\n")
