@@ -12,14 +12,14 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.mapping import values_at
 from ft_tools.data.read.rows import Reader
-from ft_tools.data.report import Profile, Quoted, ShowReport
+from ft_tools.data.report import ColumnProfile, Profile, Quoted, ShowReport
 from ft_tools.data.request import MOST_TOKENS, ShowRequest
 from ft_tools.data.show.contradictions import contradicting_rows
 from ft_tools.data.show.profile import look
 from ft_tools.data.show.sealed import SEALED, is_sealed, refused
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
-from ft_tools.formats.column_counts import NAME_CHARS, items_of, leaves_of, text_of
+from ft_tools.formats.column_counts import MOST_LISTED, NAME_CHARS, items_of, leaves_of, text_of
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.documents import is_documents
 from ft_tools.formats.readers.rows import Row
@@ -30,6 +30,8 @@ NOT_THERE = object()
 PROFILE_TOKENS, ROWS_TOKENS = 600, 2_000
 MOST_TABLES, MOST_NAMED = 3, 160
 """Sheets of which one is chosen; characters of the columns that are only named."""
+HELD_CHARS = 80
+"""Of what a column holds, where not all columns are listed."""
 FEW, MOST_ABSENT = 5, 20
 """Rows that are cut where none fits the budget; rows that are named for what they lack."""
 CHARS_A_TOKEN = 4
@@ -37,7 +39,8 @@ TEXT_CHARS = (2000, 1000, 500, 250, 160, 80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
 SIZES = (
     *((5, 160, 40), (5, 100, 30), (3, 120, 30), (2, 120, 30), (1, 120, 30)),
-    *((1, 80, 20), (1, 60, 16), (1, 40, 12), (1, 40, 9), (1, 40, 6)),
+    *((1, 80, 20), (1, 60, 16), (0, 0, 18), (0, 0, 16), (0, 0, 14), (0, 0, 12), (0, 0, 10)),
+    *((0, 0, 8), (0, 0, 6)),
 )
 """Rows, characters of each, and columns, until the profile fits its budget."""
 LARGER = ((20, 1000, 200), (20, 400, 100), (10, 400, 60))
@@ -114,11 +117,20 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
 
 
 def _cut(profile: Profile, num_columns: int) -> Profile:
-    """Return a profile with fewer columns; those that have to be decided come first."""
-    ranked = sorted(profile.columns, key=lambda one: one.decide is None)[:num_columns]
+    """Return a profile with fewer columns: those stay that have to be decided, of few values."""
+    ranked = sorted(profile.columns, key=_has_nothing_to_decide)[:num_columns]
     columns = [one for one in profile.columns if one in ranked]
     more = len(profile.columns) - len(columns)
+    if more:
+        columns = [
+            one.model_copy(update={"holds": _cut_to(one.holds, HELD_CHARS)}) for one in columns
+        ]
     return profile.model_copy(update={"columns": columns, "num_more_columns": more})
+
+
+def _has_nothing_to_decide(one: ColumnProfile) -> tuple[bool, bool]:
+    is_few = isinstance(one.distinct, int) and 1 < one.distinct <= MOST_LISTED
+    return one.decide is None, not is_few
 
 
 def _cells(number: int, row: Any, max_chars: int) -> Quoted:
