@@ -27,9 +27,17 @@ def tool_passages(tool: str) -> list[Passage]:
 
 
 def option_passages(tool: str) -> list[Passage]:
-    """Return one passage for each key of a tool's `options`."""
+    """Return one passage for each key of a tool's `options`, and a line for what has keys."""
     spec = TOOLS[tool]
-    return [argument_passage(tool, name) for name in spec.options or spec.request.model_fields]
+    whole = spec.request.model_json_schema()
+    main = {name: whole["properties"][name] for name in spec.main if spec.options}
+    nested = [
+        Passage(id=f"{tool}.{name}", text=_line(name, schema, whole["$defs"]))
+        for name, schema in main.items()
+        if _REFERENCE.search(json.dumps(schema))
+    ]
+    options = spec.options or spec.request.model_fields
+    return [*nested, *(argument_passage(tool, name) for name in options)]
 
 
 def argument_passage(tool: str, name: str) -> Passage:

@@ -201,9 +201,12 @@ class NamedColumns:
                 f"{_listed(self.both)}; leave each in one of marks.good and marks.bad"
             )
         for name, value in [] if is_sample else sorted(self._choices):
+            held = self._values[name]
+            close = difflib.get_close_matches(value, held, 3, 0.6)
+            similar = f" (similar: {', '.join(map(shown, close))})" if close else ""
             raise BadInput(
-                f"mapping: no row has {brief(repr(value))} in {shown(name)}, which "
-                f"has {_listed(self._values[name])}"
+                f"mapping: no row has {brief(repr(value))}{similar} in {shown(name)}, which "
+                f"has {_listed(held)}"
             )
 
 
