@@ -28,6 +28,9 @@ SECONDS = 20.0
 STEP_SECONDS = 10.0
 """Where the checks are known and only a step is timed: start, imports and steps."""
 LATE = "timing a step took too long"
+IN_USE = "other programs use the GPU"
+IN_USE_FRACTION = 0.1
+"""Of a card's memory; a desktop takes less."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "triton",
              "kernels", "flash_attn")  # fmt: skip
 State = Literal["passed", "failed", "skipped"]
@@ -110,14 +113,16 @@ def tried(
     known = Tried(checks=kept.read() or [], step=kept_step.read() if step else None)
     if not known.checks and kept.is_late:
         return Tried(checks=[UNFINISHED], why_no_step=LATE)
-    is_late = step is not None and known.step is None and kept_step.is_late
+    why = LATE if step and not known.step and kept_step.is_late else ""
+    if step and not known.step and _is_in_use(device):
+        # A step takes memory that a run on that card may need next.
+        why = IN_USE
     trial = Trial(
-        checks=None if known.checks else question,
-        step=None if known.step or is_late else step,
+        checks=None if known.checks else question, step=None if known.step or why else step
     )
-    if trial.checks is None and trial.step is None:
-        return known.model_copy(update={"why_no_step": LATE if is_late else ""})
-    return _tried_now(trial, known, kept, kept_step, device)
+    if trial.checks or trial.step:
+        known = _tried_now(trial, known, kept, kept_step, device)
+    return known.model_copy(update={"why_no_step": why or known.why_no_step})
 
 
 def _tried_now(
@@ -141,7 +146,7 @@ def _tried_now(
         kept.write(found.checks)
     if found.step is not None:
         kept_step.write(found.step)
-    elif trial.step is not None:
+    elif trial.step is not None and kind:
         found.why_no_step = LATE if kind == "timeout" else f"a step could not be timed ({kind})"
         if not is_cut:
             kept_step.write_late()
@@ -198,7 +203,19 @@ def variables(device: Device) -> dict[str, str]:
 
 def _emptiest(device: Device) -> str:
     """Return the card of a run's on which other programs use least."""
-    used = {}
-    with contextlib.suppress(FineTuningError):
-        used = {card.uuid: card.used_gib for card in find_cards()}
+    used = _used(device)
     return min(device.cards, key=lambda card: used.get(card, 0.0))
+
+
+def _is_in_use(device: Device) -> bool:
+    """Return whether each card that a run may take has a program that computes on it."""
+    return min(_used(device).values(), default=0.0) > IN_USE_FRACTION
+
+
+def _used(device: Device) -> dict[str, float]:
+    """Return the fraction of the memory of each card of a run's that is used now."""
+    with contextlib.suppress(FineTuningError):
+        cards = {card.uuid: card for card in find_cards()}
+        shown = [cards[uuid] for uuid in device.cards if uuid in cards]
+        return {card.uuid: card.used_gib / card.memory_gib for card in shown}
+    return {}
