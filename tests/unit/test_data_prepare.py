@@ -1,6 +1,7 @@
 """What is shown is what is written; parts are divided without leaks, and earlier ones are kept."""
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -137,21 +138,23 @@ def test_similar_prompts_stay_in_one_part(workspace):
         assert {f"{one} Thanks!" for one in part if "Thanks" not in one} <= part
 
 
+TEMPLATES = (
+    "I sent you my {} last week and nobody has answered me since then",
+    "Please tell me when the {} will be back in your store near the station",
+    "Somebody stole a {} out of our yard during the very first night",
+    "The colour of this {} is not what was printed on the box at all",
+    "We would like to order another {} for the new office upstairs",
+    "Does the guarantee of a {} cover damage by heavy rain or by hail",
+    "Your driver left my {} with a neighbour whom I do not even know",
+    "There is a long scratch on one side of the {} that came today",
+    "Can I swap the {} for a larger one without paying postage again",
+)
+
+
 def test_whole_templates_are_held_out_where_prompts_follow_few(workspace):
-    templates = [
-        "I sent you my {} last week and nobody has answered me since then",
-        "Please tell me when the {} will be back in your store near the station",
-        "Somebody stole a {} out of our yard during the very first night",
-        "The colour of this {} is not what was printed on the box at all",
-        "We would like to order another {} for the new office upstairs",
-        "Does the guarantee of a {} cover damage by heavy rain or by hail",
-        "Your driver left my {} with a neighbour whom I do not even know",
-        "There is a long scratch on one side of the {} that came today",
-        "Can I swap the {} for a larger one without paying postage again",
-    ]
     rows = [
         {"asked": t.format(f"{WORDS[at % 12]} {at}"), "said": f"We look for it, case {n}{at}."}
-        for n, t in enumerate(templates)
+        for n, t in enumerate(TEMPLATES)
         for at in range(20)
     ]
     write(workspace / "d.jsonl", rows)
@@ -161,6 +164,30 @@ def test_whole_templates_are_held_out_where_prompts_follow_few(workspace):
     test, train = set(asked(workspace, "test")), asked(workspace, "train")
     starts = {one[:12] for one in test}
     assert not any(one[:12] in starts for one in train)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_held_out_templates_are_of_each_class_in_proportion(workspace, seed):
+    teams, places = ("stock", "billing", "delivery"), ("hall", "yard", "desk", "gate")
+    rows = [
+        {
+            "asked": t.format(f"{WORDS[at % 12]} {at}"),
+            "team": teams[n % 3],
+            "place": places[at % 4],
+            "case": f"{n}{at}",
+        }
+        for n, t in enumerate(TEMPLATES)
+        for at in range(20)
+    ]
+    write(workspace / "d.jsonl", rows)
+    mapping = {"prompt": "{asked}", "answer": ["team", "place", "case"]}
+    parts = {"near_duplicates": "auto", "test_fraction": 0.34, "validation_fraction": 0.0}
+    assert confirmed(ask(mapping=mapping, seed=seed, **parts)).wordings["num_test"] == 3
+    team_of = {one["asked"]: one["team"] for one in rows}
+    for name in ("train", "test"):
+        counts = Counter(team_of[one] for one in asked(workspace, name))
+        assert len(counts) == 3
+        assert max(counts.values()) <= 1.1 * min(counts.values())
 
 
 def test_a_file_that_is_prepared_again_keeps_its_first_test_rows(workspace):

@@ -3,13 +3,14 @@
 Rows that ask the same first, or are linked (similar prompts, one group of the caller's), stay
 together; where prompts follow few templates, so do all rows of one wording: rows of a template in
 both parts would measure how well it was learned, not how questions are answered that people word
-themselves. Each stratum (rows with one `split_key`) gives its share. The same seed and data give
-the same parts.
+themselves. Each stratum (rows with one `split_key`) gives its share, and so does each class where
+whole wordings are held out: few of them are drawn, and most of one class might be. The same seed
+and data give the same parts.
 """
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +27,10 @@ LEAST_VALIDATED = 2
 """Wordings of the validation part, whose loss chooses the checkpoint. Judgement."""
 Labels = Mapping[int, Mapping[str, str]]
 """Hash of an answer -> its labels by field."""
+Class = tuple[str, Hashable]
+"""A field of the answers, empty for the whole answer, and its value."""
+Classes = Mapping[int, Sequence[Class]]
+"""The classes that each row teaches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +143,7 @@ def by_wording(ledger: Ledger, groups: Sequence[Bundle]) -> list[Bundle]:
     return [*(Bundle(rows, is_wording=True) for rows in together.values()), *alone]
 
 
-def classes_of(
-    ledger: Ledger, labels: Labels, kept: Iterable[int]
-) -> Mapping[int, Sequence[Hashable]]:
+def classes_of(ledger: Ledger, labels: Labels, kept: Iterable[int]) -> Classes:
     """Return the classes that each row teaches; nothing where answers are no classes.
 
     Args:
@@ -154,7 +157,7 @@ def classes_of(
             at: [pair for pair in labels[ledger.answer[at]].items() if pair[0] in names]
             for at in kept
         }
-    answers = {at: [ledger.answer[at]] for at in kept}
+    answers: dict[int, list[Class]] = {at: [("", ledger.answer[at])] for at in kept}
     return answers if len({one for (one,) in answers.values()}) <= MAX_CLASSES else {}
 
 
@@ -164,7 +167,7 @@ def choose(
     wanted: int,
     seed: int,
     *,
-    classes: Mapping[int, Sequence[Hashable]] | None = None,
+    classes: Classes | None = None,
 ) -> list[Bundle]:
     """Return whole bundles with about as many rows as are wanted, in proportion to the strata.
 
@@ -173,40 +176,68 @@ def choose(
         bundles: To choose from.
         wanted: Rows.
         seed: Of the draw.
-        classes: The classes that a row teaches: of each at least one bundle is left over, to be
-            trained on. With these, bundles of wordings may be more rows than are wanted.
+        classes: Those that a row teaches, in proportion too: of each at least one bundle is left
+            over, to be trained on. With these, bundles of wordings may be more rows than are
+            wanted.
     """
-    lines, strata = ledger.lines, ledger.split_key
-    drawn = sorted(bundles, key=lambda one: _draw(seed, lines[one.rows[0]]))
-    sizes = Counter(strata[at] for one in drawn for at in one.rows)
-    share = wanted / max(1, sizes.total())
-    missing = {name: share * size for name, size in sizes.items()}
-    taught = [{name for at in one.rows for name in (classes or {}).get(at, ())} for one in drawn]
-    left = Counter(name for names in taught for name in names)
+    drawn = sorted(bundles, key=lambda one: _draw(seed, ledger.lines[one.rows[0]]))
+    share = wanted / max(1, sum(len(one.rows) for one in drawn))
+    strata = _Shares(drawn, share, lambda at: [("", ledger.split_key[at])])
+    fields = _Shares(drawn, share, lambda at: (classes or {}).get(at, ()))
+    left = Counter(name for one in drawn for name in fields.of(one))
     most = wanted if classes is None else MAX_OVER * wanted
-    chosen: dict[int, Bundle] = {}
+    chosen: list[Bundle] = []
     num_rows = 0
-    # First what brings each stratum nearer to its share, then what any of them still lacks.
-    for is_first in (True, False):
-        for at, one in enumerate(drawn):
-            if num_rows >= most:
-                break
-            size = len(one.rows)
-            if at in chosen or num_rows + size > most or any(left[n] < 2 for n in taught[at]):
-                continue
-            if is_first:
-                counts = Counter(strata[row] for row in one.rows)
-                # Negative where the distance from the wanted numbers of the strata falls.
-                is_wanted = sum(n * (n - 2 * missing[name]) for name, n in counts.items()) < 0
+    # First what brings both the strata and the classes of each field nearer to their shares, then
+    # the classes, then the strata; then what any of them still lacks.
+    with_classes = [(strata, fields), (fields,)] if classes else []
+    for nearer in (*with_classes, (strata,), ()):
+        passed = []
+        for one in drawn:
+            reached = num_rows + len(one.rows)
+            if reached > most or any(left[name] < 2 for name in fields.of(one)):
+                is_wanted = False
+            elif nearer:
+                is_wanted = all(shares.gains(one) for shares in nearer)
             else:
-                is_wanted = num_rows + size <= wanted or 2 * num_rows < wanted
-            if is_wanted:
-                chosen[at] = one
-                num_rows += size
-                left.subtract(taught[at])
-                for row in one.rows:
-                    missing[strata[row]] -= 1
-    return list(chosen.values())
+                is_wanted = reached <= wanted or 2 * num_rows < wanted
+            if not is_wanted:
+                passed.append(one)
+                continue
+            chosen.append(one)
+            num_rows = reached
+            left.subtract(fields.of(one).keys())
+            strata.take(one)
+            fields.take(one)
+        drawn = passed
+    return chosen
+
+
+class _Shares:
+    """How many rows of each class a part still lacks, by field."""
+
+    def __init__(
+        self, bundles: Iterable[Bundle], share: float, names: Callable[[int], Sequence[Class]]
+    ) -> None:
+        self._names = names
+        counts = Counter(name for one in bundles for at in one.rows for name in names(at))
+        self._missing = {name: share * number for name, number in counts.items()}
+
+    def of(self, bundle: Bundle) -> Counter[Class]:
+        """Return how many rows of each class a bundle has."""
+        return Counter(name for at in bundle.rows for name in self._names(at))
+
+    def gains(self, bundle: Bundle) -> bool:
+        """Return whether a bundle brings every field nearer to its shares, by squares."""
+        change: dict[str, float] = defaultdict(float)
+        for name, number in self.of(bundle).items():
+            change[name[0]] += number * (number - 2 * self._missing[name])
+        return all(each < 0 for each in change.values())
+
+    def take(self, bundle: Bundle) -> None:
+        """Count a bundle's rows as no longer missing."""
+        for name, number in self.of(bundle).items():
+            self._missing[name] -= number
 
 
 def _draw(seed: int, line: int) -> bytes:
