@@ -183,7 +183,7 @@ def choose(
     drawn = sorted(bundles, key=lambda one: _draw(seed, ledger.lines[one.rows[0]]))
     share = wanted / max(1, sum(len(one.rows) for one in drawn))
     strata = _Shares(drawn, share, lambda at: [("", ledger.split_key[at])])
-    fields = _Shares(drawn, share, lambda at: (classes or {}).get(at, ()))
+    fields = _Shares(drawn, share, lambda at: (classes or {}).get(at, ()), least=1)
     left = Counter(name for one in drawn for name in fields.of(one))
     most = wanted if classes is None else MAX_OVER * wanted
     chosen: list[Bundle] = []
@@ -198,7 +198,8 @@ def choose(
             if reached > most or any(left[name] < 2 for name in fields.of(one)):
                 is_wanted = False
             elif nearer:
-                is_wanted = all(shares.gains(one) for shares in nearer)
+                is_near = len(one.rows) < 2 * (wanted - num_rows)
+                is_wanted = is_near and all(shares.gains(one) for shares in nearer)
             else:
                 is_wanted = reached <= wanted or 2 * num_rows < wanted
             if not is_wanted:
@@ -214,14 +215,26 @@ def choose(
 
 
 class _Shares:
-    """How many rows of each class a part still lacks, by field."""
+    """How many rows of each class a part still lacks, by field.
+
+    Args:
+        bundles: To choose from.
+        share: Of the rows that is wanted.
+        names: The classes of a row.
+        least: Rows of a class that are wanted; those of fewer are in no proportion.
+    """
 
     def __init__(
-        self, bundles: Iterable[Bundle], share: float, names: Callable[[int], Sequence[Class]]
+        self,
+        bundles: Iterable[Bundle],
+        share: float,
+        names: Callable[[int], Sequence[Class]],
+        least: int = 0,
     ) -> None:
         self._names = names
         counts = Counter(name for one in bundles for at in one.rows for name in names(at))
         self._missing = {name: share * number for name, number in counts.items()}
+        self._rare = {name for name, number in self._missing.items() if number < least}
 
     def of(self, bundle: Bundle) -> Counter[Class]:
         """Return how many rows of each class a bundle has."""
@@ -231,7 +244,8 @@ class _Shares:
         """Return whether a bundle brings every field nearer to its shares, by squares."""
         change: dict[str, float] = defaultdict(float)
         for name, number in self.of(bundle).items():
-            change[name[0]] += number * (number - 2 * self._missing[name])
+            if name not in self._rare:
+                change[name[0]] += number * (number - 2 * self._missing[name])
         return all(each < 0 for each in change.values())
 
     def take(self, bundle: Bundle) -> None:
