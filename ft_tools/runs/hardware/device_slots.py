@@ -4,7 +4,6 @@ A slot is a lock on a GPU's UUID, or on `cpu`; so is a place in the line: both a
 their holder dies. A run may take any of its candidates that no earlier run waits for.
 """
 
-import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -35,10 +34,11 @@ class Line:
         self._candidates = list(candidates)
         self._count = count
         self._place = slots / f"{place}.place"
-        self._held = locks.take(self._place)
-        if self._held is not None:
-            os.truncate(self._held, 0)
-            os.pwrite(self._held, json.dumps(self._candidates).encode(), 0)
+        held = locks.take(self._place)
+        assert held is not None, "a place is its run's alone"
+        self._held = held
+        os.truncate(held, 0)
+        os.pwrite(held, json.dumps(self._candidates).encode(), 0)
 
     def take_slots(self) -> dict[str, int] | None:
         """Take the slots if enough of them are free and nobody who lives came earlier for them.
@@ -62,11 +62,8 @@ class Line:
 
     def leave(self) -> None:
         """Give up the place."""
-        with contextlib.suppress(OSError):
-            self._place.unlink(missing_ok=True)
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        self._place.unlink(missing_ok=True)
+        os.close(self._held)
 
     def _take(self, names: list[str]) -> dict[str, int] | None:
         taken: dict[str, int] = {}

@@ -123,7 +123,8 @@ def start(
         except OutputExists:
             _require_same_request(runs / run_id, request)
             held_locks = _hold(runs / run_id, held)
-            if _was_started(runs / run_id):
+            status = directory.read_status(runs / run_id)
+            if status.state != "queued" or status.attempt > 1:
                 return run_id
         if held_locks:
             _launch(runs / run_id, held_locks, Status(state="queued"))
@@ -215,11 +216,6 @@ def _hold(run_dir: Path, held: contextlib.ExitStack, *names: str) -> tuple[int, 
         held.callback(os.close, file)
         files.append(file)
     return tuple(files)
-
-
-def _was_started(run_dir: Path) -> bool:
-    status = directory.read_status(run_dir)
-    return status.state != "queued" or status.attempt > 1
 
 
 def _launch(run_dir: Path, held_locks: tuple[int, ...], status: Status) -> None:
