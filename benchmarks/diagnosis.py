@@ -72,17 +72,6 @@ def rates(lines: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def ranges(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return how many runs ended inside the first range of the time left that get_run showed."""
-    shown = [line["low_true_high_seconds"] for line in lines if line.get("low_true_high_seconds")]
-    inside = sum(low <= true <= high for low, true, high in shown)
-    return {
-        "num_runs": len(shown),
-        "inside": round(inside / len(shown), 4) if shown else None,
-        "inside_95": interval(inside, len(shown)),
-    }
-
-
 def main() -> None:
     """Write the rates."""
     lines = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
@@ -92,7 +81,6 @@ def main() -> None:
         "about": {"machine": platform.machine(), "cores": os.cpu_count()} | versions,
         "chosen_on": rates(halves[0]),
         "checked_on": rates(halves[1]),
-        "first_range": ranges(lines),
     }
     OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
