@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from ft_tools import abandoned_calls
 from ft_tools.errors import FineTuningError
@@ -72,6 +72,8 @@ class Trial(BaseModel):
 
 class Tried(BaseModel):
     """What it found."""
+
+    model_config = ConfigDict(extra="forbid")
 
     checks: list[Checked] = []
     step: StepTime | None = None
@@ -163,11 +165,8 @@ def _run(trial: Trial, seconds: float, device: Device) -> tuple[Tried, str, str]
             WORKER, answer, question, seconds, variables(device)
         )
     except remembered_answer.Unanswered as error:
-        # What it found before it ended; a line that has no end is not counted.
-        whole = error.printed.rpartition("\n")[0].rpartition("\n")[2]
-        found = Tried()
-        with contextlib.suppress(ValidationError):
-            found = answer.validate_json(whole)
+        # What it found before it ended.
+        found = remembered_answer.last_answer(answer, error.printed) or Tried()
         return found, error.kind, str(getattr(error.__cause__, "stderr", ""))
     return found, "", complained
 

@@ -135,7 +135,7 @@ def run(
     seconds: float,
     variables: Mapping[str, str] | None = None,
 ) -> tuple[T, str]:
-    """Return what a worker prints as its last line, JSON, and its standard error.
+    """Return the last answer, a line of JSON, that a worker prints, and its standard error.
 
     Args:
         worker: The module.
@@ -154,13 +154,22 @@ def run(
             timeout=min(seconds, abandoned_calls.seconds_left()),
             env=environment() | dict(variables or {}),
         )
-        # Imports of libraries may print before it.
-        return answer.validate_json(done.stdout.strip().rpartition("\n")[2]), done.stderr
     except subprocess.TimeoutExpired as error:
         raise Unanswered("timeout", _text(error.stdout)) from error
-    except (OSError, subprocess.SubprocessError, ValidationError) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         printed = _text(getattr(error, "stdout", ""))
         raise Unanswered(type(error).__name__, printed) from error
+    if (found := last_answer(answer, done.stdout)) is None:
+        raise Unanswered("no_answer", done.stdout)
+    return found, done.stderr
+
+
+def last_answer(answer: TypeAdapter[T], printed: str) -> T | None:
+    """Return the last line that is an answer: libraries may print, too, or it was cut."""
+    for line in reversed(printed.split("\n")):
+        with contextlib.suppress(ValidationError):
+            return answer.validate_json(line)
+    return None
 
 
 def _text(printed: str | bytes | None) -> str:
