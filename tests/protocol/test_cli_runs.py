@@ -66,26 +66,6 @@ def test_a_follower_of_a_log_reads_each_line_once_and_the_last_words(living):
     assert shown == [*lines[1:], *lines[:100], "last words without an end"]
 
 
-def test_a_person_sees_when_a_run_was_made_and_its_whole_id_in_any_window(
-    living, capsys, monkeypatch
-):
-    run_dir, _ = living
-    info = directory.read_info(run_dir)
-    info = info.model_copy(update={"name": "tickets, small model, rank 16", "created_at": 1.5e9})
-    (run_dir / "run.json").write_text(info.model_dump_json())
-    directory.add_event(run_dir, "training")
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1.5e9))
-    for columns in ("60", "80", "200"):
-        monkeypatch.setenv("COLUMNS", columns)
-        for command in (["get-run"], ["get-run", RUN_ID]):
-            assert cli.run([*command, "--format", "human"]) == 0
-            shown = capsys.readouterr().out
-            assert RUN_ID in shown
-            assert info.name in shown
-            assert when in shown
-            assert "e+09" not in shown
-
-
 def test_whoever_stops_waiting_is_told_that_the_run_goes_on_and_how_it_is_ended(living):
     run_dir, lock = living
     with started("wait", RUN_ID, stderr=PIPE) as waiting:

@@ -106,9 +106,3 @@ def test_ended_rows_leave_the_batch_and_a_shared_beginning_is_read_once():
     alive = [sum(length > step for length in lengths) for step in range(1, max(lengths))]
     assert [shape[0] for shape in seen[2:]] == alive
     assert all(shape[1] == 1 for shape in seen[2:])
-
-
-def test_what_is_shared_leaves_a_token_to_go_on_from():
-    assert decoding.shared_tokens([[1, 2, 3], [1, 2, 3]]) == 2
-    assert decoding.shared_tokens([[1, 2, 3], [2, 2, 3]]) == 0
-    assert decoding.shared_tokens([[1], [1, 2, 3]]) == 0

@@ -84,22 +84,6 @@ def test_a_run_finds_the_tokens_that_its_plan_counted(workspace, kind):
     assert not any("the plan counted" in message for message in said)
 
 
-def test_many_rows_that_would_be_padded_are_batched_by_length(workspace):
-    def strategy(long, **training):
-        rows = [
-            {"prompt": f"Parcel {i}: ", "completion": "late " * (2 if i % 8 else long) + str(i)}
-            for i in range(300)
-        ]
-        request = request_of("messages", workspace, num_train_epochs=1, max_steps=-1, **training)
-        write_jsonl(workspace / "data.jsonl", rows)
-        return plan_sft(request).training.get("train_sampling_strategy")
-
-    assert strategy(2) is None
-    assert strategy(60) == "group_by_length"
-    assert strategy(60, packing=True) is None
-    assert strategy(60, train_sampling_strategy="random") == "random"
-
-
 @pytest.mark.parametrize("kind", TOOL_FILES)
 def test_tools_and_calls_reach_the_template_as_they_are_in_the_file(workspace, kind):
     (workspace / "tools.jinja").write_text(WITH_TOOLS)

@@ -2,7 +2,6 @@
 
 import shutil
 from functools import cache
-from pathlib import Path
 
 import gguf
 import numpy as np
@@ -19,16 +18,12 @@ from transformers import (
 )
 
 from ft_tools.models.gguf_header import Header, read_header
-from ft_tools.models.machine import Machine
-from ft_tools.models.worker import gguf as ours
 from ft_tools.shipping import comparison_text, formats
 from ft_tools.shipping.programs import ProgramFailed
-from ft_tools.shipping.worker import llama, llama_job, shipment, shipped_formats
+from ft_tools.shipping.worker import llama, llama_job
 from tests.tiny.measuring_gguf import (
     measure,
-    proof_of,
     reference_of,
-    shipment_in,
     write_gguf,
 )
 
@@ -222,26 +217,3 @@ def test_every_type_is_made_without_an_importance_matrix(tmp_path):
     refused = formats.Format("gguf:IQ3_XS", "gguf", 3.4977)
     with pytest.raises(ProgramFailed):
         llama_job.quantize(whole, tmp_path / "made.gguf", refused)
-
-
-@pytest.mark.parametrize(("trained_with", "parity"), [("qwen3", True), ("mistral", False)])
-def test_a_file_too_large_to_run_is_still_asked_how_it_splits_text(
-    tmp_path, converted, monkeypatch, trained_with, parity
-):
-    folder, source, _ = converted("qwen3")
-    tokenizer = converted(trained_with)[2]
-    shipped = shipment_in(tmp_path, folder, "gguf:F16")
-    shutil.copy(source, tmp_path / "scratch" / "source-f16.gguf")
-    # Room for libraries and not for the model, however small it is.
-    monkeypatch.setattr(shipment, "free_machine", lambda device: Machine((), 2**30))
-    proof = proof_of(tmp_path, tokenizer)
-    result, samples = shipped_formats.ship_format(shipped, formats.find("gguf:F16"), proof)
-    assert (result.state, result.quality, samples) == ("made", None, [])
-    assert result.tokenizer_parity is parity
-    assert len(result.reasons) == (1 if parity else 2)
-    assert result.reasons[0].id == "not_measured"
-    # Its weights were left on the disk: it cannot be asked for anything else.
-    with ours.opened(Path(result.path), 8, vocab_only=True) as model:
-        assert ours.tokenize(model, "one two")
-        with pytest.raises(AssertionError, match="Memory is not initialized"):
-            model.eval([1])

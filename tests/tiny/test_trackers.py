@@ -1,7 +1,6 @@
 """P22: a tracker that raises, hangs or fills the disk changes nothing about a run."""
 
 import shutil
-import statistics
 import sys
 
 import pytest
@@ -90,12 +89,11 @@ def test_a_tracker_gets_every_line_and_is_finished(workspace, tiny_model_in, mon
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(25, marks=pytest.mark.faults)])
 def test_a_tracker_that_fails_in_any_way_changes_no_bit(
-    workspace, tiny_model_in, monkeypatch, rounds, record_property
+    workspace, tiny_model_in, monkeypatch, rounds
 ):
     monkeypatch.setattr(tracking, "FINISH_SECONDS", 12.0)
-    alone, run_dir, _ = trained(workspace, monkeypatch, None, "alone")
-    wanted, paces = weights_of(alone.artifact), {how: [] for how in HOW}
-    usual = pace_of(run_dir)
+    alone, _, _ = trained(workspace, monkeypatch, None, "alone")
+    wanted = weights_of(alone.artifact)
     for number in range(rounds):
         for how in HOW if rounds > 1 else ("raises",):
             report, run_dir, _ = trained(workspace, monkeypatch, how, f"{how[0]}{number}")
@@ -103,14 +101,5 @@ def test_a_tracker_that_fails_in_any_way_changes_no_bit(
             said = [message for message in messages(run_dir) if message.startswith("trackio")]
             assert how not in {"raises", "hangs"} or said, how
             assert not any("s3cret" in message for message in said)
-            paces[how].append(pace_of(run_dir) / usual)
             shutil.rmtree(run_dir)
             sys.modules.pop("trackio", None)
-    for how, found in paces.items():
-        if found:
-            record_property(f"P22 pace with a tracker that {how}", statistics.median(found))
-
-
-def pace_of(run_dir):
-    rows = directory.read_metrics(run_dir)
-    return statistics.median(row["step_seconds"] for row in rows if "step_seconds" in row)

@@ -136,17 +136,3 @@ def test_an_exported_chat_is_a_tree_of_messages_by_id(workspace):
         ("user", "More 3?"),
         ("assistant", "Again 3."),
     ]
-
-
-def test_rows_that_belong_to_no_conversation_are_left_out_and_counted(workspace):
-    rows = [{"thread": None, "who": "user", "text": "?"}]
-    for at in range(12):
-        rows += [
-            {"thread": at, "who": "user", "text": f"Where is {at}?"},
-            {"thread": at, "who": "assistant", "text": f"There, {at}."},
-        ]
-    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    turns = {"conversation": "thread", "role": "who", "text": "text"}
-    made = prepare({"turns": turns, "system": "Be kind."}, "d.jsonl")
-    assert made.counts == {"train": 12, "no_conversation": 1}
-    assert said(trained(workspace)[0])[0] == ("system", "Be kind.")

@@ -97,14 +97,6 @@ def test_a_torch_that_the_driver_cannot_serve_is_broken(driver, monkeypatch, bui
     assert said in found.found
 
 
-def test_an_offline_hub_is_no_error_and_is_not_asked(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    first, login = hub_and_clients.hub()
-    assert (first.state, login.name) == ("note", "Hub login")
-    assert "127.0.0.1" not in first.found
-
-
 def test_a_hub_that_does_not_answer_is_named_and_prevents_nothing(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")

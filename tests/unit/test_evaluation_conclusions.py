@@ -191,9 +191,6 @@ def test_what_to_try_next_follows_what_was_tried(verdict, more, tool, arguments)
     assert (made.next_steps[0].tool, made.next_steps[0].arguments) == (tool, arguments)
 
 
-# ------------------------------------------------------- look-alikes, changes, origin, looks
-
-
 def test_a_report_of_version_0_1_is_read():
     old = pair(NO, YES).model_dump(mode="json")
     old["outputs"] = {"tuned": {"empty_fraction": 0, "truncated_fraction": 0, "copied_fraction": 0,

@@ -33,16 +33,6 @@ def test_usable_memory_is_below_the_printed_memory_and_has_a_source():
         assert card.usable_source, name
 
 
-def test_the_least_published_fractions_are_the_thresholds():
-    fractions = {True: [], False: []}
-    for card in facts.gpus().values():
-        if card.usable_gib is not None:
-            fractions[card.ecc_in_memory].append(card.usable_gib / card.memory_gib)
-    assert facts.number("vram.usable_fraction") == pytest.approx(min(fractions[False]), abs=0.002)
-    least = min(fractions[True])
-    assert facts.number("vram.usable_fraction_ecc") == pytest.approx(least, abs=0.002)
-
-
 def test_an_unknown_gpu_is_told_the_nearest_ones_and_the_field_to_pass():
     with pytest.raises(UnknownName) as error:
         facts.gpu("RTX 4095")

@@ -144,13 +144,6 @@ def test_lora_where_it_fits_and_qlora_where_it_does_not(gpu, method):
     assert bool(report.gave_up) == (method == "qlora")
 
 
-def test_the_length_is_halved_when_nothing_else_helps():
-    report = suggest(gpu_memory_gib=9.5, seq_len=8192)
-    assert report.training["max_length"] in {512, 1024, 2048, 4096}
-    assert report.vram.fits == "yes"
-    assert any("length" in text for text in report.gave_up)
-
-
 def test_what_the_card_and_the_model_do_not_take_is_given_up():
     long = suggest(model="microsoft/Phi-3-mini-4k-instruct", seq_len=8192)
     assert (long.training["max_length"], len(long.gave_up)) == (4096, 1)
@@ -174,14 +167,6 @@ def test_old_cards_compute_in_fp16(gpu, dtype):
     training = suggest(model="Qwen/Qwen2.5-0.5B", gpu=gpu).training
     assert (training["fp16"], training["bf16"]) == (dtype == "float16", dtype == "bfloat16")
     assert "dtype" not in training.get("model_init_kwargs", {})
-
-
-def test_a_family_that_overflows_is_suggested_in_float32_on_an_old_card():
-    report = suggest(model="google/gemma-3-4b-it", gpu="T4")
-    assert (report.training["fp16"], report.training["bf16"]) == (False, False)
-    assert report.method == "qlora"
-    assert report.quantization["bnb_4bit_compute_dtype"] == "float32"
-    assert report.vram.fits == "yes"
 
 
 # --- what any suggestion keeps to -----------------------------------------------------------------

@@ -5,7 +5,6 @@ import os
 import pytest
 
 from ft_tools import workspace
-from ft_tools.errors import BadInput
 from ft_tools.models import library_process, shape_of_class
 from ft_tools.models.library_process import LibraryProcess, Unanswered
 
@@ -52,10 +51,3 @@ def test_a_question_that_ends_each_process_is_said_to(asking):
     with pytest.raises(Unanswered, match="died"):
         asking({"die": True})
     assert asking({"ask": 2})["ask"] == 2
-
-
-def test_a_model_that_is_not_built_in_time_is_to_be_asked_for_again(asking, monkeypatch):
-    monkeypatch.setattr(shape_of_class, "SECONDS", 0.0)
-    with pytest.raises(BadInput, match=r"mine cannot be sized yet.*ask again in a minute") as told:
-        shape_of_class.described_shape({"model_type": "gpt-sw3"}, "mine")
-    assert "gpt-sw3" not in str(told.value)

@@ -61,13 +61,6 @@ def test_a_model_goes_where_it_fits_and_nowhere_else(name, fake, expected):
     assert where(name, fake) == expected
 
 
-def test_a_quantized_base_fits_where_it_was_trained():
-    # 32.8 B: 67.1 GiB in bfloat16, 20.5 in 4 bits.
-    assert where("Qwen/Qwen3-32B", machine(24), dtypes=["bfloat16"]) is None
-    found = where("Qwen/Qwen3-32B", machine(24), dtypes=["bfloat16"], four_bit=True)
-    assert found == ("cuda:0", "bfloat16")
-
-
 def test_fused_experts_are_not_counted_as_quantized():
     nf4 = placement.weight_bytes(size(QWEN_30B), "bfloat16", four_bit=True) / GIB
     # 55.6 GiB by transformers' own replace_with_bnb_linear on the meta device.

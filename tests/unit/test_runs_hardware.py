@@ -6,7 +6,7 @@ import pytest
 
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.hardware import device_slots, devices
-from ft_tools.runs.hardware.devices import find_cards, find_device, heat
+from ft_tools.runs.hardware.devices import find_cards, find_device
 from ft_tools.runs.hardware.gpu_environment import environment
 from ft_tools.runs.state import locks
 from ft_tools.runs.state.records import RunInfo
@@ -145,16 +145,6 @@ def test_memory_that_others_use_counts_and_that_of_our_runs_does_not(smi, tmp_pa
     assert device_slots.used_by_others_gib(device) == 0.0
     os.close(held)
     assert device_slots.used_by_others_gib(find_device()) == 0.0
-
-
-def test_the_heat_of_a_card_is_what_its_driver_says(smi, monkeypatch):
-    smi("0, GPU-1a, 91, Not Active, Active", "1, GPU-2b, 50, Not Active, Not Active")
-    assert heat("cuda") == {"temperature_celsius": 91.0, "thermal_throttling": 1.0}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-2b")
-    assert heat("cuda") == {"temperature_celsius": 50.0, "thermal_throttling": 0.0}
-    smi("1, GPU-2b, [N/A], [N/A], [N/A]")
-    assert heat("cuda") == {}
-    assert heat("cpu") == {}
 
 
 def info_of(device, slots=None, num_slots=1):

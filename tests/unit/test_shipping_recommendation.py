@@ -3,7 +3,7 @@
 import pytest
 
 from ft_tools.shipping.quality import Quality
-from ft_tools.shipping.recommendation import next_steps, recommend
+from ft_tools.shipping.recommendation import recommend
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 
 TUNED = {"exact_match": 1.0}
@@ -85,17 +85,3 @@ def test_where_every_answer_is_wrong_the_verdict_decides_and_that_is_said(verdic
 def test_files_that_build_none_of_the_measured_prompts_fail_the_proof():
     assert recommend([made("gguf:Q8_0", 9, 0, -0.1, 0.1, prompts_equal=0)], TUNED).format == ""
     assert recommend([made("gguf:Q8_0", 9, 0, -0.1, 0.1, prompts_equal=5)], TUNED).format
-
-
-def test_the_recommended_file_is_the_one_to_measure_next_and_else_the_last():
-    results = [
-        FormatResult(format=name, state=state, path=name.lower())
-        for name, state in (
-            ("safetensors", "made"), ("gguf:Q4_K_M", "made"), ("gguf:Q8_0", "made"),
-            ("gguf:Q2_K", "failed"),
-        )
-    ]  # fmt: skip
-    for recommended, path in (("gguf:Q4_K_M", "gguf:q4_k_m"), ("", "gguf:q8_0")):
-        (step,) = next_steps(results, recommended)
-        assert (step.tool, step.arguments) == ("evaluate", {"model": path})
-    assert next_steps(results[:1], "") == []

@@ -1,7 +1,5 @@
 """Each finding on the curves that call for it, and silence on those that do not."""
 
-from dataclasses import replace
-
 import pytest
 
 from ft_tools.errors import BadData, BadInput
@@ -92,13 +90,6 @@ def test_a_run_whose_answers_are_right_or_whose_curves_ended_is_left_alone(rows,
     assert diagnose(rows, setup) == []
 
 
-def test_a_loss_above_that_of_guessing_is_no_noise_in_the_labels():
-    rows = curves([7, 4.7, 4.7, 4.7], [6.0, 5.2, 4.9] + [4.75] * 7)
-    assert [one.id for one in diagnose(rows, replace(LABELS, num_labels=36))] == []
-    (found,) = diagnose(rows, replace(LABELS, num_labels=200))
-    assert (found.id, "within 5% of its best, 4.75" in found.observed) == ("noise", True)
-
-
 def test_prompts_in_the_loss_are_named_whatever_the_curves_say():
     unmasked = Setup(1e-3, 1e-3, 3, 120, is_masked=False)
     found = diagnose(curves([3, 0.1, 0.01], [0.001] * 10), unmasked)
@@ -127,26 +118,6 @@ def test_the_next_call_has_the_changed_arguments_and_the_files_that_were_used(fi
     assert step.arguments == {
         "from_run": "sft-0123456789abcdef", "training": {"num_train_epochs": 3}
     }  # fmt: skip
-
-
-def few(evals, losses=12):
-    """Make metric rows of a run with an evaluation after every six losses or fewer."""
-    rows = [{"step": step + 1.0, "loss": 3 - step / 6} for step in range(losses)]
-    each = losses // len(evals)
-    return rows + [{"step": each * (i + 1.0), "eval_loss": v} for i, v in enumerate(evals)]
-
-
-@pytest.mark.parametrize(
-    ("evals", "fewer"), [([2, 1, 0.6] + [0.5] * 5 + [0.5, 0.499], False), (WORSE, True)]
-)
-def test_what_memorises_trains_for_less_only_where_an_earlier_checkpoint_is_better(evals, fewer):
-    (found,) = diagnose(curves([3, 0.3, 0.01, 0.01], evals), USUAL)
-    assert found.id == "memorising"
-    assert ("num_train_epochs" in found.training, "learning_rate" in found.training) == (
-        fewer,
-        True,
-    )
-    assert ("would not help" in found.advice) is not fewer
 
 
 # --- from_run -------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.state.records import RunInfo
 from ft_tools.training.estimates import Work, disk_bytes, duration, earlier_rates
 from ft_tools.training.plan import plan_sft
-from ft_tools.training.step_time import StepTime
 from ft_tools.workspace import runs_dir
 from tests.unit.launches import sft
 
@@ -59,24 +58,6 @@ def test_earlier_runs_give_a_rate_by_their_steps_without_their_evaluations(files
     # 100 seconds of steps, and 500 tokens of evaluations at half the cost of trained ones.
     assert found.low_seconds == pytest.approx(0.7 * 125, rel=0.05)
     assert found.high_seconds == pytest.approx(1.4 * 125, rel=0.05)
-
-
-def test_a_measured_step_counts_padding_references_evaluations_and_the_optimizer(workspace):
-    cpu = Device(name="cpu", model="2 cores", memory_gib=8.0, precision="float32")
-    step = StepTime(train=0.01, forward=0.004, optimizer=0.5)
-    alone = Work("sft", "full", 5000, "", cpu, step=step)
-    assert duration(alone, 10_000, None).low_seconds == pytest.approx(70, rel=0.05)
-    for changed, seconds in (
-        ({"padding": 0.5}, 200),
-        ({"evaluated_tokens": 10_000}, 140),
-        ({"steps": 100}, 150),
-        ({"task": "dpo"}, 140),
-        ({"task": "kto"}, 220),
-        ({"passes": 1000}, 110),
-    ):
-        found = duration(replace(alone, **changed), 10_000, None)
-        assert found.low_seconds == pytest.approx(0.7 * seconds, rel=0.05), changed
-        assert found.high_seconds <= 2.1 * found.low_seconds
 
 
 def test_a_sharded_run_writes_more_to_the_disk():

@@ -14,14 +14,6 @@ def written(folder):
     return folder
 
 
-def test_the_page_shows_the_first_and_the_last_answer_beside_the_one_in_the_file(tmp_path):
-    shown = samples.section(samples.read(written(tmp_path)))
-    assert "answer 0 of 0" in shown
-    assert "answer 0 of 20" in shown
-    assert "of 10" not in shown
-    assert "in Oslo" in shown
-
-
 def test_a_resumed_run_forgets_the_answers_that_it_makes_again(tmp_path):
     samples.forget_after(written(tmp_path), 10)
     rows = samples.read(tmp_path)
