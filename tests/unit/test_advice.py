@@ -222,19 +222,6 @@ def test_the_cheapest_system_that_meets_the_target_is_kept_whatever_was_claimed(
     assert says(report, "conflict") == "target: missed was given, met was measured"
 
 
-def test_the_commonest_answer_meets_no_target_and_an_open_interval_is_no_fact(workspace):
-    numbers = dict.fromkeys(
-        ["baseline", "tuned", "difference", "ci_low", "ci_high", "p_value", "p_adjusted"], 0.0
-    )
-    row = numbers | {"system": "plain", "metric": "exact_match", "higher_is_better": True}
-    row |= {"num_examples": 9, "minimum_detectable_effect": 0.5, "verdict": "underpowered"}
-    systems = [system("majority", "met", kind="majority"), system("plain", "not_shown")]
-    found = ask(evaluations=[write_run(workspace, evaluated(*systems, comparisons=[row]))])
-
-    assert found.approach == "prompting"
-    assert "underpowered: plain" in says(found, "evaluations")
-
-
 @pytest.mark.parametrize(
     ("kind", "report", "said"),
     [

@@ -5,9 +5,7 @@ import re
 
 from ft_tools.data import page_examples
 from ft_tools.data.audit import perform
-from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest
-from ft_tools.formats.masking import Masked
 
 
 def audited(workspace, rows, means=None, **arguments):
@@ -53,27 +51,3 @@ def test_the_page_stays_small_whatever_the_data(workspace):
     _, html = audited(workspace, rows)
     assert html.count('<details class="example">') <= page_examples.MOST
     assert len(html) < 400_000
-
-
-def test_keys_and_personal_data_are_masked_on_the_page(workspace):
-    key = "hf_" + "abcdefghij" * 3
-    rows = [row(at) for at in range(20)]
-    rows += [row(20, f"Use {key} and write to ada.king@mail.internal")]
-    report, html = audited(workspace, rows)
-    assert {"secret", "personal_data_in_answer"} <= {finding.id for finding in report.findings}
-    assert key not in html
-    assert "ada.king" not in html
-    assert "[secret]" in html
-
-
-def test_trained_tokens_are_marked_and_what_a_token_says_is_escaped(workspace):
-    def masks(example):
-        said = example.messages[-1]["content"]
-        pieces = (("<|user|>", "context"), (said, "trained"), ("<b>", "cut"))
-        return [Masked("", pieces)]
-
-    _, html = audited(workspace, [row(at) for at in range(20)], Methods(masks=masks))
-    assert '<span class="c"><i>&lt;|user|&gt;</i></span>' in html
-    assert '<span class="t"><i>At depot 0.</i></span>' in html
-    assert '<span class="x"><i>&lt;b&gt;</i></span>' in html
-    assert html.count('<div class="mask">') <= page_examples.MOST_MASKS

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from ft_tools import workspace as paths
-from ft_tools.data import tool
 from ft_tools.data.audit import perform
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.request import AuditRequest
@@ -299,17 +298,6 @@ def test_a_bomb_ends_in_an_error_and_not_in_memory(workspace, monkeypatch):
         assert audit_if_small(AuditRequest(path="bomb.parquet")) is None
         with pytest.raises(BadData, match="decodes to more than 1 MiB"):
             perform(AuditRequest(path=name))
-
-
-def test_large_data_becomes_a_run_and_asking_whether_it_would_starts_none(workspace, monkeypatch):
-    (workspace / "data.jsonl").write_bytes(jsonl(ROWS))
-    assert audit_if_small(AuditRequest(path="data.jsonl")).num_examples == 30
-    line = json.dumps({"text": "a" * 1000}).encode() + b"\n"
-    (workspace / "packed.jsonl.gz").write_bytes(gzip.compress(line * 12_000))
-    assert audit_if_small(AuditRequest(path="packed.jsonl.gz")) is None
-    monkeypatch.setattr(tool, "AT_ONCE_BYTES", 100)
-    assert audit_if_small(AuditRequest(path="data.jsonl")) is None
-    assert not (workspace / "runs").exists()
 
 
 def test_parquet_types_that_json_does_not_have_become_text(workspace):

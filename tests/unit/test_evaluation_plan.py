@@ -174,16 +174,6 @@ def test_an_answer_that_is_marked_bad_is_no_reference(workspace, base):
     assert "marked_bad: 1 rows" in "".join(first.warnings)
 
 
-def test_wanted_answers_that_are_longer_than_an_answer_may_be_are_counted(workspace, base):
-    rows = [chat(f"Where is parcel {i}?", "In Oslo. " * (160 if i < 4 else 2)) for i in range(40)]
-    write(workspace / "long.jsonl", rows)
-    for most, is_cut in ((256, True), (512, False)):
-        asked = EvaluateRequest(model="base", dataset="long.jsonl", max_new_tokens=most)
-        warnings = evaluate(asked).warnings
-        assert ("answers_longer_than_limit" in ids(warnings)) == is_cut
-        assert ("max_new_tokens=512" in "".join(warnings)) == is_cut
-
-
 @pytest.mark.parametrize(
     "row",
     [

@@ -34,22 +34,6 @@ def rank_of(**arguments):
 # --- rank and alpha -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("goal", "rank"),
-    [
-        ("style", 8),
-        ("classification", 16),
-        ("extraction", 16),
-        ("instruction", 16),
-        ("domain", 16),
-        ("preference", 16),
-        ("reasoning", 32),
-    ],
-)
-def test_the_rank_follows_the_goal(goal, rank):
-    assert rank_of(goal=goal) == rank
-
-
 def test_the_rank_rises_when_the_data_has_more_tokens_than_the_adapter_parameters():
     capacity = shape_of(LLAMA).lora_params(16)
     assert rank_of(num_examples=1, mean_completion_tokens=capacity) == 16

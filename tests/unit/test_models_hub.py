@@ -2,8 +2,6 @@
 
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -37,24 +35,6 @@ def standin(workspace, monkeypatch):
 def an_hour_later(monkeypatch):
     now = hub.time.time()
     monkeypatch.setattr(hub.time, "time", lambda: now + hub.FRESH_SECONDS)
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, "~/.cache/huggingface"),
-        ({"XDG_CACHE_HOME": "/caches"}, "/caches/huggingface"),
-        ({"XDG_CACHE_HOME": "/caches", "HF_HOME": "~/hub"}, "~/hub"),
-    ],
-)
-def test_the_hubs_own_folder_is_where_its_library_looks(monkeypatch, given, expected):
-    for name in ("HF_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    probe = "import huggingface_hub.constants as c; print(c.HF_HOME)"
-    theirs = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
-    assert Path(theirs.stdout.strip()) == Path(expected).expanduser() == hub.hub_home()
 
 
 def test_a_suggestion_fetches_the_tokenizer_by_which_a_launch_counts(standin, workspace):

@@ -1,14 +1,11 @@
 """Which GPUs a machine shows: nvidia-smi, device files, parts of cards, memory."""
 
-import os
-
 import pytest
 
 from ft_tools.errors import BadInput, Missing
-from ft_tools.runs.hardware import device_slots, devices
+from ft_tools.runs.hardware import devices
 from ft_tools.runs.hardware.devices import find_cards, find_device
 from ft_tools.runs.hardware.gpu_environment import environment
-from ft_tools.runs.state import locks
 from ft_tools.runs.state.records import RunInfo
 from ft_tools.training import preflight
 from ft_tools.training.step_time import StepQuestion
@@ -134,17 +131,6 @@ def test_an_nvidia_smi_that_fails_or_hangs_is_no_machine_without_gpus(
     made_device_file(tmp_path / "root", "dev/nvidia0")
     with pytest.raises(Missing, match="nvidia-smi does not answer"):
         find_device()
-
-
-def test_memory_that_others_use_counts_and_that_of_our_runs_does_not(smi, tmp_path, monkeypatch):
-    monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(tmp_path / "cache"))
-    smi(A100, SECOND)
-    device = find_device("GPU-3d")
-    assert device_slots.used_by_others_gib(device) == 4.0
-    held = locks.take(device_slots.folder() / "GPU-3d.lock")
-    assert device_slots.used_by_others_gib(device) == 0.0
-    os.close(held)
-    assert device_slots.used_by_others_gib(find_device()) == 0.0
 
 
 def info_of(device, slots=None, num_slots=1):

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from ft_tools.models.quantized import nf4
 from ft_tools.runs.launchers.placement import place_of
 from ft_tools.runs.launchers.table import parse
 from ft_tools.training.exports import axolotl, export, script
@@ -23,11 +22,6 @@ def constants(text):
     """Read the constants of the script."""
     assigned = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
     return {node.targets[0].id: ast.literal_eval(node.value) for node in assigned}
-
-
-def left_out(text):
-    """Return what a file says that it has no key for."""
-    return text.partition("# In the plan and not in this file: ")[2].partition("\n")[0].split(", ")
 
 
 def exported(plan, folder):
@@ -60,25 +54,6 @@ def test_the_same_numbers_and_the_same_trained_tokens_are_in_both_files(plan, tm
     everything = plan.model_copy(update={"loss_on": "everything"})
     assert axolotl.arguments(everything, script.ENGINE)["train_on_inputs"] is True
     assert constants(script.script(everything))["TRAINING"]["completion_only_loss"] is False
-
-
-def test_what_axolotl_has_no_key_for_is_named(files, tmp_path):
-    (files / "own.jinja").write_text((files / "instruct" / "chat_template.jinja").read_text())
-    loaded = {"attn_implementation": "eager"}
-    training = {"chat_template_path": "own.jinja", "model_init_kwargs": loaded}
-    plan = plan_sft(sft(training=training, peft={"init_lora_weights": "olora"}))
-    plan = plan.model_copy(update={"quantization": nf4("gemma3n")})
-    written = exported(plan, tmp_path)
-    there, own = parsed(written["axolotl.yaml"]), constants(written["train.py"])
-    assert left_out(written["axolotl.yaml"]) == [
-        "attn_implementation", "init_lora_weights", "llm_int8_skip_modules",
-    ]  # fmt: skip
-    assert (there["chat_template"], there["chat_template_jinja"]) == ("jinja", own["TEMPLATE"])
-    assert own["TEMPLATE"] == str(files / "own.jinja")
-    assert (own["INIT"], "lm_head" in own["QUANTIZATION"]["llm_int8_skip_modules"]) == (
-        loaded,
-        True,
-    )
 
 
 @pytest.mark.parametrize("sharding", ["fsdp", "zero2", "zero3"])
