@@ -9,6 +9,7 @@ from typing import TypeVar
 from ft_tools import abandoned_calls, workspace
 from ft_tools.data.judge import row_kinds
 from ft_tools.data.judge.findings import RULES
+from ft_tools.data.map.mapping import Picked
 from ft_tools.data.map.named_columns import completed
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.rows import Reader
@@ -18,7 +19,7 @@ from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.near import FindNear, Near, find_lexical, link_prompts
 from ft_tools.data.report import Kind
-from ft_tools.data.request import AuditRequest, PrepareRequest
+from ft_tools.data.request import AuditRequest, Contradictions, PrepareRequest
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.errors import BadData
 from ft_tools.formats.example import Example
@@ -125,7 +126,9 @@ def read_and_compare(
     groups = contradictions.find(ledger, scanned.note)
     num_kept = len(ledger.kept(validation=False))
     num_clear = contradictions.num_with_majority(ledger, groups)
-    rule = request.contradictions or "keep"
+    # Which of two answers is better was judged twice, and differently: nobody knows.
+    default: Contradictions = "drop" if isinstance(scanned.mapping.chosen, Picked) else "keep"
+    rule = request.contradictions or default
     contradictions.resolve(ledger, groups, rule, scanned.times_of_rows())
     return Compared(
         scanned, task, benchmarks, near, groups, num_exact, num_alike, num_kept, num_clear, partner

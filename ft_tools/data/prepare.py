@@ -18,7 +18,7 @@ from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.next_steps import about_told_apart, launch_on, quoting, rule_for
 from ft_tools.data.judge.verdict import MAX_CONFLICTING_FRACTION
 from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
-from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.mapping_for_inference import MAPPING, SNIPPET_NAME, write_mapping
 from ft_tools.data.notes import note
 from ft_tools.data.pipeline import Compared, Methods, read_and_compare, with_completed_mapping
@@ -96,9 +96,9 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     """
     source = source_of(request)
     if request.mapping is None:
-        _, profile = look(request, workspace.existing(request.path))
+        looked, profile = look(request, workspace.existing(request.path))
         if profile.format == "unknown":
-            return _without_mapping(request, profile)
+            return _without_mapping(request, profile, looked.turns)
     asked = request.model_copy(update={"mapping": request.mapping or ColumnMapping()})
     mapped = with_completed_mapping(asked)
     mapping = mapped.mapping or ColumnMapping()
@@ -200,7 +200,8 @@ def _open_contradictions(request: PrepareRequest, data: Compared) -> str:
     """Return what has to be decided about rows with the same prompt; empty if nothing has."""
     num = sum(map(len, data.groups))
     share = num / max(1, data.num_kept)
-    if request.contradictions is not None or share <= MAX_CONFLICTING_FRACTION:
+    is_settled = request.contradictions is not None or isinstance(data.scan.mapping.chosen, Picked)
+    if is_settled or share <= MAX_CONFLICTING_FRACTION:
         return ""
     rule, why = rule_for(data.num_with_majority)
     return (
@@ -255,14 +256,15 @@ def _done_before(
     return report
 
 
-def _without_mapping(request: PrepareRequest, profile: Profile) -> PrepareReport:
+def _without_mapping(
+    request: PrepareRequest, profile: Profile, turns: dict[str, Any]
+) -> PrepareReport:
     """Return what a file holds, and the call to fill in."""
     again = request.model_dump(mode="json", exclude_unset=True)
-    again["mapping"] = {"prompt": "{COLUMN}", "answer": ["COLUMN"], "ignore": ["COLUMN"]}
-    if any("[]." in one.name for one in profile.columns):
-        turns = {"conversation": "COLUMN", "role": "KEY", "text": "KEY", "roles": {}}
-        again["mapping"] = {"turns": turns, "ignore": ["COLUMN"]}
-    why = "with the columns that are asked and answered; all others are used or ignored by name"
+    asked = {"turns": turns} if turns else {"prompt": "{COLUMN}", "answer": ["COLUMN"]}
+    again["mapping"] = asked | {"ignore": ["COLUMN"]}
+    what = "keys of the turns" if turns else "columns that are asked and answered"
+    why = f"with the {what}; all others are used or ignored by name"
     step = NextStep(tool="prepare_dataset", arguments=again, why=why)
     return PrepareReport(mapping=ColumnMapping(), profile=profile, next_steps=[step])
 

@@ -46,19 +46,42 @@ SPEAKERS = frozenset({"role", "from"})
 
 
 def items_of(value: Any) -> "list[Any] | None":
-    """Return the items of a list, or of an object of many objects alike; None for anything else.
+    """Return the items of a list, or of an object that is one; None for anything else.
+
+    An object is one if its objects have their own key as an id, or are many and alike.
 
     >>> items_of({str(at): {"text": "a"} for at in range(5)})[:1], items_of({"a": {}, "b": {}})
     ([{'text': 'a'}], None)
+    >>> items_of({"a1": {"id": "a1", "text": "x"}})
+    [{'id': 'a1', 'text': 'x'}]
     """
     if isinstance(value, list):
         return value
-    if not isinstance(value, Mapping) or len(value) < LIKE_A_LIST:
+    inner = _objects_in(value)
+    if not inner:
         return None
-    inner = list(value.values())
-    keys = inner[0].keys() if isinstance(inner[0], Mapping) else set()
-    alike = keys and all(isinstance(one, Mapping) and one.keys() == keys for one in inner)
-    return inner if alike else None
+    keys = inner[0].keys()
+    if any(all(one.get(key) == at for at, one in value.items()) for key in keys):
+        return inner
+    is_alike = len(inner) >= LIKE_A_LIST and keys and all(one.keys() == keys for one in inner)
+    return inner if is_alike else None
+
+
+def turns_in(value: Any) -> "list[Any] | None":
+    """Return the turns of a column that is named as one of turns; None if it holds one value.
+
+    >>> turns_in({"a": {"text": "x"}}), turns_in("7")
+    ([{'text': 'x'}], None)
+    """
+    value = as_turns(value)
+    items = items_of(value)
+    return items if items is not None else _objects_in(value) or None
+
+
+def _objects_in(value: Any) -> "list[Any]":
+    """Return the values of an object if all are objects."""
+    inner = list(value.values()) if isinstance(value, Mapping) else []
+    return inner if all(isinstance(one, Mapping) for one in inner) else []
 
 
 def leaves_of(
@@ -366,6 +389,8 @@ def _is_within(name: str, read: Container[str]) -> bool:
 
 def _leaves_with_turns(name: str, value: Any, read: Container[str]) -> Iterator[tuple[str, Any]]:
     """Yield the single values of a column, of turns that are JSON in a string, too."""
+    if f"{name}[]" in read:
+        value = turns_in(value) or value
     for leaf, inner in leaves_of(name, value):
         turns = as_turns(inner) if f"{leaf}[]" in read else inner
         if isinstance(turns, list):

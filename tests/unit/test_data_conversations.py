@@ -62,7 +62,11 @@ def test_a_list_of_turns_with_an_opening_and_internal_notes(workspace):
         for at in range(20)
     )
     (note,) = [one for one in made.assumptions if "turns left out" in one]
-    for part in ("20 after the last answer", "20 not kept", "20 of speakers that are left out"):
+    for part in (
+        "20 after the last answer",
+        "20 not kept by public",
+        "20 of speakers that are left out",
+    ):
         assert part in note
 
 
@@ -99,40 +103,91 @@ def test_rows_of_one_turn_each_are_joined_by_id_and_ordered_by_time(workspace):
     ]
 
 
-def test_an_exported_chat_is_a_tree_of_messages_by_id(workspace):
-    def node(at, role, text, created):
-        message = {
-            "author": {"role": role},
-            "create_time": created,
-            "content": {"content_type": "text", "parts": [text]},
-        }
-        return {"id": f"n{at}", "message": message, "parent": "", "children": []}
+def node(name, parent, role="", text=""):
+    message = {"author": {"role": role}, "content": {"parts": [text]}} if role else None
+    return {"id": name, "parent": parent, "message": message}
 
-    chats = [
-        {
-            "title": f"chat {at}",
-            "mapping": {
-                f"a{at}": node(1, "system", "", 1.0),
-                f"b{at}": node(3, "assistant", f"Answer {at}.", 3.5),
-                f"c{at}": node(2, "user", f"Question {at}?", 2.25),
-                f"d{at}": node(4, "user", f"More {at}?", 4.0),
-                f"e{at}": node(5, "assistant", f"Again {at}.", 5.0),
-            },
-        }
-        for at in range(20)
-    ]
+
+def chat(at, *nodes, current="a2"):
+    """Return a chat whose answer was asked for twice, and of which the first was discarded."""
+    nodes = nodes or (
+        node("a2", "q", "assistant", f"Answer {at}."),
+        node("a1", "q", "assistant", f"As a language model I cannot answer question {at}."),
+        node("root", None),
+        node("q", "root", "user", f"Question {at}?"),
+    )
+    return {"title": f"chat {at}", "mapping": {n["id"]: n for n in nodes}, "current_node": current}
+
+
+TREE = {
+    "conversation": "mapping",
+    "role": "message.author.role",
+    "text": "message.content.parts",
+    "tree": {"id": "id", "parent": "parent", "last": "current_node"},
+}
+
+
+def test_of_a_tree_of_messages_the_path_to_the_last_one_is_trained(workspace):
+    end = (node("thanks", "a2", "user", "Thanks!"), node("hidden", "q", "tool", "secret"))
+    chats = [chat(at) for at in range(20)]
+    chats += [chat(20, *chat(20)["mapping"].values(), *end, current="thanks")]
     (workspace / "d.json").write_text(json.dumps(chats))
-    turns = {
-        "conversation": "mapping",
-        "role": "message.author.role",
-        "text": "message.content.parts",
-        "order": "message.create_time",
+    shown = prepare_dataset(PrepareRequest(path="d.json"))
+    assert "tree of messages, id, parent, current_node" in shown.profile.file
+    assert not any("a2" in one.name for one in shown.profile.columns)
+    (step,) = shown.next_steps
+    assert step.arguments["mapping"]["turns"] == TREE | {
+        "role": "KEY",
+        "text": "KEY",
+        "roles": {"SPEAKER": "user"},
     }
-    made = prepare({"turns": turns, "ignore": ["mapping", "title"]})
-    assert made.counts == {"train": 20}
-    assert said(trained(workspace)[3]) == [
-        ("user", "Question 3?"),
-        ("assistant", "Answer 3."),
-        ("user", "More 3?"),
-        ("assistant", "Again 3."),
+    # A parent that is not there, a circle, no current one, and an id that two turns have.
+    chats += [chat(21, node("a2", "gone", "assistant", "x"))]
+    chats += [chat(22, node("a2", "q", "assistant", "x"), node("q", "a2", "user", "y"))]
+    chats += [chat(23, current=None), chat(24) | {"mapping": [node("a2", None), node("a2", None)]}]
+    (workspace / "d.json").write_text(json.dumps(chats))
+    roles = {"tool": "leave_out"}
+    made = prepare({"turns": TREE | {"roles": roles}, "ignore": ["title"]})
+    assert made.counts == {"train": 21, "broken_tree": 4}
+    assert {finding.id: finding.count for finding in made.findings}["broken_tree"] == 4
+    assert sorted(map(said, trained(workspace))) == sorted(
+        [("user", f"Question {at}?"), ("assistant", f"Answer {at}.")] for at in range(21)
+    )
+    (note,) = [one for one in made.assumptions if "turns left out" in one]
+    for part in ("22 of other branches", "1 after the last answer", "21 without text"):
+        assert part in note
+
+
+def test_a_table_of_turns_may_be_a_tree_too(workspace):
+    rows = [
+        {"thread": at, "id": name, "after": parent, "who": role, "text": f"{text} {at}", "end": "d"}
+        for name, parent, role, text in (
+            ("d", "a", "assistant", "Good"),
+            ("a", "", "user", "Asked"),
+            ("c", "a", "assistant", "Bad"),
+        )
+        for at in range(15)
     ]
+    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    turns = {"conversation": "thread", "role": "who", "text": "text"}
+    made = prepare({"turns": turns | {"tree": {"parent": "after", "last": "end"}}}, "d.jsonl")
+    assert made.counts == {"train": 15}
+    assert all(turns[-1]["content"].startswith("Good") for turns in trained(workspace))
+
+
+def test_a_value_or_speaker_that_no_turn_has_is_refused(workspace):
+    (workspace / "d.json").write_text(json.dumps({"tickets": [ticket(at) for at in range(20)]}))
+    for wrong, said_of_it in (
+        ({"keep": {"public": "yes"}}, "no turn has 'yes' in public, which has true 60, false 20"),
+        ({"drop": {"body": {"pattern": "^Tickets"}}}, "no turn has 'pattern \\^Tickets' in body"),
+        (
+            {"roles": TURNS["roles"] | {"bots": "leave_out"}},
+            "no turn is of 'bots'; speakers: agent",
+        ),
+    ):
+        with pytest.raises(BadInput, match=said_of_it):
+            prepare({"turns": TURNS | wrong})
+    left = prepare({"turns": TURNS | {"drop": {"body": {"pattern": "(?i)^TICKET"}}}})
+    (note,) = [one for one in left.assumptions if "turns left out" in one]
+    assert "20 dropped by body" in note
+    assert "20 not kept by public" in note

@@ -179,6 +179,48 @@ def test_two_columns_of_answers_are_pairs_and_better_answers_replace_others(work
     assert sum("floor" in answer for answer in said) == 20
 
 
+PICKED = {"column": "pick", "answers": {"A": "a", "B": "b"}, "neither": ["=", "-"]}
+
+
+def test_a_column_says_which_of_two_answers_is_chosen(workspace):
+    rows = [
+        {
+            "q": f"Question {at}, please?",
+            "a": f"Yes {at}.",
+            "b": f"No {at}.",
+            "pick": "AB=-"[at % 4],
+        }
+        for at in range(80)
+    ]
+    first, second = rows[:2]
+    swapped = {"a": second["b"], "b": second["a"], "pick": "A"}
+    rows += [first | {"pick": "B"}, second | swapped, {"pick": "A", "a": "same", "b": "same"}]
+    rows[-1]["q"] = "Test question"
+    rows += [{"q": "Alone?", "a": "Yes.", "b": "", "pick": "A"}, first | {"pick": " "}]
+    write(workspace / "d.jsonl", rows)
+    mapping = {"prompt": "q", "chosen": PICKED}
+    whole = {"test_fraction": 0.0, "validation_fraction": 0.0, "contradictions": None}
+    made = prepare(mapping, **whole)
+    assert made.counts == {
+        "train": 39,
+        "not_marked": 41,
+        "conflicting_targets": 2,
+        "exact_duplicate": 1,
+        "identical_pair": 1,
+        "no_answer": 1,
+    }
+    pairs = lines(workspace, "train")
+    assert {
+        (one["chosen"][0]["content"].split()[0], one["rejected"][0]["content"].split()[0])
+        for one in pairs
+    } == {("Yes", "No"), ("No", "Yes")}
+    with pytest.raises(BadInput, match='values that choose no answer: "=" 20'):
+        prepare({"prompt": "q", "chosen": PICKED | {"neither": ["-"]}})
+    dropped = {"drop": {"q": {"pattern": "(?i)^test"}}}
+    shown = prepare_dataset(PrepareRequest(path="d.jsonl", mapping=mapping | dropped))
+    assert shown.counts["dropped"] == 1
+
+
 def test_several_answer_columns_are_one_json_object_in_the_types_of_their_values(workspace):
     rows = [
         row(at, team=("a", "b")[at % 2], level=str(at % 3), due=f"day {at}" if at % 4 else "")

@@ -6,13 +6,14 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ft_tools.data.map.conversations import JOINED, UNANSWERED
+from ft_tools.data.map.conversations import BROKEN, JOINED, UNANSWERED
 from ft_tools.data.map.mapping import (
+    PATTERN_SECONDS,
     PLACEHOLDER,
     ColumnMapping,
+    Picked,
     compiled,
     drops,
-    fits,
     is_one_of,
     keeps,
     values_at,
@@ -30,14 +31,18 @@ SHORT_CHARS = 40
 MAX_CLASSES = 50
 CLASS_CHARS = 40
 """Mean length up to which values that return are classes, and not replies. Judgement."""
-PATTERN_SECONDS = 0.5
-"""In which a caller's pattern has to read one answer."""
 NULLS = frozenset({"", "nan", "null", "<na>", "#n/a", "#ref!", "#value!", "#name?", "#div/0!"})
 """What programs write for an empty cell."""
 NO_ANSWER = "no_answer"
 LEFT_OUT = frozenset(
     {"not_kept", "dropped", "not_marked", NO_ANSWER, "in_a_pair", "no_partner", "no_conversation"}
-    | {"replies_left_out", "same_answer_good_and_bad", "same_group_as_test", "asked_again_in_test"}
+    | {
+        "replies_left_out",
+        "broken_tree",
+        "same_answer_good_and_bad",
+        "same_group_as_test",
+        "asked_again_in_test",
+    }
 )
 """Why rows are left out that are no fault of theirs: the caller decided so, or the split."""
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
@@ -104,6 +109,8 @@ def _left_out(mapping: ColumnMapping, row: Mapping[str, Any], label: bool | None
     better = mapping.corrected
     if better and better.drop and is_one_of(cell_at(row, better.column), better.drop):
         return "dropped"
+    if isinstance(mapping.chosen, Picked) and not mapping.chosen.sides(row):
+        return "not_marked"
     return "not_marked" if mapping.marks is not None and label is None else ""
 
 
@@ -125,7 +132,8 @@ def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Ma
     if mapping.turns is None:
         example = normalise(number, row)
     elif JOINED not in row:
-        return Made(None, "replies_left_out" if UNANSWERED in row else "no_conversation")
+        why = "replies_left_out" if UNANSWERED in row else "no_conversation"
+        return Made(None, "broken_tree" if BROKEN in row else why)
     else:
         example = normalise(number, {"messages": row[JOINED]})
     if mapping.system and example.text is None and example.format != "unknown":
@@ -137,13 +145,13 @@ def _made(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Made:
     asked: list[Message] = [dict(message) for message in format_input(mapping, row)]
     if not asked[-1]["content"]:
         return Made(None, "empty_prompt")
-    if mapping.chosen is not None and mapping.rejected is not None:
-        sides = [cell_at(row, name) for name in (mapping.chosen, mapping.rejected)]
+    if mapping.chosen is not None:
+        picked = mapping.chosen
+        names = picked.sides(row) if isinstance(picked, Picked) else mapping.sides
+        sides = [cell_at(row, name) for name in names]
         if any(map(is_empty, sides)):
             return Made(None, NO_ANSWER)
         good, bad = (_answered(text_of_cell(side)) for side in sides)
-        if mapping.swap and fits(row, mapping.swap):
-            good, bad = bad, good
         return Made(Example(number, "preference_explicit", "dpo", asked, good, bad))
     better = correction_of(mapping, row)
     answer = better or answer_of(mapping, row)

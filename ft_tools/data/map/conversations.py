@@ -5,10 +5,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Tree, Turns, drops, keeps
+from ft_tools.data.map.mapping import (
+    LEAVE_OUT,
+    ColumnMapping,
+    Tree,
+    Turns,
+    fits,
+    is_one_of,
+    values_at,
+)
+from ft_tools.data.map.paths import path_of
 from ft_tools.data.map.times import is_month_first, sortable
-from ft_tools.errors import BadInput
-from ft_tools.formats.column_counts import items_of, shown, text_of
+from ft_tools.errors import BadInput, brief
+from ft_tools.formats.column_counts import shown, text_of, turns_in
 from ft_tools.formats.columns import cell_at
 from ft_tools.formats.example import Message
 from ft_tools.formats.readers.rows import Row
@@ -17,6 +26,8 @@ from ft_tools.formats.turns import as_turns
 JOINED, UNANSWERED = "joined turns", "turns without the replies that were left out"
 """Key of a conversation's messages beside the columns of its row; of one whose replies the mapping
 leaves out, all of them, another."""
+BROKEN = "turns without a path"
+"""Key of a row whose tree of turns has no path to the last one."""
 OURS = frozenset({"system", "user", "assistant", "tool"})
 """Roles that need no entry in `roles`."""
 MOST_NAMED = 12
@@ -33,20 +44,30 @@ class Joining:
     roles: dict[str, str] = field(default_factory=dict)
     """Speaker -> who that is, where another list says it."""
 
+    speakers: set[str] = field(default_factory=set)
+    """All that were met, and who they are."""
+
     def role_of(self, turns: Turns, speaker: str) -> str | None:
         """Return the role of a speaker; `*` stands for no id that the other list lacks."""
+        self.speakers |= {speaker, self.roles.get(speaker, speaker)}
         if turns.role_from is not None and speaker not in self.roles:
             return turns.roles.get(speaker)
         speaker = self.roles.get(speaker, speaker)
         return turns.roles.get(speaker) or (speaker if speaker in OURS else turns.roles.get("*"))
 
-    def require_roles(self) -> None:
-        """Refuse speakers whose role nobody named.
+    def require_roles(self, turns: Turns | None, *, is_sample: bool) -> None:
+        """Refuse speakers whose role nobody named, and roles of speakers whom no turn has.
 
         Raises:
             BadInput: With the speakers and how often each speaks.
         """
         if not self.unknown:
+            never = sorted((turns.roles.keys() if turns else set()) - self.speakers - {"*"})
+            if never and not is_sample:
+                known = ", ".join(map(shown, sorted(self.speakers)[:MOST_NAMED]))
+                raise BadInput(
+                    f"mapping.turns.roles: no turn is of {brief(repr(never[0]))}; speakers: {known}"
+                )
             return
         listed = ", ".join(f"{shown(n)} {c}" for n, c in self.unknown.most_common(MOST_NAMED))
         more = len(self.unknown) - MOST_NAMED
@@ -63,6 +84,8 @@ class _Conversation:
     """The turns of a conversation, wherever they stand in the table."""
 
     first: int
+    nodes: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
+    """The turns as they are in the file, if they are a tree."""
     turns: list[tuple[str, int, Message]] = field(default_factory=list)
     columns: dict[str, Any] = field(default_factory=dict)
     """The other columns that the mapping names, each with its values."""
@@ -71,9 +94,22 @@ class _Conversation:
 
     def made(self, turns: Turns, joining: Joining) -> dict[str, Any]:
         """Return its messages under the key that says whether they can be an example."""
+        if turns.tree is not None and not self._follow(turns, turns.tree, joining):
+            return {BROKEN: True}
         messages = _messages(self, turns, joining)
         is_answered = any(message["role"] == "assistant" for message in messages)
         return {UNANSWERED if self.has_lost_replies and not is_answered else JOINED: messages}
+
+    def _follow(self, turns: Turns, tree: Tree, joining: Joining) -> bool:
+        """Take the turns on the path to the last one; return whether there is a path."""
+        path = path_of([node for _, node in self.nodes], tree, self.columns.get(tree.last))
+        for _, node in self.nodes:
+            joining.role_of(turns, text_of(cell_at(node, turns.role)))
+        if path is not None:
+            joining.left_out["of other branches"] += len(self.nodes) - len(path)
+            for at, node in enumerate(path):
+                _take(self, turns, at, node, joining)
+        return path is not None
 
 
 def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Iterator[Row]:
@@ -92,30 +128,31 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
             continue
         value = row.value
         cell = as_turns(cell_at(value, turns.conversation))
-        if (items := turns_in(cell)) is not None:
-            talk = _of_a_list(turns, row.number, value, items, joining)
-            yield row._replace(value={**value, **talk.made(turns, joining)})
+        items = turns_in(cell)
+        if items is not None:
+            made = _of_list(row.number, value, items, turns, joining).made(turns, joining)
+            yield row._replace(value={**value, **made})
         elif isinstance(cell, Mapping | list) or not (key := text_of(cell)):
             yield row
         else:
             talk = held.setdefault(key, _Conversation(row.number))
             _add(talk, turns, row.number, value, joining)
-            for name in mapping.row_columns:
+            for name in [*mapping.row_columns, *([turns.tree.last] if turns.tree else [])]:
                 _collect(talk.columns, name, cell_at(value, name))
     for talk in held.values():
         yield Row(talk.first, {**talk.columns, **talk.made(turns, joining)}, None)
 
 
-def _of_a_list(
-    turns: Turns, number: int, row: Mapping[str, Any], items: list[Any], joining: Joining
+def _of_list(
+    number: int, row: Mapping[str, Any], items: Iterable[Any], turns: Turns, joining: Joining
 ) -> _Conversation:
-    """Return the conversation of a row with a list of turns."""
+    """Return the conversation of a row that has a list of turns."""
     talk = _Conversation(number)
+    if turns.tree is not None:
+        talk.columns[turns.tree.last] = cell_at(row, turns.tree.last)
     opening = text_of(cell_at(row, turns.first)) if turns.first else ""
     if opening:
         talk.turns.append(("", -1, {"role": "user", "content": opening}))
-    if turns.tree is not None:
-        items = _branch(turns.tree, items, text_of(cell_at(row, turns.tree.last)), joining)
     for at, turn in enumerate(items):
         if isinstance(turn, Mapping):
             _add(talk, turns, at, turn, joining)
@@ -125,28 +162,6 @@ def _of_a_list(
 def is_one_turn(turns: Turns, row: Mapping[str, Any]) -> bool:
     """Return whether a row is a turn, and not a conversation with a list of turns."""
     return turns_in(cell_at(row, turns.conversation)) is None
-
-
-def turns_in(cell: Any) -> list[Any] | None:
-    """Return the turns that a cell holds, as a list or as an object of objects; else None."""
-    cell = as_turns(cell)
-    inner = list(cell.values()) if isinstance(cell, Mapping) else []
-    if inner and all(isinstance(one, Mapping) for one in inner):
-        return inner
-    return items_of(cell)
-
-
-def _branch(tree: Tree, items: list[Any], last: str, joining: Joining) -> list[Any]:
-    """Return the turns from the root to the last one; those of other branches were discarded."""
-    turns = [one for one in items if isinstance(one, Mapping)]
-    by_id = {text_of(cell_at(one, tree.id)): one for one in turns}
-    path: list[Any] = []
-    # Each turn is taken once, so that a circle ends.
-    while (turn := by_id.pop(last, None)) is not None:
-        path.append(turn)
-        last = text_of(cell_at(turn, tree.parent))
-    joining.left_out["of other branches"] += len(by_id)
-    return path[::-1]
 
 
 def _collect(columns: dict[str, Any], name: str, value: Any) -> None:
@@ -162,13 +177,22 @@ def _collect(columns: dict[str, Any], name: str, value: Any) -> None:
 def _add(
     talk: _Conversation, turns: Turns, number: int, turn: Mapping[str, Any], joining: Joining
 ) -> None:
+    if turns.tree is not None:
+        talk.nodes.append((number, turn))
+    else:
+        _take(talk, turns, number, turn, joining)
+
+
+def _take(
+    talk: _Conversation, turns: Turns, number: int, turn: Mapping[str, Any], joining: Joining
+) -> None:
     speaker = text_of(cell_at(turn, turns.role))
     role = joining.role_of(turns, speaker)
-    if not keeps(turn, turns.keep) or drops(turn, turns.drop):
-        joining.left_out["not kept"] += 1
-        talk.has_lost_replies |= role != "user"
-        return
     said = text_of_turn(cell_at(turn, turns.text))
+    if why := _left_out(turns, turn):
+        joining.left_out[why] += 1
+        talk.has_lost_replies |= bool(said) and role not in {"user", "system"}
+        return
     if not said:
         joining.left_out["without text"] += 1
         return
@@ -180,6 +204,17 @@ def _add(
     else:
         order = text_of(cell_at(turn, turns.order)) if turns.order else ""
         talk.turns.append((order, number, {"role": role, "content": said}))
+
+
+def _left_out(turns: Turns, turn: Mapping[str, Any]) -> str:
+    """Return why the values of a turn leave it out; empty if they do not."""
+    for name, unwanted in turns.drop.items():
+        if any(is_one_of(value, unwanted) for value in values_at(turn, name) or [""]):
+            return f"dropped by {shown(name)}"
+    if turns.keep and not any(fits(turn, choice) for choice in turns.keep):
+        unmet = [name for name, wanted in turns.keep[0].items() if not fits(turn, {name: wanted})]
+        return f"not kept by {shown(unmet[0])}" if len(turns.keep) == 1 else "not kept"
+    return ""
 
 
 def text_of_turn(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 Nothing here guesses what a column or a value means. A value is compared as text, numbers as
 numbers; `>=4`, `<=2`, `>0.5` and `<3` are bounds on numbers, "" stands for an empty cell, `!=bad`
-for any other value than `bad`, and `!=` for any cell that is filled.
+for any other value than `bad`, `!=` for any cell that is filled, and {"pattern": "^bad"} for all
+values in which that regular expression finds something.
 """
 
 import re
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ft_tools.contract import Request
+from ft_tools.errors import BadInput, brief
 from ft_tools.formats.column_counts import is_named, leaves_of, number_of, text_of
 from ft_tools.formats.columns import cell_at
 
@@ -25,8 +27,52 @@ OTHER_THAN = "!="
 LEAVE_OUT = "leave_out"
 
 
+PATTERN_SECONDS = 0.5
+"""In which a caller's pattern has to read one value or answer."""
+
+
+class Pattern(Request):
+    """Values in which a regular expression finds something."""
+
+    pattern: str = Field(
+        min_length=1, max_length=500, description="Regular expression; (?i) ignores case."
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_one(cls, value: str) -> str:
+        return _as_pattern(value)
+
+    def __str__(self) -> str:
+        """Return it as a refusal names it."""
+        return f"pattern {self.pattern}"
+
+    def finds(self, text: str) -> bool:
+        """Return whether it finds something in a text.
+
+        Raises:
+            BadInput: It needs too long.
+        """
+        try:
+            return compiled(self.pattern).search(text, timeout=PATTERN_SECONDS) is not None
+        except TimeoutError:
+            raise BadInput(
+                f"the pattern {brief(repr(self.pattern))} needs more than {PATTERN_SECONDS:g} s "
+                "for one value; write a simpler one"
+            ) from None
+
+
+def _as_pattern(text: str) -> str:
+    """Return a regular expression that can be compiled."""
+    try:
+        compiled(text)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return text
+
+
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str | bool | int | float) else value
+    return [value] if isinstance(value, str | bool | int | float | dict) else value
 
 
 def _each_listed(value: Any) -> Any:
@@ -47,7 +93,7 @@ def _unbraced(value: Any) -> Any:
 
 Name = Annotated[str, BeforeValidator(_unbraced)]
 Names = Annotated[list[str], BeforeValidator(_unbraced), BeforeValidator(_listed)]
-Values = Annotated[list[str | bool | int | float], BeforeValidator(_listed)]
+Values = Annotated[list[str | bool | int | float | Pattern], BeforeValidator(_listed)]
 ByColumn = Annotated[dict[str, Values], BeforeValidator(_each_listed)]
 Choices = Annotated[list[ByColumn], BeforeValidator(_alternatives)]
 """Alternatives, of which each needs all its columns to have its values."""
@@ -101,6 +147,12 @@ class Turns(Request):
         tree = [self.tree.id, self.tree.parent] if self.tree else []
         return [self.role, self.text, *order, *tree, *_columns_of(self.keep), *self.drop]
 
+    @model_validator(mode="after")
+    def _has_one_order(self) -> "Turns":
+        if self.order and self.tree:
+            raise ValueError("order and tree exclude each other: the path of a tree is an order")
+        return self
+
 
 class Corrected(Request):
     """A column of better answers, and those of its values that are none."""
@@ -128,6 +180,40 @@ class Marks(Request):
     )
 
 
+class Picked(Request):
+    """A column that says which of two answers is the better one."""
+
+    column: Name = Field(description="Column that says which answer was chosen.")
+    answers: dict[str, Name] = Field(
+        min_length=2, max_length=20, description="Value -> column of the answer that it chooses."
+    )
+    neither: Values = Field(default_factory=list, description="Values of rows to leave out.")
+
+    @model_validator(mode="after")
+    def _has_two_answers(self) -> "Picked":
+        if len(self.columns) != 2:
+            raise ValueError(f"answers names {len(self.columns)} columns: a pair needs two")
+        return self
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the columns of the two answers."""
+        return list(dict.fromkeys(self.answers.values()))
+
+    def sides(self, row: Mapping[str, Any]) -> list[str]:
+        """Return the columns of the chosen and the other answer; none if none was chosen."""
+        values = values_at(row, self.column)
+        chosen = {
+            name
+            for value in values
+            for answer, name in self.answers.items()
+            if is_one_of(value, [answer])
+        }
+        if len(chosen) != 1 or any(is_one_of(value, self.neither) for value in values):
+            return []
+        return sorted(self.columns, key=lambda name: name not in chosen)
+
+
 class ColumnMapping(Request):
     """What the columns of a file mean; every other column has to be ignored by name."""
 
@@ -151,16 +237,15 @@ class ColumnMapping(Request):
     corrected: Annotated[Corrected | None, BeforeValidator(_named)] = Field(
         None, description="Column of better answers, used instead where filled."
     )
-    chosen: Name | None = Field(None, description="Column of the preferred answer (DPO).")
-    rejected: Name | None = Field(None, description="Column of the other answer.")
-    swap: ByColumn = Field(
-        default_factory=dict, description="Column -> values of rows where rejected is the better."
+    chosen: Name | Picked | None = Field(
+        None, description="Column of the preferred answer (DPO), or how another column says it."
     )
+    rejected: Name | None = Field(None, description="Column of the other answer.")
     marks: Marks | None = Field(None, description="Good and bad answers (KTO, or DPO pairs).")
     keep: Choices = Field(
         default_factory=list,
-        description="Column -> values, or a bound such as '>=4', of rows to keep: all columns must "
-        "fit; of a list of such objects, one.",
+        description='Column -> values, a bound such as \'>=4\' or {"pattern": "^REGEX"}, of rows '
+        "to keep: all columns must fit; of a list of such objects, one.",
     )
     drop: ByColumn = Field(
         default_factory=dict, description="Column -> values of rows to drop: any column fits."
@@ -202,10 +287,7 @@ class ColumnMapping(Request):
     @classmethod
     def _are_patterns(cls, value: Any) -> Any:
         for pattern in value if isinstance(value, dict) else [value or ""]:
-            try:
-                compiled(pattern)
-            except re.error as error:
-                raise ValueError(f"is no regular expression: {error}") from error
+            _as_pattern(pattern)
         return value
 
     @model_validator(mode="after")
@@ -220,10 +302,7 @@ class ColumnMapping(Request):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ColumnMapping":
-        if (self.chosen is None) != (self.rejected is None):
-            raise ValueError("chosen and rejected need each other")
-        if self.swap and not self.chosen:
-            raise ValueError("swap exchanges chosen and rejected: name both")
+        self._require_two_sides()
         answers = [bool(self.answer), bool(self.chosen), bool(self.turns)]
         if sum(answers) > 1:
             raise ValueError("answer, chosen with rejected, and turns exclude each other: use one")
@@ -239,11 +318,18 @@ class ColumnMapping(Request):
                 "DPO pairs); to choose rows by a column's values, use keep or drop"
             )
         for asked in self.prompt_columns:
-            answered = [*self.answer_columns, *filter(None, (self.chosen, self.rejected))]
+            answered = [*self.answer_columns, *self.sides]
             answered += [self.corrected.column] if self.corrected else []
             if is_named(asked, answered) or any(is_named(one, [asked]) for one in answered):
                 raise ValueError(f"prompt contains the answer column {asked!r}: remove it")
         return self
+
+    def _require_two_sides(self) -> None:
+        if isinstance(self.chosen, Picked):
+            if self.rejected is not None:
+                raise ValueError("rejected is the other column of chosen.answers: remove it")
+        elif (self.chosen is None) != (self.rejected is None):
+            raise ValueError("chosen and rejected need each other")
 
     @property
     def masked_columns(self) -> list[str]:
@@ -261,6 +347,13 @@ class ColumnMapping(Request):
         return [name for one in self.answer for name in PLACEHOLDER.findall(one) or [one]]
 
     @property
+    def sides(self) -> list[str]:
+        """Return the columns of the two answers of a pair."""
+        if isinstance(self.chosen, Picked):
+            return self.chosen.columns
+        return [name for name in (self.chosen, self.rejected) if name]
+
+    @property
     def is_json(self) -> bool:
         """Return whether answers are JSON objects."""
         return self.answer_format == "json" or (
@@ -275,7 +368,6 @@ class ColumnMapping(Request):
     @property
     def row_columns(self) -> list[str]:
         """Return the columns of a row that are used, but for those of turns."""
-        single = (self.chosen, self.rejected, self.time_column)
         return [
             *self.prompt_columns,
             *self.answer_columns,
@@ -283,8 +375,9 @@ class ColumnMapping(Request):
             *self.group_by,
             *_columns_of(self.keep),
             *self.drop,
-            *self.swap,
-            *filter(None, single),
+            *self.sides,
+            *([self.chosen.column] if isinstance(self.chosen, Picked) else []),
+            *([self.time_column] if self.time_column else []),
             *([self.marks.column] if self.marks else []),
         ]
 
@@ -344,12 +437,17 @@ def is_one_of(value: Any, wanted: Sequence[Any]) -> bool:
     (True, True, False)
     >>> is_one_of("a", ["!="]), is_one_of(" ", ["!="]), is_one_of("bad", ["!=bad"])
     (True, False, False)
+    >>> is_one_of("Private: x", [Pattern(pattern="(?i)^private")])
+    True
     """
     text = text_of(value)
     number = number_of(value)
     for one in wanted:
         bound = _bound(one) if isinstance(one, str) else None
-        if isinstance(one, str) and one.startswith(OTHER_THAN):
+        if isinstance(one, Pattern):
+            if one.finds(text):
+                return True
+        elif isinstance(one, str) and one.startswith(OTHER_THAN):
             if not is_one_of(value, [one.removeprefix(OTHER_THAN)]):
                 return True
         elif bound is not None:

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,9 +11,10 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from ft_tools.data.map.apply_mapping import MAX_CLASSES, kind_of, schema_of
-from ft_tools.data.map.conversations import turns_in
 from ft_tools.data.map.mapping import (
     ColumnMapping,
+    Pattern,
+    Picked,
     drops,
     is_bound,
     is_one_of,
@@ -29,6 +30,7 @@ from ft_tools.formats.column_counts import (
     leaves_of,
     shown,
     text_of,
+    turns_in,
 )
 from ft_tools.formats.columns import cell_at
 
@@ -37,10 +39,32 @@ SAMPLE_ROWS = 20_000
 MOST_COLUMNS = 200
 MOST_NAMED = 20
 NOT_THERE = object()
-IN_TURNS = "turns: "
 THREE_DIGITS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 """A decimal, or a whole number with its thousands apart: nothing in it tells."""
 NUMBERS = {"integer", "number"}
+
+
+class _Choices:
+    """The values that a mapping chooses by, and those that the file has."""
+
+    def __init__(self, rules: Iterable[Mapping[str, Sequence[Any]]]) -> None:
+        rules = list(rules)
+        named = [(name, one) for rule in rules for name, ones in rule.items() for one in ones]
+        self.unmet = [(n, v if isinstance(v, Pattern) else text_of(v)) for n, v in named]
+        """Columns and values that the mapping names and nothing has so far."""
+        self.values: dict[str, Counter[str]] = {name: Counter() for rule in rules for name in rule}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count the values of a row or turn."""
+        for name, counts in self.values.items():
+            for value in values_at(row, name) or [""]:
+                text = text_of(value)
+                if text not in counts:
+                    self.unmet = [
+                        one for one in self.unmet if one[0] != name or not is_one_of(value, one[1:])
+                    ]
+                if text in counts or len(counts) <= 10 * MOST_LISTED:
+                    counts[text] += 1
 
 
 class NamedColumns:
@@ -56,33 +80,23 @@ class NamedColumns:
         ignored = [name for name in mapping.ignore if name != "*"]
         named = [*mapping.row_columns, *mapping.masked_columns, *of_turns, *ignored]
         self._wanted = dict.fromkeys(named)
-        single = (mapping.chosen, mapping.rejected, mapping.time_column)
-        self._single = {*mapping.prompt_columns, *mapping.answer_columns, *filter(None, single)}
+        single = [*mapping.sides, *([mapping.time_column] if mapping.time_column else [])]
+        self._single = {*mapping.prompt_columns, *mapping.answer_columns, *single}
         """Of these, columns of one value: no items of a list."""
         better = mapping.corrected
-        choices = [*mapping.keep, mapping.drop, mapping.swap]
+        choices = [*mapping.keep, mapping.drop]
         if better is not None:
             self._single.add(better.column)
             choices.append({better.column: [*better.as_given, *better.drop]})
-        by_turn = [*turns.keep, turns.drop] if turns else []
-        self._of_a_turn = {name: f"{IN_TURNS}{name}" for one in by_turn for name in one}
-        """Key of a turn by which turns are chosen -> what its values are counted under."""
-        choices += [{self._of_a_turn[name]: one[name] for name in one} for one in by_turn]
         self.found: set[str] = set()
         self._of_turns: set[str] = set()
         self.answers: dict[str, Counter[Any]] = {name: Counter() for name in mapping.answer_columns}
         self.unjudged: Counter[str] = Counter()
-        """Values of the column of marks that are neither good nor bad."""
+        """Values of the column of marks, or of `chosen`, for which the mapping has no place."""
         self.both: Counter[str] = Counter()
         """Values of it that are good and bad."""
-        self._choices = {
-            (name, text_of(value))
-            for rule in choices
-            for name, values in rule.items()
-            for value in values
-        }
-        """Values that the mapping names and no row has so far."""
-        self._values: dict[str, Counter[str]] = {n: Counter() for rule in choices for n in rule}
+        self._choices = _Choices(choices)
+        self._of_each_turn = _Choices([*turns.keep, turns.drop] if turns else [])
         self._as_numbers = _read_as_numbers(mapping)
         self._decimals: Counter[str] = Counter()
         """Column that is read as a number -> values that may have been meant with thousands."""
@@ -111,19 +125,26 @@ class NamedColumns:
 
     def _look_at_turns(self, row: Mapping[str, Any]) -> None:
         turns = self._mapping.turns
-        if turns is None or (self._of_turns >= set(turns.keys) and not self._of_a_turn):
+        is_known = turns is None or self._of_turns >= set(turns.keys)
+        if turns is None or (is_known and not self._of_each_turn.unmet):
             return
         items = turns_in(cell_at(row, turns.conversation))
         for turn in [row] if items is None else items:
             if isinstance(turn, Mapping):
+                self._of_each_turn.add(turn)
+                if is_known:
+                    continue
                 self._of_turns.update(key for key in turns.keys if _has(turn, key))
-                for key, name in self._of_a_turn.items():
-                    self._meet(name, values_at(turn, key))
                 if items is not None:
                     self.known.update((f"{turns.conversation}[].{key}", None) for key in turn)
 
     def _look_at_choices(self, row: Mapping[str, Any]) -> None:
-        marks = self._mapping.marks
+        picked, marks = self._mapping.chosen, self._mapping.marks
+        if isinstance(picked, Picked):
+            declared = [*picked.answers, *picked.neither]
+            others = [v for v in values_at(row, picked.column) if not is_one_of(v, declared)]
+            if len(self.unjudged) <= 10 * MOST_LISTED:
+                self.unjudged.update(map(text_of, others))
         if marks is not None:
             declared = [*marks.good, *marks.bad, *marks.neither]
             for value in values_at(row, marks.column):
@@ -134,20 +155,7 @@ class NamedColumns:
         for name in self._as_numbers:
             texts = [value for value in values_at(row, name) if isinstance(value, str)]
             self._decimals[name] += sum(bool(THREE_DIGITS.fullmatch(t.strip())) for t in texts)
-        for name in self._values:
-            if not name.startswith(IN_TURNS):
-                self._meet(name, values_at(row, name))
-
-    def _meet(self, name: str, values: Sequence[Any]) -> None:
-        """Count the values of a column by which rows or turns are chosen."""
-        counts = self._values[name]
-        for value in values or [""]:
-            text = text_of(value)
-            if text not in counts and self._choices:
-                met = {c for c in self._choices if c[0] == name and is_one_of(value, [c[1]])}
-                self._choices -= met
-            if text in counts or len(counts) <= 10 * MOST_LISTED:
-                counts[text] += 1
+        self._choices.add(row)
 
     def notes(self) -> list[str]:
         """Return how numbers of the columns were read where that can be doubted."""
@@ -188,7 +196,12 @@ class NamedColumns:
         Raises:
             BadInput: With the values.
         """
-        marks = self._mapping.marks
+        picked, marks = self._mapping.chosen, self._mapping.marks
+        if isinstance(picked, Picked) and self.unjudged:
+            raise BadInput(
+                f"mapping.chosen: {shown(picked.column)} has values that choose no answer: "
+                f"{_listed(self.unjudged)}; add each to chosen.answers or chosen.neither (left out)"
+            )
         if marks is not None and self.unjudged:
             listed = _listed(self.unjudged)
             raise BadInput(
@@ -200,14 +213,15 @@ class NamedColumns:
                 f"mapping.marks: {shown(marks.column)} has values that are both good and bad: "
                 f"{_listed(self.both)}; leave each in one of marks.good and marks.bad"
             )
-        for name, value in [] if is_sample else sorted(self._choices):
-            held = self._values[name]
-            close = difflib.get_close_matches(value, held, 3, 0.6)
-            similar = f" (similar: {', '.join(map(shown, close))})" if close else ""
-            raise BadInput(
-                f"mapping: no row has {brief(repr(value))}{similar} in {shown(name)}, which "
-                f"has {_listed(held)}"
-            )
+        for what, choices in (("row", self._choices), ("turn", self._of_each_turn)):
+            for name, value in [] if is_sample else choices.unmet:
+                held = choices.values[name]
+                close = difflib.get_close_matches(str(value), held, 3, 0.6)
+                similar = f" (similar: {', '.join(map(shown, close))})" if close else ""
+                raise BadInput(
+                    f"mapping: no {what} has {brief(repr(str(value)))}{similar} in {shown(name)}, "
+                    f"which has {_listed(held)}"
+                )
 
 
 def _read_as_numbers(mapping: ColumnMapping) -> list[str]:

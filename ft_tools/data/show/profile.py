@@ -14,6 +14,7 @@ from ft_tools.data.read.ledger import NUM_PARTS, Ledger
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import ColumnProfile, Profile
 from ft_tools.data.request import FileRequest
+from ft_tools.data.show.turn_lists import TurnTrees, turns_to_fill_in
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.column_counts import (
     MOST_COLUMNS,
@@ -71,6 +72,12 @@ class Looked:
     """Rows spread over the file, with their numbers."""
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Of columns of texts, those that are compared; of a known format, the prompts."""
+    trees: TurnTrees = field(default_factory=TurnTrees)
+
+    @property
+    def turns(self) -> dict[str, Any]:
+        """Return `turns` of a mapping, to be filled in, if rows hold lists of them."""
+        return turns_to_fill_in(self.columns, self.num_rows, self.trees)
 
     @property
     def format(self) -> str:
@@ -91,6 +98,8 @@ class Looked:
         if not isinstance(row.value, Mapping):
             return
         is_known = example.format != "unknown"
+        if not is_known:
+            self.trees.add(row.value)
         if is_known:
             self.read |= columns_read(row.value, example.format)
             if asked := text_of_turns(example.prompt_and_answer()[0]):
@@ -174,7 +183,7 @@ def _about(looked: Looked, reader: Reader) -> str:
     parts = [f"{len(sources)} files, {kinds}" if len(sources) > 1 else kinds]
     parts += [f"the first {MOST_ROWS:,} rows"] if looked.num_rows >= MOST_ROWS else []
     parts += [one.encoding for one in sources[:1] if one.encoding != "utf-8"]
-    parts += list(dict.fromkeys(looked.about))[:MOST_ABOUT]
+    parts += list(dict.fromkeys([*looked.trees.about(), *looked.about]))[:MOST_ABOUT]
     parts += [f"{count} rows with {name}" for name, count in looked.problems.most_common(3)]
     return "; ".join(parts)
 

@@ -88,7 +88,8 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
     tool, why = "audit_dataset", "checks the examples; they are in a training format"
     if profile.format == "unknown" or any(one.decide for one in profile.columns):
         tool = "prepare_dataset"
-        why = "with a mapping: what is asked and answered; use or ignore every other column"
+        what = "its turns" if looked.turns else "what is asked and answered"
+        why = f"with a mapping: {what}; use or ignore every other column"
     tables = [name for name in looked.tables[:MOST_TABLES] if quote(name, NAME_CHARS)[1]]
     if tables and tables[0] == looked.tables[0]:
         again["sheet"] = tables[0]
