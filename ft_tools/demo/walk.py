@@ -58,7 +58,7 @@ PREPARED = {
 }
 INTERRUPTED = 130
 """Exit code, as of a shell: 128 + SIGINT."""
-# One pass in small batches instead of the advised four passes: as many steps (142) in a quarter of
+# One pass in small batches instead of the advised four passes: as many steps (144) in a quarter of
 # the time, so that the demo ends within eight minutes on two cores.
 TRAINING = {
     "num_train_epochs": 1,
@@ -78,7 +78,8 @@ ADVICE: dict[str, Any] = {
     "num_examples": 400,
     "num_eval_rows": 100,
 }
-# On wordings that were not trained 0.88 [0.76, 0.94] was measured, of 50.
+# On 71 rows of 16 wordings that were not trained 0.90 [0.81, 0.95] was measured, over wordings
+# [0.74, 0.97].
 TARGET = {"exact_match": 0.7}
 
 console = Console(stderr=True, highlight=False)
