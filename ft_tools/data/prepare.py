@@ -30,6 +30,7 @@ from ft_tools.data.show.profile import look
 from ft_tools.data.split.parts import ASKED_AGAIN, SAME_GROUP, Parts, choose_parts
 from ft_tools.data.write import NAMES, Part, pair_of, write_rows
 from ft_tools.errors import BadInput, OutputExists, brief
+from ft_tools.formats.column_counts import NAME_CHARS, shown
 from ft_tools.formats.example import Message, content_of
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.source import decoded_size
@@ -346,6 +347,9 @@ def _notes(request: PrepareRequest, prepared: Prepared) -> Iterator[str]:
     yield from scanned.named.notes()
     if scanned.mapping.turns is not None:
         yield note("joined")
+        if without := counts.get("no_conversation", 0):
+            column = shown(scanned.mapping.turns.conversation, NAME_CHARS)
+            yield note("no_conversation", count=without, column=column)
         left = sorted((why, count) for why, count in scanned.joining.left_out.items() if count)
         if left:
             yield note("turns_left_out", listed=", ".join(f"{count} {why}" for why, count in left))

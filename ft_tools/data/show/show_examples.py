@@ -207,9 +207,9 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
         if number + 1 >= end:
             break
     examples = _within_budget(request, [one for one in found if one[2] is not NOT_THERE])
+    raise_it = f"raise max_tokens (at most {MOST_TOKENS:,})"
     if rest:
-        more = f"or raise max_tokens (at most {MOST_TOKENS:,})"
-        warnings.append(f"next: lines {_spelled(rest)}, {more}")
+        warnings.append(f"next: lines {_spelled(rest)}, or {raise_it}")
     else:
         rest = [range(max(one.start, last + 1), one.stop) for one in wanted]
         beyond = [one for one in rest if one and one.stop < sys.maxsize]
@@ -218,7 +218,7 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
         absent = [line for line, _, value in found if value is NOT_THERE]
         warnings += _not_there(request, beyond, blank, absent, last)
     if cut := sum(one.truncated for one in examples):
-        warnings.append(f"{cut} rows are cut: raise max_tokens, or choose columns or field")
+        warnings.append(f"{cut} rows are cut: {raise_it}, or choose columns or field")
     return ShowReport(examples=examples, warnings=list(dict.fromkeys(warnings)))
 
 
