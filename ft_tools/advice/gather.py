@@ -42,7 +42,7 @@ def gather(request: ApproachRequest) -> Facts:
         BadInput: A run is no finished evaluation, or the documents hold no text.
         OutsideWorkspace: A path leaves the workspace.
     """
-    facts = _given(request)
+    facts = _facts_of_request(request)
     if request.dataset is not None:
         facts = facts.replaced_by(dataset_facts(request.dataset))
         if "test_rows" in facts.numbers:
@@ -58,7 +58,7 @@ def gather(request: ApproachRequest) -> Facts:
     return facts.replaced_by(reading_facts(facts, request.price_per_million_tokens))
 
 
-def _given(request: ApproachRequest) -> Facts:
+def _facts_of_request(request: ApproachRequest) -> Facts:
     """Return what the request itself says."""
     numbers = {
         name: float(value)

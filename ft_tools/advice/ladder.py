@@ -129,7 +129,7 @@ def clause(text: str) -> Clause:
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedRung:
     """A rung with its state under the facts."""
 
     row: Row
@@ -162,10 +162,10 @@ def blocks(facts: Facts) -> list[Block]:
 
 def place(
     facts: Facts, held: Iterable[Block], considering: Sequence[RungId] = ()
-) -> dict[RungId, Placed]:
+) -> dict[RungId, PlacedRung]:
     """Return every rung with its state, in order."""
     why = {each.id: each.why for each in held}
-    placed = dict[RungId, Placed]()
+    placed = dict[RungId, PlacedRung]()
     for row in table().rungs:
         before = tuple(
             name
@@ -176,7 +176,7 @@ def place(
     return placed
 
 
-def first(placed: Mapping[RungId, Placed], considering: Sequence[RungId]) -> Placed:
+def first(placed: Mapping[RungId, PlacedRung], considering: Sequence[RungId]) -> PlacedRung:
     """Return the first rung that no fact excludes; optional ones only where they are considered."""
     return next(
         each
@@ -201,7 +201,7 @@ def _placed(
     held: Mapping[str, str],
     before: tuple[RungId, ...],
     considering: Sequence[RungId],
-) -> Placed:
+) -> PlacedRung:
     needs = [clause(text) for text in row.needs]
     missing = [each.fact for each in needs if each.holds(facts) is None and each.sign != "<="]
     failing = [each for each in needs if each.holds(facts) is False]
@@ -220,7 +220,7 @@ def _placed(
         unknown = [f"{name} (unknown)" for name in missing]
         state, why, ids = "needs", "; ".join([*said.values(), *unknown]), [*said]
     rung = Rung(rung=row.id, state=state, why=why, cost=row.cost, stop=row.stop, source=row.source)
-    return Placed(row, rung, tuple(ids), before, tuple(missing))
+    return PlacedRung(row, rung, tuple(ids), before, tuple(missing))
 
 
 def _is_open(row: Row, facts: Facts, considering: Sequence[RungId]) -> bool:

@@ -10,7 +10,7 @@ from ft_tools import anti_patterns
 from ft_tools.advice.evaluations import trained_further
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.gather import gather
-from ft_tools.advice.ladder import Placed, blocks, first, place
+from ft_tools.advice.ladder import PlacedRung, blocks, first, place
 from ft_tools.advice.request import ApproachRequest, RungId
 
 RULE = "advised_against"
@@ -34,7 +34,7 @@ BY_NEED = {"examples": "too_few_examples"}
 """Number that is too small -> the rule by which a launch is refused for it."""
 
 
-class Advised(BaseModel):
+class LaunchAdvice(BaseModel):
     """What the ladder says of a launch."""
 
     model_config = ConfigDict(frozen=True)
@@ -56,7 +56,7 @@ def require_advised(
     model: str | None = None,
     dataset: str = "",
     from_sft: bool = False,
-) -> Advised | None:
+) -> LaunchAdvice | None:
     """Return what the ladder says of a launch; None without advice.
 
     Args:
@@ -96,7 +96,7 @@ def require_advised(
     return said
 
 
-def advised(facts: Facts, considering: Sequence[RungId], task: str) -> Advised:
+def advised(facts: Facts, considering: Sequence[RungId], task: str) -> LaunchAdvice:
     """Return what the ladder says of a launch under the facts."""
     launched = LAUNCHED[task]
     wanted = next((each for each in considering if each in launched), launched[0])
@@ -105,7 +105,7 @@ def advised(facts: Facts, considering: Sequence[RungId], task: str) -> Advised:
     own = placed[wanted]
     verdict: Literal["now", "later", "no"] = "later" if own.before or not own.is_possible else "now"
     waits = f"after {', '.join(own.before)}" if own.before else ""
-    return Advised(
+    return LaunchAdvice(
         approach=wanted,
         verdict="no" if own.rung.state == "blocked" else verdict,
         why="; ".join(dict.fromkeys(filter(None, [own.rung.why, waits]))),
@@ -114,7 +114,7 @@ def advised(facts: Facts, considering: Sequence[RungId], task: str) -> Advised:
     )
 
 
-def _rules(own: Placed, placed: Mapping[RungId, Placed]) -> list[str]:
+def _rules(own: PlacedRung, placed: Mapping[RungId, PlacedRung]) -> list[str]:
     """Return the rules that block a launch, and those of the rungs that come before it."""
     named = [BY_NEED.get(each, each) for each in own.ids]
     named += [placed[name].row.refused_as for name in own.before]

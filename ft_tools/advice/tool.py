@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ft_tools.advice import evidence
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.gather import gather
-from ft_tools.advice.ladder import LAST, Placed, blocks, first, place, table
+from ft_tools.advice.ladder import LAST, PlacedRung, blocks, first, place, table
 from ft_tools.advice.report import ApproachReport, Question, Rung, State
 from ft_tools.advice.request import ApproachRequest, RungId
 from ft_tools.contract import NextStep, compact
@@ -63,7 +63,7 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
 
 
 def _questions(
-    start: Placed, placed: Mapping[RungId, Placed], request: ApproachRequest
+    start: PlacedRung, placed: Mapping[RungId, PlacedRung], request: ApproachRequest
 ) -> list[Question]:
     """Return what is unknown and would move a rung: one that is considered, if any is."""
     gates: dict[RungId, list[str]] = {"clear_terms": ["terms"], "build_eval_first": ["eval_rows"]}
@@ -80,7 +80,7 @@ def _questions(
     return [Question(field=name, ask=ask) for name, ask in fields.items()][:MOST_QUESTIONS]
 
 
-def _next_steps(start: Placed, facts: Facts, request: ApproachRequest) -> list[NextStep]:
+def _next_steps(start: PlacedRung, facts: Facts, request: ApproachRequest) -> list[NextStep]:
     """Return the call that the first rung begins with."""
     if request.dataset is None or facts.next_steps:
         return []

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ft_tools import workspace
-from ft_tools.advice.launches import Advised
+from ft_tools.advice.launches import LaunchAdvice
 from ft_tools.formats.masking import LossOn
 from ft_tools.formats.training_rows import DatasetFacts, survey
 from ft_tools.formats.trl_formats import Task
@@ -84,7 +84,7 @@ class TrainingPlan(Plan):
     estimate: Estimate
     accepted: list[str] = Field(default_factory=list, description="Findings taken as they are.")
     accept_reason: str = Field("", description="Why, in the user's words.")
-    advice: Advised | None = Field(None, description="What recommend_approach says of it.")
+    advice: LaunchAdvice | None = Field(None, description="What recommend_approach says of it.")
     missing: list[str] = Field(
         default_factory=list,
         description="What this machine lacks for it; a confirmation is refused while it does.",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ft_tools import workspace
-from ft_tools.advice.launches import Advised, require_advised
+from ft_tools.advice.launches import LaunchAdvice, require_advised
 from ft_tools.errors import Missing
 from ft_tools.formats.training_rows import task_of
 from ft_tools.formats.trl_formats import Task
@@ -57,7 +57,7 @@ def launch_dpo(request: DpoRequest) -> Launch:
     return _launch("dpo", request, plan_dpo(listed), start)
 
 
-def _advised(task: Task, request: SftRequest | DpoRequest) -> Advised | None:
+def _advised(task: Task, request: SftRequest | DpoRequest) -> LaunchAdvice | None:
     """Return what the advice says of this launch.
 
     Raises:
@@ -101,7 +101,7 @@ class Start:
 
     parent: str
     """Model or run."""
-    advised: Advised | None
+    advised: LaunchAdvice | None
 
 
 def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Start) -> Launch:
