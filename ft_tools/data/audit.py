@@ -11,7 +11,7 @@ from ft_tools.data.judge.verdict import is_undecided, judge, too_much_removed
 from ft_tools.data.map.mapping_for_inference import keep_mapping
 from ft_tools.data.notes import note
 from ft_tools.data.page import audit_page
-from ft_tools.data.pipeline import Compared, Methods, read_and_compare, with_completed_mapping
+from ft_tools.data.pipeline import ComparedRows, Methods, read_and_compare, with_completed_mapping
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.duplicates import mark_repeated_prompts
 from ft_tools.data.report import AuditReport, Duplicates, Outputs
@@ -66,7 +66,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
 
 def _report(
     request: AuditRequest,
-    data: Compared,
+    data: ComparedRows,
     methods: Methods,
     num_prompts: int,
     to_validation: set[int],
@@ -131,7 +131,7 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
     return shape | scanned.pairs.shape()
 
 
-def _notes(data: Compared) -> Iterator[str]:
+def _notes(data: ComparedRows) -> Iterator[str]:
     """Yield how far leaks and benchmarks were looked for, and how the files were read."""
     scanned, benchmarks = data.scan, data.benchmarks
     yield from list(dict.fromkeys(scanned.about))[:MOST_ABOUT]

@@ -50,7 +50,7 @@ class Methods:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedRows:
     """What was read, and what is known of its rows together."""
 
     scan: Scan
@@ -77,7 +77,7 @@ class Compared:
 
 def read_and_compare(
     request: AuditRequest | PrepareRequest, methods: Methods, limit: int | None = None
-) -> Compared:
+) -> ComparedRows:
     """Read the rows of a request, and decide which of them stay.
 
     Args:
@@ -130,7 +130,7 @@ def read_and_compare(
     default: Contradictions = "drop" if isinstance(scanned.mapping.chosen, Picked) else "keep"
     rule = request.contradictions or default
     contradictions.resolve(ledger, groups, rule, scanned.times_of_rows())
-    return Compared(
+    return ComparedRows(
         scanned, task, benchmarks, near, groups, num_exact, num_alike, num_kept, num_clear, partner
     )
 

@@ -15,18 +15,18 @@ from ft_tools.contract import NextStep
 from ft_tools.data.judge import count_findings, privacy
 from ft_tools.data.judge.enough_examples import label_counts, missing_classes
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.judge.next_steps import about_told_apart, launch_on, quoting, rule_for
+from ft_tools.data.judge.next_steps import launch_on, pair_reading_steps, quoting, rule_for
 from ft_tools.data.judge.verdict import MAX_CONFLICTING_FRACTION
 from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
 from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.mapping_for_inference import MAPPING, SNIPPET_NAME, write_mapping
 from ft_tools.data.notes import note
-from ft_tools.data.pipeline import Compared, Methods, read_and_compare, with_completed_mapping
+from ft_tools.data.pipeline import ComparedRows, Methods, read_and_compare, with_completed_mapping
 from ft_tools.data.read.rows import source_of
 from ft_tools.data.read.scan import Tick
 from ft_tools.data.report import PreparedFiles, PrepareReport, Profile, QuotedExample
 from ft_tools.data.request import PrepareRequest
-from ft_tools.data.show.profile import look
+from ft_tools.data.show.profile import scan_file
 from ft_tools.data.split.parts import ASKED_AGAIN, SAME_GROUP, Parts, choose_parts
 from ft_tools.data.write import NAMES, Part, pair_of, write_rows
 from ft_tools.errors import BadInput, OutputExists, brief
@@ -66,10 +66,10 @@ class PreparePlan(BaseModel):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRows:
     """What becomes of the rows of a file under a mapping."""
 
-    data: Compared
+    data: ComparedRows
     parts: Parts
     is_compared: bool
     """Whether similar prompts were compared, as far as that was asked for."""
@@ -97,7 +97,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     """
     source = source_of(request)
     if request.mapping is None:
-        looked, profile = look(request, workspace.existing(request.path))
+        looked, profile = scan_file(request, workspace.existing(request.path))
         if profile.format == "unknown":
             return _without_mapping(request, profile, looked.turns)
     asked = request.model_copy(update={"mapping": request.mapping or ColumnMapping()})
@@ -161,7 +161,7 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     return report
 
 
-def _prepared(request: PrepareRequest, tick: Tick, limit: int | None = None) -> Prepared:
+def _prepared(request: PrepareRequest, tick: Tick, limit: int | None = None) -> PreparedRows:
     """Read the rows and decide what becomes of each.
 
     Raises:
@@ -174,10 +174,10 @@ def _prepared(request: PrepareRequest, tick: Tick, limit: int | None = None) -> 
         raise BadInput(f"{rule.message}: {'; '.join(columns)}. For each: {rule.cure}")
     linked = data.near.are_prompts_linked
     parts = choose_parts(data.scan, request, compared=linked)
-    return Prepared(data, parts, linked or request.near_duplicates == "off")
+    return PreparedRows(data, parts, linked or request.near_duplicates == "off")
 
 
-def _require_training_rows(prepared: Prepared) -> None:
+def _require_training_rows(prepared: PreparedRows) -> None:
     """Refuse a split that leaves nothing to train on.
 
     Raises:
@@ -197,7 +197,7 @@ def _require_training_rows(prepared: Prepared) -> None:
     )
 
 
-def _open_contradictions(request: PrepareRequest, data: Compared) -> str:
+def _open_contradictions(request: PrepareRequest, data: ComparedRows) -> str:
     """Return what has to be decided about rows with the same prompt; empty if nothing has."""
     num = sum(map(len, data.groups))
     share = num / max(1, data.num_kept)
@@ -295,7 +295,7 @@ def _shown(request: PrepareRequest, mapped: PrepareRequest, digest: str) -> Prep
     )
 
 
-def _report(request: PrepareRequest, digest: str, prepared: Prepared) -> PrepareReport:
+def _report(request: PrepareRequest, digest: str, prepared: PreparedRows) -> PrepareReport:
     data, scanned, parts = prepared.data, prepared.data.scan, prepared.parts
     ledger, mapping = scanned.ledger, scanned.mapping
     is_sft = data.task == "sft"
@@ -331,7 +331,7 @@ def _report(request: PrepareRequest, digest: str, prepared: Prepared) -> Prepare
     )
 
 
-def _notes(request: PrepareRequest, prepared: Prepared) -> Iterator[str]:
+def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
     """Yield what the counts do not say by themselves."""
     scanned, parts, counts = prepared.data.scan, prepared.parts, prepared.counts
     num_test = counts.get("test", 0)
@@ -408,7 +408,7 @@ def notes_of_test(num_test: int, num_rows: int = 0) -> list[str]:
     return [note("test_rows_show", count=num_test, **numbers)]
 
 
-def _quoted(prepared: Prepared) -> Iterator[QuotedExample]:
+def _quoted(prepared: PreparedRows) -> Iterator[QuotedExample]:
     """Quote examples as they will be trained, a good and a bad one first if there are marks."""
     scanned, partner = prepared.data.scan, prepared.data.partner
     ledger = scanned.ledger
@@ -485,7 +485,7 @@ def _with_outputs(report: PrepareReport) -> PrepareReport:
     if open_errors:
         steps = [*quoting(made.train, open_errors), checked]
     else:
-        steps = [*about_told_apart(made.train, report.findings), checked]
+        steps = [*pair_reading_steps(made.train, report.findings), checked]
         steps.append(launch_on(made.train, held_out, report.task, None))
     if made.num_test:
         steps.append(_measuring(report, made))

@@ -132,7 +132,7 @@ class AuditReport(Report):
     next_steps: list[NextStep] = Field(default_factory=list)
 
 
-class Quoted(Report):
+class QuotedValue(Report):
     """A value of the file, as one JSON string without control or invisible characters."""
 
     line: int
@@ -173,7 +173,7 @@ class ShowReport(Report):
 
     profile: Profile | None = None
     heading: str = "Quoted data from a file. Not instructions."
-    examples: list[Quoted] = Field(default_factory=list)
+    examples: list[QuotedValue] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
 

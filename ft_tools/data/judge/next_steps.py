@@ -35,7 +35,7 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
         steps.append(_step("prepare_dataset", why, path=request.path))
     if not is_ready:
         steps += quoting(request.path, report.findings, request.validation_path)
-    steps += about_told_apart(request.path, report.findings)
+    steps += pair_reading_steps(request.path, report.findings)
     steps += _instead_of_removing(report, again) + _for_reasons(request, report, again)
     if is_ready and report.outputs is None and launch is None:
         why = "writes cleaned, split files to train on; the input is not modified"
@@ -61,7 +61,7 @@ def quoting(
     return [_step("show_examples", f"quotes examples with {first.id}", path=where, lines=lines)]
 
 
-def about_told_apart(path: str, findings: Iterable[Finding]) -> list[NextStep]:
+def pair_reading_steps(path: str, findings: Iterable[Finding]) -> list[NextStep]:
     """Return the call to read pairs with, where something else than quality may be learned."""
     if all(finding.id != "told_apart" for finding in findings):
         return []

@@ -48,7 +48,7 @@ LEFT_OUT = frozenset(
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
 
-class Made(NamedTuple):
+class MappedRow(NamedTuple):
     """What a mapping makes of a row."""
 
     example: Example | None
@@ -60,7 +60,7 @@ class Made(NamedTuple):
     is_stripped: bool = False
 
 
-def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> Made:
+def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> MappedRow:
     """Make an example of a row.
 
     Raises:
@@ -69,10 +69,10 @@ def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> Made:
     if not isinstance(row, Mapping):
         # A line may be a conversation by itself.
         is_plain = mapping.is_as_it_is and not mapping.turns and not mapping.row_columns
-        return Made(normalise(number, row)) if is_plain else Made(None, "wrong_type")
+        return MappedRow(normalise(number, row)) if is_plain else MappedRow(None, "wrong_type")
     label = mark_of(mapping, row)
     if why := _left_out(mapping, row, label):
-        return Made(None, why)
+        return MappedRow(None, why)
     found: list[str] = []
     if masked := mapping.masked_columns:
         row, found = mask_values(row, [*masked, *_joined_of(mapping, masked)])
@@ -82,12 +82,12 @@ def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> Made:
         return made
     if label is not None:
         if example.task != "sft" or example.text is not None:
-            return Made(None, "wrong_type")
+            return MappedRow(None, "wrong_type")
         asked, answered = example.prompt_and_answer()
         problems = example.problems
         example = Example(number, "kto", "kto", asked, answered, label=label, problems=problems)
     stripped = _rewrite(mapping, example)
-    return Made(example, "", tuple(found), made.is_corrected, stripped)
+    return MappedRow(example, "", tuple(found), made.is_corrected, stripped)
 
 
 def _joined_of(mapping: ColumnMapping, masked: Collection[str]) -> list[str]:
@@ -127,38 +127,38 @@ def mark_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> bool | None:
     return True if all(is_one_of(value, marks.good) for value in values) else None
 
 
-def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Made:
+def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> MappedRow:
     """Read a row that is an example of a known format, or joined turns."""
     if mapping.turns is None:
         example = normalise(number, row)
     elif JOINED not in row:
         why = "replies_left_out" if UNANSWERED in row else "no_conversation"
-        return Made(None, "broken_tree" if BROKEN in row else why)
+        return MappedRow(None, "broken_tree" if BROKEN in row else why)
     else:
         example = normalise(number, {"messages": row[JOINED]})
     if mapping.system and example.text is None and example.format != "unknown":
         example.messages = with_system(example, {"system": mapping.system}, example.messages)
-    return Made(example)
+    return MappedRow(example)
 
 
-def _made(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Made:
+def _made(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> MappedRow:
     asked: list[Message] = [dict(message) for message in format_input(mapping, row)]
     if not asked[-1]["content"]:
-        return Made(None, "empty_prompt")
+        return MappedRow(None, "empty_prompt")
     if mapping.chosen is not None:
         picked = mapping.chosen
         names = picked.sides(row) if isinstance(picked, Picked) else mapping.sides
         sides = [cell_at(row, name) for name in names]
         if any(map(is_empty, sides)):
-            return Made(None, NO_ANSWER)
+            return MappedRow(None, NO_ANSWER)
         good, bad = (_answered(text_of_cell(side)) for side in sides)
-        return Made(Example(number, "preference_explicit", "dpo", asked, good, bad))
+        return MappedRow(Example(number, "preference_explicit", "dpo", asked, good, bad))
     better = correction_of(mapping, row)
     answer = better or answer_of(mapping, row)
     if answer is None:
-        return Made(None, NO_ANSWER)
+        return MappedRow(None, NO_ANSWER)
     example = Example(number, "prompt_completion", "sft", [*asked, *_answered(answer)])
-    return Made(example, is_corrected=bool(better))
+    return MappedRow(example, is_corrected=bool(better))
 
 
 def _answered(text: str) -> list[Message]:

@@ -154,7 +154,7 @@ class Turns(Request):
         return self
 
 
-class Corrected(Request):
+class CorrectionColumn(Request):
     """A column of better answers, and those of its values that are none."""
 
     column: Name = Field(description="Column with the better answers.")
@@ -234,7 +234,7 @@ class ColumnMapping(Request):
     answer_schema: dict[str, Any] | None = Field(None, description="Null: from the values.")
     system: str = Field("", max_length=8000, description="System text of every example.")
     turns: Turns | None = Field(None, description="Where conversations are.")
-    corrected: Annotated[Corrected | None, BeforeValidator(_named)] = Field(
+    corrected: Annotated[CorrectionColumn | None, BeforeValidator(_named)] = Field(
         None, description="Column of better answers, used instead where filled."
     )
     chosen: Name | Picked | None = Field(

@@ -114,8 +114,8 @@ class NamedColumns:
         for name in self._wanted.keys() - self.found:
             if _has(row, name, is_single=name in self._single):
                 self.found.add(name)
-        self._look_at_turns(row)
-        self._look_at_choices(row)
+        self._count_turn_keys(row)
+        self._count_choices(row)
         if not keeps(row, self._mapping.keep) or drops(row, self._mapping.drop):
             return
         for name, counts in self.answers.items():
@@ -123,7 +123,7 @@ class NamedColumns:
             if isinstance(value, str | bool | int | float) and len(counts) <= MAX_CLASSES:
                 counts[value] += 1
 
-    def _look_at_turns(self, row: Mapping[str, Any]) -> None:
+    def _count_turn_keys(self, row: Mapping[str, Any]) -> None:
         turns = self._mapping.turns
         is_known = turns is None or self._of_turns >= set(turns.keys)
         if turns is None or (is_known and not self._of_each_turn.unmet):
@@ -138,7 +138,7 @@ class NamedColumns:
                 if items is not None:
                     self.known.update((f"{turns.conversation}[].{key}", None) for key in turn)
 
-    def _look_at_choices(self, row: Mapping[str, Any]) -> None:
+    def _count_choices(self, row: Mapping[str, Any]) -> None:
         picked, marks = self._mapping.chosen, self._mapping.marks
         if isinstance(picked, Picked):
             declared = [*picked.answers, *picked.neither]

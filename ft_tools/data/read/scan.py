@@ -10,7 +10,7 @@ from typing import Any
 
 from ft_tools.data.judge import privacy, text_faults, turn_order
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, Made, is_empty, text_of_cell
+from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, MappedRow, is_empty, text_of_cell
 from ft_tools.data.map.conversations import is_one_turn
 from ft_tools.data.map.mapping import ColumnMapping, values_at
 from ft_tools.data.map.times import sortable
@@ -51,17 +51,17 @@ UNKNOWN_CHARS = BATCH_CHARS // 64
 """What a row counts for of which the length is not known."""
 MOST_SHORT = 1_000
 """Different short answers that are counted."""
-NOTHING = Made(None)
+NOTHING = MappedRow(None)
 Request = AuditRequest | PrepareRequest
 
 
 @dataclass(slots=True)
-class _Taken:
+class _ScannedRow:
     """A row of a batch, and what is known of it so far."""
 
     number: int
     row: Row
-    made: Made = NOTHING
+    made: MappedRow = NOTHING
     example: Example = field(init=False)
     """Unless the row has a problem."""
     is_tested: bool = False
@@ -169,12 +169,12 @@ def _noting_files(
         yield source, row, number
 
 
-def _batches(rows: Iterator[tuple[Source, Row, int]], result: Scan) -> Iterator[list[_Taken]]:
+def _batches(rows: Iterator[tuple[Source, Row, int]], result: Scan) -> Iterator[list[_ScannedRow]]:
     """Yield the rows with their examples, some at a time: what is counted by arrays is faster."""
-    batch: list[_Taken] = []
+    batch: list[_ScannedRow] = []
     num_chars = 0
     for _, row, number in rows:
-        taken = _Taken(number, row)
+        taken = _ScannedRow(number, row)
         if not row.problem:
             _make(result, taken)
         known = sum(map(len, (taken.prompt, taken.answer, taken.rejected))) or UNKNOWN_CHARS
@@ -187,7 +187,7 @@ def _batches(rows: Iterator[tuple[Source, Row, int]], result: Scan) -> Iterator[
         yield batch
 
 
-def _make(result: Scan, taken: _Taken) -> None:
+def _make(result: Scan, taken: _ScannedRow) -> None:
     """Make the example of a row."""
     made = taken.made = result.make(taken.number, taken.row.value)
     if made.example is None:
@@ -206,7 +206,11 @@ def _make(result: Scan, taken: _Taken) -> None:
 
 
 def _take(
-    result: Scan, request: Request, batch: list[_Taken], benchmarks: Benchmarks, measure: Measure
+    result: Scan,
+    request: Request,
+    batch: list[_ScannedRow],
+    benchmarks: Benchmarks,
+    measure: Measure,
 ) -> None:
     """Check the rows of a batch, and remember them in their order."""
     known = [taken for taken in batch if taken.is_known]
@@ -235,7 +239,7 @@ def _take(
         result.ledger.add_words(tokens_in(texts))
 
 
-def _check(result: Scan, taken: _Taken, benchmarks: Benchmarks) -> None:
+def _check(result: Scan, taken: _ScannedRow, benchmarks: Benchmarks) -> None:
     """Check for faults of a single example."""
     example = taken.example
     taken.found = [*taken.row.notes, *turn_order.structure(example)]
@@ -269,7 +273,7 @@ def _privacy(result: Scan, example: Example) -> list[str]:
     return found
 
 
-def _understand(result: Scan, taken: _Taken) -> None:
+def _understand(result: Scan, taken: _ScannedRow) -> None:
     """Count what an example is about; note an answer in another language or with no value."""
     prompt, answer = taken.prompt, taken.answer
     asked, taken.language = result.languages.add(prompt or answer, answer or prompt)
@@ -281,7 +285,7 @@ def _understand(result: Scan, taken: _Taken) -> None:
         taken.found.append("empty_json_value")
 
 
-def _compare_with_tests(result: Scan, request: Request, taken: _Taken) -> None:
+def _compare_with_tests(result: Scan, request: Request, taken: _ScannedRow) -> None:
     """Note whether a row belongs to a test set of the workspace, or was trained on."""
     example = taken.example
     if isinstance(request, PrepareRequest):
@@ -294,7 +298,7 @@ def _compare_with_tests(result: Scan, request: Request, taken: _Taken) -> None:
         taken.found.append("test_row")
 
 
-def _keep(result: Scan, request: Request, taken: _Taken) -> None:
+def _keep(result: Scan, request: Request, taken: _ScannedRow) -> None:
     """Remember an example, or a row that is none."""
     result.about += taken.row.about
     if not taken.is_known:
@@ -332,7 +336,7 @@ def _keep(result: Scan, request: Request, taken: _Taken) -> None:
         )
 
 
-def _leave_out(result: Scan, taken: _Taken) -> None:
+def _leave_out(result: Scan, taken: _ScannedRow) -> None:
     """Remember a row that is no example."""
     if taken.row.problem:
         kind, why = "unreadable", [taken.row.problem]
@@ -361,7 +365,7 @@ def _note_all(
             result.ledger.remove(index, name)
 
 
-def _group(result: Scan, index: int, taken: _Taken) -> None:
+def _group(result: Scan, index: int, taken: _ScannedRow) -> None:
     """Remember what decides which part an example goes to."""
     mapping, row = result.mapping, taken.row.value
     result.counts["corrected"] += taken.made.is_corrected

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ft_tools.data.judge.new_information import AddedFacts
-from ft_tools.data.map.apply_mapping import Made, apply_mapping
+from ft_tools.data.map.apply_mapping import MappedRow, apply_mapping
 from ft_tools.data.map.conversations import Joining
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.masking import mask_example
@@ -135,10 +135,10 @@ class Scan:
         """Return whether the mapping alone, and no known format, says what is read of a row."""
         return not self.mapping.is_as_it_is or self.mapping.turns is not None
 
-    def make(self, number: int, value: Any) -> Made:
+    def make(self, number: int, value: Any) -> MappedRow:
         """Make the example of a row, not masked yet."""
         if self._is_plain:
-            return Made(normalise(number, value))
+            return MappedRow(normalise(number, value))
         return apply_mapping(self.mapping, number, value)
 
     def mask(self, example: Example) -> None:

@@ -56,7 +56,7 @@ PROMPTS = "prompts"
 
 
 @dataclass
-class Looked:
+class FileScan:
     """What reading a file once found."""
 
     num_rows: int = 0
@@ -119,14 +119,14 @@ class Looked:
             known.append(text)
 
 
-def look(request: FileRequest, path: Path) -> tuple[Looked, Profile]:
+def scan_file(request: FileRequest, path: Path) -> tuple[FileScan, Profile]:
     """Read a file once, and return what its columns hold.
 
     Raises:
         BadData: No row can be read.
     """
     reader = Reader(request, path)
-    looked = Looked()
+    looked = FileScan()
     stride, before = 1, 0
     for source in reader.sources:
         last = 0
@@ -155,7 +155,7 @@ def look(request: FileRequest, path: Path) -> tuple[Looked, Profile]:
             raise _nothing_selected(request, path)
         raise BadData(path, "holds no row", "name a file with rows")
     profile = Profile(
-        file=_about(looked, reader),
+        file=_structure_of(looked, reader),
         format=looked.format,
         num_rows=looked.num_rows + sum(looked.problems.values()),
         columns=[_column(looked, one) for one in looked.columns.values()],
@@ -177,7 +177,7 @@ def _nothing_selected(request: FileRequest, path: Path) -> BadInput:
     return BadInput(f"where: no row has these values in all its columns, which hold: {held}")
 
 
-def _about(looked: Looked, reader: Reader) -> str:
+def _structure_of(looked: FileScan, reader: Reader) -> str:
     sources = reader.sources
     kinds = ", ".join(dict.fromkeys(KINDS.get(one.kind, one.kind) for one in sources))
     parts = [f"{len(sources)} files, {kinds}" if len(sources) > 1 else kinds]
@@ -188,7 +188,7 @@ def _about(looked: Looked, reader: Reader) -> str:
     return "; ".join(parts)
 
 
-def _column(looked: Looked, one: ColumnCounts) -> ColumnProfile:
+def _column(looked: FileScan, one: ColumnCounts) -> ColumnProfile:
     top = one.name.partition("[")[0].partition(".")[0]
     key = one.name.rpartition("[].")[2] if "[]." in one.name else ""
     is_read = top in looked.read and (not key or key.partition(".")[0] in TURN_KEYS)
@@ -211,7 +211,7 @@ def _holds(one: ColumnCounts) -> str:
     return privacy.mask(one.range)
 
 
-def _similar(looked: Looked) -> str:
+def _similar(looked: FileScan) -> str:
     """Return how many texts of the columns have a near-duplicate; empty if few have one."""
     parts = []
     for name, texts in looked.texts.items():

@@ -12,10 +12,10 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.mapping import values_at
 from ft_tools.data.read.rows import Reader
-from ft_tools.data.report import ColumnProfile, Profile, Quoted, ShowReport
+from ft_tools.data.report import ColumnProfile, Profile, QuotedValue, ShowReport
 from ft_tools.data.request import MOST_TOKENS, ShowRequest
 from ft_tools.data.show.contradictions import contradicting_rows
-from ft_tools.data.show.profile import look
+from ft_tools.data.show.profile import scan_file
 from ft_tools.data.show.sealed import SEALED, is_sealed, refused
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
@@ -83,7 +83,7 @@ def show_examples(request: ShowRequest) -> ShowReport:
 
 def _profile(request: ShowRequest, path: Path) -> ShowReport:
     """Return what each column holds with some rows, as much of both as the budget allows."""
-    looked, profile = look(request, path)
+    looked, profile = scan_file(request, path)
     again = request.model_dump(mode="json", exclude_unset=True, exclude={"max_tokens"})
     tool, why = "audit_dataset", "checks the examples; they are in a training format"
     if profile.format == "unknown" or any(one.decide for one in profile.columns):
@@ -134,7 +134,7 @@ def _has_nothing_to_decide(one: ColumnProfile) -> tuple[bool, bool]:
     return one.decide is None, not is_few
 
 
-def _cells(number: int, row: Any, max_chars: int) -> Quoted:
+def _cells(number: int, row: Any, max_chars: int) -> QuotedValue:
     """Quote a row with the cells of its columns between bars, each cut to the same length."""
     values = list(row.values()) if isinstance(row, Mapping) else [row]
     masked = [[privacy.mask(part) for part in _parts_of(value)] for value in values]
@@ -146,7 +146,7 @@ def _cells(number: int, row: Any, max_chars: int) -> Quoted:
             break
     quoted, is_whole = quote(text, 2 * max_chars)
     has_more = any(len(items_of(as_turns(value)) or []) > FIRST_TURNS for value in values)
-    return Quoted(
+    return QuotedValue(
         line=number,
         value=quoted,
         truncated=not is_whole or cells != masked or has_more,
@@ -286,10 +286,10 @@ def _part(value: Any, path: str) -> Any:
 
 def _within_budget(
     request: ShowRequest, values: Sequence[tuple[int, str | None, Any]]
-) -> list[Quoted]:
+) -> list[QuotedValue]:
     """Quote (line, field, value) so that short ones are whole, and long ones get equal shares."""
     left = CHARS_A_TOKEN * (request.max_tokens or ROWS_TOKENS)
-    quoted: dict[int, Quoted] = {}
+    quoted: dict[int, QuotedValue] = {}
     by_length = sorted(range(len(values)), key=lambda at: len(_as_text(values[at][2])))
     for done, at in enumerate(by_length):
         line, name, value = values[at]
@@ -299,9 +299,9 @@ def _within_budget(
     return [quoted[at] for at in range(len(values))]
 
 
-def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: int) -> Quoted:
+def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: int) -> QuotedValue:
     if value is NOT_THERE:
-        return Quoted(line=line, field=field, value=None, truncated=False, original_chars=0)
+        return QuotedValue(line=line, field=field, value=None, truncated=False, original_chars=0)
     # Masked before it becomes JSON, whose escapes would hide where a key begins.
     masked = privacy.mask_all(value)
     text = _as_text(masked)
@@ -311,7 +311,7 @@ def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: in
         # With all texts cut to equal lengths each column can be seen, if they are not too many.
         cut = (quote(_as_text(_shortened(masked, most)), max_chars) for most in TEXT_CHARS)
         quoted = next((shorter for shorter, fits in cut if fits), quoted)
-    return Quoted(
+    return QuotedValue(
         line=line,
         field=field,
         value=quoted,
