@@ -9,7 +9,7 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.formats.example import Example
-from ft_tools.formats.masking import Masked
+from ft_tools.formats.masking import MaskedSequence
 from ft_tools.views.page import (
     Html,
     badge,
@@ -36,7 +36,9 @@ SCORE_STEP = 5
 Facts = dict[str, str | int | float | bool | None]
 
 
-def audit_page(report: AuditReport, scanned: Scan, masks: Callable[[Example], list[Masked]]) -> str:
+def audit_page(
+    report: AuditReport, scanned: Scan, masks: Callable[[Example], list[MaskedSequence]]
+) -> str:
     """Return the report as one self-contained HTML document."""
     quoted = quoted_examples(scanned, masks)
     sound = quoted.get((SOUND, False), "")

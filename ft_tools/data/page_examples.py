@@ -11,7 +11,7 @@ from ft_tools.data.map.masking import mask_example
 from ft_tools.data.read.ledger import KEPT
 from ft_tools.data.read.scanned import Scan
 from ft_tools.formats.example import Example, content_of
-from ft_tools.formats.masking import Kind, Masked
+from ft_tools.formats.masking import Kind, MaskedSequence
 from ft_tools.views.page import Html, badge, escape, note
 
 MOST = 60
@@ -50,7 +50,7 @@ border-bottom:2px solid var(--good)}
 
 
 def quoted_examples(
-    scanned: Scan, masks: Callable[[Example], list[Masked]]
+    scanned: Scan, masks: Callable[[Example], list[MaskedSequence]]
 ) -> dict[tuple[str, bool], str]:
     """Return HTML of some examples: (finding, whether of the validation file) -> folded examples.
 
@@ -68,7 +68,7 @@ def quoted_examples(
             names = chosen[index]
             example = scanned.example_of(scanned.ledger.lines[index], row.value)
             mask_example(example)
-            shown: list[Masked] = []
+            shown: list[MaskedSequence] = []
             if left and row.problem is None and not NOT_RENDERED.intersection(names):
                 shown = masks(example)
                 left -= bool(shown)
@@ -117,7 +117,7 @@ def _folded(
     index: int,
     findings: list[str],
     turns: list[tuple[str, str]],
-    masks: list[Masked],
+    masks: list[MaskedSequence],
 ) -> str:
     ledger = scanned.ledger
     where = "Validation line" if index < ledger.num_validation else "Line"
@@ -150,7 +150,7 @@ def _turn(role: str, text: str) -> str:
     return f'<div class="turn"><h4>{escape(role)}</h4><pre>{shown}</pre>{more}</div>'
 
 
-def _mask(masked: Masked) -> str:
+def _mask(masked: MaskedSequence) -> str:
     """Return a sequence with a box for each token, in stretches of one kind."""
     stretches: list[tuple[Kind, list[str]]] = []
     for text, kind in masked.pieces:

@@ -77,7 +77,7 @@ def is_as_trained(example: Example, row: Any) -> bool:
     """Return whether launches read a row of JSON lines just as its example says."""
     if example.task == "kto" or not isinstance(row, Mapping) or None in row.values():
         return False
-    if not _says_what_is_trained(example, row):
+    if not _has_loss_marks(example, row):
         return False
     if example.task != "sft" or example.text is not None:
         return True
@@ -90,7 +90,7 @@ def is_as_trained(example: Example, row: Any) -> bool:
     return is_answered(example.messages) and all(map(is_trained, answers))
 
 
-def _says_what_is_trained(example: Example, row: Row) -> bool:
+def _has_loss_marks(example: Example, row: Row) -> bool:
     """Return whether a row has the columns that launches read, with what its example says."""
     if all(row.get(name) == value for name, value in example.row().items()):
         return True

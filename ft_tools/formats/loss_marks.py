@@ -12,7 +12,7 @@ from typing import Any
 from ft_tools.formats.example import Example, Message
 
 
-class Trained(IntEnum):
+class TrainedAnswers(IntEnum):
     """Which answers of a row are trained."""
 
     ONLY_ANSWER = 0
@@ -26,18 +26,18 @@ def is_trained(turn: Mapping[str, Any]) -> bool:
     return turn.get("role") == "assistant" and turn.get("weight") != 0
 
 
-def trained_answers(example: Example) -> Trained:
+def trained_answers(example: Example) -> TrainedAnswers:
     """Return which answers of an example are trained."""
     if example.task != "sft" or example.text is not None:
-        return Trained.ONLY_ANSWER
+        return TrainedAnswers.ONLY_ANSWER
     turns = up_to_the_answer(example.messages)
     answers = [is_trained(turn) for turn in turns if turn["role"] == "assistant"]
     if all(answers):
-        return Trained.ONLY_ANSWER if len(answers) < 2 else Trained.ALL_OF_SEVERAL
+        return TrainedAnswers.ONLY_ANSWER if len(answers) < 2 else TrainedAnswers.ALL_OF_SEVERAL
     behind = turns[first_trained(turns) :]
     is_last = all(map(is_trained, (t for t in behind if t["role"] == "assistant")))
     is_last = is_last and all(turn["role"] != "user" for turn in behind)
-    return Trained.LAST_OF_SEVERAL if is_last else Trained.SOME_BETWEEN
+    return TrainedAnswers.LAST_OF_SEVERAL if is_last else TrainedAnswers.SOME_BETWEEN
 
 
 def has_marked_answer(example: Example) -> bool:

@@ -26,7 +26,7 @@ MOST_TOKENS_A_CHARACTER = 8
 
 
 @dataclass(frozen=True)
-class Tokenized:
+class TokenizedSequence:
     """One training sequence; `labels` is as long as `input_ids`."""
 
     input_ids: list[int]
@@ -42,7 +42,7 @@ class Tokenized:
 
 def tokenize_chat(
     render: Render, messages: Messages, first_answer: int = 0, loss_on: LossOn = "answers"
-) -> list[Tokenized]:
+) -> list[TokenizedSequence]:
     """Tokenize a conversation and mark its answers.
 
     One sequence, if each prefix of the conversation is rendered as it is inside the whole. Where a
@@ -57,7 +57,7 @@ def tokenize_chat(
     """
     whole = render(messages, False)
     if loss_on == "everything":
-        return [Tokenized(whole, list(whole))]
+        return [TokenizedSequence(whole, list(whole))]
     answers = [
         i for i, m in enumerate(messages) if m["role"] == "assistant" and i >= max(first_answer, 1)
     ]
@@ -68,19 +68,19 @@ def tokenize_chat(
         if whole[: len(after)] != after or after[: len(before)] != before:
             return [_one_answer(render, messages[: j + 1]) for j in answers]
         labels[len(before) : len(after)] = after[len(before) :]
-    return [Tokenized(whole, labels)]
+    return [TokenizedSequence(whole, labels)]
 
 
 def tokenize_text(
     encode: Callable[[str], list[int]], prompt: str, completion: str, end: str
-) -> Tokenized:
+) -> TokenizedSequence:
     """Tokenize a prompt and a completion of plain text; the end token is appended and trained."""
     complete = completion if completion.endswith(end) else completion + end
     whole = encode(prompt + complete)
     before = encode(prompt) if prompt else []
     start = common_prefix(before, whole)
     labels = [IGNORED] * start + whole[start:]
-    return Tokenized(whole, labels, prompt_drifts=start < len(before))
+    return TokenizedSequence(whole, labels, prompt_drifts=start < len(before))
 
 
 def tokenize_example(
@@ -91,7 +91,7 @@ def tokenize_example(
     encode: Callable[[str], list[int]],
     end: str,
     loss_on: LossOn,
-) -> list[Tokenized]:
+) -> list[TokenizedSequence]:
     """Tokenize an SFT example of any format.
 
     Args:
@@ -107,7 +107,7 @@ def tokenize_example(
     if form == "prompt_completion_text":
         one = tokenize_text(encode, example["prompt"], example["completion"], end)
         if loss_on == "everything":
-            one = Tokenized(one.input_ids, list(one.input_ids))
+            one = TokenizedSequence(one.input_ids, list(one.input_ids))
         return [one]
     if form == "prompt_completion_messages":
         prompt: Messages = example["prompt"]
@@ -116,14 +116,14 @@ def tokenize_example(
     return tokenize_chat(render(example), example["messages"], 0, loss_on)
 
 
-def truncate(one: Tokenized, max_length: int | None) -> Tokenized:
+def truncate(one: TokenizedSequence, max_length: int | None) -> TokenizedSequence:
     """Keep the first `max_length` tokens, as TRL's `keep_start` does."""
     if max_length is None or len(one.input_ids) <= max_length:
         return one
-    return Tokenized(one.input_ids[:max_length], one.labels[:max_length], one.prompt_drifts)
+    return TokenizedSequence(one.input_ids[:max_length], one.labels[:max_length], one.prompt_drifts)
 
 
-def ends_its_answer(one: Tokenized, end_ids: set[int]) -> bool:
+def ends_its_answer(one: TokenizedSequence, end_ids: set[int]) -> bool:
     """Return whether an end-of-turn token is trained at the end of the last answer.
 
     Without it the loss falls as usual and the model never learns to stop.
@@ -144,15 +144,15 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     return min(len(first), len(second))
 
 
-def _one_answer(render: Render, messages: Messages) -> Tokenized:
+def _one_answer(render: Render, messages: Messages) -> TokenizedSequence:
     whole = render(messages, False)
     before = render(messages[:-1], True)
     start = common_prefix(before, whole)
     labels = [IGNORED] * start + whole[start:]
-    return Tokenized(whole, labels, prompt_drifts=start < len(before))
+    return TokenizedSequence(whole, labels, prompt_drifts=start < len(before))
 
 
-class Measured(NamedTuple):
+class MeasuredExample(NamedTuple):
     """How long an example is, and what counting it showed."""
 
     whole: int
@@ -165,7 +165,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedSequence:
     """One sequence as a model reads it: pieces of text, and whether each is trained on."""
 
     name: str
@@ -173,7 +173,7 @@ class Masked:
     pieces: tuple[tuple[str, Kind], ...]
 
 
-def no_masks(_: Any) -> list[Masked]:
+def no_masks(_: Any) -> list[MaskedSequence]:
     """Return nothing: without a model it is not known what is trained on."""
     return []
 

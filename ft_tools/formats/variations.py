@@ -86,7 +86,7 @@ class Variation(Request):
 
 
 @dataclass(frozen=True)
-class Varied:
+class VariedQuestion:
     """A question after a change, and its answer."""
 
     question: str
@@ -101,7 +101,7 @@ def vary(
     answer: str,
     row: Mapping[str, Any] | None = None,
     seed: int = 0,
-) -> Varied | None:
+) -> VariedQuestion | None:
     """Return a question after a change; None where there is nothing that may be changed.
 
     The same seed, question and variation give the same change, wherever the row stands.
@@ -124,7 +124,7 @@ def vary(
         "injected_order": lambda: f"{question}\n{variation.text}",
     }[variation.change]
     varied = change()
-    return Varied(varied, answer) if varied != question else None
+    return VariedQuestion(varied, answer) if varied != question else None
 
 
 def swap_in(value: Any, old: Any, new: Any) -> Any:
@@ -201,7 +201,7 @@ def _swapped(
     answer: str,
     row: Mapping[str, Any],
     chance: random.Random,
-) -> Varied | None:
+) -> VariedQuestion | None:
     parsed = parse_json(answer)
     inside = parsed if isinstance(parsed, dict) else {}
     old = row.get(variation.field or "", inside.get(variation.field or ""))
@@ -214,7 +214,7 @@ def _swapped(
     is_json = isinstance(parsed, dict | list)
     changed = swap_in(parsed if is_json else answer, old, new)
     text = json.dumps(changed, ensure_ascii=False) if is_json else str(changed)
-    return Varied(str(swap_in(question, old, new)), text, (old, new))
+    return VariedQuestion(str(swap_in(question, old, new)), text, (old, new))
 
 
 def _free_words(question: str, answer: str) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import EvaluationReport
-from ft_tools.formats.masking import Masked, no_masks
+from ft_tools.formats.masking import MaskedSequence, no_masks
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -134,7 +134,7 @@ def masks(example):
     pieces = tuple(
         (said[at : at + 7], ("context", "trained", "cut")[at % 3]) for at in range(0, len(said), 7)
     )
-    return [Masked("", pieces)]
+    return [MaskedSequence("", pieces)]
 
 
 def audit_page(workspace, payloads, number):

@@ -7,7 +7,7 @@ from jinja2 import Environment
 
 from ft_tools.formats.masking import (
     IGNORED,
-    Tokenized,
+    TokenizedSequence,
     ends_its_answer,
     pieces_of,
     tokenize_chat,
@@ -133,7 +133,7 @@ def test_a_prompt_that_merges_with_its_answer_is_noticed():
 
 
 def test_truncation_keeps_the_start_and_a_missing_end_token_is_noticed():
-    one = Tokenized([1, 2, 3, 9], [IGNORED, IGNORED, 3, 9])
+    one = TokenizedSequence([1, 2, 3, 9], [IGNORED, IGNORED, 3, 9])
     assert truncate(one, 4) is truncate(one, None) is one
     assert [truncate(one, length).num_trained for length in (3, 2)] == [1, 0]
     assert ends_its_answer(one, {9})

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 
 from ft_tools.data.understand.lengths import TOKENS_PER_TURN, estimate_all
 from ft_tools.formats.example import Example, Message, content_of, thoughts_of
-from ft_tools.formats.masking import Measured
+from ft_tools.formats.masking import MeasuredExample
 
 
 def text_of(messages: list[Message]) -> str:
@@ -14,7 +14,7 @@ def text_of(messages: list[Message]) -> str:
     return "\n".join([*map(content_of, turns), *filter(None, map(thoughts_of, turns))])
 
 
-def lengths_of(examples: Sequence[Example]) -> list[Measured]:
+def lengths_of(examples: Sequence[Example]) -> list[MeasuredExample]:
     """Estimate the tokens of examples from their characters."""
     texts: list[str] = []
     ends, marks = [0], []
@@ -29,6 +29,6 @@ def lengths_of(examples: Sequence[Example]) -> list[Measured]:
     spans = zip(pairwise(ends), marks, strict=True)
     parts = iter([up_to[end] - up_to[start] + around for (start, end), around in spans])
     return [
-        Measured(asked + max(answered, rejected), max(answered, rejected))
+        MeasuredExample(asked + max(answered, rejected), max(answered, rejected))
         for asked, answered, rejected in zip(parts, parts, parts, strict=True)
     ]

@@ -27,7 +27,7 @@ from ft_tools.formats.detect_format import columns_read
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import is_as_trained
 from ft_tools.formats.loss_marks import has_marked_answer, trained_answers
-from ft_tools.formats.masking import Measured
+from ft_tools.formats.masking import MeasuredExample
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import keys_of
@@ -44,7 +44,7 @@ HARMLESS = {
 Tick = Callable[[int], None]
 """Called now and then with the number of rows read; may raise to stop."""
 TICK_ROWS = 500
-Measure = Callable[[Sequence[Example]], list[Measured]]
+Measure = Callable[[Sequence[Example]], list[MeasuredExample]]
 BATCH_ROWS, BATCH_CHARS = 256, 1 << 18
 """Rows that are checked together, and about how many characters they may have in all."""
 UNKNOWN_CHARS = BATCH_CHARS // 64
@@ -76,7 +76,7 @@ class _ScannedRow:
     rejected: str = ""
     found: list[str] = field(default_factory=list)
     broken: bool = field(init=False)
-    tokens: Measured = field(init=False)
+    tokens: MeasuredExample = field(init=False)
     language: str = UNKNOWN
 
 

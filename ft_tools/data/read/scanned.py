@@ -25,7 +25,7 @@ from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in
 from ft_tools.formats.column_counts import UnreadColumns
 from ft_tools.formats.example import Example
 from ft_tools.formats.formats import normalise
-from ft_tools.formats.loss_marks import Trained
+from ft_tools.formats.loss_marks import TrainedAnswers
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import TestRows, known_test_rows
@@ -43,7 +43,7 @@ class Kind(NamedTuple):
     """`unknown`, `unreadable` or `left_out` of a row that is no example."""
     script: str = "latin"
     language: str = UNKNOWN
-    trained: Trained = Trained.ONLY_ANSWER
+    trained: TrainedAnswers = TrainedAnswers.ONLY_ANSWER
     """Which answers are in the loss."""
     has_marked: bool = False
     """Whether it marks an answer as one not to train."""
@@ -246,9 +246,9 @@ class Scan:
         """Choose the form of the cleaned files; note what is not trained only there, or nowhere."""
         kept = [at for at in range(len(self.ledger)) if self.ledger.removal[at] == KEPT]
         trained = {self.kind_at(at).trained for at in kept}
-        no_prompts = {Trained.ALL_OF_SEVERAL, Trained.SOME_BETWEEN}
-        self.as_prompts = Trained.LAST_OF_SEVERAL in trained and not trained & no_prompts
-        some_only = {Trained.LAST_OF_SEVERAL, Trained.SOME_BETWEEN}
+        no_prompts = {TrainedAnswers.ALL_OF_SEVERAL, TrainedAnswers.SOME_BETWEEN}
+        self.as_prompts = TrainedAnswers.LAST_OF_SEVERAL in trained and not trained & no_prompts
+        some_only = {TrainedAnswers.LAST_OF_SEVERAL, TrainedAnswers.SOME_BETWEEN}
         for at in kept:
             kind = self.kind_at(at)
             if kind.trained in some_only and not self.as_prompts:

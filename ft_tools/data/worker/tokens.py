@@ -8,7 +8,7 @@ from typing import Any
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.tool import no_tokenizer
 from ft_tools.formats.example import Example, content_of, thoughts_of
-from ft_tools.formats.masking import Masked, Measured
+from ft_tools.formats.masking import MaskedSequence, MeasuredExample
 from ft_tools.models.resolve import tokenizer_files
 from ft_tools.runs.processes.json_process import JsonProcess, NoAnswer
 
@@ -49,11 +49,11 @@ class TemplateTokens:
             raise no_tokenizer(model)
         self.method = str(loaded["method"])
 
-    def measure(self, examples: Sequence[Example]) -> list[Measured]:
+    def measure(self, examples: Sequence[Example]) -> list[MeasuredExample]:
         """Count the tokens of examples, one after the other."""
         return list(map(self.measure_one, examples))
 
-    def measure_one(self, example: Example) -> Measured:
+    def measure_one(self, example: Example) -> MeasuredExample:
         """Count an example's tokens; an estimate and the finding if the template does not end.
 
         Also an estimate, but no finding, for an example whose rendering takes long by its size.
@@ -67,15 +67,15 @@ class TemplateTokens:
         if "measured" not in answer:
             return lengths_of([example])[0]._replace(findings=("template_refuses",))
         whole, last, findings, trained = answer["measured"]
-        return Measured(whole, last, tuple(findings), trained)
+        return MeasuredExample(whole, last, tuple(findings), trained)
 
-    def masks(self, example: Example) -> list[Masked]:
+    def masks(self, example: Example) -> list[MaskedSequence]:
         """Return what a model reads of an example, and what of it is trained on."""
         if self._seconds(example) > MOST_CPU_SECONDS:
             return []
         answer = self._ask("masks", example) or {}
         return [
-            Masked(name, tuple((text, kind) for text, kind in pieces))
+            MaskedSequence(name, tuple((text, kind) for text, kind in pieces))
             for name, pieces in answer.get("masks", [])
         ]
 

@@ -20,7 +20,7 @@ def decoded_cap(size_bytes: int) -> int:
     return max(MIN_DECODED_BYTES, EXPANSION * size_bytes)
 
 
-class _Capped(io.RawIOBase):
+class _CappedGzip(io.RawIOBase):
     """A gzip stream that ends in an error when more comes out than the cap, or it is damaged."""
 
     def __init__(self, inner: BinaryIO, path: Path, cap: int) -> None:
@@ -60,5 +60,5 @@ def gunzip(path: Path, size: int) -> BinaryIO:
     Reading it raises BadData above the cap, or where it is damaged.
     """
     return io.BufferedReader(
-        _Capped(workspace.open_file(path), path, decoded_cap(size)), buffer_size=1 << 20
+        _CappedGzip(workspace.open_file(path), path, decoded_cap(size)), buffer_size=1 << 20
     )

@@ -96,7 +96,7 @@ def read_values(stream: BinaryIO, path: Path, of: str = "") -> Iterator[Row]:
     """
     number = 0
     # In an object, `members` has seen that nothing is too long.
-    bounded = _Bounded(stream, path) if of in {"", "item"} else stream
+    bounded = _BoundedStream(stream, path) if of in {"", "item"} else stream
     values = ijson.items(bounded, of, use_float=True, multiple_values=not of)
     while True:
         try:
@@ -106,7 +106,7 @@ def read_values(stream: BinaryIO, path: Path, of: str = "") -> Iterator[Row]:
         except (ijson.JSONError, ValueError, RecursionError) as error:
             raise _not_json(path, number) from error
         number += 1
-        if isinstance(bounded, _Bounded):
+        if isinstance(bounded, _BoundedStream):
             bounded.reset(number)
         if not _is_within(value, MOST_DEPTH):
             yield Row(number, None, "unreadable_line")
@@ -132,7 +132,7 @@ def members(stream: BinaryIO, path: Path) -> dict[str, Member]:
         BadData: A value, or an item of a list, is longer than `ROW_BYTES`.
     """
     found: dict[str, Member] = {}
-    bounded = _Bounded(stream, path)
+    bounded = _BoundedStream(stream, path)
     name, depth, num_items, num_objects, is_list = "", 0, 0, 0, False
     builder = ObjectBuilder()
     try:
@@ -162,7 +162,7 @@ def members(stream: BinaryIO, path: Path) -> dict[str, Member]:
     return found
 
 
-class _Bounded:
+class _BoundedStream:
     """A stream of which only so much is read until the next row comes."""
 
     def __init__(self, stream: BinaryIO, path: Path) -> None:

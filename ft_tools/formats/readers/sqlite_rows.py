@@ -76,12 +76,12 @@ def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
             yield Row(steps.num_rows, row, None, num_chars=size)
     except sqlite3.Error as error:
         require_waiting()
-        raise BadData(path, *_said(error, steps.num_rows)) from error
+        raise BadData(path, *_problem_and_cure(error, steps.num_rows)) from error
     finally:
         database.close()
 
 
-def _said(error: sqlite3.Error, num_rows: int) -> tuple[str, str]:
+def _problem_and_cure(error: sqlite3.Error, num_rows: int) -> tuple[str, str]:
     """Return what is wrong, and what to do; SQLite's own words may quote the file."""
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_INTERRUPT:

@@ -86,7 +86,7 @@ def _rows(path: Path, stream: Any) -> Iterator[Row]:
     if first:
         header = find_header(first, told["line"], told["column"])
         kept = [at for at in range(len(header.names)) if at not in told["empty"]]
-        about, tables = (*_about_sheets(told), *header.about), tuple(told["open"])
+        about, tables = (*_sheet_notes(told), *header.about), tuple(told["open"])
         more = () if end else values
         for number, value in enumerate(chain(first[header.at + 1 :], more), 1):
             if isinstance(value, dict):
@@ -105,7 +105,7 @@ def _rows(path: Path, stream: Any) -> Iterator[Row]:
     )
 
 
-def _about_sheets(told: dict[str, Any]) -> list[str]:
+def _sheet_notes(told: dict[str, Any]) -> list[str]:
     """Return which of several sheets is read, where nobody chose one."""
     if not told["open"]:
         return []

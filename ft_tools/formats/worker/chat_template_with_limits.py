@@ -20,10 +20,10 @@ from ft_tools.formats.example import content_of, thoughts_of
 from ft_tools.formats.loss_marks import first_trained, is_trained
 from ft_tools.formats.masking import (
     IGNORED,
-    Measured,
+    MeasuredExample,
     Messages,
     Render,
-    Tokenized,
+    TokenizedSequence,
     ends_its_answer,
     pieces_of,
     tokenize_chat,
@@ -55,10 +55,10 @@ def serve(
         tokenizer = AutoTokenizer.from_pretrained(load_from, trust_remote_code=False)
     except Exception:
         # A hostile folder may raise anything, in words of its own.
-        _say(channel, {"error": "no tokenizer"})
+        _write_line(channel, {"error": "no tokenizer"})
         return
     asked = Tokenizer(tokenizer, max_length)
-    _say(channel, {"method": asked.method})
+    _write_line(channel, {"method": asked.method})
     _limit_memory()
     for line in lines:
         question = json.loads(line)
@@ -69,7 +69,7 @@ def serve(
         except Exception:
             # So may a template; RecursionError and MemoryError are its doing too.
             answer = {"refused": True}
-        _say(channel, answer)
+        _write_line(channel, answer)
 
 
 class Tokenizer:
@@ -91,7 +91,7 @@ class Tokenizer:
             return {"masks": list(self.masks(example))}
         return {"measured": self.measure(example)}
 
-    def measure(self, example: dict[str, Any]) -> Measured:
+    def measure(self, example: dict[str, Any]) -> MeasuredExample:
         """Count the tokens of an example and look at its mask."""
         sequences = [one for _, one in self.sequences(example)]
         longest = max(sequences, key=lambda one: len(one.input_ids))
@@ -104,9 +104,11 @@ class Tokenizer:
             findings.append("end_not_trained")
         if self._template and self._leaves_tools_out(example, sequences):
             findings.append("tools_not_rendered")
-        return Measured(whole, whole - _last_answer(longest), tuple(findings), trained)
+        return MeasuredExample(whole, whole - _last_answer(longest), tuple(findings), trained)
 
-    def _leaves_tools_out(self, example: dict[str, Any], sequences: list[Tokenized]) -> bool:
+    def _leaves_tools_out(
+        self, example: dict[str, Any], sequences: list[TokenizedSequence]
+    ) -> bool:
         """Return whether a tool or a call is nowhere in what the template makes of an example."""
         names = set(_tool_names(example))
         if not names:
@@ -123,7 +125,7 @@ class Tokenizer:
             ids, labels = one.input_ids[:MOST_PIECES], one.labels[:MOST_PIECES]
             yield name, [list(piece) for piece in pieces_of(decode, ids, labels, self._max_length)]
 
-    def sequences(self, example: dict[str, Any]) -> list[tuple[str, Tokenized]]:
+    def sequences(self, example: dict[str, Any]) -> list[tuple[str, TokenizedSequence]]:
         """Return what would be trained on, named by side if it is a pair."""
         end = self._tokenizer.eos_token or ""
         if example["text"] is not None:
@@ -157,7 +159,7 @@ class Tokenizer:
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text)["input_ids"])
 
-    def _plain(self, asked: Messages, answered: Messages, end: str) -> Tokenized:
+    def _plain(self, asked: Messages, answered: Messages, end: str) -> TokenizedSequence:
         prompt = "".join(f"{content_of(message)}\n" for message in asked)
         return tokenize_text(self._encode, prompt, "\n".join(map(content_of, answered)), end)
 
@@ -188,7 +190,7 @@ def _texts(example: dict[str, Any]) -> list[str]:
     return [example["text"] or "", json.dumps(example["tools"] or []), *said]
 
 
-def _last_answer(one: Tokenized) -> int:
+def _last_answer(one: TokenizedSequence) -> int:
     """Return where the last stretch that is trained on begins."""
     at = max((at for at, label in enumerate(one.labels, 1) if label != IGNORED), default=0)
     while at and one.labels[at - 1] != IGNORED:
@@ -214,6 +216,6 @@ def _limit_time(cpu_seconds: int) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
 
 
-def _say(channel: TextIO, value: dict[str, Any]) -> None:
+def _write_line(channel: TextIO, value: dict[str, Any]) -> None:
     channel.write(json.dumps(value) + "\n")
     channel.flush()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ft_tools.formats.masking import Tokenized, ends_its_answer, truncate
+from ft_tools.formats.masking import TokenizedSequence, ends_its_answer, truncate
 from ft_tools.training.findings import refusal
 from ft_tools.training.token_counts import DataReport
 
@@ -18,14 +18,14 @@ class Tally:
     """Count sequences of one file as they are tokenized, and keep those that can be learned."""
 
     def __init__(self, max_length: int | None) -> None:
-        self.kept: list[Tokenized] = []
+        self.kept: list[TokenizedSequence] = []
         self.num_sequences = 0
         self.num_truncated = 0
         self.lengths: list[tuple[int, int]] = []
         """(tokens, trained tokens) of each sequence, before it is cut."""
         self._max_length = max_length
 
-    def add(self, one: Tokenized) -> None:
+    def add(self, one: TokenizedSequence) -> None:
         """Cut a sequence to the length and keep it if something is left to learn."""
         self.num_sequences += 1
         self.lengths.append((len(one.input_ids), one.num_trained))

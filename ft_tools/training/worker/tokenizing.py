@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
-from ft_tools.formats.masking import LossOn, Messages, Render, Tokenized, tokenize_example
+from ft_tools.formats.masking import LossOn, Messages, Render, TokenizedSequence, tokenize_example
 from ft_tools.formats.training_rows import DatasetFacts, tools_of
 from ft_tools.formats.trl_formats import Example
 from ft_tools.training.findings import refusal
@@ -19,7 +19,7 @@ from ft_tools.training.findings import refusal
 
 def sequences(
     tokenizer: Any, facts: DatasetFacts, example: Example, loss_on: LossOn
-) -> list[Tokenized]:
+) -> list[TokenizedSequence]:
     """Return the sequences of a supervised example."""
     return tokenize_example(
         example,
