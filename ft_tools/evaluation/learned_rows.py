@@ -14,7 +14,7 @@ from ft_tools.formats.training_rows import read_examples
 from ft_tools.metrics.text import normalise
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.state import directory
-from ft_tools.similarity.ngrams import Contained, without_numbers
+from ft_tools.similarity.ngrams import ContainmentIndex, without_numbers
 
 GRAM = 5
 MIN_GRAMS = 4
@@ -120,7 +120,7 @@ def learned_lines(
         for key in {normalise(example.asked), numbers_aside(example.asked)} - {""}:
             asked.setdefault(key, []).append(example.line)
     texts = ((one.line, f"{one.asked}\n{one.reference}") for one in held_out)
-    known = Contained(texts, GRAM, COMMON)
+    known = ContainmentIndex(texts, GRAM, COMMON)
     exact: set[int] = set()
     near: set[int] = set()
     trained = (row for file in files for _, row in read_examples(file))

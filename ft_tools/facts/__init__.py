@@ -20,7 +20,7 @@ class Fact(BaseModel):
     source: str = Field(min_length=8, description="Where the row comes from: an address or paper.")
 
 
-class Named(Fact):
+class NamedFact(Fact):
     """A row that other names stand for too."""
 
     aliases: tuple[str, ...] = Field((), description="Other names of the same thing.")
@@ -30,7 +30,7 @@ class Named(Fact):
         return {_plain(known) for known in (name, *self.aliases)}
 
 
-class Gpu(Named):
+class Gpu(NamedFact):
     """One accelerator, as its datasheet gives it."""
 
     memory_gib: float = Field(gt=0, description="Memory as the datasheet prints it.")
@@ -71,7 +71,7 @@ class AppleChip(Fact):
     bandwidth_gb_per_second: float = Field(gt=0, description="Peak rate of the memory.")
 
 
-class ModelFacts(Named):
+class ModelFacts(NamedFact):
     """One published model: what its config.json says, and its published size."""
 
     config: dict[str, Any] = Field(description="Keys of config.json that fix the shapes.")
@@ -106,7 +106,7 @@ class NotConverted(Fact):
 
 
 NO_GPU = {"cpu", "none", "no", "nogpu", "null"}
-Row = TypeVar("Row", bound=Named)
+Row = TypeVar("Row", bound=NamedFact)
 
 
 @cache

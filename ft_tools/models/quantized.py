@@ -44,7 +44,7 @@ def nf4(model_type: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Prequantized:
+class QuantizedCheckpoint:
     """How a checkpoint is quantized."""
 
     kind: Kind
@@ -52,7 +52,7 @@ class Prequantized:
     """As its config.json calls it."""
 
 
-def prequantized(config: Mapping[str, Any]) -> Prequantized | None:
+def prequantized(config: Mapping[str, Any]) -> QuantizedCheckpoint | None:
     """Return how a config.json says that its weights are quantized; None if they are not."""
     found = config.get("quantization_config")
     text = config.get("text_config")
@@ -63,9 +63,9 @@ def prequantized(config: Mapping[str, Any]) -> Prequantized | None:
     method = re.sub(r"[^a-z0-9_-]", "", str(found.get("quant_method", "")).lower())[:40]
     if method == "bitsandbytes" or "load_in_4bit" in found:
         kind: Kind = "bnb_4bit" if found.get("load_in_4bit") else "bnb_8bit"
-        return Prequantized(kind, "bitsandbytes")
+        return QuantizedCheckpoint(kind, "bitsandbytes")
     kinds: dict[str, Kind] = {"gptq": "gptq", "awq": "awq", "fp8": "fp8", "mxfp4": "mxfp4"}
-    return Prequantized(kinds.get(method, "other"), method or "unnamed")
+    return QuantizedCheckpoint(kinds.get(method, "other"), method or "unnamed")
 
 
 def unquantized_name(model: str) -> str:

@@ -54,7 +54,7 @@ class NGrams:
         return False
 
 
-class Contained:
+class ContainmentIndex:
     """Texts by their runs of words, numbers aside: to find those that another text contains.
 
     Runs that many of the texts share are the wording of their task, and do not count.

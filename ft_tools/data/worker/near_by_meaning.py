@@ -16,7 +16,7 @@ from ft_tools.data.repeats.near import Near, link_before_split
 from ft_tools.data.request import AuditRequest
 from ft_tools.similarity.ngrams import SIZE
 from ft_tools.similarity.token_store import Column, TokenStore
-from ft_tools.similarity.worker.by_meaning import Compared, Phase, Tick, find_near, near_known
+from ft_tools.similarity.worker.by_meaning import Phase, RowTexts, Tick, find_near, near_known
 from ft_tools.similarity.worker.minilm import MiniLM
 
 Columns = Mapping[str, Column]
@@ -44,7 +44,7 @@ class ByMeaning:
         indices, parts = self._read(scanned, request, notes)
         ledger, threshold = scanned.ledger, request.near_duplicate_threshold
         columns = _compared(parts, request)
-        compared = Compared(
+        compared = RowTexts(
             list(columns.values()),
             [name != "rejected" for name in columns],
             np.array(ledger.label, dtype=np.int8)[indices],

@@ -87,7 +87,7 @@ def gpu_kernels() -> Iterator[None]:
             setattr(owner, name, original)
 
 
-class _Dequantized(torch.autograd.Function):
+class _DequantizedProduct(torch.autograd.Function):
     """A product with a weight that is expanded for each use, forward and backward."""
 
     @staticmethod
@@ -119,7 +119,7 @@ class QuantizedLinear(nn.Linear):
         """Multiply, in 16 bits under autocast."""
         if torch.is_autocast_enabled("cpu"):
             x = x.to(torch.get_autocast_dtype("cpu"))
-        out: torch.Tensor = _Dequantized.apply(x, self)  # type: ignore[no-untyped-call]
+        out: torch.Tensor = _DequantizedProduct.apply(x, self)  # type: ignore[no-untyped-call]
         return out if self.bias is None else out + self.bias
 
 

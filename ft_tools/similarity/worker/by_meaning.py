@@ -36,7 +36,7 @@ class Match(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Compared:
+class RowTexts:
     """Rows to compare, those of a validation file first."""
 
     parts: Sequence[Column]
@@ -51,7 +51,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Found:
+class NearRows:
     """What a search found."""
 
     matches: list[Match]
@@ -60,12 +60,12 @@ class Found:
     num_compared: int
     """Rows that were compared, the first ones: all unless too many are similar."""
     apart: set[int]
-    """Rows that are near an earlier one, and differ from it as `Compared.differ` says."""
+    """Rows that are near an earlier one, and differ from it as `RowTexts.differ` says."""
 
 
 def find_near(
-    model: MiniLM, compared: Compared, threshold: float, phase: Phase, tick: Tick
-) -> Found:
+    model: MiniLM, compared: RowTexts, threshold: float, phase: Phase, tick: Tick
+) -> NearRows:
     """Return the rows that are near an earlier one that stays."""
     phase("looking for shared words")
     loose = [
@@ -90,7 +90,7 @@ def find_near(
         a, b, is_leak, lowest = a[near], b[near], is_leak[near], np.minimum(lowest, scores)[near]
     apart: set[int] = set()
     matches = _greedy(model, compared, (a, b), lowest, apart)
-    return Found(matches, num_candidates, num, apart - {match.row for match in matches})
+    return NearRows(matches, num_candidates, num, apart - {match.row for match in matches})
 
 
 def cosines(
@@ -150,7 +150,7 @@ def _encoded(
 
 def _greedy(
     model: MiniLM,
-    compared: Compared,
+    compared: RowTexts,
     pairs: tuple[Rows, Rows],
     scores: Vectors,
     apart: set[int],

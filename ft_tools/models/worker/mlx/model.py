@@ -63,7 +63,7 @@ class Scores:
         return [getattr(self, field.name) for field in fields(self)]
 
 
-class Adapted(nn.Module):  # type: ignore[misc]
+class AdaptedLinear(nn.Module):  # type: ignore[misc]
     """A linear layer of the base, quantized or not, with an adapter that can be set and removed."""
 
     def __init__(self, base: nn.Module) -> None:
@@ -163,7 +163,7 @@ class MlxModel:
             self.model, _ = quantize_model(self.model, found, GROUP_SIZE, bits)
         mx.eval(self.model.parameters())
         self.model.freeze()
-        self._adapted: dict[str, Adapted] = {}
+        self._adapted: dict[str, AdaptedLinear] = {}
         self._places: dict[str, int] = {}
         self._seed = 0
 
@@ -187,7 +187,7 @@ class MlxModel:
         """
         modules = dict(self.model.named_modules())
         for path in paths:
-            wrapped = Adapted(modules[path])
+            wrapped = AdaptedLinear(modules[path])
             parent, _, name = path.rpartition(".")
             owner = modules[parent]
             if name.isdigit():
@@ -241,7 +241,7 @@ class MlxModel:
         for part, target in zip(mx.split(flat, cuts), mx.split(targets, cuts), strict=True):
             # One after the other, or MLX has the float32 copies of all of them at the same time.
             rows_now = mx.depends([part], parts[-1])[0] if parts else part
-            parts.append([_log_probs(rows_now, target), *_about(rows_now, target)])
+            parts.append([_log_probs(rows_now, target), *_score_arrays(rows_now, target)])
         found = [mx.concatenate(list(column)).reshape(shape) for column in zip(*parts, strict=True)]
         return Scores(*(mx.where(is_counted, one, mx.zeros_like(one)) for one in found))
 
@@ -315,7 +315,7 @@ def _log_probs(logits: mx.array, targets: mx.array) -> mx.array:
     return scored
 
 
-def _about(logits: mx.array, targets: mx.array) -> Arrays:
+def _score_arrays(logits: mx.array, targets: mx.array) -> Arrays:
     """Return entropy, log of the summed squares, mean logit and whether the target is the top."""
     fixed = mx.stop_gradient(logits).astype(mx.float32)
     logs = fixed - logsumexp(fixed)[:, None]
