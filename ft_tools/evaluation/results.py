@@ -85,7 +85,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Stressed:
+class StressedSystems:
     """All systems under one change of the questions."""
 
     change: str
@@ -214,7 +214,7 @@ def with_stress(
     results: Sequence[Result],
     name: str,
     scores: Mapping[str, Scores],
-    stressed: Sequence[Stressed],
+    stressed: Sequence[StressedSystems],
     settings: Settings,
     target: Mapping[str, float],
 ) -> list[Result]:
@@ -237,7 +237,7 @@ def with_stress(
             compared[one.name, change.change] = found
     adjusted = dict(zip(compared, _adjusted(list(compared.values()), settings), strict=True))
 
-    def row_of(one: Result, change: Stressed) -> StressScore:
+    def row_of(one: Result, change: StressedSystems) -> StressScore:
         key = (one.name, change.change)
         if key not in compared:
             return StressScore(change=change.change, num_changed=0, plain=one.scores[name].value)

@@ -114,7 +114,7 @@ class TrainedSystem:
 
 
 @dataclass(frozen=True)
-class Asking:
+class PromptSpec:
     """System text, user turn, schema and limits that go with the shipped weights."""
 
     trained: TrainedSystem = field(default_factory=TrainedSystem)
@@ -173,7 +173,7 @@ class Asking:
         return said + sentence("template_default") if is_default else said
 
 
-def asking_of(source: str, measured: MeasuredAs | None, system: str | None) -> Asking:
+def asking_of(source: str, measured: MeasuredAs | None, system: str | None) -> PromptSpec:
     """Return how a model is asked.
 
     Args:
@@ -193,7 +193,7 @@ def asking_of(source: str, measured: MeasuredAs | None, system: str | None) -> A
     if measured is not None and measured.json_schema is not None:
         schema = json.loads(workspace.existing(measured.json_schema).read_bytes())
     folder, columns = _prepared(source)
-    return Asking(trained, text, origin, spec, measured, schema, columns, folder)
+    return PromptSpec(trained, text, origin, spec, measured, schema, columns, folder)
 
 
 def measured_as(source: ModelSource, evaluation: str | None) -> MeasuredAs | None:
@@ -258,7 +258,7 @@ def context_of(source: str, longest: int, model_context: int | None) -> int:
     return min(rounded, model_context) if model_context else rounded
 
 
-def write_files(asking: Asking, into: Path) -> None:
+def write_files(asking: PromptSpec, into: Path) -> None:
     """Put the schema, and the code that makes a user turn of a row, beside HANDOFF.md."""
     if asking.schema is not None:
         text = json.dumps(asking.schema, indent=1, ensure_ascii=False) + "\n"

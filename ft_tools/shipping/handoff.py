@@ -16,7 +16,7 @@ from huggingface_hub import metadata_load
 from yaml import YAMLError
 
 from ft_tools import facts
-from ft_tools.shipping.asking import FORMAT_INPUT, MAPPING, SCHEMA, Asking
+from ft_tools.shipping.asking import FORMAT_INPUT, MAPPING, SCHEMA, PromptSpec
 from ft_tools.shipping.modelfile import can_be_shipped
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.report import FormatResult, MergeCheck
@@ -31,7 +31,7 @@ COLUMNS = ("format", "MB", "mean KL", "top-1", "perplexity", "tokens/s", "verdic
 def handoff(
     plan: ShipPlan,
     results: Sequence[FormatResult],
-    how: Asking,
+    how: PromptSpec,
     said: tuple[str, str],
     proofs: Mapping[str, str],
     merged: str,
@@ -75,7 +75,7 @@ def model_card(
     check: MergeCheck | None,
     licence: str,
     lineage: Mapping[str, str],
-    how: Asking,
+    how: PromptSpec,
 ) -> str:
     """Return the card: where the model comes from, how to ask it, and what was proved.
 
@@ -110,7 +110,7 @@ def model_card(
     )
 
 
-def settings_of(how: Asking) -> str:
+def settings_of(how: PromptSpec) -> str:
     """Return the settings that answers depend on, one per line; no system text is in them."""
     measured = how.measured
     fields: dict[str, Any] = {
@@ -173,7 +173,7 @@ def _table(results: Sequence[FormatResult]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _copy(made: Sequence[FormatResult], how: Asking, recommended: str) -> str:
+def _copy(made: Sequence[FormatResult], how: PromptSpec, recommended: str) -> str:
     """Return which files another machine needs; empty where all of them are one folder anyway."""
     parts = [r for r in made if r.format.partition(":")[0] in ("gguf", "mlx")]
     if not parts:
@@ -188,7 +188,7 @@ def _copy(made: Sequence[FormatResult], how: Asking, recommended: str) -> str:
     return filled("copy", programs=programs, files=listed, format=chosen.format)
 
 
-def _system_text(how: Asking) -> str:
+def _system_text(how: PromptSpec) -> str:
     if how.system:
         warned = "" if can_be_shipped(how.system) else filled("unshippable")
         return _indented(how.system) + warned
@@ -201,7 +201,7 @@ def _indented(text: str) -> str:
     return "".join(f"    {line}\n" for line in text.splitlines()) + "\n"
 
 
-def _format(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
+def _format(plan: ShipPlan, result: FormatResult, how: PromptSpec) -> str:
     method, path = result.format.partition(":")[0], Path(result.path)
     if method == "gguf":
         return _gguf(plan, result, how)
@@ -219,11 +219,11 @@ def _format(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
     return ""
 
 
-def _whole(merged: str, how: Asking) -> str:
+def _whole(merged: str, how: PromptSpec) -> str:
     return _transformers("safetensors", merged, how)
 
 
-def _gguf(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
+def _gguf(plan: ShipPlan, result: FormatResult, how: PromptSpec) -> str:
     path = Path(result.path)
     file = f"{path.parent.name}/{path.name}"
     model = f"{plan.name}-{result.format.partition(':')[2]}".lower()
@@ -251,7 +251,9 @@ def _gguf(plan: ShipPlan, result: FormatResult, how: Asking) -> str:
     )
 
 
-def _transformers(title: str, folder: str, how: Asking, option: str = "", needs: str = "") -> str:
+def _transformers(
+    title: str, folder: str, how: PromptSpec, option: str = "", needs: str = ""
+) -> str:
     messages = json.dumps(how.messages(QUESTION), ensure_ascii=False)
     code = filled("messages", messages=messages)
     if how.columns:
@@ -287,7 +289,7 @@ def _option(name: str, value: str | int | None) -> str:
     return f" {name} {shlex.quote(str(value))}" if value else ""
 
 
-def _openai_request(how: Asking) -> dict[str, Any]:
+def _openai_request(how: PromptSpec) -> dict[str, Any]:
     request: dict[str, Any] = {"messages": how.messages(QUESTION), "temperature": 0}
     if how.max_new_tokens:
         request["max_tokens"] = how.max_new_tokens

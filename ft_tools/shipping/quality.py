@@ -60,7 +60,7 @@ class Quality(Report):
     )
 
 
-class Measured(Report):
+class PositionScores(Report):
     """What a worker measured at each position of the text; all lists have the same length."""
 
     kls: list[float]
@@ -73,7 +73,7 @@ class Measured(Report):
     effect_kept_fraction: float | None = None
 
 
-def summarise(measured: Measured, tokenizer_parity: bool) -> Quality:
+def summarise(measured: PositionScores, tokenizer_parity: bool) -> Quality:
     """Reduce the numbers of all tokens to a quality.
 
     perplexity_ratio = exp(mean(nll) - mean(reference nll)).

@@ -24,7 +24,7 @@ from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.shipping import comparison_text, converter_script, formats, quality, tool
 from ft_tools.shipping import llm_compressor_environment as environment
 from ft_tools.shipping.plan import plan_of
-from ft_tools.shipping.quality import Measured, summarise, verdict_of
+from ft_tools.shipping.quality import PositionScores, summarise, verdict_of
 from ft_tools.shipping.request import ShipRequest
 
 HIDDEN, RANK = 64, 4
@@ -350,7 +350,7 @@ def test_the_summary_is_that_of_the_numbers():
 
 
 def measured(kls):
-    return Measured(
+    return PositionScores(
         kls=kls,
         same_top1=[True, False] * (len(kls) // 2),
         reference_nlls=[1.0] * len(kls),

@@ -24,7 +24,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import (
     Scores,
     Settings,
-    Stressed,
+    StressedSystems,
     compare_scores,
     main_metric,
     output_health,
@@ -66,7 +66,7 @@ class Numbers:
     """System -> metric -> a value for each example."""
     whole_set: dict[str, dict[str, float]] = field(default_factory=dict)
     """System -> measures of the whole set, such as macro F1."""
-    stressed: list[Stressed] = field(default_factory=list)
+    stressed: list[StressedSystems] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     general: list[Comparison] = field(default_factory=list)
     benchmarks: list[Comparison] = field(default_factory=list)
@@ -173,7 +173,7 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
         else:
             name = kind.rpartition(" ")[0]
             places = [place_of[example.line] for example in examples]
-            numbers.stressed.append(Stressed(name, places, scores))
+            numbers.stressed.append(StressedSystems(name, places, scores))
     texts = {name: [one.text for one in found] for name, found in numbers.answers.items()}
     wanted = [row for request in chosen for row in asked_for(request)]
     if any(row.source == "likelihood" for row in wanted):

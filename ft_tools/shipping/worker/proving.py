@@ -12,7 +12,7 @@ import torch
 
 from ft_tools.shipping import comparison_text, modelfile
 from ft_tools.shipping.estimates import LOGITS_BYTES, LOGITS_TOKENS
-from ft_tools.shipping.quality import Measured
+from ft_tools.shipping.quality import PositionScores
 from ft_tools.shipping.worker.logits_file import read_logits, write_logits
 from ft_tools.shipping.worker.task_metric import Task
 
@@ -119,13 +119,13 @@ class Reference:
         missing = max(0, self.vocabulary - logits.shape[1])
         return np.pad(logits[:, : self.vocabulary], ((0, 0), (0, missing)), constant_values=NEVER)
 
-    def measure_rows(self, rows: Logits) -> Measured:
+    def measure_rows(self, rows: Logits) -> PositionScores:
         """Compare another model's logits, of all texts one after the other, with these."""
         ends = np.cumsum([len(ids) for ids in self.text.ids])
         parts = iter([rows[end - len(i) : end] for end, i in zip(ends, self.text.ids, strict=True)])
         return self.measure(lambda _: next(parts))
 
-    def measure(self, run: Callable[[list[int]], Logits]) -> Measured:
+    def measure(self, run: Callable[[list[int]], Logits]) -> PositionScores:
         """Compare another model's logits with these.
 
         Args:
@@ -158,7 +158,7 @@ class Reference:
                 wanted, seen = (rows - b - (rows - b).mean(-1, keepdim=True) for rows in (p, q))
                 made += float(wanted.square().sum())
                 kept += float((wanted * seen).sum())
-        return Measured(
+        return PositionScores(
             kls=kls,
             same_top1=same,
             reference_nlls=reference_nlls,

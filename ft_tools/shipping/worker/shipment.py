@@ -18,7 +18,7 @@ from ft_tools.models.worker.loading import free_machine
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 from ft_tools.shipping import quality
-from ft_tools.shipping.asking import Asking
+from ft_tools.shipping.asking import PromptSpec
 from ft_tools.shipping.estimates import working_bytes
 from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.formats import Format
@@ -39,7 +39,7 @@ class Shipment:
     base: Path
     out: Path
     scratch: Path
-    asking: Asking = field(default_factory=Asking)
+    asking: PromptSpec = field(default_factory=PromptSpec)
 
     @cached_property
     def size(self) -> ModelSize:

@@ -25,7 +25,7 @@ from ft_tools.shipping import comparison_text, modelfile, quality
 from ft_tools.shipping import llm_compressor_environment as environment
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.programs import answer_of
-from ft_tools.shipping.quality import Measured
+from ft_tools.shipping.quality import PositionScores
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.worker import merging, prompts, proving, task_metric
 from ft_tools.shipping.worker.logits_file import read_logits
@@ -44,10 +44,10 @@ NEEDS_WHOLE = ("bnb", "environment")
 
 
 @dataclass
-class Ran:
+class FormatAnswers:
     """What a format answered."""
 
-    measured: Measured
+    measured: PositionScores
     answers: list[list[int]]
     """To the prompts of the proof."""
     tokens_per_second: float
@@ -165,7 +165,7 @@ def make_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> None
     file.with_name("Modelfile").write_text(text, encoding="utf-8")
 
 
-def run_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> Ran:
+def run_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> FormatAnswers:
     """Run a GGUF file; questions are also asked as its Modelfile asks them."""
     shipped = shipped_prompts(proof, file.with_name("Modelfile"))
     differing = [i for i, ids in enumerate(shipped) if ids != proof.prompts[i]]
@@ -173,7 +173,7 @@ def run_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> Ran:
     logits = shipment.scratch / "gguf.f32"
     found = _run_gguf(shipment, file, proof, asked, logits=str(logits))
     answers, rest = found["answers"][: len(proof.prompts)], found["answers"][len(proof.prompts) :]
-    ran = Ran(
+    ran = FormatAnswers(
         proof.reference.measure_rows(read_logits(logits, found["vocabulary"])),
         answers,
         found["tokens_per_second"],
@@ -256,12 +256,12 @@ def make_bnb(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Non
     free_memory()
 
 
-def run_bnb(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Ran:
+def run_bnb(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> FormatAnswers:
     """Load a 4-bit folder back and run it."""
     model = load(folder, shipment.require_places(row.name, four_bit=True)[0])
     answers, speed = proving.greedy(model, proof.prompts, proof.max_new_tokens)
     found = proof.reference.measure(lambda ids: next(proving.logits_of(model, [ids])))
-    return Ran(found, answers, speed)
+    return FormatAnswers(found, answers, speed)
 
 
 # --- MLX; an extra, imported only where such a folder was asked for -------------------------------
@@ -274,7 +274,7 @@ def make_mlx(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Non
     mlx_folder.write(shipment.merged, folder, int(row.type_name.removesuffix("bit")))
 
 
-def run_mlx(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Ran:
+def run_mlx(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> FormatAnswers:
     """Run an MLX folder with MLX."""
     from ft_tools.shipping.worker import mlx_folder
 
@@ -282,7 +282,7 @@ def run_mlx(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Ran:
     found = proof.reference.measure(lambda ids: mlx_folder.logits(model, ids))
     ends = prompts.ends_of(proof.tokenizer, folder)
     answers, speed = mlx_folder.greedy(model, proof.prompts, ends, proof.max_new_tokens)
-    return Ran(found, answers, speed)
+    return FormatAnswers(found, answers, speed)
 
 
 # --- GPTQ, AWQ and FP8: made and run by llm-compressor, in its own environment --------------------
@@ -300,7 +300,7 @@ def make_compressed(shipment: Shipment, row: Format, proof: Proof, folder: Path)
     merging.copy_small_files(shipment.merged, None, folder)
 
 
-def run_compressed(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Ran:
+def run_compressed(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> FormatAnswers:
     """Load a model back in the environment and run it over the held-out text."""
     place, logits = shipment.require_places(row.name)[0], shipment.scratch / "compressed.f32"
     job: dict[str, Any] = {"task": "run", "model": str(folder), "logits": str(logits)}
@@ -310,7 +310,7 @@ def run_compressed(shipment: Shipment, row: Format, proof: Proof, folder: Path) 
     answer = _compress(shipment, job)
     found = proof.reference.measure_rows(read_logits(logits, answer["vocabulary"]))
     same = proof.has_same_ids(answer["ids"])
-    return Ran(found, answer["answers"], answer["tokens_per_second"], same)
+    return FormatAnswers(found, answer["answers"], answer["tokens_per_second"], same)
 
 
 def _calibration_ids(proof: Proof, example: dict[str, Any]) -> list[int]:
@@ -332,7 +332,7 @@ def _compress(shipment: Shipment, job: dict[str, Any]) -> dict[str, Any]:
 
 
 Maker = Callable[[Shipment, Format, Proof, Path], None]
-Runner = Callable[[Shipment, Format, Proof, Path], Ran]
+Runner = Callable[[Shipment, Format, Proof, Path], FormatAnswers]
 MAKE: dict[str, Maker] = {
     "gguf": make_gguf,
     "bnb": make_bnb,
