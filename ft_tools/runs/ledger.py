@@ -17,7 +17,7 @@ CALLS = "calls.jsonl"
 LISTED = 10
 
 
-class Spent(Report):
+class WorkspaceSpending(Report):
     """What all runs of this workspace have taken, those that still run included."""
 
     gpu_hours: float = Field(description="Hours times GPUs.")
@@ -30,7 +30,7 @@ class Spent(Report):
     )
 
 
-def spent(runs: Iterable[Path]) -> Spent:
+def spent(runs: Iterable[Path]) -> WorkspaceSpending:
     """Return what runs have taken.
 
     Args:
@@ -60,7 +60,7 @@ def spent(runs: Iterable[Path]) -> Spent:
     # What was merged and measured since was measured, too.
     names = "\n".join(measured)
     names += "\n".join(made for run_id, made in sources.items() if run_id in names)
-    return Spent(
+    return WorkspaceSpending(
         gpu_hours=round(hours[True], 3),
         cpu_hours=round(hours[False], 3),
         endpoint_usd=round(usd, 4),

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Report
-from ft_tools.runs.ledger import Spent
+from ft_tools.runs.ledger import WorkspaceSpending
 from ft_tools.runs.state.records import (
     Artifact,
     Best,
@@ -70,4 +70,4 @@ class RunList(Report):
     runs: list[RunLine]
     total: int
     has_more: bool
-    spent: Spent = Field(description="By all runs of this workspace.")
+    spent: WorkspaceSpending = Field(description="By all runs of this workspace.")

@@ -3,7 +3,7 @@
 import statistics
 from collections import deque
 
-from ft_tools.runs.processes.eta import Left
+from ft_tools.runs.processes.eta import TimeLeft
 from ft_tools.training.defaults import planned_evaluations
 from ft_tools.training.plan import TrainingPlan
 
@@ -55,7 +55,9 @@ class Patience:
 EVALUATED = (0.2, 0.4, 0.7)
 
 
-def evaluations_ahead(plan: TrainingPlan, steps: int, step_seconds: float | None) -> Left | None:
+def evaluations_ahead(
+    plan: TrainingPlan, steps: int, step_seconds: float | None
+) -> TimeLeft | None:
     """Return what a run's evaluations take, from the time of a step; for before the first of them.
 
     Args:
@@ -67,4 +69,4 @@ def evaluations_ahead(plan: TrainingPlan, steps: int, step_seconds: float | None
         return None
     times = planned_evaluations(plan.training, steps, plan.epochs)
     of_steps = plan.validation.num_examples / plan.effective_batch
-    return Left(*(share * times * of_steps * step_seconds for share in EVALUATED))
+    return TimeLeft(*(share * times * of_steps * step_seconds for share in EVALUATED))

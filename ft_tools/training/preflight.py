@@ -17,7 +17,7 @@ from ft_tools.errors import FineTuningError
 from ft_tools.runs.hardware.devices import Device, driver_cuda, find_cards
 from ft_tools.runs.hardware.gpu_environment import HIDING
 from ft_tools.runs.processes import remembered_answer
-from ft_tools.runs.processes.remembered_answer import Kept
+from ft_tools.runs.processes.remembered_answer import AnswerFile
 from ft_tools.training.findings import warning
 from ft_tools.training.step_time import StepQuestion, StepTime
 
@@ -110,8 +110,8 @@ def tried(
     libraries = remembered_answer.versions(LIBRARIES)
     on = [sys.executable, device.model, device.driver, str(device.capability)]
     shape = step.model_dump(exclude={"config", "load"}) if step else None
-    kept = Kept(WORKER, CHECKS, [libraries, on, question.model_dump()])
-    kept_step = Kept(WORKER, STEP, [libraries, device.model, shape])
+    kept = AnswerFile(WORKER, CHECKS, [libraries, on, question.model_dump()])
+    kept_step = AnswerFile(WORKER, STEP, [libraries, device.model, shape])
     known = Tried(checks=kept.read() or [], step=kept_step.read() if step else None)
     if not known.checks and kept.is_late:
         return Tried(checks=[UNFINISHED], why_no_step=LATE)
@@ -128,7 +128,11 @@ def tried(
 
 
 def _tried_now(
-    trial: Trial, known: Tried, kept: Kept[list[Checked]], kept_step: Kept[StepTime], device: Device
+    trial: Trial,
+    known: Tried,
+    kept: AnswerFile[list[Checked]],
+    kept_step: AnswerFile[StepTime],
+    device: Device,
 ) -> Tried:
     """Ask a process, and keep what it finds."""
     seconds = SECONDS if trial.checks else STEP_SECONDS

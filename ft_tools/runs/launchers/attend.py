@@ -158,9 +158,9 @@ class Watch:
 
     def is_over(self) -> bool:
         """Ask when it is due; return whether the job is gone and what it left is here."""
-        if time.monotonic() - self._looked_at >= _look_seconds():
+        if time.monotonic() - self._looked_at >= _poll_seconds():
             self._looked_at = time.monotonic()
-            self._look()
+            self._poll()
             if self._launcher.storage is not None:
                 # After the look: of a job that has ended it brings everything.
                 self._fetch(self._launcher.storage)
@@ -241,7 +241,7 @@ class Watch:
         argv = self._launcher.status(self._options, job_id)
         return self._launcher.read_status(*programs.call(argv, programs.ANSWER_SECONDS), job_id)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._looks += 1
         self._state = self._ask()
         if self._state.state != "unknown":
@@ -309,7 +309,7 @@ def _environment(launcher: Launcher, token: str) -> dict[str, str]:
     return {name: here[name] for name in GIVEN_VARIABLES if name in here} | ours
 
 
-def _look_seconds() -> float:
+def _poll_seconds() -> float:
     try:
         return max(0.0, float(os.environ[LOOK_VARIABLE]))
     except (KeyError, ValueError):

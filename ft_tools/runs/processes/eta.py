@@ -12,16 +12,16 @@ EARLY_LOW, EARLY_HIGH = 0.12, 0.5
 ten steps gave, and all inside that of a quarter (tests/unit/test_runs_eta.py)."""
 
 
-class Left(NamedTuple):
+class TimeLeft(NamedTuple):
     """Seconds that are left: the likely value and the range it lies in."""
 
     low: float
     likely: float
     high: float
 
-    def plus(self, ahead: "Left") -> "Left":
+    def plus(self, ahead: "TimeLeft") -> "TimeLeft":
         """Add what is to come beside steps."""
-        return Left(self.low + ahead.low, self.likely + ahead.likely, self.high + ahead.high)
+        return TimeLeft(self.low + ahead.low, self.likely + ahead.likely, self.high + ahead.high)
 
 
 class Pace:
@@ -36,10 +36,10 @@ class Pace:
         self.num_steps += steps
         self.seconds += seconds
 
-    def left(self, steps: int) -> Left:
+    def left(self, steps: int) -> TimeLeft:
         """Return how long so many further steps take; at least one step has to be counted."""
         likely = self.seconds / self.num_steps * steps
         done = self.num_steps / (self.num_steps + steps)
         early = max(0.0, 1 - done / EARLY)
         low, high = LOW + EARLY_LOW * early, HIGH + EARLY_HIGH * early
-        return Left(likely * (1 - low), likely, likely * (1 + high))
+        return TimeLeft(likely * (1 - low), likely, likely * (1 + high))

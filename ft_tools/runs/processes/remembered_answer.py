@@ -42,7 +42,7 @@ def versions(packages: Iterable[str]) -> list[str]:
     return found
 
 
-class Kept(Generic[T]):
+class AnswerFile(Generic[T]):
     """The file in which an answer is kept.
 
     Args:
@@ -113,7 +113,7 @@ def ask(
     Raises:
         Unanswered: As `run`.
     """
-    kept = Kept(worker, answer, depends_on)
+    kept = AnswerFile(worker, answer, depends_on)
     if (before := kept.read()) is not None:
         return before
     try:

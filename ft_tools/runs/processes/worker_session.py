@@ -26,7 +26,7 @@ from ft_tools.publish import append_line, disk_full_is_named, sha256, write_file
 from ft_tools.redaction import redact
 from ft_tools.runs.processes import signs_of_life
 from ft_tools.runs.processes.endings import diagnosis, disk_full
-from ft_tools.runs.processes.eta import Left, Pace
+from ft_tools.runs.processes.eta import Pace, TimeLeft
 from ft_tools.runs.processes.run_worker import collect_garbage
 from ft_tools.runs.processes.start import LOCKS_VARIABLE
 from ft_tools.runs.state import directory, locks, ranks
@@ -162,7 +162,7 @@ class Session:
         step: int,
         total_steps: int,
         eta_seconds: float | None = None,
-        ahead: Left | None = None,
+        ahead: TimeLeft | None = None,
     ) -> None:
         """Set how far the run is, in steps of the current phase.
 
@@ -179,7 +179,7 @@ class Session:
         if left is not None and ahead is not None:
             left = left.plus(ahead)
         if eta_seconds is not None and math.isfinite(eta_seconds):
-            left = Left(eta_seconds, eta_seconds, eta_seconds)
+            left = TimeLeft(eta_seconds, eta_seconds, eta_seconds)
         low, likely, high = (None,) * 3 if left is None else (round(s, 1) for s in left)
         self._write_soon(
             progress=Progress(
@@ -265,7 +265,7 @@ class Session:
             if time.monotonic() - self._written >= WRITE_SECONDS:
                 self.update()
 
-    def _left(self, step: int, total_steps: int, now: float) -> Left | None:
+    def _left(self, step: int, total_steps: int, now: float) -> TimeLeft | None:
         """Extrapolate from this phase's steps, without its first: that one warms up."""
         if self._last_step is None or step < self._last_step[0]:
             self._pace, self._last_step = Pace(), (step, now)
@@ -284,7 +284,7 @@ def main(work: Callable[[Session], BaseModel]) -> None:
     os.umask(0o077)
     run_dir = Path(sys.argv[1])
     _hold(run_dir)
-    sys.stdout = sys.stderr = cast("TextIO", _Redacted(sys.stderr))
+    sys.stdout = sys.stderr = cast("TextIO", _RedactedStream(sys.stderr))
     faulthandler.enable(2)
     session = Session(run_dir)
     signal.signal(signal.SIGTERM, lambda *_: setattr(session, "terminated", True))
@@ -392,7 +392,7 @@ def _record_failure(session: Session, error: BaseException) -> int:
     return getattr(error, "exit_code", RUN_FAILED)
 
 
-class _Redacted:
+class _RedactedStream:
     """A text stream without secrets."""
 
     def __init__(self, stream: TextIO) -> None:
