@@ -156,7 +156,7 @@ def _chosen(gpu: str, model: str, method: str) -> tuple[dict[str, Any], dict[str
     )
     training = {"optim": "adamw_torch_fused", "max_length": 1024, memory.CHECKPOINTING: True}
     training |= {memory.MICRO: 4, memory.STEPS: 4}
-    planned = memory.Planned(
+    planned = memory.PlannedRun(
         model=model,
         task="sft",
         method=method,

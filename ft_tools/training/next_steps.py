@@ -33,7 +33,10 @@ def next_steps(
         asked: The run's request.
         run_id: The run.
     """
-    return [*(_next_call(one, plan, asked, run_id) for one in found), *_about_cut(plan, asked)]
+    return [
+        *(_next_call(one, plan, asked, run_id) for one in found),
+        *_steps_for_cut_rows(plan, asked),
+    ]
 
 
 def _next_call(
@@ -68,7 +71,7 @@ def _again(
     return NextStep(tool=tool, arguments=arguments, why=why)
 
 
-def _about_cut(plan: TrainingPlan, asked: Mapping[str, Any]) -> list[NextStep]:
+def _steps_for_cut_rows(plan: TrainingPlan, asked: Mapping[str, Any]) -> list[NextStep]:
     """Return the call that cuts no row, or the one that lists those too long for the model."""
     length = plan.training.get("max_length")
     if plan.counts is None or not plan.counts.data.num_truncated or length is None:

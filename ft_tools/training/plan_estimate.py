@@ -41,7 +41,7 @@ def require_memory(
     """
     device, counts = settings.device, parts["counts"]
     used_gib = device_slots.used_by_others_gib(device) if request.is_here else 0.0
-    planned = memory.Planned(
+    planned = memory.PlannedRun(
         model=source.load_from,
         task=parts["task"],
         method=request.method,

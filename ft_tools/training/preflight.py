@@ -47,7 +47,7 @@ class Question(BaseModel):
     attention: str
 
 
-class Checked(BaseModel):
+class PreflightCheck(BaseModel):
     """One thing that was tried."""
 
     id: Literal["device", "matmul", "nf4", "attention", "loss", "memory", "unfinished", "process"]
@@ -60,7 +60,7 @@ class Checked(BaseModel):
     total_gib: float | None = None
 
 
-UNFINISHED = Checked(id="unfinished", state="skipped")
+UNFINISHED = PreflightCheck(id="unfinished", state="skipped")
 
 
 class Trial(BaseModel):
@@ -70,22 +70,22 @@ class Trial(BaseModel):
     step: StepQuestion | None
 
 
-class Tried(BaseModel):
+class PreflightResult(BaseModel):
     """What it found."""
 
     model_config = ConfigDict(extra="forbid")
 
-    checks: list[Checked] = []
+    checks: list[PreflightCheck] = []
     step: StepTime | None = None
     why_no_step: str = ""
 
 
-CHECKS, STEP = TypeAdapter(list[Checked]), TypeAdapter(StepTime)
+CHECKS, STEP = TypeAdapter(list[PreflightCheck]), TypeAdapter(StepTime)
 
 
 def tried(
     device: Device, *, quantized: bool, attention: str = "sdpa", step: StepQuestion | None = None
-) -> Tried:
+) -> PreflightResult:
     """Try in small what a run on a device does, and time its step; what is known is not tried.
 
     One process does both, SECONDS long at most, or STEP_SECONDS if only the step is unknown.
@@ -100,7 +100,7 @@ def tried(
         The checks and the step; nothing where the user skips it.
     """
     if os.environ.get(VARIABLE) == "0":
-        return Tried()
+        return PreflightResult()
     question = Question(
         device="cuda" if device.name == "cuda" else "cpu",
         precision=device.precision,
@@ -112,9 +112,9 @@ def tried(
     shape = step.model_dump(exclude={"config", "load"}) if step else None
     kept = AnswerFile(WORKER, CHECKS, [libraries, on, question.model_dump()])
     kept_step = AnswerFile(WORKER, STEP, [libraries, device.model, shape])
-    known = Tried(checks=kept.read() or [], step=kept_step.read() if step else None)
+    known = PreflightResult(checks=kept.read() or [], step=kept_step.read() if step else None)
     if not known.checks and kept.is_late:
-        return Tried(checks=[UNFINISHED], why_no_step=LATE)
+        return PreflightResult(checks=[UNFINISHED], why_no_step=LATE)
     why = LATE if step and not known.step and kept_step.is_late else ""
     if step and not known.step and _is_in_use(device):
         # A step takes memory that a run on that card may need next.
@@ -129,11 +129,11 @@ def tried(
 
 def _tried_now(
     trial: Trial,
-    known: Tried,
-    kept: AnswerFile[list[Checked]],
+    known: PreflightResult,
+    kept: AnswerFile[list[PreflightCheck]],
     kept_step: AnswerFile[StepTime],
     device: Device,
-) -> Tried:
+) -> PreflightResult:
     """Ask a process, and keep what it finds."""
     seconds = SECONDS if trial.checks else STEP_SECONDS
     # Where the call has less time left, the next one may do better.
@@ -144,7 +144,7 @@ def _tried_now(
         found.checks = known.checks
     elif not found.checks:
         is_slow = kind == "timeout"
-        failed = Checked(id="process", state="failed", error=kind)
+        failed = PreflightCheck(id="process", state="failed", error=kind)
         found.checks = [UNFINISHED if is_slow else failed]
         if is_slow and not is_cut:
             kept.write_late()
@@ -160,9 +160,9 @@ def _tried_now(
     return found
 
 
-def _run(trial: Trial, seconds: float, device: Device) -> tuple[Tried, str, str]:
+def _run(trial: Trial, seconds: float, device: Device) -> tuple[PreflightResult, str, str]:
     """Return what a process finds, the kind of error that ended it early, and its complaints."""
-    answer = TypeAdapter(Tried)
+    answer = TypeAdapter(PreflightResult)
     try:
         question = trial.model_dump_json()
         found, complained = remembered_answer.run(
@@ -170,12 +170,12 @@ def _run(trial: Trial, seconds: float, device: Device) -> tuple[Tried, str, str]
         )
     except remembered_answer.Unanswered as error:
         # What it found before it ended.
-        found = remembered_answer.last_answer(answer, error.printed) or Tried()
+        found = remembered_answer.last_answer(answer, error.printed) or PreflightResult()
         return found, error.kind, str(getattr(error.__cause__, "stderr", ""))
     return found, "", complained
 
 
-def problems(checks: list[Checked], device: Device) -> tuple[list[str], list[str]]:
+def problems(checks: list[PreflightCheck], device: Device) -> tuple[list[str], list[str]]:
     """Return what failed and what nobody knows yet, each by name and with the cure."""
     failed = [
         warning(f"preflight_{one.id}", **fields(one, device))
@@ -186,7 +186,7 @@ def problems(checks: list[Checked], device: Device) -> tuple[list[str], list[str
     return failed, [warning("preflight_unfinished", seconds=SECONDS)] if late else []
 
 
-def fields(one: Checked, device: Device) -> dict[str, Any]:
+def fields(one: PreflightCheck, device: Device) -> dict[str, Any]:
     """Return the fields of the row of findings that a failed check has."""
     return {
         "device": device.model,

@@ -32,7 +32,7 @@ def line_chart(
     drawn = {name: points for name, points in known.items() if any(_finite(y) for _, y in points)}
     if not drawn:
         return _empty(title)
-    said = "; ".join(_about(name, points) for name, points in drawn.items())
+    said = "; ".join(_label_of(name, points) for name, points in drawn.items())
     desc = f"{y_label} by {x_label}. {said}."
     legend = "".join(_legend(i, name, points) for i, (name, points) in enumerate(drawn.items()))
     plots = _both(lambda width: _lines(drawn, width, x_label, y_label), title, desc)
@@ -326,7 +326,7 @@ def _series_table(series: Mapping[str, Sequence[Point]], x_label: str) -> Html:
     return table([x_label, *by_x], rows, caption=caption)
 
 
-def _about(name: str, points: Sequence[Point]) -> str:
+def _label_of(name: str, points: Sequence[Point]) -> str:
     values = [y for _, y in points if _finite(y)]
     return (
         f"{name}: from {number(values[0])} to {number(values[-1])}, "

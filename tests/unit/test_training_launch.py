@@ -27,7 +27,7 @@ from ft_tools.runs.launchers.placement import Place
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.checks.memory import (
-    Planned,
+    PlannedRun,
     fastest_that_fits,
     host_memory,
     require_fit,
@@ -226,7 +226,7 @@ def planned(method="qlora", device=T4, **changed):
     adapter = None if method == "full" else {"r": 16, "target_modules": "all-linear"}
     parts = {"model": LLAMA, "task": "sft", "method": method, "peft": adapter, "device": device}
     parts |= {"training": training, "dtype": device.precision, "place": Place()}
-    return Planned(**parts | changed)
+    return PlannedRun(**parts | changed)
 
 
 def test_a_run_on_a_mac_is_checked_against_the_memory_that_it_may_wire():

@@ -65,7 +65,7 @@ TEMPLATE = (
 )
 
 
-class Tried(Report):
+class SelfTestStep(Report):
     """One thing that was tried."""
 
     name: str
@@ -82,7 +82,7 @@ class SelfTestReport(Report):
     device: str = Field(description="Name of the GPU, or the number of CPU cores.")
     on_gpu: bool
     versions: dict[str, str] = Field(description="Python, driver and libraries.")
-    checks: list[Tried]
+    checks: list[SelfTestStep]
     passed: bool = Field(description="Every check passed; one that was skipped proves nothing.")
 
 
@@ -115,26 +115,26 @@ def self_test(folder: Path, *, use_gpu: bool = True) -> SelfTestReport:
     )
 
 
-def check(name: str, work: Callable[[], Tried | str]) -> Tried:
+def check(name: str, work: Callable[[], SelfTestStep | str]) -> SelfTestStep:
     """Try something; whatever it raises is a finding, and the rest is still tried."""
     sys.stderr.write(f"{name} ...\n")
     began = time.monotonic()
     try:
         found = work()
         if isinstance(found, str):
-            found = Tried(name=name, state="passed", detail=found)
+            found = SelfTestStep(name=name, state="passed", detail=found)
     except Missing as error:
-        found = Tried(name=name, state="skipped", detail=str(error))
+        found = SelfTestStep(name=name, state="skipped", detail=str(error))
     except Exception as error:
         said = f"{type(error).__name__}: {error}"[:300]
-        found = Tried(name=name, state="failed", detail=said)
+        found = SelfTestStep(name=name, state="failed", detail=said)
     seconds = round(time.monotonic() - began, 1)
     return found.model_copy(update={"name": name, "seconds": seconds})
 
 
 def trained(
     runs: dict[str, str], method: str, on_gpu: bool, *, packing: bool = False
-) -> Tried | str:
+) -> SelfTestStep | str:
     """Train three steps, with an evaluation after them."""
     request = training(method, on_gpu, TRAINING | {"packing": packing})
     run, plan = launched(launch_sft, request)
@@ -143,7 +143,7 @@ def trained(
     losses = [result.get(name) for name in ("first_loss", "train_loss", "validation_loss")]
     if not all(isinstance(loss, float) and math.isfinite(loss) for loss in losses):
         raise FineTuningError(f"loss at first, after three steps, of validation: {losses}")
-    return Tried(
+    return SelfTestStep(
         name="",
         state="passed",
         detail="loss {:.3f} -> {:.3f}, validation {:.3f}".format(*losses),
@@ -152,7 +152,7 @@ def trained(
     )
 
 
-def resumed(on_gpu: bool) -> Tried | str:
+def resumed(on_gpu: bool) -> SelfTestStep | str:
     """Cancel a run on its way and resume it."""
     # Without evaluations, which might end it early.
     num_steps = RESUMED_STEPS[on_gpu]
@@ -164,7 +164,9 @@ def resumed(on_gpu: bool) -> Tried | str:
         cancel_run(CancelRequest(run_id=run_id))
         seen = wait(run_id)
     if seen["state"] == "succeeded":
-        return Tried(name="", state="skipped", detail="it was over before it could be cancelled")
+        return SelfTestStep(
+            name="", state="skipped", detail="it was over before it could be cancelled"
+        )
     at = (seen["progress"] or {}).get("step", 0)
     resume_run(ResumeRequest(run_id=run_id))
     steps = require_success(wait(run_id, attempts=2))["result"]["steps"]

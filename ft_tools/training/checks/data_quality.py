@@ -60,7 +60,7 @@ def require_audited(
         shown = "; ".join(f"{one.id}: {one.count} ({lines[one.id]})" for one in errors)
         raise refusal("audit_errors", errors=shown, ids=list(lines))
     return [
-        *_about_accepted(request.accept_findings, report.findings, [one.id for one in errors]),
+        *_acceptance_notes(request.accept_findings, report.findings, [one.id for one in errors]),
         *(
             warning("audit", count=finding.count, finding=finding.id, finding_cure=finding.cure)
             for finding in report.findings
@@ -69,7 +69,7 @@ def require_audited(
     ]
 
 
-def _about_accepted(
+def _acceptance_notes(
     accepted: Sequence[str], findings: Sequence[Finding], let_through: Sequence[str]
 ) -> list[str]:
     """Name what was accepted to no effect, and what goes unnamed."""

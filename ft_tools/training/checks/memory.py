@@ -38,7 +38,7 @@ CHECKPOINTING = "gradient_checkpointing"
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """The run whose memory is checked."""
 
     model: str
@@ -70,7 +70,9 @@ class Planned:
         return self.device.name != "cpu" or bool(self.mac)
 
 
-def fastest_that_fits(planned: Planned, given: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+def fastest_that_fits(
+    planned: PlannedRun, given: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
     """Choose checkpointing, micro-batch and optimizer: the fastest whose upper bound fits.
 
     The bound has to fit beside what other programs use and a margin on a card that draws a desktop.
@@ -123,7 +125,7 @@ def fastest_that_fits(planned: Planned, given: Collection[str]) -> tuple[dict[st
     ]
 
 
-def _choices(planned: Planned, given: set[str]) -> Iterator[dict[str, Any]]:
+def _choices(planned: PlannedRun, given: set[str]) -> Iterator[dict[str, Any]]:
     """Yield what may be chosen, fastest first; the last one takes least memory."""
     training = planned.training
     effective = training[MICRO] * training[STEPS]
@@ -168,7 +170,7 @@ def _halved(size: int, least: int) -> Iterator[int]:
         yield least
 
 
-def require_fit(planned: Planned, accepted: Collection[str]) -> dict[str, Any] | None:
+def require_fit(planned: PlannedRun, accepted: Collection[str]) -> dict[str, Any] | None:
     """Refuse a plan that does not fit the card, or that cannot be checked, unless accepted.
 
     Returns:
@@ -211,7 +213,7 @@ def attention_of(training: Mapping[str, Any]) -> str:
     return "flash" if "flash" in named else "eager" if named == "eager" else "sdpa"
 
 
-def host_memory(planned: Planned, accepted: Collection[str]) -> dict[str, float] | None:
+def host_memory(planned: PlannedRun, accepted: Collection[str]) -> dict[str, float] | None:
     """Return what a run on this machine's CPU needs of its memory, in GiB; None elsewhere.
 
     The same sum as on a GPU with full logits, for batches as long as the longest row, and Python
@@ -268,7 +270,7 @@ def _require_low(needed: float, low: float, device: Device, accepted: Collection
 
 def with_whole_logits(plan: Any) -> VramReport | None:
     """Estimate a plan on its GPU with a trainer that does not fuse the loss; None where unknown."""
-    planned = Planned(
+    planned = PlannedRun(
         model=plan.model.load_from,
         task=plan.task,
         method=plan.method,
@@ -286,7 +288,7 @@ def with_whole_logits(plan: Any) -> VramReport | None:
 
 
 def _estimate(
-    planned: Planned, batch: Mapping[str, Any] | None = None, margin_gib: float = 0.0
+    planned: PlannedRun, batch: Mapping[str, Any] | None = None, margin_gib: float = 0.0
 ) -> VramReport:
     """Estimate the run, on what other programs leave of the card."""
     training = {**planned.training, **(batch or {})}
@@ -337,7 +339,7 @@ def _estimate(
     return estimate_vram(request)
 
 
-def _memory_of(planned: Planned, margin_gib: float) -> dict[str, Any]:
+def _memory_of(planned: PlannedRun, margin_gib: float) -> dict[str, Any]:
     """Return what holds the run, as arguments of estimate_vram."""
     if planned.mac:
         return {"gpu": planned.mac}

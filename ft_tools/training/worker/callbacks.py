@@ -204,7 +204,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             # The summary of the whole; its other names are in every row of some runs.
             return
         if "loss" in row:
-            row |= self._about_the_machine()
+            row |= self._machine_metrics()
             if self.scaler is not None:
                 row["loss_scale"] = float(self.scaler.get_scale())
         self.rows.append(row)
@@ -293,7 +293,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             ahead = evaluations_ahead(self.plan, state.max_steps, self._patience.median)
         self.session.progress(state.global_step, state.max_steps, ahead=ahead)
 
-    def _about_the_machine(self) -> dict[str, float]:
+    def _machine_metrics(self) -> dict[str, float]:
         """Return the usual step since the last log, the free memory and, now and then, the heat."""
         found = {}
         if self._since_log:

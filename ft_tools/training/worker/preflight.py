@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from ft_tools.runs.processes.endings import is_out_of_memory
-from ft_tools.training.preflight import Checked, Question, Trial, Tried
+from ft_tools.training.preflight import PreflightCheck, PreflightResult, Question, Trial
 
 LENGTH, WIDTH, VOCABULARY = 32, 128, 512
 IN_USE = "busy or unavailable"
@@ -26,7 +26,7 @@ OUTPUTS = ("log_probs", "entropy", "is_top1")
 """What TRL's trainer asks of its loss."""
 
 
-def answer(question: Question) -> list[Checked]:
+def answer(question: Question) -> list[PreflightCheck]:
     """Run the checks, up to one that all others need."""
     device = torch.device(question.device)
     dtype = getattr(torch, question.precision)
@@ -51,16 +51,16 @@ def answer(question: Question) -> list[Checked]:
     return found
 
 
-def _memory() -> list[Checked]:
+def _memory() -> list[PreflightCheck]:
     """Return what is free; after an illegal access every call fails, and the rest is to be told."""
     with contextlib.suppress(RuntimeError):
         free, total = torch.cuda.mem_get_info()
         gib = {"free_gib": free / 2**30, "total_gib": total / 2**30}
-        return [Checked(id="memory", state="passed", **gib)]
+        return [PreflightCheck(id="memory", state="passed", **gib)]
     return []
 
 
-def _tried(name: str, check: Callable[[], Any]) -> Checked:
+def _tried(name: str, check: Callable[[], Any]) -> PreflightCheck:
     try:
         check()
         if torch.cuda.is_available():
@@ -70,8 +70,8 @@ def _tried(name: str, check: Callable[[], Any]) -> Checked:
         traceback.print_exc()
         # Another program may hold the card or its memory: no fault of this environment.
         state = "skipped" if is_out_of_memory(error) or IN_USE in str(error) else "failed"
-        return Checked(id=name, state=state, error=type(error).__name__, torch=_build())
-    return Checked(id=name, state="passed")
+        return PreflightCheck(id=name, state=state, error=type(error).__name__, torch=_build())
+    return PreflightCheck(id=name, state="passed")
 
 
 def _build() -> str:
@@ -137,7 +137,7 @@ def main() -> None:
     """Answer the question of the standard input."""
     sink, sys.stdout = sys.stdout, sys.stderr
     trial = Trial.model_validate_json(sys.stdin.read())
-    found = Tried(checks=answer(trial.checks) if trial.checks else [])
+    found = PreflightResult(checks=answer(trial.checks) if trial.checks else [])
     print("\n" + found.model_dump_json(), file=sink, flush=True)
     if trial.step is None or any(one.state == "failed" for one in found.checks):
         return

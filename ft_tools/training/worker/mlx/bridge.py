@@ -85,7 +85,7 @@ class Bridge:
         factors, tensors = self.adapter.factors()
         # Dropout is drawn from a seed that the trainer's random state decides: resume is exact.
         seed = int(torch.randint(2**31, ()).item()) if model.training else 0
-        scored = _Scored.apply(  # type: ignore[no-untyped-call]
+        scored = _ScoreFunction.apply(  # type: ignore[no-untyped-call]
             self, factors, input_ids, labels, model.training, seed, *tensors
         )
         log_probs, entropy, log_sum_sq_probs, mean_logits, is_top1 = scored
@@ -118,7 +118,7 @@ class Bridge:
         return torch.tensor([row + [pad] * (width - len(row)) for row in rows])
 
 
-class _Scored(torch.autograd.Function):
+class _ScoreFunction(torch.autograd.Function):
     """Log-probabilities by MLX, differentiable by the adapters' tensors."""
 
     @staticmethod
