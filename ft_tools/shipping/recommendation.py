@@ -10,7 +10,7 @@ from ft_tools.shipping.asking import MeasuredAs
 from ft_tools.shipping.findings import sentence
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 
-Checked = tuple[FormatResult, ShippedAnswers]
+CheckedFile = tuple[FormatResult, ShippedAnswers]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def next_steps(
     return [NextStep(tool="evaluate", arguments=arguments, why=why)]
 
 
-def _size(one: Checked) -> int:
+def _size(one: CheckedFile) -> int:
     return one[0].size_bytes
 
 
