@@ -263,14 +263,6 @@ def test_the_first_exchange_of_a_longer_conversation_is_a_leak_either_way(audit)
     assert lines_of(report, "validation_leak") == [1]
 
 
-def test_conversations_that_only_begin_alike_stay_and_are_counted(audit):
-    numbers = random.Random(3)
-    rows = [chat("Hi", "Hello!", text(numbers, 12), text(numbers, 12)) for _ in range(12)]
-    report = audit(rows, validation=[chat("Hi", "Hello!", text(numbers, 12), text(numbers, 12))])
-    assert lines_of(report, "validation_leak") == []
-    assert said(report, "12 training examples begin with the first question of a validation")
-
-
 @pytest.mark.parametrize(
     ("second", "is_removed"),
     [

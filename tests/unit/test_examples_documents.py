@@ -32,17 +32,6 @@ def test_a_handbook_leads_to_advice_instead_of_an_error(workspace):
     assert "lamp" not in report.model_dump_json()
 
 
-def test_a_folder_of_documents_is_counted_by_kind(workspace):
-    folder = workspace / "docs"
-    folder.mkdir()
-    (folder / "a.md").write_text(PART)
-    (folder / "b.txt").write_text(PART)
-    (folder / "c.txt").write_text("Ships pass by night. " * 30)
-    counts = count_documents(folder)
-    assert counts.kinds == {"markdown": 1, "text": 2}
-    assert counts.num_tokens == pytest.approx(counts.num_characters / 4, rel=0.05)
-
-
 def test_pages_word_files_and_pdf_files_are_read(workspace):
     docx = pytest.importorskip("docx")
     pypdf = pytest.importorskip("pypdf")

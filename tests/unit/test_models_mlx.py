@@ -1,7 +1,6 @@
 """What a Mac is found to be, with the branches of macOS forced on this machine."""
 
 import json
-import os
 import platform
 import sys
 
@@ -14,10 +13,7 @@ from ft_tools.evaluation.systems.models import LoadPlan, Models
 from ft_tools.evaluation.warnings import model_warnings
 from ft_tools.models import mlx
 from ft_tools.models.resolve import ModelSource
-from ft_tools.runs.processes import process_tree
-from ft_tools.training.checks import engine
 from ft_tools.training.plan import plan_sft
-from ft_tools.training.request import SftRequest
 from tests.unit.launches import sft
 
 IN_MEMORY = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
@@ -49,28 +45,6 @@ def on_a_mac(tmp_path, monkeypatch):
 def test_a_mac_says_what_it_is(on_a_mac, said, name):
     put(on_a_mac, "sysctl", f"printf '{said}'")
     assert mlx.mac_name() == name
-
-
-@pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")
-def test_a_mac_trains_adapters_with_mlx_and_everything_else_with_torch_and_the_reason(
-    on_a_mac, tmp_path
-):
-    source = ModelSource(kind="hub", name="m")
-
-    def chosen(**changed):
-        request = SftRequest(**{"model": "m", "dataset": "train.jsonl"} | changed)
-        return engine.choose(request, source, {}, {})
-
-    assert chosen() == ("mlx", [])
-    assert chosen(engine="torch") == ("torch", [])
-    name, (why,) = chosen(method="full")
-    assert name == "torch"
-    assert "trains on the CPU with torch, not on the GPU with MLX: it trains adapters" in why
-    stored = {"model_type": "gpt_oss", "quantization_config": {"quant_method": "mxfp4"}}
-    (tmp_path / "config.json").write_text(json.dumps(stored))
-    source = ModelSource(kind="hub", name="openai/gpt-oss-20b", path=str(tmp_path))
-    with pytest.raises(BadInput, match=r"quantized already \(mxfp4\).*use a 16-bit copy of it"):
-        chosen(engine="mlx")
 
 
 @pytest.fixture
@@ -107,22 +81,6 @@ def test_a_mac_evaluates_with_mlx_or_says_why_its_gpu_is_idle(on_a_mac, model):
             on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source])
         [warning] = model_warnings(Models({}), IN_MEMORY, idle, None, 0)
         assert warning.startswith("mac_gpu_idle:")
-
-
-def test_a_mac_is_kept_awake_while_a_worker_lives(on_a_mac, monkeypatch):
-    put(on_a_mac, "caffeinate", f'echo "$@" > {on_a_mac}/told')
-    started = []
-    popen = process_tree.subprocess.Popen
-    monkeypatch.setattr(
-        process_tree.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k))
-    )
-    process_tree.keep_awake(os.getpid())
-    assert started[0].wait(30) == 0
-    assert (on_a_mac / "told").read_text() == f"-i -w {os.getpid()}\n"
-    # The control: elsewhere nothing is started.
-    monkeypatch.setattr(sys, "platform", "linux")
-    process_tree.keep_awake(os.getpid())
-    assert len(started) == 1
 
 
 @pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")

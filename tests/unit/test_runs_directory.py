@@ -277,24 +277,3 @@ def test_bytes_are_those_of_the_tightest_group_around_this_process(tmp_path, mon
     assert (memory.total_bytes(), memory.free_bytes()) == (1_000_000, 100_000)
     (pod / "memory.max").write_text("max\n")
     assert memory.total_bytes() == of_machine
-
-
-def test_a_training_run_shows_its_evaluations_and_the_settings_of_its_plan(run_dir):
-    rows = [{"step": i, "eval_loss": 1 / (i + 1), "eval_runtime": 3} for i in range(50)]
-    lines = [json.dumps(row) for row in [{"step": 0, "loss": 2}, *rows]]
-    (run_dir / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    plan = {"method": "lora", "training": {"learning_rate": 0.1, "seed": 1}, "peft": {"r": 8}}
-    (run_dir / "plan.json").write_text(json.dumps(plan))
-    report = get_run(RunRequest(run_id=RUN_ID))
-    assert report.settings == {"method": "lora", "learning_rate": 0.1, "r": 8}
-    schedule = {"num_train_epochs": 9.0, "max_steps": 12}
-    for given, shown in ((schedule, {"max_steps": 12}), (schedule | {"max_steps": -1},) * 2):
-        (run_dir / "plan.json").write_text(json.dumps({"training": given}))
-        assert get_run(RunRequest(run_id=RUN_ID)).settings == shown
-    steps = [row["step"] for row in report.evaluations]
-    assert (len(steps), steps[0], steps[-1]) == (20, 0, 49)
-    assert set(report.evaluations[0]) == {"step", "eval_loss"}
-    (run_dir / "metrics.jsonl").write_text('{"eval_loss": "a", "step": []}\n')
-    (run_dir / "plan.json").write_text('{"training": 1, "peft": "x"}')
-    damaged = get_run(RunRequest(run_id=RUN_ID))
-    assert (damaged.settings, damaged.evaluations) == ({}, [{}])
