@@ -285,6 +285,10 @@ def test_personal_data_is_masked_alike_in_one_example_and_counted(workspace):
         ({**ASKS, "nullable": ["said"], "answer_format": "text"}, "need JSON"),
         ({**ASKS, "marks": MARKS, "corrected": "c"}, "marks exclude"),
         ({**ASKS, "answr": ["x"]}, "answr"),
+        ({**ASKS, "drop": {"said": {"patern": "x"}}}, "must be {.pattern.: "),
+        ({**ASKS, "drop": {"said": {"pattern": "("}}}, "no regular expression"),
+        ({"prompt": "asked", "chosen": PICKED | {"answers": {"A": "a", "B": "a"}}}, "1 columns"),
+        ({"prompt": "asked", "chosen": PICKED, "rejected": "b"}, "remove it"),
     ],
 )
 def test_a_mapping_that_contradicts_itself_is_refused(mapping, said):

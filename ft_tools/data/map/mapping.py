@@ -72,11 +72,25 @@ def _as_pattern(text: str) -> str:
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str | bool | int | float | dict) else value
+    return [value] if isinstance(value, str | bool | int | float) else value
+
+
+def _listed_values(value: Any) -> Any:
+    values = [value] if isinstance(value, dict | Pattern) else _listed(value)
+    return [*map(_with_pattern, values)] if isinstance(values, list) else values
+
+
+def _with_pattern(value: Any) -> Any:
+    """Return a value, as a pattern if it is an object: what is wrong in it is said once."""
+    if not isinstance(value, dict):
+        return value
+    if value.keys() != {"pattern"} or not isinstance(value["pattern"], str):
+        raise ValueError('an object among values must be {"pattern": "REGULAR EXPRESSION"}')
+    return Pattern(pattern=_as_pattern(value["pattern"]))
 
 
 def _each_listed(value: Any) -> Any:
-    return {k: _listed(v) for k, v in value.items()} if isinstance(value, dict) else value
+    return {k: _listed_values(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _alternatives(value: Any) -> Any:
@@ -93,7 +107,7 @@ def _unbraced(value: Any) -> Any:
 
 Name = Annotated[str, BeforeValidator(_unbraced)]
 Names = Annotated[list[str], BeforeValidator(_unbraced), BeforeValidator(_listed)]
-Values = Annotated[list[str | bool | int | float | Pattern], BeforeValidator(_listed)]
+Values = Annotated[list[str | bool | int | float | Pattern], BeforeValidator(_listed_values)]
 ByColumn = Annotated[dict[str, Values], BeforeValidator(_each_listed)]
 Choices = Annotated[list[ByColumn], BeforeValidator(_alternatives)]
 """Alternatives, of which each needs all its columns to have its values."""
