@@ -194,7 +194,7 @@ def stored() -> dict[str, Any]:
     return dict(json.loads(STORED.read_text("utf-8"))) if STORED.is_file() else {}
 
 
-def about(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return mean absolute error, bias and the worst row."""
     errors = [row["predicted"] / row["measured"] - 1 for row in rows]
     return {
@@ -224,7 +224,7 @@ def main() -> None:
             error = row["predicted"] / row["measured"] - 1
             print(f"{error:+7.1%}  {row['measured'] / 2**30:8.3f} GiB  {row['id']}")
         if compared:
-            result[name] = about(compared)
+            result[name] = summary(compared)
             print(name, result[name])
     STORED.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

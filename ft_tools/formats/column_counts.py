@@ -239,7 +239,7 @@ class ColumnCounts:
         return kinds[0] if len(kinds) == 1 else "mixed" if kinds else "empty"
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         """Return the values with their counts where there are few, else a range; escaped."""
         if self.is_listed:
             return ", ".join(f"{shown(v)} {n}" for v, n in self.values.most_common())
@@ -273,7 +273,7 @@ class ColumnCounts:
     @property
     def described(self) -> str:
         """Return the column with what it holds, for a person or agent who decides about it."""
-        return f"{shown(self.name, NAME_CHARS)} ({self.about})"
+        return f"{shown(self.name, NAME_CHARS)} ({self.description})"
 
 
 def _kind_of(value: Any, text: str) -> str:

@@ -60,14 +60,14 @@ def test_what_is_not_trained_on_a_mac_is_refused(changed, told):
 
 def test_published_peaks_that_were_not_looked_at_are_within_15_percent_on_average():
     held_out = [row for row in benchmark.published() if not row["fitted"]]
-    found = benchmark.about(held_out)
+    found = benchmark.summary(held_out)
     assert found["rows"] == 5
     assert found["mean_error"] < 0.15
     assert abs(found["worst"]) < facts.number("vram.interval_apple")
 
 
 def test_our_own_steps_on_the_cpu_are_within_15_percent_on_average():
-    found = benchmark.about(benchmark.own(benchmark.stored()["own_rows"]))
+    found = benchmark.summary(benchmark.own(benchmark.stored()["own_rows"]))
     assert found["rows"] >= 20
     assert found["mean_error"] < 0.15
     assert abs(found["bias"]) < 0.15

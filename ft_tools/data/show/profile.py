@@ -183,7 +183,7 @@ def _structure_of(looked: FileScan, reader: Reader) -> str:
     parts = [f"{len(sources)} files, {kinds}" if len(sources) > 1 else kinds]
     parts += [f"the first {MOST_ROWS:,} rows"] if looked.num_rows >= MOST_ROWS else []
     parts += [one.encoding for one in sources[:1] if one.encoding != "utf-8"]
-    parts += list(dict.fromkeys([*looked.trees.about(), *looked.about]))[:MOST_ABOUT]
+    parts += list(dict.fromkeys([*looked.trees.notes(), *looked.about]))[:MOST_ABOUT]
     parts += [f"{count} rows with {name}" for name, count in looked.problems.most_common(3)]
     return "; ".join(parts)
 

@@ -42,7 +42,7 @@ class TurnTrees:
             return {}
         return dict(zip(("id", "parent", "last"), tree[1:], strict=True))
 
-    def about(self) -> "list[str]":
+    def notes(self) -> "list[str]":
         """Return a line for each tree of messages."""
         trees = {name: self.of(name) for name in self.num_rows}
         return [
