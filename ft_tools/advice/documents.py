@@ -18,6 +18,8 @@ READ_BYTES = 2**20
 """Of one data file; the rest of it counts by its size."""
 DAYS = 30
 MINUTES_PER_DAY = 1440
+REPEATED = {"prompt": "prompt_tokens", "long_context": "corpus_tokens"}
+"""Way to answer -> the tokens that each of its calls repeats."""
 RUNS_PER_MONTH = {"never": 0.0, "yearly": 1 / 12, "quarterly": 1 / 3, "monthly": 1.0}
 RUNS_PER_MONTH |= {"weekly": 52 / 12, "daily": 365 / 12, "hourly": 365 * 24 / 12}
 
@@ -72,9 +74,9 @@ def _tokens_of(path: Path) -> int:
 def reading_facts(facts: Facts, price: float | None) -> Facts:
     """Return what a prompt, long context and retrieval read per month at these calls.
 
-    What every call repeats is read from the cache, and written anew where calls are further apart
-    than the cache lives. Without a price the unit is tokens of uncached input. Answers are the same
-    for all and left out.
+    In brackets what it would be with a cache: what every call repeats is read from it, and written
+    anew where calls are further apart than the cache lives. Without a price the unit is tokens of
+    uncached input. Answers are the same for all and left out.
     """
     known = facts.numbers
     calls = known.get("calls_per_day")
@@ -83,26 +85,29 @@ def reading_facts(facts: Facts, price: float | None) -> Facts:
     writes = 1.0 if calls >= MINUTES_PER_DAY / threshold("cache_minutes").value else calls
     cached = (calls - writes) * threshold("cached_fraction").value
     cached += writes * threshold("cache_write_fraction").value
-
-    def repeated(tokens: float) -> float:
-        is_cached = tokens >= threshold("cacheable_prefix").value
-        return tokens * DAYS * (cached if is_cached else calls)
-
+    full = {name: known[key] for name, key in REPEATED.items() if key in known}
+    monthly = {name: tokens * DAYS * calls for name, tokens in full.items()}
+    with_cache = {
+        name: tokens * DAYS * min(cached, calls)
+        for name, tokens in full.items()
+        if tokens >= threshold("cacheable_prefix").value and cached < calls
+    }
     numbers = dict[str, float]()
-    monthly = dict[str, float]()
-    if "prompt_tokens" in known:
-        monthly["prompt"] = repeated(known["prompt_tokens"])
     if "corpus_tokens" in known:
-        monthly["long_context"] = repeated(known["corpus_tokens"])
         monthly["rag"] = threshold("retrieved_tokens").value * DAYS * calls
         numbers["context_tokens_per_day"] = known["corpus_tokens"] * calls
-    shown = [f"{name} {_amount(tokens, price)}" for name, tokens in monthly.items()]
+    shown = [
+        f"{name} {_amount(tokens, price)}"
+        + (f" ({_amount(with_cache[name], price)} if cached)" if name in with_cache else "")
+        for name, tokens in monthly.items()
+    ]
     changes = facts.words.get("knowledge_changes")
     runs = f"{RUNS_PER_MONTH[changes]:.3g} runs" if changes else "a run per change of the facts"
     unit = "" if price else " tokens at the uncached price"
     says = f"per month: {', '.join(shown)}{unit}; training reads none, but takes {runs}"
     row = Fact(about="cost", says=says, source="advice/ladder.toml: cached_fraction")
     numbers |= {f"{name}_tokens_per_month": tokens for name, tokens in monthly.items()}
+    numbers |= {f"{name}_tokens_per_month_cached": each for name, each in with_cache.items()}
     return Facts(numbers, rows=(row,))
 
 
