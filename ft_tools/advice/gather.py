@@ -44,9 +44,13 @@ def gather(request: ApproachRequest) -> Facts:
     """
     facts = _facts_of_request(request)
     if request.dataset is not None:
-        facts = facts.replaced_by(dataset_facts(request.dataset))
+        measured = dataset_facts(request.dataset)
+        if request.num_eval_rows:
+            # What the caller counts is another test than a part of this dataset.
+            others = {k: v for k, v in measured.numbers.items() if k != "detectable_difference"}
+            measured = replace(measured, numbers=others)
+        facts = facts.replaced_by(measured)
         if "test_rows" in facts.numbers:
-            # What the caller counts may be another test.
             tested = {"eval_rows": facts.numbers["test_rows"]}
             facts = replace(facts, numbers=tested | dict(facts.numbers))
     if request.documents is not None:

@@ -137,6 +137,15 @@ def test_a_dataset_that_cannot_be_read_is_said_and_one_that_is_not_there_is_an_e
         ask(dataset="/etc/passwd")
 
 
+def test_held_out_rows_of_the_caller_are_no_part_of_the_dataset(workspace):
+    write(workspace / "d.jsonl", sorted_into(["billing", "parcels"] * 50))
+    report, given = ask(dataset="d.jsonl", num_eval_rows=50), ask(num_eval_rows=50)
+
+    assert not says(report, "conflict")
+    effect = report.numbers["detectable_difference"]
+    assert effect == given.numbers["detectable_difference"]
+
+
 def test_documents_are_counted_and_what_they_cost_is_arithmetic(workspace):
     (workspace / "handbook").mkdir()
     text = "The parcel desk opens at nine and closes at five. " * 800
