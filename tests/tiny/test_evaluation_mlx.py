@@ -16,7 +16,9 @@ from ft_tools.evaluation.systems.models import LoadPlan
 from ft_tools.evaluation.systems.spec import Decoding
 from ft_tools.evaluation.worker.mlx_writer import MlxWriter
 from tests.tiny.evaluating import IN_FLOAT32, plan_of, writers_of
-from tests.tiny.test_training_mlx import CONFIGS, full
+from tests.tiny.test_training_mlx import CONFIGS, full, tokenizer
+
+__all__ = ["tokenizer"]
 
 pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore::FutureWarning")]
 ON_MLX = LoadPlan(device="mlx", place="mlx", dtype="float32", num_bytes=0)
