@@ -11,11 +11,15 @@ import pytest
 
 from ft_tools import publish
 from ft_tools import workspace as workspace_module
+from ft_tools.errors import Refused
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
+from ft_tools.training.plan import SftPlan
+from ft_tools.training.worker.confirmed_inputs import check_inputs
 from tests.tiny.trainings import LIBRARY_WARNINGS, finished, wait_until
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
@@ -54,6 +58,15 @@ def test_a_finished_run_is_read_and_evaluated(recorded):
     plan = evaluate(request)
     started = evaluate(request.model_copy(update={"confirm": plan.plan_hash}))
     assert finished(started.run_id).state == "succeeded"
+
+
+def test_a_run_is_not_continued_with_another_model(recorded):
+    plan = Session(recorded / "runs" / STOPPED).plan(SftPlan)
+    check_inputs(plan)
+    config = recorded / "tiny-llama" / "config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(Refused, match="tiny-llama"):
+        check_inputs(plan)
 
 
 def test_a_cancelled_run_continues_from_its_checkpoint(recorded):

@@ -3,11 +3,15 @@
 import time
 
 import pytest
+from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_first_batches
+from torch.utils.data import BatchSampler
+from transformers import TrainerState
 
 from ft_tools.runs.processes import worker_session
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.tool import read_run
 from ft_tools.training.worker import callbacks, dpo, sft
+from ft_tools.training.worker.length_groups import EpochOrder, LengthGroups
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -69,6 +73,19 @@ def test_a_stop_within_a_step_saves_the_step_before_and_resumes_to_the_same_bits
     assert checkpoints(session) == ["checkpoint-2"]
     resumed = sft.work(Session(session.run_dir))
     assert same_bits(weights_of(resumed.artifact), weights_of(whole.artifact))
+
+
+def test_a_resumed_process_of_several_skips_rows_in_the_order_of_its_epoch():
+    def batches(epoch, skipped):
+        groups = LengthGroups(range(64, 0, -1), 8, seed=3)
+        shard = BatchSamplerShard(BatchSampler(groups, 2, False), 2, 0)
+        loader = DataLoaderShard(range(64), batch_sampler=shard)
+        loader = skip_first_batches(loader, skipped) if skipped else loader
+        EpochOrder(groups).on_epoch_begin(None, TrainerState(epoch=epoch), None)
+        loader.set_epoch(int(epoch))
+        return [batch.tolist() for batch in loader]
+
+    assert batches(1.1875, skipped=3) == batches(1.0, skipped=0)[3:] != batches(0.0, skipped=0)[3:]
 
 
 def test_a_run_stops_within_a_step_of_its_budget_and_resumes_to_the_same_bits(

@@ -47,6 +47,10 @@ def _compared(plan: TrainingPlan) -> Iterator[tuple[str, bool]]:
     if model.files_sha256:
         base = model.load_from if model.config_sha256 else None
         yield model.load_from, content_hash([base, model.adapter]) == model.files_sha256
+    elif model.config_sha256:
+        # A plan of version 0.1 has no other hash of the model.
+        config = Path(model.load_from) / "config.json"
+        yield model.load_from, config.is_file() and sha256(config) == model.config_sha256
     if model.config_sha256 or model.template_sha256:
         folder = tokenizer_folder(model.adapter, model.load_from)
         is_there = given is None or Path(given).is_file()

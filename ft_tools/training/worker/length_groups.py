@@ -1,9 +1,11 @@
 """Batches of rows of similar length, in an order that a resumed run draws again."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerState
 
 AT_ONCE = 50
 """Batches that are sorted together. Source: transformers 5.24, get_length_grouped_indices."""
@@ -40,3 +42,17 @@ class LengthGroups(Sampler[int]):
         rest = [one for one in batches if len(one) < self._batch]
         shuffled = [whole[i] for i in torch.randperm(len(whole), generator=drawn).tolist()]
         return (index for batch in [*shuffled, *rest] for index in batch)
+
+
+class EpochOrder(TrainerCallback):  # type: ignore[misc]
+    """Tell the groups their epoch.
+
+    accelerate 1.15 does, but not where several processes skip what a checkpoint has trained on.
+    """
+
+    def __init__(self, groups: LengthGroups) -> None:
+        self._groups = groups
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Draw the order of the epoch that begins, or that a checkpoint is in."""
+        self._groups.set_epoch(int(state.epoch or 0))

@@ -14,7 +14,7 @@ from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import artifacts, fused_head, tokenizing
-from ft_tools.training.worker.length_groups import LengthGroups
+from ft_tools.training.worker.length_groups import EpochOrder, LengthGroups
 from ft_tools.training.worker.packing_check import require_kept_apart
 from ft_tools.training.worker.sampling import split_at_answer
 from ft_tools.training.worker.work import Training
@@ -48,6 +48,7 @@ class Supervised(Training):
             lengths = [len(row) for row in trainer.train_dataset["input_ids"]]
             groups = LengthGroups(lengths, self.plan.effective_batch, self.plan.training["seed"])
             trainer._get_train_sampler = lambda *_: groups
+            trainer.add_callback(EpochOrder(groups))
         return trainer
 
     def require_ready(self, trainer: Trainer) -> None:
