@@ -21,9 +21,12 @@ from pathlib import Path
 from ft_tools.demo import data
 
 COMMANDS = (
-    "fine-tuning-llm recommend-approach --considering sft --format human | fold -sw 98 | head -14",
-    "fine-tuning-llm prepare-dataset tickets.csv --format human | grep -A 6 'num rows'",
-    "fine-tuning-llm estimate-vram Qwen/Qwen3-8B --gpu 'RTX 4090' --format human | head -6",
+    "fine-tuning-llm recommend-approach --considering sft --format human | fold -sw 98 | head -13",
+    """fine-tuning-llm prepare-dataset tickets.csv --mapping '{"prompt": "{message}",
+  "answer": "category",
+  "ignore": ["priority", "product", "order"]}' --format human | grep -A 7 'num rows'""",
+    "fine-tuning-llm estimate-vram Qwen/Qwen3-8B --gpu 'RTX 4090' --format human | fold -s"
+    " | head -7",
 )
 HERE = Path(__file__).parent
 PROMPT = "\x1b[32m$\x1b[0m "
@@ -44,7 +47,7 @@ def record(folder: Path) -> list[Event]:
         events.append((now, PROMPT))
         for letter in command:
             now += TYPING_SECONDS
-            events.append((now, letter))
+            events.append((now, "\r\n" if letter == "\n" else letter))
         now += 0.4
         events.append((now, "\r\n"))
         now = run(command, folder, now, events)

@@ -108,7 +108,8 @@ def test_the_session_that_is_shown_was_recorded_with_commands_that_exist():
     events = [(at, shown) for at, _, shown in map(json.loads, rows[1:])]
     said = "".join(shown for _, shown in events)
     for command in session.COMMANDS:
-        assert f"{command}\r\n" in said, "record it again: python docs/session.py"
+        typed = command.replace("\n", "\r\n")
+        assert f"{typed}\r\n" in said, "record it again: python docs/session.py"
         words = shlex.split(command.partition(" --format human |")[0])
         cli.app.parse_args(words[1:], exit_on_error=False, print_error=False)
     drawn = (ROOT / "docs" / "session.svg").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ft_tools.runs.processes.eta import Pace
 
-# Step times of real runs of a tiny model, recorded by tests/tiny/recording.py.
+# Step times of 50 real runs of a tiny model, recorded once.
 TRACES = json.loads((Path(__file__).parent / "eta_traces.json").read_text(encoding="utf-8"))
 ASKED_AT = 0.25
 """Fraction of the run at which the estimate is judged."""
