@@ -77,6 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
         content = FILES.get(file)
         if name in REFUSALS:
             return self._send(*REFUSALS[name], b"")
+        if name == "half" and file != "config.json":
+            return self._send(*REFUSALS["limited"], b"")
+        if name == "changing" and self.server.asked.count(self.path) > 1:
+            return self._send(*REFUSALS["no-commit"], b"")
         commit = {"X-Repo-Commit": self.server.commit}
         if content is None:
             return self._send(404, commit | {"X-Error-Code": "EntryNotFound"}, b"")

@@ -116,14 +116,15 @@ def _newest(model: str, further: tuple[str, ...], address: str, folder: Path, ho
     """Return the snapshot of `main`; the arguments say what an answer is kept for."""
     try:
         found = _fetch(model, CONFIG, "main").parent
-        for name in further:
-            with suppress(NoSuchFile):
-                _fetch(model, name, found.name)
-        return found
     except HubUnavailable:
         if kept := cached(model):
             return kept[0]
         raise
+    # A folder without all that the model has would answer as one of a model without a tokenizer.
+    for name in further:
+        with suppress(NoSuchFile):
+            _fetch(model, name, found.name)
+    return found
 
 
 def _fetch(model: str, name: str, revision: str) -> Path:
@@ -167,6 +168,9 @@ def _refusal(model: str, name: str, error: BaseException) -> FineTuningError:
     """Return the refusal for a file that did not come, each kind with its own cure."""
     from huggingface_hub import errors
 
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        # The file is not here and a question failed, which does not say that there is no such file.
+        error = error.__cause__ or OSError()
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", 0)
     if isinstance(error, errors.GatedRepoError):

@@ -90,6 +90,12 @@ def test_a_hub_that_nobody_serves_is_unreachable(standin, monkeypatch):
             shape_of("someone/new-model")
 
 
+@pytest.mark.parametrize("name", ["half", "changing"])
+def test_a_hub_that_stops_answering_half_way_is_unavailable(standin, name):
+    with pytest.raises(HubUnavailable):
+        pinned(resolve_model(f"someone/{name}"))
+
+
 @pytest.mark.parametrize("variable", OFFLINE_VARIABLES)
 def test_offline_nothing_connects_and_what_was_kept_still_answers(standin, monkeypatch, variable):
     kept = pinned(resolve_model("someone/new-model"))
