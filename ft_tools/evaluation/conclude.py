@@ -195,7 +195,7 @@ def _limits_sentence(report: EvaluationReport) -> str:
     if report.look > 1:
         parts.append(
             f"Look {report.look} at these rows: each interval covers {report.coverage:.4g}, so "
-            "that all looks hold together in 95 of 100 cases"
+            "that the best of all looks is covered in 95 of 100 cases"
         )
     if report.look > MOST:
         parts.append("ask for fresh rows")

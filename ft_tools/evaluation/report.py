@@ -240,7 +240,8 @@ class EvaluationReport(Part):
     origin: Origin | None = Field(None, description="Of the rows, as the caller named it.")
     look: int = Field(1, description="How often these rows have been looked at, this time too.")
     coverage: float = Field(
-        0.95, description="Of each interval: all looks so far hold together in 95 of 100 cases."
+        0.95,
+        description="Of each interval: the best of all looks so far is covered in 95 of 100 cases.",
     )
     num_clusters: int | None = Field(
         None, description="Groups of cluster_field that intervals are over."

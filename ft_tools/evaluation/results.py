@@ -39,7 +39,7 @@ class Settings:
     smallest_effect: float
     clusters: list[str] | None = None
     looks: int = 1
-    """At these rows, this one too: all their intervals have to hold together."""
+    """At these rows, this one too: intervals have to hold for the best of them."""
 
     @property
     def num_claims(self) -> int:
