@@ -8,7 +8,10 @@ import importlib.metadata
 from functools import cache
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from ft_tools.models.packing import FLASH, flash_packages
+from ft_tools.runs.processes.remembered_answer import AnswerFile
 
 REPOSITORY = "kernels-community/flash-attn2"
 # Source: transformers 5.24, modeling_flash_attention_utils.py, FLASH_ATTN_KERNEL_VERSIONS.
@@ -29,7 +32,7 @@ def implementation() -> str:
 
 @cache
 def _commit() -> str:
-    """Return the commit that transformers would take, or the one that was taken last time.
+    """Return the commit that transformers would take, or the one of the last plan if it is here.
 
     Raises:
         LookupError: The Hub cannot be asked, and nothing was fetched; it is asked again then.
@@ -40,11 +43,17 @@ def _commit() -> str:
     since, newer, older = BRANCHES
     torch = tuple(map(int, importlib.metadata.version("torch").split(".")[:2]))
     branch = newer if torch >= since else older
+    kept = AnswerFile(__name__, TypeAdapter(str), [REPOSITORY, branch])
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{REPOSITORY.replace('/', '--')}"
     with contextlib.suppress(Exception):
         about = huggingface_hub.HfApi().model_info(REPOSITORY, revision=branch, timeout=SECONDS)
         if about.sha:
+            kept.write(about.sha)
             return about.sha
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{REPOSITORY.replace('/', '--')}"
+    # What is fetched by its commit leaves no name of its branch in the Hub's cache.
+    known = kept.read()
+    if known and (folder / "snapshots" / known).is_dir():
+        return known
     with contextlib.suppress(OSError):
         return (folder / "refs" / branch).read_text().strip()
     raise LookupError(branch)

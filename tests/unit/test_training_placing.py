@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.runs.tool import get_run
+from ft_tools.training import flash_kernel
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.run_place import share_batch
 from ft_tools.training.tool import launch_sft
@@ -153,3 +155,29 @@ def test_a_run_with_a_job_is_not_called_interrupted_because_nobody_here_holds_it
     assert get_run(RunRequest(run_id=RUN)).state == "running"
     (run_dir / ranks.JOB_FILE).unlink()
     assert get_run(RunRequest(run_id=RUN)).state == "interrupted"
+
+
+def test_a_kernel_that_was_planned_and_fetched_is_planned_while_the_hub_is_silent(
+    workspace, tmp_path, monkeypatch
+):
+    (tmp_path / "kernels.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.12.0")
+    commit = "0123456789abcdef0123456789abcdef01234567"
+
+    def planned(info):
+        flash_kernel._commit.cache_clear()
+        monkeypatch.setattr("huggingface_hub.HfApi.model_info", info)
+        return flash_kernel.implementation()
+
+    def silent(*_, **__):
+        raise OSError
+
+    assert planned(lambda *_, **__: SimpleNamespace(sha=commit)).endswith(f"@{commit}")
+    assert planned(silent) == ""
+    (tmp_path / "hub" / "models--kernels-community--flash-attn2" / "snapshots" / commit).mkdir(
+        parents=True
+    )
+    assert planned(silent).endswith(f"@{commit}")
+    flash_kernel._commit.cache_clear()
