@@ -85,12 +85,13 @@ def _summary(
     where = " per GPU" if request.num_gpus > 1 else ""
     why = f": {found.setup.untraced}" if found.setup.untraced else ""
     text = (
-        f"{found.peak / GIB:.2f} GiB allocated{where} (+-{found.interval.fraction:.0%}{why}), set "
-        f"by {found.phases.dominant}; the process takes up to {found.process_high / GIB:.2f} GiB"
+        f"{found.peak / GIB:.2f} GiB allocated{where} ({found.low / GIB:.2f} to "
+        f"{found.high / GIB:.2f}{why}), set by {found.phases.dominant}; the process takes up to "
+        f"{found.process_high / GIB:.2f} GiB"
     )
     if isinstance(opinion, SecondOpinion):
-        inside = "inside" if opinion.agrees else "outside"
-        text += f"; traced {opinion.peak_allocated_gib:.2f} GiB, {inside} that interval"
+        agrees = "agrees" if opinion.agrees else "does not agree"
+        text += f"; traced {opinion.peak_allocated_gib:.2f} GiB, which {agrees}"
     elif opinion:
         text += f"; no second opinion: {opinion}"
     if usable is None:
