@@ -1,17 +1,21 @@
 """HTML in texts: whether a text has it, and the text that a page would show of it."""
 
 import re
-from html.parser import HTMLParser
+from collections.abc import Iterator
+from html import unescape
 
 BREAKS = {
-    **dict.fromkeys(("p", "h1", "h2", "h3", "h4", "ul", "ol", "table", "blockquote"), "\n\n"),
+    **dict.fromkeys("p h1 h2 h3 h4 h5 h6 ul ol table blockquote pre".split(), "\n\n"),
     **dict.fromkeys(("br", "div", "tr", "hr"), "\n"),
     "li": "\n- ",
     "td": " ",
     "th": " ",
 }
-INLINE = {"a", "b", "em", "font", "i", "img", "span", "strong", "sub", "sup", "tbody", "thead", "u"}
-HIDDEN = {"script", "style"}
+INLINE = {
+    *("a", "b", "em", "font", "i", "img", "span", "strong", "sub", "sup", "tbody", "thead", "u"),
+    *("html", "head", "body", "meta", "link", "center", "code", "small", "del", "ins"),
+}
+HIDDEN = {"script", "style", "title"}
 NAMES = "|".join(sorted({*BREAKS, *INLINE, *HIDDEN}, key=len, reverse=True))
 SIGNS = ("</", "<br", "<p", "<div", "<img", "<li", "&amp", "&nbsp", "&lt", "&gt", "&quot", "&#")
 """In lower case; each match of `HTML` has one."""
@@ -22,33 +26,38 @@ HTML = re.compile(
 )
 
 
-class _Text(HTMLParser):
-    """Collects what is shown; a tag that HTML does not have is text."""
+TAG = re.compile(
+    rf"<(/?)({NAMES})(?:\s(?:\"[^\"<]*\"|'[^'<]*'|[^<>\"'])*)?/?>|<[!?][^<>]*>", re.IGNORECASE
+)
+"""A tag that HTML has, or a declaration. No match reaches beyond the next `<`, so that a text which
+begins many tags and ends none takes no longer."""
+HIDDEN_END = re.compile(rf"</({'|'.join(sorted(HIDDEN))})>", re.IGNORECASE)
+BLANK_END = re.compile(r"(?<![ \t])[ \t]+\n")
 
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self.is_hidden = False
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self._tag(tag, self.get_starttag_text() or "", BREAKS.get(tag, ""))
-        self.is_hidden = tag in HIDDEN
+def _uncommented(text: str) -> str:
+    first, *parts = text.split("<!--")
+    cut = [(part, *part.partition("-->")[1:]) for part in parts]
+    return first + "".join(after if end else f"<!--{part}" for part, end, after in cut)
 
-    def handle_startendtag(self, tag: str, attrs: object) -> None:
-        self._tag(tag, self.get_starttag_text() or "", BREAKS.get(tag, ""))
 
-    def handle_endtag(self, tag: str) -> None:
-        ends = BREAKS.get(tag, "") if tag not in {"br", "li", "td", "th"} else ""
-        self._tag(tag, f"</{tag}>", ends)
-        self.is_hidden = False
-
-    def handle_data(self, data: str) -> None:
-        if not self.is_hidden:
-            self.parts.append(data)
-
-    def _tag(self, tag: str, text: str, shown: str) -> None:
-        is_known = tag in BREAKS or tag in INLINE or tag in HIDDEN
-        self.parts.append(shown if is_known else text)
+def _shown(text: str) -> Iterator[str]:
+    """Yield what a page shows; what follows a `<script>` that does not end is text."""
+    ends = {found[1].lower(): found.start() for found in HIDDEN_END.finditer(text)}
+    at, hidden = 0, ""
+    for found in TAG.finditer(text):
+        tag, is_end = (found[2] or "").lower(), bool(found[1])
+        if hidden:
+            hidden = "" if is_end and tag == hidden else hidden
+        else:
+            yield unescape(text[at : found.start()])
+            if tag in HIDDEN and not is_end:
+                hidden = tag if ends.get(tag, 0) >= found.end() else ""
+                yield "" if hidden else found[0]
+            else:
+                yield "" if is_end and tag in {"br", "li", "td", "th"} else BREAKS.get(tag, "")
+        at = found.end()
+    yield unescape(text[at:])
 
 
 def plain_html(text: str) -> str:
@@ -61,9 +70,6 @@ def plain_html(text: str) -> str:
     """
     if "<" not in text and "&" not in text:
         return text
-    parser = _Text()
-    parser.feed(text)
-    parser.close()
-    made = "".join(parser.parts).replace("\xa0", " ")
-    made = re.sub(r"[ \t]+\n", "\n", made)
+    made = "".join(_shown(_uncommented(text))).replace("\xa0", " ")
+    made = BLANK_END.sub("\n", made)
     return re.sub(r"\n{3,}", "\n\n", made).strip()

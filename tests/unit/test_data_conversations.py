@@ -191,3 +191,15 @@ def test_a_value_or_speaker_that_no_turn_has_is_refused(workspace):
     (note,) = [one for one in left.assumptions if "turns left out" in one]
     assert "20 dropped by body" in note
     assert "20 not kept by public" in note
+
+
+def test_what_lists_of_turn_rows_hold_chooses_conversations(workspace):
+    rows = [
+        {"id": at, "who": who, "said": f"{text} {at} of {at * 7}", "tags": [["ok", "spam"][at % 2]]}
+        for at in range(40)
+        for who, text in (("user", "Where is parcel"), ("assistant", "It left depot"))
+    ]
+    (workspace / "d.json").write_text(json.dumps(rows))
+    turns = {"conversation": "id", "role": "who", "text": "said"}
+    dropped = prepare({"turns": turns, "drop": {"tags[]": ["spam"]}}).counts
+    assert dropped == {"train": 20, "dropped": 20}

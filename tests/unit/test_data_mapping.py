@@ -10,6 +10,7 @@ from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput, Refused
+from ft_tools.formats.plain_html import plain_html
 from ft_tools.training.request import SftRequest
 from ft_tools.training.tool import launch_sft
 from tests.protocol import calls
@@ -315,3 +316,18 @@ def test_rows_that_are_examples_already_need_no_mapping_and_take_marks(workspace
     assert shown.mapping_hash
     assert shown.profile is None
     assert len(shown.examples) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Put the <script> tag in, then reload.", "Put the <script> tag in, then reload."),
+        ("<script>if (a<b) { x('<p>') }</script>Hi<!-- <b> -->", "Hi"),
+        ("<html><body><p title='a>b'>Hi &amp;</p></body></html>", "Hi &"),
+        # What begins tags and ends none took minutes.
+        ("<a " * 20_000 + "x", "<a " * 20_000 + "x"),
+        ("<br>" + " " * 60_000 + "x", "x"),
+    ],
+)
+def test_html_becomes_text_and_no_text_is_lost(text, shown):
+    assert plain_html(text) == shown

@@ -138,7 +138,9 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
             talk = held.setdefault(key, _Conversation(row.number))
             _add(talk, turns, row.number, value, joining)
             for name in [*mapping.row_columns, *([turns.tree.last] if turns.tree else [])]:
-                _collect(talk.columns, name, cell_at(value, name))
+                is_cell = "[]" not in name or name in value
+                for one in [cell_at(value, name)] if is_cell else values_at(value, name):
+                    _collect(talk.columns, name, one)
     for talk in held.values():
         yield Row(talk.first, {**talk.columns, **talk.made(turns, joining)}, None)
 
