@@ -201,6 +201,8 @@ def _pair(scanned: Scan) -> dict[int, int]:
         elif others := waiting[prompt, 1 - mark]:
             partner[at] = others.popleft()
             ledger.remove(partner[at], "in_a_pair")
+            # The pair holds both rows: with what belongs to either it stays in one part.
+            ledger.link(at, partner[at])
         else:
             waiting[prompt, mark].append(at)
     for left in waiting.values():

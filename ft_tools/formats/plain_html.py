@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from html import unescape
 
+APART = ("p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote", "pre")
 BREAKS = {
-    **dict.fromkeys("p h1 h2 h3 h4 h5 h6 ul ol table blockquote pre".split(), "\n\n"),
+    **dict.fromkeys(APART, "\n\n"),
     **dict.fromkeys(("br", "div", "tr", "hr"), "\n"),
     "li": "\n- ",
     "td": " ",

@@ -87,7 +87,7 @@ class ContainmentIndex:
             fraction: Of the runs of a contained text.
             min_runs: Of a contained text; one with fewer says too little.
 
-        >>> known = Contained([(7, "Where is parcel 12 of my order?")], 3, 0.2)
+        >>> known = ContainmentIndex([(7, "Where is parcel 12 of my order?")], 3, 0.2)
         >>> known.contained_in("Tell me: where is parcel 98 of my order?", 0.8, 4)
         {7}
         """

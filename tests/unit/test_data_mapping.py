@@ -163,6 +163,25 @@ def test_marked_answers_to_one_prompt_become_pairs(workspace):
     assert [one.tool for one in made.next_steps][-3:-1] == ["audit_dataset", "launch_dpo"]
 
 
+def test_a_pair_stays_in_one_part_with_the_groups_of_both_its_rows(workspace):
+    rows = [
+        {"asked": f"{word} {at} of {at * 7}?", "said": said, "mark": mark, "by": by}
+        for at in range(40)
+        for word, other in (("Which depot has parcel", "b"), ("Who pays for invoice", "c"))
+        for said, mark, by in (("It waits.", "up", f"a{at}"), ("No idea.", "down", f"{other}{at}"))
+    ]
+    write(workspace / "d.jsonl", rows)
+    mapping = {**ASKS, "marks": MARKS | {"pairs": True}, "group_by": ["by"]}
+    prepare(mapping, test_fraction=0.3, near_duplicates="off")
+    asked = [
+        {one["prompt"][0]["content"].split()[-1] for one in lines(workspace, part)}
+        for part in EXAMPLES
+    ]
+    assert all(asked)
+    assert sum(map(len, asked)) == 40
+    assert len(set.union(*asked)) == 40
+
+
 def test_two_columns_of_answers_are_pairs_and_better_answers_replace_others(workspace):
     rows = [row(at, better=f"Counter {at}, second floor." if at % 2 else "") for at in range(40)]
     write(workspace / "d.jsonl", rows)
