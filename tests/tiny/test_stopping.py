@@ -9,6 +9,7 @@ from transformers import TrainerState
 
 from ft_tools.runs.processes import worker_session
 from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.state import directory
 from ft_tools.runs.tool import read_run
 from ft_tools.training.worker import callbacks, dpo, sft
 from ft_tools.training.worker.length_groups import EpochOrder, LengthGroups
@@ -86,6 +87,23 @@ def test_a_resumed_process_of_several_skips_rows_in_the_order_of_its_epoch():
         return [batch.tolist() for batch in loader]
 
     assert batches(1.1875, skipped=3) == batches(1.0, skipped=0)[3:] != batches(0.0, skipped=0)[3:]
+
+
+def test_grouped_rows_are_validated_in_the_same_batches_as_others(workspace, tiny_model_in):
+    write_jsonl(workspace / "train.jsonl", conversations(16))
+    write_jsonl(workspace / "held_out.jsonl", conversations(12, first=93))
+    found = []
+    for order in ("random", "group_by_length"):
+        training = {**QUICK, "max_steps": 1, "eval_on_start": True, "eval_strategy": "steps"}
+        request = SftRequest(
+            model=tiny_model_in, dataset="train.jsonl", validation="held_out.jsonl", samples=0,
+            training=training | {"train_sampling_strategy": order}, peft={"r": 4}, **ACCEPTED,
+        )  # fmt: skip
+        session = prepared(request, order)
+        sft.work(session)
+        rows = directory.read_metrics(session.run_dir)
+        found.append(next(row["eval_loss"] for row in rows if "eval_loss" in row))
+    assert found[0] == found[1]
 
 
 def test_a_run_stops_within_a_step_of_its_budget_and_resumes_to_the_same_bits(

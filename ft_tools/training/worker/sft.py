@@ -41,10 +41,15 @@ class Supervised(Training):
         return found
 
     def make_trainer(self, given: dict[str, Any]) -> Trainer:
-        """Make it without what would have TRL look for columns that are gone: labels are made."""
-        given = {k: v for k, v in given.items() if k != "completion_only_loss"}
-        trainer = super().make_trainer(given)
-        if self.plan.training.get("train_sampling_strategy") == "group_by_length":
+        """Make it without what would have TRL look for columns that are gone: labels are made.
+
+        By transformers' own groups each evaluation would have other batches, and so another loss.
+        """
+        left_out = {"completion_only_loss"}
+        is_grouped = given.get("train_sampling_strategy") == "group_by_length"
+        left_out |= {"train_sampling_strategy"} if is_grouped else set()
+        trainer = super().make_trainer({k: v for k, v in given.items() if k not in left_out})
+        if is_grouped:
             lengths = [len(row) for row in trainer.train_dataset["input_ids"]]
             groups = LengthGroups(lengths, self.plan.effective_batch, self.plan.training["seed"])
             trainer._get_train_sampler = lambda *_: groups
