@@ -1,7 +1,9 @@
 """What a workspace has spent: hours, money, tokens, and trained models that nobody measured."""
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from pydantic import Field
 from ft_tools.contract import Report
 from ft_tools.errors import BadData
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import TRAINED, RunInfo
+from ft_tools.runs.state.records import TRAINED, RunInfo, Status
 
 CALLS = "calls.jsonl"
 """Of an evaluation: a line for each call of an endpoint that costs."""
@@ -49,7 +51,7 @@ def spent(runs: Iterable[Path]) -> WorkspaceSpending:
         status = directory.read_status(run_dir)
         hours[info.device not in {None, "cpu"}] += status.seconds / 3600 * _num_devices(info)
         if info.kind in TRAINED:
-            trained += int(status.metrics.get("num_tokens", 0))
+            trained += _trained_tokens(run_dir, status)
             models += [run_dir.name] if status.state == "succeeded" else []
         elif info.kind == "evaluate":
             usd += sum(_prices(run_dir))
@@ -87,10 +89,22 @@ def _prices(run_dir: Path) -> Iterator[float]:
     yield from last.values()
 
 
+def _trained_tokens(run_dir: Path, status: Status) -> int:
+    """Return the tokens of all attempts; each counts its own from nothing."""
+    if status.attempt == 1:
+        return int(status.metrics.get("num_tokens", 0))
+    counted = [row.get("num_tokens") for row in directory.read_metrics(run_dir)]
+    totals = [0.0, *(total for total in counted if total is not None)]
+    return int(sum(now - before * (before <= now) for before, now in pairwise(totals)))
+
+
 def _evaluated_tokens(run_dir: Path) -> int:
     report = directory.whole_json(run_dir / "report.json")
     total = 0.0
-    for system in report.get("systems") or []:
-        number = report.get("num_examples", 0) - system.get("num_reused", 0)
-        total += number * (system.get("input_tokens_mean", 0) + system.get("output_tokens_mean", 0))
+    # A damaged folder must not hide the others.
+    with contextlib.suppress(AttributeError, TypeError):
+        for system in report.get("systems") or []:
+            number = report.get("num_examples", 0) - system.get("num_reused", 0)
+            means = (system.get(f"{part}_tokens_mean", 0) for part in ("input", "output"))
+            total += number * sum(means)
     return round(total)

@@ -53,6 +53,15 @@ def test_hours_count_every_attempt_and_device(workspace):
     assert found.trained_tokens == 10_000
 
 
+def test_tokens_count_every_attempt_and_a_damaged_report_hides_no_run(workspace):
+    resumed = add_run(workspace, "sft", 1, done(1, attempt=3, metrics={"num_tokens": 40.0}))
+    rows = [{"num_tokens": count} for count in (100, 250, 50, 300, 40)]
+    (resumed / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    add_run(workspace, "evaluate", 2, done(1), report={"systems": [{"input_tokens_mean": None}, 3]})
+    assert get_run(RunRequest()).total == 2
+    assert spent().trained_tokens == 250 + 300 + 40
+
+
 def test_money_is_what_each_call_cost_at_last_and_reused_answers_cost_no_tokens(workspace):
     systems = [
         {"input_tokens_mean": 90.0, "output_tokens_mean": 10.0, "num_reused": 4},
