@@ -147,3 +147,12 @@ def test_a_column_to_ignore_that_is_misspelt_is_refused_with_the_nearest(workspa
         prepare_dataset(ask(mapping=mapping)) if call == "prepare" else perform(audited)
     shown = prepare_dataset(ask(mapping={**ASKS, "ignore": ["rating", "meta.by"]}))
     assert shown.num_rows == 20
+
+
+def test_objects_keyed_by_an_id_choose_rows_however_few_they_are(workspace):
+    flags = ["bad", *["ok"] * 5]
+    keyed = [{f"by{n}": {"flag": flags[n]} for n in range(1 + at % 6)} for at in range(36)]
+    rows = [row(at, reviews=keyed[at] if at % 2 else {}) for at in range(36)]
+    write(workspace / "d.jsonl", rows)
+    mapping = ASKS | {"drop": {"reviews[].flag": ["bad"]}, "ignore": ["*"]}
+    assert prepare_dataset(ask(mapping=mapping)).counts["dropped"] == 18

@@ -17,7 +17,14 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ft_tools.contract import Request
 from ft_tools.errors import BadInput, brief
-from ft_tools.formats.column_counts import is_named, leaves_of, number_of, text_of
+from ft_tools.formats.column_counts import (
+    is_named,
+    items_of,
+    leaves_of,
+    number_of,
+    text_of,
+    turns_in,
+)
 from ft_tools.formats.columns import cell_at
 
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
@@ -480,12 +487,20 @@ def values_at(row: Mapping[str, Any], name: str) -> list[Any]:
     [0, 1]
     >>> values_at({"feedback": {"score": 1}}, "feedback.score"), values_at({"a": " "}, "a")
     ([1], [])
+    >>> values_at({"reviews": {"ada": {"flag": "bad"}}}, "reviews[].flag")
+    ['bad']
     """
     if "[]" not in name:
         return [value for _, value in leaves_of(name, cell_at(row, name), most=sys.maxsize)]
     if name in row:
         return [value for _, value in leaves_of(name, row[name], most=sys.maxsize)]
-    head = name.partition("[]")[0].partition(".")[0]
+    prefix, _, rest = name.partition("[]")
+    cell = cell_at(row, prefix)
+    if isinstance(cell, Mapping) and items_of(cell) is None:
+        # Named as a list: so is an object of too few objects to tell.
+        items = turns_in(cell) or []
+        return [value for item in items for value in values_at({"": item}, rest)]
+    head = prefix.partition(".")[0]
     every = leaves_of(head, row.get(head), most=sys.maxsize)
     return [value for leaf, value in every if leaf == name]
 
