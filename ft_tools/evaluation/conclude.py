@@ -194,8 +194,9 @@ def _limits_sentence(report: EvaluationReport) -> str:
         parts.append(f"The rows were {report.origin}, not collected from use")
     if report.look > 1:
         parts.append(
-            f"Look {report.look} at these rows: each interval covers {report.coverage:.4g}, so "
-            "that the best of all looks is covered in 95 of 100 cases"
+            f"Look {report.look} at these rows: each interval over them is of "
+            f"{report.coverage:.4g}, not 0.95, so that the best of all looks is covered in 95 of "
+            "100 cases"
         )
     if report.look > MOST:
         parts.append("ask for fresh rows")

@@ -241,7 +241,8 @@ class EvaluationReport(Part):
     look: int = Field(1, description="How often these rows have been looked at, this time too.")
     coverage: float = Field(
         0.95,
-        description="Of each interval: the best of all looks so far is covered in 95 of 100 cases.",
+        description="Of each interval over the held-out rows: the best of all looks so far is "
+        "covered in 95 of 100 cases. Those of general_ability and benchmarks are of 0.95.",
     )
     num_clusters: int | None = Field(
         None, description="Groups of cluster_field that intervals are over."

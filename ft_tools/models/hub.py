@@ -198,9 +198,10 @@ def _refusal(model: str, name: str, error: BaseException) -> FineTuningError:
         when = f"in {int(wait)} seconds" if wait.isdigit() else "in a few minutes"
         cure = f"try again {when}; with HF_TOKEN set the limit is higher"
         return HubUnavailable(model, f"{endpoint()} limits requests (HTTP 429)", cure)
-    if isinstance(error, PermissionError):
-        problem = f"the Hub's cache {hub_cache()} cannot be written"
-        return HubUnavailable(model, problem, "set HF_HOME to a folder that can")
+    if isinstance(error, OSError) and error.errno is not None:
+        # Of the disk: those of the network come as the HTTP library's own, without a number.
+        problem = f"the Hub's cache {hub_cache()} cannot be written ({error.strerror})"
+        return HubUnavailable(model, problem, "free space, or set HF_HOME to another folder")
     if status:
         problem = f"{endpoint()} answered HTTP {status} for its {name}"
         return HubUnavailable(model, problem, "try again in a minute, and check HF_ENDPOINT")

@@ -96,6 +96,13 @@ def test_a_hub_that_stops_answering_half_way_is_unavailable(standin, name):
         pinned(resolve_model(f"someone/{name}"))
 
 
+def test_a_cache_that_cannot_be_written_is_named(standin, workspace, monkeypatch):
+    (workspace / "file").write_text("")
+    monkeypatch.setenv("HF_HOME", str(workspace / "file" / "hf"))
+    with pytest.raises(HubUnavailable, match="HF_HOME"):
+        shape_of("someone/new-model")
+
+
 @pytest.mark.parametrize("variable", OFFLINE_VARIABLES)
 def test_offline_nothing_connects_and_what_was_kept_still_answers(standin, monkeypatch, variable):
     kept = pinned(resolve_model("someone/new-model"))
