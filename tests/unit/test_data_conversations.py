@@ -4,9 +4,12 @@ import json
 
 import pytest
 
+from ft_tools.data.map.conversations import JOINED, Joining, joined
+from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import PrepareRequest
 from ft_tools.errors import BadInput
+from ft_tools.formats.readers.rows import Row
 
 
 def prepare(mapping, path="d.json"):
@@ -203,3 +206,15 @@ def test_what_lists_of_turn_rows_hold_chooses_conversations(workspace):
     turns = {"conversation": "id", "role": "who", "text": "said"}
     dropped = prepare({"turns": turns, "drop": {"tags[]": ["spam"]}}).counts
     assert dropped == {"train": 20, "dropped": 20}
+
+
+def test_a_conversation_of_many_rows_is_joined_in_time_that_grows_with_them(workspace):
+    who = ["user", *["assistant"] * 60_000]
+    rows = [{"id": 1, "who": one, "said": f"part {at}", "tag": at} for at, one in enumerate(who)]
+    mapping = ColumnMapping(
+        turns={"conversation": "id", "role": "who", "text": "said"}, group_by=["tag"]
+    )
+    numbered = (Row(at, one, None) for at, one in enumerate(rows, 1))
+    (made,) = joined(mapping, numbered, Joining())
+    assert made.value["tag"] == list(range(60_001))
+    assert made.value[JOINED][1]["content"].endswith("part 59999\npart 60000")

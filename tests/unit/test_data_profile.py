@@ -166,3 +166,10 @@ def test_values_are_masked_and_where_selects_rows(workspace):
     assert "ada.king" not in text
     assert "[email]" in text
     assert show(where={"y": "b"}).profile.num_rows == 15
+
+
+def test_many_unreadable_rows_are_explained_by_the_first_of_them(workspace):
+    (workspace / "d.jsonl").write_text('{"q": "a", "a": "b"}\n' + "{bad\n" * 200)
+    made = show_examples(ShowRequest(path="d.jsonl", lines="1-200"))
+    assert len(made.examples) == 200
+    assert len(made.warnings) == 20

@@ -87,10 +87,21 @@ class _Conversation:
     nodes: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
     """The turns as they are in the file, if they are a tree."""
     turns: list[tuple[str, int, Message]] = field(default_factory=list)
-    columns: dict[str, Any] = field(default_factory=dict)
-    """The other columns that the mapping names, each with its values."""
+    _columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The other columns that the mapping names, each with its different values."""
     has_lost_replies: bool = False
     """Whether the mapping leaves a turn of it out that is none of the user."""
+
+    def collect(self, name: str, value: Any) -> None:
+        """Remember a value of a column; there may be as many as there are turns."""
+        if value is not None and value != "" and value == value:
+            self._columns.setdefault(name, {})[repr(value)] = value
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Return the columns with their values; of several, a list."""
+        several = {name: [*values.values()] for name, values in self._columns.items()}
+        return {name: one if len(one) > 1 else one[0] for name, one in several.items()}
 
     def made(self, turns: Turns, joining: Joining) -> dict[str, Any]:
         """Return its messages under the key that says whether they can be an example."""
@@ -140,7 +151,7 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
             for name in [*mapping.row_columns, *([turns.tree.last] if turns.tree else [])]:
                 is_cell = "[]" not in name or name in value
                 for one in [cell_at(value, name)] if is_cell else values_at(value, name):
-                    _collect(talk.columns, name, one)
+                    talk.collect(name, one)
     for talk in held.values():
         yield Row(talk.first, {**talk.columns, **talk.made(turns, joining)}, None)
 
@@ -151,7 +162,7 @@ def _of_list(
     """Return the conversation of a row that has a list of turns."""
     talk = _Conversation(number)
     if turns.tree is not None:
-        talk.columns[turns.tree.last] = cell_at(row, turns.tree.last)
+        talk.collect(turns.tree.last, cell_at(row, turns.tree.last))
     opening = text_of(cell_at(row, turns.first)) if turns.first else ""
     if opening:
         talk.turns.append(("", -1, {"role": "user", "content": opening}))
@@ -164,16 +175,6 @@ def _of_list(
 def is_one_turn(turns: Turns, row: Mapping[str, Any]) -> bool:
     """Return whether a row is a turn, and not a conversation with a list of turns."""
     return turns_in(cell_at(row, turns.conversation)) is None
-
-
-def _collect(columns: dict[str, Any], name: str, value: Any) -> None:
-    """Remember the values of a column over the rows of a conversation; of several, a list."""
-    if value is None or value == "" or value != value:
-        return
-    known = columns.setdefault(name, value)
-    if known != value:
-        several = known if isinstance(known, list) else [known]
-        columns[name] = several if value in several else [*several, value]
 
 
 def _add(
@@ -241,13 +242,12 @@ def _messages(talk: _Conversation, turns: Turns, joining: Joining) -> list[Messa
         ordered = sorted(
             ordered, key=lambda turn: (sortable(turn[0], month_first=month_first), turn[1])
         )
-    made: list[Message] = []
+    said: list[tuple[str, list[str]]] = []
     for _, _, message in ordered:
-        if made and made[-1]["role"] == message["role"] != "tool":
-            text = f"{made[-1]['content']}\n{message['content']}"
-            made[-1] = {"role": message["role"], "content": text}
-        else:
-            made.append(message)
+        if not said or said[-1][0] != message["role"] or message["role"] == "tool":
+            said.append((message["role"], []))
+        said[-1][1].append(message["content"])
+    made: list[Message] = [{"role": role, "content": "\n".join(texts)} for role, texts in said]
     is_asked = [message["role"] == "user" for message in made]
     first = is_asked.index(True) if True in is_asked else 0
     kept = [m for at, m in enumerate(made) if at >= first or m["role"] != "assistant"]

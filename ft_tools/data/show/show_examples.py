@@ -241,7 +241,8 @@ def _value_of(
     if not row.problem:
         return _part_of(request, row.value)
     raw = raw_line(source, row.number)
-    warnings.append(_why_unreadable(line, raw, row.problem))
+    if len(warnings) < MOST_ABSENT:
+        warnings.append(_why_unreadable(line, raw, row.problem))
     return f"<{row.problem}> {raw}".strip()
 
 
