@@ -247,7 +247,7 @@ def test_a_chat_template_that_changed_since_it_was_confirmed_is_refused(data, wo
     template.write_text("{{ messages }}")
     (workspace / "tiny-llama" / "chat_template.jinja").write_text("{{ messages }}")
     for session in (own, models):
-        with pytest.raises(Refused, match=r"chat template of .* is not the one that was confirmed"):
+        with pytest.raises(Refused, match="not the one that was confirmed"):
             sft.work(session)
 
 
