@@ -101,8 +101,8 @@ def test_a_profile_stays_in_its_budget_whatever_the_file_holds(workspace, num_co
 
 def test_rows_are_whole_within_the_budget_and_columns_can_be_chosen(workspace):
     write(workspace / "d.jsonl", rows())
-    report = show(lines=list(range(1, 41)))
-    assert [one.line for one in report.examples] == list(range(1, 41))
+    report = show(lines=list(range(1, 31)))
+    assert [one.line for one in report.examples] == list(range(1, 31))
     assert not any(one.truncated for one in report.examples)
     assert json.loads(json.loads(report.examples[7].value)) == rows()[7]
     report = show(lines=[2, 3], columns=["department", "review.by[]"])
@@ -168,8 +168,12 @@ def test_values_are_masked_and_where_selects_rows(workspace):
     assert show(where={"y": "b"}).profile.num_rows == 15
 
 
-def test_many_unreadable_rows_are_explained_by_the_first_of_them(workspace):
-    (workspace / "d.jsonl").write_text('{"q": "a", "a": "b"}\n' + "{bad\n" * 200)
-    made = show_examples(ShowRequest(path="d.jsonl", lines="1-200"))
-    assert len(made.examples) == 200
+def test_many_short_rows_stay_in_the_budget_and_unreadable_ones_are_explained_once(workspace):
+    (workspace / "d.jsonl").write_text('{"q": "a", "a": "b"}\n' + "{bad\n" * 2000)
+    made = show_examples(ShowRequest(path="d.jsonl", lines="1-60"))
+    assert len(made.examples) == 60
     assert len(made.warnings) == 20
+    write(workspace / "d.jsonl", [{"q": at} for at in range(2000)])
+    report = show(lines="1-2000")
+    assert len(report.examples) > 50
+    assert estimate_tokens(json.dumps(compact(report))) < 2 * 2000

@@ -35,6 +35,8 @@ HELD_CHARS = 80
 FEW, MOST_ABSENT = 5, 20
 """Rows that are cut where none fits the budget; rows that are named for what they lack."""
 CHARS_A_TOKEN = 4
+FRAME_CHARS = 80
+"""Of a row beside its text: its line, its length and quotation marks."""
 TEXT_CHARS = (2000, 1000, 500, 250, 160, 80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
 SIZES = (
@@ -196,7 +198,7 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
             at += 1
         if number in wanted[at]:
             value = _value_of(request, source, line, row, warnings)
-            size = len(_as_text(value))
+            size = FRAME_CHARS + len(_as_text(value))
             # Where not even the first row fits, some are cut to equal shares.
             if found and used + size > budget and (used <= budget or len(found) >= FEW):
                 rest = [range(max(number, one.start), one.stop) for one in wanted[at:]]
