@@ -126,7 +126,12 @@ def compact(report: BaseModel) -> dict[str, Any]:
 
 
 def _compact(dumped: Any, value: Any) -> Any:
-    """Drop what is empty from dumped values; `value` is what they were dumped from."""
+    """Drop what is empty from dumped values; `value` is what they were dumped from.
+
+    The arguments of a next step stay as they are: an empty list is a decision.
+    """
+    if isinstance(value, NextStep):
+        return dumped
     if isinstance(dumped, list) and isinstance(value, list | tuple):
         return [_compact(*pair) for pair in zip(dumped, value, strict=True)]
     if isinstance(dumped, dict) and isinstance(value, BaseModel):

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from ft_tools.contract import compact
 from ft_tools.data import prepare as module
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import PrepareRequest
@@ -62,6 +63,14 @@ def test_a_prompt_of_one_column_may_be_named_without_braces(workspace):
     assert named.mapping_hash == bare.mapping_hash
     with pytest.raises(BadInput, match="columns: "):
         prepare_dataset(ask(mapping={**ASKS, "prompt": "Sort this request."}))
+
+
+def test_the_next_step_of_a_concise_report_can_be_called_as_it_is(workspace):
+    write(workspace / "d.jsonl", map(row, range(40)))
+    shown = compact(prepare_dataset(ask(mapping={**ASKS, "mask": []})))
+    written = prepare_dataset(PrepareRequest(**shown["next_steps"][0]["arguments"]))
+    assert (workspace / "out" / "train.jsonl").exists()
+    assert written.mapping_hash == shown["mapping_hash"]
 
 
 def test_nothing_is_written_before_what_was_shown_is_confirmed(workspace):
