@@ -78,7 +78,7 @@ def summarise(measured: PositionScores, tokenizer_parity: bool) -> Quality:
 
     perplexity_ratio = exp(mean(nll) - mean(reference nll)).
 
-    >>> same = Measured(kls=[0.0, 0.0], same_top1=[True, True], reference_nlls=[1.0, 2.0],
+    >>> same = PositionScores(kls=[0.0, 0.0], same_top1=[True, True], reference_nlls=[1.0, 2.0],
     ...                 nlls=[1.0, 2.0])
     >>> summarise(same, True).perplexity_ratio, summarise(same, True).verdict
     (1.0, 'good')
