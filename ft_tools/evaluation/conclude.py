@@ -10,7 +10,7 @@ from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.looks import MOST
 from ft_tools.evaluation.report import Comparison, EvaluationReport, RankedSystem, SystemResult
 from ft_tools.metrics.sample_size import examples_needed
-from ft_tools.metrics.table import METRICS
+from ft_tools.metrics.table import METRICS, asked_for
 from ft_tools.metrics.verdicts import ALPHA
 
 # The file with the classifier, in the run's folder.
@@ -93,8 +93,8 @@ def summarise(report: EvaluationReport) -> list[str]:
     return [f"{sentence}." for sentence in sentences if sentence]
 
 
-def without_details(report: EvaluationReport) -> EvaluationReport:
-    """Return a short report of systems: the metrics that decide, in three digits.
+def without_details(report: EvaluationReport, requested: Sequence[str] = ()) -> EvaluationReport:
+    """Return a short report of systems: the metrics that decide or were requested, in three digits.
 
     The page and samples.jsonl, which the run names, have the rest. One system keeps all its scores.
     """
@@ -102,7 +102,8 @@ def without_details(report: EvaluationReport) -> EvaluationReport:
         return report.model_copy(update=ON_THE_PAGE)
     if not report.compares_systems:
         return report
-    shown = {report.main_metric, *report.target}
+    named = (row.name for metric in requested for row in asked_for(metric))
+    shown = {report.main_metric, *report.target, *named}
     systems = [
         one.model_copy(
             update={

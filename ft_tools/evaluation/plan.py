@@ -135,20 +135,8 @@ class EvaluatePlan(Plan):
 
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
-    useless = [name for name in JUDGE_ARGUMENTS if getattr(request, name) is not None]
-    if "judge" in request.metrics and models.baseline is None:
-        raise refusal("judge_without_baseline")
-    if useless and "judge" not in request.metrics:
-        # An older request that is read again may name a judge that no metric asks.
-        raise refusal("judge_not_asked", names=", ".join(useless))
-    path = workspace.existing(request.dataset) if request.dataset else None
-    examples = (
-        []
-        if path is None
-        else read_held_out(
-            path, cluster_field=request.cluster_field, max_examples=request.max_examples
-        )
-    )
+    _require_judge(request, models)
+    path, examples = _held_out(request)
     sources = list(models.by_name.values())
     metrics = _metrics(request, examples)
     target = _target(request, metrics)
@@ -158,7 +146,6 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     task_paths = _task_paths(request, sources)
     systems = request.all_systems()
     overlap = None if path is None else find_contamination(examples, path, sources, systems)
-    accepted = _accept(request, overlap)
     schema = workspace.existing(request.json_schema) if request.json_schema else None
     discordance = facts.number("evaluation.discordance")
     has_general = request.general_ability and models.tuned is not None
@@ -166,29 +153,24 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     rendering = choose_rendering(request.rendering, examples, sources)
     uses_mlx, why_idle = mlx.choose(request, sources)
     loading = load_plan(sources, request.device, on_mlx=uses_mlx)
-    size, digest = len(examples), sha256(path) if path else None
+    size = len(examples)
     sets = question_sets(examples, request.stress, request.seed)
     changed = zip(request.stress, list(sets.values())[1:], strict=True)
-    num_changed = {one.name: len(found) for one, found in changed}
     plans = _systems(request, models, path, sets, rendering, mlx.MLX if uses_mlx else "")
-    look = 1 + earlier_looks(asked_by(examples)) if examples else 1
-    num_bad = num_marked_bad(path, examples[-1].line) if path is not None else 0
-    references = [example.reference for example in examples]
-    chose = path and digest and any(chose_the_checkpoint(one, path, digest) for one in sources)
     at_once = {spec.name: spec.endpoint.max_concurrency for spec in systems if spec.endpoint}
     seconds = estimate_seconds(models, plans, num_prompts, request.batch_size, loading, at_once)
-    return EvaluatePlan(
+    plan = EvaluatePlan(
         systems=plans,
         target=target,
         tuned=model_files(models.tuned) if models.tuned else None,
         baseline=model_files(models.baseline) if models.baseline else None,
         alone=len(plans or models.by_name) == 1,
         dataset=str(path) if path else None,
-        dataset_sha256=digest,
+        dataset_sha256=sha256(path) if path else None,
         num_examples=size,
         origin=request.origin,
-        stress=num_changed,
-        look=look,
+        stress={one.name: len(found) for one, found in changed},
+        look=1 + earlier_looks(asked_by(examples)) if examples else 1,
         metrics=metrics,
         json_schema_sha256=sha256(schema) if schema else None,
         arguments=request.model_dump(mode="json", include=SHOWN_IF_GIVEN, exclude_defaults=True),
@@ -205,17 +187,63 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         loading=loading,
         estimated_seconds_low=seconds[0] if seconds else None,
         estimated_seconds_high=seconds[1] if seconds else None,
-        accepted=accepted,
+        accepted=_accept(request, overlap),
         accept_reason=request.accept_reason,
         size_warning=warnings.size_warning(request, size),
-        warnings=[
-            *([warning("checkpoint_selected_here")] if chose else []),
-            *warnings.claim_warnings(look, request.origin, num_changed, has_target=bool(target)),
-            *warnings.data_warnings(request, references, schema, num_bad),
-            *warnings.model_warnings(models, loading, why_idle, overlap, size),
-            *warnings.system_warnings(request, plans),
-        ],
     )
+    said = [
+        *_data_warnings(request, plan, examples, schema, sources),
+        *warnings.model_warnings(models, loading, why_idle, overlap, size),
+        *warnings.system_warnings(request, plans),
+    ]
+    return plan.model_copy(update={"warnings": said})
+
+
+def _require_judge(request: EvaluateRequest, models: Models) -> None:
+    """Refuse a judge without two models to compare, and arguments of a judge that no metric asks.
+
+    An older request that is read again may name one.
+    """
+    useless = [name for name in JUDGE_ARGUMENTS if getattr(request, name) is not None]
+    if "judge" in request.metrics and models.baseline is None:
+        raise refusal("judge_without_baseline")
+    if useless and "judge" not in request.metrics:
+        raise refusal("judge_not_asked", names=", ".join(useless))
+
+
+def _held_out(request: EvaluateRequest) -> tuple[Path | None, Sequence[HeldOut]]:
+    """Return the held-out file and its rows; None where only benchmarks are run."""
+    if not request.dataset:
+        return None, []
+    path = workspace.existing(request.dataset)
+    examples = read_held_out(
+        path, cluster_field=request.cluster_field, max_examples=request.max_examples
+    )
+    return path, examples
+
+
+def _data_warnings(
+    request: EvaluateRequest,
+    plan: EvaluatePlan,
+    examples: Sequence[HeldOut],
+    schema: Path | None,
+    sources: Sequence[ModelSource],
+) -> list[str]:
+    """Return the warnings about the held-out rows and what may be claimed from them."""
+    references = [example.reference for example in examples]
+    claims = warnings.claim_warnings(
+        plan.look, request.origin, plan.stress, has_target=bool(plan.target)
+    )
+    if plan.dataset is None or plan.dataset_sha256 is None:
+        return [*claims, *warnings.data_warnings(request, references, schema, 0)]
+    path, digest = Path(plan.dataset), plan.dataset_sha256
+    chose = any(chose_the_checkpoint(one, path, digest) for one in sources)
+    num_bad = num_marked_bad(path, examples[-1].line)
+    return [
+        *([warning("checkpoint_selected_here")] if chose else []),
+        *claims,
+        *warnings.data_warnings(request, references, schema, num_bad),
+    ]
 
 
 def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str, str]:

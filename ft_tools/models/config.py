@@ -69,16 +69,7 @@ def shape_from_config(
     if isinstance(text, Mapping) and is_composite:
         config = text
     model_type = str(config.get("model_type", ""))
-    if model_type not in FAMILIES:
-        cure = f"pass the shapes instead: {SHAPE_FIELDS}; or use a model of a known family"
-        cure = "leave it out, or name a known family" if called else cure
-        raise UnknownName("model_type", model_type, FAMILIES, cure)
-    family = FAMILIES[model_type]
-    if _has_mixed_blocks(config):
-        raise BadInput(
-            f"this {model_type} model mixes dense and expert blocks; pass the shapes of an "
-            f"equivalent model instead: {SHAPE_FIELDS}"
-        )
+    family = _family_of(config, model_type, is_given=bool(called))
     sizes = _Sizes(config, family, model_type, called or {})
     of_block = sizes.of_block()
     h, d = of_block["h"], of_block["d"]
@@ -94,9 +85,8 @@ def shape_from_config(
     is_parallel = model_type == "falcon" and not config.get("new_decoder_architecture")
     has_one_norm = is_parallel and config.get("parallel_attn", True)
     norms = number(family.norm_params, of_block) // (2 if has_one_norm else 1)
-    matrices = 3 if family.gated else 2
-    expert_params = num_experts * matrices * h * of_block["i"]
     num_layers = sizes.number("num_hidden_layers")
+    expert_params = num_experts * (3 if family.gated else 2) * h * of_block["i"]
     block = Block(
         kind=model_type,
         count=num_layers,
@@ -140,6 +130,25 @@ def shape_from_config(
         notes=tower.notes,
         **(_INSIDE if is_composite else {}),
     )
+
+
+def _family_of(config: Mapping[str, Any], model_type: str, *, is_given: bool) -> Family:
+    """Return the row of a config's family.
+
+    Raises:
+        UnknownName: There is none.
+        BadInput: Layers of different kinds are mixed.
+    """
+    if model_type not in FAMILIES:
+        cure = f"pass the shapes instead: {SHAPE_FIELDS}; or use a model of a known family"
+        cure = "leave it out, or name a known family" if is_given else cure
+        raise UnknownName("model_type", model_type, FAMILIES, cure)
+    if _has_mixed_blocks(config):
+        raise BadInput(
+            f"this {model_type} model mixes dense and expert blocks; pass the shapes of an "
+            f"equivalent model instead: {SHAPE_FIELDS}"
+        )
+    return FAMILIES[model_type]
 
 
 _INSIDE: dict[str, Any] = {

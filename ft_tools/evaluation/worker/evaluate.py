@@ -226,7 +226,7 @@ def write_report(state: State, numbers: Numbers) -> EvaluationReport:
     if not report.compares_systems:
         for row in numbers.comparisons:
             state.session.metrics({f"{row.metric}_difference": row.difference})
-    return conclude.without_details(report)
+    return conclude.without_details(report, state.request.metrics)
 
 
 def _call(state: State) -> Call:

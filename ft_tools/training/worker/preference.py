@@ -1,5 +1,6 @@
 """What the two kinds of preference run, pairs (DPO) and marked answers (KTO), do alike."""
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,9 +24,9 @@ class Preference(Training):
     answers: ClassVar[tuple[str, ...]]
     """Columns of answers as tokens; the first is of those that are made likelier."""
 
+    @abstractmethod
     def prepared(self, rows: list[Example]) -> list[Example]:
         """Return the rows as TRL takes them."""
-        raise NotImplementedError
 
     def read(self, facts: DatasetFacts) -> Dataset:
         """Read a file, each row as it is.
