@@ -173,6 +173,17 @@ def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_o
     assert ([row.metric for row in short.comparisons], short.outputs) == ([EXACT] * 2, {})
 
 
+def test_a_short_report_of_systems_keeps_the_metrics_that_were_requested():
+    made = several([system("most", 0.3, "not_met"), system("tuned", 1.0, "met")])
+    overlap = Score(value=0.5, ci_low=0.4, ci_high=0.6)
+    both = [one.model_copy(update={"scores": {**one.scores, "token_f1": overlap}})
+            for one in made.systems]  # fmt: skip
+    made = made.model_copy(update={"systems": both})
+
+    assert set(without_details(made).systems[0].scores) == {EXACT}
+    assert set(without_details(made, ["token_f1"]).systems[0].scores) == {EXACT, "token_f1"}
+
+
 @pytest.mark.parametrize(
     ("verdict", "more", "tool", "arguments"),
     [
