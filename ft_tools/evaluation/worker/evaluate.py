@@ -226,7 +226,8 @@ def write_report(state: State, numbers: Numbers) -> EvaluationReport:
     if not report.compares_systems:
         for row in numbers.comparisons:
             state.session.metrics({f"{row.metric}_difference": row.difference})
-    return conclude.without_details(report, state.request.metrics)
+    requested = [name for name in state.request.metrics if name in state.plan.metrics]
+    return conclude.without_details(report, requested)
 
 
 def _call(state: State) -> Call:
