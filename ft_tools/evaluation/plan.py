@@ -64,7 +64,12 @@ class EvaluatePlan(Plan):
     """What an evaluation would do."""
 
     MACHINE: ClassVar[Mapping[str, Any]] = {
-        "systems": {"__all__": {"num_questions", "reused_from", "num_reused"}},
+        "systems": {
+            "__all__": {
+                *("num_questions", "reused_from", "num_reused"),
+                *("estimated_input_tokens", "longest_input_tokens"),
+            }
+        },
         **dict.fromkeys(
             ("device", "loading", "batch_size", "estimated_seconds_low", "estimated_seconds_high"),
             True,
@@ -194,6 +199,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     said = [
         *_data_warnings(request, plan, examples, schema, sources),
         *warnings.model_warnings(models, loading, why_idle, overlap, size),
+        *warnings.context_warnings(models, plans),
         *warnings.system_warnings(request, plans),
     ]
     return plan.model_copy(update={"warnings": said})

@@ -22,6 +22,7 @@ from ft_tools.evaluation.systems.spec import MOST_TOKENS
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.metrics.scores import Scoring
+from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 
 RARE = 0.05
@@ -123,6 +124,25 @@ def _pair_warnings(tuned: ModelSource, baseline: ModelSource | None) -> Iterator
         yield warning("templates_differ")
     if len({*map(tokenizer_files, (tuned, baseline)), ""}) > 2:
         yield warning("tokenizers_differ")
+
+
+def context_warnings(models: Models, systems: Sequence[SystemPlan]) -> Iterator[str]:
+    """Yield the models whose longest question and answer exceed what their config was made for."""
+    for plan in systems:
+        source = models.by_name.get(plan.name)
+        folder = None if source is None or source.path is None else Path(source.path)
+        if folder is None or not folder.is_dir():
+            continue
+        context = model_folder.config(folder).get("max_position_embeddings")
+        needed = plan.longest_input_tokens + plan.max_new_tokens
+        if isinstance(context, int) and needed > context:
+            yield warning(
+                "longer_than_context",
+                system=plan.name,
+                longest=plan.longest_input_tokens,
+                most=plan.max_new_tokens,
+                context=context,
+            )
 
 
 def system_warnings(request: EvaluateRequest, systems: Sequence[SystemPlan]) -> Iterator[str]:

@@ -52,6 +52,16 @@ def test_a_plan_starts_nothing_and_says_what_would_be_done(workspace, base):
     assert {"templates_differ", "tokenizers_differ"} <= ids(differs.warnings)
 
 
+def test_a_question_longer_than_the_context_is_warned_of(workspace, base):
+    write(workspace / "held.jsonl", [*questions(19), chat("word " * 400, "Yes.")])
+    request = EvaluateRequest(model=base, baseline=base, dataset="held.jsonl", max_new_tokens=64)
+    config = workspace / "base" / "config.json"
+    for positions, is_warned in ((600, False), (500, True)):
+        stored = json.loads(config.read_text()) | {"max_position_embeddings": positions}
+        config.write_text(json.dumps(stored))
+        assert ("longer_than_context" in ids(evaluate(request).warnings)) is is_warned
+
+
 @pytest.mark.parametrize(
     ("metric", "row"),
     [

@@ -37,6 +37,7 @@ class SystemPlan(Report):
     sent_to: str | None = Field(None, description="Host that the texts are sent to.")
     num_questions: int = Field(0, description="Questions that would be asked.")
     estimated_input_tokens: int = Field(0, description="From the number of characters.")
+    longest_input_tokens: int = Field(0, description="Of one question, counted in the same way.")
     budget: dict[str, float] = Field(
         default_factory=dict, description="max_calls and max_usd: never exceeded."
     )
@@ -110,12 +111,12 @@ def plan_system(
         return plan
     document = read_document(spec)
     shown = pool.examples[: spec.examples.num] if spec.examples else []
-    characters = sum(
-        len(str(turn.get("content") or ""))
-        for example in missing
-        for turn in messages_of(asked_as(spec, example, shown, document))
-    )
-    tokens = {"estimated_input_tokens": characters // CHARACTERS_PER_TOKEN}
+    inputs = [messages_of(asked_as(spec, example, shown, document)) for example in missing]
+    characters = [sum(len(str(turn.get("content") or "")) for turn in turns) for turns in inputs]
+    tokens = {
+        "estimated_input_tokens": sum(characters) // CHARACTERS_PER_TOKEN,
+        "longest_input_tokens": max(characters, default=0) // CHARACTERS_PER_TOKEN,
+    }
     return plan.model_copy(update=tokens | _budget_of(spec, len(missing)))
 
 
