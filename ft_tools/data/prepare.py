@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import count_findings, privacy
-from ft_tools.data.judge.enough_examples import label_counts, missing_classes
+from ft_tools.data.judge.enough_examples import fewest_examples, label_counts, missing_classes
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.next_steps import launch_on, pair_reading_steps, quoting, rule_for
 from ft_tools.data.judge.verdict import MAX_CONFLICTING_FRACTION
@@ -486,7 +486,8 @@ def _with_outputs(report: PrepareReport) -> PrepareReport:
         steps = [*quoting(made.train, open_errors), checked]
     else:
         steps = [*pair_reading_steps(made.train, report.findings), checked]
-        steps.append(launch_on(made.train, held_out, report.task, None))
+        if made.num_train >= fewest_examples(report.task)[0]:
+            steps.append(launch_on(made.train, held_out, report.task, None))
     if made.num_test:
         steps.append(_measuring(report, made))
     return report.model_copy(update={"next_steps": steps})
