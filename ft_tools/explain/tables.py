@@ -1,5 +1,6 @@
 """The rows of the tables: findings, reasons, refusals, rungs, rules and thresholds, by id."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -17,6 +18,7 @@ DATA = ("gpus.toml", "models.toml", "apple.toml", "gguf.toml", "teachers.toml", 
 SAYING = {*FIRST[4:], "ask", "change", "override", "stop"}
 """A row without any of them explains nothing."""
 LABELLED = ("id", "names", "removes", "trains", "gate", "optional", "tools", "strength")
+FIELD = re.compile(r"\{(\w+)(?:![rs])?(?::[^{}]*)?\}")
 BETTER = {True: "higher is better", False: "lower is better", None: "neither is better"}
 
 
@@ -58,8 +60,17 @@ def _text(row: Mapping[str, Any]) -> str:
     """Return the fields of a row, one a line."""
     names = sorted(row, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     said = [
-        f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        f"{name}: {_filled_in(', '.join(map(str, value)) if isinstance(value, list) else value)}"
         for name in names
         if name not in LABELLED and (value := row[name]) not in ("", [], None, "{source}")
     ]
     return "\n".join(said)
+
+
+def _filled_in(value: Any) -> str:
+    """Return a text with the names of what a message is filled with, without their formats.
+
+    >>> _filled_in("{num} rows, {fraction:.0%}, {name!r}")
+    '<num> rows, <fraction>, <name>'
+    """
+    return FIELD.sub(r"<\1>", str(value))
