@@ -10,7 +10,7 @@ from pydantic import Field
 from ft_tools import anti_patterns, facts, workspace
 from ft_tools.errors import UnknownName, require_installed
 from ft_tools.evaluation import warnings
-from ft_tools.evaluation.estimates import estimate_seconds
+from ft_tools.evaluation.estimates import estimate
 from ft_tools.evaluation.findings import refusal, warning
 from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out
 from ft_tools.evaluation.learned_rows import chose_the_checkpoint, find_contamination
@@ -38,6 +38,7 @@ from ft_tools.metrics.text import last_number, tool_calls
 from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
+from ft_tools.runs.estimates import Duration
 from ft_tools.runs.launch import Plan
 
 JUDGE_ARGUMENTS = ("judge_url", "judge_model", "judge_key_variable")
@@ -70,11 +71,7 @@ class EvaluatePlan(Plan):
                 *("estimated_input_tokens", "longest_input_tokens"),
             }
         },
-        **dict.fromkeys(
-            ("device", "loading", "batch_size", "estimated_seconds_low", "estimated_seconds_high"),
-            True,
-        ),
-        "look": True,
+        **dict.fromkeys(("device", "loading", "batch_size", "duration", "look"), True),
     }
 
     systems: list[SystemPlan] = Field(description="The first is the reference.")
@@ -114,10 +111,9 @@ class EvaluatePlan(Plan):
     loading: LoadPlan | None = Field(
         None, description="Where models are loaded; null: none is, or no size is known yet."
     )
-    estimated_seconds_low: float | None = Field(
-        None, description="Shortest likely time, without lm-eval tasks; null: not known."
+    duration: Duration | None = Field(
+        None, description="Null where a model's size or its device is not known."
     )
-    estimated_seconds_high: float | None = Field(None, description="Longest.")
     accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
     accept_reason: str = Field("", description="Why, in the user's words.")
     size_warning: str = Field("", description="Why these may be too few examples.")
@@ -163,7 +159,6 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     changed = zip(request.stress, list(sets.values())[1:], strict=True)
     plans = _systems(request, models, path, sets, rendering, mlx.MLX if uses_mlx else "")
     at_once = {spec.name: spec.endpoint.max_concurrency for spec in systems if spec.endpoint}
-    seconds = estimate_seconds(models, plans, num_prompts, request.batch_size, loading, at_once)
     plan = EvaluatePlan(
         systems=plans,
         target=target,
@@ -190,8 +185,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         minimum_detectable_effect=round(detectable_effect(size, discordance), 4) if size else None,
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
         loading=loading,
-        estimated_seconds_low=seconds[0] if seconds else None,
-        estimated_seconds_high=seconds[1] if seconds else None,
+        duration=estimate(models, plans, num_prompts, request.batch_size, loading, at_once),
         accepted=_accept(request, overlap),
         accept_reason=request.accept_reason,
         size_warning=warnings.size_warning(request, size),

@@ -6,6 +6,7 @@ all weights for each token of a batch.
 
 import contextlib
 import os
+from collections.abc import Iterable
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,8 @@ from ft_tools.runs.hardware.devices import Device
 
 Range = tuple[float, float]
 """The lowest and the highest value that is likely."""
+Part = tuple[float, Range | None]
+"""An amount of work, and the seconds that one of it takes; None: not known."""
 CPU, MLX = "cpu", "mlx"
 # Measured: LoRA steps of SmolLM2-135M, 111 tokens a second of one core in float32 (6e10); half of
 # it beside another program, twice with products in bfloat16.
@@ -43,7 +46,7 @@ class Duration(BaseModel):
     low_seconds: float
     high_seconds: float
     source: str = Field(
-        description="An earlier run on this device, or the table of rates; get_run knows better "
+        description="Earlier runs, a measured step, or the table of rates; get_run knows better "
         "after the first steps."
     )
     steps_in_ten_minutes: int | None = Field(
@@ -56,32 +59,54 @@ class Duration(BaseModel):
 
 
 def duration(
-    seconds: Range, source: str, *, load: float = 0.0, price: float | None = None, steps: int = 0
-) -> Duration:
-    """Return a duration with two digits, its cost, and the steps that fit ten minutes.
+    parts: Iterable[Part],
+    source: str,
+    *,
+    load: float = 0.0,
+    price: float | None = None,
+    steps: int = 0,
+) -> Duration | None:
+    """Return what parts of work take one after the other; None where one has no known rate.
+
+    It has two digits, its cost, and the steps that fit ten minutes.
 
     Args:
-        seconds: On a machine that does nothing else.
-        source: Where they come from.
+        parts: On a machine that does nothing else.
+        source: Where their rates come from.
         load: Other programs that wait for a core, per core.
         price: Of an hour, in any currency.
         steps: Of the work.
+
+    >>> found = duration([(10, (1.0, 2.0)), (1, (5.0, 5.0))], "measured")
+    >>> (found.low_seconds, found.high_seconds) if found else None
+    (15.0, 25.0)
     """
-    low, high = seconds
+    low = high = 0.0
+    for amount, seconds in parts:
+        if seconds is None:
+            return None
+        low, high = low + amount * seconds[0], high + amount * seconds[1]
     if load >= BUSY:
         # Whatever else runs may end soon, or not at all: only the longer time grows.
         high *= 1 + load
         source += f"; the machine is busy ({load:.1f} programs per core)"
     low, high = float(f"{low:.2g}"), float(f"{high:.2g}")
-    costs = (None, None) if price is None else (low * price / 3600, high * price / 3600)
+    low_cost, high_cost = (
+        None if price is None else round(s * price / 3600, 2) for s in (low, high)
+    )
     return Duration(
         low_seconds=low,
         high_seconds=high,
         source=source,
-        steps_in_ten_minutes=int(TEN_MINUTES * steps / high) or None,
-        low_cost=None if costs[0] is None else round(costs[0], 2),
-        high_cost=None if costs[1] is None else round(costs[1], 2),
+        steps_in_ten_minutes=int(TEN_MINUTES * steps / high) or None if high else None,
+        low_cost=low_cost,
+        high_cost=high_cost,
     )
+
+
+def about(seconds: float | None, off: Range) -> Range | None:
+    """Return the range around one value, by what it may be off."""
+    return None if seconds is None else (seconds * off[0], seconds * off[1])
 
 
 def present_load(device: Device) -> float:
@@ -113,11 +138,11 @@ def gpu_flops(name: str) -> float | None:
     return None
 
 
-def seconds_per_token(num_bytes: int, place: str, batch_size: int = 1) -> float | None:
-    """Return about how long one token of one answer takes; None: the speed is not known.
+def token_seconds(num_bytes: int, place: str, batch_size: int = 1) -> tuple[float, float] | None:
+    """Return about what a token takes to make and to read; None: the device's speed is not known.
 
     On a GPU a step reads all weights once for the whole batch, and takes at least what starting its
-    kernels takes.
+    kernels takes. A read token takes two operations for each weight, which has two bytes.
 
     Args:
         num_bytes: Of the weights.
@@ -125,26 +150,13 @@ def seconds_per_token(num_bytes: int, place: str, batch_size: int = 1) -> float 
         batch_size: Answers that are made together.
     """
     if place in SECONDS_PER_TOKEN_BYTE:
-        return _seconds_on_cpu(num_bytes, place)
+        seconds = num_bytes * SECONDS_PER_TOKEN_BYTE[place]
+        # No Mac was measured.
+        return None if place == MLX and is_apple_silicon() else (seconds, seconds)
     if (flops := gpu_flops(place)) is None:
         return None
-    bytes_per_second = flops / facts.number("evaluation.flops_per_byte")
-    return max(facts.number("evaluation.step_seconds"), num_bytes / bytes_per_second) / batch_size
-
-
-def seconds_per_read_token(num_bytes: int, place: str) -> float | None:
-    """Return about how long a token of a prompt takes; None: the speed is not known.
-
-    Two operations for each weight, and a 16-bit weight has two bytes.
-    """
-    if place in SECONDS_PER_TOKEN_BYTE:
-        return _seconds_on_cpu(num_bytes, place)
-    flops = gpu_flops(place)
-    return None if flops is None else num_bytes / (flops * facts.number("evaluation.read_fraction"))
-
-
-def _seconds_on_cpu(num_bytes: int, place: str) -> float | None:
-    if place == MLX and is_apple_silicon():
-        # No Mac was measured.
-        return None
-    return num_bytes * SECONDS_PER_TOKEN_BYTE[place]
+    number = facts.number
+    step = max(
+        number("evaluation.step_seconds"), num_bytes / flops * number("evaluation.flops_per_byte")
+    )
+    return step / batch_size, num_bytes / (flops * number("evaluation.read_fraction"))

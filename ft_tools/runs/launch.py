@@ -95,10 +95,9 @@ def launch(
 
 def _beyond_budget(request: LaunchRequest, shown: Mapping[str, Any]) -> list[str]:
     """Return the warning that the budget may end before the work does."""
-    duration = (shown.get("estimate") or {}).get("duration") or {}
-    seconds = duration.get("high_seconds") or shown.get("estimated_seconds_high")
-    seconds = seconds or shown.get("estimated_seconds")
-    if not request.budget_hours or not seconds or seconds <= request.budget_hours * 3600:
+    found = shown.get("duration") or (shown.get("estimate") or {}).get("duration") or {}
+    seconds = found.get("high_seconds", 0.0)
+    if not request.budget_hours or seconds <= request.budget_hours * 3600:
         return []
     return [
         f"budget_hours={request.budget_hours:g} may be too little: up to {seconds / 3600:.2g} "

@@ -18,7 +18,8 @@ from ft_tools.models.placement import (
     shortage,
 )
 from ft_tools.models.size import ModelSize
-from ft_tools.runs.estimates import seconds_per_token
+from ft_tools.runs import estimates
+from ft_tools.runs.estimates import Duration, Part, Range, about, token_seconds
 from ft_tools.shipping import converter_script, formats
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.findings import refusal
@@ -51,6 +52,8 @@ GGUF_TOKEN_SECONDS, MODEL_TOKEN_SECONDS = 1e-10, 2e-10
 ANSWER_TOKENS = 32
 SAMPLE_TOKENS = 96
 START_SECONDS = 20.0
+OFF: Range = (0.5, 2.0)
+"""Machines differ by twice at least from the one that was measured."""
 # Bytes per parameter of the largest layer: merged in float32; llama.cpp's converter, a process of
 # its own, and its quantizer hold it twice. Source: benchmarks/small_memory.json, 3.6 GiB
 MERGED_BYTES, CONVERTED_BYTES = 4, 8
@@ -264,14 +267,14 @@ def require_possible(
             raise refusal("format_does_not_fit", format=row.name, shortage=needs)
 
 
-def seconds(
+def duration(
     size: ModelSize | None,
     rows: Sequence[Format],
     runs_on: PlannedPlacement | None,
     max_examples: int,
     device: str = "auto",
-) -> float | None:
-    """Return about how long it takes, without environments; None: size or GPU is not known.
+) -> Duration | None:
+    """Return how long it takes, without environments; None: size or GPU is not known.
 
     Merging, converting, quantizing and GGUF files are the processor's; the merged model and 4-bit
     weights are run where they are loaded.
@@ -285,22 +288,22 @@ def seconds(
     """
     if size is None:
         return None
-    billions, parts = size.num_params / 1e9, SECONDS_A_BILLION
-    each = parts["merge"] + sum(parts.get(row.method, parts["format"]) for row in rows)
-    if any(row.family == "gguf" for row in rows):
-        # The converter's; what llama.cpp makes of its file is a format's.
-        each += parts["convert"]
-    if runs_on is None:
-        return round(billions * each + START_SECONDS, 1)
-    tokens = SAMPLE_TOKENS + max_examples * ANSWER_TOKENS
-    if runs_on.device == "cpu":
-        each += parts["read"]
-        a_token: float | None = size.stored_bytes * MODEL_TOKEN_SECONDS
-    else:
-        a_token = seconds_per_token(size.stored_bytes, first_card(device))
-    if a_token is None:
-        return None
-    loaded = 1 + sum(row.family == "bnb" for row in rows)
-    files = sum(format_bytes(row, size) for row in rows if row.family == "gguf")
-    answers = tokens * (loaded * a_token + files * GGUF_TOKEN_SECONDS)
-    return round(billions * each + answers + START_SECONDS, 1)
+    files = [row for row in rows if row.family == "gguf"]
+    # The converter makes one file, from which llama.cpp makes the others.
+    steps = ["merge", *(["convert"] if files else []), *(row.method for row in rows)]
+    if runs_on is not None and runs_on.device == "cpu":
+        steps.append("read")
+    billions = sum(SECONDS_A_BILLION.get(step, SECONDS_A_BILLION["format"]) for step in steps)
+    parts: list[Part] = [(1, (START_SECONDS, START_SECONDS))]
+    parts.append((size.num_params / 1e9, about(billions, OFF)))
+    if runs_on is not None:
+        if runs_on.device == "cpu":
+            rate: float | None = size.stored_bytes * MODEL_TOKEN_SECONDS
+        else:
+            found = token_seconds(size.stored_bytes, first_card(device))
+            rate = found[0] if found else None
+        tokens = SAMPLE_TOKENS + max_examples * ANSWER_TOKENS
+        loaded = 1 + sum(row.family == "bnb" for row in rows)
+        of_files = sum(format_bytes(row, size) for row in files) * GGUF_TOKEN_SECONDS
+        parts += [(tokens * loaded, about(rate, OFF)), (tokens, about(of_files, OFF))]
+    return estimates.duration(parts, "the table of rates, without environments that are built")

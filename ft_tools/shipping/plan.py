@@ -17,6 +17,7 @@ from ft_tools.models.quantized import NF4
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.models.size import size_of, size_of_tensors
 from ft_tools.publish import sha256
+from ft_tools.runs.estimates import Duration
 from ft_tools.runs.launch import Plan
 from ft_tools.runs.state import directory
 from ft_tools.shipping import adapter, comparison_text, converter_script, estimates, formats
@@ -45,7 +46,7 @@ class ShipPlan(Plan):
     """Everything that a run will do."""
 
     MACHINE: ClassVar[Mapping[str, Any]] = dict.fromkeys(
-        ("runs_on", "environments", "disk_bytes", "disks", "ram_bytes", "estimated_seconds"), True
+        ("runs_on", "environments", "disk_bytes", "disks", "ram_bytes", "duration"), True
     )
 
     source: str
@@ -85,9 +86,7 @@ class ShipPlan(Plan):
     disk_bytes: int = Field(description="Disk space required, intermediate files included.")
     disks: list[PlannedDisk] = Field(default_factory=list, description="The same, per disk.")
     ram_bytes: int = Field(description="Peak memory (RAM), estimated.")
-    estimated_seconds: float | None = Field(
-        description="Rough estimate; null: size or GPU is not known."
-    )
+    duration: Duration | None = Field(None, description="Null: size or GPU is not known.")
     converter: str = Field(description="Source of llama.cpp's converter; empty: not needed.")
 
 
@@ -166,9 +165,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         disk_bytes=sum(disk.num_bytes for disk in disks),
         disks=disks,
         ram_bytes=estimates.ram_bytes(size, runs_on, rows),
-        estimated_seconds=estimates.seconds(
-            size, rows, runs_on, request.max_examples, request.device
-        ),
+        duration=estimates.duration(size, rows, runs_on, request.max_examples, request.device),
         converter=converter_script.origin() if any(r.family == "gguf" for r in rows) else "",
     )
 

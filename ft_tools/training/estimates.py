@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.errors import BadData
 from ft_tools.runs import estimates
-from ft_tools.runs.estimates import Duration, Range
+from ft_tools.runs.estimates import Duration, Part, Range
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.state import directory
 from ft_tools.training.step_time import StepTime
@@ -76,6 +76,16 @@ class Work:
     """Of this plan on this machine, where it was measured."""
     why_no_step: str = ""
 
+    @property
+    def flops(self) -> int:
+        """Return the operations of a trained token, for each weight."""
+        return FLOPS_PER_PARAM_TOKEN[self.method] + EXTRA_FLOPS[self.task]
+
+    def seconds(self, each: Range) -> Range:
+        """Return what a unit takes of work that the processes share."""
+        slow, fast = SHARED_SPEED if self.num_processes > 1 else (1.0, 1.0)
+        return each[0] / (self.num_processes * fast), each[1] / (self.num_processes * slow)
+
 
 class Estimate(BaseModel):
     """What the run would take; estimates, not measurements."""
@@ -134,82 +144,45 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
         tokens: Of all epochs.
         price: Of an hour, in any currency.
     """
-    if earlier := earlier_rates(work):
-        trained = tokens / max(earlier), tokens / min(earlier)
-        seconds = _around(_with_evaluations(work, trained, tokens))
-        source = f"the steps of {len(earlier)} earlier runs of this model here"
-    elif work.step is not None:
-        seconds = _around(_by_step(work, work.step, tokens))
+    # An evaluation's token as a part of a trained one.
+    whole = tokens + work.evaluated_tokens * FORWARD_FLOPS / work.flops
+    off, step = MEASURED, work.step
+    parts: list[Part]
+    if rates := earlier_rates(work):
+        parts = [(whole, (off[0] / max(rates), off[1] / min(rates)))]
+        source = f"the steps of {len(rates)} earlier runs of this model here"
+    elif step is not None:
+        reference = EXTRA_FLOPS[work.task] / FORWARD_FLOPS * step.forward
+        seconds = tokens * (step.train + reference) + work.evaluated_tokens * step.forward
+        seconds = seconds / (1 - work.padding) + work.steps * step.optimizer
+        parts = [(seconds + work.passes * TRAINER_SECONDS, work.seconds(off))]
         source = "a step of this plan, measured on this machine"
     else:
-        by_table = _by_table(work, tokens)
-        if by_table is None:
-            return None
         why = f", because {work.why_no_step}" if work.why_no_step else ""
         source = f"the table of rates{why}; the first run here makes it narrower"
-        seconds = by_table
-    return estimates.duration(seconds, source, load=work.load, price=price, steps=work.steps)
-
-
-def _around(seconds: Range) -> Range:
-    return seconds[0] * MEASURED[0], seconds[1] * MEASURED[1]
-
-
-def _by_step(work: Work, step: StepTime, tokens: int) -> Range:
-    """Return what training and evaluations take, by a measured step."""
-    padded = tokens / (1 - work.padding)
-    reference = EXTRA_FLOPS[work.task] / FORWARD_FLOPS * step.forward
-    trained = padded * (step.train + reference) + work.steps * step.optimizer
-    slow, fast = _shares(work.num_processes)
-    whole = trained + work.evaluated_tokens / (1 - work.padding) * step.forward
-    whole += work.passes * TRAINER_SECONDS
-    return whole / (work.num_processes * fast), whole / (work.num_processes * slow)
-
-
-def _with_evaluations(work: Work, trained: Range, tokens: int) -> Range:
-    """Add the evaluations to the time of training: a forward pass each."""
-    flops = FLOPS_PER_PARAM_TOKEN[work.method] + EXTRA_FLOPS[work.task]
-    share = 1 + work.evaluated_tokens * FORWARD_FLOPS / flops / max(1, tokens)
-    return trained[0] * share, trained[1] * share
-
-
-def _by_table(work: Work, tokens: int) -> Range | None:
-    flops = FLOPS_PER_PARAM_TOKEN[work.method] + EXTRA_FLOPS[work.task]
-    speeds = estimates.operations_per_second(work.device, work.engine)
-    if work.num_params is None or speeds is None:
-        return None
-    slow, fast = (
-        speed * work.num_processes * share / (flops * work.num_params)
-        for speed, share in zip(speeds, _shares(work.num_processes), strict=True)
-    )
-    low, high = _with_evaluations(work, (tokens / fast, tokens / slow), tokens)
-    return low + work.passes * PASS_SECONDS[0], high + work.passes * PASS_SECONDS[1]
-
-
-def _shares(num_processes: int) -> Range:
-    return SHARED_SPEED if num_processes > 1 else (1.0, 1.0)
+        speeds = estimates.operations_per_second(work.device, work.engine)
+        if work.num_params is None or speeds is None:
+            return None
+        operations = work.flops * work.num_params
+        each = work.seconds((operations / speeds[1], operations / speeds[0]))
+        parts = [(whole, each), (work.passes, PASS_SECONDS)]
+    return estimates.duration(parts, source, load=work.load, price=price, steps=work.steps)
 
 
 def earlier_rates(work: Work) -> list[float]:
     """Return the tokens a second of training of runs here that are like this one."""
     device = work.device
-    wanted = (
-        (work.config_sha256, work.method, work.task, work.engine, device.model, device.precision),
-        work.num_processes,
-    )
+    wanted = [work.config_sha256, work.method, work.task, work.engine, work.num_processes]
+    wanted += [device.model, device.precision]
     found: list[float] = []
     runs = [run for run in directory.all_runs() if run.name.startswith(f"{work.task}-")]
     for run_dir in runs[:LOOKED_AT]:
         with contextlib.suppress(BadData, OSError, KeyError, TypeError):
-            plan = directory.read_json(run_dir / "plan.json")
-            if plan is None:
-                continue
+            plan: Any = directory.read_json(run_dir / "plan.json")
             at, place = plan["device"], plan["place"]
-            seen = (plan["model"]["config_sha256"], plan["method"], plan["task"], plan["engine"])
-            on = (at["model"], at["precision"])
-            found_at = ((*seen, *on), place["nodes"] * place["processes"])
-            rate = _rate_of(run_dir) if found_at == wanted else None
-            if rate:
+            seen = [plan["model"]["config_sha256"], plan["method"], plan["task"], plan["engine"]]
+            seen += [place["nodes"] * place["processes"], at["model"], at["precision"]]
+            if seen == wanted and (rate := _rate_of(run_dir)):
                 found.append(rate)
     return found[:KEPT_RUNS]
 

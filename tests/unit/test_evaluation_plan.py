@@ -33,6 +33,7 @@ def test_a_plan_starts_nothing_and_says_what_would_be_done(workspace, base):
     assert launch.plan["num_examples"] == 20
     assert set(launch.plan["metrics"]) == {"exact_match", "token_f1", "perplexity"}
     assert launch.plan["rendering"] == "chat"
+    assert 0 < launch.plan["duration"]["low_seconds"] < launch.plan["duration"]["high_seconds"]
     assert 0.2 < launch.plan["minimum_detectable_effect"] < 0.25
     assert launch.next_steps[0].arguments["confirm"] == launch.plan_hash
     assert {"few_held_out_examples", "training_data_unknown"} <= ids(launch.warnings)

@@ -98,6 +98,7 @@ def test_without_confirm_the_plan_is_returned_and_nothing_is_written(pair):
     assert launch.run_id is None
     assert launch.plan["adapter"]["route"] == "shards"
     assert launch.plan["num_params"] == 128 * HIDDEN + HIDDEN * HIDDEN
+    assert 0 < launch.plan["duration"]["low_seconds"] <= launch.plan["duration"]["high_seconds"]
     assert launch.next_steps[0].arguments["confirm"] == launch.plan_hash
     assert sorted(pair.rglob("*")) == before
     assert ask(formats=["safetensors", "bnb:nf4"]).plan_hash == launch.plan_hash

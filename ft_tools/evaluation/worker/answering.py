@@ -1,6 +1,5 @@
 """Let every system answer the held-out examples; answers are saved as they come."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -88,19 +87,16 @@ def answer(
         Stopped: It was requested; what was in flight is saved.
     """
     missing = [q for q in questions if (kind, side, q.line) not in state.saved]
-    begun, total = state.num_answered, state.num_to_answer
+    total = state.num_to_answer
     # Reported at once: what the system before it reported is not this one's progress.
-    state.session.progress(begun, total)
+    state.session.progress(state.num_answered, total)
     if missing:
-        began, system = time.monotonic(), opened()
+        system = opened()
         try:
             for batch in system.answer(missing, lambda: state.session.should_stop):
                 for i, answered in batch:
                     state.keep(kind, side, missing[i].line, answered.__dict__)
-                done = state.num_answered
-                if done > begun:
-                    eta = (time.monotonic() - began) / (done - begun) * (total - done)
-                    state.session.progress(done, total, eta)
+                state.session.progress(state.num_answered, total)
         finally:
             system.close()
     state.check_stop()

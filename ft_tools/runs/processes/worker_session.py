@@ -157,13 +157,7 @@ class Session:
         if self.leads:
             directory.add_event(self.run_dir, redact(message), level)
 
-    def progress(
-        self,
-        step: int,
-        total_steps: int,
-        eta_seconds: float | None = None,
-        ahead: TimeLeft | None = None,
-    ) -> None:
+    def progress(self, step: int, total_steps: int, ahead: TimeLeft | None = None) -> None:
         """Set how far the run is, in steps of the current phase.
 
         Quick steps are not each written to the disk: the status is at most half a second old.
@@ -171,15 +165,12 @@ class Session:
         Args:
             step: Steps that are done.
             total_steps: Steps of the phase.
-            eta_seconds: What is left, where the worker knows better.
             ahead: What is to come beside steps and has not come yet.
         """
         now = time.monotonic()
         left = self._left(step, total_steps, now)
         if left is not None and ahead is not None:
             left = left.plus(ahead)
-        if eta_seconds is not None and math.isfinite(eta_seconds):
-            left = TimeLeft(eta_seconds, eta_seconds, eta_seconds)
         low, likely, high = (None,) * 3 if left is None else (round(s, 1) for s in left)
         self._write_soon(
             progress=Progress(
