@@ -106,6 +106,13 @@ def test_the_domain_knows_nothing_of_the_protocol():
     assert [path for path in DOMAIN if packages_of(path) & {"mcp", "mcp_server"}] == []
 
 
+def test_only_the_views_write_html():
+    for path in MODULES:
+        if room_of(name_of(path)) != "views":
+            made = {name.rpartition(".")[2] for name in imports_of(path) if ".views." in name}
+            assert not made & {"Html", "escape"}, path
+
+
 def test_facts_and_errors_import_nothing_of_ours():
     for path in MODULES:
         if LEVELS[room_of(name_of(path))] == 0 and name_of(path) != "ft_tools":

@@ -1,80 +1,106 @@
 """The audit as a page for people: verdict, findings with quoted examples, plots."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from ft_tools.data.judge.findings import Severity
 from ft_tools.data.judge.verdict import too_much_removed
-from ft_tools.data.page_examples import ABOUT, SOUND, STYLE, TONES, quoted_examples
+from ft_tools.data.page_examples import SOUND, Masks, Quoted, quoted_examples
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.understand.languages import UNKNOWN
-from ft_tools.formats.example import Example
-from ft_tools.formats.masking import MaskedSequence
+from ft_tools.views.charts import bar_chart, histogram
 from ft_tools.views.page import (
-    Html,
+    Cell,
+    Part,
     badge,
-    bar_chart,
-    escape,
-    histogram,
+    card,
+    details,
     key_values,
+    link,
     note,
     number,
     page,
     table,
-    text,
 )
 
 VERDICTS = {
-    "ready": ("Ready to train on", "good"),
-    "ready_after_cleaning": ("Ready after cleaning", "warn"),
-    "not_ready": ("Not ready", "bad"),
-    "pending": ("Still running", "neutral"),
+    "ready": "Ready to train on",
+    "ready_after_cleaning": "Ready after cleaning",
+    "not_ready": "Not ready",
+    "pending": "Still running",
 }
+TONES: dict[Severity, str] = {"error": "bad", "warning": "warn", "info": "neutral"}
 MOST_BARS, NUM_BINS, NUM_LANGUAGES = 12, 24, 10
 SCORE_STEP = 5
 """Hundredths of a score that are one bar."""
-Facts = dict[str, str | int | float | bool | None]
+QUOTED = note(
+    "Quoted data, not instructions. Keys and personal data are masked, long texts cut. With a "
+    "model, trained tokens are underlined, and what max_length cuts is struck out."
+)
+TOO_MUCH = (
+    "So much would be removed that nothing was written. Decide about the reasons below, one by "
+    "one: fix the file, change what counts as a duplicate, or agree to the loss with "
+    "max_removed_fraction."
+)
+PAIRS = {"length": "how long", "format": "how much is formatted", "lexical": "which words"}
 
 
-def audit_page(
-    report: AuditReport, scanned: Scan, masks: Callable[[Example], list[MaskedSequence]]
-) -> str:
+def audit_page(report: AuditReport, scanned: Scan, masks: Masks) -> str:
     """Return the report as one self-contained HTML document."""
     quoted = quoted_examples(scanned, masks)
-    sound = quoted.get((SOUND, False), "")
-    parts = {
-        "Findings": _findings(report, quoted),
-        "Duplicates": _duplicates(report, scanned),
-        "Lengths": _lengths(report, scanned),
-        "Languages": _languages(scanned),
-        "Chosen against rejected": _pairs(report, scanned),
-        "What trainers would do with the file as it is": _survival(report),
-        "Enough examples?": _size(report),
-        "Examples in which nothing was found": sound and note(ABOUT) + sound,
-        "Assumptions": "".join(map(note, report.assumptions)),
-    }
-    subtitle = f"{number(report.num_examples)} examples, {report.detected_format}"
-    return page("Dataset audit", parts, lead=_verdict(report), subtitle=subtitle, style=STYLE)
-
-
-def _verdict(report: AuditReport) -> str:
-    says, tone = VERDICTS[report.verdict]
+    sound = quoted.get((SOUND, False), [])
     removed = report.num_examples - report.num_usable
-    lead = (
-        f'<p class="lead">{badge(says, tone)} {number(report.num_usable)} of '
-        f"{number(report.num_examples)} examples are usable; {number(removed)} "
-        f"{'is' if removed == 1 else 'are'} left out.</p>"
+    findings = [
+        _finding(one, quoted.get((one.id, bool(one.in_validation)), [])) for one in report.findings
+    ]
+    reasons = [(r.rule, r.observed, r.threshold) for r in report.reasons]
+    size = report.size_verdict
+    return page(
+        "Dataset audit",
+        {
+            "Why it is not ready": [
+                table(["Rule", "Observed", "Limit"], reasons),
+                TOO_MUCH if too_much_removed(report.reasons) else "",
+            ]
+            if reasons
+            else "",
+            "Findings": [QUOTED, *findings] if findings else note("Nothing was found."),
+            "Duplicates": _duplicates(report, scanned),
+            "Lengths": _lengths(report, scanned),
+            "Languages": _bars(
+                [
+                    ("not known" if name == UNKNOWN else name, count)
+                    for name, count in scanned.languages.counts.most_common(NUM_LANGUAGES)
+                ],
+                "Languages of the answers",
+                "answers",
+            ),
+            "Chosen against rejected": _pairs(report, scanned),
+            "What trainers would do with the file as it is": _trainers(report),
+            "Enough examples?": [
+                table(["Goal", "Verdict"], [(g, _plain(v)) for g, v in size.goals.items()]),
+                table(["Rule", "Source"], [(r.rule, r.source) for r in size.reasons]),
+            ]
+            if size
+            else "",
+            "Examples in which nothing was found": [QUOTED, _folded(sound)] if sound else "",
+            "The file": _facts(report, removed),
+        },
+        lead=f"{VERDICTS[report.verdict]}: {number(report.num_usable)} of "
+        f"{number(report.num_examples)} examples are usable, {number(removed)} left out.",
+        picture=_bars(list(report.removed_by.items()), "Left out, by reason", "examples"),
+        example=sound[0] if sound else "",
+        subtitle=f"{number(report.num_examples)} examples, {report.detected_format}",
     )
-    if report.reasons:
-        rows = [(r.rule, r.observed, r.threshold) for r in report.reasons]
-        lead += table(["Why it is not ready", "Seen", "Limit"], rows)
-    if too_much_removed(report.reasons):
-        lead += text(
-            "So much would go that nothing was written. Decide about the reasons below, one by "
-            "one: fix the file, change what counts as a duplicate, or agree to the loss with "
-            "max_removed_fraction."
-        )
-    facts: Facts = {
+
+
+def _folded(quoted: Sequence[Quoted]) -> Part:
+    return [details(summary, content, kind="example") for summary, content in quoted]
+
+
+def _facts(report: AuditReport, removed: int) -> Part:
+    facts: dict[str, Cell] = {
         "Format": f"{report.detected_format} ({report.format_fraction:.1%} of rows)",
         "Task": report.task,
     }
@@ -85,74 +111,62 @@ def _verdict(report: AuditReport) -> str:
             f"{number(made.num_train)} for training, {number(made.num_validation)} for "
             f"validation, {number(made.num_removed)} removed{of_theirs}, each with its reason"
         )
-    chart = _bars(list(report.removed_by.items()), "Left out, by reason", "examples")
-    return lead + key_values(facts) + chart
+    return [key_values(facts), *map(note, report.assumptions)]
 
 
-def _findings(report: AuditReport, quoted: Mapping[tuple[str, bool], str]) -> str:
-    if not report.findings:
-        return note("Nothing was found.")
-    shown = "".join(
-        _finding(one) + quoted.get((one.id, bool(one.in_validation)), "") + "</article>"
-        for one in report.findings
-    )
-    return note(ABOUT) + shown
-
-
-def _finding(finding: Finding) -> str:
+def _finding(finding: Finding, quoted: Sequence[Quoted]) -> Part:
     where = " in the validation file" if finding.in_validation else ""
     outcome = "left out of the cleaned files" if finding.removed else "kept"
     share = f", {finding.fraction:.1%}" if finding.fraction else ""
-    lines = ""
-    if finding.lines:
-        more = ", ..." if finding.count > len(finding.lines) else ""
-        lines = note(f"Lines {', '.join(map(str, finding.lines))}{more}")
-    source, link = finding.source or "", ""
-    if source.startswith("https://"):
-        link = f' <a href="{escape(source)}" rel="noreferrer">Source</a>'
-    return (
-        f'<article class="finding"><h3>{badge(finding.severity, TONES[finding.severity])} '
-        f"{escape(finding.id)}</h3>"
-        f'<p class="note">{number(finding.count)} examples{share}{where}, {outcome}</p>'
-        f"<p>{escape(finding.cure[:1].upper() + finding.cure[1:])}.{link}</p>{lines}"
+    more = ", ..." if finding.count > len(finding.lines) else ""
+    is_page = (finding.source or "").startswith("https://")
+    return card(
+        finding.id,
+        badge(finding.severity, TONES[finding.severity]),
+        [
+            note(f"{number(finding.count)} examples{share}{where}, {outcome}"),
+            f"{finding.cure[:1].upper()}{finding.cure[1:]}.",
+            link("Source", finding.source or "") if is_page else "",
+            note(f"Lines {', '.join(map(str, finding.lines))}{more}") if finding.lines else "",
+            _folded(quoted),
+        ],
     )
 
 
-def _duplicates(report: AuditReport, scanned: Scan) -> str:
+def _duplicates(report: AuditReport, scanned: Scan) -> Part:
     if report.duplicates is None:
         return ""
-    facts: Facts = {
-        "Copies of an earlier example": report.duplicates.num_exact,
-        "Near-duplicates of a kept one": report.duplicates.num_near,
-        "Examples whose prompt has another answer too": report.duplicates.num_conflicting,
-        "How near is meant": report.duplicates.method,
-    }
     ledger = scanned.ledger
     near: Counter[int] = Counter()
     for index, (_, score) in ledger.original.items():
         if index >= ledger.num_validation and ledger.reason_of(index) == "near_duplicate":
             near[min(99, int(score * 100)) // SCORE_STEP * SCORE_STEP] += 1
     scores = [(f"{at / 100:.2f} to {(at + SCORE_STEP) / 100:.2f}", near[at]) for at in sorted(near)]
-    return key_values(facts) + _bars(scores, "How alike near-duplicates are", "examples")
+    facts: Mapping[str, Cell] = {
+        "Copies of an earlier example": report.duplicates.num_exact,
+        "Near-duplicates of a kept one": report.duplicates.num_near,
+        "Examples whose prompt has another answer too": report.duplicates.num_conflicting,
+        "Similarity measure": report.duplicates.method,
+    }
+    return [key_values(facts), _bars(scores, "How similar near-duplicates are", "examples")]
 
 
-def _lengths(report: AuditReport, scanned: Scan) -> str:
+def _lengths(report: AuditReport, scanned: Scan) -> Part:
     tokens = report.tokens
     if tokens is None:
         return note("No example is usable.")
     kept = scanned.ledger.kept(validation=False)
     top = max(16, tokens.p95 * 2)
     width = max(1, top // NUM_BINS)
-    columns = {
+    charts = []
+    for title, column in {
         "Lengths of whole examples": scanned.ledger.tokens,
         "Lengths of the last answers": scanned.ledger.answer_tokens,
-    }
-    charts = ""
-    for title, column in columns.items():
+    }.items():
         bins = Counter(min(column[index], top) // width for index in kept)
         curve = [(float(at * width), float(bins[at])) for at in range(top // width + 1)]
-        charts += histogram(curve, title=title, x_label="tokens", y_label="examples")
-    facts: Facts = {
+        charts.append(histogram(curve, title=title, x_label="tokens", y_label="examples"))
+    facts: dict[str, Cell] = {
         "How counted": tokens.method,
         "5%, median, 95%": ", ".join(map(number, (tokens.p05, tokens.p50, tokens.p95))),
         "Longest": tokens.max,
@@ -163,61 +177,46 @@ def _lengths(report: AuditReport, scanned: Scan) -> str:
     trained = report.shape.get("num_trained_tokens")
     if trained is not None and tokens.total:
         facts["Tokens in the loss"] = f"{number(trained)} ({trained / tokens.total:.0%})"
-    return charts + key_values(facts)
+    return [*charts, key_values(facts)]
 
 
-def _languages(scanned: Scan) -> str:
-    spoken = scanned.languages.counts.most_common(NUM_LANGUAGES)
-    named = [("not known" if name == UNKNOWN else name, count) for name, count in spoken]
-    return _bars(named, "Languages of the answers", "answers")
-
-
-def _pairs(report: AuditReport, scanned: Scan) -> str:
-    if "length_auc" not in report.shape:
+def _pairs(report: AuditReport, scanned: Scan) -> Part:
+    shape = report.shape
+    if "length_auc" not in shape:
         return ""
-    names = {"length": "how long", "format": "how much is formatted", "lexical": "which words"}
     rows = [
-        (says, report.shape[f"{name}_effect_size"], report.shape[f"{name}_auc"])
-        for name, says in names.items()
-        if f"{name}_auc" in report.shape
+        (words, shape[f"{name}_effect_size"], shape[f"{name}_auc"])
+        for name, words in PAIRS.items()
+        if f"{name}_auc" in shape
     ]
-    about = note(
-        "Effect size: Cohen's d of chosen minus rejected. AUC: how well this alone tells chosen "
-        "from rejected; a half is chance."
-    )
     cells = [(m.word, f"{m.chosen:.0%}", f"{m.rejected:.0%}") for m in scanned.pairs.markers()]
-    words = table(["Word (^ begins the answer)", "In chosen", "In rejected"], cells)
-    return table(["What differs", "Effect size", "AUC"], rows) + about + (words if cells else "")
+    return [
+        table(["What differs", "Effect size", "AUC"], rows),
+        note(
+            "Effect size: Cohen's d of chosen minus rejected. AUC: how well this alone tells "
+            "chosen from rejected; a half is chance."
+        ),
+        table(["Word (^ begins the answer)", "In chosen", "In rejected"], cells) if cells else "",
+    ]
 
 
-def _survival(report: AuditReport) -> str:
+def _trainers(report: AuditReport) -> Part:
     bars = [(one.trainer, one.trained) for one in report.trainer_survival]
     rows = [
         (
             one.trainer,
             ", ".join(f"{_plain(why)}: {number(n)}" for why, n in one.not_trained.items()) or "-",
-            Html(f'<a href="{escape(one.source)}" rel="noreferrer">rules</a>'),
+            link("rules", one.source),
         )
         for one in report.trainer_survival
     ]
     chart = _bars(bars, "Examples each would train on", "examples")
-    return chart + table(["Trainer", "Not the rest, because", "By its"], rows)
-
-
-def _size(report: AuditReport) -> str:
-    if report.size_verdict is None:
-        return ""
-    goals = [(goal, _plain(verdict)) for goal, verdict in report.size_verdict.goals.items()]
-    rules = [(r.rule, r.source) for r in report.size_verdict.reasons]
-    return table(["Goal", "Verdict"], goals) + table(["Rule", "Source"], rules)
+    return [chart, table(["Trainer", "Not the rest, because", "By its"], rows)]
 
 
 def _plain(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _bars(rows: Sequence[tuple[str, int]], title: str, unit: str) -> str:
-    if not rows:
-        return ""
-    bars: list[tuple[str, float | None]] = [(name, float(n)) for name, n in rows[:MOST_BARS]]
-    return bar_chart(bars, title=title, x_label=unit)
+def _bars(rows: Sequence[tuple[str, int]], title: str, unit: str) -> Part:
+    return bar_chart(rows[:MOST_BARS], title=title, x_label=unit) if rows else ""

@@ -1,4 +1,4 @@
-"""Examples that show what was found, for the page: chosen, read again, masked, escaped.
+"""Examples that show what was found, for the page: chosen, read again, masked.
 
 At most `MOST` of bounded length: a page for people quotes data, and never holds the whole file.
 """
@@ -6,13 +6,13 @@ At most `MOST` of bounded length: a page for people quotes data, and never holds
 from collections import defaultdict
 from collections.abc import Callable
 
-from ft_tools.data.judge.findings import RULES, SEVERITIES, Severity
+from ft_tools.data.judge.findings import RULES, SEVERITIES
 from ft_tools.data.map.masking import mask_example
 from ft_tools.data.read.ledger import KEPT
 from ft_tools.data.read.scanned import Scan
 from ft_tools.formats.example import Example, content_of
-from ft_tools.formats.masking import Kind, MaskedSequence
-from ft_tools.views.page import Html, badge, escape, note
+from ft_tools.formats.masking import MaskedSequence
+from ft_tools.views.page import Part, note, tokens, turn
 
 MOST = 60
 EACH = 3
@@ -24,35 +24,13 @@ MOST_MASKS = 16
 TURN_CHARS, MOST_TURNS, PREVIEW_CHARS = 1200, 12, 90
 NOT_RENDERED = {"template_refuses", "template_too_slow"}
 """Findings of examples that the template is not asked for again."""
-TONES: dict[Severity, str] = {"error": "bad", "warning": "warn", "info": "neutral"}
-KIND_CLASS: dict[Kind, str] = {"context": "c", "trained": "t", "cut": "x"}
-LINE_BREAK = "\u21b5\n"
-ABOUT = (
-    "Quoted data, not instructions. Keys and personal data are masked, long texts cut. With a "
-    "model, trained tokens are underlined, and what max_length cuts is struck out."
-)
-# Trained tokens are underlined and what is cut is struck out: colour is not the only sign.
-STYLE = """
-p.lead{font-size:1.05rem}
-article.finding{padding:.6rem 0;border-bottom:1px solid var(--rule)}
-article.finding h3{margin:.2rem 0;overflow-wrap:anywhere}
-details.example summary{width:auto;line-height:1.8;color:var(--ink);overflow-wrap:anywhere}
-.turn{margin:.5rem 0;padding-left:.75rem;border-left:3px solid var(--rule);min-width:0}
-.turn h4,.mask h4{margin:0;font-size:.8rem;font-weight:600;color:var(--soft)}
-.turn pre,.mask pre{unicode-bidi:isolate}
-.mask i{font-style:normal}
-.mask i:nth-child(odd){background:color-mix(in srgb,var(--soft) 9%,transparent)}
-.mask .t i{background:color-mix(in srgb,var(--good) 13%,transparent);
-border-bottom:2px solid var(--good)}
-.mask .t i:nth-child(odd){background:color-mix(in srgb,var(--good) 24%,transparent)}
-.mask .x i{text-decoration:line-through;color:var(--bad)}
-"""
+Masks = Callable[[Example], list[MaskedSequence]]
+Quoted = tuple[str, Part]
+"""A line about an example, and its text."""
 
 
-def quoted_examples(
-    scanned: Scan, masks: Callable[[Example], list[MaskedSequence]]
-) -> dict[tuple[str, bool], str]:
-    """Return HTML of some examples: (finding, whether of the validation file) -> folded examples.
+def quoted_examples(scanned: Scan, masks: Masks) -> dict[tuple[str, bool], list[Quoted]]:
+    """Return some examples: (finding, whether of the validation file) -> quoted examples.
 
     Each stands with the gravest finding that it has; those without any are under `SOUND`.
 
@@ -61,20 +39,27 @@ def quoted_examples(
         masks: Shows what of an example is trained on.
     """
     chosen = _chosen(scanned)
-    made: dict[tuple[str, bool], str] = defaultdict(str)
+    made: dict[tuple[str, bool], list[Quoted]] = defaultdict(list)
     last, left = max(chosen, default=-1), MOST_MASKS
     for index, row in scanned.read_again() if chosen else ():
         if index in chosen:
             names = chosen[index]
             example = scanned.example_of(scanned.ledger.lines[index], row.value)
             mask_example(example)
+            turns = [] if row.problem is not None else _turns(example)
             shown: list[MaskedSequence] = []
-            if left and row.problem is None and not NOT_RENDERED.intersection(names):
+            if left and turns and not NOT_RENDERED.intersection(names):
                 shown = masks(example)
                 left -= bool(shown)
-            parts = [] if row.problem is not None else _turns(example)
-            under = (names[0] if names else SOUND), index < scanned.ledger.num_validation
-            made[under] += _folded(scanned, index, names, parts, shown)
+            asked = next((text for role, text in turns if role != "system"), "could not be read")
+            peek = " ".join(asked.split())[:PREVIEW_CHARS]
+            in_validation = index < scanned.ledger.num_validation
+            where = (
+                f"{'Validation line' if in_validation else 'Line'} {scanned.ledger.lines[index]}"
+            )
+            summary = f"{where} {' '.join(f'[{name}]' for name in names)} {peek}"
+            content = [_why(scanned, index), *([_mask(one) for one in shown] or _shown(turns))]
+            made[names[0] if names else SOUND, in_validation].append((summary, content))
         if index == last:
             break
     return made
@@ -112,56 +97,30 @@ def _turns(example: Example) -> list[tuple[str, str]]:
     return [*turns, *((name, content_of(m)) for name, side in sides.items() for m in side)]
 
 
-def _folded(
-    scanned: Scan,
-    index: int,
-    findings: list[str],
-    turns: list[tuple[str, str]],
-    masks: list[MaskedSequence],
-) -> str:
+def _why(scanned: Scan, index: int) -> Part:
+    """Return why an example is left out, if it is."""
     ledger = scanned.ledger
-    where = "Validation line" if index < ledger.num_validation else "Line"
-    badges = " ".join(badge(name, TONES[RULES[name].severity]) for name in findings)
-    peek = " ".join(turns[0][1].split())[:PREVIEW_CHARS] if turns else "could not be read"
-    parts: list[str] = []
-    if why := ledger.reason_of(index):
-        original = ""
-        if index in ledger.original and ledger.removal[index] != KEPT:
-            kept, score = ledger.original_of(index)
-            other = "validation line" if kept < ledger.num_validation else "line"
-            original = f", like {other} {ledger.lines[kept]}, which is kept (score {score:.2f})"
-        parts.append(note(f"Left out: {why.replace('_', ' ')}{original}."))
-    if masks:
-        parts += map(_mask, masks)
-    else:
-        parts += [_turn(role, text) for role, text in turns[:MOST_TURNS]]
-        if (more := len(turns) - MOST_TURNS) > 0:
-            parts.append(note(f"{more} more turns are not shown."))
-    return (
-        f'<details class="example"><summary>{where} {ledger.lines[index]} {badges} '
-        f"{escape(peek)}</summary>{''.join(parts)}</details>"
-    )
+    if not (why := ledger.reason_of(index)):
+        return ""
+    original = ""
+    if index in ledger.original and ledger.removal[index] != KEPT:
+        kept, score = ledger.original_of(index)
+        other = "validation line" if kept < ledger.num_validation else "line"
+        original = f", like {other} {ledger.lines[kept]}, which is kept (score {score:.2f})"
+    return note(f"Left out: {why.replace('_', ' ')}{original}.")
 
 
-def _turn(role: str, text: str) -> str:
-    shown = escape(text[:TURN_CHARS]) if text.strip() else '<span class="empty">(empty)</span>'
-    left_out = len(text) - TURN_CHARS
-    more = note(f"{left_out:,} more characters.") if left_out > 0 else ""
-    return f'<div class="turn"><h4>{escape(role)}</h4><pre>{shown}</pre>{more}</div>'
+def _shown(turns: list[tuple[str, str]]) -> list[Part]:
+    parts: list[Part] = []
+    for role, text in turns[:MOST_TURNS]:
+        more = len(text) - TURN_CHARS
+        parts.append(
+            turn(role, text[:TURN_CHARS], note(f"{more:,} more characters.") if more > 0 else "")
+        )
+    if (left_out := len(turns) - MOST_TURNS) > 0:
+        parts.append(note(f"{left_out} more turns are not shown."))
+    return parts
 
 
-def _mask(masked: MaskedSequence) -> str:
-    """Return a sequence with a box for each token, in stretches of one kind."""
-    stretches: list[tuple[Kind, list[str]]] = []
-    for text, kind in masked.pieces:
-        if not stretches or stretches[-1][0] != kind:
-            stretches.append((kind, []))
-        stretches[-1][1].append(text)
-    inside = "".join(
-        f'<span class="{KIND_CLASS[kind]}">'
-        + "".join(f"<i>{escape(text.replace(chr(10), LINE_BREAK))}</i>" for text in texts)
-        + "</span>"
-        for kind, texts in stretches
-    )
-    name = f"<h4>{escape(masked.name)}</h4>" if masked.name else ""
-    return Html(f'<div class="mask">{name}<pre>{inside}</pre></div>')
+def _mask(masked: MaskedSequence) -> Part:
+    return tokens(masked.name, masked.pieces)

@@ -4,19 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ft_tools.evaluation.page import systems_section
+from ft_tools.evaluation.page import systems_chart, systems_table
 from ft_tools.evaluation.report import EvaluationReport
-from ft_tools.views.page import (
-    Html,
-    bar_chart,
-    escape,
-    interval_chart,
-    note,
-    page,
-    side_by_side,
-    table,
-    text,
-)
+from ft_tools.views.charts import bar_chart, interval_chart
+from ft_tools.views.page import Part, links, note, page, side_by_side, table
 
 NUM_SAMPLES = 5
 PAGES = {"sft": "The training", "evaluation": "The evaluation", "ship": "What was shipped"}
@@ -33,18 +24,25 @@ def build(folder: Path, found: dict[str, Any], seconds: dict[str, float]) -> str
     report = EvaluationReport.model_validate(found["evaluation"]["result"])
     rows = _samples(folder, found["evaluation"]["run_id"])
     headers = ["message", "base", "tuned"]
-    time = bar_chart(list(seconds.items()), title="Time by step", x_label="seconds")
+    pages = {title: f"runs/{found[step]['run_id']}/report.html" for step, title in PAGES.items()}
     return page(
         "Messages to tickets",
         {
-            "Which system to use": "".join(map(text, report.summary)) + systems_section(report),
+            "Which system to use": [
+                *report.summary,
+                systems_chart(report),
+                systems_table(report),
+            ],
             "Samples side by side": side_by_side(headers, rows[1:NUM_SAMPLES]),
-            "What was shipped": text(found["ship"]["result"]["answers_as_measured"]),
+            "What was shipped": found["ship"]["result"]["answers_as_measured"],
             "Decisions": _decisions(found),
-            "Every run has a page": _links(found),
-            "Time": time + note(f"{sum(seconds.values()):.0f} seconds in total on this machine."),
+            "Every run has a page": links(pages),
+            "Time": [
+                bar_chart(list(seconds.items()), title="Time by step", x_label="seconds"),
+                note(f"{sum(seconds.values()):.0f} seconds in total on this machine."),
+            ],
         },
-        lead=text(_result(report)),
+        lead=_result(report),
         picture=interval_chart(
             [(row.system, row.ci_low, row.difference, row.ci_high) for row in report.comparisons],
             title=f"Difference from the base model on held-out messages, {report.main_metric}",
@@ -69,28 +67,25 @@ def _result(report: EvaluationReport) -> str:
 
 
 def _samples(folder: Path, run_id: str) -> list[list[object]]:
-    rows: list[list[object]] = []
     lines = (folder / "runs" / run_id / "samples.jsonl").read_text("utf-8").splitlines()
-    for sample in sorted(map(json.loads, lines), key=lambda sample: int(sample["line"])):
-        asked = f"{sample['prompt']}\n\nexpected:\n{sample['reference']}"
-        answers = sample["answers"]
-        rows.append([asked, answers["base"], answers["tuned"]])
-    return rows
+    return [
+        [
+            f"{sample['prompt']}\n\nexpected:\n{sample['reference']}",
+            sample["answers"]["base"],
+            sample["answers"]["tuned"],
+        ]
+        for sample in sorted(map(json.loads, lines), key=lambda sample: int(sample["line"]))
+    ]
 
 
-def _decisions(found: dict[str, Any]) -> str:
+def _decisions(found: dict[str, Any]) -> Part:
     lora, audit = found["lora"], found["audit"]
-    reasons = [[one["rule"], str(one["observed"]), one["source"]] for one in lora["reasons"]]
-    return text(
+    return [
         f"Approach: {found['approach']['approach']}. Verdict on {audit['num_examples']} training "
         f"examples: {audit['verdict']}. Method: {lora['method']}, rank {lora['peft']['r']}, "
-        f"{lora['trainable_fraction']:.2%} of the parameters."
-    ) + table(["rule", "observed", "source"], reasons)
-
-
-def _links(found: dict[str, Any]) -> Html:
-    links = (
-        f'<li><a href="runs/{escape(found[step]["run_id"])}/report.html">{escape(title)}</a></li>'
-        for step, title in PAGES.items()
-    )
-    return Html(f"<ul>{''.join(links)}</ul>")
+        f"{lora['trainable_fraction']:.2%} of the parameters.",
+        table(
+            ["rule", "observed", "source"],
+            [[one["rule"], str(one["observed"]), one["source"]] for one in lora["reasons"]],
+        ),
+    ]

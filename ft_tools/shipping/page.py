@@ -3,18 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from ft_tools.shipping.report import FormatResult, MergeCheck, ShipReport
-from ft_tools.views.markup import Cell
-from ft_tools.views.page import (
-    Html,
-    bar_chart,
-    key_values,
-    line_chart,
-    note,
-    page,
-    side_by_side,
-    table,
-    text,
-)
+from ft_tools.views.charts import bar_chart, line_chart
+from ft_tools.views.page import Cell, Part, key_values, note, page, side_by_side, table
 
 Samples = Mapping[str, Sequence[str]]
 """Greedy continuations by format, in the order of the prompts."""
@@ -44,22 +34,27 @@ MERGE = {
 def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) -> str:
     """Return the page: sizes and losses, the merge's proof, samples side by side."""
     rows = [[prompt, *(samples[name][i] for name in samples)] for i, prompt in enumerate(prompts)]
-    lead = text(report.answers_as_measured)
-    if report.recommended_format:
-        lead = Html(lead + text(f"Recommended format: {report.recommended_format}."))
-    measured = text(f"The tuned model: {report.measured}") if report.measured else ""
+    headers = ["prompt", *samples]
+    recommended = report.recommended_format
     return page(
         f"Shipped: {report.name}",
         {
-            "What was measured": measured + text(f"System text: {report.system_text}."),
+            "What was measured": [
+                f"The tuned model: {report.measured}" if report.measured else "",
+                f"System text: {report.system_text}.",
+            ],
             "Formats": _formats(report.formats),
             "The task itself": _task(report) if report.task else "",
             "The merge": _merge(report.merge_check) if report.merge_check else "",
-            "Greedy samples": side_by_side(["prompt", *samples], rows),
+            "Greedy samples": side_by_side(headers, rows[1:]) if rows[1:] else "",
             "The prompts": key_values(dict(report.prompt_proof)),
         },
-        lead=lead,
-        picture=_curve(report.formats),
+        lead=[
+            report.answers_as_measured,
+            f"Recommended format: {recommended}." if recommended else "",
+        ],
+        picture=_charts(report.formats),
+        example=side_by_side(headers, rows[:1]) if rows else "",
         subtitle=f"{report.num_held_out_tokens} tokens of held-out text ({report.held_out})",
     )
 
@@ -77,7 +72,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     return kept
 
 
-def _formats(results: Sequence[FormatResult]) -> str:
+def _formats(results: Sequence[FormatResult]) -> Part:
     rows: list[list[Cell]] = []
     for result in results:
         q = result.quality
@@ -85,45 +80,45 @@ def _formats(results: Sequence[FormatResult]) -> str:
         end = q.verdict if q else result.error or result.state
         size = result.size_bytes / 1e6 or None
         rows.append([result.format, size, *measured, result.tokens_per_second, end])
-    return table(["format", "MB", *MEASURES, "tok/s", "verdict"], rows) + note(
+    explained = note(
         "KL: divergence from the merged model, nats per token. Top-1: share of tokens with the "
         "same first choice. Ppl: ratio of perplexities. Ids: whether it reads the same tokens. "
         "Effect: how much of what the adapter changed is left; 1 is all of it."
     )
+    return [table(["format", "MB", *MEASURES, "tok/s", "verdict"], rows), explained]
 
 
-def _task(report: ShipReport) -> str:
+def _task(report: ShipReport) -> Part:
     rows: list[list[Cell]] = [["merged", *report.task.values()]]
     rows += [
         [r.format, *(r.task.get(name) for name in report.task)] for r in report.formats if r.task
     ]
-    return table(["model", *report.task], rows) + note(
+    explained = note(
         f"Means over the first {report.num_task_examples} held-out examples, which is few: "
         "evaluate compares on more, with intervals."
     )
+    return [table(["model", *report.task], rows), explained]
 
 
-def _curve(results: Sequence[FormatResult]) -> str:
-    sizes = bar_chart(
-        [(r.format, r.size_bytes / 1e6) for r in results if r.size_bytes],
-        title="Size",
-        x_label="MB",
-    )
+def _charts(results: Sequence[FormatResult]) -> Part:
+    sizes = [(r.format, r.size_bytes / 1e6) for r in results if r.size_bytes]
+    chart = bar_chart(sizes, title="Size", x_label="MB")
     points = [(r.size_bytes / 1e6, r.quality.mean_kl) for r in results if r.quality is not None]
     if len(points) < 2:
-        return sizes
+        return chart
     curve = line_chart(
         {"least mean KL up to this size": frontier(points)},
         title="What each megabyte buys",
         x_label="MB",
         y_label="nats per token",
     )
-    return sizes + curve
+    return [chart, curve]
 
 
-def _merge(check: MergeCheck) -> str:
+def _merge(check: MergeCheck) -> Part:
     words = "equals" if check.passed else "does NOT equal"
-    pairs: dict[str, Cell] = {shown: getattr(check, name) for shown, name in MERGE.items()}
-    return text(f"The merged model {words} {check.reference}.") + key_values(
-        {shown: value for shown, value in pairs.items() if value is not None}
-    )
+    pairs = {shown: getattr(check, name) for shown, name in MERGE.items()}
+    return [
+        f"The merged model {words} {check.reference}.",
+        key_values({shown: value for shown, value in pairs.items() if value is not None}),
+    ]

@@ -1,4 +1,4 @@
-"""What a finished training run reports, and the page that people look at meanwhile."""
+"""What a finished training run reports, and the series in its metrics."""
 
 from typing import Any, Literal
 
@@ -6,13 +6,9 @@ from pydantic import Field
 
 from ft_tools.contract import NextStep, Report
 from ft_tools.runs.state.records import Health
-from ft_tools.training import samples
-from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.token_counts import DataReport
-from ft_tools.views.page import key_values, line_chart, note, page, table, text
 
 Row = dict[str, float]
-REFRESH_SECONDS = 15
 
 
 class Diagnosis(Report):
@@ -122,92 +118,3 @@ def without_repeats(rows: list[Row], step: float) -> list[Row]:
 def last_value(rows: list[Row], name: str) -> float | None:
     """Return the latest value of a metric; None if it was never logged."""
     return next((row[name] for row in reversed(rows) if name in row), None)
-
-
-def run_page(
-    title: str,
-    plan: TrainingPlan,
-    rows: list[Row],
-    health: list[Health],
-    facts: dict[str, Any],
-    answers: list[samples.Sample],
-) -> str:
-    """Return the run's page: losses, rewards, health, what is trained on what.
-
-    Args:
-        title: The heading.
-        plan: The run's plan.
-        rows: Lines of metrics.jsonl.
-        health: The signals.
-        facts: Further lines for the table at the end; with `state` other than running the page
-            does not refresh itself any more.
-        answers: Lines of samples.jsonl.
-    """
-    state = facts.get("state", "running")
-    return page(
-        title,
-        {
-            "Rewards": _reward_charts(rows) if plan.task != "sft" else "",
-            "Schedule": _chart(rows, "Learning rate", {"learning rate": "learning_rate"}, "rate"),
-            "Pace": _chart(rows, "Seconds per step", {"step": "step_seconds"}, "seconds"),
-            "Health": _health(health),
-            "Run": _facts(plan, facts),
-        },
-        lead=text(_sentence(rows, str(state))),
-        picture=_loss_chart(rows),
-        example=samples.section(answers) if answers else "",
-        subtitle=plan.model.name,
-        refresh_seconds=REFRESH_SECONDS if state == "running" else None,
-    )
-
-
-def _sentence(rows: list[Row], state: str) -> str:
-    """Return the run's result in a sentence."""
-    shown = {"training loss": last_value(rows, "loss")}
-    shown |= {"validation loss": last_value(rows, "eval_loss")}
-    losses = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
-    step = last_value(rows, "step") or 0
-    return f"{state.capitalize()} at step {step:.0f}" + (
-        f": {', '.join(losses)}." if losses else "."
-    )
-
-
-def _chart(rows: list[Row], title: str, names: dict[str, str], unit: str, *, least: int = 2) -> str:
-    """Return a chart of metrics, by the name of their line; empty before there are points."""
-    found = {line: series(rows, name) for line, name in names.items()}
-    lines = {line: points for line, points in found.items() if len(points) >= least}
-    return line_chart(lines, title=title, x_label="step", y_label=unit) if lines else ""
-
-
-def _loss_chart(rows: list[Row]) -> str:
-    names = {"train": "loss", "validation": "eval_loss"}
-    return _chart(rows, "Loss", names, "loss", least=1) or note("No step has been logged yet.")
-
-
-def _reward_charts(rows: list[Row]) -> str:
-    rewards = {name: f"rewards/{name}" for name in ("chosen", "rejected", "margins")}
-    right = {"accuracy": "rewards/accuracies"}
-    charts = _chart(rows, "Rewards", rewards, "reward", least=1)
-    charts += _chart(rows, "Pairs ranked right", right, "fraction")
-    return charts or note("No step has been logged yet.")
-
-
-def _health(health: list[Health]) -> str:
-    if not health:
-        return note("Nothing out of the ordinary.")
-    lines = [[signal.severity, signal.signal, signal.observed, signal.advice] for signal in health]
-    return table(["severity", "signal", "observed", "advice"], lines)
-
-
-def _facts(plan: TrainingPlan, facts: dict[str, Any]) -> str:
-    shown: dict[str, Any] = {
-        "model": plan.model.name,
-        "method": plan.method,
-        "dataset": f"{plan.dataset.path} ({plan.dataset.num_examples} examples)",
-        "validation": plan.validation.path if plan.validation else "none",
-        "device": f"{plan.device.name} ({plan.device.model})",
-        "effective batch": plan.effective_batch,
-        "learning rate": plan.training["learning_rate"],
-        "max_length": plan.training.get("max_length"),
-    }
-    return key_values({name: str(value) for name, value in {**shown, **facts}.items()})

@@ -9,13 +9,11 @@ from typing import Any
 
 from ft_tools.publish import append_line, write_file
 from ft_tools.redaction import redact
-from ft_tools.views.page import Html, note, side_by_side
 
 FILE = "samples.jsonl"
 MAX_CHARS = 1_200
 CUT = " [...]"
 """Marks an answer that was stopped before its end, by length or time."""
-SHOWN = f"Held-out prompts, answered greedily. {CUT.strip()} marks an answer stopped before its end"
 Sample = dict[str, Any]
 
 
@@ -53,22 +51,6 @@ def read(run_dir: Path) -> list[Sample]:
         if isinstance(row, dict) and isinstance(row.get("number"), int):
             rows.append(row)
     return rows
-
-
-def section(rows: list[Sample]) -> Html:
-    """Show each prompt with the base's answer, the latest one and the one that the file gives."""
-    answers = {(row["step"], row["number"]): row["text"] for row in rows if "text" in row}
-    if not answers:
-        return note("No held-out prompt has been answered.")
-    last = max(step for step, _ in answers)
-    lines = [
-        [row["prompt"], *(answers.get((step, row["number"]), "") for step in (0, last)),
-         row["expected"]]
-        for row in rows
-        if "prompt" in row
-    ]  # fmt: skip
-    headers = ["prompt", "before training", f"step {last}", "in the file"]
-    return Html(note(SHOWN) + side_by_side(headers, lines))
 
 
 def _write(run_dir: Path, rows: list[Sample]) -> None:

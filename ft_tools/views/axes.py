@@ -2,7 +2,6 @@
 
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 LARGEST = sys.float_info.max
@@ -60,8 +59,3 @@ def tick_label(value: float) -> str:
         if size <= abs(value) < size * 1000:
             return f"{value / size:.4g}{unit}"
     return f"{value:.4g}"
-
-
-def margin(marks: Sequence[float]) -> int:
-    """Return the pixels left of the y axis: about 7 a character of its longest label."""
-    return max(46, 12 + 7 * max(len(tick_label(mark)) for mark in marks))

@@ -1,186 +1,276 @@
 """One self-contained HTML page: no network, no script, light and dark, phone and paper.
 
-The same input gives the same bytes. The pieces a section is made of come from `markup` and
-`charts` and are named here too, so a report needs one import.
+A page is a sentence, a picture, an example, and sections of tables and texts. Tools pass plain
+data; only this package writes HTML: any other string becomes a paragraph with its markup escaped.
+The same input gives the same bytes.
 """
 
-from collections.abc import Mapping, Sequence
+import difflib
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from itertools import groupby
+from typing import TypeAlias
 
-from ft_tools.views.charts import bar_chart, histogram, interval_chart, line_chart
-from ft_tools.views.html_escape import Html, escape
-from ft_tools.views.markup import (
-    badge,
-    details,
-    key_values,
-    note,
-    number,
-    side_by_side,
-    table,
-    text,
-)
+Cell = str | int | float | bool | None
+Part: TypeAlias = "str | Sequence[Part]"
+"""What stands on a page: a text, pieces made here, or several."""
 
-__all__ = [
-    "Html",
-    "badge",
-    "bar_chart",
-    "details",
-    "escape",
-    "histogram",
-    "interval_chart",
-    "key_values",
-    "line_chart",
-    "note",
-    "number",
-    "page",
-    "side_by_side",
-    "table",
-    "text",
-]
-
+MISSING = "\u2013"
+LINE_BREAK = "\u21b5\n"
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'"
 )
+# Control characters, bidirectional overrides, invisible characters and lone surrogates: they can
+# make a text look like another one, and a surrogate cannot be written as UTF-8 at all.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+_PIECES = re.compile(r"\s+|\w+|[^\w\s]")
+ALIKE = 0.3
+"""Below this similarity nearly every word would be underlined, which shows nothing."""
+
+
+class Html(str):
+    """A string that is HTML already; `escape` leaves it as it is."""
+
+    __slots__ = ()
 
 
 def page(
     title: str,
-    sections: Mapping[str, str],
+    sections: Mapping[str, Part],
     *,
-    lead: str = "",
-    picture: str = "",
-    example: str = "",
+    lead: Part = "",
+    picture: Part = "",
+    example: Part = "",
     subtitle: str = "",
     refresh_seconds: int | None = None,
-    style: str = "",
 ) -> str:
     """Return a whole HTML document: one sentence, one picture, one example, then the sections.
 
     Args:
-        title: Escaped here, like every heading.
-        sections: Heading -> HTML, taken as it is; an empty one is left out.
-        lead: The result in a sentence, as HTML.
+        title: The heading.
+        sections: By heading; an empty one is left out.
+        lead: The result in a sentence.
         picture: The chart that shows it.
-        example: An example of it, as HTML.
+        example: An example of it.
         subtitle: A line below the title.
-        refresh_seconds: Let the browser read the file again, for a run that is still going.
-        style: CSS that this kind of page adds to that of all pages; taken as it is.
+        refresh_seconds: Reload interval of the page of a run that is still going.
     """
     refresh = f'<meta http-equiv="refresh" content="{refresh_seconds}">' if refresh_seconds else ""
     under = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
-    filled = {heading: html for heading, html in sections.items() if html}
+    filled = {heading: content for heading, part in sections.items() if (content := joined(part))}
     body = "".join(
-        f'<section id="part-{i}"><h2>{escape(heading)}</h2>{html}</section>'
-        for i, (heading, html) in enumerate(filled.items(), 1)
+        f'<section id="part-{i}"><h2>{escape(heading)}</h2>{content}</section>'
+        for i, (heading, content) in enumerate(filled.items(), 1)
     )
+    contents = ""
+    if len(filled) > 3:
+        addresses = {heading: f"#part-{i}" for i, heading in enumerate(filled, 1)}
+        contents = f'<nav aria-label="Contents">{links(addresses)}</nav>'
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         '<meta name="referrer" content="no-referrer">'
-        f"{refresh}<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n"
+        f"{refresh}<title>{escape(title)}</title><style>{style()}</style></head>\n"
         f"<body><main><header><h1>{escape(title)}</h1>{under}</header>"
-        f"{lead}{picture}{example}{_contents(list(filled))}{body}</main></body></html>\n"
+        f'<div class="lead">{joined(lead)}</div>{joined(picture)}{joined(example)}'
+        f"{contents}{body}</main></body></html>\n"
     )
 
 
-def _contents(headings: Sequence[str]) -> str:
-    if len(headings) < 4:
-        return ""
-    links = "".join(
-        f'<li><a href="#part-{i}">{escape(heading)}</a></li>'
-        for i, heading in enumerate(headings, 1)
+@cache
+def style() -> str:
+    """Return the style sheet of all pages."""
+    return files("ft_tools.views").joinpath("page.css").read_text(encoding="utf-8")
+
+
+def joined(part: Part) -> Html:
+    """Return HTML; of a text its paragraphs, which empty lines separate."""
+    if isinstance(part, Html):
+        return part
+    if isinstance(part, str):
+        paragraphs = [one for one in re.split(r"\n\s*\n", part.strip()) if one]
+        return Html("".join(f"<p>{escape(one)}</p>" for one in paragraphs))
+    return Html("".join(map(joined, part)))
+
+
+def escape(value: object) -> str:
+    r"""Return HTML that shows exactly these characters; unsafe ones are spelled out.
+
+    >>> escape("<b>\u202e")
+    '&lt;b&gt;\\u202e'
+    """
+    if isinstance(value, Html):
+        return str(value)
+    spelled = _UNSAFE.sub(_spell, str(value).replace("\r\n", "\n"))
+    return html.escape(spelled, quote=True)
+
+
+def number(value: Cell, digits: int = 4) -> str:
+    """Write a number for people: grouped thousands, `digits` significant digits.
+
+    >>> number(1234567), number(0.123456), number(float("nan")), number(None)
+    ('1,234,567', '0.1235', 'nan', '\u2013')
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    size = abs(value)
+    if size >= 1e9 or size < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    shown = f"{value:,.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown
+
+
+def note(value: object) -> Html:
+    """Return a paragraph that is less important than the others."""
+    return Html(f'<p class="note">{escape(value)}</p>')
+
+
+def badge(label: str, tone: str = "neutral") -> Html:
+    """Return a word in a box; `tone` is good, bad, warn or neutral, and the word says it too."""
+    return Html(f'<span class="badge {tone}">{escape(label.replace("_", " "))}</span>')
+
+
+def link(label: str, address: str) -> Html:
+    """Return a link; an address that is no web page, file or part of this page is only text."""
+    if re.match(r"https://|#|[\w./-]+$", address) is None:
+        return Html(escape(label))
+    return Html(f'<a href="{escape(address)}" rel="noreferrer">{escape(label)}</a>')
+
+
+def links(addresses: Mapping[str, str]) -> Html:
+    """Return a list of links: label -> address."""
+    rows = (f"<li>{link(label, address)}</li>" for label, address in addresses.items())
+    return Html(f"<ul>{''.join(rows)}</ul>")
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str = "") -> Html:
+    """Return a table; columns of numbers are aligned right, and a wide table scrolls by itself."""
+    if not rows:
+        return note(f"{caption}: nothing to show." if caption else "Nothing to show.")
+    numeric = [_is_numeric([row[i] for row in rows if i < len(row)]) for i in range(len(headers))]
+    mark = [' class="num"' if is_number else "" for is_number in numeric]
+    head = "".join(
+        f'<th scope="col"{mark[i]}>{escape(header)}</th>' for i, header in enumerate(headers)
     )
-    return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{mark[i]}>{_cell(cell)}</td>" for i, cell in enumerate(row[: len(headers)]))
+        + "</tr>"
+        for row in rows
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    label = escape(caption or "table")
+    return Html(
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{label}"><table>{title}'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
-# Text colours keep a contrast of at least 4.5:1 on --paper and --card, lines at least 3:1.
-STYLE = """
-:root{color-scheme:light dark;--paper:#fbfaf8;--card:#ffffff;--ink:#22252a;--soft:#5b616b;
---rule:#e3e0da;--accent:#1f5f8b;--good:#1d6b43;--bad:#a3302a;--warn:#7d5200;
---s0:#1f5f8b;--s1:#b0521b;--s2:#3f7d3a;--s3:#7a4a9c;--s4:#8a6d00;--s5:#a5356b}
-@media (prefers-color-scheme:dark){:root{--paper:#16181c;--card:#1d2025;--ink:#e4e6ea;
---soft:#a3a9b4;--rule:#343941;--accent:#7fb8e0;--good:#7fcf9f;--bad:#f0948c;--warn:#e2b765;
---s0:#7fb8e0;--s1:#f0a36b;--s2:#8fcb86;--s3:#c9a4e6;--s4:#dcc060;--s5:#f08fb8}}
-*{box-sizing:border-box}
-html{-webkit-text-size-adjust:100%}
-body{margin:0;background:var(--paper);color:var(--ink);
-font:1rem/1.6 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-main{max-width:46rem;margin:0 auto;padding:2.5rem 1rem 4rem}
-header{margin-bottom:2rem}
-h1{font-size:1.75rem;line-height:1.2;letter-spacing:-.015em;margin:0;font-weight:650}
-h2{font-size:1.15rem;line-height:1.3;margin:2.75rem 0 .75rem;padding-top:1.1rem;
-border-top:1px solid var(--rule);font-weight:650}
-h3{font-size:1rem;margin:1.75rem 0 .5rem}
-p{margin:.5rem 0;max-width:68ch;overflow-wrap:anywhere}
-a{color:var(--accent);text-underline-offset:.15em}
-.subtitle{color:var(--soft);margin-top:.4rem}
-.note{color:var(--soft);font-size:.875rem}
-nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1.1rem;list-style:none;margin:0;padding:0;
-font-size:.9rem}
-.scroll{overflow-x:auto;margin:.75rem 0}
-.scroll:focus-visible,summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
-table{border-collapse:collapse;width:100%;font-size:.9rem;line-height:1.45}
-caption{text-align:left;color:var(--soft);padding-bottom:.35rem}
-th,td{text-align:left;padding:.42rem .9rem .42rem 0;border-bottom:1px solid var(--rule);
-vertical-align:top}
-th{font-weight:600;color:var(--soft)}
-th.num,td.num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-th:last-child,td:last-child{padding-right:0}
-dl.facts{display:grid;grid-template-columns:minmax(7rem,max-content) 1fr;gap:.3rem 1.5rem;
-margin:.75rem 0;font-size:.95rem}
-dl.facts dt{color:var(--soft)}
-dl.facts dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
-figure{margin:1.25rem 0;padding:1rem;background:var(--card);border:1px solid var(--rule);
-border-radius:8px}
-figcaption{font-weight:600;margin-bottom:.5rem}
-svg.plot{display:block;width:100%;height:auto}
-svg.narrow{display:none}
-svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--soft);
-paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
-svg text.label{fill:var(--ink);font-size:13px}
-svg text.value{fill:var(--ink);font-variant-numeric:tabular-nums}
-.grid{stroke:var(--rule);stroke-width:1}
-.zero{stroke:var(--soft);stroke-width:1.25}
-svg text.label,svg text.value{paint-order:stroke;stroke:var(--card);stroke-width:5px;
-stroke-linejoin:round}
-.line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}
-.dense .line{stroke-width:1.4}
-.dot{fill:currentColor}
-.bar{fill:var(--s0)}
-.whisker{stroke:var(--s0);stroke-width:2}
-.point{fill:var(--s0);stroke:var(--s0);stroke-width:2}
-.point.hollow{fill:var(--card)}
-.s0{color:var(--s0)}.s1{color:var(--s1)}.s2{color:var(--s2)}.s3{color:var(--s3)}
-.s4{color:var(--s4)}.s5{color:var(--s5)}
-ul.legend{display:flex;flex-wrap:wrap;gap:.2rem 1.25rem;list-style:none;margin:0 0 .5rem;
-padding:0;font-size:.875rem}
-.legend svg{vertical-align:middle}
-.legend .last{color:var(--soft);font-variant-numeric:tabular-nums}
-details{margin:.5rem 0 0;font-size:.9rem}
-summary{cursor:pointer;color:var(--soft);width:max-content;max-width:100%}
-.badge{display:inline-block;padding:.05rem .5rem;border:1px solid currentColor;
-border-radius:999px;font-size:.8rem;line-height:1.5;white-space:nowrap;color:var(--soft)}
-.badge.good{color:var(--good)}.badge.bad{color:var(--bad)}.badge.warn{color:var(--warn)}
-article.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,13rem),1fr));
-gap:.75rem 1.25rem;padding:.9rem 0;border-bottom:1px solid var(--rule)}
-article.square{grid-template-columns:repeat(auto-fit,minmax(min(100%,18rem),1fr))}
-.side{min-width:0}
-.side h4{margin:0 0 .25rem;font-size:.8rem;font-weight:600;color:var(--soft)}
-pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;
-font:.85rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-mark{background:none;color:inherit;text-decoration:underline;text-decoration-thickness:2px;
-text-underline-offset:.2em;text-decoration-color:var(--s1)}
-.empty{color:var(--soft);font-style:italic}
-@media (max-width:40rem){main{padding:1.5rem 1rem 3rem}svg.wide{display:none}
-svg.narrow{display:block}figure{padding:.75rem .5rem;margin-left:-.5rem;margin-right:-.5rem}
-figcaption,.legend,figure details,figure .note{margin-left:.25rem}
-dl.facts{grid-template-columns:1fr;gap:0}dl.facts dd{margin-bottom:.5rem}}
-@media print{:root{color-scheme:light;--paper:#fff;--card:#fff;--ink:#000;--soft:#444;
---rule:#bbb;--s0:#1f5f8b;--s1:#b0521b;--s2:#3f7d3a;--s3:#7a4a9c;--s4:#8a6d00;--s5:#a5356b;
---good:#1d6b43;--bad:#a3302a;--warn:#7d5200}
-main{max-width:none;padding:0}nav,details{display:none}
-svg.wide{display:block}svg.narrow{display:none}
-figure,article.sides,tr{break-inside:avoid}h2{break-after:avoid}}
-"""
+def by_column(columns: Mapping[str, Mapping[str, Cell]], *, caption: str = "") -> Html:
+    """Return a table of columns, each row name -> value; nothing where there is no row."""
+    names = dict.fromkeys(name for values in columns.values() for name in values)
+    rows = [[name, *(values.get(name) for values in columns.values())] for name in names]
+    return table(["", *columns], rows, caption=caption) if rows else Html("")
+
+
+def key_values(pairs: Mapping[str, Cell]) -> Html:
+    """Return a list of names and values."""
+    rows = "".join(f"<dt>{escape(key)}</dt><dd>{_cell(pairs[key])}</dd>" for key in pairs)
+    return Html(f"<dl>{rows}</dl>")
+
+
+def side_by_side(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Html:
+    """Return texts next to each other, line breaks kept; on a phone one below the other."""
+    if not rows:
+        return note("Nothing to show.")
+    # Four narrow columns are hard to read; two by two are not.
+    shape = "sides square" if len(headers) == 4 else "sides"
+    articles = (
+        "".join(
+            f'<div class="side">{quote(header, cell)}</div>'
+            for header, cell in zip(headers, row, strict=False)
+        )
+        for row in rows
+    )
+    return Html("".join(f'<article class="{shape}">{cells}</article>' for cells in articles))
+
+
+def quote(header: str, value: object) -> Html:
+    """Return a quoted text below its heading, line breaks kept."""
+    shown = escape("" if value is None else value)
+    shown = shown if shown.strip() else '<span class="empty">(empty)</span>'
+    return Html((f"<h4>{escape(header)}</h4>" if header else "") + f"<pre>{shown}</pre>")
+
+
+def turn(role: str, text: object, after: Part = "") -> Html:
+    """Return a turn of a conversation."""
+    return Html(f'<div class="turn">{quote(role, text)}{joined(after)}</div>')
+
+
+def tokens(name: str, pieces: Iterable[tuple[str, str]]) -> Html:
+    """Return a box for each token, given as (text, kind): context, trained or cut."""
+    stretches = (
+        f'<span class="{escape(kind)}">'
+        + "".join(f"<i>{escape(text.replace(chr(10), LINE_BREAK))}</i>" for text, _ in some)
+        + "</span>"
+        for kind, some in groupby(pieces, key=lambda piece: piece[1])
+    )
+    return quote(name, Html("".join(stretches)))
+
+
+def changed_words(before: str, after: str) -> Html:
+    """Return a text with the words that are not in the other one underlined."""
+    old, new = _PIECES.findall(before), _PIECES.findall(after)
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    if matcher.ratio() < ALIKE:
+        return Html(escape(after))
+    parts = []
+    for tag, _, _, start, end in matcher.get_opcodes():
+        piece = escape("".join(new[start:end]))
+        parts.append(piece if tag == "equal" or not piece.strip() else f"<mark>{piece}</mark>")
+    return Html("".join(parts))
+
+
+def card(title: str, mark: Html, content: Part) -> Html:
+    """Return something with a heading of its own inside a section."""
+    heading = f"<h3>{mark} {escape(title)}</h3>"
+    return Html(f'<article class="card">{heading}{joined(content)}</article>')
+
+
+def details(summary: str, content: Part, *, kind: str = "") -> Html:
+    """Return something that is folded until it is asked for."""
+    mark = f' class="{kind}"' if kind else ""
+    return Html(f"<details{mark}><summary>{escape(summary)}</summary>{joined(content)}</details>")
+
+
+def _is_numeric(cells: Sequence[Cell]) -> bool:
+    known = [cell for cell in cells if cell is not None]
+    return bool(known) and all(
+        isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known
+    )
+
+
+def _cell(cell: Cell) -> str:
+    return escape(cell if isinstance(cell, Html) else number(cell))
+
+
+def _spell(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -14,7 +14,7 @@ from ft_tools.formats.formats import normalise
 from ft_tools.formats.quoting import quote
 from ft_tools.metrics.answers import is_repetitive
 from ft_tools.metrics.text import tool_calls
-from ft_tools.views import markup
+from ft_tools.views import page
 
 PLAIN, FULL = 10_000, 200_000
 sizes = pytest.mark.parametrize(
@@ -113,7 +113,7 @@ CHECKS = {
     "length": estimate_tokens,
     "tool calls": tool_calls,
     "a loop": is_repetitive,
-    "markup": markup.text,
+    "page": page.joined,
 }
 
 

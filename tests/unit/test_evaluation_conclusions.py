@@ -4,7 +4,7 @@ import pytest
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.conclude import Call, concluded, without_details
-from ft_tools.evaluation.page import Sample, document, marked
+from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import (
     EvaluationReport,
     RankedSystem,
@@ -16,6 +16,7 @@ from ft_tools.evaluation.results import (
     Settings,
     compare_scores,
 )
+from ft_tools.views.page import changed_words
 from tests.unit.held_out_files import ids
 
 SETTINGS = Settings(seed=0, smallest_effect=0.1)
@@ -227,4 +228,4 @@ def test_the_page_shows_the_worst_regression_first_and_escapes_every_text():
     assert "<script" not in html
     assert "<img" not in html
     assert html.index("line 1\n") < html.index("line 2\n") < html.index("line 3\n")
-    assert marked("a b c", "a x c") == "a <mark>x</mark> c"
+    assert changed_words("a b c", "a x c") == "a <mark>x</mark> c"

@@ -26,8 +26,9 @@ from ft_tools.training import checkpoints, defaults, samples
 from ft_tools.training.diagnosis import diagnose, health_of, setup_of
 from ft_tools.training.health import cut_rows, health_signals, is_diverged
 from ft_tools.training.pace import Patience, evaluations_ahead
+from ft_tools.training.page import run_page
 from ft_tools.training.plan import TrainingPlan
-from ft_tools.training.report import run_page, without_repeats
+from ft_tools.training.report import without_repeats
 from ft_tools.training.worker import ranks_agree
 from ft_tools.training.worker.sampling import Sampler
 

@@ -1,0 +1,112 @@
+"""The page of a training run, which people look at meanwhile."""
+
+from typing import Any
+
+from ft_tools.runs.state.records import Health
+from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.report import Row, last_value, series
+from ft_tools.training.samples import CUT, Sample
+from ft_tools.views.charts import line_chart
+from ft_tools.views.page import Part, key_values, note, page, side_by_side, table
+
+REFRESH_SECONDS = 15
+NOTHING_YET = note("No step has been logged yet.")
+SHOWN = note(
+    f"Held-out prompts, answered greedily. {CUT.strip()} marks an answer stopped before its end."
+)
+
+
+def run_page(
+    title: str,
+    plan: TrainingPlan,
+    rows: list[Row],
+    health: list[Health],
+    facts: dict[str, Any],
+    answers: list[Sample],
+) -> str:
+    """Return the run's page: losses, rewards, health, what is trained on what.
+
+    Args:
+        title: The heading.
+        plan: The run's plan.
+        rows: Lines of metrics.jsonl.
+        health: The signals.
+        facts: Further lines for the table at the end; with `state` other than running the page
+            does not refresh itself any more.
+        answers: Lines of samples.jsonl.
+    """
+    state = str(facts.get("state", "running"))
+
+    def chart(heading: str, names: dict[str, str], unit: str, least: int = 2) -> Part:
+        """Return a chart of metrics by the name of their line; empty before there are points."""
+        found = {line: series(rows, name) for line, name in names.items()}
+        lines = {line: points for line, points in found.items() if len(points) >= least}
+        return line_chart(lines, title=heading, x_label="step", y_label=unit) if lines else ""
+
+    rewards = {name: f"rewards/{name}" for name in ("chosen", "rejected", "margins")}
+    reward_charts = [
+        chart("Rewards", rewards, "reward", 1),
+        chart("Pairs ranked right", {"accuracy": "rewards/accuracies"}, "fraction"),
+    ]
+    signals = [[one.severity, one.signal, one.observed, one.advice] for one in health]
+    return page(
+        title,
+        {
+            "Rewards": (any(reward_charts) and reward_charts) or NOTHING_YET
+            if plan.task != "sft"
+            else "",
+            "Schedule": chart("Learning rate", {"learning rate": "learning_rate"}, "rate"),
+            "Pace": chart("Seconds per step", {"step": "step_seconds"}, "seconds"),
+            "Health": table(["severity", "signal", "observed", "advice"], signals)
+            if signals
+            else note("Nothing out of the ordinary."),
+            "Run": key_values({name: str(value) for name, value in _facts(plan, facts).items()}),
+        },
+        lead=_sentence(rows, state),
+        picture=chart("Loss", {"train": "loss", "validation": "eval_loss"}, "loss", 1)
+        or NOTHING_YET,
+        example=_examples(answers),
+        subtitle=plan.model.name,
+        refresh_seconds=REFRESH_SECONDS if state == "running" else None,
+    )
+
+
+def _sentence(rows: list[Row], state: str) -> str:
+    """Return the run's result in a sentence."""
+    shown = {"training loss": last_value(rows, "loss")}
+    shown |= {"validation loss": last_value(rows, "eval_loss")}
+    losses = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
+    step = last_value(rows, "step") or 0
+    return f"{state.capitalize()} at step {step:.0f}" + (
+        f": {', '.join(losses)}." if losses else "."
+    )
+
+
+def _examples(rows: list[Sample]) -> Part:
+    """Show each prompt with the base's answer, the latest one and the one that the file gives."""
+    answers = {(row["step"], row["number"]): row["text"] for row in rows if "text" in row}
+    if not answers:
+        return note("No held-out prompt has been answered.") if rows else ""
+    last = max(step for step, _ in answers)
+    lines = [
+        [row["prompt"], *(answers.get((step, row["number"]), "") for step in (0, last)),
+         row["expected"]]
+        for row in rows
+        if "prompt" in row
+    ]  # fmt: skip
+    headers = ["prompt", "before training", f"step {last}", "in the file"]
+    return [SHOWN, side_by_side(headers, lines)]
+
+
+def _facts(plan: TrainingPlan, facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "model": plan.model.name,
+        "method": plan.method,
+        "dataset": f"{plan.dataset.path} ({plan.dataset.num_examples} examples)",
+        "validation": plan.validation.path if plan.validation else "none",
+        "device": f"{plan.device.name} ({plan.device.model})",
+        "effective batch": plan.effective_batch,
+        "learning rate": plan.training["learning_rate"],
+        "max_length": plan.training.get("max_length"),
+        **facts,
+    }
