@@ -200,12 +200,23 @@ def shown(value: Any) -> str:
 
 def _model_at(request: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel]:
     """Return the model of a nested argument: the one whose argument is not known."""
-    for name in loc:
-        field = request.model_fields.get(str(name))
-        parts = (field.annotation, *get_args(field.annotation)) if field else ()
-        models = [p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)]
-        request = models[0] if models else request
-    return request
+    models = [request]
+    for name in map(str, loc):
+        fields = [one.model_fields[name] for one in models if name in one.model_fields]
+        # Of several kinds of object the place names the one that was meant.
+        kinds = [(one, one.model_fields.get("kind")) for one in models]
+        meant = [one for one, kind in kinds if kind and name in get_args(kind.annotation)]
+        models = (
+            [one for field in fields for one in _models_in(field.annotation)] or meant or models
+        )
+    return models[0]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models of a type, those of its items and alternatives."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [one for part in get_args(annotation) for one in _models_in(part)]
 
 
 def _line(request: type[BaseModel], where: str, detail: dict[str, Any]) -> str:

@@ -10,11 +10,13 @@ from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.metrics.text import (
+    equal_texts,
     is_latin,
     label,
     last_number,
     leaves,
     list_items,
+    matches,
     normalise,
     parse_json,
     tool_calls,
@@ -117,12 +119,7 @@ def exact_match(output: str, expected: ExpectedAnswer) -> float:
     >>> exact_match('{"b": 2, "a": "X"}', ExpectedAnswer('{"a":"x","b":2}'))
     1.0
     """
-    reference = expected.reference
-    wanted = parse_json(reference) if reference.lstrip()[:1] in ("{", "[") else None
-    if isinstance(wanted, dict | list):
-        found = parse_json(output)
-        return float(type(found) is type(wanted) and leaves([found]) == leaves([wanted]))
-    return float(normalise(output) == normalise(reference))
+    return float(equal_texts(output, expected.reference))
 
 
 def token_f1(output: str, expected: ExpectedAnswer) -> float:
@@ -158,8 +155,8 @@ def contains(output: str, expected: ExpectedAnswer) -> float:
     0.0
     """
     row = expected.row
-    must = all(_occurs(wanted, output) for wanted in _wanted(row.get("contains")))
-    return float(must and not any(_occurs(t, output) for t in _wanted(row.get("not_contains"))))
+    must = all(occurs(wanted, output) for wanted in entries(row.get("contains")))
+    return float(must and not any(occurs(t, output) for t in entries(row.get("not_contains"))))
 
 
 def number(output: str, expected: ExpectedAnswer) -> float:
@@ -172,7 +169,12 @@ def number(output: str, expected: ExpectedAnswer) -> float:
     wanted, found = last_number(expected.reference), last_number(output)
     if wanted is None or found is None:
         return float(wanted is None and found is None)
-    return float(abs(found - wanted) <= expected.scoring.tolerance * abs(wanted) + 1e-12)
+    return float(is_near(found, wanted, relative=expected.scoring.tolerance))
+
+
+def is_near(found: float, wanted: float, *, relative: float = 0, absolute: float = 0) -> bool:
+    """Return whether two numbers differ by at most the larger tolerance."""
+    return abs(found - wanted) <= max(absolute, relative * abs(wanted)) + 1e-12
 
 
 def set_f1(output: str, expected: ExpectedAnswer) -> float:
@@ -197,7 +199,7 @@ def abstention(output: str, expected: ExpectedAnswer) -> float:
 
 def regex(output: str, expected: ExpectedAnswer) -> float:
     """Return 1 if the output contains the pattern of the request."""
-    return float(re.search(expected.scoring.pattern or "", output) is not None)
+    return float(matches(expected.scoring.pattern or "", output))
 
 
 def json_schema(output: str, expected: ExpectedAnswer) -> float:
@@ -247,24 +249,25 @@ def require_patterns(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
     """
     for line, row in rows:
         for name in ("contains", "not_contains"):
-            for wanted in _wanted(row.get(name)):
-                problem = _problem(wanted)
+            for wanted in entries(row.get(name)):
+                problem = entry_problem(wanted)
                 if problem:
                     raise BadData("the dataset", f"{name} {problem}", CURE, line)
 
 
-def _wanted(value: Any) -> list[Any]:
+def entries(value: Any) -> list[Any]:
+    """Return the texts and patterns of `contains`: a list, or one alone."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _occurs(wanted: Any, output: str) -> bool:
+def occurs(wanted: Any, output: str) -> bool:
     """Return whether a text occurs, whatever the spaces, or a pattern matches; without case."""
     if isinstance(wanted, Mapping):
-        return re.search(str(wanted["regex"]), output, re.IGNORECASE) is not None
+        return matches(str(wanted["regex"]), output, ignore_case=True)
     return normalise(str(wanted)) in normalise(output)
 
 
-def _problem(wanted: Any) -> str:
+def entry_problem(wanted: Any) -> str:
     """Return what is wrong with an entry; empty for nothing."""
     if not isinstance(wanted, Mapping):
         return "" if isinstance(wanted, str | int | float) else "has an entry that is no text"

@@ -1,22 +1,27 @@
 """Read an answer as words, a label, a number, a list, JSON or tool calls."""
 
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 _WORDS = re.compile(r"\w+")
 _NUMBER = re.compile(r"[-+]?\d[\d,_]*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _CALL, _CALL_END = "<tool_call>", "</tool_call>"
+PATTERN_SECONDS = 0.5
+"""Longest search of one pattern in one answer; a sound pattern takes a thousandth of it."""
 
 Leaves = dict[tuple[str | int, ...], Any]
 """Place in a JSON value -> what is there."""
 
 
-def normalise(text: str) -> str:
+def normalise(text: str, *, keep_case: bool = False) -> str:
     """Return a text without case, compatibility forms and repeated or outer spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    plain = unicodedata.normalize("NFKC", text)
+    return " ".join((plain if keep_case else plain.casefold()).split())
 
 
 def label(text: str) -> str:
@@ -36,14 +41,33 @@ def is_latin(texts: Sequence[str]) -> bool:
 
 
 def parse_json(text: str) -> Any:
-    """Return the JSON value of a whole text, or None; NaN and Infinity are not JSON."""
+    """Return the JSON value of a whole text, or None.
+
+    NaN, Infinity and numbers beyond a float are not JSON. An object with a key twice is none
+    either: each parser takes another of its values, and an answer may not name both.
+
+    >>> parse_json('{"a": 1, "a": 2}') is None, parse_json("1e999") is None
+    (True, True)
+    """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(
+            text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_object
+        )
     except (ValueError, RecursionError):
         return None
 
 
-def leaves(value: Any) -> Leaves:
+def json_object_in(text: str) -> dict[str, Any] | None:
+    """Return the JSON object from the first brace of a text to the last; None if that is none.
+
+    >>> json_object_in('Well: {"better": "A"}.')
+    {'better': 'A'}
+    """
+    value = parse_json(text[text.find("{") : text.rfind("}") + 1])
+    return value if isinstance(value, dict) else None
+
+
+def leaves(value: Any, *, keep_case: bool = False) -> Leaves:
     """Return the value at each place of a JSON value, texts normalised; {} if it has no places."""
     found: Leaves = {}
     waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
@@ -54,15 +78,68 @@ def leaves(value: Any) -> Leaves:
             waiting += [((*place, key), below) for key, below in parts.items()]
         elif place:
             # True equals 1 in Python; in JSON it does not.
-            plain = normalise(value) if isinstance(value, str) else value
+            plain = normalise(value, keep_case=keep_case) if isinstance(value, str) else value
             found[place] = ("bool", value) if isinstance(value, bool) else plain
     return found
 
 
+def equal_texts(output: str, reference: str, *, keep_case: bool = False) -> bool:
+    """Return whether two texts are equal but for case and spaces; JSON: in its values."""
+    value = parse_json(reference) if reference.lstrip()[:1] in ("{", "[") else None
+    if isinstance(value, dict | list):
+        other = parse_json(output)
+        return type(other) is type(value) and equal_values(other, value, keep_case=keep_case)
+    found, wanted = (normalise(text, keep_case=keep_case) for text in (output, reference))
+    return found == wanted
+
+
+def equal_values(found: Any, wanted: Any, *, keep_case: bool = False) -> bool:
+    """Return whether two JSON values are equal, their texts without case and spaces."""
+    return leaves([found], keep_case=keep_case) == leaves([wanted], keep_case=keep_case)
+
+
 def last_number(text: str) -> float | None:
-    """Return the last number of a text."""
+    """Return the last number of a text; None if there is none, or none that a float can hold.
+
+    >>> last_number("3 of 1,200"), last_number("1e999"), last_number("nan")
+    (1200.0, None, None)
+    """
     found = _NUMBER.findall(text)
-    return float(found[-1].replace(",", "").replace("_", "")) if found else None
+    value = float(found[-1].replace(",", "").replace("_", "")) if found else math.nan
+    return value if math.isfinite(value) else None
+
+
+def matches(pattern: str, text: str, *, whole: bool = False, ignore_case: bool = False) -> bool:
+    """Return whether a text has a pattern, or all of it is one; not if the search takes too long.
+
+    >>> matches("a+", "baa"), matches("a+", "baa", whole=True)
+    (True, False)
+    """
+    # A library of its own: `re` has no time limit, and any pattern may be slow on some text.
+    search = _compiled(pattern, ignore_case)
+    try:
+        return bool((search.fullmatch if whole else search.search)(text, timeout=PATTERN_SECONDS))
+    except TimeoutError:
+        return False
+
+
+def all_matches(pattern: str, text: str) -> list[str]:
+    """Return what the group of a pattern matches each time, or all of it without a group.
+
+    It is nothing where the search takes too long.
+    """
+    try:
+        found = _compiled(pattern, False).finditer(text, timeout=PATTERN_SECONDS)
+        return [match[min(1, match.re.groups)] or "" for match in found]
+    except TimeoutError:
+        return []
+
+
+@lru_cache(maxsize=64)
+def _compiled(pattern: str, ignore_case: bool) -> Any:
+    import regex
+
+    return regex.compile(pattern, regex.IGNORECASE if ignore_case else 0)
 
 
 def list_items(text: str) -> set[str]:
@@ -108,3 +185,17 @@ def _tool_call_blocks(text: str) -> list[str]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found

@@ -17,7 +17,7 @@ from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.systems.system import Answer
 from ft_tools.evaluation.worker.state import State
 from ft_tools.metrics.table import METRICS
-from ft_tools.metrics.text import parse_json
+from ft_tools.metrics.text import json_object_in
 from ft_tools.metrics.verdicts import PairedComparison
 
 MAX_TOKENS = 200
@@ -75,9 +75,7 @@ def verdict(reply: str, tuned_is: str) -> float | None:
     >>> verdict('{"better": "B"}', "B"), verdict("hm", "B")
     (1.0, None)
     """
-    start, end = reply.find("{"), reply.rfind("}")
-    value = parse_json(reply[start : end + 1]) if start >= 0 else None
-    better = value.get("better") if isinstance(value, dict) else None
+    better = (json_object_in(reply) or {}).get("better")
     scores = {"A": 0.0, "B": 0.0, "tie": 0.5, tuned_is: 1.0}
     return scores.get(better) if isinstance(better, str) else None
 

@@ -1,0 +1,179 @@
+"""The checks that read an answer and nothing else; each from 0 to 1.
+
+An answer is whatever a model wrote: empty, endless, of any characters. None may raise.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ft_tools.metrics.checks.request import (
+    Contains,
+    Equals,
+    Extract,
+    JsonSchema,
+    Lacks,
+    Length,
+    Number,
+    Pattern,
+)
+from ft_tools.metrics.scores import entries, is_near, occurs
+from ft_tools.metrics.text import (
+    all_matches,
+    equal_texts,
+    equal_values,
+    last_number,
+    matches,
+    normalise,
+    parse_json,
+    words,
+)
+
+Row = Mapping[str, Any]
+MISSING = object()
+ECHO_WORDS = 4
+"""A line of the prompt with as many words that an answer repeats is an echo."""
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+
+
+def equals(check: Equals, answer: str, row: Row) -> float:
+    """Return 1 if the answer has one value, and it is the reference's.
+
+    >>> check = Equals(kind="equals", extract=Extract(pattern="Answer: (.*)"))
+    >>> equals(check, "Answer: A", {"answer": "a"})
+    1.0
+    >>> equals(check, "Answer: A, Answer: B".replace(", ", chr(10)), {"answer": "a"})
+    0.0
+    """
+    wanted, keep_case = row[check.reference], check.case_sensitive
+    if check.extract is not None and check.extract.last_number:
+        found = last_number(answer)
+        return float(found is not None and found == last_number(as_text(wanted)))
+    value = value_in(answer, check.extract, keep_case=keep_case)
+    return float(same(value, wanted, keep_case=keep_case))
+
+
+def number(check: Number, answer: str, row: Row) -> float:
+    """Return 1 if the answer's number is the reference's."""
+    is_last = check.extract is None or check.extract.last_number
+    value = answer if is_last else value_in(answer, check.extract)
+    found = None if value is MISSING else last_number(as_text(value))
+    wanted = last_number(as_text(row[check.reference]))
+    if found is None or wanted is None:
+        return 0.0
+    return float(
+        is_near(found, wanted, relative=check.relative_tolerance, absolute=check.absolute_tolerance)
+    )
+
+
+def json_schema(check: JsonSchema, conforms: Callable[[str], bool], answer: str, row: Row) -> float:
+    """Return the share of values that are right in an answer that is JSON of the schema."""
+    if not conforms(answer):
+        return 0.0
+    answered = parse_json(answer)
+    right = [same(at(answered, place), row[name]) for place, name in check.values.items()]
+    return sum(right) / len(right) if right else 1.0
+
+
+def pattern(check: Pattern, answer: str, row: Row) -> float:
+    """Return 1 if all of the answer, outer spaces apart, matches."""
+    return float(matches(check.pattern, answer.strip(), whole=True))
+
+
+def contains(check: Contains, answer: str, row: Row) -> float:
+    """Return 1 if all texts occur in what the answer does not repeat of the prompt."""
+    own = without_echo(answer, str(row.get("prompt") or ""))
+    return float(all(occurs(text, own) for text in texts_of(check, row)))
+
+
+def lacks(check: Lacks, answer: str, row: Row) -> float:
+    """Return 1 if no text occurs in the answer."""
+    return float(not any(occurs(text, answer) for text in texts_of(check, row)))
+
+
+def length(check: Length, answer: str, row: Row) -> float:
+    """Return 1 within the band.
+
+    >>> [length(Length(kind="length", min=2, max=4), "a " * n, {}) for n in (1, 2, 5, 8)]
+    [0.5, 1.0, 0.75, 0.0]
+    """
+    size = len(answer.strip()) if check.unit == "characters" else len(words(answer))
+    if size < check.min:
+        return size / check.min
+    return max(0.0, 1 - max(0, size - check.max) / check.max)
+
+
+def texts_of(check: Contains | Lacks, row: Row) -> list[Any]:
+    """Return the texts and patterns of a check."""
+    return entries(row[check.texts]) if isinstance(check.texts, str) else list(check.texts)
+
+
+def as_text(value: Any) -> str:
+    """Return a column's value as the text that an answer would have."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def value_in(answer: str, extract: Extract | None, *, keep_case: bool = False) -> Any:
+    """Return the one value of an answer; MISSING where it has none, or several that differ."""
+    if extract is None:
+        return answer
+    if extract.json_path is not None:
+        return at(parse_json(answer), extract.json_path)
+    texts = all_matches(extract.pattern or "", answer)
+    distinct = {normalise(text, keep_case=keep_case) for text in texts}
+    return texts[0] if len(distinct) == 1 else MISSING
+
+
+def at(value: Any, path: str) -> Any:
+    """Return what is at a place of a JSON value; MISSING if nothing is.
+
+    >>> at({"a": {"b": [7]}}, "a.b[0]"), at({"a": 1}, "b") is MISSING
+    (7, True)
+    """
+    for index, key in _STEP.findall(path):
+        if index and isinstance(value, list) and int(index) < len(value):
+            value = value[int(index)]
+        elif key and isinstance(value, dict) and key in value:
+            value = value[key]
+        else:
+            return MISSING
+    return value
+
+
+def same(found: Any, wanted: Any, *, keep_case: bool = False) -> bool:
+    """Return whether an answer's value is a column's; the column may hold it as text."""
+    if found is MISSING:
+        return False
+    if isinstance(found, str) or isinstance(wanted, str):
+        return equal_texts(as_text(found), as_text(wanted), keep_case=keep_case)
+    return equal_values(found, wanted, keep_case=keep_case)
+
+
+def without_echo(answer: str, prompt: str) -> str:
+    """Return an answer, normalised, without the lines of the prompt that it repeats."""
+    own = normalise(answer)
+    for line in _long_lines(prompt):
+        own = own.replace(line, " ")
+    return own
+
+
+@lru_cache(maxsize=256)
+def _long_lines(prompt: str) -> tuple[str, ...]:
+    lines = {normalise(line) for line in (prompt, *prompt.splitlines())}
+    return tuple(sorted((x for x in lines if len(x.split()) >= ECHO_WORDS), key=len, reverse=True))
+
+
+def schema_of(check: JsonSchema, find: Callable[[str], Path]) -> Callable[[str], bool]:
+    """Return whether an answer conforms to a check's schema, as a function.
+
+    Raises:
+        BadInput: It is no JSON Schema.
+    """
+    # Its library is slow to import, and few checks have a schema.
+    from ft_tools.metrics.schema import conformance, read_schema
+
+    given = check.schema_
+    return read_schema(find(given)) if isinstance(given, str) else conformance(given, "schema")

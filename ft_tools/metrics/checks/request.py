@@ -1,0 +1,202 @@
+"""The checks that a caller declares; one row of `scorer.py` scores each kind."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from ft_tools.contract import Request
+
+MOST_CHECKS = 8
+MOST_TEXTS = 100
+JSON_PATH = re.compile(r"(?:[^.\[\]\s]+|\[\d+\])(?:\.[^.\[\]\s]+|\[\d+\])*")
+PathText = Annotated[str, Field(pattern=f"^{JSON_PATH.pattern}$", max_length=200)]
+Column = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Extract(Request):
+    """Where in the answer the value is; exactly one of the three."""
+
+    pattern: str | None = Field(
+        None, max_length=500, description="Pattern; its group, or else its match, is the value."
+    )
+    json_path: PathText | None = Field(None, description='Place in a JSON answer: "a.b[0]".')
+    last_number: bool = Field(False, description="The last number.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        return value if value is None else plain_pattern(value)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.pattern is not None) + (self.json_path is not None) + self.last_number != 1:
+            raise ValueError("set exactly one of pattern, json_path and last_number")
+        return self
+
+
+class CheckBase(Request):
+    """What all kinds have."""
+
+    weight: float = Field(1, gt=0, le=1000, description="Share of the total, beside the others'.")
+    name: str = Field(
+        "", pattern=r"^[A-Za-z0-9_-]{0,40}$", description="Default: its kind, numbered."
+    )
+
+
+class Equals(CheckBase):
+    """The answer's value is the reference's, but for case and spaces; JSON by its values."""
+
+    kind: Literal["equals"]
+    reference: Column = Field("answer", description="Column with the value.")
+    extract: Extract | None = Field(None, description="Default: the whole answer.")
+    case_sensitive: bool = False
+
+
+class Number(CheckBase):
+    """The answer's number is the reference's within the larger tolerance."""
+
+    kind: Literal["number"]
+    reference: Column = Field("answer", description="Column with the number.")
+    extract: Extract | None = Field(None, description="Default: the last number.")
+    absolute_tolerance: float = Field(0, ge=0)
+    relative_tolerance: float = Field(0, ge=0, lt=1)
+
+
+class JsonSchema(CheckBase):
+    """The whole answer is JSON of a schema; scored is the share of values that are right."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    kind: Literal["json_schema"]
+    schema_: dict[str, Any] | str = Field(
+        alias="schema", description="The schema, or a .json file in the workspace."
+    )
+    values: dict[PathText, Column] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="Place in the answer -> column with its value.",
+    )
+
+
+class Pattern(CheckBase):
+    """All of the answer matches a pattern."""
+
+    kind: Literal["pattern"]
+    pattern: str = Field(min_length=1, max_length=500)
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        return plain_pattern(value)
+
+
+class Contains(CheckBase):
+    """All texts occur in the answer, lines of the prompt apart."""
+
+    kind: Literal["contains"]
+    texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)] | Column = Field(
+        description="Texts, or the column that has them."
+    )
+
+
+class Lacks(CheckBase):
+    """None of the texts occurs in the answer."""
+
+    kind: Literal["lacks"]
+    texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)] | Column = Field(
+        description="Texts, or the column that has them."
+    )
+
+
+class Length(CheckBase):
+    """1 within a band, falling in a straight line to 0 at nothing and at twice the maximum."""
+
+    kind: Literal["length"]
+    min: int = Field(0, ge=0)
+    max: int = Field(ge=1, le=1_000_000)
+    unit: Literal["characters", "words"] = "words"
+
+    @model_validator(mode="after")
+    def _is_band(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min is {self.min} and max {self.max}; min must be at most max")
+        return self
+
+
+KINDS = ("equals", "number", "json_schema", "pattern", "contains", "lacks", "length")
+
+
+def _kind_of(value: Any) -> str | None:
+    """Return the kind of a check, given or read; None where it is not known."""
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if kind in KINDS else None
+
+
+Check = Annotated[
+    Annotated[Equals, Tag("equals")]
+    | Annotated[Number, Tag("number")]
+    | Annotated[JsonSchema, Tag("json_schema")]
+    | Annotated[Pattern, Tag("pattern")]
+    | Annotated[Contains, Tag("contains")]
+    | Annotated[Lacks, Tag("lacks")]
+    | Annotated[Length, Tag("length")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="unknown_kind",
+        custom_error_message=f"must be an object with a kind of {', '.join(KINDS)}",
+    ),
+]
+"""A declared check."""
+Checks = Annotated[list[Check], Field(min_length=1, max_length=MOST_CHECKS)]
+NEVER_ALONE = frozenset({"length", "lacks"})
+"""Kinds that say nothing of whether an answer is right."""
+
+
+def check_names(checks: Sequence[Check]) -> list[str]:
+    """Return the name of each check: its own, or its kind, numbered where it is repeated.
+
+    Raises:
+        ValueError: Two have the same.
+    """
+    unnamed, seen = Counter(one.kind for one in checks if not one.name), Counter[str]()
+    names = []
+    for one in checks:
+        seen[one.kind] += not one.name
+        numbered = f"{one.kind}_{seen[one.kind]}" if unnamed[one.kind] > 1 else one.kind
+        names.append(one.name or numbered)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"two checks are called {twice[0]!r}; give each its own name")
+    return names
+
+
+def require_goal(checks: Sequence[Check]) -> None:
+    """Refuse checks none of which depends on the answer being right.
+
+    Raises:
+        ValueError: All are of kinds that reward form alone, or a judge that can be talked over.
+    """
+    if all(one.kind in NEVER_ALONE for one in checks):
+        kinds = ", ".join(sorted({one.kind for one in checks}))
+        raise ValueError(
+            f"{kinds} alone can be met by wrong answers; add a check of what is right, such as "
+            "equals, number, json_schema or tests"
+        )
+
+
+def plain_pattern(value: str) -> str:
+    """Return a pattern that compiles.
+
+    Raises:
+        ValueError: It does not.
+    """
+    # Only a request with a pattern loads the library.
+    import regex
+
+    try:
+        regex.compile(value)
+    except regex.error as error:
+        raise ValueError(f"is not a valid pattern: {error}") from error
+    return value

@@ -1,0 +1,276 @@
+"""Declared checks: what each kind pays for, and which tricks it does not."""
+
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from ft_tools.errors import BadData, BadInput
+from ft_tools.metrics.checks.request import Checks, check_names, require_goal
+from ft_tools.metrics.checks.scorer import MOST_CHARACTERS, Scorer, require_columns, scored_row
+
+CHECKS = TypeAdapter(Checks)
+SCHEMA = {
+    "type": "object",
+    "properties": {"team": {"type": "string"}, "tags": {"type": "array", "uniqueItems": True}},
+    "required": ["team"],
+    "additionalProperties": False,
+}
+
+
+def score(check, answer, row=None, folder=Path()):
+    row = {"answer": "", "prompt": ""} | (row or {})
+    with Scorer(CHECKS.validate_python([check]), folder) as scorer:
+        [found] = scorer.score([row], [answer])
+    return found.total
+
+
+RIGHT = {
+    "text": ({"kind": "equals"}, " OSLO ", {"answer": "Oslo"}),
+    "JSON by values": ({"kind": "equals"}, '{"b": 2, "a": "X"}', {"answer": {"a": "x", "b": 2}}),
+    "a boolean column": ({"kind": "equals"}, "True", {"answer": True}),
+    "one tag": (
+        {"kind": "equals", "extract": {"pattern": "<a>(.*?)</a>"}},
+        "so <a>B</a>, yes <a>b</a>",
+        {"answer": "B"},
+    ),
+    "a JSON path": (
+        {"kind": "equals", "extract": {"json_path": "a.b[1]"}},
+        '{"a": {"b": [0, 7]}}',
+        {"answer": "7"},
+    ),
+    "the last number": (
+        {"kind": "equals", "extract": {"last_number": True}},
+        "2 + 2 = 4.0",
+        {"answer": "#### 4"},
+    ),
+    "a number": ({"kind": "number"}, "It is 1,000.", {"answer": 1000}),
+    "a number nearby": (
+        {"kind": "number", "absolute_tolerance": 0.5},
+        "99.6",
+        {"answer": "100"},
+    ),
+    "a number in a tag": (
+        {"kind": "number", "extract": {"pattern": "= (.*)"}},
+        "x = 3\nnot 4",
+        {"answer": "3"},
+    ),
+    "JSON": ({"kind": "json_schema", "schema": SCHEMA}, '{"team": "a"}', {}),
+    "JSON with its value": (
+        {"kind": "json_schema", "schema": SCHEMA, "values": {"team": "queue"}},
+        '{"team": "A"}',
+        {"queue": "a"},
+    ),
+    "a pattern": ({"kind": "pattern", "pattern": r"[A-Z]{2}-\d+"}, "AB-12\n", {}),
+    "contains": ({"kind": "contains", "texts": ["15 eur", "vat"]}, "15 EUR with VAT", {}),
+    "contains a column": (
+        {"kind": "contains", "texts": "must"},
+        "It is 5 EUR.",
+        {"must": {"regex": r"\b5 eur"}},
+    ),
+    "lacks": ({"kind": "lacks", "texts": ["sorry"]}, "Here it is.", {}),
+    "length": ({"kind": "length", "min": 2, "max": 5}, "three whole words", {}),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_answer_is_paid_in_full(name):
+    assert score(*RIGHT[name]) == 1.0
+
+
+WRONG = {
+    "every label": ({"kind": "equals"}, "A or B or C", {"answer": "A"}),
+    "every label in its tag": (
+        {"kind": "equals", "extract": {"pattern": "<a>(.*?)</a>"}},
+        "<a>A</a><a>B</a>",
+        {"answer": "A"},
+    ),
+    "every label in one tag": (
+        {"kind": "equals", "extract": {"pattern": "<a>(.*?)</a>"}},
+        "<a>A, B</a>",
+        {"answer": "A"},
+    ),
+    "no tag": ({"kind": "equals", "extract": {"pattern": "<a>(.*?)</a>"}}, "A", {"answer": "A"}),
+    "another case": ({"kind": "equals", "case_sensitive": True}, "oslo", {"answer": "Oslo"}),
+    "the case inside JSON": (
+        {"kind": "equals", "case_sensitive": True},
+        '["a"]',
+        {"answer": ["A"]},
+    ),
+    "true for 1": ({"kind": "equals"}, "[true]", {"answer": [1]}),
+    "nan": ({"kind": "number", "relative_tolerance": 0.9}, "nan", {"answer": "5"}),
+    "infinity": ({"kind": "number", "absolute_tolerance": 1e300}, "1e999", {"answer": "5"}),
+    "a number to be computed": ({"kind": "number"}, "2**100", {"answer": "1.3e30"}),
+    "several numbers": (
+        {"kind": "number", "extract": {"pattern": r"= (\d+)"}},
+        "= 3 or = 4",
+        {"answer": "3"},
+    ),
+    "prose around JSON": ({"kind": "json_schema", "schema": SCHEMA}, 'Sure: {"team": "a"}', {}),
+    "a fence around JSON": (
+        {"kind": "json_schema", "schema": SCHEMA},
+        '```json\n{"team": "a"}\n```',
+        {},
+    ),
+    "a key twice": (
+        {"kind": "json_schema", "schema": SCHEMA, "values": {"team": "queue"}},
+        '{"team": "b", "team": "a"}',
+        {"queue": "a"},
+    ),
+    "another key": ({"kind": "json_schema", "schema": SCHEMA}, '{"team": "a", "b": 1}', {}),
+    "NaN as JSON": ({"kind": "json_schema", "schema": {"type": "number"}}, "NaN", {}),
+    "a number that no float holds": (
+        {"kind": "json_schema", "schema": {"type": "number"}},
+        "1e999",
+        {},
+    ),
+    "the schema without the value": (
+        {"kind": "json_schema", "schema": SCHEMA, "values": {"team": "queue"}},
+        '{"team": "b"}',
+        {"queue": "a"},
+    ),
+    "a part of the pattern": ({"kind": "pattern", "pattern": r"\d+"}, "12 or 13", {}),
+    "an echo": (
+        {"kind": "contains", "texts": ["oslo"]},
+        "Is the capital Oslo or Bergen?",
+        {"prompt": "Answer briefly.\nIs the capital Oslo or Bergen?"},
+    ),
+    "what it should lack": ({"kind": "lacks", "texts": ["sorry"]}, "So  SORRY!", {}),
+    "twice the length": ({"kind": "length", "max": 2}, "one two three four", {}),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_trick_is_not_paid(name):
+    assert score(*WRONG[name]) == 0.0
+
+
+ODD = ["", " \n\t", "\0", "\ud800", "\u200b", "{" * 5000, "[" * 100_000, "9" * 100_000, "\x1b[2J"]
+ALL_KINDS = [
+    {"kind": "equals", "extract": {"json_path": "a"}},
+    {"kind": "equals", "extract": {"pattern": "(x+x+)+y"}},
+    {"kind": "number"},
+    {"kind": "json_schema", "schema": {}},
+    {"kind": "pattern", "pattern": "yes|no"},
+    {"kind": "contains", "texts": ["yes"]},
+]
+
+
+@pytest.mark.parametrize("check", ALL_KINDS, ids=lambda check: check["kind"])
+def test_an_odd_answer_is_wrong_and_breaks_nothing(check):
+    row = {"answer": "yes 1", "prompt": ""}
+    with Scorer(CHECKS.validate_python([check]), Path()) as scorer:
+        found = scorer.score([row] * len(ODD), ODD)
+    # The library takes a long number for JSON, and rightly so.
+    assert {one.total for one in found[:7]} == {0.0}
+
+
+@pytest.mark.parametrize("kind", ["lacks", "length"])
+def test_an_empty_and_an_endless_answer_meet_no_check(kind):
+    check = {"kind": kind} | ({"texts": ["no"]} if kind == "lacks" else {"max": 1_000_000})
+    assert score(check, "fine") == 1.0
+    assert score(check, " \n") == 0.0
+    assert score(check, "fine " * MOST_CHARACTERS) == 0.0
+
+
+SLOW = "a" * 40 + "!"
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        {"kind": "pattern", "pattern": "(a|aa)+$"},
+        {"kind": "equals", "extract": {"pattern": "(a|aa)+$"}},
+        {"kind": "json_schema", "schema": {"type": "string", "pattern": "^(a|aa)+$"}},
+        {"kind": "json_schema", "schema": {"patternProperties": {"^(a|aa)+$": {}}}},
+    ],
+    ids=str,
+)
+def test_a_catastrophic_pattern_ends_as_wrong_in_a_second(check):
+    answer = SLOW
+    if check["kind"] == "json_schema":
+        answer = f'"{SLOW}"' if "type" in check["schema"] else f'{{"{SLOW}": 1}}'
+    began = time.monotonic()
+    found = score(check, answer, {"answer": "x"})
+    assert time.monotonic() - began < 5
+    assert found == (1.0 if "patternProperties" in str(check) else 0.0)
+
+
+def test_ten_thousand_distinct_items_are_compared_in_a_moment():
+    check = {"kind": "json_schema", "schema": {"uniqueItems": True}}
+    items = [f'{{"a": {i}}}' for i in range(10_000)]
+    began = time.monotonic()
+    assert score(check, f"[{','.join(items)}]") == 1.0
+    assert score(check, f"[{','.join([*items, items[0]])}]") == 0.0
+    assert time.monotonic() - began < 5
+
+
+def test_parts_are_weighted_and_named():
+    checks = CHECKS.validate_python(
+        [
+            {"kind": "equals", "weight": 3},
+            {"kind": "lacks", "texts": ["no"]},
+            {"kind": "lacks", "texts": ["yes"], "name": "polite"},
+            {"kind": "length", "max": 1},
+            {"kind": "length", "max": 2},
+        ]
+    )
+    assert check_names(checks) == ["equals", "lacks", "polite", "length_1", "length_2"]
+    with Scorer(checks, Path()) as scorer:
+        wrong, right = scorer.score([{"answer": "a"}] * 2, ["b", "a"])
+    assert wrong.parts == {"equals": 0, "lacks": 1, "polite": 1, "length_1": 1, "length_2": 1}
+    assert wrong.total == pytest.approx(4 / 7)
+    assert right.total == 1.0
+
+
+def test_a_schema_is_read_from_the_workspace(workspace):
+    (workspace / "s.json").write_text('{"type": "integer"}')
+    check = {"kind": "json_schema", "schema": "s.json"}
+    assert [score(check, text, folder=workspace) for text in ("3", "x")] == [1.0, 0.0]
+    with pytest.raises(BadInput):
+        score(check | {"schema": "../s.json"}, "3", folder=workspace)
+
+
+@pytest.mark.parametrize(
+    ("check", "row", "problem"),
+    [
+        ({"kind": "equals", "reference": "gold"}, {}, "'gold'"),
+        ({"kind": "equals"}, {"answer": " "}, "empty"),
+        ({"kind": "number"}, {"answer": "none"}, "number"),
+        ({"kind": "contains", "texts": "must"}, {"must": []}, "no text"),
+        ({"kind": "contains", "texts": "must"}, {"must": [{"regex": "("}]}, "pattern"),
+    ],
+)
+def test_a_row_that_no_answer_can_meet_is_refused_with_its_line(check, row, problem):
+    rows = [(7, scored_row(row, "ask", row.get("answer", "")))]
+    with pytest.raises(BadData, match=f"rows.jsonl:7: .*{problem}"):
+        require_columns(CHECKS.validate_python([check]), rows, "rows.jsonl")
+
+
+def test_a_row_keeps_its_own_answer_column():
+    assert scored_row({"answer": 7, "prompt": []}, "ask", "long") == {"answer": 7, "prompt": "ask"}
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        {"kind": "equal"},
+        {"kind": "equals", "refrence": "gold"},
+        {"kind": "equals", "extract": {"pattern": "a", "last_number": True}},
+        {"kind": "pattern", "pattern": "("},
+        {"kind": "equals", "weight": 0},
+        {"kind": "equals", "extract": {"json_path": "a..b"}},
+        {"kind": "length", "min": 5, "max": 4},
+    ],
+)
+def test_a_check_that_cannot_be_meant_is_refused(check):
+    with pytest.raises(ValidationError):
+        CHECKS.validate_python([check])
+
+
+def test_form_alone_is_no_goal():
+    checks = CHECKS.validate_python([{"kind": "length", "max": 9}, {"kind": "equals"}])
+    require_goal(checks)
+    with pytest.raises(ValueError, match="length alone"):
+        require_goal(checks[:1])
