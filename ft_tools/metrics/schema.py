@@ -64,7 +64,8 @@ def conformance(schema: Any, name: str) -> Callable[[str], bool]:
         except Unresolvable as error:
             problem = f"{name} refers to {reference!r}, which is not in it"
             raise BadInput(f'{problem}; put it under "$defs" of the same file') from error
-    checker = extend(kind, BOUNDED)(schema, registry=Registry())
+    bounded: Any = extend(kind, BOUNDED)  # type: ignore[no-untyped-call]
+    checker = bounded(schema, registry=Registry())
 
     def conforms(output: str) -> bool:
         value = parse_json(output)
