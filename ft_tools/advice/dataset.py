@@ -3,7 +3,6 @@
 from ft_tools import workspace
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.report import Fact
-from ft_tools.contract import NextStep
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.split.parts import test_share
@@ -14,6 +13,7 @@ from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.source import find_sources, read
 from ft_tools.formats.remembered_test_sets import remembered_for
 from ft_tools.metrics.sample_size import detectable_effect
+from ft_tools.next_steps import next_step
 
 COUNTS = {"sft": "examples", "dpo": "pairs", "kto": "marks"}
 """Task of a dataset -> what its rows are a number of."""
@@ -39,8 +39,7 @@ def dataset_facts(path: str) -> Facts:
     except FineTuningError as error:
         return Facts(rows=(_row(path, f"not read: {error}"),))
     if report is None:
-        why = "counts the dataset in the background; pass its counts afterwards"
-        step = NextStep(tool="audit_dataset", arguments={"path": path}, why=why)
+        step = next_step("count_dataset", {"path": path})
         return Facts(rows=(_row(path, "too large to count in this call"),), next_steps=(step,))
     if report.detected_format == "text" and report.num_usable:
         tokens = report.tokens.total if report.tokens else 0

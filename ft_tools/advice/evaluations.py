@@ -9,6 +9,7 @@ from ft_tools.advice.report import Fact
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.evaluation.report import PROMPTED, EvaluationReport, SystemResult
+from ft_tools.next_steps import next_step
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import RunInfo
 
@@ -113,8 +114,8 @@ def trained_further(run_id: str) -> NextStep | None:
     )
     if found is None or step is None:
         return None
-    why = f"{run_id} ended while it was still learning ({found['id']}): {found['advice']}"
-    return NextStep(tool="launch_sft", arguments=step["arguments"], why=why)
+    fields = {"run": run_id, "id": found["id"], "advice": found["advice"]}
+    return next_step("still_learning", step["arguments"], **fields)
 
 
 def _report(run_id: str) -> EvaluationReport:

@@ -13,6 +13,7 @@ from ft_tools.advice.ladder import LAST, PlacedRung, blocks, first, place, table
 from ft_tools.advice.report import ApproachReport, Question, Rung, State
 from ft_tools.advice.request import ApproachRequest, RungId
 from ft_tools.contract import NextStep, compact
+from ft_tools.next_steps import next_step
 
 MOST = {"blocked": 3, "facts": 6, "questions": 2, "evidence": 2, "ladder": 8}
 """Rows of a concise report, if they fit."""
@@ -84,25 +85,17 @@ def _next_steps(start: PlacedRung, facts: Facts, request: ApproachRequest) -> li
     """Return the call that the first rung begins with."""
     if request.dataset is None or facts.next_steps:
         return []
-    rows: dict[str, Any] = {"path": request.dataset}
-    model = {"model": request.model} if request.model else {}
-    gpu = {"gpu": request.gpu} if request.gpu else {}
-    test_set = facts.words.get("test_set")
-    if start.row.id == "build_eval_first" and test_set is None:
-        why = "splits off a test part, which is remembered and kept out of training"
-        return [NextStep(tool="prepare_dataset", arguments=rows, why=why)]
-    if start.row.id in EVALUATED | {"build_eval_first"} and request.model:
-        arguments = {**model, "dataset": test_set or request.dataset}
-        why = "measures it on held-out rows; use your own prompt"
-        why += "" if test_set else ", and pass rows that nothing learns from"
-        return [NextStep(tool="evaluate", arguments=arguments, why=why)]
-    if start.row.id in TRAINED and request.model:
-        arguments = {**model, "dataset": request.dataset, **gpu}
-        why = "returns the launch with settings that fit"
-        return [NextStep(tool="suggest_lora_config", arguments=arguments, why=why)]
-    if start.row.id in PREFERENCES | TRAINED | {"collect_data_first"}:
-        why = "finds what is wrong with the rows before they are trained on"
-        return [NextStep(tool="audit_dataset", arguments=rows, why=why)]
+    first, model, test_set = start.row.id, request.model, facts.words.get("test_set")
+    if first == "build_eval_first" and test_set is None:
+        return [next_step("split_test_part", {"path": request.dataset})]
+    if first in EVALUATED | {"build_eval_first"} and model:
+        arguments = {"model": model, "dataset": test_set or request.dataset}
+        return [next_step("measure_prompt", arguments, "" if test_set else "unseen_rows")]
+    if first in TRAINED and model:
+        given = {"model": model, "dataset": request.dataset, "gpu": request.gpu}
+        return [next_step("choose_settings", given)]
+    if first in PREFERENCES | TRAINED | {"collect_data_first"}:
+        return [next_step("audit_first", {"path": request.dataset})]
     return []
 
 

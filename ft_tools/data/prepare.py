@@ -37,6 +37,7 @@ from ft_tools.formats.readers.source import decoded_size
 from ft_tools.formats.remembered_test_sets import TO_FORGET, remember
 from ft_tools.metrics.sample_size import FEWEST_EXAMPLES, detectable_effect, examples_needed
 from ft_tools.metrics.verdicts import ALPHA, normal_quantile
+from ft_tools.next_steps import next_step
 from ft_tools.publish import new_folder, require_space, sha256, write_file
 from ft_tools.runs.processes.start import start
 
@@ -120,7 +121,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     plan = PreparePlan(path=request.path, mapping_hash=digest, size_bytes=source.size_bytes)
     lineage = {"dataset": request.path}
     run_id = start("prepare", mapped, plan, request_id=request.request_id, lineage=lineage)
-    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="returns progress and report")
+    step = next_step("wait_for_report", {"run_id": run_id})
     return PrepareReport(mapping=mapping, mapping_hash=digest, run_id=run_id, next_steps=[step])
 
 
@@ -141,8 +142,8 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     digest = request.digest_of(request.mapping, content)
     _require_confirmed(request, digest)
     prepared = _prepared(request, tick)
-    if question := _open_contradictions(request, prepared.data):
-        raise BadInput(note("decide_first", question=question))
+    if undecided := _open_contradictions(request, prepared.data):
+        raise BadInput(note("decide_first", **undecided))
     _require_training_rows(prepared)
     folder = workspace.new_folder(request.output_dir)
     require_space(folder.parent, 4 * source.size_bytes, "the prepared files")
@@ -197,19 +198,16 @@ def _require_training_rows(prepared: PreparedRows) -> None:
     )
 
 
-def _open_contradictions(request: PrepareRequest, data: ComparedRows) -> str:
+def _open_contradictions(request: PrepareRequest, data: ComparedRows) -> dict[str, Any]:
     """Return what has to be decided about rows with the same prompt; empty if nothing has."""
     num = sum(map(len, data.groups))
     share = num / max(1, data.num_kept)
     is_settled = request.contradictions is not None or isinstance(data.scan.mapping.chosen, Picked)
     if is_settled or share <= MAX_CONFLICTING_FRACTION:
-        return ""
-    rule, why = rule_for(data.num_with_majority)
-    return (
-        f"{num} of {data.num_kept} rows have a prompt with different answers (show_examples "
-        f"with contradictions=true and this mapping quotes them): pass contradictions={rule!r} "
-        f"({why}), or 'keep'"
-    )
+        return {}
+    rule = rule_for(data.num_with_majority)
+    why = next_step(f"contradictions_{rule}", {}).why
+    return {"num": num, "total": data.num_kept, "rule": rule, "why": why}
 
 
 def _what_matters(request: PrepareRequest) -> Any:
@@ -265,8 +263,7 @@ def _without_mapping(
     asked = {"turns": turns} if turns else {"prompt": "{COLUMN}", "answer": ["COLUMN"]}
     again["mapping"] = asked | {"ignore": ["COLUMN"]}
     what = "keys of the turns" if turns else "columns that are asked and answered"
-    why = f"with the {what}; all others are used or ignored by name"
-    step = NextStep(tool="prepare_dataset", arguments=again, why=why)
+    step = next_step("map_columns", again, what=what)
     return PrepareReport(mapping=ColumnMapping(), profile=profile, next_steps=[step])
 
 
@@ -282,14 +279,12 @@ def _shown(request: PrepareRequest, mapped: PrepareRequest, digest: str) -> Prep
     if is_sample:
         notes.append(note("first_rows", count=f"{SHOWN_ROWS:,}"))
     again = request.model_dump(mode="json", exclude_unset=True)
-    if question := _open_contradictions(request, data):
-        notes.append(note("decide_first", question=question))
-        again["contradictions"] = rule_for(data.num_with_majority)[0]
-        why = "shows the counts with contradictions resolved; ask the user first"
+    if undecided := _open_contradictions(request, data):
+        notes.append(note("decide_first", **undecided))
+        step = next_step("resolve_contradictions", again | {"contradictions": undecided["rule"]})
     else:
-        again |= {"confirm": digest, "output_dir": request.output_dir or workspace.unused(OUTPUT)}
-        why = "writes the files, once the user agrees with the mapping and its examples"
-    step = NextStep(tool="prepare_dataset", arguments=again, why=why)
+        folder = request.output_dir or workspace.unused(OUTPUT)
+        step = next_step("write_prepared", again | {"confirm": digest, "output_dir": folder})
     return report.model_copy(
         update={"examples": list(_quoted(prepared)), "assumptions": notes, "next_steps": [step]}
     )
@@ -478,9 +473,7 @@ def _with_outputs(report: PrepareReport) -> PrepareReport:
     if made is None or not made.num_train:
         return report
     held_out = made.validation if made.num_validation else None
-    audit = {"path": made.train} | ({"validation_path": held_out} if held_out else {})
-    why = "counts tokens with the tokenizer of `model`, and looks for near-duplicates"
-    checked = NextStep(tool="audit_dataset", arguments=audit, why=why)
+    checked = next_step("audit_prepared", {"path": made.train, "validation_path": held_out})
     open_errors = [f for f in report.findings if f.severity == "error" and not f.removed]
     if open_errors:
         steps = [*quoting(made.train, open_errors), checked]
@@ -496,13 +489,9 @@ def _with_outputs(report: PrepareReport) -> PrepareReport:
 def _measuring(report: PrepareReport, made: PreparedFiles) -> NextStep:
     """Return the call that measures on the rows that were set aside; labels cost nothing first."""
     few = any(finding.id == "few_wordings" for finding in report.findings)
-    first = "; its prompts follow a few templates: add rows in new wordings first"
-    more = first if few and not report.wordings.get("num_test") else ""
-    why = f"measures on the rows that were set aside; add `model` or `systems`{more}"
-    arguments: dict[str, Any] = {"dataset": made.test}
-    if report.labels:
-        why = f"measures simple classifiers on rows set aside; add a system with a model{more}"
-        arguments["systems"] = [
-            {"name": name, "baseline": name, "examples": {"path": made.train}} for name in SIMPLE
-        ]
-    return NextStep(tool="evaluate", arguments=arguments, why=why)
+    also = "new_wordings" if few and not report.wordings.get("num_test") else ""
+    if not report.labels:
+        return next_step("measure_test_part", {"dataset": made.test}, also)
+    learned = {"path": made.train}
+    systems = [{"name": name, "baseline": name, "examples": learned} for name in SIMPLE]
+    return next_step("measure_classifiers", {"dataset": made.test, "systems": systems}, also)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from ft_tools import installation, workspace
-from ft_tools.contract import NextStep, Reason
+from ft_tools.contract import Reason
 from ft_tools.data.audit import perform
 from ft_tools.data.judge import count_findings
 from ft_tools.data.notes import note
@@ -18,6 +18,7 @@ from ft_tools.errors import BadInput, HubUnavailable, NotFound, require_installe
 from ft_tools.formats.readers.documents import count_documents, is_documents, require_text
 from ft_tools.formats.readers.source import decoded_size, find_sources, has_data
 from ft_tools.models.resolve import tokenizer_files
+from ft_tools.next_steps import next_step
 from ft_tools.reasons import reason
 from ft_tools.runs.processes.start import start
 from ft_tools.similarity.minilm import find_minilm, minilm_for, why_by_words
@@ -63,7 +64,7 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
     plan = AuditPlan(path=request.path, size_bytes=size_bytes)
     lineage = {"dataset": request.path}
     run_id = start("audit", request, plan, request_id=request.request_id, lineage=lineage)
-    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why="returns progress and report")
+    step = next_step("wait_for_report", {"run_id": run_id})
     return AuditReport(
         verdict="pending",
         run_id=run_id,
@@ -149,8 +150,7 @@ def _of_documents(request: AuditRequest, path: Path) -> AuditReport:
         notes.append(note("documents_by_size", count=counts.num_estimated))
     if counts.num_without_text:
         notes.append(note("documents_without_text"))
-    why = "says what these documents are good for: retrieval, long context, or a corpus"
-    step = NextStep(tool="recommend_approach", arguments={"documents": request.path}, why=why)
+    step = next_step("use_documents", {"documents": request.path})
     return AuditReport(
         verdict="not_ready",
         detected_format="documents",

@@ -12,6 +12,7 @@ from ft_tools.evaluation.report import Comparison, EvaluationReport, RankedSyste
 from ft_tools.metrics.sample_size import examples_needed
 from ft_tools.metrics.table import METRICS, asked_for
 from ft_tools.metrics.verdicts import ALPHA
+from ft_tools.next_steps import next_step, tool_of
 
 # The file with the classifier, in the run's folder.
 CLASSIFIER = "classifier.py"
@@ -40,15 +41,6 @@ class Call:
     """A training file that was learned from or shown."""
     has_classes: bool = False
     """The expected answers are a few classes."""
-
-    def again(self, why: str, **changed: Any) -> NextStep:
-        """Return the same call with other arguments."""
-        return NextStep(tool="evaluate", arguments={**self.arguments, **changed}, why=why)
-
-    def advice(self, why: str, **known: Any) -> NextStep:
-        """Return the call that decides from what was measured."""
-        arguments = {"evaluations": [self.run_id], **known}
-        return NextStep(tool="recommend_approach", arguments=arguments, why=why)
 
 
 def concluded(
@@ -303,73 +295,61 @@ def _beside_majority(report: EvaluationReport, best: str) -> str:
 
 
 def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> NextStep:
-    """Return the call that makes sense after this evaluation."""
+    """Return the call that makes sense after this evaluation: of the rows that apply, the first."""
     verdicts = {row.verdict for row in _rows(report)}
     is_pair = not (report.alone or report.compares_systems)
     is_worse = is_pair and (bool(report.lost_abilities) or "regressed" in verdicts)
-    audit = NextStep(
-        tool="audit_dataset",
-        arguments={"path": call.learned_from} if call.learned_from else {},
-        why="Check the training data before training again.",
+    chosen = report.system(_cheapest(report).name) if report.target and report.ranking else None
+    is_missed = bool(report.target and report.systems)
+    undecided = [one for one in report.systems if is_missed and one.target == "not_shown"]
+    learned = report.num_fresh == 0 and any(one.has_learned for one in undecided)
+    shown = report.compares_systems and not any(one.has_examples for one in report.systems)
+    is_trained, kind = (chosen.is_trained, chosen.kind) if chosen else (False, "")
+    follows = {
+        "audit_before_training": is_trained and is_worse,
+        "ship_chosen": is_trained,
+        "use_classifier": kind == "tf_idf",
+        "use_untrained": chosen is not None,
+        "rows_from_use": bool(undecided) and report.origin in {"written", "generated"},
+        "rows_unlike_training": learned,
+        "more_rows": bool(undecided),
+        "trained_misses": is_missed and report.trained_system is not None,
+        "try_few_shot": is_missed and shown,
+        "prompting_misses": is_missed,
+        "would_training_help": report.alone,
+        "set_target": report.compares_systems,
+        "ship_improved": not is_worse and "improved" in verdicts,
+        "enough_rows": bool(verdicts & {"underpowered", "not_confirmed"}),
+    }
+    step = next((name for name, holds in follows.items() if holds), "audit_before_training")
+    by_tool: dict[str, dict[str, Any]] = {
+        "evaluate": dict(call.arguments),
+        "recommend_approach": {"evaluations": [call.run_id]},
+        "audit_dataset": {"path": call.learned_from},
+        "merge_and_quantize": {"source": chosen.model if chosen else report.tuned},
+    }
+    arguments = by_tool[tool_of(step)]
+    if step in {"prompting_misses", "would_training_help"}:
+        arguments |= _known(report, call)
+    if step == "set_target":
+        arguments["target"] = {report.main_metric: 0.9}
+    return next_step(
+        step,
+        arguments,
+        name=chosen.name if chosen else "",
+        file=CLASSIFIER,
+        origin=report.origin,
+        effect=smallest_effect,
+        needed=examples_needed(smallest_effect, facts.number("evaluation.discordance")),
     )
-    if report.target and report.ranking:
-        chosen = report.system(_cheapest(report).name)
-        if chosen.is_trained:
-            why = f"{chosen.name} meets the target: merge and quantize it."
-            return audit if is_worse else _ship(chosen.model, why)
-        why = f"{chosen.name} meets the target without training: use it, do not train."
-        if chosen.kind == "tf_idf":
-            why += f" {CLASSIFIER}, in the run's folder, learns from the same file and answers."
-        return call.advice(why)
-    if report.target and report.systems:
-        return _after_a_miss(report, call)
-    if report.alone:
-        why = "Decides whether training would help with what is missing."
-        return call.advice(why, **_known(report, call))
-    if report.compares_systems:
-        why = "Set target, so that the report says which system is good enough."
-        return call.again(why, target={report.main_metric: 0.9})
-    if not is_worse and "improved" in verdicts:
-        why = "The model is better than its baseline: merge and quantize it to serve it."
-        return _ship(report.tuned, why)
-    if verdicts & {"underpowered", "not_confirmed"}:
-        needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
-        why = f"Detecting a change of {smallest_effect:g} takes about {needed} held-out examples."
-        return call.again(why)
-    return audit
-
-
-def _after_a_miss(report: EvaluationReport, call: Call) -> NextStep:
-    """Return the call that makes sense where no system is shown to meet the target."""
-    undecided = [one for one in report.systems if one.target == "not_shown"]
-    if undecided and report.origin in {"written", "generated"}:
-        why = f"Name a dataset of rows collected from use: these were {report.origin}."
-        return call.again(why)
-    if report.num_fresh == 0 and any(one.has_learned for one in undecided):
-        why = "Name a dataset whose questions resemble no training row: these may be remembered."
-        return call.again(why)
-    if undecided:
-        why = "Add held-out examples to dataset: that narrows the intervals around the target."
-        return call.again(why)
-    if report.trained_system is not None:
-        why = "The trained model misses the target: decides whether to train further or otherwise."
-        return call.advice(why)
-    if report.compares_systems and not any(one.has_examples for one in report.systems):
-        why = "Few-shot examples are cheaper than training: try the nearest five with a schema."
-        return call.again(why)
-    why = "Prompting misses the target: decides whether training would reach it."
-    return call.advice(why, **_known(report, call))
 
 
 def _known(report: EvaluationReport, call: Call) -> dict[str, Any]:
     """Return what an evaluation knows for the decision to train: the model, the rows, the kind."""
-    known: dict[str, Any] = {"considering": ["sft"]}
-    if call.has_classes:
-        known["considering"] = ["sft", "small_model_fine_tuning"]
+    kinds = ["sft", "small_model_fine_tuning"] if call.has_classes else ["sft"]
     models = {one.model for one in report.systems if one.kind == "model" and not one.is_trained}
-    if len(models) == 1:
-        known["model"] = models.pop()
-    return known | ({"dataset": call.learned_from} if call.learned_from else {})
+    model = models.pop() if len(models) == 1 else ""
+    return {"considering": kinds, "model": model, "dataset": call.learned_from}
 
 
 def _classifier_step(report: EvaluationReport, call: Call) -> list[NextStep]:
@@ -382,12 +362,7 @@ def _classifier_step(report: EvaluationReport, call: Call) -> list[NextStep]:
         {"name": kind, "baseline": kind, "examples": learned} for kind in ("majority", "tf_idf")
     ]
     kept = {k: v for k, v in call.arguments.items() if k in {"dataset", "target", "max_examples"}}
-    why = "The answers are classes: a simple classifier may do, and takes seconds to measure."
-    return [NextStep(tool="evaluate", arguments={**kept, "systems": systems}, why=why)]
-
-
-def _ship(source: str, why: str) -> NextStep:
-    return NextStep(tool="merge_and_quantize", arguments={"source": source}, why=why)
+    return [next_step("try_classifier", {**kept, "systems": systems})]
 
 
 def _notes(report: EvaluationReport) -> Iterator[str]:

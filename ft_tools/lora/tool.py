@@ -19,6 +19,7 @@ from ft_tools.models.families import TRAITS
 from ft_tools.models.packing import FLASH, flash_packages, may_be_packed, takes_flash
 from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
+from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.reasons import reason
 
 ALL_LINEAR_SOURCE = "https://thinkingmachines.ai/blog/lora/"
@@ -84,9 +85,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         quantization = nf4(shape.model_type) | {"bnb_4bit_compute_dtype": plan.dtype}
     steps = _next_steps(request, task, plan, peft, training)
     if any(reason.id == AUDIT_ERRORS for reason in about_data):
-        why = "the launch refuses this dataset as it is: shows its errors, and the cure of each"
-        arguments = {"path": request.dataset}
-        steps = [NextStep(tool="audit_dataset", arguments=arguments, why=why), *steps]
+        steps = [next_step("show_audit_errors", {"path": request.dataset}), *steps]
     return LoraReport(
         summary=_summary(plan, int(rank.value), rate.value, schedule),
         method=method,
@@ -186,25 +185,16 @@ def _next_steps(
 ) -> list[NextStep]:
     if plan.vram.fits in {"no", "tight"} or request.model is None:
         return list(plan.vram.next_steps)
-    left_out = CHOSEN_AT_LAUNCH
-    why = (
-        "show the plan of this run; the launch chooses precision, batches, checkpointing and "
-        "optimizer by the device it finds. Nothing starts yet"
-    )
+    left_out, also = CHOSEN_AT_LAUNCH, "" if request.dataset else "stand_in"
     if request.dataset and not request.validation:
         # Rows are held out where the schedule is left to the launch.
-        left_out = left_out | {"num_train_epochs"}
-        why += "; the launch holds rows out and sets the epochs by the same rules"
+        left_out, also = left_out | {"num_train_epochs"}, "rows_held_out"
     arguments: dict[str, Any] = {
         "model": request.model,
         "dataset": request.dataset or STAND_IN,
-        **({"validation": request.validation} if request.validation else {}),
+        "validation": request.validation,
         "method": plan.settings.method,
         "peft": {key: value for key, value in peft.items() if key != "task_type"},
         "training": {k: v for k, v in training.items() if k not in left_out},
     }
-    if request.dataset is None:
-        why += f"; {STAND_IN} stands for your training file"
-    return [
-        NextStep(tool="launch_sft" if task == "sft" else "launch_dpo", arguments=arguments, why=why)
-    ]
+    return [next_step("plan_suggested", arguments, also, tool=launch_tool(task), file=STAND_IN)]

@@ -9,6 +9,7 @@ from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of, shape_of_request
 from ft_tools.memory.setup import Setup
 from ft_tools.models.shape_of_model import config_of
+from ft_tools.next_steps import next_step
 from ft_tools.reasons import reason
 
 
@@ -153,19 +154,15 @@ def _reason(found: Estimate, usable: float | None) -> Reason:
 def _next_steps(request: VramRequest, fits: Fits, changes: list[Change]) -> list[NextStep]:
     if changes:
         last = changes[-1]
-        why = "the run with these changes fits" if last.fits == "yes" else "the smallest such run"
         arguments = request.model_dump(mode="json", exclude_defaults=True) | last.arguments
         if arguments.get("method") != "full" and request.method == "full":
             arguments.pop("precompute_ref_log_probs", None)
-        return [NextStep(tool="estimate_vram", arguments=arguments, why=why)]
+        step = "estimate_changed" if last.fits == "yes" else "estimate_smallest"
+        return [next_step(step, arguments)]
     if fits in {"yes", "unknown"} and request.model is not None:
-        arguments = {"model": request.model, "method": request.method, "seq_len": request.seq_len}
+        arguments = request.model_dump(
+            include={"model", "method", "seq_len", "gpu", "gpu_memory_gib"}
+        )
         arguments |= {"goal": "preference"} if request.task == "dpo" else {}
-        arguments |= {
-            key: getattr(request, key)
-            for key in ("gpu", "gpu_memory_gib")
-            if getattr(request, key) is not None
-        }
-        why = "choose rank, learning rate, batch and epochs for this model and GPU"
-        return [NextStep(tool="suggest_lora_config", arguments=arguments, why=why)]
+        return [next_step("settings_that_fit", arguments)]
     return []

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools import workspace
 from ft_tools.contract import NextStep, Report
 from ft_tools.errors import FineTuningError, PlanChanged, brief
+from ft_tools.next_steps import next_step
 from ft_tools.publish import private_folder, write_file
 from ft_tools.runs.processes import start
 from ft_tools.runs.request import LaunchRequest
@@ -79,17 +80,12 @@ def launch(
     found = Launch(plan_hash=plan_hash(request, plan), plan=shown, warnings=warnings)
     if request.confirm is None:
         _remember(found.plan_hash, _decided(request, plan))
-        step = NextStep(
-            tool=tool,
-            arguments=_confirmed(request, found.plan_hash),
-            why="starts exactly this plan, once the user has agreed to it",
-        )
+        step = next_step("confirm", _confirmed(request, found.plan_hash), tool=tool)
         return found.model_copy(update={"next_steps": [step]})
     require_same(request, plan)
     where = {"name": request.name, "request_id": request.request_id} | where
     run_id = start.start(kind, request, plan, **where)
-    why = "shows the progress; poll at most once a minute"
-    step = NextStep(tool="get_run", arguments={"run_id": run_id}, why=why)
+    step = next_step("poll", {"run_id": run_id})
     return found.model_copy(update={"started": True, "run_id": run_id, "next_steps": [step]})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
+from ft_tools.next_steps import next_step
 from ft_tools.runs.processes import endings
 from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.records import ENDED, TRAINED, Kind, State, Status
@@ -23,8 +24,7 @@ LAUNCH_TOOLS: dict[Kind, str] = {
 }
 NOT_ASKED_AGAIN = {"confirm", "request_id", "export_dir"}
 """Of a request: they belong to the one plan and run that were made from it."""
-SAME_SETTINGS = ", with the same settings: fix the cause first, unless it was a restart"
-POLL = "shows the progress; poll at most once a minute"
+WAITING: dict[State, str] = {"stalled": "stop_stalled", "cancelling": "wait_for_stop"}
 
 
 def next_steps(
@@ -42,25 +42,17 @@ def next_steps(
     if state == "succeeded":
         return [*_proposed(result), _measured(run_dir)] if kind in TRAINED else []
     if state == "failed" and endings.is_final(status):
-        return _planned_again(run_dir, kind)
-    tool, why = _call(run_dir, kind, state, status)
-    return [NextStep(tool=tool, arguments={"run_id": run_dir.name}, why=why)]
-
-
-def _call(run_dir: Path, kind: Kind, state: State, status: Status) -> tuple[str, str]:
-    """Return the tool that follows, and why."""
+        arguments = _asked(run_dir)
+        tool = LAUNCH_TOOLS.get(kind)
+        return [next_step("plan_again", arguments, tool=tool)] if tool else []
+    step, also = WAITING.get(state, "poll"), ""
     if state == "interrupted" and ranks.has_job(run_dir):
-        return "get_run", "the scheduler still has its job and may restart it"
-    if state in ENDED:
-        why = _resumed_from(run_dir, kind)
-        if status.reason == "budget":
-            return "resume_run", f"{why}, for as many hours again"
-        return "resume_run", why if state == "cancelled" else why + SAME_SETTINGS
-    if state == "stalled":
-        return "cancel_run", "it has stopped responding: stop it, then continue it with resume_run"
-    if state == "cancelling":
-        return "get_run", "shows when it has stopped; resume_run can continue it then"
-    return "get_run", POLL
+        step = "wait_for_scheduler"
+    elif state in ENDED:
+        step = _resumed_from(run_dir, kind)
+        also = "same_hours" if status.reason == "budget" else "fix_first"
+        also = also if state != "cancelled" else ""
+    return [next_step(step, {"run_id": run_dir.name}, also)]
 
 
 def _proposed(result: dict[str, Any] | None) -> list[NextStep]:
@@ -74,28 +66,21 @@ def _proposed(result: dict[str, Any] | None) -> list[NextStep]:
 def _measured(run_dir: Path) -> NextStep:
     """Return the call that compares a result with its base model, on held-out rows if known."""
     dataset, about = held_out_file(run_dir)
-    why = f"compares it with its base model on held-out examples; {about}"
-    arguments = {"model": run_dir.name} | ({"dataset": dataset} if dataset else {})
-    return NextStep(tool="evaluate", arguments=arguments, why=why)
+    arguments = {"model": run_dir.name, "dataset": dataset}
+    return next_step(
+        "measure_trained", arguments, "" if dataset else "add_rows", about=about and f"; {about}"
+    )
 
 
 def _resumed_from(run_dir: Path, kind: Kind) -> str:
-    """Return where another attempt begins."""
+    """Return the row of where another attempt begins."""
     if kind not in TRAINED:
-        return "continues with what is already done"
-    if any(path.is_dir() for path in (run_dir / "checkpoints").glob("*")):
-        return "continues from the last valid checkpoint"
-    return "starts again at step 0, because no checkpoint was saved"
+        return "resume"
+    has_one = any(path.is_dir() for path in (run_dir / "checkpoints").glob("*"))
+    return "resume_checkpoint" if has_one else "resume_start"
 
 
-def _planned_again(run_dir: Path, kind: Kind) -> list[NextStep]:
-    """Return the call that plans the same work anew: another attempt would meet the same end."""
+def _asked(run_dir: Path) -> dict[str, Any]:
+    """Return what a run was asked for, to plan the same work anew."""
     asked = directory.whole_json(run_dir / "request.json")
-    arguments = {
-        name: value
-        for name, value in asked.items()
-        if name not in NOT_ASKED_AGAIN and value not in (None, "", [], {})
-    }
-    why = "another attempt would fail in the same way: fix what the error names, then plan again"
-    tool = LAUNCH_TOOLS.get(kind)
-    return [NextStep(tool=tool, arguments=arguments, why=why)] if tool else []
+    return {k: v for k, v in asked.items() if k not in NOT_ASKED_AGAIN and v not in ([], {})}

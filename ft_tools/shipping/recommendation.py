@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
+from ft_tools.next_steps import next_step
 from ft_tools.reasons import reason
 from ft_tools.shipping.asking import MeasuredAs
 from ft_tools.shipping.findings import sentence
@@ -79,14 +80,10 @@ def next_steps(
     made = {r.format: r.path for r in results if r.state == "made" and r.format.startswith(loaded)}
     if not made:
         return []
-    arguments = {"model": made.get(recommended, [*made.values()][-1])}
-    why = "measures the task itself on the shipped file"
-    if (dataset := measured.dataset() if measured else None) is None:
-        why += "; name a held-out dataset"
-    else:
-        arguments["dataset"] = dataset
-        why += ", on the rows that the tuned model was measured on"
-    return [NextStep(tool="evaluate", arguments=arguments, why=why)]
+    dataset = measured.dataset() if measured else None
+    arguments = {"model": made.get(recommended, [*made.values()][-1]), "dataset": dataset}
+    also = "same_rows" if dataset else "name_dataset"
+    return [next_step("measure_shipped", arguments, also)]
 
 
 def _size(one: CheckedFile) -> int:

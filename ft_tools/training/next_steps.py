@@ -8,8 +8,9 @@ from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.lora.data_shape import rounded_length
 from ft_tools.models import model_folder
+from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.runs.launch import Launch
-from ft_tools.runs.state.training_run import ADD_ROWS, unseen_file
+from ft_tools.runs.state.training_run import unseen_file
 from ft_tools.training.exports.script import TRAINED
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import Diagnosis
@@ -42,33 +43,30 @@ def next_steps(
 def _next_call(
     one: Diagnosis, plan: TrainingPlan, asked: Mapping[str, Any], run_id: str
 ) -> NextStep:
-    why = f"{one.id}: {one.advice}"
+    tool, arguments = launch_tool(plan.task), _again(plan, asked, one.training)
     if one.continues:
-        arguments: dict[str, Any] = {"from_run": run_id, "training": one.training}
+        arguments = {"from_run": run_id, "training": one.training}
         if asked.get("backend", "local") != "local" or asked.get("backend_options"):
             arguments |= {name: asked[name] for name in ELSEWHERE if asked.get(name)}
-        return NextStep(tool="launch_sft", arguments=arguments, why=why)
-    if one.id == "noise":
-        return NextStep(tool="audit_dataset", arguments={"path": plan.dataset.path}, why=why)
-    if one.id == "nothing_to_learn":
+    elif one.id == "noise":
+        tool, arguments = "audit_dataset", {"path": plan.dataset.path}
+    elif one.id == "nothing_to_learn":
         rows = (plan.validation or plan.dataset).path
-        measured = {"model": plan.model.name, "dataset": rows}
-        return NextStep(tool="evaluate", arguments=measured, why=why)
-    return _again(plan, asked, one.training, why)
+        tool, arguments = "evaluate", {"model": plan.model.name, "dataset": rows}
+    return next_step("diagnosed", arguments, tool=tool, id=one.id, advice=one.advice)
 
 
 def _again(
-    plan: TrainingPlan, asked: Mapping[str, Any], training: Mapping[str, Any], why: str
-) -> NextStep:
-    """Return the same launch with some arguments of its trainer changed."""
+    plan: TrainingPlan, asked: Mapping[str, Any], training: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of the same launch with some of its trainer's changed."""
     changed = {**asked.get("training", {}), **training}
-    arguments = {name: asked[name] for name in KEPT if asked.get(name)}
-    arguments["dataset"] = plan.dataset.path
-    if plan.validation is not None:
-        arguments["validation"] = plan.validation.path
-    arguments["training"] = {name: value for name, value in changed.items() if value is not None}
-    tool = "launch_sft" if plan.task == "sft" else "launch_dpo"
-    return NextStep(tool=tool, arguments=arguments, why=why)
+    return {
+        **{name: asked[name] for name in KEPT if asked.get(name)},
+        "dataset": plan.dataset.path,
+        "validation": plan.validation.path if plan.validation else None,
+        "training": {name: value for name, value in changed.items() if value is not None},
+    }
 
 
 def _steps_for_cut_rows(plan: TrainingPlan, asked: Mapping[str, Any]) -> list[NextStep]:
@@ -80,32 +78,27 @@ def _steps_for_cut_rows(plan: TrainingPlan, asked: Mapping[str, Any]) -> list[Ne
     limit = model_folder.max_positions(folder) if folder.is_dir() else None
     if limit is None or longest <= limit:
         whole = rounded_length(longest, limit or longest)
-        why = f"rows_cut: at max_length {whole} every answer is trained to its end"
-        return [_again(plan, asked, {"max_length": whole}, why)]
+        arguments = _again(plan, asked, {"max_length": whole})
+        return [next_step("cut_no_row", arguments, tool=launch_tool(plan.task), whole=whole)]
     arguments = {"path": plan.dataset.path, "model": plan.model.name, "max_length": length}
-    why = f"rows_cut: finds the rows that are longer than the model's {limit} positions"
-    return [NextStep(tool="audit_dataset", arguments=arguments, why=why)]
+    return [next_step("find_long_rows", arguments, limit=limit)]
 
 
 def after_export_plan(found: Launch, plan: TrainingPlan, request: TrainingRequest) -> NextStep:
     """Return the call that exports a plan for elsewhere, or that measures what it trained there."""
-    elsewhere = plan.place.exported_for
-    if request.export_dir is not None:
-        trained = f"{request.export_dir}/{TRAINED}"
-        measured = {"model": trained, "baseline": plan.model.name}
-        asked = workspace.existing(request.dataset or plan.dataset.path)
-        chosen_on = [workspace.existing(request.validation)] if request.validation else []
-        if plan.task != "dpo" and (test := unseen_file([asked], chosen_on)):
-            measured["dataset"] = str(test)
-        why = (
-            f"measures the result beside its base, here or where it was trained: copy the folder "
-            f"to {elsewhere}, install what train.py names in its first lines, run python train.py "
-            f"in it, and copy {TRAINED} back"
-        )
-        why += "" if "dataset" in measured else f"; {ADD_ROWS}"
-        return NextStep(tool="evaluate", arguments=measured, why=why)
-    (confirming,) = found.next_steps
-    given = {k: v for k, v in confirming.arguments.items() if k != "confirm"}
-    given["export_dir"] = f"export-{found.plan_hash}"
-    why = f"writes what trains this plan on {elsewhere}"
-    return confirming.model_copy(update={"arguments": given, "why": why})
+    place = plan.place.exported_for
+    if request.export_dir is None:
+        (confirming,) = found.next_steps
+        given = {k: v for k, v in confirming.arguments.items() if k != "confirm"}
+        given["export_dir"] = f"export-{found.plan_hash}"
+        return next_step("export", given, tool=confirming.tool, place=place)
+    asked = workspace.existing(request.dataset or plan.dataset.path)
+    chosen_on = [workspace.existing(request.validation)] if request.validation else []
+    test = None if plan.task == "dpo" else unseen_file([asked], chosen_on)
+    measured = {
+        "model": f"{request.export_dir}/{TRAINED}",
+        "baseline": plan.model.name,
+        "dataset": str(test or ""),
+    }
+    also = "" if test else "add_rows"
+    return next_step("measure_elsewhere", measured, also, place=place, trained=TRAINED)

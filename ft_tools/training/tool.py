@@ -7,6 +7,7 @@ from ft_tools.advice.launches import LaunchAdvice, require_advised
 from ft_tools.errors import Missing
 from ft_tools.formats.training_rows import task_of
 from ft_tools.formats.trl_formats import Task
+from ft_tools.next_steps import launch_tool
 from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.runs.state import directory
 from ft_tools.training import arguments
@@ -120,7 +121,7 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
     if directory.RUN_ID.fullmatch(start.parent):
         lineage["parent_run"] = start.parent
     found = launch(
-        "launch_sft" if kind == "sft" else "launch_dpo",
+        launch_tool(kind),
         kind,
         request,
         plan,

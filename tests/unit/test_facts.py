@@ -1,9 +1,14 @@
 """Facts: each row has a source, each name finds its row, an unknown one is told what to do."""
 
+from importlib.resources import files
+
 import pytest
 
 from ft_tools import facts
 from ft_tools.errors import UnknownName
+from ft_tools.tools import TOOLS
+
+PACKAGE = files("ft_tools")
 
 
 @pytest.mark.parametrize("table", [facts.gpus, facts.models])
@@ -79,3 +84,12 @@ def test_a_processor_is_no_gpu_and_has_no_nearest(name):
     with pytest.raises(UnknownName) as error:
         facts.gpu(name)
     assert str(error.value) == f"unknown GPU {name!r}; leave it out where there is no GPU"
+
+
+def test_every_call_that_a_report_proposes_names_a_tool_and_is_proposed_somewhere():
+    rows = dict(facts.table_of("next_steps.toml"))
+    also = rows.pop("also")
+    code = "".join(file.read_text(encoding="utf-8") for file in PACKAGE.rglob("*.py"))
+    made = {"contradictions_majority", "contradictions_drop"}
+    assert [name for name in {*rows, *also} - made if f'"{name}"' not in code] == []
+    assert {row["tool"] for row in rows.values() if "tool" in row} <= set(TOOLS)

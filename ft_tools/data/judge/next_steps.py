@@ -14,6 +14,7 @@ from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest, Contradictions
 from ft_tools.formats.readers.source import recognise
 from ft_tools.models import other_names
+from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.runs.state.directory import RUN_ID
 
 TEST_PART = "test.jsonl"
@@ -31,22 +32,18 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     is_ready = report.verdict != "not_ready"
     is_table = any(source.kind in TABLES for source, _ in scan.files)
     if report.outputs is None and (is_table or _is_unknown(report)):
-        why = "returns the columns, to be mapped to what is asked and answered"
-        steps.append(_step("prepare_dataset", why, path=request.path))
+        steps.append(next_step("read_columns", {"path": request.path}))
     if not is_ready:
         steps += quoting(request.path, report.findings, request.validation_path)
     steps += pair_reading_steps(request.path, report.findings)
     steps += _instead_of_removing(report, again) + _for_reasons(request, report, again)
     if is_ready and report.outputs is None and launch is None:
-        why = "writes cleaned, split files to train on; the input is not modified"
-        steps.append(_step("audit_dataset", why, **again, output_dir=workspace.unused("cleaned")))
+        steps.append(
+            next_step("write_cleaned", again | {"output_dir": workspace.unused("cleaned")})
+        )
     if launch is None or not is_ready:
         return steps
     return [*steps, launch, *_before_training(request, launch)]
-
-
-def _step(tool: str, why: str, **arguments: Any) -> NextStep:
-    return NextStep(tool=tool, arguments=arguments, why=why)
 
 
 def quoting(
@@ -58,16 +55,14 @@ def quoting(
         return []
     where = validation_path if first.in_validation else path
     lines = first.lines[: count_findings.FIRST_LINES]
-    return [_step("show_examples", f"quotes examples with {first.id}", path=where, lines=lines)]
+    return [next_step("show_error", {"path": where, "lines": lines}, id=first.id)]
 
 
 def pair_reading_steps(path: str, findings: Iterable[Finding]) -> list[NextStep]:
     """Return the call to read pairs with, where something else than quality may be learned."""
-    if all(finding.id != "told_apart" for finding in findings):
-        return []
-    why = "launch only if the user says that what tells good from bad here is what good means"
     lines = list(range(1, count_findings.FIRST_LINES + 1))
-    return [_step("show_examples", why, path=path, lines=lines)]
+    is_told = any(finding.id == "told_apart" for finding in findings)
+    return [next_step("show_pairs", {"path": path, "lines": lines})] if is_told else []
 
 
 def _before_training(request: AuditRequest, launch: NextStep) -> list[NextStep]:
@@ -81,28 +76,22 @@ def _before_training(request: AuditRequest, launch: NextStep) -> list[NextStep]:
     has_test = (root / request.path).is_file() and (root / beside).is_file()
     if has_test and beside != Path(request.path):
         held_out = str(beside)
-    why = "run this before training: it measures the model as it is, which may be enough"
-    model = {"model": launch.arguments["model"]} if "model" in launch.arguments else {}
-    why += "" if model else "; add `model`"
-    return [_step("evaluate", why, dataset=held_out, **model)]
+    model = launch.arguments.get("model")
+    arguments = {"dataset": held_out, "model": model}
+    return [next_step("measure_untrained", arguments, "" if model else "add_model")]
 
 
 def _for_held_out(request: AuditRequest, report: AuditReport) -> NextStep:
     """Return what a validation or test file is for."""
     if request.purpose == "test":
-        why = "measures a model on these rows, which no run here may train on"
-        return _step("evaluate", why, dataset=request.path)
-    tool = "launch_sft" if report.task == "sft" else "launch_dpo"
-    why = "watches a training with these examples; add `model` and `dataset`"
-    return _step(tool, why, validation=request.path)
+        return next_step("measure_test_file", {"dataset": request.path})
+    tool = launch_tool(report.task)
+    return next_step("watch_training", {"validation": request.path}, tool=tool)
 
 
-def rule_for(num_with_majority: int) -> tuple[Contradictions, str]:
-    """Return the rule to offer for contradictions, and why: a majority needs copies that vote."""
-    if num_with_majority:
-        why = "keeps the most frequent answer per prompt, and none where there is no such answer; "
-        return "majority", f"{why}'drop' keeps none of them"
-    return "drop", "keeps none of them, since no answer is more frequent than the others"
+def rule_for(num_with_majority: int) -> Contradictions:
+    """Return the rule to offer for contradictions: a majority needs copies that vote."""
+    return "majority" if num_with_majority else "drop"
 
 
 def _is_unknown(report: AuditReport) -> bool:
@@ -121,15 +110,21 @@ def _for_reasons(
     ids = {reason.id for reason in report.reasons}
     steps = []
     if "contradictions" in ids:
-        rule, why = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
-        steps.append(_step("audit_dataset", why, **(again | {"contradictions": rule})))
+        rule = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
+        steps.append(next_step(f"contradictions_{rule}", again | {"contradictions": rule}))
     if UNDECIDED in ids:
-        why = "quotes rows with these columns; then use or ignore each in `mapping`"
-        steps.append(_step("show_examples", why, path=request.path))
+        steps.append(next_step("show_undecided", {"path": request.path}))
     if ids == {"too_few_for_any_goal"}:
-        why = "says what else works with so few examples"
-        steps.append(_step("recommend_approach", why, num_examples=report.num_usable))
+        steps.append(next_step("few_rows", {"num_examples": report.num_usable}))
     return steps
+
+
+INSTEAD_OF_REMOVING: dict[str, tuple[str, dict[str, Any]]] = {
+    "near_duplicate": ("keep_near_duplicates", {"near_duplicates": "off"}),
+    "personal_data_in_answer": ("mask_personal_data", {"personal_data": "mask"}),
+    "other_task": ("main_task", {"task": "auto"}),
+}
+"""What takes most rows -> the call that keeps them, with the argument that does."""
 
 
 def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
@@ -138,22 +133,12 @@ def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[Nex
     is_enough = all(reason.id != "too_few_for_any_goal" for reason in report.reasons)
     if not too_much_removed(report.reasons) or not is_enough:
         return []
-    steps = []
     most = next(iter(report.removed_by), "")
-    count = report.removed_by.get(most, 0)
-    others: dict[str, tuple[dict[str, Any], str]] = {
-        "near_duplicate": ({"near_duplicates": "off"}, "keeps near-duplicates"),
-        "personal_data_in_answer": ({"personal_data": "mask"}, "masks personal data instead"),
-        "other_task": ({"task": "auto"}, "uses the task that most rows have"),
-    }
-    if most in others:
-        change, what = others[most]
-        why = f"{what}: {count} of the rows that would be removed"
-        steps.append(_step("audit_dataset", why, **(again | change)))
+    fields = {"most": most, "count": report.removed_by.get(most, 0)}
+    offered = [INSTEAD_OF_REMOVING[most]] if most in INSTEAD_OF_REMOVING else []
     if report.num_usable:
-        why = f"only if the user agrees to remove this many; {most} alone removes {count}"
-        steps.append(_step("audit_dataset", why, **(again | {"max_removed_fraction": 1.0})))
-    return steps
+        offered.append(("remove_many", {"max_removed_fraction": 1.0}))
+    return [next_step(step, again | change, **fields) for step, change in offered]
 
 
 def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep | None:
@@ -168,33 +153,18 @@ def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep 
 
 
 def launch_on(dataset: str, validation: str | None, task: str, model: str | None) -> NextStep:
-    """Return the call that plans a training on a file."""
-    arguments = {"dataset": dataset} | ({"validation": validation} if validation else {})
-    why = "plans the training; nothing starts yet"
+    """Return the call that plans a training on a file; preferences never start at a raw base."""
+    start, also, instruct = {"model": model}, "" if model else "add_model", ""
     if task != "sft":
-        start, missing = _start_of_preferences(model)
-        return _step("launch_dpo", why + missing, **start, **arguments)
-    if model is None:
-        return _step("launch_sft", f"{why}; add `model`", **arguments)
-    return _step("launch_sft", why, model=model, **arguments)
-
-
-def _start_of_preferences(model: str | None) -> tuple[dict[str, str], str]:
-    """Return where training on preferences starts, and what is to be added: never at a raw base.
-
-    >>> _start_of_preferences("sft-0123456789abcdef")
-    ({'sft_run': 'sft-0123456789abcdef'}, '')
-    >>> _start_of_preferences("meta-llama/Llama-3.1-8B")[0]
-    {}
-    """
-    if model is not None and RUN_ID.fullmatch(model):
-        return {"sft_run": model}, ""
-    instruct = other_names.instruct_name(model) if model else None
-    if model and instruct is None:
-        missing = "; of a raw base model, run launch_sft first and pass its run id as `sft_run`"
-        return {"model": model}, missing
-    missing = f"; run launch_sft first and add its run id as `sft_run`, or {instruct or 'an'} "
-    return {}, missing + ("as `model`" if instruct else "instruct model as `model`")
+        found = other_names.instruct_name(model) if model else None
+        also = "add_sft_run" if model and found is None else "add_start"
+        instruct = f"{found} as `model`" if found else "an instruct model as `model`"
+        if model and RUN_ID.fullmatch(model):
+            start, also = {"sft_run": model}, ""
+        elif also == "add_start":
+            start = {}
+    arguments = {**start, "dataset": dataset, "validation": validation}
+    return next_step("plan_training", arguments, also, tool=launch_tool(task), instruct=instruct)
 
 
 def _is_trained_on_as_it_is(scan: Scan) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.contract import NextStep
 from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.mapping import values_at
@@ -25,6 +24,7 @@ from ft_tools.formats.readers.documents import is_documents
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import RAW_CHARS, Source, has_data, raw_line
 from ft_tools.formats.turns import as_turns
+from ft_tools.next_steps import next_step
 
 NOT_THERE = object()
 PROFILE_TOKENS, ROWS_TOKENS = 600, 2_000
@@ -87,19 +87,13 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
     """Return what each column holds with some rows, as much of both as the budget allows."""
     looked, profile = scan_file(request, path)
     again = request.model_dump(mode="json", exclude_unset=True, exclude={"max_tokens"})
-    tool, why = "audit_dataset", "checks the examples; they are in a training format"
-    if profile.format == "unknown" or any(one.decide for one in profile.columns):
-        tool = "prepare_dataset"
-        what = "its turns" if looked.turns else "what is asked and answered"
-        why = f"with a mapping: {what}; use or ignore every other column"
+    is_open = profile.format == "unknown" or any(one.decide for one in profile.columns)
+    what = "its turns" if looked.turns else "what is asked and answered"
     tables = [name for name in looked.tables[:MOST_TABLES] if quote(name, NAME_CHARS)[1]]
     if tables and tables[0] == looked.tables[0]:
         again["sheet"] = tables[0]
-    steps = [NextStep(tool=tool, arguments=again, why=why)]
-    why = "profiles another sheet or list of the file: choose one first"
-    for name in tables[1:]:
-        other = NextStep(tool="show_examples", arguments={**again, "sheet": name}, why=why)
-        steps.insert(0, other)
+    sheets = [next_step("show_other_table", {**again, "sheet": name}) for name in tables[:0:-1]]
+    steps = [*sheets, next_step("map_file" if is_open else "check_file", again, what=what)]
     report = ShowReport(profile=profile)
     for num_rows, chars, num_columns in (*LARGER, *SIZES) if request.max_tokens else SIZES:
         shown = _cut(profile, num_columns)

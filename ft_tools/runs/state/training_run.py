@@ -14,7 +14,6 @@ from ft_tools.runs.state import directory
 EVALUATIONS = 20
 TEST_PART = "test.jsonl"
 """As prepare_dataset names it."""
-ADD_ROWS = "add `dataset`, with rows that no training has seen"
 EVALUATED = ("step", "epoch", "eval_loss", "eval_mean_token_accuracy", "eval_rewards/margins")
 TRAINING = (
     "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "max_length", "packing",
@@ -55,7 +54,7 @@ def held_out_file(run_dir: Path) -> tuple[str, str]:
             "these rows chose the checkpoint, so rows that no training has seen tell more: pass "
             "those as `dataset` if there are any"
         )
-    return "", ADD_ROWS
+    return "", ""
 
 
 def unseen_file(trained: Sequence[Path], validated: Sequence[Path] = ()) -> Path | None:

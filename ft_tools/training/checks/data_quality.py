@@ -52,7 +52,7 @@ def require_audited(
         accepted.add("validation_leak")
     found = next((reason for reason in report.reasons if reason.id == CONTRADICTIONS), None)
     if found and not accepted & {CONTRADICTIONS, "conflicting_targets", "no_quality_filter"}:
-        choice, _ = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
+        choice = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
         raise refusal("contradictions", fraction=float(found.observed or 0), choice=choice)
     errors = [one for one in report.findings if one.severity == "error" and one.id not in accepted]
     if errors and "no_quality_filter" not in accepted:
