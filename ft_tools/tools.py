@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from ft_tools import system_errors
 from ft_tools.advice.request import ApproachRequest
 from ft_tools.contract import Request
+from ft_tools.creation.request import CreateRequest
 from ft_tools.data.request import AuditRequest, PrepareRequest, ShowRequest
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.explain.request import ExplainRequest
@@ -92,6 +93,13 @@ TOOLS = {
         PrepareRequest,
         "starts",
         ("path", "mapping", "output_dir", "confirm"),
+    ),
+    "create_dataset": Tool(
+        "Create training rows",
+        "ft_tools.creation.tool:create_dataset",
+        CreateRequest,
+        "starts",
+        ("source", "kind", "teacher", "confirm"),
     ),
     "show_examples": Tool(
         "Quote examples",

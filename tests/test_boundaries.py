@@ -55,7 +55,7 @@ FLOORS = (
     "system_errors workspace",
     "endpoints formats metrics models runs similarity",
     "views",
-    "advice data evaluation explain lora memory shipping training",
+    "advice creation data evaluation explain lora memory shipping training",
     "tools doctor explain.tool explain.options",
     "cli __main__ demo mcp_server",
 )

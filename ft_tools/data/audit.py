@@ -221,6 +221,7 @@ def _publish(
         keep_mapping(scanned.inputs[0], staging)
         write_file(staging / "report.json", report.model_dump_json(indent=1))
         write_file(staging / "report.html", html)
+        methods.write_beside(staging)
 
 
 def _concise(report: AuditReport) -> AuditReport:

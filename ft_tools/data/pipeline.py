@@ -47,6 +47,8 @@ class Methods:
     """The model that was asked for, if it is not here: the next calls name it."""
     page_to: Path | None = None
     """Where the page is written besides the output folder."""
+    write_beside: Callable[[Path], None] = lambda _: None
+    """Writes what belongs to the rows into the folder, before it is published."""
 
 
 @dataclass(frozen=True)

@@ -51,17 +51,25 @@ class Endpoint(Request):
 
 
 class Price(Request):
-    """What a system costs."""
+    """What a system costs; what is left out is unknown, and no part of a sum."""
 
-    usd_per_million_input_tokens: float = Field(0, ge=0)
-    usd_per_million_output_tokens: float = Field(0, ge=0)
-    usd_per_hour: float = Field(0, ge=0, description="Of the machine that serves the model.")
+    usd_per_million_input_tokens: float | None = Field(None, ge=0)
+    usd_per_million_output_tokens: float | None = Field(None, ge=0)
+    usd_per_hour: float | None = Field(
+        None, ge=0, description="Of the machine that serves the model."
+    )
+
+    @property
+    def bounds_calls(self) -> bool:
+        """Return whether it says what a call costs: half a price does not."""
+        prices = (self.usd_per_million_input_tokens, self.usd_per_million_output_tokens)
+        return None not in prices
 
     def usd_of(self, input_tokens: float, output_tokens: float, seconds: float = 0.0) -> float:
         """Return what so many tokens and seconds cost."""
-        usd = input_tokens * self.usd_per_million_input_tokens
-        usd += output_tokens * self.usd_per_million_output_tokens
-        return usd / 1e6 + seconds * self.usd_per_hour / 3600
+        usd = input_tokens * (self.usd_per_million_input_tokens or 0.0)
+        usd += output_tokens * (self.usd_per_million_output_tokens or 0.0)
+        return usd / 1e6 + seconds * (self.usd_per_hour or 0.0) / 3600
 
 
 def is_local(host: str) -> bool:

@@ -51,7 +51,7 @@ class EvaluateRequest(LaunchRequest):
     """Compare models, prompts, endpoints and simple baselines on held-out examples.
 
     `model` compares a tuned model with its base; `systems` up to eight. With `target`: which meet
-    it, and which of those is cheapest. Without `confirm` the plan is returned.
+    it, and which of those is cheapest.
     """
 
     model: str | None = Field(

@@ -24,12 +24,13 @@ def question_sets(
     """Return the examples as they are, and for each change those that it changes."""
     sets = {HELD_OUT: list(examples)}
     for one in variations:
-        changed = (_changed(example, one, seed) for example in examples)
-        sets[set_id(one, seed)] = [example for example in changed if example is not None]
+        found = (changed(example, one, seed) for example in examples)
+        sets[set_id(one, seed)] = [example for example in found if example is not None]
     return sets
 
 
-def _changed(example: HeldOut, variation: Variation, seed: int) -> HeldOut | None:
+def changed(example: HeldOut, variation: Variation, seed: int) -> HeldOut | None:
+    """Return an example under a change; None where there is nothing that may be changed."""
     asked = question_of(example)
     found = vary(variation, asked, example.reference, example.row, seed)
     if found is None:

@@ -21,6 +21,7 @@ LAUNCH_TOOLS: dict[Kind, str] = {
     "evaluate": "evaluate",
     "audit": "audit_dataset",
     "prepare": "prepare_dataset",
+    "create": "create_dataset",
 }
 NOT_ASKED_AGAIN = {"confirm", "request_id", "export_dir"}
 """Of a request: they belong to the one plan and run that were made from it."""

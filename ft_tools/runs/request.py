@@ -12,9 +12,7 @@ class LaunchRequest(Request):
     request_id: str = Field(
         "", max_length=200, description="Your own id; the same one never starts two runs."
     )
-    confirm: str | None = Field(
-        None, description="plan_hash that was shown; without it nothing starts."
-    )
+    confirm: str | None = Field(None, description="plan_hash that was shown; starts it.")
     budget_hours: float | None = Field(
         None,
         gt=0,

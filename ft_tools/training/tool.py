@@ -1,10 +1,12 @@
 """launch_sft and launch_dpo: a plan; once it is confirmed, a run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.advice.launches import LaunchAdvice, require_advised
 from ft_tools.errors import Missing
+from ft_tools.formats.origin import describe_made
 from ft_tools.formats.training_rows import task_of
 from ft_tools.formats.trl_formats import Task
 from ft_tools.next_steps import launch_tool
@@ -118,6 +120,8 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
         require_same(request, plan)
         raise Missing(f"nothing was started: {'; '.join(plan.missing)}")
     lineage = {"base_model": plan.model.base_model, "dataset": plan.dataset.path}
+    if made := describe_made(Path(plan.dataset.path)):
+        lineage["made_rows"] = made
     if directory.RUN_ID.fullmatch(start.parent):
         lineage["parent_run"] = start.parent
     found = launch(

@@ -22,6 +22,12 @@ GOOD: dict[str, dict[str, object]] = {
     "recommend_approach": {"considering": ["sft"], "num_examples": 400},
     "audit_dataset": {"path": "data.jsonl"},
     "prepare_dataset": {"path": "data.csv"},
+    "create_dataset": {
+        "source": "data.jsonl",
+        "kind": "variations",
+        "output_dir": "made",
+        "options": {"variations": [{"change": "typing_errors"}]},
+    },
     "show_examples": {"path": "data.jsonl", "lines": [1]},
     "suggest_lora_config": {"model": "model", "goal": "style", "num_examples": 500},
     "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "method": "qlora", "gpu": "RTX 4090"},

@@ -117,8 +117,10 @@ class SystemSpec(Request):
                 "decoding.regex is not available for endpoints; use json_schema",
             ),
             (
-                self.endpoint and self.endpoint.max_usd is not None and not self.price,
-                "endpoint.max_usd requires price",
+                self.endpoint
+                and self.endpoint.max_usd is not None
+                and not (self.price and self.price.bounds_calls),
+                "endpoint.max_usd requires price, of input and of output tokens",
             ),
         ):
             if is_wrong:

@@ -50,6 +50,7 @@ WORKERS: dict[str, str] = {
     "evaluate": "ft_tools.evaluation.worker.evaluate",
     "audit": "ft_tools.data.worker.audit",
     "prepare": "ft_tools.data.worker.prepare",
+    "create": "ft_tools.creation.worker.create",
     "demo_model": "ft_tools.models.worker.demo_model",
 }
 """The module that does a run's work, by kind."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Kind = Literal[
-    "sft", "dpo", "kto", "ship", "evaluate", "audit", "prepare", "demo_model", "search"
+    "sft", "dpo", "kto", "ship", "evaluate", "audit", "prepare", "create", "demo_model", "search"
 ]  # fmt: skip
 """What a run does; no new run is a `search`, but those of version 0.1 are still read."""
 TRAINED: frozenset[Kind] = frozenset({"sft", "dpo", "kto"})

@@ -183,4 +183,6 @@ def lineage(shipment: Shipment) -> dict[str, str]:
     if isinstance(data, dict) and "sha256" in data:
         found |= {"sha256 of the training data": str(data["sha256"])}
         found |= {"training examples": str(data.get("num_examples", ""))}
+    if made := directory.read_info(directory.find(parent)).lineage.get("made_rows"):
+        found |= {"of these, made": made}
     return found

@@ -1,0 +1,74 @@
+"""Questions of the user's test rows, looked for by words: whole, or in runs of 13 words.
+
+Paraphrases take a model: `creation/worker/paraphrases.py`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ft_tools.creation.rows import MadeRow
+from ft_tools.evaluation.held_out import question_of, read_held_out
+from ft_tools.metrics.text import normalise, words
+from ft_tools.similarity.ngrams import MIN_WORDS, NGrams
+
+COPIED = frozenset({"source", "variations"})
+"""Kinds of rows that say the same as the others of their group."""
+
+
+class TestQuestions:
+    """What test rows ask."""
+
+    __test__ = False
+
+    def __init__(self, path: Path | None) -> None:
+        """Read the rows; without a file nothing is held out.
+
+        Raises:
+            BadData: A line is no example with an answer.
+        """
+        examples = read_held_out(path) if path is not None else []
+        asked = [text for one in examples for text in (one.asked, question_of(one)) if text.strip()]
+        self.questions = list(dict.fromkeys(asked))
+        self._whole = {_plain(text) for text in self.questions}
+        self._long = [text for text in self._whole if len(text.split()) >= MIN_WORDS]
+        self._runs = NGrams()
+        for text in self.questions:
+            self._runs.add(text)
+
+    def __bool__(self) -> bool:
+        return bool(self.questions)
+
+    def holding(self, rows: Sequence[MadeRow]) -> list[bool]:
+        """Return which rows are held out by their words, copies of their source rows included."""
+        held = [bool(self) and self.hold(row.question, row.answer) for row in rows]
+        return with_copies(rows, held)
+
+    def hold(self, question: str, answer: str = "") -> bool:
+        """Return whether a row asks, or answers with, what a test row asks."""
+        plain = _plain(question)
+        if plain in self._whole or self._runs.holds((question, answer)):
+            return True
+        # A short question inside of a longer text, on either side.
+        is_long = len(plain.split()) >= MIN_WORDS
+        padded = f" {plain} "
+        return any(f" {text} " in padded for text in self._long) or (
+            is_long and any(padded in f" {text} " for text in self._whole)
+        )
+
+
+def with_copies(rows: Sequence[MadeRow], held: Sequence[bool]) -> list[bool]:
+    """Return which rows go: those that are held out, and every copy of their source rows."""
+    groups = {
+        row.group
+        for row, is_held in zip(rows, held, strict=True)
+        if is_held and row.origin.kind in COPIED
+    }
+    return [
+        is_held or (row.origin.kind in COPIED and row.group in groups)
+        for row, is_held in zip(rows, held, strict=True)
+    ]
+
+
+def _plain(text: str) -> str:
+    """Return a text's words in lower case, punctuation dropped."""
+    return " ".join(words(normalise(text)))

@@ -1,0 +1,126 @@
+"""What a creation would do: what is asked of whom, what is made at once, and what is refused."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ft_tools import workspace
+from ft_tools.creation.findings import refusal, warning
+from ft_tools.creation.leaks import TestQuestions
+from ft_tools.creation.report import QUOTED, QuotedRow
+from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.rows import Made, MadeRow
+from ft_tools.creation.variations import varied_rows
+from ft_tools.formats.quoting import quote
+from ft_tools.publish import sha256
+from ft_tools.runs.launch import Plan
+from ft_tools.similarity.minilm import find_minilm
+
+NUM_QUOTED, QUOTED_CHARS = 5, 200
+MOST_LISTED = 10
+
+
+class CreatePlan(Plan):
+    """What a creation would do."""
+
+    MACHINE: ClassVar[Mapping[str, Any]] = dict.fromkeys(("heading", "quoted"), True)
+
+    kind: str
+    source_sha256: str = Field(description="Of the file; of a folder, of its files.")
+    test_sha256: str | None = None
+    num_source: int = Field(0, description="Rows, passages or sessions of the source.")
+    num_made: dict[str, int] = Field(
+        default_factory=dict, description="Without a teacher: kind of origin -> rows, counted."
+    )
+    dropped: dict[str, int] = Field(
+        default_factory=dict, description="Without a teacher: reason -> rows that are left out."
+    )
+    num_test_rows: int = Field(0, description="Rows of the source that test rows ask, left out.")
+    heading: str = QUOTED
+    quoted: list[QuotedRow] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+
+
+def make_plan(request: CreateRequest) -> CreatePlan:
+    """Return what would be done; it reads the source and the test rows, and asks nobody.
+
+    Raises:
+        BadInput: The output folder is missing or not empty.
+        NotFound: A file is not there.
+    """
+    if request.output_dir is None:
+        raise refusal("no_output_dir")
+    workspace.new_folder(request.output_dir)
+    path = workspace.existing(request.source)
+    test = workspace.existing(request.test) if request.test else None
+    plan = CreatePlan(
+        kind=request.kind,
+        source_sha256=content_sha256(path),
+        test_sha256=sha256(test) if test else None,
+        warnings=_warnings(request),
+    )
+    return _plan_made(request, plan, made_at_once(request, path, plan.source_sha256), test)
+
+
+def made_at_once(request: CreateRequest, path: Path, digest: str) -> Made:
+    """Return the rows that are made without asking anybody."""
+    rows = varied_rows(path, request.source, digest, request.variations, request.seed)
+    return Made(rows, len(rows))
+
+
+def content_sha256(path: Path) -> str:
+    """Return the sha256 of a file; of a folder, of the names and hashes of its files."""
+    if path.is_file():
+        return sha256(path)
+    files = sorted(each for each in path.rglob("*") if each.is_file() and not each.is_symlink())
+    lines = [f"{each.relative_to(path)} {sha256(each)}" for each in files]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _plan_made(
+    request: CreateRequest, plan: CreatePlan, made: Made, test: Path | None
+) -> CreatePlan:
+    """Add the rows that are made without a teacher: their number, and five of them."""
+    rows = made.rows
+    held = TestQuestions(test).holding(rows)
+    free = [row for row, is_held in zip(rows, held, strict=True) if not is_held]
+    kinds = [row.origin.kind for row in free]
+    warnings = [*plan.warnings, *made.warnings]
+    groups = list(dict.fromkeys(row.group for row, one in zip(rows, held, strict=True) if one))
+    if groups:
+        listed = ", ".join(groups[:MOST_LISTED])
+        warnings.append(warning("test_asked", num=len(groups), test=request.test, listed=listed))
+    step = max(1, len(free) // NUM_QUOTED)
+    return plan.model_copy(
+        update={
+            "num_source": len({row.group for row in rows}),
+            "dropped": dict(made.dropped.most_common()),
+            "num_made": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+            "num_test_rows": len(groups),
+            "quoted": [quoted(row) for row in free[::step][:NUM_QUOTED]],
+            "warnings": warnings,
+        }
+    )
+
+
+def quoted(row: MadeRow) -> QuotedRow:
+    """Return a made row as a report quotes it, with where it comes from."""
+    origin = row.origin.model_dump(mode="json", exclude_defaults=True, exclude={"source"})
+    return QuotedRow(
+        source=row.origin.source,
+        prompt=quote(row.question, QUOTED_CHARS)[0],
+        answer=quote(row.answer, QUOTED_CHARS)[0],
+        origin=origin,
+    )
+
+
+def _warnings(request: CreateRequest) -> list[str]:
+    found = [] if request.test else [warning("no_test")]
+    if request.test and find_minilm() is None:
+        found.append(warning("leaks_by_words"))
+    if request.validation_fraction:
+        found.append(warning("made_validation"))
+    return found

@@ -1,0 +1,50 @@
+"""What create_dataset returns once its run has ended."""
+
+from typing import Any
+
+from pydantic import Field
+
+from ft_tools.contract import NextStep, Report
+from ft_tools.data.report import Finding
+
+QUOTED = "Quoted data. Not instructions."
+
+
+class QuotedRow(Report):
+    """A prompt, or a made row with its origin; each text one quoted, truncated JSON string."""
+
+    source: str
+    prompt: str
+    answer: str = ""
+    origin: dict[str, Any] = Field(default_factory=dict)
+
+
+class CreatedFiles(Report):
+    """Where the files are, and how many rows each has."""
+
+    train: str
+    validation: str
+    removed: str = Field(description="Rows that the audit left out, each with its reason.")
+    origin: str = Field(description="Where each row comes from, by row hash.")
+    report_html: str
+    num_train: int
+    num_validation: int
+    num_removed: int
+
+
+class CreateReport(Report):
+    """What was made, what was dropped and why, and what it cost."""
+
+    summary: list[str]
+    kind: str
+    pilot: bool = False
+    num_asked: int = Field(0, description="Rows asked for; kept and dropped add up to it.")
+    num_kept: int = Field(description="Rows that passed every check, before the audit.")
+    dropped: dict[str, int] = Field(default_factory=dict, description="Reason -> rows.")
+    makers: dict[str, int] = Field(default_factory=dict, description="Who made rows -> rows.")
+    findings: list[Finding] = Field(default_factory=list, description="Of the audit.")
+    heading: str = QUOTED
+    quoted: list[QuotedRow] = Field(default_factory=list, description="Rows with their origin.")
+    outputs: CreatedFiles | None = Field(None, description="Null: a pilot writes no files.")
+    warnings: list[str] = Field(default_factory=list)
+    next_steps: list[NextStep] = Field(default_factory=list)

@@ -1,0 +1,167 @@
+"""What create_dataset takes."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from ft_tools.advice.request import Teacher as Provider
+from ft_tools.evaluation.systems.spec import SystemSpec
+from ft_tools.formats.variations import Variation
+from ft_tools.runs.request import LaunchRequest
+
+CreationKind = Literal["variations"]
+NEEDS_TEACHER = frozenset({"answers", "documents"})
+ASKS_NOBODY = frozenset({"traces"})
+UNANSWERABLE = "The text does not say."
+
+
+class TeacherSpec(SystemSpec):
+    """Who answers: an endpoint or a model, and how it is asked, as a system of `evaluate`."""
+
+    name: str = Field("teacher", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")
+
+    @model_validator(mode="after")
+    def _is_no_baseline(self) -> Self:
+        if self.baseline is not None:
+            raise ValueError("a teacher is an endpoint or a model, not a baseline")
+        return self
+
+
+class VariedCopies(Variation):
+    """An exact change, and how many copies it makes."""
+
+    share: float = Field(1.0, gt=0, le=1, description="Of the rows that are copied.")
+    copies: int = Field(1, ge=1, le=200, description="Copies of each; those that differ are kept.")
+
+
+class CreateRequest(LaunchRequest):
+    """Make training rows. Options: output_dir, checks, budget_usd, test."""
+
+    source: str = Field(description="Path.")
+    kind: CreationKind = Field(description="Of source.")
+    teacher: TeacherSpec | None = Field(None, description="{endpoint} or {model}.")
+    output_dir: str | None = Field(None, description="New folder for the files.")
+    budget_usd: float | None = Field(
+        None, gt=0, description="Never exceeded; requires a known price of the teacher."
+    )
+    test: str | None = Field(
+        None,
+        description="Your held-out rows as JSONL: nothing that they ask, by words or by meaning, "
+        "is in the files.",
+    )
+    test_similarity: float = Field(
+        0.83,
+        gt=0,
+        le=1,
+        description="Cosine of MiniLM from which a row paraphrases a test question; 1: copies "
+        "alone are left out.",
+    )
+    prompt_column: str | None = Field(
+        None,
+        max_length=200,
+        description="Of answers: column with the prompt; null: `messages` or `prompt`.",
+    )
+    samples: int = Field(1, ge=1, le=64, description="Answers to each prompt.")
+    keep_per_prompt: int = Field(1, ge=1, le=8, description="Of those that pass, the shortest.")
+    pilot_rows: int = Field(
+        20, ge=0, le=500, description="Prompts of the pilot; 0: no pilot, and no interval."
+    )
+    num_rows: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Of answers and documents: prompts or passages that are used, chosen by seed; "
+        "of variations by a teacher: rows to ask for (default 100).",
+    )
+    variations: list[VariedCopies] = Field(
+        default_factory=list,
+        max_length=40,
+        description="Exact changes of rows whose answer is known, such as "
+        '{"change": "swapped_values", "field": "street", "values": [...], "copies": 3}; no teacher '
+        "is asked.",
+    )
+    attributes: dict[str, list[str]] = Field(
+        default_factory=dict,
+        max_length=12,
+        description="Of variations by a teacher: attribute -> values, such as topic or tone; each "
+        "request names one of each.",
+    )
+    passage_characters: int = Field(
+        3000, ge=200, le=40_000, description="Of documents: longest passage."
+    )
+    questions_per_passage: int = Field(3, ge=1, le=20, description="Of documents.")
+    unanswerable_fraction: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="Of documents: rows with a question to another document's passage.",
+    )
+    unanswerable_answer: str = Field(
+        UNANSWERABLE, min_length=1, max_length=500, description="Their answer."
+    )
+    marked: str | None = Field(
+        None,
+        description="JSONL with question, answer and label (good or bad), at least 20 rows: the "
+        "judge of `checks` is compared with it in the pilot.",
+    )
+    provider: Provider | None = Field(
+        None, description="Whose terms the teacher has; null: by its host, else not known."
+    )
+    product_use: Literal["internal", "sold"] | None = Field(
+        None, description="Of the trained model; sold: or given away."
+    )
+    validation_fraction: float = Field(0.1, ge=0, le=0.5, description="Share for validation.")
+    seed: int = Field(0, ge=0, description="Of every draw.")
+    accept_findings: list[str] = Field(
+        default_factory=list, description="Accepted by the user: teacher_terms."
+    )
+    accept_reason: str = Field(
+        "", max_length=500, description="Why the user accepts them; kept in the plan."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        varies = self.kind == "variations"
+        for is_wrong, problem in (
+            (
+                self.kind in NEEDS_TEACHER and self.teacher is None,
+                f"kind={self.kind!r} requires teacher: who answers",
+            ),
+            (
+                self.kind in ASKS_NOBODY and self.teacher is not None,
+                "kind='traces' reads what was answered: remove teacher",
+            ),
+            (
+                varies and bool(self.variations) == (self.teacher is not None),
+                "kind='variations' takes either options.variations (exact changes) or a teacher "
+                "with options.attributes",
+            ),
+            (
+                varies and self.teacher is not None and not self.attributes,
+                "variations by a teacher require options.attributes: what new inputs differ in",
+            ),
+            (
+                not varies and bool(self.variations or self.attributes),
+                "variations and attributes are for kind='variations'",
+            ),
+            (
+                self.keep_per_prompt > self.samples,
+                "keep_per_prompt is above samples",
+            ),
+            (
+                self.budget_usd is not None and self.teacher is None,
+                "budget_usd without a teacher: nothing is paid for",
+            ),
+            (
+                self.teacher is not None and self.teacher.model is not None and self.samples > 1,
+                "a local model decodes greedily, so samples must be 1; serve it as an endpoint "
+                "for more",
+            ),
+            (
+                bool(self.accept_findings) and not self.accept_reason.strip(),
+                "accept_findings requires accept_reason: one sentence on why",
+            ),
+        ):
+            if is_wrong:
+                raise ValueError(problem)
+        return self

@@ -1,0 +1,74 @@
+"""Exact variations: rows whose answer is known, changed as `evaluate` changes its questions."""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ft_tools.creation.request import VariedCopies
+from ft_tools.creation.rows import MadeRow, Message, made_row
+from ft_tools.evaluation.held_out import HeldOut, messages_of, question_of, read_held_out
+from ft_tools.evaluation.stress import changed
+from ft_tools.formats.origin import Origin, OriginKind
+
+
+def varied_rows(
+    path: Path, name: str, digest: str, variations: Sequence[VariedCopies], seed: int
+) -> list[MadeRow]:
+    """Return the rows of a file, then their copies under each change; no two are the same.
+
+    Args:
+        path: JSONL with answers.
+        name: Of the file, as the caller wrote it.
+        digest: Its sha256.
+        variations: The changes.
+        seed: Of the draws.
+
+    Raises:
+        BadData: A line is no example with an answer.
+    """
+    examples = read_held_out(path)
+    source = Source(name, digest)
+    made = [source.row(example, example, "") for example in examples]
+    for one in variations:
+        made += [source.row(*pair, one.name) for pair in _copies(examples, one, seed)]
+    return list({row.key: row for row in reversed(made)}.values())[::-1]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file that is varied."""
+
+    name: str
+    digest: str
+
+    def row(self, example: HeldOut, varied: HeldOut, change: str) -> MadeRow:
+        """Return the row of an example under a change; without one, as it is."""
+        where = f"{self.name}:{example.line}"
+        kind: OriginKind = "variations" if change else "source"
+        origin = Origin(kind=kind, source=where, source_sha256=self.digest, change=change)
+        messages = [*messages_of(varied), _answer(example, varied)]
+        return made_row(messages, question_of(varied), origin, where, varied.tools)
+
+
+def _copies(
+    examples: Sequence[HeldOut], one: VariedCopies, seed: int
+) -> Iterator[tuple[HeldOut, HeldOut]]:
+    """Yield a share of the rows with each of their copies, in their order."""
+    order = random.Random(f"{seed}\x1f{one.name}").sample(range(len(examples)), len(examples))
+    for at in sorted(order[: max(1, round(one.share * len(examples)))]):
+        for copy in range(one.copies):
+            if (found := changed(examples[at], one, seed + copy)) is not None:
+                yield examples[at], found
+
+
+def _answer(example: HeldOut, varied: HeldOut) -> Message:
+    """Return the answer as a message; that of a swapped value has the new one, in calls too."""
+    if varied.reference == example.reference and example.answer:
+        return example.answer
+    if calls := example.answer.get("tool_calls"):
+        changed_calls = zip(calls, json.loads(varied.reference), strict=True)
+        made = [old | {"function": new} if "function" in old else new for old, new in changed_calls]
+        return example.answer | {"tool_calls": made}
+    return {"role": "assistant", "content": varied.reference}

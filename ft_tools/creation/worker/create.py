@@ -1,0 +1,75 @@
+"""Make a dataset as planned: ask what is missing, check, compare with test rows, audit, write."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ft_tools import workspace
+from ft_tools.creation.leaks import TestQuestions, with_copies
+from ft_tools.creation.plan import CreatePlan, content_sha256, made_at_once
+from ft_tools.creation.report import CreateReport
+from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.rows import Made, MadeRow
+from ft_tools.creation.worker.finish import finish
+from ft_tools.errors import PlanChanged
+from ft_tools.runs.processes.worker_session import Session, Stopped, main
+from ft_tools.similarity.minilm import find_minilm
+
+
+def work(session: Session) -> CreateReport:
+    """Make the rows that request.json asks for."""
+    request, plan = session.request(CreateRequest), session.plan(CreatePlan)
+    path = workspace.existing(request.source)
+    _require_same(path, plan.source_sha256)
+    session.phase("making rows")
+    made = made_at_once(request, path, plan.source_sha256)
+    return finish(session, request, plan, without_leaks(session, request, plan, made))
+
+
+def without_leaks(session: Session, request: CreateRequest, plan: CreatePlan, made: Made) -> Made:
+    """Leave out the rows that test rows ask, by their words and by their meaning."""
+    if request.test is None:
+        return made
+    path = workspace.existing(request.test)
+    _require_same(path, plan.test_sha256)
+    session.phase("comparing with test rows")
+    held = TestQuestions(path)
+    dropped = made.dropped.copy()
+    rows = _without(made.rows, held.holding(made.rows), dropped, "test_question")
+    minilm = find_minilm()
+    if minilm is not None and rows and request.test_similarity < 1:
+        # Its import takes seconds.
+        from ft_tools.creation.worker.paraphrases import find_paraphrases
+
+        def tick(done: int, total: int) -> None:
+            if session.should_stop:
+                raise Stopped
+            session.progress(done, total)
+
+        asked = [row.question for row in rows]
+        near = find_paraphrases(minilm, asked, held.questions, request.test_similarity, tick)
+        rows = _without(rows, with_copies(rows, near), dropped, "test_paraphrase")
+    return Made(rows, made.num_asked, dropped, made.warnings)
+
+
+def _without(
+    rows: Sequence[MadeRow], held: Sequence[bool], dropped: Counter[str], why: str
+) -> list[MadeRow]:
+    """Return the rows that are not held out, and count the others."""
+    if any(held):
+        dropped[why] += sum(held)
+    return [row for row, is_held in zip(rows, held, strict=True) if not is_held]
+
+
+def _require_same(path: Path, digest: str | None) -> None:
+    """Refuse a file that changed since it was planned.
+
+    Raises:
+        PlanChanged: It did.
+    """
+    if content_sha256(path) != digest:
+        raise PlanChanged(f"{path} changed since the plan was confirmed; call create_dataset again")
+
+
+if __name__ == "__main__":
+    main(work)

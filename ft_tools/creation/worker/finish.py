@@ -1,0 +1,117 @@
+"""Write made rows through the audit: training and validation files, origins, findings, page."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from ft_tools import workspace
+from ft_tools.contract import NextStep
+from ft_tools.creation.findings import refusal, sentence
+from ft_tools.creation.plan import NUM_QUOTED, CreatePlan, quoted
+from ft_tools.creation.report import CreatedFiles, CreateReport
+from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.rows import GROUP, Made
+from ft_tools.data.audit import perform
+from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.pipeline import Methods
+from ft_tools.data.report import AuditReport
+from ft_tools.data.request import AuditRequest
+from ft_tools.formats.origin import FILE as ORIGINS
+from ft_tools.publish import write_file
+from ft_tools.runs.processes.worker_session import Session
+
+MADE, MARK = "made.jsonl", "creation.json"
+"""In the run: the rows as the audit reads them. In the folder: which run wrote it."""
+
+
+def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Made) -> CreateReport:
+    """Audit the rows, write the files, and report.
+
+    Raises:
+        Refused: No row is left.
+    """
+    if not made.rows:
+        listed = ", ".join(f"{count} {why}" for why, count in made.dropped.most_common())
+        kept_in = str(session.run_dir / "dropped.jsonl")
+        raise refusal("nothing_made", total=made.num_asked, counts=listed, kept_in=kept_in)
+    session.phase("auditing")
+    audit = _audited(session, request, made)
+    assert audit.outputs is not None
+    folder = Path(audit.outputs.train).parent
+    session.artifact("dataset", folder)
+    outputs = CreatedFiles(
+        **audit.outputs.model_dump(exclude={"report_json"}), origin=str(folder / ORIGINS)
+    )
+    makers = Counter(row.origin.maker for row in made.rows)
+    step = max(1, len(made.rows) // NUM_QUOTED)
+    return CreateReport(
+        summary=[
+            sentence(
+                "made",
+                kept=len(made.rows),
+                asked=made.num_asked,
+                train=outputs.num_train,
+                validation=outputs.num_validation,
+            )
+        ],
+        kind=request.kind,
+        num_asked=made.num_asked,
+        num_kept=len(made.rows),
+        dropped=dict(made.dropped.most_common()),
+        makers=dict(makers.most_common()),
+        findings=audit.findings,
+        quoted=[quoted(row) for row in made.rows[::step][:NUM_QUOTED]],
+        outputs=outputs,
+        warnings=[*plan.warnings, *made.warnings],
+        next_steps=_next_steps(request, outputs, audit),
+    )
+
+
+def _audited(session: Session, request: CreateRequest, made: Made) -> AuditReport:
+    """Return the audit of the rows, whose files are published; of an earlier attempt, as it was."""
+    folder = workspace.resolve(request.output_dir or "")
+    mark = {"run_id": session.run_dir.name}
+    if (folder / MARK).is_file() and json.loads((folder / MARK).read_bytes()) == mark:
+        return AuditReport.model_validate_json((folder / "report.json").read_bytes())
+    path = session.run_dir / MADE
+    lines = [json.dumps({**row.row, GROUP: row.group}, ensure_ascii=False) for row in made.rows]
+    write_file(path, "\n".join(lines) + "\n")
+
+    def write_origins(staging: Path) -> None:
+        origins = {row.key: row.origin for row in made.rows}
+        text = "".join(
+            json.dumps({"row": key} | one.model_dump(mode="json", exclude_defaults=True)) + "\n"
+            for key, one in origins.items()
+        )
+        write_file(staging / ORIGINS, text)
+        write_file(staging / MARK, json.dumps(mark))
+
+    several = request.keep_per_prompt > 1
+    audited = AuditRequest(
+        path=str(path),
+        mapping=ColumnMapping(group_by=[GROUP], ignore=["*"]),
+        # Copies of one row are alike by design, and stay in one part.
+        near_duplicates="off" if request.variations else "lexical",
+        contradictions="keep" if several else "drop",
+        personal_data="keep",
+        validation_fraction=request.validation_fraction,
+        max_removed_fraction=1,
+        seed=request.seed,
+        output_dir=request.output_dir,
+    )
+    page = session.run_dir / "report.html"
+    return perform(audited, Methods(page_to=page, write_beside=write_origins))
+
+
+def _next_steps(
+    request: CreateRequest, outputs: CreatedFiles, audit: AuditReport
+) -> list[NextStep]:
+    """Return the calls that follow: look, train, and measure on real rows."""
+    steps = [
+        NextStep(
+            tool="show_examples",
+            arguments={"path": outputs.train, "lines": ["1-10"]},
+            why="read some rows before training on them",
+        )
+    ]
+    return steps

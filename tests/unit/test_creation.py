@@ -1,0 +1,167 @@
+"""create_dataset without a teacher: exact variations, their origin, and one part for copies."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from ft_tools.creation.request import CreateRequest
+from ft_tools.errors import OutputExists
+from ft_tools.formats.origin import describe_made, row_hash
+from tests.creating import chat, read, run_here, write
+
+STREETS = ["North Parade", "Elm Street", "Mill Lane"]
+NEW_STREETS = ["Oak Road", "High Street"]
+FAULTS = ["the bin is full", "a lamp is out", "the pump is loud", "a tree fell down"]
+SWAP = {"change": "swapped_values", "field": "street", "values": NEW_STREETS, "copies": 4}
+CHANGES = [
+    SWAP,
+    {"change": "typing_errors", "rate": 0.1, "share": 0.5},
+    {"change": "cut_start", "values": ["Hello", "Good day"]},
+]
+
+
+def tickets(count):
+    for at in range(count):
+        street = STREETS[at % 3]
+        question = f"Hello, {FAULTS[at % 4]} in front of {at} {street}, since {at % 7} days."
+        yield chat(question, {"street": street, "number": at})
+
+
+def asked(row):
+    return row["messages"][0]["content"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished run of exact variations, shared: it is read only."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("creation")
+        patch.setenv("FINE_TUNING_LLM_WORKSPACE", str(folder))
+        write(folder / "rows.jsonl", tickets(24))
+        launch, report = run_here(
+            folder,
+            source="rows.jsonl",
+            kind="variations",
+            output_dir="made",
+            variations=CHANGES,
+            validation_fraction=0.2,
+        )
+        yield folder, launch, report
+
+
+def test_the_answers_copy_of_a_swapped_value_changes_with_the_question(made):
+    folder, *_ = made
+    rows = read(folder / "made" / "train.jsonl") + read(folder / "made" / "validation.jsonl")
+    swapped = [row for row in rows if any(name in asked(row) for name in NEW_STREETS)]
+    assert len(swapped) > 24
+    for row in rows:
+        answer = json.loads(row["messages"][1]["content"])
+        assert answer["street"] in asked(row)
+        assert f" {answer['number']} {answer['street']}" in asked(row)
+
+
+def test_a_greeting_is_cut_and_a_share_of_the_rows_is_misspelt(made):
+    folder, launch, report = made
+    origins = read(folder / "made" / "origin.jsonl")
+    changes = [one.get("change", "") for one in origins]
+    assert changes.count("typing_errors 0.1") == 12
+    assert changes.count("cut_start") == 24
+    assert changes.count("") == 24
+    assert launch.plan["num_made"]["source"] == 24
+    assert sum(launch.plan["num_made"].values()) == report.num_kept == len(origins)
+    rows = read(folder / "made" / "train.jsonl")
+    assert sum(asked(row)[0].islower() for row in rows) >= 15
+
+
+def test_every_row_of_the_files_has_its_origin_by_hash(made):
+    folder, _, report = made
+    origins = {one["row"]: one for one in read(folder / "made" / "origin.jsonl")}
+    for name in ("train.jsonl", "validation.jsonl"):
+        for row in read(folder / "made" / name):
+            line = int(origins[row_hash(row)]["source"].rpartition(":")[2])
+            assert json.loads(row["messages"][1]["content"])["number"] == line - 1
+    made_rows = sum(one["kind"] == "variations" for one in origins.values())
+    assert report.makers == {"variations": made_rows, "source": 24}
+    assert describe_made(folder / "made" / "train.jsonl").endswith(" variations")
+
+
+def test_copies_of_one_row_are_all_in_one_part(made):
+    folder, *_ = made
+    parts = [
+        {
+            json.loads(row["messages"][1]["content"])["number"]
+            for row in read(folder / "made" / name)
+        }
+        for name in ("train.jsonl", "validation.jsonl")
+    ]
+    assert parts[1]
+    assert parts[0].isdisjoint(parts[1])
+
+
+def test_a_row_of_calls_gets_the_new_value_in_its_call(workspace):
+    call = {"function": {"name": "report", "arguments": {"street": "Mill Lane"}}, "id": "c1"}
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Report {at} Mill Lane."},
+                {"role": "assistant", "content": "", "tool_calls": [call]},
+            ],
+            "street": "Mill Lane",
+        }
+        for at in range(6)
+    ]
+    write(workspace / "rows.jsonl", rows)
+    run_here(
+        workspace,
+        source="rows.jsonl",
+        kind="variations",
+        output_dir="made",
+        variations=[{**SWAP, "copies": 1}],
+        validation_fraction=0,
+    )
+    found = {
+        row["messages"][1]["tool_calls"][0]["function"]["arguments"]["street"]
+        for row in read(workspace / "made" / "train.jsonl")
+        if "Mill Lane" not in asked(row)
+    }
+    assert found <= set(NEW_STREETS)
+    assert found
+
+
+def test_a_key_in_a_row_is_masked_before_it_is_written(workspace):
+    secret = "AKIA" + "Q7RZ2MPX" * 2
+    write(workspace / "rows.jsonl", [*tickets(6), chat(f"My key is {secret}, is it bad?", "yes")])
+    run_here(
+        workspace,
+        source="rows.jsonl",
+        kind="variations",
+        output_dir="made",
+        variations=[{"change": "case"}],
+    )
+    written = [path.read_text("utf-8") for path in (workspace / "made").iterdir()]
+    assert not any(secret in text for text in written)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"variations": []}, "either options.variations"),
+        ({"variations": [SWAP], "budget_usd": 1}, "budget_usd"),
+        ({"variations": [{"change": "cut_start"}]}, "cut_start"),
+        ({"variations": [SWAP], "sample": 3}, "sample"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(arguments, named):
+    with pytest.raises(ValidationError, match=named):
+        CreateRequest(source="rows.jsonl", kind="variations", output_dir="made", **arguments)
+
+
+def test_a_folder_that_is_not_empty_is_refused_before_anything_is_made(workspace):
+    write(workspace / "rows.jsonl", tickets(6))
+    (workspace / "made").mkdir()
+    (workspace / "made" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputExists):
+        run_here(
+            workspace, source="rows.jsonl", kind="variations", output_dir="made", variations=[SWAP]
+        )
