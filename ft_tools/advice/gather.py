@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from ft_tools import facts as tables
 from ft_tools.advice.dataset import dataset_facts, detectable_difference
 from ft_tools.advice.documents import document_facts, reading_facts
 from ft_tools.advice.evaluations import evaluation_facts
@@ -10,6 +9,7 @@ from ft_tools.advice.facts import Facts
 from ft_tools.advice.model import model_facts
 from ft_tools.advice.report import Fact
 from ft_tools.advice.request import ApproachRequest
+from ft_tools.facts.teachers import teachers
 
 NUMBERS = {
     "num_examples": "examples",
@@ -23,15 +23,6 @@ NUMBERS = {
     "success_fraction": "success_fraction",
 }
 """Arguments that are numbers, and what the ladder calls them."""
-
-
-class Terms(tables.Fact):
-    """What a provider's terms say of training on its model's outputs, by use."""
-
-    sold: str
-    internal: str
-    internal_classifier: str
-    note: str
 
 
 def gather(request: ApproachRequest) -> Facts:
@@ -92,7 +83,7 @@ def _terms(request: ApproachRequest) -> tuple[dict[str, str], tuple[Fact, ...]]:
     """Return what the teacher's terms say of this use."""
     if request.teacher in {None, "cleared", "same_family"}:
         return {}, ()
-    row = Terms.model_validate(tables.table_of("teachers.toml")[request.teacher])
+    row = teachers()[request.teacher or ""]
     internal = row.internal if request.num_classes is None else row.internal_classifier
     uses = {"sold": {row.sold}, "internal": {internal}}
     known = uses.get(request.product_use or "", {row.sold, row.internal, row.internal_classifier})

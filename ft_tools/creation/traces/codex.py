@@ -1,0 +1,128 @@
+"""Rollouts of Codex: items of the model's history between events that say how each turn ended."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ft_tools.creation.traces.conversation import Conversation, LogRow
+from ft_tools.creation.traces.messages import call, messages_of, text_of
+from ft_tools.creation.traces.openai_chat import tool_of
+from ft_tools.formats.example import Message
+from ft_tools.formats.turns import first_of
+
+NAME = "codex"
+TYPES = frozenset({"session_meta", "turn_context", "response_item", "event_msg", "compacted"})
+CONTEXT = (
+    "<environment_context>", "<user_instructions>", "# AGENTS.md instructions", "<INSTRUCTIONS>",
+    "<turn_aborted>", "<user_shell_command>", "<skill>", "<subagent_notification>",
+)  # fmt: skip
+"""How a message begins that Codex and no user wrote.
+
+Source: https://github.com/openai/codex, codex-rs/core/src/context
+"""
+CALLS = {"function_call": "arguments", "custom_tool_call": "input", "local_shell_call": "action"}
+RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
+ABORTED = "turn_aborted"
+ENDS = frozenset({"task_complete", "turn_complete", ABORTED})
+
+
+def fits(row: Mapping[str, Any]) -> bool:
+    """Return whether a row is one of a rollout."""
+    return row.get("type") in TYPES and isinstance(row.get("payload"), Mapping)
+
+
+@dataclass
+class _Turn:
+    """What was said between a question and the next."""
+
+    messages: list[Message] = field(default_factory=list)
+    ended: str = ""
+    """The event that ended it."""
+
+    @property
+    def is_asked(self) -> bool:
+        return any(message["role"] == "user" for message in self.messages)
+
+
+def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
+    """Yield a conversation for each rollout."""
+    files: dict[str, list[LogRow]] = defaultdict(list)
+    for row in rows:
+        files[row.file].append(row)
+    for held in files.values():
+        yield _rollout(held, skipped)
+
+
+def _rollout(rows: list[LogRow], skipped: "Counter[str]") -> Conversation:
+    made, turns = Conversation(NAME, rows[0], []), [_Turn()]
+    for row in rows:
+        kind, payload = row.value.get("type"), row.value.get("payload") or {}
+        what = str(payload.get("type"))
+        if kind == "session_meta" and not made.session:
+            _add_meta(made, payload)
+        elif kind == "turn_context":
+            made.model = made.model or str(payload.get("model") or "")
+        elif kind == "response_item" and (said := _item(payload)):
+            turn = turns[-1]
+            if said[0]["role"] == "user" and (turn.ended or not turn.is_asked):
+                turns.append(_Turn())
+            turns[-1].messages += said
+        elif kind == "event_msg" and what in ENDS:
+            turns[-1].ended = what
+        elif kind == "event_msg" and what == "thread_rolled_back":
+            _roll_back(turns, int(payload.get("num_turns") or 0))
+            skipped[f"{NAME}.rolled_back_turn"] += int(payload.get("num_turns") or 0)
+        else:
+            has_kinds = kind in {"response_item", "event_msg"}
+            skipped[f"{NAME}.{kind}.{what}" if has_kinds else f"{NAME}.{kind}"] += 1
+    made.messages += [message for turn in turns for message in turn.messages]
+    asked = [turn for turn in turns if turn.is_asked]
+    if any(turn.ended == ABORTED for turn in turns):
+        made.failed = ABORTED
+    elif asked and not asked[-1].ended:
+        made.failed = "no_task_complete"
+    return made
+
+
+def _add_meta(made: Conversation, meta: Mapping[str, Any]) -> None:
+    made.session = str(meta.get("id") or "")
+    made.ids = frozenset({made.session})
+    made.date = str(meta.get("timestamp") or made.row.value.get("timestamp") or "")
+    told = first_of(meta, "base_instructions", "instructions")
+    text = told.get("text") if isinstance(told, Mapping) else told
+    made.messages = messages_of({"role": "system", "content": text}) if text else []
+    made.tools = [tool_of(one) for one in meta.get("dynamic_tools") or []]
+
+
+def _roll_back(turns: list[_Turn], num_turns: int) -> None:
+    """Take the last turns away that somebody asked for."""
+    while num_turns and len(turns) > 1:
+        num_turns -= turns.pop().is_asked
+
+
+def _item(item: Mapping[str, Any]) -> list[Message]:
+    """Read an item of the history; empty if it says nothing in words."""
+    kind = item.get("type")
+    if kind == "message":
+        said = messages_of(item)
+        is_context = said[0]["role"] == "user" and said[0]["content"].lstrip().startswith(CONTEXT)
+        return [] if is_context else said
+    if kind in CALLS:
+        held = item.get(CALLS[kind])
+        arguments = {"input": held} if kind == "custom_tool_call" else held
+        name = item.get("name") or "local_shell"
+        made = call(first_of(item, "call_id", "id"), name, arguments)
+        return [{"role": "assistant", "content": "", "tool_calls": [made]}]
+    if kind in RESULTS:
+        output = item.get("output")
+        if isinstance(output, Mapping) and "content" in output:
+            output = output["content"]
+        return [{"role": "tool", "tool_call_id": item.get("call_id"), "content": text_of(output)}]
+    if kind == "reasoning":
+        return (
+            messages_of({"role": "assistant", "content": item.get("content")})
+            if item.get("content")
+            else []
+        )
+    return []

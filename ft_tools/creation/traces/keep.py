@@ -1,0 +1,123 @@
+"""Which conversations are kept: those that the caller's condition, on named signs, is met by."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ft_tools.contract import Request
+from ft_tools.creation.traces.conversation import Conversation, Sign
+from ft_tools.errors import UnknownName
+from ft_tools.formats.column_counts import shown
+
+MOST_VALUES = 12
+"""Different texts of a sign that are listed."""
+
+
+class ScoreCondition(Request):
+    """What a named score or label must be, wherever a conversation has it."""
+
+    name: str = Field(min_length=1, max_length=200)
+    at_least: float | None = None
+    at_most: float | None = None
+    values: list[str | bool] = Field(
+        default_factory=list, max_length=100, description="Of a label: those that pass."
+    )
+
+    @model_validator(mode="after")
+    def _says_what_passes(self) -> Self:
+        if bool(self.values) == (self.at_least is not None or self.at_most is not None):
+            raise ValueError("give at_least, at_most or both for a number, or values for a label")
+        return self
+
+    def is_met_by(self, value: float | bool | str) -> bool:
+        """Return whether a value passes."""
+        if self.values:
+            return value in self.values and isinstance(value, bool | str)
+        if isinstance(value, str):
+            return False
+        low = self.at_least is None or value >= self.at_least
+        return low and (self.at_most is None or value <= self.at_most)
+
+
+class Keep(Request):
+    """Conversations to keep, for example {"score": {"name": "helpful", "at_least": 0.8}}."""
+
+    score: ScoreCondition | None = None
+    outcome: Literal["passed", "not_failed"] | None = Field(
+        None,
+        description="passed: the sign `outcome` is passed. not_failed: no technical failure, "
+        "whether it passed or not.",
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.score is None and self.outcome is None:
+            raise ValueError("keep needs score or outcome")
+        return self
+
+    @property
+    def conditions(self) -> list[ScoreCondition]:
+        """Return the conditions on named signs."""
+        outcome = ScoreCondition(name="outcome", values=["passed"])
+        passed = [outcome] if self.outcome == "passed" else []
+        return passed + ([self.score] if self.score else [])
+
+    def unmet(self, conversation: Conversation) -> str:
+        """Return why a conversation is not kept; empty if it is."""
+        for condition in self.conditions:
+            values = [s.value for s in conversation.signs if s.name == condition.name]
+            if not values:
+                return "unknown"
+            if not all(map(condition.is_met_by, values)):
+                return "condition_not_met"
+        return ""
+
+    def require_signs(self, found: Mapping[str, Any]) -> None:
+        """Refuse a condition on a sign that no conversation has.
+
+        Raises:
+            UnknownName: With the signs that there are.
+        """
+        for condition in self.conditions:
+            if condition.name not in found:
+                cure = "or keep={'outcome': 'not_failed'}, which needs no sign"
+                raise UnknownName("sign", condition.name, found, cure)
+
+
+def described_signs(conversations: Iterable[Conversation]) -> dict[str, str]:
+    """Return each sign with how many conversations have it, and its range or its values."""
+    held: dict[str, list[float | bool | str]] = defaultdict(list)
+    for one in conversations:
+        for name, value in one.signs:
+            held[name].append(value)
+    return {name: _described(values) for name, values in sorted(held.items())}
+
+
+def _described(values: list[float | bool | str]) -> str:
+    numbers = [v for v in values if not isinstance(v, bool | str)]
+    words = Counter(str(v) for v in values if isinstance(v, bool | str))
+    parts = [f"{len(numbers)} numbers from {min(numbers):g} to {max(numbers):g}"] if numbers else []
+    parts += [f"{shown(word)} {count}" for word, count in words.most_common(MOST_VALUES)]
+    more = len(words) - MOST_VALUES
+    return ", ".join(parts + ([f"{more} more values"] if more > 0 else []))
+
+
+def marks_from(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Sign]]:
+    """Return the signs of a table; its column `session` names a session, trace or call."""
+    found: dict[str, list[Sign]] = defaultdict(list)
+    for row in rows:
+        for name, value in row.items():
+            if name != "session" and value not in (None, ""):
+                found[str(row.get("session"))].append(Sign(name, _number(value)))
+    return found
+
+
+def _number(value: Any) -> float | bool | str:
+    if isinstance(value, bool | int | float):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)

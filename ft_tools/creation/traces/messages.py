@@ -1,0 +1,264 @@
+"""Turns in the spellings of all formats, as messages with tool calls and their results in order."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ft_tools.formats.example import Message
+from ft_tools.formats.json_text import parse_json
+from ft_tools.formats.turns import ROLES, first_of
+
+SPEAKERS = frozenset({"system", "user", "assistant", "tool"})
+TEXTS = frozenset({"text", "input_text", "output_text"})
+THINKING = frozenset({"thinking", "reasoning", "reasoning_text"})
+HIDDEN = frozenset({"redacted_thinking", "summary_text"})
+"""Parts that hold nothing that the model wrote in words."""
+CALLS = frozenset({"tool_use", "tool_call"})
+RESULTS = frozenset({"tool_result", "tool_call_response"})
+
+
+class Unreadable(Exception):
+    """A part of a turn that cannot be written as text, such as an image; the text is its type."""
+
+
+def parsed(value: Any) -> Any:
+    """Return a value, parsed if it is JSON of an object or a list in a string."""
+    found = parse_json(value) if isinstance(value, str) and value.lstrip()[:1] in "[{" else None
+    return value if found is None else found
+
+
+def messages_of(turns: Any) -> list[Message]:
+    """Read a turn or a list of turns, up to the first that holds what is no text.
+
+    A text alone is what the user says.
+    """
+    turns = parsed(turns)
+    if isinstance(turns, str):
+        return [{"role": "user", "content": turns}] if turns.strip() else []
+    listed = [turns] if isinstance(turns, Mapping) else turns if isinstance(turns, list) else []
+    made: list[Message] = []
+    for turn in listed:
+        try:
+            made += _turn(turn)
+        except Unreadable as error:
+            return [*made, {"role": "unreadable", "content": str(error)}]
+    return made
+
+
+def answer_of(turn: Any) -> list[Message]:
+    """Read what a model answered; a text alone is an answer."""
+    turn = parsed(turn)
+    if isinstance(turn, str):
+        return [{"role": "assistant", "content": turn}] if turn.strip() else []
+    if isinstance(turn, Mapping) and first_of(turn, "role", "type", "data", "kwargs") is None:
+        turn = {**turn, "role": "assistant"}
+    return messages_of(turn)
+
+
+def _turn(turn: Any) -> Iterator[Message]:
+    """Yield what a turn says, then the results of tools that it holds."""
+    if not isinstance(turn, Mapping):
+        raise Unreadable(type(turn).__name__)
+    # LangChain dumps a message as its class and arguments, or as type and data.
+    inner = None if "content" in turn else first_of(turn, "kwargs", "data", "message")
+    role = _role(turn) or _role(inner)
+    turn = inner if isinstance(inner, Mapping) else turn
+    if role is None:
+        raise Unreadable("role")
+    content = parsed_parts(first_of(turn, "parts", "contents", "content"))
+    told = _Told()
+    told.calls = list(calls_of(turn))
+    for part in content:
+        told.add(part)
+    thought = first_of(turn, "reasoning_content", "reasoning")
+    if isinstance(thought, str):
+        told.thoughts.append(thought)
+    text = "".join(told.texts)
+    if role == "tool" and not told.results:
+        name = first_of(turn, "tool_call_id", "id")
+        told.results = [{"role": "tool", "tool_call_id": name, "content": text}]
+    said = (
+        [told.message(role)] if role != "tool" and (text or told.calls or not told.results) else []
+    )
+    # What a user says beside results, the user says after them.
+    yield from [*told.results, *said] if role == "user" else [*said, *told.results]
+
+
+class _Told:
+    """What the parts of a turn say."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.thoughts: list[str] = []
+        self.calls: list[dict[str, Any]] = []
+        self.results: list[Message] = []
+
+    def add(self, part: Any) -> None:
+        """Sort a part in; OpenInference names what it holds by `message_content`."""
+        if isinstance(part, str):
+            self.texts.append(part)
+            return
+        part = part.get("message_content", part) if isinstance(part, Mapping) else {}
+        kind = part.get("type", "text")
+        if kind in TEXTS:
+            self.texts.append(text_of(first_of(part, "text", "content")))
+        elif kind in THINKING:
+            self.thoughts.append(text_of(first_of(part, "thinking", "content", "text")))
+        elif kind in CALLS:
+            self.calls.append(call(part.get("id"), part.get("name"), _arguments_in(part)))
+        elif kind in RESULTS:
+            name = first_of(part, "tool_use_id", "id")
+            content = first_of(part, "content", "response", "result")
+            said = {"role": "tool", "tool_call_id": name, "content": text_of(content)}
+            self.results.append(said)
+        elif kind not in HIDDEN:
+            raise Unreadable(str(kind))
+
+    def message(self, role: str) -> Message:
+        made: Message = {"role": role, "content": "".join(self.texts)}
+        if role == "assistant":
+            thoughts = "\n".join(filter(str.strip, self.thoughts))
+            made |= {"tool_calls": self.calls} if self.calls else {}
+            made |= {"reasoning_content": thoughts} if thoughts else {}
+        return made
+
+
+def _role(turn: Any) -> str | None:
+    """Return our name for who speaks."""
+    if not isinstance(turn, Mapping):
+        return None
+    path = turn.get("id")
+    role = path[-1] if isinstance(path, list) and path else first_of(turn, "role", "type")
+    name = (
+        role.lower().removesuffix("chunk").removesuffix("message") if isinstance(role, str) else ""
+    )
+    return found if (found := ROLES.get(name)) in SPEAKERS else None
+
+
+def parsed_parts(content: Any) -> list[Any]:
+    """Return content as a list of parts."""
+    if content is None:
+        return []
+    return content if isinstance(content, list) else [content]
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a part or of a tool's result; what is no text, as JSON.
+
+    Raises:
+        Unreadable: A part of it is an image or the like.
+    """
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, list) and content and all(_is_part(part) for part in content):
+        told = _Told()
+        for part in content:
+            told.add(part)
+        return "".join(told.texts)
+    return json.dumps(content, ensure_ascii=False)
+
+
+def _is_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and isinstance(part.get("type"), str) and part["type"] != ""
+
+
+def call(name_of_call: Any, name: Any, arguments: Any) -> dict[str, Any]:
+    """Return a call of a tool; arguments are an object wherever they are JSON of one."""
+    arguments = parsed(arguments)
+    made = {"name": str(name), "arguments": {} if arguments in (None, "") else arguments}
+    identity = {"id": name_of_call} if isinstance(name_of_call, str) and name_of_call else {}
+    return {**identity, "type": "function", "function": made}
+
+
+def _arguments_in(held: Mapping[str, Any]) -> Any:
+    return first_of(held, "arguments", "args", "input", "parameters")
+
+
+def calls_of(turn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the calls beside the content of a turn: OpenAI's, LangChain's, OpenInference's."""
+    beside = turn.get("additional_kwargs")
+    found = turn.get("tool_calls") or (
+        beside.get("tool_calls") if isinstance(beside, Mapping) else None
+    )
+    old = turn.get("function_call")
+    found = found or ([{"function": old}] if isinstance(old, Mapping) else [])
+    for item in map(parsed, parsed_parts(parsed(found))):
+        held = item.get("tool_call", item) if isinstance(item, Mapping) else {}
+        function = held.get("function", held)
+        if not isinstance(function, Mapping) or "name" not in function:
+            raise Unreadable("tool_calls")
+        yield call(held.get("id"), function["name"], _arguments_in(function))
+
+
+def normalised(messages: Iterable[Message]) -> list[Message]:
+    """Join what one speaker says in a row; system turns that come first are one.
+
+    What is the system's later on, and answers before the first question, are left out.
+    """
+    made: list[Message] = []
+    for message in messages:
+        role, before = message["role"], made[-1] if made else {"role": ""}
+        if role == "system" and before["role"] not in {"", "system"}:
+            continue
+        if role == "assistant" and before["role"] in {"", "system"}:
+            continue
+        if role == before["role"] and role in {"system", "user", "assistant"}:
+            made[-1] = _joined(before, message)
+        else:
+            made.append(message)
+    return made
+
+
+def _joined(one: Message, other: Message) -> Message:
+    """Return two turns of one speaker as one: texts in paragraphs, calls side by side."""
+    texts = [text for text in (one["content"], other["content"]) if text]
+    made = {**one, **other, "content": "\n\n".join(texts)}
+    for name, between in (("tool_calls", []), ("reasoning_content", "\n")):
+        if name in one and name in other:
+            parts = (one[name], other[name])
+            made[name] = [*parts[0], *parts[1]] if between == [] else "\n".join(parts)
+    return made
+
+
+def answered(messages: list[Message], left_out: "Counter[str]") -> list[Message]:
+    """Return the conversation as far as it can be trained on: results behind their calls.
+
+    It ends before a call without a result and before what is no text, and behind an answer.
+    """
+    made: list[Message] = []
+    at = 0
+    while at < len(messages):
+        message = messages[at]
+        at += 1
+        if message["role"] == "unreadable":
+            left_out["ends_before_what_is_no_text"] += 1
+            break
+        if message["role"] == "tool":
+            left_out["result_without_call"] += 1
+            continue
+        results = []
+        while at < len(messages) and messages[at]["role"] == "tool":
+            results.append(messages[at])
+            at += 1
+        in_order = _in_order(message.get("tool_calls") or [], results)
+        if in_order is None:
+            left_out["ends_before_call_without_result"] += 1
+            break
+        left_out["result_without_call"] += len(results) - len(in_order)
+        made += [message, *in_order]
+    while made and made[-1]["role"] != "assistant":
+        made.pop()
+    return made
+
+
+def _in_order(calls: list[dict[str, Any]], results: list[Message]) -> list[Message] | None:
+    """Return the results in the order of their calls; None if one is missing.
+
+    Where the log has no ids, calls and results stand in the same order.
+    """
+    if all("id" not in one for one in calls):
+        return results[: len(calls)] if len(results) >= len(calls) else None
+    by_id = {result["tool_call_id"]: result for result in reversed(results)}
+    found = [by_id.get(one.get("id")) for one in calls]
+    return None if None in found else [one for one in found if one is not None]

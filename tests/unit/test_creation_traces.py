@@ -1,0 +1,720 @@
+"""Logs of each known format, hand-made with traps, become the conversations that were meant."""
+
+import json
+
+import pytest
+
+from ft_tools.creation.traces.keep import Keep
+from ft_tools.creation.traces.read import read_traces
+from ft_tools.errors import BadData, BadInput, UnknownName
+
+SYSTEM = "You help Ada (ada.king@mail.internal)."
+MASKED = "You help Ada ([email])."
+KEY = "hf_" + "a1B2" * 9
+TOOL = {
+    "name": "weather",
+    "description": "Look.",
+    "parameters": {"type": "object", "properties": {}},
+}
+TOOLS = [{"type": "function", "function": TOOL}]
+HELPFUL = Keep.model_validate({"score": {"name": "helpful", "at_least": 0.8}})
+NOT_FAILED = Keep(outcome="not_failed")
+
+
+def calls(*names, as_text=False):
+    """Return parallel calls, one a city."""
+    made = []
+    for name in names:
+        arguments = {"city": name}
+        function = {"name": "weather", "arguments": json.dumps(arguments) if as_text else arguments}
+        made.append({"id": f"call_{name}", "type": "function", "function": function})
+    return made
+
+
+def result(city):
+    return {"role": "tool", "tool_call_id": f"call_{city}", "content": f"sun in {city}"}
+
+
+def said(role, content, **more):
+    return {"role": role, "content": content, **more}
+
+
+ASKED = [said("system", SYSTEM), said("user", f"Oslo and Rome? My key is {KEY}")]
+CALLED = said("assistant", "", tool_calls=calls("Oslo", "Rome"))
+# The results come in the other order than the calls.
+RESULTS = [result("Rome"), result("Oslo")]
+ANSWER = said("assistant", f"Sun in both. Keep {KEY} and ada.king@mail.internal safe.")
+MEANT = [
+    said("system", MASKED),
+    said("user", "Oslo and Rome? My key is [secret]"),
+    CALLED,
+    result("Oslo"),
+    result("Rome"),
+    said("assistant", "Sun in both. Keep [secret] and [email] safe."),
+]
+
+
+def written(folder, name, rows):
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path, keep=HELPFUL, marks=None):
+    return read_traces([path], keep, marks)
+
+
+def kept(traces):
+    return [row.example["messages"] for row in traces.rows]
+
+
+def openai_rows():
+    text_call = said("assistant", None, tool_calls=calls("Oslo", "Rome", as_text=True))
+
+    def row(messages, message, finish="stop", **more):
+        answered = {"choices": [{"message": message, "finish_reason": finish}], "model": "gpt-4o-x"}
+        asked = {"model": "gpt-4o", "messages": messages, "tools": TOOLS}
+        return {"request": asked, "response": answered, "session_id": "s", **more}
+
+    return [
+        row(ASKED, text_call, "tool_calls"),
+        row([*ASKED, text_call, *RESULTS], ANSWER, scores={"helpful": 0.9}),
+        row([said("user", "bad")], said("assistant", "no"), scores={"helpful": 0.2}),
+        row([said("user", "unknown")], said("assistant", "perhaps")),
+        row([said("user", "cut")], said("assistant", "as I was"), "length", scores={"helpful": 1}),
+        row([said("user", "refuse")], said("assistant", None, refusal="I cannot")),
+        row(
+            [said("user", "lost")], said("assistant", None, tool_calls=calls("Bern")), "tool_calls"
+        ),
+        {"response": {"choices": [{"message": ANSWER}]}},
+    ]
+
+
+def parts(message):
+    """Return a message in OpenTelemetry's parts."""
+    if message["role"] == "tool":
+        held = [
+            {
+                "type": "tool_call_response",
+                "id": message["tool_call_id"],
+                "result": message["content"],
+            }
+        ]
+    else:
+        held = [{"type": "text", "content": message["content"]}] if message["content"] else []
+        held += [
+            {"type": "tool_call", "id": call["id"], **call["function"]}
+            for call in message.get("tool_calls", [])
+        ]
+    return {"role": message["role"], "parts": held}
+
+
+def attributes(held):
+    """Return attributes as OTLP writes them."""
+    return [
+        {"key": name, "value": {"stringValue": value} if isinstance(value, str) else value}
+        for name, value in held.items()
+    ]
+
+
+def otel_span(number, asked, answered, events=(), status=None, **more):
+    held = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.conversation.id": more.pop("conversation", f"c{number}"),
+        "gen_ai.response.model": "claude-sonnet-4",
+        "gen_ai.tool.definitions": json.dumps([{"type": "function", **TOOL}]),
+        "gen_ai.input.messages": json.dumps([parts(m) for m in asked]),
+        **(
+            {"gen_ai.output.messages": json.dumps([parts(m) for m in answered])} if answered else {}
+        ),
+        **more,
+    }
+    return {
+        "traceId": f"t{number}",
+        "spanId": f"s{number}",
+        "name": "chat",
+        "startTimeUnixNano": f"{number}",
+        "attributes": attributes(held),
+        "events": [{"name": name, "attributes": attributes(a)} for name, a in events],
+        "status": status or {},
+    }
+
+
+def score(value):
+    number = {"doubleValue": value}
+    return (
+        "gen_ai.evaluation.result",
+        {"gen_ai.evaluation.name": "helpful", "gen_ai.evaluation.score.value": number},
+    )
+
+
+def otel_rows():
+    spans = [
+        otel_span(1, ASKED, [CALLED], conversation="c"),
+        otel_span(2, [*ASKED, CALLED, *RESULTS], [ANSWER], [score(0.9)], conversation="c"),
+        otel_span(3, [said("user", "bad")], [said("assistant", "no")], [score(0.1)]),
+        otel_span(4, [said("user", "unknown")], [said("assistant", "perhaps")]),
+        otel_span(5, [said("user", "error")], [], status={"code": 2}, **{"error.type": "timeout"}),
+        otel_span(
+            6,
+            [said("user", "cut")],
+            [said("assistant", "as I")],
+            [score(1.0)],
+            **{
+                "gen_ai.response.finish_reasons": {
+                    "arrayValue": {"values": [{"stringValue": "length"}]}
+                }
+            },
+        ),
+    ]
+    compacted = {"role": "user", "parts": [{"type": "compaction", "content": "..."}]}
+    spans.append(otel_span(7, [], [said("assistant", "go on")], [score(1.0)]))
+    spans[-1]["attributes"] += attributes({"gen_ai.input.messages": json.dumps([compacted])})
+    spans.append(
+        {
+            "traceId": "t2",
+            "spanId": "s9",
+            "name": "execute_tool weather",
+            "attributes": attributes({"gen_ai.operation.name": "execute_tool"}),
+        }
+    )
+    return [{"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}]
+
+
+def otel_event_rows():
+    """Return log records of the older form, with a score that names the response."""
+
+    def record(number, name, body):
+        return {
+            "traceId": "t",
+            "spanId": f"s{number}",
+            "eventName": name,
+            "body": body,
+            "timeUnixNano": "1",
+            "attributes": {"gen_ai.system": "openai"},
+        }
+
+    def call(number, asked, answer, model="gpt-4o", finish="stop"):
+        for message in asked:
+            name = message.get("tool_call_id")
+            body = {"id": name, **message} if name else message
+            yield record(number, f"gen_ai.{message['role']}.message", body)
+        choice = {"index": 0, "finish_reason": finish, "message": answer}
+        yield record(number, "gen_ai.choice", choice)
+        yield {
+            "trace_id": "t",
+            "span_id": f"s{number}",
+            "name": "chat",
+            "attributes": {
+                "gen_ai.response.id": f"r{number}",
+                "gen_ai.response.model": model,
+                "gen_ai.tool.definitions": json.dumps(TOOLS),
+            },
+        }
+
+    told = {"gen_ai.response.id": "r1", "gen_ai.evaluation.name": "helpful"}
+    return [
+        *call(1, [*ASKED, CALLED, *RESULTS], ANSWER),
+        *call(2, [said("user", "cut")], said("assistant", "as I"), finish="content_filter"),
+        *call(3, [said("user", "unknown")], said("assistant", "perhaps")),
+        {
+            "traceId": "else",
+            "spanId": "",
+            "eventName": "gen_ai.evaluation.result",
+            "attributes": {**told, "gen_ai.evaluation.score.value": 0.95},
+        },
+    ]
+
+
+def flat(prefix, value):
+    """Flatten a value as OpenInference names attributes."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for name, one in items for k, v in flat(f"{prefix}.{name}", one).items()}
+    return {prefix: value}
+
+
+def openinference_rows():
+    def message(one):
+        made = {"role": one["role"]}
+        if one["role"] == "tool":
+            made["tool_call_id"] = one["tool_call_id"]
+        if one["content"] and one["role"] == "user":
+            text = {"message_content": {"type": "text", "text": one["content"]}}
+            made["contents"] = [text]
+        elif one["content"]:
+            made["content"] = one["content"]
+        if "tool_calls" in one:
+            made["tool_calls"] = [
+                {
+                    "tool_call": {
+                        "id": call["id"],
+                        "function": {
+                            "name": call["function"]["name"],
+                            "arguments": json.dumps(call["function"]["arguments"]),
+                        },
+                    }
+                }
+                for call in one["tool_calls"]
+            ]
+        return {"message": made}
+
+    def span(number, asked, answered, status="OK", kind="LLM", **more):
+        held = {"openinference.span.kind": kind, "llm.model_name": "gpt-4o", **more}
+        held |= flat("llm.input_messages", [message(m) for m in asked])
+        held |= flat("llm.output_messages", [message(m) for m in answered])
+        held |= flat("llm.tools", [{"tool": {"json_schema": json.dumps(TOOLS[0])}}])
+        return {
+            "name": "llm",
+            "context": {"trace_id": f"t{number}", "span_id": f"s{number}"},
+            "start_time": f"2026-01-0{number}",
+            "status": {"status_code": status},
+            "attributes": held,
+        }
+
+    helpful = {"annotations.0.annotation.name": "helpful", "annotations.0.annotation.score": 0.9}
+    late = span(8, [], [], kind="EVALUATOR")
+    late["attributes"] = {
+        "openinference.span.kind": "EVALUATOR",
+        "annotations.0.annotation.name": "helpful",
+        "annotations.0.annotation.score": 0.3,
+    }
+    late["links"] = [{"context": {"trace_id": "t3", "span_id": "s3"}}]
+    return [
+        span(1, ASKED, [CALLED], **{"session.id": "s"}),
+        span(2, [*ASKED, CALLED, *RESULTS], [ANSWER], **{"session.id": "s"}, **helpful),
+        span(3, [said("user", "bad")], [said("assistant", "no")]),
+        span(4, [said("user", "unknown")], [said("assistant", "perhaps")]),
+        span(5, [said("user", "error")], [], "ERROR"),
+        span(6, [], [], kind="CHAIN"),
+        late,
+    ]
+
+
+def langfuse_rows():
+    def observation(number, asked, answered, **more):
+        as_text = said("assistant", "", tool_calls=calls("Oslo", "Rome", as_text=True))
+        turns = [as_text if m is CALLED else m for m in asked]
+        output = as_text if answered is CALLED else answered
+        return {
+            "id": f"o{number}",
+            "type": "GENERATION",
+            "trace_id": f"t{number}",
+            "session_id": more.pop("session", ""),
+            "parent_observation_id": "",
+            "level": "DEFAULT",
+            "input": json.dumps({"messages": turns, "tools": TOOLS}),
+            "start_time": "2026-01-01",
+            "output": json.dumps(output) if output else "",
+            "provided_model_name": "gpt-4o",
+            **more,
+        }
+
+    def mark(about, value, name="helpful", data_type="NUMERIC", text="", **more):
+        return {
+            "trace_id": f"t{about}",
+            "observation_id": None,
+            "session_id": None,
+            "name": name,
+            "value": value,
+            "string_value": text,
+            "data_type": data_type,
+            "source": "EVAL",
+            **more,
+        }
+
+    observations = [
+        observation(1, ASKED, CALLED, session="s"),
+        observation(2, [*ASKED, CALLED, *RESULTS], ANSWER, session="s"),
+        observation(3, [said("user", "bad")], said("assistant", "no")),
+        observation(4, [said("user", "unknown")], said("assistant", "perhaps")),
+        observation(5, [said("user", "error")], None, level="ERROR"),
+        {**observation(6, [], None), "type": "SPAN", "input": "x"},
+    ]
+    scores = [
+        mark(2, 0.9, observation_id="o2"),
+        mark(3, 0.1),
+        mark(2, 0, "verdict", "CATEGORICAL", "good"),
+        mark(4, 0, "verdict", "TEXT", "so so"),
+    ]
+    return observations, scores
+
+
+def langsmith_rows():
+    def human(text):
+        path = ["langchain", "schema", "messages", "HumanMessage"]
+        return {"lc": 1, "type": "constructor", "id": path, "kwargs": {"content": text}}
+
+    def run(number, messages, outputs, **more):
+        return {
+            "id": f"r{number}",
+            "run_type": "llm",
+            "trace_id": f"t{number}",
+            "parent_run_id": "p",
+            "inputs": {"messages": messages},
+            "outputs": outputs,
+            "error": None,
+            "status": "success",
+            "start_time": "2026-01-01",
+            "session_id": "the project",
+            "extra": {
+                "metadata": {"ls_model_name": "gpt-4o", "thread_id": f"th{number}"},
+                "invocation_params": {"tools": TOOLS},
+            },
+            **more,
+        }
+
+    langchain_calls = [
+        {"id": c["id"], "name": "weather", "args": c["function"]["arguments"], "type": "tool_call"}
+        for c in calls("Oslo", "Rome")
+    ]
+    turns = [
+        {"type": "system", "data": {"content": SYSTEM}},
+        human(ASKED[1]["content"]),
+        {"type": "ai", "content": "", "tool_calls": langchain_calls},
+        *(
+            {"type": "tool", "content": m["content"], "tool_call_id": m["tool_call_id"]}
+            for m in RESULTS
+        ),
+    ]
+    path = ["langchain", "schema", "messages", "AIMessage"]
+    generated = {
+        "lc": 1,
+        "type": "constructor",
+        "id": path,
+        "kwargs": {"content": ANSWER["content"]},
+    }
+    stats = {"helpful": {"n": 2, "avg": 0.85, "values": {}}}
+    anthropic = {
+        "role": "assistant",
+        "content": [{"type": "text", "text": "no"}],
+        "stop_reason": "end_turn",
+    }
+    return [
+        run(
+            1,
+            [turns],
+            {
+                "generations": [
+                    [{"message": generated, "generation_info": {"finish_reason": "stop"}}]
+                ]
+            },
+        ),
+        {
+            "id": "t1",
+            "run_type": "chain",
+            "trace_id": "t1",
+            "parent_run_id": None,
+            "feedback_stats": stats,
+            "inputs": {},
+            "outputs": {},
+        },
+        run(2, [said("user", "bad")], anthropic, feedback_stats={"helpful": {"n": 1, "avg": 0.1}}),
+        run(
+            3,
+            [said("user", "unknown")],
+            {"choices": [{"message": said("assistant", "perhaps")}]},
+            feedback_stats={"tone": {"n": 1, "avg": None, "values": {"kind": 1}}},
+        ),
+        run(4, [said("user", "error")], None, error="RateLimit", status="error"),
+        run(
+            5,
+            [said("user", "cut")],
+            {**anthropic, "stop_reason": "max_tokens"},
+            feedback_stats={"helpful": {"avg": 1.0}},
+        ),
+    ]
+
+
+FORMATS = {
+    "openai_chat": (openai_rows, "gpt-4o-x"),
+    "otel_genai": (otel_rows, "claude-sonnet-4"),
+    "otel_events": (otel_event_rows, "gpt-4o"),
+    "openinference": (openinference_rows, "gpt-4o"),
+    "langfuse": (langfuse_rows, "gpt-4o"),
+    "langsmith": (langsmith_rows, "gpt-4o"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_conversation_that_passes_is_kept_whole_and_no_other(workspace, name):
+    rows, model = FORMATS[name]
+    made = rows()
+    folder = workspace / "logs"
+    folder.mkdir()
+    if name == "langfuse":
+        (folder / "observations_v2").mkdir()
+        (folder / "scores").mkdir()
+        written(folder / "observations_v2", "a.jsonl", made[0])
+        written(folder / "scores", "a.jsonl", made[1])
+    else:
+        written(folder, "a.jsonl", made)
+    traces = read(folder)
+    assert kept(traces) == [MEANT]
+    assert [row.example["tools"] for row in traces.rows] == [TOOLS]
+    assert traces.rows[0].origin["teacher"] == model
+    assert traces.counts["kept"] == 1
+    assert traces.counts.total() == traces.num_conversations
+    assert traces.counts["unknown"] >= 1
+    assert any(reason.startswith("failed") for reason in traces.counts)
+    assert traces.masked == {"secret": 1, "email": 1}
+
+
+def assistant(number, parent, part, reply=None, **more):
+    message = {
+        "id": reply or f"msg{number}",
+        "role": "assistant",
+        "model": "claude-opus-4",
+        "content": [part],
+        "usage": {"output_tokens": 5},
+    }
+    return claude("assistant", number, parent, message, **more)
+
+
+def claude(kind, number, parent, message, **more):
+    return {
+        "type": kind,
+        "uuid": f"u{number}",
+        "parentUuid": f"u{parent}" if parent else None,
+        "sessionId": "cc",
+        "timestamp": f"2026-01-01T00:00:{number:02}Z",
+        "isSidechain": False,
+        "message": message,
+        **more,
+    }
+
+
+def user(number, parent, content, **more):
+    return claude("user", number, parent, {"role": "user", "content": content}, **more)
+
+
+def use(city):
+    return {"type": "tool_use", "id": f"call_{city}", "name": "weather", "input": {"city": city}}
+
+
+def used(city):
+    return [
+        {
+            "type": "tool_result",
+            "tool_use_id": f"call_{city}",
+            "content": [{"type": "text", "text": f"sun in {city}"}],
+        }
+    ]
+
+
+def text(words):
+    return {"type": "text", "text": words}
+
+
+def claude_rows():
+    return [
+        {"type": "summary", "summary": "Weather", "leafUuid": "u8"},
+        {"type": "file-history-snapshot", "messageId": "x", "snapshot": {}},
+        user(1, 0, "Caveat: ...", isMeta=True),
+        user(2, 1, "<command-name>/model</command-name>"),
+        user(3, 2, "<local-command-stdout>Set model</local-command-stdout>"),
+        user(4, 3, f"Oslo and Rome? My key is {KEY}"),
+        assistant(5, 4, {"type": "thinking", "thinking": "Both.", "signature": "x"}, "m1"),
+        assistant(6, 5, use("Oslo"), "m1"),
+        assistant(7, 6, use("Rome"), "m1"),
+        user(8, 7, used("Rome")),
+        # The result of the first call hangs on its own line: no leaf's path has both.
+        user(9, 6, used("Oslo")),
+        assistant(10, 8, text("A wrong turn"), "m2"),
+        user(11, 10, "No, rewind"),
+        assistant(12, 11, text("A rewound answer"), "m3"),
+        {"type": "assistant", **assistant(13, 8, text("side"), isSidechain=True)},
+        assistant(14, 8, text("API Error: 529"), "m4", isApiErrorMessage=True),
+        assistant(15, 14, text("Sun in both."), "m5"),
+        {
+            "type": "system",
+            "subtype": "compact_boundary",
+            "uuid": "u16",
+            "parentUuid": None,
+            "logicalParentUuid": "u15",
+            "sessionId": "cc",
+            "timestamp": "2026-01-01T00:00:16Z",
+        },
+        user(17, 16, "This session is being continued ...", isCompactSummary=True),
+        user(18, 17, [{"type": "text", "text": "And Bern?"}]),
+        assistant(19, 18, text("I do not know."), "m6"),
+        {"type": "weather-report", "sessionId": "cc"},
+    ]
+
+
+def test_a_session_of_claude_code_is_the_path_to_its_newest_leaf(workspace):
+    path = written(workspace, "cc.jsonl", claude_rows())
+    made = read(path, NOT_FAILED)
+    called = said("assistant", "", tool_calls=calls("Oslo", "Rome"), reasoning_content="Both.")
+    assert kept(made) == [
+        [
+            said("user", "Oslo and Rome? My key is [secret]"),
+            called,
+            result("Oslo"),
+            result("Rome"),
+            said("assistant", "Sun in both."),
+            said("user", "And Bern?"),
+            said("assistant", "I do not know."),
+        ]
+    ]
+    assert made.skipped["claude_code.weather-report"] == 1
+    assert made.skipped["claude_code.isSidechain"] == 1
+    assert made.skipped["claude_code.reply_on_another_branch"] == 2
+    assert list(made.terms) == ["anthropic"]
+    assert made.terms["anthropic"].sold == "forbidden"
+
+
+def test_a_session_that_was_interrupted_or_ended_in_an_error_has_failed(workspace):
+    asked = [user(1, 0, "Do it"), assistant(2, 1, text("I will"))]
+    interrupted = [*asked, user(3, 2, [text("[Request interrupted by user]")])]
+    error = [
+        *asked,
+        user(3, 2, "go on"),
+        assistant(4, 3, text("API Error"), isApiErrorMessage=True),
+    ]
+    killed = [
+        user(1, 0, "Do it"),
+        assistant(2, 1, use("Oslo")),
+        user(3, 2, used("Oslo"), toolUseResult={"interrupted": True}),
+        assistant(4, 3, text("so")),
+    ]
+    found = {}
+    for name, rows in (("a", interrupted), ("b", error), ("c", killed), ("d", asked)):
+        made = read(written(workspace, f"{name}.jsonl", rows), NOT_FAILED)
+        found[name] = dict(made.counts)
+    assert found == {
+        "a": {"failed: interrupted": 1},
+        "b": {"failed: api_error": 1},
+        "c": {"failed: interrupted": 1},
+        "d": {"kept": 1},
+    }
+
+
+def codex(kind, **payload):
+    return {"timestamp": "2026-02-01T00:00:00Z", "type": kind, "payload": payload}
+
+
+def item(**payload):
+    return codex("response_item", **payload)
+
+
+def event(name, **payload):
+    return codex("event_msg", type=name, **payload)
+
+
+def words(role, content):
+    kind = "output_text" if role == "assistant" else "input_text"
+    return item(type="message", role=role, content=[{"type": kind, "text": content}])
+
+
+def codex_rows():
+    return [
+        codex("session_meta", id="cx", base_instructions={"text": SYSTEM}),
+        words("user", "<environment_context>\n<cwd>/home</cwd>\n</environment_context>"),
+        event("task_started", turn_id="1"),
+        codex("turn_context", model="gpt-5-codex"),
+        words("user", ASKED[1]["content"]),
+        event("user_message", message="..."),
+        item(type="reasoning", summary=[], encrypted_content="x"),
+        item(
+            type="function_call", name="weather", arguments='{"city": "Oslo"}', call_id="call_Oslo"
+        ),
+        item(
+            type="function_call", name="weather", arguments='{"city": "Rome"}', call_id="call_Rome"
+        ),
+        item(type="function_call_output", call_id="call_Rome", output="sun in Rome"),
+        item(type="function_call_output", call_id="call_Oslo", output="sun in Oslo"),
+        words("assistant", ANSWER["content"]),
+        event("task_complete"),
+        codex("compacted", message="a summary"),
+        words("user", "A question that is taken back"),
+        words("assistant", "An answer that is taken back"),
+        event("turn_aborted", reason="interrupted"),
+        event("thread_rolled_back", num_turns=1),
+        words("user", "And Bern?"),
+        item(type="custom_tool_call", name="apply_patch", input="*** Begin", call_id="p"),
+        item(type="custom_tool_call_output", call_id="p", output="Done"),
+        words("assistant", "Rain."),
+        event("task_complete"),
+        codex("new_kind"),
+    ]
+
+
+def test_a_rollout_of_codex_lacks_what_was_rolled_back(workspace):
+    made = read(written(workspace, "rollout.jsonl", codex_rows()), NOT_FAILED)
+    function = {"name": "apply_patch", "arguments": {"input": "*** Begin"}}
+    assert kept(made) == [
+        [
+            *MEANT,
+            said("user", "And Bern?"),
+            said(
+                "assistant", "", tool_calls=[{"id": "p", "type": "function", "function": function}]
+            ),
+            said("tool", "Done", tool_call_id="p"),
+            said("assistant", "Rain."),
+        ]
+    ]
+    assert made.skipped["codex.new_kind"] == made.skipped["codex.compacted"] == 1
+    assert made.rows[0].group == "cx"
+    assert list(made.terms) == ["openai"]
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [([event("turn_aborted")], "failed: turn_aborted"), ([], "failed: no_task_complete")],
+)
+def test_a_rollout_that_was_aborted_or_never_completed_has_failed(workspace, end, reason):
+    rows = [codex("session_meta", id="cx"), words("user", "Do"), words("assistant", "I"), *end]
+    assert read(written(workspace, "r.jsonl", rows), NOT_FAILED).counts == {reason: 1}
+
+
+def test_without_a_condition_nothing_is_kept_and_the_signs_are_listed(workspace):
+    observations, scores = langfuse_rows()
+    folder = workspace / "logs"
+    folder.mkdir()
+    written(folder, "observations.jsonl", observations)
+    written(folder, "scores.jsonl", scores)
+    made = read(folder, None)
+    assert made.rows == []
+    # The value of a category is an index, that of a text is 0: neither is listed.
+    assert made.signs == {"helpful": "2 numbers from 0.1 to 0.9", "verdict": "good 1, so so 1"}
+    assert made.counts["passed"] == 0
+    assert made.counts["undecided"] == 3
+
+
+def test_a_condition_on_a_sign_that_nothing_has_is_refused(workspace):
+    path = written(workspace, "a.jsonl", openai_rows())
+    with pytest.raises(UnknownName, match="helpful"):
+        read(path, Keep.model_validate({"score": {"name": "helpfull", "at_least": 1}}))
+    with pytest.raises(UnknownName, match="outcome"):
+        read(path, Keep(outcome="passed"))
+
+
+def test_marks_from_elsewhere_are_signs_of_a_session(workspace):
+    path = written(workspace, "cc.jsonl", claude_rows())
+    marks = workspace / "marks.csv"
+    marks.write_text("session,outcome,tests\ncc,passed,12\n")
+    made = read(path, Keep(outcome="passed"), marks)
+    assert made.counts == {"kept": 1}
+    assert made.rows[0].origin["signs"] == {"outcome": "passed", "tests": 12.0}
+
+
+def test_a_score_of_an_earlier_call_counts_for_the_conversation_that_repeats_it(workspace):
+    first = openai_rows()[0] | {"scores": {"helpful": 0.1}}
+    made = read(written(workspace, "a.jsonl", [first, openai_rows()[1]]))
+    assert made.counts == {"condition_not_met": 1}
+    assert made.notes["contained_in_a_longer_one"] == 1
+
+
+def test_an_image_ends_the_conversation_before_it(workspace):
+    image = [{"type": "text", "text": "this?"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    turns = [said("user", "hi"), said("assistant", "hello"), said("user", image)]
+    row = {"messages": turns, "choices": [{"message": said("assistant", "a cat")}]}
+    assert kept(read(written(workspace, "a.jsonl", [row]), NOT_FAILED)) == [turns[:2]]
+
+
+def test_what_is_no_log_is_refused_and_tickets_are_sent_to_prepare_dataset(workspace):
+    with pytest.raises(BadData, match="known"):
+        read(written(workspace, "a.jsonl", [{"a": 1}]))
+    with pytest.raises(BadInput, match="prepare_dataset"):
+        read(written(workspace, "b.jsonl", [{"id": 1, "satisfaction_rating": {}, "comments": []}]))
