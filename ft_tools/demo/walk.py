@@ -334,7 +334,7 @@ def _innermost(error: BaseException) -> BaseException:
 def stop_runs() -> None:
     """Stop what still runs in the demo's folder: nobody else would find it there."""
     for run_dir in directory.all_runs():
-        if settled(run_dir)[1] not in ENDED:
+        if settled(run_dir).state not in ENDED:
             cancel_run(CancelRequest(run_id=run_dir.name))
             console.print(f"[bold red]interrupted[/]: stopped its run {run_dir}")
 

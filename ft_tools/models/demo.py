@@ -84,7 +84,7 @@ def ensure() -> str | None:
     require_space(workspace.cache_dir(), NEEDED_BYTES, "the demo model")
     request = DemoModelRequest()
     run_id = start.start("demo_model", request, request, request_id=REQUEST_ID, name="demo model")
-    state = run_state.settled(directory.find(run_id))[1]
+    state = run_state.settled(directory.find(run_id)).state
     if state == "succeeded" and not is_ready():
         # The cache was emptied since that run.
         return start.start("demo_model", request, request, name="demo model")

@@ -9,9 +9,9 @@ from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
 from ft_tools.models import hub, model_folder, other_names
 from ft_tools.models.hub import HUB_ID
-from ft_tools.runs.processes import endings
+from ft_tools.runs.next_steps import next_steps
 from ft_tools.runs.state import directory, run_state
-from ft_tools.runs.state.records import ENDED
+from ft_tools.runs.state.records import Kind
 
 NAME_THE_BASE = (
     "pass that model as `base_model` if the tool has it, or set base_model_name_or_path in its "
@@ -139,20 +139,18 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
             f"run {run_id} is of kind {info.kind}, which makes no model; pass the id of a training "
             "run, which get_run lists, or a model"
         )
-    raise NotFound(f"run {run_id} ({info.kind}) has no model yet: {_what_to_do(run_dir)}")
+    raise NotFound(
+        f"run {run_id} ({info.kind}) has no model yet: {_what_to_do(run_dir, info.kind)}"
+    )
 
 
-def _what_to_do(run_dir: Path) -> str:
+def _what_to_do(run_dir: Path, kind: Kind) -> str:
     """Return how a run without a model comes to have one."""
-    status, state = run_state.settled(run_dir)
-    if state not in ENDED:
-        return f"it is {state}; wait for its end with get_run"
-    if state == "succeeded":
+    status = run_state.settled(run_dir)
+    if status.state == "succeeded":
         return "see with get_run what it made"
-    if endings.is_final(status):
-        return "it failed, and another attempt would, too; plan it again as get_run says"
-    kept = any(path.is_dir() for path in (run_dir / "checkpoints").glob("*"))
-    return f"it is {state}; resume_run continues it" + (" from its checkpoint" if kept else "")
+    step = next(iter(next_steps(run_dir, kind, status, None)), None)
+    return f"it is {status.state}" + (f"; {step.tool} {step.why}" if step else "")
 
 
 def _from_path(name: str, path: Path, base: str | None = None) -> ModelSource:

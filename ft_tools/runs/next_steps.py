@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from ft_tools.contract import NextStep
 from ft_tools.next_steps import next_step
-from ft_tools.runs.processes import endings
 from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.records import ENDED, TRAINED, Kind, State, Status
 from ft_tools.runs.state.training_run import held_out_file
@@ -29,20 +28,20 @@ WAITING: dict[State, str] = {"stalled": "stop_stalled", "cancelling": "wait_for_
 
 
 def next_steps(
-    run_dir: Path, kind: Kind, state: State, status: Status, result: dict[str, Any] | None
+    run_dir: Path, kind: Kind, status: Status, result: dict[str, Any] | None
 ) -> list[NextStep]:
     """Return the calls that follow from a run as it is now.
 
     Args:
         run_dir: The run.
         kind: What it does.
-        state: Its state, as a reader sees it.
-        status: What it wrote.
+        status: Its settled state.
         result: The report of a finished one.
     """
+    state = status.state
     if state == "succeeded":
         return [*_proposed(result), _measured(run_dir)] if kind in TRAINED else []
-    if state == "failed" and endings.is_final(status):
+    if state == "failed" and status.is_final:
         arguments = _asked(run_dir)
         tool = LAUNCH_TOOLS.get(kind)
         return [next_step("plan_again", arguments, tool=tool)] if tool else []

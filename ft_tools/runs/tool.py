@@ -5,23 +5,24 @@ from pathlib import Path
 from ft_tools.errors import BadData
 from ft_tools.runs.ledger import spent
 from ft_tools.runs.next_steps import next_steps
-from ft_tools.runs.processes import endings, process_tree
+from ft_tools.runs.processes import process_tree
 from ft_tools.runs.processes.start import adopt, supervise
 from ft_tools.runs.report import RunLine, RunList, RunReport
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.log import log_tail
-from ft_tools.runs.state.records import ENDED, TRAINED, State, Status, Why
+from ft_tools.runs.state.records import ENDED, TRAINED, Status
 from ft_tools.runs.state.run_state import (
+    is_resumable,
     moved_from,
     read_result,
     settled,
-    shown_events,
     with_place,
 )
 from ft_tools.runs.state.training_run import evaluations, plan_settings
 
-DERIVED_REASONS: dict[State, Why] = {"interrupted": "crash", "cancelled": "user"}
+EVENTS = 20
+"""Events in a report: the last ones, or the first after a number."""
 
 
 def get_run(request: RunRequest) -> RunReport | RunList:
@@ -52,35 +53,29 @@ def read_run(run_id: str, log_lines: int = 0, events_after: int | None = None) -
     """
     run_dir = directory.find(run_id)
     info = directory.read_info(run_dir)
-    status, state = settled(run_dir)
-    result, damage = read_result(run_dir) if state == "succeeded" else (None, [])
+    status = settled(run_dir)
+    result, damage = read_result(run_dir) if status.state == "succeeded" else (None, [])
     place = moved_from(run_dir, status)
     made = {"artifacts": [a.model_dump() for a in status.artifacts], "result": result}
     page = run_dir / "report.html"
     if info.kind in TRAINED:
         made |= {"evaluations": evaluations(run_dir), "settings": plan_settings(run_dir)}
+    events = directory.read_events(run_dir, events_after or 0)
     return RunReport(
         **status.model_dump(include=set(RunReport.model_fields) & set(Status.model_fields))
-        | {
-            "state": state,
-            "reason": status.reason or DERIVED_REASONS.get(state),
-            "error": status.error or endings.unrecorded(state),
-            "health": [*status.health, *damage],
-        }
+        | {"health": [*status.health, *damage]}
         | (with_place(made, place, str(run_dir)) if place else made),
         run_id=run_dir.name,
         kind=info.kind,
         name=info.name,
         report_html=str(page) if page.exists() else None,
-        events=shown_events(run_dir, events_after),
+        events=events[-EVENTS:] if events_after is None else events[:EVENTS],
         log_tail=log_tail(run_dir, log_lines),
         attempts=status.attempt,
         lineage=info.lineage,
         created_at=info.created_at,
-        resumable=state in {"interrupted", "cancelling", "cancelled", "failed"}
-        and not ranks.has_job(run_dir)
-        and not endings.is_final(status),
-        next_steps=next_steps(run_dir, info.kind, state, status, result),
+        resumable=is_resumable(run_dir, status),
+        next_steps=next_steps(run_dir, info.kind, status, result),
     )
 
 
@@ -123,9 +118,9 @@ def resume_run(request: ResumeRequest) -> RunReport:
 
 
 def _line(run_dir: Path) -> RunLine:
-    status, state = settled(run_dir)
+    status = settled(run_dir)
     fraction = status.progress.fraction if status.progress else None
-    about = {"run_id": run_dir.name, "state": state, "fraction": fraction}
+    about = {"run_id": run_dir.name, "state": status.state, "fraction": fraction}
     try:
         info = directory.read_info(run_dir)
     except BadData:

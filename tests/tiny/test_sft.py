@@ -21,8 +21,7 @@ from ft_tools import workspace as workspace_module
 from ft_tools.errors import NotFound, Refused
 from ft_tools.formats.masking import IGNORED
 from ft_tools.publish import verify
-from ft_tools.runs.processes.endings import FINAL
-from ft_tools.runs.state import directory
+from ft_tools.runs.state import directory, records
 from ft_tools.training import micro_batches
 from ft_tools.training.plan import SftPlan, plan_sft
 from ft_tools.training.train_further import continued
@@ -236,7 +235,7 @@ def test_what_is_gone_for_now_is_no_end_of_the_run(data, workspace, gone):
     (workspace / gone).rename(workspace / "elsewhere")
     with pytest.raises(NotFound, match=f"{gone} no longer exists.*resume_run"):
         sft.work(session)
-    assert NotFound.code not in FINAL
+    assert NotFound.code not in records.FINAL
 
 
 def test_a_chat_template_that_changed_since_it_was_confirmed_is_refused(data, workspace):

@@ -110,7 +110,7 @@ def test_what_is_no_run_id_is_refused(workspace, run_id):
 @pytest.mark.parametrize("state", ["validating", "queued", "running"])
 def test_a_run_that_nobody_holds_and_has_no_end_is_interrupted(run_dir, state):
     directory.write_status(run_dir, Status(state=state))
-    assert settled(run_dir)[1] == "interrupted"
+    assert settled(run_dir).state == "interrupted"
     report = get_run(RunRequest(run_id=RUN_ID))
     assert (report.reason, report.error.code) == ("crash", "worker_died")
 
@@ -140,9 +140,9 @@ def test_an_ended_run_has_no_time_left_whoever_wrote_its_end(run_dir, state):
 def test_an_end_counts_once_nobody_holds_the_run(run_dir):
     directory.write_status(run_dir, Status(state="succeeded"))
     lock = locks.take(run_dir / locks.OWNER)
-    assert settled(run_dir)[1] == "running"
+    assert settled(run_dir).state == "running"
     os.close(lock)
-    assert settled(run_dir)[1] == "succeeded"
+    assert settled(run_dir).state == "succeeded"
 
 
 def test_a_held_run_is_stalled_after_silence_on_the_monotonic_clock(run_dir, monkeypatch):
@@ -156,7 +156,7 @@ def test_a_held_run_is_stalled_after_silence_on_the_monotonic_clock(run_dir, mon
         directory.write_status(run_dir, status)
         for silence, state in ((limit - 1, "running"), (limit + 1, "stalled")):
             monkeypatch.setattr(directory.time, "monotonic", lambda s=silence: now + s)
-            assert settled(run_dir)[1] == state
+            assert settled(run_dir).state == state
     os.close(lock)
 
 
@@ -167,12 +167,12 @@ def test_a_silent_run_whose_job_waits_for_a_machine_is_queued_and_not_stalled(ru
     monkeypatch.setattr(directory.time, "time", lambda: wall + 301)
     assert get_run(RunRequest(run_id=RUN_ID)).state == "stalled"
     (run_dir / ranks.WAITING).touch()
-    assert settled(run_dir)[1] == "stalled", "nobody asks the scheduler any more"
+    assert settled(run_dir).state == "stalled", "nobody asks the scheduler any more"
     lock = locks.take(run_dir / locks.SUPERVISOR)
     waiting = get_run(RunRequest(run_id=RUN_ID))
     assert (waiting.state, [step.tool for step in waiting.next_steps]) == ("queued", ["get_run"])
     monkeypatch.setattr(directory.time, "time", lambda: wall + 1)
-    assert settled(run_dir)[1] == "running", "what the run writes is believed first"
+    assert settled(run_dir).state == "running", "what the run writes is believed first"
     os.close(lock)
 
 
@@ -231,7 +231,7 @@ def test_without_locks_a_run_can_be_read_but_not_started(run_dir, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(locks.fcntl, "flock", no_locks)
-    assert settled(run_dir)[1] == "succeeded"
+    assert settled(run_dir).state == "succeeded"
     with pytest.raises(BadInput, match="on a local disk"):
         locks.take(run_dir / locks.OWNER)
 

@@ -72,7 +72,7 @@ def _begin(run_dir: Path) -> bool:
         False when there is nothing left to do.
     """
     status = directory.read_status(run_dir)
-    if endings.is_final(status):
+    if status.is_final:
         directory.note(
             run_dir,
             "restarted by the scheduler, but this plan cannot succeed: change it and launch again",

@@ -14,18 +14,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ft_tools.errors import DiskFull, FineTuningError, PlanChanged, Refused
+from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.state import directory, ranks
-from ft_tools.runs.state.records import ENDED, RunError, State, Status, Why
+from ft_tools.runs.state.records import ENDED, RunError, State, Why
+from ft_tools.runs.state.run_state import WORKER_DIED
 from ft_tools.system_errors import LIMITS, NO_SPACE, explain
 
 MAX_CAUSES = 20
 FULL_BYTES = 64 * 1024
 """If less is free after a failure, the disk was full, whatever the exception said."""
-FINAL = frozenset({"diverged", Refused.code, PlanChanged.code})
-"""Codes of failures that another attempt at the same plan meets again."""
 REASONS: dict[str, Why] = {"diverged": "diverged", "out_of_memory": "out_of_memory"}
 """Code of an error -> why its run ended."""
 DISK_FULL_HINT = "free some space, then resume_run"
@@ -176,11 +175,6 @@ def write(run_dir: Path, state: State, reason: Why, error: RunError | None = Non
     directory.write_status(run_dir, status.model_copy(update=update))
 
 
-def unrecorded(state: State) -> RunError | None:
-    """Return the error of a run whose end nobody was left to write."""
-    return _death(None) if state == "interrupted" else None
-
-
 def starts_again(run_dir: Path) -> bool:
     """Return whether the worker asked for fresh processes and may have them; remove the sign."""
     sign = run_dir / ranks.AGAIN
@@ -189,11 +183,6 @@ def starts_again(run_dir: Path) -> bool:
     may = not any((run_dir / other).exists() for other in ("cancel", ranks.PREEMPT))
     ranks.clear_signs(run_dir)
     return may and directory.read_status(run_dir).state not in ENDED
-
-
-def is_final(status: Status) -> bool:
-    """Return whether another attempt would end in the same way: the plan itself has to change."""
-    return status.state == "failed" and status.error is not None and status.error.code in FINAL
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -223,10 +212,9 @@ def _memory_ended(run_dir: Path, return_code: int | None, kills_before: int | No
 
 
 def _death(return_code: int | None) -> RunError:
-    message = f"the worker exited with {return_code} without reporting a reason"
     if return_code is None:
-        message = "the worker and its supervisor were killed, or the machine restarted"
-    elif return_code < 0:
+        return WORKER_DIED
+    message = f"the worker exited with {return_code} without reporting a reason"
+    if return_code < 0:
         message = f"the worker was ended by signal {-return_code}"
-    hint = "see the last log lines with get_run and log_lines; resume_run continues it"
-    return RunError(code="worker_died", message=message, hint=hint, retryable=True)
+    return WORKER_DIED.model_copy(update={"message": message})

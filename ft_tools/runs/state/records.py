@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ft_tools.errors import PlanChanged, Refused
+
 Kind = Literal[
     "sft", "dpo", "kto", "ship", "evaluate", "audit", "prepare", "create", "demo_model", "search"
 ]  # fmt: skip
@@ -21,6 +23,8 @@ State = Literal[
     "cancelled",
 ]
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
+FINAL = frozenset({"diverged", Refused.code, PlanChanged.code})
+"""Codes of failures that another attempt at the same plan meets again."""
 Why = Literal[
     "out_of_memory", "disk_full", "timeout", "preempted", "budget", "diverged", "user", "crash"
 ]  # fmt: skip
@@ -149,6 +153,11 @@ class Status(Record):
     health: list[Health] = Field(default_factory=list)
     error: RunError | None = None
     artifacts: list[Artifact] = Field(default_factory=list)
+
+    @property
+    def is_final(self) -> bool:
+        """Return whether another attempt would end in the same way: the plan has to change."""
+        return self.state == "failed" and self.error is not None and self.error.code in FINAL
 
     @property
     def seconds(self) -> float:

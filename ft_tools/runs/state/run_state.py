@@ -1,4 +1,4 @@
-"""The state of a run: what its files say, checked against its locks and the clock."""
+"""The state of a run, and why: what its files say, checked against its locks and the clock."""
 
 import time
 from pathlib import Path
@@ -6,17 +6,21 @@ from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.runs.state import directory, locks, ranks
-from ft_tools.runs.state.records import ENDED, Health, RunEvent, State, Status
+from ft_tools.runs.state.records import ENDED, Health, RunError, State, Status
 
 STALLED_SECONDS = 300.0
 """Silence that is too long where the worker has not said what is."""
 LOOKS = 3
-EVENTS = 20
-"""Events in a report."""
+WORKER_DIED = RunError(
+    code="worker_died",
+    message="the worker and its supervisor were killed, or the machine restarted",
+    hint="see the last log lines with get_run and log_lines; resume_run continues it",
+    retryable=True,
+)
 
 
-def settled(run_dir: Path) -> tuple[Status, State]:
-    """Return what a run wrote, and the state that follows from it, the locks and the clock.
+def settled(run_dir: Path) -> Status:
+    """Return what a run wrote, with the state, reason and error that follow from locks and clock.
 
     An end counts once nobody holds the run: its processes are gone then, and it can be resumed.
     Whoever wrote the end, or if nobody did, no time is left in it.
@@ -28,12 +32,20 @@ def settled(run_dir: Path) -> tuple[Status, State]:
         if held == (status.state not in ENDED):
             break
     if held:
-        return status, _living_state(run_dir, status)
-    if status.progress is not None:
-        status = status.model_copy(update={"progress": status.progress.ended()})
-    if status.state in ENDED:
-        return status, status.state
-    return status, "cancelled" if (run_dir / "cancel").exists() else "interrupted"
+        return status.model_copy(update={"state": _living_state(run_dir, status)})
+    known: dict[str, Any] = {"progress": status.progress and status.progress.ended()}
+    if status.state not in ENDED and (run_dir / "cancel").exists():
+        known |= {"state": "cancelled", "reason": status.reason or "user"}
+    elif status.state not in ENDED or status.state == "interrupted":
+        known |= {"state": "interrupted", "reason": status.reason or "crash"}
+        known["error"] = status.error or WORKER_DIED
+    return status.model_copy(update=known)
+
+
+def is_resumable(run_dir: Path, status: Status) -> bool:
+    """Return whether resume_run would continue a run, once it has stopped."""
+    may = {"interrupted", "cancelling", "cancelled", "failed"}
+    return status.state in may and not ranks.has_job(run_dir) and not status.is_final
 
 
 def _is_held(run_dir: Path) -> bool:
@@ -43,26 +55,22 @@ def _is_held(run_dir: Path) -> bool:
 
 
 def _living_state(run_dir: Path, status: Status) -> State:
+    has_job = ranks.has_job(run_dir)
     if (run_dir / "cancel").exists():
         return "cancelling"
-    # Monotonic, because clocks are set. Whoever holds the lock was started since this boot.
-    allowed = status.stalled_after_seconds or STALLED_SECONDS
-    silent = time.monotonic() - status.heartbeat > allowed
-    if ranks.has_job(run_dir):
-        # Another machine's monotonic clock says nothing here.
-        silent = time.time() - status.updated_at > allowed
-        if status.state == "interrupted":
-            return "interrupted"
+    if has_job and status.state == "interrupted":
+        return "interrupted"
     if status.state in ENDED:
         return "running"
-    if status.state == "running" and silent:
-        return "queued" if _waits_for_a_machine(run_dir) else "stalled"
-    return status.state
-
-
-def _waits_for_a_machine(run_dir: Path) -> bool:
-    """Return whether the scheduler says so, and somebody asks it still."""
-    return (run_dir / ranks.WAITING).exists() and locks.is_held(run_dir / locks.SUPERVISOR)
+    # Monotonic, because clocks are set. Whoever holds the lock was started since this boot; of
+    # another machine it says nothing here.
+    silence = time.monotonic() - status.heartbeat
+    silence = time.time() - status.updated_at if has_job else silence
+    if status.state != "running" or silence <= (status.stalled_after_seconds or STALLED_SECONDS):
+        return status.state
+    # The scheduler says that it waits, and somebody asks it still.
+    waits = (run_dir / ranks.WAITING).exists() and locks.is_held(run_dir / locks.SUPERVISOR)
+    return "queued" if waits else "stalled"
 
 
 def read_result(run_dir: Path) -> tuple[dict[str, Any] | None, list[Health]]:
@@ -73,13 +81,6 @@ def read_result(run_dir: Path) -> tuple[dict[str, Any] | None, list[Health]]:
         advice = "restore the file, or run it again"
         signal = "damaged_report"
         return None, [Health(signal=signal, severity="error", observed=str(error), advice=advice)]
-
-
-def shown_events(run_dir: Path, after: int | None) -> list[RunEvent]:
-    """Return the first 20 events after a number, or the last 20 of all."""
-    if after is None:
-        return directory.read_events(run_dir)[-EVENTS:]
-    return directory.read_events(run_dir, after)[:EVENTS]
 
 
 def moved_from(run_dir: Path, status: Status) -> str:
