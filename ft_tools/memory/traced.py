@@ -13,6 +13,7 @@ from ft_tools.memory.phases import phases
 from ft_tools.memory.report import SecondOpinion
 from ft_tools.memory.setup import Curve, Profile, Setup
 from ft_tools.models import library_process
+from ft_tools.runs.processes.answers import Unanswered
 
 WORKER = "ft_tools.memory.worker.trace"
 SECONDS = 45.0
@@ -69,9 +70,9 @@ def profile_of(setup: Setup, config: dict[str, Any]) -> tuple[Profile | None, st
     question = {"config": config, "options": asdict(options_of(setup)), "lengths": lengths}
     try:
         answer = library_process.ask(WORKER, question, SECONDS)
-    except library_process.Unanswered as error:
-        is_late = error.code == "timeout"
-        return None, UNENDED if is_late else f"the libraries cannot trace it ({error.code})"
+    except Unanswered as error:
+        is_late = error.kind == "timeout"
+        return None, UNENDED if is_late else f"the libraries cannot trace it ({error.kind})"
     except MissingExtra as error:
         return None, str(error)
     fit = _through_three if len(lengths) == len(EAGER_LENGTHS) else _through_two

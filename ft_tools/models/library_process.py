@@ -5,9 +5,6 @@ are kept by the question's hash and the libraries' versions: the process keeps t
 one that takes longer than its caller waits is there for the next call, of another process too.
 """
 
-import contextlib
-import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import math
@@ -18,13 +15,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ft_tools import abandoned_calls, workspace
-from ft_tools.errors import FineTuningError, require_installed
+from pydantic import TypeAdapter
+
+from ft_tools import abandoned_calls
+from ft_tools.errors import require_installed
 from ft_tools.models import tower_packages
-from ft_tools.publish import private_folder
-from ft_tools.runs.processes.json_process import JsonProcess, NoAnswer
+from ft_tools.runs.processes.answers import AnswerFile, JsonProcess, Unanswered, versions
 from ft_tools.runs.processes.start import command, environment
 
+ANSWER = TypeAdapter(dict[str, Any])
 LIBRARIES = ("torch", "transformers", "peft")
 SERVER = "ft_tools.models.worker.answering_parent"
 AGAIN_SECONDS = 30.0
@@ -33,18 +32,6 @@ AGAIN_SECONDS = 30.0
 ALONE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
 AUTO_CLASSES = ("configuration_auto.py", "auto_mappings.py")
 """Files of transformers that name every model type."""
-
-
-class Unanswered(Exception):
-    """The process could not answer; `code` says why, in the worker's word or `timeout`.
-
-    After a timeout it goes on, and a later call finds its answer.
-    """
-
-    def __init__(self, code: str, detail: str = "") -> None:
-        super().__init__(f"{code} {detail}".strip())
-        self.code = code
-        self.detail = detail
 
 
 def is_installed() -> bool:
@@ -70,40 +57,21 @@ def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]
     """Ask a worker module's `answer` a question; the same one is answered from the cache.
 
     Raises:
-        Unanswered: It cannot, or not within that time.
+        Unanswered: It cannot, or not within that time; after a timeout the process goes on, and a
+            later call finds its answer.
         MissingExtra: The libraries are not installed.
     """
     require_installed("train", *LIBRARIES)
-    text = json.dumps([module, _content(module), question, _versions()], sort_keys=True)
-    file = workspace.cache_dir() / "inspected" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-    with contextlib.suppress(OSError, ValueError):
-        kept: dict[str, Any] = json.loads(file.read_bytes())
-        return kept
-    # A cache that cannot be written costs the time of asking again.
-    with contextlib.suppress(OSError, FineTuningError):
-        private_folder(file.parent)
-    said = process.ask({"module": module, "question": question, "kept": str(file)}, seconds)
+    installed = versions("fine-tuning-llm", *LIBRARIES, *tower_packages.PACKAGES)
+    kept = AnswerFile(module, ANSWER, [question, installed])
+    if (before := kept.read()) is not None:
+        return before
+    asked = {"module": module, "question": question, "kept": str(kept.path)}
+    said = process.ask(asked, seconds)
     if "error" in said:
         raise Unanswered(str(said["error"]), str(said.get("detail", "")))
     answer: dict[str, Any] = said["answer"]
     return answer
-
-
-@cache
-def _content(module: str) -> str:
-    """Return the hash of a worker module's file: what another version answered is not kept."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ValueError(f"no module {module}")
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
-
-
-@cache
-def _versions() -> str:
-    ours = importlib.metadata.version("fine-tuning-llm")
-    found = (importlib.metadata.distributions(name=name) for name in tower_packages.PACKAGES)
-    towers = (f"{one.name} {one.version}" for each in found for one in each)
-    return ",".join([ours, *map(importlib.metadata.version, LIBRARIES), *towers])
 
 
 class LibraryProcess:
@@ -123,18 +91,16 @@ class LibraryProcess:
             Unanswered: The process ended, or did not answer in time.
         """
         with self._lock:
-            was_there = self._process is not None
-            try:
-                return self._answer(question, seconds)
-            except NoAnswer as error:
-                if error.has_died and was_there:
-                    # It may have ended because nothing was asked for a minute.
-                    with contextlib.suppress(NoAnswer):
-                        return self._answer(question, seconds)
-                if error.has_died:
-                    raise Unanswered("died") from None
-                self._waited_at = time.monotonic()
-                raise Unanswered("timeout") from None
+            # One that was there may have ended because nothing was asked for a minute.
+            for is_last in (False, True) if self._process else (True,):
+                try:
+                    return self._answer(question, seconds)
+                except Unanswered as error:
+                    if error.kind == "timeout":
+                        self._waited_at = time.monotonic()
+                    if is_last or error.kind == "timeout":
+                        raise
+            raise AssertionError
 
     def end(self) -> None:
         """End the process, if there is one."""
@@ -142,6 +108,9 @@ class LibraryProcess:
             self._process.end()
 
     def _answer(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
+        def within() -> float:
+            return min(seconds, abandoned_calls.seconds_left())
+
         if self._process is None or not self._process.is_running:
             self.end()  # which closes what was open to it
             self._process = None
@@ -153,13 +122,11 @@ class LibraryProcess:
             )
             # Its first line says that the libraries are loaded.
             self._process, self._is_behind = started, True
-        just_waited = time.monotonic() - self._waited_at < AGAIN_SECONDS
         if self._is_behind:
-            within = min(seconds, abandoned_calls.seconds_left())
-            self._process.read(0.0 if just_waited else within, goes_on=True)
+            just_waited = time.monotonic() - self._waited_at < AGAIN_SECONDS
+            self._process.read(0.0 if just_waited else within(), goes_on=True)
         self._is_behind = True
-        within = min(seconds, abandoned_calls.seconds_left())
-        said = self._process.ask(question, within, goes_on=True)
+        said = self._process.ask(question, within(), goes_on=True)
         self._is_behind = False
         return said
 

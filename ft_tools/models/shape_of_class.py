@@ -8,6 +8,7 @@ from ft_tools.models import library_process
 from ft_tools.models.config import SHAPE_FIELDS
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.shape import ModelShape
+from ft_tools.runs.processes.answers import Unanswered
 
 WORKER = "ft_tools.models.worker.describe"
 SECONDS = 45.0
@@ -28,22 +29,20 @@ def described_shape(config: Mapping[str, Any], name: str) -> ModelShape:
     question = {key: value for key, value in config.items() if key not in ignored}
     try:
         if library_process.is_installed() and not library_process.may_know(model_type):
-            raise library_process.Unanswered("unknown_model_type")
+            raise Unanswered("unknown_model_type")
         answer = library_process.ask(WORKER, question, SECONDS)
-    except library_process.Unanswered as error:
+    except Unanswered as error:
         raise _refusal(model_type, name, error, "auto_map" in config) from error
     return ModelShape.model_validate(answer | {"name": name, "config": question})
 
 
-def _refusal(
-    model_type: str, name: str, error: library_process.Unanswered, has_code: bool
-) -> BadInput:
+def _refusal(model_type: str, name: str, error: Unanswered, has_code: bool) -> BadInput:
     shapes = f"pass the shapes instead: {SHAPE_FIELDS}"
-    if error.code == "unknown_model_type":
+    if error.kind == "unknown_model_type":
         code = "it needs code of its own, which is never run; " if has_code else ""
         cure = f"{code}upgrade transformers if a later version has it, or {shapes}"
         return UnknownName("model_type", model_type, FAMILIES, cure)
-    if error.code == "timeout":
+    if error.kind == "timeout":
         return BadInput(
             f"{name} cannot be sized yet: this model is not built; ask again in a minute, or "
             f"{shapes}"
@@ -54,5 +53,5 @@ def _refusal(
         "no_causal_class": f"{model_type} is no model that generates text",
         "missing_package": f"transformers needs a package to build a {model_type} model, and says: "
         f"{error.detail}",
-    }.get(error.code, f"transformers could not build this {model_type} model ({error})")
+    }.get(error.kind, f"transformers could not build this {model_type} model ({error})")
     return BadInput(f"{name} cannot be sized: {problem}; check its config.json, or {shapes}")

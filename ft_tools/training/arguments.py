@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from ft_tools import facts
 from ft_tools.contract import Request, complaints
 from ft_tools.errors import BadInput, require_installed
-from ft_tools.runs.processes import remembered_answer
+from ft_tools.runs.processes import answers
+from ft_tools.runs.processes.answers import AnswerFile
 from ft_tools.training.findings import refusal, warning
 
 Config = Literal["sft", "dpo", "kto", "lora"]
@@ -27,6 +28,7 @@ LIBRARY: dict[Config, str] = {
     "kto": "trl.KTOConfig",
     "lora": "peft.LoraConfig",
 }
+WORKER = "ft_tools.training.worker.argument_fields"
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 DECIDED = {"bf16", "fp16"}
 """A suggestion for a certain GPU states these; the plan decides them anew for its device."""
@@ -39,7 +41,7 @@ TRACKERS_VARIABLE = "FINE_TUNING_LLM_TRACKERS"
 LOCAL_TRACKERS = {"tensorboard", "trackio"}
 NETWORK_TRACKERS = {"wandb", "mlflow", "comet_ml"}
 """These send data elsewhere; the operator has to allow each."""
-Schemas = TypeAdapter(dict[str, dict[str, Any]])
+SCHEMAS = TypeAdapter(dict[str, dict[str, Any]])
 TIMEOUT_SECONDS = 50.0
 """Clients give up on a call after 60 s. Source: facts of the MCP SDKs, default request timeout."""
 
@@ -216,14 +218,16 @@ def _installed() -> dict[str, dict[str, Any]]:
     Raises:
         Missing: They cannot be imported.
     """
-    versions = remembered_answer.versions(PACKAGES)
+    installed = answers.versions(*PACKAGES)
+    kept = AnswerFile(WORKER, SCHEMAS, installed)
+    if (before := kept.read()) is not None:
+        return before
     try:
-        return remembered_answer.ask(
-            "ft_tools.training.worker.argument_fields",
-            Schemas,
-            depends_on=versions,
-            seconds=TIMEOUT_SECONDS,
-            variables={"CUDA_VISIBLE_DEVICES": ""},
-        )
-    except remembered_answer.Unanswered as error:
-        raise refusal("arguments_unread", versions=", ".join(versions), error=error.kind) from error
+        variables = {"CUDA_VISIBLE_DEVICES": ""}
+        found, _ = answers.run(WORKER, SCHEMAS, "", TIMEOUT_SECONDS, variables)
+    except answers.Unanswered as error:
+        kept.write_log(error.complained)
+        fields = {"versions": ", ".join(installed), "error": error.kind}
+        raise refusal("arguments_unread", **fields) from error
+    kept.write(found)
+    return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from ft_tools.models.packing import FLASH, flash_packages
-from ft_tools.runs.processes.remembered_answer import AnswerFile
+from ft_tools.runs.processes.answers import AnswerFile
 
 REPOSITORY = "kernels-community/flash-attn2"
 # Source: transformers 5.24, modeling_flash_attention_utils.py, FLASH_ATTN_KERNEL_VERSIONS.

@@ -16,8 +16,8 @@ from ft_tools import abandoned_calls
 from ft_tools.errors import FineTuningError
 from ft_tools.runs.hardware.devices import Device, driver_cuda, find_cards
 from ft_tools.runs.hardware.gpu_environment import HIDING
-from ft_tools.runs.processes import remembered_answer
-from ft_tools.runs.processes.remembered_answer import AnswerFile
+from ft_tools.runs.processes import answers
+from ft_tools.runs.processes.answers import AnswerFile
 from ft_tools.training.findings import warning
 from ft_tools.training.step_time import StepQuestion, StepTime
 
@@ -107,7 +107,7 @@ def tried(
         quantized=quantized,
         attention=attention,
     )
-    libraries = remembered_answer.versions(LIBRARIES)
+    libraries = answers.versions(*LIBRARIES)
     on = [sys.executable, device.model, device.driver, str(device.capability)]
     shape = step.model_dump(exclude={"config", "load"}) if step else None
     kept = AnswerFile(WORKER, CHECKS, [libraries, on, question.model_dump()])
@@ -165,13 +165,11 @@ def _run(trial: Trial, seconds: float, device: Device) -> tuple[PreflightResult,
     answer = TypeAdapter(PreflightResult)
     try:
         question = trial.model_dump_json()
-        found, complained = remembered_answer.run(
-            WORKER, answer, question, seconds, variables(device)
-        )
-    except remembered_answer.Unanswered as error:
+        found, complained = answers.run(WORKER, answer, question, seconds, variables(device))
+    except answers.Unanswered as error:
         # What it found before it ended.
-        found = remembered_answer.last_answer(answer, error.printed) or PreflightResult()
-        return found, error.kind, str(getattr(error.__cause__, "stderr", ""))
+        found = answers.last_answer(answer, error.printed) or PreflightResult()
+        return found, error.kind, error.complained
     return found, "", complained
 
 

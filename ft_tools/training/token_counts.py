@@ -14,8 +14,10 @@ from ft_tools.errors import Refused
 from ft_tools.formats.masking import LossOn
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.publish import sha256
-from ft_tools.runs.processes import remembered_answer
+from ft_tools.runs.processes import answers
+from ft_tools.runs.processes.answers import AnswerFile
 
+WORKER = "ft_tools.training.worker.counting"
 FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -104,22 +106,24 @@ def count(request: CountRequest) -> tuple[Counts | None, str]:
     """
     if not (Path(request.tokenizer) / FILES[0]).is_file():
         return None, "the model has no tokenizer.json on this machine"
+    kept = AnswerFile(WORKER, TypeAdapter(Counts), _key(request))
+    if (before := kept.read()) is not None:
+        return before, ""
+    variables = {"TOKENIZERS_PARALLELISM": "false"}
+    asked, answer = request.model_dump_json(), TypeAdapter(CountAnswer)
     try:
-        answer = remembered_answer.ask(
-            "ft_tools.training.worker.counting",
-            TypeAdapter(CountAnswer),
-            question=request.model_dump_json(),
-            depends_on=_key(request),
-            seconds=TIMEOUT_SECONDS,
-            variables={"TOKENIZERS_PARALLELISM": "false"},
-            keeps=lambda found: found.counts is not None,
-        )
-    except remembered_answer.Unanswered as error:
+        found, complained = answers.run(WORKER, answer, asked, TIMEOUT_SECONDS, variables)
+    except answers.Unanswered as error:
+        kept.write_log(error.complained)
         late = f"counting took more than {TIMEOUT_SECONDS:g} s"
         return None, late if error.kind == "timeout" else f"counting failed ({error.kind})"
-    if answer.refused:
-        raise Refused(answer.refused)
-    return answer.counts, answer.failed
+    if found.counts is None:
+        kept.write_log(complained)
+    else:
+        kept.write(found.counts)
+    if found.refused:
+        raise Refused(found.refused)
+    return found.counts, found.failed
 
 
 def _key(request: CountRequest) -> list[Any]:

@@ -107,7 +107,7 @@ def test_a_trace_that_has_not_ended_is_said_and_serves_every_later_call(workspac
     early = estimate_vram(asked)
     assert traced.UNENDED in early.summary
     assert early.interval_basis == "stand_in"
-    kept = workspace / "cache" / "inspected"
+    kept = workspace / "cache" / "answers"
     until = time.monotonic() + 120
     while len(list(kept.glob("*.json"))) < 2 and time.monotonic() < until:
         time.sleep(0.1)

@@ -10,7 +10,7 @@ from ft_tools.data.tool import no_tokenizer
 from ft_tools.formats.example import Example, content_of, thoughts_of
 from ft_tools.formats.masking import MaskedSequence, MeasuredExample
 from ft_tools.models.resolve import tokenizer_files
-from ft_tools.runs.processes.json_process import JsonProcess, NoAnswer
+from ft_tools.runs.processes.answers import JsonProcess, Unanswered
 
 CPU_SECONDS = 10
 """Of the processor, for an example of a few turns, which takes milliseconds."""
@@ -106,7 +106,7 @@ class TemplateTokens:
         self._process = JsonProcess(self._command)
         try:
             return self._process.read(LOAD_SECONDS)
-        except NoAnswer:
+        except Unanswered:
             self._process = None
             return None
 
@@ -127,7 +127,7 @@ class TemplateTokens:
         }
         try:
             return self._process.ask(question, CLOCK * seconds)
-        except NoAnswer:
+        except Unanswered:
             self._deaths += 1
             self._process = None
             return None

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import FineTuningError
-from ft_tools.models.worker.build import NotBuilt
-from ft_tools.publish import write_file
+from ft_tools.publish import private_folder, write_file
 
 IDLE_SECONDS = 60.0
 MOST_SECONDS = 900
@@ -33,6 +32,7 @@ def serve(source: int, sink: int) -> None:
     sink = os.dup(sink)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
+    importlib.import_module("ft_tools.models.worker.describe")
     unread = b""
     _write(sink, {"answer": {}})
     while True:
@@ -60,9 +60,12 @@ def answered(asked: dict[str, Any]) -> dict[str, Any]:
             with contextlib.suppress(OSError, FineTuningError):
                 write_file(kept, json.dumps(found))
             return {"answer": found}
-    except NotBuilt as error:
-        return {"error": error.code, "detail": error.detail}
     except Exception as error:
+        # By now it is imported, and what that printed went to stderr.
+        from ft_tools.models.worker.build import NotBuilt
+
+        if isinstance(error, NotBuilt):
+            return {"error": error.code, "detail": error.detail}
         traceback.print_exc()
         return {"error": "failed", "detail": type(error).__name__}
 
@@ -71,7 +74,8 @@ def answered(asked: dict[str, Any]) -> dict[str, Any]:
 def _alone(kept: Path) -> Iterator[None]:
     """Answer a question while no other process answers the same; none waits on a disk in vain."""
     with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, FineTuningError):
+            private_folder(kept.parent)
             place = kept.with_suffix(".lock")
             lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             held.callback(os.close, lock)
@@ -87,5 +91,4 @@ def _write(sink: int, what: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    importlib.import_module("ft_tools.models.worker.describe")
     serve(sys.stdin.fileno(), sys.stdout.fileno())
