@@ -15,6 +15,7 @@ from ft_tools import workspace
 from ft_tools.doctor.cuda import check_cuda, check_llama_cpp
 from ft_tools.doctor.report import Check, Purpose
 from ft_tools.errors import FineTuningError, Missing, MissingExtra, NoWorkspace
+from ft_tools.metrics.isolation import probe
 from ft_tools.models.hub import hub_home
 from ft_tools.models.mlx import is_apple_silicon, is_installed, mac_name
 from ft_tools.runs.hardware.devices import find_cards, find_device
@@ -39,6 +40,17 @@ def checks() -> Iterator[Check]:
     yield from _workspace()
     yield _disk("model cache", hub_home(), "HF_HOME")
     yield _converter()
+    yield _isolation()
+
+
+def _isolation() -> Check:
+    """Try to break out of what would isolate code that a model wrote."""
+    tried = probe.find()
+    if tried.isolation is None:
+        found = f"nothing isolates code that a model wrote, so it is refused: {tried.reason}"
+        return Check(name="isolation", state="note", found=found, fix=probe.INSTALL)
+    found = f"code that a model wrote is isolated ({tried.isolation.way}), and could not break out"
+    return Check(name="isolation", state="ok", found=found)
 
 
 def _interpreter() -> Check:

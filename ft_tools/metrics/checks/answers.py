@@ -5,7 +5,7 @@ An answer is whatever a model wrote: empty, endless, of any characters. None may
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from ft_tools.metrics.text import (
 
 Row = Mapping[str, Any]
 MISSING = object()
+FENCE = "```"
 ECHO_WORDS = 4
 """A line of the prompt with as many words that an answer repeats is an echo."""
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
@@ -116,6 +117,23 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def code_in(answer: str) -> str:
+    r"""Return the code of an answer: its last fenced block, or all of it.
+
+    >>> code_in("Like this:\n```python\nx = 1\n```\nThat is all.")
+    'x = 1'
+    """
+    blocks: list[list[str]] = []
+    is_open = False
+    for line in answer.split("\n"):
+        if line.lstrip().startswith(FENCE):
+            is_open = not is_open
+            blocks += [[]] if is_open else []
+        elif is_open:
+            blocks[-1].append(line)
+    return "\n".join(blocks[-1]) if blocks else answer
+
+
 def value_in(answer: str, extract: Extract | None, *, keep_case: bool = False) -> Any:
     """Return the one value of an answer; MISSING where it has none, or several that differ."""
     if extract is None:
@@ -166,7 +184,7 @@ def _long_lines(prompt: str) -> tuple[str, ...]:
     return tuple(sorted((x for x in lines if len(x.split()) >= ECHO_WORDS), key=len, reverse=True))
 
 
-def schema_of(check: JsonSchema, find: Callable[[str], Path]) -> Callable[[str], bool]:
+def schema_of(check: JsonSchema, paths: Sequence[Path]) -> Callable[[str], bool]:
     """Return whether an answer conforms to a check's schema, as a function.
 
     Raises:
@@ -175,5 +193,4 @@ def schema_of(check: JsonSchema, find: Callable[[str], Path]) -> Callable[[str],
     # Its library is slow to import, and few checks have a schema.
     from ft_tools.metrics.schema import conformance, read_schema
 
-    given = check.schema_
-    return read_schema(find(given)) if isinstance(given, str) else conformance(given, "schema")
+    return read_schema(paths[0]) if paths else conformance(check.schema_, "the schema")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from ft_tools.contract import Request
+from ft_tools.endpoints.spec import Endpoint, Price
 
 MOST_CHECKS = 8
 MOST_TEXTS = 100
@@ -126,7 +127,80 @@ class Length(CheckBase):
         return self
 
 
-KINDS = ("equals", "number", "json_schema", "pattern", "contains", "lacks", "length")
+class Tests(CheckBase):
+    """The answer's code passes tests; both run in isolation, apart from each other."""
+
+    kind: Literal["tests"]
+    column: Column | None = Field(
+        None, description="Column with the tests: Python, as text or as a list of texts."
+    )
+    path: str | None = Field(None, description="Instead: a file with the tests of all rows.")
+    entry_point: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_]\w*$",
+        description="Function that the tests call as `candidate`; or the column with its name.",
+    )
+    seconds: float = Field(5, gt=0, le=60, description="For all tests of an answer.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.column is None) == (self.path is None):
+            raise ValueError("set either column or path, where the tests are")
+        return self
+
+
+class Sql(CheckBase):
+    """The answer's query has the rows of the reference's in each database."""
+
+    kind: Literal["sql"]
+    databases: list[str] = Field(
+        min_length=1,
+        max_length=10,
+        description="SQLite files; with one alone, a constant may pass for a query.",
+    )
+    reference: Column = Field("answer", description="Column with the right query.")
+    ordered: bool = Field(False, description="Whether the order of the rows counts.")
+    seconds: float = Field(5, gt=0, le=60, description="For all queries of an answer.")
+
+
+class Judge(CheckBase):
+    """A model passes or fails the answer by a rubric."""
+
+    kind: Literal["judge"]
+    endpoint: Endpoint
+    rubric: str = Field(min_length=1, max_length=4000, description="What a good answer is.")
+    price: Price | None = Field(None, description="Required by budget_usd.")
+    budget_usd: float | None = Field(None, gt=0, description="Never exceeded.")
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.budget_usd is not None and self.price is None:
+            raise ValueError("budget_usd requires price, what a million tokens cost")
+        return self
+
+
+class Python(CheckBase):
+    """The user's own `score(answer, row)`, in a process of its own, isolated where possible."""
+
+    kind: Literal["python"]
+    path: str = Field(description="File in the workspace that defines it.")
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="Filled in by the plan.")
+    seconds: float = Field(5, gt=0, le=60, description="For each answer.")
+
+
+KINDS = (
+    "equals",
+    "number",
+    "json_schema",
+    "pattern",
+    "contains",
+    "lacks",
+    "length",
+    "tests",
+    "sql",
+    "judge",
+    "python",
+)
 
 
 def _kind_of(value: Any) -> str | None:
@@ -142,7 +216,11 @@ Check = Annotated[
     | Annotated[Pattern, Tag("pattern")]
     | Annotated[Contains, Tag("contains")]
     | Annotated[Lacks, Tag("lacks")]
-    | Annotated[Length, Tag("length")],
+    | Annotated[Length, Tag("length")]
+    | Annotated[Tests, Tag("tests")]
+    | Annotated[Sql, Tag("sql")]
+    | Annotated[Judge, Tag("judge")]
+    | Annotated[Python, Tag("python")],
     Discriminator(
         _kind_of,
         custom_error_type="unknown_kind",
@@ -151,8 +229,8 @@ Check = Annotated[
 ]
 """A declared check."""
 Checks = Annotated[list[Check], Field(min_length=1, max_length=MOST_CHECKS)]
-NEVER_ALONE = frozenset({"length", "lacks"})
-"""Kinds that say nothing of whether an answer is right."""
+NEVER_ALONE = frozenset({"length", "lacks", "judge"})
+"""Kinds that wrong answers can meet: of form, or a model that can be talked over."""
 
 
 def check_names(checks: Sequence[Check]) -> list[str]:

@@ -1,34 +1,37 @@
 """Score answers by declared checks: each part from 0 to 1, and their weighted mean."""
 
+import contextlib
 import math
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from ft_tools import workspace
 from ft_tools.errors import BadData
 from ft_tools.metrics.checks import answers as read
+from ft_tools.metrics.checks.answers import Row
 from ft_tools.metrics.checks.request import (
     Check,
     Contains,
     Equals,
     JsonSchema,
+    Judge,
     Lacks,
     Number,
+    Python,
+    Sql,
+    Tests,
     check_names,
 )
 from ft_tools.metrics.scores import CURE, entries, entry_problem
 from ft_tools.metrics.text import last_number
+from ft_tools.publish import sha256
 
 MOST_CHARACTERS = 200_000
 """Of an answer; a longer one is right in nothing."""
-
-Row = Mapping[str, Any]
-Score = Callable[[str, Row], float]
-"""Answer and row -> 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -41,42 +44,72 @@ class Scores:
     """Mean by weight; None if a part is None. Exactly 1 where all parts are."""
 
 
+class Kind(Protocol):
+    """What scores the answers of one check."""
+
+    def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
+        """Return 0 to 1 for each answer; None where the check itself broke."""
+
+    def close(self) -> None:
+        """Close what it holds open."""
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """A kind that reads one answer and its row."""
+
+    score_one: Callable[[str, Row], float]
+
+    def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
+        """Return the score of each answer."""
+        return [self.score_one(answer, row) for answer, row in zip(answers, rows, strict=True)]
+
+    def close(self) -> None:
+        """Do nothing: it holds nothing open."""
+
+
 class Scorer:
     """Scores answers by a list of checks; a context manager, for what some of them hold open."""
 
     def __init__(self, checks: Sequence[Check], folder: Path, scratch: Path | None = None) -> None:
-        """Read what the checks need.
+        """Read what the checks need; no code of anybody runs yet.
 
         Args:
             checks: As declared.
             folder: What relative paths of checks are relative to; in the workspace.
-            scratch: Folder of this run for what a restart continues from.
+            scratch: Folder of this run, where a judge's calls and replies are kept; without one a
+                judge may spend its budget again in each process.
 
         Raises:
             BadInput: A file that a check names cannot be used.
+            Missing: A check runs code of a model, and nothing isolates here.
         """
         self._names = check_names(checks)
         self._checks = checks
-        self._scores = [_score_of(one, folder) for one in checks]
+        with contextlib.ExitStack() as opened:
+            if scratch is None:
+                scratch = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            self._kinds: list[Kind] = []
+            for name, one in zip(self._names, checks, strict=True):
+                self._kinds.append(_kind_of(one, name, folder, scratch))
+                opened.callback(self._kinds[-1].close)
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close what the checks hold open."""
+        self._opened.close()
 
     def score(self, rows: Sequence[Row], answers: Sequence[str]) -> list[Scores]:
         """Score each answer beside its row.
 
-        An empty answer, and one of more than `MOST_CHARACTERS`, is 0 in every part.
+        An empty answer, and one of more than `MOST_CHARACTERS`, is 0 in every part but `python`,
+        whose own code decides.
 
         Args:
             rows: As `scored_row` makes them.
@@ -84,15 +117,17 @@ class Scorer:
 
         Raises:
             BadData: A row has no column that a check reads.
+            BudgetUsedUp: A judge's budget ends here.
+            EndpointUnavailable: A judge does not answer.
         """
         require_columns(self._checks, enumerate(rows, 1))
-        parts = [
-            [
-                score(answer, row) if answer.strip() and len(answer) <= MOST_CHARACTERS else 0.0
-                for row, answer in zip(rows, answers, strict=True)
-            ]
-            for score in self._scores
-        ]
+        sound = [i for i, one in enumerate(answers) if one.strip() and len(one) <= MOST_CHARACTERS]
+        parts = []
+        for check, kind in zip(self._checks, self._kinds, strict=True):
+            places = range(len(answers)) if isinstance(check, Python) else sound
+            found = kind.score([answers[i] for i in places], [rows[i] for i in places])
+            by_place = dict(zip(places, found, strict=True))
+            parts.append([by_place.get(i, 0.0) for i in range(len(answers))])
         return [self._scored(one) for one in zip(*parts, strict=True)]
 
     def _scored(self, parts: Sequence[float | None]) -> Scores:
@@ -147,16 +182,24 @@ def columns_of(check: Check) -> list[str]:
         return [check.reference]
     if isinstance(check, Contains | Lacks):
         return [check.texts] if isinstance(check.texts, str) else []
+    if isinstance(check, Sql):
+        return [check.reference]
+    if isinstance(check, Tests):
+        return [check.column] if check.column else []
     return list(check.values.values()) if isinstance(check, JsonSchema) else []
 
 
 def _problem(check: Check, column: str, value: Any) -> str:
     """Return why no answer could meet a row; empty if one could."""
-    if check.kind == "equals" and not read.as_text(value).strip():
+    if isinstance(check, Equals | Sql) and not read.as_text(value).strip():
         return "is empty, and an empty answer is never right"
-    if check.kind == "number" and last_number(read.as_text(value)) is None:
+    if isinstance(check, Tests):
+        from ft_tools.metrics.checks.code import problem_of, tests_of
+
+        return problem_of(tests_of(value))
+    if isinstance(check, Number) and last_number(read.as_text(value)) is None:
         return "has no number"
-    if check.kind in ("contains", "lacks"):
+    if isinstance(check, Contains | Lacks):
         texts = entries(value)
         if not texts or any(not str(text).strip() for text in texts):
             return "has no text to look for"
@@ -165,13 +208,58 @@ def _problem(check: Check, column: str, value: Any) -> str:
     return ""
 
 
-def _score_of(check: Check, folder: Path) -> Score:
-    def find(path: str) -> Path:
-        return workspace.existing(str(folder / path))
+def with_hashes(checks: Sequence[Check], folder: Path) -> list[Check]:
+    """Return checks for a plan: the user's own code with the hash of what was read.
 
+    Raises:
+        BadInput: It cannot be used.
+    """
+    return [
+        one.model_copy(update={"sha256": sha256(_find(one.path, folder))})
+        if isinstance(one, Python)
+        else one
+        for one in checks
+    ]
+
+
+def file_hashes(checks: Sequence[Check], folder: Path) -> dict[str, str]:
+    """Return path -> SHA-256 of all files that checks read, for a plan."""
+    paths = [path for one in checks for path in _paths_of(one)]
+    return {path: sha256(_find(path, folder)) for path in dict.fromkeys(paths)}
+
+
+def _paths_of(check: Check) -> list[str]:
     if isinstance(check, JsonSchema):
-        return partial(read.json_schema, check, read.schema_of(check, find))
-    return partial(READ[check.kind], check)
+        return [check.schema_] if isinstance(check.schema_, str) else []
+    if isinstance(check, Sql):
+        return check.databases
+    if isinstance(check, Tests | Python):
+        return [check.path] if check.path else []
+    return []
+
+
+def _find(path: str, folder: Path) -> Path:
+    return workspace.existing(str(folder / path))
+
+
+def _kind_of(check: Check, name: str, folder: Path, scratch: Path) -> Kind:
+    """Return what scores a check; what it needs is imported with its first use."""
+    paths = [_find(path, folder) for path in _paths_of(check)]
+    if isinstance(check, JsonSchema):
+        return OneByOne(partial(read.json_schema, check, read.schema_of(check, paths)))
+    if isinstance(check, Tests):
+        from ft_tools.metrics.checks.code import TestsScorer
+
+        return TestsScorer(check, *paths)
+    if isinstance(check, Sql | Python):
+        from ft_tools.metrics.checks.services import PythonScorer, SqlScorer
+
+        return SqlScorer(check, paths) if isinstance(check, Sql) else PythonScorer(check, *paths)
+    if isinstance(check, Judge):
+        from ft_tools.metrics.checks.judge import JudgeScorer
+
+        return JudgeScorer(check, name, scratch)
+    return OneByOne(partial(READ[check.kind], check))
 
 
 READ: Mapping[str, Callable[[Any, str, Row], float]] = {

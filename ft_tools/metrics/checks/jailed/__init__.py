@@ -1,0 +1,1 @@
+"""What runs inside a jail: the standard library, and nothing of ours."""

@@ -1,0 +1,202 @@
+"""What a jailed process does first, as `python -I -S -c THIS CONFIG`: standard library only.
+
+Under `bubblewrap` it is confined already. Otherwise it makes its own namespaces here: as root
+without a user namespace, so that it can become a user that has no other process; as anyone else
+in one. The new root is a chroot below the root of its mounts: in a chroot no further user
+namespace can be made. Nothing of /proc or /sys is there.
+
+Then limits, no privileges, and the stub that its owner sends as the first line. Lines of JSON go
+both ways over what were stdin and stdout; the code that runs here has /dev/null in their place.
+
+Source: man 2 pivot_root, 7 user_namespaces, 7 pid_namespaces, 7 capabilities, 2 prctl
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from typing import Any, NoReturn
+
+# From linux/sched.h, sys/mount.h, linux/prctl.h and linux/capability.h.
+NEW_MOUNTS, NEW_HOST, NEW_IPC = 0x20000, 0x4000000, 0x8000000
+NEW_USERS, NEW_PIDS, NEW_NET = 0x10000000, 0x20000000, 0x40000000
+READ_ONLY, NO_SETUID, NO_DEVICES, REMOUNT = 1, 2, 4, 32
+BIND, RECURSIVE, PRIVATE = 1 << 12, 1 << 14, 1 << 18
+KEPT_FLAGS = {8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
+"""Flags of a mount that a remount may not drop: statvfs's -> mount's (noexec and the atimes)."""
+DETACH = 2
+DIE_WITH_PARENT, DROP_BOUND, NO_NEW_PRIVILEGES, AMBIENT, CLEAR_ALL = 1, 24, 38, 47, 4
+CAPABILITIES_V3 = 0x20080522
+PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
+BASE = "/proc"
+"""A folder that is always there to mount the new root on; nothing needs the old one any more."""
+OWN_USER = 1_900_000_000
+"""First of the numbers that no user has: with one of its own, limits count nobody else."""
+NOBODY = 65534
+INSIDE_USER = 1000
+TMP_OPTIONS = "size={bytes},nr_inodes=4096,mode=1777"
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    """Confine this process, and run the stub."""
+    config = json.loads(sys.argv[1])
+    receive_from, send_to = os.dup(0), os.dup(1)
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.close(null)
+    with os.fdopen(receive_from, "rb") as lines, os.fdopen(send_to, "wb", buffering=0) as out:
+
+        def receive() -> Any:
+            line = lines.readline()
+            return json.loads(line) if line else None
+
+        def send(message: Any) -> None:
+            out.write(json.dumps(message).encode() + b"\n")
+
+        try:
+            confine(config, [receive_from, send_to])
+        except OSError as error:
+            send({"refused": f"{error.filename or 'system call'}: {error.strerror}"})
+            return
+        send({"ready": True})
+        stub = receive()
+        if stub is not None:
+            sys.path += config["libraries"]
+            module: dict[str, Any] = {"__name__": "stub"}
+            exec(compile(stub["stub"], "stub", "exec"), module)
+            module["main"](receive, send)
+
+
+def confine(config: dict[str, Any], channel: list[int]) -> None:
+    """Take from this process what the code that it will run must not have.
+
+    Raises:
+        OSError: The system does not allow it; `filename` is what was tried.
+    """
+    way = config["way"]
+    if way in ("root", "user_namespace"):
+        enter_namespaces(is_root=way == "root", channel=channel)
+        change_root(config)
+    if way != "limits_only":
+        # Else a signal to the group of this process would reach its owner's, whatever namespace.
+        os.setsid()
+    for name, value in config["limits"].items():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+    if sys.platform == "linux":
+        check("no_new_privs", libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0))
+    if way in ("root", "user_namespace"):
+        drop_privileges(is_root=way == "root")
+    if way != "limits_only":
+        check("die with parent", libc.prctl(DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0))
+        os.chdir("/tmp")
+
+
+def enter_namespaces(*, is_root: bool, channel: list[int]) -> None:
+    """Continue as the first process of namespaces of its own; this one waits for its end."""
+    check("die with parent", libc.prctl(DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0))
+    user, group = os.geteuid(), os.getegid()
+    flags = NEW_MOUNTS | NEW_HOST | NEW_IPC | NEW_PIDS | NEW_NET
+    check("unshare", libc.unshare(flags | (0 if is_root else NEW_USERS)))
+    if not is_root:
+        write("/proc/self/setgroups", "deny")
+        write("/proc/self/uid_map", f"{INSIDE_USER} {user} 1")
+        write("/proc/self/gid_map", f"{INSIDE_USER} {group} 1")
+    child = os.fork()
+    if child:
+        wait_for(child, channel)
+
+
+def wait_for(child: int, channel: list[int]) -> NoReturn:
+    """Wait in the outer process; the channel is its child's alone, which closes it by ending."""
+    for number in channel:
+        os.close(number)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+
+
+def change_root(config: dict[str, Any]) -> None:
+    """Make a root with nothing but the interpreter, its libraries and a small /tmp."""
+    mount("none", "/", "", RECURSIVE | PRIVATE)
+    mount("tmpfs", BASE, "tmpfs", NO_SETUID | NO_DEVICES, "size=1m,mode=755")
+    root = f"{BASE}/root"
+    os.makedirs(f"{BASE}/old")
+    os.makedirs(f"{root}/tmp")
+    options = TMP_OPTIONS.format(bytes=config["tmp_bytes"])
+    mount("tmpfs", f"{root}/tmp", "tmpfs", NO_SETUID | NO_DEVICES, options)
+    for path, target in config["links"].items():
+        os.symlink(target, root + path)
+    for path in config["folders"]:
+        os.makedirs(root + path, exist_ok=True)
+        bind(path, root + path)
+    for path in config["files"]:
+        os.makedirs(os.path.dirname(root + path), exist_ok=True)
+        os.close(os.open(root + path, os.O_CREAT | os.O_WRONLY))
+        bind(path, root + path, is_device=path.startswith("/dev/"))
+    number = PIVOT_ROOT.get(os.uname().machine)
+    if number is None:
+        raise OSError(0, "not known for this processor", "pivot_root")
+    check("pivot_root", libc.syscall(number, BASE.encode(), f"{BASE}/old".encode()))
+    os.chdir("/")
+    check("umount", libc.umount2(b"/old", DETACH))
+    mount("none", "/", "", REMOUNT | BIND | READ_ONLY | NO_SETUID | NO_DEVICES)
+    os.chroot("/root")
+    os.chdir("/")
+
+
+def bind(source: str, target: str, *, is_device: bool = False) -> None:
+    """Show a file or folder of the old root, read-only, at the same place of the new one."""
+    mount(source, target, "", BIND)
+    if not is_device:
+        found = os.statvfs(target).f_flag
+        kept = sum(flag for seen, flag in KEPT_FLAGS.items() if found & seen)
+        mount("none", target, "", REMOUNT | BIND | READ_ONLY | NO_SETUID | NO_DEVICES | kept)
+
+
+def drop_privileges(*, is_root: bool) -> None:
+    """Become a user with no capability, and with no way to one."""
+    for capability in range(64):
+        if libc.prctl(DROP_BOUND, capability, 0, 0, 0) and capability == 0:
+            check("drop capabilities", -1)
+    libc.prctl(AMBIENT, CLEAR_ALL, 0, 0, 0)
+    if is_root:
+        os.setgroups([])
+        own = OWN_USER + os.getpid() + int.from_bytes(os.urandom(3), "big")
+        try:
+            os.setresgid(own, own, own)
+            os.setresuid(own, own, own)
+        except OSError:
+            # A container may map few numbers.
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+    header = (ctypes.c_uint32 * 2)(CAPABILITIES_V3, 0)
+    check("capset", libc.capset(header, (ctypes.c_uint32 * 6)()))
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    """Mount, or raise."""
+    arguments = (source.encode(), target.encode(), kind.encode() or None)
+    check(
+        f"mount {target}",
+        libc.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None),
+    )
+
+
+def write(path: str, text: str) -> None:
+    """Write a setting of the system."""
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def check(what: str, result: int) -> None:
+    """Raise what a system call ended with."""
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""A jailed process that answers its owner, who trusts nothing of what it says."""
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import psutil
+
+from ft_tools.errors import FineTuningError
+from ft_tools.metrics.isolation.jail import ENVIRONMENT, Isolation, Limits
+
+START_SECONDS = 20.0
+"""For a machine under load; it takes about 0.05."""
+MOST_BYTES = 4 * 2**20
+"""Of one message."""
+LOOK_SECONDS = 0.05
+"""Between two looks at the memory of a process that works on an answer."""
+End = Literal["ended", "time", "memory", "output", "no_message"]
+
+
+class NotIsolated(FineTuningError):
+    """The system does not let a process confine itself."""
+
+    code = "not_isolated"
+
+
+class JailEnded(Exception):
+    """A jailed process gives no answer; it is gone."""
+
+    def __init__(self, why: End) -> None:
+        self.why = why
+        super().__init__(why)
+
+
+class JailedProcess:
+    """Runs a stub, which answers one message after the other."""
+
+    def __init__(self, isolation: Isolation, stub: Path, limits: Limits) -> None:
+        """Start it.
+
+        Args:
+            isolation: What confines it.
+            stub: File of ours with `main(receive, send)`, which runs confined; it imports nothing
+                but the standard library and what is installed.
+            limits: What it may take.
+
+        Raises:
+            NotIsolated: It could not confine itself; nothing of the stub ran.
+        """
+        self._limits = limits
+        self._buffer = b""
+        self._looked = time.monotonic()
+        try:
+            self._process = subprocess.Popen(
+                isolation.command(limits),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=dict(ENVIRONMENT),
+                cwd="/",
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise NotIsolated(f"{isolation.way}: {error.strerror}") from error
+        assert self._process.stdin
+        assert self._process.stdout
+        self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._stdin, False)
+        os.set_blocking(self._stdout, False)
+        try:
+            first = self._read(time.monotonic() + START_SECONDS)
+        except JailEnded as error:
+            self.close()
+            raise NotIsolated(f"{isolation.way}: it did not start ({error.why})") from error
+        if not isinstance(first, dict) or first.get("ready") is not True:
+            self.close()
+            why = first.get("refused") if isinstance(first, dict) else None
+            raise NotIsolated(f"{isolation.way}: {str(why)[:200]}")
+        self._write({"stub": stub.read_text("utf-8")}, time.monotonic() + START_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and all that it started."""
+        for one in self._tree():
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._process.wait()
+
+    def ask(self, message: Any, deadline: float) -> Any:
+        """Return the answer to a message.
+
+        Args:
+            message: JSON.
+            deadline: Of `time.monotonic`.
+
+        Raises:
+            JailEnded: There is none, and the process is gone.
+        """
+        try:
+            self._write(message, deadline)
+            return self._read(deadline)
+        except JailEnded:
+            self.close()
+            raise
+
+    def _write(self, message: Any, deadline: float) -> None:
+        data = memoryview(json.dumps(message).encode() + b"\n")
+        while data:
+            self._wait(self._stdin, selectors.EVENT_WRITE, deadline)
+            try:
+                data = data[os.write(self._stdin, data) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise JailEnded("ended") from error
+
+    def _read(self, deadline: float) -> Any:
+        while b"\n" not in self._buffer:
+            self._wait(self._stdout, selectors.EVENT_READ, deadline)
+            part = os.read(self._stdout, 2**16)
+            if not part:
+                raise JailEnded("ended")
+            self._buffer += part
+            if len(self._buffer) > MOST_BYTES:
+                raise JailEnded("output")
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            return json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise JailEnded("no_message") from error
+
+    def _wait(self, number: int, event: int, deadline: float) -> None:
+        """Wait until a pipe can be used, while time and memory last."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(number, event)
+            while True:
+                now = time.monotonic()
+                if now >= deadline:
+                    raise JailEnded("time")
+                if now - self._looked > LOOK_SECONDS:
+                    self._looked = now
+                    if self._memory() > self._limits.memory_mib * 2**20:
+                        raise JailEnded("memory")
+                if selector.select(min(LOOK_SECONDS, deadline - now)):
+                    return
+
+    def _memory(self) -> int:
+        total = 0
+        for one in self._tree():
+            with contextlib.suppress(psutil.Error):
+                total += one.memory_info().rss
+        return total
+
+    def _tree(self) -> list[psutil.Process]:
+        try:
+            own = psutil.Process(self._process.pid)
+            return [own, *own.children(recursive=True)]
+        except psutil.Error:
+            return []
