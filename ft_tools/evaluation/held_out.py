@@ -10,7 +10,8 @@ from typing import Any
 from ft_tools.errors import BadData
 from ft_tools.formats.training_rows import read_examples, tools_of
 from ft_tools.formats.trl_formats import CONVERT, format_of
-from ft_tools.formats.wordings import MOSTLY, templated_fraction, wordings_of, words_in
+from ft_tools.similarity.wordings import wordings_of
+from ft_tools.similarity.words import tokens_of
 
 Message = dict[str, Any]
 
@@ -89,12 +90,9 @@ def clusters_of(examples: Sequence[HeldOut]) -> list[str] | None:
 
 def wordings_in(examples: Sequence[HeldOut]) -> list[str] | None:
     """Return the wording of each example if most follow few templates; None if they do not."""
-    asked = [question_of(example) for example in examples]
-    if templated_fraction(asked) < MOSTLY:
-        return None
-    wordings = wordings_of([words_in(text) for text in asked])
-    named = [f"wording {w}" if w else f"row {i}" for i, w in enumerate(wordings)]
-    return named if len(set(named)) < len(named) else None
+    wordings = wordings_of([tokens_of(question_of(example)) for example in examples])
+    named = [f"wording {w}" if w else f"row {i}" for i, w in enumerate(wordings.of)]
+    return named if wordings.are_few else None
 
 
 def asked_and_answered(example: dict[str, Any]) -> Iterator[tuple[str, str]]:

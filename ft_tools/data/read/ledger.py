@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from ft_tools.formats.example import Example, Message, content_of
+from ft_tools.similarity.links import Links
 from ft_tools.similarity.words import ANSWER as ANSWER
 from ft_tools.similarity.words import KEPT as KEPT
 from ft_tools.similarity.words import MAX_WORDS, PROMPT
@@ -57,7 +58,8 @@ class Ledger:
         self.reasons: list[str] = ["kept"]
         self.original: dict[int, tuple[int, float]] = {}
         """Of a removed duplicate: the kept index and the score."""
-        self._links: dict[int, int] = {}
+        self.links = Links()
+        """Examples that stay on one side of the split."""
         self.num_validation = 0
         self._held = array("I")
         """The words of each part of each example, one after another."""
@@ -177,18 +179,11 @@ class Ledger:
 
     def link(self, index: int, other: int) -> None:
         """Keep two examples on one side of the split: their prompts are near."""
-        one, two = self.linked(index), self.linked(other)
-        if one != two:
-            self._links[max(one, two)] = min(one, two)
+        self.links.link(index, other)
 
     def linked(self, index: int) -> int:
         """Return the first example that a chain of links connects with this one, or itself."""
-        root = index
-        while root in self._links:
-            root = self._links[root]
-        while index != root:
-            self._links[index], index = root, self._links[index]
-        return root
+        return self.links.linked(index)
 
     def original_of(self, index: int) -> tuple[int, float]:
         """Return the kept original of a removed duplicate, and the score.

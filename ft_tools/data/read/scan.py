@@ -280,7 +280,7 @@ def _understand(result: Scan, taken: _ScannedRow) -> None:
     if UNKNOWN not in (asked, taken.language) and asked != taken.language:
         taken.found.append("answer_in_other_language")
     result.added_facts.add(prompt, answer, taken.language)
-    result.wordings.add(prompt)
+    result.prompts.add(prompt)
     if result.fields.add(answer.strip()):
         taken.found.append("empty_json_value")
 

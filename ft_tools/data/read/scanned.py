@@ -29,7 +29,7 @@ from ft_tools.formats.loss_marks import TrainedAnswers
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
 from ft_tools.formats.remembered_test_sets import TestRows, known_test_rows
-from ft_tools.formats.wordings import Wordings
+from ft_tools.similarity.wordings import DrawnPrompts
 
 CURE = "call the tool again"
 STRATUM_CHARS, MOST_STRATA = 60, 50
@@ -105,7 +105,7 @@ class Scan:
     trainers: TrainerCounts = field(default_factory=TrainerCounts)
     pairs: PairStatistics = field(default_factory=PairStatistics)
     languages: Languages = field(default_factory=Languages)
-    wordings: Wordings = field(default_factory=Wordings)
+    prompts: DrawnPrompts = field(default_factory=DrawnPrompts)
     added_facts: AddedFacts = field(default_factory=AddedFacts)
     fields: JsonFields = field(default_factory=JsonFields)
     answer_labels: dict[int, dict[str, str]] = field(default_factory=dict)

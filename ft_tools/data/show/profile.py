@@ -29,13 +29,12 @@ from ft_tools.formats.detect_format import columns_read
 from ft_tools.formats.example import Example
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.rows import Row
-from ft_tools.formats.wordings import templated_fraction, wordings_of, words_in
 
 NUM_DRAWN = 5
 MOST_ROWS = 50_000
 """Rows that are counted; a call answers within seconds."""
-MOST_COMPARED, MOST_TEMPLATED = 2_000, 1_000
-"""Texts that are compared with each other, and in which templates are looked for."""
+MOST_COMPARED = 2_000
+"""Texts that are compared with each other."""
 LEAST_CHARS = 20
 """Mean length from which a column's texts are compared. Judgement."""
 TEMPLATED_FRACTION = 0.5
@@ -226,6 +225,8 @@ def _alike(texts: Sequence[str]) -> list[str]:
     # numpy comes with it, which tools that compare nothing do without.
     from ft_tools.similarity.by_words import Lexical
     from ft_tools.similarity.word_hashes import tokens_in
+    from ft_tools.similarity.wordings import wordings_of
+    from ft_tools.similarity.words import tokens_of
 
     ledger = Ledger(with_pairs=True)
     first: dict[str, int] = {}
@@ -237,11 +238,10 @@ def _alike(texts: Sequence[str]) -> list[str]:
     Lexical(ledger).link_near_prompts()
     sizes = Counter(ledger.linked(at) for at in range(len(ledger)))
     num_twins = sum(size for size in sizes.values() if size > 1)
-    fraction = templated_fraction(texts[:MOST_TEMPLATED])
-    templates: set[int] = set()
-    if fraction >= TEMPLATED_FRACTION:
-        templates = {*wordings_of([words_in(text) for text in texts])} - {0}
-    if not num_twins and not templates:
+    wordings = wordings_of([tokens_of(text) for text in texts])
+    follow = f"{wordings.fraction:.0%} follow {wordings.number} templates"
+    is_templated = wordings.fraction >= TEMPLATED_FRACTION
+    if not num_twins and not is_templated:
         return []
     about = f"{num_twins} of {len(texts)} compared have a near-duplicate"
-    return [f"{about}, {fraction:.0%} follow {len(templates)} templates" if templates else about]
+    return [f"{about}, {follow}" if is_templated else about]

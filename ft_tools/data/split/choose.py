@@ -18,7 +18,7 @@ from ft_tools.data.judge.enough_examples import label_counts
 from ft_tools.data.map.apply_mapping import MAX_CLASSES, are_classes
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.request import AuditRequest
-from ft_tools.formats.wordings import wordings_of
+from ft_tools.similarity.links import Links
 
 MAX_OVER = 1.5
 """Rows of a part of whole wordings over those that are wanted, and of the wanted training rows over
@@ -119,28 +119,21 @@ def by_wording(ledger: Ledger, groups: Sequence[Bundle]) -> list[Bundle]:
         ledger: With the words of the prompts.
         groups: Rows that stay together for other reasons.
     """
+    # numpy comes with it, which tools that compare nothing do without.
+    from ft_tools.similarity.wordings import wordings_of
+
     kept = [at for group in groups for at in group.rows]
     found = wordings_of([ledger.prompt_words_at(at) for at in kept])
-    wording = dict(zip(kept, found, strict=True))
-    first: dict[int, int] = {}
-
-    def root(one: int) -> int:
-        while one in first:
-            one = first[one]
-        return one
-
-    for group in groups:
-        known = sorted({root(wording[at]) for at in group.rows} - {0})
-        first |= dict.fromkeys(known[1:], known[0] if known else 0)
+    links, first = Links(), dict[int, int]()
+    for at, wording in zip(kept, found.of, strict=True):
+        links.link(at, ledger.linked(at))
+        if wording:
+            links.link(at, first.setdefault(wording, at))
     together: dict[int, list[int]] = defaultdict(list)
-    alone = []
-    for group in groups:
-        named = next((root(wording[at]) for at in group.rows if wording[at]), 0)
-        if named:
-            together[named] += group.rows
-        else:
-            alone.append(group)
-    return [*(Bundle(rows, is_wording=True) for rows in together.values()), *alone]
+    for at in kept:
+        together[links.linked(at)].append(at)
+    worded = {links.linked(at) for at in first.values()}
+    return [Bundle(rows, is_wording=one in worded) for one, rows in together.items()]
 
 
 def classes_of(ledger: Ledger, labels: Labels, kept: Iterable[int]) -> Classes:

@@ -8,8 +8,8 @@ from ft_tools.data.read.ledger import NUM_PARTS, Ledger
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.choose import ValidationPart, validation_part
 from ft_tools.formats.example import Example
-from ft_tools.formats.wordings import Wordings
 from ft_tools.similarity.word_hashes import tokens_in
+from ft_tools.similarity.wordings import DrawnPrompts
 
 READ_AT_ONCE = 250
 """Rows of which the words are read together."""
@@ -24,7 +24,7 @@ def choose_held_out(examples: Iterable[Example], num_rows: int) -> ValidationPar
     # numpy comes with it, which tools that compare nothing do without.
     from ft_tools.similarity.by_words import Lexical
 
-    ledger, wordings = Ledger(with_pairs=True), Wordings()
+    ledger, prompts = Ledger(with_pairs=True), DrawnPrompts()
     rows = iter(examples)
     while batch := list(islice(rows, READ_AT_ONCE)):
         said = []
@@ -34,12 +34,12 @@ def choose_held_out(examples: Iterable[Example], num_rows: int) -> ValidationPar
             is_marked = example.task == "kto"
             key = f"kto {example.label}" if is_marked else str(len(answer).bit_length())
             ledger.add(example, (0, 0), key)
-            wordings.add(prompt)
+            prompts.add(prompt)
             said += [prompt, *[""] * (NUM_PARTS - 1)]
         ledger.add_words(tokens_in(said))
     Lexical(ledger).link_near_prompts()
     kept = range(len(ledger))
     seed = AuditRequest.model_fields["seed"].default
-    few = bool(wordings.findings())
+    few = bool(prompts.findings())
     part = validation_part(ledger, kept, num_rows / max(1, len(kept)), seed, few_wordings=few)
     return part._replace(few_wordings=few)
