@@ -2,14 +2,14 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ft_tools.advice.request import Teacher as Provider
-from ft_tools.evaluation.systems.spec import SystemSpec
+from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
 from ft_tools.formats.variations import Variation
 from ft_tools.runs.request import LaunchRequest
 
-CreationKind = Literal["variations"]
+CreationKind = Literal["answers", "documents", "variations"]
 NEEDS_TEACHER = frozenset({"answers", "documents"})
 ASKS_NOBODY = frozenset({"traces"})
 UNANSWERABLE = "The text does not say."
@@ -90,6 +90,11 @@ class CreateRequest(LaunchRequest):
         3000, ge=200, le=40_000, description="Of documents: longest passage."
     )
     questions_per_passage: int = Field(3, ge=1, le=20, description="Of documents.")
+    template: str = Field(
+        f"{PASSAGE}\n\n{QUESTION}",
+        max_length=4000,
+        description="Of documents: user turn with {passage} and {question}; ask the model in it.",
+    )
     unanswerable_fraction: float = Field(
         0.1,
         ge=0,
@@ -118,6 +123,13 @@ class CreateRequest(LaunchRequest):
     accept_reason: str = Field(
         "", max_length=500, description="Why the user accepts them; kept in the plan."
     )
+
+    @field_validator("template")
+    @classmethod
+    def _has_both(cls, value: str) -> str:
+        if PASSAGE not in value or QUESTION not in value:
+            raise ValueError("must contain {passage} and {question}")
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -158,6 +170,10 @@ class CreateRequest(LaunchRequest):
                 "for more",
             ),
             (
+                self._asks_alike(),
+                "samples above 1 need a temperature: set teacher.decoding.temperature, such as 0.8",
+            ),
+            (
                 bool(self.accept_findings) and not self.accept_reason.strip(),
                 "accept_findings requires accept_reason: one sentence on why",
             ),
@@ -165,3 +181,10 @@ class CreateRequest(LaunchRequest):
             if is_wrong:
                 raise ValueError(problem)
         return self
+
+    def _asks_alike(self) -> bool:
+        """Return whether several samples of one prompt would be the same."""
+        if self.samples == 1 or self.teacher is None:
+            return False
+        sampling = self.teacher.endpoint.sampling if self.teacher.endpoint else {}
+        return not (self.teacher.decoding.temperature or sampling.get("temperature"))

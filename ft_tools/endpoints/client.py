@@ -26,6 +26,8 @@ FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 60.0
 # Source: https://github.com/openai/openai-python, _should_retry
 RETRIED = {408, 409, 429}
+REFUSED = {400, 413, 422}
+"""What a server says of one question, and not of all."""
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.2
 """Between two looks at whether to stop, while nothing answers."""
@@ -53,6 +55,10 @@ class Reply:
     served_by: str
     """Model and fingerprint that the endpoint reports."""
     seconds: float = 0.0
+    finish_reason: str = ""
+    """As the endpoint spells it; `http_400` of a question that it refused."""
+    refusal: str = ""
+    """What the model said instead of an answer, where the API tells that apart."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,20 @@ class _Failure:
     """At least this long before the next attempt; None: do not retry."""
     is_free: bool
     """Whether it surely cost nothing."""
+    status: int = 0
 
 
 class Client:
     """Ask one endpoint from several threads; retries what may succeed later."""
 
     def __init__(
-        self, endpoint: Endpoint, price: Price | None, budget: Budget, cache: Path | None = None
+        self,
+        endpoint: Endpoint,
+        price: Price | None,
+        budget: Budget,
+        cache: Path | None = None,
+        *,
+        keeps_refused: bool = False,
     ) -> None:
         """Open the connections.
 
@@ -79,6 +92,8 @@ class Client:
             price: What it costs; None: nothing.
             budget: Every attempt is counted in it.
             cache: JSONL file of replies; an equal request in it is not sent again.
+            keeps_refused: A question that the server refuses alone has an empty reply, and ends
+                nothing.
 
         Raises:
             BadInput: The environment variable of the key is not set.
@@ -87,7 +102,8 @@ class Client:
         self._price = price or Price()
         self._budget = budget
         self._cache = cache
-        self._replies = _read_cache(cache)
+        self._keeps_refused = keeps_refused
+        self._replies = read_replies(cache)
         self._stopping = threading.Event()
         key = require_key(endpoint.key_variable)
         self._http = httpx2.Client(
@@ -106,22 +122,23 @@ class Client:
         """Return what a reply's tokens cost."""
         return self._price.usd_of(reply.prompt_tokens, reply.completion_tokens)
 
-    def ask(self, messages: Sequence[Message], max_tokens: int, **options: Any) -> Reply:
+    def ask(
+        self, messages: Sequence[Message], max_tokens: int, sample: int = 0, **options: Any
+    ) -> Reply:
         """Ask once, with retries; each attempt counts against the budget.
+
+        Args:
+            messages: The question.
+            max_tokens: Of the reply.
+            sample: Number among several answers to the same question.
+            options: More fields of the request.
 
         Raises:
             EndpointUnavailable: It refuses, or fails after retries.
             BudgetUsedUp: The next attempt could exceed the budget.
         """
-        body = {
-            **self._endpoint.sampling,
-            "model": self._endpoint.model,
-            "messages": list(messages),
-            "max_tokens": max_tokens,
-            **options,
-        }
-        content = json.dumps(body, ensure_ascii=False).encode()
-        key = hashlib.sha256(content).hexdigest()
+        content = request_body(self._endpoint, messages, max_tokens, **options)
+        key = reply_key(content, sample)
         if key in self._replies:
             return self._replies[key]
         bound = len(content) + TOKENS_PER_MESSAGE * len(messages)
@@ -131,9 +148,14 @@ class Client:
             began = time.monotonic()
             found = self._attempt(content)
             if isinstance(found, Reply):
+                # Kept first: whoever is killed between has it, and counts its highest price.
+                kept = self._keep(key, replace(found, seconds=time.monotonic() - began))
                 self._budget.settle(call, self.usd_of(found) if found.prompt_tokens else None)
-                return self._keep(key, replace(found, seconds=time.monotonic() - began))
+                return kept
             self._budget.settle(call, 0.0 if found.is_free else None)
+            if self._keeps_refused and found.status in REFUSED:
+                named = f"http_{found.status}"
+                return self._keep(key, Reply("", 0, 0, False, "", 0.0, finish_reason=named))
             problem = found.problem
             if found.wait_seconds is None or attempt == MAX_RETRIES:
                 break
@@ -152,6 +174,7 @@ class Client:
         questions: Sequence[Sequence[Message]],
         max_tokens: int,
         should_stop: Callable[[], bool],
+        samples: Sequence[int] | None = None,
         **options: Any,
     ) -> Iterator[list[tuple[int, Reply]]]:
         """Ask several questions at a time, and yield each reply with its place as it arrives.
@@ -174,7 +197,9 @@ class Client:
                     i = next(waiting, None)
                     if i is None:
                         break
-                    running[pool.submit(self.ask, questions[i], max_tokens, **options)] = i
+                    sample = samples[i] if samples else 0
+                    asked = pool.submit(self.ask, questions[i], max_tokens, sample, **options)
+                    running[asked] = i
                 if not running:
                     break
                 done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
@@ -211,7 +236,8 @@ class Client:
                 if status != 200:
                     is_retried = status in RETRIED or status >= 500
                     seconds = _retry_after(response.headers) if is_retried else None
-                    return _Failure(f"HTTP status {status}", seconds, 400 <= status < 500)
+                    is_free = 400 <= status < 500
+                    return _Failure(f"HTTP status {status}", seconds, is_free, status)
                 data = b""
                 for part in response.iter_bytes():
                     data += part
@@ -223,6 +249,25 @@ class Client:
             # Sent, and perhaps answered and billed: its highest price stays counted.
             return _Failure(type(error).__name__, 0.0, is_free=False)
         return _read(data) or _Failure("no chat completion", 0.0, is_free=False)
+
+
+def request_body(
+    endpoint: Endpoint, messages: Sequence[Message], max_tokens: int, **options: Any
+) -> bytes:
+    """Return the content of a request."""
+    body = {
+        **endpoint.sampling,
+        "model": endpoint.model,
+        "messages": list(messages),
+        "max_tokens": max_tokens,
+        **options,
+    }
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def reply_key(content: bytes, sample: int = 0) -> str:
+    """Return what a reply is kept under: its request, and which of several answers it is."""
+    return hashlib.sha256(content + (b"\x1f%d" % sample if sample else b"")).hexdigest()
 
 
 def schema_option(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -271,19 +316,22 @@ def _read(data: bytes) -> Reply | None:
         choice = answer["choices"][0]
         usage = answer.get("usage") or {}
         names = [str(answer.get(name) or "")[:100] for name in ("model", "system_fingerprint")]
+        reason = str(choice.get("finish_reason") or "")[:40]
         return Reply(
             text=str(choice["message"].get("content") or ""),
             prompt_tokens=max(0, int(usage.get("prompt_tokens") or 0)),
             completion_tokens=max(0, int(usage.get("completion_tokens") or 0)),
-            finished=choice.get("finish_reason") != "length",
+            finished=reason != "length",
             served_by=" ".join(filter(None, names)),
+            finish_reason=reason,
+            refusal=str(choice["message"].get("refusal") or ""),
         )
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
-def _read_cache(path: Path | None) -> dict[str, Reply]:
-    """Read the replies of an earlier attempt; a torn line is dropped."""
+def read_replies(path: Path | None) -> dict[str, Reply]:
+    """Return the replies that a file keeps, by key; a torn line is dropped."""
     replies: dict[str, Reply] = {}
     if path is None or not path.exists():
         return replies

@@ -79,13 +79,9 @@ def count_documents(path: Path) -> DocumentCounts:
         MissingExtra: A PDF or DOCX needs `fine-tuning-llm[data]`.
     """
     until = time.monotonic() + MAX_SECONDS
-    files = [path] if not path.is_dir() else list(_files(path))
     kinds: Counter[str] = Counter()
     characters = tokens = without = estimated = 0
-    for file in files:
-        kind = kind_of(file)
-        if kind is None:
-            continue
+    for file, kind in documents_in(path):
         kinds[kind] += 1
         size = file.stat().st_size
         if size > MAX_FILE_BYTES or time.monotonic() > until:
@@ -107,6 +103,13 @@ def count_documents(path: Path) -> DocumentCounts:
         num_without_text=without,
         num_estimated=estimated,
     )
+
+
+def documents_in(path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each document of a path with its kind, those of a folder by name."""
+    for file in _files(path) if path.is_dir() else [path]:
+        if (kind := kind_of(file)) is not None:
+            yield file, kind
 
 
 def require_text(path: Path, counts: DocumentCounts) -> None:

@@ -1,0 +1,93 @@
+"""What a teacher is sent, and what its reply is read with: one table of kinds."""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.rows import Message
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request to the teacher."""
+
+    source: str
+    """File and line, or passage."""
+    messages: list[Message]
+    """As sent."""
+    asked: str = ""
+    """What the user's own prompt asks, compared with test rows before anything is sent."""
+    trained: list[Message] = field(default_factory=list)
+    """Of answers: what stands before the answer in the training row."""
+    passage: str = ""
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """What the checks read."""
+    tools: list[dict[str, Any]] | None = None
+    num_rows: int = 1
+    """Rows that its reply should have."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row that a reply holds, before it is checked."""
+
+    messages: list[Message]
+    question: str
+    answer: str
+    row: Mapping[str, Any]
+    problem: str = ""
+    """Reason for which it is dropped; empty if there is none."""
+    quotes: tuple[str, ...] = ()
+
+
+class Malformed(Exception):
+    """A reply is not what was asked for."""
+
+
+Read = Callable[[CreateRequest, Prompt, str], list[Candidate]]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How rows of a kind are asked for."""
+
+    prompts: Callable[[CreateRequest, Path], Iterator[Prompt]]
+    read: Read
+    """Return the rows of a reply; raises Malformed."""
+    schema: Callable[[CreateRequest], dict[str, Any] | None] = lambda _: None
+    """What the endpoint constrains its reply to."""
+
+
+def chosen_prompts(
+    prompts: Sequence[Prompt], num_rows: int | None, seed: int
+) -> list[Prompt]:
+    """Return the prompts in a random order, at most so many: the first ones are a fair sample."""
+    order = random.Random(f"{seed}\x1fprompts").sample(range(len(prompts)), len(prompts))
+    return [prompts[at] for at in order[:num_rows]]
+
+
+def with_system(request: CreateRequest, text: str) -> list[Message]:
+    """Return what is sent: the caller's system text, if there is one, and a text."""
+    own = request.teacher.system if request.teacher else None
+    before = [{"role": "system", "content": own}] if own else []
+    return [*before, {"role": "user", "content": text}]
+
+
+def read_object(text: str, keys: Mapping[str, type]) -> dict[str, Any]:
+    """Return the JSON object of a reply, in a fence or not.
+
+    Raises:
+        Malformed: It is none, or has not these keys.
+    """
+    start, end = text.find("{"), text.rfind("}")
+    try:
+        value = json.loads(text[start : end + 1])
+    except (ValueError, RecursionError) as error:
+        raise Malformed from error
+    if not isinstance(value, dict) or not all(isinstance(value.get(k), t) for k, t in keys.items()):
+        raise Malformed
+    return value
