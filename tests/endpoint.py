@@ -1,15 +1,21 @@
 """An OpenAI-compatible endpoint on loopback that answers what a test says."""
 
 import json
+import random
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Answers with `reply(question, body)`: a text, a whole answer, or a status that refuses."""
+    """Answers with `reply(question, body)`.
+
+    That is a text, a whole answer, a status that refuses, or seconds to stall before hanging up.
+    """
 
     def __init__(self, reply: Callable[[str, dict[str, Any]], Any]):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -26,6 +32,72 @@ def serving(reply: Callable[[str, dict[str, Any]], Any]) -> Iterator[Endpoint]:
         server.shutdown()
 
 
+class Teacher:
+    """Answers by a script, with faults of known rates, drawn by seed for each time it is asked."""
+
+    def __init__(
+        self,
+        answer: Callable[[str, bool], str],
+        rates: Mapping[str, float] | None = None,
+        seed: int = 0,
+        stall_seconds: float = 1.5,
+    ) -> None:
+        """Prepare the script.
+
+        Args:
+            answer: Question, and whether to be right -> text.
+            rates: wrong, malformed, refusal, content_filter, length, no_usage, stall, or a status,
+                each with its rate.
+            seed: Of the draws.
+            stall_seconds: Of a `stall`, which never answers.
+        """
+        self.answer, self.rates, self.seed = answer, dict(rates or {}), seed
+        self.stall_seconds = stall_seconds
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.usd = 0.0
+        """What the answers cost at `PRICE`."""
+
+    def __call__(self, question: str, body: dict[str, Any]) -> Any:
+        """Return the reply to a question; the same one when it is asked as often again."""
+        chance = random.Random(f"{self.seed} {question} {self.asked[question]}")
+        self.asked[question] += 1
+        at, fault = chance.random(), ""
+        for name, rate in self.rates.items():
+            if at < rate:
+                fault = name
+                break
+            at -= rate
+        self.faults[fault] += 1
+        if fault.isdigit():
+            return int(fault)
+        if fault == "stall":
+            return self.stall_seconds
+        self.answered[question] += 1
+        text = self.answer(question, fault != "wrong")
+        message: dict[str, Any] = {"content": text}
+        if fault == "malformed":
+            message = {"content": text[: len(text) // 2]}
+        if fault == "refusal":
+            message = {"content": None, "refusal": "I cannot help with that."}
+        reason = fault if fault in {"length", "content_filter"} else "stop"
+        usage = {
+            "prompt_tokens": len(str(body["messages"])) // 4,
+            "completion_tokens": 10 + chance.randrange(40),
+        }
+        self.usd += usage["prompt_tokens"] / 1e3 + usage["completion_tokens"] * 2 / 1e3
+        return {
+            "model": "teacher-1",
+            "choices": [{"message": message, "finish_reason": reason}],
+            "usage": {} if fault == "no_usage" else usage,
+        }
+
+
+PRICE = {"usd_per_million_input_tokens": 1000, "usd_per_million_output_tokens": 2000}
+"""Of a `Teacher`."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Endpoint
@@ -36,6 +108,10 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.questions.append(question)
             said = self.server.reply(question, body)
+        if isinstance(said, float):
+            time.sleep(said)
+            self.close_connection = True
+            return
         status = said if isinstance(said, int) else 200
         answer = said if isinstance(said, dict) else {}
         if isinstance(said, str):

@@ -84,9 +84,6 @@ def _terms(request: ApproachRequest) -> tuple[dict[str, str], tuple[Fact, ...]]:
     if request.teacher in {None, "cleared", "same_family"}:
         return {}, ()
     row = teachers()[request.teacher or ""]
-    internal = row.internal if request.num_classes is None else row.internal_classifier
-    uses = {"sold": {row.sold}, "internal": {internal}}
-    known = uses.get(request.product_use or "", {row.sold, row.internal, row.internal_classifier})
-    said = known.pop().replace("unknown", "unclear") if len(known) == 1 else "unclear"
+    said = row.of_use(request.product_use, is_classifier=request.num_classes is not None)
     says = f"{request.teacher}: {said} for this use. {row.note} Not legal advice."
     return {"terms": said}, (Fact(about="terms", says=says, source=row.source),)

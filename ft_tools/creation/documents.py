@@ -158,10 +158,10 @@ def unanswerable(
 
 
 def passages(text: str, most: int) -> Iterator[str]:
-    """Yield a text in parts of whole paragraphs, at most so many characters each.
+    r"""Yield a text in parts of whole paragraphs, at most so many characters each.
 
-    >>> list(passages("One.\\n\\nTwo.\\n\\n" + "x" * 12, 10))
-    ['One.\\n\\nTwo.', 'xxxxxxxxxx', 'xx']
+    >>> list(passages("One.\n\nTwo.\n\n" + "x" * 12, 10))
+    ['One.\n\nTwo.', 'xxxxxxxxxx', 'xx']
     """
     held = ""
     for paragraph in _BLANK_LINES.split(text):
@@ -196,4 +196,3 @@ def _lacks(other: Prompt, candidate: Candidate) -> bool:
 
 def _name(request: CreateRequest, path: Path, file: Path) -> str:
     return request.source if file == path else f"{request.source}/{file.relative_to(path)}"
-

@@ -9,6 +9,7 @@ from typing import Any
 from ft_tools.creation.prompts import Candidate, Prompt, read_object, with_system
 from ft_tools.creation.request import CreateRequest
 from ft_tools.evaluation.held_out import question_of, read_held_out
+from ft_tools.metrics.text import normalise
 
 NUM_SHOWN, DEFAULT_ROWS = 3, 100
 INSTRUCTION = (
@@ -43,6 +44,7 @@ def prompts(request: CreateRequest, path: Path) -> Iterator[Prompt]:
             messages=with_system(request, text),
             trained=before,
             row=chosen,
+            shown=frozenset(normalise(question_of(one)) for one in shown),
         )
 
 
@@ -71,5 +73,7 @@ def read(_: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
         {"role": "assistant", "content": answer},
     ]
     problem = "" if question and answer else "empty"
+    if normalise(question) in prompt.shown:
+        problem = "copied_example"
     row = {**prompt.row, "prompt": question}
     return [Candidate(messages, question, answer, row, problem)]

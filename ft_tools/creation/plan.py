@@ -8,15 +8,19 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ft_tools import workspace
+from ft_tools.creation.asking import AskingPlan, plan_asking, prompts_of
 from ft_tools.creation.findings import refusal, warning
 from ft_tools.creation.leaks import TestQuestions
 from ft_tools.creation.report import QUOTED, QuotedRow
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
 from ft_tools.creation.variations import varied_rows
+from ft_tools.data.judge import privacy
 from ft_tools.formats.quoting import quote
 from ft_tools.publish import sha256
+from ft_tools.runs.estimates import Duration, duration
 from ft_tools.runs.launch import Plan
+from ft_tools.runs.state import directory
 from ft_tools.similarity.minilm import find_minilm
 
 NUM_QUOTED, QUOTED_CHARS = 5, 200
@@ -26,12 +30,17 @@ MOST_LISTED = 10
 class CreatePlan(Plan):
     """What a creation would do."""
 
-    MACHINE: ClassVar[Mapping[str, Any]] = dict.fromkeys(("heading", "quoted"), True)
+    MACHINE: ClassVar[Mapping[str, Any]] = {
+        **dict.fromkeys(("heading", "quoted", "duration"), True),
+        "asking": {"num_known", "reused_from", "forecast", "estimated_input_tokens", "most_usd"},
+    }
 
     kind: str
+    pilot: bool = Field(False, description="A few prompts, to know yield and price of the rest.")
     source_sha256: str = Field(description="Of the file; of a folder, of its files.")
     test_sha256: str | None = None
     num_source: int = Field(0, description="Rows, passages or sessions of the source.")
+    asking: AskingPlan | None = Field(None, description="Null: nobody is asked.")
     num_made: dict[str, int] = Field(
         default_factory=dict, description="Without a teacher: kind of origin -> rows, counted."
     )
@@ -39,6 +48,9 @@ class CreatePlan(Plan):
         default_factory=dict, description="Without a teacher: reason -> rows that are left out."
     )
     num_test_rows: int = Field(0, description="Rows of the source that test rows ask, left out.")
+    duration: Duration | None = Field(None, description="Null: not known before the pilot.")
+    accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
+    accept_reason: str = Field("", description="Why, in the user's words.")
     heading: str = QUOTED
     quoted: list[QuotedRow] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
@@ -48,8 +60,9 @@ def make_plan(request: CreateRequest) -> CreatePlan:
     """Return what would be done; it reads the source and the test rows, and asks nobody.
 
     Raises:
-        BadInput: The output folder is missing or not empty.
+        BadInput: The output folder is missing or not empty, or arguments do not fit the files.
         NotFound: A file is not there.
+        Refused: The teacher's terms forbid this use.
     """
     if request.output_dir is None:
         raise refusal("no_output_dir")
@@ -60,15 +73,55 @@ def make_plan(request: CreateRequest) -> CreatePlan:
         kind=request.kind,
         source_sha256=content_sha256(path),
         test_sha256=sha256(test) if test else None,
+        accepted=request.accept_findings,
+        accept_reason=request.accept_reason,
         warnings=_warnings(request),
     )
-    return _plan_made(request, plan, made_at_once(request, path, plan.source_sha256), test)
+    if request.teacher is None:
+        return _plan_made(request, plan, made_at_once(request, path, plan.source_sha256), test)
+    return _plan_asking(request, plan, path, test)
 
 
 def made_at_once(request: CreateRequest, path: Path, digest: str) -> Made:
     """Return the rows that are made without asking anybody."""
     rows = varied_rows(path, request.source, digest, request.variations, request.seed)
     return Made(rows, len(rows))
+
+
+def _plan_asking(
+    request: CreateRequest, plan: CreatePlan, path: Path, test: Path | None
+) -> CreatePlan:
+    """Add what would be asked of the teacher, and five prompts or rows of the pilot."""
+    prompts, num_held = prompts_of(request, path, test)
+    asking, is_pilot, warnings = plan_asking(request, prompts, plan.source_sha256)
+    if num_held:
+        warnings.append(
+            warning("test_asked", num=num_held, test=request.test, listed=request.source)
+        )
+    seconds = asking.forecast.seconds if asking.forecast else None
+    parts = [(1.0, (seconds.low, seconds.high))] if seconds else []
+    made = rows_of_pilot(asking.forecast.pilot_run) if asking.forecast else []
+    sent = [
+        QuotedRow(source=one.source, prompt=quoted_text(str(one.messages[-1]["content"])))
+        for one in prompts[:NUM_QUOTED]
+    ]
+    return plan.model_copy(
+        update={
+            "pilot": is_pilot,
+            "num_source": len(prompts) + num_held,
+            "asking": asking,
+            "num_test_rows": num_held,
+            "duration": duration(parts, "the pilot") if parts else None,
+            "quoted": made or sent,
+            "warnings": [*plan.warnings, *warnings],
+        }
+    )
+
+
+def rows_of_pilot(run_id: str) -> list[QuotedRow]:
+    """Return the rows that a pilot's report quotes."""
+    report = directory.whole_json(directory.find(run_id) / "report.json")
+    return [QuotedRow.model_validate(row) for row in report.get("quoted", [])]
 
 
 def content_sha256(path: Path) -> str:
@@ -111,10 +164,15 @@ def quoted(row: MadeRow) -> QuotedRow:
     origin = row.origin.model_dump(mode="json", exclude_defaults=True, exclude={"source"})
     return QuotedRow(
         source=row.origin.source,
-        prompt=quote(row.question, QUOTED_CHARS)[0],
-        answer=quote(row.answer, QUOTED_CHARS)[0],
+        prompt=quoted_text(row.question),
+        answer=quoted_text(row.answer),
         origin=origin,
     )
+
+
+def quoted_text(text: str) -> str:
+    """Return a text as reports quote it: masked, escaped, cut."""
+    return quote(privacy.mask(text), QUOTED_CHARS)[0]
 
 
 def _warnings(request: CreateRequest) -> list[str]:

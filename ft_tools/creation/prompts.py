@@ -27,6 +27,8 @@ class Prompt:
     row: Mapping[str, Any] = field(default_factory=dict)
     """What the checks read."""
     tools: list[dict[str, Any]] | None = None
+    shown: frozenset[str] = frozenset()
+    """Inputs that it shows as examples, normalised."""
     num_rows: int = 1
     """Rows that its reply should have."""
 
@@ -62,9 +64,7 @@ class Asking:
     """What the endpoint constrains its reply to."""
 
 
-def chosen_prompts(
-    prompts: Sequence[Prompt], num_rows: int | None, seed: int
-) -> list[Prompt]:
+def chosen_prompts(prompts: Sequence[Prompt], num_rows: int | None, seed: int) -> list[Prompt]:
     """Return the prompts in a random order, at most so many: the first ones are a fair sample."""
     order = random.Random(f"{seed}\x1fprompts").sample(range(len(prompts)), len(prompts))
     return [prompts[at] for at in order[:num_rows]]

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from ft_tools.advice.request import Teacher as Provider
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
 from ft_tools.formats.variations import Variation
+from ft_tools.metrics.checks.request import MOST_CHECKS, Check, check_names
 from ft_tools.runs.request import LaunchRequest
 
 CreationKind = Literal["answers", "documents", "variations"]
@@ -43,6 +44,11 @@ class CreateRequest(LaunchRequest):
     output_dir: str | None = Field(None, description="New folder for the files.")
     budget_usd: float | None = Field(
         None, gt=0, description="Never exceeded; requires a known price of the teacher."
+    )
+    checks: list[Check] = Field(
+        default_factory=list,
+        max_length=MOST_CHECKS,
+        description="Kept is an answer that scores 1 in each.",
     )
     test: str | None = Field(
         None,
@@ -157,6 +163,10 @@ class CreateRequest(LaunchRequest):
                 "variations and attributes are for kind='variations'",
             ),
             (
+                self.samples > 1 and self.kind != "answers",
+                "samples are for kind='answers'",
+            ),
+            (
                 self.keep_per_prompt > self.samples,
                 "keep_per_prompt is above samples",
             ),
@@ -180,6 +190,7 @@ class CreateRequest(LaunchRequest):
         ):
             if is_wrong:
                 raise ValueError(problem)
+        check_names(self.checks)
         return self
 
     def _asks_alike(self) -> bool:

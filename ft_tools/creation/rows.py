@@ -50,6 +50,8 @@ class Made:
     dropped: Counter[str] = field(default_factory=Counter)
     """Reason -> rows; with those that passed they add up to `num_asked`."""
     warnings: list[str] = field(default_factory=list)
+    usd: float | None = None
+    num_calls: int = 0
 
 
 def made_row(

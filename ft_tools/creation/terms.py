@@ -2,11 +2,13 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools.advice.gather import teachers, terms_of
 from ft_tools.creation.findings import refusal, warning
-from ft_tools.creation.request import CreateRequest, Provider
+from ft_tools.creation.request import CreateRequest
+from ft_tools.facts.teachers import teachers, terms_of
 
 RULE = "teacher_terms"
+NEED_NONE = frozenset({"cleared", "same_family"})
+"""Providers whose terms somebody read, or who are the user."""
 
 
 class TeacherTerms(BaseModel):
@@ -14,44 +16,38 @@ class TeacherTerms(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    provider: Provider
+    provider: str
     use: str = Field(description="allowed, forbidden or unclear, for this use.")
-    says: str
+    note: str
     source: str
-    dated: str
+    edition: str = Field("", description="Date of the terms, where they have one.")
+    read: str = Field(description="When they were read.")
 
 
 def terms_for(request: CreateRequest) -> TeacherTerms | None:
-    """Return the terms of the request's teacher; None where its provider is not known.
+    """Return the terms of the request's teacher; None where nobody has to ask.
 
     Raises:
         Refused: They forbid this use, and nobody accepted that.
     """
-    rows = teachers()
-    provider = request.provider or _by_host(request)
-    said, fact = terms_of(provider, request.product_use, None)
-    if provider is None or fact is None:
+    teacher = request.teacher
+    if teacher is None or request.provider in NEED_NONE:
         return None
-    if said == "forbidden" and RULE not in request.accept_findings:
-        raise refusal("teacher_terms", says=fact.says, source=fact.source)
-    dated = rows[provider].dated
-    return TeacherTerms(
-        provider=provider, use=said, says=fact.says, source=fact.source, dated=dated
+    name = teacher.endpoint.model if teacher.endpoint else teacher.model or ""
+    provider, row = terms_of(name)
+    if request.provider is not None:
+        provider, row = request.provider, teachers()[request.provider]
+    use = row.of_use(request.product_use)
+    about = {"provider": provider, "use": use} | row.model_dump(
+        include={"note", "source", "edition", "read"}
     )
+    if use == "forbidden" and RULE not in request.accept_findings:
+        raise refusal("teacher_terms", **about)
+    return TeacherTerms.model_validate(about)
 
 
-def terms_warnings(request: CreateRequest, terms: TeacherTerms | None) -> list[str]:
+def terms_warnings(terms: TeacherTerms | None) -> list[str]:
     """Return what has to be settled about the terms."""
-    if terms is None and request.provider is None:
-        return [warning("terms_unknown")]
-    if terms is not None and terms.use != "allowed":
-        return [warning("terms_not_allowed", **terms.model_dump())]
-    return []
-
-
-def _by_host(request: CreateRequest) -> Provider | None:
-    """Return the provider whose address the endpoint has."""
-    endpoint = request.teacher.endpoint if request.teacher else None
-    host = endpoint.host.partition(":")[0].lower() if endpoint else ""
-    found = [name for name, row in teachers().items() if host in row.hosts]
-    return found[0] if found else None  # type: ignore[return-value]
+    if terms is None or terms.use == "allowed":
+        return []
+    return [warning("terms_not_allowed", **terms.model_dump())]

@@ -220,7 +220,7 @@ class Client:
     def _keep(self, key: str, reply: Reply) -> Reply:
         self._replies[key] = reply
         if self._cache is not None:
-            append_line(self._cache, json.dumps({"key": key} | asdict(reply)))
+            keep_reply(self._cache, key, reply)
         return reply
 
     def _attempt(self, content: bytes) -> Reply | _Failure:
@@ -328,6 +328,11 @@ def _read(data: bytes) -> Reply | None:
         )
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def keep_reply(path: Path, key: str, reply: Reply) -> None:
+    """Append a reply to a file of replies."""
+    append_line(path, json.dumps({"key": key} | asdict(reply)))
 
 
 def read_replies(path: Path | None) -> dict[str, Reply]:

@@ -21,6 +21,13 @@ class Terms(Fact):
     edition: str = Field("", description="Date of the terms, where they have one.")
     read: str = Field(description="When they were read.")
 
+    def of_use(self, use: str | None, *, is_classifier: bool = False) -> str:
+        """Return allowed, forbidden or unclear for a use, internal or sold; None: for every one."""
+        internal = self.internal_classifier if is_classifier else self.internal
+        uses = {"sold": {self.sold}, "internal": {internal}}
+        said = uses.get(use or "", {self.sold, self.internal, self.internal_classifier})
+        return said.pop().replace("unknown", "unclear") if len(said) == 1 else "unclear"
+
 
 @cache
 def teachers() -> Mapping[str, Terms]:

@@ -13,6 +13,8 @@ from ft_tools.advice.launches import advised
 from ft_tools.advice.request import ApproachRequest
 from ft_tools.advice.tool import recommend_approach
 from ft_tools.anti_patterns import rule, rules
+from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.tool import create_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import Refused
@@ -178,6 +180,12 @@ def dpo(**changed):
     return launch_dpo(DpoRequest(**{"model": "instruct", "dataset": "pairs.jsonl"} | changed))
 
 
+def create(**changed):
+    endpoint = {"url": "http://127.0.0.1:1/v1", "model": "claude-x"}
+    given = {"source": "train.jsonl", "kind": "answers", "output_dir": "made"}
+    return create_dataset(CreateRequest(**given, teacher={"endpoint": endpoint}, **changed))
+
+
 def ship(source, **changed):
     return merge_and_quantize(ShipRequest(source=source, **changed))
 
@@ -196,6 +204,7 @@ REFUSALS = {
     ("dpo_before_sft", "launch_dpo"): (dpo, {"model": "base", "dataset": "text_pairs.jsonl"}),
     ("no_quality_filter", "launch_sft"): (sft, {"dataset": "dirty.jsonl"}),
     ("no_quality_filter", "launch_dpo"): (dpo, {"dataset": "dirty_pairs.jsonl"}),
+    ("teacher_terms", "create_dataset"): (create, {}),
     ("advised_against", "launch_sft"): (sft, {"advice": {"purpose": "facts"}}),
     ("advised_against", "launch_dpo"): (dpo, {"advice": {"num_pairs": 4}}),
     ("test_row", "launch_sft"): (sft, {"dataset": "tested.jsonl"}),
@@ -364,7 +373,9 @@ def rules_named_in(package):
     return {node.value for node in nodes if isinstance(node, ast.Constant)} & ids
 
 
-@pytest.mark.parametrize("package", ["advice", "data", "evaluation", "shipping", "training"])
+@pytest.mark.parametrize(
+    "package", ["advice", "creation", "data", "evaluation", "shipping", "training"]
+)
 def test_no_package_names_a_rule_that_fires_in_none_of_its_tools(package):
     functions = {name: tool.function.__module__.split(".")[1] for name, tool in TOOLS.items()}
     tools = {name for name, room in functions.items() if room == package}

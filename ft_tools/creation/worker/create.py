@@ -2,15 +2,20 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ft_tools import workspace
+from ft_tools.creation.asking import prompts_of
 from ft_tools.creation.leaks import TestQuestions, with_copies
 from ft_tools.creation.plan import CreatePlan, content_sha256, made_at_once
 from ft_tools.creation.report import CreateReport
 from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.requests import Requests
 from ft_tools.creation.rows import Made, MadeRow
+from ft_tools.creation.worker.checking import rows_of
 from ft_tools.creation.worker.finish import finish
+from ft_tools.creation.worker.teacher import ask
 from ft_tools.errors import PlanChanged
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
 from ft_tools.similarity.minilm import find_minilm
@@ -21,9 +26,22 @@ def work(session: Session) -> CreateReport:
     request, plan = session.request(CreateRequest), session.plan(CreatePlan)
     path = workspace.existing(request.source)
     _require_same(path, plan.source_sha256)
-    session.phase("making rows")
-    made = made_at_once(request, path, plan.source_sha256)
+    made = _made(session, request, plan, path)
     return finish(session, request, plan, without_leaks(session, request, plan, made))
+
+
+def _made(session: Session, request: CreateRequest, plan: CreatePlan, path: Path) -> Made:
+    """Return the rows: made here, or asked for."""
+    if request.teacher is None or plan.asking is None:
+        session.phase("making rows")
+        return made_at_once(request, path, plan.source_sha256)
+    test = workspace.existing(request.test) if request.test else None
+    prompts, _ = prompts_of(request, path, test)
+    used = prompts[: plan.asking.num_prompts]
+    requests = Requests(request, request.teacher, plan.asking.model)
+    asked = [(one, sample) for one in used for sample in range(request.samples)]
+    replies = ask(session, plan, requests, asked)
+    return rows_of(session, request, plan, used, replies)
 
 
 def without_leaks(session: Session, request: CreateRequest, plan: CreatePlan, made: Made) -> Made:
@@ -49,7 +67,7 @@ def without_leaks(session: Session, request: CreateRequest, plan: CreatePlan, ma
         asked = [row.question for row in rows]
         near = find_paraphrases(minilm, asked, held.questions, request.test_similarity, tick)
         rows = _without(rows, with_copies(rows, near), dropped, "test_paraphrase")
-    return Made(rows, made.num_asked, dropped, made.warnings)
+    return replace(made, rows=rows, dropped=dropped)
 
 
 def _without(

@@ -12,27 +12,47 @@ from ft_tools.creation.report import CreatedFiles, CreateReport
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import GROUP, Made
 from ft_tools.data.audit import perform
+from ft_tools.data.judge.next_steps import launch_on
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.pipeline import Methods
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.formats.origin import FILE as ORIGINS
+from ft_tools.next_steps import next_step
 from ft_tools.publish import write_file
 from ft_tools.runs.processes.worker_session import Session
 
-MADE, MARK = "made.jsonl", "creation.json"
-"""In the run: the rows as the audit reads them. In the folder: which run wrote it."""
+MADE, DROPPED, MARK = "made.jsonl", "dropped.jsonl", "creation.json"
+"""In the run: the rows as the audit reads them, and what was dropped. In the folder: its run."""
 
 
 def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Made) -> CreateReport:
-    """Audit the rows, write the files, and report.
+    """Audit the rows, write the files, and report; a pilot only reports.
 
     Raises:
         Refused: No row is left.
     """
+    numbers = {"kept": len(made.rows), "asked": made.num_asked}
+    step = max(1, len(made.rows) // NUM_QUOTED)
+    report = CreateReport(
+        summary=[sentence("pilot", **numbers)],
+        kind=request.kind,
+        pilot=plan.pilot,
+        num_asked=made.num_asked,
+        num_kept=len(made.rows),
+        dropped=dict(made.dropped.most_common()),
+        makers=dict(Counter(row.origin.maker for row in made.rows).most_common()),
+        usd=made.usd,
+        num_calls=made.num_calls,
+        quoted=[quoted(row) for row in made.rows[::step][:NUM_QUOTED]],
+        warnings=[*plan.warnings, *made.warnings],
+        next_steps=[_planned_whole(request)],
+    )
+    if plan.pilot:
+        return report
     if not made.rows:
         listed = ", ".join(f"{count} {why}" for why, count in made.dropped.most_common())
-        kept_in = str(session.run_dir / "dropped.jsonl")
+        kept_in = str(session.run_dir / DROPPED)
         raise refusal("nothing_made", total=made.num_asked, counts=listed, kept_in=kept_in)
     session.phase("auditing")
     audit = _audited(session, request, made)
@@ -42,28 +62,14 @@ def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Mad
     outputs = CreatedFiles(
         **audit.outputs.model_dump(exclude={"report_json"}), origin=str(folder / ORIGINS)
     )
-    makers = Counter(row.origin.maker for row in made.rows)
-    step = max(1, len(made.rows) // NUM_QUOTED)
-    return CreateReport(
-        summary=[
-            sentence(
-                "made",
-                kept=len(made.rows),
-                asked=made.num_asked,
-                train=outputs.num_train,
-                validation=outputs.num_validation,
-            )
-        ],
-        kind=request.kind,
-        num_asked=made.num_asked,
-        num_kept=len(made.rows),
-        dropped=dict(made.dropped.most_common()),
-        makers=dict(makers.most_common()),
-        findings=audit.findings,
-        quoted=[quoted(row) for row in made.rows[::step][:NUM_QUOTED]],
-        outputs=outputs,
-        warnings=[*plan.warnings, *made.warnings],
-        next_steps=_next_steps(request, outputs, audit),
+    numbers |= {"train": outputs.num_train, "validation": outputs.num_validation}
+    return report.model_copy(
+        update={
+            "summary": [sentence("made", **numbers)],
+            "findings": audit.findings,
+            "outputs": outputs,
+            "next_steps": _next_steps(request, outputs),
+        }
     )
 
 
@@ -103,15 +109,21 @@ def _audited(session: Session, request: CreateRequest, made: Made) -> AuditRepor
     return perform(audited, Methods(page_to=page, write_beside=write_origins))
 
 
-def _next_steps(
-    request: CreateRequest, outputs: CreatedFiles, audit: AuditReport
-) -> list[NextStep]:
+def _planned_whole(request: CreateRequest) -> NextStep:
+    """Return the call that plans the whole, now that a pilot has measured some of it."""
+    asked = request.model_dump(mode="json", exclude_defaults=True)
+    for name in ("confirm", "request_id"):
+        asked.pop(name, None)
+    return next_step("create_whole", asked)
+
+
+def _next_steps(request: CreateRequest, outputs: CreatedFiles) -> list[NextStep]:
     """Return the calls that follow: look, train, and measure on real rows."""
+    validation = outputs.validation if outputs.num_validation else None
     steps = [
-        NextStep(
-            tool="show_examples",
-            arguments={"path": outputs.train, "lines": ["1-10"]},
-            why="read some rows before training on them",
-        )
+        next_step("read_made", {"path": outputs.train, "lines": ["1-10"]}),
+        launch_on(outputs.train, validation, "sft", None),
     ]
+    if request.test:
+        steps.append(next_step("measure_made", {"dataset": request.test}))
     return steps

@@ -85,12 +85,12 @@ class Models:
 def find_models(request: EvaluateRequest) -> Models:
     """Resolve every model that the request names."""
     if request.model is not None:
-        tuned = _found(request.model)
+        tuned = find_model(request.model)
         baseline = find_baseline(tuned, request.baseline)
         if baseline is None:
             return Models({"tuned": tuned}, tuned)
         return Models({"baseline": baseline, "tuned": tuned}, tuned, baseline)
-    return Models({s.name: _found(s.model) for s in request.all_systems() if s.model})
+    return Models({s.name: find_model(s.model) for s in request.all_systems() if s.model})
 
 
 def load_plan(
@@ -186,11 +186,11 @@ def find_baseline(tuned: ModelSource, named: str | None) -> ModelSource | None:
         None where the tuned model came from no other that is known: it is measured alone.
     """
     if named is not None:
-        return _found(named)
+        return find_model(named)
     if tuned.run_id:
         lineage = directory.read_info(directory.find(tuned.run_id)).lineage
         if lineage.get("base_model"):
-            return _found(lineage["base_model"])
+            return find_model(lineage["base_model"])
     if tuned.kind == "adapter":
         kind: Literal["hub", "folder"] = "folder" if tuned.path else "hub"
         below = {"name": tuned.load_from, "kind": kind, "adapter": None, "run_id": None}
@@ -198,7 +198,7 @@ def find_baseline(tuned: ModelSource, named: str | None) -> ModelSource | None:
     return None
 
 
-def _found(model: str) -> ModelSource:
+def find_model(model: str) -> ModelSource:
     """Find a model whose files are here and whole, or that the Hub has.
 
     Raises:

@@ -1,0 +1,163 @@
+"""What asking a teacher would take: prompts, requests, price, terms, a pilot and its forecast."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ft_tools import workspace
+from ft_tools.creation.findings import refusal, warning
+from ft_tools.creation.forecast import Forecast
+from ft_tools.creation.kinds import KINDS
+from ft_tools.creation.leaks import TestQuestions
+from ft_tools.creation.pilots import asking_key, earlier_runs, forecast_of, known_keys, pilot_of
+from ft_tools.creation.prices import KnownPrice, known_price
+from ft_tools.creation.prompts import Prompt, chosen_prompts
+from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.requests import Requests
+from ft_tools.creation.terms import TeacherTerms, terms_for, terms_warnings
+from ft_tools.data.judge import privacy
+from ft_tools.data.understand.lengths import estimate_all
+from ft_tools.endpoints.client import require_key
+from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
+from ft_tools.metrics.checks.scorer import Scorer, columns_of, require_columns
+
+OWN_COLUMNS = frozenset({"prompt", "passage"})
+"""Columns of rows that a teacher makes; variations also have their attributes."""
+
+
+class AskingPlan(BaseModel):
+    """What would be asked of the teacher."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    teacher: str = Field(description="Name at the endpoint, or model.")
+    sent_to: str | None = Field(None, description="Host that the texts are sent to.")
+    model: ModelFiles | None = None
+    num_prompts: int
+    num_requests: int = Field(description="Prompts times samples.")
+    num_known: int = Field(0, description="Of these, answered by an earlier run: not asked again.")
+    max_tokens: int
+    estimated_input_tokens: int = Field(description="From characters; what is known not counted.")
+    price: KnownPrice | None = Field(None, description="Null: unknown.")
+    most_usd: float | None = Field(None, description="Bound, without retries; null: unknown.")
+    budget: dict[str, float] = Field(
+        default_factory=dict, description="max_calls and max_usd: never exceeded."
+    )
+    terms: TeacherTerms | None = None
+    key: str = Field(description="Hash of teacher and source, by which earlier replies are found.")
+    reused_from: list[str] = Field(default_factory=list, description="Runs with such replies.")
+    forecast: Forecast | None = Field(None, description="Null before the pilot.")
+
+
+def prompts_of(request: CreateRequest, path: Path, test: Path | None) -> tuple[list[Prompt], int]:
+    """Return the prompts in the order in which they are used, and how many test rows ask.
+
+    Raises:
+        BadData: The source has no prompt, or cannot be read.
+    """
+    held = TestQuestions(test)
+    found = list(KINDS[request.kind].prompts(request, path))
+    free = [one for one in found if not (held and one.asked and held.hold(one.asked))]
+    return chosen_prompts(free, request.num_rows, request.seed), len(found) - len(free)
+
+
+def plan_asking(
+    request: CreateRequest, prompts: Sequence[Prompt], source_sha256: str
+) -> tuple[AskingPlan, bool, list[str]]:
+    """Return what would be asked, whether it is a pilot, and what the user should know first.
+
+    Raises:
+        Refused: The terms forbid this use.
+        BadInput: A budget cannot be kept, a key is missing, or a check reads what no row has.
+    """
+    teacher = request.teacher
+    assert teacher is not None
+    endpoint, terms, price = teacher.endpoint, terms_for(request), known_price(teacher)
+    if request.budget_usd is not None and price is None:
+        raise refusal("price_unknown", budget=request.budget_usd)
+    _require_checks(request, prompts)
+    if endpoint is not None:
+        require_key(endpoint.key_variable)
+    files = model_files(find_model(teacher.model)) if teacher.model else None
+    asked = Requests(request, teacher, files)
+    key = asking_key(request, source_sha256)
+    runs = earlier_runs(key)
+    pilot, known = pilot_of(runs), known_keys(runs)
+    is_pilot = 0 < request.pilot_rows < len(prompts) and pilot is None
+    used = prompts[: request.pilot_rows] if is_pilot else prompts
+    pairs = [(one, sample) for one in used for sample in range(request.samples)]
+    missing = [pair for pair in pairs if asked.key(*pair) not in known]
+    if endpoint is not None and len(missing) > endpoint.max_calls:
+        raise refusal("too_many_calls", num=len(missing), most=endpoint.max_calls)
+    texts = [json.dumps(one.messages, ensure_ascii=False) for one, _ in missing]
+    most = sum(asked.most_usd(one, price.price) for one, _ in missing) if price else None
+    limits = {"max_calls": endpoint.max_calls if endpoint else None, "max_usd": asked.max_usd}
+    at_once = endpoint.max_concurrency if endpoint else 1
+    num_more = len({id(one) for one, _ in missing})
+    plan = AskingPlan(
+        teacher=endpoint.model if endpoint else teacher.model or "",
+        sent_to=endpoint.host if endpoint else None,
+        model=files,
+        num_prompts=len(used),
+        num_requests=len(pairs),
+        num_known=len(pairs) - len(missing),
+        max_tokens=asked.max_tokens,
+        estimated_input_tokens=sum(estimate_all(texts)) if texts else 0,
+        price=price,
+        most_usd=None if most is None else round(most, 6),
+        budget={name: float(value) for name, value in limits.items() if value is not None},
+        terms=terms,
+        key=key,
+        reused_from=[run.name for run in runs],
+        forecast=forecast_of(pilot, used, num_more, price, at_once) if pilot else None,
+    )
+    return plan, is_pilot, _warnings(request, plan, used)
+
+
+def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
+    """Refuse checks that read what no row of this kind has, or that cannot be set up."""
+    if request.kind == "answers":
+        rows = [(int(one.source.rpartition(":")[2]), one.row) for one in prompts]
+        require_columns(request.checks, rows, request.source)
+    known = OWN_COLUMNS | request.attributes.keys()
+    for check in request.checks if request.kind != "answers" else ():
+        if other := sorted(set(columns_of(check)) - known):
+            about = {"name": check.name or check.kind, "column": other[0], "kind": request.kind}
+            raise refusal("check_columns", **about, known=", ".join(sorted(known)))
+    with Scorer(request.checks, workspace.roots()[0]):
+        pass
+
+
+def _warnings(request: CreateRequest, plan: AskingPlan, prompts: Sequence[Prompt]) -> list[str]:
+    """Return what the user should know before anything is sent."""
+    found = terms_warnings(plan.terms)
+    endpoint = request.teacher.endpoint if request.teacher else None
+    budget = plan.budget.get("max_usd")
+    if endpoint is not None and not endpoint.is_local:
+        if plan.price is None:
+            found.append(warning("price_unknown"))
+        found += _personal_data(prompts, endpoint.host)
+    if plan.most_usd and budget is None:
+        found.append(warning("no_budget", most=plan.most_usd))
+    usd = plan.forecast.usd if plan.forecast else None
+    if budget is not None and usd is not None and usd.high > budget:
+        found.append(warning("budget_low", budget=budget, high=usd.high))
+    if not request.checks and request.kind == "answers":
+        found.append(warning("no_checks"))
+    if not request.pilot_rows:
+        found.append(warning("no_pilot"))
+    return found
+
+
+def _personal_data(prompts: Sequence[Prompt], host: str) -> list[str]:
+    """Return the warning that secrets or personal data would leave this machine."""
+    kinds, num = set[str](), 0
+    for one in prompts:
+        seen: privacy.Seen = {}
+        privacy.mask_all(one.messages, seen)
+        kinds |= {kind for kind, _ in seen}
+        num += bool(seen)
+    listed = ", ".join(sorted(kinds))
+    return [warning("personal_data_sent", num=num, kinds=listed, host=host)] if num else []

@@ -1,0 +1,87 @@
+"""Earlier creations that asked the same teacher: replies that are known, and the pilot."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ft_tools.creation.forecast import Forecast, kept_of, plus, total_of
+from ft_tools.creation.prices import KnownPrice
+from ft_tools.creation.prompts import Prompt
+from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.requests import prompt_sha256
+from ft_tools.endpoints.client import read_replies
+from ft_tools.runs.state import directory
+
+VERSION = 1
+"""Of the instructions that are sent: replies to others are not used again."""
+REPLIES, MEASURED = "replies.jsonl", "measured.jsonl"
+SEARCHED_RUNS = 50
+"""Newest creations that are looked at."""
+UNKEYED: Mapping[str, Any] = {
+    "price": True,
+    "name": True,
+    "endpoint": {"max_calls", "max_usd", "max_concurrency", "timeout_seconds", "key_variable"},
+}
+"""Of a teacher: what no reply depends on."""
+
+
+def asking_key(request: CreateRequest, source_sha256: str) -> str:
+    """Return the hash of the teacher and the source, by which earlier runs are found."""
+    teacher = request.teacher.model_dump(mode="json", exclude=UNKEYED) if request.teacher else None
+    parts = json.dumps([VERSION, request.kind, source_sha256, teacher], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:24]
+
+
+def earlier_runs(key: str) -> list[Path]:
+    """Return the creations that asked under a key, newest first."""
+    runs = [run for run in directory.all_runs() if run.name.startswith("create-")]
+    return [
+        run
+        for run in runs[:SEARCHED_RUNS]
+        if (directory.whole_json(run / "plan.json").get("asking") or {}).get("key") == key
+        and (run / REPLIES).is_file()
+    ]
+
+
+def known_keys(runs: Sequence[Path]) -> set[str]:
+    """Return what replies of some runs are kept under."""
+    return set().union(*(read_replies(run / REPLIES) for run in runs))
+
+
+def pilot_of(runs: Sequence[Path]) -> Path | None:
+    """Return the newest pilot that has ended well."""
+    for run in runs:
+        is_pilot = directory.whole_json(run / "plan.json").get("pilot")
+        if is_pilot and directory.read_status(run).state == "succeeded":
+            return run
+    return None
+
+
+def forecast_of(
+    pilot: Path,
+    prompts: Sequence[Prompt],
+    num_more: int,
+    price: KnownPrice | None,
+    concurrency: int,
+) -> Forecast | None:
+    """Return what so many further prompts will take, from what those of the pilot took."""
+    measured = directory.read_rows(pilot / MEASURED)
+    if len(measured) < 2:
+        return None
+    kept, tokens, seconds = (
+        [float(row[name]) for row in measured] for name in ("kept", "tokens", "seconds")
+    )
+    usd = [price.price.usd_of(row["prompt_tokens"], row["tokens"]) for row in measured if price]
+    used = set(map(prompt_sha256, prompts))
+    done = sum(float(row["kept"]) for row in measured if row["prompt"] in used)
+    return Forecast(
+        pilot_run=pilot.name,
+        num_pilot_prompts=len(measured),
+        kept=plus(kept_of(kept, num_more), done),
+        completion_tokens=total_of(tokens, num_more),
+        usd=total_of(usd, num_more) if price else None,
+        seconds=total_of([value / concurrency for value in seconds], num_more),
+        usd_spent=sum(usd) if price else None,
+    )

@@ -1,0 +1,80 @@
+"""What is sent for a prompt, and what its reply is kept under."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ft_tools import workspace
+from ft_tools.creation.kinds import KINDS
+from ft_tools.creation.prompts import Prompt
+from ft_tools.creation.request import CreateRequest, TeacherSpec
+from ft_tools.endpoints.client import TOKENS_PER_MESSAGE, reply_key, request_body, schema_option
+from ft_tools.endpoints.spec import Price
+from ft_tools.evaluation.systems.models import ModelFiles
+from ft_tools.metrics.schema import load_schema
+
+DEFAULT_TOKENS = 1024
+"""Of a reply."""
+
+
+@dataclass(frozen=True)
+class Requests:
+    """The requests of a creation to its teacher."""
+
+    request: CreateRequest
+    teacher: TeacherSpec
+    files: ModelFiles | None = None
+    """Of a local model."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Return the most tokens of a reply."""
+        return self.teacher.decoding.max_new_tokens or DEFAULT_TOKENS
+
+    @property
+    def max_usd(self) -> float | None:
+        """Return the budget in USD: the lower one of the request's and the endpoint's."""
+        endpoint = self.teacher.endpoint
+        given = [self.request.budget_usd, endpoint.max_usd if endpoint else None]
+        return min((one for one in given if one is not None), default=None)
+
+    @cached_property
+    def schema(self) -> dict[str, Any] | None:
+        """Return the JSON Schema that replies are constrained to; None without one."""
+        named = self.teacher.decoding.json_schema
+        if named is not None:
+            return load_schema(workspace.existing(named))
+        return KINDS[self.request.kind].schema(self.request)
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Return the fields of each request to an endpoint beside messages and model."""
+        options: dict[str, Any] = {"temperature": self.teacher.decoding.temperature}
+        if self.schema is not None and self.teacher.endpoint is not None:
+            options |= schema_option(self.teacher.endpoint.response_format, self.schema)
+        return options
+
+    def key(self, prompt: Prompt, sample: int) -> str:
+        """Return what the reply is kept under: all that it depends on, and its number."""
+        return reply_key(self._body(prompt), sample)
+
+    def most_usd(self, prompt: Prompt, price: Price) -> float:
+        """Return the highest price of one request, as the client reserves it."""
+        bound = len(self._body(prompt)) + TOKENS_PER_MESSAGE * len(prompt.messages)
+        return price.usd_of(bound, self.max_tokens)
+
+    def _body(self, prompt: Prompt) -> bytes:
+        """Return what is sent; for a local model, what its answer depends on."""
+        endpoint = self.teacher.endpoint
+        if endpoint is not None:
+            return request_body(endpoint, prompt.messages, self.max_tokens, **self.options)
+        digest = self.files.files_sha256 if self.files else ""
+        parts = [prompt.messages, self.max_tokens, self.schema, digest]
+        return json.dumps(parts, ensure_ascii=False).encode()
+
+
+def prompt_sha256(prompt: Prompt) -> str:
+    """Return the hash of the messages that are sent."""
+    return hashlib.sha256(json.dumps(prompt.messages, ensure_ascii=False).encode()).hexdigest()

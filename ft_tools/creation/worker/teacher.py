@@ -1,0 +1,108 @@
+"""Ask the teacher what is missing: each reply is kept before it counts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ft_tools.creation.findings import refusal
+from ft_tools.creation.pilots import REPLIES
+from ft_tools.creation.plan import CreatePlan
+from ft_tools.creation.prompts import Prompt
+from ft_tools.creation.requests import Requests
+from ft_tools.endpoints.budget import Budget, BudgetUsedUp
+from ft_tools.endpoints.client import Client, Reply, keep_reply, read_replies
+from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.state import directory
+
+CALLS, TEACHER = "calls.jsonl", "teacher"
+HTTP = "http_"
+Asked = Sequence[tuple[Prompt, int]]
+"""Prompts, each with the number of its sample."""
+
+
+@dataclass
+class Replies:
+    """What the teacher said, by key."""
+
+    requests: Requests
+    by_key: Mapping[str, Reply]
+    usd: float | None
+    """Spent by this run, what is unknown at its highest price; None: the price is unknown."""
+    num_calls: int = 0
+    """Of this run, retries included."""
+
+    def of(self, prompt: Prompt, sample: int) -> Reply | None:
+        """Return the reply to a prompt; None where the budget ended before."""
+        return self.by_key.get(self.requests.key(prompt, sample))
+
+
+def ask(session: Session, plan: CreatePlan, requests: Requests, asked: Asked) -> Replies:
+    """Return the replies to all prompts, as far as the budget allows.
+
+    Raises:
+        EndpointUnavailable: A request failed after retries; resume_run asks for the rest.
+        Refused: The endpoint refused every request.
+        Stopped: It was requested; what was in flight is kept.
+    """
+    assert plan.asking is not None
+    path = session.run_dir / REPLIES
+    known = _take_over(path, plan.asking.reused_from, {requests.key(*one) for one in asked})
+    missing = [one for one in asked if requests.key(*one) not in known]
+    session.phase("asking the teacher")
+    session.progress(len(asked) - len(missing), len(asked))
+    if requests.teacher.endpoint is None:
+        # Its imports take seconds, which whoever asks an endpoint does without.
+        from ft_tools.creation.worker.local_teacher import answer_locally
+
+        answer_locally(session, requests, missing, path)
+        return Replies(requests, read_replies(path), None)
+    budget = Budget(
+        session.run_dir / CALLS, TEACHER, requests.teacher.endpoint.max_calls, requests.max_usd
+    )
+    price = plan.asking.price.price if plan.asking.price else None
+    client = Client(requests.teacher.endpoint, price, budget, path, keeps_refused=True)
+    done = len(asked) - len(missing)
+    try:
+        for batch in client.ask_all(
+            [prompt.messages for prompt, _ in missing],
+            requests.max_tokens,
+            lambda: session.should_stop,
+            [sample for _, sample in missing],
+            **requests.options,
+        ):
+            done += len(batch)
+            session.progress(done, len(asked))
+    except BudgetUsedUp as error:
+        session.event(f"{error}; what was answered is used", "warning")
+    finally:
+        client.close()
+    if session.should_stop:
+        raise Stopped
+    usd = budget.usd if price else None
+    found = Replies(requests, read_replies(path), usd, budget.num_calls)
+    _require_any(requests, [reply for one in asked if (reply := found.of(*one))])
+    return found
+
+
+def _take_over(path: Path, runs: Sequence[str], wanted: set[str]) -> set[str]:
+    """Copy what earlier runs know into this run; return what is known then."""
+    known = dict(read_replies(path))
+    for run_id in runs:
+        for key, reply in read_replies(directory.find(run_id) / REPLIES).items():
+            if key in wanted and key not in known:
+                keep_reply(path, key, reply)
+                known[key] = reply
+    return set(known)
+
+
+def _require_any(requests: Requests, replies: Sequence[Reply]) -> None:
+    """Refuse to go on where the endpoint refused every request: the fault is in all of them.
+
+    Raises:
+        Refused: It did.
+    """
+    reasons = {reply.finish_reason for reply in replies}
+    if replies and all(reason.startswith(HTTP) for reason in reasons):
+        endpoint = requests.teacher.endpoint
+        host = endpoint.host if endpoint else ""
+        raise refusal("all_refused", host=host, reasons=", ".join(sorted(reasons)))

@@ -1,0 +1,362 @@
+"""create_dataset with a scripted teacher: plan, pilot, price, reasons, budget, origin."""
+
+import json
+
+import pytest
+
+from ft_tools.creation.forecast import kept_of, total_of
+from ft_tools.endpoints import client
+from ft_tools.errors import BadInput, PlanChanged, Refused
+from ft_tools.formats.origin import row_hash
+from tests.creating import planned_here, read, run_here, write
+from tests.endpoint import PRICE, Teacher, serving
+
+PILOT, WHOLE = "create-00000000000000aa", "create-00000000000000bb"
+
+
+def add(question, is_right=True):
+    a, b = map(int, question.removeprefix("What is ").rstrip("?").split(" + "))
+    return f"It is {a + b if is_right else a + b + 1}."
+
+
+def sums(count):
+    return [{"prompt": f"What is {n} + {n * 7 % 13}?", "sum": n + n * 7 % 13} for n in range(count)]
+
+
+def asking(server, **more):
+    endpoint = {"url": server.url, "model": "big", "max_calls": 2000, "timeout_seconds": 1}
+    arguments = {
+        "source": "sums.jsonl",
+        "kind": "answers",
+        "teacher": {"endpoint": endpoint, "price": PRICE, "decoding": {"temperature": 0.8}},
+        "checks": [{"kind": "number", "reference": "sum"}],
+        "output_dir": "made",
+        "provider": "open_licence",
+    }
+    return arguments | more
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Retries that do not wait."""
+    monkeypatch.setattr(client, "FIRST_WAIT_SECONDS", 0.01)
+
+
+def test_a_pilot_is_planned_first_and_its_answers_are_never_asked_for_again(workspace, quick):
+    write(workspace / "sums.jsonl", sums(60))
+    teacher = Teacher(add, {"wrong": 0.2, "429": 0.1})
+    with serving(teacher) as server:
+        arguments = asking(server, budget_usd=50)
+        launch, pilot = run_here(workspace, PILOT, **arguments)
+        assert launch.plan["pilot"]
+        assert launch.plan["asking"]["num_requests"] == 20
+        assert launch.plan["asking"]["forecast"] is None
+        assert sum(teacher.answered.values()) == 20
+        assert pilot.pilot
+        assert pilot.outputs is None
+        assert not (workspace / "made").exists()
+        (step,) = pilot.next_steps
+        assert step.tool == "create_dataset"
+        assert step.arguments["source"] == "sums.jsonl"
+        directory_done(workspace, PILOT, pilot)
+        launch, report = run_here(workspace, WHOLE, **arguments)
+    plan = launch.plan
+    assert not plan["pilot"]
+    assert plan["asking"]["num_known"] == 20
+    forecast = plan["asking"]["forecast"]
+    assert forecast["pilot_run"] == PILOT
+    assert forecast["kept"]["low"] <= report.num_kept <= forecast["kept"]["high"]
+    assert forecast["usd"]["low"] <= report.usd <= forecast["usd"]["high"]
+    assert [row["origin"]["teacher"] for row in plan["quoted"]] == ["big"] * 5
+    assert max(teacher.answered.values()) == 1
+    assert report.num_kept + sum(report.dropped.values()) == report.num_asked == 60
+    assert report.dropped == {"failed: number": teacher.faults["wrong"]}
+
+
+def directory_done(workspace, run_id, report):
+    """Leave a run that was worked on in this process as its worker leaves it."""
+    run_dir = workspace / "runs" / run_id
+    (run_dir / "report.json").write_text(report.model_dump_json())
+    status = json.loads((run_dir / "status.json").read_text())
+    (run_dir / "status.json").write_text(json.dumps(status | {"state": "succeeded"}))
+
+
+FAULTS = {
+    "wrong": 0.2,
+    "malformed": 0.05,
+    "refusal": 0.05,
+    "content_filter": 0.05,
+    "length": 0.05,
+    "400": 0.05,
+    "429": 0.1,
+    "500": 0.03,
+}
+
+
+def test_every_row_asked_for_is_kept_or_dropped_for_a_reason_and_no_wrong_one_is_kept(
+    workspace, quick
+):
+    write(workspace / "sums.jsonl", sums(120))
+    teacher = Teacher(add, FAULTS, seed=3)
+    with serving(teacher) as server:
+        _, report = run_here(workspace, **asking(server, pilot_rows=0, checks=NUMBER_ALONE))
+    files = workspace / "made"
+    rows = read(files / "train.jsonl") + read(files / "validation.jsonl")
+    assert all(row["messages"][1]["content"] == add(row["messages"][0]["content"]) for row in rows)
+    assert report.num_kept == len(rows) == teacher.faults[""]
+    assert report.num_kept + sum(report.dropped.values()) == report.num_asked == 120
+    for name in ("refusal", "content_filter", "length"):
+        assert report.dropped[name] == teacher.faults[name]
+    assert report.dropped["http_400"] == teacher.faults["400"]
+    failed = report.dropped["failed: pattern"] + report.dropped.get("failed: number", 0)
+    assert failed == teacher.faults["wrong"] + teacher.faults["malformed"]
+    lines = read(workspace / "runs" / "create-0123456789abcdef" / "dropped.jsonl")
+    assert len(lines) == sum(report.dropped.values())
+    assert {line["reply"] for line in lines if line["reason"] == "refusal"} == {
+        "I cannot help with that."
+    }
+    assert any(note.startswith("unsolved:") for note in report.warnings)
+
+
+NUMBER_ALONE = [
+    {"kind": "pattern", "pattern": r"It is \d+\."},
+    {"kind": "number", "reference": "sum"},
+]
+
+
+def test_the_shortest_right_answer_of_several_is_kept_with_its_origin(workspace):
+    write(workspace / "sums.jsonl", sums(12))
+
+    def long_or_short(question, body):
+        tries[question] = tries.get(question, 0) + 1
+        more = "As everybody knows: " * (3 - tries[question])
+        return f"{more}{add(question, tries[question] != 3)}"
+
+    tries = {}
+    with serving(long_or_short) as server:
+        arguments = asking(server, samples=3, pilot_rows=0, validation_fraction=0)
+        _, report = run_here(workspace, **arguments)
+    rows = read(workspace / "made" / "train.jsonl")
+    origins = {one["row"]: one for one in read(workspace / "made" / "origin.jsonl")}
+    assert len(rows) == 12
+    for row in rows:
+        question, answer = (turn["content"] for turn in row["messages"])
+        assert answer == f"As everybody knows: {add(question)}"
+        origin = origins[row_hash(row)]
+        assert origin["kind"] == "answers"
+        assert origin["teacher"] == "big"
+        assert origin["answered_by"] == "m"
+        assert origin["sampling"]["temperature"] == 0.8
+        assert origin["checks"] == {"number": 1.0}
+        assert origin["terms"].startswith("https://")
+    assert report.dropped == {"failed: number": 12, "surplus": 12}
+    assert report.makers == {"answers by big": 12}
+
+
+def test_a_budget_ends_the_asking_and_what_was_answered_is_used(workspace, quick):
+    write(workspace / "sums.jsonl", sums(60))
+    teacher = Teacher(add, {"500": 0.1})
+    with serving(teacher) as server:
+        arguments = asking(server, pilot_rows=0, budget_usd=8.0)
+        _, report = run_here(workspace, **arguments)
+    assert teacher.usd <= report.usd <= 8.0
+    assert report.dropped["budget_used_up"] > 10
+    assert report.num_kept == sum(teacher.answered.values()) > 3
+    assert any(note.startswith("budget_ended:") for note in report.warnings)
+
+
+def test_a_killed_run_continues_and_asks_nothing_twice(workspace):
+    write(workspace / "sums.jsonl", sums(40))
+
+    def dying(question, body):
+        if len(teacher.answered) == 15 and not resumed:
+            return 401
+        return teacher(question, body)
+
+    resumed = []
+    teacher = Teacher(add)
+    with serving(dying) as server:
+        arguments = asking(server, pilot_rows=0)
+        with pytest.raises(client.EndpointUnavailable):
+            run_here(workspace, **arguments)
+        resumed.append(True)
+        _, report = run_here(workspace, **arguments)
+    assert set(teacher.answered.values()) == {1}
+    assert report.num_kept == 40
+    assert report.usd == pytest.approx(teacher.usd)
+
+
+def test_questions_of_the_test_rows_are_never_sent(workspace):
+    write(workspace / "sums.jsonl", sums(30))
+    held = [{"prompt": f"what is {n} +  {n * 7 % 13}?", "completion": "x"} for n in range(5)]
+    write(workspace / "test.jsonl", held)
+    with serving(lambda question, _: add(question)) as server:
+        arguments = asking(server, pilot_rows=0, test="test.jsonl", test_similarity=1)
+        launch, report = run_here(workspace, **arguments)
+    assert launch.plan["num_test_rows"] == 5
+    assert len(server.questions) == report.num_kept == 25
+    assert not any(f"What is {n} +" in question for question in server.questions for n in range(5))
+
+
+def test_a_budget_without_a_price_and_half_a_price_are_refused(workspace):
+    write(workspace / "sums.jsonl", sums(30))
+    with serving(lambda question, _: add(question)) as server:
+        endpoint = asking(server)["teacher"]["endpoint"]
+        half = {"usd_per_million_input_tokens": 1}
+        for teacher in ({"endpoint": endpoint}, {"endpoint": endpoint, "price": half}):
+            arguments = asking(server, teacher=teacher)
+            launch, _ = planned_here(workspace, **arguments)
+            assert launch.plan["asking"]["price"] is None
+            assert launch.plan["asking"]["most_usd"] is None
+            with pytest.raises(BadInput, match="price is unknown"):
+                planned_here(workspace, **arguments, budget_usd=1)
+    assert server.questions == []
+
+
+def test_a_known_price_bounds_what_can_be_spent(workspace):
+    write(workspace / "sums.jsonl", sums(30))
+    with serving(lambda question, _: add(question)) as server:
+        launch, _ = planned_here(workspace, **asking(server))
+    asked = launch.plan["asking"]
+    assert asked["price"]["source"] == "the caller"
+    assert asked["most_usd"] > 20 * asked["max_tokens"] * 2e-3
+    assert any(note.startswith("no_budget:") for note in launch.warnings)
+
+
+@pytest.mark.parametrize(("provider", "use"), [("anthropic", None), ("openai", "sold")])
+def test_terms_that_forbid_the_use_are_refused_until_the_user_accepts(workspace, provider, use):
+    write(workspace / "sums.jsonl", sums(30))
+    with serving(lambda question, _: add(question)) as server:
+        arguments = asking(server, provider=provider, product_use=use)
+        with pytest.raises(Refused, match="teacher_terms"):
+            planned_here(workspace, **arguments)
+        accepted = {"accept_findings": ["teacher_terms"], "accept_reason": "a contract allows it"}
+        launch, _ = planned_here(workspace, **arguments, **accepted)
+    assert launch.plan["accepted"] == ["teacher_terms"]
+    assert launch.plan["asking"]["terms"]["use"] == "forbidden"
+
+
+def test_a_changed_source_changes_the_plan(workspace):
+    write(workspace / "sums.jsonl", sums(30))
+    with serving(lambda question, _: add(question)) as server:
+        launch, _ = planned_here(workspace, **asking(server))
+        write(workspace / "sums.jsonl", sums(31))
+        with pytest.raises(PlanChanged):
+            planned_here(workspace, **asking(server), confirm=launch.plan_hash)
+
+
+def test_an_endpoint_that_refuses_every_request_is_named(workspace):
+    write(workspace / "sums.jsonl", sums(6))
+    with serving(lambda *_: 400) as server, pytest.raises(Refused, match="http_400"):
+        run_here(workspace, **asking(server, pilot_rows=0))
+
+
+def test_a_check_of_a_column_that_no_row_has_is_refused(workspace):
+    write(workspace / "sums.jsonl", sums(6))
+    with serving(lambda question, _: add(question)) as server:
+        checks = [{"kind": "number", "reference": "total"}]
+        with pytest.raises(BadInput, match="total"):
+            planned_here(workspace, **asking(server, checks=checks))
+
+
+# ------------------------------------------------------------- documents and inputs by a teacher
+
+MANUAL = """# Pump P2
+
+The pump P2 weighs 12.5 kg and lifts 40 litres per minute.
+
+# Filter
+
+Clean the filter every 30 days. Use warm water only."""
+LEAFLET = "Returns are free for 14 days. Write to the shop before you send anything back."
+
+
+def ask_about(question, body):
+    """Return one good example, one with an invented number, and one with an invented quote."""
+    passage = json.loads(question[question.index('{"text"') :])["text"]
+    sentence = passage.splitlines()[-1].split(". ")[0].rstrip(".")
+    examples = [
+        {"question": f"What about {sentence[:12]}?", "answer": sentence, "quotes": [sentence]},
+        {"question": "How many?", "answer": "It is 977.", "quotes": [sentence]},
+        {"question": "Who says so?", "answer": "The mayor.", "quotes": ["said the mayor"]},
+    ]
+    return json.dumps({"examples": examples})
+
+
+def test_rows_from_documents_keep_the_passage_and_only_what_it_carries(workspace):
+    (workspace / "docs").mkdir()
+    (workspace / "docs" / "manual.md").write_text(MANUAL)
+    (workspace / "docs" / "leaflet.txt").write_text(LEAFLET)
+    with serving(ask_about) as server:
+        arguments = asking(server, source="docs", kind="documents", checks=[], pilot_rows=0)
+        more = {"passage_characters": 200, "unanswerable_fraction": 0.5, "validation_fraction": 0}
+        launch, report = run_here(workspace, **arguments, **more)
+    assert launch.plan["num_source"] == len(server.questions) == 2
+    assert report.dropped == {"number_not_found": 2, "quote_not_found": 2}
+    rows = read(workspace / "made" / "train.jsonl")
+    origins = {one["row"]: one for one in read(workspace / "made" / "origin.jsonl")}
+    answered = [row for row in rows if row["messages"][1]["content"] != "The text does not say."]
+    assert len(answered) == 2
+    assert len(rows) == report.num_kept == 4
+    for row in rows:
+        asked, answer = (turn["content"] for turn in row["messages"])
+        origin = origins[row_hash(row)]
+        assert (answer in asked) == (row in answered)
+        assert (origin.get("change") == "unanswerable") == (row not in answered)
+        assert ", passage 1" in origin["source"]
+
+
+def test_new_inputs_name_the_callers_attributes_and_copies_of_examples_are_dropped(workspace):
+    write(
+        workspace / "rows.jsonl",
+        [{"prompt": f"Where is parcel {n}?", "completion": f"shipped {n}"} for n in range(5)],
+    )
+
+    def invent(question, body):
+        quoted = json.loads(question[question.index('{"examples"') :])
+        seen.append(quoted["attributes"])
+        if quoted["number"] % 5 == 0:
+            return "no JSON"
+        asked = f"{quoted['attributes']['tone']} where did order {quoted['number'] * 31} go now?"
+        if quoted["number"] % 5 == 1:
+            asked = quoted["examples"][0]["input"]
+        return json.dumps({"input": asked, "answer": f"shipped {quoted['number']}"})
+
+    seen = []
+    attributes = {"tone": ["angry", "polite"], "topic": ["delay"]}
+    with serving(invent) as server:
+        arguments = asking(server, source="rows.jsonl", kind="variations", checks=[], pilot_rows=0)
+        more = {"attributes": attributes, "num_rows": 20, "validation_fraction": 0}
+        _, report = run_here(workspace, **arguments, **more)
+    assert {one["tone"] for one in seen} == {"angry", "polite"}
+    assert report.dropped == {"malformed": 4, "copied_example": 4}
+    assert report.num_kept == 12
+
+
+# ----------------------------------------------------------------------------------- arithmetic
+
+
+def test_the_forecast_of_a_total_covers_it_in_19_of_20_and_is_no_wider_than_twice():
+    import numpy as np
+
+    for spread in (0.3, 0.6):
+        covered, ratios = 0, []
+        for seed in range(200):
+            draws = np.random.default_rng(seed).lognormal(0, spread, 220)
+            found = total_of(draws[:20].tolist(), 200)
+            covered += found.low <= draws[20:].sum() <= found.high
+            ratios.append(found.high / found.low)
+        assert covered >= 185
+        assert np.median(ratios) <= 2
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.75, 0.95])
+def test_the_forecast_of_rows_that_pass_covers_their_number(rate):
+    import numpy as np
+
+    covered = 0
+    for seed in range(200):
+        draws = (np.random.default_rng(seed).random(320) < rate).astype(float)
+        found = kept_of(draws[:20].tolist(), 300)
+        covered += found.low <= draws[20:].sum() <= found.high
+    assert covered >= 185
