@@ -32,7 +32,7 @@ def tool_of(step_id: str) -> str:
 
 def launch_tool(task: str) -> str:
     """Return the tool that launches a training of a task."""
-    return "launch_sft" if task == "sft" else "launch_dpo"
+    return {"sft": "launch_sft", "grpo": "launch_grpo"}.get(task, "launch_dpo")
 
 
 @cache

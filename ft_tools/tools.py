@@ -23,6 +23,7 @@ from ft_tools.lora.request import LoraRequest
 from ft_tools.memory.request import VramRequest
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.shipping.request import ShipRequest
+from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.request import DpoRequest, SftRequest
 
 Effect = Literal["reads", "starts", "stops"]
@@ -135,6 +136,13 @@ TOOLS = {
         DpoRequest,
         "starts",
         ("model", "sft_run", "dataset", "validation", "training", "peft", "confirm", "request_id"),
+    ),
+    "launch_grpo": Tool(
+        "Reinforce checked answers",
+        "ft_tools.training.tool:launch_grpo",
+        GrpoRequest,
+        "starts",
+        ("model", "dataset", "rewards", "training", "confirm"),
     ),
     "merge_and_quantize": Tool(
         "Merge and quantize",

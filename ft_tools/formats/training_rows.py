@@ -7,7 +7,7 @@ leave the prompt inside both answers. Other formats become these by audit_datase
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,13 @@ class DatasetFacts(BaseModel):
         return self.longest_bytes + TEMPLATE_TOKENS
 
 
-def survey(path: Path, task: Task) -> DatasetFacts:
+def survey(path: Path, task: Task, read_beside: Collection[str] = ()) -> DatasetFacts:
     """Read a whole file and describe it.
+
+    Args:
+        path: The file.
+        task: What is trained.
+        read_beside: Columns that something reads beside the format's own, such as a reward.
 
     Raises:
         BadData: It is empty, has a line that is no example, or mixes formats; file and line named.
@@ -103,8 +108,8 @@ def survey(path: Path, task: Task) -> DatasetFacts:
         as_json = json.dumps(read, ensure_ascii=False).encode("utf-8", "surrogatepass")
         characters = sum(map(len, _texts_of(example)))
         longest, longest_bytes = max(longest, characters), max(longest_bytes, len(as_json))
-        unread.update(_unread_in(example))
-        columns.add(example, READ[form], line)
+        unread.update(name for name in _unread_in(example) if name not in read_beside)
+        columns.add(example, READ[form] | {*read_beside}, line)
         answers.add(answer_of(example))
         counts["examples"] += 1
         counts["characters"] += characters

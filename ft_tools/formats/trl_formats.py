@@ -8,10 +8,11 @@ from typing import Any, Literal, NamedTuple
 from ft_tools.errors import BadData
 from ft_tools.formats.detect_format import detect
 
-Task = Literal["sft", "dpo", "kto"]
+Task = Literal["sft", "dpo", "kto", "grpo"]
 Format = Literal[
     "messages", "prompt_completion_messages", "prompt_completion_text", "text", "pairs_messages",
-    "pairs_messages_implicit", "pairs_text", "marks_messages", "marks_text",
+    "pairs_messages_implicit", "pairs_text", "marks_messages", "marks_text", "prompts_text",
+    "prompts_messages", "prompts_messages_answered",
 ]  # fmt: skip
 Example = dict[str, Any]
 
@@ -35,10 +36,15 @@ FORMATS: dict[Format, Shape] = {
     "pairs_messages_implicit": Shape("dpo", PAIR[1:], is_text=False),
     "marks_text": Shape("kto", (*MARKED, "label"), is_text=True),
     "marks_messages": Shape("kto", (*MARKED, "label"), is_text=False),
+    "prompts_text": Shape("grpo", ("prompt",), is_text=True),
+    "prompts_messages": Shape("grpo", ("prompt",), is_text=False),
+    "prompts_messages_answered": Shape("grpo", ("messages",), is_text=False),
 }
 """Those of a task in the order in which they are looked for."""
 READ: dict[Format, frozenset[str]] = {
-    name: frozenset(shape.fields if shape.is_text else (*shape.fields, "tools"))
+    name: frozenset(
+        shape.fields if shape.is_text or shape.task == "grpo" else (*shape.fields, "tools")
+    )
     for name, shape in FORMATS.items()
 }
 """What a trainer reads of each format."""
@@ -46,6 +52,7 @@ WANTED: dict[Task, str] = {
     "sft": "`messages`, `prompt` and `completion`, or `text`",
     "dpo": "`prompt`, `chosen` and `rejected`",
     "kto": "`prompt`, `completion` and `label`",
+    "grpo": "`prompt`, or `messages` that end with the reference answer",
 }
 PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
 # A tuple: a role that is a list or an object is looked for in it, too, and cannot be hashed.

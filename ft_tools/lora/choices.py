@@ -121,7 +121,8 @@ def choose_learning_rate(task: Task, method: Method, hidden_size: int | None) ->
     [0.0011, 0.00049, 0.00033, 0.00021]
     """
     if task != "sft":
-        key = f"lr.dpo_{'full' if method == 'full' else 'lora'}"
+        kind = "grpo" if task == "grpo" else "dpo"
+        key = f"lr.{kind}_{'full' if method == 'full' else 'lora'}"
         reason = _reason(facts.threshold(key).why, f"{task}, {method}", key)
         return Choice(facts.number(key), (reason,))
     hidden = hidden_size or UNKNOWN_HIDDEN

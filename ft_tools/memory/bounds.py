@@ -179,6 +179,7 @@ def _unmeasured(setup: Setup, phase: str) -> list[str]:
     parts = {
         f"{setup.sharding} sharding": setup.sharding not in {"none", "fsdp1"},
         "DPO": setup.task == "dpo",
+        "generation": phase in {"prefill", "generation"},
         "packed rows under SDPA": setup.packed and setup.attention != "flash",
         "eager attention without checkpointing": setup.attention == "eager"
         and not setup.checkpointing,

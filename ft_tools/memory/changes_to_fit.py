@@ -144,6 +144,8 @@ def _replaced(name: str, row: dict[str, Any], request: VramRequest) -> Arguments
         steps = request.gradient_accumulation_steps * request.micro_batch
         one = {"micro_batch": 1, "gradient_accumulation_steps": steps}
         return one if request.micro_batch > 1 else {}
+    if name == "generated":
+        return {"generated": request.generated // 2} if request.generated >= 16 else {}
     if name == "seq_len":
         return {"seq_len": request.seq_len // 2} if request.seq_len >= 1024 else {}
     arguments: Arguments = row["set"]
@@ -164,5 +166,5 @@ def _estimated(request: VramRequest, shape: ModelShape) -> Estimate:
 
 
 def _changed(request: VramRequest, arguments: Arguments) -> VramRequest:
-    changed = request.model_dump(exclude_none=True) | arguments
+    changed = request.model_dump(exclude_none=True, exclude_unset=True) | arguments
     return VramRequest.model_validate({k: v for k, v in changed.items() if v is not None})

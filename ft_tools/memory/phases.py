@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ft_tools.memory import activations, apple, block_temporaries, states
+from ft_tools.memory import activations, apple, block_temporaries, generation, states
 from ft_tools.memory.loss_head import head_bytes
 from ft_tools.memory.setup import Profile, Setup
 
@@ -34,7 +34,8 @@ def phases(setup: Setup) -> Phases:
     loss: everything saved by the blocks, and the loss head;
     backward_top: the same without the head, and the last block's working set;
     backward_bottom: the first block's working set beside all gradients;
-    optimizer: gradients, and the optimizer's temporaries.
+    optimizer: gradients, and the optimizer's temporaries;
+    prefill, generation: of GRPO, the completions that a step trains on.
     """
     if setup.engine == "mlx":
         return _nonzero(apple.phases(setup))
@@ -56,8 +57,10 @@ def phases(setup: Setup) -> Phases:
     loss, top, bottom = ({"gradients": 0.0} | part for part in parts)
     if setup.accumulation > 1:
         loss["gradients"] = top["gradients"] = bottom["gradients"] = gradients
+    written = generation.phases(setup)
     return _nonzero(
-        {
+        {name: states_of_step | parts for name, parts in written.items()}
+        | {
             "loss": resident | loss,
             "backward_top": resident | top | backward,
             "backward_bottom": resident | bottom | backward,

@@ -69,7 +69,15 @@ class VramRequest(ModelRequest):
     Needs neither a GPU nor weights.
     """
 
-    task: Task = Field("sft", description="sft, or dpo (each pair is two sequences).")
+    task: Task = Field(
+        "sft", description="sft, dpo (each pair is two sequences) or grpo (writes completions)."
+    )
+    generated: int = Field(
+        64, ge=1, le=65_536, description="grpo: completions of a step, written together."
+    )
+    prompt_len: int | None = Field(
+        None, ge=1, description="grpo: tokens of a prompt, of seq_len; default half of it."
+    )
     method: Method = Field("lora", description="full, lora, or qlora (LoRA over a 4-bit base).")
     lora_rank: int | None = Field(None, ge=1, le=4096, description="LoRA rank; default 16.")
     target_modules: str | tuple[str, ...] | None = Field(
@@ -184,6 +192,15 @@ class VramRequest(ModelRequest):
         yield (
             self.precompute_ref_log_probs and self.task != "dpo",
             "precompute_ref_log_probs requires task 'dpo': set it, or remove the argument",
+        )
+        of_grpo = {"generated", "prompt_len"} & self.model_fields_set
+        yield (
+            bool(of_grpo) and self.task != "grpo",
+            f"{' and '.join(sorted(of_grpo))} require task 'grpo': set it, or remove them",
+        )
+        yield (
+            (self.prompt_len or 0) >= self.seq_len,
+            "prompt_len has to be less than seq_len, which holds prompt and completion",
         )
         yield (
             self.loss_head == "trl_fused" and not has_trl_head(self.trl_version),

@@ -126,6 +126,8 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         num_gpus=request.num_gpus,
         sharding=sharding,
         workspace_bytes=round(_workspace_mib(request.gpu) * MIB),
+        generated=request.generated if request.task == "grpo" else 0,
+        prompt_len=request.prompt_len or request.seq_len // 2,
         engine="mlx" if on_apple else "torch",
     )
     if setup.engine == "mlx":
@@ -147,6 +149,8 @@ def _require_mlx(setup: Setup) -> None:
         raise BadInput("method 'full': MLX trains adapters only on a Mac; use 'lora' or 'qlora'")
     if setup.num_gpus > 1:
         raise BadInput(f"num_gpus={setup.num_gpus}: a run uses one Mac; pass num_gpus=1")
+    if setup.generated:
+        raise BadInput("task 'grpo': launch_grpo trains with torch, which no Mac's GPU runs here")
     if setup.shape.quantized:
         raise BadInput(
             f"{setup.shape.name} is quantized already ({setup.shape.quantized}), which MLX does "

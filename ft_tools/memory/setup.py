@@ -6,7 +6,7 @@ from typing import Literal
 from ft_tools.models.shape import Linear, ModelShape
 
 Method = Literal["full", "lora", "qlora"]
-Task = Literal["sft", "dpo"]
+Task = Literal["sft", "dpo", "grpo"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Attention = Literal["flash", "sdpa", "eager"]
 Head = Literal["full_logits", "full_logits_old", "fused_logits", "fused_linear", "trl_fused"]
@@ -107,6 +107,10 @@ class Setup:
     num_gpus: int
     sharding: Sharding
     workspace_bytes: int
+    generated: int = 0
+    """Completions that are written together before a step; 0: none."""
+    prompt_len: int = 0
+    """Tokens of their prompts, of `seq_len`."""
     engine: Literal["torch", "mlx"] = "torch"
     """mlx on a Mac: the machine's memory holds everything."""
     profile: Profile | None = None

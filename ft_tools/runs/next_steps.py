@@ -16,6 +16,7 @@ LAUNCH_TOOLS: dict[Kind, str] = {
     "sft": "launch_sft",
     "dpo": "launch_dpo",
     "kto": "launch_dpo",
+    "grpo": "launch_grpo",
     "ship": "merge_and_quantize",
     "evaluate": "evaluate",
     "audit": "audit_dataset",
@@ -39,6 +40,8 @@ def next_steps(
         result: The report of a finished one.
     """
     state = status.state
+    if state == "succeeded" and kind == "grpo_probe":
+        return _proposed(result)
     if state == "succeeded":
         return [*_proposed(result), _measured(run_dir)] if kind in TRAINED else []
     if state == "failed" and status.is_final:

@@ -1,1 +1,1 @@
-"""launch_sft, launch_dpo: request -> plan (TRL/PEFT arguments) -> run."""
+"""launch_sft, launch_dpo, launch_grpo: request -> plan (TRL/PEFT arguments) -> run."""

@@ -21,11 +21,12 @@ from ft_tools.runs.processes import answers
 from ft_tools.runs.processes.answers import AnswerFile
 from ft_tools.training.findings import refusal, warning
 
-Config = Literal["sft", "dpo", "kto", "lora"]
+Config = Literal["sft", "dpo", "kto", "grpo", "lora"]
 LIBRARY: dict[Config, str] = {
     "sft": "trl.SFTConfig",
     "dpo": "trl.DPOConfig",
     "kto": "trl.KTOConfig",
+    "grpo": "trl.GRPOConfig",
     "lora": "peft.LoraConfig",
 }
 WORKER = "ft_tools.training.worker.argument_fields"
@@ -75,7 +76,7 @@ def require_known(config: Config, given: Mapping[str, Any]) -> None:
     field = "peft" if config == "lora" else "training"
     for name, value in given.items():
         where = f"{field}.{name}"
-        if name in table["renamed"]:
+        if name in table["renamed"] and name not in model.model_fields:
             reason = table["renamed"][name]
             raise refusal(
                 "argument_renamed", where=where, config=LIBRARY[config], name=name, reason=reason
@@ -93,7 +94,7 @@ def require_known(config: Config, given: Mapping[str, Any]) -> None:
                 "argument_unknown", where=where, config=LIBRARY[config], name=name, near=cure
             )
     _require_valid(model, given, field)
-    _require_within_limits(given, field)
+    _require_within_limits(config, given, field)
     if loaded := given.get("model_init_kwargs"):
         _require_valid(ModelArguments, loaded, f"{field}.model_init_kwargs")
     _require_trackers(given.get("report_to") or [])
@@ -142,8 +143,10 @@ def _require_valid(model: type[BaseModel], given: Mapping[str, Any], field: str)
         raise BadInput("; ".join(f"{field}.{c}" for c in complaints(model, error))) from None
 
 
-def _require_within_limits(given: Mapping[str, Any], field: str) -> None:
-    for name, (low, high, advice) in _table()["limits"].items():
+def _require_within_limits(config: Config, given: Mapping[str, Any], field: str) -> None:
+    table = _table()
+    limits = table["limits"] | table["limits_of"].get(config, {})
+    for name, (low, high, advice) in limits.items():
         value = given.get(name)
         if not isinstance(value, int | float) or value == UNSET.get(name):
             continue
@@ -219,7 +222,7 @@ def _installed() -> dict[str, dict[str, Any]]:
         Missing: They cannot be imported.
     """
     installed = answers.versions(*PACKAGES)
-    kept = AnswerFile(WORKER, SCHEMAS, installed)
+    kept = AnswerFile(WORKER, SCHEMAS, [*installed, *LIBRARY])
     if (before := kept.read()) is not None:
         return before
     try:

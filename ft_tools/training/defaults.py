@@ -95,11 +95,17 @@ def training_arguments(
         "eval_strategy": "steps" if validated else "no",
         **_schedule(basis, given),
     }
+    if task == "grpo":
+        # GRPOConfig cuts no prompt.
+        del resolved["max_length"]
     if task == "dpo":
         resolved |= {"beta": 0.1, "loss_type": ["sigmoid"]}
     if task == "kto":
         resolved |= {"beta": 0.1, "loss_type": "kto"}
     resolved |= given
+    if task == "grpo":
+        # What a run gained is counted from its start.
+        resolved["eval_on_start"] = resolved["eval_strategy"] != "no"
     if (resolved.get("max_steps") or 0) <= 0:
         # The trainer takes 0 for one step, callers for none given.
         resolved.pop("max_steps", None)
@@ -114,6 +120,8 @@ def training_arguments(
 def _schedule(basis: Basis, given: Mapping[str, Any]) -> Arguments:
     """Return length, epochs and batch, and whether to pack, for the data at hand."""
     data, task = basis.data, basis.task
+    if task == "grpo":
+        return {"max_length": None, **_rollouts(basis, given)}
     most = int(facts.number("train.max_length"))
     length = most if data.longest_tokens is None else rounded_length(data.longest_tokens, most)
     length = given.get("max_length", min(length, basis.max_positions or length)) or most
@@ -130,6 +138,23 @@ def _schedule(basis: Basis, given: Mapping[str, Any]) -> Arguments:
     return found | batch_arguments(given, task, effective)
 
 
+def _rollouts(basis: Basis, given: Mapping[str, Any]) -> Arguments:
+    """Return epochs and batch of a reinforcement run, whose batch counts completions.
+
+    A step sees whole groups, of no more prompts than there are.
+    """
+    group, prompts = int(given["num_generations"]), basis.data.num_examples or 1
+    wanted = int(facts.number("grpo.completions"))
+    effective = group * max(1, min(wanted // group, prompts))
+    if not any(given.get(name) for name in BATCH):
+        given = {**given, BATCH[0]: group}
+    batch = batch_arguments(given, "grpo", effective)
+    an_epoch = steps_an_epoch({**batch, "num_generations": group}, prompts)
+    most = int(facts.number("grpo.max_epochs")) if basis.data.is_watched else 1
+    epochs = min(most, math.ceil(facts.number("grpo.steps") / an_epoch))
+    return {**batch, "num_train_epochs": float(epochs)}
+
+
 def _divisible(batch: int, num_processes: int) -> int:
     """Return the batch of which each process takes an equal part."""
     return num_processes * math.ceil(batch / num_processes)
@@ -142,7 +167,15 @@ def patience(arguments: Mapping[str, Any]) -> int | None:
     choose a checkpoint. Source: arXiv 2508.05629, equation of the weighted loss.
     """
     is_chosen = arguments["eval_strategy"] != "no" and arguments.get("loss_type") != "dft"
+    if "num_generations" in arguments:
+        # A reward of sampled answers varies more than a loss.
+        return 2 * PATIENCE if is_chosen else None
     return PATIENCE if is_chosen else None
+
+
+def best_metric(task: Task) -> str:
+    """Return the metric that chooses the checkpoint; of a loss, the lowest value."""
+    return "eval_reward" if task == "grpo" else "eval_loss"
 
 
 def learnt_loss(task: Task, answer_tokens: float | None) -> float | None:
@@ -190,6 +223,10 @@ def steps_an_epoch(arguments: Mapping[str, Any], num_examples: int, num_processe
     """Return the optimizer steps in which every example is seen once."""
     micro: int = arguments["per_device_train_batch_size"]
     accumulated: int = arguments["gradient_accumulation_steps"]
+    if "num_generations" in arguments:
+        # Source: TRL 1.16, RepeatSampler: prompts that fill no batch are left out.
+        prompts = micro * accumulated * num_processes // int(arguments["num_generations"])
+        return max(1, num_examples // max(1, prompts))
     batches: int = math.ceil(num_examples / micro)
     if arguments.get("dataloader_drop_last"):
         batches = num_examples // micro

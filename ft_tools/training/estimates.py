@@ -24,7 +24,7 @@ from ft_tools.training.step_time import StepTime
 FLOPS_PER_PARAM_TOKEN = {"full": 6, "lora": 4, "qlora": 4}
 # A preference run also passes its answers through the reference; KTO besides passes another answer
 # to each prompt through both models.
-EXTRA_FLOPS = {"sft": 0, "dpo": 2, "kto": 6}
+EXTRA_FLOPS = {"sft": 0, "dpo": 2, "kto": 6, "grpo": 0}
 # What each of several processes keeps of its speed alone: a lower bound for cards that talk over
 # PCIe, and none lost. Source: arXiv 2006.15704 (PyTorch DDP), figure 9.
 SHARED_SPEED = (0.7, 1.0)
@@ -75,6 +75,8 @@ class Work:
     step: StepTime | None = None
     """Of this plan on this machine, where it was measured."""
     why_no_step: str = ""
+    generated: Part = (0, (0.0, 0.0))
+    """Completions that the run writes itself, and what one takes; None: nobody measured it."""
 
     @property
     def flops(self) -> int:
@@ -148,6 +150,9 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
     whole = tokens + work.evaluated_tokens * FORWARD_FLOPS / work.flops
     off, step = MEASURED, work.step
     parts: list[Part]
+    if work.generated[0]:
+        # An evaluation writes its answers, too.
+        whole = tokens + work.evaluated_tokens
     if rates := earlier_rates(work):
         parts = [(whole, (off[0] / max(rates), off[1] / min(rates)))]
         source = f"the steps of {len(rates)} earlier runs of this model here"
@@ -155,7 +160,7 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
         reference = EXTRA_FLOPS[work.task] / FORWARD_FLOPS * step.forward
         seconds = tokens * (step.train + reference) + work.evaluated_tokens * step.forward
         seconds = seconds / (1 - work.padding) + work.steps * step.optimizer
-        parts = [(seconds + work.passes * TRAINER_SECONDS, work.seconds(off))]
+        parts = [(seconds + work.passes * TRAINER_SECONDS, work.seconds(off)), work.generated]
         source = "a step of this plan, measured on this machine"
     else:
         why = f", because {work.why_no_step}" if work.why_no_step else ""
@@ -165,7 +170,7 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
             return None
         operations = work.flops * work.num_params
         each = work.seconds((operations / speeds[1], operations / speeds[0]))
-        parts = [(whole, each), (work.passes, PASS_SECONDS)]
+        parts = [(whole, each), (work.passes, PASS_SECONDS), work.generated]
     return estimates.duration(parts, source, load=work.load, price=price, steps=work.steps)
 
 

@@ -31,6 +31,8 @@ HELD_OUT_LEAST = 20
 PREFERENCES_LEAST = 100
 """The same of preferences, which are seen once anyway."""
 HELD_OUT_FRACTION, HELD_OUT_FEWEST, HELD_OUT_MOST = 0.1, 20, 500
+PROMPTS_MOST = 64
+"""Held-out prompts: each evaluation of a reinforcement run writes several answers to each."""
 FEW_FRACTION = 0.2
 """At most this part, so that few rows are left to train on; they are repeated then."""
 SCHEDULE = ("num_train_epochs", "max_steps", "eval_strategy")
@@ -38,7 +40,7 @@ SCHEDULE = ("num_train_epochs", "max_steps", "eval_strategy")
 
 def least_rows(task: Task) -> int:
     """Return the rows from which on some are held out."""
-    return HELD_OUT_LEAST if task == "sft" else PREFERENCES_LEAST
+    return HELD_OUT_LEAST if task in {"sft", "grpo"} else PREFERENCES_LEAST
 
 
 def held_out_rows(num_examples: int, task: Task = "sft") -> int:
@@ -52,7 +54,8 @@ def held_out_rows(num_examples: int, task: Task = "sft") -> int:
     if num_examples < least_rows(task):
         return 0
     least = min(HELD_OUT_FEWEST, round(FEW_FRACTION * num_examples))
-    return min(max(round(HELD_OUT_FRACTION * num_examples), least), HELD_OUT_MOST)
+    most = PROMPTS_MOST if task == "grpo" else HELD_OUT_MOST
+    return min(max(round(HELD_OUT_FRACTION * num_examples), least), most)
 
 
 def hold_out(
@@ -72,7 +75,8 @@ def hold_out(
     """
     if any(name in given for name in SCHEDULE) or not held_out_rows(dataset.num_examples, task):
         return None
-    folder = workspace.runs_dir() / FOLDER / f"{dataset.sha256[:16]}{BY_WORDING}"
+    kind = BY_WORDING + ("-prompts" if task == "grpo" else "")
+    folder = workspace.runs_dir() / FOLDER / f"{dataset.sha256[:16]}{kind}"
     if not folder.exists():
         held = _held(dataset, task)
         if not held.rows:
@@ -82,7 +86,10 @@ def hold_out(
             _write(Path(dataset.path), held, folder)
     elif verify(folder):
         raise BadData(folder, "was changed", "remove the folder; it is written again")
-    return survey(folder / TRAIN, task), survey(folder / VALIDATION, task)
+    # What reads a column, and what was decided of it, holds for the parts.
+    same = {"undecided_columns": dataset.undecided_columns, "unread": dataset.unread}
+    train, validation = (survey(folder / name, task) for name in (TRAIN, VALIDATION))
+    return train.model_copy(update=same), validation.model_copy(update=same)
 
 
 def num_held_out(dataset: DatasetFacts, task: Task) -> int:

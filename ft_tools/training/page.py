@@ -1,5 +1,6 @@
 """The page of a training run, which people look at meanwhile."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ft_tools.runs.state.records import Health
@@ -14,6 +15,8 @@ NOTHING_YET = note("No step has been logged yet.")
 SHOWN = note(
     f"Held-out prompts, answered greedily. {CUT.strip()} marks an answer stopped before its end."
 )
+
+SAMPLED = note("Held-out prompts, one sampled answer each with its reward by part.")
 
 
 def run_page(
@@ -48,6 +51,8 @@ def run_page(
         chart("Rewards", rewards, "reward", 1),
         chart("Pairs ranked right", {"accuracy": "rewards/accuracies"}, "fraction"),
     ]
+    if plan.task == "grpo":
+        reward_charts = grpo_charts(plan, chart)
     signals = [[one.severity, one.signal, one.observed, one.advice] for one in health]
     return page(
         title,
@@ -63,18 +68,40 @@ def run_page(
             "Run": key_values({name: str(value) for name, value in _facts(plan, facts).items()}),
         },
         lead=_sentence(rows, state),
-        picture=chart("Loss", {"train": "loss", "validation": "eval_loss"}, "loss", 1)
-        or NOTHING_YET,
-        example=_examples(answers),
+        picture=chart(*_headline(plan), 1) or NOTHING_YET,
+        example=_examples(answers, SAMPLED if plan.task == "grpo" else SHOWN),
         subtitle=plan.model.name,
         refresh_seconds=REFRESH_SECONDS if state == "running" else None,
     )
 
 
+def _headline(plan: TrainingPlan) -> tuple[str, dict[str, str], str]:
+    """Return the chart that says most: its heading, its lines and their unit."""
+    if plan.task == "grpo":
+        return "Reward", {"train": "reward", "held out": "eval_reward"}, "reward"
+    return "Loss", {"train": "loss", "validation": "eval_loss"}, "loss"
+
+
+def grpo_charts(plan: Any, chart: Callable[..., Part]) -> list[Part]:
+    """Return the charts of a reinforcement run beside its reward."""
+    names = [one["name"] for one in plan.rewards]
+    return [
+        chart("Parts of the reward", {n: f"rewards/{n}/mean" for n in names}, "reward"),
+        chart("Held-out parts", {n: f"eval_rewards/{n}/mean" for n in names}, "reward", 1),
+        chart("Groups without spread", {"training": "zero_spread_fraction"}, "fraction"),
+        chart("Entropy", {"training": "entropy"}, "nats a token"),
+        chart("Length", {"mean": "completions/mean_length"}, "tokens"),
+        chart("Cut answers", {"training": "completions/clipped_ratio"}, "fraction"),
+        chart("Distance to the start", {"kl": "kl"}, "KL"),
+    ]
+
+
 def _sentence(rows: list[Row], state: str) -> str:
     """Return the run's result in a sentence."""
-    shown = {"training loss": last_value(rows, "loss")}
-    shown |= {"validation loss": last_value(rows, "eval_loss")}
+    names = {"training loss": "loss", "validation loss": "eval_loss"}
+    if last_value(rows, "reward") is not None:
+        names = {"training reward": "reward", "held-out reward": "eval_reward"}
+    shown = {name: last_value(rows, metric) for name, metric in names.items()}
     losses = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
     step = last_value(rows, "step") or 0
     return f"{state.capitalize()} at step {step:.0f}" + (
@@ -82,7 +109,7 @@ def _sentence(rows: list[Row], state: str) -> str:
     )
 
 
-def _examples(rows: list[Sample]) -> Part:
+def _examples(rows: list[Sample], about: Part) -> Part:
     """Show each prompt with the base's answer, the latest one and the one that the file gives."""
     answers = {(row["step"], row["number"]): row["text"] for row in rows if "text" in row}
     if not answers:
@@ -95,7 +122,7 @@ def _examples(rows: list[Sample]) -> Part:
         if "prompt" in row
     ]  # fmt: skip
     headers = ["prompt", "before training", f"step {last}", "in the file"]
-    return [SHOWN, side_by_side(headers, lines)]
+    return [about, side_by_side(headers, lines)]
 
 
 def _facts(plan: TrainingPlan, facts: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a launch would do, in full: the model that is hashed, confirmed, stored and obeyed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +25,7 @@ from ft_tools.training.findings import warning
 from ft_tools.training.holding_out import hold_out
 from ft_tools.training.model_plan import ModelPlan, config_if_known, model_plan, source_of
 from ft_tools.training.plan_estimate import (
+    Completions,
     count_tokens,
     estimated,
     require_memory,
@@ -142,9 +143,9 @@ def plan_sft(request: SftRequest) -> SftPlan:
         FineTuningError: As `launch_sft`.
     """
     source = source_of(request.model or "")
-    dataset, validation = _files("sft", request)
+    dataset, validation = files_of("sft", request)
     loss_on = _loss_on(request, dataset)
-    parts = _plan_parts("sft", request, source, (dataset, validation), loss_on)
+    parts = plan_parts("sft", request, source, (dataset, validation), loss_on)
     return SftPlan(**parts, loss_on=loss_on)
 
 
@@ -167,17 +168,22 @@ def plan_kto(request: DpoRequest) -> KtoPlan:
 
 
 def _preference_parts(task: Task, request: DpoRequest) -> dict[str, Any]:
-    source = source_of(preference_runs.start_of(request))
+    source = source_of(preference_runs.start_of(request.model, request.sft_run))
     preference_runs.require_rate(request)
-    parts = _plan_parts(task, request, source, _files(task, request), "answers")
+    parts = plan_parts(task, request, source, files_of(task, request), "answers")
     return parts | {"reference": preference_runs.reference_of(request, source)}
 
 
-def _files(task: Task, request: TrainingRequest) -> tuple[DatasetFacts, DatasetFacts | None]:
-    dataset = survey(workspace.existing(request.dataset), task)
+def files_of(task: Task, request: TrainingRequest, read_beside: Collection[str] = ()) -> Files:
+    """Describe the files that a request names.
+
+    Raises:
+        FineTuningError: As `survey`.
+    """
+    dataset = survey(workspace.existing(request.dataset), task, read_beside)
     if request.validation is None:
         return dataset, None
-    validation = survey(workspace.existing(request.validation), task)
+    validation = survey(workspace.existing(request.validation), task, read_beside)
     # Few rows have too few of each label to be known as labels by themselves.
     kind = {"answers": dataset.answers, "num_labels": dataset.num_labels}
     return dataset, validation.model_copy(update=kind)
@@ -190,10 +196,27 @@ def _loss_on(request: SftRequest, dataset: DatasetFacts) -> LossOn:
     return "everything" if everything or dataset.format == "text" else "answers"
 
 
-def _plan_parts(
-    task: Task, request: TrainingRequest, source: ModelSource, files: Files, loss_on: LossOn
+def plan_parts(
+    task: Task,
+    request: TrainingRequest,
+    source: ModelSource,
+    files: Files,
+    loss_on: LossOn,
+    completions: Completions | None = None,
 ) -> dict[str, Any]:
-    """Resolve what all kinds of run have in common, as arguments of their plans."""
+    """Resolve what all kinds of run have in common, as arguments of their plans.
+
+    Args:
+        task: What is trained.
+        request: What was asked.
+        source: The model.
+        files: For training and validation.
+        loss_on: Tokens that the loss counts.
+        completions: What is known of the answers that a reinforcement run writes itself.
+
+    Raises:
+        FineTuningError: As the launches.
+    """
     asked = files
     _require_usable(task, request, source, files)
     # Before rows are held out, which writes files, and tokens counted, which takes longer.
@@ -202,7 +225,8 @@ def _plan_parts(
     counted, why_not = count_tokens(task, source, resolved_arguments(request), files, loss_on)
     data = shape_of_data(dataset, counted, num_held_out=0, is_watched=validation is not None)
     if task != "sft":
-        data = data.model_copy(update={"goal": "preference"})
+        goal = "reasoning" if task == "grpo" else "preference"
+        data = data.model_copy(update={"goal": goal})
     basis = basis_of(task, request, source, data)
     settings = settle(request, source, dataset, basis)
     training = settings.training
@@ -229,7 +253,8 @@ def _plan_parts(
         "training": training,
         "chosen_for": basis.described,
         "patience": defaults.patience(training),
-        "samples": request.samples if validation is not None else 0,
+        # A reinforcement run shows completions of its evaluations.
+        "samples": request.samples if validation is not None and task != "grpo" else 0,
         "accepted": sorted(set(request.accept_findings)),
         "accept_reason": request.accept_reason,
     }
@@ -237,6 +262,8 @@ def _plan_parts(
     tokens = int((counted.data.num_tokens if counted else dataset.estimated_tokens) * epochs)
     evaluations = defaults.planned_evaluations(training, steps, epochs)
     work = work_of(task, request, parts, steps, evaluations)
+    if completions is not None:
+        tokens, work = completions.added_to(work, parts, tokens, evaluations)
     parts["missing"], work = _missing(request, source, settings, parts, work)
     estimate = estimated(request, parts, work, tokens)
     warnings = [
@@ -291,7 +318,11 @@ def _trained_parts(task: Task, request: TrainingRequest, files: Files) -> Files:
     dataset, validation = files
     if validation is not None:
         return files
-    return hold_out(dataset, task, request.training) or files
+    given = request.training
+    if task == "grpo":
+        # A reward that nothing holds out can be gamed unseen, however short the run is.
+        given = {name: given[name] for name in ("eval_strategy",) if name in given}
+    return hold_out(dataset, task, given) or files
 
 
 def _set_steps(

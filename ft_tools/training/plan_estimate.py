@@ -1,6 +1,7 @@
 """Count the tokens of a plan, refuse what memory cannot hold, and estimate how long it takes."""
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ft_tools import workspace
@@ -11,7 +12,7 @@ from ft_tools.models import model_folder
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import require_space
-from ft_tools.runs.estimates import present_load
+from ft_tools.runs.estimates import Range, present_load
 from ft_tools.runs.hardware import device_slots
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults, estimates, step_time, token_counts
@@ -22,6 +23,40 @@ from ft_tools.training.model_plan import ModelPlan
 from ft_tools.training.request import TrainingRequest
 from ft_tools.training.settings import Settings
 from ft_tools.training.token_counts import CountRequest, Counts
+
+
+@dataclass(frozen=True)
+class Completions:
+    """What is known of the answers that a reinforcement run writes itself."""
+
+    mean_tokens: float
+    seconds: Range | None
+    """That one takes in a batch as large as the run's; None: nobody measured it."""
+
+    def added_to(
+        self, work: estimates.Work, parts: dict[str, Any], prompt_tokens: int, evaluations: int
+    ) -> tuple[int, estimates.Work]:
+        """Return the trained tokens, and the work with what is generated and evaluated.
+
+        Args:
+            work: Of the plan.
+            parts: Of the plan.
+            prompt_tokens: Of all epochs, each prompt once.
+            evaluations: Of the run; one more goes before the first step.
+        """
+        training, validation = parts["training"], parts["validation"]
+        batch = training[defaults.BATCH[0]] * training[defaults.BATCH[1]]
+        trained, held_out = work.steps * batch, 0
+        if validation is not None:
+            held_out = validation.num_examples * training["num_generations_eval"]
+        held_out *= evaluations + 1
+        evaluated = work.evaluated_tokens * training.get("num_generations_eval", 1)
+        evaluated += int(held_out * self.mean_tokens)
+        made = replace(
+            work, evaluated_tokens=evaluated, generated=(trained + held_out, self.seconds)
+        )
+        tokens = prompt_tokens * training["num_generations"] + trained * self.mean_tokens
+        return int(tokens), made
 
 
 def rows_in_batches(counts: Counts | None, dataset: DatasetFacts) -> int:
@@ -53,7 +88,7 @@ def require_memory(
         used_gib=used_gib,
         mac=mac_name() if parts["engine"] == "mlx" and is_apple_silicon() else "",
         most_tokens=most_tokens(counts, settings.training),
-        num_rows=rows_in_batches(counts, parts["dataset"]),
+        num_rows=None if parts["task"] == "grpo" else rows_in_batches(counts, parts["dataset"]),
         num_params=parts["model"].num_params,
         num_trained=_trained(request, parts),
     )
@@ -71,7 +106,9 @@ def most_tokens(counts: Counts | None, training: dict[str, Any]) -> int | None:
     """Return the tokens that a row of a batch may have before it is cut: a pack may have all."""
     if counts is None or counts.num_counted < counts.data.num_examples:
         return None
-    return counts.data.num_tokens if training.get("packing") else counts.lengths.longest_tokens
+    if training.get("packing"):
+        return counts.data.num_tokens
+    return counts.lengths.longest_tokens + int(training.get("max_completion_length", 0))
 
 
 def count_tokens(

@@ -69,7 +69,7 @@ def plan_warnings(
         *_packing(source, training),
         *_tokens(dataset, plan["counts"], steps[1], training.get("max_length")),
         *_replaced(request, plan["device"]),
-        *(_preferences(request) if plan["task"] != "sft" else []),
+        *(_preferences(request) if plan["task"] in {"dpo", "kto"} else []),
     ]
 
 
@@ -162,7 +162,7 @@ def _thoughts(source: ModelSource, dataset: DatasetFacts, template: str | None) 
 
 
 def _form(source: ModelSource, dataset: DatasetFacts, template: str | None) -> Iterator[str]:
-    is_plain = dataset.format in {"prompt_completion_text", "pairs_text"}
+    is_plain = dataset.format in {"prompt_completion_text", "pairs_text", "prompts_text"}
     if is_plain and source.path and template is not None:
         name = Path(dataset.path).name
         yield warning("plain_text_for_a_chat_model", name=name, model=source.name)

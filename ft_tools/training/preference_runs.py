@@ -15,18 +15,18 @@ RATE_REFUSED = 1e-4
 Reference = Literal["adapter_off", "frozen_copy", "second_model"]
 
 
-def start_of(request: DpoRequest) -> str:
+def start_of(model: str | None, sft_run: str | None) -> str:
     """Return the model argument that training starts from.
 
     Raises:
         BadInput: `sft_run` names a run of another kind.
     """
-    if request.sft_run is None:
-        return request.model or ""
-    info = directory.read_info(directory.find(request.sft_run))
+    if sft_run is None:
+        return model or ""
+    info = directory.read_info(directory.find(sft_run))
     if info.kind != "sft":
-        raise refusal("not_an_sft_run", field="sft_run", run=request.sft_run, kind=info.kind)
-    return request.sft_run
+        raise refusal("not_an_sft_run", field="sft_run", run=sft_run, kind=info.kind)
+    return sft_run
 
 
 def reference_of(request: DpoRequest, source: ModelSource) -> Reference:

@@ -61,6 +61,16 @@ class TrainingRunReport(Report):
     lock_file: str = Field(description="Everything needed to repeat the run.")
 
 
+class Gain(Report):
+    """How the mean reward of the same held-out prompts changed."""
+
+    start: float
+    end: float
+    low: float = Field(description="Of the change, lower end of the 95% interval.")
+    high: float
+    prompts: int
+
+
 class SftRunReport(TrainingRunReport):
     """What a supervised run did."""
 
@@ -89,6 +99,19 @@ class KtoRunReport(TrainingRunReport):
     )
     validation_margin: float | None = Field(None, description="The same of held-out answers.")
     chosen_reward: float | None = Field(None, description="Last logged mean reward of good ones.")
+
+
+class GrpoRunReport(TrainingRunReport):
+    """What a reinforcement run did."""
+
+    reward: float | None = Field(None, description="Last logged mean reward of training.")
+    held_out_reward: float | None = Field(
+        None, description="Last logged mean reward of sampled answers to held-out prompts."
+    )
+    held_out_gain: Gain | None = Field(
+        None, description="Of the checkpoint that was kept, over the start."
+    )
+    mean_completion_tokens: float | None = Field(None, description="Last logged.")
 
 
 def series(rows: list[Row], name: str) -> list[tuple[float, float]]:

@@ -16,16 +16,16 @@ class TrainingRequest(LaunchRequest):
 
     dataset: str = Field(description="JSONL of training examples.")
     validation: str | None = Field(
-        None, description="JSONL of held-out examples; without it some are held out."
+        None, description="Held-out JSONL; without it some are held out."
     )
     method: Method = Field("lora", description="lora, qlora (4-bit base) or full.")
     peft: dict[str, Any] = Field(
         default_factory=dict,
-        description="Arguments of peft.LoraConfig: r, lora_alpha, ...",
+        description="Arguments of peft.LoraConfig.",
     )
     training: dict[str, Any] = Field(
         default_factory=dict,
-        description="Arguments of trl.SFTConfig or DPOConfig; others fit model and data.",
+        description="Arguments of trl.SFTConfig or DPOConfig.",
     )
     engine: Literal["auto", "torch", "mlx"] = Field(
         "auto", description="auto: MLX on Apple silicon, torch elsewhere."
@@ -79,7 +79,7 @@ class TrainingRequest(LaunchRequest):
 
 
 class SftRequest(TrainingRequest):
-    """Plan a supervised fine-tuning run, and start it once `confirm` names that plan."""
+    """Plan a supervised fine-tuning run; `confirm` starts it."""
 
     model: str | None = Field(
         None, description="Hub id, folder in the workspace, or id of a finished run."
@@ -97,7 +97,7 @@ class SftRequest(TrainingRequest):
 
 
 class DpoRequest(TrainingRequest):
-    """Plan a preference run, and start it once `confirm` names that plan.
+    """Plan a preference run; `confirm` starts it.
 
     Pairs (`prompt`, `chosen`, `rejected`) are trained with DPO; marked answers (`prompt`,
     `completion`, `label`) with KTO.

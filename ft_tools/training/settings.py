@@ -120,7 +120,7 @@ def settle(
     _choose_engine(settings, request, source)
     if source.path:
         settings.notes += base_model.require_layers(Path(source.path), settings.peft or {})
-    if task != "sft":
+    if task in {"dpo", "kto"}:
         base_model.require_reference(source, settings.peft or {})
     if task == "kto":
         settings.notes += preference_runs.balance_marks(given, training, dataset)

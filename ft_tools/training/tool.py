@@ -1,4 +1,4 @@
-"""launch_sft and launch_dpo: a plan; once it is confirmed, a run."""
+"""launch_sft, launch_dpo and launch_grpo: a plan; once it is confirmed, a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +9,26 @@ from ft_tools.errors import Missing
 from ft_tools.formats.origin import describe_made
 from ft_tools.formats.training_rows import task_of
 from ft_tools.formats.trl_formats import Task
-from ft_tools.next_steps import launch_tool
+from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.runs.launch import Launch, launch, require_same
+from ft_tools.runs.processes import start
 from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import State
 from ft_tools.training import arguments
 from ft_tools.training.checks import accepted
 from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.exports.export import export, export_warnings
 from ft_tools.training.findings import refusal, warning
+from ft_tools.training.grpo import probe
+from ft_tools.training.grpo.plan import GrpoPlan, plan_grpo
+from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.next_steps import after_export_plan
 from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.train_further import continued
+
+UNDER_WAY: frozenset[State] = frozenset({"validating", "queued", "running", "stalled"})
+"""States of a probe whose result is waited for."""
 
 
 def launch_sft(request: SftRequest) -> Launch:
@@ -35,8 +43,8 @@ def launch_sft(request: SftRequest) -> Launch:
     arguments.require_known("sft", request.training)
     accepted.require_known(request.accept_findings)
     request = continued(request)
-    start = Start(request.model or "", _advised("sft", request))
-    return _launch("sft", request, plan_sft(request), start)
+    begins = Start(request.model or "", _advised("sft", request))
+    return _launch("sft", request, plan_sft(request), begins)
 
 
 def launch_dpo(request: DpoRequest) -> Launch:
@@ -52,15 +60,50 @@ def launch_dpo(request: DpoRequest) -> Launch:
     parent = request.sft_run or request.model or ""
     if _has_marks(request):
         arguments.require_known("kto", request.training)
-        start = Start(parent, _advised("kto", request))
-        return _launch("kto", request, plan_kto(request), start)
+        begins = Start(parent, _advised("kto", request))
+        return _launch("kto", request, plan_kto(request), begins)
     listed = _listed(request)
     arguments.require_known("dpo", listed.training)
-    start = Start(parent, _advised("dpo", listed))
-    return _launch("dpo", request, plan_dpo(listed), start)
+    begins = Start(parent, _advised("dpo", listed))
+    return _launch("dpo", request, plan_dpo(listed), begins)
 
 
-def _advised(task: Task, request: SftRequest | DpoRequest) -> LaunchAdvice | None:
+def launch_grpo(request: GrpoRequest) -> Launch:
+    """Plan a reinforcement run, or start the confirmed plan; measure the model first.
+
+    Raises:
+        FineTuningError: A check refused it, or an argument, file, reward or model cannot be used.
+    """
+    arguments.require_packages()
+    require_machine(request)
+    arguments.require_known("lora", request.peft)
+    arguments.require_known("grpo", request.training)
+    accepted.require_known(request.accept_findings)
+    if request.export_dir is not None or request.backend_options.get("gpu"):
+        raise refusal("grpo_not_exported")
+    begins = Start(request.sft_run or request.model or "", _advised("grpo", request))
+    plan = plan_grpo(request)
+    if request.probe and request.is_here and plan.probe is None and not plan.missing:
+        return _probed(request, plan, begins)
+    if not request.probe:
+        plan = plan.model_copy(update={"warnings": [warning("probe_skipped"), *plan.warnings]})
+    return _launch("grpo", request, plan, begins)
+
+
+def _probed(request: GrpoRequest, plan: GrpoPlan, begins: "Start") -> Launch:
+    """Start the probe of a plan, or find the one that is running."""
+    running = [run.name for run, state in probe.runs_of(plan.probe_key) if state in UNDER_WAY]
+    run_id = running[0] if running else start.start(
+        probe.KIND, request, plan, name=request.name, device=plan.device.name, slots=_slots(plan),
+        lineage=_lineage(plan, begins),
+    )  # fmt: skip
+    told = warning("probe_started", prompts=probe.PROMPTS, seconds=probe.SECONDS)
+    step = next_step("poll", {"run_id": run_id})
+    shown = plan.model_dump(mode="json", include={"model", "rewards", "reward_test", "estimate"})
+    return Launch(plan_hash="", plan=shown, warnings=[told], run_id=run_id, next_steps=[step])
+
+
+def _advised(task: Task, request: SftRequest | DpoRequest | GrpoRequest) -> LaunchAdvice | None:
     """Return what the advice says of this launch.
 
     Raises:
@@ -72,7 +115,7 @@ def _advised(task: Task, request: SftRequest | DpoRequest) -> LaunchAdvice | Non
         request.accept_findings,
         model=request.model,
         dataset=request.dataset,
-        from_sft=isinstance(request, DpoRequest) and request.sft_run is not None,
+        from_sft=getattr(request, "sft_run", None) is not None,
     )
 
 
@@ -107,8 +150,8 @@ class Start:
     advised: LaunchAdvice | None
 
 
-def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Start) -> Launch:
-    advised = start.advised
+def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, begins: Start) -> Launch:
+    advised = begins.advised
     warnings = plan.warnings if advised else [*plan.warnings, warning("no_advice")]
     plan = plan.model_copy(update={"advice": advised, "warnings": warnings})
     elsewhere = plan.place.exported_for
@@ -119,11 +162,6 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
     if request.confirm is not None and plan.missing:
         require_same(request, plan)
         raise Missing(f"nothing was started: {'; '.join(plan.missing)}")
-    lineage = {"base_model": plan.model.base_model, "dataset": plan.dataset.path}
-    if made := describe_made(Path(plan.dataset.path)):
-        lineage["made_rows"] = made
-    if directory.RUN_ID.fullmatch(start.parent):
-        lineage["parent_run"] = start.parent
     found = launch(
         launch_tool(kind),
         kind,
@@ -133,7 +171,7 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
         device=plan.device.name,
         slots=_slots(plan),
         backend=(request.backend, request.backend_options),
-        lineage=lineage,
+        lineage=_lineage(plan, begins),
     )
     if elsewhere:
         found = found.model_copy(update={"next_steps": [after_export_plan(found, plan, request)]})
@@ -146,6 +184,15 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, start: Sta
             "warnings": [*found.warnings, *notes],
         }
     )
+
+
+def _lineage(plan: TrainingPlan, begins: Start) -> dict[str, str]:
+    lineage = {"base_model": plan.model.base_model, "dataset": plan.dataset.path}
+    if made := describe_made(Path(plan.dataset.path)):
+        lineage["made_rows"] = made
+    if directory.RUN_ID.fullmatch(begins.parent):
+        lineage["parent_run"] = begins.parent
+    return lineage
 
 
 def _slots(plan: TrainingPlan) -> tuple[list[str], int]:

@@ -33,6 +33,12 @@ GOOD: dict[str, dict[str, object]] = {
     "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "method": "qlora", "gpu": "RTX 4090"},
     "launch_sft": {"model": "model", "dataset": "data.jsonl"},
     "launch_dpo": {"model": "model", "dataset": "pairs.jsonl"},
+    "launch_grpo": {
+        "model": "model",
+        "dataset": "prompts.jsonl",
+        "rewards": [{"kind": "number"}],
+        "probe": False,
+    },
     "merge_and_quantize": {"source": "model", "formats": ["gguf:Q8_0"]},
     "evaluate": {"model": "model", "baseline": "model", "dataset": "heldout.jsonl"},
     "get_run": {"run_id": RUN_ID, "log_lines": 5},
@@ -68,6 +74,9 @@ def prepare(workspace: Path) -> None:
     ]
     text = "".join(json.dumps(pair) + "\n" for pair in pairs)
     (workspace / "pairs.jsonl").write_text(text, encoding="utf-8")
+    prompts = [{"prompt": f"What is {n} times 3?", "answer": str(3 * n)} for n in range(1, 41)]
+    text = "".join(json.dumps(prompt) + "\n" for prompt in prompts)
+    (workspace / "prompts.jsonl").write_text(text, encoding="utf-8")
     model = workspace / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")

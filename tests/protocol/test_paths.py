@@ -18,6 +18,7 @@ PATHS = {
     "estimate_vram": ["model"],
     "launch_sft": ["model", "dataset", "validation"],
     "launch_dpo": ["model", "dataset", "validation"],
+    "launch_grpo": ["model", "dataset", "validation"],
     "merge_and_quantize": ["source", "base_model", "held_out", "calibration", "output_dir"],
     "evaluate": ["model", "baseline", "dataset", "task_paths"],
 }

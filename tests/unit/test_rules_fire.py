@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ft_tools
+from ft_tools import workspace as workspace_module
 from ft_tools.advice.gather import gather
 from ft_tools.advice.launches import advised
 from ft_tools.advice.request import ApproachRequest
@@ -23,12 +24,14 @@ from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Settings, compare_scores
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.runs.state.records import RunInfo
+from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.tools import TOOLS
+from ft_tools.training.grpo.probe import summed_up
+from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.request import DpoRequest, SftRequest
-from ft_tools.training.tool import launch_dpo, launch_sft
+from ft_tools.training.tool import launch_dpo, launch_grpo, launch_sft
 
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
 SECRET = "AKIA" + "Q7RZ2MPX" * 2
@@ -186,6 +189,28 @@ def create(**changed):
     return create_dataset(CreateRequest(**given, teacher={"endpoint": endpoint}, **changed))
 
 
+def grpo(**changed):
+    given = {"model": "instruct", "dataset": "train.jsonl", "rewards": [{"kind": "equals"}]}
+    return launch_grpo(GrpoRequest(**given | {"probe": False} | changed))
+
+
+def probed_grpo(**changed):
+    """Call it where a probe has found that no answer earns anything."""
+    key = grpo().plan["probe_key"]
+    run = workspace_module.runs_dir() / "grpo_probe-0123456789abcdef"
+    run.mkdir(exist_ok=True)
+    info = RunInfo(run_id=run.name, kind="grpo_probe", created_at=0.0)
+    found = summed_up([[0, 0]] * 4, {}, [5] * 8, num_truncated=0, seconds=1.0)
+    for name, text in {
+        "run": info.model_dump_json(),
+        "plan": json.dumps({"probe_key": key}),
+        "status": Status(state="succeeded").model_dump_json(),
+        "report": json.dumps({"result": found.model_dump()}),
+    }.items():
+        (run / f"{name}.json").write_text(text)
+    return grpo(probe=True, **changed)
+
+
 def ship(source, **changed):
     return merge_and_quantize(ShipRequest(source=source, **changed))
 
@@ -213,6 +238,15 @@ REFUSALS = {
     ("undecided_columns", "launch_dpo"): (dpo, {"dataset": "rated_pairs.jsonl"}),
     ("validation_unwatched", "launch_sft"): (sft, {"training": TWO_EPOCHS}),
     ("validation_unwatched", "launch_dpo"): (dpo, {"training": TWO_EPOCHS}),
+    ("validation_unwatched", "launch_grpo"): (
+        grpo,
+        {"training": {**TWO_EPOCHS, "eval_strategy": "no"}},
+    ),
+    ("advised_against", "launch_grpo"): (grpo, {"advice": {"success_fraction": 0.0}}),
+    ("rl_zero_reward", "launch_grpo"): (probed_grpo, {}),
+    ("test_row", "launch_grpo"): (grpo, {"dataset": "tested.jsonl"}),
+    ("undecided_columns", "launch_grpo"): (grpo, {"dataset": "rated.jsonl"}),
+    (LEAK, "launch_grpo"): (grpo, {"validation": "train.jsonl"}),
     (LEAK, "launch_sft"): (sft, {"validation": "train.jsonl"}),
     (LEAK, "launch_dpo"): (dpo, {"validation": "pairs.jsonl"}),
     (LEAK, "evaluate"): (measure, {}),
@@ -225,6 +259,10 @@ NO_WAY_AROUND = {
     ),
     ("unrepeatable_start", "launch_dpo"): (
         dpo,
+        {"peft": {"init_lora_weights": "pissa_niter_4"}},
+    ),
+    ("unrepeatable_start", "launch_grpo"): (
+        grpo,
         {"peft": {"init_lora_weights": "pissa_niter_4"}},
     ),
     ("unrepeatable_start", "merge_and_quantize"): (ship, {"source": "pissa"}),
@@ -260,7 +298,11 @@ def small_card(files, monkeypatch):
 
 
 TOO_LARGE = {"model": "meta-llama/Llama-3.1-8B-Instruct", "method": "lora"}
-NO_ROOM = {("does_not_fit", "launch_sft"): sft, ("does_not_fit", "launch_dpo"): dpo}
+NO_ROOM = {
+    ("does_not_fit", "launch_sft"): sft,
+    ("does_not_fit", "launch_dpo"): dpo,
+    ("does_not_fit", "launch_grpo"): grpo,
+}
 
 
 @pytest.mark.parametrize(("rule_id", "tool"), NO_ROOM)
@@ -274,7 +316,11 @@ def test_a_run_that_does_not_fit_is_refused_until_its_reason_is_kept(small_card,
     assert (plan["accepted"], plan["accept_reason"]) == ([rule_id], REASON)
 
 
-UNKNOWN = {("memory_unchecked", "launch_sft"): sft, ("memory_unchecked", "launch_dpo"): dpo}
+UNKNOWN = {
+    ("memory_unchecked", "launch_sft"): sft,
+    ("memory_unchecked", "launch_dpo"): dpo,
+    ("memory_unchecked", "launch_grpo"): grpo,
+}
 
 
 @pytest.mark.parametrize(("rule_id", "tool"), UNKNOWN)

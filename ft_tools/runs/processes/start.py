@@ -46,6 +46,8 @@ WORKERS: dict[str, str] = {
     "sft": "ft_tools.training.worker.sft",
     "dpo": "ft_tools.training.worker.dpo",
     "kto": "ft_tools.training.worker.kto",
+    "grpo": "ft_tools.training.worker.grpo",
+    "grpo_probe": "ft_tools.training.worker.grpo_probe",
     "ship": "ft_tools.shipping.worker.ship",
     "evaluate": "ft_tools.evaluation.worker.evaluate",
     "audit": "ft_tools.data.worker.audit",

@@ -7,10 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools.errors import PlanChanged, Refused
 
 Kind = Literal[
-    "sft", "dpo", "kto", "ship", "evaluate", "audit", "prepare", "create", "demo_model", "search"
+    "sft", "dpo", "kto", "grpo", "grpo_probe", "ship", "evaluate", "audit", "prepare", "create",
+    "demo_model", "search",
 ]  # fmt: skip
 """What a run does; no new run is a `search`, but those of version 0.1 are still read."""
-TRAINED: frozenset[Kind] = frozenset({"sft", "dpo", "kto"})
+TRAINED: frozenset[Kind] = frozenset({"sft", "dpo", "kto", "grpo"})
 State = Literal[
     "validating",
     "queued",

@@ -14,10 +14,14 @@ from ft_tools.runs.state import directory
 EVALUATIONS = 20
 TEST_PART = "test.jsonl"
 """As prepare_dataset names it."""
-EVALUATED = ("step", "epoch", "eval_loss", "eval_mean_token_accuracy", "eval_rewards/margins")
+EVALUATED = (
+    "step", "epoch", "eval_loss", "eval_mean_token_accuracy", "eval_rewards/margins",
+    "eval_reward", "eval_completions/mean_length",
+)  # fmt: skip
 TRAINING = (
     "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "max_length", "packing",
-    "per_device_train_batch_size", "gradient_accumulation_steps", "beta",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "beta", "num_generations",
+    "max_completion_length",
 )  # fmt: skip
 ADAPTER = ("r", "lora_alpha", "target_modules", "use_rslora")
 

@@ -6,7 +6,7 @@ from ft_tools import anti_patterns
 from ft_tools.data.judge.findings import RULES
 from ft_tools.errors import UnknownName
 
-LAUNCHES = {"launch_sft", "launch_dpo"}
+LAUNCHES = {"launch_sft", "launch_dpo", "launch_grpo"}
 REASONS = ("contradictions",)
 """Of a verdict on data, beside the audit's findings."""
 

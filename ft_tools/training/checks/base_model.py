@@ -102,7 +102,7 @@ def require_instruct(observed: str, task: Task, accepted: Collection[str]) -> No
     Raises:
         Refused: By the rule `dpo_before_sft`.
     """
-    if task != "sft" and "dpo_before_sft" not in accepted:
+    if task in {"dpo", "kto"} and "dpo_before_sft" not in accepted:
         raise refusal("raw_base_model", observed=observed)
 
 

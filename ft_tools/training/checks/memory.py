@@ -130,7 +130,8 @@ def _choices(planned: PlannedRun, given: set[str]) -> Iterator[dict[str, Any]]:
     training = planned.training
     effective = training[MICRO] * training[STEPS]
     tokens = training.get("max_length") or planned.most_tokens or NOT_CUT
-    tokens = min(tokens, planned.most_tokens or tokens) * (1 if planned.task == "sft" else 2)
+    sequences = 1 if planned.task in {"sft", "grpo"} else 2
+    tokens = min(tokens, planned.most_tokens or tokens) * sequences
     sizes = [training[MICRO]]
     if not {MICRO, STEPS} & given:
         most = max(training[MICRO], int(facts.number("speed.most_tokens")) // tokens)
@@ -314,7 +315,7 @@ def _estimate(
     asked = {
         "model": planned.model,
         # An answer with its partner of KTO is about a pair of half as many prompts.
-        "task": "sft" if planned.task == "sft" else "dpo",
+        "task": planned.task if planned.task in {"sft", "grpo"} else "dpo",
         "method": planned.method,
         "seq_len": training.get("max_length") or planned.most_tokens or NOT_CUT,
         "micro_batch": -(-micro // (2 if planned.task == "kto" else 1)),
@@ -332,6 +333,10 @@ def _estimate(
         "num_gpus": place.num_processes,
         "sharding": place.sharding if place.num_processes > 1 else "none",
     }
+    if planned.task == "grpo":
+        asked["generated"] = training[MICRO] * training[STEPS]
+        answer = int(training["max_completion_length"])
+        asked["prompt_len"] = max(1, asked["seq_len"] - answer)
     try:
         request = VramRequest.model_validate(asked | adapter)
     except ValidationError as error:

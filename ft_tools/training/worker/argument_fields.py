@@ -11,9 +11,15 @@ from typing import Any, get_type_hints
 
 from peft import LoraConfig
 from pydantic import TypeAdapter
-from trl import DPOConfig, KTOConfig, SFTConfig
+from trl import DPOConfig, GRPOConfig, KTOConfig, SFTConfig
 
-CONFIGS = {"sft": SFTConfig, "dpo": DPOConfig, "kto": KTOConfig, "lora": LoraConfig}
+CONFIGS = {
+    "sft": SFTConfig,
+    "dpo": DPOConfig,
+    "kto": KTOConfig,
+    "grpo": GRPOConfig,
+    "lora": LoraConfig,
+}
 
 
 def schemas(config: type[Any]) -> dict[str, Any]:

@@ -95,9 +95,11 @@ def write_lock(session: Session, plan: TrainingPlan, tokenizer: Any) -> Path:
         "chat_template_sha256": hashlib.sha256(str(template).encode()).hexdigest(),
         "command": ["python", "-m", WORKERS[plan.task], "RUN_DIR"],
     }
-    folder = session.run_dir / export.FOLDER
-    publish.private_folder(folder)
-    export.write_exports(folder, plan)
+    if plan.task != "grpo":
+        # Its rewards run in this package only.
+        folder = session.run_dir / export.FOLDER
+        publish.private_folder(folder)
+        export.write_exports(folder, plan)
     publish.write_file(path, json.dumps(lock, indent=1, sort_keys=True))
     return path
 
@@ -129,7 +131,9 @@ def report_parts(
         "tokens_per_second": round(tokens / outcome.seconds, 1) if outcome.seconds else 0.0,
         "train_loss": sum(last) / len(last) if last else None,
         "first_loss": losses[0] if losses else None,
-        "validation_loss": state.best_metric or last_value(rows, "eval_loss"),
+        "validation_loss": None
+        if plan.task == "grpo"
+        else state.best_metric or last_value(rows, "eval_loss"),
         "best_step": best,
         "stopped_early": state.global_step < state.max_steps,
         "attempts": session.attempt,

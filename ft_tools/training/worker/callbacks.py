@@ -244,7 +244,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         best = state.best_model_checkpoint
         if state.best_metric is not None and best and state.best_global_step:
             if state.best_global_step != self.best_step:
-                self.session.best("eval_loss", float(state.best_metric), state.best_global_step)
+                name = defaults.best_metric(self.plan.task)
+                self.session.best(name, float(state.best_metric), state.best_global_step)
             self.best_step = int(state.best_global_step)
         if self.session.leads:
             checkpoints.rotate(folder, keep=[Path(best) if best else None])

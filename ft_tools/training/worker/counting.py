@@ -54,7 +54,8 @@ def count(request: CountRequest) -> Counts:
     )
     if request.template_path is not None:
         tokenizer.chat_template = Path(request.template_path).read_text(encoding="utf-8")
-    of_file = _count_sequences if request.task == "sft" else _count_preferences
+    by_task = {"sft": _count_sequences, "grpo": _count_prompts}
+    of_file = by_task.get(request.task, _count_preferences)
     counted = of_file(request, tokenizer, request.dataset)
     if request.validation is None:
         return counted
@@ -96,6 +97,16 @@ def _count_preferences(request: CountRequest, tokenizer: Any, facts: DatasetFact
     require_answers(facts.path, limit, answers, tokenizing.special_ids(tokenizer))
     report = count_answers(request.task, num_counted, limit, kept)
     return _scaled(report, len(answers), facts, uncut)
+
+
+def _count_prompts(request: CountRequest, tokenizer: Any, facts: DatasetFacts) -> Counts:
+    """Count prompts, to which the model writes the answers itself."""
+    lengths: list[tuple[int, int]] = []
+    for line, example in _beginning(facts):
+        with tokenizing.refused_by_template(f"{facts.path}:{line}", example):
+            lengths.append((len(tokenizing.prompt_ids(tokenizer, example)), 0))
+    report = count_answers(request.task, len(lengths), None, lengths)
+    return _scaled(report, len(lengths), facts, lengths)
 
 
 def _beginning(facts: DatasetFacts) -> Iterator[tuple[int, Example]]:

@@ -24,6 +24,7 @@ from ft_tools.models.quantized import DEQUANTIZED, prequantized
 from ft_tools.models.worker.loading import model_class
 from ft_tools.runs.hardware.devices import BF16_CAPABILITY
 from ft_tools.runs.processes.worker_session import Session
+from ft_tools.training import defaults
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.worker import ranks_agree
@@ -203,6 +204,7 @@ def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> di
     # MLX recomputes blocks by itself.
     checkpointing = given.pop("gradient_checkpointing", False) and plan.engine == "torch"
     # transformers 5.24 calls it by a new name and warns about the old one, TRL's default included.
+    metric = defaults.best_metric(plan.task)
     own: dict[str, Any] = {
         "gradient_checkpointing": None,
         "activation_checkpointing": checkpointing,
@@ -210,8 +212,8 @@ def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> di
         "save_strategy": "epoch" if given.get("eval_strategy") == "epoch" else "steps",
         "save_total_limit": None,
         "load_best_model_at_end": plan.patience is not None,
-        "metric_for_best_model": "eval_loss" if plan.patience is not None else None,
-        "greater_is_better": False if plan.patience is not None else None,
+        "metric_for_best_model": metric if plan.patience is not None else None,
+        "greater_is_better": metric != "eval_loss" if plan.patience is not None else None,
         "restore_callback_states_from_checkpoint": True,
         "logging_nan_inf_filter": False,
         "use_cpu": on_cpu,
@@ -244,4 +246,6 @@ def _evaluated_together(plan: TrainingPlan, batch: MicroBatch) -> int:
     """Return the examples of an evaluation's batch: as planned, unless memory ran out since."""
     planned: int = plan.training["per_device_train_batch_size"]
     asked: int = plan.training.get("per_device_eval_batch_size", planned)
-    return asked if batch.size == planned else min(asked, batch.size)
+    # Of a reinforcement run it holds whole groups, which are answered and not trained on.
+    is_kept = batch.size == planned or plan.task == "grpo"
+    return asked if is_kept else min(asked, batch.size)

@@ -15,6 +15,7 @@ from ft_tools.formats.masking import LossOn, Messages, Render, TokenizedSequence
 from ft_tools.formats.training_rows import DatasetFacts, tools_of
 from ft_tools.formats.trl_formats import Example
 from ft_tools.training.findings import refusal
+from ft_tools.training.grpo.prompts import asked_of
 
 
 def sequences(
@@ -46,6 +47,14 @@ def prompt_and_answers(tokenizer: Any, facts: DatasetFacts, example: Example) ->
         asked, answers = chosen[:shared], [chosen[shared:], rejected[shared:]]
     render = renderer(tokenizer, example)
     return [render(asked, True), *(render(asked + answer, False) for answer in answers)]
+
+
+def prompt_ids(tokenizer: Any, example: Example) -> list[int]:
+    """Return a prompt that is answered by the model, as GRPOTrainer tokenizes it."""
+    asked = asked_of(example)
+    if isinstance(asked, str):
+        return encoded(tokenizer, asked)
+    return renderer(tokenizer, {})(asked, True)
 
 
 def shared_turns(chosen: Messages, rejected: Messages) -> int:

@@ -1,0 +1,1 @@
+"""Reinforcement learning on declared rewards: launch_grpo."""

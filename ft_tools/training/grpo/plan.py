@@ -1,0 +1,223 @@
+"""What launch_grpo would do: the plan that is hashed, confirmed, stored and obeyed."""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError
+
+from ft_tools import workspace
+from ft_tools.contract import Request, complaints
+from ft_tools.errors import BadInput
+from ft_tools.lora.choices import choose_learning_rate
+from ft_tools.lora.data_shape import rounded_length
+from ft_tools.metrics.checks.request import Check, Checks, check_names, require_goal
+from ft_tools.metrics.checks.scorer import columns_of, require_columns
+from ft_tools.models.resolve import ModelSource
+from ft_tools.runs import estimates
+from ft_tools.training import defaults, preference_runs
+from ft_tools.training.estimates import MEASURED
+from ft_tools.training.findings import refusal, warning
+from ft_tools.training.grpo import probe
+from ft_tools.training.grpo.probe import ProbeResult
+from ft_tools.training.grpo.prompts import read_prompts
+from ft_tools.training.grpo.request import GrpoRequest
+from ft_tools.training.grpo.reward_test import RewardTest, require_sound
+from ft_tools.training.model_plan import model_plan, source_of
+from ft_tools.training.plan import Files, TrainingPlan, files_of, plan_parts
+from ft_tools.training.plan_estimate import Completions
+
+GENERATIONS, GENERATIONS_EVAL = 8, 4
+COMPLETION_TOKENS = 512
+"""Longest answer where neither caller nor probe says more."""
+ROOM = 1.5
+"""Longest answer that is trained, as a multiple of what 99 of 100 answers of the probe needed."""
+EVALUATED_TOGETHER = 32
+SAMPLING = (
+    "num_generations", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
+    "max_completion_length", "generation_kwargs",
+)  # fmt: skip
+"""Arguments that another probe may follow from."""
+
+
+class Rewards(Request):
+    """The declared rewards, as checks."""
+
+    rewards: Checks
+
+
+class GrpoPlan(TrainingPlan):
+    """A reinforcement run."""
+
+    MACHINE: ClassVar[Mapping[str, Any]] = {**TrainingPlan.MACHINE, "probe": True}
+
+    task: Literal["grpo"] = "grpo"
+    rewards: list[dict[str, Any]] = Field(description="Checks, each with its name and weight.")
+    rewards_folder: str = Field(description="What their relative paths are relative to.")
+    reward_test: RewardTest
+    probe: ProbeResult | None = Field(
+        None, description="Measured of the starting model; null: not measured."
+    )
+    probe_key: str = Field(description="Of what a probe depends on.")
+    stop_rules: bool = True
+    prompts_per_step: int
+
+    @property
+    def checks(self) -> list[Check]:
+        """Return the rewards as checks."""
+        return list(Rewards.model_validate({"rewards": self.rewards}).rewards)
+
+
+def plan_grpo(request: GrpoRequest) -> GrpoPlan:
+    """Resolve everything that a reinforcement run needs.
+
+    Raises:
+        FineTuningError: As `launch_grpo`.
+    """
+    checks = read_checks(request.rewards)
+    source = source_of(preference_runs.start_of(request.model, request.sft_run))
+    read = {"answer", *(name for one in checks for name in columns_of(one))}
+    files = files_of("grpo", request, read)
+    folder = workspace.existing(request.dataset).parent
+    prompts = read_prompts(files[0])
+    for file in filter(None, files):
+        rows = prompts if file is files[0] else read_prompts(file)
+        require_columns(checks, ((one.line, one.row) for one in rows), file.path)
+    tested, notes = require_sound(checks, prompts, request.reference_format, folder)
+    sampled = _with_sampling(request, source)
+    key = _probe_key(sampled, source, files, checks)
+    found = probe.result_of(key) if request.probe and request.is_here else None
+    if found is not None:
+        notes += probe.judged(found, request.accept_findings)
+        sampled = _with_length(sampled, request, found)
+    if request.probe and not request.is_here:
+        notes.append(warning("not_probed"))
+    parts = plan_parts("grpo", sampled, source, files, "answers", _completions(sampled, found))
+    training = parts["training"]
+    prompts_per_step = _require_batch(training, parts["dataset"].num_examples)
+    _require_one_process(parts)
+    _require_no_copy(request, source, training)
+    parts["warnings"] = [*notes, *parts["warnings"]]
+    return GrpoPlan(
+        **parts,
+        rewards=[one.model_dump(mode="json", by_alias=True) for one in _named(checks)],
+        rewards_folder=str(folder),
+        reward_test=tested,
+        probe=found,
+        probe_key=key,
+        stop_rules=request.stop_rules,
+        prompts_per_step=prompts_per_step,
+    )
+
+
+def read_checks(rewards: Sequence[Mapping[str, Any]]) -> list[Check]:
+    """Read the declared rewards.
+
+    Raises:
+        BadInput: With what is allowed.
+    """
+    try:
+        checks = list(Rewards.model_validate({"rewards": list(rewards)}).rewards)
+        check_names(checks)
+        require_goal(checks)
+    except ValidationError as error:
+        raise BadInput("; ".join(complaints(Rewards, error))) from None
+    except ValueError as error:
+        raise BadInput(f"rewards: {error}") from None
+    return checks
+
+
+def _named(checks: Sequence[Check]) -> list[Check]:
+    names = check_names(checks)
+    return [one.model_copy(update={"name": n}) for one, n in zip(checks, names, strict=True)]
+
+
+def _with_sampling(request: GrpoRequest, source: ModelSource) -> GrpoRequest:
+    """Return the request with how completions are sampled, evaluated and trained on."""
+    given = request.training
+    chosen: dict[str, Any] = {
+        "num_generations": GENERATIONS,
+        "num_generations_eval": GENERATIONS_EVAL,
+        "max_completion_length": COMPLETION_TOKENS,
+        "temperature": 1.0,
+        "beta": 0.0,
+        "learning_rate": choose_learning_rate("grpo", request.method, None).value,
+    } | given
+    held_out = chosen["num_generations_eval"]
+    together = held_out * max(1, EVALUATED_TOGETHER // held_out)
+    chosen.setdefault("per_device_eval_batch_size", together)
+    if chosen["per_device_eval_batch_size"] % held_out:
+        sizes = {"batch": chosen["per_device_eval_batch_size"], "generations": held_out}
+        raise refusal("evaluated_groups_split", **sizes)
+    changed: dict[str, Any] = {"training": chosen}
+    if request.method != "full" and not source.adapter:
+        changed["peft"] = {"r": defaults.LORA["r"], **request.peft}
+    return request.model_copy(update=changed)
+
+
+def _with_length(sampled: GrpoRequest, request: GrpoRequest, found: ProbeResult) -> GrpoRequest:
+    """Return the request with answers as long as the starting model needs, and some room."""
+    if "max_completion_length" in request.training:
+        return sampled
+    most = sampled.training["max_completion_length"]
+    length = rounded_length(int(ROOM * found.longest_usual_tokens), most)
+    return sampled.model_copy(
+        update={"training": {**sampled.training, "max_completion_length": length}}
+    )
+
+
+def _probe_key(
+    request: GrpoRequest, source: ModelSource, files: Files, checks: Sequence[Check]
+) -> str:
+    """Return a hash of what a probe depends on: model, prompts, rewards and sampling."""
+    model = model_plan(source, request.training.get("chat_template_path"))
+    known = model.model_dump(exclude={"name", "packages", "num_params", "hidden_size"})
+    sampling = {name: request.training[name] for name in SAMPLING if name in request.training}
+    rewards = [one.model_dump(mode="json") for one in checks]
+    text = json.dumps([known, request.method, files[0].sha256, rewards, sampling], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _completions(request: GrpoRequest, found: ProbeResult | None) -> Completions:
+    """Return what is known of the completions: measured, or half of what they may have."""
+    if found is None:
+        return Completions(request.training["max_completion_length"] / 2, None)
+    return Completions(found.mean_tokens, estimates.about(found.seconds_per_completion, MEASURED))
+
+
+def _require_batch(training: Mapping[str, Any], num_prompts: int) -> int:
+    """Return the prompts of a step.
+
+    Raises:
+        BadInput: A step splits a group, or there are fewer prompts than one step sees, of which
+            TRL makes no step at all, and ends well.
+    """
+    micro, steps = (int(training[name]) for name in defaults.BATCH)
+    group = int(training["num_generations"])
+    if micro * steps % group:
+        raise refusal("groups_split", batch=micro * steps, generations=group)
+    prompts = micro * steps // group
+    if num_prompts < prompts:
+        raise refusal("too_few_prompts", prompts=num_prompts, wanted=prompts)
+    return prompts
+
+
+def _require_one_process(parts: Mapping[str, Any]) -> None:
+    if (count := parts["place"].num_processes) > 1:
+        raise refusal("grpo_several_processes", count=count)
+
+
+def _require_no_copy(
+    request: GrpoRequest, source: ModelSource, training: Mapping[str, Any]
+) -> None:
+    """Refuse a reference that would be a second copy, and vLLM where it cannot be used."""
+    if training["beta"] and (source.adapter or request.method == "full"):
+        start = "the adapter of the earlier run" if source.adapter else "method='full'"
+        raise refusal("grpo_reference_copy", beta=training["beta"], start=start)
+    if training.get("use_vllm"):
+        if request.method == "qlora":
+            raise refusal("vllm_with_qlora")
+        if importlib.util.find_spec("vllm") is None:
+            raise refusal("vllm_missing")

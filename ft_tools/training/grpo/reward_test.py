@@ -1,0 +1,222 @@
+"""Whether a reward tells right answers from wrong ones, tried before anything is trained.
+
+References have to score 1; answers that solve nothing have to score clearly less. A wrong answer
+that is right by chance is none: of several candidates the one that scores least counts.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ft_tools.facts import number
+from ft_tools.formats.answer_kinds import are_few_labels
+from ft_tools.formats.json_text import json_collection
+from ft_tools.metrics.checks.request import Check
+from ft_tools.metrics.checks.scorer import Scorer, Scores
+from ft_tools.metrics.text import normalise
+from ft_tools.training.findings import refusal, warning
+from ft_tools.training.grpo.prompts import Prompt
+
+ROWS = 16
+CANDIDATES = 3
+"""Other rows' answers that are tried for each row."""
+REPEATS = 100
+FILLER = "word "
+RIGHT = 0.999
+RUN = {"tests", "sql"}
+"""Kinds that run the answer: another number in a program may not change what it does."""
+ASKED = {"judge"}
+"""Kinds that cost money: they are asked by the probe, not by a plan."""
+PLACEHOLDER = "{answer}"
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+class RewardTest(BaseModel):
+    """What the reward gives to references and to answers that solve nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: int = Field(description="Prompts that were tried.")
+    references_right: float | None = Field(
+        None, description="Fraction of references that score 1; null without references."
+    )
+    gaps: dict[str, float] = Field(
+        description="Kind of junk -> mean reward of the references minus that of the junk."
+    )
+
+
+def require_sound(
+    checks: Sequence[Check], prompts: Sequence[Prompt], written_as: str, folder: Path
+) -> tuple[RewardTest, list[str]]:
+    """Refuse a reward that rejects references or pays for answers that solve nothing.
+
+    Args:
+        checks: The reward's parts.
+        prompts: Of the file.
+        written_as: How a right answer is written around the reference.
+        folder: Of the file, for the paths in checks.
+
+    Returns:
+        What was found, and warnings.
+
+    Raises:
+        Refused: With the case, the row's line, and the score of each part.
+    """
+    tried = [check for check in checks if check.kind not in ASKED]
+    chosen = list(prompts[:: max(1, len(prompts) // ROWS)][:ROWS])
+    known = [one for one in chosen if one.reference.strip()]
+    chosen = known or chosen
+    cases = _junk(chosen, prompts, written_as, {check.kind for check in tried})
+    asked: list[tuple[Prompt, str]] = []
+    if known:
+        asked += [(one, _written(one.reference, written_as)) for one in chosen]
+    asked += [(one, text) for case in cases.values() for one, text in case]
+    with Scorer(tried, folder) as scorer:
+        scores = iter(scorer.score([one.row for one, _ in asked], [text for _, text in asked]))
+    right: dict[int, float] = {}
+    if known:
+        found = [(one, next(scores)) for one in chosen]
+        right = {one.line: _total(score) for one, score in found}
+        _require_references(found)
+    gaps = {
+        name: _require_told_apart(name, [(one, next(scores)) for one, _ in case], right)
+        for name, case in cases.items()
+    }
+    test = RewardTest(
+        rows=len(chosen),
+        references_right=_fraction(right.values()) if known else None,
+        gaps={name: round(gap, 3) for name, gap in gaps.items()},
+    )
+    return test, [] if known else [warning("no_references", rows=len(prompts))]
+
+
+Case = list[tuple[Prompt, str]]
+
+
+def _junk(
+    chosen: Sequence[Prompt], prompts: Sequence[Prompt], written_as: str, kinds: set[str]
+) -> dict[str, Case]:
+    """Return answers that solve nothing, by what they are; several of a row may be candidates."""
+    cases: dict[str, Case] = {
+        "empty": [(one, "") for one in chosen],
+        "prompt_copied": [(one, str(one.row["prompt"])) for one in chosen],
+    }
+    references = list(dict.fromkeys(one.reference for one in prompts if one.reference.strip()))
+    if len(references) < 2:
+        return cases | {"repeated": [(one, FILLER * REPEATS) for one in chosen]}
+    others = {one.line: _others(one, references) for one in chosen}
+    cases["other_answer"] = [
+        (one, _written(other, written_as)) for one in chosen for other in others[one.line]
+    ]
+    cases["repeated"] = [
+        (one, "\n".join([other] * REPEATS)) for one in chosen for other in others[one.line][:1]
+    ]
+    wrong = [(one, changed(one.reference)) for one in chosen if not kinds & RUN]
+    cases["wrong_values"] = [(one, _written(text, written_as)) for one, text in wrong if text]
+    if are_few_labels(len(references), len(prompts)):
+        every = "\n".join(references)
+        cases["every_label"] = [(one, every) for one in chosen]
+    return {name: case for name, case in cases.items() if case}
+
+
+def _others(one: Prompt, references: Sequence[str]) -> list[str]:
+    """Return answers to other rows that are not this row's, spread over the file."""
+    own = normalise(one.reference)
+    others = [text for text in references if normalise(text) != own]
+    step = max(1, len(others) // CANDIDATES)
+    start = one.line % step
+    return others[start::step][:CANDIDATES]
+
+
+def changed(reference: str) -> str:
+    """Return an answer of the same form with other values; empty where no value is known.
+
+    >>> changed("The answer is 4."), changed('{"a": 2, "b": true}'), changed("yes")
+    ('The answer is 55.', '{"a": 33, "b": false}', '')
+    """
+    value = json_collection(reference)
+    if value is not None:
+        return json.dumps(_changed_value(value), ensure_ascii=False)
+    return NUMBER.sub(_changed_number, reference) if NUMBER.search(reference) else ""
+
+
+def _changed_number(found: re.Match[str]) -> str:
+    """Return a number that no usual tolerance takes for the other."""
+    text = found[0]
+    value = 11 * abs(float(text)) + 11
+    return f"{value:.0f}" if "." not in text else f"{value:g}"
+
+
+def _changed_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _changed_value(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_changed_value(inner) for inner in value]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return 11 * abs(value) + 11
+    if value is None:
+        return "none"
+    text = str(value)
+    return NUMBER.sub(_changed_number, text) if NUMBER.search(text) else f"not {text}"
+
+
+def _written(reference: str, written_as: str) -> str:
+    return written_as.replace(PLACEHOLDER, reference)
+
+
+def _require_references(found: Sequence[tuple[Prompt, Scores]]) -> None:
+    wrong = [(one, scores) for one, scores in found if _total(scores) < RIGHT]
+    least = number("grpo.references_right")
+    if len(found) - len(wrong) >= least * len(found):
+        return
+    one, scores = wrong[0]
+    sizes = {"wrong": len(wrong), "rows": len(found), "least": least}
+    raise refusal("reward_rejects_references", **sizes, line=one.line, parts=_parts(scores))
+
+
+def _require_told_apart(
+    name: str, found: Sequence[tuple[Prompt, Scores]], right: dict[int, float]
+) -> float:
+    """Return by how much references score more than a kind of junk.
+
+    Raises:
+        Refused: By too little, or the junk scores 1 on too many rows.
+    """
+    least: dict[int, tuple[float, Prompt, Scores]] = {}
+    for one, scores in found:
+        total = _total(scores)
+        if one.line not in least or total < least[one.line][0]:
+            least[one.line] = (total, one, scores)
+    gap: float = fmean(right.get(line, 1.0) - total for line, (total, _, _) in least.items())
+    accepted = _fraction(total for total, _, _ in least.values())
+    if gap >= number("grpo.junk_gap") - 1e-6 and accepted <= number("grpo.junk_accepted"):
+        return gap
+    total, one, scores = max(least.values(), key=lambda each: each[0])
+    fields = {"case": name, "accepted": accepted, "gap": gap, "line": one.line}
+    fields |= {"least": number("grpo.junk_gap"), "total": total, "parts": _parts(scores)}
+    raise refusal("reward_accepts_junk", **fields)
+
+
+def _total(scores: Scores) -> float:
+    """Return the reward; a verifier that broke is none."""
+    return scores.total if scores.total is not None else 0.0
+
+
+def _fraction(totals: Iterable[float]) -> float:
+    """Return the fraction that scores 1."""
+    values = list(totals)
+    return sum(total >= RIGHT for total in values) / len(values)
+
+
+def _parts(scores: Scores) -> str:
+    return ", ".join(
+        f"{name} {'broke' if value is None else f'{value:.2g}'}"
+        for name, value in scores.parts.items()
+    )

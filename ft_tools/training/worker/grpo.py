@@ -1,0 +1,135 @@
+"""Reinforcement on declared rewards: `python -m ft_tools.training.worker.grpo RUN_DIR`."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from datasets import Dataset, Features, Json, Value
+from transformers import Trainer, TrainerCallback, TrainerState
+from trl import GRPOConfig, GRPOTrainer
+
+from ft_tools.formats.training_rows import DatasetFacts
+from ft_tools.metrics.checks.scorer import Scorer
+from ft_tools.runs.processes.worker_session import Session, main
+from ft_tools.training import samples
+from ft_tools.training.checks.learnable import count_answers
+from ft_tools.training.grpo.plan import GrpoPlan
+from ft_tools.training.grpo.prompts import Prompt, read_prompts
+from ft_tools.training.report import GrpoRunReport, TrainingRunReport
+from ft_tools.training.token_counts import DataReport
+from ft_tools.training.worker import loading, tokenizing
+from ft_tools.training.worker.rewards import ROW, Answered, Rewards, keep_held_out
+from ft_tools.training.worker.work import Training
+
+QUOTED = 10
+"""Held-out prompts whose completion is on the page."""
+
+
+class Reinforced(Training):
+    """Prompts whose answers the model writes itself, and is rewarded for."""
+
+    plan_type = GrpoPlan
+    report_type: ClassVar[type[TrainingRunReport]] = GrpoRunReport
+    metrics = {  # noqa: RUF012
+        "reward": "reward",
+        "held_out_reward": "eval_reward",
+        "mean_completion_tokens": "completions/mean_length",
+    }
+    config = GRPOConfig
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        checks = self.plan.checks
+        self.scorer = Scorer(checks, Path(self.plan.rewards_folder), session.run_dir)
+        self.rewards = Rewards(checks, self.scorer, lambda: self.trainer.model.training)
+        self.trainer: Any = None
+
+    def work(self) -> TrainingRunReport:
+        """Train with the scorer open."""
+        with self.scorer:
+            return super().work()
+
+    def read(self, facts: DatasetFacts) -> Dataset:
+        """Read prompts; what rewards read of their rows stays here, found by the row's number."""
+        prompts = read_prompts(facts)
+        if facts is self.plan.dataset:
+            self.rewards.trained_rows = prompts
+        else:
+            self.rewards.held_out_rows = prompts
+        kind = Value("string") if facts.format.endswith("_text") else Json()
+        columns = {"prompt": [one.asked for one in prompts], ROW: [*range(len(prompts))]}
+        features = Features({"prompt": kind, ROW: Value("int64")})
+        return Dataset.from_dict(columns, features=features)
+
+    def trainer_type(self) -> type[Trainer]:
+        """Return TRL's trainer."""
+        found: type[Trainer] = GRPOTrainer
+        return found
+
+    def make_trainer(self, given: dict[str, Any]) -> Trainer:
+        """Load the model and put TRL's trainer with the rewards around it."""
+        where = f"a line of {self.plan.dataset.path}"
+        with tokenizing.refused_by_template(where, {"prompt": self.train_set[0]["prompt"]}):
+            self.trainer = self.trainer_type()(
+                **loading.model_parts(
+                    self.plan, self.config(**given, reward_weights=self.rewards.weights)
+                ),
+                reward_funcs=self.rewards.functions(),
+                train_dataset=self.train_set,
+                eval_dataset=self.held_out,
+                processing_class=self.tokenizer,
+            )
+        self.trainer.add_callback(HeldOut(self.session, self.rewards))
+        return self.trainer
+
+    def require_ready(self, trainer: Trainer) -> None:
+        """Do nothing: the plan has tested what the loaded model could not show."""
+
+    def count(self, facts: DatasetFacts, tokenized: Dataset) -> DataReport:
+        """Count a file's prompts."""
+        examples = ({"prompt": prompt} for prompt in tokenized["prompt"])
+        lengths = [(len(tokenizing.prompt_ids(self.tokenizer, one)), 0) for one in examples]
+        return count_answers(self.plan.task, facts.num_examples, None, lengths)
+
+    def answered(self, row: dict[str, Any]) -> None:
+        """Return nothing: the evaluations' own completions are shown."""
+
+
+class HeldOut(TrainerCallback):  # type: ignore[misc]
+    """Keeps an evaluation's rewards by row, and shows a few of its completions."""
+
+    def __init__(self, session: Session, rewards: Rewards) -> None:
+        self._session = session
+        self._rewards = rewards
+
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Write down what an evaluation gave."""
+        evaluated, self._rewards.evaluated = self._rewards.evaluated, []
+        run_dir, rows = self._session.run_dir, self._rewards.held_out_rows[:QUOTED]
+        keep_held_out(run_dir, state.global_step, evaluated)
+        samples.describe(run_dir, [(str(one.row["prompt"]), _wanted(one)) for one in rows])
+        first = {one.row: one for one in reversed(evaluated)}
+        for number in sorted(first)[: len(rows)]:
+            samples.add(run_dir, state.global_step, number, quoted(first[number]))
+
+
+def _wanted(one: Prompt) -> str:
+    return one.reference
+
+
+def quoted(one: Answered) -> str:
+    """Return a completion with its reward, by part."""
+    parts = ", ".join(
+        f"{name} {'broke' if value is None else f'{value:.2g}'}"
+        for name, value in one.scores.parts.items()
+    )
+    total = "none" if one.scores.total is None else f"{one.scores.total:.2f}"
+    return f"[reward {total}: {parts}]\n{one.text}"
+
+
+def work(session: Session) -> TrainingRunReport:
+    """Carry out a reinforcement run."""
+    return Reinforced(session).work()
+
+
+if __name__ == "__main__":
+    main(work)

@@ -1,0 +1,102 @@
+"""Measure a starting model on the prompts of a reinforcement run, as training samples them."""
+
+import time
+from statistics import fmean
+from typing import Any
+
+from ft_tools.errors import Refused
+from ft_tools.next_steps import next_step
+from ft_tools.runs.next_steps import NOT_ASKED_AGAIN
+from ft_tools.runs.processes.worker_session import Session, Stopped, main
+from ft_tools.training import micro_batches
+from ft_tools.training.grpo import probe
+from ft_tools.training.grpo.probe import ProbeReport, summed_up
+from ft_tools.training.grpo.request import GrpoRequest
+from ft_tools.training.worker import loading
+from ft_tools.training.worker.grpo import Reinforced
+from ft_tools.training.worker.rewards import by_row
+
+
+class Probe(Reinforced):
+    """The run's own trainer, which only evaluates: on prompts to train on."""
+
+    def measure(self) -> ProbeReport:
+        """Answer prompts until there are enough, or the time is over.
+
+        Raises:
+            Stopped: A cancel or a TERM arrived.
+            Refused: No answer could be scored.
+        """
+        plan, session = self.plan, self.session
+        session.phase("loading")
+        self.tokenizer = loading.load_tokenizer(plan)
+        self.train_set = self.read(plan.dataset)
+        self.rewards.held_out_rows = self.rewards.trained_rows
+        number = min(probe.PROMPTS, len(self.train_set))
+        self.held_out = self.train_set.shuffle(seed=plan.training["seed"]).select(range(number))
+        batch = micro_batches.of_run(session.run_dir, plan)
+        group = plan.training["num_generations"]
+        together = max(1, batch.effective // group)
+        given = loading.run_arguments(session, plan, batch)
+        given |= {
+            "num_generations_eval": group,
+            "per_device_eval_batch_size": group * together,
+            "load_best_model_at_end": False,
+            "eval_on_start": False,
+        }
+        trainer: Any = self.make_trainer(given)
+        trainer.callback_handler.callbacks.clear()
+        # The first answers warm up.
+        trainer.evaluate(self.held_out.select([0]))
+        self.rewards.evaluated.clear()
+        session.phase("answering")
+        began, cut = time.monotonic(), 0.0
+        for start in range(0, number, together):
+            rows = self.held_out.select(range(start, min(number, start + together)))
+            found = trainer.evaluate(rows)
+            cut += found["eval_completions/clipped_ratio"] * len(rows) * group
+            session.progress(start + len(rows), number)
+            if session.should_stop:
+                raise Stopped
+            if time.monotonic() - began > probe.SECONDS:
+                break
+        return self._report(time.monotonic() - began, round(cut))
+
+    def _report(self, seconds: float, num_truncated: int) -> ProbeReport:
+        evaluated, session = self.rewards.evaluated, self.session
+        scored = [one for one in evaluated if one.scores.total is not None]
+        if not scored:
+            raise Refused("no answer could be scored: each check broke; the run's log says why")
+        result = summed_up(
+            list(by_row(evaluated).values()),
+            {
+                name: fmean(one.scores.parts[name] or 0.0 for one in scored)
+                for name in self.rewards.names
+            },
+            [one.num_tokens for one in evaluated],
+            num_truncated=num_truncated,
+            seconds=seconds,
+            broken_fraction=1 - len(scored) / len(evaluated),
+            run_id=session.run_dir.name,
+        )
+        asked = session.request(GrpoRequest).model_dump(
+            mode="json", exclude_defaults=True, exclude=NOT_ASKED_AGAIN
+        )
+        return ProbeReport(
+            summary=f"{result.pass_at_1:.1%} of {len(evaluated)} answers to {result.prompts} "
+            f"prompts are right, {result.pass_at_k:.1%} of the prompts have a right one; "
+            f"{result.zero_spread_fraction:.0%} have answers that all score the same.",
+            result=result,
+            next_steps=[next_step("plan_probed", asked)],
+        )
+
+
+def work(session: Session) -> ProbeReport:
+    """Carry out a probe."""
+    one = Probe(session)
+    with one.scorer:
+        return one.measure()
+
+
+if __name__ == "__main__":
+    main(work)

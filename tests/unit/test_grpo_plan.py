@@ -1,0 +1,219 @@
+"""launch_grpo before anything runs: what the rewards are tried on, and what a plan refuses."""
+
+import json
+
+import pytest
+
+from ft_tools.errors import BadData, BadInput, Missing, Refused
+from ft_tools.training.grpo.probe import judged, summed_up
+from ft_tools.training.grpo.request import GrpoRequest
+from ft_tools.training.tool import launch_grpo
+from tests.unit.launches import accepting, ids, started
+
+NUMBER = {"kind": "number"}
+LABELS = ["billing", "shipping", "returns", "other"]
+
+
+def write_rows(files, rows, name="prompts.jsonl"):
+    (files / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return name
+
+
+def sums(count=40, **more):
+    return [
+        {"prompt": f"What is {i} times 3?", "answer": str(3 * i), **more}
+        for i in range(9, count + 9)
+    ]
+
+
+def tickets(count=40):
+    return [{"prompt": f"Ticket {i}: sort it.", "answer": LABELS[i % 4]} for i in range(count)]
+
+
+def objects(count=40):
+    return [
+        {"prompt": f"Order number {i}", "answer": json.dumps({"order": i, "team": LABELS[i % 4]}),
+         "order": i, "team": LABELS[i % 4]}
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def grpo(files, rows=None, rewards=(NUMBER,), **changed):
+    given = {"model": "instruct", "dataset": write_rows(files, rows or sums())}
+    return launch_grpo(GrpoRequest(**given | {"rewards": list(rewards), "probe": False} | changed))
+
+
+SCHEMA = {"type": "object", "required": ["order", "team"]}
+VALUES = {"kind": "json_schema", "schema": SCHEMA, "values": {"order": "order", "team": "team"}}
+SOUND = {
+    "number": (sums, [NUMBER]),
+    "number and a short answer": (
+        sums,
+        [NUMBER, {"kind": "length", "max": 20, "weight": 0.2}],
+    ),
+    "label": (tickets, [{"kind": "equals"}]),
+    "values of JSON": (objects, [VALUES]),
+    "values beside the form": (
+        objects,
+        [VALUES, {"kind": "lacks", "texts": ["sorry"], "weight": 0.2}],
+    ),
+    "label in a form": (
+        tickets,
+        [{"kind": "equals", "extract": {"pattern": "team: (.*)"}, "weight": 2},
+         {"kind": "pattern", "pattern": "team: [a-z]+"}],
+    ),
+}  # fmt: skip
+FLAWED = {
+    "any JSON": (objects, [{"kind": "json_schema", "schema": SCHEMA}], "other_answer"),
+    "any label": (tickets, [{"kind": "pattern", "pattern": "|".join(LABELS)}], "other_answer"),
+    "any number": (sums, [{"kind": "pattern", "pattern": "[0-9]+"}], "other_answer"),
+    "every label": (tickets, [{"kind": "contains", "texts": "answer"}], "every_label"),
+    "form outweighs": (
+        sums,
+        [NUMBER, {"kind": "pattern", "pattern": "[0-9]+", "weight": 3}],
+        "other_answer",
+    ),
+    "anything short": (
+        sums,
+        [NUMBER, {"kind": "lacks", "texts": ["sorry"], "weight": 2}],
+        "prompt_copied",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_reward_that_tells_right_from_wrong_passes(files, name):
+    rows, rewards = SOUND[name]
+    format_ = {"reference_format": "team: {answer}"} if name == "label in a form" else {}
+    plan = grpo(files, rows(), rewards, **format_).plan
+    assert plan["reward_test"]["references_right"] == 1.0
+    assert min(plan["reward_test"]["gaps"].values()) >= 0.5
+    assert plan["reward_test"]["rows"] == 16
+
+
+@pytest.mark.parametrize("name", FLAWED)
+def test_a_reward_that_pays_for_junk_is_refused_with_the_case(files, name):
+    rows, rewards, case = FLAWED[name]
+    with pytest.raises(Refused, match=rf"\({case}\).* line \d+ "):
+        grpo(files, rows(), rewards)
+    assert started() == []
+
+
+def test_a_reward_that_rejects_references_is_refused(files):
+    with pytest.raises(Refused, match=r"16 of 16 references.* line 1 .*number 0"):
+        grpo(files, rewards=[{**NUMBER, "extract": {"pattern": "= (.*)"}}])
+
+
+def test_a_wrong_answer_that_is_right_by_chance_is_no_junk(files):
+    rows = sums() + [{"prompt": f"What is {i} plus 0?", "answer": "12"} for i in range(20)]
+    assert grpo(files, rows).plan["reward_test"]["gaps"]["other_answer"] == 1.0
+
+
+def test_rows_without_references_are_tried_on_what_remains(files):
+    rows = [{"prompt": f"Say something {chr(97 + i % 26) * (i + 1)}"} for i in range(40)]
+    found = grpo(files, rows, [{"kind": "contains", "texts": ["7"]}])
+    assert found.plan["reward_test"].get("references_right") is None
+    assert set(found.plan["reward_test"]["gaps"]) == {"empty", "prompt_copied", "repeated"}
+    assert "no_references" in ids(found.warnings)
+
+
+def test_a_plan_holds_prompts_out_and_trains_whole_groups(files):
+    plan = grpo(files).plan
+    training = plan["training"]
+    assert plan["validation"]["num_examples"] == 8
+    assert plan["dataset"]["num_examples"] == 32
+    assert plan["prompts_per_step"] == 8
+    micro, steps = (
+        training[name] for name in ("per_device_train_batch_size", "gradient_accumulation_steps")
+    )
+    assert micro * steps == 64
+    assert plan["estimate"]["steps"] == 80  # 20 epochs of 4 steps
+    assert training["beta"] == 0.0
+    assert training["learning_rate"] == 1e-5
+    assert plan["peft"]["r"] == 16
+    assert plan["peft"]["lora_dropout"] == 0.0
+    assert training["eval_on_start"]
+
+
+def test_fewer_prompts_than_a_step_sees_are_refused(files):
+    batch = {"per_device_train_batch_size": 64, "gradient_accumulation_steps": 8}
+    with pytest.raises(BadInput, match=r"32 prompts.*a step sees 64"):
+        grpo(files, training=batch)
+
+
+@pytest.mark.parametrize(
+    ("training", "problem"),
+    [
+        ({"per_device_train_batch_size": 12}, "whole groups"),
+        ({"per_device_eval_batch_size": 6}, "whole groups"),
+        ({"reward_weights": [1.0]}, "not accepted"),
+        ({"num_iterations": 2}, "not accepted"),
+        ({"beta": 2.0}, "outside"),
+    ],
+)
+def test_arguments_that_trl_would_fail_on_are_refused(files, training, problem):
+    with pytest.raises(BadInput, match=problem):
+        grpo(files, training=training)
+
+
+def test_a_second_copy_of_the_model_is_refused(files):
+    with pytest.raises(BadInput, match="second copy"):
+        grpo(files, method="full", training={"beta": 0.04})
+
+
+def test_vllm_is_refused_where_it_is_not_installed(files):
+    with pytest.raises(Missing, match="vllm"):
+        grpo(files, training={"use_vllm": True})
+
+
+def test_a_column_that_a_reward_reads_has_to_be_there(files):
+    with pytest.raises(BadData, match="result"):
+        grpo(files, rewards=[{**NUMBER, "reference": "result"}])
+
+
+def test_columns_that_nothing_reads_have_to_be_decided(files):
+    rows = [row | {"verdict": ["good", "bad"][i % 2]} for i, row in enumerate(sums())]
+    with pytest.raises(Refused, match=r"undecided_columns.*verdict"):
+        grpo(files, rows)
+
+
+def test_scripts_for_elsewhere_are_refused_by_name(files):
+    with pytest.raises(BadInput, match="no scripts"):
+        grpo(files, export_dir="out")
+
+
+def probed(rewards, truncated=0):
+    count = sum(map(len, rewards))
+    return summed_up(rewards, {}, [9] * count, num_truncated=truncated, seconds=1.0)
+
+
+GRADED = [[0.2, 0.4], [0.0, 0.1]]
+SOLVED = [[1, 0], [0, 1], [1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "truncated", "problem"),
+    [
+        ([[0, 0], [0, 0]], 0, "none of 4 answers"),
+        ([[1, 1], [1, 1], [0, 0], [1, 1], [1, 1], [1, 0]], 0, "all score the same"),
+        (SOLVED, 7, "cut before their end"),
+    ],
+)
+def test_a_model_that_earns_nothing_is_refused_and_can_be_accepted(rewards, truncated, problem):
+    found = probed(rewards, truncated)
+    with pytest.raises(Refused, match=rf"rl_zero_reward.*{problem}"):
+        judged(found, [])
+    assert judged(found, accepting("rl_zero_reward")["accept_findings"])
+
+
+@pytest.mark.parametrize(
+    ("rewards", "truncated", "warned"),
+    [
+        (SOLVED, 0, []),
+        (GRADED, 0, ["probe_none_right"]),
+        ([[1, 1], [1, 1], [1, 0], [1, 1]], 0, ["probe_too_easy", "probe_little_spread"]),
+        (SOLVED, 3, ["probe_cut"]),
+    ],
+)
+def test_what_a_probe_warns_of(rewards, truncated, warned):
+    assert ids(judged(probed(rewards, truncated), [])) == ["probe_measured", *warned]
