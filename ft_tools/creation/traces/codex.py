@@ -1,6 +1,6 @@
 """Rollouts of Codex: items of the model's history between events that say how each turn ended."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,11 +47,19 @@ class _Turn:
 
 def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
     """Yield a conversation for each rollout."""
-    files: dict[str, list[LogRow]] = defaultdict(list)
+    held: list[LogRow] = []
     for row in rows:
-        files[row.file].append(row)
-    for held in files.values():
-        yield _rollout(held, skipped)
+        is_next = row.value.get("type") == "session_meta" and any(map(_is_said, held))
+        # A fork begins with the rollout that it continues, and with its `session_meta`.
+        if held and (is_next or row.file != held[0].file):
+            yield _rollout(held, skipped)
+            held = []
+        held.append(row)
+    yield _rollout(held, skipped)
+
+
+def _is_said(row: LogRow) -> bool:
+    return row.value.get("type") == "response_item"
 
 
 def _rollout(rows: list[LogRow], skipped: "Counter[str]") -> Conversation:
@@ -87,7 +95,6 @@ def _rollout(rows: list[LogRow], skipped: "Counter[str]") -> Conversation:
 
 def _add_meta(made: Conversation, meta: Mapping[str, Any]) -> None:
     made.session = str(meta.get("id") or "")
-    made.ids = frozenset({made.session})
     made.date = str(meta.get("timestamp") or made.row.value.get("timestamp") or "")
     told = first_of(meta, "base_instructions", "instructions")
     text = told.get("text") if isinstance(told, Mapping) else told

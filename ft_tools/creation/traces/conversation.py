@@ -2,11 +2,18 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ft_tools.formats.example import THOUGHTS, Message
+from ft_tools.formats.turns import first_of
+
+CUT = {
+    "length": "length", "max_tokens": "length", "MAX_TOKENS": "length", "error": "error",
+    "content_filter": "content_filter", "SAFETY": "content_filter", "refusal": "refusal",
+}  # fmt: skip
+"""Reason for which an answer ended that is not whole, as providers spell it -> ours."""
 
 
 class LogRow(NamedTuple):
@@ -24,6 +31,10 @@ class Sign(NamedTuple):
     value: float | bool | str
 
 
+Signs = Mapping[str, list[Sign]]
+"""Id of a call, of what it is part of, of a trace or of a session -> what is said of it."""
+
+
 @dataclass
 class Conversation:
     """One call of a model with what came before it, or one session."""
@@ -32,25 +43,42 @@ class Conversation:
     row: LogRow
     messages: list[Message]
     session: str = ""
-    """What else must stay in one part of a split with it."""
     trace: str = ""
+    id: str = ""
     model: str = ""
     date: str = ""
     tools: list[Any] = field(default_factory=list)
     failed: str = ""
     """The technical sign of a failure; empty if there is none."""
     signs: list[Sign] = field(default_factory=list)
-    ids: frozenset[str] = frozenset()
-    """What scores refer to it by."""
     is_answered: bool = True
-    """Whether the log has what the model answered."""
-    num_calls: int = 1
-    """Calls of the model whose answers it holds."""
 
     @property
     def group(self) -> str:
         """Return what its rows are split by."""
         return self.session or self.trace or f"{self.row.file}:{self.row.line}"
+
+    def add_signs(self, signs: Signs, names: Iterable[str] = ()) -> None:
+        """Add what is said of it under its ids or other names."""
+        for name in {*names, self.id, self.session, self.trace} - {""}:
+            self.signs += signs.get(name, [])
+
+
+def call_of(
+    format_name: str,
+    row: LogRow,
+    asked: list[Message],
+    answer: list[Message],
+    *,
+    has_failed: bool = False,
+    reasons: Iterable[Any] = (),
+    **more: Any,
+) -> Conversation:
+    """Return a call of a model; it failed if it says so, was cut off, or has no answer."""
+    cut = next((CUT[reason] for reason in reasons if reason in CUT), "")
+    failed = "error" if has_failed else cut or ("" if answer else "no_answer")
+    messages = [*asked, *answer]
+    return Conversation(format_name, row, messages, failed=failed, is_answered=bool(answer), **more)
 
 
 def sign_of(name: Any, value: Any) -> list[Sign]:
@@ -58,37 +86,68 @@ def sign_of(name: Any, value: Any) -> list[Sign]:
     return [Sign(str(name), value)] if isinstance(value, bool | int | float | str) else []
 
 
-def _keys(messages: Sequence[Message]) -> list[int]:
-    """Return a hash of each beginning of a conversation; thoughts are not sent again."""
-    keys, before = [], 0
+def text_at(row: Any, *names: str) -> str:
+    """Return the first of these that is there, as text."""
+    found = first_of(row, *names) if isinstance(row, Mapping) else None
+    return "" if found is None else str(found)
+
+
+class Node(NamedTuple):
+    """A span, run or observation: a call of a model, or what such calls are part of."""
+
+    id: str
+    parent: str
+    has_failed: bool
+    kind: str
+    call: Conversation | None
+
+
+def calls_in(
+    nodes: Iterable[Node], signs: Signs, skipped: "Counter[str]"
+) -> Iterator[Conversation]:
+    """Yield the calls; what is said of a node, and that it failed, holds for the calls in it."""
+    by_id = {node.id: node for node in nodes}
+    for node in by_id.values():
+        if node.call is None:
+            skipped[node.kind] += 1
+            continue
+        above, at = {node.id: node}, by_id.get(node.parent)
+        while at is not None and at.id not in above:
+            above[at.id] = at
+            at = by_id.get(at.parent)
+        node.call.add_signs(signs, above)
+        if any(one.has_failed for one in above.values()):
+            node.call.failed = node.call.failed or "error"
+        yield node.call
+
+
+def _keys(messages: Iterable[Message]) -> Iterator[int]:
+    """Yield a hash of each beginning of a conversation; thoughts are not sent again."""
+    before = 0
     for message in messages:
-        plain = {k: v for k, v in message.items() if k not in THOUGHTS}
+        plain = {name: value for name, value in message.items() if name not in THOUGHTS}
         before = hash((before, json.dumps(plain, sort_keys=True)))
-        keys.append(before)
-    return keys
+        yield before
 
 
-def longest(found: Iterable[Conversation], counts: "Counter[str]") -> list[Conversation]:
+def longest(found: Iterable[Conversation], notes: "Counter[str]") -> list[Conversation]:
     """Leave calls out that a later call of the same group repeats whole; it takes their signs.
 
-    An agent sends all that was said with each call, so its last call holds the others.
+    An agent sends all that was said with each call, so its last call holds the others. Without
+    ids, what begins alike is one chat that went on.
     """
     kept: list[Conversation] = []
     owners: dict[tuple[str, str, int], Conversation] = {}
     for one in sorted(found, key=lambda one: -len(one.messages)):
-        # Without ids, what begins alike is one conversation of a chat that went on.
         group = one.session or one.trace
-        keys = [(one.format, group, key) for key in _keys(one.messages)]
-        owner = owners.get(keys[-1]) if keys and one.is_answered else None
+        keys = [(one.format, group, key) for key in _keys(one.messages)] if one.is_answered else []
+        owner = owners.get(keys[-1]) if keys else None
         if owner is None:
             kept.append(one)
-            if one.is_answered:
-                for key in keys:
-                    owners.setdefault(key, one)
-            continue
-        counts["contained_in_a_longer_one"] += 1
-        owner.signs += [sign for sign in one.signs if sign not in owner.signs]
-        owner.failed = owner.failed or one.failed
-        owner.num_calls += one.num_calls
-        owner.tools = owner.tools or one.tools
+            owners |= {key: one for key in keys if key not in owners}
+        else:
+            notes["contained_in_a_longer_one"] += 1
+            owner.signs += [sign for sign in one.signs if sign not in owner.signs]
+            owner.failed = owner.failed or one.failed
+            owner.tools = owner.tools or one.tools
     return sorted(kept, key=lambda one: (one.row.file, one.row.line))

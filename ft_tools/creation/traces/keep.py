@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ft_tools.contract import Request
-from ft_tools.creation.traces.conversation import Conversation, Sign
+from ft_tools.creation.traces.conversation import Conversation, LogRow, Sign, Signs, text_at
 from ft_tools.errors import UnknownName
 from ft_tools.formats.column_counts import shown
 
@@ -104,13 +104,13 @@ def _described(values: list[float | bool | str]) -> str:
     return ", ".join(parts + ([f"{more} more values"] if more > 0 else []))
 
 
-def marks_from(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Sign]]:
+def marks_from(rows: Iterable[LogRow]) -> Signs:
     """Return the signs of a table; its column `session` names a session, trace or call."""
     found: dict[str, list[Sign]] = defaultdict(list)
     for row in rows:
-        for name, value in row.items():
+        for name, value in row.value.items():
             if name != "session" and value not in (None, ""):
-                found[str(row.get("session"))].append(Sign(name, _number(value)))
+                found[text_at(row.value, "session")].append(Sign(name, _number(value)))
     return found
 
 

@@ -4,13 +4,22 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ft_tools.creation.traces.conversation import Conversation, LogRow, Sign, sign_of
+from ft_tools.creation.traces.conversation import (
+    Conversation,
+    LogRow,
+    Node,
+    Sign,
+    call_of,
+    calls_in,
+    sign_of,
+    text_at,
+)
 from ft_tools.creation.traces.messages import answer_of, messages_of, parsed
-from ft_tools.creation.traces.openai_chat import SESSIONS, failure_of, tools_of
+from ft_tools.creation.traces.openai_chat import SESSIONS, tools_of
 from ft_tools.formats.turns import first_of
 
 NAME = "langsmith"
-CUT = {"max_tokens": "length", "MAX_TOKENS": "length", "SAFETY": "content_filter"}
+REASONS = ("finish_reason", "stop_reason")
 
 
 def fits(row: Mapping[str, Any]) -> bool:
@@ -19,86 +28,68 @@ def fits(row: Mapping[str, Any]) -> bool:
 
 
 def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
-    """Yield a conversation for each run of a model; feedback on a root run is the trace's."""
-    listed = list(rows)
+    """Yield a conversation for each run of a model, with the feedback on what it is part of."""
     signs: dict[str, list[Sign]] = defaultdict(list)
-    for row in listed:
-        value = row.value
-        is_root = first_of(value, "parent_run_id") in (None, "")
-        about = "trace_id" if is_root and value.get("trace_id") else "id"
-        signs[str(value.get(about))] += _signs(parsed(value.get("feedback_stats")))
-    for row in listed:
-        made = _conversation(row) if row.value["run_type"] == "llm" else None
-        if made is None:
-            kind = row.value["run_type"]
-            skipped[f"{NAME}.{kind}{'_without_messages' if kind == 'llm' else ''}"] += 1
-            continue
-        made.signs = [sign for name in {*made.ids, made.trace} for sign in signs.get(name, [])]
-        yield made
+    nodes = []
+    for row in rows:
+        value, kind = row.value, text_at(row.value, "run_type")
+        own = text_at(value, "id")
+        signs[own] += _signs(parsed(value.get("feedback_stats")))
+        has_failed = bool(value.get("error")) or text_at(value, "status") not in {"", "success"}
+        call = _call(row, has_failed=has_failed) if kind == "llm" else None
+        parent = text_at(value, "parent_run_id")
+        nodes.append(Node(own, parent, has_failed, f"{NAME}.{kind}", call))
+    yield from calls_in(nodes, signs, skipped)
 
 
-def _signs(stats: Any) -> list[Sign]:
-    """Return the mean of a number, and each value of a category."""
-    found: list[Sign] = []
+def _signs(stats: Any) -> Iterator[Sign]:
+    """Yield the mean of a number, and each value of a category."""
     for name, held in stats.items() if isinstance(stats, Mapping) else []:
-        if isinstance(held, Mapping):
-            values = parsed(held.get("values"))
-            labels = [*values] if isinstance(values, Mapping) and held.get("avg") is None else []
-            found += [s for v in labels or [held.get("avg")] for s in sign_of(name, v)]
-    return found
+        values = parsed(held.get("values"))
+        labels = [*values] if isinstance(values, Mapping) and held.get("avg") is None else []
+        for value in labels or [held.get("avg")]:
+            yield from sign_of(name, value)
 
 
-def _conversation(row: LogRow) -> Conversation | None:
+def _call(row: LogRow, *, has_failed: bool) -> Conversation | None:
     value = row.value
     inputs, outputs, extra = (
-        parsed(value.get(name)) or {} for name in ("inputs", "outputs", "extra")
+        found if isinstance(found := parsed(value.get(name)), Mapping) else {}
+        for name in ("inputs", "outputs", "extra")
     )
-    turns = parsed(inputs.get("messages")) if isinstance(inputs, Mapping) else None
-    if isinstance(turns, list) and turns and isinstance(turns[0], list):
-        turns = turns[0]  # A batch of one.
-    asked = messages_of(turns)
-    if isinstance(inputs, Mapping) and isinstance(inputs.get("system"), str | list):
-        asked = [*messages_of({"role": "system", "content": inputs["system"]}), *asked]
+    turns = parsed(inputs.get("messages"))
+    # A batch holds one list of messages.
+    asked = messages_of(turns[0] if turns and isinstance(turns[0], list) else turns)
     if not asked:
         return None
+    system = inputs.get("system")
+    metadata, invoked = extra.get("metadata"), extra.get("invocation_params") or {}
     choice, said = _answer(outputs)
-    answer = answer_of(said) if said else []
-    metadata = extra.get("metadata") or {}
-    invoked = extra.get("invocation_params") or {}
-    about = first_of(choice, "generation_info") or {}
-    held = first_of(said, "kwargs", "data") or said if isinstance(said, Mapping) else {}
-    told = held.get("response_metadata") or {}
-    reason = first_of(choice, "finish_reason") or first_of(
-        {**told, **about, **held}, "finish_reason", "stop_reason"
-    )
-    cut = failure_of({"finish_reason": CUT.get(str(reason), reason)}, held)
-    has_failed = bool(value.get("error")) or value.get("status") not in (None, "", "success")
-    model = metadata.get("ls_model_name") or first_of(invoked, "model", "model_name")
-    return Conversation(
+    held = (first_of(said, "kwargs", "data") or said) if isinstance(said, Mapping) else {}
+    about = (held, choice, choice.get("generation_info"), held.get("response_metadata"))
+    return call_of(
         NAME,
         row,
-        [*asked, *answer],
-        session=str(next((metadata[name] for name in SESSIONS if metadata.get(name)), "")),
-        trace=str(value.get("trace_id") or ""),
-        model=str(model or first_of(held, "model") or ""),
-        date=str(value.get("start_time") or ""),
+        [*(messages_of({"role": "system", "content": system}) if system else []), *asked],
+        answer_of(said),
+        has_failed=has_failed,
+        reasons=[text_at(one, *REASONS) for one in about],
+        session=text_at(metadata, *SESSIONS),
+        trace=text_at(value, "trace_id"),
+        model=text_at(metadata, "ls_model_name") or text_at(invoked, "model", "model_name"),
+        date=text_at(value, "start_time"),
         tools=tools_of(invoked) or tools_of(inputs),
-        failed="error" if has_failed else cut or ("" if answer else "no_answer"),
-        ids=frozenset({str(value.get("id"))}),
-        is_answered=bool(answer),
     )
 
 
-def _answer(outputs: Any) -> tuple[Mapping[str, Any], Any]:
+def _answer(outputs: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
     """Return what is said of an answer, and the answer, in whichever shape it is."""
-    if not isinstance(outputs, Mapping):
-        return {}, outputs
-    for name in ("generations", "choices", "messages"):
-        first = parsed(outputs.get(name))
-        while isinstance(first, list) and first:
-            first = first[-1] if name == "messages" else first[0]
-        if isinstance(first, Mapping):
-            return first, first if name == "messages" else first_of(first, "message", "text")
+    for name, at in (("generations", 0), ("choices", 0), ("messages", -1)):
+        found = parsed(outputs.get(name))
+        while isinstance(found, list) and found:
+            found = found[at]
+        if isinstance(found, Mapping):
+            return found, first_of(found, "message", "text") if at == 0 else found
     return outputs, first_of(outputs, "output", "message") or (
         outputs if "content" in outputs else None
     )

@@ -4,81 +4,72 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ft_tools.creation.traces.conversation import Conversation, Sign, sign_of
-from ft_tools.creation.traces.messages import answer_of, messages_of, parsed, parsed_parts
-from ft_tools.creation.traces.openai_chat import FAILED, tool_of
+from ft_tools.creation.traces.conversation import (
+    Conversation,
+    Node,
+    Sign,
+    call_of,
+    calls_in,
+    sign_of,
+    text_at,
+)
+from ft_tools.creation.traces.messages import answer_of, messages_of, parsed_parts
+from ft_tools.creation.traces.openai_chat import tools_of
 from ft_tools.creation.traces.spans import Span, nested
 
 NAME = "openinference"
 KIND = "openinference.span.kind"
-VERDICTS = (("annotations", "annotation"), ("evaluations", "evaluation"))
 
 
 def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Conversation]:
     """Yield a conversation for each span of kind LLM, with the verdicts on it and around it."""
-    listed = list(spans)
     signs: dict[str, list[Sign]] = defaultdict(list)
-    for span in listed:
-        about = [f"span {one}" for one in span.links or [span.span]]
-        session = nested(span.attributes, "session.id")
-        for where, names in (
-            ("", about),
-            ("trace.", [f"trace {span.trace}"]),
-            ("session.", [f"session {session}"]),
-        ):
-            for plural, one in VERDICTS:
-                for verdict in parsed_parts(nested(span.attributes, f"{where}{plural}")):
-                    for name in names:
-                        signs[name] += _signs(verdict, one)
-    for span in listed:
-        kind = nested(span.attributes, KIND)
-        made = _conversation(span) if kind == "LLM" else None
-        if made is None:
-            is_verdict = bool(span.links) or kind == "EVALUATOR"
-            if not is_verdict:
-                skipped[f"{NAME}.{kind}" if kind != "LLM" else f"{NAME}.LLM_without_messages"] += 1
+    nodes = []
+    raised = set()
+    for span in spans:
+        if span.is_event:
+            raised |= {span.id} if span.name == "exception" else set()
             continue
-        for name in (f"span {span.span}", f"trace {span.trace}", f"session {made.session}"):
-            made.signs += signs.get(name, [])
-        yield made
+        session = str(nested(span.attributes, "session.id") or "")
+        # A verdict that comes later is a span of its own, which links to what it is about.
+        about = span.links or (span.id,)
+        for where, names in (("", about), ("trace.", [span.trace]), ("session.", [session])):
+            for sign in _signs(span.attributes, where):
+                for name in names:
+                    signs[name].append(sign)
+        kind = nested(span.attributes, KIND)
+        call = _call(span, session) if kind == "LLM" else None
+        nodes.append(Node(span.id, span.parent, span.has_failed, f"{NAME}.{kind}", call))
+    nodes = [node._replace(has_failed=node.has_failed or node.id in raised) for node in nodes]
+    yield from calls_in(nodes, signs, skipped)
 
 
-def _signs(verdict: Any, name: str) -> list[Sign]:
-    held = verdict.get(name, verdict) if isinstance(verdict, Mapping) else {}
-    keys = ("score", "label")
-    return [sign for key in keys for sign in sign_of(held.get("name"), held.get(key))]
+def _signs(attributes: Mapping[str, Any], where: str) -> Iterator[Sign]:
+    for name in ("annotation", "evaluation"):
+        for verdict in parsed_parts(nested(attributes, f"{where}{name}s")):
+            held = verdict.get(name, verdict)
+            for key in ("score", "label"):
+                yield from sign_of(held.get("name"), held.get(key))
 
 
-def _conversation(span: Span) -> Conversation | None:
-    asked = messages_of(nested(span.attributes, "llm.input_messages"))
-    outputs = parsed_parts(nested(span.attributes, "llm.output_messages"))
+def _call(span: Span, session: str) -> Conversation | None:
+    asked, outputs, tools = (
+        parsed_parts(nested(span.attributes, f"llm.{name}"))
+        for name in ("input_messages", "output_messages", "tools")
+    )
     if not asked and not outputs:
         return None
-    answer = answer_of(outputs[0]) if outputs else []
-    tools = parsed_parts(nested(span.attributes, "llm.tools"))
-    schemas = [one.get("tool", one) if isinstance(one, Mapping) else one for one in tools]
-    reason = nested(span.attributes, "llm.finish_reason")
-    has_failed = span.has_failed or any(event.name == "exception" for event in span.events)
-    return Conversation(
+    schemas = [one.get("tool", one) for one in tools]
+    return call_of(
         NAME,
         span.row,
-        [*asked, *answer],
-        session=str(nested(span.attributes, "session.id") or ""),
+        messages_of(asked),
+        answer_of(outputs[0]) if outputs else [],
+        has_failed=span.has_failed,
+        reasons=[nested(span.attributes, "llm.finish_reason")],
+        session=session,
         trace=span.trace,
-        model=str(nested(span.attributes, "llm.model_name") or ""),
+        model=text_at(span.attributes, "llm.model_name"),
         date=span.date,
-        tools=[
-            tool_of(parsed(one.get("json_schema")) or one)
-            for one in schemas
-            if isinstance(one, Mapping)
-        ],
-        failed="error"
-        if has_failed
-        else str(reason)
-        if reason in FAILED
-        else ""
-        if answer
-        else "no_answer",
-        ids=frozenset({span.trace, span.span}),
-        is_answered=bool(answer),
+        tools=tools_of({"tools": [one.get("json_schema", one) for one in schemas]}),
     )

@@ -29,12 +29,11 @@ Reader = Callable[[Iterable[LogRow], "Counter[str]"], Iterator[Conversation]]
 
 
 def _of_spans(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
-    """Read spans by the conventions of each: OpenInference marks its own."""
+    """Read spans by the conventions of each: OpenInference names the kind of its own."""
     found = list(spans.spans_of(rows))
-    theirs = {one.span for one in found if spans.nested(one.attributes, openinference.KIND)}
-    mine = [one for one in found if one.span not in theirs or otel.is_event(one)]
-    yield from openinference.conversations([one for one in found if one.span in theirs], skipped)
-    yield from otel.conversations(mine, skipped)
+    theirs = {one.id for one in found if spans.nested(one.attributes, openinference.KIND)}
+    yield from openinference.conversations((s for s in found if s.id in theirs), skipped)
+    yield from otel.conversations((s for s in found if s.id not in theirs), skipped)
 
 
 FORMATS: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Reader]] = {
@@ -98,15 +97,12 @@ def read_traces(paths: Sequence[Path], keep: Keep | None, marks: Path | None = N
     """
     made = Traces()
     found = longest(_normalised(_conversations(paths, made.skipped)), made.notes)
-    signed = (
-        marks_from(row for source in find_sources(marks) for row in _values(source))
-        if marks
-        else {}
-    )
-    for one in found:
-        one.signs += [
-            sign for name in {*one.ids, one.session, one.trace} for sign in signed.get(name, [])
-        ]
+    if marks is not None:
+        signs = marks_from(
+            row for source in find_sources(marks) for row in _rows(source, Counter())
+        )
+        for one in found:
+            one.add_signs(signs)
     made.num_conversations = len(found)
     made.formats = Counter(one.format for one in found)
     made.signs = described_signs(found)
@@ -129,27 +125,21 @@ def _conversations(paths: Sequence[Path], skipped: "Counter[str]") -> Iterator[C
     by_format: dict[str, list[LogRow]] = {}
     for path in paths:
         for source in find_sources(path):
-            rows = [
-                LogRow(source.path.name, row.number, row.value) for row in _rows(source, skipped)
-            ]
+            rows = list(_rows(source, skipped))
             by_format.setdefault(_format_of(source.path, rows), []).extend(rows)
     for name, rows in by_format.items():
         yield from FORMATS[name][1](rows, skipped)
 
 
-def _rows(source: Source, skipped: "Counter[str]") -> Iterator[Any]:
+def _rows(source: Source, skipped: "Counter[str]") -> Iterator[LogRow]:
     """Yield the rows of a file that are objects, of every list of an object."""
     lists: list[str | None] = [name for name, _ in source.lists]
     for select in lists or [source.select]:
         for row in read(replace(source, select=select)):
             if isinstance(row.value, Mapping):
-                yield row
+                yield LogRow(source.path.name, row.number, row.value)
             else:
                 skipped[row.problem or f"row_of_{type(row.value).__name__}"] += 1
-
-
-def _values(source: Source) -> Iterator[Mapping[str, Any]]:
-    return (row.value for row in read(source) if isinstance(row.value, Mapping))
 
 
 def _format_of(path: Path, rows: Sequence[LogRow]) -> str:
