@@ -40,7 +40,10 @@ class TestQuestions:
 
     def holding(self, rows: Sequence[MadeRow]) -> list[bool]:
         """Return which rows are held out by their words, copies of their source rows included."""
-        held = [bool(self) and self.hold(row.question, row.answer) for row in rows]
+        held = [
+            bool(self) and any(self.hold(asked, row.answers) for asked in row.questions)
+            for row in rows
+        ]
         return with_copies(rows, held)
 
     def hold(self, question: str, answer: str = "") -> bool:

@@ -11,9 +11,10 @@ from ft_tools import workspace
 from ft_tools.creation.asking import AskingPlan, plan_asking, prompts_of
 from ft_tools.creation.findings import refusal, warning
 from ft_tools.creation.leaks import TestQuestions
-from ft_tools.creation.report import QUOTED, QuotedRow
+from ft_tools.creation.report import QUOTED, LogCounts, QuotedRow
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
+from ft_tools.creation.traces.made import traced_rows
 from ft_tools.creation.variations import varied_rows
 from ft_tools.data.judge import privacy
 from ft_tools.formats.quoting import quote
@@ -51,6 +52,8 @@ class CreatePlan(Plan):
     duration: Duration | None = Field(None, description="Null: not known before the pilot.")
     accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
     accept_reason: str = Field("", description="Why, in the user's words.")
+    log: LogCounts | None = Field(None, description="Of traces: what the logs hold.")
+    marks_sha256: str | None = None
     heading: str = QUOTED
     quoted: list[QuotedRow] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
@@ -73,17 +76,24 @@ def make_plan(request: CreateRequest) -> CreatePlan:
         kind=request.kind,
         source_sha256=content_sha256(path),
         test_sha256=sha256(test) if test else None,
+        marks_sha256=sha256(workspace.existing(request.marks)) if request.marks else None,
         accepted=request.accept_findings,
         accept_reason=request.accept_reason,
         warnings=_warnings(request),
     )
-    if request.teacher is None:
-        return _plan_made(request, plan, made_at_once(request, path, plan.source_sha256), test)
-    return _plan_asking(request, plan, path, test)
+    if request.teacher is not None:
+        return _plan_asking(request, plan, path, test)
+    made = made_at_once(request, path, plan.source_sha256)
+    if request.kind == "traces" and request.keep is None and request.confirm:
+        raise refusal("no_condition")
+    return _plan_made(request, plan, made, test)
 
 
 def made_at_once(request: CreateRequest, path: Path, digest: str) -> Made:
     """Return the rows that are made without asking anybody."""
+    if request.kind == "traces":
+        marks = workspace.existing(request.marks) if request.marks else None
+        return traced_rows(path, request.source, digest, request.keep, marks)
     rows = varied_rows(path, request.source, digest, request.variations, request.seed)
     return Made(rows, len(rows))
 
@@ -149,12 +159,13 @@ def _plan_made(
     step = max(1, len(free) // NUM_QUOTED)
     return plan.model_copy(
         update={
-            "num_source": len({row.group for row in rows}),
+            "num_source": made.num_asked if made.log else len({row.group for row in rows}),
             "dropped": dict(made.dropped.most_common()),
             "num_made": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
             "num_test_rows": len(groups),
             "quoted": [quoted(row) for row in free[::step][:NUM_QUOTED]],
             "warnings": warnings,
+            "log": made.log,
         }
     )
 

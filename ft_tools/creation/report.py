@@ -19,6 +19,18 @@ class QuotedRow(Report):
     origin: dict[str, Any] = Field(default_factory=dict)
 
 
+class LogCounts(Report):
+    """What logs hold; names are quoted data."""
+
+    formats: dict[str, int] = Field(description="Format -> conversations.")
+    signs: dict[str, str] = Field(description="What options.keep may name, with its values.")
+    models: dict[str, int] = Field(description="Model that answered -> conversations.")
+    terms: list[str] = Field(description="Of the models' providers; not legal advice.")
+    masked: dict[str, int] = Field(description="Secrets and personal data -> values, masked.")
+    skipped: dict[str, int] = Field(description="Rows of no conversation, by format and type.")
+    notes: dict[str, int] = Field(description="What was cut or joined inside conversations.")
+
+
 class CreatedFiles(Report):
     """Where the files are, and how many rows each has."""
 
@@ -41,6 +53,7 @@ class CreateReport(Report):
     num_asked: int = Field(0, description="Rows asked for; kept and dropped add up to it.")
     num_kept: int = Field(description="Rows that passed every check, before the audit.")
     dropped: dict[str, int] = Field(default_factory=dict, description="Reason -> rows.")
+    log: LogCounts | None = Field(None, description="Of traces: what the logs hold.")
     makers: dict[str, int] = Field(default_factory=dict, description="Who made rows -> rows.")
     findings: list[Finding] = Field(default_factory=list, description="Of the audit.")
     usd: float | None = Field(None, description="Spent by this run; null: the price is unknown.")

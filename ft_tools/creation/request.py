@@ -5,12 +5,13 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ft_tools.advice.request import Teacher as Provider
+from ft_tools.creation.traces.keep import Keep
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
 from ft_tools.formats.variations import Variation
 from ft_tools.metrics.checks.request import MOST_CHECKS, Check, check_names
 from ft_tools.runs.request import LaunchRequest
 
-CreationKind = Literal["answers", "documents", "variations"]
+CreationKind = Literal["answers", "documents", "traces", "variations"]
 NEEDS_TEACHER = frozenset({"answers", "documents"})
 ASKS_NOBODY = frozenset({"traces"})
 UNANSWERABLE = "The text does not say."
@@ -110,6 +111,15 @@ class CreateRequest(LaunchRequest):
     unanswerable_answer: str = Field(
         UNANSWERABLE, min_length=1, max_length=500, description="Their answer."
     )
+    keep: Keep | None = Field(
+        None,
+        description="Of traces: {score: {name, at_least, at_most, values}}, or {outcome: passed "
+        "or not_failed}; null: the plan lists what there is to choose by.",
+    )
+    marks: str | None = Field(
+        None,
+        description="Of traces: table with the column session; its others are signs, too.",
+    )
     marked: str | None = Field(
         None,
         description="JSONL with question, answer and label (good or bad), at least 20 rows: the "
@@ -157,6 +167,10 @@ class CreateRequest(LaunchRequest):
             (
                 varies and self.teacher is not None and not self.attributes,
                 "variations by a teacher require options.attributes: what new inputs differ in",
+            ),
+            (
+                self.kind != "traces" and bool(self.keep or self.marks),
+                "keep and marks are for kind='traces'",
             ),
             (
                 not varies and bool(self.variations or self.attributes),

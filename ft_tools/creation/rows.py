@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from ft_tools.creation.report import LogCounts
 from ft_tools.data.judge import privacy
 from ft_tools.formats.origin import Origin, row_hash
 
@@ -40,6 +41,18 @@ class MadeRow:
         """Return what is trained on last."""
         return str(self.messages[-1].get("content") or "")
 
+    @property
+    def questions(self) -> list[str]:
+        """Return what may be a test question: of a trace, all that a user says."""
+        said = [str(m["content"]) for m in self.messages if m["role"] == "user"]
+        return said if self.origin.kind == "traces" else [self.question]
+
+    @property
+    def answers(self) -> str:
+        """Return what may repeat a test question: of a trace, results of tools too."""
+        said = [str(m["content"]) for m in self.messages if m["role"] in {"assistant", "tool"}]
+        return "\n".join(said) if self.origin.kind == "traces" else self.answer
+
 
 @dataclass(frozen=True)
 class Made:
@@ -52,6 +65,8 @@ class Made:
     warnings: list[str] = field(default_factory=list)
     usd: float | None = None
     num_calls: int = 0
+    log: LogCounts | None = None
+    """Of traces: what their logs hold."""
 
 
 def made_row(

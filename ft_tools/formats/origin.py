@@ -37,6 +37,8 @@ class Origin(BaseModel):
     completion_tokens: int = 0
     usd: float | None = Field(None, description="Null: the price is unknown.")
     checks: dict[str, float | None] = Field(default_factory=dict, description="Check -> score.")
+    log_format: str = Field("", description="Of a trace: the format of its log.")
+    session: str = Field("", description="Of a trace: id of its session, or of the trace.")
     signs: dict[str, Any] = Field(
         default_factory=dict, description="Of a trace: what says that it went well."
     )

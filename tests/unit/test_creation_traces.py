@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from ft_tools.creation.traces.keep import Keep
-from ft_tools.creation.traces.read import read_traces
-from ft_tools.errors import BadData, BadInput, UnknownName
+from ft_tools.errors import BadInput, UnknownName
+from tests.creating import planned_here, read, run_here
 
 SYSTEM = "You help Ada (ada.king@mail.internal)."
 MASKED = "You help Ada ([email])."
@@ -17,8 +16,8 @@ TOOL = {
     "parameters": {"type": "object", "properties": {}},
 }
 TOOLS = [{"type": "function", "function": TOOL}]
-HELPFUL = Keep.model_validate({"score": {"name": "helpful", "at_least": 0.8}})
-NOT_FAILED = Keep(outcome="not_failed")
+HELPFUL = {"score": {"name": "helpful", "at_least": 0.8}}
+NOT_FAILED = {"outcome": "not_failed"}
 
 
 def calls(*names, as_text=False):
@@ -54,18 +53,24 @@ MEANT = [
 ]
 
 
-def written(folder, name, rows):
+def written(folder, rows, name="logs/a.jsonl"):
     path = folder / name
+    path.parent.mkdir(exist_ok=True, parents=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
-def read(path, keep=HELPFUL, marks=None):
-    return read_traces([path], keep, marks)
+def plan_of(folder, keep=HELPFUL, **more):
+    """Return the plan of a folder's logs."""
+    asked = {"source": "logs", "kind": "traces", "output_dir": "made", "validation_fraction": 0}
+    launch, _ = planned_here(folder, **asked, **more, **({"keep": keep} if keep else {}))
+    return launch.plan
 
 
-def kept(traces):
-    return [row.example["messages"] for row in traces.rows]
+def made_of(folder, keep=HELPFUL, **more):
+    """Return the training rows of a folder's logs, and the report."""
+    asked = {"source": "logs", "kind": "traces", "output_dir": "made", "validation_fraction": 0}
+    _, report = run_here(folder, **asked, **more, keep=keep)
+    return read(folder / "made" / "train.jsonl"), report
 
 
 def openai_rows():
@@ -440,24 +445,26 @@ FORMATS = {
 def test_the_conversation_that_passes_is_kept_whole_and_no_other(workspace, name):
     rows, model = FORMATS[name]
     made = rows()
-    folder = workspace / "logs"
-    folder.mkdir()
     if name == "langfuse":
-        (folder / "observations_v2").mkdir()
-        (folder / "scores").mkdir()
-        written(folder / "observations_v2", "a.jsonl", made[0])
-        written(folder / "scores", "a.jsonl", made[1])
+        written(workspace, made[0], "logs/observations_v2/a.jsonl")
+        written(workspace, made[1], "logs/scores/a.jsonl")
     else:
-        written(folder, "a.jsonl", made)
-    traces = read(folder)
-    assert kept(traces) == [MEANT]
-    assert [row.example["tools"] for row in traces.rows] == [TOOLS]
-    assert traces.rows[0].origin["teacher"] == model
-    assert traces.counts["kept"] == 1
-    assert traces.counts.total() == traces.num_conversations
-    assert traces.counts["unknown"] >= 1
-    assert any(reason.startswith("failed") for reason in traces.counts)
-    assert traces.masked == {"secret": 1, "email": 1}
+        written(workspace, made)
+    rows, report = made_of(workspace)
+    assert rows == [{"messages": MEANT, "tools": TOOLS}]
+    assert report.num_kept == 1
+    assert report.num_kept + sum(report.dropped.values()) == report.num_asked
+    assert report.dropped["unknown"] >= 1
+    assert any(reason.startswith("failed") for reason in report.dropped)
+    assert report.log.masked == {"secret": 1, "email": 1}
+    origin = read(workspace / "made" / "origin.jsonl")[0]
+    assert (origin["kind"], origin["teacher"], origin["log_format"]) == (
+        "traces",
+        model,
+        name.replace("otel_events", "otel_genai"),
+    )
+    assert origin["signs"]["helpful"] >= 0.8
+    assert origin["terms_read"]
 
 
 def assistant(number, parent, part, reply=None, **more):
@@ -543,10 +550,10 @@ def claude_rows():
 
 
 def test_a_session_of_claude_code_is_the_path_to_its_newest_leaf(workspace):
-    path = written(workspace, "cc.jsonl", claude_rows())
-    made = read(path, NOT_FAILED)
+    written(workspace, claude_rows())
+    rows, report = made_of(workspace, NOT_FAILED)
     called = said("assistant", "", tool_calls=calls("Oslo", "Rome"), reasoning_content="Both.")
-    assert kept(made) == [
+    assert [row["messages"] for row in rows] == [
         [
             said("user", "Oslo and Rome? My key is [secret]"),
             called,
@@ -557,37 +564,35 @@ def test_a_session_of_claude_code_is_the_path_to_its_newest_leaf(workspace):
             said("assistant", "I do not know."),
         ]
     ]
-    assert made.skipped["claude_code.weather-report"] == 1
-    assert made.skipped["claude_code.isSidechain"] == 1
-    assert made.skipped["claude_code.reply_on_another_branch"] == 2
-    assert list(made.terms) == ["anthropic"]
-    assert made.terms["anthropic"].sold == "forbidden"
+    assert report.log.skipped["claude_code.weather-report"] == 1
+    assert report.log.skipped["claude_code.isSidechain"] == 1
+    assert report.log.skipped["claude_code.reply_on_another_branch"] == 2
+    assert [one.split()[0] for one in report.log.terms] == ["anthropic"]
 
 
-def test_a_session_that_was_interrupted_or_ended_in_an_error_has_failed(workspace):
-    asked = [user(1, 0, "Do it"), assistant(2, 1, text("I will"))]
-    interrupted = [*asked, user(3, 2, [text("[Request interrupted by user]")])]
-    error = [
-        *asked,
+ASKED_ONCE = [user(1, 0, "Do it"), assistant(2, 1, text("I will"))]
+ENDINGS = {
+    "interrupted": [*ASKED_ONCE, user(3, 2, [text("[Request interrupted by user]")])],
+    "api_error": [
+        *ASKED_ONCE,
         user(3, 2, "go on"),
         assistant(4, 3, text("API Error"), isApiErrorMessage=True),
-    ]
-    killed = [
+    ],
+    "beginning_is_missing": [user(3, 2, "go on"), assistant(4, 3, text("I did"))],
+    "killed": [
         user(1, 0, "Do it"),
         assistant(2, 1, use("Oslo")),
         user(3, 2, used("Oslo"), toolUseResult={"interrupted": True}),
         assistant(4, 3, text("so")),
-    ]
-    found = {}
-    for name, rows in (("a", interrupted), ("b", error), ("c", killed), ("d", asked)):
-        made = read(written(workspace, f"{name}.jsonl", rows), NOT_FAILED)
-        found[name] = dict(made.counts)
-    assert found == {
-        "a": {"failed: interrupted": 1},
-        "b": {"failed: api_error": 1},
-        "c": {"failed: interrupted": 1},
-        "d": {"kept": 1},
-    }
+    ],
+}
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+def test_a_session_that_was_broken_off_has_failed(workspace, end):
+    written(workspace, ENDINGS[end])
+    reason = "interrupted" if end == "killed" else end
+    assert plan_of(workspace, NOT_FAILED)["dropped"] == {f"failed: {reason}": 1}
 
 
 def codex(kind, **payload):
@@ -641,80 +646,98 @@ def codex_rows():
 
 
 def test_a_rollout_of_codex_lacks_what_was_rolled_back(workspace):
-    made = read(written(workspace, "rollout.jsonl", codex_rows()), NOT_FAILED)
-    function = {"name": "apply_patch", "arguments": {"input": "*** Begin"}}
-    assert kept(made) == [
+    written(workspace, codex_rows())
+    rows, report = made_of(workspace, NOT_FAILED)
+    patch = {"name": "apply_patch", "arguments": {"input": "*** Begin"}}
+    assert [row["messages"] for row in rows] == [
         [
             *MEANT,
             said("user", "And Bern?"),
-            said(
-                "assistant", "", tool_calls=[{"id": "p", "type": "function", "function": function}]
-            ),
+            said("assistant", "", tool_calls=[{"id": "p", "type": "function", "function": patch}]),
             said("tool", "Done", tool_call_id="p"),
             said("assistant", "Rain."),
         ]
     ]
-    assert made.skipped["codex.new_kind"] == made.skipped["codex.compacted"] == 1
-    assert made.rows[0].group == "cx"
-    assert list(made.terms) == ["openai"]
+    assert report.log.skipped["codex.new_kind"] == report.log.skipped["codex.compacted"] == 1
+    assert read(workspace / "made" / "origin.jsonl")[0]["session"] == "cx"
+    assert [one.split()[0] for one in report.log.terms] == ["openai"]
 
 
-@pytest.mark.parametrize(
-    ("end", "reason"),
-    [([event("turn_aborted")], "failed: turn_aborted"), ([], "failed: no_task_complete")],
-)
-def test_a_rollout_that_was_aborted_or_never_completed_has_failed(workspace, end, reason):
-    rows = [codex("session_meta", id="cx"), words("user", "Do"), words("assistant", "I"), *end]
-    assert read(written(workspace, "r.jsonl", rows), NOT_FAILED).counts == {reason: 1}
+@pytest.mark.parametrize("end", ["turn_aborted", "no_task_complete"])
+def test_a_rollout_that_was_aborted_or_never_completed_has_failed(workspace, end):
+    ends = [event("turn_aborted")] if end == "turn_aborted" else []
+    said_so = [codex("session_meta", id="cx"), words("user", "Do"), words("assistant", "I")]
+    written(workspace, [*said_so, *ends])
+    assert plan_of(workspace, NOT_FAILED)["dropped"] == {f"failed: {end}": 1}
 
 
 def test_without_a_condition_nothing_is_kept_and_the_signs_are_listed(workspace):
     observations, scores = langfuse_rows()
-    folder = workspace / "logs"
-    folder.mkdir()
-    written(folder, "observations.jsonl", observations)
-    written(folder, "scores.jsonl", scores)
-    made = read(folder, None)
-    assert made.rows == []
+    written(workspace, observations, "logs/observations.jsonl")
+    written(workspace, scores, "logs/scores.jsonl")
+    plan = plan_of(workspace, None)
     # The value of a category is an index, that of a text is 0: neither is listed.
-    assert made.signs == {"helpful": "2 numbers from 0.1 to 0.9", "verdict": "good 1, so so 1"}
-    assert made.counts["passed"] == 0
-    assert made.counts["undecided"] == 3
+    assert plan["log"]["signs"] == {
+        "helpful": "2 numbers from 0.1 to 0.9",
+        "verdict": "good 1, so so 1",
+    }
+    assert plan["dropped"] == {"undecided": 3, "failed: error": 1}
+    assert plan["num_made"] == {}
+    with pytest.raises(BadInput, match=r"options\.keep"):
+        plan_of(workspace, None, confirm="0" * 16)
 
 
 def test_a_condition_on_a_sign_that_nothing_has_is_refused(workspace):
-    path = written(workspace, "a.jsonl", openai_rows())
-    with pytest.raises(UnknownName, match="helpful"):
-        read(path, Keep.model_validate({"score": {"name": "helpfull", "at_least": 1}}))
-    with pytest.raises(UnknownName, match="outcome"):
-        read(path, Keep(outcome="passed"))
+    written(workspace, openai_rows())
+    for keep in ({"score": {"name": "helpfull", "at_least": 1}}, {"outcome": "passed"}):
+        with pytest.raises(UnknownName, match="helpful"):
+            plan_of(workspace, keep)
 
 
 def test_marks_from_elsewhere_are_signs_of_a_session(workspace):
-    path = written(workspace, "cc.jsonl", claude_rows())
-    marks = workspace / "marks.csv"
-    marks.write_text("session,outcome,tests\ncc,passed,12\n")
-    made = read(path, Keep(outcome="passed"), marks)
-    assert made.counts == {"kept": 1}
-    assert made.rows[0].origin["signs"] == {"outcome": "passed", "tests": 12.0}
+    written(workspace, claude_rows())
+    (workspace / "marks.csv").write_text("session,outcome,tests\ncc,passed,12\nother,failed,0\n")
+    made_of(workspace, {"outcome": "passed"}, marks="marks.csv")
+    origin = read(workspace / "made" / "origin.jsonl")[0]
+    assert origin["signs"] == {"outcome": "passed", "tests": 12.0}
 
 
 def test_a_score_of_an_earlier_call_counts_for_the_conversation_that_repeats_it(workspace):
-    first = openai_rows()[0] | {"scores": {"helpful": 0.1}}
-    made = read(written(workspace, "a.jsonl", [first, openai_rows()[1]]))
-    assert made.counts == {"condition_not_met": 1}
-    assert made.notes["contained_in_a_longer_one"] == 1
+    first, last, *_ = openai_rows()
+    written(workspace, [first | {"scores": {"helpful": 0.1}}, last])
+    plan = plan_of(workspace)
+    assert plan["dropped"] == {"condition_not_met": 1}
+    assert plan["log"]["notes"] == {"contained_in_a_longer_one": 1}
+
+
+def test_what_is_said_of_a_run_holds_for_the_calls_in_it(workspace):
+    rows = langsmith_rows()
+    middle = {"id": "p", "run_type": "chain", "trace_id": "t9", "parent_run_id": "root"}
+    root = {"id": "root", "run_type": "chain", "trace_id": "t9", "parent_run_id": None}
+    error = {"error": "the tool crashed", "status": "error"}
+    written(workspace, [*rows, middle, root | error])
+    assert plan_of(workspace, NOT_FAILED)["dropped"] == {"failed: error": 4, "failed: length": 1}
 
 
 def test_an_image_ends_the_conversation_before_it(workspace):
-    image = [{"type": "text", "text": "this?"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    image = [text("this?"), {"type": "image_url", "image_url": {"url": "x"}}]
     turns = [said("user", "hi"), said("assistant", "hello"), said("user", image)]
-    row = {"messages": turns, "choices": [{"message": said("assistant", "a cat")}]}
-    assert kept(read(written(workspace, "a.jsonl", [row]), NOT_FAILED)) == [turns[:2]]
+    written(workspace, [{"messages": turns, "choices": [{"message": said("assistant", "a cat")}]}])
+    rows, report = made_of(workspace, NOT_FAILED)
+    assert rows == [{"messages": turns[:2]}]
+    assert report.log.notes == {"ends_before_what_is_no_text": 1}
 
 
-def test_what_is_no_log_is_refused_and_tickets_are_sent_to_prepare_dataset(workspace):
-    with pytest.raises(BadData, match="known"):
-        read(written(workspace, "a.jsonl", [{"a": 1}]))
+def test_a_file_of_no_known_format_is_counted_beside_logs_and_refused_alone(workspace):
+    written(workspace, [{"type": "summary", "leafUuid": "x"}], "logs/b.jsonl")
+    with pytest.raises(BadInput, match="claude_code"):
+        plan_of(workspace, NOT_FAILED)
+    written(workspace, claude_rows())
+    skipped = plan_of(workspace, NOT_FAILED)["log"]["skipped"]
+    assert skipped["rows_of_no_known_format"] == 1
+
+
+def test_tickets_are_for_prepare_dataset(workspace):
+    written(workspace, [{"id": 1, "satisfaction_rating": {"score": "good"}, "comments": []}])
     with pytest.raises(BadInput, match="prepare_dataset"):
-        read(written(workspace, "b.jsonl", [{"id": 1, "satisfaction_rating": {}, "comments": []}]))
+        plan_of(workspace, NOT_FAILED)

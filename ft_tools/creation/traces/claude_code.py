@@ -14,6 +14,7 @@ MARKS = ("isSidechain", "isMeta", "isCompactSummary", "isApiErrorMessage")
 COMMANDS = ("<command-", "<local-command-", "<bash-")
 """How what is no prompt begins: commands of the client, their output, commands of the shell."""
 INTERRUPTED = "[Request interrupted by user"
+ABOVE = ("parentUuid", "logicalParentUuid")
 SPOKEN = frozenset({"user", "assistant"})
 
 
@@ -80,7 +81,7 @@ class _File:
                 )
             elif row.value.get("type") == "user":
                 said = messages_of(row.value.get("message"))
-                found = {m["tool_call_id"]: m for m in said if m["role"] == "tool"}
+                found = {str(m.get("tool_call_id")): m for m in said if m["role"] == "tool"}
                 self.results |= found
                 result = row.value.get("toolUseResult")
                 if isinstance(result, Mapping) and result.get("interrupted"):
@@ -96,9 +97,11 @@ class _Path:
         at: LogRow | None = leaf
         while at is not None:
             path.append(left.pop(at.value["uuid"]))
-            at = left.get(first_of(at.value, "parentUuid", "logicalParentUuid"))
+            at = left.get(first_of(at.value, *ABOVE))
         first = path[-1]
         self.made = Conversation(NAME, first, [], session, date=text_at(first.value, "timestamp"))
+        if first_of(first.value, *ABOVE):
+            self.made.failed = "beginning_is_missing"
         self.read: set[str] = set()
         self._answers_a_command = False
         for row in reversed(path):

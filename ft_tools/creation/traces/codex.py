@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.creation.traces.conversation import Conversation, LogRow
-from ft_tools.creation.traces.messages import call, messages_of, text_of
+from ft_tools.creation.traces.messages import call, messages_of, result, text_of
 from ft_tools.creation.traces.openai_chat import tool_of
 from ft_tools.formats.example import Message
 from ft_tools.formats.turns import first_of
@@ -125,7 +125,7 @@ def _item(item: Mapping[str, Any]) -> list[Message]:
         output = item.get("output")
         if isinstance(output, Mapping) and "content" in output:
             output = output["content"]
-        return [{"role": "tool", "tool_call_id": item.get("call_id"), "content": text_of(output)}]
+        return [result(item.get("call_id"), text_of(output))]
     if kind == "reasoning":
         return (
             messages_of({"role": "assistant", "content": item.get("content")})

@@ -77,7 +77,7 @@ def _turn(turn: Any) -> Iterator[Message]:
     text = "".join(told.texts)
     if role == "tool" and not told.results:
         name = first_of(turn, "tool_call_id", "id")
-        told.results = [{"role": "tool", "tool_call_id": name, "content": text}]
+        told.results = [result(name, text)]
     said = (
         [told.message(role)] if role != "tool" and (text or told.calls or not told.results) else []
     )
@@ -110,8 +110,7 @@ class _Told:
         elif kind in RESULTS:
             name = first_of(part, "tool_use_id", "id")
             content = first_of(part, "content", "response", "result")
-            said = {"role": "tool", "tool_call_id": name, "content": text_of(content)}
-            self.results.append(said)
+            self.results.append(result(name, text_of(content)))
         elif kind not in HIDDEN:
             raise Unreadable(str(kind))
 
@@ -169,6 +168,12 @@ def call(name_of_call: Any, name: Any, arguments: Any) -> dict[str, Any]:
     made = {"name": str(name), "arguments": {} if arguments in (None, "") else arguments}
     identity = {"id": name_of_call} if isinstance(name_of_call, str) and name_of_call else {}
     return {**identity, "type": "function", "function": made}
+
+
+def result(name_of_call: Any, content: str) -> Message:
+    """Return the result of a call of a tool."""
+    identity = {"tool_call_id": name_of_call} if isinstance(name_of_call, str) else {}
+    return {"role": "tool", **identity, "content": content}
 
 
 def _arguments_in(held: Mapping[str, Any]) -> Any:
@@ -259,6 +264,6 @@ def _in_order(calls: list[dict[str, Any]], results: list[Message]) -> list[Messa
     """
     if all("id" not in one for one in calls):
         return results[: len(calls)] if len(results) >= len(calls) else None
-    by_id = {result["tool_call_id"]: result for result in reversed(results)}
+    by_id = {result.get("tool_call_id"): result for result in reversed(results)}
     found = [by_id.get(one.get("id")) for one in calls]
     return None if None in found else [one for one in found if one is not None]

@@ -1,11 +1,14 @@
 """Read logs of any known format into conversations, and keep those that a condition is met by."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from ft_tools.creation.findings import refusal
 from ft_tools.creation.traces import (
     claude_code,
     codex,
@@ -20,10 +23,10 @@ from ft_tools.creation.traces.conversation import Conversation, LogRow, longest
 from ft_tools.creation.traces.keep import Keep, described_signs, marks_from
 from ft_tools.creation.traces.messages import answered, normalised
 from ft_tools.data.map.masking import mask_example
-from ft_tools.errors import BadData, BadInput
-from ft_tools.facts.teachers import Terms, terms_of
+from ft_tools.errors import FineTuningError
+from ft_tools.formats.column_counts import shown
 from ft_tools.formats.example import Example
-from ft_tools.formats.readers.source import Source, find_sources, read
+from ft_tools.formats.readers.source import find_sources, read
 
 Reader = Callable[[Iterable[LogRow], "Counter[str]"], Iterator[Conversation]]
 
@@ -50,24 +53,16 @@ TICKETS = {
     "satisfaction_rating": "Zendesk",
     "comments": "Zendesk",
 }
-LOOKED_AT = 50
-"""Rows of a file by which its format is recognised."""
-
-
-@dataclass(frozen=True)
-class TraceRow:
-    """A conversation that is kept, as it is trained on."""
-
-    example: dict[str, Any]
-    group: str
-    origin: dict[str, Any]
+LOOKED_AT, MOST_KEYS = 50, 8
+"""Rows of a file by which its format is recognised; keys of them that an error lists."""
 
 
 @dataclass
 class Traces:
     """What the logs hold, and what became of it."""
 
-    rows: list[TraceRow] = field(default_factory=list)
+    kept: list[Conversation] = field(default_factory=list)
+    """As they are trained on, secrets and personal data masked."""
     num_conversations: int = 0
     formats: "Counter[str]" = field(default_factory=Counter)
     counts: "Counter[str]" = field(default_factory=Counter)
@@ -78,115 +73,90 @@ class Traces:
     """Format and type of a row that is part of no conversation -> rows."""
     signs: dict[str, str] = field(default_factory=dict)
     models: "Counter[str]" = field(default_factory=Counter)
-    terms: dict[str, Terms] = field(default_factory=dict)
-    """Provider -> what its terms say, of the models that answered."""
     masked: "Counter[str]" = field(default_factory=Counter)
 
 
-def read_traces(paths: Sequence[Path], keep: Keep | None, marks: Path | None = None) -> Traces:
+def read_traces(path: Path, keep: Keep | None, marks: Path | None = None) -> Traces:
     """Read logs, and keep the conversations that a condition is met by.
 
     Args:
-        paths: Files or folders.
+        path: A file or folder.
         keep: Without it nothing is kept: `signs` lists what there is to choose by.
         marks: A table of signs from elsewhere, by session.
 
     Raises:
-        BadData: A file is of no known format, or holds no data.
+        BadInput: There is no file of a known format.
         UnknownName: The condition names a sign that nothing has.
     """
     made = Traces()
-    found = longest(_normalised(_conversations(paths, made.skipped)), made.notes)
-    if marks is not None:
-        signs = marks_from(
-            row for source in find_sources(marks) for row in _rows(source, Counter())
-        )
-        for one in found:
-            one.add_signs(signs)
+    found = longest(_conversations(path, made.skipped), made.notes)
+    signs = marks_from(_rows(marks, Counter())) if marks else {}
+    for one in found:
+        one.add_signs(signs)
     made.num_conversations = len(found)
     made.formats = Counter(one.format for one in found)
+    made.models = Counter(one.model or "unknown" for one in found)
     made.signs = described_signs(found)
     if keep is not None:
         keep.require_signs(made.signs)
     for one in found:
-        messages = answered(one.messages, made.notes)
-        why = f"failed: {one.failed}" if one.failed else "" if messages else "nothing_answered"
+        one.messages = answered(one.messages, made.notes)
+        why = f"failed: {one.failed}" if one.failed else "" if one.messages else "nothing_answered"
         why = why or (keep.unmet(one) if keep else "undecided")
         made.counts[why or "kept"] += 1
-        made.models[one.model or "unknown"] += 1
         if not why:
-            made.rows.append(_row(one, messages, made.masked))
-    made.terms = dict(terms_of(model) for model in made.models)
+            made.masked.update(_mask(one))
+            made.kept.append(one)
     return made
 
 
-def _conversations(paths: Sequence[Path], skipped: "Counter[str]") -> Iterator[Conversation]:
+def _mask(one: Conversation) -> list[str]:
+    """Mask secrets and personal data in place; return the kind of each value."""
+    example = Example(one.row.line, one.format, "sft", one.messages, tools=one.tools)
+    found = mask_example(example)
+    one.tools = example.tools or []
+    return found
+
+
+def _conversations(path: Path, skipped: "Counter[str]") -> Iterator[Conversation]:
     """Yield the conversations of all files; rows of one format are read together."""
     by_format: dict[str, list[LogRow]] = {}
-    for path in paths:
-        for source in find_sources(path):
-            rows = list(_rows(source, skipped))
-            by_format.setdefault(_format_of(source.path, rows), []).extend(rows)
+    for _, held in groupby(_rows(path, skipped), key=lambda row: row.file):
+        rows = list(held)
+        by_format.setdefault(_format_of(rows), []).extend(rows)
+    unknown = by_format.pop("", [])
+    if not by_format:
+        raise _refusal(path, unknown)
+    skipped["rows_of_no_known_format"] += len(unknown)
     for name, rows in by_format.items():
-        yield from FORMATS[name][1](rows, skipped)
+        for one in FORMATS[name][1](rows, skipped):
+            one.messages = normalised(one.messages)
+            yield one
 
 
-def _rows(source: Source, skipped: "Counter[str]") -> Iterator[LogRow]:
-    """Yield the rows of a file that are objects, of every list of an object."""
-    lists: list[str | None] = [name for name, _ in source.lists]
-    for select in lists or [source.select]:
-        for row in read(replace(source, select=select)):
-            if isinstance(row.value, Mapping):
-                yield LogRow(source.path.name, row.number, row.value)
-            else:
-                skipped[row.problem or f"row_of_{type(row.value).__name__}"] += 1
+def _rows(path: Path, skipped: "Counter[str]") -> Iterator[LogRow]:
+    """Yield the rows of a file or folder that are objects, of every list of an object."""
+    for source in find_sources(path):
+        file = os.path.relpath(source.path, path) if path.is_dir() else path.name
+        lists: list[str | None] = [name for name, _ in source.lists]
+        for select in lists or [source.select]:
+            for row in read(replace(source, select=select)):
+                if isinstance(row.value, Mapping):
+                    yield LogRow(file, row.number, row.value)
+                else:
+                    skipped[row.problem or f"row_of_{type(row.value).__name__}"] += 1
 
 
-def _format_of(path: Path, rows: Sequence[LogRow]) -> str:
-    """Return the format of a file by the keys of its first rows.
-
-    Raises:
-        BadInput: They are tickets, which prepare_dataset reads.
-        BadData: They are of no known format.
-    """
+def _format_of(rows: Sequence[LogRow]) -> str:
+    """Return the format of a file by the keys of its first rows; empty if it is none."""
     first = [row.value for row in rows[:LOOKED_AT]]
-    name = next((n for n, (fits, _) in FORMATS.items() if any(map(fits, first))), None)
-    if name is not None:
-        return name
-    desk = next((desk for key, desk in TICKETS.items() for row in first if key in row), None)
-    if desk:
-        raise BadInput(
-            f"{path}: looks like an export of {desk}; prepare_dataset reads it with "
-            "mapping.turns (explain('prepare_dataset.mapping'))"
-        )
-    keys = ", ".join(sorted(map(str, first[0]))[:8]) if first else "none"
-    raise BadData(path, f"is no known log (columns: {keys})", f"known: {', '.join(FORMATS)}")
+    return next((name for name, (fits, _) in FORMATS.items() if any(map(fits, first))), "")
 
 
-def _normalised(found: Iterable[Conversation]) -> Iterator[Conversation]:
-    for one in found:
-        one.messages = normalised(one.messages)
-        yield one
-
-
-def _row(one: Conversation, messages: list[dict[str, Any]], masked: "Counter[str]") -> TraceRow:
-    """Return a conversation as a row, its secrets and personal data masked."""
-    example = Example(one.row.line, one.format, "sft", messages, tools=one.tools or None)
-    masked.update(mask_example(example))
-    for message in example.messages:
-        if message.get("tool_call_id", "") is None:
-            del message["tool_call_id"]
-    _, terms = terms_of(one.model)
-    origin = {
-        "kind": "traces",
-        "source": f"{one.row.file}:{one.row.line}",
-        "format": one.format,
-        "session": one.session,
-        "trace": one.trace,
-        "teacher": one.model,
-        "date": one.date,
-        "signs": {sign.name: sign.value for sign in one.signs},
-        "terms": terms.source,
-        "terms_read": terms.read,
-    }
-    return TraceRow(example.row(), one.group, origin)
+def _refusal(path: Path, rows: Sequence[LogRow]) -> FineTuningError:
+    """Return the error about files that are no known log; of tickets, with what reads them."""
+    keys = {key: None for row in rows[:LOOKED_AT] for key in row.value}
+    if desk := next((desk for key, desk in TICKETS.items() if key in keys), None):
+        return refusal("tickets", path=path, desk=desk)
+    listed = ", ".join(map(shown, [*keys][:MOST_KEYS])) or "none"
+    return refusal("unknown_log", path=path, keys=listed, known=", ".join(FORMATS))

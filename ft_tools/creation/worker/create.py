@@ -26,6 +26,8 @@ def work(session: Session) -> CreateReport:
     request, plan = session.request(CreateRequest), session.plan(CreatePlan)
     path = workspace.existing(request.source)
     _require_same(path, plan.source_sha256)
+    if request.marks:
+        _require_same(workspace.existing(request.marks), plan.marks_sha256)
     made = _made(session, request, plan, path)
     return finish(session, request, plan, without_leaks(session, request, plan, made))
 
@@ -64,9 +66,12 @@ def without_leaks(session: Session, request: CreateRequest, plan: CreatePlan, ma
                 raise Stopped
             session.progress(done, total)
 
-        asked = [row.question for row in rows]
-        near = find_paraphrases(minilm, asked, held.questions, request.test_similarity, tick)
-        rows = _without(rows, with_copies(rows, near), dropped, "test_paraphrase")
+        asked = [(at, text) for at, row in enumerate(rows) for text in row.questions]
+        texts = [text for _, text in asked]
+        near = find_paraphrases(minilm, texts, held.questions, request.test_similarity, tick)
+        found = {at for (at, _), is_near in zip(asked, near, strict=True) if is_near}
+        is_near = [at in found for at in range(len(rows))]
+        rows = _without(rows, with_copies(rows, is_near), dropped, "test_paraphrase")
     return replace(made, rows=rows, dropped=dropped)
 
 

@@ -41,6 +41,7 @@ def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Mad
         num_asked=made.num_asked,
         num_kept=len(made.rows),
         dropped=dict(made.dropped.most_common()),
+        log=made.log,
         makers=dict(Counter(row.origin.maker for row in made.rows).most_common()),
         usd=made.usd,
         num_calls=made.num_calls,
@@ -92,7 +93,8 @@ def _audited(session: Session, request: CreateRequest, made: Made) -> AuditRepor
         write_file(staging / ORIGINS, text)
         write_file(staging / MARK, json.dumps(mark))
 
-    several = request.keep_per_prompt > 1
+    # Logs hold an answer each time that something was asked.
+    several = request.keep_per_prompt > 1 or request.kind == "traces"
     audited = AuditRequest(
         path=str(path),
         mapping=ColumnMapping(group_by=[GROUP], ignore=["*"]),

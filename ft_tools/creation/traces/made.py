@@ -1,0 +1,73 @@
+"""The conversations of logs as made rows, and what a plan says of the logs."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from ft_tools.creation.findings import warning
+from ft_tools.creation.report import LogCounts
+from ft_tools.creation.rows import Made, MadeRow
+from ft_tools.creation.traces.keep import Keep
+from ft_tools.creation.traces.read import Traces, read_traces
+from ft_tools.facts.teachers import terms_of
+from ft_tools.formats.column_counts import shown
+from ft_tools.formats.origin import Origin
+
+MOST_LISTED = 12
+
+
+def traced_rows(path: Path, name: str, digest: str, keep: Keep | None, marks: Path | None) -> Made:
+    """Return the conversations of logs that meet the condition; without one, none.
+
+    Args:
+        path: A file or folder.
+        name: Of it, as the caller wrote it.
+        digest: Its sha256.
+        keep: The condition.
+        marks: A table of signs from elsewhere.
+
+    Raises:
+        BadInput: It is no known log, or the condition names a sign that nothing has.
+    """
+    traces = read_traces(path, keep, marks)
+    rows = []
+    for one in traces.kept:
+        _, terms = terms_of(one.model)
+        origin = Origin(
+            kind="traces",
+            source=f"{name}/{one.row.file}:{one.row.line}",
+            source_sha256=digest,
+            log_format=one.format,
+            session=one.session or one.trace,
+            teacher=one.model,
+            date=one.date,
+            signs={sign.name: sign.value for sign in one.signs},
+            terms=terms.source,
+            terms_read=terms.read,
+        )
+        asked = next(str(m["content"]) for m in one.messages if m["role"] == "user")
+        rows.append(MadeRow(one.messages, asked, origin, one.group, one.tools or None))
+    dropped = Counter({why: num for why, num in traces.counts.items() if why != "kept"})
+    warnings = [] if keep else [warning("no_condition")]
+    return Made(rows, traces.num_conversations, dropped, warnings, _counts(traces))
+
+
+def _counts(traces: Traces) -> LogCounts:
+    providers = dict(map(terms_of, traces.models))
+    return LogCounts(
+        formats=dict(traces.formats),
+        signs={shown(name): said for name, said in [*traces.signs.items()][:MOST_LISTED]},
+        models=_listed(traces.models),
+        terms=[
+            f"{provider} ({terms.edition or terms.read}): {terms.note} {terms.source}"
+            for provider, terms in providers.items()
+        ],
+        masked=_listed(traces.masked),
+        skipped=_listed(traces.skipped),
+        notes=_listed(traces.notes),
+    )
+
+
+def _listed(counted: Mapping[str, int]) -> dict[str, int]:
+    """Return the commonest names with their counts; a log's names are bounded."""
+    return {shown(name): num for name, num in Counter(counted).most_common(MOST_LISTED) if num}
