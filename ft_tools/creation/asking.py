@@ -132,7 +132,7 @@ def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
 
 def _warnings(request: CreateRequest, plan: AskingPlan, prompts: Sequence[Prompt]) -> list[str]:
     """Return what the user should know before anything is sent."""
-    found = terms_warnings(plan.terms)
+    found = terms_warnings([plan.terms] if plan.terms else [])
     endpoint = request.teacher.endpoint if request.teacher else None
     budget = plan.budget.get("max_usd")
     if endpoint is not None and not endpoint.is_local:

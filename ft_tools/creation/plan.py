@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from ft_tools.creation.leaks import TestQuestions
 from ft_tools.creation.report import QUOTED, LogCounts, QuotedRow
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
+from ft_tools.creation.terms import require_allowed, terms_of_providers, terms_warnings
 from ft_tools.creation.traces.made import traced_rows
 from ft_tools.creation.variations import varied_rows
 from ft_tools.data.judge import privacy
@@ -84,8 +86,14 @@ def make_plan(request: CreateRequest) -> CreatePlan:
     if request.teacher is not None:
         return _plan_asking(request, plan, path, test)
     made = made_at_once(request, path, plan.source_sha256)
-    if request.kind == "traces" and request.keep is None and request.confirm:
-        raise refusal("no_condition")
+    if made.log is not None:
+        terms = terms_of_providers(request, made.log.terms)
+        made = replace(made, warnings=[*made.warnings, *terms_warnings(terms)])
+        if request.confirm:
+            # Until then the plan shows what there is to decide.
+            require_allowed(request, terms)
+            if request.keep is None:
+                raise refusal("no_condition")
     return _plan_made(request, plan, made, test)
 
 

@@ -25,7 +25,7 @@ class LogCounts(Report):
     formats: dict[str, int] = Field(description="Format -> conversations.")
     signs: dict[str, str] = Field(description="What options.keep may name, with its values.")
     models: dict[str, int] = Field(description="Model that answered -> conversations.")
-    terms: list[str] = Field(description="Of the models' providers; not legal advice.")
+    terms: dict[str, str] = Field(description="Provider of a model -> its terms, dated.")
     masked: dict[str, int] = Field(description="Secrets and personal data -> values, masked.")
     skipped: dict[str, int] = Field(description="Rows of no conversation, by format and type.")
     notes: dict[str, int] = Field(description="What was cut or joined inside conversations.")

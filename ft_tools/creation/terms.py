@@ -1,10 +1,12 @@
 """What the teacher's terms say of training on its answers: said, and a forbidden use refused."""
 
+from collections.abc import Iterable
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.creation.findings import refusal, warning
 from ft_tools.creation.request import CreateRequest
-from ft_tools.facts.teachers import teachers, terms_of
+from ft_tools.facts.teachers import Terms, teachers, terms_of
 
 RULE = "teacher_terms"
 NEED_NONE = frozenset({"cleared", "same_family"})
@@ -37,17 +39,35 @@ def terms_for(request: CreateRequest) -> TeacherTerms | None:
     provider, row = terms_of(name)
     if request.provider is not None:
         provider, row = request.provider, teachers()[request.provider]
-    use = row.of_use(request.product_use)
-    about = {"provider": provider, "use": use} | row.model_dump(
-        include={"note", "source", "edition", "read"}
-    )
-    if use == "forbidden" and RULE not in request.accept_findings:
-        raise refusal("teacher_terms", **about)
-    return TeacherTerms.model_validate(about)
+    terms = _terms(request, provider, row)
+    require_allowed(request, [terms])
+    return terms
 
 
-def terms_warnings(terms: TeacherTerms | None) -> list[str]:
+def terms_of_providers(request: CreateRequest, providers: Iterable[str]) -> list[TeacherTerms]:
+    """Return the terms of those whose models answered in logs, or of whom the request names."""
+    if request.provider is not None:
+        providers = {request.provider} - NEED_NONE
+    return [_terms(request, name, teachers()[name]) for name in providers]
+
+
+def _terms(request: CreateRequest, provider: str, row: Terms) -> TeacherTerms:
+    about = row.model_dump(include={"note", "source", "edition", "read"})
+    return TeacherTerms(provider=provider, use=row.of_use(request.product_use), **about)
+
+
+def require_allowed(request: CreateRequest, terms: Iterable[TeacherTerms]) -> None:
+    """Refuse a use that terms forbid, unless that was accepted.
+
+    Raises:
+        Refused: With the terms.
+    """
+    forbidden = next((one for one in terms if one.use == "forbidden"), None)
+    if forbidden and RULE not in request.accept_findings:
+        raise refusal("teacher_terms", **forbidden.model_dump())
+
+
+def terms_warnings(terms: Iterable[TeacherTerms]) -> list[str]:
     """Return what has to be settled about the terms."""
-    if terms is None or terms.use == "allowed":
-        return []
-    return [warning("terms_not_allowed", **terms.model_dump())]
+    unsettled = (one for one in terms if one.use != "allowed")
+    return [warning("terms_not_allowed", **one.model_dump()) for one in unsettled]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.errors import BadInput, UnknownName
+from ft_tools.errors import BadInput, Refused, UnknownName
 from tests.creating import planned_here, read, run_here
 
 SYSTEM = "You help Ada (ada.king@mail.internal)."
@@ -567,7 +567,7 @@ def test_a_session_of_claude_code_is_the_path_to_its_newest_leaf(workspace):
     assert report.log.skipped["claude_code.weather-report"] == 1
     assert report.log.skipped["claude_code.isSidechain"] == 1
     assert report.log.skipped["claude_code.reply_on_another_branch"] == 2
-    assert [one.split()[0] for one in report.log.terms] == ["anthropic"]
+    assert list(report.log.terms) == ["anthropic"]
 
 
 ASKED_ONCE = [user(1, 0, "Do it"), assistant(2, 1, text("I will"))]
@@ -660,7 +660,7 @@ def test_a_rollout_of_codex_lacks_what_was_rolled_back(workspace):
     ]
     assert report.log.skipped["codex.new_kind"] == report.log.skipped["codex.compacted"] == 1
     assert read(workspace / "made" / "origin.jsonl")[0]["session"] == "cx"
-    assert [one.split()[0] for one in report.log.terms] == ["openai"]
+    assert list(report.log.terms) == ["openai"]
 
 
 @pytest.mark.parametrize("end", ["turn_aborted", "no_task_complete"])
@@ -669,6 +669,16 @@ def test_a_rollout_that_was_aborted_or_never_completed_has_failed(workspace, end
     said_so = [codex("session_meta", id="cx"), words("user", "Do"), words("assistant", "I")]
     written(workspace, [*said_so, *ends])
     assert plan_of(workspace, NOT_FAILED)["dropped"] == {f"failed: {end}": 1}
+
+
+def test_a_use_that_the_terms_forbid_is_shown_and_refused_when_confirmed(workspace):
+    written(workspace, claude_rows())
+    asked = {"source": "logs", "kind": "traces", "output_dir": "made", "keep": NOT_FAILED}
+    launch, _ = planned_here(workspace, **asked)
+    assert launch.plan["log"]["models"] == {"claude-opus-4": 1}
+    assert any(one.startswith("terms_not_allowed") for one in launch.warnings)
+    with pytest.raises(Refused, match="anthropic"):
+        planned_here(workspace, **asked, confirm=launch.plan_hash)
 
 
 def test_without_a_condition_nothing_is_kept_and_the_signs_are_listed(workspace):

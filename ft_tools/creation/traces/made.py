@@ -49,7 +49,7 @@ def traced_rows(path: Path, name: str, digest: str, keep: Keep | None, marks: Pa
         rows.append(MadeRow(one.messages, asked, origin, one.group, one.tools or None))
     dropped = Counter({why: num for why, num in traces.counts.items() if why != "kept"})
     warnings = [] if keep else [warning("no_condition")]
-    return Made(rows, traces.num_conversations, dropped, warnings, _counts(traces))
+    return Made(rows, traces.num_conversations, dropped, warnings, log=_counts(traces))
 
 
 def _counts(traces: Traces) -> LogCounts:
@@ -58,10 +58,10 @@ def _counts(traces: Traces) -> LogCounts:
         formats=dict(traces.formats),
         signs={shown(name): said for name, said in [*traces.signs.items()][:MOST_LISTED]},
         models=_listed(traces.models),
-        terms=[
-            f"{provider} ({terms.edition or terms.read}): {terms.note} {terms.source}"
-            for provider, terms in providers.items()
-        ],
+        terms={
+            name: " ".join(filter(None, (terms.edition, terms.source, f"read {terms.read}")))
+            for name, terms in providers.items()
+        },
         masked=_listed(traces.masked),
         skipped=_listed(traces.skipped),
         notes=_listed(traces.notes),
