@@ -10,7 +10,7 @@ from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.looks import MOST
 from ft_tools.evaluation.report import Comparison, EvaluationReport, RankedSystem, SystemResult
 from ft_tools.metrics.sample_size import examples_needed
-from ft_tools.metrics.table import METRICS, asked_for
+from ft_tools.metrics.table import CHECK, METRICS, asked_for
 from ft_tools.metrics.verdicts import ALPHA
 from ft_tools.next_steps import next_step, tool_of
 
@@ -99,7 +99,11 @@ def without_details(report: EvaluationReport, requested: Sequence[str] = ()) -> 
     systems = [
         one.model_copy(
             update={
-                "scores": {key: value for key, value in one.scores.items() if key in shown},
+                "scores": {
+                    key: value
+                    for key, value in one.scores.items()
+                    if key in shown or key.startswith(CHECK)
+                },
                 "stress": [each for each in one.stress if each is one.worst_stress],
             }
         )

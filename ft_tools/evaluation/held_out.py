@@ -10,6 +10,7 @@ from typing import Any
 from ft_tools.errors import BadData
 from ft_tools.formats.training_rows import read_examples, tools_of
 from ft_tools.formats.trl_formats import CONVERT, format_of
+from ft_tools.metrics.checks.scorer import scored_row
 from ft_tools.similarity.wordings import wordings_of
 from ft_tools.similarity.words import tokens_of
 
@@ -63,6 +64,11 @@ def read_held_out(
     if not found:
         raise BadData(path, "has no examples", f"pass a JSONL file, one object per line; {CONVERT}")
     return found
+
+
+def scored_rows(examples: Sequence[HeldOut]) -> list[dict[str, Any]]:
+    """Return the rows as declared checks read them."""
+    return [scored_row(one.row, one.asked, one.reference) for one in examples]
 
 
 def num_marked_bad(path: Path, last_line: int) -> int:

@@ -12,7 +12,7 @@ from ft_tools.errors import UnknownName, require_installed
 from ft_tools.evaluation import warnings
 from ft_tools.evaluation.estimates import estimate
 from ft_tools.evaluation.findings import refusal, warning
-from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out
+from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out, scored_rows
 from ft_tools.evaluation.learned_rows import chose_the_checkpoint, find_contamination
 from ft_tools.evaluation.looks import asked_by, earlier_looks
 from ft_tools.evaluation.report import GENERAL_LOSS, Contamination, Origin
@@ -29,6 +29,8 @@ from ft_tools.evaluation.systems.models import (
     model_files,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
+from ft_tools.metrics.checks.request import Judge
+from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns
 from ft_tools.metrics.choose import choose_metrics
 from ft_tools.metrics.general import general_prompts
 from ft_tools.metrics.sample_size import detectable_effect, examples_needed
@@ -56,7 +58,14 @@ LEAK = "train_validation_leak"
 TASK_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
 # Arguments that a plan shows only where they are not the default.
 SHOWN_IF_GIVEN = {
-    *("regex", "json_schema", "number_tolerance", "cluster_field", "smallest_effect_fraction"),
+    *(
+        "checks",
+        "regex",
+        "json_schema",
+        "number_tolerance",
+        "cluster_field",
+        "smallest_effect_fraction",
+    ),
     *("lm_eval_limit", "judge_max_calls", "judge_criterion", *JUDGE_ARGUMENTS),
 }
 
@@ -90,6 +99,9 @@ class EvaluatePlan(Plan):
     look: int = Field(1, description="How often these rows will have been looked at, by content.")
     metrics: dict[str, str] = Field(description="Metric -> why it was chosen.")
     json_schema_sha256: str | None = None
+    check_files: dict[str, str] = Field(
+        default_factory=dict, description="File that `checks` read -> its SHA-256."
+    )
     arguments: dict[str, object] = Field(
         default_factory=dict, description="Other arguments that are not the default."
     )
@@ -141,7 +153,8 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     sources = list(models.by_name.values())
     metrics = _metrics(request, examples)
     target = _target(request, metrics)
-    if request.stress and not any(row.score for name in metrics for row in asked_for(name)):
+    rows_of_metrics = [row for name in metrics for row in asked_for(name)]
+    if request.stress and not any(row.score or row.source == "checks" for row in rows_of_metrics):
         raise refusal("stress_without_metric")
     _require_packages(request, sources)
     task_paths = _task_paths(request, sources)
@@ -156,6 +169,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     loading = load_plan(sources, request.device, on_mlx=uses_mlx)
     size = len(examples)
     sets = question_sets(examples, request.stress, request.seed)
+    check_files = _check_files(request, path, sets)
     changed = zip(request.stress, list(sets.values())[1:], strict=True)
     plans = _systems(request, models, path, sets, rendering, mlx.MLX if uses_mlx else "")
     at_once = {spec.name: spec.endpoint.max_concurrency for spec in systems if spec.endpoint}
@@ -173,6 +187,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         look=1 + earlier_looks(asked_by(examples)) if examples else 1,
         metrics=metrics,
         json_schema_sha256=sha256(schema) if schema else None,
+        check_files=check_files,
         arguments=request.model_dump(mode="json", include=SHOWN_IF_GIVEN, exclude_defaults=True),
         rendering=rendering,
         max_new_tokens=request.max_new_tokens,
@@ -251,7 +266,8 @@ def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str,
     if not examples:
         return {}
     rows = [example.row for example in examples]
-    found = choose_metrics(request.metrics, [one.reference for one in examples], rows)
+    found = {"checks": "declared"} if request.checks else {}
+    found |= choose_metrics(request.metrics, [one.reference for one in examples], rows)
     for name, (what, is_there) in EXPECTED.items():
         if name in found and not any(map(is_there, examples)):
             raise refusal("no_row_for_metric", name=name, what=what)
@@ -260,6 +276,29 @@ def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str,
     if request.systems:
         found.pop("perplexity", None)
     return found
+
+
+def _check_files(
+    request: EvaluateRequest, path: Path | None, sets: Mapping[str, Sequence[HeldOut]]
+) -> dict[str, str]:
+    """Return the files of the declared checks, after trying that these can be used on the rows.
+
+    Raises:
+        BadData: A row lacks what a check reads.
+        Missing: A check runs code of a model, and nothing isolates here.
+    """
+    folder, num_asked = workspace.roots()[0], 0
+    for examples in sets.values() if request.checks else ():
+        lines = [example.line for example in examples]
+        rows = zip(lines, scored_rows(examples), strict=True)
+        require_columns(request.checks, rows, path or "the dataset")
+        num_asked += len(request.all_systems()) * len(lines)
+    for one in request.checks:
+        if isinstance(one, Judge) and one.endpoint.max_calls < num_asked:
+            most = one.endpoint.max_calls
+            raise refusal("judge_calls_too_few", num=num_asked, most=most)
+    with Scorer(request.checks, folder):
+        return file_hashes(request.checks, folder)
 
 
 def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from ft_tools.errors import BadInput, NotFound
 from ft_tools.evaluation.report import Origin
 from ft_tools.evaluation.systems.spec import MOST_TOKENS, SystemSpec
 from ft_tools.formats.variations import Variation
+from ft_tools.metrics.checks.request import MOST_CHECKS, Check, check_names
 from ft_tools.metrics.table import MetricName, asked_for
 from ft_tools.runs.launchers.options import WANTED
 from ft_tools.runs.request import LaunchRequest
@@ -96,6 +97,12 @@ class EvaluateRequest(LaunchRequest):
         description="Changes of the questions to measure under, such as "
         '{"change": "typing_errors", "rate": 0.05}; the claim is that of the worst.',
     )
+    checks: list[Check] = Field(
+        default_factory=list,
+        max_length=MOST_CHECKS,
+        description="What makes an answer right, such as "
+        '{"kind": "equals", "extract": {"last_number": true}}; measured as metric checks.',
+    )
     regex: str | None = Field(
         None, max_length=500, description="Python pattern that a correct output contains."
     )
@@ -179,6 +186,11 @@ class EvaluateRequest(LaunchRequest):
         self._require_systems()
         if not self.dataset and not self.lm_eval_tasks:
             raise ValueError("set `dataset` (a held-out JSONL file) or `lm_eval_tasks`")
+        check_names(self.checks)
+        if self.checks and not self.dataset:
+            raise ValueError("`checks` score answers to `dataset`; set both")
+        if "checks" in self.metrics and not self.checks:
+            raise ValueError('metrics=["checks"] requires `checks`, what makes an answer right')
         for name, what in (("regex", "its pattern"), ("json_schema", "its file")):
             if (name in self.metrics) != (getattr(self, name) is not None):
                 raise ValueError(f'metrics=["{name}"] and `{name}`, {what}, must be set together')

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
+from types import MappingProxyType
 
 from ft_tools.evaluation.report import Comparison, OutputHealth, RankedSystem, Score, StressScore
 from ft_tools.evaluation.report import SystemResult as Result
@@ -12,7 +13,7 @@ from ft_tools.evaluation.systems.system import Answer
 from ft_tools.metrics import answers as described
 from ft_tools.metrics.compare import compare
 from ft_tools.metrics.means import mean_interval
-from ft_tools.metrics.table import METRICS, ROWS, Metric, metric
+from ft_tools.metrics.table import ROWS, Metric, metric
 from ft_tools.metrics.text import words
 from ft_tools.metrics.verdicts import (
     ALPHA,
@@ -98,7 +99,7 @@ class StressedSystems:
 def compare_scores(
     scores: Mapping[str, Scores],
     settings: Settings,
-    rows: Rows = METRICS,
+    rows: Rows = MappingProxyType({}),
     others: Mapping[tuple[str, str], PairedComparison] | None = None,
 ) -> list[Comparison]:
     """Compare each system with the first; Holm's correction is over all comparisons.
@@ -106,19 +107,23 @@ def compare_scores(
     Args:
         scores: System -> metric -> a value for each example.
         settings: Of the comparisons.
-        rows: The metrics.
+        rows: Metrics that no table has, such as those of benchmarks.
         others: System and metric -> what was compared otherwise.
     """
     reference, *compared = scores
+
+    def row_of(name: str) -> Metric:
+        return rows.get(name) or metric(name)
+
     found = {
-        (name, one): settings.compare(rows[one], before, scores[name][one])
+        (name, one): settings.compare(row_of(one), before, scores[name][one])
         for name in compared
         for one, before in scores[reference].items()
     }
     found |= others or {}
     adjusted = _adjusted(list(found.values()), settings)
     return [
-        _comparison(system, rows[name], one, p, settings)
+        _comparison(system, row_of(name), one, p, settings)
         for ((system, name), one), p in zip(found.items(), adjusted, strict=True)
     ]
 

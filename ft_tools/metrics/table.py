@@ -5,7 +5,7 @@ first), and name it in references/evaluating.md; a test holds the two together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -16,9 +16,9 @@ from ft_tools.metrics.scores import ExpectedAnswer, Scoring
 Interval = Literal["yes_no", "mean", "whole_set"]
 """yes_no: each value is 0, 1 or a tie of 0.5 (Wilson; McNemar and Tango in pairs). mean: any value
 (bootstrap, t). whole_set: no example has a value of its own (answers are swapped at random)."""
-Source = Literal["answer", "likelihood", "judge", "general"]
-"""What a metric is computed from: answers, how well references are predicted, a judge's verdicts,
-the general suite."""
+Source = Literal["answer", "checks", "likelihood", "judge", "general"]
+"""What a metric is computed from: answers, by declared checks, how well references are predicted,
+a judge's verdicts, the general suite."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Metric:
 
 
 ROWS = (
+    Metric("checks", "mean by weight of what `checks` declares", "mean", source="checks"),
     Metric("tool_call", "calls the same tools with equal arguments", score=scores.tool_call),
     Metric("accuracy", "names the class", score=scores.accuracy, request="classification"),
     Metric("exact_match", "equals the reference except for case and spaces; JSON: in its values",
@@ -103,6 +104,7 @@ ROWS = (
     Metric("refusals", "harmful requests refused", source="general", is_rankable=False),
 )  # fmt: skip
 METRICS: Mapping[str, Metric] = MappingProxyType({row.name: row for row in ROWS})
+CHECK = "checks."
 REQUESTS = tuple(dict.fromkeys(row.asked_as for row in ROWS if row.source != "general"))
 """The words of a request, in the order of ranking."""
 
@@ -114,11 +116,13 @@ else:
 
 
 def metric(name: str) -> Metric:
-    """Return a metric's row.
+    """Return a metric's row; `checks.NAME` is one of several declared checks.
 
     Raises:
         UnknownName: There is none.
     """
+    if name.startswith(CHECK):
+        return replace(METRICS["checks"], name=name, is_rankable=False)
     if name not in METRICS:
         raise UnknownName("metric", name, METRICS)
     return METRICS[name]

@@ -235,6 +235,7 @@ def test_the_general_suite_can_be_passed_and_failed():
 
 
 NEEDED = {
+    "checks": {"checks": [{"kind": "number"}]},
     "regex": {"regex": "x"},
     "json_schema": {"json_schema": "schema.json"},
     "judge": {"judge_url": "http://host/v1", "judge_model": "m"},

@@ -37,10 +37,12 @@ from ft_tools.evaluation.stress import HELD_OUT
 from ft_tools.evaluation.systems import classifier
 from ft_tools.evaluation.systems.system import Answer
 from ft_tools.evaluation.worker.answering import answer_all
+from ft_tools.evaluation.worker.checking import check_scores
 from ft_tools.evaluation.worker.judging import JudgeUnavailable, judge_answers
 from ft_tools.evaluation.worker.likelihoods import general_scores, reference_likelihoods
 from ft_tools.evaluation.worker.state import State
 from ft_tools.metrics.answers import OTHER, confusion, field_names, field_scores
+from ft_tools.metrics.checks.scorer import file_hashes
 from ft_tools.metrics.compare import compare_whole_set
 from ft_tools.metrics.table import METRICS, Metric, asked_for, metric, score_outputs
 from ft_tools.metrics.text import label
@@ -115,6 +117,8 @@ def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
     schema = request.json_schema
     if schema and sha256(workspace.existing(schema)) != plan.json_schema_sha256:
         raise PlanChanged(f"{schema} changed since the plan was confirmed; call evaluate again")
+    if file_hashes(request.checks, workspace.roots()[0]) != plan.check_files:
+        raise PlanChanged("a file of `checks` changed since the plan was confirmed; plan again")
     if plan.dataset is None:
         return []
     path = Path(plan.dataset)
@@ -168,6 +172,8 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
         scoring = state.scoring(examples)
         texts = {name: [one.text for one in found] for name, found in answers.items()}
         scores = {name: score_outputs(chosen, t, scoring) for name, t in texts.items()}
+        if state.request.checks:
+            _add(scores, check_scores(state, texts, examples))
         if kind == HELD_OUT:
             numbers.answers, numbers.scores = answers, scores
         else:

@@ -43,8 +43,10 @@ class JudgeScorer:
         self._check = check
         endpoint, price = check.endpoint, check.price
         most = check.budget_usd or endpoint.max_usd
-        budget = Budget(scratch / "calls.jsonl", name, endpoint.max_calls, most)
-        self._client = Client(endpoint, price, budget, cache=scratch / f"{name}_replies.jsonl")
+        budget = Budget(scratch / "calls.jsonl", f"check {name}", endpoint.max_calls, most)
+        self._client = Client(
+            endpoint, price, budget, cache=scratch / f"check_{name}_replies.jsonl"
+        )
         self.close = self._client.close
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
@@ -62,7 +64,7 @@ class JudgeScorer:
             for place, reply in batch:
                 scores[sent[place]] = verdict(reply.text)
         if broken := sum(score is None for score in scores):
-            log.warning("%d of %d replies of the judge are no verdict", broken, len(sent))
+            log.error("%d of %d replies of the judge are no verdict", broken, len(sent))
         return scores
 
     def _question(self, answer: str, row: Row) -> list[dict[str, str]]:

@@ -58,7 +58,7 @@ class SqlScorer:
         except JailEnded:
             return 0.0
         if "failed" in found:
-            log.warning("a row cannot be checked by SQL: %s", found["failed"])
+            log.error("a row cannot be checked by SQL: %s", found["failed"])
             return None
         return float(found["score"])
 
@@ -100,7 +100,7 @@ class PythonScorer:
         if isinstance(score, float) and math.isfinite(score) and 0 <= score <= 1:
             return score
         if "failed" in found or score is not None:
-            log.warning("score() of %s failed: %s", self._path, found.get("failed", "not 0 to 1"))
+            log.error("score() of %s failed: %s", self._path, found.get("failed", "not 0 to 1"))
         return None
 
 
