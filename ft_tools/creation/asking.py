@@ -1,17 +1,25 @@
 """What asking a teacher would take: prompts, requests, price, terms, a pilot and its forecast."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools import workspace
+from ft_tools import facts, workspace
+from ft_tools.creation.calibration import Agreement, read_marked
 from ft_tools.creation.findings import refusal, warning
 from ft_tools.creation.forecast import Forecast
 from ft_tools.creation.kinds import KINDS
 from ft_tools.creation.leaks import TestQuestions
-from ft_tools.creation.pilots import asking_key, earlier_runs, forecast_of, known_keys, pilot_of
+from ft_tools.creation.pilots import (
+    agreements_of,
+    asking_key,
+    earlier_runs,
+    forecast_of,
+    known_keys,
+    pilot_of,
+)
 from ft_tools.creation.prices import KnownPrice, known_price
 from ft_tools.creation.prompts import Prompt, chosen_prompts
 from ft_tools.creation.request import CreateRequest
@@ -21,7 +29,9 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.understand.lengths import estimate_all
 from ft_tools.endpoints.client import require_key
 from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
-from ft_tools.metrics.checks.scorer import Scorer, columns_of, require_columns
+from ft_tools.metrics.checks.request import NEVER_ALONE, Judge, check_names
+from ft_tools.metrics.checks.scorer import Scorer, columns_of, file_hashes, require_columns
+from ft_tools.publish import sha256
 
 OWN_COLUMNS = frozenset({"prompt", "passage"})
 """Columns of rows that a teacher makes; variations also have their attributes."""
@@ -49,6 +59,13 @@ class AskingPlan(BaseModel):
     key: str = Field(description="Hash of teacher and source, by which earlier replies are found.")
     reused_from: list[str] = Field(default_factory=list, description="Runs with such replies.")
     forecast: Forecast | None = Field(None, description="Null before the pilot.")
+    judges: dict[str, Agreement] = Field(
+        default_factory=dict, description="Judge -> how far it agreed with the marked rows."
+    )
+    marked_sha256: str | None = None
+    checks_sha256: dict[str, str] = Field(
+        default_factory=dict, description="Files that checks read -> hash."
+    )
 
 
 def prompts_of(request: CreateRequest, path: Path, test: Path | None) -> tuple[list[Prompt], int]:
@@ -85,7 +102,10 @@ def plan_asking(
     key = asking_key(request, source_sha256)
     runs = earlier_runs(key)
     pilot, known = pilot_of(runs), known_keys(runs)
-    is_pilot = 0 < request.pilot_rows < len(prompts) and pilot is None
+    marked = workspace.existing(request.marked) if request.marked else None
+    is_pilot = pilot is None and (0 < request.pilot_rows < len(prompts) or marked is not None)
+    judges = agreements_of(pilot)
+    _require_judge(request, judges, is_pilot=is_pilot)
     used = prompts[: request.pilot_rows] if is_pilot else prompts
     pairs = [(one, sample) for one in used for sample in range(request.samples)]
     missing = [pair for pair in pairs if asked.key(*pair) not in known]
@@ -111,9 +131,40 @@ def plan_asking(
         terms=terms,
         key=key,
         reused_from=[run.name for run in runs],
+        judges=judges,
+        marked_sha256=sha256(marked) if marked else None,
+        checks_sha256=file_hashes(request.checks, workspace.roots()[0]),
         forecast=forecast_of(pilot, used, num_more, price, at_once) if pilot else None,
     )
     return plan, is_pilot, _warnings(request, plan, used)
+
+
+def _require_judge(
+    request: CreateRequest, judges: Mapping[str, Agreement], *, is_pilot: bool
+) -> None:
+    """Refuse a judge that decides alone before it agrees with the user."""
+    if request.marked is not None:
+        read_marked(workspace.existing(request.marked))
+    names = [
+        name
+        for name, check in zip(check_names(request.checks), request.checks, strict=True)
+        if isinstance(check, Judge)
+    ]
+    if not names or any(check.kind not in NEVER_ALONE for check in request.checks):
+        return
+    if request.marked is None or not (is_pilot or judges):
+        raise refusal("judge_alone", needed=int(facts.number("creation.marked_rows")))
+    for name, found in judges.items():
+        if not is_pilot and not found.is_enough:
+            raise refusal(
+                "judge_disagrees",
+                name=name,
+                num=found.num_rows,
+                kappa=found.kappa,
+                low=found.kappa_low,
+                high=found.kappa_high,
+                needed=facts.number("creation.judge_kappa"),
+            )
 
 
 def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
@@ -132,20 +183,35 @@ def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
 
 def _warnings(request: CreateRequest, plan: AskingPlan, prompts: Sequence[Prompt]) -> list[str]:
     """Return what the user should know before anything is sent."""
-    found = terms_warnings([plan.terms] if plan.terms else [])
+    terms = [plan.terms] if plan.terms else []
+    found = [*terms_warnings(terms), *_price_warnings(request, plan)]
+    endpoint = request.teacher.endpoint if request.teacher else None
+    if endpoint is not None and not endpoint.is_local:
+        found += _personal_data(prompts, endpoint.host)
+    for check in request.checks:
+        if isinstance(check, Judge):
+            name = check.name or check.kind
+            if request.marked is None:
+                found.append(warning("judge_uncalibrated", name=name))
+            if check.endpoint.model == plan.teacher:
+                found.append(warning("judge_is_teacher", name=name))
+    if not request.checks and request.kind == "answers":
+        found.append(warning("no_checks"))
+    return found
+
+
+def _price_warnings(request: CreateRequest, plan: AskingPlan) -> list[str]:
+    """Return what is open about price and budget."""
+    found = []
     endpoint = request.teacher.endpoint if request.teacher else None
     budget = plan.budget.get("max_usd")
-    if endpoint is not None and not endpoint.is_local:
-        if plan.price is None:
-            found.append(warning("price_unknown"))
-        found += _personal_data(prompts, endpoint.host)
+    if endpoint is not None and not endpoint.is_local and plan.price is None:
+        found.append(warning("price_unknown"))
     if plan.most_usd and budget is None:
         found.append(warning("no_budget", most=plan.most_usd))
     usd = plan.forecast.usd if plan.forecast else None
     if budget is not None and usd is not None and usd.high > budget:
         found.append(warning("budget_low", budget=budget, high=usd.high))
-    if not request.checks and request.kind == "answers":
-        found.append(warning("no_checks"))
     if not request.pilot_rows:
         found.append(warning("no_pilot"))
     return found

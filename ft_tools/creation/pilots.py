@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ft_tools.creation.calibration import Agreement
 from ft_tools.creation.forecast import Forecast, kept_of, plus, total_of
 from ft_tools.creation.prices import KnownPrice
 from ft_tools.creation.prompts import Prompt
@@ -16,7 +17,7 @@ from ft_tools.runs.state import directory
 
 VERSION = 1
 """Of the instructions that are sent: replies to others are not used again."""
-REPLIES, MEASURED = "replies.jsonl", "measured.jsonl"
+REPLIES, MEASURED, JUDGES = "replies.jsonl", "measured.jsonl", "judges.json"
 SEARCHED_RUNS = 50
 """Newest creations that are looked at."""
 UNKEYED: Mapping[str, Any] = {
@@ -59,6 +60,12 @@ def pilot_of(runs: Sequence[Path]) -> Path | None:
     return None
 
 
+def agreements_of(pilot: Path | None) -> dict[str, Agreement]:
+    """Return how far each judge agreed with the user in a pilot."""
+    found = directory.whole_json(pilot / JUDGES) if pilot else {}
+    return {name: Agreement.model_validate(one) for name, one in found.items()}
+
+
 def forecast_of(
     pilot: Path,
     prompts: Sequence[Prompt],
@@ -73,7 +80,11 @@ def forecast_of(
     kept, tokens, seconds = (
         [float(row[name]) for row in measured] for name in ("kept", "tokens", "seconds")
     )
-    usd = [price.price.usd_of(row["prompt_tokens"], row["tokens"]) for row in measured if price]
+    usd = [
+        price.price.usd_of(row["prompt_tokens"], row["tokens"]) + row["judge_usd"]
+        for row in measured
+        if price
+    ]
     used = set(map(prompt_sha256, prompts))
     done = sum(float(row["kept"]) for row in measured if row["prompt"] in used)
     return Forecast(

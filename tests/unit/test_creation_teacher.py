@@ -360,3 +360,82 @@ def test_the_forecast_of_rows_that_pass_covers_their_number(rate):
         found = kept_of(draws[:20].tolist(), 300)
         covered += found.low <= draws[20:].sum() <= found.high
     assert covered >= 185
+
+
+# ----------------------------------------------------------------------------------- a judge
+
+
+def judged(server, **more):
+    judge = {
+        "kind": "judge",
+        "endpoint": {"url": server.url, "model": "judge"},
+        "rubric": "Is the sum right?",
+        "price": PRICE,
+    }
+    return asking(server, checks=[judge]) | more
+
+
+def marked_rows(count):
+    for n in range(count):
+        is_good = n % 2 == 0
+        answer = add(f"What is {n} + {n}?", is_good)
+        yield {
+            "question": f"What is {n} + {n}?",
+            "answer": answer,
+            "label": "good" if is_good else "bad",
+        }
+
+
+def teacher_and_judge(right):
+    """Answer as the teacher, every fourth wrongly, and judge; right at so many of ten."""
+
+    def reply(question, body):
+        if body["model"] != "judge":
+            n = int(question.split()[2])
+            return add(question, n % 4 > 0)
+        quoted = json.loads(question[question.index("{") : question.rindex("}\n") + 1])
+        is_right = add(quoted["request"]) == quoted["answer"]
+        seen.append(question)
+        knows = len(seen) % 10 < right
+        return json.dumps({"pass": is_right if knows else not is_right})
+
+    seen = []
+    return reply
+
+
+def test_a_judge_alone_is_refused_until_it_agrees_with_rows_that_the_user_marked(workspace, quick):
+    write(workspace / "sums.jsonl", sums(60))
+    write(workspace / "marked.jsonl", marked_rows(24))
+    with serving(teacher_and_judge(6)) as server:
+        with pytest.raises(BadInput, match="options.marked"):
+            planned_here(workspace, **judged(server))
+        arguments = judged(server, marked="marked.jsonl")
+        _, pilot = run_here(workspace, PILOT, **arguments)
+        directory_done(workspace, PILOT, pilot)
+        with pytest.raises(Refused, match="kappa"):
+            planned_here(workspace, **arguments)
+
+
+def test_a_judge_that_agrees_decides_and_its_agreement_is_in_the_plan(workspace, quick):
+    write(workspace / "sums.jsonl", sums(60))
+    write(workspace / "marked.jsonl", marked_rows(24))
+    with serving(teacher_and_judge(10)) as server:
+        arguments = judged(server, marked="marked.jsonl")
+        launch, pilot = run_here(workspace, PILOT, **arguments)
+        assert launch.plan["asking"]["judges"] == {}
+        directory_done(workspace, PILOT, pilot)
+        launch, report = run_here(workspace, WHOLE, **arguments)
+    found = launch.plan["asking"]["judges"]["judge"]
+    assert (found["num_rows"], found["accuracy"], found["kappa"]) == (24, 1.0, 1.0)
+    assert 0.8 < found["accuracy_low"] < 1
+    assert report.dropped == {"failed: judge": 15}
+    assert report.num_kept == 45
+
+
+@pytest.mark.parametrize("count", [19, 24])
+def test_marked_rows_that_show_nothing_are_refused(workspace, count):
+    write(workspace / "sums.jsonl", sums(30))
+    rows = [row | ({"label": "good"} if count > 20 else {}) for row in marked_rows(count)]
+    write(workspace / "marked.jsonl", rows)
+    with serving(teacher_and_judge(10)) as server, pytest.raises(BadInput, match="marked rows"):
+        planned_here(workspace, **judged(server, marked="marked.jsonl"))

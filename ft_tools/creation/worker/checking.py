@@ -17,9 +17,11 @@ from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.requests import prompt_sha256
 from ft_tools.creation.rows import Made, MadeRow, made_row
 from ft_tools.creation.worker.finish import DROPPED
-from ft_tools.creation.worker.teacher import HTTP, Replies
+from ft_tools.creation.worker.teacher import CALLS, HTTP, Replies
+from ft_tools.endpoints.budget import Budget
 from ft_tools.endpoints.client import Reply
 from ft_tools.formats.origin import Origin
+from ft_tools.metrics.checks.request import Judge, check_names
 from ft_tools.metrics.checks.scorer import Scorer, Scores
 from ft_tools.publish import write_file
 from ft_tools.runs.processes.worker_session import Session
@@ -52,6 +54,7 @@ def rows_of(
     found = [
         (one, *made) for one in answered for made in _read_replies(request, one, replies, dropped)
     ]
+    before_usd = _judge_usd(session, request)
     scores = _scored(session, request, [candidate for *_, candidate in found])
     for (one, sample, reply, candidate), score in zip(found, scores, strict=True):
         if why := _failed(score):
@@ -66,7 +69,7 @@ def rows_of(
             sample = int(row.origin.sampling["sample"])
             dropped.add(one.prompt, sample, LONGER, candidate.answer)
     write_file(session.run_dir / DROPPED, "".join(f"{line}\n" for line in dropped.lines))
-    _write_measured(session, answered)
+    _write_measured(session, answered, _judge_usd(session, request) - before_usd)
     kept = [(row, candidate, one.prompt) for one in answered for row, candidate in one.passed]
     added = []
     if request.kind == "documents":
@@ -209,9 +212,17 @@ def _origin(
     )
 
 
-def _write_measured(session: Session, answered: Sequence[_Answered]) -> None:
+def _judge_usd(session: Session, request: CreateRequest) -> float:
+    """Return what the judges have cost so far."""
+    pairs = zip(check_names(request.checks), request.checks, strict=True)
+    names = [name for name, check in pairs if isinstance(check, Judge)]
+    return sum(Budget(session.run_dir / CALLS, name, 0, None).usd for name in names)
+
+
+def _write_measured(session: Session, answered: Sequence[_Answered], judge_usd: float) -> None:
     """Write what each prompt took and yielded, from which the rest is forecast."""
     lines = []
+    num = sum(bool(one.replies) for one in answered) or 1
     for one in answered:
         replies = [reply for _, reply in one.replies]
         if replies:
@@ -220,6 +231,8 @@ def _write_measured(session: Session, answered: Sequence[_Answered]) -> None:
                 "kept": len(one.passed),
                 "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
                 "tokens": sum(reply.completion_tokens for reply in replies),
+                # Judging costs about the same for each.
+                "judge_usd": round(judge_usd / num, 9),
                 "seconds": round(sum(reply.seconds for reply in replies), 4),
             }
             lines.append(json.dumps(row) + "\n")

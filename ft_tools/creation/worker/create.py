@@ -13,10 +13,12 @@ from ft_tools.creation.report import CreateReport
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.requests import Requests
 from ft_tools.creation.rows import Made, MadeRow
+from ft_tools.creation.worker.calibrating import calibrate
 from ft_tools.creation.worker.checking import rows_of
 from ft_tools.creation.worker.finish import finish
 from ft_tools.creation.worker.teacher import ask
 from ft_tools.errors import PlanChanged
+from ft_tools.metrics.checks.scorer import file_hashes
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
 from ft_tools.similarity.minilm import find_minilm
 
@@ -28,6 +30,9 @@ def work(session: Session) -> CreateReport:
     _require_same(path, plan.source_sha256)
     if request.marks:
         _require_same(workspace.existing(request.marks), plan.marks_sha256)
+    hashes = file_hashes(request.checks, workspace.roots()[0])
+    if plan.asking and plan.asking.checks_sha256 != hashes:
+        raise PlanChanged("a file that a check reads changed; call create_dataset again")
     made = _made(session, request, plan, path)
     return finish(session, request, plan, without_leaks(session, request, plan, made))
 
@@ -42,6 +47,8 @@ def _made(session: Session, request: CreateRequest, plan: CreatePlan, path: Path
     used = prompts[: plan.asking.num_prompts]
     requests = Requests(request, request.teacher, plan.asking.model)
     asked = [(one, sample) for one in used for sample in range(request.samples)]
+    if plan.pilot:
+        calibrate(session, request)
     replies = ask(session, plan, requests, asked)
     return rows_of(session, request, plan, used, replies)
 

@@ -14,7 +14,8 @@ from ft_tools.endpoints.client import Client, Reply, keep_reply, read_replies
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 
-CALLS, TEACHER = "calls.jsonl", "teacher"
+CALLS, TEACHER = "calls.jsonl", "the teacher"
+"""Where attempts are counted, and under which name: no check can have it."""
 HTTP = "http_"
 Asked = Sequence[tuple[Prompt, int]]
 """Prompts, each with the number of its sample."""

@@ -174,8 +174,8 @@ class Judge(CheckBase):
 
     @model_validator(mode="after")
     def _priced(self) -> Self:
-        if self.budget_usd is not None and self.price is None:
-            raise ValueError("budget_usd requires price, what a million tokens cost")
+        if self.budget_usd is not None and not (self.price and self.price.bounds_calls):
+            raise ValueError("budget_usd requires price, of a million input and output tokens")
         return self
 
 
