@@ -407,7 +407,7 @@ def test_a_judge_alone_is_refused_until_it_agrees_with_rows_that_the_user_marked
     write(workspace / "sums.jsonl", sums(60))
     write(workspace / "marked.jsonl", marked_rows(24))
     with serving(teacher_and_judge(6)) as server:
-        with pytest.raises(BadInput, match="options.marked"):
+        with pytest.raises(BadInput, match=r"options\.marked"):
             planned_here(workspace, **judged(server))
         arguments = judged(server, marked="marked.jsonl")
         _, pilot = run_here(workspace, PILOT, **arguments)
