@@ -122,7 +122,7 @@ def run(root: Path, pair: Pair, number: int, setting: Setting) -> dict[str, Any]
     from benchmarks.recorded_runs import Case, train
     from benchmarks.small_models import use_one_thread
     from benchmarks.small_tasks import TASKS, pairs, row
-    from ft_tools.training.holding_out import held_out_rows
+    from ft_tools.training.validation_split import held_out_rows
 
     use_one_thread()
     task = TASKS[pair.task]

@@ -11,7 +11,7 @@ from ft_tools.errors import FineTuningError, NotFound, OutsideWorkspace
 from ft_tools.formats.answer_kinds import AnswerKinds
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.source import find_sources, read
-from ft_tools.formats.remembered_test_sets import remembered_for
+from ft_tools.formats.test_sets import remembered_for
 from ft_tools.metrics.sample_size import detectable_effect
 from ft_tools.next_steps import next_step
 

@@ -7,7 +7,7 @@ from ft_tools import abandoned_calls, workspace
 from ft_tools.data.judge import count_findings, row_kinds
 from ft_tools.data.judge.enough_examples import judge_size, missing_classes, rarest_label
 from ft_tools.data.judge.next_steps import next_steps
-from ft_tools.data.judge.verdict import is_undecided, judge, too_much_removed
+from ft_tools.data.judge.readiness import is_undecided, judge, too_much_removed
 from ft_tools.data.map.mapping_for_inference import keep_mapping
 from ft_tools.data.notes import note
 from ft_tools.data.page import audit_page
@@ -20,7 +20,7 @@ from ft_tools.data.split.choose import num_wanted, validation_part, will_split
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.data.write import CLEANED, NAMES, Part, write_rows
 from ft_tools.formats.readers.source import is_held_out
-from ft_tools.formats.remembered_test_sets import FOLDER, name_of, remember
+from ft_tools.formats.test_sets import FOLDER, name_of, remember
 from ft_tools.publish import new_folder, require_space, write_file
 from ft_tools.similarity.ngrams import MIN_WORDS
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ft_tools.data.judge.findings import Severity
-from ft_tools.data.judge.verdict import too_much_removed
+from ft_tools.data.judge.readiness import too_much_removed
 from ft_tools.data.page_examples import SOUND, Masks, Quoted, quoted_examples
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import AuditReport, Finding

@@ -16,7 +16,7 @@ from ft_tools.data.judge import count_findings, privacy
 from ft_tools.data.judge.enough_examples import fewest_examples, label_counts, missing_classes
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.next_steps import launch_on, pair_reading_steps, quoting, rule_for
-from ft_tools.data.judge.verdict import MAX_CONFLICTING_FRACTION
+from ft_tools.data.judge.readiness import MAX_CONFLICTING_FRACTION
 from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
 from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.mapping_for_inference import MAPPING, SNIPPET_NAME, write_mapping
@@ -34,7 +34,7 @@ from ft_tools.formats.column_counts import NAME_CHARS, shown
 from ft_tools.formats.example import Message, content_of
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.source import decoded_size
-from ft_tools.formats.remembered_test_sets import TO_FORGET, remember
+from ft_tools.formats.test_sets import TO_FORGET, remember
 from ft_tools.metrics.sample_size import FEWEST_EXAMPLES, detectable_effect, examples_needed
 from ft_tools.metrics.verdicts import ALPHA, normal_quantile
 from ft_tools.next_steps import next_step

@@ -14,7 +14,7 @@ from ft_tools.data.read.scan import TICK_ROWS, Tick
 from ft_tools.data.read.scanned import Scan
 from ft_tools.formats.example import Example
 from ft_tools.formats.loss_marks import as_prompt, up_to_the_answer
-from ft_tools.formats.remembered_test_sets import keys_of
+from ft_tools.formats.test_sets import keys_of
 
 
 class Part(IntEnum):

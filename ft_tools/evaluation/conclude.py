@@ -7,8 +7,8 @@ from typing import Any
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation.findings import warning
-from ft_tools.evaluation.looks import MOST
 from ft_tools.evaluation.report import Comparison, EvaluationReport, RankedSystem, SystemResult
+from ft_tools.formats.test_sets import MOST_LOOKS
 from ft_tools.metrics.sample_size import examples_needed
 from ft_tools.metrics.table import CHECK, METRICS, asked_for
 from ft_tools.metrics.verdicts import ALPHA
@@ -195,7 +195,7 @@ def _limits_sentence(report: EvaluationReport) -> str:
             f"{report.coverage:.4g}, not 0.95, so that the best of all looks is covered in 95 of "
             "100 cases"
         )
-    if report.look > MOST:
+    if report.look > MOST_LOOKS:
         parts.append("ask for fresh rows")
     return "; ".join(parts)
 

@@ -35,6 +35,11 @@ class HeldOut:
     """The whole row, for fields that only some metrics and systems read."""
 
     @property
+    def numbered(self) -> tuple[int, dict[str, Any]]:
+        """Return the whole row with its line."""
+        return self.line, self.row
+
+    @property
     def asked(self) -> str:
         """Return what is asked as one text, for people and for comparing examples."""
         if not self.messages:

@@ -14,7 +14,6 @@ from ft_tools.evaluation.estimates import estimate
 from ft_tools.evaluation.findings import refusal, warning
 from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out, scored_rows
 from ft_tools.evaluation.learned_rows import chose_the_checkpoint, find_contamination
-from ft_tools.evaluation.looks import asked_by, earlier_looks
 from ft_tools.evaluation.report import GENERAL_LOSS, Contamination, Origin
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.stress import HELD_OUT, question_sets
@@ -29,6 +28,7 @@ from ft_tools.evaluation.systems.models import (
     model_files,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
+from ft_tools.formats.test_sets import asked_by, earlier_looks
 from ft_tools.metrics.checks.request import Judge
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns
 from ft_tools.metrics.choose import choose_metrics
@@ -184,7 +184,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         num_examples=size,
         origin=request.origin,
         stress={one.name: len(found) for one, found in changed},
-        look=1 + earlier_looks(asked_by(examples)) if examples else 1,
+        look=1 + earlier_looks(asked_by(one.numbered for one in examples)) if examples else 1,
         metrics=metrics,
         json_schema_sha256=sha256(schema) if schema else None,
         check_files=check_files,

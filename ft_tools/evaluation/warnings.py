@@ -7,7 +7,6 @@ from pathlib import Path
 from ft_tools import facts
 from ft_tools.endpoints.spec import Endpoint
 from ft_tools.evaluation.findings import warning
-from ft_tools.evaluation.looks import MOST
 from ft_tools.evaluation.report import Contamination, Origin
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import (
@@ -19,6 +18,7 @@ from ft_tools.evaluation.systems.models import (
 )
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import MOST_TOKENS
+from ft_tools.formats.test_sets import MOST_LOOKS
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.metrics.scores import Scoring
@@ -77,7 +77,7 @@ def claim_warnings(
         num_changed: Change -> rows that it applies to.
         has_target: Whether a target may be met.
     """
-    if look > MOST:
+    if look > MOST_LOOKS:
         yield warning("fresh_rows_needed", look=look)
     elif look > 1:
         yield warning("looked_at_before", look=look, earlier=look - 1)

@@ -5,9 +5,11 @@ or `{"text": ...}`; DPO takes `{"prompt": ..., "chosen": ..., "rejected": ...}`,
 leave the prompt inside both answers. Other formats become these by audit_dataset.
 """
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import workspace
-from ft_tools.errors import BadData, BadInput
+from ft_tools.errors import BadData, BadInput, FineTuningError
 from ft_tools.formats.answer_kinds import AnswerKind, AnswerKinds, answer_of
 from ft_tools.formats.column_counts import UnreadColumns
 from ft_tools.formats.example import THOUGHTS
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.source import PARTS, TABLES, read, recognise
-from ft_tools.formats.remembered_test_sets import known_test_rows
+from ft_tools.formats.test_sets import TestRows, asked_by, known_test_rows
 from ft_tools.formats.trl_formats import (
     CONVERT,
     READ,
@@ -40,6 +42,9 @@ UNREAD = ("system", "system_prompt", "input", "context", "chat_template_kwargs")
 CHARACTERS_PER_TOKEN = 4
 TEMPLATE_TOKENS = 512
 """More than a chat template adds to an example: a system text of its own, and what frames turns."""
+PLANS = ("sft-*/plan.json", "dpo-*/plan.json")
+MOST_BYTES = 256 * 2**20
+"""Of earlier training files that are read; the newest runs come first."""
 
 
 class DatasetFacts(BaseModel):
@@ -150,6 +155,33 @@ def has_thought(example: Example) -> bool:
     return any(turn.get(name) for turn in turns for name in THOUGHTS) or any(
         isinstance(text, str) and "<think>" in text for text in texts
     )
+
+
+def trained_rows() -> TestRows:
+    """Return what runs of this workspace were trained on, as far as the files are still there."""
+    plans = [plan for pattern in PLANS for plan in workspace.runs_dir().glob(pattern)]
+    files: dict[Path, str] = {}
+    for plan in sorted(plans, key=lambda one: -one.stat().st_mtime):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            path = Path(json.loads(plan.read_text(encoding="utf-8"))["dataset"]["path"])
+            if path.is_file():
+                files.setdefault(path, plan.parent.name)
+    known: dict[int, str] = {}
+    left = MOST_BYTES
+    for path, run in files.items():
+        status = path.stat()
+        left -= status.st_size
+        if left >= 0:
+            known |= dict.fromkeys(_asked_in(path, status.st_mtime_ns), run)
+    return TestRows(known)
+
+
+@lru_cache(maxsize=8)
+def _asked_in(path: Path, changed_ns: int) -> frozenset[int]:
+    """Return hashes of what a training file asks; `changed_ns` has it read again."""
+    with contextlib.suppress(FineTuningError):
+        return asked_by(read_examples(path))
+    return frozenset()
 
 
 def read_examples(path: Path) -> Iterator[tuple[int, Example]]:

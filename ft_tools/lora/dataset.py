@@ -22,9 +22,9 @@ from ft_tools.lora.request import LoraRequest
 from ft_tools.models import model_folder
 from ft_tools.reasons import reason
 from ft_tools.training.checks.data_quality import audit_of_launch
-from ft_tools.training.holding_out import num_held_out, validation_beside
 from ft_tools.training.model_plan import source_of
 from ft_tools.training.token_counts import CountRequest, Counts, count
+from ft_tools.training.validation_split import num_held_out, validation_beside
 
 GOALS: Mapping[AnswerKind, Goal] = {
     "labels": "classification",

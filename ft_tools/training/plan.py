@@ -22,7 +22,6 @@ from ft_tools.training.checks import base_model, data_quality
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.estimates import Estimate, Work, earlier_rates
 from ft_tools.training.findings import warning
-from ft_tools.training.holding_out import hold_out
 from ft_tools.training.model_plan import ModelPlan, config_if_known, model_plan, source_of
 from ft_tools.training.plan_estimate import (
     Completions,
@@ -38,6 +37,7 @@ from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRe
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
 from ft_tools.training.step_time import question_of
 from ft_tools.training.token_counts import Counts
+from ft_tools.training.validation_split import hold_out
 
 Files = tuple[DatasetFacts, DatasetFacts | None]
 """The training file and the validation file."""

@@ -17,10 +17,10 @@ from ft_tools.runs.hardware.devices import Device, unused_gpu
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults
 from ft_tools.training.findings import warning
-from ft_tools.training.holding_out import validation_beside, wordings_held_out
 from ft_tools.training.model_plan import config_if_known
 from ft_tools.training.request import TrainingRequest
 from ft_tools.training.token_counts import Counts
+from ft_tools.training.validation_split import validation_beside, wordings_held_out
 
 Files = tuple[DatasetFacts, DatasetFacts | None]
 # What templates write around a thought: <think> of Qwen 3, DeepSeek R1, GLM 4.5 and Nemotron, the

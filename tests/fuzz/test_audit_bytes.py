@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ft_tools import workspace as workspace_module
 from ft_tools.data.audit import perform
-from ft_tools.data.judge.verdict import is_undecided
+from ft_tools.data.judge.readiness import is_undecided
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.show.show_examples import quote
 from ft_tools.data.tool import audit_dataset

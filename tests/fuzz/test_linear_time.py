@@ -6,7 +6,7 @@ import time
 import pytest
 
 from ft_tools import redaction
-from ft_tools.data.judge import privacy, text_faults, turn_order
+from ft_tools.data.judge import privacy, text_faults, turn_faults
 from ft_tools.data.understand.languages import Languages, language_of
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.data.understand.preferences import PairStatistics, words_of
@@ -88,7 +88,7 @@ def pair(text):
     row = {"prompt": "Why?", "chosen": f"x{text}", "rejected": f"y{text}"}
     example = normalise(1, row)
     PairStatistics().add(example)
-    turn_order.structure(example)
+    turn_faults.structure(example)
     text_faults.contents(example)
 
 
@@ -130,7 +130,7 @@ def test_a_conversation_of_many_turns_takes_time_linear_in_their_number():
         return normalise(1, {"messages": turns})
 
     def check(example):
-        turn_order.structure(example)
+        turn_faults.structure(example)
         text_faults.contents(example)
 
     assert not is_slower_than_linear(check, example(4_000), example(LONGER * 4_000))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ft_tools import workspace as workspace_module
-from ft_tools.data.judge.verdict import is_undecided
+from ft_tools.data.judge.readiness import is_undecided
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.tool import audit_dataset

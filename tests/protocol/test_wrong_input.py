@@ -9,7 +9,7 @@ import pytest
 
 from ft_tools import installation
 from ft_tools.cli import main as cli
-from ft_tools.training.holding_out import FOLDER
+from ft_tools.training.validation_split import FOLDER
 from tests.protocol.calls import RUN_ID
 
 pytestmark = pytest.mark.anyio

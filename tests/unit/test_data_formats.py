@@ -8,7 +8,7 @@ import pytest
 
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.text_faults import content
-from ft_tools.data.judge.turn_order import structure
+from ft_tools.data.judge.turn_faults import structure
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.formats.formats import is_as_trained, normalise

@@ -9,7 +9,7 @@ from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.errors import BadInput
 from ft_tools.formats.formats import normalise
-from ft_tools.formats.remembered_test_sets import keys_of, remember
+from ft_tools.formats.test_sets import keys_of, remember
 from tests.unit.test_data_prepare import ASKS, ask, asked, confirmed, row, write
 
 TALK = {

@@ -10,7 +10,7 @@ from ft_tools.data.judge.enough_examples import BANDS, PAIRS
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, expected_time
 from ft_tools.errors import BadInput
-from ft_tools.formats.remembered_test_sets import FOLDER
+from ft_tools.formats.test_sets import FOLDER
 from ft_tools.lora.data_shape import Goal
 from ft_tools.similarity import minilm
 

@@ -8,7 +8,7 @@ from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import count_findings, row_kinds
 from ft_tools.data.judge.findings import UNDECIDED
-from ft_tools.data.judge.verdict import too_much_removed
+from ft_tools.data.judge.readiness import too_much_removed
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest, Contradictions

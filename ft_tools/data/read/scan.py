@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ft_tools.data.judge import privacy, text_faults, turn_order
+from ft_tools.data.judge import privacy, text_faults, turn_faults
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, MappedRow, is_empty, text_of_cell
 from ft_tools.data.map.conversations import is_one_turn
@@ -20,7 +20,6 @@ from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.scanned import Kind, Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest, PrepareRequest
-from ft_tools.data.split.trained_before import trained_rows
 from ft_tools.data.understand.languages import UNKNOWN, script_of
 from ft_tools.formats.columns import cell_at
 from ft_tools.formats.detect_format import columns_read
@@ -30,7 +29,8 @@ from ft_tools.formats.loss_marks import has_marked_answer, trained_answers
 from ft_tools.formats.masking import MeasuredExample
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
-from ft_tools.formats.remembered_test_sets import keys_of
+from ft_tools.formats.test_sets import keys_of
+from ft_tools.formats.training_rows import trained_rows
 from ft_tools.similarity.word_hashes import tokens_in
 
 # What an example's structure may lack and trainers still train on it.
@@ -242,7 +242,7 @@ def _take(
 def _check(result: Scan, taken: _ScannedRow, benchmarks: Benchmarks) -> None:
     """Check for faults of a single example."""
     example = taken.example
-    taken.found = [*taken.row.notes, *turn_order.structure(example)]
+    taken.found = [*taken.row.notes, *turn_faults.structure(example)]
     taken.broken = any(RULES[name].removes for name in taken.found if name not in HARMLESS)
     taken.found += text_faults.contents(example)
     short = result.short_answers

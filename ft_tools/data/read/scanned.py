@@ -28,7 +28,7 @@ from ft_tools.formats.formats import normalise
 from ft_tools.formats.loss_marks import TrainedAnswers
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
-from ft_tools.formats.remembered_test_sets import TestRows, known_test_rows
+from ft_tools.formats.test_sets import TestRows, known_test_rows
 from ft_tools.similarity.wordings import DrawnPrompts
 
 CURE = "call the tool again"

@@ -15,18 +15,22 @@ from ft_tools.data.report import ColumnProfile, Profile, QuotedValue, ShowReport
 from ft_tools.data.request import MOST_TOKENS, ShowRequest
 from ft_tools.data.show.contradictions import contradicting_rows
 from ft_tools.data.show.profile import scan_file
-from ft_tools.data.show.sealed import SEALED, is_sealed, refused
 from ft_tools.data.understand.lengths import estimate_tokens
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadInput, Refused
 from ft_tools.formats.column_counts import MOST_LISTED, NAME_CHARS, items_of, leaves_of, text_of
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.documents import is_documents
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import RAW_CHARS, Source, has_data, raw_line
+from ft_tools.formats.test_sets import are_test_rows
 from ft_tools.formats.turns import as_turns
 from ft_tools.next_steps import next_step
 
 NOT_THERE = object()
+SEALED = (
+    "is a test part that was set aside, so its rows are not quoted: whoever reads them fits the "
+    "work to them. Read the training part; pass unseal=true if it is no test part any more"
+)
 PROFILE_TOKENS, ROWS_TOKENS = 600, 2_000
 MOST_TABLES, MOST_NAMED = 3, 160
 """Sheets of which one is chosen; characters of the columns that are only named."""
@@ -67,9 +71,9 @@ def show_examples(request: ShowRequest) -> ShowReport:
             f"{request.path!r} holds documents, which have no examples to show: audit_dataset "
             "counts them, and recommend_approach (documents) says what they are good for"
         )
-    sealed = not request.unseal and is_sealed(request, path)
+    sealed = not request.unseal and are_test_rows(_readable(request, path))
     if sealed and (request.ranges or request.contradictions):
-        raise refused(path)
+        raise Refused(f"{path.name} {SEALED}")
     if request.contradictions:
         rows = list(contradicting_rows(request))
         examples = _within_budget(request, [(line, "contradiction", text) for line, text in rows])
@@ -81,6 +85,12 @@ def show_examples(request: ShowRequest) -> ShowReport:
     if sealed:
         return report.model_copy(update={"examples": [], "warnings": [f"{path.name} {SEALED}"]})
     return report
+
+
+def _readable(request: ShowRequest, path: Path) -> Iterator[tuple[int, Any]]:
+    for _, number, _, row in _numbered(request, path):
+        if not row.problem:
+            yield number, row.value
 
 
 def _profile(request: ShowRequest, path: Path) -> ShowReport:

@@ -16,7 +16,6 @@ from ft_tools.evaluation.conclude import CLASSIFIER, Call
 from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.learned_rows import learned_lines
-from ft_tools.evaluation.looks import asked_by, remember_look
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.report import Comparison, EvaluationReport, Score, SystemResult
@@ -41,6 +40,7 @@ from ft_tools.evaluation.worker.checking import check_scores
 from ft_tools.evaluation.worker.judging import JudgeUnavailable, judge_answers
 from ft_tools.evaluation.worker.likelihoods import general_scores, reference_likelihoods
 from ft_tools.evaluation.worker.state import State
+from ft_tools.formats.test_sets import asked_by, remember_look
 from ft_tools.metrics.answers import OTHER, confusion, field_names, field_scores
 from ft_tools.metrics.checks.scorer import file_hashes
 from ft_tools.metrics.compare import compare_whole_set
@@ -217,7 +217,7 @@ def write_report(state: State, numbers: Numbers) -> EvaluationReport:
     if samples:
         lines = [json.dumps(asdict(sample)) for sample in samples]
         write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
-        remember_look(asked_by(state.examples), run_dir.name)
+        remember_look(asked_by(one.numbered for one in state.examples), run_dir.name)
     fields = {
         name: field_scores([answer.text for answer in found], state.references)
         for name, found in numbers.answers.items()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation.held_out import HeldOut, clusters_of, wordings_in
-from ft_tools.evaluation.looks import asked_by, earlier_looks
 from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.report import PROMPTED
 from ft_tools.evaluation.request import EvaluateRequest
@@ -19,6 +18,7 @@ from ft_tools.evaluation.stress import question_sets
 from ft_tools.evaluation.systems.earlier_answers import Saved, answers_of, read_outputs
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.worker.writer import Writer, plain_prompt
+from ft_tools.formats.test_sets import asked_by, earlier_looks
 from ft_tools.metrics.scores import Scoring
 from ft_tools.publish import append_line, sha256
 from ft_tools.runs.processes.worker_session import Session, Stopped
@@ -77,7 +77,9 @@ class State:
     @cached_property
     def settings(self) -> Settings:
         """Return what the comparisons on the examples have in common."""
-        looks = 1 + earlier_looks(asked_by(self.examples), self.session.run_dir.name)
+        looks = 1 + earlier_looks(
+            asked_by(one.numbered for one in self.examples), self.session.run_dir.name
+        )
         effect = self.request.smallest_effect_fraction
         return Settings(self.request.seed, effect, clusters_of(self.examples), looks)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import FineTuningError
-from ft_tools.formats.remembered_test_sets import remembered_for
+from ft_tools.formats.test_sets import remembered_for
 from ft_tools.runs.state import directory
 
 EVALUATIONS = 20

@@ -11,12 +11,12 @@ from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
-from ft_tools.formats import remembered_test_sets
+from ft_tools.formats import test_sets
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
 from ft_tools.training.findings import refusal, warning
-from ft_tools.training.holding_out import least_rows
 from ft_tools.training.request import TrainingRequest
+from ft_tools.training.validation_split import least_rows
 
 CONTRADICTIONS = "contradictions"
 SAID_BY_THE_PLAN = {"over_max_length"}
@@ -40,7 +40,7 @@ def require_audited(
     # In a file of any size.
     if dataset.num_test_rows and "test_row" not in accepted:
         sizes = {"count": dataset.num_test_rows, "num_examples": dataset.num_examples}
-        raise refusal("test_rows", **sizes, forget=remembered_test_sets.TO_FORGET)
+        raise refusal("test_rows", **sizes, forget=test_sets.TO_FORGET)
     if dataset.undecided_columns and UNDECIDED not in accepted:
         names = "; ".join(dataset.undecided_columns[:MOST_COLUMNS])
         raise refusal("undecided_columns", names=names)

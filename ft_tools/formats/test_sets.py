@@ -1,7 +1,12 @@
-"""Remember the rows of test sets by their content, so that no run of the workspace trains on them.
+"""Which rows are test rows, by their content, and how often they were looked at.
 
 A row is known by what it asks; where a test set asks the same again and again, by question and
-answer. Only hashes are kept, in a hidden folder of the workspace, one file per test set.
+answer. Only hashes are kept, in a hidden folder of the workspace: one file per test set, so that no
+run trains on its rows, and a line per evaluation. Each evaluation that reports is a look: whoever
+changes a model after each look and reports the best one has to widen its interval for all that the
+looks told, which are k scores and k - 1 choices, so that each interval may miss 0.05 / (2 k - 1) of
+the time (Bonferroni). With 0.05 / k the best of ten models, each made from the best before it, is
+covered in 92 of 100 cases only.
 """
 
 import contextlib
@@ -13,18 +18,32 @@ from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ft_tools import workspace
 from ft_tools.formats.example import Example, content_of
-from ft_tools.publish import write_file
+from ft_tools.formats.formats import normalise
+from ft_tools.publish import append_line, private_folder, write_file
 
 TRAINING_PART = "train.jsonl"
 READ_BYTES = 2**20
 """Of two training files, in which equal rows are looked for."""
-FOLDER = Path(".fine-tuning-llm") / "test-rows"
+HIDDEN = Path(".fine-tuning-llm")
+FOLDER, LOOKS = HIDDEN / "test-rows", HIDDEN / "looks.jsonl"
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}(?:/[\w.-]{1,60})?")
 TO_FORGET = f"delete its file in {FOLDER}, which names it, if it is no test set any more"
+SEEN = 0.5
+"""Part of the rows that an earlier evaluation has to have seen to count as a look at them."""
+MOST_LOOKS = 10
+"""Looks after which the report asks for fresh rows. Judgement: the 11th interval is 1.55 times as
+wide as the first."""
+LOOKED_AT, MOSTLY = 200, 0.5
+"""Rows that tell whether a file is a test part, and the part of them that are test rows: a file
+from which a test part was drawn has fewer. Judgement."""
+Numbered = tuple[int, Any]
+"""A row with its line."""
 MAX_SAME = 3
 """Rows with one question above which the question says too little to know a row by."""
 
@@ -35,6 +54,12 @@ def keys_of(example: Example) -> tuple[int, int]:
     question = " ".join(content_of(m) for m in asked if m["role"] != "system")
     answer = " ".join(map(content_of, answered))
     return (_hash(question) if question.strip() else 0), _hash(f"{question}\x1e{answer}")
+
+
+def asked_by(rows: Iterable[Numbered]) -> frozenset[int]:
+    """Return hashes of what rows ask, whatever their order and the names of their fields."""
+    keys = (keys_of(normalise(line, row)) for line, row in rows)
+    return frozenset(question or both for question, both in keys)
 
 
 def remember(file: Path, keys: Iterable[tuple[int, int]]) -> int:
@@ -50,8 +75,7 @@ def remember(file: Path, keys: Iterable[tuple[int, int]]) -> int:
     known = sorted(
         {question if question and asked[question] <= MAX_SAME else both for question, both in rows}
     )
-    packed = array("Q", known).tobytes()
-    digest = hashlib.blake2b(packed, digest_size=8).hexdigest()
+    digest = hashlib.blake2b(array("Q", known).tobytes(), digest_size=8).hexdigest()
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest}.json"
@@ -62,7 +86,7 @@ def remember(file: Path, keys: Iterable[tuple[int, int]]) -> int:
         "name": "/".join(Path(places[0]).parts[-2:]),
         "paths": places,
         "num_rows": len(known),
-        "hashes": b64encode(packed).decode(),
+        "hashes": _packed(known),
     }
     if places != _places_in(path):
         write_file(path, json.dumps(entry))
@@ -143,12 +167,54 @@ def _loaded(files: tuple[tuple[str, int], ...]) -> TestRows:
     known: dict[int, str] = {}
     for path, _ in files:
         try:
-            packed = b64decode(json.loads(Path(path).read_text(encoding="utf-8"))["hashes"])
-            known |= dict.fromkeys(array("Q", packed[: len(packed) // 8 * 8]), Path(path).name)
+            hashes = json.loads(Path(path).read_text(encoding="utf-8"))["hashes"]
+            known |= dict.fromkeys(_unpacked(hashes), Path(path).name)
         except (OSError, ValueError, KeyError, TypeError):
             continue
     known.pop(0, None)
     return TestRows(known)
+
+
+def are_test_rows(rows: Iterable[Numbered]) -> bool:
+    """Return whether most of the first rows are of a test set of the workspace."""
+    known = known_test_rows()
+    first = islice(rows, LOOKED_AT) if known else ()
+    found = [normalise(line, row) in known for line, row in first]
+    return bool(found) and sum(found) > MOSTLY * len(found)
+
+
+def earlier_looks(asked: frozenset[int], run_id: str = "") -> int:
+    """Return how many evaluations of the workspace saw at least half of these rows.
+
+    Args:
+        asked: Of `asked_by`.
+        run_id: The evaluation that asks, which is no look before itself.
+    """
+    path, seen = workspace.roots()[0] / LOOKS, set[str]()
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        # A torn line is of a process that was killed.
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            look = json.loads(line)
+            shared = asked.intersection(_unpacked(look["asked"]))
+            if look["run"] != run_id and len(shared) >= SEEN * len(asked):
+                seen.add(look["run"])
+    return len(seen)
+
+
+def remember_look(asked: frozenset[int], run_id: str) -> None:
+    """Write down that an evaluation reported on these rows."""
+    path = workspace.roots()[0] / LOOKS
+    private_folder(path.parent)
+    append_line(path, json.dumps({"run": run_id, "asked": _packed(sorted(asked))}))
+
+
+def _packed(hashes: list[int]) -> str:
+    return b64encode(array("Q", hashes).tobytes()).decode()
+
+
+def _unpacked(text: str) -> "array[int]":
+    packed = b64decode(text)
+    return array("Q", packed[: len(packed) // 8 * 8])
 
 
 def _hash(text: str) -> int:

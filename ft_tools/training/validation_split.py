@@ -7,18 +7,24 @@ run and an exported script all read the same ones.
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.data.split.choose import ValidationPart
-from ft_tools.data.split.hold_out import choose_held_out
+from ft_tools.data.read.example_texts import text_of
+from ft_tools.data.read.ledger import NUM_PARTS, Ledger
+from ft_tools.data.request import AuditRequest
+from ft_tools.data.split.choose import ValidationPart, validation_part
 from ft_tools.errors import BadData, OutputExists
+from ft_tools.formats.example import Example
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.training_rows import DatasetFacts, read_examples, survey
 from ft_tools.formats.trl_formats import Task
 from ft_tools.publish import new_folder, verify, write_file
+from ft_tools.similarity.word_hashes import tokens_in
+from ft_tools.similarity.wordings import DrawnPrompts
 
 FOLDER = "held_out"
 BY_WORDING = "-by-wording"
@@ -35,6 +41,8 @@ PROMPTS_MOST = 64
 """Held-out prompts: each evaluation of a reinforcement run writes several answers to each."""
 FEW_FRACTION = 0.2
 """At most this part, so that few rows are left to train on; they are repeated then."""
+READ_AT_ONCE = 250
+"""Rows of which the words are read together."""
 SCHEDULE = ("num_train_epochs", "max_steps", "eval_strategy")
 
 
@@ -121,7 +129,37 @@ def _held(dataset: DatasetFacts, task: Task) -> ValidationPart:
     number, source = held_out_rows(dataset.num_examples, task), Path(dataset.path)
     if not number or source.stat().st_size > MOST_BYTES:
         return ValidationPart(set(), 0)
-    return choose_held_out((normalise(line, row) for line, row in read_examples(source)), number)
+    return _chosen((normalise(line, row) for line, row in read_examples(source)), number)
+
+
+def _chosen(examples: Iterable[Example], num_rows: int) -> ValidationPart:
+    """Choose about so many rows, of which nothing, and nothing similar, is trained.
+
+    Rows that ask the same first, or nearly so, stay together; where prompts follow few templates,
+    whole templates are held out.
+    """
+    # numpy comes with it, which tools that compare nothing do without.
+    from ft_tools.similarity.by_words import Lexical
+
+    ledger, prompts = Ledger(with_pairs=True), DrawnPrompts()
+    rows = iter(examples)
+    while batch := list(islice(rows, READ_AT_ONCE)):
+        said = []
+        for example in batch:
+            asked, answered = example.prompt_and_answer()
+            prompt, answer = text_of(asked), text_of(answered)
+            is_marked = example.task == "kto"
+            key = f"kto {example.label}" if is_marked else str(len(answer).bit_length())
+            ledger.add(example, (0, 0), key)
+            prompts.add(prompt)
+            said += [prompt, *[""] * (NUM_PARTS - 1)]
+        ledger.add_words(tokens_in(said))
+    Lexical(ledger).link_near_prompts()
+    kept = range(len(ledger))
+    seed = AuditRequest.model_fields["seed"].default
+    few = bool(prompts.findings())
+    part = validation_part(ledger, kept, num_rows / max(1, len(kept)), seed, few_wordings=few)
+    return part._replace(few_wordings=few)
 
 
 def _write(source: Path, held: ValidationPart, folder: Path) -> None:

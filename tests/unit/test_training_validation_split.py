@@ -9,7 +9,7 @@ import pytest
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.formats.training_rows import survey
-from ft_tools.training.holding_out import hold_out, num_held_out, wordings_held_out
+from ft_tools.training.validation_split import hold_out, num_held_out, wordings_held_out
 
 WORDS = random.Random(5).sample(
     [a + b + c for a in ("ka", "lo", "mi", "ren", "su") for b in ("da", "fe", "gor", "pi")
