@@ -729,6 +729,87 @@ def test_what_is_said_of_a_run_holds_for_the_calls_in_it(workspace):
     assert plan_of(workspace, NOT_FAILED)["dropped"] == {"failed: error": 4, "failed: length": 1}
 
 
+USED = [
+    {"type": "text", "text": "I look."},
+    {"type": "tool_use", "id": "c", "name": "weather", "input": {"city": "Oslo"}},
+]
+LOOKED = said(
+    "assistant",
+    "I look.",
+    tool_calls=[
+        {
+            "id": "c",
+            "type": "function",
+            "function": {"name": "weather", "arguments": {"city": "Oslo"}},
+        }
+    ],
+)
+WITHOUT_ID = {"type": "function", "function": {"name": "weather", "arguments": {}}}
+
+
+@pytest.mark.parametrize(
+    ("logged", "meant"),
+    [
+        (
+            # LangChain has calls of Anthropic's models in the content and beside it.
+            [
+                said(
+                    "ai",
+                    USED,
+                    tool_calls=[{"id": "c", "name": "weather", "args": {"city": "Oslo"}}],
+                ),
+                said("tool", {"sun": 1}, tool_call_id="c"),
+            ],
+            [LOOKED, said("tool", '{"sun": 1}', tool_call_id="c")],
+        ),
+        (
+            # Anthropic's user returns results, and says more behind them.
+            [
+                said("assistant", USED),
+                said("user", [text("And?"), {**used("Oslo")[0], "tool_use_id": "c"}]),
+            ],
+            [LOOKED, said("tool", "sun in Oslo", tool_call_id="c"), said("user", "And?")],
+        ),
+        (
+            # Without ids, results stand in the order of the calls.
+            [
+                said("assistant", None, tool_calls=[WITHOUT_ID, WITHOUT_ID]),
+                said("tool", "one"),
+                said("tool", "two"),
+            ],
+            [
+                said("assistant", "", tool_calls=[WITHOUT_ID, WITHOUT_ID]),
+                said("tool", "one"),
+                said("tool", "two"),
+            ],
+        ),
+    ],
+)
+def test_calls_and_results_are_read_in_every_spelling(workspace, logged, meant):
+    asked = said("user", "Oslo?")
+    answer = said("assistant", "Sun.")
+    written(workspace, [{"messages": [asked, *logged], "choices": [{"message": answer}]}])
+    assert made_of(workspace, NOT_FAILED)[0] == [{"messages": [asked, *meant, answer]}]
+
+
+def test_a_table_of_phoenix_has_half_flattened_messages(workspace):
+    row = {
+        "context.trace_id": "t",
+        "context.span_id": "s",
+        "attributes.openinference.span.kind": "LLM",
+        "attributes.llm.input_messages": [{"message.role": "user", "message.content": "Oslo?"}],
+        "attributes.llm.output_messages": [
+            {
+                "message.role": "assistant",
+                "message.content": "Sun.",
+            }
+        ],
+    }
+    written(workspace, [row])
+    meant = [said("user", "Oslo?"), said("assistant", "Sun.")]
+    assert made_of(workspace, NOT_FAILED)[0] == [{"messages": meant}]
+
+
 def test_an_image_ends_the_conversation_before_it(workspace):
     image = [text("this?"), {"type": "image_url", "image_url": {"url": "x"}}]
     turns = [said("user", "hi"), said("assistant", "hello"), said("user", image)]

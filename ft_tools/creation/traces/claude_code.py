@@ -13,6 +13,8 @@ NAME = "claude_code"
 MARKS = ("isSidechain", "isMeta", "isCompactSummary", "isApiErrorMessage")
 COMMANDS = ("<command-", "<local-command-", "<bash-")
 """How what is no prompt begins: commands of the client, their output, commands of the shell."""
+SYNTHETIC = "<synthetic>"
+"""The model of replies that the client wrote."""
 INTERRUPTED = "[Request interrupted by user"
 ABOVE = ("parentUuid", "logicalParentUuid")
 SPOKEN = frozenset({"user", "assistant"})
@@ -44,6 +46,8 @@ def _why_silent(row: Mapping[str, Any]) -> str:
     """Return why a row is no part of what was said; empty if it is."""
     if mark := next((name for name in MARKS if row.get(name)), ""):
         return mark
+    if _message(row).get("model") == SYNTHETIC:
+        return "synthetic"
     parts = parsed_parts(_message(row).get("content")) if row.get("type") == "user" else []
     texts = [one if isinstance(one, str) else text_at(one, "text") for one in parts]
     if any(text.startswith(INTERRUPTED) for text in texts):

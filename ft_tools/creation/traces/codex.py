@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.creation.traces.conversation import Conversation, LogRow
-from ft_tools.creation.traces.messages import call, messages_of, result, text_of
+from ft_tools.creation.traces.messages import call, messages_of
 from ft_tools.creation.traces.openai_chat import tool_of
 from ft_tools.formats.example import Message
 from ft_tools.formats.turns import first_of
@@ -23,7 +23,8 @@ Source: https://github.com/openai/codex, codex-rs/core/src/context
 """
 CALLS = {"function_call": "arguments", "custom_tool_call": "input", "local_shell_call": "action"}
 RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
-ABORTED = "turn_aborted"
+ABORTED, ROLLED_BACK = "turn_aborted", "thread_rolled_back"
+STARTS = frozenset({"task_started", "turn_started"})
 ENDS = frozenset({"task_complete", "turn_complete", ABORTED})
 
 
@@ -72,25 +73,33 @@ def _rollout(rows: list[LogRow], skipped: "Counter[str]") -> Conversation:
         elif kind == "turn_context":
             made.model = made.model or str(payload.get("model") or "")
         elif kind == "response_item" and (said := _item(payload)):
-            turn = turns[-1]
-            if said[0]["role"] == "user" and (turn.ended or not turn.is_asked):
-                turns.append(_Turn())
+            is_next = turns[-1].ended or not turns[-1].is_asked
+            turns += [_Turn()] if said[0]["role"] == "user" and is_next else []
             turns[-1].messages += said
-        elif kind == "event_msg" and what in ENDS:
-            turns[-1].ended = what
-        elif kind == "event_msg" and what == "thread_rolled_back":
-            _roll_back(turns, int(payload.get("num_turns") or 0))
-            skipped[f"{NAME}.rolled_back_turn"] += int(payload.get("num_turns") or 0)
+        elif kind == "event_msg" and what in {*STARTS, *ENDS, ROLLED_BACK}:
+            skipped[f"{NAME}.turn_rolled_back"] += _happened(turns, what, payload)
         else:
             has_kinds = kind in {"response_item", "event_msg"}
             skipped[f"{NAME}.{kind}.{what}" if has_kinds else f"{NAME}.{kind}"] += 1
     made.messages += [message for turn in turns for message in turn.messages]
-    asked = [turn for turn in turns if turn.is_asked]
     if any(turn.ended == ABORTED for turn in turns):
         made.failed = ABORTED
-    elif asked and not asked[-1].ended:
+    elif any(turn.is_asked and not turn.ended for turn in turns):
         made.failed = "no_task_complete"
     return made
+
+
+def _happened(turns: list[_Turn], event: str, payload: Mapping[str, Any]) -> int:
+    """Begin or end a turn, or take the last ones back that were asked for; return how many."""
+    if event in STARTS:
+        turns += [_Turn()] if turns[-1].is_asked else []
+    elif event in ENDS:
+        turns[-1].ended = event
+    num_left = int(payload.get("num_turns") or 0) if event == ROLLED_BACK else 0
+    num_back = 0
+    while num_back < num_left and len(turns) > 1:
+        num_back += turns.pop().is_asked
+    return num_back
 
 
 def _add_meta(made: Conversation, meta: Mapping[str, Any]) -> None:
@@ -100,12 +109,6 @@ def _add_meta(made: Conversation, meta: Mapping[str, Any]) -> None:
     text = told.get("text") if isinstance(told, Mapping) else told
     made.messages = messages_of({"role": "system", "content": text}) if text else []
     made.tools = [tool_of(one) for one in meta.get("dynamic_tools") or []]
-
-
-def _roll_back(turns: list[_Turn], num_turns: int) -> None:
-    """Take the last turns away that somebody asked for."""
-    while num_turns and len(turns) > 1:
-        num_turns -= turns.pop().is_asked
 
 
 def _item(item: Mapping[str, Any]) -> list[Message]:
@@ -122,10 +125,11 @@ def _item(item: Mapping[str, Any]) -> list[Message]:
         made = call(first_of(item, "call_id", "id"), name, arguments)
         return [{"role": "assistant", "content": "", "tool_calls": [made]}]
     if kind in RESULTS:
-        output = item.get("output")
-        if isinstance(output, Mapping) and "content" in output:
-            output = output["content"]
-        return [result(item.get("call_id"), text_of(output))]
+        held = item.get("output")
+        content = held["content"] if isinstance(held, Mapping) and "content" in held else held
+        return messages_of(
+            {"role": "tool", "tool_call_id": item.get("call_id"), "content": content}
+        )
     if kind == "reasoning":
         return (
             messages_of({"role": "assistant", "content": item.get("content")})

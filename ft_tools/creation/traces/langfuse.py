@@ -14,7 +14,7 @@ from ft_tools.creation.traces.conversation import (
     sign_of,
     text_at,
 )
-from ft_tools.creation.traces.messages import answer_of, calls_of, messages_of, parsed, parsed_parts
+from ft_tools.creation.traces.messages import answer_of, messages_of, parsed, parsed_parts
 from ft_tools.creation.traces.openai_chat import tools_of
 from ft_tools.formats.turns import first_of
 
@@ -66,10 +66,9 @@ def _call(row: LogRow, *, has_failed: bool) -> Conversation | None:
         return None
     choices = parsed_parts(output.get("choices")) if isinstance(output, Mapping) else []
     answer = answer_of(choices[0].get("message") if choices else output)
-    beside = {"tool_calls": parsed(first_of(value, "tool_calls", "toolCalls"))}
-    if (calls := [*calls_of(beside)]) and not any("tool_calls" in one for one in answer):
-        said = answer[0] if answer else {"role": "assistant", "content": ""}
-        answer = [{**said, "tool_calls": calls}]
+    if not any("tool_calls" in one for one in answer):
+        calls = parsed(first_of(value, "tool_calls", "toolCalls"))
+        answer = [*answer, *(answer_of({"tool_calls": calls}) if calls else [])]
     defined = parsed(first_of(value, "tool_definitions", "toolDefinitions"))
     named = defined.items() if isinstance(defined, Mapping) else []
     return call_of(

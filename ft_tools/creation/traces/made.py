@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ft_tools.creation.findings import warning
@@ -14,6 +15,8 @@ from ft_tools.formats.column_counts import shown
 from ft_tools.formats.origin import Origin
 
 MOST_LISTED = 12
+UNITS = {10: 1, 13: 10**3, 16: 10**6, 19: 10**9}
+"""Digits of a time today -> how many of its units are a second."""
 
 
 def traced_rows(path: Path, name: str, digest: str, keep: Keep | None, marks: Path | None) -> Made:
@@ -40,7 +43,7 @@ def traced_rows(path: Path, name: str, digest: str, keep: Keep | None, marks: Pa
             log_format=one.format,
             session=one.session or one.trace,
             teacher=one.model,
-            date=one.date,
+            date=_date(one.date),
             signs={sign.name: sign.value for sign in one.signs},
             terms=terms.source,
             terms_read=terms.read,
@@ -50,6 +53,16 @@ def traced_rows(path: Path, name: str, digest: str, keep: Keep | None, marks: Pa
     dropped = Counter({why: num for why, num in traces.counts.items() if why != "kept"})
     warnings = [] if keep else [warning("no_condition")]
     return Made(rows, traces.num_conversations, dropped, warnings, log=_counts(traces))
+
+
+def _date(text: str) -> str:
+    """Return a date as ISO has it, where it is a number since 1970.
+
+    >>> _date("1767225600"), _date("1767225600000000000"), _date("2026-01-01")
+    ('2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00', '2026-01-01')
+    """
+    units = UNITS.get(len(text)) if text.isdecimal() else None
+    return datetime.fromtimestamp(int(text) / units, UTC).isoformat() if units else text
 
 
 def _counts(traces: Traces) -> LogCounts:

@@ -66,21 +66,22 @@ def _turn(turn: Any) -> Iterator[Message]:
     turn = inner if isinstance(inner, Mapping) else turn
     if role is None:
         raise Unreadable("role")
-    content = parsed_parts(first_of(turn, "parts", "contents", "content"))
-    told = _Told()
-    told.calls = list(calls_of(turn))
-    for part in content:
+    content = first_of(turn, "parts", "contents", "content")
+    if isinstance(content, list):
+        content = [
+            part.get("message_content", part) if isinstance(part, Mapping) else part
+            for part in content
+        ]
+    told = _Told(calls_of(turn))
+    if role == "tool" and not any(_kind(part) in RESULTS for part in parsed_parts(content)):
+        yield result(first_of(turn, "tool_call_id", "id"), text_of(content))
+        return
+    for part in parsed_parts(content):
         told.add(part)
     thought = first_of(turn, "reasoning_content", "reasoning")
-    if isinstance(thought, str):
-        told.thoughts.append(thought)
-    text = "".join(told.texts)
-    if role == "tool" and not told.results:
-        name = first_of(turn, "tool_call_id", "id")
-        told.results = [result(name, text)]
-    said = (
-        [told.message(role)] if role != "tool" and (text or told.calls or not told.results) else []
-    )
+    told.thoughts += [thought] if isinstance(thought, str) else []
+    is_said = told.calls or "".join(told.texts) or not told.results
+    said = [told.message(role)] if is_said and role != "tool" else []
     # What a user says beside results, the user says after them.
     yield from [*told.results, *said] if role == "user" else [*said, *told.results]
 
@@ -88,25 +89,25 @@ def _turn(turn: Any) -> Iterator[Message]:
 class _Told:
     """What the parts of a turn say."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Iterable[dict[str, Any]] = ()) -> None:
         self.texts: list[str] = []
         self.thoughts: list[str] = []
-        self.calls: list[dict[str, Any]] = []
+        self.calls = list(calls)
         self.results: list[Message] = []
 
     def add(self, part: Any) -> None:
-        """Sort a part in; OpenInference names what it holds by `message_content`."""
+        """Sort a part in."""
+        kind = _kind(part)
         if isinstance(part, str):
             self.texts.append(part)
-            return
-        part = part.get("message_content", part) if isinstance(part, Mapping) else {}
-        kind = part.get("type", "text")
-        if kind in TEXTS:
+        elif kind in TEXTS:
             self.texts.append(text_of(first_of(part, "text", "content")))
         elif kind in THINKING:
             self.thoughts.append(text_of(first_of(part, "thinking", "content", "text")))
         elif kind in CALLS:
-            self.calls.append(call(part.get("id"), part.get("name"), _arguments_in(part)))
+            made = call(part.get("id"), part.get("name"), _arguments_in(part))
+            # LangChain has the calls of Anthropic's models in both places.
+            self.calls += [made] if made not in self.calls else []
         elif kind in RESULTS:
             name = first_of(part, "tool_use_id", "id")
             content = first_of(part, "content", "response", "result")
@@ -150,7 +151,7 @@ def text_of(content: Any) -> str:
     """
     if content is None or isinstance(content, str):
         return content or ""
-    if isinstance(content, list) and content and all(_is_part(part) for part in content):
+    if isinstance(content, list) and content and all(map(_kind, content)):
         told = _Told()
         for part in content:
             told.add(part)
@@ -158,8 +159,12 @@ def text_of(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
-def _is_part(part: Any) -> bool:
-    return isinstance(part, Mapping) and isinstance(part.get("type"), str) and part["type"] != ""
+def _kind(part: Any) -> str:
+    """Return what a part is; empty if it is none."""
+    if isinstance(part, str):
+        return "text"
+    kind = part.get("type", "text" if "text" in part else "") if isinstance(part, Mapping) else ""
+    return kind if isinstance(kind, str) else ""
 
 
 def call(name_of_call: Any, name: Any, arguments: Any) -> dict[str, Any]:

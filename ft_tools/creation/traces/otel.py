@@ -44,7 +44,7 @@ def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Co
 
 def _node(parts: list[Span]) -> Node:
     """Return what a span, its events and its log records say."""
-    span = next((one for one in parts if not one.is_event and one.body is None), parts[0])
+    span = next((one for one in parts if not one.name.startswith("gen_ai.")), parts[0])
     held = {name: value for one in parts for name, value in one.attributes.items()}
     has_failed = "error.type" in held or any(one.has_failed for one in parts)
     kind = f"{NAME}.{text_at(held, 'gen_ai.operation.name') or span.name}"

@@ -115,7 +115,7 @@ def nested(attributes: Mapping[str, Any], prefix: str) -> Any:
     ([{'role': 'user'}, {'role': 'tool'}], 1)
     """
     if prefix in attributes:
-        return parsed(attributes[prefix])
+        return _undotted(parsed(attributes[prefix]))
     below = {
         k.removeprefix(f"{prefix}."): v for k, v in attributes.items() if k.startswith(f"{prefix}.")
     }
@@ -127,3 +127,12 @@ def nested(attributes: Mapping[str, Any], prefix: str) -> Any:
     above, _, last = prefix.rpartition(".")
     inner = nested(attributes, above) if above else None
     return inner.get(last) if isinstance(inner, Mapping) else None
+
+
+def _undotted(value: Any) -> Any:
+    """Return what a table of Phoenix holds below a column: objects whose names are flattened."""
+    if isinstance(value, list):
+        return [_undotted(one) for one in value]
+    if isinstance(value, Mapping) and value and all("." in name for name in value):
+        return {name: nested(value, name) for name in {key.partition(".")[0] for key in value}}
+    return value
