@@ -149,7 +149,7 @@ def _notes(data: ComparedRows) -> Iterator[str]:
     for file, count in scanned.test_sets.most_common():
         yield note("test_rows", count=count, name=name_of(file), file=FOLDER / file)
     yield from scanned.named.notes()
-    num_parts, num_files = sum(is_held_out(one) for one, _ in scanned.files), len(scanned.files)
+    num_parts, num_files = sum(map(is_held_out, scanned.files)), len(scanned.files)
     if 0 < num_parts < num_files:
         yield note("parts_as_training", count=num_parts, files=num_files)
     if num_files > 1:
@@ -214,7 +214,7 @@ def _publish(
     if request.personal_data != "keep":
         names = ("personal_data_in_prompt", "personal_data_in_answer")
         personal = {at for name in names for at in scanned.found.get(name, ())}
-    needed = sum(source.size_bytes for source, _ in scanned.files)
+    needed = sum(source.size_bytes for source in scanned.files)
     require_space(folder.parent, 3 * needed, "the cleaned files")
     with new_folder(folder) as staging:
         write_rows(scanned, parts, staging, methods.tick, files=CLEANED, to_mask=personal)

@@ -9,6 +9,6 @@ def note(name: str, /, **fields: Any) -> str:
     """Return a sentence of the table, with its numbers filled in.
 
     >>> note("several_files", count=3)
-    'line numbers continue through all 3 files in order of their names'
+    'rows are numbered through all 3 files, in order of their names'
     """
     return str(facts.table_of("notes.toml", "data")[name]).format(**fields)

@@ -22,7 +22,7 @@ from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.mapping_for_inference import MAPPING, SNIPPET_NAME, write_mapping
 from ft_tools.data.notes import note
 from ft_tools.data.pipeline import ComparedRows, Methods, read_and_compare, with_completed_mapping
-from ft_tools.data.read.rows import source_of
+from ft_tools.data.read.rows import sha256_of, sources_of_one_kind
 from ft_tools.data.read.scan import Tick
 from ft_tools.data.report import PreparedFiles, PrepareReport, Profile, QuotedExample
 from ft_tools.data.request import PrepareRequest
@@ -38,7 +38,7 @@ from ft_tools.formats.test_sets import TO_FORGET, remember
 from ft_tools.metrics.sample_size import FEWEST_EXAMPLES, detectable_effect, examples_needed
 from ft_tools.metrics.verdicts import ALPHA, normal_quantile
 from ft_tools.next_steps import next_step
-from ft_tools.publish import new_folder, require_space, sha256, write_file
+from ft_tools.publish import new_folder, require_space, write_file
 from ft_tools.runs.processes.start import start
 
 AT_ONCE_BYTES = 8 * 2**20
@@ -63,7 +63,7 @@ class PreparePlan(BaseModel):
 
     path: str
     mapping_hash: str
-    size_bytes: int = Field(description="Of the data file.")
+    size_bytes: int = Field(description="Of the data.")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
         OutputExists: The output folder is not empty.
         MissingExtra: The file type needs `fine-tuning-llm[data]`.
     """
-    source = source_of(request)
+    sources = sources_of_one_kind(request)
     if request.mapping is None:
         looked, profile = scan_file(request, workspace.existing(request.path))
         if profile.format == "unknown":
@@ -104,7 +104,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     asked = request.model_copy(update={"mapping": request.mapping or ColumnMapping()})
     mapped = with_completed_mapping(asked)
     mapping = mapped.mapping or ColumnMapping()
-    content = sha256(source.path)
+    content = sha256_of(sources)
     digest = request.digest_of(mapping, content)
     if request.confirm is None:
         if request.output_dir and not (workspace.resolve(request.output_dir) / REPORT).is_file():
@@ -116,9 +116,10 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     if done := _done_before(request, mapping, content):
         return done
     workspace.new_folder(request.output_dir)
-    if decoded_size(source, AT_ONCE_BYTES) <= AT_ONCE_BYTES:
+    if decoded_size(sources, AT_ONCE_BYTES) <= AT_ONCE_BYTES:
         return perform(mapped)
-    plan = PreparePlan(path=request.path, mapping_hash=digest, size_bytes=source.size_bytes)
+    size_bytes = sum(source.size_bytes for source in sources)
+    plan = PreparePlan(path=request.path, mapping_hash=digest, size_bytes=size_bytes)
     lineage = {"dataset": request.path}
     run_id = start("prepare", mapped, plan, request_id=request.request_id, lineage=lineage)
     step = next_step("wait_for_report", {"run_id": run_id})
@@ -137,8 +138,8 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     """
     assert request.output_dir is not None
     assert request.mapping is not None
-    source = source_of(request)
-    content = sha256(source.path)
+    sources = sources_of_one_kind(request)
+    content = sha256_of(sources)
     digest = request.digest_of(request.mapping, content)
     _require_confirmed(request, digest)
     prepared = _prepared(request, tick)
@@ -146,7 +147,8 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
         raise BadInput(note("decide_first", **undecided))
     _require_training_rows(prepared)
     folder = workspace.new_folder(request.output_dir)
-    require_space(folder.parent, 4 * source.size_bytes, "the prepared files")
+    needed = 4 * sum(source.size_bytes for source in sources)
+    require_space(folder.parent, needed, "the prepared files")
     report = _report(request, digest, prepared)
     outputs = _outputs(folder, request.mapping, report.counts)
     report = _with_outputs(report.model_copy(update={"outputs": outputs}))
@@ -168,7 +170,7 @@ def _prepared(request: PrepareRequest, tick: Tick, limit: int | None = None) -> 
     Raises:
         BadInput: Columns are left that somebody has to use or ignore.
     """
-    compare = decoded_size(source_of(request), COMPARED_BYTES) <= COMPARED_BYTES
+    compare = decoded_size(sources_of_one_kind(request), COMPARED_BYTES) <= COMPARED_BYTES
     data = read_and_compare(request, Methods(with_pairs=compare, tick=tick), limit)
     if columns := count_findings.undecided_columns(data.scan):
         rule = RULES["undecided_columns"]
@@ -331,6 +333,8 @@ def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
     scanned, parts, counts = prepared.data.scan, prepared.parts, prepared.counts
     num_test = counts.get("test", 0)
     num_rows = sum(counts.get(part, 0) for part in ("train", "validation", "test"))
+    if len(scanned.files) > 1:
+        yield note("several_files", count=len(scanned.files))
     yield from list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
     yield from notes_of_test(num_test, num_rows if request.test_fraction is None else 0)
     unlabelled = counts.get(NO_ANSWER, 0)

@@ -23,7 +23,7 @@ class FileRequest(Request):
     """Which rows of which file are read."""
 
     path: str = Field(
-        description="CSV, Excel, OpenDocument, Parquet, JSON, JSONL or SQLite. Never modified."
+        description="File, or folder of such: CSV, Excel, Parquet, JSON, JSONL, SQLite. Unchanged."
     )
     sheet: str | None = Field(
         None, max_length=200, description="Of a workbook, or list of a JSON object."
@@ -48,9 +48,6 @@ class AuditRequest(FileRequest):
     then `run_id` is set and the verdict `pending`.
     """
 
-    path: str = Field(
-        description="File or folder: JSONL, JSON, CSV, Excel or Parquet. Never modified."
-    )
     task: Task = Field("auto", description="auto detects it.")
     mapping: ColumnMapping | None = Field(
         None, description="What columns mean; ignore=['*'] uses no other column."

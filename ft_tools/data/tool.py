@@ -180,10 +180,7 @@ def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
     if request.output_dir is not None:
         workspace.new_folder(request.output_dir)
     size_bytes = sum(source.size_bytes for source in sources)
-    work = 0
-    for source in sources:
-        if work <= AT_ONCE_BYTES:
-            work += decoded_size(source, AT_ONCE_BYTES)
+    work = decoded_size(sources, AT_ONCE_BYTES)
     if request.near_duplicates == "semantic":
         why = Reason(rule="semantic search loads a model", observed=True, source=SOURCE)
     elif request.model is not None:

@@ -218,3 +218,22 @@ def test_a_conversation_of_many_rows_is_joined_in_time_that_grows_with_them(work
     (made,) = joined(mapping, numbered, Joining())
     assert made.value["tag"] == list(range(60_001))
     assert made.value[JOINED][1]["content"].endswith("part 59999\npart 60000")
+
+
+def test_a_conversation_may_go_on_in_the_next_file_of_a_folder(workspace):
+    days = workspace / "days"
+    days.mkdir()
+    turns = [
+        {"thread": f"t{at}", "by": by, "text": f"{by} says {at * at} of {at}", "at": at}
+        for by in ("ann", "tom")
+        for at in range(20)
+    ]
+    for day, said in enumerate((turns[:20], turns[20:])):
+        (days / f"{day}.json").write_text(json.dumps(said))
+    roles = {"ann": "user", "tom": "assistant"}
+    turned = {"conversation": "thread", "role": "by", "text": "text", "roles": roles}
+    shown = prepare_dataset(
+        PrepareRequest(path="days", mapping={"turns": turned, "ignore": ["at"]})
+    )
+    assert shown.num_rows == 20
+    assert [one.answer[:10] for one in shown.examples] == ['"tom says '] * 3

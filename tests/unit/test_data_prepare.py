@@ -279,3 +279,45 @@ def test_a_file_without_rows_and_one_of_other_rows_are_refused(workspace):
     (workspace / "d.jsonl").write_text("[1]\n[2]\n")
     with pytest.raises(BadData, match="no row can be read"):
         prepare_dataset(ask())
+
+
+def test_the_files_of_a_folder_are_prepared_as_one(workspace):
+    days = workspace / "days"
+    days.mkdir()
+    write(days / "1.jsonl", [row(at, state="ok") for at in range(30)])
+    write(days / "2.jsonl", [row(at, state="bad") for at in range(30, 40)])
+    write(days / "3.jsonl", [row(at) for at in range(40, 60)])
+    mapping = {**ASKS, "drop": {"state": ["bad"]}}
+    asks = ask(path="days", mapping=mapping)
+    shown = prepare_dataset(asks)
+    assert shown.num_rows == 60
+    assert shown.counts["dropped"] == 10
+    report = confirmed(asks)
+    parts = ("train", "validation", "test")
+    written = [one for name in parts for one in asked(workspace, name)]
+    assert Counter(written) == Counter(row(at)["asked"] for at in (*range(30), *range(40, 60)))
+    removed = (workspace / "out" / "removed.jsonl").read_text("utf-8").splitlines()
+    # Rows are numbered as show_examples numbers them: the first file has 30.
+    assert [json.loads(line)["line"] for line in removed] == list(range(31, 41))
+    assert report.outputs.num_train + report.outputs.num_validation + report.outputs.num_test == 50
+    write(days / "3.jsonl", [row(at) for at in range(40, 61)])
+    with pytest.raises(BadInput, match="is not the hash"):
+        prepare_dataset(asks.model_copy(update={"confirm": shown.mapping_hash}))
+    with pytest.raises(BadInput, match="'unused'"):
+        prepare_dataset(ask(path="days", mapping={**ASKS, "ignore": ["unused", "state"]}))
+
+
+def test_files_of_a_folder_are_of_one_kind_and_each_has_the_list_that_is_named(workspace):
+    pages = workspace / "pages"
+    pages.mkdir()
+    for page in (1, 2):
+        rows = [row(at) for at in range(20 * page, 20 * page + 20)]
+        users = [{"id": at} for at in range(30)]
+        (pages / f"{page}.json").write_text(json.dumps({"users": users, "talks": rows}))
+    assert prepare_dataset(ask(path="pages", sheet="talks")).num_rows == 40
+    (pages / "3.json").write_text(json.dumps({"users": [{"id": 1}]}))
+    with pytest.raises(BadData, match=r"3\.json.*no list 'talks'"):
+        prepare_dataset(ask(path="pages", sheet="talks"))
+    (pages / "4.csv").write_text("asked,said\na,b\n")
+    with pytest.raises(BadInput, match="3 JSON, 1 CSV"):
+        prepare_dataset(ask(path="pages"))

@@ -29,11 +29,11 @@ def good(number):
 
 
 def values(path):
-    return [row.value for _, row, _ in rows_of(paths.existing(str(path)))]
+    return [row.value for row in rows_of(paths.existing(str(path)))]
 
 
 def problems(path):
-    found = [(row.number, row.problem) for _, row, _ in rows_of(paths.existing(str(path)))]
+    found = [(row.number, row.problem) for row in rows_of(paths.existing(str(path)))]
     return [one for one in found if one[1]]
 
 
@@ -80,8 +80,8 @@ def test_a_folder_is_read_in_the_order_of_its_names_and_numbered_through(workspa
     (workspace / "many" / "a.json").write_bytes(json.dumps(ROWS[:10]).encode())
     (workspace / "many" / "notes.txt").write_text("not data")
     found = list(rows_of(workspace / "many"))
-    assert [row.value for _, row, _ in found] == ROWS
-    assert [number for _, _, number in found] == list(range(1, 31))
+    assert [row.value for row in found] == ROWS
+    assert [row.number for row in found] == list(range(1, 31))
     (workspace / "many" / "c.jsonl").write_bytes(b"\n\n")
     with pytest.raises(BadData, match=r"c\.jsonl: holds only white.* name the other files one by"):
         values("many")
@@ -96,7 +96,7 @@ def test_what_the_hub_and_save_to_disk_write_beside_the_data_is_no_data(workspac
     with pytest.raises(BadData, match=r"load_from_disk.*to_json"):
         list(rows_of(folder))
     (folder / "train.jsonl").write_bytes(jsonl(ROWS))
-    assert [row.value for _, row, _ in rows_of(folder)] == ROWS
+    assert [row.value for row in rows_of(folder)] == ROWS
 
 
 def test_every_bad_line_is_a_finding_with_its_number(workspace):

@@ -106,7 +106,7 @@ def test_a_query_without_end_is_shown_and_written_only_by_a_run_with_bounds(work
     assert shown.num_rows == 20_000
     assert show_examples(ShowRequest(path="d.db", query=query)).profile.num_rows == 50_000
     source = replace(find_sources(workspace / "d.db")[0], select=query)
-    assert decoded_size(source, 8 * 2**20) > 8 * 2**20
+    assert decoded_size([source], 8 * 2**20) > 8 * 2**20
 
 
 @pytest.mark.parametrize(

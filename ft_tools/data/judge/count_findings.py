@@ -75,7 +75,7 @@ def findings_of(
         findings.append(_of_the_file(scan, UNDECIDED, count, columns=columns[:MOST_COLUMNS]))
     counted = [*scan.pairs.findings(), *scan.prompts.findings(), *scan.added_facts.findings()]
     findings += [_of_the_file(scan, name, count) for name, count in counted + _few_answers(scan)]
-    if with_mark := sum(source.has_bom for source, _ in scan.files):
+    if with_mark := sum(source.has_bom for source in scan.files):
         findings.append(_of_the_file(scan, "byte_order_mark", with_mark, fraction=0.0))
     return sorted(
         findings,

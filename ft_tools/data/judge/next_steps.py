@@ -30,7 +30,7 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     steps = []
     launch = _launch(request, scan, report)
     is_ready = report.verdict != "not_ready"
-    is_table = any(source.kind in TABLES for source, _ in scan.files)
+    is_table = any(source.kind in TABLES for source in scan.files)
     if report.outputs is None and (is_table or _is_unknown(report)):
         steps.append(next_step("read_columns", {"path": request.path}))
     if not is_ready:

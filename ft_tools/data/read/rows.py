@@ -1,7 +1,10 @@
 """The rows of a request in the same order in every pass; a file that changed is noticed."""
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,17 @@ from ft_tools.formats.column_counts import shown, text_of
 from ft_tools.formats.columns import cell_at
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source, find_sources, read
+from ft_tools.publish import sha256
 
+KINDS = {
+    "jsonl": "JSON lines",
+    "json_values": "JSON",
+    "csv": "CSV",
+    "tsv": "TSV",
+    "parquet": "Parquet",
+    "sheet": "workbook",
+    "sqlite": "SQLite",
+}
 READS = {
     "sheet": ({"sheet"}, "a workbook (Excel, OpenDocument) or an object of lists"),
     "query": ({"sqlite"}, "an SQLite file"),
@@ -38,25 +51,33 @@ class Reader:
         self._mapping: ColumnMapping = mapping or ColumnMapping()
         self.sources = sources_of(request, path)
 
-    def rows(
-        self, joining: Joining | None = None, observe: Observe | None = None
-    ) -> Iterator[tuple[Source, Row, int]]:
-        """Yield (file, row, number through all files); turns are joined to conversations."""
-        before = 0
-        for source in self.sources:
-            rows = self.raw(source, observe)
-            if self._mapping.turns is not None:
-                joining = joining or Joining()
-                joining.roles = self._roles(source)
-                rows = joined(self._mapping, rows, joining)
-            last = 0
-            for row in rows:
-                last = max(last, row.number)
-                yield source, row, before + row.number
-            before += last
+    def rows(self, joining: Joining | None = None, observe: Observe | None = None) -> Iterator[Row]:
+        """Yield the rows, numbered through all files; turns are joined to conversations."""
+        rows = self._through_all(observe)
+        if self._mapping.turns is None:
+            return rows
+        joining = joining or Joining()
+        joining.roles = self._roles()
+        return joined(self._mapping, rows, joining)
 
-    def _roles(self, source: Source) -> dict[str, str]:
-        """Return who each speaker is, where another list of the file says it.
+    def _through_all(self, observe: Observe | None) -> Iterator[Row]:
+        for _, number, row in self.numbered():
+            through = row if row.number == number else row._replace(number=number)
+            if observe is not None:
+                observe(through)
+            yield through
+
+    def numbered(self) -> Iterator[tuple[Source, int, Row]]:
+        """Yield (file, number through all files, row as it is in the file)."""
+        before = last = 0
+        for source in self.sources:
+            for row in self.raw(source):
+                last = before + row.number
+                yield source, last, row
+            before = last
+
+    def _roles(self) -> dict[str, str]:
+        """Return who each speaker is, where another list of the same file says it.
 
         Raises:
             BadInput: The list or its keys are not there, or one speaker has two roles.
@@ -66,7 +87,7 @@ class Reader:
             return {}
         again = FileRequest(path=self._request.path, sheet=lookup.list)
         roles: dict[str, str] = {}
-        for row in read(sources_of(again, source.path)[0]):
+        for row in chain.from_iterable(map(read, sources_of(again, self._path))):
             if isinstance(row.value, Mapping) and (
                 speaker := text_of(cell_at(row.value, lookup.id))
             ):
@@ -91,7 +112,7 @@ class Reader:
             found[source.path] = (status.st_size, status.st_mtime_ns)
         return found
 
-    def raw(self, source: Source, observe: Observe | None = None) -> Iterator[Row]:
+    def raw(self, source: Source) -> Iterator[Row]:
         """Yield the rows of a file as they are, those that the request selects.
 
         Raises:
@@ -110,8 +131,6 @@ class Reader:
                     )
             if self._request.where and not _is_wanted(row, self._request.where):
                 continue
-            if observe is not None:
-                observe(row)
             yield row
 
 
@@ -127,39 +146,51 @@ def sources_of(request: FileRequest, path: Path) -> list[Source]:
         BadData: A file is no data.
     """
     sources = find_sources(path, request.encoding)
-    if request.sheet is None and request.query is None and request.encoding is None:
-        return sources
-    if len(sources) != 1:
+    if len(sources) > 1 and (request.query or request.encoding):
         raise BadInput(
-            f"path={request.path!r} is a folder of {len(sources)} files; sheet, query and encoding "
+            f"path={request.path!r} is a folder of {len(sources)} files; query and encoding "
             "are for one file: name it"
         )
-    (source,) = sources
+    if request.sheet is None and request.query is None and request.encoding is None:
+        return sources
+    return [_selected(request, source) for source in sources]
+
+
+def _selected(request: FileRequest, source: Source) -> Source:
     names = [name for name, _ in source.lists]
     if request.sheet is not None and names:
         if request.sheet not in names:
             listed = ", ".join(map(shown, names))
-            raise BadInput(f"{request.path!r} has no list {request.sheet!r}; its lists: {listed}")
-        return [replace(source, select=request.sheet)]
+            raise BadData(source.path, f"has no list {request.sheet!r}", f"its lists: {listed}")
+        return replace(source, select=request.sheet)
     for name, (kinds, what) in READS.items():
         if getattr(request, name) not in (None, source.encoding) and source.kind not in kinds:
             raise BadInput(f"{name} is for {what}, and {request.path!r} is none; remove {name}")
-    return [replace(source, select=request.query or request.sheet)]
+    return replace(source, select=request.query or request.sheet)
 
 
-def source_of(request: FileRequest) -> Source:
-    """Return the one file that a request names.
+def sources_of_one_kind(request: FileRequest) -> list[Source]:
+    """Return the file that a request names, or the files of a folder, all of one kind.
 
     Raises:
         NotFound: It does not exist.
-        BadInput: It is a folder of several files.
+        BadInput: It is a folder of files of several kinds.
     """
     sources = sources_of(request, workspace.existing(request.path))
-    if len(sources) != 1:
+    kinds = Counter(KINDS[one.kind].split()[0] for one in sources)
+    if len(kinds) > 1:
+        listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         raise BadInput(
-            f"path={request.path!r} is a folder of {len(sources)} files; name one of them"
+            f"path={request.path!r} is a folder of {len(sources)} files of several kinds "
+            f"({listed}), and one mapping is for files of one kind; name a file, or a folder of one"
         )
-    return sources[0]
+    return sources
+
+
+def sha256_of(sources: Sequence[Source]) -> str:
+    """Return the hash of a file, or of all files of a folder in their order."""
+    hashes = [sha256(source.path) for source in sources]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
 def changed(path: Path, cure: str) -> BadData:

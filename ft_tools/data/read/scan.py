@@ -28,7 +28,6 @@ from ft_tools.formats.formats import is_as_trained
 from ft_tools.formats.loss_marks import has_marked_answer, trained_answers
 from ft_tools.formats.masking import MeasuredExample
 from ft_tools.formats.readers.rows import Row
-from ft_tools.formats.readers.source import Source
 from ft_tools.formats.test_sets import keys_of
 from ft_tools.formats.training_rows import trained_rows
 from ft_tools.similarity.word_hashes import tokens_in
@@ -125,10 +124,7 @@ def scan(
         result.in_validation = is_validation
         result.versions |= reader.versions()
         observe = None if is_validation else _observing(result)
-        rows: Iterator[tuple[Source, Row, int]] = reader.rows(result.joining, observe)
-        rows = islice(rows, None if is_validation else limit)
-        if not is_validation:
-            rows = _noting_files(result, rows)
+        rows = islice(reader.rows(result.joining, observe), None if is_validation else limit)
         for batch in _batches(rows, result):
             _take(result, request, batch, benchmarks, measure)
             tick(len(ledger))
@@ -159,22 +155,12 @@ def _observing(result: Scan) -> Callable[[Row], None] | None:
     return observe
 
 
-def _noting_files(
-    result: Scan, rows: Iterable[tuple[Source, Row, int]]
-) -> Iterator[tuple[Source, Row, int]]:
-    """Remember each file with the row number before its first."""
-    for source, row, number in rows:
-        if not result.files or result.files[-1][0] is not source:
-            result.files.append((source, number - row.number))
-        yield source, row, number
-
-
-def _batches(rows: Iterator[tuple[Source, Row, int]], result: Scan) -> Iterator[list[_ScannedRow]]:
+def _batches(rows: Iterable[Row], result: Scan) -> Iterator[list[_ScannedRow]]:
     """Yield the rows with their examples, some at a time: what is counted by arrays is faster."""
     batch: list[_ScannedRow] = []
     num_chars = 0
-    for _, row, number in rows:
-        taken = _ScannedRow(number, row)
+    for row in rows:
+        taken = _ScannedRow(row.number, row)
         if not row.problem:
             _make(result, taken)
         known = sum(map(len, (taken.prompt, taken.answer, taken.rejected))) or UNKNOWN_CHARS

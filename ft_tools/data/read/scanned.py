@@ -117,8 +117,6 @@ class Scan:
     """Of the first different ones."""
     about: list[str] = field(default_factory=list)
     """What reading says of the files of the data: their sheets, their headers."""
-    files: "list[tuple[Source, int]]" = field(default_factory=list)
-    """Each file with the row number before its first."""
     versions: "dict[Path, tuple[int, int]]" = field(default_factory=dict)
     """Size and time of change of each file when it was read first."""
 
@@ -129,6 +127,12 @@ class Scan:
         self._is_plain = self.mapping == ColumnMapping(ignore=self.mapping.ignore)
         self._numbers: dict[Kind, int] = {}
         self._masked_lines: set[int] = set()
+
+    @property
+    def files(self) -> list[Source]:
+        """Return the files of the data."""
+        reader = self.readers[0]
+        return reader.sources if reader else []
 
     @property
     def reads_by_mapping(self) -> bool:
@@ -200,10 +204,10 @@ class Scan:
                 continue
             if not reader.versions().items() <= self.versions.items():
                 raise changed(part, CURE)
-            for _, row, number in reader.rows():
+            for row in reader.rows():
                 if self.is_sample and index == len(self.ledger):
                     return
-                if index >= len(self.ledger) or self.ledger.lines[index] != number:
+                if index >= len(self.ledger) or self.ledger.lines[index] != row.number:
                     raise changed(part, CURE)
                 yield index, row
                 index += 1

@@ -11,7 +11,7 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.map.mapping import values_at
 from ft_tools.data.read.example_texts import text_of as text_of_turns
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
-from ft_tools.data.read.rows import Reader
+from ft_tools.data.read.rows import KINDS, Reader
 from ft_tools.data.report import ColumnProfile, Profile
 from ft_tools.data.request import FileRequest
 from ft_tools.data.show.turn_lists import TurnTrees, turns_to_fill_in
@@ -39,16 +39,7 @@ LEAST_CHARS = 20
 """Mean length from which a column's texts are compared. Judgement."""
 TEMPLATED_FRACTION = 0.5
 """Of texts that follow templates, from which on these are counted. Judgement."""
-KINDS = {
-    "jsonl": "JSON lines",
-    "json_values": "JSON",
-    "csv": "CSV",
-    "tsv": "TSV",
-    "parquet": "Parquet",
-    "sheet": "workbook",
-    "sqlite": "SQLite",
-}
-MOST_ABOUT = 3
+MOST_ABOUT, MOST_FOLDERS = 3, 6
 LISTED_CHARS = 60
 """Longest value up to which the few values of a column are listed."""
 PROMPTS = "prompts"
@@ -126,24 +117,20 @@ def scan_file(request: FileRequest, path: Path) -> tuple[FileScan, Profile]:
     """
     reader = Reader(request, path)
     looked = FileScan()
-    stride, before = 1, 0
-    for source in reader.sources:
-        last = 0
-        for row in islice(reader.raw(source), MOST_ROWS - looked.num_rows):
-            last = row.number
-            looked.about += row.about
-            looked.tables = row.tables or looked.tables
-            if row.problem:
-                looked.problems[row.problem] += 1
-                continue
-            looked.add(before + row.number, row)
-            if looked.num_rows % stride == 0:
-                looked.drawn.append((before + row.number, row.value))
-                if len(looked.drawn) >= 4 * NUM_DRAWN:
-                    looked.drawn = looked.drawn[::2]
-                    stride *= 2
-            looked.num_rows += 1
-        before += last
+    stride = 1
+    for _, number, row in islice(reader.numbered(), MOST_ROWS):
+        looked.about += row.about
+        looked.tables = row.tables or looked.tables
+        if row.problem:
+            looked.problems[row.problem] += 1
+            continue
+        looked.add(number, row)
+        if looked.num_rows % stride == 0:
+            looked.drawn.append((number, row.value))
+            if len(looked.drawn) >= 4 * NUM_DRAWN:
+                looked.drawn = looked.drawn[::2]
+                stride *= 2
+        looked.num_rows += 1
     if not looked.num_rows:
         if looked.problems:
             why = f"no row can be read ({looked.problems.most_common(1)[0][0]})"
@@ -178,8 +165,12 @@ def _nothing_selected(request: FileRequest, path: Path) -> BadInput:
 
 def _structure_of(looked: FileScan, reader: Reader) -> str:
     sources = reader.sources
-    kinds = ", ".join(dict.fromkeys(KINDS.get(one.kind, one.kind) for one in sources))
+    kinds = ", ".join(dict.fromkeys(KINDS[one.kind] for one in sources))
     parts = [f"{len(sources)} files, {kinds}" if len(sources) > 1 else kinds]
+    folders = Counter(one.path.parent.name for one in sources if one.member is None)
+    if len(folders) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in folders.most_common(MOST_FOLDERS))
+        parts.append(f"files in folders: {listed}")
     parts += [f"the first {MOST_ROWS:,} rows"] if looked.num_rows >= MOST_ROWS else []
     parts += [one.encoding for one in sources[:1] if one.encoding != "utf-8"]
     parts += list(dict.fromkeys([*looked.trees.notes(), *looked.about]))[:MOST_ABOUT]

@@ -230,14 +230,8 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
 
 def _numbered(request: ShowRequest, path: Path) -> Iterator[tuple[Source, int, int, Row]]:
     """Yield (file, number, line, row); what `where` selects is numbered by itself."""
-    before = count = 0
-    for source in (reader := Reader(request, path)).sources:
-        last = 0
-        for row in reader.raw(source):
-            last, line = row.number, before + row.number
-            count += 1
-            yield source, count if request.where else line, line, row
-        before += last
+    for count, (source, line, row) in enumerate(Reader(request, path).numbered(), 1):
+        yield source, count if request.where else line, line, row
 
 
 def _value_of(

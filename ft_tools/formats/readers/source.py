@@ -5,7 +5,7 @@ streamed; what is held at once is bounded by `ROW_BYTES` and a read buffer.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -360,15 +360,19 @@ def raw_line(source: Source, number: int) -> str:
     return ""
 
 
-def decoded_size(source: Source, most: int) -> int:
-    """Return how many bytes a file decodes to, at most a little above `most`; of Parquet, about.
+def decoded_size(sources: Iterable[Source], most: int) -> int:
+    """Return how many bytes files decode to, at most a little above `most`; of Parquet, about.
 
     Raises:
-        BadData: It is damaged.
-        MissingExtra: It is Parquet and pyarrow is not installed.
+        BadData: One is damaged.
+        MissingExtra: One is Parquet and pyarrow is not installed.
     """
-    with _unnamed(source.member):
-        return _decoded_size(source, most)
+    size = 0
+    for source in sources:
+        if size <= most:
+            with _unnamed(source.member):
+                size += _decoded_size(source, most)
+    return size
 
 
 def _decoded_size(source: Source, most: int) -> int:
