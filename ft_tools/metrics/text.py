@@ -104,7 +104,7 @@ def last_number(text: str) -> float | None:
     >>> last_number("3 of 1,200"), last_number("1e999"), last_number("nan")
     (1200.0, None, None)
     """
-    found = _NUMBER.findall(text)
+    found = _NUMBER.findall(text.replace("\u2212", "-"))
     value = float(found[-1].replace(",", "").replace("_", "")) if found else math.nan
     return value if math.isfinite(value) else None
 

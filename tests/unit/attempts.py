@@ -117,6 +117,24 @@ reached = os.path.exists("/etc/passwd") or os.path.exists("/etc/hostname")
 import os
 reached = any(os.path.exists(f"/dev/{name}") for name in ("tty", "mem", "kvm", "fuse", "shm"))
 """,
+    "open a socket to the host of a virtual machine": """
+import socket
+reached = socket.socket(40, socket.SOCK_STREAM).family == 40
+""",
+    "take memory that no limit counts": """
+import os
+reached = os.memfd_create("x") > 0
+""",
+    "take memory that outlives it": """
+import ctypes
+libc = ctypes.CDLL(None)
+number = libc.shmget(0, 4096, 0o1600)
+reached = number >= 0 and libc.shmctl(number, 0, 0) == 0
+""",
+    "read the name of the machine": """
+import os
+reached = os.uname().nodename == told["name"]
+""",
     "keep an inherited file": """
 import os
 reached = False

@@ -46,6 +46,7 @@ RIGHT = {
         {"answer": "#### 4"},
     ),
     "a number": ({"kind": "number"}, "It is 1,000.", {"answer": 1000}),
+    "a typeset minus": ({"kind": "number"}, "\u22125", {"answer": -5}),
     "a number nearby": (
         {"kind": "number", "absolute_tolerance": 0.5},
         "99.6",
@@ -269,8 +270,21 @@ def test_a_check_that_cannot_be_meant_is_refused(check):
         CHECKS.validate_python([check])
 
 
-def test_form_alone_is_no_goal():
-    checks = CHECKS.validate_python([{"kind": "length", "max": 9}, {"kind": "equals"}])
-    require_goal(checks)
-    with pytest.raises(ValueError, match="length alone"):
-        require_goal(checks[:1])
+LENGTH, TEXTS = {"kind": "length", "max": 9}, {"texts": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_goal"),
+    [
+        ([LENGTH], False),
+        ([LENGTH, {"kind": "lacks", **TEXTS}], False),
+        ([LENGTH, {"kind": "equals"}], True),
+    ],
+)
+def test_checks_that_wrong_answers_can_meet_are_no_goal(kinds, is_goal):
+    checks = CHECKS.validate_python(kinds)
+    if is_goal:
+        require_goal(checks)
+    else:
+        with pytest.raises(ValueError, match="can be met"):
+            require_goal(checks)

@@ -8,7 +8,7 @@ namespace can be made. Nothing of /proc or /sys is there.
 Then limits, no privileges, and the stub that its owner sends as the first line. Lines of JSON go
 both ways over what were stdin and stdout; the code that runs here has /dev/null in their place.
 
-Source: man 2 pivot_root, 7 user_namespaces, 7 pid_namespaces, 7 capabilities, 2 prctl
+Source: man 2 pivot_root, 7 user_namespaces, 7 pid_namespaces, 7 capabilities, 2 prctl, 2 seccomp
 """
 
 import ctypes
@@ -16,6 +16,7 @@ import json
 import os
 import resource
 import signal
+import struct
 import sys
 from typing import Any, NoReturn
 
@@ -27,9 +28,9 @@ BIND, RECURSIVE, PRIVATE = 1 << 12, 1 << 14, 1 << 18
 KEPT_FLAGS = {8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 """Flags of a mount that a remount may not drop: statvfs's -> mount's (noexec and the atimes)."""
 DETACH = 2
+FILTER_CALLS = 22
 DIE_WITH_PARENT, DROP_BOUND, NO_NEW_PRIVILEGES, AMBIENT, CLEAR_ALL = 1, 24, 38, 47, 4
 CAPABILITIES_V3 = 0x20080522
-PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
 BASE = "/proc"
 """A folder that is always there to mount the new root on; nothing needs the old one any more."""
 OWN_USER = 1_900_000_000
@@ -37,6 +38,27 @@ OWN_USER = 1_900_000_000
 NOBODY = 65534
 INSIDE_USER = 1000
 TMP_OPTIONS = "size={bytes},nr_inodes=4096,mode=1777"
+
+# Processor -> its number in linux/audit.h; below, a system call's numbers there, in this order.
+PROCESSORS = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+REFUSED = {
+    "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
+    "memfd_create": (319, 279), "memfd_secret": (447, 447),
+    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
+    "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
+    "syslog": (103, 116), "bpf": (321, 280), "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282), "io_uring_setup": (425, 425), "fanotify_init": (300, 262),
+    "unshare": (272, 97), "setns": (308, 268), "mount": (165, 40), "umount2": (166, 39),
+    "pivot_root": (155, 41), "chroot": (161, 51), "open_by_handle_at": (304, 265),
+    "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
+    "fsmount": (432, 432), "mount_setattr": (442, 442),
+}  # fmt: skip
+"""Memory and names that no limit and no namespace counts, and ways into the kernel that code has
+no need of."""
+SOCKET, CLONE, CLONE3 = (41, 198), (56, 220), (435, 435)
+FAMILIES = (1, 2, 10)
+"""Sockets that a namespace keeps in: unix, IPv4, IPv6; those to a virtual machine's host it does
+not."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -94,6 +116,7 @@ def confine(config: dict[str, Any], channel: list[int]) -> None:
     if way != "limits_only":
         check("die with parent", libc.prctl(DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0))
         os.chdir("/tmp")
+        refuse_calls()
 
 
 def enter_namespaces(*, is_root: bool, channel: list[int]) -> None:
@@ -120,6 +143,7 @@ def wait_for(child: int, channel: list[int]) -> NoReturn:
 
 def change_root(config: dict[str, Any]) -> None:
     """Make a root with nothing but the interpreter, its libraries and a small /tmp."""
+    check("sethostname", libc.sethostname(b"jail", 4))
     mount("none", "/", "", RECURSIVE | PRIVATE)
     mount("tmpfs", BASE, "tmpfs", NO_SETUID | NO_DEVICES, "size=1m,mode=755")
     root = f"{BASE}/root"
@@ -136,9 +160,7 @@ def change_root(config: dict[str, Any]) -> None:
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         os.close(os.open(root + path, os.O_CREAT | os.O_WRONLY))
         bind(path, root + path, is_device=path.startswith("/dev/"))
-    number = PIVOT_ROOT.get(os.uname().machine)
-    if number is None:
-        raise OSError(0, "not known for this processor", "pivot_root")
+    number = REFUSED["pivot_root"][processor()]
     check("pivot_root", libc.syscall(number, BASE.encode(), f"{BASE}/old".encode()))
     os.chdir("/")
     check("umount", libc.umount2(b"/old", DETACH))
@@ -174,6 +196,41 @@ def drop_privileges(*, is_root: bool) -> None:
             os.setresuid(NOBODY, NOBODY, NOBODY)
     header = (ctypes.c_uint32 * 2)(CAPABILITIES_V3, 0)
     check("capset", libc.capset(header, (ctypes.c_uint32 * 6)()))
+
+
+def refuse_calls() -> None:
+    """Let system calls fail that would go around the namespaces and limits."""
+    at = processor()
+    load, equal, has, above, end = 0x20, 0x15, 0x45, 0x35, 0x06
+    allow, kill = 0x7FFF0000, 0x80000000
+    no_permission, no_family, no_call = (0x50000 | number for number in (1, 97, 38))
+    program = [(load, 0, 0, 4), (equal, 1, 0, [*PROCESSORS.values()][at]), (end, 0, 0, kill)]
+    program += [(load, 0, 0, 0), (above, 0, 1, 1 << 30), (end, 0, 0, no_permission)]
+    for numbers in REFUSED.values():
+        program += [(equal, 0, 1, numbers[at]), (end, 0, 0, no_permission)]
+    # Its flags lie in memory, where a filter cannot look; libraries fall back on clone.
+    program += [(equal, 0, 1, CLONE3[at]), (end, 0, 0, no_call)]
+    program += [(equal, 0, 4, CLONE[at]), (load, 0, 0, 16), (has, 0, 1, NEW_USERS)]
+    program += [(end, 0, 0, no_permission), (end, 0, 0, allow)]
+    program += [(equal, 0, 3 + len(FAMILIES), SOCKET[at]), (load, 0, 0, 16)]
+    program += [(equal, len(FAMILIES) - i, 0, one) for i, one in enumerate(FAMILIES)]
+    program += [(end, 0, 0, no_family), (end, 0, 0, allow), (end, 0, 0, allow)]
+    lines = b"".join(struct.pack("=HBBI", *line) for line in program)
+    filters = ctypes.create_string_buffer(lines)
+    header = struct.pack("@HP", len(program), ctypes.addressof(filters))
+    check("seccomp", libc.prctl(FILTER_CALLS, 2, ctypes.create_string_buffer(header), 0, 0))
+
+
+def processor() -> int:
+    """Return the place of this processor's numbers.
+
+    Raises:
+        OSError: They are not known.
+    """
+    name = os.uname().machine
+    if name not in PROCESSORS:
+        raise OSError(0, f"numbers are not known for {name}", "system calls")
+    return [*PROCESSORS].index(name)
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:

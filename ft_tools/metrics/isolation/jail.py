@@ -106,6 +106,7 @@ def _holds_packages(path: Path) -> bool:
 def _bubblewrap(limits: Limits, seen: Mapping[str, Any]) -> list[str]:
     command = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user"]
     command += ["--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    command += ["--hostname", "jail"]
     command += ["--size", str(limits.tmp_mib * 2**20), "--tmpfs", "/tmp"]
     for path, target in seen["links"].items():
         command += ["--symlink", target, path]

@@ -17,7 +17,7 @@ from ft_tools.metrics.isolation.jail import ENVIRONMENT, Isolation, Limits
 
 START_SECONDS = 20.0
 """For a machine under load; it takes about 0.05."""
-MOST_BYTES = 4 * 2**20
+MOST_BYTES = 2**20
 """Of one message."""
 LOOK_SECONDS = 0.05
 """Between two looks at the memory of a process that works on an answer."""
