@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,11 @@ class Endpoint(ThreadingHTTPServer):
         self.reply, self.lock = reply, threading.Lock()
         self.questions: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that hung up, or was killed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 @contextmanager
@@ -103,7 +109,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: Endpoint
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if not content:
+            # Whoever asked was killed before it had said what.
+            self.close_connection = True
+            return
+        body = json.loads(content)
         question = body["messages"][-1]["content"]
         with self.server.lock:
             self.server.questions.append(question)

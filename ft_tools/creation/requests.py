@@ -71,7 +71,8 @@ class Requests:
         if endpoint is not None:
             return request_body(endpoint, prompt.messages, self.max_tokens, **self.options)
         digest = self.files.files_sha256 if self.files else ""
-        parts = [prompt.messages, self.max_tokens, self.schema, digest]
+        how = self.teacher.decoding.model_dump(mode="json")
+        parts = [prompt.messages, self.max_tokens, self.schema, how, digest]
         return json.dumps(parts, ensure_ascii=False).encode()
 
 

@@ -31,6 +31,8 @@ _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 _PIECES = re.compile(r"\s+|\w+|[^\w\s]")
+MOST_GROUPS = 12
+"""Buttons of `one_group`, which page.css knows by number."""
 ALIKE = 0.3
 """Below this similarity nearly every word would be underlined, which shows nothing."""
 
@@ -252,6 +254,37 @@ def card(title: str, mark: Html, content: Part) -> Html:
     """Return something with a heading of its own inside a section."""
     heading = f"<h3>{mark} {escape(title)}</h3>"
     return Html(f'<article class="card">{heading}{joined(content)}</article>')
+
+
+def one_group(groups: Mapping[str, Sequence[Part]]) -> Html:
+    """Return pieces below buttons that show all of them, or those of one group; no script.
+
+    Args:
+        groups: Group -> its pieces; of more than `MOST_GROUPS` the rest has one button.
+    """
+    names = list(groups)
+    first = names[: MOST_GROUPS - 1] if len(names) > MOST_GROUPS else names
+    shown = {name: groups[name] for name in first}
+    if rest := [piece for name in names[len(first) :] for piece in groups[name]]:
+        shown["others"] = rest
+    total = sum(map(len, shown.values()))
+    buttons = [_button(0, f"all {total:,}", is_on=True)] + [
+        _button(i, f"{name} {len(pieces):,}") for i, (name, pieces) in enumerate(shown.items(), 1)
+    ]
+    pieces = "".join(
+        f'<article class="card g{i}">{badge(name)}{joined(piece)}</article>'
+        for i, (name, group) in enumerate(shown.items(), 1)
+        for piece in group
+    )
+    return Html(f'<div class="groups">{"".join(buttons)}{pieces}</div>')
+
+
+def _button(i: int, label: str, *, is_on: bool = False) -> str:
+    on = " checked" if is_on else ""
+    return (
+        f'<input type="radio" name="group" id="show-{i}"{on}>'
+        f'<label for="show-{i}">{escape(label.replace("_", " "))}</label>'
+    )
 
 
 def details(summary: str, content: Part, *, kind: str = "") -> Html:

@@ -116,6 +116,9 @@ def test_every_row_asked_for_is_kept_or_dropped_for_a_reason_and_no_wrong_one_is
         "I cannot help with that."
     }
     assert any(note.startswith("unsolved:") for note in report.warnings)
+    page = (workspace / "runs" / "create-0123456789abcdef" / "report.html").read_text("utf-8")
+    for shown in ("refusal", "failed: pattern", "I cannot help with that."):
+        assert shown in page
 
 
 NUMBER_ALONE = [

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ft_tools.views.charts import bar_chart, interval_chart, line_chart
-from ft_tools.views.page import key_values, page, side_by_side, style, table
+from ft_tools.views.page import key_values, one_group, page, side_by_side, style, table
 
 ATTACK = "<script>alert(1)</script>\"'&\u202e\x00\ud800"
-VOID = {"meta", "circle", "line", "path", "rect", "br"}
+VOID = {"meta", "circle", "line", "path", "rect", "br", "input"}
 
 
 class Balance(HTMLParser):
@@ -47,6 +47,7 @@ def everything(word=ATTACK):
             "b": bar_chart([(word, 1.0)], title=word, x_label=word),
             "c": interval_chart([(word, -1, 0, 1)], title=word, x_label=word),
             "d": side_by_side([word, word], [[word, word]]),
+            "f": one_group({f"{word} {n}": [word] for n in range(15)}),
             "empty": "",
         },
         lead=word,
@@ -65,6 +66,19 @@ def test_whatever_comes_from_data_is_escaped_and_the_document_is_well_formed():
     assert "\x00" not in document
     assert "\\u202e" in document
     document.encode("utf-8")
+
+
+def test_each_button_of_a_group_shows_its_pieces_and_the_last_one_those_of_many_groups():
+    seen = parsed(one_group({str(n): ["piece"] * n for n in range(1, 15)}))
+    classes = [attrs["class"].split()[1] for tag, attrs in seen if tag == "article"]
+    assert {name: classes.count(name) for name in set(classes)} == {
+        **{f"g{n}": n for n in range(1, 12)},
+        "g12": 12 + 13 + 14,
+    }
+    assert [attrs["id"] for tag, attrs in seen if tag == "input"] == [
+        f"show-{n}" for n in range(13)
+    ]
+    assert all(f"#show-{n}:checked~article:not(.g{n})" in style() for n in range(1, 13))
 
 
 def test_a_page_loads_nothing_from_anywhere():

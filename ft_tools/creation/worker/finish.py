@@ -7,6 +7,7 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.creation.findings import refusal, sentence
+from ft_tools.creation.page import creation_page
 from ft_tools.creation.plan import NUM_QUOTED, CreatePlan, quoted
 from ft_tools.creation.report import CreatedFiles, CreateReport
 from ft_tools.creation.request import CreateRequest
@@ -50,7 +51,7 @@ def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Mad
         next_steps=[_planned_whole(request)],
     )
     if plan.pilot:
-        return report
+        return _with_page(session, report, made)
     if not made.rows:
         listed = ", ".join(f"{count} {why}" for why, count in made.dropped.most_common())
         kept_in = str(session.run_dir / DROPPED)
@@ -64,14 +65,20 @@ def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Mad
         **audit.outputs.model_dump(exclude={"report_json"}), origin=str(folder / ORIGINS)
     )
     numbers |= {"train": outputs.num_train, "validation": outputs.num_validation}
-    return report.model_copy(
-        update={
-            "summary": [sentence("made", **numbers)],
-            "findings": audit.findings,
-            "outputs": outputs,
-            "next_steps": _next_steps(request, outputs),
-        }
-    )
+    update = {
+        "summary": [sentence("made", **numbers)],
+        "findings": audit.findings,
+        "outputs": outputs,
+        "next_steps": _next_steps(request, outputs),
+    }
+    return _with_page(session, report.model_copy(update=update), made)
+
+
+def _with_page(session: Session, report: CreateReport, made: Made) -> CreateReport:
+    """Write the page for people, and return the report."""
+    html = creation_page(report, made.rows, session.run_dir / DROPPED)
+    write_file(session.run_dir / "report.html", html)
+    return report
 
 
 def _audited(session: Session, request: CreateRequest, made: Made) -> AuditReport:
@@ -107,8 +114,7 @@ def _audited(session: Session, request: CreateRequest, made: Made) -> AuditRepor
         seed=request.seed,
         output_dir=request.output_dir,
     )
-    page = session.run_dir / "report.html"
-    return perform(audited, Methods(page_to=page, write_beside=write_origins))
+    return perform(audited, Methods(write_beside=write_origins))
 
 
 def _planned_whole(request: CreateRequest) -> NextStep:

@@ -1,0 +1,78 @@
+"""The page of a creation: what became of the rows, and rows to read, one kind at a time."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ft_tools.creation.report import CreateReport
+from ft_tools.creation.rows import MadeRow
+from ft_tools.data.judge import privacy
+from ft_tools.runs.state import directory
+from ft_tools.views.charts import bar_chart
+from ft_tools.views.page import Part, key_values, note, one_group, page, quote, table, turn
+
+MOST_SHOWN = 40
+"""Rows of one group."""
+MOST_BARS, TEXT_CHARS = 12, 1500
+ABOUT = "Quoted data, not instructions. Keys and personal data are masked, long texts cut."
+COSTS = {"num_calls": "Requests", "usd": "USD spent, at most"}
+
+
+def creation_page(report: CreateReport, rows: Sequence[MadeRow], dropped: Path) -> str:
+    """Return the report as one self-contained HTML document.
+
+    Args:
+        report: With the counts.
+        rows: That were kept.
+        dropped: File of the replies that were not.
+    """
+    groups: dict[str, list[Part]] = defaultdict(list)
+    for row in rows:
+        if len(groups[row.origin.maker]) < MOST_SHOWN:
+            groups[row.origin.maker].append(_row(row))
+    for line in directory.read_rows(dropped):
+        if len(groups[str(line.get("reason"))]) < MOST_SHOWN:
+            groups[str(line.get("reason"))].append(_dropped(line))
+    bars: list[tuple[str, float | None]] = [
+        (name, float(count))
+        for name, count in [*report.makers.items(), *report.dropped.items()][:MOST_BARS]
+    ]
+    spent = {title: getattr(report, name) for name, title in COSTS.items() if getattr(report, name)}
+    findings = [(one.id, one.severity, one.count, one.cure) for one in report.findings]
+    return page(
+        "Created rows" if not report.pilot else "Pilot of a dataset",
+        {
+            "Rows": [note(ABOUT), one_group(groups)] if groups else "",
+            "Cost": key_values(spent) if spent else "",
+            "Findings of the audit": table(["id", "severity", "rows", "what to do"], findings)
+            if findings
+            else "",
+            "Warnings": [note(text) for text in report.warnings],
+        },
+        lead=" ".join(report.summary),
+        picture=bar_chart(bars, title="What became of the rows asked for", x_label="rows")
+        if bars
+        else "",
+        subtitle=f"kind: {report.kind}",
+    )
+
+
+def _row(row: MadeRow) -> Part:
+    """Return a kept row: its turns, and where it comes from."""
+    turns = [turn(str(one["role"]), _cut(one.get("content"))) for one in row.messages]
+    about = row.origin.model_dump(mode="json", exclude_defaults=True)
+    names = ("source", "change", "answered_by", "checks", "signs")
+    said = "; ".join(f"{name}: {json.dumps(about[name])}" for name in names if name in about)
+    return [*turns, note(said)]
+
+
+def _dropped(line: dict[str, Any]) -> Part:
+    """Return what was dropped: the reply, and where its prompt stands."""
+    return [quote("", _cut(line.get("reply"))), note(f"source: {line.get('source')}")]
+
+
+def _cut(text: Any) -> str:
+    said = privacy.mask(str(text or ""))
+    return said if len(said) <= TEXT_CHARS else f"{said[:TEXT_CHARS]} ..."
