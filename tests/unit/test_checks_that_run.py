@@ -140,6 +140,20 @@ def test_no_trick_of_code_passes_its_tests(tmp_path):
 
 
 @needs_isolation
+def test_a_module_that_tests_do_not_import_is_not_the_answers(tmp_path):
+    tests = "assert math.isclose(third(1.0), 1 / 3)"
+    rows = [{"tests": tests}] * 3 + [{"tests": "assert bisect([1, 3], 2) == 1"}]
+    answers = [
+        "import math\ndef third(x): return x / 3",
+        "def third(x): return x / 3",
+        "class math:\n    isclose = lambda *a: True\ndef third(x): return 0",
+        "def bisect(items, x): return sum(i < x for i in items)",
+    ]
+    with scorer(tmp_path, {"kind": "tests", "column": "tests", "seconds": 20}) as one:
+        assert totals(one, rows, answers) == [1.0, 1.0, 0.0, 1.0]
+
+
+@needs_isolation
 def test_an_entry_point_is_a_name_or_a_column_and_the_tests_may_be_a_file(workspace):
     check = "def check(candidate):\n    assert candidate(1) == 2\n"
     (workspace / "tests.py").write_text(check)

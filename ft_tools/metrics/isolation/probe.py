@@ -120,7 +120,9 @@ def _private_places() -> list[str]:
     """Return some of what the home and the workspace have, apart from ways to the interpreter."""
     seen = visible()
     shown = [Path(name) for name in (*seen["folders"], *seen["files"], *seen["links"], "/tmp")]
-    places = [Path.home()]
+    places: list[Path] = []
+    with contextlib.suppress(RuntimeError):
+        places.append(Path.home())
     with contextlib.suppress(FineTuningError):
         places += workspace.roots()
     found = []

@@ -76,6 +76,8 @@ class JailedProcess:
         os.set_blocking(self._stdout, False)
         try:
             first = self._read(time.monotonic() + START_SECONDS)
+            # To one that could not confine itself, this line says nothing.
+            self._write({"stub": stub.read_text("utf-8")}, time.monotonic() + START_SECONDS)
         except JailEnded as error:
             self.close()
             raise NotIsolated(f"{isolation.way}: it did not start ({error.why})") from error
@@ -83,7 +85,6 @@ class JailedProcess:
             self.close()
             why = first.get("refused") if isinstance(first, dict) else None
             raise NotIsolated(f"{isolation.way}: {str(why)[:200]}")
-        self._write({"stub": stub.read_text("utf-8")}, time.monotonic() + START_SECONDS)
 
     def __enter__(self) -> Self:
         return self

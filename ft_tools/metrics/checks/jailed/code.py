@@ -6,7 +6,10 @@ are asked for and which is equal to itself only. The answer has neither the test
 in its memory.
 """
 
+import ast
 import builtins
+import contextlib
+import importlib
 import itertools
 import sys
 import types
@@ -25,6 +28,7 @@ COLLECTIONS: Mapping[str, type[Any]] = {
     "set": set,
     "frozen": frozenset,
 }
+USUAL_NAMES = {"np": "numpy", "pd": "pandas"}
 VIEWS: tuple[type, ...] = (Iterator, range, type({}.keys()), type({}.values()), type({}.items()))
 ASKED: Mapping[str, Callable[..., Any]] = {
     "call": lambda one, args, named: one(*args, **named),
@@ -159,15 +163,17 @@ def tests(told: Any, receive: Receive, send: Send) -> None:
     solution = types.ModuleType("solution")
     solution.__dict__.update({name: remote_of(name) for name in known})
     sys.modules["solution"] = solution
-    code = compile(told["tests"], "tests", "exec")
-    wanted = known & set(names_in(code)) - set(dir(builtins))
-    module: dict[str, Any] = {"__name__": "tests"} | {name: remote_of(name) for name in wanted}
+    tree = ast.parse(told["tests"])
+    wanted = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    module: dict[str, Any] = {"__name__": "tests"}
+    module |= {name: remote_of(name) for name in known & wanted - set(dir(builtins))}
     entry = told["entry_point"]
+    module |= modules_in(tree, entry)
     if entry and entry in known:
         module |= {entry: remote_of(entry), "candidate": remote_of(entry)}
     verdict = {"nonce": told["nonce"], "passed": False, "broken": False}
     try:
-        exec(code, module)
+        exec(compile(tree, "tests", "exec"), module)
         verdict["broken"] = not run(module, module.get("candidate"))
         verdict["passed"] = not verdict["broken"]
     except BaseException:
@@ -199,12 +205,22 @@ def run(module: dict[str, Any], candidate: Any) -> bool:
     return True
 
 
-def names_in(code: types.CodeType) -> Iterator[str]:
-    """Yield the names that compiled code uses, at any depth."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from names_in(constant)
+def modules_in(tree: ast.Module, entry: str | None) -> dict[str, types.ModuleType]:
+    """Return the modules that tests use without an import, by name.
+
+    They are the real ones, whatever the answer calls so: else its `math` would compare for them.
+    """
+    nodes = list(ast.walk(tree))
+    bases = {node.value for node in nodes if isinstance(node, ast.Attribute)}
+    called = {node.func for node in nodes if isinstance(node, ast.Call)}
+    names = {node.id for node in bases if isinstance(node, ast.Name)}
+    names -= {entry, *(node.id for node in called if isinstance(node, ast.Name))}
+    found = {}
+    for name in names:
+        if name in USUAL_NAMES or name in sys.stdlib_module_names:
+            with contextlib.suppress(ImportError):
+                found[name] = importlib.import_module(USUAL_NAMES.get(name, name))
+    return found
 
 
 def exception_of(name: str, text: str) -> Exception:
