@@ -160,7 +160,7 @@ def _validation_part(request: AuditRequest, scanned: Scan) -> tuple[set[int], li
     """Choose the examples for validation, and say how; none if no file is to be split."""
     if not will_split(request):
         return set(), []
-    few = bool(scanned.prompts.findings())
+    few = scanned.num_templated > 0
     kept, fraction = scanned.ledger.kept(validation=False), request.validation_fraction
     part = validation_part(scanned.ledger, kept, fraction, request.seed, few_wordings=few)
     notes = []

@@ -40,28 +40,22 @@ def quoted_examples(scanned: Scan, masks: Masks) -> dict[tuple[str, bool], list[
     """
     chosen = _chosen(scanned)
     made: dict[tuple[str, bool], list[Quoted]] = defaultdict(list)
-    last, left = max(chosen, default=-1), MOST_MASKS
-    for index, row in scanned.read_again() if chosen else ():
-        if index in chosen:
-            names = chosen[index]
-            example = scanned.example_of(scanned.ledger.lines[index], row.value)
-            mask_example(example)
-            turns = [] if row.problem is not None else _turns(example)
-            shown: list[MaskedSequence] = []
-            if left and turns and not NOT_RENDERED.intersection(names):
-                shown = masks(example)
-                left -= bool(shown)
-            asked = next((text for role, text in turns if role != "system"), "could not be read")
-            peek = " ".join(asked.split())[:PREVIEW_CHARS]
-            in_validation = index < scanned.ledger.num_validation
-            where = (
-                f"{'Validation line' if in_validation else 'Line'} {scanned.ledger.lines[index]}"
-            )
-            summary = f"{where} {' '.join(f'[{name}]' for name in names)} {peek}"
-            content = [_why(scanned, index), *([_mask(one) for one in shown] or _shown(turns))]
-            made[names[0] if names else SOUND, in_validation].append((summary, content))
-        if index == last:
-            break
+    left = MOST_MASKS
+    for index, row, example in scanned.examples_at(chosen):
+        names = chosen[index]
+        mask_example(example)
+        turns = [] if row.problem is not None else _turns(example)
+        shown: list[MaskedSequence] = []
+        if left and turns and not NOT_RENDERED.intersection(names):
+            shown = masks(example)
+            left -= bool(shown)
+        asked = next((text for role, text in turns if role != "system"), "could not be read")
+        peek = " ".join(asked.split())[:PREVIEW_CHARS]
+        in_validation = index < scanned.ledger.num_validation
+        where = f"{'Validation line' if in_validation else 'Line'} {scanned.ledger.lines[index]}"
+        summary = f"{where} {' '.join(f'[{name}]' for name in names)} {peek}"
+        content = [_why(scanned, index), *([_mask(one) for one in shown] or _shown(turns))]
+        made[names[0] if names else SOUND, in_validation].append((summary, content))
     return made
 
 

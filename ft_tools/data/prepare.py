@@ -418,12 +418,10 @@ def _quoted(prepared: PreparedRows) -> Iterator[QuotedExample]:
     earlier = {partner[at] for at in chosen if at in partner}
     held = {}
     system = {"role": "system", "content": scanned.mapping.system}
-    for index, row in scanned.read_again() if chosen else ():
+    for index, _, example in scanned.examples_at({*chosen, *earlier}):
         if index in earlier:
-            held[index] = scanned.example_of(ledger.lines[index], row.value)
-        if index not in chosen:
+            held[index] = example
             continue
-        example = scanned.example_of(ledger.lines[index], row.value)
         if index in partner:
             example = pair_of(example, held[partner[index]])
         asked, answered = example.prompt_and_answer()
@@ -437,8 +435,6 @@ def _quoted(prepared: PreparedRows) -> Iterator[QuotedExample]:
             rejected=_quote(rejected) if rejected else "",
             mark="" if example.label is None else "good" if example.label else "bad",
         )
-        if index == chosen[-1]:
-            return
 
 
 def _spoken(turns: Sequence[Message]) -> str:

@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ UNREAD = ("system", "system_prompt", "input", "context", "chat_template_kwargs")
 CHARACTERS_PER_TOKEN = 4
 TEMPLATE_TOKENS = 512
 """More than a chat template adds to an example: a system text of its own, and what frames turns."""
+UNREADABLE = {"unreadable_line": "is not JSON", "not_utf8": "is not UTF-8 text"}
 PLANS = ("sft-*/plan.json", "dpo-*/plan.json")
 MOST_BYTES = 256 * 2**20
 """Of earlier training files that are read; the newest runs come first."""
@@ -188,7 +188,7 @@ def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
     """Yield each line's number, from 1, and its object; blank lines are skipped.
 
     Raises:
-        BadData: A line is not UTF-8, or not a JSON object.
+        BadData: It is no text of JSON, or a row is not a JSON object.
         BadInput: It is not a regular file, or not one inside the workspace.
     """
     if path.is_dir():
@@ -199,39 +199,13 @@ def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
             f"{path} is a table, not JSONL; prepare_dataset makes training, validation and test "
             "files of its rows"
         )
-    with workspace.open_file(path) as stream:
-        lines = ((line, raw) for line, raw in enumerate(stream, 1) if raw.strip())
-        first = next(lines, None)
-        if first is None or not _begins_array(first[1]):
-            for line, raw in chain([first] if first else (), lines):
-                yield line, _object(path, line, raw)
-            return
-    yield from _array(path, first[0])
-
-
-def is_array(path: Path) -> bool:
-    """Return whether a file of examples is a JSON array."""
-    with workspace.open_file(path) as stream:
-        return _begins_array(next((raw for raw in stream if raw.strip()), b""))
-
-
-def _begins_array(raw: bytes) -> bool:
-    """Return whether a line begins a JSON array, which no example is."""
-    return raw.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
-
-
-def _array(path: Path, line: int) -> Iterator[tuple[int, Example]]:
-    """Yield the objects of a JSON array, each with its number.
-
-    Raises:
-        BadData: A value is damaged, or no object.
-    """
     source = recognise(path)
-    if source.kind != "json_values" or source.gzipped:
-        raise BadData(path, "is a JSON list, not an object", CONVERT, line)
+    if source.gzipped or not (source.kind == "jsonl" or source.is_array):
+        raise BadData(path, "is neither JSON lines nor a JSON array", CONVERT)
     for row in read(source):
         if row.problem is not None:
-            raise BadData(path, f"cannot be read ({row.problem})", CONVERT, row.number)
+            problem = UNREADABLE.get(row.problem, f"cannot be read ({row.problem})")
+            raise BadData(path, problem, f"fix it; {CONVERT}", row.number)
         if not isinstance(row.value, dict):
             raise BadData(path, "is not a JSON object", CONVERT, row.number)
         yield row.number, row.value
@@ -276,18 +250,3 @@ def task_of(path: Path) -> Task:
     if {"completion", "label"} <= set(example) and "chosen" not in example:
         return "kto"
     return "dpo" if {"chosen", "rejected"} <= set(example) else "sft"
-
-
-def _object(path: Path, line: int, raw: bytes) -> Example:
-    try:
-        value = json.loads(raw.decode("utf-8-sig" if line == 1 else "utf-8"))
-    except UnicodeDecodeError:
-        raise BadData(path, "is not UTF-8 text", f"convert it; {CONVERT}", line) from None
-    except ValueError as error:
-        detail = getattr(error, "msg", "not JSON")
-        raise BadData(path, f"is not JSON ({detail})", f"fix the line; {CONVERT}", line) from None
-    except RecursionError:
-        raise BadData(path, "is nested too deeply", f"remove it; {CONVERT}", line) from None
-    if not isinstance(value, dict):
-        raise BadData(path, "is not a JSON object", CONVERT, line)
-    return value

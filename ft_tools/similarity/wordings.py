@@ -41,7 +41,7 @@ TINY = 1e-9
 LEAST_TEXTS = 40
 MOSTLY = 0.8
 MOST_DRAWN, MOST_CHARS = 1000, 1500
-"""Prompts of a draw, and characters of each."""
+"""Prompts to draw of a file, and characters that are read of each."""
 
 
 class Wordings(NamedTuple):
@@ -63,31 +63,17 @@ class Wordings(NamedTuple):
         return len({*self.of} - {0})
 
 
-class DrawnPrompts:
-    """A draw of at most `MOST_DRAWN` prompts, spread over a whole file."""
+def num_templated(prompts: Sequence[str], num_all: int) -> int:
+    """Return about how many of all prompts follow templates, by a draw of them; 0 unless most do.
 
-    def __init__(self) -> None:
-        self._prompts: list[str] = []
-        self._stride = 1
-        self._seen = 0
-
-    def add(self, prompt: str) -> None:
-        """Add the prompt of an example; an empty one does not count."""
-        if not prompt:
-            return
-        if self._seen % self._stride == 0:
-            half = MOST_CHARS // 2
-            is_long = len(prompt) > MOST_CHARS
-            self._prompts.append(f"{prompt[:half]}\n{prompt[-half:]}" if is_long else prompt)
-            if len(self._prompts) > MOST_DRAWN:
-                self._prompts = self._prompts[::2]
-                self._stride *= 2
-        self._seen += 1
-
-    def findings(self) -> list[tuple[str, int]]:
-        """Return `few_wordings` with about how many prompts follow templates, if most do."""
-        found = wordings_of([tokens_of(prompt) for prompt in self._prompts])
-        return [("few_wordings", round(found.fraction * self._seen))] if found.are_few else []
+    Args:
+        prompts: The drawn ones.
+        num_all: How many they stand for.
+    """
+    half = MOST_CHARS // 2
+    ends = (p if len(p) <= MOST_CHARS else f"{p[:half]}\n{p[-half:]}" for p in prompts)
+    found = wordings_of([tokens_of(text) for text in ends])
+    return round(found.fraction * num_all) if found.are_few else 0
 
 
 def wordings_of(texts: Sequence[Words]) -> Wordings:

@@ -8,6 +8,7 @@ run and an exported script all read the same ones.
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
+from ft_tools.data.read.spread import Spread
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.choose import ValidationPart, validation_part
 from ft_tools.errors import BadData, OutputExists
@@ -24,7 +26,7 @@ from ft_tools.formats.training_rows import DatasetFacts, read_examples, survey
 from ft_tools.formats.trl_formats import Task
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.similarity.word_hashes import tokens_in
-from ft_tools.similarity.wordings import DrawnPrompts
+from ft_tools.similarity.wordings import MOST_DRAWN, num_templated
 
 FOLDER = "held_out"
 BY_WORDING = "-by-wording"
@@ -141,7 +143,7 @@ def _chosen(examples: Iterable[Example], num_rows: int) -> ValidationPart:
     # numpy comes with it, which tools that compare nothing do without.
     from ft_tools.similarity.by_words import Lexical
 
-    ledger, prompts = Ledger(with_pairs=True), DrawnPrompts()
+    ledger, prompts = Ledger(with_pairs=True), Spread[str](MOST_DRAWN)
     rows = iter(examples)
     while batch := list(islice(rows, READ_AT_ONCE)):
         said = []
@@ -151,13 +153,13 @@ def _chosen(examples: Iterable[Example], num_rows: int) -> ValidationPart:
             is_marked = example.task == "kto"
             key = f"kto {example.label}" if is_marked else str(len(answer).bit_length())
             ledger.add(example, (0, 0), key)
-            prompts.add(prompt)
+            prompts.add(partial(str, prompt))
             said += [prompt, *[""] * (NUM_PARTS - 1)]
         ledger.add_words(tokens_in(said))
     Lexical(ledger).link_near_prompts()
     kept = range(len(ledger))
     seed = AuditRequest.model_fields["seed"].default
-    few = bool(prompts.findings())
+    few = num_templated(prompts.items, prompts.num_seen) > 0
     part = validation_part(ledger, kept, num_rows / max(1, len(kept)), seed, few_wordings=few)
     return part._replace(few_wordings=few)
 

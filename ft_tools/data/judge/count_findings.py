@@ -73,7 +73,8 @@ def findings_of(
     if columns := undecided_columns(scan):
         count = max(column.num_rows for column in scan.unread.undecided())
         findings.append(_of_the_file(scan, UNDECIDED, count, columns=columns[:MOST_COLUMNS]))
-    counted = [*scan.pairs.findings(), *scan.prompts.findings(), *scan.added_facts.findings()]
+    counted = [*scan.pairs.findings(), *scan.added_facts.findings()]
+    counted += [("few_wordings", scan.num_templated)] if scan.num_templated else []
     findings += [_of_the_file(scan, name, count) for name, count in counted + _few_answers(scan)]
     if with_mark := sum(source.has_bom for source in scan.files):
         findings.append(_of_the_file(scan, "byte_order_mark", with_mark, fraction=0.0))

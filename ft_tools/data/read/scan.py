@@ -266,7 +266,8 @@ def _understand(result: Scan, taken: _ScannedRow) -> None:
     if UNKNOWN not in (asked, taken.language) and asked != taken.language:
         taken.found.append("answer_in_other_language")
     result.added_facts.add(prompt, answer, taken.language)
-    result.prompts.add(prompt)
+    if prompt:
+        result.prompts.add(lambda: prompt)
     if result.fields.add(answer.strip()):
         taken.found.append("empty_json_value")
 

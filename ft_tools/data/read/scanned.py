@@ -17,6 +17,7 @@ from ft_tools.data.map.named_columns import NamedColumns
 from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.read.rows import Reader, changed
+from ft_tools.data.read.spread import Spread
 from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.languages import UNKNOWN, Languages
 from ft_tools.data.understand.preferences import PairStatistics
@@ -29,7 +30,7 @@ from ft_tools.formats.loss_marks import TrainedAnswers
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source
 from ft_tools.formats.test_sets import TestRows, known_test_rows
-from ft_tools.similarity.wordings import DrawnPrompts
+from ft_tools.similarity.wordings import MOST_DRAWN, num_templated
 
 CURE = "call the tool again"
 STRATUM_CHARS, MOST_STRATA = 60, 50
@@ -105,7 +106,7 @@ class Scan:
     trainers: TrainerCounts = field(default_factory=TrainerCounts)
     pairs: PairStatistics = field(default_factory=PairStatistics)
     languages: Languages = field(default_factory=Languages)
-    prompts: DrawnPrompts = field(default_factory=DrawnPrompts)
+    prompts: Spread[str] = field(default_factory=lambda: Spread(MOST_DRAWN))
     added_facts: AddedFacts = field(default_factory=AddedFacts)
     fields: JsonFields = field(default_factory=JsonFields)
     answer_labels: dict[int, dict[str, str]] = field(default_factory=dict)
@@ -138,6 +139,11 @@ class Scan:
     def reads_by_mapping(self) -> bool:
         """Return whether the mapping alone, and no known format, says what is read of a row."""
         return not self.mapping.is_as_it_is or self.mapping.turns is not None
+
+    @cached_property
+    def num_templated(self) -> int:
+        """Return about how many prompts follow few templates, once all are read; 0 if few do."""
+        return num_templated(self.prompts.items, self.prompts.num_seen)
 
     def make(self, number: int, value: Any) -> MappedRow:
         """Make the example of a row, not masked yet."""
@@ -191,6 +197,19 @@ class Scan:
         if number in self._masked_lines:
             mask_example(example)
         return example
+
+    def examples_at(self, wanted: Collection[int]) -> Iterator[tuple[int, Row, Example]]:
+        """Yield (index, row, example) of some rows, as they were compared.
+
+        Raises:
+            BadData: As `read_again`.
+        """
+        last = max(wanted, default=-1)
+        for index, row in self.read_again() if wanted else ():
+            if index in wanted:
+                yield index, row, self.example_of(self.ledger.lines[index], row.value)
+            if index == last:
+                return
 
     def read_again(self) -> Iterator[tuple[int, Row]]:
         """Yield (index, row) of everything that was scanned, in the same order.

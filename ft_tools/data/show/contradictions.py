@@ -28,14 +28,10 @@ def contradicting_rows(request: ShowRequest) -> Iterator[tuple[int, str]]:
     groups = [group[:MOST_IN_GROUP] for group in data.groups[:MOST_GROUPS]]
     wanted = {at for group in groups for at in group}
     texts: dict[int, tuple[str, str]] = {}
-    for index, row in scanned.read_again() if wanted else ():
-        if index in wanted:
-            example = scanned.example_of(lines[index], row.value)
-            prompt, answer = map(text_of, example.prompt_and_answer())
-            mark = "" if example.label is None else f" [{'good' if example.label else 'bad'}]"
-            texts[index] = prompt[:PROMPT_CHARS], f"=> {answer}{mark}"
-        if len(texts) == len(wanted):
-            break
+    for index, _, example in scanned.examples_at(wanted):
+        prompt, answer = map(text_of, example.prompt_and_answer())
+        mark = "" if example.label is None else f" [{'good' if example.label else 'bad'}]"
+        texts[index] = prompt[:PROMPT_CHARS], f"=> {answer}{mark}"
     for group in groups:
         for at in group:
             prompt, answer = texts[at]

@@ -12,6 +12,7 @@ from ft_tools.data.map.mapping import values_at
 from ft_tools.data.read.example_texts import text_of as text_of_turns
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
 from ft_tools.data.read.rows import KINDS, Reader
+from ft_tools.data.read.spread import Spread
 from ft_tools.data.report import ColumnProfile, Profile
 from ft_tools.data.request import FileRequest
 from ft_tools.data.show.turn_lists import TurnTrees, turns_to_fill_in
@@ -58,7 +59,7 @@ class FileScan:
     tables: tuple[str, ...] = ()
     """Of several sheets or lists that nobody chose: the one that is read, and the others."""
     problems: "Counter[str]" = field(default_factory=Counter)
-    drawn: list[tuple[int, Any]] = field(default_factory=list)
+    drawn: Spread[tuple[int, Any]] = field(default_factory=lambda: Spread(4 * NUM_DRAWN))
     """Rows spread over the file, with their numbers."""
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Of columns of texts, those that are compared; of a known format, the prompts."""
@@ -76,13 +77,15 @@ class FileScan:
 
     def spread(self, num: int = NUM_DRAWN) -> list[tuple[int, Any]]:
         """Return some of the drawn rows."""
-        rows = self.drawn
+        rows = self.drawn.items
         if len(rows) <= num:
             return rows
         return [rows[(2 * at + 1) * len(rows) // (2 * num)] for at in range(num)]
 
     def add(self, number: int, row: Row) -> None:
         """Count a row."""
+        self.num_rows += 1
+        self.drawn.add(lambda: (number, row.value))
         example = normalise(number, row.value)
         self.formats[example.format] += 1
         if not isinstance(row.value, Mapping):
@@ -117,20 +120,13 @@ def scan_file(request: FileRequest, path: Path) -> tuple[FileScan, Profile]:
     """
     reader = Reader(request, path)
     looked = FileScan()
-    stride = 1
     for _, number, row in islice(reader.numbered(), MOST_ROWS):
         looked.about += row.about
         looked.tables = row.tables or looked.tables
         if row.problem:
             looked.problems[row.problem] += 1
-            continue
-        looked.add(number, row)
-        if looked.num_rows % stride == 0:
-            looked.drawn.append((number, row.value))
-            if len(looked.drawn) >= 4 * NUM_DRAWN:
-                looked.drawn = looked.drawn[::2]
-                stride *= 2
-        looked.num_rows += 1
+        else:
+            looked.add(number, row)
     if not looked.num_rows:
         if looked.problems:
             why = f"no row can be read ({looked.problems.most_common(1)[0][0]})"

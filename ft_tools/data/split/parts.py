@@ -78,7 +78,7 @@ def choose_parts(scan: Scan, request: PrepareRequest, *, compared: bool) -> Part
     test = _belonging_to(scan, kept, scan.tested)
     result.num_trained = len(trained)
     validation: set[int] = set()
-    few = compared and request.near_duplicates == "auto" and bool(scan.prompts.findings())
+    few = compared and request.near_duplicates == "auto" and scan.num_templated > 0
     bundles = by_wording(ledger, groups) if few else []
     if few:
         result.held_out = HeldOut(sum(one.is_wording for one in bundles), 0, 0)

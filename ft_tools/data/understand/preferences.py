@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ft_tools.data.read.spread import Spread
 from ft_tools.formats.example import Example, content_of
 
 # Cohen's "medium" effect. Direction alone is no problem: in real data either side may be longer.
@@ -62,8 +63,7 @@ class PairStatistics:
         """Characters of each chosen and each rejected answer."""
         self._formatting = array("L"), array("L")
         """Pieces of formatting in each."""
-        self._words: list[tuple[Words, Words]] = []
-        self._stride = 1
+        self._words = Spread[tuple[Words, Words]](SAMPLE)
         self._num_good = self._num_bad = 0
         self._waiting: list[str] = []
         """Marked answers that have no partner with the other mark yet."""
@@ -88,11 +88,7 @@ class PairStatistics:
             self._waiting.append(answer)
 
     def _add_pair(self, chosen: str, rejected: str) -> None:
-        if len(self._lengths[0]) % self._stride == 0:
-            self._words.append((words_of(chosen), words_of(rejected)))
-            if len(self._words) >= SAMPLE:
-                self._words = self._words[::2]
-                self._stride *= 2
+        self._words.add(lambda: (words_of(chosen), words_of(rejected)))
         for side, text in enumerate((chosen, rejected)):
             self._lengths[side].append(len(text))
             self._formatting[side].append(len(FORMATTING.findall(text)))
@@ -103,11 +99,12 @@ class PairStatistics:
 
     def markers(self) -> list[Marker]:
         """Return the words that tell the sides apart, the plainest first; they are the data's."""
-        total = len(self._words)
+        words = self._words.items
+        total = len(words)
         if self._num_pairs < MIN_PAIRS:
             return []
-        having = [Counter(word for pair in self._words for word in pair[side]) for side in (0, 1)]
-        both = Counter(word for chosen, rejected in self._words for word in chosen & rejected)
+        having = [Counter(word for pair in words for word in pair[side]) for side in (0, 1)]
+        both = Counter(word for chosen, rejected in words for word in chosen & rejected)
         found = []
         for word in having[0] | having[1]:
             gap = abs(having[0][word] - having[1][word])
@@ -138,7 +135,7 @@ class PairStatistics:
             shape[f"{name}_effect_size"] = round(effect_size(logs), 3)
             shape[f"{name}_auc"] = round(auc(*sides), 3)
         if self._num_pairs >= MIN_PAIRS:
-            chosen, rejected = _scores_by_words(self._words)
+            chosen, rejected = _scores_by_words(self._words.items)
             gaps = [c - r for c, r in zip(chosen, rejected, strict=True)]
             shape["lexical_effect_size"] = round(effect_size(gaps), 3)
             shape["lexical_auc"] = round(auc(chosen, rejected), 3)

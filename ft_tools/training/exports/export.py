@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.formats.training_rows import is_array, read_examples
+from ft_tools.formats.readers.source import recognise
+from ft_tools.formats.training_rows import read_examples
 from ft_tools.publish import new_folder, write_file
 from ft_tools.training.exports import axolotl
 from ft_tools.training.exports.script import ENGINE, script
@@ -95,7 +96,7 @@ def portable(plan: TrainingPlan) -> tuple[TrainingPlan, dict[str, str], dict[str
 
 
 def _copy(path: Path, target: Path) -> None:
-    if target.suffix == ".jsonl" and is_array(path):
+    if target.suffix == ".jsonl" and recognise(path).is_array:
         lines = (json.dumps(example) for _, example in read_examples(path))
         target.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     else:
