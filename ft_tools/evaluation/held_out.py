@@ -9,7 +9,7 @@ from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.formats.training_rows import read_examples, tools_of
-from ft_tools.formats.trl_formats import CONVERT, format_of
+from ft_tools.formats.trl_formats import CONVERT, format_of, turns_in
 from ft_tools.metrics.checks.scorer import scored_row
 from ft_tools.similarity.wordings import wordings_of
 from ft_tools.similarity.words import tokens_of
@@ -111,22 +111,15 @@ def asked_and_answered(example: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
     The file may have changed since it was trained on: what is no turn is passed over.
     """
-    turns = example.get("messages")
-    prompt, completion = example.get("prompt"), example.get("completion", example.get("chosen"))
-    if turns is None and isinstance(completion, list):
-        turns = [*(prompt if isinstance(prompt, list) else []), *completion]
-    if isinstance(turns, list):
-        before: list[str] = []
-        for turn in (turn for turn in turns if isinstance(turn, dict)):
-            content = str(turn.get("content") or "")
-            if turn.get("role") == "assistant":
-                yield "\n".join(before), content
-            if turn.get("role") != "system":
-                before.append(content)
-    elif isinstance(completion, str):
-        yield str(prompt or ""), completion
-    elif isinstance(example.get("text"), str):
-        yield "", example["text"]
+    answer = "completion" if "completion" in example else "chosen"
+    names = ("messages",) if example.get("messages") is not None else ("prompt", answer, "text")
+    before: list[str] = []
+    for turn in turns_in(example, *names):
+        content = str(turn.get("content") or "")
+        if turn.get("role") == "assistant":
+            yield "\n".join(before), content
+        if turn.get("role") != "system":
+            before.append(content)
 
 
 def _is_marked_bad(example: dict[str, Any]) -> bool:

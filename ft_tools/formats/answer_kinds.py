@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from typing import Any, Literal
 
 from ft_tools.formats.json_text import json_collection
+from ft_tools.formats.trl_formats import turns_in
 
 AnswerKind = Literal["labels", "json", "free"]
 MAX_LABELS = 200
@@ -90,11 +91,6 @@ def _labels_of(answer: str, value: Any) -> dict[str, str]:
 
 def answer_of(example: dict[str, Any]) -> str:
     """Return the text of an example's last answer; empty where it has none."""
-    for name in ("completion", "messages"):
-        part = example.get(name)
-        if isinstance(part, str):
-            return part
-        if isinstance(part, list) and part and isinstance(part[-1], dict):
-            content = part[-1].get("content")
-            return content if isinstance(content, str) else ""
-    return ""
+    turns = turns_in(example, "completion") or turns_in(example, "messages")
+    content = turns[-1].get("content") if turns else ""
+    return content if isinstance(content, str) else ""

@@ -29,7 +29,9 @@ from ft_tools.formats.trl_formats import (
     Example,
     Format,
     Task,
+    answers_in,
     format_of,
+    turns_in,
 )
 from ft_tools.publish import sha256
 
@@ -39,6 +41,7 @@ UNTRAINED = {"weight": 0, "train": False, "training": False}
 UNREAD = ("system", "system_prompt", "input", "context", "chat_template_kwargs")
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
 CHARACTERS_PER_TOKEN = 4
+TEXTS = ("messages", "prompt", "completion", "text", "chosen", "rejected")
 TEMPLATE_TOKENS = 512
 """More than a chat template adds to an example: a system text of its own, and what frames turns."""
 UNREADABLE = {"unreadable_line": "is not JSON", "not_utf8": "is not UTF-8 text"}
@@ -111,7 +114,8 @@ def survey(path: Path, task: Task, read_beside: Collection[str] = ()) -> Dataset
         seen = form
         read = {name: example[name] for name in READ[form] if name in example}
         as_json = json.dumps(read, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        characters = sum(map(len, _texts_of(example)))
+        texts = [turn.get("content") for turn in turns_in(example, *TEXTS)]
+        characters = sum(len(text) for text in texts if isinstance(text, str))
         longest, longest_bytes = max(longest, characters), max(longest_bytes, len(as_json))
         unread.update(name for name in _unread_in(example) if name not in read_beside)
         columns.add(example, READ[form] | {*read_beside}, line)
@@ -149,11 +153,9 @@ def has_thought(example: Example) -> bool:
     >>> has_thought({"prompt": "2+2?", "completion": "<think>2 and 2</think>4"})
     True
     """
-    turns = [t for t in _turns(example, "messages") if t.get("role") == "assistant"]
-    turns += _turns(example, "completion", "chosen")
-    texts = [example.get("completion"), example.get("chosen"), *(t.get("content") for t in turns)]
-    return any(turn.get(name) for turn in turns for name in THOUGHTS) or any(
-        isinstance(text, str) and "<think>" in text for text in texts
+    answers = answers_in(example, "messages", "completion", "chosen")
+    return any(turn.get(name) for turn in answers for name in THOUGHTS) or any(
+        "<think>" in str(turn.get("content")) for turn in answers
     )
 
 
@@ -217,31 +219,15 @@ def tools_of(example: Example) -> list[dict[str, Any]] | None:
     return (json.loads(tools) if isinstance(tools, str) and tools else tools) or None
 
 
-def _texts_of(example: Example) -> list[str]:
-    """Return every text of an example, in order."""
-    names = ("messages", "prompt", "completion", "text", "chosen", "rejected")
-    found = [example.get(name) for name in names]
-    # A field of another format may hold anything: it is not read, and not checked.
-    found += [turn.get("content") for turn in _turns(example, *names)]
-    return [text for text in found if isinstance(text, str)]
-
-
 def _unread_in(example: Example) -> list[str]:
     """Return the fields that say something of the prompt or the loss and reach no trainer."""
-    turns = _turns(example, "messages", "prompt", "chosen")
+    turns = turns_in(example, "messages", "prompt", "chosen")
     has_system = any(turn.get("role") in {"system", "developer"} for turn in turns)
     names = [name for name in UNREAD if example.get(name)]
     found = [name for name in names if not (has_system and name.startswith("system"))]
-    trained = [t for t in _turns(example, "messages", "completion") if t.get("role") == "assistant"]
-    marks = [name for name, no in UNTRAINED.items() if any(t.get(name, 1) == no for t in trained)]
+    answers = answers_in(example, "messages", "completion")
+    marks = [name for name, no in UNTRAINED.items() if any(t.get(name, 1) == no for t in answers)]
     return found + marks
-
-
-def _turns(example: Example, *names: str) -> list[dict[str, Any]]:
-    """Return the turns in some fields: those of lists, or one alone."""
-    parts = [example.get(name) for name in names]
-    listed = [turn for part in parts for turn in (part if isinstance(part, list) else [part])]
-    return [turn for turn in listed if isinstance(turn, dict)]
 
 
 def task_of(path: Path) -> Task:

@@ -61,6 +61,30 @@ CONVERT = "audit_dataset with output_dir writes files that can be trained on"
 PREPARE = "prepare_dataset proposes which columns are asked and answered, and writes such files"
 
 
+def turns_in(example: Example, *names: str) -> list[dict[str, Any]]:
+    """Return the turns of some fields; a text is a turn, and so is an object.
+
+    >>> turns_in({"prompt": "Hi", "completion": [{"role": "assistant", "content": "Ho"}]}, *MARKED)
+    [{'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Ho'}]
+    """
+    found: list[Any] = []
+    for name in names:
+        part = example.get(name)
+        role = "user" if name == "prompt" else "assistant"
+        found += [{"role": role, "content": part}] if isinstance(part, str) else _listed(part)
+    # A field of another format may hold anything: it is not read, and not checked.
+    return [turn for turn in found if isinstance(turn, dict)]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def answers_in(example: Example, *names: str) -> list[dict[str, Any]]:
+    """Return the turns of some fields that are answers."""
+    return [turn for turn in turns_in(example, *names) if turn.get("role") == "assistant"]
+
+
 def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
     """Return which format an example has, and check its parts.
 
