@@ -237,3 +237,26 @@ def test_a_conversation_may_go_on_in_the_next_file_of_a_folder(workspace):
     )
     assert shown.num_rows == 20
     assert [one.answer[:10] for one in shown.examples] == ['"tom says '] * 3
+
+
+def test_a_conversation_ends_with_its_first_answer_and_its_first_turn_may_drop_it(workspace):
+    def thread(at, marks, mark_of_reply=""):
+        said = [("guest", marks), ("peer", ""), ("tom", mark_of_reply), ("ann", ""), ("guest", "")]
+        turns = [
+            {"by": by, "text": f"{by} {at}, {n}", "at": 10 * at + n, "marks": [{"name": mark}]}
+            for n, (by, mark) in enumerate(said)
+        ]
+        return {"turns": turns[::-1]}
+
+    rows = [thread(1, ""), thread(2, "wrong"), thread(3, "", "wrong"), thread(4, "fine")]
+    (workspace / "d.json").write_text(json.dumps(rows * 5))
+    turns = {"conversation": "turns", "role": "by", "text": "text", "order": "at"}
+    turns["roles"] = {"guest": "user", "peer": "leave_out", "tom": "assistant", "ann": "assistant"}
+    turns |= {"answers": 1, "drop_if_first": {"marks[].name": ["wrong"]}}
+    made = prepare({"turns": turns})
+    assert made.counts["first_turn_dropped"] == 5
+    assert sorted(map(said, trained(workspace))) == [
+        [("user", f"guest {at}, 0"), ("assistant", f"tom {at}, 2")] for at in (1, 3, 4)
+    ]
+    with pytest.raises(BadInput, match=r"no turn has 'worng' \(similar: wrong"):
+        prepare({"turns": {**turns, "drop_if_first": {"marks[].name": ["worng"]}}})

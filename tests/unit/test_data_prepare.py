@@ -296,7 +296,9 @@ def test_the_files_of_a_folder_are_prepared_as_one(workspace):
     parts = ("train", "validation", "test")
     written = [one for name in parts for one in asked(workspace, name)]
     assert Counter(written) == Counter(row(at)["asked"] for at in (*range(30), *range(40, 60)))
-    removed = (workspace / "out" / "removed.jsonl").read_text("utf-8").splitlines()
+    (workspace / "out").rename(days / "out")
+    assert prepare_dataset(asks).mapping_hash == shown.mapping_hash
+    removed = (days / "out" / "removed.jsonl").read_text("utf-8").splitlines()
     # Rows are numbered as show_examples numbers them: the first file has 30.
     assert [json.loads(line)["line"] for line in removed] == list(range(31, 41))
     assert report.outputs.num_train + report.outputs.num_validation + report.outputs.num_test == 50

@@ -6,7 +6,7 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ft_tools.data.map.conversations import BROKEN, JOINED, UNANSWERED
+from ft_tools.data.map.conversations import BROKEN, DROPPED, JOINED, UNANSWERED
 from ft_tools.data.map.mapping import (
     PATTERN_SECONDS,
     PLACEHOLDER,
@@ -34,11 +34,16 @@ CLASS_CHARS = 40
 NULLS = frozenset({"", "nan", "null", "<na>", "#n/a", "#ref!", "#value!", "#name?", "#div/0!"})
 """What programs write for an empty cell."""
 NO_ANSWER = "no_answer"
+NOT_JOINED = {
+    BROKEN: "broken_tree",
+    DROPPED: "first_turn_dropped",
+    UNANSWERED: "replies_left_out",
+}
+"""Key of a row whose turns make no conversation -> why."""
 LEFT_OUT = frozenset(
     {"not_kept", "dropped", "not_marked", NO_ANSWER, "in_a_pair", "no_partner", "no_conversation"}
     | {
-        "replies_left_out",
-        "broken_tree",
+        *NOT_JOINED.values(),
         "same_answer_good_and_bad",
         "same_group_as_test",
         "asked_again_in_test",
@@ -132,8 +137,8 @@ def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Ma
     if mapping.turns is None:
         example = normalise(number, row)
     elif JOINED not in row:
-        why = "replies_left_out" if UNANSWERED in row else "no_conversation"
-        return MappedRow(None, "broken_tree" if BROKEN in row else why)
+        whys = (why for key, why in NOT_JOINED.items() if key in row)
+        return MappedRow(None, next(whys, "no_conversation"))
     else:
         example = normalise(number, {"messages": row[JOINED]})
     if mapping.system and example.text is None and example.format != "unknown":

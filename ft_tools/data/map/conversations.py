@@ -1,15 +1,16 @@
 """Turns to conversations: rows of a table with one row per turn, or lists of turns in the rows."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ft_tools.data.map.mapping import (
     LEAVE_OUT,
     ColumnMapping,
     Tree,
     Turns,
+    drops,
     fits,
     is_one_of,
     values_at,
@@ -26,11 +27,12 @@ from ft_tools.formats.turns import as_turns
 JOINED, UNANSWERED = "joined turns", "turns without the replies that were left out"
 """Key of a conversation's messages beside the columns of its row; of one whose replies the mapping
 leaves out, all of them, another."""
-BROKEN = "turns without a path"
-"""Key of a row whose tree of turns has no path to the last one."""
+BROKEN, DROPPED = "turns without a path", "turns of which the first is dropped"
+"""Key of a row whose tree of turns has no path to the last one; of one that its first drops."""
 OURS = frozenset({"system", "user", "assistant", "tool"})
 """Roles that need no entry in `roles`."""
 MOST_NAMED = 12
+Entry = TypeVar("Entry", tuple[str, int, Message], tuple[str, int, bool])
 
 
 @dataclass
@@ -89,6 +91,8 @@ class _Conversation:
     turns: list[tuple[str, int, Message]] = field(default_factory=list)
     _columns: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The other columns that the mapping names, each with its different values."""
+    firsts: list[tuple[str, int, bool]] = field(default_factory=list)
+    """Of each turn, if that matters: its place, and whether it drops what it is the first of."""
     has_lost_replies: bool = False
     """Whether the mapping leaves a turn of it out that is none of the user."""
 
@@ -107,6 +111,8 @@ class _Conversation:
         """Return its messages under the key that says whether they can be an example."""
         if turns.tree is not None and not self._follow(turns, turns.tree, joining):
             return {BROKEN: True}
+        if self.firsts and _in_order(self.firsts, turns)[0][2]:
+            return {DROPPED: True}
         messages = _messages(self, turns, joining)
         is_answered = any(message["role"] == "assistant" for message in messages)
         return {UNANSWERED if self.has_lost_replies and not is_answered else JOINED: messages}
@@ -192,6 +198,9 @@ def _take(
     speaker = text_of(cell_at(turn, turns.role))
     role = joining.role_of(turns, speaker)
     said = text_of_turn(cell_at(turn, turns.text))
+    order = text_of(cell_at(turn, turns.order)) if turns.order else ""
+    if turns.drop_if_first:
+        talk.firsts.append((order, number, drops(turn, turns.drop_if_first)))
     if why := _left_out(turns, turn):
         joining.left_out[why] += 1
         talk.has_lost_replies |= bool(said) and role not in {"user", "system"}
@@ -205,7 +214,6 @@ def _take(
         joining.left_out["of speakers that are left out"] += 1
         talk.has_lost_replies = True
     else:
-        order = text_of(cell_at(turn, turns.order)) if turns.order else ""
         talk.turns.append((order, number, {"role": role, "content": said}))
 
 
@@ -231,19 +239,35 @@ def text_of_turn(value: Any) -> str:
     return "" if isinstance(value, Mapping) else text_of(value)
 
 
+def _in_order(entries: list[Entry], turns: Turns) -> list[Entry]:
+    """Return what begins with the time and number of a turn in the order of the turns."""
+    if not turns.order:
+        return entries
+    month_first = bool(is_month_first(one[0] for one in entries))
+    return sorted(entries, key=lambda one: (sortable(one[0], month_first=month_first), one[1]))
+
+
+def _num_up_to(answers: int | None, ordered: Sequence[tuple[str, int, Message]]) -> int:
+    """Return how many turns there are up to the last answer that is kept."""
+    left, is_asked = answers or len(ordered), False
+    for at, (_, _, message) in enumerate(ordered, 1):
+        is_asked |= message["role"] == "user"
+        left -= is_asked and message["role"] == "assistant"
+        if not left:
+            return at
+    return len(ordered)
+
+
 def _messages(talk: _Conversation, turns: Turns, joining: Joining) -> list[Message]:
     """Return the turns in order; what one speaker says several times in a row is one turn.
 
     Answers before the first question, and what follows the last answer, are left out.
     """
-    ordered = talk.turns
-    if turns.order:
-        month_first = bool(is_month_first(time for time, *_ in ordered))
-        ordered = sorted(
-            ordered, key=lambda turn: (sortable(turn[0], month_first=month_first), turn[1])
-        )
+    ordered = _in_order(talk.turns, turns)
+    kept_turns = ordered[: _num_up_to(turns.answers, ordered)]
+    joining.left_out["after the answers that are kept"] += len(ordered) - len(kept_turns)
     said: list[tuple[str, list[str]]] = []
-    for _, _, message in ordered:
+    for _, _, message in kept_turns:
         if not said or said[-1][0] != message["role"] or message["role"] == "tool":
             said.append((message["role"], []))
         said[-1][1].append(message["content"])

@@ -155,6 +155,13 @@ class Turns(Request):
     first: str | None = Field(None, description="Column with the user's first turn.")
     keep: Choices = Field(default_factory=list, description="Key -> values of turns to keep.")
     drop: ByColumn = Field(default_factory=dict, description="Key -> values of turns to drop.")
+    drop_if_first: ByColumn = Field(
+        default_factory=dict,
+        description="Key -> values: a conversation whose first turn has one is left out.",
+    )
+    answers: int | None = Field(
+        None, ge=1, description="Turns of the assistant after which a conversation ends."
+    )
 
     @property
     def columns(self) -> list[str]:
@@ -166,7 +173,8 @@ class Turns(Request):
         """Return the keys that are read of a turn."""
         order = [self.order] if self.order else []
         tree = [self.tree.id, self.tree.parent] if self.tree else []
-        return [self.role, self.text, *order, *tree, *_columns_of(self.keep), *self.drop]
+        chosen = [*_columns_of(self.keep), *self.drop, *self.drop_if_first]
+        return [self.role, self.text, *order, *tree, *chosen]
 
     @model_validator(mode="after")
     def _has_one_order(self) -> "Turns":

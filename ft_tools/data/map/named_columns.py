@@ -96,7 +96,9 @@ class NamedColumns:
         self.both: Counter[str] = Counter()
         """Values of it that are good and bad."""
         self._choices = _Choices(choices)
-        self._of_each_turn = _Choices([*turns.keep, turns.drop] if turns else [])
+        self._of_each_turn = _Choices(
+            [*turns.keep, turns.drop, turns.drop_if_first] if turns else []
+        )
         self._as_numbers = _read_as_numbers(mapping)
         self._decimals: Counter[str] = Counter()
         """Column that is read as a number -> values that may have been meant with thousands."""

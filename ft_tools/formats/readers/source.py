@@ -91,7 +91,7 @@ def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
     """
     if not path.is_dir():
         return [recognise(path, encoding)]
-    if all((path / name).is_file() for name in PARTS):
+    if _holds_parts(path):
         cure = f"name one of its files, such as {path.name}/{PARTS[0]}"
         raise BadData(path, "holds the parts that prepare_dataset or audit_dataset wrote", cure)
     files: list[Path] = []
@@ -100,7 +100,8 @@ def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
             raise BadData(path, f"has more than {MAX_FILES} data files", "merge them")
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
         is_data = _suffix(file)[0] in SUFFIXES and file.name not in ABOUT_DATA
-        if not hidden and is_data and file.is_file() and file.stat().st_size:
+        is_data = is_data and not hidden and file.is_file() and file.stat().st_size > 0
+        if is_data and not any(map(_holds_parts, _between(path, file))):
             files.append(file)
     if not files and any(path.rglob("*.arrow")):
         cure = "save it as JSONL: datasets.load_from_disk(FOLDER), and .to_json(FILE) of each split"
@@ -109,6 +110,16 @@ def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
         listed = ", ".join(sorted(SUFFIXES))
         raise BadData(path, "holds no data file", f"put files ending in {listed} in it")
     return [_recognise_in(path, number, file) for number, file in enumerate(files, 1)]
+
+
+def _holds_parts(folder: Path) -> bool:
+    """Return whether this package wrote a folder, whose rows are those of other files."""
+    return all((folder / name).is_file() for name in PARTS)
+
+
+def _between(folder: Path, file: Path) -> list[Path]:
+    """Return the folders in a folder that a file is in."""
+    return [one for one in file.parents if one != folder and one.is_relative_to(folder)]
 
 
 def has_data(path: Path) -> bool:
