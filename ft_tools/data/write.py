@@ -128,7 +128,10 @@ def _left_out(scan: Scan, index: int, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping) and JOINED in value:
         rest = {name: inner for name, inner in value.items() if name != JOINED}
         value = {"messages": value[JOINED]} | rest
-    return row | {"example": privacy.mask_all(value) if scan.mapping.mask else value}
+    mask = scan.mapping.mask
+    is_masked = mask is None or bool(mask)
+    masked = privacy.mask_all(value, with_reserved=bool(mask)) if is_masked else value
+    return row | {"example": masked}
 
 
 def _put(file: IO[str], row: dict[str, Any]) -> None:

@@ -295,6 +295,32 @@ def test_personal_data_is_masked_alike_in_one_example_and_counted(workspace):
     assert prepare({**ASKS, "mask": []}, output_dir="plain").masked == {}
 
 
+def test_reserved_addresses_are_masked_where_asked_and_counted_where_not(workspace):
+    rows = [row(at) for at in range(30)]
+    rows[4] = {"asked": "Is it ada@mail.example?", "said": "bo@mail.example, info@mail.example."}
+    write(workspace / "d.jsonl", rows)
+
+    def rewritten(folder, **others):
+        made = prepare({**ASKS, **others}, output_dir=folder)
+        paths = [workspace / folder / f"{name}.jsonl" for name in EXAMPLES]
+        text = "".join(path.read_text("utf-8") for path in paths)
+        left = [name for name in ("ada@", "bo@", "info@") if name in text]
+        return made, left
+
+    made, left = rewritten("default")
+    assert (made.masked, left) == ({}, ["ada@", "bo@", "info@"])
+    reserved, office = (note for note in made.assumptions if "addresses" in note)
+    assert reserved.startswith("2 ")
+    assert office.startswith("1 ")
+    made, left = rewritten("one", mask=["said"])
+    assert (made.masked, left) == ({"email": 1}, ["ada@", "info@"])
+    made, left = rewritten("all", mask=["*"])
+    assert (made.masked, left) == ({"email": 1}, ["info@"])
+    assert sum("addresses" in note for note in made.assumptions) == 1
+    made, left = rewritten("replaced", replace={r"\w+@[\w.]+\w": "[mail]"})
+    assert (made.num_stripped, left) == (1, [])
+
+
 @pytest.mark.parametrize(
     ("mapping", "said"),
     [

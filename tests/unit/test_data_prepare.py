@@ -262,13 +262,13 @@ def test_later_answers_are_kept_by_a_time(workspace):
 
 def test_the_code_beside_the_files_asks_as_was_trained(workspace):
     write(workspace / "d.jsonl", map(row, range(30)))
-    confirmed(ask(mapping={**ASKS, "system": "Short."}))
+    confirmed(ask(mapping={**ASKS, "system": "Short.", "replace": {r"^\w+@\w+": "[mail]"}}))
     space = {"__file__": str(workspace / "out" / "format_input.py")}
     exec((workspace / "out" / "format_input.py").read_text("utf-8"), space)
-    asked_of = space["format_input"]({" asked ": "Where?", "said": "x"})
+    asked_of = space["format_input"]({" asked ": "Where?\nann@here", "said": "x"})
     assert asked_of == [
         {"role": "system", "content": "Short."},
-        {"role": "user", "content": "Where?"},
+        {"role": "user", "content": "Where?\n[mail]"},
     ]
 
 

@@ -147,24 +147,36 @@ Seen = dict[tuple[str, str], str]
 """Kind and value of what was found in one example -> what stands in its place."""
 
 
-def mask(text: str, seen: Seen | None = None) -> str:
+def exempt_addresses(text: str) -> tuple[int, int]:
+    """Count the e-mail addresses that are no personal data: of reserved domains, and of offices.
+
+    >>> exempt_addresses("ada@mail.example, info@mail.example, ada@mail.internal")
+    (1, 1)
+    """
+    names = [found.group().lower() for found in EMAIL.finditer(text)] if "@" in text else []
+    offices = sum(not _is_of_a_person(name) for name in names)
+    return sum(not _is_personal(name) for name in names) - offices, offices
+
+
+def mask(text: str, seen: Seen | None = None, *, with_reserved: bool = False) -> str:
     """Replace secrets and personal data by what kind they are of.
 
     Args:
         text: Of an example.
         seen: What was found in the example before; the same value gets the same replacement, and
             another value of the kind a number of its own.
+        with_reserved: Whether to mask e-mail addresses of domains that are reserved, too.
     """
     if not may_hold(text):
         return text
-    for kind, pattern, is_meant in (*SECRETS, *PERSONAL):
+    for kind, pattern, is_meant in (*SECRETS, *(WITH_RESERVED if with_reserved else PERSONAL)):
         if _may_hold(kind, text):
             name = "secret" if kind in PATTERNS else kind
             text = pattern.sub(_replacing(name, is_meant, seen), text)
     return text
 
 
-def mask_all(value: Any, seen: Seen | None = None) -> Any:
+def mask_all(value: Any, seen: Seen | None = None, *, with_reserved: bool = False) -> Any:
     """Mask every string and whole number inside a JSON value, keys included, however deep it is."""
     made = [value]
     left: list[tuple[Any, Any]] = [(made, 0)]
@@ -172,15 +184,18 @@ def mask_all(value: Any, seen: Seen | None = None) -> Any:
         holder, at = left.pop()
         item = holder[at]
         if isinstance(item, str):
-            holder[at] = mask(item, seen)
+            holder[at] = mask(item, seen, with_reserved=with_reserved)
         elif isinstance(item, int):
-            masked = mask(str(item), seen)
+            masked = mask(str(item), seen, with_reserved=with_reserved)
             holder[at] = item if masked == str(item) else masked
         elif isinstance(item, list):
             holder[at] = list(item)
             left += [(holder[at], number) for number in range(len(item))]
         elif isinstance(item, dict):
-            holder[at] = {mask(str(key), seen): inner for key, inner in item.items()}
+            holder[at] = {
+                mask(str(key), seen, with_reserved=with_reserved): inner
+                for key, inner in item.items()
+            }
             left += [(holder[at], key) for key in holder[at]]
     return made[0]
 
@@ -239,8 +254,11 @@ def is_phone(text: str) -> bool:
 
 
 def _is_personal(address: str) -> bool:
-    name, _, domain = address.lower().partition("@")
-    return name not in IMPERSONAL and not RESERVED.search(domain)
+    return _is_of_a_person(address) and not RESERVED.search(address.lower().partition("@")[2])
+
+
+def _is_of_a_person(address: str) -> bool:
+    return address.lower().partition("@")[0] not in IMPERSONAL
 
 
 SECRETS: list[Rule] = [
@@ -253,6 +271,7 @@ PERSONAL: list[Rule] = [
     ("card", CARD, passes_luhn),
     ("phone", PHONE, is_phone),
 ]
+WITH_RESERVED: list[Rule] = [("email", EMAIL, _is_of_a_person), *PERSONAL[1:]]
 
 
 def _replacing(kind: str, check: Check, seen: Seen | None) -> Callable[[re.Match[str]], str]:

@@ -147,7 +147,7 @@ def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Ma
 
 
 def _made(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> MappedRow:
-    asked: list[Message] = [dict(message) for message in format_input(mapping, row)]
+    asked: list[Message] = [dict(message) for message in _asked(mapping, row)]
     if not asked[-1]["content"]:
         return MappedRow(None, "empty_prompt")
     if mapping.chosen is not None:
@@ -173,37 +173,38 @@ def _answered(text: str) -> list[Message]:
 def _rewrite(mapping: ColumnMapping, example: Example) -> bool:
     """Replace in all answers what the mapping names; return whether it found anything.
 
-    Turns of conversations, which no template makes, are made plain on both sides.
+    What is replaced is so in prompts, too; turns of conversations, which no template makes, are
+    made plain on both sides.
     """
-    patterns = [(mapping.strip, "")] if mapping.strip else []
-    patterns += mapping.replace.items()
-    if not patterns and not mapping.plain_html:
+    if not (mapping.strip or mapping.replace or mapping.plain_html):
         return False
+    stripped = {mapping.strip: ""} if mapping.strip else {}
     is_found = False
     for turn in [*example.messages, *example.chosen, *example.rejected]:
         text = turn.get("content")
         is_answer = turn["role"] == "assistant"
-        if not isinstance(text, str) or not (is_answer or mapping.is_as_it_is):
+        if not isinstance(text, str) or turn["role"] == "system":
             continue
-        left = plain_html(text) if mapping.plain_html else text
-        if is_answer:
-            for pattern, other in patterns:
-                left = _replaced(pattern, other, left, example.line)
+        is_plain = mapping.plain_html and (is_answer or mapping.is_as_it_is)
+        left = plain_html(text) if is_plain else text
+        patterns = {**(stripped if is_answer else {}), **mapping.replace}
+        left = _replaced(patterns, left, f"row {example.line}")
         if left != text:
             turn["content"] = left.strip()
             is_found = True
     return is_found
 
 
-def _replaced(pattern: str, other: str, text: str, line: int) -> str:
-    try:
-        made = compiled(pattern).sub(lambda _: other, text, timeout=PATTERN_SECONDS)
-    except TimeoutError:
-        raise BadInput(
-            f"mapping.strip or replace needs more than {PATTERN_SECONDS:g} s for the answer of row "
-            f"{line}; write a simpler pattern"
-        ) from None
-    return str(made)
+def _replaced(patterns: Mapping[str, str], text: str, where: str) -> str:
+    for pattern, other in patterns.items():
+        try:
+            text = str(compiled(pattern).sub(lambda _, to=other: to, text, timeout=PATTERN_SECONDS))
+        except TimeoutError:
+            raise BadInput(
+                f"mapping.strip or replace needs more than {PATTERN_SECONDS:g} s for a text of "
+                f"{where}; write a simpler pattern"
+            ) from None
+    return text
 
 
 def format_input(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -213,6 +214,13 @@ def format_input(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[st
     >>> format_input(mapping, {"subject": "Login", "body": "It fails."})
     [{'role': 'user', 'content': 'Login: It fails.'}]
     """
+    *system, asked = _asked(mapping, row)
+    text = _replaced(mapping.replace, asked["content"], "this row").strip()
+    return [*system, {**asked, "content": text}]
+
+
+def _asked(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the messages that ask about a row, with nothing replaced yet."""
     system = [{"role": "system", "content": mapping.system}] if mapping.system else []
     return [*system, {"role": "user", "content": filled(mapping.prompt, row)}]
 

@@ -290,9 +290,10 @@ class ColumnMapping(Request):
         max_length=200,
         description="Columns that are not used; '*' is all that are left.",
     )
-    mask: Names = Field(
-        default_factory=lambda: ["*"],
-        description="Columns in which secrets and personal data are masked; [] for none.",
+    mask: Names | None = Field(
+        None,
+        description="Columns in which secrets and personal data are masked ('*': all, []: none); "
+        "null: all, but for e-mail addresses of reserved domains.",
     )
     strip: str | None = Field(
         None, max_length=500, description="Regular expression removed from answers (signatures)."
@@ -300,7 +301,7 @@ class ColumnMapping(Request):
     replace: dict[str, str] = Field(
         default_factory=dict,
         max_length=20,
-        description="Regular expression -> text that stands for it in answers.",
+        description="Regular expression -> text that stands for it in prompts and answers.",
     )
     plain_html: bool = Field(
         False, description="HTML in answers, and in all turns, becomes text: lines, no tags."
@@ -363,7 +364,12 @@ class ColumnMapping(Request):
     @property
     def masked_columns(self) -> list[str]:
         """Return the columns that are masked by name; none where all are, or nothing is."""
-        return [] if "*" in self.mask else self.mask
+        return [] if self.masks_all else self.mask or []
+
+    @property
+    def masks_all(self) -> bool:
+        """Return whether all columns are masked."""
+        return self.mask is None or "*" in self.mask
 
     @property
     def prompt_columns(self) -> list[str]:

@@ -8,8 +8,12 @@ MAPPING, SNIPPET_NAME = "mapping.json", "format_input.py"
 SNIPPET = '''"""Ask the model about a row exactly as it was trained; needs only mapping.json."""
 
 import json
-import re
 from pathlib import Path
+
+try:
+    import regex as re
+except ImportError:
+    import re
 
 MAPPING = json.loads((Path(__file__).parent / "mapping.json").read_text(encoding="utf-8"))
 
@@ -39,6 +43,8 @@ def format_input(row):
     row = {**{str(name).strip(): row[name] for name in row}, **row}
     put = lambda m: cell(find(row, m[1]))
     asked = re.sub(r"\\{([^{}\\n]{1,100})\\}", put, MAPPING["prompt"]).strip()
+    for pattern, text in MAPPING["replace"].items():
+        asked = re.sub(pattern, lambda _: text, asked, flags=re.MULTILINE).strip()
     system = [{"role": "system", "content": MAPPING["system"]}] if MAPPING["system"] else []
     return [*system, {"role": "user", "content": asked}]
 '''

@@ -8,8 +8,12 @@ from ft_tools.formats.column_counts import is_named
 from ft_tools.formats.example import Example, content_of
 
 
-def mask_example(example: Example) -> list[str]:
+def mask_example(example: Example, *, with_reserved: bool = False) -> list[str]:
     """Replace secrets and personal data in all that an example says, its tools included.
+
+    Args:
+        example: Is changed.
+        with_reserved: Whether to mask e-mail addresses of domains that are reserved, too.
 
     Returns:
         The kind of each value that was found, which has one replacement in the whole example.
@@ -22,11 +26,11 @@ def mask_example(example: Example) -> list[str]:
         return []
     seen: privacy.Seen = {}
     for message in turns:
-        masked = privacy.mask_all(message, seen)
+        masked = privacy.mask_all(message, seen, with_reserved=with_reserved)
         message.clear()
         message.update(masked)
-    example.tools = privacy.mask_all(example.tools, seen)
-    example.text = privacy.mask_all(example.text, seen)
+    example.tools = privacy.mask_all(example.tools, seen, with_reserved=with_reserved)
+    example.text = privacy.mask_all(example.text, seen, with_reserved=with_reserved)
     return [kind for kind, _ in seen]
 
 
@@ -48,7 +52,7 @@ def _masked(
     for key, value in row.items():
         name = f"{before}{key}"
         if is_named(name, columns):
-            made[key] = privacy.mask_all(value, seen)
+            made[key] = privacy.mask_all(value, seen, with_reserved=True)
         elif isinstance(value, Mapping) and any(one.startswith(f"{name}.") for one in columns):
             made[key] = _masked(value, f"{name}.", columns, seen)
         elif isinstance(value, list) and any(one.startswith(f"{name}[]") for one in columns):

@@ -117,7 +117,7 @@ def scan(
     result = Scan(ledger, inputs, readers, mapping, is_sample=limit is not None)
     if isinstance(request, PrepareRequest):
         result.trained_rows = trained_rows()
-        result.masks = "*" in mapping.mask
+        result.masks = mapping.masks_all
     for reader, is_validation in ((readers[1], True), (readers[0], False)):
         if reader is None:
             continue
@@ -248,6 +248,10 @@ def _privacy(result: Scan, example: Example) -> list[str]:
     if is_plain and not privacy.may_hold("\n".join([turn["content"] for turn in turns])):
         return []
     answered, other = map("\n".join, example.texts())
+    for text in (answered, other):
+        reserved, offices = privacy.exempt_addresses(text)
+        result.counts["reserved_addresses"] += reserved
+        result.counts["office_addresses"] += offices
     found = []
     if secrets := privacy.secrets_in(f"{other}\n{answered}"):
         result.secrets.update(secrets)
