@@ -100,7 +100,7 @@ TOOLS = {
         "ft_tools.creation.tool:create_dataset",
         CreateRequest,
         "starts",
-        ("source", "kind", "teacher", "confirm"),
+        ("source", "kind", "teacher", "checks", "output_dir", "budget_usd", "confirm"),
     ),
     "show_examples": Tool(
         "Quote examples",
@@ -142,7 +142,7 @@ TOOLS = {
         "ft_tools.training.tool:launch_grpo",
         GrpoRequest,
         "starts",
-        ("model", "dataset", "rewards", "training", "confirm"),
+        ("model", "sft_run", "dataset", "rewards", "validation", "training", "confirm"),
     ),
     "merge_and_quantize": Tool(
         "Merge and quantize",

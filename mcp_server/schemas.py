@@ -60,7 +60,7 @@ def _short(schema: Any) -> Any:
         return [_short(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    if "$ref" in schema:
+    if "$ref" in schema or "oneOf" in schema:
         about = {key: value for key, value in schema.items() if key == "description"}
         return {"type": "object", **about}
     kept = {

@@ -37,15 +37,13 @@ class VariedCopies(Variation):
 
 
 class CreateRequest(LaunchRequest):
-    """Make training rows. Options: output_dir, checks, budget_usd, test."""
+    """Make training rows from prompts, documents, logs or examples; `confirm` starts the plan."""
 
-    source: str = Field(description="Path.")
-    kind: CreationKind = Field(description="Of source.")
+    source: str = Field(description="File or folder.")
+    kind: CreationKind = Field(description="What is made of source.")
     teacher: TeacherSpec | None = Field(None, description="{endpoint} or {model}.")
     output_dir: str | None = Field(None, description="New folder for the files.")
-    budget_usd: float | None = Field(
-        None, gt=0, description="Never exceeded; requires a known price of the teacher."
-    )
+    budget_usd: float | None = Field(None, gt=0, description="Never exceeded; needs a known price.")
     checks: list[Check] = Field(
         default_factory=list,
         max_length=MOST_CHECKS,

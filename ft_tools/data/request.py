@@ -22,9 +22,7 @@ Encoding = Literal[
 class FileRequest(Request):
     """Which rows of which file are read."""
 
-    path: str = Field(
-        description="File, or folder of such: CSV, Excel, Parquet, JSON, JSONL, SQLite. Unchanged."
-    )
+    path: str = Field(description="File or folder: CSV, Excel, Parquet, JSON, JSONL, SQLite.")
     sheet: str | None = Field(
         None, max_length=200, description="Of a workbook, or list of a JSON object."
     )
@@ -44,8 +42,7 @@ class FileRequest(Request):
 class AuditRequest(FileRequest):
     """Report what is wrong with a dataset, and write cleaned files if `output_dir` is given.
 
-    What takes long (large files, semantic near-duplicates, token counts) runs in the background:
-    then `run_id` is set and the verdict `pending`.
+    What takes long runs in the background: `run_id` is set and the verdict is `pending`.
     """
 
     task: Task = Field("auto", description="auto detects it.")
@@ -93,9 +90,7 @@ class AuditRequest(FileRequest):
         0.5, ge=0, le=1, description="If more would be removed, nothing is written."
     )
     seed: int = Field(0, ge=0, description="Seed of the split.")
-    output_dir: str | None = Field(
-        None, description="New folder for the cleaned files; null for a report only."
-    )
+    output_dir: str | None = Field(None, description="New folder for the cleaned files.")
     request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
     response_format: ResponseFormat = Field(
         "concise", description="detailed lists all line numbers, in pages."
@@ -135,8 +130,8 @@ SHOWN = {
 class PrepareRequest(FileRequest):
     """Turn a table or file of rows into train, validation and test files.
 
-    Without `mapping` it returns the profile of the file. With it, three examples and the counts;
-    `confirm` (the mapping_hash) then writes the files to `output_dir`, split without leaks.
+    Without `mapping`: the file's profile. With it: three examples and counts; `confirm` then writes
+    the files.
     """
 
     mapping: ColumnMapping | None = Field(
@@ -159,9 +154,7 @@ class PrepareRequest(FileRequest):
     contradictions: Contradictions | None = Field(
         None, description="Which of different answers to one prompt stay."
     )
-    confirm: str | None = Field(
-        None, description="The mapping_hash that was shown: writes the files."
-    )
+    confirm: str | None = Field(None, description="mapping_hash shown; writes the files.")
     request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
 
     @model_validator(mode="after")

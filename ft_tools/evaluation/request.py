@@ -63,8 +63,7 @@ class EvaluateRequest(LaunchRequest):
     systems: list[SystemSpec] = Field(
         default_factory=list,
         max_length=8,
-        description="Up to eight, instead of model and baseline; the first is the reference. A "
-        "run id: those of that evaluation.",
+        description="Instead of model, up to eight; the first is the reference. A run id: its own.",
     )
     target: dict[str, float] = Field(
         default_factory=dict,
@@ -78,8 +77,7 @@ class EvaluateRequest(LaunchRequest):
     reuse: bool = Field(True, description="Reuse answers of earlier runs with the same settings.")
     dataset: str | None = Field(
         None,
-        description="Held-out JSONL: `messages` ending with the expected answer, or `prompt` and "
-        "`completion`.",
+        description="Held-out JSONL; each row ends with the expected answer.",
     )
     metrics: list[MetricName] = Field(
         ["auto"],

@@ -8,7 +8,7 @@ from ft_tools.contract import Request
 class ExplainRequest(Request):
     """Look up an option, an id of a report, a threshold with its source, or any question.
 
-    Searches the references by keywords; returns at most 500 tokens and the ids of further sections.
+    Returns at most 500 tokens, and the ids of further sections.
     """
 
     topic: str = Field(

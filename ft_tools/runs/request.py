@@ -10,9 +10,9 @@ class LaunchRequest(Request):
 
     name: str = Field("", max_length=100, description="A name for people.")
     request_id: str = Field(
-        "", max_length=200, description="Your own id; the same one never starts two runs."
+        "", max_length=200, description="Of yours; one id never starts two runs."
     )
-    confirm: str | None = Field(None, description="plan_hash that was shown; starts it.")
+    confirm: str | None = Field(None, description="plan_hash shown; starts it.")
     budget_hours: float | None = Field(
         None,
         gt=0,

@@ -12,10 +12,10 @@ MergeBase = Literal["original", "dequantized"]
 class ShipRequest(LaunchRequest):
     """Merge an adapter into its base model, make the formats, and measure each of them.
 
-    Without `confirm` the plan is returned. A merge that differs from base plus adapter is refused.
+    A merge that differs from base plus adapter is refused.
     """
 
-    source: str = Field(description="Id of a training run, or an adapter or model folder.")
+    source: str = Field(description="Training run, or adapter or model folder.")
     base_model: str | None = Field(
         None, description="16-bit base model of the adapter; default: the one it was trained on."
     )

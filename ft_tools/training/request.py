@@ -21,11 +21,11 @@ class TrainingRequest(LaunchRequest):
     method: Method = Field("lora", description="lora, qlora (4-bit base) or full.")
     peft: dict[str, Any] = Field(
         default_factory=dict,
-        description="Arguments of peft.LoraConfig.",
+        description="Of peft.LoraConfig.",
     )
     training: dict[str, Any] = Field(
         default_factory=dict,
-        description="Arguments of trl.SFTConfig or DPOConfig.",
+        description="Of trl.SFTConfig or DPOConfig.",
     )
     engine: Literal["auto", "torch", "mlx"] = Field(
         "auto", description="auto: MLX on Apple silicon, torch elsewhere."

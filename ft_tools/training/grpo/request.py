@@ -10,8 +10,8 @@ from ft_tools.training.request import TrainingRequest
 class GrpoRequest(TrainingRequest):
     """Plan GRPO on answers that pass checks; the first call measures the model."""
 
-    model: str | None = Field(None, description="Or sft_run, an option.")
-    sft_run: str | None = Field(None, description="Finished SFT run to start from.")
+    model: str | None = Field(None, description="Or sft_run.")
+    sft_run: str | None = Field(None, description="Finished SFT run.")
     dataset: str = Field(description="JSONL of prompts and references.")
     rewards: list[dict[str, Any]] = Field(
         min_length=1,
