@@ -1,29 +1,24 @@
-"""Turn a row of any format into an `Example`; the table of formats is in `detect_format`."""
+"""The table of formats: which columns of a row are read as what, into an `Example`.
+
+Source: https://huggingface.co/docs/trl/dataset_formats, LLaMA-Factory data/README.md
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from ft_tools.formats.detect_format import (
-    ABOUT,
-    FORMATS,
-    OPENAI_SIDES,
-    SIDES,
-    Columns,
-    Row,
-    columns_of,
-    detect,
-    label_of,
-    turns_in,
-)
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.loss_marks import is_trained, without_mark
 from ft_tools.formats.turns import (
+    GEMINI_SYSTEMS,
     ROLES,
+    SYSTEMS,
     UNTRAINED,
     add_turns,
     answered_with,
     as_transcript,
+    as_turns,
     ask,
     called,
     calls_in,
@@ -31,10 +26,34 @@ from ft_tools.formats.turns import (
     holds_turns,
     is_answered,
     is_conversation,
+    is_turns,
     objects,
+    with_roles,
     with_system,
 )
 
+Row = Mapping[str, Any]
+LISTS = (
+    "messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents"
+)  # fmt: skip
+PROMPTS = (
+    "prompt", "question", "query", "user_prompt", "instruction", "input", "inputs", "context"
+)  # fmt: skip
+ANSWERS = (
+    "completion", "response", "answer", "output", "target", "targets", "solution", "assistant"
+)  # fmt: skip
+ALPACA_ANSWERS = ("output", "response", "answer", "completion")
+INSTRUCTIONS = ("instruction", "question", "query")
+ABOUT = ("input", "context")
+"""What a prompt may be about, if it is not the prompt itself."""
+BESIDE = (*SYSTEMS, *GEMINI_SYSTEMS, "tools", "functions", "history")
+"""What is read of a row whatever its format is."""
+SIDES = ("chosen", "rejected")
+OPENAI_SIDES = ("preferred_output", "non_preferred_output")
+_VALUES = frozenset({*LISTS, "answers", "label", "kto_tag"})
+"""Columns of which the value matters, and not only that they are there."""
+_NAMES = frozenset({*PROMPTS, *ANSWERS, *SIDES, *OPENAI_SIDES, "text"})
+"""The others that matter."""
 NO_INPUT = {"<noinput>", "<no input>", "noinput", "no input", "n/a", "none"}
 PYTHON_TURNS = re.compile(r"\s*+\[\s*+\{\s*+'(?:role|from|content|value)'\s*+:")
 """How Python prints a list of turns; so pandas and NumPy write it into CSV."""
@@ -42,6 +61,33 @@ TURN_COLUMNS = frozenset(
     {"messages", "conversations", "conversation", "dialogue", "dialog", "chat"}
     | {"prompt", "completion", "chosen", "rejected"}
 )
+
+
+class Columns(NamedTuple):
+    """The columns of a row that may be its turns, its prompt and its answer."""
+
+    turns: str | None = None
+    asked: str | None = None
+    answer: str | None = None
+    instruction: str | None = None
+    alpaca_answer: str | None = None
+
+    @property
+    def in_text(self) -> tuple[str | None, ...]:
+        """Return the columns of a prompt and its answer in texts."""
+        return () if self.turns else (self.asked, self.answer, *ABOUT)
+
+
+class Format(NamedTuple):
+    """A row of the table."""
+
+    task: str
+    """sft, dpo or kto."""
+    build: Callable[[Example, Row, Columns], None]
+    """Reads the columns into an example."""
+    fits: Callable[[Row, Columns], bool]
+    read: Callable[[Columns], tuple[str | None, ...]]
+    """The columns that an example is made of, beside `BESIDE`."""
 
 
 def normalise(line: int, row: Any) -> Example:
@@ -54,7 +100,7 @@ def normalise(line: int, row: Any) -> Example:
         example.problems.append("python_turns" if has_python_turns(row) else "unknown_format")
         return example
     example = Example(line, name, FORMATS[name].task)
-    _BUILDERS[name](example, row, columns_of(row))
+    FORMATS[name].build(example, row, columns_of(row))
     example.tools = example.tools or _tools(example, row) or None
     role = row.get("role")
     if example.text is not None and isinstance(role, str) and role.strip().lower() in ROLES:
@@ -254,22 +300,6 @@ def _openai_preference(example: Example, row: Row, _: Columns) -> None:
     _pair(example, row, OPENAI_SIDES)
 
 
-_BUILDERS: dict[str, Callable[[Example, Row, Columns], None]] = {
-    "openai_messages": _chat,
-    "sharegpt": _chat,
-    "alpaca": _alpaca,
-    "prompt_completion": _prompt_completion,
-    "text": _plain_text,
-    "preference_explicit": _explicit,
-    "preference_implicit": _implicit,
-    "sharegpt_preference": _chat_preference,
-    "alpaca_preference": _alpaca_preference,
-    "openai_preference": _openai_preference,
-    "kto": _kto,
-    "prompt_only": _prompt_only,
-}
-
-
 def _pair(example: Example, row: Row, names: tuple[str, ...] = SIDES) -> None:
     example.chosen, example.rejected = (_side(example, row[name]) for name in names)
     if len(example.chosen) > 1 or len(example.rejected) > 1:
@@ -313,3 +343,145 @@ def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
     """Return how many items two sequences share at their start."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _has(*names: str) -> Callable[[Row, Columns], bool]:
+    return lambda row, _: row.keys() >= set(names)
+
+
+FORMATS = {
+    "openai_preference": Format(
+        "dpo", _openai_preference, _has(*OPENAI_SIDES), lambda _: ("input", *OPENAI_SIDES)
+    ),
+    # What ends with an answer is no prompt, but one of the sides again.
+    "sharegpt_preference": Format(
+        "dpo",
+        _chat_preference,
+        lambda row, its: (
+            _has(*SIDES)(row, its)
+            and its.turns is not None
+            and not is_answered(as_turns(row[its.turns]))
+        ),
+        lambda its: (its.turns, *SIDES),
+    ),
+    "preference_explicit": Format(
+        "dpo", _explicit, _has("prompt", *SIDES), lambda _: ("prompt", *ABOUT, *SIDES)
+    ),
+    "alpaca_preference": Format(
+        "dpo",
+        _alpaca_preference,
+        lambda row, its: _has(*SIDES)(row, its) and any(n in row for n in (*INSTRUCTIONS, "input")),
+        lambda its: (its.instruction, *ABOUT, *SIDES),
+    ),
+    "preference_implicit": Format("dpo", _implicit, _has(*SIDES), lambda _: SIDES),
+    "kto": Format(
+        "kto",
+        _kto,
+        lambda row, its: bool(
+            (its.turns or (its.asked and its.answer)) and isinstance(label_of(row), bool)
+        ),
+        lambda its: (its.turns, "label", "kto_tag", *its.in_text),
+    ),
+    "sharegpt": Format(
+        "sft", _chat, lambda row, its: _is_sharegpt(row, its.turns), lambda its: its[:1]
+    ),
+    "openai_messages": Format("sft", _chat, lambda _, its: bool(its.turns), lambda its: its[:1]),
+    "alpaca": Format(
+        "sft",
+        _alpaca,
+        lambda row, its: "instruction" in row and its.alpaca_answer is not None,
+        lambda its: (its.instruction, its.alpaca_answer, *ABOUT),
+    ),
+    "prompt_completion": Format(
+        "sft",
+        _prompt_completion,
+        lambda _, its: bool(its.asked and its.answer),
+        lambda its: its.in_text,
+    ),
+    "text": Format("sft", _plain_text, _has("text"), lambda _: ("text",)),
+    "prompt_only": Format(
+        "sft", _prompt_only, lambda _, its: bool(its.asked), lambda its: (its.asked, *ABOUT)
+    ),
+}
+"""The formats; of those that fit a row, the first is its own."""
+PREFERENCES = {name for name, one in FORMATS.items() if one.task == "dpo"}
+
+
+def detect(row: Any) -> str:
+    """Name the format of a row from its columns and the types in them; unknown if none fits."""
+    if not isinstance(row, Mapping):
+        return "unknown"
+    return _of_names(_NAMES.intersection(row)) if _VALUES.isdisjoint(row) else _fitting(row)
+
+
+def _fitting(row: Row) -> str:
+    columns = columns_of(row)
+    return next((name for name, one in FORMATS.items() if one.fits(row, columns)), "unknown")
+
+
+@lru_cache(maxsize=1024)
+def _of_names(names: frozenset[str]) -> str:
+    return _fitting(dict.fromkeys(names, ""))
+
+
+def columns_read(row: Row, format_name: str) -> frozenset[str]:
+    """Return the names of the columns that an example of a format is made of."""
+    return _read(format_name, columns_of(row))
+
+
+@lru_cache(maxsize=1024)
+def _read(format_name: str, columns: Columns) -> frozenset[str]:
+    read = FORMATS[format_name].read(columns) if format_name in FORMATS else ()
+    return frozenset(name for name in (*read, *BESIDE) if name is not None)
+
+
+def columns_of(row: Row) -> Columns:
+    """Return which columns of a row may be its turns, its prompt and its answer."""
+    answer = answer_name(row)
+    asked = next((name for name in PROMPTS if name in row and name != answer), None)
+    return Columns(
+        list_name(row),
+        asked,
+        answer,
+        next((name for name in INSTRUCTIONS if name in row), asked),
+        next((name for name in ALPACA_ANSWERS if name in row), None),
+    )
+
+
+def _is_sharegpt(row: Row, name: str | None) -> bool:
+    """Return whether turns are not spelt as OpenAI's are; Gemini's are not, either."""
+    if name is None:
+        return False
+    if name == "contents" or turns_in(row, name) is not row[name]:
+        return True
+    turns = as_turns(row[name])
+    return any(isinstance(turn, Mapping) and turn.get("from") is not None for turn in turns)
+
+
+def label_of(row: Row) -> Any:
+    """Return what marks an answer as good or bad, true and false read as such; null if nothing."""
+    label = row.get("label", row.get("kto_tag"))
+    if isinstance(label, str) and label.strip().lower() in {"true", "false"}:
+        return label.strip().lower() == "true"
+    return label
+
+
+def answer_name(row: Row) -> str | None:
+    """Name the column of the answer; `answers` is one only where it holds calls, as in xLAM."""
+    name = next((name for name in ANSWERS if name in row), None)
+    return name or ("answers" if calls_in(row.get("answers")) else None)
+
+
+def turns_in(row: Row, name: str) -> Any:
+    """Return the turns of a column; `turns` is the questions alone in MT-Bench."""
+    return row[name] if name == "turns" else with_roles(row[name])
+
+
+def list_name(row: Row) -> str | None:
+    """Name the column of the turns; `contents` is one only where it holds what Gemini has there."""
+    for name in LISTS:
+        if name in row:
+            value = row[name]
+            if is_conversation(as_turns(value)) if name == "contents" else is_turns(value):
+                return name
+    return None

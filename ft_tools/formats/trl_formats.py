@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ft_tools.errors import BadData
-from ft_tools.formats.detect_format import detect
+from ft_tools.formats.formats import detect
 
 Task = Literal["sft", "dpo", "kto", "grpo"]
 Format = Literal[

@@ -7,7 +7,7 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Kind as Task
 from ft_tools.data.request import Task as AskedTask
 from ft_tools.data.understand.languages import UNKNOWN
-from ft_tools.formats.detect_format import PREFERENCES
+from ft_tools.formats.formats import PREFERENCES
 
 NO_EXAMPLE = {"unreadable", "unknown", "left_out"}
 MIN_FRACTION = 0.4

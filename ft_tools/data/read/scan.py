@@ -22,9 +22,8 @@ from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.understand.languages import UNKNOWN, script_of
 from ft_tools.formats.columns import cell_at
-from ft_tools.formats.detect_format import columns_read
 from ft_tools.formats.example import Example, Message, content_of
-from ft_tools.formats.formats import is_as_trained
+from ft_tools.formats.formats import columns_read, is_as_trained
 from ft_tools.formats.loss_marks import has_marked_answer, trained_answers
 from ft_tools.formats.masking import MeasuredExample
 from ft_tools.formats.readers.rows import Row

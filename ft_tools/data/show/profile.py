@@ -26,9 +26,8 @@ from ft_tools.formats.column_counts import (
     leaves_of,
     shown,
 )
-from ft_tools.formats.detect_format import columns_read
 from ft_tools.formats.example import Example
-from ft_tools.formats.formats import normalise
+from ft_tools.formats.formats import columns_read, normalise
 from ft_tools.formats.readers.rows import Row
 
 NUM_DRAWN = 5

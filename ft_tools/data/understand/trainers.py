@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ft_tools.data.report import Survival
-from ft_tools.formats.detect_format import ANSWERS, LISTS, PROMPTS
 from ft_tools.formats.example import Example
+from ft_tools.formats.formats import ANSWERS, LISTS, PROMPTS
 
 STOPPED = "stopped_by_the_other_rows"
 # Rows that end `datasets.load_dataset`, with which both read files. Seen with datasets 5.2.

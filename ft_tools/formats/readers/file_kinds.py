@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
-from ft_tools.formats.detect_format import detect
+from ft_tools.formats.formats import detect
 from ft_tools.formats.json_text import parse_json
 from ft_tools.formats.readers.encodings import utf_16_of
 from ft_tools.formats.readers.json_rows import Member
