@@ -16,7 +16,6 @@ from pathlib import Path
 
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.scan import scan
-from ft_tools.data.read.texts import shared_lines, texts_of, without
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest
 
@@ -31,8 +30,11 @@ def real_rows(path: Path) -> list[Texts]:
     scanned = scan(
         request, (path, None), Benchmarks([]), lambda _: None, lengths_of, with_pairs=False
     )
-    shared = shared_lines(scanned, request)
-    return [(without(one.prompt, shared), one.answer) for one in texts_of(scanned, request)]
+    # torch comes with it, which a search by words does without.
+    from ft_tools.data.worker.near_by_meaning import shared_lines, texts_of, without
+
+    shared = shared_lines(scanned)
+    return [(without(one.prompt, shared), one.answer) for one in texts_of(scanned)]
 
 
 def grown(rows: Sequence[Texts], count: int, copies: float) -> Iterator[Texts]:

@@ -1,5 +1,6 @@
 """The audit as a page for people: verdict, findings with quoted examples, plots."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +10,7 @@ from ft_tools.data.page_examples import SOUND, Masks, Quoted, quoted_examples
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.understand.languages import UNKNOWN
-from ft_tools.views.charts import bar_chart, histogram
+from ft_tools.views.charts import bar_chart
 from ft_tools.views.page import (
     Cell,
     Part,
@@ -31,7 +32,7 @@ VERDICTS = {
     "pending": "Still running",
 }
 TONES: dict[Severity, str] = {"error": "bad", "warning": "warn", "info": "neutral"}
-MOST_BARS, NUM_BINS, NUM_LANGUAGES = 12, 24, 10
+MOST_BARS, NUM_BINS, NUM_LANGUAGES = 12, 10, 10
 SCORE_STEP = 5
 """Hundredths of a score that are one bar."""
 QUOTED = note(
@@ -156,16 +157,18 @@ def _lengths(report: AuditReport, scanned: Scan) -> Part:
     if tokens is None:
         return note("No example is usable.")
     kept = scanned.ledger.kept(validation=False)
-    top = max(16, tokens.p95 * 2)
-    width = max(1, top // NUM_BINS)
-    charts = []
+    width = max(1, math.ceil(1.2 * tokens.p95 / NUM_BINS))
+    top = NUM_BINS * width
+    charts: list[Part] = []
     for title, column in {
         "Lengths of whole examples": scanned.ledger.tokens,
         "Lengths of the last answers": scanned.ledger.answer_tokens,
     }.items():
-        bins = Counter(min(column[index], top) // width for index in kept)
-        curve = [(float(at * width), float(bins[at])) for at in range(top // width + 1)]
-        charts.append(histogram(curve, title=title, x_label="tokens", y_label="examples"))
+        bins = Counter(min(column[index], top - 1) // width for index in kept)
+        ends = [f"{number(at * width)} to {number((at + 1) * width)}" for at in range(NUM_BINS)]
+        ends[-1] = f"{number((NUM_BINS - 1) * width)} and more"
+        rows = [(name, bins[at]) for at, name in enumerate(ends)]
+        charts.append(_bars(rows, f"{title}, in tokens", "examples"))
     facts: dict[str, Cell] = {
         "How counted": tokens.method,
         "5%, median, 95%": ", ".join(map(number, (tokens.p05, tokens.p50, tokens.p95))),

@@ -47,29 +47,6 @@ def line_chart(
     return _figure(title, Html(f'<ul class="legend">{legend}</ul>{plot}'), numbers)
 
 
-def histogram(
-    bins: Sequence[tuple[float, float]], *, title: str, x_label: str, y_label: str
-) -> Html:
-    """Draw a column for each (start of the bin, count); bins are as wide as they are apart."""
-    drawn = [(x, count) for x, count in bins if _finite(x) and _finite(count)]
-    if not drawn:
-        return _figure(title, note("No values yet."))
-    step = drawn[1][0] - drawn[0][0] if len(drawn) > 1 else 1.0
-    tallest = max(drawn, key=lambda bar: bar[1])
-    y_marks = ticks(0.0, tallest[1], 4)
-    x = Scale(drawn[0][0], drawn[-1][0] + step, 0, 100)
-    y = Scale(y_marks[0], y_marks[-1], HEIGHT, 0)
-    bars = "".join(
-        f'<rect class="bar" x="{x(at)}%" width="{max(0.1, x(at + step) - x(at) - 0.2):.1f}%" '
-        f'y="{y(count)}" height="{y(0) - y(count):.1f}"/>'
-        for at, count in drawn
-    )
-    desc = f"{y_label} by {x_label}, {len(drawn)} bins; most at {number(tallest[0])}."
-    x_marks = ticks(x.low, x.high, 6)
-    plot = _plot(bars, (x, x_marks, x_label), (y, y_marks, y_label), title, desc)
-    return _figure(title, plot, table([x_label, y_label], drawn))
-
-
 def interval_chart(
     rows: Sequence[Interval], *, title: str, x_label: str, differences: bool = True
 ) -> Html:

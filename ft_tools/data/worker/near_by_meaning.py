@@ -1,6 +1,13 @@
-"""Remove the near-duplicates of an audit, and paraphrased benchmark questions, by meaning."""
+"""Remove the near-duplicates of an audit, and paraphrased benchmark questions, by meaning.
 
-from collections.abc import Mapping, Sequence
+What many prompts share line by line (a template, a preamble) is set aside, so that it does not make
+them all alike; where nothing else would be left, the prompt stays whole.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +15,17 @@ from numpy.typing import NDArray
 
 from ft_tools import workspace
 from ft_tools.data.notes import note
+from ft_tools.data.read.example_texts import text_of
+from ft_tools.data.read.ledger import KEPT, hash_of
 from ft_tools.data.read.scanned import Scan
-from ft_tools.data.read.texts import Texts, in_chunks, shared_lines, texts_of, without
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.duplicates import remove_near
 from ft_tools.data.repeats.near import Near, link_before_split
 from ft_tools.data.request import AuditRequest
+from ft_tools.formats.example import content_of
 from ft_tools.similarity.ngrams import SIZE
 from ft_tools.similarity.token_store import Column, TokenStore
+from ft_tools.similarity.words import most_of_one
 from ft_tools.similarity.worker.by_meaning import Phase, RowTexts, Tick, find_near, near_known
 from ft_tools.similarity.worker.minilm import MiniLM
 
@@ -24,9 +34,25 @@ Columns = Mapping[str, Column]
 PARTS = ("prompt", "answer", "rejected")
 # Measured on rephrase_gsm8k against gsm8k_test, with gsm8k_train as the rows that are no copies;
 # the numbers are in references/data.md.
+MIN_LINE_CHARS = 12
+SAMPLE_ROWS, CHUNK = 20_000, 4096
+"""Rows whose prompts are looked at for what they share, and rows that are tokenized together."""
 BENCHMARK_COSINE = 0.83
 BENCHMARK_BELOW = 0.65
 """99% of the paraphrases that MiniLM finds have sketches with a cosine of 0.18 or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What an example says, by the parts that are compared."""
+
+    index: int
+    prompt: str
+    answer: str
+    rejected: str
+    """Of a preference pair; else empty."""
+    questions: tuple[str, ...] = ()
+    """What a conversation asks, one after another; empty if it asks once."""
 
 
 class ByMeaning:
@@ -73,7 +99,7 @@ class ByMeaning:
     ) -> tuple[NDArray[np.int64], Columns]:
         """Return the indices of the kept examples, and their parts as tokens."""
         self._phase("reading what is compared")
-        shared = shared_lines(scanned, request)
+        shared = shared_lines(scanned)
         if shared:
             notes.append(note("template_lines", count=len(shared)))
         ledger = scanned.ledger
@@ -81,7 +107,8 @@ class ByMeaning:
         indices = np.empty(total, dtype=np.int64)
         parts = {name: Column(TokenStore(), np.empty(total, dtype=np.int64)) for name in PARTS}
         done = 0
-        for chunk in in_chunks(texts_of(scanned, request)):
+        rows = texts_of(scanned)
+        while chunk := list(islice(rows, CHUNK)):
             end = done + len(chunk)
             indices[done:end] = [texts.index for texts in chunk]
             read = {
@@ -158,3 +185,41 @@ def _compared(parts: Columns, request: AuditRequest) -> Columns:
     if parts["rejected"].is_empty:
         names = [name for name in names if name != "rejected"]
     return {name: parts[name] for name in sorted(names, key=lambda name: parts[name].num_tokens)}
+
+
+def texts_of(scanned: Scan) -> Iterator[Texts]:
+    """Yield what each example says that is kept so far."""
+    kept = {at for at, removal in enumerate(scanned.ledger.removal) if removal == KEPT}
+    for index, _, example in scanned.examples_at(kept):
+        asked, answered = example.prompt_and_answer()
+        questions = tuple(content_of(turn) for turn in asked if turn["role"] == "user")
+        several = questions if len(questions) > 1 else ()
+        yield Texts(index, text_of(asked), text_of(answered), text_of(example.rejected), several)
+
+
+def shared_lines(scanned: Scan) -> frozenset[int]:
+    """Return the hashes of prompt lines that belong to a template."""
+    counts: Counter[int] = Counter()
+    num_seen = 0
+    for texts in islice(texts_of(scanned), SAMPLE_ROWS):
+        num_seen += 1
+        lines = {line for line in _lines(texts.prompt) if len(line) >= MIN_LINE_CHARS}
+        counts.update(map(hash_of, lines))
+    limit = most_of_one(num_seen)
+    return frozenset(line for line, count in counts.items() if count > limit)
+
+
+def without(prompt: str, shared: frozenset[int]) -> str:
+    r"""Return a prompt without the lines of a template.
+
+    >>> without("You are a helpful model.\nAdd 1 and 2.", frozenset({hash_of("Add 1 and 2.")}))
+    'You are a helpful model.'
+    """
+    if not shared:
+        return prompt
+    own = "\n".join(line for line in _lines(prompt) if hash_of(line) not in shared)
+    return own if own.strip() else prompt
+
+
+def _lines(prompt: str) -> list[str]:
+    return [line.strip() for line in prompt.split("\n")]
