@@ -167,7 +167,7 @@ def _lengths(report: AuditReport, scanned: Scan) -> Part:
         bins = Counter(min(column[index], top - 1) // width for index in kept)
         ends = [f"{number(at * width)} to {number((at + 1) * width)}" for at in range(NUM_BINS)]
         ends[-1] = f"{number((NUM_BINS - 1) * width)} and more"
-        rows = [(name, bins[at]) for at, name in enumerate(ends)]
+        rows = [(ends[at], bins[at]) for at in range(min(bins), max(bins) + 1)]
         charts.append(_bars(rows, f"{title}, in tokens", "examples"))
     facts: dict[str, Cell] = {
         "How counted": tokens.method,
