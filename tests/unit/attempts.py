@@ -121,6 +121,10 @@ reached = any(os.path.exists(f"/dev/{name}") for name in ("tty", "mem", "kvm", "
 import socket
 reached = socket.socket(40, socket.SOCK_STREAM).family == 40
 """,
+    "outlive its owner": """
+import ctypes
+reached = ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0
+""",
     "take memory that no limit counts": """
 import os
 reached = os.memfd_create("x") > 0

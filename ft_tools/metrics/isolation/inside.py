@@ -55,7 +55,7 @@ REFUSED = {
 }  # fmt: skip
 """Memory and names that no limit and no namespace counts, and ways into the kernel that code has
 no need of."""
-SOCKET, CLONE, CLONE3 = (41, 198), (56, 220), (435, 435)
+SOCKET, PRCTL, CLONE, CLONE3 = (41, 198), (157, 167), (56, 220), (435, 435)
 FAMILIES = (1, 2, 10)
 """Sockets that a namespace keeps in: unix, IPv4, IPv6; those to a virtual machine's host it does
 not."""
@@ -210,8 +210,9 @@ def refuse_calls() -> None:
         program += [(equal, 0, 1, numbers[at]), (end, 0, 0, no_permission)]
     # Its flags lie in memory, where a filter cannot look; libraries fall back on clone.
     program += [(equal, 0, 1, CLONE3[at]), (end, 0, 0, no_call)]
-    program += [(equal, 0, 4, CLONE[at]), (load, 0, 0, 16), (has, 0, 1, NEW_USERS)]
-    program += [(end, 0, 0, no_permission), (end, 0, 0, allow)]
+    for numbers, test, value in ((CLONE, has, NEW_USERS), (PRCTL, equal, DIE_WITH_PARENT)):
+        program += [(equal, 0, 4, numbers[at]), (load, 0, 0, 16), (test, 0, 1, value)]
+        program += [(end, 0, 0, no_permission), (end, 0, 0, allow)]
     program += [(equal, 0, 3 + len(FAMILIES), SOCKET[at]), (load, 0, 0, 16)]
     program += [(equal, len(FAMILIES) - i, 0, one) for i, one in enumerate(FAMILIES)]
     program += [(end, 0, 0, no_family), (end, 0, 0, allow), (end, 0, 0, allow)]

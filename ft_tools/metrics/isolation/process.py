@@ -13,10 +13,11 @@ from typing import Any, Literal, Self
 import psutil
 
 from ft_tools.errors import FineTuningError
-from ft_tools.metrics.isolation.jail import ENVIRONMENT, Isolation, Limits
+from ft_tools.metrics.isolation.jail import ENVIRONMENT, LIMITS_ONLY, Isolation, Limits
 
 START_SECONDS = 20.0
 """For a machine under load; it takes about 0.05."""
+END_SECONDS = 5.0
 MOST_BYTES = 2**20
 """Of one message."""
 LOOK_SECONDS = 0.05
@@ -54,6 +55,7 @@ class JailedProcess:
             NotIsolated: It could not confine itself; nothing of the stub ran.
         """
         self._limits = limits
+        self._has_outer = isolation != LIMITS_ONLY
         self._buffer = b""
         self._looked = time.monotonic()
         try:
@@ -99,14 +101,20 @@ class JailedProcess:
 
     def close(self) -> None:
         """End it, and all that it started."""
-        for one in self._tree():
+        tree = self._tree()
+        # The outer process of a jail ends when the first one inside does, and buries it.
+        for one in tree[1:] if self._has_outer and tree[1:] else tree:
             with contextlib.suppress(psutil.Error):
                 one.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        self._process.wait()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def ask(self, message: Any, deadline: float) -> Any:
         """Return the answer to a message.
@@ -174,6 +182,9 @@ class JailedProcess:
         return total
 
     def _tree(self) -> list[psutil.Process]:
+        if self._process.returncode is not None:
+            # Its number may be another's by now.
+            return []
         try:
             own = psutil.Process(self._process.pid)
             return [own, *own.children(recursive=True)]
