@@ -75,9 +75,10 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
     if origin is dict or _is_model(annotation):
         return dict[str, Any], partial(_object, _lists(annotation))
     if origin in (list, tuple):
-        if get_origin(get_args(annotation)[0]) in (Union, UnionType):
+        item = _unmarked(get_args(annotation)[0])
+        if get_origin(item) in (Union, UnionType):
             return list[Any], _values
-        inner, how = _typed(get_args(annotation)[0])
+        inner, how = _typed(item)
         if inner is str:
             return list[str], _texts
         return (list[Any], _objects) if isinstance(how, partial) else (list[inner], _separated)  # type: ignore[valid-type]
@@ -86,6 +87,11 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
     if origin is Literal:
         return annotation, _word
     return (bool if annotation is bool else str), None
+
+
+def _unmarked(annotation: Any) -> Any:
+    """Return a type without what tells its alternatives apart."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _keys(annotation: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ft_tools.creation.prompts import Candidate, Prompt
+from ft_tools.creation.prompts import Candidate, Prompt, shots_of
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Message
 from ft_tools.errors import BadData
@@ -24,7 +24,7 @@ def prompts(request: CreateRequest, path: Path) -> Iterator[Prompt]:
     """
     teacher = request.teacher
     assert teacher is not None
-    document = read_document(teacher)
+    document, shots = read_document(teacher), shots_of(request)
     seen = set[str]()
     for line, row in read_examples(path):
         trained, reference = _turns(request, path, line, row)
@@ -35,7 +35,7 @@ def prompts(request: CreateRequest, path: Path) -> Iterator[Prompt]:
         seen.add(asked)
         yield Prompt(
             source=f"{request.source}:{line}",
-            messages=asked_as(teacher, example, (), document).messages,
+            messages=asked_as(teacher, example, shots, document).messages,
             asked=question_of(example),
             trained=trained,
             row=scored_row(row, question_of(example), reference),

@@ -23,15 +23,14 @@ from ft_tools.creation.pilots import (
 from ft_tools.creation.prices import KnownPrice, known_price
 from ft_tools.creation.prompts import Prompt, chosen_prompts
 from ft_tools.creation.request import CreateRequest
-from ft_tools.creation.requests import Requests
+from ft_tools.creation.requests import Requests, hashes_of
 from ft_tools.creation.terms import TeacherTerms, terms_for, terms_warnings
 from ft_tools.data.judge import privacy
 from ft_tools.data.understand.lengths import estimate_all
 from ft_tools.endpoints.client import require_key
 from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
 from ft_tools.metrics.checks.request import NEVER_ALONE, Judge, check_names
-from ft_tools.metrics.checks.scorer import Scorer, columns_of, file_hashes, require_columns
-from ft_tools.publish import sha256
+from ft_tools.metrics.checks.scorer import Scorer, columns_of, require_columns
 
 OWN_COLUMNS = frozenset({"prompt", "passage"})
 """Columns of rows that a teacher makes; variations also have their attributes."""
@@ -62,9 +61,8 @@ class AskingPlan(BaseModel):
     judges: dict[str, Agreement] = Field(
         default_factory=dict, description="Judge -> how far it agreed with the marked rows."
     )
-    marked_sha256: str | None = None
-    checks_sha256: dict[str, str] = Field(
-        default_factory=dict, description="Files that checks read -> hash."
+    files_sha256: dict[str, str] = Field(
+        default_factory=dict, description="Files that the teacher or a check reads -> hash."
     )
 
 
@@ -132,8 +130,7 @@ def plan_asking(
         key=key,
         reused_from=[run.name for run in runs],
         judges=judges,
-        marked_sha256=sha256(marked) if marked else None,
-        checks_sha256=file_hashes(request.checks, workspace.roots()[0]),
+        files_sha256=hashes_of(request),
         forecast=forecast_of(pilot, used, num_more, price, at_once) if pilot else None,
     )
     return plan, is_pilot, _warnings(request, plan, used)

@@ -28,6 +28,8 @@ from ft_tools.similarity.minilm import find_minilm
 
 NUM_QUOTED, QUOTED_CHARS = 5, 200
 MOST_LISTED = 10
+QUOTED_ORIGIN = {"kind", "change", "teacher", "answered_by", "date", "checks", "signs"}
+"""What a quoted row shows of its origin; origin.jsonl has the rest."""
 
 
 class CreatePlan(Plan):
@@ -180,7 +182,7 @@ def _plan_made(
 
 def quoted(row: MadeRow) -> QuotedRow:
     """Return a made row as a report quotes it, with where it comes from."""
-    origin = row.origin.model_dump(mode="json", exclude_defaults=True, exclude={"source"})
+    origin = row.origin.model_dump(mode="json", exclude_defaults=True, include=QUOTED_ORIGIN)
     return QuotedRow(
         source=row.origin.source,
         prompt=quoted_text(row.question),

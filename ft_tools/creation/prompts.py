@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ft_tools import workspace
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Message
+from ft_tools.evaluation.held_out import HeldOut, read_held_out
+from ft_tools.evaluation.systems.asking import read_pool
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,24 @@ def chosen_prompts(prompts: Sequence[Prompt], num_rows: int | None, seed: int) -
     """Return the prompts in a random order, at most so many: the first ones are a fair sample."""
     order = random.Random(f"{seed}\x1fprompts").sample(range(len(prompts)), len(prompts))
     return [prompts[at] for at in order[:num_rows]]
+
+
+def shots_of(request: CreateRequest) -> list[HeldOut]:
+    """Return the examples that every prompt shows, without those that are test rows.
+
+    Raises:
+        BadInput: None is left.
+    """
+    shots = request.teacher.examples if request.teacher else None
+    if shots is None:
+        return []
+    pool = read_held_out(workspace.existing(shots.path))
+    if request.test is not None:
+        test = workspace.existing(request.test)
+        pool = read_pool(shots, test, read_held_out(test)).examples
+    if shots.choose == "first":
+        return pool[: shots.num]
+    return random.Random(shots.seed).sample(pool, min(shots.num, len(pool)))
 
 
 def with_system(request: CreateRequest, text: str) -> list[Message]:

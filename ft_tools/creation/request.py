@@ -175,6 +175,10 @@ class CreateRequest(LaunchRequest):
                 "variations and attributes are for kind='variations'",
             ),
             (
+                self.teacher is not None and self._teacher_problem() != "",
+                self._teacher_problem(),
+            ),
+            (
                 self.samples > 1 and self.kind != "answers",
                 "samples are for kind='answers'",
             ),
@@ -204,6 +208,20 @@ class CreateRequest(LaunchRequest):
                 raise ValueError(problem)
         check_names(self.checks)
         return self
+
+    def _teacher_problem(self) -> str:
+        """Return what of the teacher has no place in this kind; empty if all has."""
+        teacher = self.teacher
+        if teacher is None:
+            return ""
+        if teacher.examples is not None and teacher.examples.choose == "nearest":
+            return "teacher.examples: set choose to first or random"
+        if self.kind == "answers":
+            return ""
+        names = ["template", "passages", "document"]
+        names += ["examples"] if self.kind == "variations" else []
+        given = [name for name in names if getattr(teacher, name) is not None]
+        return f"teacher.{given[0]} is not for kind={self.kind!r}" if given else ""
 
     def _asks_alike(self) -> bool:
         """Return whether several samples of one prompt would be the same."""

@@ -13,7 +13,9 @@ from ft_tools.creation.request import CreateRequest, TeacherSpec
 from ft_tools.endpoints.client import TOKENS_PER_MESSAGE, reply_key, request_body, schema_option
 from ft_tools.endpoints.spec import Price
 from ft_tools.evaluation.systems.models import ModelFiles
+from ft_tools.metrics.checks.scorer import file_hashes
 from ft_tools.metrics.schema import load_schema
+from ft_tools.publish import sha256
 
 DEFAULT_TOKENS = 1024
 """Of a reply."""
@@ -74,6 +76,17 @@ class Requests:
         how = self.teacher.decoding.model_dump(mode="json")
         parts = [prompt.messages, self.max_tokens, self.schema, how, digest]
         return json.dumps(parts, ensure_ascii=False).encode()
+
+
+def hashes_of(request: CreateRequest) -> dict[str, str]:
+    """Return path -> SHA-256 of the files that the teacher or a check reads."""
+    teacher = request.teacher
+    names = [request.marked]
+    if teacher is not None:
+        names += [teacher.document, teacher.decoding.json_schema]
+        names += [teacher.examples.path] if teacher.examples else []
+    own = {name: sha256(workspace.existing(name)) for name in names if name}
+    return own | file_hashes(request.checks, workspace.roots()[0])
 
 
 def prompt_sha256(prompt: Prompt) -> str:

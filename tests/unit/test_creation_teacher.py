@@ -24,7 +24,8 @@ def sums(count):
 
 
 def asking(server, **more):
-    endpoint = {"url": server.url, "model": "big", "max_calls": 2000, "timeout_seconds": 1}
+    url = server.url if server else "http://127.0.0.1:1/v1"
+    endpoint = {"url": url, "model": "big", "max_calls": 2000, "timeout_seconds": 1}
     arguments = {
         "source": "sums.jsonl",
         "kind": "answers",
@@ -216,6 +217,23 @@ def test_a_budget_without_a_price_and_half_a_price_are_refused(workspace):
     assert server.questions == []
 
 
+def test_a_price_that_nobody_names_is_that_of_a_dated_table(workspace, monkeypatch):
+    write(workspace / "sums.jsonl", sums(30))
+    monkeypatch.setenv("SOME_KEY", "k")
+    endpoint = {"url": "https://api.openai.com/v1", "key_variable": "SOME_KEY"}
+    found = {}
+    for model in ("gpt-4o-mini", "no-such-model"):
+        teacher = {"endpoint": {**endpoint, "model": model}}
+        arguments = asking(None, teacher=teacher, provider=None, product_use="internal")
+        found[model], _ = planned_here(workspace, **arguments)
+    price = found["gpt-4o-mini"].plan["asking"]["price"]
+    assert price["source"].startswith("genai-prices 0.")
+    assert price["usd_per_million_output_tokens"] > price["usd_per_million_input_tokens"] > 0
+    assert found["no-such-model"].plan["asking"]["price"] is None
+    noted = {note.partition(":")[0] for note in found["no-such-model"].warnings}
+    assert {"price_unknown", "terms_not_allowed"} <= noted
+
+
 def test_a_known_price_bounds_what_can_be_spent(workspace):
     write(workspace / "sums.jsonl", sums(30))
     with serving(lambda question, _: add(question)) as server:
@@ -276,7 +294,7 @@ LEAFLET = "Returns are free for 14 days. Write to the shop before you send anyth
 
 def ask_about(question, body):
     """Return one good example, one with an invented number, and one with an invented quote."""
-    passage = json.loads(question[question.index('{"text"') :])["text"]
+    passage = json.loads(question.rpartition("\n")[2])["text"]
     sentence = passage.splitlines()[-1].split(". ")[0].rstrip(".")
     examples = [
         {"question": f"What about {sentence[:12]}?", "answer": sentence, "quotes": [sentence]},
@@ -307,6 +325,32 @@ def test_rows_from_documents_keep_the_passage_and_only_what_it_carries(workspace
         assert (answer in asked) == (row in answered)
         assert (origin.get("change") == "unanswerable") == (row not in answered)
         assert ", passage 1" in origin["source"]
+
+
+@pytest.mark.parametrize("kind", ["answers", "documents"])
+def test_good_answers_are_shown_to_the_teacher_but_never_a_test_row(workspace, kind):
+    good = [{"prompt": f"Is {n} odd?", "completion": f"Sure, {n}."} for n in (1, 2, 3)]
+    write(workspace / "good.jsonl", good)
+    write(workspace / "test.jsonl", good[:1])
+    write(workspace / "sums.jsonl", sums(2))
+    (workspace / "manual.md").write_text(MANUAL)
+    bodies = []
+
+    def reply(question, body):
+        bodies.append(json.dumps(body))
+        return ask_about(question, body) if kind == "documents" else add(question)
+
+    with serving(reply) as server:
+        arguments = asking(server, kind=kind, checks=[], pilot_rows=0, test_similarity=1)
+        arguments["source"] = "manual.md" if kind == "documents" else "sums.jsonl"
+        shots = {"path": "good.jsonl", "choose": "first"}
+        teacher = arguments["teacher"] | {"examples": shots, "system": "Be brief."}
+        run_here(workspace, **arguments | {"teacher": teacher, "test": "test.jsonl"})
+    assert all("Sure, 2." in body and "Sure, 3." in body for body in bodies)
+    assert not any("Sure, 1." in body for body in bodies)
+    assert all("Be brief." in body for body in bodies)
+    files = workspace / "made"
+    assert not any("Be brief." in json.dumps(row) for row in read(files / "train.jsonl"))
 
 
 def test_new_inputs_name_the_callers_attributes_and_copies_of_examples_are_dropped(workspace):

@@ -11,14 +11,13 @@ from ft_tools.creation.leaks import TestQuestions, with_copies
 from ft_tools.creation.plan import CreatePlan, content_sha256, made_at_once
 from ft_tools.creation.report import CreateReport
 from ft_tools.creation.request import CreateRequest
-from ft_tools.creation.requests import Requests
+from ft_tools.creation.requests import Requests, hashes_of
 from ft_tools.creation.rows import Made, MadeRow
 from ft_tools.creation.worker.calibrating import calibrate
 from ft_tools.creation.worker.checking import rows_of
 from ft_tools.creation.worker.finish import finish
 from ft_tools.creation.worker.teacher import ask
 from ft_tools.errors import PlanChanged
-from ft_tools.metrics.checks.scorer import file_hashes
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
 from ft_tools.similarity.minilm import find_minilm
 
@@ -30,9 +29,10 @@ def work(session: Session) -> CreateReport:
     _require_same(path, plan.source_sha256)
     if request.marks:
         _require_same(workspace.existing(request.marks), plan.marks_sha256)
-    hashes = file_hashes(request.checks, workspace.roots()[0])
-    if plan.asking and plan.asking.checks_sha256 != hashes:
-        raise PlanChanged("a file that a check reads changed; call create_dataset again")
+    if plan.asking and plan.asking.files_sha256 != hashes_of(request):
+        raise PlanChanged(
+            "a file that the teacher or a check reads changed; call create_dataset again"
+        )
     made = _made(session, request, plan, path)
     return finish(session, request, plan, without_leaks(session, request, plan, made))
 
