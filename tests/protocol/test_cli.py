@@ -93,6 +93,15 @@ def test_several_values_follow_one_flag(capsys, lines):
     assert {each["line"] for each in shown["examples"]} == {1, 2}
 
 
+def test_checks_are_a_json_list_of_objects_that_differ_by_their_kind(capsys):
+    checks = [{"kind": "equals"}, {"kind": "length", "max": 3}]
+    argv = ["create-dataset", "data.jsonl", "--kind", "answers", "--output-dir", "made"]
+    argv += ["--teacher.model", "model", "--checks", json.dumps(checks)]
+    assert cli.run(argv) == 0
+    (step,) = json.loads(capsys.readouterr().out)["next_steps"]
+    assert step["arguments"]["checks"] == checks
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
