@@ -1,8 +1,10 @@
 """A mapping is applied exactly: what it does not name is refused, and nothing is guessed."""
 
+import csv
 import json
 
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from ft_tools.data.map.mapping import ColumnMapping
@@ -247,9 +249,12 @@ def test_several_answer_columns_are_one_json_object_in_the_types_of_their_values
         row(at, team=("a", "b")[at % 2], level=str(at % 3), due=f"day {at}" if at % 4 else "")
         for at in range(40)
     ]
-    write(workspace / "d.jsonl", rows)
+    with (workspace / "d.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
     mapping = {"prompt": "{asked}", "answer": ["team", "level", "due"], "nullable": ["due"]}
-    made = prepare({**mapping, "ignore": ["said"]})
+    made = prepare({**mapping, "ignore": ["said"]}, path="d.csv")
     answers = [json.loads(one["messages"][1]["content"]) for one in lines(workspace, *EXAMPLES)]
     assert len(answers) == 40
     assert {type(one["level"]) for one in answers} == {int}
@@ -259,7 +264,48 @@ def test_several_answer_columns_are_one_json_object_in_the_types_of_their_values
     assert properties["level"] == {"type": "integer"}
     assert made.labels["team"] == {"classes": 2, "largest": 20, "smallest": 20}
     with pytest.raises(BadInput, match="names 'teem'"):
-        prepare({**mapping, "ignore": "*", "answer_schema": {"required": ["teem"]}})
+        prepare({**mapping, "ignore": "*", "answer_schema": {"required": ["teem"]}}, path="d.csv")
+
+
+def test_the_keys_of_a_json_answer_are_named_and_its_values_keep_their_types(workspace):
+    def labels(at):
+        parts = {"urgent": at % 2 == 0, "line": str(at % 5 + 3), "level": at, "tags": ["x", at]}
+        return parts | {"note": None if at % 4 else '{"by": "ann"}', "size": at if at % 3 else "L"}
+
+    rows = [row(at, labels=labels(at)) for at in range(60)]
+    write(workspace / "d.jsonl", rows)
+    names = {"number": "level", "line": "line", "is_urgent": "urgent", "size": "size"}
+    names |= {"tags": "tags", "note": "note"}
+    mapping = {
+        "prompt": "{asked}",
+        "answer": {key: f"labels.{name}" for key, name in names.items()},
+        "nullable": ["note"],
+        "ignore": ["said"],
+    }
+    made = prepare(mapping)
+    schema = made.mapping.answer_schema
+    answers = [json.loads(one["messages"][1]["content"]) for one in lines(workspace, *EXAMPLES)]
+    assert [list(one) for one in answers] == [list(names)] * 60
+    for answer in answers:
+        Draft202012Validator(schema).validate(answer)
+    given = {
+        at: {key: labels(at)[name] for key, name in names.items()}
+        | {"note": None if at % 4 else {"by": "ann"}}
+        for at in range(60)
+    }
+    assert {one["number"]: one for one in answers} == given
+    kinds = {key: about.get("type") for key, about in schema["properties"].items()}
+    assert kinds == {
+        "number": "integer",
+        "line": "string",
+        "is_urgent": "boolean",
+        "size": ["integer", "string"],
+        "tags": "array",
+        "note": None,
+    }
+    note = {"answer": ["labels.note"], "nullable": ["labels.note"], "ignore": ["*"]}
+    one = prepare(mapping | note, output_dir="one")
+    assert one.mapping.answer_schema["properties"]["labels.note"]["anyOf"][0] == {"type": "object"}
 
 
 def test_signatures_are_removed_by_the_named_pattern_and_counted(workspace):

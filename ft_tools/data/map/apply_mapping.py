@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from ft_tools.formats.column_counts import is_named, number_of, text_of
 from ft_tools.formats.columns import cell_at
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import normalise
+from ft_tools.formats.json_text import json_collection
 from ft_tools.formats.plain_html import plain_html
 from ft_tools.formats.turns import with_system
 
@@ -253,17 +254,17 @@ def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
     >>> answer_of(both, {"a": "x", "b": "2"}), answer_of(both, {"a": "x", "b": ""})
     ('{"a": "x", "b": "2"}', None)
     """
-    values = {name: cell_at(row, name) for name in mapping.answer_columns}
-    empty = {name for name, value in values.items() if is_empty(value)}
-    if not values or (empty and not empty <= set(mapping.nullable)):
+    values = {key: cell_at(row, column) for key, column in mapping.answer_keys.items()}
+    empty = {key for key, value in values.items() if is_empty(value)}
+    if not values or not all(map(mapping.may_be_null, empty)):
         return None
     if not mapping.is_json:
         (template,) = mapping.answer
         return text_of_cell(values[template]) if template in values else filled(template, row)
     properties = (mapping.answer_schema or {}).get("properties", {})
     typed = {
-        name: None if name in empty else _typed(value, properties.get(name, {}))
-        for name, value in values.items()
+        key: None if key in empty else _typed(json_value(value), properties.get(key, {}))
+        for key, value in values.items()
     }
     if all(type(value) is str and len(value) <= SHORT_CHARS for value in typed.values()):
         return _encoded(tuple(typed.items()))
@@ -317,22 +318,46 @@ def are_classes(counts: Mapping[Any, int]) -> bool:
     return is_few and chars <= CLASS_CHARS * total
 
 
+def json_value(value: Any) -> Any:
+    """Return a cell as it stands in JSON: a text that is an object or list is that."""
+    parsed = json_collection(value) if isinstance(value, str) else None
+    return value if parsed is None else parsed
+
+
+def type_in_json(value: Any, *, is_typed: bool) -> str:
+    """Return the type of a value in JSON; where the file has only texts, of what one spells.
+
+    >>> type_in_json("7", is_typed=True), type_in_json("7", is_typed=False)
+    ('string', 'integer')
+    """
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, list | dict):
+        return "array" if isinstance(value, list) else "object"
+    if (isinstance(value, str) and is_typed) or not _is_number(value):
+        return "string"
+    return "integer" if float(value).is_integer() else "number"
+
+
 def schema_of(
-    columns: Iterable[str],
-    values: Mapping[str, Mapping[Any, int]],
-    nullable: Container[str] = (),
+    mapping: ColumnMapping,
+    types: Mapping[str, Collection[str]],
+    values: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
-    """Derive a JSON Schema from the values of some columns: numbers, booleans, classes or texts.
+    """Derive the JSON Schema of answers from the values of their columns.
 
     Args:
-        columns: Of the answer, in order.
-        values: Per column, how often which value was seen; none if there are too many different.
-        nullable: Columns that may be null.
+        mapping: Of columns to a JSON object.
+        types: Of the values of each column in JSON.
+        values: How often which text was seen; none if there are too many different.
     """
-    properties = {name: _property(values.get(name, {})) for name in columns}
-    for name, about in properties.items():
-        if name in nullable:
-            properties[name] = {"anyOf": [about, {"type": "null"}]}
+    properties = {
+        key: _property(types.get(column, ()), values.get(column, {}))
+        for key, column in mapping.answer_keys.items()
+    }
+    for key, about in properties.items():
+        if mapping.may_be_null(key):
+            properties[key] = {"anyOf": [about, {"type": "null"}]}
     return {
         "type": "object",
         "properties": properties,
@@ -341,17 +366,13 @@ def schema_of(
     }
 
 
-def _property(values: Mapping[Any, int]) -> dict[str, Any]:
-    known = [value for value in values if not is_empty(value)]
-    if known and all(isinstance(value, bool) for value in known):
-        return {"type": "boolean"}
-    if known and all(_is_number(value) for value in known):
-        whole = all(float(value).is_integer() for value in known)
-        return {"type": "integer" if whole else "number"}
-    total = sum(values[value] for value in known)
-    short = all(len(text_of_cell(value)) <= CLASS_CHARS for value in known)
-    if short and 0 < len(known) <= MAX_CLASSES and total >= 2 * len(known):
-        return {"type": "string", "enum": sorted({text_of_cell(value) for value in known})}
+def _property(types: Collection[str], values: Mapping[str, int]) -> dict[str, Any]:
+    kinds = {*types} - ({"integer"} if "number" in types else set())
+    if kinds - {"string"}:
+        return {"type": sorted(kinds) if len(kinds) > 1 else min(kinds)}
+    is_few = 0 < len(values) <= MAX_CLASSES and sum(values.values()) >= 2 * len(values)
+    if is_few and all(len(value) <= CLASS_CHARS for value in values):
+        return {"type": "string", "enum": sorted(values)}
     return {"type": "string"}
 
 
@@ -364,23 +385,24 @@ def _is_number(value: Any) -> bool:
     return re.fullmatch(r"-?\d{1,15}(?:\.\d{1,10})?", text) is not None and not has_zero
 
 
-def kind_of(about: Any) -> str | None:
-    """Return the type that a schema names first, null aside; a schema may also be true or false."""
+def kinds_of(about: Any) -> list[str]:
+    """Return the types that a schema names, null aside; a schema may also be true or false."""
+    found: list[Any] = []
     for one in about.get("anyOf", [about]) if isinstance(about, Mapping) else ():
         kinds = one.get("type") if isinstance(one, Mapping) else None
-        for kind in kinds if isinstance(kinds, list) else [kinds]:
-            if kind not in (None, "null"):
-                return str(kind)
-    return None
+        found += kinds if isinstance(kinds, list) else [kinds]
+    return [str(kind) for kind in found if kind not in (None, "null")]
 
 
 def _typed(value: Any, about: Any) -> Any:
     """Return a value in the type that the schema gives its column."""
-    kind = kind_of(about)
-    if kind in {"integer", "number"} and _is_number(value):
-        number = float(value)
-        return int(number) if kind == "integer" else number
-    return value if kind == "boolean" and isinstance(value, bool) else text_of_cell(value)
+    kinds = kinds_of(about)
+    own = type_in_json(value, is_typed=True)
+    if own in kinds or (own == "integer" and "number" in kinds):
+        return int(value) if own == "integer" else value
+    if {"integer", "number"}.intersection(kinds) and _is_number(value):
+        return int(float(value)) if "integer" in kinds else float(value)
+    return text_of_cell(value)
 
 
 def answers_of(example: Example) -> str:

@@ -108,12 +108,16 @@ def _unbraced(value: Any) -> Any:
     """Return the name of a column that is written as a template inserts it."""
     if isinstance(value, list):
         return [_unbraced(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _unbraced(one) for key, one in value.items()}
     found = PLACEHOLDER.fullmatch(value.strip()) if isinstance(value, str) else None
     return found[1] if found else value
 
 
 Name = Annotated[str, BeforeValidator(_unbraced)]
 Names = Annotated[list[str], BeforeValidator(_unbraced), BeforeValidator(_listed)]
+Answer = Annotated[list[str] | dict[str, str], BeforeValidator(_unbraced), BeforeValidator(_listed)]
+"""Columns, or key of a JSON object -> column."""
 Values = Annotated[list[str | bool | int | float | Pattern], BeforeValidator(_listed_values)]
 ByColumn = Annotated[dict[str, Values], BeforeValidator(_each_listed)]
 Choices = Annotated[list[ByColumn], BeforeValidator(_alternatives)]
@@ -249,10 +253,11 @@ class ColumnMapping(Request):
     prompt: str = Field(
         "", max_length=4000, description="One column, or a text in which {COLUMN} inserts a column."
     )
-    answer: Names = Field(
+    answer: Answer = Field(
         default_factory=list,
         max_length=50,
-        description="Column, a text in which {COLUMN} inserts one, or several as one JSON object.",
+        description="Column, a text in which {COLUMN} inserts one, or several as one JSON object: "
+        "a list, or key -> column.",
     )
     answer_format: Literal["text", "json"] | None = Field(
         None, description="json for one column, too; several are always JSON."
@@ -326,7 +331,8 @@ class ColumnMapping(Request):
             raise ValueError(
                 f"prompt {self.prompt[:40]!r} has no {{COLUMN}}, so every row would ask the same"
             )
-        if other := [name for name in self.nullable if name not in self.answer]:
+        known = {*self.answer_keys, *self.answer_keys.values()}
+        if other := [name for name in self.nullable if name not in known]:
             raise ValueError(f"nullable names {other[0]!r}, which is no column of answer")
         return self
 
@@ -340,7 +346,8 @@ class ColumnMapping(Request):
             raise ValueError("prompt and answer (or chosen and rejected) need each other")
         if self.corrected and (len(self.answer) != 1 or self.is_json):
             raise ValueError("corrected needs one answer column, as text")
-        if self.is_json is False and (self.nullable or self.answer_schema or len(self.answer) > 1):
+        is_object = isinstance(self.answer, dict) or len(self.answer) > 1
+        if self.is_json is False and (self.nullable or self.answer_schema or is_object):
             raise ValueError("several answer columns, nullable and answer_schema need JSON answers")
         if self.marks and (self.chosen or self.corrected):
             raise ValueError(
@@ -379,7 +386,19 @@ class ColumnMapping(Request):
     @property
     def answer_columns(self) -> list[str]:
         """Return the columns that the answer is made of."""
-        return [name for one in self.answer for name in PLACEHOLDER.findall(one) or [one]]
+        return list(dict.fromkeys(self.answer_keys.values()))
+
+    @property
+    def answer_keys(self) -> dict[str, str]:
+        """Return what of the answer comes from which column, under its key in JSON."""
+        if isinstance(self.answer, dict):
+            return self.answer
+        names = [name for one in self.answer for name in PLACEHOLDER.findall(one) or [one]]
+        return dict(zip(names, names, strict=True))
+
+    def may_be_null(self, key: str) -> bool:
+        """Return whether a key of a JSON answer may be null."""
+        return key in self.nullable or self.answer_keys[key] in self.nullable
 
     @property
     def sides(self) -> list[str]:
@@ -391,8 +410,9 @@ class ColumnMapping(Request):
     @property
     def is_json(self) -> bool:
         """Return whether answers are JSON objects."""
+        is_object = isinstance(self.answer, dict) or len(self.answer) > 1
         return self.answer_format == "json" or (
-            self.answer_format is None and bool(len(self.answer) > 1 or self.nullable)
+            self.answer_format is None and (is_object or bool(self.nullable))
         )
 
     @property

@@ -10,7 +10,15 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from ft_tools.data.map.apply_mapping import MAX_CLASSES, kind_of, schema_of
+from ft_tools.data.map.apply_mapping import (
+    MAX_CLASSES,
+    is_empty,
+    json_value,
+    kinds_of,
+    schema_of,
+    text_of_cell,
+    type_in_json,
+)
 from ft_tools.data.map.mapping import (
     ColumnMapping,
     Pattern,
@@ -33,6 +41,7 @@ from ft_tools.formats.column_counts import (
     turns_in,
 )
 from ft_tools.formats.columns import cell_at
+from ft_tools.formats.readers.source import TEXT_TABLES
 
 SAMPLE_ROWS = 20_000
 """Rows in which the columns of a mapping are looked for, and from which a schema is derived."""
@@ -90,7 +99,9 @@ class NamedColumns:
             choices.append({better.column: [*better.as_given, *better.drop]})
         self.found: set[str] = set()
         self._of_turns: set[str] = set()
-        self.answers: dict[str, Counter[Any]] = {name: Counter() for name in mapping.answer_columns}
+        self.answers = {name: Counter[str]() for name in mapping.answer_columns}
+        self.types: dict[str, set[str]] = {name: set() for name in mapping.answer_columns}
+        """Of the values of the answer's columns in JSON."""
         self.unjudged: Counter[str] = Counter()
         """Values of the column of marks, or of `chosen`, for which the mapping has no place."""
         self.both: Counter[str] = Counter()
@@ -103,8 +114,13 @@ class NamedColumns:
         self._decimals: Counter[str] = Counter()
         """Column that is read as a number -> values that may have been meant with thousands."""
 
-    def add(self, row: Any) -> None:
-        """Count a row of the file."""
+    def add(self, row: Any, *, is_typed: bool = True) -> None:
+        """Count a row of the file.
+
+        Args:
+            row: As it stands there.
+            is_typed: Whether the file says of a value whether it is a number or a text.
+        """
         if not isinstance(row, Mapping):
             return
         self.num_rows += 1
@@ -118,12 +134,17 @@ class NamedColumns:
                 self.found.add(name)
         self._count_turn_keys(row)
         self._count_choices(row)
-        if not keeps(row, self._mapping.keep) or drops(row, self._mapping.drop):
-            return
+        if keeps(row, self._mapping.keep) and not drops(row, self._mapping.drop):
+            self._count_answers(row, is_typed=is_typed)
+
+    def _count_answers(self, row: Mapping[str, Any], *, is_typed: bool) -> None:
         for name, counts in self.answers.items():
-            value = cell_at(row, name)
-            if isinstance(value, str | bool | int | float) and len(counts) <= MAX_CLASSES:
-                counts[value] += 1
+            value = json_value(cell_at(row, name))
+            if is_empty(value):
+                continue
+            self.types[name].add(type_in_json(value, is_typed=is_typed))
+            if isinstance(value, str) and len(counts) <= MAX_CLASSES:
+                counts[text_of_cell(value)] += 1
 
     def _count_turn_keys(self, row: Mapping[str, Any]) -> None:
         turns = self._mapping.turns
@@ -232,7 +253,8 @@ def _read_as_numbers(mapping: ColumnMapping) -> list[str]:
     rules = [item for rule in (*mapping.keep, mapping.drop) for item in rule.items()]
     rules += [(marks.column, [*marks.good, *marks.bad, *marks.neither])] if marks else []
     properties = (mapping.answer_schema or {}).get("properties", {})
-    numbers = [name for name in mapping.answer_columns if kind_of(properties.get(name)) in NUMBERS]
+    keys = mapping.answer_keys.items()
+    numbers = [column for key, column in keys if NUMBERS & {*kinds_of(properties.get(key))}]
     return [name for name, values in rules if any(map(is_bound, values))] + numbers
 
 
@@ -260,13 +282,12 @@ def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:
     if mapping.row_columns or mapping.turns or mapping.masked_columns or ignored:
         for source in reader.sources:
             for row in islice(reader.raw(source), SAMPLE_ROWS):
-                named.add(row.value)
+                named.add(row.value, is_typed=source.kind not in TEXT_TABLES.values())
         named.require_columns()
     if mapping.answer_schema is not None:
         _require_schema(mapping, mapping.answer_schema)
     elif mapping.is_json:
-        values = {n: c if len(c) <= MAX_CLASSES else Counter() for n, c in named.answers.items()}
-        schema = schema_of(mapping.answer, values, mapping.nullable)
+        schema = schema_of(mapping, named.types, named.answers)
         return mapping.model_copy(update={"answer_schema": schema})
     return mapping
 
@@ -286,7 +307,9 @@ def _require_schema(mapping: ColumnMapping, schema: dict[str, Any]) -> None:
             f"{brief(repr(error.instance))}; {cure}"
         ) from error
     named = [*schema.get("properties", {}), *schema.get("required", [])]
-    other = [name for name in named if name not in mapping.answer]
+    other = [name for name in named if name not in mapping.answer_keys]
     if schema.get("type", "object") != "object" or other:
         what = f"names {brief(repr(other[0]))}" if other else "is for no object"
-        raise BadInput(f"mapping.answer_schema {what}; answers have {mapping.answer}; {cure}")
+        raise BadInput(
+            f"mapping.answer_schema {what}; answers have {[*mapping.answer_keys]}; {cure}"
+        )
