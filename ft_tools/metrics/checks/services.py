@@ -20,7 +20,7 @@ from ft_tools.publish import sha256
 
 JAILED = Path(__file__).parent / "jailed"
 MOST_DATABASE_MIB = 100
-OWN_LIMITS = Limits(memory_mib=4096, processes=64, file_mib=64, tmp_mib=64, open_files=256)
+OWN_LIMITS = Limits(memory_mib=16384, processes=64, file_mib=64, tmp_mib=64, open_files=256)
 """For the user's own code, which may load what is installed."""
 SQL_LIMITS = Limits(memory_mib=4 * MOST_DATABASE_MIB + 1024)
 

@@ -108,7 +108,10 @@ def confine(config: dict[str, Any], channel: list[int]) -> None:
         # Else a signal to the group of this process would reach its owner's, whatever namespace.
         os.setsid()
     for name, value in config["limits"].items():
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+        number = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(number)[1]
+        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (lower, lower))
     if sys.platform == "linux":
         check("no_new_privs", libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0))
     if way in ("root", "user_namespace"):

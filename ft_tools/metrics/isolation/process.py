@@ -63,7 +63,7 @@ class JailedProcess:
                 isolation.command(limits),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 env=dict(ENVIRONMENT),
                 cwd="/",
                 start_new_session=True,
@@ -76,17 +76,21 @@ class JailedProcess:
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._stdin, False)
         os.set_blocking(self._stdout, False)
+        if problem := self._start(stub):
+            self.close()
+            raise NotIsolated(f"{isolation.way}: {problem}")
+
+    def _start(self, stub: Path) -> str:
+        """Return why a process is not confined; empty: it is, and has its stub."""
+        deadline = time.monotonic() + START_SECONDS
         try:
-            first = self._read(time.monotonic() + START_SECONDS)
-            # To one that could not confine itself, this line says nothing.
-            self._write({"stub": stub.read_text("utf-8")}, time.monotonic() + START_SECONDS)
+            first = self._read(deadline)
+            if isinstance(first, dict) and first.get("ready") is True:
+                self._write({"stub": stub.read_text("utf-8")}, deadline)
+                return ""
         except JailEnded as error:
-            self.close()
-            raise NotIsolated(f"{isolation.way}: it did not start ({error.why})") from error
-        if not isinstance(first, dict) or first.get("ready") is not True:
-            self.close()
-            why = first.get("refused") if isinstance(first, dict) else None
-            raise NotIsolated(f"{isolation.way}: {str(why)[:200]}")
+            return self._said() or f"it did not start ({error.why})"
+        return str(first.get("refused") if isinstance(first, dict) else first)[:200]
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +110,7 @@ class JailedProcess:
         for one in tree[1:] if self._has_outer and tree[1:] else tree:
             with contextlib.suppress(psutil.Error):
                 one.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
@@ -132,6 +136,14 @@ class JailedProcess:
         except JailEnded:
             self.close()
             raise
+
+    def _said(self) -> str:
+        """Return what the system's own tools said on their end; the stub has no such channel."""
+        assert self._process.stderr
+        os.set_blocking(self._process.stderr.fileno(), False)
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self._process.stderr.fileno(), 200).decode("utf-8", "replace").strip()
+        return ""
 
     def _write(self, message: Any, deadline: float) -> None:
         data = memoryview(json.dumps(message).encode() + b"\n")
