@@ -108,11 +108,24 @@ def document(
             if samples
             else "",
         },
-        lead=report.summary[0],
+        lead=_result(report),
         picture=systems_chart(report) if shows_systems else "",
         example=_sample(shown[0]) if samples else "",
         subtitle="" if report.alone else f"Compared with {report.baseline}",
     )
+
+
+def _result(report: EvaluationReport) -> str:
+    """Return the result in a sentence: which system is chosen, and its score."""
+    best = next((one.name for one in report.ranking if one.versus_best == "best"), "")
+    chosen = report.ranking[0].name if report.target and report.ranking else best
+    scores = {one.name: one.scores.get(report.main_metric) for one in report.systems}
+    if (score := scores.get(chosen)) is None:
+        return report.summary[0]
+    verb = "Use" if report.target else "Best is"
+    found = f"{verb} {chosen}: {report.main_metric} {score.words} on {report.num_examples} examples"
+    other = scores.get(report.baseline) if report.baseline != chosen else None
+    return f"{found}; {report.baseline} has {other.words}." if other else f"{found}."
 
 
 def systems_chart(report: EvaluationReport) -> Part:
@@ -178,7 +191,7 @@ def _details(report: EvaluationReport) -> Part:
         )
     facts |= {"rows come from": report.origin} if report.origin else {}
     facts |= {"look at these rows": report.look} if report.samples_jsonl else {}
-    return [*report.summary[1:], key_values(facts), *map(note, report.notes)]
+    return [*report.summary, key_values(facts), *map(note, report.notes)]
 
 
 def _stress(report: EvaluationReport) -> Part:

@@ -168,7 +168,7 @@ def test_the_cheapest_system_that_meets_the_target_is_named_with_what_a_better_o
     (step,) = made.next_steps
     assert (step.tool, step.arguments) == ("recommend_approach", {"evaluations": ["evaluate-0"]})
     html = document(made, [])
-    assert html.index("Target exact_match") < html.index("tuned, 1 s per answer")
+    assert html.index("Use tfidf: exact_match") < html.index("tuned, 1 s per answer")
     assert html.count(">met</span>") == 2
     short = without_details(made)
     assert ([row.metric for row in short.comparisons], short.outputs) == ([EXACT] * 2, {})
