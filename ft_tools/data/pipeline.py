@@ -67,6 +67,8 @@ class ComparedRows:
     num_kept: int
     """Rows before contradictions were resolved."""
     num_with_majority: int
+    num_open: int
+    """Rows of contradictions that nothing decided."""
     partner: dict[int, int] = field(default_factory=dict)
     """Of a pair made of marked answers: the index of the later row -> that of the earlier one."""
 
@@ -130,10 +132,21 @@ def read_and_compare(
     num_clear = contradictions.num_with_majority(ledger, groups)
     # Which of two answers is better was judged twice, and differently: nobody knows.
     default: Contradictions = "drop" if isinstance(scanned.mapping.chosen, Picked) else "keep"
-    rule = request.contradictions or default
-    contradictions.resolve(ledger, groups, rule, scanned.times_of_rows())
+    left = groups
+    for rule in request.rules or [default]:
+        left = contradictions.resolve(ledger, left, rule, scanned.times_of_rows(), scanned.ranks)
     return ComparedRows(
-        scanned, task, benchmarks, near, groups, num_exact, num_alike, num_kept, num_clear, partner
+        scan=scanned,
+        task=task,
+        benchmarks=benchmarks,
+        near=near,
+        groups=groups,
+        num_exact=num_exact,
+        num_alike=num_alike,
+        num_kept=num_kept,
+        num_with_majority=num_clear,
+        num_open=sum(map(len, left)),
+        partner=partner,
     )
 
 

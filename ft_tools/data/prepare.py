@@ -202,9 +202,10 @@ def _require_training_rows(prepared: PreparedRows) -> None:
 
 def _open_contradictions(request: PrepareRequest, data: ComparedRows) -> dict[str, Any]:
     """Return what has to be decided about rows with the same prompt; empty if nothing has."""
-    num = sum(map(len, data.groups))
+    num = data.num_open
     share = num / max(1, data.num_kept)
-    is_settled = request.contradictions is not None or isinstance(data.scan.mapping.chosen, Picked)
+    is_settled = any(isinstance(rule, str) for rule in request.rules)
+    is_settled = is_settled or isinstance(data.scan.mapping.chosen, Picked)
     if is_settled or share <= MAX_CONFLICTING_FRACTION:
         return {}
     rule = rule_for(data.num_with_majority)
@@ -283,7 +284,8 @@ def _shown(request: PrepareRequest, mapped: PrepareRequest, digest: str) -> Prep
     again = request.model_dump(mode="json", exclude_unset=True)
     if undecided := _open_contradictions(request, data):
         notes.append(note("decide_first", **undecided))
-        step = next_step("resolve_contradictions", again | {"contradictions": undecided["rule"]})
+        rules = [request.preferred, undecided["rule"]] if request.preferred else undecided["rule"]
+        step = next_step("resolve_contradictions", again | {"contradictions": rules})
     else:
         folder = request.output_dir or workspace.unused(OUTPUT)
         step = next_step("write_prepared", again | {"confirm": digest, "output_dir": folder})

@@ -245,6 +245,37 @@ def test_contradictions_are_decided_by_the_caller(workspace):
     assert confirmed(ask(contradictions="drop", output_dir="b")).counts["conflicting_targets"] == 12
 
 
+def test_contradictions_are_decided_by_the_values_of_a_column(workspace):
+    def by(at):
+        return ("jo", "ann", "", "jo")[at % 4]
+
+    rows = [row(at, by=by(at)) for at in range(60)]
+    # The other answer is of ann, of jo, of ann, of nobody; and twice of jo, as was the first.
+    others = {0: "ann", 1: "jo", 2: "ann", 3: "", 4: "jo", 7: "jo"}
+    rows += [rows[at] | {"said": "Elsewhere.", "by": who} for at, who in others.items()]
+    write(workspace / "d.jsonl", rows)
+    first = {"by": ["ann", "jo"]}
+    shown = prepare_dataset(ask(contradictions=first))
+    assert shown.counts["conflicting_targets"] == 4
+    step = shown.next_steps[0].arguments["contradictions"]
+    assert step == [{"by": ["ann", "jo"]}, "drop"]
+    with pytest.raises(BadInput, match="decide first: 4 of 66 rows"):
+        confirmed(ask(contradictions=first))
+    with pytest.raises(BadInput, match="contradictions: no row has 'anne'"):
+        prepare_dataset(ask(contradictions={"by": ["anne"]}))
+    with pytest.raises(BadInput, match="contradictions names the column 'who'"):
+        prepare_dataset(ask(contradictions={"who": ["ann"]}))
+    made = confirmed(ask(contradictions=step))
+    assert made.counts["conflicting_targets"] == 4 + 4
+    parts = ("train", "validation", "test")
+    assert prepare_dataset(ask(contradictions=step, confirm=made.mapping_hash)) == made
+    kept = [text for part in parts for text in asked(workspace, part)]
+    assert set(kept) & {row(at)["asked"] for at in others} == {row(at)["asked"] for at in range(4)}
+    text = "".join((workspace / "out" / f"{part}.jsonl").read_text("utf-8") for part in parts)
+    # The first rows answer it of ann (1) and jo (3), the others of ann (0, 2).
+    assert text.count("Elsewhere.") == 2
+
+
 def test_later_answers_are_kept_by_a_time(workspace):
     rows = [row(at, at=at) for at in range(60)]
     rows += [one | {"said": "It moved.", "at": 100 + at} for at, one in enumerate(rows[:6])]

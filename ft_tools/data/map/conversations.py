@@ -129,12 +129,20 @@ class _Conversation:
         return path is not None
 
 
-def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Iterator[Row]:
+def joined(
+    mapping: ColumnMapping, rows: Iterable[Row], joining: Joining, others: Iterable[str] = ()
+) -> Iterator[Row]:
     """Join turns into one row per conversation.
 
     Of a table with one row per turn all rows are held in memory, as the turns of a conversation
     need not stand together; a row with a list of turns is a conversation of its own. Rows that
     cannot be read or belong to no conversation stay rows of their own, so that they are counted.
+
+    Args:
+        mapping: Says where the turns are.
+        rows: Of a file.
+        joining: Counts what is left out.
+        others: Columns that are read beside those of the mapping.
     """
     turns = mapping.turns
     assert turns is not None
@@ -154,7 +162,8 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
         else:
             talk = held.setdefault(key, _Conversation(row.number))
             _add(talk, turns, row.number, value, joining)
-            for name in [*mapping.row_columns, *([turns.tree.last] if turns.tree else [])]:
+            last = [turns.tree.last] if turns.tree else []
+            for name in [*mapping.row_columns, *last, *others]:
                 is_cell = "[]" not in name or name in value
                 for one in [cell_at(value, name)] if is_cell else values_at(value, name):
                     talk.collect(name, one)

@@ -20,6 +20,7 @@ from ft_tools.data.map.apply_mapping import (
     type_in_json,
 )
 from ft_tools.data.map.mapping import (
+    ByColumn,
     ColumnMapping,
     Pattern,
     Picked,
@@ -79,8 +80,10 @@ class _Choices:
 class NamedColumns:
     """What the columns that a mapping names hold, over the rows that were added."""
 
-    def __init__(self, mapping: ColumnMapping) -> None:
+    def __init__(self, mapping: ColumnMapping, preferred: ByColumn | None = None) -> None:
         self._mapping = mapping
+        self._preferred = preferred or {}
+        """Columns that decide contradictions, with their values."""
         self.num_rows = 0
         self.known: dict[str, None] = {}
         """Columns of the file, in order."""
@@ -88,12 +91,13 @@ class NamedColumns:
         of_turns = [turns.conversation, *turns.columns] if turns else []
         ignored = [name for name in mapping.ignore if name != "*"]
         named = [*mapping.row_columns, *mapping.masked_columns, *of_turns, *ignored]
+        named += self._preferred
         self._wanted = dict.fromkeys(named)
         single = [*mapping.sides, *([mapping.time_column] if mapping.time_column else [])]
         self._single = {*mapping.prompt_columns, *mapping.answer_columns, *single}
         """Of these, columns of one value: no items of a list."""
         better = mapping.corrected
-        choices = [*mapping.keep, mapping.drop]
+        choices = [*mapping.keep, mapping.drop, self._preferred]
         if better is not None:
             self._single.add(better.column)
             choices.append({better.column: [*better.as_given, *better.drop]})
@@ -205,8 +209,9 @@ class NamedColumns:
         names = close or list(self.known)[:MOST_NAMED]
         listed = ", ".join(shown(one, NAME_CHARS) for one in dict.fromkeys(names))
         said = "similar" if close else "columns"
+        by = "contradictions" if name in self._preferred else "mapping"
         raise BadInput(
-            f"mapping names the column {brief(repr(name))}, which the file does not have; "
+            f"{by} names the column {brief(repr(name))}, which the file does not have; "
             f"{said}: {listed}"
         )
 
@@ -241,8 +246,9 @@ class NamedColumns:
                 held = choices.values[name]
                 close = difflib.get_close_matches(str(value), held, 3, 0.6)
                 similar = f" (similar: {', '.join(map(shown, close))})" if close else ""
+                by = "contradictions" if name in self._preferred else "mapping"
                 raise BadInput(
-                    f"mapping: no {what} has {brief(repr(str(value)))}{similar} in {shown(name)}, "
+                    f"{by}: no {what} has {brief(repr(str(value)))}{similar} in {shown(name)}, "
                     f"which has {_listed(held)}"
                 )
 
@@ -277,9 +283,9 @@ def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:
     Raises:
         BadInput: It names a column that the file does not have, or the schema is none.
     """
-    named = NamedColumns(mapping)
-    ignored = set(mapping.ignore) - {"*"}
-    if mapping.row_columns or mapping.turns or mapping.masked_columns or ignored:
+    named = NamedColumns(mapping, reader.preferred)
+    is_named = bool(mapping.row_columns or mapping.masked_columns or reader.preferred)
+    if is_named or mapping.turns or set(mapping.ignore) - {"*"}:
         for source in reader.sources:
             for row in islice(reader.raw(source), SAMPLE_ROWS):
                 named.add(row.value, is_typed=source.kind not in TEXT_TABLES.values())

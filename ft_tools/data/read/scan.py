@@ -12,7 +12,7 @@ from ft_tools.data.judge import privacy, text_faults, turn_faults
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, MappedRow, is_empty, text_of_cell
 from ft_tools.data.map.conversations import is_one_turn
-from ft_tools.data.map.mapping import ColumnMapping, values_at
+from ft_tools.data.map.mapping import ColumnMapping, is_one_of, values_at
 from ft_tools.data.map.times import sortable
 from ft_tools.data.read.example_texts import lengths_of, text_of
 from ft_tools.data.read.ledger import Ledger, hash_of
@@ -113,7 +113,8 @@ def scan(
     # What chooses rows of the data says nothing of the validation file.
     plain = request.model_copy(update={"sheet": None, "query": None, "encoding": None, "where": {}})
     readers = (Reader(request, path), Reader(plain, validation) if validation else None)
-    result = Scan(ledger, inputs, readers, mapping, is_sample=limit is not None)
+    preferred = request.preferred
+    result = Scan(ledger, inputs, readers, mapping, preferred, is_sample=limit is not None)
     if isinstance(request, PrepareRequest):
         result.trained_rows = trained_rows()
         result.masks = mapping.masks_all
@@ -141,7 +142,9 @@ def scan(
 def _observing(result: Scan) -> Callable[[Row], None] | None:
     """Return what looks at each row of the file for columns that are named, and those unread."""
     mapping = result.mapping
-    used, of_a_turn, turns = mapping.used_columns, mapping.used_as_turn, mapping.turns
+    turns = mapping.turns
+    used = mapping.used_columns.union(result.preferred)
+    of_a_turn = mapping.used_as_turn.union(result.preferred)
     if not used:
         return None
 
@@ -215,7 +218,8 @@ def _take(
             _compare_with_tests(result, request, taken)
             if not result.reads_by_mapping and isinstance(taken.row.value, Mapping):
                 read = columns_read(taken.row.value, taken.example.format)
-                used = result.mapping.used_columns if result.mapping.row_columns else ()
+                used = result.mapping.used_columns if result.mapping.row_columns else set()
+                used = used.union(result.preferred)
                 result.unread.add(taken.row.value, read.union(used), taken.number)
     for taken in batch:
         _keep(result, request, taken)
@@ -367,6 +371,10 @@ def _group(result: Scan, index: int, taken: _ScannedRow) -> None:
         result.trained.add(index)
     if mapping.time_column:
         result.times[index] = _latest_of(cell_at(row, mapping.time_column))
+    if result.preferred:
+        result.ranks[index] = tuple(
+            _rank(values_at(row, name) or [""], values) for name, values in result.preferred.items()
+        )
     if mapping.group_by:
         cells = [cell_at(row, name) or values_at(row, name) for name in mapping.group_by]
         # Rows of which nothing says to whom they belong are no group.
@@ -374,6 +382,12 @@ def _group(result: Scan, index: int, taken: _ScannedRow) -> None:
             key = hash_of("\x1f".join(map(text_of_cell, cells)))
             result.ledger.link(index, result.first_in_group.setdefault(key, index))
             result.groups[index] = key
+
+
+def _rank(values: Sequence[Any], wanted: Sequence[Any]) -> int:
+    """Return the place of the first wanted value that a column has."""
+    places = (at for at, one in enumerate(wanted) if any(is_one_of(v, [one]) for v in values))
+    return next(places, len(wanted))
 
 
 def _latest_of(time: Any) -> str:

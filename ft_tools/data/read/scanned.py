@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.map.apply_mapping import MappedRow, apply_mapping
 from ft_tools.data.map.conversations import Joining
-from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.map.mapping import ByColumn, ColumnMapping
 from ft_tools.data.map.masking import mask_example
 from ft_tools.data.map.named_columns import NamedColumns
 from ft_tools.data.map.times import is_month_first, sortable
@@ -61,6 +61,8 @@ class Scan:
     """Of the inputs."""
     mapping: ColumnMapping = field(default_factory=ColumnMapping)
     """What the caller said of the columns; empty: nothing."""
+    preferred: ByColumn = field(default_factory=dict)
+    """Column -> values, best first, by which contradictions are decided."""
     joining: Joining = field(default_factory=Joining)
     is_sample: bool = False
     """Whether only the first rows were read."""
@@ -98,6 +100,8 @@ class Scan:
     test_keys: list[tuple[int, int]] = field(default_factory=list)
     """Of the rows of a test file: what they are known by."""
     times: dict[int, str] = field(default_factory=dict)
+    ranks: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """By each preferred column: the place of the value that a row has."""
     groups: dict[int, int] = field(default_factory=dict)
     """Hash of the values of `group_by`."""
     first_in_group: dict[int, int] = field(default_factory=dict)
@@ -124,7 +128,7 @@ class Scan:
 
     def __post_init__(self) -> None:
         self.unread = UnreadColumns(self.mapping.ignore)
-        self.named = NamedColumns(self.mapping)
+        self.named = NamedColumns(self.mapping, self.preferred)
         """What the columns hold that the mapping names."""
         self._is_plain = self.mapping == ColumnMapping(ignore=self.mapping.ignore)
         self._numbers: dict[Kind, int] = {}
