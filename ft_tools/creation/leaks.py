@@ -41,7 +41,9 @@ class TestQuestions:
     def holding(self, rows: Sequence[MadeRow]) -> list[bool]:
         """Return which rows are held out by their words, copies of their source rows included."""
         held = [
-            bool(self) and any(self.hold(asked, row.answers) for asked in row.questions)
+            any(self.hold(asked, row.answers) for asked in row.questions)
+            # A passage may be that of a test row, but not what it asks about it.
+            or any(self._holds_whole(_plain(str(turn["content"]))) for turn in row.messages)
             for row in rows
         ]
         return with_copies(rows, held)
@@ -53,10 +55,13 @@ class TestQuestions:
             return True
         # A short question inside of a longer text, on either side.
         is_long = len(plain.split()) >= MIN_WORDS
-        padded = f" {plain} "
-        return any(f" {text} " in padded for text in self._long) or (
-            is_long and any(padded in f" {text} " for text in self._whole)
+        return self._holds_whole(plain) or (
+            is_long and any(f" {plain} " in f" {text} " for text in self._whole)
         )
+
+    def _holds_whole(self, plain: str) -> bool:
+        """Return whether a text holds a test question from its first word to its last."""
+        return any(f" {text} " in f" {plain} " for text in self._long)
 
 
 def with_copies(rows: Sequence[MadeRow], held: Sequence[bool]) -> list[bool]:

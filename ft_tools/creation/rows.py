@@ -43,9 +43,9 @@ class MadeRow:
 
     @property
     def questions(self) -> list[str]:
-        """Return what may be a test question: of a trace, all that a user says."""
+        """Return what may be a test question: all that a user says, but for a passage."""
         said = [str(m["content"]) for m in self.messages if m["role"] == "user"]
-        return said if self.origin.kind == "traces" else [self.question]
+        return [self.question] if self.origin.kind == "documents" else said
 
     @property
     def answers(self) -> str:

@@ -149,7 +149,11 @@ def score(value):
     number = {"doubleValue": value}
     return (
         "gen_ai.evaluation.result",
-        {"gen_ai.evaluation.name": "helpful", "gen_ai.evaluation.score.value": number},
+        {
+            "gen_ai.evaluation.name": "helpful",
+            "gen_ai.evaluation.score.value": number,
+            "gen_ai.evaluation.score.label": "a label beside the score",
+        },
     )
 
 
@@ -463,7 +467,7 @@ def test_the_conversation_that_passes_is_kept_whole_and_no_other(workspace, name
         model,
         name.replace("otel_events", "otel_genai"),
     )
-    assert origin["signs"]["helpful"] >= 0.8
+    assert origin["signs"]["helpful"] in (0.85, 0.9, 0.95, [0.9, "a label beside the score"])
     assert origin["terms_read"]
 
 
@@ -707,7 +711,8 @@ def test_a_condition_on_a_sign_that_nothing_has_is_refused(workspace):
 def test_marks_from_elsewhere_are_signs_of_a_session(workspace):
     written(workspace, claude_rows())
     (workspace / "marks.csv").write_text("session,outcome,tests\ncc,passed,12\nother,failed,0\n")
-    made_of(workspace, {"outcome": "passed"}, marks="marks.csv")
+    _, report = made_of(workspace, {"outcome": "passed"}, marks="marks.csv")
+    assert report.log.notes == {"marks_of_no_conversation": 1}
     origin = read(workspace / "made" / "origin.jsonl")[0]
     assert origin["signs"] == {"outcome": "passed", "tests": 12.0}
 

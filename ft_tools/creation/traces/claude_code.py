@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ft_tools.creation.traces.conversation import Conversation, LogRow, text_at
-from ft_tools.creation.traces.messages import messages_of, parsed_parts
+from ft_tools.creation.traces.messages import items_of, messages_of, object_of
 from ft_tools.formats.example import Message
-from ft_tools.formats.turns import first_of
 
 NAME = "claude_code"
 MARKS = ("isSidechain", "isMeta", "isCompactSummary", "isApiErrorMessage")
@@ -30,7 +29,7 @@ def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[C
     files: dict[str, list[LogRow]] = defaultdict(list)
     for row in rows:
         files[row.file].append(row)
-        if (why := _why_silent(row.value)) or row.value.get("type") not in SPOKEN:
+        if (why := _why_silent(row.value)) or text_at(row.value, "type") not in SPOKEN:
             skipped[f"{NAME}.{why or text_at(row.value, 'type')}"] += 1
     for held in files.values():
         file = _File(held)
@@ -48,7 +47,7 @@ def _why_silent(row: Mapping[str, Any]) -> str:
         return mark
     if _message(row).get("model") == SYNTHETIC:
         return "synthetic"
-    parts = parsed_parts(_message(row).get("content")) if row.get("type") == "user" else []
+    parts = items_of(_message(row).get("content")) if row.get("type") == "user" else []
     texts = [one if isinstance(one, str) else text_at(one, "text") for one in parts]
     if any(text.startswith(INTERRUPTED) for text in texts):
         return "interrupted"
@@ -56,21 +55,20 @@ def _why_silent(row: Mapping[str, Any]) -> str:
 
 
 def _message(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    message = row.get("message")
-    return message if isinstance(message, Mapping) else {}
+    return object_of(row.get("message"))
 
 
 def _reply_id(row: Mapping[str, Any]) -> str:
     """Return what the lines of one reply have in common."""
-    return text_at(_message(row), "id") or str(row["uuid"])
+    return text_at(_message(row), "id") or text_at(row, "uuid")
 
 
 class _File:
     """The rows of a file by what they belong to."""
 
     def __init__(self, rows: list[LogRow]) -> None:
-        self.by_uuid = {row.value["uuid"]: row for row in rows if row.value.get("uuid")}
-        spoken = [row for row in self.by_uuid.values() if row.value.get("type") in SPOKEN]
+        self.by_uuid = {uuid: row for row in rows if (uuid := text_at(row.value, "uuid"))}
+        spoken = [row for row in self.by_uuid.values() if text_at(row.value, "type") in SPOKEN]
         spoken = [row for row in spoken if not row.value.get("isSidechain")]
         self.spoken = sorted(spoken, key=lambda row: text_at(row.value, "timestamp"))
         self.replies: dict[str, list[Any]] = defaultdict(list)
@@ -80,9 +78,7 @@ class _File:
         self.interrupted: set[str] = set()
         for row in self.by_uuid.values():
             if row.value.get("type") == "assistant" and not _why_silent(row.value):
-                self.replies[_reply_id(row.value)] += parsed_parts(
-                    _message(row.value).get("content")
-                )
+                self.replies[_reply_id(row.value)] += items_of(_message(row.value).get("content"))
             elif row.value.get("type") == "user":
                 said = messages_of(row.value.get("message"))
                 found = {str(m.get("tool_call_id")): m for m in said if m["role"] == "tool"}
@@ -100,11 +96,11 @@ class _Path:
         left, path = dict(file.by_uuid), list[LogRow]()
         at: LogRow | None = leaf
         while at is not None:
-            path.append(left.pop(at.value["uuid"]))
-            at = left.get(first_of(at.value, *ABOVE))
+            path.append(left.pop(text_at(at.value, "uuid")))
+            at = left.get(text_at(at.value, *ABOVE))
         first = path[-1]
         self.made = Conversation(NAME, first, [], session, date=text_at(first.value, "timestamp"))
-        if first_of(first.value, *ABOVE):
+        if text_at(first.value, *ABOVE):
             self.made.failed = "beginning_is_missing"
         self.read: set[str] = set()
         self._answers_a_command = False
@@ -120,12 +116,12 @@ class _Path:
             made.failed = made.failed or "api_error"
         elif why == "command":
             self._answers_a_command = True
-        elif row["type"] == "user" and not why:
+        elif row.get("type") == "user" and not why:
             said = [m for m in messages_of(row.get("message")) if m["role"] != "tool"]
             self._answers_a_command &= not said
             made.messages += said
-        elif row["type"] == "assistant" and not why and not self._answers_a_command:
-            self._add_reply(_reply_id(row), text_at(row["message"], "model"))
+        elif row.get("type") == "assistant" and not why and not self._answers_a_command:
+            self._add_reply(_reply_id(row), text_at(_message(row), "model"))
 
     def _add_reply(self, name: str, model: str) -> None:
         if name in self.read:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.creation.traces.conversation import Conversation, LogRow
-from ft_tools.creation.traces.messages import call, messages_of
-from ft_tools.creation.traces.openai_chat import tool_of
+from ft_tools.creation.traces.conversation import Conversation, LogRow, text_at
+from ft_tools.creation.traces.messages import call, messages_of, object_of
+from ft_tools.creation.traces.openai_chat import tools_of
 from ft_tools.formats.example import Message
 from ft_tools.formats.turns import first_of
 
@@ -30,7 +30,7 @@ ENDS = frozenset({"task_complete", "turn_complete", ABORTED})
 
 def fits(row: Mapping[str, Any]) -> bool:
     """Return whether a row is one of a rollout."""
-    return row.get("type") in TYPES and isinstance(row.get("payload"), Mapping)
+    return text_at(row, "type") in TYPES and isinstance(row.get("payload"), Mapping)
 
 
 @dataclass
@@ -66,12 +66,12 @@ def _is_said(row: LogRow) -> bool:
 def _rollout(rows: list[LogRow], skipped: "Counter[str]") -> Conversation:
     made, turns = Conversation(NAME, rows[0], []), [_Turn()]
     for row in rows:
-        kind, payload = row.value.get("type"), row.value.get("payload") or {}
-        what = str(payload.get("type"))
+        kind, payload = text_at(row.value, "type"), object_of(row.value.get("payload"))
+        what = text_at(payload, "type")
         if kind == "session_meta" and not made.session:
             _add_meta(made, payload)
         elif kind == "turn_context":
-            made.model = made.model or str(payload.get("model") or "")
+            made.model = made.model or text_at(payload, "model")
         elif kind == "response_item" and (said := _item(payload)):
             is_next = turns[-1].ended or not turns[-1].is_asked
             turns += [_Turn()] if said[0]["role"] == "user" and is_next else []
@@ -95,25 +95,26 @@ def _happened(turns: list[_Turn], event: str, payload: Mapping[str, Any]) -> int
         turns += [_Turn()] if turns[-1].is_asked else []
     elif event in ENDS:
         turns[-1].ended = event
-    num_left = int(payload.get("num_turns") or 0) if event == ROLLED_BACK else 0
+    told = text_at(payload, "num_turns")
+    num_wanted = int(told) if event == ROLLED_BACK and told.isdecimal() else 0
     num_back = 0
-    while num_back < num_left and len(turns) > 1:
+    while num_back < num_wanted and len(turns) > 1:
         num_back += turns.pop().is_asked
     return num_back
 
 
 def _add_meta(made: Conversation, meta: Mapping[str, Any]) -> None:
-    made.session = str(meta.get("id") or "")
-    made.date = str(meta.get("timestamp") or made.row.value.get("timestamp") or "")
+    made.session = text_at(meta, "id")
+    made.date = text_at(meta, "timestamp") or text_at(made.row.value, "timestamp")
     told = first_of(meta, "base_instructions", "instructions")
-    text = told.get("text") if isinstance(told, Mapping) else told
+    text = text_at(told, "text") if isinstance(told, Mapping) else told
     made.messages = messages_of({"role": "system", "content": text}) if text else []
-    made.tools = [tool_of(one) for one in meta.get("dynamic_tools") or []]
+    made.tools = tools_of({"tools": meta.get("dynamic_tools")})
 
 
 def _item(item: Mapping[str, Any]) -> list[Message]:
     """Read an item of the history; empty if it says nothing in words."""
-    kind = item.get("type")
+    kind = text_at(item, "type")
     if kind == "message":
         said = messages_of(item)
         is_context = said[0]["role"] == "user" and said[0]["content"].lstrip().startswith(CONTEXT)
@@ -121,19 +122,14 @@ def _item(item: Mapping[str, Any]) -> list[Message]:
     if kind in CALLS:
         held = item.get(CALLS[kind])
         arguments = {"input": held} if kind == "custom_tool_call" else held
-        name = item.get("name") or "local_shell"
+        name = text_at(item, "name") or "local_shell"
         made = call(first_of(item, "call_id", "id"), name, arguments)
         return [{"role": "assistant", "content": "", "tool_calls": [made]}]
     if kind in RESULTS:
         held = item.get("output")
-        content = held["content"] if isinstance(held, Mapping) and "content" in held else held
+        content = object_of(held).get("content", held)
         return messages_of(
             {"role": "tool", "tool_call_id": item.get("call_id"), "content": content}
         )
-    if kind == "reasoning":
-        return (
-            messages_of({"role": "assistant", "content": item.get("content")})
-            if item.get("content")
-            else []
-        )
-    return []
+    thought = item.get("content") if kind == "reasoning" else None
+    return messages_of({"role": "assistant", "content": thought}) if thought else []

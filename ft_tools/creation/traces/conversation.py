@@ -15,6 +15,8 @@ CUT = {
 }  # fmt: skip
 """Reason for which an answer ended that is not whole, as providers spell it -> ours."""
 
+NO_ANSWER = "no_answer"
+
 
 class LogRow(NamedTuple):
     """A row of a log, and where it stands."""
@@ -31,8 +33,18 @@ class Sign(NamedTuple):
     value: float | bool | str
 
 
-Signs = Mapping[str, list[Sign]]
-"""Id of a call, of what it is part of, of a trace or of a session -> what is said of it."""
+class Signs:
+    """What is said of calls, of what they are part of, of traces and of sessions."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, list[Sign]] = {}
+        """Id -> what is said of it."""
+
+    def add(self, about: str, name: Any, *values: Any) -> None:
+        """Add values that can be signs."""
+        found = [Sign(str(name), v) for v in values if isinstance(v, bool | int | float | str)]
+        if found:
+            self.of.setdefault(about, []).extend(found)
 
 
 @dataclass
@@ -58,10 +70,11 @@ class Conversation:
         """Return what its rows are split by."""
         return self.session or self.trace or f"{self.row.file}:{self.row.line}"
 
-    def add_signs(self, signs: Signs, names: Iterable[str] = ()) -> None:
-        """Add what is said of it under its ids or other names."""
-        for name in {*names, self.id, self.session, self.trace} - {""}:
-            self.signs += signs.get(name, [])
+    def add_signs(self, signs: Signs, names: Iterable[str] = ()) -> set[str]:
+        """Add what is said of it under its ids or other names; return them."""
+        own = {*names, *filter(None, (self.id, self.session, self.trace))}
+        self.signs += [sign for name in own for sign in signs.of.get(name, [])]
+        return own
 
 
 def call_of(
@@ -75,15 +88,11 @@ def call_of(
     **more: Any,
 ) -> Conversation:
     """Return a call of a model; it failed if it says so, was cut off, or has no answer."""
-    cut = next((CUT[reason] for reason in reasons if reason in CUT), "")
-    failed = "error" if has_failed else cut or ("" if answer else "no_answer")
-    messages = [*asked, *answer]
-    return Conversation(format_name, row, messages, failed=failed, is_answered=bool(answer), **more)
-
-
-def sign_of(name: Any, value: Any) -> list[Sign]:
-    """Return a sign if there is a value that can be one."""
-    return [Sign(str(name), value)] if isinstance(value, bool | int | float | str) else []
+    cut = next((CUT[name] for name in map(str, reasons) if name in CUT), "")
+    failed = "error" if has_failed else cut or ("" if answer else NO_ANSWER)
+    return Conversation(
+        format_name, row, [*asked, *answer], failed=failed, is_answered=bool(answer), **more
+    )
 
 
 def text_at(row: Any, *names: str) -> str:
@@ -107,6 +116,7 @@ def calls_in(
 ) -> Iterator[Conversation]:
     """Yield the calls; what is said of a node, and that it failed, holds for the calls in it."""
     by_id = {node.id: node for node in nodes}
+    unused = set(signs.of)
     for node in by_id.values():
         if node.call is None:
             skipped[node.kind] += 1
@@ -115,10 +125,11 @@ def calls_in(
         while at is not None and at.id not in above:
             above[at.id] = at
             at = by_id.get(at.parent)
-        node.call.add_signs(signs, above)
-        if any(one.has_failed for one in above.values()):
-            node.call.failed = node.call.failed or "error"
+        unused -= node.call.add_signs(signs, above)
+        if node.call.failed in {"", NO_ANSWER} and any(one.has_failed for one in above.values()):
+            node.call.failed = "error"
         yield node.call
+    skipped["score_of_no_call"] += len(unused)
 
 
 def _keys(messages: Iterable[Message]) -> Iterator[int]:

@@ -31,14 +31,14 @@ class ScoreCondition(Request):
             raise ValueError("give at_least, at_most or both for a number, or values for a label")
         return self
 
-    def is_met_by(self, value: float | bool | str) -> bool:
-        """Return whether a value passes."""
+    def verdicts(self, signs: Iterable[Sign]) -> list[bool]:
+        """Return of each value of that name whether it passes; a score may have a label, too."""
+        values = [sign.value for sign in signs if sign.name == self.name]
         if self.values:
-            return value in self.values and isinstance(value, bool | str)
-        if isinstance(value, str):
-            return False
-        low = self.at_least is None or value >= self.at_least
-        return low and (self.at_most is None or value <= self.at_most)
+            return [v in self.values for v in values if isinstance(v, bool | str)]
+        low = float("-inf") if self.at_least is None else self.at_least
+        high = float("inf") if self.at_most is None else self.at_most
+        return [low <= v <= high for v in values if not isinstance(v, str)]
 
 
 class Keep(Request):
@@ -67,11 +67,11 @@ class Keep(Request):
     def unmet(self, conversation: Conversation) -> str:
         """Return why a conversation is not kept; empty if it is."""
         for condition in self.conditions:
-            values = [s.value for s in conversation.signs if s.name == condition.name]
-            if not values:
-                return "unknown"
-            if not all(map(condition.is_met_by, values)):
+            verdicts = condition.verdicts(conversation.signs)
+            if not all(verdicts):
                 return "condition_not_met"
+            if not verdicts:
+                return "unknown"
         return ""
 
     def require_signs(self, found: Mapping[str, Any]) -> None:
@@ -106,12 +106,12 @@ def _described(values: list[float | bool | str]) -> str:
 
 def marks_from(rows: Iterable[LogRow]) -> Signs:
     """Return the signs of a table; its column `session` names a session, trace or call."""
-    found: dict[str, list[Sign]] = defaultdict(list)
+    signs = Signs()
     for row in rows:
         for name, value in row.value.items():
             if name != "session" and value not in (None, ""):
-                found[text_at(row.value, "session")].append(Sign(name, _number(value)))
-    return found
+                signs.add(text_at(row.value, "session"), name, _number(value))
+    return signs
 
 
 def _number(value: Any) -> float | bool | str:

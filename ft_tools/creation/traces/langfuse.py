@@ -1,6 +1,6 @@
 """Langfuse: observations and scores, as exported to a bucket or as its API returns them."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -8,13 +8,18 @@ from ft_tools.creation.traces.conversation import (
     Conversation,
     LogRow,
     Node,
-    Sign,
+    Signs,
     call_of,
     calls_in,
-    sign_of,
     text_at,
 )
-from ft_tools.creation.traces.messages import answer_of, messages_of, parsed, parsed_parts
+from ft_tools.creation.traces.messages import (
+    answer_of,
+    messages_of,
+    object_of,
+    objects_of,
+    parsed,
+)
 from ft_tools.creation.traces.openai_chat import tools_of
 from ft_tools.formats.turns import first_of
 
@@ -32,56 +37,55 @@ def fits(row: Mapping[str, Any]) -> bool:
 
 def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
     """Yield a conversation for each generation, with the scores on it, its trace and session."""
-    signs: dict[str, list[Sign]] = defaultdict(list)
-    nodes = []
+    nodes, signs = [], Signs()
     for row in rows:
         value = row.value
         if first_of(value, *KIND) is not None:
             about = (text_at(value, *names) for names in (OBSERVATION, TRACE, SESSION))
-            signs[next(filter(None, about), "")] += _signs(value)
+            signs.add(next(filter(None, about), ""), value.get("name"), _score(value))
             continue
         kind, has_failed = text_at(value, "type"), value.get("level") == "ERROR"
-        call = _call(row, has_failed=has_failed) if kind == "GENERATION" else None
+        call = _call(row) if kind == "GENERATION" else None
         own = text_at(value, "id")
         nodes.append(Node(own, text_at(value, *PARENT), has_failed, f"{NAME}.{kind}", call))
     yield from calls_in(nodes, signs, skipped)
 
 
-def _signs(score: Mapping[str, Any]) -> list[Sign]:
+def _score(row: Mapping[str, Any]) -> Any:
     """Return a score: of a category the value is only its index, of a text it is 0."""
-    kind, value = text_at(score, *KIND), score.get("value")
+    kind, value = text_at(row, *KIND), row.get("value")
     if kind in {"CATEGORICAL", "TEXT"}:
-        value = first_of(score, "string_value", "stringValue")
-    elif value not in (None, ""):
-        value = bool(float(value)) if kind == "BOOLEAN" else float(value)
-    return sign_of(score.get("name"), value)
+        return first_of(row, "string_value", "stringValue")
+    try:
+        number = float(value or 0)
+    except (TypeError, ValueError):
+        return None
+    return None if value in (None, "") else bool(number) if kind == "BOOLEAN" else number
 
 
-def _call(row: LogRow, *, has_failed: bool) -> Conversation | None:
+def _call(row: LogRow) -> Conversation | None:
     value = row.value
     asked, output = parsed(value.get("input")), parsed(value.get("output"))
-    request = asked if isinstance(asked, Mapping) and "messages" in asked else {"messages": asked}
-    turns = messages_of(request["messages"])
+    request = object_of(asked)
+    turns = messages_of(request.get("messages", asked))
     if not turns:
         return None
-    choices = parsed_parts(output.get("choices")) if isinstance(output, Mapping) else []
+    choices = objects_of(object_of(output).get("choices"))
     answer = answer_of(choices[0].get("message") if choices else output)
     if not any("tool_calls" in one for one in answer):
         calls = parsed(first_of(value, "tool_calls", "toolCalls"))
         answer = [*answer, *(answer_of({"tool_calls": calls}) if calls else [])]
-    defined = parsed(first_of(value, "tool_definitions", "toolDefinitions"))
-    named = defined.items() if isinstance(defined, Mapping) else []
+    defined = object_of(first_of(value, "tool_definitions", "toolDefinitions"))
+    tools = [{"name": name, **object_of(one)} for name, one in defined.items()]
     return call_of(
         NAME,
         row,
         turns,
         answer,
-        has_failed=has_failed,
-        reasons=[text_at(one, "finish_reason") for one in choices],
+        reasons=[one.get("finish_reason") for one in choices],
         session=text_at(value, *SESSION),
         trace=text_at(value, *TRACE),
         model=text_at(value, "provided_model_name", "model"),
         date=text_at(value, "start_time", "startTime"),
-        tools=tools_of(request)
-        or tools_of({"tools": [{"name": name, **(parsed(one) or {})} for name, one in named]}),
+        tools=tools_of(request) or tools_of({"tools": tools}),
     )

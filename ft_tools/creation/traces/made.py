@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ft_tools.creation.findings import warning
 from ft_tools.creation.report import LogCounts
 from ft_tools.creation.rows import Made, MadeRow
+from ft_tools.creation.traces.conversation import Conversation
 from ft_tools.creation.traces.keep import Keep
 from ft_tools.creation.traces.read import Traces, read_traces
 from ft_tools.facts.teachers import terms_of
@@ -44,7 +46,7 @@ def traced_rows(path: Path, name: str, digest: str, keep: Keep | None, marks: Pa
             session=one.session or one.trace,
             teacher=one.model,
             date=_date(one.date),
-            signs={sign.name: sign.value for sign in one.signs},
+            signs=_values(one),
             terms=terms.source,
             terms_read=terms.read,
         )
@@ -53,6 +55,14 @@ def traced_rows(path: Path, name: str, digest: str, keep: Keep | None, marks: Pa
     dropped = Counter({why: num for why, num in traces.counts.items() if why != "kept"})
     warnings = [] if keep else [warning("no_condition")]
     return Made(rows, traces.num_conversations, dropped, warnings, log=_counts(traces))
+
+
+def _values(one: Conversation) -> dict[str, Any]:
+    """Return the signs of a conversation; of several values of one name, a list."""
+    found: dict[str, list[Any]] = {}
+    for name, value in one.signs:
+        found.setdefault(name, []).append(value)
+    return {name: held[0] if len(held) == 1 else held for name, held in found.items()}
 
 
 def _date(text: str) -> str:

@@ -28,32 +28,43 @@ def parsed(value: Any) -> Any:
     return value if found is None else found
 
 
-def messages_of(turns: Any) -> list[Message]:
+def items_of(value: Any) -> list[Any]:
+    """Return a list, JSON of one or not; what is no list is the only item, null is none."""
+    found = parsed(value)
+    return [] if found is None else found if isinstance(found, list) else [found]
+
+
+def object_of(value: Any) -> Mapping[str, Any]:
+    """Return an object, JSON of one or not; what is none is empty."""
+    found = parsed(value)
+    return found if isinstance(found, Mapping) else {}
+
+
+def objects_of(value: Any) -> list[Mapping[str, Any]]:
+    """Return the objects of a list."""
+    return [found for one in items_of(value) if isinstance(found := parsed(one), Mapping)]
+
+
+def messages_of(turns: Any, role: str = "user") -> list[Message]:
     """Read a turn or a list of turns, up to the first that holds what is no text.
 
-    A text alone is what the user says.
+    A text alone is what somebody of that role says.
     """
-    turns = parsed(turns)
-    if isinstance(turns, str):
-        return [{"role": "user", "content": turns}] if turns.strip() else []
-    listed = [turns] if isinstance(turns, Mapping) else turns if isinstance(turns, list) else []
     made: list[Message] = []
-    for turn in listed:
+    for turn in items_of(turns):
         try:
-            made += _turn(turn)
+            made += _turn({"role": role, "content": turn} if isinstance(turn, str) else turn)
         except Unreadable as error:
             return [*made, {"role": "unreadable", "content": str(error)}]
     return made
 
 
 def answer_of(turn: Any) -> list[Message]:
-    """Read what a model answered; a text alone is an answer."""
-    turn = parsed(turn)
-    if isinstance(turn, str):
-        return [{"role": "assistant", "content": turn}] if turn.strip() else []
-    if isinstance(turn, Mapping) and first_of(turn, "role", "type", "data", "kwargs") is None:
-        turn = {**turn, "role": "assistant"}
-    return messages_of(turn)
+    """Read what a model answered; who speaks may be left out."""
+    held = object_of(turn)
+    if held and first_of(held, "role", "type", "data", "kwargs") is None:
+        return messages_of({**held, "role": "assistant"})
+    return messages_of(turn, "assistant") if turn else []
 
 
 def _turn(turn: Any) -> Iterator[Message]:
@@ -61,22 +72,20 @@ def _turn(turn: Any) -> Iterator[Message]:
     if not isinstance(turn, Mapping):
         raise Unreadable(type(turn).__name__)
     # LangChain dumps a message as its class and arguments, or as type and data.
-    inner = None if "content" in turn else first_of(turn, "kwargs", "data", "message")
+    inner = {} if "content" in turn else object_of(first_of(turn, "kwargs", "data", "message"))
     role = _role(turn) or _role(inner)
-    turn = inner if isinstance(inner, Mapping) else turn
     if role is None:
         raise Unreadable("role")
+    turn = inner or turn
     content = first_of(turn, "parts", "contents", "content")
     if isinstance(content, list):
-        content = [
-            part.get("message_content", part) if isinstance(part, Mapping) else part
-            for part in content
-        ]
+        content = [object_of(one).get("message_content", one) for one in content]
     told = _Told(calls_of(turn))
-    if role == "tool" and not any(_kind(part) in RESULTS for part in parsed_parts(content)):
+    parts = content if isinstance(content, list) else [] if content is None else [content]
+    if role == "tool" and not any(_kind(part) in RESULTS for part in parts):
         yield result(first_of(turn, "tool_call_id", "id"), text_of(content))
         return
-    for part in parsed_parts(content):
+    for part in parts:
         told.add(part)
     thought = first_of(turn, "reasoning_content", "reasoning")
     told.thoughts += [thought] if isinstance(thought, str) else []
@@ -124,23 +133,12 @@ class _Told:
         return made
 
 
-def _role(turn: Any) -> str | None:
+def _role(turn: Mapping[str, Any]) -> str | None:
     """Return our name for who speaks."""
-    if not isinstance(turn, Mapping):
-        return None
     path = turn.get("id")
     role = path[-1] if isinstance(path, list) and path else first_of(turn, "role", "type")
-    name = (
-        role.lower().removesuffix("chunk").removesuffix("message") if isinstance(role, str) else ""
-    )
+    name = str(role).lower().removesuffix("chunk").removesuffix("message")
     return found if (found := ROLES.get(name)) in SPEAKERS else None
-
-
-def parsed_parts(content: Any) -> list[Any]:
-    """Return content as a list of parts."""
-    if content is None:
-        return []
-    return content if isinstance(content, list) else [content]
 
 
 def text_of(content: Any) -> str:
@@ -187,16 +185,12 @@ def _arguments_in(held: Mapping[str, Any]) -> Any:
 
 def calls_of(turn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the calls beside the content of a turn: OpenAI's, LangChain's, OpenInference's."""
-    beside = turn.get("additional_kwargs")
-    found = turn.get("tool_calls") or (
-        beside.get("tool_calls") if isinstance(beside, Mapping) else None
-    )
+    found = turn.get("tool_calls") or object_of(turn.get("additional_kwargs")).get("tool_calls")
     old = turn.get("function_call")
-    found = found or ([{"function": old}] if isinstance(old, Mapping) else [])
-    for item in map(parsed, parsed_parts(parsed(found))):
-        held = item.get("tool_call", item) if isinstance(item, Mapping) else {}
-        function = held.get("function", held)
-        if not isinstance(function, Mapping) or "name" not in function:
+    for item in items_of(found or ([{"function": old}] if old else [])):
+        held = object_of(object_of(item).get("tool_call", item))
+        function = object_of(held.get("function", held))
+        if "name" not in function:
             raise Unreadable("tool_calls")
         yield call(held.get("id"), function["name"], _arguments_in(function))
 

@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ft_tools.creation.traces.conversation import (
-    Conversation,
-    LogRow,
-    Sign,
-    call_of,
-    sign_of,
-    text_at,
+from ft_tools.creation.traces.conversation import Conversation, LogRow, Signs, call_of, text_at
+from ft_tools.creation.traces.messages import (
+    answer_of,
+    items_of,
+    messages_of,
+    object_of,
+    objects_of,
+    parsed,
 )
-from ft_tools.creation.traces.messages import answer_of, messages_of, parsed
 from ft_tools.formats.turns import first_of
 
 NAME = "openai_chat"
@@ -37,12 +37,11 @@ def fits(row: Mapping[str, Any]) -> bool:
 
 def _with(row: Any, name: str, depth: int = DEPTH) -> Mapping[str, Any] | None:
     """Return the object, the row or one inside it, that has a list under a name."""
-    row = parsed(row)
-    if not isinstance(row, Mapping) or not depth:
-        return None
+    row = object_of(row)
     if isinstance(parsed(row.get(name)), list):
         return row
-    return next(filter(None, (_with(inner, name, depth - 1) for inner in row.values())), None)
+    inner = (_with(one, name, depth - 1) for one in row.values() if depth > 1)
+    return next(filter(None, inner), None)
 
 
 def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
@@ -56,59 +55,54 @@ def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[C
             skipped[f"{NAME}.batch_request"] += 1
         elif request is None:
             skipped[f"{NAME}.response_without_request"] += 1
-        elif response is None:
-            yield _conversation(row, request, {}, {})
         else:
-            for choice in parsed(response["choices"]):
-                yield _conversation(row, request, response, choice)
+            for choice in objects_of(response["choices"]) if response else [{}]:
+                yield _conversation(row, request, response or {}, choice)
 
 
 def _conversation(
     row: LogRow, request: Mapping[str, Any], response: Mapping[str, Any], choice: Mapping[str, Any]
 ) -> Conversation:
-    value, message = row.value, choice.get("message")
-    turns = messages_of(request["messages"])
+    value, turns = row.value, messages_of(request["messages"])
     # Without a response the answer may be logged as the last message.
     at = -1 if not response and turns and turns[-1]["role"] == "assistant" else len(turns)
-    refused = "refusal" if isinstance(message, Mapping) and message.get("refusal") else None
-    metadata = value.get("metadata")
-    return call_of(
+    refused = "refusal" if object_of(choice.get("message")).get("refusal") else ""
+    made = call_of(
         NAME,
         row,
         turns[:at],
-        [*turns[at:], *answer_of(message)],
+        [*turns[at:], *answer_of(choice.get("message"))],
         has_failed=bool(value.get("error")),
         reasons=[choice.get("finish_reason"), refused],
-        session=text_at(value, *SESSIONS) or text_at(metadata, *SESSIONS),
+        session=text_at(value, *SESSIONS) or text_at(value.get("metadata"), *SESSIONS),
         id=text_at(value, "id") or text_at(response, "id"),
         model=text_at(response, "model") or text_at(request, "model") or text_at(value, "model"),
         date=text_at(value, *DATES) or text_at(response, "created"),
         tools=tools_of(request),
-        signs=_signs(value),
     )
+    made.add_signs(_signs(value), [""])
+    return made
 
 
 def tools_of(request: Mapping[str, Any]) -> list[Any]:
-    """Return the tools of a request in today's spelling."""
-    tools = parsed(first_of(request, "tools", "functions"))
-    return [tool_of(one) for one in tools] if isinstance(tools, list) else []
+    """Return the tools of a request in today's spelling, however their schemas are named."""
+    made: list[Any] = []
+    for tool in objects_of(first_of(request, "tools", "functions")):
+        schema = first_of(tool, "parameters", "input_schema", "inputSchema")
+        kept = {name: tool[name] for name in ("name", "description") if tool.get(name)}
+        function = {**kept, "parameters": object_of(schema)}
+        made.append(tool if "function" in tool else {"type": "function", "function": function})
+    return made
 
 
-def tool_of(tool: Any) -> Any:
-    """Return a tool as the training format has it, however its schema is named."""
-    tool = parsed(tool)
-    if not isinstance(tool, Mapping) or isinstance(tool.get("function"), Mapping):
-        return tool
-    schema = first_of(tool, "parameters", "input_schema", "inputSchema")
-    kept = {name: tool[name] for name in ("name", "description") if tool.get(name)}
-    return {"type": "function", "function": {**kept, "parameters": parsed(schema) or {}}}
-
-
-def _signs(row: Mapping[str, Any]) -> list[Sign]:
+def _signs(row: Mapping[str, Any]) -> Signs:
     """Return what was noted beside the request and its response."""
+    signs = Signs()
     noted = [item for item in row.items() if item[0] not in OF_THE_API]
-    for held in (row.get(name) for name in BESIDE):
-        noted += held.items() if isinstance(held, Mapping) else []
-        for one in held if isinstance(held, list) else []:
-            noted.append((text_at(one, "name"), first_of(one, "value", "score", "label")))
-    return [sign for name, value in noted if name not in SESSIONS for sign in sign_of(name, value)]
+    noted += [item for name in BESIDE for item in object_of(row.get(name)).items()]
+    for name, value in noted:
+        if name not in SESSIONS:
+            signs.add("", name, value)
+    for one in (one for name in BESIDE for one in items_of(row.get(name))):
+        signs.add("", text_at(one, "name"), first_of(object_of(one), "value", "score", "label"))
+    return signs

@@ -1,19 +1,18 @@
 """OpenInference's conventions, as Phoenix and Arize export them: flattened attributes of spans."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ft_tools.creation.traces.conversation import (
     Conversation,
     Node,
-    Sign,
+    Signs,
     call_of,
     calls_in,
-    sign_of,
     text_at,
 )
-from ft_tools.creation.traces.messages import answer_of, messages_of, parsed_parts
+from ft_tools.creation.traces.messages import answer_of, items_of, messages_of, objects_of
 from ft_tools.creation.traces.openai_chat import tools_of
 from ft_tools.creation.traces.spans import Span, nested
 
@@ -23,53 +22,46 @@ KIND = "openinference.span.kind"
 
 def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Conversation]:
     """Yield a conversation for each span of kind LLM, with the verdicts on it and around it."""
-    signs: dict[str, list[Sign]] = defaultdict(list)
+    listed, signs = list(spans), Signs()
+    raised = {one.id for one in listed if one.is_event and one.name == "exception"}
     nodes = []
-    raised = set()
-    for span in spans:
-        if span.is_event:
-            raised |= {span.id} if span.name == "exception" else set()
-            continue
-        session = str(nested(span.attributes, "session.id") or "")
+    for span in (one for one in listed if not one.is_event):
+        session, kind = (str(nested(span.attributes, n) or "") for n in ("session.id", KIND))
         # A verdict that comes later is a span of its own, which links to what it is about.
-        about = span.links or (span.id,)
-        for where, names in (("", about), ("trace.", [span.trace]), ("session.", [session])):
-            for sign in _signs(span.attributes, where):
-                for name in names:
-                    signs[name].append(sign)
-        kind = nested(span.attributes, KIND)
+        for about in span.links or (span.id,):
+            _add_signs(signs, span, "", about)
+        _add_signs(signs, span, "trace.", span.trace)
+        _add_signs(signs, span, "session.", session)
         call = _call(span, session) if kind == "LLM" else None
-        nodes.append(Node(span.id, span.parent, span.has_failed, f"{NAME}.{kind}", call))
-    nodes = [node._replace(has_failed=node.has_failed or node.id in raised) for node in nodes]
+        has_failed = span.has_failed or span.id in raised
+        nodes.append(Node(span.id, span.parent, has_failed, f"{NAME}.{kind}", call))
     yield from calls_in(nodes, signs, skipped)
 
 
-def _signs(attributes: Mapping[str, Any], where: str) -> Iterator[Sign]:
+def _add_signs(signs: Signs, span: Span, where: str, about: str) -> None:
     for name in ("annotation", "evaluation"):
-        for verdict in parsed_parts(nested(attributes, f"{where}{name}s")):
-            held = verdict.get(name, verdict)
-            for key in ("score", "label"):
-                yield from sign_of(held.get("name"), held.get(key))
+        for one in objects_of(nested(span.attributes, f"{where}{name}s")):
+            for held in objects_of(one.get(name, one)):
+                signs.add(about, held.get("name"), held.get("score"), held.get("label"))
 
 
 def _call(span: Span, session: str) -> Conversation | None:
-    asked, outputs, tools = (
-        parsed_parts(nested(span.attributes, f"llm.{name}"))
-        for name in ("input_messages", "output_messages", "tools")
-    )
+    def held(name: str) -> list[Any]:
+        return items_of(nested(span.attributes, f"llm.{name}"))
+
+    asked, outputs = held("input_messages"), held("output_messages")
     if not asked and not outputs:
         return None
-    schemas = [one.get("tool", one) for one in tools]
+    tools = [tool for one in objects_of(held("tools")) for tool in objects_of(one.get("tool", one))]
     return call_of(
         NAME,
         span.row,
         messages_of(asked),
         answer_of(outputs[0]) if outputs else [],
-        has_failed=span.has_failed,
-        reasons=[nested(span.attributes, "llm.finish_reason")],
+        reasons=held("finish_reason"),
         session=session,
         trace=span.trace,
         model=text_at(span.attributes, "llm.model_name"),
         date=span.date,
-        tools=tools_of({"tools": [one.get("json_schema", one) for one in schemas]}),
+        tools=tools_of({"tools": [one.get("json_schema", one) for one in tools]}),
     )

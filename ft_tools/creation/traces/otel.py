@@ -7,19 +7,18 @@ from typing import Any
 from ft_tools.creation.traces.conversation import (
     Conversation,
     Node,
-    Sign,
+    Signs,
     call_of,
     calls_in,
-    sign_of,
     text_at,
 )
-from ft_tools.creation.traces.messages import answer_of, messages_of, parsed, parsed_parts
+from ft_tools.creation.traces.messages import answer_of, items_of, messages_of, object_of, parsed
 from ft_tools.creation.traces.openai_chat import tools_of
 from ft_tools.creation.traces.spans import Span
 from ft_tools.formats.example import Message
 
 NAME = "otel_genai"
-EVALUATION = "gen_ai.evaluation.result"
+EVALUATION = "gen_ai.evaluation"
 OLD = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
 CHOICE = "gen_ai.choice"
 ASKED, ANSWERED = "gen_ai.input.messages", "gen_ai.output.messages"
@@ -28,18 +27,17 @@ RESPONSE = "gen_ai.response.id"
 
 def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Conversation]:
     """Yield a conversation for each span of a model's call, with what its events say."""
-    held: dict[str, list[Span]] = defaultdict(list)
-    signs: dict[str, list[Sign]] = defaultdict(list)
+    parts: dict[str, list[Span]] = defaultdict(list)
+    signs = Signs()
     for span in spans:
-        if span.name == EVALUATION:
-            name = span.attributes.get("gen_ai.evaluation.name")
-            for key in ("value", "label"):
-                value = span.attributes.get(f"gen_ai.evaluation.score.{key}")
-                signs[text_at(span.attributes, RESPONSE) or span.id] += sign_of(name, value)
+        if span.name == f"{EVALUATION}.result":
+            held = span.attributes
+            scores = [held.get(f"{EVALUATION}.score.{key}") for key in ("value", "label")]
+            about = text_at(held, RESPONSE) or span.id
+            signs.add(about, held.get(f"{EVALUATION}.name"), *scores)
         else:
-            held[f"{span.trace} {span.id}"].append(span)
-    nodes = [_node(parts) for parts in held.values()]
-    yield from calls_in(nodes, signs, skipped)
+            parts[f"{span.trace} {span.id}"].append(span)
+    yield from calls_in([_node(held) for held in parts.values()], signs, skipped)
 
 
 def _node(parts: list[Span]) -> Node:
@@ -48,26 +46,24 @@ def _node(parts: list[Span]) -> Node:
     held = {name: value for one in parts for name, value in one.attributes.items()}
     has_failed = "error.type" in held or any(one.has_failed for one in parts)
     kind = f"{NAME}.{text_at(held, 'gen_ai.operation.name') or span.name}"
-    return Node(
-        span.id, span.parent, has_failed, kind, _call(span, parts, held, has_failed=has_failed)
-    )
+    call = _call(span, parts, held, has_failed=has_failed)
+    return Node(span.id, span.parent, has_failed, kind, call)
 
 
 def _call(
     span: Span, parts: list[Span], held: Mapping[str, Any], *, has_failed: bool
 ) -> Conversation | None:
     """Return what a call of a model was asked and answered; None if nothing says so."""
-    asked, outputs = messages_of(held.get(ASKED)), parsed_parts(parsed(held.get(ANSWERED)))
-    reasons = [*parsed_parts(parsed(held.get("gen_ai.response.finish_reasons")))]
+    asked, outputs = messages_of(held.get(ASKED)), items_of(held.get(ANSWERED))
+    reasons = items_of(held.get("gen_ai.response.finish_reasons"))
     if ASKED not in held:
         old = sorted((one for one in parts if one.name in OLD), key=lambda one: one.date)
         asked = [message for one in old for message in _old(one)]
         choices = [_body(one) for one in parts if one.name == CHOICE]
         outputs = [parsed(choice.get("message")) or choice for choice in choices]
-        reasons += [choice.get("finish_reason") for choice in choices]
+        reasons = [*reasons, *(choice.get("finish_reason") for choice in choices)]
     if not asked and not outputs:
         return None
-    reasons += [text_at(one, "finish_reason") for one in outputs]
     instructions = parsed(held.get("gen_ai.system_instructions"))
     system = messages_of({"role": "system", "parts": instructions}) if instructions else []
     return call_of(
@@ -76,7 +72,7 @@ def _call(
         [*system, *asked],
         answer_of(outputs[0]) if outputs else [],
         has_failed=has_failed,
-        reasons=reasons,
+        reasons=[*reasons, *(text_at(one, "finish_reason") for one in outputs)],
         session=text_at(held, "gen_ai.conversation.id"),
         trace=span.trace,
         id=text_at(held, RESPONSE),
@@ -88,8 +84,7 @@ def _call(
 
 def _body(span: Span) -> Mapping[str, Any]:
     """Return what an event of the older form says: its body, or its attributes."""
-    body = parsed(span.body)
-    return body if isinstance(body, Mapping) else span.attributes
+    return object_of(span.body) or span.attributes
 
 
 def _old(span: Span) -> list[Message]:

@@ -89,10 +89,11 @@ def read_traces(path: Path, keep: Keep | None, marks: Path | None = None) -> Tra
         UnknownName: The condition names a sign that nothing has.
     """
     made = Traces()
-    found = longest(_conversations(path, made.skipped), made.notes)
-    signs = marks_from(_rows(marks, Counter())) if marks else {}
-    for one in found:
-        one.add_signs(signs)
+    calls = list(_conversations(path, made.skipped))
+    signs = marks_from(_rows(marks, made.skipped) if marks else ())
+    marked = {name for one in calls for name in one.add_signs(signs)}
+    made.notes["marks_of_no_conversation"] = len(signs.of.keys() - marked)
+    found = longest(calls, made.notes)
     made.num_conversations = len(found)
     made.formats = Counter(one.format for one in found)
     made.models = Counter(one.model or "unknown" for one in found)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ft_tools.creation.traces.conversation import LogRow, text_at
-from ft_tools.creation.traces.messages import parsed, parsed_parts
+from ft_tools.creation.traces.messages import object_of, objects_of, parsed
 
 GROUPS = ("resourceSpans", "scopeSpans", "spans", "resourceLogs", "scopeLogs", "logRecords")
 FAILED = frozenset({"2", "STATUS_CODE_ERROR", "ERROR", "StatusCode.ERROR"})
@@ -46,13 +46,13 @@ def spans_of(rows: Iterable[LogRow]) -> Iterator[Span]:
     for row in rows:
         for one in _members(row.value):
             yield (span := _span(row, one))
-            for event in parsed_parts(parsed(one.get("events"))):
+            for event in objects_of(one.get("events")):
                 yield _span(row, event, span)
 
 
 def _members(value: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the spans and records inside what OTLP groups by resource and scope."""
-    inner = [one for name in GROUPS for one in value.get(name) or []]
+    inner = [one for name in GROUPS for one in objects_of(value.get(name))]
     for one in inner:
         yield from _members(one)
     if not inner:
@@ -63,35 +63,30 @@ def _span(row: LogRow, one: Mapping[str, Any], of: Span | None = None) -> Span:
     context = one.get("context") or one.get("spanContext")
     attributes = dict(_pairs(one.get("attributes")))
     attributes |= {k.removeprefix(HELD): v for k, v in one.items() if k.startswith(HELD)}
-    status = one.get("status")
-    code = text_at(status, "code", "status_code") or text_at(one, "status_code") or str(status)
+    event = text_at(one, "eventName", "event_name") or text_at(attributes, "event.name")
+    status = text_at(one.get("status"), "code", "status_code") or text_at(one, "status_code")
+    links = objects_of(one.get("links"))
     return Span(
         row,
-        text_at(one, "eventName", "event_name")
-        or text_at(attributes, "event.name")
-        or text_at(one, "name"),
+        event or text_at(one, "name"),
         of.trace if of else text_at(one, *TRACE) or text_at(context, *TRACE),
         of.id if of else text_at(one, *SPAN) or text_at(context, *SPAN),
         of.parent if of else text_at(one, *PARENT),
         text_at(one, *DATES),
         attributes,
         _plain(one.get("body")),
-        code in FAILED,
-        tuple(
-            text_at(link, *SPAN) or text_at(link.get("context"), *SPAN)
-            for link in parsed_parts(parsed(one.get("links")))
-        ),
+        (status or text_at(one, "status")) in FAILED,
+        tuple(text_at(link, *SPAN) or text_at(link.get("context"), *SPAN) for link in links),
         is_event=of is not None,
     )
 
 
 def _pairs(held: Any) -> Iterator[tuple[str, Any]]:
     """Yield names and values of attributes: an object, or OTLP's list of keys and values."""
-    held = parsed(held)
-    if isinstance(held, Mapping):
-        yield from ((name, _plain(value)) for name, value in held.items())
-    for one in held if isinstance(held, list) else []:
-        yield text_at(one, "key"), _plain(one.get("value"))
+    if isinstance(parsed(held), Mapping):
+        yield from ((name, _plain(value)) for name, value in object_of(held).items())
+    else:
+        yield from ((text_at(one, "key"), _plain(one.get("value"))) for one in objects_of(held))
 
 
 def _plain(value: Any) -> Any:
@@ -100,11 +95,11 @@ def _plain(value: Any) -> Any:
         return value
     ((kind, held),) = value.items()
     if kind == "arrayValue":
-        return [_plain(one) for one in held.get("values") or []]
+        return [_plain(one) for one in objects_of(object_of(held).get("values"))]
     if kind == "kvlistValue":
-        return dict(_pairs(held.get("values")))
+        return dict(_pairs(object_of(held).get("values")))
     if kind == "intValue":
-        return int(held)
+        return int(held) if str(held).removeprefix("-").isdecimal() else held
     return held if kind in {"stringValue", "doubleValue", "boolValue"} else value
 
 
@@ -116,17 +111,14 @@ def nested(attributes: Mapping[str, Any], prefix: str) -> Any:
     """
     if prefix in attributes:
         return _undotted(parsed(attributes[prefix]))
-    below = {
-        k.removeprefix(f"{prefix}."): v for k, v in attributes.items() if k.startswith(f"{prefix}.")
-    }
+    dotted = f"{prefix}."
+    below = {k.removeprefix(dotted): v for k, v in attributes.items() if k.startswith(dotted)}
     if below:
-        names = dict.fromkeys(name.partition(".")[0] for name in below)
-        made = {name: nested(below, name) for name in names}
+        made = {name: nested(below, name) for name in {k.partition(".")[0]: None for k in below}}
         is_list = all(map(str.isdecimal, made))
         return [made[name] for name in sorted(made, key=int)] if is_list else made
     above, _, last = prefix.rpartition(".")
-    inner = nested(attributes, above) if above else None
-    return inner.get(last) if isinstance(inner, Mapping) else None
+    return object_of(nested(attributes, above)).get(last) if above else None
 
 
 def _undotted(value: Any) -> Any:
