@@ -37,10 +37,10 @@ def fits(row: Mapping[str, Any]) -> bool:
 
 def _with(row: Any, name: str, depth: int = DEPTH) -> Mapping[str, Any] | None:
     """Return the object, the row or one inside it, that has a list under a name."""
-    row = object_of(row)
-    if isinstance(parsed(row.get(name)), list):
-        return row
-    inner = (_with(one, name, depth - 1) for one in row.values() if depth > 1)
+    held = object_of(row)
+    if isinstance(parsed(held.get(name)), list):
+        return held
+    inner = (_with(one, name, depth - 1) for one in held.values() if depth > 1)
     return next(filter(None, inner), None)
 
 
