@@ -8,7 +8,10 @@ from pydantic import ValidationError
 from ft_tools.creation.request import CreateRequest
 from ft_tools.errors import OutputExists
 from ft_tools.formats.origin import describe_made, row_hash
+from ft_tools.runs.processes import start
+from ft_tools.training.tool import launch_sft
 from tests.creating import chat, read, run_here, write
+from tests.unit.launches import accepting, sft
 
 STREETS = ["North Parade", "Elm Street", "Mill Lane"]
 NEW_STREETS = ["Oak Road", "High Street"]
@@ -165,3 +168,24 @@ def test_a_folder_that_is_not_empty_is_refused_before_anything_is_made(workspace
         run_here(
             workspace, source="rows.jsonl", kind="variations", output_dir="made", variations=[SWAP]
         )
+
+
+def test_a_training_on_made_rows_records_their_share_for_the_model_card(files, monkeypatch):
+    lineages = []
+
+    def start_run(*_, lineage, **__):
+        lineages.append(lineage)
+        return "sft-0123456789abcdef"
+
+    write(files / "rows.jsonl", tickets(12))
+    options = {"variations": [{"change": "case", "share": 0.5}], "validation_fraction": 0}
+    run_here(files, source="rows.jsonl", kind="variations", output_dir="made", **options)
+    monkeypatch.setattr(start, "start", start_run)
+    for dataset in ("made/train.jsonl", "train.jsonl"):
+        accepted = accepting("no_quality_filter", "validation_unwatched", "undecided_columns")
+        arguments = {"dataset": dataset, "training": {"num_train_epochs": 1}, **accepted}
+        plan = launch_sft(sft(**arguments))
+        launch_sft(sft(**arguments, confirm=plan.plan_hash))
+    made, real = lineages
+    assert made["made_rows"] == "6 of 18 (33%): 6 variations"
+    assert "made_rows" not in real
