@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ft_tools.creation.findings import refusal
 from ft_tools.creation.prompts import Candidate, Prompt, shots_of
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Message
@@ -27,8 +28,10 @@ def prompts(request: CreateRequest, path: Path) -> Iterator[Prompt]:
     document, shots = read_document(teacher), shots_of(request)
     seen = set[str]()
     for line, row in read_examples(path):
+        if tools_of(row):
+            raise refusal("tools_in_prompt", path=path, line=line)
         trained, reference = _turns(request, path, line, row)
-        example = HeldOut(line=line, messages=trained, row=row, tools=tools_of(row))
+        example = HeldOut(line=line, messages=trained, row=row)
         asked = "\n".join(str(m.get("content") or "") for m in trained)
         if asked in seen:
             continue
@@ -39,7 +42,6 @@ def prompts(request: CreateRequest, path: Path) -> Iterator[Prompt]:
             asked=question_of(example),
             trained=trained,
             row=scored_row(row, question_of(example), reference),
-            tools=example.tools,
         )
 
 

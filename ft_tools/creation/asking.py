@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from operator import mul
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -105,24 +106,29 @@ def plan_asking(
     judges = agreements_of(pilot)
     _require_judge(request, judges, is_pilot=is_pilot)
     used = prompts[: request.pilot_rows] if is_pilot else prompts
-    pairs = [(one, sample) for one in used for sample in range(request.samples)]
-    missing = [pair for pair in pairs if asked.key(*pair) not in known]
-    if endpoint is not None and len(missing) > endpoint.max_calls:
-        raise refusal("too_many_calls", num=len(missing), most=endpoint.max_calls)
-    texts = [json.dumps(one.messages, ensure_ascii=False) for one, _ in missing]
-    most = sum(asked.most_usd(one, price.price) for one, _ in missing) if price else None
+    missing = {
+        at: num
+        for at, one in enumerate(used)
+        if (num := sum(key not in known for key in asked.keys(one)))
+    }
+    num_missing, num_all = sum(missing.values()), len(used) * request.samples
+    if endpoint is not None and num_missing > endpoint.max_calls:
+        raise refusal("too_many_calls", num=num_missing, most=endpoint.max_calls)
+    tokens = estimate_all([json.dumps(used[at].messages, ensure_ascii=False) for at in missing])
+    most = None
+    if price is not None:
+        most = sum(num * asked.most_usd(used[at], price.price) for at, num in missing.items())
     limits = {"max_calls": endpoint.max_calls if endpoint else None, "max_usd": asked.max_usd}
     at_once = endpoint.max_concurrency if endpoint else 1
-    num_more = len({id(one) for one, _ in missing})
     plan = AskingPlan(
         teacher=endpoint.model if endpoint else teacher.model or "",
         sent_to=endpoint.host if endpoint else None,
         model=files,
         num_prompts=len(used),
-        num_requests=len(pairs),
-        num_known=len(pairs) - len(missing),
+        num_requests=num_all,
+        num_known=num_all - num_missing,
         max_tokens=asked.max_tokens,
-        estimated_input_tokens=sum(estimate_all(texts)) if texts else 0,
+        estimated_input_tokens=sum(map(mul, tokens, missing.values())),
         price=price,
         most_usd=None if most is None else round(most, 6),
         budget={name: float(value) for name, value in limits.items() if value is not None},
@@ -131,7 +137,7 @@ def plan_asking(
         reused_from=[run.name for run in runs],
         judges=judges,
         files_sha256=hashes_of(request),
-        forecast=forecast_of(pilot, used, num_more, price, at_once) if pilot else None,
+        forecast=forecast_of(pilot, used, len(missing), price, at_once) if pilot else None,
     )
     return plan, is_pilot, _warnings(request, plan, used)
 

@@ -29,7 +29,6 @@ class Prompt:
     passage: str = ""
     row: Mapping[str, Any] = field(default_factory=dict)
     """What the checks read."""
-    tools: list[dict[str, Any]] | None = None
     shown: frozenset[str] = frozenset()
     """Inputs that it shows as examples, normalised."""
     num_rows: int = 1

@@ -58,9 +58,10 @@ class Requests:
             options |= schema_option(self.teacher.endpoint.response_format, self.schema)
         return options
 
-    def key(self, prompt: Prompt, sample: int) -> str:
-        """Return what the reply is kept under: all that it depends on, and its number."""
-        return reply_key(self._body(prompt), sample)
+    def keys(self, prompt: Prompt) -> list[str]:
+        """Return what the reply of each sample is kept under: all that it depends on."""
+        body = self._body(prompt)
+        return [reply_key(body, sample) for sample in range(self.request.samples)]
 
     def most_usd(self, prompt: Prompt, price: Price) -> float:
         """Return the highest price of one request, as the client reserves it."""

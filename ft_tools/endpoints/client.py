@@ -61,6 +61,11 @@ class Reply:
     """What the model said instead of an answer, where the API tells that apart."""
 
 
+NO_REPLY = Reply("", 0, 0, finished=False, served_by="", finish_reason="no_answer")
+MOST_UNANSWERED = 3
+"""Questions in a row that fail after all retries before the server counts as gone."""
+
+
 @dataclass(frozen=True)
 class _Failure:
     """An attempt without an answer."""
@@ -92,8 +97,8 @@ class Client:
             price: What it costs; None: nothing.
             budget: Every attempt is counted in it.
             cache: JSONL file of replies; an equal request in it is not sent again.
-            keeps_refused: A question that the server refuses alone has an empty reply, and ends
-                nothing.
+            keeps_refused: A question that the server refuses alone, or fails on alone, has an empty
+                reply that says so, and ends nothing.
 
         Raises:
             BadInput: The environment variable of the key is not set.
@@ -103,6 +108,7 @@ class Client:
         self._budget = budget
         self._cache = cache
         self._keeps_refused = keeps_refused
+        self._num_unanswered = 0
         self._replies = read_replies(cache)
         self._stopping = threading.Event()
         key = require_key(endpoint.key_variable)
@@ -150,12 +156,13 @@ class Client:
             if isinstance(found, Reply):
                 # Kept first: whoever is killed between has it, and counts its highest price.
                 kept = self._keep(key, replace(found, seconds=time.monotonic() - began))
+                self._num_unanswered = 0
                 self._budget.settle(call, self.usd_of(found) if found.prompt_tokens else None)
                 return kept
             self._budget.settle(call, 0.0 if found.is_free else None)
             if self._keeps_refused and found.status in REFUSED:
                 named = f"http_{found.status}"
-                return self._keep(key, Reply("", 0, 0, False, "", 0.0, finish_reason=named))
+                return self._keep(key, replace(NO_REPLY, finish_reason=named))
             problem = found.problem
             if found.wait_seconds is None or attempt == MAX_RETRIES:
                 break
@@ -163,6 +170,11 @@ class Client:
             if self._stopping.wait(min(LONGEST_WAIT_SECONDS, max(found.wait_seconds, backoff))):
                 problem += ", stopped"
                 break
+        if self._keeps_refused and attempt == MAX_RETRIES:
+            self._num_unanswered += 1
+            if self._num_unanswered <= MOST_UNANSWERED:
+                # Not kept: whoever continues asks again.
+                return NO_REPLY
         raise EndpointUnavailable(
             f"{self._endpoint.host} failed ({problem}, {attempt + 1} attempt"
             f"{'s' * (attempt > 0)}); check url, model and key_variable, then resume_run: answers "

@@ -190,6 +190,24 @@ def test_a_killed_run_continues_and_asks_nothing_twice(workspace):
     assert report.usd == pytest.approx(teacher.usd)
 
 
+def test_a_prompt_that_always_fails_ends_nothing_and_a_server_that_is_gone_ends_the_run(
+    workspace, quick
+):
+    write(workspace / "sums.jsonl", sums(12))
+    with serving(lambda question, _: 500 if "is 7 +" in question else add(question)) as server:
+        _, report = run_here(workspace, **asking(server, pilot_rows=0))
+    assert report.dropped == {"no_answer": 1}
+    assert report.num_kept == 11
+    with serving(lambda *_: 500) as server, pytest.raises(client.EndpointUnavailable):
+        run_here(workspace, WHOLE, **asking(server, pilot_rows=0, output_dir="other"))
+
+
+def test_prompts_that_offer_tools_are_refused(workspace):
+    write(workspace / "sums.jsonl", [{"prompt": "x", "tools": [{"name": "f"}]}])
+    with pytest.raises(BadInput, match=r"sums\.jsonl:1: offers tools"):
+        planned_here(workspace, **asking(None, checks=[]))
+
+
 def test_questions_of_the_test_rows_are_never_sent(workspace):
     write(workspace / "sums.jsonl", sums(30))
     held = [{"prompt": f"what is {n} +  {n * 7 % 13}?", "completion": "x"} for n in range(5)]

@@ -19,7 +19,7 @@ from ft_tools.creation.rows import Made, MadeRow, made_row
 from ft_tools.creation.worker.finish import DROPPED
 from ft_tools.creation.worker.teacher import CALLS, HTTP, Replies
 from ft_tools.endpoints.budget import Budget
-from ft_tools.endpoints.client import Reply
+from ft_tools.endpoints.client import NO_REPLY, Reply
 from ft_tools.formats.origin import Origin
 from ft_tools.metrics.checks.request import Judge, check_names
 from ft_tools.metrics.checks.scorer import Scorer, Scores
@@ -61,8 +61,7 @@ def rows_of(
             dropped.add(one.prompt, sample, why, candidate.answer)
             continue
         origin = _origin(session, request, plan, one.prompt, sample, reply, score)
-        group, tools = one.prompt.source, one.prompt.tools
-        row = made_row(candidate.messages, candidate.question, origin, group, tools)
+        row = made_row(candidate.messages, candidate.question, origin, one.prompt.source)
         one.passed.append((row, candidate))
     for one in answered:
         for row, candidate in _surplus(request, one):
@@ -102,8 +101,7 @@ def _read_replies(
     request: CreateRequest, one: _Answered, replies: Replies, dropped: _Dropped
 ) -> Iterator[tuple[int, Reply, Candidate]]:
     """Yield the rows in the replies to a prompt that can be checked."""
-    for sample in range(request.samples):
-        reply = replies.of(one.prompt, sample)
+    for sample, reply in enumerate(replies.of(one.prompt)):
         if reply is None:
             dropped.counts[NOT_ASKED] += one.prompt.num_rows
             continue
@@ -123,7 +121,10 @@ def _candidates(
     request: CreateRequest, prompt: Prompt, reply: Reply
 ) -> tuple[list[Candidate], str]:
     """Return the rows of a reply, or why it has none."""
-    if reply.finish_reason.startswith(HTTP) or reply.finish_reason == "content_filter":
+    if reply.finish_reason.startswith(HTTP) or reply.finish_reason in {
+        "content_filter",
+        NO_REPLY.finish_reason,
+    }:
         return [], reply.finish_reason
     if reply.refusal:
         return [], "refusal"

@@ -46,10 +46,9 @@ def _made(session: Session, request: CreateRequest, plan: CreatePlan, path: Path
     prompts, _ = prompts_of(request, path, test)
     used = prompts[: plan.asking.num_prompts]
     requests = Requests(request, request.teacher, plan.asking.model)
-    asked = [(one, sample) for one in used for sample in range(request.samples)]
     if plan.pilot:
         calibrate(session, request)
-    replies = ask(session, plan, requests, asked)
+    replies = ask(session, plan, requests, used)
     return rows_of(session, request, plan, used, replies)
 
 

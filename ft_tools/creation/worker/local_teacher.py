@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ft_tools.creation.prompts import Prompt
 from ft_tools.creation.requests import Requests
+from ft_tools.creation.worker.teacher import Question
 from ft_tools.endpoints.client import Reply, keep_reply
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.systems.grammar import grammar_of
@@ -17,7 +17,7 @@ BATCH = 16
 
 
 def answer_locally(
-    session: Session, requests: Requests, missing: Sequence[tuple[Prompt, int]], path: Path
+    session: Session, requests: Requests, missing: Sequence[Question], path: Path
 ) -> None:
     """Let the model answer what is missing, and keep each reply.
 
@@ -41,7 +41,7 @@ def answer_locally(
             BATCH,
             grammar,
         )
-        asked = [HeldOut(line=i, messages=one.messages) for i, (one, _) in enumerate(missing)]
+        asked = [HeldOut(line=i, messages=one.prompt.messages) for i, one in enumerate(missing)]
         done = 0
         for batch in system.answer(asked, lambda: session.should_stop):
             for i, answer in batch:
@@ -54,7 +54,7 @@ def answer_locally(
                     seconds=answer.seconds,
                     finish_reason="stop" if answer.finished else "length",
                 )
-                keep_reply(path, requests.key(*missing[i]), reply)
+                keep_reply(path, missing[i].key, reply)
             done += len(batch)
             session.progress(done, len(missing))
     finally:

@@ -1,8 +1,9 @@
 """Ask the teacher what is missing: each reply is kept before it counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ft_tools.creation.findings import refusal
 from ft_tools.creation.pilots import REPLIES
@@ -17,8 +18,14 @@ from ft_tools.runs.state import directory
 CALLS, TEACHER = "calls.jsonl", "the teacher"
 """Where attempts are counted, and under which name: no check can have it."""
 HTTP = "http_"
-Asked = Sequence[tuple[Prompt, int]]
-"""Prompts, each with the number of its sample."""
+
+
+class Question(NamedTuple):
+    """A sample of a prompt that has no reply yet."""
+
+    key: str
+    prompt: Prompt
+    sample: int
 
 
 @dataclass
@@ -32,23 +39,31 @@ class Replies:
     num_calls: int = 0
     """Of this run, retries included."""
 
-    def of(self, prompt: Prompt, sample: int) -> Reply | None:
-        """Return the reply to a prompt; None where the budget ended before."""
-        return self.by_key.get(self.requests.key(prompt, sample))
+    def of(self, prompt: Prompt) -> list[Reply | None]:
+        """Return the reply to each sample of a prompt; None where the budget ended before."""
+        return [self.by_key.get(key) for key in self.requests.keys(prompt)]
 
 
-def ask(session: Session, plan: CreatePlan, requests: Requests, asked: Asked) -> Replies:
+def ask(
+    session: Session, plan: CreatePlan, requests: Requests, prompts: Sequence[Prompt]
+) -> Replies:
     """Return the replies to all prompts, as far as the budget allows.
 
     Raises:
-        EndpointUnavailable: A request failed after retries; resume_run asks for the rest.
+        EndpointUnavailable: Several requests in a row failed after retries; resume_run goes on.
         Refused: The endpoint refused every request.
         Stopped: It was requested; what was in flight is kept.
     """
     assert plan.asking is not None
     path = session.run_dir / REPLIES
-    known = _take_over(path, plan.asking.reused_from, {requests.key(*one) for one in asked})
-    missing = [one for one in asked if requests.key(*one) not in known]
+    # Equal requests are one.
+    asked = {
+        key: Question(key, prompt, sample)
+        for prompt in prompts
+        for sample, key in enumerate(requests.keys(prompt))
+    }
+    known = _take_over(path, plan.asking.reused_from, asked)
+    missing = [one for key, one in asked.items() if key not in known]
     session.phase("asking the teacher")
     session.progress(len(asked) - len(missing), len(asked))
     if requests.teacher.endpoint is None:
@@ -57,46 +72,42 @@ def ask(session: Session, plan: CreatePlan, requests: Requests, asked: Asked) ->
 
         answer_locally(session, requests, missing, path)
         return Replies(requests, read_replies(path), None)
-    budget = Budget(
-        session.run_dir / CALLS, TEACHER, requests.teacher.endpoint.max_calls, requests.max_usd
-    )
     price = plan.asking.price.price if plan.asking.price else None
+    calls = session.run_dir / CALLS
+    budget = Budget(calls, TEACHER, requests.teacher.endpoint.max_calls, requests.max_usd)
     client = Client(requests.teacher.endpoint, price, budget, path, keeps_refused=True)
-    done = len(asked) - len(missing)
     try:
         for batch in client.ask_all(
-            [prompt.messages for prompt, _ in missing],
+            [one.prompt.messages for one in missing],
             requests.max_tokens,
             lambda: session.should_stop,
-            [sample for _, sample in missing],
+            [one.sample for one in missing],
             **requests.options,
         ):
-            done += len(batch)
-            session.progress(done, len(asked))
+            known |= {missing[i].key: reply for i, reply in batch}
+            session.progress(len(known), len(asked))
     except BudgetUsedUp as error:
         session.event(f"{error}; what was answered is used", "warning")
     finally:
         client.close()
     if session.should_stop:
         raise Stopped
-    usd = budget.usd if price else None
-    found = Replies(requests, read_replies(path), usd, budget.num_calls)
-    _require_any(requests, [reply for one in asked if (reply := found.of(*one))])
-    return found
+    _require_any(requests, known.values())
+    return Replies(requests, known, budget.usd if price else None, budget.num_calls)
 
 
-def _take_over(path: Path, runs: Sequence[str], wanted: set[str]) -> set[str]:
+def _take_over(path: Path, runs: Sequence[str], wanted: Collection[str]) -> dict[str, Reply]:
     """Copy what earlier runs know into this run; return what is known then."""
-    known = dict(read_replies(path))
+    known = {key: reply for key, reply in read_replies(path).items() if key in wanted}
     for run_id in runs:
         for key, reply in read_replies(directory.find(run_id) / REPLIES).items():
             if key in wanted and key not in known:
                 keep_reply(path, key, reply)
                 known[key] = reply
-    return set(known)
+    return known
 
 
-def _require_any(requests: Requests, replies: Sequence[Reply]) -> None:
+def _require_any(requests: Requests, replies: Collection[Reply]) -> None:
     """Refuse to go on where the endpoint refused every request: the fault is in all of them.
 
     Raises:
