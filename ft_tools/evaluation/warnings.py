@@ -20,6 +20,7 @@ from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import MOST_TOKENS
 from ft_tools.formats.test_sets import MOST_LOOKS
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
+from ft_tools.metrics.checks.request import Judge, check_names
 from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.metrics.scores import Scoring
 from ft_tools.models import model_folder
@@ -161,6 +162,11 @@ def system_warnings(request: EvaluateRequest, systems: Sequence[SystemPlan]) -> 
     if request.judge is not None and "judge" in request.metrics:
         budget = f"max_calls {request.judge_max_calls}"
         yield _texts_sent("judge", "the held-out", "with both outputs", request.judge, budget)
+    for name, check in zip(check_names(request.checks), request.checks, strict=True):
+        if isinstance(check, Judge):
+            budget = f"max_calls {check.endpoint.max_calls}"
+            budget += f", max_usd {check.budget_usd:g}" if check.budget_usd else ""
+            yield _texts_sent(name, "the held-out", "with all outputs", check.endpoint, budget)
     if request.lm_eval_tasks:
         yield warning("tasks_not_timed")
         if not request.task_paths:

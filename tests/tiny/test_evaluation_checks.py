@@ -1,5 +1,7 @@
 """evaluate by declared checks: totals with intervals, each part, a target, stress."""
 
+import json
+
 import pytest
 
 from ft_tools.errors import BadData, BadInput, PlanChanged
@@ -26,6 +28,8 @@ def systems(workspace):
     """Return two systems: one adds, the other names every number."""
 
     def reply(question, body):
+        if body["model"] == "judge":
+            return json.dumps({"pass": " = " in json.loads(question.splitlines()[2])["answer"]})
         if "Ignore" in question:
             return "OK"
         n = int(question.split()[2])
@@ -84,6 +88,18 @@ def test_a_changed_check_is_another_plan_and_a_row_without_its_column_is_refused
     assert len(set(hashes)) == 2
     with pytest.raises(BadData, match=r"held\.jsonl:1: has no column 'gold'"):
         evaluate(asked(systems, checks=[{"kind": "equals", "reference": "gold"}]))
+
+
+def test_a_judge_passes_answers_and_the_plan_says_what_it_is_sent(workspace, systems):
+    endpoint = systems[0]["endpoint"] | {"model": "judge"}
+    request = asked(
+        systems,
+        checks=[{"kind": "judge", "endpoint": endpoint, "rubric": "It adds.", "name": "ok"}],
+    )
+    assert any(one.startswith("texts_sent_here: ok: ") for one in evaluate(request).warnings)
+    run_dir, report = run_here(workspace, request)
+    assert [one.scores["checks"].value for one in report.systems] == [0.0, 1.0]
+    assert len((run_dir / "check_ok_replies.jsonl").read_text().splitlines()) == 80
 
 
 def test_a_judge_that_could_not_see_every_answer_is_refused_before_it_is_asked(workspace, systems):
