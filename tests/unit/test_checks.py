@@ -126,6 +126,11 @@ WRONG = {
         "1e999",
         {},
     ),
+    "an integer that no float holds": (
+        {"kind": "json_schema", "schema": {"multipleOf": 0.5}},
+        "9" * 400,
+        {},
+    ),
     "the schema without the value": (
         {"kind": "json_schema", "schema": SCHEMA, "values": {"team": "queue"}},
         '{"team": "b"}',

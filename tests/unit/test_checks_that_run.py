@@ -173,7 +173,7 @@ def test_tests_that_cannot_be_run_are_broken_and_not_failed(tmp_path):
     assert found.total is None
 
 
-@pytest.mark.parametrize("tests", ["add(1, 2)", "assert (", "", 3, ["assert x", 3]])
+@pytest.mark.parametrize("tests", ["add(1, 2)", "assert (", "", 3, ["assert x", 3], "-" * 10**6])
 def test_tests_that_no_answer_can_fail_are_refused_with_their_line(tests):
     checks = CHECKS.validate_python([{"kind": "tests", "column": "tests"}])
     with pytest.raises(BadData, match=":4: column 'tests'"):

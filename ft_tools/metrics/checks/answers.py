@@ -114,7 +114,12 @@ def texts_of(check: Contains | Lacks, row: Row) -> list[Any]:
 
 def as_text(value: Any) -> str:
     """Return a column's value as the text that an answer would have."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        return (
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        )
+    except RecursionError:
+        return ""
 
 
 def code_in(answer: str) -> str:

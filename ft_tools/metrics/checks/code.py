@@ -98,7 +98,7 @@ def problem_of(tests: str | None) -> str:
     """Return why tests cannot fail any answer, or cannot run; empty if neither."""
     try:
         nodes = list(ast.walk(ast.parse(tests or "")))
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "is not Python"
     for node in nodes:
         if isinstance(node, ast.Assert | ast.Raise):

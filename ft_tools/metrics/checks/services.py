@@ -114,7 +114,7 @@ def source_of(path: Path) -> str:
     try:
         source = path.read_text(encoding="utf-8")
         nodes = ast.parse(source).body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise BadInput(f"{path} is not Python; {cure}") from error
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
     if not any(one.name == "score" and len(one.args.args) == 2 for one in functions):

@@ -146,7 +146,7 @@ class JailedProcess:
         return ""
 
     def _write(self, message: Any, deadline: float) -> None:
-        data = memoryview(json.dumps(message).encode() + b"\n")
+        data = memoryview(json.dumps(message, default=str).encode() + b"\n")
         while data:
             self._wait(self._stdin, selectors.EVENT_WRITE, deadline)
             try:
