@@ -815,6 +815,34 @@ def test_a_table_of_phoenix_has_half_flattened_messages(workspace):
     assert made_of(workspace, NOT_FAILED)[0] == [{"messages": meant}]
 
 
+def test_an_evaluation_in_a_span_of_its_own_is_about_the_call_that_it_stands_in(workspace):
+    call = otel_span(1, [said("user", "Oslo?")], [said("assistant", "Sun.")])
+    judge = {**otel_span(2, [], []), "attributes": [], "traceId": "t1", "parentSpanId": "s1"}
+    name, held = score(0.9)
+    judge["events"] = [{"name": name, "attributes": attributes(held)}]
+    written(workspace, [{"resourceSpans": [{"scopeSpans": [{"spans": [call, judge]}]}]}])
+    assert made_of(workspace)[1].num_kept == 1
+
+
+def test_a_conversation_ends_before_a_call_that_no_answer_follows(workspace):
+    more = [user(3, 2, "Weather?"), assistant(4, 3, use("Oslo")), user(5, 4, used("Oslo"))]
+    written(workspace, [*ASKED_ONCE, *more])
+    meant = [said("user", "Do it"), said("assistant", "I will")]
+    assert made_of(workspace, NOT_FAILED)[0] == [{"messages": meant}]
+
+
+def test_a_session_whose_rows_name_no_parent_is_read_in_order(workspace):
+    asked = [
+        user(1, 0, "a"),
+        assistant(2, 0, text("b")),
+        user(3, 0, "c"),
+        assistant(4, 0, text("d")),
+    ]
+    written(workspace, asked)
+    meant = [said("user", "a"), said("assistant", "b"), said("user", "c"), said("assistant", "d")]
+    assert made_of(workspace, NOT_FAILED)[0] == [{"messages": meant}]
+
+
 def test_an_image_ends_the_conversation_before_it(workspace):
     image = [text("this?"), {"type": "image_url", "image_url": {"url": "x"}}]
     turns = [said("user", "hi"), said("assistant", "hello"), said("user", image)]

@@ -87,17 +87,25 @@ class _File:
                 if isinstance(result, Mapping) and result.get("interrupted"):
                     self.interrupted |= found.keys()
 
+    def path_to(self, leaf: LogRow) -> list[LogRow]:
+        """Return a leaf and all above it; where no row names another, all before it."""
+        if not any(text_at(row.value, *ABOVE) for row in self.spoken):
+            session = leaf.value.get("sessionId")
+            return [row for row in self.spoken[::-1] if row.value.get("sessionId") == session]
+        left, path = dict(self.by_uuid), list[LogRow]()
+        at: LogRow | None = leaf
+        while at is not None:
+            path.append(left.pop(text_at(at.value, "uuid")))
+            at = left.get(text_at(at.value, *ABOVE))
+        return path
+
 
 class _Path:
     """What was said on the way to a leaf, across the boundaries of compactions."""
 
     def __init__(self, file: _File, leaf: LogRow, session: str) -> None:
         self._file = file
-        left, path = dict(file.by_uuid), list[LogRow]()
-        at: LogRow | None = leaf
-        while at is not None:
-            path.append(left.pop(text_at(at.value, "uuid")))
-            at = left.get(text_at(at.value, *ABOVE))
+        path = file.path_to(leaf)
         first = path[-1]
         self.made = Conversation(NAME, first, [], session, date=text_at(first.value, "timestamp"))
         if text_at(first.value, *ABOVE):

@@ -120,8 +120,8 @@ def _item(item: Mapping[str, Any]) -> list[Message]:
         is_context = said[0]["role"] == "user" and said[0]["content"].lstrip().startswith(CONTEXT)
         return [] if is_context else said
     if kind in CALLS:
-        held = item.get(CALLS[kind])
-        arguments = {"input": held} if kind == "custom_tool_call" else held
+        held = first_of(item, CALLS[kind], "arguments")
+        arguments = {"input": held} if isinstance(item.get("input"), str) else held
         name = text_at(item, "name") or "local_shell"
         made = call(first_of(item, "call_id", "id"), name, arguments)
         return [{"role": "assistant", "content": "", "tool_calls": [made]}]

@@ -228,7 +228,8 @@ def _joined(one: Message, other: Message) -> Message:
 def answered(messages: list[Message], left_out: "Counter[str]") -> list[Message]:
     """Return the conversation as far as it can be trained on: results behind their calls.
 
-    It ends before a call without a result and before what is no text, and behind an answer.
+    It ends before a call without a result and before what is no text, and behind an answer in
+    words.
     """
     made: list[Message] = []
     at = 0
@@ -251,7 +252,7 @@ def answered(messages: list[Message], left_out: "Counter[str]") -> list[Message]
             break
         left_out["result_without_call"] += len(results) - len(in_order)
         made += [message, *in_order]
-    while made and made[-1]["role"] != "assistant":
+    while made and (made[-1]["role"] != "assistant" or "tool_calls" in made[-1]):
         made.pop()
     return made
 

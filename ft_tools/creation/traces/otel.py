@@ -23,21 +23,29 @@ OLD = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant"
 CHOICE = "gen_ai.choice"
 ASKED, ANSWERED = "gen_ai.input.messages", "gen_ai.output.messages"
 RESPONSE = "gen_ai.response.id"
+SESSION = ("gen_ai.conversation.id", "session.id")
 
 
 def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Conversation]:
     """Yield a conversation for each span of a model's call, with what its events say."""
     parts: dict[str, list[Span]] = defaultdict(list)
-    signs = Signs()
+    evaluations = []
     for span in spans:
         if span.name == f"{EVALUATION}.result":
-            held = span.attributes
-            scores = [held.get(f"{EVALUATION}.score.{key}") for key in ("value", "label")]
-            about = text_at(held, RESPONSE) or span.id
-            signs.add(about, held.get(f"{EVALUATION}.name"), *scores)
+            evaluations.append(span)
         else:
             parts[f"{span.trace} {span.id}"].append(span)
-    yield from calls_in([_node(held) for held in parts.values()], signs, skipped)
+    nodes = [_node(held) for held in parts.values()]
+    judged = {node.parent for node in nodes} | {node.id for node in nodes if node.call}
+    signs = Signs()
+    for span in evaluations:
+        held = span.attributes
+        # A span of its own that evaluates is about the one that it stands in.
+        about = span.id if span.id in judged else span.parent
+        scores = [held.get(f"{EVALUATION}.score.{key}") for key in ("value", "label")]
+        name = held.get(f"{EVALUATION}.name")
+        signs.add(text_at(held, RESPONSE) or about or text_at(held, *SESSION), name, *scores)
+    yield from calls_in(nodes, signs, skipped)
 
 
 def _node(parts: list[Span]) -> Node:
@@ -73,7 +81,7 @@ def _call(
         answer_of(outputs[0]) if outputs else [],
         has_failed=has_failed,
         reasons=[*reasons, *(text_at(one, "finish_reason") for one in outputs)],
-        session=text_at(held, "gen_ai.conversation.id"),
+        session=text_at(held, *SESSION),
         trace=span.trace,
         id=text_at(held, RESPONSE),
         model=text_at(held, "gen_ai.response.model", "gen_ai.request.model"),
