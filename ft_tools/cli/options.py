@@ -69,9 +69,7 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
         return _typed(get_args(annotation)[0])
     if origin in (Union, UnionType):
         parts = [part for part in get_args(annotation) if part is not type(None)]
-        if len(parts) == 1:
-            return _typed(parts[0])
-        return (list[str], _texts) if takes_one_or_many(annotation) else (str, None)
+        return _typed(parts[0]) if len(parts) == 1 else _of_several(annotation, parts)
     if origin is dict or _is_model(annotation):
         return dict[str, Any], partial(_object, _lists(annotation))
     if origin in (list, tuple):
@@ -87,6 +85,12 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
     if origin is Literal:
         return annotation, _word
     return (bool if annotation is bool else str), None
+
+
+def _of_several(annotation: Any, parts: list[Any]) -> tuple[Any, Callable[..., Any] | None]:
+    if any(get_origin(_unmarked(part)) is dict for part in parts):
+        return Any, _word_or_json
+    return (list[str], _texts) if takes_one_or_many(annotation) else (str, None)
 
 
 def _unmarked(annotation: Any) -> Any:
@@ -162,6 +166,10 @@ def _texts(_: Any, tokens: Sequence[Token]) -> list[str]:
         read = _json(token.value)
         found += read if isinstance(read, list) else [token.value]
     return found
+
+
+def _word_or_json(_: Any, tokens: Sequence[Token]) -> Any:
+    return _json(tokens[-1].value)
 
 
 def _word(_: Any, tokens: Sequence[Token]) -> str:

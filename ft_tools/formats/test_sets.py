@@ -90,7 +90,21 @@ def remember(file: Path, keys: Iterable[tuple[int, int]]) -> int:
     }
     if places != _places_in(path):
         write_file(path, json.dumps(entry))
+    _forget_others(path, str(place))
     return len(known)
+
+
+def _forget_others(entry: Path, place: str) -> None:
+    """Take a file out of the other test sets that it held before."""
+    for other in entry.parent.glob("*.json"):
+        places = _places_in(other)
+        if other == entry or place not in places:
+            continue
+        left = [one for one in places if one != place]
+        if left:
+            write_file(other, json.dumps(json.loads(other.read_text("utf-8")) | {"paths": left}))
+        else:
+            other.unlink(missing_ok=True)
 
 
 class TestRows:
@@ -153,13 +167,28 @@ def _places_in(entry: Path) -> list[str]:
     return []
 
 
-def known_test_rows() -> TestRows:
-    """Return what the workspace remembers; files that cannot be read are left out."""
-    folder = workspace.roots()[0] / FOLDER
+def known_test_rows(*, with_gone: bool = False) -> TestRows:
+    """Return what the workspace remembers; files that cannot be read are left out.
+
+    Args:
+        with_gone: Whether to count test sets whose files are all gone, or were moved.
+    """
+    root = workspace.roots()[0]
+    folder = root / FOLDER
     if not folder.is_dir():
         return TestRows({})
-    files = sorted(folder.glob("*.json"))
-    return _loaded(tuple((str(path), path.stat().st_mtime_ns) for path in files))
+    stamped = [(str(path), path.stat().st_mtime_ns) for path in sorted(folder.glob("*.json"))]
+    return _loaded(
+        tuple(
+            one for one in stamped if with_gone or any((root / at).exists() for at in _places(*one))
+        )
+    )
+
+
+@lru_cache(maxsize=1_000)
+def _places(entry: str, changed_ns: int) -> list[str]:
+    """Return where a test set is; `changed_ns` has it read again."""
+    return _places_in(Path(entry))
 
 
 @lru_cache(maxsize=2)
@@ -177,7 +206,7 @@ def _loaded(files: tuple[tuple[str, int], ...]) -> TestRows:
 
 def are_test_rows(rows: Iterable[Numbered]) -> bool:
     """Return whether most of the first rows are of a test set of the workspace."""
-    known = known_test_rows()
+    known = known_test_rows(with_gone=True)
     first = islice(rows, LOOKED_AT) if known else ()
     found = [normalise(line, row) in known for line, row in first]
     return bool(found) and sum(found) > MOSTLY * len(found)

@@ -7,9 +7,10 @@ from typing import get_args
 import pytest
 
 from ft_tools.data.judge.enough_examples import BANDS, PAIRS
-from ft_tools.data.request import AuditRequest
+from ft_tools.data.request import AuditRequest, ShowRequest
+from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset, expected_time
-from ft_tools.errors import BadInput
+from ft_tools.errors import BadInput, Refused
 from ft_tools.formats.test_sets import FOLDER
 from ft_tools.lora.data_shape import Goal
 from ft_tools.similarity import minilm
@@ -97,6 +98,23 @@ def test_a_test_set_that_its_rows_are_of_is_named_and_can_be_forgotten(workspace
     assert str(FOLDER / entry.name) in note
     entry.unlink()
     assert audit_dataset(AuditRequest(path="d.jsonl")).removed_by == {}
+
+
+def test_a_test_set_whose_file_is_gone_or_holds_other_rows_no_longer_counts(workspace):
+    def set_aside(rows):
+        write(workspace / "test.jsonl", map(row, rows))
+        audit_dataset(AuditRequest(path="test.jsonl", purpose="test"))
+
+    set_aside(range(60))
+    write(workspace / "d.jsonl", map(row, range(50, 130)))
+    assert audit_dataset(AuditRequest(path="d.jsonl")).removed_by == {"test_row": 10}
+    set_aside(range(57, 80))
+    assert audit_dataset(AuditRequest(path="d.jsonl")).removed_by == {"test_row": 23}
+    (workspace / "test.jsonl").rename(workspace / "moved.jsonl")
+    assert audit_dataset(AuditRequest(path="d.jsonl")).removed_by == {}
+    # What was moved is no less a test set for whoever reads it.
+    with pytest.raises(Refused, match=r"moved\.jsonl is a test part"):
+        show_examples(ShowRequest(path="moved.jsonl", lines=[1]))
 
 
 def test_rows_of_a_test_file_are_refused_as_training_data_by_content(workspace):
