@@ -25,8 +25,7 @@ NEW_MOUNTS, NEW_HOST, NEW_IPC = 0x20000, 0x4000000, 0x8000000
 NEW_USERS, NEW_PIDS, NEW_NET = 0x10000000, 0x20000000, 0x40000000
 READ_ONLY, NO_SETUID, NO_DEVICES, REMOUNT = 1, 2, 4, 32
 BIND, RECURSIVE, PRIVATE = 1 << 12, 1 << 14, 1 << 18
-KEPT_FLAGS = {8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
-"""Flags of a mount that a remount may not drop: statvfs's -> mount's (noexec and the atimes)."""
+HERE, BELOW_TOO = -100, 0x8000
 DETACH = 2
 FILTER_CALLS = 22
 DIE_WITH_PARENT, DROP_BOUND, NO_NEW_PRIVILEGES, AMBIENT, CLEAR_ALL = 1, 24, 38, 47, 4
@@ -173,12 +172,16 @@ def change_root(config: dict[str, Any]) -> None:
 
 
 def bind(source: str, target: str, *, is_device: bool = False) -> None:
-    """Show a file or folder of the old root, read-only, at the same place of the new one."""
-    mount(source, target, "", BIND)
+    """Show a file or folder of the old root at the same place of the new one, read-only.
+
+    What is mounted below it comes along, as it has to in a user namespace, and is read-only too.
+    """
+    mount(source, target, "", BIND | RECURSIVE)
     if not is_device:
-        found = os.statvfs(target).f_flag
-        kept = sum(flag for seen, flag in KEPT_FLAGS.items() if found & seen)
-        mount("none", target, "", REMOUNT | BIND | READ_ONLY | NO_SETUID | NO_DEVICES | kept)
+        change = struct.pack("=QQQQ", READ_ONLY | NO_SETUID | NO_DEVICES, 0, 0, 0)
+        arguments = (HERE, target.encode(), BELOW_TOO, change, len(change))
+        number = REFUSED["mount_setattr"][processor()]
+        check(f"mount_setattr {target}", libc.syscall(number, *arguments))
 
 
 def drop_privileges(*, is_root: bool) -> None:
@@ -189,7 +192,7 @@ def drop_privileges(*, is_root: bool) -> None:
     libc.prctl(AMBIENT, CLEAR_ALL, 0, 0, 0)
     if is_root:
         os.setgroups([])
-        own = OWN_USER + os.getpid() + int.from_bytes(os.urandom(3), "big")
+        own = OWN_USER + int.from_bytes(os.urandom(3), "big")
         try:
             os.setresgid(own, own, own)
             os.setresuid(own, own, own)
@@ -240,10 +243,8 @@ def processor() -> int:
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
     """Mount, or raise."""
     arguments = (source.encode(), target.encode(), kind.encode() or None)
-    check(
-        f"mount {target}",
-        libc.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None),
-    )
+    found = libc.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None)
+    check(f"mount {target}", found)
 
 
 def write(path: str, text: str) -> None:
