@@ -111,14 +111,20 @@ def wordings_of(texts: Sequence[Words]) -> Wordings:
         pair: math.log(len(learned) / len(some)) if len(some) <= _most(len(learned)) else 0.0
         for pair, some in having.items()
     }
-    texts_with = {pair: np.array(some) for pair, some in having.items() if weight[pair]}
+    # A pair that one learned text has is of use to those alone that are not learned.
+    least = 1 if len(learned) < len(places) else 2
+    texts_with = {
+        pair: np.array(some) for pair, some in having.items() if weight[pair] and len(some) >= least
+    }
     sizes = np.array([sum(weight[pair] for pair in different[at]) for at in learned])
     for at, pairs in different.items():
         require_waiting()
-        shared = np.zeros(len(learned))
-        for pair in pairs:
-            if pair in texts_with:
-                shared[texts_with[pair]] += weight[pair]
+        known = [pair for pair in pairs if pair in texts_with]
+        if not known:
+            continue
+        found = [texts_with[pair] for pair in known]
+        weights = np.repeat([weight[pair] for pair in known], list(map(len, found)))
+        shared = np.bincount(np.concatenate(found), weights, len(learned))
         own = number_of.get(at)
         if own is not None:
             shared[own] = 0.0

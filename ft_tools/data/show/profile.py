@@ -33,8 +33,8 @@ from ft_tools.formats.readers.rows import Row
 NUM_DRAWN = 5
 MOST_ROWS = 50_000
 """Rows that are counted; a call answers within seconds."""
-MOST_COMPARED = 2_000
-"""Texts that are compared with each other."""
+MOST_COMPARED, MOST_TEMPLATED = 2_000, 1_000
+"""Texts that are compared with each other, and in which templates are counted."""
 LEAST_CHARS = 20
 """Mean length from which a column's texts are compared. Judgement."""
 TEMPLATED_FRACTION = 0.5
@@ -224,7 +224,7 @@ def _alike(texts: Sequence[str]) -> list[str]:
     Lexical(ledger).link_near_prompts()
     sizes = Counter(ledger.linked(at) for at in range(len(ledger)))
     num_twins = sum(size for size in sizes.values() if size > 1)
-    wordings = wordings_of([tokens_of(text) for text in texts])
+    wordings = wordings_of([tokens_of(text) for text in texts[:MOST_TEMPLATED]])
     follow = f"{wordings.fraction:.0%} follow {wordings.number} templates"
     is_templated = wordings.fraction >= TEMPLATED_FRACTION
     if not num_twins and not is_templated:
