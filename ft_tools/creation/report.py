@@ -25,7 +25,7 @@ class LogCounts(Report):
     formats: dict[str, int] = Field(description="Format -> conversations.")
     signs: dict[str, str] = Field(description="What options.keep may name, with its values.")
     models: dict[str, int] = Field(description="Model that answered -> conversations.")
-    terms: dict[str, str] = Field(description="Provider of a model -> its terms, dated.")
+    terms: dict[str, str] = Field(description="Provider of a model -> date of its terms.")
     masked: dict[str, int] = Field(description="Secrets and personal data -> values, masked.")
     skipped: dict[str, int] = Field(description="Rows of no conversation, by format and type.")
     notes: dict[str, int] = Field(description="What was cut or joined inside conversations.")

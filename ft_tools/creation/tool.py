@@ -16,7 +16,7 @@ def create_dataset(request: CreateRequest) -> Launch:
         PlanChanged: `confirm` belongs to another plan.
     """
     plan = make_plan(request)
-    return launch(
+    found = launch(
         "create_dataset",
         "create",
         request,
@@ -25,3 +25,6 @@ def create_dataset(request: CreateRequest) -> Launch:
         slots=([], 1),
         lineage={"source": request.source},
     )
+    # What logs have to be chosen by is open: there is nothing to confirm yet.
+    is_open = plan.log is not None and request.keep is None
+    return found.model_copy(update={"next_steps": []}) if is_open else found

@@ -568,9 +568,9 @@ def test_a_session_of_claude_code_is_the_path_to_its_newest_leaf(workspace):
             said("assistant", "I do not know."),
         ]
     ]
+    assert report.log.skipped["claude_code.reply_on_another_branch"] == 2
     assert report.log.skipped["claude_code.weather-report"] == 1
     assert report.log.skipped["claude_code.isSidechain"] == 1
-    assert report.log.skipped["claude_code.reply_on_another_branch"] == 2
     assert list(report.log.terms) == ["anthropic"]
 
 
@@ -697,6 +697,8 @@ def test_without_a_condition_nothing_is_kept_and_the_signs_are_listed(workspace)
     }
     assert plan["dropped"] == {"undecided": 3, "failed: error": 1}
     assert plan["num_made"] == {}
+    asked = {"source": "logs", "kind": "traces", "output_dir": "made"}
+    assert planned_here(workspace, **asked)[0].next_steps == []
     with pytest.raises(BadInput, match=r"options\.keep"):
         plan_of(workspace, None, confirm="0" * 16)
 

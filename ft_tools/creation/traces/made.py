@@ -16,7 +16,7 @@ from ft_tools.facts.teachers import terms_of
 from ft_tools.formats.column_counts import shown
 from ft_tools.formats.origin import Origin
 
-MOST_LISTED = 12
+MOST_LISTED = 20
 UNITS = {10: 1, 13: 10**3, 16: 10**6, 19: 10**9}
 """Digits of a time today -> how many of its units are a second."""
 
@@ -81,10 +81,7 @@ def _counts(traces: Traces) -> LogCounts:
         formats=dict(traces.formats),
         signs={shown(name): said for name, said in [*traces.signs.items()][:MOST_LISTED]},
         models=_listed(traces.models),
-        terms={
-            name: " ".join(filter(None, (terms.edition, terms.source, f"read {terms.read}")))
-            for name, terms in providers.items()
-        },
+        terms={name: terms.edition or terms.read for name, terms in providers.items()},
         masked=_listed(traces.masked),
         skipped=_listed(traces.skipped),
         notes=_listed(traces.notes),
@@ -92,5 +89,7 @@ def _counts(traces: Traces) -> LogCounts:
 
 
 def _listed(counted: Mapping[str, int]) -> dict[str, int]:
-    """Return the commonest names with their counts; a log's names are bounded."""
-    return {shown(name): num for name, num in Counter(counted).most_common(MOST_LISTED) if num}
+    """Return the commonest names with their counts, and what is left; a log's names are bounded."""
+    found = [(shown(name), num) for name, num in Counter(counted).most_common() if num]
+    others = sum(num for _, num in found[MOST_LISTED:])
+    return dict(found[:MOST_LISTED]) | ({"others": others} if others else {})
