@@ -1,5 +1,6 @@
 """What create_dataset takes."""
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -12,8 +13,14 @@ from ft_tools.metrics.checks.request import MOST_CHECKS, Check, check_names
 from ft_tools.runs.request import LaunchRequest
 
 CreationKind = Literal["answers", "documents", "traces", "variations"]
-NEEDS_TEACHER = frozenset({"answers", "documents"})
-ASKS_NOBODY = frozenset({"traces"})
+ONLY_FOR: Mapping[str, CreationKind] = {
+    **dict.fromkeys(("prompt_column", "samples", "keep_per_prompt"), "answers"),
+    **dict.fromkeys(("variations", "attributes"), "variations"),
+    **dict.fromkeys(("keep", "marks"), "traces"),
+    **dict.fromkeys(("passage_characters", "questions_per_passage", "template"), "documents"),
+    **dict.fromkeys(("unanswerable_fraction", "unanswerable_answer"), "documents"),
+}
+"""Argument -> the kind that reads it."""
 UNANSWERABLE = "The text does not say."
 
 
@@ -124,7 +131,7 @@ class CreateRequest(LaunchRequest):
         "judge of `checks` is compared with it in the pilot.",
     )
     provider: Provider | None = Field(
-        None, description="Whose terms the teacher has; null: by its host, else not known."
+        None, description="Whose terms the teacher has; null: by the model's name."
     )
     product_use: Literal["internal", "sold"] | None = Field(
         None, description="Of the trained model; sold: or given away."
@@ -147,85 +154,51 @@ class CreateRequest(LaunchRequest):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        varies = self.kind == "variations"
-        for is_wrong, problem in (
-            (
-                self.kind in NEEDS_TEACHER and self.teacher is None,
-                f"kind={self.kind!r} requires teacher: who answers",
-            ),
-            (
-                self.kind in ASKS_NOBODY and self.teacher is not None,
-                "kind='traces' reads what was answered: remove teacher",
-            ),
-            (
-                varies and bool(self.variations) == (self.teacher is not None),
-                "kind='variations' takes either options.variations (exact changes) or a teacher "
-                "with options.attributes",
-            ),
-            (
-                varies and self.teacher is not None and not self.attributes,
-                "variations by a teacher require options.attributes: what new inputs differ in",
-            ),
-            (
-                self.kind != "traces" and bool(self.keep or self.marks),
-                "keep and marks are for kind='traces'",
-            ),
-            (
-                not varies and bool(self.variations or self.attributes),
-                "variations and attributes are for kind='variations'",
-            ),
-            (
-                self.teacher is not None and self._teacher_problem() != "",
-                self._teacher_problem(),
-            ),
-            (
-                self.samples > 1 and self.kind != "answers",
-                "samples are for kind='answers'",
-            ),
-            (
-                self.keep_per_prompt > self.samples,
-                "keep_per_prompt is above samples",
-            ),
-            (
-                self.budget_usd is not None and self.teacher is None,
-                "budget_usd without a teacher: nothing is paid for",
-            ),
-            (
-                self.teacher is not None and self.teacher.model is not None and self.samples > 1,
-                "a local model decodes greedily, so samples must be 1; serve it as an endpoint "
-                "for more",
-            ),
-            (
-                self._asks_alike(),
-                "samples above 1 need a temperature: set teacher.decoding.temperature, such as 0.8",
-            ),
-            (
-                bool(self.accept_findings) and not self.accept_reason.strip(),
-                "accept_findings requires accept_reason: one sentence on why",
-            ),
-        ):
-            if is_wrong:
-                raise ValueError(problem)
+        for name, kind in ONLY_FOR.items():
+            default = type(self).model_fields[name].get_default(call_default_factory=True)
+            if self.kind != kind and getattr(self, name) != default:
+                raise ValueError(f"{name} is for kind={kind!r}")
         check_names(self.checks)
+        for problem in (self._problem_of_teacher(), self._problem_of_samples()):
+            if problem:
+                raise ValueError(problem)
+        if self.accept_findings and not self.accept_reason.strip():
+            raise ValueError("accept_findings requires accept_reason: one sentence on why")
         return self
 
-    def _teacher_problem(self) -> str:
-        """Return what of the teacher has no place in this kind; empty if all has."""
-        teacher = self.teacher
+    def _problem_of_teacher(self) -> str:
+        """Return why there has to be another teacher, or none; empty if nothing is wrong."""
+        teacher, asks = self.teacher, self.kind in {"answers", "documents"} or bool(self.attributes)
+        if self.kind == "variations" and bool(self.variations) == bool(self.attributes):
+            return (
+                "kind='variations' takes either options.variations (exact changes), or a teacher "
+                "with options.attributes"
+            )
+        if asks and teacher is None:
+            return f"kind={self.kind!r} requires teacher: who answers"
         if teacher is None:
-            return ""
+            return "budget_usd without a teacher: nothing is paid for" if self.budget_usd else ""
+        if not asks:
+            return "nobody is asked: remove teacher"
         if teacher.examples is not None and teacher.examples.choose == "nearest":
             return "teacher.examples: set choose to first or random"
-        if self.kind == "answers":
-            return ""
-        names = ["template", "passages", "document"]
-        names += ["examples"] if self.kind == "variations" else []
-        given = [name for name in names if getattr(teacher, name) is not None]
-        return f"teacher.{given[0]} is not for kind={self.kind!r}" if given else ""
+        unread = [] if self.kind == "answers" else ["template", "passages", "document"]
+        unread += ["examples"] if self.kind == "variations" else []
+        given = [f"teacher.{name}" for name in unread if getattr(teacher, name) is not None]
+        return f"{given[0]} is not for kind={self.kind!r}" if given else ""
 
-    def _asks_alike(self) -> bool:
-        """Return whether several samples of one prompt would be the same."""
+    def _problem_of_samples(self) -> str:
+        """Return why several samples of a prompt make no sense; empty if they do."""
+        if self.keep_per_prompt > self.samples:
+            return "keep_per_prompt is above samples"
         if self.samples == 1 or self.teacher is None:
-            return False
-        sampling = self.teacher.endpoint.sampling if self.teacher.endpoint else {}
-        return not (self.teacher.decoding.temperature or sampling.get("temperature"))
+            return ""
+        endpoint = self.teacher.endpoint
+        if endpoint is None:
+            return (
+                "a local model decodes greedily, so samples must be 1; serve it as an endpoint for "
+                "more"
+            )
+        if self.teacher.decoding.temperature or endpoint.sampling.get("temperature"):
+            return ""
+        return "samples above 1 need a temperature: set teacher.decoding.temperature, such as 0.8"

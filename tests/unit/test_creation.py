@@ -189,3 +189,23 @@ def test_a_training_on_made_rows_records_their_share_for_the_model_card(files, m
     made, real = lineages
     assert made["made_rows"] == "6 of 18 (33%): 6 variations"
     assert "made_rows" not in real
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (
+            {"kind": "variations", "variations": [SWAP], "template": "{passage} {question} !"},
+            "docu",
+        ),
+        ({"kind": "answers"}, "requires teacher"),
+        ({"kind": "answers", "teacher": {"model": "m"}, "samples": 2}, "greedily"),
+        ({"kind": "answers", "teacher": {"model": "m", "baseline": "majority"}}, "exactly one"),
+        ({"kind": "traces", "teacher": {"model": "m"}}, "remove teacher"),
+        ({"kind": "documents", "teacher": {"model": "m", "document": "d.md"}}, "teacher.document"),
+        ({"kind": "documents", "teacher": {"model": "m"}, "samples": 3}, "samples is for"),
+    ],
+)
+def test_an_argument_that_nothing_reads_is_refused(arguments, named):
+    with pytest.raises(ValidationError, match=named):
+        CreateRequest(source="rows.jsonl", output_dir="made", **arguments)
