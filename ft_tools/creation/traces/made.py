@@ -9,11 +9,14 @@ from typing import Any
 from ft_tools.creation.findings import warning
 from ft_tools.creation.report import LogCounts
 from ft_tools.creation.rows import Made, MadeRow
-from ft_tools.creation.traces.conversation import Conversation
-from ft_tools.creation.traces.keep import Keep
-from ft_tools.creation.traces.read import Traces, read_traces
+from ft_tools.creation.traces.conversation import Conversation, longest
+from ft_tools.creation.traces.keep import Keep, described_signs, marks_from
+from ft_tools.creation.traces.messages import answered
+from ft_tools.creation.traces.read import conversations_in, rows_in
+from ft_tools.data.map.masking import mask_example
 from ft_tools.facts.teachers import terms_of
 from ft_tools.formats.column_counts import shown
+from ft_tools.formats.example import Example
 from ft_tools.formats.origin import Origin
 
 MOST_LISTED = 20
@@ -28,33 +31,62 @@ def traced_rows(path: Path, name: str, digest: str, keep: Keep | None, marks: Pa
         path: A file or folder.
         name: Of it, as the caller wrote it.
         digest: Its sha256.
-        keep: The condition.
-        marks: A table of signs from elsewhere.
+        keep: The condition; without it the counts list the signs that there are to choose by.
+        marks: A table of signs from elsewhere, by session.
 
     Raises:
-        BadInput: It is no known log, or the condition names a sign that nothing has.
+        BadInput: It is no known log.
+        UnknownName: The condition names a sign that nothing has.
     """
-    traces = read_traces(path, keep, marks)
+    skipped, notes, masked, dropped = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    calls = list(conversations_in(path, skipped))
+    marked = marks_from(rows_in(marks, skipped) if marks else ())
+    notes["marks_of_no_conversation"] = len(
+        marked.of.keys() - {about for one in calls for about in one.add_signs(marked)}
+    )
+    found = longest(calls, notes)
+    signs = described_signs(found)
+    if keep is not None:
+        keep.require_signs(signs)
     rows = []
-    for one in traces.kept:
-        _, terms = terms_of(one.model)
-        origin = Origin(
-            kind="traces",
-            source=f"{name}/{one.row.file}:{one.row.line}",
-            source_sha256=digest,
-            log_format=one.format,
-            session=one.session or one.trace,
-            teacher=one.model,
-            date=_date(one.date),
-            signs=_values(one),
-            terms=terms.source,
-            terms_read=terms.read,
-        )
-        asked = next(str(m["content"]) for m in one.messages if m["role"] == "user")
-        rows.append(MadeRow(one.messages, asked, origin, one.group, one.tools or None))
-    dropped = Counter({why: num for why, num in traces.counts.items() if why != "kept"})
-    warnings = [] if keep else [warning("no_condition")]
-    return Made(rows, traces.num_conversations, dropped, warnings, log=_counts(traces))
+    for one in found:
+        messages = answered(one.messages, notes)
+        why = f"failed: {one.failed}" if one.failed else "" if messages else "nothing_answered"
+        if why := why or (keep.unmet(one) if keep else "undecided"):
+            dropped[why] += 1
+            continue
+        example = Example(one.row.line, one.format, "sft", messages, tools=one.tools or None)
+        masked.update(mask_example(example))
+        asked = next(str(m["content"]) for m in messages if m["role"] == "user")
+        origin = _origin(one, f"{name}/{one.row.file}" if path.is_dir() else name, digest)
+        rows.append(MadeRow(example.messages, asked, origin, one.group, example.tools))
+    models = Counter(one.model or "unknown" for one in found)
+    log = LogCounts(
+        formats=dict(Counter(one.format for one in found)),
+        signs={shown(name): said for name, said in [*signs.items()][:MOST_LISTED]},
+        models=_listed(models),
+        terms={name: row.edition or row.read for name, row in map(terms_of, models)},
+        masked=_listed(masked),
+        skipped=_listed(skipped),
+        notes=_listed(notes),
+    )
+    return Made(rows, len(found), dropped, [] if keep else [warning("no_condition")], log=log)
+
+
+def _origin(one: Conversation, file: str, digest: str) -> Origin:
+    _, terms = terms_of(one.model)
+    return Origin(
+        kind="traces",
+        source=f"{file}:{one.row.line}",
+        source_sha256=digest,
+        log_format=one.format,
+        session=one.session or one.trace,
+        teacher=one.model,
+        date=_date(one.date),
+        signs=_values(one),
+        terms=terms.source,
+        terms_read=terms.read,
+    )
 
 
 def _values(one: Conversation) -> dict[str, Any]:
@@ -73,19 +105,6 @@ def _date(text: str) -> str:
     """
     units = UNITS.get(len(text)) if text.isdecimal() else None
     return datetime.fromtimestamp(int(text) / units, UTC).isoformat() if units else text
-
-
-def _counts(traces: Traces) -> LogCounts:
-    providers = dict(map(terms_of, traces.models))
-    return LogCounts(
-        formats=dict(traces.formats),
-        signs={shown(name): said for name, said in [*traces.signs.items()][:MOST_LISTED]},
-        models=_listed(traces.models),
-        terms={name: terms.edition or terms.read for name, terms in providers.items()},
-        masked=_listed(traces.masked),
-        skipped=_listed(traces.skipped),
-        notes=_listed(traces.notes),
-    )
 
 
 def _listed(counted: Mapping[str, int]) -> dict[str, int]:

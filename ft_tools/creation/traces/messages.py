@@ -205,7 +205,7 @@ def normalised(messages: Iterable[Message]) -> list[Message]:
         role, before = message["role"], made[-1] if made else {"role": ""}
         if role == "system" and before["role"] not in {"", "system"}:
             continue
-        if role == "assistant" and before["role"] in {"", "system"}:
+        if role in {"assistant", "tool"} and before["role"] in {"", "system"}:
             continue
         if role == before["role"] and role in {"system", "user", "assistant"}:
             made[-1] = _joined(before, message)

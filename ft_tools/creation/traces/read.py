@@ -1,9 +1,9 @@
-"""Read logs of any known format into conversations, and keep those that a condition is met by."""
+"""Read logs of any known format into conversations."""
 
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,10 @@ from ft_tools.creation.traces import (
     otel,
     spans,
 )
-from ft_tools.creation.traces.conversation import Conversation, LogRow, longest
-from ft_tools.creation.traces.keep import Keep, described_signs, marks_from
-from ft_tools.creation.traces.messages import answered, normalised
-from ft_tools.data.map.masking import mask_example
+from ft_tools.creation.traces.conversation import Conversation, LogRow
+from ft_tools.creation.traces.messages import normalised
 from ft_tools.errors import FineTuningError
 from ft_tools.formats.column_counts import shown
-from ft_tools.formats.example import Example
 from ft_tools.formats.readers.source import find_sources, read
 
 Reader = Callable[[Iterable[LogRow], "Counter[str]"], Iterator[Conversation]]
@@ -57,72 +54,18 @@ LOOKED_AT, MOST_KEYS = 50, 8
 """Rows of a file by which its format is recognised; keys of them that an error lists."""
 
 
-@dataclass
-class Traces:
-    """What the logs hold, and what became of it."""
-
-    kept: list[Conversation] = field(default_factory=list)
-    """As they are trained on, secrets and personal data masked."""
-    num_conversations: int = 0
-    formats: "Counter[str]" = field(default_factory=Counter)
-    counts: "Counter[str]" = field(default_factory=Counter)
-    """What became of each conversation; adds up to `num_conversations`."""
-    notes: "Counter[str]" = field(default_factory=Counter)
-    """What was cut or put together inside conversations."""
-    skipped: "Counter[str]" = field(default_factory=Counter)
-    """Format and type of a row that is part of no conversation -> rows."""
-    signs: dict[str, str] = field(default_factory=dict)
-    models: "Counter[str]" = field(default_factory=Counter)
-    masked: "Counter[str]" = field(default_factory=Counter)
-
-
-def read_traces(path: Path, keep: Keep | None, marks: Path | None = None) -> Traces:
-    """Read logs, and keep the conversations that a condition is met by.
+def conversations_in(path: Path, skipped: "Counter[str]") -> Iterator[Conversation]:
+    """Yield the conversations of a file or folder; rows of one format are read together.
 
     Args:
         path: A file or folder.
-        keep: Without it nothing is kept: `signs` lists what there is to choose by.
-        marks: A table of signs from elsewhere, by session.
+        skipped: Counts the rows that are part of no conversation, by format and type.
 
     Raises:
         BadInput: There is no file of a known format.
-        UnknownName: The condition names a sign that nothing has.
     """
-    made = Traces()
-    calls = list(_conversations(path, made.skipped))
-    signs = marks_from(_rows(marks, made.skipped) if marks else ())
-    marked = {name for one in calls for name in one.add_signs(signs)}
-    made.notes["marks_of_no_conversation"] = len(signs.of.keys() - marked)
-    found = longest(calls, made.notes)
-    made.num_conversations = len(found)
-    made.formats = Counter(one.format for one in found)
-    made.models = Counter(one.model or "unknown" for one in found)
-    made.signs = described_signs(found)
-    if keep is not None:
-        keep.require_signs(made.signs)
-    for one in found:
-        one.messages = answered(one.messages, made.notes)
-        why = f"failed: {one.failed}" if one.failed else "" if one.messages else "nothing_answered"
-        why = why or (keep.unmet(one) if keep else "undecided")
-        made.counts[why or "kept"] += 1
-        if not why:
-            made.masked.update(_mask(one))
-            made.kept.append(one)
-    return made
-
-
-def _mask(one: Conversation) -> list[str]:
-    """Mask secrets and personal data in place; return the kind of each value."""
-    example = Example(one.row.line, one.format, "sft", one.messages, tools=one.tools)
-    found = mask_example(example)
-    one.tools = example.tools or []
-    return found
-
-
-def _conversations(path: Path, skipped: "Counter[str]") -> Iterator[Conversation]:
-    """Yield the conversations of all files; rows of one format are read together."""
     by_format: dict[str, list[LogRow]] = {}
-    for _, held in groupby(_rows(path, skipped), key=lambda row: row.file):
+    for _, held in groupby(rows_in(path, skipped), key=lambda row: row.file):
         rows = list(held)
         by_format.setdefault(_format_of(rows), []).extend(rows)
     unknown = by_format.pop("", [])
@@ -135,7 +78,7 @@ def _conversations(path: Path, skipped: "Counter[str]") -> Iterator[Conversation
             yield one
 
 
-def _rows(path: Path, skipped: "Counter[str]") -> Iterator[LogRow]:
+def rows_in(path: Path, skipped: "Counter[str]") -> Iterator[LogRow]:
     """Yield the rows of a file or folder that are objects, of every list of an object."""
     for source in find_sources(path):
         file = os.path.relpath(source.path, path) if path.is_dir() else path.name
