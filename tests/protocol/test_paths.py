@@ -13,6 +13,7 @@ CANARY = "canary-7f3a"
 PATHS = {
     "audit_dataset": ["path", "validation_path", "benchmark_paths", "output_dir", "model"],
     "prepare_dataset": ["path", "output_dir"],
+    "create_dataset": ["source", "test", "output_dir"],
     "show_examples": ["path"],
     "suggest_lora_config": ["model", "dataset", "validation"],
     "estimate_vram": ["model"],
@@ -68,9 +69,11 @@ def routes(workspace, outside, leaf):
     ]
 
 
-def leaf_of(field):
+def leaf_of(name, field):
     if field == "output_dir":
         return "new"
+    if name == "create_dataset":
+        return "data.jsonl"
     if field in {"model", "source", "base_model", "baseline"}:
         return "model"
     return "." if field == "task_paths" else "data.jsonl"
@@ -81,7 +84,7 @@ def test_every_way_out_is_refused_for(places, name, field):
     workspace, outside = places
     before = sorted(outside.rglob("*"))
     spec = TOOLS[name]
-    for route in routes(workspace, outside, leaf_of(field)):
+    for route in routes(workspace, outside, leaf_of(name, field)):
         value = [route] if field in LISTS else route
         said = ""
         try:
