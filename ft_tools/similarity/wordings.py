@@ -92,19 +92,22 @@ def wordings_of(texts: Sequence[Words]) -> Wordings:
 
     drawn = set(_draw(len(texts)))
     counts = Counter(word for at in drawn for word in {*_ends(texts[at])})
-    first: dict[tuple[Hashable, ...], int] = {}
+
+    def slotted(at: int) -> tuple[Hashable, ...]:
+        return tuple(word if counts[word] >= SLOT else None for word in _ends(texts[at]))
+
+    # Hashes, and the pairs of one text at a time: a file may have a million of them.
+    first: dict[int, int] = {}
     links = Links()
     for at, words in enumerate(texts):
-        slotted = tuple(word if counts[word] >= SLOT else None for word in _ends(words))
-        if slotted:
-            links.link(at, first.setdefault(slotted, at))
-    different = {at: dict.fromkeys(pairwise(words)) for words, at in first.items()}
-    places = list(different)
+        if words:
+            links.link(at, first.setdefault(hash(slotted(at)), at))
+    places = list(first.values())
     learned = [places[at] for at in _draw(len(places))]
     number_of = {at: number for number, at in enumerate(learned)}
     having: dict[tuple[Hashable, Hashable], list[int]] = defaultdict(list)
     for number, at in enumerate(learned):
-        for pair in different[at]:
+        for pair in _pairs(slotted(at)):
             having[pair].append(number)
     lone = math.log(max(2, len(learned)))
     weight = {
@@ -116,9 +119,10 @@ def wordings_of(texts: Sequence[Words]) -> Wordings:
     texts_with = {
         pair: np.array(some) for pair, some in having.items() if weight[pair] and len(some) >= least
     }
-    sizes = np.array([sum(weight[pair] for pair in different[at]) for at in learned])
-    for at, pairs in different.items():
+    sizes = np.array([sum(map(weight.__getitem__, _pairs(slotted(at)))) for at in learned])
+    for at in places:
         require_waiting()
+        pairs = _pairs(slotted(at))
         known = [pair for pair in pairs if pair in texts_with]
         if not known:
             continue
@@ -161,3 +165,8 @@ def _most(count: int) -> float:
 def _ends(words: Words) -> Words:
     half = MOST_WORDS // 2
     return words if len(words) <= MOST_WORDS else [*words[:half], *words[-half:]]
+
+
+def _pairs(words: Words) -> dict[tuple[Hashable, Hashable], None]:
+    """Return the different pairs of neighbouring words, in order."""
+    return dict.fromkeys(pairwise(words))
