@@ -5,7 +5,40 @@ from typing import Literal
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Reason, Report
-from ft_tools.shipping.quality import Quality, merge_gates
+
+Verdict = Literal["good", "ok", "fair", "warn", "fail"]
+
+
+class Quality(Report):
+    """A format against the merged model, token by token, on the same text."""
+
+    mean_kl: float = Field(
+        description="Mean Kullback-Leibler divergence from the merged model, nats per token."
+    )
+    kl_standard_error: float = Field(description="Of mean_kl, tokens taken as independent.")
+    p99_kl: float = Field(description="99th percentile of the divergence, nats.")
+    top1_agreement: float = Field(
+        description="Fraction of tokens where both models rank the same token first, 0 to 1."
+    )
+    perplexity_ratio: float = Field(
+        description="Perplexity of the format over that of the merged model; 1 is no loss."
+    )
+    tokenizer_parity: bool = Field(description="Whether both tokenize every probe text alike.")
+    num_tokens: int = Field(description="Tokens compared.")
+    base_kl: float | None = Field(
+        None,
+        description="Mean divergence of this format from the base model, without the adapter, nats "
+        "per token; null: no adapter, or the base was not run.",
+    )
+    effect_kept_fraction: float | None = Field(
+        None,
+        description="How much of the adapter's effect on the logits the format has: 1 all of it, 0 "
+        "none.",
+    )
+    verdict: Verdict = Field(
+        description="good, ok, fair, warn or fail, by mean_kl; also fail if the tokenizers differ "
+        "or the format is closer to the base model than to the tuned one."
+    )
 
 
 class MergeCheck(Report):
@@ -29,11 +62,6 @@ class MergeCheck(Report):
     mean_kl_as_trained: float | None = Field(
         None, description="Against the 4-bit base with adapter, as QLoRA trained; null: not QLoRA."
     )
-
-    def gates(self) -> dict[str, tuple[float, float]]:
-        """Return what it was judged by: a threshold -> what was seen, and the limit."""
-        kl, adapter_kl, applied = self.mean_kl, self.adapter_kl, self.applied_fraction
-        return merge_gates(kl, adapter_kl, self.top1_agreement, applied)
 
 
 class WeightCheck(Report):

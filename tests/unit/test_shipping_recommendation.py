@@ -2,9 +2,8 @@
 
 import pytest
 
-from ft_tools.shipping.quality import Quality
-from ft_tools.shipping.recommendation import recommend
-from ft_tools.shipping.report import FormatResult, ShippedAnswers
+from ft_tools.shipping.quality import recommend
+from ft_tools.shipping.report import FormatResult, Quality, ShippedAnswers
 
 TUNED = {"exact_match": 1.0}
 

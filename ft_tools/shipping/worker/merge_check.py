@@ -16,7 +16,7 @@ from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.loading import free_memory
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config
-from ft_tools.shipping.quality import merge_passes, weights_pass
+from ft_tools.shipping.quality import merge_gates, weight_gates
 from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merging, proving
 
@@ -85,7 +85,7 @@ def compare(expected: Outputs, found: Outputs, place: Placement, reference: str)
         num_tokens=len(logits),
         compute_dtype=place.dtype,
         reference=reference,
-        passed=merge_passes(kl, changed, same, applied),
+        passed=all(gate.is_passed for gate in merge_gates(kl, changed, same, applied)),
     )
 
 
@@ -149,7 +149,7 @@ def compare_weights(
         num_weights=len(groups),
         applied_fraction=applied,
         max_relative_difference=worst,
-        passed=weights_pass(worst, applied),
+        passed=all(gate.is_passed for gate in weight_gates(worst, applied)),
     )
 
 

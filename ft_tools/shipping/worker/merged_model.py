@@ -13,6 +13,7 @@ from ft_tools.runs.state import directory
 from ft_tools.shipping import handoff
 from ft_tools.shipping.estimates import CHECK_BYTES, CHECK_TOKENS, place_of_merge
 from ft_tools.shipping.findings import refusal
+from ft_tools.shipping.quality import gates_of
 from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merge_check, merging, prompts, proving
 from ft_tools.shipping.worker.expert_layout import publish_layout
@@ -147,7 +148,7 @@ def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
         kl = merge_check.mean_kl(trained.logits, found.logits)
         check = check.model_copy(update={"mean_kl_as_trained": kl})
     if not check.passed:
-        (_, most), (_, least_top1), (_, lost) = check.gates().values()
+        most, least_top1, lost = (gate.limit for gate in gates_of(check))
         raise refusal(
             "merge_differs",
             reference=check.reference,

@@ -9,8 +9,6 @@ from typing import Any
 from pydantic import BaseModel
 from transformers.utils import logging as transformers_logging
 
-from ft_tools import facts
-from ft_tools.contract import Reason
 from ft_tools.errors import BadData, FineTuningError
 from ft_tools.models import safetensors_headers
 from ft_tools.models.machine import this_machine
@@ -23,8 +21,8 @@ from ft_tools.shipping import estimates, formats, handoff
 from ft_tools.shipping.asking import asking_of, context_of, write_files
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.recommendation import next_steps, recommend
-from ft_tools.shipping.report import FormatResult, MergeCheck, ShipReport
+from ft_tools.shipping.quality import gates_of, next_steps, recommend
+from ft_tools.shipping.report import FormatResult, ShipReport
 from ft_tools.shipping.worker import merging, prompts, proving, shipped_formats, task_metric
 from ft_tools.shipping.worker.merged_model import merge_once
 from ft_tools.shipping.worker.proving import Proof, Reference
@@ -77,7 +75,7 @@ def work(session: Session) -> BaseModel:
         merge_check=merge.check,
         weight_check=merge.weight_check,
         tokens_per_second=speed and round(speed, 1),
-        reasons=merge_reasons(merge.check),
+        reasons=[gate.reason() for gate in gates_of(merge.check)] if merge.check else [],
     )
     page = report_page(report, proof.shown(proof.prompts), samples)
     write_file(session.run_dir / "report.html", page)
@@ -159,6 +157,7 @@ def concluded(
 ) -> ShipReport:
     """Write HANDOFF.md, and return the report."""
     plan, how, text = shipment.plan, shipment.asking, proof.reference.text
+    measured = plan.measured_as
     task = task_metric.means(proof.tuned)
     found = recommend(results, task)
     proofs = prompt_proof(shipment, results, proof)
@@ -171,7 +170,7 @@ def concluded(
         answers_as_measured=found.said,
         recommended_format=found.format,
         system_text=how.sentence(),
-        measured=plan.measured_as.sentence() if plan.measured_as else "",
+        measured=measured.sentence() if measured else "",
         name=plan.name,
         base_model=plan.base_model,
         output_dir=str(shipment.out),
@@ -183,7 +182,7 @@ def concluded(
         num_task_examples=len(proof.task.prompts) if proof.task else 0,
         prompt_proof=proofs,
         handoff=str(guide),
-        next_steps=next_steps(results, found.format, plan.measured_as),
+        next_steps=next_steps(results, found.format, measured.dataset() if measured else None),
         **known,
     )
 
@@ -208,21 +207,6 @@ def require_something(results: list[FormatResult]) -> None:
             f"no format could be made; the merged model is there. {results[0].format}: "
             f"{results[0].error}"
         )
-
-
-def merge_reasons(check: MergeCheck | None) -> list[Reason]:
-    """Return why the merge was shipped."""
-    if check is None:
-        return []
-    return [
-        Reason(
-            rule=facts.threshold(gate).why,
-            observed=round(seen, 8),
-            threshold=limit,
-            source=facts.threshold(gate).source,
-        )
-        for gate, (seen, limit) in check.gates().items()
-    ]
 
 
 if __name__ == "__main__":
