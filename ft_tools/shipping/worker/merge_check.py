@@ -69,50 +69,31 @@ def adapted_outputs(
 
 def compare(expected: Outputs, found: Outputs, place: Placement, reference: str) -> MergeCheck:
     """Compare the merged model with what it has to equal: the base with its adapter."""
-    assert expected.without_adapter is not None
-    logits, merged, before = same_width(expected.logits, found.logits, expected.without_adapter)
-    kl, changed = mean_kl(logits, merged), mean_kl(logits, before)
-    same = (logits.argmax(-1) == merged.argmax(-1)).float().mean().item()
-    applied = applied_fraction(before, logits, merged)
+    before = expected.without_adapter
+    assert before is not None
+    rows = proving.compared(expected.logits, found.logits, before)
+    kl, changed = float(rows.kls.mean()), mean_kl(expected.logits, before)
+    same, applied = float(rows.same_top1.double().mean()), rows.effect_fraction
+    width = rows.found.shape[1]
+    differences = expected.logits[:, :width] - found.logits[:, :width]
     return MergeCheck(
         mean_kl=kl,
         adapter_kl=changed,
         applied_fraction=applied,
-        max_abs_logit_difference=(logits - merged).abs().max().item(),
+        max_abs_logit_difference=differences.abs().max().item(),
         top1_agreement=same,
         same_greedy_texts=sum(a == b for a, b in zip(expected.texts, found.texts, strict=True)),
         num_prompts=len(found.texts),
-        num_tokens=len(logits),
+        num_tokens=len(rows.kls),
         compute_dtype=place.dtype,
         reference=reference,
         passed=all(gate.is_passed for gate in merge_gates(kl, changed, same, applied)),
     )
 
 
-def applied_fraction(
-    before: torch.Tensor, wanted: torch.Tensor, found: torch.Tensor
-) -> float | None:
-    """Return how much of what an adapter changes a merge has: 1 all of it, 0 nothing.
-
-    The projection of the merge's change on the adapter's, <m - b, a - b> / <a - b, a - b>, over
-    logits less each row's mean, which no probability depends on. What rounding adds points
-    elsewhere, so that a weak adapter is told from a forgotten one even where both differences are
-    small.
-
-    Args:
-        before: Logits of the base, (tokens, vocabulary).
-        wanted: Of the base with its adapter.
-        found: Of the merged model.
-
-    Returns:
-        None for an adapter that changes nothing.
-    """
-    changed, made = (
-        (logits - before - (logits - before).mean(-1, keepdim=True)).double()
-        for logits in (wanted, found)
-    )
-    size = float(changed.square().sum().item())
-    return float((changed * made).sum().item()) / size if size else None
+def mean_kl(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """Return the mean divergence of rows of logits, in nats."""
+    return float(proving.compared(expected, found).kls.mean())
 
 
 def compare_weights(
@@ -167,15 +148,3 @@ def adapted(
         length = torch.linalg.norm(weight + scale * (b @ a), dim=1)
         answer = answer * (change[MAGNITUDE].float() / length).unsqueeze(1)
     return answer
-
-
-def mean_kl(expected: torch.Tensor, found: torch.Tensor) -> float:
-    """Return the mean of sum p (log p - log q) over rows of logits, in nats."""
-    p, q = (torch.log_softmax(rows, -1) for rows in same_width(expected, found))
-    return float((p.exp() * (p - q)).sum(-1).double().mean().item())
-
-
-def same_width(*logits: torch.Tensor) -> list[torch.Tensor]:
-    """Return logits of the tokens that all have: a base may have fewer, or pad its vocabulary."""
-    width = min(rows.shape[1] for rows in logits)
-    return [rows[:, :width] for rows in logits]

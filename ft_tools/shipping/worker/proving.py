@@ -132,45 +132,67 @@ class Reference:
             run: Takes a text's ids and returns logits, (tokens, vocabulary).
         """
         assert self._rows is not None
-        kls: list[float] = []
-        same: list[bool] = []
-        nlls: list[float] = []
-        reference_nlls: list[float] = []
-        base_kls: list[float] = []
+        scores = PositionScores(kls=[], same_top1=[], reference_nlls=[], nlls=[])
         kept = made = 0.0
         at = 0
         for ids in self.text.ids:
             # The last position has no next token.
             place = slice(at, at + len(ids) - 1)
             at += len(ids)
-            expected, found = self._rows[place], run(ids)[:-1]
-            # A converter may leave out rows that pad the vocabulary; no token is lost with them.
-            width = min(expected.shape[1], found.shape[1])
-            p, q = log_softmax(expected[:, :width]), log_softmax(found[:, :width])
-            kls += (p.exp() * (p - q)).sum(-1).tolist()
-            same += (p.argmax(-1) == q.argmax(-1)).tolist()
+            base = [] if self._base_rows is None else [self._base_rows[place]]
+            given = (self._rows[place], run(ids)[:-1], *base)
+            # Copies: what is mapped from the disk cannot be written, which torch warns of.
+            rows = compared(*(torch.from_numpy(np.array(each)) for each in given))
             following = torch.tensor(ids[1:])[:, None]
-            nlls += (-q.gather(1, following)[:, 0]).tolist()
-            reference_nlls += (-p.gather(1, following)[:, 0]).tolist()
-            if self._base_rows is not None:
-                b = log_softmax(self._base_rows[place, :width])
-                base_kls += (b.exp() * (b - q)).sum(-1).tolist()
-                wanted, seen = (rows - b - (rows - b).mean(-1, keepdim=True) for rows in (p, q))
-                made += float(wanted.square().sum())
-                kept += float((wanted * seen).sum())
-        return PositionScores(
-            kls=kls,
-            same_top1=same,
-            reference_nlls=reference_nlls,
-            nlls=nlls,
-            base_kls=base_kls,
-            effect_kept_fraction=kept / made if made else None,
-        )
+            scores.kls.extend(rows.kls.tolist())
+            scores.same_top1.extend(rows.same_top1.tolist())
+            scores.reference_nlls.extend((-rows.expected.gather(1, following)[:, 0]).tolist())
+            scores.nlls.extend((-rows.found.gather(1, following)[:, 0]).tolist())
+            scores.base_kls.extend(rows.base_kls.tolist())
+            made, kept = made + rows.made, kept + rows.kept
+        return scores.model_copy(update={"effect_kept_fraction": kept / made if made else None})
 
 
-def log_softmax(logits: Logits) -> torch.Tensor:
-    """Return log probabilities, in float64: a small divergence is a difference of large numbers."""
-    return torch.log_softmax(torch.from_numpy(np.array(logits)).double(), -1)
+@dataclass(frozen=True)
+class RowComparison:
+    """Two models' logits, position by position, as log probabilities in float64."""
+
+    expected: torch.Tensor
+    found: torch.Tensor
+    kls: torch.Tensor
+    """Sum of p (log p - log q) of each position, in nats."""
+    same_top1: torch.Tensor
+    base_kls: torch.Tensor
+    """Of the base from what was found; empty without a base."""
+    made: float = 0.0
+    """Size of what an adapter changes, <a - b, a - b>; of each row its mean is taken off."""
+    kept: float = 0.0
+    """How much of that was found, <m - b, a - b>: rounding adds what points elsewhere."""
+
+    @property
+    def effect_fraction(self) -> float | None:
+        """Return how much of an adapter's change was found: 1 all, 0 nothing; None: no change."""
+        return self.kept / self.made if self.made else None
+
+
+def compared(
+    expected: torch.Tensor, found: torch.Tensor, base: torch.Tensor | None = None
+) -> RowComparison:
+    """Compare logits, (tokens, vocabulary), of the tokens that all have.
+
+    A base may have fewer tokens than were trained, and a converter may leave out rows that pad the
+    vocabulary. In float64: a small divergence is a difference of large numbers.
+    """
+    given = [rows for rows in (expected, found, base) if rows is not None]
+    width = min(rows.shape[1] for rows in given)
+    p, q, *others = (torch.log_softmax(rows[:, :width].double(), -1) for rows in given)
+    kls, same = (p.exp() * (p - q)).sum(-1), p.argmax(-1) == q.argmax(-1)
+    if not others:
+        return RowComparison(p, q, kls, same, torch.empty(0))
+    b = others[0]
+    wanted, seen = (rows - b - (rows - b).mean(-1, keepdim=True) for rows in (p, q))
+    made, kept = float(wanted.square().sum()), float((wanted * seen).sum())
+    return RowComparison(p, q, kls, same, (b.exp() * (b - q)).sum(-1), made, kept)
 
 
 @dataclass
