@@ -1,15 +1,14 @@
 """What an adapter folder holds, and whether it belongs to a base: from headers, without torch."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools.errors import NotFound, brief
+from ft_tools.errors import brief
 from ft_tools.lora.init_weights import require_repeatable
-from ft_tools.models import safetensors_headers
+from ft_tools.models import model_folder, safetensors_headers
 from ft_tools.models.safetensors_headers import Tensor
 from ft_tools.publish import MANIFEST, sha256, verify
 from ft_tools.shipping.findings import refusal
@@ -39,30 +38,14 @@ class AdapterFacts(BaseModel):
     bytes: int
 
 
-def json_of(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        NotFound: It is not there.
-        BadInput: It is damaged.
-    """
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        raise NotFound(f"{path} does not exist; name another folder") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise refusal("damaged", file=path) from error
-
-
 def read_config(folder: Path) -> dict[str, Any]:
     """Read adapter_config.json.
 
     Raises:
-        NotFound: It is not there.
-        BadInput: It is not a LoRA adapter's.
+        BadInput: It is damaged, or not a LoRA adapter's.
         Refused: It cannot be put on its base again.
     """
-    config = json_of(folder / "adapter_config.json")
+    config = model_folder.adapter_config(folder)
     if (kind := config.get("peft_type")) != "LORA":
         raise refusal("other_adapter", folder=folder, kind=kind)
     for name in ("r", "lora_alpha"):

@@ -1,6 +1,5 @@
 """What shipping a model takes: disk, memory, time, and the quality to expect of a format."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -71,14 +70,6 @@ class PlannedFormat(Report):
     source: str
 
 
-class PlannedPlacement(Report):
-    """Where the whole model is loaded to run it."""
-
-    device: str = Field(description="cpu, cuda:0, or auto: spread over all cards.")
-    dtype: str = Field(description="Data type it is run in.")
-    num_bytes: int = Field(description="Memory it takes there.")
-
-
 class PlannedDisk(Report):
     """Space that a disk has to have free."""
 
@@ -125,11 +116,9 @@ def require_quantizable(row: Format, size: ModelSize) -> None:
     Raises:
         Refused: The file would be far larger than the format promises.
     """
-    if row.family not in {"bnb", "environment"} or not size.expert_params:
-        return
     hoped = _with_rest(row, size, size.linear_params + size.expert_params)
-    made = format_bytes(row, size)
-    if made > facts.number("loading.largest_size_ratio") * hoped:
+    made, most = format_bytes(row, size), facts.number("loading.largest_size_ratio")
+    if row.family in {"bnb", "environment"} and size.expert_params and made > most * hoped:
         fields = {"made": made / 2**30, "hoped": hoped / 2**30}
         raise refusal("fused_experts", format=row.name, **fields)
 
@@ -164,19 +153,19 @@ def disks(
     made = sum(p.estimated_bytes for p in planned if p.format != "safetensors")
     needs = {
         "output": merged + int(QUANTIZED_MARGIN * made),
-        "work": 3 * logits + (merged if has_gguf else 0),
-        "hub": merged if fetched else 0,
-        "cache": environment_bytes + (converter_script.DOWNLOAD_BYTES if has_gguf else 0),
+        "work": 3 * logits + has_gguf * merged,
+        "hub": fetched * merged,
+        "cache": environment_bytes + has_gguf * converter_script.DOWNLOAD_BYTES,
     }
-    uses: dict[int, list[str]] = {}
-    for use in (use for use in needs if needs[use]):
-        folder = places[use]
-        existing = next(one for one in (folder, *folder.parents) if one.exists())
-        uses.setdefault(os.stat(existing).st_dev, []).append(use)
-    return [
-        PlannedDisk(folder=str(places[on[0]]), num_bytes=sum(needs[use] for use in on), uses=on)
-        for on in uses.values()
-    ]
+    disks: dict[int, PlannedDisk] = {}
+    for use, num_bytes in needs.items():
+        existing = next(one for one in (places[use], *places[use].parents) if one.exists())
+        if num_bytes:
+            disk = existing.stat().st_dev
+            known = disks.get(disk) or PlannedDisk(folder=str(places[use]), num_bytes=0, uses=[])
+            more = {"num_bytes": known.num_bytes + num_bytes, "uses": [*known.uses, use]}
+            disks[disk] = known.model_copy(update=more)
+    return list(disks.values())
 
 
 def working_bytes(size: ModelSize, adapter: AdapterFacts | None) -> int:
@@ -187,18 +176,16 @@ def working_bytes(size: ModelSize, adapter: AdapterFacts | None) -> int:
 
 def placement_of(
     size: ModelSize | None, machine: Machine, adapter: AdapterFacts | None
-) -> PlannedPlacement | None:
+) -> Placement | None:
     """Return where the merged model would be run to prove it; None: nowhere, or not known."""
     if size is None:
         return None
     working = working_bytes(size, adapter)
-    for found in running_places(size, machine, working_bytes=working, exact=True):
-        return PlannedPlacement(device=found.device, dtype=found.dtype, num_bytes=found.num_bytes)
-    return None
+    return next(iter(running_places(size, machine, working_bytes=working, exact=True)), None)
 
 
 def ram_bytes(
-    size: ModelSize | None, runs_on: PlannedPlacement | None, rows: Sequence[Format] = ()
+    size: ModelSize | None, runs_on: Placement | None, rows: Sequence[Format] = ()
 ) -> int:
     """Return the memory of the worst moment; a model on a card passes through it by tensors."""
     process = int(facts.number("loading.process_gib") * 2**30)
@@ -252,25 +239,21 @@ def require_possible(
         raise refusal("layer_does_not_fit", **fields)
     for row in rows:
         require_quantizable(row, size)
-        four_bit = row.family == "bnb"
-        if row.family == "environment":
-            # llm-compressor loads the model into memory, whatever cards there are.
-            found = candidates(size, machine.without_cards(), ["bfloat16"])
-        elif four_bit:
-            found = candidates(size, machine, ["bfloat16"], four_bit=True)
-        elif row.family == "mlx":
-            found = running_places(size, machine, exact=True)
-        else:
-            continue
-        if not found:
-            needs = shortage(size, machine, four_bit=four_bit)
+        # llm-compressor loads the model into memory, whatever cards there are.
+        found = {
+            "environment": lambda: candidates(size, machine.without_cards(), ["bfloat16"]),
+            "bnb": lambda: candidates(size, machine, ["bfloat16"], four_bit=True),
+            "mlx": lambda: running_places(size, machine, exact=True),
+        }
+        if row.family in found and not found[row.family]():
+            needs = shortage(size, machine, four_bit=row.family == "bnb")
             raise refusal("format_does_not_fit", format=row.name, shortage=needs)
 
 
 def duration(
     size: ModelSize | None,
     rows: Sequence[Format],
-    runs_on: PlannedPlacement | None,
+    runs_on: Placement | None,
     max_examples: int,
     device: str = "auto",
 ) -> Duration | None:

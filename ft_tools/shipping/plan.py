@@ -13,6 +13,7 @@ from ft_tools.errors import require_installed
 from ft_tools.models import model_folder, safetensors_headers, tower_packages
 from ft_tools.models.hub import hub_cache
 from ft_tools.models.machine import this_machine
+from ft_tools.models.placement import Placement
 from ft_tools.models.quantized import NF4
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.models.size import size_of, size_of_tensors
@@ -24,7 +25,7 @@ from ft_tools.shipping import adapter, comparison_text, converter_script, estima
 from ft_tools.shipping import llm_compressor_environment as environment
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.asking import MeasuredAs, measured_as
-from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat, PlannedPlacement
+from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat
 from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.request import MergeBase, ShipRequest
@@ -60,7 +61,7 @@ class ShipPlan(Plan):
         "not known, and checked when the files are here.",
     )
     device: str = Field("auto", description="auto, or cpu to leave GPUs alone.")
-    runs_on: PlannedPlacement | None = Field(
+    runs_on: Placement | None = Field(
         None,
         description="Where the merged model is run to prove it; null: it fits nowhere, so the "
         "merge is checked weight by weight and formats are not measured.",
@@ -114,10 +115,9 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         require_installed("train", "bitsandbytes")
     base = _base(request, source)
     folder = Path(base.path) if base.path else None
-    config: dict[str, Any] = {}
     if folder:
         model_folder.require_readable(folder)
-        config = adapter.json_of(folder / "config.json")
+    config = model_folder.config(folder) if folder else {}
     adapter.require_unquantized(config)
     tower_packages.require(config)
     trained = directory.plan_of(source.run_id)

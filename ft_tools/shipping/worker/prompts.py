@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ft_tools.models.model_folder import read_object
 from ft_tools.models.worker.end_tokens import end_tokens
 from ft_tools.shipping import modelfile
 from ft_tools.shipping.asking import greedy_settings
@@ -18,7 +19,9 @@ GENERATION = "generation_config.json"
 
 def ends_of(tokenizer: Any, folder: Path) -> list[int]:
     """Return the tokens that end an answer of the model in a folder."""
-    configs = (_read(folder / name).get("eos_token_id") for name in (GENERATION, "config.json"))
+    configs = (
+        read_object(folder / name).get("eos_token_id") for name in (GENERATION, "config.json")
+    )
     return end_tokens(tokenizer, *configs)
 
 
@@ -30,7 +33,7 @@ def stop_texts(tokenizer: Any, folder: Path) -> tuple[str, ...]:
 def write_greedy(tokenizer: Any, folder: Path, max_new_tokens: int | None) -> None:
     """Rewrite generation_config.json so that the model answers as it was measured."""
     file = folder / GENERATION
-    made = greedy_settings(_read(file), ends_of(tokenizer, folder), max_new_tokens)
+    made = greedy_settings(read_object(file), ends_of(tokenizer, folder), max_new_tokens)
     file.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
 
 
@@ -92,7 +95,3 @@ def _compared(wanted: modelfile.Render, build: Callable[[Any, bool], str]) -> st
     cases = modelfile.probes(with_system=modelfile.PROBE_SYSTEM in takes_system)
     same = sum(wanted(*case) == modelfile.rendered(build, *case) for case in cases)
     return f"prompts equal to training's in {same} of {len(cases)} conversations"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_bytes())) if path.is_file() else {}

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from transformers.utils import logging as transformers_logging
 
 from ft_tools.errors import BadData, FineTuningError
-from ft_tools.models import safetensors_headers
+from ft_tools.models import model_folder, safetensors_headers
 from ft_tools.models.machine import this_machine
 from ft_tools.models.size import size_of_tensors
 from ft_tools.models.worker.loading import fetched, free_memory, load
@@ -95,7 +95,7 @@ def with_files(plan: ShipPlan, base: Path) -> ShipPlan:
     if plan.base_config_sha256 and config_hash != plan.base_config_sha256:
         raise BadData(base, "config.json changed since the plan", "plan again")
     adapters.require_unchanged(base)
-    config = json.loads((base / "config.json").read_bytes())
+    config = model_folder.config(base)
     adapters.require_unquantized(config)
     held = safetensors_headers.survey(base)
     found = None

@@ -1,6 +1,5 @@
 """What every step of a shipping run needs: its plan, folders and where the model fits now."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,12 +8,12 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from ft_tools.errors import DiskFull
 from ft_tools.models import safetensors_headers
 from ft_tools.models.model_folder import weight_bytes
 from ft_tools.models.placement import Dtype, Placement, running_places, shortage
 from ft_tools.models.size import ModelSize, size_of_files
 from ft_tools.models.worker.loading import free_machine
+from ft_tools.runs.processes.endings import disk_full
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 from ft_tools.shipping import quality
@@ -26,8 +25,6 @@ from ft_tools.shipping.plan import ShipPlan
 
 MERGED = "merged"
 DTYPES: dict[str, Dtype] = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
-# Less than a block is free after a library failed: the disk was full, whatever it said.
-FULL_BYTES = 64 * 1024
 
 
 @dataclass
@@ -127,13 +124,11 @@ def disk_full_of_libraries(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (DiskFull, Stopped):
+    except Stopped:
         raise
     except Exception as error:
-        if "No space left" in str(error) or shutil.disk_usage(folder).free < FULL_BYTES:
-            raise DiskFull(
-                f"no space left while writing {folder.parent}; free some and run it again"
-            ) from error
+        if (full := disk_full(folder, error)) and full is not error:
+            raise full from error
         raise
 
 
