@@ -14,11 +14,10 @@ import time
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.errors import DiskFull
 from ft_tools.publish import private_folder, require_space, write_file
 from ft_tools.runs.state import locks
 from ft_tools.shipping.findings import refusal
-from ft_tools.shipping.programs import MOST_LOGGED, NO_SPACE, POLL_SECONDS, Stop, watched
+from ft_tools.shipping.programs import POLL_SECONDS, Stop, watched
 
 # Pins transformers<=5.17, where training here needs 5.24. Source: its package metadata on PyPI.
 VERSION = "0.14.0.1"
@@ -86,11 +85,8 @@ def _build(place: Path, log: Path, stop: Stop) -> None:
         [sys.executable, "-m", "venv", str(place)],
         [str(place / "bin" / "python"), "-m", "pip", "install", "--progress-bar=off", REQUIREMENT],
     ):
-        code, said = watched(argv, log, stop, environment)
+        code, _ = watched(argv, log, stop, environment)
         if code != 0:
-            sys.stderr.write(said[-MOST_LOGGED:])
-            if NO_SPACE in said:
-                raise DiskFull(f"no space left while building {place}; free some and run it again")
             raise refusal("environment_not_built", requirement=REQUIREMENT, step=argv[2], code=code)
     about = {"requirement": REQUIREMENT, "seconds": round(time.monotonic() - began, 1)}
     write_file(place / MARKER, json.dumps(about))

@@ -16,12 +16,13 @@ from ft_tools.models.machine import this_machine
 from ft_tools.models.placement import Placement
 from ft_tools.models.quantized import NF4
 from ft_tools.models.resolve import ModelSource, resolve_model
-from ft_tools.models.size import size_of, size_of_tensors
+from ft_tools.models.size import ModelSize, size_of, size_of_tensors
 from ft_tools.publish import sha256
 from ft_tools.runs.estimates import Duration
 from ft_tools.runs.launch import Plan
 from ft_tools.runs.state import directory
-from ft_tools.shipping import adapter, comparison_text, converter_script, estimates, formats
+from ft_tools.shipping import adapter as adapters
+from ft_tools.shipping import comparison_text, converter_script, estimates, formats
 from ft_tools.shipping import llm_compressor_environment as environment
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.asking import MeasuredAs, measured_as
@@ -117,21 +118,13 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     folder = Path(base.path) if base.path else None
     if folder:
         model_folder.require_readable(folder)
-    config = model_folder.config(folder) if folder else {}
-    adapter.require_unquantized(config)
-    tower_packages.require(config)
+        tower_packages.require(model_folder.config(folder))
     trained = directory.plan_of(source.run_id)
     _require_trained_base(request, source, folder, trained)
-    held = safetensors_headers.survey(folder) if folder else {}
-    facts = adapter.inspect(Path(source.adapter), held, config) if source.adapter else None
-    size = size_of_tensors(held) if held else size_of(base)
-    planned = [estimates.planned_format(row, size) for row in rows]
+    facts, size, planned = inspected(folder or base, source.adapter, rows, request.device)
     measured_on = _held_out(request, source)
     environments = _environments(rows)
-    machine = this_machine(request.device)
-    if size is not None:
-        estimates.require_possible(rows, size, machine, facts)
-    runs_on = estimates.placement_of(size, machine, facts)
+    runs_on = estimates.placement_of(size, this_machine(request.device), facts)
     output = workspace.new_folder(request.output_dir) if request.output_dir else None
     disks = estimates.disks(
         planned,
@@ -170,6 +163,31 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     )
 
 
+def inspected(
+    base: Path | ModelSource, adapter: str | None, rows: list[Format], device: str
+) -> tuple[AdapterFacts | None, ModelSize | None, list[PlannedFormat]]:
+    """Read a base's and an adapter's headers, and refuse what cannot be shipped on this machine.
+
+    Args:
+        base: Its folder; a source that is not here yet.
+        adapter: Folder of the adapter; None: a whole model is shipped.
+        rows: The formats.
+        device: As requested.
+
+    Returns:
+        What the adapter is, the size of the base where it is known, and the formats.
+    """
+    folder = base if isinstance(base, Path) else None
+    config = model_folder.config(folder) if folder else {}
+    adapters.require_unquantized(config)
+    held = safetensors_headers.survey(folder) if folder else {}
+    found = adapters.inspect(Path(adapter), held, config) if adapter else None
+    size = size_of_tensors(held) if isinstance(base, Path) else size_of(base)
+    if size is not None:
+        estimates.require_possible(rows, size, this_machine(device), found)
+    return found, size, [estimates.planned_format(row, size) for row in rows]
+
+
 def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
     if request.base_model is None:
         return source
@@ -205,7 +223,7 @@ def _base_name(request: ShipRequest, source: ModelSource) -> str:
         info = directory.read_info(directory.find(source.run_id))
         return info.lineage.get("base_model", source.name)
     if source.adapter:
-        config = adapter.read_config(Path(source.adapter))
+        config = adapters.read_config(Path(source.adapter))
         return str(config.get("base_model_name_or_path") or source.name)
     return source.name
 

@@ -17,7 +17,7 @@ from typing import Any
 from ft_tools.errors import DiskFull, FineTuningError
 
 POLL_SECONDS = 0.2
-NO_SPACE = "No space left on device"
+NO_SPACE, SPACE_HINT = "No space left on device", "free some and run it again"
 WHERE = re.compile(r"(?<![\w-])([\w-]+\.(?:cpp|cu|c|h|m):\d+): ")
 """A place in llama.cpp's source, before the assertion that failed there."""
 MOST_LOGGED = 20_000
@@ -40,7 +40,7 @@ def watched(
     environment: Mapping[str, str],
     folder: Path | None = None,
 ) -> tuple[int, str]:
-    """Run a program to its end.
+    """Run a program to its end; of one that fails the log of this process has the last words.
 
     Args:
         argv: The program and its arguments; no shell is involved.
@@ -51,6 +51,9 @@ def watched(
 
     Returns:
         Its exit code, negative for the signal that ended it, and what it wrote.
+
+    Raises:
+        DiskFull: It failed for want of space.
     """
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -69,7 +72,12 @@ def watched(
             if process.poll() is None:
                 process.kill()
                 process.wait()
-    return process.returncode, log.read_text(encoding="utf-8", errors="replace")
+    said = log.read_text(encoding="utf-8", errors="replace")
+    if process.returncode:
+        sys.stderr.write(said[-MOST_LOGGED:])
+        if NO_SPACE in said:
+            raise DiskFull(f"no space left while {Path(argv[0]).name} wrote; {SPACE_HINT}")
+    return process.returncode, said
 
 
 def answer_of(
@@ -97,9 +105,11 @@ def answer_of(
     found = dict(json.loads(answer.read_bytes())) if code == 0 and answer.is_file() else {}
     if found and "failed" not in found:
         return found
-    sys.stderr.write(said[-MOST_LOGGED:])
-    if found.get("disk_full") or (not found and NO_SPACE in said):
-        raise DiskFull(found.get("failed") or f"{name}: no space left; free some and run it again")
+    if code == 0:
+        # A job that says why it failed ends well; what its library said belongs in the log, too.
+        sys.stderr.write(said[-MOST_LOGGED:])
+    if found.get("disk_full"):
+        raise DiskFull(found["failed"])
     raise ProgramFailed(found.get("failed") or ended(name, code, said))
 
 

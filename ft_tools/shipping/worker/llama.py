@@ -24,8 +24,6 @@ from ft_tools.models.gguf_header import read_header
 from ft_tools.shipping import converter_script
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.programs import (
-    MOST_LOGGED,
-    NO_SPACE,
     ProgramFailed,
     Stop,
     answer_of,
@@ -62,27 +60,29 @@ def convert(model: Path, into: Path, outtype: str, stop: Stop) -> None:
     script, log = converter_script.script(), into.with_suffix(".log")
     environment = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
     environment |= {"HF_HUB_OFFLINE": "1"}
+    code, said = 1, ""
     with _readable(model, into.with_suffix(".model")) as folder:
         argv = [sys.executable, str(script), str(folder)]
         argv += ["--outtype", outtype, "--outfile", str(into)]
-        options = ["--no-mtp"] if lacks_predictors(model) else []
-        code, said = watched([*argv, *options], log, stop, environment)
-        if code != 0 and options and not into.exists():
-            # An architecture that does not take the option is refused before anything is written;
-            # so is a tokenizer, whose reason stays among the words.
-            code, said_without = watched(argv, log, stop, environment)
-            said += said_without
-    if code != 0 or not into.is_file():
-        sys.stderr.write(said[-MOST_LOGGED:])
-        into.unlink(missing_ok=True)
-        if NO_SPACE in said:
-            raise DiskFull(f"no space left while writing {into}; free some and run it again")
-        why = next((lacks for words, lacks in UNKNOWN.items() if words in said), "")
-        cure = f"ship safetensors, or use a newer llama.cpp through {converter_script.VARIABLE}"
-        if not why:
-            why = f"failed ({last_error(said)!a})"
-            cure = "get_run with log_lines shows its words"
-        raise ProgramFailed(f"llama.cpp's converter {why}; {cure}")
+        # An architecture that does not take the option is refused before anything is written; so is
+        # a tokenizer, whose reason stays among the words.
+        for options in (["--no-mtp"], []) if lacks_predictors(model) else ([],):
+            try:
+                code, words = watched([*argv, *options], log, stop, environment)
+            except DiskFull:
+                into.unlink(missing_ok=True)
+                raise
+            said += words
+            if code == 0 or into.exists():
+                break
+    if code == 0 and into.is_file():
+        return
+    into.unlink(missing_ok=True)
+    why = next((lacks for words, lacks in UNKNOWN.items() if words in said), "")
+    cure = f"ship safetensors, or use a newer llama.cpp through {converter_script.VARIABLE}"
+    if not why:
+        why, cure = f"failed ({last_error(said)!a})", "get_run with log_lines shows its words"
+    raise ProgramFailed(f"llama.cpp's converter {why}; {cure}")
 
 
 @contextmanager

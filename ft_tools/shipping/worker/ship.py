@@ -10,17 +10,14 @@ from pydantic import BaseModel
 from transformers.utils import logging as transformers_logging
 
 from ft_tools.errors import BadData, FineTuningError
-from ft_tools.models import model_folder, safetensors_headers
-from ft_tools.models.machine import this_machine
-from ft_tools.models.size import size_of_tensors
 from ft_tools.models.worker.loading import fetched, free_memory, load
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping import estimates, formats, handoff
+from ft_tools.shipping import formats, handoff
 from ft_tools.shipping.asking import asking_of, context_of, write_files
 from ft_tools.shipping.page import report_page
-from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.plan import ShipPlan, inspected
 from ft_tools.shipping.quality import gates_of, next_steps, recommend
 from ft_tools.shipping.report import FormatResult, ShipReport
 from ft_tools.shipping.worker import merging, prompts, proving, shipped_formats, task_metric
@@ -95,20 +92,14 @@ def with_files(plan: ShipPlan, base: Path) -> ShipPlan:
     if plan.base_config_sha256 and config_hash != plan.base_config_sha256:
         raise BadData(base, "config.json changed since the plan", "plan again")
     adapters.require_unchanged(base)
-    config = model_folder.config(base)
-    adapters.require_unquantized(config)
-    held = safetensors_headers.survey(base)
-    found = None
-    if plan.adapter:
-        found = adapters.inspect(Path(plan.adapter.path), held, config)
-        if found.sha256 != plan.adapter.sha256:
-            raise BadData(found.path, "the adapter changed since the plan", "plan again")
-    size = size_of_tensors(held)
     rows = [formats.find(planned.format) for planned in plan.formats]
-    estimates.require_possible(rows, size, this_machine(plan.device), found)
-    planned = [estimates.planned_format(row, size) for row in rows]
+    path = plan.adapter.path if plan.adapter else None
+    found, size, planned = inspected(base, path, rows, plan.device)
+    if found and plan.adapter and found.sha256 != plan.adapter.sha256:
+        raise BadData(found.path, "the adapter changed since the plan", "plan again")
+    num_params = size.num_params if size else plan.num_params
     update = {"adapter": found, "base_config_sha256": config_hash, "formats": planned}
-    return plan.model_copy(update=update | {"num_params": size.num_params})
+    return plan.model_copy(update=update | {"num_params": num_params})
 
 
 def proof_of(shipment: Shipment) -> Proof:
