@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ft_tools.shipping.report import FormatResult, MergeCheck, ShipReport
-from ft_tools.views.charts import bar_chart, line_chart
+from ft_tools.views.charts import bar_chart
 from ft_tools.views.page import Cell, Part, key_values, note, page, side_by_side, table
 
 Samples = Mapping[str, Sequence[str]]
@@ -53,23 +53,14 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
             report.answers_as_measured,
             f"Recommended format: {recommended}." if recommended else "",
         ],
-        picture=_charts(report.formats),
+        picture=bar_chart(
+            [(r.format, r.size_bytes / 1e6) for r in report.formats if r.size_bytes],
+            title="Size",
+            x_label="MB",
+        ),
         example=side_by_side(headers, rows[:1]) if rows else "",
         subtitle=f"{report.num_held_out_tokens} tokens of held-out text ({report.held_out})",
     )
-
-
-def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points, by size, that lose less than every smaller one.
-
-    >>> frontier([(1.0, 0.2), (1.1, 0.5), (2.0, 0.01)])
-    [(1.0, 0.2), (2.0, 0.01)]
-    """
-    kept: list[tuple[float, float]] = []
-    for point in sorted(points):
-        if not kept or point[1] < kept[-1][1]:
-            kept.append(point)
-    return kept
 
 
 def _formats(results: Sequence[FormatResult]) -> Part:
@@ -98,21 +89,6 @@ def _task(report: ShipReport) -> Part:
         "evaluate compares on more, with intervals."
     )
     return [table(["model", *report.task], rows), explained]
-
-
-def _charts(results: Sequence[FormatResult]) -> Part:
-    sizes = [(r.format, r.size_bytes / 1e6) for r in results if r.size_bytes]
-    chart = bar_chart(sizes, title="Size", x_label="MB")
-    points = [(r.size_bytes / 1e6, r.quality.mean_kl) for r in results if r.quality is not None]
-    if len(points) < 2:
-        return chart
-    curve = line_chart(
-        {"least mean KL up to this size": frontier(points)},
-        title="What each megabyte buys",
-        x_label="MB",
-        y_label="nats per token",
-    )
-    return [chart, curve]
 
 
 def _merge(check: MergeCheck) -> Part:
