@@ -43,9 +43,6 @@ from ft_tools.runs.state.records import (
 
 Saved = TypeVar("Saved", bound=BaseModel)
 WRITE_SECONDS = 0.5
-# An estimate is shown after ten steps or half a minute: the first steps compile and warm caches.
-ETA_STEPS = 10
-ETA_SECONDS = 30.0
 RUN_FAILED = 5
 
 
@@ -76,7 +73,6 @@ class Session:
         # Signs of life are written by a thread.
         self._writing = threading.RLock()
         self._pace = Pace()
-        self._last_step: tuple[int, float] | None = None
         self._not_finite: set[str] = set()
 
     def request_json(self) -> bytes:
@@ -126,7 +122,7 @@ class Session:
 
     def phase(self, name: str) -> None:
         """Set what the worker is doing now; steps are counted anew."""
-        self._last_step = None
+        self._pace = Pace()
         self.event(name)
         self.update(state="running", phase=name, stalled_after_seconds=None)
 
@@ -168,7 +164,8 @@ class Session:
             ahead: What is to come beside steps and has not come yet.
         """
         now = time.monotonic()
-        left = self._left(step, total_steps, now)
+        self._pace.at(step, now)
+        left = self._pace.left(max(0, total_steps - step))
         if left is not None and ahead is not None:
             left = left.plus(ahead)
         low, likely, high = (None,) * 3 if left is None else (round(s, 1) for s in left)
@@ -255,18 +252,6 @@ class Session:
             self._status = self._status.model_copy(update=fields)
             if time.monotonic() - self._written >= WRITE_SECONDS:
                 self.update()
-
-    def _left(self, step: int, total_steps: int, now: float) -> TimeLeft | None:
-        """Extrapolate from this phase's steps, without its first: that one warms up."""
-        if self._last_step is None or step < self._last_step[0]:
-            self._pace, self._last_step = Pace(), (step, now)
-        if done := step - self._last_step[0]:
-            self._pace.add(done, now - self._last_step[1])
-            self._last_step = (step, now)
-        num_steps, spent = self._pace.num_steps, self._pace.seconds
-        if num_steps < ETA_STEPS and (num_steps < 1 or spent < ETA_SECONDS):
-            return None
-        return self._pace.left(max(0, total_steps - step))
 
 
 def main(work: Callable[[Session], BaseModel]) -> None:
