@@ -18,7 +18,8 @@ from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import FineTuningError
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
+from ft_tools.evaluation.systems.asking import user_turn
+from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.formats.training_rows import read_examples
 from ft_tools.formats.trl_formats import Example
 from ft_tools.metrics.table import METRICS
@@ -155,9 +156,7 @@ class PromptSpec:
 
     def turn(self, question: str) -> str:
         """Return what the user sends for a question."""
-        before, _, after = (self.template or QUESTION).partition(QUESTION)
-        before, after = (part.replace(PASSAGE, "PASSAGE") for part in (before, after))
-        return f"{before}{question}{after}"
+        return user_turn(self.spec, question, "PASSAGE") if self.spec else question
 
     def messages(self, question: str) -> list[dict[str, str]]:
         """Return a whole request."""

@@ -1,7 +1,7 @@
 """How a system is asked: system text, document, few-shot examples, passage, template."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,8 +107,12 @@ def asked_as(
 
 
 def _user(spec: SystemSpec, example: HeldOut) -> Message:
+    content = user_turn(spec, question_of(example), _passage(spec, example))
+    return {"role": "user", "content": content}
+
+
+def user_turn(spec: SystemSpec, question: str, passage: str) -> str:
     """Return the user's turn, made from the question and, if there is one, the passage."""
-    parts: Mapping[str, str] = {QUESTION: question_of(example), PASSAGE: _passage(spec, example)}
     template = spec.template
     if template is None:
         template = f"{PASSAGE}\n\n{QUESTION}" if spec.passages else QUESTION
@@ -116,8 +120,8 @@ def _user(spec: SystemSpec, example: HeldOut) -> Message:
         template = f"{PASSAGE}\n\n{template}"
     # One pass: what a text brings in braces is not replaced again.
     before, _, after = template.partition(QUESTION)
-    before, after = (piece.replace(PASSAGE, parts[PASSAGE]) for piece in (before, after))
-    return {"role": "user", "content": f"{before}{parts[QUESTION]}{after}"}
+    before, after = (piece.replace(PASSAGE, passage) for piece in (before, after))
+    return f"{before}{question}{after}"
 
 
 def _passage(spec: SystemSpec, example: HeldOut) -> str:
