@@ -21,7 +21,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.asking import user_turn
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.formats.training_rows import read_examples
-from ft_tools.formats.trl_formats import Example
+from ft_tools.formats.trl_formats import Example, turns_in
 from ft_tools.metrics.table import METRICS
 from ft_tools.metrics.verdicts import TargetVerdict
 from ft_tools.models.resolve import ModelSource
@@ -321,13 +321,10 @@ def _described(evaluation: str, system: dict[str, Any]) -> MeasuredAs:
 
 
 def _system_of(example: Example) -> str | None:
-    for name in ("messages", "prompt", "chosen"):
-        turns = example.get(name)
-        if isinstance(turns, list) and turns and isinstance(turns[0], dict):
-            content = turns[0].get("content")
-            is_system = turns[0].get("role") in SYSTEM_ROLES and isinstance(content, str)
-            return str(content) if is_system else None
-    return None
+    parts = (turns_in(example, name) for name in ("messages", "prompt", "chosen"))
+    first = next((turns[0] for turns in parts if turns), {})
+    content = first.get("content")
+    return content if first.get("role") in SYSTEM_ROLES and isinstance(content, str) else None
 
 
 def _prepared(source: str) -> tuple[Path | None, tuple[str, ...]]:
