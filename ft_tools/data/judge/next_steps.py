@@ -1,7 +1,6 @@
 """The calls that make sense after an audit or a preparation."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
@@ -16,8 +15,8 @@ from ft_tools.formats.readers.source import recognise
 from ft_tools.models import other_names
 from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.runs.state.directory import RUN_ID
+from ft_tools.runs.state.training_run import unseen_file
 
-TEST_PART = "test.jsonl"
 TABLES = {"csv", "tsv", "sheet", "sqlite"}
 
 
@@ -70,14 +69,11 @@ def _before_training(request: AuditRequest, launch: NextStep) -> list[NextStep]:
     held_out = launch.arguments.get("validation")
     if held_out is None or launch.tool != "launch_sft":
         return []
-    # Validation chooses checkpoints, so a test file beside the data is better.
-    beside = Path(request.path).parent / TEST_PART
-    root = workspace.roots()[0]
-    has_test = (root / request.path).is_file() and (root / beside).is_file()
-    if has_test and beside != Path(request.path):
-        held_out = str(beside)
+    # Validation chooses checkpoints, so the test part of its preparation is better.
+    named = [workspace.existing(name) for name in (request.path, request.validation_path) if name]
+    test = unseen_file(named[:1], named[1:])
     model = launch.arguments.get("model")
-    arguments = {"dataset": held_out, "model": model}
+    arguments = {"dataset": str(test or held_out), "model": model}
     return [next_step("measure_untrained", arguments, "" if model else "add_model")]
 
 
