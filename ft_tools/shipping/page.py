@@ -17,18 +17,6 @@ MEASURES = {
     "effect": "effect_kept_fraction",
 }
 """Columns of the table of formats -> fields of a quality."""
-MERGE = {
-    "mean KL, nats per token": "mean_kl",
-    "mean KL of the base without the adapter": "adapter_kl",
-    "share of the adapter's effect": "applied_fraction",
-    "largest logit difference": "max_abs_logit_difference",
-    "same first choice": "top1_agreement",
-    "same greedy texts": "same_greedy_texts",
-    "prompts": "num_prompts",
-    "tokens": "num_tokens",
-    "computed in": "compute_dtype",
-    "mean KL from the 4-bit base with adapter": "mean_kl_as_trained",
-}
 
 
 def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) -> str:
@@ -93,8 +81,6 @@ def _task(report: ShipReport) -> Part:
 
 def _merge(check: MergeCheck) -> Part:
     words = "equals" if check.passed else "does NOT equal"
-    pairs = {shown: getattr(check, name) for shown, name in MERGE.items()}
-    return [
-        f"The merged model {words} {check.reference}.",
-        key_values({shown: value for shown, value in pairs.items() if value is not None}),
-    ]
+    seen = check.model_dump(exclude={"passed", "reference"}, exclude_none=True)
+    pairs = {name.replace("_", " "): value for name, value in seen.items()}
+    return [f"The merged model {words} {check.reference}.", key_values(pairs)]
