@@ -30,7 +30,10 @@ class TestQuestions:
         asked = [text for one in examples for text in (one.asked, question_of(one)) if text.strip()]
         self.questions = list(dict.fromkeys(asked))
         self._whole = {_plain(text) for text in self.questions}
-        self._long = [text for text in self._whole if len(text.split()) >= MIN_WORDS]
+        self._long: dict[tuple[str, ...], list[str]] = {}
+        """First words -> the questions of at least as many that begin with them."""
+        for text in self._whole:
+            self._long.setdefault(tuple(text.split()[:MIN_WORDS]), []).append(text)
         self._runs = NGrams()
         for text in self.questions:
             self._runs.add(text)
@@ -61,7 +64,10 @@ class TestQuestions:
 
     def _holds_whole(self, plain: str) -> bool:
         """Return whether a text holds a test question from its first word to its last."""
-        return any(f" {text} " in f" {plain} " for text in self._long)
+        said = plain.split()
+        starts = set(zip(*(said[at:] for at in range(MIN_WORDS)), strict=False))
+        found = (text for start in starts & self._long.keys() for text in self._long[start])
+        return any(f" {text} " in f" {plain} " for text in found)
 
 
 def with_copies(rows: Sequence[MadeRow], held: Sequence[bool]) -> list[bool]:
