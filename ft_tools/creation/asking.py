@@ -71,11 +71,14 @@ def prompts_of(request: CreateRequest, path: Path, test: Path | None) -> tuple[l
     """Return the prompts in the order in which they are used, and how many test rows ask.
 
     Raises:
-        BadData: The source has no prompt, or cannot be read.
+        BadData: The source cannot be read.
+        BadInput: It has no prompt, or none that is no test row.
     """
     held = TestQuestions(test)
     found = list(KINDS[request.kind].prompts(request, path))
     free = [one for one in found if not (held and one.asked and held.hold(one.asked))]
+    if not free:
+        raise refusal("no_prompts", num=len(found), source=request.source, test=request.test)
     return chosen_prompts(free, request.num_rows, request.seed), len(found) - len(free)
 
 

@@ -37,7 +37,11 @@ class CreatePlan(Plan):
 
     MACHINE: ClassVar[Mapping[str, Any]] = {
         **dict.fromkeys(("heading", "quoted", "duration"), True),
-        "asking": {"num_known", "reused_from", "forecast", "estimated_input_tokens", "most_usd"},
+        "asking": {
+            **dict.fromkeys(("num_known", "reused_from", "forecast"), True),
+            **dict.fromkeys(("estimated_input_tokens", "most_usd"), True),
+            "price": {"source"},
+        },
     }
 
     kind: str

@@ -220,6 +220,12 @@ def test_questions_of_the_test_rows_are_never_sent(workspace):
     assert not any(f"What is {n} +" in question for question in server.questions for n in range(5))
 
 
+def test_a_source_of_test_rows_alone_is_refused(workspace):
+    write(workspace / "sums.jsonl", [row | {"completion": "x"} for row in sums(5)])
+    with pytest.raises(BadInput, match="5 prompts, and none is left"):
+        planned_here(workspace, **asking(None, test="sums.jsonl"))
+
+
 def test_a_budget_without_a_price_and_half_a_price_are_refused(workspace):
     write(workspace / "sums.jsonl", sums(30))
     with serving(lambda question, _: add(question)) as server:
