@@ -146,7 +146,7 @@ class ColumnProfile(Report):
     """What a column holds."""
 
     name: str = Field(description="Dotted inside objects, [] for the items of a list.")
-    type: str
+    type: str = Field("text", description="Not said of texts.")
     filled: float | None = Field(None, description="Share of rows with a value; null: all.")
     distinct: int | str = Field(description="Different values; 'over N' where not all are counted.")
     holds: str = Field(

@@ -37,7 +37,8 @@ class FileRequest(Request):
     where: ByColumn = Field(
         default_factory=dict,
         max_length=20,
-        description="Column -> values, or a bound such as '>=4', of the rows to read.",
+        description="Column -> values, or a bound such as '>=4', of the rows to read; of a list, "
+        "one item is enough.",
     )
 
     @property

@@ -28,7 +28,7 @@ SHORT_CHARS, LONG_CHARS, MOST_SHORT, MOST_OUTSTANDING = 20, 60, 500, 8
 NAME_CHARS, VALUE_CHARS = 60, 40
 LIKE_A_LIST = 5
 """Objects in an object, all with the same keys, from which on it is read as a list. Judgement."""
-PLAIN = re.compile(r"[^\W_](?:[]\w.+/&%@[-]| (?! )){0,38}")
+PLAIN = re.compile(r"[^\W_](?:[]\w.+/&%@[-]| (?! )){0,59}")
 """A value or name that is shown without quotation marks."""
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?!\d)|\d{1,2}[./]\d{1,2}[./](?:\d{4}|\d{2})(?!\d)")
 NUMBER = re.compile(r"[+-]?\d{1,15}(?:[.,]\d{1,10})?")

@@ -260,3 +260,29 @@ def test_a_conversation_ends_with_its_first_answer_and_its_first_turn_may_drop_i
     ]
     with pytest.raises(BadInput, match=r"no turn has 'worng' \(similar: wrong"):
         prepare({"turns": {**turns, "drop_if_first": {"marks[].name": ["worng"]}}})
+
+
+def test_an_answer_to_nothing_but_a_question_that_is_left_out_ends_a_conversation(workspace):
+    def chat(*turns):
+        said = [{"by": by, "parts": parts} for by, *parts in turns]
+        return {"turns": said}
+
+    picture = {"image": "a.png"}
+    rows = [
+        chat(
+            ("u", "One?"), ("a", "1."), ("u", picture), ("a", "A cat."), ("u", "Two?"), ("a", "2.")
+        ),
+        chat(("u", "Three?"), ("a", "3."), ("u", picture), ("u", "Four?"), ("a", "4.")),
+        chat(("u", "Five?"), ("u", picture), ("a", "5."), ("u", ""), ("a", "Bye.")),
+    ]
+    (workspace / "d.json").write_text(json.dumps(rows))
+    turns = {"conversation": "turns", "role": "by", "text": "parts"}
+    turns["roles"] = {"u": "user", "a": "assistant"}
+    made = prepare({"turns": turns, "ignore": ["turns[].parts"]})
+    assert [[text for _, text in said(one)] for one in trained(workspace)] == [
+        ["One?", "1."],
+        ["Three?", "3.", "Four?", "4."],
+        ["Five?", "5.\nBye."],
+    ]
+    (note,) = [one for one in made.assumptions if one.startswith("turns left out")]
+    assert "3 after a question that is left out" in note

@@ -9,6 +9,7 @@ from ft_tools.contract import compact
 from ft_tools.data.request import ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.understand.lengths import estimate_tokens
+from ft_tools.errors import BadInput
 
 
 def write(path, rows):
@@ -157,6 +158,27 @@ def test_contradictions_are_shown_as_pairs(workspace):
     assert "It is 9." in report.examples[1].value
     write(workspace / "d.jsonl", made[:20])
     assert show(contradictions=True, mapping={"prompt": "{q}", "answer": "a"}).examples == []
+
+
+def test_few_values_are_shown_whole_and_where_finds_one_item_of_a_list(workspace):
+    kinds = [f"kind of message {at}" for at in range(12)]
+    nodes = [
+        {
+            str(n): {"id": str(n), "kind": kinds[(at + n) % 12], "text": f"{at} {n}"}
+            for n in range(3)
+        }
+        for at in range(24)
+    ]
+    extra = {f"long name of column {n}": "text of some words " * 9 for n in range(30)}
+    write(workspace / "d.jsonl", [{"nodes": one, **extra} for one in nodes])
+    report = show()
+    (held,) = [one.holds for one in report.profile.columns if one.name == "nodes[].kind"]
+    assert sorted(held.split(", ")) == sorted(f"{kind} 6" for kind in kinds)
+    found = show(where={"nodes[].kind": [kinds[4]]}, lines=["1-100"], columns=["nodes[].text"])
+    texts = [json.loads(json.loads(one.value))["nodes[].text"] for one in found.examples]
+    assert [text[0] for text in texts] == [f"{at} 0" for at in (2, 3, 4, 14, 15, 16)]
+    with pytest.raises(BadInput, match="where: no row has these values"):
+        show(where={"nodes[].kind": ["other"]}, lines=[1])
 
 
 def test_values_are_masked_and_where_selects_rows(workspace):

@@ -29,6 +29,8 @@ JOINED, UNANSWERED = "joined turns", "turns without the replies that were left o
 leaves out, all of them, another."""
 BROKEN, DROPPED = "turns without a path", "turns of which the first is dropped"
 """Key of a row whose tree of turns has no path to the last one; of one that its first drops."""
+LOST = "question that is left out"
+"""Role of a turn of the user that the mapping leaves out, or that says nothing in text."""
 OURS = frozenset({"system", "user", "assistant", "tool"})
 """Roles that need no entry in `roles`."""
 MOST_NAMED = 12
@@ -206,11 +208,15 @@ def _take(
 ) -> None:
     speaker = text_of(cell_at(turn, turns.role))
     role = joining.role_of(turns, speaker)
-    said = text_of_turn(cell_at(turn, turns.text))
+    value = cell_at(turn, turns.text)
+    said = text_of_turn(value)
     order = text_of(cell_at(turn, turns.order)) if turns.order else ""
     if turns.drop_if_first:
         talk.firsts.append((order, number, drops(turn, turns.drop_if_first)))
-    if why := _left_out(turns, turn):
+    why = _left_out(turns, turn)
+    if role == "user" and (why or not said) and (said or _holds_more(value)):
+        talk.turns.append((order, number, {"role": LOST, "content": ""}))
+    if why:
         joining.left_out[why] += 1
         talk.has_lost_replies |= bool(said) and role not in {"user", "system"}
         return
@@ -224,6 +230,11 @@ def _take(
         talk.has_lost_replies = True
     else:
         talk.turns.append((order, number, {"role": role, "content": said}))
+
+
+def _holds_more(value: Any) -> bool:
+    """Return whether a turn without text holds something else, such as a picture."""
+    return any(value) if isinstance(value, list) else bool(value) and isinstance(value, Mapping)
 
 
 def _left_out(turns: Turns, turn: Mapping[str, Any]) -> str:
@@ -256,15 +267,31 @@ def _in_order(entries: list[Entry], turns: Turns) -> list[Entry]:
     return sorted(entries, key=lambda one: (sortable(one[0], month_first=month_first), one[1]))
 
 
-def _num_up_to(answers: int | None, ordered: Sequence[tuple[str, int, Message]]) -> int:
-    """Return how many turns there are up to the last answer that is kept."""
-    left, is_asked = answers or len(ordered), False
-    for at, (_, _, message) in enumerate(ordered, 1):
-        is_asked |= message["role"] == "user"
-        left -= is_asked and message["role"] == "assistant"
-        if not left:
-            return at
-    return len(ordered)
+def _coherent(
+    ordered: Sequence[tuple[str, int, Message]], answers: int | None, joining: Joining
+) -> Iterator[Message]:
+    """Yield the turns up to the last answer that is kept.
+
+    An answer to nothing but questions that are left out ends a conversation, too.
+    """
+    is_asked = is_lost = False
+    num_answers, why = 0, ""
+    for _, _, message in ordered:
+        role = message["role"]
+        if role == "assistant" and is_lost and not is_asked and num_answers:
+            why = "after a question that is left out"
+        if why:
+            joining.left_out[why] += role != LOST
+        elif role == LOST:
+            is_lost = True
+        else:
+            is_answer = role == "assistant" and (is_asked or num_answers > 0)
+            num_answers += is_answer
+            is_asked = role == "user" or (is_asked and not is_answer)
+            is_lost = is_lost and not is_answer
+            if num_answers == answers:
+                why = "after the answers that are kept"
+            yield message
 
 
 def _messages(talk: _Conversation, turns: Turns, joining: Joining) -> list[Message]:
@@ -272,11 +299,8 @@ def _messages(talk: _Conversation, turns: Turns, joining: Joining) -> list[Messa
 
     Answers before the first question, and what follows the last answer, are left out.
     """
-    ordered = _in_order(talk.turns, turns)
-    kept_turns = ordered[: _num_up_to(turns.answers, ordered)]
-    joining.left_out["after the answers that are kept"] += len(ordered) - len(kept_turns)
     said: list[tuple[str, list[str]]] = []
-    for _, _, message in kept_turns:
+    for message in _coherent(_in_order(talk.turns, turns), turns.answers, joining):
         if not said or said[-1][0] != message["role"] or message["role"] == "tool":
             said.append((message["role"], []))
         said[-1][1].append(message["content"])

@@ -36,6 +36,7 @@ from ft_tools.errors import BadInput, brief
 from ft_tools.formats.column_counts import (
     MOST_LISTED,
     NAME_CHARS,
+    is_named,
     leaves_of,
     shown,
     text_of,
@@ -274,7 +275,11 @@ def _listed(counts: "Counter[str]") -> str:
 def _has(row: Mapping[str, Any], name: str, *, is_single: bool = False) -> bool:
     if cell_at(row, name, NOT_THERE) is not NOT_THERE:
         return True
-    return "[]" in name and not is_single and bool(values_at(row, name))
+    if "[]" not in name or is_single:
+        return False
+    head = name.partition("[]")[0].partition(".")[0]
+    inside = (leaf for leaf, _ in leaves_of(head, row.get(head)))
+    return bool(values_at(row, name)) or any(is_named(leaf, [name]) for leaf in inside)
 
 
 def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:

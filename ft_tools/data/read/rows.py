@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from ft_tools import workspace
 from ft_tools.data.map.conversations import Joining, joined
-from ft_tools.data.map.mapping import ColumnMapping, fits
+from ft_tools.data.map.mapping import ByColumn, ColumnMapping, is_one_of, values_at
 from ft_tools.data.request import FileRequest
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.column_counts import shown, text_of
@@ -135,8 +134,13 @@ class Reader:
             yield row
 
 
-def _is_wanted(row: Row, where: Mapping[str, Any]) -> bool:
-    return isinstance(row.value, Mapping) and fits(row.value, where)
+def _is_wanted(row: Row, where: ByColumn) -> bool:
+    """Return whether each column has one of its values; of a list, any item."""
+    value = row.value
+    return isinstance(value, Mapping) and all(
+        any(is_one_of(one, wanted) for one in values_at(value, name) or [""])
+        for name, wanted in where.items()
+    )
 
 
 def sources_of(request: FileRequest, path: Path) -> list[Source]:

@@ -35,8 +35,8 @@ MOST_ROWS = 50_000
 """Rows that are counted; a call answers within seconds."""
 MOST_COMPARED, MOST_TEMPLATED = 2_000, 1_000
 """Texts that are compared with each other, and in which templates are counted."""
-LEAST_CHARS = 20
-"""Mean length from which a column's texts are compared. Judgement."""
+LEAST_CHARS, LEAST_WORDS = 20, 3
+"""Mean length and words from which a column's texts are compared. Judgement."""
 TEMPLATED_FRACTION = 0.5
 """Of texts that follow templates, from which on these are counted. Judgement."""
 MOST_ABOUT, MOST_FOLDERS = 3, 6
@@ -133,7 +133,7 @@ def scan_file(request: FileRequest, path: Path) -> tuple[FileScan, Profile]:
         if reader.sources[0].kind == "sqlite" and reader.sources[0].select:
             raise BadData(path, "the query returns no row", "check its tables and conditions")
         if request.where:
-            raise _nothing_selected(request, path)
+            raise nothing_selected(request, path)
         raise BadData(path, "holds no row", "name a file with rows")
     profile = Profile(
         file=_structure_of(looked, reader),
@@ -145,7 +145,7 @@ def scan_file(request: FileRequest, path: Path) -> tuple[FileScan, Profile]:
     return looked, profile
 
 
-def _nothing_selected(request: FileRequest, path: Path) -> BadInput:
+def nothing_selected(request: FileRequest, path: Path) -> BadInput:
     """Return what refuses a `where` that no row fits, with what its columns hold."""
     columns = [ColumnCounts(name) for name in request.where]
     reader = Reader(request.model_copy(update={"where": {}}), path)
@@ -201,6 +201,8 @@ def _similar(looked: FileScan) -> str:
     parts = []
     for name, texts in looked.texts.items():
         is_long = sum(map(len, texts)) >= LEAST_CHARS * len(texts)
+        # Ids and addresses have no words to compare.
+        is_long = is_long and sum(len(text.split()) for text in texts) >= LEAST_WORDS * len(texts)
         if name == PROMPTS if looked.format != "unknown" else is_long:
             parts += [f"{shown(name, NAME_CHARS)}: {alike}" for alike in _alike(texts)]
     return "; ".join(parts[:3])

@@ -14,7 +14,7 @@ from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import ColumnProfile, Profile, QuotedValue, ShowReport
 from ft_tools.data.request import MOST_TOKENS, ShowRequest
 from ft_tools.data.show.contradictions import contradicting_rows
-from ft_tools.data.show.profile import scan_file
+from ft_tools.data.show.profile import nothing_selected, scan_file
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput, Refused
 from ft_tools.formats.column_counts import MOST_LISTED, NAME_CHARS, items_of, leaves_of, text_of
@@ -31,8 +31,9 @@ SEALED = (
     "is a test part that was set aside, so its rows are not quoted: whoever reads them fits the "
     "work to them. Read the training part; pass unseal=true if it is no test part any more"
 )
-PROFILE_TOKENS, ROWS_TOKENS = 600, 2_000
-MOST_TABLES, MOST_NAMED = 3, 160
+PROFILE_TOKENS, VALUES_TOKENS, ROWS_TOKENS = 600, 900, 2_000
+"""Of a profile; of one that would hide few values that have to be decided; of rows."""
+MOST_TABLES, MOST_NAMED = 3, 300
 """Sheets of which one is chosen; characters of the columns that are only named."""
 HELD_CHARS = 80
 """Of what a column holds, where not all columns are listed."""
@@ -105,11 +106,19 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
     sheets = [next_step("show_other_table", {**again, "sheet": name}) for name in tables[:0:-1]]
     steps = [*sheets, next_step("map_file" if is_open else "check_file", again, what=what)]
     report = ShowReport(profile=profile)
-    for num_rows, chars, num_columns in (*LARGER, *SIZES) if request.max_tokens else SIZES:
-        shown = _cut(profile, num_columns)
+    sizes = (*LARGER, *SIZES) if request.max_tokens else SIZES
+    most = request.max_tokens or PROFILE_TOKENS
+    # Rows go first, then columns of many values, and the values of the others last of all.
+    shows_all = [size for size in sizes if not _hides_values(profile, size[2])]
+    tries = [(size, most, True) for size in shows_all]
+    more_room = request.max_tokens or VALUES_TOKENS
+    tries += [(size, more_room, True) for size in shows_all if not size[0]]
+    tries += [(size, most, is_whole) for is_whole in (True, False) for size in sizes]
+    for (num_rows, chars, num_columns), budget, is_whole in tries:
+        shown = _cut(profile, num_columns, is_whole=is_whole)
         listed = {one.name for one in shown.columns}
         others = [one.name for one in profile.columns if one.name not in listed]
-        named = _cut_to(", ".join(others), MOST_NAMED)
+        named = _cut_to(_named(others), MOST_NAMED)
         more = f"{len(others)} more columns (raise max_tokens): {named}"
         report = ShowReport(
             profile=shown,
@@ -118,26 +127,54 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
             next_steps=steps,
         )
         tokens = estimate_tokens(report.model_dump_json(exclude_defaults=True))
-        if tokens <= (request.max_tokens or PROFILE_TOKENS):
+        if tokens <= budget:
             break
     return report
 
 
-def _cut(profile: Profile, num_columns: int) -> Profile:
+def _named(columns: Iterable[str]) -> str:
+    """Return names of columns, those inside the same object behind one another.
+
+    >>> _named(["title", "mapping[].id", "mapping[].message.id", "mapping[].message.status"])
+    'title, mapping[].id, mapping[].message.{id, status}'
+    """
+    inside: dict[str, list[str]] = {}
+    for name in columns:
+        before, dot, last = ("", "", name) if name.startswith('"') else name.rpartition(".")
+        inside.setdefault(before + dot, []).append(last)
+    several = {before: len(before) > 0 and len(names) > 1 for before, names in inside.items()}
+    return ", ".join(
+        f"{before}{{{', '.join(names)}}}" if several[before] else f"{before}{', '.join(names)}"
+        for before, names in inside.items()
+    )
+
+
+def _cut(profile: Profile, num_columns: int, *, is_whole: bool) -> Profile:
     """Return a profile with fewer columns: those stay that have to be decided, of few values."""
     ranked = sorted(profile.columns, key=_has_nothing_to_decide)[:num_columns]
     columns = [one for one in profile.columns if one in ranked]
     more = len(profile.columns) - len(columns)
     if more:
         columns = [
-            one.model_copy(update={"holds": _cut_to(one.holds, HELD_CHARS)}) for one in columns
+            one
+            if is_whole and _has_few_values(one)
+            else one.model_copy(update={"holds": _cut_to(one.holds, HELD_CHARS)})
+            for one in columns
         ]
     return profile.model_copy(update={"columns": columns, "num_more_columns": more})
 
 
 def _has_nothing_to_decide(one: ColumnProfile) -> tuple[bool, bool]:
-    is_few = isinstance(one.distinct, int) and 1 < one.distinct <= MOST_LISTED
-    return one.decide is None, not is_few
+    return one.decide is None, not _has_few_values(one)
+
+
+def _hides_values(profile: Profile, num_columns: int) -> bool:
+    """Return whether so many columns leave one out that has few values and to be decided."""
+    return sum(one.decide is True and _has_few_values(one) for one in profile.columns) > num_columns
+
+
+def _has_few_values(one: ColumnProfile) -> bool:
+    return isinstance(one.distinct, int) and 1 < one.distinct <= MOST_LISTED
 
 
 def _cells(number: int, row: Any, max_chars: int) -> QuotedValue:
@@ -212,6 +249,8 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
             found.append((line, request.field, value))
         if number + 1 >= end:
             break
+    if request.where and not last:
+        raise nothing_selected(request, path)
     examples = _within_budget(request, [one for one in found if one[2] is not NOT_THERE])
     raise_it = f"raise max_tokens (at most {MOST_TOKENS:,})"
     if rest:
