@@ -114,9 +114,15 @@ def _junk(
         (one, _written(other, written_as)) for one in chosen for other in others[one.line]
     ]
     cases["repeated"] = [
-        (one, "\n".join([other] * REPEATS)) for one in chosen for other in others[one.line][:1]
+        (one, "\n".join([other] * REPEATS)) for one in chosen for other in others[one.line]
     ]
-    wrong = [(one, changed(one.reference)) for one in chosen if not kinds & RUN]
+    # The numbers of an answer may be beside what is asked for: those of others are changed, too.
+    wrong = [
+        (one, changed(text))
+        for one in chosen
+        if not kinds & RUN
+        for text in (one.reference, *others[one.line])
+    ]
     cases["wrong_values"] = [(one, _written(text, written_as)) for one, text in wrong if text]
     if are_few_labels(len(references), len(prompts)):
         every = "\n".join(references)
