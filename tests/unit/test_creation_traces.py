@@ -799,6 +799,14 @@ def test_calls_and_results_are_read_in_every_spelling(workspace, logged, meant):
     assert made_of(workspace, NOT_FAILED)[0] == [{"messages": [asked, *meant, answer]}]
 
 
+@pytest.mark.parametrize("answer", ['{"label": "spam"}', '["a", "b"]', "12"])
+def test_an_answer_in_json_stays_as_it_is(workspace, answer):
+    row = {"id": "o", "type": "GENERATION", "trace_id": "t", "parent_observation_id": ""}
+    written(workspace, [{**row, "input": '[{"role": "user", "content": "?"}]', "output": answer}])
+    meant = [said("user", "?"), said("assistant", answer)]
+    assert made_of(workspace, NOT_FAILED)[0] == [{"messages": meant}]
+
+
 def test_a_table_of_phoenix_has_half_flattened_messages(workspace):
     row = {
         "context.trace_id": "t",
@@ -843,6 +851,27 @@ def test_a_session_whose_rows_name_no_parent_is_read_in_order(workspace):
     written(workspace, asked)
     meant = [said("user", "a"), said("assistant", "b"), said("user", "c"), said("assistant", "d")]
     assert made_of(workspace, NOT_FAILED)[0] == [{"messages": meant}]
+
+
+def test_conversations_of_one_session_are_in_one_part(workspace):
+    rows = [
+        {
+            "messages": [said("user", f"{'Where' if half else 'When'} is the {number} train?")],
+            "choices": [{"message": said("assistant", f"On {number}.")}],
+            "metadata": {"session_id": f"s{number}"},
+        }
+        for number in range(20)
+        for half in range(2)
+    ]
+    written(workspace, rows)
+    asked = {"source": "logs", "kind": "traces", "output_dir": "made", "keep": NOT_FAILED}
+    run_here(workspace, **asked, validation_fraction=0.3)
+    parts = [
+        {row["messages"][1]["content"] for row in read(workspace / "made" / f"{name}.jsonl")}
+        for name in ("train", "validation")
+    ]
+    assert parts[1]
+    assert parts[0].isdisjoint(parts[1])
 
 
 def test_an_image_ends_the_conversation_before_it(workspace):

@@ -16,6 +16,8 @@ HIDDEN = frozenset({"redacted_thinking", "summary_text"})
 """Parts that hold nothing that the model wrote in words."""
 CALLS = frozenset({"tool_use", "tool_call"})
 RESULTS = frozenset({"tool_result", "tool_call_response"})
+SAYING = ("content", "parts", "contents", "tool_calls", "function_call")
+"""What holds what a turn says."""
 
 
 class Unreadable(Exception):
@@ -60,11 +62,19 @@ def messages_of(turns: Any, role: str = "user") -> list[Message]:
 
 
 def answer_of(turn: Any) -> list[Message]:
-    """Read what a model answered; who speaks may be left out."""
+    """Read what a model answered; who speaks may be left out, and JSON may be the answer itself."""
     held = object_of(turn)
-    if held and first_of(held, "role", "type", "data", "kwargs") is None:
+    if any(name in held for name in SAYING) and first_of(held, "role", "type", "data") is None:
         return messages_of({**held, "role": "assistant"})
-    return messages_of(turn, "assistant") if turn else []
+    turns = objects_of(turn)
+    if turns and len(turns) == len(items_of(turn)) and all(map(_is_turn, turns)):
+        return messages_of(turn)
+    text = turn if isinstance(turn, str) else json.dumps(turn, ensure_ascii=False) if turn else ""
+    return [{"role": "assistant", "content": text}] if text.strip() else []
+
+
+def _is_turn(held: Mapping[str, Any]) -> bool:
+    return any(name in held for name in ("role", "data", "kwargs", "message", *SAYING))
 
 
 def _turn(turn: Any) -> Iterator[Message]:
@@ -101,7 +111,8 @@ class _Told:
     def __init__(self, calls: Iterable[dict[str, Any]] = ()) -> None:
         self.texts: list[str] = []
         self.thoughts: list[str] = []
-        self.calls = list(calls)
+        self._beside = list(calls)
+        self.calls = list(self._beside)
         self.results: list[Message] = []
 
     def add(self, part: Any) -> None:
@@ -116,7 +127,7 @@ class _Told:
         elif kind in CALLS:
             made = call(part.get("id"), part.get("name"), _arguments_in(part))
             # LangChain has the calls of Anthropic's models in both places.
-            self.calls += [made] if made not in self.calls else []
+            self.calls += [made] if made not in self._beside else []
         elif kind in RESULTS:
             name = first_of(part, "tool_use_id", "id")
             content = first_of(part, "content", "response", "result")
@@ -217,12 +228,10 @@ def normalised(messages: Iterable[Message]) -> list[Message]:
 def _joined(one: Message, other: Message) -> Message:
     """Return two turns of one speaker as one: texts in paragraphs, calls side by side."""
     texts = [text for text in (one["content"], other["content"]) if text]
-    made = {**one, **other, "content": "\n\n".join(texts)}
-    for name, between in (("tool_calls", []), ("reasoning_content", "\n")):
-        if name in one and name in other:
-            parts = (one[name], other[name])
-            made[name] = [*parts[0], *parts[1]] if between == [] else "\n".join(parts)
-    return made
+    thoughts = [m["reasoning_content"] for m in (one, other) if "reasoning_content" in m]
+    calls = [call for m in (one, other) for call in m.get("tool_calls", [])]
+    made = {**one, "content": "\n\n".join(texts)} | ({"tool_calls": calls} if calls else {})
+    return made | ({"reasoning_content": "\n".join(thoughts)} if thoughts else {})
 
 
 def answered(messages: list[Message], left_out: "Counter[str]") -> list[Message]:

@@ -99,5 +99,6 @@ def _old(span: Span) -> list[Message]:
     """Read a message of the older form; the id of a tool's message is that of the call."""
     body = _body(span)
     role = body.get("role") or OLD[span.name]
-    content = parsed(body.get("content"))
+    parts = parsed(body.get("content"))
+    content = parts if isinstance(parts, list) else body.get("content")
     return messages_of({**body, "role": role, "content": content, "tool_call_id": body.get("id")})
