@@ -93,6 +93,7 @@ def test_what_belongs_to_an_earlier_test_row_is_not_trained_on_beside_the_latest
         ]
     }
     write(workspace / "earlier.jsonl", [earlier])
+    write(workspace / "earlier.jsonl", [earlier])
     remember(workspace / "earlier.jsonl", [keys_of(normalise(1, earlier))])
     write(workspace / "d.jsonl", rows)
     mapping = {**ASKS, "group_by": "who", "time_column": "at"}
