@@ -1,6 +1,5 @@
 """What a teacher is sent, and what its reply is read with: one table of kinds."""
 
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Message
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.systems.asking import read_pool
+from ft_tools.metrics.text import json_object_in
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,7 @@ def read_object(text: str, keys: Mapping[str, type]) -> dict[str, Any]:
     Raises:
         Malformed: It is none, or has not these keys.
     """
-    start, end = text.find("{"), text.rfind("}")
-    try:
-        value = json.loads(text[start : end + 1])
-    except (ValueError, RecursionError) as error:
-        raise Malformed from error
-    if not isinstance(value, dict) or not all(isinstance(value.get(k), t) for k, t in keys.items()):
+    value = json_object_in(text)
+    if value is None or not all(isinstance(value.get(key), kind) for key, kind in keys.items()):
         raise Malformed
     return value

@@ -461,6 +461,7 @@ def teacher_and_judge(right):
     """Answer as the teacher, every fourth wrongly, and judge; right at so many of ten."""
 
     def reply(question, body):
+        asked.append(body["model"])
         if body["model"] != "judge":
             n = int(question.split()[2])
             return add(question, n % 4 > 0)
@@ -470,7 +471,8 @@ def teacher_and_judge(right):
         knows = len(seen) % 10 < right
         return json.dumps({"pass": is_right if knows else not is_right})
 
-    seen = []
+    seen, asked = [], []
+    reply.asked = asked
     return reply
 
 
@@ -490,7 +492,8 @@ def test_a_judge_alone_is_refused_until_it_agrees_with_rows_that_the_user_marked
 def test_a_judge_that_agrees_decides_and_its_agreement_is_in_the_plan(workspace, quick):
     write(workspace / "sums.jsonl", sums(60))
     write(workspace / "marked.jsonl", marked_rows(24))
-    with serving(teacher_and_judge(10)) as server:
+    script = teacher_and_judge(10)
+    with serving(script) as server:
         arguments = judged(server, marked="marked.jsonl")
         launch, pilot = run_here(workspace, PILOT, **arguments)
         assert launch.plan["asking"]["judges"] == {}
@@ -500,6 +503,9 @@ def test_a_judge_that_agrees_decides_and_its_agreement_is_in_the_plan(workspace,
     assert (found["num_rows"], found["accuracy"], found["kappa"]) == (24, 1.0, 1.0)
     assert 0.8 < found["accuracy_low"] < 1
     assert report.dropped == {"failed: judge": 15}
+    assert script.asked.count("judge") == 24 + 60
+    assert all(row["judge_usd"] > 0 for row in read(workspace / "runs" / PILOT / "measured.jsonl"))
+    assert script.asked.count("big") == 60
     assert report.num_kept == 45
 
 

@@ -17,10 +17,11 @@ from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.requests import prompt_sha256
 from ft_tools.creation.rows import Made, MadeRow, made_row
 from ft_tools.creation.worker.finish import DROPPED
-from ft_tools.creation.worker.teacher import CALLS, HTTP, Replies
+from ft_tools.creation.worker.teacher import CALLS, HTTP, Replies, take_over
 from ft_tools.endpoints.budget import Budget
 from ft_tools.endpoints.client import NO_REPLY, Reply
 from ft_tools.formats.origin import Origin
+from ft_tools.metrics.checks.judge import ledger_name, replies_file
 from ft_tools.metrics.checks.request import Judge, check_names
 from ft_tools.metrics.checks.scorer import Scorer, Scores
 from ft_tools.publish import write_file
@@ -55,6 +56,9 @@ def rows_of(
         (one, *made) for one in answered for made in _read_replies(request, one, replies, dropped)
     ]
     before_usd = _judge_usd(session, request)
+    for name in _judges(request):
+        # What a pilot was judged on is not paid for again.
+        take_over(session.run_dir / replies_file(name), replies.reused_from)
     scores = _scored(session, request, [candidate for *_, candidate in found])
     for (one, sample, reply, candidate), score in zip(found, scores, strict=True):
         if why := _failed(score):
@@ -215,9 +219,13 @@ def _origin(
 
 def _judge_usd(session: Session, request: CreateRequest) -> float:
     """Return what the judges have cost so far."""
+    calls = session.run_dir / CALLS
+    return sum(Budget(calls, ledger_name(name), 0, None).usd for name in _judges(request))
+
+
+def _judges(request: CreateRequest) -> list[str]:
     pairs = zip(check_names(request.checks), request.checks, strict=True)
-    names = [name for name, check in pairs if isinstance(check, Judge)]
-    return sum(Budget(session.run_dir / CALLS, name, 0, None).usd for name in names)
+    return [name for name, check in pairs if isinstance(check, Judge)]
 
 
 def _write_measured(session: Session, answered: Sequence[_Answered], judge_usd: float) -> None:

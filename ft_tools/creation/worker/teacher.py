@@ -38,6 +38,8 @@ class Replies:
     """Spent by this run, what is unknown at its highest price; None: the price is unknown."""
     num_calls: int = 0
     """Of this run, retries included."""
+    reused_from: Sequence[str] = ()
+    """Runs whose replies are known."""
 
     def of(self, prompt: Prompt) -> list[Reply | None]:
         """Return the reply to each sample of a prompt; None where the budget ended before."""
@@ -62,7 +64,8 @@ def ask(
         for prompt in prompts
         for sample, key in enumerate(requests.keys(prompt))
     }
-    known = _take_over(path, plan.asking.reused_from, asked)
+    known = take_over(path, plan.asking.reused_from)
+    known = {key: reply for key, reply in known.items() if key in asked}
     missing = [one for key, one in asked.items() if key not in known]
     session.phase("asking the teacher")
     session.progress(len(asked) - len(missing), len(asked))
@@ -71,7 +74,7 @@ def ask(
         from ft_tools.creation.worker.local_teacher import answer_locally
 
         answer_locally(session, requests, missing, path)
-        return Replies(requests, read_replies(path), None)
+        return Replies(requests, read_replies(path), None, 0, plan.asking.reused_from)
     price = plan.asking.price.price if plan.asking.price else None
     calls = session.run_dir / CALLS
     budget = Budget(calls, TEACHER, requests.teacher.endpoint.max_calls, requests.max_usd)
@@ -93,15 +96,16 @@ def ask(
     if session.should_stop:
         raise Stopped
     _require_any(requests, known.values())
-    return Replies(requests, known, budget.usd if price else None, budget.num_calls)
+    usd = budget.usd if price else None
+    return Replies(requests, known, usd, budget.num_calls, plan.asking.reused_from)
 
 
-def _take_over(path: Path, runs: Sequence[str], wanted: Collection[str]) -> dict[str, Reply]:
-    """Copy what earlier runs know into this run; return what is known then."""
-    known = {key: reply for key, reply in read_replies(path).items() if key in wanted}
+def take_over(path: Path, runs: Sequence[str]) -> dict[str, Reply]:
+    """Copy the replies of earlier runs into a file of this run; return all that it has then."""
+    known = read_replies(path)
     for run_id in runs:
-        for key, reply in read_replies(directory.find(run_id) / REPLIES).items():
-            if key in wanted and key not in known:
+        for key, reply in read_replies(directory.find(run_id) / path.name).items():
+            if key not in known:
                 keep_reply(path, key, reply)
                 known[key] = reply
     return known

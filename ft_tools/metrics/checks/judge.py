@@ -26,6 +26,16 @@ QUESTION = (
 log = logging.getLogger(__name__)
 
 
+def replies_file(name: str) -> str:
+    """Return the name of the file that keeps the replies of a check's judge."""
+    return f"check_{name}_replies.jsonl"
+
+
+def ledger_name(name: str) -> str:
+    """Return the name under which the calls of a check's judge are counted."""
+    return f"check {name}"
+
+
 class JudgeScorer:
     """Scores answers by the verdicts of a model."""
 
@@ -43,10 +53,8 @@ class JudgeScorer:
         self._check = check
         endpoint, price = check.endpoint, check.price
         most = check.budget_usd or endpoint.max_usd
-        budget = Budget(scratch / "calls.jsonl", f"check {name}", endpoint.max_calls, most)
-        self._client = Client(
-            endpoint, price, budget, cache=scratch / f"check_{name}_replies.jsonl"
-        )
+        budget = Budget(scratch / "calls.jsonl", ledger_name(name), endpoint.max_calls, most)
+        self._client = Client(endpoint, price, budget, cache=scratch / replies_file(name))
         self.close = self._client.close
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
