@@ -40,7 +40,7 @@ def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[C
     nodes, signs = [], Signs()
     for row in rows:
         value = row.value
-        if first_of(value, *KIND) is not None:
+        if text_at(value, *KIND):
             about = (text_at(value, *names) for names in (OBSERVATION, TRACE, SESSION))
             signs.add(next(filter(None, about), ""), value.get("name"), _score(value))
             continue
