@@ -21,8 +21,8 @@ from ft_tools.formats.column_counts import (
     MOST_COLUMNS,
     MOST_HASHED,
     NAME_CHARS,
-    TURN_KEYS,
     ColumnCounts,
+    UnreadColumns,
     leaves_of,
     shown,
 )
@@ -52,8 +52,8 @@ class FileScan:
     num_rows: int = 0
     columns: dict[str, ColumnCounts] = field(default_factory=dict)
     formats: "Counter[str]" = field(default_factory=Counter)
-    read: set[str] = field(default_factory=set)
-    """Columns that the known format reads."""
+    unread: UnreadColumns = field(default_factory=UnreadColumns)
+    """Columns of rows of a known format that it does not read."""
     about: list[str] = field(default_factory=list)
     tables: tuple[str, ...] = ()
     """Of several sheets or lists that nobody chose: the one that is read, and the others."""
@@ -93,7 +93,7 @@ class FileScan:
         if not is_known:
             self.trees.add(row.value)
         if is_known:
-            self.read |= columns_read(row.value, example.format)
+            self.unread.add(row.value, columns_read(row.value, example.format), number)
             if asked := text_of_turns(example.prompt_and_answer()[0]):
                 self._keep_text(PROMPTS, asked)
         for name, value in row.value.items():
@@ -174,9 +174,7 @@ def _structure_of(looked: FileScan, reader: Reader) -> str:
 
 
 def _column(looked: FileScan, one: ColumnCounts) -> ColumnProfile:
-    top = one.name.partition("[")[0].partition(".")[0]
-    key = one.name.rpartition("[].")[2] if "[]." in one.name else ""
-    is_read = top in looked.read and (not key or key.partition(".")[0] in TURN_KEYS)
+    is_read = looked.format != "unknown" and one.name not in looked.unread.columns
     is_all = one.num_rows == looked.num_rows
     return ColumnProfile(
         name=shown(one.name, NAME_CHARS),
