@@ -6,11 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.worker import create as worker
 from ft_tools.errors import OutputExists
 from ft_tools.formats.origin import describe_made, row_hash
 from ft_tools.runs.processes import start
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training.tool import launch_sft
-from tests.creating import chat, read, run_here, write
+from tests.creating import RUN_ID, chat, read, run_here, write
 from tests.unit.launches import accepting, sft
 
 STREETS = ["North Parade", "Elm Street", "Mill Lane"]
@@ -209,3 +211,13 @@ def test_a_training_on_made_rows_records_their_share_for_the_model_card(files, m
 def test_an_argument_that_nothing_reads_is_refused(arguments, named):
     with pytest.raises(ValidationError, match=named):
         CreateRequest(source="rows.jsonl", output_dir="made", **arguments)
+
+
+def test_a_run_that_was_killed_after_its_files_were_written_ends_with_the_same_files(workspace):
+    write(workspace / "rows.jsonl", tickets(9))
+    arguments = {"source": "rows.jsonl", "kind": "variations", "output_dir": "made"}
+    _, first = run_here(workspace, **arguments, variations=[{"change": "case"}])
+    before = (workspace / "made" / "manifest.json").stat().st_mtime_ns
+    again = worker.work(Session(workspace / "runs" / RUN_ID))
+    assert again == first
+    assert (workspace / "made" / "manifest.json").stat().st_mtime_ns == before
