@@ -45,16 +45,12 @@ def creation_page(report: CreateReport, rows: Sequence[MadeRow], dropped: Path) 
         "Created rows" if not report.pilot else "Pilot of a dataset",
         {
             "Rows": [note(ABOUT), one_group(groups)] if groups else "",
-            "Cost": key_values(spent) if spent else "",
-            "Findings of the audit": table(["id", "severity", "rows", "what to do"], findings)
-            if findings
-            else "",
+            "Cost": key_values(spent),
+            "Findings of the audit": table(["id", "severity", "rows", "what to do"], findings),
             "Warnings": [note(text) for text in report.warnings],
         },
         lead=" ".join(report.summary),
-        picture=bar_chart(bars, title="What became of the rows asked for", x_label="rows")
-        if bars
-        else "",
+        picture=bar_chart(bars, title="What became of the rows asked for", x_label="rows"),
         subtitle=f"kind: {report.kind}",
     )
 

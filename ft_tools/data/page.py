@@ -44,6 +44,10 @@ TOO_MUCH = (
     "one: fix the file, change what counts as a duplicate, or agree to the loss with "
     "max_removed_fraction."
 )
+EFFECTS = (
+    "Effect size: Cohen's d of chosen minus rejected. AUC: how well this alone tells chosen from "
+    "rejected; a half is chance."
+)
 PAIRS = {"length": "how long", "format": "how much is formatted", "lexical": "which words"}
 
 
@@ -63,9 +67,7 @@ def audit_page(report: AuditReport, scanned: Scan, masks: Masks) -> str:
             "Why it is not ready": [
                 table(["Rule", "Observed", "Limit"], reasons),
                 TOO_MUCH if too_much_removed(report.reasons) else "",
-            ]
-            if reasons
-            else "",
+            ],
             "Findings": [QUOTED, *findings] if findings else note("Nothing was found."),
             "Duplicates": _duplicates(report, scanned),
             "Lengths": _lengths(report, scanned),
@@ -194,12 +196,8 @@ def _pairs(report: AuditReport, scanned: Scan) -> Part:
     ]
     cells = [(m.word, f"{m.chosen:.0%}", f"{m.rejected:.0%}") for m in scanned.pairs.markers()]
     return [
-        table(["What differs", "Effect size", "AUC"], rows),
-        note(
-            "Effect size: Cohen's d of chosen minus rejected. AUC: how well this alone tells "
-            "chosen from rejected; a half is chance."
-        ),
-        table(["Word (^ begins the answer)", "In chosen", "In rejected"], cells) if cells else "",
+        table(["What differs", "Effect size", "AUC"], rows, about=EFFECTS),
+        table(["Word (^ begins the answer)", "In chosen", "In rejected"], cells),
     ]
 
 
@@ -222,4 +220,4 @@ def _plain(name: str) -> str:
 
 
 def _bars(rows: Sequence[tuple[str, int]], title: str, unit: str) -> Part:
-    return bar_chart(rows[:MOST_BARS], title=title, x_label=unit) if rows else ""
+    return bar_chart(rows[:MOST_BARS], title=title, x_label=unit)

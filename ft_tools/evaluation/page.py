@@ -92,8 +92,7 @@ def document(
             "Under changes of the questions": _stress(report),
             "Fields": by_column(fields or {}, caption="Fraction of answers with the correct value"),
             **{
-                title: _group(title, rows) if rows and not report.alone else ""
-                for title, rows in groups.items()
+                title: _group(title, () if report.alone else rows) for title, rows in groups.items()
             },
             "Classes": _confusion(report, labels),
             "Outputs": by_column(outputs),
@@ -173,10 +172,8 @@ def systems_table(report: EvaluationReport) -> Part:
     if not any(one.usd_per_1000_calls for one in report.systems):
         del columns["USD per 1,000 calls"]
     rows = [[of(one) for of in columns.values()] for one in report.systems]
-    explained = (
-        "Tokens are means. Seconds per answer: the median, in a batch its share of the time."
-    )
-    return [table([*columns], rows), note(explained)]
+    about = "Tokens are means. Seconds per answer: the median, in a batch its share of the time."
+    return table([*columns], rows, about=about)
 
 
 def _details(report: EvaluationReport) -> Part:
@@ -197,8 +194,6 @@ def _details(report: EvaluationReport) -> Part:
 def _stress(report: EvaluationReport) -> Part:
     """Return each system's score under each change beside its plain score."""
     found = [(system.name, one) for system in report.systems for one in system.stress if one.score]
-    if not found:
-        return ""
     chart = interval_chart(
         [(f"{name}: {one.change}", one.ci_low, one.difference, one.ci_high) for name, one in found],
         title=f"{report.main_metric}: difference from the plain questions, 95% interval",
@@ -240,12 +235,10 @@ def _group(title: str, rows: Sequence[Comparison]) -> Part:
             ]
             for name, row in named
         ],
+        about="p is Holm-corrected for the number of metrics. Detectable: the true change that "
+        "this evaluation would detect in 4 of 5 repetitions.",
     )
-    explained = (
-        "p is Holm-corrected for the number of metrics. Detectable: the true change that this "
-        "evaluation would detect in 4 of 5 repetitions."
-    )
-    return [*charts, numbers, note(explained)]
+    return [*charts, numbers]
 
 
 def _confusion(report: EvaluationReport, labels: Sequence[str]) -> Part:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ft_tools.shipping.report import FormatResult, MergeCheck, ShipReport
 from ft_tools.views.charts import bar_chart
-from ft_tools.views.page import Cell, Part, key_values, note, page, side_by_side, table
+from ft_tools.views.page import Cell, Part, key_values, page, side_by_side, table
 
 Samples = Mapping[str, Sequence[str]]
 """Greedy continuations by format, in the order of the prompts."""
@@ -34,7 +34,7 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
             "Formats": _formats(report.formats),
             "The task itself": _task(report) if report.task else "",
             "The merge": _merge(report.merge_check) if report.merge_check else "",
-            "Greedy samples": side_by_side(headers, rows[1:]) if rows[1:] else "",
+            "Greedy samples": side_by_side(headers, rows[1:]),
             "The prompts": key_values(dict(report.prompt_proof)),
         },
         lead=[
@@ -46,7 +46,7 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
             title="Size",
             x_label="MB",
         ),
-        example=side_by_side(headers, rows[:1]) if rows else "",
+        example=side_by_side(headers, rows[:1]),
         subtitle=f"{report.num_held_out_tokens} tokens of held-out text ({report.held_out})",
     )
 
@@ -59,12 +59,12 @@ def _formats(results: Sequence[FormatResult]) -> Part:
         end = q.verdict if q else result.error or result.state
         size = result.size_bytes / 1e6 or None
         rows.append([result.format, size, *measured, result.tokens_per_second, end])
-    explained = note(
+    about = (
         "KL: divergence from the merged model, nats per token. Top-1: share of tokens with the "
         "same first choice. Ppl: ratio of perplexities. Ids: whether it reads the same tokens. "
         "Effect: how much of what the adapter changed is left; 1 is all of it."
     )
-    return [table(["format", "MB", *MEASURES, "tok/s", "verdict"], rows), explained]
+    return table(["format", "MB", *MEASURES, "tok/s", "verdict"], rows, about=about)
 
 
 def _task(report: ShipReport) -> Part:
@@ -72,11 +72,11 @@ def _task(report: ShipReport) -> Part:
     rows += [
         [r.format, *(r.task.get(name) for name in report.task)] for r in report.formats if r.task
     ]
-    explained = note(
+    about = (
         f"Means over the first {report.num_task_examples} held-out examples, which is few: "
         "evaluate compares on more, with intervals."
     )
-    return [table(["model", *report.task], rows), explained]
+    return table(["model", *report.task], rows, about=about)
 
 
 def _merge(check: MergeCheck) -> Part:

@@ -63,8 +63,7 @@ def run_page(
             "Schedule": chart("Learning rate", {"learning rate": "learning_rate"}, "rate"),
             "Pace": chart("Seconds per step", {"step": "step_seconds"}, "seconds"),
             "Health": table(["severity", "signal", "observed", "advice"], signals)
-            if signals
-            else note("Nothing out of the ordinary."),
+            or note("Nothing out of the ordinary."),
             "Run": key_values({name: str(value) for name, value in _facts(plan, facts).items()}),
         },
         lead=_sentence(rows, state),

@@ -53,7 +53,10 @@ def interval_chart(
     """Draw points with their intervals, given as (label, low, mid, high).
 
     Differences have signs and a line at zero, and those whose interval includes it are hollow.
+    Nothing where there is no row.
     """
+    if not rows:
+        return Html("")
     ends = [
         end
         for _, low, mid, high in rows
@@ -86,7 +89,9 @@ def interval_chart(
 
 
 def bar_chart(rows: Sequence[tuple[str, float | None]], *, title: str, x_label: str) -> Html:
-    """Draw a bar for each (label, value), from zero."""
+    """Draw a bar for each (label, value), from zero; nothing where there is none."""
+    if not rows:
+        return Html("")
 
     def draw(index: int, x: Scale) -> str:
         value = rows[index][1]

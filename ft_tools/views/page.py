@@ -162,10 +162,15 @@ def links(addresses: Mapping[str, str]) -> Html:
     return Html(f"<ul>{''.join(rows)}</ul>")
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str = "") -> Html:
-    """Return a table; columns of numbers are aligned right, and a wide table scrolls by itself."""
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str = "", about: str = ""
+) -> Html:
+    """Return a table with a note below it; nothing where there is no row.
+
+    Columns of numbers are aligned right, and a wide table scrolls by itself.
+    """
     if not rows:
-        return note(f"{caption}: nothing to show." if caption else "Nothing to show.")
+        return Html("")
     numeric = [_is_numeric([row[i] for row in rows if i < len(row)]) for i in range(len(headers))]
     mark = [' class="num"' if is_number else "" for is_number in numeric]
     head = "".join(
@@ -182,26 +187,25 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: st
     return Html(
         f'<div class="scroll" tabindex="0" role="group" aria-label="{label}"><table>{title}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"{note(about) if about else ''}"
     )
 
 
 def by_column(columns: Mapping[str, Mapping[str, Cell]], *, caption: str = "") -> Html:
-    """Return a table of columns, each row name -> value; nothing where there is no row."""
+    """Return a table of columns, each row name -> value."""
     names = dict.fromkeys(name for values in columns.values() for name in values)
     rows = [[name, *(values.get(name) for values in columns.values())] for name in names]
-    return table(["", *columns], rows, caption=caption) if rows else Html("")
+    return table(["", *columns], rows, caption=caption)
 
 
 def key_values(pairs: Mapping[str, Cell]) -> Html:
     """Return a list of names and values."""
     rows = "".join(f"<dt>{escape(key)}</dt><dd>{_cell(pairs[key])}</dd>" for key in pairs)
-    return Html(f"<dl>{rows}</dl>")
+    return Html(f"<dl>{rows}</dl>" if rows else "")
 
 
 def side_by_side(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Html:
     """Return texts next to each other, line breaks kept; on a phone one below the other."""
-    if not rows:
-        return note("Nothing to show.")
     # Four narrow columns are hard to read; two by two are not.
     shape = "sides square" if len(headers) == 4 else "sides"
     articles = (
