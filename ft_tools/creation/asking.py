@@ -29,12 +29,13 @@ from ft_tools.creation.terms import TeacherTerms, terms_for, terms_warnings
 from ft_tools.data.judge import privacy
 from ft_tools.data.understand.lengths import estimate_all
 from ft_tools.endpoints.client import require_key
+from ft_tools.errors import require_installed
 from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
 from ft_tools.metrics.checks.request import NEVER_ALONE, Judge, check_names
 from ft_tools.metrics.checks.scorer import Scorer, columns_of, require_columns
 
-OWN_COLUMNS = frozenset({"prompt", "passage"})
-"""Columns of rows that a teacher makes; variations also have their attributes."""
+OWN_COLUMNS = frozenset({"prompt", "question", "passage"})
+"""Columns of rows from documents; new inputs have prompt and their attributes."""
 
 
 class AskingPlan(BaseModel):
@@ -89,10 +90,13 @@ def plan_asking(
 
     Raises:
         Refused: The terms forbid this use.
+        MissingExtra: The forecast needs `fine-tuning-llm[eval]`.
         BadInput: A budget cannot be kept, a key is missing, or a check reads what no row has.
     """
     teacher = request.teacher
     assert teacher is not None
+    # Before a pilot is paid for: its forecast needs it.
+    require_installed("eval", "scipy")
     endpoint, terms, price = teacher.endpoint, terms_for(request), known_price(teacher)
     if request.budget_usd is not None and price is None:
         raise refusal("price_unknown", budget=request.budget_usd)

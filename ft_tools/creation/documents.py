@@ -101,18 +101,14 @@ def read(request: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
         question, answer, quotes = (one.get(key) for key in ("question", "answer", "quotes"))
         if not isinstance(question, str) or not isinstance(answer, str):
             raise Malformed
+        question, answer = question.strip(), answer.strip()
         listed = quotes if isinstance(quotes, list) else []
         texts = tuple(quote for quote in listed if isinstance(quote, str) and quote.strip())
-        made.append(
-            Candidate(
-                messages=_turns(request, prompt.passage, question.strip(), answer.strip()),
-                question=question.strip(),
-                answer=answer.strip(),
-                row={"prompt": question.strip(), "passage": prompt.passage},
-                problem=unsupported(prompt.passage, question, answer, texts),
-                quotes=texts,
-            )
-        )
+        turns = _turns(request, prompt.passage, question, answer)
+        # A judge reads what the model will read: the passage with the question.
+        row = {"prompt": turns[0]["content"], "question": question, "passage": prompt.passage}
+        problem = unsupported(prompt.passage, question, answer, texts)
+        made.append(Candidate(turns, question, answer, row, problem, texts))
     return made
 
 

@@ -37,13 +37,12 @@ class Forecast(BaseModel):
     usd_spent: float | None = Field(None, description="By the pilot.")
 
 
-def total_of(values: Sequence[float], num_more: int, most: float | None = None) -> Estimate:
+def total_of(values: Sequence[float], num_more: int) -> Estimate:
     """Return the sum over so many more draws like some values.
 
     Args:
         values: One per prompt of the pilot, at least two.
         num_more: Prompts that are left.
-        most: Largest possible value of one.
 
     >>> total_of([2.0, 2.0, 2.0], 10)
     Estimate(likely=20.0, low=20.0, high=20.0)
@@ -63,12 +62,7 @@ def total_of(values: Sequence[float], num_more: int, most: float | None = None) 
         error = spread * math.sqrt(1 / n + 1 / num_more)
         ends = [t_interval(mean, error, n - 1), skewed_interval(mean, error, rests)]
         low, high = min(one for one, _ in ends), max(one for _, one in ends)
-    high = high if most is None else min(most, high)
-    return Estimate(
-        likely=num_more * mean,
-        low=num_more * max(0.0, low, min(values) if n > num_more else 0.0),
-        high=num_more * high,
-    )
+    return Estimate(likely=num_more * mean, low=num_more * max(0.0, low), high=num_more * high)
 
 
 def kept_of(values: Sequence[float], num_more: int) -> Estimate:

@@ -328,6 +328,26 @@ def ask_about(question, body):
     return json.dumps({"examples": examples})
 
 
+def test_a_judge_of_documents_reads_the_passage_with_the_question(workspace):
+    (workspace / "manual.md").write_text(MANUAL)
+    judged_on = []
+
+    def reply(question, body):
+        if body["model"] != "judge":
+            return ask_about(question, body)
+        quoted = json.loads(question[question.index("{") : question.rindex("}\n") + 1])
+        judged_on.append(quoted["request"])
+        return json.dumps({"pass": True})
+
+    with serving(reply) as server:
+        arguments = judged(server, source="manual.md", kind="documents", pilot_rows=0)
+        arguments["checks"] += [{"kind": "pattern", "pattern": ".*"}]
+        run_here(workspace, **arguments)
+    (request,) = judged_on
+    assert MANUAL in request
+    assert "What about" in request
+
+
 def test_rows_from_documents_keep_the_passage_and_only_what_it_carries(workspace):
     (workspace / "docs").mkdir()
     (workspace / "docs" / "manual.md").write_text(MANUAL)
