@@ -24,6 +24,8 @@ MOST_QUESTIONS = 3
 EVALUATED = {"prompting", "few_shot", "constrained_decoding", "prompt_optimization"}
 TRAINED = {"sft", "small_model_fine_tuning", "distillation", "sft_and_rag"}
 PREFERENCES = {"dpo", "kto"}
+ANY_REWARD = [{"kind": "equals"}]
+"""Of a launch that is proposed: whoever calls it names the check of the task."""
 NAMED = {"possible", "blocked"}
 """States of rungs that a concise report names without a row."""
 USUAL = {row.id for row in table().rungs if not row.optional and not row.gate and row.id != LAST}
@@ -94,6 +96,9 @@ def _next_steps(start: PlacedRung, facts: Facts, request: ApproachRequest) -> li
     if first in TRAINED and model:
         given = {"model": model, "dataset": request.dataset, "gpu": request.gpu}
         return [next_step("choose_settings", given)]
+    if first == "rl_verifiable_reward" and model:
+        rewarded = {"model": model, "dataset": request.dataset, "rewards": ANY_REWARD}
+        return [next_step("test_rewards", rewarded)]
     if first in PREFERENCES | TRAINED | {"collect_data_first"}:
         return [next_step("audit_first", {"path": request.dataset})]
     return []

@@ -69,10 +69,11 @@ def _proposed(result: dict[str, Any] | None) -> list[NextStep]:
 def _measured(run_dir: Path) -> NextStep:
     """Return the call that compares a result with its base model, on held-out rows if known."""
     dataset, about = held_out_file(run_dir)
-    arguments = {"model": run_dir.name, "dataset": dataset}
-    return next_step(
-        "measure_trained", arguments, "" if dataset else "add_rows", about=about and f"; {about}"
-    )
+    arguments: dict[str, Any] = {"model": run_dir.name, "dataset": dataset}
+    step = "measure_trained"
+    if rewards := directory.whole_json(run_dir / "plan.json").get("rewards"):
+        step, arguments["metrics"], arguments["checks"] = "measure_rewarded", ["checks"], rewards
+    return next_step(step, arguments, "" if dataset else "add_rows", about=about and f"; {about}")
 
 
 def _resumed_from(run_dir: Path, kind: Kind) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 from ft_tools.findings import FindingsTable
 
 Severity = Literal["info", "warning", "error"]
-TASKS = ("sft", "dpo", "kto")
+TASKS = ("sft", "dpo", "kto", "grpo")
 _TABLE = FindingsTable("training")
 warning, refusal = _TABLE.warning, _TABLE.refusal
 message_and_cure = _TABLE.message_and_cure

@@ -2,20 +2,14 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
 
 from ft_tools.facts import number
 from ft_tools.runs.state.records import Health
 from ft_tools.training import findings
+from ft_tools.training.grpo.health import REINFORCED
+from ft_tools.training.metric_rows import RECENT, Check, Fields, Rows, finite, limit, trend, values
 from ft_tools.training.token_counts import Counts
 
-Row = dict[str, float]
-Rows = Sequence[Row]
-Fields = dict[str, float | str | None]
-Check = Callable[[Rows], Fields | None]
-"""Metrics, oldest first -> the numbers of the signal, or None."""
-RECENT = 10
-"""Logged rows that a trend is read from."""
 OVERFLOWS = 3
 LEAST_SCALE = 1.0
 # Loss -> signals that it gives off in good health. DFT weighs each token's loss by its probability,
@@ -69,18 +63,10 @@ def is_diverged(rows: Rows) -> bool:
     """
     if not rows:
         return False
-    norms = _values(rows, "grad_norm")[-OVERFLOWS:]
+    norms = values(rows, "grad_norm")[-OVERFLOWS:]
     overflows = len(norms) == OVERFLOWS and not any(map(math.isfinite, norms))
     is_searching = rows[-1].get("loss_scale", 0.0) > LEAST_SCALE
     return (overflows and not is_searching) or not math.isfinite(rows[-1].get("loss", 0.0))
-
-
-def _values(rows: Rows, name: str) -> list[float]:
-    return [row[name] for row in rows if name in row]
-
-
-def _finite(rows: Rows, name: str) -> list[float]:
-    return [value for value in _values(rows, name) if math.isfinite(value)]
 
 
 def _not_finite(rows: Rows) -> Fields | None:
@@ -90,7 +76,7 @@ def _not_finite(rows: Rows) -> Fields | None:
 
 
 def _spike(rows: Rows) -> Fields | None:
-    losses = _finite(rows, "loss")
+    losses = finite(rows, "loss")
     if len(losses) < RECENT + 1:
         return None
     usual = statistics.median(losses[-RECENT - 1 : -1])
@@ -100,7 +86,7 @@ def _spike(rows: Rows) -> Fields | None:
 
 
 def _first_loss(rows: Rows) -> Fields | None:
-    losses = _values(rows, "loss")
+    losses = values(rows, "loss")
     low, high = number("training.first_loss_low"), number("training.first_loss_high")
     if not losses or low <= losses[0] <= high or not math.isfinite(losses[0]):
         return None
@@ -109,13 +95,13 @@ def _first_loss(rows: Rows) -> Fields | None:
 
 def _gets_worse(rows: Rows) -> Fields | None:
     """Find a validation loss that rose twice above its best while answers got no better."""
-    evaluated = _finite(rows, "eval_loss")
+    evaluated = finite(rows, "eval_loss")
     if len(evaluated) < 3 or not evaluated[-1] > evaluated[-2] > evaluated[-3]:
         return None
     best, last = min(evaluated), evaluated[-1]
     if last <= number("diagnosis.worse_ratio") * best or last - best <= number("diagnosis.worse"):
         return None
-    right = _values(rows, "eval_mean_token_accuracy")
+    right = values(rows, "eval_mean_token_accuracy")
     if len(right) == len(evaluated):
         before = right[evaluated.index(best)]
         if right[-1] > before + number("diagnosis.better_accuracy"):
@@ -125,7 +111,7 @@ def _gets_worse(rows: Rows) -> Fields | None:
 
 def _sure_and_wrong(rows: Rows) -> Fields | None:
     """Find an entropy that fell while held-out answers got worse; alone it is what learning is."""
-    fell, worse = _trend(rows, "entropy"), _gets_worse(rows)
+    fell, worse = trend(rows, "entropy"), _gets_worse(rows)
     if fell is None or worse is None:
         return None
     first, last = fell
@@ -134,46 +120,14 @@ def _sure_and_wrong(rows: Rows) -> Fields | None:
 
 
 def _flat(rows: Rows) -> Fields | None:
-    trend = _trend(rows, "loss")
-    if trend is None or trend[0] - trend[1] > number("training.flat_fraction") * trend[0]:
+    found = trend(rows, "loss")
+    if found is None or found[0] - found[1] > number("training.flat_fraction") * found[0]:
         return None
-    return {"first": trend[0], "last": trend[1]}
-
-
-def _trend(rows: Rows, metric: str) -> tuple[float, float] | None:
-    """Return the means of the first and of the last ten values; None before there are twenty."""
-    values = _finite(rows, metric)
-    if len(values) < 2 * RECENT:
-        return None
-    return statistics.fmean(values[:RECENT]), statistics.fmean(values[-RECENT:])
-
-
-def _limit(
-    metric: str, threshold: str, last: int, least: int = 1, *, is_above: bool = False
-) -> Check:
-    """Return the check whether all of the last values are above a threshold, or their mean below.
-
-    Args:
-        metric: Its name in metrics.jsonl.
-        threshold: Of ft_tools/facts/thresholds.toml.
-        last: Values that are looked at.
-        least: Values before which nothing is said.
-        is_above: Whether too much is the problem.
-    """
-
-    def check(rows: Rows) -> Fields | None:
-        values = _finite(rows, metric)
-        if len(values) < least:
-            return None
-        limit = number(threshold)
-        now = min(values[-last:]) if is_above else statistics.fmean(values[-last:])
-        return {"now": now, "limit": limit} if (now > limit if is_above else now < limit) else None
-
-    return check
+    return {"first": found[0], "last": found[1]}
 
 
 def _memorised(rows: Rows) -> Fields | None:
-    accuracies, losses = _values(rows, "rewards/accuracies"), _values(rows, "loss")
+    accuracies, losses = values(rows, "rewards/accuracies"), values(rows, "loss")
     if len(accuracies) < RECENT or len(losses) < RECENT:
         return None
     is_perfect = statistics.fmean(accuracies[-RECENT:]) >= number("training.reward_accuracy_high")
@@ -182,7 +136,7 @@ def _memorised(rows: Rows) -> Fields | None:
 
 
 def _slower(rows: Rows) -> Fields | None:
-    seconds = _values(rows, "step_seconds")
+    seconds = values(rows, "step_seconds")
     # The first row has the warm-up in it.
     if len(seconds) < 2 * RECENT + 1:
         return None
@@ -193,10 +147,10 @@ def _slower(rows: Rows) -> Fields | None:
 
 
 def _hot(rows: Rows) -> Fields | None:
-    values = _values(rows, "thermal_throttling")
-    if not values or not values[-1]:
+    throttled = values(rows, "thermal_throttling")
+    if not throttled or not throttled[-1]:
         return None
-    degrees = _values(rows, "temperature_celsius")
+    degrees = values(rows, "temperature_celsius")
     return {"where": f" at {degrees[-1]:.0f} degrees Celsius" if degrees else ""}
 
 
@@ -206,15 +160,15 @@ CHECKS: dict[str, Check] = {
     "flat_loss": _flat,
     "first_loss": _first_loss,
     "overfitting": _gets_worse,
-    "gradient_norm": _limit("grad_norm", "training.gradient_norm_high", 3, 3, is_above=True),
+    "gradient_norm": limit("grad_norm", "training.gradient_norm_high", 3, 3, is_above=True),
     "entropy_collapse": _sure_and_wrong,
-    "chosen_reward_falls": _limit("rewards/chosen", "training.chosen_reward_low", RECENT, RECENT),
-    "reward_accuracy": _limit(
+    "chosen_reward_falls": limit("rewards/chosen", "training.chosen_reward_low", RECENT, RECENT),
+    "reward_accuracy": limit(
         "rewards/accuracies", "training.reward_accuracy_low", RECENT, 2 * RECENT
     ),
     "preferences_memorised": _memorised,
     "slower": _slower,
-    "memory_pressure": _limit("memory_free_fraction", "training.memory_free_low", 1),
+    "memory_pressure": limit("memory_free_fraction", "training.memory_free_low", 1),
     "thermal_throttling": _hot,
-}
+} | REINFORCED
 """By the id of their row in findings.toml, in the order of the report."""

@@ -83,7 +83,7 @@ def _headline(plan: TrainingPlan) -> tuple[str, dict[str, str], str]:
 
 def grpo_charts(plan: Any, chart: Callable[..., Part]) -> list[Part]:
     """Return the charts of a reinforcement run beside its reward."""
-    names = [one["name"] for one in plan.rewards]
+    names = [one.name for one in plan.rewards]
     return [
         chart("Parts of the reward", {n: f"rewards/{n}/mean" for n in names}, "reward"),
         chart("Held-out parts", {n: f"eval_rewards/{n}/mean" for n in names}, "reward", 1),

@@ -16,7 +16,8 @@ class Diagnosis(Report):
 
     id: Literal[
         "masked_wrongly", "nothing_to_learn", "rate_too_high", "rate_too_low", "noise",
-        "memorising", "still_learning", "too_few_steps", "too_few_evaluations",
+        "memorising", "still_learning", "too_few_steps", "too_few_evaluations", "gamed",
+        "nothing_gained",
     ]  # fmt: skip
     observed: str = Field(description="The evidence.")
     advice: str

@@ -92,8 +92,10 @@ def launch_grpo(request: GrpoRequest) -> Launch:
 
 def _probed(request: GrpoRequest, plan: GrpoPlan, begins: "Start") -> Launch:
     """Start the probe of a plan, or find the one that is running."""
-    running = [run.name for run, state in probe.runs_of(plan.probe_key) if state in UNDER_WAY]
-    run_id = running[0] if running else start.start(
+    known = probe.runs_of(plan.probe_key)
+    if known and known[0][1] not in UNDER_WAY:
+        raise refusal("probe_ended", run=known[0][0].name, state=known[0][1])
+    run_id = known[0][0].name if known else start.start(
         probe.KIND, request, plan, name=request.name, device=plan.device.name, slots=_slots(plan),
         lineage=_lineage(plan, begins),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import ENDED, RunInfo
 from ft_tools.runs.tool import get_run
+from ft_tools.training.grpo.plan import plan_grpo
 from ft_tools.training.plan import plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
@@ -174,6 +175,11 @@ def prepared_kto(request, name):
     return _prepared("kto", request, plan_kto(request), name)
 
 
+def prepared_grpo(request, name):
+    """Write a run directory for prompts and rewards; its session."""
+    return _prepared("grpo", request, plan_grpo(request), name)
+
+
 def _prepared(kind, request, plan, name):
     run_dir = workspace_module.runs_dir() / f"{kind}-{name.encode().hex():0>16}"[:20]
     private_folder(run_dir)
@@ -217,6 +223,7 @@ __all__ = [
     "marks",
     "pairs",
     "prepared",
+    "prepared_grpo",
     "prepared_kto",
     "run_here",
     "same_bits",

@@ -1,6 +1,7 @@
 """launch_grpo before anything runs: what the rewards are tried on, and what a plan refuses."""
 
 import json
+import re
 
 import pytest
 
@@ -68,6 +69,7 @@ FLAWED = {
     "any label": (tickets, [{"kind": "pattern", "pattern": "|".join(LABELS)}], "other_answer"),
     "any number": (sums, [{"kind": "pattern", "pattern": "[0-9]+"}], "other_answer"),
     "every label": (tickets, [{"kind": "contains", "texts": "answer"}], "every_label"),
+    "any near number": (sums, [{**NUMBER, "relative_tolerance": 0.9}], "other_answer"),
     "form outweighs": (
         sums,
         [NUMBER, {"kind": "pattern", "pattern": "[0-9]+", "weight": 3}],
@@ -169,6 +171,30 @@ def test_vllm_is_refused_where_it_is_not_installed(files):
 def test_a_column_that_a_reward_reads_has_to_be_there(files):
     with pytest.raises(BadData, match="result"):
         grpo(files, rewards=[{**NUMBER, "reference": "result"}])
+
+
+def test_prompts_that_are_trained_on_are_not_held_out(files):
+    beside = write_rows(files, sums(12)[4:] + sums(60)[50:], "beside.jsonl")
+    with pytest.raises(Refused, match=r"train_validation_leak: 8 prompts.*line 1 there, 5 here"):
+        grpo(files, validation=beside)
+
+
+def test_code_of_the_users_own_runs_once_its_hash_is_given(files):
+    (files / "score.py").write_text(
+        "open('ran', 'w')\n"
+        "def score(answer, row):\n"
+        "    return float(answer.strip() == row['answer'])\n"
+    )
+    check = {"kind": "python", "path": "score.py"}
+    with pytest.raises(Refused, match=r"SHA-256 is [0-9a-f]{64}") as refused:
+        grpo(files, rewards=[check])
+    assert not (files / "ran").exists()
+    (sha256,) = re.findall("[0-9a-f]{64}", str(refused.value))
+    plan = grpo(files, rewards=[check | {"sha256": sha256}]).plan
+    assert plan["reward_files"] == {"score.py": sha256}
+    assert plan["reward_test"]["references_right"] == 1.0
+    with pytest.raises(Refused, match="SHA-256"):
+        grpo(files, rewards=[check | {"sha256": "0" * 64}])
 
 
 def test_columns_that_nothing_reads_have_to_be_decided(files):

@@ -89,6 +89,76 @@ EDGES = [
 ]  # fmt: skip
 
 
+ALIKE = {"zero_spread_fraction": [0.81] * 20}
+MIXED = {"zero_spread_fraction": [0.3] * 20}
+RISING = [0.2] * 10 + [0.5] * 10
+FULL = [0.5] * 10 + [0.95] * 10
+FLAT, FOLLOWS = [0.2] * 5, [0.2, 0.2, 0.3, 0.3, 0.3]
+# Of a reinforcement run: signal, rows that give it, rows at the edge that do not.
+REINFORCED = [
+    ("no_reward", {**ALIKE, "reward": [0.0] * 20}, {**ALIKE, "reward": [0.0] * 19}),
+    ("no_reward", {**ALIKE, "reward": [0.02] * 20}, {**ALIKE, "reward": [0.03] * 20}),
+    ("all_solved", {**ALIKE, "reward": [0.97] * 10}, {**MIXED, "reward": [0.97] * 10}),
+    (
+        "no_spread", {**ALIKE, "reward": [0.5] * 20},
+        {"zero_spread_fraction": [0.8] * 20, "reward": [0.5] * 20},
+    ),
+    ("little_spread", {"zero_spread_fraction": [0.51] * 10}, {"zero_spread_fraction": [0.5] * 10}),
+    ("no_gradient", {**MIXED, "grad_norm": [0.0] * 10}, {**ALIKE, "grad_norm": [0.0] * 10}),
+    ("no_gradient", {**MIXED, "grad_norm": [0.0] * 10}, {**MIXED, "grad_norm": [0.0] * 9 + [1e-9]}),
+    ("gamed", {"reward": RISING, "eval_reward": FLAT}, {"reward": RISING, "eval_reward": FOLLOWS}),
+    (
+        "gamed", {"reward": RISING, "eval_reward": FLAT},
+        {"reward": [0.2] * 10 + [0.29] * 10, "eval_reward": FLAT},
+    ),
+    ("gamed", {"reward": RISING, "eval_reward": FLAT}, {"reward": RISING, "eval_reward": FLAT[:4]}),
+    (
+        "part_traded",
+        {"rewards__form__mean": FULL, "rewards__number__mean": [0.4] * 10 + [0.29] * 10},
+        {"rewards__form__mean": FULL, "rewards__number__mean": [0.4] * 10 + [0.31] * 10},
+    ),
+    (
+        "answers_cut", {"completions__clipped_ratio": [0.1] * 10 + [0.81] * 10},
+        # Cut from the start: the probe has said so, and somebody has accepted it.
+        {"completions__clipped_ratio": [0.9] * 20},
+    ),
+    (
+        "length_race", {"completions__mean_length": [20.0] * 10 + [60.0] * 10},
+        {"completions__mean_length": [20.0] * 10 + [59.0] * 10},
+    ),
+    ("entropy_lost", {"entropy": [2.0] * 10 + [0.19] * 10}, {"entropy": [2.0] * 10 + [0.2] * 10}),
+    ("far_from_start", {"kl": [0.51] * 3}, {"kl": [0.5, 0.51, 0.51]}),
+    ("check_breaks", {"broken_fraction": [0.06] * 10}, {"broken_fraction": [0.06] * 9 + [0.0]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "given", "silent"), REINFORCED)
+def test_a_signal_of_a_reward_fires_at_its_threshold_and_not_before(name, given, silent):
+    assert name in signals("grpo", **given)
+    assert name not in signals("grpo", **silent)
+    assert name not in signals("sft", **given)
+
+
+def test_a_healthy_reinforcement_run_has_no_signal():
+    reward = [0.2 + 0.015 * i for i in range(40)]
+    held_out = [0.2 + 0.06 * i for i in range(10)]
+    assert signals(
+        "grpo",
+        reward=reward,
+        eval_reward=held_out,
+        rewards__number__mean=reward,
+        zero_spread_fraction=[0.4 - 0.002 * i for i in range(40)],
+        entropy=[2.0 - 0.03 * i for i in range(40)],
+        completions__mean_length=[40.0 + i for i in range(40)],
+        completions__clipped_ratio=[0.1] * 40,
+        broken_fraction=[0.0] * 40,
+        grad_norm=[0.3] * 40,
+        # The loss of GRPO is about 0 by construction.
+        loss=[0.0] * 40,
+        eval_loss=[0.0] * 10,
+    ) == set()  # fmt: skip
+
+
 @pytest.mark.parametrize(("name", "task", "given", "silent"), EDGES)
 def test_a_signal_fires_at_its_threshold_and_not_before(name, task, given, silent):
     assert name in signals(task, **given)

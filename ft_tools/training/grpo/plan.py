@@ -3,18 +3,23 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from ft_tools import workspace
-from ft_tools.contract import Request, complaints
-from ft_tools.errors import BadInput
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.lora.data_shape import rounded_length
-from ft_tools.metrics.checks.request import Check, Checks, check_names, require_goal
-from ft_tools.metrics.checks.scorer import columns_of, require_columns
+from ft_tools.metrics.checks.request import (
+    Check,
+    Judge,
+    Python,
+    check_names,
+)
+from ft_tools.metrics.checks.scorer import columns_of, file_hashes, require_columns, with_hashes
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import estimates
 from ft_tools.training import defaults, preference_runs
@@ -22,7 +27,7 @@ from ft_tools.training.estimates import MEASURED
 from ft_tools.training.findings import refusal, warning
 from ft_tools.training.grpo import probe
 from ft_tools.training.grpo.probe import ProbeResult
-from ft_tools.training.grpo.prompts import read_prompts
+from ft_tools.training.grpo.prompts import Prompt, read_prompts
 from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.grpo.reward_test import RewardTest, require_sound
 from ft_tools.training.model_plan import model_plan, source_of
@@ -42,20 +47,15 @@ SAMPLING = (
 """Arguments that another probe may follow from."""
 
 
-class Rewards(Request):
-    """The declared rewards, as checks."""
-
-    rewards: Checks
-
-
 class GrpoPlan(TrainingPlan):
     """A reinforcement run."""
 
     MACHINE: ClassVar[Mapping[str, Any]] = {**TrainingPlan.MACHINE, "probe": True}
 
     task: Literal["grpo"] = "grpo"
-    rewards: list[dict[str, Any]] = Field(description="Checks, each with its name and weight.")
+    rewards: list[Check] = Field(description="Checks, each with its name and weight.")
     rewards_folder: str = Field(description="What their relative paths are relative to.")
+    reward_files: dict[str, str] = Field(description="Files that they read -> SHA-256.")
     reward_test: RewardTest
     probe: ProbeResult | None = Field(
         None, description="Measured of the starting model; null: not measured."
@@ -64,11 +64,6 @@ class GrpoPlan(TrainingPlan):
     stop_rules: bool = True
     prompts_per_step: int
 
-    @property
-    def checks(self) -> list[Check]:
-        """Return the rewards as checks."""
-        return list(Rewards.model_validate({"rewards": self.rewards}).rewards)
-
 
 def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     """Resolve everything that a reinforcement run needs.
@@ -76,18 +71,23 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     Raises:
         FineTuningError: As `launch_grpo`.
     """
-    checks = read_checks(request.rewards)
+    folder = workspace.existing(request.dataset).parent
+    checks = _confirmed(request.rewards, folder)
     source = source_of(preference_runs.start_of(request.model, request.sft_run))
     read = {"answer", *(name for one in checks for name in columns_of(one))}
+    read |= {name for one in checks if (name := getattr(one, "entry_point", None))}
     files = files_of("grpo", request, read)
-    folder = workspace.existing(request.dataset).parent
     prompts = read_prompts(files[0])
     for file in filter(None, files):
         rows = prompts if file is files[0] else read_prompts(file)
         require_columns(checks, ((one.line, one.row) for one in rows), file.path)
+    _require_unseen(prompts, files, request.accept_findings)
     tested, notes = require_sound(checks, prompts, request.reference_format, folder)
     sampled = _with_sampling(request, source)
-    key = _probe_key(sampled, source, files, checks)
+    hashes = file_hashes(checks, folder)
+    key = _probe_key(
+        sampled, source, files, [hashes, *(one.model_dump(mode="json") for one in checks)]
+    )
     found = probe.result_of(key) if request.probe and request.is_here else None
     if found is not None:
         notes += probe.judged(found, request.accept_findings)
@@ -97,13 +97,15 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     parts = plan_parts("grpo", sampled, source, files, "answers", _completions(sampled, found))
     training = parts["training"]
     prompts_per_step = _require_batch(training, parts["dataset"].num_examples)
+    notes += _judges(checks, parts)
     _require_one_process(parts)
     _require_no_copy(request, source, training)
     parts["warnings"] = [*notes, *parts["warnings"]]
     return GrpoPlan(
         **parts,
-        rewards=[one.model_dump(mode="json", by_alias=True) for one in _named(checks)],
+        rewards=checks,
         rewards_folder=str(folder),
+        reward_files=hashes,
         reward_test=tested,
         probe=found,
         probe_key=key,
@@ -112,26 +114,49 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     )
 
 
-def read_checks(rewards: Sequence[Mapping[str, Any]]) -> list[Check]:
-    """Read the declared rewards.
+def _require_unseen(prompts: Sequence[Prompt], files: Files, accepted: Collection[str]) -> None:
+    """Refuse held-out prompts that are trained on: their reward would show nothing."""
+    if files[1] is None or "train_validation_leak" in accepted:
+        return
+    trained = {one.row["prompt"]: one.line for one in prompts}
+    both = [one for one in read_prompts(files[1]) if one.row["prompt"] in trained]
+    if both:
+        lines = {"line": both[0].line, "trained": trained[both[0].row["prompt"]]}
+        raise refusal("prompts_in_both", count=len(both), **lines)
+
+
+def _confirmed(checks: Sequence[Check], folder: Path) -> list[Check]:
+    """Return the checks, each with its name.
 
     Raises:
-        BadInput: With what is allowed.
+        Refused: One is code of the user's own that nobody has agreed to run.
     """
-    try:
-        checks = list(Rewards.model_validate({"rewards": list(rewards)}).rewards)
-        check_names(checks)
-        require_goal(checks)
-    except ValidationError as error:
-        raise BadInput("; ".join(complaints(Rewards, error))) from None
-    except ValueError as error:
-        raise BadInput(f"rewards: {error}") from None
-    return checks
-
-
-def _named(checks: Sequence[Check]) -> list[Check]:
+    for one, hashed in zip(checks, with_hashes(checks, folder), strict=True):
+        # The test of a reward runs it, before any plan could be confirmed.
+        if isinstance(one, Python) and isinstance(hashed, Python) and one.sha256 != hashed.sha256:
+            raise refusal("reward_code_unconfirmed", path=one.path, sha256=hashed.sha256)
     names = check_names(checks)
     return [one.model_copy(update={"name": n}) for one, n in zip(checks, names, strict=True)]
+
+
+def _judges(checks: Sequence[Check], parts: Mapping[str, Any]) -> list[str]:
+    """Return the warning of what judges are sent and may cost."""
+    training, validation, steps = parts["training"], parts["validation"], parts["estimate"].steps
+    count = steps * math.prod(int(training[name]) for name in defaults.BATCH)
+    if validation is not None:
+        evaluations = defaults.planned_evaluations(training, steps, 1.0) + 1
+        count += evaluations * validation.num_examples * training["num_generations_eval"]
+    return [
+        warning(
+            "judge_in_rewards",
+            name=one.name,
+            url=one.endpoint.url,
+            count=count,
+            budget=f"{one.budget_usd:g} USD" if one.budget_usd else "no limit (set budget_usd)",
+        )
+        for one in checks
+        if isinstance(one, Judge)
+    ]
 
 
 def _with_sampling(request: GrpoRequest, source: ModelSource) -> GrpoRequest:
@@ -169,13 +194,12 @@ def _with_length(sampled: GrpoRequest, request: GrpoRequest, found: ProbeResult)
 
 
 def _probe_key(
-    request: GrpoRequest, source: ModelSource, files: Files, checks: Sequence[Check]
+    request: GrpoRequest, source: ModelSource, files: Files, rewards: Sequence[Any]
 ) -> str:
     """Return a hash of what a probe depends on: model, prompts, rewards and sampling."""
     model = model_plan(source, request.training.get("chat_template_path"))
     known = model.model_dump(exclude={"name", "packages", "num_params", "hidden_size"})
     sampling = {name: request.training[name] for name in SAMPLING if name in request.training}
-    rewards = [one.model_dump(mode="json") for one in checks]
     text = json.dumps([known, request.method, files[0].sha256, rewards, sampling], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

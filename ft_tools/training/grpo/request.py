@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from ft_tools.metrics.checks.request import MOST_CHECKS, Check, check_names, require_goal
 from ft_tools.training.request import TrainingRequest
 
 
@@ -13,8 +14,9 @@ class GrpoRequest(TrainingRequest):
     model: str | None = Field(None, description="Or sft_run.")
     sft_run: str | None = Field(None, description="Finished SFT run.")
     dataset: str = Field(description="JSONL of prompts and references.")
-    rewards: list[dict[str, Any]] = Field(
+    rewards: list[Check] = Field(
         min_length=1,
+        max_length=MOST_CHECKS,
         description='[{"kind": "number"}]; explain("launch_grpo rewards").',
     )
     training: dict[str, Any] = Field(default_factory=dict, description="Of trl.GRPOConfig.")
@@ -35,4 +37,6 @@ class GrpoRequest(TrainingRequest):
             raise ValueError("pass either `model` or `sft_run`: where training starts from")
         if "{answer}" not in self.reference_format:
             raise ValueError("reference_format has no {answer}, where the reference belongs")
+        check_names(self.rewards)
+        require_goal(self.rewards)
         return self

@@ -1,12 +1,12 @@
 """Whether a reward tells right answers from wrong ones, tried before anything is trained.
 
-References have to score 1; answers that solve nothing have to score clearly less. A wrong answer
-that is right by chance is none: of several candidates the one that scores least counts.
+References have to score 1; answers that solve nothing have to score clearly less. An answer to
+another row that is right for this one, too, is left out.
 """
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,7 +18,7 @@ from ft_tools.formats.answer_kinds import are_few_labels
 from ft_tools.formats.json_text import json_collection
 from ft_tools.metrics.checks.request import Check
 from ft_tools.metrics.checks.scorer import Scorer, Scores
-from ft_tools.metrics.text import normalise
+from ft_tools.metrics.text import last_number, normalise
 from ft_tools.training.findings import refusal, warning
 from ft_tools.training.grpo.prompts import Prompt
 
@@ -132,8 +132,12 @@ def _junk(
 
 def _others(one: Prompt, references: Sequence[str]) -> list[str]:
     """Return answers to other rows that are not this row's, spread over the file."""
-    own = normalise(one.reference)
-    others = [text for text in references if normalise(text) != own]
+    own, as_number = normalise(one.reference), last_number(one.reference)
+    others = [
+        text
+        for text in references
+        if normalise(text) != own and (as_number is None or last_number(text) != as_number)
+    ]
     step = max(1, len(others) // CANDIDATES)
     start = one.line % step
     return others[start::step][:CANDIDATES]
@@ -195,16 +199,19 @@ def _require_told_apart(
     Raises:
         Refused: By too little, or the junk scores 1 on too many rows.
     """
-    least: dict[int, tuple[float, Prompt, Scores]] = {}
+    tried: dict[int, list[float]] = {}
     for one, scores in found:
-        total = _total(scores)
-        if one.line not in least or total < least[one.line][0]:
-            least[one.line] = (total, one, scores)
-    gap: float = fmean(right.get(line, 1.0) - total for line, (total, _, _) in least.items())
-    accepted = _fraction(total for total, _, _ in least.values())
+        tried.setdefault(one.line, []).append(_total(scores))
+    # Objects of two rows may share most of their values: there the least alike counts.
+    is_shared = all(json_collection(one.reference) is not None for one, _ in found)
+    of_row: Callable[[list[float]], float] = min if is_shared else fmean
+    gap = fmean(right.get(line, 1.0) - of_row(totals) for line, totals in tried.items())
+    accepted = _fraction(total for totals in tried.values() for total in totals)
     if gap >= number("grpo.junk_gap") - 1e-6 and accepted <= number("grpo.junk_accepted"):
         return gap
-    total, one, scores = max(least.values(), key=lambda each: each[0])
+    total, one, scores = max(
+        ((_total(scores), one, scores) for one, scores in found), key=lambda each: each[0]
+    )
     fields = {"case": name, "accepted": accepted, "gap": gap, "line": one.line}
     fields |= {"least": number("grpo.junk_gap"), "total": total, "parts": _parts(scores)}
     raise refusal("reward_accepts_junk", **fields)

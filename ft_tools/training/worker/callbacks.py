@@ -24,6 +24,7 @@ from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import Health
 from ft_tools.training import checkpoints, defaults, samples
 from ft_tools.training.diagnosis import diagnose, health_of, setup_of
+from ft_tools.training.grpo.health import STOPS
 from ft_tools.training.health import cut_rows, health_signals, is_diverged
 from ft_tools.training.pace import Patience, evaluations_ahead
 from ft_tools.training.page import run_page
@@ -219,6 +220,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         if signals != self.signals:
             self.signals = signals
             self.session.health(signals)
+        stops = {one.signal for one in signals} & STOPS
+        if stops and getattr(self.plan, "stop_rules", False) and not control.should_training_stop:
+            self.session.event(f"stopping by {', '.join(sorted(stops))}", "warning")
+            control.should_training_stop = True
         if is_diverged(self.rows):
             self.diverged = True
             control.should_training_stop = True

@@ -44,6 +44,9 @@ def _compared(plan: TrainingPlan) -> Iterator[tuple[str, bool]]:
         if facts is not None:
             path = Path(facts.path)
             yield facts.path, path.is_file() and sha256(path) == facts.sha256
+    for name, hashed in getattr(plan, "reward_files", {}).items():
+        file = Path(getattr(plan, "rewards_folder", "")) / name
+        yield name, file.is_file() and sha256(file) == hashed
     if model.files_sha256:
         base = model.load_from if model.config_sha256 else None
         yield model.load_from, content_hash([base, model.adapter]) == model.files_sha256

@@ -1,7 +1,7 @@
 """Reinforcement on declared rewards: `python -m ft_tools.training.worker.grpo RUN_DIR`."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from datasets import Dataset, Features, Json, Value
 from transformers import Trainer, TrainerCallback, TrainerState
@@ -10,14 +10,16 @@ from trl import GRPOConfig, GRPOTrainer
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.metrics.checks.scorer import Scorer
 from ft_tools.runs.processes.worker_session import Session, main
+from ft_tools.runs.state import directory
 from ft_tools.training import samples
 from ft_tools.training.checks.learnable import count_answers
+from ft_tools.training.grpo import held_out
 from ft_tools.training.grpo.plan import GrpoPlan
 from ft_tools.training.grpo.prompts import Prompt, read_prompts
 from ft_tools.training.report import GrpoRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import loading, tokenizing
-from ft_tools.training.worker.rewards import ROW, Answered, Rewards, keep_held_out
+from ft_tools.training.worker.rewards import ROW, Answered, Rewards, by_row
 from ft_tools.training.worker.work import Training
 
 QUOTED = 10
@@ -28,7 +30,7 @@ class Reinforced(Training):
     """Prompts whose answers the model writes itself, and is rewarded for."""
 
     plan_type = GrpoPlan
-    report_type: ClassVar[type[TrainingRunReport]] = GrpoRunReport
+    report_type = GrpoRunReport
     metrics = {  # noqa: RUF012
         "reward": "reward",
         "held_out_reward": "eval_reward",
@@ -38,15 +40,19 @@ class Reinforced(Training):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        checks = self.plan.checks
+        checks = self.plan.rewards
         self.scorer = Scorer(checks, Path(self.plan.rewards_folder), session.run_dir)
         self.rewards = Rewards(checks, self.scorer, lambda: self.trainer.model.training)
         self.trainer: Any = None
 
     def work(self) -> TrainingRunReport:
-        """Train with the scorer open."""
+        """Train with the scorer open, and say what held-out prompts gained."""
         with self.scorer:
-            return super().work()
+            report = super().work()
+        run_dir = self.session.run_dir
+        gain = held_out.gained(held_out.read(run_dir), report.best_step)
+        found = held_out.diagnose(directory.read_metrics(run_dir), gain)
+        return report.model_copy(update={"held_out_gain": gain, "diagnosis": found})
 
     def read(self, facts: DatasetFacts) -> Dataset:
         """Read prompts; what rewards read of their rows stays here, found by the row's number."""
@@ -105,7 +111,7 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
         """Write down what an evaluation gave."""
         evaluated, self._rewards.evaluated = self._rewards.evaluated, []
         run_dir, rows = self._session.run_dir, self._rewards.held_out_rows[:QUOTED]
-        keep_held_out(run_dir, state.global_step, evaluated)
+        held_out.keep(run_dir, state.global_step, by_row(evaluated))
         samples.describe(run_dir, [(str(one.row["prompt"]), _wanted(one)) for one in rows])
         first = {one.row: one for one in reversed(evaluated)}
         for number in sorted(first)[: len(rows)]:

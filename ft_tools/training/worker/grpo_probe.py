@@ -13,6 +13,7 @@ from ft_tools.training.grpo import probe
 from ft_tools.training.grpo.probe import ProbeReport, summed_up
 from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.worker import loading
+from ft_tools.training.worker.confirmed_inputs import check_inputs
 from ft_tools.training.worker.grpo import Reinforced
 from ft_tools.training.worker.rewards import by_row
 
@@ -29,6 +30,7 @@ class Probe(Reinforced):
         """
         plan, session = self.plan, self.session
         session.phase("loading")
+        check_inputs(plan)
         self.tokenizer = loading.load_tokenizer(plan)
         self.train_set = self.read(plan.dataset)
         self.rewards.held_out_rows = self.rewards.trained_rows

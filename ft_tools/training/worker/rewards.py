@@ -1,23 +1,19 @@
 """The declared rewards as TRL's reward functions, and what they gave to whom."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from ft_tools.metrics.checks.request import Check, check_names
 from ft_tools.metrics.checks.scorer import Scorer, Scores
-from ft_tools.publish import append_line
 from ft_tools.training.grpo.prompts import Prompt
 
 ROW = "row_number"
 """Column of the dataset: which row a completion answers."""
 SAME = 1e-6
 """Rewards that differ by less give no advantage."""
-HELD_OUT = "held_out_rewards.jsonl"
 Reward = Callable[..., list[float | None]]
 
 
@@ -115,9 +111,3 @@ def by_row(evaluated: Sequence[Answered]) -> dict[int, list[float]]:
         if one.scores.total is not None:
             found.setdefault(one.row, []).append(one.scores.total)
     return found
-
-
-def keep_held_out(run_dir: Path, step: int, evaluated: Sequence[Answered]) -> None:
-    """Append the mean reward of each held-out row, for the comparison with the start."""
-    means = {row: round(fmean(values), 6) for row, values in sorted(by_row(evaluated).items())}
-    append_line(run_dir / HELD_OUT, json.dumps({"step": step, "rewards": means}))

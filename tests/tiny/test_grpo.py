@@ -1,0 +1,144 @@
+"""Reinforcement of a tiny real model: what it earns, keeps, shows and refuses."""
+
+import pytest
+
+from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.state import directory
+from ft_tools.training.grpo.request import GrpoRequest
+from ft_tools.training.tool import launch_grpo
+from ft_tools.training.worker import grpo
+from tests.tiny.trainings import (
+    LIBRARY_WARNINGS,
+    finished,
+    prepared_grpo,
+    same_bits,
+    weights_of,
+    write_jsonl,
+)
+
+pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
+
+DIGIT = {"kind": "pattern", "pattern": r"(?s).*[0-9].*", "name": "digit"}
+QUICK = {
+    "max_completion_length": 8,
+    "per_device_train_batch_size": 32,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 3e-3,
+    "max_steps": 24,
+    "eval_steps": 4,
+    "bf16": False,
+}
+WORDS = ["parcel", "order", "invoice", "bicycle", "refund", "letter", "cart", "shop"]
+
+
+def prompts(count, first=0):
+    return [
+        {
+            "prompt": [
+                {"role": "user", "content": f"Where is the {WORDS[i % 8]} {'of it ' * (i // 8)}?"}
+            ]
+        }
+        for i in range(first, first + count)
+    ]
+
+
+@pytest.fixture
+def data(workspace, tiny_model_in):
+    write_jsonl(workspace / "prompts.jsonl", prompts(32))
+    write_jsonl(workspace / "held_out.jsonl", prompts(8, first=32))
+    return {"model": tiny_model_in, "dataset": "prompts.jsonl", "validation": "held_out.jsonl"}
+
+
+def request(data, **changed):
+    given = {"rewards": [DIGIT], "method": "full", "probe": False, "stop_rules": False}
+    training = {**QUICK, **changed.pop("training", {})}
+    return GrpoRequest(**data | given | changed, training=training)
+
+
+def logged(session, metric):
+    rows = directory.read_metrics(session.run_dir)
+    return {row["step"]: row[metric] for row in rows if metric in row}
+
+
+def test_a_reward_that_can_be_earned_is_earned_on_held_out_prompts_too(data):
+    session = prepared_grpo(request(data), "earns")
+    report = grpo.work(session)
+    held_out = logged(session, "eval_reward")
+    assert held_out[0] < 0.5
+    assert report.held_out_gain.start == pytest.approx(held_out[0], abs=1e-3)
+    assert report.held_out_gain.low > 0.1
+    assert report.diagnosis == []
+    assert logged(session, "rewards/digit/mean") == logged(session, "reward")
+    assert set(logged(session, "zero_spread_fraction")) == set(range(1, 25))
+    # The checkpoint with the highest held-out reward is the one that is kept.
+    assert report.best_step == min(
+        s for s in held_out if s and held_out[s] == max(held_out.values())
+    )
+    page = (session.run_dir / "report.html").read_text()
+    assert "[reward 1.00: digit 1]" in page
+    assert "<script" not in page
+
+
+def test_a_stopped_run_resumes_from_its_checkpoint_to_the_same_bits(data):
+    # With a checkpoint after each step: what TRL had generated for the next ones is not kept.
+    asked = request(data, training={"max_steps": 4, "eval_steps": 1})
+    whole = prepared_grpo(asked, "whole")
+    uninterrupted = grpo.work(whole)
+    session = prepared_grpo(asked, "stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        usual = grpo.GRPOTrainer.training_step
+
+        def stop_in_the_second(self, *arguments, **named):
+            session.terminated = self.state.global_step == 1
+            return usual(self, *arguments, **named)
+
+        patch.setattr(grpo.GRPOTrainer, "training_step", stop_in_the_second)
+        with pytest.raises(Stopped):
+            grpo.work(session)
+    resumed = grpo.work(Session(session.run_dir))
+    assert resumed.steps == 4
+    assert logged(session, "reward") == logged(whole, "reward")
+    assert same_bits(weights_of(resumed.artifact), weights_of(uninterrupted.artifact))
+
+
+def test_an_adapter_of_an_earlier_run_is_trained_further_without_a_second_copy(data):
+    first = request(data, method="lora", peft={"r": 4}, training={"max_steps": 2})
+    report = grpo.work(prepared_grpo(first, "first"))
+    further = request({**data, "model": report.artifact}, method="lora", training={"max_steps": 2})
+    again = grpo.work(prepared_grpo(further, "further"))
+    assert again.num_trainable_params == report.num_trainable_params
+    assert not same_bits(weights_of(again.artifact), weights_of(report.artifact))
+
+
+def test_a_reward_that_nothing_earns_ends_the_run(data):
+    never = {"kind": "contains", "texts": ["a text that this model never writes"]}
+    asked = request(data, rewards=[never], stop_rules=True, training={"max_steps": 60})
+    session = prepared_grpo(asked, "dead")
+    report = grpo.work(session)
+    assert report.stopped_early
+    assert report.steps < 30
+    assert "no_reward" in {one.signal for one in report.health}
+    assert [one.id for one in report.diagnosis] == ["nothing_gained"]
+
+
+def test_the_first_call_measures_the_model_and_the_next_plans_by_it(data):
+    # This model ends hardly an answer, which the probe would refuse.
+    accepted = {"accept_findings": ["rl_zero_reward"], "accept_reason": "a test"}
+    asked = request(data, probe=True, **accepted)
+    begun = launch_grpo(asked)
+    assert (begun.plan_hash, begun.started) == ("", False)
+    assert [step.tool for step in begun.next_steps] == ["get_run"]
+    probe = finished(begun.run_id)
+    assert probe.state == "succeeded"
+    assert probe.kind == "grpo_probe"
+    (step,) = probe.next_steps
+    planned = launch_grpo(GrpoRequest(**step.arguments))
+    assert planned.plan_hash
+    measured = planned.plan["probe"]
+    assert measured["run_id"] == begun.run_id
+    assert measured["prompts"] == 32
+    assert 0 < measured["pass_at_1"] < measured["pass_at_k"] <= 1
+    assert planned.plan["estimate"]["duration"]["low_seconds"] > 0
+    # Other sampling is another probe.
+    hotter = launch_grpo(request(data, training={"temperature": 1.5}))
+    assert hotter.plan["probe_key"] != planned.plan["probe_key"]
