@@ -34,7 +34,7 @@ from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_fil
 from ft_tools.metrics.checks.request import NEVER_ALONE, Judge, check_names
 from ft_tools.metrics.checks.scorer import Scorer, columns_of, require_columns
 
-OWN_COLUMNS = frozenset({"prompt", "question", "passage"})
+OF_DOCUMENTS = frozenset({"prompt", "question", "passage"})
 """Columns of rows from documents; new inputs have prompt and their attributes."""
 
 
@@ -182,7 +182,7 @@ def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
     if request.kind == "answers":
         rows = [(int(one.source.rpartition(":")[2]), one.row) for one in prompts]
         require_columns(request.checks, rows, request.source)
-    known = OWN_COLUMNS | request.attributes.keys()
+    known = OF_DOCUMENTS if request.kind == "documents" else {"prompt", *request.attributes}
     for check in request.checks if request.kind != "answers" else ():
         if other := sorted(set(columns_of(check)) - known):
             about = {"name": check.name or check.kind, "column": other[0], "kind": request.kind}

@@ -296,6 +296,18 @@ def test_an_endpoint_that_refuses_every_request_is_named(workspace):
         run_here(workspace, **asking(server, pilot_rows=0))
 
 
+@pytest.mark.parametrize("kind", ["documents", "variations"])
+def test_a_check_of_what_made_rows_have_not_is_refused_before_anything_is_asked(workspace, kind):
+    (workspace / "manual.md").write_text(MANUAL)
+    write(workspace / "rows.jsonl", [{"prompt": "a", "completion": "b"}])
+    of = {"documents": {"source": "manual.md"}, "variations": {"source": "rows.jsonl"}}[kind]
+    if kind == "variations":
+        of["attributes"] = {"tone": ["angry"]}
+    checks = [{"kind": "contains", "texts": "passage" if kind == "variations" else "tone"}]
+    with pytest.raises(BadInput, match="reads the column"):
+        planned_here(workspace, **asking(None, kind=kind, checks=checks) | of)
+
+
 def test_a_check_of_a_column_that_no_row_has_is_refused(workspace):
     write(workspace / "sums.jsonl", sums(6))
     with serving(lambda question, _: add(question)) as server:
