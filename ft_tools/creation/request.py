@@ -21,6 +21,8 @@ ONLY_FOR: Mapping[str, CreationKind] = {
     **dict.fromkeys(("unanswerable_fraction", "unanswerable_answer"), "documents"),
 }
 """Argument -> the kind that reads it."""
+ONLY_ASKING = frozenset({"budget_usd", "checks", "marked", "num_rows", "pilot_rows"})
+"""Arguments that nothing reads where nobody is asked."""
 UNANSWERABLE = "The text does not say."
 
 
@@ -154,14 +156,19 @@ class CreateRequest(LaunchRequest):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        usual = type(self).model_construct(source="", kind=self.kind)
+        given = {
+            name for name in type(self).model_fields if getattr(self, name) != getattr(usual, name)
+        }
         for name, kind in ONLY_FOR.items():
-            default = type(self).model_fields[name].get_default(call_default_factory=True)
-            if self.kind != kind and getattr(self, name) != default:
+            if self.kind != kind and name in given:
                 raise ValueError(f"{name} is for kind={kind!r}")
         check_names(self.checks)
         for problem in (self._problem_of_teacher(), self._problem_of_samples()):
             if problem:
                 raise ValueError(problem)
+        if self.teacher is None and (asking := sorted(given & ONLY_ASKING)):
+            raise ValueError(f"{asking[0]} without a teacher: nobody is asked, and nothing is paid")
         if self.accept_findings and not self.accept_reason.strip():
             raise ValueError("accept_findings requires accept_reason: one sentence on why")
         return self
@@ -177,7 +184,7 @@ class CreateRequest(LaunchRequest):
         if asks and teacher is None:
             return f"kind={self.kind!r} requires teacher: who answers"
         if teacher is None:
-            return "budget_usd without a teacher: nothing is paid for" if self.budget_usd else ""
+            return ""
         if not asks:
             return "nobody is asked: remove teacher"
         if teacher.examples is not None and teacher.examples.choose == "nearest":

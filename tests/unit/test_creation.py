@@ -201,6 +201,8 @@ def test_a_training_on_made_rows_records_their_share_for_the_model_card(files, m
             "docu",
         ),
         ({"kind": "answers"}, "requires teacher"),
+        ({"kind": "traces", "checks": [{"kind": "length", "max": 3}]}, "checks without a teacher"),
+        ({"kind": "variations", "variations": [SWAP], "num_rows": 3}, "num_rows without a teach"),
         ({"kind": "answers", "teacher": {"model": "m"}, "samples": 2}, "greedily"),
         ({"kind": "answers", "teacher": {"model": "m", "baseline": "majority"}}, "exactly one"),
         ({"kind": "traces", "teacher": {"model": "m"}}, "remove teacher"),
