@@ -19,6 +19,7 @@ from ft_tools.creation.terms import require_allowed, terms_of_providers, terms_w
 from ft_tools.creation.traces.made import traced_rows
 from ft_tools.creation.variations import varied_rows
 from ft_tools.data.judge import privacy
+from ft_tools.formats.column_counts import shown
 from ft_tools.formats.quoting import quote
 from ft_tools.publish import sha256
 from ft_tools.runs.estimates import Duration, duration
@@ -28,7 +29,7 @@ from ft_tools.similarity.minilm import find_minilm
 
 NUM_QUOTED, QUOTED_CHARS = 5, 200
 MOST_LISTED = 10
-QUOTED_ORIGIN = {"kind", "change", "teacher", "answered_by", "date", "checks", "signs"}
+QUOTED_ORIGIN = {"change", "date", "checks", "signs"}
 """What a quoted row shows of its origin; origin.jsonl has the rest."""
 
 
@@ -187,12 +188,22 @@ def _plan_made(
 def quoted(row: MadeRow) -> QuotedRow:
     """Return a made row as a report quotes it, with where it comes from."""
     origin = row.origin.model_dump(mode="json", exclude_defaults=True, include=QUOTED_ORIGIN)
+    if signs := origin.get("signs"):
+        origin["signs"] = {shown(name): _as_shown(value) for name, value in signs.items()}
+    origin["made"] = row.origin.maker
     return QuotedRow(
         source=row.origin.source,
         prompt=quoted_text(row.question),
         answer=quoted_text(row.answer),
         origin=origin,
     )
+
+
+def _as_shown(value: Any) -> Any:
+    """Return a value that a log says: its texts bounded, quoted if they are not plain."""
+    if isinstance(value, list):
+        return [_as_shown(one) for one in value]
+    return shown(value) if isinstance(value, str) else value
 
 
 def quoted_text(text: str) -> str:

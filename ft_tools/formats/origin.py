@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ft_tools.runs.state.directory import read_rows
 
 FILE = "origin.jsonl"
+PLAIN_NAME = re.compile(r"[\w.:/@+-]{1,100}")
 OriginKind = Literal["source", "answers", "documents", "traces", "variations"]
 
 
@@ -47,8 +49,9 @@ class Origin(BaseModel):
 
     @property
     def maker(self) -> str:
-        """Return what made the row, and who."""
-        return f"{self.kind} by {self.teacher}" if self.teacher else self.kind
+        """Return what made the row, and who: a name that a log made up is not repeated."""
+        who = self.teacher if PLAIN_NAME.fullmatch(self.teacher) else "a model without a plain name"
+        return f"{self.kind} by {who}" if self.teacher else self.kind
 
 
 def row_hash(row: Mapping[str, Any]) -> str:

@@ -125,11 +125,9 @@ def _candidates(
     request: CreateRequest, prompt: Prompt, reply: Reply
 ) -> tuple[list[Candidate], str]:
     """Return the rows of a reply, or why it has none."""
-    if reply.finish_reason.startswith(HTTP) or reply.finish_reason in {
-        "content_filter",
-        NO_REPLY.finish_reason,
-    }:
-        return [], reply.finish_reason
+    reason = reply.finish_reason
+    if HTTP.fullmatch(reason) or reason in {"content_filter", NO_REPLY.finish_reason}:
+        return [], reason
     if reply.refusal:
         return [], "refusal"
     if not reply.finished:

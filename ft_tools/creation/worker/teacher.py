@@ -1,5 +1,6 @@
 """Ask the teacher what is missing: each reply is kept before it counts."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from ft_tools.runs.state import directory
 
 CALLS, TEACHER = "calls.jsonl", "the teacher"
 """Where attempts are counted, and under which name: no check can have it."""
-HTTP = "http_"
+HTTP = re.compile(r"http_[0-9]{3}")
+"""Reason of a question that the server refused."""
 
 
 class Question(NamedTuple):
@@ -118,7 +120,7 @@ def _require_any(requests: Requests, replies: Collection[Reply]) -> None:
         Refused: It did.
     """
     reasons = {reply.finish_reason for reply in replies}
-    if replies and all(reason.startswith(HTTP) for reason in reasons):
+    if replies and all(map(HTTP.fullmatch, reasons)):
         endpoint = requests.teacher.endpoint
         host = endpoint.host if endpoint else ""
         raise refusal("all_refused", host=host, reasons=", ".join(sorted(reasons)))
