@@ -143,6 +143,12 @@ WRONG = {
         {"prompt": "Answer briefly.\nIs the capital Oslo or Bergen?"},
     ),
     "what it should lack": ({"kind": "lacks", "texts": ["sorry"]}, "So  SORRY!", {}),
+    "what it should lack, with a sign that nobody sees": (
+        {"kind": "lacks", "texts": ["sorry"]},
+        "So\u200brry",
+        {},
+    ),
+    "no word": ({"kind": "length", "max": 20}, "... !!! ...", {}),
     "twice the length": ({"kind": "length", "max": 2}, "one two three four", {}),
 }
 

@@ -165,6 +165,21 @@ def test_an_entry_point_is_a_name_or_a_column_and_the_tests_may_be_a_file(worksp
 
 
 @needs_isolation
+def test_what_an_entry_point_returns_has_nothing_that_a_test_looks_for_but_plain_values(tmp_path):
+    tests = "r = candidate(3)\nassert 3 in r\nassert len(r) == 2\nassert r[0] == 3"
+    every = (
+        "class Every:\n    def __contains__(self, one): return True\n"
+        "    def __len__(self): return 2\n    def __getitem__(self, key): return 3\n"
+        "def f(x): return Every()"
+    )
+    told = {"kind": "tests", "column": "tests", "entry_point": "f", "seconds": 20}
+    with scorer(tmp_path, told) as one:
+        rows = [{"tests": tests}] * 3
+        answers = [every, "def f(x): return [x, 0]", "def f(x): return (y for y in (x, 0))"]
+        assert totals(one, rows, answers) == [0.0, 1.0, 1.0]
+
+
+@needs_isolation
 def test_tests_that_cannot_be_run_are_broken_and_not_failed(tmp_path):
     tests = "def test_add(fixture):\n    assert add(1, 2) == fixture"
     with scorer(tmp_path, {"kind": "tests", "column": "tests"}) as one:

@@ -5,6 +5,7 @@ An answer is whatever a model wrote: empty, endless, of any characters. None may
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -91,8 +92,9 @@ def contains(check: Contains, answer: str, row: Row) -> float:
 
 
 def lacks(check: Lacks, answer: str, row: Row) -> float:
-    """Return 1 if no text occurs in the answer."""
-    return float(not any(occurs(text, answer) for text in texts_of(check, row)))
+    """Return 1 if no text occurs in the answer, signs that nobody sees apart."""
+    shown = "".join(sign for sign in answer if unicodedata.category(sign) != "Cf")
+    return float(not any(occurs(text, shown) for text in texts_of(check, row)))
 
 
 def length(check: Length, answer: str, row: Row) -> float:
@@ -102,8 +104,8 @@ def length(check: Length, answer: str, row: Row) -> float:
     [0.5, 1.0, 0.75, 0.0]
     """
     size = len(answer.strip()) if check.unit == "characters" else len(words(answer))
-    if size < check.min:
-        return size / check.min
+    if size < max(1, check.min):
+        return size / max(1, check.min)
     return max(0.0, 1 - max(0, size - check.max) / check.max)
 
 

@@ -15,6 +15,7 @@ import sys
 import types
 import unittest
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 Receive = Callable[[], Any]
@@ -35,7 +36,6 @@ ASKED: Mapping[str, Callable[..., Any]] = {
     "get": getattr,
     "item": lambda one, key: one[key],
     "set": lambda one, key, value: one.__setitem__(key, value),
-    "has": lambda one, item: item in one,
     "len": len,
     "items": lambda one: list(itertools.islice(one, MOST_ITEMS)),
     "text": str,
@@ -96,7 +96,11 @@ def reply(
 
 
 class Remote:
-    """An object in the answer's jail."""
+    """An object in the answer's jail: attributes and calls.
+
+    What the entry point returns is no more than this: as a collection it could have every item
+    that a test looks for.
+    """
 
     __slots__ = ("_ask", "_key")
 
@@ -113,14 +117,17 @@ class Remote:
         """Call it there."""
         return self._ask(self, "call", list(args), named)
 
+
+class RemoteCollection(Remote):
+    """An object of a class that the tests name, which may be one that has items."""
+
+    __slots__ = ()
+
     def __getitem__(self, key: Any) -> Any:
         return self._ask(self, "item", key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._ask(self, "set", key, value)
-
-    def __contains__(self, item: Any) -> bool:
-        return bool(self._ask(self, "has", item))
 
     def __len__(self) -> int:
         return int(self._ask(self, "len"))
@@ -142,23 +149,24 @@ def tests(told: Any, receive: Receive, send: Send) -> None:
     """Run the tests against the answer, and send the verdict with its nonce."""
 
     def ask(remote: Remote, what: str, *arguments: Any) -> Any:
-        key = object.__getattribute__(remote, "_key")
+        key, of_same_kind = object.__getattribute__(remote, "_key"), partial(made, type(remote))
         sent = [encode(one, key_of) for one in arguments]
         send({"ask": {"target": key, "what": what, "arguments": sent}})
         found = receive()
         if "raised" in found:
             raise exception_of(str(found["raised"]), str(found.get("text", "")))
         if "arguments" in found and what == "call":
-            changed = decode(found["arguments"], remote_of)
+            changed = decode(found["arguments"], of_same_kind)
             for old, new in zip(
                 [*arguments[0], *arguments[1].values()], _flat(changed), strict=True
             ):
                 update(old, new)
-        return decode(found["value"], remote_of)
+        return decode(found["value"], of_same_kind)
 
-    def remote_of(key: int | str) -> Remote:
-        return Remote(key, ask)
+    def made(kind: type[Remote], key: int | str) -> Remote:
+        return kind(key, ask)
 
+    remote_of = partial(made, RemoteCollection)
     known = set(told["names"])
     solution = types.ModuleType("solution")
     solution.__dict__.update({name: remote_of(name) for name in known})
@@ -170,7 +178,7 @@ def tests(told: Any, receive: Receive, send: Send) -> None:
     entry = told["entry_point"]
     module |= modules_in(tree, entry)
     if entry and entry in known:
-        module |= {entry: remote_of(entry), "candidate": remote_of(entry)}
+        module |= dict.fromkeys((entry, "candidate"), made(Remote, entry))
     verdict = {"nonce": told["nonce"], "passed": False, "broken": False}
     try:
         exec(compile(tree, "tests", "exec"), module)
