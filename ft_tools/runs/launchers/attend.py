@@ -5,7 +5,6 @@ copy is fetched. The scheduler is asked only whether the job is still there.
 """
 
 import contextlib
-import os
 import secrets
 import shutil
 import sys
@@ -22,7 +21,7 @@ from ft_tools.runs.launchers.options import Options
 from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
 from ft_tools.runs.launchers.torchrun import MARK, SAFE
 from ft_tools.runs.processes import endings
-from ft_tools.runs.processes.start import WORKERS_VARIABLE, environment
+from ft_tools.runs.processes.start import WORKERS_VARIABLE, environment, seconds_of
 from ft_tools.runs.state import directory, locks, ranks
 from ft_tools.runs.state.ranks import JOB_FILE, read_token
 from ft_tools.runs.state.records import ENDED, JobRecord, RunError, RunInfo, State, Why
@@ -158,7 +157,7 @@ class Watch:
 
     def is_over(self) -> bool:
         """Ask when it is due; return whether the job is gone and what it left is here."""
-        if time.monotonic() - self._looked_at >= _poll_seconds():
+        if time.monotonic() - self._looked_at >= seconds_of(LOOK_VARIABLE, LOOK_SECONDS):
             self._looked_at = time.monotonic()
             self._poll()
             if self._launcher.storage is not None:
@@ -307,10 +306,3 @@ def _environment(launcher: Launcher, token: str) -> dict[str, str]:
         return ours
     here = environment()
     return {name: here[name] for name in GIVEN_VARIABLES if name in here} | ours
-
-
-def _poll_seconds() -> float:
-    try:
-        return max(0.0, float(os.environ[LOOK_VARIABLE]))
-    except (KeyError, ValueError):
-        return LOOK_SECONDS

@@ -271,6 +271,14 @@ def environment() -> dict[str, str]:
     return ours
 
 
+def seconds_of(variable: str, default: float) -> float:
+    """Return what a variable of the environment sets, in seconds, or the default."""
+    try:
+        return max(0.0, float(os.environ[variable]))
+    except (KeyError, ValueError):
+        return default
+
+
 def _environment(held_locks: tuple[int, ...]) -> dict[str, str]:
     ours = environment()
     # A run that another run's worker starts is not a part of that run.

@@ -23,6 +23,7 @@ from ft_tools.runs.processes.start import (
     LOCKS_VARIABLE,
     WORKERS,
     allowed_worker,
+    seconds_of,
 )
 from ft_tools.runs.state import directory, locks, ranks
 from ft_tools.runs.state.records import ENDED, RunError, RunInfo
@@ -32,7 +33,7 @@ LEAVE_SECONDS = 60.0
 GRACE_VARIABLE = "FINE_TUNING_LLM_CANCEL_GRACE"
 TERM_VARIABLE = "FINE_TUNING_LLM_CANCEL_TERM"
 MOST_GRACE_SECONDS = 600.0
-DEFAULT_SECONDS = {GRACE_VARIABLE: 60.0, TERM_VARIABLE: 10.0}
+GRACE_SECONDS, TERM_SECONDS = 60.0, 10.0
 
 
 class Cancel:
@@ -54,16 +55,16 @@ class Cancel:
             directory.note(self._run_dir, "cancel: no answer within the grace, sending TERM")
             process_tree.ask_to_end(self._run_dir)
             self._termed = True
-        if late > _seconds(TERM_VARIABLE):
+        if late > seconds_of(TERM_VARIABLE, TERM_SECONDS):
             directory.note(self._run_dir, "cancel: killing the worker", "warning")
             process_tree.end_all(self._run_dir, self._worker_pid)
 
     def _grace(self) -> float:
         """Return what the worker may take to stop: the silence that it announced, if longer."""
         if GRACE_VARIABLE in os.environ:
-            return _seconds(GRACE_VARIABLE)
+            return seconds_of(GRACE_VARIABLE, GRACE_SECONDS)
         announced = directory.read_status(self._run_dir).stalled_after_seconds or 0.0
-        return max(_seconds(GRACE_VARIABLE), min(announced, MOST_GRACE_SECONDS))
+        return max(seconds_of(GRACE_VARIABLE, GRACE_SECONDS), min(announced, MOST_GRACE_SECONDS))
 
 
 def main() -> int:
@@ -96,7 +97,7 @@ def main() -> int:
 def _supervise(run_dir: Path, owner: int, terms: list[int]) -> None:
     info = directory.read_info(run_dir)
     if info.backend != LOCAL:
-        attend(run_dir, info, lambda: len(terms), _seconds(GRACE_VARIABLE))
+        attend(run_dir, info, lambda: len(terms), seconds_of(GRACE_VARIABLE, GRACE_SECONDS))
         return
     # What an earlier attempt left: its processes first, they could still be writing.
     _end_family(run_dir)
@@ -128,7 +129,7 @@ def _adopt(run_dir: Path, terms: list[int]) -> None:
     directory.note(run_dir, "adopted: its supervisor was gone", "warning")
     if ranks.has_job(run_dir):
         info = directory.read_info(run_dir)
-        attend(run_dir, info, lambda: len(terms), _seconds(GRACE_VARIABLE))
+        attend(run_dir, info, lambda: len(terms), seconds_of(GRACE_VARIABLE, GRACE_SECONDS))
         return
     cancel = Cancel(run_dir)
     while locks.take(run_dir / locks.OWNER) is None:
@@ -233,13 +234,6 @@ def _has_ended(run_dir: Path) -> bool:
     status = directory.read_status(run_dir)
     is_read = status.error is None or status.error.code != directory.UNREADABLE
     return is_read and status.state in ENDED
-
-
-def _seconds(variable: str) -> float:
-    try:
-        return max(0.0, float(os.environ[variable]))
-    except (KeyError, ValueError):
-        return DEFAULT_SECONDS[variable]
 
 
 if __name__ == "__main__":
