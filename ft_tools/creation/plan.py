@@ -169,7 +169,7 @@ def _plan_made(
     warnings = [*plan.warnings, *made.warnings]
     groups = list(dict.fromkeys(row.group for row, one in zip(rows, held, strict=True) if one))
     if groups:
-        listed = ", ".join(groups[:MOST_LISTED])
+        listed = ", ".join(map(shown, groups[:MOST_LISTED]))
         warnings.append(warning("test_asked", num=len(groups), test=request.test, listed=listed))
     step = max(1, len(free) // NUM_QUOTED)
     return plan.model_copy(

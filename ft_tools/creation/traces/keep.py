@@ -83,7 +83,7 @@ class Keep(Request):
         for condition in self.conditions:
             if condition.name not in found:
                 cure = "or keep={'outcome': 'not_failed'}, which needs no sign"
-                raise UnknownName("sign", condition.name, found, cure)
+                raise UnknownName("sign", condition.name, map(shown, found), cure)
 
 
 def described_signs(conversations: Iterable[Conversation]) -> dict[str, str]:
