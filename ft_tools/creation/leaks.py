@@ -32,8 +32,12 @@ class TestQuestions:
         self._whole = {_plain(text) for text in self.questions}
         self._long: dict[tuple[str, ...], list[str]] = {}
         """First words -> the questions of at least as many that begin with them."""
+        self._having: dict[tuple[str, ...], list[str]] = {}
+        """Words that follow each other -> the questions that have them."""
         for text in self._whole:
             self._long.setdefault(tuple(text.split()[:MIN_WORDS]), []).append(text)
+            for run in _runs_of(text):
+                self._having.setdefault(run, []).append(text)
         self._runs = NGrams()
         for text in self.questions:
             self._runs.add(text)
@@ -57,16 +61,13 @@ class TestQuestions:
         if plain in self._whole or self._runs.holds((question, answer)):
             return True
         # A short question inside of a longer text, on either side.
-        is_long = len(plain.split()) >= MIN_WORDS
-        return self._holds_whole(plain) or (
-            is_long and any(f" {plain} " in f" {text} " for text in self._whole)
-        )
+        longer = self._having.get(tuple(plain.split()[:MIN_WORDS]), ())
+        return self._holds_whole(plain) or any(f" {plain} " in f" {text} " for text in longer)
 
     def _holds_whole(self, plain: str) -> bool:
         """Return whether a text holds a test question from its first word to its last."""
-        said = plain.split()
-        starts = set(zip(*(said[at:] for at in range(MIN_WORDS)), strict=False))
-        found = (text for start in starts & self._long.keys() for text in self._long[start])
+        starts = _runs_of(plain) & self._long.keys()
+        found = (text for start in starts for text in self._long[start])
         return any(f" {text} " in f" {plain} " for text in found)
 
 
@@ -81,6 +82,12 @@ def with_copies(rows: Sequence[MadeRow], held: Sequence[bool]) -> list[bool]:
         is_held or (row.origin.kind in COPIED and row.group in groups)
         for row, is_held in zip(rows, held, strict=True)
     ]
+
+
+def _runs_of(plain: str) -> set[tuple[str, ...]]:
+    """Return all words of a text that follow each other, so many at a time."""
+    said = plain.split()
+    return set(zip(*(said[at:] for at in range(MIN_WORDS)), strict=False))
 
 
 def _plain(text: str) -> str:
