@@ -31,8 +31,10 @@ most similar to."""
 SIMILAR = 0.24
 NEIGHBOURS = 3
 """Most similar texts that one is put together with; all above `SIMILAR` would chain wordings."""
-SLOT = 3
-"""Words that fewer texts have fill a slot."""
+SLOT, FILLED = 3, 0.3
+"""Words that fewer texts have fill a slot; what each adds to the size of its text, as a part of the
+rarest pair. Of twelve small files of questions that people worded, all short and many with the same
+opening, 7 to 81% followed templates without that, and 0 to 21% do with it."""
 INSTRUCTION = 0.5
 """Of the texts: pairs that more of them have are of an instruction, and tell nothing apart."""
 LEAST = 3
@@ -119,7 +121,14 @@ def wordings_of(texts: Sequence[Words]) -> Wordings:
     texts_with = {
         pair: np.array(some) for pair, some in having.items() if weight[pair] and len(some) >= least
     }
-    sizes = np.array([sum(map(weight.__getitem__, _pairs(slotted(at)))) for at in learned])
+
+    def size_of(at: int) -> float:
+        words = slotted(at)
+        return sum(weight.get(pair, lone) for pair in _pairs(words)) + FILLED * lone * words.count(
+            None
+        )
+
+    sizes = np.array([size_of(at) for at in learned])
     for at in places:
         require_waiting()
         pairs = _pairs(slotted(at))
@@ -132,8 +141,7 @@ def wordings_of(texts: Sequence[Words]) -> Wordings:
         own = number_of.get(at)
         if own is not None:
             shared[own] = 0.0
-        size = sum(weight.get(pair, lone) for pair in pairs)
-        similarity = shared / np.maximum(size + sizes - shared, TINY)
+        similarity = shared / np.maximum(size_of(at) + sizes - shared, TINY)
         similar = np.flatnonzero(similarity >= SIMILAR)
         nearest = similar[np.argsort(-similarity[similar], kind="stable")]
         for other in nearest[: 1 if own is None else NEIGHBOURS].tolist():
