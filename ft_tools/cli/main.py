@@ -39,7 +39,7 @@ from ft_tools.views.terminal import (
 HELP = {"--help", "-h"}
 HELP_ALL = "--help-all"
 OPTIONAL_BY_POSITION = {
-    "show_examples": ["lines"],
+    "show_examples": ["rows"],
     "suggest_lora_config": ["model"],
     "estimate_vram": ["model"],
     "launch_sft": ["model", "dataset"],

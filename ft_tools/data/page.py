@@ -121,7 +121,7 @@ def _finding(finding: Finding, quoted: Sequence[Quoted]) -> Part:
     where = " in the validation file" if finding.in_validation else ""
     outcome = "left out of the cleaned files" if finding.removed else "kept"
     share = f", {finding.fraction:.1%}" if finding.fraction else ""
-    more = ", ..." if finding.count > len(finding.lines) else ""
+    more = ", ..." if finding.count > len(finding.rows) else ""
     is_page = (finding.source or "").startswith("https://")
     return card(
         finding.id,
@@ -130,7 +130,7 @@ def _finding(finding: Finding, quoted: Sequence[Quoted]) -> Part:
             note(f"{number(finding.count)} examples{share}{where}, {outcome}"),
             f"{finding.cure[:1].upper()}{finding.cure[1:]}.",
             link("Source", finding.source or "") if is_page else "",
-            note(f"Lines {', '.join(map(str, finding.lines))}{more}") if finding.lines else "",
+            note(f"Rows {', '.join(map(str, finding.rows))}{more}") if finding.rows else "",
             _folded(quoted),
         ],
     )

@@ -52,7 +52,7 @@ def quoted_examples(scanned: Scan, masks: Masks) -> dict[tuple[str, bool], list[
         asked = next((text for role, text in turns if role != "system"), "could not be read")
         peek = " ".join(asked.split())[:PREVIEW_CHARS]
         in_validation = index < scanned.ledger.num_validation
-        where = f"{'Validation line' if in_validation else 'Line'} {scanned.ledger.lines[index]}"
+        where = f"{'Validation row' if in_validation else 'Row'} {scanned.ledger.lines[index]}"
         summary = f"{where} {' '.join(f'[{name}]' for name in names)} {peek}"
         content = [_why(scanned, index), *([_mask(one) for one in shown] or _shown(turns))]
         made[names[0] if names else SOUND, in_validation].append((summary, content))
@@ -99,7 +99,7 @@ def _why(scanned: Scan, index: int) -> Part:
     original = ""
     if index in ledger.original and ledger.removal[index] != KEPT:
         kept, score = ledger.original_of(index)
-        other = "validation line" if kept < ledger.num_validation else "line"
+        other = "validation row" if kept < ledger.num_validation else "row"
         original = f", like {other} {ledger.lines[kept]}, which is kept (score {score:.2f})"
     return note(f"Left out: {why.replace('_', ' ')}{original}.")
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.data.judge.findings import Severity
@@ -13,14 +13,15 @@ Verdict = Literal["ready", "ready_after_cleaning", "not_ready", "pending"]
 
 
 class Finding(Report):
-    """Something the audit found: counts and line numbers, never text of the data."""
+    """Something the audit found: counts and row numbers, never text of the data."""
 
     id: str = Field(description="Stable name of the check.")
     severity: Severity
     count: int = Field(description="Number of examples affected.")
     fraction: float = Field(description="Of all examples, 0 to 1.")
-    lines: list[int] = Field(
-        description="The first lines (JSONL) or rows, from 1; through all files of a folder."
+    rows: list[int] = Field(
+        validation_alias=AliasChoices("rows", "lines"),
+        description="The first of them, from 1 (of JSONL, lines); through all files of a folder.",
     )
     removed: bool = Field(description="Whether these examples are left out of the cleaned files.")
     message: str
@@ -33,7 +34,7 @@ class Finding(Report):
     )
     source: str | None = None
     in_validation: Literal[True] | None = Field(
-        None, description="true: the lines are of validation_path."
+        None, description="true: the rows are of validation_path."
     )
 
 
@@ -135,9 +136,9 @@ class AuditReport(Report):
 class QuotedValue(Report):
     """A value of the file, as one JSON string without control or invisible characters."""
 
-    line: int
+    row: int
     field: str | None = None
-    value: str | None = Field(description="Quoted; null if the line or field does not exist.")
+    value: str | None = Field(description="Quoted; null if the row or field does not exist.")
     truncated: bool = False
     original_chars: int = Field(0, description="Of the whole value.")
 
@@ -181,8 +182,8 @@ class ShowReport(Report):
         """Return the report as a person at a terminal reads it: a table, rows, warnings."""
         parts = [] if self.profile is None else [_table_of(self.profile)]
         if self.examples:
-            width = max(len(str(one.line)) for one in self.examples)
-            rows = [f"  {one.line:>{width}}  {one.value or '(not there)'}" for one in self.examples]
+            width = max(len(str(one.row)) for one in self.examples)
+            rows = [f"  {one.row:>{width}}  {one.value or '(not there)'}" for one in self.examples]
             parts.append("\n".join([self.heading, *rows]))
         return "\n\n".join([*parts, *self.warnings])
 

@@ -101,7 +101,7 @@ class AuditRequest(FileRequest):
     output_dir: str | None = Field(None, description="New folder for the cleaned files.")
     request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
     response_format: ResponseFormat = Field(
-        "concise", description="detailed lists all line numbers, in pages."
+        "concise", description="detailed lists all row numbers, in pages."
     )
     limit: int = Field(20, ge=1, le=200, description="Lines per finding, when detailed.")
     offset: int = Field(0, ge=0, description="Lines to skip, when detailed.")
@@ -232,10 +232,10 @@ def _split(given: Any) -> Any:
 class ShowRequest(FileRequest):
     """Show what a data file holds: its columns with their values, and quoted rows.
 
-    With `lines`, those rows whole. Secrets and personal data are masked.
+    With `rows`, those rows whole. Secrets and personal data are masked.
     """
 
-    lines: Annotated[list[Annotated[int, Field(ge=1)] | str], BeforeValidator(_split)] = Field(
+    rows: Annotated[list[Annotated[int, Field(ge=1)] | str], BeforeValidator(_split)] = Field(
         default_factory=list,
         max_length=1000,
         description="Rows as in findings, or ranges such as '1-200'; with `where`, of what it "
@@ -252,7 +252,7 @@ class ShowRequest(FileRequest):
         None,
         ge=50,
         le=MOST_TOKENS,
-        description="Budget of the answer; null: 600, with lines 2,000.",
+        description="Budget of the answer; null: 600, with rows 2,000.",
     )
     contradictions: bool = Field(
         False, description="Quote rows with the same prompt and different answers, as pairs."
@@ -264,8 +264,8 @@ class ShowRequest(FileRequest):
 
     @property
     def ranges(self) -> list[range]:
-        """Return the rows to quote in order: those of `lines`; of parts of rows, all."""
-        if not self.lines:
+        """Return the rows to quote in order: those of `rows`; of parts of rows, all."""
+        if not self.rows:
             return [range(1, sys.maxsize)] if self.columns or self.field else []
-        ends = [str(line).split("-") for line in self.lines]
+        ends = [str(row).split("-") for row in self.rows]
         return sorted((range(int(one[0]), int(one[-1]) + 1) for one in ends), key=lambda r: r.start)

@@ -114,14 +114,14 @@ def _left_out(scan: Scan, index: int, value: Any) -> dict[str, Any]:
     ledger = scan.ledger
     in_validation = index < ledger.num_validation
     row: dict[str, Any] = {
-        "line": ledger.lines[index],
+        "row": ledger.lines[index],
         "file": "validation" if in_validation else "train",
         "reason": ledger.reason_of(index),
     }
     if index in ledger.original:
         kept, score = ledger.original_of(index)
         row |= {
-            "kept_line": ledger.lines[kept],
+            "kept_row": ledger.lines[kept],
             "kept_file": "validation" if kept < ledger.num_validation else "train",
             "score": score,
         }

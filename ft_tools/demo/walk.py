@@ -221,9 +221,9 @@ async def _audit(job: Job, made: dict[str, Any]) -> dict[str, Any]:
     if report.get("run_id"):
         report = (await job.follow(report["run_id"]))["result"]
     for finding in report["findings"]:
-        lines = ", ".join(map(str, finding["lines"]))
+        lines = ", ".join(map(str, finding["rows"]))
         console.print(
-            f"  {finding['severity']:<7} {finding['id']}: {finding['count']} (lines {lines})"
+            f"  {finding['severity']:<7} {finding['id']}: {finding['count']} (rows {lines})"
         )
     console.print(f"  verdict: [bold]{report['verdict']}[/], clean files in {job.folder / 'clean'}")
     return report

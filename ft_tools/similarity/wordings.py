@@ -14,7 +14,7 @@ of codegen-instruct, 52% of glaive_toolcall_en_demo, all of toolformer, which is
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from ft_tools.similarity.links import Links
 from ft_tools.similarity.words import tokens_of
 
 Words = Sequence[Hashable]
+Pair = tuple[Hashable, Hashable]
 MOST_WORDS = 200
 """Of a text, half of them at each end."""
 MOST_LEARNED = 2000
@@ -107,7 +108,7 @@ def wordings_of(texts: Sequence[Words]) -> Wordings:
     places = list(first.values())
     learned = [places[at] for at in _draw(len(places))]
     number_of = {at: number for number, at in enumerate(learned)}
-    having: dict[tuple[Hashable, Hashable], list[int]] = defaultdict(list)
+    having: dict[Pair, list[int]] = defaultdict(list)
     for number, at in enumerate(learned):
         for pair in _pairs(slotted(at)):
             having[pair].append(number)
@@ -121,17 +122,11 @@ def wordings_of(texts: Sequence[Words]) -> Wordings:
     texts_with = {
         pair: np.array(some) for pair, some in having.items() if weight[pair] and len(some) >= least
     }
-
-    def size_of(at: int) -> float:
-        words = slotted(at)
-        return sum(weight.get(pair, lone) for pair in _pairs(words)) + FILLED * lone * words.count(
-            None
-        )
-
-    sizes = np.array([size_of(at) for at in learned])
+    sizes = np.array([_size(slotted(at), weight, lone) for at in learned])
     for at in places:
         require_waiting()
-        pairs = _pairs(slotted(at))
+        words = slotted(at)
+        pairs = _pairs(words)
         known = [pair for pair in pairs if pair in texts_with]
         if not known:
             continue
@@ -141,12 +136,19 @@ def wordings_of(texts: Sequence[Words]) -> Wordings:
         own = number_of.get(at)
         if own is not None:
             shared[own] = 0.0
-        similarity = shared / np.maximum(size_of(at) + sizes - shared, TINY)
+        size = _size(words, weight, lone)
+        similarity = shared / np.maximum(size + sizes - shared, TINY)
         similar = np.flatnonzero(similarity >= SIMILAR)
         nearest = similar[np.argsort(-similarity[similar], kind="stable")]
         for other in nearest[: 1 if own is None else NEIGHBOURS].tolist():
             links.link(at, learned[other])
     return _numbered([links.linked(at) if words else None for at, words in enumerate(texts)])
+
+
+def _size(words: Words, weight: Mapping[Pair, float], lone: float) -> float:
+    """Return the weight of the pairs of a text, and of what fills its slots."""
+    filled = sum(word is None for word in words)
+    return sum(weight.get(pair, lone) for pair in _pairs(words)) + FILLED * lone * filled
 
 
 def _numbered(groups: Sequence[int | None]) -> Wordings:
@@ -175,6 +177,6 @@ def _ends(words: Words) -> Words:
     return words if len(words) <= MOST_WORDS else [*words[:half], *words[-half:]]
 
 
-def _pairs(words: Words) -> dict[tuple[Hashable, Hashable], None]:
+def _pairs(words: Words) -> dict[Pair, None]:
     """Return the different pairs of neighbouring words, in order."""
     return dict.fromkeys(pairwise(words))

@@ -199,7 +199,7 @@ def test_memory_stays_bounded_on_one_row_of_a_hundred_megabytes(folder):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     report = perform(AuditRequest(path="big.jsonl"))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert [(f.id, f.lines) for f in report.findings if f.severity == "error"] == [
+    assert [(f.id, f.rows) for f in report.findings if f.severity == "error"] == [
         ("row_too_long", [2])
     ]
     assert grown < 60

@@ -61,7 +61,7 @@ CASES = {
         {"path": "../../etc/passwd"},
         ["outside the workspace", "FINE_TUNING_LLM_WORKSPACE"],
     ),
-    "outside by a link": ("show_examples", {"path": "link", "lines": [1]}, ["outside"]),
+    "outside by a link": ("show_examples", {"path": "link", "rows": [1]}, ["outside"]),
     "unknown run": ("get_run", {"run_id": "sft-0123456789abcdef"}, ["get_run"]),
     "a misspelt word": (
         "launch_sft",
@@ -169,7 +169,7 @@ async def test_the_error_names_the_cure_and_nothing_is_written(client, wrong, ca
 async def test_a_bad_line_is_a_finding_with_its_number(client, wrong):
     result = await client.call_tool("audit_dataset", {"path": "bad.jsonl"})
     assert not result.is_error
-    assert 3 in [line for f in result.structured_content["findings"] for line in f["lines"]]
+    assert 3 in [line for f in result.structured_content["findings"] for line in f["rows"]]
 
 
 async def test_a_full_disk_is_foreseen(client, wrong, monkeypatch):

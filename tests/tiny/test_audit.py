@@ -70,7 +70,7 @@ def test_a_semantic_audit_is_a_run_that_removes_what_words_alone_would_keep(work
         json.loads(line)
         for line in (workspace / "clean" / "removed.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    assert [(row["line"], row["reason"], row.get("kept_line")) for row in removed] == [
+    assert [(row["row"], row["reason"], row.get("kept_row")) for row in removed] == [
         (5, "benchmark_semantic", None),
         (11, "near_duplicate", 1),
     ]

@@ -89,7 +89,7 @@ def audit(workspace, search, rows, validation=(), benchmark=()):
 
 
 def lines(report, *names):
-    found = {(f.id, f.in_validation): f.lines for f in report.findings}
+    found = {(f.id, f.in_validation): f.rows for f in report.findings}
     return [found.get((name, None), []) for name in names]
 
 
@@ -184,5 +184,5 @@ def test_a_paraphrase_is_found_wherever_it_is_said_and_stays_in_validation(works
     validation = [{"prompt": "How many strings does a violin have?", "completion": "Four."}]
     benchmark = [{"question": "A violin has how many strings?"}]
     report, _ = audit(workspace, search, rows, validation, benchmark)
-    found = {f.in_validation: (f.lines, f.removed) for f in report.findings if "bench" in f.id}
+    found = {f.in_validation: (f.rows, f.removed) for f in report.findings if "bench" in f.id}
     assert found == {None: ([1, 2], True), True: ([1], False)}

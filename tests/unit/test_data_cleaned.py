@@ -98,7 +98,7 @@ def test_plain_texts_and_conversations_are_never_in_one_cleaned_file(workspace, 
     write(workspace, [*rows_of(many), *rows_of(few)[:3]])
     report = audit()
     assert report.verdict == "ready_after_cleaning"
-    assert found(report)["other_task"].lines == [61, 62, 63]
+    assert found(report)["other_task"].rows == [61, 62, 63]
     assert report.removed_by == {"other_task": 3}
     assert survey(workspace / "out" / "train.jsonl", "sft").num_examples == 54
     with pytest.raises(BadData, match="the lines before are"):

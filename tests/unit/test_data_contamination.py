@@ -43,7 +43,7 @@ def audit(workspace):
 @pytest.mark.parametrize("name", FORMS)
 def test_the_question_is_found_in_the_usual_columns(audit, name):
     report = audit([FORMS[name]])
-    assert {f.id: f.lines for f in report.findings}["benchmark_ngram"] == [5]
+    assert {f.id: f.rows for f in report.findings}["benchmark_ngram"] == [5]
 
 
 def test_a_benchmark_without_a_question_is_refused_with_the_cure(audit):
@@ -54,7 +54,7 @@ def test_a_benchmark_without_a_question_is_refused_with_the_cure(audit):
 def test_a_validation_file_that_is_the_benchmark_stays_whole(audit):
     """What is tested on may be a benchmark; what is trained on may not hold it."""
     report = audit([FORMS["gsm8k"]], validation_path="b.jsonl", output_dir="out")
-    found = {f.in_validation: (f.lines, f.removed) for f in report.findings if "bench" in f.id}
+    found = {f.in_validation: (f.rows, f.removed) for f in report.findings if "bench" in f.id}
     assert found == {None: ([5], True), True: ([1], False)}
     assert (report.outputs.num_train, report.outputs.num_validation) == (11, 1)
 
@@ -72,4 +72,4 @@ def test_a_question_is_found_wherever_in_a_conversation_it_is_asked(workspace, q
     write(workspace / "d.jsonl", [{"messages": row} for row in rows])
     write(workspace / "b.jsonl", [{"question": question}])
     report = perform(AuditRequest(path="d.jsonl", benchmark_paths=["b.jsonl"]))
-    assert {f.id: f.lines for f in report.findings}["benchmark_ngram"] == [5]
+    assert {f.id: f.rows for f in report.findings}["benchmark_ngram"] == [5]

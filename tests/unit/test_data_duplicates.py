@@ -39,7 +39,7 @@ def audit(workspace):
 
 
 def lines_of(report, finding):
-    return next((f.lines for f in report.findings if f.id == finding and not f.in_validation), [])
+    return next((f.rows for f in report.findings if f.id == finding and not f.in_validation), [])
 
 
 def said(report, part):

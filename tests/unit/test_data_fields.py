@@ -55,7 +55,7 @@ def test_empty_values_inside_json_answers_are_found_by_field(workspace):
     write(workspace / "d.jsonl", answers)
     report = audit_dataset(AuditRequest(path="d.jsonl"))
     (finding,) = [f for f in report.findings if f.id == "empty_json_value"]
-    assert (finding.lines, finding.columns) == ([5, 10], ["team"])
+    assert (finding.rows, finding.columns) == ([5, 10], ["team"])
 
 
 @pytest.mark.parametrize(("rare", "is_found"), [(2, True), (6, False)])

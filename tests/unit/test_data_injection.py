@@ -116,7 +116,7 @@ def test_no_error_repeats_a_name_that_speaks_inside_a_folder(workspace, monkeypa
         "audit": AuditRequest(path="many"),
         "perform": AuditRequest(path="many"),
         "benchmark": AuditRequest(path="good.jsonl", benchmark_paths=["many"]),
-        "show": ShowRequest(path="many", lines=[10**6]),
+        "show": ShowRequest(path="many", rows=[10**6]),
     }[call]
     ask = {"show": show_examples, "perform": perform}.get(call, audit_dataset)
     with pytest.raises(BadData, match="file number 1") as caught:
@@ -131,8 +131,8 @@ def test_a_turn_of_a_conversation_is_shown_by_its_number(workspace):
     (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def shown(field):
-        report = show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 3], field=field))
-        return {one.line: json.loads(one.value) for one in report.examples}
+        report = show_examples(ShowRequest(path="d.jsonl", rows=[1, 2, 3], field=field))
+        return {one.row: json.loads(one.value) for one in report.examples}
 
     assert shown("messages.1.content") == {1: "Here.", 2: "a column of that very name"}
     assert shown("messages.0.role") == {1: "user", 2: "user"}
@@ -181,7 +181,7 @@ def test_a_detailed_report_pages_the_lines_of_a_finding(workspace):
     request = AuditRequest(path="d.jsonl", response_format="detailed", limit=10, offset=45)
     found = {finding.id: finding for finding in audit_dataset(request).findings}
     assert found["empty_answer"].count == 50
-    assert found["empty_answer"].lines == [46, 47, 48, 49, 50]
+    assert found["empty_answer"].rows == [46, 47, 48, 49, 50]
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_rows_become_examples_and_every_row_is_in_one_file(workspace):
         one["asked"]: one["said"] for one in rows[:60]
     }
     assert [one["reason"] for one in lines(workspace, "unlabelled")] == ["no_answer"]
-    assert [one["line"] for one in lines(workspace, "removed")] == [61]
+    assert [one["row"] for one in lines(workspace, "removed")] == [61]
 
 
 def test_a_column_that_nothing_reads_is_refused_with_its_values_until_it_is_named(workspace):

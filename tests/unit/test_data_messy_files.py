@@ -251,7 +251,7 @@ def test_what_is_in_no_part_is_counted_with_both_files_and_short_answers_are_quo
     report = prepare_dataset(PrepareRequest(**asked, output_dir="out"))
     found = {one.id: one for one in report.findings}
     assert found["short_answer"].values == {"test": 1, '"&lt;b&gt;"': 1}
-    assert found["html_in_answers"].lines == [COUNT + 3]
+    assert found["html_in_answers"].rows == [COUNT + 3]
     assert report.num_stripped == COUNT
     assert any("1 rows are in no part" in one and "unlabelled" in one for one in report.assumptions)
     confirmed = PrepareRequest(**asked, output_dir="out", confirm=report.mapping_hash)

@@ -25,7 +25,7 @@ def quoted(html):
     found = {}
     for part in re.split(r"(?=<article|<h2>)", html):
         name = re.search(r"</span> (\w+)</h3>", part)
-        lines = re.findall(r"<summary>(?:Validation l|L)ine (\d+) ", part)
+        lines = re.findall(r"<summary>(?:Validation r|R)ow (\d+) ", part)
         if lines:
             found[name[1] if name else ""] = lines
     return found
@@ -40,7 +40,7 @@ def test_findings_quote_their_examples_each_with_its_gravest_one(workspace):
     shown = quoted(html)
     assert shown["placeholder_answer"] == ["4"]
     assert shown["exact_duplicate"] == ["8"]
-    assert "like line 7, which is kept" in html
+    assert "like row 7, which is kept" in html
     assert 0 < len(shown[""]) <= page_examples.NUM_SOUND
     assert shown.keys() - {""} <= {finding.id for finding in report.findings}
 

@@ -331,7 +331,7 @@ def test_the_files_of_a_folder_are_prepared_as_one(workspace):
     assert prepare_dataset(asks).mapping_hash == shown.mapping_hash
     removed = (days / "out" / "removed.jsonl").read_text("utf-8").splitlines()
     # Rows are numbered as show_examples numbers them: the first file has 30.
-    assert [json.loads(line)["line"] for line in removed] == list(range(31, 41))
+    assert [json.loads(line)["row"] for line in removed] == list(range(31, 41))
     assert report.outputs.num_train + report.outputs.num_validation + report.outputs.num_test == 50
     write(days / "3.jsonl", [row(at) for at in range(40, 61)])
     with pytest.raises(BadInput, match="is not the hash"):

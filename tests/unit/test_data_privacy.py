@@ -88,7 +88,7 @@ def audit(workspace, row, **arguments):
 
     report = perform(request.model_copy(update=arguments), Methods(masks=masks))
     written = {path.name: path.read_text("utf-8") for path in (workspace / "out").iterdir()}
-    return {finding.id for finding in report.findings if 1 in finding.lines}, written, seen
+    return {finding.id for finding in report.findings if 1 in finding.rows}, written, seen
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -99,7 +99,7 @@ def test_a_key_anywhere_in_an_example_is_found_and_written_nowhere(workspace, pl
     assert "[secret]" in written["removed.jsonl"]
     assert [name for name, text in written.items() if KEY in text] == []
     assert not any(KEY in text for text in seen)
-    shown = show_examples(ShowRequest(path="d.jsonl", lines=[1])).examples[0]
+    shown = show_examples(ShowRequest(path="d.jsonl", rows=[1])).examples[0]
     assert KEY[:12] not in shown.value
 
 

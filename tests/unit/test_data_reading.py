@@ -117,7 +117,7 @@ def test_every_bad_line_is_a_finding_with_its_number(workspace):
         (37, "unreadable_line"),
     ]
     report = audit_dataset(AuditRequest(path="data.jsonl", output_dir="out"))
-    lines_of = {finding.id: finding.lines for finding in report.findings}
+    lines_of = {finding.id: finding.rows for finding in report.findings}
     assert lines_of["unreadable_line"] == [4, 11, 21, 37]
     assert report.num_usable == 34
     (workspace / "data.jsonl").write_bytes(b"\n\n{broken\n")

@@ -60,8 +60,8 @@ def test_an_answer_in_another_language_and_a_minority_language_are_noted(workspa
     rows = [chat(f"What is in the box with the number {at}?", s) for at, s in enumerate(SENTENCES)]
     rows += [chat("What is in the box that you have there?", LANGUAGES["fr"])]
     _, found = audit(workspace, rows)
-    assert found["answer_in_other_language"].lines == [21]
-    assert found["language_mix"].lines == [21]
+    assert found["answer_in_other_language"].rows == [21]
+    assert found["language_mix"].rows == [21]
     assert not found["language_mix"].removed
 
 
@@ -108,7 +108,7 @@ def test_a_repeated_key_is_found_with_its_line_and_the_row_stays(workspace):
     (workspace / "d.jsonl").write_text("\n".join(rows))
     report = perform(AuditRequest(path="d.jsonl"))
     found = {finding.id: finding for finding in report.findings}
-    assert found["repeated_key"].lines == [3, 6]
+    assert found["repeated_key"].rows == [3, 6]
     assert report.num_usable == len(rows)
 
 

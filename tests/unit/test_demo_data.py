@@ -41,7 +41,7 @@ def audit(made):
 
 
 def test_each_planted_defect_is_found_for_its_reason(made):
-    apart = {row["line"]: row["reason"] for row in (*rows(made.unlabelled), *rows(made.removed))}
+    apart = {row["row"]: row["reason"] for row in (*rows(made.unlabelled), *rows(made.removed))}
     assert apart == (
         dict.fromkeys(PLANTED["empty_answer"], "no_answer")
         | dict.fromkeys(PLANTED["placeholder_answer"], "dropped")

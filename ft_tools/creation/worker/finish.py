@@ -129,7 +129,7 @@ def _next_steps(request: CreateRequest, outputs: CreatedFiles) -> list[NextStep]
     """Return the calls that follow: look, train, and measure on real rows."""
     validation = outputs.validation if outputs.num_validation else None
     steps = [
-        next_step("read_made", {"path": outputs.train, "lines": ["1-10"]}),
+        next_step("read_made", {"path": outputs.train, "rows": ["1-10"]}),
         launch_on(outputs.train, validation, "sft", None),
     ]
     if request.test:

@@ -146,7 +146,7 @@ def _of_rows(
         severity=mild if fraction < limit else RULES[name].severity,
         count=len(indices),
         fraction=round(fraction, 4),
-        lines=[ledger.lines[index] for index in indices[first : first + most]],
+        rows=[ledger.lines[index] for index in indices[first : first + most]],
         removed=all(ledger.removal[index] for index in indices),
         columns=scan.fields.with_empty()[:10] if is_field else [],
         values={shown(privacy.mask(value)): count for value, count in short},
@@ -158,7 +158,7 @@ def _finding(name: str, **numbers: Any) -> Finding:
     """Fill in a row of the table."""
     rule = RULES[name]
     texts = {"message": rule.message, "cure": rule.cure, "source": rule.source}
-    plain: dict[str, Any] = {"severity": rule.severity, "lines": [], "removed": False}
+    plain: dict[str, Any] = {"severity": rule.severity, "rows": [], "removed": False}
     return Finding(**({"id": name} | texts | plain | numbers))
 
 

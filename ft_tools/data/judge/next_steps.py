@@ -49,19 +49,19 @@ def quoting(
     path: str, findings: Iterable[Finding], validation_path: str | None = None
 ) -> list[NextStep]:
     """Return the call that quotes rows of the first error."""
-    first = next((f for f in findings if f.severity == "error" and f.lines), None)
+    first = next((f for f in findings if f.severity == "error" and f.rows), None)
     if first is None:
         return []
     where = validation_path if first.in_validation else path
-    lines = first.lines[: count_findings.FIRST_LINES]
-    return [next_step("show_error", {"path": where, "lines": lines}, id=first.id)]
+    rows = first.rows[: count_findings.FIRST_LINES]
+    return [next_step("show_error", {"path": where, "rows": rows}, id=first.id)]
 
 
 def pair_reading_steps(path: str, findings: Iterable[Finding]) -> list[NextStep]:
     """Return the call to read pairs with, where something else than quality may be learned."""
-    lines = list(range(1, count_findings.FIRST_LINES + 1))
+    rows = list(range(1, count_findings.FIRST_LINES + 1))
     is_told = any(finding.id == "told_apart" for finding in findings)
-    return [next_step("show_pairs", {"path": path, "lines": lines})] if is_told else []
+    return [next_step("show_pairs", {"path": path, "rows": rows})] if is_told else []
 
 
 def _before_training(request: AuditRequest, launch: NextStep) -> list[NextStep]:

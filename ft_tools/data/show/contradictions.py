@@ -15,7 +15,7 @@ def contradicting_rows(request: ShowRequest) -> Iterator[tuple[int, str]]:
     """Yield the first rows with one prompt and different answers, group by group.
 
     Yields:
-        The line, and the prompt (with the first row of a group) and answer.
+        The row, and the prompt (with the first row of a group) and answer.
     """
     asked = with_completed_mapping(
         PrepareRequest(

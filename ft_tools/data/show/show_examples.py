@@ -41,7 +41,7 @@ FEW, MOST_ABSENT = 5, 20
 """Rows that are cut where none fits the budget; rows that are named for what they lack."""
 CHARS_A_TOKEN = 4
 FRAME_CHARS = 80
-"""Of a row beside its text: its line, its length and quotation marks."""
+"""Of a row beside its text: its number, its length and quotation marks."""
 TEXT_CHARS = (2000, 1000, 500, 250, 160, 80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
 SIZES = (
@@ -190,7 +190,7 @@ def _cells(number: int, row: Any, max_chars: int) -> QuotedValue:
     quoted, is_whole = quote(text, 2 * max_chars)
     has_more = any(len(items_of(as_turns(value)) or []) > FIRST_TURNS for value in values)
     return QuotedValue(
-        line=number,
+        row=number,
         value=quoted,
         truncated=not is_whole or cells != masked or has_more,
         original_chars=sum(len(_as_text(value)) for value in values),
@@ -254,7 +254,7 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
     examples = _within_budget(request, [one for one in found if one[2] is not NOT_THERE])
     raise_it = f"raise max_tokens (at most {MOST_TOKENS:,})"
     if rest:
-        warnings.append(f"next: lines {_spelled(rest)}, or {raise_it}")
+        warnings.append(f"next: rows {_spelled(rest)}, or {raise_it}")
     else:
         rest = [range(max(one.start, last + 1), one.stop) for one in wanted]
         beyond = [one for one in rest if one and one.stop < sys.maxsize]
@@ -286,7 +286,7 @@ def _value_of(
 
 
 def _spelled(ranges: Iterable[range]) -> str:
-    """Return ranges as `lines` takes them.
+    """Return ranges as `rows` takes them.
 
     >>> _spelled([range(1, 4), range(7, 8), range(9, sys.maxsize)])
     '1-3, 7, 9-999999999'
@@ -341,7 +341,7 @@ def _within_budget(
 
 def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: int) -> QuotedValue:
     if value is NOT_THERE:
-        return QuotedValue(line=line, field=field, value=None, truncated=False, original_chars=0)
+        return QuotedValue(row=line, field=field, value=None, truncated=False, original_chars=0)
     # Masked before it becomes JSON, whose escapes would hide where a key begins.
     masked = privacy.mask_all(value)
     text = _as_text(masked)
@@ -352,7 +352,7 @@ def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: in
         cut = (quote(_as_text(_shortened(masked, most)), max_chars) for most in TEXT_CHARS)
         quoted = next((shorter for shorter, fits in cut if fits), quoted)
     return QuotedValue(
-        line=line,
+        row=line,
         field=field,
         value=quoted,
         truncated=not is_whole,

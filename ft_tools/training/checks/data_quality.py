@@ -59,9 +59,9 @@ def require_audited(
         raise refusal("contradictions", fraction=float(found.observed or 0), choice=choice)
     errors = [one for one in report.findings if one.severity == "error" and one.id not in accepted]
     if errors and "no_quality_filter" not in accepted:
-        lines = {one.id: f"lines {', '.join(map(str, one.lines))}" for one in errors}
-        shown = "; ".join(f"{one.id}: {one.count} ({lines[one.id]})" for one in errors)
-        raise refusal("audit_errors", errors=shown, ids=list(lines))
+        rows = {one.id: f"rows {', '.join(map(str, one.rows))}" for one in errors}
+        shown = "; ".join(f"{one.id}: {one.count} ({rows[one.id]})" for one in errors)
+        raise refusal("audit_errors", errors=shown, ids=list(rows))
     return [
         *_acceptance_notes(request.accept_findings, report.findings, [one.id for one in errors]),
         *(
