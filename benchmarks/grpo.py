@@ -1,11 +1,11 @@
 """Train a real model on a checked reward, and see whether held-out prompts earn more of it.
 
 `python -m benchmarks.grpo [--seeds N]` takes SmolLM2-135M-Instruct and prompts that ask for the
-next number, alone. The reward is that the whole answer equals the reference. Each seed is a run of
-launch_grpo with the same prompts; in the control the references are those of other rows, so that
-nothing can be learned. The defaults decide everything but steps, batch, length and rate, which
-are those that a CPU affords. Measured: the mean reward of four sampled answers to each held-out
-prompt, at the start and at the last step, row by row; intervals of 95%. The result is
+number after a number, with two examples. The reward is that the whole answer equals the reference.
+Each seed is a run of launch_grpo with the same prompts; in the control the references are those of
+other rows, so that nothing can be learned. The defaults decide everything but steps, batch, length
+and rate, which are those that a CPU affords. Measured: the mean reward of four sampled answers to
+each held-out prompt, at the start and at the last step, row by row; intervals of 95%. The result is
 `benchmarks/grpo.json`.
 """
 
@@ -32,28 +32,32 @@ OUT = Path(__file__).with_name("grpo.json")
 PACKAGES = ("torch", "transformers", "trl", "peft")
 HELD_OUT = 24
 TRAINING = {
-    "max_steps": 10,
-    "eval_steps": 10,
+    "max_steps": 8,
+    "eval_steps": 8,
     "max_completion_length": 8,
     "per_device_train_batch_size": 8,
     "gradient_accumulation_steps": 4,
-    "learning_rate": 3e-4,
+    "learning_rate": 5e-4,
     "warmup_steps": 0,
 }
 
 
-def rows(*, shuffled: bool) -> list[dict[str, str]]:
+def rows(*, shuffled: bool) -> list[dict[str, Any]]:
     """Return prompts with references, in an order of their own; shuffled ones are of other rows."""
-    numbers = list(range(11, 99))
+    shown = [
+        {"role": role, "content": text}
+        for number in (12, 77)
+        for role, text in (("user", f"After {number} comes"), ("assistant", str(number + 1)))
+    ]
+    numbers = [number for number in range(11, 99) if number not in (12, 77)]
     random.Random(0).shuffle(numbers)
     answers = [str(number + 1) for number in numbers]
     if shuffled:
         answers = answers[7:] + answers[:7]
-    asked = "What comes after the number {}? Answer with the number alone."
     return [
-        {"prompt": [{"role": "user", "content": asked.format(number)}], "answer": answer}
+        {"prompt": [*shown, {"role": "user", "content": f"After {number} comes"}], "answer": answer}
         for number, answer in zip(numbers, answers, strict=True)
-    ]  # type: ignore[misc]
+    ]
 
 
 def write(folder: Path, *, shuffled: bool) -> dict[str, str]:

@@ -178,7 +178,9 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
     except ValidationError as error:
         raise BadInput("\n".join(complaints(spec.request, error))) from error
     report = spec.call(request)
-    if launch.get("yes") and isinstance(report, Launch) and not report.started:
+    # Without a hash there is no plan yet, but a run that measures what the plan needs.
+    is_plan = isinstance(report, Launch) and not report.started and bool(report.plan_hash)
+    if launch.get("yes") and isinstance(report, Launch) and is_plan:
         confirmed = request.model_copy(update={"confirm": report.plan_hash})
         report = spec.call(confirmed)
     show(report, output_options["format"])

@@ -20,6 +20,7 @@ from ft_tools.metrics.checks.request import (
     check_names,
 )
 from ft_tools.metrics.checks.scorer import columns_of, file_hashes, require_columns, with_hashes
+from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import estimates
 from ft_tools.training import defaults, preference_runs
@@ -32,7 +33,7 @@ from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.grpo.reward_test import RewardTest, require_sound
 from ft_tools.training.model_plan import model_plan, source_of
 from ft_tools.training.plan import Files, TrainingPlan, files_of, plan_parts
-from ft_tools.training.plan_estimate import Completions
+from ft_tools.training.plan_estimate import Completions, most_tokens
 
 GENERATIONS, GENERATIONS_EVAL = 8, 4
 COMPLETION_TOKENS = 512
@@ -71,6 +72,7 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     Raises:
         FineTuningError: As `launch_grpo`.
     """
+    _require_torch(request)
     folder = workspace.existing(request.dataset).parent
     checks = _confirmed(request.rewards, folder)
     source = source_of(preference_runs.start_of(request.model, request.sft_run))
@@ -97,7 +99,7 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     parts = plan_parts("grpo", sampled, source, files, "answers", _completions(sampled, found))
     training = parts["training"]
     prompts_per_step = _require_batch(training, parts["dataset"].num_examples)
-    notes += _judges(checks, parts)
+    notes += [*_judges(checks, parts), *_positions(source, parts)]
     _require_one_process(parts)
     _require_no_copy(request, source, training)
     parts["warnings"] = [*notes, *parts["warnings"]]
@@ -176,7 +178,7 @@ def _with_sampling(request: GrpoRequest, source: ModelSource) -> GrpoRequest:
     if chosen["per_device_eval_batch_size"] % held_out:
         sizes = {"batch": chosen["per_device_eval_batch_size"], "generations": held_out}
         raise refusal("evaluated_groups_split", **sizes)
-    changed: dict[str, Any] = {"training": chosen}
+    changed: dict[str, Any] = {"training": chosen, "engine": "torch"}
     if request.method != "full" and not source.adapter:
         changed["peft"] = {"r": defaults.LORA["r"], **request.peft}
     return request.model_copy(update=changed)
@@ -226,6 +228,20 @@ def _require_batch(training: Mapping[str, Any], num_prompts: int) -> int:
     if num_prompts < prompts:
         raise refusal("too_few_prompts", prompts=num_prompts, wanted=prompts)
     return prompts
+
+
+def _positions(source: ModelSource, parts: Mapping[str, Any]) -> list[str]:
+    """Return the warning that prompts with their answers are longer than the model's positions."""
+    length = most_tokens(parts["counts"], parts["training"])
+    limit = model_folder.max_positions(Path(source.path)) if source.path else None
+    if length is None or limit is None or length <= limit:
+        return []
+    return [warning("answers_above_positions", length=length, limit=limit)]
+
+
+def _require_torch(request: GrpoRequest) -> None:
+    if request.engine == "mlx":
+        raise refusal("mlx_cannot", problem="launch_grpo trains with torch only")
 
 
 def _require_one_process(parts: Mapping[str, Any]) -> None:
