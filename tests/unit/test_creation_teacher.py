@@ -5,9 +5,11 @@ import json
 import pytest
 
 from ft_tools.creation.forecast import kept_of, total_of
+from ft_tools.creation.worker import create as worker
 from ft_tools.endpoints import client
 from ft_tools.errors import BadInput, PlanChanged, Refused
 from ft_tools.formats.origin import row_hash
+from ft_tools.runs.processes.worker_session import Session, Stopped
 from tests.creating import planned_here, read, run_here, write
 from tests.endpoint import PRICE, Teacher, serving
 
@@ -188,6 +190,27 @@ def test_a_killed_run_continues_and_asks_nothing_twice(workspace):
     assert set(teacher.answered.values()) == {1}
     assert report.num_kept == 40
     assert report.usd == pytest.approx(teacher.usd)
+
+
+def test_a_cancelled_run_stops_asking_and_continues_with_what_it_kept(workspace):
+    write(workspace / "sums.jsonl", sums(40))
+    teacher = Teacher(add)
+
+    def cancelling(question, body):
+        if sum(teacher.answered.values()) == 10:
+            (run_dir / "cancel").touch()
+        return teacher(question, body)
+
+    with serving(cancelling) as server:
+        arguments = asking(server, pilot_rows=0)
+        _, run_dir = planned_here(workspace, **arguments)
+        with pytest.raises(Stopped):
+            worker.work(Session(run_dir))
+        assert 10 < sum(teacher.answered.values()) < 20
+        (run_dir / "cancel").unlink()
+        report = worker.work(Session(run_dir))
+    assert set(teacher.answered.values()) == {1}
+    assert report.num_kept == 40
 
 
 def test_a_prompt_that_always_fails_ends_nothing_and_a_server_that_is_gone_ends_the_run(
