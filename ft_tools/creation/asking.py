@@ -19,6 +19,7 @@ from ft_tools.creation.pilots import (
     earlier_runs,
     forecast_of,
     known_keys,
+    pilot_key,
     pilot_of,
 )
 from ft_tools.creation.prices import KnownPrice, known_price
@@ -58,6 +59,7 @@ class AskingPlan(BaseModel):
     )
     terms: TeacherTerms | None = None
     key: str = Field(description="Hash of teacher and source, by which earlier replies are found.")
+    pilot_key: str = Field("", description="Hash of all that a pilot measures.")
     reused_from: list[str] = Field(default_factory=list, description="Runs with such replies.")
     forecast: Forecast | None = Field(None, description="Null before the pilot.")
     judges: dict[str, Agreement] = Field(
@@ -107,7 +109,9 @@ def plan_asking(
     asked = Requests(request, teacher, files)
     key = asking_key(request, source_sha256)
     runs = earlier_runs(key)
-    pilot, known = pilot_of(runs), known_keys(runs)
+    hashes = hashes_of(request)
+    measured = pilot_key(request, key, hashes)
+    pilot, known = pilot_of(runs, measured), known_keys(runs)
     marked = workspace.existing(request.marked) if request.marked else None
     is_pilot = pilot is None and (0 < request.pilot_rows < len(prompts) or marked is not None)
     judges = agreements_of(pilot)
@@ -141,9 +145,10 @@ def plan_asking(
         budget={name: float(value) for name, value in limits.items() if value is not None},
         terms=terms,
         key=key,
+        pilot_key=measured,
         reused_from=[run.name for run in runs],
         judges=judges,
-        files_sha256=hashes_of(request),
+        files_sha256=hashes,
         forecast=forecast_of(pilot, used, len(missing), price, at_once) if pilot else None,
     )
     return plan, is_pilot, _warnings(request, plan, used)

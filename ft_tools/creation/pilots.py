@@ -28,10 +28,31 @@ UNKEYED: Mapping[str, Any] = {
 """Of a teacher: what no reply depends on."""
 
 
+UNMEASURED = {
+    *("name", "request_id", "confirm", "budget_hours", "teacher", "test", "test_similarity"),
+    *("output_dir", "budget_usd", "num_rows", "pilot_rows", "provider", "product_use"),
+    *("validation_fraction", "accept_findings", "accept_reason"),
+}
+"""Of a request: what changes neither yield nor price of a prompt; `asking_key` has the teacher."""
+
+
 def asking_key(request: CreateRequest, source_sha256: str) -> str:
     """Return the hash of the teacher and the source, by which earlier runs are found."""
     teacher = request.teacher.model_dump(mode="json", exclude=UNKEYED) if request.teacher else None
     parts = json.dumps([VERSION, request.kind, source_sha256, teacher], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:24]
+
+
+def pilot_key(request: CreateRequest, key: str, files: Mapping[str, str]) -> str:
+    """Return the hash of all that yield and price of a prompt depend on.
+
+    Args:
+        request: With checks, samples, passages ...
+        key: Of its teacher and source.
+        files: Path -> hash of what the teacher or a check reads.
+    """
+    asked = request.model_dump(mode="json", exclude=UNMEASURED)
+    parts = json.dumps([key, asked, dict(files)], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()[:24]
 
 
@@ -51,10 +72,11 @@ def known_keys(runs: Sequence[Path]) -> set[str]:
     return set().union(*(read_replies(run / REPLIES) for run in runs))
 
 
-def pilot_of(runs: Sequence[Path]) -> Path | None:
-    """Return the newest pilot that has ended well."""
+def pilot_of(runs: Sequence[Path], key: str) -> Path | None:
+    """Return the newest pilot under a key that has ended well."""
     for run in runs:
-        is_pilot = directory.whole_json(run / "plan.json").get("pilot")
+        plan = directory.whole_json(run / "plan.json")
+        is_pilot = plan.get("pilot") and plan["asking"].get("pilot_key") == key
         if is_pilot and directory.read_status(run).state == "succeeded":
             return run
     return None

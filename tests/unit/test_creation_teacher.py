@@ -570,6 +570,16 @@ def test_a_judge_that_agrees_decides_and_its_agreement_is_in_the_plan(workspace,
         assert launch.plan["asking"]["judges"] == {}
         directory_done(workspace, PILOT, pilot)
         launch, report = run_here(workspace, WHOLE, **arguments)
+        # Another rubric is another judge: it is compared first, and no answer asked for again.
+        other = {**arguments["checks"][0], "rubric": "Is it short?"}
+        again, _ = planned_here(
+            workspace,
+            "create-00000000000000cc",
+            **arguments | {"checks": [other], "output_dir": "o"},
+        )
+    assert again.plan["pilot"]
+    assert again.plan["asking"]["num_known"] == 20
+    assert again.plan["asking"]["judges"] == {}
     found = launch.plan["asking"]["judges"]["judge"]
     assert (found["num_rows"], found["accuracy"], found["kappa"]) == (24, 1.0, 1.0)
     assert 0.8 < found["accuracy_low"] < 1
