@@ -67,6 +67,8 @@ def test_a_shape_that_no_model_has_is_refused_under_the_argument_s_name(changed,
         ({"num_gpus": 4}, "'fsdp'"),
         ({"gpu": "T4", "gpu_memory_gib": 16}, "not both"),
         ({"precompute_ref_log_probs": True}, "'dpo'"),
+        ({"generated": 32}, "'grpo'"),
+        ({"task": "grpo", "seq_len": 512, "prompt_len": 512}, "less than seq_len"),
         ({"target_modules": ["q_proj", "lm_head"]}, "all-linear"),
         ({"loss_head": "trl_fused", "trl_version": "1.14"}, "1.15"),
         ({"loss_head": "trl_fused", "trl_version": None}, "1.15"),
@@ -304,3 +306,30 @@ def test_no_change_shards_a_base_that_launches_do_not_shard():
         asked = {"method": "qlora"} | change.arguments
         assert not (asked.get("num_gpus", 1) > 1 and asked["method"] == "qlora")
     assert report.changes_to_fit[-1].arguments["num_gpus"] > 1
+
+
+@pytest.mark.parametrize(
+    ("model", "gib"),
+    # 2 x layers x key-value heads x width of a head x 2 bytes: 56 and 128 KiB a token.
+    [("Qwen/Qwen2.5-7B", 3.5), ("meta-llama/Llama-3.1-8B", 8.0)],
+)
+def test_completions_that_are_written_together_hold_keys_and_values_of_all_their_tokens(model, gib):
+    asked = {"model": model, "task": "grpo", "seq_len": 1024, "generated": 64, "prompt_len": 1}
+    report = estimate_vram(VramRequest(**asked))
+    assert report.dominant_phase == "generation"
+    # A layer's keys are copied when a token is added.
+    assert report.components["kv_cache"] == pytest.approx(gib, rel=0.02)
+    half = estimate_vram(VramRequest(**asked | {"generated": 32}))
+    assert half.phases["generation"] < report.phases["generation"] - 0.45 * gib
+    # The step that trains on them is that of SFT.
+    sft = estimate_vram(VramRequest(model=model, seq_len=1024))
+    trained = ("loss", "backward_top", "backward_bottom", "optimizer")
+    assert {name: report.phases[name] for name in trained} == sft.phases
+
+
+def test_long_prompts_take_most_while_they_are_read():
+    asked = {"model": LLAMA, "task": "grpo", "seq_len": 1024, "generated": 64}
+    report = estimate_vram(VramRequest(**asked, prompt_len=900))
+    assert report.dominant_phase == "prefill"
+    fitting = estimate_vram(VramRequest(**asked, prompt_len=900, gpu_memory_gib=24))
+    assert "generated" in fitting.changes_to_fit[-1].arguments

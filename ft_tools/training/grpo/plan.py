@@ -100,6 +100,7 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     training = parts["training"]
     prompts_per_step = _require_batch(training, parts["dataset"].num_examples)
     notes += [*_judges(checks, parts), *_positions(source, parts)]
+    notes += [warning("vllm_never_run")] if training.get("use_vllm") else []
     _require_one_process(parts)
     _require_no_copy(request, source, training)
     parts["warnings"] = [*notes, *parts["warnings"]]
@@ -256,7 +257,7 @@ def _require_no_copy(
     if training["beta"] and (source.adapter or request.method == "full"):
         start = "the adapter of the earlier run" if source.adapter else "method='full'"
         raise refusal("grpo_reference_copy", beta=training["beta"], start=start)
-    if training.get("use_vllm"):
+    if request.training.get("use_vllm"):
         if request.method == "qlora":
             raise refusal("vllm_with_qlora")
         if importlib.util.find_spec("vllm") is None:
