@@ -89,7 +89,7 @@ def commands():
 
 def test_a_killed_process_continues_with_what_it_kept_and_pays_for_no_kept_answer_twice(workspace):
     write(workspace / "prompts.jsonl", [{"prompt": f"Say {n}."} for n in range(60)])
-    teacher = Teacher(lambda question, _: time.sleep(0.02) or f"Here is {question}")
+    teacher = Teacher(lambda question, _: time.sleep(0.04) or f"Here is {question}")
     with serving(teacher) as server:
         teacher_spec = {"endpoint": {"url": server.url, "model": "big"}, "price": PRICE}
         arguments = {
