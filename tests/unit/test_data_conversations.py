@@ -274,6 +274,7 @@ def test_an_answer_to_nothing_but_a_question_that_is_left_out_ends_a_conversatio
         ),
         chat(("u", "Three?"), ("a", "3."), ("u", picture), ("u", "Four?"), ("a", "4.")),
         chat(("u", "Five?"), ("u", picture), ("a", "5."), ("u", ""), ("a", "Bye.")),
+        chat(("u", picture), ("a", "A dog.")),
     ]
     (workspace / "d.json").write_text(json.dumps(rows))
     turns = {"conversation": "turns", "role": "by", "text": "parts"}
@@ -284,5 +285,6 @@ def test_an_answer_to_nothing_but_a_question_that_is_left_out_ends_a_conversatio
         ["Three?", "3.", "Four?", "4."],
         ["Five?", "5.\nBye."],
     ]
+    assert made.counts["questions_left_out"] == 1
     (note,) = [one for one in made.assumptions if one.startswith("turns left out")]
     assert "3 after a question that is left out" in note

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ft_tools.data.map.conversations import BROKEN, DROPPED, JOINED, UNANSWERED
+from ft_tools.data.map.conversations import BROKEN, DROPPED, JOINED, UNANSWERED, UNASKED
 from ft_tools.data.map.mapping import (
     PATTERN_SECONDS,
     PLACEHOLDER,
@@ -39,6 +39,7 @@ NOT_JOINED = {
     BROKEN: "broken_tree",
     DROPPED: "first_turn_dropped",
     UNANSWERED: "replies_left_out",
+    UNASKED: "questions_left_out",
 }
 """Key of a row whose turns make no conversation -> why."""
 LEFT_OUT = frozenset(

@@ -27,6 +27,7 @@ from ft_tools.formats.turns import as_turns
 JOINED, UNANSWERED = "joined turns", "turns without the replies that were left out"
 """Key of a conversation's messages beside the columns of its row; of one whose replies the mapping
 leaves out, all of them, another."""
+UNASKED = "turns without the questions that were left out"
 BROKEN, DROPPED = "turns without a path", "turns of which the first is dropped"
 """Key of a row whose tree of turns has no path to the last one; of one that its first drops."""
 LOST = "question that is left out"
@@ -116,8 +117,11 @@ class _Conversation:
         if self.firsts and _in_order(self.firsts, turns)[0][2]:
             return {DROPPED: True}
         messages = _messages(self, turns, joining)
-        is_answered = any(message["role"] == "assistant" for message in messages)
-        return {UNANSWERED if self.has_lost_replies and not is_answered else JOINED: messages}
+        roles = {message["role"] for message in messages}
+        if self.has_lost_replies and "assistant" not in roles:
+            return {UNANSWERED: messages}
+        has_lost_questions = any(turn["role"] == LOST for _, _, turn in self.turns)
+        return {UNASKED if has_lost_questions and "user" not in roles else JOINED: messages}
 
     def _follow(self, turns: Turns, tree: Tree, joining: Joining) -> bool:
         """Take the turns on the path to the last one; return whether there is a path."""
