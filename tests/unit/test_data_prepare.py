@@ -175,6 +175,22 @@ def test_whole_templates_are_held_out_where_prompts_follow_few(workspace):
     assert not any(one[:12] in starts for one in train)
 
 
+@pytest.mark.parametrize(
+    ("begins", "ends", "is_template"),
+    [("Can I", "?", False), ("Can I send the", "back that you brought to my house today?", True)],
+)
+def test_short_questions_with_the_same_opening_follow_no_template(
+    workspace, begins, ends, is_template
+):
+    rows = [
+        {"asked": f"{begins} {'ab'[at % 2]}{at} c{at} d{at} {ends}", "said": f"The {at}."}
+        for at in range(60)
+    ]
+    write(workspace / "d.jsonl", rows)
+    found = [one.id for one in prepare_dataset(ask(near_duplicates="auto")).findings]
+    assert ("few_wordings" in found) is is_template
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_held_out_templates_are_of_each_class_in_proportion(workspace, seed):
     teams, places = ("stock", "billing", "delivery"), ("hall", "yard", "desk", "gate")

@@ -160,6 +160,15 @@ def test_contradictions_are_shown_as_pairs(workspace):
     assert show(contradictions=True, mapping={"prompt": "{q}", "answer": "a"}).examples == []
 
 
+def test_the_folders_of_a_folder_are_named_with_how_many_files_each_has(workspace):
+    for name in ("talks/a.jsonl", "talks/b.jsonl", "others/c.jsonl"):
+        (workspace / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        write(workspace / "all" / name, rows())
+    profile = show_examples(ShowRequest(path="all")).profile
+    assert profile.file == "3 files, JSON lines; files in folders: talks 2, others 1"
+    assert profile.num_rows == 180
+
+
 def test_few_values_are_shown_whole_and_where_finds_one_item_of_a_list(workspace):
     kinds = [f"kind of message {at}" for at in range(12)]
     nodes = [
