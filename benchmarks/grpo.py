@@ -1,12 +1,12 @@
-"""Train a real model on a checked reward, and see whether held-out prompts earn more of it.
+"""Train a small model on a checked reward, and see whether held-out prompts earn more of it.
 
-`python -m benchmarks.grpo [--seeds N]` takes SmolLM2-135M-Instruct and prompts that ask for the
-number after a number, with two examples. The reward is that the whole answer equals the reference.
-Each seed is a run of launch_grpo with the same prompts; in the control the references are those of
-other rows, so that nothing can be learned. The defaults decide everything but steps, batch, length
-and rate, which are those that a CPU affords. Measured: the mean reward of four sampled answers to
-each held-out prompt, at the start and at the last step, row by row; intervals of 95%. The result is
-`benchmarks/grpo.json`.
+`python -m benchmarks.grpo [--seeds N]` takes the Llama of a million parameters of
+benchmarks/small_models.py and mails to label as complaint or request. SFT on labels drawn at random
+teaches it to answer with one of the two words, half of them wrong. Each seed is then a run of
+launch_grpo from it with the right labels, rewarded by `equals`; the control has the labels of other
+mails, so that nothing can be learned. Measured: the mean reward of four sampled answers to each
+held-out mail, whose sentences and names are in part in no mail that is trained on: at the start and
+at the last step, mail by mail, with intervals of 95%. The result is `benchmarks/grpo.json`.
 """
 
 import argparse
@@ -20,107 +20,123 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.small_models import random_llama
+from benchmarks.small_tasks import TASKS, pairs, row
 from ft_tools import workspace
-from ft_tools.models import demo
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import get_run
 from ft_tools.training.grpo.request import GrpoRequest
-from ft_tools.training.tool import launch_grpo
+from ft_tools.training.request import SftRequest
+from ft_tools.training.tool import launch_grpo, launch_sft
 
 OUT = Path(__file__).with_name("grpo.json")
 PACKAGES = ("torch", "transformers", "trl", "peft")
-HELD_OUT = 24
-TRAINING = {
-    "max_steps": 8,
-    "eval_steps": 8,
-    "max_completion_length": 8,
-    "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 4,
-    "learning_rate": 5e-4,
-    "warmup_steps": 0,
+MAILS, HELD_OUT = 400, 60
+STEPS = 100
+FORM = {"max_steps": 60, "learning_rate": 1e-3, "per_device_train_batch_size": 16,
+        "gradient_accumulation_steps": 1, "max_length": 256}  # fmt: skip
+REWARDED = {"max_steps": STEPS, "eval_steps": STEPS, "max_completion_length": 6,
+            "learning_rate": 5e-4, "per_device_train_batch_size": 64,
+            "gradient_accumulation_steps": 1}  # fmt: skip
+ACCEPTED = {
+    "accept_findings": ["contradictions", "validation_unwatched", "no_quality_filter"],
+    "accept_reason": "labels at random teach the form alone",
 }
 
 
-def rows(*, shuffled: bool) -> list[dict[str, Any]]:
-    """Return prompts with references, in an order of their own; shuffled ones are of other rows."""
-    shown = [
-        {"role": role, "content": text}
-        for number in (12, 77)
-        for role, text in (("user", f"After {number} comes"), ("assistant", str(number + 1)))
-    ]
-    numbers = [number for number in range(11, 99) if number not in (12, 77)]
-    random.Random(0).shuffle(numbers)
-    answers = [str(number + 1) for number in numbers]
+def rows(count: int, *, held_out: bool, shuffled: bool) -> list[dict[str, Any]]:
+    """Return mails with their labels, or with those of other mails."""
+    task = TASKS["mails"]
+    made = pairs(task, count, 1, held_out=held_out)
+    labels = [label for _, label in made]
     if shuffled:
-        answers = answers[7:] + answers[:7]
+        random.Random(0).shuffle(labels)
     return [
-        {"prompt": [*shown, {"role": "user", "content": f"After {number} comes"}], "answer": answer}
-        for number, answer in zip(numbers, answers, strict=True)
-    ]
+        row(task, (prompt, label)) for (prompt, _), label in zip(made, labels, strict=True)
+    ]  # fmt: skip
 
 
-def write(folder: Path, *, shuffled: bool) -> dict[str, str]:
-    """Write the two files; their names as arguments of a launch."""
-    kind = "shuffled" if shuffled else "right"
-    every = rows(shuffled=shuffled)
-    named = {"validation": every[:HELD_OUT], "dataset": every[HELD_OUT:]}
-    for name, part in named.items():
-        text = "".join(json.dumps(row) + "\n" for row in part)
-        (folder / f"{kind}-{name}.jsonl").write_text(text)
-    return {name: f"{kind}-{name}.jsonl" for name in named}
+def write(folder: Path, name: str, made: list[dict[str, Any]]) -> str:
+    """Write a file; its name."""
+    (folder / name).write_text("".join(json.dumps(one) + "\n" for one in made))
+    return name
 
 
 def ended(run_id: str | None) -> Any:
-    """Wait for a run's end; its report."""
+    """Wait for a run that succeeds; its report."""
     while True:
-        run = get_run(RunRequest(run_id=str(run_id), log_lines=40))
-        if run.state in ENDED:  # type: ignore[union-attr]
+        run: Any = get_run(RunRequest(run_id=str(run_id), log_lines=40))
+        if run.state in ENDED:
+            assert run.state == "succeeded", run
             return run
         time.sleep(1)
 
 
-def trained(files: dict[str, str], seed: int, *, probe: bool) -> dict[str, Any]:
-    """Launch a run, probed before if wanted; what it earned."""
+def started(launch: Any, request: Any) -> Any:
+    """Plan, or measure and plan, confirm and wait; the plan and the run's report."""
+    planned = launch(request)
+    if not planned.plan_hash:
+        ended(planned.run_id)
+        planned = launch(request)
+    return planned.plan, ended(
+        launch(request.model_copy(update={"confirm": planned.plan_hash})).run_id
+    )
+
+
+def rewarded(sft_run: str, files: dict[str, str], seed: int, *, probe: bool) -> dict[str, Any]:
+    """Train with the reward; what it earned."""
     request = GrpoRequest(
-        model=str(demo.folder()),
+        sft_run=sft_run,
         rewards=[{"kind": "equals"}],  # type: ignore[list-item]
-        training={**TRAINING, "seed": seed},
+        method="full",
+        training={**REWARDED, "seed": seed},
         probe=probe,
         stop_rules=False,
         **files,
     )
     began = time.monotonic()
-    planned = launch_grpo(request)
-    if not planned.plan_hash:
-        assert ended(planned.run_id).state == "succeeded"
-        planned = launch_grpo(request)
-    started = launch_grpo(request.model_copy(update={"confirm": planned.plan_hash}))
-    run = ended(started.run_id)
-    assert run.state == "succeeded", run
+    plan, run = started(launch_grpo, request)
     result = run.result
-    found = {"seed": seed, "held_out": result["held_out_gain"], "health": result.get("health", [])}
+    found = {"seed": seed, "held_out": result["held_out_gain"]}
     found["diagnosis"] = [one["id"] for one in result.get("diagnosis", [])]
-    found["rewards"] = [round(row["eval_reward"], 4) for row in run.evaluations]
-    if probe:
-        found["probe"] = planned.plan["probe"]
-    return found | {"seconds": round(time.monotonic() - began, 1)}
+    found["health"] = [one["signal"] for one in result.get("health", [])]
+    return (
+        found
+        | ({"probe": plan["probe"]} if probe else {})
+        | {"seconds": round(time.monotonic() - began, 1)}
+    )
 
 
 def main() -> None:
-    """Run the seeds and the control, and write the result."""
+    """Teach the form, run the seeds and the control, and write the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
     seeds = parser.parse_args().seeds
     with tempfile.TemporaryDirectory() as temporary:
-        os.environ[workspace.VARIABLE] = os.pathsep.join([temporary, str(demo.folder().parent)])
         folder = Path(temporary)
-        right, shuffled = (write(folder, shuffled=it) for it in (False, True))
-        runs = [trained(right, seed, probe=seed == 0) for seed in range(seeds)]
-        control = trained(shuffled, 0, probe=False)
+        os.environ[workspace.VARIABLE] = temporary
+        random_llama(folder / "llama")
+        files = {
+            kind: {
+                name: write(
+                    folder, f"{kind}-{name}.jsonl", rows(count, held_out=it, shuffled=other)
+                )
+                for name, count, it in (("dataset", MAILS, False), ("validation", HELD_OUT, True))
+            }
+            for kind, other in (("right", False), ("shuffled", True))
+        }
+        request = SftRequest(
+            model="llama", method="full", training=FORM, dataset=files["shuffled"]["dataset"],
+            **ACCEPTED,
+        )  # fmt: skip
+        _, form = started(launch_sft, request)
+        runs = [rewarded(form.run_id, files["right"], at, probe=at == 0) for at in range(seeds)]
+        control = rewarded(form.run_id, files["shuffled"], 0, probe=False)
     result = {
-        "model": demo.folder().name,
-        "training": TRAINING,
+        "model": "random_llama",
+        "form": FORM,
+        "rewarded": REWARDED,
         "packages": {name: version(name) for name in PACKAGES},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "runs": runs,

@@ -137,6 +137,17 @@ def test_a_plan_holds_prompts_out_and_trains_whole_groups(files):
     assert training["eval_on_start"]
 
 
+def test_rows_of_an_sft_file_have_their_references_in_the_answers(files):
+    turns = [
+        {"prompt": [{"role": "user", "content": row["prompt"]}],
+         "completion": [{"role": "assistant", "content": row["answer"]}]}
+        for row in sums()
+    ]  # fmt: skip
+    talks = [{"messages": row["prompt"] + row["completion"]} for row in turns]
+    for rows in (turns, talks):
+        assert grpo(files, rows).plan["reward_test"]["references_right"] == 1.0
+
+
 def test_fewer_prompts_than_a_step_sees_are_refused(files):
     batch = {"per_device_train_batch_size": 64, "gradient_accumulation_steps": 8}
     with pytest.raises(BadInput, match=r"32 prompts.*a step sees 64"):

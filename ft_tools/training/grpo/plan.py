@@ -76,7 +76,8 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     folder = workspace.existing(request.dataset).parent
     checks = _confirmed(request.rewards, folder)
     source = source_of(preference_runs.start_of(request.model, request.sft_run))
-    read = {"answer", *(name for one in checks for name in columns_of(one))}
+    # A row of an SFT file has its reference there.
+    read = {"answer", "completion", *(name for one in checks for name in columns_of(one))}
     read |= {name for one in checks if (name := getattr(one, "entry_point", None))}
     files = files_of("grpo", request, read)
     prompts = read_prompts(files[0])
