@@ -66,7 +66,7 @@ def question_of(parts: dict[str, Any], load: float) -> StepQuestion | None:
         config_sha256=parts["model"].config_sha256,
         device=device.name,
         dtype=parts["weights_dtype"],
-        precision=device.precision if training.get("bf16") or training.get("fp16") else "float32",
+        precision=device.precision,
         peft=parts["peft"],
         init={key: value for key, value in init.items() if key == "attn_implementation"},
         checkpointing=bool(training.get("gradient_checkpointing")),

@@ -4,17 +4,21 @@ import json
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from peft.tuners import lora
+from transformers import AutoModelForCausalLM
 
 from ft_tools.training import micro_batches
+from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.plan import SftPlan
-from ft_tools.training.worker import loading, sft
+from ft_tools.training.worker import grpo, loading, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
     SftRequest,
     conversations,
     prepared,
+    prepared_grpo,
     write_jsonl,
 )
 
@@ -96,3 +100,49 @@ def test_the_adapter_of_a_4_bit_base_is_trained_in_float32(workspace, tiny_model
     assert formats(trainer.model) == {"torch.bfloat16"}
     loading.train_in_float32(plan, trainer.model)
     assert formats(trainer.model) == {"torch.float32"}
+
+
+def test_a_rank_that_gets_its_parts_from_the_first_has_an_address_for_each_trained_weight(
+    workspace, tiny_model_in
+):
+    """accelerate's FSDP finds the optimizer's weights by their addresses."""
+    _, plan = trainer_of(workspace, tiny_model_in, "bfloat16", training=QUICK)
+    adapted, whole = (
+        AutoModelForCausalLM.from_pretrained(plan.model.load_from, device_map={"": "meta"})
+        for _ in range(2)
+    )
+    adapter = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
+    adapted = get_peft_model(adapted, adapter)
+    for model, method in ((adapted, "lora"), (whole, "full")):
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        assert {weight.data_ptr() for weight in trained} == {0}
+        loading.train_in_float32(plan.model_copy(update={"method": method}), model)
+        assert [id(w) for w in model.parameters() if w.requires_grad] == [*map(id, trained)]
+        assert len({weight.data_ptr() for weight in trained} - {0}) == len(trained) > 4
+    frozen = {str(w.device) for w in adapted.parameters() if not w.requires_grad}
+    assert frozen == {"meta"}
+
+
+def test_answers_are_written_with_a_16_bit_base_outside_autocast(workspace, tiny_model_in):
+    words = ["parcel", "order", "invoice", "refund", "letter", "cart", "shop", "bicycle"]
+    rows = [{"prompt": f"Where is the {word}?"} for word in words]
+    training = {"max_steps": 2, "max_completion_length": 4, "num_generations": 2}
+    training |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+    request = GrpoRequest(
+        model=tiny_model_in,
+        dataset=write_jsonl(workspace / "prompts.jsonl", rows),
+        validation=write_jsonl(workspace / "held_out.jsonl", [{"prompt": "Where is it?"}]),
+        rewards=[{"kind": "pattern", "pattern": "(?s).*[0-9].*"}],
+        method="lora",
+        probe=False,
+        stop_rules=False,
+        training=training | {"model_init_kwargs": {"dtype": "bfloat16"}},
+        backend_options={"device": "cpu"},
+    )
+    session = prepared_grpo(request, "outside")
+    file = session.run_dir / "plan.json"
+    plan = json.loads(file.read_text())
+    # As on a card that computes in bfloat16.
+    plan["device"]["precision"] = "bfloat16"
+    file.write_text(json.dumps(plan))
+    assert grpo.work(session).steps == 2

@@ -6,7 +6,7 @@ from ft_tools.runs.hardware.devices import find_device
 from ft_tools.training import preflight
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.preflight import VARIABLE
-from ft_tools.training.step_time import StepQuestion
+from ft_tools.training.step_time import StepQuestion, question_of
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -53,6 +53,19 @@ def test_a_plan_is_estimated_by_a_step_of_its_shape_once(workspace, tiny_model_i
         assert "too long" in late.estimate.duration.source
         assert late.missing == []
         monkeypatch.setattr(preflight, "STEP_SECONDS", 120.0)
+
+
+def test_a_step_is_timed_in_the_numbers_that_the_run_computes_with(workspace, tiny_model_in):
+    write_jsonl(workspace / "train.jsonl", conversations(32))
+    request = SftRequest(
+        model=tiny_model_in, dataset="train.jsonl", training={**QUICK, "max_steps": 50},
+        accept_findings=["too_few_examples", "validation_unwatched", "no_eval_set"],
+        accept_reason="a test",
+    )  # fmt: skip
+    parts = dict(plan_sft(request))
+    for precision in ("float32", "bfloat16", "float16"):
+        parts["device"] = parts["device"].model_copy(update={"precision": precision})
+        assert question_of(parts, 0.0).precision == precision
 
 
 def test_a_step_that_kills_its_process_leaves_the_checks(workspace, tiny_model_in, monkeypatch):

@@ -145,12 +145,15 @@ def train_in_float32(plan: TrainingPlan, model: Any) -> None:
     200 steps of 5e-6 an eighth of the weights notices anything. What stays: a full run, whose plan
     has the number format, and ZeRO-3, whose engine keeps a float32 copy itself.
     """
+    _give_addresses(model)
     if plan.place.sharding == "zero3" or plan.method == "full":
         return
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
-    if plan.device.precision != "float32":
+    # A reinforcement run writes its answers outside autocast: PEFT's `generate` calls the base, and
+    # accelerate wraps the forward pass around it. Source: peft 0.21.2, peft_model.py, generate.
+    if plan.device.precision != "float32" and plan.task != "grpo":
         for module in model.modules():
             if type(module) is lora.Linear and not any(module.use_dora.values()):
                 # Autocast takes their product in 16 bits anyway: a float32 copy of each layer's
@@ -159,6 +162,20 @@ def train_in_float32(plan: TrainingPlan, model: Any) -> None:
     if plan.quantization is not None and plan.model.adapter is not None:
         # What TRL's cast rounded away of an adapter that was trained before.
         set_peft_model_state_dict(model, load_peft_weights(plan.model.adapter, device="cpu"))
+
+
+def _give_addresses(model: Any) -> None:
+    """Take trained weights off the meta device, where each has the address 0; rank 0 fills them.
+
+    accelerate tells an optimizer which sharded weights are its own by the addresses from before:
+    ranks other than 0 of a run that FSDP shards would leave their parts of all of them untrained.
+
+    Source: accelerate 1.15, accelerator.py, _prepare_fsdp2; PEFT puts an adapter beside its base.
+    """
+    for weight in model.parameters():
+        if weight.requires_grad and weight.is_meta:
+            held = torch.nn.Parameter(torch.empty_like(weight, device="cpu"))
+            torch.utils.swap_tensors(weight, held)  # type: ignore[no-untyped-call]
 
 
 def _is_plain(module: Any) -> bool:
