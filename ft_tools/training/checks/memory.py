@@ -338,7 +338,7 @@ def _estimate(
     if planned.task == "grpo":
         # vLLM holds keys and values in its own part of the card.
         by_vllm = bool(training.get("use_vllm"))
-        asked["generated"] = 1 if by_vllm else training[MICRO] * training[STEPS]
+        asked["generated"] = 1 if by_vllm else _written_together(training)
         answer = int(training["max_completion_length"])
         asked["prompt_len"] = max(1, asked["seq_len"] - answer)
     try:
@@ -346,6 +346,16 @@ def _estimate(
     except ValidationError as error:
         raise BadInput("; ".join(complaints(VramRequest, error))) from error
     return estimate_vram(request)
+
+
+def _written_together(training: Mapping[str, Any]) -> int:
+    """Return the completions that one call writes: a step's, or those of a batch of held-out rows.
+
+    Source: TRL 1.16, grpo_trainer.py, _prepare_inputs.
+    """
+    step: int = training[MICRO] * training[STEPS]
+    is_evaluated = training.get("eval_strategy", "no") != "no"
+    return max(step, int(training.get("per_device_eval_batch_size") or 0)) if is_evaluated else step
 
 
 def _memory_of(planned: PlannedRun, margin_gib: float) -> dict[str, Any]:
