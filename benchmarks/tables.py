@@ -25,6 +25,7 @@ from ft_tools.training.checks import memory
 ROOT = Path(__file__).parent.parent
 TABLE = re.compile(r"(<!-- table (\w+), from [\w./]+ -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 MB = 10**6
+LAUNCHES = {"launch_sft", "launch_dpo", "launch_grpo"}
 
 
 def fill(text: str) -> str:
@@ -43,28 +44,24 @@ def rendered(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def rungs() -> str:
-    """Give the ladder: what each rung needs, and what blocks it."""
+    """Give the ladder: what each rung needs."""
     rows = []
     for row in ladder.table().rungs:
         needs = [ladder.clause(text).shown for text in (*row.needs, *row.open)]
         marks = [mark for mark in ("gate", "optional") if getattr(row, mark)]
-        blocked = ", ".join(f"`{rule}`" for rule in row.blocked_by)
-        rows.append(
-            (
-                f"`{row.id}`",
-                ", ".join([row.title, *marks]),
-                "; ".join(dict.fromkeys(needs)),
-                blocked,
-            )
-        )
-    return rendered(("rung", "what", "needs", "blocked by"), rows)
+        what = ", ".join([row.title, *marks])
+        rows.append((f"`{row.id}`", what, "; ".join(dict.fromkeys(needs))))
+    return rendered(("rung", "what", "needs"), rows)
 
 
 def rules() -> str:
     """Give the anti-patterns: what each says, where it fires, and how else it is overridden."""
     rows = []
     for each in anti_patterns.rules().values():
-        tools = ", ".join(f"`{tool}`" for tool in each.tools if tool != "recommend_approach")
+        named = [tool for tool in each.tools if tool != "recommend_approach"]
+        if {*named} >= LAUNCHES:
+            named = ["launches", *(tool for tool in named if tool not in LAUNCHES)]
+        tools = ", ".join(tool if tool == "launches" else f"`{tool}`" for tool in named)
         where = " ".join(filter(None, [each.strength, tools]))
         override = each.override.replace(anti_patterns.ON_LAUNCH, "").strip()
         is_usual = override.startswith("`accept_findings")
@@ -120,7 +117,7 @@ def vram_errors() -> str:
     return rendered(("rows", "count", "mean error", "bias", "worst", "inside interval"), rows)
 
 
-SPEED_GPUS = ("T4", "RTX 4090", "A100-80GB", "H100-80GB")
+SPEED_GPUS = ("T4", "RTX 4090", "A100-80GB")
 SPEED_MODELS = ("Qwen/Qwen3-1.7B", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B")
 
 
@@ -187,28 +184,13 @@ def vram_fits() -> str:
     )
 
 
-def vram_peers() -> str:
-    """Give the error of other rules on the rows that each claims to cover."""
-    measured = result("vram")
-    rows = []
-    for name, one in measured["peers"].items():
-        ours = measured["ours_on_peer_rows"][name]["mape"]
-        numbers = [f"{one['mape']:.0%}", f"{one['worst']:.0%}", f"{ours:.1%}"]
-        rows.append((name, str(one["rows"]), *numbers))
-    return rendered(("rule", "rows", "mean error", "worst", "`estimate_vram`, same rows"), rows)
-
-
 def trace_views() -> str:
-    """Give the difference of formula and trace: median and worst of each setup in three views."""
-    views = result("trace")["views"]
-    setups = [*next(iter(views.values()))["parts"]]
-    rows = [(name, *(_spread(view["parts"][name]) for view in views.values())) for name in setups]
-    rows.append(("all", *(_spread(view) for view in views.values())))
-    return rendered(("setup", *(f"{name}: median, worst" for name in views)), rows)
-
-
-def _spread(one: dict[str, Any]) -> str:
-    return f"{one['median']:.1%}, {one['worst']:.1%}"
+    """Give the difference of formula and trace in three views: median and worst."""
+    rows = [
+        (name.replace("_", " "), *(f"{view[key]:.1%}" for key in ("median", "worst")))
+        for name, view in result("trace")["views"].items()
+    ]
+    return rendered(("loss head and vocabulary", "median", "worst"), rows)
 
 
 def quantized_formats() -> str:
@@ -252,17 +234,6 @@ def mlx_formats() -> str:
         *("same first choice", "effect kept", "verdict"),
     )
     return rendered(headers, rows)
-
-
-def merges() -> str:
-    """Give time and memory of a merge of one weight at a time, and of PEFT's."""
-    one = result("quantize")["merge"]
-    names = {"shards": "one weight at a time (`shards`)", "peft": "PEFT `merge_and_unload`"}
-    rows = [
-        (name, f"{one[key]['seconds']:.1f} s", f"{one[key]['peak_mib']:.0f} MiB")
-        for key, name in names.items()
-    ]
-    return rendered(("merge", "time", "peak memory"), rows)
 
 
 def training_cost() -> str:
@@ -378,11 +349,9 @@ TABLES: dict[str, Callable[[], str]] = {
         contamination,
         vram_errors,
         vram_fits,
-        vram_peers,
         trace_views,
         quantized_formats,
         mlx_formats,
-        merges,
         training_cost,
         diagnosis,
         lora_ranks,

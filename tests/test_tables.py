@@ -32,15 +32,15 @@ def test_every_table_names_a_file_that_is_there():
 
 def test_a_table_follows_its_measurement(tmp_path, monkeypatch):
     """A control: another result is another table."""
-    before = tables.merges()
+    before = tables.quantized_formats()
     measured = tables.result("quantize")
-    measured["merge"]["shards"]["seconds"] = 987.6
+    measured["formats"][0]["size_bytes"] = 987_600_000
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "quantize.json").write_text(json.dumps(measured))
     monkeypatch.setattr(tables, "ROOT", tmp_path)
 
-    assert "987.6 s" in tables.merges()
-    assert "987.6 s" not in before
+    assert "| 987.6 |" in tables.quantized_formats()
+    assert "| 987.6 |" not in before
 
 
 def test_a_table_that_nothing_makes_is_an_error():
