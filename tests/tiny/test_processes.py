@@ -1,8 +1,16 @@
 """Several processes train what one process would: real ranks that torchrun starts, over gloo."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
+
 import pytest
 
 from ft_tools import workspace as workspace_module
+from ft_tools.runs.launchers.placement import ENGINES
+from ft_tools.runs.launchers.torchrun import LOCAL, MARK
 from ft_tools.runs.request import CancelRequest, ResumeRequest
 from ft_tools.runs.tool import cancel_run, resume_run
 from ft_tools.training.worker import dpo, sft
@@ -24,6 +32,22 @@ from tests.tiny.trainings import (
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
 TWO = {"device": "cpu", "processes": 2}
+# accelerate shards on several GPUs only; its code and torch's run on CPUs as well.
+RANK = """
+import sys
+from pathlib import Path
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+made = PartialState.__init__
+def init(state, *args, **given):
+    made(state, *args, **given)
+    if state.distributed_type == DistributedType.MULTI_CPU:
+        state.distributed_type = DistributedType.MULTI_GPU
+PartialState.__init__ = init
+from ft_tools.runs.processes.worker_session import Session
+from ft_tools.training.worker import sft
+sft.work(Session(Path(sys.argv[1])))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +89,41 @@ def test_two_processes_train_what_one_would_with_the_same_examples_a_step(worksp
     assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-5
     events = [event.message for event in two.events]
     assert len(events) == len(set(events)), "a second rank has written too"
+
+
+def train_sharded(run_dir):
+    """Train a run's plan with FSDP on two CPU processes."""
+    plan = json.loads((run_dir / "plan.json").read_text())
+    plan["place"] |= {"sharding": "fsdp", "engine": ENGINES["fsdp"]}
+    (run_dir / "plan.json").write_text(json.dumps(plan))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    meeting = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    meeting |= {"MASTER_PORT": port, "OMP_NUM_THREADS": "1", MARK: LOCAL}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, run_dir],
+            env={**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    assert [rank.wait(300) for rank in ranks] == [0, 0]
+
+
+@pytest.mark.faults
+def test_every_rank_trains_its_part_of_a_sharded_model(workspace, tiny_model_in):
+    def run(options, name):
+        return prepared(
+            request_of(workspace, tiny_model_in, options, gradient_checkpointing=True), name
+        )
+
+    alone = sft.work(run({"device": "cpu"}, "alone"))
+    sharded = run(TWO, "sharded").run_dir
+    train_sharded(sharded)
+    ours, theirs = weights_of(alone.artifact), weights_of(sharded / "artifacts" / "adapter")
+    assert ours.keys() == theirs.keys()
+    assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-5
 
 
 @pytest.mark.faults
