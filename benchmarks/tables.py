@@ -55,7 +55,7 @@ def rungs() -> str:
 
 
 def rules() -> str:
-    """Give the anti-patterns: what each says, where it fires, and how else it is overridden."""
+    """Give the anti-patterns: what each says, and where it fires."""
     rows = []
     for each in anti_patterns.rules().values():
         named = [tool for tool in each.tools if tool != "recommend_approach"]
@@ -63,27 +63,15 @@ def rules() -> str:
             named = ["launches", *(tool for tool in named if tool not in LAUNCHES)]
         tools = ", ".join(tool if tool == "launches" else f"`{tool}`" for tool in named)
         where = " ".join(filter(None, [each.strength, tools]))
-        override = each.override.replace(anti_patterns.ON_LAUNCH, "").strip()
-        is_usual = override.startswith("`accept_findings")
-        shown = "" if is_usual else override
-        rows.append((f"`{each.id}`", each.rule, where, shown))
-    return rendered(("id", "rule", "where", "other override"), rows)
+        if each.override.startswith("None:"):
+            where += ", no override"
+        rows.append((f"`{each.id}`", each.rule, where))
+    return rendered(("id", "rule", "where"), rows)
 
 
 def result(name: str) -> Any:
     """Return what a benchmark wrote."""
     return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def audit_searches() -> str:
-    """Compare the search by meaning with the row-by-row definition."""
-    rows = []
-    for key, one in result("audit").items():
-        speed = f"{one['meaning']['times_as_fast_as_plain']:.1f}x"
-        found = f"{one['meaning']['removed_also_by_this_fraction']:.2%}"
-        others = one["meaning"]["kept_by_the_reference_only"]
-        rows.append((f"{key}, {one['rows']:,} rows", speed, found, str(others)))
-    return rendered(("dataset", "speed", "duplicates found", "other rows removed"), rows)
 
 
 def contamination() -> str:
@@ -199,7 +187,7 @@ def quantized_formats() -> str:
     for one in result("quantize")["formats"]:
         quality = one["quality"]
         name = one["format"]
-        stand_ins = ", ".join(f"{count} {kind}" for kind, count in one["fallbacks"].items())
+        replaced = sum(one["fallbacks"].values())
         rows.append(
             (
                 f"`{name}`",
@@ -207,54 +195,12 @@ def quantized_formats() -> str:
                 f"{quality['mean_kl']:.2g}",
                 f"{quality['top1_agreement']:.0%}",
                 f"x{quality['perplexity_ratio']:.3f}",
-                stand_ins,
+                str(replaced or ""),
                 quality["verdict"],
             )
         )
     headers = ("format", "MB", "mean KL", "same first choice", "perplexity", "fallbacks", "verdict")
     return rendered(headers, rows)
-
-
-def mlx_formats() -> str:
-    """Give what MLX's formats keep of the demo's adapter."""
-    rows = [
-        (
-            f"`{one['format']}`",
-            f"{one['size_bytes'] / MB:.1f}",
-            f"{one['mean_kl']:.2g}",
-            f"{one['kl_standard_error']:.1g}",
-            f"{one['top1_agreement']:.0%}",
-            f"{one['effect_kept_fraction']:.1%}",
-            one["verdict"],
-        )
-        for one in result("mlx_formats")["formats"]
-    ]
-    headers = (
-        *("format", "MB", "mean KL", "standard error"),
-        *("same first choice", "effect kept", "verdict"),
-    )
-    return rendered(headers, rows)
-
-
-def training_cost() -> str:
-    """Compare a run with the plain TRL script of its plan and with a recipe often copied."""
-    one = result("training")["ratios"]
-    low, high = one["ours_over_plain_seconds_interval"]
-    return rendered(
-        ("measure", "ratio"),
-        [
-            (
-                "time, over `train.py` of the same plan",
-                f"{one['ours_over_plain_seconds']:.3f} (95% interval {low:.3f} to {high:.3f})",
-            ),
-            ("peak memory, over the same", f"{one['ours_over_plain_peak']:.3f}"),
-            (
-                "trained tokens per second, over padding to `max_length` with loss on everything",
-                f"{one['ours_over_copied_tokens_per_second']:.2f}",
-            ),
-            ("the same with `packing`", f"{one['packed_over_copied_tokens_per_second']:.2f}"),
-        ],
-    )
 
 
 def diagnosis() -> str:
@@ -324,35 +270,14 @@ def _rate(rate: float) -> str:
     return f"{rate:.1e}".replace("e-0", "e-").replace(".0e", "e")
 
 
-def apple() -> str:
-    """Compare the formulas for Macs with measured peaks."""
-    names = {
-        "published_fitted": "published, used to choose how mlx-lm's loss is counted",
-        "published_held_out": "published, not looked at before",
-        "own": "this engine's own steps, MLX on a CPU, other widths than those fitted to",
-    }
-    rows = [
-        (names[key], str(one["rows"]), *(f"{one[each]:+.1%}" for each in ("bias", "worst")))
-        for key, one in result("apple").items()
-        if key in names
-    ]
-    means = [f"{one['mean_error']:.1%}" for key, one in result("apple").items() if key in names]
-    rows = [(*row[:2], mean, *row[2:]) for row, mean in zip(rows, means, strict=True)]
-    return rendered(("peaks", "rows", "mean error", "bias", "worst"), rows)
-
-
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
-        apple,
-        audit_searches,
         contamination,
         vram_errors,
         vram_fits,
         trace_views,
         quantized_formats,
-        mlx_formats,
-        training_cost,
         diagnosis,
         lora_ranks,
         learning_rates,
