@@ -174,9 +174,12 @@ def test_a_second_copy_of_the_model_is_refused(files):
         grpo(files, method="full", training={"beta": 0.04})
 
 
-def test_vllm_is_refused_where_it_is_not_installed(files):
+def test_vllm_is_refused_with_an_adapter_and_where_it_is_not_installed(files):
+    for method in ("lora", "qlora"):
+        with pytest.raises(BadInput, match="the base drifts"):
+            grpo(files, method=method, training={"use_vllm": True})
     with pytest.raises(Missing, match="vllm"):
-        grpo(files, training={"use_vllm": True})
+        grpo(files, method="full", training={"use_vllm": True})
 
 
 def test_a_column_that_a_reward_reads_has_to_be_there(files):

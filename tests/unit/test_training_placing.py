@@ -17,8 +17,8 @@ from ft_tools.runs.tool import get_run
 from ft_tools.training import flash_kernel
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.run_place import share_batch
-from ft_tools.training.tool import launch_sft
-from tests.unit.launches import CONFIG, sft, started, write
+from ft_tools.training.tool import launch_dpo, launch_sft
+from tests.unit.launches import CONFIG, dpo, sft, started, write
 
 RUN = "sft-0123456789abcdef"
 
@@ -56,6 +56,14 @@ def test_a_plan_shows_what_would_be_submitted_and_starts_nothing(files, slurm_he
     assert place["engine"]["version"] == 2
     assert shown.plan["device"]["model"] == "A100-80GB"
     assert shown.plan["estimate"]["steps"] == 4
+    assert not started()
+
+
+def test_reference_scores_are_not_computed_before_a_model_is_sharded(files, slurm_here):
+    options = {"nodes": 1, "processes": 2, "gpu": "A100-80GB", "sharding": "fsdp"}
+    given = {**ONCE, "precompute_ref_log_probs": True}
+    with pytest.raises(BadInput, match="before the model is sharded"):
+        launch_dpo(dpo(backend="slurm", backend_options=options, training=given))
     assert not started()
 
 

@@ -259,7 +259,7 @@ def _require_no_copy(
         start = "the adapter of the earlier run" if source.adapter else "method='full'"
         raise refusal("grpo_reference_copy", beta=training["beta"], start=start)
     if request.training.get("use_vllm"):
-        if request.method == "qlora":
-            raise refusal("vllm_with_qlora")
+        if request.method != "full":
+            raise refusal("vllm_with_adapter", method=request.method)
         if importlib.util.find_spec("vllm") is None:
             raise refusal("vllm_missing")
