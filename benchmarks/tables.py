@@ -157,30 +157,6 @@ def _chosen(gpu: str, model: str, method: str) -> tuple[dict[str, Any], dict[str
     return training | changed, report
 
 
-def vram_fits() -> str:
-    """Say how well runs that fit are told from runs that ran out of memory."""
-    one = result("vram")["all"]["classification"]
-    right = round(one["accuracy"] * one["runs"])
-    return rendered(
-        (
-            "published runs",
-            "classified correctly",
-            "ran, but refused",
-            "out of memory, but started",
-        ),
-        [(str(one["runs"]), str(right), str(one["false_refusals"]), str(one["false_fits"]))],
-    )
-
-
-def trace_views() -> str:
-    """Give the difference of formula and trace in three views: median and worst."""
-    rows = [
-        (name.replace("_", " "), *(f"{view[key]:.1%}" for key in ("median", "worst")))
-        for name, view in result("trace")["views"].items()
-    ]
-    return rendered(("loss head and vocabulary", "median", "worst"), rows)
-
-
 def quantized_formats() -> str:
     """Give size and quality of each format of SmolLM2-135M-Instruct."""
     rows = []
@@ -201,27 +177,6 @@ def quantized_formats() -> str:
         )
     headers = ("format", "MB", "mean KL", "same first choice", "perplexity", "fallbacks", "verdict")
     return rendered(headers, rows)
-
-
-def diagnosis() -> str:
-    """Give how often the diagnosis of recorded runs is right."""
-    names = {
-        "chosen_on": "chose the thresholds",
-        "checked_on": "checked (seen while rules were written)",
-    }
-    rows = []
-    for key, name in names.items():
-        one = result("diagnosis")[key]
-        shares = [
-            f"{one[share]:.0%} ({low:.0%} to {high:.0%})"
-            for share in ("false_alarms", "found")
-            for low, high in [one[f"{share}_95"]]
-        ]
-        rows.append((name, str(one["num_healthy"]), shares[0], str(one["num_sick"]), shares[1]))
-    return rendered(
-        ("runs that", "healthy", "false alarms (95% interval)", "sick", "found (95% interval)"),
-        rows,
-    )
 
 
 def lora_ranks() -> str:
@@ -275,10 +230,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for each in (
         contamination,
         vram_errors,
-        vram_fits,
-        trace_views,
         quantized_formats,
-        diagnosis,
         lora_ranks,
         learning_rates,
         format_verdicts,

@@ -5,7 +5,7 @@ width of a head, i intermediate size, k experts a token passes, r rank. All numb
 one token of one block.
 
 Source: counted tensor by tensor in the modules of transformers 5.24, checked by fake-tensor
-traces and against fms-acceleration's measurements; references/memory.md has the table.
+traces and against fms-acceleration's measurements; benchmarks/trace.json has the differences.
 """
 
 from ft_tools.memory.setup import Setup

@@ -3,7 +3,7 @@
 A block's backward pass has several wide moments; the widest counts. Symbols as in activations.py.
 
 Source: what is alive at the peak of fake-tensor traces of the classes of transformers 5.24
-(ft_tools/memory/worker/trace.py), tensor by tensor; references/memory.md has the table.
+(ft_tools/memory/worker/trace.py), tensor by tensor; benchmarks/trace.json has the differences.
 """
 
 from typing import NamedTuple
