@@ -72,4 +72,6 @@ def refusal(rule_id: str, observed: str, cure: str) -> Refused:
         cure: What to do instead.
     """
     pattern = rule(rule_id)
-    return Refused(f"{rule_id}: {observed}. {pattern.rule} {cure} Override: {pattern.override}")
+    return Refused(
+        f"{rule_id}: {observed.rstrip('.')}. {pattern.rule} {cure} Override: {pattern.override}"
+    )

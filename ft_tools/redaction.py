@@ -6,11 +6,18 @@ stretch of characters that an earlier start has scanned already).
 
 import os
 import re
+from collections.abc import Callable, Mapping
 
 MASK = "[redacted]"
 # JSON inside a string spells a line break with a letter, and a word may begin right behind it.
 ESCAPES = ("[bfnrt]", "u[0-9a-fA-F]{4}")
 """What stands behind the backslash, by width."""
+
+
+# In JSON inside a string, what follows `\n` begins behind it, and the letter is no part of it.
+ESCAPED = "|".join(rf"(?<=\\{escape})" for escape in ESCAPES)
+WORD = rf"(?:{ESCAPED}|\b(?!(?<=\\)(?:{'|'.join(ESCAPES)})))"
+"""Where a word begins, in JSON text too, whatever it begins with."""
 
 
 def begins(prefix: str, at: str = r"\b") -> str:
@@ -41,6 +48,12 @@ PATTERNS = {
         begins("eyJ", r"(?<![A-Za-z0-9_-])")
         + r"[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"
     ),
+    "webhook_secret": re.compile(begins("whsec_") + r"[A-Za-z0-9+/=_-]{20,}"),
+    # Of vendors that nobody listed: words joined to what was drawn at random (`is_random`).
+    "unknown_token": re.compile(
+        WORD + r"(?!hf_|gh[pousr]_|github_pat_|[sr]k_live_|npm_|whsec_)"
+        r"(?:[A-Za-z][A-Za-z0-9]{0,14}_){1,5}+[A-Za-z0-9]{16,}+[A-Za-z0-9_-]*+"
+    ),
     # A key that was cut off counts up to where it ends; RFC 7468 has no "-----" inside one.
     "private_key": re.compile(
         r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[^-]|-(?!----))*+"
@@ -49,6 +62,47 @@ PATTERNS = {
     # Redis has a password and no name.
     "url_password": re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
 }
+RANDOM = re.compile(r"_([A-Za-z0-9]{16,})")
+SYLLABLES = re.compile(r"(?=[a-z]*[aeiouy])[a-z]{3,}")
+MOST_JUDGED = 64
+"""Characters that are looked at: the pattern of syllables is not linear."""
+CHANGE = re.compile(r"[a-z](?=[0-9])|[0-9](?=[a-z])|[A-Z](?=[0-9])|[0-9](?=[A-Z])")
+MOST_SYLLABLES, FEWEST_CHANGES = 0.4, 0.2
+"""Share of letters of words, from which mixed case is a name; of changes in one case. Judgement."""
+SECRET_WORD = re.compile(
+    r"(?:^|_)(?:live|test|prod|secret|sec|sk|pk|rk|key|token|pat|api|auth)_$", re.IGNORECASE
+)
+IDENTITY = re.compile(
+    r"(?:call|toolu|srvtoolu|msg|resp|rs|fc|run|step|thread|asst|file|req|batch|item|gen|evt|obj"
+    r"|session|trace|span|pi|ch|cus|acct|sub|price|prod|in|org|proj|user|vs|ws|req)_"
+)
+"""How identities begin that APIs give to calls, messages and objects; they open nothing."""
+
+
+def is_random(found: str) -> bool:
+    """Return whether what looks like a token of an unknown vendor was drawn at random.
+
+    >>> random = "WyvRhouhTjusCPbGcYawknPxZuh65bTr553J"
+    >>> [is_random(f"{name}_{random}") for name in ("rwk_live", "acme", "call")]
+    [True, True, False]
+    >>> is_random("test_integration2fixtures"), is_random("Java_nativeGetNameOfThingV2ForTesting")
+    (False, False)
+    """
+    tail = RANDOM.search(found)
+    if tail is None:
+        return False
+    text, before = tail[1][:MOST_JUDGED], found[: tail.start() + 1]
+    digits, small, large = (re.search(kind, text) for kind in ("[0-9]", "[a-z]", "[A-Z]"))
+    is_marked = SECRET_WORD.search(before) is not None
+    if small and large:
+        is_long = digits is not None and len(text) >= 24 and IDENTITY.match(found) is None
+        spelt = sum(map(len, SYLLABLES.findall(text)))
+        return (is_marked or is_long) and spelt < len(text) * MOST_SYLLABLES
+    return is_marked and len(CHANGE.findall(text)) >= len(text) * FEWEST_CHANGES
+
+
+CHECKS: Mapping[str, Callable[[str], bool]] = {"unknown_token": is_random}
+"""Kind -> whether what its pattern finds is one; of the others all is."""
 NAMES = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|(?:API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE
 )
@@ -60,8 +114,10 @@ def redact(text: str) -> str:
     """Replace what looks like a secret, and every secret of the environment, by a mask."""
     for value in environment_secrets():
         text = text.replace(value, MASK)
-    for pattern in PATTERNS.values():
-        text = pattern.sub(MASK, text)
+    for kind, pattern in PATTERNS.items():
+        found = {one[0] for one in pattern.finditer(text)}
+        for value in filter(CHECKS.get(kind, bool), found):
+            text = text.replace(value, MASK)
     return text
 
 

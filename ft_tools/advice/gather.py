@@ -86,4 +86,4 @@ def _terms(request: ApproachRequest) -> tuple[dict[str, str], tuple[Fact, ...]]:
     row = teachers()[request.teacher or ""]
     said = row.of_use(request.product_use, is_classifier=request.num_classes is not None)
     says = f"{request.teacher}: {said} for this use. {row.note} Not legal advice."
-    return {"terms": said}, (Fact(about="terms", says=says, source=row.source),)
+    return {"terms": said}, (Fact(about="terms", says=says, source=row.source or "teacher"),)

@@ -21,6 +21,7 @@ from ft_tools.creation.variations import varied_rows
 from ft_tools.data.judge import privacy
 from ft_tools.formats.column_counts import shown
 from ft_tools.formats.quoting import quote
+from ft_tools.formats.readers.source import is_ours
 from ft_tools.publish import sha256
 from ft_tools.runs.estimates import Duration, duration
 from ft_tools.runs.launch import Plan
@@ -108,7 +109,7 @@ def made_at_once(request: CreateRequest, path: Path, digest: str) -> Made:
     """Return the rows that are made without asking anybody."""
     if request.kind == "traces":
         marks = workspace.existing(request.marks) if request.marks else None
-        return traced_rows(path, request.source, digest, request.keep, marks)
+        return traced_rows(path, request.source, digest, request.keep, marks, request.replace)
     rows = varied_rows(path, request.source, digest, request.variations, request.seed)
     return Made(rows, len(rows))
 
@@ -150,10 +151,11 @@ def rows_of_pilot(run_id: str) -> list[QuotedRow]:
 
 
 def content_sha256(path: Path) -> str:
-    """Return the sha256 of a file; of a folder, of the names and hashes of its files."""
+    """Return the sha256 of a file; of a folder, of names and hashes of the files of others."""
     if path.is_file():
         return sha256(path)
-    files = sorted(each for each in path.rglob("*") if each.is_file() and not each.is_symlink())
+    found = (each for each in path.rglob("*") if each.is_file() and not each.is_symlink())
+    files = sorted(each for each in found if not is_ours(path, each))
     lines = [f"{each.relative_to(path)} {sha256(each)}" for each in files]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -27,6 +27,9 @@ class LogCounts(Report):
     models: dict[str, int] = Field(description="Model that answered -> conversations.")
     terms: dict[str, str] = Field(description="Provider of a model -> date of its terms.")
     masked: dict[str, int] = Field(description="Secrets and personal data -> values, masked.")
+    replaced: dict[str, int] = Field(
+        default_factory=dict, description="Pattern of options.replace -> places."
+    )
     skipped: dict[str, int] = Field(description="Rows of no conversation, by format and type.")
     notes: dict[str, int] = Field(description="What was cut or joined inside conversations.")
 

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ft_tools.advice.request import Teacher as Provider
 from ft_tools.creation.traces.keep import Keep
+from ft_tools.data.map.mapping import Replacements
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
 from ft_tools.formats.variations import Variation
 from ft_tools.metrics.checks.request import MOST_CHECKS, Check, check_names
@@ -16,7 +17,7 @@ CreationKind = Literal["answers", "documents", "traces", "variations"]
 ONLY_FOR: Mapping[str, CreationKind] = {
     **dict.fromkeys(("prompt_column", "samples", "keep_per_prompt"), "answers"),
     **dict.fromkeys(("variations", "attributes"), "variations"),
-    **dict.fromkeys(("keep", "marks"), "traces"),
+    **dict.fromkeys(("keep", "marks", "replace"), "traces"),
     **dict.fromkeys(("passage_characters", "questions_per_passage", "template"), "documents"),
     **dict.fromkeys(("unanswerable_fraction", "unanswerable_answer"), "documents"),
 }
@@ -120,12 +121,18 @@ class CreateRequest(LaunchRequest):
     )
     keep: Keep | None = Field(
         None,
-        description="Of traces: {score: {name, at_least, at_most, values}}, or {outcome: passed "
-        "or not_failed}; null: the plan lists what there is to choose by.",
+        description="Of traces: {score: {name, source, at_least, at_most, values}}, or {outcome: "
+        "passed or not_failed}; null: the plan lists what there is to choose by.",
     )
     marks: str | None = Field(
         None,
         description="Of traces: table with the column session; its others are signs, too.",
+    )
+    replace: Replacements = Field(
+        default_factory=dict,
+        max_length=40,
+        description="Of traces: regular expression, such as a name -> text that stands for it, in "
+        "every turn, system prompts, calls and results of tools.",
     )
     marked: str | None = Field(
         None,

@@ -62,12 +62,20 @@ def require_allowed(request: CreateRequest, terms: Iterable[TeacherTerms]) -> No
     Raises:
         Refused: With the terms.
     """
-    forbidden = next((one for one in terms if one.use == "forbidden"), None)
-    if forbidden and RULE not in request.accept_findings:
+    if forbidden := forbidden_among(request, terms):
         raise refusal("teacher_terms", **forbidden.model_dump())
+
+
+def forbidden_among(request: CreateRequest, terms: Iterable[TeacherTerms]) -> TeacherTerms | None:
+    """Return the first terms that forbid this use, unless that was accepted."""
+    accepted = RULE in request.accept_findings
+    return next((one for one in terms if one.use == "forbidden" and not accepted), None)
 
 
 def terms_warnings(terms: Iterable[TeacherTerms]) -> list[str]:
     """Return what has to be settled about the terms."""
     unsettled = (one for one in terms if one.use != "allowed")
-    return [warning("terms_not_allowed", **one.model_dump()) for one in unsettled]
+    return [
+        warning("terms_not_allowed" if one.source else "terms_unknown", **one.model_dump())
+        for one in unsettled
+    ]

@@ -2,6 +2,7 @@
 
 from ft_tools.creation.plan import make_plan
 from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.terms import forbidden_among, terms_of_providers
 from ft_tools.runs.launch import Launch, launch
 
 
@@ -25,6 +26,9 @@ def create_dataset(request: CreateRequest) -> Launch:
         slots=([], 1),
         lineage={"source": request.source},
     )
-    # What logs have to be chosen by is open: there is nothing to confirm yet.
-    is_open = plan.log is not None and request.keep is None
+    # What logs are chosen by, or what terms forbid, is open: there is nothing to confirm yet.
+    is_open = plan.log is not None and (
+        request.keep is None
+        or forbidden_among(request, terms_of_providers(request, plan.log.terms)) is not None
+    )
     return found.model_copy(update={"next_steps": []}) if is_open else found

@@ -343,7 +343,7 @@ def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
     if left_out := sum(counts.values()) - num_rows - counts.get("in_a_pair", 0):
         removed = left_out - unlabelled
         yield note("left_out", count=left_out, removed=removed, unlabelled=unlabelled)
-    counted = ("masked", "reserved_addresses", "office_addresses")
+    counted = ("masked", "office_addresses", "fictional_numbers")
     yield from (note(name, count=n) for name in counted if (n := scanned.counts[name]))
     yield from scanned.named.notes()
     if scanned.mapping.turns is not None:

@@ -130,7 +130,7 @@ def _left_out(scan: Scan, index: int, value: Any) -> dict[str, Any]:
         value = {"messages": value[JOINED]} | rest
     mask = scan.mapping.mask
     is_masked = mask is None or bool(mask)
-    masked = privacy.mask_all(value, with_reserved=bool(mask)) if is_masked else value
+    masked = privacy.mask_all(value) if is_masked else value
     return row | {"example": masked}
 
 

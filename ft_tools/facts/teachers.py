@@ -19,7 +19,8 @@ class Terms(Fact):
     note: str
     models: tuple[str, ...] = Field((), description="Patterns of the names of its models.")
     edition: str = Field("", description="Date of the terms, where they have one.")
-    read: str = Field(description="When they were read.")
+    source: str = Field("", description="Their address; empty where they are unknown.")
+    read: str = Field("", description="When they were read.")
 
     def of_use(self, use: str | None, *, is_classifier: bool = False) -> str:
         """Return allowed, forbidden or unclear for a use, internal or sold; None: for every one."""

@@ -467,7 +467,8 @@ def test_the_conversation_that_passes_is_kept_whole_and_no_other(workspace, name
         model,
         name.replace("otel_events", "otel_genai"),
     )
-    assert origin["signs"]["helpful"] in (0.85, 0.9, 0.95, [0.9, "a label beside the score"])
+    helpful = "helpful [EVAL]" if name == "langfuse" else "helpful"
+    assert origin["signs"][helpful] in (0.85, 0.9, 0.95, [0.9, "a label beside the score"])
     assert origin["terms_read"]
 
 
@@ -619,6 +620,7 @@ def words(role, content):
 def codex_rows():
     return [
         codex("session_meta", id="cx", base_instructions={"text": SYSTEM}),
+        words("developer", "<permissions instructions>read-only</permissions instructions>"),
         words("user", "<environment_context>\n<cwd>/home</cwd>\n</environment_context>"),
         event("task_started", turn_id="1"),
         codex("turn_context", model="gpt-5-codex"),
@@ -681,8 +683,117 @@ def test_a_use_that_the_terms_forbid_is_shown_and_refused_when_confirmed(workspa
     launch, _ = planned_here(workspace, **asked)
     assert launch.plan["log"]["models"] == {"claude-opus-4": 1}
     assert any(one.startswith("terms_not_allowed") for one in launch.warnings)
-    with pytest.raises(Refused, match="anthropic"):
+    assert launch.next_steps == []
+    with pytest.raises(Refused, match="anthropic") as refused:
         planned_here(workspace, **asked, confirm=launch.plan_hash)
+    assert ".." not in str(refused.value)
+    accepted = {"accept_findings": ["teacher_terms"], "accept_reason": "we asked them"}
+    assert [step.tool for step in planned_here(workspace, **asked, **accepted)[0].next_steps] == [
+        "create_dataset"
+    ]
+
+
+def test_of_an_unknown_provider_no_terms_are_quoted(workspace):
+    row = {"messages": [said("user", "Oslo?"), said("assistant", "Sun.")], "model": "our-own"}
+    written(workspace, [row])
+    asked = {"source": "logs", "kind": "traces", "output_dir": "made", "keep": NOT_FAILED}
+    launch, _ = planned_here(workspace, **asked)
+    assert launch.plan["log"]["terms"] == {"other": "unknown"}
+    (told,) = (one for one in launch.warnings if one.startswith("terms_"))
+    assert told.startswith("terms_unknown")
+    assert "https://" not in told
+
+
+NAMED = "Noor van Veen"
+
+
+def test_names_are_replaced_everywhere_and_what_is_left_readable_is_said(workspace):
+    as_text = said("assistant", None, tool_calls=calls(NAMED, as_text=True))
+    turns = [
+        said("system", f"You help {NAMED} (noor@mail.example, info@mail.example)."),
+        said("user", f"I am {NAMED}; call +1 212 555 0142"),
+        as_text,
+        said("tool", f"sun for {NAMED}", tool_call_id=f"call_{NAMED}"),
+    ]
+    written(workspace, [{"messages": turns, "choices": [{"message": said("assistant", NAMED)}]}])
+    replace = {NAMED: "[name]", "Ada King": "[name]"}
+    rows, report = made_of(workspace, NOT_FAILED, replace=replace)
+    text = json.dumps(rows)
+    assert (NAMED in text.replace(f"call_{NAMED}", ""), "noor@" in text) == (False, False)
+    assert report.log.replaced == {NAMED: 5, "Ada King": 0}
+    assert report.log.masked == {"email": 1}
+    (left,) = (one for one in report.warnings if one.startswith("left_readable"))
+    assert "1 office_addresses" in left
+    assert "1 fictional_numbers" in left
+
+
+@pytest.mark.parametrize(
+    "token", ["rwk_live_" + "WyvRh7uhTjusC4bGcYawk", "acme_" + "YJ2ntce9S8nNhkrfvxGRWTPXX"]
+)
+def test_a_token_of_an_unknown_vendor_is_masked_and_names_of_calls_are_not(workspace, token):
+    name = "call_" + "DdmO9pD3xa9XTPNJ32zg2hcA"
+    call = {"id": name, "type": "function", "function": {"name": "get", "arguments": {}}}
+    turns = [
+        said("user", f"use {token}"),
+        said("assistant", "", tool_calls=[call]),
+        said("tool", "test_ShouldReturnTheRightValueV2", tool_call_id=name),
+        said("assistant", "Done."),
+    ]
+    written(workspace, [{"messages": turns}])
+    rows, report = made_of(workspace, NOT_FAILED)
+    assert rows[0]["messages"] == [said("user", "use [secret]"), *turns[1:]]
+    assert report.log.masked == {"secret": 1}
+
+
+def test_a_condition_may_name_who_scored(workspace):
+    observations, scores = langfuse_rows()
+    written(workspace, observations, "logs/observations.jsonl")
+    human = {**scores[1], "source": "ANNOTATION", "value": 0.95}
+    written(workspace, [*scores, human], "logs/scores.jsonl")
+    by_people = {"score": {"name": "helpful", "source": "ANNOTATION", "at_least": 0.8}}
+    with pytest.raises(UnknownName, match="ANNOTATION"):
+        plan_of(workspace, {"score": {**by_people["score"], "source": "nobody"}})
+    rows, _ = made_of(workspace, by_people)
+    assert [row["messages"][0]["content"] for row in rows] == ["bad"]
+
+
+def test_a_source_that_is_the_workspace_stays_as_it_was_confirmed(workspace):
+    written(workspace, openai_rows(), "a.jsonl")
+    asked = {"source": ".", "kind": "traces", "keep": HELPFUL, "validation_fraction": 0}
+    launch, report = run_here(workspace, **asked, output_dir="made")
+    again, _ = planned_here(workspace, **asked, output_dir="again")
+    assert again.plan["source_sha256"] == launch.plan["source_sha256"]
+    assert again.plan["num_source"] == report.num_asked
+
+
+def test_a_run_of_langsmith_that_is_pending_has_not_failed_and_models_are_named_anywhere(workspace):
+    rows = langsmith_rows()
+    for row in rows:
+        row.get("extra", {}).get("metadata", {}).pop("ls_model_name", None)
+    rows[0]["outputs"]["llm_output"] = {"model_name": "one"}
+    rows[2]["outputs"] = {**rows[2]["outputs"], "model": "two"}
+    rows[3]["inputs"]["model"] = "three"
+    rows[0]["status"] = "pending"
+    written(workspace, rows)
+    plan = plan_of(workspace)
+    assert plan["dropped"]["not_finished"] == 1
+    assert plan["log"]["models"] == {"unknown": 2, "one": 1, "two": 1, "three": 1}
+
+
+def test_what_is_no_chat_is_counted_by_its_type_and_broken_arguments_are_a_failure(workspace):
+    broken = calls("Oslo", as_text=True)
+    broken[0]["function"]["arguments"] = '{"city": "Os'
+    asked = {"messages": [said("user", "Oslo?")]}
+    choice = {"message": said("assistant", None, tool_calls=broken), "finish_reason": "tool_calls"}
+    rows = [
+        {"type": "embedding", "request": {"input": "x"}, "response": {"data": []}},
+        {"type": "moderation.v9", "request": {}, "response": {"flagged": False}},
+        {"request": asked, "response": {"choices": [choice]}},
+    ]
+    written(workspace, rows)
+    plan = plan_of(workspace, NOT_FAILED)
+    assert plan["log"]["skipped"] == {"openai_chat.embedding": 1, "openai_chat.moderation.v9": 1}
+    assert plan["dropped"] == {"failed: broken_arguments": 1}
 
 
 def test_without_a_condition_nothing_is_kept_and_the_signs_are_listed(workspace):
@@ -692,8 +803,8 @@ def test_without_a_condition_nothing_is_kept_and_the_signs_are_listed(workspace)
     plan = plan_of(workspace, None)
     # The value of a category is an index, that of a text is 0: neither is listed.
     assert plan["log"]["signs"] == {
-        "helpful": "2 numbers from 0.1 to 0.9",
-        "verdict": "good 1, so so 1",
+        "helpful [EVAL]": "2 numbers from 0.1 to 0.9",
+        "verdict [EVAL]": "labels: good 1, so so 1",
     }
     assert plan["dropped"] == {"undecided": 3, "failed: error": 1}
     assert plan["num_made"] == {}

@@ -15,6 +15,7 @@ from ft_tools.errors import BadInput, Refused
 from ft_tools.formats.plain_html import plain_html
 from ft_tools.training.request import SftRequest
 from ft_tools.training.tool import launch_sft
+from tests.creating import chat
 from tests.protocol import calls
 
 WORDS = ("parcel", "depot", "refund", "invoice", "account", "password", "delivery", "return")
@@ -320,7 +321,7 @@ def test_signatures_are_removed_by_the_named_pattern_and_counted(workspace):
         ColumnMapping(**ASKS, strip="(")
     rows[0]["said"] = "a" * 60 + "!"
     write(workspace / "d.jsonl", rows)
-    with pytest.raises(BadInput, match=r"mapping\.strip or replace needs more"):
+    with pytest.raises(BadInput, match=r"the pattern .* needs more"):
         prepare({**ASKS, "strip": r"(a|a|aa)+$"}, output_dir="slow")
 
 
@@ -341,7 +342,7 @@ def test_personal_data_is_masked_alike_in_one_example_and_counted(workspace):
     assert prepare({**ASKS, "mask": []}, output_dir="plain").masked == {}
 
 
-def test_reserved_addresses_are_masked_where_asked_and_counted_where_not(workspace):
+def test_reserved_addresses_are_masked_and_those_of_offices_counted(workspace):
     rows = [row(at) for at in range(30)]
     rows[4] = {"asked": "Is it ada@mail.example?", "said": "bo@mail.example, info@mail.example."}
     write(workspace / "d.jsonl", rows)
@@ -354,9 +355,8 @@ def test_reserved_addresses_are_masked_where_asked_and_counted_where_not(workspa
         return made, left
 
     made, left = rewritten("default")
-    assert (made.masked, left) == ({}, ["ada@", "bo@", "info@"])
-    reserved, office = (note for note in made.assumptions if "addresses" in note)
-    assert reserved.startswith("2 ")
+    assert (made.masked, left) == ({"email": 1}, ["info@"])
+    (office,) = (note for note in made.assumptions if "addresses" in note)
     assert office.startswith("1 ")
     made, left = rewritten("one", mask=["said"])
     assert (made.masked, left) == ({"email": 1}, ["ada@", "info@"])
@@ -365,6 +365,33 @@ def test_reserved_addresses_are_masked_where_asked_and_counted_where_not(workspa
     assert sum("addresses" in note for note in made.assumptions) == 1
     made, left = rewritten("replaced", replace={r"\w+@[\w.]+\w": "[mail]"})
     assert (made.num_stripped, left) == (1, [])
+
+
+def test_a_name_is_replaced_in_the_system_turn_and_in_calls_and_results_of_tools(workspace):
+    call = {"name": "mail", "arguments": {"to": "Ada King", "cc": ["Ada King"]}}
+    as_text = {"name": "Ada King", "arguments": '{"to": "Ada King"}'}
+    turns = [
+        {"role": "system", "content": "You help Ada King."},
+        {"role": "user", "content": "Write to Ada King"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"id": f"c{at}", "type": "function", "function": one}
+                for at, one in enumerate((call, as_text))
+            ],
+        },
+        *({"role": "tool", "tool_call_id": f"c{at}", "content": "Ada King"} for at in range(2)),
+        {"role": "assistant", "content": "Done, Ada King."},
+    ]
+    write(
+        workspace / "d.jsonl",
+        [{"messages": turns}, *(chat(f"What is {at}?", f"It is {at}.") for at in range(29))],
+    )
+    made = prepare({"replace": {"Ada King": "[name]"}})
+    text = "".join((workspace / "out" / f"{name}.jsonl").read_text("utf-8") for name in EXAMPLES)
+    # A tool's name is no text that somebody said.
+    assert (text.count("Ada King"), text.count("[name]"), made.num_stripped) == (1, 8, 1)
 
 
 @pytest.mark.parametrize(

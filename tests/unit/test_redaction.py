@@ -16,6 +16,8 @@ EXAMPLES = {
     "gitlab_token": "glpat" + "-" + "aB3_" * 5,
     "stripe_key": "sk" + "_live_" + "aB3x" * 6,
     "npm_token": "npm" + "_" + "aB3x" * 9,
+    "webhook_secret": "whsec" + "_" + "aB3x" * 8,
+    "unknown_token": "rwk" + "_live_" + "WyvRh7uhTjusC4bGcYaw" + "knPxZuh65bTr553J",
     "jwt": "eyJ" + "hbGciOiJIUzI1" + ".eyJ" + "zdWIiOiIxMjM0" + "." + "SflKxwRJSMeKKF2QT4",
     "private_key": "-----BEGIN RSA PRIVATE" + " KEY-----\nMIIE-x\n-----END RSA PRIVATE KEY-----",
     "url_password": "user:pa55word",

@@ -16,6 +16,7 @@ TYPES = frozenset({"session_meta", "turn_context", "response_item", "event_msg",
 CONTEXT = (
     "<environment_context>", "<user_instructions>", "# AGENTS.md instructions", "<INSTRUCTIONS>",
     "<turn_aborted>", "<user_shell_command>", "<skill>", "<subagent_notification>",
+    "<permissions instructions>", "<collaboration_mode>",
 )  # fmt: skip
 """How a message begins that Codex and no user wrote.
 
@@ -117,8 +118,8 @@ def _item(item: Mapping[str, Any]) -> list[Message]:
     kind = text_at(item, "type")
     if kind == "message":
         said = messages_of(item)
-        is_context = said[0]["role"] == "user" and said[0]["content"].lstrip().startswith(CONTEXT)
-        return [] if is_context else said
+        is_context = said[0]["content"].lstrip().startswith(CONTEXT)
+        return [] if is_context and said[0]["role"] != "assistant" else said
     if kind in CALLS:
         held = first_of(item, CALLS[kind], "arguments")
         arguments = {"input": held} if isinstance(item.get("input"), str) else held

@@ -15,7 +15,7 @@ CUT = {
 }  # fmt: skip
 """Reason for which an answer ended that is not whole, as providers spell it -> ours."""
 
-NO_ANSWER = "no_answer"
+NO_ANSWER, NOT_FINISHED = "no_answer", "not_finished"
 
 
 class LogRow(NamedTuple):
@@ -31,6 +31,13 @@ class Sign(NamedTuple):
 
     name: str
     value: float | bool | str
+    source: str = ""
+    """Who said so, as the log names it: a person, a judge, a program."""
+
+    @property
+    def label(self) -> str:
+        """Return its name with its source."""
+        return f"{self.name} [{self.source}]" if self.source else self.name
 
 
 class Signs:
@@ -40,9 +47,10 @@ class Signs:
         self.of: dict[str, list[Sign]] = {}
         """Id -> what is said of it."""
 
-    def add(self, about: str, name: Any, *values: Any) -> None:
+    def add(self, about: str, name: Any, *values: Any, source: Any = None) -> None:
         """Add values that can be signs."""
-        found = [Sign(str(name), v) for v in values if isinstance(v, bool | int | float | str)]
+        by = str(source or "")
+        found = [Sign(str(name), v, by) for v in values if isinstance(v, bool | int | float | str)]
         if found:
             self.of.setdefault(about, []).extend(found)
 
@@ -83,13 +91,13 @@ def call_of(
     asked: list[Message],
     answer: list[Message],
     *,
-    has_failed: bool = False,
+    failed: str = "",
     reasons: Iterable[Any] = (),
     **more: Any,
 ) -> Conversation:
     """Return a call of a model; it failed if it says so, was cut off, or has no answer."""
     cut = next((CUT[name] for name in map(str, reasons) if name in CUT), "")
-    failed = "error" if has_failed else cut or ("" if answer else NO_ANSWER)
+    failed = failed or cut or ("" if answer else NO_ANSWER)
     return Conversation(
         format_name, row, [*asked, *answer], failed=failed, is_answered=bool(answer), **more
     )
@@ -106,7 +114,8 @@ class Node(NamedTuple):
 
     id: str
     parent: str
-    has_failed: bool
+    failed: str
+    """The sign that it failed, or has not ended; empty if there is none."""
     kind: str
     call: Conversation | None
 
@@ -126,8 +135,9 @@ def calls_in(
             above[at.id] = at
             at = by_id.get(at.parent)
         unused -= node.call.add_signs(signs, above)
-        if node.call.failed in {"", NO_ANSWER} and any(one.has_failed for one in above.values()):
-            node.call.failed = "error"
+        if node.call.failed in {"", NO_ANSWER}:
+            signs_above = sorted(one.failed for one in above.values() if one.failed)
+            node.call.failed = next(iter(signs_above), node.call.failed)
         yield node.call
     skipped["score_of_no_call"] += len(unused)
 

@@ -1,7 +1,7 @@
 """Which conversations are kept: those that the caller's condition, on named signs, is met by."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,6 +19,9 @@ class ScoreCondition(Request):
     """What a named score or label must be, wherever a conversation has it."""
 
     name: str = Field(min_length=1, max_length=200)
+    source: str | None = Field(
+        None, max_length=200, description="Who scored, such as ANNOTATION or HUMAN; null: anybody."
+    )
     at_least: float | None = None
     at_most: float | None = None
     values: list[str | bool] = Field(
@@ -31,9 +34,13 @@ class ScoreCondition(Request):
             raise ValueError("give at_least, at_most or both for a number, or values for a label")
         return self
 
+    def is_about(self, sign: Sign) -> bool:
+        """Return whether a sign has its name, and its source if it names one."""
+        return sign.name == self.name and self.source in {None, sign.source}
+
     def verdicts(self, signs: Iterable[Sign]) -> list[bool]:
         """Return of each value of that name whether it passes; a score may have a label, too."""
-        values = [sign.value for sign in signs if sign.name == self.name]
+        values = [sign.value for sign in signs if self.is_about(sign)]
         if self.values:
             return [v in self.values for v in values if isinstance(v, bool | str)]
         low = float("-inf") if self.at_least is None else self.at_least
@@ -74,24 +81,26 @@ class Keep(Request):
                 return "unknown"
         return ""
 
-    def require_signs(self, found: Mapping[str, Any]) -> None:
+    def require_signs(self, conversations: Iterable[Conversation]) -> None:
         """Refuse a condition on a sign that no conversation has.
 
         Raises:
             UnknownName: With the signs that there are.
         """
+        signs = {sign._replace(value="") for one in conversations for sign in one.signs}
         for condition in self.conditions:
-            if condition.name not in found:
+            if not any(map(condition.is_about, signs)):
+                named = Sign(condition.name, "", condition.source or "").label
                 cure = "or keep={'outcome': 'not_failed'}, which needs no sign"
-                raise UnknownName("sign", condition.name, map(shown, found), cure)
+                raise UnknownName("sign", named, sorted(shown(one.label) for one in signs), cure)
 
 
 def described_signs(conversations: Iterable[Conversation]) -> dict[str, str]:
-    """Return each sign with how many conversations have it, and its range or its values."""
+    """Return each sign, by its source, with how many there are, their range and their labels."""
     held: dict[str, list[float | bool | str]] = defaultdict(list)
     for one in conversations:
-        for name, value in one.signs:
-            held[name].append(value)
+        for sign in one.signs:
+            held[sign.label].append(sign.value)
     return {name: _described(values) for name, values in sorted(held.items())}
 
 
@@ -99,9 +108,10 @@ def _described(values: list[float | bool | str]) -> str:
     numbers = [v for v in values if not isinstance(v, bool | str)]
     words = Counter(str(v) for v in values if isinstance(v, bool | str))
     parts = [f"{len(numbers)} numbers from {min(numbers):g} to {max(numbers):g}"] if numbers else []
-    parts += [f"{shown(word)} {count}" for word, count in words.most_common(MOST_VALUES)]
+    listed = [f"{shown(word)} {count}" for word, count in words.most_common(MOST_VALUES)]
     more = len(words) - MOST_VALUES
-    return ", ".join(parts + ([f"{more} more values"] if more > 0 else []))
+    listed += [f"{more} more values"] if more > 0 else []
+    return "; ".join([*parts, *(["labels: " + ", ".join(listed)] if listed else [])])
 
 
 def marks_from(rows: Iterable[LogRow]) -> Signs:

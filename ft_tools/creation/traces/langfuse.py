@@ -42,12 +42,17 @@ def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[C
         value = row.value
         if text_at(value, *KIND):
             about = (text_at(value, *names) for names in (OBSERVATION, TRACE, SESSION))
-            signs.add(next(filter(None, about), ""), value.get("name"), _score(value))
+            signs.add(
+                next(filter(None, about), ""),
+                value.get("name"),
+                _score(value),
+                source=value.get("source"),
+            )
             continue
-        kind, has_failed = text_at(value, "type"), value.get("level") == "ERROR"
+        kind, failed = text_at(value, "type"), "error" if value.get("level") == "ERROR" else ""
         call = _call(row) if kind == "GENERATION" else None
         own = text_at(value, "id")
-        nodes.append(Node(own, text_at(value, *PARENT), has_failed, f"{NAME}.{kind}", call))
+        nodes.append(Node(own, text_at(value, *PARENT), failed, f"{NAME}.{kind}", call))
     yield from calls_in(nodes, signs, skipped)
 
 

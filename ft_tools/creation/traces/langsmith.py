@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ft_tools.creation.traces.conversation import (
+    NOT_FINISHED,
     Conversation,
     LogRow,
     Node,
@@ -18,6 +19,9 @@ from ft_tools.creation.traces.openai_chat import SESSIONS, tools_of
 from ft_tools.formats.turns import first_of
 
 NAME = "langsmith"
+ENDS = {"": "", "success": "", "pending": NOT_FINISHED}
+"""Status of a run -> the sign that it failed; all others are errors."""
+MODELS = ("ls_model_name", "model_name", "model")
 REASONS = ("finish_reason", "stop_reason")
 
 
@@ -36,10 +40,10 @@ def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[C
             mean = object_of(held).get("avg")
             labels = object_of(object_of(held).get("values"))
             signs.add(own, name, *(labels if mean is None else [mean]))
-        has_failed = bool(value.get("error")) or text_at(value, "status") not in {"", "success"}
+        failed = "error" if value.get("error") else ENDS.get(text_at(value, "status"), "error")
         call = _call(row) if kind == "llm" else None
         parent = text_at(value, "parent_run_id")
-        nodes.append(Node(own, parent, has_failed, f"{NAME}.{kind}", call))
+        nodes.append(Node(own, parent, failed, f"{NAME}.{kind}", call))
     yield from calls_in(nodes, signs, skipped)
 
 
@@ -53,6 +57,7 @@ def _call(row: LogRow) -> Conversation | None:
         return None
     system = inputs.get("system")
     metadata, invoked = extra.get("metadata"), object_of(extra.get("invocation_params"))
+    named = (metadata, invoked, object_of(outputs.get("llm_output")))
     choice, said = _answer(outputs)
     held = object_of(first_of(object_of(said), "kwargs", "data") or said)
     about = (held, choice, choice.get("generation_info"), held.get("response_metadata"))
@@ -64,7 +69,9 @@ def _call(row: LogRow) -> Conversation | None:
         reasons=[text_at(one, *REASONS) for one in about],
         session=text_at(metadata, *SESSIONS),
         trace=text_at(value, "trace_id"),
-        model=text_at(metadata, "ls_model_name") or text_at(invoked, "model", "model_name"),
+        model=next(
+            filter(None, (text_at(o, *MODELS) for o in (*named, *about, outputs, inputs))), ""
+        ),
         date=text_at(value, "start_time"),
         tools=tools_of(invoked) or tools_of(inputs),
     )

@@ -1,5 +1,6 @@
 """The conversations of logs as made rows, and what a plan says of the logs."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,11 +10,12 @@ from typing import Any
 from ft_tools.creation.findings import warning
 from ft_tools.creation.report import LogCounts
 from ft_tools.creation.rows import Made, MadeRow
-from ft_tools.creation.traces.conversation import Conversation, longest
+from ft_tools.creation.traces.conversation import NOT_FINISHED, Conversation, longest
 from ft_tools.creation.traces.keep import Keep, described_signs, marks_from
-from ft_tools.creation.traces.messages import answered
+from ft_tools.creation.traces.messages import answered, has_broken_call
 from ft_tools.creation.traces.read import conversations_in, rows_in
-from ft_tools.data.map.masking import mask_example
+from ft_tools.data.judge.privacy import left_readable
+from ft_tools.data.map.masking import mask_example, replace_in
 from ft_tools.facts.teachers import terms_of
 from ft_tools.formats.column_counts import shown
 from ft_tools.formats.example import Example
@@ -24,7 +26,14 @@ UNITS = {10: 1, 13: 10**3, 16: 10**6, 19: 10**9}
 """Digits of a time today -> how many of its units are a second."""
 
 
-def traced_rows(path: Path, name: str, digest: str, keep: Keep | None, marks: Path | None) -> Made:
+def traced_rows(
+    path: Path,
+    name: str,
+    digest: str,
+    keep: Keep | None,
+    marks: Path | None,
+    replace: Mapping[str, str],
+) -> Made:
     """Return the conversations of logs that meet the condition; without one, none.
 
     Args:
@@ -33,44 +42,54 @@ def traced_rows(path: Path, name: str, digest: str, keep: Keep | None, marks: Pa
         digest: Its sha256.
         keep: The condition; without it the counts list the signs that there are to choose by.
         marks: A table of signs from elsewhere, by session.
+        replace: Pattern -> text that stands for what it finds, before anything is masked.
 
     Raises:
         BadInput: It is no known log.
         UnknownName: The condition names a sign that nothing has.
     """
-    skipped, notes, masked, dropped = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    skipped, notes, masked, left, dropped = (Counter[str]() for _ in range(5))
+    replaced = Counter(dict.fromkeys(replace, 0))
     calls = list(conversations_in(path, skipped))
     marked = marks_from(rows_in(marks, skipped) if marks else ())
     notes["marks_of_no_conversation"] = len(
         marked.of.keys() - {about for one in calls for about in one.add_signs(marked)}
     )
     found = longest(calls, notes)
-    signs = described_signs(found)
     if keep is not None:
-        keep.require_signs(signs)
+        keep.require_signs(found)
     rows = []
     for one in found:
         messages = answered(one.messages, notes)
-        why = f"failed: {one.failed}" if one.failed else "" if messages else "nothing_answered"
+        failed = one.failed or "broken_arguments" * any(map(has_broken_call, one.messages))
+        why = failed if failed == NOT_FINISHED else f"failed: {failed}" if failed else ""
+        why = why or ("" if messages else "nothing_answered")
         if why := why or (keep.unmet(one) if keep else "undecided"):
             dropped[why] += 1
             continue
         example = Example(one.row.line, one.format, "sft", messages, tools=one.tools or None)
+        replaced.update(replace_in(example, replace, f"{one.row.file}:{one.row.line}"))
         masked.update(mask_example(example))
+        left.update(left_readable(json.dumps([example.messages, example.tools])))
         asked = next(str(m["content"]) for m in messages if m["role"] == "user")
         origin = _origin(one, f"{name}/{one.row.file}" if path.is_dir() else name, digest)
         rows.append(MadeRow(example.messages, asked, origin, one.group, example.tools))
     models = Counter(one.model or "unknown" for one in found)
     log = LogCounts(
         formats=dict(Counter(one.format for one in found)),
-        signs={shown(name): said for name, said in [*signs.items()][:MOST_LISTED]},
+        signs={shown(name): said for name, said in [*described_signs(found).items()][:MOST_LISTED]},
         models=_listed(models),
-        terms={name: row.edition or row.read for name, row in map(terms_of, models)},
+        terms={name: row.edition or row.read or "unknown" for name, row in map(terms_of, models)},
         masked=_listed(masked),
+        replaced={shown(pattern): num for pattern, num in replaced.items()},
         skipped=_listed(skipped),
         notes=_listed(notes),
     )
-    return Made(rows, len(found), dropped, [] if keep else [warning("no_condition")], log=log)
+    warnings = [] if keep else [warning("no_condition")]
+    if left:
+        listed = ", ".join(f"{num} {kind}" for kind, num in left.most_common())
+        warnings.append(warning("left_readable", listed=listed))
+    return Made(rows, len(found), dropped, warnings, log=log)
 
 
 def _origin(one: Conversation, file: str, digest: str) -> Origin:
@@ -92,8 +111,8 @@ def _origin(one: Conversation, file: str, digest: str) -> Origin:
 def _values(one: Conversation) -> dict[str, Any]:
     """Return the signs of a conversation; of several values of one name, a list."""
     found: dict[str, list[Any]] = {}
-    for name, value in one.signs:
-        found.setdefault(name, []).append(value)
+    for sign in one.signs:
+        found.setdefault(sign.label, []).append(sign.value)
     return {name: held[0] if len(held) == 1 else held for name, held in found.items()}
 
 

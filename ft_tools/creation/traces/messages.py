@@ -184,6 +184,12 @@ def call(name_of_call: Any, name: Any, arguments: Any) -> dict[str, Any]:
     return {**identity, "type": "function", "function": made}
 
 
+def has_broken_call(message: Message) -> bool:
+    """Return whether arguments of a call are a text, which should be JSON of an object."""
+    calls = message.get("tool_calls", [])
+    return any(isinstance(call["function"]["arguments"], str) for call in calls)
+
+
 def result(name_of_call: Any, content: str) -> Message:
     """Return the result of a call of a tool."""
     identity = {"tool_call_id": name_of_call} if isinstance(name_of_call, str) else {}

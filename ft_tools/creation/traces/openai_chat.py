@@ -16,8 +16,10 @@ from ft_tools.creation.traces.messages import (
 from ft_tools.formats.turns import first_of
 
 NAME = "openai_chat"
-SESSIONS = ("session_id", "conversation_id", "thread_id", "chat_id", "trace_id")
-DATES = ("timestamp", "created_at", "date", "time")
+SESSIONS = ("session_id", "session", "conversation_id", "thread_id", "chat_id", "trace_id")
+DATES = ("timestamp", "ts", "created_at", "date", "time")
+KINDS = ("type", "endpoint", "url", "object")
+"""What says of which type a row is that holds no messages."""
 BESIDE = ("metadata", "scores", "feedback")
 """Objects of signs; the other scalars of a row are signs too, unless the API has them."""
 OF_THE_API = frozenset(
@@ -54,7 +56,8 @@ def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[C
         if response is None and row.value.get("method"):
             skipped[f"{NAME}.batch_request"] += 1
         elif request is None:
-            skipped[f"{NAME}.response_without_request"] += 1
+            what = "response_without_request" if response else text_at(row.value, *KINDS)
+            skipped[f"{NAME}.{what or 'no_messages'}"] += 1
         else:
             for choice in objects_of(response["choices"]) if response else [{}]:
                 yield _conversation(row, request, response or {}, choice)
@@ -72,7 +75,7 @@ def _conversation(
         row,
         turns[:at],
         [*turns[at:], *answer_of(choice.get("message"))],
-        has_failed=bool(value.get("error")),
+        failed="error" if value.get("error") else "",
         reasons=[choice.get("finish_reason"), refused],
         session=text_at(value, *SESSIONS) or text_at(value.get("metadata"), *SESSIONS),
         id=text_at(value, "id") or text_at(response, "id"),

@@ -33,8 +33,8 @@ def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Co
         _add_signs(signs, span, "trace.", span.trace)
         _add_signs(signs, span, "session.", session)
         call = _call(span, session) if kind == "LLM" else None
-        has_failed = span.has_failed or span.id in raised
-        nodes.append(Node(span.id, span.parent, has_failed, f"{NAME}.{kind}", call))
+        failed = "error" if span.has_failed or span.id in raised else ""
+        nodes.append(Node(span.id, span.parent, failed, f"{NAME}.{kind}", call))
     yield from calls_in(nodes, signs, skipped)
 
 
@@ -42,7 +42,8 @@ def _add_signs(signs: Signs, span: Span, where: str, about: str) -> None:
     for name in ("annotation", "evaluation"):
         for one in objects_of(nested(span.attributes, f"{where}{name}s")):
             for held in objects_of(one.get(name, one)):
-                signs.add(about, held.get("name"), held.get("score"), held.get("label"))
+                said = (held.get("score"), held.get("label"))
+                signs.add(about, held.get("name"), *said, source=held.get("annotator_kind"))
 
 
 def _call(span: Span, session: str) -> Conversation | None:

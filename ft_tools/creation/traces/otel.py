@@ -52,14 +52,13 @@ def _node(parts: list[Span]) -> Node:
     """Return what a span, its events and its log records say."""
     span = next((one for one in parts if not one.name.startswith("gen_ai.")), parts[0])
     held = {name: value for one in parts for name, value in one.attributes.items()}
-    has_failed = "error.type" in held or any(one.has_failed for one in parts)
+    failed = "error" if "error.type" in held or any(one.has_failed for one in parts) else ""
     kind = f"{NAME}.{text_at(held, 'gen_ai.operation.name') or span.name}"
-    call = _call(span, parts, held, has_failed=has_failed)
-    return Node(span.id, span.parent, has_failed, kind, call)
+    return Node(span.id, span.parent, failed, kind, _call(span, parts, held, failed))
 
 
 def _call(
-    span: Span, parts: list[Span], held: Mapping[str, Any], *, has_failed: bool
+    span: Span, parts: list[Span], held: Mapping[str, Any], failed: str
 ) -> Conversation | None:
     """Return what a call of a model was asked and answered; None if nothing says so."""
     asked, outputs = messages_of(held.get(ASKED)), items_of(held.get(ANSWERED))
@@ -79,7 +78,7 @@ def _call(
         span.row,
         [*system, *asked],
         answer_of(outputs[0]) if outputs else [],
-        has_failed=has_failed,
+        failed=failed,
         reasons=[*reasons, *(text_at(one, "finish_reason") for one in outputs)],
         session=text_at(held, *SESSION),
         trace=span.trace,

@@ -2,17 +2,13 @@
 
 import re
 import string
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ft_tools.redaction import ESCAPES, PATTERNS, begins
+from ft_tools.redaction import CHECKS, ESCAPED, PATTERNS, WORD, begins
 
-# In JSON inside a string, what follows `\n` begins behind it, and the letter is no part of it.
-ESCAPED = "|".join(rf"(?<=\\{escape})" for escape in ESCAPES)
-EMAIL = re.compile(
-    rf"(?:{ESCAPED}|\b(?!(?<=\\)(?:{'|'.join(ESCAPES)})))"
-    r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,6}[A-Za-z]{2,24}\b"
-)
+EMAIL = re.compile(WORD + r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,6}[A-Za-z]{2,24}\b")
 # International, or the North American shape; bare digit groups are too often something else.
 PHONE = re.compile(
     rf"(?:(?<![\w.+-])|{ESCAPED})"
@@ -71,6 +67,7 @@ SIGNS = {
     "stripe_key": ("k_live_",),
     "npm_token": ("npm_",),
     "jwt": ("eyJ",),
+    "webhook_secret": ("whsec_",),
     "private_key": ("PRIVATE KEY",),
     "url_password": ("://",),
     "email": ("@",),
@@ -88,6 +85,7 @@ _IN_IBANS = bytes(
     65 if chr(c) in string.ascii_uppercase else 48 if chr(c) in string.digits else 32
     for c in range(256)
 )
+TOKEN_END = re.compile(r"_[A-Za-z0-9]{16}")
 LONG_NUMBER = re.compile(r"[0-9][0-9 ().-]{7,}[0-9]")
 
 
@@ -115,7 +113,8 @@ def may_hold(text: str) -> bool:
     >>> [may_hold(text) for text in ("a text of 2026", "to ada@mail.internal", "12.345.678-9")]
     [False, True, True]
     """
-    return any(map(text.__contains__, ANY_SIGN)) or _has_number(text) or _begins_iban(text)
+    is_signed = any(map(text.__contains__, ANY_SIGN)) or TOKEN_END.search(text) is not None
+    return is_signed or _has_number(text) or _begins_iban(text)
 
 
 def _has_number(text: str) -> bool:
@@ -132,6 +131,8 @@ def _may_hold(kind: str, text: str) -> bool:
     """Return quickly whether a text could hold a value of a kind."""
     if kind in SIGNS:
         return any(map(text.__contains__, SIGNS[kind]))
+    if kind == "unknown_token":
+        return TOKEN_END.search(text) is not None
     return _begins_iban(text) if kind == "iban" else _has_number(text)
 
 
@@ -147,55 +148,60 @@ Seen = dict[tuple[str, str], str]
 """Kind and value of what was found in one example -> what stands in its place."""
 
 
-def exempt_addresses(text: str) -> tuple[int, int]:
-    """Count the e-mail addresses that are no personal data: of reserved domains, and of offices.
+def left_readable(text: str) -> "Counter[str]":
+    """Count what looks like personal data and is not masked: of offices, and kept for fiction.
 
-    >>> exempt_addresses("ada@mail.example, info@mail.example, ada@mail.internal")
-    (1, 1)
+    >>> left_readable("ada@mail.example, info@mail.example, 555-0142, +1 212 555 0142")
+    Counter({'office_addresses': 1, 'fictional_numbers': 1})
     """
-    names = [found.group().lower() for found in EMAIL.finditer(text)] if "@" in text else []
-    offices = sum(not _is_of_a_person(name) for name in names)
-    return sum(not _is_personal(name) for name in names) - offices, offices
+    found = Counter[str]()
+    for kind, name, pattern, is_meant in LEFT if may_hold(text) else ():
+        if _may_hold(kind, text):
+            found[name] += sum(not is_meant(one.group()) for one in pattern.finditer(text))
+    return +found
 
 
-def mask(text: str, seen: Seen | None = None, *, with_reserved: bool = False) -> str:
+def mask(text: str, seen: Seen | None = None) -> str:
     """Replace secrets and personal data by what kind they are of.
+
+    Addresses of reserved domains are masked, too: whoever writes them in data may mean somebody.
 
     Args:
         text: Of an example.
         seen: What was found in the example before; the same value gets the same replacement, and
             another value of the kind a number of its own.
-        with_reserved: Whether to mask e-mail addresses of domains that are reserved, too.
     """
     if not may_hold(text):
         return text
-    for kind, pattern, is_meant in (*SECRETS, *(WITH_RESERVED if with_reserved else PERSONAL)):
+    for kind, pattern, is_meant in MASKED:
         if _may_hold(kind, text):
             name = "secret" if kind in PATTERNS else kind
             text = pattern.sub(_replacing(name, is_meant, seen), text)
     return text
 
 
-def mask_all(value: Any, seen: Seen | None = None, *, with_reserved: bool = False) -> Any:
-    """Mask every string and whole number inside a JSON value, keys included, however deep it is."""
+def mask_all(value: Any, seen: Seen | None = None) -> Any:
+    """Mask every string and whole number inside a JSON value."""
+    return changed_all(value, lambda text: mask(text, seen))
+
+
+def changed_all(value: Any, change: Callable[[str], str]) -> Any:
+    """Change each string and whole number inside a JSON value, keys too, however deep it is."""
     made = [value]
     left: list[tuple[Any, Any]] = [(made, 0)]
     while left:
         holder, at = left.pop()
         item = holder[at]
         if isinstance(item, str):
-            holder[at] = mask(item, seen, with_reserved=with_reserved)
+            holder[at] = change(item)
         elif isinstance(item, int):
-            masked = mask(str(item), seen, with_reserved=with_reserved)
-            holder[at] = item if masked == str(item) else masked
+            changed = change(str(item))
+            holder[at] = item if changed == str(item) else changed
         elif isinstance(item, list):
             holder[at] = list(item)
             left += [(holder[at], number) for number in range(len(item))]
         elif isinstance(item, dict):
-            holder[at] = {
-                mask(str(key), seen, with_reserved=with_reserved): inner
-                for key, inner in item.items()
-            }
+            holder[at] = {change(str(key)): inner for key, inner in item.items()}
             left += [(holder[at], key) for key in holder[at]]
     return made[0]
 
@@ -262,7 +268,7 @@ def _is_of_a_person(address: str) -> bool:
 
 
 SECRETS: list[Rule] = [
-    (kind, pattern, _is_password if kind == "url_password" else bool)
+    (kind, pattern, CHECKS.get(kind, _is_password if kind == "url_password" else bool))
     for kind, pattern in PATTERNS.items()
 ]
 PERSONAL: list[Rule] = [
@@ -271,7 +277,12 @@ PERSONAL: list[Rule] = [
     ("card", CARD, passes_luhn),
     ("phone", PHONE, is_phone),
 ]
-WITH_RESERVED: list[Rule] = [("email", EMAIL, _is_of_a_person), *PERSONAL[1:]]
+MASKED: list[Rule] = [*SECRETS, ("email", EMAIL, _is_of_a_person), *PERSONAL[1:]]
+LEFT: list[tuple[str, str, re.Pattern[str], Check]] = [
+    ("email", "office_addresses", EMAIL, _is_of_a_person),
+    ("phone", "fictional_numbers", PHONE, is_phone),
+]
+"""Kind, name of what is left of it, what it looks like, and whether one is masked."""
 
 
 def _replacing(kind: str, check: Check, seen: Seen | None) -> Callable[[re.Match[str]], str]:

@@ -8,18 +8,15 @@ from typing import Any, NamedTuple
 
 from ft_tools.data.map.conversations import BROKEN, DROPPED, JOINED, UNANSWERED, UNASKED
 from ft_tools.data.map.mapping import (
-    PATTERN_SECONDS,
     PLACEHOLDER,
     ColumnMapping,
     Picked,
-    compiled,
     drops,
     is_one_of,
     keeps,
     values_at,
 )
-from ft_tools.data.map.masking import mask_values
-from ft_tools.errors import BadInput
+from ft_tools.data.map.masking import mask_values, replace_in, replaced
 from ft_tools.formats.column_counts import is_named, number_of, text_of
 from ft_tools.formats.columns import cell_at
 from ft_tools.formats.example import Example, Message, content_of
@@ -173,13 +170,14 @@ def _answered(text: str) -> list[Message]:
 
 
 def _rewrite(mapping: ColumnMapping, example: Example) -> bool:
-    """Replace in all answers what the mapping names; return whether it found anything.
+    """Replace in all turns what the mapping names; return whether it found anything.
 
-    What is replaced is so in prompts, too; turns of conversations, which no template makes, are
-    made plain on both sides.
+    Answers are stripped; turns of conversations, which no template makes, are made plain on both
+    sides.
     """
     if not (mapping.strip or mapping.replace or mapping.plain_html):
         return False
+    where = f"row {example.line}"
     stripped = {mapping.strip: ""} if mapping.strip else {}
     is_found = False
     for turn in [*example.messages, *example.chosen, *example.rejected]:
@@ -189,24 +187,11 @@ def _rewrite(mapping: ColumnMapping, example: Example) -> bool:
             continue
         is_plain = mapping.plain_html and (is_answer or mapping.is_as_it_is)
         left = plain_html(text) if is_plain else text
-        patterns = {**(stripped if is_answer else {}), **mapping.replace}
-        left = _replaced(patterns, left, f"row {example.line}")
+        left = replaced(stripped, left, where) if is_answer else left
         if left != text:
             turn["content"] = left.strip()
             is_found = True
-    return is_found
-
-
-def _replaced(patterns: Mapping[str, str], text: str, where: str) -> str:
-    for pattern, other in patterns.items():
-        try:
-            text = str(compiled(pattern).sub(lambda _, to=other: to, text, timeout=PATTERN_SECONDS))
-        except TimeoutError:
-            raise BadInput(
-                f"mapping.strip or replace needs more than {PATTERN_SECONDS:g} s for a text of "
-                f"{where}; write a simpler pattern"
-            ) from None
-    return text
+    return bool(replace_in(example, mapping.replace, where)) or is_found
 
 
 def format_input(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -216,9 +201,11 @@ def format_input(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[st
     >>> format_input(mapping, {"subject": "Login", "body": "It fails."})
     [{'role': 'user', 'content': 'Login: It fails.'}]
     """
-    *system, asked = _asked(mapping, row)
-    text = _replaced(mapping.replace, asked["content"], "this row").strip()
-    return [*system, {**asked, "content": text}]
+    *system, asked = (
+        {**one, "content": replaced(mapping.replace, one["content"], "this row")}
+        for one in _asked(mapping, row)
+    )
+    return [*system, {**asked, "content": asked["content"].strip()}]
 
 
 def _asked(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from operator import ge, gt, le, lt
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from ft_tools.contract import Request
 from ft_tools.errors import BadInput, brief
@@ -76,6 +76,14 @@ def _as_pattern(text: str) -> str:
     except re.error as error:
         raise ValueError(f"is no regular expression: {error}") from error
     return text
+
+
+def _are_patterns(value: dict[str, str]) -> dict[str, str]:
+    return {_as_pattern(pattern): text for pattern, text in value.items()}
+
+
+Replacements = Annotated[dict[str, str], AfterValidator(_are_patterns)]
+"""Regular expression -> text that stands for what it finds."""
 
 
 def _listed(value: Any) -> Any:
@@ -297,16 +305,17 @@ class ColumnMapping(Request):
     )
     mask: Names | None = Field(
         None,
-        description="Columns in which secrets and personal data are masked ('*': all, []: none); "
-        "null: all, but for e-mail addresses of reserved domains.",
+        description="Columns in which secrets and personal data are masked (null, '*': all, []: "
+        "none).",
     )
     strip: str | None = Field(
         None, max_length=500, description="Regular expression removed from answers (signatures)."
     )
-    replace: dict[str, str] = Field(
+    replace: Replacements = Field(
         default_factory=dict,
         max_length=20,
-        description="Regular expression -> text that stands for it in prompts and answers.",
+        description="Regular expression -> text that stands for it in every turn, with calls and "
+        "results of tools.",
     )
     plain_html: bool = Field(
         False, description="HTML in answers, and in all turns, becomes text: lines, no tags."
@@ -318,12 +327,10 @@ class ColumnMapping(Request):
         """Return a prompt without placeholders as the column that it names."""
         return value if not value or PLACEHOLDER.search(value) else f"{{{value}}}"
 
-    @field_validator("strip", "replace")
+    @field_validator("strip")
     @classmethod
-    def _are_patterns(cls, value: Any) -> Any:
-        for pattern in value if isinstance(value, dict) else [value or ""]:
-            _as_pattern(pattern)
-        return value
+    def _is_pattern(cls, value: str | None) -> str | None:
+        return value if value is None else _as_pattern(value)
 
     @model_validator(mode="after")
     def _names_columns(self) -> "ColumnMapping":

@@ -43,10 +43,13 @@ def format_input(row):
     row = {**{str(name).strip(): row[name] for name in row}, **row}
     put = lambda m: cell(find(row, m[1]))
     asked = re.sub(r"\\{([^{}\\n]{1,100})\\}", put, MAPPING["prompt"]).strip()
+    told = MAPPING["system"] or ""
     for pattern, text in MAPPING["replace"].items():
-        asked = re.sub(pattern, lambda _: text, asked, flags=re.MULTILINE).strip()
-    system = [{"role": "system", "content": MAPPING["system"]}] if MAPPING["system"] else []
-    return [*system, {"role": "user", "content": asked}]
+        told, asked = (
+            re.sub(pattern, lambda _: text, one, flags=re.MULTILINE) for one in (told, asked)
+        )
+    system = [{"role": "system", "content": told}] if told else []
+    return [*system, {"role": "user", "content": asked.strip()}]
 '''
 """`format_input` for production, without this package."""
 

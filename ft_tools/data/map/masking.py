@@ -1,19 +1,21 @@
-"""Mask secrets and personal data in examples and rows."""
+"""Mask secrets and personal data in examples and rows, and replace what a caller names."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ft_tools.data.judge import privacy
+from ft_tools.data.map.mapping import PATTERN_SECONDS, compiled
+from ft_tools.errors import BadInput, brief
 from ft_tools.formats.column_counts import is_named
-from ft_tools.formats.example import Example, content_of
+from ft_tools.formats.example import THOUGHTS, Example, content_of
 
 
-def mask_example(example: Example, *, with_reserved: bool = False) -> list[str]:
+def mask_example(example: Example) -> list[str]:
     """Replace secrets and personal data in all that an example says, its tools included.
 
     Args:
         example: Is changed.
-        with_reserved: Whether to mask e-mail addresses of domains that are reserved, too.
 
     Returns:
         The kind of each value that was found, which has one replacement in the whole example.
@@ -26,12 +28,66 @@ def mask_example(example: Example, *, with_reserved: bool = False) -> list[str]:
         return []
     seen: privacy.Seen = {}
     for message in turns:
-        masked = privacy.mask_all(message, seen, with_reserved=with_reserved)
+        masked = privacy.mask_all(message, seen)
         message.clear()
         message.update(masked)
-    example.tools = privacy.mask_all(example.tools, seen, with_reserved=with_reserved)
-    example.text = privacy.mask_all(example.text, seen, with_reserved=with_reserved)
+    example.tools = privacy.mask_all(example.tools, seen)
+    example.text = privacy.mask_all(example.text, seen)
     return [kind for kind, _ in seen]
+
+
+def replace_in(example: Example, patterns: Mapping[str, str], where: str) -> "Counter[str]":
+    """Replace in all turns, in the arguments of calls and in tools; return places by pattern.
+
+    Raises:
+        BadInput: A pattern needs too long.
+    """
+    found = Counter[str]()
+    if not patterns:
+        return found
+
+    def changed(value: Any) -> Any:
+        return privacy.changed_all(value, lambda text: replaced(patterns, text, where, found))
+
+    for turn in [*example.messages, *example.chosen, *example.rejected]:
+        for name in ("content", *THOUGHTS):
+            if (made := changed(turn.get(name))) != turn.get(name):
+                is_said = isinstance(made, str) and turn["role"] != "system"
+                turn[name] = made.strip() if is_said else made
+        if calls := turn.get("tool_calls"):
+            turn["tool_calls"] = [_with_arguments(call, changed) for call in calls]
+    example.tools, example.text = changed(example.tools), changed(example.text)
+    return found
+
+
+def _with_arguments(call: Any, changed: Callable[[Any], Any]) -> Any:
+    """Return a call of a tool with changed arguments; its name and identity stay."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or "arguments" not in function:
+        return call
+    return {**call, "function": {**function, "arguments": changed(function["arguments"])}}
+
+
+def replaced(
+    patterns: Mapping[str, str], text: str, where: str, found: "Counter[str] | None" = None
+) -> str:
+    """Return a text with what patterns find replaced, one after another; places are counted.
+
+    Raises:
+        BadInput: A pattern needs too long.
+    """
+    for pattern, other in patterns.items():
+        try:
+            sub = compiled(pattern).subn
+            text, num = sub(lambda _, to=other: to, text, timeout=PATTERN_SECONDS)
+        except TimeoutError:
+            raise BadInput(
+                f"the pattern {brief(repr(pattern))} needs more than {PATTERN_SECONDS:g} s for a "
+                f"text of {where}; write a simpler one"
+            ) from None
+        if found is not None and num:
+            found[pattern] += num
+    return text
 
 
 def mask_values(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -52,7 +108,7 @@ def _masked(
     for key, value in row.items():
         name = f"{before}{key}"
         if is_named(name, columns):
-            made[key] = privacy.mask_all(value, seen, with_reserved=True)
+            made[key] = privacy.mask_all(value, seen)
         elif isinstance(value, Mapping) and any(one.startswith(f"{name}.") for one in columns):
             made[key] = _masked(value, f"{name}.", columns, seen)
         elif isinstance(value, list) and any(one.startswith(f"{name}[]") for one in columns):

@@ -252,9 +252,7 @@ def _privacy(result: Scan, example: Example) -> list[str]:
         return []
     answered, other = map("\n".join, example.texts())
     for text in (answered, other):
-        reserved, offices = privacy.exempt_addresses(text)
-        result.counts["reserved_addresses"] += reserved
-        result.counts["office_addresses"] += offices
+        result.counts.update(privacy.left_readable(text))
     found = []
     if secrets := privacy.secrets_in(f"{other}\n{answered}"):
         result.secrets.update(secrets)

@@ -73,7 +73,7 @@ class Scan:
     masked: "Counter[str]" = field(default_factory=Counter)
     """Kind of secret or personal data -> examples in which it is replaced."""
     counts: "Counter[str]" = field(default_factory=Counter)
-    """masked (values), reserved_addresses and office_addresses (which are not masked), corrected,
+    """masked (values), office_addresses and fictional_numbers (which are not masked), corrected,
     stripped, as_trained (rows that launches read as they are)."""
     found: "dict[str, array[int]]" = field(default_factory=dict)
     """Finding id -> indices, in order."""
@@ -158,8 +158,7 @@ class Scan:
 
     def mask(self, example: Example) -> None:
         """Mask an example of the first pass if its secrets and personal data are to be replaced."""
-        asked = self.mapping.mask is not None
-        if self.masks and (kinds := mask_example(example, with_reserved=asked)):
+        if self.masks and (kinds := mask_example(example)):
             self._masked_lines.add(example.line)
             self.count_masked(kinds)
 
@@ -201,7 +200,7 @@ class Scan:
         """Return the example of a row that is known to have one, as it was compared."""
         example = self.make(number, value).example or Example(number, "unknown", "sft")
         if number in self._masked_lines:
-            mask_example(example, with_reserved=self.mapping.mask is not None)
+            mask_example(example)
         return example
 
     def examples_at(self, wanted: Collection[int]) -> Iterator[tuple[int, Row, Example]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.errors import BadData, MissingExtra, NotFound, require_installed
 from ft_tools.formats.readers.encodings import HEAD_BYTES, utf_16_of
+from ft_tools.formats.readers.source import is_ours
 
 KINDS = {
     ".md": "markdown", ".markdown": "markdown", ".rst": "text", ".txt": "text", ".adoc": "text",
@@ -199,7 +200,8 @@ def _files(folder: Path) -> Iterator[Path]:
         if number > MAX_FILES:
             raise BadData(folder, f"has more than {MAX_FILES} files", "name a smaller folder")
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not hidden and file.suffix.lower() in KINDS and file.is_file():
+        is_named = not hidden and file.suffix.lower() in KINDS and file.is_file()
+        if is_named and not is_ours(folder, file):
             resolved = workspace.existing(str(file))
             if kind_of(resolved) is not None:
                 yield resolved

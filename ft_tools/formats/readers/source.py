@@ -101,7 +101,7 @@ def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
         is_data = _suffix(file)[0] in SUFFIXES and file.name not in ABOUT_DATA
         is_data = is_data and not hidden and file.is_file() and file.stat().st_size > 0
-        if is_data and not any(map(_holds_parts, _between(path, file))):
+        if is_data and not is_ours(path, file):
             files.append(file)
     if not files and any(path.rglob("*.arrow")):
         cure = "save it as JSONL: datasets.load_from_disk(FOLDER), and .to_json(FILE) of each split"
@@ -110,6 +110,12 @@ def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
         listed = ", ".join(sorted(SUFFIXES))
         raise BadData(path, "holds no data file", f"put files ending in {listed} in it")
     return [_recognise_in(path, number, file) for number, file in enumerate(files, 1)]
+
+
+def is_ours(folder: Path, file: Path) -> bool:
+    """Return whether this package wrote a file in a folder: of runs, caches, training files."""
+    ours = (one for one in workspace.own_folders() if not folder.is_relative_to(one))
+    return any(map(file.is_relative_to, ours)) or any(map(_holds_parts, _between(folder, file)))
 
 
 def _holds_parts(folder: Path) -> bool:
