@@ -170,12 +170,11 @@ def quantized_formats() -> str:
                 f"{one['size_bytes'] / MB:.1f}",
                 f"{quality['mean_kl']:.2g}",
                 f"{quality['top1_agreement']:.0%}",
-                f"x{quality['perplexity_ratio']:.3f}",
                 str(replaced or ""),
                 quality["verdict"],
             )
         )
-    headers = ("format", "MB", "mean KL", "same first choice", "perplexity", "fallbacks", "verdict")
+    headers = ("format", "MB", "mean KL", "same first choice", "fallbacks", "verdict")
     return rendered(headers, rows)
 
 
