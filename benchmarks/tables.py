@@ -74,23 +74,6 @@ def result(name: str) -> Any:
     return json.loads((ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def contamination() -> str:
-    """Give the share of rows made of benchmarks that are found, and of clean rows."""
-    made = result("contamination")
-    columns = {"found_by_words": "found by words", "found": "found by words or meaning"}
-    if not made["by_meaning"]:
-        del columns["found"]
-    kinds = {name: one for name, one in made["kinds"].items() if one["found"]}
-    clean = made["clean"].values()
-    total = {key: sum(one[key] for one in clean) for key in ("rows", *columns)}
-    kinds["clean rows"] = total
-    rows = [
-        (name, f"{one['rows']:,}", *(f"{one[key] / one['rows']:.1%}" for key in columns))
-        for name, one in kinds.items()
-    ]
-    return rendered(("rows", "number", *columns.values()), rows)
-
-
 def vram_errors() -> str:
     """Give the estimate's error on rows that set a constant, and on those that set none."""
     names = {
@@ -227,7 +210,6 @@ def _rate(rate: float) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__: each
     for each in (
-        contamination,
         vram_errors,
         quantized_formats,
         lora_ranks,
