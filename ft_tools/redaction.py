@@ -62,19 +62,15 @@ PATTERNS = {
     # Redis has a password and no name.
     "url_password": re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
 }
-RANDOM = re.compile(r"_([A-Za-z0-9]{16,})")
+RANDOM = re.compile(r"(?P<before>.*?_)(?P<text>[A-Za-z0-9]{16,64})")
 SYLLABLES = re.compile(r"(?=[a-z]*[aeiouy])[a-z]{3,}")
-MOST_JUDGED = 64
-"""Characters that are looked at: the pattern of syllables is not linear."""
-CHANGE = re.compile(r"[a-z](?=[0-9])|[0-9](?=[a-z])|[A-Z](?=[0-9])|[0-9](?=[A-Z])")
-MOST_SYLLABLES, FEWEST_CHANGES = 0.4, 0.2
-"""Share of letters of words, from which mixed case is a name; of changes in one case. Judgement."""
+CHANGE = re.compile(r"[A-Za-z](?=[0-9])|[0-9](?=[A-Za-z])")
 SECRET_WORD = re.compile(
-    r"(?:^|_)(?:live|test|prod|secret|sec|sk|pk|rk|key|token|pat|api|auth)_$", re.IGNORECASE
+    r"(?:^|_)(?:live|test|prod|secret|sec|[spr]k|key|token|pat|api|auth)_$", re.I
 )
 IDENTITY = re.compile(
-    r"(?:call|toolu|srvtoolu|msg|resp|rs|fc|run|step|thread|asst|file|req|batch|item|gen|evt|obj"
-    r"|session|trace|span|pi|ch|cus|acct|sub|price|prod|in|org|proj|user|vs|ws|req)_"
+    r"(?:call|(?:srv)?toolu|msg|resp|r?s|fc|run|step|thread|asst|file|req|batch|item|gen|evt|obj"
+    r"|session|trace|span|pi|ch|cus|acct|sub|price|prod|in|org|proj|user|vs|ws)_"
 )
 """How identities begin that APIs give to calls, messages and objects; they open nothing."""
 
@@ -88,17 +84,16 @@ def is_random(found: str) -> bool:
     >>> is_random("test_integration2fixtures"), is_random("Java_nativeGetNameOfThingV2ForTesting")
     (False, False)
     """
-    tail = RANDOM.search(found)
-    if tail is None:
+    held = RANDOM.match(found)
+    if held is None:
         return False
-    text, before = tail[1][:MOST_JUDGED], found[: tail.start() + 1]
+    text, is_marked = held["text"], SECRET_WORD.search(held["before"]) is not None
     digits, small, large = (re.search(kind, text) for kind in ("[0-9]", "[a-z]", "[A-Z]"))
-    is_marked = SECRET_WORD.search(before) is not None
+    # Shares that part random text from names: of letters in syllables, of changes in one case.
     if small and large:
         is_long = digits is not None and len(text) >= 24 and IDENTITY.match(found) is None
-        spelt = sum(map(len, SYLLABLES.findall(text)))
-        return (is_marked or is_long) and spelt < len(text) * MOST_SYLLABLES
-    return is_marked and len(CHANGE.findall(text)) >= len(text) * FEWEST_CHANGES
+        return (is_marked or is_long) and len("".join(SYLLABLES.findall(text))) < len(text) * 0.4
+    return is_marked and len(CHANGE.findall(text)) >= len(text) * 0.2
 
 
 CHECKS: Mapping[str, Callable[[str], bool]] = {"unknown_token": is_random}
@@ -115,10 +110,12 @@ def redact(text: str) -> str:
     for value in environment_secrets():
         text = text.replace(value, MASK)
     for kind, pattern in PATTERNS.items():
-        found = {one[0] for one in pattern.finditer(text)}
-        for value in filter(CHECKS.get(kind, bool), found):
-            text = text.replace(value, MASK)
+        text = pattern.sub(_masking(CHECKS.get(kind, bool)), text)
     return text
+
+
+def _masking(is_one: Callable[[str], bool]) -> Callable[[re.Match[str]], str]:
+    return lambda found: MASK if is_one(found[0]) else found[0]
 
 
 def environment_secrets() -> list[str]:

@@ -5,7 +5,6 @@ the server was started in. Relative paths are resolved against the first one. Ru
 under it.
 """
 
-import contextlib
 import errno
 import os
 import stat
@@ -86,14 +85,6 @@ def cache_dir() -> Path:
         raise BadInput(
             f"this user has no home directory for the cache; set {CACHE_VARIABLE} to a folder"
         ) from error
-
-
-def own_folders() -> list[Path]:
-    """Return the folders whose files nobody but this package writes."""
-    folders = [roots()[0] / "runs"]
-    with contextlib.suppress(BadInput):
-        folders.append(cache_dir())
-    return folders
 
 
 def resolve(path: str) -> Path:

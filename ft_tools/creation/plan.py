@@ -108,8 +108,7 @@ def make_plan(request: CreateRequest) -> CreatePlan:
 def made_at_once(request: CreateRequest, path: Path, digest: str) -> Made:
     """Return the rows that are made without asking anybody."""
     if request.kind == "traces":
-        marks = workspace.existing(request.marks) if request.marks else None
-        return traced_rows(path, request.source, digest, request.keep, marks, request.replace)
+        return traced_rows(request, path, digest)
     rows = varied_rows(path, request.source, digest, request.variations, request.seed)
     return Made(rows, len(rows))
 

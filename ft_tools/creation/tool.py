@@ -27,8 +27,8 @@ def create_dataset(request: CreateRequest) -> Launch:
         lineage={"source": request.source},
     )
     # What logs are chosen by, or what terms forbid, is open: there is nothing to confirm yet.
-    is_open = plan.log is not None and (
-        request.keep is None
-        or forbidden_among(request, terms_of_providers(request, plan.log.terms)) is not None
-    )
+    if plan.log is None or request.confirm:
+        return found
+    forbidden = forbidden_among(request, terms_of_providers(request, plan.log.terms))
+    is_open = request.keep is None or forbidden
     return found.model_copy(update={"next_steps": []}) if is_open else found

@@ -1,6 +1,5 @@
 """Langfuse: observations and scores, as exported to a bucket or as its API returns them."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,7 +9,6 @@ from ft_tools.creation.traces.conversation import (
     Node,
     Signs,
     call_of,
-    calls_in,
     text_at,
 )
 from ft_tools.creation.traces.messages import (
@@ -35,9 +33,8 @@ def fits(row: Mapping[str, Any]) -> bool:
     return any(name in row for name in (*PARENT, *KIND)) and ("type" in row or "name" in row)
 
 
-def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
-    """Yield a conversation for each generation, with the scores on it, its trace and session."""
-    nodes, signs = [], Signs()
+def nodes(rows: Iterable[LogRow], signs: Signs) -> Iterator[Node]:
+    """Yield each observation, with the call of a generation; add scores, of traces too."""
     for row in rows:
         value = row.value
         if text_at(value, *KIND):
@@ -52,8 +49,7 @@ def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[C
         kind, failed = text_at(value, "type"), "error" if value.get("level") == "ERROR" else ""
         call = _call(row) if kind == "GENERATION" else None
         own = text_at(value, "id")
-        nodes.append(Node(own, text_at(value, *PARENT), failed, f"{NAME}.{kind}", call))
-    yield from calls_in(nodes, signs, skipped)
+        yield Node(own, text_at(value, *PARENT), failed, f"{NAME}.{kind}", call)
 
 
 def _score(row: Mapping[str, Any]) -> Any:

@@ -1,6 +1,5 @@
 """LangSmith's runs: calls of models in LangChain's, OpenAI's or Anthropic's spelling."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ from ft_tools.creation.traces.conversation import (
     Node,
     Signs,
     call_of,
-    calls_in,
     text_at,
 )
 from ft_tools.creation.traces.messages import answer_of, items_of, messages_of, object_of, parsed
@@ -30,9 +28,8 @@ def fits(row: Mapping[str, Any]) -> bool:
     return "run_type" in row
 
 
-def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
-    """Yield a conversation for each run of a model, with the feedback on what it is part of."""
-    nodes, signs = [], Signs()
+def nodes(rows: Iterable[LogRow], signs: Signs) -> Iterator[Node]:
+    """Yield each run, with the call of a run of a model; add the feedback on it."""
     for row in rows:
         value, kind, own = row.value, text_at(row.value, "run_type"), text_at(row.value, "id")
         for name, held in object_of(value.get("feedback_stats")).items():
@@ -42,9 +39,7 @@ def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[C
             signs.add(own, name, *(labels if mean is None else [mean]))
         failed = "error" if value.get("error") else ENDS.get(text_at(value, "status"), "error")
         call = _call(row) if kind == "llm" else None
-        parent = text_at(value, "parent_run_id")
-        nodes.append(Node(own, parent, failed, f"{NAME}.{kind}", call))
-    yield from calls_in(nodes, signs, skipped)
+        yield Node(own, text_at(value, "parent_run_id"), failed, f"{NAME}.{kind}", call)
 
 
 def _call(row: LogRow) -> Conversation | None:

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ft_tools import workspace
 from ft_tools.creation.findings import warning
 from ft_tools.creation.report import LogCounts
+from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
 from ft_tools.creation.traces.conversation import NOT_FINISHED, Conversation, longest
-from ft_tools.creation.traces.keep import Keep, described_signs, marks_from
+from ft_tools.creation.traces.keep import described_signs, marks_from
 from ft_tools.creation.traces.messages import answered, has_broken_call
 from ft_tools.creation.traces.read import conversations_in, rows_in
 from ft_tools.data.judge.privacy import left_readable
@@ -26,32 +28,23 @@ UNITS = {10: 1, 13: 10**3, 16: 10**6, 19: 10**9}
 """Digits of a time today -> how many of its units are a second."""
 
 
-def traced_rows(
-    path: Path,
-    name: str,
-    digest: str,
-    keep: Keep | None,
-    marks: Path | None,
-    replace: Mapping[str, str],
-) -> Made:
+def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
     """Return the conversations of logs that meet the condition; without one, none.
 
     Args:
+        request: With the condition; without one the counts list the signs to choose by.
         path: A file or folder.
-        name: Of it, as the caller wrote it.
         digest: Its sha256.
-        keep: The condition; without it the counts list the signs that there are to choose by.
-        marks: A table of signs from elsewhere, by session.
-        replace: Pattern -> text that stands for what it finds, before anything is masked.
 
     Raises:
         BadInput: It is no known log.
         UnknownName: The condition names a sign that nothing has.
     """
     skipped, notes, masked, left, dropped = (Counter[str]() for _ in range(5))
-    replaced = Counter(dict.fromkeys(replace, 0))
+    replaced = Counter(dict.fromkeys(request.replace, 0))
     calls = list(conversations_in(path, skipped))
-    marked = marks_from(rows_in(marks, skipped) if marks else ())
+    keep, marks = request.keep, request.marks
+    marked = marks_from(rows_in(workspace.existing(marks), skipped) if marks else ())
     notes["marks_of_no_conversation"] = len(
         marked.of.keys() - {about for one in calls for about in one.add_signs(marked)}
     )
@@ -68,11 +61,12 @@ def traced_rows(
             dropped[why] += 1
             continue
         example = Example(one.row.line, one.format, "sft", messages, tools=one.tools or None)
-        replaced.update(replace_in(example, replace, f"{one.row.file}:{one.row.line}"))
+        replaced.update(replace_in(example, request.replace, f"{one.row.file}:{one.row.line}"))
         masked.update(mask_example(example))
         left.update(left_readable(json.dumps([example.messages, example.tools])))
         asked = next(str(m["content"]) for m in messages if m["role"] == "user")
-        origin = _origin(one, f"{name}/{one.row.file}" if path.is_dir() else name, digest)
+        name = f"{request.source}/{one.row.file}" if path.is_dir() else request.source
+        origin = _origin(one, name, digest)
         rows.append(MadeRow(example.messages, asked, origin, one.group, example.tools))
     models = Counter(one.model or "unknown" for one in found)
     log = LogCounts(

@@ -1,17 +1,9 @@
 """OpenInference's conventions, as Phoenix and Arize export them: flattened attributes of spans."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ft_tools.creation.traces.conversation import (
-    Conversation,
-    Node,
-    Signs,
-    call_of,
-    calls_in,
-    text_at,
-)
+from ft_tools.creation.traces.conversation import Conversation, Node, Signs, call_of, text_at
 from ft_tools.creation.traces.messages import answer_of, items_of, messages_of, objects_of
 from ft_tools.creation.traces.openai_chat import tools_of
 from ft_tools.creation.traces.spans import Span, nested
@@ -20,11 +12,10 @@ NAME = "openinference"
 KIND = "openinference.span.kind"
 
 
-def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Conversation]:
-    """Yield a conversation for each span of kind LLM, with the verdicts on it and around it."""
-    listed, signs = list(spans), Signs()
+def nodes(spans: Iterable[Span], signs: Signs) -> Iterator[Node]:
+    """Yield each span, with the call of one of kind LLM; add the verdicts on it and around it."""
+    listed = list(spans)
     raised = {one.id for one in listed if one.is_event and one.name == "exception"}
-    nodes = []
     for span in (one for one in listed if not one.is_event):
         session, kind = (str(nested(span.attributes, n) or "") for n in ("session.id", KIND))
         # A verdict that comes later is a span of its own, which links to what it is about.
@@ -34,8 +25,7 @@ def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Co
         _add_signs(signs, span, "session.", session)
         call = _call(span, session) if kind == "LLM" else None
         failed = "error" if span.has_failed or span.id in raised else ""
-        nodes.append(Node(span.id, span.parent, failed, f"{NAME}.{kind}", call))
-    yield from calls_in(nodes, signs, skipped)
+        yield Node(span.id, span.parent, failed, f"{NAME}.{kind}", call)
 
 
 def _add_signs(signs: Signs, span: Span, where: str, about: str) -> None:

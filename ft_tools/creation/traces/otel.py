@@ -1,17 +1,10 @@
 """OpenTelemetry's conventions for generative AI: attributes, and events as they were up to 1.36."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ft_tools.creation.traces.conversation import (
-    Conversation,
-    Node,
-    Signs,
-    call_of,
-    calls_in,
-    text_at,
-)
+from ft_tools.creation.traces.conversation import Conversation, Node, Signs, call_of, text_at
 from ft_tools.creation.traces.messages import answer_of, items_of, messages_of, object_of, parsed
 from ft_tools.creation.traces.openai_chat import tools_of
 from ft_tools.creation.traces.spans import Span
@@ -26,8 +19,8 @@ RESPONSE = "gen_ai.response.id"
 SESSION = ("gen_ai.conversation.id", "session.id")
 
 
-def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Conversation]:
-    """Yield a conversation for each span of a model's call, with what its events say."""
+def nodes(spans: Iterable[Span], signs: Signs) -> Iterator[Node]:
+    """Yield each span, with the call of a model that it and its events say; add evaluations."""
     parts: dict[str, list[Span]] = defaultdict(list)
     evaluations = []
     for span in spans:
@@ -35,9 +28,8 @@ def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Co
             evaluations.append(span)
         else:
             parts[f"{span.trace} {span.id}"].append(span)
-    nodes = [_node(held) for held in parts.values()]
-    judged = {node.parent for node in nodes} | {node.id for node in nodes if node.call}
-    signs = Signs()
+    found = [_node(held) for held in parts.values()]
+    judged = {node.parent for node in found} | {node.id for node in found if node.call}
     for span in evaluations:
         held = span.attributes
         # A span of its own that evaluates is about the one that it stands in.
@@ -45,7 +37,7 @@ def conversations(spans: Iterable[Span], skipped: "Counter[str]") -> Iterator[Co
         scores = [held.get(f"{EVALUATION}.score.{key}") for key in ("value", "label")]
         name = held.get(f"{EVALUATION}.name")
         signs.add(text_at(held, RESPONSE) or about or text_at(held, *SESSION), name, *scores)
-    yield from calls_in(nodes, signs, skipped)
+    yield from found
 
 
 def _node(parts: list[Span]) -> Node:

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ft_tools.creation.traces import (
     otel,
     spans,
 )
-from ft_tools.creation.traces.conversation import Conversation, LogRow
+from ft_tools.creation.traces.conversation import Conversation, LogRow, Node, Signs, calls_in
 from ft_tools.creation.traces.messages import normalised
 from ft_tools.errors import FineTuningError
 from ft_tools.formats.column_counts import shown
@@ -32,15 +33,23 @@ def _of_spans(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conve
     """Read spans by the conventions of each: OpenInference names the kind of its own."""
     found = list(spans.spans_of(rows))
     theirs = {one.id for one in found if spans.nested(one.attributes, openinference.KIND)}
-    yield from openinference.conversations((s for s in found if s.id in theirs), skipped)
-    yield from otel.conversations((s for s in found if s.id not in theirs), skipped)
+    yield from _calls(openinference.nodes, (s for s in found if s.id in theirs), skipped)
+    yield from _calls(otel.nodes, (s for s in found if s.id not in theirs), skipped)
+
+
+def _calls(
+    nodes: Callable[[Any, Signs], Iterable[Node]], rows: Iterable[Any], skipped: "Counter[str]"
+) -> Iterator[Conversation]:
+    """Read what calls are part of, and then the calls with the signs of it."""
+    signs = Signs()
+    yield from calls_in(nodes(rows, signs), signs, skipped)
 
 
 FORMATS: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Reader]] = {
     codex.NAME: (codex.fits, codex.conversations),
     claude_code.NAME: (claude_code.fits, claude_code.conversations),
-    langsmith.NAME: (langsmith.fits, langsmith.conversations),
-    langfuse.NAME: (langfuse.fits, langfuse.conversations),
+    langsmith.NAME: (langsmith.fits, partial(_calls, langsmith.nodes)),
+    langfuse.NAME: (langfuse.fits, partial(_calls, langfuse.nodes)),
     "spans": (spans.fits, _of_spans),
     openai_chat.NAME: (openai_chat.fits, openai_chat.conversations),
 }

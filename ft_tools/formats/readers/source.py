@@ -114,8 +114,9 @@ def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
 
 def is_ours(folder: Path, file: Path) -> bool:
     """Return whether this package wrote a file in a folder: of runs, caches, training files."""
-    ours = (one for one in workspace.own_folders() if not folder.is_relative_to(one))
-    return any(map(file.is_relative_to, ours)) or any(map(_holds_parts, _between(folder, file)))
+    ours = (workspace.roots()[0] / "runs", workspace.cache_dir())
+    is_beside = any(file.is_relative_to(o) and not folder.is_relative_to(o) for o in ours)
+    return is_beside or any(map(_holds_parts, _between(folder, file)))
 
 
 def _holds_parts(folder: Path) -> bool:
