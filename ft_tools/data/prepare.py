@@ -32,7 +32,7 @@ from ft_tools.data.write import NAMES, Part, pair_of, write_rows
 from ft_tools.errors import BadInput, OutputExists, brief
 from ft_tools.formats.column_counts import NAME_CHARS, shown
 from ft_tools.formats.example import Message, content_of
-from ft_tools.formats.quoting import quote
+from ft_tools.formats.quoting import cut_to, quote
 from ft_tools.formats.readers.source import decoded_size
 from ft_tools.formats.test_sets import TO_FORGET, remember
 from ft_tools.metrics.sample_size import FEWEST_EXAMPLES, detectable_effect, examples_needed
@@ -351,6 +351,8 @@ def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
         if without := counts.get("no_conversation", 0):
             column = shown(scanned.mapping.turns.conversation, NAME_CHARS)
             yield note("no_conversation", count=without, column=column)
+        if never := scanned.mapping.turns.roles.keys() - scanned.joining.speakers - {"*"}:
+            yield note("speakers_without_turns", listed=", ".join(map(shown, sorted(never))))
         left = sorted((why, count) for why, count in scanned.joining.left_out.items() if count)
         if left:
             yield note("turns_left_out", listed=", ".join(f"{count} {why}" for why, count in left))
@@ -444,11 +446,12 @@ def _spoken(turns: Sequence[Message]) -> str:
     if len(turns) == 1:
         return content_of(turns[0])
     most = max(SPOKEN_CHARS, QUOTED_CHARS // max(1, len(turns)))
-    return "\n".join(f"{turn['role']}: {content_of(turn)[:most]}" for turn in turns)
+    return "\n".join(f"{turn['role']}: {cut_to(content_of(turn), most)}" for turn in turns)
 
 
 def _quote(text: str) -> str:
-    return quote(privacy.mask(text), QUOTED_CHARS)[0]
+    quoted, is_whole = quote(privacy.mask(text), QUOTED_CHARS)
+    return quoted if is_whole else f'{quoted[:-1]}\u2026"'
 
 
 def _outputs(folder: Path, mapping: ColumnMapping, counts: Mapping[str, int]) -> PreparedFiles:

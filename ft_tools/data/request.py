@@ -26,7 +26,7 @@ class FileRequest(Request):
 
     path: str = Field(description="File or folder: CSV, Excel, Parquet, JSON, JSONL, SQLite.")
     sheet: str | None = Field(
-        None, max_length=200, description="Of a workbook, or list of a JSON object."
+        None, max_length=200, description="Of a workbook, or list of a JSON object: a.reports."
     )
     query: str | None = Field(
         None, max_length=4000, description="SELECT for an SQLite file with several tables."

@@ -32,3 +32,8 @@ def quote(text: str, max_chars: int) -> tuple[str, bool]:
             return f'"{"".join(kept)}"', False
         kept.append(f"\\{char}" if char in '"\\' else piece)
     return f'"{"".join(kept)}"', True
+
+
+def cut_to(text: str, most: int) -> str:
+    """Return the beginning of a text, with a mark if there is more."""
+    return text if len(text) <= most else f"{text[:most]}\u2026"

@@ -209,6 +209,78 @@ def test_a_header_and_sheet_are_said_and_a_sheet_that_is_not_there_is_refused(wo
     ]
 
 
+def reports(first, last):
+    rows = [{"text": ASKED[at], "coded": {"parts": ["a"] * (at % 2)}} for at in range(first, last)]
+    return {"schema": 3, "site": {"name": "Drachten", "more": {"reports": rows, "by": [{"x": 1}]}}}
+
+
+def test_a_list_inside_objects_of_an_object_is_a_table(workspace):
+    (workspace / "d.json").write_text(json.dumps(reports(0, COUNT)))
+    report = show_examples(ShowRequest(path="d.json"))
+    assert report.profile.num_rows == COUNT
+    assert [one.arguments["sheet"] for one in report.next_steps] == [
+        "site.more.by",
+        "site.more.reports",
+    ]
+    mapping = {"prompt": "text", "answer": {"parts": "coded.parts"}, "ignore": ["*"]}
+    asked = {"mapping": mapping, "sheet": "site.more.reports"}
+    made = prepare_dataset(PrepareRequest(path="d.json", **asked))
+    # An empty list is an answer.
+    assert sum(made.counts.values()) == COUNT
+    assert "no_answer" not in made.counts
+    wrong = {**mapping, "prompt": "{site.more.reports[].text}"}
+    (workspace / "pages").mkdir()
+    for at in range(2):
+        (workspace / "pages" / f"{at}.json").write_text(json.dumps(reports(12 * at, 12 * at + 12)))
+    assert show_examples(ShowRequest(path="pages")).profile.num_rows == 2
+    assert prepare_dataset(PrepareRequest(path="pages", **asked)).num_rows == COUNT
+    with pytest.raises(BadInput, match=r"items of a list.*\(site.more.reports\).*`sheet`"):
+        prepare_dataset(PrepareRequest(path="pages", mapping=wrong))
+
+
+def test_an_object_that_holds_a_conversation_or_objects_by_id_is_one_row(workspace):
+    nodes = {f"n{at}": {"id": f"n{at}", "parts": [{"text": SAID[at]}]} for at in range(3)}
+    talk = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    for value in ({"title": "t", "mapping": nodes}, {"talk": talk}):
+        (workspace / "d.json").write_text(json.dumps(value))
+        assert show_examples(ShowRequest(path="d.json")).profile.num_rows == 1
+
+
+def test_bounds_on_dates_in_two_formats_leave_out_what_is_no_date(workspace):
+    days = [
+        f"{at + 1:02}.04.2026" if at % 2 else f"2026-04-{at + 1:02}T09:30" for at in range(COUNT)
+    ]
+    rows = [["q", "a", "day"], ["text", "text", "TT.MM.JJJJ"]]
+    rows += [[*pair, day] for pair, day in zip(ALL.items(), days, strict=True)]
+    write_csv(workspace / "f.csv", rows)
+    asked = {"prompt": "q", "answer": "a"}
+    made = prepare_dataset(
+        PrepareRequest(path="f.csv", mapping={**asked, "keep": {"day": ">=10.04.2026"}})
+    )
+    assert made.counts["not_kept"] == 10
+    assert any(one.startswith("day: 1 values") for one in made.assumptions)
+    upto = ShowRequest(path="f.csv", where={"day": "<=2026-04-09"})
+    assert show_examples(upto).profile.num_rows == 9
+    with pytest.raises(BadInput, match=r"days, 2026-04-01.*pattern"):
+        prepare_dataset(
+            PrepareRequest(path="f.csv", mapping={**asked, "keep": {"q": ">=2026-04-01"}})
+        )
+    write_csv(workspace / "f.csv", [*rows, ["Wann?", "Morgen.", "03/04/2026"]])
+    with pytest.raises(BadInput, match=r"'03/04/2026' can be several days.*pattern"):
+        prepare_dataset(
+            PrepareRequest(path="f.csv", mapping={**asked, "keep": {"day": ">=2026-04-10"}})
+        )
+
+
+def test_a_long_earlier_turn_of_an_example_is_cut_with_a_mark(workspace):
+    said = [("user", "Where is it? " * 200), ("assistant", "Here."), ("user", "Sure?")]
+    turns = [{"role": role, "content": text} for role, text in [*said, ("assistant", "Yes.")]]
+    lines = [json.dumps({"messages": turns, "n": at}) + "\n" for at in range(5)]
+    (workspace / "d.jsonl").write_text("".join(lines))
+    made = prepare_dataset(PrepareRequest(path="d.jsonl", mapping={"ignore": ["*"]}))
+    assert "\u2026\\nassistant: Here.\\nuser: Sure?" in made.examples[0].prompt
+
+
 def test_each_sheet_is_named_with_its_size_and_each_table_with_its_columns(workspace):
     pytest.importorskip("python_calamine")
     path, _, _ = two_sheets(workspace)

@@ -243,7 +243,8 @@ def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
     ('{"a": "x", "b": "2"}', None)
     """
     values = {key: cell_at(row, column) for key, column in mapping.answer_keys.items()}
-    empty = {key for key, value in values.items() if is_empty(value)}
+    # An empty list is a value of JSON.
+    empty = {k for k, v in values.items() if is_empty(v) and not (mapping.is_json and v == [])}
     if not values or not all(map(mapping.may_be_null, empty)):
         return None
     if not mapping.is_json:

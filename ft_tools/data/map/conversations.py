@@ -17,7 +17,7 @@ from ft_tools.data.map.mapping import (
 )
 from ft_tools.data.map.paths import path_of
 from ft_tools.data.map.times import is_month_first, sortable
-from ft_tools.errors import BadInput, brief
+from ft_tools.errors import BadInput
 from ft_tools.formats.column_counts import shown, text_of, turns_in
 from ft_tools.formats.columns import cell_at
 from ft_tools.formats.example import Message
@@ -60,19 +60,13 @@ class Joining:
         speaker = self.roles.get(speaker, speaker)
         return turns.roles.get(speaker) or (speaker if speaker in OURS else turns.roles.get("*"))
 
-    def require_roles(self, turns: Turns | None, *, is_sample: bool) -> None:
-        """Refuse speakers whose role nobody named, and roles of speakers whom no turn has.
+    def require_roles(self) -> None:
+        """Refuse speakers whose role nobody named.
 
         Raises:
             BadInput: With the speakers and how often each speaks.
         """
         if not self.unknown:
-            never = sorted((turns.roles.keys() if turns else set()) - self.speakers - {"*"})
-            if never and not is_sample:
-                known = ", ".join(map(shown, sorted(self.speakers)[:MOST_NAMED]))
-                raise BadInput(
-                    f"mapping.turns.roles: no turn is of {brief(repr(never[0]))}; speakers: {known}"
-                )
             return
         listed = ", ".join(f"{shown(n)} {c}" for n, c in self.unknown.most_common(MOST_NAMED))
         more = len(self.unknown) - MOST_NAMED
@@ -246,8 +240,9 @@ def _left_out(turns: Turns, turn: Mapping[str, Any]) -> str:
     for name, unwanted in turns.drop.items():
         if any(is_one_of(value, unwanted) for value in values_at(turn, name) or [""]):
             return f"dropped by {shown(name)}"
-    if turns.keep and not any(fits(turn, choice) for choice in turns.keep):
-        unmet = [name for name, wanted in turns.keep[0].items() if not fits(turn, {name: wanted})]
+    if turns.keep and not any(fits(turn, choice, any) for choice in turns.keep):
+        kept = turns.keep[0].items()
+        unmet = [name for name, wanted in kept if not fits(turn, {name: wanted}, any)]
         return f"not kept by {shown(unmet[0])}" if len(turns.keep) == 1 else "not kept"
     return ""
 

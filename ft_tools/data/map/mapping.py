@@ -1,14 +1,15 @@
 """The mapping from columns to training examples: named by the caller, applied exactly.
 
 Nothing here guesses what a column or a value means. A value is compared as text, numbers as
-numbers; `>=4`, `<=2`, `>0.5` and `<3` are bounds on numbers, "" stands for an empty cell, `!=bad`
-for any other value than `bad`, `!=` for any cell that is filled, and {"pattern": "^bad"} for all
-values in which that regular expression finds something.
+numbers; `>=4`, `<=2`, `>0.5` and `<3` are bounds on numbers, `>=2026-04-01` on dates, "" stands for
+an empty cell, `!=bad` for any other value than `bad`, `!=` for any cell that is filled, and
+{"pattern": "^bad"} for all values in which that regular expression finds something.
 """
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from functools import lru_cache
 from operator import ge, gt, le, lt
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from ft_tools.contract import Request
+from ft_tools.data.map.times import day_of
 from ft_tools.errors import BadInput, brief
 from ft_tools.formats.column_counts import (
     is_named,
@@ -28,8 +30,8 @@ from ft_tools.formats.column_counts import (
 from ft_tools.formats.columns import cell_at
 
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
-BOUND = re.compile(r"\s*(>=|<=|>|<)\s*([+-]?\d{1,15}(?:[.,]\d{1,10})?)\s*")
-COMPARE: dict[str, Callable[[float, float], bool]] = {">=": ge, "<=": le, ">": gt, "<": lt}
+BOUND = re.compile(r"\s*(>=|<=|>|<)\s*(\S{1,30})\s*")
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {">=": ge, "<=": le, ">": gt, "<": lt}
 OTHER_THAN = "!="
 LEAVE_OUT = "leave_out"
 
@@ -165,7 +167,11 @@ class Turns(Request):
     tree: Tree | None = Field(None, description="Where the turns of a list are a tree.")
     order: str | None = Field(None, description="Key or column that turns are ordered by.")
     first: str | None = Field(None, description="Column with the user's first turn.")
-    keep: Choices = Field(default_factory=list, description="Key -> values of turns to keep.")
+    keep: Choices = Field(
+        default_factory=list,
+        description="Key -> values of turns to keep; of a list (reactions[].name), here as in drop "
+        "and drop_if_first, one item is enough.",
+    )
     drop: ByColumn = Field(default_factory=dict, description="Key -> values of turns to drop.")
     drop_if_first: ByColumn = Field(
         default_factory=dict,
@@ -286,8 +292,9 @@ class ColumnMapping(Request):
     marks: Marks | None = Field(None, description="Good and bad answers (KTO, or DPO pairs).")
     keep: Choices = Field(
         default_factory=list,
-        description='Column -> values, a bound such as \'>=4\' or {"pattern": "^REGEX"}, of rows '
-        "to keep: all columns must fit; of a list of such objects, one.",
+        description="Column -> values, a bound such as '>=4' or '>=2026-04-01', or "
+        '{"pattern": "^REGEX"}, of rows to keep: all columns must fit; of a list '
+        "of such objects, one.",
     )
     drop: ByColumn = Field(
         default_factory=dict, description="Column -> values of rows to drop: any column fits."
@@ -480,14 +487,18 @@ def compiled(pattern: str) -> Any:
 
 
 @lru_cache(maxsize=512)
-def _bound(text: str) -> "tuple[Callable[[float, float], bool], float] | None":
-    found = BOUND.fullmatch(text)
-    return (COMPARE[found[1]], float(found[2].replace(",", "."))) if found else None
+def _bound(text: str) -> "tuple[Callable[[Any, Any], bool], float | date] | None":
+    if (found := BOUND.fullmatch(text)) is None:
+        return None
+    number = number_of(found[2])
+    limit = day_of(found[2]) if number is None else number
+    return None if limit is None else (COMPARE[found[1]], limit)
 
 
-def is_bound(wanted: Any) -> bool:
-    """Return whether a wanted value is a bound on numbers."""
-    return isinstance(wanted, str) and _bound(wanted) is not None
+def is_bound(wanted: Any, on: type = float) -> bool:
+    """Return whether a wanted value is a bound on numbers, or on dates."""
+    bound = _bound(wanted) if isinstance(wanted, str) else None
+    return bound is not None and isinstance(bound[1], on)
 
 
 def is_one_of(value: Any, wanted: Sequence[Any]) -> bool:
@@ -497,6 +508,8 @@ def is_one_of(value: Any, wanted: Sequence[Any]) -> bool:
     (True, True, False, True)
     >>> is_one_of(True, ["true"]), is_one_of(" ok ", ["ok"]), is_one_of("four", [">=4"])
     (True, True, False)
+    >>> is_one_of("1.4.2026", [">=2026-04-01"]), is_one_of("2026-04-01T09:00", ["<=1.4.2026"])
+    (True, True)
     >>> is_one_of("a", ["!="]), is_one_of(" ", ["!="]), is_one_of("bad", ["!=bad"])
     (True, False, False)
     >>> is_one_of("Private: x", [Pattern(pattern="(?i)^private")])
@@ -514,7 +527,8 @@ def is_one_of(value: Any, wanted: Sequence[Any]) -> bool:
                 return True
         elif bound is not None:
             compare, limit = bound
-            if number is not None and compare(number, limit):
+            held = number if isinstance(limit, float) else day_of(text)
+            if held is not None and compare(held, limit):
                 return True
         elif text == text_of(one) or (number is not None and number == number_of(one)):
             return True
@@ -551,13 +565,16 @@ def keeps(row: Mapping[str, Any], choices: Sequence[Mapping[str, Sequence[Any]]]
     return not choices or any(fits(row, choice) for choice in choices)
 
 
-def fits(row: Mapping[str, Any], choice: Mapping[str, Sequence[Any]]) -> bool:
-    """Return whether all columns of a choice have nothing but its values."""
-    for name, wanted in choice.items():
-        values = values_at(row, name) or [""]
-        if not all(is_one_of(value, wanted) for value in values):
-            return False
-    return True
+def fits(
+    row: Mapping[str, Any],
+    choice: Mapping[str, Sequence[Any]],
+    enough: Callable[[Iterable[bool]], bool] = all,
+) -> bool:
+    """Return whether all, or with `any` some, values of each column are those of a choice."""
+    return all(
+        enough(is_one_of(value, wanted) for value in values_at(row, name) or [""])
+        for name, wanted in choice.items()
+    )
 
 
 def drops(row: Mapping[str, Any], drop: Mapping[str, Sequence[Any]]) -> bool:

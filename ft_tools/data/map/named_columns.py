@@ -4,6 +4,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from itertools import islice
 from typing import Any
 
@@ -20,6 +21,7 @@ from ft_tools.data.map.apply_mapping import (
     type_in_json,
 )
 from ft_tools.data.map.mapping import (
+    COMPARE,
     ByColumn,
     ColumnMapping,
     Pattern,
@@ -30,6 +32,7 @@ from ft_tools.data.map.mapping import (
     keeps,
     values_at,
 )
+from ft_tools.data.map.times import day_of
 from ft_tools.data.notes import note
 from ft_tools.data.read.rows import Reader
 from ft_tools.errors import BadInput, brief
@@ -52,6 +55,7 @@ MOST_NAMED = 20
 NOT_THERE = object()
 THREE_DIGITS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 """A decimal, or a whole number with its thousands apart: nothing in it tells."""
+NOT_BOUND = ' (bounds are on numbers or days, 2026-04-01 or 01.04.2026: use {"pattern": "REGEX"})'
 NUMBERS = {"integer", "number"}
 
 
@@ -64,12 +68,15 @@ class _Choices:
         self.unmet = [(n, v if isinstance(v, Pattern) else text_of(v)) for n, v in named]
         """Columns and values that the mapping names and nothing has so far."""
         self.values: dict[str, Counter[str]] = {name: Counter() for rule in rules for name in rule}
+        self.no_dates = {name: 0 for name, one in named if is_bound(one, date)}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count the values of a row or turn."""
         for name, counts in self.values.items():
             for value in values_at(row, name) or [""]:
                 text = text_of(value)
+                if name in self.no_dates:
+                    self.no_dates[name] += day_of(text) is None
                 if text not in counts:
                     self.unmet = [
                         one for one in self.unmet if one[0] != name or not is_one_of(value, one[1:])
@@ -145,7 +152,7 @@ class NamedColumns:
     def _count_answers(self, row: Mapping[str, Any], *, is_typed: bool) -> None:
         for name, counts in self.answers.items():
             value = json_value(cell_at(row, name))
-            if is_empty(value):
+            if is_empty(value) and value != []:
                 continue
             self.types[name].add(type_in_json(value, is_typed=is_typed))
             if isinstance(value, str) and len(counts) <= MAX_CLASSES:
@@ -186,10 +193,12 @@ class NamedColumns:
         self._choices.add(row)
 
     def notes(self) -> list[str]:
-        """Return how numbers of the columns were read where that can be doubted."""
+        """Return how numbers and dates of the columns were read where that can be doubted."""
+        dates = {**self._choices.no_dates, **self._of_each_turn.no_dates}
         return [
-            note("decimals", column=shown(name, NAME_CHARS), count=count)
-            for name, count in self._decimals.items()
+            note(about, column=shown(name, NAME_CHARS), count=count)
+            for about, counts in (("decimals", self._decimals), ("no_dates", dates))
+            for name, count in counts.items()
             if count
         ]
 
@@ -205,6 +214,12 @@ class NamedColumns:
         if not missing or not self.num_rows:
             return
         name = missing[0]
+        if name in self.known and "[]" in name:
+            raise BadInput(
+                f"mapping names {brief(repr(name))}, items of a list, where one value per row is "
+                f"needed: name the whole list ({shown(name.partition('[]')[0], NAME_CHARS)}), read "
+                "conversations with `turns`, or the list of a JSON object as rows with `sheet`"
+            )
         inside = [one.rpartition("[].")[2] for one in self.known]
         close = difflib.get_close_matches(name, [*self.known, *inside], 3, 0.6)
         names = close or list(self.known)[:MOST_NAMED]
@@ -247,6 +262,8 @@ class NamedColumns:
                 held = choices.values[name]
                 close = difflib.get_close_matches(str(value), held, 3, 0.6)
                 similar = f" (similar: {', '.join(map(shown, close))})" if close else ""
+                if str(value).startswith(tuple(COMPARE)):
+                    similar = "" if is_bound(value) or any(map(day_of, held)) else NOT_BOUND
                 by = "contradictions" if name in self._preferred else "mapping"
                 raise BadInput(
                     f"{by}: no {what} has {brief(repr(str(value)))}{similar} in {shown(name)}, "

@@ -2,8 +2,12 @@
 
 import re
 from collections.abc import Iterable
+from datetime import date
+
+from ft_tools.errors import BadInput, brief
 
 DAY = re.compile(r"(\d{1,2})[./](\d{1,2})[./](\d{4}|\d{2})(?!\d)[, ]*")
+YEAR_FIRST = re.compile(r"(\d{4})[-/](\d\d?)[-/](\d\d?)(?!\d)")
 CLOCK = re.compile(r"(?<![\d:])(\d{1,2})(:\d{2}(?::\d{2}(?:\.\d+)?)?)(?:\s*([ap])\.?m\b\.?)?", re.I)
 CODE = re.compile(
     r"([^\W\d]{1,10}[\W_]?)(\d{1,15})"
@@ -29,6 +33,28 @@ def is_month_first(times: Iterable[str]) -> bool | None:
     if any(int(day[2]) > MONTHS for day in days):
         return True
     return None if days else False
+
+
+def day_of(time: str) -> date | None:
+    """Return the day of a time that begins with a date; None for any other text.
+
+    >>> day_of("2026-04-01T09:00Z") == day_of("1.4.2026, 9:00"), day_of("31.02.2026"), day_of("TT.")
+    (True, None, None)
+
+    Raises:
+        BadInput: Its day can be read in several ways.
+    """
+    found, day_first = YEAR_FIRST.match(time), DAY.match(time)
+    parts = found.groups() if found else day_first.groups()[::-1] if day_first else ()
+    if day_first and ("/" in day_first[0] or len(day_first[3]) == 2):
+        raise BadInput(
+            f"a bound on dates compares 2026-04-01 and 01.04.2026; {brief(repr(time))} can be "
+            'several days: use {"pattern": "REGEX"} for this column'
+        )
+    try:
+        return date(*map(int, parts)) if parts else None
+    except ValueError:
+        return None
 
 
 def sortable(time: str, *, month_first: bool = False) -> str:

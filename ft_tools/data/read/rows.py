@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.data.map.conversations import Joining, joined
-from ft_tools.data.map.mapping import ByColumn, ColumnMapping, is_one_of, values_at
+from ft_tools.data.map.mapping import ColumnMapping, fits
 from ft_tools.data.request import FileRequest
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.column_counts import shown, text_of
@@ -129,18 +129,10 @@ class Reader:
                         "pass encoding, such as 'cp1252' (Western Windows)",
                         row.number,
                     )
-            if self._request.where and not _is_wanted(row, self._request.where):
+            where, value = self._request.where, row.value
+            if where and not (isinstance(value, Mapping) and fits(value, where, any)):
                 continue
             yield row
-
-
-def _is_wanted(row: Row, where: ByColumn) -> bool:
-    """Return whether each column has one of its values; of a list, any item."""
-    value = row.value
-    return isinstance(value, Mapping) and all(
-        any(is_one_of(one, wanted) for one in values_at(value, name) or [""])
-        for name, wanted in where.items()
-    )
 
 
 def sources_of(request: FileRequest, path: Path) -> list[Source]:
@@ -156,13 +148,16 @@ def sources_of(request: FileRequest, path: Path) -> list[Source]:
             f"path={request.path!r} is a folder of {len(sources)} files; query and encoding "
             "are for one file: name it"
         )
+    if len(sources) == 1:
+        # Of several files, an object without lists of its own is a row.
+        sources = [replace(one, lists=one.lists + one.inner_lists) for one in sources]
     if request.sheet is None and request.query is None and request.encoding is None:
         return sources
     return [_selected(request, source) for source in sources]
 
 
 def _selected(request: FileRequest, source: Source) -> Source:
-    names = [name for name, _ in source.lists]
+    names = list(dict.fromkeys(name for name, _ in source.lists + source.inner_lists))
     if request.sheet is not None and names:
         if request.sheet not in names:
             listed = ", ".join(map(shown, names))

@@ -133,7 +133,7 @@ def scan(
     # A value that is named may be in the rows that were not read.
     is_sample = limit is not None and len(ledger) - ledger.num_validation >= limit
     is_sample = is_sample or bool(request.where)
-    result.joining.require_roles(mapping.turns, is_sample=is_sample)
+    result.joining.require_roles()
     result.named.require_values(is_sample=is_sample)
     result.settle_loss()
     return result

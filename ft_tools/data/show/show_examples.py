@@ -18,7 +18,7 @@ from ft_tools.data.show.profile import nothing_selected, scan_file
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput, Refused
 from ft_tools.formats.column_counts import MOST_LISTED, NAME_CHARS, items_of, leaves_of, text_of
-from ft_tools.formats.quoting import quote
+from ft_tools.formats.quoting import cut_to, quote
 from ft_tools.formats.readers.documents import is_documents
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import RAW_CHARS, Source, has_data, raw_line
@@ -118,7 +118,7 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
         shown = _cut(profile, num_columns, is_whole=is_whole)
         listed = {one.name for one in shown.columns}
         others = [one.name for one in profile.columns if one.name not in listed]
-        named = _cut_to(_named(others), MOST_NAMED)
+        named = cut_to(_named(others), MOST_NAMED)
         more = f"{len(others)} more columns (raise max_tokens): {named}"
         report = ShowReport(
             profile=shown,
@@ -158,7 +158,7 @@ def _cut(profile: Profile, num_columns: int, *, is_whole: bool) -> Profile:
         columns = [
             one
             if is_whole and _has_few_values(one)
-            else one.model_copy(update={"holds": _cut_to(one.holds, HELD_CHARS)})
+            else one.model_copy(update={"holds": cut_to(one.holds, HELD_CHARS)})
             for one in columns
         ]
     return profile.model_copy(update={"columns": columns, "num_more_columns": more})
@@ -183,7 +183,7 @@ def _cells(number: int, row: Any, max_chars: int) -> QuotedValue:
     masked = [[privacy.mask(part) for part in _parts_of(value)] for value in values]
     cells, text = masked, ""
     for most in CELL_CHARS:
-        cells = [[_cut_to(part, most // len(cell)) for part in cell] for cell in masked]
+        cells = [[cut_to(part, most // len(cell)) for part in cell] for cell in masked]
         text = " | ".join(" / ".join(cell) for cell in cells)
         if len(text) <= max_chars:
             break
@@ -217,10 +217,6 @@ def _turn(turn: Mapping[str, Any]) -> str:
     longest = max(values, key=len, default="")
     short = [one for one in values if len(one) <= SHORT_CHARS and one != longest][:MOST_SHORT]
     return f"{' '.join(short)}: {longest}" if short else longest
-
-
-def _cut_to(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}\u2026"
 
 
 def _rows(request: ShowRequest, path: Path) -> ShowReport:
@@ -363,7 +359,7 @@ def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: in
 def _shortened(value: Any, most: int, depth: int = 4) -> Any:
     """Return a value whose texts have at most so many characters, and one more that says so."""
     if isinstance(value, str):
-        return _cut_to(value, most)
+        return cut_to(value, most)
     if depth and isinstance(value, Mapping):
         return {name: _shortened(inner, most, depth - 1) for name, inner in value.items()}
     if depth and isinstance(value, list):

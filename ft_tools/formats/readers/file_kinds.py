@@ -1,16 +1,18 @@
 """Find out from the first bytes of a file whether it is text, and which kind of rows it holds."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
+from ft_tools.formats.column_counts import MAX_DEPTH, items_of
 from ft_tools.formats.formats import detect
 from ft_tools.formats.json_text import parse_json
 from ft_tools.formats.readers.encodings import utf_16_of
 from ft_tools.formats.readers.json_rows import Member
 from ft_tools.formats.turns import is_conversation
 
+Lists = tuple[tuple[str, int], ...]
 LINES = {".jsonl", ".ndjson"}
 WRAPPERS = frozenset({"data", "examples", "rows", "train", "instances", "items"})
 """Names of lists that the only line of a file of lines may wrap its rows in."""
@@ -105,15 +107,31 @@ def _wraps_rows(value: Any, names: Container[str]) -> bool:
     return detect(value) == "unknown" and any(isinstance(one[0], dict) for one in lists if one)
 
 
-def lists_of_rows(object_: Mapping[str, Member]) -> tuple[tuple[str, int], ...]:
-    """Return the name and length of each list of rows in an object that is all of a file.
+def lists_of_rows(object_: Mapping[str, Member]) -> tuple[Lists, Lists]:
+    """Return the lists of rows in an object that is all of a file, and those inside its objects.
 
     Returns:
         Longest first; empty if the object is a row itself: an example, or with a conversation.
     """
-    lists = {name: one for name, one in object_.items() if one.num_objects}
-    beside = {name: one.value for name, one in object_.items() if name not in lists}
-    if any(is_conversation(one.value) for one in lists.values()) or detect(beside) != "unknown":
-        return ()
-    found = [(name, one.num_objects) for name, one in lists.items()]
-    return tuple(sorted(found, key=lambda one: -one[1]))
+    found = [
+        (path, of.num_objects[path], one)
+        for name, of in object_.items()
+        for path, one in _lists_in(name, of.value)
+        if of.num_objects.get(path)
+    ]
+    lists = {path for path, _, _ in found if path in object_}
+    is_row = any(is_conversation(one) for path, _, one in found if path in lists or not lists)
+    beside = {name: of.value for name, of in object_.items() if name not in lists}
+    if is_row or detect(beside) != "unknown":
+        return (), ()
+    sized = sorted(((path, num) for path, num, _ in found), key=lambda one: -one[1])
+    return tuple(s for s in sized if s[0] in lists), tuple(s for s in sized if s[0] not in lists)
+
+
+def _lists_in(path: str, value: Any, depth: int = 1) -> Iterator[tuple[str, Any]]:
+    """Yield the lists in an object with their dotted paths; objects by id are rows themselves."""
+    if isinstance(value, list):
+        yield path, value
+    elif isinstance(value, Mapping) and items_of(value) is None and depth < MAX_DEPTH:
+        for key, inner in value.items():
+            yield from _lists_in(f"{path}.{key}", inner, depth + 1)

@@ -8,7 +8,8 @@ is repeated in an object the last value.
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
@@ -89,7 +90,7 @@ def read_values(stream: BinaryIO, path: Path, of: str = "") -> Iterator[Row]:
     Args:
         stream: UTF-8 text.
         path: Of the file, for errors.
-        of: Where the array is, as ijson has it: `item`, or `NAME.item` in an object.
+        of: Where the array is, as ijson has it: `item`, or `PATH.item` in an object.
 
     Raises:
         BadData: It is not JSON, or a value is longer than `ROW_BYTES`.
@@ -115,47 +116,46 @@ def read_values(stream: BinaryIO, path: Path, of: str = "") -> Iterator[Row]:
 
 
 class Member(NamedTuple):
-    """A value of an object that is all of a file; of a list only its first items."""
+    """A value of an object that is all of a file; of the lists in it only their first items."""
 
     value: Any
-    num_objects: int = 0
-    """Objects in the list."""
+    num_objects: Mapping[str, int]
+    """Dotted path of each list that is in no other one -> its objects."""
 
 
 def members(stream: BinaryIO, path: Path) -> dict[str, Member]:
-    """Return what an object holds that is all of a stream, lists by their first items.
+    """Return what an object holds that is all of a stream, lists in it by their first items.
 
     Returns:
-        Name -> value; empty if the stream is anything else.
+        Name -> value; empty if the stream holds anything else, too.
 
     Raises:
         BadData: A value, or an item of a list, is longer than `ROW_BYTES`.
     """
     found: dict[str, Member] = {}
     bounded = _BoundedStream(stream, path)
-    name, depth, num_items, num_objects, is_list = "", 0, 0, 0, False
-    builder = ObjectBuilder()
+    name, depth, num_items = "", 0, 0
+    level: int | None = None  # Of the list that is read.
+    builder, num_objects = ObjectBuilder(), Counter[str]()
     try:
-        for event, value in ijson.basic_parse(bounded, use_float=True):
+        for prefix, event, value in ijson.parse(bounded, use_float=True):
             depth -= event in {"end_map", "end_array"}
             opens = event in {"start_map", "start_array"}
-            if depth == 0:
-                if event not in {"start_map", "end_map"}:
-                    return {}
-            elif depth == 1 and event == "map_key":
-                name, num_items, num_objects, is_list = value, 0, 0, False
-                builder = ObjectBuilder()
-            else:
-                is_list = event == "start_array" if depth == 1 and opens else is_list
-                if is_list and depth == 2 and not event.startswith("end"):
+            if depth == 1 and event == "map_key":
+                name, builder, num_objects = value, ObjectBuilder(), Counter()
+            elif depth:
+                if level is None and event == "start_array":
+                    level, num_items = depth, 0
+                elif level is not None and depth == level + 1 and not event.startswith("end"):
                     num_items += 1
-                    num_objects += event == "start_map"
-                if not is_list or num_items <= FIRST_ITEMS or depth == 1:
+                    num_objects[prefix.removesuffix(".item")] += event == "start_map"
+                level = None if level == depth and event == "end_array" else level
+                if level is None or num_items <= FIRST_ITEMS:
                     builder.event(event, value)
                 if depth == 1 and not opens:
                     found[name] = Member(builder.value, num_objects)
             depth += opens
-            if depth == 1 or (is_list and depth == 2):
+            if depth == 1 or (level is not None and depth == level + 1):
                 bounded.reset(num_items)
     except (ijson.JSONError, ValueError):
         return {}

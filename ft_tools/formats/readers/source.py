@@ -22,6 +22,7 @@ from ft_tools.formats.readers.encodings import HEAD_BYTES as ENCODING_BYTES
 from ft_tools.formats.readers.encodings import encoding_of, utf_16_of
 from ft_tools.formats.readers.file_kinds import (
     LINES,
+    Lists,
     lists_of_rows,
     refuse_what_is_not_text,
     text_kind,
@@ -63,8 +64,10 @@ class Source:
     has_bom: bool = False
     is_array: bool = False
     """Whether a file of JSON is an array."""
-    lists: tuple[tuple[str, int], ...] = ()
+    lists: Lists = ()
     """Name and length of each list of rows in an object that is all of the file, longest first."""
+    inner_lists: Lists = ()
+    """The same, with dotted names, of lists in the object's objects."""
     select: str | None = None
     """A workbook's sheet, an object's list, or a SELECT for a database; None: the only one, the
     longest list, or the first."""
@@ -224,7 +227,8 @@ def _of_text(source: Source, head: bytes, suffix: str, *, is_whole: bool) -> Sou
     source = replace(source, kind=kind, is_array=is_array)
     if kind != "json_values" or is_array:
         return source
-    return replace(source, lists=_lists_of(source, path.stat().st_mtime_ns))
+    lists, inner = _lists_of(source, path.stat().st_mtime_ns)
+    return replace(source, lists=lists, inner_lists=inner)
 
 
 def _encoding(path: Path, named: str | None) -> str:
@@ -246,7 +250,7 @@ def _encoding(path: Path, named: str | None) -> str:
 
 
 @lru_cache(maxsize=100)
-def _lists_of(source: Source, changed_ns: int) -> tuple[tuple[str, int], ...]:
+def _lists_of(source: Source, changed_ns: int) -> tuple[Lists, Lists]:
     """Read a file through once for its lists of rows; `changed_ns` has it read again."""
     with _open_text(source) as stream:
         return lists_of_rows(members(stream, source.path))
@@ -329,7 +333,7 @@ def _line_rows(source: Source) -> Iterator[Row]:
 
 def _value_rows(source: Source) -> Iterator[Row]:
     with _open_text(source) as stream:
-        if source.lists:
+        if source.lists or source.select:
             yield from _of_list(source, stream)
         else:
             yield from read_values(stream, source.path, "item" if source.is_array else "")
