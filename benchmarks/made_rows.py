@@ -1,0 +1,233 @@
+"""Whether rows that create_dataset makes improve a model: the demo's task with 40 real rows.
+
+    python -m benchmarks.made_rows [--seeds 2] [--folder FOLDER]
+
+The demo's table is prepared as in the demo, with a larger test part (whole wordings are held out).
+Of the rest, by seed: 40 real rows, 100 rows that only the teacher learns from, and the others as
+prompts without an answer. Three models are trained with the same settings, seed and number of
+optimizer steps:
+
+- real: the 40 rows alone;
+- variations: with exact copies of them (products and order numbers swapped, typing errors, lower
+  case, greetings cut off), no teacher;
+- answers: with the prompts, answered by a model that was tuned on the teacher's rows.
+
+`evaluate` asks them and the teacher the same test rows; its intervals are over these rows, not over
+trainings: compare the seeds for those. Steps are few and the model small, so that all of it runs on
+two cores. The rows are those of the demo, written from 70 templates: a real test, but of one small
+task. Writes made_rows.json beside this file.
+"""
+
+import argparse
+import json
+import os
+import random
+import tempfile
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ft_tools import workspace
+from ft_tools.creation.report import CreateReport
+from ft_tools.demo.walk import ADVISED, PREPARED, SCHEMA, TABLE
+from ft_tools.evaluation.report import EvaluationReport
+from ft_tools.models import demo
+from ft_tools.publish import link_or_copy
+from ft_tools.runs.request import RunRequest
+from ft_tools.runs.state import directory
+from ft_tools.runs.state.records import ENDED
+from ft_tools.runs.tool import get_run
+from ft_tools.tools import TOOLS
+from tests.creating import read, write
+from tests.demo_tickets.phrases import PRODUCTS
+
+RESULTS = Path(__file__).with_suffix(".json")
+NUM_REAL, NUM_TEACHER = 40, 100
+TEST_FRACTION = 0.35
+TRAINING = {
+    "max_steps": 144,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 1,
+    "eval_strategy": "no",
+    "logging_steps": 36,
+}
+ACCEPTED = ["validation_unwatched", "no_eval_set", "no_quality_filter", "too_few_examples"]
+GREETINGS = ["Hello", "Hi there", "Good morning", "Hey", "Dear team", "Good evening"]
+METRIC = "exact_match"
+
+
+def call(tool: str, **arguments: Any) -> Any:
+    """Call a tool as a client does."""
+    return TOOLS[tool].call(TOOLS[tool].request.model_validate(arguments))
+
+
+def run(tool: str, **arguments: Any) -> tuple[str, dict[str, Any], float]:
+    """Plan, confirm and follow a run; returns its id, its report and its seconds."""
+    began = time.monotonic()
+    plan = call(tool, **arguments)
+    for warning in plan.warnings:
+        print(f"  {tool}: {warning}", flush=True)
+    run_id = call(tool, **arguments, confirm=plan.plan_hash).run_id
+    while (found := get_run(RunRequest(run_id=run_id, log_lines=20))).state not in ENDED:
+        time.sleep(1)
+    if found.state != "succeeded":
+        raise SystemExit(f"{run_id} {found.state}: {found.error} {found.log_tail}")
+    seconds = round(time.monotonic() - began, 1)
+    print(f"{run_id}: {seconds} s", flush=True)
+    return run_id, directory.whole_json(directory.find(run_id) / "report.json"), seconds
+
+
+def prepared(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Prepare and audit the demo's table; returns the rows to train on and the settings."""
+    (folder / TABLE).write_bytes(files("ft_tools.demo.data").joinpath(TABLE).read_bytes())
+    asked = PREPARED | {"test_fraction": TEST_FRACTION, "validation_fraction": 0}
+    agreed = call("prepare_dataset", **asked)
+    made = call("prepare_dataset", **asked, confirm=agreed.mapping_hash)
+    (folder / SCHEMA).write_text(json.dumps(made.mapping.answer_schema), encoding="utf-8")
+    clean = call("audit_dataset", path=made.outputs.train, output_dir="clean")
+    lora = call("suggest_lora_config", model=demo.HUB_ID, dataset=clean.outputs.train)
+    advised = {name: lora.training[name] for name in ADVISED}
+    return read(Path(clean.outputs.train)), {"peft": lora.peft, "training": advised | TRAINING}
+
+
+def variations(seed: int) -> list[dict[str, Any]]:
+    """Return the exact changes.
+
+    No end is cut: there stands what the priority follows from.
+    """
+    chance = random.Random(seed)
+    orders = [f"{chance.choice('ABCDEFGHJK')}{chance.randrange(1000, 10_000)}" for _ in range(100)]
+    return [
+        {"change": "swapped_values", "field": "product", "values": list(PRODUCTS), "copies": 3},
+        {"change": "swapped_values", "field": "order", "values": orders},
+        {"change": "typing_errors", "rate": 0.03, "share": 0.5},
+        {"change": "case", "to": "lower", "share": 0.25},
+        {"change": "cut_start", "values": GREETINGS, "share": 0.5},
+    ]
+
+
+def mixed(folder: Path, place: str, real: Path, made: Path) -> str:
+    """Put real rows and made ones into one file, with the origins beside it; returns its path."""
+    (folder / place).mkdir()
+    write(folder / place / "train.jsonl", [*read(real), *read(made)])
+    link_or_copy(made.parent / "origin.jsonl", folder / place / "origin.jsonl")
+    return f"{place}/train.jsonl"
+
+
+def created(report: dict[str, Any]) -> dict[str, Any]:
+    """Return what a creation says of itself, in numbers."""
+    found = CreateReport.model_validate(report)
+    rows = found.outputs.num_train if found.outputs else 0
+    listed = {one.id: one.count for one in found.findings}
+    return {"rows": rows, "makers": found.makers, "dropped": found.dropped, "findings": listed}
+
+
+def right_answers(made: Path, prompts: list[dict[str, Any]]) -> float:
+    """Return the share of answers that equal those that the teacher was not shown."""
+    known = {
+        row["messages"][-2]["content"]: json.loads(row["messages"][-1]["content"])
+        for row in prompts
+    }
+    said = [row["messages"] for row in read(made)]
+    return sum(json.loads(one[-1]["content"]) == known[one[-2]["content"]] for one in said) / len(
+        said
+    )
+
+
+def measured(folder: Path, seed: int, rows: list[dict[str, Any]], how: Any) -> dict[str, Any]:
+    """Make the rows, train the models and evaluate them, for one choice of 40 rows."""
+    chosen = random.Random(seed).sample(rows, len(rows))
+    real, shown = chosen[:NUM_REAL], chosen[NUM_REAL:][:NUM_TEACHER]
+    asked = chosen[NUM_REAL + NUM_TEACHER :]
+    place = f"seed{seed}"
+    (folder / place).mkdir()
+    for name, part in {"real": real, "shown": shown, "asked": asked}.items():
+        write(folder / place / f"{name}.jsonl", part)
+    seconds, making = {}, {}
+
+    def train(name: str, dataset: str) -> str:
+        run_id, _, seconds[name] = run(
+            "launch_sft", model=demo.HUB_ID, dataset=dataset, name=f"{name} {seed}", samples=0,
+            accept_findings=ACCEPTED, accept_reason="equal steps, no checkpoint is chosen", **how,
+        )  # fmt: skip
+        return run_id
+
+    def make(name: str, **more: Any) -> Path:
+        _, report, seconds[f"make {name}"] = run(
+            "create_dataset", output_dir=f"{place}/{name}", test="data/test.jsonl",
+            validation_fraction=0, **more,
+        )  # fmt: skip
+        making[name] = created(report)
+        return Path(report["outputs"]["train"])
+
+    varied = make(
+        "variations", source=f"{place}/real.jsonl", kind="variations", variations=variations(seed)
+    )
+    trained = {
+        "real": train("real", f"{place}/real.jsonl"),
+        "variations": train("variations", str(varied.relative_to(folder))),
+        "teacher": train("teacher", f"{place}/shown.jsonl"),
+    }
+    teacher = {"model": trained["teacher"], "decoding": {"json_schema": SCHEMA}}
+    answered = make(
+        "answers", source=f"{place}/asked.jsonl", kind="answers", teacher=teacher, pilot_rows=0,
+        checks=[{"kind": "json_schema", "schema": SCHEMA}], provider="open_licence",
+    )  # fmt: skip
+    making["answers"]["right"] = round(right_answers(answered, asked), 4)
+    both = mixed(folder, f"{place}/mixed", folder / place / "real.jsonl", answered)
+    trained["answers"] = train("answers", both)
+    systems = [
+        {"name": name, "model": trained[name], "decoding": {"json_schema": SCHEMA}}
+        for name in ("real", "variations", "answers", "teacher")
+    ]
+    _, report, seconds["evaluate"] = run(
+        "evaluate", systems=systems, dataset="data/test.jsonl", max_new_tokens=60,
+        metrics=[METRIC], origin="written", general_ability=False,
+    )  # fmt: skip
+    return {"made": making, "seconds": seconds, **compared(EvaluationReport.model_validate(report))}
+
+
+def compared(report: EvaluationReport) -> dict[str, Any]:
+    """Return the scores and the paired differences from the real rows alone."""
+    systems = {
+        one.name: {
+            "exact_match": one.scores[METRIC].model_dump(),
+            "fields": dict(zip(report.field_names, one.fields, strict=True)),
+        }
+        for one in report.systems
+    }
+    for one in report.comparisons:
+        if one.metric == METRIC:
+            kept = {"difference", "ci_low", "ci_high", "num_better", "num_worse", "verdict"}
+            systems[one.system]["versus_real"] = one.model_dump(include=kept)
+    return {"num_test": report.num_examples, "coverage": report.coverage, "systems": systems}
+
+
+def main() -> None:
+    """Measure each seed, print and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2, help="choices of 40 rows")
+    parser.add_argument("--folder", help="new folder for the runs, to keep them")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(arguments.folder or temporary).resolve()
+        folder.mkdir(exist_ok=True)
+        os.environ[workspace.VARIABLE] = str(folder)
+        if started := demo.ensure():
+            raise SystemExit(f"the demo model is being unpacked by {started}; start again")
+        rows, how = prepared(folder)
+        found: dict[str, Any] = {
+            "model": demo.HUB_ID,
+            "rows": {"real": NUM_REAL, "teacher": NUM_TEACHER, "asked": len(rows) - 140},
+            "settings": how,
+            "seeds": {},
+        }
+        for seed in range(arguments.seeds):
+            found["seeds"][str(seed)] = measured(folder, seed, rows, how)
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            print(json.dumps(found["seeds"][str(seed)], indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
