@@ -150,7 +150,7 @@ def compared(report: EvaluationReport) -> dict[str, Any]:
     }
     for one in report.comparisons:
         if one.metric == METRIC:
-            kept = {"difference", "ci_low", "ci_high", "num_better", "num_worse", "verdict"}
+            kept = {"difference", "ci_low", "ci_high", "verdict"}
             systems[one.system]["versus_real"] = one.model_dump(include=kept)
     return {"num_test": report.num_examples, "coverage": report.coverage, "systems": systems}
 
