@@ -134,6 +134,9 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
         if artifact.kind == "model" and Path(artifact.path).is_dir():
             source = _from_path(run_id, Path(artifact.path))
             return source.model_copy(update={"run_id": run_id})
+    if stopped := _at_budget(run_dir):
+        source = _from_path(run_id, stopped, base or info.lineage.get("base_model"))
+        return source.model_copy(update={"run_id": run_id})
     if info.kind in WITHOUT_MODEL:
         raise BadInput(
             f"run {run_id} is of kind {info.kind}, which makes no model; pass the id of a training "
@@ -142,6 +145,14 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
     raise NotFound(
         f"run {run_id} ({info.kind}) has no model yet: {_what_to_do(run_dir, info.kind)}"
     )
+
+
+def _at_budget(run_dir: Path) -> Path | None:
+    """Return the last checkpoint of a run that ended at its budget: what those hours made."""
+    if run_state.settled(run_dir).reason != "budget":
+        return None
+    found = [path for path in (run_dir / "checkpoints").glob("checkpoint-*") if path.is_dir()]
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _what_to_do(run_dir: Path, kind: Kind) -> str:

@@ -1,12 +1,14 @@
 """A stop is looked for between micro-batches, within an evaluation and in DPO's reference pass."""
 
 import time
+from pathlib import Path
 
 import pytest
 from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_first_batches
 from torch.utils.data import BatchSampler
 from transformers import TrainerState
 
+from ft_tools.models.resolve import resolve_model
 from ft_tools.runs.processes import worker_session
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
@@ -130,8 +132,11 @@ def test_a_run_stops_within_a_step_of_its_budget_and_resumes_to_the_same_bits(
         patch.setattr(sft.SFTTrainer, "training_step", training_step)
         assert worker_session._run(session, sft.work) == 0
     stopped = read_run(session.run_dir.name)
-    assert (stopped.state, stopped.reason) == ("interrupted", "budget")
+    assert (stopped.state, stopped.reason, stopped.error) == ("interrupted", "budget", None)
     assert checkpoints(session) == ["checkpoint-5"]
+    # What those hours made can be measured, under the run's id.
+    made = resolve_model(session.run_dir.name)
+    assert (Path(made.adapter).name, made.run_id) == ("checkpoint-5", session.run_dir.name)
     assert [step.tool for step in stopped.next_steps] == ["resume_run"]
     resumed = sft.work(Session(session.run_dir))
     assert same_bits(weights_of(resumed.artifact), weights_of(whole.artifact))

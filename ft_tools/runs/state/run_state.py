@@ -38,7 +38,8 @@ def settled(run_dir: Path) -> Status:
         known |= {"state": "cancelled", "reason": status.reason or "user"}
     elif status.state not in ENDED or status.state == "interrupted":
         known |= {"state": "interrupted", "reason": status.reason or "crash"}
-        known["error"] = status.error or WORKER_DIED
+        is_spent = status.reason == "budget"
+        known["error"] = status.error if is_spent else status.error or WORKER_DIED
     return status.model_copy(update=known)
 
 
