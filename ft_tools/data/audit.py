@@ -6,10 +6,10 @@ from pathlib import Path
 from ft_tools import abandoned_calls, workspace
 from ft_tools.data.judge import count_findings, row_kinds
 from ft_tools.data.judge.enough_examples import judge_size, missing_classes, rarest_label
+from ft_tools.data.judge.findings import note
 from ft_tools.data.judge.next_steps import next_steps
 from ft_tools.data.judge.readiness import is_undecided, judge, too_much_removed
 from ft_tools.data.map.mapping_for_inference import keep_mapping
-from ft_tools.data.notes import note
 from ft_tools.data.page import audit_page
 from ft_tools.data.pipeline import ComparedRows, Methods, read_and_compare, with_completed_mapping
 from ft_tools.data.read.scanned import Scan

@@ -14,13 +14,12 @@ from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import count_findings, privacy
 from ft_tools.data.judge.enough_examples import fewest_examples, label_counts, missing_classes
-from ft_tools.data.judge.findings import RULES
+from ft_tools.data.judge.findings import RULES, note
 from ft_tools.data.judge.next_steps import launch_on, pair_reading_steps, quoting, rule_for
 from ft_tools.data.judge.readiness import MAX_CONFLICTING_FRACTION
 from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
 from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.mapping_for_inference import MAPPING, SNIPPET_NAME, write_mapping
-from ft_tools.data.notes import note
 from ft_tools.data.pipeline import ComparedRows, Methods, read_and_compare, with_completed_mapping
 from ft_tools.data.read.rows import sha256_of, sources_of_one_kind
 from ft_tools.data.read.scan import Tick

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ft_tools.contract import Request, ResponseFormat
-from ft_tools.data.map.mapping import ByColumn, ColumnMapping, Names
+from ft_tools.data.map.conditions import ByColumn
+from ft_tools.data.map.mapping import ColumnMapping, Names
 from ft_tools.errors import brief
 
 Task = Literal["auto", "sft", "dpo"]

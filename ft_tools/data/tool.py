@@ -10,7 +10,7 @@ from ft_tools import installation, workspace
 from ft_tools.contract import Reason
 from ft_tools.data.audit import perform
 from ft_tools.data.judge import count_findings
-from ft_tools.data.notes import note
+from ft_tools.data.judge.findings import note
 from ft_tools.data.pipeline import Methods
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest

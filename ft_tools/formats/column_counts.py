@@ -45,6 +45,25 @@ TURN_KEYS = frozenset(
 SPEAKERS = frozenset({"role", "from"})
 
 
+def cell_at(row: Mapping[str, Any], name: str, other: Any = None) -> Any:
+    """Return the value of a column, or `other` if the row has none of that name.
+
+    >>> cell_at({"talk": {"customer": "Hi", "a.b": 1}}, "talk.customer")
+    'Hi'
+    >>> cell_at({"talk": {"customer": "Hi", "a.b": 1}}, "talk.a.b"), cell_at({"a": "b"}, "a.b")
+    (1, None)
+    """
+    if name in row:
+        return row[name]
+    at = name.find(".")
+    while at >= 0:
+        inner = row.get(name[:at])
+        if isinstance(inner, Mapping):
+            return cell_at(inner, name[at + 1 :], other)
+        at = name.find(".", at + 1)
+    return other
+
+
 def items_of(value: Any) -> "list[Any] | None":
     """Return the items of a list, or of an object that is one; None for anything else.
 

@@ -1,11 +1,11 @@
-"""What an audit can find: the rows of findings.toml.
+"""What an audit can find, the rows of findings.toml, and what reports say, those of notes.toml.
 
 A finding that `removes` takes the example out of the files that are written. An error that does not
 remove needs a decision, so a file that has one is not ready.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ft_tools import facts
 
@@ -27,3 +27,12 @@ class Rule:
 
 
 RULES = {name: Rule(**row) for name, row in facts.table_of("findings.toml", "data").items()}
+
+
+def note(name: str, /, **fields: Any) -> str:
+    """Return a sentence of notes.toml, with its numbers filled in.
+
+    >>> note("several_files", count=3)
+    'rows are numbered through all 3 files, in order of their names'
+    """
+    return str(facts.table_of("notes.toml", "data")[name]).format(**fields)

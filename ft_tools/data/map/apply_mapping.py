@@ -6,19 +6,11 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ft_tools.data.map.conditions import drops, is_one_of, keeps, values_at
 from ft_tools.data.map.conversations import BROKEN, DROPPED, JOINED, UNANSWERED, UNASKED
-from ft_tools.data.map.mapping import (
-    PLACEHOLDER,
-    ColumnMapping,
-    Picked,
-    drops,
-    is_one_of,
-    keeps,
-    values_at,
-)
+from ft_tools.data.map.mapping import PLACEHOLDER, ColumnMapping, Picked
 from ft_tools.data.map.masking import mask_values, replace_in, replaced
-from ft_tools.formats.column_counts import is_named, number_of, text_of
-from ft_tools.formats.columns import cell_at
+from ft_tools.formats.column_counts import cell_at, is_named, number_of, text_of
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.json_text import json_collection
@@ -192,20 +184,6 @@ def _rewrite(mapping: ColumnMapping, example: Example) -> bool:
             turn["content"] = left.strip()
             is_found = True
     return bool(replace_in(example, mapping.replace, where)) or is_found
-
-
-def format_input(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the messages that ask a model about a row, exactly as it was trained.
-
-    >>> mapping = ColumnMapping(prompt="{subject}: {body}", answer=["team"])
-    >>> format_input(mapping, {"subject": "Login", "body": "It fails."})
-    [{'role': 'user', 'content': 'Login: It fails.'}]
-    """
-    *system, asked = (
-        {**one, "content": replaced(mapping.replace, one["content"], "this row")}
-        for one in _asked(mapping, row)
-    )
-    return [*system, {**asked, "content": asked["content"].strip()}]
 
 
 def _asked(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:

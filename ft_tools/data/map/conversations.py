@@ -5,21 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ft_tools.data.map.mapping import (
-    LEAVE_OUT,
-    ColumnMapping,
-    Tree,
-    Turns,
-    drops,
-    fits,
-    is_one_of,
-    values_at,
-)
-from ft_tools.data.map.paths import path_of
+from ft_tools.data.map.conditions import drops, fits, holds, values_at
+from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Tree, Turns
 from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.errors import BadInput
-from ft_tools.formats.column_counts import shown, text_of, turns_in
-from ft_tools.formats.columns import cell_at
+from ft_tools.formats.column_counts import cell_at, shown, text_of, turns_in
 from ft_tools.formats.example import Message
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.turns import as_turns
@@ -238,7 +228,7 @@ def _holds_more(value: Any) -> bool:
 def _left_out(turns: Turns, turn: Mapping[str, Any]) -> str:
     """Return why the values of a turn leave it out; empty if they do not."""
     for name, unwanted in turns.drop.items():
-        if any(is_one_of(value, unwanted) for value in values_at(turn, name) or [""]):
+        if holds(turn, name, unwanted):
             return f"dropped by {shown(name)}"
     if turns.keep and not any(fits(turn, choice, any) for choice in turns.keep):
         kept = turns.keep[0].items()
@@ -313,3 +303,24 @@ def _messages(talk: _Conversation, turns: Turns, joining: Joining) -> list[Messa
             kept.pop()
             joining.left_out["after the last answer"] += 1
     return kept
+
+
+def path_of(
+    nodes: Sequence[Mapping[str, Any]], tree: Tree, last: Any
+) -> "list[Mapping[str, Any]] | None":
+    """Return the turns from the first to the last one; None if no such path can be followed.
+
+    It cannot if ids repeat, the last turn or a parent is not there, or parents go in a circle.
+    """
+    by_id = {text_of(cell_at(node, tree.id)): node for node in nodes}
+    if len(by_id) < len(nodes):
+        return None
+    path: list[Mapping[str, Any]] = []
+    at = text_of(last)
+    while at and len(path) < len(nodes):
+        node = by_id.get(at)
+        if node is None:
+            return None
+        path.append(node)
+        at = text_of(cell_at(node, tree.parent))
+    return path[::-1] if path and not at else None

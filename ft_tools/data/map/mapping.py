@@ -1,117 +1,36 @@
 """The mapping from columns to training examples: named by the caller, applied exactly.
 
-Nothing here guesses what a column or a value means. A value is compared as text, numbers as
-numbers; `>=4`, `<=2`, `>0.5` and `<3` are bounds on numbers, `>=2026-04-01` on dates, "" stands for
-an empty cell, `!=bad` for any other value than `bad`, `!=` for any cell that is filled, and
-{"pattern": "^bad"} for all values in which that regular expression finds something.
+Nothing here guesses what a column or a value means: `conditions` are compared exactly.
 """
 
 import re
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
-from functools import lru_cache
-from operator import ge, gt, le, lt
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from ft_tools.contract import Request
-from ft_tools.data.map.times import day_of
-from ft_tools.errors import BadInput, brief
-from ft_tools.formats.column_counts import (
-    is_named,
-    items_of,
-    leaves_of,
-    number_of,
-    text_of,
-    turns_in,
+from ft_tools.data.map.conditions import (
+    ByColumn,
+    Choices,
+    Values,
+    as_pattern,
+    is_one_of,
+    listed,
+    values_at,
 )
-from ft_tools.formats.columns import cell_at
+from ft_tools.formats.column_counts import is_named
 
 PLACEHOLDER = re.compile(r"\{([^{}\n]{1,100})\}")
-BOUND = re.compile(r"\s*(>=|<=|>|<)\s*(\S{1,30})\s*")
-COMPARE: dict[str, Callable[[Any, Any], bool]] = {">=": ge, "<=": le, ">": gt, "<": lt}
-OTHER_THAN = "!="
 LEAVE_OUT = "leave_out"
 
 
-PATTERN_SECONDS = 0.5
-"""In which a caller's pattern has to read one value or answer."""
-
-
-class Pattern(Request):
-    """Values in which a regular expression finds something."""
-
-    pattern: str = Field(
-        min_length=1, max_length=500, description="Regular expression; (?i) ignores case."
-    )
-
-    @field_validator("pattern")
-    @classmethod
-    def _is_one(cls, value: str) -> str:
-        return _as_pattern(value)
-
-    def __str__(self) -> str:
-        """Return it as a refusal names it."""
-        return f"pattern {self.pattern}"
-
-    def finds(self, text: str) -> bool:
-        """Return whether it finds something in a text.
-
-        Raises:
-            BadInput: It needs too long.
-        """
-        try:
-            return compiled(self.pattern).search(text, timeout=PATTERN_SECONDS) is not None
-        except TimeoutError:
-            raise BadInput(
-                f"the pattern {brief(repr(self.pattern))} needs more than {PATTERN_SECONDS:g} s "
-                "for one value; write a simpler one"
-            ) from None
-
-
-def _as_pattern(text: str) -> str:
-    """Return a regular expression that can be compiled."""
-    try:
-        compiled(text)
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from error
-    return text
-
-
 def _are_patterns(value: dict[str, str]) -> dict[str, str]:
-    return {_as_pattern(pattern): text for pattern, text in value.items()}
+    return {as_pattern(pattern): text for pattern, text in value.items()}
 
 
 Replacements = Annotated[dict[str, str], AfterValidator(_are_patterns)]
 """Regular expression -> text that stands for what it finds."""
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str | bool | int | float) else value
-
-
-def _listed_values(value: Any) -> Any:
-    values = [value] if isinstance(value, dict | Pattern) else _listed(value)
-    return [*map(_with_pattern, values)] if isinstance(values, list) else values
-
-
-def _with_pattern(value: Any) -> Any:
-    """Return a value, as a pattern if it is an object: what is wrong in it is said once."""
-    if not isinstance(value, dict):
-        return value
-    if value.keys() != {"pattern"} or not isinstance(value["pattern"], str):
-        raise ValueError('an object among values must be {"pattern": "REGULAR EXPRESSION"}')
-    return Pattern(pattern=_as_pattern(value["pattern"]))
-
-
-def _each_listed(value: Any) -> Any:
-    return {k: _listed_values(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-
-def _alternatives(value: Any) -> Any:
-    return ([value] if value else []) if isinstance(value, dict) else value
 
 
 def _unbraced(value: Any) -> Any:
@@ -125,13 +44,9 @@ def _unbraced(value: Any) -> Any:
 
 
 Name = Annotated[str, BeforeValidator(_unbraced)]
-Names = Annotated[list[str], BeforeValidator(_unbraced), BeforeValidator(_listed)]
-Answer = Annotated[list[str] | dict[str, str], BeforeValidator(_unbraced), BeforeValidator(_listed)]
+Names = Annotated[list[str], BeforeValidator(_unbraced), BeforeValidator(listed)]
+Answer = Annotated[list[str] | dict[str, str], BeforeValidator(_unbraced), BeforeValidator(listed)]
 """Columns, or key of a JSON object -> column."""
-Values = Annotated[list[str | bool | int | float | Pattern], BeforeValidator(_listed_values)]
-ByColumn = Annotated[dict[str, Values], BeforeValidator(_each_listed)]
-Choices = Annotated[list[ByColumn], BeforeValidator(_alternatives)]
-"""Alternatives, of which each needs all its columns to have its values."""
 
 
 class Lookup(Request):
@@ -191,7 +106,7 @@ class Turns(Request):
         """Return the keys that are read of a turn."""
         order = [self.order] if self.order else []
         tree = [self.tree.id, self.tree.parent] if self.tree else []
-        chosen = [*_columns_of(self.keep), *self.drop, *self.drop_if_first]
+        chosen = [*(name for one in self.keep for name in one), *self.drop, *self.drop_if_first]
         return [self.role, self.text, *order, *tree, *chosen]
 
     @model_validator(mode="after")
@@ -337,7 +252,7 @@ class ColumnMapping(Request):
     @field_validator("strip")
     @classmethod
     def _is_pattern(cls, value: str | None) -> str | None:
-        return value if value is None else _as_pattern(value)
+        return value if value is None else as_pattern(value)
 
     @model_validator(mode="after")
     def _names_columns(self) -> "ColumnMapping":
@@ -442,7 +357,7 @@ class ColumnMapping(Request):
             *self.answer_columns,
             *([self.corrected.column] if self.corrected else []),
             *self.group_by,
-            *_columns_of(self.keep),
+            *(name for one in self.keep for name in one),
             *self.drop,
             *self.sides,
             *([self.chosen.column] if isinstance(self.chosen, Picked) else []),
@@ -463,124 +378,9 @@ class ColumnMapping(Request):
     def _used(self, *, is_list: bool) -> set[str]:
         used = set(self.row_columns)
         if self.turns is not None:
-            listed = [f"{self.turns.conversation}[].{key}" for key in self.turns.keys]
-            listed += [f"{name}[]" for name in listed]
+            inner = [f"{self.turns.conversation}[].{key}" for key in self.turns.keys]
+            inner += [f"{name}[]" for name in inner]
             # A list of turns is looked into: what its turns have besides has to be decided, too.
             talks = {self.turns.conversation, f"{self.turns.conversation}[]"}
-            used |= {*talks, *self.turns.columns, *(listed if is_list else self.turns.keys)}
+            used |= {*talks, *self.turns.columns, *(inner if is_list else self.turns.keys)}
         return used
-
-
-def _columns_of(choices: Choices) -> list[str]:
-    return [name for one in choices for name in one]
-
-
-@lru_cache(maxsize=32)
-def compiled(pattern: str) -> Any:
-    """Return a caller's pattern; it runs with a time limit, since any pattern may be slow."""
-    import regex
-
-    try:
-        return regex.compile(pattern, regex.MULTILINE)
-    except regex.error as error:
-        raise re.error(str(error)) from error
-
-
-@lru_cache(maxsize=512)
-def _bound(text: str) -> "tuple[Callable[[Any, Any], bool], float | date] | None":
-    if (found := BOUND.fullmatch(text)) is None:
-        return None
-    number = number_of(found[2])
-    limit = day_of(found[2]) if number is None else number
-    return None if limit is None else (COMPARE[found[1]], limit)
-
-
-def is_bound(wanted: Any, on: type = float) -> bool:
-    """Return whether a wanted value is a bound on numbers, or on dates."""
-    bound = _bound(wanted) if isinstance(wanted, str) else None
-    return bound is not None and isinstance(bound[1], on)
-
-
-def is_one_of(value: Any, wanted: Sequence[Any]) -> bool:
-    """Return whether a value is one of some values, or within one of their bounds.
-
-    >>> is_one_of("4", [4]), is_one_of(4, [">=4"]), is_one_of("OK", ["ok"]), is_one_of("3,5", [3.5])
-    (True, True, False, True)
-    >>> is_one_of(True, ["true"]), is_one_of(" ok ", ["ok"]), is_one_of("four", [">=4"])
-    (True, True, False)
-    >>> is_one_of("1.4.2026", [">=2026-04-01"]), is_one_of("2026-04-01T09:00", ["<=1.4.2026"])
-    (True, True)
-    >>> is_one_of("a", ["!="]), is_one_of(" ", ["!="]), is_one_of("bad", ["!=bad"])
-    (True, False, False)
-    >>> is_one_of("Private: x", [Pattern(pattern="(?i)^private")])
-    True
-    """
-    text = text_of(value)
-    number = number_of(value)
-    for one in wanted:
-        bound = _bound(one) if isinstance(one, str) else None
-        if isinstance(one, Pattern):
-            if one.finds(text):
-                return True
-        elif isinstance(one, str) and one.startswith(OTHER_THAN):
-            if not is_one_of(value, [one.removeprefix(OTHER_THAN)]):
-                return True
-        elif bound is not None:
-            compare, limit = bound
-            held = number if isinstance(limit, float) else day_of(text)
-            if held is not None and compare(held, limit):
-                return True
-        elif text == text_of(one) or (number is not None and number == number_of(one)):
-            return True
-    return False
-
-
-def values_at(row: Mapping[str, Any], name: str) -> list[Any]:
-    """Return the single values of a column that are not blank; of a list, of each item.
-
-    >>> values_at({"feedback": {"score": 1}, "marks": [0, 1]}, "marks[]")
-    [0, 1]
-    >>> values_at({"feedback": {"score": 1}}, "feedback.score"), values_at({"a": " "}, "a")
-    ([1], [])
-    >>> values_at({"reviews": {"ada": {"flag": "bad"}}}, "reviews[].flag")
-    ['bad']
-    """
-    if "[]" not in name:
-        return [value for _, value in leaves_of(name, cell_at(row, name), most=sys.maxsize)]
-    if name in row:
-        return [value for _, value in leaves_of(name, row[name], most=sys.maxsize)]
-    prefix, _, rest = name.partition("[]")
-    cell = cell_at(row, prefix)
-    if isinstance(cell, Mapping) and items_of(cell) is None:
-        # Named as a list: so is an object of too few objects to tell.
-        items = turns_in(cell) or []
-        return [value for item in items for value in values_at({"": item}, rest)]
-    head = prefix.partition(".")[0]
-    every = leaves_of(head, row.get(head), most=sys.maxsize)
-    return [value for leaf, value in every if leaf == name]
-
-
-def keeps(row: Mapping[str, Any], choices: Sequence[Mapping[str, Sequence[Any]]]) -> bool:
-    """Return whether a row fits any of some choices; it does if there are none."""
-    return not choices or any(fits(row, choice) for choice in choices)
-
-
-def fits(
-    row: Mapping[str, Any],
-    choice: Mapping[str, Sequence[Any]],
-    enough: Callable[[Iterable[bool]], bool] = all,
-) -> bool:
-    """Return whether all, or with `any` some, values of each column are those of a choice."""
-    return all(
-        enough(is_one_of(value, wanted) for value in values_at(row, name) or [""])
-        for name, wanted in choice.items()
-    )
-
-
-def drops(row: Mapping[str, Any], drop: Mapping[str, Sequence[Any]]) -> bool:
-    """Return whether any column of `drop` has one of its values."""
-    return any(
-        is_one_of(value, unwanted)
-        for name, unwanted in drop.items()
-        for value in values_at(row, name) or [""]
-    )

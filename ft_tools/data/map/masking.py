@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ft_tools.data.judge import privacy
-from ft_tools.data.map.mapping import PATTERN_SECONDS, compiled
-from ft_tools.errors import BadInput, brief
+from ft_tools.data.map.conditions import in_time
 from ft_tools.formats.column_counts import is_named
 from ft_tools.formats.example import THOUGHTS, Example, content_of
 
@@ -77,14 +76,7 @@ def replaced(
         BadInput: A pattern needs too long.
     """
     for pattern, other in patterns.items():
-        try:
-            sub = compiled(pattern).subn
-            text, num = sub(lambda _, to=other: to, text, timeout=PATTERN_SECONDS)
-        except TimeoutError:
-            raise BadInput(
-                f"the pattern {brief(repr(pattern))} needs more than {PATTERN_SECONDS:g} s for a "
-                f"text of {where}; write a simpler one"
-            ) from None
+        text, num = in_time("subn", pattern, f"a text of {where}", lambda _, to=other: to, text)
         if found is not None and num:
             found[pattern] += num
     return text

@@ -11,6 +11,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
+from ft_tools.data.judge.findings import note
 from ft_tools.data.map.apply_mapping import (
     MAX_CLASSES,
     is_empty,
@@ -20,32 +21,30 @@ from ft_tools.data.map.apply_mapping import (
     text_of_cell,
     type_in_json,
 )
-from ft_tools.data.map.mapping import (
+from ft_tools.data.map.conditions import (
     COMPARE,
     ByColumn,
-    ColumnMapping,
     Pattern,
-    Picked,
     drops,
     is_bound,
     is_one_of,
     keeps,
     values_at,
 )
+from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.times import day_of
-from ft_tools.data.notes import note
 from ft_tools.data.read.rows import Reader
 from ft_tools.errors import BadInput, brief
 from ft_tools.formats.column_counts import (
     MOST_LISTED,
     NAME_CHARS,
+    cell_at,
     is_named,
     leaves_of,
     shown,
     text_of,
     turns_in,
 )
-from ft_tools.formats.columns import cell_at
 from ft_tools.formats.readers.source import TEXT_TABLES
 
 SAMPLE_ROWS = 20_000

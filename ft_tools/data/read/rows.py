@@ -8,12 +8,12 @@ from itertools import chain
 from pathlib import Path
 
 from ft_tools import workspace
+from ft_tools.data.map.conditions import fits
 from ft_tools.data.map.conversations import Joining, joined
-from ft_tools.data.map.mapping import ColumnMapping, fits
+from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.request import FileRequest
 from ft_tools.errors import BadData, BadInput
-from ft_tools.formats.column_counts import shown, text_of
-from ft_tools.formats.columns import cell_at
+from ft_tools.formats.column_counts import cell_at, shown, text_of
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import Source, find_sources, read
 from ft_tools.publish import sha256

@@ -11,8 +11,9 @@ from typing import Any
 from ft_tools.data.judge import privacy, text_faults, turn_faults
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, MappedRow, is_empty, text_of_cell
+from ft_tools.data.map.conditions import holds, values_at
 from ft_tools.data.map.conversations import is_one_turn
-from ft_tools.data.map.mapping import ColumnMapping, is_one_of, values_at
+from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.times import sortable
 from ft_tools.data.read.example_texts import lengths_of, text_of
 from ft_tools.data.read.ledger import Ledger, hash_of
@@ -21,7 +22,7 @@ from ft_tools.data.read.scanned import Kind, Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.understand.languages import UNKNOWN, script_of
-from ft_tools.formats.columns import cell_at
+from ft_tools.formats.column_counts import cell_at
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import columns_read, is_as_trained
 from ft_tools.formats.loss_marks import has_marked_answer, trained_answers
@@ -371,7 +372,7 @@ def _group(result: Scan, index: int, taken: _ScannedRow) -> None:
         result.times[index] = _latest_of(cell_at(row, mapping.time_column))
     if result.preferred:
         result.ranks[index] = tuple(
-            _rank(values_at(row, name) or [""], values) for name, values in result.preferred.items()
+            _rank(row, name, values) for name, values in result.preferred.items()
         )
     if mapping.group_by:
         cells = [cell_at(row, name) or values_at(row, name) for name in mapping.group_by]
@@ -382,9 +383,9 @@ def _group(result: Scan, index: int, taken: _ScannedRow) -> None:
             result.groups[index] = key
 
 
-def _rank(values: Sequence[Any], wanted: Sequence[Any]) -> int:
+def _rank(row: Mapping[str, Any], name: str, wanted: Sequence[Any]) -> int:
     """Return the place of the first wanted value that a column has."""
-    places = (at for at, one in enumerate(wanted) if any(is_one_of(v, [one]) for v in values))
+    places = (at for at, one in enumerate(wanted) if holds(row, name, [one]))
     return next(places, len(wanted))
 
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.map.apply_mapping import MappedRow, apply_mapping
+from ft_tools.data.map.conditions import ByColumn
 from ft_tools.data.map.conversations import Joining
-from ft_tools.data.map.mapping import ByColumn, ColumnMapping
+from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.masking import mask_example
 from ft_tools.data.map.named_columns import NamedColumns
 from ft_tools.data.map.times import is_month_first, sortable

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ft_tools.data.notes import note
+from ft_tools.data.judge.findings import note
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.duplicates import remove_near
 from ft_tools.data.request import AuditRequest

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.data.judge import privacy
-from ft_tools.data.map.mapping import values_at
+from ft_tools.data.map.conditions import values_at
 from ft_tools.data.read.example_texts import text_of as text_of_turns
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
 from ft_tools.data.read.rows import KINDS, Reader

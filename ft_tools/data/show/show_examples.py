@@ -9,7 +9,7 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.map.mapping import values_at
+from ft_tools.data.map.conditions import values_at
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import ColumnProfile, Profile, QuotedValue, ShowReport
 from ft_tools.data.request import MOST_TOKENS, ShowRequest

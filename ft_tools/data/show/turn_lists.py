@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ft_tools.data.map.conversations import path_of
 from ft_tools.data.map.mapping import Tree
-from ft_tools.data.map.paths import path_of
 from ft_tools.formats.column_counts import NAME_CHARS, ColumnCounts, items_of, shown, text_of
 from ft_tools.formats.turns import as_turns
 

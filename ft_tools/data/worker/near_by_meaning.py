@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ft_tools import workspace
-from ft_tools.data.notes import note
+from ft_tools.data.judge.findings import note
 from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.read.ledger import KEPT, hash_of
 from ft_tools.data.read.scanned import Scan

@@ -1,0 +1,242 @@
+"""The conditions of mappings and of `where`: column -> values, bounds or patterns. One language.
+
+A value is compared as text, numbers as numbers; `>=4`, `<=2`, `>0.5` and `<3` are bounds on
+numbers, `>=2026-04-01` on dates, "" stands for an empty cell, `!=bad` for any other value than
+`bad`, `!=` for any cell that is filled, and {"pattern": "^bad"} for all values in which that
+regular expression finds something.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from functools import lru_cache
+from operator import ge, gt, le, lt
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from ft_tools.contract import Request
+from ft_tools.data.map.times import day_of
+from ft_tools.errors import BadInput, brief
+from ft_tools.formats.column_counts import (
+    cell_at,
+    items_of,
+    leaves_of,
+    number_of,
+    text_of,
+    turns_in,
+)
+
+BOUND = re.compile(r"\s*(>=|<=|>|<)\s*(\S{1,30})\s*")
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {">=": ge, "<=": le, ">": gt, "<": lt}
+OTHER_THAN = "!="
+PATTERN_SECONDS = 0.5
+"""In which a caller's pattern has to read one value or answer."""
+Row = Mapping[str, Any]
+Condition = Mapping[str, Sequence[Any]]
+"""Column -> what is wanted of its values."""
+
+
+class Pattern(Request):
+    """Values in which a regular expression finds something."""
+
+    pattern: str = Field(
+        min_length=1, max_length=500, description="Regular expression; (?i) ignores case."
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_one(cls, value: str) -> str:
+        return as_pattern(value)
+
+    def __str__(self) -> str:
+        """Return it as a refusal names it."""
+        return f"pattern {self.pattern}"
+
+    def finds(self, text: str) -> bool:
+        """Return whether it finds something in a text.
+
+        Raises:
+            BadInput: It needs too long.
+        """
+        return in_time("search", self.pattern, "one value", text) is not None
+
+
+def as_pattern(text: str) -> str:
+    """Return a regular expression that can be compiled.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    try:
+        compiled(text)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return text
+
+
+@lru_cache(maxsize=32)
+def compiled(pattern: str) -> Any:
+    """Return a caller's pattern; it runs with a time limit, since any pattern may be slow."""
+    import regex
+
+    try:
+        return regex.compile(pattern, regex.MULTILINE)
+    except regex.error as error:
+        raise re.error(str(error)) from error
+
+
+def in_time(method: str, pattern: str, where: str, *given: Any) -> Any:
+    """Return what a method of a compiled pattern finds within its time.
+
+    Args:
+        method: search or subn.
+        pattern: The caller's.
+        where: What it reads, for the refusal.
+        given: To the method.
+
+    Raises:
+        BadInput: It needs too long.
+    """
+    try:
+        return getattr(compiled(pattern), method)(*given, timeout=PATTERN_SECONDS)
+    except TimeoutError:
+        raise BadInput(
+            f"the pattern {brief(repr(pattern))} needs more than {PATTERN_SECONDS:g} s for "
+            f"{where}; write a simpler one"
+        ) from None
+
+
+def listed(value: Any) -> Any:
+    """Return a single value as a list of one."""
+    return [value] if isinstance(value, str | bool | int | float) else value
+
+
+def _listed_values(value: Any) -> Any:
+    values = [value] if isinstance(value, dict | Pattern) else listed(value)
+    return [*map(_with_pattern, values)] if isinstance(values, list) else values
+
+
+def _with_pattern(value: Any) -> Any:
+    """Return a value, as a pattern if it is an object: what is wrong in it is said once."""
+    if not isinstance(value, dict):
+        return value
+    if value.keys() != {"pattern"} or not isinstance(value["pattern"], str):
+        raise ValueError('an object among values must be {"pattern": "REGULAR EXPRESSION"}')
+    return Pattern(pattern=as_pattern(value["pattern"]))
+
+
+def _each_listed(value: Any) -> Any:
+    return {k: _listed_values(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _alternatives(value: Any) -> Any:
+    return ([value] if value else []) if isinstance(value, dict) else value
+
+
+Values = Annotated[list[str | bool | int | float | Pattern], BeforeValidator(_listed_values)]
+ByColumn = Annotated[dict[str, Values], BeforeValidator(_each_listed)]
+Choices = Annotated[list[ByColumn], BeforeValidator(_alternatives)]
+"""Alternatives, of which each needs all its columns to have its values."""
+
+
+@lru_cache(maxsize=512)
+def _bound(text: str) -> "tuple[Callable[[Any, Any], bool], float | date] | None":
+    if (found := BOUND.fullmatch(text)) is None:
+        return None
+    number = number_of(found[2])
+    limit = day_of(found[2]) if number is None else number
+    return None if limit is None else (COMPARE[found[1]], limit)
+
+
+def is_bound(wanted: Any, on: type = float) -> bool:
+    """Return whether a wanted value is a bound on numbers, or on dates."""
+    bound = _bound(wanted) if isinstance(wanted, str) else None
+    return bound is not None and isinstance(bound[1], on)
+
+
+def is_one_of(value: Any, wanted: Sequence[Any]) -> bool:
+    """Return whether a value is one of some values, or within one of their bounds.
+
+    >>> is_one_of("4", [4]), is_one_of(4, [">=4"]), is_one_of("OK", ["ok"]), is_one_of("3,5", [3.5])
+    (True, True, False, True)
+    >>> is_one_of(True, ["true"]), is_one_of(" ok ", ["ok"]), is_one_of("four", [">=4"])
+    (True, True, False)
+    >>> is_one_of("1.4.2026", [">=2026-04-01"]), is_one_of("2026-04-01T09:00", ["<=1.4.2026"])
+    (True, True)
+    >>> is_one_of("a", ["!="]), is_one_of(" ", ["!="]), is_one_of("bad", ["!=bad"])
+    (True, False, False)
+    >>> is_one_of("Private: x", [Pattern(pattern="(?i)^private")])
+    True
+    """
+    text = text_of(value)
+    number = number_of(value)
+    for one in wanted:
+        bound = _bound(one) if isinstance(one, str) else None
+        if isinstance(one, Pattern):
+            if one.finds(text):
+                return True
+        elif isinstance(one, str) and one.startswith(OTHER_THAN):
+            if not is_one_of(value, [one.removeprefix(OTHER_THAN)]):
+                return True
+        elif bound is not None:
+            compare, limit = bound
+            held = number if isinstance(limit, float) else day_of(text)
+            if held is not None and compare(held, limit):
+                return True
+        elif text == text_of(one) or (number is not None and number == number_of(one)):
+            return True
+    return False
+
+
+def values_at(row: Row, name: str) -> list[Any]:
+    """Return the single values of a column that are not blank; of a list, of each item.
+
+    >>> values_at({"feedback": {"score": 1}, "marks": [0, 1]}, "marks[]")
+    [0, 1]
+    >>> values_at({"feedback": {"score": 1}}, "feedback.score"), values_at({"a": " "}, "a")
+    ([1], [])
+    >>> values_at({"reviews": {"ada": {"flag": "bad"}}}, "reviews[].flag")
+    ['bad']
+    """
+    if "[]" not in name:
+        return [value for _, value in leaves_of(name, cell_at(row, name), most=sys.maxsize)]
+    if name in row:
+        return [value for _, value in leaves_of(name, row[name], most=sys.maxsize)]
+    prefix, _, rest = name.partition("[]")
+    cell = cell_at(row, prefix)
+    if isinstance(cell, Mapping) and items_of(cell) is None:
+        # Named as a list: so is an object of too few objects to tell.
+        items = turns_in(cell) or []
+        return [value for item in items for value in values_at({"": item}, rest)]
+    head = prefix.partition(".")[0]
+    every = leaves_of(head, row.get(head), most=sys.maxsize)
+    return [value for leaf, value in every if leaf == name]
+
+
+def holds(row: Row, name: str, wanted: Sequence[Any]) -> bool:
+    """Return whether a column, or an item of its list, has one of some values; a blank one is "".
+
+    >>> holds({"tags": ["a", "b"]}, "tags[]", ["b"]), holds({}, "tags[]", [""])
+    (True, True)
+    """
+    return any(is_one_of(value, wanted) for value in values_at(row, name) or [""])
+
+
+def fits(row: Row, choice: Condition, enough: Callable[[Iterable[bool]], bool] = all) -> bool:
+    """Return whether all, or with `any` some, values of each column are those of a choice."""
+    return all(
+        enough(is_one_of(value, wanted) for value in values_at(row, name) or [""])
+        for name, wanted in choice.items()
+    )
+
+
+def keeps(row: Row, choices: Sequence[Condition]) -> bool:
+    """Return whether a row fits any of some choices; it does if there are none."""
+    return not choices or any(fits(row, choice) for choice in choices)
+
+
+def drops(row: Row, drop: Condition) -> bool:
+    """Return whether any column of `drop` has one of its values."""
+    return any(holds(row, name, unwanted) for name, unwanted in drop.items())
