@@ -1,5 +1,6 @@
-"""Attempts to break out of isolation, and the stub that runs one: `told` is what there is to find.
+"""Attempts to break out of isolation, and the program that runs one.
 
+`told` is what there is to find.
 Each is a body of Python that sets `reached` to what it got; where nothing isolates, all get it.
 """
 

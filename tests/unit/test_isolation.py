@@ -15,7 +15,7 @@ from ft_tools.metrics.isolation.probe import available, find, try_out
 from ft_tools.metrics.isolation.process import JailedProcess, JailEnded
 from tests.unit import attempts
 
-STUB = Path(attempts.__file__)
+PROGRAM = Path(attempts.__file__)
 ISOLATION = available()
 needs_isolation = pytest.mark.skipif(
     ISOLATION is None, reason=f"nothing isolates here: {find().reason}"
@@ -62,7 +62,7 @@ def there(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def jail():
-    with JailedProcess(ISOLATION, STUB, FEW) as process:
+    with JailedProcess(ISOLATION, PROGRAM, FEW) as process:
         yield process
 
 
@@ -100,7 +100,7 @@ def test_code_without_isolation_can(name, there):
 @pytest.mark.parametrize(("attempt", "why"), attempts.ENDLESS)
 def test_what_does_not_end_is_ended_with_all_that_it_started(attempt, why, there):
     began = time.monotonic()
-    with JailedProcess(ISOLATION, STUB, FEW) as process:
+    with JailedProcess(ISOLATION, PROGRAM, FEW) as process:
         pids = [one.pid for one in process._tree()]
         try:
             ended = reached(process, attempt, there, seconds=3)
@@ -114,7 +114,7 @@ def test_what_does_not_end_is_ended_with_all_that_it_started(attempt, why, there
 
 @needs_isolation
 def test_a_message_that_is_not_read_does_not_hold_its_owner(there):
-    with JailedProcess(ISOLATION, STUB, FEW) as process:
+    with JailedProcess(ISOLATION, PROGRAM, FEW) as process:
         sleep = {"attempt": "import time; time.sleep(60)", "told": there}
         process._write(sleep, time.monotonic() + 1)
         with pytest.raises(JailEnded, match="time"):
@@ -129,7 +129,7 @@ def test_a_jail_ends_with_its_owner():
         "from ft_tools.metrics.isolation.probe import require\n"
         "from ft_tools.metrics.isolation.process import JailedProcess\n"
         "from ft_tools.metrics.isolation.jail import Limits\n"
-        f"jail = JailedProcess(require(), Path({str(STUB)!r}), Limits())\n"
+        f"jail = JailedProcess(require(), Path({str(PROGRAM)!r}), Limits())\n"
         "print(*(one.pid for one in jail._tree()), flush=True)\n"
         "jail.ask({'attempt': 'while True: pass', 'told': {}}, time.monotonic() + 60)"
     )

@@ -16,7 +16,7 @@ from ft_tools.metrics.isolation import probe
 from ft_tools.metrics.isolation.jail import Limits
 from ft_tools.metrics.isolation.process import JailedProcess, JailEnded, NotIsolated
 
-STUB = Path(__file__).parent / "jailed" / "code.py"
+PROGRAM = Path(__file__).parent / "jailed" / "code.py"
 GRACE_SECONDS = 30
 
 
@@ -59,8 +59,8 @@ class TestsScorer:
         told = {"part": "tests", "tests": tests, "entry_point": named}
         try:
             with (
-                JailedProcess(self._isolation, STUB, self._limits) as answering,
-                JailedProcess(self._isolation, STUB, self._limits) as testing,
+                JailedProcess(self._isolation, PROGRAM, self._limits) as answering,
+                JailedProcess(self._isolation, PROGRAM, self._limits) as testing,
             ):
                 return self._verdict(answering, testing, code_in(answer), told)
         except NotIsolated:

@@ -1,4 +1,4 @@
-"""Try, from inside, to reach what isolation has to keep away; the probe's stub."""
+"""Try, from inside, to reach what isolation has to keep away; the probe's program."""
 
 import os
 import socket

@@ -5,7 +5,7 @@ without a user namespace, so that it can become a user that has no other process
 in one. The new root is a chroot below the root of its mounts: in a chroot no further user
 namespace can be made. Nothing of /proc or /sys is there.
 
-Then limits, no privileges, and the stub that its owner sends as the first line. Lines of JSON go
+Then limits, no privileges, and the program that its owner sends as the first line. Lines of JSON go
 both ways over what were stdin and stdout; the code that runs here has /dev/null in their place.
 
 Source: man 2 pivot_root, 7 user_namespaces, 7 pid_namespaces, 7 capabilities, 2 prctl, 2 seccomp
@@ -63,7 +63,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
-    """Confine this process, and run the stub."""
+    """Confine this process, and run the program."""
     config = json.loads(sys.argv[1])
     receive_from, send_to = os.dup(0), os.dup(1)
     null = os.open("/dev/null", os.O_RDWR)
@@ -85,11 +85,11 @@ def main() -> None:
             send({"refused": f"{error.filename or 'system call'}: {error.strerror}"})
             return
         send({"ready": True})
-        stub = receive()
-        if stub is not None:
+        program = receive()
+        if program is not None:
             sys.path += config["libraries"]
-            module: dict[str, Any] = {"__name__": "stub"}
-            exec(compile(stub["stub"], "stub", "exec"), module)
+            module: dict[str, Any] = {"__name__": "program"}
+            exec(compile(program["program"], "program", "exec"), module)
             module["main"](receive, send)
 
 

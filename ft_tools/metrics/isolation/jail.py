@@ -60,7 +60,7 @@ class Isolation:
     way: Way
 
     def command(self, limits: Limits) -> list[str]:
-        """Return the command of a process that confines itself, and waits for its stub."""
+        """Return the command of a process that confines itself, and waits for its program."""
         seen = visible()
         config = {
             "way": self.way,

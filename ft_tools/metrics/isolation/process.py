@@ -40,19 +40,19 @@ class JailEnded(Exception):
 
 
 class JailedProcess:
-    """Runs a stub, which answers one message after the other."""
+    """Runs a program, which answers one message after the other."""
 
-    def __init__(self, isolation: Isolation, stub: Path, limits: Limits) -> None:
+    def __init__(self, isolation: Isolation, program: Path, limits: Limits) -> None:
         """Start it.
 
         Args:
             isolation: What confines it.
-            stub: File of ours with `main(receive, send)`, which runs confined; it imports nothing
-                but the standard library and what is installed.
+            program: File of ours with `main(receive, send)`, which runs confined; it imports only
+                the standard library and what is installed.
             limits: What it may take.
 
         Raises:
-            NotIsolated: It could not confine itself; nothing of the stub ran.
+            NotIsolated: It could not confine itself; nothing of the program ran.
         """
         self._limits = limits
         self._has_outer = isolation != LIMITS_ONLY
@@ -76,17 +76,17 @@ class JailedProcess:
         self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._stdin, False)
         os.set_blocking(self._stdout, False)
-        if problem := self._start(stub):
+        if problem := self._start(program):
             self.close()
             raise NotIsolated(f"{isolation.way}: {problem}")
 
-    def _start(self, stub: Path) -> str:
-        """Return why a process is not confined; empty: it is, and has its stub."""
+    def _start(self, program: Path) -> str:
+        """Return why a process is not confined; empty: it is, and has its program."""
         deadline = time.monotonic() + START_SECONDS
         try:
             first = self._read(deadline)
             if isinstance(first, dict) and first.get("ready") is True:
-                self._write({"stub": stub.read_text("utf-8")}, deadline)
+                self._write({"program": program.read_text("utf-8")}, deadline)
                 return ""
         except JailEnded as error:
             return self._said() or f"it did not start ({error.why})"
@@ -138,7 +138,7 @@ class JailedProcess:
             raise
 
     def _said(self) -> str:
-        """Return what the system's own tools said on their end; the stub has no such channel."""
+        """Return what the system's own tools said on their end; the program has no such channel."""
         assert self._process.stderr
         os.set_blocking(self._process.stderr.fileno(), False)
         with contextlib.suppress(BlockingIOError):

@@ -15,15 +15,15 @@ class Service:
     It is isolated where something isolates, and else a process with limits.
     """
 
-    def __init__(self, stub: Path, told: Any, limits: Limits) -> None:
+    def __init__(self, program: Path, told: Any, limits: Limits) -> None:
         """Prepare it; the first message starts it.
 
         Args:
-            stub: As in `JailedProcess`.
+            program: As in `JailedProcess`.
             told: Its first message, sent again to each new process.
             limits: What it may take.
         """
-        self._stub, self._told, self._limits = stub, told, limits
+        self._program, self._told, self._limits = program, told, limits
         self._jail: JailedProcess | None = None
         self.first: Any = None
         """What the process answered to its first message."""
@@ -51,7 +51,7 @@ class Service:
         Raises:
             JailEnded: It ended over its first message.
         """
-        jail = JailedProcess(available() or LIMITS_ONLY, self._stub, self._limits)
+        jail = JailedProcess(available() or LIMITS_ONLY, self._program, self._limits)
         self.first = jail.ask(self._told, time.monotonic() + START_SECONDS)
         self._jail = jail
         return jail
