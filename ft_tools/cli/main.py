@@ -38,14 +38,18 @@ from ft_tools.views.terminal import (
 
 HELP = {"--help", "-h"}
 HELP_ALL = "--help-all"
-OPTIONAL_BY_POSITION = {
-    "show_examples": ["rows"],
+LAUNCH = ["model", "dataset"]
+BY_POSITION = {
+    "show_examples": ["path", "rows"],
     "suggest_lora_config": ["model"],
     "estimate_vram": ["model"],
-    "launch_sft": ["model", "dataset"],
+    "launch_sft": LAUNCH,
+    "launch_dpo": LAUNCH,
+    "launch_grpo": LAUNCH,
     "evaluate": ["model"],
     "get_run": ["run_id"],
 }
+"""Arguments that need no name; of other tools: those that are required."""
 GATES: dict[str, Callable[[Any], bool]] = {
     "audit_dataset": lambda report: report.verdict == "not_ready",
     "estimate_vram": lambda report: report.fits == "no",
@@ -135,22 +139,21 @@ def _all_options_shown(argv: list[str]) -> Iterator[list[str]]:
 
 
 def _register(name: str, spec: Tool, *, shows_all: bool = False) -> None:
-    """Make a command of a tool: required fields by position (a model first), others by name."""
+    """Make a command of a tool: a few fields by position, the others by name."""
 
     def command(*positional: Any, **named: Any) -> int | None:
-        given = dict(zip(required, positional, strict=False)) | named
+        given = dict(zip(by_position, positional, strict=False)) | named
         wait_for_it = {key: given.pop(key, None) for key in extra}
         return _call(name, spec, given, wait_for_it)
 
     fields = spec.request.model_fields
     required = [key for key, field in fields.items() if field.is_required()]
-    required.sort(key=lambda key: key != "model")
-    required += OPTIONAL_BY_POSITION.get(name, [])
+    by_position = BY_POSITION.get(name, required)
     extra = launch_options(name) if issubclass(spec.request, LaunchRequest) else {}
-    ordered = [*required, *(key for key in fields if key not in required)]
+    ordered = [*by_position, *(key for key in fields if key not in by_position)]
     hidden = () if shows_all else spec.options
     parameters = [
-        option_of(key, spec.request, required, is_shown=key not in hidden) for key in ordered
+        option_of(key, spec.request, by_position, is_shown=key not in hidden) for key in ordered
     ]
     parameters.sort(key=lambda parameter: parameter.kind)
     command.__signature__ = inspect.Signature([*parameters, *extra.values()])  # type: ignore[attr-defined]

@@ -16,11 +16,17 @@ from ft_tools.errors import BadInput
 
 
 def option_of(
-    key: str, request: type[BaseModel], required: list[str], *, is_shown: bool
+    key: str, request: type[BaseModel], by_position: list[str], *, is_shown: bool
 ) -> inspect.Parameter:
-    """Return the option of a field: required ones by position, all others by name."""
-    kind = inspect.Parameter
+    """Return the option of a field, which may also be set by its position."""
     field = request.model_fields[key]
+    kind: Any = inspect.Parameter.KEYWORD_ONLY
+    # After a position that may be empty no other can be required; the request refuses it then.
+    is_required = field.is_required()
+    if key in by_position:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        before = by_position[: by_position.index(key)]
+        is_required &= all(request.model_fields[one].is_required() for one in before)
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     typed, how = _typed(field.annotation)
     option = f"--{key.replace('_', '-')}"
@@ -37,13 +43,11 @@ def option_of(
         # A pattern such as [qk]_proj is no list, and what is broken is refused in our words.
         json_list=False,
     )
-    if key in required and field.is_required():
-        annotation: Any = Annotated[typed, about]
-        return kind(key, kind.POSITIONAL_OR_KEYWORD, annotation=annotation)
+    annotation: Any = Annotated[typed, about]
+    if is_required:
+        return inspect.Parameter(key, kind, annotation=annotation)
     annotation = Annotated[typed | None, about]
-    if key in required:
-        return kind(key, kind.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
-    return kind(key, kind.KEYWORD_ONLY, default=None, annotation=annotation)
+    return inspect.Parameter(key, kind, default=None, annotation=annotation)
 
 
 def as_flags(words: Sequence[str], fields: Mapping[str, FieldInfo]) -> list[str]:

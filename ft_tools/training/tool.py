@@ -99,7 +99,8 @@ def _probed(request: GrpoRequest, plan: GrpoPlan, begins: "Start") -> Launch:
         probe.KIND, request, plan, name=request.name, device=plan.device.name, slots=_slots(plan),
         lineage=_lineage(plan, begins),
     )  # fmt: skip
-    told = warning("probe_started", prompts=probe.PROMPTS, seconds=probe.SECONDS)
+    limits = {"seconds": probe.SECONDS, "most": probe.MOST_SECONDS, "least": probe.LEAST_PROMPTS}
+    told = warning("probe_started", prompts=probe.PROMPTS, **limits)
     step = next_step("poll", {"run_id": run_id})
     shown = plan.model_dump(mode="json", include={"model", "rewards", "reward_test", "estimate"})
     return Launch(plan_hash="", plan=shown, warnings=[told], run_id=run_id, next_steps=[step])

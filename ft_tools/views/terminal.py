@@ -124,9 +124,10 @@ def _follow(run_ids: Sequence[str]) -> int:
                 fraction = report.progress.fraction if report.progress else 0.0
                 note = _note(report)
                 bars.update(tasks[report.run_id], completed=fraction, note=note)
-                if not console.is_terminal and last.get(report.run_id) != report.phase:
-                    last[report.run_id] = report.phase
-                    sys.stderr.write(f"{report.run_id} {report.state} {report.phase}\n")
+                doing = _doing(report)
+                if not console.is_terminal and last.get(report.run_id) != doing:
+                    last[report.run_id] = doing
+                    sys.stderr.write(f"{report.run_id} {report.state} {doing}\n")
             if all(is_over(report) for report in reports):
                 break
             time.sleep(POLL_SECONDS)
@@ -176,8 +177,14 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _doing(report: RunReport) -> str:
+    """Return what a run is doing, or what it waits for."""
+    is_waiting = report.state == "queued" and report.events
+    return report.events[-1].message if is_waiting else report.phase
+
+
 def _note(report: RunReport) -> str:
-    parts = [report.state, report.phase]
+    parts = [report.state, _doing(report)]
     shown = [name for name in ("loss", "eval_loss") if name in report.metrics]
     parts += [f"{name} {report.metrics[name]:.3f}" for name in shown]
     at = report.progress

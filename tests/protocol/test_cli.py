@@ -9,7 +9,7 @@ import pytest
 
 from ft_tools.cli import main as cli
 from ft_tools.tools import TOOLS
-from tests.protocol.calls import RUN_ID, prepare
+from tests.protocol.calls import GOOD, RUN_ID, prepare
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,16 @@ def test_a_launch_takes_the_model_and_then_the_dataset_and_prints_its_plan(capsy
     assert shown["plan"]["training"]["max_steps"] == 2
     assert shown["plan"]["peft"]["r"] == 4
     assert not shown["started"]
+
+
+@pytest.mark.parametrize("tool", ["launch_dpo", "launch_grpo"])
+def test_the_other_launches_take_them_in_the_same_places(tool, capsys):
+    arguments = dict(GOOD[tool])
+    argv = [tool.replace("_", "-"), arguments.pop("model"), arguments.pop("dataset")]
+    for key, value in arguments.items():
+        argv += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+    assert cli.run(argv) == 0
+    assert json.loads(capsys.readouterr().out)["plan_hash"]
 
 
 SFT = ["launch-sft", "model", "data.jsonl"]

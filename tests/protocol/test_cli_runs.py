@@ -77,6 +77,15 @@ def test_whoever_stops_waiting_is_told_that_the_run_goes_on_and_how_it_is_ended(
     end(run_dir, lock)
 
 
+def test_whoever_waits_for_a_queued_run_reads_what_it_waits_for(living):
+    run_dir, lock = living
+    directory.write_status(run_dir, Status(state="queued"))
+    directory.add_event(run_dir, "waiting: other runs use cpu", "info")
+    with started("wait", RUN_ID, stderr=PIPE) as waiting:
+        assert waiting.stderr.readline() == f"{RUN_ID} queued waiting: other runs use cpu\n"
+        end(run_dir, lock)
+
+
 def test_whoever_waits_is_told_why_a_run_failed_and_what_comes_next(living, capsys):
     run_dir, lock = living
     error = RunError(code="disk_full", message="no space left", hint="free some")

@@ -6,7 +6,7 @@ from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.tool import launch_grpo
-from ft_tools.training.worker import grpo
+from ft_tools.training.worker import grpo, grpo_probe
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     finished,
@@ -119,6 +119,14 @@ def test_a_reward_that_nothing_earns_ends_the_run(data):
     assert report.steps < 30
     assert "no_reward" in {one.signal for one in report.health}
     assert [one.id for one in report.diagnosis] == ["nothing_gained"]
+
+
+def test_a_probe_keeps_what_it_measured_until_its_budget_ends(data):
+    session = prepared_grpo(request(data, budget_hours=1e-6), "budget")
+    report = grpo_probe.work(session)
+    # A micro-batch of 32 holds four prompts with eight answers each.
+    assert (report.result.prompts, report.result.generations) == (4, 8)
+    assert [step.tool for step in report.next_steps] == ["launch_grpo"]
 
 
 def test_the_first_call_measures_the_model_and_the_next_plans_by_it(data):

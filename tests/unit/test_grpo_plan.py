@@ -5,10 +5,15 @@ import re
 
 import pytest
 
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import PrepareRequest
 from ft_tools.errors import BadData, BadInput, Missing, Refused
-from ft_tools.training.grpo.probe import judged, summed_up
+from ft_tools.formats.training_rows import survey
+from ft_tools.training.grpo.probe import judged, summed_up, train_first
+from ft_tools.training.grpo.prompts import read_prompts
 from ft_tools.training.grpo.request import GrpoRequest
-from ft_tools.training.tool import launch_grpo
+from ft_tools.training.request import SftRequest
+from ft_tools.training.tool import launch_grpo, launch_sft
 from tests.unit.launches import accepting, ids, started
 
 NUMBER = {"kind": "number"}
@@ -227,23 +232,31 @@ def probed(rewards, truncated=0):
     return summed_up(rewards, {}, [9] * count, num_truncated=truncated, seconds=1.0)
 
 
+def decided(found, accepted=()):
+    return judged(found, accepted, longest=64, first=None)
+
+
 GRADED = [[0.2, 0.4], [0.0, 0.1]]
 SOLVED = [[1, 0], [0, 1], [1, 0], [0, 0]]
+NEVER = [[0, 0]] * 16
+ALIKE = [[1, 1]] * 31 + [[1, 0]]
 
 
 @pytest.mark.parametrize(
     ("rewards", "truncated", "problem"),
     [
-        ([[0, 0], [0, 0]], 0, "none of 4 answers"),
-        ([[1, 1], [1, 1], [0, 0], [1, 1], [1, 1], [1, 0]], 0, "all score the same"),
-        (SOLVED, 7, "cut before their end"),
+        (NEVER, 0, r"none of 32 answers to 16 prompts.*0% to 19%.*launch_sft"),
+        (ALIKE, 0, "84% to 99%; at most 80% may"),
+        (SOLVED * 8, 63, "cut at training.max_completion_length=64.*=128 or more"),
+        # Cut answers may be what is wrong with them: that comes first.
+        (NEVER, 20, "62% of 32 answers.*cut at"),
     ],
 )
 def test_a_model_that_earns_nothing_is_refused_and_can_be_accepted(rewards, truncated, problem):
     found = probed(rewards, truncated)
     with pytest.raises(Refused, match=rf"rl_zero_reward.*{problem}"):
-        judged(found, [])
-    assert judged(found, accepting("rl_zero_reward")["accept_findings"])
+        decided(found)
+    assert decided(found, accepting("rl_zero_reward")["accept_findings"])
 
 
 @pytest.mark.parametrize(
@@ -253,7 +266,33 @@ def test_a_model_that_earns_nothing_is_refused_and_can_be_accepted(rewards, trun
         (GRADED, 0, ["probe_none_right"]),
         ([[1, 1], [1, 1], [1, 0], [1, 1]], 0, ["probe_too_easy", "probe_little_spread"]),
         (SOLVED, 3, ["probe_cut"]),
+        # Eight prompts without a right answer leave up to a third that has one.
+        (NEVER[:8], 0, ["probe_undecided"]),
+        (NEVER[:8], 10, ["probe_cut", "probe_undecided"]),
     ],
 )
 def test_what_a_probe_warns_of(rewards, truncated, warned):
-    assert ids(judged(probed(rewards, truncated), [])) == ["probe_measured", *warned]
+    assert ids(decided(probed(rewards, truncated))) == ["probe_measured", *warned]
+
+
+def test_a_refused_launch_names_the_call_that_trains_on_its_references(files):
+    def first(rows, **changed):
+        asked = GrpoRequest(
+            **{"model": "instruct", "dataset": write_rows(files, rows), "rewards": [NUMBER]}
+            | changed
+        )
+        facts = survey(files / asked.dataset, "grpo", {"answer", "completion"})
+        return train_first(asked, facts, read_prompts(facts))
+
+    step = first(sums(), reference_format="= {answer}")
+    assert step.tool == "prepare_dataset"
+    prepared = prepare_dataset(PrepareRequest(**step.arguments))
+    assert (prepared.num_rows, prepared.not_used) == (40, [])
+    assert "= 48" in prepared.examples[0].answer
+    talks = [{"messages": [{"role": "user", "content": row["prompt"]},
+                           {"role": "assistant", "content": row["answer"]}]}
+             for row in sums()]  # fmt: skip
+    step = first(talks)
+    assert step.tool == "launch_sft"
+    assert launch_sft(SftRequest(**step.arguments)).plan_hash
+    assert first([{"prompt": f"Write about {i}."} for i in range(9)]) is None

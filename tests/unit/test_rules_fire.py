@@ -200,7 +200,7 @@ def probed_grpo(**changed):
     run = workspace_module.runs_dir() / "grpo_probe-0123456789abcdef"
     run.mkdir(exist_ok=True)
     info = RunInfo(run_id=run.name, kind="grpo_probe", created_at=0.0)
-    found = summed_up([[0, 0]] * 4, {}, [5] * 8, num_truncated=0, seconds=1.0)
+    found = summed_up([[0, 0]] * 16, {}, [5] * 32, num_truncated=0, seconds=1.0)
     for name, text in {
         "run": info.model_dump_json(),
         "plan": json.dumps({"probe_key": key}),

@@ -13,12 +13,7 @@ from pydantic import Field
 from ft_tools import workspace
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.lora.data_shape import rounded_length
-from ft_tools.metrics.checks.request import (
-    Check,
-    Judge,
-    Python,
-    check_names,
-)
+from ft_tools.metrics.checks.request import Check, Judge, Python, check_names
 from ft_tools.metrics.checks.scorer import columns_of, file_hashes, require_columns, with_hashes
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
@@ -93,7 +88,12 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     )
     found = probe.result_of(key) if request.probe and request.is_here else None
     if found is not None:
-        notes += probe.judged(found, request.accept_findings)
+        notes += probe.judged(
+            found,
+            request.accept_findings,
+            longest=sampled.training["max_completion_length"],
+            first=probe.train_first(request, files[0], prompts),
+        )
         sampled = _with_length(sampled, request, found)
     if request.probe and not request.is_here:
         notes.append(warning("not_probed"))

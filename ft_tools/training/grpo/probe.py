@@ -5,25 +5,36 @@ prompts, rewards and sampling.
 """
 
 import contextlib
+import json
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.contract import NextStep, Report
 from ft_tools.errors import BadData
 from ft_tools.facts import number
+from ft_tools.formats.training_rows import DatasetFacts
+from ft_tools.metrics.means import wilson_interval
+from ft_tools.metrics.verdicts import ALPHA, normal_quantile
+from ft_tools.next_steps import next_step
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import Kind, State
 from ft_tools.runs.state.run_state import settled
 from ft_tools.training.findings import refusal, warning
+from ft_tools.training.grpo.prompts import Prompt
+from ft_tools.training.grpo.request import GrpoRequest
 
 KIND: Kind = "grpo_probe"
 PROMPTS = 64
 """At most; fewer where they take longer than SECONDS."""
-SECONDS = 240.0
+LEAST_PROMPTS = 16
+"""If all of so many are alike, the interval begins at 81%, above grpo.zero_spread_stop."""
+SECONDS, MOST_SECONDS = 240.0, 960.0
+"""After which a probe ends; the second where it has fewer prompts than LEAST_PROMPTS."""
 LOOKED_AT = 50
 RIGHT = 0.999
 NO_SIGNAL = "rl_zero_reward"
@@ -97,31 +108,76 @@ def summed_up(
     )
 
 
-def judged(found: ProbeResult, accepted: Collection[str]) -> list[str]:
+def judged(
+    found: ProbeResult, accepted: Collection[str], *, longest: int, first: NextStep | None
+) -> list[str]:
     """Return what the probe warns of.
 
+    Intervals count prompts, not answers: answers to one prompt resemble each other.
+
+    Args:
+        found: What was measured.
+        accepted: Ids that the user accepts.
+        longest: Tokens at which answers were cut.
+        first: The call that trains on references; None where there are none.
+
     Raises:
-        Refused: Nothing was solved, nothing differs, or hardly an answer has an end.
+        Refused: It is certain that nothing was solved, nothing differs, or hardly an answer ends.
     """
-    fields = {**found.model_dump(), "num": found.prompts * found.generations}
-    more = found.pass_at_k - found.pass_at_1
-    is_solved = found.pass_at_k > 0 or found.is_graded
+    rates = found.pass_at_k, found.zero_spread_fraction, found.truncated_fraction
+    solved, alike, cut = (
+        wilson_interval(rate, found.prompts, normal_quantile(1 - ALPHA / 2)) for rate in rates
+    )
+    stop, is_solved = number("grpo.zero_spread_stop"), found.pass_at_k > 0 or found.is_graded
+    is_long = found.truncated_fraction > number("grpo.truncated_warn")
+    is_flat = alike[0] > stop
+    fields: dict[str, Any] = {
+        **found.model_dump(),
+        "num": found.prompts * found.generations,
+        "more": found.pass_at_k - found.pass_at_1,
+        "solved": _written(solved),
+        "alike": _written(alike),
+        "cut": _written(cut),
+        "stop": stop,
+        "longest": longest,
+        "longer": 2 * longest,
+        "call": f"{first.tool} {json.dumps(first.arguments)}" if first else "launch_sft",
+    }
     if NO_SIGNAL not in accepted:
-        if found.truncated_fraction > number("grpo.truncated_stop"):
+        if cut[0] > number("grpo.truncated_stop") or (is_flat and is_long):
             raise refusal("probe_truncated", **fields)
-        if not is_solved:
-            raise refusal("probe_none_solved", **fields)
-        if found.zero_spread_fraction > number("grpo.zero_spread_stop"):
-            raise refusal("probe_no_spread", **fields, stop=number("grpo.zero_spread_stop"))
+        if is_flat:
+            raise refusal("probe_no_spread" if is_solved else "probe_none_solved", **fields)
     warned = {
         "probe_measured": True,
+        "probe_cut": is_long,
+        "probe_undecided": found.zero_spread_fraction > stop and not is_flat,
         "probe_none_right": is_solved and not found.pass_at_k,
         "probe_too_easy": found.pass_at_1 > number("grpo.too_easy"),
-        "probe_little_spread": found.zero_spread_fraction > number("grpo.zero_spread_warn"),
-        "probe_cut": found.truncated_fraction > number("grpo.truncated_warn"),
+        "probe_little_spread": number("grpo.zero_spread_warn") < found.zero_spread_fraction <= stop,
         "probe_broken": found.broken_fraction > number("grpo.broken_warn"),
     }
-    return [warning(name, **fields, more=more) for name, holds in warned.items() if holds]
+    return [warning(name, **fields) for name, holds in warned.items() if holds]
+
+
+def _written(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{low:.0%} to {high:.0%}"
+
+
+def train_first(
+    request: GrpoRequest, facts: DatasetFacts, prompts: Sequence[Prompt]
+) -> NextStep | None:
+    """Return the call that trains on the references, or prepares them for it; None without any."""
+    known = next((one for one in prompts if one.reference.strip()), None)
+    if known is None:
+        return None
+    if facts.format == "prompts_messages_answered" or "completion" in known.row:
+        start = request.model or request.sft_run
+        return next_step("train_first", {"model": start, "dataset": request.dataset})
+    mapping = {"prompt": "prompt", "answer": request.reference_format, "ignore": ["*"]}
+    given = {"path": request.dataset, "mapping": mapping if isinstance(known.asked, str) else None}
+    return next_step("prepare_first", given)
 
 
 def runs_of(key: str) -> list[tuple[Path, State]]:

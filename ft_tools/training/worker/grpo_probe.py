@@ -57,10 +57,15 @@ class Probe(Reinforced):
             rows = self.held_out.select(range(start, min(number, start + together)))
             found = trainer.evaluate(rows)
             cut += found["eval_completions/clipped_ratio"] * len(rows) * group
-            session.progress(start + len(rows), number)
+            done = start + len(rows)
+            session.progress(done, number)
+            # What was measured until the budget's end is kept.
+            if session.is_over_budget:
+                break
             if session.should_stop:
                 raise Stopped
-            if time.monotonic() - began > probe.SECONDS:
+            is_enough = done >= probe.LEAST_PROMPTS
+            if time.monotonic() - began > (probe.SECONDS if is_enough else probe.MOST_SECONDS):
                 break
         return self._report(time.monotonic() - began, round(cut))
 
@@ -81,15 +86,21 @@ class Probe(Reinforced):
             broken_fraction=1 - len(scored) / len(evaluated),
             run_id=session.run_dir.name,
         )
-        asked = session.request(GrpoRequest).model_dump(
-            mode="json", exclude_defaults=True, exclude=NOT_ASKED_AGAIN
-        )
+        request = session.request(GrpoRequest)
+        asked = request.model_dump(mode="json", exclude_defaults=True, exclude=NOT_ASKED_AGAIN)
+        step, refused = next_step("plan_probed", asked), ""
+        first = probe.train_first(request, self.plan.dataset, self.rewards.trained_rows)
+        longest = self.plan.training["max_completion_length"]
+        try:
+            probe.judged(result, request.accept_findings, longest=longest, first=first)
+        except Refused as error:
+            step, refused = first or step, f" {error}"
         return ProbeReport(
             summary=f"{result.pass_at_1:.1%} of {len(evaluated)} answers to {result.prompts} "
             f"prompts are right, {result.pass_at_k:.1%} of the prompts have a right one; "
-            f"{result.zero_spread_fraction:.0%} have answers that all score the same.",
+            f"{result.zero_spread_fraction:.0%} have answers that all score the same.{refused}",
             result=result,
-            next_steps=[next_step("plan_probed", asked)],
+            next_steps=[step],
         )
 
 
