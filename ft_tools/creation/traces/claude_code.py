@@ -35,10 +35,7 @@ def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[C
         file = _File(held)
         # The last row of each session, by its time.
         leaves = {text_at(row.value, "sessionId"): row for row in file.spoken}
-        found = [_Path(file, leaf, session) for session, leaf in leaves.items()]
-        read = {name for path in found for name in path.read}
-        skipped[f"{NAME}.reply_on_another_branch"] += len(file.replies.keys() - read)
-        yield from (path.made for path in found)
+        yield from (file.conversation(leaf, session) for session, leaf in leaves.items())
 
 
 def _why_silent(row: Mapping[str, Any]) -> str:
@@ -99,48 +96,37 @@ class _File:
             at = left.get(text_at(at.value, *ABOVE))
         return path
 
-
-class _Path:
-    """What was said on the way to a leaf, across the boundaries of compactions."""
-
-    def __init__(self, file: _File, leaf: LogRow, session: str) -> None:
-        self._file = file
-        path = file.path_to(leaf)
+    def conversation(self, leaf: LogRow, session: str) -> Conversation:
+        """Return what was said on the way to a leaf, across the boundaries of compactions."""
+        path = self.path_to(leaf)
         first = path[-1]
-        self.made = Conversation(NAME, first, [], session, date=text_at(first.value, "timestamp"))
+        made = Conversation(NAME, first, [], session, date=text_at(first.value, "timestamp"))
         if text_at(first.value, *ABOVE):
-            self.made.failed = "beginning_is_missing"
-        self.read: set[str] = set()
-        self._answers_a_command = False
-        for row in reversed(path):
-            self._add(row.value, _why_silent(row.value))
+            made.failed = "beginning_is_missing"
+        read, is_to_command = set[str](), False
+        for row in (one.value for one in reversed(path)):
+            why, kind, reply = _why_silent(row), row.get("type"), _reply_id(row)
+            if why == "interrupted":
+                made.failed = why
+            elif why == "isApiErrorMessage":
+                made.failed = made.failed or "api_error"
+            elif why == "command":
+                is_to_command = True
+            elif kind == "user" and not why:
+                said = [m for m in messages_of(row.get("message")) if m["role"] != "tool"]
+                is_to_command &= not said
+                made.messages += said
+            elif kind == "assistant" and not why and not is_to_command and reply not in read:
+                read.add(reply)
+                made.model = made.model or text_at(_message(row), "model")
+                self._add_reply(made, self.replies[reply])
+        return made
 
-    def _add(self, row: Mapping[str, Any], why: str) -> None:
-        """Add what a row says, or the sign that it is."""
-        made = self.made
-        if why == "interrupted":
-            made.failed = "interrupted"
-        elif why == "isApiErrorMessage":
-            made.failed = made.failed or "api_error"
-        elif why == "command":
-            self._answers_a_command = True
-        elif row.get("type") == "user" and not why:
-            said = [m for m in messages_of(row.get("message")) if m["role"] != "tool"]
-            self._answers_a_command &= not said
-            made.messages += said
-        elif row.get("type") == "assistant" and not why and not self._answers_a_command:
-            self._add_reply(_reply_id(row), text_at(_message(row), "model"))
-
-    def _add_reply(self, name: str, model: str) -> None:
-        if name in self.read:
-            return
-        self.read.add(name)
-        made, results = self.made, self._file.results
-        made.model = made.model or model
-        reply = messages_of({"role": "assistant", "content": self._file.replies[name]})
+    def _add_reply(self, made: Conversation, parts: list[Any]) -> None:
+        reply = messages_of({"role": "assistant", "content": parts})
         calls = [call.get("id") for one in reply for call in one.get("tool_calls", [])]
-        made.messages += [*reply, *(results[call] for call in calls if call in results)]
-        if self._file.interrupted.intersection(calls):
+        made.messages += [*reply, *(self.results[call] for call in calls if call in self.results)]
+        if self.interrupted.intersection(calls):
             made.failed = "interrupted"
         elif made.failed == "api_error":
             # It was asked again.

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.creation.traces.conversation import Conversation, LogRow, text_at
-from ft_tools.creation.traces.messages import call, messages_of, object_of
-from ft_tools.creation.traces.openai_chat import tools_of
+from ft_tools.creation.traces.messages import call, messages_of, object_of, tools_of
 from ft_tools.formats.example import Message
 from ft_tools.formats.turns import first_of
 
@@ -78,7 +77,7 @@ def _rollout(rows: list[LogRow], skipped: "Counter[str]") -> Conversation:
             turns += [_Turn()] if said[0]["role"] == "user" and is_next else []
             turns[-1].messages += said
         elif kind == "event_msg" and what in {*STARTS, *ENDS, ROLLED_BACK}:
-            skipped[f"{NAME}.turn_rolled_back"] += _happened(turns, what, payload)
+            _happened(turns, what, payload)
         else:
             has_kinds = kind in {"response_item", "event_msg"}
             skipped[f"{NAME}.{kind}.{what}" if has_kinds else f"{NAME}.{kind}"] += 1
@@ -90,18 +89,17 @@ def _rollout(rows: list[LogRow], skipped: "Counter[str]") -> Conversation:
     return made
 
 
-def _happened(turns: list[_Turn], event: str, payload: Mapping[str, Any]) -> int:
-    """Begin or end a turn, or take the last ones back that were asked for; return how many."""
-    if event in STARTS:
-        turns += [_Turn()] if turns[-1].is_asked else []
+def _happened(turns: list[_Turn], event: str, payload: Mapping[str, Any]) -> None:
+    """Begin or end a turn, or take the last ones back that were asked for."""
+    if event in STARTS and turns[-1].is_asked:
+        turns.append(_Turn())
     elif event in ENDS:
         turns[-1].ended = event
-    told = text_at(payload, "num_turns")
-    num_wanted = int(told) if event == ROLLED_BACK and told.isdecimal() else 0
-    num_back = 0
-    while num_back < num_wanted and len(turns) > 1:
-        num_back += turns.pop().is_asked
-    return num_back
+    elif event == ROLLED_BACK:
+        told = text_at(payload, "num_turns")
+        num_left = int(told) if told.isdecimal() else 0
+        while num_left > 0 and len(turns) > 1:
+            num_left -= turns.pop().is_asked
 
 
 def _add_meta(made: Conversation, meta: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """A conversation as a log has it: what was said, and the signs of how it went."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -40,19 +40,16 @@ class Sign(NamedTuple):
         return f"{self.name} [{self.source}]" if self.source else self.name
 
 
-class Signs:
-    """What is said of calls, of what they are part of, of traces and of sessions."""
+class Signs(defaultdict[str, list[Sign]]):
+    """Id of a call, of what it is part of, of a trace or a session -> what is said of it."""
 
     def __init__(self) -> None:
-        self.of: dict[str, list[Sign]] = {}
-        """Id -> what is said of it."""
+        super().__init__(list)
 
     def add(self, about: str, name: Any, *values: Any, source: Any = None) -> None:
         """Add values that can be signs."""
-        by = str(source or "")
-        found = [Sign(str(name), v, by) for v in values if isinstance(v, bool | int | float | str)]
-        if found:
-            self.of.setdefault(about, []).extend(found)
+        found = [v for v in values if isinstance(v, bool | int | float | str)]
+        self[about] += [Sign(str(name), value, str(source or "")) for value in found]
 
 
 @dataclass
@@ -78,11 +75,10 @@ class Conversation:
         """Return what its rows are split by."""
         return self.session or self.trace or f"{self.row.file}:{self.row.line}"
 
-    def add_signs(self, signs: Signs, names: Iterable[str] = ()) -> set[str]:
-        """Add what is said of it under its ids or other names; return them."""
-        own = {*names, *filter(None, (self.id, self.session, self.trace))}
-        self.signs += [sign for name in own for sign in signs.of.get(name, [])]
-        return own
+    def add_signs(self, signs: Signs, names: Iterable[str] = ()) -> None:
+        """Add what is said of it under its ids or other names."""
+        own = dict.fromkeys((*names, *filter(None, (self.id, self.session, self.trace))))
+        self.signs += [sign for name in own if name in signs for sign in signs[name]]
 
 
 def call_of(
@@ -125,7 +121,6 @@ def calls_in(
 ) -> Iterator[Conversation]:
     """Yield the calls; what is said of a node, and that it failed, holds for the calls in it."""
     by_id = {node.id: node for node in nodes}
-    unused = set(signs.of)
     for node in by_id.values():
         if node.call is None:
             skipped[node.kind] += 1
@@ -134,12 +129,11 @@ def calls_in(
         while at is not None and at.id not in above:
             above[at.id] = at
             at = by_id.get(at.parent)
-        unused -= node.call.add_signs(signs, above)
+        node.call.add_signs(signs, above)
         if node.call.failed in {"", NO_ANSWER}:
-            signs_above = sorted(one.failed for one in above.values() if one.failed)
-            node.call.failed = next(iter(signs_above), node.call.failed)
+            failures = sorted(one.failed for one in above.values() if one.failed)
+            node.call.failed = next(iter(failures), node.call.failed)
         yield node.call
-    skipped["score_of_no_call"] += len(unused)
 
 
 def _keys(messages: Iterable[Message]) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Which conversations are kept: those that the caller's condition, on named signs, is met by."""
+"""Which conversations are kept: those that the caller's condition, on a named sign, is met by."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ MOST_VALUES = 12
 """Different texts of a sign that are listed."""
 
 
-class ScoreCondition(Request):
-    """What a named score or label must be, wherever a conversation has it."""
+class Keep(Request):
+    """Conversations to keep, for example {"name": "helpful", "at_least": 0.8}."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str | None = Field(None, max_length=200, description="Of a score or label.")
     source: str | None = Field(
         None, max_length=200, description="Who scored, such as ANNOTATION or HUMAN; null: anybody."
     )
@@ -27,72 +27,54 @@ class ScoreCondition(Request):
     values: list[str | bool] = Field(
         default_factory=list, max_length=100, description="Of a label: those that pass."
     )
-
-    @model_validator(mode="after")
-    def _says_what_passes(self) -> Self:
-        if bool(self.values) == (self.at_least is not None or self.at_most is not None):
-            raise ValueError("give at_least, at_most or both for a number, or values for a label")
-        return self
-
-    def is_about(self, sign: Sign) -> bool:
-        """Return whether a sign has its name, and its source if it names one."""
-        return sign.name == self.name and self.source in {None, sign.source}
-
-    def verdicts(self, signs: Iterable[Sign]) -> list[bool]:
-        """Return of each value of that name whether it passes; a score may have a label, too."""
-        values = [sign.value for sign in signs if self.is_about(sign)]
-        if self.values:
-            return [v in self.values for v in values if isinstance(v, bool | str)]
-        low = float("-inf") if self.at_least is None else self.at_least
-        high = float("inf") if self.at_most is None else self.at_most
-        return [low <= v <= high for v in values if not isinstance(v, str)]
-
-
-class Keep(Request):
-    """Conversations to keep, for example {"score": {"name": "helpful", "at_least": 0.8}}."""
-
-    score: ScoreCondition | None = None
-    outcome: Literal["passed", "not_failed"] | None = Field(
-        None,
-        description="passed: the sign `outcome` is passed. not_failed: no technical failure, "
-        "whether it passed or not.",
+    outcome: Literal["not_failed"] | None = Field(
+        None, description="Instead of a name: all without a technical failure."
     )
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.score is None and self.outcome is None:
-            raise ValueError("keep needs score or outcome")
+    def _says_what_passes(self) -> Self:
+        if (self.name is None) == (self.outcome is None):
+            raise ValueError("keep needs either name or outcome")
+        has_bounds = self.at_least is not None or self.at_most is not None
+        if self.name is not None and bool(self.values) == has_bounds:
+            raise ValueError("give at_least, at_most or both for a number, or values for a label")
+        if self.name is None and (self.values or has_bounds or self.source):
+            raise ValueError("source, at_least, at_most and values belong to a name")
         return self
 
-    @property
-    def conditions(self) -> list[ScoreCondition]:
-        """Return the conditions on named signs."""
-        outcome = ScoreCondition(name="outcome", values=["passed"])
-        passed = [outcome] if self.outcome == "passed" else []
-        return passed + ([self.score] if self.score else [])
+    def _is_about(self, sign: Sign) -> bool:
+        return sign.name == self.name and self.source in {None, sign.source}
 
     def unmet(self, conversation: Conversation) -> str:
-        """Return why a conversation is not kept; empty if it is."""
-        for condition in self.conditions:
-            verdicts = condition.verdicts(conversation.signs)
-            if not all(verdicts):
-                return "condition_not_met"
-            if not verdicts:
-                return "unknown"
-        return ""
+        """Return why a conversation that did not fail is not kept; empty if it is.
 
-    def require_signs(self, conversations: Iterable[Conversation]) -> None:
+        Every value of the name has to pass, of the kind that is asked for: a score may have a
+        label, too.
+        """
+        if self.name is None:
+            return ""
+        values = [sign.value for sign in conversation.signs if self._is_about(sign)]
+        if self.values:
+            verdicts = [v in self.values for v in values if isinstance(v, bool | str)]
+        else:
+            low = float("-inf") if self.at_least is None else self.at_least
+            high = float("inf") if self.at_most is None else self.at_most
+            verdicts = [low <= v <= high for v in values if not isinstance(v, str)]
+        if not verdicts:
+            return "unknown"
+        return "" if all(verdicts) else "condition_not_met"
+
+    def require_sign(self, conversations: Iterable[Conversation]) -> None:
         """Refuse a condition on a sign that no conversation has.
 
         Raises:
             UnknownName: With the signs that there are.
         """
         signs = {sign._replace(value="") for one in conversations for sign in one.signs}
-        for condition in self.conditions:
-            if not any(map(condition.is_about, signs)):
-                named = Sign(condition.name, "", condition.source or "").label
-                cure = "or keep={'outcome': 'not_failed'}, which needs no sign"
-                raise UnknownName("sign", named, sorted(shown(one.label) for one in signs), cure)
+        if self.name is not None and not any(map(self._is_about, signs)):
+            named = Sign(self.name, "", self.source or "").label
+            cure = "or keep={'outcome': 'not_failed'}, which needs no sign"
+            raise UnknownName("sign", named, sorted(shown(one.label) for one in signs), cure)
 
 
 def described_signs(conversations: Iterable[Conversation]) -> dict[str, str]:

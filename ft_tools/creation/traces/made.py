@@ -1,7 +1,7 @@
 """The conversations of logs as made rows, and what a plan says of the logs."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,19 +13,17 @@ from ft_tools.creation.report import LogCounts
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
 from ft_tools.creation.traces.conversation import NOT_FINISHED, Conversation, longest
-from ft_tools.creation.traces.keep import described_signs, marks_from
-from ft_tools.creation.traces.messages import answered, has_broken_call
+from ft_tools.creation.traces.keep import Keep, described_signs, marks_from
+from ft_tools.creation.traces.messages import answered
 from ft_tools.creation.traces.read import conversations_in, rows_in
 from ft_tools.data.judge.privacy import left_readable
 from ft_tools.data.map.masking import mask_example, replace_in
 from ft_tools.facts.teachers import terms_of
 from ft_tools.formats.column_counts import shown
-from ft_tools.formats.example import Example
+from ft_tools.formats.example import Example, Message
 from ft_tools.formats.origin import Origin
 
 MOST_LISTED = 20
-UNITS = {10: 1, 13: 10**3, 16: 10**6, 19: 10**9}
-"""Digits of a time today -> how many of its units are a second."""
 
 
 def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
@@ -43,21 +41,17 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
     skipped, notes, masked, left, dropped = (Counter[str]() for _ in range(5))
     replaced = Counter(dict.fromkeys(request.replace, 0))
     calls = list(conversations_in(path, skipped))
-    keep, marks = request.keep, request.marks
-    marked = marks_from(rows_in(workspace.existing(marks), skipped) if marks else ())
-    notes["marks_of_no_conversation"] = len(
-        marked.of.keys() - {about for one in calls for about in one.add_signs(marked)}
-    )
+    if request.marks:
+        marks = marks_from(rows_in(workspace.existing(request.marks), skipped))
+        for one in calls:
+            one.add_signs(marks)
     found = longest(calls, notes)
-    if keep is not None:
-        keep.require_signs(found)
+    if request.keep is not None:
+        request.keep.require_sign(found)
     rows = []
     for one in found:
         messages = answered(one.messages, notes)
-        failed = one.failed or "broken_arguments" * any(map(has_broken_call, one.messages))
-        why = failed if failed == NOT_FINISHED else f"failed: {failed}" if failed else ""
-        why = why or ("" if messages else "nothing_answered")
-        if why := why or (keep.unmet(one) if keep else "undecided"):
+        if why := _why_dropped(one, messages, request.keep):
             dropped[why] += 1
             continue
         example = Example(one.row.line, one.format, "sft", messages, tools=one.tools or None)
@@ -79,15 +73,34 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
         skipped=_listed(skipped),
         notes=_listed(notes),
     )
-    warnings = [] if keep else [warning("no_condition")]
+    warnings = [] if request.keep else [warning("no_condition")]
     if left:
         listed = ", ".join(f"{num} {kind}" for kind, num in left.most_common())
         warnings.append(warning("left_readable", listed=listed))
     return Made(rows, len(found), dropped, warnings, log=log)
 
 
+def _why_dropped(one: Conversation, messages: list[Message], keep: Keep | None) -> str:
+    """Return why a conversation is not kept; empty if it is."""
+    called = [call for message in one.messages for call in message.get("tool_calls", [])]
+    failed = one.failed
+    if not failed and any(isinstance(call["function"]["arguments"], str) for call in called):
+        failed = "broken_arguments"
+    if failed:
+        return failed if failed == NOT_FINISHED else f"failed: {failed}"
+    if not messages:
+        return "nothing_answered"
+    return keep.unmet(one) if keep else "undecided"
+
+
 def _origin(one: Conversation, file: str, digest: str) -> Origin:
     _, terms = terms_of(one.model)
+    signs = defaultdict[str, list[Any]](list)
+    for sign in one.signs:
+        signs[sign.label].append(sign.value)
+    # What is a number since 1970, in seconds or parts of them, begins with ten digits of seconds.
+    since = int(one.date[:10]) if one.date.isdecimal() else None
+    date = one.date if since is None else datetime.fromtimestamp(since, UTC).isoformat()
     return Origin(
         kind="traces",
         source=f"{file}:{one.row.line}",
@@ -95,29 +108,11 @@ def _origin(one: Conversation, file: str, digest: str) -> Origin:
         log_format=one.format,
         session=one.session or one.trace,
         teacher=one.model,
-        date=_date(one.date),
-        signs=_values(one),
+        date=date,
+        signs={name: held[0] if len(held) == 1 else held for name, held in signs.items()},
         terms=terms.source,
         terms_read=terms.read,
     )
-
-
-def _values(one: Conversation) -> dict[str, Any]:
-    """Return the signs of a conversation; of several values of one name, a list."""
-    found: dict[str, list[Any]] = {}
-    for sign in one.signs:
-        found.setdefault(sign.label, []).append(sign.value)
-    return {name: held[0] if len(held) == 1 else held for name, held in found.items()}
-
-
-def _date(text: str) -> str:
-    """Return a date as ISO has it, where it is a number since 1970.
-
-    >>> _date("1767225600"), _date("1767225600000000000"), _date("2026-01-01")
-    ('2026-01-01T00:00:00+00:00', '2026-01-01T00:00:00+00:00', '2026-01-01')
-    """
-    units = UNITS.get(len(text)) if text.isdecimal() else None
-    return datetime.fromtimestamp(int(text) / units, UTC).isoformat() if units else text
 
 
 def _listed(counted: Mapping[str, int]) -> dict[str, int]:

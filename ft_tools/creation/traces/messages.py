@@ -1,7 +1,7 @@
 """Turns in the spellings of all formats, as messages with tool calls and their results in order."""
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,14 +10,18 @@ from ft_tools.formats.json_text import parse_json
 from ft_tools.formats.turns import ROLES, first_of
 
 SPEAKERS = frozenset({"system", "user", "assistant", "tool"})
-TEXTS = frozenset({"text", "input_text", "output_text"})
-THINKING = frozenset({"thinking", "reasoning", "reasoning_text"})
-HIDDEN = frozenset({"redacted_thinking", "summary_text"})
-"""Parts that hold nothing that the model wrote in words."""
-CALLS = frozenset({"tool_use", "tool_call"})
-RESULTS = frozenset({"tool_result", "tool_call_response"})
-SAYING = ("content", "parts", "contents", "tool_calls", "function_call")
+PARTS = {
+    **dict.fromkeys(("text", "input_text", "output_text"), "text"),
+    **dict.fromkeys(("thinking", "reasoning", "reasoning_text"), "thought"),
+    **dict.fromkeys(("tool_use", "tool_call"), "call"),
+    **dict.fromkeys(("tool_result", "tool_call_response"), "result"),
+    **dict.fromkeys(("redacted_thinking", "summary_text"), "hidden"),
+}
+"""Type of a part of a turn -> what it holds; hidden: nothing that the model wrote in words."""
+CONTENTS = ("parts", "contents", "content")
+SAYING = (*CONTENTS, "tool_calls", "function_call")
 """What holds what a turn says."""
+ARGUMENTS = ("arguments", "args", "input", "parameters")
 
 
 class Unreadable(Exception):
@@ -63,22 +67,19 @@ def messages_of(turns: Any, role: str = "user") -> list[Message]:
 
 def answer_of(turn: Any) -> list[Message]:
     """Read what a model answered; who speaks may be left out, and JSON may be the answer itself."""
-    held = object_of(turn)
+    held, turns = object_of(turn), objects_of(turn)
     if any(name in held for name in SAYING) and first_of(held, "role", "type", "data") is None:
         return messages_of({**held, "role": "assistant"})
-    turns = objects_of(turn)
-    if turns and len(turns) == len(items_of(turn)) and all(map(_is_turn, turns)):
+    names = ("role", "data", "kwargs", "message", *SAYING)
+    is_turns = all(any(name in one for name in names) for one in turns)
+    if turns and len(turns) == len(items_of(turn)) and is_turns:
         return messages_of(turn)
     text = turn if isinstance(turn, str) else json.dumps(turn, ensure_ascii=False) if turn else ""
     return [{"role": "assistant", "content": text}] if text.strip() else []
 
 
-def _is_turn(held: Mapping[str, Any]) -> bool:
-    return any(name in held for name in ("role", "data", "kwargs", "message", *SAYING))
-
-
 def _turn(turn: Any) -> Iterator[Message]:
-    """Yield what a turn says, then the results of tools that it holds."""
+    """Yield what a turn says, and the results of tools that it holds."""
     if not isinstance(turn, Mapping):
         raise Unreadable(type(turn).__name__)
     # LangChain dumps a message as its class and arguments, or as type and data.
@@ -87,61 +88,40 @@ def _turn(turn: Any) -> Iterator[Message]:
     if role is None:
         raise Unreadable("role")
     turn = inner or turn
-    content = first_of(turn, "parts", "contents", "content")
+    content = first_of(turn, *CONTENTS)
     if isinstance(content, list):
         content = [object_of(one).get("message_content", one) for one in content]
-    told = _Told(calls_of(turn))
     parts = content if isinstance(content, list) else [] if content is None else [content]
-    if role == "tool" and not any(_kind(part) in RESULTS for part in parts):
+    if role == "tool" and not any(PARTS.get(_type(part)) == "result" for part in parts):
         yield result(first_of(turn, "tool_call_id", "id"), text_of(content))
         return
+    text, results, beside = "", list[Message](), list(_calls_beside(turn))
+    thoughts, calls = list[str](), beside.copy()
     for part in parts:
-        told.add(part)
-    thought = first_of(turn, "reasoning_content", "reasoning")
-    told.thoughts += [thought] if isinstance(thought, str) else []
-    is_said = told.calls or "".join(told.texts) or not told.results
-    said = [told.message(role)] if is_said and role != "tool" else []
-    # What a user says beside results, the user says after them.
-    yield from [*told.results, *said] if role == "user" else [*said, *told.results]
-
-
-class _Told:
-    """What the parts of a turn say."""
-
-    def __init__(self, calls: Iterable[dict[str, Any]] = ()) -> None:
-        self.texts: list[str] = []
-        self.thoughts: list[str] = []
-        self._beside = list(calls)
-        self.calls = list(self._beside)
-        self.results: list[Message] = []
-
-    def add(self, part: Any) -> None:
-        """Sort a part in."""
-        kind = _kind(part)
-        if isinstance(part, str):
-            self.texts.append(part)
-        elif kind in TEXTS:
-            self.texts.append(text_of(first_of(part, "text", "content")))
-        elif kind in THINKING:
-            self.thoughts.append(text_of(first_of(part, "thinking", "content", "text")))
-        elif kind in CALLS:
-            made = call(part.get("id"), part.get("name"), _arguments_in(part))
+        what = _held(part)
+        if what == "text":
+            text += _text(part)
+        elif what == "thought":
+            thoughts.append(text_of(first_of(part, "thinking", "content", "text")))
+        elif what == "call":
+            made = call(part.get("id"), part.get("name"), first_of(part, *ARGUMENTS))
             # LangChain has the calls of Anthropic's models in both places.
-            self.calls += [made] if made not in self._beside else []
-        elif kind in RESULTS:
-            name = first_of(part, "tool_use_id", "id")
-            content = first_of(part, "content", "response", "result")
-            self.results.append(result(name, text_of(content)))
-        elif kind not in HIDDEN:
-            raise Unreadable(str(kind))
-
-    def message(self, role: str) -> Message:
-        made: Message = {"role": role, "content": "".join(self.texts)}
-        if role == "assistant":
-            thoughts = "\n".join(filter(str.strip, self.thoughts))
-            made |= {"tool_calls": self.calls} if self.calls else {}
-            made |= {"reasoning_content": thoughts} if thoughts else {}
-        return made
+            calls += [made] if made not in beside else []
+        elif what == "result":
+            found = text_of(first_of(part, "content", "response", "result"))
+            results.append(result(first_of(part, "tool_use_id", "id"), found))
+    thought = first_of(turn, "reasoning_content", "reasoning")
+    thoughts = [*thoughts, thought] if isinstance(thought, str) else thoughts
+    said: Message = {"role": role, "content": text}
+    if role == "assistant":
+        whole = "\n".join(filter(str.strip, thoughts))
+        said |= {"tool_calls": calls} if calls else {}
+        said |= {"reasoning_content": whole} if whole else {}
+    is_said = role != "tool" and (calls or text or not results)
+    # What a user says beside results, the user says after them.
+    yield from results if role == "user" else ()
+    yield from [said] if is_said else ()
+    yield from results if role != "user" else ()
 
 
 def _role(turn: Mapping[str, Any]) -> str | None:
@@ -160,47 +140,50 @@ def text_of(content: Any) -> str:
     """
     if content is None or isinstance(content, str):
         return content or ""
-    if isinstance(content, list) and content and all(map(_kind, content)):
-        told = _Told()
-        for part in content:
-            told.add(part)
-        return "".join(told.texts)
+    if isinstance(content, list) and content and all(map(_type, content)):
+        return "".join([_text(part) if _held(part) == "text" else "" for part in content])
     return json.dumps(content, ensure_ascii=False)
 
 
-def _kind(part: Any) -> str:
-    """Return what a part is; empty if it is none."""
+def _text(part: Any) -> str:
+    return part if isinstance(part, str) else text_of(first_of(part, "text", "content"))
+
+
+def _held(part: Any) -> str:
+    """Return what a part holds.
+
+    Raises:
+        Unreadable: Nothing that is known.
+    """
+    kind = _type(part)
+    if kind not in PARTS:
+        raise Unreadable(kind)
+    return PARTS[kind]
+
+
+def _type(part: Any) -> str:
+    """Return the type of a part; empty if it has none."""
     if isinstance(part, str):
         return "text"
     kind = part.get("type", "text" if "text" in part else "") if isinstance(part, Mapping) else ""
     return kind if isinstance(kind, str) else ""
 
 
-def call(name_of_call: Any, name: Any, arguments: Any) -> dict[str, Any]:
+def call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
     """Return a call of a tool; arguments are an object wherever they are JSON of one."""
     arguments = parsed(arguments)
     made = {"name": str(name), "arguments": {} if arguments in (None, "") else arguments}
-    identity = {"id": name_of_call} if isinstance(name_of_call, str) and name_of_call else {}
+    identity = {"id": call_id} if isinstance(call_id, str) and call_id else {}
     return {**identity, "type": "function", "function": made}
 
 
-def has_broken_call(message: Message) -> bool:
-    """Return whether arguments of a call are a text, which should be JSON of an object."""
-    calls = message.get("tool_calls", [])
-    return any(isinstance(call["function"]["arguments"], str) for call in calls)
-
-
-def result(name_of_call: Any, content: str) -> Message:
+def result(call_id: Any, content: str) -> Message:
     """Return the result of a call of a tool."""
-    identity = {"tool_call_id": name_of_call} if isinstance(name_of_call, str) else {}
+    identity = {"tool_call_id": call_id} if isinstance(call_id, str) else {}
     return {"role": "tool", **identity, "content": content}
 
 
-def _arguments_in(held: Mapping[str, Any]) -> Any:
-    return first_of(held, "arguments", "args", "input", "parameters")
-
-
-def calls_of(turn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _calls_beside(turn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the calls beside the content of a turn: OpenAI's, LangChain's, OpenInference's."""
     found = turn.get("tool_calls") or object_of(turn.get("additional_kwargs")).get("tool_calls")
     old = turn.get("function_call")
@@ -209,7 +192,18 @@ def calls_of(turn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         function = object_of(held.get("function", held))
         if "name" not in function:
             raise Unreadable("tool_calls")
-        yield call(held.get("id"), function["name"], _arguments_in(function))
+        yield call(held.get("id"), function["name"], first_of(function, *ARGUMENTS))
+
+
+def tools_of(request: Mapping[str, Any]) -> list[Any]:
+    """Return the tools of a request in today's spelling, however their schemas are named."""
+    made: list[Any] = []
+    for tool in objects_of(first_of(request, "tools", "functions")):
+        schema = first_of(tool, "parameters", "input_schema", "inputSchema")
+        kept = {name: tool[name] for name in ("name", "description") if tool.get(name)}
+        function = {**kept, "parameters": object_of(schema)}
+        made.append(tool if "function" in tool else {"type": "function", "function": function})
+    return made
 
 
 def normalised(messages: Iterable[Message]) -> list[Message]:
@@ -240,33 +234,26 @@ def _joined(one: Message, other: Message) -> Message:
     return made | ({"reasoning_content": "\n".join(thoughts)} if thoughts else {})
 
 
-def answered(messages: list[Message], left_out: "Counter[str]") -> list[Message]:
+def answered(messages: Iterable[Message], notes: "Counter[str]") -> list[Message]:
     """Return the conversation as far as it can be trained on: results behind their calls.
 
     It ends before a call without a result and before what is no text, and behind an answer in
     words.
     """
     made: list[Message] = []
-    at = 0
-    while at < len(messages):
-        message = messages[at]
-        at += 1
+    left = deque(messages)
+    while left:
+        message, results = left.popleft(), list[Message]()
         if message["role"] == "unreadable":
-            left_out["ends_before_what_is_no_text"] += 1
+            notes["ends_before_what_is_no_text"] += 1
             break
-        if message["role"] == "tool":
-            left_out["result_without_call"] += 1
-            continue
-        results = []
-        while at < len(messages) and messages[at]["role"] == "tool":
-            results.append(messages[at])
-            at += 1
+        while left and left[0]["role"] == "tool":
+            results.append(left.popleft())
         in_order = _in_order(message.get("tool_calls") or [], results)
         if in_order is None:
-            left_out["ends_before_call_without_result"] += 1
+            notes["ends_before_call_without_result"] += 1
             break
-        left_out["result_without_call"] += len(results) - len(in_order)
-        made += [message, *in_order]
+        made += [message, *in_order] if message["role"] != "tool" else []
     while made and (made[-1]["role"] != "assistant" or "tool_calls" in made[-1]):
         made.pop()
     return made

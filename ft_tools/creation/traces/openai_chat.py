@@ -12,6 +12,7 @@ from ft_tools.creation.traces.messages import (
     object_of,
     objects_of,
     parsed,
+    tools_of,
 )
 from ft_tools.formats.turns import first_of
 
@@ -84,17 +85,6 @@ def _conversation(
         tools=tools_of(request),
     )
     made.add_signs(_signs(value), [""])
-    return made
-
-
-def tools_of(request: Mapping[str, Any]) -> list[Any]:
-    """Return the tools of a request in today's spelling, however their schemas are named."""
-    made: list[Any] = []
-    for tool in objects_of(first_of(request, "tools", "functions")):
-        schema = first_of(tool, "parameters", "input_schema", "inputSchema")
-        kept = {name: tool[name] for name in ("name", "description") if tool.get(name)}
-        function = {**kept, "parameters": object_of(schema)}
-        made.append(tool if "function" in tool else {"type": "function", "function": function})
     return made
 
 

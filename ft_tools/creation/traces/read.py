@@ -4,61 +4,27 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ft_tools.creation.findings import refusal
-from ft_tools.creation.traces import (
-    claude_code,
-    codex,
-    langfuse,
-    langsmith,
-    openai_chat,
-    openinference,
-    otel,
-    spans,
-)
-from ft_tools.creation.traces.conversation import Conversation, LogRow, Node, Signs, calls_in
+from ft_tools.creation.traces import claude_code, codex, observations, openai_chat, spans
+from ft_tools.creation.traces.conversation import Conversation, LogRow
 from ft_tools.creation.traces.messages import normalised
-from ft_tools.errors import FineTuningError
 from ft_tools.formats.column_counts import shown
 from ft_tools.formats.readers.source import find_sources, read
 
 Reader = Callable[[Iterable[LogRow], "Counter[str]"], Iterator[Conversation]]
-
-
-def _of_spans(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
-    """Read spans by the conventions of each: OpenInference names the kind of its own."""
-    found = list(spans.spans_of(rows))
-    theirs = {one.id for one in found if spans.nested(one.attributes, openinference.KIND)}
-    yield from _calls(openinference.nodes, (s for s in found if s.id in theirs), skipped)
-    yield from _calls(otel.nodes, (s for s in found if s.id not in theirs), skipped)
-
-
-def _calls(
-    nodes: Callable[[Any, Signs], Iterable[Node]], rows: Iterable[Any], skipped: "Counter[str]"
-) -> Iterator[Conversation]:
-    """Read what calls are part of, and then the calls with the signs of it."""
-    signs = Signs()
-    yield from calls_in(nodes(rows, signs), signs, skipped)
-
-
 FORMATS: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Reader]] = {
     codex.NAME: (codex.fits, codex.conversations),
     claude_code.NAME: (claude_code.fits, claude_code.conversations),
-    langsmith.NAME: (langsmith.fits, partial(_calls, langsmith.nodes)),
-    langfuse.NAME: (langfuse.fits, partial(_calls, langfuse.nodes)),
-    "spans": (spans.fits, _of_spans),
+    observations.LANGSMITH: (observations.fits_langsmith, observations.langsmith),
+    observations.LANGFUSE: (observations.fits_langfuse, observations.langfuse),
+    "spans": (spans.fits, spans.conversations),
     openai_chat.NAME: (openai_chat.fits, openai_chat.conversations),
 }
 """Name -> whether a row is of the format, and its reader; the first that fits a file's row."""
-TICKETS = {
-    "conversation_parts": "Intercom",
-    "satisfaction_rating": "Zendesk",
-    "comments": "Zendesk",
-}
 LOOKED_AT, MOST_KEYS = 50, 8
 """Rows of a file by which its format is recognised; keys of them that an error lists."""
 
@@ -79,7 +45,9 @@ def conversations_in(path: Path, skipped: "Counter[str]") -> Iterator[Conversati
         by_format.setdefault(_format_of(rows), []).extend(rows)
     unknown = by_format.pop("", [])
     if not by_format:
-        raise _refusal(path, unknown)
+        keys = dict.fromkeys(key for row in unknown[:LOOKED_AT] for key in row.value)
+        listed = ", ".join(map(shown, [*keys][:MOST_KEYS])) or "none"
+        raise refusal("unknown_log", path=path, keys=listed, known=", ".join(FORMATS))
     skipped["rows_of_no_known_format"] += len(unknown)
     for name, rows in by_format.items():
         for one in FORMATS[name][1](rows, skipped):
@@ -104,12 +72,3 @@ def _format_of(rows: Sequence[LogRow]) -> str:
     """Return the format of a file by the keys of its first rows; empty if it is none."""
     first = [row.value for row in rows[:LOOKED_AT]]
     return next((name for name, (fits, _) in FORMATS.items() if any(map(fits, first))), "")
-
-
-def _refusal(path: Path, rows: Sequence[LogRow]) -> FineTuningError:
-    """Return the error about files that are no known log; of tickets, with what reads them."""
-    keys = {key: None for row in rows[:LOOKED_AT] for key in row.value}
-    if desk := next((desk for key, desk in TICKETS.items() if key in keys), None):
-        return refusal("tickets", path=path, desk=desk)
-    listed = ", ".join(map(shown, [*keys][:MOST_KEYS])) or "none"
-    return refusal("unknown_log", path=path, keys=listed, known=", ".join(FORMATS))

@@ -1,12 +1,34 @@
-"""Spans and log records of OpenTelemetry, as OTLP's JSON or as exporters print them."""
+"""Spans and log records of OpenTelemetry, by its own conventions and by OpenInference's.
 
+They come as OTLP's JSON, as exporters print them, or as tables of Phoenix.
+"""
+
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ft_tools.creation.traces.conversation import LogRow, text_at
-from ft_tools.creation.traces.messages import object_of, objects_of, parsed
+from ft_tools.creation.traces.conversation import (
+    Conversation,
+    LogRow,
+    Node,
+    Signs,
+    call_of,
+    calls_in,
+    text_at,
+)
+from ft_tools.creation.traces.messages import (
+    answer_of,
+    items_of,
+    messages_of,
+    object_of,
+    objects_of,
+    parsed,
+    tools_of,
+)
+from ft_tools.formats.example import Message
 
+OTEL, OPENINFERENCE = "otel_genai", "openinference"
 GROUPS = ("resourceSpans", "scopeSpans", "spans", "resourceLogs", "scopeLogs", "logRecords")
 FAILED = frozenset({"2", "STATUS_CODE_ERROR", "ERROR", "StatusCode.ERROR"})
 TRACE, SPAN = ("traceId", "trace_id", "context.trace_id"), ("spanId", "span_id", "context.span_id")
@@ -14,6 +36,12 @@ PARENT = ("parentSpanId", "parent_span_id", "parent_id")
 DATES = ("startTimeUnixNano", "start_time", "timeUnixNano", "time_unix_nano", "timestamp", "time")
 HELD = "attributes."
 """Before the names of attributes in a table."""
+KIND = "openinference.span.kind"
+EVALUATION, CHOICE = "gen_ai.evaluation", "gen_ai.choice"
+OLD = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
+"""Events of messages, as they were up to 1.36 -> who speaks."""
+ASKED, ANSWERED = "gen_ai.input.messages", "gen_ai.output.messages"
+RESPONSE, SESSION = "gen_ai.response.id", ("gen_ai.conversation.id", "session.id")
 
 
 @dataclass(frozen=True)
@@ -41,7 +69,17 @@ def fits(row: Mapping[str, Any]) -> bool:
     return (has_ids and has_attributes) or any(name in row for name in GROUPS)
 
 
-def spans_of(rows: Iterable[LogRow]) -> Iterator[Span]:
+def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
+    """Yield the calls of models; OpenInference names the kind of its own spans."""
+    found, signs = list(_spans(rows)), Signs()
+    theirs = {one.id for one in found if nested(one.attributes, KIND)}
+    named = [one for one in found if one.id in theirs]
+    yield from calls_in(list(_openinference(named, signs)), signs, skipped)
+    others = [one for one in found if one.id not in theirs]
+    yield from calls_in(list(_otel(others, signs)), signs, skipped)
+
+
+def _spans(rows: Iterable[LogRow]) -> Iterator[Span]:
     """Yield every span and log record of some rows, each before its events."""
     for row in rows:
         for one in _members(row.value):
@@ -101,6 +139,120 @@ def _plain(value: Any) -> Any:
     if kind == "intValue":
         return int(held) if str(held).removeprefix("-").isdecimal() else held
     return held if kind in {"stringValue", "doubleValue", "boolValue"} else value
+
+
+def _otel(spans: Iterable[Span], signs: Signs) -> Iterator[Node]:
+    """Yield each span, with the call of a model that it and its events say; add evaluations."""
+    parts: dict[str, list[Span]] = defaultdict(list)
+    evaluations = []
+    for span in spans:
+        if span.name == f"{EVALUATION}.result":
+            evaluations.append(span)
+        else:
+            parts[f"{span.trace} {span.id}"].append(span)
+    found = [_otel_node(held) for held in parts.values()]
+    judged = {node.parent for node in found} | {node.id for node in found if node.call}
+    for span in evaluations:
+        held = span.attributes
+        # A span of its own that evaluates is about the one that it stands in.
+        about = span.id if span.id in judged else span.parent
+        scores = [held.get(f"{EVALUATION}.score.{key}") for key in ("value", "label")]
+        name = held.get(f"{EVALUATION}.name")
+        signs.add(text_at(held, RESPONSE) or about or text_at(held, *SESSION), name, *scores)
+    yield from found
+
+
+def _otel_node(parts: list[Span]) -> Node:
+    """Return what a span, its events and its log records say."""
+    span = next((one for one in parts if not one.name.startswith("gen_ai.")), parts[0])
+    held = {name: value for one in parts for name, value in one.attributes.items()}
+    failed = "error" if "error.type" in held or any(one.has_failed for one in parts) else ""
+    kind = f"{OTEL}.{text_at(held, 'gen_ai.operation.name') or span.name}"
+    return Node(span.id, span.parent, failed, kind, _otel_call(span, parts, held, failed))
+
+
+def _otel_call(
+    span: Span, parts: list[Span], held: Mapping[str, Any], failed: str
+) -> Conversation | None:
+    """Return what a call of a model was asked and answered; None if nothing says so."""
+    asked, outputs = messages_of(held.get(ASKED)), items_of(held.get(ANSWERED))
+    reasons = items_of(held.get("gen_ai.response.finish_reasons"))
+    if ASKED not in held:
+        old = sorted((one for one in parts if one.name in OLD), key=lambda one: one.date)
+        asked = [message for one in old for message in _old_message(one)]
+        choices = [object_of(one.body) or one.attributes for one in parts if one.name == CHOICE]
+        outputs = [parsed(choice.get("message")) or choice for choice in choices]
+        reasons = [*reasons, *(choice.get("finish_reason") for choice in choices)]
+    if not asked and not outputs:
+        return None
+    instructions = parsed(held.get("gen_ai.system_instructions"))
+    system = messages_of({"role": "system", "parts": instructions}) if instructions else []
+    return call_of(
+        OTEL,
+        span.row,
+        [*system, *asked],
+        answer_of(outputs[0]) if outputs else [],
+        failed=failed,
+        reasons=[*reasons, *(text_at(one, "finish_reason") for one in outputs)],
+        session=text_at(held, *SESSION),
+        trace=span.trace,
+        id=text_at(held, RESPONSE),
+        model=text_at(held, "gen_ai.response.model", "gen_ai.request.model"),
+        date=span.date,
+        tools=tools_of({"tools": held.get("gen_ai.tool.definitions")}),
+    )
+
+
+def _old_message(span: Span) -> list[Message]:
+    """Read a message of the older form; the id of a tool's message is that of the call."""
+    body = object_of(span.body) or span.attributes
+    role, parts = body.get("role") or OLD[span.name], parsed(body.get("content"))
+    content = parts if isinstance(parts, list) else body.get("content")
+    return messages_of({**body, "role": role, "content": content, "tool_call_id": body.get("id")})
+
+
+def _openinference(spans: list[Span], signs: Signs) -> Iterator[Node]:
+    """Yield each span, with the call of one of kind LLM; add the verdicts on it and around it."""
+    raised = {one.id for one in spans if one.is_event and one.name == "exception"}
+    for span in (one for one in spans if not one.is_event):
+        session, kind = (str(nested(span.attributes, n) or "") for n in ("session.id", KIND))
+        # A verdict that comes later is a span of its own, which links to what it is about.
+        abouts = [("", about) for about in span.links or (span.id,)]
+        for where, about in [*abouts, ("trace.", span.trace), ("session.", session)]:
+            _add_verdicts(signs, span, where, about)
+        call = _openinference_call(span, session) if kind == "LLM" else None
+        failed = "error" if span.has_failed or span.id in raised else ""
+        yield Node(span.id, span.parent, failed, f"{OPENINFERENCE}.{kind}", call)
+
+
+def _add_verdicts(signs: Signs, span: Span, where: str, about: str) -> None:
+    for name in ("annotation", "evaluation"):
+        for one in objects_of(nested(span.attributes, f"{where}{name}s")):
+            for held in objects_of(one.get(name, one)):
+                said = (held.get("score"), held.get("label"))
+                signs.add(about, held.get("name"), *said, source=held.get("annotator_kind"))
+
+
+def _openinference_call(span: Span, session: str) -> Conversation | None:
+    names = ("input_messages", "output_messages", "finish_reason", "tools")
+    asked, outputs, reasons, tools = (
+        items_of(nested(span.attributes, f"llm.{name}")) for name in names
+    )
+    if not asked and not outputs:
+        return None
+    defined = [tool for one in objects_of(tools) for tool in objects_of(one.get("tool", one))]
+    return call_of(
+        OPENINFERENCE,
+        span.row,
+        messages_of(asked),
+        answer_of(outputs[0]) if outputs else [],
+        reasons=reasons,
+        session=session,
+        trace=span.trace,
+        model=text_at(span.attributes, "llm.model_name"),
+        date=span.date,
+        tools=tools_of({"tools": [one.get("json_schema", one) for one in defined]}),
+    )
 
 
 def nested(attributes: Mapping[str, Any], prefix: str) -> Any:

@@ -1,0 +1,161 @@
+"""What tracing services export: Langfuse's observations and scores, LangSmith's runs."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ft_tools.creation.traces.conversation import (
+    NOT_FINISHED,
+    Conversation,
+    LogRow,
+    Node,
+    Signs,
+    call_of,
+    calls_in,
+    text_at,
+)
+from ft_tools.creation.traces.messages import (
+    answer_of,
+    items_of,
+    messages_of,
+    object_of,
+    objects_of,
+    parsed,
+    tools_of,
+)
+from ft_tools.creation.traces.openai_chat import SESSIONS
+from ft_tools.formats.turns import first_of
+
+LANGFUSE, LANGSMITH = "langfuse", "langsmith"
+PARENT = ("parent_observation_id", "parentObservationId")
+TRACE, SESSION = ("trace_id", "traceId"), ("session_id", "sessionId")
+ABOUT = (("observation_id", "observationId"), TRACE, SESSION)
+"""What a score of Langfuse is about: the first that it names."""
+KIND = ("data_type", "dataType")
+ENDS = {"": "", "success": "", "pending": NOT_FINISHED}
+"""Status of a run of LangSmith -> the sign that it failed; all others are errors."""
+MODELS = ("ls_model_name", "model_name", "model")
+
+
+def fits_langfuse(row: Mapping[str, Any]) -> bool:
+    """Return whether a row is an observation or a score."""
+    return any(name in row for name in (*PARENT, *KIND)) and ("type" in row or "name" in row)
+
+
+def fits_langsmith(row: Mapping[str, Any]) -> bool:
+    """Return whether a row is a run."""
+    return "run_type" in row
+
+
+def langfuse(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
+    """Yield the generations, with the scores of them and of what they are part of."""
+    signs, nodes = Signs(), list[Node]()
+    for row in rows:
+        value = row.value
+        if text_at(value, *KIND):
+            about = next(filter(None, (text_at(value, *names) for names in ABOUT)), "")
+            signs.add(about, value.get("name"), _score(value), source=value.get("source"))
+            continue
+        kind, failed = text_at(value, "type"), "error" if value.get("level") == "ERROR" else ""
+        call = _generation(row) if kind == "GENERATION" else None
+        own, parent = text_at(value, "id"), text_at(value, *PARENT)
+        nodes.append(Node(own, parent, failed, f"{LANGFUSE}.{kind}", call))
+    yield from calls_in(nodes, signs, skipped)
+
+
+def _score(row: Mapping[str, Any]) -> Any:
+    """Return a score: of a category the value is only its index, of a text it is 0."""
+    kind, value = text_at(row, *KIND), row.get("value")
+    if kind in {"CATEGORICAL", "TEXT"}:
+        return first_of(row, "string_value", "stringValue")
+    try:
+        number = float(value or 0)
+    except (TypeError, ValueError):
+        return None
+    return None if value in (None, "") else bool(number) if kind == "BOOLEAN" else number
+
+
+def _generation(row: LogRow) -> Conversation | None:
+    value = row.value
+    asked, output = parsed(value.get("input")), parsed(value.get("output"))
+    request = object_of(asked)
+    turns = messages_of(request.get("messages", asked))
+    if not turns:
+        return None
+    choices = objects_of(object_of(output).get("choices"))
+    answer = answer_of(choices[0].get("message") if choices else output)
+    if not any("tool_calls" in one for one in answer):
+        calls = parsed(first_of(value, "tool_calls", "toolCalls"))
+        answer = [*answer, *(answer_of({"tool_calls": calls}) if calls else [])]
+    defined = object_of(first_of(value, "tool_definitions", "toolDefinitions"))
+    tools = [{"name": name, **object_of(one)} for name, one in defined.items()]
+    return call_of(
+        LANGFUSE,
+        row,
+        turns,
+        answer,
+        reasons=[one.get("finish_reason") for one in choices],
+        session=text_at(value, *SESSION),
+        trace=text_at(value, *TRACE),
+        model=text_at(value, "provided_model_name", "model"),
+        date=text_at(value, "start_time", "startTime"),
+        tools=tools_of(request) or tools_of({"tools": tools}),
+    )
+
+
+def langsmith(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
+    """Yield the runs of models, with the feedback on them and on what they are part of."""
+    signs, nodes = Signs(), list[Node]()
+    for row in rows:
+        value, kind, own = row.value, text_at(row.value, "run_type"), text_at(row.value, "id")
+        for name, held in object_of(value.get("feedback_stats")).items():
+            # Of a number there is the mean, of a category each value.
+            mean = object_of(held).get("avg")
+            labels = object_of(object_of(held).get("values"))
+            signs.add(own, name, *(labels if mean is None else [mean]))
+        failed = "error" if value.get("error") else ENDS.get(text_at(value, "status"), "error")
+        call = _run(row) if kind == "llm" else None
+        parent = text_at(value, "parent_run_id")
+        nodes.append(Node(own, parent, failed, f"{LANGSMITH}.{kind}", call))
+    yield from calls_in(nodes, signs, skipped)
+
+
+def _run(row: LogRow) -> Conversation | None:
+    """Return a call in LangChain's, OpenAI's or Anthropic's spelling."""
+    value = row.value
+    inputs, outputs, extra = (object_of(value.get(name)) for name in ("inputs", "outputs", "extra"))
+    turns = items_of(inputs.get("messages"))
+    # A batch holds one list of messages.
+    asked = messages_of(turns[0] if turns and isinstance(turns[0], list) else turns)
+    if not asked:
+        return None
+    system = inputs.get("system")
+    metadata, invoked = extra.get("metadata"), object_of(extra.get("invocation_params"))
+    choice, said = _answer(outputs)
+    held = object_of(first_of(object_of(said), "kwargs", "data") or said)
+    about = (held, choice, choice.get("generation_info"), held.get("response_metadata"))
+    named = (metadata, invoked, object_of(outputs.get("llm_output")), *about, outputs, inputs)
+    return call_of(
+        LANGSMITH,
+        row,
+        [*(messages_of({"role": "system", "content": system}) if system else []), *asked],
+        answer_of(said),
+        reasons=[text_at(one, "finish_reason", "stop_reason") for one in about],
+        session=text_at(metadata, *SESSIONS),
+        trace=text_at(value, "trace_id"),
+        model=next(filter(None, (text_at(one, *MODELS) for one in named)), ""),
+        date=text_at(value, "start_time"),
+        tools=tools_of(invoked) or tools_of(inputs),
+    )
+
+
+def _answer(outputs: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
+    """Return what is said of an answer, and the answer, in whichever shape it is."""
+    for name, at in (("generations", 0), ("choices", 0), ("messages", -1)):
+        found = parsed(outputs.get(name))
+        while isinstance(found, list) and found:
+            found = found[at]
+        if isinstance(found, Mapping):
+            return found, first_of(found, "message", "text") if at == 0 else found
+    inner = first_of(outputs, "output", "message")
+    return outputs, inner or (outputs if "content" in outputs else None)
