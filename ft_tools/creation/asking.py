@@ -1,37 +1,28 @@
 """What asking a teacher would take: prompts, requests, price, terms, a pilot and its forecast."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import mul
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import facts, workspace
-from ft_tools.creation.calibration import Agreement, read_marked
+from ft_tools.creation import pilots
 from ft_tools.creation.findings import refusal, warning
-from ft_tools.creation.forecast import Forecast
-from ft_tools.creation.kinds import KINDS
+from ft_tools.creation.forecast import Agreement, Forecast
 from ft_tools.creation.leaks import TestQuestions
-from ft_tools.creation.pilots import (
-    agreements_of,
-    asking_key,
-    earlier_runs,
-    forecast_of,
-    known_keys,
-    pilot_key,
-    pilot_of,
-)
 from ft_tools.creation.prices import KnownPrice, known_price
 from ft_tools.creation.prompts import Prompt, chosen_prompts
 from ft_tools.creation.request import CreateRequest
-from ft_tools.creation.requests import Requests, hashes_of
-from ft_tools.creation.terms import TeacherTerms, terms_for, terms_warnings
+from ft_tools.creation.requests import KINDS, Requests, hashes_of
+from ft_tools.creation.terms import TeacherTerms, require_allowed, terms_for, terms_warnings
 from ft_tools.data.judge import privacy
 from ft_tools.data.understand.lengths import estimate_all
 from ft_tools.endpoints.client import require_key
 from ft_tools.errors import require_installed
 from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
+from ft_tools.facts.teachers import terms_of
 from ft_tools.metrics.checks.request import NEVER_ALONE, Judge, check_names
 from ft_tools.metrics.checks.scorer import Scorer, columns_of, require_columns
 
@@ -79,7 +70,7 @@ def prompts_of(request: CreateRequest, path: Path, test: Path | None) -> tuple[l
     """
     held = TestQuestions(test)
     found = list(KINDS[request.kind].prompts(request, path))
-    free = [one for one in found if not (held and one.asked and held.hold(one.asked))]
+    free = [one for one in found if not (one.asked and held.hold(one.asked))]
     if not free:
         raise refusal("no_prompts", num=len(found), source=request.source, test=request.test)
     return chosen_prompts(free, request.num_rows, request.seed), len(found) - len(free)
@@ -99,22 +90,22 @@ def plan_asking(
     assert teacher is not None
     # Before a pilot is paid for: its forecast needs it.
     require_installed("eval", "scipy")
-    endpoint, terms, price = teacher.endpoint, terms_for(request), known_price(teacher)
+    endpoint, price = teacher.endpoint, known_price(teacher)
+    terms = terms_for(request, [terms_of(teacher.model_name)[0]])
+    require_allowed(request, terms)
     if request.budget_usd is not None and price is None:
         raise refusal("price_unknown", budget=request.budget_usd)
     _require_checks(request, prompts)
     if endpoint is not None:
         require_key(endpoint.key_variable)
     files = model_files(find_model(teacher.model)) if teacher.model else None
-    asked = Requests(request, teacher, files)
-    key = asking_key(request, source_sha256)
-    runs = earlier_runs(key)
-    hashes = hashes_of(request)
-    measured = pilot_key(request, key, hashes)
-    pilot, known = pilot_of(runs, measured), known_keys(runs)
-    marked = workspace.existing(request.marked) if request.marked else None
-    is_pilot = pilot is None and (0 < request.pilot_rows < len(prompts) or marked is not None)
-    judges = agreements_of(pilot)
+    asked, hashes = Requests(request, teacher, files), hashes_of(request)
+    key = pilots.asking_key(request, source_sha256)
+    measured, runs = pilots.pilot_key(request, key, hashes), pilots.earlier_runs(key)
+    pilot, known = pilots.pilot_of(runs, measured), pilots.known_keys(runs)
+    has_pilot = request.marked is not None or 0 < request.pilot_rows < len(prompts)
+    is_pilot = pilot is None and has_pilot
+    judges = pilots.agreements_of(pilot)
     _require_judge(request, judges, is_pilot=is_pilot)
     used = prompts[: request.pilot_rows] if is_pilot else prompts
     missing = {
@@ -128,11 +119,11 @@ def plan_asking(
     tokens = estimate_all([json.dumps(used[at].messages, ensure_ascii=False) for at in missing])
     most = None
     if price is not None:
-        most = sum(num * asked.most_usd(used[at], price.price) for at, num in missing.items())
+        most = round(sum(num * asked.most_usd(used[at], price) for at, num in missing.items()), 6)
     limits = {"max_calls": endpoint.max_calls if endpoint else None, "max_usd": asked.max_usd}
     at_once = endpoint.max_concurrency if endpoint else 1
     plan = AskingPlan(
-        teacher=endpoint.model if endpoint else teacher.model or "",
+        teacher=teacher.model_name,
         sent_to=endpoint.host if endpoint else None,
         model=files,
         num_prompts=len(used),
@@ -141,17 +132,24 @@ def plan_asking(
         max_tokens=asked.max_tokens,
         estimated_input_tokens=sum(map(mul, tokens, missing.values())),
         price=price,
-        most_usd=None if most is None else round(most, 6),
+        most_usd=most,
         budget={name: float(value) for name, value in limits.items() if value is not None},
-        terms=terms,
+        terms=terms[0] if terms else None,
         key=key,
         pilot_key=measured,
         reused_from=[run.name for run in runs],
         judges=judges,
         files_sha256=hashes,
-        forecast=forecast_of(pilot, used, len(missing), price, at_once) if pilot else None,
+        forecast=pilots.forecast_of(pilot, used, len(missing), price, at_once) if pilot else None,
     )
-    return plan, is_pilot, _warnings(request, plan, used)
+    warnings = [*terms_warnings(terms), *_price_warnings(request, plan)]
+    return plan, is_pilot, [*warnings, *_warnings(request, used)]
+
+
+def judges_of(request: CreateRequest) -> dict[str, Judge]:
+    """Return the checks that are judges, by name."""
+    named = zip(check_names(request.checks), request.checks, strict=True)
+    return {name: check for name, check in named if isinstance(check, Judge)}
 
 
 def _require_judge(
@@ -159,25 +157,19 @@ def _require_judge(
 ) -> None:
     """Refuse a judge that decides alone before it agrees with the user."""
     if request.marked is not None:
-        read_marked(workspace.existing(request.marked))
-    names = [
-        name
-        for name, check in zip(check_names(request.checks), request.checks, strict=True)
-        if isinstance(check, Judge)
-    ]
-    if not names or any(check.kind not in NEVER_ALONE for check in request.checks):
+        pilots.read_marked(workspace.existing(request.marked))
+    decides_alone = all(check.kind in NEVER_ALONE for check in request.checks)
+    if not judges_of(request) or not decides_alone or (is_pilot and request.marked is not None):
         return
-    if request.marked is None or not (is_pilot or judges):
+    if request.marked is None or not judges:
         raise refusal("judge_alone", needed=int(facts.number("creation.marked_rows")))
     for name, found in judges.items():
-        if not is_pilot and not found.is_enough:
+        if not found.is_enough:
             raise refusal(
                 "judge_disagrees",
                 name=name,
                 num=found.num_rows,
                 kappa=found.kappa,
-                low=found.kappa_low,
-                high=found.kappa_high,
                 needed=facts.number("creation.judge_kappa"),
             )
 
@@ -196,49 +188,35 @@ def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
         pass
 
 
-def _warnings(request: CreateRequest, plan: AskingPlan, prompts: Sequence[Prompt]) -> list[str]:
-    """Return what the user should know before anything is sent."""
-    terms = [plan.terms] if plan.terms else []
-    found = [*terms_warnings(terms), *_price_warnings(request, plan)]
+def _price_warnings(request: CreateRequest, plan: AskingPlan) -> Iterator[str]:
+    """Yield what is open about price and budget."""
+    budget, usd = plan.budget.get("max_usd"), plan.forecast.usd if plan.forecast else None
     endpoint = request.teacher.endpoint if request.teacher else None
-    if endpoint is not None and not endpoint.is_local:
-        found += _personal_data(prompts, endpoint.host)
-    for check in request.checks:
-        if isinstance(check, Judge):
-            name = check.name or check.kind
-            if request.marked is None:
-                found.append(warning("judge_uncalibrated", name=name))
-            if check.endpoint.model == plan.teacher:
-                found.append(warning("judge_is_teacher", name=name))
-    if not request.checks and request.kind == "answers":
-        found.append(warning("no_checks"))
-    return found
-
-
-def _price_warnings(request: CreateRequest, plan: AskingPlan) -> list[str]:
-    """Return what is open about price and budget."""
-    found = []
-    endpoint = request.teacher.endpoint if request.teacher else None
-    budget = plan.budget.get("max_usd")
     if endpoint is not None and not endpoint.is_local and plan.price is None:
-        found.append(warning("price_unknown"))
+        yield warning("price_unknown")
     if plan.most_usd and budget is None:
-        found.append(warning("no_budget", most=plan.most_usd))
-    usd = plan.forecast.usd if plan.forecast else None
+        yield warning("no_budget", most=plan.most_usd)
     if budget is not None and usd is not None and usd.high > budget:
-        found.append(warning("budget_low", budget=budget, high=usd.high))
+        yield warning("budget_low", budget=budget, high=usd.high)
     if not request.pilot_rows:
-        found.append(warning("no_pilot"))
-    return found
+        yield warning("no_pilot")
 
 
-def _personal_data(prompts: Sequence[Prompt], host: str) -> list[str]:
-    """Return the warning that secrets or personal data would leave this machine."""
-    kinds, num = set[str](), 0
-    for one in prompts:
-        seen: privacy.Seen = {}
-        privacy.mask_all(one.messages, seen)
-        kinds |= {kind for kind, _ in seen}
-        num += bool(seen)
-    listed = ", ".join(sorted(kinds))
-    return [warning("personal_data_sent", num=num, kinds=listed, host=host)] if num else []
+def _warnings(request: CreateRequest, prompts: Sequence[Prompt]) -> Iterator[str]:
+    """Yield what the user should know before anything is sent or judged."""
+    assert request.teacher is not None
+    endpoint = request.teacher.endpoint
+    if endpoint is not None and not endpoint.is_local:
+        found = [privacy.Seen() for _ in prompts]
+        for one, seen in zip(prompts, found, strict=True):
+            privacy.mask_all(one.messages, seen)
+        if num := sum(map(bool, found)):
+            kinds = ", ".join(sorted({kind for seen in found for kind, _ in seen}))
+            yield warning("personal_data_sent", num=num, kinds=kinds, host=endpoint.host)
+    for name, judge in judges_of(request).items():
+        if request.marked is None:
+            yield warning("judge_uncalibrated", name=name)
+        if judge.endpoint.model == request.teacher.model_name:
+            yield warning("judge_is_teacher", name=name)
+    if not request.checks and request.kind == "answers":
+        yield warning("no_checks")

@@ -8,12 +8,12 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ft_tools.creation.prompts import (
     Candidate,
     Malformed,
     Prompt,
+    object_schema,
     read_object,
     shots_of,
     with_system,
@@ -34,11 +34,16 @@ INSTRUCTION = (
     'nothing else: {{"examples": [{{"question": "...", "answer": "...", "quotes": ["..."]}}]}}\n'
     "{quoted}"
 )
+_TEXT = {"type": "string"}
+_QUOTES = {"type": "array", "items": _TEXT}
+_EXAMPLE = object_schema(question=_TEXT, answer=_TEXT, quotes=_QUOTES)
+SCHEMA = object_schema(examples={"type": "array", "items": _EXAMPLE})
+"""Of a reply."""
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
-def prompts(request: CreateRequest, path: Path) -> Iterator[Prompt]:
+def prompts_of_passages(request: CreateRequest, path: Path) -> Iterator[Prompt]:
     """Yield the request of each passage.
 
     Raises:
@@ -67,28 +72,7 @@ def prompts(request: CreateRequest, path: Path) -> Iterator[Prompt]:
         raise BadData(path, "has no text that can be read", "name documents with text")
 
 
-def schema(request: CreateRequest) -> dict[str, Any]:
-    """Return the JSON Schema of a reply."""
-    text = {"type": "string"}
-    example = {
-        "type": "object",
-        "properties": {
-            "question": text,
-            "answer": text,
-            "quotes": {"type": "array", "items": text},
-        },
-        "required": ["question", "answer", "quotes"],
-        "additionalProperties": False,
-    }
-    return {
-        "type": "object",
-        "properties": {"examples": {"type": "array", "items": example}},
-        "required": ["examples"],
-        "additionalProperties": False,
-    }
-
-
-def read(request: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
+def read_examples(request: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
     """Return the rows of a reply, each with why its passage does not carry it.
 
     Raises:
@@ -98,12 +82,12 @@ def read(request: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
     for one in read_object(text, {"examples": list})["examples"][: prompt.num_rows]:
         if not isinstance(one, dict):
             raise Malformed
-        question, answer, quotes = (one.get(key) for key in ("question", "answer", "quotes"))
+        question, answer, listed = (one.get(key) for key in ("question", "answer", "quotes"))
         if not isinstance(question, str) or not isinstance(answer, str):
             raise Malformed
         question, answer = question.strip(), answer.strip()
-        listed = quotes if isinstance(quotes, list) else []
-        texts = tuple(quote for quote in listed if isinstance(quote, str) and quote.strip())
+        quotes = listed if isinstance(listed, list) else []
+        texts = tuple(quote for quote in quotes if isinstance(quote, str) and quote.strip())
         turns = _turns(request, prompt.passage, question, answer)
         # A judge reads what the model will read: the passage with the question.
         row = {"prompt": turns[0]["content"], "question": question, "passage": prompt.passage}

@@ -1,7 +1,7 @@
-"""What the rest will cost and yield, from a pilot: totals of rows not asked yet, with interval.
+"""What the rest will cost and yield, from a pilot; how far a judge agrees with marked rows.
 
-An interval covers both what the pilot's mean may be off, and what so few or many further rows
-scatter by themselves: error = sd sqrt(1/n + 1/m) for the mean of m more, from n of the pilot.
+The interval of a total covers both what the pilot's mean may be off, and what so few or many
+further rows scatter by themselves: error = sd sqrt(1/n + 1/m) for the mean of m more, from n.
 """
 
 import math
@@ -10,11 +10,12 @@ from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ft_tools import facts
 from ft_tools.metrics.verdicts import ALPHA, normal_quantile
 
 
 class Estimate(BaseModel):
-    """A total, and its 95% interval."""
+    """A number, and its 95% interval."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,36 +38,47 @@ class Forecast(BaseModel):
     usd_spent: float | None = Field(None, description="By the pilot.")
 
 
-def total_of(values: Sequence[float], num_more: int) -> Estimate:
-    """Return the sum over so many more draws like some values.
+class Agreement(BaseModel):
+    """How often a judge and the user agree."""
 
-    Args:
-        values: One per prompt of the pilot, at least two.
-        num_more: Prompts that are left.
+    model_config = ConfigDict(frozen=True)
+
+    num_rows: int
+    accuracy: Estimate
+    kappa: Estimate = Field(description="Agreement beyond chance: 0 none, 1 always (Cohen).")
+
+    @property
+    def is_enough(self) -> bool:
+        """Return whether the judge may decide alone."""
+        return self.kappa.likely >= facts.number("creation.judge_kappa")
+
+
+def total_of(values: Sequence[float], num_more: int) -> Estimate:
+    """Return the sum over so many more draws like some values; at least two are needed.
 
     >>> total_of([2.0, 2.0, 2.0], 10)
     Estimate(likely=20.0, low=20.0, high=20.0)
     """
-    # scipy comes with it, which a plan without a forecast does without.
-    from ft_tools.metrics.means import skewed_interval, t_interval
-
-    if not num_more:
-        return Estimate(likely=0, low=0, high=0)
+    # They import scipy, which a plan without a forecast does without.
     import numpy as np
+
+    from ft_tools.metrics.means import skewed_interval, t_interval
 
     n, mean = len(values), fmean(values)
     rests = np.array(values) - mean
     spread = math.sqrt(float((rests**2).sum()) / (n - 1))
     low = high = mean
-    if spread > 1e-12 * abs(mean):
+    if num_more and spread > 1e-12 * abs(mean):
         error = spread * math.sqrt(1 / n + 1 / num_more)
         ends = [t_interval(mean, error, n - 1), skewed_interval(mean, error, rests)]
         low, high = min(one for one, _ in ends), max(one for _, one in ends)
     return Estimate(likely=num_more * mean, low=num_more * max(0.0, low), high=num_more * high)
 
 
-def kept_of(values: Sequence[float], num_more: int) -> Estimate:
-    """Return how many rows so many more prompts will yield; Wilson's where each yields 0 or 1.
+def kept_of(values: Sequence[float], num_more: int, num_known: float = 0) -> Estimate:
+    """Return how many rows so many more prompts will yield, beside those that are known.
+
+    The interval is Wilson's where each yields 0 or 1.
 
     >>> found = kept_of([1.0] * 15 + [0.0] * 5, 100)
     >>> (found.likely, round(found.low), round(found.high))
@@ -74,15 +86,41 @@ def kept_of(values: Sequence[float], num_more: int) -> Estimate:
     """
     from ft_tools.metrics.means import wilson_interval
 
-    if not num_more or not {0.0, 1.0}.issuperset(values):
-        return total_of(values, num_more)
-    n = len(values)
-    independent = n * num_more / (n + num_more)
-    rate = fmean(values)
-    low, high = wilson_interval(rate, independent, normal_quantile(1 - ALPHA / 2))
-    return Estimate(likely=num_more * rate, low=num_more * low, high=num_more * high)
+    total = total_of(values, num_more)
+    ends = total.low, total.high
+    if num_more and {0.0, 1.0}.issuperset(values):
+        independent = len(values) * num_more / (len(values) + num_more)
+        rates = wilson_interval(fmean(values), independent, normal_quantile(1 - ALPHA / 2))
+        ends = num_more * rates[0], num_more * rates[1]
+    low, high = (num_known + end for end in ends)
+    return Estimate(likely=num_known + total.likely, low=low, high=high)
 
 
-def plus(one: Estimate, more: float) -> Estimate:
-    """Return an estimate with what is known added."""
-    return Estimate(likely=one.likely + more, low=one.low + more, high=one.high + more)
+def agreement(marks: Sequence[bool], verdicts: Sequence[bool | None]) -> Agreement:
+    """Return how far verdicts agree with marks; no verdict agrees with none.
+
+    kappa = (po - pe) / (1 - pe), with po the rate of agreement and pe that by chance.
+
+    Source: J. Cohen, Educational and Psychological Measurement 20 (1960), 37-46
+
+    >>> found = agreement([True] * 25 + [False] * 25, [True] * 20 + [False] * 30)
+    >>> found.accuracy.likely, round(found.kappa.likely, 2)
+    (0.9, 0.8)
+    """
+    from ft_tools.metrics.means import wilson_interval
+
+    n, z = len(marks), normal_quantile(1 - ALPHA / 2)
+    observed = sum(a == b for a, b in zip(marks, verdicts, strict=True)) / n
+    good, passed, failed = sum(marks) / n, verdicts.count(True) / n, verdicts.count(False) / n
+    chance = good * passed + (1 - good) * failed
+    kappa = (observed - chance) / (1 - chance)
+    reach = z * math.sqrt(observed * (1 - observed) / n) / (1 - chance)
+    return Agreement(
+        num_rows=n,
+        accuracy=_rounded(observed, *wilson_interval(observed, n, z)),
+        kappa=_rounded(kappa, max(-1.0, kappa - reach), min(1.0, kappa + reach)),
+    )
+
+
+def _rounded(likely: float, low: float, high: float) -> Estimate:
+    return Estimate(likely=round(likely, 4), low=round(low, 4), high=round(high, 4))

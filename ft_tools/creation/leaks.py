@@ -1,6 +1,6 @@
 """Questions of the user's test rows, looked for by words: whole, or in runs of 13 words.
 
-Paraphrases take a model: `creation/worker/paraphrases.py`.
+Paraphrases take a model: `creation/worker/create.py`.
 """
 
 from collections.abc import Sequence
@@ -30,20 +30,14 @@ class TestQuestions:
         asked = [text for one in examples for text in (one.asked, question_of(one)) if text.strip()]
         self.questions = list(dict.fromkeys(asked))
         self._whole = {_plain(text) for text in self.questions}
-        self._long: dict[tuple[str, ...], list[str]] = {}
-        """First words -> the questions of at least as many that begin with them."""
         self._having: dict[tuple[str, ...], list[str]] = {}
         """Words that follow each other -> the questions that have them."""
         for text in self._whole:
-            self._long.setdefault(tuple(text.split()[:MIN_WORDS]), []).append(text)
             for run in _runs_of(text):
                 self._having.setdefault(run, []).append(text)
         self._runs = NGrams()
         for text in self.questions:
             self._runs.add(text)
-
-    def __bool__(self) -> bool:
-        return bool(self.questions)
 
     def holding(self, rows: Sequence[MadeRow]) -> list[bool]:
         """Return which rows are held out by their words, copies of their source rows included."""
@@ -66,8 +60,8 @@ class TestQuestions:
 
     def _holds_whole(self, plain: str) -> bool:
         """Return whether a text holds a test question from its first word to its last."""
-        starts = _runs_of(plain) & self._long.keys()
-        found = (text for start in starts for text in self._long[start])
+        shared = _runs_of(plain) & self._having.keys()
+        found = {text for run in shared for text in self._having[run]}
         return any(f" {text} " in f" {plain} " for text in found)
 
 

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ft_tools.creation.calibration import Agreement
-from ft_tools.creation.forecast import Forecast, kept_of, plus, total_of
+from ft_tools.creation.findings import refusal
+from ft_tools.creation.forecast import Agreement, Forecast, kept_of, total_of
 from ft_tools.creation.prices import KnownPrice
 from ft_tools.creation.prompts import Prompt
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.requests import prompt_sha256
 from ft_tools.endpoints.client import read_replies
+from ft_tools.facts import number
+from ft_tools.formats.training_rows import read_examples
 from ft_tools.runs.state import directory
 
-VERSION = 1
-"""Of the instructions that are sent: replies to others are not used again."""
 REPLIES, MEASURED, JUDGES = "replies.jsonl", "measured.jsonl", "judges.json"
 SEARCHED_RUNS = 50
 """Newest creations that are looked at."""
@@ -26,21 +26,19 @@ UNKEYED: Mapping[str, Any] = {
     "endpoint": {"max_calls", "max_usd", "max_concurrency", "timeout_seconds", "key_variable"},
 }
 """Of a teacher: what no reply depends on."""
-
-
 UNMEASURED = {
     *("name", "request_id", "confirm", "budget_hours", "teacher", "test", "test_similarity"),
     *("output_dir", "budget_usd", "num_rows", "pilot_rows", "provider", "product_use"),
     *("validation_fraction", "accept_findings", "accept_reason"),
 }
 """Of a request: what changes neither yield nor price of a prompt; `asking_key` has the teacher."""
+MARKS = {"good": True, "bad": False}
 
 
 def asking_key(request: CreateRequest, source_sha256: str) -> str:
     """Return the hash of the teacher and the source, by which earlier runs are found."""
     teacher = request.teacher.model_dump(mode="json", exclude=UNKEYED) if request.teacher else None
-    parts = json.dumps([VERSION, request.kind, source_sha256, teacher], sort_keys=True)
-    return hashlib.sha256(parts.encode()).hexdigest()[:24]
+    return _hash([request.kind, source_sha256, teacher])
 
 
 def pilot_key(request: CreateRequest, key: str, files: Mapping[str, str]) -> str:
@@ -51,9 +49,11 @@ def pilot_key(request: CreateRequest, key: str, files: Mapping[str, str]) -> str
         key: Of its teacher and source.
         files: Path -> hash of what the teacher or a check reads.
     """
-    asked = request.model_dump(mode="json", exclude=UNMEASURED)
-    parts = json.dumps([key, asked, dict(files)], sort_keys=True)
-    return hashlib.sha256(parts.encode()).hexdigest()[:24]
+    return _hash([key, request.model_dump(mode="json", exclude=UNMEASURED), dict(files)])
+
+
+def _hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def earlier_runs(key: str) -> list[Path]:
@@ -88,6 +88,24 @@ def agreements_of(pilot: Path | None) -> dict[str, Agreement]:
     return {name: Agreement.model_validate(one) for name, one in found.items()}
 
 
+def read_marked(path: Path) -> list[tuple[str, str, bool]]:
+    """Return questions and answers that the user marked, and whether they are good.
+
+    Raises:
+        BadInput: They are too few, a label is neither good nor bad, or all are the same.
+    """
+    rows = []
+    for line, row in read_examples(path):
+        question, answer, mark = (row.get(name) for name in ("question", "answer", "label"))
+        if not isinstance(question, str) or not isinstance(answer, str) or mark not in MARKS:
+            raise refusal("marked_row", path=path, line=line)
+        rows.append((question, answer, MARKS[str(mark)]))
+    needed, good = int(number("creation.marked_rows")), sum(is_good for *_, is_good in rows)
+    if len(rows) < needed or good in {0, len(rows)}:
+        raise refusal("marked_too_few", path=path, num=len(rows), good=good, needed=needed)
+    return rows
+
+
 def forecast_of(
     pilot: Path,
     prompts: Sequence[Prompt],
@@ -103,7 +121,7 @@ def forecast_of(
         [float(row[name]) for row in measured] for name in ("kept", "tokens", "seconds")
     )
     usd = [
-        price.price.usd_of(row["prompt_tokens"], row["tokens"]) + row["judge_usd"]
+        price.usd_of(row["prompt_tokens"], row["tokens"]) + row["judge_usd"]
         for row in measured
         if price
     ]
@@ -112,7 +130,7 @@ def forecast_of(
     return Forecast(
         pilot_run=pilot.name,
         num_pilot_prompts=len(measured),
-        kept=plus(kept_of(kept, num_more), done),
+        kept=kept_of(kept, num_more, done),
         completion_tokens=total_of(tokens, num_more),
         usd=total_of(usd, num_more) if price else None,
         seconds=total_of([value / concurrency for value in seconds], num_more),

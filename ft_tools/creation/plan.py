@@ -1,8 +1,9 @@
 """What a creation would do: what is asked of whom, what is made at once, and what is refused."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from ft_tools.creation.leaks import TestQuestions
 from ft_tools.creation.report import QUOTED, LogCounts, QuotedRow
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
-from ft_tools.creation.terms import require_allowed, terms_of_providers, terms_warnings
+from ft_tools.creation.terms import require_allowed, terms_for, terms_warnings
 from ft_tools.creation.traces.made import traced_rows
 from ft_tools.creation.variations import varied_rows
 from ft_tools.data.judge import privacy
@@ -82,6 +83,11 @@ def make_plan(request: CreateRequest) -> CreatePlan:
     workspace.new_folder(request.output_dir)
     path = workspace.existing(request.source)
     test = workspace.existing(request.test) if request.test else None
+    warnings = [] if test else [warning("no_test")]
+    if test and find_minilm() is None:
+        warnings.append(warning("leaks_by_words"))
+    if request.validation_fraction:
+        warnings.append(warning("made_validation"))
     plan = CreatePlan(
         kind=request.kind,
         source_sha256=content_sha256(path),
@@ -89,20 +95,10 @@ def make_plan(request: CreateRequest) -> CreatePlan:
         marks_sha256=sha256(workspace.existing(request.marks)) if request.marks else None,
         accepted=request.accept_findings,
         accept_reason=request.accept_reason,
-        warnings=_warnings(request),
     )
-    if request.teacher is not None:
-        return _plan_asking(request, plan, path, test)
-    made = made_at_once(request, path, plan.source_sha256)
-    if made.log is not None:
-        terms = terms_of_providers(request, made.log.terms)
-        made = replace(made, warnings=[*made.warnings, *terms_warnings(terms)])
-        if request.confirm:
-            # Until then the plan shows what there is to decide.
-            require_allowed(request, terms)
-            if request.keep is None:
-                raise refusal("no_condition")
-    return _plan_made(request, plan, made, test)
+    add = _asked if request.teacher else _made
+    update, more = add(request, plan, path, test)
+    return plan.model_copy(update={**update, "warnings": [*warnings, *more]})
 
 
 def made_at_once(request: CreateRequest, path: Path, digest: str) -> Made:
@@ -111,42 +107,6 @@ def made_at_once(request: CreateRequest, path: Path, digest: str) -> Made:
         return traced_rows(request, path, digest)
     rows = varied_rows(path, request.source, digest, request.variations, request.seed)
     return Made(rows, len(rows))
-
-
-def _plan_asking(
-    request: CreateRequest, plan: CreatePlan, path: Path, test: Path | None
-) -> CreatePlan:
-    """Add what would be asked of the teacher, and five prompts or rows of the pilot."""
-    prompts, num_held = prompts_of(request, path, test)
-    asking, is_pilot, warnings = plan_asking(request, prompts, plan.source_sha256)
-    if num_held:
-        warnings.append(
-            warning("test_asked", num=num_held, test=request.test, listed=request.source)
-        )
-    seconds = asking.forecast.seconds if asking.forecast else None
-    parts = [(1.0, (seconds.low, seconds.high))] if seconds else []
-    made = rows_of_pilot(asking.forecast.pilot_run) if asking.forecast else []
-    sent = [
-        QuotedRow(source=one.source, prompt=quoted_text(str(one.messages[-1]["content"])))
-        for one in prompts[:NUM_QUOTED]
-    ]
-    return plan.model_copy(
-        update={
-            "pilot": is_pilot,
-            "num_source": len(prompts) + num_held,
-            "asking": asking,
-            "num_test_rows": num_held,
-            "duration": duration(parts, "the pilot") if parts else None,
-            "quoted": made or sent,
-            "warnings": [*plan.warnings, *warnings],
-        }
-    )
-
-
-def rows_of_pilot(run_id: str) -> list[QuotedRow]:
-    """Return the rows that a pilot's report quotes."""
-    report = directory.whole_json(directory.find(run_id) / "report.json")
-    return [QuotedRow.model_validate(row) for row in report.get("quoted", [])]
 
 
 def content_sha256(path: Path) -> str:
@@ -159,63 +119,83 @@ def content_sha256(path: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _plan_made(
-    request: CreateRequest, plan: CreatePlan, made: Made, test: Path | None
-) -> CreatePlan:
-    """Add the rows that are made without a teacher: their number, and five of them."""
-    rows = made.rows
-    held = TestQuestions(test).holding(rows)
-    free = [row for row, is_held in zip(rows, held, strict=True) if not is_held]
-    kinds = [row.origin.kind for row in free]
-    warnings = [*plan.warnings, *made.warnings]
-    groups = list(dict.fromkeys(row.group for row, one in zip(rows, held, strict=True) if one))
+def _asked(
+    request: CreateRequest, plan: CreatePlan, path: Path, test: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what would be asked of the teacher, and five prompts or rows of the pilot."""
+    prompts, num_held = prompts_of(request, path, test)
+    asking, is_pilot, warnings = plan_asking(request, prompts, plan.source_sha256)
+    if num_held:
+        about = {"num": num_held, "test": request.test, "listed": request.source}
+        warnings.append(warning("test_asked", **about))
+    rows = [
+        QuotedRow(source=one.source, prompt=quoted_text(str(one.messages[-1]["content"])))
+        for one in prompts[:NUM_QUOTED]
+    ]
+    time = None
+    if forecast := asking.forecast:
+        time = duration([(1.0, (forecast.seconds.low, forecast.seconds.high))], "the pilot")
+        report = directory.whole_json(directory.find(forecast.pilot_run) / "report.json")
+        rows = [QuotedRow.model_validate(row) for row in report.get("quoted", [])] or rows
+    update = {
+        "pilot": is_pilot,
+        "num_source": len(prompts) + num_held,
+        "asking": asking,
+        "num_test_rows": num_held,
+        "duration": time,
+        "quoted": rows,
+    }
+    return update, warnings
+
+
+def _made(
+    request: CreateRequest, plan: CreatePlan, path: Path, test: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the number of the rows that are made without a teacher, and five of them."""
+    made = made_at_once(request, path, plan.source_sha256)
+    warnings = made.warnings
+    if made.log is not None:
+        terms = terms_for(request, made.log.terms)
+        warnings = [*warnings, *terms_warnings(terms)]
+        if request.confirm:
+            # Until then the plan shows what there is to decide.
+            require_allowed(request, terms)
+            if request.keep is None:
+                raise refusal("no_condition")
+    held = list(zip(made.rows, TestQuestions(test).holding(made.rows), strict=True))
+    free = [row for row, is_held in held if not is_held]
+    groups = list(dict.fromkeys(row.group for row, is_held in held if is_held))
     if groups:
         listed = ", ".join(map(shown, groups[:MOST_LISTED]))
-        warnings.append(warning("test_asked", num=len(groups), test=request.test, listed=listed))
-    step = max(1, len(free) // NUM_QUOTED)
-    return plan.model_copy(
-        update={
-            "num_source": made.num_asked if made.log else len({row.group for row in rows}),
-            "dropped": dict(made.dropped.most_common()),
-            "num_made": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
-            "num_test_rows": len(groups),
-            "quoted": [quoted(row) for row in free[::step][:NUM_QUOTED]],
-            "warnings": warnings,
-            "log": made.log,
-        }
-    )
+        about = {"num": len(groups), "test": request.test, "listed": listed}
+        warnings = [*warnings, warning("test_asked", **about)]
+    update = {
+        "num_source": made.num_asked if made.log else len({row.group for row in made.rows}),
+        "dropped": dict(made.dropped.most_common()),
+        "num_made": dict(Counter(row.origin.kind for row in free)),
+        "num_test_rows": len(groups),
+        "quoted": quoted_rows(free),
+        "log": made.log,
+    }
+    return update, warnings
 
 
-def quoted(row: MadeRow) -> QuotedRow:
-    """Return a made row as a report quotes it, with where it comes from."""
+def quoted_rows(rows: Sequence[MadeRow]) -> list[QuotedRow]:
+    """Return five of some made rows as reports quote them, with where they come from."""
+    return [_quoted(row) for row in rows[:: max(1, len(rows) // NUM_QUOTED)][:NUM_QUOTED]]
+
+
+def _quoted(row: MadeRow) -> QuotedRow:
     origin = row.origin.model_dump(mode="json", exclude_defaults=True, include=QUOTED_ORIGIN)
     if signs := origin.get("signs"):
-        origin["signs"] = {shown(name): _as_shown(value) for name, value in signs.items()}
+        # What a log says is bounded, and quoted where it is not plain.
+        texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in signs.items()}
+        origin["signs"] = {shown(name): shown(text) for name, text in texts.items()}
     origin["made"] = row.origin.maker
-    return QuotedRow(
-        source=row.origin.source,
-        prompt=quoted_text(row.question),
-        answer=quoted_text(row.answer),
-        origin=origin,
-    )
-
-
-def _as_shown(value: Any) -> Any:
-    """Return a value that a log says: its texts bounded, quoted if they are not plain."""
-    if isinstance(value, list):
-        return [_as_shown(one) for one in value]
-    return shown(value) if isinstance(value, str) else value
+    prompt, answer = quoted_text(row.question), quoted_text(row.answer)
+    return QuotedRow(source=row.origin.source, prompt=prompt, answer=answer, origin=origin)
 
 
 def quoted_text(text: str) -> str:
     """Return a text as reports quote it: masked, escaped, cut."""
     return quote(privacy.mask(text), QUOTED_CHARS)[0]
-
-
-def _warnings(request: CreateRequest) -> list[str]:
-    found = [] if request.test else [warning("no_test")]
-    if request.test and find_minilm() is None:
-        found.append(warning("leaks_by_words"))
-    if request.validation_fraction:
-        found.append(warning("made_validation"))
-    return found

@@ -1,6 +1,7 @@
 """What create_dataset takes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -24,7 +25,6 @@ ONLY_FOR: Mapping[str, CreationKind] = {
 """Argument -> the kind that reads it."""
 ONLY_ASKING = frozenset({"budget_usd", "checks", "marked", "num_rows", "pilot_rows"})
 """Arguments that nothing reads where nobody is asked."""
-UNANSWERABLE = "The text does not say."
 
 
 class TeacherSpec(SystemSpec):
@@ -37,6 +37,17 @@ class TeacherSpec(SystemSpec):
         if self.baseline is not None:
             raise ValueError("a teacher is an endpoint or a model, not a baseline")
         return self
+
+    @property
+    def model_name(self) -> str:
+        """Return the name of the model: at its endpoint, or here."""
+        return self.endpoint.model if self.endpoint else self.model or ""
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """Return how answers are drawn; what the endpoint is asked for comes last."""
+        more = self.endpoint.sampling if self.endpoint else {}
+        return {"temperature": self.decoding.temperature} | more
 
 
 class VariedCopies(Variation):
@@ -117,7 +128,7 @@ class CreateRequest(LaunchRequest):
         description="Of documents: rows with a question to another document's passage.",
     )
     unanswerable_answer: str = Field(
-        UNANSWERABLE, min_length=1, max_length=500, description="Their answer."
+        "The text does not say.", min_length=1, max_length=500, description="Their answer."
     )
     keep: Keep | None = Field(
         None,
@@ -163,56 +174,51 @@ class CreateRequest(LaunchRequest):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        check_names(self.checks)
         usual = type(self).model_construct(source="", kind=self.kind)
         given = {
             name for name in type(self).model_fields if getattr(self, name) != getattr(usual, name)
         }
-        for name, kind in ONLY_FOR.items():
-            if self.kind != kind and name in given:
-                raise ValueError(f"{name} is for kind={kind!r}")
-        check_names(self.checks)
-        for problem in (self._problem_of_teacher(), self._problem_of_samples()):
-            if problem:
-                raise ValueError(problem)
-        if self.teacher is None and (asking := sorted(given & ONLY_ASKING)):
-            raise ValueError(f"{asking[0]} without a teacher: nobody is asked, and nothing is paid")
-        if self.accept_findings and not self.accept_reason.strip():
-            raise ValueError("accept_findings requires accept_reason: one sentence on why")
+        if problem := next(chain(self._problems(given), self._problems_of_teacher()), ""):
+            raise ValueError(problem)
         return self
 
-    def _problem_of_teacher(self) -> str:
-        """Return why there has to be another teacher, or none; empty if nothing is wrong."""
-        teacher, asks = self.teacher, self.kind in {"answers", "documents"} or bool(self.attributes)
+    def _problems(self, given: set[str]) -> Iterator[str]:
+        """Yield why what was given does not fit together."""
+        for name, kind in ONLY_FOR.items():
+            if self.kind != kind and name in given:
+                yield f"{name} is for kind={kind!r}"
         if self.kind == "variations" and bool(self.variations) == bool(self.attributes):
-            return (
+            yield (
                 "kind='variations' takes either options.variations (exact changes), or a teacher "
                 "with options.attributes"
             )
-        if asks and teacher is None:
-            return f"kind={self.kind!r} requires teacher: who answers"
-        if teacher is None:
-            return ""
-        if not asks:
-            return "nobody is asked: remove teacher"
-        if teacher.examples is not None and teacher.examples.choose == "nearest":
-            return "teacher.examples: set choose to first or random"
-        unread = [] if self.kind == "answers" else ["template", "passages", "document"]
-        unread += ["examples"] if self.kind == "variations" else []
-        given = [f"teacher.{name}" for name in unread if getattr(teacher, name) is not None]
-        return f"{given[0]} is not for kind={self.kind!r}" if given else ""
+        asks = self.kind in {"answers", "documents"} or bool(self.attributes)
+        if asks and self.teacher is None:
+            yield f"kind={self.kind!r} requires teacher: who answers"
+        if self.teacher is not None and not asks:
+            yield "nobody is asked: remove teacher"
+        if self.teacher is None and (unread := sorted(given & ONLY_ASKING)):
+            yield f"{unread[0]} without a teacher: nobody is asked, and nothing is paid"
+        if self.accept_findings and not self.accept_reason.strip():
+            yield "accept_findings requires accept_reason: one sentence on why"
 
-    def _problem_of_samples(self) -> str:
-        """Return why several samples of a prompt make no sense; empty if they do."""
+    def _problems_of_teacher(self) -> Iterator[str]:
+        """Yield why there has to be another teacher, or fewer samples."""
         if self.keep_per_prompt > self.samples:
-            return "keep_per_prompt is above samples"
-        if self.samples == 1 or self.teacher is None:
-            return ""
-        endpoint = self.teacher.endpoint
-        if endpoint is None:
-            return (
+            yield "keep_per_prompt is above samples"
+        if (teacher := self.teacher) is None:
+            return
+        if teacher.examples is not None and teacher.examples.choose == "nearest":
+            yield "teacher.examples: set choose to first or random"
+        unread = [] if self.kind == "answers" else ["template", "passages", "document"]
+        for name in [*unread, *(["examples"] if self.kind == "variations" else [])]:
+            if getattr(teacher, name) is not None:
+                yield f"teacher.{name} is not for kind={self.kind!r}"
+        if self.samples > 1 and teacher.endpoint is None:
+            yield (
                 "a local model decodes greedily, so samples must be 1; serve it as an endpoint for "
                 "more"
             )
-        if self.teacher.decoding.temperature or endpoint.sampling.get("temperature"):
-            return ""
-        return "samples above 1 need a temperature: set teacher.decoding.temperature, such as 0.8"
+        elif self.samples > 1 and not teacher.sampling.get("temperature"):
+            yield "samples above 1 need teacher.decoding.temperature, such as 0.8"

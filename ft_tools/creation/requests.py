@@ -1,14 +1,16 @@
-"""What is sent for a prompt, and what its reply is kept under."""
+"""How rows of each kind are asked for, what is sent, and what a reply is kept under."""
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.creation.kinds import KINDS
-from ft_tools.creation.prompts import Prompt
+from ft_tools.creation import documents, prompts
+from ft_tools.creation.prompts import Candidate, Prompt
 from ft_tools.creation.request import CreateRequest, TeacherSpec
 from ft_tools.endpoints.client import TOKENS_PER_MESSAGE, reply_key, request_body, schema_option
 from ft_tools.endpoints.spec import Price
@@ -19,6 +21,29 @@ from ft_tools.publish import sha256
 
 DEFAULT_TOKENS = 1024
 """Of a reply."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How rows of a kind are asked for."""
+
+    prompts: Callable[[CreateRequest, Path], Iterator[Prompt]]
+    read: Callable[[CreateRequest, Prompt, str], list[Candidate]]
+    """Return the rows of a reply; raises Malformed."""
+    schema: dict[str, Any] | None = None
+    """What the endpoint constrains its reply to."""
+
+
+TEXT = {"type": "string"}
+KINDS: Mapping[str, Asking] = {
+    "answers": Asking(prompts.prompts_of_rows, prompts.read_answer),
+    "documents": Asking(documents.prompts_of_passages, documents.read_examples, documents.SCHEMA),
+    "variations": Asking(
+        prompts.prompts_for_inputs,
+        prompts.read_input,
+        prompts.object_schema(input=TEXT, answer=TEXT),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -45,10 +70,9 @@ class Requests:
     @cached_property
     def schema(self) -> dict[str, Any] | None:
         """Return the JSON Schema that replies are constrained to; None without one."""
-        named = self.teacher.decoding.json_schema
-        if named is not None:
+        if (named := self.teacher.decoding.json_schema) is not None:
             return load_schema(workspace.existing(named))
-        return KINDS[self.request.kind].schema(self.request)
+        return KINDS[self.request.kind].schema
 
     @cached_property
     def options(self) -> dict[str, Any]:

@@ -34,10 +34,6 @@ class Origin(BaseModel):
     sampling: dict[str, float | int] = Field(
         default_factory=dict, description="temperature, max_tokens, sample number ..."
     )
-    finish_reason: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    usd: float | None = Field(None, description="Null: the price is unknown.")
     checks: dict[str, float | None] = Field(default_factory=dict, description="Check -> score.")
     log_format: str = Field("", description="Of a trace: the format of its log.")
     session: str = Field("", description="Of a trace: id of its session, or of the trace.")

@@ -95,6 +95,16 @@ def _turn(turn: Any) -> Iterator[Message]:
     if role == "tool" and not any(PARTS.get(_type(part)) == "result" for part in parts):
         yield result(first_of(turn, "tool_call_id", "id"), text_of(content))
         return
+    said, results = _said(turn, role, parts)
+    is_said = role != "tool" and (said["content"] or "tool_calls" in said or not results)
+    # What a user says beside results, the user says after them.
+    yield from results if role == "user" else ()
+    yield from [said] if is_said else ()
+    yield from results if role != "user" else ()
+
+
+def _said(turn: Mapping[str, Any], role: str, parts: list[Any]) -> tuple[Message, list[Message]]:
+    """Return what the parts of a turn say, with the calls and thoughts beside them; and results."""
     text, results, beside = "", list[Message](), list(_calls_beside(turn))
     thoughts, calls = list[str](), beside.copy()
     for part in parts:
@@ -117,11 +127,7 @@ def _turn(turn: Any) -> Iterator[Message]:
         whole = "\n".join(filter(str.strip, thoughts))
         said |= {"tool_calls": calls} if calls else {}
         said |= {"reasoning_content": whole} if whole else {}
-    is_said = role != "tool" and (calls or text or not results)
-    # What a user says beside results, the user says after them.
-    yield from results if role == "user" else ()
-    yield from [said] if is_said else ()
-    yield from results if role != "user" else ()
+    return said, results
 
 
 def _role(turn: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.creation.findings import refusal, sentence
 from ft_tools.creation.page import creation_page
-from ft_tools.creation.plan import NUM_QUOTED, CreatePlan, quoted
+from ft_tools.creation.plan import CreatePlan, quoted_rows
 from ft_tools.creation.report import CreatedFiles, CreateReport
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import GROUP, Made
@@ -34,7 +34,9 @@ def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Mad
         Refused: No row is left.
     """
     numbers = {"kept": len(made.rows), "asked": made.num_asked}
-    step = max(1, len(made.rows) // NUM_QUOTED)
+    whole = request.model_dump(
+        mode="json", exclude_defaults=True, exclude={"confirm", "request_id"}
+    )
     report = CreateReport(
         summary=[sentence("pilot", **numbers)],
         kind=request.kind,
@@ -46,9 +48,9 @@ def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Mad
         makers=dict(Counter(row.origin.maker for row in made.rows).most_common()),
         usd=made.usd,
         num_calls=made.num_calls,
-        quoted=[quoted(row) for row in made.rows[::step][:NUM_QUOTED]],
+        quoted=quoted_rows(made.rows),
         warnings=[*plan.warnings, *made.warnings],
-        next_steps=[_planned_whole(request)],
+        next_steps=[next_step("create_whole", whole)],
     )
     if plan.pilot:
         return _with_page(session, report, made)
@@ -115,14 +117,6 @@ def _audited(session: Session, request: CreateRequest, made: Made) -> AuditRepor
         output_dir=request.output_dir,
     )
     return perform(audited, Methods(write_beside=write_origins))
-
-
-def _planned_whole(request: CreateRequest) -> NextStep:
-    """Return the call that plans the whole, now that a pilot has measured some of it."""
-    asked = request.model_dump(mode="json", exclude_defaults=True)
-    for name in ("confirm", "request_id"):
-        asked.pop(name, None)
-    return next_step("create_whole", asked)
 
 
 def _next_steps(request: CreateRequest, outputs: CreatedFiles) -> list[NextStep]:

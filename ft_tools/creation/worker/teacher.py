@@ -1,7 +1,7 @@
 """Ask the teacher what is missing: each reply is kept before it counts."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,8 @@ CALLS, TEACHER = "calls.jsonl", "the teacher"
 """Where attempts are counted, and under which name: no check can have it."""
 HTTP = re.compile(r"http_[0-9]{3}")
 """Reason of a question that the server refused."""
+BATCH = 16
+"""Prompts that a local model answers at a time."""
 
 
 class Question(NamedTuple):
@@ -36,12 +38,10 @@ class Replies:
 
     requests: Requests
     by_key: Mapping[str, Reply]
-    usd: float | None
+    usd: float | None = None
     """Spent by this run, what is unknown at its highest price; None: the price is unknown."""
     num_calls: int = 0
     """Of this run, retries included."""
-    reused_from: Sequence[str] = ()
-    """Runs whose replies are known."""
 
     def of(self, prompt: Prompt) -> list[Reply | None]:
         """Return the reply to each sample of a prompt; None where the budget ended before."""
@@ -59,7 +59,7 @@ def ask(
         Stopped: It was requested; what was in flight is kept.
     """
     assert plan.asking is not None
-    path = session.run_dir / REPLIES
+    path, endpoint = session.run_dir / REPLIES, requests.teacher.endpoint
     # Equal requests are one.
     asked = {
         key: Question(key, prompt, sample)
@@ -71,16 +71,12 @@ def ask(
     missing = [one for key, one in asked.items() if key not in known]
     session.phase("asking the teacher")
     session.progress(len(asked) - len(missing), len(asked))
-    if requests.teacher.endpoint is None:
-        # Its imports take seconds, which whoever asks an endpoint does without.
-        from ft_tools.creation.worker.local_teacher import answer_locally
-
-        answer_locally(session, requests, missing, path)
-        return Replies(requests, read_replies(path), None, 0, plan.asking.reused_from)
-    price = plan.asking.price.price if plan.asking.price else None
-    calls = session.run_dir / CALLS
-    budget = Budget(calls, TEACHER, requests.teacher.endpoint.max_calls, requests.max_usd)
-    client = Client(requests.teacher.endpoint, price, budget, path, keeps_refused=True)
+    if endpoint is None:
+        _answer_here(session, requests, missing, path)
+        return Replies(requests, read_replies(path))
+    price = plan.asking.price
+    budget = Budget(session.run_dir / CALLS, TEACHER, endpoint.max_calls, requests.max_usd)
+    client = Client(endpoint, price, budget, path, keeps_refused=True)
     try:
         for batch in client.ask_all(
             [one.prompt.messages for one in missing],
@@ -97,9 +93,11 @@ def ask(
         client.close()
     if session.should_stop:
         raise Stopped
-    _require_any(requests, known.values())
-    usd = budget.usd if price else None
-    return Replies(requests, known, usd, budget.num_calls, plan.asking.reused_from)
+    reasons = {reply.finish_reason for reply in known.values()}
+    if reasons and all(map(HTTP.fullmatch, reasons)):
+        # The fault is in all of them.
+        raise refusal("all_refused", host=endpoint.host, reasons=", ".join(sorted(reasons)))
+    return Replies(requests, known, budget.usd if price else None, budget.num_calls)
 
 
 def take_over(path: Path, runs: Sequence[str]) -> dict[str, Reply]:
@@ -113,14 +111,45 @@ def take_over(path: Path, runs: Sequence[str]) -> dict[str, Reply]:
     return known
 
 
-def _require_any(requests: Requests, replies: Collection[Reply]) -> None:
-    """Refuse to go on where the endpoint refused every request: the fault is in all of them.
+def _answer_here(
+    session: Session, requests: Requests, missing: Sequence[Question], path: Path
+) -> None:
+    """Let a model of this machine answer what is missing, and keep each reply."""
+    files, name = requests.files, requests.teacher.model
+    if not missing or files is None or name is None:
+        return
+    # Their imports take seconds, which whoever asks an endpoint does without.
+    from ft_tools.evaluation.held_out import HeldOut
+    from ft_tools.evaluation.systems.grammar import grammar_of
+    from ft_tools.evaluation.systems.models import find_model, load_plan
+    from ft_tools.evaluation.worker.answering import ModelSystem
+    from ft_tools.evaluation.worker.loaded_models import LoadedModels, prepare
 
-    Raises:
-        Refused: It did.
-    """
-    reasons = {reply.finish_reason for reply in replies}
-    if replies and all(map(HTTP.fullmatch, reasons)):
-        endpoint = requests.teacher.endpoint
-        host = endpoint.host if endpoint else ""
-        raise refusal("all_refused", host=host, reasons=", ".join(sorted(reasons)))
+    prepare(requests.request.seed, session.info.created_at)
+    models = LoadedModels(load_plan([find_model(name)]), [files])
+    asked, done = [HeldOut(i, one.prompt.messages) for i, one in enumerate(missing)], 0
+    try:
+        writer = models.writer(files)
+        rendering = "chat" if writer.template is not None else "plain"
+        grammar = grammar_of(requests.teacher.decoding, requests.schema, [])
+        system = ModelSystem(
+            writer, lambda one: writer.render(one, rendering), requests.max_tokens, BATCH, grammar
+        )
+        for batch in system.answer(asked, lambda: session.should_stop):
+            for i, answer in batch:
+                reply = Reply(
+                    text=answer.text,
+                    prompt_tokens=answer.prompt_tokens,
+                    completion_tokens=answer.num_tokens,
+                    finished=answer.finished,
+                    served_by=files.name,
+                    seconds=answer.seconds,
+                    finish_reason="stop" if answer.finished else "length",
+                )
+                keep_reply(path, missing[i].key, reply)
+            done += len(batch)
+            session.progress(done, len(missing))
+    finally:
+        models.close()
+    if session.should_stop:
+        raise Stopped
