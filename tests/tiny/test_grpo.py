@@ -1,8 +1,10 @@
 """Reinforcement of a tiny real model: what it earns, keeps, shows and refuses."""
 
 import pytest
+import torch
+from transformers import GenerationMixin
 
-from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.processes.worker_session import Again, Session, Stopped
 from ft_tools.runs.state import directory
 from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.tool import launch_grpo
@@ -119,6 +121,29 @@ def test_a_reward_that_nothing_earns_ends_the_run(data):
     assert report.steps < 30
     assert "no_reward" in {one.signal for one in report.health}
     assert [one.id for one in report.diagnosis] == ["nothing_gained"]
+
+
+@pytest.mark.parametrize("worker", [grpo, grpo_probe])
+def test_answers_that_do_not_fit_in_memory_together_are_written_by_fewer(data, worker):
+    asked = request(data, training={"max_steps": 2, "eval_steps": 2})
+    session = prepared_grpo(asked, worker.__name__[-5:])
+    usual, written = GenerationMixin.generate, []
+
+    def at_most_sixteen(self, *arguments, **named):
+        written.append(len(named["input_ids"]))
+        if written[-1] > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GenerationMixin, "generate", at_most_sixteen)
+        with pytest.raises(Again):
+            worker.work(session)
+        written.clear()
+        report = worker.work(Session(session.run_dir))
+    assert max(written) == 16
+    if worker is grpo:
+        assert (report.steps, report.micro_batch, report.accumulation) == (2, 16, 2)
 
 
 def test_a_probe_keeps_what_it_measured_until_its_budget_ends(data):

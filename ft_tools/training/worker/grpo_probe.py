@@ -4,15 +4,17 @@ import time
 from statistics import fmean
 from typing import Any
 
+from datasets import Dataset
+
 from ft_tools.errors import Refused
 from ft_tools.next_steps import next_step
 from ft_tools.runs.next_steps import NOT_ASKED_AGAIN
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
-from ft_tools.training import micro_batches
 from ft_tools.training.grpo import probe
 from ft_tools.training.grpo.probe import ProbeReport, summed_up
 from ft_tools.training.grpo.request import GrpoRequest
-from ft_tools.training.worker import loading
+from ft_tools.training.micro_batches import MicroBatch
+from ft_tools.training.worker import loading, loop
 from ft_tools.training.worker.confirmed_inputs import check_inputs
 from ft_tools.training.worker.grpo import Reinforced
 from ft_tools.training.worker.rewards import by_row
@@ -35,10 +37,15 @@ class Probe(Reinforced):
         self.train_set = self.read(plan.dataset)
         self.rewards.held_out_rows = self.rewards.trained_rows
         number = min(probe.PROMPTS, len(self.train_set))
-        self.held_out = self.train_set.shuffle(seed=plan.training["seed"]).select(range(number))
-        batch = micro_batches.of_run(session.run_dir, plan)
+        asked = self.train_set.shuffle(seed=plan.training["seed"]).select(range(number))
+        return loop.with_less_memory(session, plan, lambda batch: self._answer(asked, batch))
+
+    def _answer(self, asked: Dataset, batch: MicroBatch) -> ProbeReport:
+        """Answer prompts, as many together as the run would."""
+        plan, session, number = self.plan, self.session, len(asked)
+        self.held_out = asked
         group = plan.training["num_generations"]
-        together = max(1, batch.effective // group)
+        together = batch.together // group
         given = loading.run_arguments(session, plan, batch)
         given |= {
             "num_generations_eval": group,
@@ -49,12 +56,12 @@ class Probe(Reinforced):
         trainer: Any = self.make_trainer(given)
         trainer.callback_handler.callbacks.clear()
         # The first answers warm up.
-        trainer.evaluate(self.held_out.select([0]))
+        trainer.evaluate(asked.select([0]))
         self.rewards.evaluated.clear()
         session.phase("answering")
         began, cut = time.monotonic(), 0.0
         for start in range(0, number, together):
-            rows = self.held_out.select(range(start, min(number, start + together)))
+            rows = asked.select(range(start, min(number, start + together)))
             found = trainer.evaluate(rows)
             cut += found["eval_completions/clipped_ratio"] * len(rows) * group
             done = start + len(rows)

@@ -238,8 +238,7 @@ def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> di
         "fp16": plan.device.precision == "float16",
         "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
-        "per_device_train_batch_size": batch.size,
-        "gradient_accumulation_steps": batch.accumulation,
+        **batch.arguments,
         "per_device_eval_batch_size": _evaluated_together(plan, batch),
         # A process of its own sends the metrics on: a tracker cannot hurt the run.
         "report_to": [],
@@ -263,6 +262,8 @@ def _evaluated_together(plan: TrainingPlan, batch: MicroBatch) -> int:
     """Return the examples of an evaluation's batch: as planned, unless memory ran out since."""
     planned: int = plan.training["per_device_train_batch_size"]
     asked: int = plan.training.get("per_device_eval_batch_size", planned)
-    # Of a reinforcement run it holds whole groups, which are answered and not trained on.
-    is_kept = batch.size == planned or plan.task == "grpo"
-    return asked if is_kept else min(asked, batch.size)
+    if batch.group:
+        # Whole groups, which are answered and not trained on.
+        held: int = plan.training["num_generations_eval"]
+        return min(asked, max(held, batch.together // held * held))
+    return asked if batch.size == planned else min(asked, batch.size)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import Trainer
 
@@ -28,6 +28,7 @@ class Diverged(FineTuningError):
 
 MakeTrainer = Callable[[dict[str, Any]], Trainer]
 """Trainer arguments that the run decides -> a trainer over a freshly loaded model."""
+Found = TypeVar("Found")
 Answered = Callable[[Trainer], list[tuple[list[int], list[int]]]]
 """Trainer -> tokens of held-out prompts and of the answers to them."""
 
@@ -46,13 +47,26 @@ def train(
         Diverged: The loss is not a number.
     """
     ranks_agree.meet(plan)
+    return with_less_memory(
+        session, plan, lambda batch: _train_once(session, plan, make_trainer, answered, batch)
+    )
+
+
+def with_less_memory(
+    session: Session, plan: TrainingPlan, attempt: Callable[[MicroBatch], Found]
+) -> Found:
+    """Return what an attempt does, with half the micro-batch where memory ran out before.
+
+    Raises:
+        Again: Memory ran out, and fresh processes were asked for.
+    """
     batch = micro_batches.of_run(session.run_dir, plan)
     if session.ended_before == "out_of_memory" and session.leads:
         batch = _halved_before(session, batch)
     batch = ranks_agree.from_the_first(batch)
     session.update(if_out_of_memory=micro_batches.advice(batch))
     try:
-        return _train_once(session, plan, make_trainer, answered, batch)
+        return attempt(batch)
     except Exception as error:
         less = micro_batches.smaller(batch)
         if less is None or not is_out_of_memory(error):
