@@ -53,6 +53,8 @@ SIMPLE = ("majority", "tf_idf", "nearest_example")
 """Systems of `evaluate` that learn labels without a model."""
 WIDEST = 0.5
 """Standard deviation of right and wrong answers, half of each."""
+FAR_OFF = 0.2
+"""Of the rows that were asked for a part. Judgement."""
 WANTED_EFFECT = 0.1
 """As smallest_effect_fraction of `evaluate`."""
 
@@ -345,6 +347,12 @@ def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
     counted = ("masked", "office_addresses", "fictional_numbers")
     yield from (note(name, count=n) for name in counted if (n := scanned.counts[name]))
     yield from scanned.named.notes()
+    patterns = [*filter(None, [scanned.mapping.strip]), *scanned.mapping.replace]
+    yield from (
+        note("pattern_found_nothing", pattern=brief(repr(one)))
+        for one in patterns
+        if not scanned.changed_by[one]
+    )
     if scanned.mapping.turns is not None:
         yield note("joined")
         if without := counts.get("no_conversation", 0):
@@ -360,9 +368,22 @@ def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
         numbers = {"test": held.num_test, "validation": held.num_validation}
         name = "whole_wordings" if is_held else "no_whole_wordings"
         yield note(name, count=held.num_wordings, **numbers)
+        yield from _notes_of_shares(request, counts, num_rows) if is_held else ()
     if not prepared.is_compared:
         yield note("not_compared")
     yield from _notes_of_parts(parts, counts)
+
+
+def _notes_of_shares(
+    request: PrepareRequest, counts: Mapping[str, int], num_rows: int
+) -> Iterator[str]:
+    """Yield which shares that were asked for whole templates do not give."""
+    for part in ("test", "validation"):
+        name = f"{part}_fraction"
+        share = getattr(request, name) if name in request.model_fields_set else None
+        wanted = round((share or 0) * num_rows)
+        if share is not None and abs(counts.get(part, 0) - wanted) > FAR_OFF * wanted:
+            yield note("share_by_templates", name=name, wanted=wanted, count=counts.get(part, 0))
 
 
 def _notes_of_parts(parts: Parts, counts: Mapping[str, int]) -> Iterator[str]:

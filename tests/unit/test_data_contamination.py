@@ -54,8 +54,11 @@ def test_a_benchmark_without_a_question_is_refused_with_the_cure(audit):
 def test_a_validation_file_that_is_the_benchmark_stays_whole(audit):
     """What is tested on may be a benchmark; what is trained on may not hold it."""
     report = audit([FORMS["gsm8k"]], validation_path="b.jsonl", output_dir="out")
-    found = {f.in_validation: (f.rows, f.removed) for f in report.findings if "bench" in f.id}
-    assert found == {None: ([5], True), True: ([1], False)}
+    found = {
+        f.in_validation: (f.rows, f.removed, f.severity) for f in report.findings if "bench" in f.id
+    }
+    assert found == {None: ([5], True, "error"), True: ([1], False, "info")}
+    assert len({f.cure for f in report.findings if "bench" in f.id}) == 2
     assert (report.outputs.num_train, report.outputs.num_validation) == (11, 1)
 
 

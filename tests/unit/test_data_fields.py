@@ -5,7 +5,8 @@ import json
 import pytest
 
 from ft_tools.data.judge.text_faults import content
-from ft_tools.data.request import AuditRequest
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.tool import audit_dataset
 
 ORDERS = [
@@ -65,3 +66,48 @@ def test_a_rare_class_of_a_field_is_named_by_its_field(workspace, rare, is_found
     report = audit_dataset(AuditRequest(path="d.jsonl"))
     found = [f.columns for f in report.findings if f.id == "label_imbalance"]
     assert found == ([["team"]] if is_found else [])
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_classes_that_differ_in_capitals_or_blanks_are_named_with_counts(workspace, as_json):
+    teams = ["ops", "OPS", "Ops  team", "ops team", "law"]
+    rows = [
+        {"asked": f"Where does ticket {at} of number {at * at} go?", "team": teams[at % 5]}
+        for at in range(60)
+    ]
+    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    form = "json" if as_json else "text"
+    mapping = {"prompt": "{asked}", "answer": ["team"], "answer_format": form}
+
+    def found(report):
+        return [f for f in report.findings if f.id == "class_spellings"]
+
+    (quoted,) = found(prepare_dataset(PrepareRequest(path="d.jsonl", mapping=mapping)))
+    assert quoted.values == dict.fromkeys(["ops", "OPS", '"Ops  team"', "ops team"], 12)
+    assert quoted.count == 24
+    (counted,) = found(audit_dataset(AuditRequest(path="d.jsonl", mapping=mapping)))
+    assert (counted.count, counted.values) == (24, {})
+    mapping["replace"] = {"(?i)^ops$": "ops", "(?i)^ops +team$": "ops team"}
+    assert not found(prepare_dataset(PrepareRequest(path="d.jsonl", mapping=mapping)))
+
+
+@pytest.mark.parametrize(("num_texts", "is_found"), [(12, True), (13, False)])
+def test_texts_of_answers_that_return_are_counted_and_multiword_classes_are_none(
+    workspace, num_texts, is_found
+):
+    rows = [
+        {
+            "prompt": f"Ticket {at}, {at * at} of us: waited {at} minutes for bus {chr(97 + at % num_texts)}.",
+            "completion": json.dumps(
+                {
+                    "team": "lost and found",
+                    "why": f"waited {at} minutes for bus {chr(97 + at % num_texts)}",
+                }
+            ),
+        }
+        for at in range(60)
+    ]
+    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off"))
+    found = [f.columns for f in report.findings if f.id == "few_answers"]
+    assert found == ([[f"why ({num_texts} texts, numbers aside, in 60 rows)"]] if is_found else [])

@@ -325,6 +325,20 @@ def test_signatures_are_removed_by_the_named_pattern_and_counted(workspace):
         prepare({**ASKS, "strip": r"(a|a|aa)+$"}, output_dir="slow")
 
 
+def test_patterns_read_each_value_of_a_json_answer_and_those_that_find_nothing_are_named(workspace):
+    kinds = ("Delay", "delay ", "DELAY", "fare")
+    write(workspace / "d.jsonl", [row(at, kind=kinds[at % 4]) for at in range(40)])
+    mapping = {"prompt": "{asked}", "answer": ["kind", "said"]}
+    made = prepare(mapping | {"replace": {"(?i)^delay$": "late", "^Fare$": "x", r"\.\Z": "!"}})
+    said = [json.loads(one["messages"][1]["content"]) for one in lines(workspace, *EXAMPLES)]
+    assert {one["kind"] for one in said} == {"late", "fare"}
+    assert all(one["said"].endswith("!") for one in said)
+    assert made.mapping.answer_schema["properties"]["kind"]["enum"] == ["fare", "late"]
+    assert made.num_stripped == 40
+    named = [note for note in made.assumptions if note.startswith("the pattern")]
+    assert [("^Fare$" in note) for note in named] == [True]
+
+
 def test_personal_data_is_masked_alike_in_one_example_and_counted(workspace):
     rows = [row(at) for at in range(30)]
     rows[4] = {"asked": "Mail ada@mail.internal or bo@mail.internal?", "said": "bo@mail.internal"}

@@ -175,6 +175,22 @@ def test_whole_templates_are_held_out_where_prompts_follow_few(workspace):
     assert not any(one[:12] in starts for one in train)
 
 
+def test_a_share_that_whole_templates_do_not_give_is_named_with_the_cure(workspace):
+    rows = [
+        {"asked": t.format(f"{WORDS[at % 12]} {at}"), "said": f"We look for it, case {n}{at}."}
+        for n, t in enumerate(TEMPLATES)
+        for at in range(20)
+    ]
+    write(workspace / "d.jsonl", rows)
+
+    def noted(**others):
+        shown = prepare_dataset(ask(validation_fraction=0.1, **others))
+        return [n.split()[0] for n in shown.assumptions if "asks for" in n], shown.counts["test"]
+
+    assert noted(near_duplicates="auto", test_fraction=0.08)[0] == ["test_fraction"]
+    assert noted(near_duplicates="lexical", test_fraction=0.08) == ([], round(0.08 * len(rows)))
+
+
 @pytest.mark.parametrize(
     ("begins", "ends", "is_template"),
     [("Can I", "?", False), ("Can I send the", "back that you brought to my house today?", True)],

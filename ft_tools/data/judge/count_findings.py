@@ -1,8 +1,8 @@
 """Turn what was scanned into the findings and lengths of a report."""
 
 from array import array
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ft_tools.data.judge import privacy
@@ -13,7 +13,7 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Tokens
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.understand.lengths import quantile
-from ft_tools.formats.column_counts import shown
+from ft_tools.formats.column_counts import NAME_CHARS, shown
 
 MAX_CONCISE_FINDINGS = 12
 FIRST_LINES = 5
@@ -26,8 +26,8 @@ MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "refusal": (0.01, "info"),
     "ai_boilerplate": (0.01, "info"),
 }
-# Long answers that each come so often teach texts by heart. Judgement.
-MANY_ROWS, ROWS_AN_ANSWER, LONG_ANSWER_TOKENS = 500, 50, 16
+MANY_ROWS, ROWS_A_TEXT = 50, 5
+"""Texts that each come so often are learned by heart, and are in each part. Judgement."""
 
 
 def mark_lengths(scan: Scan, max_length: int) -> None:
@@ -75,7 +75,8 @@ def findings_of(
         findings.append(_of_the_file(scan, UNDECIDED, count, columns=columns[:MOST_COLUMNS]))
     counted = [*scan.pairs.findings(), *scan.added_facts.findings()]
     counted += [("few_wordings", scan.num_templated)] if scan.num_templated else []
-    findings += [_of_the_file(scan, name, count) for name, count in counted + _few_answers(scan)]
+    findings += [_of_the_file(scan, name, count) for name, count in counted]
+    findings += [*_few_answers(scan), *_class_spellings(scan, request)]
     if with_mark := sum(source.has_bom for source in scan.files):
         findings.append(_of_the_file(scan, "byte_order_mark", with_mark, fraction=0.0))
     return sorted(
@@ -84,21 +85,46 @@ def findings_of(
     )
 
 
-def _few_answers(scan: Scan) -> list[tuple[str, int]]:
-    """Return `few_answers` with the rows it is about, where long answers come again and again.
+def _few_answers(scan: Scan) -> Iterator[Finding]:
+    """Yield `few_answers` where the texts of a field of the answers come again and again."""
+    answers = Counter(scan.ledger.answer[at] for at in scan.ledger.kept(validation=False))
+    texts: dict[str, Counter[int]] = defaultdict(Counter)
+    for answer, count in answers.items():
+        for name, text in scan.answer_texts.get(answer, {}).items():
+            texts[name][text] += count
+    few = {
+        name: counts
+        for name, counts in texts.items()
+        if counts.total() >= max(MANY_ROWS, ROWS_A_TEXT * len(counts), answers.total() / 2)
+    }
+    if few:
+        fields = {name: shown(name, NAME_CHARS) if name else "answer" for name in few}
+        columns = [
+            f"{fields[name]} ({len(counts)} texts, numbers aside, in {counts.total()} rows)"
+            for name, counts in few.items()
+        ]
+        most = max(counts.total() for counts in few.values())
+        yield _of_the_file(scan, "few_answers", most, columns=columns[:MOST_COLUMNS])
 
-    Short ones are labels, and JSON objects have fields of classes.
-    """
-    ledger = scan.ledger
-    kept = ledger.kept(validation=False)
-    num_json = max((sum(counts.values()) for counts in scan.fields.values.values()), default=0)
-    if len(kept) < MANY_ROWS or 2 * num_json > len(kept):
-        return []
-    num_answers = len({ledger.answer[at] for at in kept})
-    lengths = sorted(ledger.answer_tokens[at] for at in kept)
-    is_few = ROWS_AN_ANSWER * num_answers <= len(kept)
-    is_long = quantile(lengths, 0.5) >= LONG_ANSWER_TOKENS
-    return [("few_answers", len(kept))] if is_few and is_long else []
+
+def _class_spellings(scan: Scan, request: AuditRequest | PrepareRequest) -> Iterator[Finding]:
+    """Yield `class_spellings` where classes of the answers differ in capitals or blanks alone."""
+    spelled = scan.fields.spellings()
+    if not spelled:
+        return
+    # An audit quotes no text; a preparation shows examples anyway.
+    is_quoted = isinstance(request, PrepareRequest)
+    each = {label: n for groups in spelled.values() for one in groups for label, n in one.items()}
+    yield _of_the_file(
+        scan,
+        "class_spellings",
+        sum(sum(one.values()) - max(one.values()) for some in spelled.values() for one in some),
+        columns=[
+            f"{name} ({sum(map(len, some))} spellings of {len(some)} classes)"
+            for name, some in spelled.items()
+        ][:MOST_COLUMNS],
+        values={shown(privacy.mask(label)): n for label, n in each.items()} if is_quoted else {},
+    )
 
 
 def undecided_columns(scan: Scan) -> list[str]:
@@ -133,7 +159,9 @@ def _of_rows(
         total = len(ledger.kept(validation=False)) if is_open else total
         indices = [at for at in indices if is_open or ledger.removal[at]]
     fraction = len(indices) / total
-    limit, mild = MILDER_BELOW.get(name, (0.0, RULES[name].severity))
+    rule, removed = RULES[name], all(ledger.removal[index] for index in indices)
+    limit, mild = MILDER_BELOW.get(name, (0.0, rule.severity))
+    kept = {} if removed or not rule.cure_if_kept else {"cure": rule.cure_if_kept}
     first, most = 0, FIRST_LINES
     if isinstance(request, AuditRequest) and request.response_format == "detailed":
         first, most = request.offset, request.limit
@@ -143,14 +171,15 @@ def _of_rows(
     short = scan.short_answers.most_common(MOST_VALUES) if is_short else []
     return _finding(
         name,
-        severity=mild if fraction < limit else RULES[name].severity,
+        severity="info" if kept else mild if fraction < limit else rule.severity,
         count=len(indices),
         fraction=round(fraction, 4),
         rows=[ledger.lines[index] for index in indices[first : first + most]],
-        removed=all(ledger.removal[index] for index in indices),
+        removed=removed,
         columns=scan.fields.with_empty()[:10] if is_field else [],
         values={shown(privacy.mask(value)): count for value, count in short},
         in_validation=in_validation or None,
+        **kept,
     )
 
 

@@ -23,6 +23,8 @@ class Rule:
     removes: bool
     message: str
     cure: str
+    cure_if_kept: str = ""
+    """The cure where the examples are kept all the same, which makes the finding an info."""
     source: str | None = None
 
 

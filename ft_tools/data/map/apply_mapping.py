@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ft_tools.data.judge.privacy import changed_all
 from ft_tools.data.map.conditions import drops, is_one_of, keeps, values_at
 from ft_tools.data.map.conversations import BROKEN, DROPPED, JOINED, UNANSWERED, UNASKED
 from ft_tools.data.map.mapping import PLACEHOLDER, ColumnMapping, Picked
@@ -24,6 +26,7 @@ CLASS_CHARS = 40
 NULLS = frozenset({"", "nan", "null", "<na>", "#n/a", "#ref!", "#value!", "#name?", "#div/0!"})
 """What programs write for an empty cell."""
 NO_ANSWER = "no_answer"
+PLAIN_HTML = "plain_html"
 NOT_JOINED = {
     BROKEN: "broken_tree",
     DROPPED: "first_turn_dropped",
@@ -53,7 +56,8 @@ class MappedRow(NamedTuple):
     masked: tuple[str, ...] = ()
     """The kind of each secret or personal datum that is replaced in the columns that were named."""
     is_corrected: bool = False
-    is_stripped: bool = False
+    changed_by: tuple[str, ...] = ()
+    """What found something in its turns: patterns of `strip` and `replace`, or `PLAIN_HTML`."""
 
 
 def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> MappedRow:
@@ -82,8 +86,8 @@ def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> MappedRow:
         asked, answered = example.prompt_and_answer()
         problems = example.problems
         example = Example(number, "kto", "kto", asked, answered, label=label, problems=problems)
-    stripped = _rewrite(mapping, example)
-    return MappedRow(example, "", tuple(found), made.is_corrected, stripped)
+    changed_by = _rewrite(mapping, example)
+    return MappedRow(example, "", tuple(found), made.is_corrected, changed_by)
 
 
 def _joined_of(mapping: ColumnMapping, masked: Collection[str]) -> list[str]:
@@ -161,29 +165,58 @@ def _answered(text: str) -> list[Message]:
     return [{"role": "assistant", "content": text}]
 
 
-def _rewrite(mapping: ColumnMapping, example: Example) -> bool:
-    """Replace in all turns what the mapping names; return whether it found anything.
+def _rewrite(mapping: ColumnMapping, example: Example) -> tuple[str, ...]:
+    """Change in all turns what the mapping names; return what found anything.
 
     Answers are stripped; turns of conversations, which no template makes, are made plain on both
-    sides.
+    sides. Of an answer that columns make as JSON, each value is a text of its own.
     """
-    if not (mapping.strip or mapping.replace or mapping.plain_html):
-        return False
+    found = Counter[str]()
+    if not _rewrites(mapping):
+        return ()
     where = f"row {example.line}"
-    stripped = {mapping.strip: ""} if mapping.strip else {}
-    is_found = False
+    answers: list[Message] = []
+    if mapping.answer and mapping.is_json:
+        *example.messages, answer = example.messages
+        values = json.loads(answer["content"])
+        made = {key: rewritten(mapping, one, where, found) for key, one in values.items()}
+        answers = [{**answer, "content": _ENCODE(made)}]
     for turn in [*example.messages, *example.chosen, *example.rejected]:
-        text = turn.get("content")
-        is_answer = turn["role"] == "assistant"
-        if not isinstance(text, str) or turn["role"] == "system":
-            continue
-        is_plain = mapping.plain_html and (is_answer or mapping.is_as_it_is)
-        left = plain_html(text) if is_plain else text
-        left = replaced(stripped, left, where) if is_answer else left
-        if left != text:
-            turn["content"] = left.strip()
-            is_found = True
-    return bool(replace_in(example, mapping.replace, where)) or is_found
+        text, is_answer = turn.get("content"), turn["role"] == "assistant"
+        if isinstance(text, str) and (
+            is_answer or (mapping.is_as_it_is and turn["role"] != "system")
+        ):
+            left = _cleaned(mapping, text, where, found, is_answer=is_answer)
+            turn["content"] = text if left == text else left.strip()
+    found += replace_in(example, mapping.replace, where)
+    example.messages += answers
+    return tuple(+found)
+
+
+def _rewrites(mapping: ColumnMapping) -> bool:
+    return bool(mapping.strip or mapping.replace or mapping.plain_html)
+
+
+def rewritten(mapping: ColumnMapping, value: Any, where: str, found: "Counter[str]") -> Any:
+    """Return a value of a JSON answer with what `strip`, `replace` and `plain_html` change."""
+    if not _rewrites(mapping) or not isinstance(value, str | list | dict):
+        return value
+
+    def change(text: str) -> str:
+        left = _cleaned(mapping, text, where, found, is_answer=True)
+        left = replaced(mapping.replace, left, where, found)
+        return text if left == text else left.strip()
+
+    return changed_all(value, change)
+
+
+def _cleaned(
+    mapping: ColumnMapping, text: str, where: str, found: "Counter[str]", *, is_answer: bool
+) -> str:
+    left = plain_html(text) if mapping.plain_html else text
+    found[PLAIN_HTML] += left != text
+    stripped = {mapping.strip: ""} if mapping.strip and is_answer else {}
+    return replaced(stripped, left, where, found)
 
 
 def _asked(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -287,8 +320,10 @@ def are_classes(counts: Mapping[Any, int]) -> bool:
 
 def json_value(value: Any) -> Any:
     """Return a cell as it stands in JSON: a text that is an object or list is that."""
-    parsed = json_collection(value) if isinstance(value, str) else None
-    return value if parsed is None else parsed
+    if not isinstance(value, str):
+        return value
+    parsed = json_collection(value)
+    return value.strip() if parsed is None else parsed
 
 
 def type_in_json(value: Any, *, is_typed: bool) -> str:

@@ -17,6 +17,7 @@ from ft_tools.data.map.apply_mapping import (
     is_empty,
     json_value,
     kinds_of,
+    rewritten,
     schema_of,
     text_of_cell,
     type_in_json,
@@ -151,6 +152,7 @@ class NamedColumns:
     def _count_answers(self, row: Mapping[str, Any], *, is_typed: bool) -> None:
         for name, counts in self.answers.items():
             value = json_value(cell_at(row, name))
+            value = rewritten(self._mapping, value, "this file", Counter())
             if is_empty(value) and value != []:
                 continue
             self.types[name].add(type_in_json(value, is_typed=is_typed))

@@ -301,7 +301,7 @@ def _keep(result: Scan, request: Request, taken: _ScannedRow) -> None:
     script = script_of(taken.answer or taken.prompt)
     lengths = (taken.tokens.whole, taken.tokens.answer)
     index = result.ledger.add(example, lengths, result.stratum_of(example, taken.answer, script))
-    result.remember_labels(index, taken.answer)
+    result.remember_answer(index, taken.prompt, taken.answer)
     trained, has_marked = trained_answers(example), has_marked_answer(example)
     kind = Kind(example.format, script, taken.language, trained, has_marked)
     result.add_kind(kind, taken.tokens.trained or 0)
@@ -362,7 +362,8 @@ def _group(result: Scan, index: int, taken: _ScannedRow) -> None:
     """Remember what decides which part an example goes to."""
     mapping, row = result.mapping, taken.row.value
     result.counts["corrected"] += taken.made.is_corrected
-    result.counts["stripped"] += taken.made.is_stripped
+    result.counts["stripped"] += bool(taken.made.changed_by)
+    result.changed_by.update(taken.made.changed_by)
     result.count_masked(taken.made.masked)
     if taken.is_tested:
         result.tested.add(index)

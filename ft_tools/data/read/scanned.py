@@ -23,7 +23,7 @@ from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.languages import UNKNOWN, Languages
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.trainers import TrainerCounts
-from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in
+from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in, texts_in
 from ft_tools.formats.column_counts import UnreadColumns
 from ft_tools.formats.example import Example
 from ft_tools.formats.formats import normalise
@@ -76,6 +76,8 @@ class Scan:
     counts: "Counter[str]" = field(default_factory=Counter)
     """masked (values), office_addresses and fictional_numbers (which are not masked), corrected,
     stripped, as_trained (rows that launches read as they are)."""
+    changed_by: "Counter[str]" = field(default_factory=Counter)
+    """Pattern of `strip` or `replace` -> examples in which it found something."""
     found: "dict[str, array[int]]" = field(default_factory=dict)
     """Finding id -> indices, in order."""
     kinds: list[Kind] = field(default_factory=list)
@@ -117,6 +119,8 @@ class Scan:
     fields: JsonFields = field(default_factory=JsonFields)
     answer_labels: dict[int, dict[str, str]] = field(default_factory=dict)
     """Hash of an answer -> its labels by field; only of the first different answers."""
+    answer_texts: dict[int, dict[str, int]] = field(default_factory=dict)
+    """Hash of an answer -> hashes of its texts by field, of the same answers."""
     parts: "Counter[str]" = field(default_factory=Counter)
     """How many training examples have a system turn, tools, tool turns, several answers."""
     secrets: "Counter[str]" = field(default_factory=Counter)
@@ -265,11 +269,12 @@ class Scan:
             return None
         return sum(self.trained_tokens[index] for index in self.ledger.kept(validation=False))
 
-    def remember_labels(self, index: int, answer: str) -> None:
-        """Read the labels of an answer, unless it was seen before."""
+    def remember_answer(self, index: int, prompt: str, answer: str) -> None:
+        """Read the labels and texts of an answer, unless it was seen before."""
         key = self.ledger.answer[index]
         if key not in self.answer_labels and len(self.answer_labels) < MAX_ANSWERS:
             self.answer_labels[key] = labels_in(answer)
+            self.answer_texts[key] = texts_in(answer, prompt)
 
     def settle_loss(self) -> None:
         """Choose the form of the cleaned files; note what is not trained only there, or nowhere."""

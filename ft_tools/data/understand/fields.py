@@ -1,14 +1,15 @@
 """Count what answers that are JSON objects hold, by field: empty values, balance of classes."""
 
-import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.data.map.apply_mapping import MAX_CLASSES
+from ft_tools.data.map.apply_mapping import MAX_CLASSES, are_classes
 from ft_tools.formats.column_counts import NAME_CHARS, shown
+from ft_tools.formats.json_text import parse_json
 
 MAX_FIELDS = 50
+WHOLE = None
 MAX_CHARS = 80
 # A class with less than a twentieth of the largest one is rarely learned. Judgement.
 IMBALANCE = 20
@@ -23,17 +24,15 @@ class JsonFields:
     """Counts over the fields of answers that are JSON objects."""
 
     empty: "Counter[str]" = field(default_factory=Counter)
-    values: dict[str, "Counter[Any]"] = field(default_factory=dict)
+    values: dict[str | None, "Counter[Any]"] = field(default_factory=dict)
+    """Of each field, and under `WHOLE` of answers that are no objects."""
 
     def add(self, answer: str) -> bool:
         """Count an answer; tell whether a field of it is empty or a placeholder."""
-        if not answer.startswith("{") or not answer.endswith("}"):
-            return False
-        try:
-            value = json.loads(answer)
-        except (ValueError, RecursionError):
-            return False
+        is_object = answer.startswith("{") and answer.endswith("}")
+        value = parse_json(answer) if is_object else None
         if not isinstance(value, dict):
+            self._count(WHOLE, answer)
             return False
         missing = [
             name
@@ -42,17 +41,38 @@ class JsonFields:
         ]
         self.empty.update(missing[:MAX_FIELDS])
         for name, inner in value.items():
-            if name not in self.values and len(self.values) >= MAX_FIELDS:
-                continue
-            counts = self.values.setdefault(name, Counter())
-            is_short = isinstance(inner, str | bool | int) and len(str(inner)) <= MAX_CHARS
-            if is_short and len(counts) <= MAX_CLASSES:
-                counts[inner] += 1
+            if name in self.values or len(self.values) < MAX_FIELDS:
+                self._count(name, inner)
         return bool(missing)
+
+    def _count(self, name: str | None, value: Any) -> None:
+        counts = self.values.setdefault(name, Counter())
+        is_short = isinstance(value, str | bool | int) and len(str(value)) <= MAX_CHARS
+        if is_short and len(counts) <= MAX_CLASSES:
+            counts[value] += 1
 
     def with_empty(self) -> list[str]:
         """Name the fields with empty values, the most frequent first."""
         return [shown(name, NAME_CHARS) for name, _ in self.empty.most_common()]
+
+    def spellings(self) -> dict[str, list[dict[str, int]]]:
+        """Return the classes of each field that have several spellings, each with its rows.
+
+        >>> fields = JsonFields()
+        >>> [fields.add(f'{{"team": "{at}"}}') for at in ("Lost", "lost", "fare") * 2]
+        [False, False, False, False, False, False]
+        >>> fields.spellings()
+        {'team': [{'Lost': 2, 'lost': 2}]}
+        """
+        found: dict[str, list[dict[str, int]]] = {}
+        for name, counts in self.values.items():
+            same: dict[str, dict[str, int]] = defaultdict(dict)
+            for label, count in counts.items() if are_classes(counts) else ():
+                if isinstance(label, str):
+                    same[" ".join(label.casefold().split())][label] = count
+            if several := [one for one in same.values() if len(one) > 1]:
+                found[_shown(name)] = several
+        return found
 
     def imbalanced(self) -> tuple[list[str], int]:
         """Name the fields of classes of which one is rare, and count the rows of rare classes."""
@@ -61,7 +81,11 @@ class JsonFields:
             total, most = sum(counts.values()), max(counts.values(), default=0)
             is_class = 1 < len(counts) <= MAX_CLASSES and total >= max(MIN_ROWS, 2 * len(counts))
             few = [count for count in counts.values() if IMBALANCE * count < most]
-            if is_class and few:
-                names.append(shown(name, NAME_CHARS))
+            if is_class and few and name is not WHOLE:
+                names.append(_shown(name))
                 rare += sum(few)
         return names, rare
+
+
+def _shown(name: str | None) -> str:
+    return "answer" if name is WHOLE else shown(name, NAME_CHARS)
