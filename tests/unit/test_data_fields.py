@@ -95,18 +95,11 @@ def test_classes_that_differ_in_capitals_or_blanks_are_named_with_counts(workspa
 def test_texts_of_answers_that_return_are_counted_and_multiword_classes_are_none(
     workspace, num_texts, is_found
 ):
-    rows = [
-        {
-            "prompt": f"Ticket {at}, {at * at} of us: waited {at} minutes for bus {chr(97 + at % num_texts)}.",
-            "completion": json.dumps(
-                {
-                    "team": "lost and found",
-                    "why": f"waited {at} minutes for bus {chr(97 + at % num_texts)}",
-                }
-            ),
-        }
-        for at in range(60)
-    ]
+    rows = []
+    for at in range(60):
+        why = f"waited {at} minutes for bus {chr(97 + at % num_texts)}"
+        answer = json.dumps({"team": "lost and found", "why": why})
+        rows.append({"prompt": f"Ticket {at}, {at * at} of us: {why}.", "completion": answer})
     (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off"))
     found = [f.columns for f in report.findings if f.id == "few_answers"]
