@@ -9,7 +9,7 @@ import io
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -186,11 +186,13 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
     if launch.get("yes") and isinstance(report, Launch) and is_plan:
         confirmed = request.model_copy(update={"confirm": report.plan_hash})
         report = spec.call(confirmed)
-    show(report, output_options["format"])
-    if launch.get("yes") and isinstance(report, Launch) and report.run_id:
-        if launch.get("detach"):
-            return None
+    waits = launch.get("yes") and not launch.get("detach")
+    if waits and isinstance(report, Launch) and report.run_id:
+        # stdout is for one report, that of the run.
+        with redirect_stdout(sys.stderr):
+            show(report, output_options["format"])
         return _follow_to_end(report.run_id, required)
+    show(report, output_options["format"])
     gate = GATES.get(name)
     return 3 if gate and gate(report) else None
 

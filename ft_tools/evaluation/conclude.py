@@ -6,6 +6,7 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
+from ft_tools.evaluation.classes import only_worst
 from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.report import Comparison, EvaluationReport, RankedSystem, SystemResult
 from ft_tools.formats.test_sets import MOST_LOOKS
@@ -62,7 +63,7 @@ def concluded(
                     threshold=smallest_effect,
                     source=MILLER,
                 )
-                for row in _rows(report)
+                for row in report.comparisons
             ],
             "next_steps": [
                 _next_step(report, smallest_effect, call),
@@ -88,8 +89,13 @@ def summarise(report: EvaluationReport) -> list[str]:
 def without_details(report: EvaluationReport, requested: Sequence[str] = ()) -> EvaluationReport:
     """Return a short report of systems: the metrics that decide or were requested, in three digits.
 
-    The page and samples.jsonl, which the run names, have the rest. One system keeps all its scores.
+    The page and samples.jsonl, which the run names, have the rest. One system keeps all its scores,
+    and of a trained one, else the best, the worst classes are kept.
     """
+    best = [one.name for one in report.ranking if one.versus_best == "best"]
+    trained = report.trained_system
+    matters = trained.name if trained else next(iter(best), report.baseline)
+    report = report.model_copy(update={"systems": only_worst(report.systems, matters)})
     if report.alone:
         return report.model_copy(update=ON_THE_PAGE)
     if not report.compares_systems:
@@ -119,10 +125,6 @@ def without_details(report: EvaluationReport, requested: Sequence[str] = ()) -> 
         }
     )
     return EvaluationReport.model_validate(_in_three_digits(short.model_dump()))
-
-
-def _rows(report: EvaluationReport) -> list[Comparison]:
-    return [*report.comparisons, *report.benchmarks]
 
 
 def _stress_sentence(report: EvaluationReport) -> str:
@@ -210,7 +212,7 @@ def _changes(report: EvaluationReport) -> list[str]:
         values = ", ".join(f"{name} {score.words}" for name, score in one.scores.items())
         return [f"{one.name} alone: {values}, with 95% intervals; nothing was compared"]
     several = report.compares_systems
-    rows = [r for r in _rows(report) if not several or r.metric == report.main_metric]
+    rows = [r for r in report.comparisons if not several or r.metric == report.main_metric]
     named = [(r, f"{r.system}, {r.metric}" if several else r.metric) for r in rows]
     shown = "; ".join(f"{name} {r.verdict}: {r.change}" for r, name in named if r.is_shown)
     rest = "; ".join(f"{name}: {r.words}, {r.change}" for r, name in named if not r.is_shown)
@@ -220,7 +222,7 @@ def _changes(report: EvaluationReport) -> list[str]:
 
 def _pair_sentence(report: EvaluationReport) -> str:
     """Return what to do about a model and its baseline; empty where nothing was compared."""
-    rows = _rows(report)
+    rows = report.comparisons
     verdicts = {row.verdict for row in rows}
     if report.alone:
         return ""
@@ -300,7 +302,7 @@ def _beside_majority(report: EvaluationReport, best: str) -> str:
 
 def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> NextStep:
     """Return the call that makes sense after this evaluation: of the rows that apply, the first."""
-    verdicts = {row.verdict for row in _rows(report)}
+    verdicts = {row.verdict for row in report.comparisons}
     is_pair = not (report.alone or report.compares_systems)
     is_worse = is_pair and (bool(report.lost_abilities) or "regressed" in verdicts)
     chosen = report.system(_cheapest(report).name) if report.target and report.ranking else None

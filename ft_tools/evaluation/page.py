@@ -76,7 +76,6 @@ def document(
     shows_systems = bool(report.systems and report.main_metric)
     groups = {
         "Held-out examples": report.comparisons,
-        "Benchmarks": report.benchmarks,
         "General ability": report.general_ability,
     }
     outputs: dict[str, dict[str, Cell]] = {
@@ -94,7 +93,7 @@ def document(
             **{
                 title: _group(title, () if report.alone else rows) for title, rows in groups.items()
             },
-            "Classes": _confusion(report, labels),
+            "Classes": _classes(report, labels),
             "Outputs": by_column(outputs),
             f"Samples{', worst regressions first' if worse else ''}": [
                 note(
@@ -241,8 +240,14 @@ def _group(title: str, rows: Sequence[Comparison]) -> Part:
     return [*charts, numbers]
 
 
-def _confusion(report: EvaluationReport, labels: Sequence[str]) -> Part:
-    parts: list[Part] = []
+def _classes(report: EvaluationReport, labels: Sequence[str]) -> Part:
+    scores = {
+        f"{one.name} [95% interval], rows": {
+            name: f"{score.words}, {score.num_examples}" for name, score in one.per_class.items()
+        }
+        for one in report.systems
+    }
+    parts: list[Part] = [by_column(scores, caption="Fraction of each class that is right")]
     if report.majority_fraction is not None and report.confusion:
         most = f"{report.majority_fraction:.1%}"
         parts.append(f"Always answering the most frequent class is correct in {most}.")

@@ -1,6 +1,5 @@
 """What an evaluation would do: its examples, metrics, systems and time, and what is refused."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -8,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ft_tools import anti_patterns, facts, workspace
-from ft_tools.errors import UnknownName, require_installed
+from ft_tools.errors import require_installed
 from ft_tools.evaluation import warnings
 from ft_tools.evaluation.estimates import estimate
 from ft_tools.evaluation.findings import refusal, warning
@@ -43,7 +42,6 @@ from ft_tools.publish import sha256
 from ft_tools.runs.estimates import Duration
 from ft_tools.runs.launch import Plan
 
-JUDGE_ARGUMENTS = ("judge_url", "judge_model", "judge_key_variable")
 EXPECTED: Mapping[str, tuple[str, Callable[[HeldOut], bool]]] = {
     "contains": (
         "`contains` or `not_contains`",
@@ -54,19 +52,10 @@ EXPECTED: Mapping[str, tuple[str, Callable[[HeldOut], bool]]] = {
 }
 """Metric -> what at least one row has to have for it."""
 LEAK = "train_validation_leak"
-# How a task or group of lm-evaluation-harness names itself in its YAML file.
-TASK_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
 # Arguments that a plan shows only where they are not the default.
 SHOWN_IF_GIVEN = {
-    *(
-        "checks",
-        "regex",
-        "json_schema",
-        "number_tolerance",
-        "cluster_field",
-        "smallest_effect_fraction",
-    ),
-    *("lm_eval_limit", "judge_max_calls", "judge_criterion", *JUDGE_ARGUMENTS),
+    *("checks", "regex", "json_schema", "number_tolerance"),
+    *("cluster_field", "smallest_effect_fraction"),
 }
 
 
@@ -89,8 +78,8 @@ class EvaluatePlan(Plan):
     baseline: ModelFiles | None = None
     device: str = Field("", description="cpu, MLX or the GPU; empty: no model is loaded here.")
     alone: bool = Field(description="One system is measured, and nothing compared.")
-    dataset: str | None = Field(description="Path of the held-out file.")
-    dataset_sha256: str | None = None
+    dataset: str = Field(description="Path of the held-out file.")
+    dataset_sha256: str
     num_examples: int = Field(description="Held-out examples that are used.")
     origin: Origin | None = None
     stress: dict[str, int] = Field(
@@ -110,10 +99,8 @@ class EvaluatePlan(Plan):
     batch_size: int
     seed: int
     num_general_prompts: int = Field(description="Questions of the general suite.")
-    lm_eval_tasks: list[str] = Field(default_factory=list)
-    task_paths: list[str] = Field(default_factory=list)
-    contamination: Contamination | None = None
-    minimum_detectable_effect: float | None = Field(
+    contamination: Contamination
+    minimum_detectable_effect: float = Field(
         description="Change of a yes/no metric that this many examples detect in 4 of 5 runs, if "
         "the models differ on a fifth of them."
     )
@@ -148,18 +135,19 @@ class EvaluatePlan(Plan):
 
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
-    _require_judge(request, models)
-    path, examples = _held_out(request)
+    path = workspace.existing(request.dataset)
+    examples = read_held_out(
+        path, cluster_field=request.cluster_field, max_examples=request.max_examples
+    )
     sources = list(models.by_name.values())
     metrics = _metrics(request, examples)
     target = _target(request, metrics)
     rows_of_metrics = [row for name in metrics for row in asked_for(name)]
     if request.stress and not any(row.score or row.source == "checks" for row in rows_of_metrics):
         raise refusal("stress_without_metric")
-    _require_packages(request, sources)
-    task_paths = _task_paths(request, sources)
+    _require_packages(sources)
     systems = request.all_systems()
-    overlap = None if path is None else find_contamination(examples, path, sources, systems)
+    overlap = find_contamination(examples, path, sources, systems)
     schema = workspace.existing(request.json_schema) if request.json_schema else None
     discordance = facts.number("evaluation.discordance")
     has_general = request.general_ability and models.tuned is not None
@@ -178,13 +166,13 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         target=target,
         tuned=model_files(models.tuned) if models.tuned else None,
         baseline=model_files(models.baseline) if models.baseline else None,
-        alone=len(plans or models.by_name) == 1,
-        dataset=str(path) if path else None,
-        dataset_sha256=sha256(path) if path else None,
+        alone=len(plans) == 1,
+        dataset=str(path),
+        dataset_sha256=sha256(path),
         num_examples=size,
         origin=request.origin,
         stress={one.name: len(found) for one, found in changed},
-        look=1 + earlier_looks(asked_by(one.numbered for one in examples)) if examples else 1,
+        look=1 + earlier_looks(asked_by(one.numbered for one in examples)),
         metrics=metrics,
         json_schema_sha256=sha256(schema) if schema else None,
         check_files=check_files,
@@ -194,10 +182,8 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         batch_size=request.batch_size,
         seed=request.seed,
         num_general_prompts=num_prompts,
-        lm_eval_tasks=request.lm_eval_tasks,
-        task_paths=task_paths,
         contamination=overlap,
-        minimum_detectable_effect=round(detectable_effect(size, discordance), 4) if size else None,
+        minimum_detectable_effect=round(detectable_effect(size, discordance), 4),
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
         loading=loading,
         duration=estimate(models, plans, num_prompts, request.batch_size, loading, at_once),
@@ -214,29 +200,6 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     return plan.model_copy(update={"warnings": said})
 
 
-def _require_judge(request: EvaluateRequest, models: Models) -> None:
-    """Refuse a judge without two models to compare, and arguments of a judge that no metric asks.
-
-    An older request that is read again may name one.
-    """
-    useless = [name for name in JUDGE_ARGUMENTS if getattr(request, name) is not None]
-    if "judge" in request.metrics and models.baseline is None:
-        raise refusal("judge_without_baseline")
-    if useless and "judge" not in request.metrics:
-        raise refusal("judge_not_asked", names=", ".join(useless))
-
-
-def _held_out(request: EvaluateRequest) -> tuple[Path | None, Sequence[HeldOut]]:
-    """Return the held-out file and its rows; None where only benchmarks are run."""
-    if not request.dataset:
-        return None, []
-    path = workspace.existing(request.dataset)
-    examples = read_held_out(
-        path, cluster_field=request.cluster_field, max_examples=request.max_examples
-    )
-    return path, examples
-
-
 def _data_warnings(
     request: EvaluateRequest,
     plan: EvaluatePlan,
@@ -249,8 +212,6 @@ def _data_warnings(
     claims = warnings.claim_warnings(
         plan.look, request.origin, plan.stress, has_target=bool(plan.target)
     )
-    if plan.dataset is None or plan.dataset_sha256 is None:
-        return [*claims, *warnings.data_warnings(request, references, schema, 0)]
     path, digest = Path(plan.dataset), plan.dataset_sha256
     chose = any(chose_the_checkpoint(one, path, digest) for one in sources)
     num_bad = num_marked_bad(path, examples[-1].line)
@@ -263,8 +224,6 @@ def _data_warnings(
 
 def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str, str]:
     """Return the words of the metrics with the reasons; systems are compared by answers alone."""
-    if not examples:
-        return {}
     rows = [example.row for example in examples]
     found = {"checks": "declared"} if request.checks else {}
     found |= choose_metrics(request.metrics, [one.reference for one in examples], rows)
@@ -279,7 +238,7 @@ def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str,
 
 
 def _check_files(
-    request: EvaluateRequest, path: Path | None, sets: Mapping[str, Sequence[HeldOut]]
+    request: EvaluateRequest, path: Path, sets: Mapping[str, Sequence[HeldOut]]
 ) -> dict[str, str]:
     """Return the files of the declared checks, after trying that these can be used on the rows.
 
@@ -291,7 +250,7 @@ def _check_files(
     for examples in sets.values() if request.checks else ():
         lines = [example.line for example in examples]
         rows = zip(lines, scored_rows(examples), strict=True)
-        require_columns(request.checks, rows, path or "the dataset")
+        require_columns(request.checks, rows, path)
         num_asked += len(request.all_systems()) * len(lines)
     for one in request.checks:
         if isinstance(one, Judge) and one.endpoint.max_calls < num_asked:
@@ -328,13 +287,11 @@ def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, f
 def _systems(
     request: EvaluateRequest,
     models: Models,
-    path: Path | None,
+    path: Path,
     sets: Mapping[str, Sequence[HeldOut]],
     rendering: str,
     engine: str,
 ) -> list[SystemPlan]:
-    if path is None:
-        return []
     examples = sets[HELD_OUT]
     settings: dict[str, object] = {
         "dataset": sha256(path),
@@ -355,30 +312,10 @@ def _systems(
     ]
 
 
-def _task_paths(request: EvaluateRequest, sources: Sequence[ModelSource]) -> list[str]:
-    """Return the folders of lm-eval tasks, in which each task that is asked has its YAML file.
-
-    Without folders the tasks are the harness's own, which takes seconds to list; the run does it.
-    """
-    folders = [workspace.existing(name) for name in request.task_paths]
-    for folder in folders:
-        if not folder.is_dir():
-            raise refusal("task_path_no_folder", path=folder)
-    if request.lm_eval_tasks and any(source.kind == "gguf" for source in sources):
-        raise refusal("tasks_of_gguf")
-    files = [file for folder in folders for file in folder.rglob("*.y*ml")]
-    known = {name for f in files for name in TASK_NAME.findall(f.read_text("utf-8", "replace"))}
-    for task in request.lm_eval_tasks if folders else ():
-        if task not in known:
-            raise UnknownName("task of lm-evaluation-harness", task, known, "see task_paths")
-    return [str(folder) for folder in folders]
-
-
-def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) -> None:
+def _require_packages(sources: Sequence[ModelSource]) -> None:
     kinds = {source.kind for source in sources}
     needed = dict.fromkeys(("torch", "transformers", "peft"), bool(sources))
-    needed |= {"rouge_score": True, "scipy": True}
-    needed |= {"llama_cpp": "gguf" in kinds, "lm_eval": bool(request.lm_eval_tasks)}
+    needed |= {"rouge_score": True, "scipy": True, "llama_cpp": "gguf" in kinds}
     for module, is_needed in needed.items():
         if is_needed:
             require_installed("gguf" if module == "llama_cpp" else "eval", module)
@@ -387,17 +324,17 @@ def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) 
             tower_packages.require(model_folder.config(Path(source.path)))
 
 
-def _accept(request: EvaluateRequest, overlap: Contamination | None) -> list[str]:
+def _accept(request: EvaluateRequest, overlap: Contamination) -> list[str]:
     """Return the findings that are accepted; refuse rows that were trained on and are not.
 
     Raises:
         BadInput: A finding cannot be accepted here.
         Refused: Held-out questions were trained on.
     """
-    named, has_leak = set(request.accept_findings), overlap is not None and overlap.num_exact
+    named, has_leak = set(request.accept_findings), overlap.num_exact > 0
     if unknown := sorted(named - {LEAK, GENERAL_LOSS}):
         raise refusal("accept_unknown", names=unknown, allowed=f"{LEAK}, {GENERAL_LOSS}")
-    if overlap is not None and has_leak and LEAK not in named:
+    if has_leak and LEAK not in named:
         lines = ", ".join(map(str, overlap.lines))
         raise anti_patterns.refusal(
             LEAK,

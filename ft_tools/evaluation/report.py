@@ -119,6 +119,12 @@ class Score(Part):
         return f"{self.value:.3g} [{self.ci_low:.3g}, {self.ci_high:.3g}]"
 
 
+class ClassScore(Score):
+    """How often one class is answered rightly."""
+
+    num_examples: int = Field(description="Held-out rows of this class.")
+
+
 class StressScore(Part):
     """One system under one change of the questions, beside its plain score on the same rows."""
 
@@ -162,6 +168,12 @@ class SystemResult(Part):
     )
     fields: list[float] = Field(
         default_factory=list, description="JSON answers: fraction correct per key, in file order."
+    )
+    per_class: dict[str, ClassScore] = Field(
+        default_factory=dict,
+        description="Label, or key=value of JSON answers -> fraction of its rows that are right, "
+        "the worst first, of the system that matters; the page has the rest. #2 is the third of "
+        "the sorted ones where they are no plain names.",
     )
     input_tokens_mean: float = 0.0
     output_tokens_mean: float = 0.0
@@ -230,7 +242,6 @@ class EvaluationReport(Part):
     )
     comparisons: list[Comparison] = Field(default_factory=list)
     general_ability: list[Comparison] = Field(default_factory=list)
-    benchmarks: list[Comparison] = Field(default_factory=list, description="lm-eval tasks.")
     outputs: dict[str, OutputHealth] = Field(
         default_factory=dict, description="System -> properties of its outputs."
     )
@@ -242,7 +253,7 @@ class EvaluationReport(Part):
     coverage: float = Field(
         0.95,
         description="Of each interval over the held-out rows: the best of all looks so far is "
-        "covered in 95 of 100 cases. Those of general_ability and benchmarks are of 0.95.",
+        "covered in 95 of 100 cases. Those of general_ability are of 0.95.",
     )
     num_clusters: int | None = Field(
         None, description="Groups of cluster_field that intervals are over."

@@ -5,13 +5,12 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from ft_tools.endpoints.spec import Endpoint, plain_url
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.evaluation.report import Origin
 from ft_tools.evaluation.systems.spec import MOST_TOKENS, SystemSpec
 from ft_tools.formats.variations import Variation
 from ft_tools.metrics.checks.request import MOST_CHECKS, Check, check_names
-from ft_tools.metrics.table import MetricName, asked_for
+from ft_tools.metrics.table import MetricName
 from ft_tools.runs.launchers.options import WANTED
 from ft_tools.runs.request import LaunchRequest
 from ft_tools.runs.state.directory import RUN_ID, find, read_json
@@ -28,14 +27,12 @@ def _systems_of(run_id: str) -> list[SystemSpec]:
             "the run id of an evaluation; get_run lists them"
         )
     try:
-        run_dir = find(run_id)
-        asked, plan = read_json(run_dir / "request.json"), read_json(run_dir / "plan.json") or {}
+        plan = read_json(find(run_id) / "plan.json") or {}
+        if not run_id.startswith("evaluate-"):
+            raise BadInput(f"{run_id!r} is not an evaluation; get_run lists them")
+        request = request_of(run_id)
     except (BadInput, NotFound) as error:
         raise ValueError(str(error)) from error
-    if not run_id.startswith("evaluate-"):
-        raise ValueError(f"{run_id!r} is not an evaluation; get_run lists them")
-    try:
-        request = EvaluateRequest.model_validate(asked)
     except ValidationError as error:
         raise ValueError(
             f"the request of {run_id!r} is damaged or of another version; name its systems as "
@@ -75,14 +72,11 @@ class EvaluateRequest(LaunchRequest):
         description="auto (a GPU if the models fit), cpu, mlx, cuda:1 or a UUID.",
     )
     reuse: bool = Field(True, description="Reuse answers of earlier runs with the same settings.")
-    dataset: str | None = Field(
-        None,
-        description="Held-out JSONL; each row ends with the expected answer.",
-    )
+    dataset: str = Field("", description="Held-out JSONL; each row ends with the expected answer.")
     metrics: list[MetricName] = Field(
         ["auto"],
         min_length=1,
-        description="auto: by the references; or exact_match, json_fields, judge ...",
+        description="auto: by the references; or exact_match, json_fields, rouge ...",
     )
     origin: Origin | None = Field(
         None,
@@ -127,26 +121,6 @@ class EvaluateRequest(LaunchRequest):
     general_ability: bool = Field(
         True, description="Also measure general text, arithmetic, instructions and refusals."
     )
-    lm_eval_tasks: list[str] = Field(
-        default_factory=list, description="Tasks of lm-evaluation-harness, or of task_paths."
-    )
-    task_paths: list[str] = Field(
-        default_factory=list, description="Folders with task YAML files; these work offline."
-    )
-    lm_eval_limit: int | None = Field(None, ge=1, description="Documents per task; null: all.")
-    judge_url: str | None = Field(
-        None, description="Base URL of an OpenAI-compatible API, including /v1."
-    )
-    judge_model: str | None = Field(None, description="Model name at the judge's API.")
-    judge_key_variable: str | None = Field(
-        None,
-        pattern=r"^[A-Z][A-Z0-9_]*$",
-        description="Environment variable with the judge's API key.",
-    )
-    judge_max_calls: int = Field(200, ge=2, description="Call budget: two calls per example.")
-    judge_criterion: str = Field(
-        "Which answer serves the user better?", max_length=500, description="What to judge by."
-    )
     accept_findings: list[str] = Field(
         default_factory=list,
         description="Accepted by the user: train_validation_leak, general_ability_loss (for a "
@@ -174,28 +148,17 @@ class EvaluateRequest(LaunchRequest):
             raise ValueError(f"is not a valid Python pattern: {error}") from error
         return value
 
-    @field_validator("judge_url")
-    @classmethod
-    def _judge_url(cls, value: str | None) -> str | None:
-        return None if value is None else plain_url(value)
-
     @model_validator(mode="after")
     def _complete(self) -> "EvaluateRequest":
         self._require_systems()
-        if not self.dataset and not self.lm_eval_tasks:
-            raise ValueError("set `dataset` (a held-out JSONL file) or `lm_eval_tasks`")
+        if not self.dataset:
+            raise ValueError("set `dataset`, a held-out JSONL file")
         check_names(self.checks)
-        if self.checks and not self.dataset:
-            raise ValueError("`checks` score answers to `dataset`; set both")
         if "checks" in self.metrics and not self.checks:
             raise ValueError('metrics=["checks"] requires `checks`, what makes an answer right')
         for name, what in (("regex", "its pattern"), ("json_schema", "its file")):
             if (name in self.metrics) != (getattr(self, name) is not None):
                 raise ValueError(f'metrics=["{name}"] and `{name}`, {what}, must be set together')
-        if "judge" in self.metrics and self.judge is None:
-            raise ValueError('metrics=["judge"] requires `judge_url` and `judge_model`')
-        if self.stress and not self.dataset:
-            raise ValueError("`stress` changes the questions of `dataset`; set both")
         if len({one.name for one in self.stress}) < len(self.stress):
             raise ValueError("`stress` has the same change twice; remove one")
         if self.accept_findings and not self.accept_reason.strip():
@@ -203,18 +166,6 @@ class EvaluateRequest(LaunchRequest):
                 "accept_findings requires accept_reason: one sentence on why the risk is accepted"
             )
         return self
-
-    @property
-    def judge(self) -> Endpoint | None:
-        """Return the judge's endpoint; None without one."""
-        if not (self.judge_url and self.judge_model):
-            return None
-        return Endpoint(
-            url=self.judge_url,
-            model=self.judge_model,
-            key_variable=self.judge_key_variable,
-            max_calls=self.judge_max_calls,
-        )
 
     @property
     def is_alone(self) -> bool:
@@ -243,13 +194,16 @@ class EvaluateRequest(LaunchRequest):
                 f"two systems have the same name, {', '.join(twice)}; rename one: instead of a run "
                 "id, name its systems as objects"
             )
-        if not self.dataset:
-            raise ValueError("`systems` requires `dataset`, a held-out JSONL file")
-        needs_pair = [
-            name
-            for name in self.metrics
-            if name != "auto" and asked_for(name)[0].source in {"likelihood", "judge"}
-        ]
-        if needs_pair or self.lm_eval_tasks:
-            named = ", ".join(needs_pair or ["lm_eval_tasks"])
-            raise ValueError(f"{named} compare two models: use `model` and `baseline` for them")
+        if "perplexity" in self.metrics:
+            raise ValueError("perplexity compares two models: use `model` and `baseline` for it")
+
+
+def request_of(run_id: str) -> EvaluateRequest:
+    """Return the request of an evaluation; what only an older version took is left out.
+
+    Raises:
+        ValidationError: It is damaged.
+    """
+    asked = read_json(find(run_id) / "request.json") or {}
+    known = EvaluateRequest.model_fields
+    return EvaluateRequest.model_validate({k: v for k, v in asked.items() if k in known})

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
-from types import MappingProxyType
 
 from ft_tools.evaluation.report import Comparison, OutputHealth, RankedSystem, Score, StressScore
 from ft_tools.evaluation.report import SystemResult as Result
@@ -29,7 +28,6 @@ from ft_tools.runs.state.directory import RUN_ID
 
 Scores = dict[str, list[float]]
 """Metric -> a value for each example."""
-Rows = Mapping[str, Metric]
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,6 @@ class StressedSystems:
 def compare_scores(
     scores: Mapping[str, Scores],
     settings: Settings,
-    rows: Rows = MappingProxyType({}),
     others: Mapping[tuple[str, str], PairedComparison] | None = None,
 ) -> list[Comparison]:
     """Compare each system with the first; Holm's correction is over all comparisons.
@@ -107,23 +104,18 @@ def compare_scores(
     Args:
         scores: System -> metric -> a value for each example.
         settings: Of the comparisons.
-        rows: Metrics that no table has, such as those of benchmarks.
         others: System and metric -> what was compared otherwise.
     """
     reference, *compared = scores
-
-    def row_of(name: str) -> Metric:
-        return rows.get(name) or metric(name)
-
     found = {
-        (name, one): settings.compare(row_of(one), before, scores[name][one])
+        (name, one): settings.compare(metric(one), before, scores[name][one])
         for name in compared
         for one, before in scores[reference].items()
     }
     found |= others or {}
     adjusted = _adjusted(list(found.values()), settings)
     return [
-        _comparison(system, row_of(name), one, p, settings)
+        _comparison(system, metric(name), one, p, settings)
         for ((system, name), one), p in zip(found.items(), adjusted, strict=True)
     ]
 

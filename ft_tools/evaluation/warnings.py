@@ -35,7 +35,7 @@ def size_warning(request: EvaluateRequest, num_examples: int) -> str:
     effect = request.smallest_effect_fraction
     discordance = facts.number("evaluation.discordance")
     shown = detectable_effect(num_examples, discordance)
-    if not num_examples or shown <= effect:
+    if shown <= effect:
         return ""
     needed = examples_needed(effect, discordance)
     return warning(
@@ -95,17 +95,17 @@ def model_warnings(
     models: Models,
     loading: LoadPlan | None,
     why_idle: str,
-    overlap: Contamination | None,
+    overlap: Contamination,
     num_examples: int,
 ) -> Iterator[str]:
     """Yield findings on models that differ, how they are loaded, and what they were trained on."""
     if models.tuned is not None:
         yield from _pair_warnings(models.tuned, models.baseline)
-    if overlap is not None and overlap.num_near:
+    if overlap.num_near:
         yield warning("near_copies", num=overlap.num_near, total=num_examples)
-    if overlap is not None and models.by_name and overlap.not_checked:
+    if models.by_name and overlap.not_checked:
         yield warning("training_files_missing")
-    elif overlap is not None and models.by_name and not overlap.checked_against:
+    elif models.by_name and not overlap.checked_against:
         yield warning("training_data_unknown")
     if loading is not None and loading.four_bit:
         yield warning("loaded_in_4_bit")
@@ -147,7 +147,7 @@ def context_warnings(models: Models, systems: Sequence[SystemPlan]) -> Iterator[
 
 
 def system_warnings(request: EvaluateRequest, systems: Sequence[SystemPlan]) -> Iterator[str]:
-    """Yield findings on texts that leave the machine, answers that are reused, and tasks."""
+    """Yield findings on texts that leave the machine, and answers that are reused."""
     hosts = {spec.name: spec.endpoint for spec in request.all_systems() if spec.endpoint}
     for plan in systems:
         name, endpoint = plan.name, hosts.get(plan.name)
@@ -159,18 +159,11 @@ def system_warnings(request: EvaluateRequest, systems: Sequence[SystemPlan]) -> 
             yield warning("examples_removed", system=name, num=plan.num_examples_removed)
         if plan.num_reused:
             yield warning("answers_reused", system=name, num=plan.num_reused, run=plan.reused_from)
-    if request.judge is not None and "judge" in request.metrics:
-        budget = f"max_calls {request.judge_max_calls}"
-        yield _texts_sent("judge", "the held-out", "with both outputs", request.judge, budget)
     for name, check in zip(check_names(request.checks), request.checks, strict=True):
         if isinstance(check, Judge):
             budget = f"max_calls {check.endpoint.max_calls}"
             budget += f", max_usd {check.budget_usd:g}" if check.budget_usd else ""
             yield _texts_sent(name, "the held-out", "with all outputs", check.endpoint, budget)
-    if request.lm_eval_tasks:
-        yield warning("tasks_not_timed")
-        if not request.task_paths:
-            yield warning("tasks_downloaded")
 
 
 def _texts_sent(name: str, num: str, size: str, endpoint: Endpoint, budget: str) -> str:

@@ -68,16 +68,28 @@ def field_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str,
     >>> field_scores(['{"a": 1, "b": 2}', "no"], ['{"a": 1, "b": 3}', '{"a": 1}'])
     {'a': 0.5, 'b': 0.0}
     """
-    right: dict[str, list[bool]] = {}
-    for output, reference in zip(outputs, references, strict=True):
+    right = field_matches(outputs, references).items()
+    known = {key: [one for one in found if one is not None] for key, found in right}
+    return {key: sum(found) / len(found) for key, found in known.items()}
+
+
+def field_matches(
+    outputs: Sequence[str], references: Sequence[str]
+) -> dict[str, list[bool | None]]:
+    """Return for each key of JSON references whether each output has its value.
+
+    None where the reference lacks the key; without any key where one is no JSON object.
+    """
+    right: dict[str, list[bool | None]] = {}
+    for i, (output, reference) in enumerate(zip(outputs, references, strict=True)):
         wanted, found = parse_json(reference), parse_json(output)
         if not isinstance(wanted, dict):
             return {}
         for key, value in wanted.items():
             has = isinstance(found, dict) and key in found
             equal = has and leaves([found[key]]) == leaves([value])
-            right.setdefault(key, []).append(equal)
-    return {key: sum(values) / len(values) for key, values in right.items()}
+            right.setdefault(key, [None] * len(references))[i] = equal
+    return right
 
 
 def field_names(references: Sequence[str]) -> list[str]:

@@ -16,9 +16,9 @@ from ft_tools.metrics.scores import ExpectedAnswer, Scoring
 Interval = Literal["yes_no", "mean", "whole_set"]
 """yes_no: each value is 0, 1 or a tie of 0.5 (Wilson; McNemar and Tango in pairs). mean: any value
 (bootstrap, t). whole_set: no example has a value of its own (answers are swapped at random)."""
-Source = Literal["answer", "checks", "likelihood", "judge", "general"]
+Source = Literal["answer", "checks", "likelihood", "general"]
 """What a metric is computed from: answers, by declared checks, how well references are predicted,
-a judge's verdicts, the general suite."""
+the general suite."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,6 @@ ROWS = (
     Metric("json_valid", "is JSON with the reference's keys", score=scores.json_valid),
     Metric("macro_f1", "F1 averaged over the classes", "whole_set",
            score_set=scores.macro_f1, request="classification", is_rankable=False),
-    Metric("judge", "preferred by the judge model; a tie is half", source="judge",
-           unit="preference", is_rankable=False),
     *(
         Metric(prefix + name, f"negative log-likelihood of the {text}, {per}", "mean",
                source="general" if prefix else "likelihood",

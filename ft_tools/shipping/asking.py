@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from ft_tools import workspace
 from ft_tools.contract import Report
 from ft_tools.errors import FineTuningError
-from ft_tools.evaluation.request import EvaluateRequest
+from ft_tools.evaluation.request import request_of
 from ft_tools.evaluation.systems.asking import user_turn
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.formats.training_rows import read_examples
@@ -77,8 +77,7 @@ class MeasuredAs(Report):
 
     def spec(self) -> SystemSpec:
         """Return the system as the evaluation's request has it."""
-        text = (directory.find(self.evaluation) / "request.json").read_text(encoding="utf-8")
-        systems = EvaluateRequest.model_validate_json(text).all_systems()
+        systems = request_of(self.evaluation).all_systems()
         return next(spec for spec in systems if spec.name == self.system)
 
     def dataset(self) -> str | None:

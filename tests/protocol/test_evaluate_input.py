@@ -12,7 +12,6 @@ from tests.protocol.calls import CONFIG
 TRAINED = "sft-00000000000000aa"
 ASKED = {"model": "model", "baseline": "model", "dataset": "heldout.jsonl"}
 SCHEMA = {"metrics": ["json_schema"]}
-TASKS = {"task_paths": ["tasks"]}
 # What is asked -> the exit code, and what the refusal names.
 CASES = {
     "a row without its reference": ({"dataset": "open.jsonl"}, 2, "open.jsonl:2"),
@@ -24,16 +23,9 @@ CASES = {
     "a pattern that is none": ({"metrics": ["regex"], "regex": "(\\d+"}, 2, "unterminated"),
     "a schema that is none": (SCHEMA | {"json_schema": "broken.json"}, 2, "$.type"),
     "a schema that is elsewhere": (SCHEMA | {"json_schema": "elsewhere.json"}, 2, "$defs"),
-    "a judge that is not named": ({"metrics": ["judge"]}, 2, "judge_url"),
     "a missing model": ({"model": "owner/missing"}, 2, "HF_HUB_OFFLINE"),
     "a folder without weights": ({"model": "pickled"}, 2, "safetensors"),
     "questions that were trained on": ({"model": TRAINED}, 3, "train_validation_leak"),
-    "an unknown task": (TASKS | {"lm_eval_tasks": ["our_tuwns"]}, 2, "our_towns"),
-    "tasks for a GGUF file": (
-        TASKS | {"model": "small.gguf", "lm_eval_tasks": ["our_towns"]},
-        2,
-        "merged model",
-    ),
 }
 
 
@@ -52,9 +44,6 @@ def wrong(prepared, monkeypatch):
     (workspace / "pickled" / "config.json").write_text(json.dumps(CONFIG))
     (workspace / "damaged").mkdir()
     (workspace / "damaged" / "config.json").write_text('{"model_type": ')
-    (workspace / "small.gguf").write_bytes(b"GGUF" + bytes([3]) + bytes(19))
-    (workspace / "tasks").mkdir()
-    (workspace / "tasks" / "towns.yaml").write_text("task: our_towns\n")
     run = workspace / "runs" / TRAINED
     (run / "artifacts").mkdir(parents=True)
     (run / "artifacts" / "model").symlink_to(workspace / "model")
@@ -114,13 +103,14 @@ def test_a_requirement_that_cannot_be_read_stops_before_anything_starts(wrong, c
 
 @pytest.mark.anyio
 async def test_where_the_texts_go_is_in_the_plan_and_part_of_what_is_confirmed(client, wrong):
-    asked = ASKED | {"metrics": ["judge"], "judge_model": "m", "judge_max_calls": 40}
     plans = []
     for url in ("https://one.example/v1", "https://other.example/v1"):
-        result = await client.call_tool("evaluate", asked | {"judge_url": url})
+        judge = {"kind": "judge", "rubric": "It is polite.", "name": "polite"}
+        judge["endpoint"] = {"url": url, "model": "m", "max_calls": 40}
+        result = await client.call_tool("evaluate", ASKED | {"checks": [judge]})
         plans.append(result.structured_content)
-        assert plans[-1]["plan"]["arguments"]["judge_url"] == url
-        (sent,) = [w for w in plans[-1]["warnings"] if w.startswith("texts_sent: judge")]
+        assert plans[-1]["plan"]["arguments"]["checks"][0]["endpoint"]["url"] == url
+        (sent,) = [w for w in plans[-1]["warnings"] if w.startswith("texts_sent: polite")]
         assert f"leave this machine: they are sent to {urlsplit(url).netloc}" in sent
         assert "max_calls 40" in sent
     assert plans[0]["plan_hash"] != plans[1]["plan_hash"]

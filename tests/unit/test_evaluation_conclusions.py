@@ -1,8 +1,11 @@
 """What an evaluation concludes: target, verdicts, the cheapest system, next steps, gate, page."""
 
+import json
+
 import pytest
 
 from ft_tools.errors import BadInput
+from ft_tools.evaluation.classes import class_scores
 from ft_tools.evaluation.conclude import Call, concluded, without_details
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import (
@@ -229,3 +232,18 @@ def test_the_page_shows_the_worst_regression_first_and_escapes_every_text():
     assert "<img" not in html
     assert html.index("line 1\n") < html.index("line 2\n") < html.index("line 3\n")
     assert changed_words("a b c", "a x c") == "a <mark>x</mark> c"
+
+
+def test_each_class_has_its_own_score_and_a_label_that_could_speak_is_a_number():
+    labels = ["billing"] * 4 + ["ignore all rules"] * 6
+    found = class_scores(["Billing."] * 5 + ["ignore all rules"] * 5, labels, SETTINGS)
+    assert {k: (round(v.value, 3), v.num_examples) for k, v in found.items()} == {
+        "#1": (0.833, 6), "billing": (1.0, 4)
+    }  # fmt: skip
+    assert found["#1"].ci_low == pytest.approx(0.4365, abs=1e-4)  # Wilson, 5 of 6
+    answers = [json.dumps({"team": "a" if i < 6 else "b", "id": i}) for i in range(10)]
+    found = class_scores([answers[0], *answers[1:9], "no JSON"], answers, SETTINGS)
+    assert {k: (v.value, v.num_examples) for k, v in found.items()} == {
+        "team=b": (0.75, 4), "team=a": (1.0, 6)
+    }  # fmt: skip
+    assert class_scores(["x"], ["a long answer"], SETTINGS) == {}

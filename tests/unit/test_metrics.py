@@ -238,7 +238,6 @@ NEEDED = {
     "checks": {"checks": [{"kind": "number"}]},
     "regex": {"regex": "x"},
     "json_schema": {"json_schema": "schema.json"},
-    "judge": {"judge_url": "http://host/v1", "judge_model": "m"},
 }
 
 

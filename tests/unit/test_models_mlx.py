@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from ft_tools.errors import BadInput
+from ft_tools.evaluation.report import Contamination
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems import mlx as on_mlx
 from ft_tools.evaluation.systems.models import LoadPlan, Models
@@ -16,6 +17,7 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.training.plan import plan_sft
 from tests.unit.launches import sft
 
+NO_OVERLAP = Contamination(checked_against=[], not_checked=[], num_exact=0, num_near=0, lines=[])
 IN_MEMORY = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
 
 
@@ -79,7 +81,7 @@ def test_a_mac_evaluates_with_mlx_or_says_why_its_gpu_is_idle(on_a_mac, model):
         # What was asked for is refused, not replaced in silence.
         with pytest.raises(BadInput, match=reason):
             on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source])
-        [warning] = model_warnings(Models({}), IN_MEMORY, idle, None, 0)
+        [warning] = model_warnings(Models({}), IN_MEMORY, idle, NO_OVERLAP, 0)
         assert warning.startswith("mac_gpu_idle:")
 
 

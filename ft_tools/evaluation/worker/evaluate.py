@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,13 +11,14 @@ from pydantic import BaseModel
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude
+from ft_tools.evaluation.classes import class_scores, confusion_of, labels_of
 from ft_tools.evaluation.conclude import CLASSIFIER, Call
 from ft_tools.evaluation.findings import warning
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.learned_rows import learned_lines
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.plan import EvaluatePlan
-from ft_tools.evaluation.report import Comparison, EvaluationReport, Score, SystemResult
+from ft_tools.evaluation.report import Comparison, EvaluationReport, Score
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import (
     Scores,
@@ -37,15 +37,13 @@ from ft_tools.evaluation.systems import classifier
 from ft_tools.evaluation.systems.system import Answer
 from ft_tools.evaluation.worker.answering import answer_all
 from ft_tools.evaluation.worker.checking import check_scores
-from ft_tools.evaluation.worker.judging import JudgeUnavailable, judge_answers
 from ft_tools.evaluation.worker.likelihoods import general_scores, reference_likelihoods
 from ft_tools.evaluation.worker.state import State
 from ft_tools.formats.test_sets import asked_by, remember_look
-from ft_tools.metrics.answers import OTHER, confusion, field_names, field_scores
+from ft_tools.metrics.answers import field_names, field_scores
 from ft_tools.metrics.checks.scorer import file_hashes
 from ft_tools.metrics.compare import compare_whole_set
-from ft_tools.metrics.table import METRICS, Metric, asked_for, metric, score_outputs
-from ft_tools.metrics.text import label
+from ft_tools.metrics.table import asked_for, metric, score_outputs
 from ft_tools.metrics.verdicts import PairedComparison
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
@@ -71,18 +69,12 @@ class Numbers:
     stressed: list[StressedSystems] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     general: list[Comparison] = field(default_factory=list)
-    benchmarks: list[Comparison] = field(default_factory=list)
-    alone: list[SystemResult] = field(default_factory=list)
-    """Of a model without anything to compare with: what was measured beside its answers."""
+    alone: dict[str, Score] = field(default_factory=dict)
+    """Of a model without anything to compare with: its general ability."""
 
 
 def work(session: Session) -> BaseModel:
-    """Evaluate as planned.
-
-    Raises:
-        JudgeUnavailable: The judge failed; the page with all the rest is written, the outputs and
-            its verdicts are kept, and a resumed run asks only for what is missing.
-    """
+    """Evaluate as planned."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     request = session.request(EvaluateRequest)
     plan = session.plan(EvaluatePlan)
@@ -99,13 +91,7 @@ def work(session: Session) -> BaseModel:
     if state.models is not None:
         state.models.close()
     session.phase("writing the report")
-    report = write_report(state, numbers)
-    if state.unfinished:
-        raise JudgeUnavailable(
-            f"{state.unfinished}. Everything else is measured and in {report.report_html}; "
-            "resume_run asks the judge for the rest, and generates nothing again"
-        )
-    return report
+    return write_report(state, numbers)
 
 
 def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
@@ -119,8 +105,6 @@ def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
         raise PlanChanged(f"{schema} changed since the plan was confirmed; call evaluate again")
     if file_hashes(request.checks, workspace.roots()[0]) != plan.check_files:
         raise PlanChanged("a file of `checks` changed since the plan was confirmed; plan again")
-    if plan.dataset is None:
-        return []
     path = Path(plan.dataset)
     if sha256(path) != plan.dataset_sha256:
         raise PlanChanged(f"{path} changed since the plan was confirmed; call evaluate again")
@@ -130,30 +114,16 @@ def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
 
 
 def measure(state: State) -> Numbers:
-    """Measure general ability, answers and benchmarks, as planned."""
+    """Measure general ability and answers, as planned."""
     numbers = Numbers()
-    plain = Settings(state.request.seed, state.request.smallest_effect_fraction)
-    beside: dict[str, Scores] = {name: {} for name in state.plan.weights}
-    rows: dict[str, Metric] = dict(METRICS)
     if state.plan.num_general_prompts:
+        plain = Settings(state.request.seed, state.request.smallest_effect_fraction)
         found = general_scores(state)
         numbers.general = compare_scores(found, plain)
-        _add(beside, found)
-    if state.examples:
-        _measure_answers(state, numbers)
-    if state.plan.lm_eval_tasks:
-        # The harness takes seconds to import and is needed only here.
-        from ft_tools.evaluation.worker.lm_eval_tasks import run_benchmarks
-
-        benchmarks = run_benchmarks(state)
-        numbers.benchmarks = compare_scores(benchmarks.scores, plain, benchmarks.rows)
-        _add(beside, benchmarks.scores)
-        rows |= benchmarks.rows
-    if len(beside) == 1:
-        [(name, scores)] = beside.items()
-        values = {key: plain.score(rows[key], found) for key, found in scores.items()}
-        model = state.plan.weights[name].name
-        numbers.alone = [SystemResult(name=name, kind="model", model=model, scores=values)]
+        if len(found) == 1:
+            [scores] = found.values()
+            numbers.alone = {key: plain.score(metric(key), own) for key, own in scores.items()}
+    _measure_answers(state, numbers)
     return numbers
 
 
@@ -202,9 +172,6 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
                 seed=settings.seed,
                 alpha=settings.alpha,
             )
-    if "judge" in chosen and others:
-        judged = judge_answers(state, numbers.answers)
-        found |= {("tuned", "judge"): judged} if judged is not None else {}
     numbers.comparisons = compare_scores(numbers.scores, settings, others=found)
 
 
@@ -214,15 +181,14 @@ def write_report(state: State, numbers: Numbers) -> EvaluationReport:
     effect = state.request.smallest_effect_fraction
     report = conclude.concluded(_report(state, numbers), plan.size_warning, effect, _call(state))
     samples = _samples(state, numbers, report)
-    if samples:
-        lines = [json.dumps(asdict(sample)) for sample in samples]
-        write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
-        remember_look(asked_by(one.numbered for one in state.examples), run_dir.name)
+    lines = [json.dumps(asdict(sample)) for sample in samples]
+    write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
+    remember_look(asked_by(one.numbered for one in state.examples), run_dir.name)
     fields = {
         name: field_scores([answer.text for answer in found], state.references)
         for name, found in numbers.answers.items()
     }
-    labels = _labels(state) if report.confusion else []
+    labels = labels_of(state.references) if report.confusion else []
     write_file(run_dir / "report.html", document(report, samples, labels, fields))
     if any(one.kind == "tf_idf" for one in report.systems):
         write_file(run_dir / CLASSIFIER, Path(classifier.__file__).read_text(encoding="utf-8"))
@@ -244,7 +210,7 @@ def _call(state: State) -> Call:
     if state.request.systems:
         given["systems"] = [state.session.run_dir.name]
     overlap = state.plan.contamination
-    learned = [*overlap.checked_against, *overlap.learned_from] if overlap else []
+    learned = [*overlap.checked_against, *overlap.learned_from]
     columns = classifier.columns_of(state.references)
     return Call(
         run_id=state.session.run_dir.name,
@@ -259,6 +225,9 @@ def _report(state: State, numbers: Numbers) -> EvaluationReport:
     plan, request, answers = state.plan, state.request, numbers.answers
     tuned, baseline = plan.weights.get("tuned"), plan.weights.get("baseline")
     names = [one.name for one in plan.systems]
+    clusters, wordings, notes = state.settings.clusters, state.wordings, list(state.notes)
+    if wordings:
+        notes.append(warning("few_wordings", num=len(wordings), groups=len(set(wordings))))
     report = EvaluationReport(
         tuned=tuned.name if tuned else ", ".join(names[1:] or names),
         baseline=baseline.name if baseline else tuned.name if tuned else names[0],
@@ -268,33 +237,22 @@ def _report(state: State, numbers: Numbers) -> EvaluationReport:
         num_examples=len(state.examples),
         target=plan.target,
         origin=request.origin,
-        systems=numbers.alone,
         comparisons=numbers.comparisons,
         general_ability=numbers.general,
-        benchmarks=numbers.benchmarks,
         contamination=plan.contamination,
         accepted=plan.accepted,
-        notes=state.notes,
+        look=state.settings.looks,
+        coverage=round(1 - state.settings.alpha, 6),
+        num_clusters=len(set(clusters)) if clusters else None,
+        notes=notes,
+        field_names=field_names(state.references),
+        outputs={name: output_health(a, state.references) for name, a in answers.items()},
         report_html=str(state.session.run_dir / "report.html"),
+        samples_jsonl=str(state.session.run_dir / "samples.jsonl"),
     )
-    if not answers:
-        return report
-    clusters, wordings, notes = state.settings.clusters, state.wordings, list(state.notes)
-    if wordings:
-        notes.append(warning("few_wordings", num=len(wordings), groups=len(set(wordings))))
-    return report.model_copy(
-        update={
-            "look": state.settings.looks,
-            "coverage": round(1 - state.settings.alpha, 6),
-            "num_clusters": len(set(clusters)) if clusters else None,
-            "notes": notes,
-            "field_names": field_names(state.references),
-            "outputs": {name: output_health(a, state.references) for name, a in answers.items()},
-            "samples_jsonl": str(state.session.run_dir / "samples.jsonl"),
-            **_systems(state, numbers),
-            **_classes(state, answers),
-        }
-    )
+    texts = {name: [one.text for one in found] for name, found in answers.items()}
+    classes = confusion_of(texts, state.references) if "classification" in plan.metrics else {}
+    return report.model_copy(update=_systems(state, numbers) | classes)
 
 
 def _systems(state: State, numbers: Numbers) -> dict[str, object]:
@@ -307,12 +265,12 @@ def _systems(state: State, numbers: Numbers) -> dict[str, object]:
         whole = numbers.whole_set[one.name].items()
         own |= {key: Score(value=round(value, 4)) for key, value in whole}
         answers = numbers.answers[one.name]
-        results.append(
-            system_result(specs[one.name], one, answers, own, state.references, plan.target)
-        )
+        result = system_result(specs[one.name], one, answers, own, state.references, plan.target)
+        classes = class_scores([a.text for a in answers], state.references, settings)
+        results.append(result.model_copy(update={"per_class": classes}))
     if numbers.alone:
-        more = numbers.alone[0].scores
-        results[0] = results[0].model_copy(update={"scores": results[0].scores | more})
+        more = results[0].scores | numbers.alone
+        results[0] = results[0].model_copy(update={"scores": more})
     name = main_metric(list(scores[plan.systems[0].name]), plan.target)
     if name is None:
         return {"systems": results}
@@ -333,31 +291,9 @@ def _systems(state: State, numbers: Numbers) -> dict[str, object]:
     }
 
 
-def _classes(state: State, answers: Answers) -> dict[str, object]:
-    """Return the confusion counts under class numbers: class names are text of the data."""
-    if "classification" not in state.plan.metrics:
-        return {}
-    known = Counter(label(reference) for reference in state.references)
-    most = known.most_common(1)[0][1] / len(state.references)
-    number = {one: str(i) for i, one in enumerate(_labels(state))} | {OTHER: OTHER}
-    counts = {
-        name: {
-            number[one]: {number[column]: count for column, count in row.items()}
-            for one, row in confusion([a.text for a in found], state.references).items()
-        }
-        for name, found in answers.items()
-    }
-    return {"confusion": counts, "majority_fraction": round(most, 4)}
-
-
-def _labels(state: State) -> list[str]:
-    return sorted({label(reference) for reference in state.references})
-
-
 def _fresh(state: State) -> list[int] | None:
     """Return the places of the questions that resemble no learned one; None if no question does."""
-    overlap = state.plan.contamination
-    named = [Path(path) for path in overlap.checked_against] if overlap else []
+    named = map(Path, state.plan.contamination.checked_against)
     files = [path for path in named if path.is_file()]
     systems = state.request.all_systems()
     exact, near = learned_lines(state.examples, state.held_out_path, files, systems)
@@ -371,8 +307,6 @@ def _samples(state: State, numbers: Numbers, report: EvaluationReport) -> list[S
     The change is of the best system by the reference.
     """
     answers, name = numbers.answers, report.main_metric
-    if not answers:
-        return []
     reference, *others = answers
     rows = [row for row in report.comparisons if row.metric == name]
     sign = metric(name).sign if name else 0.0

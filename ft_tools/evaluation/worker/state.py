@@ -40,8 +40,6 @@ class State:
     models: "LoadedModels | None" = None
     """None where no model is loaded here."""
     notes: list[str] = field(default_factory=list)
-    unfinished: str = ""
-    """What a resumed run would still have to do."""
 
     @cached_property
     def saved(self) -> Saved:
@@ -106,8 +104,8 @@ class State:
 
     @property
     def held_out_path(self) -> Path:
-        """Return the held-out file; there is one wherever there are examples."""
-        return Path(self.plan.dataset or "")
+        """Return the held-out file."""
+        return Path(self.plan.dataset)
 
     @cached_property
     def writers(self) -> dict[str, Writer]:
