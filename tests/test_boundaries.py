@@ -23,6 +23,7 @@ HEAVY = {
     "datasets",
     "sentence_transformers",
     "accelerate",
+    "lm_eval",
     "llama_cpp",
 }
 # What the process that answers `tools/list` must not load: the above, and whatever is slow or big.

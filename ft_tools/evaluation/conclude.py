@@ -63,7 +63,7 @@ def concluded(
                     threshold=smallest_effect,
                     source=MILLER,
                 )
-                for row in report.comparisons
+                for row in report.decisive
             ],
             "next_steps": [
                 _next_step(report, smallest_effect, call),
@@ -212,7 +212,7 @@ def _changes(report: EvaluationReport) -> list[str]:
         values = ", ".join(f"{name} {score.words}" for name, score in one.scores.items())
         return [f"{one.name} alone: {values}, with 95% intervals; nothing was compared"]
     several = report.compares_systems
-    rows = [r for r in report.comparisons if not several or r.metric == report.main_metric]
+    rows = [r for r in report.decisive if not several or r.metric == report.main_metric]
     named = [(r, f"{r.system}, {r.metric}" if several else r.metric) for r in rows]
     shown = "; ".join(f"{name} {r.verdict}: {r.change}" for r, name in named if r.is_shown)
     rest = "; ".join(f"{name}: {r.words}, {r.change}" for r, name in named if not r.is_shown)
@@ -222,7 +222,7 @@ def _changes(report: EvaluationReport) -> list[str]:
 
 def _pair_sentence(report: EvaluationReport) -> str:
     """Return what to do about a model and its baseline; empty where nothing was compared."""
-    rows = report.comparisons
+    rows = report.decisive
     verdicts = {row.verdict for row in rows}
     if report.alone:
         return ""
@@ -302,7 +302,7 @@ def _beside_majority(report: EvaluationReport, best: str) -> str:
 
 def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> NextStep:
     """Return the call that makes sense after this evaluation: of the rows that apply, the first."""
-    verdicts = {row.verdict for row in report.comparisons}
+    verdicts = {row.verdict for row in report.decisive}
     is_pair = not (report.alone or report.compares_systems)
     is_worse = is_pair and (bool(report.lost_abilities) or "regressed" in verdicts)
     chosen = report.system(_cheapest(report).name) if report.target and report.ranking else None

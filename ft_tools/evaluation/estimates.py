@@ -56,7 +56,7 @@ def estimate(
             return None
         seconds = tokens * rates[0] + (plan.estimated_input_tokens * rates[1] if plan else 0.0)
         parts += [(1, LOAD_SECONDS), (seconds, OFF)] if tokens else []
-    return estimates.duration(parts, "the table of rates")
+    return estimates.duration(parts, "the table of rates, without lm-eval tasks")
 
 
 def _place(loading: LoadPlan | None) -> str:

@@ -76,6 +76,7 @@ def document(
     shows_systems = bool(report.systems and report.main_metric)
     groups = {
         "Held-out examples": report.comparisons,
+        "Benchmarks": report.benchmarks,
         "General ability": report.general_ability,
     }
     outputs: dict[str, dict[str, Cell]] = {
@@ -241,9 +242,11 @@ def _group(title: str, rows: Sequence[Comparison]) -> Part:
 
 
 def _classes(report: EvaluationReport, labels: Sequence[str]) -> Part:
+    texts = {f"#{i}": text for i, text in enumerate(labels)}
     scores = {
         f"{one.name} [95% interval], rows": {
-            name: f"{score.words}, {score.num_examples}" for name, score in one.per_class.items()
+            texts.get(name, name): f"{score.words}, {score.num_examples}"
+            for name, score in one.per_class.items()
         }
         for one in report.systems
     }

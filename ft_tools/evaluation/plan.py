@@ -1,5 +1,6 @@
 """What an evaluation would do: its examples, metrics, systems and time, and what is refused."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -7,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ft_tools import anti_patterns, facts, workspace
-from ft_tools.errors import require_installed
+from ft_tools.errors import UnknownName, require_installed
 from ft_tools.evaluation import warnings
 from ft_tools.evaluation.estimates import estimate
 from ft_tools.evaluation.findings import refusal, warning
@@ -52,10 +53,12 @@ EXPECTED: Mapping[str, tuple[str, Callable[[HeldOut], bool]]] = {
 }
 """Metric -> what at least one row has to have for it."""
 LEAK = "train_validation_leak"
+# How a task or group of lm-evaluation-harness names itself in its YAML file.
+TASK_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
 # Arguments that a plan shows only where they are not the default.
 SHOWN_IF_GIVEN = {
     *("checks", "regex", "json_schema", "number_tolerance"),
-    *("cluster_field", "smallest_effect_fraction"),
+    *("cluster_field", "smallest_effect_fraction", "lm_eval_limit"),
 }
 
 
@@ -99,6 +102,8 @@ class EvaluatePlan(Plan):
     batch_size: int
     seed: int
     num_general_prompts: int = Field(description="Questions of the general suite.")
+    lm_eval_tasks: list[str] = Field(default_factory=list)
+    task_paths: list[str] = Field(default_factory=list)
     contamination: Contamination
     minimum_detectable_effect: float = Field(
         description="Change of a yes/no metric that this many examples detect in 4 of 5 runs, if "
@@ -145,7 +150,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     rows_of_metrics = [row for name in metrics for row in asked_for(name)]
     if request.stress and not any(row.score or row.source == "checks" for row in rows_of_metrics):
         raise refusal("stress_without_metric")
-    _require_packages(sources)
+    _require_packages(request, sources)
     systems = request.all_systems()
     overlap = find_contamination(examples, path, sources, systems)
     schema = workspace.existing(request.json_schema) if request.json_schema else None
@@ -182,6 +187,8 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         batch_size=request.batch_size,
         seed=request.seed,
         num_general_prompts=num_prompts,
+        lm_eval_tasks=request.lm_eval_tasks,
+        task_paths=_task_paths(request, sources),
         contamination=overlap,
         minimum_detectable_effect=round(detectable_effect(size, discordance), 4),
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
@@ -312,10 +319,27 @@ def _systems(
     ]
 
 
-def _require_packages(sources: Sequence[ModelSource]) -> None:
+def _task_paths(request: EvaluateRequest, sources: Sequence[ModelSource]) -> list[str]:
+    """Return the folders of lm-eval tasks, in which each task that is asked has its YAML file.
+
+    Without folders the tasks are the harness's own, which takes seconds to list; the run does it.
+    """
+    if request.lm_eval_tasks and any(source.kind == "gguf" for source in sources):
+        raise refusal("tasks_of_gguf")
+    folders = [workspace.existing(name) for name in request.task_paths]
+    files = [file for folder in folders for file in folder.rglob("*.y*ml")]
+    known = {name for f in files for name in TASK_NAME.findall(f.read_text("utf-8", "replace"))}
+    for task in request.lm_eval_tasks if folders else ():
+        if task not in known:
+            raise UnknownName("task of lm-evaluation-harness", task, known, "see task_paths")
+    return [str(folder) for folder in folders]
+
+
+def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) -> None:
     kinds = {source.kind for source in sources}
     needed = dict.fromkeys(("torch", "transformers", "peft"), bool(sources))
-    needed |= {"rouge_score": True, "scipy": True, "llama_cpp": "gguf" in kinds}
+    needed |= {"rouge_score": True, "scipy": True}
+    needed |= {"llama_cpp": "gguf" in kinds, "lm_eval": bool(request.lm_eval_tasks)}
     for module, is_needed in needed.items():
         if is_needed:
             require_installed("gguf" if module == "llama_cpp" else "eval", module)

@@ -242,6 +242,7 @@ class EvaluationReport(Part):
     )
     comparisons: list[Comparison] = Field(default_factory=list)
     general_ability: list[Comparison] = Field(default_factory=list)
+    benchmarks: list[Comparison] = Field(default_factory=list, description="lm-eval tasks.")
     outputs: dict[str, OutputHealth] = Field(
         default_factory=dict, description="System -> properties of its outputs."
     )
@@ -253,7 +254,7 @@ class EvaluationReport(Part):
     coverage: float = Field(
         0.95,
         description="Of each interval over the held-out rows: the best of all looks so far is "
-        "covered in 95 of 100 cases. Those of general_ability are of 0.95.",
+        "covered in 95 of 100 cases. Those of general_ability and benchmarks are of 0.95.",
     )
     num_clusters: int | None = Field(
         None, description="Groups of cluster_field that intervals are over."
@@ -271,6 +272,11 @@ class EvaluationReport(Part):
     samples_jsonl: str = Field(
         "", description="Every prompt with all outputs, the worst regressions first."
     )
+
+    @property
+    def decisive(self) -> list[Comparison]:
+        """Return the comparisons that say whether a model is better."""
+        return [*self.comparisons, *self.benchmarks]
 
     @property
     def lost_abilities(self) -> list[str]:

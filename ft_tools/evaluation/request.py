@@ -121,6 +121,14 @@ class EvaluateRequest(LaunchRequest):
     general_ability: bool = Field(
         True, description="Also measure general text, arithmetic, instructions and refusals."
     )
+    lm_eval_tasks: list[str] = Field(
+        default_factory=list,
+        description="Tasks of lm-evaluation-harness to compare `model` and `baseline` on, too.",
+    )
+    task_paths: list[str] = Field(
+        default_factory=list, description="Folders with the tasks' YAML files; these work offline."
+    )
+    lm_eval_limit: int | None = Field(None, ge=1, description="Documents per task; null: all.")
     accept_findings: list[str] = Field(
         default_factory=list,
         description="Accepted by the user: train_validation_leak, general_ability_loss (for a "
@@ -194,8 +202,10 @@ class EvaluateRequest(LaunchRequest):
                 f"two systems have the same name, {', '.join(twice)}; rename one: instead of a run "
                 "id, name its systems as objects"
             )
-        if "perplexity" in self.metrics:
-            raise ValueError("perplexity compares two models: use `model` and `baseline` for it")
+        needs_pair = ["perplexity"] if "perplexity" in self.metrics else []
+        needs_pair += ["lm_eval_tasks"] if self.lm_eval_tasks else []
+        for name in needs_pair:
+            raise ValueError(f"{name} compares two models: use `model` and `baseline` for it")
 
 
 def request_of(run_id: str) -> EvaluateRequest:

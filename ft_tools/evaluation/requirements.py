@@ -51,6 +51,7 @@ def read_requirement(text: str) -> Requirement:
     Requirement(text='at_least:rouge:0.4', rule='at_least', metric='rougeL', value=0.4)
     """
     rule, _, rest = text.partition(":")
+    # A task of lm-eval may have colons in its name; a bound is what follows the last one.
     metric, _, bound = rest.rpartition(":") if rule in BOUNDS else (rest, "", "")
     try:
         value = float(bound or 0)
@@ -88,7 +89,7 @@ def unmet(report: EvaluationReport, requirements: Sequence[Requirement]) -> list
             if not one.holds(scores[one.metric].value):
                 lines.append(f"{one.text}: {one.metric} {scores[one.metric].words}")
         return lines
-    rows = {r.metric: r for r in [*report.general_ability, *report.comparisons]}
+    rows = {r.metric: r for r in [*report.general_ability, *report.benchmarks, *report.comparisons]}
     has_accepted = GENERAL_LOSS in report.accepted
     accepted = {row.metric for row in report.general_ability if has_accepted}
     for one in requirements:

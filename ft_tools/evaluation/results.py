@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
+from types import MappingProxyType
 
 from ft_tools.evaluation.report import Comparison, OutputHealth, RankedSystem, Score, StressScore
 from ft_tools.evaluation.report import SystemResult as Result
@@ -97,6 +98,7 @@ class StressedSystems:
 def compare_scores(
     scores: Mapping[str, Scores],
     settings: Settings,
+    rows: Mapping[str, Metric] = MappingProxyType({}),
     others: Mapping[tuple[str, str], PairedComparison] | None = None,
 ) -> list[Comparison]:
     """Compare each system with the first; Holm's correction is over all comparisons.
@@ -104,18 +106,21 @@ def compare_scores(
     Args:
         scores: System -> metric -> a value for each example.
         settings: Of the comparisons.
+        rows: Metrics that the table lacks, such as those of benchmarks.
         others: System and metric -> what was compared otherwise.
     """
     reference, *compared = scores
+    known = {one: rows.get(one) or metric(one) for own in scores.values() for one in own}
+    known |= {one: metric(one) for _, one in others or {}}
     found = {
-        (name, one): settings.compare(metric(one), before, scores[name][one])
+        (name, one): settings.compare(known[one], before, scores[name][one])
         for name in compared
         for one, before in scores[reference].items()
     }
     found |= others or {}
     adjusted = _adjusted(list(found.values()), settings)
     return [
-        _comparison(system, metric(name), one, p, settings)
+        _comparison(system, known[name], one, p, settings)
         for ((system, name), one), p in zip(found.items(), adjusted, strict=True)
     ]
 

@@ -147,7 +147,7 @@ def context_warnings(models: Models, systems: Sequence[SystemPlan]) -> Iterator[
 
 
 def system_warnings(request: EvaluateRequest, systems: Sequence[SystemPlan]) -> Iterator[str]:
-    """Yield findings on texts that leave the machine, and answers that are reused."""
+    """Yield findings on texts that leave the machine, answers that are reused, and tasks."""
     hosts = {spec.name: spec.endpoint for spec in request.all_systems() if spec.endpoint}
     for plan in systems:
         name, endpoint = plan.name, hosts.get(plan.name)
@@ -164,6 +164,8 @@ def system_warnings(request: EvaluateRequest, systems: Sequence[SystemPlan]) -> 
             budget = f"max_calls {check.endpoint.max_calls}"
             budget += f", max_usd {check.budget_usd:g}" if check.budget_usd else ""
             yield _texts_sent(name, "the held-out", "with all outputs", check.endpoint, budget)
+    if request.lm_eval_tasks:
+        yield warning("tasks_not_timed")
 
 
 def _texts_sent(name: str, num: str, size: str, endpoint: Endpoint, budget: str) -> str:

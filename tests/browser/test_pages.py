@@ -151,7 +151,7 @@ def audit_page(workspace, payloads, number):
 def evaluation_page(workspace, payloads):
     report = EvaluationReport.model_construct(
         tuned=payloads[0], baseline=payloads[1], summary=payloads[:3], notes=payloads[3:5],
-        contamination=None, comparisons=[], general_ability=[], confusion={},
+        contamination=None, comparisons=[], benchmarks=[], general_ability=[], confusion={},
         outputs={},
     )  # fmt: skip
     samples = [

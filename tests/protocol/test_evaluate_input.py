@@ -11,6 +11,7 @@ from tests.protocol.calls import CONFIG
 
 TRAINED = "sft-00000000000000aa"
 ASKED = {"model": "model", "baseline": "model", "dataset": "heldout.jsonl"}
+TASKS = {"task_paths": ["tasks"]}
 SCHEMA = {"metrics": ["json_schema"]}
 # What is asked -> the exit code, and what the refusal names.
 CASES = {
@@ -26,6 +27,8 @@ CASES = {
     "a missing model": ({"model": "owner/missing"}, 2, "HF_HUB_OFFLINE"),
     "a folder without weights": ({"model": "pickled"}, 2, "safetensors"),
     "questions that were trained on": ({"model": TRAINED}, 3, "train_validation_leak"),
+    "an unknown task": (TASKS | {"lm_eval_tasks": ["our_tuwns"]}, 2, "our_towns"),
+    "tasks for a GGUF file": ({"model": "small.gguf", "lm_eval_tasks": ["any"]}, 2, "merged model"),
 }
 
 
@@ -44,6 +47,9 @@ def wrong(prepared, monkeypatch):
     (workspace / "pickled" / "config.json").write_text(json.dumps(CONFIG))
     (workspace / "damaged").mkdir()
     (workspace / "damaged" / "config.json").write_text('{"model_type": ')
+    (workspace / "small.gguf").write_bytes(b"GGUF" + bytes([3]) + bytes(19))
+    (workspace / "tasks").mkdir()
+    (workspace / "tasks" / "towns.yaml").write_text("task: our_towns\n")
     run = workspace / "runs" / TRAINED
     (run / "artifacts").mkdir(parents=True)
     (run / "artifacts" / "model").symlink_to(workspace / "model")

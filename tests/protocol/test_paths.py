@@ -21,9 +21,9 @@ PATHS = {
     "launch_dpo": ["model", "dataset", "validation"],
     "launch_grpo": ["model", "dataset", "validation"],
     "merge_and_quantize": ["source", "base_model", "held_out", "calibration", "output_dir"],
-    "evaluate": ["model", "baseline", "dataset"],
+    "evaluate": ["model", "baseline", "dataset", "task_paths"],
 }
-LISTS = {"benchmark_paths"}
+LISTS = {"benchmark_paths", "task_paths"}
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def leaf_of(name, field):
         return "data.jsonl"
     if field in {"model", "source", "base_model", "baseline"}:
         return "model"
-    return "data.jsonl"
+    return "." if field == "task_paths" else "data.jsonl"
 
 
 @pytest.mark.parametrize(("name", "field"), [(n, f) for n, fs in PATHS.items() for f in fs])

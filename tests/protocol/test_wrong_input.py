@@ -186,7 +186,7 @@ async def test_a_missing_extra_is_named_before_anything_starts(client, wrong, mo
     plan = (await client.call_tool("merge_and_quantize", SHIP)).structured_content
     confirmed = SHIP | {"confirm": plan["plan_hash"]}
     real = importlib.util.find_spec
-    hidden = {"trl", "torch", "llama_cpp", "transformers", "peft"}
+    hidden = {"trl", "torch", "lm_eval", "llama_cpp", "transformers", "peft"}
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name in hidden else real(name, *a)
     )

@@ -29,7 +29,7 @@ def choose(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tuple[bo
     if not asked and not (loaded and request.device == "auto" and is_apple_silicon()):
         return False, ""
     missing = None if is_installed() else MissingExtra("mlx", "mlx_lm")
-    problem = str(missing) if missing else _problem(loaded)
+    problem = str(missing) if missing else _problem(request, loaded)
     if not asked:
         return not problem, problem
     if missing:
@@ -39,10 +39,12 @@ def choose(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tuple[bo
     return True, ""
 
 
-def _problem(sources: Sequence[ModelSource]) -> str:
+def _problem(request: EvaluateRequest, sources: Sequence[ModelSource]) -> str:
     """Return why MLX cannot compute these; empty if it can."""
     if not sources:
         return "no model of this evaluation is loaded by transformers or MLX"
+    if request.lm_eval_tasks:
+        return "lm_eval_tasks run with torch only"
     return next((why for source in sources if (why := _against(source))), "")
 
 

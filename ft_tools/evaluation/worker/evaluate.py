@@ -43,7 +43,7 @@ from ft_tools.formats.test_sets import asked_by, remember_look
 from ft_tools.metrics.answers import field_names, field_scores
 from ft_tools.metrics.checks.scorer import file_hashes
 from ft_tools.metrics.compare import compare_whole_set
-from ft_tools.metrics.table import asked_for, metric, score_outputs
+from ft_tools.metrics.table import METRICS, Metric, asked_for, metric, score_outputs
 from ft_tools.metrics.verdicts import PairedComparison
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
@@ -69,8 +69,9 @@ class Numbers:
     stressed: list[StressedSystems] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     general: list[Comparison] = field(default_factory=list)
+    benchmarks: list[Comparison] = field(default_factory=list)
     alone: dict[str, Score] = field(default_factory=dict)
-    """Of a model without anything to compare with: its general ability."""
+    """Of a model without anything to compare with: its general ability and benchmarks."""
 
 
 def work(session: Session) -> BaseModel:
@@ -114,17 +115,28 @@ def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
 
 
 def measure(state: State) -> Numbers:
-    """Measure general ability and answers, as planned."""
+    """Measure general ability, answers and benchmarks, as planned."""
     numbers = Numbers()
     if state.plan.num_general_prompts:
-        plain = Settings(state.request.seed, state.request.smallest_effect_fraction)
-        found = general_scores(state)
-        numbers.general = compare_scores(found, plain)
-        if len(found) == 1:
-            [scores] = found.values()
-            numbers.alone = {key: plain.score(metric(key), own) for key, own in scores.items()}
+        numbers.general = _compare_weights(state, numbers, general_scores(state), METRICS)
     _measure_answers(state, numbers)
+    if state.plan.lm_eval_tasks:
+        # The harness takes seconds to import and is needed only here.
+        from ft_tools.evaluation.worker.lm_eval_tasks import task_scores
+
+        numbers.benchmarks = _compare_weights(state, numbers, *task_scores(state))
     return numbers
+
+
+def _compare_weights(
+    state: State, numbers: Numbers, scores: dict[str, Scores], rows: Mapping[str, Metric]
+) -> list[Comparison]:
+    """Compare what was measured beside the answers; a model alone has scores."""
+    plain = Settings(state.request.seed, state.request.smallest_effect_fraction)
+    if state.plan.alone:
+        [found] = scores.values()
+        numbers.alone |= {key: plain.score(rows[key], own) for key, own in found.items()}
+    return compare_scores(scores, plain, rows)
 
 
 def _add(scores: dict[str, Scores], more: Mapping[str, Scores]) -> None:
@@ -239,6 +251,7 @@ def _report(state: State, numbers: Numbers) -> EvaluationReport:
         origin=request.origin,
         comparisons=numbers.comparisons,
         general_ability=numbers.general,
+        benchmarks=numbers.benchmarks,
         contamination=plan.contamination,
         accepted=plan.accepted,
         look=state.settings.looks,
