@@ -132,8 +132,8 @@ class CreateRequest(LaunchRequest):
     )
     keep: Keep | None = Field(
         None,
-        description="Of traces: {name, source, at_least, at_most, values} of a score or label, or "
-        "{outcome: not_failed}; null: the plan lists what there is to choose by.",
+        description='Of traces: sign -> what passes, such as {"helpful [HUMAN]": ">=0.8"}, or '
+        "not_failed; null: the plan lists the signs.",
     )
     marks: str | None = Field(
         None,

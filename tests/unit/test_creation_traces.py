@@ -16,8 +16,8 @@ TOOL = {
     "parameters": {"type": "object", "properties": {}},
 }
 TOOLS = [{"type": "function", "function": TOOL}]
-HELPFUL = {"name": "helpful", "at_least": 0.8}
-NOT_FAILED = {"outcome": "not_failed"}
+HELPFUL = {"helpful": ">=0.8"}
+NOT_FAILED = "not_failed"
 
 
 def calls(*names, as_text=False):
@@ -749,9 +749,9 @@ def test_a_condition_may_name_who_scored(workspace):
     written(workspace, observations, "logs/observations.jsonl")
     human = {**scores[1], "source": "ANNOTATION", "value": 0.95}
     written(workspace, [*scores, human], "logs/scores.jsonl")
-    by_people = {"name": "helpful", "source": "ANNOTATION", "at_least": 0.8}
+    by_people = {"helpful [ANNOTATION]": ">=0.8"}
     with pytest.raises(UnknownName, match="ANNOTATION"):
-        plan_of(workspace, {**by_people, "source": "nobody"})
+        plan_of(workspace, {"helpful [nobody]": ">=0.8"})
     rows, _ = made_of(workspace, by_people)
     assert [row["messages"][0]["content"] for row in rows] == ["bad"]
 
@@ -802,8 +802,8 @@ def test_without_a_condition_nothing_is_kept_and_the_signs_are_listed(workspace)
     plan = plan_of(workspace, None)
     # The value of a category is an index, that of a text is 0: neither is listed.
     assert plan["log"]["signs"] == {
-        "helpful [EVAL]": "2 numbers from 0.1 to 0.9",
-        "verdict [EVAL]": "labels: good 1, so so 1",
+        "helpful [EVAL]": "0.9 1, 0.1 1",
+        "verdict [EVAL]": "good 1, so so 1",
     }
     assert plan["dropped"] == {"undecided": 3, "failed: error": 1}
     assert plan["num_made"] == {}
@@ -816,13 +816,13 @@ def test_without_a_condition_nothing_is_kept_and_the_signs_are_listed(workspace)
 def test_a_condition_on_a_sign_that_nothing_has_is_refused(workspace):
     written(workspace, openai_rows())
     with pytest.raises(UnknownName, match="helpful"):
-        plan_of(workspace, {"name": "helpfull", "at_least": 1})
+        plan_of(workspace, {"helpfull": ">=1"})
 
 
 def test_marks_from_elsewhere_are_signs_of_a_session(workspace):
     written(workspace, claude_rows())
     (workspace / "marks.csv").write_text("session,outcome,tests\ncc,passed,12\nother,failed,0\n")
-    _, report = made_of(workspace, {"name": "outcome", "values": ["passed"]}, marks="marks.csv")
+    _, report = made_of(workspace, {"outcome": "passed"}, marks="marks.csv")
     assert report.num_kept == 1
     origin = read(workspace / "made" / "origin.jsonl")[0]
     assert origin["signs"] == {"outcome": "passed", "tests": 12.0}

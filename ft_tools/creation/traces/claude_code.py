@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ft_tools.creation.traces.conversation import Conversation, LogRow, text_at
-from ft_tools.creation.traces.messages import items_of, messages_of, object_of
+from ft_tools.creation.traces.conversation import Conversation, LogRow
+from ft_tools.creation.traces.messages import items_of, messages_of, object_of, text_at
 from ft_tools.formats.example import Message
 
 NAME = "claude_code"

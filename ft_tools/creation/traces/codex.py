@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft_tools.creation.traces.conversation import Conversation, LogRow, text_at
-from ft_tools.creation.traces.messages import call, messages_of, object_of, tools_of
+from ft_tools.creation.traces.conversation import Conversation, LogRow
+from ft_tools.creation.traces.messages import call, messages_of, object_of, text_at, tools_of
 from ft_tools.formats.example import Message
 from ft_tools.formats.turns import first_of
 
@@ -108,7 +108,7 @@ def _add_meta(made: Conversation, meta: Mapping[str, Any]) -> None:
     told = first_of(meta, "base_instructions", "instructions")
     text = text_at(told, "text") if isinstance(told, Mapping) else told
     made.messages = messages_of({"role": "system", "content": text}) if text else []
-    made.tools = tools_of({"tools": meta.get("dynamic_tools")})
+    made.tools = tools_of(meta.get("dynamic_tools"))
 
 
 def _item(item: Mapping[str, Any]) -> list[Message]:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ft_tools.formats.example import THOUGHTS, Message
-from ft_tools.formats.turns import first_of
 
 CUT = {
     "length": "length", "max_tokens": "length", "MAX_TOKENS": "length", "error": "error",
     "content_filter": "content_filter", "SAFETY": "content_filter", "refusal": "refusal",
 }  # fmt: skip
 """Reason for which an answer ended that is not whole, as providers spell it -> ours."""
-
 NO_ANSWER, NOT_FINISHED = "no_answer", "not_finished"
 
 
@@ -94,15 +92,8 @@ def call_of(
     """Return a call of a model; it failed if it says so, was cut off, or has no answer."""
     cut = next((CUT[name] for name in map(str, reasons) if name in CUT), "")
     failed = failed or cut or ("" if answer else NO_ANSWER)
-    return Conversation(
-        format_name, row, [*asked, *answer], failed=failed, is_answered=bool(answer), **more
-    )
-
-
-def text_at(row: Any, *names: str) -> str:
-    """Return the first of these that is there, as text."""
-    found = first_of(row, *names) if isinstance(row, Mapping) else None
-    return "" if found is None else str(found)
+    turns = [*asked, *answer]
+    return Conversation(format_name, row, turns, failed=failed, is_answered=bool(answer), **more)
 
 
 class Node(NamedTuple):
@@ -136,15 +127,6 @@ def calls_in(
         yield node.call
 
 
-def _keys(messages: Iterable[Message]) -> Iterator[int]:
-    """Yield a hash of each beginning of a conversation; thoughts are not sent again."""
-    before = 0
-    for message in messages:
-        plain = {name: value for name, value in message.items() if name not in THOUGHTS}
-        before = hash((before, json.dumps(plain, sort_keys=True)))
-        yield before
-
-
 def longest(found: Iterable[Conversation], notes: "Counter[str]") -> list[Conversation]:
     """Leave calls out that a later call of the same group repeats whole; it takes their signs.
 
@@ -154,8 +136,12 @@ def longest(found: Iterable[Conversation], notes: "Counter[str]") -> list[Conver
     kept: list[Conversation] = []
     owners: dict[tuple[str, str, int], Conversation] = {}
     for one in sorted(found, key=lambda one: -len(one.messages)):
-        group = one.session or one.trace
-        keys = [(one.format, group, key) for key in _keys(one.messages)] if one.is_answered else []
+        keys, before = list[tuple[str, str, int]](), 0
+        for message in one.messages if one.is_answered else ():
+            # Thoughts are not sent again.
+            plain = {name: value for name, value in message.items() if name not in THOUGHTS}
+            before = hash((before, json.dumps(plain, sort_keys=True)))
+            keys.append((one.format, one.session or one.trace, before))
         owner = owners.get(keys[-1]) if keys else None
         if owner is None:
             kept.append(one)

@@ -1,29 +1,44 @@
-"""The conversations of logs as made rows, and what a plan says of the logs."""
+"""The conversations of logs of any known format as made rows, and what a plan says of the logs."""
 
 import json
+import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.creation.findings import warning
+from ft_tools.creation.findings import refusal, warning
 from ft_tools.creation.report import LogCounts
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
-from ft_tools.creation.traces.conversation import NOT_FINISHED, Conversation, longest
-from ft_tools.creation.traces.keep import Keep, described_signs, marks_from
-from ft_tools.creation.traces.messages import answered
-from ft_tools.creation.traces.read import conversations_in, rows_in
+from ft_tools.creation.traces import claude_code, codex, observations, openai_chat, spans
+from ft_tools.creation.traces.conversation import NOT_FINISHED, Conversation, LogRow, longest
+from ft_tools.creation.traces.keep import Keep, described_signs, marks_from, require_signs, unmet
+from ft_tools.creation.traces.messages import answered, normalised
 from ft_tools.data.judge.privacy import left_readable
 from ft_tools.data.map.masking import mask_example, replace_in
 from ft_tools.facts.teachers import terms_of
 from ft_tools.formats.column_counts import shown
 from ft_tools.formats.example import Example, Message
 from ft_tools.formats.origin import Origin
+from ft_tools.formats.readers.source import find_sources, read
 
-MOST_LISTED = 20
+Reader = Callable[[Iterable[LogRow], "Counter[str]"], Iterator[Conversation]]
+FORMATS: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Reader]] = {
+    codex.NAME: (codex.fits, codex.conversations),
+    claude_code.NAME: (claude_code.fits, claude_code.conversations),
+    observations.LANGSMITH: (observations.fits_langsmith, observations.langsmith),
+    observations.LANGFUSE: (observations.fits_langfuse, observations.langfuse),
+    "spans": (spans.fits, spans.conversations),
+    openai_chat.NAME: (openai_chat.fits, openai_chat.conversations),
+}
+"""Name -> whether a row is of the format, and its reader; the first that fits a file's row."""
+LOOKED_AT, MOST_KEYS, MOST_LISTED = 50, 8, 20
+"""Rows of a file by which its format is recognised; keys of them that an error lists; names."""
 
 
 def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
@@ -40,14 +55,13 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
     """
     skipped, notes, masked, left, dropped = (Counter[str]() for _ in range(5))
     replaced = Counter(dict.fromkeys(request.replace, 0))
-    calls = list(conversations_in(path, skipped))
+    calls = list(_conversations(path, skipped))
     if request.marks:
-        marks = marks_from(rows_in(workspace.existing(request.marks), skipped))
+        marks = marks_from(_rows_in(workspace.existing(request.marks), skipped))
         for one in calls:
             one.add_signs(marks)
     found = longest(calls, notes)
-    if request.keep is not None:
-        request.keep.require_sign(found)
+    require_signs(request.keep, found)
     rows = []
     for one in found:
         messages = answered(one.messages, notes)
@@ -65,7 +79,7 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
     models = Counter(one.model or "unknown" for one in found)
     log = LogCounts(
         formats=dict(Counter(one.format for one in found)),
-        signs={shown(name): said for name, said in [*described_signs(found).items()][:MOST_LISTED]},
+        signs=dict([*described_signs(found).items()][:MOST_LISTED]),
         models=_listed(models),
         terms={name: row.edition or row.read or "unknown" for name, row in map(terms_of, models)},
         masked=_listed(masked),
@@ -80,6 +94,43 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
     return Made(rows, len(found), dropped, warnings, log=log)
 
 
+def _conversations(path: Path, skipped: "Counter[str]") -> Iterator[Conversation]:
+    """Yield the conversations of a file or folder; rows of one format are read together."""
+    by_format: dict[str, list[LogRow]] = {}
+    for _, held in groupby(_rows_in(path, skipped), key=lambda row: row.file):
+        rows = list(held)
+        by_format.setdefault(_format_of(rows), []).extend(rows)
+    unknown = by_format.pop("", [])
+    if not by_format:
+        keys = dict.fromkeys(key for row in unknown[:LOOKED_AT] for key in row.value)
+        listed = ", ".join(map(shown, [*keys][:MOST_KEYS])) or "none"
+        raise refusal("unknown_log", path=path, keys=listed, known=", ".join(FORMATS))
+    skipped["rows_of_no_known_format"] += len(unknown)
+    for name, rows in by_format.items():
+        for one in FORMATS[name][1](rows, skipped):
+            one.messages = normalised(one.messages)
+            yield one
+
+
+def _rows_in(path: Path, skipped: "Counter[str]") -> Iterator[LogRow]:
+    """Yield the rows of a file or folder that are objects, of every list of an object."""
+    for source in find_sources(path):
+        file = os.path.relpath(source.path, path) if path.is_dir() else path.name
+        lists: list[str | None] = [name for name, _ in source.lists]
+        for select in lists or [source.select]:
+            for row in read(replace(source, select=select)):
+                if isinstance(row.value, Mapping):
+                    yield LogRow(file, row.number, row.value)
+                else:
+                    skipped[row.problem or f"row_of_{type(row.value).__name__}"] += 1
+
+
+def _format_of(rows: Sequence[LogRow]) -> str:
+    """Return the format of a file by the keys of its first rows; empty if it is none."""
+    first = [row.value for row in rows[:LOOKED_AT]]
+    return next((name for name, (fits, _) in FORMATS.items() if any(map(fits, first))), "")
+
+
 def _why_dropped(one: Conversation, messages: list[Message], keep: Keep | None) -> str:
     """Return why a conversation is not kept; empty if it is."""
     called = [call for message in one.messages for call in message.get("tool_calls", [])]
@@ -90,7 +141,7 @@ def _why_dropped(one: Conversation, messages: list[Message], keep: Keep | None) 
         return failed if failed == NOT_FINISHED else f"failed: {failed}"
     if not messages:
         return "nothing_answered"
-    return keep.unmet(one) if keep else "undecided"
+    return unmet(one, keep) if keep else "undecided"
 
 
 def _origin(one: Conversation, file: str, digest: str) -> Origin:

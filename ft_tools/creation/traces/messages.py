@@ -51,6 +51,12 @@ def objects_of(value: Any) -> list[Mapping[str, Any]]:
     return [found for one in items_of(value) if isinstance(found := parsed(one), Mapping)]
 
 
+def text_at(row: Any, *names: str) -> str:
+    """Return the first of these that is there, as text."""
+    found = first_of(row, *names) if isinstance(row, Mapping) else None
+    return "" if found is None else str(found)
+
+
 def messages_of(turns: Any, role: str = "user") -> list[Message]:
     """Read a turn or a list of turns, up to the first that holds what is no text.
 
@@ -95,39 +101,24 @@ def _turn(turn: Any) -> Iterator[Message]:
     if role == "tool" and not any(PARTS.get(_type(part)) == "result" for part in parts):
         yield result(first_of(turn, "tool_call_id", "id"), text_of(content))
         return
-    said, results = _said(turn, role, parts)
+    beside, held = list(_calls_beside(turn)), [_part(part) for part in parts]
+    texts, thoughts, results = (
+        [value for what, value in held if what == name] for name in ("text", "thought", "result")
+    )
+    said: Message = {"role": role, "content": "".join(texts)}
+    # LangChain has the calls of Anthropic's models in both places.
+    calls = beside + [value for what, value in held if what == "call" and value not in beside]
+    thought = first_of(turn, "reasoning_content", "reasoning")
+    thoughts += [thought] if isinstance(thought, str) else []
+    if role == "assistant":
+        whole = "\n".join(filter(str.strip, thoughts))
+        said |= {"tool_calls": calls} if calls else {}
+        said |= {"reasoning_content": whole} if whole else {}
     is_said = role != "tool" and (said["content"] or "tool_calls" in said or not results)
     # What a user says beside results, the user says after them.
     yield from results if role == "user" else ()
     yield from [said] if is_said else ()
     yield from results if role != "user" else ()
-
-
-def _said(turn: Mapping[str, Any], role: str, parts: list[Any]) -> tuple[Message, list[Message]]:
-    """Return what the parts of a turn say, with the calls and thoughts beside them; and results."""
-    text, results, beside = "", list[Message](), list(_calls_beside(turn))
-    thoughts, calls = list[str](), beside.copy()
-    for part in parts:
-        what = _held(part)
-        if what == "text":
-            text += _text(part)
-        elif what == "thought":
-            thoughts.append(text_of(first_of(part, "thinking", "content", "text")))
-        elif what == "call":
-            made = call(part.get("id"), part.get("name"), first_of(part, *ARGUMENTS))
-            # LangChain has the calls of Anthropic's models in both places.
-            calls += [made] if made not in beside else []
-        elif what == "result":
-            found = text_of(first_of(part, "content", "response", "result"))
-            results.append(result(first_of(part, "tool_use_id", "id"), found))
-    thought = first_of(turn, "reasoning_content", "reasoning")
-    thoughts = [*thoughts, thought] if isinstance(thought, str) else thoughts
-    said: Message = {"role": role, "content": text}
-    if role == "assistant":
-        whole = "\n".join(filter(str.strip, thoughts))
-        said |= {"tool_calls": calls} if calls else {}
-        said |= {"reasoning_content": whole} if whole else {}
-    return said, results
 
 
 def _role(turn: Mapping[str, Any]) -> str | None:
@@ -147,16 +138,12 @@ def text_of(content: Any) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     if isinstance(content, list) and content and all(map(_type, content)):
-        return "".join([_text(part) if _held(part) == "text" else "" for part in content])
+        return "".join([value for what, value in map(_part, content) if what == "text"])
     return json.dumps(content, ensure_ascii=False)
 
 
-def _text(part: Any) -> str:
-    return part if isinstance(part, str) else text_of(first_of(part, "text", "content"))
-
-
-def _held(part: Any) -> str:
-    """Return what a part holds.
+def _part(part: Any) -> tuple[str, Any]:
+    """Return what a part holds, and it: a text, a call or a result.
 
     Raises:
         Unreadable: Nothing that is known.
@@ -164,7 +151,14 @@ def _held(part: Any) -> str:
     kind = _type(part)
     if kind not in PARTS:
         raise Unreadable(kind)
-    return PARTS[kind]
+    what = PARTS[kind]
+    if what == "call":
+        return what, call(part.get("id"), part.get("name"), first_of(part, *ARGUMENTS))
+    if what == "result":
+        content = text_of(first_of(part, "content", "response", "result"))
+        return what, result(first_of(part, "tool_use_id", "id"), content)
+    names = ("thinking", "text", "content")
+    return what, part if isinstance(part, str) else text_of(first_of(part, *names))
 
 
 def _type(part: Any) -> str:
@@ -201,10 +195,10 @@ def _calls_beside(turn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield call(held.get("id"), function["name"], first_of(function, *ARGUMENTS))
 
 
-def tools_of(request: Mapping[str, Any]) -> list[Any]:
-    """Return the tools of a request in today's spelling, however their schemas are named."""
+def tools_of(tools: Any) -> list[Any]:
+    """Return definitions of tools in today's spelling, however their schemas are named."""
     made: list[Any] = []
-    for tool in objects_of(first_of(request, "tools", "functions")):
+    for tool in objects_of(tools):
         schema = first_of(tool, "parameters", "input_schema", "inputSchema")
         kept = {name: tool[name] for name in ("name", "description") if tool.get(name)}
         function = {**kept, "parameters": object_of(schema)}
@@ -219,25 +213,20 @@ def normalised(messages: Iterable[Message]) -> list[Message]:
     """
     made: list[Message] = []
     for message in messages:
-        role, before = message["role"], made[-1] if made else {"role": ""}
-        if role == "system" and before["role"] not in {"", "system"}:
+        role, before = message["role"], made[-1]["role"] if made else ""
+        is_late = role == "system" and before not in {"", "system"}
+        if is_late or (role in {"assistant", "tool"} and before in {"", "system"}):
             continue
-        if role in {"assistant", "tool"} and before["role"] in {"", "system"}:
-            continue
-        if role == before["role"] and role in {"system", "user", "assistant"}:
-            made[-1] = _joined(before, message)
-        else:
+        if role != before or role not in {"system", "user", "assistant"}:
             made.append(message)
+            continue
+        both = (made.pop(), message)
+        joined = {**both[0], "content": "\n\n".join(m["content"] for m in both if m["content"])}
+        calls = [call for m in both for call in m.get("tool_calls", [])]
+        thoughts = [m["reasoning_content"] for m in both if "reasoning_content" in m]
+        joined |= {"tool_calls": calls} if calls else {}
+        made.append(joined | ({"reasoning_content": "\n".join(thoughts)} if thoughts else {}))
     return made
-
-
-def _joined(one: Message, other: Message) -> Message:
-    """Return two turns of one speaker as one: texts in paragraphs, calls side by side."""
-    texts = [text for text in (one["content"], other["content"]) if text]
-    thoughts = [m["reasoning_content"] for m in (one, other) if "reasoning_content" in m]
-    calls = [call for m in (one, other) for call in m.get("tool_calls", [])]
-    made = {**one, "content": "\n\n".join(texts)} | ({"tool_calls": calls} if calls else {})
-    return made | ({"reasoning_content": "\n".join(thoughts)} if thoughts else {})
 
 
 def answered(messages: Iterable[Message], notes: "Counter[str]") -> list[Message]:

@@ -12,7 +12,6 @@ from ft_tools.creation.traces.conversation import (
     Signs,
     call_of,
     calls_in,
-    text_at,
 )
 from ft_tools.creation.traces.messages import (
     answer_of,
@@ -21,6 +20,7 @@ from ft_tools.creation.traces.messages import (
     object_of,
     objects_of,
     parsed,
+    text_at,
     tools_of,
 )
 from ft_tools.creation.traces.openai_chat import SESSIONS
@@ -52,27 +52,21 @@ def langfuse(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conver
     signs, nodes = Signs(), list[Node]()
     for row in rows:
         value = row.value
-        if text_at(value, *KIND):
+        if kind := text_at(value, *KIND):
             about = next(filter(None, (text_at(value, *names) for names in ABOUT)), "")
-            signs.add(about, value.get("name"), _score(value), source=value.get("source"))
+            score = value.get("value")
+            # Of a category the value is only its index, of a text it is 0.
+            if kind in {"CATEGORICAL", "TEXT"}:
+                score = first_of(value, "string_value", "stringValue")
+            elif kind == "BOOLEAN":
+                score = None if score in (None, "") else bool(float(score))
+            signs.add(about, value.get("name"), score, source=value.get("source"))
             continue
         kind, failed = text_at(value, "type"), "error" if value.get("level") == "ERROR" else ""
         call = _generation(row) if kind == "GENERATION" else None
         own, parent = text_at(value, "id"), text_at(value, *PARENT)
         nodes.append(Node(own, parent, failed, f"{LANGFUSE}.{kind}", call))
     yield from calls_in(nodes, signs, skipped)
-
-
-def _score(row: Mapping[str, Any]) -> Any:
-    """Return a score: of a category the value is only its index, of a text it is 0."""
-    kind, value = text_at(row, *KIND), row.get("value")
-    if kind in {"CATEGORICAL", "TEXT"}:
-        return first_of(row, "string_value", "stringValue")
-    try:
-        number = float(value or 0)
-    except (TypeError, ValueError):
-        return None
-    return None if value in (None, "") else bool(number) if kind == "BOOLEAN" else number
 
 
 def _generation(row: LogRow) -> Conversation | None:
@@ -83,23 +77,17 @@ def _generation(row: LogRow) -> Conversation | None:
     if not turns:
         return None
     choices = objects_of(object_of(output).get("choices"))
-    answer = answer_of(choices[0].get("message") if choices else output)
-    if not any("tool_calls" in one for one in answer):
-        calls = parsed(first_of(value, "tool_calls", "toolCalls"))
-        answer = [*answer, *(answer_of({"tool_calls": calls}) if calls else [])]
-    defined = object_of(first_of(value, "tool_definitions", "toolDefinitions"))
-    tools = [{"name": name, **object_of(one)} for name, one in defined.items()]
     return call_of(
         LANGFUSE,
         row,
         turns,
-        answer,
+        answer_of(choices[0].get("message") if choices else output),
         reasons=[one.get("finish_reason") for one in choices],
         session=text_at(value, *SESSION),
         trace=text_at(value, *TRACE),
         model=text_at(value, "provided_model_name", "model"),
         date=text_at(value, "start_time", "startTime"),
-        tools=tools_of(request) or tools_of({"tools": tools}),
+        tools=tools_of(first_of(request, "tools", "functions")),
     )
 
 
@@ -145,7 +133,7 @@ def _run(row: LogRow) -> Conversation | None:
         trace=text_at(value, "trace_id"),
         model=next(filter(None, (text_at(one, *MODELS) for one in named)), ""),
         date=text_at(value, "start_time"),
-        tools=tools_of(invoked) or tools_of(inputs),
+        tools=tools_of(first_of(invoked, "tools", "functions") or first_of(inputs, "tools")),
     )
 
 

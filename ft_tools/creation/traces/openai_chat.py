@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ft_tools.creation.traces.conversation import Conversation, LogRow, Signs, call_of, text_at
+from ft_tools.creation.traces.conversation import Conversation, LogRow, Signs, call_of
 from ft_tools.creation.traces.messages import (
     answer_of,
     items_of,
@@ -12,6 +12,7 @@ from ft_tools.creation.traces.messages import (
     object_of,
     objects_of,
     parsed,
+    text_at,
     tools_of,
 )
 from ft_tools.formats.turns import first_of
@@ -54,14 +55,15 @@ def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[C
     for row, own, response in listed:
         batch = text_at(row.value, "custom_id")
         request = own or (requests.get(batch) if batch else None)
-        if response is None and row.value.get("method"):
-            skipped[f"{NAME}.batch_request"] += 1
-        elif request is None:
-            what = "response_without_request" if response else text_at(row.value, *KINDS)
-            skipped[f"{NAME}.{what or 'no_messages'}"] += 1
-        else:
-            for choice in objects_of(response["choices"]) if response else [{}]:
-                yield _conversation(row, request, response or {}, choice)
+        if request is None or (response is None and row.value.get("method")):
+            kind = "response_without_request" if response else text_at(row.value, *KINDS)
+            skipped[f"{NAME}.{kind or 'no_messages'}"] += 1
+            continue
+        signs = _signs(row.value)
+        for choice in objects_of(response["choices"]) if response else [{}]:
+            made = _conversation(row, request, response or {}, choice)
+            made.add_signs(signs, [""])
+            yield made
 
 
 def _conversation(
@@ -71,7 +73,7 @@ def _conversation(
     # Without a response the answer may be logged as the last message.
     at = -1 if not response and turns and turns[-1]["role"] == "assistant" else len(turns)
     refused = "refusal" if object_of(choice.get("message")).get("refusal") else ""
-    made = call_of(
+    return call_of(
         NAME,
         row,
         turns[:at],
@@ -82,10 +84,8 @@ def _conversation(
         id=text_at(value, "id") or text_at(response, "id"),
         model=text_at(response, "model") or text_at(request, "model") or text_at(value, "model"),
         date=text_at(value, *DATES) or text_at(response, "created"),
-        tools=tools_of(request),
+        tools=tools_of(first_of(request, "tools", "functions")),
     )
-    made.add_signs(_signs(value), [""])
-    return made
 
 
 def _signs(row: Mapping[str, Any]) -> Signs:

@@ -15,7 +15,6 @@ from ft_tools.creation.traces.conversation import (
     Signs,
     call_of,
     calls_in,
-    text_at,
 )
 from ft_tools.creation.traces.messages import (
     answer_of,
@@ -24,6 +23,7 @@ from ft_tools.creation.traces.messages import (
     object_of,
     objects_of,
     parsed,
+    text_at,
     tools_of,
 )
 from ft_tools.formats.example import Message
@@ -40,7 +40,11 @@ KIND = "openinference.span.kind"
 EVALUATION, CHOICE = "gen_ai.evaluation", "gen_ai.choice"
 OLD = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
 """Events of messages, as they were up to 1.36 -> who speaks."""
-ASKED, ANSWERED = "gen_ai.input.messages", "gen_ai.output.messages"
+ASKED = ("gen_ai.input.messages", "llm.input_messages")
+ANSWERED = ("gen_ai.output.messages", "llm.output_messages")
+REASONS = ("gen_ai.response.finish_reasons", "llm.finish_reason")
+TOOLS = ("gen_ai.tool.definitions", "llm.tools")
+MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
 RESPONSE, SESSION = "gen_ai.response.id", ("gen_ai.conversation.id", "session.id")
 
 
@@ -59,7 +63,6 @@ class Span:
     has_failed: bool
     links: tuple[str, ...]
     """Ids of the spans that it is about."""
-    is_event: bool = False
 
 
 def fits(row: Mapping[str, Any]) -> bool:
@@ -70,13 +73,22 @@ def fits(row: Mapping[str, Any]) -> bool:
 
 
 def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
-    """Yield the calls of models; OpenInference names the kind of its own spans."""
-    found, signs = list(_spans(rows)), Signs()
-    theirs = {one.id for one in found if nested(one.attributes, KIND)}
-    named = [one for one in found if one.id in theirs]
-    yield from calls_in(list(_openinference(named, signs)), signs, skipped)
-    others = [one for one in found if one.id not in theirs]
-    yield from calls_in(list(_otel(others, signs)), signs, skipped)
+    """Yield the calls of models; a span is what it, its events and its log records say."""
+    signs, evaluations = Signs(), list[Span]()
+    parts: dict[str, list[Span]] = defaultdict(list)
+    for span in _spans(rows):
+        is_verdict = span.name == f"{EVALUATION}.result"
+        (evaluations if is_verdict else parts[f"{span.trace} {span.id}"]).append(span)
+    nodes = [_node(held, signs) for held in parts.values()]
+    judged = {node.parent for node in nodes} | {node.id for node in nodes if node.call}
+    for span in evaluations:
+        held = span.attributes
+        # A span of its own that evaluates is about the one that it stands in.
+        about = span.id if span.id in judged else span.parent
+        scores = [held.get(f"{EVALUATION}.score.{key}") for key in ("value", "label")]
+        name = held.get(f"{EVALUATION}.name")
+        signs.add(text_at(held, RESPONSE) or about or text_at(held, *SESSION), name, *scores)
+    yield from calls_in(nodes, signs, skipped)
 
 
 def _spans(rows: Iterable[LogRow]) -> Iterator[Span]:
@@ -98,25 +110,26 @@ def _members(value: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _span(row: LogRow, one: Mapping[str, Any], of: Span | None = None) -> Span:
-    context = one.get("context") or one.get("spanContext")
     attributes = dict(_pairs(one.get("attributes")))
     attributes |= {k.removeprefix(HELD): v for k, v in one.items() if k.startswith(HELD)}
     event = text_at(one, "eventName", "event_name") or text_at(attributes, "event.name")
     status = text_at(one.get("status"), "code", "status_code") or text_at(one, "status_code")
-    links = objects_of(one.get("links"))
     return Span(
         row,
         event or text_at(one, "name"),
-        of.trace if of else text_at(one, *TRACE) or text_at(context, *TRACE),
-        of.id if of else text_at(one, *SPAN) or text_at(context, *SPAN),
+        of.trace if of else _id(one, TRACE),
+        of.id if of else _id(one, SPAN),
         of.parent if of else text_at(one, *PARENT),
         text_at(one, *DATES),
         attributes,
         _plain(one.get("body")),
         (status or text_at(one, "status")) in FAILED,
-        tuple(text_at(link, *SPAN) or text_at(link.get("context"), *SPAN) for link in links),
-        is_event=of is not None,
+        tuple(_id(link, SPAN) for link in objects_of(one.get("links"))),
     )
+
+
+def _id(one: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    return text_at(one, *names) or text_at(one.get("context") or one.get("spanContext"), *names)
 
 
 def _pairs(held: Any) -> Iterator[tuple[str, Any]]:
@@ -141,65 +154,66 @@ def _plain(value: Any) -> Any:
     return held if kind in {"stringValue", "doubleValue", "boolValue"} else value
 
 
-def _otel(spans: Iterable[Span], signs: Signs) -> Iterator[Node]:
-    """Yield each span, with the call of a model that it and its events say; add evaluations."""
-    parts: dict[str, list[Span]] = defaultdict(list)
-    evaluations = []
-    for span in spans:
-        if span.name == f"{EVALUATION}.result":
-            evaluations.append(span)
-        else:
-            parts[f"{span.trace} {span.id}"].append(span)
-    found = [_otel_node(held) for held in parts.values()]
-    judged = {node.parent for node in found} | {node.id for node in found if node.call}
-    for span in evaluations:
-        held = span.attributes
-        # A span of its own that evaluates is about the one that it stands in.
-        about = span.id if span.id in judged else span.parent
-        scores = [held.get(f"{EVALUATION}.score.{key}") for key in ("value", "label")]
-        name = held.get(f"{EVALUATION}.name")
-        signs.add(text_at(held, RESPONSE) or about or text_at(held, *SESSION), name, *scores)
-    yield from found
-
-
-def _otel_node(parts: list[Span]) -> Node:
-    """Return what a span, its events and its log records say."""
+def _node(parts: list[Span], signs: Signs) -> Node:
+    """Return what a span, its events and its log records say; add the verdicts in it."""
     span = next((one for one in parts if not one.name.startswith("gen_ai.")), parts[0])
     held = {name: value for one in parts for name, value in one.attributes.items()}
-    failed = "error" if "error.type" in held or any(one.has_failed for one in parts) else ""
-    kind = f"{OTEL}.{text_at(held, 'gen_ai.operation.name') or span.name}"
-    return Node(span.id, span.parent, failed, kind, _otel_call(span, parts, held, failed))
+    kind, session = text_at({KIND: nested(held, KIND)}, KIND), str(_first(held, SESSION) or "")
+    failed = "error.type" in held or any(one.has_failed for one in parts)
+    if kind:
+        failed = failed or any(one.name == "exception" for one in parts)
+        # A verdict that comes later is a span of its own, which links to what it is about.
+        abouts = [("", about) for about in span.links or (span.id,)]
+        for where, about in [*abouts, ("trace.", span.trace), ("session.", session)]:
+            _add_verdicts(signs, held, where, about)
+    says = f"{OPENINFERENCE}.{kind}" if kind else f"{OTEL}.{_operation(span, held)}"
+    call = _call(span, parts, held, session) if kind in {"", "LLM"} else None
+    if call is not None and failed:
+        call.failed = "error"
+    return Node(span.id, span.parent, "error" if failed else "", says, call)
 
 
-def _otel_call(
-    span: Span, parts: list[Span], held: Mapping[str, Any], failed: str
+def _operation(span: Span, held: Mapping[str, Any]) -> str:
+    return text_at(held, "gen_ai.operation.name") or span.name
+
+
+def _add_verdicts(signs: Signs, held: Mapping[str, Any], where: str, about: str) -> None:
+    for name in ("annotation", "evaluation"):
+        for one in objects_of(nested(held, f"{where}{name}s")):
+            for verdict in objects_of(one.get(name, one)):
+                said = (verdict.get("score"), verdict.get("label"))
+                signs.add(about, verdict.get("name"), *said, source=verdict.get("annotator_kind"))
+
+
+def _call(
+    span: Span, parts: list[Span], held: Mapping[str, Any], session: str
 ) -> Conversation | None:
     """Return what a call of a model was asked and answered; None if nothing says so."""
-    asked, outputs = messages_of(held.get(ASKED)), items_of(held.get(ANSWERED))
-    reasons = items_of(held.get("gen_ai.response.finish_reasons"))
-    if ASKED not in held:
+    asked, outputs = messages_of(_first(held, ASKED)), items_of(_first(held, ANSWERED))
+    reasons = items_of(_first(held, REASONS))
+    if not asked:
         old = sorted((one for one in parts if one.name in OLD), key=lambda one: one.date)
         asked = [message for one in old for message in _old_message(one)]
         choices = [object_of(one.body) or one.attributes for one in parts if one.name == CHOICE]
         outputs = [parsed(choice.get("message")) or choice for choice in choices]
-        reasons = [*reasons, *(choice.get("finish_reason") for choice in choices)]
+        reasons += [choice.get("finish_reason") for choice in choices]
     if not asked and not outputs:
         return None
     instructions = parsed(held.get("gen_ai.system_instructions"))
     system = messages_of({"role": "system", "parts": instructions}) if instructions else []
+    tools = [object_of(one.get("tool", one)) for one in objects_of(_first(held, TOOLS))]
     return call_of(
-        OTEL,
+        OPENINFERENCE if nested(held, KIND) else OTEL,
         span.row,
         [*system, *asked],
         answer_of(outputs[0]) if outputs else [],
-        failed=failed,
         reasons=[*reasons, *(text_at(one, "finish_reason") for one in outputs)],
-        session=text_at(held, *SESSION),
+        session=session,
         trace=span.trace,
         id=text_at(held, RESPONSE),
-        model=text_at(held, "gen_ai.response.model", "gen_ai.request.model"),
+        model=str(_first(held, MODELS) or ""),
         date=span.date,
-        tools=tools_of({"tools": held.get("gen_ai.tool.definitions")}),
+        tools=tools_of([one.get("json_schema", one) for one in tools]),
     )
 
 
@@ -211,48 +225,9 @@ def _old_message(span: Span) -> list[Message]:
     return messages_of({**body, "role": role, "content": content, "tool_call_id": body.get("id")})
 
 
-def _openinference(spans: list[Span], signs: Signs) -> Iterator[Node]:
-    """Yield each span, with the call of one of kind LLM; add the verdicts on it and around it."""
-    raised = {one.id for one in spans if one.is_event and one.name == "exception"}
-    for span in (one for one in spans if not one.is_event):
-        session, kind = (str(nested(span.attributes, n) or "") for n in ("session.id", KIND))
-        # A verdict that comes later is a span of its own, which links to what it is about.
-        abouts = [("", about) for about in span.links or (span.id,)]
-        for where, about in [*abouts, ("trace.", span.trace), ("session.", session)]:
-            _add_verdicts(signs, span, where, about)
-        call = _openinference_call(span, session) if kind == "LLM" else None
-        failed = "error" if span.has_failed or span.id in raised else ""
-        yield Node(span.id, span.parent, failed, f"{OPENINFERENCE}.{kind}", call)
-
-
-def _add_verdicts(signs: Signs, span: Span, where: str, about: str) -> None:
-    for name in ("annotation", "evaluation"):
-        for one in objects_of(nested(span.attributes, f"{where}{name}s")):
-            for held in objects_of(one.get(name, one)):
-                said = (held.get("score"), held.get("label"))
-                signs.add(about, held.get("name"), *said, source=held.get("annotator_kind"))
-
-
-def _openinference_call(span: Span, session: str) -> Conversation | None:
-    names = ("input_messages", "output_messages", "finish_reason", "tools")
-    asked, outputs, reasons, tools = (
-        items_of(nested(span.attributes, f"llm.{name}")) for name in names
-    )
-    if not asked and not outputs:
-        return None
-    defined = [tool for one in objects_of(tools) for tool in objects_of(one.get("tool", one))]
-    return call_of(
-        OPENINFERENCE,
-        span.row,
-        messages_of(asked),
-        answer_of(outputs[0]) if outputs else [],
-        reasons=reasons,
-        session=session,
-        trace=span.trace,
-        model=text_at(span.attributes, "llm.model_name"),
-        date=span.date,
-        tools=tools_of({"tools": [one.get("json_schema", one) for one in defined]}),
-    )
+def _first(held: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """Return the first of these attributes that is there."""
+    return next((value for name in names if (value := nested(held, name)) is not None), None)
 
 
 def nested(attributes: Mapping[str, Any], prefix: str) -> Any:
