@@ -148,7 +148,7 @@ def test_none_of_them_is_trained_from_logs_at_any_turn(workspace):
         messages = [asked, {"role": "assistant", "content": None, "tool_calls": [call]}, found]
         logs.append({"messages": messages, "choices": [{"message": turns[1]}]})
     write(workspace / "logs.jsonl", logs)
-    keep = {"outcome": "not_failed"}
+    keep = "not_failed"
     report, rows = made(workspace, source="logs.jsonl", kind="traces", keep=keep)
     assert leaked(rows) == []
     assert report.dropped == {"test_question": 40, "test_paraphrase": 20}
