@@ -37,9 +37,9 @@ from tests.demo_tickets.make import prepared
 
 FORMATS = [
     "gguf:F16", "gguf:Q8_0", "gguf:Q6_K", "gguf:Q5_K_M", "gguf:Q4_K_M", "gguf:IQ4_XS",
-    "gguf:Q4_0", "gguf:Q3_K_M", "gguf:Q2_K", "bnb:nf4", "fp8", "gptq:4",
+    "gguf:Q4_0", "gguf:Q3_K_M", "gguf:Q2_K", "fp8", "gptq:4",
 ]  # fmt: skip
-PACKAGES = ["torch", "transformers", "peft", "llama-cpp-python", "bitsandbytes", "gguf"]
+PACKAGES = ["torch", "transformers", "peft", "llama-cpp-python", "gguf"]
 SHARD = "70MB"
 
 

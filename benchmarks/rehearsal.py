@@ -26,11 +26,11 @@ from ft_tools.evaluation.systems.models import decide
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.models.machine import this_machine
+from ft_tools.models.quantized import NF4
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs.hardware import memory
 from ft_tools.shipping import estimates, formats
-from ft_tools.shipping.plan import NF4
 
 GIB = 2**30
 MODELS = {
@@ -38,7 +38,7 @@ MODELS = {
     "70B": "meta-llama/Llama-3.1-70B",
     "30B-A3B": "Qwen/Qwen3-30B-A3B",
 }
-FORMATS = ("gguf:Q4_K_M", "bnb:nf4", "gptq:4")
+FORMATS = ("gguf:Q4_K_M", "gptq:4")
 Memory = namedtuple("Memory", ["total", "available"])
 
 

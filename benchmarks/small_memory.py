@@ -211,8 +211,8 @@ def steps() -> dict[str, Any]:
         "merge, gptq:4": tried(
             merge_and_quantize, ShipRequest(formats=["gptq:4"], calibration="rows.jsonl", **ship)
         ),
-        "merge, gguf:Q4_K_M, bnb:nf4": tried(
-            merge_and_quantize, ShipRequest(formats=["gguf:Q4_K_M", "bnb:nf4"], **ship)
+        "merge, gguf:Q4_K_M": tried(
+            merge_and_quantize, ShipRequest(formats=["gguf:Q4_K_M"], **ship)
         ),
     }
 

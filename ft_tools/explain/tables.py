@@ -13,7 +13,7 @@ from ft_tools.metrics.table import METRICS
 
 FIRST = ("severity", "title", "value", "units", "message", "rule", "cure", "why")
 """Fields of a row that come first; the others follow as they stand in the table."""
-DATA = ("gpus.toml", "models.toml", "apple.toml", "gguf.toml", "teachers.toml", "general.toml")
+DATA = ("gpus.toml", "models.toml", "apple.toml", "teachers.toml", "general.toml")
 """Tables of things, not of ids that a report names."""
 SAYING = {*FIRST[4:], "ask", "change", "override", "stop"}
 """A row without any of them explains nothing."""

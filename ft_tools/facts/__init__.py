@@ -98,13 +98,6 @@ class Threshold(Fact):
         return float(self.value)
 
 
-class NotConverted(Fact):
-    """A family that llama.cpp's converter does not carry."""
-
-    llama_cpp_python: str = Field(description="The version that it was tried with.")
-    why: str
-
-
 NO_GPU = {"cpu", "none", "no", "nogpu", "null"}
 Row = TypeVar("Row", bound=NamedFact)
 
@@ -119,13 +112,6 @@ def gpus() -> Mapping[str, Gpu]:
 def apple_chips() -> Mapping[str, AppleChip]:
     """Return every known Apple chip, keyed by name."""
     rows = {name: AppleChip.model_validate(row) for name, row in table_of("apple.toml").items()}
-    return MappingProxyType(rows)
-
-
-@cache
-def not_converted() -> Mapping[str, NotConverted]:
-    """Return the families that llama.cpp's converter does not carry, by model_type."""
-    rows = {name: NotConverted.model_validate(row) for name, row in table_of("gguf.toml").items()}
     return MappingProxyType(rows)
 
 

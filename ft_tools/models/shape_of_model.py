@@ -1,7 +1,6 @@
 """The shape of the model that an argument names: run, folder, cache, catalog, or the Hub."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,27 +51,8 @@ def shape_of_config(config: dict[str, Any], name: str) -> ModelShape:
         shape = shape_from_config(config, name)
     else:
         shape = described_shape(config, name)
-    changes: dict[str, Any] = {}
-    if found := prequantized(config):
-        changes["quantized"] = found.kind
-    if note := no_gguf(config):
-        changes["notes"] = (*shape.notes, note)
-    return shape.model_copy(update=changes) if changes else shape
-
-
-def no_gguf(config: Mapping[str, Any]) -> str:
-    """Return that a model's family cannot become a GGUF file; empty where that is not known.
-
-    >>> no_gguf({"model_type": "llama"})
-    ''
-    """
-    row = facts.not_converted().get(str(config.get("model_type")))
-    if row is None:
-        return ""
-    return (
-        f"no GGUF file, so neither llama.cpp nor Ollama: the converter of llama-cpp-python "
-        f"{row.llama_cpp_python} does not carry {config['model_type']}, because {row.why}"
-    )
+    found = prequantized(config)
+    return shape.model_copy(update={"quantized": found.kind}) if found else shape
 
 
 def config_of(model: str) -> dict[str, Any]:

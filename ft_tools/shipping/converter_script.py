@@ -7,7 +7,6 @@ the converter is kept, and never anything that was not asked for.
 
 import ast
 import importlib.metadata
-import json
 import os
 import subprocess
 import sys
@@ -17,19 +16,18 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ft_tools import facts, workspace
+from ft_tools import workspace
 from ft_tools.errors import BadData, MissingExtra, OutputExists
-from ft_tools.publish import new_folder, sha256, verify
+from ft_tools.publish import new_folder, verify
 from ft_tools.shipping.findings import refusal
 
 VARIABLE = "LLAMA_CPP_DIR"
 SCRIPT = "convert_hf_to_gguf.py"
 DISTRIBUTION = "llama-cpp-python"
 INSIDE = ("vendor", "llama.cpp")
-KEPT = (SCRIPT, "LICENSE", "conversion", "gguf-py")
+KEPT = ([SCRIPT], ["LICENSE"], ["conversion"], ["gguf-py"])
 # Of 0.3.36: 76.6 MB are fetched, 2.1 MB are kept.
 DOWNLOAD_BYTES = 80 * 2**20
-MAX_KEPT_BYTES = 50 * 2**20
 PIP_SECONDS = 600
 
 
@@ -87,13 +85,9 @@ def why_not(config: Mapping[str, Any]) -> str:
         config: Its config.json.
 
     Returns:
-        The reason; empty where it carries it, or where nobody knows yet.
+        The reason; empty where it carries it, or is not on this machine yet.
     """
-    named = _named()
-    row = facts.not_converted().get(str(config.get("model_type")))
-    if row is not None and not named and row.llama_cpp_python == version():
-        return row.why
-    known, classes = _architectures(named or cached()), config.get("architectures") or []
+    known, classes = _architectures(_named() or cached()), config.get("architectures") or []
     if known and classes and known.isdisjoint(classes):
         return "it has no entry for its class"
     return ""
@@ -106,52 +100,39 @@ def fetch(folder: Path) -> None:
         Missing: pip is not there, or cannot get it.
         BadData: The archive is not what it should be.
     """
-    wanted, why = f"{DISTRIBUTION}=={version()}", ""
+    wanted, why = f"{DISTRIBUTION}=={version()}", "pip fetched no archive"
     with tempfile.TemporaryDirectory(prefix="fine-tuning-llm-") as where:
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary"]
         argv += [DISTRIBUTION, "--disable-pip-version-check", "--dest", where, wanted]
         try:
-            done = subprocess.run(argv, capture_output=True, timeout=PIP_SECONDS, check=True)
-            sys.stderr.write(done.stderr.decode(errors="replace"))
+            subprocess.run(argv, stdout=sys.stderr, timeout=PIP_SECONDS, check=True)
         except subprocess.TimeoutExpired:
             why = f"it took more than {PIP_SECONDS} s"
         except subprocess.CalledProcessError as error:
-            sys.stderr.write(error.stderr.decode(errors="replace"))
             why = f"pip ended with {error.returncode}"
         archives = sorted(Path(where).glob("*.tar.gz"))
-        if why or not archives:
-            why = why or "pip fetched no archive"
+        if not archives:
             raise refusal("converter_not_fetched", wanted=wanted, why=why, variable=VARIABLE)
         keep(archives[0], folder)
 
 
 def keep(archive: Path, folder: Path) -> None:
-    """Take the converter out of a source distribution.
-
-    Only regular files below the wanted names are written, as tarfile's "data" filter allows.
+    """Take the converter out of a source distribution: regular files below the wanted names.
 
     Raises:
-        BadData: There is no converter in it, or it is far larger than it should be.
+        BadData: There is no converter in it.
     """
     try:
         with new_folder(folder) as staging, tarfile.open(archive, "r:gz") as bundle:
-            left = MAX_KEPT_BYTES
             for member in bundle:
                 _, *parts = PurePosixPath(member.name).parts
                 below = parts[len(INSIDE) :]
-                if tuple(parts[: len(INSIDE)]) != INSIDE or not below or below[0] not in KEPT:
-                    continue
-                if not member.isfile() or ".." in below:
-                    continue
-                left -= member.size
-                if left < 0:
-                    raise BadData(archive.name, "is not a llama.cpp source", f"set {VARIABLE}")
-                kept = member.replace(name="/".join(below), deep=False)
-                bundle.extract(kept, staging, filter="data")
+                is_wanted = tuple(parts[: len(INSIDE)]) == INSIDE and below[:1] in KEPT
+                if is_wanted and member.isfile() and ".." not in below:
+                    kept = member.replace(name="/".join(below), deep=False)
+                    bundle.extract(kept, staging, filter="data")
             if not (staging / SCRIPT).is_file():
                 raise BadData(archive.name, f"has no {SCRIPT}", f"set {VARIABLE}")
-            about = {"archive": archive.name, "sha256": sha256(archive), "license": "MIT"}
-            (staging / "origin.json").write_text(json.dumps(about), encoding="utf-8")
     except OutputExists:
         # Another run has just kept it.
         if not (folder / SCRIPT).is_file():

@@ -101,7 +101,7 @@ def planned_format(row: Format, size: ModelSize | None) -> PlannedFormat:
 def format_bytes(row: Format, size: ModelSize) -> int:
     """Estimate the size of a model in a format.
 
-    bitsandbytes and llm-compressor quantize linear layers only; what is left stays in 16 bits.
+    llm-compressor quantizes linear layers only; what is left stays in 16 bits.
     """
     if row.family == "safetensors":
         return size.stored_bytes
@@ -118,7 +118,7 @@ def require_quantizable(row: Format, size: ModelSize) -> None:
     """
     hoped = _with_rest(row, size, size.linear_params + size.expert_params)
     made, most = format_bytes(row, size), facts.number("loading.largest_size_ratio")
-    if row.family in {"bnb", "environment"} and size.expert_params and made > most * hoped:
+    if row.family == "environment" and size.expert_params and made > most * hoped:
         fields = {"made": made / 2**30, "hoped": hoped / 2**30}
         raise refusal("fused_experts", format=row.name, **fields)
 
@@ -242,12 +242,11 @@ def require_possible(
         # llm-compressor loads the model into memory, whatever cards there are.
         found = {
             "environment": lambda: candidates(size, machine.without_cards(), ["bfloat16"]),
-            "bnb": lambda: candidates(size, machine, ["bfloat16"], four_bit=True),
             "mlx": lambda: running_places(size, machine, exact=True),
         }
         if row.family in found and not found[row.family]():
-            needs = shortage(size, machine, four_bit=row.family == "bnb")
-            raise refusal("format_does_not_fit", format=row.name, shortage=needs)
+            shown = shortage(size, machine)
+            raise refusal("format_does_not_fit", format=row.name, shortage=shown)
 
 
 def duration(
@@ -259,8 +258,8 @@ def duration(
 ) -> Duration | None:
     """Return how long it takes, without environments; None: size or GPU is not known.
 
-    Merging, converting, quantizing and GGUF files are the processor's; the merged model and 4-bit
-    weights are run where they are loaded.
+    Merging, converting, quantizing and GGUF files are the processor's; the merged model is run
+    where it is loaded.
 
     Args:
         size: Of the base.
@@ -286,7 +285,6 @@ def duration(
             found = token_seconds(size.stored_bytes, first_card(device))
             rate = found[0] if found else None
         tokens = SAMPLE_TOKENS + max_examples * ANSWER_TOKENS
-        loaded = 1 + sum(row.family == "bnb" for row in rows)
         of_files = sum(format_bytes(row, size) for row in files) * GGUF_TOKEN_SECONDS
-        parts += [(tokens * loaded, about(rate, OFF)), (tokens, about(of_files, OFF))]
+        parts += [(tokens, about(rate, OFF)), (tokens, about(of_files, OFF))]
     return estimates.duration(parts, "the table of rates, without environments that are built")

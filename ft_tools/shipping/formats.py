@@ -5,7 +5,7 @@ from typing import Literal
 
 from ft_tools.errors import UnknownName
 
-Family = Literal["safetensors", "gguf", "bnb", "mlx", "environment"]
+Family = Literal["safetensors", "gguf", "mlx", "environment"]
 
 QUANTIZE_SOURCE = "https://github.com/ggml-org/llama.cpp/blob/master/tools/quantize/README.md"
 LOSS_SOURCE = "https://github.com/ggml-org/llama.cpp/blob/master/tools/perplexity/README.md"
@@ -68,8 +68,6 @@ FORMATS = (
     Format("gguf:IQ3_S", "gguf", 3.6606),
     Format("gguf:Q3_K_S", "gguf", 3.6429, 0.228217),
     Format("gguf:Q2_K", "gguf", 3.1593, 0.445132),
-    # 4-bit values in blocks of 64, scales quantized again: https://arxiv.org/abs/2305.14314
-    Format("bnb:nf4", "bnb", 4.127),
     # 4 or 8 bits, a 16-bit scale and bias for 64 weights, embedding and head included.
     # Source: https://ml-explore.github.io/mlx/build/html/python/_autosummary/mlx.core.quantize.html
     Format("mlx:8bit", "mlx", 8.5),

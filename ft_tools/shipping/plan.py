@@ -9,12 +9,10 @@ from pydantic import Field
 
 from ft_tools import workspace
 from ft_tools.contract import Report
-from ft_tools.errors import require_installed
 from ft_tools.models import model_folder, safetensors_headers, tower_packages
 from ft_tools.models.hub import hub_cache
 from ft_tools.models.machine import this_machine
 from ft_tools.models.placement import Placement
-from ft_tools.models.quantized import NF4
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.models.size import ModelSize, size_of, size_of_tensors
 from ft_tools.publish import sha256
@@ -29,7 +27,7 @@ from ft_tools.shipping.asking import MeasuredAs, measured_as
 from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat
 from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.request import MergeBase, ShipRequest
+from ft_tools.shipping.request import ShipRequest
 
 MAX_STEM = 60
 """Characters of a model's name that are kept: a format is added to it."""
@@ -70,9 +68,8 @@ class ShipPlan(Plan):
     base_config_sha256: str = Field(description="Of config.json; empty: not downloaded yet.")
     adapter: AdapterFacts | None = Field(description="Null: the source is a whole model.")
     quantization: dict[str, object] | None = Field(
-        description="BitsAndBytesConfig arguments that merge_base=dequantized repeats."
+        description="BitsAndBytesConfig arguments of the base that the run trained on."
     )
-    merge_base: MergeBase
     formats: list[PlannedFormat]
     calibration: str | None = Field(description="File that quantizers calibrate on; null: none.")
     environments: list[PlannedEnvironment] = Field(default_factory=list)
@@ -110,10 +107,6 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     source = resolve_model(request.source, request.base_model)
     if source.kind == "gguf":
         raise refusal("source_is_gguf", source=request.source)
-    if request.merge_base == "dequantized":
-        if source.adapter is None:
-            raise refusal("nothing_to_dequantize")
-        require_installed("train", "bitsandbytes")
     base = _base(request, source)
     folder = Path(base.path) if base.path else None
     if folder:
@@ -145,8 +138,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         runs_on=runs_on,
         base_config_sha256=sha256(folder / "config.json") if folder else "",
         adapter=facts,
-        quantization=_quantization(request, source, trained) if facts else None,
-        merge_base=request.merge_base,
+        quantization=trained.get("quantization") if facts else None,
         formats=planned,
         calibration=_calibration(request, source, rows, measured_on),
         environments=environments,
@@ -300,16 +292,3 @@ def _calibration(
     if path is None:
         raise refusal("needs_calibration", formats=needing, source=request.source)
     return str(path)
-
-
-def _quantization(
-    request: ShipRequest, source: ModelSource, trained: dict[str, Any]
-) -> dict[str, object] | None:
-    """Return how the base was quantized while the adapter was trained; None if it was not."""
-    if isinstance(found := trained.get("quantization"), dict):
-        return dict(found)
-    if request.merge_base == "original":
-        return None
-    if source.run_id is not None:
-        raise refusal("not_4_bit_training", run=source.run_id)
-    return dict(NF4)

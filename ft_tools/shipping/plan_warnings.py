@@ -43,7 +43,7 @@ def _base(plan: ShipPlan) -> Iterator[str]:
 def _proof(plan: ShipPlan) -> Iterator[str]:
     if plan.held_out is None:
         yield warning("built_in_text")
-    if plan.quantization and plan.merge_base == "original":
+    if plan.quantization:
         yield warning("trained_in_4_bits")
     if (measured := plan.measured_as) is not None and measured.num_shots:
         fields = measured.model_dump(include={"evaluation", "system"})

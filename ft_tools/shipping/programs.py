@@ -5,7 +5,6 @@ What a program does badly ends that process and costs its format; the run keeps 
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,8 +17,6 @@ from ft_tools.errors import DiskFull, FineTuningError
 
 POLL_SECONDS = 0.2
 NO_SPACE, SPACE_HINT = "No space left on device", "free some and run it again"
-WHERE = re.compile(r"(?<![\w-])([\w-]+\.(?:cpp|cu|c|h|m):\d+): ")
-"""A place in llama.cpp's source, before the assertion that failed there."""
 MOST_LOGGED = 20_000
 
 Stop = Callable[[], None]
@@ -119,14 +116,13 @@ def ended(name: str, code: int, said: str) -> str:
     Args:
         name: Of the program and its version.
         code: Its exit code; negative: the signal that ended it.
-        said: What it wrote; only a place in its source, or the kind of error, is taken from it.
+        said: What it wrote; only the kind of error is taken from it.
     """
     cure = "get_run with log_lines shows its words; upgrade it and ship again, or take safetensors"
     if code == -signal.SIGKILL:
         return f"{name} was killed, most likely because memory ran out; free some and ship again"
-    place = WHERE.findall(said)
-    if code == -signal.SIGABRT and place:
-        return f"{name} aborted at {place[-1]}: it does not expect such a model; {cure}"
+    if code == -signal.SIGABRT:
+        return f"{name} aborted: it does not expect such a model; {cure}"
     how = f"by signal {-code}" if code < 0 else f"with {code} ({last_error(said)!a})"
     return f"{name} ended {how}; {cure}"
 

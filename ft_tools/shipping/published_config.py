@@ -16,14 +16,13 @@ Config = dict[str, Any]
 Shapes = dict[str, tuple[int, ...]]
 
 # Keys that llama.cpp's converter requires of a text model, and that transformers leaves out: it
-# rotates the whole head in Cohere 2, and has one way to score the experts of MiniMax M2 and Kimi.
+# rotates the whole head in Cohere 2, and has one way to score the experts of MiniMax M2.
 # Source: llama.cpp, conversion/gemma.py, Gemma4Model; conversion/command_r.py, Cohere2Model;
 # conversion/base.py, `scoring_func`, without which its MiniMax M2 aborts
 UNSAID: dict[str, Config] = {
     "gemma4_unified_text": {"moe_intermediate_size": None},
     "cohere2": {"rotary_pct": 1.0},
     "minimax_m2": {"scoring_func": "sigmoid"},
-    "kimi_linear": {"moe_router_activation_func": "sigmoid"},
 }
 # Kinds of layers: saved name -> published name.
 # Source: llama.cpp, conversion/granite.py, get_attn_layers
@@ -34,17 +33,6 @@ WITH_PREDICTORS = ("qwen3_5", "qwen3_next")
 GEMMA_3N = ("gemma3n", "gemma3n_text")
 ATTENTION = re.compile(r"(?P<layer>model\.(?:language_model\.)?layers\.\d+\.self_attn\.)(?P<of>.+)")
 KEYS_AND_VALUES = ("k_proj.weight", "v_proj.weight", "k_norm.weight")
-OF_EXPERTS = {
-    *("n_routed_experts", "n_shared_experts", "num_experts_per_tok"),
-    *("n_group", "topk_group", "norm_topk_prob", "routed_scaling_factor"),
-}
-PATTERN = {
-    "linear_attention": "M",
-    "mamba": "M",
-    "full_attention": "*",
-    "attention": "*",
-    "mlp": "-",
-}
 
 
 def as_published(config: Mapping[str, Any]) -> Config:
@@ -65,50 +53,7 @@ def as_published(config: Mapping[str, Any]) -> Config:
     names = LAYER_KINDS.get(kind, {})
     if names and isinstance(layers := done.get("layer_types"), list):
         done["layer_types"] = [names.get(one, one) for one in layers]
-    if kind == "kimi_linear":
-        done = _layers_of_kimi(done) | done
     return UNSAID.get(kind, {}) | done
-
-
-def _layers_of_kimi(config: Config) -> Config:
-    """Return which layers are which as published. Source: llama.cpp, conversion/kimi_linear.py."""
-    kinds, mlps = config.get("layer_types"), config.get("mlp_layer_types")
-    if not isinstance(kinds, list) or not isinstance(mlps, list):
-        return {}
-    numbered = list(enumerate(kinds, start=1))
-    linear = {
-        "full_attn_layers": [i for i, kind in numbered if kind == "full_attention"],
-        "kda_layers": [i for i, kind in numbered if kind == "linear_attention"],
-        "head_dim": config.get("linear_head_dim"),
-        "num_heads": config.get("linear_num_heads"),
-        "short_conv_kernel_size": config.get("linear_conv_kernel_dim"),
-    }
-    dense = next((i for i, kind in enumerate(mlps) if kind != "dense"), len(mlps))
-    return {"linear_attn_config": linear, "first_k_dense_replace": dense}
-
-
-def for_converter(config: Mapping[str, Any]) -> Config | None:
-    """Return the config.json that llama.cpp's converter needs in place of a folder's own, if any.
-
-    It reads a config through transformers, which gives every Nemotron-H sizes of experts. One that
-    has them is taken for a model of experts, and its dense blocks are lost. A model type that
-    transformers does not know is read as it stands, and the letters of the published files name
-    the dense blocks. Source: llama.cpp, conversion/base.py, load_hparams; conversion/nemotron.py
-
-    >>> kinds = ["linear_attention", "mlp", "full_attention"]
-    >>> found = for_converter({"model_type": "nemotron_h", "layers_block_type": kinds})
-    >>> found["hybrid_override_pattern"]
-    'M-*'
-    >>> for_converter({"model_type": "llama"})
-    """
-    kinds = config.get("layers_block_type")
-    if config.get("model_type") != "nemotron_h" or not isinstance(kinds, list):
-        return None
-    if "mlp" not in kinds or not set(kinds) <= PATTERN.keys():
-        return None
-    kept = {k: v for k, v in config.items() if k not in OF_EXPERTS and not k.startswith("moe_")}
-    pattern = "".join(PATTERN[kind] for kind in kinds)
-    return kept | {"model_type": "nemotron_h_dense", "hybrid_override_pattern": pattern}
 
 
 def unread(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Shapes:

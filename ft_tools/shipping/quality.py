@@ -257,8 +257,7 @@ def next_steps(
         recommended: One of them; may be empty.
         dataset: The rows that the tuned model was measured on, if they are still there.
     """
-    loaded = ("gguf:", "bnb:")
-    made = {r.format: r.path for r in results if r.state == "made" and r.format.startswith(loaded)}
+    made = {r.format: r.path for r in results if r.state == "made" and r.format.startswith("gguf:")}
     if not made:
         return []
     arguments = {"model": made.get(recommended, [*made.values()][-1]), "dataset": dataset}

@@ -6,8 +6,6 @@ from pydantic import Field
 
 from ft_tools.runs.request import LaunchRequest
 
-MergeBase = Literal["original", "dequantized"]
-
 
 class ShipRequest(LaunchRequest):
     """Merge an adapter into its base model, make the formats, and measure each of them.
@@ -23,13 +21,8 @@ class ShipRequest(LaunchRequest):
         default_factory=lambda: ["safetensors", "gguf:Q4_K_M"],
         min_length=1,
         max_length=16,
-        description="safetensors, gguf:TYPE (Q8_0, Q6_K, Q5_K_M, Q4_K_M ...), mlx:8bit, mlx:4bit, "
-        "bnb:nf4; for vLLM gptq:4, awq:4, fp8.",
-    )
-    merge_base: MergeBase = Field(
-        "original",
-        description="original: into the 16-bit base; dequantized: as 4-bit training saw it, "
-        "closer to a QLoRA run.",
+        description="safetensors, gguf:TYPE (Q8_0, Q6_K, Q5_K_M, Q4_K_M ...), mlx:8bit, mlx:4bit; "
+        "for vLLM gptq:4, awq:4, fp8.",
     )
     calibration: str | None = Field(
         None,

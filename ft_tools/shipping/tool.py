@@ -19,7 +19,6 @@ from ft_tools.shipping.request import ShipRequest
 MODULES = {
     "safetensors": {"torch": "train", "transformers": "train", "peft": "train"},
     "gguf": {"gguf": "gguf", "llama_cpp": "gguf"},
-    "bnb": {"bitsandbytes": "train"},
     "mlx": {"mlx_lm": "mlx"},
 }
 """Family of formats -> the modules that it needs, and the extra of each; safetensors: always."""

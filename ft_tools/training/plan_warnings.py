@@ -12,12 +12,11 @@ from ft_tools.formats.training_rows import UNTRAINED, DatasetFacts
 from ft_tools.models import model_folder
 from ft_tools.models.families import has_trait
 from ft_tools.models.resolve import ModelSource
-from ft_tools.models.shape_of_model import config_of, no_gguf
+from ft_tools.models.shape_of_model import config_of
 from ft_tools.runs.hardware.devices import Device, unused_gpu
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults
 from ft_tools.training.findings import warning
-from ft_tools.training.model_plan import config_if_known
 from ft_tools.training.request import TrainingRequest
 from ft_tools.training.token_counts import Counts
 from ft_tools.training.validation_split import validation_beside, wordings_held_out
@@ -62,7 +61,6 @@ def plan_warnings(
         *_memory(plan["device"], memory),
         *_held_out(asked, (dataset, plan["validation"])),
         *_run(source, training, plan["validation"], steps[0]),
-        *filter(None, [no_gguf(config_if_known(source))]),
         *_unread(dataset),
         *_thoughts(source, dataset, template),
         *_form(source, dataset, template),

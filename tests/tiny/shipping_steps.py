@@ -24,7 +24,7 @@ FULL = 75
 
 
 def merge(folder, staging):
-    merging.merge_by_shards(folder / "base", folder / "adapter", staging, None, lambda: None)
+    merging.merge_by_shards(folder / "base", folder / "adapter", staging, lambda: None)
 
 
 def merge_in_memory(folder, staging):

@@ -65,7 +65,7 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
 ):
     run_id = confirmed(
         source=adapter_in,
-        formats=["gguf:Q8_0", "safetensors", "bnb:nf4", "mlx:8bit", "mlx:4bit"],
+        formats=["gguf:Q8_0", "safetensors", "mlx:8bit", "mlx:4bit"],
         output_dir="out",
         held_out="held_out.jsonl",
         name="my model",
@@ -84,21 +84,16 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
     assert report["merge_check"]["passed"]
     assert report["merge_check"]["mean_kl"] < 1e-6
     assert report["held_out"] == "given"
-    file, safetensors, nf4, *mlx = report["formats"]
+    file, safetensors, *mlx = report["formats"]
     assert file["state"] == "failed"
-    assert "pre-tokenizer" in file["error"]
-    assert safetensors["state"] == nf4["state"] == "made"
-    assert nf4["quality"]["num_tokens"] > 0
-    # 0.001; 0.05 where dequantize() read weights that bitsandbytes had packed anew for this CPU.
-    assert nf4["quality"]["mean_kl"] < 0.01, nf4
-    assert nf4["size_bytes"] < 0.6 * safetensors["size_bytes"]
-    assert nf4["tokens_per_second"] > 0
+    assert "converter failed" in file["error"]
     eight, four = mlx
-    assert eight["state"] == four["state"] == "made", mlx
+    assert safetensors["state"] == eight["state"] == four["state"] == "made", report["formats"]
+    assert four["quality"]["num_tokens"] > 0
+    assert four["tokens_per_second"] > 0
     assert 0 < eight["quality"]["mean_kl"] < four["quality"]["mean_kl"] < 0.1, mlx
     assert four["size_bytes"] < eight["size_bytes"] < 0.7 * safetensors["size_bytes"]
-    assert set(four["task"]) == set(report["task"])
-    assert set(nf4["task"]) == set(report["task"]) == {"exact_match", "json_valid", "json_fields"}
+    assert set(four["task"]) == set(report["task"]) == {"exact_match", "json_valid", "json_fields"}
     assert report["num_task_examples"] == 3
     assert "8 of 8" in report["prompt_proof"]["transformers and vLLM"]
     assert run.report_html
@@ -109,24 +104,20 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
     assert not list(workspace.rglob(".tmp-*"))
     assert not (workspace / "out" / "gguf-Q8_0").exists()
     told = (workspace / "out" / "HANDOFF.md").read_text() + (merged / "README.md").read_text()
-    assert "gguf:Q8_0: llama.cpp's converter does not know" in told
+    assert "gguf:Q8_0: llama.cpp's converter failed" in told
     assert str(workspace) not in told
 
     # What the guide says for transformers is run as it stands there.
     monkeypatch.chdir(workspace / "out")
-    scripts = [part for part in code_of(told) if part.startswith("from transformers")]
-    for folder, script in zip(("bnb-nf4", "merged"), scripts, strict=True):
-        assert f'from_pretrained("{folder}"' in script
-        held = {}
-        exec(script, held)
-        asked = held["tokenizer"].decode(held["prompt"].input_ids[0])
-        assert "user\nHello<|im_end|>" in asked
-        assert capsys.readouterr().out == held["answer"] + "\n"
-        generation = json.loads(
-            (workspace / "out" / folder / "generation_config.json").read_bytes()
-        )
-        assert generation["do_sample"] is False
-        assert "temperature" not in generation
+    (script,) = [part for part in code_of(told) if part.startswith("from transformers")]
+    held = {}
+    exec(script, held)
+    asked = held["tokenizer"].decode(held["prompt"].input_ids[0])
+    assert "user\nHello<|im_end|>" in asked
+    assert capsys.readouterr().out == held["answer"] + "\n"
+    generation = json.loads((merged / "generation_config.json").read_bytes())
+    assert generation["do_sample"] is False
+    assert "temperature" not in generation
 
 
 def code_of(page):

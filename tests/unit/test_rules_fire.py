@@ -360,10 +360,9 @@ def test_advice_that_is_not_taken_is_recorded_with_its_reason_on_the_launch(file
 
 
 def test_every_format_of_an_adapter_is_made_from_the_merged_model(files):
-    plan = ship("adapter", formats=["gguf:Q8_0", "bnb:nf4"]).plan
+    plan = ship("adapter", formats=["gguf:Q8_0", "mlx:8bit"]).plan
 
     assert plan["adapter"]["route"] == "shards"
-    assert plan["merge_base"] == "original"
 
 
 def summary(before, after):

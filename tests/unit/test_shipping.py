@@ -93,7 +93,7 @@ def ids_of(launch):
 
 def test_without_confirm_the_plan_is_returned_and_nothing_is_written(pair):
     before = sorted(pair.rglob("*"))
-    launch = ask(formats=["safetensors", "bnb:nf4"])
+    launch = ask(formats=["safetensors", "mlx:8bit"])
     assert not launch.started
     assert launch.run_id is None
     assert launch.plan["adapter"]["route"] == "shards"
@@ -101,7 +101,7 @@ def test_without_confirm_the_plan_is_returned_and_nothing_is_written(pair):
     assert 0 < launch.plan["duration"]["low_seconds"] <= launch.plan["duration"]["high_seconds"]
     assert launch.next_steps[0].arguments["confirm"] == launch.plan_hash
     assert sorted(pair.rglob("*")) == before
-    assert ask(formats=["safetensors", "bnb:nf4"]).plan_hash == launch.plan_hash
+    assert ask(formats=["safetensors", "mlx:8bit"]).plan_hash == launch.plan_hash
     assert ask(formats=["gguf:Q8_0"]).plan_hash != launch.plan_hash
 
 
@@ -304,7 +304,6 @@ def test_an_output_folder_with_something_in_it_is_left_alone(pair):
     "arguments",
     [
         {"formats": ["gguf:Q4_K_M"], "calibration": "rows.jsonl"},
-        {"source": "base", "merge_base": "dequantized"},
         {"source": "base", "base_model": "base"},
     ],
 )

@@ -63,21 +63,20 @@ def test_a_model_too_large_to_run_is_shipped_without_being_run():
     assert (small.device, small.dtype) == ("cpu", "bfloat16")
 
 
-def test_nf4_of_fused_experts_is_refused_and_of_a_dense_model_is_planned_as_it_will_be():
-    for name in ("bnb:nf4", "fp8"):
-        with pytest.raises(Refused, match=r"would take 5\d\.\d GiB"):
-            estimates.require_quantizable(formats.find(name), sized("30B-A3B"))
+def test_fp8_of_fused_experts_is_refused_and_of_a_dense_model_is_planned_as_it_will_be():
+    with pytest.raises(Refused, match=r"would take 5\d\.\d GiB"):
+        estimates.require_quantizable(formats.find("fp8"), sized("30B-A3B"))
     estimates.require_quantizable(formats.find("gguf:Q4_K_M"), sized("30B-A3B"))
-    estimates.require_quantizable(formats.find("bnb:nf4"), sized("8B"))
-    planned = estimates.format_bytes(formats.find("bnb:nf4"), sized("8B")) / GIB
-    # 6.98 B parameters at 4.127 bits, 1.05 B in embeddings and output layer at 16.
+    estimates.require_quantizable(formats.find("gptq:4"), sized("8B"))
+    planned = estimates.format_bytes(formats.find("gptq:4"), sized("8B")) / GIB
+    # 6.98 B parameters at 4.125 bits, 1.05 B in embeddings and output layer at 16.
     assert planned == pytest.approx(5.31, abs=0.02)
 
 
 def test_a_format_far_larger_than_planned_fails():
-    quality.require_planned_size("bnb:nf4", 13 * GIB, 10 * GIB)
+    quality.require_planned_size("fp8", 13 * GIB, 10 * GIB)
     with pytest.raises(Refused):
-        quality.require_planned_size("bnb:nf4", 13 * GIB + 2**25, 10 * GIB)
+        quality.require_planned_size("fp8", 13 * GIB + 2**25, 10 * GIB)
 
 
 ADAPTER = AdapterFacts(
@@ -94,11 +93,9 @@ BY_SHARDS = ADAPTER.model_copy(update={"route": "shards"})
         ("8B", "gguf:Q4_K_M", 6, [], ADAPTER, False),
         ("8B", "gguf:Q4_K_M", 6, [], BY_SHARDS, True),
         ("8B", "mlx:4bit", 6, [], BY_SHARDS, False),
-        # NF4 of 8B: 5.8 GiB on a card, or 8.4 in memory.
-        ("8B", "bnb:nf4", 8, [], None, False),
-        ("8B", "bnb:nf4", 9, [], None, True),
-        ("8B", "bnb:nf4", 2, [24], None, True),
-        ("8B", "bnb:nf4", 2, [4], None, False),
+        # 8.03 B parameters in 16 bits, and a margin.
+        ("8B", "gptq:4", 12, [], None, False),
+        ("8B", "gptq:4", 24, [], None, True),
         # 1,050,673,152 parameters of the largest layer x 8 bytes are 7.8 GiB, 1 GiB the process.
         ("70B", "gguf:Q4_K_M", 8, [], None, False),
         ("70B", "gguf:Q4_K_M", 9, [], None, True),

@@ -176,9 +176,9 @@ def resumed(on_gpu: bool) -> SelfTestStep | str:
 
 
 def shipped(runs: dict[str, str]) -> str:
-    """Merge, write 4-bit weights, and load both again; the run itself compares them."""
+    """Merge, and load the result again; the run itself compares it with base and adapter."""
     source = runs.get("qlora") or runs["lora"]
-    request = ShipRequest(source=source, formats=["safetensors", "bnb:nf4"])
+    request = ShipRequest(source=source, formats=["safetensors"])
     result = launched(merge_and_quantize, request)[0]["result"]
     if any(made["state"] != "made" for made in result["formats"]):
         raise FineTuningError("; ".join(made.get("error", "") for made in result["formats"]))

@@ -4,7 +4,6 @@ llama.cpp checks its assumptions with assertions, and one that fails ends the pr
 so what calls the library runs in a process of its own (`llama_job.py`).
 """
 
-import json
 import os
 import shutil
 import sys
@@ -30,18 +29,12 @@ from ft_tools.shipping.programs import (
     last_error,
     watched,
 )
-from ft_tools.shipping.published_config import for_converter, lacks_predictors, unread
+from ft_tools.shipping.published_config import lacks_predictors, unread
 
 MODULE = "ft_tools.shipping.worker.llama_job"
 # Types that hold what is not quantized by design: norms and biases.
 UNQUANTIZED = {"F32", "F16", "BF16"}
 IQ_OF_256 = ("IQ3", "IQ4_XS")
-UNKNOWN = {
-    "BPE pre-tokenizer was not recognized": "does not know this tokenizer's pre-tokenizer, so it "
-    "cannot say how text is split",
-    "is not supported": "does not support this architecture",
-}
-"""What the converter writes -> what it lacks."""
 
 
 def convert(model: Path, into: Path, outtype: str, stop: Stop) -> None:
@@ -60,29 +53,27 @@ def convert(model: Path, into: Path, outtype: str, stop: Stop) -> None:
     script, log = converter_script.script(), into.with_suffix(".log")
     environment = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
     environment |= {"HF_HUB_OFFLINE": "1"}
-    code, said = 1, ""
+    code, words = 1, ""
     with _readable(model, into.with_suffix(".model")) as folder:
         argv = [sys.executable, str(script), str(folder)]
         argv += ["--outtype", outtype, "--outfile", str(into)]
-        # An architecture that does not take the option is refused before anything is written; so is
-        # a tokenizer, whose reason stays among the words.
+        # An architecture that does not take the option is refused before anything is written.
         for options in (["--no-mtp"], []) if lacks_predictors(model) else ([],):
             try:
                 code, words = watched([*argv, *options], log, stop, environment)
             except DiskFull:
                 into.unlink(missing_ok=True)
                 raise
-            said += words
             if code == 0 or into.exists():
                 break
     if code == 0 and into.is_file():
         return
     into.unlink(missing_ok=True)
-    why = next((lacks for words, lacks in UNKNOWN.items() if words in said), "")
-    cure = f"ship safetensors, or use a newer llama.cpp through {converter_script.VARIABLE}"
-    if not why:
-        why, cure = f"failed ({last_error(said)!a})", "get_run with log_lines shows its words"
-    raise ProgramFailed(f"llama.cpp's converter {why}; {cure}")
+    raise ProgramFailed(
+        f"llama.cpp's converter failed ({last_error(words)!a}): it does not know this architecture "
+        "or tokenizer; get_run with log_lines shows which. Ship safetensors, or use a newer "
+        f"llama.cpp through {converter_script.VARIABLE}"
+    )
 
 
 @contextmanager
@@ -90,8 +81,8 @@ def _readable(model: Path, beside: Path) -> Iterator[Path]:
     """Yield the folder that the converter reads: the model's, or links to it with what it lacks."""
     config = model_folder.config(model)
     shapes = {name: tensor.shape for name, tensor in safetensors_headers.survey(model).items()}
-    own, added = for_converter(config), unread(config, shapes)
-    if own is None and not added:
+    added = unread(config, shapes)
+    if not added:
         yield model
         return
     shutil.rmtree(beside, ignore_errors=True)
@@ -99,12 +90,10 @@ def _readable(model: Path, beside: Path) -> Iterator[Path]:
     try:
         # An index would not have what is added; the converter does without one.
         for file in model.iterdir():
-            if file.is_file() and file.name not in ("config.json", safetensors_headers.INDEX):
+            if file.is_file() and file.name != safetensors_headers.INDEX:
                 (beside / file.name).symlink_to(file.resolve())
-        (beside / "config.json").write_text(json.dumps(own or config), encoding="utf-8")
-        if added:
-            zeros = {name: np.zeros(shape, dtype=np.float16) for name, shape in added.items()}
-            save_file(zeros, beside / "model-unread.safetensors")
+        zeros = {name: np.zeros(shape, dtype=np.float16) for name, shape in added.items()}
+        save_file(zeros, beside / "model-unread.safetensors")
         yield beside
     finally:
         shutil.rmtree(beside)

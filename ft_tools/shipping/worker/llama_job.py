@@ -17,10 +17,10 @@ import llama_cpp
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.models.worker import gguf
+from ft_tools.publish import disk_full_is_named
 from ft_tools.shipping import formats
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.programs import ProgramFailed
-from ft_tools.shipping.worker.logits_file import write_logits
 
 MIN_CONTEXT, ROOM_TOKENS = 8, 8
 # Less is free after llama.cpp failed, which does not say why: the disk was full.
@@ -99,8 +99,10 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     with gguf.opened(job["file"], context, vocab_only=tokenizes_only, verbose=True) as model:
         answer: dict[str, Any] = {"ids": [gguf.tokenize(model, text) for text in job["probes"]]}
         if not tokenizes_only:
-            rows = (part for ids in texts for part in gguf.logits_in_batches(model, ids))
-            write_logits(Path(job["logits"]), rows)
+            path = Path(job["logits"])
+            with disk_full_is_named(path), path.open("wb") as stream:
+                for ids in texts:
+                    stream.writelines(rows.data for rows in gguf.logits_in_batches(model, ids))
             answers, speed = answers_of(model, job["prompts"], most, set(job["ends"]))
             answer |= {"answers": answers, "tokens_per_second": speed}
             answer["vocabulary"] = model.n_vocab()

@@ -96,9 +96,7 @@ def mean_kl(expected: torch.Tensor, found: torch.Tensor) -> float:
     return float(proving.compared(expected, found).kls.mean())
 
 
-def compare_weights(
-    base: Path, adapter: Path, merged: Path, change_base: merging.Change | None
-) -> WeightCheck:
+def compare_weights(base: Path, adapter: Path, merged: Path) -> WeightCheck:
     """Compare merged weights with base and adapter, one after the other, on random inputs.
 
     W' x against W x + s B A x (DoRA: scaled as it learned), where the adapter is applied as in
@@ -110,8 +108,7 @@ def compare_weights(
     dice = torch.Generator().manual_seed(0)
     wanted_size = projected = worst = 0.0
     for name, change in groups.items():
-        before = merging.weight_of(base / files[name], name)
-        before = (before if change_base is None else change_base(name, before)).float()
+        before = merging.weight_of(base / files[name], name).float()
         after = merging.weight_of(merged / files[name], name).float()
         if "whole" in change:
             expected, found, start = change["whole"].float(), after, before

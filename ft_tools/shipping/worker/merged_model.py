@@ -6,7 +6,6 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ft_tools import facts
-from ft_tools.models.quantized import NF4
 from ft_tools.models.worker.loading import free_machine, free_memory, load
 from ft_tools.publish import new_folder, verify, write_file
 from ft_tools.runs.state import directory
@@ -16,7 +15,6 @@ from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.quality import gates_of
 from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker import merge_check, merging, prompts, proving
-from ft_tools.shipping.worker.expert_layout import publish_layout
 from ft_tools.shipping.worker.shipment import (
     DTYPES,
     Shipment,
@@ -48,7 +46,6 @@ def merge_once(shipment: Shipment) -> MergeRecord:
         shipment.session.phase("merging")
         route = merge_into(shipment, staging)
         merging.copy_small_files(shipment.base, shipment.adapter, staging)
-        publish_layout(staging, shipment.stop_if_asked)
         tokenizer, asking = merging.tokenizer_of(staging), shipment.asking
         if shipment.is_tuned:
             prompts.write_greedy(tokenizer, staging, asking.max_new_tokens)
@@ -80,24 +77,13 @@ def merge_into(shipment: Shipment, staging: Path) -> str:
         merging.copy_whole(shipment.base, staging)
         return "copy"
     if plan.adapter.route == "shards":
-        change, stop = change_of(shipment), shipment.stop_if_asked
-        merging.merge_by_shards(shipment.base, adapter, staging, change, stop)
+        merging.merge_by_shards(shipment.base, adapter, staging, shipment.stop_if_asked)
         return plan.adapter.route
-    if plan.merge_base == "dequantized":
-        raise refusal("dequantized_whole", why=plan.adapter.why_whole)
     own, machine = DTYPES[outtype(shipment.base)], free_machine(plan.device)
     found = place_of_merge(shipment.size, machine, plan.adapter, own)
     shipment.session.event(f"merged {found.describe()}: {plan.adapter.why_whole}")
     merging.merge_whole(shipment.base, adapter, staging, found)
     return plan.adapter.route
-
-
-def change_of(shipment: Shipment) -> merging.Change | None:
-    """Return what is done to each base weight before the delta is added."""
-    plan = shipment.plan
-    if plan.merge_base == "original":
-        return None
-    return merging.as_nf4_training_saw_it(shipment.base, plan.quantization or dict(NF4))
 
 
 def check_weights(shipment: Shipment, adapter: Path, staging: Path) -> WeightCheck:
@@ -106,7 +92,7 @@ def check_weights(shipment: Shipment, adapter: Path, staging: Path) -> WeightChe
     Raises:
         Refused: They differ.
     """
-    found = merge_check.compare_weights(shipment.base, adapter, staging, change_of(shipment))
+    found = merge_check.compare_weights(shipment.base, adapter, staging)
     if not found.passed:
         raise refusal(
             "weights_differ",
@@ -123,28 +109,21 @@ def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
     Raises:
         Refused: They differ.
     """
-    plan, adapter = shipment.plan, shipment.adapter
+    adapter = shipment.adapter
     assert adapter is not None
     vocabulary = vocabulary_of(staging)
     tokenizer = merging.tokenizer_of(staging)
     text = proving.held_out_text(tokenizer, shipment.held_out, "", vocabulary)
     asked = check_prompts(text.ids, vocabulary)
-    where = shipment.require_places("checking the merge")[0]
+    where = shipment.require_place("checking the merge")
     model = load(staging, where)
     found = merge_check.outputs(model, asked)
     del model
     free_memory()
-    trained, is_4_bit = None, plan.merge_base == "dequantized"
-    if plan.quantization:
-        trained = merge_check.adapted_outputs(
-            shipment.base, adapter, asked, where, plan.quantization
-        )
-    if trained and is_4_bit:
-        check = merge_check.compare(trained, found, where, "the 4-bit base with its adapter")
-    else:
-        expected = merge_check.adapted_outputs(shipment.base, adapter, asked, where)
-        check = merge_check.compare(expected, found, where, "the base with its adapter")
-    if trained:
+    expected = merge_check.adapted_outputs(shipment.base, adapter, asked, where)
+    check = merge_check.compare(expected, found, where, "the base with its adapter")
+    if quantized := shipment.plan.quantization:
+        trained = merge_check.adapted_outputs(shipment.base, adapter, asked, where, quantized)
         kl = merge_check.mean_kl(trained.logits, found.logits)
         check = check.model_copy(update={"mean_kl_as_trained": kl})
     if not check.passed:

@@ -14,13 +14,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import bitsandbytes.functional as bnb
 import torch
 from peft import PeftModel
 from peft.utils.other import get_pattern_key
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from ft_tools.errors import BadData, BadInput
 from ft_tools.models import safetensors_headers
@@ -44,21 +43,15 @@ TOKENIZER_FILES = (
 )
 # transformers 5 saves tokenizer.json only; llama.cpp's converter reads SentencePiece's own file.
 SENTENCEPIECE = ("tokenizer.model", "spiece.model")
-NF4_BLOCK = 64
-
-Change = Callable[[str, torch.Tensor], torch.Tensor]
 
 
-def merge_by_shards(
-    base: Path, adapter: Path, into: Path, change_base: Change | None, stop: Callable[[], None]
-) -> None:
+def merge_by_shards(base: Path, adapter: Path, into: Path, stop: Callable[[], None]) -> None:
     """Write the merged model, one weight at a time.
 
     Args:
         base: Folder with safetensors.
         adapter: Folder with adapter_model.safetensors.
         into: Folder to write to.
-        change_base: Applied to each base weight before the delta is added; None: nothing is.
         stop: Called between weights; raises to end early.
 
     Raises:
@@ -71,13 +64,10 @@ def merge_by_shards(
         with file.open("r+b") as stream:
             for name, held in safetensors_headers.survey_file(file).items():
                 change = deltas.pop(name, None)
-                if change is None and change_base is None:
+                if change is None:
                     continue
                 stop()
-                weight = weight_of(base / file.name, name)
-                if change_base is not None:
-                    weight = change_base(name, weight)
-                merged = weight if change is None else fold(weight, change, name, config)
+                merged = fold(weight_of(base / file.name, name), change, name, config)
                 stream.seek(held.start)
                 stream.write(merged.contiguous().view(torch.uint8).numpy().data)
     if deltas:
@@ -212,35 +202,6 @@ def for_every_reader(path: Path) -> None:
     changed = as_published(config)
     if changed != config:
         path.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")
-
-
-def as_nf4_training_saw_it(base: Path, quantization: dict[str, Any]) -> Change:
-    """Return what 4-bit training did to each weight: quantize, and back.
-
-    Source: bitsandbytes replaces every Linear but the output layer; https://arxiv.org/abs/2305.14314
-    """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
-    head = model.get_output_embeddings()
-    whole = tuple(quantization.get("llm_int8_skip_modules") or ())
-    linears = {
-        f"{name}.weight"
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head and not name.endswith(whole)
-    }
-    kind = str(quantization.get("bnb_4bit_quant_type", "fp4"))
-    twice = bool(quantization.get("bnb_4bit_use_double_quant", False))
-
-    def change(name: str, weight: torch.Tensor) -> torch.Tensor:
-        if name not in linears:
-            return weight
-        packed, state = bnb.quantize_4bit(
-            weight, blocksize=NF4_BLOCK, compress_statistics=twice, quant_type=kind
-        )
-        seen: torch.Tensor = bnb.dequantize_4bit(packed, state)
-        return seen.to(weight.dtype)
-
-    return change
 
 
 def tokenizer_of(folder: Path) -> Any:

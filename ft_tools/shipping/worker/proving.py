@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ft_tools.publish import disk_full_is_named
 from ft_tools.shipping import comparison_text, modelfile
 from ft_tools.shipping.estimates import LOGITS_BYTES, LOGITS_TOKENS
 from ft_tools.shipping.quality import PositionScores
-from ft_tools.shipping.worker.logits_file import read_logits, write_logits
 from ft_tools.shipping.worker.task_metric import Task
 
 MAX_TEXT_TOKENS = 256
@@ -111,7 +111,10 @@ class Reference:
         self._base_rows = self._run(model, self._path.with_suffix(".base.f32"))
 
     def _run(self, model: Any, path: Path) -> Logits:
-        write_logits(path, map(self._as_wide, logits_of(model, self.text.ids)))
+        # Written plainly: through a memory map a full disk would end the process by a signal.
+        with disk_full_is_named(path), path.open("wb") as file:
+            for part in logits_of(model, self.text.ids):
+                file.write(np.ascontiguousarray(self._as_wide(part)).data)
         return read_logits(path, self.vocabulary)
 
     def _as_wide(self, logits: Logits) -> Logits:
@@ -151,6 +154,11 @@ class Reference:
             scores.base_kls.extend(rows.base_kls.tolist())
             made, kept = made + rows.made, kept + rows.kept
         return scores.model_copy(update={"effect_kept_fraction": kept / made if made else None})
+
+
+def read_logits(path: Path, vocabulary: int) -> Logits:
+    """Return a file's logits, (tokens, vocabulary), which stay on the disk."""
+    return np.memmap(path, dtype=np.float32, mode="r").reshape(-1, vocabulary)
 
 
 @dataclass(frozen=True)

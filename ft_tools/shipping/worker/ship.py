@@ -129,7 +129,7 @@ def proof_of(shipment: Shipment) -> Proof:
 
 def fill(shipment: Shipment, proof: Proof) -> tuple[list[list[int]], float]:
     """Run the merged model over the held-out text; returns its greedy answers, and tokens/s."""
-    place = shipment.require_places("running the merged model")[0]
+    place = shipment.require_place("running the merged model")
     model = load(shipment.merged, place)
     proof.reference.fill(model)
     found = proving.greedy(model, proof.prompts, proof.max_new_tokens)

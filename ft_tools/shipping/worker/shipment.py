@@ -70,29 +70,26 @@ class Shipment:
         """Return the file that is measured on; None for the built-in text."""
         return Path(self.plan.held_out) if self.plan.held_out else None
 
-    def places(self, *, four_bit: bool = False) -> list[Placement]:
+    def places(self) -> list[Placement]:
         """Return where the whole model fits now, best first."""
-        machine = free_machine(self.plan.device)
         working = working_bytes(self.size, self.plan.adapter)
-        return running_places(
-            self.size, machine, four_bit=four_bit, working_bytes=working, exact=True
-        )
+        machine = free_machine(self.plan.device)
+        return running_places(self.size, machine, working_bytes=working, exact=True)
 
-    def require_places(self, what: str, *, four_bit: bool = False) -> list[Placement]:
-        """Return where the whole model fits now, best first.
+    def require_place(self, what: str) -> Placement:
+        """Return where the whole model fits best now.
 
         Args:
             what: Needs it, in words.
-            four_bit: Whether it is loaded in 4 bits.
 
         Raises:
             Refused: It fits nowhere.
         """
-        found = self.places(four_bit=four_bit)
+        found = self.places()
         if not found:
-            needs = shortage(self.size, free_machine(self.plan.device), four_bit=four_bit)
+            needs = shortage(self.size, free_machine(self.plan.device))
             raise refusal("format_does_not_fit", format=what, shortage=f"{needs} free")
-        return found
+        return found[0]
 
     def require_planned_size(self, row: Format, made_at: Path) -> int:
         """Return the bytes of a format's file or folder, which have to be about what was planned.

@@ -5,7 +5,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,7 @@ from pydantic import ValidationError
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.metrics.compare import compare
 from ft_tools.metrics.table import metric as metric_row
-from ft_tools.models import model_folder
 from ft_tools.models.model_folder import weight_bytes
-from ft_tools.models.quantized import nf4
-from ft_tools.models.worker.loading import free_memory, load
 from ft_tools.publish import MANIFEST, link_or_copy, new_folder, sha256, verify, write_file
 from ft_tools.reasons import reason
 from ft_tools.runs.processes.worker_session import Stopped
@@ -28,10 +25,8 @@ from ft_tools.shipping.programs import answer_of
 from ft_tools.shipping.quality import PositionScores
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
 from ft_tools.shipping.worker import merging, prompts, proving, task_metric
-from ft_tools.shipping.worker.logits_file import read_logits
-from ft_tools.shipping.worker.proving import Proof
+from ft_tools.shipping.worker.proving import Proof, read_logits
 from ft_tools.shipping.worker.shipment import (
-    DTYPES,
     Shipment,
     disk_full_of_libraries,
     outtype,
@@ -39,8 +34,6 @@ from ft_tools.shipping.worker.shipment import (
 )
 
 SCRIPT = Path(__file__).with_name("llm_compressor_recipe.py")
-NEEDS_WHOLE = ("bnb", "environment")
-"""Families whose libraries load the whole model to make a format."""
 
 
 @dataclass
@@ -97,8 +90,8 @@ def make_and_measure(
         return _made(row, shipment.merged, weight_bytes(shipment.merged)), []
     folder = shipment.out / slug(row)
     path = folder / f"{name}-{row.type_name}.gguf" if row.family == "gguf" else folder
-    if row.family in NEEDS_WHOLE:
-        shipment.require_places(row.name, four_bit=row.family == "bnb")
+    if row.family == "environment":
+        shipment.require_place(row.name)
     if not (session.attempt > 1 and folder.is_dir() and not verify(folder)):
         session.phase(f"making {row.name}")
         with new_folder(folder) as staging, disk_full_of_libraries(staging):
@@ -241,29 +234,6 @@ def shipped_prompts(proof: Proof, file: Path) -> list[list[int]]:
     ]
 
 
-# --- bitsandbytes ---------------------------------------------------------------------------------
-
-
-def make_bnb(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> None:
-    """Save the merged model with its linear layers in NF4, ready for from_pretrained."""
-    place = shipment.require_places(row.name, four_bit=True)[0]
-    own = replace(place, dtype=DTYPES[outtype(shipment.merged)])
-    model_type = str(model_folder.model_type(shipment.merged))
-    model = load(shipment.merged, own, quantization=nf4(model_type))
-    model.save_pretrained(folder)
-    merging.copy_small_files(shipment.merged, None, folder)
-    del model
-    free_memory()
-
-
-def run_bnb(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> FormatAnswers:
-    """Load a 4-bit folder back and run it."""
-    model = load(folder, shipment.require_places(row.name, four_bit=True)[0])
-    answers, speed = proving.greedy(model, proof.prompts, proof.max_new_tokens)
-    found = proof.reference.measure(lambda ids: next(proving.logits_of(model, [ids])))
-    return FormatAnswers(found, answers, speed)
-
-
 # --- MLX; an extra, imported only where such a folder was asked for -------------------------------
 
 
@@ -302,7 +272,7 @@ def make_compressed(shipment: Shipment, row: Format, proof: Proof, folder: Path)
 
 def run_compressed(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> FormatAnswers:
     """Load a model back in the environment and run it over the held-out text."""
-    place, logits = shipment.require_places(row.name)[0], shipment.scratch / "compressed.f32"
+    place, logits = shipment.require_place(row.name), shipment.scratch / "compressed.f32"
     job: dict[str, Any] = {"task": "run", "model": str(folder), "logits": str(logits)}
     job |= {"device_map": place.device_map, "dtype": place.dtype}
     job |= {"texts": proof.reference.text.ids, "prompts": proof.prompts}
@@ -335,13 +305,11 @@ Maker = Callable[[Shipment, Format, Proof, Path], None]
 Runner = Callable[[Shipment, Format, Proof, Path], FormatAnswers]
 MAKE: dict[str, Maker] = {
     "gguf": make_gguf,
-    "bnb": make_bnb,
     "mlx": make_mlx,
     "environment": make_compressed,
 }
 RUN: dict[str, Runner] = {
     "gguf": run_gguf,
-    "bnb": run_bnb,
     "mlx": run_mlx,
     "environment": run_compressed,
 }
