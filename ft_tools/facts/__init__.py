@@ -192,10 +192,7 @@ def model(name: str) -> ModelFacts:
     >>> model("meta-llama/Meta-Llama-3-8B-Instruct").total_params
     8030261248
     """
-    cure = (
-        "check the spelling, or pass a folder with its config.json, or the shapes: num_layers, "
-        "hidden_size, intermediate_size, num_heads, num_kv_heads, vocab_size"
-    )
+    cure = "check the spelling, or pass a folder with its config.json"
     return _find("model", name, models(), cure)
 
 

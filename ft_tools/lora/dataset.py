@@ -143,8 +143,6 @@ def _validation(request: LoraRequest, dataset: Path) -> str | None:
 
 def _counted(request: LoraRequest, task: Task, facts: DatasetFacts) -> tuple[Counts | None, str]:
     """Count tokens by the model's tokenizer, which is fetched as a launch does."""
-    if request.model is None:
-        return None, "no model was named"
     try:
         source = source_of(request.model)
         asked = CountRequest(

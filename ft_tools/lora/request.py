@@ -4,13 +4,15 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ft_tools.contract import Request
 from ft_tools.lora.data_shape import Goal
-from ft_tools.memory.request import ModelRequest
+from ft_tools.memory.request import MODEL
 
 
-class LoraRequest(ModelRequest):
+class LoraRequest(Request):
     """Suggest adapter and training settings, as arguments of PEFT and TRL, and the launch."""
 
+    model: str = Field(description=MODEL)
     goal: Goal | None = Field(
         None, description="preference: DPO; all others: SFT. Default: read from dataset."
     )

@@ -118,7 +118,7 @@ def _tries(wish: Wish) -> list[tuple[Method, Optimizer]]:
 def _estimate(wish: Wish, settings: Settings) -> VramReport:
     is_full, size = settings.method == "full", settings.micro_batch
     arguments: dict[str, Any] = {
-        **wish.request.model_arguments(),
+        "model": wish.request.model,
         # An answer with its partner of KTO is about a pair of half as many prompts.
         "task": "sft" if wish.task == "sft" else "dpo",
         "method": settings.method,

@@ -13,12 +13,12 @@ from ft_tools.lora.dataset import AUDIT_ERRORS, read_data
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import DEFAULT_SEQ_LEN, Plan, Wish, dtype_of, plan_for_card
-from ft_tools.memory.request_to_setup import shape_of_request
 from ft_tools.models.adapter_targets import Targets, default_targets
 from ft_tools.models.families import TRAITS
 from ft_tools.models.packing import FLASH, flash_packages, may_be_packed, takes_flash
 from ft_tools.models.quantized import DEQUANTIZED, nf4
 from ft_tools.models.shape import ModelShape, last_name
+from ft_tools.models.shape_of_model import shape_of
 from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.reasons import reason
 
@@ -48,7 +48,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     >>> report.peft["r"], report.trainable_params, f"{report.trainable_fraction:.2%}"
     (16, 41943040, '0.52%')
     """
-    shape = shape_of_request(request)
+    shape = shape_of(request.model)
     request, task, data, about_data = read_data(request)
     targets = default_targets(shape)
     rank = choices.choose_rank(data, partial(shape.lora_params, target_modules=targets.modules))
@@ -183,7 +183,7 @@ def _next_steps(
     peft: dict[str, Any],
     training: dict[str, Any],
 ) -> list[NextStep]:
-    if plan.vram.fits in {"no", "tight"} or request.model is None:
+    if plan.vram.fits in {"no", "tight"}:
         return list(plan.vram.next_steps)
     left_out, also = CHOSEN_AT_LAUNCH, "" if request.dataset else "stand_in"
     if request.dataset and not request.validation:

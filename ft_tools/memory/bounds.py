@@ -141,10 +141,10 @@ def interval(setup: Setup, phase: str) -> Interval:
     """
     shape = setup.shape
     if setup.engine == "mlx":
-        known: Basis = "stand_in" if shape.is_stand_in or shape.is_described else "measured_family"
+        known: Basis = "stand_in" if shape.is_described else "measured_family"
         note = f"peaks that others published from Macs; none was measured here ({REFERENCE})"
         return Interval(facts.number("vram.interval_apple"), known, note)
-    if shape.is_stand_in or (shape.is_described and setup.profile is None):
+    if shape.is_described and setup.profile is None:
         key = "vram.interval_stand_in"
         wide = facts.number(key if setup.checkpointing else f"{key}_kept")
         what = "a dense model of these sizes stands in for the real one"

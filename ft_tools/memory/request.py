@@ -1,7 +1,7 @@
 """What estimate_vram takes, and which combinations it refuses."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -9,66 +9,16 @@ from ft_tools.contract import Request
 from ft_tools.memory.setup import Attention, Dtype, Method, Optimizer, Sharding, Task
 from ft_tools.models.shape import ALL_LINEAR
 
-SHAPE_KEYS = (
-    "num_layers",
-    "hidden_size",
-    "intermediate_size",
-    "num_heads",
-    "num_kv_heads",
-    "head_dim",
-    "vocab_size",
-    "tied_embeddings",
-    "num_experts",
-    "experts_per_token",
-)
-NEEDED_SHAPES = ("num_layers", "hidden_size", "intermediate_size", "num_heads", "vocab_size")
+MODEL = "Hub id, folder, config.json or run id."
 
 
-class ModelRequest(Request):
-    """A model, by its name or by its shapes."""
-
-    model: str | None = Field(
-        None,
-        description="Hub id, folder, config.json or run id.",
-    )
-    model_type: str = Field("llama", description="Family of the shapes.")
-    num_layers: int | None = Field(None, ge=1, description="Blocks.")
-    hidden_size: int | None = Field(None, ge=1, description="Residual width.")
-    intermediate_size: int | None = Field(
-        None, ge=1, description="MLP width, of one expert in an MoE."
-    )
-    num_heads: int | None = Field(None, ge=1, description="Query heads.")
-    num_kv_heads: int | None = Field(None, ge=1, description="Default num_heads.")
-    head_dim: int | None = Field(None, ge=1, description="Default hidden_size / num_heads.")
-    vocab_size: int | None = Field(None, ge=1, description="Vocabulary size.")
-    tied_embeddings: bool | None = Field(None, description="The head shares the embedding.")
-    num_experts: int | None = Field(None, ge=2, description="Experts per block.")
-    experts_per_token: int | None = Field(None, ge=1, description="Experts per token.")
-
-    @model_validator(mode="after")
-    def _one_source_of_shapes(self) -> "ModelRequest":
-        given = [key for key in SHAPE_KEYS if getattr(self, key) is not None]
-        if self.model is not None and given:
-            raise ValueError(f"pass either model or shapes: remove {', '.join(given)}, or model")
-        missing = [key for key in NEEDED_SHAPES if getattr(self, key) is None]
-        if self.model is None and missing:
-            raise ValueError(f"pass model, or all shapes: {', '.join(missing)} missing")
-        if self.experts_per_token is not None and self.num_experts is None:
-            raise ValueError("experts_per_token requires num_experts: pass both, or neither")
-        return self
-
-    def model_arguments(self) -> dict[str, Any]:
-        """Return what names the model, as arguments of another request."""
-        keys = ("model", "model_type", *SHAPE_KEYS)
-        return self.model_dump(include=set(keys), exclude_unset=True, exclude_none=True)
-
-
-class VramRequest(ModelRequest):
+class VramRequest(Request):
     """Estimate the peak GPU memory of a training run, and what would make it fit.
 
     Needs neither a GPU nor weights.
     """
 
+    model: str = Field(description=MODEL)
     task: Task = Field(
         "sft", description="sft, dpo (each pair is two sequences) or grpo (writes completions)."
     )
@@ -205,10 +155,6 @@ class VramRequest(ModelRequest):
         yield (
             self.loss_head == "trl_fused" and not has_trl_head(self.trl_version),
             "loss_head 'trl_fused' requires trl_version 1.15 or later",
-        )
-        yield (
-            self.second_opinion and self.model is None,
-            "second_opinion traces a named model: pass model",
         )
         yield from self._contradictions_of_gpus()
 

@@ -6,13 +6,11 @@ from dataclasses import replace
 from ft_tools import facts
 from ft_tools.errors import BadInput
 from ft_tools.memory import traced
-from ft_tools.memory.request import ModelRequest, VramRequest, has_trl_head, version
+from ft_tools.memory.request import VramRequest, has_trl_head, version
 from ft_tools.memory.setup import Quantization, Setup, Sharding
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
-from ft_tools.models.config import shape_from_config
 from ft_tools.models.quantized import DEQUANTIZED, use_unquantized
 from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
-from ft_tools.models.shape_of_model import shape_of
 
 DEFAULT_RANK = 16
 MIB = 2**20
@@ -27,47 +25,6 @@ STORED: dict[str, Quantization] = {
     "gptq": "gptq4",
     "awq": "gptq4",
 }
-# The library names of an explicit shape, beside ours.
-CONFIG_KEYS = {
-    "num_layers": "num_hidden_layers",
-    "hidden_size": "hidden_size",
-    "intermediate_size": "intermediate_size",
-    "num_heads": "num_attention_heads",
-    "num_kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "vocab_size": "vocab_size",
-    "tied_embeddings": "tie_word_embeddings",
-    "experts_per_token": "num_experts_per_tok",
-}
-EXPERTS_CALLED = {
-    "num_experts": "num_experts",
-    "num_local_experts": "num_experts",
-    "moe_intermediate_size": "intermediate_size",
-}
-
-
-def shape_of_request(request: ModelRequest) -> ModelShape:
-    """Return the shape of the model named, or of the shapes given.
-
-    Raises:
-        FineTuningError: The model is unknown, or the shapes don't make one.
-    """
-    if request.model is not None:
-        return shape_of(request.model)
-    known = "model_type" in request.model_fields_set
-    config: dict[str, object] = {"model_type": request.model_type}
-    for ours, theirs in CONFIG_KEYS.items():
-        value = getattr(request, ours)
-        if value is not None:
-            config[theirs] = value
-    if request.num_experts is not None:
-        config["num_experts"] = config["num_local_experts"] = request.num_experts
-        config["moe_intermediate_size"] = request.intermediate_size
-        if request.model_type == "llama":
-            config["model_type"] = "mixtral"
-    called = {theirs: ours for ours, theirs in CONFIG_KEYS.items()} | EXPERTS_CALLED
-    shape = shape_from_config(config, "the shapes given", called)
-    return shape.model_copy(update={"is_stand_in": not known})
 
 
 def setup_of(request: VramRequest, shape: ModelShape) -> Setup:

@@ -6,9 +6,9 @@ from ft_tools.memory import changes_to_fit, traced
 from ft_tools.memory.bounds import FITS, GIB, Estimate, Fits, estimate, usable_gib
 from ft_tools.memory.report import Change, SecondOpinion, VramReport
 from ft_tools.memory.request import VramRequest
-from ft_tools.memory.request_to_setup import setup_of, shape_of_request
+from ft_tools.memory.request_to_setup import setup_of
 from ft_tools.memory.setup import Setup
-from ft_tools.models.shape_of_model import config_of
+from ft_tools.models.shape_of_model import config_of, shape_of
 from ft_tools.next_steps import next_step
 from ft_tools.reasons import reason
 
@@ -31,7 +31,7 @@ def estimate_vram(request: VramRequest) -> VramReport:
     >>> round(report.peak_allocated_gib, 1)  # measured: 24.87, fms-acceleration a100_80gb.csv:32
     24.9
     """
-    shape = shape_of_request(request)
+    shape = shape_of(request.model)
     setup = setup_of(request, shape)
     found = estimate(setup, request.gpu)
     usable = usable_gib(request.gpu, request.gpu_memory_gib)
@@ -47,7 +47,7 @@ def estimate_vram(request: VramRequest) -> VramReport:
     elif request.second_opinion and setup.profile is not None:
         opinion = "the estimate itself rests on a trace of this class"
     elif request.second_opinion:
-        opinion = traced.second_opinion(setup, config_of(str(request.model)))
+        opinion = traced.second_opinion(setup, config_of(request.model))
     fits = found.fits(usable)
     phases = found.phases.phases
     return VramReport(
@@ -123,7 +123,6 @@ def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
         "experts_kept": is_quantized and shape.num_experts > 0 and not setup.experts_quantized,
         "softcap": shape.softcap and setup.attention != "flash",
         "no_bfloat16": request.dtype == "bfloat16" and not has_bf16,
-        "stand_in": shape.is_stand_in,
         "untraced": shape.is_described and profile is None,
         "traced": profile is not None,
     }
@@ -159,7 +158,7 @@ def _next_steps(request: VramRequest, fits: Fits, changes: list[Change]) -> list
             arguments.pop("precompute_ref_log_probs", None)
         step = "estimate_changed" if last.fits == "yes" else "estimate_smallest"
         return [next_step(step, arguments)]
-    if fits in {"yes", "unknown"} and request.model is not None:
+    if fits in {"yes", "unknown"}:
         arguments = request.model_dump(
             include={"model", "method", "seq_len", "gpu", "gpu_memory_gib"}
         )

@@ -9,12 +9,10 @@ from ft_tools.errors import BadInput, UnknownName, brief
 from ft_tools.models.families import FAMILIES, Family, Sizes, number
 from ft_tools.models.shape import Block, Linear, ModelShape, adapted_of
 
-SHAPE_FIELDS = (
-    "num_layers, hidden_size, intermediate_size, num_heads, num_kv_heads, head_dim, vocab_size, "
-    "tied_embeddings"
+OWN_SIZES = (
+    "write its sizes into a config.json with the model_type of a similar family, such as llama, "
+    "and pass that file"
 )
-
-
 MAX_SIZE = 2**24
 """Of a width, a vocabulary or a number of anything: more is a slip, not a model."""
 
@@ -45,16 +43,13 @@ def has_row(config: Mapping[str, Any]) -> bool:
     return is_text and not _has_mixed_blocks(config) and config.get("model_type") in FAMILIES
 
 
-def shape_from_config(
-    config: Mapping[str, Any], name: str = "", called: Mapping[str, str] | None = None
-) -> ModelShape:
+def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
     """Work out a model's shape from its config.json.
 
     Args:
         config: The parsed config.json. A multimodal one is read through its `text_config`; towers
             other than Gemma 3's are not counted, and the shape's notes say so.
         name: What to call the model in messages; the config's own name if empty.
-        called: Argument of a request for each size that one was made from; None: of a config.json.
 
     Returns:
         The shape of one block and of what surrounds it.
@@ -69,8 +64,8 @@ def shape_from_config(
     if isinstance(text, Mapping) and is_composite:
         config = text
     model_type = str(config.get("model_type", ""))
-    family = _family_of(config, model_type, is_given=bool(called))
-    sizes = _Sizes(config, family, model_type, called or {})
+    family = _family_of(config, model_type)
+    sizes = _Sizes(config, family, model_type)
     of_block = sizes.of_block()
     h, d = of_block["h"], of_block["d"]
     linears = family.linears(of_block, config)
@@ -132,7 +127,7 @@ def shape_from_config(
     )
 
 
-def _family_of(config: Mapping[str, Any], model_type: str, *, is_given: bool) -> Family:
+def _family_of(config: Mapping[str, Any], model_type: str) -> Family:
     """Return the row of a config's family.
 
     Raises:
@@ -140,13 +135,12 @@ def _family_of(config: Mapping[str, Any], model_type: str, *, is_given: bool) ->
         BadInput: Layers of different kinds are mixed.
     """
     if model_type not in FAMILIES:
-        cure = f"pass the shapes instead: {SHAPE_FIELDS}; or use a model of a known family"
-        cure = "leave it out, or name a known family" if is_given else cure
+        cure = f"use a model of a known family, or {OWN_SIZES}"
         raise UnknownName("model_type", model_type, FAMILIES, cure)
     if _has_mixed_blocks(config):
         raise BadInput(
-            f"this {model_type} model mixes dense and expert blocks; pass the shapes of an "
-            f"equivalent model instead: {SHAPE_FIELDS}"
+            f"this {model_type} model mixes dense and expert blocks; {OWN_SIZES}, as those of an "
+            "equivalent model"
         )
     return FAMILIES[model_type]
 
@@ -237,20 +231,11 @@ class _Sizes:
     config: Mapping[str, Any]
     family: Family
     model_type: str
-    called: Mapping[str, str]
 
     def number(self, key: str) -> int:
         value = self.optional(key)
-        if value is None and self.called:
-            raise BadInput(
-                f"{self.called.get(key, key)}: required and missing for the shapes of a "
-                f"{self.model_type} model"
-            )
         if value is None:
-            raise BadInput(
-                f"the config of this {self.model_type} model has no {key!r}; add it, or pass the "
-                f"shapes: {SHAPE_FIELDS}"
-            )
+            raise BadInput(f"the config of this {self.model_type} model has no {key!r}; add it")
         return value
 
     def optional(self, key: str) -> int | None:
@@ -263,11 +248,9 @@ class _Sizes:
         return value
 
     def impossible(self, key: str, must: str, value: object = None) -> BadInput:
-        """Return the refusal of a size, under the name that the caller knows."""
+        """Return the refusal of a size."""
         value = self.optional(key) if value is None else value
-        name = self.called.get(key, key)
-        where = "" if self.called else " in the model's config"
-        return BadInput(f"{name} is {brief(repr(value))}{where}; it must be {must}")
+        return BadInput(f"{key} is {brief(repr(value))} in the model's config; it must be {must}")
 
     def of_block(self) -> Sizes:
         """Return the sizes of a block, by the symbols of families.toml."""

@@ -101,8 +101,6 @@ class ModelShape(BaseModel):
     notes: tuple[str, ...] = ()
     quantized: str = ""
     """How the checkpoint is quantized already, a kind of `models.quantized`; empty if it is not."""
-    is_stand_in: bool = False
-    """Whether the sizes were given without saying of which family."""
     blocks: tuple[Block, ...]
     """The kinds of blocks; one for families with a row, in which every block is alike."""
     is_described: bool = False

@@ -5,7 +5,7 @@ from typing import Any
 
 from ft_tools.errors import BadInput, UnknownName, brief
 from ft_tools.models import library_process
-from ft_tools.models.config import SHAPE_FIELDS
+from ft_tools.models.config import OWN_SIZES
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.shape import ModelShape
 from ft_tools.runs.processes.answers import Unanswered
@@ -37,15 +37,14 @@ def described_shape(config: Mapping[str, Any], name: str) -> ModelShape:
 
 
 def _refusal(model_type: str, name: str, error: Unanswered, has_code: bool) -> BadInput:
-    shapes = f"pass the shapes instead: {SHAPE_FIELDS}"
     if error.kind == "unknown_model_type":
         code = "it needs code of its own, which is never run; " if has_code else ""
-        cure = f"{code}upgrade transformers if a later version has it, or {shapes}"
+        cure = f"{code}upgrade transformers if a later version has it, or {OWN_SIZES}"
         return UnknownName("model_type", model_type, FAMILIES, cure)
     if error.kind == "timeout":
         return BadInput(
             f"{name} cannot be sized yet: this model is not built; ask again in a minute, or "
-            f"{shapes}"
+            f"{OWN_SIZES}"
         )
     model_type = brief(model_type)
     problem = {
@@ -54,4 +53,4 @@ def _refusal(model_type: str, name: str, error: Unanswered, has_code: bool) -> B
         "missing_package": f"transformers needs a package to build a {model_type} model, and says: "
         f"{error.detail}",
     }.get(error.kind, f"transformers could not build this {model_type} model ({error})")
-    return BadInput(f"{name} cannot be sized: {problem}; check its config.json, or {shapes}")
+    return BadInput(f"{name} cannot be sized: {problem}; check its config.json, or {OWN_SIZES}")

@@ -7,7 +7,7 @@ from typing import Any
 from ft_tools import facts, workspace
 from ft_tools.errors import BadData, BadInput, NotFound, UnknownName
 from ft_tools.models import hub, library_process, other_names
-from ft_tools.models.config import SHAPE_FIELDS, has_row, shape_from_config
+from ft_tools.models.config import OWN_SIZES, has_row, shape_from_config
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.quantized import prequantized
 from ft_tools.models.resolve import ModelSource, resolve_model
@@ -85,10 +85,7 @@ def _source(model: str) -> ModelSource:
     except NotFound as error:
         if RUN_ID.fullmatch(model) or model.startswith((".", "/")):
             raise
-        cure = (
-            "pass an id of the Hub (owner/name), a folder with a config.json, or the shapes: "
-            f"{SHAPE_FIELDS}"
-        )
+        cure = f"pass an id of the Hub (owner/name), a folder with a config.json, or {OWN_SIZES}"
         raise UnknownName("model", model, facts.models(), cure) from error
     if source.kind == "gguf":
         raise BadInput(
@@ -99,7 +96,7 @@ def _source(model: str) -> ModelSource:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise NotFound(f"{path} does not exist; pass a model folder, or the shapes: {SHAPE_FIELDS}")
+        raise NotFound(f"{path} does not exist; pass a model folder, or a config.json")
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise BadData(path, "is too large for a config.json", "pass the model's config.json")
     try:

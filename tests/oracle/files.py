@@ -55,6 +55,28 @@ CONVERTIBLE = {
     "num_hidden_layers": 2,
 }
 """Rows of 256, so that no other type takes the place of a K-quant."""
+SHAPES: dict[str, Any] = {
+    "by_shapes": {
+        "model_type": "llama",
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_attention_heads": 32,
+        "vocab_size": 32000,
+    },
+    "moe_by_shapes": {
+        "model_type": "mixtral",
+        "num_hidden_layers": 16,
+        "hidden_size": 2048,
+        "intermediate_size": 1024,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "vocab_size": 50304,
+        "num_local_experts": 64,
+        "num_experts_per_tok": 8,
+    },
+}
+"""What contract 0.1 took as arguments: a config.json each."""
 Row = dict[str, Any]
 
 
@@ -88,6 +110,8 @@ def write_all(folder: Path) -> None:
         write_rows(folder / f"{name}.jsonl", rows)
     write_rows(folder / "ratings.jsonl", ratings(chats))
     write_rows(folder / "turns.jsonl", [turn for row in chats[:30] for turn in turns_of(row)])
+    for name, config in SHAPES.items():
+        (folder / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "empty.jsonl").write_bytes(b"")
     (folder / "binary.jsonl").write_bytes(bytes(range(256)) * 40)
     first, *_ = (folder / "chats.jsonl").read_text(encoding="utf-8").splitlines(True)

@@ -218,17 +218,6 @@ def test_the_next_step_is_a_launch_that_takes_what_was_suggested():
     assert suggest(goal="preference").next_steps[0].tool == "launch_dpo"
 
 
-def test_shapes_are_taken_like_a_name_and_named_as_a_stand_in():
-    shapes = {"num_layers": 32, "hidden_size": 4096, "intermediate_size": 14336}
-    shapes |= {"num_heads": 32, "num_kv_heads": 8, "vocab_size": 128256}
-    report = suggest_lora_config(LoraRequest(**shapes, gpu="A100-80GB"))
-    assert report.total_params == suggest(gpu="A100-80GB").total_params
-    assert report.vram.interval_basis == "stand_in"
-    assert any("stand-in" in text for text in report.vram.assumptions)
-    known = suggest_lora_config(LoraRequest(**shapes, model_type="llama", gpu="A100-80GB"))
-    assert known.vram.interval_basis == "measured_family"
-
-
 # --- a named dataset ------------------------------------------------------------------------------
 
 

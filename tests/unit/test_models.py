@@ -165,7 +165,11 @@ QWEN_MOE = dict(facts.model("Qwen/Qwen3-30B-A3B").config)
 @pytest.mark.parametrize(
     ("config", "error", "said"),
     [
-        ({"model_type": "qwen3-moe"}, UnknownName, r"num_layers.*nearest: qwen3_moe"),
+        ({"model_type": "qwen3-moe"}, UnknownName, r"config\.json.*nearest: qwen3_moe"),
+        (LLAMA | {"num_key_value_heads": 3}, BadInput, "divisor of the"),
+        (LLAMA | {"hidden_size": 65}, BadInput, "multiple of the"),
+        (LLAMA | {"num_hidden_layers": 10**12}, BadInput, "num_hidden_layers"),
+        (QWEN_MOE | {"num_experts_per_tok": 999}, BadInput, "num_experts_per_tok"),
         ({k: v for k, v in LLAMA.items() if k != "vocab_size"}, BadInput, "vocab_size"),
         (LLAMA | {"hidden_size": 0}, BadInput, "hidden_size"),
         (LLAMA | {"hidden_size": "64"}, BadInput, "hidden_size"),
