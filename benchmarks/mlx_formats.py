@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as where:
         merged = Path(where) / "merged"
         merged.mkdir()
-        merging.merge_by_shards(demo.folder(), adapter, merged, None, lambda: None)
+        merging.merge_by_shards(demo.folder(), adapter, merged, lambda: None)
         merging.copy_small_files(demo.folder(), adapter, merged)
         reference = proving.Reference(Path(where) / "rows.f32", text, len(tokenizer))
         model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()

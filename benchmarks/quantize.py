@@ -168,7 +168,7 @@ def merge(way, where):
     with tempfile.TemporaryDirectory() as into:
         if way == "shards":
             base, adapter = where / "base", where / "adapter"
-            merging.merge_by_shards(base, adapter, Path(into), None, lambda: None)
+            merging.merge_by_shards(base, adapter, Path(into), lambda: None)
         elif way == "peft":
             base = AutoModelForCausalLM.from_pretrained(where / "base", dtype="auto")
             merged = PeftModel.from_pretrained(base, where / "adapter").merge_and_unload()

@@ -149,7 +149,7 @@ def test_nothing_that_a_model_brings_along_is_executed(parts, workspace, monkeyp
     config = json.loads((base / "config.json").read_bytes())
     assert adapters.inspect(adapter, held, config).route == "shards"
     into.mkdir()
-    merging.merge_by_shards(base, adapter, into, None, lambda: None)
+    merging.merge_by_shards(base, adapter, into, lambda: None)
     merging.copy_small_files(base, adapter, into)
     tokenizer = merging.tokenizer_of(into)
     prompts = [tokenizer("Hello world, this is a text.").input_ids]
