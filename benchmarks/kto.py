@@ -234,7 +234,6 @@ def measure(model: str, folder: Path, steps: int, *, resume: bool) -> dict[str, 
         **arguments,
         training={"max_steps": steps, "eval_steps": steps // 2, "save_steps": steps // 2},
         backend_options={"device": "cpu"},
-        samples=0,
     )
     began = time.perf_counter()
     whole = started(request)

@@ -126,7 +126,7 @@ def measured(folder: Path, seed: int, rows: list[dict[str, Any]], how: Any) -> d
     systems = []
     for name, dataset in {"real": real, "variations": f"{place}/variations/train.jsonl"}.items():
         run_id, _, seconds[name] = run(
-            "launch_sft", model=demo.HUB_ID, dataset=dataset, name=f"{name} {seed}", samples=0,
+            "launch_sft", model=demo.HUB_ID, dataset=dataset, name=f"{name} {seed}",
             preflight=False, accept_findings=ACCEPTED,
             accept_reason="equal steps, no checkpoint is chosen", **how,
         )  # fmt: skip

@@ -145,7 +145,6 @@ def train(
         validation=f"{case.name}-held.jsonl" if names_validation else None,
         training=training,
         peft=peft or {},
-        samples=0,
         accept_findings=["no_quality_filter"],
         accept_reason="recorded on purpose",
     )

@@ -133,7 +133,7 @@ def trained(folder: Path, name: str, examples: int) -> str:
     write_rows(folder / f"{name}.jsonl", mails(800, 1), FILES[name])
     write_rows(folder / f"{name}_held_out.jsonl", mails(examples, 2), FILES[name])
     request = SftRequest(
-        model="model", dataset=f"{name}.jsonl", method="full", training=TRAINING, samples=0,
+        model="model", dataset=f"{name}.jsonl", method="full", training=TRAINING,
         accept_findings=ACCEPTED, accept_reason="a benchmark", backend_options={"device": "cpu"},
     )  # fmt: skip
     return str(confirmed(launch_sft, request)["run_id"])

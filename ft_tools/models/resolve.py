@@ -9,6 +9,7 @@ from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
 from ft_tools.models import hub, model_folder, other_names
 from ft_tools.models.hub import HUB_ID
+from ft_tools.publish import MANIFEST
 from ft_tools.runs.next_steps import next_steps
 from ft_tools.runs.state import directory, run_state
 from ft_tools.runs.state.records import Kind
@@ -148,10 +149,10 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
 
 
 def _at_budget(run_dir: Path) -> Path | None:
-    """Return the last checkpoint of a run that ended at its budget: what those hours made."""
+    """Return the last whole checkpoint of a run that ended at its budget: what those hours made."""
     if run_state.settled(run_dir).reason != "budget":
         return None
-    found = [path for path in (run_dir / "checkpoints").glob("checkpoint-*") if path.is_dir()]
+    found = [file.parent for file in (run_dir / "checkpoints").glob(f"checkpoint-*/{MANIFEST}")]
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 

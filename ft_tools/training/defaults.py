@@ -234,13 +234,24 @@ def steps_an_epoch(arguments: Mapping[str, Any], num_examples: int, num_processe
     return max(1, math.ceil(batches / accumulated))
 
 
-def step_arguments(given: Mapping[str, Any], steps: int, *, evaluates: bool) -> Arguments:
+def step_arguments(
+    given: Mapping[str, Any], steps: int, *, evaluates: bool, share: float = 0.0
+) -> Arguments:
     """Return how often to log, evaluate and save in a run of so many steps.
 
     With evaluations a checkpoint is written at each of them, so the best one is never lost.
+
+    Args:
+        given: By the caller.
+        steps: Of the run.
+        evaluates: Whether it evaluates by steps.
+        share: What one evaluation takes of the work of training.
     """
     given = {name: value for name, value in given.items() if value is not None}
     every = max(1, math.ceil(steps / EVALUATIONS))
+    if share * EVALUATIONS > facts.number("train.evaluation_fraction"):
+        affordable = math.ceil(steps * share / facts.number("train.evaluation_fraction"))
+        every = max(1, min(affordable, steps // LEAST_EVALUATIONS))
     resolved: Arguments = {"logging_steps": max(1, steps // LOGS)}
     if evaluates:
         resolved["eval_steps"] = given.get("eval_steps", every)

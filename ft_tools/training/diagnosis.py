@@ -291,8 +291,9 @@ def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis | None:
         change = "so few steps have no more evaluations: train on more rows, or for more epochs"
     else:
         change = (
-            f"launch again without eval_strategy and eval_steps: a run then has about "
-            f"{EVALUATIONS} evaluations, which show whether it should train longer"
+            "launch again without eval_strategy and eval_steps: a run then has "
+            f"{LEAST_EVALUATIONS} to {EVALUATIONS} evaluations, which show whether it should train "
+            "longer"
         )
     fields = {"losses": losses, "steps": setup.steps, "outcome": outcome, "change": change}
     return _finding("too_few_evaluations", fields, changed, continues=is_falling)

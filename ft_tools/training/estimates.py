@@ -81,12 +81,25 @@ class Work:
     @property
     def flops(self) -> int:
         """Return the operations of a trained token, for each weight."""
-        return FLOPS_PER_PARAM_TOKEN[self.method] + EXTRA_FLOPS[self.task]
+        return _flops(self.task, self.method)
 
     def seconds(self, each: Range) -> Range:
         """Return what a unit takes of work that the processes share."""
         slow, fast = SHARED_SPEED if self.num_processes > 1 else (1.0, 1.0)
         return each[0] / (self.num_processes * fast), each[1] / (self.num_processes * slow)
+
+
+def forward_fraction(task: str, method: str) -> float:
+    """Return the work of an evaluated token as a part of a trained one's.
+
+    >>> forward_fraction("sft", "lora"), round(forward_fraction("sft", "full"), 2)
+    (0.5, 0.33)
+    """
+    return FORWARD_FLOPS / _flops(task, method)
+
+
+def _flops(task: str, method: str) -> int:
+    return FLOPS_PER_PARAM_TOKEN[method] + EXTRA_FLOPS[task]
 
 
 class Estimate(BaseModel):
@@ -146,8 +159,7 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
         tokens: Of all epochs.
         price: Of an hour, in any currency.
     """
-    # An evaluation's token as a part of a trained one.
-    whole = tokens + work.evaluated_tokens * FORWARD_FLOPS / work.flops
+    whole = tokens + work.evaluated_tokens * forward_fraction(work.task, work.method)
     off, step = MEASURED, work.step
     parts: list[Part]
     if work.generated[0]:

@@ -6,16 +6,12 @@ from typing import Any
 from ft_tools.runs.state.records import Health
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import Row, last_value, series
-from ft_tools.training.samples import CUT, Sample
+from ft_tools.training.samples import Sample
 from ft_tools.views.charts import line_chart
 from ft_tools.views.page import Part, key_values, note, page, side_by_side, table
 
 REFRESH_SECONDS = 15
 NOTHING_YET = note("No step has been logged yet.")
-SHOWN = note(
-    f"Held-out prompts, answered greedily. {CUT.strip()} marks an answer stopped before its end."
-)
-
 SAMPLED = note("Held-out prompts, one sampled answer each with its reward by part.")
 
 
@@ -68,7 +64,7 @@ def run_page(
         },
         lead=_sentence(rows, state),
         picture=chart(*_headline(plan), 1) or NOTHING_YET,
-        example=_examples(answers, SAMPLED if plan.task == "grpo" else SHOWN),
+        example=_examples(answers),
         subtitle=plan.model.name,
         refresh_seconds=REFRESH_SECONDS if state == "running" else None,
     )
@@ -108,7 +104,7 @@ def _sentence(rows: list[Row], state: str) -> str:
     )
 
 
-def _examples(rows: list[Sample], about: Part) -> Part:
+def _examples(rows: list[Sample]) -> Part:
     """Show each prompt with the base's answer, the latest one and the one that the file gives."""
     answers = {(row["step"], row["number"]): row["text"] for row in rows if "text" in row}
     if not answers:
@@ -121,7 +117,7 @@ def _examples(rows: list[Sample], about: Part) -> Part:
         if "prompt" in row
     ]  # fmt: skip
     headers = ["prompt", "before training", f"step {last}", "in the file"]
-    return [about, side_by_side(headers, lines)]
+    return [SAMPLED, side_by_side(headers, lines)]
 
 
 def _facts(plan: TrainingPlan, facts: dict[str, Any]) -> dict[str, Any]:

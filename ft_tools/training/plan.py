@@ -27,11 +27,12 @@ from ft_tools.training.plan_estimate import (
     Completions,
     count_tokens,
     estimated,
+    evaluation_epochs,
     require_memory,
     rows_in_batches,
     work_of,
 )
-from ft_tools.training.plan_warnings import few_evaluations, plan_warnings
+from ft_tools.training.plan_warnings import evaluation_warnings, plan_warnings
 from ft_tools.training.preference_runs import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
@@ -80,7 +81,6 @@ class TrainingPlan(Plan):
     patience: int | None = Field(
         None, description="Evaluations without a better one until it stops; null: never early."
     )
-    samples: int = Field(0, description="Held-out prompts answered at each evaluation.")
     place: Place = Field(default_factory=Place, description="Where it runs.")
     estimate: Estimate
     accepted: list[str] = Field(default_factory=list, description="Findings taken as they are.")
@@ -235,7 +235,8 @@ def plan_parts(
         counted, why_not = count_tokens(task, source, training, files, loss_on, counted)
     num_rows = rows_in_batches(counted, dataset)
     arguments.require_complete(training, validated=training["eval_strategy"] != "no")
-    steps, epochs = _set_steps(request, task, settings, num_rows)
+    each = evaluation_epochs(task, request.method, files, counted)
+    steps, epochs = _set_steps(request, task, settings, num_rows, each)
     parts = {
         "task": task,
         "model": model_plan(source, training.get("chat_template_path")),
@@ -253,8 +254,6 @@ def plan_parts(
         "training": training,
         "chosen_for": basis.described,
         "patience": defaults.patience(training),
-        # A reinforcement run shows completions of its evaluations.
-        "samples": request.samples if validation is not None and task != "grpo" else 0,
         "accepted": sorted(set(request.accept_findings)),
         "accept_reason": request.accept_reason,
     }
@@ -326,9 +325,20 @@ def _trained_parts(task: Task, request: TrainingRequest, files: Files) -> Files:
 
 
 def _set_steps(
-    request: TrainingRequest, task: Task, settings: Settings, num_rows: int
+    request: TrainingRequest,
+    task: Task,
+    settings: Settings,
+    num_rows: int,
+    each: float,
 ) -> tuple[int, float]:
     """Set how often to log, evaluate and save.
+
+    Args:
+        request: What was asked.
+        task: What is trained.
+        settings: Changed in place.
+        num_rows: That batches are made of.
+        each: Epochs of training that take the work of one evaluation.
 
     Returns:
         The optimizer steps, and the epochs in which they are made.
@@ -340,8 +350,9 @@ def _set_steps(
     steps = defaults.total_steps(training, num_rows, processes)
     epochs = steps / defaults.steps_an_epoch(training, num_rows, processes)
     by_steps = training["eval_strategy"] == "steps"
-    training |= defaults.step_arguments(settings.given, steps, evaluates=by_steps)
-    settings.notes += few_evaluations(training, steps, epochs)
+    share = each / epochs
+    training |= defaults.step_arguments(settings.given, steps, evaluates=by_steps, share=share)
+    settings.notes += evaluation_warnings(training, steps, epochs, share)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     evaluations = defaults.planned_evaluations(training, steps, epochs)
     data_quality.require_watched(request, task, declared, training, evaluations)

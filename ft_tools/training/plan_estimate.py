@@ -20,7 +20,7 @@ from ft_tools.training.checks import memory
 from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.model_plan import ModelPlan
-from ft_tools.training.request import TrainingRequest
+from ft_tools.training.request import Method, TrainingRequest
 from ft_tools.training.settings import Settings
 from ft_tools.training.token_counts import CountRequest, Counts
 
@@ -138,6 +138,25 @@ def count_tokens(
     return token_counts.count(request)
 
 
+def evaluation_epochs(
+    task: Task,
+    method: Method,
+    files: tuple[DatasetFacts, DatasetFacts | None],
+    counted: Counts | None,
+) -> float:
+    """Return the epochs of training that take the work of one evaluation, a forward pass alone.
+
+    0 without validation, and in a reinforcement run, which writes answers in both.
+    """
+    dataset, validation = files
+    if validation is None or task == "grpo":
+        return 0.0
+    trained = counted.data.num_tokens if counted else dataset.estimated_tokens
+    return (
+        estimates.forward_fraction(task, method) * _held_out_tokens(validation, counted) / trained
+    )
+
+
 def work_of(
     task: Task, request: TrainingRequest, parts: dict[str, Any], steps: int, evaluations: int
 ) -> estimates.Work:
@@ -184,8 +203,11 @@ def _trained(request: TrainingRequest, parts: dict[str, Any]) -> int | None:
 
 def _evaluated_tokens(parts: dict[str, Any], evaluations: int) -> int:
     """Return the tokens of all evaluations of a run."""
-    validation, counted = parts["validation"], parts["counts"]
-    if validation is None:
+    if parts["validation"] is None:
         return 0
-    one: int = counted.validation.num_tokens if counted else validation.estimated_tokens
-    return evaluations * one
+    return evaluations * _held_out_tokens(parts["validation"], parts["counts"])
+
+
+def _held_out_tokens(validation: DatasetFacts, counted: Counts | None) -> int:
+    known = counted.validation if counted else None
+    return known.num_tokens if known else validation.estimated_tokens

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ft_tools import facts
 from ft_tools.errors import FineTuningError
 from ft_tools.formats.example import THOUGHTS
 from ft_tools.formats.training_rows import UNTRAINED, DatasetFacts
@@ -71,9 +72,20 @@ def plan_warnings(
     ]
 
 
-def few_evaluations(training: dict[str, Any], steps: int, epochs: float) -> list[str]:
-    """Return a warning where so few evaluations were asked for that they show nothing."""
+def evaluation_warnings(
+    training: dict[str, Any], steps: int, epochs: float, share: float
+) -> list[str]:
+    """Return a warning where so few evaluations were asked for that they show nothing, or too many.
+
+    Args:
+        training: Arguments of the plan.
+        steps: Of the run.
+        epochs: In which they are made.
+        share: What one evaluation takes of the work of training.
+    """
     planned = defaults.planned_evaluations(training, steps, epochs)
+    if planned * share > facts.number("train.evaluation_fraction"):
+        return [warning("evaluations_take_long", planned=planned, share=planned * share)]
     # Of fewer steps no schedule makes enough.
     is_short = planned > 0 and steps < defaults.LEAST_EVALUATIONS
     if training["eval_strategy"] == "no" or is_short or planned >= defaults.LEAST_EVALUATIONS:

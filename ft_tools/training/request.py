@@ -36,12 +36,6 @@ class TrainingRequest(LaunchRequest):
         description='local: {"device": "cpu"}, or {"gpu": "RTX 4090"} to export; others: '
         "references/scaling.md.",
     )
-    samples: int = Field(
-        3,
-        ge=0,
-        le=5,
-        description="Held-out prompts answered for report.html.",
-    )
     price_per_hour: float | None = Field(
         None,
         gt=0,

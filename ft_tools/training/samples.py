@@ -1,4 +1,4 @@
-"""Answers to a few held-out prompts during a run: `samples.jsonl`, shown on the page only.
+"""A few held-out completions of a reinforcement run: `samples.jsonl`, shown on the page only.
 
 They are text of a dataset and of a model: no tool returns them.
 """
@@ -9,11 +9,12 @@ from typing import Any
 
 from ft_tools.publish import append_line, write_file
 from ft_tools.redaction import redact
+from ft_tools.runs.state import directory
 
 FILE = "samples.jsonl"
 MAX_CHARS = 1_200
 CUT = " [...]"
-"""Marks an answer that was stopped before its end, by length or time."""
+"""Marks a text that is shown without its end."""
 Sample = dict[str, Any]
 
 
@@ -42,15 +43,8 @@ def forget_after(run_dir: Path, step: int) -> None:
 
 def read(run_dir: Path) -> list[Sample]:
     """Return the lines, oldest first; torn ones are dropped."""
-    rows = []
-    for line in (run_dir / FILE).read_bytes().splitlines() if (run_dir / FILE).is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("number"), int):
-            rows.append(row)
-    return rows
+    rows = directory.read_rows(run_dir / FILE)
+    return [row for row in rows if isinstance(row.get("number"), int)]
 
 
 def _write(run_dir: Path, rows: list[Sample]) -> None:

@@ -38,7 +38,6 @@ def request_(workspace, tiny_model_in):
         dataset=write_jsonl(workspace / "train.jsonl", conversations(32)),
         validation=write_jsonl(workspace / "held_out.jsonl", conversations(8, first=100)),
         training={**QUICK, **TWO_RANKS},
-        samples=0,
         backend="slurm",
         backend_options={"nodes": 2},
     )

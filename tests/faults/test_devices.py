@@ -52,9 +52,10 @@ def test_runs_on_two_gpus_do_not_wait_and_the_third_does(two_cards):
     for run_id in running:
         until_phase(run_id, "steps")
     third = launch("sees", device="cuda", slots=(CARDS, 1))
-    until(lambda: any("waiting" in message for message in messages(third)))
+    until(lambda: report(third).phase == "waiting: other runs use cuda")
     cancel_run(CancelRequest(run_id=running[1]))
     assert shown(third)["CUDA_VISIBLE_DEVICES"] == CARDS[1]
+    assert report(third).phase != "waiting: other runs use cuda"
     cancel_run(CancelRequest(run_id=running[0]))
     until_state(running[0], "cancelled")
 

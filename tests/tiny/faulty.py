@@ -21,7 +21,7 @@ from ft_tools.publish import sweep
 from ft_tools.runs.processes import worker_session as session_module
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.state import directory
-from ft_tools.training import checkpoints, samples
+from ft_tools.training import checkpoints
 from ft_tools.training.worker import artifacts, callbacks, sft
 from tests.tiny.killing import ATTEMPT_SECONDS, attempt, ended
 
@@ -32,7 +32,6 @@ WRITES = {
     "status": (directory, "write_status"),
     "event": (directory, "add_event"),
     "metrics": (session_module, "append_line"),
-    "samples": (samples, "add"),
     "page": (callbacks, "write_file"),
     "checkpoint": (Trainer, "_save_checkpoint"),
     "manifest": (checkpoints, "publish"),

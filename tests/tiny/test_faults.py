@@ -72,8 +72,6 @@ def request_(engine, faults):
         validation="held_out.jsonl",
         peft={"r": 2, "lora_dropout": 0.1},
         training=training,
-        # Answers are written again and again, and only one fault concerns them.
-        samples=3 if "full:samples" in faults else 0,
     )
 
 

@@ -36,7 +36,6 @@ def request_(workspace, tiny_model_in):
         validation=write_jsonl(workspace / "held_out.jsonl", marks(12, first=100)),
         training={**QUICK, "num_train_epochs": 3, "eval_steps": 5, "logging_steps": 1},
         backend_options={"device": "cpu"},
-        samples=0,
         # A million random parameters need more than a real model's rate to learn anything.
         accept_findings=["dpo_learning_rate"],
         accept_reason="a tiny model",

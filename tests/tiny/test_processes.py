@@ -68,7 +68,6 @@ def request_of(workspace, model, options, **training):
             "logging_steps": 1,
             **training,
         },
-        samples=0,
         backend_options=options,
     )
 

@@ -156,7 +156,7 @@ def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_
     training = {**request_.training, "num_train_epochs": 3, "eval_strategy": "epoch"}
     write_jsonl(workspace / "train.jsonl", conversations(16))
     validation = write_jsonl(workspace / "held_out.jsonl", conversations(6, first=100))
-    update = {"training": training, "validation": validation, "samples": 0}
+    update = {"training": training, "validation": validation}
     asked = request_.model_copy(update=update)
     session = prepared(asked, "stopped")
     usual = sft.SFTTrainer.training_step
@@ -184,7 +184,7 @@ def test_a_run_that_ends_after_its_last_checkpoint_trains_no_step_more(request_,
     validation = write_jsonl(workspace / "held_out.jsonl", rows)
     training = {**QUICK, "logging_steps": 1, "learning_rate": 2e-2, "num_train_epochs": 20}
     training |= {"eval_steps": 2, "warmup_steps": 0}
-    update = {"training": training, "validation": validation, "samples": 0}
+    update = {"training": training, "validation": validation}
     asked = request_.model_copy(update=update)
     session = prepared(asked, "over")
     report = sft.work(session)
@@ -274,7 +274,6 @@ def request_of(kind, model, steps):
         "training": {**QUICK, "max_steps": steps, "logging_steps": 1, "save_steps": 3, **training},
         "accept_findings": ["validation_unwatched", "dpo_learning_rate"],
         "accept_reason": "a test",
-        "samples": 0,
         **given,
     }
     if kind[:3] in {"dpo", "kto"}:

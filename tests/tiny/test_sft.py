@@ -117,9 +117,7 @@ def test_the_best_checkpoint_is_kept_and_training_stops_early(data, workspace):
         row["messages"][1]["content"] = f"Nobody knows at all, ask {number} again on Monday."
     write_jsonl(workspace / "held_out.jsonl", rows)
     training = {"learning_rate": 2e-2, "num_train_epochs": 20, "eval_steps": 2, "warmup_steps": 0}
-    session = prepared(
-        request(data, validation="held_out.jsonl", training=training, samples=0), "early"
-    )
+    session = prepared(request(data, validation="held_out.jsonl", training=training), "early")
     report = sft.work(session)
     status = json.loads((session.run_dir / "status.json").read_bytes())
     assert report.stopped_early
@@ -270,10 +268,10 @@ def test_the_exported_script_trains_the_same_adapter_bit_for_bit(data, tmp_path,
 
 def test_a_finished_run_is_trained_further_from_where_it_was_with_a_rate_that_is_lower(data):
     few = {"num_train_epochs": 2, "eval_steps": 6, "save_steps": 6}
-    first = prepared(request(data, validation="held_out.jsonl", training=few, samples=0), "1")
+    first = prepared(request(data, validation="held_out.jsonl", training=few), "1")
     before = sft.work(first)
     first.end("succeeded")
-    asked = continued(SftRequest(from_run=first.run_dir.name, samples=0))
+    asked = continued(SftRequest(from_run=first.run_dir.name))
     second = prepared(asked, "2")
     after = sft.work(second)
     plan = SftPlan.model_validate_json(second.plan_json())

@@ -13,6 +13,9 @@ from ft_tools.runs.processes import worker_session
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 from ft_tools.runs.tool import read_run
+from ft_tools.shipping.request import ShipRequest
+from ft_tools.shipping.tool import merge_and_quantize
+from ft_tools.training.plan import plan_sft
 from ft_tools.training.worker import callbacks, dpo, sft
 from ft_tools.training.worker.length_groups import EpochOrder, LengthGroups
 from tests.tiny.trainings import (
@@ -98,7 +101,7 @@ def test_grouped_rows_are_validated_in_the_same_batches_as_others(workspace, tin
     for order in ("random", "group_by_length"):
         training = {**QUICK, "max_steps": 1, "eval_on_start": True, "eval_strategy": "steps"}
         request = SftRequest(
-            model=tiny_model_in, dataset="train.jsonl", validation="held_out.jsonl", samples=0,
+            model=tiny_model_in, dataset="train.jsonl", validation="held_out.jsonl",
             training=training | {"train_sampling_strategy": order}, peft={"r": 4}, **ACCEPTED,
         )  # fmt: skip
         session = prepared(request, order)
@@ -113,7 +116,7 @@ def test_a_run_stops_within_a_step_of_its_budget_and_resumes_to_the_same_bits(
 ):
     write_jsonl(workspace / "train.jsonl", conversations(32))
     request = SftRequest(
-        model=tiny_model_in, dataset="train.jsonl", peft={"r": 4}, samples=0,
+        model=tiny_model_in, dataset="train.jsonl", peft={"r": 4},
         training={**QUICK, "max_steps": 8, "save_steps": 50}, **ACCEPTED,
     )  # fmt: skip
     whole = sft.work(prepared(request, "whole"))
@@ -134,9 +137,14 @@ def test_a_run_stops_within_a_step_of_its_budget_and_resumes_to_the_same_bits(
     stopped = read_run(session.run_dir.name)
     assert (stopped.state, stopped.reason, stopped.error) == ("interrupted", "budget", None)
     assert checkpoints(session) == ["checkpoint-5"]
-    # What those hours made can be measured, under the run's id.
-    made = resolve_model(session.run_dir.name)
-    assert (Path(made.adapter).name, made.run_id) == ("checkpoint-5", session.run_dir.name)
+    # What those hours made can be measured, shipped and trained further, under the run's id.
+    run_id = session.run_dir.name
+    made = resolve_model(run_id)
+    assert (Path(made.adapter).name, made.run_id) == ("checkpoint-5", run_id)
+    shipped = merge_and_quantize(ShipRequest(source=run_id, formats=["safetensors"])).plan
+    assert shipped["adapter"]["rank"] == 4
+    further = plan_sft(request.model_copy(update={"model": run_id, "peft": {}}))
+    assert Path(further.model.adapter).name == "checkpoint-5"
     assert [step.tool for step in stopped.next_steps] == ["resume_run"]
     resumed = sft.work(Session(session.run_dir))
     assert same_bits(weights_of(resumed.artifact), weights_of(whole.artifact))
@@ -150,7 +158,7 @@ def test_a_long_evaluation_is_given_up_after_its_step_is_saved(
     monkeypatch.setattr(callbacks, "STOP_SECONDS", -1.0)
     training = {**QUICK, "max_steps": 6, "eval_steps": 3, "per_device_eval_batch_size": 2}
     request = SftRequest(
-        model=tiny_model_in, dataset="train.jsonl", validation="held_out.jsonl", samples=0,
+        model=tiny_model_in, dataset="train.jsonl", validation="held_out.jsonl",
         training=training, **ACCEPTED,
     )  # fmt: skip
     session = prepared(request, "evaluated")

@@ -4,7 +4,6 @@ import pytest
 from transformers import AutoTokenizer
 from transformers.utils import chat_template_utils
 
-from ft_tools.training import samples
 from ft_tools.training.worker import dpo, sft
 from tests.tiny import evaluating
 from tests.tiny.trainings import (
@@ -43,9 +42,9 @@ def dated_model(workspace, tiny_model_in):
     return tiny_model_in
 
 
-@pytest.mark.parametrize("worker", [sft, dpo])
-def test_a_run_trains_on_the_day_of_its_creation(workspace, dated_model, worker):
-    rows, make = (conversations, SftRequest) if worker is sft else (pairs, DpoRequest)
+@pytest.mark.parametrize("kind", [sft.Supervised, dpo.Pairs])
+def test_a_run_trains_on_the_day_of_its_creation(workspace, dated_model, kind):
+    rows, make = (conversations, SftRequest) if kind is sft.Supervised else (pairs, DpoRequest)
     write_jsonl(workspace / "train.jsonl", rows(24)[:18])
     write_jsonl(workspace / "held_out.jsonl", rows(24)[18:])
     request = make(
@@ -58,7 +57,19 @@ def test_a_run_trains_on_the_day_of_its_creation(workspace, dated_model, worker)
     )
     session = prepared(request, "dated")
     session.info = session.info.model_copy(update={"created_at": LONG_AGO})
-    worker.work(session)
-    prompts = [row["prompt"] for row in samples.read(session.run_dir) if "prompt" in row]
+    run, rows = worker_of(kind)(session), "input_ids" if kind is sft.Supervised else "prompt_ids"
+    run.work()
+    prompts = [run.tokenizer.decode(ids) for ids in run.tokenized[rows]]
     assert prompts
     assert all(f"Today: {THAT_DAY}." in prompt for prompt in prompts)
+
+
+def worker_of(kind):
+    """Return a worker that keeps what its trainer has tokenized."""
+
+    class Keeping(kind):
+        def require_ready(self, trainer):
+            super().require_ready(trainer)
+            self.tokenized = trainer.train_dataset
+
+    return Keeping

@@ -229,7 +229,7 @@ def test_a_run_of_either_engine_reports_the_same_and_its_adapter_answers_and_mer
     data, workspace
 ):
     training = QUICK | {"num_train_epochs": 4, "logging_steps": 1}
-    files = {"dataset": "train.jsonl", "validation": "held_out.jsonl", "samples": 0}
+    files = {"dataset": "train.jsonl", "validation": "held_out.jsonl"}
     reports = {
         engine: run_here(sft.work, asked, engine)
         for engine, asked in requests_of(data, SftRequest, training=training, **files)

@@ -324,6 +324,21 @@ def test_a_model_folder_with_a_wrong_file_is_no_internal_error_of_any_tool(
         TOOLS[tool]()
 
 
+def test_evaluations_take_a_limited_part_of_the_work_of_training(files):
+    write(files / "many_held_out.jsonl", 100, 300)
+
+    def planned(validation, **training):
+        training = {"num_train_epochs": 2, **training}
+        plan = plan_sft(sft(validation=validation, training=training))
+        number = plan.estimate.steps // plan.training["eval_steps"]
+        return number, "evaluations_take_long" in ids(plan.warnings)
+
+    # 16 steps; one evaluation of 10 rows is a twelfth of training, one of 200 more than all of it.
+    assert planned("held_out.jsonl") == (5, False)
+    assert planned("many_held_out.jsonl") == (4, True)
+    assert planned("held_out.jsonl", eval_steps=1) == (16, True)
+
+
 def test_an_argument_that_is_null_is_as_good_as_not_given(files):
     usual = launch_sft(sft(validation="held_out.jsonl")).plan["training"]
     for name in ("eval_steps", "report_to"):

@@ -1,4 +1,4 @@
-"""Answers to held-out prompts are kept, bounded and masked, and shown as text on the page only."""
+"""Completions of held-out prompts are kept, bounded and masked, and shown on the page only."""
 
 from ft_tools.training import samples
 

@@ -202,7 +202,7 @@ def training(method: str, on_gpu: bool, arguments: dict[str, Any]) -> SftRequest
         {
             "model": "model", "dataset": "train.jsonl", "validation": "validation.jsonl",
             "method": method, "peft": {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
-            "training": arguments, "samples": 0, "accept_findings": ACCEPTED,
+            "training": arguments, "accept_findings": ACCEPTED,
             "accept_reason": "a self-test", "backend_options": {} if on_gpu else {"device": "cpu"},
         }
     )  # fmt: skip

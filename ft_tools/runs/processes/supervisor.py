@@ -111,8 +111,7 @@ def _supervise(run_dir: Path, owner: int, terms: list[int]) -> None:
         endings.write(run_dir, "cancelled", "user")
         return
     run_locks += taken.values()
-    status = directory.read_status(run_dir)
-    directory.write_status(run_dir, status.model_copy(update={"state": "validating"}))
+    _update(run_dir, state="validating", phase="")
     several = parse(LOCAL, info.backend_options).processes > 1
 
     def work() -> int:
@@ -145,6 +144,11 @@ def _end_family(run_dir: Path) -> None:
         directory.note(run_dir, f"{left} processes of the run cannot be ended", "error")
 
 
+def _update(run_dir: Path, **fields: str) -> None:
+    status = directory.read_status(run_dir)
+    directory.write_status(run_dir, status.model_copy(update=fields))
+
+
 def _wait_for_device(run_dir: Path, info: RunInfo, terms: list[int]) -> dict[str, int] | None:
     """Take the slots of the run's devices; none when it needs none, or was cancelled meanwhile.
 
@@ -160,7 +164,7 @@ def _wait_for_device(run_dir: Path, info: RunInfo, terms: list[int]) -> dict[str
     launched_at = directory.read_status(run_dir).updated_at
     place = f"{launched_at:.6f}-{run_dir.name}"
     line = device_slots.Line(device_slots.folder(), names, info.num_slots, place)
-    waited = False
+    waited = ""
     try:
         while not (run_dir / "cancel").exists():
             taken = line.take_slots()
@@ -169,8 +173,9 @@ def _wait_for_device(run_dir: Path, info: RunInfo, terms: list[int]) -> dict[str
             if terms:
                 return None
             if not waited:
-                directory.note(run_dir, f"waiting: other runs use {info.device}")
-                waited = True
+                waited = f"waiting: other runs use {info.device}"
+                directory.note(run_dir, waited)
+                _update(run_dir, phase=waited)
             time.sleep(POLL_SECONDS)
         return {}
     finally:

@@ -1,4 +1,4 @@
-"""What a trainer tells the run: progress, metrics, health, samples, checkpoints, the page."""
+"""What a trainer tells the run: progress, metrics, health, checkpoints, the page."""
 
 import math
 import random
@@ -31,12 +31,9 @@ from ft_tools.training.page import run_page
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import without_repeats
 from ft_tools.training.worker import ranks_agree
-from ft_tools.training.worker.sampling import Sampler
 
 PAGE_SECONDS = 10.0
 HEAT_SECONDS = 60.0
-SAMPLE_FRACTION = 0.05
-"""Of the time so far that answering prompts may take; the first and the last are always made."""
 STOP_SECONDS = 10.0
 """What an evaluation may take that is due at the step at which a run is asked to stop."""
 
@@ -83,10 +80,9 @@ class Randomness:
 class RunCallback(TrainerCallback):  # type: ignore[misc]
     """Follow one attempt of a run."""
 
-    def __init__(self, session: Session, plan: TrainingPlan, sampler: Sampler | None) -> None:
+    def __init__(self, session: Session, plan: TrainingPlan) -> None:
         self.session = session
         self.plan = plan
-        self.sampler = sampler
         self.rows: list[dict[str, float]] = directory.read_metrics(session.run_dir)
         self.signals: list[Health] = []
         self.scaler: Any = None
@@ -101,7 +97,6 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._since_log: list[float] = []
         self._page_written = -math.inf
         self._heat_read = -math.inf
-        self._began = time.monotonic()
         self._evaluation_seconds = 0.0
         self._evaluation_began: float | None = None
         self._within_step = False
@@ -111,15 +106,13 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._setup = setup_of(plan) if plan.task == "sft" else None
         self._found: list[Health] = []
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Forget what was logged after the checkpoints that this attempt and others start from."""
         self.rows = without_repeats(self.rows, state.global_step)
         if self.session.leads:
             samples.forget_after(self.session.run_dir, state.global_step)
         self.best_step = state.best_global_step or None
         self._saved_step = state.global_step
-        if state.global_step == 0:
-            self._sample(given.get("model"), state)
         self._progress(state)
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
@@ -231,11 +224,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         if time.monotonic() - self._page_written > PAGE_SECONDS:
             self.write_page("running")
 
-    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **given: Any) -> None:
-        """Answer the sample prompts, and show the page with the new point."""
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Show the page with the new point."""
         self._evaluation_seconds = time.monotonic() - self._step_ended
         self._evaluation_began = None
-        self._sample(given.get("model"), state)
         self.write_page("running")
 
     def on_save(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
@@ -279,20 +271,6 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         """
         if ranks_agree.any_of(self._evaluation_seconds > STOP_SECONDS):
             control.should_evaluate = False
-
-    def _sample(self, model: Any, state: TrainerState) -> None:
-        """Answer the prompts before the first step, after the last, and while it costs little."""
-        if self.sampler is None or model is None:
-            return
-        is_between = 0 < state.global_step < state.max_steps
-        allowed = SAMPLE_FRACTION * (time.monotonic() - self._began)
-        if is_between and self.sampler.spent_seconds > allowed:
-            return
-        with self.trainer.accelerator.autocast():
-            answers = self.sampler.answers(model)
-        for number, text in enumerate(answers):
-            samples.add(self.session.run_dir, state.global_step, number, text)
-        self.session.heartbeat(self._patience.for_a_step())
 
     def _progress(self, state: TrainerState) -> None:
         ahead = None

@@ -15,7 +15,7 @@ from ft_tools.training import samples
 from ft_tools.training.checks.learnable import count_answers
 from ft_tools.training.grpo import held_out
 from ft_tools.training.grpo.plan import GrpoPlan
-from ft_tools.training.grpo.prompts import Prompt, read_prompts
+from ft_tools.training.grpo.prompts import read_prompts
 from ft_tools.training.report import GrpoRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import loading, tokenizing
@@ -96,9 +96,6 @@ class Reinforced(Training):
         lengths = [(len(tokenizing.prompt_ids(self.tokenizer, one)), 0) for one in examples]
         return count_answers(self.plan.task, facts.num_examples, None, lengths)
 
-    def answered(self, row: dict[str, Any]) -> None:
-        """Return nothing: the evaluations' own completions are shown."""
-
 
 class HeldOut(TrainerCallback):  # type: ignore[misc]
     """Keeps an evaluation's rewards by row, and shows a few of its completions."""
@@ -112,14 +109,10 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
         evaluated, self._rewards.evaluated = self._rewards.evaluated, []
         run_dir, rows = self._session.run_dir, self._rewards.held_out_rows[:QUOTED]
         held_out.keep(run_dir, state.global_step, by_row(evaluated))
-        samples.describe(run_dir, [(str(one.row["prompt"]), _wanted(one)) for one in rows])
+        samples.describe(run_dir, [(str(one.row["prompt"]), one.reference) for one in rows])
         first = {one.row: one for one in reversed(evaluated)}
         for number in sorted(first)[: len(rows)]:
             samples.add(run_dir, state.global_step, number, quoted(first[number]))
-
-
-def _wanted(one: Prompt) -> str:
-    return one.reference
 
 
 def quoted(one: Answered) -> str:

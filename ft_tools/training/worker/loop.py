@@ -16,7 +16,6 @@ from ft_tools.training.worker import loading, ranks_agree
 from ft_tools.training.worker.artifacts import Outcome
 from ft_tools.training.worker.callbacks import RunCallback, early_stopping
 from ft_tools.training.worker.loading import CHECKPOINTS, run_arguments
-from ft_tools.training.worker.sampling import sampler_for
 from ft_tools.training.worker.tracking import tracked
 
 
@@ -29,13 +28,9 @@ class Diverged(FineTuningError):
 MakeTrainer = Callable[[dict[str, Any]], Trainer]
 """Trainer arguments that the run decides -> a trainer over a freshly loaded model."""
 Found = TypeVar("Found")
-Answered = Callable[[Trainer], list[tuple[list[int], list[int]]]]
-"""Trainer -> tokens of held-out prompts and of the answers to them."""
 
 
-def train(
-    session: Session, plan: TrainingPlan, make_trainer: MakeTrainer, answered: Answered
-) -> Outcome:
+def train(session: Session, plan: TrainingPlan, make_trainer: MakeTrainer) -> Outcome:
     """Train from the last valid checkpoint to the end.
 
     When memory runs out, fresh processes continue with half the micro-batch. It stays so in later
@@ -48,7 +43,7 @@ def train(
     """
     ranks_agree.meet(plan)
     return with_less_memory(
-        session, plan, lambda batch: _train_once(session, plan, make_trainer, answered, batch)
+        session, plan, lambda batch: _train_once(session, plan, make_trainer, batch)
     )
 
 
@@ -79,11 +74,7 @@ def with_less_memory(
 
 
 def _train_once(
-    session: Session,
-    plan: TrainingPlan,
-    make_trainer: MakeTrainer,
-    answered: Answered,
-    batch: MicroBatch,
+    session: Session, plan: TrainingPlan, make_trainer: MakeTrainer, batch: MicroBatch
 ) -> Outcome:
     folder = session.run_dir / CHECKPOINTS
     resumed, removed = checkpoints.last_valid(folder) if session.leads else (None, [])
@@ -95,11 +86,7 @@ def _train_once(
     loading.train_in_float32(plan, trainer.model)
     # A card in each checkpoint is read by nobody, and TRL imports trackio to write one.
     trainer.create_model_card = _nothing
-    sampler = None
-    if session.leads and plan.place.sharding == "ddp":
-        # A rank with a part of the model cannot answer alone.
-        sampler = sampler_for(session, trainer.processing_class, plan.samples, answered(trainer))
-    callback = RunCallback(session, plan, sampler)
+    callback = RunCallback(session, plan)
     callback.trainer = trainer
     callback.scaler = getattr(trainer.accelerator, "scaler", None)
     trainer.add_callback(callback)

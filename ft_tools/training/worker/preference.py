@@ -77,10 +77,6 @@ class Preference(Training):
         limit = self.plan.training.get("max_length")
         return count_answers(self.plan.task, facts.num_examples, limit, lengths)
 
-    def answered(self, row: dict[str, Any]) -> tuple[list[int], list[int]] | None:
-        """Return a prompt and its good answer."""
-        return (row["prompt_ids"], row[self.answers[0]]) if row.get("label", True) else None
-
 
 def stoppable(session: Session, kind: type[Trainer]) -> type[Trainer]:
     """Return TRL's trainer, whose pass over the data before training can be cancelled, too."""

@@ -16,7 +16,6 @@ from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import artifacts, fused_head, tokenizing
 from ft_tools.training.worker.length_groups import EpochOrder, LengthGroups
 from ft_tools.training.worker.packing_check import require_kept_apart
-from ft_tools.training.worker.sampling import split_at_answer
 from ft_tools.training.worker.work import Training
 
 STOP_CHECK = 256
@@ -65,14 +64,6 @@ class Supervised(Training):
     def count(self, facts: DatasetFacts, tokenized: Dataset) -> DataReport:
         """Return what was counted when the file was tokenized."""
         return self.reports[facts.path]
-
-    def tokenized_held_out(self, trainer: Trainer) -> Dataset | None:
-        """Return the held-out rows before any packing."""
-        return self.held_out
-
-    def answered(self, row: dict[str, Any]) -> tuple[list[int], list[int]] | None:
-        """Return the first trained stretch, and what is before it."""
-        return split_at_answer(row["input_ids"], row["labels"])
 
     def read(self, facts: DatasetFacts) -> Dataset:
         """Tokenize a file and check that every sequence has something to learn.

@@ -17,9 +17,6 @@ from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import artifacts, loading, loop
 from ft_tools.training.worker.confirmed_inputs import check_inputs
 
-SAMPLED = 64
-"""Held-out examples among which short prompts are looked for."""
-
 
 class Training(ABC):
     """One run; the kinds differ in what is declared here."""
@@ -50,10 +47,6 @@ class Training(ABC):
     def count(self, facts: DatasetFacts, tokenized: Dataset) -> DataReport:
         """Count what became of a file's examples."""
 
-    @abstractmethod
-    def answered(self, row: dict[str, Any]) -> tuple[list[int], list[int]] | None:
-        """Return the prompt and the good answer of a held-out row, as tokens."""
-
     def work(self) -> TrainingRunReport:
         """Train, publish, report."""
         session, plan = self.session, self.plan
@@ -69,7 +62,7 @@ class Training(ABC):
         session.phase("tokenizing")
         self.train_set = self.read(plan.dataset)
         self.held_out = self.read(plan.validation) if plan.validation else None
-        outcome = loop.train(session, plan, self.make_trainer, self.prompts)
+        outcome = loop.train(session, plan, self.make_trainer)
         data, validation = self.counts(outcome.trainer)
         artifact = artifacts.publish_result(session, plan, outcome.trainer, tokenizer)
         outcome.callback.write_page("succeeded")
@@ -96,13 +89,3 @@ class Training(ABC):
         if self.plan.validation is None:
             return data, None
         return data, self.count(self.plan.validation, trainer.eval_dataset)
-
-    def prompts(self, trainer: Trainer) -> list[tuple[list[int], list[int]]]:
-        """Return prompts and good answers of held-out examples, as tokens."""
-        rows = self.tokenized_held_out(trainer)
-        rows = [] if rows is None else rows.select(range(min(len(rows), SAMPLED)))
-        return [found for row in rows if (found := self.answered(row)) is not None]
-
-    def tokenized_held_out(self, trainer: Trainer) -> Dataset | None:
-        """Return the held-out rows as tokens."""
-        return trainer.eval_dataset

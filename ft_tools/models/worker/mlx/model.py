@@ -3,7 +3,6 @@
 Source: mlx 0.32.4 and mlx-lm 0.32.2, run and read; the reasons beside each workaround.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -12,13 +11,11 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 from mlx_lm.tuner.trainer import grad_checkpoint
 from mlx_lm.utils import load_model, quantize_model
 
 from ft_tools.errors import Missing
 from ft_tools.models.mlx import GROUP_SIZE
-from ft_tools.models.worker.mlx.batch import Batch
 
 BLOCK = 512
 """Logits that are summed in one go, see `logsumexp`."""
@@ -277,25 +274,6 @@ class MlxModel:
         # is kept until the first block is done.
         mx.eval(*reversed(gradients))
         return scores, list(gradients)
-
-    def generate(
-        self, prompt: Sequence[int], ends: set[int], max_new_tokens: int, until: float
-    ) -> list[int]:
-        """Continue a prompt greedily.
-
-        Args:
-            prompt: Token ids.
-            ends: Tokens that end the answer; the one that does is in it.
-            max_new_tokens: At most so many.
-            until: `time.monotonic()` at which it stops.
-        """
-        batch = Batch(self.model, [list(prompt)])
-        made: list[int] = []
-        while len(made) < max_new_tokens and time.monotonic() < until:
-            made.append(int(np.argmax(np.array(batch.logits(made[-1:] or None)))))
-            if made[-1] in ends:
-                break
-        return made
 
     def logits(self, ids: mx.array) -> mx.array:
         """Return the logits of a batch, (batch, length, vocabulary), in float32."""

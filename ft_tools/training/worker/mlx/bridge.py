@@ -5,7 +5,6 @@ the layers, makes and saves the adapter, TRL computes every loss from log-probab
 steps, clips, saves and resumes, all as with the torch engine. Only `forward` is replaced.
 """
 
-import time
 from types import MethodType
 from typing import Any
 
@@ -67,7 +66,6 @@ class Bridge:
         self.adapter = Adapter(peft, base, checkpointed=checkpointed)
         inner = peft.get_base_model()
         inner.forward = MethodType(self._forward, inner)
-        peft.generate = self.generate
 
     def _forward(
         self,
@@ -100,22 +98,6 @@ class Bridge:
             is_top1=is_top1,
             label_mask=mask,
         )
-
-    def generate(self, **given: Any) -> torch.Tensor:
-        """Answer prompts greedily, one after the other: what the sampler of a run asks for."""
-        factors, _ = self.adapter.factors()
-        ends = given["eos_token_id"]
-        until = time.monotonic() + given.get("max_time", 60.0)
-        rows = []
-        with self.base.adapted(factors, training=False):
-            for ids, mask in zip(given["input_ids"], given["attention_mask"], strict=True):
-                prompt = ids[mask.bool()].tolist()
-                all_ends = set(ends if isinstance(ends, list) else [ends])
-                most = given["max_new_tokens"]
-                rows.append(ids.tolist() + self.base.generate(prompt, all_ends, most, until))
-        width = max(map(len, rows))
-        pad = given["pad_token_id"]
-        return torch.tensor([row + [pad] * (width - len(row)) for row in rows])
 
 
 class _ScoreFunction(torch.autograd.Function):
