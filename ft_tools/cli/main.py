@@ -19,10 +19,9 @@ from pydantic import ValidationError
 
 from ft_tools import system_errors
 from ft_tools.cli.commands import app, output_options
-from ft_tools.cli.errors import misread
 from ft_tools.cli.options import as_flags, launch_options, option_of, takes_one_or_many
 from ft_tools.contract import complaints, no_such
-from ft_tools.errors import BadInput, FineTuningError
+from ft_tools.errors import BadInput, FineTuningError, brief
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.requirements import Requirement, read_requirement, unmet
 from ft_tools.runs.launch import Launch
@@ -90,7 +89,7 @@ def run(argv: list[str]) -> int:
         with system_errors.explained(), _all_options_shown(argv) as words:
             result = app.meta(words, **_OURS)
     except cyclopts.CycloptsError as error:
-        return show_error(BadInput(misread(app, error)), output_options["format"])
+        return show_error(BadInput(_misread(error)), output_options["format"])
     except FineTuningError as error:
         if output_options["debug"]:
             traceback.print_exc()
@@ -107,6 +106,28 @@ def run(argv: list[str]) -> int:
         said = f"internal error ({where}); --debug shows the traceback"
         return show_error(FineTuningError(said), output_options["format"])
     return result if isinstance(result, int) else 0
+
+
+def _misread(error: cyclopts.CycloptsError) -> str:
+    """Return what of a command line is unknown, surplus or missing."""
+    if isinstance(error, cyclopts.UnknownOptionError):
+        known = sorted(one.name for one in error.argument_collection if one.parse)
+        return no_such("option", error.token.keyword or error.token.value, known)
+    if isinstance(error, cyclopts.UnknownCommandError):
+        commands = [name for name in app if not name.startswith("-")]
+        return no_such("command", (error.unused_tokens or [""])[0], commands)
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        values = ", ".join(brief(repr(value)) for value in error.unused_tokens or [])
+        return f"too many values: {values}; most have a name, as in --max-length 512; see --help"
+    argument = error.argument
+    if isinstance(error, cyclopts.ConsumeMultipleError) and argument:
+        return f"{argument.name}: takes one value or several, got none; leave it out for none"
+    if isinstance(error, cyclopts.MixedArgumentError) and argument:
+        return f"{argument.name} was given as JSON and as {argument.name}.NAME; use one of them"
+    if isinstance(error, cyclopts.MissingArgumentError) and argument and not error.keyword:
+        about = f" ({argument.parameter.help})" if argument.parameter.help else ""
+        return f"{argument.field_info.name}: required and missing{about}"
+    return str(error)
 
 
 @app.meta.default

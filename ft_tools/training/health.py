@@ -146,14 +146,6 @@ def _slower(rows: Rows) -> Fields | None:
     return {"first": first, "last": last} if is_slower else None
 
 
-def _hot(rows: Rows) -> Fields | None:
-    throttled = values(rows, "thermal_throttling")
-    if not throttled or not throttled[-1]:
-        return None
-    degrees = values(rows, "temperature_celsius")
-    return {"where": f" at {degrees[-1]:.0f} degrees Celsius" if degrees else ""}
-
-
 CHECKS: dict[str, Check] = {
     "not_a_number": _not_finite,
     "loss_spike": _spike,
@@ -169,6 +161,5 @@ CHECKS: dict[str, Check] = {
     "preferences_memorised": _memorised,
     "slower": _slower,
     "memory_pressure": limit("memory_free_fraction", "training.memory_free_low", 1),
-    "thermal_throttling": _hot,
 } | REINFORCED
 """By the id of their row in findings.toml, in the order of the report."""

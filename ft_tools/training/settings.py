@@ -220,10 +220,7 @@ def resolved_arguments(request: TrainingRequest) -> dict[str, Any]:
     Raises:
         BadInput: A template is no .jinja file.
     """
-    return _resolved_paths(without_decided(request.training))
-
-
-def _resolved_paths(training: dict[str, Any]) -> dict[str, Any]:
+    training = without_decided(request.training)
     template = training.get("chat_template_path")
     if template is None:
         return training

@@ -15,7 +15,7 @@ from ft_tools.runs.processes import start
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import State
 from ft_tools.training import arguments
-from ft_tools.training.checks import accepted
+from ft_tools.training.checks import data_quality
 from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.exports.export import export, export_warnings
 from ft_tools.training.findings import refusal, warning
@@ -41,7 +41,7 @@ def launch_sft(request: SftRequest) -> Launch:
     require_machine(request)
     arguments.require_known("lora", request.peft)
     arguments.require_known("sft", request.training)
-    accepted.require_known(request.accept_findings)
+    data_quality.require_known(request.accept_findings)
     request = continued(request)
     begins = Start(request.model or "", _advised("sft", request))
     return _launch("sft", request, plan_sft(request), begins)
@@ -56,7 +56,7 @@ def launch_dpo(request: DpoRequest) -> Launch:
     arguments.require_packages()
     require_machine(request)
     arguments.require_known("lora", request.peft)
-    accepted.require_known(request.accept_findings)
+    data_quality.require_known(request.accept_findings)
     parent = request.sft_run or request.model or ""
     if _has_marks(request):
         arguments.require_known("kto", request.training)
@@ -78,7 +78,7 @@ def launch_grpo(request: GrpoRequest) -> Launch:
     require_machine(request)
     arguments.require_known("lora", request.peft)
     arguments.require_known("grpo", request.training)
-    accepted.require_known(request.accept_findings)
+    data_quality.require_known(request.accept_findings)
     if request.export_dir is not None or request.backend_options.get("gpu"):
         raise refusal("grpo_not_exported")
     begins = Start(request.sft_run or request.model or "", _advised("grpo", request))

@@ -9,7 +9,7 @@ from ft_tools.data.audit import perform
 from ft_tools.data.pipeline import Methods
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import AuditRequest, PrepareRequest
-from ft_tools.training.checks.accepted import require_known
+from ft_tools.training.checks.data_quality import require_known
 
 WORDS = [
     "river",

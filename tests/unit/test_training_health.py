@@ -82,10 +82,6 @@ EDGES = [
         "memory_pressure", "sft", {"memory_free_fraction": [0.5, 0.049]},
         {"memory_free_fraction": [0.01, 0.05]},
     ),
-    (
-        "thermal_throttling", "sft", {"thermal_throttling": [0.0, 1.0]},
-        {"thermal_throttling": [1.0, 0.0]},
-    ),
 ]  # fmt: skip
 
 

@@ -15,11 +15,6 @@ from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.hardware import memory
 
 QUERY = "index,uuid,name,memory.total,memory.used,compute_cap,driver_version,mig.mode.current"
-# Source: nvidia-smi --help-query-gpu.
-HEAT_QUERY = (
-    "index,uuid,temperature.gpu,clocks_event_reasons.hw_thermal_slowdown,"
-    "clocks_event_reasons.sw_thermal_slowdown"
-)
 DISPLAY_QUERY = "uuid,display_active"
 DRIVER_SECONDS = 10.0
 """nvidia-smi may take this long: without a persistence daemon it wakes every card."""
@@ -180,29 +175,6 @@ def drives_display(device: Device) -> bool:
     rows = _ask(f"--query-gpu={DISPLAY_QUERY}", "--format=csv,noheader,nounits") or []
     shown = {row[0] for row in rows if len(row) == 2 and row[1] == "Enabled"}
     return any(card in shown for card in device.cards)
-
-
-def heat(device: str) -> dict[str, float]:
-    """Return `temperature_celsius` and whether heat slows the device down (`thermal_throttling`).
-
-    Args:
-        device: cuda, of several visible GPUs the first; cpu has no value.
-
-    Returns:
-        Metrics; empty where the machine does not tell.
-    """
-    if device == "cpu":
-        return {}
-    rows = _ask(f"--query-gpu={HEAT_QUERY}", "--format=csv,noheader,nounits") or []
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
-    for row in rows:
-        index, uuid, degrees, *slowed = row
-        if shown and shown != index and not uuid.startswith(shown):
-            continue
-        if degrees.isdigit():
-            is_slowed = "Active" in slowed
-            return {"temperature_celsius": float(degrees), "thermal_throttling": float(is_slowed)}
-    return {}
 
 
 def _cpu() -> Device:

@@ -24,7 +24,7 @@ from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.worker_session import RUN_FAILED
 from ft_tools.runs.state import directory, ranks
-from ft_tools.runs.state.records import ENDED, Status
+from ft_tools.runs.state.records import ENDED
 
 POLL_SECONDS = 0.2
 KEEP_SECONDS = 5.0
@@ -81,14 +81,14 @@ def _begin(run_dir: Path) -> bool:
     is_over = status.state == "succeeded" or status.reason == "budget"
     if is_over or (run_dir / "cancel").exists():
         if status.state not in ENDED:
-            _write(run_dir, status, state="cancelled", reason="user", ended_at=time.time())
+            endings.write(run_dir, "cancelled", "user")
         return False
     ranks.clear_signs(run_dir)
     directory.sweep_leftovers(run_dir)
     if status.state != "queued":
         status = status.again()
         directory.add_event(run_dir, f"started again by the scheduler, attempt {status.attempt}")
-    _write(run_dir, status, state="validating")
+    directory.write_status(run_dir, status.model_copy(update={"state": "validating"}))
     return True
 
 
@@ -131,10 +131,6 @@ def _queue_again(run_dir: Path) -> None:
     if argv:
         directory.add_event(run_dir, "the time limit is near: queueing the job again")
         subprocess.run(argv, stdin=subprocess.DEVNULL, check=False)
-
-
-def _write(run_dir: Path, status: Status, **fields: object) -> None:
-    directory.write_status(run_dir, status.model_copy(update=fields))
 
 
 if __name__ == "__main__":

@@ -15,15 +15,6 @@ SAFE = {"PYTHONSAFEPATH": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SE
 """Modules are not searched in the working folder, by ranks neither."""
 
 
-def single(python: str, module: str, run_dir: str) -> list[str]:
-    """Return the argv of a worker that is one process.
-
-    >>> single("python", "ft_tools.training.worker.sft", "RUN_DIR")[-2:]
-    ['ft_tools.training.worker.sft', 'RUN_DIR']
-    """
-    return [python, "-P", "-m", WORKER, module, run_dir]
-
-
 def torchrun(
     python: str, module: str, run_dir: str, processes: int, meeting: Sequence[str] = ()
 ) -> list[str]:
@@ -45,7 +36,11 @@ def torchrun(
 
 
 def on_one_machine(python: str, module: str, run_dir: str, processes: int) -> list[str]:
-    """Return the argv of a worker that has one machine."""
+    """Return the argv of a worker that has one machine.
+
+    >>> on_one_machine("python", "ft_tools.training.worker.sft", "RUN_DIR", 1)[-2:]
+    ['ft_tools.training.worker.sft', 'RUN_DIR']
+    """
     if processes == 1:
-        return single(python, module, run_dir)
+        return [python, "-P", "-m", WORKER, module, run_dir]
     return torchrun(python, module, run_dir, processes)

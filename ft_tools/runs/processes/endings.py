@@ -170,9 +170,8 @@ def write(run_dir: Path, state: State, reason: Why, error: RunError | None = Non
     Raises:
         DiskFull: It cannot be written.
     """
-    status = directory.read_status(run_dir)
-    update = {"state": state, "reason": reason, "error": error, "ended_at": time.time()}
-    directory.write_status(run_dir, status.model_copy(update=update))
+    fields = {"state": state, "reason": reason, "error": error, "ended_at": time.time()}
+    directory.update_status(run_dir, **fields)
 
 
 def starts_again(run_dir: Path) -> bool:

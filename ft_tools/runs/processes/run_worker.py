@@ -3,7 +3,7 @@
 Importing torch, transformers and TRL makes a million objects that live as long as the process.
 Looking through them for garbage, while they are made and once more at the exit, took a third of
 what a start costs (benchmarks/worker_start.json). So the collector starts when the imports are
-over: `session.main` calls `collect_garbage`.
+over: `worker_session.main` turns it on.
 """
 
 import gc
@@ -16,12 +16,6 @@ def main() -> None:
     gc.disable()
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-
-
-def collect_garbage() -> None:
-    """Collect garbage from now on, but never look at what was imported."""
-    gc.freeze()
-    gc.enable()
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def _supervise(run_dir: Path, owner: int, terms: list[int]) -> None:
         endings.write(run_dir, "cancelled", "user")
         return
     run_locks += taken.values()
-    _update(run_dir, state="validating", phase="")
+    directory.update_status(run_dir, state="validating", phase="")
     several = parse(LOCAL, info.backend_options).processes > 1
 
     def work() -> int:
@@ -144,11 +144,6 @@ def _end_family(run_dir: Path) -> None:
         directory.note(run_dir, f"{left} processes of the run cannot be ended", "error")
 
 
-def _update(run_dir: Path, **fields: str) -> None:
-    status = directory.read_status(run_dir)
-    directory.write_status(run_dir, status.model_copy(update=fields))
-
-
 def _wait_for_device(run_dir: Path, info: RunInfo, terms: list[int]) -> dict[str, int] | None:
     """Take the slots of the run's devices; none when it needs none, or was cancelled meanwhile.
 
@@ -175,7 +170,7 @@ def _wait_for_device(run_dir: Path, info: RunInfo, terms: list[int]) -> dict[str
             if not waited:
                 waited = f"waiting: other runs use {info.device}"
                 directory.note(run_dir, waited)
-                _update(run_dir, phase=waited)
+                directory.update_status(run_dir, phase=waited)
             time.sleep(POLL_SECONDS)
         return {}
     finally:

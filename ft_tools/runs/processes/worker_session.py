@@ -6,6 +6,7 @@ A worker module calls `main(work)`; `work(session)` returns the run's report. Wh
 
 import contextlib
 import faulthandler
+import gc
 import json
 import math
 import os
@@ -27,7 +28,6 @@ from ft_tools.redaction import redact
 from ft_tools.runs.processes import signs_of_life
 from ft_tools.runs.processes.endings import diagnosis, disk_full
 from ft_tools.runs.processes.eta import Pace, TimeLeft
-from ft_tools.runs.processes.run_worker import collect_garbage
 from ft_tools.runs.processes.start import LOCKS_VARIABLE
 from ft_tools.runs.state import directory, locks, ranks
 from ft_tools.runs.state.records import (
@@ -256,7 +256,9 @@ class Session:
 
 def main(work: Callable[[Session], BaseModel]) -> None:
     """Run a worker over the directory named on the command line, and exit."""
-    collect_garbage()
+    # What was imported stays: see run_worker.
+    gc.freeze()
+    gc.enable()
     os.umask(0o077)
     run_dir = Path(sys.argv[1])
     _hold(run_dir)

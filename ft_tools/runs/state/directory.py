@@ -110,6 +110,15 @@ def write_status(run_dir: Path, status: Status) -> Status:
     return stamped
 
 
+def update_status(run_dir: Path, **fields: object) -> None:
+    """Replace fields of status.json; as `write_status`.
+
+    Raises:
+        DiskFull: It cannot be written; the old one is intact.
+    """
+    write_status(run_dir, read_status(run_dir).model_copy(update=fields))
+
+
 def reserve_space(run_dir: Path) -> None:
     """Set aside space that `free_reserve` gives back when the disk is full."""
     if not (run_dir / "reserve").exists():

@@ -11,6 +11,7 @@ from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
+from ft_tools.errors import UnknownName
 from ft_tools.formats import test_sets
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
@@ -18,11 +19,31 @@ from ft_tools.training.findings import refusal, warning
 from ft_tools.training.request import TrainingRequest
 from ft_tools.training.validation_split import least_rows
 
+LAUNCHES = {"launch_sft", "launch_dpo", "launch_grpo"}
 CONTRADICTIONS = "contradictions"
 SAID_BY_THE_PLAN = {"over_max_length"}
 """The plan counts what its own max_length cuts; the audit counts by a length that nobody gave."""
 MOST_COLUMNS = 12
 EVALUATED_LATE = ("eval_steps", "eval_delay")
+
+
+def require_known(ids: Sequence[str]) -> None:
+    """Refuse an id that is no rule that a launch asks about, and no finding of an audit.
+
+    A misspelt one would accept nothing, and nobody would notice.
+
+    Raises:
+        UnknownName: With the nearest ids, and the rules by which launches are refused.
+    """
+    overridable = [
+        rule for rule in anti_patterns.rules().values() if "accept_findings" in rule.override
+    ]
+    known = {*(rule.id for rule in overridable), *RULES, CONTRADICTIONS}
+    asked = sorted(rule.id for rule in overridable if LAUNCHES & set(rule.tools))
+    for one in ids:
+        if one not in known:
+            kinds = f"rules of launches: {', '.join(asked)}; or ids of the audit's findings"
+            raise UnknownName("id in accept_findings", one, known, kinds)
 
 
 def require_audited(

@@ -18,7 +18,6 @@ from transformers import (
 
 from ft_tools.publish import write_file
 from ft_tools.runs.hardware import memory
-from ft_tools.runs.hardware.devices import heat
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import Health
@@ -33,7 +32,6 @@ from ft_tools.training.report import without_repeats
 from ft_tools.training.worker import ranks_agree
 
 PAGE_SECONDS = 10.0
-HEAT_SECONDS = 60.0
 STOP_SECONDS = 10.0
 """What an evaluation may take that is due at the step at which a run is asked to stop."""
 
@@ -96,7 +94,6 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._step_ended = math.nan
         self._since_log: list[float] = []
         self._page_written = -math.inf
-        self._heat_read = -math.inf
         self._evaluation_seconds = 0.0
         self._evaluation_began: float | None = None
         self._within_step = False
@@ -279,7 +276,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.session.progress(state.global_step, state.max_steps, ahead=ahead)
 
     def _machine_metrics(self) -> dict[str, float]:
-        """Return the usual step since the last log, the free memory and, now and then, the heat."""
+        """Return the usual step since the last log, and the free memory."""
         found = {}
         if self._since_log:
             found["step_seconds"] = round(statistics.median(self._since_log), 4)
@@ -290,9 +287,6 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         else:
             free = memory.free_fraction()
         found["memory_free_fraction"] = round(free, 4)
-        if time.monotonic() - self._heat_read > HEAT_SECONDS:
-            self._heat_read = time.monotonic()
-            found |= heat(self.plan.device.name)
         return found
 
     def _count_tokens(self, row: dict[str, float]) -> None:
