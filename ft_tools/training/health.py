@@ -109,16 +109,6 @@ def _gets_worse(rows: Rows) -> Fields | None:
     return {"last": last, "best": best}
 
 
-def _sure_and_wrong(rows: Rows) -> Fields | None:
-    """Find an entropy that fell while held-out answers got worse; alone it is what learning is."""
-    fell, worse = trend(rows, "entropy"), _gets_worse(rows)
-    if fell is None or worse is None:
-        return None
-    first, last = fell
-    fields: Fields = {"first": first, "last": last, "loss": worse["last"], "best": worse["best"]}
-    return fields if last < number("training.entropy_fraction") * first else None
-
-
 def _flat(rows: Rows) -> Fields | None:
     found = trend(rows, "loss")
     if found is None or found[0] - found[1] > number("training.flat_fraction") * found[0]:
@@ -153,7 +143,6 @@ CHECKS: dict[str, Check] = {
     "first_loss": _first_loss,
     "overfitting": _gets_worse,
     "gradient_norm": limit("grad_norm", "training.gradient_norm_high", 3, 3, is_above=True),
-    "entropy_collapse": _sure_and_wrong,
     "chosen_reward_falls": limit("rewards/chosen", "training.chosen_reward_low", RECENT, RECENT),
     "reward_accuracy": limit(
         "rewards/accuracies", "training.reward_accuracy_low", RECENT, 2 * RECENT

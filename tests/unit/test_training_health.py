@@ -40,7 +40,6 @@ def test_a_loss_that_is_no_number_is_an_error(value):
 
 
 WORSE = [1.0, 1.05, 1.1]
-FALLEN = [1.0] * 10 + [0.19] * 10
 TRAINED = [2.0, 1.5, 1.2, 1.0]
 RISES = {"loss": TRAINED, "eval_loss": WORSE}
 # Signal, task, curves that give it, curves at the edge that do not.
@@ -56,12 +55,6 @@ EDGES = [
     ("overfitting", "sft", RISES, RISES | {"eval_mean_token_accuracy": [0.9, 0.92, 0.95]}),
     ("overfitting", "sft", RISES, {"loss": [1e-5] * 4, "eval_loss": [1e-4, 2e-4, 4e-4]}),
     ("gradient_norm", "sft", {"grad_norm": [101.0] * 3}, {"grad_norm": [1.0, 101.0, 101.0]}),
-    # Falling entropy alone is what learning looks like.
-    ("entropy_collapse", "sft", {"entropy": FALLEN, "eval_loss": WORSE}, {"entropy": FALLEN}),
-    (
-        "entropy_collapse", "sft", {"entropy": FALLEN, "eval_loss": WORSE},
-        {"entropy": [1.0] * 10 + [0.2] * 10, "eval_loss": WORSE},
-    ),
     (
         "chosen_reward_falls", "dpo", {"rewards__chosen": [-1.01] * 10},
         {"rewards__chosen": [-1.0] * 10},

@@ -20,7 +20,6 @@ from ft_tools.runs.processes.start import WORKERS
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import diagnosis
 from ft_tools.training.exports import export
-from ft_tools.training.findings import message_and_cure
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.next_steps import next_steps
 from ft_tools.training.plan import TrainingPlan
@@ -149,21 +148,6 @@ def report_parts(
         "next_steps": next_steps(found, plan, asked, session.run_dir.name),
         "lock_file": str(session.run_dir / LOCK_FILE),
     }
-
-
-def compare_counts(session: Session, plan: TrainingPlan, data: DataReport) -> None:
-    """Record an event when the run's tokens are not those that the plan was confirmed with."""
-    counts = plan.counts
-    if counts is None or counts.num_counted < data.num_examples or counts.data == data:
-        return
-    message, _ = message_and_cure(
-        "counted_otherwise",
-        planned=counts.data.num_tokens,
-        planned_trained=counts.data.num_trained_tokens,
-        tokens=data.num_tokens,
-        trained=data.num_trained_tokens,
-    )
-    session.event(message, "warning")
 
 
 def _peak_memory_gib(plan: TrainingPlan) -> float:

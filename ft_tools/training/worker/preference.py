@@ -12,7 +12,7 @@ from ft_tools.formats.trl_formats import Example
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.training.checks.learnable import count_answers, require_answers
 from ft_tools.training.token_counts import DataReport
-from ft_tools.training.worker import artifacts, ranks_agree, tokenizing
+from ft_tools.training.worker import ranks_agree, tokenizing
 from ft_tools.training.worker.work import Training
 
 
@@ -61,10 +61,7 @@ class Preference(Training):
         answers = [row[self.answers[0]] for row in trainer.train_dataset]
         special = tokenizing.special_ids(self.tokenizer)
         require_answers(plan.dataset.path, plan.training.get("max_length"), answers, special)
-        if plan.task == "dpo":
-            counted = self.count(plan.dataset, trainer.train_dataset)
-            artifacts.compare_counts(self.session, plan, counted)
-        elif plan.training["loss_type"] == "kto":
+        if plan.training["loss_type"] == "kto":
             num_rows = len(answers)
             is_lonely = num_rows % trainer.args.per_device_train_batch_size == 1
             trainer.train_dataset = trainer.train_dataset.select(range(num_rows - is_lonely))

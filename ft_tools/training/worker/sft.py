@@ -13,7 +13,7 @@ from ft_tools.training.checks.learnable import Tally, cut_at, packing_of
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
-from ft_tools.training.worker import artifacts, fused_head, tokenizing
+from ft_tools.training.worker import fused_head, tokenizing
 from ft_tools.training.worker.length_groups import EpochOrder, LengthGroups
 from ft_tools.training.worker.packing_check import require_kept_apart
 from ft_tools.training.worker.work import Training
@@ -85,8 +85,6 @@ class Supervised(Training):
         report = self.reports[facts.path] = tally.report(facts.num_examples)
         tally.require_learnable(facts.path, tokenizing.end_ids(self.tokenizer))
         record_counts(session, facts, report)
-        if facts is plan.dataset:
-            artifacts.compare_counts(session, plan, report)
         kept = tally.kept
         columns = {"input_ids": [o.input_ids for o in kept], "labels": [o.labels for o in kept]}
         return Dataset.from_dict(columns)
