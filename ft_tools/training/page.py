@@ -12,6 +12,7 @@ from ft_tools.views.page import Part, key_values, note, page, side_by_side, tabl
 
 REFRESH_SECONDS = 15
 NOTHING_YET = note("No step has been logged yet.")
+TRAINED = note("One example as it is trained: a held-out one where there are any.")
 SAMPLED = note("Held-out prompts, one sampled answer each with its reward by part.")
 
 
@@ -105,10 +106,14 @@ def _sentence(rows: list[Row], state: str) -> str:
 
 
 def _examples(rows: list[Sample]) -> Part:
-    """Show each prompt with the base's answer, the latest one and the one that the file gives."""
+    """Show each prompt with its completions, first and latest, and the answer in the file.
+
+    A run that samples none shows one prompt and answer as they are trained.
+    """
     answers = {(row["step"], row["number"]): row["text"] for row in rows if "text" in row}
     if not answers:
-        return note("No held-out prompt has been answered.") if rows else ""
+        lines = [[row["prompt"], row["expected"]] for row in rows]
+        return [TRAINED, side_by_side(["prompt", "answer"], lines)] if rows else ""
     last = max(step for step, _ in answers)
     lines = [
         [row["prompt"], *(answers.get((step, row["number"]), "") for step in (0, last)),

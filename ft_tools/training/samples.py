@@ -1,6 +1,7 @@
-"""A few held-out completions of a reinforcement run: `samples.jsonl`, shown on the page only.
+"""The example on a run's page: `samples.jsonl`.
 
-They are text of a dataset and of a model: no tool returns them.
+One row as it is trained; of a reinforcement run, a few held-out completions. They are text of a
+dataset and of a model: no tool returns them.
 """
 
 import json

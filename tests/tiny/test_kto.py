@@ -11,6 +11,7 @@ import pytest
 
 from ft_tools.errors import BadInput
 from ft_tools.runs.state import directory
+from ft_tools.training import samples
 from ft_tools.training.plan import plan_kto
 from ft_tools.training.tool import launch_dpo
 from ft_tools.training.worker import kto
@@ -55,6 +56,9 @@ def test_margins_rise_on_held_out_marks(request_):
     # One of 41 answers would be compared with itself.
     assert report.data.num_sequences == 41
     assert report.data.num_dropped == 1
+    (example,) = samples.read(session.run_dir)
+    assert example["prompt"]
+    assert example["expected"]
 
 
 def test_a_plan_shows_weights_for_unbalanced_marks_and_counts_the_tokens(request_, workspace):

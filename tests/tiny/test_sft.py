@@ -22,10 +22,10 @@ from ft_tools.errors import NotFound, Refused
 from ft_tools.formats.masking import IGNORED
 from ft_tools.publish import verify
 from ft_tools.runs.state import directory, records
-from ft_tools.training import micro_batches
+from ft_tools.training import micro_batches, samples
 from ft_tools.training.plan import SftPlan, plan_sft
 from ft_tools.training.train_further import continued
-from ft_tools.training.worker import loading, sft, tokenizing
+from ft_tools.training.worker import artifacts, loading, sft, tokenizing
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -78,14 +78,14 @@ def test_a_published_adapter_gives_the_trained_model_back(data, peft):
     session = prepared(request(data, peft=peft, training=training), "adapter")
     plan = SftPlan.model_validate_json(session.plan_json())
     assert plan.peft["use_rslora"] == (peft.get("r") == 64)
-    trained, logits = {}, sft.artifacts.publish_result
+    trained, logits = {}, artifacts.publish_result
 
     def keep(session, plan, trainer, tokenizer):
         trained["model"] = trainer.model
         return logits(session, plan, trainer, tokenizer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft.artifacts, "publish_result", keep)
+        patch.setattr(artifacts, "publish_result", keep)
         report = sft.work(session)
     base = AutoModelForCausalLM.from_pretrained(workspace_module.roots()[0] / "tiny-llama")
     loaded = PeftModel.from_pretrained(base, report.artifact)
@@ -126,6 +126,10 @@ def test_the_best_checkpoint_is_kept_and_training_stops_early(data, workspace):
     assert status["best"]["step"] == report.best_step
     kept = session.run_dir / "checkpoints" / f"checkpoint-{report.best_step}"
     assert same_bits(weights_of(report.artifact), weights_of(kept))
+    (example,) = samples.read(session.run_dir)
+    assert example["prompt"].endswith("<|im_start|>assistant\n")
+    assert example["expected"] == rows[0]["messages"][1]["content"] + "<|im_end|>\n"
+    assert rows[0]["messages"][1]["content"] in (session.run_dir / "report.html").read_text()
 
 
 def trained_texts(tokenizer, one):

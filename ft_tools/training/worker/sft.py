@@ -61,6 +61,10 @@ class Supervised(Training):
             fused_head.fit(trainer.model)
         require_kept_apart(self.session, self.plan, trainer)
 
+    def tokenized(self, trainer: Trainer) -> Dataset:
+        """Return the rows before any packing."""
+        return self.held_out or self.train_set
+
     def count(self, facts: DatasetFacts, tokenized: Dataset) -> DataReport:
         """Return what was counted when the file was tokenized."""
         return self.reports[facts.path]

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
+from ft_tools.formats.masking import IGNORED
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.worker import today
 from ft_tools.runs.processes.worker_session import Session
+from ft_tools.training import samples
 from ft_tools.training.checks import base_model
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import TrainingRunReport, last_value
@@ -81,7 +83,19 @@ class Training(ABC):
         )
         loading.connect_engine(self.plan, trainer)
         self.require_ready(trainer)
+        if self.session.leads:
+            self.show_example(self.tokenized(trainer))
         return trainer
+
+    def tokenized(self, trainer: Trainer) -> Dataset:
+        """Return held-out rows as tokens, or training rows where there are none."""
+        return trainer.eval_dataset or trainer.train_dataset
+
+    def show_example(self, rows: Dataset) -> None:
+        """Write a prompt and its answer as they are trained, special tokens included."""
+        row = next((row for row in rows if row.get("label", True)), rows[0])
+        texts = [self.tokenizer.decode(part) for part in prompt_and_answer(row)]
+        samples.describe(self.session.run_dir, [(texts[0], texts[1])])
 
     def counts(self, trainer: Trainer) -> tuple[DataReport, DataReport | None]:
         """Count both files."""
@@ -89,3 +103,17 @@ class Training(ABC):
         if self.plan.validation is None:
             return data, None
         return data, self.count(self.plan.validation, trainer.eval_dataset)
+
+
+def prompt_and_answer(row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """Return the tokens before the first trained stretch of a tokenized row, and that stretch.
+
+    >>> prompt_and_answer({"input_ids": [1, 2, 3, 4], "labels": [-100, -100, 3, -100]})
+    ([1, 2], [3])
+    """
+    if "labels" not in row:
+        return row["prompt_ids"], row.get("chosen_ids") or row["completion_ids"]
+    ids, labels = row["input_ids"], row["labels"]
+    first = next((i for i, label in enumerate(labels) if label != IGNORED), len(labels))
+    end = next((i for i in range(first, len(labels)) if labels[i] == IGNORED), len(labels))
+    return ids[:first], ids[first:end]
