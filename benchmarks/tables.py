@@ -134,7 +134,7 @@ def _chosen(gpu: str, model: str, method: str) -> tuple[dict[str, Any], dict[str
         dtype=device.precision,
         place=Place(),
     )
-    changed, _ = memory.fastest_that_fits(planned, {})
+    changed = memory.fastest_that_fits(planned, {})
     report = memory.require_fit(replace(planned, training=training | changed), ["does_not_fit"])
     assert report is not None
     return training | changed, report

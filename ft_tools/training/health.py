@@ -75,16 +75,6 @@ def _not_finite(rows: Rows) -> Fields | None:
     return fields if is_diverged(rows) else None
 
 
-def _spike(rows: Rows) -> Fields | None:
-    losses = finite(rows, "loss")
-    if len(losses) < RECENT + 1:
-        return None
-    usual = statistics.median(losses[-RECENT - 1 : -1])
-    least = usual + number("training.spike_least")
-    is_spike = losses[-1] > number("training.spike_factor") * usual and losses[-1] >= least
-    return {"last": losses[-1], "usual": usual} if is_spike else None
-
-
 def _first_loss(rows: Rows) -> Fields | None:
     losses = values(rows, "loss")
     low, high = number("training.first_loss_low"), number("training.first_loss_high")
@@ -125,20 +115,8 @@ def _memorised(rows: Rows) -> Fields | None:
     return {"loss": losses[-1]} if is_perfect and is_low else None
 
 
-def _slower(rows: Rows) -> Fields | None:
-    seconds = values(rows, "step_seconds")
-    # The first row has the warm-up in it.
-    if len(seconds) < 2 * RECENT + 1:
-        return None
-    first = statistics.median(seconds[1 : RECENT + 1])
-    last = statistics.median(seconds[-RECENT:])
-    is_slower = last > number("training.slower_factor") * first
-    return {"first": first, "last": last} if is_slower else None
-
-
 CHECKS: dict[str, Check] = {
     "not_a_number": _not_finite,
-    "loss_spike": _spike,
     "flat_loss": _flat,
     "first_loss": _first_loss,
     "overfitting": _gets_worse,
@@ -148,7 +126,5 @@ CHECKS: dict[str, Check] = {
         "rewards/accuracies", "training.reward_accuracy_low", RECENT, 2 * RECENT
     ),
     "preferences_memorised": _memorised,
-    "slower": _slower,
-    "memory_pressure": limit("memory_free_fraction", "training.memory_free_low", 1),
 } | REINFORCED
 """By the id of their row in findings.toml, in the order of the report."""

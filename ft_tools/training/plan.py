@@ -21,7 +21,6 @@ from ft_tools.training import arguments, defaults, preference_runs, preflight
 from ft_tools.training.checks import base_model, data_quality
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.estimates import Estimate, Work, earlier_rates
-from ft_tools.training.findings import warning
 from ft_tools.training.model_plan import ModelPlan, config_if_known, model_plan, source_of
 from ft_tools.training.plan_estimate import (
     Completions,
@@ -32,7 +31,7 @@ from ft_tools.training.plan_estimate import (
     rows_in_batches,
     work_of,
 )
-from ft_tools.training.plan_warnings import evaluation_warnings, plan_warnings
+from ft_tools.training.plan_warnings import few_evaluations, plan_warnings
 from ft_tools.training.preference_runs import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
@@ -266,7 +265,7 @@ def plan_parts(
     parts["missing"], work = _missing(request, source, settings, parts, work)
     estimate = estimated(request, parts, work, tokens)
     warnings = [
-        *plan_warnings(request, source, asked, parts, memory_needed, (steps, why_not)),
+        *plan_warnings(request, source, asked, parts, memory_needed, why_not),
         *settings.notes,
         *audited,
     ]
@@ -291,7 +290,6 @@ def _missing(
     if settings.engine != "torch":
         return [], work
     if not request.preflight:
-        settings.notes.append(warning("preflight_skipped"))
         return [], work
     named = (settings.training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
     quantized = settings.quantization(request.method, source) is not None
@@ -352,11 +350,8 @@ def _set_steps(
     by_steps = training["eval_strategy"] == "steps"
     share = each / epochs
     training |= defaults.step_arguments(settings.given, steps, evaluates=by_steps, share=share)
-    settings.notes += evaluation_warnings(training, steps, epochs, share)
+    settings.notes += few_evaluations(training, steps, epochs)
     declared = training["num_train_epochs"] if training.get("max_steps", -1) <= 0 else epochs
     evaluations = defaults.planned_evaluations(training, steps, epochs)
     data_quality.require_watched(request, task, declared, training, evaluations)
-    if training.get("max_steps", -1) > 0:
-        sizes = {"steps": steps, "epochs": epochs, "num_rows": num_rows}
-        settings.notes.append(warning("max_steps_set", **sizes))
     return steps, epochs

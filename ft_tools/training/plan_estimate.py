@@ -92,9 +92,7 @@ def require_memory(
         num_params=parts["model"].num_params,
         num_trained=_trained(request, parts),
     )
-    chosen, notes = memory.fastest_that_fits(planned, settings.given)
-    settings.training |= chosen
-    settings.notes += notes
+    settings.training |= memory.fastest_that_fits(planned, settings.given)
     return {
         "vram": memory.require_fit(planned, parts["accepted"]),
         "ram": memory.host_memory(planned, parts["accepted"]) if request.is_here else None,

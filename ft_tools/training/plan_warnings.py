@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ft_tools import facts
 from ft_tools.errors import FineTuningError
 from ft_tools.formats.example import THOUGHTS
 from ft_tools.formats.training_rows import UNTRAINED, DatasetFacts
@@ -32,7 +31,6 @@ THINKS = re.compile(
 SWITCH = re.compile(r"\b(enable_thinking|thinking_budget|reasoning_effort)\b")
 FEW_THOUGHTS = 0.05
 """Fewer answers than this share are an oversight, not a decision."""
-FEW_STEPS = 20
 # Above this a DPO run often collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
 DPO_RATE = 2e-5
 
@@ -43,7 +41,7 @@ def plan_warnings(
     asked: Files,
     plan: Mapping[str, Any],
     memory: Mapping[str, Any],
-    steps: tuple[int, str],
+    why_not: str,
 ) -> list[str]:
     """Return what hardware, memory, model, data and arguments of a plan may spoil.
 
@@ -53,39 +51,27 @@ def plan_warnings(
         asked: The files that were asked for.
         plan: Arguments of the plan.
         memory: Of its estimate.
-        steps: The number of steps, and why tokens were not counted.
+        why_not: Why tokens were not counted.
     """
     training, dataset = plan["training"], plan["dataset"]
     template = _template(source, training.get("chat_template_path"))
     return [
         *_hardware(plan["device"], plan["place"]),
-        *_memory(plan["device"], memory),
+        *_memory(memory),
         *_held_out(asked, (dataset, plan["validation"])),
-        *_run(source, training, plan["validation"], steps[0]),
+        *_run(source, training, plan["validation"]),
         *_unread(dataset),
         *_thoughts(source, dataset, template),
         *_form(source, dataset, template),
         *_packing(source, training),
-        *_tokens(dataset, plan["counts"], steps[1], training.get("max_length")),
-        *_replaced(request, plan["device"]),
+        *_tokens(dataset, plan["counts"], why_not, training.get("max_length")),
         *(_preferences(request) if plan["task"] in {"dpo", "kto"} else []),
     ]
 
 
-def evaluation_warnings(
-    training: dict[str, Any], steps: int, epochs: float, share: float
-) -> list[str]:
-    """Return a warning where so few evaluations were asked for that they show nothing, or too many.
-
-    Args:
-        training: Arguments of the plan.
-        steps: Of the run.
-        epochs: In which they are made.
-        share: What one evaluation takes of the work of training.
-    """
+def few_evaluations(training: dict[str, Any], steps: int, epochs: float) -> list[str]:
+    """Return a warning where so few evaluations were asked for that they show nothing."""
     planned = defaults.planned_evaluations(training, steps, epochs)
-    if planned * share > facts.number("train.evaluation_fraction"):
-        return [warning("evaluations_take_long", planned=planned, share=planned * share)]
     # Of fewer steps no schedule makes enough.
     is_short = planned > 0 and steps < defaults.LEAST_EVALUATIONS
     if training["eval_strategy"] == "no" or is_short or planned >= defaults.LEAST_EVALUATIONS:
@@ -100,18 +86,10 @@ def _hardware(device: Device, place: Place) -> Iterator[str]:
             yield warning("other_gpu", problem=unused)
         return
     yield warning("never_run_here", device=device.model)
-    if place.exported_for:
-        yield warning("exported_only", gpus=place.exported_for)
-    if place.sharding != "ddp":
-        yield warning("sharding_never_run", sharding=place.sharding)
 
 
-def _memory(device: Device, memory: Mapping[str, Any]) -> Iterator[str]:
-    ram, vram = memory["ram"], memory["vram"]
-    if device.name != "cpu" and vram is None:
-        yield warning("memory_unchecked")
-    if vram is not None and vram["fits"] == "tight":
-        yield warning("memory_tight", high=vram["process_high_gib"], usable=vram["usable_gib"])
+def _memory(memory: Mapping[str, Any]) -> Iterator[str]:
+    ram = memory["ram"]
     if ram is not None and ram["needed_high_gib"] > ram["machine_gib"]:
         sizes = {"needed": ram["needed_gib"], "high": ram["needed_high_gib"]}
         yield warning("memory_may_not_suffice", **sizes, machine=ram["machine_gib"])
@@ -133,7 +111,7 @@ def _held_out(asked: Files, used: Files) -> Iterator[str]:
 
 
 def _run(
-    source: ModelSource, training: Mapping[str, Any], validation: DatasetFacts | None, steps: int
+    source: ModelSource, training: Mapping[str, Any], validation: DatasetFacts | None
 ) -> Iterator[str]:
     if source.run_id is not None:
         yield warning("trained_further", run_id=source.run_id, rate=training["learning_rate"])
@@ -143,8 +121,6 @@ def _run(
         yield warning("no_validation")
     elif training.get("loss_type") == "dft":
         yield warning("last_model_kept")
-    if steps < FEW_STEPS:
-        yield warning("few_steps", steps=steps)
     length = training.get("max_length")
     limit = model_folder.max_positions(Path(source.path)) if source.path else None
     if length and limit and length > limit:
@@ -190,15 +166,8 @@ def _tokens(
 ) -> Iterator[str]:
     if counted is None:
         yield warning("tokens_estimated", reason=why_not)
-        longest = dataset.longest_characters
-        if length and longest > 4 * length:
-            sizes = {"characters": longest, "tokens": longest // 4, "length": length}
-            yield warning("longest_is_cut", **sizes)
         return
     data = counted.data
-    if counted.num_counted < dataset.num_examples:
-        sizes = {"counted": counted.num_counted, "num_examples": dataset.num_examples}
-        yield warning("tokens_scaled", **sizes)
     if data.num_truncated:
         yield warning(
             "rows_cut",
@@ -208,30 +177,12 @@ def _tokens(
             length=length,
             longest=counted.lengths.longest_tokens,
         )
-    if data.num_dropped:
-        yield warning("nothing_to_learn", dropped=data.num_dropped)
-    if data.num_prompt_drifts:
-        yield warning("prompts_drift", drifts=data.num_prompt_drifts)
-
-
-def _replaced(request: TrainingRequest, device: Device) -> Iterator[str]:
-    """Name the arguments that the plan replaces for this device."""
-    training = request.training
-    for name, precision in {"bf16": "bfloat16", "fp16": "float16"}.items():
-        if training.get(name) and precision != device.precision:
-            fields = {"name": name, "device": device.name, "precision": device.precision}
-            yield warning("precision_ignored", **fields)
-    optimizer = training.get("optim", "")
-    if defaults.needs_gpu(optimizer) and device.name == "cpu":
-        yield warning("optimizer_needs_a_gpu", optimizer=optimizer, device=device.name)
 
 
 def _preferences(request: TrainingRequest) -> Iterator[str]:
     rate = request.training.get("learning_rate", 0.0)
     if rate > DPO_RATE:
         yield warning("high_rate_for_dpo", rate=rate, limit=DPO_RATE)
-    if request.training.get("sync_ref_model"):
-        yield warning("moving_reference")
 
 
 def _template(source: ModelSource, given: str | None) -> str | None:

@@ -12,7 +12,7 @@ from ft_tools.runs.launchers.placement import Place, place_of
 from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
 from ft_tools.runs.processes.start import WORKERS
 from ft_tools.training.checks.engine import require_machine
-from ft_tools.training.findings import refusal, warning
+from ft_tools.training.findings import refusal
 from ft_tools.training.request import TrainingRequest
 
 REMOTE_CPU = "unknown cores"
@@ -48,7 +48,7 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
     return device, place
 
 
-def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
+def share_batch(training: dict[str, Any], num_processes: int) -> None:
     """Divide a step's examples among the processes, so that a step stays the same step.
 
     `per_device_train_batch_size` times `gradient_accumulation_steps` of a request is what one step
@@ -58,18 +58,16 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
         training: Changed in place.
         num_processes: Of all machines.
 
-    Returns:
-        What was changed, in words.
-
     Raises:
         BadInput: The examples of a step cannot be divided.
 
     >>> four = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
-    >>> len(share_batch(four, 8)), four["per_device_train_batch_size"]
-    (1, 2)
+    >>> share_batch(four, 8)
+    >>> four
+    {'per_device_train_batch_size': 2, 'gradient_accumulation_steps': 1}
     """
     if num_processes == 1:
-        return []
+        return
     micro = training["per_device_train_batch_size"]
     effective = micro * training["gradient_accumulation_steps"]
     if effective % num_processes:
@@ -78,8 +76,6 @@ def share_batch(training: dict[str, Any], num_processes: int) -> list[str]:
     micro = max(size for size in range(1, min(micro, each) + 1) if each % size == 0)
     training["per_device_train_batch_size"] = micro
     training["gradient_accumulation_steps"] = each // micro
-    sizes = {"effective": effective, "processes": num_processes, "micro": micro}
-    return [warning("shared_batch", **sizes, steps=each // micro)]
 
 
 def _require_engine(request: TrainingRequest, options: Options) -> None:

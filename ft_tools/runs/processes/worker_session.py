@@ -12,7 +12,6 @@ import math
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -25,13 +24,11 @@ from ft_tools.contract import complaints
 from ft_tools.errors import DiskFull, Refused, RunBusy
 from ft_tools.publish import append_line, disk_full_is_named, sha256, write_file
 from ft_tools.redaction import redact
-from ft_tools.runs.processes import signs_of_life
 from ft_tools.runs.processes.endings import diagnosis, disk_full
-from ft_tools.runs.processes.eta import Pace, TimeLeft
+from ft_tools.runs.processes.eta import Pace
 from ft_tools.runs.processes.start import LOCKS_VARIABLE
 from ft_tools.runs.state import directory, locks, ranks
 from ft_tools.runs.state.records import (
-    ENDED,
     Artifact,
     Best,
     Health,
@@ -70,8 +67,6 @@ class Session:
         spent += max(0.0, time.time() - (self._status.started_at or time.time()))
         self._ends_at = self._began + budget * 3600 - spent if budget else math.inf
         self._written = -math.inf
-        # Signs of life are written by a thread.
-        self._writing = threading.RLock()
         self._pace = Pace()
         self._not_finite: set[str] = set()
 
@@ -136,38 +131,23 @@ class Session:
         """Return what the worker has said it does when memory runs out; empty if nothing."""
         return self._status.if_out_of_memory
 
-    def heartbeat(self, stalled_after_seconds: float | None = None) -> None:
+    def heartbeat(self, stalled_after_seconds: float) -> None:
         """Record a sign of life, and after how long a silence the run is stalled."""
         self._write_soon(stalled_after_seconds=stalled_after_seconds)
-
-    def works(self) -> None:
-        """Record a sign of life in a phase that has set no limit of its own."""
-        # A full disk is found, and said, by the work itself.
-        with self._writing, contextlib.suppress(DiskFull):
-            status = self._status
-            if status.state not in ENDED and status.stalled_after_seconds is None:
-                self.update()
 
     def event(self, message: str, level: str = "info") -> None:
         """Append an event."""
         if self.leads:
             directory.add_event(self.run_dir, redact(message), level)
 
-    def progress(self, step: int, total_steps: int, ahead: TimeLeft | None = None) -> None:
+    def progress(self, step: int, total_steps: int) -> None:
         """Set how far the run is, in steps of the current phase.
 
         Quick steps are not each written to the disk: the status is at most half a second old.
-
-        Args:
-            step: Steps that are done.
-            total_steps: Steps of the phase.
-            ahead: What is to come beside steps and has not come yet.
         """
         now = time.monotonic()
         self._pace.at(step, now)
         left = self._pace.left(max(0, total_steps - step))
-        if left is not None and ahead is not None:
-            left = left.plus(ahead)
         low, likely, high = (None,) * 3 if left is None else (round(s, 1) for s in left)
         self._write_soon(
             progress=Progress(
@@ -220,11 +200,10 @@ class Session:
 
     def update(self, **fields: Any) -> None:
         """Replace fields of status.json; of several processes, the first one's."""
-        with self._writing:
-            self._status = self._status.model_copy(update=fields)
-            if self.leads:
-                self._status = directory.write_status(self.run_dir, self._status)
-            self._written = time.monotonic()
+        self._status = self._status.model_copy(update=fields)
+        if self.leads:
+            self._status = directory.write_status(self.run_dir, self._status)
+        self._written = time.monotonic()
 
     def ask_again(self, message: str) -> None:
         """Ask whoever started this process for fresh ones, which have all memory back.
@@ -248,10 +227,9 @@ class Session:
 
     def _write_soon(self, **fields: Any) -> None:
         """Replace fields; the next write after half a second, or of anything else, has them."""
-        with self._writing:
-            self._status = self._status.model_copy(update=fields)
-            if time.monotonic() - self._written >= WRITE_SECONDS:
-                self.update()
+        self._status = self._status.model_copy(update=fields)
+        if time.monotonic() - self._written >= WRITE_SECONDS:
+            self.update()
 
 
 def main(work: Callable[[Session], BaseModel]) -> None:
@@ -266,8 +244,6 @@ def main(work: Callable[[Session], BaseModel]) -> None:
     faulthandler.enable(2)
     session = Session(run_dir)
     signal.signal(signal.SIGTERM, lambda *_: setattr(session, "terminated", True))
-    if session.leads:
-        signs_of_life.watch(session.works)
     sys.exit(_run(session, work))
 
 

@@ -140,7 +140,7 @@ class Status(Record):
         0.0, description="When it was written, on the machine's monotonic clock, in seconds."
     )
     stalled_after_seconds: float | None = Field(
-        None, description="Silence in seconds that is too long; null: five minutes."
+        None, description="Silence in seconds that is too long; null: none is."
     )
     started_at: float | None = None
     ended_at: float | None = None

@@ -1,5 +1,6 @@
 """The state of a run, and why: what its files say, checked against its locks and the clock."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from ft_tools.errors import BadData
 from ft_tools.runs.state import directory, locks, ranks
 from ft_tools.runs.state.records import ENDED, Health, RunError, State, Status
 
-STALLED_SECONDS = 300.0
-"""Silence that is too long where the worker has not said what is."""
 LOOKS = 3
+LATE_SECONDS = 60.0
+"""Files of a job come within these; until then they are believed before its scheduler is."""
 WORKER_DIED = RunError(
     code="worker_died",
     message="the worker and its supervisor were killed, or the machine restarted",
@@ -63,15 +64,17 @@ def _living_state(run_dir: Path, status: Status) -> State:
         return "interrupted"
     if status.state in ENDED:
         return "running"
+    if status.state != "running":
+        return status.state
     # Monotonic, because clocks are set. Whoever holds the lock was started since this boot; of
     # another machine it says nothing here.
     silence = time.monotonic() - status.heartbeat
     silence = time.time() - status.updated_at if has_job else silence
-    if status.state != "running" or silence <= (status.stalled_after_seconds or STALLED_SECONDS):
-        return status.state
     # The scheduler says that it waits, and somebody asks it still.
     waits = (run_dir / ranks.WAITING).exists() and locks.is_held(run_dir / locks.SUPERVISOR)
-    return "queued" if waits else "stalled"
+    if waits and silence > LATE_SECONDS:
+        return "queued"
+    return "stalled" if silence > (status.stalled_after_seconds or math.inf) else "running"
 
 
 def read_result(run_dir: Path) -> tuple[dict[str, Any] | None, list[Health]]:

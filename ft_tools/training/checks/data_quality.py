@@ -8,7 +8,7 @@ from ft_tools import anti_patterns
 from ft_tools.data.judge.findings import RULES, UNDECIDED
 from ft_tools.data.judge.next_steps import rule_for
 from ft_tools.data.map.mapping import ColumnMapping
-from ft_tools.data.report import AuditReport, Finding
+from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_if_small
 from ft_tools.errors import UnknownName
@@ -84,28 +84,10 @@ def require_audited(
         shown = "; ".join(f"{one.id}: {one.count} ({rows[one.id]})" for one in errors)
         raise refusal("audit_errors", errors=shown, ids=list(rows))
     return [
-        *_acceptance_notes(request.accept_findings, report.findings, [one.id for one in errors]),
-        *(
-            warning("audit", count=finding.count, finding=finding.id, finding_cure=finding.cure)
-            for finding in report.findings
-            if finding.severity == "warning" and finding.id not in SAID_BY_THE_PLAN
-        ),
+        warning("audit", count=finding.count, finding=finding.id, finding_cure=finding.cure)
+        for finding in report.findings
+        if finding.severity == "warning" and finding.id not in SAID_BY_THE_PLAN
     ]
-
-
-def _acceptance_notes(
-    accepted: Sequence[str], findings: Sequence[Finding], let_through: Sequence[str]
-) -> list[str]:
-    """Name what was accepted to no effect, and what goes unnamed."""
-    by_rule = set(anti_patterns.rules())
-    absent = sorted({*accepted} & {*RULES} - by_rule - {finding.id for finding in findings})
-    said = []
-    if absent:
-        present = ", ".join(f.id for f in findings if f.severity != "info") or "nothing"
-        said.append(warning("accepted_absent", absent=", ".join(absent), present=present))
-    if let_through:
-        said.append(warning("accepted_unnamed", ids=", ".join(let_through)))
-    return said
 
 
 @lru_cache(maxsize=8)

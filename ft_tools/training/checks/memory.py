@@ -17,7 +17,7 @@ from ft_tools.memory.tool import estimate_vram
 from ft_tools.runs.hardware.devices import Device, drives_display
 from ft_tools.runs.hardware.memory import free_bytes
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.training.findings import refusal, warning
+from ft_tools.training.findings import refusal
 
 FINDING = "does_not_fit"
 UNCHECKED = "memory_unchecked"
@@ -72,9 +72,7 @@ class PlannedRun:
         return self.device.name != "cpu" or bool(self.mac)
 
 
-def fastest_that_fits(
-    planned: PlannedRun, given: Collection[str]
-) -> tuple[dict[str, Any], list[str]]:
+def fastest_that_fits(planned: PlannedRun, given: Collection[str]) -> dict[str, Any]:
     """Choose checkpointing, micro-batch and optimizer: the fastest whose upper bound fits.
 
     The bound has to fit beside what other programs use and a margin on a card that draws a desktop.
@@ -88,10 +86,10 @@ def fastest_that_fits(
         given: Arguments of the trainer that the caller named.
 
     Returns:
-        Arguments to replace, and what was changed, in words; both empty where nothing was.
+        Arguments to replace; empty where none is.
     """
     if not planned.is_estimated:
-        return {}, []
+        return {}
     margin = facts.number("vram.desktop_margin_gib") if drives_display(planned.device) else 0.0
     choices = list(_choices(planned, set(given)))
     chosen = choices[-1] if choices else {}
@@ -111,20 +109,8 @@ def fastest_that_fits(
             is_sharded = planned.place.num_processes > 1 and planned.place.sharding != "ddp"
             chosen = allocated if allocated and is_sharded else chosen
     except (BadInput, NotFound, MissingExtra):
-        return {}, []
-    changed = {k: v for k, v in chosen.items() if planned.training.get(k) != v}
-    if not changed:
-        return {}, []
-    final = {**planned.training, **chosen}
-    return changed, [
-        warning(
-            "chosen_by_memory",
-            micro=final[MICRO],
-            effective=final[MICRO] * final[STEPS],
-            recomputes="on" if final[CHECKPOINTING] else "off",
-            optimizer=final["optim"],
-        )
-    ]
+        return {}
+    return {k: v for k, v in chosen.items() if planned.training.get(k) != v}
 
 
 def _choices(planned: PlannedRun, given: set[str]) -> Iterator[dict[str, Any]]:

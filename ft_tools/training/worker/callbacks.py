@@ -17,7 +17,6 @@ from transformers import (
 )
 
 from ft_tools.publish import write_file
-from ft_tools.runs.hardware import memory
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import Health
@@ -25,11 +24,12 @@ from ft_tools.training import checkpoints, defaults, samples
 from ft_tools.training.diagnosis import diagnose, health_of, setup_of
 from ft_tools.training.grpo.health import STOPS
 from ft_tools.training.health import cut_rows, health_signals, is_diverged
-from ft_tools.training.pace import Patience, evaluations_ahead
+from ft_tools.training.pace import Patience
 from ft_tools.training.page import run_page
 from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import without_repeats
 from ft_tools.training.worker import ranks_agree
+from ft_tools.training.worker.tracking import Trackers
 
 PAGE_SECONDS = 10.0
 STOP_SECONDS = 10.0
@@ -85,6 +85,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self.signals: list[Health] = []
         self.scaler: Any = None
         self.trainer: Any = None
+        self.trackers: Trackers | None = None
         self.best_step: int | None = None
         self.tokens_seen = 0.0
         self.stopped = False
@@ -196,21 +197,19 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             # The summary of the whole; its other names are in every row of some runs.
             return
         if "loss" in row:
-            row |= self._machine_metrics()
+            if self._since_log:
+                row["step_seconds"] = round(statistics.median(self._since_log), 4)
+                self._since_log = []
             if self.scaler is not None:
                 row["loss_scale"] = float(self.scaler.get_scale())
         self.rows.append(row)
-        self._count_tokens(row)
+        # TRL counts from the attempt's start.
+        self.tokens_seen = max(self.tokens_seen, row.get("num_tokens", 0.0))
         self.session.metrics(row)
-        losses = self.plan.training.get("loss_type")
-        signals = health_signals(self.rows, self.plan.task, losses)
-        if self._setup is not None and "eval_loss" in row:
-            self._found = health_of(diagnose(self.rows, self._setup))
-        signals += [*self._found, *cut_rows(self.plan.counts)]
-        if signals != self.signals:
-            self.signals = signals
-            self.session.health(signals)
-        stops = {one.signal for one in signals} & STOPS
+        if self.trackers is not None:
+            self.trackers.log(row)
+        self._read_health(row)
+        stops = {one.signal for one in self.signals} & STOPS
         if stops and getattr(self.plan, "stop_rules", False) and not control.should_training_stop:
             self.session.event(f"stopping by {', '.join(sorted(stops))}", "warning")
             control.should_training_stop = True
@@ -220,6 +219,15 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             control.should_save = False
         if time.monotonic() - self._page_written > PAGE_SECONDS:
             self.write_page("running")
+
+    def _read_health(self, row: dict[str, float]) -> None:
+        signals = health_signals(self.rows, self.plan.task, self.plan.training.get("loss_type"))
+        if self._setup is not None and "eval_loss" in row:
+            self._found = health_of(diagnose(self.rows, self._setup))
+        signals += [*self._found, *cut_rows(self.plan.counts)]
+        if signals != self.signals:
+            self.signals = signals
+            self.session.health(signals)
 
     def on_evaluate(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Show the page with the new point."""
@@ -270,28 +278,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
             control.should_evaluate = False
 
     def _progress(self, state: TrainerState) -> None:
-        ahead = None
-        if not self._evaluation_seconds and self.plan.validation is not None:
-            ahead = evaluations_ahead(self.plan, state.max_steps, self._patience.median)
-        self.session.progress(state.global_step, state.max_steps, ahead=ahead)
-
-    def _machine_metrics(self) -> dict[str, float]:
-        """Return the usual step since the last log, and the free memory."""
-        found = {}
-        if self._since_log:
-            found["step_seconds"] = round(statistics.median(self._since_log), 4)
-            self._since_log = []
-        if torch.cuda.is_available():
-            total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-            free = 1 - torch.cuda.max_memory_allocated() / total
-        else:
-            free = memory.free_fraction()
-        found["memory_free_fraction"] = round(free, 4)
-        return found
-
-    def _count_tokens(self, row: dict[str, float]) -> None:
-        """Add up the tokens of this attempt: TRL counts from the attempt's start."""
-        self.tokens_seen = max(self.tokens_seen, row.get("num_tokens", 0.0))
+        self.session.progress(state.global_step, state.max_steps)
 
 
 def _ends_epoch(state: TrainerState) -> bool:

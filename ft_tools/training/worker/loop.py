@@ -16,7 +16,7 @@ from ft_tools.training.worker import loading, ranks_agree
 from ft_tools.training.worker.artifacts import Outcome
 from ft_tools.training.worker.callbacks import RunCallback, early_stopping
 from ft_tools.training.worker.loading import CHECKPOINTS, run_arguments
-from ft_tools.training.worker.tracking import tracked
+from ft_tools.training.worker.tracking import Trackers
 
 
 class Diverged(FineTuningError):
@@ -103,8 +103,11 @@ def _train_once(
             trainer._run_epoch = _nothing
     session.phase("training")
     began = time.monotonic()
-    with tracked(session, plan):
+    trackers = callback.trackers = Trackers(session, plan)
+    try:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    finally:
+        trackers.finish()
     seconds = time.monotonic() - began
     if callback.diverged or callback.stopped:
         # The page does not wait for more.

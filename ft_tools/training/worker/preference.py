@@ -87,10 +87,8 @@ def stoppable(session: Session, kind: type[Trainer]) -> type[Trainer]:
             Raises:
                 Stopped: A cancel or a TERM arrived before training began.
             """
-            if not self.is_in_train:
-                session.heartbeat()
-                if ranks_agree.any_of(session.is_asked):
-                    raise Stopped
+            if not self.is_in_train and ranks_agree.any_of(session.is_asked):
+                raise Stopped
             return super().compute_ref_log_probs(model, inputs)
 
     return Stoppable

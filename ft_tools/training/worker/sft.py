@@ -79,10 +79,8 @@ class Supervised(Training):
         plan, session = self.plan, self.session
         tally = Tally(cut_at(plan.training.get("max_length"), packing_of(plan.training)))
         for number, (line, example) in enumerate(read_examples(Path(facts.path))):
-            if number % STOP_CHECK == 0:
-                session.heartbeat()
-                if session.should_stop:
-                    raise Stopped
+            if number % STOP_CHECK == 0 and session.should_stop:
+                raise Stopped
             with tokenizing.refused_by_template(f"{facts.path}:{line}", example):
                 for one in tokenizing.sequences(self.tokenizer, facts, example, plan.loss_on):
                     tally.add(one)
