@@ -28,17 +28,17 @@ class Config:
 config = Config()
 class Run:
     def __init__(self):
-        self.file = open(os.path.join({folder!r}, "seen.jsonl"), "a")
         self.number = 0
+    def write(self, line):
+        with open(os.path.join({folder!r}, "seen.jsonl"), "a") as file:
+            file.write(line + chr(10))
     def log(self, values, step=None):
         self.number += 1
         if HOW == "raises" and self.number == 2:
             raise ConnectionError("hf_" + "s3cretWords" * 4)
-        self.file.write(json.dumps(dict(values, step=step)) + chr(10))
-        self.file.flush()
+        self.write(json.dumps(dict(values, step=step)))
     def finish(self):
-        self.file.write("finished" + chr(10))
-        self.file.close()
+        self.write("finished")
 def init(project, name=None):
     assert project and name.startswith("sft-")
     return Run()
