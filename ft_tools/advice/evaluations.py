@@ -69,12 +69,7 @@ def _scores(report: EvaluationReport, systems: Sequence[SystemResult]) -> Iterat
     open_ones = [each.system for each in report.comparisons if each.verdict == "underpowered"]
     if open_ones:
         yield f"underpowered: {', '.join(dict.fromkeys(open_ones))}"
-    for each in systems:
-        if worst := each.worst_stress:
-            yield f"{each.name} loses under {worst.change}"
-    if report.num_fresh == 0:
-        yield "all held-out questions resemble training questions: use new wordings"
-    elif report.num_fresh is not None:
+    if report.num_fresh is not None:
         alike = report.num_examples - report.num_fresh
         yield f"{alike} of the held-out questions resemble training questions"
 
@@ -103,19 +98,12 @@ def trained_further(run_id: str) -> NextStep | None:
         made = directory.read_json(directory.find(run_id) / "report.json") or {}
     except FineTuningError:
         return None
+    steps = [each.get("arguments") or {} for each in made.get("next_steps") or []]
+    further = next((arguments for arguments in steps if "from_run" in arguments), None)
     found = next((each for each in made.get("diagnosis") or [] if each.get("continues")), None)
-    step = next(
-        (
-            each
-            for each in made.get("next_steps") or []
-            if each.get("tool") == "launch_sft" and "from_run" in (each.get("arguments") or {})
-        ),
-        None,
-    )
-    if found is None or step is None:
+    if found is None or further is None:
         return None
-    fields = {"run": run_id, "id": found["id"], "advice": found["advice"]}
-    return next_step("still_learning", step["arguments"], **fields)
+    return next_step("still_learning", further, run=run_id, id=found["id"], advice=found["advice"])
 
 
 def _report(run_id: str) -> EvaluationReport:

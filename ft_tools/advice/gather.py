@@ -1,15 +1,21 @@
 """All facts of a request: what it gives, and in its place what was measured."""
 
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from ft_tools.advice.dataset import dataset_facts, detectable_difference
 from ft_tools.advice.documents import document_facts, reading_facts
 from ft_tools.advice.evaluations import evaluation_facts
 from ft_tools.advice.facts import Facts
-from ft_tools.advice.model import model_facts
 from ft_tools.advice.report import Fact
 from ft_tools.advice.request import ApproachRequest
+from ft_tools.errors import FineTuningError
 from ft_tools.facts.teachers import teachers
+from ft_tools.memory.request import VramRequest
+from ft_tools.memory.tool import estimate_vram
+from ft_tools.models import model_folder, other_names
+from ft_tools.models.resolve import resolve_model
 
 NUMBERS = {
     "num_examples": "examples",
@@ -23,6 +29,9 @@ NUMBERS = {
     "success_fraction": "success_fraction",
 }
 """Arguments that are numbers, and what the ladder calls them."""
+METHODS = ("lora", "qlora")
+SEQ_LEN = 1024
+"""TRL's default of max_length."""
 
 
 def gather(request: ApproachRequest) -> Facts:
@@ -49,7 +58,7 @@ def gather(request: ApproachRequest) -> Facts:
     if request.evaluations:
         facts = facts.replaced_by(evaluation_facts(request.evaluations))
     if request.model is not None:
-        facts = facts.replaced_by(model_facts(request.model, request.gpu))
+        facts = facts.replaced_by(_model_facts(request.model, request.gpu))
     return facts.replaced_by(reading_facts(facts, request.price_per_million_tokens))
 
 
@@ -87,3 +96,47 @@ def _terms(request: ApproachRequest) -> tuple[dict[str, str], tuple[Fact, ...]]:
     said = row.of_use(request.product_use, is_classifier=request.num_classes is not None)
     says = f"{request.teacher}: {said} for this use. {row.note} Not legal advice."
     return {"terms": said}, (Fact(about="terms", says=says, source=row.source or "teacher"),)
+
+
+def _model_facts(model: str, gpu: str | None) -> Facts:
+    """Return what a model is, its licence, and which adapters of it train on a GPU."""
+    kind, row = _checkpoint(model), other_names.row(model)
+    says = f"licence: {row.licence}" if row else ""
+    rows = (Fact(about="model", says=says, source=row.source),) if row else ()
+    known = Facts(words={"checkpoint": kind} if kind else {}, rows=rows)
+    return known if gpu is None else _fit(model, gpu).replaced_by(known)
+
+
+def _checkpoint(model: str) -> str:
+    """Return sft_run, instruct or base; empty where neither files nor catalog show it."""
+    if other_names.instruct_name(model):
+        return "base"
+    if (other_names.catalog_id(model) or "").endswith(other_names.INSTRUCT):
+        return "instruct"
+    with suppress(FineTuningError):
+        source = resolve_model(model)
+        if source.run_id or source.adapter:
+            return "sft_run"
+        if source.kind == "folder" and source.path:
+            is_tuned = model_folder.chat_template(Path(source.path)) is not None
+            return "instruct" if is_tuned else "base"
+    return ""
+
+
+def _fit(model: str, gpu: str) -> Facts:
+    """Return the memory that training takes with each kind of adapter."""
+    try:
+        found = {
+            method: estimate_vram(VramRequest(model=model, gpu=gpu, method=method, seq_len=SEQ_LEN))
+            for method in METHODS
+        }
+    except FineTuningError as error:
+        says = f"memory is unknown: {error}"
+        return Facts(rows=(Fact(about="model", says=says, source="estimate_vram"),))
+    shown = [f"{name} {one.peak_allocated_gib:.1f} ({one.fits})" for name, one in found.items()]
+    usable = found["lora"].usable_gib or 0
+    says = f"on {gpu} at {SEQ_LEN} tokens: {', '.join(shown)} of {usable:.1f} GiB"
+    return Facts(
+        {f"{name}_gib": one.peak_allocated_gib for name, one in found.items()},
+        rows=(Fact(about="model", says=says, source="estimate_vram"),),
+    )

@@ -7,41 +7,16 @@ from pydantic import Field
 from ft_tools.contract import Request, ResponseFormat
 
 RungId = Literal[
-    "do_nothing",
-    "check_setup",
-    "clear_terms",
-    "build_eval_first",
-    "prompting",
-    "constrained_decoding",
-    "few_shot",
-    "prompt_optimization",
-    "long_context",
-    "tool_lookup",
-    "rag",
-    "small_model_fine_tuning",
-    "distillation",
-    "sft",
-    "sft_and_rag",
-    "kto",
-    "dpo",
-    "rl_verifiable_reward",
-    "continued_pretraining",
-    "collect_data_first",
-]
-
+    "do_nothing", "check_setup", "clear_terms", "build_eval_first",
+    "prompting", "constrained_decoding", "few_shot", "prompt_optimization",
+    "long_context", "tool_lookup", "rag",
+    "small_model_fine_tuning", "distillation", "sft", "sft_and_rag",
+    "kto", "dpo", "rl_verifiable_reward", "continued_pretraining", "collect_data_first",
+]  # fmt: skip
 Teacher = Literal[
-    "openai",
-    "anthropic",
-    "gemini",
-    "gemma",
-    "llama_2_or_3",
-    "llama_3_1_or_later",
-    "deepseek",
-    "open_licence",
-    "other",
-    "same_family",
-    "cleared",
-]
+    "openai", "anthropic", "gemini", "gemma", "llama_2_or_3", "llama_3_1_or_later",
+    "deepseek", "open_licence", "other", "same_family", "cleared",
+]  # fmt: skip
 
 
 class ApproachRequest(Request):

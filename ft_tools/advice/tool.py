@@ -1,18 +1,19 @@
 """recommend_approach: the facts, the ladder under them, what is blocked, and evidence."""
 
 import json
-from collections.abc import Container, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from ft_tools.advice import evidence
 from ft_tools.advice.facts import Facts
 from ft_tools.advice.gather import gather
 from ft_tools.advice.ladder import LAST, PlacedRung, blocks, first, place, table
-from ft_tools.advice.report import ApproachReport, Question, Rung, State
+from ft_tools.advice.report import ApproachReport, Passage, Question, State
 from ft_tools.advice.request import ApproachRequest, RungId
 from ft_tools.contract import NextStep, compact
+from ft_tools.explain.search import search
 from ft_tools.next_steps import next_step
 
 MOST = {"blocked": 3, "facts": 6, "questions": 2, "evidence": 2, "ladder": 8}
@@ -20,6 +21,10 @@ MOST = {"blocked": 3, "facts": 6, "questions": 2, "evidence": 2, "ladder": 8}
 MOST_CHARS = 1_900
 """Of a concise report: about 540 tokens."""
 MOST_PASSAGES = 5
+SOURCE = re.compile(
+    r"^Source: (\S+) \((read|abstract|excerpt|second hand|judgement)\)$", re.MULTILINE
+)
+"""Line of a passage of references/evidence/: an address, and how it was read."""
 MOST_QUESTIONS = 3
 EVALUATED = {"prompting", "few_shot", "constrained_decoding", "prompt_optimization"}
 TRAINED = {"sft", "small_model_fine_tuning", "distillation", "sft_and_rag"}
@@ -58,11 +63,27 @@ def recommend_approach(request: ApproachRequest) -> ApproachReport:
         numbers=dict(facts.numbers),
         ladder=[each.rung for each in placed.values()],
         blocked=held,
-        evidence=evidence.passages(request.problem, request.considering, MOST_PASSAGES),
+        evidence=_evidence(request),
         questions=_questions(start, placed, request),
         next_steps=[*facts.next_steps, *_next_steps(start, facts, request)],
     )
     return report if request.response_format == "detailed" else _concise(report, request)
+
+
+def _evidence(request: ApproachRequest) -> list[Passage]:
+    """Return the passages that share most with the problem and with what is considered.
+
+    Each is its claim (the heading), its text, and its first source with how that was read.
+    """
+    titles = {row.id: row.title for row in table().rungs}
+    considered = (f"{titles[rung]} {rung}" for rung in request.considering)
+    found = []
+    for section in search(" ".join([request.problem, *considered]), MOST_PASSAGES, "evidence"):
+        source = SOURCE.search(section.text)
+        says = " ".join([section.headings[-1] + ".", *SOURCE.sub("", section.text).split()])
+        address, grade = source.groups() if source else ("", "")
+        found.append(Passage(says=says, source=address, grade=grade, section=section.id))
+    return found
 
 
 def _questions(
@@ -105,28 +126,39 @@ def _next_steps(start: PlacedRung, facts: Facts, request: ApproachRequest) -> li
 
 
 def _concise(report: ApproachReport, request: ApproachRequest) -> ApproachReport:
-    """Return a report of at most about 600 tokens: whole rows, the most important first."""
+    """Return a report of at most about 600 tokens: whole rows, the most important first.
+
+    What else is possible or blocked is only named; what is missing is in the questions.
+    """
     answered = {report.approach, *request.considering}
-    empty: dict[str, Any] = {name: [] for name in MOST}
-    others = _others(report, answered)
-    short = report.model_copy(update={"numbers": {}, "others": others, **empty})
+    others: dict[State, list[RungId]] = {}
+    for each in report.ladder:
+        if each.rung in USUAL - answered and each.state in NAMED:
+            others.setdefault(each.state, []).append(each.rung)
+    kept: dict[str, Any] = {name: [] for name in MOST}
+    short = report.model_copy(update={"numbers": {}, "others": others, **kept})
     left = MOST_CHARS - len(json.dumps(compact(short)))
     for name, row in _by_importance(report, answered):
         size = len(json.dumps(compact(row))) + 2
-        if size <= left and len(empty[name]) < MOST[name]:
-            empty[name].append(row)
+        if size <= left and len(kept[name]) < MOST[name]:
+            kept[name].append(row)
             left -= size
-    return short.model_copy(update=empty)
+    return short.model_copy(update=kept)
 
 
 def _by_importance(
-    report: ApproachReport, answered: Container[RungId]
+    report: ApproachReport, answered: set[RungId]
 ) -> Iterator[tuple[str, BaseModel]]:
     """Yield the rows of a report, short, with the list that each belongs to."""
-    shown = [each for each in report.ladder if each.rung in answered]
-    yield from (("ladder", _short(each, report)) for each in shown)
+    for rung in (each for each in report.ladder if each.rung in answered):
+        update = {"source": ""}
+        if rung.rung != report.approach:
+            rules = ", ".join(each.id for each in report.blocked if rung.rung in each.rungs)
+            why = rules if rung.state == "blocked" and rules else rung.why
+            update |= {"cost": "", "stop": "", "why": why}
+        yield "ladder", rung.model_copy(update=update)
     for block in report.blocked:
-        if any(each in answered or each in USUAL for each in block.rungs):
+        if (USUAL | answered) & set(block.rungs):
             yield "blocked", block.model_copy(update={"rungs": [], "override": "", "source": ""})
     yield from (("facts", each) for each in report.facts)
     yield from (("questions", each) for each in report.questions)
@@ -134,21 +166,3 @@ def _by_importance(
         # The first whole; of the others their first sentence, which is their claim.
         update = {"section": ""} | ({"says": passage.says.split(". ")[0]} if number else {})
         yield "evidence", passage.model_copy(update=update)
-
-
-def _others(report: ApproachReport, answered: Container[RungId]) -> dict[State, list[RungId]]:
-    """Return what else is possible or blocked, by name; what is missing is in the questions."""
-    found: dict[State, list[RungId]] = {}
-    for each in report.ladder:
-        if each.rung in USUAL and each.rung not in answered and each.state in NAMED:
-            found.setdefault(each.state, []).append(each.rung)
-    return found
-
-
-def _short(rung: Rung, report: ApproachReport) -> Rung:
-    """Return a rung without its source; what it costs only where it is the one to begin."""
-    if rung.rung == report.approach:
-        return rung.model_copy(update={"source": ""})
-    rules = ", ".join(each.id for each in report.blocked if rung.rung in each.rungs)
-    why = rules if rules and rung.state == "blocked" else rung.why
-    return rung.model_copy(update={"source": "", "cost": "", "stop": "", "why": why})
