@@ -111,7 +111,7 @@ def _checkpoint(model: str) -> str:
     """Return sft_run, instruct or base; empty where neither files nor catalog show it."""
     if other_names.instruct_name(model):
         return "base"
-    if (other_names.catalog_id(model) or "").endswith(other_names.INSTRUCT):
+    if other_names.row(model) and model.endswith(other_names.INSTRUCT):
         return "instruct"
     with suppress(FineTuningError):
         source = resolve_model(model)

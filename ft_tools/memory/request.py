@@ -95,10 +95,6 @@ class VramRequest(Request):
         description="Version of TRL; null: plain Trainer.",
     )
 
-    second_opinion: bool = Field(
-        False, description="Trace the activations of the real class, too. Seconds."
-    )
-
     @model_validator(mode="after")
     def _what_was_asked_for_agrees(self) -> "VramRequest":
         for holds, problem in self._contradictions():

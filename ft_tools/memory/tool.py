@@ -2,13 +2,13 @@
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.memory import changes_to_fit, traced
+from ft_tools.memory import changes_to_fit
 from ft_tools.memory.bounds import FITS, GIB, Estimate, Fits, estimate, usable_gib
-from ft_tools.memory.report import Change, SecondOpinion, VramReport
+from ft_tools.memory.report import Change, VramReport
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
 from ft_tools.memory.setup import Setup
-from ft_tools.models.shape_of_model import config_of, shape_of
+from ft_tools.models.shape_of_model import shape_of
 from ft_tools.next_steps import next_step
 from ft_tools.reasons import reason
 
@@ -41,17 +41,10 @@ def estimate_vram(request: VramRequest) -> VramReport:
         changes = changes_to_fit.changes_to_fit(request, setup, usable)
         largest["micro_batch"] = changes_to_fit.max_micro_batch(setup, request.gpu, usable)
         largest["seq_len"] = changes_to_fit.max_seq_len(setup, request.gpu, usable)
-    opinion: SecondOpinion | str = ""
-    if request.second_opinion and setup.engine == "mlx":
-        opinion = "a Mac trains with MLX, and a trace runs torch"
-    elif request.second_opinion and setup.profile is not None:
-        opinion = "the estimate itself rests on a trace of this class"
-    elif request.second_opinion:
-        opinion = traced.second_opinion(setup, config_of(request.model))
     fits = found.fits(usable)
     phases = found.phases.phases
     return VramReport(
-        summary=_summary(request, found, usable, opinion),
+        summary=_summary(request, found, usable),
         fits=fits,
         peak_allocated_gib=_gib(found.peak),
         peak_allocated_low_gib=_gib(found.low),
@@ -67,7 +60,6 @@ def estimate_vram(request: VramRequest) -> VramReport:
         max_micro_batch=largest.get("micro_batch"),
         max_seq_len=largest.get("seq_len"),
         changes_to_fit=changes,
-        second_opinion=None if isinstance(opinion, str) else opinion,
         total_params=shape.total_params,
         trainable_params=setup.trainable_params,
         assumptions=_assumptions(request, setup),
@@ -80,9 +72,7 @@ def _gib(size: float) -> float:
     return round(size / GIB, 4)
 
 
-def _summary(
-    request: VramRequest, found: Estimate, usable: float | None, opinion: SecondOpinion | str
-) -> str:
+def _summary(request: VramRequest, found: Estimate, usable: float | None) -> str:
     where = " per GPU" if request.num_gpus > 1 else ""
     why = f": {found.setup.untraced}" if found.setup.untraced else ""
     text = (
@@ -90,11 +80,6 @@ def _summary(
         f"{found.high / GIB:.2f}{why}), set by {found.phases.dominant}; the process takes up to "
         f"{found.process_high / GIB:.2f} GiB"
     )
-    if isinstance(opinion, SecondOpinion):
-        agrees = "agrees" if opinion.agrees else "does not agree"
-        text += f"; traced {opinion.peak_allocated_gib:.2f} GiB, which {agrees}"
-    elif opinion:
-        text += f"; no second opinion: {opinion}"
     if usable is None:
         return f"{text}. Pass gpu or gpu_memory_gib to see whether it fits."
     card = request.gpu or f"a GPU with {request.gpu_memory_gib:g} GiB"
@@ -103,45 +88,30 @@ def _summary(
 
 def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
     """Return the rows of assumptions.toml that hold, and what the shape's own notes say."""
-    shape, profile, quantization = setup.shape, setup.profile, setup.quantization
+    shape, profile, is_quantized = setup.shape, setup.profile, setup.quantization is not None
     has_bf16 = request.gpu is None or facts.gpu(request.gpu).has_bf16
-    on_mlx, is_quantized = setup.engine == "mlx", quantization is not None
-    of_mlx = {
-        "mlx": True,
-        "mlx_lengths": True,
-        "mlx_usable": True,
-        "mlx_stand_in": shape.is_described,
-    }
-    of_torch = {
-        "libraries": True,
-        "lengths": True,
-        "numbers": True,
-        "alone": True,
+    on_mlx = setup.engine == "mlx"
+    holds = {
+        "mlx": on_mlx,
+        "mlx_stand_in": on_mlx and shape.is_described,
         "quantized_already": bool(shape.quantized),
-        "quantization": is_quantized,
         "own_linears": is_quantized and not setup.linears_quantized,
         "experts_kept": is_quantized and shape.num_experts > 0 and not setup.experts_quantized,
         "softcap": shape.softcap and setup.attention != "flash",
         "no_bfloat16": request.dtype == "bfloat16" and not has_bf16,
-        "untraced": shape.is_described and profile is None,
+        "untraced": not on_mlx and shape.is_described and profile is None,
         "traced": profile is not None,
     }
-    no_sdpa = "; this class has no SDPA, so attention is eager"
     texts = {
-        "request": request,
-        "setup": setup,
-        "shape": shape,
-        "trl": f"TRL {request.trl_version}" if request.trl_version else "a plain Trainer",
-        "autocast": "on" if setup.autocast else "off",
+        "gpu": request.gpu,
+        "quantized": shape.quantized,
         "loaded": "trained as it is" if is_quantized else "loaded in 16 bits",
         "kinds": ", ".join(f"{block.count} x {block.kind}" for block in shape.blocks),
         "why": f"; {setup.untraced}" if setup.untraced else "",
-        "eager": no_sdpa if profile is not None and profile.eager else "",
-        "stored": "4-bit weights, embedding and head too" if is_quantized else setup.dtype,
+        "eager": ", with eager attention" if profile is not None and profile.eager else "",
     }
     rows = facts.table_of("assumptions.toml", "memory")
-    ids = [name for name, holds in (of_mlx if on_mlx else of_torch).items() if holds]
-    return [*(rows[name].format(**texts) for name in ids), *shape.notes]
+    return [*(rows[name].format(**texts) for name in holds if holds[name]), *shape.notes]
 
 
 def _reason(found: Estimate, usable: float | None) -> Reason:

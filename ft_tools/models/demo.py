@@ -34,7 +34,7 @@ ANSWER_HAS = "Paris"
 # 134,515,008 parameters of 2 bytes, twice: the staging folder and a margin for the tokenizer.
 NEEDED_BYTES = 600 * 2**20
 REQUEST_ID = "demo-model"
-MODULES = {"torch": "train", "transformers": "train", "gguf": "gguf", "llama_cpp": "gguf"}
+MODULES = {"torch": "train", "transformers": "train", "gguf": "gguf"}
 
 
 class DemoModelRequest(Request):

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ft_tools.models import other_names
 from ft_tools.models.hub import HUB_ID
 
 Kind = Literal["bnb_4bit", "bnb_8bit", "gptq", "awq", "fp8", "mxfp4", "other"]
@@ -74,13 +73,12 @@ def unquantized_name(model: str) -> str:
     Empty for a folder whose name says nothing of the Hub.
 
     >>> unquantized_name("unsloth/Llama-3.1-8B-Instruct-bnb-4bit")
-    'meta-llama/Llama-3.1-8B-Instruct'
+    'unsloth/Llama-3.1-8B-Instruct'
     >>> unquantized_name("Qwen/Qwen3-8B-AWQ")
     'Qwen/Qwen3-8B'
     """
     plain = SUFFIX.sub("", model)
-    found = other_names.catalog_id(plain) or plain
-    return found if found != model and HUB_ID.fullmatch(found) else ""
+    return plain if plain != model and HUB_ID.fullmatch(plain) else ""
 
 
 def use_unquantized(model: str) -> str:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ft_tools import workspace
 from ft_tools.errors import BadInput, NotFound, OutsideWorkspace
-from ft_tools.models import hub, model_folder, other_names
+from ft_tools.models import hub, model_folder
 from ft_tools.models.hub import HUB_ID
 from ft_tools.publish import MANIFEST
 from ft_tools.runs.next_steps import next_steps
@@ -52,8 +52,7 @@ def resolve_model(model: str, base: str | None = None) -> ModelSource:
     """Find what a model argument names.
 
     Tried in this order: a run id, a folder or GGUF file inside the workspace or the cache, a Hub id
-    (whose files may be in the Hub's cache), the bare name of a catalogued model.
-    Nothing is fetched.
+    (whose files may be in the Hub's cache). Nothing is fetched.
 
     Args:
         model: The argument.
@@ -65,10 +64,8 @@ def resolve_model(model: str, base: str | None = None) -> ModelSource:
     """
     if directory.RUN_ID.fullmatch(model):
         return _from_run(model, base)
-    if not _is_a_path(model):
-        hub_id = model if HUB_ID.fullmatch(model) else other_names.catalog_id(model)
-        if hub_id is not None:
-            return ModelSource(name=hub_id, kind="hub", path=_cached(hub_id))
+    if HUB_ID.fullmatch(model) and not _is_a_path(model):
+        return ModelSource(name=model, kind="hub", path=_cached(model))
     try:
         path = workspace.existing(model)
     except OutsideWorkspace:

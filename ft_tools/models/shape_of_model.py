@@ -1,22 +1,24 @@
 """The shape of the model that an argument names: run, folder, cache, catalog, or the Hub."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ft_tools import facts, workspace
-from ft_tools.errors import BadData, BadInput, NotFound, UnknownName
+from ft_tools.errors import BadData, BadInput, NotFound, UnknownName, brief
 from ft_tools.models import hub, library_process, other_names
 from ft_tools.models.config import OWN_SIZES, has_row, shape_from_config
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.quantized import prequantized
 from ft_tools.models.resolve import ModelSource, resolve_model
 from ft_tools.models.shape import ModelShape
-from ft_tools.models.shape_of_class import described_shape
+from ft_tools.runs.processes.answers import Unanswered
 from ft_tools.runs.state.directory import RUN_ID
 
 MAX_CONFIG_BYTES = 2**20
-BNB_4BIT = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+WORKER = "ft_tools.models.worker.describe"
+SECONDS = 45.0
 
 
 def shape_of(model: str) -> ModelShape:
@@ -72,10 +74,8 @@ def config_of(model: str) -> dict[str, Any]:
 def _config_of_hub_id(hub_id: str) -> dict[str, Any]:
     if kept := hub.cached(hub_id):
         return _read(kept[0] / "config.json")
-    row = other_names.row(hub_id)
-    if row is not None:
-        quantized = {"quantization_config": BNB_4BIT} if other_names.is_four_bit(hub_id) else {}
-        return row.config | quantized
+    if row := other_names.row(hub_id):
+        return row.config
     return _read(hub.snapshot(hub_id) / "config.json")
 
 
@@ -108,3 +108,45 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(config.get("model_type", ""), str):
         raise BadData(path, "has a model_type that is no string", "pass the model's config.json")
     return config
+
+
+def described_shape(config: Mapping[str, Any], name: str) -> ModelShape:
+    """Build a model's class in a process of its own, without memory or weights, and count it.
+
+    Takes some seconds once; the answer is kept.
+
+    Raises:
+        UnknownName: The installed transformers does not know the model_type.
+        BadInput: The config is not valid, or the model is no language model.
+        MissingExtra: The libraries that build it are not installed.
+    """
+    model_type = str(config.get("model_type", ""))
+    ignored = ("_name_or_path", "auto_map", "quantization_config", "transformers_version")
+    question = {key: value for key, value in config.items() if key not in ignored}
+    try:
+        if library_process.is_installed() and not library_process.may_know(model_type):
+            raise Unanswered("unknown_model_type")
+        answer = library_process.ask(WORKER, question, SECONDS)
+    except Unanswered as error:
+        raise _refusal(model_type, name, error, "auto_map" in config) from error
+    return ModelShape.model_validate(answer | {"name": name, "config": question})
+
+
+def _refusal(model_type: str, name: str, error: Unanswered, has_code: bool) -> BadInput:
+    if error.kind == "unknown_model_type":
+        code = "it needs code of its own, which is never run; " if has_code else ""
+        cure = f"{code}upgrade transformers if a later version has it, or {OWN_SIZES}"
+        return UnknownName("model_type", model_type, FAMILIES, cure)
+    if error.kind == "timeout":
+        return BadInput(
+            f"{name} cannot be sized yet: this model is not built; ask again in a minute, or "
+            f"{OWN_SIZES}"
+        )
+    model_type = brief(model_type)
+    problem = {
+        "bad_config": f"its config.json is not valid for a {model_type} model ({error.detail})",
+        "no_causal_class": f"{model_type} is no model that generates text",
+        "missing_package": f"transformers needs a package to build a {model_type} model, and says: "
+        f"{error.detail}",
+    }.get(error.kind, f"transformers could not build this {model_type} model ({error})")
+    return BadInput(f"{name} cannot be sized: {problem}; check its config.json, or {OWN_SIZES}")

@@ -7,10 +7,9 @@ import pytest
 
 from ft_tools import facts
 from ft_tools.errors import BadData, BadInput, NotFound, OutsideWorkspace, UnknownName
-from ft_tools.models import library_process, shape_of_class
+from ft_tools.models import library_process, shape_of_model
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
 from ft_tools.models.config import has_row, shape_from_config
-from ft_tools.models.resolve import resolve_model
 from ft_tools.models.shape_of_model import shape_of
 
 LLAMA = {
@@ -108,7 +107,7 @@ def test_a_type_that_transformers_does_not_list_is_refused_without_loading_it(mo
         pytest.skip("transformers is not installed")
     monkeypatch.setattr(library_process, "process", library_process.LibraryProcess())
     with pytest.raises(UnknownName, match=r"'frobnicate'.*upgrade transformers"):
-        shape_of_class.described_shape({"model_type": "frobnicate"}, "m")
+        shape_of_model.described_shape({"model_type": "frobnicate"}, "m")
     assert library_process.process._process is None
     assert all(map(library_process.may_know, ["llama", "gpt-sw3", "qwen3_next"]))
 
@@ -126,22 +125,6 @@ def test_an_adapter_folder_has_the_shape_of_its_base(workspace):
     base = {"base_model_name_or_path": "meta-llama/Llama-3.2-1B"}
     (workspace / "adapter" / "adapter_config.json").write_text(json.dumps(base))
     assert shape_of("adapter").total_params == 1_235_814_400
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Llama-3.1-8B",
-        "llama-3.1-8b-instruct",
-        "unsloth/Llama-3.1-8B-Instruct",
-        "unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit",
-        "unsloth/Llama-3.1-8B-unsloth-bnb-4bit",
-        "NousResearch/Meta-Llama-3.1-8B",
-    ],
-)
-def test_bare_names_and_mirrors_have_the_shape_of_the_original(workspace, name):
-    assert shape_of(name).total_params == 8_030_261_248
-    assert resolve_model("Llama-3.1-8B").load_from == "meta-llama/Llama-3.1-8B"
 
 
 def test_a_local_folder_comes_before_a_catalog_name(workspace):

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from ft_tools import workspace
-from ft_tools.models import library_process, shape_of_class
+from ft_tools.models import library_process, shape_of_model
 from ft_tools.models.library_process import LibraryProcess, Unanswered
 
 SERVER = """
@@ -32,7 +32,7 @@ def asking(tmp_path, monkeypatch):
     # A cache that cannot be written: every answer comes from the process.
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(workspace.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
-    yield lambda question: library_process.ask(shape_of_class.WORKER, question, 60)
+    yield lambda question: library_process.ask(shape_of_model.WORKER, question, 60)
     library_process.process.end()
 
 

@@ -58,7 +58,7 @@ def test_every_way_to_quantize_is_recognised(quantization, kind):
 @pytest.mark.parametrize(
     ("name", "plain"),
     [
-        ("unsloth/Llama-3.1-8B-Instruct-unsloth-bnb-4bit", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("unsloth/Llama-3.1-8B-Instruct-unsloth-bnb-4bit", "unsloth/Llama-3.1-8B-Instruct"),
         ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "Qwen/Qwen2.5-7B-Instruct"),
         ("someone/model-FP8", "someone/model"),
         ("mine", ""),

@@ -50,7 +50,7 @@ def test_an_estimate_for_a_mac_is_in_its_shared_memory_and_says_that_it_was_neve
     [
         ({"method": "full"}, "MLX trains adapters only"),
         ({"num_gpus": 2, "sharding": "ddp"}, "a run uses one Mac"),
-        ({"model": "unsloth/Llama-3.1-8B-Instruct-bnb-4bit"}, "quantized already"),
+        ({"model": "MiniMaxAI/MiniMax-M2"}, "quantized already"),
     ],
 )
 def test_what_is_not_trained_on_a_mac_is_refused(changed, told):
