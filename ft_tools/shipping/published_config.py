@@ -13,7 +13,6 @@ from ft_tools.models import model_folder, safetensors_headers
 from ft_tools.models.rotary import older_spelling
 
 Config = dict[str, Any]
-Shapes = dict[str, tuple[int, ...]]
 
 # Keys that llama.cpp's converter requires of a text model, and that transformers leaves out: it
 # rotates the whole head in Cohere 2, and has one way to score the experts of MiniMax M2.
@@ -30,9 +29,6 @@ LAYER_KINDS = {"granitemoehybrid": {"linear_attention": "mamba", "full_attention
 # Families whose published checkpoints have layers for multi-token prediction, whatever their
 # config.json says. Source: llama.cpp, conversion/qwen.py
 WITH_PREDICTORS = ("qwen3_5", "qwen3_next")
-GEMMA_3N = ("gemma3n", "gemma3n_text")
-ATTENTION = re.compile(r"(?P<layer>model\.(?:language_model\.)?layers\.\d+\.self_attn\.)(?P<of>.+)")
-KEYS_AND_VALUES = ("k_proj.weight", "v_proj.weight", "k_norm.weight")
 
 
 def as_published(config: Mapping[str, Any]) -> Config:
@@ -54,33 +50,6 @@ def as_published(config: Mapping[str, Any]) -> Config:
     if names and isinstance(layers := done.get("layer_types"), list):
         done["layer_types"] = [names.get(one, one) for one in layers]
     return UNSAID.get(kind, {}) | done
-
-
-def unread(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Shapes:
-    """Return tensors that llama.cpp requires and never reads, which transformers does not save.
-
-    The last layers of Gemma 3n take keys and values from earlier ones, and the published files have
-    weights of their own for these. Source: llama.cpp, src/models/gemma3n.cpp
-
-    Args:
-        config: A config.json.
-        shapes: Of the tensors that its folder has, by name.
-
-    >>> has = ["0.self_attn.k_proj", "0.self_attn.q_proj", "1.self_attn.q_proj"]
-    >>> found = {f"model.layers.{name}.weight": (8, 4) for name in has}
-    >>> unread({"model_type": "gemma3n_text"}, found)
-    {'model.layers.1.self_attn.k_proj.weight': (8, 4)}
-    """
-    if config.get("model_type") not in GEMMA_3N:
-        return {}
-    layers = {found["layer"] for name in shapes if (found := ATTENTION.match(name))}
-    wanted = {
-        f"{layer}{found['of']}": shape
-        for name, shape in shapes.items()
-        if (found := ATTENTION.match(name)) and found["of"] in KEYS_AND_VALUES
-        for layer in layers
-    }
-    return {name: shape for name, shape in wanted.items() if name not in shapes}
 
 
 def lacks_predictors(folder: Path) -> bool:

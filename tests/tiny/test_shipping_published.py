@@ -1,6 +1,5 @@
 """An abort of llama.cpp costs its format and not the run."""
 
-import json
 import re
 
 import pytest
@@ -21,9 +20,3 @@ def test_a_file_that_llama_cpp_aborts_on_costs_its_format_and_not_the_run(tmp_pa
     aborted, said = shipped_formats.ship_format(shipment, formats.find("gguf:F32"), proof)
     assert (aborted.state, said) == ("failed", [])
     assert re.match(r"llama.cpp \(.*\) aborted: ", aborted.error), aborted.error
-    # What a run of an older version recorded is made again.
-    old = {"format": "safetensors", "state": "made", "path": "gone", "fallback_tensors": {}}
-    record = tmp_path / "scratch" / "safetensors.json"
-    record.write_text(json.dumps({"result": old, "samples": []}))
-    kept, _ = shipped_formats.ship_format(shipment, formats.find("safetensors"), proof)
-    assert (kept.state, kept.path) == ("made", str(tmp_path / "out" / "merged"))

@@ -5,20 +5,15 @@ so what calls the library runs in a process of its own (`llama_job.py`).
 """
 
 import os
-import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gguf import GGMLQuantizationType
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-from safetensors.numpy import save_file
 
 from ft_tools.errors import DiskFull
-from ft_tools.models import model_folder, safetensors_headers
 from ft_tools.models.gguf_header import read_header
 from ft_tools.shipping import converter_script
 from ft_tools.shipping.formats import Format
@@ -29,7 +24,7 @@ from ft_tools.shipping.programs import (
     last_error,
     watched,
 )
-from ft_tools.shipping.published_config import lacks_predictors, unread
+from ft_tools.shipping.published_config import lacks_predictors
 
 MODULE = "ft_tools.shipping.worker.llama_job"
 # Types that hold what is not quantized by design: norms and biases.
@@ -54,18 +49,17 @@ def convert(model: Path, into: Path, outtype: str, stop: Stop) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "NO_LOCAL_GGUF"}
     environment |= {"HF_HUB_OFFLINE": "1"}
     code, words = 1, ""
-    with _readable(model, into.with_suffix(".model")) as folder:
-        argv = [sys.executable, str(script), str(folder)]
-        argv += ["--outtype", outtype, "--outfile", str(into)]
-        # An architecture that does not take the option is refused before anything is written.
-        for options in (["--no-mtp"], []) if lacks_predictors(model) else ([],):
-            try:
-                code, words = watched([*argv, *options], log, stop, environment)
-            except DiskFull:
-                into.unlink(missing_ok=True)
-                raise
-            if code == 0 or into.exists():
-                break
+    argv = [sys.executable, str(script), str(model)]
+    argv += ["--outtype", outtype, "--outfile", str(into)]
+    # An architecture that does not take the option is refused before anything is written.
+    for options in (["--no-mtp"], []) if lacks_predictors(model) else ([],):
+        try:
+            code, words = watched([*argv, *options], log, stop, environment)
+        except DiskFull:
+            into.unlink(missing_ok=True)
+            raise
+        if code == 0 or into.exists():
+            break
     if code == 0 and into.is_file():
         return
     into.unlink(missing_ok=True)
@@ -74,29 +68,6 @@ def convert(model: Path, into: Path, outtype: str, stop: Stop) -> None:
         "or tokenizer; get_run with log_lines shows which. Ship safetensors, or use a newer "
         f"llama.cpp through {converter_script.VARIABLE}"
     )
-
-
-@contextmanager
-def _readable(model: Path, beside: Path) -> Iterator[Path]:
-    """Yield the folder that the converter reads: the model's, or links to it with what it lacks."""
-    config = model_folder.config(model)
-    shapes = {name: tensor.shape for name, tensor in safetensors_headers.survey(model).items()}
-    added = unread(config, shapes)
-    if not added:
-        yield model
-        return
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
-        # An index would not have what is added; the converter does without one.
-        for file in model.iterdir():
-            if file.is_file() and file.name != safetensors_headers.INDEX:
-                (beside / file.name).symlink_to(file.resolve())
-        zeros = {name: np.zeros(shape, dtype=np.float16) for name, shape in added.items()}
-        save_file(zeros, beside / "model-unread.safetensors")
-        yield beside
-    finally:
-        shutil.rmtree(beside)
 
 
 def do(task: str, scratch: Path, stop: Stop, **job: Any) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Make one format of the merged model, and measure it: the same steps for each kind of format."""
 
-import contextlib
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -9,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.metrics.compare import compare
 from ft_tools.metrics.table import metric as metric_row
 from ft_tools.models.model_folder import weight_bytes
-from ft_tools.publish import MANIFEST, link_or_copy, new_folder, sha256, verify, write_file
+from ft_tools.publish import MANIFEST, link_or_copy, new_folder, sha256, verify
 from ft_tools.reasons import reason
 from ft_tools.runs.processes.worker_session import Stopped
 from ft_tools.shipping import comparison_text, modelfile, quality
@@ -54,15 +50,6 @@ def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatRe
     Returns:
         The result, and the format's greedy samples.
     """
-    record, session = shipment.scratch / f"{slug(row)}.json", shipment.session
-    # One of an older version may have other fields: then it is measured again.
-    with contextlib.suppress(FileNotFoundError, ValidationError):
-        kept = json.loads(record.read_bytes())
-        result = FormatResult.model_validate(kept["result"])
-        path = Path(result.path)
-        if result.state == "made" and not verify(path if path.is_dir() else path.parent):
-            session.event(f"{row.name} made by an earlier attempt")
-            return result, kept["samples"]
     began = time.monotonic()
     try:
         result, said = make_and_measure(shipment, row, proof)
@@ -73,12 +60,9 @@ def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatRe
         if not isinstance(error, FineTuningError):
             traceback.print_exc()
             why = f"{type(error).__name__}; get_run with log_lines shows where"
-        session.event(f"{row.name} failed; the other formats are still made", "error")
+        shipment.session.event(f"{row.name} failed; the other formats are still made", "error")
         return FormatResult(format=row.name, state="failed", error=why), []
-    result = result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
-    kept = {"result": result.model_dump(mode="json"), "samples": said}
-    write_file(record, json.dumps(kept))
-    return result, said
+    return result.model_copy(update={"seconds": round(time.monotonic() - began, 1)}), said
 
 
 def make_and_measure(
