@@ -36,7 +36,6 @@ class ModelSize(BaseModel):
     layer_params: int = Field(description="Parameters of the largest layer.")
     vocab_size: int
     bytes_per_param: float = Field(description="As stored.")
-    basis: str = Field(description="headers: of its files; config: worked out from its shapes.")
     overflows: bool = Field(False, description="The family is known to exceed float16's range.")
 
     @property
@@ -102,7 +101,6 @@ def size_of_tensors(held: dict[str, Tensor]) -> ModelSize:
         layer_params=max(layers.values(), default=0),
         vocab_size=max(widest, default=0),
         bytes_per_param=safetensors_headers.num_bytes(held) / total if total else PUBLISHED_BYTES,
-        basis="headers",
     )
 
 
@@ -116,6 +114,5 @@ def _from_config(name: str) -> ModelSize:
         layer_params=max(shape.layer_params, shape.embedding_params),
         vocab_size=shape.vocab_size,
         bytes_per_param=CONFIG_BYTES.get(said, PUBLISHED_BYTES),
-        basis="config",
         overflows=has_trait(config, "overflows_float16"),
     )

@@ -45,8 +45,10 @@ def is_built() -> bool:
     return (folder() / MARKER).is_file() and python().exists()
 
 
-def disk_bytes() -> int:
-    """Estimate what building takes on the disk: pip fetches the same build of PyTorch as here."""
+def missing_bytes() -> int:
+    """Estimate what building it takes; 0 if it is there. pip fetches PyTorch's build as here."""
+    if is_built():
+        return 0
     try:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
@@ -69,7 +71,7 @@ def build(log: Path, stop: Stop) -> Path:
         time.sleep(POLL_SECONDS)
     try:
         if not is_built():
-            require_space(place.parent, disk_bytes(), f"the environment of {REQUIREMENT}")
+            require_space(place.parent, missing_bytes(), f"the environment of {REQUIREMENT}")
             shutil.rmtree(place, ignore_errors=True)
             _build(place, log, stop)
     finally:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ft_tools import workspace
-from ft_tools.contract import Report
 from ft_tools.models import model_folder, safetensors_headers, tower_packages
 from ft_tools.models.hub import hub_cache
 from ft_tools.models.machine import this_machine
@@ -26,27 +25,18 @@ from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.asking import MeasuredAs, measured_as
 from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat
 from ft_tools.shipping.findings import refusal
-from ft_tools.shipping.formats import Format
+from ft_tools.shipping.formats import Family, Format
 from ft_tools.shipping.request import ShipRequest
 
 MAX_STEM = 60
 """Characters of a model's name that are kept: a format is added to it."""
 
 
-class PlannedEnvironment(Report):
-    """A Python environment that a format is made in."""
-
-    requirement: str = Field(description="What pip installs in it.")
-    formats: list[str]
-    is_built: bool = Field(description="False: the run builds it once, when it first needs it.")
-    disk_bytes: int = Field(description="Estimated size; 0 if it exists already.")
-
-
 class ShipPlan(Plan):
     """Everything that a run will do."""
 
     MACHINE: ClassVar[Mapping[str, Any]] = dict.fromkeys(
-        ("runs_on", "environments", "disk_bytes", "disks", "ram_bytes", "duration"), True
+        ("runs_on", "disk_bytes", "disks", "ram_bytes", "duration"), True
     )
 
     source: str
@@ -54,11 +44,6 @@ class ShipPlan(Plan):
     base_model: str = Field(description="As requested, or as the run recorded it.")
     load_from: str = Field(description="Folder or Hub id of the base weights.")
     num_params: int | None = Field(description="Of the base; null: its size is not known yet.")
-    size_basis: str = Field(
-        "",
-        description="headers: read from its files; config: worked out from its config.json; empty: "
-        "not known, and checked when the files are here.",
-    )
     device: str = Field("auto", description="auto, or cpu to leave GPUs alone.")
     runs_on: Placement | None = Field(
         None,
@@ -72,7 +57,6 @@ class ShipPlan(Plan):
     )
     formats: list[PlannedFormat]
     calibration: str | None = Field(description="File that quantizers calibrate on; null: none.")
-    environments: list[PlannedEnvironment] = Field(default_factory=list)
     held_out: str | None = Field(
         description="File that quality is measured on; null: built-in text."
     )
@@ -116,7 +100,6 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     _require_trained_base(request, source, folder, trained)
     facts, size, planned = inspected(folder or base, source.adapter, rows, request.device)
     measured_on = _held_out(request, source)
-    environments = _environments(rows)
     runs_on = estimates.placement_of(size, this_machine(request.device), facts)
     output = workspace.new_folder(request.output_dir) if request.output_dir else None
     disks = estimates.disks(
@@ -125,7 +108,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         size,
         _places(output),
         fetched=folder is None,
-        environment_bytes=sum(one.disk_bytes for one in environments),
+        environment_bytes=environment.missing_bytes() if _has(rows, "environment") else 0,
     )
     return ShipPlan(
         source=request.source,
@@ -133,7 +116,6 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         base_model=_base_name(request, source),
         load_from=base.load_from,
         num_params=size.num_params if size else None,
-        size_basis=size.basis if size else "",
         device=request.device,
         runs_on=runs_on,
         base_config_sha256=sha256(folder / "config.json") if folder else "",
@@ -141,7 +123,6 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         quantization=trained.get("quantization") if facts else None,
         formats=planned,
         calibration=_calibration(request, source, rows, measured_on),
-        environments=environments,
         held_out=measured_on,
         max_examples=request.max_examples,
         measured_as=measured_as(source, request.evaluation),
@@ -151,7 +132,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         disks=disks,
         ram_bytes=estimates.ram_bytes(size, runs_on, rows),
         duration=estimates.duration(size, rows, runs_on, request.max_examples, request.device),
-        converter=converter_script.origin() if any(r.family == "gguf" for r in rows) else "",
+        converter=converter_script.origin() if _has(rows, "gguf") else "",
     )
 
 
@@ -178,6 +159,10 @@ def inspected(
     if size is not None:
         estimates.require_possible(rows, size, this_machine(device), found)
     return found, size, [estimates.planned_format(row, size) for row in rows]
+
+
+def _has(rows: list[Format], family: Family) -> bool:
+    return any(row.family == family for row in rows)
 
 
 def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
@@ -260,21 +245,6 @@ def _held_out(request: ShipRequest, source: ModelSource) -> str | None:
         return _examples_in("held_out", request.held_out)
     found = comparison_text.file_of_run(source.run_id, "validation")
     return str(found) if found else None
-
-
-def _environments(rows: list[Format]) -> list[PlannedEnvironment]:
-    names = [row.name for row in rows if row.family == "environment"]
-    if not names:
-        return []
-    is_built = environment.is_built()
-    return [
-        PlannedEnvironment(
-            requirement=environment.REQUIREMENT,
-            formats=names,
-            is_built=is_built,
-            disk_bytes=0 if is_built else environment.disk_bytes(),
-        )
-    ]
 
 
 def _calibration(

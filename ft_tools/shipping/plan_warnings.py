@@ -10,7 +10,9 @@ from ft_tools.models.model_folder import config
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.state import directory
 from ft_tools.shipping import converter_script
+from ft_tools.shipping import llm_compressor_environment as environment
 from ft_tools.shipping.findings import warning
+from ft_tools.shipping.formats import find
 from ft_tools.shipping.plan import ShipPlan
 
 GIB = 2**30
@@ -87,10 +89,10 @@ def _converter(plan: ShipPlan) -> Iterator[str]:
             )
         if not converter_script.is_here():
             yield warning("converter_downloaded", mib=converter_script.DOWNLOAD_BYTES // 2**20)
-    for one in plan.environments:
-        if not one.is_built:
-            names, gib = ", ".join(one.formats), one.disk_bytes / GIB
-            yield warning("environment_built", formats=names, requirement=one.requirement, gib=gib)
+    made_apart = [p.format for p in plan.formats if find(p.format).family == "environment"]
+    if made_apart and not environment.is_built():
+        fields = {"requirement": environment.REQUIREMENT, "gib": environment.missing_bytes() / GIB}
+        yield warning("environment_built", formats=", ".join(made_apart), **fields)
 
 
 def _formats(plan: ShipPlan) -> Iterator[str]:

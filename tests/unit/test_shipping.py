@@ -143,16 +143,14 @@ def test_a_format_that_needs_text_is_refused_without_it(pair, name):
 def test_an_environment_is_planned_and_one_that_a_killed_build_left_is_none(pair, monkeypatch):
     monkeypatch.setenv("FINE_TUNING_LLM_CACHE", str(pair / "cache"))
     without, launch = ask(formats=["safetensors"]), ask(formats=["safetensors", "fp8"])
-    planned = launch.plan["environments"][0]
-    assert planned["requirement"] == environment.REQUIREMENT
-    assert (planned["formats"], planned["is_built"]) == (["fp8"], False)
-    assert launch.plan["disk_bytes"] - without.plan["disk_bytes"] > planned["disk_bytes"]
+    assert launch.plan["disk_bytes"] - without.plan["disk_bytes"] > environment.missing_bytes() > 0
     assert "environment_built" in ids_of(launch)
     environment.python().parent.mkdir(parents=True)
     environment.python().touch()
     assert not environment.is_built()
     (environment.folder() / environment.MARKER).write_text("{}")
     assert environment.is_built()
+    assert environment.missing_bytes() == 0
 
 
 def test_an_environment_that_cannot_be_built_says_what_to_do(pair, monkeypatch):

@@ -276,7 +276,7 @@ def _calibration_ids(proof: Proof, example: dict[str, Any]) -> list[int]:
 def _compress(shipment: Shipment, job: dict[str, Any]) -> dict[str, Any]:
     """Let the environment's python do a job; the environment is built first if need be."""
     if not environment.is_built():
-        size = environment.disk_bytes() / 2**30
+        size = environment.missing_bytes() / 2**30
         shipment.session.phase(f"building {environment.REQUIREMENT}, {size:.1f} GiB")
     scratch, stop = shipment.scratch, shipment.stop_if_asked
     python = environment.build(scratch / "environment.log", stop)

@@ -54,6 +54,10 @@ def publish_result(session: Session, plan: TrainingPlan, trainer: Trainer, token
     if plan.place.sharding != "ddp":
         # Each rank has a part of them; together they put the whole on rank 0.
         weights = {"state_dict": trainer.accelerator.get_state_dict(trainer.model)}
+        if kind == "model":
+            # Gathered one by one, tied weights are copies, which transformers would save again.
+            for name in model.all_tied_weights_keys:
+                weights["state_dict"].pop(name, None)
     if not session.leads:
         return final
     if final.is_dir() and publish.verify(final) == []:
