@@ -6,13 +6,10 @@ one that takes longer than its caller waits is there for the next call, of anoth
 """
 
 import importlib.util
-import json
 import math
 import subprocess
 import threading
 import time
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -30,27 +27,11 @@ AGAIN_SECONDS = 30.0
 """So long after a wait in vain nobody waits again: one call may ask several times."""
 # What such a process needs neither of: the Hub, and a GPU, of which it would take memory.
 ALONE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
-AUTO_CLASSES = ("configuration_auto.py", "auto_mappings.py")
-"""Files of transformers that name every model type."""
 
 
 def is_installed() -> bool:
     """Return whether the libraries are there that build a model."""
     return all(importlib.util.find_spec(name) is not None for name in LIBRARIES)
-
-
-@cache
-def _auto_classes() -> str:
-    spec = importlib.util.find_spec("transformers")
-    folder = Path(spec.origin or "").parent / "models" / "auto" if spec else Path()
-    files = [folder / name for name in AUTO_CLASSES]
-    return "".join(file.read_text("utf-8") for file in files if file.is_file())
-
-
-def may_know(model_type: str) -> bool:
-    """Return whether the installed transformers may have a model type: read, and not imported."""
-    named = _auto_classes()
-    return not named or json.dumps(model_type) in named
 
 
 def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]:

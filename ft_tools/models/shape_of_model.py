@@ -124,8 +124,6 @@ def described_shape(config: Mapping[str, Any], name: str) -> ModelShape:
     ignored = ("_name_or_path", "auto_map", "quantization_config", "transformers_version")
     question = {key: value for key, value in config.items() if key not in ignored}
     try:
-        if library_process.is_installed() and not library_process.may_know(model_type):
-            raise Unanswered("unknown_model_type")
         answer = library_process.ask(WORKER, question, SECONDS)
     except Unanswered as error:
         raise _refusal(model_type, name, error, "auto_map" in config) from error

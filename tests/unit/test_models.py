@@ -7,7 +7,6 @@ import pytest
 
 from ft_tools import facts
 from ft_tools.errors import BadData, BadInput, NotFound, OutsideWorkspace, UnknownName
-from ft_tools.models import library_process, shape_of_model
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
 from ft_tools.models.config import has_row, shape_from_config
 from ft_tools.models.shape_of_model import shape_of
@@ -100,16 +99,6 @@ def test_adapters_go_on_the_language_model_and_not_on_a_tower_of_the_same_names(
     excluded = peft_arguments(shape)["exclude_modules"]
     assert re.fullmatch(excluded, tower)
     assert not re.fullmatch(excluded, text)
-
-
-def test_a_type_that_transformers_does_not_list_is_refused_without_loading_it(monkeypatch):
-    if not library_process.is_installed():
-        pytest.skip("transformers is not installed")
-    monkeypatch.setattr(library_process, "process", library_process.LibraryProcess())
-    with pytest.raises(UnknownName, match=r"'frobnicate'.*upgrade transformers"):
-        shape_of_model.described_shape({"model_type": "frobnicate"}, "m")
-    assert library_process.process._process is None
-    assert all(map(library_process.may_know, ["llama", "gpt-sw3", "qwen3_next"]))
 
 
 def test_a_folder_and_its_config_file_are_models(workspace):

@@ -161,16 +161,13 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Trace one sequence at each of some lengths.
 
     Args:
-        question: `config`, `options` (of `Options`) and `lengths`, in tokens; `whole` where every
-            block is to be traced.
+        question: `config`, `options` (of `Options`) and `lengths`, in tokens.
 
     Returns:
         `points`: per length the bytes that the blocks save, and that they need at most in the
         forward pass, in the backward pass, and in that of the first block; and `eager`, whether
         attention builds all scores.
     """
-    if question.get("whole"):
-        return _profile(question, shortened=False)
     try:
         return _profile(question, shortened=True)
     except Exception:  # whose blocks need one another, or are counted elsewhere
@@ -207,11 +204,7 @@ def _profile(question: dict[str, Any], *, shortened: bool) -> dict[str, Any]:
             return point
 
         points = [run(length) for length in _affordable(question["lengths"], run)]
-    return {
-        "points": points,
-        "eager": eager,
-        "num_traced": len(blocks),
-    }
+    return {"points": points, "eager": eager}
 
 
 def _affordable(lengths: list[int], run: Callable[[int], Any]) -> list[int]:
