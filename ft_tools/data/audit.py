@@ -88,7 +88,7 @@ def _report(
         num_usable=num_usable,
         removed_by=count_findings.removed_by(ledger),
         detected_format=main,
-        format_fraction=round(scanned.counted("format")[main] / total, 4) if total else 0.0,
+        format_fraction=round(scanned.formats[main] / total, 4) if total else 0.0,
         task=task,
         findings=findings,
         num_findings=len(findings),
@@ -102,7 +102,6 @@ def _report(
             method=data.near.method,
         ),
         tokens=count_findings.tokens_of(ledger, request.max_length, methods.token_method),
-        trainer_survival=scanned.trainers.survival(row_kinds.unread_of(scanned)),
         size_verdict=size,
         shape=_shape(scanned, num_prompts),
         assumptions=[*methods.token_notes(), *data.near.assumptions, *_notes(data)],
@@ -122,8 +121,6 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
     if ledger.num_paired and (num_pairs := len(ledger.pairs.numbers)):
         shape["distinct_word_pairs_fraction"] = round(ledger.pairs.num_different / num_pairs, 4)
     shape |= {f"num_with_{name}": count for name, count in scanned.parts.items()}
-    scripts = scanned.counted("script").most_common(5)
-    shape |= {f"script_{name}": count for name, count in scripts if len(scripts) > 1}
     shape |= scanned.languages.shape()
     if scanned.num_trained_tokens is not None:
         shape["num_trained_tokens"] = scanned.num_trained_tokens

@@ -48,7 +48,7 @@ EFFECTS = (
     "Effect size: Cohen's d of chosen minus rejected. AUC: how well this alone tells chosen from "
     "rejected; a half is chance."
 )
-PAIRS = {"length": "how long", "format": "how much is formatted", "lexical": "which words"}
+PAIRS = {"length": "how long", "format": "how much is formatted"}
 
 
 def audit_page(report: AuditReport, scanned: Scan, masks: Masks) -> str:
@@ -79,8 +79,7 @@ def audit_page(report: AuditReport, scanned: Scan, masks: Masks) -> str:
                 "Languages of the answers",
                 "answers",
             ),
-            "Chosen against rejected": _pairs(report, scanned),
-            "What trainers would do with the file as it is": _trainers(report),
+            "Chosen against rejected": _pairs(report),
             "Enough examples?": [
                 table(["Goal", "Verdict"], [(g, _plain(v)) for g, v in size.goals.items()]),
                 table(["Rule", "Source"], [(r.rule, r.source) for r in size.reasons]),
@@ -185,7 +184,7 @@ def _lengths(report: AuditReport, scanned: Scan) -> Part:
     return [*charts, key_values(facts)]
 
 
-def _pairs(report: AuditReport, scanned: Scan) -> Part:
+def _pairs(report: AuditReport) -> Part:
     shape = report.shape
     if "length_auc" not in shape:
         return ""
@@ -194,25 +193,7 @@ def _pairs(report: AuditReport, scanned: Scan) -> Part:
         for name, words in PAIRS.items()
         if f"{name}_auc" in shape
     ]
-    cells = [(m.word, f"{m.chosen:.0%}", f"{m.rejected:.0%}") for m in scanned.pairs.markers()]
-    return [
-        table(["What differs", "Effect size", "AUC"], rows, about=EFFECTS),
-        table(["Word (^ begins the answer)", "In chosen", "In rejected"], cells),
-    ]
-
-
-def _trainers(report: AuditReport) -> Part:
-    bars = [(one.trainer, one.trained) for one in report.trainer_survival]
-    rows = [
-        (
-            one.trainer,
-            ", ".join(f"{_plain(why)}: {number(n)}" for why, n in one.not_trained.items()) or "-",
-            link("rules", one.source),
-        )
-        for one in report.trainer_survival
-    ]
-    chart = _bars(bars, "Examples each would train on", "examples")
-    return [chart, table(["Trainer", "Not the rest, because", "By its"], rows)]
+    return table(["What differs", "Effect size", "AUC"], rows, about=EFFECTS)
 
 
 def _plain(name: str) -> str:

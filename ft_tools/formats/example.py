@@ -26,9 +26,6 @@ class Example:
     label: bool | None = None
     text: str | None = None
     tools: list[Any] | None = None
-    roles: frozenset[str] = frozenset()
-    """Role names as the file spells them."""
-    turn_keys: tuple[str, ...] = ()
     problems: list[str] = field(default_factory=list)
 
     def row(self) -> dict[str, Any]:

@@ -175,12 +175,7 @@ def _tools(example: Example, row: Row) -> list[Any]:
 
 def _turns(example: Example, row: Row, its: Columns) -> list[Message]:
     name = its.turns or ""
-    told = turns_in(row, name)
-    turns = add_turns(example, told)
-    if told is not row[name]:
-        # Nobody is named in the file, so no trainer knows who speaks.
-        example.roles, example.turn_keys = frozenset({""}), ()
-    return with_system(example, row, turns)
+    return with_system(example, row, add_turns(example, turns_in(row, name)))
 
 
 def _question(example: Example, row: Row, asked: str | None) -> str:

@@ -142,9 +142,6 @@ def add_turns(example: Example, turns: Any) -> list[Message]:
         if not isinstance(turn, Mapping):
             example.problems.append("wrong_type")
             continue
-        example.turn_keys = example.turn_keys or tuple(map(str, turn))
-        role = first_of(turn, *SPEAKER)
-        example.roles |= {role if isinstance(role, str) else ""}
         messages.append(_message(example, turn))
     return messages
 

@@ -324,12 +324,6 @@ def test_every_finding_is_explained_in_the_reference_and_no_other_is():
     assert explained == set(RULES)
 
 
-@pytest.mark.parametrize("name", ["LIMA", "Capybara", "Gemini"])
-def test_no_trainer_knows_who_speaks_where_no_turn_says_it(workspace, name):
-    report = audit(workspace, [SHAPES[name][0]] * 12)
-    assert {one.trained for one in report.trainer_survival} == {0}
-
-
 def called(text):
     turns = [{"from": "human", "value": ASK}, {"from": "function_call", "value": text}]
     return {"conversations": turns}

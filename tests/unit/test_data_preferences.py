@@ -61,17 +61,12 @@ def answers(count, num_words=20):
     return [" ".join(numbers.choices(WORDS, k=num_words)) for _ in range(count)]
 
 
-def test_longer_chosen_answers_are_a_bias(found):
-    sides = list(zip(answers(60, 40), answers(60), strict=True))
-    assert found(sides) == {"length_bias": 60, "told_apart": 60}
-
-
 @pytest.mark.parametrize("marked", [False, True])
-def test_a_sign_that_all_good_answers_end_with_is_a_bias(found, marked):
-    sides = list(zip(answers(60), reversed(answers(60)), strict=True))
-    assert found([(f"{good}.", f"{bad}.") for good, bad in sides], marked=marked) == {}
-    signs = found([(f"{good}!", f"{bad}.") for good, bad in sides], marked=marked)
-    assert signs == {"lexical_bias": 60, "told_apart": 60}
+def test_marked_answers_are_compared_as_pairs_are(found, marked):
+    sides = list(zip(answers(60, 40), answers(60), strict=True))
+    assert found(sides, marked=marked)["length_bias"] == 60
+    even = list(zip(answers(60), reversed(answers(60)), strict=True))
+    assert found(even, marked=marked) == {}
 
 
 @pytest.mark.parametrize("num_words", [40, 20])

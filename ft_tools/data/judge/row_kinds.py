@@ -11,7 +11,7 @@ from ft_tools.formats.formats import PREFERENCES
 
 NO_EXAMPLE = {"unreadable", "unknown", "left_out"}
 MIN_FRACTION = 0.4
-"""Of the rows that most have: a script or language of fewer rows is a minority."""
+"""Of the rows that most have: a language of fewer rows is a minority."""
 
 
 def task_of(scan: Scan, asked: AskedTask) -> Task:
@@ -28,15 +28,14 @@ def main_format(scan: Scan) -> str:
     """Name the format that most of the readable rows have, among those of the usual kind."""
     shapes = _shapes(scan)
     usual = max(shapes, key=lambda shape: shapes[shape], default="")
-    formats = scan.counted("format")
-    known = [name for name in formats if name not in NO_EXAMPLE and _shape_of(name) == usual]
-    return max(known, key=lambda name: formats[name], default="unknown")
+    known = [at for at in scan.formats if at not in NO_EXAMPLE and _shape_of(at) == usual]
+    return max(known, key=lambda name: scan.formats[name], default="unknown")
 
 
 def _shapes(scan: Scan) -> "Counter[str]":
     """Count the examples of each shape."""
     shapes: Counter[str] = Counter()
-    for name, count in scan.counted("format").items():
+    for name, count in scan.formats.items():
         if name not in NO_EXAMPLE:
             shapes[_shape_of(name)] += count
     return shapes
@@ -50,11 +49,10 @@ def _shape_of(name: str) -> str:
 
 
 def mark_formats(scan: Scan, task: str) -> None:
-    """Remove rows of another task, and note those of another format or a minority script."""
+    """Remove rows of another task, and note those of another format or a minority language."""
     main, shapes = main_format(scan), _shapes(scan)
     plain_or_chat = "text" if shapes["text"] > shapes["chat"] else "chat"
     wanted = plain_or_chat if task == "sft" else task
-    scripts = _minorities(scan.counted("script"))
     languages = _minorities(scan.languages.counts) - {UNKNOWN}
     for index in range(len(scan.ledger)):
         kind = scan.kind_at(index)
@@ -65,22 +63,10 @@ def mark_formats(scan: Scan, task: str) -> None:
             scan.ledger.remove(index, "other_task")
         elif kind.format != main:
             scan.note("mixed_formats", index)
-        if kind.script in scripts:
-            scan.note("script_mix", index)
-        elif kind.language in languages:
+        if kind.language in languages:
             scan.note("language_mix", index)
 
 
 def _minorities(counts: Mapping[str, int]) -> set[str]:
     most = max(counts.values(), default=0)
     return {name for name, count in counts.items() if count < MIN_FRACTION * most}
-
-
-def unread_of(scan: Scan) -> "Counter[str]":
-    """Count the rows of the data that are no example, by why."""
-    ledger = scan.ledger
-    return Counter(
-        ledger.reason_of(at) or ""
-        for at in range(ledger.num_validation, len(ledger))
-        if scan.kind_at(at).format in NO_EXAMPLE
-    )

@@ -21,7 +21,7 @@ from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.scanned import Kind, Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest, PrepareRequest
-from ft_tools.data.understand.languages import UNKNOWN, script_of
+from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.formats.column_counts import cell_at
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.formats import columns_read, is_as_trained
@@ -298,12 +298,11 @@ def _keep(result: Scan, request: Request, taken: _ScannedRow) -> None:
         _leave_out(result, taken)
         return
     example = taken.example
-    script = script_of(taken.answer or taken.prompt)
     lengths = (taken.tokens.whole, taken.tokens.answer)
-    index = result.ledger.add(example, lengths, result.stratum_of(example, taken.answer, script))
+    index = result.ledger.add(example, lengths, result.stratum_of(example, taken.answer))
     result.remember_answer(index, taken.prompt, taken.answer)
     trained, has_marked = trained_answers(example), has_marked_answer(example)
-    kind = Kind(example.format, script, taken.language, trained, has_marked)
+    kind = Kind(example.format, taken.language, trained, has_marked)
     result.add_kind(kind, taken.tokens.trained or 0)
     removes_personal = isinstance(request, AuditRequest) and request.personal_data == "remove"
     kept_anyway: set[str] = set() if removes_personal else {"personal_data_in_answer"}
@@ -319,14 +318,6 @@ def _keep(result: Scan, request: Request, taken: _ScannedRow) -> None:
     # A side that is not there is no shorter one, and the same text twice has no difference.
     if example.task != "sft" and not taken.broken and "identical_pair" not in taken.found:
         result.pairs.add(example)
-    if isinstance(request, AuditRequest):
-        result.trainers.add(
-            example,
-            taken.row.value,
-            broken=taken.broken,
-            tokens=lengths,
-            max_length=request.max_length,
-        )
 
 
 def _leave_out(result: Scan, taken: _ScannedRow) -> None:

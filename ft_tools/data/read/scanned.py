@@ -22,7 +22,6 @@ from ft_tools.data.read.spread import Spread
 from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.languages import UNKNOWN, Languages
 from ft_tools.data.understand.preferences import PairStatistics
-from ft_tools.data.understand.trainers import TrainerCounts
 from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in, texts_in
 from ft_tools.formats.column_counts import UnreadColumns
 from ft_tools.formats.example import Example
@@ -43,7 +42,6 @@ class Kind(NamedTuple):
 
     format: str
     """`unknown`, `unreadable` or `left_out` of a row that is no example."""
-    script: str = "latin"
     language: str = UNKNOWN
     trained: TrainedAnswers = TrainedAnswers.ONLY_ANSWER
     """Which answers are in the loss."""
@@ -111,7 +109,6 @@ class Scan:
     strata: dict[str, str] = field(default_factory=dict)
     """Short answers, each a stratum of its own."""
 
-    trainers: TrainerCounts = field(default_factory=TrainerCounts)
     pairs: PairStatistics = field(default_factory=PairStatistics)
     languages: Languages = field(default_factory=Languages)
     prompts: Spread[str] = field(default_factory=lambda: Spread(MOST_DRAWN))
@@ -189,16 +186,11 @@ class Scan:
         return self.kinds[self.kind_of[index]]
 
     @cached_property
-    def kind_counts(self) -> dict[Kind, int]:
-        """Return how many rows of the data are of which kind, once all are read."""
-        numbers = Counter(self.kind_of[self.ledger.num_validation :])
-        return {self.kinds[number]: count for number, count in numbers.items()}
-
-    def counted(self, column: str) -> "Counter[str]":
-        """Return how many rows of the data have which `format` or `script`."""
+    def formats(self) -> "Counter[str]":
+        """Return how many rows of the data have which format, once all are read."""
         counts: Counter[str] = Counter()
-        for kind, count in self.kind_counts.items():
-            counts[getattr(kind, column)] += count
+        for number, count in Counter(self.kind_of[self.ledger.num_validation :]).items():
+            counts[self.kinds[number].format] += count
         return counts
 
     def example_of(self, number: int, value: Any) -> Example:
@@ -250,7 +242,7 @@ class Scan:
         month_first = bool(is_month_first(self.times.values()))
         return lambda at: sortable(self.times.get(at, ""), month_first=month_first)
 
-    def stratum_of(self, example: Example, answer: str, script: str) -> str:
+    def stratum_of(self, example: Example, answer: str) -> str:
         """Name what the parts hold in proportion: label, class, or format and length of answer."""
         if example.task == "kto":
             return f"kto {example.label}"
@@ -260,7 +252,7 @@ class Scan:
                 known = self.strata.setdefault(answer, f"answer {len(self.strata)}")
             if known is not None:
                 return known
-        return f"{example.format} {script} {len(answer).bit_length()}"
+        return f"{example.format} {len(answer).bit_length()}"
 
     @property
     def num_trained_tokens(self) -> int | None:

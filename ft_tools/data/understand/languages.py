@@ -1,8 +1,7 @@
-"""Name the language of a text, by py3langid, and the script that it is written in."""
+"""Name the language of a text, by py3langid."""
 
-import unicodedata
 from collections import Counter
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 UNKNOWN = "und"
@@ -16,7 +15,6 @@ LANGUAGES = (
     "ar bg bn cs da de el en es fa fi fr he hi hu id it ja ko nl no pl pt ro ru sv ta th tr uk ur "
     "vi zh"
 )
-JAPANESE = {"hiragana", "katakana"}
 FIRST, STRIDE = 1_000, 8
 """Rows whose languages are named: the first ones all, of the others each eighth. Naming two takes
 0.1 ms, more than all other checks of a row."""
@@ -72,25 +70,3 @@ def language_of(text: str) -> str:
     """
     language, probability = _model().classify(text[:LETTERS])
     return str(language) if probability >= LEAST_SURE else UNKNOWN
-
-
-def script_of(text: str) -> str:
-    r"""Return the writing system of most of the first letters; latin when there are none.
-
-    >>> script_of("hello"), script_of("\u4f60\u597d"), script_of("\u043f\u0440\u0438")
-    ('latin', 'cjk', 'cyrillic')
-    """
-    if text.isascii():
-        return "latin"
-    counts = Counter(map(_script, text[:LETTERS]))
-    del counts[""]
-    return counts.most_common(1)[0][0] if counts else "latin"
-
-
-@lru_cache(maxsize=4096)
-def _script(char: str) -> str:
-    """Return the writing system of a character; empty if it is no letter."""
-    if not char.isalpha():
-        return ""
-    name = unicodedata.name(char, "").partition(" ")[0].partition("-")[0].lower()
-    return "cjk" if name in JAPANESE else name

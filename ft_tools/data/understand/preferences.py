@@ -3,11 +3,8 @@
 import math
 import re
 from array import array
-from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from ft_tools.data.read.spread import Spread
 from ft_tools.formats.example import Example, content_of
 
 # Cohen's "medium" effect. Direction alone is no problem: in real data either side may be longer.
@@ -27,33 +24,10 @@ FORMATTING = re.compile(
     r"^[^\S\n]*+(?:[-*+] |\d++[.)] |#{1,6} |```|\|)|\*\*[^*\n]++\*\*", re.MULTILINE
 )
 """Items of lists, headings, code blocks, rows of tables and bold words."""
-SAMPLE = 2000
-"""Pairs whose words are remembered, spread over the file."""
-WORD = re.compile(r"[^\W_]+|[^\w\s]")
-"""Signs are words too: what ends with an exclamation mark may be all that tells the sides apart."""
-MAX_WORDS = 300
-FIRST, LAST = "^", "$"
-"""Stand before the word that an answer begins with, or ends with."""
-MAX_LAST = 40
-"""Characters in which the last word is looked for."""
-MIN_GAP = 0.15
-"""Of the pairs: how much more often one side must have a word."""
-# McNemar's z of a word. About 100,000 words are tried: chance alone reaches 4.4 once in 100,000.
-MIN_Z = 5.0
-MAX_MARKERS = 12
-Words = frozenset[str]
-
-
-class Marker(NamedTuple):
-    """A word of the data that one side has, and the share of the pairs in which each has it."""
-
-    word: str
-    chosen: float
-    rejected: float
 
 
 class PairStatistics:
-    """Counts over preference pairs or marked answers; of texts only words of a draw.
+    """Counts over preference pairs or marked answers.
 
     A good answer is compared with a bad one, whatever their prompts.
     """
@@ -63,7 +37,6 @@ class PairStatistics:
         """Characters of each chosen and each rejected answer."""
         self._formatting = array("L"), array("L")
         """Pieces of formatting in each."""
-        self._words = Spread[tuple[Words, Words]](SAMPLE)
         self._num_good = self._num_bad = 0
         self._waiting: list[str] = []
         """Marked answers that have no partner with the other mark yet."""
@@ -88,7 +61,6 @@ class PairStatistics:
             self._waiting.append(answer)
 
     def _add_pair(self, chosen: str, rejected: str) -> None:
-        self._words.add(lambda: (words_of(chosen), words_of(rejected)))
         for side, text in enumerate((chosen, rejected)):
             self._lengths[side].append(len(text))
             self._formatting[side].append(len(FORMATTING.findall(text)))
@@ -96,22 +68,6 @@ class PairStatistics:
     @property
     def _num_pairs(self) -> int:
         return len(self._lengths[0])
-
-    def markers(self) -> list[Marker]:
-        """Return the words that tell the sides apart, the plainest first; they are the data's."""
-        words = self._words.items
-        total = len(words)
-        if self._num_pairs < MIN_PAIRS:
-            return []
-        having = [Counter(word for pair in words for word in pair[side]) for side in (0, 1)]
-        both = Counter(word for chosen, rejected in words for word in chosen & rejected)
-        found = []
-        for word in having[0] | having[1]:
-            gap = abs(having[0][word] - having[1][word])
-            num_alone = having[0][word] + having[1][word] - 2 * both[word]
-            if gap >= MIN_GAP * total and gap >= MIN_Z * math.sqrt(num_alone):
-                found.append(Marker(word, *(round(side[word] / total, 3) for side in having)))
-        return sorted(found, key=lambda m: (-abs(m.chosen - m.rejected), m.word))[:MAX_MARKERS]
 
     def shape(self) -> dict[str, float]:
         """Return figures for the report."""
@@ -134,11 +90,6 @@ class PairStatistics:
             logs = [math.log((c + 1) / (r + 1)) for c, r in zip(*sides, strict=True)]
             shape[f"{name}_effect_size"] = round(effect_size(logs), 3)
             shape[f"{name}_auc"] = round(auc(*sides), 3)
-        if self._num_pairs >= MIN_PAIRS:
-            chosen, rejected = _scores_by_words(self._words.items)
-            gaps = [c - r for c, r in zip(chosen, rejected, strict=True)]
-            shape["lexical_effect_size"] = round(effect_size(gaps), 3)
-            shape["lexical_auc"] = round(auc(chosen, rejected), 3)
         return shape
 
     def findings(self) -> list[tuple[str, int]]:
@@ -150,52 +101,15 @@ class PairStatistics:
         if self._num_pairs < MIN_PAIRS:
             return found
         shape = self.shape()
-        off = {name: abs(shape[f"{name}_auc"] - 0.5) for name in ("length", "format", "lexical")}
-        if max(off.values()) >= 0.5 - TOLD_APART:
-            found.append(("told_apart", self._num_pairs))
-        counts = {"lexical": 0}
         for name, sides in (("length", self._lengths), ("format", self._formatting)):
             pairs = list(zip(*sides, strict=True))
-            counts[name] = max(sum(c > r for c, r in pairs), sum(c < r for c, r in pairs))
-        if markers := self.markers():
-            gap = max(abs(marker.chosen - marker.rejected) for marker in markers)
-            counts["lexical"] = round(gap * self._num_pairs)
-        for name, distance in off.items():
-            is_biased = abs(shape[f"{name}_effect_size"]) > MAX_EFFECT or distance > MAX_AUC_OFF
-            if is_biased and counts[name]:
-                found.append((f"{name}_bias", counts[name]))
+            off = abs(shape[f"{name}_auc"] - 0.5)
+            if off >= 0.5 - TOLD_APART and "told_apart" not in dict(found):
+                found.append(("told_apart", self._num_pairs))
+            if abs(shape[f"{name}_effect_size"]) > MAX_EFFECT or off > MAX_AUC_OFF:
+                count = max(sum(c > r for c, r in pairs), sum(c < r for c, r in pairs))
+                found.append((f"{name}_bias", count))
         return found
-
-
-def words_of(text: str) -> Words:
-    """Return the different words among the first of a text, the first and the last one marked.
-
-    >>> sorted(words_of("Sure, sure. Yes"))
-    ['$yes', ',', '.', '^sure', 'sure', 'yes']
-    """
-    words = WORD.findall(text[: 12 * MAX_WORDS].lower())[:MAX_WORDS]
-    last = WORD.findall(text[-MAX_LAST:].lower())[-1:]
-    return frozenset([*words, FIRST + words[0], *(LAST + word for word in last)] if words else [])
-
-
-def _scores_by_words(pairs: list[tuple[Words, Words]]) -> tuple[list[float], list[float]]:
-    """Score each side by which words it has.
-
-    Naive Bayes with add-one smoothing, fitted to one half of the pairs and tried on the other. A
-    score is the mean weight, so that a longer answer is not rated by its length.
-    """
-    scores = [0.0] * len(pairs), [0.0] * len(pairs)
-    for half in (0, 1):
-        fitted = pairs[1 - half :: 2]
-        liked = Counter(word for chosen, _ in fitted for word in chosen)
-        disliked = Counter(word for _, rejected in fitted for word in rejected)
-        weights = {w: math.log((liked[w] + 1) / (disliked[w] + 1)) for w in liked | disliked}
-        for at in range(half, len(pairs), 2):
-            for side, words in enumerate(pairs[at]):
-                # The sum does not depend on the order in which a set gives its words.
-                total = math.fsum(weights.get(word, 0.0) for word in words)
-                scores[side][at] = total / max(1, len(words))
-    return scores
 
 
 def effect_size(differences: Sequence[float]) -> float:
