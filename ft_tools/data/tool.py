@@ -1,6 +1,5 @@
 """audit_dataset: at once, or as a run."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,13 +14,12 @@ from ft_tools.data.pipeline import Methods
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadInput, HubUnavailable, NotFound, require_installed
-from ft_tools.formats.readers.documents import count_documents, is_documents, require_text
-from ft_tools.formats.readers.source import decoded_size, find_sources, has_data
+from ft_tools.formats.readers.documents import require_data
+from ft_tools.formats.readers.source import decoded_size, find_sources
 from ft_tools.models.resolve import tokenizer_files
 from ft_tools.next_steps import next_step
-from ft_tools.reasons import reason
 from ft_tools.runs.processes.start import start
-from ft_tools.similarity.minilm import find_minilm, minilm_for, why_by_words
+from ft_tools.similarity.minilm import find_minilm
 
 # What is read in a few seconds on one slow core; more becomes a run.
 AT_ONCE_BYTES = 8 * 2**20
@@ -54,8 +52,7 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
             "training files of them; remove one of the two"
         )
     path = workspace.existing(request.path)
-    if is_documents(path) and not has_data(path):
-        return _of_documents(request, path)
+    require_data(path)
     readable, unread = readable_tokenizer(request)
     size_bytes, why = _why_a_run(readable)
     if why is None:
@@ -69,7 +66,7 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
         verdict="pending",
         run_id=run_id,
         reasons=[why],
-        assumptions=[*unread, expected_time(request, size_bytes)],
+        assumptions=unread,
         next_steps=[step],
     )
 
@@ -101,63 +98,6 @@ def no_tokenizer(model: str) -> BadInput:
     return BadInput(
         f"model={model!r} has no tokenizer that can be loaded; name a folder with tokenizer.json, "
         "or leave `model` out for an estimate"
-    )
-
-
-def expected_time(request: AuditRequest, size_bytes: int) -> str:
-    """Return how long the audit may take, and which search for near-duplicates it does.
-
-    Source: benchmarks/audit.json: by meaning 2 to 5 s per MB on two idle cores, by what the rows
-    are like; the slower end is stretched by what else the machine does now.
-    """
-    semantic = minilm_for(request.near_duplicates, size_bytes) is not None
-    start, least, most = (5, 1.5, 8.0) if semantic else (2, 0.8, 3.0)
-    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    low, high = start + least * size_bytes / 1e6, busy * (2 * start + most * size_bytes / 1e6)
-    how = "near-duplicates are searched by meaning"
-    if request.near_duplicates == "off":
-        how = "near-duplicates are not searched"
-    elif request.near_duplicates == "lexical":
-        how = "near-duplicates are searched by words"
-    elif request.near_duplicates == "auto" and semantic:
-        how = f"unless this machine proves too slow for that, {how}"
-    elif request.near_duplicates == "auto":
-        how = f"near-duplicates are searched by words: {why_by_words(size_bytes)}"
-    return note("expected_time", low=_span(low), high=_span(high), how=how)
-
-
-def _span(seconds: float) -> str:
-    """Return a time in words.
-
-    >>> _span(40), _span(1500)
-    ('40 s', '25 min')
-    """
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _of_documents(request: AuditRequest, path: Path) -> AuditReport:
-    """Count documents, which hold no examples, and say what to ask next."""
-    counts = count_documents(path)
-    require_text(path, counts)
-    shape: dict[str, float] = {
-        "num_documents": counts.num_files,
-        "num_tokens": counts.num_tokens,
-        "num_without_text": counts.num_without_text,
-    }
-    shape |= {f"num_{kind}": number for kind, number in counts.kinds.items()}
-    notes = [note("tokens_of_documents")]
-    if counts.num_estimated:
-        notes.append(note("documents_by_size", count=counts.num_estimated))
-    if counts.num_without_text:
-        notes.append(note("documents_without_text"))
-    step = next_step("use_documents", {"documents": request.path})
-    return AuditReport(
-        verdict="not_ready",
-        detected_format="documents",
-        shape=shape,
-        assumptions=notes,
-        reasons=[reason("documents", counts.num_files)],
-        next_steps=[step],
     )
 
 

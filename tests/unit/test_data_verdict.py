@@ -9,7 +9,7 @@ import pytest
 from ft_tools.data.judge.enough_examples import BANDS, PAIRS
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
-from ft_tools.data.tool import audit_dataset, expected_time
+from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput, Refused
 from ft_tools.formats.test_sets import FOLDER
 from ft_tools.lora.data_shape import Goal
@@ -151,10 +151,6 @@ def test_auto_keeps_to_a_time_that_only_an_explicit_search_by_meaning_may_exceed
         (1, "off", False),
     ):
         assert (minilm.minilm_for(asked, size) is not None) == found
-        said = expected_time(AuditRequest(path="d.jsonl", near_duplicates=asked), size)
-        assert said.endswith("searched by meaning") == found
-    longest = expected_time(AuditRequest(path="d.jsonl"), minilm.AUTO_BYTES + 1)
-    assert "near_duplicates='semantic'" in longest
 
 
 def test_a_model_whose_tokenizer_cannot_be_had_is_audited_without_it_as_a_launch_is_planned(

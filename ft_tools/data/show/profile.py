@@ -15,7 +15,6 @@ from ft_tools.data.read.rows import KINDS, Reader
 from ft_tools.data.read.spread import Spread
 from ft_tools.data.report import ColumnProfile, Profile
 from ft_tools.data.request import FileRequest
-from ft_tools.data.show.turn_lists import TurnTrees, turns_to_fill_in
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.column_counts import (
     MOST_COLUMNS,
@@ -40,6 +39,8 @@ LEAST_CHARS, LEAST_WORDS = 20, 3
 TEMPLATED_FRACTION = 0.5
 """Of texts that follow templates, from which on these are counted. Judgement."""
 MOST_ABOUT, MOST_FOLDERS = 3, 6
+LONG_CHARS = 40
+"""Length that some turn's text has, and no speaker's name. Judgement."""
 LISTED_CHARS = 60
 """Longest value up to which the few values of a column are listed."""
 PROMPTS = "prompts"
@@ -62,12 +63,23 @@ class FileScan:
     """Rows spread over the file, with their numbers."""
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Of columns of texts, those that are compared; of a known format, the prompts."""
-    trees: TurnTrees = field(default_factory=TurnTrees)
 
     @property
     def turns(self) -> dict[str, Any]:
-        """Return `turns` of a mapping, to be filled in, if rows hold lists of them."""
-        return turns_to_fill_in(self.columns, self.num_rows, self.trees)
+        """Return `turns` of a mapping, to be filled in, if rows hold lists of them.
+
+        Such a list has long texts in at least half of the rows, and a key with a few values.
+        """
+        texts, speakers = list[str](), set[str]()
+        for name, one in self.columns.items():
+            conversation, dots, key = name.removesuffix("[]").partition("[].")
+            if dots and "[]" not in key and one.num_rows * 2 >= self.num_rows:
+                texts += [conversation] if one.longest > LONG_CHARS else []
+                if one.is_listed and one.num_different > 1:
+                    speakers.add(conversation)
+        found = next((name for name in texts if name in speakers), None)
+        made = {"conversation": found, "role": "KEY", "text": "KEY", "roles": {"SPEAKER": "user"}}
+        return made if found else {}
 
     @property
     def format(self) -> str:
@@ -90,8 +102,6 @@ class FileScan:
         if not isinstance(row.value, Mapping):
             return
         is_known = example.format != "unknown"
-        if not is_known:
-            self.trees.add(row.value)
         if is_known:
             self.unread.add(row.value, columns_read(row.value, example.format), number)
             if asked := text_of_turns(example.prompt_and_answer()[0]):
@@ -168,7 +178,7 @@ def _structure_of(looked: FileScan, reader: Reader) -> str:
         parts.append(f"files in folders: {listed}")
     parts += [f"the first {MOST_ROWS:,} rows"] if looked.num_rows >= MOST_ROWS else []
     parts += [one.encoding for one in sources[:1] if one.encoding != "utf-8"]
-    parts += list(dict.fromkeys([*looked.trees.notes(), *looked.about]))[:MOST_ABOUT]
+    parts += list(dict.fromkeys(looked.about))[:MOST_ABOUT]
     parts += [f"{count} rows with {name}" for name, count in looked.problems.most_common(3)]
     return "; ".join(parts)
 

@@ -11,19 +11,18 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.conditions import values_at
 from ft_tools.data.read.rows import Reader
-from ft_tools.data.report import ColumnProfile, Profile, QuotedValue, ShowReport
+from ft_tools.data.report import ColumnProfile, QuotedValue, ShowReport
 from ft_tools.data.request import MOST_TOKENS, ShowRequest
 from ft_tools.data.show.contradictions import contradicting_rows
 from ft_tools.data.show.profile import nothing_selected, scan_file
 from ft_tools.data.understand.lengths import estimate_tokens
-from ft_tools.errors import BadInput, Refused
-from ft_tools.formats.column_counts import MOST_LISTED, NAME_CHARS, items_of, leaves_of, text_of
+from ft_tools.errors import Refused
+from ft_tools.formats.column_counts import MOST_LISTED, NAME_CHARS, leaves_of, text_of
 from ft_tools.formats.quoting import cut_to, quote
-from ft_tools.formats.readers.documents import is_documents
+from ft_tools.formats.readers.documents import require_data
 from ft_tools.formats.readers.rows import Row
-from ft_tools.formats.readers.source import RAW_CHARS, Source, has_data, raw_line
+from ft_tools.formats.readers.source import RAW_CHARS, Source, raw_line
 from ft_tools.formats.test_sets import are_test_rows
-from ft_tools.formats.turns import as_turns
 from ft_tools.next_steps import next_step
 
 NOT_THERE = object()
@@ -33,10 +32,13 @@ SEALED = (
 )
 PROFILE_TOKENS, VALUES_TOKENS, ROWS_TOKENS = 600, 900, 2_000
 """Of a profile; of one that would hide few values that have to be decided; of rows."""
+SPARE_TOKENS, NUM_ROWS, MOST_ROWS, ROW_CHARS = 150, 5, 20, 50
+"""Of a profile for some rows, or for the names of columns without a place; rows, as many in a
+larger budget, and the least of each."""
 MOST_TABLES, MOST_NAMED = 3, 300
 """Sheets of which one is chosen; characters of the columns that are only named."""
 HELD_CHARS = 80
-"""Of what a column holds, where not all columns are listed."""
+"""Of what a column holds, where not all columns fit."""
 FEW, MOST_ABSENT = 5, 20
 """Rows that are cut where none fits the budget; rows that are named for what they lack."""
 CHARS_A_TOKEN = 4
@@ -44,17 +46,6 @@ FRAME_CHARS = 80
 """Of a row beside its text: its number, its length and quotation marks."""
 TEXT_CHARS = (2000, 1000, 500, 250, 160, 80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
-SIZES = (
-    *((5, 160, 40), (5, 100, 30), (3, 120, 30), (2, 120, 30), (1, 120, 30)),
-    *((1, 80, 20), (1, 60, 16), (0, 0, 18), (0, 0, 16), (0, 0, 14), (0, 0, 12), (0, 0, 10)),
-    *((0, 0, 8), (0, 0, 6)),
-)
-"""Rows, characters of each, and columns, until the profile fits its budget."""
-LARGER = ((20, 1000, 200), (20, 400, 100), (10, 400, 60))
-"""The same for a budget that was asked for."""
-FIRST_TURNS, MOST_SHORT, SHORT_CHARS = 2, 2, 12
-"""Turns of a list that are quoted, and of each how many short texts beside the longest."""
-CELL_CHARS = (400, 200, 100, 60, 40, 25, 15, 8)
 
 
 def show_examples(request: ShowRequest) -> ShowReport:
@@ -67,17 +58,14 @@ def show_examples(request: ShowRequest) -> ShowReport:
         Refused: It is a test part that was set aside.
     """
     path = workspace.existing(request.path)
-    if is_documents(path) and not has_data(path):
-        raise BadInput(
-            f"{request.path!r} holds documents, which have no examples to show: audit_dataset "
-            "counts them, and recommend_approach (documents) says what they are good for"
-        )
+    require_data(path)
     sealed = not request.unseal and are_test_rows(_readable(request, path))
     if sealed and (request.ranges or request.contradictions):
         raise Refused(f"{path.name} {SEALED}")
     if request.contradictions:
         rows = list(contradicting_rows(request))
-        examples = _within_budget(request, [(line, "contradiction", text) for line, text in rows])
+        found = [(line, "contradiction", text) for line, text in rows]
+        examples = _within_budget(found, _chars(request), request.offset)
         none = "no two rows have the same prompt and different answers"
         return ShowReport(examples=examples, warnings=[] if rows else [none])
     if request.ranges:
@@ -105,118 +93,87 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
         again["sheet"] = tables[0]
     sheets = [next_step("show_other_table", {**again, "sheet": name}) for name in tables[:0:-1]]
     steps = [*sheets, next_step("map_file" if is_open else "check_file", again, what=what)]
-    report = ShowReport(profile=profile)
-    sizes = (*LARGER, *SIZES) if request.max_tokens else SIZES
     most = request.max_tokens or PROFILE_TOKENS
-    # Rows go first, then columns of many values, and the values of the others last of all.
-    shows_all = [size for size in sizes if not _hides_values(profile, size[2])]
-    tries = [(size, most, True) for size in shows_all]
-    more_room = request.max_tokens or VALUES_TOKENS
-    tries += [(size, more_room, True) for size in shows_all if not size[0]]
-    tries += [(size, most, is_whole) for is_whole in (True, False) for size in sizes]
-    for (num_rows, chars, num_columns), budget, is_whole in tries:
-        shown = _cut(profile, num_columns, is_whole=is_whole)
-        listed = {one.name for one in shown.columns}
-        others = [one.name for one in profile.columns if one.name not in listed]
-        named = cut_to(_named(others), MOST_NAMED)
-        more = f"{len(others)} more columns (raise max_tokens): {named}"
-        report = ShowReport(
-            profile=shown,
-            examples=[_cells(n, row, chars) for n, row in looked.spread(num_rows)],
-            warnings=[more] if shown.num_more_columns else [],
-            next_steps=steps,
-        )
-        tokens = estimate_tokens(report.model_dump_json(exclude_defaults=True))
-        if tokens <= budget:
-            break
-    return report
+    report = ShowReport(profile=profile.model_copy(update={"columns": []}), next_steps=steps)
+    room = most - _tokens(report) - SPARE_TOKENS
+    columns, others = _listed(profile.columns, room, max(room, room + VALUES_TOKENS - most))
+    shown = {"columns": columns, "num_more_columns": len(others)}
+    named = cut_to(", ".join(others), MOST_NAMED)
+    warnings = [f"{len(others)} more columns (raise max_tokens): {named}"] if others else []
+    update = {"profile": profile.model_copy(update=shown), "warnings": warnings}
+    report = report.model_copy(update=update)
+    chars = CHARS_A_TOKEN * max(0, most - _tokens(report))
+    while True:
+        num = min(MOST_ROWS if request.max_tokens else NUM_ROWS, chars // ROW_CHARS)
+        examples = [_cells(number, row, chars // num) for number, row in looked.spread(num)]
+        made = report.model_copy(update={"examples": examples})
+        if not examples or _tokens(made) <= most:
+            return made
+        chars = 3 * chars // 4
 
 
-def _named(columns: Iterable[str]) -> str:
-    """Return names of columns, those inside the same object behind one another.
+def _tokens(part: ShowReport | ColumnProfile) -> int:
+    return estimate_tokens(part.model_dump_json(exclude_defaults=True))
 
-    >>> _named(["title", "mapping[].id", "mapping[].message.id", "mapping[].message.status"])
-    'title, mapping[].id, mapping[].message.{id, status}'
+
+def _listed(
+    columns: Sequence[ColumnProfile], room: int, room_for_few: int
+) -> tuple[list[ColumnProfile], list[str]]:
+    """Return the columns that fit, and the names of the others.
+
+    Those that have to be decided, of few values, come first, and may take more if that is enough.
     """
-    inside: dict[str, list[str]] = {}
-    for name in columns:
-        before, dot, last = ("", "", name) if name.startswith('"') else name.rpartition(".")
-        inside.setdefault(before + dot, []).append(last)
-    several = {before: len(before) > 0 and len(names) > 1 for before, names in inside.items()}
-    return ", ".join(
-        f"{before}{{{', '.join(names)}}}" if several[before] else f"{before}{', '.join(names)}"
-        for before, names in inside.items()
-    )
-
-
-def _cut(profile: Profile, num_columns: int, *, is_whole: bool) -> Profile:
-    """Return a profile with fewer columns: those stay that have to be decided, of few values."""
-    ranked = sorted(profile.columns, key=_has_nothing_to_decide)[:num_columns]
-    columns = [one for one in profile.columns if one in ranked]
-    more = len(profile.columns) - len(columns)
-    if more:
+    if sum(map(_tokens, columns)) > room:
+        short = {one.name: cut_to(one.holds, HELD_CHARS) for one in columns}
         columns = [
-            one
-            if is_whole and _has_few_values(one)
-            else one.model_copy(update={"holds": cut_to(one.holds, HELD_CHARS)})
+            one if _has_few_values(one) else one.model_copy(update={"holds": short[one.name]})
             for one in columns
         ]
-    return profile.model_copy(update={"columns": columns, "num_more_columns": more})
+    due = sum(_tokens(one) for one in columns if one.decide and _has_few_values(one))
+    used, kept = 0, set[int]()
+    for at in sorted(range(len(columns)), key=lambda at: _has_nothing_to_decide(columns[at])):
+        one, size = columns[at], _tokens(columns[at])
+        is_due = one.decide is True and _has_few_values(one)
+        if used + size <= (room_for_few if is_due and due <= room_for_few else room):
+            used += size
+            kept.add(at)
+    listed = [one for at, one in enumerate(columns) if at in kept]
+    return listed, [one.name for at, one in enumerate(columns) if at not in kept]
 
 
 def _has_nothing_to_decide(one: ColumnProfile) -> tuple[bool, bool]:
     return one.decide is None, not _has_few_values(one)
 
 
-def _hides_values(profile: Profile, num_columns: int) -> bool:
-    """Return whether so many columns leave one out that has few values and to be decided."""
-    return sum(one.decide is True and _has_few_values(one) for one in profile.columns) > num_columns
-
-
 def _has_few_values(one: ColumnProfile) -> bool:
     return isinstance(one.distinct, int) and 1 < one.distinct <= MOST_LISTED
 
 
-def _cells(number: int, row: Any, max_chars: int) -> QuotedValue:
-    """Quote a row with the cells of its columns between bars, each cut to the same length."""
+def _cells(number: int, row: Any, most: int) -> QuotedValue:
+    """Quote a row with its cells between bars, each cut to the same length."""
     values = list(row.values()) if isinstance(row, Mapping) else [row]
-    masked = [[privacy.mask(part) for part in _parts_of(value)] for value in values]
-    cells, text = masked, ""
-    for most in CELL_CHARS:
-        cells = [[cut_to(part, most // len(cell)) for part in cell] for cell in masked]
-        text = " | ".join(" / ".join(cell) for cell in cells)
-        if len(text) <= max_chars:
-            break
-    quoted, is_whole = quote(text, 2 * max_chars)
-    has_more = any(len(items_of(as_turns(value)) or []) > FIRST_TURNS for value in values)
+    cells = [_cell(privacy.mask_all(value)) for value in values]
+    text = " | ".join(cells)
+    cut = (" | ".join(cut_to(cell, chars) for cell in cells) for chars in TEXT_CHARS)
+    shown = next((one for one in cut if len(one) <= most), text)
+    quoted, is_whole = quote(shown, most)
     return QuotedValue(
         row=number,
         value=quoted,
-        truncated=not is_whole or cells != masked or has_more,
+        truncated=not is_whole or shown != text,
         original_chars=sum(len(_as_text(value)) for value in values),
     )
 
 
-def _parts_of(value: Any) -> list[str]:
-    """Return what a cell says without brackets and quotation marks; of turns the first ones.
+def _cell(value: Any) -> str:
+    """Return what a cell says, of an object without brackets and quotation marks.
 
-    >>> _parts_of([{"by": {"role": "user"}, "text": "Where is it?"}]), _parts_of({"a": {"b": 1}})
-    (['user: Where is it?'], ['a.b=1'])
+    >>> _cell({"a": {"b": 1}, "c": "x"})
+    'a.b=1, c=x'
     """
-    turns = items_of(as_turns(value))
-    if turns and all(isinstance(turn, Mapping) for turn in turns):
-        return [_turn(turn) for turn in turns[:FIRST_TURNS]]
     if isinstance(value, Mapping):
-        return [", ".join(f"{name[1:]}={text_of(v)}" for name, v in leaves_of("", value))]
-    return [_as_text(value)]
-
-
-def _turn(turn: Mapping[str, Any]) -> str:
-    """Return the longest text of a turn, behind the first short ones, such as who speaks."""
-    values = [" ".join(text_of(value).split()) for _, value in leaves_of("", turn)]
-    longest = max(values, key=len, default="")
-    short = [one for one in values if len(one) <= SHORT_CHARS and one != longest][:MOST_SHORT]
-    return f"{' '.join(short)}: {longest}" if short else longest
+        return ", ".join(f"{name[1:]}={text_of(one)}" for name, one in leaves_of("", value))
+    return _as_text(value)
 
 
 def _rows(request: ShowRequest, path: Path) -> ShowReport:
@@ -227,7 +184,7 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
     met: set[int] = set()
     rest: list[range] = []
     warnings: list[str] = []
-    budget, used, last = CHARS_A_TOKEN * (request.max_tokens or ROWS_TOKENS), 0, 0
+    budget, used, last = _chars(request), 0, 0
     for source, number, line, row in _numbered(request, path):
         last = number
         warnings += row.about
@@ -247,7 +204,8 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
             break
     if request.where and not last:
         raise nothing_selected(request, path)
-    examples = _within_budget(request, [one for one in found if one[2] is not NOT_THERE])
+    there = [one for one in found if one[2] is not NOT_THERE]
+    examples = _within_budget(there, budget, request.offset)
     raise_it = f"raise max_tokens (at most {MOST_TOKENS:,})"
     if rest:
         warnings.append(f"next: rows {_spelled(rest)}, or {raise_it}")
@@ -320,24 +278,26 @@ def _part(value: Any, path: str) -> Any:
     return next((part for part in parts if part is not NOT_THERE), NOT_THERE)
 
 
+def _chars(request: ShowRequest) -> int:
+    """Return how many characters rows may have in all."""
+    return CHARS_A_TOKEN * (request.max_tokens or ROWS_TOKENS)
+
+
 def _within_budget(
-    request: ShowRequest, values: Sequence[tuple[int, str | None, Any]]
+    values: Sequence[tuple[int, str | None, Any]], left: int, offset: int = 0
 ) -> list[QuotedValue]:
     """Quote (line, field, value) so that short ones are whole, and long ones get equal shares."""
-    left = CHARS_A_TOKEN * (request.max_tokens or ROWS_TOKENS)
     quoted: dict[int, QuotedValue] = {}
     by_length = sorted(range(len(values)), key=lambda at: len(_as_text(values[at][2])))
     for done, at in enumerate(by_length):
         line, name, value = values[at]
         share = min(len(_as_text(value)), left // (len(values) - done))
         left -= share
-        quoted[at] = _quoted(line, name, value, share, request.offset)
+        quoted[at] = _quoted(line, name, value, share, offset)
     return [quoted[at] for at in range(len(values))]
 
 
 def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: int) -> QuotedValue:
-    if value is NOT_THERE:
-        return QuotedValue(row=line, field=field, value=None, truncated=False, original_chars=0)
     # Masked before it becomes JSON, whose escapes would hide where a key begins.
     masked = privacy.mask_all(value)
     text = _as_text(masked)
@@ -368,8 +328,6 @@ def _shortened(value: Any, most: int, depth: int = 4) -> Any:
 
 
 def _as_text(value: Any) -> str:
-    if value is NOT_THERE:
-        return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

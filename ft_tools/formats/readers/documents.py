@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.errors import BadData, MissingExtra, NotFound, require_installed
+from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound, require_installed
 from ft_tools.formats.readers.encodings import HEAD_BYTES, utf_16_of
-from ft_tools.formats.readers.source import is_ours
+from ft_tools.formats.readers.source import has_data, is_ours
 
 KINDS = {
     ".md": "markdown", ".markdown": "markdown", ".rst": "text", ".txt": "text", ".adoc": "text",
@@ -111,6 +111,19 @@ def documents_in(path: Path) -> Iterator[tuple[Path, str]]:
     for file in _files(path) if path.is_dir() else [path]:
         if (kind := kind_of(file)) is not None:
             yield file, kind
+
+
+def require_data(path: Path) -> None:
+    """Refuse documents, which hold no examples.
+
+    Raises:
+        BadInput: With the tool that reads them.
+    """
+    if is_documents(path) and not has_data(path):
+        raise BadInput(
+            f"path={path.name!r} holds documents and no rows of data; recommend_approach "
+            "(documents) counts them, and create_dataset makes rows of them"
+        )
 
 
 def require_text(path: Path, counts: DocumentCounts) -> None:
