@@ -14,7 +14,7 @@ from ft_tools.facts import number
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.runs.state.records import Health
 from ft_tools.training import findings
-from ft_tools.training.defaults import EVALUATIONS, LEAST_EVALUATIONS
+from ft_tools.training.defaults import LEAST_EVALUATIONS
 from ft_tools.training.plan import SftPlan, TrainingPlan
 from ft_tools.training.report import Diagnosis
 
@@ -272,31 +272,12 @@ def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
     return _finding(name, fields, more, continues=True)
 
 
-def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis | None:
-    """Report what so few evaluations can show: whether the last is better than the first."""
-    (_, first), (_, last) = curves.evals[0], curves.evals[-1]
-    count, is_best = len(curves.evals), curves.best == len(curves.evals) - 1
+def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis:
+    """Report that so few evaluations show no trend."""
     losses = ", ".join(f"{value:.3g} at step {step:.0f}" for step, value in curves.evals)
-    is_falling = count > 1 and is_best and _is_fall(first - last, last)
-    changed: dict[str, Any] = dict.fromkeys(("eval_strategy", "eval_steps", "save_steps"))
-    outcome = "too few to show a trend"
-    if is_falling:
-        epochs = max(1.0, math.ceil(setup.epochs))
-        changed = {"num_train_epochs": epochs, "eval_strategy": "steps"}
-        outcome = "still falling when it ended"
-        change = "train the result further (from_run), with more evaluations"
-    elif setup.steps < LEAST_EVALUATIONS:
-        epochs = math.ceil(LEAST_EVALUATIONS * setup.epochs / max(1, setup.steps))
-        changed |= {"max_steps": None, "num_train_epochs": max(1, epochs)}
-        change = "so few steps have no more evaluations: train on more rows, or for more epochs"
-    else:
-        change = (
-            "launch again without eval_strategy and eval_steps: a run then has "
-            f"{LEAST_EVALUATIONS} to {EVALUATIONS} evaluations, which show whether it should train "
-            "longer"
-        )
-    fields = {"losses": losses, "steps": setup.steps, "outcome": outcome, "change": change}
-    return _finding("too_few_evaluations", fields, changed, continues=is_falling)
+    changed = dict.fromkeys(("eval_strategy", "eval_steps", "save_steps"))
+    fields = {"losses": losses, "steps": setup.steps, "least": LEAST_EVALUATIONS}
+    return _finding("too_few_evaluations", fields, changed)
 
 
 def _rates(setup: Setup) -> dict[str, float]:

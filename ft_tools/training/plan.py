@@ -1,7 +1,6 @@
 """What a launch would do, in full: the model that is hashed, confirmed, stored and obeyed."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -20,7 +19,7 @@ from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import arguments, defaults, preference_runs, preflight
 from ft_tools.training.checks import base_model, data_quality
 from ft_tools.training.checks.engine import Engine
-from ft_tools.training.estimates import Estimate, Work, earlier_rates
+from ft_tools.training.estimates import Estimate
 from ft_tools.training.model_plan import ModelPlan, config_if_known, model_plan, source_of
 from ft_tools.training.plan_estimate import (
     Completions,
@@ -35,7 +34,6 @@ from ft_tools.training.plan_warnings import few_evaluations, plan_warnings
 from ft_tools.training.preference_runs import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
-from ft_tools.training.step_time import question_of
 from ft_tools.training.token_counts import Counts
 from ft_tools.training.validation_split import hold_out
 
@@ -262,7 +260,7 @@ def plan_parts(
     work = work_of(task, request, parts, steps, evaluations)
     if completions is not None:
         tokens, work = completions.added_to(work, parts, tokens, evaluations)
-    parts["missing"], work = _missing(request, source, settings, parts, work)
+    parts["missing"] = _missing(request, source, settings)
     estimate = estimated(request, parts, work, tokens)
     warnings = [
         *plan_warnings(request, source, asked, parts, memory_needed, why_not),
@@ -272,33 +270,23 @@ def plan_parts(
     return parts | {"estimate": estimate.model_copy(update=memory_needed), "warnings": warnings}
 
 
-def _missing(
-    request: TrainingRequest,
-    source: ModelSource,
-    settings: Settings,
-    parts: dict[str, Any],
-    work: Work,
-) -> tuple[list[str], Work]:
-    """Return what this machine lacks for the run, if it is to run here, and its step if timed."""
+def _missing(request: TrainingRequest, source: ModelSource, settings: Settings) -> list[str]:
+    """Return what this machine lacks for the run, if it is to run here."""
     device = settings.device
     if not request.is_here or settings.place.exported_for:
-        return [], work
+        return []
     towers = tower_packages.missing(config_if_known(source))
     optimizer = arguments.missing_package(settings.training["optim"])
     if found := [*filter(None, (towers, optimizer))]:
-        return found, work
-    if settings.engine != "torch":
-        return [], work
-    if not request.preflight:
-        return [], work
+        return found
+    if settings.engine != "torch" or not request.preflight:
+        return []
     named = (settings.training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
     quantized = settings.quantization(request.method, source) is not None
-    # Earlier runs say better what a step takes.
-    step = None if earlier_rates(work) else question_of(parts, work.load)
-    tried = preflight.tried(device, quantized=quantized, attention=str(named), step=step)
-    failed, unknown = preflight.problems(tried.checks, device)
+    tried = preflight.tried(device, quantized=quantized, attention=str(named))
+    failed, unknown = preflight.problems(tried, device)
     settings.notes += unknown
-    return failed, replace(work, step=tried.step, why_no_step=tried.why_no_step)
+    return failed
 
 
 def _require_usable(

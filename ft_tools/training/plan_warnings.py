@@ -19,7 +19,7 @@ from ft_tools.training import defaults
 from ft_tools.training.findings import warning
 from ft_tools.training.request import TrainingRequest
 from ft_tools.training.token_counts import Counts
-from ft_tools.training.validation_split import validation_beside, wordings_held_out
+from ft_tools.training.validation_split import validation_beside
 
 Files = tuple[DatasetFacts, DatasetFacts | None]
 # What templates write around a thought: <think> of Qwen 3, DeepSeek R1, GLM 4.5 and Nemotron, the
@@ -105,7 +105,6 @@ def _held_out(asked: Files, used: Files) -> Iterator[str]:
         held_out=used[1].num_examples,
         num_examples=asked[0].num_examples,
         name=dataset.name,
-        wordings=wordings_held_out(used[1]),
         beside=f" ({beside.name} beside it, for one)" if beside else "",
     )
 

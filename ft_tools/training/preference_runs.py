@@ -50,44 +50,31 @@ def require_rate(request: DpoRequest) -> None:
 def balance_marks(
     given: Mapping[str, Any], training: dict[str, Any], dataset: DatasetFacts
 ) -> list[str]:
-    """Weigh good and bad answers so that neither outweighs the other; say so.
+    """Weigh good and bad answers so that neither outweighs the other, unless the caller did.
+
+    Good answers times their weight should be 1 to 4/3 of bad ones times theirs; the middle is
+    taken.
 
     Args:
         given: The caller's arguments.
         training: Changed in place.
         dataset: The file of marked answers.
 
+    Returns:
+        What was weighed, in words.
+
     Raises:
         FineTuningError: As `data_quality.require_marks`.
+
+    Source: KTO, arXiv 2402.01306, equation 8; TRL 1.16, kto_trainer.py.
     """
     data_quality.require_marks(training, dataset)
     good = dataset.num_good or 0
-    balanced, why = mark_weights(given, good, dataset.num_examples - good)
-    training |= balanced
-    return [why] if why else []
-
-
-def mark_weights(
-    given: Mapping[str, Any], num_good: int, num_bad: int
-) -> tuple[dict[str, Any], str]:
-    """Return the weights that balance good and bad marks, and why; none where they are balanced.
-
-    Good answers times their weight should be 1 to 4/3 of bad ones times theirs; the middle is
-    taken.
-
-    Source: KTO, arXiv 2402.01306, equation 8; TRL 1.16, kto_trainer.py.
-
-    >>> mark_weights({}, 4, 12)[0], mark_weights({}, 90, 30)[0], mark_weights({}, 11, 10)[0]
-    ({'desirable_weight': 3.5}, {'undesirable_weight': 2.57}, {})
-    """
-    if {"desirable_weight", "undesirable_weight"} & set(given):
-        return {}, ""
-    if num_bad <= num_good <= num_bad * 4 / 3:
-        return {}, ""
-    middle = 7 / 6
-    if num_good < num_bad:
-        found = {"desirable_weight": round(middle * num_bad / num_good, 2)}
-    else:
-        found = {"undesirable_weight": round(num_good / (middle * num_bad), 2)}
-    ((name, value),) = found.items()
-    return found, warning("marks_weighted", good=num_good, bad=num_bad, name=name, value=value)
+    bad = dataset.num_examples - good
+    names = ("desirable_weight", "undesirable_weight")
+    if set(names) & set(given) or bad <= good <= bad * 4 / 3:
+        return []
+    ratio = 7 / 6 * bad / good
+    name, value = (names[0], ratio) if good < bad else (names[1], 1 / ratio)
+    training[name] = round(value, 2)
+    return [warning("marks_weighted", good=good, bad=bad, name=name, value=training[name])]

@@ -1,8 +1,7 @@
 """Before a run is offered: does its environment, on its device, do what the run will do?
 
-A process of its own tries it (`ft_tools/training/worker/preflight.py`) and times a step, at most
-SECONDS long. What passed is remembered for the environment, a step for its shape. What fails is in
-the plan by name, with the cure.
+A process of its own tries it (`ft_tools/training/worker/preflight.py`), at most SECONDS long. What
+passed is remembered for the environment. What fails is in the plan by name, with the cure.
 """
 
 import contextlib
@@ -19,18 +18,11 @@ from ft_tools.runs.hardware.gpu_environment import HIDING
 from ft_tools.runs.processes import answers
 from ft_tools.runs.processes.answers import AnswerFile
 from ft_tools.training.findings import warning
-from ft_tools.training.step_time import StepQuestion, StepTime
 
 VARIABLE = "FINE_TUNING_LLM_PREFLIGHT"
 """0 skips it."""
 WORKER = "ft_tools.training.worker.preflight"
 SECONDS = 20.0
-STEP_SECONDS = 10.0
-"""Where the checks are known and only a step is timed: start, imports and steps."""
-LATE = "timing a step took too long"
-IN_USE = "other programs use the GPU"
-IN_USE_FRACTION = 0.1
-"""Of a card's memory; a desktop takes less."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "triton",
              "kernels", "flash_attn")  # fmt: skip
 State = Literal["passed", "failed", "skipped"]
@@ -61,116 +53,50 @@ class PreflightCheck(BaseModel):
 
 
 UNFINISHED = PreflightCheck(id="unfinished", state="skipped")
+CHECKS = TypeAdapter(list[PreflightCheck])
 
 
-class Trial(BaseModel):
-    """What one process is asked for."""
-
-    checks: Question | None
-    step: StepQuestion | None
-
-
-class PreflightResult(BaseModel):
-    """What it found."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    checks: list[PreflightCheck] = []
-    step: StepTime | None = None
-    why_no_step: str = ""
-
-
-CHECKS, STEP = TypeAdapter(list[PreflightCheck]), TypeAdapter(StepTime)
-
-
-def tried(
-    device: Device, *, quantized: bool, attention: str = "sdpa", step: StepQuestion | None = None
-) -> PreflightResult:
-    """Try in small what a run on a device does, and time its step; what is known is not tried.
-
-    One process does both, SECONDS long at most, or STEP_SECONDS if only the step is unknown.
+def tried(device: Device, *, quantized: bool, attention: str = "sdpa") -> list[PreflightCheck]:
+    """Try in small what a run on a device does; what is known to pass is not tried again.
 
     Args:
         device: The run's.
         quantized: Whether the base is loaded in 4 bits.
         attention: Implementation, as transformers names it.
-        step: Shape of the step; None: not timed.
 
     Returns:
-        The checks and the step; nothing where the user skips it.
+        The checks; none where the user skips them.
     """
     if os.environ.get(VARIABLE) == "0":
-        return PreflightResult()
+        return []
     question = Question(
         device="cuda" if device.name == "cuda" else "cpu",
         precision=device.precision,
         quantized=quantized,
         attention=attention,
     )
-    libraries = answers.versions(*LIBRARIES)
     on = [sys.executable, device.model, device.driver, str(device.capability)]
-    shape = step.model_dump(exclude={"config", "load"}) if step else None
-    kept = AnswerFile(WORKER, CHECKS, [libraries, on, question.model_dump()])
-    kept_step = AnswerFile(WORKER, STEP, [libraries, device.model, shape])
-    known = PreflightResult(checks=kept.read() or [], step=kept_step.read() if step else None)
-    if not known.checks and kept.is_late:
-        return PreflightResult(checks=[UNFINISHED], why_no_step=LATE)
-    why = LATE if step and not known.step and kept_step.is_late else ""
-    if step and not known.step and _is_in_use(device):
-        # A step takes memory that a run on that card may need next.
-        why = IN_USE
-    trial = Trial(
-        checks=None if known.checks else question, step=None if known.step or why else step
-    )
-    if trial.checks or trial.step:
-        known = _tried_now(trial, known, kept, kept_step, device)
-    return known.model_copy(update={"why_no_step": why or known.why_no_step})
-
-
-def _tried_now(
-    trial: Trial,
-    known: PreflightResult,
-    kept: AnswerFile[list[PreflightCheck]],
-    kept_step: AnswerFile[StepTime],
-    device: Device,
-) -> PreflightResult:
-    """Ask a process, and keep what it finds."""
-    seconds = SECONDS if trial.checks else STEP_SECONDS
+    kept = AnswerFile(WORKER, CHECKS, [answers.versions(*LIBRARIES), on, question.model_dump()])
+    if before := kept.read():
+        return before
+    if kept.is_late:
+        return [UNFINISHED]
     # Where the call has less time left, the next one may do better.
-    is_cut = abandoned_calls.seconds_left() < seconds
-    found, kind, complained = _run(trial, seconds, device)
-    kept.write_log(complained)
-    if trial.checks is None:
-        found.checks = known.checks
-    elif not found.checks:
-        is_slow = kind == "timeout"
-        failed = PreflightCheck(id="process", state="failed", error=kind)
-        found.checks = [UNFINISHED if is_slow else failed]
-        if is_slow and not is_cut:
-            kept.write_late()
-    elif all(one.state == "passed" for one in found.checks):
-        kept.write(found.checks)
-    if found.step is not None:
-        kept_step.write(found.step)
-    elif trial.step is not None and kind:
-        found.why_no_step = LATE if kind == "timeout" else f"a step could not be timed ({kind})"
-        if not is_cut:
-            kept_step.write_late()
-    found.step = found.step or known.step
-    return found
-
-
-def _run(trial: Trial, seconds: float, device: Device) -> tuple[PreflightResult, str, str]:
-    """Return what a process finds, the kind of error that ended it early, and its complaints."""
-    answer = TypeAdapter(PreflightResult)
+    is_cut = abandoned_calls.seconds_left() < SECONDS
     try:
-        question = trial.model_dump_json()
-        found, complained = answers.run(WORKER, answer, question, seconds, variables(device))
+        asked = question.model_dump_json()
+        found, complained = answers.run(WORKER, CHECKS, asked, SECONDS, variables(device))
     except answers.Unanswered as error:
-        # What it found before it ended.
-        found = answers.last_answer(answer, error.printed) or PreflightResult()
-        return found, error.kind, error.complained
-    return found, "", complained
+        kept.write_log(error.complained)
+        if error.kind != "timeout":
+            return [PreflightCheck(id="process", state="failed", error=error.kind)]
+        if not is_cut:
+            kept.write_late()
+        return [UNFINISHED]
+    kept.write_log(complained)
+    if all(one.state == "passed" for one in found):
+        kept.write(found)
+    return found
 
 
 def problems(checks: list[PreflightCheck], device: Device) -> tuple[list[str], list[str]]:
@@ -204,19 +130,7 @@ def variables(device: Device) -> dict[str, str]:
 
 def _emptiest(device: Device) -> str:
     """Return the card of a run's on which other programs use least."""
-    used = _used(device)
-    return min(device.cards, key=lambda card: used.get(card, 0.0))
-
-
-def _is_in_use(device: Device) -> bool:
-    """Return whether each card that a run may take has a program that computes on it."""
-    return min(_used(device).values(), default=0.0) > IN_USE_FRACTION
-
-
-def _used(device: Device) -> dict[str, float]:
-    """Return the fraction of the memory of each card of a run's that is used now."""
+    used: dict[str, float] = {}
     with contextlib.suppress(FineTuningError):
-        cards = {card.uuid: card for card in find_cards()}
-        shown = [cards[uuid] for uuid in device.cards if uuid in cards]
-        return {card.uuid: card.used_gib / card.memory_gib for card in shown}
-    return {}
+        used = {card.uuid: card.used_gib / card.memory_gib for card in find_cards()}
+    return min(device.cards, key=lambda card: used.get(card, 0.0))

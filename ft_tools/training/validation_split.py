@@ -31,7 +31,7 @@ from ft_tools.similarity.wordings import MOST_DRAWN, num_templated
 FOLDER = "held_out"
 BY_WORDING = "-by-wording"
 """Parts without it are of earlier versions, for runs that are resumed."""
-TRAIN, VALIDATION, WORDINGS = "train.jsonl", "validation.jsonl", "wordings.json"
+TRAIN, VALIDATION = "train.jsonl", "validation.jsonl"
 MOST_BYTES = 64 * 2**20
 """Larger files have rows enough for one epoch, which needs no validation."""
 HELD_OUT_LEAST = 20
@@ -107,19 +107,6 @@ def num_held_out(dataset: DatasetFacts, task: Task) -> int:
     return len(_held(dataset, task).rows)
 
 
-def wordings_held_out(validation: DatasetFacts) -> str:
-    """Return what is known of the wordings of held-out rows, where prompts follow few templates."""
-    noted = json.loads(Path(validation.path).with_name(WORDINGS).read_bytes())
-    if not noted["few_wordings"]:
-        return ""
-    if num := noted["num_wordings"]:
-        return f": all rows of {num} wordings, of which none is trained"
-    return (
-        ", of wordings that are trained, too (two whole ones are more rows than that): their loss "
-        "says little of questions that people word themselves"
-    )
-
-
 def validation_beside(dataset: Path) -> Path | None:
     """Return the validation file beside the training file of an audit or a preparation."""
     beside = dataset.with_name(VALIDATION)
@@ -160,8 +147,7 @@ def _chosen(examples: Iterable[Example], num_rows: int) -> ValidationPart:
     kept = range(len(ledger))
     seed = AuditRequest.model_fields["seed"].default
     few = num_templated(prompts.items, prompts.num_seen) > 0
-    part = validation_part(ledger, kept, num_rows / max(1, len(kept)), seed, few_wordings=few)
-    return part._replace(few_wordings=few)
+    return validation_part(ledger, kept, num_rows / max(1, len(kept)), seed, few_wordings=few)
 
 
 def _write(source: Path, held: ValidationPart, folder: Path) -> None:
@@ -173,5 +159,3 @@ def _write(source: Path, held: ValidationPart, folder: Path) -> None:
     with new_folder(folder) as staging:
         write_file(staging / TRAIN, b"".join(lines(is_held=False)))
         write_file(staging / VALIDATION, b"".join(lines(is_held=True)))
-        noted = {"few_wordings": held.few_wordings, "num_wordings": held.num_wordings}
-        write_file(staging / WORDINGS, json.dumps(noted))

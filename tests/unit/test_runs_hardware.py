@@ -7,8 +7,6 @@ from ft_tools.runs.hardware import devices
 from ft_tools.runs.hardware.devices import find_cards, find_device
 from ft_tools.runs.hardware.gpu_environment import environment
 from ft_tools.runs.state.records import RunInfo
-from ft_tools.training import preflight
-from ft_tools.training.step_time import StepQuestion
 
 T4 = "0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]"
 A100 = "1, GPU-2bc, NVIDIA A100-SXM4-80GB, 81920, 0, 8.0, 535.54.03, Disabled"
@@ -150,20 +148,3 @@ def test_a_worker_sees_the_gpus_that_it_holds_and_one_for_the_cpu_sees_none(smi)
     assert alone == dict.fromkeys(alone, "")
     assert "CUDA_VISIBLE_DEVICES" in alone
     assert environment(info_of(None), [], {}) == {}
-
-
-@pytest.mark.parametrize(("used", "is_timed"), [(1024, True), (40_000, False)])
-def test_no_step_is_timed_beside_a_program_that_may_need_the_memory(
-    smi, monkeypatch, workspace, used, is_timed
-):
-    smi(A100.replace(" 0, 8.0", f" {used}, 8.0"))
-    monkeypatch.setenv(preflight.VARIABLE, "1")
-    # A process that fails: what is asked is which one is started.
-    monkeypatch.setattr(preflight, "WORKER", "ft_tools.no_such_worker")
-    shape = {
-        "config": "", "config_sha256": "", "device": "cuda", "dtype": "bfloat16", "peft": None,
-        "precision": "bfloat16", "init": {}, "checkpointing": False, "rows": 1, "length": 8,
-        "trained_fraction": 1.0,
-    }  # fmt: skip
-    found = preflight.tried(find_device(), quantized=False, step=StepQuestion(**shape))
-    assert (found.why_no_step != preflight.IN_USE) is is_timed

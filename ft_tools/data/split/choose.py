@@ -47,8 +47,6 @@ class ValidationPart(NamedTuple):
 
     rows: set[int]
     num_wordings: int
-    few_wordings: bool = False
-    """Whether most prompts follow few templates."""
 
 
 def will_split(request: AuditRequest) -> bool:

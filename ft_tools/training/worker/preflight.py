@@ -1,9 +1,7 @@
-"""Try in small what a run will do, in its environment and on its device, and time its step.
+"""Try in small what a run will do, in its environment and on its device: JSON in, JSON out.
 
-The standard output has a line of JSON after the checks and one after the step: whoever ends this
-process early knows what it found until then. Each check is a few milliseconds of real work by the
-libraries that the run uses. What a library says of a failure goes to standard error, which is kept
-as a log.
+Each check is a few milliseconds of real work by the libraries that the run uses. What a library
+says of a failure goes to standard error, which is kept as a log.
 """
 
 import contextlib
@@ -17,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from ft_tools.runs.processes.endings import is_out_of_memory
-from ft_tools.training.preflight import PreflightCheck, PreflightResult, Question, Trial
+from ft_tools.training.preflight import CHECKS, PreflightCheck, Question
 
 LENGTH, WIDTH, VOCABULARY = 32, 128, 512
 IN_USE = "busy or unavailable"
@@ -136,15 +134,8 @@ def _loss(model: Any) -> None:
 def main() -> None:
     """Answer the question of the standard input."""
     sink, sys.stdout = sys.stdout, sys.stderr
-    trial = Trial.model_validate_json(sys.stdin.read())
-    found = PreflightResult(checks=answer(trial.checks) if trial.checks else [])
-    print("\n" + found.model_dump_json(), file=sink, flush=True)
-    if trial.step is None or any(one.state == "failed" for one in found.checks):
-        return
-    from ft_tools.training.worker import step_time
-
-    found.step = step_time.measure(trial.step)
-    print(found.model_dump_json(), file=sink, flush=True)
+    found = answer(Question.model_validate_json(sys.stdin.read()))
+    sink.write("\n" + CHECKS.dump_json(found).decode())
 
 
 if __name__ == "__main__":
