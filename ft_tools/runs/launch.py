@@ -76,7 +76,6 @@ def launch(
         PlanChanged: The data, the model or the arguments changed since the plan was shown.
     """
     shown = plan.model_dump(mode="json", exclude=SHOWN_BESIDE)
-    warnings = [*warnings, *_beyond_budget(request, shown)]
     found = Launch(plan_hash=plan_hash(request, plan), plan=shown, warnings=warnings)
     if request.confirm is None:
         _remember(found.plan_hash, _decided(request, plan))
@@ -87,18 +86,6 @@ def launch(
     run_id = start.start(kind, request, plan, **where)
     step = next_step("poll", {"run_id": run_id})
     return found.model_copy(update={"started": True, "run_id": run_id, "next_steps": [step]})
-
-
-def _beyond_budget(request: LaunchRequest, shown: Mapping[str, Any]) -> list[str]:
-    """Return the warning that the budget may end before the work does."""
-    found = shown.get("duration") or (shown.get("estimate") or {}).get("duration") or {}
-    seconds = found.get("high_seconds", 0.0)
-    if not request.budget_hours or seconds <= request.budget_hours * 3600:
-        return []
-    return [
-        f"budget_hours={request.budget_hours:g} may be too little: up to {seconds / 3600:.2g} "
-        "hours are estimated. At its budget the run saves and stops; resume_run continues it"
-    ]
 
 
 def plan_hash(request: LaunchRequest, plan: Plan) -> str:

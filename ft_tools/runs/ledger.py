@@ -1,9 +1,7 @@
-"""What a workspace has spent: hours, money, tokens, and trained models that nobody measured."""
+"""What a workspace has spent: hours, money, and trained models that nobody measured."""
 
-import contextlib
 import json
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from pydantic import Field
 from ft_tools.contract import Report
 from ft_tools.errors import BadData
 from ft_tools.runs.state import directory
-from ft_tools.runs.state.records import TRAINED, RunInfo, Status
+from ft_tools.runs.state.records import TRAINED, RunInfo
 
 CALLS = "calls.jsonl"
 """Of an evaluation: a line for each call of an endpoint that costs."""
@@ -25,8 +23,6 @@ class WorkspaceSpending(Report):
     gpu_hours: float = Field(description="Hours times GPUs.")
     cpu_hours: float = Field(description="Hours of runs without a GPU.")
     endpoint_usd: float = Field(description="Of endpoints with a price; at most.")
-    trained_tokens: int = Field(description="Tokens of training, without padding.")
-    evaluated_tokens: int = Field(description="Tokens of prompts and answers of evaluations.")
     never_evaluated: list[str] = Field(
         default_factory=list, description="Trained models without an evaluation; at most ten."
     )
@@ -39,7 +35,7 @@ def spent(runs: Iterable[Path]) -> WorkspaceSpending:
         runs: Their directories, newest first.
     """
     hours = {True: 0.0, False: 0.0}
-    usd, trained, evaluated = 0.0, 0, 0
+    usd = 0.0
     models: list[str] = []
     sources: dict[str, str] = {}
     measured: list[str] = []
@@ -51,11 +47,9 @@ def spent(runs: Iterable[Path]) -> WorkspaceSpending:
         status = directory.read_status(run_dir)
         hours[info.device not in {None, "cpu"}] += status.seconds / 3600 * _num_devices(info)
         if info.kind in TRAINED:
-            trained += _trained_tokens(run_dir, status)
             models += [run_dir.name] if status.state == "succeeded" else []
         elif info.kind == "evaluate":
             usd += sum(_prices(run_dir))
-            evaluated += _evaluated_tokens(run_dir)
             measured += [_request(run_dir)] if status.state == "succeeded" else []
         elif info.kind == "ship":
             sources[run_dir.name] = _request(run_dir)
@@ -66,8 +60,6 @@ def spent(runs: Iterable[Path]) -> WorkspaceSpending:
         gpu_hours=round(hours[True], 3),
         cpu_hours=round(hours[False], 3),
         endpoint_usd=round(usd, 4),
-        trained_tokens=trained,
-        evaluated_tokens=evaluated,
         never_evaluated=[run_id for run_id in models if run_id not in names][:LISTED],
     )
 
@@ -87,24 +79,3 @@ def _prices(run_dir: Path) -> Iterator[float]:
         if isinstance(row.get("usd"), int | float):
             last[row.get("system"), row.get("call")] = row["usd"]
     yield from last.values()
-
-
-def _trained_tokens(run_dir: Path, status: Status) -> int:
-    """Return the tokens of all attempts; each counts its own from nothing."""
-    if status.attempt == 1:
-        return int(status.metrics.get("num_tokens", 0))
-    counted = [row.get("num_tokens") for row in directory.read_metrics(run_dir)]
-    totals = [0.0, *(total for total in counted if total is not None)]
-    return int(sum(now - before * (before <= now) for before, now in pairwise(totals)))
-
-
-def _evaluated_tokens(run_dir: Path) -> int:
-    report = directory.whole_json(run_dir / "report.json")
-    total = 0.0
-    # A damaged folder must not hide the others.
-    with contextlib.suppress(AttributeError, TypeError):
-        for system in report.get("systems") or []:
-            number = report.get("num_examples", 0) - system.get("num_reused", 0)
-            means = (system.get(f"{part}_tokens_mean", 0) for part in ("input", "output"))
-            total += number * sum(means)
-    return round(total)

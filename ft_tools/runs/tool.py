@@ -1,6 +1,7 @@
 """get_run, cancel_run and resume_run."""
 
 from pathlib import Path
+from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.runs.ledger import spent
@@ -14,10 +15,8 @@ from ft_tools.runs.state.log import log_tail
 from ft_tools.runs.state.records import ENDED, TRAINED, Status
 from ft_tools.runs.state.run_state import (
     is_resumable,
-    moved_from,
     read_result,
     settled,
-    with_place,
 )
 from ft_tools.runs.state.training_run import evaluations, plan_settings
 
@@ -55,16 +54,16 @@ def read_run(run_id: str, log_lines: int = 0, events_after: int | None = None) -
     info = directory.read_info(run_dir)
     status = settled(run_dir)
     result, damage = read_result(run_dir) if status.state == "succeeded" else (None, [])
-    place = moved_from(run_dir, status)
-    made = {"artifacts": [a.model_dump() for a in status.artifacts], "result": result}
     page = run_dir / "report.html"
+    trained: dict[str, Any] = {}
     if info.kind in TRAINED:
-        made |= {"evaluations": evaluations(run_dir), "settings": plan_settings(run_dir)}
+        trained = {"evaluations": evaluations(run_dir), "settings": plan_settings(run_dir)}
     events = directory.read_events(run_dir, events_after or 0)
     return RunReport(
         **status.model_dump(include=set(RunReport.model_fields) & set(Status.model_fields))
         | {"health": [*status.health, *damage]}
-        | (with_place(made, place, str(run_dir)) if place else made),
+        | trained,
+        result=result,
         run_id=run_dir.name,
         kind=info.kind,
         name=info.name,

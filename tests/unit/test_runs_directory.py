@@ -13,7 +13,7 @@ from ft_tools.runs.processes import endings
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory, locks, ranks
 from ft_tools.runs.state.log import log_tail
-from ft_tools.runs.state.records import Artifact, Progress, RunError, RunInfo, Status
+from ft_tools.runs.state.records import Progress, RunError, RunInfo, Status
 from ft_tools.runs.state.run_state import settled
 from ft_tools.runs.tool import get_run
 from ft_tools.training.request import SftRequest
@@ -243,23 +243,6 @@ def test_a_log_tail_is_bounded_escaped_and_without_secrets(run_dir):
     (run_dir / "log.txt").write_text(text)
     tail = log_tail(run_dir, 10)
     assert tail == ["\\x1b[31mred [redacted]", "30%", "x" * 300]
-
-
-@pytest.mark.parametrize("moved", [True, False])
-def test_a_run_that_was_moved_names_its_files_where_they_are_now(run_dir, tmp_path, moved):
-    # As a container has it, or as it was before somebody moved the workspace.
-    before = tmp_path / "before" / "runs" / RUN_ID
-    if not moved:
-        (before / "artifacts").mkdir(parents=True)
-    made = str(before / "artifacts" / "adapter")
-    status = Status(state="succeeded", artifacts=[Artifact(kind="adapter", path=made)])
-    directory.write_status(run_dir, status)
-    result = {"artifact": made, "files": [made], "base": str(tmp_path / "before" / "base")}
-    (run_dir / "report.json").write_text(json.dumps(result))
-    report = get_run(RunRequest(run_id=RUN_ID))
-    now = str(run_dir / "artifacts" / "adapter") if moved else made
-    assert [artifact.path for artifact in report.artifacts] == [now]
-    assert report.result == {**result, "artifact": now, "files": [now]}
 
 
 def test_bytes_are_those_of_the_tightest_group_around_this_process(tmp_path, monkeypatch):

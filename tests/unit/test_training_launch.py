@@ -124,12 +124,6 @@ def test_the_same_request_has_the_same_hash_and_changed_data_another(files):
     assert launch_sft(sft()).plan_hash != first
 
 
-def test_a_budget_below_the_estimate_is_a_warning_of_the_plan(files):
-    for hours, warned in ((1e-6, True), (1e6, False)):
-        warnings = launch_sft(sft(budget_hours=hours)).warnings
-        assert any(line.startswith("budget_hours=") for line in warnings) is warned
-
-
 def test_a_refused_confirmation_names_what_differs_from_the_plan_that_was_shown(files):
     shown = launch_sft(sft(training={"learning_rate": 1e-4})).plan_hash
     with pytest.raises(PlanChanged, match=r"plan\.training\.learning_rate \(0.0001 when it was"):

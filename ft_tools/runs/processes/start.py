@@ -117,8 +117,6 @@ def start(
     )
     with contextlib.ExitStack() as held:
         _prepare(runs)
-        if request_id:
-            _require_one_kind(runs, run_id)
         try:
             with new_folder(runs / run_id) as staging:
                 _write(staging, {"run": info, "request": request, "plan": plan})
@@ -285,15 +283,6 @@ def _environment(held_locks: tuple[int, ...]) -> dict[str, str]:
     ours.pop(process_tree.MARK, None)
     # The supervisor's own lock is held by being open; the last one is handed on to the worker.
     return ours | {LOCKS_VARIABLE: str(held_locks[-1])}
-
-
-def _require_one_kind(runs: Path, run_id: str) -> None:
-    kind, _, digest = run_id.rpartition("-")
-    other = next((p for p in runs.glob(f"*-{digest}") if p.name != run_id), None)
-    if other is not None:
-        raise BadInput(
-            f"request_id was used before, for {other.name}, which is no {kind} run; use a new one"
-        )
 
 
 def _require_same_request(run_dir: Path, request: BaseModel) -> None:

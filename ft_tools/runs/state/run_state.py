@@ -85,24 +85,3 @@ def read_result(run_dir: Path) -> tuple[dict[str, Any] | None, list[Health]]:
         advice = "restore the file, or run it again"
         signal = "damaged_report"
         return None, [Health(signal=signal, severity="error", observed=str(error), advice=advice)]
-
-
-def moved_from(run_dir: Path, status: Status) -> str:
-    """Return where the run was when it wrote its paths, if it was moved or mounted since."""
-    for artifact in status.artifacts:
-        before, is_ours, _ = artifact.path.partition(f"/{run_dir.name}/")
-        place = f"{before}/{run_dir.name}"
-        if is_ours and place != str(run_dir) and not Path(place).exists():
-            return place
-    return ""
-
-
-def with_place(value: Any, old: str, new: str) -> Any:
-    """Return nested JSON with one text replaced by another wherever it stands."""
-    if isinstance(value, str):
-        return value.replace(old, new)
-    if isinstance(value, list):
-        return [with_place(part, old, new) for part in value]
-    if isinstance(value, dict):
-        return {key: with_place(part, old, new) for key, part in value.items()}
-    return value
