@@ -15,7 +15,7 @@ from ft_tools import publish
 from ft_tools.errors import Missing
 from ft_tools.publish import new_folder
 from ft_tools.runs.launchers import attend as remote
-from ft_tools.runs.launchers import programs, workdir
+from ft_tools.runs.launchers import workdir
 from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.records import Artifact, RunInfo, Status
 
@@ -107,7 +107,6 @@ def cloud(tmp_path, run_dir, monkeypatch):
     monkeypatch.setenv("RUN_DIR", str(run_dir))
     monkeypatch.setenv(remote.LOOK_VARIABLE, "0")
     monkeypatch.setattr(remote, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(programs, "POLL_SECONDS", 0.05)
     return there
 
 
@@ -148,7 +147,7 @@ def test_a_run_that_succeeded_there_is_here_with_what_it_made(run_dir, cloud):
 def test_a_job_whose_submission_never_answered_is_found_by_its_name_and_ended(
     run_dir, cloud, monkeypatch
 ):
-    monkeypatch.setattr(programs, "TRANSFER_SECONDS", 2.0)
+    monkeypatch.setattr(remote, "SUBMIT_SECONDS", 2.0)
     cloud.states("RUNNING")
     cloud.on("sky", "launch", f'{TAKE}\ntouch "$RUN_DIR/cancel"\nsleep 60')
     assert attend(run_dir).state == "cancelled"

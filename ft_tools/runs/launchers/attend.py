@@ -5,8 +5,11 @@ copy is fetched. The scheduler is asked only whether the job is still there.
 """
 
 import contextlib
+import os
 import secrets
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,8 +18,9 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.errors import Missing
 from ft_tools.publish import write_file
-from ft_tools.runs.launchers import programs, workdir
-from ft_tools.runs.launchers.launcher import UNKNOWN, Job, JobState, Launcher, Storage
+from ft_tools.redaction import redact
+from ft_tools.runs.launchers import workdir
+from ft_tools.runs.launchers.launcher import UNKNOWN, Job, JobState, Launcher
 from ft_tools.runs.launchers.options import Options
 from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
 from ft_tools.runs.launchers.torchrun import MARK, SAFE
@@ -32,6 +36,15 @@ LOOK_SECONDS = 15.0
 """Between two questions to the scheduler."""
 GONE_LOOKS = 3
 """Looks without the job until it counts as gone: files of other machines may come late."""
+ANSWER_SECONDS = 120.0
+"""That a program gets to answer a question."""
+SUBMIT_SECONDS = 6 * 3600.0
+"""That it gets to submit a job, with a model of gibibytes."""
+FETCH_SECONDS = 600.0
+"""That it gets to fetch files; the next time it continues."""
+NO_ANSWER = 124
+"""Exit code for a program that was given up, as timeout(1) has it."""
+SHOWN_CHARS = 500
 FETCHED = "fetched"
 ALIVE = frozenset({"waiting", "running"})
 SHOWN_ID = "0123456789abcdef"
@@ -64,21 +77,29 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
     Raises:
         FineTuningError: It cannot be submitted.
     """
-    watch = Watch(run_dir, info, terms)
-    if not watch.has_job() and not watch.submit():
-        if terms():
-            endings.write(run_dir, "interrupted", "preempted")
-        else:
-            endings.write(run_dir, "cancelled", "user")
+    watch = Watch(run_dir, info)
+    if not watch.record.job_id and not watch.submit(terms):
+        is_left = bool(terms())
+        endings.write(
+            run_dir, *(("interrupted", "preempted") if is_left else ("cancelled", "user"))
+        )
         return
-    cancelled_at: float | None = None
-    while not watch.is_over():
+    looked_at = cancelled_at = 0.0
+    while True:
         if terms():
             directory.add_event(run_dir, f"left {watch.job} to itself")
             return
-        if (run_dir / "cancel").exists():
-            cancelled_at = cancelled_at or time.monotonic()
-            watch.cancel(in_earnest=time.monotonic() - cancelled_at > grace)
+        now = time.monotonic()
+        if not cancelled_at and (run_dir / "cancel").exists():
+            # Looked at now, too.
+            cancelled_at, looked_at = now, 0.0
+        if not looked_at or now - looked_at >= seconds_of(LOOK_VARIABLE, LOOK_SECONDS):
+            looked_at = now
+            watch.look()
+            if cancelled_at:
+                watch.cancel(in_earnest=now - cancelled_at > grace)
+            if watch.is_over():
+                break
         time.sleep(POLL_SECONDS)
     watch.record_end()
 
@@ -86,34 +107,27 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
 class Watch:
     """What is known about a job, from the run directory first and from the scheduler second."""
 
-    def __init__(self, run_dir: Path, info: RunInfo, terms: Callable[[], int]) -> None:
+    def __init__(self, run_dir: Path, info: RunInfo) -> None:
+        self.record = JobRecord(backend=info.backend, token="")
         self._run_dir = run_dir
         self._info = info
-        self._terms = terms
         self._launcher = LAUNCHERS[info.backend]
         self._options = parse(info.backend, info.backend_options)
-        self._record = JobRecord(backend=info.backend, token="")
         with contextlib.suppress(OSError, ValueError):
             text = (run_dir / JOB_FILE).read_bytes()
-            self._record = JobRecord.model_validate_json(text)
+            self.record = JobRecord.model_validate_json(text)
         self._state = self._last = UNKNOWN
-        self._looked_at = -LOOK_SECONDS
-        self._looks = self._gone = 0
+        self._gone = 0
         self._cancelled = False
-        self._cancel_tried = -1
         self._fetched = self._launcher.storage is None
-        self._complained = False
+        self._notes: set[str] = set()
 
     @property
     def job(self) -> str:
         """The job, as people name it."""
-        return f"{self._record.backend} job {self._record.job_id}"
+        return f"{self.record.backend} job {self.record.job_id}"
 
-    def has_job(self) -> bool:
-        """Return whether a scheduler was given the run, as far as is known."""
-        return bool(self._record.job_id)
-
-    def submit(self) -> bool:
+    def submit(self, terms: Callable[[], int]) -> bool:
         """Submit a job of the run.
 
         Returns:
@@ -136,6 +150,7 @@ class Watch:
             options=self._options,
             environment=_environment(launcher, token),
         )
+        is_submitted = False
         try:
             for name, text in launcher.files(job).items():
                 write_file(run_dir / name, text)
@@ -143,51 +158,68 @@ class Watch:
                 # Of an earlier submission; the storage may not have one of this for a while.
                 (run_dir / FETCHED / workdir.STATUS).unlink(missing_ok=True)
                 launcher.storage.pack(run_dir)
-            if not self._is_called():
+            if not terms() and not (run_dir / "cancel").exists():
                 self._hand_over(job)
-                return True
-        except BaseException:
-            (run_dir / JOB_FILE).unlink(missing_ok=True)
-            raise
+                is_submitted = True
         finally:
             # It may hold a model, and is made anew by the next submission.
             shutil.rmtree(run_dir / workdir.FOLDER, ignore_errors=True)
-        (run_dir / JOB_FILE).unlink(missing_ok=True)
-        return False
+            if not is_submitted:
+                (run_dir / JOB_FILE).unlink(missing_ok=True)
+        return is_submitted
+
+    def look(self) -> None:
+        """Ask the scheduler for the job, and then the storage for its files."""
+        self._state = self._ask()
+        if self._state.state != "unknown":
+            # The sign by which a reader distinguishes waiting from being stalled.
+            sign = self._run_dir / ranks.WAITING
+            with contextlib.suppress(OSError):
+                if self._state.state == "waiting":
+                    sign.touch(mode=0o600)
+                else:
+                    sign.unlink(missing_ok=True)
+            if self._state.text != self._last.text:
+                directory.add_event(self._run_dir, f"{self.job}: {self._state.text}")
+            self._last = self._state
+        gone = self._state.state == "ended" and not locks.is_held(self._run_dir / locks.WORKER)
+        self._gone = self._gone + 1 if gone else 0
+        # After the look: of a job that has ended it brings everything.
+        if (storage := self._launcher.storage) is not None:
+            local = self._run_dir / FETCHED
+            local.mkdir(mode=0o700, exist_ok=True)
+            argv = storage.fetch(self._options, self._run_dir.name, str(local))
+            code, printed = call(argv, FETCH_SECONDS)
+            self._fetched = code == 0
+            if code and self._state.state != "waiting":
+                self._note("its files could not be fetched, trying again", argv, code, printed)
+            storage.take_over(local, self._run_dir)
 
     def is_over(self) -> bool:
-        """Ask when it is due; return whether the job is gone and what it left is here."""
-        if time.monotonic() - self._looked_at >= seconds_of(LOOK_VARIABLE, LOOK_SECONDS):
-            self._looked_at = time.monotonic()
-            self._poll()
-            if self._launcher.storage is not None:
-                # After the look: of a job that has ended it brings everything.
-                self._fetch(self._launcher.storage)
+        """Return whether the job is gone and what it left is here."""
         state = directory.read_status(self._run_dir).state
         # An interrupted one may be between its end and its next start.
         needed = 1 if state in ENDED and state != "interrupted" else GONE_LOOKS
-        return self._gone >= needed and (self._fetched or not self._has_left_files())
+        # A job that never started has left nothing; a cancel gives up what cannot be fetched.
+        wrote = read_token(self._run_dir / FETCHED) == self.record.token
+        waits = (wrote or self._state.reason is None) and not (self._run_dir / "cancel").exists()
+        return self._gone >= needed and (self._fetched or not waits)
 
     def cancel(self, *, in_earnest: bool) -> None:
         """Have a waiting job removed; one that runs stops by itself, unless it takes too long.
 
-        A scheduler that fails to do so is asked again after each look.
+        A scheduler that fails to do so is asked again after the next look.
         """
         started = locks.is_held(self._run_dir / locks.WORKER) or self._state.state == "running"
         listens = started and self._launcher.storage is None and not in_earnest
-        is_done = self._cancelled or self._state.state == "ended"
-        if listens or is_done or self._cancel_tried == self._looks:
+        if listens or self._cancelled or self._state.state == "ended":
             return
-        if is_first := self._cancel_tried < 0:
-            directory.note(self._run_dir, f"ending job {self._record.job_id}")
-        self._cancel_tried = self._looks
-        argv = self._launcher.cancel(self._options, self._record.job_id)
-        code, printed = programs.call(argv, programs.ANSWER_SECONDS)
+        directory.note(self._run_dir, f"ending job {self.record.job_id}")
+        argv = self._launcher.cancel(self._options, self.record.job_id)
+        code, printed = call(argv, ANSWER_SECONDS)
         self._cancelled = code == 0
-        if code and is_first:
-            said = programs.failure(argv, code, printed)
-            message = f"the job could not be ended, trying again: {said}"
-            directory.note(self._run_dir, message, "error")
+        if code:
+            self._note("the job could not be ended, trying again", argv, code, printed)
 
     def record_end(self) -> None:
         """Close the job, and write the end that it could not write."""
@@ -200,7 +232,7 @@ class Watch:
             error = RunError(
                 code="job_ended",
                 message="the job ended without a report of its worker; "
-                f"{self._record.backend} reports {self._last.text}",
+                f"{self.record.backend} reports {self._last.text}",
                 hint="get_run with log_lines shows the last lines; resume_run submits it again",
                 retryable=True,
             )
@@ -221,78 +253,64 @@ class Watch:
         argv, ours = self._launcher.submit(job), self._launcher.job_id(job, "")
         # Also for who looks after the run next, should this process end now.
         self._write(job_id=ours)
-        code, printed = programs.call(argv, programs.TRANSFER_SECONDS)
-        said = programs.failure(argv, code, printed)
+        code, printed = call(argv, SUBMIT_SECONDS)
         if code == 0:
             self._write(job_id=self._launcher.job_id(job, printed))
-        elif code != programs.NO_ANSWER and not (ours and self._ask().state in ALIVE):
-            raise Missing(said)
-        if not self.has_job():
+        elif code != NO_ANSWER and not (ours and self._ask().state in ALIVE):
+            raise Missing(failure(argv, code, printed))
+        if not self.record.job_id:
             raise Missing(
                 f"{' '.join(argv[:3])} returned no job id; find {job.name} there and stop it"
             )
         if code:
-            directory.note(self._run_dir, f"checking for job {ours} anyway: {said}", "warning")
+            self._note(f"checking for job {ours} anyway", argv, code, printed)
         directory.add_event(self._run_dir, f"submitted as {self.job}")
 
     def _ask(self) -> JobState:
-        job_id = self._record.job_id
+        job_id = self.record.job_id
         argv = self._launcher.status(self._options, job_id)
-        return self._launcher.read_status(*programs.call(argv, programs.ANSWER_SECONDS), job_id)
+        return self._launcher.read_status(*call(argv, ANSWER_SECONDS), job_id)
 
-    def _poll(self) -> None:
-        self._looks += 1
-        self._state = self._ask()
-        if self._state.state != "unknown":
-            # The sign by which a reader distinguishes waiting from being stalled.
-            sign = self._run_dir / ranks.WAITING
-            with contextlib.suppress(OSError):
-                if self._state.state == "waiting":
-                    sign.touch(mode=0o600)
-                else:
-                    sign.unlink(missing_ok=True)
-            if self._state.text != self._last.text:
-                directory.add_event(self._run_dir, f"{self.job}: {self._state.text}")
-            self._last = self._state
-        gone = self._state.state == "ended" and not locks.is_held(self._run_dir / locks.WORKER)
-        self._gone = self._gone + 1 if gone else 0
-
-    def _fetch(self, storage: Storage) -> None:
-        """Bring the run's files here; a failure is reported once and tried again."""
-
-        def has_to_react() -> bool:
-            # A cancel or a TERM cannot wait for a fetch while the job continues.
-            return self._is_called() and not self._cancelled and self._state.state != "ended"
-
-        local = self._run_dir / FETCHED
-        local.mkdir(mode=0o700, exist_ok=True)
-        argv = storage.fetch(self._options, self._run_dir.name, str(local))
-        code, printed = programs.call(argv, programs.TRANSFER_SECONDS, has_to_react)
-        self._fetched = code == 0
-        is_late = self._state.state != "waiting" and not has_to_react()
-        if code and is_late and not self._complained:
-            self._complained = True
-            said = programs.failure(argv, code, printed)
-            message = f"its files could not be fetched, trying again: {said}"
+    def _note(self, what: str, argv: list[str], code: int, printed: str) -> None:
+        """Note once that a program failed."""
+        if what not in self._notes:
+            self._notes.add(what)
+            message = f"{what}: {failure(argv, code, printed)}"
             directory.note(self._run_dir, message, "warning")
-        storage.take_over(local, self._run_dir)
-
-    def _has_left_files(self) -> bool:
-        """Return whether there is something to wait for: the job wrote, or has succeeded.
-
-        One that never started has left nothing. A cancel gives up what cannot be fetched.
-        """
-        if (self._run_dir / "cancel").exists():
-            return False
-        fetched = read_token(self._run_dir / FETCHED)
-        return fetched == self._record.token or self._state.reason is None
-
-    def _is_called(self) -> bool:
-        return self._terms() > 0 or (self._run_dir / "cancel").exists()
 
     def _write(self, **fields: object) -> None:
-        self._record = self._record.model_copy(update=fields)
-        write_file(self._run_dir / JOB_FILE, self._record.model_dump_json())
+        self.record = self.record.model_copy(update=fields)
+        write_file(self._run_dir / JOB_FILE, self.record.model_dump_json())
+
+
+def call(argv: list[str], seconds: float) -> tuple[int, str]:
+    """Run a program; return its exit code, or NO_ANSWER, and what it printed."""
+    try:
+        # In a session of its own, so that a program which is a script ends with what it started.
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        return 1, f"{argv[0]}: {type(error).__name__}"
+    try:
+        printed, complained = child.communicate(timeout=seconds)
+        return child.returncode, printed + (complained if child.returncode else "")
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        return NO_ANSWER, "no answer"
+
+
+def failure(argv: list[str], code: int, printed: str) -> str:
+    """Return how a program failed, in its own last words, without secrets."""
+    said = redact(printed.strip()[-SHOWN_CHARS:])
+    return f"{' '.join(argv[:3])} ended with {code}: {said}"
 
 
 def _python(options: Options) -> str:
