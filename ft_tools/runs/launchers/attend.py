@@ -79,10 +79,10 @@ def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float)
     """
     watch = Watch(run_dir, info)
     if not watch.record.job_id and not watch.submit(terms):
-        is_left = bool(terms())
-        endings.write(
-            run_dir, *(("interrupted", "preempted") if is_left else ("cancelled", "user"))
-        )
+        if terms():
+            endings.write(run_dir, "interrupted", "preempted")
+        else:
+            endings.write(run_dir, "cancelled", "user")
         return
     looked_at = cancelled_at = 0.0
     while True:
@@ -119,7 +119,7 @@ class Watch:
         self._state = self._last = UNKNOWN
         self._gone = 0
         self._cancelled = False
-        self._fetched = self._launcher.storage is None
+        self._fetched = self._launcher.fetch is None
         self._notes: set[str] = set()
 
     @property
@@ -154,10 +154,10 @@ class Watch:
         try:
             for name, text in launcher.files(job).items():
                 write_file(run_dir / name, text)
-            if launcher.storage is not None:
+            if launcher.fetch is not None:
                 # Of an earlier submission; the storage may not have one of this for a while.
                 (run_dir / FETCHED / workdir.STATUS).unlink(missing_ok=True)
-                launcher.storage.pack(run_dir)
+                workdir.pack(run_dir)
             if not terms() and not (run_dir / "cancel").exists():
                 self._hand_over(job)
                 is_submitted = True
@@ -185,15 +185,15 @@ class Watch:
         gone = self._state.state == "ended" and not locks.is_held(self._run_dir / locks.WORKER)
         self._gone = self._gone + 1 if gone else 0
         # After the look: of a job that has ended it brings everything.
-        if (storage := self._launcher.storage) is not None:
+        if (fetch := self._launcher.fetch) is not None:
             local = self._run_dir / FETCHED
             local.mkdir(mode=0o700, exist_ok=True)
-            argv = storage.fetch(self._options, self._run_dir.name, str(local))
+            argv = fetch(self._options, self._run_dir.name, str(local))
             code, printed = call(argv, FETCH_SECONDS)
             self._fetched = code == 0
             if code and self._state.state != "waiting":
                 self._note("its files could not be fetched, trying again", argv, code, printed)
-            storage.take_over(local, self._run_dir)
+            workdir.take_over(local, self._run_dir)
 
     def is_over(self) -> bool:
         """Return whether the job is gone and what it left is here."""
@@ -211,7 +211,7 @@ class Watch:
         A scheduler that fails to do so is asked again after the next look.
         """
         started = locks.is_held(self._run_dir / locks.WORKER) or self._state.state == "running"
-        listens = started and self._launcher.storage is None and not in_earnest
+        listens = started and self._launcher.fetch is None and not in_earnest
         if listens or self._cancelled or self._state.state == "ended":
             return
         directory.note(self._run_dir, f"ending job {self.record.job_id}")
@@ -320,7 +320,7 @@ def _python(options: Options) -> str:
 def _environment(launcher: Launcher, token: str) -> dict[str, str]:
     """Return what a job needs of this environment: places and switches, never a secret."""
     ours = {MARK: token, **SAFE}
-    if launcher.storage is not None:
+    if launcher.fetch is not None:
         return ours
     here = environment()
     return {name: here[name] for name in GIVEN_VARIABLES if name in here} | ours

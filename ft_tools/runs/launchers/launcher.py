@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ft_tools.runs.launchers.options import Options
@@ -62,17 +61,6 @@ class States(NamedTuple):
         return JobState("ended", text, self.ended[word]) if word in self.ended else UNKNOWN
 
 
-class Storage(NamedTuple):
-    """For machines that do not see the run's folder: how its files go there and come back."""
-
-    pack: Callable[[Path], None]
-    """Write what the job needs into the run directory, before the submission."""
-    fetch: Callable[[Options, str, str], list[str]]
-    """Options, run id and local folder -> the command that brings the run's files here."""
-    take_over: Callable[[Path, Path], None]
-    """Fetched folder and run directory: put the files in their places."""
-
-
 @dataclass(frozen=True)
 class Launcher:
     """How a backend is spoken to. The functions are pure: files and argv out, text in."""
@@ -93,8 +81,9 @@ class Launcher:
     """Files that are written into the run directory first, by name."""
     requeue: Callable[[Mapping[str, str], float], list[str]] | None = None
     """From inside a job that was asked to stop: the argv that queues it once more, or nothing."""
-    storage: Storage | None = None
-    """None: the job works in the run directory itself."""
+    fetch: Callable[[Options, str, str], list[str]] | None = None
+    """For machines that do not see the run directory: options, run id and local folder -> the
+    command that brings the run's files here. `workdir.py` does the rest."""
 
 
 def inside(job: Job, command: list[str], *given: str) -> list[str]:

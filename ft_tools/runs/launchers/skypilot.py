@@ -13,7 +13,6 @@ from ft_tools.runs.launchers.launcher import (
     JobState,
     Launcher,
     States,
-    Storage,
     inside,
 )
 from ft_tools.runs.launchers.options import NAME_THE_CARD, WORD, Options
@@ -158,5 +157,5 @@ LAUNCHER = Launcher(
     status=status,
     read_status=read_status,
     cancel=cancel,
-    storage=Storage(workdir.pack, fetch, workdir.take_over),
+    fetch=fetch,
 )

@@ -48,8 +48,8 @@ def require_programs(backend: str, options: Options) -> None:
     if launcher is None:
         return
     cures = {launcher.program: launcher.cure}
-    if launcher.storage is not None:
-        program = launcher.storage.fetch(options, "", "")[0]
+    if launcher.fetch is not None:
+        program = launcher.fetch(options, "", "")[0]
         cures[program] = "install the storage provider's client, which fetches results"
     for program, cure in cures.items():
         if shutil.which(program) is None:
