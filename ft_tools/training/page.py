@@ -57,8 +57,6 @@ def run_page(
             "Rewards": (any(reward_charts) and reward_charts) or NOTHING_YET
             if plan.task != "sft"
             else "",
-            "Schedule": chart("Learning rate", {"learning rate": "learning_rate"}, "rate"),
-            "Pace": chart("Seconds per step", {"step": "step_seconds"}, "seconds"),
             "Health": table(["severity", "signal", "observed", "advice"], signals)
             or note("Nothing out of the ordinary."),
             "Run": key_values({name: str(value) for name, value in _facts(plan, facts).items()}),

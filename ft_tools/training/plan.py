@@ -16,7 +16,7 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launch import Plan
 from ft_tools.runs.launchers.placement import Place
-from ft_tools.training import arguments, defaults, preference_runs, preflight
+from ft_tools.training import arguments, defaults, estimates, preference_runs, preflight
 from ft_tools.training.checks import base_model, data_quality
 from ft_tools.training.checks.engine import Engine
 from ft_tools.training.estimates import Estimate
@@ -25,7 +25,6 @@ from ft_tools.training.plan_estimate import (
     Completions,
     count_tokens,
     estimated,
-    evaluation_epochs,
     require_memory,
     rows_in_batches,
     work_of,
@@ -232,7 +231,11 @@ def plan_parts(
         counted, why_not = count_tokens(task, source, training, files, loss_on, counted)
     num_rows = rows_in_batches(counted, dataset)
     arguments.require_complete(training, validated=training["eval_strategy"] != "no")
-    each = evaluation_epochs(task, request.method, files, counted)
+    # An evaluation is a forward pass; a reinforcement run writes answers in both.
+    each = 0.0
+    if validation is not None and task != "grpo":
+        rows = validation.num_examples / dataset.num_examples
+        each = estimates.forward_fraction(task, request.method) * rows
     steps, epochs = _set_steps(request, task, settings, num_rows, each)
     parts = {
         "task": task,

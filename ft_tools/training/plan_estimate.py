@@ -20,7 +20,7 @@ from ft_tools.training.checks import memory
 from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.estimates import Estimate
 from ft_tools.training.model_plan import ModelPlan
-from ft_tools.training.request import Method, TrainingRequest
+from ft_tools.training.request import TrainingRequest
 from ft_tools.training.settings import Settings
 from ft_tools.training.token_counts import CountRequest, Counts
 
@@ -89,8 +89,6 @@ def require_memory(
         mac=mac_name() if parts["engine"] == "mlx" and is_apple_silicon() else "",
         most_tokens=most_tokens(counts, settings.training),
         num_rows=None if parts["task"] == "grpo" else rows_in_batches(counts, parts["dataset"]),
-        num_params=parts["model"].num_params,
-        num_trained=_trained(request, parts),
     )
     settings.training |= memory.fastest_that_fits(planned, settings.given)
     return {
@@ -134,25 +132,6 @@ def count_tokens(
         packing=packing,
     )
     return token_counts.count(request)
-
-
-def evaluation_epochs(
-    task: Task,
-    method: Method,
-    files: tuple[DatasetFacts, DatasetFacts | None],
-    counted: Counts | None,
-) -> float:
-    """Return the epochs of training that take the work of one evaluation, a forward pass alone.
-
-    0 without validation, and in a reinforcement run, which writes answers in both.
-    """
-    dataset, validation = files
-    if validation is None or task == "grpo":
-        return 0.0
-    trained = counted.data.num_tokens if counted else dataset.estimated_tokens
-    return (
-        estimates.forward_fraction(task, method) * _held_out_tokens(validation, counted) / trained
-    )
 
 
 def work_of(
@@ -199,11 +178,8 @@ def _trained(request: TrainingRequest, parts: dict[str, Any]) -> int | None:
 
 def _evaluated_tokens(parts: dict[str, Any], evaluations: int) -> int:
     """Return the tokens of all evaluations of a run."""
-    if parts["validation"] is None:
+    validation, counted = parts["validation"], parts["counts"]
+    if validation is None:
         return 0
-    return evaluations * _held_out_tokens(parts["validation"], parts["counts"])
-
-
-def _held_out_tokens(validation: DatasetFacts, counted: Counts | None) -> int:
-    known = counted.validation if counted else None
-    return known.num_tokens if known else validation.estimated_tokens
+    one: int = counted.validation.num_tokens if counted else validation.estimated_tokens
+    return evaluations * one

@@ -1,18 +1,14 @@
 """What a plan warns of; nothing here stops a launch. The texts are rows of findings.toml."""
 
-import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ft_tools.errors import FineTuningError
 from ft_tools.formats.example import THOUGHTS
 from ft_tools.formats.training_rows import UNTRAINED, DatasetFacts
 from ft_tools.models import model_folder
-from ft_tools.models.families import has_trait
 from ft_tools.models.resolve import ModelSource
-from ft_tools.models.shape_of_model import config_of
 from ft_tools.runs.hardware.devices import Device, unused_gpu
 from ft_tools.runs.launchers.placement import Place
 from ft_tools.training import defaults
@@ -63,7 +59,6 @@ def plan_warnings(
         *_unread(dataset),
         *_thoughts(source, dataset, template),
         *_form(source, dataset, template),
-        *_packing(source, training),
         *_tokens(dataset, plan["counts"], why_not, training.get("max_length")),
         *(_preferences(request) if plan["task"] in {"dpo", "kto"} else []),
     ]
@@ -151,13 +146,6 @@ def _form(source: ModelSource, dataset: DatasetFacts, template: str | None) -> I
     if is_plain and source.path and template is not None:
         name = Path(dataset.path).name
         yield warning("plain_text_for_a_chat_model", name=name, model=source.name)
-
-
-def _packing(source: ModelSource, training: Mapping[str, Any]) -> Iterator[str]:
-    if training.get("packing") or training.get("padding_free"):
-        with contextlib.suppress(FineTuningError):
-            if has_trait(config_of(source.load_from), "mixes_packed"):
-                yield warning("packed_rows_may_mix")
 
 
 def _tokens(

@@ -17,7 +17,7 @@ from ft_tools.runs.state.records import State
 from ft_tools.training import arguments
 from ft_tools.training.checks import data_quality
 from ft_tools.training.checks.engine import require_machine
-from ft_tools.training.exports.export import export, export_warnings
+from ft_tools.training.exports.export import export
 from ft_tools.training.findings import refusal, warning
 from ft_tools.training.grpo import probe
 from ft_tools.training.grpo.plan import GrpoPlan, plan_grpo
@@ -170,7 +170,7 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, begins: St
         kind,
         request,
         plan,
-        warnings=[*plan.missing, *plan.warnings, *export_warnings(request, plan)],
+        warnings=[*plan.missing, *plan.warnings],
         device=plan.device.name,
         slots=_slots(plan),
         backend=(request.backend, request.backend_options),

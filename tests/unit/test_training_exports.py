@@ -9,7 +9,7 @@ from ft_tools.runs.launchers.placement import place_of
 from ft_tools.runs.launchers.table import parse
 from ft_tools.training.exports import axolotl, export, script
 from ft_tools.training.tool import launch_sft, plan_sft
-from tests.unit.launches import accepting, sft
+from tests.unit.launches import sft
 
 
 def parsed(text):
@@ -87,13 +87,9 @@ def test_an_exported_folder_names_no_path_of_this_machine_and_brings_the_data(fi
     assert "export_dir" not in shown.next_steps[0].arguments
 
 
-def test_the_exported_script_makes_an_example_of_each_answer_and_the_plan_says_so(files):
+def test_the_exported_script_makes_an_example_of_each_answer(files):
     one = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "In Oslo."}]
-    rows = [{"messages": one * (1 + at % 2)} for at in range(30)]
-    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    once = {"training": {"num_train_epochs": 1}, **accepting("no_quality_filter")}
-    said = launch_sft(sft(export_dir="several", **once)).warnings
-    assert any("each of the 45 answers of 30 conversations" in one for one in said)
+    launch_sft(sft(export_dir="several"))
     text = (files / "several" / "train.py").read_text()
     script_of = {"json": json, "MARKS": False, "TRAINING": {}}
     exec(text[text.index("def prepared") : text.index("class EarlyStopping")], script_of)
@@ -104,7 +100,3 @@ def test_the_exported_script_makes_an_example_of_each_answer_and_the_plan_says_s
     assert script_of["prepared"]({"messages": [one[1], *one]})[0]["prompt"] == [one[1], one[0]]
     script_of["TRAINING"] = {"completion_only_loss": False}
     assert [e["prompt"] for e in script_of["prepared"]({"messages": one * 2})] == [[*one, one[0]]]
-    rows = [{"messages": one} for _ in range(30)]
-    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    said = launch_sft(sft(export_dir="single", **once)).warnings
-    assert not any("makes an example of each" in one for one in said)

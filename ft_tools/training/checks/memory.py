@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ft_tools import facts
 from ft_tools.contract import complaints
-from ft_tools.errors import BadInput, FineTuningError, MissingExtra, NotFound
+from ft_tools.errors import BadInput, MissingExtra, NotFound
 from ft_tools.memory.bounds import DEFAULT_CONTEXT_GIB
 from ft_tools.memory.report import VramReport
 from ft_tools.memory.request import VramRequest
@@ -21,8 +21,6 @@ from ft_tools.training.findings import refusal
 
 FINDING = "does_not_fit"
 UNCHECKED = "memory_unchecked"
-STATE_BYTES = 12
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "mlx 4-bit": 0.5625}
 HOST_SLACK = 1.1
 """What a CPU's allocator holds over the sum. Source: benchmarks/ram.json."""
 LEAST_PROCESS_GIB = 0.32
@@ -62,9 +60,6 @@ class PlannedRun:
     """Of a row that a batch is made of, before it is cut; None where nothing was counted."""
     num_rows: int | None = None
     """That batches are made of; a micro-batch has no more. None: as many as it takes."""
-    num_params: int | None = None
-    """Of the base, by its files."""
-    num_trained: int | None = None
 
     @property
     def is_estimated(self) -> bool:
@@ -174,7 +169,8 @@ def require_fit(planned: PlannedRun, accepted: Collection[str]) -> dict[str, Any
     try:
         report = _estimate(planned)
     except (BadInput, NotFound, MissingExtra) as error:
-        _require_accepted(f"whether this run fits {where}", error, accepted)
+        if UNCHECKED not in accepted:
+            raise refusal("memory_unknown", what=f"whether this run fits {where}", error=error)
         return None
     if report.fits == "no" and FINDING not in accepted:
         changes = "; ".join(change.change for change in report.changes_to_fit)
@@ -191,11 +187,6 @@ def require_fit(planned: PlannedRun, accepted: Collection[str]) -> dict[str, Any
     return report.model_dump(mode="json", include=set(SHOWN))
 
 
-def _require_accepted(what: str, error: FineTuningError, accepted: Collection[str]) -> None:
-    if UNCHECKED not in accepted:
-        raise refusal("memory_unknown", what=what, error=error)
-
-
 def attention_of(training: Mapping[str, Any]) -> str:
     """Return the attention implementation of a run, as estimate_vram names it."""
     named = str((training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa"))
@@ -206,14 +197,13 @@ def host_memory(planned: PlannedRun, accepted: Collection[str]) -> dict[str, flo
     """Return what a run on this machine's CPU needs of its memory, in GiB; None elsewhere.
 
     The same sum as on a GPU with full logits, for batches as long as the longest row, and Python
-    with its libraries. The lower bound has rows of one token where none were counted. Where the sum
-    cannot be made, weights and the states of AdamW are: N bytes(dtype) + 12 T.
+    with its libraries. The lower bound has rows of one token where none were counted. None, too,
+    where the family is not known: a run that ends for its memory is resumed with less.
 
     Raises:
-        Refused: By the rule `does_not_fit`, where even the lower bound is above the memory, or
-            `memory_unchecked` where not even the size of the model is known.
+        Refused: By the rule `does_not_fit`, where even the lower bound is above the memory.
 
-    Source: benchmarks/ram.json; https://arxiv.org/abs/1910.02054 (ZeRO), section 3: states of Adam.
+    Source: benchmarks/ram.json.
     """
     device = planned.device
     if planned.is_estimated or not device.memory_gib:
@@ -231,13 +221,7 @@ def host_memory(planned: PlannedRun, accepted: Collection[str]) -> dict[str, flo
             )
             for tokens in (most or NOT_CUT, most or 1)
         )
-    except (BadInput, NotFound, MissingExtra) as error:
-        if planned.num_params is None:
-            _require_accepted("whether this run fits this machine's memory", error, accepted)
-            return None
-        weights = planned.num_params * BYTES.get(planned.dtype, 4)
-        low = (weights + STATE_BYTES * (planned.num_trained or 0)) / 2**30
-        _require_low(low, low, device, accepted)
+    except (BadInput, NotFound, MissingExtra):
         return None
     process = facts.number("loading.process_gib")
     low = round(least.peak_allocated_low_gib + LEAST_PROCESS_GIB, 2)
@@ -245,16 +229,12 @@ def host_memory(planned: PlannedRun, accepted: Collection[str]) -> dict[str, flo
         round(gib + process, 2)
         for gib in (filled.peak_allocated_gib, filled.peak_allocated_high_gib * HOST_SLACK)
     )
-    _require_low(needed, low, device, accepted)
-    free = round(free_bytes() / 2**30, 2)
-    return {"needed_gib": needed, "needed_low_gib": low, "needed_high_gib": high,
-            "machine_gib": device.memory_gib, "free_gib": free}  # fmt: skip
-
-
-def _require_low(needed: float, low: float, device: Device, accepted: Collection[str]) -> None:
     if low > device.memory_gib and FINDING not in accepted:
         sizes = {"needed": needed, "low": low, "machine": device.memory_gib}
         raise refusal("run_above_memory", **sizes)
+    free = round(free_bytes() / 2**30, 2)
+    return {"needed_gib": needed, "needed_low_gib": low, "needed_high_gib": high,
+            "machine_gib": device.memory_gib, "free_gib": free}  # fmt: skip
 
 
 def with_whole_logits(plan: Any) -> VramReport | None:

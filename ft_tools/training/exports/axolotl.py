@@ -62,21 +62,18 @@ def text(
     is_known = plan.task != "kto" and plan.dataset.format != "prompt_completion_messages"
     if not is_known or plan.model.adapter:
         return "", ""
-    note = ""
-    if fused := plan.estimate.vram:
-        note = warning("axolotl_liger")
-        if not is_fused(plan) and (whole := memory.with_whole_logits(plan)) is not None:
-            row = "axolotl_does_not_fit" if whole.fits == "no" else "axolotl_memory"
-            sizes = {"whole": whole.peak_allocated_gib, "usable": whole.usable_gib or 0.0}
-            note = warning(row, **sizes, fused=fused["peak_allocated_gib"])
-            if whole.fits == "no":
-                return "", note
-    lines = [f"# Run: axolotl train {FILE}"]
+    fused = plan.estimate.vram
+    whole = memory.with_whole_logits(plan) if fused and not is_fused(plan) else None
+    if fused and whole and whole.fits == "no":
+        sizes = {"whole": whole.peak_allocated_gib, "usable": whole.usable_gib or 0.0}
+        return "", warning("axolotl_does_not_fit", **sizes, fused=fused["peak_allocated_gib"])
+    liger = "pip install liger-kernel; " if is_fused(plan) else ""
+    lines = [f"# Run: {liger}axolotl train {FILE}"]
     if missing := _without_a_key(plan):
         lines.append(f"# In the plan and not in this file: {', '.join(missing)}")
     values = renamed(arguments(plan, engine_file), names or {})
     lines += [f"{key}: {json.dumps(value)}" for key, value in values.items() if value is not None]
-    return "\n".join(lines) + "\n", note
+    return "\n".join(lines) + "\n", ""
 
 
 def is_fused(plan: TrainingPlan) -> bool:

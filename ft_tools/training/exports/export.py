@@ -13,8 +13,7 @@ from ft_tools.publish import new_folder, write_file
 from ft_tools.training.exports import axolotl
 from ft_tools.training.exports.script import ENGINE, script
 from ft_tools.training.findings import warning
-from ft_tools.training.plan import SftPlan, TrainingPlan
-from ft_tools.training.request import TrainingRequest
+from ft_tools.training.plan import TrainingPlan
 
 FOLDER = "exports"
 """In a run's directory."""
@@ -36,17 +35,9 @@ def export(export_dir: str, plan: TrainingPlan) -> tuple[list[str], list[str]]:
             _copy(Path(path), staging / name)
         written += [staging / name for name in files.values()]
     notes = [warning("export_bring", path=path, name=n) for path, n in folders.items()] + notes
-    notes += _answers_split(plan)
     if plan.model.packages:
         notes.append(warning("export_packages", packages=" ".join(plan.model.packages)))
     return [str(final / path.name) for path in written], notes
-
-
-def export_warnings(request: TrainingRequest, plan: TrainingPlan) -> list[str]:
-    """Return a warning where an export is for a CPU, which is hardly meant."""
-    if request.export_dir is None or plan.device.name != "cpu" or not request.is_here:
-        return []
-    return [warning("export_for_a_cpu")]
 
 
 def write_exports(
@@ -101,20 +92,3 @@ def _copy(path: Path, target: Path) -> None:
         target.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     else:
         shutil.copyfile(path, target)
-
-
-def _answers_split(plan: TrainingPlan) -> list[str]:
-    """Return a warning where the exported script makes several examples of a conversation."""
-    if not isinstance(plan, SftPlan) or plan.dataset.format != "messages":
-        return []
-    if plan.loss_on == "everything":
-        return []
-    answers = [
-        sum(turn.get("role") == "assistant" for turn in row["messages"][1:])
-        for _, row in read_examples(Path(plan.dataset.path))
-    ]
-    if sum(answers) == len(answers):
-        return []
-    num_answers, num_rows = sum(answers), len(answers)
-    sizes = {"answers": num_answers, "conversations": num_rows, "ratio": num_answers / num_rows}
-    return [warning("export_several_answers", **sizes)]
