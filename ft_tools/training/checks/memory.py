@@ -170,7 +170,8 @@ def require_fit(planned: PlannedRun, accepted: Collection[str]) -> dict[str, Any
         report = _estimate(planned)
     except (BadInput, NotFound, MissingExtra) as error:
         if UNCHECKED not in accepted:
-            raise refusal("memory_unknown", what=f"whether this run fits {where}", error=error)
+            fits = f"whether this run fits {where}"
+            raise refusal("memory_unknown", what=fits, error=error) from error
         return None
     if report.fits == "no" and FINDING not in accepted:
         changes = "; ".join(change.change for change in report.changes_to_fit)
