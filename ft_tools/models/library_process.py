@@ -17,12 +17,20 @@ from pydantic import TypeAdapter
 from ft_tools import abandoned_calls
 from ft_tools.errors import require_installed
 from ft_tools.models import tower_packages
-from ft_tools.runs.processes.answers import AnswerFile, JsonProcess, Unanswered, versions
+from ft_tools.runs.processes.answers import (
+    AnswerFile,
+    JsonProcess,
+    Unanswered,
+    source_hash,
+    versions,
+)
 from ft_tools.runs.processes.start import command, environment
 
 ANSWER = TypeAdapter(dict[str, Any])
 LIBRARIES = ("torch", "transformers", "peft")
 SERVER = "ft_tools.models.worker.answering_parent"
+SHAPE = "ft_tools.models.shape"
+"""The module of what is answered: a kept answer of other fields is none."""
 AGAIN_SECONDS = 30.0
 """So long after a wait in vain nobody waits again: one call may ask several times."""
 # What such a process needs neither of: the Hub, and a GPU, of which it would take memory.
@@ -44,7 +52,7 @@ def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]
     """
     require_installed("train", *LIBRARIES)
     installed = versions("fine-tuning-llm", *LIBRARIES, *tower_packages.PACKAGES)
-    kept = AnswerFile(module, ANSWER, [question, installed])
+    kept = AnswerFile(module, ANSWER, [question, installed, source_hash(SHAPE)])
     if (before := kept.read()) is not None:
         return before
     asked = {"module": module, "question": question, "kept": str(kept.path)}

@@ -63,7 +63,7 @@ class AnswerFile(Generic[T]):
     """
 
     def __init__(self, worker: str, answer: TypeAdapter[T], depends_on: Any) -> None:
-        text = json.dumps([worker, _source(worker), depends_on], sort_keys=True)
+        text = json.dumps([worker, source_hash(worker), depends_on], sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:32]
         self.path = workspace.cache_dir() / "answers" / f"{name}.json"
         self._answer = answer
@@ -101,9 +101,9 @@ class AnswerFile(Generic[T]):
 
 
 @cache
-def _source(worker: str) -> str:
-    """Return the hash of a worker module's file; empty where there is none."""
-    spec = importlib.util.find_spec(worker)
+def source_hash(module: str) -> str:
+    """Return the hash of a module's file; empty where there is none."""
+    spec = importlib.util.find_spec(module)
     origin = spec.origin if spec else None
     return hashlib.sha256(Path(origin).read_bytes()).hexdigest() if origin else ""
 
