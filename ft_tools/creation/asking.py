@@ -23,7 +23,7 @@ from ft_tools.endpoints.client import require_key
 from ft_tools.errors import require_installed
 from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
 from ft_tools.facts.teachers import terms_of
-from ft_tools.metrics.checks.request import NEVER_ALONE, Judge, check_names
+from ft_tools.metrics.checks.request import NEVER_ALONE
 from ft_tools.metrics.checks.scorer import Scorer, columns_of, require_columns
 
 OF_DOCUMENTS = frozenset({"prompt", "question", "passage"})
@@ -146,12 +146,6 @@ def plan_asking(
     return plan, is_pilot, [*warnings, *_warnings(request, used)]
 
 
-def judges_of(request: CreateRequest) -> dict[str, Judge]:
-    """Return the checks that are judges, by name."""
-    named = zip(check_names(request.checks), request.checks, strict=True)
-    return {name: check for name, check in named if isinstance(check, Judge)}
-
-
 def _require_judge(
     request: CreateRequest, judges: Mapping[str, Agreement], *, is_pilot: bool
 ) -> None:
@@ -159,7 +153,7 @@ def _require_judge(
     if request.marked is not None:
         pilots.read_marked(workspace.existing(request.marked))
     decides_alone = all(check.kind in NEVER_ALONE for check in request.checks)
-    if not judges_of(request) or not decides_alone or (is_pilot and request.marked is not None):
+    if not request.judges or not decides_alone or (is_pilot and request.marked is not None):
         return
     if request.marked is None or not judges:
         raise refusal("judge_alone", needed=int(facts.number("creation.marked_rows")))
@@ -213,7 +207,7 @@ def _warnings(request: CreateRequest, prompts: Sequence[Prompt]) -> Iterator[str
         if num := sum(map(bool, found)):
             kinds = ", ".join(sorted({kind for seen in found for kind, _ in seen}))
             yield warning("personal_data_sent", num=num, kinds=kinds, host=endpoint.host)
-    for name, judge in judges_of(request).items():
+    for name, judge in request.judges.items():
         if request.marked is None:
             yield warning("judge_uncalibrated", name=name)
         if judge.endpoint.model == request.teacher.model_name:

@@ -91,8 +91,8 @@ def read_examples(request: CreateRequest, prompt: Prompt, text: str) -> list[Can
         turns = _turns(request, prompt.passage, question, answer)
         # A judge reads what the model will read: the passage with the question.
         row = {"prompt": turns[0]["content"], "question": question, "passage": prompt.passage}
-        problem = unsupported(prompt.passage, question, answer, texts)
-        made.append(Candidate(turns, question, answer, row, problem, texts))
+        reason = unsupported(prompt.passage, question, answer, texts)
+        made.append(Candidate(answer, question, turns, row, reason, texts))
     return made
 
 

@@ -50,17 +50,22 @@ class Prompt:
     """Rows that its reply should have."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Candidate:
-    """A row that a reply holds, before it is checked."""
+    """A row that a reply holds, or should hold."""
 
-    messages: list[Message]
-    question: str
     answer: str
-    row: Mapping[str, Any]
-    problem: str = ""
-    """Reason for which it is dropped; empty if there is none."""
+    """Where it is dropped, what is shown of it."""
+    question: str = ""
+    messages: list[Message] = field(default_factory=list)
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """What the checks read."""
+    reason: str = ""
+    """For which it is dropped; empty if there is none."""
     quotes: tuple[str, ...] = ()
+    num: int = 1
+    """Rows that lack for this reason."""
+    checks: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Malformed(Exception):
@@ -151,7 +156,7 @@ def read_answer(_: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
     """Return the row that an answer makes: it is the whole reply."""
     answer = text.strip()
     messages = [*prompt.trained, {"role": "assistant", "content": answer}]
-    return [Candidate(messages, prompt.asked, answer, prompt.row)]
+    return [Candidate(answer, prompt.asked, messages, prompt.row)]
 
 
 def _turns(
@@ -207,7 +212,7 @@ def read_input(_: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
     question, answer = found["input"].strip(), found["answer"].strip()
     said = {"user": question, "assistant": answer}
     messages = [*prompt.trained, *({"role": r, "content": text} for r, text in said.items())]
-    problem = "" if question and answer else "empty"
+    reason = "" if question and answer else "empty"
     if normalise(question) in prompt.shown:
-        problem = "copied_example"
-    return [Candidate(messages, question, answer, {**prompt.row, "prompt": question}, problem)]
+        reason = "copied_example"
+    return [Candidate(answer, question, messages, {**prompt.row, "prompt": question}, reason)]

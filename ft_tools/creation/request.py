@@ -11,12 +11,12 @@ from ft_tools.creation.traces.keep import Keep
 from ft_tools.data.map.mapping import Replacements
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
 from ft_tools.formats.variations import Variation
-from ft_tools.metrics.checks.request import MOST_CHECKS, Check, check_names
+from ft_tools.metrics.checks.request import MOST_CHECKS, Check, Judge, check_names
 from ft_tools.runs.request import LaunchRequest
 
 CreationKind = Literal["answers", "documents", "traces", "variations"]
 ONLY_FOR: Mapping[str, CreationKind] = {
-    **dict.fromkeys(("prompt_column", "samples", "keep_per_prompt"), "answers"),
+    **dict.fromkeys(("prompt_column", "samples", "keep_per_prompt", "prefer"), "answers"),
     **dict.fromkeys(("variations", "attributes"), "variations"),
     **dict.fromkeys(("keep", "marks", "replace"), "traces"),
     **dict.fromkeys(("passage_characters", "questions_per_passage", "template"), "documents"),
@@ -88,7 +88,12 @@ class CreateRequest(LaunchRequest):
         description="Of answers: column with the prompt; null: `messages` or `prompt`.",
     )
     samples: int = Field(1, ge=1, le=64, description="Answers to each prompt.")
-    keep_per_prompt: int = Field(1, ge=1, le=8, description="Of those that pass, the shortest.")
+    keep_per_prompt: int = Field(1, ge=1, le=8, description="Of the answers that pass.")
+    prefer: Literal["shortest", "judged"] = Field(
+        "shortest",
+        description="Of several that pass; judged: the best by the judge of `checks`, then the "
+        "shortest.",
+    )
     pilot_rows: int = Field(
         20, ge=0, le=500, description="Prompts of the pilot; 0: no pilot, and no interval."
     )
@@ -165,6 +170,12 @@ class CreateRequest(LaunchRequest):
         "", max_length=500, description="Why the user accepts them; kept in the plan."
     )
 
+    @property
+    def judges(self) -> dict[str, Judge]:
+        """Return the checks that are judges, by name."""
+        named = zip(check_names(self.checks), self.checks, strict=True)
+        return {name: check for name, check in named if isinstance(check, Judge)}
+
     @field_validator("template")
     @classmethod
     def _has_both(cls, value: str) -> str:
@@ -207,6 +218,8 @@ class CreateRequest(LaunchRequest):
         """Yield why there has to be another teacher, or fewer samples."""
         if self.keep_per_prompt > self.samples:
             yield "keep_per_prompt is above samples"
+        if self.prefer == "judged" and (self.samples == 1 or len(self.judges) != 1):
+            yield "prefer='judged' needs samples above 1, and one judge among checks"
         if (teacher := self.teacher) is None:
             return
         if teacher.examples is not None and teacher.examples.choose == "nearest":

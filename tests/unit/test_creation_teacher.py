@@ -591,6 +591,33 @@ def test_a_judge_that_agrees_decides_and_its_agreement_is_in_the_plan(workspace,
     assert report.num_kept == 45
 
 
+def test_of_the_answers_that_pass_the_one_that_is_judged_best_is_kept(workspace):
+    write(workspace / "sums.jsonl", sums(6))
+
+    def reply(question, body):
+        if body["model"] == "judge":
+            judged.append(question)
+            quoted = json.loads(question[question.index("{") : question.rindex("}\n") + 1])
+            if "answers" not in quoted:
+                return json.dumps({"pass": True})
+            return json.dumps({"best": [one.count("x") for one in quoted["answers"]].index(9) + 1})
+        tries[question] = tries.get(question, 0) + 1
+        return f"{add(question)} {'x' * 9 * (tries[question] - 1)}".strip()
+
+    judged, tries = [], {}
+    with serving(reply) as server:
+        checks = [
+            {"kind": "judge", "endpoint": {"url": server.url, "model": "judge"}, "rubric": "Good?"},
+            {"kind": "pattern", "pattern": r"It is \d+\. ?x*"},
+        ]
+        more = {"samples": 3, "pilot_rows": 0, "validation_fraction": 0, "checks": checks}
+        _, report = run_here(workspace, **asking(server, **more, prefer="judged"))
+    assert len(judged) == 6 * 3 + 6
+    assert report.dropped == {"surplus": 12}
+    rows = read(workspace / "made" / "train.jsonl")
+    assert {row["messages"][1]["content"].count("x") for row in rows} == {9}
+
+
 @pytest.mark.parametrize("count", [19, 24])
 def test_marked_rows_that_show_nothing_are_refused(workspace, count):
     write(workspace / "sums.jsonl", sums(30))

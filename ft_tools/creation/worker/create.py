@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.creation.asking import judges_of, prompts_of
+from ft_tools.creation.asking import prompts_of
 from ft_tools.creation.forecast import agreement
 from ft_tools.creation.leaks import TestQuestions, with_copies
 from ft_tools.creation.pilots import JUDGES, read_marked
@@ -60,7 +60,7 @@ def _compare_judges(session: Session, request: CreateRequest, marked: str) -> No
     """Write how far each judge agrees with the rows that the user marked."""
     questions, answers, marks = zip(*read_marked(workspace.existing(marked)), strict=True)
     rows, found = [{"prompt": question, "answer": ""} for question in questions], {}
-    for name, judge in judges_of(request).items():
+    for name, judge in request.judges.items():
         session.phase(f"comparing {name} with the marked rows")
         named = judge.model_copy(update={"name": name})
         with Scorer([named], workspace.roots()[0], session.run_dir) as scorer:
