@@ -1,8 +1,6 @@
 """What asking a teacher would take: prompts, requests, price, terms, a pilot and its forecast."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from operator import mul
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,13 +14,10 @@ from ft_tools.creation.prices import KnownPrice, known_price
 from ft_tools.creation.prompts import Prompt, chosen_prompts
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.requests import KINDS, Requests, hashes_of
-from ft_tools.creation.terms import TeacherTerms, require_allowed, terms_for, terms_warnings
 from ft_tools.data.judge import privacy
-from ft_tools.data.understand.lengths import estimate_all
 from ft_tools.endpoints.client import require_key
 from ft_tools.errors import require_installed
 from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
-from ft_tools.facts.teachers import terms_of
 from ft_tools.metrics.checks.request import NEVER_ALONE
 from ft_tools.metrics.checks.scorer import Scorer, columns_of, require_columns
 
@@ -42,13 +37,11 @@ class AskingPlan(BaseModel):
     num_requests: int = Field(description="Prompts times samples.")
     num_known: int = Field(0, description="Of these, answered by an earlier run: not asked again.")
     max_tokens: int
-    estimated_input_tokens: int = Field(description="From characters; what is known not counted.")
     price: KnownPrice | None = Field(None, description="Null: unknown.")
     most_usd: float | None = Field(None, description="Bound, without retries; null: unknown.")
     budget: dict[str, float] = Field(
         default_factory=dict, description="max_calls and max_usd: never exceeded."
     )
-    terms: TeacherTerms | None = None
     key: str = Field(description="Hash of teacher and source, by which earlier replies are found.")
     pilot_key: str = Field("", description="Hash of all that a pilot measures.")
     reused_from: list[str] = Field(default_factory=list, description="Runs with such replies.")
@@ -82,7 +75,7 @@ def plan_asking(
     """Return what would be asked, whether it is a pilot, and what the user should know first.
 
     Raises:
-        Refused: The terms forbid this use.
+        Refused: A judge that decides alone does not agree with the user.
         MissingExtra: The forecast needs `fine-tuning-llm[eval]`.
         BadInput: A budget cannot be kept, a key is missing, or a check reads what no row has.
     """
@@ -91,8 +84,6 @@ def plan_asking(
     # Before a pilot is paid for: its forecast needs it.
     require_installed("eval", "scipy")
     endpoint, price = teacher.endpoint, known_price(teacher)
-    terms = terms_for(request, [terms_of(teacher.model_name)[0]])
-    require_allowed(request, terms)
     if request.budget_usd is not None and price is None:
         raise refusal("price_unknown", budget=request.budget_usd)
     _require_checks(request, prompts)
@@ -116,7 +107,6 @@ def plan_asking(
     num_missing, num_all = sum(missing.values()), len(used) * request.samples
     if endpoint is not None and num_missing > endpoint.max_calls:
         raise refusal("too_many_calls", num=num_missing, most=endpoint.max_calls)
-    tokens = estimate_all([json.dumps(used[at].messages, ensure_ascii=False) for at in missing])
     most = None
     if price is not None:
         most = round(sum(num * asked.most_usd(used[at], price) for at, num in missing.items()), 6)
@@ -130,11 +120,9 @@ def plan_asking(
         num_requests=num_all,
         num_known=num_all - num_missing,
         max_tokens=asked.max_tokens,
-        estimated_input_tokens=sum(map(mul, tokens, missing.values())),
         price=price,
         most_usd=most,
         budget={name: float(value) for name, value in limits.items() if value is not None},
-        terms=terms[0] if terms else None,
         key=key,
         pilot_key=measured,
         reused_from=[run.name for run in runs],
@@ -142,8 +130,7 @@ def plan_asking(
         files_sha256=hashes,
         forecast=pilots.forecast_of(pilot, used, len(missing), price, at_once) if pilot else None,
     )
-    warnings = [*terms_warnings(terms), *_price_warnings(request, plan)]
-    return plan, is_pilot, [*warnings, *_warnings(request, used)]
+    return plan, is_pilot, list(_warnings(request, plan, used))
 
 
 def _require_judge(
@@ -170,43 +157,35 @@ def _require_judge(
 
 def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
     """Refuse checks that read what no row of this kind has, or that cannot be set up."""
+    with Scorer(request.checks, workspace.roots()[0]):
+        pass
     if request.kind == "answers":
         rows = [(int(one.source.rpartition(":")[2]), one.row) for one in prompts]
         require_columns(request.checks, rows, request.source)
+        return
     known = OF_DOCUMENTS if request.kind == "documents" else {"prompt", *request.attributes}
-    for check in request.checks if request.kind != "answers" else ():
+    for check in request.checks:
         if other := sorted(set(columns_of(check)) - known):
             about = {"name": check.name or check.kind, "column": other[0], "kind": request.kind}
             raise refusal("check_columns", **about, known=", ".join(sorted(known)))
-    with Scorer(request.checks, workspace.roots()[0]):
-        pass
 
 
-def _price_warnings(request: CreateRequest, plan: AskingPlan) -> Iterator[str]:
-    """Yield what is open about price and budget."""
-    budget, usd = plan.budget.get("max_usd"), plan.forecast.usd if plan.forecast else None
-    endpoint = request.teacher.endpoint if request.teacher else None
-    if endpoint is not None and not endpoint.is_local and plan.price is None:
-        yield warning("price_unknown")
+def _warnings(request: CreateRequest, plan: AskingPlan, prompts: Sequence[Prompt]) -> Iterator[str]:
+    """Yield what the user should know before anything is sent, judged or paid."""
+    assert request.teacher is not None
+    endpoint, budget = request.teacher.endpoint, plan.budget.get("max_usd")
+    if endpoint is not None and not endpoint.is_local:
+        if plan.price is None:
+            yield warning("price_unknown")
+        found = [kinds for one in prompts if (kinds := _personal_data_in(one))]
+        if found:
+            listed = ", ".join(sorted(set().union(*found)))
+            yield warning("personal_data_sent", num=len(found), kinds=listed, host=endpoint.host)
     if plan.most_usd and budget is None:
         yield warning("no_budget", most=plan.most_usd)
+    usd = plan.forecast.usd if plan.forecast else None
     if budget is not None and usd is not None and usd.high > budget:
         yield warning("budget_low", budget=budget, high=usd.high)
-    if not request.pilot_rows:
-        yield warning("no_pilot")
-
-
-def _warnings(request: CreateRequest, prompts: Sequence[Prompt]) -> Iterator[str]:
-    """Yield what the user should know before anything is sent or judged."""
-    assert request.teacher is not None
-    endpoint = request.teacher.endpoint
-    if endpoint is not None and not endpoint.is_local:
-        found = [privacy.Seen() for _ in prompts]
-        for one, seen in zip(prompts, found, strict=True):
-            privacy.mask_all(one.messages, seen)
-        if num := sum(map(bool, found)):
-            kinds = ", ".join(sorted({kind for seen in found for kind, _ in seen}))
-            yield warning("personal_data_sent", num=num, kinds=kinds, host=endpoint.host)
     for name, judge in request.judges.items():
         if request.marked is None:
             yield warning("judge_uncalibrated", name=name)
@@ -214,3 +193,10 @@ def _warnings(request: CreateRequest, prompts: Sequence[Prompt]) -> Iterator[str
             yield warning("judge_is_teacher", name=name)
     if not request.checks and request.kind == "answers":
         yield warning("no_checks")
+
+
+def _personal_data_in(prompt: Prompt) -> set[str]:
+    """Return which kinds of secrets and personal data a prompt holds."""
+    seen: privacy.Seen = {}
+    privacy.mask_all(prompt.messages, seen)
+    return {kind for kind, _ in seen}

@@ -16,10 +16,11 @@ from ft_tools.creation.leaks import TestQuestions
 from ft_tools.creation.report import QUOTED, LogCounts, QuotedRow
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
-from ft_tools.creation.terms import require_allowed, terms_for, terms_warnings
+from ft_tools.creation.terms import TeacherTerms, forbidden_in, terms_for, terms_warnings
 from ft_tools.creation.traces.made import traced_rows
 from ft_tools.creation.variations import varied_rows
 from ft_tools.data.judge import privacy
+from ft_tools.facts.teachers import terms_of
 from ft_tools.formats.column_counts import shown
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.source import is_ours
@@ -41,8 +42,7 @@ class CreatePlan(Plan):
     MACHINE: ClassVar[Mapping[str, Any]] = {
         **dict.fromkeys(("heading", "quoted", "duration"), True),
         "asking": {
-            **dict.fromkeys(("num_known", "reused_from", "forecast"), True),
-            **dict.fromkeys(("estimated_input_tokens", "most_usd"), True),
+            **dict.fromkeys(("num_known", "reused_from", "forecast", "most_usd"), True),
             "price": {"source"},
         },
     }
@@ -65,6 +65,10 @@ class CreatePlan(Plan):
     accept_reason: str = Field("", description="Why, in the user's words.")
     log: LogCounts | None = Field(None, description="Of traces: what the logs hold.")
     marks_sha256: str | None = None
+    terms: list[TeacherTerms] = Field(default_factory=list, description="Of the models.")
+    is_open: bool = Field(
+        False, description="What logs are chosen by, or what terms forbid, has to be decided first."
+    )
     heading: str = QUOTED
     quoted: list[QuotedRow] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
@@ -98,7 +102,23 @@ def make_plan(request: CreateRequest) -> CreatePlan:
     )
     add = _asked if request.teacher else _made
     update, more = add(request, plan, path, test)
-    return plan.model_copy(update={**update, "warnings": [*warnings, *more]})
+    plan = plan.model_copy(update=update)
+    providers = list(plan.log.terms) if plan.log else []
+    if request.teacher:
+        providers = [terms_of(request.teacher.model_name)[0]]
+    terms = terms_for(request, providers)
+    forbidden = forbidden_in(request, terms)
+    lacks_condition = plan.log is not None and not request.keep
+    if forbidden and (plan.asking or request.confirm):
+        raise refusal("teacher_terms", **forbidden.model_dump())
+    if lacks_condition and request.confirm:
+        raise refusal("no_condition")
+    update = {
+        "terms": terms,
+        "is_open": forbidden is not None or lacks_condition,
+        "warnings": [*warnings, *terms_warnings(terms), *more],
+    }
+    return plan.model_copy(update=update)
 
 
 def made_at_once(request: CreateRequest, path: Path, digest: str) -> Made:
@@ -154,14 +174,6 @@ def _made(
     """Return the number of the rows that are made without a teacher, and five of them."""
     made = made_at_once(request, path, plan.source_sha256)
     warnings = made.warnings
-    if made.log is not None:
-        terms = terms_for(request, made.log.terms)
-        warnings = [*warnings, *terms_warnings(terms)]
-        if request.confirm:
-            # Until then the plan shows what there is to decide.
-            require_allowed(request, terms)
-            if request.keep is None:
-                raise refusal("no_condition")
     held = list(zip(made.rows, TestQuestions(test).holding(made.rows), strict=True))
     free = [row for row, is_held in held if not is_held]
     groups = list(dict.fromkeys(row.group for row, is_held in held if is_held))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ft_tools.creation.findings import refusal, warning
+from ft_tools.creation.findings import warning
 from ft_tools.creation.request import CreateRequest
 from ft_tools.facts.teachers import teachers
 
@@ -45,16 +45,6 @@ def forbidden_in(request: CreateRequest, terms: Iterable[TeacherTerms]) -> Teach
     """Return the first terms that forbid this use, unless that was accepted."""
     accepted = RULE in request.accept_findings
     return next((one for one in terms if one.use == "forbidden" and not accepted), None)
-
-
-def require_allowed(request: CreateRequest, terms: Iterable[TeacherTerms]) -> None:
-    """Refuse a use that terms forbid, unless that was accepted.
-
-    Raises:
-        Refused: With the terms.
-    """
-    if forbidden := forbidden_in(request, terms):
-        raise refusal("teacher_terms", **forbidden.model_dump())
 
 
 def terms_warnings(terms: Iterable[TeacherTerms]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from ft_tools.creation.plan import make_plan
 from ft_tools.creation.request import CreateRequest
-from ft_tools.creation.terms import forbidden_in, terms_for
 from ft_tools.runs.launch import Launch, launch
 
 
@@ -26,9 +25,4 @@ def create_dataset(request: CreateRequest) -> Launch:
         slots=([], 1),
         lineage={"source": request.source},
     )
-    if plan.log is None or request.confirm:
-        return found
-    # What logs are chosen by, or what terms forbid, is open: there is nothing to confirm yet.
-    forbidden = forbidden_in(request, terms_for(request, plan.log.terms))
-    is_open = request.keep is None or forbidden is not None
-    return found.model_copy(update={"next_steps": []}) if is_open else found
+    return found.model_copy(update={"next_steps": []}) if plan.is_open else found

@@ -317,7 +317,7 @@ def test_terms_that_forbid_the_use_are_refused_until_the_user_accepts(workspace,
         accepted = {"accept_findings": ["teacher_terms"], "accept_reason": "a contract allows it"}
         launch, _ = planned_here(workspace, **arguments, **accepted)
     assert launch.plan["accepted"] == ["teacher_terms"]
-    assert launch.plan["asking"]["terms"]["use"] == "forbidden"
+    assert launch.plan["terms"][0]["use"] == "forbidden"
 
 
 def test_a_changed_source_changes_the_plan(workspace):

@@ -950,18 +950,6 @@ def test_a_conversation_ends_before_a_call_that_no_answer_follows(workspace):
     assert made_of(workspace, NOT_FAILED)[0] == [{"messages": meant}]
 
 
-def test_a_session_whose_rows_name_no_parent_is_read_in_order(workspace):
-    asked = [
-        user(1, 0, "a"),
-        assistant(2, 0, text("b")),
-        user(3, 0, "c"),
-        assistant(4, 0, text("d")),
-    ]
-    written(workspace, asked)
-    meant = [said("user", "a"), said("assistant", "b"), said("user", "c"), said("assistant", "d")]
-    assert made_of(workspace, NOT_FAILED)[0] == [{"messages": meant}]
-
-
 def test_conversations_of_one_session_are_in_one_part(workspace):
     rows = [
         {

@@ -85,10 +85,7 @@ class _File:
                     self.interrupted |= found.keys()
 
     def path_to(self, leaf: LogRow) -> list[LogRow]:
-        """Return a leaf and all above it; where no row names another, all before it."""
-        if not any(text_at(row.value, *ABOVE) for row in self.spoken):
-            session = leaf.value.get("sessionId")
-            return [row for row in self.spoken[::-1] if row.value.get("sessionId") == session]
+        """Return a leaf and all above it."""
         left, path = dict(self.by_uuid), list[LogRow]()
         at: LogRow | None = leaf
         while at is not None:

@@ -23,13 +23,8 @@ DATES = ("timestamp", "ts", "created_at", "date", "time")
 KINDS = ("type", "endpoint", "url", "object")
 """What says of which type a row is that holds no messages."""
 BESIDE = ("metadata", "scores", "feedback")
-"""Objects of signs; the other scalars of a row are signs too, unless the API has them."""
-OF_THE_API = frozenset(
-    {"id", "object", "created", "model", "user", "usage", "error", "request_id", "store", "stream"}
-    | {"service_tier", "system_fingerprint", "custom_id", "method", "url", "status_code", "seed"}
-    | {"temperature", "top_p", "max_tokens", "max_completion_tokens", "n", "finish_reason"}
-    | {*SESSIONS, *DATES}
-)
+"""Objects of signs; other scalars of a row are signs too, unless they name or date it."""
+NAMES = frozenset({"id", "custom_id", "request_id", "model", "method", *KINDS, *SESSIONS, *DATES})
 DEPTH = 3
 """Levels of a row in which the request and the response are looked for."""
 
@@ -91,11 +86,9 @@ def _conversation(
 def _signs(row: Mapping[str, Any]) -> Signs:
     """Return what was noted beside the request and its response."""
     signs = Signs()
-    noted = [item for item in row.items() if item[0] not in OF_THE_API]
-    noted += [item for name in BESIDE for item in object_of(row.get(name)).items()]
-    for name, value in noted:
-        if name not in SESSIONS:
-            signs.add("", name, value)
+    for held in (row, *(object_of(row.get(name)) for name in BESIDE)):
+        for name in (name for name in held if name not in NAMES):
+            signs.add("", name, held[name])
     for one in (one for name in BESIDE for one in items_of(row.get(name))):
         signs.add("", text_at(one, "name"), first_of(object_of(one), "value", "score", "label"))
     return signs

@@ -174,7 +174,7 @@ def _sort_best_first(session: Session, request: CreateRequest, asked: list[list[
 def _origin(session: Session, request: CreateRequest, plan: CreatePlan, row: Row) -> Origin:
     asking = plan.asking
     assert asking is not None and request.teacher is not None and row.reply is not None  # noqa: PT018
-    terms, sampling = asking.terms, request.teacher.sampling
+    terms, sampling = next(iter(plan.terms), None), request.teacher.sampling
     return Origin(
         kind=request.kind,
         source=row.prompt.source,

@@ -3,9 +3,9 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from ft_tools import workspace
-from ft_tools.contract import NextStep
 from ft_tools.creation.findings import refusal, sentence
 from ft_tools.creation.page import creation_page
 from ft_tools.creation.plan import CreatePlan, quoted_rows
@@ -33,12 +33,15 @@ def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Mad
     Raises:
         Refused: No row is left.
     """
-    numbers = {"kept": len(made.rows), "asked": made.num_asked}
-    whole = request.model_dump(
-        mode="json", exclude_defaults=True, exclude={"confirm", "request_id"}
-    )
+    if plan.pilot:
+        whole = request.model_dump(
+            mode="json", exclude_defaults=True, exclude={"confirm", "request_id"}
+        )
+        said = sentence("pilot", kept=len(made.rows), asked=made.num_asked)
+        results = {"summary": [said], "next_steps": [next_step("create_whole", whole)]}
+    else:
+        results = _published(session, request, made)
     report = CreateReport(
-        summary=[sentence("pilot", **numbers)],
         kind=request.kind,
         pilot=plan.pilot,
         num_asked=made.num_asked,
@@ -50,10 +53,15 @@ def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Mad
         num_calls=made.num_calls,
         quoted=quoted_rows(made.rows),
         warnings=[*plan.warnings, *made.warnings],
-        next_steps=[next_step("create_whole", whole)],
+        **results,
     )
-    if plan.pilot:
-        return _with_page(session, report, made)
+    html = creation_page(report, made.rows, session.run_dir / DROPPED)
+    write_file(session.run_dir / "report.html", html)
+    return report
+
+
+def _published(session: Session, request: CreateRequest, made: Made) -> dict[str, Any]:
+    """Publish the files, and return what the report says of them."""
     if not made.rows:
         listed = ", ".join(f"{count} {why}" for why, count in made.dropped.most_common())
         kept_in = str(session.run_dir / DROPPED)
@@ -66,21 +74,22 @@ def finish(session: Session, request: CreateRequest, plan: CreatePlan, made: Mad
     outputs = CreatedFiles(
         **audit.outputs.model_dump(exclude={"report_json"}), origin=str(folder / ORIGINS)
     )
+    numbers = {"kept": len(made.rows), "asked": made.num_asked}
     numbers |= {"train": outputs.num_train, "validation": outputs.num_validation}
-    update = {
-        "summary": [sentence("made", **numbers)],
+    validation = outputs.validation if outputs.num_validation else None
+    steps = [
+        next_step("read_made", {"path": outputs.train, "rows": ["1-10"]}),
+        launch_on(outputs.train, validation, "sft", None),
+    ]
+    if request.test:
+        steps.append(next_step("measure_made", {"dataset": request.test}))
+    summary = [sentence("made", **numbers)]
+    return {
+        "summary": summary,
         "findings": audit.findings,
         "outputs": outputs,
-        "next_steps": _next_steps(request, outputs),
+        "next_steps": steps,
     }
-    return _with_page(session, report.model_copy(update=update), made)
-
-
-def _with_page(session: Session, report: CreateReport, made: Made) -> CreateReport:
-    """Write the page for people, and return the report."""
-    html = creation_page(report, made.rows, session.run_dir / DROPPED)
-    write_file(session.run_dir / "report.html", html)
-    return report
 
 
 def _audited(session: Session, request: CreateRequest, made: Made) -> AuditReport:
@@ -117,15 +126,3 @@ def _audited(session: Session, request: CreateRequest, made: Made) -> AuditRepor
         output_dir=request.output_dir,
     )
     return perform(audited, Methods(write_beside=write_origins))
-
-
-def _next_steps(request: CreateRequest, outputs: CreatedFiles) -> list[NextStep]:
-    """Return the calls that follow: look, train, and measure on real rows."""
-    validation = outputs.validation if outputs.num_validation else None
-    steps = [
-        next_step("read_made", {"path": outputs.train, "rows": ["1-10"]}),
-        launch_on(outputs.train, validation, "sft", None),
-    ]
-    if request.test:
-        steps.append(next_step("measure_made", {"dataset": request.test}))
-    return steps
