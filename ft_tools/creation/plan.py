@@ -154,7 +154,8 @@ def _asked(
     ]
     time = None
     if forecast := asking.forecast:
-        time = duration([(1.0, (forecast.seconds.low, forecast.seconds.high))], "the pilot")
+        if not request.batch:
+            time = duration([(1.0, (forecast.seconds.low, forecast.seconds.high))], "the pilot")
         report = directory.whole_json(directory.find(forecast.pilot_run) / "report.json")
         rows = [QuotedRow.model_validate(row) for row in report.get("quoted", [])] or rows
     update = {

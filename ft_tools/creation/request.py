@@ -23,7 +23,7 @@ ONLY_FOR: Mapping[str, CreationKind] = {
     **dict.fromkeys(("unanswerable_fraction", "unanswerable_answer"), "documents"),
 }
 """Argument -> the kind that reads it."""
-ONLY_ASKING = frozenset({"budget_usd", "checks", "marked", "num_rows", "pilot_rows"})
+ONLY_ASKING = frozenset({"budget_usd", "checks", "marked", "num_rows", "pilot_rows", "batch"})
 """Arguments that nothing reads where nobody is asked."""
 
 
@@ -96,6 +96,11 @@ class CreateRequest(LaunchRequest):
     )
     pilot_rows: int = Field(
         20, ge=0, le=500, description="Prompts of the pilot; 0: no pilot, and no interval."
+    )
+    batch: bool = Field(
+        False,
+        description="Ask through the endpoint's batch interface (/files, /batches): within 24 "
+        "hours, at teacher.price.",
     )
     num_rows: int | None = Field(
         None,
@@ -228,6 +233,8 @@ class CreateRequest(LaunchRequest):
         for name in [*unread, *(["examples"] if self.kind == "variations" else [])]:
             if getattr(teacher, name) is not None:
                 yield f"teacher.{name} is not for kind={self.kind!r}"
+        if self.batch and teacher.endpoint is None:
+            yield "batch needs teacher.endpoint"
         if self.samples > 1 and teacher.endpoint is None:
             yield (
                 "a local model decodes greedily, so samples must be 1; serve it as an endpoint for "

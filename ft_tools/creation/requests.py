@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ft_tools import workspace
 from ft_tools.creation import documents, prompts
@@ -44,6 +44,14 @@ KINDS: Mapping[str, Asking] = {
         prompts.object_schema(input=TEXT, answer=TEXT),
     ),
 }
+
+
+class Question(NamedTuple):
+    """A sample of a prompt that has no reply yet."""
+
+    key: str
+    prompt: Prompt
+    sample: int
 
 
 @dataclass(frozen=True)
@@ -84,15 +92,15 @@ class Requests:
 
     def keys(self, prompt: Prompt) -> list[str]:
         """Return what the reply of each sample is kept under: all that it depends on."""
-        body = self._body(prompt)
+        body = self.body(prompt)
         return [reply_key(body, sample) for sample in range(self.request.samples)]
 
     def most_usd(self, prompt: Prompt, price: Price) -> float:
         """Return the highest price of one request, as the client reserves it."""
-        bound = len(self._body(prompt)) + TOKENS_PER_MESSAGE * len(prompt.messages)
+        bound = len(self.body(prompt)) + TOKENS_PER_MESSAGE * len(prompt.messages)
         return price.usd_of(bound, self.max_tokens)
 
-    def _body(self, prompt: Prompt) -> bytes:
+    def body(self, prompt: Prompt) -> bytes:
         """Return what is sent; for a local model, what its answer depends on."""
         endpoint = self.teacher.endpoint
         if endpoint is not None:

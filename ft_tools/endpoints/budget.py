@@ -66,6 +66,10 @@ class Budget:
             self._write(call, most_usd)
             return call
 
+    def has_room(self, most_usd: float) -> bool:
+        """Return whether an attempt can be reserved now."""
+        return self.num_calls < self._max_calls and self._fits(most_usd)
+
     def settle(self, call: int, usd: float | None) -> None:
         """Replace an attempt's highest possible price by what it cost; None: that is unknown."""
         with self._settled:

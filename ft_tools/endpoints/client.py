@@ -260,7 +260,7 @@ class Client:
         except httpx2.HTTPError as error:
             # Sent, and perhaps answered and billed: its highest price stays counted.
             return _Failure(type(error).__name__, 0.0, is_free=False)
-        return _read(data) or _Failure("no chat completion", 0.0, is_free=False)
+        return read_completion(data) or _Failure("no chat completion", 0.0, is_free=False)
 
 
 def request_body(
@@ -321,7 +321,7 @@ def _retry_after(headers: Any) -> float:
         return 0.0
 
 
-def _read(data: bytes) -> Reply | None:
+def read_completion(data: bytes) -> Reply | None:
     """Read a chat completion; None where it is none."""
     try:
         answer = json.loads(data)

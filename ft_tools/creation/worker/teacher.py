@@ -1,18 +1,19 @@
 """Ask the teacher what is missing: each reply is kept before it counts."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ft_tools.creation.findings import refusal
 from ft_tools.creation.pilots import REPLIES
 from ft_tools.creation.plan import CreatePlan
 from ft_tools.creation.prompts import Prompt
-from ft_tools.creation.requests import Requests
+from ft_tools.creation.requests import Question, Requests
+from ft_tools.creation.worker.batches import ask_batches
 from ft_tools.endpoints.budget import Budget, BudgetUsedUp
 from ft_tools.endpoints.client import Client, Reply, keep_reply, read_replies
+from ft_tools.endpoints.spec import Price
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 
@@ -22,14 +23,6 @@ HTTP = re.compile(r"http_[0-9]{3}")
 """Reason of a question that the server refused."""
 BATCH = 16
 """Prompts that a local model answers at a time."""
-
-
-class Question(NamedTuple):
-    """A sample of a prompt that has no reply yet."""
-
-    key: str
-    prompt: Prompt
-    sample: int
 
 
 @dataclass
@@ -76,7 +69,36 @@ def ask(
         return Replies(requests, read_replies(path))
     price = plan.asking.price
     budget = Budget(session.run_dir / CALLS, TEACHER, endpoint.max_calls, requests.max_usd)
-    client = Client(endpoint, price, budget, path, keeps_refused=True)
+    if requests.request.batch:
+        answers = ask_batches(session, requests, price or Price(), budget, missing)
+    else:
+        answers = _one_by_one(session, requests, price, budget, missing)
+    try:
+        for found in answers:
+            known |= found
+            session.progress(len(known), len(asked))
+    except BudgetUsedUp as error:
+        session.event(f"{error}; what was answered is used", "warning")
+    if session.should_stop:
+        raise Stopped
+    reasons = {reply.finish_reason for reply in known.values()}
+    if reasons and all(map(HTTP.fullmatch, reasons)):
+        # The fault is in all of them.
+        raise refusal("all_refused", host=endpoint.host, reasons=", ".join(sorted(reasons)))
+    return Replies(requests, known, budget.usd if price else None, budget.num_calls)
+
+
+def _one_by_one(
+    session: Session,
+    requests: Requests,
+    price: Price | None,
+    budget: Budget,
+    missing: Sequence[Question],
+) -> Iterator[dict[str, Reply]]:
+    """Yield replies as they arrive; each is kept before."""
+    assert requests.teacher.endpoint is not None
+    path = session.run_dir / REPLIES
+    client = Client(requests.teacher.endpoint, price, budget, path, keeps_refused=True)
     try:
         for batch in client.ask_all(
             [one.prompt.messages for one in missing],
@@ -85,19 +107,9 @@ def ask(
             [one.sample for one in missing],
             **requests.options,
         ):
-            known |= {missing[i].key: reply for i, reply in batch}
-            session.progress(len(known), len(asked))
-    except BudgetUsedUp as error:
-        session.event(f"{error}; what was answered is used", "warning")
+            yield {missing[i].key: reply for i, reply in batch}
     finally:
         client.close()
-    if session.should_stop:
-        raise Stopped
-    reasons = {reply.finish_reason for reply in known.values()}
-    if reasons and all(map(HTTP.fullmatch, reasons)):
-        # The fault is in all of them.
-        raise refusal("all_refused", host=endpoint.host, reasons=", ".join(sorted(reasons)))
-    return Replies(requests, known, budget.usd if price else None, budget.num_calls)
 
 
 def take_over(path: Path, runs: Sequence[str]) -> dict[str, Reply]:
