@@ -111,7 +111,7 @@ def trace_step(config: dict[str, Any], setup: Setup) -> dict[str, int]:
         with torch.device("meta"):
             model, _ = build_model(config, options_of(setup))
         if setup.head == "trl_fused":
-            add_fused_lm_head(_whole(model), outputs=TRL_OUTPUTS)
+            add_fused_lm_head(whole_of(model), outputs=TRL_OUTPUTS)
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         live = stack.enter_context(Live())
         give_storage(model, live)
@@ -119,33 +119,35 @@ def trace_step(config: dict[str, Any], setup: Setup) -> dict[str, int]:
         foreach = setup.optimizer == "adamw_torch"
         optimizer = torch.optim.AdamW(trained, foreach=foreach, fused=not foreach)
         ids = torch.zeros((setup.sequences, setup.seq_len), dtype=torch.long)
-        _step(model, optimizer, ids, setup, live)
+        step(model, optimizer, ids, setup, live)
         gc.collect()
-        return _step(model, optimizer, ids, setup, live)
+        return step(model, optimizer, ids, setup, live)
 
 
-def _whole(model: nn.Module) -> Any:
+def whole_of(model: nn.Module) -> Any:
+    """Return the model inside its adapters."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def _step(
+def step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     ids: torch.Tensor,
     setup: Setup,
     live: Live,
+    mask: torch.Tensor | None = None,
 ) -> dict[str, int]:
     """Run forward, backward and optimizer, and note the peak of each phase."""
     peaks: dict[str, int] = {}
     final_hidden: list[torch.Tensor] = []
-    whole = _whole(model)
+    whole = whole_of(model)
     watch = whole.get_submodule(text_path(whole)).register_forward_hook(
         lambda _, __, output: final_hidden.append(output[0])
     )
     live.restart()
     with autocast(setup.autocast):
         fused = {"fused_lm_head": True} if setup.head == "trl_fused" else {"use_cache": False}
-        outputs = [model(input_ids=ids, labels=ids, **fused)]
+        outputs = [model(input_ids=ids, attention_mask=mask, labels=ids, **fused)]
         is_fused = setup.head == "trl_fused"
         loss = -outputs[0].log_probs.sum() / ids.numel() if is_fused else outputs[0].loss
     watch.remove()

@@ -1,5 +1,8 @@
 """Reinforcement of a tiny real model: what it earns, keeps, shows and refuses."""
 
+import os
+import signal
+
 import pytest
 import torch
 from transformers import GenerationMixin
@@ -9,6 +12,7 @@ from ft_tools.runs.state import directory
 from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.tool import launch_grpo
 from ft_tools.training.worker import grpo, grpo_probe
+from tests.tiny.killing import attempt, ended
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     finished,
@@ -100,6 +104,32 @@ def test_a_stopped_run_resumes_from_its_checkpoint_to_the_same_bits(data):
     resumed = grpo.work(Session(session.run_dir))
     assert resumed.steps == 4
     assert logged(session, "reward") == logged(whole, "reward")
+    assert same_bits(weights_of(resumed.artifact), weights_of(uninterrupted.artifact))
+
+
+def test_a_killed_run_makes_the_steps_since_its_checkpoint_again_to_the_same_bits(data):
+    asked = request(data, training={"max_steps": 4, "eval_steps": 2})
+    whole = prepared_grpo(asked, "whole")
+    uninterrupted = grpo.work(whole)
+    session = prepared_grpo(asked, "killed")
+
+    def kill_in_the_fourth_step():
+        usual = grpo.GRPOTrainer.training_step
+
+        def step(self, *arguments, **named):
+            if self.state.global_step == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return usual(self, *arguments, **named)
+
+        grpo.GRPOTrainer.training_step = step
+
+    status = ended(attempt(session.run_dir, kill_in_the_fourth_step), 60)
+    assert status == signal.SIGKILL
+    assert max(logged(session, "reward")) == 3
+    resumed = grpo.work(Session(session.run_dir))
+    for metric in ("reward", "eval_reward", "completions/mean_length"):
+        assert logged(session, metric) == logged(whole, metric)
+    assert resumed.held_out_gain == uninterrupted.held_out_gain
     assert same_bits(weights_of(resumed.artifact), weights_of(uninterrupted.artifact))
 
 
