@@ -19,7 +19,7 @@ from ft_tools.endpoints.client import require_key
 from ft_tools.errors import require_installed
 from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
 from ft_tools.metrics.checks.request import NEVER_ALONE
-from ft_tools.metrics.checks.scorer import Scorer, columns_of, require_columns
+from ft_tools.metrics.checks.scorer import Scorer, require_columns
 
 OF_DOCUMENTS = frozenset({"prompt", "question", "passage"})
 """Columns of rows from documents; new inputs have prompt and their attributes."""
@@ -165,7 +165,7 @@ def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
         return
     known = OF_DOCUMENTS if request.kind == "documents" else {"prompt", *request.attributes}
     for check in request.checks:
-        if other := sorted(set(columns_of(check)) - known):
+        if other := sorted(set(check.columns) - known):
             about = {"name": check.name or check.kind, "column": other[0], "kind": request.kind}
             raise refusal("check_columns", **about, known=", ".join(sorted(known)))
 

@@ -93,7 +93,7 @@ class EvaluateRequest(LaunchRequest):
         default_factory=list,
         max_length=MOST_CHECKS,
         description="What makes an answer right, such as "
-        '{"kind": "equals", "extract": {"last_number": true}}; measured as metric checks.',
+        '{"kind": "number"}; measured as metric checks.',
     )
     regex: str | None = Field(
         None, max_length=500, description="Python pattern that a correct output contains."

@@ -40,11 +40,7 @@ RIGHT = {
         '{"a": {"b": [0, 7]}}',
         {"answer": "7"},
     ),
-    "the last number": (
-        {"kind": "equals", "extract": {"last_number": True}},
-        "2 + 2 = 4.0",
-        {"answer": "#### 4"},
-    ),
+    "the last number": ({"kind": "number"}, "2 + 2 = 4.0", {"answer": "#### 4"}),
     "a number": ({"kind": "number"}, "It is 1,000.", {"answer": 1000}),
     "a typeset minus": ({"kind": "number"}, "\u22125", {"answer": -5}),
     "a number nearby": (
@@ -269,7 +265,7 @@ def test_a_row_keeps_its_own_answer_column():
     [
         {"kind": "equal"},
         {"kind": "equals", "refrence": "gold"},
-        {"kind": "equals", "extract": {"pattern": "a", "last_number": True}},
+        {"kind": "equals", "extract": {"pattern": "a", "json_path": "b"}},
         {"kind": "pattern", "pattern": "("},
         {"kind": "equals", "weight": 0},
         {"kind": "equals", "extract": {"json_path": "a..b"}},

@@ -154,14 +154,13 @@ def test_a_module_that_tests_do_not_import_is_not_the_answers(tmp_path):
 
 
 @needs_isolation
-def test_an_entry_point_is_a_name_or_a_column_and_the_tests_may_be_a_file(workspace):
-    check = "def check(candidate):\n    assert candidate(1) == 2\n"
-    (workspace / "tests.py").write_text(check)
+def test_an_entry_point_is_a_name_or_a_column(tmp_path):
+    tests = {"tests": "def check(candidate):\n    assert candidate(1) == 2\n"}
     answers = ["def inc(x): return x + 1", "def inc(x): return x"]
     for entry, row in (("inc", {}), ("name", {"name": "inc"})):
-        told = {"kind": "tests", "path": "tests.py", "entry_point": entry}
-        with scorer(workspace, told) as one:
-            assert totals(one, [row] * 2, answers) == [1.0, 0.0]
+        told = {"kind": "tests", "column": "tests", "entry_point": entry}
+        with scorer(tmp_path, told) as one:
+            assert totals(one, [row | tests] * 2, answers) == [1.0, 0.0]
 
 
 @needs_isolation
@@ -406,7 +405,6 @@ def test_a_judge_that_does_not_answer_is_no_verdict(tmp_path):
     "check",
     [
         {"kind": "tests"},
-        {"kind": "tests", "column": "a", "path": "b"},
         {"kind": "sql", "databases": []},
         {"kind": "python", "path": "a.py", "sha256": "x"},
         {

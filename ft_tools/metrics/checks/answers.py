@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.metrics.checks.request import (
-    Contains,
     Equals,
     Extract,
     JsonSchema,
-    Lacks,
     Length,
     Number,
     Pattern,
+    Texts,
 )
 from ft_tools.metrics.scores import entries, is_near, occurs
 from ft_tools.metrics.text import (
@@ -51,17 +50,13 @@ def equals(check: Equals, answer: str, row: Row) -> float:
     0.0
     """
     wanted, keep_case = row[check.reference], check.case_sensitive
-    if check.extract is not None and check.extract.last_number:
-        found = last_number(answer)
-        return float(found is not None and found == last_number(as_text(wanted)))
     value = value_in(answer, check.extract, keep_case=keep_case)
     return float(same(value, wanted, keep_case=keep_case))
 
 
 def number(check: Number, answer: str, row: Row) -> float:
     """Return 1 if the answer's number is the reference's."""
-    is_last = check.extract is None or check.extract.last_number
-    value = answer if is_last else value_in(answer, check.extract)
+    value = value_in(answer, check.extract)
     found = None if value is MISSING else last_number(as_text(value))
     wanted = last_number(as_text(row[check.reference]))
     if found is None or wanted is None:
@@ -85,13 +80,13 @@ def pattern(check: Pattern, answer: str, row: Row) -> float:
     return float(matches(check.pattern, answer.strip(), whole=True))
 
 
-def contains(check: Contains, answer: str, row: Row) -> float:
+def contains(check: Texts, answer: str, row: Row) -> float:
     """Return 1 if all texts occur in what the answer does not repeat of the prompt."""
     own = without_echo(answer, str(row.get("prompt") or ""))
     return float(all(occurs(text, own) for text in texts_of(check, row)))
 
 
-def lacks(check: Lacks, answer: str, row: Row) -> float:
+def lacks(check: Texts, answer: str, row: Row) -> float:
     """Return 1 if no text occurs in the answer, signs that nobody sees apart."""
     shown = "".join(sign for sign in answer if unicodedata.category(sign) != "Cf")
     return float(not any(occurs(text, shown) for text in texts_of(check, row)))
@@ -109,7 +104,7 @@ def length(check: Length, answer: str, row: Row) -> float:
     return max(0.0, 1 - max(0, size - check.max) / check.max)
 
 
-def texts_of(check: Contains | Lacks, row: Row) -> list[Any]:
+def texts_of(check: Texts, row: Row) -> list[Any]:
     """Return the texts and patterns of a check."""
     return entries(row[check.texts]) if isinstance(check.texts, str) else list(check.texts)
 

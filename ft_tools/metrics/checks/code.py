@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ft_tools.errors import BadInput
 from ft_tools.metrics.checks.answers import Row, code_in
 from ft_tools.metrics.checks.request import Tests
 from ft_tools.metrics.isolation import probe
@@ -23,38 +22,24 @@ GRACE_SECONDS = 30
 class TestsScorer:
     """Scores answers by their tests, several at a time."""
 
-    def __init__(self, check: Tests, path: Path | None = None) -> None:
+    def __init__(self, check: Tests) -> None:
         """Prepare it.
 
-        Args:
-            check: As declared.
-            path: The file with the tests of all rows, if they have one.
-
         Raises:
-            BadInput: That file has no tests.
             Missing: Nothing isolates here.
         """
         self._check = check
-        self._shared = path.read_text(encoding="utf-8") if path else None
-        if path and (problem := problem_of(self._shared)):
-            raise BadInput(f"{path} {problem}; write tests that a wrong answer fails")
         self._isolation = probe.require()
-        cpu = int(check.seconds) + GRACE_SECONDS
-        self._limits = Limits(cpu_seconds=cpu)
+        self._limits = Limits(cpu_seconds=int(check.seconds) + GRACE_SECONDS)
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
         """Return 1 for each answer that passes, 0 for others; None where the tests are broken."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             return list(pool.map(self._scored, answers, rows))
 
-    def close(self) -> None:
-        """Do nothing: each answer has jails of its own."""
-
     def _scored(self, answer: str, row: Row) -> float | None:
         check = self._check
-        tests = self._shared if check.column is None else tests_of(row[check.column])
-        if tests is None or problem_of(tests):
-            return None
+        tests = tests_of(row[check.column])
         named = check.entry_point and row.get(check.entry_point, check.entry_point)
         told = {"part": "tests", "tests": tests, "entry_point": named}
         try:

@@ -18,13 +18,12 @@ Column = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Extract(Request):
-    """Where in the answer the value is; exactly one of the three."""
+    """Where in the answer the value is; one of the two."""
 
     pattern: str | None = Field(
         None, max_length=500, description="Pattern; its group, or else its match, is the value."
     )
     json_path: PathText | None = Field(None, description='Place in a JSON answer: "a.b[0]".')
-    last_number: bool = Field(False, description="The last number.")
 
     @field_validator("pattern")
     @classmethod
@@ -33,8 +32,8 @@ class Extract(Request):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.pattern is not None) + (self.json_path is not None) + self.last_number != 1:
-            raise ValueError("set exactly one of pattern, json_path and last_number")
+        if (self.pattern is None) == (self.json_path is None):
+            raise ValueError("set either pattern or json_path")
         return self
 
 
@@ -46,21 +45,40 @@ class CheckBase(Request):
         "", pattern=r"^[A-Za-z0-9_-]{0,40}$", description="Default: its kind, numbered."
     )
 
+    @property
+    def columns(self) -> list[str]:
+        """Return the columns that it reads."""
+        return []
 
-class Equals(CheckBase):
+    @property
+    def files(self) -> list[str]:
+        """Return the paths of the files that it reads."""
+        return []
+
+
+class Compared(CheckBase):
+    """What compares with a column."""
+
+    reference: Column = Field("answer", description="Column with what is right.")
+
+    @property
+    def columns(self) -> list[str]:
+        """Return that column."""
+        return [self.reference]
+
+
+class Equals(Compared):
     """The answer's value is the reference's, but for case and spaces; JSON by its values."""
 
     kind: Literal["equals"]
-    reference: Column = Field("answer", description="Column with the value.")
     extract: Extract | None = Field(None, description="Default: the whole answer.")
     case_sensitive: bool = False
 
 
-class Number(CheckBase):
+class Number(Compared):
     """The answer's number is the reference's within the larger tolerance."""
 
     kind: Literal["number"]
-    reference: Column = Field("answer", description="Column with the number.")
     extract: Extract | None = Field(None, description="Default: the last number.")
     absolute_tolerance: float = Field(0, ge=0)
     relative_tolerance: float = Field(0, ge=0, lt=1)
@@ -81,6 +99,16 @@ class JsonSchema(CheckBase):
         description="Place in the answer -> column with its value.",
     )
 
+    @property
+    def columns(self) -> list[str]:
+        """Return the columns with values."""
+        return list(self.values.values())
+
+    @property
+    def files(self) -> list[str]:
+        """Return the schema's, if it is in one."""
+        return [self.schema_] if isinstance(self.schema_, str) else []
+
 
 class Pattern(CheckBase):
     """All of the answer matches a pattern."""
@@ -94,22 +122,18 @@ class Pattern(CheckBase):
         return plain_pattern(value)
 
 
-class Contains(CheckBase):
-    """All texts occur in the answer, lines of the prompt apart."""
+class Texts(CheckBase):
+    """All of some texts occur in the answer, lines of the prompt apart; or it lacks them all."""
 
-    kind: Literal["contains"]
+    kind: Literal["contains", "lacks"]
     texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)] | Column = Field(
         description="Texts, or the column that has them."
     )
 
-
-class Lacks(CheckBase):
-    """None of the texts occurs in the answer."""
-
-    kind: Literal["lacks"]
-    texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)] | Column = Field(
-        description="Texts, or the column that has them."
-    )
+    @property
+    def columns(self) -> list[str]:
+        """Return the column of the texts, if it is one."""
+        return [self.texts] if isinstance(self.texts, str) else []
 
 
 class Length(CheckBase):
@@ -131,10 +155,9 @@ class Tests(CheckBase):
     """The answer's code passes tests; both run in isolation, apart from each other."""
 
     kind: Literal["tests"]
-    column: Column | None = Field(
-        None, description="Column with the tests: Python, as text or as a list of texts."
+    column: Column = Field(
+        description="Column with the tests: Python, as text or as a list of texts."
     )
-    path: str | None = Field(None, description="Instead: a file with the tests of all rows.")
     entry_point: str | None = Field(
         None,
         pattern=r"^[A-Za-z_]\w*$",
@@ -142,14 +165,13 @@ class Tests(CheckBase):
     )
     seconds: float = Field(5, gt=0, le=60, description="For all tests of an answer.")
 
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.column is None) == (self.path is None):
-            raise ValueError("set either column or path, where the tests are")
-        return self
+    @property
+    def columns(self) -> list[str]:
+        """Return the column with the tests."""
+        return [self.column]
 
 
-class Sql(CheckBase):
+class Sql(Compared):
     """The answer's query has the rows of the reference's in each database."""
 
     kind: Literal["sql"]
@@ -158,9 +180,13 @@ class Sql(CheckBase):
         max_length=10,
         description="SQLite files; with one alone, a constant may pass for a query.",
     )
-    reference: Column = Field("answer", description="Column with the right query.")
     ordered: bool = Field(False, description="Whether the order of the rows counts.")
     seconds: float = Field(5, gt=0, le=60, description="For all queries of an answer.")
+
+    @property
+    def files(self) -> list[str]:
+        """Return the databases."""
+        return self.databases
 
 
 class Judge(CheckBase):
@@ -187,20 +213,16 @@ class Python(CheckBase):
     sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="Filled in by the plan.")
     seconds: float = Field(5, gt=0, le=60, description="For each answer.")
 
+    @property
+    def files(self) -> list[str]:
+        """Return the user's code."""
+        return [self.path]
+
 
 KINDS = (
-    "equals",
-    "number",
-    "json_schema",
-    "pattern",
-    "contains",
-    "lacks",
-    "length",
-    "tests",
-    "sql",
-    "judge",
-    "python",
-)
+    "equals", "number", "json_schema", "pattern", "contains", "lacks", "length", "tests", "sql",
+    "judge", "python",
+)  # fmt: skip
 
 
 def _kind_of(value: Any) -> str | None:
@@ -214,8 +236,8 @@ Check = Annotated[
     | Annotated[Number, Tag("number")]
     | Annotated[JsonSchema, Tag("json_schema")]
     | Annotated[Pattern, Tag("pattern")]
-    | Annotated[Contains, Tag("contains")]
-    | Annotated[Lacks, Tag("lacks")]
+    | Annotated[Texts, Tag("contains")]
+    | Annotated[Texts, Tag("lacks")]
     | Annotated[Length, Tag("length")]
     | Annotated[Tests, Tag("tests")]
     | Annotated[Sql, Tag("sql")]

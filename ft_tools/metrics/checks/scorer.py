@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from ft_tools import workspace
 from ft_tools.errors import BadData
@@ -15,15 +15,14 @@ from ft_tools.metrics.checks import answers as read
 from ft_tools.metrics.checks.answers import Row
 from ft_tools.metrics.checks.request import (
     Check,
-    Contains,
     Equals,
     JsonSchema,
     Judge,
-    Lacks,
     Number,
     Python,
     Sql,
     Tests,
+    Texts,
     check_names,
 )
 from ft_tools.metrics.scores import CURE, entries, entry_problem
@@ -43,29 +42,15 @@ class Scores:
     total: float | None
     """Mean by weight; None if a part is None. Exactly 1 where all parts are."""
 
-
-class Kind(Protocol):
-    """What scores the answers of one check."""
-
-    def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
-        """Return 0 to 1 for each answer; None where the check itself broke."""
-
-    def close(self) -> None:
-        """Close what it holds open."""
+    @property
+    def described(self) -> str:
+        """Return the parts in words."""
+        named = ((k, "broke" if v is None else f"{v:.2g}") for k, v in self.parts.items())
+        return ", ".join(f"{name} {value}" for name, value in named)
 
 
-@dataclass(frozen=True)
-class OneByOne:
-    """A kind that reads one answer and its row."""
-
-    score_one: Callable[[str, Row], float]
-
-    def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
-        """Return the score of each answer."""
-        return [self.score_one(answer, row) for answer, row in zip(answers, rows, strict=True)]
-
-    def close(self) -> None:
-        """Do nothing: it holds nothing open."""
+Score = Callable[[Sequence[str], Sequence[Row]], list[float | None]]
+"""Answers and their rows -> 0 to 1 for each; None where the check itself broke."""
 
 
 class Scorer:
@@ -89,20 +74,16 @@ class Scorer:
         with contextlib.ExitStack() as opened:
             if scratch is None:
                 scratch = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-            self._kinds: list[Kind] = []
-            for name, one in zip(self._names, checks, strict=True):
-                self._kinds.append(_kind_of(one, name, folder, scratch))
-                opened.callback(self._kinds[-1].close)
+            self._scores = [
+                _score_of(one, name, folder, scratch, opened)
+                for name, one in zip(self._names, checks, strict=True)
+            ]
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close what the checks hold open."""
         self._opened.close()
 
     def score(self, rows: Sequence[Row], answers: Sequence[str]) -> list[Scores]:
@@ -123,9 +104,9 @@ class Scorer:
         require_columns(self._checks, enumerate(rows, 1))
         sound = [i for i, one in enumerate(answers) if one.strip() and len(one) <= MOST_CHARACTERS]
         parts = []
-        for check, kind in zip(self._checks, self._kinds, strict=True):
+        for check, score in zip(self._checks, self._scores, strict=True):
             places = range(len(answers)) if isinstance(check, Python) else sound
-            found = kind.score([answers[i] for i in places], [rows[i] for i in places])
+            found = score([answers[i] for i in places], [rows[i] for i in places])
             by_place = dict(zip(places, found, strict=True))
             parts.append([by_place.get(i, 0.0) for i in range(len(answers))])
         return [self._scored(one) for one in zip(*parts, strict=True)]
@@ -166,7 +147,7 @@ def require_columns(
     """
     for line, row in rows:
         for one in checks:
-            for column in columns_of(one):
+            for column in one.columns:
                 if column not in row:
                     known = ", ".join(sorted(row)[:20])
                     problem = f"has no column {column!r}, which the check {one.kind} reads"
@@ -174,19 +155,6 @@ def require_columns(
                 if problem := _problem(one, column, row[column]):
                     cure = "correct the row, or name another column"
                     raise BadData(path, f"column {column!r} {problem}", cure, line)
-
-
-def columns_of(check: Check) -> list[str]:
-    """Return the columns that a check reads."""
-    if isinstance(check, Equals | Number):
-        return [check.reference]
-    if isinstance(check, Contains | Lacks):
-        return [check.texts] if isinstance(check.texts, str) else []
-    if isinstance(check, Sql):
-        return [check.reference]
-    if isinstance(check, Tests):
-        return [check.column] if check.column else []
-    return list(check.values.values()) if isinstance(check, JsonSchema) else []
 
 
 def _problem(check: Check, column: str, value: Any) -> str:
@@ -199,7 +167,7 @@ def _problem(check: Check, column: str, value: Any) -> str:
         return problem_of(tests_of(value))
     if isinstance(check, Number) and last_number(read.as_text(value)) is None:
         return "has no number"
-    if isinstance(check, Contains | Lacks):
+    if isinstance(check, Texts):
         texts = entries(value)
         if not texts or any(not str(text).strip() for text in texts):
             return "has no text to look for"
@@ -224,42 +192,42 @@ def with_hashes(checks: Sequence[Check], folder: Path) -> list[Check]:
 
 def file_hashes(checks: Sequence[Check], folder: Path) -> dict[str, str]:
     """Return path -> SHA-256 of all files that checks read, for a plan."""
-    paths = [path for one in checks for path in _paths_of(one)]
+    paths = [path for one in checks for path in one.files]
     return {path: sha256(_find(path, folder)) for path in dict.fromkeys(paths)}
-
-
-def _paths_of(check: Check) -> list[str]:
-    if isinstance(check, JsonSchema):
-        return [check.schema_] if isinstance(check.schema_, str) else []
-    if isinstance(check, Sql):
-        return check.databases
-    if isinstance(check, Tests | Python):
-        return [check.path] if check.path else []
-    return []
 
 
 def _find(path: str, folder: Path) -> Path:
     return workspace.existing(str(folder / path))
 
 
-def _kind_of(check: Check, name: str, folder: Path, scratch: Path) -> Kind:
+def _score_of(
+    check: Check, name: str, folder: Path, scratch: Path, opened: contextlib.ExitStack
+) -> Score:
     """Return what scores a check; what it needs is imported with its first use."""
-    paths = [_find(path, folder) for path in _paths_of(check)]
-    if isinstance(check, JsonSchema):
-        return OneByOne(partial(read.json_schema, check, read.schema_of(check, paths)))
+    paths = [_find(path, folder) for path in check.files]
     if isinstance(check, Tests):
         from ft_tools.metrics.checks.code import TestsScorer
 
-        return TestsScorer(check, *paths)
-    if isinstance(check, Sql | Python):
-        from ft_tools.metrics.checks.services import PythonScorer, SqlScorer
-
-        return SqlScorer(check, paths) if isinstance(check, Sql) else PythonScorer(check, *paths)
+        return TestsScorer(check).score
     if isinstance(check, Judge):
         from ft_tools.metrics.checks.judge import JudgeScorer
 
-        return JudgeScorer(check, name, scratch)
-    return OneByOne(partial(READ[check.kind], check))
+        judge = JudgeScorer(check, name, scratch)
+        opened.callback(judge.close)
+        return judge.score
+    if isinstance(check, Sql | Python):
+        from ft_tools.metrics.checks.services import PythonScorer, SqlScorer
+
+        served = SqlScorer(check, paths) if isinstance(check, Sql) else PythonScorer(check, *paths)
+        opened.callback(served.close)
+        return _one_by_one(served.score)
+    if isinstance(check, JsonSchema):
+        return _one_by_one(partial(read.json_schema, check, read.schema_of(check, paths)))
+    return _one_by_one(partial(READ[check.kind], check))
+
+
+def _one_by_one(score: Callable[[str, Row], float | None]) -> Score:
+    return lambda answers, rows: list(map(score, answers, rows))
 
 
 READ: Mapping[str, Callable[[Any, str, Row], float]] = {

@@ -41,11 +41,8 @@ class SqlScorer:
         self._service = Service(JAILED / "database.py", {"databases": copies}, SQL_LIMITS)
         self.close = self._service.close
 
-    def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
-        """Return 1 for each query with the reference's rows; None where the reference has none."""
-        return [self._scored(answer, row) for answer, row in zip(answers, rows, strict=True)]
-
-    def _scored(self, answer: str, row: Row) -> float | None:
+    def score(self, answer: str, row: Row) -> float | None:
+        """Return 1 for a query with the reference's rows; None where the reference has none."""
         check = self._check
         asked = {
             "answer": code_in(answer),
@@ -79,15 +76,12 @@ class PythonScorer:
         self._service = Service(JAILED / "own_code.py", {"source": source_of(path)}, OWN_LIMITS)
         self.close = self._service.close
 
-    def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
-        """Return what the function does for each answer; None where it fails.
+    def score(self, answer: str, row: Row) -> float | None:
+        """Return what the function does for an answer; None where it fails.
 
         Raises:
             BadInput: The file cannot be run at all.
         """
-        return [self._scored(answer, row) for answer, row in zip(answers, rows, strict=True)]
-
-    def _scored(self, answer: str, row: Row) -> float | None:
         try:
             found = self._service.ask({"answer": answer, "row": row}, self._check.seconds)
         except JailEnded as error:

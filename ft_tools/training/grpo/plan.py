@@ -14,7 +14,7 @@ from ft_tools import workspace
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.lora.data_shape import rounded_length
 from ft_tools.metrics.checks.request import Check, Judge, Python, check_names
-from ft_tools.metrics.checks.scorer import columns_of, file_hashes, require_columns, with_hashes
+from ft_tools.metrics.checks.scorer import file_hashes, require_columns, with_hashes
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import estimates
@@ -67,12 +67,11 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     Raises:
         FineTuningError: As `launch_grpo`.
     """
-    _require_torch(request)
     folder = workspace.existing(request.dataset).parent
     checks = _confirmed(request.rewards, folder)
     source = source_of(preference_runs.start_of(request.model, request.sft_run))
     # A row of an SFT file has its reference there.
-    read = {"answer", "completion", *(name for one in checks for name in columns_of(one))}
+    read = {"answer", "completion", *(name for one in checks for name in one.columns)}
     read |= {name for one in checks if (name := getattr(one, "entry_point", None))}
     files = files_of("grpo", request, read)
     prompts = read_prompts(files[0])
@@ -82,6 +81,7 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     _require_unseen(prompts, files, request.accept_findings)
     tested, notes = require_sound(checks, prompts, request.reference_format, folder)
     sampled = _with_sampling(request, source)
+    _require_engine(request, source, sampled.training)
     hashes = file_hashes(checks, folder)
     key = _probe_key(
         sampled, source, files, [hashes, *(one.model_dump(mode="json") for one in checks)]
@@ -102,8 +102,8 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     prompts_per_step = _require_batch(training, parts["dataset"].num_examples)
     notes += [*_judges(checks, parts), *_positions(source, parts)]
     notes += [warning("vllm_never_run")] if training.get("use_vllm") else []
-    _require_one_process(parts)
-    _require_no_copy(request, source, training)
+    if (count := parts["place"].num_processes) > 1:
+        raise refusal("grpo_several_processes", count=count)
     parts["warnings"] = [*notes, *parts["warnings"]]
     return GrpoPlan(
         **parts,
@@ -241,25 +241,14 @@ def _positions(source: ModelSource, parts: Mapping[str, Any]) -> list[str]:
     return [warning("answers_above_positions", length=length, limit=limit)]
 
 
-def _require_torch(request: GrpoRequest) -> None:
+def _require_engine(request: GrpoRequest, source: ModelSource, training: Mapping[str, Any]) -> None:
+    """Refuse a Mac's engine, vLLM where it cannot be used, and a reference that is a copy."""
     if request.engine == "mlx":
         raise refusal("mlx_cannot", problem="launch_grpo trains with torch only")
-
-
-def _require_one_process(parts: Mapping[str, Any]) -> None:
-    if (count := parts["place"].num_processes) > 1:
-        raise refusal("grpo_several_processes", count=count)
-
-
-def _require_no_copy(
-    request: GrpoRequest, source: ModelSource, training: Mapping[str, Any]
-) -> None:
-    """Refuse a reference that would be a second copy, and vLLM where it cannot be used."""
     if training["beta"] and (source.adapter or request.method == "full"):
         start = "the adapter of the earlier run" if source.adapter else "method='full'"
         raise refusal("grpo_reference_copy", beta=training["beta"], start=start)
-    if request.training.get("use_vllm"):
-        if request.method != "full":
-            raise refusal("vllm_with_adapter", method=request.method)
-        if importlib.util.find_spec("vllm") is None:
-            raise refusal("vllm_missing")
+    if training.get("use_vllm") and request.method != "full":
+        raise refusal("vllm_with_adapter", method=request.method)
+    if training.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise refusal("vllm_missing")

@@ -188,7 +188,7 @@ def _require_references(found: Sequence[tuple[Prompt, Scores]]) -> None:
         return
     one, scores = wrong[0]
     sizes = {"wrong": len(wrong), "rows": len(found), "least": least}
-    raise refusal("reward_rejects_references", **sizes, line=one.line, parts=_parts(scores))
+    raise refusal("reward_rejects_references", **sizes, line=one.line, parts=scores.described)
 
 
 def _require_told_apart(
@@ -213,7 +213,7 @@ def _require_told_apart(
         ((_total(scores), one, scores) for one, scores in found), key=lambda each: each[0]
     )
     fields = {"case": name, "accepted": accepted, "gap": gap, "line": one.line}
-    fields |= {"least": number("grpo.junk_gap"), "total": total, "parts": _parts(scores)}
+    fields |= {"least": number("grpo.junk_gap"), "total": total, "parts": scores.described}
     raise refusal("reward_accepts_junk", **fields)
 
 
@@ -226,10 +226,3 @@ def _fraction(totals: Iterable[float]) -> float:
     """Return the fraction that scores 1."""
     values = list(totals)
     return sum(total >= RIGHT for total in values) / len(values)
-
-
-def _parts(scores: Scores) -> str:
-    return ", ".join(
-        f"{name} {'broke' if value is None else f'{value:.2g}'}"
-        for name, value in scores.parts.items()
-    )

@@ -117,12 +117,8 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
 
 def quoted(one: Answered) -> str:
     """Return a completion with its reward, by part."""
-    parts = ", ".join(
-        f"{name} {'broke' if value is None else f'{value:.2g}'}"
-        for name, value in one.scores.parts.items()
-    )
     total = "none" if one.scores.total is None else f"{one.scores.total:.2f}"
-    return f"[reward {total}: {parts}]\n{one.text}"
+    return f"[reward {total}: {one.scores.described}]\n{one.text}"
 
 
 def work(session: Session) -> TrainingRunReport:
