@@ -3,15 +3,14 @@
     python -m benchmarks.grpo_memory [--output benchmarks/grpo_memory.json] [--model NAME ...]
 
 Three families at their real size and depth, with LoRA and with QLoRA, in three shapes of prompts
-and answers: transformers' own `generate` writes the answers with its cache (the prompts' pass and
-the last two tokens, the cache filled up to there), then a micro-batch of them runs forward,
-through TRL's loss head, and backward, then AdamW. SDPA with a padding mask, as launch_grpo trains. On fake
-tensors: no GPU and no weights. What a kernel allocates inside itself is not seen, and stood in for
-from its source where it is large. A row takes half a minute.
+and answers: transformers' own `generate` writes the answers with its cache (the prompts' pass, and
+the last two tokens with the cache filled up to there), then a micro-batch of them runs forward,
+through TRL's loss head, and backward, then AdamW. SDPA with a padding mask, as launch_grpo trains.
+On fake tensors: no GPU and no weights. What a kernel allocates inside itself is not seen, and is
+stood in for from its source where it is large. A row takes half a minute.
 """
 
 import argparse
-import gc
 import itertools
 import json
 import platform
@@ -21,7 +20,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,8 +35,7 @@ from transformers.generation import utils as generation
 from transformers.utils import logging
 from trl.trainer.utils import add_fused_lm_head
 
-from benchmarks import step_trace
-from benchmarks.step_trace import by_formula, without_workspace
+from benchmarks.step_trace import STAND_INS, by_formula, step, whole_of, without_workspace
 from ft_tools import facts
 from ft_tools.memory.phases import phases
 from ft_tools.memory.request import VramRequest
@@ -122,13 +119,13 @@ def trace(config: dict[str, Any], setup: Setup) -> dict[str, int]:
     """
     with ExitStack() as stack:
         stack.enter_context(gpu_kernels())
-        for owner, name, stand_in in step_trace.STAND_INS:
+        for owner, name, stand_in in STAND_INS:
             stack.enter_context(patch.object(owner, name, stand_in))
         stack.enter_context(patch.object(functional, "scaled_dot_product_attention", _attend))
         stack.enter_context(patch.object(torch, "multinomial", _multinomial))
         with torch.device("meta"):
             model, _ = build_model(config, options_of(setup))
-        whole = step_trace.whole_of(model)
+        whole = whole_of(model)
         whole.set_attn_implementation("sdpa")
         add_fused_lm_head(whole, outputs=("log_probs", "entropy"))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
@@ -136,14 +133,19 @@ def trace(config: dict[str, Any], setup: Setup) -> dict[str, int]:
         give_storage(model, live)
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, fused=True)
-        _step(model, optimizer, setup, live)
+        for parameter in trained:
+            parameter.grad = torch.empty_like(parameter)
+        # Makes its states.
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         with outside_autocast(model):
             prompts = setup.prompt_len
             written = {
                 "prefill": _write(whole, live, setup, prompts, 0),
                 "generation": _write(whole, live, setup, setup.seq_len - 2, setup.seq_len - 3),
             }
-        return written | _step(model, optimizer, setup, live)
+        ids = torch.zeros((setup.sequences, setup.seq_len), dtype=torch.long)
+        return written | step(model, optimizer, ids, setup, live, torch.ones_like(ids))
 
 
 @contextmanager
@@ -169,9 +171,11 @@ def _write(whole: Any, live: Live, setup: Setup, length: int, cached: int) -> in
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     for layer in range(text.num_hidden_layers if cached else 0):
         shape = (count, heads, cached, width)
-        cache.update(torch.empty(shape, dtype=whole.dtype), torch.empty(shape, dtype=whole.dtype), layer)
-    # Views of windows would keep what is before them.
-    for one in cache.layers if cached else ():
+        cache.update(
+            torch.empty(shape, dtype=whole.dtype), torch.empty(shape, dtype=whole.dtype), layer
+        )
+        one = cache.layers[layer]
+        # A view of a window would keep what is before it.
         one.keys, one.values = one.keys.clone(), one.values.clone()
     ids = torch.zeros((count, length), dtype=torch.long)
     settings = GenerationConfig(
@@ -187,22 +191,13 @@ def _write(whole: Any, live: Live, setup: Setup, length: int, cached: int) -> in
         whole.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            past_key_values=cache,
+            cache=cache,
             generation_config=settings,
         )
     peak = live.peak
     if was_checkpointing:
         whole.gradient_checkpointing_enable({"use_reentrant": False})
     return peak
-
-
-def _step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, setup: Setup, live: Live
-) -> dict[str, int]:
-    ids = torch.zeros((setup.sequences, setup.seq_len), dtype=torch.long)
-    found = step_trace.step(model, optimizer, ids, setup, live, torch.ones_like(ids))
-    gc.collect()
-    return found
 
 
 def compare(model: str, method: str, sizes: dict[str, int]) -> dict[str, Any]:
@@ -220,8 +215,7 @@ def compare(model: str, method: str, sizes: dict[str, int]) -> dict[str, Any]:
         "model": model,
         "method": method,
         **sizes,
-        "dominant": max(traced, key=lambda name: traced[name]),
-        "traced_gib": round(max(traced.values()) / 2**30, 3),
+        "traced_gib": {name: round(size / 2**30, 4) for name, size in traced.items()},
         "difference": round(max(estimated.values()) / max(traced.values()) - 1, 4),
         "phases": {name: round(estimated[name] / size - 1, 4) for name, size in traced.items()},
         "seconds": round(time.monotonic() - began, 1),

@@ -81,6 +81,7 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
     has_one_norm = is_parallel and config.get("parallel_attn", True)
     norms = number(family.norm_params, of_block) // (2 if has_one_norm else 1)
     num_layers = sizes.number("num_hidden_layers")
+    window, num_windowed = _windows(config, family, num_layers)
     expert_params = num_experts * (3 if family.gated else 2) * h * of_block["i"]
     block = Block(
         kind=model_type,
@@ -121,6 +122,8 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
         post_norms=family.post_norms,
         composed_gelu=_activation(config, family) == "gelu_new",
         softcap=bool(config.get("attn_logit_softcapping")),
+        window=window,
+        num_windowed=num_windowed,
         max_positions=positions,
         notes=tower.notes,
         **(_INSIDE if is_composite else {}),
@@ -187,6 +190,25 @@ def _tower(config: Mapping[str, Any], text_width: int) -> _Tower:
     pooling = inside // blocks - h if sizes["vision_use_head"] else 0
     notes = ("multimodal: the vision tower is loaded, stays frozen and sees no input",)
     return _Tower(linears, inside + pooling + around, notes)
+
+
+def _windows(config: Mapping[str, Any], family: Family, num_layers: int) -> tuple[int, int]:
+    """Return to how many tokens blocks with a window attend, and how many blocks have one.
+
+    Qwen 2 and 3 have windows above `max_window_layers` where that is asked for, which no published
+    checkpoint does: they are not counted.
+
+    Source: transformers 5.24, layer_types of the configurations; cache_utils.py, DynamicCache.
+    """
+    window = config.get("sliding_window", family.defaults.get("sliding_window"))
+    if not isinstance(window, int) or "max_window_layers" in config:
+        return 0, 0
+    pattern = config.get("sliding_window_pattern")
+    every = pattern if isinstance(pattern, int) else family.full_every
+    types = config.get("layer_types")
+    if isinstance(types, list):
+        return window, types.count("sliding_attention")
+    return window, num_layers - (num_layers // every if every else 0)
 
 
 def _activation(config: Mapping[str, Any], family: Family) -> str:

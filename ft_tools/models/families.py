@@ -51,6 +51,8 @@ class Family:
     """Where this family writes a size under a name of its own."""
     defaults: Mapping[str, int] = field(default_factory=dict)
     """Sizes that its config.json may leave out."""
+    full_every: int = 0
+    """Every which block attends to all tokens, where the others have a window; 0: none does."""
 
     def linears(self, sizes: Sizes, config: Mapping[str, Any]) -> tuple[Linear, ...]:
         """Return the nn.Linear modules of one block."""

@@ -97,6 +97,10 @@ class ModelShape(BaseModel):
     """Whether the activation is `gelu_new`, which is written out and keeps each step."""
     softcap: bool = False
     """Whether attention scores (and then the logits too) are soft-capped, as in Gemma 2."""
+    window: int = 0
+    """Tokens that a block with a window attends to."""
+    num_windowed: int = 0
+    """Blocks that have one."""
     max_positions: int | None = None
     notes: tuple[str, ...] = ()
     quantized: str = ""

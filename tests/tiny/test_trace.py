@@ -5,15 +5,19 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
+from benchmarks.grpo_memory import trace as trace_grpo
 from benchmarks.step_trace import by_formula, trace_step, with_layers, without_workspace
 from ft_tools import facts
-from ft_tools.memory import traced
+from ft_tools.memory import generation, traced
 from ft_tools.memory.bounds import GIB
 from ft_tools.memory.phases import phases
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
 from ft_tools.memory.tool import estimate_vram
+from ft_tools.memory.worker.trace import Live
 from ft_tools.models.adapter_targets import default_targets
 from ft_tools.models.config import shape_from_config
 from ft_tools.models.shape_of_model import shape_of, shape_of_config
@@ -51,6 +55,43 @@ def test_the_formulas_agree_with_a_trace_of_the_real_classes(model, method, chec
     setup = setup_for(model, shape, method=method, **arguments)
     peak = max(trace_step(config, setup).values())
     assert max(by_formula(setup).values()) == pytest.approx(peak, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers"),
+    [("meta-llama/Llama-3.2-1B", 2), ("Qwen/Qwen3-0.6B", 2), ("google/gemma-3-1b-pt", 6)],
+)
+def test_a_grpo_step_agrees_with_a_trace_of_generate_and_the_step(model, layers):
+    # benchmarks/grpo_memory.py has whole models; one Gemma block in six has no window.
+    config = with_layers(facts.model(model).config, layers)
+    sizes = {"seq_len": 1280, "prompt_len": 256, "generated": 32, "micro_batch": 4}
+    shape = shape_from_config(config, model)
+    setup = setup_for(model, shape, task="grpo", loss_head="trl_fused", attention="sdpa",
+                      padded_batches=True, optimizer="adamw_torch_fused", **sizes)  # fmt: skip
+    traced_phases = trace_grpo(config, setup)
+    found = {name: sum(parts.values()) for name, parts in phases(setup).phases.items()}
+    for name in ("prefill", "generation"):
+        assert found[name] == pytest.approx(traced_phases[name], rel=0.05)
+    assert max(found.values()) == pytest.approx(max(traced_phases.values()), rel=0.05)
+
+
+def test_answers_that_are_really_written_take_what_the_estimate_says():
+    config = {"model_type": "llama", **SIZES}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    ids = torch.randint(3, SIZES["vocab_size"], (16, 64))
+    mask = torch.ones_like(ids)
+    mask[0, :5] = 0
+    settings = GenerationConfig(do_sample=True, top_k=0, max_new_tokens=192, pad_token_id=0)
+    with torch.no_grad(), Live() as live:
+        for parameter in model.parameters():
+            live.add(parameter)
+        weights = live.now
+        model.generate(ids, attention_mask=mask, generation_config=settings)
+    shape = shape_from_config(config)
+    setup = setup_for("mine", shape, task="grpo", generated=16, seq_len=256, prompt_len=64,
+                      dtype="float32", mixed_precision=False)  # fmt: skip
+    expected = sum(generation.phases(setup)["generation"].values())
+    assert live.peak - weights == pytest.approx(expected, rel=0.05)
 
 
 def test_eager_attention_keeps_six_bytes_of_every_score_of_every_block():

@@ -288,6 +288,22 @@ def test_completions_that_are_written_together_hold_keys_and_values_of_all_their
     assert {name: report.phases[name] for name in trained} == sft.phases
 
 
+@pytest.mark.parametrize(
+    # Key-value heads x width of a head, and the blocks that attend to all tokens.
+    ("model", "width", "blocks"),
+    [("google/gemma-3-1b-pt", 256, 4), ("google/gemma-2-2b", 4 * 256, 13),
+     ("Qwen/Qwen3-0.6B", 8 * 128, 28)],
+)  # fmt: skip
+def test_keys_and_values_grow_with_the_tokens_only_in_blocks_without_a_window(model, width, blocks):
+    asked = {"model": model, "task": "grpo", "generated": 32, "prompt_len": 1}
+    short, long = (
+        estimate_vram(VramRequest(**asked, seq_len=length)).phases["generation"]
+        for length in (8192, 16384)
+    )
+    grown = 32 * 8192 * 2 * 2 * width * blocks / 2**30
+    assert long - short == pytest.approx(grown, rel=0.15)
+
+
 def test_long_prompts_take_most_while_they_are_read():
     asked = {"model": LLAMA, "task": "grpo", "seq_len": 1024, "generated": 64}
     report = estimate_vram(VramRequest(**asked, prompt_len=900))
