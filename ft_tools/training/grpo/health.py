@@ -5,6 +5,7 @@ first two and the last three evaluations: each is a mean of sampled answers.
 """
 
 import statistics
+from collections.abc import Callable
 
 from ft_tools.facts import number
 from ft_tools.training.metric_rows import RECENT, Check, Fields, Rows, finite, limit, trend
@@ -33,34 +34,31 @@ def _recent(rows: Rows, metric: str, least: int = RECENT) -> float | None:
     return statistics.fmean(logged[-RECENT:]) if len(logged) >= least else None
 
 
-def _spread(rows: Rows) -> tuple[float, float] | None:
-    """Return the fraction of groups without spread and the reward, where the first is too high."""
-    without, reward = _recent(rows, SPREAD), _recent(rows, "reward")
-    if without is None or reward is None or without <= number("grpo.zero_spread_stop"):
-        return None
-    return without, reward
+def _flat(least: int, earns: Callable[[float], bool]) -> Check:
+    """Return the check whether too many groups have no spread, at a reward that is meant."""
+
+    def check(rows: Rows) -> Fields | None:
+        without, reward = _recent(rows, SPREAD), _recent(rows, "reward", least)
+        if without is None or reward is None or not earns(reward):
+            return None
+        is_flat = without > number("grpo.zero_spread_stop")
+        return {"without": without, "reward": reward, "steps": least} if is_flat else None
+
+    return check
 
 
-def _no_reward(rows: Rows) -> Fields | None:
-    found = _spread(rows)
-    is_time = len(finite(rows, "reward")) >= 2 * RECENT
-    is_dead = found is not None and is_time and found[1] <= number("grpo.dead_reward")
-    return {"now": found[1], "steps": 2 * RECENT} if found and is_dead else None
+def _moved(metric: str, threshold: str, *, is_above: bool) -> Check:
+    """Return the check whether a metric came to that multiple of its start, or below it."""
 
+    def check(rows: Rows) -> Fields | None:
+        found = trend(rows, metric)
+        if found is None:
+            return None
+        bound = number(threshold) * found[0]
+        is_far = found[1] >= bound if is_above else found[1] < bound
+        return {"first": found[0], "last": found[1]} if is_far else None
 
-def _all_solved(rows: Rows) -> Fields | None:
-    found = _spread(rows)
-    is_over = found is not None and found[1] >= number("grpo.solved_reward")
-    return {"now": found[1]} if found and is_over else None
-
-
-def _no_spread(rows: Rows) -> Fields | None:
-    found = _spread(rows)
-    if found is None or len(finite(rows, "reward")) < 2 * RECENT:
-        return None
-    without, reward = found
-    is_between = number("grpo.dead_reward") < reward < number("grpo.solved_reward")
-    return {"now": without, "reward": reward} if is_between else None
+    return check
 
 
 def _little_spread(rows: Rows) -> Fields | None:
@@ -83,13 +81,6 @@ def _answers_cut(rows: Rows) -> Fields | None:
     is_grown = cut is not None and cut[0] < number("grpo.truncated_stop") - 0.3
     is_cut = cut is not None and cut[1] > number("grpo.truncated_stop")
     return {"first": cut[0], "now": cut[1]} if cut and is_grown and is_cut else None
-
-
-def _length_race(rows: Rows) -> Fields | None:
-    lengths = trend(rows, "completions/mean_length")
-    if lengths is None or lengths[1] < number("grpo.length_ratio") * lengths[0]:
-        return None
-    return {"first": lengths[0], "last": lengths[1]}
 
 
 def _part_traded(rows: Rows) -> Fields | None:
@@ -117,24 +108,20 @@ def _gamed(rows: Rows) -> Fields | None:
     return {"first": trained[0], "last": trained[1], "before": held_out[0], "after": held_out[1]}
 
 
-def _entropy_lost(rows: Rows) -> Fields | None:
-    found = trend(rows, "entropy")
-    if found is None or found[1] >= number("grpo.entropy_fraction") * found[0]:
-        return None
-    return {"first": found[0], "last": found[1]}
-
-
 REINFORCED: dict[str, Check] = {
-    "no_reward": _no_reward,
-    "all_solved": _all_solved,
-    "no_spread": _no_spread,
+    "no_reward": _flat(2 * RECENT, lambda reward: reward <= number("grpo.dead_reward")),
+    "all_solved": _flat(RECENT, lambda reward: reward >= number("grpo.solved_reward")),
+    "no_spread": _flat(
+        2 * RECENT,
+        lambda reward: number("grpo.dead_reward") < reward < number("grpo.solved_reward"),
+    ),
     "little_spread": _little_spread,
     "no_gradient": _no_gradient,
     "gamed": _gamed,
     "part_traded": _part_traded,
     "answers_cut": _answers_cut,
-    "length_race": _length_race,
-    "entropy_lost": _entropy_lost,
+    "length_race": _moved("completions/mean_length", "grpo.length_ratio", is_above=True),
+    "entropy_lost": _moved("entropy", "grpo.entropy_fraction", is_above=False),
     "far_from_start": limit("kl", "grpo.kl_high", 3, 3, is_above=True),
     "check_breaks": limit("broken_fraction", "grpo.broken_warn", RECENT, RECENT, is_above=True),
 }
