@@ -11,7 +11,7 @@ from ft_tools.endpoints.budget import BudgetUsedUp
 from ft_tools.endpoints.client import EndpointUnavailable
 from ft_tools.errors import BadData, BadInput, Missing, OutsideWorkspace, PlanChanged
 from ft_tools.metrics.checks.request import Checks
-from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns, with_hashes
+from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns
 from ft_tools.metrics.isolation.probe import available, find
 from tests.endpoint import serving
 
@@ -337,12 +337,14 @@ def test_a_file_that_cannot_be_run_is_refused_with_its_first_answer(workspace):
 
 def test_a_plan_has_the_hash_of_the_users_file_and_another_file_is_refused(workspace):
     (workspace / "own.py").write_text(OWN)
-    given = CHECKS.validate_python([{"kind": "python", "path": "own.py"}])
-    [planned] = with_hashes(given, workspace)
-    assert file_hashes([planned], workspace) == {"own.py": planned.sha256}
+    given = {"kind": "python", "path": "own.py"}
+    hashes = file_hashes(CHECKS.validate_python([given]), workspace)
+    planned = given | {"sha256": hashes["own.py"]}
+    with scorer(workspace, planned):
+        pass
     (workspace / "own.py").write_text(OWN + "\n")
     with pytest.raises(PlanChanged):
-        Scorer([planned], workspace)
+        scorer(workspace, planned)
 
 
 def test_a_service_lives_on_when_the_thread_that_started_it_ends(workspace):

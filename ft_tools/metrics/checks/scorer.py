@@ -176,20 +176,6 @@ def _problem(check: Check, column: str, value: Any) -> str:
     return ""
 
 
-def with_hashes(checks: Sequence[Check], folder: Path) -> list[Check]:
-    """Return checks for a plan: the user's own code with the hash of what was read.
-
-    Raises:
-        BadInput: It cannot be used.
-    """
-    return [
-        one.model_copy(update={"sha256": sha256(_find(one.path, folder))})
-        if isinstance(one, Python)
-        else one
-        for one in checks
-    ]
-
-
 def file_hashes(checks: Sequence[Check], folder: Path) -> dict[str, str]:
     """Return path -> SHA-256 of all files that checks read, for a plan."""
     paths = [path for one in checks for path in one.files]

@@ -14,7 +14,7 @@ from ft_tools import workspace
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.lora.data_shape import rounded_length
 from ft_tools.metrics.checks.request import Check, Judge, Python, check_names
-from ft_tools.metrics.checks.scorer import file_hashes, require_columns, with_hashes
+from ft_tools.metrics.checks.scorer import file_hashes, require_columns
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import estimates
@@ -68,7 +68,8 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
         FineTuningError: As `launch_grpo`.
     """
     folder = workspace.existing(request.dataset).parent
-    checks = _confirmed(request.rewards, folder)
+    hashes = file_hashes(request.rewards, folder)
+    checks = _confirmed(request.rewards, hashes)
     source = source_of(preference_runs.start_of(request.model, request.sft_run))
     # A row of an SFT file has its reference there.
     read = {"answer", "completion", *(name for one in checks for name in one.columns)}
@@ -82,7 +83,6 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     tested, notes = require_sound(checks, prompts, request.reference_format, folder)
     sampled = _with_sampling(request, source)
     _require_engine(request, source, sampled.training)
-    hashes = file_hashes(checks, folder)
     key = _probe_key(
         sampled, source, files, [hashes, *(one.model_dump(mode="json") for one in checks)]
     )
@@ -129,16 +129,16 @@ def _require_unseen(prompts: Sequence[Prompt], files: Files, accepted: Collectio
         raise refusal("prompts_in_both", count=len(both), **lines)
 
 
-def _confirmed(checks: Sequence[Check], folder: Path) -> list[Check]:
+def _confirmed(checks: Sequence[Check], hashes: Mapping[str, str]) -> list[Check]:
     """Return the checks, each with its name.
 
     Raises:
         Refused: One is code of the user's own that nobody has agreed to run.
     """
-    for one, hashed in zip(checks, with_hashes(checks, folder), strict=True):
+    for one in checks:
         # The test of a reward runs it, before any plan could be confirmed.
-        if isinstance(one, Python) and isinstance(hashed, Python) and one.sha256 != hashed.sha256:
-            raise refusal("reward_code_unconfirmed", path=one.path, sha256=hashed.sha256)
+        if isinstance(one, Python) and one.sha256 != hashes[one.path]:
+            raise refusal("reward_code_unconfirmed", path=one.path, sha256=hashes[one.path])
     names = check_names(checks)
     return [one.model_copy(update={"name": n}) for one, n in zip(checks, names, strict=True)]
 
