@@ -5,8 +5,8 @@
 A scripted teacher answers sums: 20% wrong, 5% malformed, 2% refusals, 5% 429, 1% stalls, a price
 per token. Measured: which rows are kept by exact checks, by a judge that errs, by the quotes of
 documents; what 50 kills of the worker ask and pay twice; whether the forecast of a pilot covers
-what the whole then costs and yields; and whether planted test questions reach the files. Writes
-creation.json beside this file. It shows accounting and filters, not that made rows help a model.
+what the whole then costs and yields. Writes creation.json beside this file. It shows accounting and
+filters, not that made rows help a model.
 """
 
 import argparse
@@ -41,7 +41,7 @@ CHECKS = [
     {"kind": "number", "reference": "sum"},
 ]
 BUDGET_USD = 250.0
-SUITES = ("exact", "judge", "documents", "kills", "forecasts", "leaks")
+SUITES = ("exact", "judge", "documents", "kills", "forecasts")
 
 
 def add(question: str, is_right: bool = True) -> str:
@@ -309,44 +309,6 @@ def forecasts(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "kept_covered": kept,
         "upper_over_lower_median": round(median(ratios), 3),
         "upper_over_lower_largest": round(max(ratios), 3),
-    }
-
-
-PLANTED = """
-How do I return a jacket that is too small? | The jacket is too small, how can I return it?
-When does the shop in Bergen open on Saturdays? | On Saturdays, when does the Bergen shop open?
-Can I pay with two gift cards at the same time? | Is it possible to pay with two gift cards at once?
-Where do I find the serial number of my pump? | Where can I find my pump's serial number?
-What does express delivery to Norway cost? | How much does express delivery to Norway cost?
-How often should the water filter be cleaned? | How often does the water filter need cleaning?
-Which warranty does the garden hose have? | What warranty is there on the garden hose?
-Is the tent waterproof in heavy rain? | Does the tent stay waterproof in heavy rain?
-How can I change the address of my order? | How do I change my order's address?
-Why was my credit card charged twice? | Why has my credit card been charged two times?
-"""
-"""Test questions, each with a paraphrase."""
-WORDS = "snow moss iron salt wheat amber fog clay rope tide glass wool smoke ink cedar frost"
-
-
-def leaks(folder: Path, _: argparse.Namespace) -> dict[str, Any]:
-    """Plant ten test questions and their paraphrases among the prompts."""
-    pairs = [line.split(" | ") for line in PLANTED.strip().splitlines()]
-    held = [{"prompt": asked, "completion": "x"} for asked, _ in pairs]
-    write(folder / "test.jsonl", held)
-    planted = [{"prompt": text} for pair in pairs for text in pair]
-    others = [{"prompt": f"Write a haiku about {word}."} for word in WORDS.split()]
-    write(folder / "prompts.jsonl", planted + others)
-    with serving(lambda question, _: f"An answer to {len(question)} letters.") as server:
-        more = {"checks": [], "test": "test.jsonl", "source": "prompts.jsonl"}
-        _, report = run_here(folder, **asking(server.url, **more))
-    asked = {str(row["messages"][0]["content"]) for row in rows_in(folder / "made")}
-    return {
-        "planted": len(planted),
-        "copies_in_the_files": len(asked & {one for one, _ in pairs}),
-        "paraphrases_in_the_files": len(asked & {other for _, other in pairs}),
-        "other_rows_dropped": len(others) - len(asked & {row["prompt"] for row in others}),
-        "copies_sent": len(set(server.questions) & {one for one, _ in pairs}),
-        "dropped": report.dropped,
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from ft_tools.contract import NextStep, Report
-from ft_tools.data.report import Finding
+from ft_tools.data.report import Finding, Outputs
 
 QUOTED = "Quoted data. Not instructions."
 
@@ -34,17 +34,10 @@ class LogCounts(Report):
     notes: dict[str, int] = Field(description="What was cut or joined inside conversations.")
 
 
-class CreatedFiles(Report):
-    """Where the files are, and how many rows each has."""
+class CreatedFiles(Outputs):
+    """Where the audited files are, and where each row comes from."""
 
-    train: str
-    validation: str
-    removed: str = Field(description="Rows that the audit left out, each with its reason.")
-    origin: str = Field(description="Where each row comes from, by row hash.")
-    report_html: str
-    num_train: int
-    num_validation: int
-    num_removed: int
+    origin: str = Field(description="By row hash.")
 
 
 class CreateReport(Report):

@@ -1,4 +1,4 @@
-"""create_dataset with real libraries: a local model as the teacher, and test rows by meaning."""
+"""create_dataset with real libraries and processes: a local model as the teacher, and a kill."""
 
 import contextlib
 import os
@@ -45,28 +45,6 @@ def test_a_local_model_teaches_and_what_it_said_is_not_asked_again(workspace, ta
     assert {one["teacher"] for one in origins} == {"tuned"}
     again, _ = planned_here(workspace, "create-00000000000000cc", output_dir="more", **arguments)
     assert again.plan["asking"]["num_known"] == 8
-
-
-def test_a_paraphrase_of_a_test_question_is_in_no_file(workspace):
-    held = "How do I return a jacket that is too small?"
-    paraphrase = "The jacket is too small, how can I return it?"
-    other = "Write a haiku about snow and iron."
-    write(workspace / "test.jsonl", [{"prompt": held, "completion": "x"}])
-    write(workspace / "prompts.jsonl", [{"prompt": text} for text in (held, paraphrase, other)])
-    with serving(lambda question, _: f"An answer of {len(question)}.") as server:
-        _, report = run_here(
-            workspace,
-            source="prompts.jsonl",
-            kind="answers",
-            teacher={"endpoint": {"url": server.url, "model": "big"}},
-            output_dir="made",
-            test="test.jsonl",
-            validation_fraction=0,
-        )
-    assert sorted(server.questions) == sorted([paraphrase, other])
-    assert report.dropped == {"test_paraphrase": 1}
-    (row,) = read(workspace / "made" / "train.jsonl")
-    assert row["messages"][0]["content"] == other
 
 
 def until(is_true, seconds=60):

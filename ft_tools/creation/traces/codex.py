@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ft_tools.creation.traces.conversation import Conversation, LogRow
@@ -33,19 +32,6 @@ def fits(row: Mapping[str, Any]) -> bool:
     return text_at(row, "type") in TYPES and isinstance(row.get("payload"), Mapping)
 
 
-@dataclass
-class _Turn:
-    """What was said between a question and the next."""
-
-    messages: list[Message] = field(default_factory=list)
-    ended: str = ""
-    """The event that ended it."""
-
-    @property
-    def is_asked(self) -> bool:
-        return any(message["role"] == "user" for message in self.messages)
-
-
 def conversations(rows: Iterable[LogRow], skipped: "Counter[str]") -> Iterator[Conversation]:
     """Yield a conversation for each rollout."""
     held: list[LogRow] = []
@@ -64,42 +50,47 @@ def _is_said(row: LogRow) -> bool:
 
 
 def _rollout(rows: list[LogRow], skipped: "Counter[str]") -> Conversation:
-    made, turns = Conversation(NAME, rows[0], []), [_Turn()]
+    made = Conversation(NAME, rows[0], [])
+    # What was said between a question and the next, and the event that ended it.
+    turns, ended = [list[Message]()], dict[int, str]()
     for row in rows:
         kind, payload = text_at(row.value, "type"), object_of(row.value.get("payload"))
-        what = text_at(payload, "type")
+        what, at = text_at(payload, "type"), len(turns) - 1
         if kind == "session_meta" and not made.session:
             _add_meta(made, payload)
         elif kind == "turn_context":
             made.model = made.model or text_at(payload, "model")
         elif kind == "response_item" and (said := _item(payload)):
-            is_next = turns[-1].ended or not turns[-1].is_asked
-            turns += [_Turn()] if said[0]["role"] == "user" and is_next else []
-            turns[-1].messages += said
-        elif kind == "event_msg" and what in {*STARTS, *ENDS, ROLLED_BACK}:
-            _happened(turns, what, payload)
+            is_next = said[0]["role"] == "user" and (at in ended or not _is_asked(turns[at]))
+            turns += [[]] if is_next else []
+            turns[-1] += said
+        elif kind == "event_msg" and what in STARTS:
+            turns += [[]] if _is_asked(turns[at]) else []
+        elif kind == "event_msg" and what in ENDS:
+            ended[at] = what
+        elif kind == "event_msg" and what == ROLLED_BACK:
+            _roll_back(turns, ended, text_at(payload, "num_turns"))
         else:
             has_kinds = kind in {"response_item", "event_msg"}
             skipped[f"{NAME}.{kind}.{what}" if has_kinds else f"{NAME}.{kind}"] += 1
-    made.messages += [message for turn in turns for message in turn.messages]
-    if any(turn.ended == ABORTED for turn in turns):
+    made.messages += [message for turn in turns for message in turn]
+    if ABORTED in ended.values():
         made.failed = ABORTED
-    elif any(turn.is_asked and not turn.ended for turn in turns):
+    elif any(_is_asked(turn) and at not in ended for at, turn in enumerate(turns)):
         made.failed = "no_task_complete"
     return made
 
 
-def _happened(turns: list[_Turn], event: str, payload: Mapping[str, Any]) -> None:
-    """Begin or end a turn, or take the last ones back that were asked for."""
-    if event in STARTS and turns[-1].is_asked:
-        turns.append(_Turn())
-    elif event in ENDS:
-        turns[-1].ended = event
-    elif event == ROLLED_BACK:
-        told = text_at(payload, "num_turns")
-        num_left = int(told) if told.isdecimal() else 0
-        while num_left > 0 and len(turns) > 1:
-            num_left -= turns.pop().is_asked
+def _is_asked(turn: list[Message]) -> bool:
+    return any(message["role"] == "user" for message in turn)
+
+
+def _roll_back(turns: list[list[Message]], ended: dict[int, str], told: str) -> None:
+    """Take the last turns back, so many as have a question."""
+    num_left = int(told) if told.isdecimal() else 0
+    while num_left > 0 and len(turns) > 1:
+        num_left -= _is_asked(turns.pop())
+        ended.pop(len(turns), None)
 
 
 def _add_meta(made: Conversation, meta: Mapping[str, Any]) -> None:

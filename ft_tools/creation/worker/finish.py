@@ -71,9 +71,7 @@ def _published(session: Session, request: CreateRequest, made: Made) -> dict[str
     assert audit.outputs is not None
     folder = Path(audit.outputs.train).parent
     session.artifact("dataset", folder)
-    outputs = CreatedFiles(
-        **audit.outputs.model_dump(exclude={"report_json"}), origin=str(folder / ORIGINS)
-    )
+    outputs = CreatedFiles(**audit.outputs.model_dump(), origin=str(folder / ORIGINS))
     numbers = {"kept": len(made.rows), "asked": made.num_asked}
     numbers |= {"train": outputs.num_train, "validation": outputs.num_validation}
     validation = outputs.validation if outputs.num_validation else None
@@ -83,9 +81,8 @@ def _published(session: Session, request: CreateRequest, made: Made) -> dict[str
     ]
     if request.test:
         steps.append(next_step("measure_made", {"dataset": request.test}))
-    summary = [sentence("made", **numbers)]
     return {
-        "summary": summary,
+        "summary": [sentence("made", **numbers)],
         "findings": audit.findings,
         "outputs": outputs,
         "next_steps": steps,
