@@ -1,9 +1,7 @@
 """Ask a teacher through its batch interface, which answers within 24 hours and often costs half.
 
 What a batch holds is written before it is submitted, and its id before anything waits. A batch
-without an id is looked for at the endpoint by its name, and submitted only where it is not there.
-
-Source: https://platform.openai.com/docs/api-reference/batch
+without an id is looked for by its name first. API: https://platform.openai.com/docs/api-reference/batch
 """
 
 import json
@@ -103,11 +101,10 @@ def _ended(session: Session, endpoint: Endpoint, held: Pending) -> Mapping[str, 
             num_failed += 1
             if num_failed > MOST_FAILED_POLLS:
                 raise
-        until = time.monotonic() + POLL_SECONDS
-        while time.monotonic() < until:
+        for _ in range(1 + int(POLL_SECONDS / client.POLL_SECONDS)):
             if session.should_stop:
                 raise Stopped
-            time.sleep(min(client.POLL_SECONDS, POLL_SECONDS))
+            time.sleep(client.POLL_SECONDS)
 
 
 def _replies(endpoint: Endpoint, batch: Mapping[str, Any]) -> Iterator[tuple[str, client.Reply]]:
@@ -133,7 +130,7 @@ def _answer(endpoint: Endpoint, method: str, path: str, **content: Any) -> bytes
         answer = httpx2.request(method, f"{endpoint.url}/{path}", **more).raise_for_status()
     except httpx2.HTTPError as error:
         raise client.EndpointUnavailable(
-            f"{endpoint.host} failed at {path} ({type(error).__name__}); check /batches, "
-            "then resume_run: a batch that was submitted is read, not sent again"
+            f"{endpoint.host} failed at {path} ({type(error).__name__}); check that it has "
+            "/batches, then resume_run, which reads a submitted batch and sends none again"
         ) from error
     return bytes(answer.content)
