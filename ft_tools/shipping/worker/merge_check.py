@@ -4,7 +4,7 @@ Logits are compared on held-out prompts with those of the base with its adapter,
 alone: a merge has to be close, and has to have the adapter's effect.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,13 @@ class Outputs:
 
 def outputs(model: Any, prompts: list[list[int]]) -> Outputs:
     """Run a model over prompts, and let it continue the first ones from their middle."""
+    return Outputs(logits_of(model, prompts), continued(model, prompts))
+
+
+def continued(model: Any, prompts: list[list[int]]) -> list[list[int]]:
+    """Return how the first prompts go on from their middle, greedily."""
     halves = [ids[: max(1, len(ids) // 2)] for ids in prompts[:NUM_GREEDY]]
-    texts, _ = proving.greedy(model, halves, GREEDY_TOKENS)
-    return Outputs(logits_of(model, prompts), texts)
+    return proving.greedy(model, halves, GREEDY_TOKENS)[0]
 
 
 def logits_of(model: Any, prompts: list[list[int]]) -> torch.Tensor:
@@ -55,13 +59,24 @@ def adapted_outputs(
     prompts: list[list[int]],
     place: Placement,
     quantization: Mapping[str, Any] | None = None,
+    run_base: Callable[[Any], torch.Tensor] | None = None,
 ) -> Outputs:
-    """Run the base with its adapter on top, as it was trained, and without it."""
+    """Run the base with its adapter on top, as it was trained, and without it.
+
+    Args:
+        base: Its folder.
+        adapter: Its folder.
+        prompts: Ids of texts.
+        place: Where the base is loaded.
+        quantization: Of a base that was trained in 4 bits.
+        run_base: Returns the logits of the base alone; None: they are computed for the prompts.
+    """
     model = merging.load_base(base, adapter, place, quantization)
     adapted = merging.with_adapter(model, adapter)
     found = outputs(adapted, prompts)
     with adapted.disable_adapter():
-        found = replace(found, without_adapter=logits_of(adapted, prompts))
+        alone = run_base(adapted) if run_base else logits_of(adapted, prompts)
+        found = replace(found, without_adapter=alone)
     del model, adapted
     free_memory()
     return found

@@ -1,73 +1,65 @@
-"""The merged model of a run: merged, checked against what was trained, and published once."""
+"""The merged model of a run: merged, proved against what was trained, and published once."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel
+import numpy as np
+import torch
 
 from ft_tools import facts
+from ft_tools.models.placement import Placement
 from ft_tools.models.worker.loading import free_machine, free_memory, load
-from ft_tools.publish import new_folder, verify, write_file
+from ft_tools.publish import new_folder, verify
 from ft_tools.runs.state import directory
 from ft_tools.shipping import handoff
+from ft_tools.shipping.asking import context_of
 from ft_tools.shipping.estimates import CHECK_BYTES, CHECK_TOKENS, place_of_merge
 from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.quality import gates_of
 from ft_tools.shipping.report import MergeCheck, WeightCheck
-from ft_tools.shipping.worker import merge_check, merging, prompts, proving
+from ft_tools.shipping.worker import merge_check, merging, prompts, proving, task_metric
+from ft_tools.shipping.worker.merge_check import Outputs
+from ft_tools.shipping.worker.proving import Proof, Reference
 from ft_tools.shipping.worker.shipment import (
     DTYPES,
     Shipment,
+    context_length,
     disk_full_of_libraries,
     outtype,
     vocabulary_of,
 )
 
 
-class MergeRecord(BaseModel):
-    """What is kept of a finished merge for a later attempt."""
-
-    check: MergeCheck | None
-    route: str
-    weight_check: WeightCheck | None = None
-
-
-def merge_once(shipment: Shipment) -> MergeRecord:
-    """Merge, check and publish, unless an earlier attempt did.
+def merge_once(shipment: Shipment) -> Proof:
+    """Merge, prove and publish; what an earlier attempt published is proved again.
 
     Raises:
         Refused: The merged model is not what was trained; nothing is published.
     """
-    record = shipment.scratch / "merge.json"
-    if shipment.merged.is_dir() and record.is_file() and not verify(shipment.merged):
+    if shipment.merged.is_dir() and not verify(shipment.merged):
         shipment.session.event("merged by an earlier attempt")
-        return MergeRecord.model_validate_json(record.read_bytes())
+        return prove(shipment, shipment.merged)
     with new_folder(shipment.merged) as staging, disk_full_of_libraries(staging):
         shipment.session.phase("merging")
-        route = merge_into(shipment, staging)
+        merge_into(shipment, staging)
         merging.copy_small_files(shipment.base, shipment.adapter, staging)
-        tokenizer, asking = merging.tokenizer_of(staging), shipment.asking
         if shipment.is_tuned:
-            prompts.write_greedy(tokenizer, staging, asking.max_new_tokens)
-        check, weights = None, None
-        if shipment.adapter and shipment.can_run:
-            shipment.session.phase("checking the merge")
-            check = check_merge(shipment, staging)
-        elif shipment.adapter:
-            shipment.session.phase("checking the merge weight by weight: memory is short")
-            weights = check_weights(shipment, shipment.adapter, staging)
-        asking = replace(asking, stops=prompts.stop_texts(tokenizer, staging))
+            tokenizer, longest = merging.tokenizer_of(staging), shipment.asking.max_new_tokens
+            prompts.write_greedy(tokenizer, staging, longest)
+        proof = prove(shipment, staging)
         licence = handoff.licence_of(shipment.base / "README.md")
-        card = handoff.model_card(shipment.plan, check, licence, lineage(shipment), asking)
+        known = lineage(shipment)
+        card = handoff.model_card(shipment.plan, proof.check, licence, known, shipment.asking)
         (staging / "README.md").write_text(card, encoding="utf-8")
-        made = MergeRecord(check=check, route=route, weight_check=weights)
-        write_file(record, made.model_dump_json())
     shipment.session.artifact("model", shipment.merged)
-    return made
+    return proof
 
 
-def merge_into(shipment: Shipment, staging: Path) -> str:
-    """Write the merged weights; returns the way that was taken.
+def merge_into(shipment: Shipment, staging: Path) -> None:
+    """Write the merged weights.
 
     Raises:
         Refused: The model has to be in memory for this merge, and that cannot be.
@@ -75,24 +67,83 @@ def merge_into(shipment: Shipment, staging: Path) -> str:
     plan, adapter = shipment.plan, shipment.adapter
     if plan.adapter is None or adapter is None:
         merging.copy_whole(shipment.base, staging)
-        return "copy"
-    if plan.adapter.route == "shards":
+    elif plan.adapter.route == "shards":
         merging.merge_by_shards(shipment.base, adapter, staging, shipment.stop_if_asked)
-        return plan.adapter.route
-    own, machine = DTYPES[outtype(shipment.base)], free_machine(plan.device)
-    found = place_of_merge(shipment.size, machine, plan.adapter, own)
-    shipment.session.event(f"merged {found.describe()}: {plan.adapter.why_whole}")
-    merging.merge_whole(shipment.base, adapter, staging, found)
-    return plan.adapter.route
+    else:
+        own, machine = DTYPES[outtype(shipment.base)], free_machine(plan.device)
+        found = place_of_merge(shipment.size, machine, plan.adapter, own)
+        shipment.session.event(f"merged {found.describe()}: {plan.adapter.why_whole}")
+        merging.merge_whole(shipment.base, adapter, staging, found)
 
 
-def check_weights(shipment: Shipment, adapter: Path, staging: Path) -> WeightCheck:
+def prove(shipment: Shipment, folder: Path) -> Proof:
+    """Run the merged model over held-out text, and compare it with what was trained.
+
+    How the model is asked is known then, too.
+
+    Args:
+        shipment: Takes the stops and the context of its prompts.
+        folder: Of the merged model.
+
+    Raises:
+        Refused: It is not what was trained.
+    """
+    session, plan = shipment.session, shipment.plan
+    tokenizer, vocabulary = merging.tokenizer_of(folder), vocabulary_of(folder)
+    is_given = bool(json.loads(session.request_json()).get("held_out"))
+    origin = "given" if is_given else "validation"
+    text = proving.held_out_text(tokenizer, shipment.held_out, origin, vocabulary)
+
+    def tokens(whole: Any) -> list[int]:
+        return proving.tokens(tokenizer, proving.render(tokenizer, whole, generation=True))
+
+    task = task_metric.task_of(tokens, shipment.held_out, plan.max_examples, shipment.asking.spec)
+    reference = Reference(shipment.scratch / "reference.f32", text, vocabulary)
+    proof = Proof(tokenizer, reference, prompts.prompt_parts(tokenizer), task)
+    longest = max(map(len, proof.prompts)) + proof.max_new_tokens
+    shipment.asking = replace(
+        shipment.asking,
+        stops=prompts.stop_texts(tokenizer, folder),
+        num_ctx=context_of(plan.source, longest, context_length(folder)),
+        default_system=proof.parts.default_system if proof.parts else "",
+    )
+    if not shipment.can_run:
+        if shipment.adapter:
+            session.phase("checking the merge weight by weight: memory is short")
+            proof.weight_check = check_weights(shipment, shipment.adapter, folder)
+        return proof
+    session.phase("reading held-out text with the merged model")
+    place = shipment.require_place("running the merged model")
+    model, asked = load(folder, place), check_prompts(text.ids, vocabulary)
+    rows, texts = reference.fill(model), merge_check.continued(model, asked)
+    proof.answers, proof.tokens_per_second = proving.greedy(
+        model, proof.prompts, proof.max_new_tokens
+    )
+    del model
+    free_memory()
+    if shipment.adapter:
+        session.phase("checking the merge")
+        first = slice(sum(map(len, asked)))
+        found = Outputs(_in_memory(rows[first]), texts)
+
+        def run_base(base: Any) -> torch.Tensor:
+            return _in_memory(reference.fill_base(base)[first])
+
+        proof.check = check_merge(shipment, asked, found, place, run_base)
+    return proof
+
+
+def _in_memory(rows: proving.Logits) -> torch.Tensor:
+    return torch.from_numpy(np.array(rows))
+
+
+def check_weights(shipment: Shipment, adapter: Path, folder: Path) -> WeightCheck:
     """Compare the merged weights with base and adapter, one by one.
 
     Raises:
         Refused: They differ.
     """
-    found = merge_check.compare_weights(shipment.base, adapter, staging)
+    found = merge_check.compare_weights(shipment.base, adapter, folder)
     if not found.passed:
         raise refusal(
             "weights_differ",
@@ -103,27 +154,31 @@ def check_weights(shipment: Shipment, adapter: Path, staging: Path) -> WeightChe
     return found
 
 
-def check_merge(shipment: Shipment, staging: Path) -> MergeCheck:
+def check_merge(
+    shipment: Shipment,
+    asked: list[list[int]],
+    found: Outputs,
+    place: Placement,
+    run_base: Callable[[Any], torch.Tensor],
+) -> MergeCheck:
     """Compare base plus adapter with the merged model.
+
+    Args:
+        shipment: Of an adapter.
+        asked: Prompts.
+        found: What the merged model answers to them.
+        place: Where it was run.
+        run_base: Returns the logits of the base alone.
 
     Raises:
         Refused: They differ.
     """
-    adapter = shipment.adapter
+    base, adapter, quantized = shipment.base, shipment.adapter, shipment.plan.quantization
     assert adapter is not None
-    vocabulary = vocabulary_of(staging)
-    tokenizer = merging.tokenizer_of(staging)
-    text = proving.held_out_text(tokenizer, shipment.held_out, "", vocabulary)
-    asked = check_prompts(text.ids, vocabulary)
-    where = shipment.require_place("checking the merge")
-    model = load(staging, where)
-    found = merge_check.outputs(model, asked)
-    del model
-    free_memory()
-    expected = merge_check.adapted_outputs(shipment.base, adapter, asked, where)
-    check = merge_check.compare(expected, found, where, "the base with its adapter")
-    if quantized := shipment.plan.quantization:
-        trained = merge_check.adapted_outputs(shipment.base, adapter, asked, where, quantized)
+    expected = merge_check.adapted_outputs(base, adapter, asked, place, run_base=run_base)
+    check = merge_check.compare(expected, found, place, "the base with its adapter")
+    if quantized:
+        trained = merge_check.adapted_outputs(base, adapter, asked, place, quantized)
         kl = merge_check.mean_kl(trained.logits, found.logits)
         check = check.model_copy(update={"mean_kl_as_trained": kl})
     if not check.passed:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ft_tools.publish import disk_full_is_named
 from ft_tools.shipping import comparison_text, modelfile
 from ft_tools.shipping.estimates import LOGITS_BYTES, LOGITS_TOKENS
 from ft_tools.shipping.quality import PositionScores
+from ft_tools.shipping.report import MergeCheck, WeightCheck
 from ft_tools.shipping.worker.task_metric import Task
 
 MAX_TEXT_TOKENS = 256
@@ -102,13 +104,15 @@ class Reference:
         self._rows: Logits | None = None
         self._base_rows: Logits | None = None
 
-    def fill(self, model: Any) -> None:
-        """Run the merged model over every text."""
+    def fill(self, model: Any) -> Logits:
+        """Run the merged model over every text; returns its logits, (tokens, vocabulary)."""
         self._rows = self._run(model, self._path)
+        return self._rows
 
-    def fill_base(self, model: Any) -> None:
+    def fill_base(self, model: Any) -> Logits:
         """Run the base model over every text, so that what an adapter does can be told."""
         self._base_rows = self._run(model, self._path.with_suffix(".base.f32"))
+        return self._base_rows
 
     def _run(self, model: Any, path: Path) -> Logits:
         # Written plainly: through a memory map a full disk would end the process by a signal.
@@ -211,8 +215,16 @@ class Proof:
     reference: Reference
     parts: modelfile.PromptParts | None
     task: Task | None = None
-    tuned: dict[str, list[float]] = field(default_factory=dict)
-    """The merged model's metrics, for each example of the task."""
+    answers: list[list[int]] = field(default_factory=list)
+    """The merged model's to the prompts; empty where it was not run."""
+    tokens_per_second: float | None = None
+    check: MergeCheck | None = None
+    weight_check: WeightCheck | None = None
+
+    @cached_property
+    def tuned(self) -> dict[str, list[float]]:
+        """Return the merged model's metrics, for each example of the task."""
+        return self.scores(self.answers) if self.answers else {}
 
     @property
     def prompts(self) -> list[list[int]]:

@@ -1,29 +1,26 @@
 """Merge, convert, quantize and prove: the worker of merge_and_quantize."""
 
-import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 from transformers.utils import logging as transformers_logging
 
 from ft_tools.errors import BadData, FineTuningError
-from ft_tools.models.worker.loading import fetched, free_memory, load
+from ft_tools.models.worker.loading import fetched
 from ft_tools.publish import private_folder, sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping import formats, handoff
-from ft_tools.shipping.asking import asking_of, context_of, write_files
+from ft_tools.shipping.asking import asking_of, write_files
 from ft_tools.shipping.page import report_page
 from ft_tools.shipping.plan import ShipPlan, inspected
 from ft_tools.shipping.quality import gates_of, next_steps, recommend
 from ft_tools.shipping.report import FormatResult, ShipReport
-from ft_tools.shipping.worker import merging, prompts, proving, shipped_formats, task_metric
+from ft_tools.shipping.worker import merging, prompts, shipped_formats, task_metric
 from ft_tools.shipping.worker.merged_model import merge_once
-from ft_tools.shipping.worker.proving import Proof, Reference
-from ft_tools.shipping.worker.shipment import MERGED, Shipment, context_length, vocabulary_of
+from ft_tools.shipping.worker.proving import Proof
+from ft_tools.shipping.worker.shipment import MERGED, Shipment
 
 
 def work(session: Session) -> BaseModel:
@@ -40,40 +37,24 @@ def work(session: Session) -> BaseModel:
         private_folder(folder)
     asking = asking_of(plan.source, plan.measured_as, plan.system)
     shipment = Shipment(session, plan, base, out, scratch, asking)
-    steps = len(plan.formats) + 3
-    merge = merge_once(shipment)
+    steps = len(plan.formats) + 2
+    proof = merge_once(shipment)
     session.progress(1, steps)
-    session.phase("reading held-out text with the merged model")
-    proof = proof_of(shipment)
-    samples: dict[str, list[str]] = {}
-    speed: float | None = None
-    if shipment.can_run:
-        answers, speed = fill(shipment, proof)
-        samples[MERGED] = proof.shown(answers)
-        proof.tuned = proof.scores(answers)
-    session.progress(2, steps)
-    task, results = task_metric.means(proof.tuned), []
+    speed = proof.tokens_per_second and round(proof.tokens_per_second, 1)
+    samples = {MERGED: proof.shown(proof.answers)} if proof.answers else {}
+    results = []
     for i, planned in enumerate(plan.formats):
         shipment.stop_if_asked()
         result, said = shipped_formats.ship_format(shipment, formats.find(planned.format), proof)
         if result.format == "safetensors" and speed is not None:
-            own = {"task": task, "tokens_per_second": round(speed, 1)}
+            own = {"task": task_metric.means(proof.tuned), "tokens_per_second": speed}
             result = result.model_copy(update=own)
         results.append(result)
         if said:
             samples[result.format] = said
-        session.progress(3 + i, steps)
+        session.progress(2 + i, steps)
     require_something(results)
-    report = concluded(
-        shipment,
-        results,
-        proof,
-        merge_route=merge.route,
-        merge_check=merge.check,
-        weight_check=merge.weight_check,
-        tokens_per_second=speed and round(speed, 1),
-        reasons=[gate.reason() for gate in gates_of(merge.check)] if merge.check else [],
-    )
+    report = concluded(shipment, results, proof)
     page = report_page(report, proof.shown(proof.prompts), samples)
     write_file(session.run_dir / "report.html", page)
     shutil.rmtree(scratch)
@@ -102,52 +83,11 @@ def with_files(plan: ShipPlan, base: Path) -> ShipPlan:
     return plan.model_copy(update=update | {"num_params": num_params})
 
 
-def proof_of(shipment: Shipment) -> Proof:
-    """Return what formats are measured with; how the model is asked is now known, too."""
-    plan, held_out = shipment.plan, shipment.held_out
-    tokenizer, vocabulary = (of(shipment.merged) for of in (merging.tokenizer_of, vocabulary_of))
-    is_given = bool(json.loads(shipment.session.request_json()).get("held_out"))
-    origin = "given" if is_given else "validation"
-    text = proving.held_out_text(tokenizer, held_out, origin, vocabulary)
-
-    def tokens(whole: Any) -> list[int]:
-        return proving.tokens(tokenizer, proving.render(tokenizer, whole, generation=True))
-
-    task = task_metric.task_of(tokens, held_out, plan.max_examples, shipment.asking.spec)
-    parts = prompts.prompt_parts(tokenizer)
-    reference = Reference(shipment.scratch / "reference.f32", text, vocabulary)
-    proof = Proof(tokenizer, reference, parts, task)
-    longest = max(map(len, proof.prompts)) + proof.max_new_tokens
-    shipment.asking = replace(
-        shipment.asking,
-        stops=prompts.stop_texts(tokenizer, shipment.merged),
-        num_ctx=context_of(plan.source, longest, context_length(shipment.merged)),
-        default_system=parts.default_system if parts else "",
-    )
-    return proof
-
-
-def fill(shipment: Shipment, proof: Proof) -> tuple[list[list[int]], float]:
-    """Run the merged model over the held-out text; returns its greedy answers, and tokens/s."""
-    place = shipment.require_place("running the merged model")
-    model = load(shipment.merged, place)
-    proof.reference.fill(model)
-    found = proving.greedy(model, proof.prompts, proof.max_new_tokens)
-    del model
-    free_memory()
-    if shipment.adapter:
-        base = load(shipment.base, place)
-        proof.reference.fill_base(base)
-        del base
-        free_memory()
-    return found
-
-
-def concluded(
-    shipment: Shipment, results: list[FormatResult], proof: Proof, **known: Any
-) -> ShipReport:
+def concluded(shipment: Shipment, results: list[FormatResult], proof: Proof) -> ShipReport:
     """Write HANDOFF.md, and return the report."""
     plan, how, text = shipment.plan, shipment.asking, proof.reference.text
+    gates = gates_of(proof.check) if proof.check else []
+    speed = proof.tokens_per_second
     measured = plan.measured_as
     task = task_metric.means(proof.tuned)
     found = recommend(results, task)
@@ -156,7 +96,6 @@ def concluded(
     said = (found.said, found.format)
     write_file(guide, handoff.handoff(plan, results, how, said, proofs, MERGED))
     write_files(how, shipment.out)
-    known["reasons"] = [*known["reasons"], *found.reasons]
     return ShipReport(
         answers_as_measured=found.said,
         recommended_format=found.format,
@@ -166,15 +105,19 @@ def concluded(
         base_model=plan.base_model,
         output_dir=str(shipment.out),
         merged_path=str(shipment.merged),
+        merge_check=proof.check,
+        weight_check=proof.weight_check,
+        merge_route=plan.adapter.route if plan.adapter else "copy",
         held_out=text.origin,
         num_held_out_tokens=text.num_tokens,
         formats=results,
         task=task,
         num_task_examples=len(proof.task.prompts) if proof.task else 0,
+        tokens_per_second=speed and round(speed, 1),
         prompt_proof=proofs,
         handoff=str(guide),
+        reasons=[*(gate.reason() for gate in gates), *found.reasons],
         next_steps=next_steps(results, found.format, measured.dataset() if measured else None),
-        **known,
     )
 
 
