@@ -63,15 +63,6 @@ def choose_rank(data: DataShape, capacity: Callable[[int], int] | None) -> Choic
     by_goal = facts.threshold(RANK_OF_GOAL[data.goal])
     rank = int(by_goal.number)
     reasons = [_reason(f"rank by goal: {by_goal.why}", data.goal, RANK_OF_GOAL[data.goal])]
-    if data.goal == "preference":
-        reasons.append(
-            Reason(
-                rule="zephyr's DPO adapter had rank 128; Tinker's page finds 1 to 32 enough",
-                observed=rank,
-                threshold=None,
-                source=facts.threshold("lr.dpo_lora").source,
-            )
-        )
     tokens = data.trained_tokens
     if tokens is None or capacity is None or data.goal not in NEEDS_CAPACITY:
         return Choice(rank, tuple(reasons))
