@@ -90,34 +90,16 @@ class MeasuredAs(Report):
         return None
 
 
-@dataclass(frozen=True)
-class TrainedSystem:
-    """What the training examples have for a system text."""
-
-    text: str | None = None
-    """The most frequent one; None: most examples have none, or the training data is unknown."""
-    num_examples: int = 0
-    num_with_text: int = 0
-    """Examples with that text; where there is none, with any."""
-    num_others: int = 0
-    """Other texts."""
-
-    def sentence(self) -> str:
-        """Return what is shipped, and what else there was."""
-        total, num = self.num_examples, self.num_with_text
-        if not total:
-            return sentence("training_unknown")
-        if self.text is None:
-            return sentence("no_system", without=total - num, total=total)
-        others = sentence("other_systems", num=self.num_others) if self.num_others else ""
-        return sentence("trained_system", num=num, total=total) + others
+Systems = Mapping[str | None, int]
+"""System text of training examples -> how many have it; None: without one."""
 
 
 @dataclass(frozen=True)
 class PromptSpec:
     """System text, user turn, schema and limits that go with the shipped weights."""
 
-    trained: TrainedSystem = field(default_factory=TrainedSystem)
+    trained: Systems = field(default_factory=dict)
+    """Of the training examples; empty: they are not known."""
     system: str | None = None
     """The system text that is shipped; None: the chat template's own default."""
     system_from: str = ""
@@ -164,10 +146,10 @@ class PromptSpec:
 
     def sentence(self) -> str:
         """Return which system text is shipped."""
-        said = self.trained.sentence()
+        said = _trained_sentence(self.trained)
         if self.system_from:
             return sentence("other_system", origin=self.system_from, trained=said)
-        is_default = self.system is None and self.default_system and self.trained.num_examples
+        is_default = self.system is None and self.default_system and self.trained
         return said + sentence("template_default") if is_default else said
 
 
@@ -179,9 +161,9 @@ def asking_of(source: str, measured: MeasuredAs | None, system: str | None) -> P
         measured: The evaluation whose settings are shipped.
         system: System text of the request; None: the evaluation's, else the training data's.
     """
-    trained = trained_system(source)
+    trained = trained_systems(source)
     spec = measured.spec() if measured else None
-    text, origin = trained.text, ""
+    text, origin = max(trained, key=lambda one: trained[one], default=None), ""
     if system is not None:
         text, origin = system, sentence("of_request")
     elif measured is not None and spec is not None and spec.system is not None:
@@ -217,7 +199,7 @@ def measured_as(source: ModelSource, evaluation: str | None) -> MeasuredAs | Non
     return next((one for path in newest for one in _systems(path.parent, source)), None)
 
 
-def trained_system(source: str) -> TrainedSystem:
+def trained_systems(source: str) -> Systems:
     """Count the system texts of a run's training file, if that is still what it was.
 
     Args:
@@ -225,18 +207,27 @@ def trained_system(source: str) -> TrainedSystem:
     """
     path = file_of_run(source, "dataset")
     if path is None:
-        return TrainedSystem()
+        return {}
     known = directory.plan_of(source).get("dataset")
     digest = known.get("sha256") if isinstance(known, dict) else None
     if digest not in (None, sha256(path)):
-        return TrainedSystem()
+        return {}
     try:
-        texts = Counter(_system_of(example) for _, example in read_examples(path))
+        return Counter(_system_of(example) for _, example in read_examples(path))
     except FineTuningError:
-        return TrainedSystem()
-    ((text, count),) = texts.most_common(1) or [(None, 0)]
-    total, others = texts.total(), len(texts.keys() - {text, None})
-    return TrainedSystem(text, total, total - count if text is None else count, others)
+        return {}
+
+
+def _trained_sentence(trained: Systems) -> str:
+    """Return which system text is shipped, the most frequent one, and what others there were."""
+    if not trained:
+        return sentence("training_unknown")
+    text, total = max(trained, key=lambda one: trained[one]), sum(trained.values())
+    if text is None:
+        return sentence("no_system", without=trained[None], total=total)
+    others = len(trained.keys() - {text, None})
+    more = sentence("other_systems", num=others) if others else ""
+    return sentence("trained_system", num=trained[text], total=total) + more
 
 
 def context_of(source: str, longest: int, model_context: int | None) -> int:

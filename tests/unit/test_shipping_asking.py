@@ -16,12 +16,11 @@ from ft_tools.runs.state.records import RunInfo
 from ft_tools.shipping import handoff, modelfile
 from ft_tools.shipping.asking import (
     SCHEMA,
-    TrainedSystem,
     asking_of,
     context_of,
     greedy_settings,
     measured_as,
-    trained_system,
+    trained_systems,
     write_files,
 )
 from ft_tools.shipping.plan import ShipPlan
@@ -90,12 +89,14 @@ def write_talks(path, systems):
 def test_the_system_text_that_most_training_examples_have_is_shipped(workspace):
     data = write_talks(workspace / "t.jsonl", ["Sort.", "Sort.", "Other.", "Sort."])
     run = make_run(workspace, dataset={"path": str(data)})
-    assert trained_system(RUN) == TrainedSystem("Sort.", 4, 3, 1)
+    assert trained_systems(RUN) == {"Sort.": 3, "Other.": 1}
+    assert asking_of(RUN, None, None).system == "Sort."
     write_talks(data, [None, None, "Sort."])
-    assert trained_system(RUN) == TrainedSystem(None, 3, 1, 1)
+    assert trained_systems(RUN) == {None: 2, "Sort.": 1}
+    assert asking_of(RUN, None, None).system is None
     # Only unchanged training data of a run says what it was.
     change(run / "plan.json", dataset={"path": str(data), "sha256": "0"})
-    assert trained_system(RUN) == trained_system("some/folder") == TrainedSystem()
+    assert trained_systems(RUN) == trained_systems("some/folder") == {}
 
 
 def test_the_newest_evaluation_of_a_run_says_how_its_best_system_was_asked(evaluated):
