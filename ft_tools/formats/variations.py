@@ -1,6 +1,7 @@
 """Change a question exactly, by seed, so that its answer stays known: what may differ in use.
 
-Words that the answer repeats are never misspelt, joined or cut, so that the answer stays right.
+Words that the answer repeats are never joined or cut, and misspelt only where the caller asks for
+it (`answer_words`): a model may have to copy them, or to put them right.
 `evaluate` measures under such changes; whoever creates examples can write them.
 """
 
@@ -24,7 +25,7 @@ Change = Literal[
     "typing_errors", "case", "spacing", "cut_start", "cut_end", "swapped_values", "injected_order"
 ]
 NEEDED: Mapping[str, frozenset[str]] = {
-    "typing_errors": frozenset({"rate"}),
+    "typing_errors": frozenset({"rate", "answer_words"}),
     "case": frozenset({"to"}),
     "spacing": frozenset({"rate"}),
     "cut_start": frozenset({"values"}),
@@ -44,6 +45,11 @@ class Variation(Request):
         gt=0,
         lt=1,
         description="Fraction of letters (typing_errors), spaces (spacing) or words (cut_end).",
+    )
+    answer_words: bool = Field(
+        False,
+        description="For typing_errors: also in words that the answer repeats, where a model has "
+        "to put them right.",
     )
     to: Literal["lower", "upper"] = Field("lower", description="For case.")
     field: str | None = Field(
@@ -89,6 +95,8 @@ class Variation(Request):
         order = "" if self.text == ORDER else own
         detail = {"case": self.to, "swapped_values": self.field, "injected_order": order}
         detail["cut_start"] = ""
+        if self.answer_words:
+            detail["typing_errors"] = f"{self.rate:g} in all words"
         return f"{self.change} {detail.get(self.change, f'{self.rate:g}')}".strip()
 
 
@@ -120,11 +128,14 @@ def vary(
         row: The whole row, for a field of it.
         seed: Of the draws.
     """
-    chance = random.Random(f"{seed}\x1f{variation.model_dump_json()}\x1f{question}")
+    # Without what is added later, so that known seeds draw the same.
+    later = None if variation.answer_words else {"answer_words"}
+    chance = random.Random(f"{seed}\x1f{variation.model_dump_json(exclude=later)}\x1f{question}")
     if variation.change == "swapped_values":
         return _swapped(variation, question, answer, row or {}, chance)
+    spared = "" if variation.answer_words else answer
     change: Callable[[], str] = {
-        "typing_errors": lambda: _misspelt(question, answer, variation.rate, chance),
+        "typing_errors": lambda: _misspelt(question, spared, variation.rate, chance),
         "case": lambda: question.lower() if variation.to == "lower" else question.upper(),
         "spacing": lambda: _respaced(question, answer, variation.rate, chance),
         "cut_start": lambda: _without_start(question, answer, variation.values),

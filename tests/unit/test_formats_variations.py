@@ -52,6 +52,14 @@ def test_as_many_letters_are_misspelt_as_was_asked_and_nothing_else(rate, seed):
     assert found.answer == ANSWER
 
 
+def test_words_of_the_answer_are_misspelt_only_where_that_is_asked_for():
+    plain = varied("Oslo", '{"town": "Oslo"}', change="typing_errors", rate=0.3)
+    every = varied("Oslo", '{"town": "Oslo"}', change="typing_errors", rate=0.3, answer_words=True)
+    assert plain is None
+    assert num_edits("Oslo", every.question) == 1
+    assert every.answer == '{"town": "Oslo"}'
+
+
 def test_the_end_is_cut_by_words_and_never_what_the_answer_repeats():
     found = varied(change="cut_end", rate=0.2)
     kept = len(words(ASKED)) - round(0.2 * len(words(ASKED)))
