@@ -3,7 +3,6 @@
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ft_tools.creation.request import VariedCopies
@@ -29,27 +28,19 @@ def varied_rows(
         BadData: A line is no example with an answer.
     """
     examples = read_held_out(path)
-    source = Source(name, digest)
-    made = [source.row(example, example, "") for example in examples]
-    for one in variations:
-        made += [source.row(*pair, one.name) for pair in _copies(examples, one, seed)]
-    return list({row.key: row for row in reversed(made)}.values())[::-1]
 
-
-@dataclass(frozen=True)
-class Source:
-    """The file that is varied."""
-
-    name: str
-    digest: str
-
-    def row(self, example: HeldOut, varied: HeldOut, change: str) -> MadeRow:
+    def row(example: HeldOut, varied: HeldOut, change: str) -> MadeRow:
         """Return the row of an example under a change; without one, as it is."""
-        where = f"{self.name}:{example.line}"
+        where = f"{name}:{example.line}"
         kind: OriginKind = "variations" if change else "source"
-        origin = Origin(kind=kind, source=where, source_sha256=self.digest, change=change)
+        origin = Origin(kind=kind, source=where, source_sha256=digest, change=change)
         messages = [*messages_of(varied), _answer(example, varied)]
         return made_row(messages, question_of(varied), origin, where, varied.tools)
+
+    made = [row(example, example, "") for example in examples]
+    for one in variations:
+        made += [row(*pair, one.name) for pair in _copies(examples, one, seed)]
+    return list({row.key: row for row in reversed(made)}.values())[::-1]
 
 
 def _copies(
