@@ -15,7 +15,7 @@ from ft_tools.creation.findings import refusal, warning
 from ft_tools.creation.report import LogCounts
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
-from ft_tools.creation.traces import claude_code, codex, observations, openai_chat, spans
+from ft_tools.creation.traces import calls, claude_code, codex, spans
 from ft_tools.creation.traces.conversation import NOT_FINISHED, Conversation, LogRow, longest
 from ft_tools.creation.traces.keep import Keep, described_signs, marks_from, require_signs, unmet
 from ft_tools.creation.traces.messages import answered, normalised
@@ -31,10 +31,10 @@ Reader = Callable[[Iterable[LogRow], "Counter[str]"], Iterator[Conversation]]
 FORMATS: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Reader]] = {
     codex.NAME: (codex.fits, codex.conversations),
     claude_code.NAME: (claude_code.fits, claude_code.conversations),
-    observations.LANGSMITH: (observations.fits_langsmith, observations.langsmith),
-    observations.LANGFUSE: (observations.fits_langfuse, observations.langfuse),
+    calls.LANGSMITH: (calls.fits_langsmith, calls.langsmith),
+    calls.LANGFUSE: (calls.fits_langfuse, calls.langfuse),
     "spans": (spans.fits, spans.conversations),
-    openai_chat.NAME: (openai_chat.fits, openai_chat.conversations),
+    calls.OPENAI: (calls.fits_openai, calls.openai),
 }
 """Name -> whether a row is of the format, and its reader; the first that fits a file's row."""
 LOOKED_AT, MOST_KEYS, MOST_LISTED = 50, 8, 20
@@ -55,12 +55,12 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
     """
     skipped, notes, masked, left, dropped = (Counter[str]() for _ in range(5))
     replaced = Counter(dict.fromkeys(request.replace, 0))
-    calls = list(_conversations(path, skipped))
+    logged = list(_conversations(path, skipped))
     if request.marks:
         marks = marks_from(_rows_in(workspace.existing(request.marks), skipped))
-        for one in calls:
+        for one in logged:
             one.add_signs(marks)
-    found = longest(calls, notes)
+    found = longest(logged, notes)
     require_signs(request.keep, found)
     rows = []
     for one in found:
