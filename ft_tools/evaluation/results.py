@@ -99,7 +99,6 @@ def compare_scores(
     scores: Mapping[str, Scores],
     settings: Settings,
     rows: Mapping[str, Metric] = MappingProxyType({}),
-    others: Mapping[tuple[str, str], PairedComparison] | None = None,
 ) -> list[Comparison]:
     """Compare each system with the first; Holm's correction is over all comparisons.
 
@@ -107,17 +106,14 @@ def compare_scores(
         scores: System -> metric -> a value for each example.
         settings: Of the comparisons.
         rows: Metrics that the table lacks, such as those of benchmarks.
-        others: System and metric -> what was compared otherwise.
     """
     reference, *compared = scores
     known = {one: rows.get(one) or metric(one) for own in scores.values() for one in own}
-    known |= {one: metric(one) for _, one in others or {}}
     found = {
         (name, one): settings.compare(known[one], before, scores[name][one])
         for name in compared
         for one, before in scores[reference].items()
     }
-    found |= others or {}
     adjusted = _adjusted(list(found.values()), settings)
     return [
         _comparison(system, known[name], one, p, settings)
@@ -379,8 +375,8 @@ def _comparison(
         p_adjusted=_rounded(adjusted),
         standard_error=_rounded(paired.standard_error),
         num_examples=paired.num_examples,
-        num_better=better if row.sign else None,
-        num_worse=worse if row.sign else None,
+        num_better=better if row.sign and row.score_set is None else None,
+        num_worse=worse if row.sign and row.score_set is None else None,
         minimum_detectable_effect=_rounded(paired.minimum_detectable_effect),
         verdict=_verdict(paired, adjusted, row, settings),
         method=paired.method,

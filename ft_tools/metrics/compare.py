@@ -1,29 +1,16 @@
 """Compare two systems on the same examples: difference, interval, p value, detectable effect."""
 
 import math
-import random
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from statistics import fmean
 
-import numpy as np
-from scipy.special import bdtr, ndtr
+from scipy.special import bdtr
 
-from ft_tools.metrics.means import (
-    FEW_DIFFERENCES,
-    RESAMPLES,
-    compare_means,
-    detectable_reach,
-    t_interval,
-    t_quantile,
-)
+from ft_tools.metrics.means import compare_means
 from ft_tools.metrics.sample_size import detectable_effect
 from ft_tools.metrics.table import Interval
-from ft_tools.metrics.verdicts import ALPHA, PairedComparison, by_cluster, normal_quantile
-
-Statistic = Callable[[Sequence[str], Sequence[str]], float]
-"""Answers and references -> a measure of the whole set."""
+from ft_tools.metrics.verdicts import ALPHA, PairedComparison, normal_quantile
 
 
 def compare(
@@ -127,86 +114,6 @@ def tango_interval(
         return (near + far) / 2
 
     return limit(-1), limit(1)
-
-
-def compare_whole_set(
-    before: Sequence[str],
-    after: Sequence[str],
-    references: Sequence[str],
-    statistic: Statistic,
-    *,
-    clusters: Sequence[str] | None = None,
-    seed: int = 0,
-    alpha: float = ALPHA,
-    resamples: int = RESAMPLES // 4,
-) -> PairedComparison:
-    """Compare a measure of a whole set, such as macro F1, which is no mean over examples.
-
-    The interval resamples examples, in pairs; the p value swaps the two answers of examples at
-    random. Examples of a cluster are drawn and swapped together.
-    """
-    n, chance = len(references), random.Random(seed)
-    if not len(before) == len(after) == n:
-        raise ValueError(f"{len(before)} and {len(after)} answers are not pairs")
-    groups = by_cluster(clusters or range(n))
-
-    def difference(swapped: Set[int], at: Sequence[int]) -> float:
-        wanted = [references[i] for i in at]
-        first = [after[i] if i in swapped else before[i] for i in at]
-        second = [before[i] if i in swapped else after[i] for i in at]
-        return statistic(second, wanted) - statistic(first, wanted)
-
-    observed = difference(frozenset(), range(n))
-    drawn = [
-        difference(frozenset(), list(chain(*chance.choices(groups, k=len(groups)))))
-        for _ in range(resamples)
-    ]
-    hits = 0
-    for _ in range(resamples):
-        swapped = {i for group in groups if chance.getrandbits(1) for i in group}
-        hits += abs(difference(swapped, range(n))) >= abs(observed) - 1e-12
-    error, freedom = float(np.std(drawn, ddof=1)), max(1, len(groups) - 1)
-    ends = (
-        widened_percentiles(drawn, len(groups), alpha),
-        t_interval(observed, error, freedom, alpha),
-    )
-    low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    differing = sum(any(before[i] != after[i] for i in group) for group in groups)
-    if differing < FEW_DIFFERENCES:
-        # Almost no difference was seen: the bound for a proportion is the honest one.
-        rare_low, rare_high = tango_interval(differing, differing, len(groups), alpha)
-        low, high = min(low, observed + rare_low), max(high, observed + rare_high)
-        error = max(error, (rare_high - rare_low) / 2 / normal_quantile(1 - alpha / 2))
-    return PairedComparison(
-        num_examples=n,
-        num_better=0,
-        num_worse=0,
-        difference=observed,
-        standard_error=error,
-        low=low,
-        high=high,
-        p_value=(hits + 1) / (resamples + 1),
-        minimum_detectable_effect=detectable_reach(freedom, alpha) * error,
-        method="swapped answers; wider of bootstrap and t interval"
-        + (f"; {len(groups)} clusters" if clusters else ""),
-        before=statistic(before, references),
-        after=statistic(after, references),
-    )
-
-
-def widened_percentiles(
-    drawn: Sequence[float], num_groups: int, alpha: float = ALPHA
-) -> tuple[float, float]:
-    """Return the limits of an interval from what was resampled from so many groups.
-
-    The usual percentiles are too narrow by a factor sqrt((n - 1) / n) z / t.
-
-    Source: T. Hesterberg, The American Statistician 69 (2015), 371-386, section 4.4
-    """
-    n, ordered = max(2, num_groups), sorted(drawn)
-    tail = float(ndtr(-math.sqrt(n / (n - 1)) * t_quantile(1 - alpha / 2, n - 1)))
-    cut = int(tail * len(ordered))
-    return ordered[cut], ordered[-1 - cut]
 
 
 def _tango_score(delta: float, b: int, c: int, n: int) -> float:

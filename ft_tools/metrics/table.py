@@ -13,9 +13,9 @@ from ft_tools.errors import UnknownName
 from ft_tools.metrics import scores
 from ft_tools.metrics.scores import ExpectedAnswer, Scoring
 
-Interval = Literal["yes_no", "mean", "whole_set"]
+Interval = Literal["yes_no", "mean"]
 """yes_no: each value is 0, 1 or a tie of 0.5 (Wilson; McNemar and Tango in pairs). mean: any value
-(bootstrap, t). whole_set: no example has a value of its own (answers are swapped at random)."""
+(sign changes; the wider of Student's and a skewness-corrected interval)."""
 Source = Literal["answer", "checks", "likelihood", "general"]
 """What a metric is computed from: answers, by declared checks, how well references are predicted,
 the general suite."""
@@ -30,8 +30,8 @@ class Metric:
     interval: Interval = "yes_no"
     score: Callable[[str, ExpectedAnswer], float] | None = None
     """Of one output; None where no output is scored by itself."""
-    score_set: Callable[[Sequence[str], Sequence[str]], float] | None = None
-    """Of all outputs and references."""
+    score_set: Callable[[Sequence[str], Sequence[str]], list[float]] | None = None
+    """Of all outputs and references: what each adds to a measure of the whole set."""
     request: str = ""
     """The word that asks for it; empty: its name. One word may ask for several."""
     source: Source = "answer"
@@ -84,7 +84,7 @@ ROWS = (
     Metric("rouge1", "ROUGE-1 F: words", "mean", score=scores.rouge1, request="rouge"),
     Metric("rouge2", "ROUGE-2 F: pairs of words", "mean", score=scores.rouge2, request="rouge"),
     Metric("json_valid", "is JSON with the reference's keys", score=scores.json_valid),
-    Metric("macro_f1", "F1 averaged over the classes", "whole_set",
+    Metric("macro_f1", "F1 averaged over the classes", "mean",
            score_set=scores.macro_f1, request="classification", is_rankable=False),
     *(
         Metric(prefix + name, f"negative log-likelihood of the {text}, {per}", "mean",
@@ -164,11 +164,15 @@ def score_outputs(
         scoring: What is expected.
     """
     rows = scoring.rows or [{}] * len(scoring.references)
-    pairs = zip(scoring.references, rows, strict=True)
-    wanted = [ExpectedAnswer(reference, row, scoring) for reference, row in pairs]
-    return {
-        row.name: [row.score(text, one) for text, one in zip(outputs, wanted, strict=True)]
-        for request in requests
-        for row in asked_for(request)
-        if row.score is not None
-    }
+    wanted = [
+        ExpectedAnswer(reference, row, scoring)
+        for reference, row in zip(scoring.references, rows, strict=True)
+    ]
+    found = {}
+    for row in (row for request in requests for row in asked_for(request)):
+        if row.score is not None:
+            pairs = zip(outputs, wanted, strict=True)
+            found[row.name] = [row.score(text, one) for text, one in pairs]
+        elif row.score_set is not None:
+            found[row.name] = row.score_set(outputs, scoring.references)
+    return found

@@ -42,9 +42,7 @@ from ft_tools.evaluation.worker.state import State
 from ft_tools.formats.test_sets import asked_by, remember_look
 from ft_tools.metrics.answers import field_names, field_scores
 from ft_tools.metrics.checks.scorer import file_hashes
-from ft_tools.metrics.compare import compare_whole_set
 from ft_tools.metrics.table import METRICS, Metric, asked_for, metric, score_outputs
-from ft_tools.metrics.verdicts import PairedComparison
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 
@@ -64,8 +62,6 @@ class Numbers:
     answers: Answers = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
     """System -> metric -> a value for each example."""
-    whole_set: dict[str, dict[str, float]] = field(default_factory=dict)
-    """System -> measures of the whole set, such as macro F1."""
     stressed: list[StressedSystems] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     general: list[Comparison] = field(default_factory=list)
@@ -162,29 +158,9 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
             name = kind.rpartition(" ")[0]
             places = [place_of[example.line] for example in examples]
             numbers.stressed.append(StressedSystems(name, places, scores))
-    texts = {name: [one.text for one in found] for name, found in numbers.answers.items()}
-    wanted = [row for request in chosen for row in asked_for(request)]
-    if any(row.source == "likelihood" for row in wanted):
+    if any(row.source == "likelihood" for request in chosen for row in asked_for(request)):
         _add(numbers.scores, reference_likelihoods(state))
-    reference, *others = texts
-    found: dict[tuple[str, str], PairedComparison] = {}
-    numbers.whole_set = {name: {} for name in texts}
-    for row in wanted:
-        if row.score_set is None:
-            continue
-        for name in texts:
-            numbers.whole_set[name][row.name] = row.score_set(texts[name], state.references)
-        for name in others:
-            found[name, row.name] = compare_whole_set(
-                texts[reference],
-                texts[name],
-                state.references,
-                row.score_set,
-                clusters=settings.clusters,
-                seed=settings.seed,
-                alpha=settings.alpha,
-            )
-    numbers.comparisons = compare_scores(numbers.scores, settings, others=found)
+    numbers.comparisons = compare_scores(numbers.scores, settings)
 
 
 def write_report(state: State, numbers: Numbers) -> EvaluationReport:
@@ -275,8 +251,6 @@ def _systems(state: State, numbers: Numbers) -> dict[str, object]:
     results = []
     for one in plan.systems:
         own = {key: settings.score(metric(key), v) for key, v in scores[one.name].items()}
-        whole = numbers.whole_set[one.name].items()
-        own |= {key: Score(value=round(value, 4)) for key, value in whole}
         answers = numbers.answers[one.name]
         result = system_result(specs[one.name], one, answers, own, state.references, plan.target)
         classes = class_scores([a.text for a in answers], state.references, settings)
