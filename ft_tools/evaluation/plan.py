@@ -36,7 +36,7 @@ from ft_tools.metrics.general import general_prompts
 from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.metrics.scores import require_patterns
 from ft_tools.metrics.table import asked_for, named
-from ft_tools.metrics.text import last_number, tool_calls
+from ft_tools.metrics.text import tool_calls
 from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
@@ -48,7 +48,6 @@ EXPECTED: Mapping[str, tuple[str, Callable[[HeldOut], bool]]] = {
         "`contains` or `not_contains`",
         lambda one: not {"contains", "not_contains"}.isdisjoint(one.row),
     ),
-    "number": ("a number as its answer", lambda one: last_number(one.reference) is not None),
     "tool_call": ("a tool call as its answer", lambda one: tool_calls(one.reference) is not None),
 }
 """Metric -> what at least one row has to have for it."""
@@ -56,10 +55,7 @@ LEAK = "train_validation_leak"
 # How a task or group of lm-evaluation-harness names itself in its YAML file.
 TASK_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
 # Arguments that a plan shows only where they are not the default.
-SHOWN_IF_GIVEN = {
-    *("checks", "regex", "json_schema", "number_tolerance"),
-    *("cluster_field", "smallest_effect_fraction", "lm_eval_limit"),
-}
+SHOWN_IF_GIVEN = {"checks", "cluster_field", "smallest_effect_fraction", "lm_eval_limit"}
 
 
 class EvaluatePlan(Plan):
@@ -90,7 +86,6 @@ class EvaluatePlan(Plan):
     )
     look: int = Field(1, description="How often these rows will have been looked at, by content.")
     metrics: dict[str, str] = Field(description="Metric -> why it was chosen.")
-    json_schema_sha256: str | None = None
     check_files: dict[str, str] = Field(
         default_factory=dict, description="File that `checks` read -> its SHA-256."
     )
@@ -153,7 +148,6 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     _require_packages(request, sources)
     systems = request.all_systems()
     overlap = find_contamination(examples, path, sources, systems)
-    schema = workspace.existing(request.json_schema) if request.json_schema else None
     discordance = facts.number("evaluation.discordance")
     has_general = request.general_ability and models.tuned is not None
     num_prompts = len(general_prompts()) if has_general else 0
@@ -179,7 +173,6 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         stress={one.name: len(found) for one, found in changed},
         look=1 + earlier_looks(asked_by(one.numbered for one in examples)),
         metrics=metrics,
-        json_schema_sha256=sha256(schema) if schema else None,
         check_files=check_files,
         arguments=request.model_dump(mode="json", include=SHOWN_IF_GIVEN, exclude_defaults=True),
         rendering=rendering,
@@ -199,7 +192,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         size_warning=warnings.size_warning(request, size),
     )
     said = [
-        *_data_warnings(request, plan, examples, schema, sources),
+        *_data_warnings(request, plan, examples, sources),
         *warnings.model_warnings(models, loading, why_idle, overlap, size),
         *warnings.context_warnings(models, plans),
         *warnings.system_warnings(request, plans),
@@ -211,7 +204,6 @@ def _data_warnings(
     request: EvaluateRequest,
     plan: EvaluatePlan,
     examples: Sequence[HeldOut],
-    schema: Path | None,
     sources: Sequence[ModelSource],
 ) -> list[str]:
     """Return the warnings about the held-out rows and what may be claimed from them."""
@@ -225,7 +217,7 @@ def _data_warnings(
     return [
         *([warning("checkpoint_selected_here")] if chose else []),
         *claims,
-        *warnings.data_warnings(request, references, schema, num_bad),
+        *warnings.data_warnings(request, references, num_bad),
     ]
 
 

@@ -1,6 +1,5 @@
 """What evaluate takes."""
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -95,13 +94,6 @@ class EvaluateRequest(LaunchRequest):
         description="What makes an answer right, such as "
         '{"kind": "number"}; measured as metric checks.',
     )
-    regex: str | None = Field(
-        None, max_length=500, description="Python pattern that a correct output contains."
-    )
-    number_tolerance: float = Field(0, ge=0, le=1, description="Relative, for metric number.")
-    json_schema: str | None = Field(
-        None, description="JSON Schema file that a correct output conforms to."
-    )
     cluster_field: str | None = Field(
         None, description="Dataset field that groups related examples."
     )
@@ -147,15 +139,6 @@ class EvaluateRequest(LaunchRequest):
         parts = [_systems_of(one) if isinstance(one, str) else [one] for one in value]
         return [one for part in parts for one in part]
 
-    @field_validator("regex")
-    @classmethod
-    def _pattern(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"is not a valid Python pattern: {error}") from error
-        return value
-
     @model_validator(mode="after")
     def _complete(self) -> "EvaluateRequest":
         self._require_systems()
@@ -164,9 +147,6 @@ class EvaluateRequest(LaunchRequest):
         check_names(self.checks)
         if "checks" in self.metrics and not self.checks:
             raise ValueError('metrics=["checks"] requires `checks`, what makes an answer right')
-        for name, what in (("regex", "its pattern"), ("json_schema", "its file")):
-            if (name in self.metrics) != (getattr(self, name) is not None):
-                raise ValueError(f'metrics=["{name}"] and `{name}`, {what}, must be set together')
         if len({one.name for one in self.stress}) < len(self.stress):
             raise ValueError("`stress` has the same change twice; remove one")
         if self.accept_findings and not self.accept_reason.strip():
@@ -209,11 +189,11 @@ class EvaluateRequest(LaunchRequest):
 
 
 def request_of(run_id: str) -> EvaluateRequest:
-    """Return the request of an evaluation; what only an older version took is left out.
+    """Return an evaluation's request without metrics; what only older versions took is left out.
 
     Raises:
         ValidationError: It is damaged.
     """
     asked = read_json(find(run_id) / "request.json") or {}
-    known = EvaluateRequest.model_fields
+    known = EvaluateRequest.model_fields.keys() - {"metrics"}
     return EvaluateRequest.model_validate({k: v for k, v in asked.items() if k in known})

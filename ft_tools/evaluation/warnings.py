@@ -22,7 +22,6 @@ from ft_tools.formats.test_sets import MOST_LOOKS
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.metrics.checks.request import Judge, check_names
 from ft_tools.metrics.sample_size import detectable_effect, examples_needed
-from ft_tools.metrics.scores import Scoring
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 
@@ -44,14 +43,10 @@ def size_warning(request: EvaluateRequest, num_examples: int) -> str:
 
 
 def data_warnings(
-    request: EvaluateRequest, references: Sequence[str], schema: Path | None, num_bad: int
+    request: EvaluateRequest, references: Sequence[str], num_bad: int
 ) -> Iterator[str]:
-    """Yield findings on the references: a schema they violate, a limit they exceed, bad ones."""
+    """Yield findings on the references: a limit they exceed, bad ones."""
     total = len(references)
-    if schema is not None:
-        conforms = Scoring(references, schema=schema).conforms
-        if num := sum(not conforms(reference) for reference in references):
-            yield warning("schema_mismatch", num=num, total=total, name=schema.name)
     tokens = [len(reference) / CHARACTERS_PER_TOKEN for reference in references]
     num = sum(number > request.max_new_tokens for number in tokens)
     if num > RARE * total:

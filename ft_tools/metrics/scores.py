@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadData
@@ -13,7 +12,6 @@ from ft_tools.metrics.text import (
     equal_texts,
     is_latin,
     label,
-    last_number,
     leaves,
     list_items,
     matches,
@@ -38,24 +36,12 @@ class Scoring:
 
     references: Sequence[str]
     rows: Sequence[Mapping[str, Any]] = ()
-    pattern: str | None = None
-    schema: Path | None = None
-    tolerance: float = 0.0
 
     @cached_property
     def refusals(self) -> list[str]:
         """Return the references of the rows that expect no answer, normalised."""
         pairs = zip(self.references, self.rows, strict=False)
         return list(dict.fromkeys(normalise(r) for r, row in pairs if row.get("abstain") is True))
-
-    @cached_property
-    def conforms(self) -> Callable[[str], bool]:
-        """Return whether an output is JSON that the schema allows."""
-        # Its library is slow to import, and few evaluations have a schema.
-        from ft_tools.metrics.schema import read_schema
-
-        assert self.schema is not None
-        return read_schema(self.schema)
 
     @cached_property
     def rouge(self) -> Callable[[str, str], Mapping[str, float]]:
@@ -159,19 +145,6 @@ def contains(output: str, expected: ExpectedAnswer) -> float:
     return float(must and not any(occurs(t, output) for t in entries(row.get("not_contains"))))
 
 
-def number(output: str, expected: ExpectedAnswer) -> float:
-    """Return 1 if the last number of the output is the reference's, within a relative tolerance.
-
-    >>> about_1000 = ExpectedAnswer("1000", scoring=Scoring((), tolerance=0.01))
-    >>> number("So it is 1,005 in all.", about_1000), number("1,100", about_1000)
-    (1.0, 0.0)
-    """
-    wanted, found = last_number(expected.reference), last_number(output)
-    if wanted is None or found is None:
-        return float(wanted is None and found is None)
-    return float(is_near(found, wanted, relative=expected.scoring.tolerance))
-
-
 def is_near(found: float, wanted: float, *, relative: float = 0, absolute: float = 0) -> bool:
     """Return whether two numbers differ by at most the larger tolerance."""
     return abs(found - wanted) <= max(absolute, relative * abs(wanted)) + 1e-12
@@ -195,16 +168,6 @@ def abstention(output: str, expected: ExpectedAnswer) -> float:
     refusals = expected.scoring.refusals
     says = bool(_ABSTAINS.search(text)) or any(refusal in text for refusal in refusals)
     return float(says == (expected.row.get("abstain") is True))
-
-
-def regex(output: str, expected: ExpectedAnswer) -> float:
-    """Return 1 if the output contains the pattern of the request."""
-    return float(matches(expected.scoring.pattern or "", output))
-
-
-def json_schema(output: str, expected: ExpectedAnswer) -> float:
-    """Return 1 if the whole output is JSON that the schema of the request allows."""
-    return float(expected.scoring.conforms(output))
 
 
 def rouge1(output: str, expected: ExpectedAnswer) -> float:

@@ -12,7 +12,12 @@ from tests.protocol.calls import CONFIG
 TRAINED = "sft-00000000000000aa"
 ASKED = {"model": "model", "baseline": "model", "dataset": "heldout.jsonl"}
 TASKS = {"task_paths": ["tasks"]}
-SCHEMA = {"metrics": ["json_schema"]}
+
+
+def schema(name):
+    return {"checks": [{"kind": "json_schema", "schema": name}]}
+
+
 # What is asked -> the exit code, and what the refusal names.
 CASES = {
     "a row without its reference": ({"dataset": "open.jsonl"}, 2, "open.jsonl:2"),
@@ -21,9 +26,9 @@ CASES = {
     "a GPU that is not there": ({"device": "cuda:7"}, 2, "use one of: cpu"),
     "a wrong run id": ({"model": "sft-7"}, 6, "'sft-7'"),
     "a damaged config.json": ({"model": "damaged"}, 2, "damaged/config.json is not JSON"),
-    "a pattern that is none": ({"metrics": ["regex"], "regex": "(\\d+"}, 2, "unterminated"),
-    "a schema that is none": (SCHEMA | {"json_schema": "broken.json"}, 2, "$.type"),
-    "a schema that is elsewhere": (SCHEMA | {"json_schema": "elsewhere.json"}, 2, "$defs"),
+    "a pattern that is none": ({"checks": [{"kind": "pattern", "pattern": "(\\d+"}]}, 2, "pattern"),
+    "a schema that is none": (schema("broken.json"), 2, "$.type"),
+    "a schema that is elsewhere": (schema("elsewhere.json"), 2, "$defs"),
     "a missing model": ({"model": "owner/missing"}, 2, "HF_HUB_OFFLINE"),
     "a folder without weights": ({"model": "pickled"}, 2, "safetensors"),
     "questions that were trained on": ({"model": TRAINED}, 3, "train_validation_leak"),
@@ -76,7 +81,8 @@ def test_a_person_is_told_so_too_and_the_exit_code_says_which_kind(wrong, capsys
     argv = ["evaluate", "--format", "human"]
     for name, value in (ASKED | arguments).items():
         for one in value if isinstance(value, list) else [value]:
-            argv += [f"--{name.replace('_', '-')}", one]
+            text = one if isinstance(one, str) else json.dumps(one)
+            argv += [f"--{name.replace('_', '-')}", text]
     assert cli.run(argv) == code
     assert named in " ".join(capsys.readouterr().err.split())
 

@@ -220,7 +220,7 @@ SAME = {
     "a misspelt word": ("estimate_vram", {"model": "model", "method": "qlorra"}),
     "a misspelt name in an object": ("evaluate", {"systems": [{"name": "a", "modle": "m"}]}),
     "a missing file": ("audit_dataset", {"path": "nowhere.jsonl"}),
-    "a pattern that is none": ("evaluate", {"metrics": ["regex"], "regex": "(("}),
+    "a pattern that is none": ("evaluate", {"checks": [{"kind": "pattern", "pattern": "(("}]}),
 }
 
 

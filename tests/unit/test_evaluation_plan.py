@@ -67,7 +67,6 @@ def test_a_question_longer_than_the_context_is_warned_of(workspace, base):
     ("metric", "row"),
     [
         ("contains", chat("New?", "Yes.") | {"contains": ["yes"]}),
-        ("number", chat("How many?", "It is 7.")),
         ("tool_call", chat("Look it up", '{"name": "find", "arguments": {}}')),
     ],
 )

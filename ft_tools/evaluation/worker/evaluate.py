@@ -42,6 +42,7 @@ from ft_tools.evaluation.worker.state import State
 from ft_tools.formats.test_sets import asked_by, remember_look
 from ft_tools.metrics.answers import field_names, field_scores
 from ft_tools.metrics.checks.scorer import file_hashes
+from ft_tools.metrics.scores import Scoring
 from ft_tools.metrics.table import METRICS, Metric, asked_for, metric, score_outputs
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
@@ -95,11 +96,8 @@ def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
     """Read the held-out file that was planned.
 
     Raises:
-        PlanChanged: It is another file now, or the JSON Schema is.
+        PlanChanged: It is another file now, or one of a check is.
     """
-    schema = request.json_schema
-    if schema and sha256(workspace.existing(schema)) != plan.json_schema_sha256:
-        raise PlanChanged(f"{schema} changed since the plan was confirmed; call evaluate again")
     if file_hashes(request.checks, workspace.roots()[0]) != plan.check_files:
         raise PlanChanged("a file of `checks` changed since the plan was confirmed; plan again")
     path = Path(plan.dataset)
@@ -147,7 +145,7 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
     for (kind, answers), examples in zip(
         answer_all(state).items(), state.sets.values(), strict=True
     ):
-        scoring = state.scoring(examples)
+        scoring = Scoring([one.reference for one in examples], [one.row for one in examples])
         texts = {name: [one.text for one in found] for name, found in answers.items()}
         scores = {name: score_outputs(chosen, t, scoring) for name, t in texts.items()}
         if state.request.checks:

@@ -19,7 +19,6 @@ from ft_tools.evaluation.systems.earlier_answers import Saved, answers_of, read_
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.worker.writer import Writer, plain_prompt
 from ft_tools.formats.test_sets import asked_by, earlier_looks
-from ft_tools.metrics.scores import Scoring
 from ft_tools.publish import append_line, sha256
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
@@ -60,17 +59,6 @@ class State:
     def references(self) -> list[str]:
         """Return the expected answers."""
         return [example.reference for example in self.examples]
-
-    def scoring(self, examples: list[HeldOut]) -> Scoring:
-        """Return what the metrics share on some examples."""
-        schema = self.request.json_schema
-        return Scoring(
-            references=[example.reference for example in examples],
-            rows=[example.row for example in examples],
-            pattern=self.request.regex,
-            schema=workspace.existing(schema) if schema else None,
-            tolerance=self.request.number_tolerance,
-        )
 
     @cached_property
     def settings(self) -> Settings:
