@@ -144,7 +144,7 @@ def compared(report: EvaluationReport) -> dict[str, Any]:
     systems = {
         one.name: {
             "exact_match": one.scores[METRIC].model_dump(),
-            "fields": dict(zip(report.field_names, one.fields, strict=True)),
+            "fields": {k: v.value for k, v in one.per_class.items() if "=" not in k},
         }
         for one in report.systems
     }

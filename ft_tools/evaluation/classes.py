@@ -1,38 +1,18 @@
-"""Scores of single classes: of labels, and of the keys of JSON answers that have few values."""
+"""Scores of single classes: of labels, and of the keys of JSON answers and their few values."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 
 from ft_tools.evaluation.report import ClassScore, SystemResult
 from ft_tools.evaluation.results import Settings
 from ft_tools.evaluation.systems.classifier import columns_of, has_classes
-from ft_tools.metrics.answers import OTHER, PLAIN_KEY, confusion, field_matches
+from ft_tools.metrics.answers import field_matches
 from ft_tools.metrics.table import METRICS
 from ft_tools.metrics.text import label
 
+PLAIN = re.compile(r"[^\W\d][\w.-]{0,39}")
 MOST_SHOWN = 8
 """Classes of a short report, the worst first; the page has all."""
-
-
-def labels_of(references: Sequence[str]) -> list[str]:
-    """Return the labels in the order of their numbers."""
-    return sorted({label(reference) for reference in references})
-
-
-def confusion_of(
-    outputs: Mapping[str, Sequence[str]], references: Sequence[str]
-) -> dict[str, object]:
-    """Return the confusion counts under class numbers: class names are text of the data."""
-    most = Counter(map(label, references)).most_common(1)[0][1] / len(references)
-    number = {one: str(i) for i, one in enumerate(labels_of(references))} | {OTHER: OTHER}
-    counts = {
-        name: {
-            number[one]: {number[column]: count for column, count in row.items()}
-            for one, row in confusion(found, references).items()
-        }
-        for name, found in outputs.items()
-    }
-    return {"confusion": counts, "majority_fraction": round(most, 4)}
 
 
 def class_scores(
@@ -40,26 +20,31 @@ def class_scores(
 ) -> dict[str, ClassScore]:
     """Return for each class the fraction of its rows that are right, the lowest first.
 
-    A class is named by its label, or key=value of JSON answers; by its number among the sorted
-    ones if it is no plain name, which could say something.
+    A class is named by its label, or key and key=value of JSON answers; by its number among the
+    sorted ones if it is no plain name, which could say something.
     """
     pairs = zip(outputs, references, strict=True)
     whole: list[bool | None] = [label(output) == label(reference) for output, reference in pairs]
     fields = field_matches(outputs, references)
     found: dict[str, ClassScore] = {}
+
+    def add(name: str, right: Sequence[bool | None], rows: Sequence[int]) -> None:
+        rows = [i for i in rows if right[i] is not None]
+        if rows:
+            values = [float(right[i] or 0) for i in rows]
+            score = settings.at(rows).score(METRICS["accuracy"], values)
+            found[name] = ClassScore(**score.model_dump(), num_examples=len(rows))
+
     for number, (key, values) in enumerate(columns_of(references).items()):
-        if not has_classes(values):
-            continue
-        column = [label(one) if key is None else one.strip('"') for one in values]
-        prefix = "" if key is None else f"{_plain(key, number)}="
-        right = whole if key is None else fields[key]
-        for place, value in enumerate(sorted(set(column))):
-            rows = [i for i, one in enumerate(column) if one == value and right[i] is not None]
-            if rows:
-                hits = [float(bool(right[i])) for i in rows]
-                score = settings.at(rows).score(METRICS["accuracy"], hits)
-                name = prefix + _plain(value, place)
-                found[name] = ClassScore(**score.model_dump(), num_examples=len(rows))
+        if key is None:
+            column, name, right = [label(one) for one in values], "", whole
+        else:
+            column, name = [one.strip('"') for one in values], _plain(key, number)
+            right = fields[key]
+            add(name, right, range(len(column)))
+        for place, value in enumerate(sorted(set(column)) if has_classes(values) else ()):
+            rows = [i for i, one in enumerate(column) if one == value]
+            add("=".join(filter(None, (name, _plain(value, place)))), right, rows)
     return dict(sorted(found.items(), key=lambda one: one[1].value))
 
 
@@ -76,4 +61,4 @@ def only_worst(systems: Sequence[SystemResult], name: str) -> list[SystemResult]
 
 
 def _plain(text: str, number: int) -> str:
-    return text if PLAIN_KEY.fullmatch(text) else f"#{number}"
+    return text if PLAIN.fullmatch(text) else f"#{number}"

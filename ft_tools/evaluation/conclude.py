@@ -7,9 +7,8 @@ from typing import Any
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation.classes import only_worst
-from ft_tools.evaluation.findings import warning
-from ft_tools.evaluation.report import Comparison, EvaluationReport, RankedSystem, SystemResult
-from ft_tools.formats.test_sets import MOST_LOOKS
+from ft_tools.evaluation.report import EvaluationReport, RankedSystem, SystemResult
+from ft_tools.evaluation.warnings import warning
 from ft_tools.metrics.sample_size import examples_needed
 from ft_tools.metrics.table import CHECK, METRICS, asked_for
 from ft_tools.metrics.verdicts import ALPHA
@@ -17,11 +16,10 @@ from ft_tools.next_steps import next_step, tool_of
 
 # The file with the classifier, in the run's folder.
 CLASSIFIER = "classifier.py"
-# What a short report leaves out of a comparison.
-NOT_SHOWN = dict.fromkeys(("unit", "method"), "") | dict.fromkeys(
-    ("standard_error", "num_better", "num_worse")
-)
-ON_THE_PAGE = {"outputs": {}, "confusion": {}, "report_html": "", "samples_jsonl": ""}
+# What a short report leaves out: of a comparison, of a system, of itself.
+OF_COMPARISONS = {"unit": "", "num_better": None, "num_worse": None}
+OF_SYSTEMS: dict[str, object] = {"mean_length_ratio": None, "trivial_differences": {}}
+ON_THE_PAGE = {"report_html": "", "samples_jsonl": ""}
 MILLER = "https://arxiv.org/abs/2411.00640"
 RULE = (
     "a change if the Holm-corrected p < {alpha} and the interval excludes 0; otherwise "
@@ -44,44 +42,33 @@ class Call:
     """The expected answers are a few classes."""
 
 
-def concluded(
-    report: EvaluationReport, size_warning: str, smallest_effect: float, call: Call
-) -> EvaluationReport:
+def concluded(report: EvaluationReport, smallest_effect: float, call: Call) -> EvaluationReport:
     """Return the report with notes, summary, reasons and next steps."""
-    is_missed = any(row.verdict == "underpowered" for row in report.comparisons)
-    notes = [size_warning] if is_missed and size_warning else []
-    return report.model_copy(
-        update={
-            "notes": [*notes, *report.notes, *_notes(report)],
-            "summary": summarise(report),
-            "reasons": [
-                Reason(
-                    id=row.metric,
-                    rule=f"{row.metric}: {RULE.format(alpha=ALPHA)}",
-                    observed=f"p {row.p_adjusted:.3g}, interval [{row.ci_low:.3g}, "
-                    f"{row.ci_high:.3g}], detectable {row.minimum_detectable_effect:.3g}",
-                    threshold=smallest_effect,
-                    source=MILLER,
-                )
-                for row in report.decisive
-            ],
-            "next_steps": [
-                _next_step(report, smallest_effect, call),
-                *_classifier_step(report, call),
-            ],
-        }
-    )
+    reasons = [
+        Reason(
+            id=row.metric,
+            rule=f"{row.metric}: {RULE.format(alpha=ALPHA)}",
+            observed=f"p {row.p_adjusted:.3g}, interval [{row.ci_low:.3g}, {row.ci_high:.3g}], "
+            f"detectable {row.minimum_detectable_effect:.3g}",
+            threshold=smallest_effect,
+            source=MILLER,
+        )
+        for row in report.decisive
+    ]
+    steps = [_next_step(report, smallest_effect, call), *_classifier_step(report, call)]
+    made = {"summary": summarise(report), "reasons": reasons, "next_steps": steps}
+    return report.model_copy(update={**made, "notes": [*report.notes, *_notes(report)]})
 
 
 def summarise(report: EvaluationReport) -> list[str]:
-    """Return what breaks, the verdict on the target, what was shown, and what to do."""
+    """Return what breaks, the verdict on the target, what changed, and which system is chosen."""
     sentences = [
         _stress_sentence(report),
         _target_sentence(report),
         _fresh_sentence(report),
         *_changes(report),
-        _choice_sentence(report) if report.compares_systems else _pair_sentence(report),
-        _limits_sentence(report),
+        _general_sentence(report),
+        _choice_sentence(report),
     ]
     return [f"{sentence}." for sentence in sentences if sentence]
 
@@ -102,29 +89,22 @@ def without_details(report: EvaluationReport, requested: Sequence[str] = ()) -> 
         return report
     named = (row.name for metric in requested for row in asked_for(metric))
     shown = {report.main_metric, *report.target, *named}
-    systems = [
-        one.model_copy(
-            update={
-                "scores": {
-                    key: value
-                    for key, value in one.scores.items()
-                    if key in shown or key.startswith(CHECK)
-                },
-                "stress": [each for each in one.stress if each is one.worst_stress],
-            }
-        )
-        for one in report.systems
-    ]
+
+    def short(one: SystemResult) -> SystemResult:
+        scores = {k: v for k, v in one.scores.items() if k in shown or k.startswith(CHECK)}
+        worst = [each for each in one.stress if each is one.worst_stress]
+        return one.model_copy(update={**OF_SYSTEMS, "scores": scores, "stress": worst})
+
     rows = [row for row in report.comparisons if row.metric in shown]
-    short = report.model_copy(
+    kept = report.model_copy(
         update={
-            "systems": systems,
-            "comparisons": [row.model_copy(update=NOT_SHOWN) for row in rows],
+            "systems": list(map(short, report.systems)),
+            "comparisons": [row.model_copy(update=OF_COMPARISONS) for row in rows],
             "reasons": [one for one in report.reasons if one.id in shown][:1],
             **ON_THE_PAGE,
         }
     )
-    return EvaluationReport.model_validate(_in_three_digits(short.model_dump()))
+    return EvaluationReport.model_validate(_in_three_digits(kept.model_dump()))
 
 
 def _stress_sentence(report: EvaluationReport) -> str:
@@ -132,17 +112,17 @@ def _stress_sentence(report: EvaluationReport) -> str:
     tried = [one for system in report.systems for one in system.stress if one.num_changed]
     if not tried:
         return ""
-    broken = [(one, worst) for one in report.systems if (worst := one.worst_stress) is not None]
-    if not broken:
-        lows = [min(0.0, one.ci_low) for one in tried]
-        names = ", ".join(dict.fromkeys(one.change for one in tried))
-        return f"No loss is shown under {names}; losses up to {-min(lows):.3g} are not excluded"
+    worst = [(one.name, one.worst_stress) for one in report.systems]
     parts = [
-        f"{system.name} falls from {worst.plain:.3g} to {worst.score.words} under {worst.change}"
-        for system, worst in broken
-        if worst.score is not None
+        f"{name} falls from {one.plain:.3g} to {one.score.words} under {one.change}"
+        for name, one in worst
+        if one is not None and one.score is not None
     ]
-    return f"{report.main_metric}: {'; '.join(parts)}"
+    if parts:
+        return f"{report.main_metric}: {'; '.join(parts)}"
+    names = ", ".join(dict.fromkeys(one.change for one in tried))
+    most = -min(0.0, *(one.ci_low for one in tried))
+    return f"No loss is shown under {names}; losses up to {most:.3g} are not excluded"
 
 
 def _target_sentence(report: EvaluationReport) -> str:
@@ -155,19 +135,13 @@ def _target_sentence(report: EvaluationReport) -> str:
     )
     parts = []
     for verdict, words in TARGETS.items():
-        named = [one for one in report.systems if one.target == verdict]
-        scores = [f"{one.name} ({_target_scores(report, one)})" for one in named]
+        scores = [
+            f"{one.name} ({', '.join(one.scores[name].words for name in report.target)})"
+            for one in report.systems
+            if one.target == verdict
+        ]
         parts += [f"{words} {', '.join(scores)}"] if scores else []
     return f"Target {wanted}: {'; '.join(parts)}"
-
-
-def _target_scores(report: EvaluationReport, one: SystemResult) -> str:
-    """Return the scores that a target is about, and the one under the worst change."""
-    scores = [one.scores[name].words for name in report.target]
-    worst = one.worst_stress
-    if worst is not None and worst.score is not None:
-        scores.append(f"{worst.score.words} under {worst.change}")
-    return ", ".join(scores)
 
 
 def _fresh_sentence(report: EvaluationReport) -> str:
@@ -179,27 +153,9 @@ def _fresh_sentence(report: EvaluationReport) -> str:
     seen = f"{num_alike} of {num_alike + report.num_fresh} held-out questions resemble a "
     seen += "training row"
     if not report.num_fresh:
-        unshown = ", so no target is shown to be met by what learned" if report.target else ""
-        return f"{seen}: no score here says how new questions are answered{unshown}"
+        return f"{seen}: no score here says how new questions are answered"
     scores = [f"{one.name} {one.fresh.words}" for one in report.systems if one.fresh is not None]
-    rest = f"on the other {report.num_fresh}, {report.main_metric} is"
-    return f"{seen}; {rest} {', '.join(scores)}"
-
-
-def _limits_sentence(report: EvaluationReport) -> str:
-    """Return what limits the claim: where the rows come from, and how often they were seen."""
-    parts = []
-    if report.origin in {"written", "generated"}:
-        parts.append(f"The rows were {report.origin}, not collected from use")
-    if report.look > 1:
-        parts.append(
-            f"Look {report.look} at these rows: each interval over them is of "
-            f"{report.coverage:.4g}, not 0.95, so that the best of all looks is covered in 95 of "
-            "100 cases"
-        )
-    if report.look > MOST_LOOKS:
-        parts.append("ask for fresh rows")
-    return "; ".join(parts)
+    return f"{seen}; on the others, {report.main_metric} is {', '.join(scores)}"
 
 
 def _changes(report: EvaluationReport) -> list[str]:
@@ -220,84 +176,41 @@ def _changes(report: EvaluationReport) -> list[str]:
     return [f"{shown}{compared}" if shown else "No change is shown", rest]
 
 
-def _pair_sentence(report: EvaluationReport) -> str:
-    """Return what to do about a model and its baseline; empty where nothing was compared."""
-    rows = report.decisive
-    verdicts = {row.verdict for row in rows}
-    if report.alone:
+def _general_sentence(report: EvaluationReport) -> str:
+    """Return what became of a tuned model's general ability; empty where that is no question."""
+    if report.alone or report.compares_systems:
         return ""
-    if report.lost_abilities:
-        lost = ", ".join(report.lost_abilities)
-        return f"General ability regressed ({lost}): find out why before shipping"
-    if "regressed" in verdicts:
-        return "Do not ship: a metric regressed; read the worst regressions in report.html"
-    if report.target and not report.ranking:
-        return "Improved or not, the target is not shown to be met: do not ship yet"
-    if "improved" in verdicts:
-        clause = _general_clause(report.general_ability)
-        return f"The gain is significant on these {rows[0].num_examples} examples{clause}"
-    if verdicts & {"underpowered", "not_confirmed"}:
-        return "Collect more held-out examples before drawing a conclusion"
-    return "A change of the size that matters would have been detected, so there is none"
-
-
-def _general_clause(rows: Sequence[Comparison]) -> str:
-    if not rows:
-        return (
-            "; general ability was not measured (general_ability_unwatched): measure it before "
-            "shipping"
-        )
-    lost = [row.metric for row in rows if row.verdict == "regressed"]
-    if lost:
-        return f"; general ability regressed ({', '.join(lost)}), which was accepted"
-    unsure = [row.metric for row in rows if row.verdict == "underpowered"]
-    missed = f" (a small loss of {', '.join(unsure)} could be missed)" if unsure else ""
-    return f", and general ability shows no loss{missed}"
+    if not report.general_ability:
+        return "General ability was not measured (general_ability_unwatched)"
+    found = {one.metric: one.verdict for one in report.general_ability}
+    for verdict, words in (("regressed", "regressed"), ("underpowered", "could have regressed")):
+        if names := ", ".join(name for name, own in found.items() if own == verdict):
+            accepted = ", which was accepted" if report.accepted and verdict == "regressed" else ""
+            return f"General ability {words} in {names}{accepted}"
+    return "General ability shows no loss"
 
 
 def _choice_sentence(report: EvaluationReport) -> str:
-    """Return which system to use; without a target, which is best and which is cheaper."""
+    """Return the cheapest system that meets the target, or else is not shown to be worse."""
+    if report.alone or not report.compares_systems:
+        return ""
     if not report.ranking:
         return "No system is shown to meet the target"
-    best = next(one.name for one in report.ranking if one.versus_best == "best")
-    cheapest, metric = _cheapest(report), report.main_metric
-    results = [report.system(one.name) for one in report.ranking]
-    has_prices = all(one.usd_per_1000_calls is not None for one in results)
-    by = "cheapest" if has_prices else "fastest (set price to rank by cost)"
-    interval = (
-        f"({cheapest.difference:+.3g}, 95% interval [{cheapest.ci_low:+.3g}, "
-        f"{cheapest.ci_high:+.3g}])"
-        if cheapest.name != best
-        else ""
-    )
-    if not report.target:
-        text = f"{best} has the best {metric}{_beside_majority(report, best)}"
-        other = f"; the {by} that is not shown to be worse is {cheapest.name} {interval}"
-        return text + (other if interval else "")
-    beside = f", and it has the best {metric}"
-    if interval and cheapest.versus_best == "not_distinguishable":
-        beside = f"; it cannot be distinguished from the best, {best} {interval}"
-    elif interval:
-        beside = f"; {best} scores higher {interval}"
-    return f"Use {cheapest.name}: the {by} that meets the target{beside}"
+    chosen, best = _cheapest(report), next(r for r in report.ranking if r.versus_best == "best")
+    priced = all(report.system(r.name).usd_per_1000_calls is not None for r in report.ranking)
+    by = "cheapest" if priced else "fastest (set price to rank by cost)"
+    rule = "that meets the target" if report.target else "that is not shown to be worse"
+    text = f"Use {chosen.name}: the {by} {rule}"
+    if chosen is best or chosen.difference is None:
+        return f"{text}, and it has the best {report.main_metric}"
+    differs = "differs from" if chosen.versus_best == "worse" else "cannot be distinguished from"
+    interval = f"[{chosen.ci_low:+.3g}, {chosen.ci_high:+.3g}]"
+    return f"{text}; it {differs} the best, {best.name} ({chosen.difference:+.3g} {interval})"
 
 
 def _cheapest(report: EvaluationReport) -> RankedSystem:
     """Return the cheapest system; without a target, of those that are not worse than the best."""
     return next(one for one in report.ranking if report.target or one.versus_best != "worse")
-
-
-def _beside_majority(report: EvaluationReport, best: str) -> str:
-    """Return that the best system is not shown to beat a constant answer; empty if it is."""
-    score = report.system(best).scores[report.main_metric]
-    most = report.majority_fraction
-    is_accuracy = report.main_metric in {"accuracy", "exact_match"}
-    if most is None or score.ci_low is None or not is_accuracy or score.ci_low > most:
-        return ""
-    return (
-        f" ({score.words}), which is not shown to beat always answering the most frequent class "
-        f"({most:.3g})"
-    )
 
 
 def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> NextStep:
@@ -372,38 +285,27 @@ def _classifier_step(report: EvaluationReport, call: Call) -> list[NextStep]:
 
 
 def _notes(report: EvaluationReport) -> Iterator[str]:
-    """Yield findings on single systems, and on the rows."""
+    """Yield findings on single systems."""
+    total, most = report.num_examples, report.majority_fraction
     for one in report.systems:
         if len(one.served_by) > 1:
             yield warning("endpoint_changed", system=one.name, num=len(one.served_by))
         if one.cut_off_fraction > CUT_OFF:
             yield warning("answers_cut_off", system=one.name, fraction=one.cut_off_fraction)
-        yield from _trivial_note(report, one)
+        score = one.scores.get("accuracy")
+        is_learned = one.kind != "majority"
+        if is_learned and most and score and score.ci_low is not None and score.ci_low <= most:
+            yield warning("not_above_majority", system=one.name, score=score.words, most=most)
+        exact = one.scores.get("exact_match")
+        num = one.trivial_differences.get("null_or_empty", 0)
+        if num and exact is not None:
+            with_them = exact.value + num / total
+            values = {"without": exact.value, "value": with_them}
+            yield warning("trivially_different", system=one.name, num=num, total=total, **values)
         for lost in one.stress:
             if lost.is_loss and lost.score is not None:
-                yield warning(
-                    "stress_loss",
-                    system=one.name,
-                    change=lost.change,
-                    plain=lost.plain,
-                    score=lost.score.words,
-                    num=lost.num_changed,
-                )
-
-
-def _trivial_note(report: EvaluationReport, one: SystemResult) -> Iterator[str]:
-    health, score = report.outputs.get(one.name), one.scores.get("exact_match")
-    num = health.trivial_differences.get("null_or_empty", 0) if health else 0
-    total = report.num_examples
-    if num and score is not None and total:
-        yield warning(
-            "trivially_different",
-            system=one.name,
-            num=num,
-            total=total,
-            value=score.value + num / total,
-            without=score.value,
-        )
+                found = {"plain": lost.plain, "score": lost.score.words, "num": lost.num_changed}
+                yield warning("stress_loss", system=one.name, change=lost.change, **found)
 
 
 def _in_three_digits(value: Any) -> Any:

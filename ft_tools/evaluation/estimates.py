@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from ft_tools.evaluation.systems.models import LoadPlan, Models, weight_bytes
+from ft_tools.evaluation.systems.earlier_answers import earlier_runs
+from ft_tools.evaluation.systems.models import LoadPlan
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.metrics.general import NEW_TOKENS
 from ft_tools.models.machine import first_card
 from ft_tools.runs import estimates
 from ft_tools.runs.estimates import Duration, Part, Range
+from ft_tools.runs.state import directory
 
 # Of a process that starts and of a model that is loaded; on one's own machine and on a busy one.
 START_SECONDS: Range = (3.0, 15.0)
@@ -18,11 +20,14 @@ SIMPLE_SECONDS: Range = (2.0, 15.0)
 CALL_SECONDS: Range = (0.3, 10.0)
 # Answers may end after a quarter of their longest length; machines differ by twice at least.
 OFF: Range = (0.25, 2.0)
+# What an earlier run took for the same model, place and batch may be off by this.
+MEASURED: Range = (0.75, 1.5)
+TABLE = "the table of rates, not measured here: each answer may end early or run to max_new_tokens"
 
 
 def estimate(
-    models: Models,
     systems: Sequence[SystemPlan],
+    sizes: Mapping[str, int | None],
     num_prompts: int,
     batch_size: int,
     loading: LoadPlan | None,
@@ -31,32 +36,52 @@ def estimate(
     """Estimate the time of all answers; None if a model's size or its device is not known.
 
     Args:
-        models: Those that are loaded here.
         systems: All systems; questions that are answered already take no time.
+        sizes: System -> bytes of the model that is loaded for it.
         num_prompts: Questions of the general suite, for each model.
         batch_size: Prompts answered together.
         loading: Where models are loaded.
         concurrency: Endpoint -> requests at a time.
     """
-    pending = {plan.name: plan for plan in systems if plan.num_questions}
     parts: list[Part] = [(1, START_SECONDS)]
-    if any(plan.kind not in {"model", "endpoint"} for plan in pending.values()):
-        parts.append((1, SIMPLE_SECONDS))
-    parts += [
-        (-(-pending[name].num_questions // at_once), CALL_SECONDS)
-        for name, at_once in concurrency.items()
-        if name in pending
-    ]
-    for name, source in models.by_name.items():
-        plan, size = pending.get(name), weight_bytes(source)
-        tokens = num_prompts * NEW_TOKENS
-        tokens += plan.num_questions * plan.max_new_tokens if plan else 0
-        rates = estimates.token_seconds(size or 0, _place(loading), batch_size)
-        if size is None or rates is None:
-            return None
-        seconds = tokens * rates[0] + (plan.estimated_input_tokens * rates[1] if plan else 0.0)
-        parts += [(1, LOAD_SECONDS), (seconds, OFF)] if tokens else []
-    return estimates.duration(parts, "the table of rates, without lm-eval tasks")
+    sources = set[str]()
+    for plan in systems:
+        num = plan.num_questions
+        if plan.name in sizes:
+            took = seconds_of_earlier(plan, batch_size, loading)
+            tokens = num_prompts * NEW_TOKENS + num * plan.max_new_tokens
+            rates = estimates.token_seconds(sizes[plan.name] or 0, _place(loading), batch_size)
+            if took is not None:
+                parts += [((num + num_prompts) * took, MEASURED)] if tokens else []
+                sources.add("earlier runs")
+            elif not sizes[plan.name] or rates is None:
+                return None
+            elif tokens:
+                read = plan.estimated_input_tokens * rates[1]
+                parts.append((tokens * rates[0] + read, OFF))
+                sources.add(TABLE)
+            parts += [(1, LOAD_SECONDS)] if tokens else []
+        elif num:
+            calls = -(-num // concurrency[plan.name]) if plan.name in concurrency else 0
+            parts.append((calls, CALL_SECONDS) if calls else (1, SIMPLE_SECONDS))
+    return estimates.duration(parts, f"{', '.join(sorted(sources)) or TABLE}; lm-eval tasks apart")
+
+
+def seconds_of_earlier(
+    system: SystemPlan, batch_size: int, loading: LoadPlan | None
+) -> float | None:
+    """Return what an answer of the same model took in the same place and batch; None if unknown."""
+    files, place = system.model.files_sha256 if system.model else "", loading and loading.place
+    for run_dir in earlier_runs():
+        plan, report = (directory.whole_json(run_dir / f"{n}.json") for n in ("plan", "report"))
+        there = (plan.get("loading") or {}).get("place"), plan.get("batch_size")
+        took = {one.get("name"): one.get("seconds_mean") for one in report.get("systems") or ()}
+        for one in plan.get("systems") or () if there == (place, batch_size) else ():
+            is_same = (one.get("model") or {}).get("files_sha256") == files
+            is_as_long = one.get("max_new_tokens") == system.max_new_tokens
+            if is_same and is_as_long and (seconds := took.get(one.get("name"))):
+                return float(seconds)
+    return None
 
 
 def _place(loading: LoadPlan | None) -> str:

@@ -136,11 +136,9 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
     # the fields are not those of a training example.
     missing = "prompt" in example and not example.get("completion")
     if missing or not ("messages" in example or {"prompt", "completion"} <= set(example)):
-        problem = (
-            "has no reference: neither a `prompt` with its `completion` nor an answer at the end "
-            "of `messages`"
-        )
-        raise BadData(path, problem, "evaluate needs the expected answer on every line", line)
+        problem = "has no expected answer"
+        cure = "end it with `completion`, or with the assistant's turn in `messages`"
+        raise BadData(path, problem, cure, line)
     made = HeldOut(line=line, cluster=None if cluster is None else str(cluster), row=example)
     if format_of(path, line, example, "sft") == "prompt_completion_text":
         text = {"prompt": example["prompt"], "reference": example["completion"].strip()}

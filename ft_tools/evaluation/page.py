@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ft_tools.evaluation.report import Comparison, EvaluationReport, SystemResult
+from ft_tools.metrics.answers import OTHER
 from ft_tools.views.charts import interval_chart
 from ft_tools.views.page import (
     Cell,
@@ -34,11 +36,12 @@ SIDES = {
 }
 OUTPUTS = {
     "empty_fraction": "empty",
-    "truncated_fraction": "cut off at max_new_tokens",
+    "cut_off_fraction": "cut off at max_new_tokens",
     "repetitive_fraction": "stuck in a loop",
     "mean_length_ratio": "length relative to the reference",
-    "seconds_per_output": "seconds per output",
 }
+Confusion = Mapping[str, Mapping[str, int]]
+"""Reference's class -> answer's class: count."""
 MAX_SAMPLES = 60
 MAX_CHARACTERS = 4000
 
@@ -61,16 +64,14 @@ class Sample:
 def document(
     report: EvaluationReport,
     samples: Sequence[Sample],
-    labels: Sequence[str] = (),
-    fields: Mapping[str, Mapping[str, float]] | None = None,
+    confusion: Mapping[str, Confusion] = MappingProxyType({}),
 ) -> str:
     """Return the whole page.
 
     Args:
         report: The evaluation.
         samples: Every example, the worst regressions first.
-        labels: Names of the classes, in the order of the report's class numbers.
-        fields: System -> key of JSON answers -> fraction that is correct.
+        confusion: Of the answers of each system, where they are labels.
     """
     shown = _ordered(samples)
     shows_systems = bool(report.systems and report.main_metric)
@@ -80,8 +81,8 @@ def document(
         "General ability": report.general_ability,
     }
     outputs: dict[str, dict[str, Cell]] = {
-        side: {words: getattr(one, key) for key, words in OUTPUTS.items()}
-        for side, one in report.outputs.items()
+        one.name: {words: getattr(one, key) for key, words in OUTPUTS.items()}
+        for one in report.systems
     }
     worse = any(sample.change < 0 for sample in samples)
     return page(
@@ -90,11 +91,10 @@ def document(
             "Details": _details(report),
             "Systems": systems_table(report) if shows_systems else "",
             "Under changes of the questions": _stress(report),
-            "Fields": by_column(fields or {}, caption="Fraction of answers with the correct value"),
             **{
                 title: _group(title, () if report.alone else rows) for title, rows in groups.items()
             },
-            "Classes": _classes(report, labels),
+            "Classes": _classes(report, confusion),
             "Outputs": by_column(outputs),
             f"Samples{', worst regressions first' if worse else ''}": [
                 note(
@@ -107,24 +107,11 @@ def document(
             if samples
             else "",
         },
-        lead=_result(report),
+        lead=report.summary[-1 if report.compares_systems else 0],
         picture=systems_chart(report) if shows_systems else "",
         example=_sample(shown[0]) if samples else "",
         subtitle="" if report.alone else f"Compared with {report.baseline}",
     )
-
-
-def _result(report: EvaluationReport) -> str:
-    """Return the result in a sentence: which system is chosen, and its score."""
-    best = next((one.name for one in report.ranking if one.versus_best == "best"), "")
-    chosen = report.ranking[0].name if report.target and report.ranking else best
-    scores = {one.name: one.scores.get(report.main_metric) for one in report.systems}
-    if (score := scores.get(chosen)) is None:
-        return report.summary[0]
-    verb = "Use" if report.target else "Best is"
-    found = f"{verb} {chosen}: {report.main_metric} {score.words} on {report.num_examples} examples"
-    other = scores.get(report.baseline) if report.baseline != chosen else None
-    return f"{found}; {report.baseline} has {other.words}." if other else f"{found}."
 
 
 def systems_chart(report: EvaluationReport) -> Part:
@@ -241,7 +228,8 @@ def _group(title: str, rows: Sequence[Comparison]) -> Part:
     return [*charts, numbers]
 
 
-def _classes(report: EvaluationReport, labels: Sequence[str]) -> Part:
+def _classes(report: EvaluationReport, confusion: Mapping[str, Confusion]) -> Part:
+    labels = sorted({label for counts in confusion.values() for label in counts})
     texts = {f"#{i}": text for i, text in enumerate(labels)}
     scores = {
         f"{one.name} [95% interval], rows": {
@@ -251,14 +239,12 @@ def _classes(report: EvaluationReport, labels: Sequence[str]) -> Part:
         for one in report.systems
     }
     parts: list[Part] = [by_column(scores, caption="Fraction of each class that is right")]
-    if report.majority_fraction is not None and report.confusion:
+    if report.majority_fraction is not None:
         most = f"{report.majority_fraction:.1%}"
         parts.append(f"Always answering the most frequent class is correct in {most}.")
-    columns = [*(str(i) for i in range(len(labels))), "(other)"]
-    for side, counts in report.confusion.items():
+    for side, counts in confusion.items():
         rows: list[list[Cell]] = [
-            [labels[int(one)], *(counts[one].get(column, 0) for column in columns)]
-            for one in sorted(counts, key=int)
+            [one, *(counts[one].get(column, 0) for column in (*labels, OTHER))] for one in labels
         ]
         headers = ["reference", *labels, "other"]
         parts.append(table(headers, rows, caption=f"{side}: answers by reference"))

@@ -11,23 +11,22 @@ from ft_tools import anti_patterns, facts, workspace
 from ft_tools.errors import UnknownName, require_installed
 from ft_tools.evaluation import warnings
 from ft_tools.evaluation.estimates import estimate
-from ft_tools.evaluation.findings import refusal, warning
-from ft_tools.evaluation.held_out import HeldOut, num_marked_bad, read_held_out, scored_rows
-from ft_tools.evaluation.learned_rows import chose_the_checkpoint, find_contamination
+from ft_tools.evaluation.held_out import HeldOut, read_held_out, scored_rows
+from ft_tools.evaluation.learned_rows import find_contamination
 from ft_tools.evaluation.report import GENERAL_LOSS, Contamination, Origin
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.stress import HELD_OUT, question_sets
 from ft_tools.evaluation.systems import mlx
 from ft_tools.evaluation.systems.models import (
     LoadPlan,
-    ModelFiles,
     Models,
     chat_template,
     choose_rendering,
     load_plan,
-    model_files,
+    weight_bytes,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
+from ft_tools.evaluation.warnings import refusal
 from ft_tools.formats.test_sets import asked_by, earlier_looks
 from ft_tools.metrics.checks.request import Judge
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns
@@ -73,8 +72,6 @@ class EvaluatePlan(Plan):
 
     systems: list[SystemPlan] = Field(description="The first is the reference.")
     target: dict[str, float] = Field(default_factory=dict, description="Metric -> needed value.")
-    tuned: ModelFiles | None = None
-    baseline: ModelFiles | None = None
     device: str = Field("", description="cpu, MLX or the GPU; empty: no model is loaded here.")
     alone: bool = Field(description="One system is measured, and nothing compared.")
     dataset: str = Field(description="Path of the held-out file.")
@@ -115,22 +112,7 @@ class EvaluatePlan(Plan):
     )
     accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
     accept_reason: str = Field("", description="Why, in the user's words.")
-    size_warning: str = Field("", description="Why these may be too few examples.")
     warnings: list[str] = Field(default_factory=list)
-
-    @property
-    def weights(self) -> dict[str, ModelFiles]:
-        """Return the models of the short form by the name of their system, the reference first."""
-        if self.tuned is None:
-            return {}
-        if self.baseline is None or self.alone:
-            return {"tuned": self.tuned}
-        return {"baseline": self.baseline, "tuned": self.tuned}
-
-    @property
-    def has_models(self) -> bool:
-        """Return whether a model is loaded here, not asked at an endpoint."""
-        return bool(self.tuned or any(one.model for one in self.systems))
 
 
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
@@ -160,11 +142,10 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     changed = zip(request.stress, list(sets.values())[1:], strict=True)
     plans = _systems(request, models, path, sets, rendering, mlx.MLX if uses_mlx else "")
     at_once = {spec.name: spec.endpoint.max_concurrency for spec in systems if spec.endpoint}
+    sizes = {name: weight_bytes(source) for name, source in models.by_name.items()}
     plan = EvaluatePlan(
         systems=plans,
         target=target,
-        tuned=model_files(models.tuned) if models.tuned else None,
-        baseline=model_files(models.baseline) if models.baseline else None,
         alone=len(plans) == 1,
         dataset=str(path),
         dataset_sha256=sha256(path),
@@ -186,39 +167,20 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         minimum_detectable_effect=round(detectable_effect(size, discordance), 4),
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
         loading=loading,
-        duration=estimate(models, plans, num_prompts, request.batch_size, loading, at_once),
+        duration=estimate(plans, sizes, num_prompts, request.batch_size, loading, at_once),
         accepted=_accept(request, overlap),
         accept_reason=request.accept_reason,
-        size_warning=warnings.size_warning(request, size),
     )
     said = [
-        *_data_warnings(request, plan, examples, sources),
+        *warnings.data_warnings(request, plan.dataset_sha256, path, examples, sources),
+        *warnings.claim_warnings(
+            plan.look, request.origin, plan.stress, has_target=bool(plan.target)
+        ),
         *warnings.model_warnings(models, loading, why_idle, overlap, size),
         *warnings.context_warnings(models, plans),
         *warnings.system_warnings(request, plans),
     ]
     return plan.model_copy(update={"warnings": said})
-
-
-def _data_warnings(
-    request: EvaluateRequest,
-    plan: EvaluatePlan,
-    examples: Sequence[HeldOut],
-    sources: Sequence[ModelSource],
-) -> list[str]:
-    """Return the warnings about the held-out rows and what may be claimed from them."""
-    references = [example.reference for example in examples]
-    claims = warnings.claim_warnings(
-        plan.look, request.origin, plan.stress, has_target=bool(plan.target)
-    )
-    path, digest = Path(plan.dataset), plan.dataset_sha256
-    chose = any(chose_the_checkpoint(one, path, digest) for one in sources)
-    num_bad = num_marked_bad(path, examples[-1].line)
-    return [
-        *([warning("checkpoint_selected_here")] if chose else []),
-        *claims,
-        *warnings.data_warnings(request, references, num_bad),
-    ]
 
 
 def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str, str]:

@@ -1,8 +1,14 @@
 """What a finished evaluation returns."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.metrics.verdicts import TargetVerdict, Verdict
@@ -15,6 +21,10 @@ GENERAL_LOSS = "general_ability_loss"
 
 PROMPTED = ("model", "endpoint")
 """Kinds of systems that answer by a prompt; the others learn from examples."""
+
+
+Exact = Annotated[float, AfterValidator(lambda value: float(f"{value:.6g}"))]
+Short = Annotated[float, AfterValidator(lambda value: float(f"{value:.4g}"))]
 
 
 class Part(Report):
@@ -46,24 +56,22 @@ class Comparison(Part):
     metric: str
     unit: str = ""
     higher_is_better: bool | None = Field(description="null: neither direction is better.")
-    baseline: float
-    tuned: float
-    difference: float = Field(description="Tuned minus baseline.")
-    ci_low: float = Field(description="Of the interval of the difference; see `coverage`.")
-    ci_high: float
-    p_value: float = Field(description="Two-sided, of this measure alone.")
-    p_adjusted: float = Field(description="Holm-corrected over all measures of its group.")
-    standard_error: float | None = None
+    baseline: Exact
+    tuned: Exact
+    difference: Exact = Field(description="Tuned minus baseline.")
+    ci_low: Exact = Field(description="Of the interval of the difference; see `coverage`.")
+    ci_high: Exact
+    p_value: Exact = Field(description="Two-sided, of this measure alone.")
+    p_adjusted: Exact = Field(description="Holm-corrected over all measures of its group.")
     num_examples: int
     num_better: int | None = Field(
         None, description="Examples on which the tuned model has a better value."
     )
     num_worse: int | None = None
-    minimum_detectable_effect: float = Field(
+    minimum_detectable_effect: Exact = Field(
         description="True change that this evaluation would detect in 4 of 5 repetitions."
     )
     verdict: Verdict
-    method: str = ""
 
     @property
     def is_shown(self) -> bool:
@@ -87,29 +95,12 @@ class Comparison(Part):
         return self.verdict.replace("_", " ")
 
 
-class OutputHealth(Part):
-    """What the outputs of one model look like."""
-
-    empty_fraction: float
-    truncated_fraction: float = Field(description="Stopped at max_new_tokens, not by the model.")
-    repetitive_fraction: float = Field(description="Stuck in a repetition loop.")
-    mean_length_ratio: float | None = Field(
-        description="Words in the output per word in the reference."
-    )
-    seconds_per_output: float
-    trivial_differences: dict[str, int] = Field(
-        default_factory=dict,
-        description="Answers that differ from the reference in nothing but null_or_empty (wrong "
-        "for exact_match), case or key_order (right): count by kind.",
-    )
-
-
 class Score(Part):
     """One metric of one system."""
 
-    value: float
-    ci_low: float | None = Field(None, description="Lower end of the interval of the mean.")
-    ci_high: float | None = None
+    value: Short
+    ci_low: Short | None = Field(None, description="Lower end of the interval of the mean.")
+    ci_high: Short | None = None
 
     @property
     def words(self) -> str:
@@ -130,12 +121,12 @@ class StressScore(Part):
 
     change: str = Field(description="Such as typing_errors 0.05.")
     num_changed: int = Field(description="Held-out rows that the change applies to.")
-    plain: float = Field(description="Main metric on these rows as they are.")
+    plain: Short = Field(description="Main metric on these rows as they are.")
     score: Score | None = Field(None, description="On the changed rows; null: there is none.")
-    difference: float = Field(0.0, description="Changed minus plain, on the same rows.")
-    ci_low: float = 0.0
-    ci_high: float = 0.0
-    p_adjusted: float = Field(1.0, description="Holm-corrected over all changes and systems.")
+    difference: Short = Field(0.0, description="Changed minus plain, on the same rows.")
+    ci_low: Short = 0.0
+    ci_high: Short = 0.0
+    p_adjusted: Short = Field(1.0, description="Holm-corrected over all changes and systems.")
     verdict: Verdict | None = Field(None, description="null: no row could be changed.")
     target: TargetVerdict | None = None
 
@@ -166,22 +157,29 @@ class SystemResult(Part):
         "of the plain score, `stress` and, if it learned from examples, `fresh`; never met by rows "
         "that were written or generated, nor by what learned if num_fresh is 0.",
     )
-    fields: list[float] = Field(
-        default_factory=list, description="JSON answers: fraction correct per key, in file order."
-    )
     per_class: dict[str, ClassScore] = Field(
         default_factory=dict,
-        description="Label, or key=value of JSON answers -> fraction of its rows that are right, "
-        "the worst first, of the system that matters; the page has the rest. #2 is the third of "
-        "the sorted ones where they are no plain names.",
+        description="Label, or key and key=value of JSON answers -> fraction of its rows that are "
+        "right, the worst first, of the system that matters; the page has the rest. #2 is the "
+        "third of the sorted ones where they are no plain names.",
     )
-    input_tokens_mean: float = 0.0
-    output_tokens_mean: float = 0.0
-    seconds_mean: float = Field(0.0, description="Per answer; of a batch, divided by its size.")
-    seconds_median: float = 0.0
-    seconds_p95: float = 0.0
-    cut_off_fraction: float = Field(0.0, description="Answers stopped at max_new_tokens.")
-    usd_per_1000_calls: float | None = Field(None, description="null: no price was given.")
+    empty_fraction: Short = 0.0
+    repetitive_fraction: Short = Field(0.0, description="Answers stuck in a repetition loop.")
+    mean_length_ratio: Short | None = Field(
+        None, description="Words in the answer per word in the reference."
+    )
+    trivial_differences: dict[str, int] = Field(
+        default_factory=dict,
+        description="Answers that differ from the reference in nothing but null_or_empty (wrong "
+        "for exact_match), case or key_order (right): count by kind.",
+    )
+    input_tokens_mean: Short = 0.0
+    output_tokens_mean: Short = 0.0
+    seconds_mean: Short = Field(0.0, description="Per answer; of a batch, divided by its size.")
+    seconds_median: Short = 0.0
+    seconds_p95: Short = 0.0
+    cut_off_fraction: Short = Field(0.0, description="Answers stopped at max_new_tokens.")
+    usd_per_1000_calls: Short | None = Field(None, description="null: no price was given.")
     num_reused: int = Field(0, description="Answers taken from an earlier run.")
     served_by: list[str] = Field(
         default_factory=list, description="Models that an endpoint says answered."
@@ -210,9 +208,9 @@ class RankedSystem(Part):
 
     name: str
     versus_best: Literal["best", "not_distinguishable", "worse"]
-    difference: float | None = Field(None, description="Main metric: this system minus the best.")
-    ci_low: float | None = None
-    ci_high: float | None = None
+    difference: Short | None = Field(None, description="Main metric: this system minus the best.")
+    ci_low: Short | None = None
+    ci_high: Short | None = None
 
 
 class EvaluationReport(Part):
@@ -229,10 +227,6 @@ class EvaluationReport(Part):
     target: dict[str, float] = Field(default_factory=dict)
     main_metric: str = Field("", description="The metric that decides.")
     systems: list[SystemResult] = Field(default_factory=list)
-    field_names: list[str] = Field(
-        default_factory=list,
-        description="Keys that each system's `fields` are of, in order; empty where not plain.",
-    )
     ranking: list[RankedSystem] = Field(
         default_factory=list,
         description="Systems that meet the target (all of them without one), the cheapest first.",
@@ -243,12 +237,6 @@ class EvaluationReport(Part):
     comparisons: list[Comparison] = Field(default_factory=list)
     general_ability: list[Comparison] = Field(default_factory=list)
     benchmarks: list[Comparison] = Field(default_factory=list, description="lm-eval tasks.")
-    outputs: dict[str, OutputHealth] = Field(
-        default_factory=dict, description="System -> properties of its outputs."
-    )
-    confusion: dict[str, dict[str, dict[str, int]]] = Field(
-        default_factory=dict, description="System -> class number -> class number: count."
-    )
     origin: Origin | None = Field(None, description="Of the rows, as the caller named it.")
     look: int = Field(1, description="How often these rows have been looked at, this time too.")
     coverage: float = Field(

@@ -39,8 +39,8 @@ def _systems_of(run_id: str) -> list[SystemSpec]:
         ) from error
     if request.is_alone:
         # The base that the plan found; a model without one was measured alone.
-        baseline = (plan.get("baseline") or {}).get("name")
-        request = request.model_copy(update={"baseline": baseline})
+        named = {one["name"]: one["model"]["name"] for one in plan.get("systems") or ()}
+        request = request.model_copy(update={"baseline": named.get("baseline")})
     return request.all_systems()[1 if plan.get("alone") else 0 :]
 
 

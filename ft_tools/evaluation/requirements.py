@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.report import GENERAL_LOSS, Comparison, EvaluationReport
+from ft_tools.evaluation.report import GENERAL_LOSS, EvaluationReport
 from ft_tools.metrics.table import named
 
 VERDICTS = {"improved", "not_regressed"}
@@ -76,28 +76,24 @@ def unmet(report: EvaluationReport, requirements: Sequence[Requirement]) -> list
         BadInput: A requirement names a metric that was not measured, or a change where nothing was
             compared.
     """
-    lines = []
     if report.alone:
-        scores = report.systems[0].scores if report.systems else {}
-        for one in requirements:
-            if one.rule in VERDICTS:
-                raise BadInput(
-                    f"requirement {one.text!r}: one system was measured and nothing compared; pass "
-                    "`baseline`, or require at_least:METRIC:VALUE"
-                )
-            one.require_measured(scores)
-            if not one.holds(scores[one.metric].value):
-                lines.append(f"{one.text}: {one.metric} {scores[one.metric].words}")
-        return lines
-    rows = {r.metric: r for r in [*report.general_ability, *report.benchmarks, *report.comparisons]}
+        scores = report.systems[0].scores
+        found = {name: (score.value, "", score.words) for name, score in scores.items()}
+    else:
+        rows = [*report.general_ability, *report.decisive]
+        found = {r.metric: (r.tuned, r.verdict, f"{r.words}, {r.change}") for r in rows}
     has_accepted = GENERAL_LOSS in report.accepted
     accepted = {row.metric for row in report.general_ability if has_accepted}
+    lines = []
     for one in requirements:
-        one.require_measured(rows)
-        asked: list[Comparison] = [rows[one.metric]] if one.metric else list(rows.values())
-        lines += [
-            f"{one.text}: {row.metric} {row.verdict.replace('_', ' ')}, {row.change}"
-            for row in asked
-            if not one.holds(row.tuned, row.verdict) and (one.metric or row.metric not in accepted)
-        ]
+        if report.alone and one.rule in VERDICTS:
+            raise BadInput(
+                f"requirement {one.text!r}: one system was measured and nothing compared; pass "
+                "`baseline`, or require at_least:METRIC:VALUE"
+            )
+        one.require_measured(found)
+        for name in [one.metric] if one.metric else found:
+            value, verdict, words = found[name]
+            if not one.holds(value, verdict) and (one.metric or name not in accepted):
+                lines.append(f"{one.text}: {name} {words}")
     return lines

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles
 from types import MappingProxyType
 
-from ft_tools.evaluation.report import Comparison, OutputHealth, RankedSystem, Score, StressScore
+from ft_tools.evaluation.report import Comparison, RankedSystem, Score, StressScore
 from ft_tools.evaluation.report import SystemResult as Result
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
@@ -80,8 +80,7 @@ class Settings:
             high=row.high,
             alpha=self.alpha,
         )
-        low, high = (_rounded(end, 4) for end in ends)
-        return Score(value=_rounded(fmean(values), 4), ci_low=low, ci_high=high)
+        return Score(value=fmean(values), ci_low=ends[0], ci_high=ends[1])
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,31 @@ def compare_scores(
     ]
 
 
+def _comparison(
+    system: str, row: Metric, paired: PairedComparison, adjusted: float, settings: Settings
+) -> Comparison:
+    counts = [paired.num_better, paired.num_worse][:: 1 if row.sign > 0 else -1]
+    better, worse = counts if row.sign and row.score_set is None else (None, None)
+    return Comparison(
+        system=system,
+        metric=row.name,
+        unit=row.unit,
+        higher_is_better=row.higher_is_better,
+        baseline=paired.before,
+        tuned=paired.after,
+        difference=paired.difference,
+        ci_low=paired.low,
+        ci_high=paired.high,
+        p_value=paired.p_value,
+        p_adjusted=adjusted,
+        num_examples=paired.num_examples,
+        num_better=better,
+        num_worse=worse,
+        minimum_detectable_effect=paired.minimum_detectable_effect,
+        verdict=_verdict(paired, adjusted, row, settings),
+    )
+
+
 def main_metric(measured: Sequence[str], target: Mapping[str, float]) -> str | None:
     """Return the metric that decides: the target's first, else the strictest that was measured."""
     rankable = (row.name for row in ROWS if row.is_rankable and row.sign)
@@ -142,7 +166,12 @@ def system_result(
     p95 = quantiles(seconds, n=20, method="inclusive")[-1] if n > 1 else seconds[0]
     tokens_in = sum(answer.prompt_tokens for answer in answers) / n
     tokens_out = sum(answer.num_tokens for answer in answers) / n
-    fields = described.field_scores([answer.text for answer in answers], references)
+    texts = [answer.text for answer in answers]
+    ratios = [
+        len(words(text)) / len(wanted)
+        for text, reference in zip(texts, references, strict=True)
+        if (wanted := words(reference))
+    ]
     price, model = spec.price, plan.model
     usd = None if price is None else 1000 * price.usd_of(tokens_in, tokens_out, fmean(seconds))
     if spec.baseline is not None:
@@ -155,173 +184,141 @@ def system_result(
         and (model.adapter is not None or bool(RUN_ID.fullmatch(model.name))),
         has_examples=spec.examples is not None and spec.baseline is None,
         scores=dict(scores),
-        target=_target_of(scores, target),
-        fields=[round(value, 4) for value in fields.values()],
-        input_tokens_mean=round(tokens_in, 1),
-        output_tokens_mean=round(tokens_out, 1),
-        seconds_mean=_rounded(fmean(seconds), 4),
-        seconds_median=_rounded(median(seconds), 4),
-        seconds_p95=_rounded(p95, 4),
-        cut_off_fraction=round(sum(not answer.finished for answer in answers) / n, 4),
-        usd_per_1000_calls=None if usd is None else _rounded(usd, 4),
+        target=target_of(scores, target),
+        empty_fraction=sum(map(described.is_empty, texts)) / n,
+        repetitive_fraction=sum(map(described.is_repetitive, texts)) / n,
+        mean_length_ratio=fmean(ratios) if ratios else None,
+        trivial_differences=described.trivial_differences(texts, references),
+        input_tokens_mean=tokens_in,
+        output_tokens_mean=tokens_out,
+        seconds_mean=fmean(seconds),
+        seconds_median=median(seconds),
+        seconds_p95=p95,
+        cut_off_fraction=sum(not answer.finished for answer in answers) / n,
+        usd_per_1000_calls=usd,
         num_reused=plan.num_reused,
         served_by=sorted({answer.served_by for answer in answers if answer.served_by}),
     )
 
 
-def with_fresh(
-    results: Sequence[Result],
-    name: str,
-    scores: Mapping[str, Scores],
-    places: Sequence[int],
-    settings: Settings,
-    target: Mapping[str, float],
-) -> list[Result]:
-    """Add the score of each system on the questions that resemble no learned one.
+@dataclass(frozen=True)
+class Claims:
+    """What all systems are judged by."""
 
-    A system that learned meets the target only if it does so on these, too: it may have remembered
-    the others.
+    metric: str
+    """The main one."""
+    target: Mapping[str, float]
+    scores: Mapping[str, Scores]
+    """System -> metric -> a value for each example."""
+    settings: Settings
 
-    Args:
-        results: All systems.
-        name: The main metric.
-        scores: System -> metric -> a value for each example.
-        places: Of those questions; empty: there is none, and no such system meets the target.
-        settings: Of all examples.
-        target: Metric -> needed value.
-    """
-    found = []
-    for one in results:
-        update: dict[str, object] = {}
-        learned: TargetVerdict | None = "not_shown" if target else None
-        if places:
-            own = {
-                key: settings.at(places).score(
-                    metric(key), [scores[one.name][key][i] for i in places]
-                )
-                for key in {name, *target}
-            }
-            update["fresh"], learned = own[name], _target_of(own, target)
-        if one.has_learned:
-            update["target"] = _worst(one.target, learned)
-        found.append(one.model_copy(update=update))
-    return found
+    def with_fresh(
+        self, results: Sequence[Result], places: Sequence[int], groups: list[str] | None
+    ) -> list[Result]:
+        """Add the scores on the questions that resemble no learned one.
 
+        A system that learned meets the target only if it does so on these, too: it may have
+        remembered the others.
 
-def with_stress(
-    results: Sequence[Result],
-    name: str,
-    scores: Mapping[str, Scores],
-    stressed: Sequence[StressedSystems],
-    settings: Settings,
-    target: Mapping[str, float],
-) -> list[Result]:
-    """Add the score of each system under each change; the target has to be met under all of them.
+        Args:
+            results: All systems.
+            places: Of those questions; empty: no system that learned meets the target.
+            groups: Of all examples that resemble each other.
+        """
+        settings = replace(self.settings, clusters=self.settings.clusters or groups).at(places)
+        found = []
+        for one in results:
+            own = self._scores(self._at(one.name, places), settings) if places else {}
+            learned: TargetVerdict | None = "not_shown" if self.target else None
+            verdict = target_of(own, self.target) if places else learned
+            worst = _worst(one.target, verdict) if one.has_learned else one.target
+            found.append(one.model_copy(update={"fresh": own.get(self.metric), "target": worst}))
+        return found
 
-    Args:
-        results: All systems.
-        name: The main metric.
-        scores: System -> metric -> a value for each example, as it is.
-        stressed: The changes.
-        settings: Of all examples.
-        target: Metric -> needed value.
-    """
-    row = metric(name)
-    compared: dict[tuple[str, str], PairedComparison] = {}
-    for change in stressed:
-        for one in results if change.places else ():
-            plain = [scores[one.name][name][i] for i in change.places]
-            found = settings.at(change.places).compare(row, plain, change.scores[one.name][name])
-            compared[one.name, change.change] = found
-    adjusted = dict(zip(compared, _adjusted(list(compared.values()), settings), strict=True))
+    def with_stress(
+        self, results: Sequence[Result], stressed: Sequence[StressedSystems]
+    ) -> list[Result]:
+        """Add the scores under each change; the target has to be met under all of them."""
+        row = metric(self.metric)
+        compared = {
+            (one.name, each.change): self.settings.at(each.places).compare(
+                row,
+                self._at(one.name, each.places)[self.metric],
+                each.scores[one.name][self.metric],
+            )
+            for each in stressed
+            for one in results
+            if each.places
+        }
+        adjusted = dict(zip(compared, _adjusted([*compared.values()], self.settings), strict=True))
 
-    def row_of(one: Result, change: StressedSystems) -> StressScore:
-        key = (one.name, change.change)
-        if key not in compared:
-            return StressScore(change=change.change, num_changed=0, plain=one.scores[name].value)
-        paired, own = compared[key], settings.at(change.places)
-        after = {k: own.score(metric(k), change.scores[one.name][k]) for k in {name, *target}}
-        return StressScore(
-            change=change.change,
-            num_changed=len(change.places),
-            plain=_rounded(paired.before, 4),
-            score=after[name],
-            difference=_rounded(paired.difference, 4),
-            ci_low=_rounded(paired.low, 4),
-            ci_high=_rounded(paired.high, 4),
-            p_adjusted=_rounded(adjusted[key], 4),
-            verdict=_verdict(paired, adjusted[key], row, settings),
-            target=_target_of(after, target),
-        )
+        def under(one: Result, each: StressedSystems) -> StressScore:
+            key = (one.name, each.change)
+            if key not in compared:
+                plain = one.scores[self.metric].value
+                return StressScore(change=each.change, num_changed=0, plain=plain)
+            paired = compared[key]
+            after = self._scores(each.scores[one.name], self.settings.at(each.places))
+            return StressScore(
+                change=each.change,
+                num_changed=len(each.places),
+                plain=paired.before,
+                score=after[self.metric],
+                difference=paired.difference,
+                ci_low=paired.low,
+                ci_high=paired.high,
+                p_adjusted=adjusted[key],
+                verdict=_verdict(paired, adjusted[key], row, self.settings),
+                target=target_of(after, self.target),
+            )
 
-    rows = {one.name: [row_of(one, change) for change in stressed] for one in results}
-    return [
-        one.model_copy(
-            update={
-                "stress": rows[one.name],
-                "target": _worst(one.target, *(each.target for each in rows[one.name])),
-            }
-        )
-        for one in results
-    ]
+        found = []
+        for one in results:
+            rows = [under(one, each) for each in stressed]
+            worst = _worst(one.target, *(each.target for each in rows))
+            found.append(one.model_copy(update={"stress": rows, "target": worst}))
+        return found
 
+    def ranking(self, results: Sequence[Result]) -> list[RankedSystem]:
+        """Order the systems that meet the target by cost, and compare each with the best.
 
-def rank(
-    results: Sequence[Result],
-    name: str,
-    scores: Mapping[str, Scores],
-    settings: Settings,
-    *,
-    has_target: bool,
-) -> list[RankedSystem]:
-    """Order the systems that meet the target by cost, and compare each with the best.
+        Returns:
+            Cheapest first: by US dollars where all prices are known, else by seconds per answer.
+        """
+        kept = [one for one in results if not self.target or one.target == "met"]
+        if not kept:
+            return []
+        has_prices = all(one.usd_per_1000_calls is not None for one in kept)
+        row = metric(self.metric)
+        values = {one.name: self.scores[one.name][self.metric] for one in kept}
+        best = max(kept, key=lambda one: row.sign * fmean(values[one.name]))
 
-    Returns:
-        Cheapest first: by US dollars where all prices are known, else by seconds per answer.
-    """
-    kept = [one for one in results if not has_target or one.target == "met"]
-    if not kept:
-        return []
-    has_prices = all(one.usd_per_1000_calls is not None for one in kept)
-    row, values = metric(name), {one.name: scores[one.name][name] for one in kept}
-    best = max(kept, key=lambda one: row.sign * fmean(values[one.name]))
+        def cost(one: Result) -> tuple[float, float]:
+            return (one.usd_per_1000_calls or 0.0) if has_prices else 0.0, one.seconds_mean
 
-    def cost(one: Result) -> tuple[float, float]:
-        return (one.usd_per_1000_calls or 0.0) if has_prices else 0.0, one.seconds_mean
+        def ranked(one: Result) -> RankedSystem:
+            if one is best:
+                return RankedSystem(name=one.name, versus_best="best")
+            paired = self.settings.compare(row, values[best.name], values[one.name])
+            # By the interval that is shown: the cautious side is "worse".
+            differs = paired.low > 0 or paired.high < 0
+            return RankedSystem(
+                name=one.name,
+                versus_best="worse" if differs else "not_distinguishable",
+                difference=paired.difference,
+                ci_low=paired.low,
+                ci_high=paired.high,
+            )
 
-    def ranked(one: Result) -> RankedSystem:
-        if one is best:
-            return RankedSystem(name=one.name, versus_best="best")
-        paired = settings.compare(row, values[best.name], values[one.name])
-        # By the interval that is shown: the cautious side is "worse".
-        differs = paired.low > 0 or paired.high < 0
-        return RankedSystem(
-            name=one.name,
-            versus_best="worse" if differs else "not_distinguishable",
-            difference=_rounded(paired.difference, 4),
-            ci_low=_rounded(paired.low, 4),
-            ci_high=_rounded(paired.high, 4),
-        )
+        return [ranked(one) for one in sorted(kept, key=cost)]
 
-    return [ranked(one) for one in sorted(kept, key=cost)]
+    def _at(self, system: str, places: Sequence[int]) -> Scores:
+        wanted = {self.metric, *self.target}
+        return {key: [self.scores[system][key][i] for i in places] for key in wanted}
 
-
-def output_health(outputs: Sequence[Answer], references: Sequence[str]) -> OutputHealth:
-    """Describe the outputs of one system."""
-    n, texts = len(outputs), [output.text for output in outputs]
-    ratios = [
-        len(words(text)) / len(wanted)
-        for text, reference in zip(texts, references, strict=True)
-        if (wanted := words(reference))
-    ]
-    return OutputHealth(
-        empty_fraction=sum(map(described.is_empty, texts)) / n,
-        truncated_fraction=sum(not output.finished for output in outputs) / n,
-        repetitive_fraction=sum(map(described.is_repetitive, texts)) / n,
-        mean_length_ratio=round(fmean(ratios), 4) if ratios else None,
-        seconds_per_output=round(sum(output.seconds for output in outputs) / n, 4),
-        trivial_differences=described.trivial_differences(texts, references),
-    )
+    def _scores(self, values: Scores, settings: Settings) -> dict[str, Score]:
+        wanted = {self.metric, *self.target}
+        return {key: settings.score(metric(key), values[key]) for key in wanted}
 
 
 def _adjusted(found: Sequence[PairedComparison], settings: Settings) -> list[float]:
@@ -338,7 +335,7 @@ def _verdict(paired: PairedComparison, p: float, row: Metric, settings: Settings
     )
 
 
-def _target_of(scores: Mapping[str, Score], target: Mapping[str, float]) -> TargetVerdict | None:
+def target_of(scores: Mapping[str, Score], target: Mapping[str, float]) -> TargetVerdict | None:
     """Return the verdict on all metrics of a target; None without one."""
     found: list[TargetVerdict] = []
     for name, bound in target.items():
@@ -353,35 +350,3 @@ def _target_of(scores: Mapping[str, Score], target: Mapping[str, float]) -> Targ
 def _worst(*verdicts: TargetVerdict | None) -> TargetVerdict | None:
     known = [one for one in verdicts if one is not None]
     return worst_verdict(known) if known else None
-
-
-def _comparison(
-    system: str, row: Metric, paired: PairedComparison, adjusted: float, settings: Settings
-) -> Comparison:
-    better, worse = paired.num_better, paired.num_worse
-    if row.sign < 0:
-        better, worse = worse, better
-    return Comparison(
-        system=system,
-        metric=row.name,
-        unit=row.unit,
-        higher_is_better=row.higher_is_better,
-        baseline=_rounded(paired.before),
-        tuned=_rounded(paired.after),
-        difference=_rounded(paired.difference),
-        ci_low=_rounded(paired.low),
-        ci_high=_rounded(paired.high),
-        p_value=_rounded(paired.p_value),
-        p_adjusted=_rounded(adjusted),
-        standard_error=_rounded(paired.standard_error),
-        num_examples=paired.num_examples,
-        num_better=better if row.sign and row.score_set is None else None,
-        num_worse=worse if row.sign and row.score_set is None else None,
-        minimum_detectable_effect=_rounded(paired.minimum_detectable_effect),
-        verdict=_verdict(paired, adjusted, row, settings),
-        method=paired.method,
-    )
-
-
-def _rounded(value: float, digits: int = 6) -> float:
-    return float(f"{value:.{digits}g}")

@@ -42,7 +42,7 @@ def evaluate(request: EvaluateRequest) -> Launch:
         "evaluate",
         request,
         plan,
-        warnings=[*([plan.size_warning] if plan.size_warning else []), *plan.warnings],
+        warnings=plan.warnings,
         device=where,
         slots=slots,
         lineage=lineage,

@@ -1,4 +1,4 @@
-"""Which findings a plan has, and with what numbers."""
+"""What an evaluation warns of and refuses, and which findings a plan has with what numbers."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ft_tools import facts
 from ft_tools.endpoints.spec import Endpoint
-from ft_tools.evaluation.findings import warning
+from ft_tools.evaluation.held_out import HeldOut, num_marked_bad
+from ft_tools.evaluation.learned_rows import chose_the_checkpoint
 from ft_tools.evaluation.report import Contamination, Origin
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import (
@@ -14,10 +15,10 @@ from ft_tools.evaluation.systems.models import (
     Models,
     chat_template,
     quantization_of,
-    tokenizer_files,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import MOST_TOKENS
+from ft_tools.findings import FindingsTable
 from ft_tools.formats.test_sets import MOST_LOOKS
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.metrics.checks.request import Judge, check_names
@@ -25,29 +26,30 @@ from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 
+_TABLE = FindingsTable("evaluation")
+warning, refusal = _TABLE.warning, _TABLE.refusal
+"""The rows of findings.toml."""
 RARE = 0.05
 """Fraction of answers that may be cut off."""
 
 
-def size_warning(request: EvaluateRequest, num_examples: int) -> str:
-    """Return that these may be too few examples; empty if they are enough."""
-    effect = request.smallest_effect_fraction
-    discordance = facts.number("evaluation.discordance")
-    shown = detectable_effect(num_examples, discordance)
-    if shown <= effect:
-        return ""
-    needed = examples_needed(effect, discordance)
-    return warning(
-        "few_held_out_examples", num=num_examples, shown=shown, effect=effect, needed=needed
-    )
-
-
 def data_warnings(
-    request: EvaluateRequest, references: Sequence[str], num_bad: int
+    request: EvaluateRequest,
+    digest: str,
+    path: Path,
+    examples: Sequence[HeldOut],
+    sources: Sequence[ModelSource],
 ) -> Iterator[str]:
-    """Yield findings on the references: a limit they exceed, bad ones."""
-    total = len(references)
-    tokens = [len(reference) / CHARACTERS_PER_TOKEN for reference in references]
+    """Yield findings on the rows: too few, not fresh, longer than the limit, marked bad."""
+    total, effect = len(examples), request.smallest_effect_fraction
+    discordance = facts.number("evaluation.discordance")
+    if (shown := detectable_effect(total, discordance)) > effect:
+        needed = examples_needed(effect, discordance)
+        numbers = {"num": total, "shown": shown, "effect": effect, "needed": needed}
+        yield warning("few_held_out_examples", **numbers)
+    if any(chose_the_checkpoint(one, path, digest) for one in sources):
+        yield warning("checkpoint_selected_here")
+    tokens = [len(one.reference) / CHARACTERS_PER_TOKEN for one in examples]
     num = sum(number > request.max_new_tokens for number in tokens)
     if num > RARE * total:
         yield warning(
@@ -58,7 +60,7 @@ def data_warnings(
             characters=CHARACTERS_PER_TOKEN,
             enough=min(MOST_TOKENS, 2 ** math.ceil(math.log2(max(tokens)))),
         )
-    if num_bad:
+    if num_bad := num_marked_bad(path, examples[-1].line):
         yield warning("marked_bad", num=num_bad)
 
 
@@ -118,8 +120,6 @@ def _pair_warnings(tuned: ModelSource, baseline: ModelSource | None) -> Iterator
         yield warning("compared_with_itself")
     if len({*map(chat_template, (tuned, baseline)), None}) > 2:
         yield warning("templates_differ")
-    if len({*map(tokenizer_files, (tuned, baseline)), ""}) > 2:
-        yield warning("tokenizers_differ")
 
 
 def context_warnings(models: Models, systems: Sequence[SystemPlan]) -> Iterator[str]:

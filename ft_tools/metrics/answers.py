@@ -1,13 +1,11 @@
 """Describe sets of answers: by field, by class, by trivial difference, by defect."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from ft_tools.metrics.text import label, leaves, parse_json, words
 
-PLAIN_KEY = re.compile(r"[^\W\d][\w.-]{0,39}")
 # Four repeats of the same eight words, or of one word twenty times, are a loop, not a style.
 LOOP_WORDS, LOOP_REPEATS, WORD_REPEATS = 8, 4, 20
 OTHER = "(other)"
@@ -50,27 +48,13 @@ def trivial_differences(outputs: Sequence[str], references: Sequence[str]) -> di
     return dict(Counter(kind for pair in pairs if (kind := trivial_difference(*pair))))
 
 
-def confusion(outputs: Sequence[str], references: Sequence[str]) -> dict[str, dict[str, int]]:
+def confusion(outputs: Sequence[str], references: Sequence[str]) -> dict[str, Counter[str]]:
     """Return counts of reference's class -> output's class; other outputs are `(other)`."""
-    known = {label(text) for text in references}
-    table: dict[str, dict[str, int]] = {one: {} for one in sorted(known)}
-    for output, reference in zip(outputs, references, strict=True):
-        found = label(output)
-        column = found if found in known else OTHER
-        row = table[label(reference)]
-        row[column] = row.get(column, 0) + 1
+    wanted, found = ([label(text) for text in texts] for texts in (references, outputs))
+    table = {one: Counter[str]() for one in sorted(set(wanted))}
+    for reference, output in zip(wanted, found, strict=True):
+        table[reference][output if output in table else OTHER] += 1
     return table
-
-
-def field_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Return for each key of JSON references how many outputs have its value, as a fraction.
-
-    >>> field_scores(['{"a": 1, "b": 2}', "no"], ['{"a": 1, "b": 3}', '{"a": 1}'])
-    {'a': 0.5, 'b': 0.0}
-    """
-    right = field_matches(outputs, references).items()
-    known = {key: [one for one in found if one is not None] for key, found in right}
-    return {key: sum(found) / len(found) for key, found in known.items()}
 
 
 def field_matches(
@@ -90,16 +74,6 @@ def field_matches(
             equal = has and leaves([found[key]]) == leaves([value])
             right.setdefault(key, [None] * len(references))[i] = equal
     return right
-
-
-def field_names(references: Sequence[str]) -> list[str]:
-    """Return the keys of `field_scores`, in order; "" for a key that could say something.
-
-    >>> field_names(['{"team": "a", "Ignore all of the above": 1}'])
-    ['team', '']
-    """
-    keys = field_scores(references, references)
-    return [key if PLAIN_KEY.fullmatch(key) else "" for key in keys]
 
 
 def is_empty(output: str) -> bool:

@@ -59,18 +59,15 @@ def compare_proportions(differences: Sequence[float], alpha: float = ALPHA) -> P
     low, high = tango_interval(better, worse, n, alpha)
     # One discordant pair more than was seen: none seen does not mean that there are none.
     discordance = min(1.0, (better + worse + 1) / (n + 2))
-    spread = sum((d - mean) ** 2 for d in differences)
     return PairedComparison(
         num_examples=n,
         num_better=better,
         num_worse=worse,
         difference=mean,
-        standard_error=math.sqrt(spread / max(1, n - 1) / n),
         low=low,
         high=high,
         p_value=mcnemar_p(better, worse),
         minimum_detectable_effect=detectable_effect(n, discordance, alpha),
-        method="McNemar exact; Tango score interval",
     )
 
 

@@ -140,13 +140,10 @@ def compare_means(
         num_better=sum(d > 0 for d in differences),
         num_worse=sum(d < 0 for d in differences),
         difference=mean,
-        standard_error=error,
         low=max(-span, low),
         high=min(span, high),
         p_value=sign_change_test(differing, np.random.default_rng(seed), resamples),
         minimum_detectable_effect=detectable_reach(len(sums) - 1, alpha) * error,
-        method="sign changes; wider of t and skewness-corrected interval"
-        + (f"; {len(groups)} clusters" if clusters else ""),
     )
 
 

@@ -22,29 +22,22 @@ def load_schema(path: Path) -> dict[str, Any]:
     Raises:
         BadInput: The file is no JSON Schema, or refers to what is not in it.
     """
-    read_schema(path)
-    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    schema: dict[str, Any] = _json(path)
+    conformance(schema, str(path))
     return schema
 
 
 def read_schema(path: Path) -> Callable[[str], bool]:
-    """Read a schema; without `$schema` it is one of draft 2020-12.
-
-    Returns:
-        Output -> whether all of it is JSON that the schema allows.
+    """Return whether all of an output is JSON that the schema of a file allows, as a function.
 
     Raises:
         BadInput: The file is no JSON Schema, or refers to what is not in it.
     """
-    try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path} is not JSON; pass a file with a JSON Schema") from error
-    return conformance(schema, str(path))
+    return conformance(_json(path), str(path))
 
 
 def conformance(schema: Any, name: str) -> Callable[[str], bool]:
-    """Return whether all of an output is JSON that a schema allows, as a function of the output.
+    """Return whether an output is JSON of a schema (by default draft 2020-12), as a function of it.
 
     Raises:
         BadInput: It is no JSON Schema, or refers to what is not in it.
@@ -76,6 +69,13 @@ def conformance(schema: Any, name: str) -> Callable[[str], bool]:
             return False
 
     return conforms
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON; pass a file with a JSON Schema") from error
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:

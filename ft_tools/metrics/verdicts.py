@@ -40,16 +40,14 @@ class PairedComparison:
     num_worse: int
     difference: float
     """Mean of after minus before, in units of the metric."""
-    standard_error: float
     low: float
     high: float
     """95% interval of the difference."""
     p_value: float
     minimum_detectable_effect: float
     """True difference that this many such examples would show in 4 of 5 evaluations."""
-    method: str
     before: float = 0.0
-    """Mean, or the measure of the whole set, before; `after` the one after."""
+    """Mean before; `after` the one after."""
     after: float = 0.0
 
 

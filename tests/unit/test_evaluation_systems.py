@@ -14,13 +14,13 @@ from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.results import Settings, rank
+from ft_tools.evaluation.results import Claims, Settings
 from ft_tools.evaluation.systems import classifier
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, question_of, read_pool
 from ft_tools.evaluation.systems.models import find_models
 from ft_tools.evaluation.systems.spec import FewShot, SystemSpec
 from ft_tools.evaluation.worker.baselines import SimpleSystem
-from ft_tools.metrics.answers import field_scores
+from ft_tools.metrics.answers import field_matches
 from tests.unit.held_out_files import chat, write
 
 TEAMS = {"refund": "billing", "login": "accounts", "crash": "engineering"}
@@ -75,9 +75,10 @@ def test_a_run_id_stands_for_the_systems_that_it_compared(workspace):
 
     both = {"baseline": "owner/base", "tuned": "sft-0123456789abcdef"}
     # The base was not named: it is the one that the plan found, and not the model once more.
-    assert models({"baseline": {"name": "owner/base"}, "alone": False}) == both
+    base = {"name": "baseline", "model": {"name": "owner/base"}}
+    assert models({"systems": [base], "alone": False}) == both
     assert models({}, baseline="owner/base") == both
-    alone = models({"baseline": {"name": "sft-0123456789abcdef"}, "alone": True})
+    alone = models({"alone": True})
     assert alone == {"tuned": "sft-0123456789abcdef"}
 
 
@@ -148,10 +149,10 @@ def answers_of(kind, workspace):
 
 def test_tf_idf_learns_each_field_and_the_majority_does_not(files):
     texts, references = answers_of("tf_idf", files)
-    assert field_scores(texts, references) == {"team": 1.0, "urgent": 1.0}
+    assert field_matches(texts, references) == {"team": [True] * 30, "urgent": [True] * 30}
     texts, references = answers_of("majority", files)
     assert len(set(texts)) == 1
-    assert field_scores(texts, references)["team"] == pytest.approx(1 / 3)
+    assert field_matches(texts, references)["team"].count(True) == 10
     marks = [("good", "yes", True), ("good film", "no", False), ("bad", "no", True)]
     rows = [{"prompt": p, "completion": c, "label": mark} for p, c, mark in marks * 2]
     write(files / "marks.jsonl", rows)
@@ -220,13 +221,17 @@ def result(name, usd, target="met", seconds=1.0):
 def test_the_ranking_is_by_cost_among_those_that_meet_the_target():
     right = {"a": 95, "b": 94, "c": 0}
     values = {k: {"exact_match": [1.0] * n + [0.0] * (100 - n)} for k, n in right.items()}
+
+    def claims(target):
+        return Claims("exact_match", target, values, Settings(0, 0.1))
+
     results = [result("a", 9.0), result("b", 1.0), result("c", 0.0, "not_met")]
-    ranked = rank(results, "exact_match", values, Settings(0, 0.1), has_target=True)
+    ranked = claims({"exact_match": 0.9}).ranking(results)
     assert [one.name for one in ranked] == ["b", "a"]
     assert [one.versus_best for one in ranked] == ["not_distinguishable", "best"]
     assert ranked[0].ci_low < -0.01 < ranked[0].ci_high
     unpriced = [result("a", 0.1, seconds=2.0), result("b", None, seconds=1.0)]
-    by_time = rank(unpriced, "exact_match", values, Settings(0, 0.1), has_target=True)
+    by_time = claims({"exact_match": 0.9}).ranking(unpriced)
     assert [one.name for one in by_time] == ["b", "a"]
-    everyone = rank(results, "exact_match", values, Settings(0, 0.1), has_target=False)
+    everyone = claims({}).ranking(results)
     assert (everyone[0].name, everyone[0].versus_best) == ("c", "worse")

@@ -9,13 +9,13 @@ import pytest
 
 from ft_tools.errors import BadData, BadInput, UnknownName
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.results import output_health
+from ft_tools.evaluation.results import system_result
+from ft_tools.evaluation.systems.plan import SystemPlan
+from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.systems.system import Answer
 from ft_tools.explain.tables import row_passages
 from ft_tools.metrics.answers import (
     confusion,
-    field_names,
-    field_scores,
     trivial_difference,
     trivial_differences,
 )
@@ -173,13 +173,15 @@ def test_health_counts_what_is_wrong_with_outputs():
     texts = ["", "ok ok", "no " * 40, "I will send it to you as soon as I can today. " * 6,
              "one two three four five six seven eight nine ten " * 2]  # fmt: skip
     answers = [Answer(text, 9, len(text) < 60, 1.0) for text in texts]
-    found = output_health(answers, ["one", "two", "three", "four", "five"])
-    assert (found.empty_fraction, found.truncated_fraction) == (0.2, 0.6)
-    assert (found.repetitive_fraction, found.seconds_per_output) == (0.4, 1.0)
+    spec, plan = (
+        SystemSpec(name="a", model="m"),
+        SystemPlan(name="a", kind="model", max_new_tokens=9),
+    )
+    references = ["one", "two", "three", "four", "five"]
+    found = system_result(spec, plan, answers, {}, references, {})
+    assert (found.empty_fraction, found.cut_off_fraction) == (0.2, 0.6)
+    assert (found.repetitive_fraction, found.seconds_mean) == (0.4, 1.0)
     assert found.mean_length_ratio == pytest.approx((2 + 40 + 72 + 20) / 5)
-    references = ['{"team": "a", "priority": "high"}', '{"team": "b", "do this now": 1}']
-    assert field_names(references) == ["team", "priority", ""]
-    assert list(field_scores(["{}"] * 2, references)) == ["team", "priority", "do this now"]
 
 
 @pytest.mark.parametrize(

@@ -29,14 +29,18 @@ def read_outputs(path: Path) -> Saved:
 def find_answers(key: str) -> tuple[str | None, set[tuple[str, int]]]:
     """Return the run with the most answers of the same system, and their sets and lines."""
     best: tuple[str | None, set[tuple[str, int]]] = (None, set())
-    found = sorted(
-        workspace.runs_dir().glob("evaluate-*/plan.json"), key=lambda p: -p.stat().st_mtime
-    )
-    for plan_path in found[:SEARCHED_RUNS]:
-        answers = {(kind, line) for kind, line, _ in answers_of(plan_path.parent, key)}
+    for run_dir in earlier_runs():
+        answers = {(kind, line) for kind, line, _ in answers_of(run_dir, key)}
         if len(answers) > len(best[1]):
-            best = (plan_path.parent.name, answers)
+            best = (run_dir.name, answers)
     return best
+
+
+def earlier_runs() -> list[Path]:
+    """Return the directories of evaluations, the newest first."""
+    found = workspace.runs_dir().glob("evaluate-*/plan.json")
+    newest = sorted(found, key=lambda path: -path.stat().st_mtime)
+    return [path.parent for path in newest[:SEARCHED_RUNS]]
 
 
 def answers_of(run_dir: Path, key: str) -> list[tuple[str, int, dict[str, Any]]]:

@@ -8,13 +8,20 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from llguidance import LLMatcher
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+from numpy.typing import NDArray
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.systems.spec import Decoding
 
 # A colon without a space after it, as compact JSON has it.
 _COMPACT = re.compile(r'":[^ \s]')
+
+
+Allowed = NDArray[np.bool_]
+"""For each token of the vocabulary whether it may come next."""
 
 
 def grammar_of(
@@ -43,3 +50,29 @@ def grammar_of(
         first = str(problem).strip().splitlines()[0][:200]
         raise BadInput(f"decoding cannot be constrained to this: {first}; simplify it")
     return str(grammar)
+
+
+class Answers:
+    """The answers of a batch that are being written, each with its place in the grammar."""
+
+    def __init__(self, tokenizer: LLTokenizer, grammar: str, count: int) -> None:
+        self._matchers = [LLMatcher(tokenizer, grammar) for _ in range(count)]
+        self._bits = allocate_token_bitmask(1, tokenizer.vocab_size)
+        self._size = tokenizer.vocab_size
+
+    def allowed(self, answer: int, last: int | None) -> Allowed:
+        """Return which tokens may come next in an answer.
+
+        Args:
+            answer: Its place in the batch.
+            last: The token that was chosen for it; None at its beginning.
+        """
+        matcher = self._matchers[answer]
+        if last is not None and not matcher.is_stopped():
+            matcher.consume_token(last)
+        if matcher.is_error():
+            raise RuntimeError(matcher.get_error())
+        # A matcher that has stopped allows the end token only.
+        fill_next_token_bitmask(matcher, self._bits, 0)
+        bits = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")
+        return bits[: self._size].astype(bool)

@@ -1,8 +1,6 @@
 """Find the models of a comparison, where they fit, and how prompts are written for them."""
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,17 +267,6 @@ def choose_rendering(
     if examples and not examples[0].messages and any(map(_trained_on_text, sources)):
         return "plain"
     return "chat" if known else "plain"
-
-
-def tokenizer_files(source: ModelSource) -> str:
-    """Return a hash of what a model's tokens are; empty when it cannot be told from files."""
-    for folder in (source.adapter, source.path, source.files):
-        file = Path(folder) / "tokenizer.json" if folder else None
-        if file is not None and file.is_file():
-            model = model_folder.read_object(file).get("model")
-            vocabulary = model.get("vocab", "") if isinstance(model, dict) else ""
-            return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
-    return ""
 
 
 def _trained_on_text(source: ModelSource) -> bool:

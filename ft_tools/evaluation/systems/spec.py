@@ -87,42 +87,26 @@ class SystemSpec(Request):
     def _consistent(self) -> Self:
         if sum(kind is not None for kind in (self.model, self.endpoint, self.baseline)) != 1:
             raise ValueError("set exactly one of model, endpoint and baseline")
-        for is_wrong, problem in (
-            (
-                self.baseline and not self.examples,
-                f"baseline={self.baseline!r} requires examples.path to learn from",
-            ),
-            (
-                self.baseline
-                and (
-                    any([self.system, self.template, self.passages, self.document])
-                    or self.decoding != Decoding()
-                ),
-                "a simple baseline takes no system, template, passages, document or decoding",
-            ),
-            (
-                self.template is not None and QUESTION not in self.template,
-                "template must contain {question}",
-            ),
-            (
-                PASSAGE in (self.template or "") and not self.passages,
-                "template contains {passage}: set passages to the dataset field",
-            ),
-            (
-                self.decoding.temperature and not self.endpoint,
-                "decoding.temperature is for endpoints; models decode greedily",
-            ),
-            (
-                self.decoding.regex and self.endpoint,
-                "decoding.regex is not available for endpoints; use json_schema",
-            ),
-            (
-                self.endpoint
-                and self.endpoint.max_usd is not None
-                and not (self.price and self.price.bounds_calls),
-                "endpoint.max_usd requires price, of input and of output tokens",
-            ),
-        ):
+        kind, decoding, endpoint = self.baseline, self.decoding, self.endpoint
+        is_asked = any([self.system, self.template, self.passages, self.document])
+        is_bounded = bool(self.price and self.price.bounds_calls)
+        problems = {
+            f"baseline={kind!r} requires examples.path to learn from": kind and not self.examples,
+            "a simple baseline takes no system, template, passages, document or decoding": kind
+            and (is_asked or decoding != Decoding()),
+            "template must contain {question}": QUESTION not in (self.template or QUESTION),
+            "template contains {passage}: set passages to the dataset field": PASSAGE
+            in (self.template or "")
+            and not self.passages,
+            "decoding.temperature is for endpoints; models decode greedily": decoding.temperature
+            and not endpoint,
+            "decoding.regex is not available for endpoints; use json_schema": decoding.regex
+            and endpoint,
+            "endpoint.max_usd requires price, of input and of output tokens": endpoint
+            and endpoint.max_usd is not None
+            and not is_bounded,
+        }
+        for problem, is_wrong in problems.items():
             if is_wrong:
                 raise ValueError(problem)
         return self

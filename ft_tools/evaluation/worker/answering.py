@@ -131,7 +131,7 @@ def _open(state: State, plan: SystemPlan, spec: SystemSpec) -> System:
     writer = state.models.writer(plan.model)
     render = (
         state.render_for_all(rendering)
-        if state.plan.weights
+        if state.weights
         else lambda example: writer.render(example, rendering)
     )
     grammar = grammar_of(spec.decoding, schema, state.references)

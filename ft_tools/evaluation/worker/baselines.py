@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,34 +21,25 @@ class SimpleSystem:
 
     def __init__(self, kind: SimpleKind, pool: Sequence[HeldOut]) -> None:
         self._kind = kind
-        self._pool = pool
+        self._asked = [question_of(example) for example in pool]
+        self._answers = [example.reference for example in pool]
 
     def answer(self, questions: Sequence[HeldOut], should_stop: Stop) -> Iterator[Batch]:
         """Learn, then answer all questions at once."""
-        predict: dict[str, Callable[[Sequence[str]], list[str]]] = {
-            "majority": self._majority,
-            "tf_idf": self._tf_idf,
-            "nearest_example": self._nearest_example,
-        }
         began = time.perf_counter()
-        texts = predict[self._kind]([question_of(question) for question in questions])
+        texts = self._predict([question_of(question) for question in questions])
         seconds = (time.perf_counter() - began) / len(texts)
         yield [(i, Answer(text, 0, True, seconds)) for i, text in enumerate(texts)]
 
     def close(self) -> None:
         """Do nothing: there is nothing to free."""
 
-    def _majority(self, questions: Sequence[str]) -> list[str]:
-        answer = majority_answer([example.reference for example in self._pool])
-        return [answer] * len(questions)
-
-    def _nearest_example(self, questions: Sequence[str]) -> list[str]:
-        pool = [question_of(example) for example in self._pool]
-        return [self._pool[row[0]].reference for row in nearest(questions, pool, 1)]
-
-    def _tf_idf(self, questions: Sequence[str]) -> list[str]:
-        asked = [question_of(example) for example in self._pool]
-        return learn(asked, [example.reference for example in self._pool])(list(questions))
+    def _predict(self, questions: list[str]) -> list[str]:
+        if self._kind == "majority":
+            return [majority_answer(self._answers)] * len(questions)
+        if self._kind == "tf_idf":
+            return learn(self._asked, self._answers)(questions)
+        return [self._answers[place] for place, *_ in nearest(questions, self._asked, 1)]
 
 
 def majority_answer(references: Sequence[str]) -> str:

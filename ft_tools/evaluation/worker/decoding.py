@@ -16,7 +16,7 @@ from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
 from ft_tools.errors import Refused
-from ft_tools.evaluation.worker.constraint import Answers
+from ft_tools.evaluation.systems.grammar import Answers
 
 # A shared beginning shorter than this is not worth a forward pass of its own.
 MIN_SHARED_TOKENS = 12

@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -11,39 +12,43 @@ from pydantic import BaseModel
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude
-from ft_tools.evaluation.classes import class_scores, confusion_of, labels_of
+from ft_tools.evaluation.classes import class_scores
 from ft_tools.evaluation.conclude import CLASSIFIER, Call
-from ft_tools.evaluation.findings import warning
-from ft_tools.evaluation.held_out import HeldOut, read_held_out
+from ft_tools.evaluation.held_out import HeldOut, read_held_out, scored_rows
 from ft_tools.evaluation.learned_rows import learned_lines
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.plan import EvaluatePlan
-from ft_tools.evaluation.report import Comparison, EvaluationReport, Score
+from ft_tools.evaluation.report import (
+    Comparison,
+    EvaluationReport,
+    RankedSystem,
+    Score,
+    SystemResult,
+)
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import (
+    Claims,
     Scores,
     Settings,
     StressedSystems,
     compare_scores,
     main_metric,
-    output_health,
-    rank,
     system_result,
-    with_fresh,
-    with_stress,
 )
 from ft_tools.evaluation.stress import HELD_OUT
 from ft_tools.evaluation.systems import classifier
+from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.system import Answer
+from ft_tools.evaluation.warnings import warning
 from ft_tools.evaluation.worker.answering import answer_all
-from ft_tools.evaluation.worker.checking import check_scores
 from ft_tools.evaluation.worker.likelihoods import general_scores, reference_likelihoods
 from ft_tools.evaluation.worker.state import State
 from ft_tools.formats.test_sets import asked_by, remember_look
-from ft_tools.metrics.answers import field_names, field_scores
-from ft_tools.metrics.checks.scorer import file_hashes
+from ft_tools.metrics.answers import confusion
+from ft_tools.metrics.checks.scorer import Scorer, file_hashes
 from ft_tools.metrics.scores import Scoring
-from ft_tools.metrics.table import METRICS, Metric, asked_for, metric, score_outputs
+from ft_tools.metrics.table import CHECK, METRICS, Metric, asked_for, metric, score_outputs
+from ft_tools.metrics.text import label
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 
@@ -53,18 +58,15 @@ IF_OUT_OF_MEMORY = (
     "with a smaller batch_size or max_new_tokens, or with device='cpu'"
 )
 
-Answers = dict[str, list[Answer]]
-
 
 @dataclass
 class Numbers:
     """Everything that was measured."""
 
-    answers: Answers = field(default_factory=dict)
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
     """System -> metric -> a value for each example."""
     stressed: list[StressedSystems] = field(default_factory=list)
-    comparisons: list[Comparison] = field(default_factory=list)
     general: list[Comparison] = field(default_factory=list)
     benchmarks: list[Comparison] = field(default_factory=list)
     alone: dict[str, Score] = field(default_factory=dict)
@@ -78,12 +80,11 @@ def work(session: Session) -> BaseModel:
     plan = session.plan(EvaluatePlan)
     session.update(if_out_of_memory=IF_OUT_OF_MEMORY)
     state = State(session, request, plan, read_planned(request, plan), notes=list(plan.warnings))
-    if plan.has_models:
+    if files := [one.model for one in plan.systems if one.model]:
         # Seconds of imports, which endpoints and simple baselines do without.
         from ft_tools.evaluation.worker.loaded_models import LoadedModels, prepare
 
         prepare(plan.seed, session.info.created_at)
-        files = [one.model for one in plan.systems if one.model] or list(plan.weights.values())
         state.models = LoadedModels(plan.loading, files)
     numbers = measure(state)
     if state.models is not None:
@@ -133,57 +134,72 @@ def _compare_weights(
     return compare_scores(scores, plain, rows)
 
 
-def _add(scores: dict[str, Scores], more: Mapping[str, Scores]) -> None:
-    for name, found in more.items():
-        scores[name] |= found
-
-
 def _measure_answers(state: State, numbers: Numbers) -> None:
-    """Let all systems answer, score them, and compare each with the reference."""
-    chosen, settings = list(state.plan.metrics), state.settings
+    """Let all systems answer, and score the answers of each set of questions."""
+    chosen = list(state.plan.metrics)
     place_of = {example.line: i for i, example in enumerate(state.examples)}
-    for (kind, answers), examples in zip(
-        answer_all(state).items(), state.sets.values(), strict=True
-    ):
+    for kind, answers in answer_all(state).items():
+        examples = state.sets[kind]
         scoring = Scoring([one.reference for one in examples], [one.row for one in examples])
         texts = {name: [one.text for one in found] for name, found in answers.items()}
         scores = {name: score_outputs(chosen, t, scoring) for name, t in texts.items()}
-        if state.request.checks:
-            _add(scores, check_scores(state, texts, examples))
+        for name, more in check_scores(state, texts, examples).items():
+            scores[name] |= more
         if kind == HELD_OUT:
             numbers.answers, numbers.scores = answers, scores
         else:
-            name = kind.rpartition(" ")[0]
             places = [place_of[example.line] for example in examples]
-            numbers.stressed.append(StressedSystems(name, places, scores))
+            numbers.stressed.append(StressedSystems(kind.rpartition(" ")[0], places, scores))
     if any(row.source == "likelihood" for request in chosen for row in asked_for(request)):
-        _add(numbers.scores, reference_likelihoods(state))
-    numbers.comparisons = compare_scores(numbers.scores, settings)
+        for name, more in reference_likelihoods(state).items():
+            numbers.scores[name] |= more
+
+
+def check_scores(
+    state: State, texts: Mapping[str, Sequence[str]], examples: Sequence[HeldOut]
+) -> dict[str, Scores]:
+    """Return system -> `checks`, and each of several, -> a value for each example.
+
+    What a check breaks on is 0, and a note says so.
+    """
+    checks, found = state.request.checks, dict[str, Scores]()
+    if not checks:
+        return found
+    state.session.phase("checking the answers")
+    rows = scored_rows(examples)
+    with Scorer(checks, workspace.roots()[0], state.session.run_dir) as scorer:
+        for system, answers in texts.items():
+            scores = scorer.score(rows, answers)
+            state.check_stop()
+            if broken := {name for one in scores for name, v in one.parts.items() if v is None}:
+                nums = {"num": sum(one.total is None for one in scores), "total": len(rows)}
+                names = ", ".join(sorted(broken))
+                state.notes.append(warning("checks_broken", system=system, names=names, **nums))
+            found[system] = {"checks": [one.total or 0.0 for one in scores]}
+            for name in scores[0].parts if len(checks) > 1 else ():
+                found[system][CHECK + name] = [one.parts[name] or 0.0 for one in scores]
+    return found
 
 
 def write_report(state: State, numbers: Numbers) -> EvaluationReport:
     """Write samples.jsonl and report.html, and return the report; that is a look at the rows."""
     plan, run_dir = state.plan, state.session.run_dir
     effect = state.request.smallest_effect_fraction
-    report = conclude.concluded(_report(state, numbers), plan.size_warning, effect, _call(state))
+    report = conclude.concluded(_report(state, numbers), effect, _call(state))
     samples = _samples(state, numbers, report)
     lines = [json.dumps(asdict(sample)) for sample in samples]
     write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
     remember_look(asked_by(one.numbered for one in state.examples), run_dir.name)
-    fields = {
-        name: field_scores([answer.text for answer in found], state.references)
-        for name, found in numbers.answers.items()
-    }
-    labels = labels_of(state.references) if report.confusion else []
-    write_file(run_dir / "report.html", document(report, samples, labels, fields))
+    counts = {}
+    if "classification" in plan.metrics:
+        for name, found in numbers.answers.items():
+            counts[name] = confusion([one.text for one in found], state.references)
+    write_file(run_dir / "report.html", document(report, samples, counts))
     if any(one.kind == "tf_idf" for one in report.systems):
         write_file(run_dir / CLASSIFIER, Path(classifier.__file__).read_text(encoding="utf-8"))
     for kind, name in ARTIFACTS.items():
         if (run_dir / name).is_file():
             state.session.artifact(kind, run_dir / name)
-    if not report.compares_systems:
-        for row in numbers.comparisons:
-            state.session.metrics({f"{row.metric}_difference": row.difference})
     requested = [name for name in state.request.metrics if name in state.plan.metrics]
     return conclude.without_details(report, requested)
 
@@ -207,73 +223,66 @@ def _call(state: State) -> Call:
 
 
 def _report(state: State, numbers: Numbers) -> EvaluationReport:
-    """Return the report without conclusions."""
-    plan, request, answers = state.plan, state.request, numbers.answers
-    tuned, baseline = plan.weights.get("tuned"), plan.weights.get("baseline")
+    """Return the report without conclusions: all systems with their verdicts and ranking."""
+    plan, settings, scores = state.plan, state.settings, numbers.scores
+    tuned, baseline = state.weights.get("tuned"), state.weights.get("baseline")
     names = [one.name for one in plan.systems]
-    clusters, wordings, notes = state.settings.clusters, state.wordings, list(state.notes)
+    notes, wordings, clusters = list(state.notes), state.wordings, settings.clusters
     if wordings:
         notes.append(warning("few_wordings", num=len(wordings), groups=len(set(wordings))))
-    report = EvaluationReport(
+    results = [_result(state, numbers, one) for one in plan.systems]
+    name = main_metric(list(scores[names[0]]), plan.target) or ""
+    fresh, ranking = _fresh(state), list[RankedSystem]()
+    if name:
+        claims = Claims(name, plan.target, scores, settings)
+        if fresh is not None:
+            results = claims.with_fresh(results, fresh, wordings)
+        if numbers.stressed:
+            results = claims.with_stress(results, numbers.stressed)
+        if state.request.origin in {"written", "generated"}:
+            unshown = {"target": "not_shown"}
+            results = [r.model_copy(update=unshown) if r.target == "met" else r for r in results]
+        ranking = claims.ranking(results)
+    most = None
+    if "classification" in plan.metrics:
+        [(_, num)] = Counter(map(label, state.references)).most_common(1)
+        most = round(num / len(state.references), 4)
+    return EvaluationReport(
         tuned=tuned.name if tuned else ", ".join(names[1:] or names),
         baseline=baseline.name if baseline else tuned.name if tuned else names[0],
         alone=plan.alone,
-        compares_systems=bool(request.systems) and not plan.alone,
+        compares_systems=bool(state.request.systems) and not plan.alone,
         summary=[],
         num_examples=len(state.examples),
         target=plan.target,
-        origin=request.origin,
-        comparisons=numbers.comparisons,
+        main_metric=name,
+        systems=results,
+        ranking=ranking,
+        majority_fraction=most,
+        origin=state.request.origin,
+        comparisons=compare_scores(scores, settings),
         general_ability=numbers.general,
         benchmarks=numbers.benchmarks,
         contamination=plan.contamination,
+        num_fresh=None if fresh is None else len(fresh),
         accepted=plan.accepted,
-        look=state.settings.looks,
-        coverage=round(1 - state.settings.alpha, 6),
+        look=settings.looks,
+        coverage=round(1 - settings.alpha, 6),
         num_clusters=len(set(clusters)) if clusters else None,
         notes=notes,
-        field_names=field_names(state.references),
-        outputs={name: output_health(a, state.references) for name, a in answers.items()},
         report_html=str(state.session.run_dir / "report.html"),
         samples_jsonl=str(state.session.run_dir / "samples.jsonl"),
     )
-    texts = {name: [one.text for one in found] for name, found in answers.items()}
-    classes = confusion_of(texts, state.references) if "classification" in plan.metrics else {}
-    return report.model_copy(update=_systems(state, numbers) | classes)
 
 
-def _systems(state: State, numbers: Numbers) -> dict[str, object]:
-    """Return the results of all systems with their verdicts, and their ranking."""
-    plan, settings, scores = state.plan, state.settings, numbers.scores
-    specs = {spec.name: spec for spec in state.request.all_systems()}
-    results = []
-    for one in plan.systems:
-        own = {key: settings.score(metric(key), v) for key, v in scores[one.name].items()}
-        answers = numbers.answers[one.name]
-        result = system_result(specs[one.name], one, answers, own, state.references, plan.target)
-        classes = class_scores([a.text for a in answers], state.references, settings)
-        results.append(result.model_copy(update={"per_class": classes}))
-    if numbers.alone:
-        more = results[0].scores | numbers.alone
-        results[0] = results[0].model_copy(update={"scores": more})
-    name = main_metric(list(scores[plan.systems[0].name]), plan.target)
-    if name is None:
-        return {"systems": results}
-    fresh = _fresh(state)
-    if fresh is not None:
-        grouped = replace(settings, clusters=settings.clusters or state.wordings)
-        results = with_fresh(results, name, scores, fresh, grouped, plan.target)
-    if numbers.stressed:
-        results = with_stress(results, name, scores, numbers.stressed, settings, plan.target)
-    if state.request.origin in {"written", "generated"}:
-        unshown = {"target": "not_shown"}
-        results = [r.model_copy(update=unshown) if r.target == "met" else r for r in results]
-    return {
-        "systems": results,
-        "main_metric": name,
-        "num_fresh": None if fresh is None else len(fresh),
-        "ranking": rank(results, name, scores, settings, has_target=bool(plan.target)),
-    }
+def _result(state: State, numbers: Numbers, plan: SystemPlan) -> SystemResult:
+    spec = next(one for one in state.request.all_systems() if one.name == plan.name)
+    settings, answers = state.settings, numbers.answers[plan.name]
+    own = numbers.scores[plan.name].items()
+    scores = {key: settings.score(metric(key), values) for key, values in own} | numbers.alone
+    result = system_result(spec, plan, answers, scores, state.references, state.plan.target)
+    classes = class_scores([one.text for one in answers], state.references, settings)
+    return result.model_copy(update={"per_class": classes})
 
 
 def _fresh(state: State) -> list[int] | None:

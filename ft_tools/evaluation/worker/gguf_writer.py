@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
+from ft_tools.evaluation.systems.grammar import Answers
 from ft_tools.evaluation.systems.system import Answer
-from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.writer import (
     Likelihood,
     added_bytes,

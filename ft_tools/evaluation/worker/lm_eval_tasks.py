@@ -38,7 +38,7 @@ def task_scores(state: State) -> tuple[dict[str, Scores], dict[str, Metric]]:
     for task in plan.lm_eval_tasks:
         if task not in manager.all_tasks:
             raise UnknownName("task of lm-evaluation-harness", task, manager.all_tasks)
-    for side in plan.weights:
+    for side in state.weights:
         sides[side] = {}
         for i, task in enumerate(plan.lm_eval_tasks):
             kept = state.session.run_dir / f"lm_eval-{side}-{i}.json"

@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, GenerationConfig
 
-from ft_tools.evaluation.worker.constraint import Answers
+from ft_tools.evaluation.systems.grammar import Answers
 from ft_tools.evaluation.worker.decoding import decode
 from ft_tools.evaluation.worker.transformers_writer import TransformersWriter, Weights
 from ft_tools.evaluation.worker.writer import Likelihood, added_bytes, first_counted

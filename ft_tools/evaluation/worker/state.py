@@ -16,6 +16,7 @@ from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Settings
 from ft_tools.evaluation.stress import question_sets
 from ft_tools.evaluation.systems.earlier_answers import Saved, answers_of, read_outputs
+from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.worker.writer import Writer, plain_prompt
 from ft_tools.formats.test_sets import asked_by, earlier_looks
@@ -77,7 +78,7 @@ class State:
     @property
     def num_to_answer(self) -> int:
         """Return the questions of all models and endpoints; simple baselines take no time."""
-        general = self.plan.num_general_prompts * len(self.plan.weights)
+        general = self.plan.num_general_prompts * len(self.weights)
         return len(self._prompted) * sum(map(len, self.sets.values())) + general
 
     @property
@@ -96,12 +97,18 @@ class State:
         return Path(self.plan.dataset)
 
     @cached_property
+    def weights(self) -> dict[str, ModelFiles]:
+        """Return the models of the short form by the name of their system, the reference first."""
+        systems = self.plan.systems if self.request.model else ()
+        return {one.name: one.model for one in systems if one.model}
+
+    @cached_property
     def writers(self) -> dict[str, Writer]:
         """Return the models of the short form by the name of their system, the reference first."""
         assert self.models is not None
         # The tuned model first: a base below its adapter shares its weights.
-        names = reversed(self.plan.weights)
-        found = {name: self.models.writer(self.plan.weights[name]) for name in names}
+        files = reversed(self.weights.items())
+        found = {name: self.models.writer(one) for name, one in files}
         return dict(reversed(found.items()))
 
     @property

@@ -12,9 +12,9 @@ from llguidance import LLTokenizer
 from peft import PeftModel
 
 from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
+from ft_tools.evaluation.systems.grammar import Answers
 from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.systems.system import Answer
-from ft_tools.evaluation.worker.constraint import Answers
 from ft_tools.evaluation.worker.decoding import decode, require_finite
 from ft_tools.evaluation.worker.writer import (
     Likelihood,
