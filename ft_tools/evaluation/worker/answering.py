@@ -159,5 +159,9 @@ def _questions(
 
 def _pool(state: State, plan: SystemPlan, spec: SystemSpec) -> list[HeldOut]:
     assert spec.examples is not None
-    state.planned_file(plan, spec.examples.path)
-    return read_pool(spec.examples, state.held_out_path, state.examples).examples
+    path = spec.examples.path
+    if path not in state.pools:
+        state.planned_file(plan, path)
+        found = read_pool(spec.examples, state.held_out_path, state.examples)
+        state.pools[path] = found.examples
+    return state.pools[path]

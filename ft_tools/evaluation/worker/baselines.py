@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -60,17 +61,21 @@ def nearest(questions: Sequence[str], pool: Sequence[str], count: int) -> list[l
     Raises:
         MissingExtra: The embedding model is not installed.
     """
+    vectors = [
+        _minilm().encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        for texts in (questions, pool)
+    ]
+    similarity = np.asarray(vectors[0]) @ np.asarray(vectors[1]).T
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    return [[int(place) for place in row] for row in order]
+
+
+@cache
+def _minilm() -> Any:
     folder = find_minilm()
     if folder is None:
         raise MissingExtra("data", "all-MiniLM-L6-v2")
     # Loads torch, which the other baselines do without.
     from sentence_transformers import SentenceTransformer
 
-    model: Any = SentenceTransformer(str(folder), device="cpu")
-    vectors = [
-        model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-        for texts in (questions, pool)
-    ]
-    similarity = np.asarray(vectors[0]) @ np.asarray(vectors[1]).T
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
-    return [[int(place) for place in row] for row in order]
+    return SentenceTransformer(str(folder), device="cpu")

@@ -40,6 +40,8 @@ class State:
     models: "LoadedModels | None" = None
     """None where no model is loaded here."""
     notes: list[str] = field(default_factory=list)
+    pools: dict[str, list[HeldOut]] = field(default_factory=dict)
+    """File -> the examples that systems learn from or are shown, read once."""
 
     @cached_property
     def saved(self) -> Saved:
