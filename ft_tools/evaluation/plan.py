@@ -13,7 +13,7 @@ from ft_tools.evaluation import warnings
 from ft_tools.evaluation.estimates import estimate
 from ft_tools.evaluation.held_out import HeldOut, read_held_out, scored_rows
 from ft_tools.evaluation.learned_rows import find_contamination
-from ft_tools.evaluation.report import GENERAL_LOSS, Contamination, Origin
+from ft_tools.evaluation.report import GENERAL_LOSS, Contamination
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.stress import HELD_OUT, question_sets
 from ft_tools.evaluation.systems import mlx
@@ -53,8 +53,6 @@ EXPECTED: Mapping[str, tuple[str, Callable[[HeldOut], bool]]] = {
 LEAK = "train_validation_leak"
 # How a task or group of lm-evaluation-harness names itself in its YAML file.
 TASK_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
-# Arguments that a plan shows only where they are not the default.
-SHOWN_IF_GIVEN = {"checks", "cluster_field", "smallest_effect_fraction", "lm_eval_limit"}
 
 
 class EvaluatePlan(Plan):
@@ -77,7 +75,6 @@ class EvaluatePlan(Plan):
     dataset: str = Field(description="Path of the held-out file.")
     dataset_sha256: str
     num_examples: int = Field(description="Held-out examples that are used.")
-    origin: Origin | None = None
     stress: dict[str, int] = Field(
         default_factory=dict, description="Change of the questions -> rows that it applies to."
     )
@@ -86,16 +83,9 @@ class EvaluatePlan(Plan):
     check_files: dict[str, str] = Field(
         default_factory=dict, description="File that `checks` read -> its SHA-256."
     )
-    arguments: dict[str, object] = Field(
-        default_factory=dict, description="Other arguments that are not the default."
-    )
     rendering: Literal["chat", "plain"]
-    max_new_tokens: int
     batch_size: int
-    seed: int
     num_general_prompts: int = Field(description="Questions of the general suite.")
-    lm_eval_tasks: list[str] = Field(default_factory=list)
-    task_paths: list[str] = Field(default_factory=list)
     contamination: Contamination
     minimum_detectable_effect: float = Field(
         description="Change of a yes/no metric that this many examples detect in 4 of 5 runs, if "
@@ -128,6 +118,7 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     if request.stress and not any(row.score or row.source == "checks" for row in rows_of_metrics):
         raise refusal("stress_without_metric")
     _require_packages(request, sources)
+    _require_tasks(request, sources)
     systems = request.all_systems()
     overlap = find_contamination(examples, path, sources, systems)
     discordance = facts.number("evaluation.discordance")
@@ -150,19 +141,13 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         dataset=str(path),
         dataset_sha256=sha256(path),
         num_examples=size,
-        origin=request.origin,
         stress={one.name: len(found) for one, found in changed},
         look=1 + earlier_looks(asked_by(one.numbered for one in examples)),
         metrics=metrics,
         check_files=check_files,
-        arguments=request.model_dump(mode="json", include=SHOWN_IF_GIVEN, exclude_defaults=True),
         rendering=rendering,
-        max_new_tokens=request.max_new_tokens,
         batch_size=request.batch_size,
-        seed=request.seed,
         num_general_prompts=num_prompts,
-        lm_eval_tasks=request.lm_eval_tasks,
-        task_paths=_task_paths(request, sources),
         contamination=overlap,
         minimum_detectable_effect=round(detectable_effect(size, discordance), 4),
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
@@ -273,8 +258,8 @@ def _systems(
     ]
 
 
-def _task_paths(request: EvaluateRequest, sources: Sequence[ModelSource]) -> list[str]:
-    """Return the folders of lm-eval tasks, in which each task that is asked has its YAML file.
+def _require_tasks(request: EvaluateRequest, sources: Sequence[ModelSource]) -> None:
+    """Refuse tasks that GGUF files cannot do, or that no YAML file of `task_paths` names.
 
     Without folders the tasks are the harness's own, which takes seconds to list; the run does it.
     """
@@ -286,7 +271,6 @@ def _task_paths(request: EvaluateRequest, sources: Sequence[ModelSource]) -> lis
     for task in request.lm_eval_tasks if folders else ():
         if task not in known:
             raise UnknownName("task of lm-evaluation-harness", task, known, "see task_paths")
-    return [str(folder) for folder in folders]
 
 
 def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) -> None:

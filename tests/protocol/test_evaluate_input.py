@@ -121,7 +121,6 @@ async def test_where_the_texts_go_is_in_the_plan_and_part_of_what_is_confirmed(c
         judge["endpoint"] = {"url": url, "model": "m", "max_calls": 40}
         result = await client.call_tool("evaluate", ASKED | {"checks": [judge]})
         plans.append(result.structured_content)
-        assert plans[-1]["plan"]["arguments"]["checks"][0]["endpoint"]["url"] == url
         (sent,) = [w for w in plans[-1]["warnings"] if w.startswith("texts_sent: polite")]
         assert f"leave this machine: they are sent to {urlsplit(url).netloc}" in sent
         assert "max_calls 40" in sent

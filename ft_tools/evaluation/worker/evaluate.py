@@ -84,7 +84,7 @@ def work(session: Session) -> BaseModel:
         # Seconds of imports, which endpoints and simple baselines do without.
         from ft_tools.evaluation.worker.loaded_models import LoadedModels, prepare
 
-        prepare(plan.seed, session.info.created_at)
+        prepare(request.seed, session.info.created_at)
         state.models = LoadedModels(plan.loading, files)
     numbers = measure(state)
     if state.models is not None:
@@ -115,7 +115,7 @@ def measure(state: State) -> Numbers:
     if state.plan.num_general_prompts:
         numbers.general = _compare_weights(state, numbers, general_scores(state), METRICS)
     _measure_answers(state, numbers)
-    if state.plan.lm_eval_tasks:
+    if state.request.lm_eval_tasks:
         # The harness takes seconds to import and is needed only here.
         from ft_tools.evaluation.worker.lm_eval_tasks import task_scores
 

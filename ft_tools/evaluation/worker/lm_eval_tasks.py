@@ -9,6 +9,7 @@ import lm_eval
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from ft_tools import workspace
 from ft_tools.errors import BadInput, UnknownName
 from ft_tools.evaluation.results import Scores
 from ft_tools.evaluation.worker.state import State
@@ -32,15 +33,15 @@ def task_scores(state: State) -> tuple[dict[str, Scores], dict[str, Metric]]:
     Raises:
         BadInput: A task is not known, or the models got different prompts.
     """
-    plan, sides = state.plan, dict[str, dict[str, Any]]()
-    paths = plan.task_paths
+    tasks, sides = state.request.lm_eval_tasks, dict[str, dict[str, Any]]()
+    paths = [str(workspace.existing(path)) for path in state.request.task_paths]
     manager = TaskManager(include_path=paths or None, include_defaults=not paths)
-    for task in plan.lm_eval_tasks:
+    for task in tasks:
         if task not in manager.all_tasks:
             raise UnknownName("task of lm-evaluation-harness", task, manager.all_tasks)
     for side in state.weights:
         sides[side] = {}
-        for i, task in enumerate(plan.lm_eval_tasks):
+        for i, task in enumerate(tasks):
             kept = state.session.run_dir / f"lm_eval-{side}-{i}.json"
             if not kept.is_file():
                 state.check_stop()
@@ -87,7 +88,7 @@ def _run(state: State, side: str, task: str, manager: TaskManager) -> dict[str, 
             log_samples=True,
             bootstrap_iters=0,
             apply_chat_template=plan.rendering == "chat" and writer.template is not None,
-            **dict.fromkeys(SEEDS, plan.seed),
+            **dict.fromkeys(SEEDS, state.request.seed),
         )
     found: dict[str, Any] = {}
     for name, rows in results["samples"].items():
