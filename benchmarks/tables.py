@@ -19,7 +19,7 @@ from ft_tools.advice import ladder
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.memory.bounds import usable_gib
 from ft_tools.runs.hardware.devices import Device
-from ft_tools.runs.launchers.placement import Place
+from ft_tools.runs.launchers.table import Place
 from ft_tools.training.checks import memory
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ft_tools.data.worker.tokens import SERVER
-from ft_tools.runs.launchers.torchrun import WORKER
+from ft_tools.runs.launchers.launcher import WORKER
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 RENDERING = (

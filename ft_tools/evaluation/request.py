@@ -10,7 +10,7 @@ from ft_tools.evaluation.systems.spec import MOST_TOKENS, SystemSpec
 from ft_tools.formats.variations import Variation
 from ft_tools.metrics.checks.request import MOST_CHECKS, Check, check_names
 from ft_tools.metrics.table import MetricName
-from ft_tools.runs.launchers.options import WANTED
+from ft_tools.runs.launchers.launcher import WANTED
 from ft_tools.runs.request import LaunchRequest
 from ft_tools.runs.state.directory import RUN_ID, find, read_json
 

@@ -15,7 +15,7 @@ from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.launch import Plan
-from ft_tools.runs.launchers.placement import Place
+from ft_tools.runs.launchers.table import Place
 from ft_tools.training import arguments, defaults, estimates, preference_runs, preflight
 from ft_tools.training.checks import base_model, data_quality
 from ft_tools.training.checks.engine import Engine

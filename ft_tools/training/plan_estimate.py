@@ -14,7 +14,7 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import require_space
 from ft_tools.runs.estimates import Range, present_load
 from ft_tools.runs.hardware import device_slots
-from ft_tools.runs.launchers.placement import Place
+from ft_tools.runs.launchers.table import Place
 from ft_tools.training import defaults, estimates, token_counts
 from ft_tools.training.checks import memory
 from ft_tools.training.checks.learnable import packing_of

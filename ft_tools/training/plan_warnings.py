@@ -10,7 +10,7 @@ from ft_tools.formats.training_rows import UNTRAINED, DatasetFacts
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware.devices import Device, unused_gpu
-from ft_tools.runs.launchers.placement import Place
+from ft_tools.runs.launchers.table import Place
 from ft_tools.training import defaults
 from ft_tools.training.findings import warning
 from ft_tools.training.request import TrainingRequest

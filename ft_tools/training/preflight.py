@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from ft_tools import abandoned_calls
 from ft_tools.errors import FineTuningError
+from ft_tools.runs.hardware.device_slots import HIDING
 from ft_tools.runs.hardware.devices import Device, driver_cuda, find_cards
-from ft_tools.runs.hardware.gpu_environment import HIDING
 from ft_tools.runs.processes import answers
 from ft_tools.runs.processes.answers import AnswerFile
 from ft_tools.training.findings import warning

@@ -1,6 +1,8 @@
 """What a finished training run reports, and the series in its metrics."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,6 +31,9 @@ class Diagnosis(Report):
 
 class TrainingRunReport(Report):
     """What a finished training run did."""
+
+    METRICS: ClassVar[Mapping[str, str]] = {}
+    """Field of the report -> the metric whose last value it is."""
 
     artifact: str = Field(description="Folder with the adapter or the model, and its tokenizer.")
     steps: int = Field(description="Optimizer steps of all attempts together.")
@@ -75,6 +80,8 @@ class Gain(Report):
 class SftRunReport(TrainingRunReport):
     """What a supervised run did."""
 
+    METRICS = MappingProxyType({"token_accuracy": "mean_token_accuracy"})
+
     token_accuracy: float | None = Field(
         None, description="Last logged fraction of next tokens that were the most likely one."
     )
@@ -82,6 +89,14 @@ class SftRunReport(TrainingRunReport):
 
 class DpoRunReport(TrainingRunReport):
     """What a preference run did."""
+
+    METRICS = MappingProxyType(
+        {
+            "reward_accuracy": "rewards/accuracies",
+            "reward_margin": "rewards/margins",
+            "chosen_reward": "rewards/chosen",
+        }
+    )
 
     reward_accuracy: float | None = Field(
         None, description="Last logged fraction of pairs whose chosen answer has the higher reward."
@@ -95,6 +110,14 @@ class DpoRunReport(TrainingRunReport):
 class KtoRunReport(TrainingRunReport):
     """What a run on marked answers did."""
 
+    METRICS = MappingProxyType(
+        {
+            "reward_margin": "rewards/margins",
+            "validation_margin": "eval_rewards/margins",
+            "chosen_reward": "rewards/chosen",
+        }
+    )
+
     reward_margin: float | None = Field(
         None, description="Last logged mean reward of good minus bad answers."
     )
@@ -104,6 +127,14 @@ class KtoRunReport(TrainingRunReport):
 
 class GrpoRunReport(TrainingRunReport):
     """What a reinforcement run did."""
+
+    METRICS = MappingProxyType(
+        {
+            "reward": "reward",
+            "held_out_reward": "eval_reward",
+            "mean_completion_tokens": "completions/mean_length",
+        }
+    )
 
     reward: float | None = Field(None, description="Last logged mean reward of training.")
     held_out_reward: float | None = Field(

@@ -7,9 +7,8 @@ from ft_tools import facts
 from ft_tools.formats.trl_formats import Task
 from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.runs.launchers.attend import shown_job
-from ft_tools.runs.launchers.options import LocalOptions, Options
-from ft_tools.runs.launchers.placement import Place, place_of
-from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
+from ft_tools.runs.launchers.launcher import LocalOptions, Options
+from ft_tools.runs.launchers.table import LAUNCHERS, Place, parse, place_of, require_programs
 from ft_tools.runs.processes.start import WORKERS
 from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.findings import refusal

@@ -27,7 +27,7 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape import ModelShape
 from ft_tools.models.shape_of_model import config_of, shape_of_config
 from ft_tools.runs.hardware.devices import Device, find_device
-from ft_tools.runs.launchers.placement import Place
+from ft_tools.runs.launchers.table import Place
 from ft_tools.training import defaults, flash_kernel, preference_runs, run_place
 from ft_tools.training.arguments import without_decided
 from ft_tools.training.checks import base_model, memory

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from ft_tools.runs.launchers.placement import place_of
-from ft_tools.runs.launchers.table import parse
+from ft_tools.runs.launchers.table import parse, place_of
 from ft_tools.training.exports import export
 from ft_tools.training.plan import plan_dpo, plan_sft
 from tests.cluster.conftest import environment_with

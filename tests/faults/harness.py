@@ -11,7 +11,7 @@ import psutil
 from pydantic import BaseModel
 
 from ft_tools import workspace
-from ft_tools.runs.launchers.torchrun import WORKER as RUNNER
+from ft_tools.runs.launchers.launcher import WORKER as RUNNER
 from ft_tools.runs.processes import process_tree
 from ft_tools.runs.processes.start import start
 from ft_tools.runs.request import RunRequest

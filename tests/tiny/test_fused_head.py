@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from ft_tools.training.worker import fused_head
+from ft_tools.training.worker import loading
 
 pytestmark = pytest.mark.tiny
 SIZES = {
@@ -35,7 +35,7 @@ def test_the_fused_loss_is_the_models_own(kind):
     model.eval().requires_grad_(False)
     own = model(input_ids=ids, labels=ids).loss
     add_fused_lm_head(model, outputs=("log_probs",))
-    fused_head.fit(model)
+    loading.fit_fused_head(model)
     fused = model(input_ids=ids, labels=ids, fused_lm_head=True)
     assert float(-fused.log_probs.sum() / (ids.numel() - 2)) == pytest.approx(float(own), abs=1e-4)
     assert "num_experts" not in model.config.to_dict()

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from ft_tools import workspace as workspace_module
-from ft_tools.runs.launchers.placement import ENGINES
-from ft_tools.runs.launchers.torchrun import LOCAL, MARK
+from ft_tools.runs.launchers.launcher import LOCAL, MARK
+from ft_tools.runs.launchers.table import ENGINES
 from ft_tools.runs.request import CancelRequest, ResumeRequest
 from ft_tools.runs.tool import cancel_run, resume_run
 from ft_tools.training.worker import dpo, sft

@@ -4,8 +4,8 @@ import pytest
 
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.hardware import devices
+from ft_tools.runs.hardware.device_slots import environment
 from ft_tools.runs.hardware.devices import find_cards, find_device
-from ft_tools.runs.hardware.gpu_environment import environment
 from ft_tools.runs.state.records import RunInfo
 
 T4 = "0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]"

@@ -8,10 +8,8 @@ import pytest
 
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.launchers import ray, skypilot, slurm
-from ft_tools.runs.launchers.launcher import Job
-from ft_tools.runs.launchers.options import Options
+from ft_tools.runs.launchers.launcher import MARK, Job, Options
 from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
-from ft_tools.runs.launchers.torchrun import MARK
 
 GIVEN = {
     "slurm": {"nodes": 2, "processes": 4, "gpu": "A100-80GB", "partition": "gpu"},

@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from ft_tools.runs.launchers.placement import place_of
-from ft_tools.runs.launchers.table import parse
+from ft_tools.runs.launchers.table import parse, place_of
 from ft_tools.training.exports import axolotl, export, script
 from ft_tools.training.tool import launch_sft, plan_sft
 from tests.unit.launches import sft

@@ -23,7 +23,7 @@ from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.runs.hardware.devices import Device
-from ft_tools.runs.launchers.placement import Place
+from ft_tools.runs.launchers.table import Place
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.checks.memory import (

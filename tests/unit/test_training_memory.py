@@ -7,7 +7,7 @@ import pytest
 from ft_tools.errors import Refused
 from ft_tools.runs.hardware import devices
 from ft_tools.runs.hardware.devices import Device
-from ft_tools.runs.launchers.placement import Place
+from ft_tools.runs.launchers.table import Place
 from ft_tools.runs.processes.endings import is_out_of_memory
 from ft_tools.training.checks.memory import PlannedRun, require_fit
 from ft_tools.training.tool import launch_sft

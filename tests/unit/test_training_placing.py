@@ -8,7 +8,7 @@ import pytest
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput, Missing, Refused
-from ft_tools.runs.launchers.torchrun import LOCAL, MARK
+from ft_tools.runs.launchers.launcher import LOCAL, MARK
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory, ranks

@@ -20,10 +20,8 @@ from ft_tools.errors import Missing
 from ft_tools.publish import write_file
 from ft_tools.redaction import redact
 from ft_tools.runs.launchers import workdir
-from ft_tools.runs.launchers.launcher import UNKNOWN, Job, JobState, Launcher
-from ft_tools.runs.launchers.options import Options
+from ft_tools.runs.launchers.launcher import MARK, SAFE, UNKNOWN, Job, JobState, Launcher, Options
 from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
-from ft_tools.runs.launchers.torchrun import MARK, SAFE
 from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.start import WORKERS_VARIABLE, environment, seconds_of
 from ft_tools.runs.state import directory, locks, ranks

@@ -18,7 +18,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from ft_tools.runs.hardware import gpu_environment
+from ft_tools.runs.hardware import device_slots
 from ft_tools.runs.launchers import workdir
 from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.processes import endings
@@ -94,7 +94,7 @@ def _begin(run_dir: Path) -> bool:
 
 def _run(run_dir: Path, command: list[str], stopped: list[float], kept: Path | None) -> int:
     """Run the processes to their end; a TERM becomes a sign that every rank sees."""
-    seen = gpu_environment.environment(directory.read_info(run_dir), [])
+    seen = device_slots.environment(directory.read_info(run_dir), [])
     with (run_dir / "log.txt").open("ab") as log:
         worker = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | seen

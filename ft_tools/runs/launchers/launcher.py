@@ -1,10 +1,120 @@
-"""What every launcher takes and returns: a job, a launcher's row, and the state of a job."""
+"""What every launcher takes and returns: options, the worker's command, a job, and its state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ft_tools.runs.launchers.options import Options
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# What torchrun gives the other ranks to end, after a TERM or when one of them has failed: long
+# enough for a checkpoint, short enough to be rid of one that waits for the dead. Source: torch
+# 2.13, torch/distributed/launcher/api.py; the default there is 30 seconds.
+SHUTDOWN_SECONDS = 120
+MARK = "FINE_TUNING_LLM_JOB"
+"""Set for ranks and jobs: others hold the run's locks; rank 0 holds worker.lock."""
+LOCAL = "local"
+WORKER = "ft_tools.runs.processes.run_worker"
+"""What runs a worker's module."""
+SAFE = {"PYTHONSAFEPATH": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS)}
+"""Modules are not searched in the working folder, by ranks neither."""
+Sharding = Literal["ddp", "fsdp", "zero2", "zero3"]
+# Words that reach a scheduler's command line or script: no blanks, quotes or line ends.
+WORD = r"^[A-Za-z0-9_][A-Za-z0-9_.,:@/=+\[\]-]*$"
+# What may be asked of this machine: see runs.hardware.
+WANTED = r"^(auto|cpu|cuda(:\d+)?|(GPU|MIG)-[\w/-]+)$"
+DEVICE = (
+    "auto (the GPUs with the most memory, else the CPU), cpu, cuda (a GPU or an error), or one GPU "
+    "by its place or UUID: cuda:1, GPU-..."
+)
+NAME_THE_CARD = "name the card there by its catalog name (A100-80GB), or it computes on CPUs"
+
+
+class Options(BaseModel):
+    """Options of every backend."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    nodes: int = Field(1, ge=1, le=1, description="Machines; this backend takes one.")
+    processes: int = Field(1, ge=1, le=64, description="Processes per machine: one per GPU.")
+    sharding: Sharding = Field(
+        "ddp",
+        description="How several processes share a model: ddp (a copy each), fsdp, zero2, zero3.",
+    )
+    gpu: str = Field(
+        "", description="The card there, by its catalog name (A100-80GB); empty: it has none."
+    )
+    python: str = Field(
+        "", pattern=r"^(/[\w./+-]+)?$", description="Interpreter there; empty: the one here."
+    )
+
+    @property
+    def num_processes(self) -> int:
+        """Return the processes of all machines together."""
+        return self.nodes * self.processes
+
+    @model_validator(mode="after")
+    def _several_to_shard(self) -> "Options":
+        if self.sharding != "ddp" and self.num_processes == 1:
+            raise ValueError(f"sharding={self.sharding!r} needs several processes; give processes")
+        if self.sharding != "ddp" and not self._has_gpu:
+            raise ValueError(f"sharding={self.sharding!r} needs GPUs; without them it is ddp")
+        return self
+
+    @property
+    def _has_gpu(self) -> bool:
+        return bool(self.gpu)
+
+
+class LocalOptions(Options):
+    """This machine; with `gpu` one elsewhere, which is planned and exported for."""
+
+    device: str = Field("auto", pattern=WANTED, description=DEVICE)
+
+    @property
+    def _has_gpu(self) -> bool:
+        return self.device != "cpu"
+
+    @model_validator(mode="after")
+    def _found_here(self) -> "LocalOptions":
+        if self.python:
+            raise ValueError("the interpreter here is the server's own; leave python out")
+        if self.gpu and self.device != "auto":
+            raise ValueError(
+                f"gpu={self.gpu!r} plans for a machine elsewhere and device={self.device!r} for "
+                "this one; leave one of them out"
+            )
+        return self
+
+
+def torchrun(
+    python: str, module: str, run_dir: str, processes: int, meeting: Sequence[str] = ()
+) -> list[str]:
+    """Return the argv that starts so many ranks of a worker on this machine.
+
+    Args:
+        python: Interpreter.
+        module: The worker.
+        run_dir: Its run.
+        processes: Ranks of this machine.
+        meeting: torchrun's arguments about where machines meet; empty: it is the only one.
+
+    >>> torchrun("python", "w.sft", "R", 2)[4:7]
+    ['--standalone', '--nproc_per_node', '2']
+    """
+    where = list(meeting) or ["--standalone"]
+    launcher = [python, "-P", "-m", "torch.distributed.run", *where]
+    return [*launcher, "--nproc_per_node", str(processes), "-m", WORKER, module, run_dir]
+
+
+def on_one_machine(python: str, module: str, run_dir: str, processes: int) -> list[str]:
+    """Return the argv of a worker that has one machine.
+
+    >>> on_one_machine("python", "ft_tools.training.worker.sft", "RUN_DIR", 1)[-2:]
+    ['ft_tools.training.worker.sft', 'RUN_DIR']
+    """
+    if processes == 1:
+        return [python, "-P", "-m", WORKER, module, run_dir]
+    return torchrun(python, module, run_dir, processes)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from ft_tools.runs.launchers.launcher import (
     Job,
     JobState,
     Launcher,
+    Options,
     States,
     inside,
+    on_one_machine,
 )
-from ft_tools.runs.launchers.options import Options
-from ft_tools.runs.launchers.torchrun import on_one_machine
 
 # Source: ray/dashboard/modules/job/cli.py of Ray 2.60, which prints these.
 STATES = States(

@@ -8,15 +8,17 @@ from pydantic import Field, model_validator
 from ft_tools.runs.launchers import workdir
 from ft_tools.runs.launchers.launcher import (
     FORGOTTEN,
+    NAME_THE_CARD,
     UNKNOWN,
+    WORD,
     Job,
     JobState,
     Launcher,
+    Options,
     States,
     inside,
+    on_one_machine,
 )
-from ft_tools.runs.launchers.options import NAME_THE_CARD, WORD, Options
-from ft_tools.runs.launchers.torchrun import on_one_machine
 
 TASK = "job.sky.yaml"
 KEPT = "/fine-tuning-llm"

@@ -8,15 +8,18 @@ from pydantic import Field, model_validator
 
 from ft_tools.runs.launchers.launcher import (
     FORGOTTEN,
+    NAME_THE_CARD,
     UNKNOWN,
+    WORD,
     Job,
     JobState,
     Launcher,
+    Options,
     States,
     inside,
+    on_one_machine,
+    torchrun,
 )
-from ft_tools.runs.launchers.options import NAME_THE_CARD, WORD, Options
-from ft_tools.runs.launchers.torchrun import on_one_machine, torchrun
 
 SCRIPT = "job.sh"
 # Features, with Slurm's "or", "and" and counts; they reach the #SBATCH lines only. Source:
@@ -207,7 +210,7 @@ def requeue(environment: Mapping[str, str], now: float) -> list[str]:
 
 
 def _directives(job: Job, options: SlurmOptions) -> list[str]:
-    """Return the lines for sbatch; each value is a word or a number, which options.py checked."""
+    """Return the lines for sbatch; each value is a word or a number, which were checked."""
     cores = options.cpus_per_process * options.processes
     kind = f"{options.gpu_type}:" if options.gpu_type else ""
     wanted = {

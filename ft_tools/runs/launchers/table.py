@@ -1,16 +1,14 @@
-"""The backends that a request names: one row each. `local`, this machine, needs no launcher."""
+"""The backends that a request names, one row each, and where a plan runs by them."""
 
 import shutil
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ft_tools.contract import complaints
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.launchers import ray, skypilot, slurm
-from ft_tools.runs.launchers.launcher import Launcher
-from ft_tools.runs.launchers.options import LocalOptions, Options
-from ft_tools.runs.launchers.torchrun import LOCAL
+from ft_tools.runs.launchers.launcher import LOCAL, Launcher, LocalOptions, Options, Sharding
 
 LAUNCHERS: dict[str, Launcher] = {
     "slurm": slurm.LAUNCHER,
@@ -57,3 +55,78 @@ def require_programs(backend: str, options: Options) -> None:
                 f"backend={backend!r} needs the program {program!r}, which is not on PATH; {cure}; "
                 "nothing was started"
             )
+
+
+# Source: accelerate 1.15 FullyShardedDataParallelPlugin and TRL's fsdp2.yaml. One module of the
+# model at a time is whole on a card; rank 0 reads the weights and passes them on.
+FSDP: dict[str, Any] = {
+    "version": 2,
+    "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+    "reshard_after_forward": True,
+    "cpu_ram_efficient_loading": True,
+    "state_dict_type": "FULL_STATE_DICT",
+}
+# Source: TRL's zero2.yaml and zero3.yaml; "auto" is filled in from the trainer's own arguments.
+ZERO: dict[str, Any] = {
+    "bf16": {"enabled": "auto"},
+    "fp16": {"enabled": "auto"},
+    "gradient_clipping": "auto",
+    "gradient_accumulation_steps": "auto",
+    "train_batch_size": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+}
+ENGINES: dict[str, dict[str, Any]] = {
+    "ddp": {},
+    "fsdp": FSDP,
+    "zero2": ZERO | {"zero_optimization": {"stage": 2, "overlap_comm": True}},
+    "zero3": ZERO
+    | {
+        "zero_optimization": {
+            "stage": 3,
+            "overlap_comm": True,
+            "stage3_gather_16bit_weights_on_model_save": True,
+        }
+    },
+}
+
+
+class Place(BaseModel):
+    """The backend, its processes, and what would be given to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backend: Backend = "local"
+    exported_for: str = Field(
+        "", description="GPUs of a machine elsewhere: it is planned and exported, never started."
+    )
+    nodes: int = Field(1, description="Machines.")
+    processes: int = Field(1, description="Processes a machine.")
+    sharding: Sharding = Field("ddp", description="How processes share a model.")
+    engine: dict[str, Any] = Field(
+        default_factory=dict, description="Configuration of FSDP or DeepSpeed."
+    )
+    files: dict[str, str] = Field(
+        default_factory=dict, description="Written into the run's directory first; by name."
+    )
+    commands: list[list[str]] = Field(
+        default_factory=list, description="What would be called; RUN_DIR stands for the run's."
+    )
+
+    @property
+    def num_processes(self) -> int:
+        """Return the processes of all machines together."""
+        return self.nodes * self.processes
+
+
+def place_of(backend: Backend, options: Options) -> Place:
+    """Return the place without its files and commands."""
+    several = options.num_processes > 1
+    is_export = backend == "local" and options.gpu
+    return Place(
+        backend=backend,
+        exported_for=f"{options.processes}x {options.gpu}" if is_export else "",
+        nodes=options.nodes,
+        processes=options.processes,
+        sharding=options.sharding,
+        engine=ENGINES[options.sharding] if several else {},
+    )

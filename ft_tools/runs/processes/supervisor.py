@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
-from ft_tools.runs.hardware import device_slots, gpu_environment
+from ft_tools.runs.hardware import device_slots
 from ft_tools.runs.launchers.attend import attend
+from ft_tools.runs.launchers.launcher import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.runs.launchers.table import parse
-from ft_tools.runs.launchers.torchrun import LOCAL, MARK, SAFE, on_one_machine
 from ft_tools.runs.processes import endings, process_tree
 from ft_tools.runs.processes.start import (
     LOCKS_VARIABLE,
@@ -195,7 +195,7 @@ def _start_worker(
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=run_locks,
-        env=os.environ | QUIET | gpu_environment.environment(info, taken) | own,
+        env=os.environ | QUIET | device_slots.environment(info, taken) | own,
     )
     process_tree.keep_awake(worker.pid)
     directory.note(run_dir, "worker started")

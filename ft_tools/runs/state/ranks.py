@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from ft_tools.errors import RunBusy
-from ft_tools.runs.launchers.torchrun import LOCAL, MARK
+from ft_tools.runs.launchers.launcher import LOCAL, MARK
 from ft_tools.runs.state import locks
 
 JOB_FILE = "job.json"

@@ -16,7 +16,7 @@ from ft_tools.memory.setup import Optimizer
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.runs.hardware.devices import Device, drives_display
 from ft_tools.runs.hardware.memory import free_bytes
-from ft_tools.runs.launchers.placement import Place
+from ft_tools.runs.launchers.table import Place
 from ft_tools.training.findings import refusal
 
 FINDING = "does_not_fit"

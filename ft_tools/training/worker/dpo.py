@@ -19,11 +19,6 @@ class Pairs(Preference):
 
     plan_type = DpoPlan
     report_type = DpoRunReport
-    metrics = {  # noqa: RUF012
-        "reward_accuracy": "rewards/accuracies",
-        "reward_margin": "rewards/margins",
-        "chosen_reward": "rewards/chosen",
-    }
     config, base_trainer = DPOConfig, DPOTrainer
     fields = ("prompt", "chosen", "rejected")
     answers = ("chosen_ids", "rejected_ids")

@@ -31,11 +31,6 @@ class Reinforced(Training):
 
     plan_type = GrpoPlan
     report_type = GrpoRunReport
-    metrics = {  # noqa: RUF012
-        "reward": "reward",
-        "held_out_reward": "eval_reward",
-        "mean_completion_tokens": "completions/mean_length",
-    }
     config = GRPOConfig
 
     def __init__(self, session: Session) -> None:

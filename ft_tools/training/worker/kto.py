@@ -16,11 +16,6 @@ class Marks(Preference):
 
     plan_type = KtoPlan
     report_type = KtoRunReport
-    metrics = {  # noqa: RUF012
-        "reward_margin": "rewards/margins",
-        "validation_margin": "eval_rewards/margins",
-        "chosen_reward": "rewards/chosen",
-    }
     config, base_trainer = KTOConfig, KTOTrainer
     fields = ("prompt", "completion")
     answers = ("completion_ids",)

@@ -21,6 +21,7 @@ from transformers.integrations import sdpa_attention
 
 from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.models.quantized import DEQUANTIZED, prequantized
+from ft_tools.models.worker.build import text_path
 from ft_tools.models.worker.loading import model_class
 from ft_tools.runs.hardware.devices import BF16_CAPABILITY
 from ft_tools.runs.processes.worker_session import Session
@@ -30,6 +31,8 @@ from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.worker import ranks_agree
 
 CHECKPOINTS = "checkpoints"
+# What a configuration calls its experts, where it is not `num_experts`.
+OTHER_COUNTS = ("num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 def load_tokenizer(plan: TrainingPlan) -> Any:
@@ -211,6 +214,24 @@ def connect_engine(plan: TrainingPlan, trainer: Trainer) -> None:
 def _revision(plan: TrainingPlan) -> dict[str, str]:
     """Return the commit that was planned, as an argument of from_pretrained."""
     return {"revision": plan.model.revision} if plan.model.revision else {}
+
+
+def fit_fused_head(model: Any) -> None:
+    """Let TRL's fused head find the language model and the number of experts.
+
+    It asks for `base_model`, which is the whole model in Llama 4's and Mllama's text classes, and
+    for `num_experts`, which Granite's hybrid has under another name. Nothing of it is saved.
+
+    Source: trl 1.16, trainer/utils.py, add_fused_lm_head
+    """
+    whole = model.get_base_model() if isinstance(model, PeftModel) else model
+    path = text_path(whole)
+    if whole.base_model is whole and "." not in path:
+        whole.base_model_prefix = path
+    config = whole.config.get_text_config(decoder=True)
+    other = next((name for name in OTHER_COUNTS if getattr(config, name, None)), None)
+    if other and not hasattr(config, "num_experts"):
+        type(config).num_experts = property(lambda self: getattr(self, other))
 
 
 def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> dict[str, Any]:

@@ -25,8 +25,6 @@ class Training(ABC):
 
     plan_type: ClassVar[type[TrainingPlan]]
     report_type: ClassVar[type[TrainingRunReport]]
-    metrics: ClassVar[Mapping[str, str]]
-    """Field of the report -> the metric whose last value it is."""
     config: ClassVar[type[TrainingArguments]]
 
     def __init__(self, session: Session) -> None:
@@ -70,7 +68,8 @@ class Training(ABC):
         outcome.callback.write_page("succeeded")
         parts = artifacts.report_parts(session, plan, outcome, artifact, data, validation)
         rows = outcome.callback.rows
-        metrics = {field: last_value(rows, name) for field, name in self.metrics.items()}
+        shown = self.report_type.METRICS.items()
+        metrics = {field: last_value(rows, name) for field, name in shown}
         return self.report_type(**parts, **metrics)
 
     def make_trainer(self, given: dict[str, Any]) -> Trainer:
