@@ -4,7 +4,6 @@ A kernel is a binary: the plan names its commit, and the hash covers it.
 """
 
 import contextlib
-import importlib.metadata
 from functools import cache
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from ft_tools.runs.processes.answers import AnswerFile
 
 REPOSITORY = "kernels-community/flash-attn2"
 # Source: transformers 5.24, modeling_flash_attention_utils.py, FLASH_ATTN_KERNEL_VERSIONS.
-BRANCHES = ((2, 10), "v4", "v3")
-"""The first torch that the newer branch was tested with, that branch, the older one."""
+BRANCH = "v4"
 SECONDS = 5.0
 
 
@@ -40,13 +38,10 @@ def _commit() -> str:
     import huggingface_hub
     from huggingface_hub import constants
 
-    since, newer, older = BRANCHES
-    torch = tuple(map(int, importlib.metadata.version("torch").split(".")[:2]))
-    branch = newer if torch >= since else older
-    kept = AnswerFile(__name__, TypeAdapter(str), [REPOSITORY, branch])
+    kept = AnswerFile(__name__, TypeAdapter(str), [REPOSITORY, BRANCH])
     folder = Path(constants.HF_HUB_CACHE) / f"models--{REPOSITORY.replace('/', '--')}"
     with contextlib.suppress(Exception):
-        about = huggingface_hub.HfApi().model_info(REPOSITORY, revision=branch, timeout=SECONDS)
+        about = huggingface_hub.HfApi().model_info(REPOSITORY, revision=BRANCH, timeout=SECONDS)
         if about.sha:
             kept.write(about.sha)
             return about.sha
@@ -55,5 +50,5 @@ def _commit() -> str:
     if known and (folder / "snapshots" / known).is_dir():
         return known
     with contextlib.suppress(OSError):
-        return (folder / "refs" / branch).read_text().strip()
-    raise LookupError(branch)
+        return (folder / "refs" / BRANCH).read_text().strip()
+    raise LookupError(BRANCH)

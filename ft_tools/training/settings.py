@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ft_tools import facts, workspace
+from ft_tools import workspace
 from ft_tools.errors import FineTuningError
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
@@ -111,7 +111,11 @@ def settle(
     if "optim" not in given and device.name == "cuda" and place.sharding in {"ddp", "fsdp"}:
         training["optim"] = "adamw_torch_fused"
     settings = Settings(given, device, place, training, notes=notes)
-    _choose_batches(settings, basis)
+    if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):
+        # Packs with a kernel that needs no mask.
+        kernel = settings.attention = flash_kernel.implementation()
+        training["model_init_kwargs"] = {"attn_implementation": kernel}
+        settings.notes.append(warning("flash_attention", kernel=kernel))
     run_place.share_batch(training, place.num_processes)
     if request.method != "full" and not source.adapter:
         peft = defaults.lora_arguments(without_decided(request.peft), basis)
@@ -150,28 +154,6 @@ def _may_use_flash(request: TrainingRequest, device: Device, given: Mapping[str,
         return named == "flash"
     is_able = device.precision != "float32" and (device.capability or 0.0) >= FLASH_CAPABILITY
     return request.is_here and is_able and bool(flash_kernel.implementation())
-
-
-def _choose_batches(settings: Settings, basis: Basis) -> None:
-    """Pack with a kernel that needs no mask, or put rows of similar length together."""
-    training, given = settings.training, settings.given
-    if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):
-        kernel = settings.attention = flash_kernel.implementation()
-        training["model_init_kwargs"] = {"attn_implementation": kernel}
-        settings.notes.append(warning("flash_attention", kernel=kernel))
-    if _may_group(basis, training, given):
-        training["train_sampling_strategy"] = "group_by_length"
-
-
-def _may_group(basis: Basis, training: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-    """Return whether rows of similar length are put together: of many rows that are not packed."""
-    named = {"train_sampling_strategy", "packing", "padding_free"} & set(given)
-    if basis.task != "sft" or named or training.get("packing"):
-        return False
-    batch = training[defaults.BATCH[0]] * training[defaults.BATCH[1]]
-    num_batches = (basis.data.num_examples or 0) / batch
-    is_padded = (basis.data.padding or 0.0) > facts.number("train.packing_padding")
-    return is_padded and num_batches >= facts.number("train.grouped_batches")
 
 
 def _choose_engine(settings: Settings, request: TrainingRequest, source: ModelSource) -> None:

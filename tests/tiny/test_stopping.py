@@ -4,20 +4,15 @@ import time
 from pathlib import Path
 
 import pytest
-from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_first_batches
-from torch.utils.data import BatchSampler
-from transformers import TrainerState
 
 from ft_tools.models.resolve import resolve_model
 from ft_tools.runs.processes import worker_session
 from ft_tools.runs.processes.worker_session import Session, Stopped
-from ft_tools.runs.state import directory
 from ft_tools.runs.tool import read_run
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.worker import callbacks, dpo, sft
-from ft_tools.training.worker.length_groups import EpochOrder, LengthGroups
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -54,16 +49,12 @@ def stop_at(patch, owner, name, session, count):
     patch.setattr(owner, name, look)
 
 
-@pytest.mark.parametrize(
-    ("num_rows", "order"),
-    [(32, "random"), (16, "random"), (16, "group_by_length"), (32, "group_by_length")],
-    ids=["within an epoch", "at the start of another", "grouped", "grouped within an epoch"],
-)
+@pytest.mark.parametrize("num_rows", [32, 16], ids=["within an epoch", "at the start of another"])
 def test_a_stop_within_a_step_saves_the_step_before_and_resumes_to_the_same_bits(
-    workspace, tiny_model_in, num_rows, order
+    workspace, tiny_model_in, num_rows
 ):
     write_jsonl(workspace / "train.jsonl", conversations(num_rows))
-    training = {**QUICK, "max_steps": 4, "save_steps": 50, "train_sampling_strategy": order}
+    training = {**QUICK, "max_steps": 4, "save_steps": 50}
     training |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
     request = SftRequest(
         model=tiny_model_in, dataset="train.jsonl", training=training,
@@ -79,36 +70,6 @@ def test_a_stop_within_a_step_saves_the_step_before_and_resumes_to_the_same_bits
     assert checkpoints(session) == ["checkpoint-2"]
     resumed = sft.work(Session(session.run_dir))
     assert same_bits(weights_of(resumed.artifact), weights_of(whole.artifact))
-
-
-def test_a_resumed_process_of_several_skips_rows_in_the_order_of_its_epoch():
-    def batches(epoch, skipped):
-        groups = LengthGroups(range(64, 0, -1), 8, seed=3)
-        shard = BatchSamplerShard(BatchSampler(groups, 2, False), 2, 0)
-        loader = DataLoaderShard(range(64), batch_sampler=shard)
-        loader = skip_first_batches(loader, skipped) if skipped else loader
-        EpochOrder(groups).on_epoch_begin(None, TrainerState(epoch=epoch), None)
-        loader.set_epoch(int(epoch))
-        return [batch.tolist() for batch in loader]
-
-    assert batches(1.1875, skipped=3) == batches(1.0, skipped=0)[3:] != batches(0.0, skipped=0)[3:]
-
-
-def test_grouped_rows_are_validated_in_the_same_batches_as_others(workspace, tiny_model_in):
-    write_jsonl(workspace / "train.jsonl", conversations(16))
-    write_jsonl(workspace / "held_out.jsonl", conversations(12, first=93))
-    found = []
-    for order in ("random", "group_by_length"):
-        training = {**QUICK, "max_steps": 1, "eval_on_start": True, "eval_strategy": "steps"}
-        request = SftRequest(
-            model=tiny_model_in, dataset="train.jsonl", validation="held_out.jsonl",
-            training=training | {"train_sampling_strategy": order}, peft={"r": 4}, **ACCEPTED,
-        )  # fmt: skip
-        session = prepared(request, order)
-        sft.work(session)
-        rows = directory.read_metrics(session.run_dir)
-        found.append(next(row["eval_loss"] for row in rows if "eval_loss" in row))
-    assert found[0] == found[1]
 
 
 def test_a_run_stops_within_a_step_of_its_budget_and_resumes_to_the_same_bits(

@@ -171,7 +171,6 @@ def test_a_kernel_that_was_planned_and_fetched_is_planned_while_the_hub_is_silen
     (tmp_path / "kernels.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.12.0")
     commit = "0123456789abcdef0123456789abcdef01234567"
 
     def planned(info):

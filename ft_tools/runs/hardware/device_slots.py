@@ -107,8 +107,7 @@ def candidates(info: RunInfo) -> list[str]:
     if info.device in {None, CPU}:
         return names
     there = devices.find_cards()
-    # A run of an older version names its GPU by its place.
-    may = [card for card in there if card.uuid in names or names == ["cuda:0"]]
+    may = [card for card in there if card.uuid in names]
     if len(may) < info.num_slots:
         raise Missing(
             f"the plan uses {info.num_slots} of the GPUs {', '.join(names)}, and {len(may)} of "

@@ -35,7 +35,6 @@ NAMES = dict(zip(SAME, SAME, strict=True)) | {
     "loss_type": "dpo_loss_type",
     "loss_weights": "dpo_loss_weights",
     "label_smoothing": "dpo_label_smoothing",
-    "train_sampling_strategy": "group_by_length",
 }
 # In other words below, or without a meaning there.
 HANDLED = {"packing", "max_steps", "gradient_checkpointing", "warmup_steps", "eval_steps",
@@ -126,8 +125,6 @@ def arguments(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:
         found["test_datasets"] = [_data(plan, plan.validation.path)]
         found["eval_steps"] = training.get("eval_steps")
         found["early_stopping_patience"] = plan.patience
-    if strategy := found.pop("group_by_length", None):
-        found["group_by_length"] = strategy == "group_by_length"
     if training["eval_strategy"] == "epoch":
         found |= {"eval_strategy": "epoch", "save_strategy": "epoch", "save_steps": None}
     if isinstance(plan, DpoPlan):

@@ -14,7 +14,6 @@ from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import loading, tokenizing
-from ft_tools.training.worker.length_groups import EpochOrder, LengthGroups
 from ft_tools.training.worker.packing_check import require_kept_apart
 from ft_tools.training.worker.work import Training
 
@@ -39,20 +38,8 @@ class Supervised(Training):
         return found
 
     def make_trainer(self, given: dict[str, Any]) -> Trainer:
-        """Make it without what would have TRL look for columns that are gone: labels are made.
-
-        By transformers' own groups each evaluation would have other batches, and so another loss.
-        """
-        left_out = {"completion_only_loss"}
-        is_grouped = given.get("train_sampling_strategy") == "group_by_length"
-        left_out |= {"train_sampling_strategy"} if is_grouped else set()
-        trainer = super().make_trainer({k: v for k, v in given.items() if k not in left_out})
-        if is_grouped:
-            lengths = [len(row) for row in trainer.train_dataset["input_ids"]]
-            groups = LengthGroups(lengths, self.plan.effective_batch, self.plan.training["seed"])
-            trainer._get_train_sampler = lambda *_: groups
-            trainer.add_callback(EpochOrder(groups))
-        return trainer
+        """Make it without what would have TRL look for columns that are gone: labels are made."""
+        return super().make_trainer({k: v for k, v in given.items() if k != "completion_only_loss"})
 
     def require_ready(self, trainer: Trainer) -> None:
         """Refuse a model in which packed examples see one another."""
