@@ -237,17 +237,13 @@ def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
     is_flat = end > (1 - number("diagnosis.flat")) * curves.late()
     if not rose and not (is_flat and trained < number("diagnosis.apart") * low):
         return None
-    checkpoints, change = "the best checkpoint was kept", "fewer epochs and half the learning rate"
     lower: dict[str, float | None] = {"learning_rate": float(f"{setup.learning_rate / 2:.2g}")}
-    if best >= last - 1:
-        checkpoints = "the last checkpoints are the best, so fewer epochs would not help"
-        change = "half the learning rate"
-    else:
+    if best < last - 1:
+        # Where the last checkpoints are the best, fewer epochs would not help.
         share = curves.evals[best][0] / max(1, setup.steps) if rose else 0.5
         epochs = max(1.0, round(setup.epochs * share, 1))
         lower |= {"num_train_epochs": epochs, "max_steps": None}
-    losses = {"low": low, "step": curves.evals[best][0], "end": end, "trained": trained}
-    fields = {**losses, "checkpoints": checkpoints, "change": change}
+    fields = {"low": low, "step": curves.evals[best][0], "end": end, "trained": trained}
     return _finding("memorising", fields, lower)
 
 

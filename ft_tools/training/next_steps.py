@@ -1,13 +1,10 @@
 """The calls that follow from a plan for elsewhere, and from what a training run has shown."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
 from ft_tools.contract import NextStep
-from ft_tools.lora.data_shape import rounded_length
-from ft_tools.models import model_folder
 from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.runs.launch import Launch
 from ft_tools.runs.state.training_run import unseen_file
@@ -26,7 +23,7 @@ ELSEWHERE = ("backend", "backend_options")
 def next_steps(
     found: Sequence[Diagnosis], plan: TrainingPlan, asked: Mapping[str, Any], run_id: str
 ) -> list[NextStep]:
-    """Return the calls that follow from the findings, and from rows that were cut.
+    """Return the calls that follow from the findings.
 
     Args:
         found: The findings.
@@ -34,10 +31,7 @@ def next_steps(
         asked: The run's request.
         run_id: The run.
     """
-    return [
-        *(_next_call(one, plan, asked, run_id) for one in found),
-        *_steps_for_cut_rows(plan, asked),
-    ]
+    return [_next_call(one, plan, asked, run_id) for one in found]
 
 
 def _next_call(
@@ -67,21 +61,6 @@ def _again(
         "validation": plan.validation.path if plan.validation else None,
         "training": {name: value for name, value in changed.items() if value is not None},
     }
-
-
-def _steps_for_cut_rows(plan: TrainingPlan, asked: Mapping[str, Any]) -> list[NextStep]:
-    """Return the call that cuts no row, or the one that lists those too long for the model."""
-    length = plan.training.get("max_length")
-    if plan.counts is None or not plan.counts.data.num_truncated or length is None:
-        return []
-    longest, folder = plan.counts.lengths.longest_tokens, Path(plan.model.load_from)
-    limit = model_folder.max_positions(folder) if folder.is_dir() else None
-    if limit is None or longest <= limit:
-        whole = rounded_length(longest, limit or longest)
-        arguments = _again(plan, asked, {"max_length": whole})
-        return [next_step("cut_no_row", arguments, tool=launch_tool(plan.task), whole=whole)]
-    arguments = {"path": plan.dataset.path, "model": plan.model.name, "max_length": length}
-    return [next_step("find_long_rows", arguments, limit=limit)]
 
 
 def after_export_plan(found: Launch, plan: TrainingPlan, request: TrainingRequest) -> NextStep:

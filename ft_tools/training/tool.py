@@ -1,6 +1,5 @@
 """launch_sft, launch_dpo and launch_grpo: a plan; once it is confirmed, a run."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ft_tools import workspace
@@ -43,8 +42,8 @@ def launch_sft(request: SftRequest) -> Launch:
     arguments.require_known("sft", request.training)
     data_quality.require_known(request.accept_findings)
     request = continued(request)
-    begins = Start(request.model or "", _advised("sft", request))
-    return _launch("sft", request, plan_sft(request), begins)
+    advised = _advised("sft", request)
+    return _launch("sft", request, plan_sft(request), advised)
 
 
 def launch_dpo(request: DpoRequest) -> Launch:
@@ -57,15 +56,14 @@ def launch_dpo(request: DpoRequest) -> Launch:
     require_machine(request)
     arguments.require_known("lora", request.peft)
     data_quality.require_known(request.accept_findings)
-    parent = request.sft_run or request.model or ""
     if _has_marks(request):
         arguments.require_known("kto", request.training)
-        begins = Start(parent, _advised("kto", request))
-        return _launch("kto", request, plan_kto(request), begins)
+        advised = _advised("kto", request)
+        return _launch("kto", request, plan_kto(request), advised)
     listed = _listed(request)
     arguments.require_known("dpo", listed.training)
-    begins = Start(parent, _advised("dpo", listed))
-    return _launch("dpo", request, plan_dpo(listed), begins)
+    advised = _advised("dpo", listed)
+    return _launch("dpo", request, plan_dpo(listed), advised)
 
 
 def launch_grpo(request: GrpoRequest) -> Launch:
@@ -81,23 +79,23 @@ def launch_grpo(request: GrpoRequest) -> Launch:
     data_quality.require_known(request.accept_findings)
     if request.export_dir is not None or request.backend_options.get("gpu"):
         raise refusal("grpo_not_exported")
-    begins = Start(request.sft_run or request.model or "", _advised("grpo", request))
+    advised = _advised("grpo", request)
     plan = plan_grpo(request)
     if request.probe and request.is_here and plan.probe is None and not plan.missing:
-        return _probed(request, plan, begins)
+        return _probed(request, plan)
     if not request.probe:
         plan = plan.model_copy(update={"warnings": [warning("probe_skipped"), *plan.warnings]})
-    return _launch("grpo", request, plan, begins)
+    return _launch("grpo", request, plan, advised)
 
 
-def _probed(request: GrpoRequest, plan: GrpoPlan, begins: "Start") -> Launch:
+def _probed(request: GrpoRequest, plan: GrpoPlan) -> Launch:
     """Start the probe of a plan, or find the one that is running."""
     known = probe.runs_of(plan.probe_key)
     if known and known[0][1] not in UNDER_WAY:
         raise refusal("probe_ended", run=known[0][0].name, state=known[0][1])
     run_id = known[0][0].name if known else start.start(
         probe.KIND, request, plan, name=request.name, device=plan.device.name, slots=_slots(plan),
-        lineage=_lineage(plan, begins),
+        lineage=_lineage(plan),
     )  # fmt: skip
     limits = {"seconds": probe.SECONDS, "most": probe.MOST_SECONDS, "least": probe.LEAST_PROMPTS}
     told = warning("probe_started", prompts=probe.PROMPTS, **limits)
@@ -144,17 +142,9 @@ def _listed(request: DpoRequest) -> DpoRequest:
     return request.model_copy(update={"training": {**request.training, "loss_type": [loss]}})
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a run starts from."""
-
-    parent: str
-    """Model or run."""
-    advised: LaunchAdvice | None
-
-
-def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, begins: Start) -> Launch:
-    advised = begins.advised
+def _launch(
+    kind: Task, request: TrainingRequest, plan: TrainingPlan, advised: LaunchAdvice | None
+) -> Launch:
     warnings = plan.warnings if advised else [*plan.warnings, warning("no_advice")]
     plan = plan.model_copy(update={"advice": advised, "warnings": warnings})
     elsewhere = plan.place.exported_for
@@ -174,7 +164,7 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, begins: St
         device=plan.device.name,
         slots=_slots(plan),
         backend=(request.backend, request.backend_options),
-        lineage=_lineage(plan, begins),
+        lineage=_lineage(plan),
     )
     if elsewhere:
         found = found.model_copy(update={"next_steps": [after_export_plan(found, plan, request)]})
@@ -189,12 +179,12 @@ def _launch(kind: Task, request: TrainingRequest, plan: TrainingPlan, begins: St
     )
 
 
-def _lineage(plan: TrainingPlan, begins: Start) -> dict[str, str]:
+def _lineage(plan: TrainingPlan) -> dict[str, str]:
     lineage = {"base_model": plan.model.base_model, "dataset": plan.dataset.path}
     if made := describe_made(Path(plan.dataset.path)):
         lineage["made_rows"] = made
-    if directory.RUN_ID.fullmatch(begins.parent):
-        lineage["parent_run"] = begins.parent
+    if directory.RUN_ID.fullmatch(plan.model.name):
+        lineage["parent_run"] = plan.model.name
     return lineage
 
 
