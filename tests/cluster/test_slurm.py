@@ -150,18 +150,16 @@ def test_a_job_that_somebody_else_removed_is_told_apart_and_resumes():
     assert finished(run_id).state in {"cancelled", "interrupted"}
 
 
-def test_a_run_that_meets_its_time_limit_queues_itself_again():
+def test_a_run_that_meets_its_time_limit_saves_and_resumes():
     # Slurm counts in minutes, and warns up to a minute earlier than asked.
     run_id = moves("until_told", time_limit="1", signal_seconds=10)
     running(run_id)
-    taken = wait_until(lambda r: r.state == "interrupted", run_id, 120)
-    assert taken.reason == "preempted"
-    eventually(lambda: "the time limit is near: queueing the job again" in messages(run_id))
-    hurry(run_id)
-    again = wait_until(lambda r: r.attempts == 2 and r.phase == "steps", run_id, 120)
-    assert again.state == "running"
+    taken = wait_until(lambda r: r.resumable, run_id, 120)
+    assert (taken.state, taken.reason) == ("interrupted", "preempted")
+    resume_run(ResumeRequest(run_id=run_id))
+    wait_until(lambda r: r.attempts == 2 and r.phase == "steps", run_id, 120)
     cancel_run(CancelRequest(run_id=run_id))
-    assert finished_after_requeue(run_id).state == "cancelled"
+    assert finished(run_id).state == "cancelled"
 
 
 def test_a_run_whose_supervisor_is_gone_is_looked_after_again(monkeypatch):

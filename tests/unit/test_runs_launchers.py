@@ -53,7 +53,6 @@ def job(backend, **changed):
         ("slurm", {"modules": ["cuda\n"]}, "modules"),
         ("slurm", {"constraint": "a100 #"}, "constraint"),
         ("slurm", {"time_limit": "soon"}, "time_limit"),
-        ("slurm", {"time_limit": "5"}, "signal_seconds"),
         ("slurm", {"python": "python"}, "python"),
         ("slurm", {"gpu_type": "a100"}, "gpu_type"),
         ("ray", {"address": "--help"}, "address"),
@@ -153,11 +152,3 @@ def test_a_launcher_calls_its_program_and_says_how_to_install_it(backend, monkey
 def test_an_answer_that_cannot_be_read_is_no_end_of_a_job(launcher, code, printed, state, reason):
     said = launcher.LAUNCHER.read_status(code, printed, "x")
     assert (said.state, said.reason) == (state, reason)
-
-
-def test_only_a_job_near_its_time_limit_queues_itself_again():
-    near = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "1000", slurm.WARNED_VARIABLE: "300"}
-    assert slurm.requeue(near, 1000 - 360) == ["scontrol", "requeue", "7"]
-    assert slurm.requeue(near, 1000 - 500) == []
-    assert slurm.requeue(near | {"SLURM_JOB_END_TIME": ""}, 999) == []
-    assert slurm.requeue({}, 0) == []

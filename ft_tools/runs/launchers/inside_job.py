@@ -6,8 +6,8 @@ machine of the job and may be started again by the scheduler after a preemption.
 is not the run's ends at once: the run was given to another one.
 
 The exit code says whether the run has succeeded. A job that depends on this one (Slurm's `afterok`)
-waits for that; SkyPilot starts a job that failed once more. Slurm itself queues a preempted job, or
-one that asked for it, whatever its code is.
+waits for that; SkyPilot starts a job that failed once more. Slurm queues a preempted job again,
+whatever its code is.
 """
 
 import os
@@ -20,7 +20,6 @@ from pathlib import Path
 
 from ft_tools.runs.hardware import device_slots
 from ft_tools.runs.launchers import workdir
-from ft_tools.runs.launchers.table import LAUNCHERS
 from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.worker_session import RUN_FAILED
 from ft_tools.runs.state import directory, ranks
@@ -51,8 +50,6 @@ def main() -> int:
     if _begin(run_dir):
         work = partial(_run, run_dir, command, stopped, kept)
         return_code = endings.attempt(run_dir, work, lambda: bool(stopped))
-        if stopped:
-            _queue_again(run_dir)
     # Also of a run that had ended before: an earlier start may have failed to copy it.
     is_copied = kept is None or _copied_at_last(run_dir, kept)
     if is_copied and directory.read_status(run_dir).state == "succeeded":
@@ -120,17 +117,6 @@ def _copied_at_last(run_dir: Path, kept: Path) -> bool:
         if tries_left:
             time.sleep(KEEP_SECONDS)
     return False
-
-
-def _queue_again(run_dir: Path) -> None:
-    """Have the scheduler start this job once more, where it does not do so by itself."""
-    if directory.read_status(run_dir).state != "interrupted":
-        return
-    requeue = LAUNCHERS[directory.read_info(run_dir).backend].requeue
-    argv = requeue(os.environ, time.time()) if requeue is not None else []
-    if argv:
-        directory.add_event(run_dir, "the time limit is near: queueing the job again")
-        subprocess.run(argv, stdin=subprocess.DEVNULL, check=False)
 
 
 if __name__ == "__main__":

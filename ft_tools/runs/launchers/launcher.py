@@ -189,8 +189,6 @@ class Launcher:
     cancel: Callable[[Options, str], list[str]]
     files: Callable[[Job], dict[str, str]] = lambda _: {}
     """Files that are written into the run directory first, by name."""
-    requeue: Callable[[Mapping[str, str], float], list[str]] | None = None
-    """From inside a job that was asked to stop: the argv that queues it once more, or nothing."""
     fetch: Callable[[Options, str, str], list[str]] | None = None
     """For machines that do not see the run directory: options, run id and local folder -> the
     command that brings the run's files here. `workdir.py` does the rest."""

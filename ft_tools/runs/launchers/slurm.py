@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Mapping
 
 from pydantic import Field, model_validator
 
@@ -30,11 +29,6 @@ TIME = r"^(\d+-)?\d+(:\d{2}){0,2}$"
 # Ports of a run's meeting point, one a job, above the well-known ones.
 FIRST_PORT = 20_000
 NUM_PORTS = 20_000
-# A warning this much later than asked is still the time limit's. Source: sbatch(1), --signal: the
-# signal may be sent up to 60 seconds earlier than specified.
-SLACK_SECONDS = 120
-WARNED_VARIABLE = "FINE_TUNING_LLM_WARNED_SECONDS"
-"""In a job that may start again: how long before its time limit it is told to stop."""
 FIELD = re.compile(r"(JobState|Reason|Restarts)=(\S+)")
 # Source: squeue(1), job state codes.
 STATES = States(
@@ -72,22 +66,12 @@ class SlurmOptions(Options):
     )
     gpu_type: str = Field("", pattern=f"{WORD}|^$", description="The card's name in the cluster.")
     requeue: bool = Field(
-        True, description="Start again by itself after a preemption or at the time limit."
+        True, description="Start again by itself after a preemption or a failed node."
     )
     signal_seconds: int = Field(
         300, ge=10, le=65_535, description="Warning before the time limit, to save and stop."
     )
     modules: tuple[str, ...] = Field((), description="Environment modules to load first.")
-
-    @model_validator(mode="after")
-    def _warned_late_enough(self) -> "SlurmOptions":
-        limit = _seconds(self.time_limit)
-        if limit and self.signal_seconds * 2 > limit:
-            raise ValueError(
-                f"signal_seconds={self.signal_seconds} is more than half of "
-                f"time_limit={self.time_limit!r}; the run would save and stop too early"
-            )
-        return self
 
     @model_validator(mode="after")
     def _card_is_known(self) -> "SlurmOptions":
@@ -103,28 +87,6 @@ class SlurmOptions(Options):
         return self
 
 
-def _seconds(limit: str) -> int:
-    """Return a time limit of Slurm in seconds; 0 for none.
-
-    >>> _seconds("90"), _seconds("1:30"), _seconds("2:00:00"), _seconds("1-0"), _seconds("")
-    (5400, 90, 7200, 86400, 0)
-    """
-    if not limit:
-        return 0
-    days, is_long, rest = limit.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
-    if is_long:
-        # days-hours[:minutes[:seconds]]
-        parts += [0] * (3 - len(parts))
-    elif len(parts) == 1:
-        # minutes
-        parts += [0]
-    total = 0
-    for part in parts:
-        total = total * 60 + part
-    return int(days or 0) * 86_400 + total
-
-
 def _options(job: Job) -> SlurmOptions:
     assert isinstance(job.options, SlurmOptions)
     return job.options
@@ -136,8 +98,6 @@ def files(job: Job) -> dict[str, str]:
     lines = ["#!/bin/bash", *(f"#SBATCH {line}" for line in _directives(job, options))]
     lines += [f"module load {shlex.quote(name)}" for name in options.modules]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()]
-    if options.requeue:
-        lines.append(f"export {WARNED_VARIABLE}={options.signal_seconds}")
     lines += [
         # The batch script runs on the first node of the allocation.
         "HEAD=$(hostname)",
@@ -189,24 +149,6 @@ def read_status(return_code: int, printed: str, _: str = "") -> JobState:
 def cancel(_: Options, number: str) -> list[str]:
     """Return the command that ends a job."""
     return ["scancel", number]
-
-
-def requeue(environment: Mapping[str, str], now: float) -> list[str]:
-    """Return the command that queues this job once more, if it was stopped by its time limit.
-
-    A preempted job is queued again by Slurm itself, and a cancelled one must not be.
-
-    Args:
-        environment: Of the job.
-        now: Seconds since 1970.
-    """
-    number, end = environment.get("SLURM_JOB_ID"), environment.get("SLURM_JOB_END_TIME", "")
-    warned = environment.get(WARNED_VARIABLE)
-    if not number or not end.isdigit() or warned is None:
-        return []
-    if float(end) - now > float(warned) + SLACK_SECONDS:
-        return []
-    return ["scontrol", "requeue", number]
 
 
 def _directives(job: Job, options: SlurmOptions) -> list[str]:
@@ -262,5 +204,4 @@ LAUNCHER = Launcher(
     status=status,
     read_status=read_status,
     cancel=cancel,
-    requeue=requeue,
 )
