@@ -15,7 +15,6 @@ from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.hardware import memory
 
 QUERY = "index,uuid,name,memory.total,memory.used,compute_cap,driver_version,mig.mode.current"
-DISPLAY_QUERY = "uuid,display_active"
 DRIVER_SECONDS = 10.0
 """nvidia-smi may take this long: without a persistence daemon it wakes every card."""
 # A part of a divided card, as nvidia-smi -L lists it: `MIG 3g.20gb  Device  0: (UUID: MIG-...)`.
@@ -168,13 +167,6 @@ def unused_gpu() -> str:
     return (
         f"{files[0]} shows an AMD GPU; ROCm is not supported, so the CPU is used" if files else ""
     )
-
-
-def drives_display(device: Device) -> bool:
-    """Return whether a desktop is drawn by one of the cards that a run may take."""
-    rows = _ask(f"--query-gpu={DISPLAY_QUERY}", "--format=csv,noheader,nounits") or []
-    shown = {row[0] for row in rows if len(row) == 2 and row[1] == "Enabled"}
-    return any(card in shown for card in device.cards)
 
 
 def _cpu() -> Device:

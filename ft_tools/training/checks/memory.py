@@ -14,7 +14,7 @@ from ft_tools.memory.report import VramReport
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.setup import Optimizer
 from ft_tools.memory.tool import estimate_vram
-from ft_tools.runs.hardware.devices import Device, drives_display
+from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.hardware.memory import free_bytes
 from ft_tools.runs.launchers.table import Place
 from ft_tools.training.findings import refusal
@@ -70,7 +70,7 @@ class PlannedRun:
 def fastest_that_fits(planned: PlannedRun, given: Collection[str]) -> dict[str, Any]:
     """Choose checkpointing, micro-batch and optimizer: the fastest whose upper bound fits.
 
-    The bound has to fit beside what other programs use and a margin on a card that draws a desktop.
+    The bound has to fit beside what other programs use.
     A step sees as many examples as before, and what the caller named stays. Blocks are recomputed
     only where too few tokens fit in a pass otherwise; the micro-batch is as large as fits, up to
     the tokens that keep a GPU busy: more rows are only padded further. States of 8 bits are the
@@ -85,7 +85,6 @@ def fastest_that_fits(planned: PlannedRun, given: Collection[str]) -> dict[str, 
     """
     if not planned.is_estimated:
         return {}
-    margin = facts.number("vram.desktop_margin_gib") if drives_display(planned.device) else 0.0
     choices = list(_choices(planned, set(given)))
     chosen = choices[-1] if choices else {}
     # What a sharded process takes was seen at up to 1.6 times its allocations, so that nothing that
@@ -93,7 +92,7 @@ def fastest_that_fits(planned: PlannedRun, given: Collection[str]) -> dict[str, 
     allocated = None
     try:
         for choice in choices:
-            report = _estimate(planned, choice, margin)
+            report = _estimate(planned, choice)
             if report.fits == "yes":
                 chosen = choice
                 break
@@ -257,9 +256,7 @@ def with_whole_logits(plan: Any) -> VramReport | None:
         return None
 
 
-def _estimate(
-    planned: PlannedRun, batch: Mapping[str, Any] | None = None, margin_gib: float = 0.0
-) -> VramReport:
+def _estimate(planned: PlannedRun, batch: Mapping[str, Any] | None = None) -> VramReport:
     """Estimate the run, on what other programs leave of the card."""
     training = {**planned.training, **(batch or {})}
     device, place = planned.device, planned.place
@@ -297,7 +294,7 @@ def _estimate(
         "padded_batches": is_padded,
         "packed_batches": is_flat,
         "precompute_ref_log_probs": bool(training.get("precompute_ref_log_probs")),
-        **_memory_of(planned, margin_gib),
+        **_memory_of(planned),
         "loss_head": planned.loss_head,
         "num_gpus": place.num_processes,
         "sharding": place.sharding if place.num_processes > 1 else "none",
@@ -325,11 +322,11 @@ def _written_together(training: Mapping[str, Any]) -> int:
     return max(step, int(training.get("per_device_eval_batch_size") or 0)) if is_evaluated else step
 
 
-def _memory_of(planned: PlannedRun, margin_gib: float) -> dict[str, Any]:
+def _memory_of(planned: PlannedRun) -> dict[str, Any]:
     """Return what holds the run, as arguments of estimate_vram."""
     if planned.mac:
         return {"gpu": planned.mac}
-    free = planned.device.memory_gib - planned.used_gib - margin_gib
+    free = planned.device.memory_gib - planned.used_gib
     if planned.training.get("use_vllm"):
         share = float(planned.training.get("vllm_gpu_memory_utilization", VLLM_SHARE))
         free -= share * planned.device.memory_gib
