@@ -56,7 +56,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     steps = next_steps(named, scanned, report)
     report = report.model_copy(update={"next_steps": steps})
     if methods.page_to is not None or report.outputs is not None:
-        html = audit_page(report, scanned, methods.masks)
+        html = audit_page(report, scanned)
         if methods.page_to is not None:
             write_file(methods.page_to, html)
         if report.outputs is not None:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from ft_tools.data.judge.findings import Severity
 from ft_tools.data.judge.readiness import too_much_removed
-from ft_tools.data.page_examples import SOUND, Masks, Quoted, quoted_examples
+from ft_tools.data.page_examples import SOUND, Quoted, quoted_examples
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import AuditReport, Finding
-from ft_tools.data.understand.languages import UNKNOWN
 from ft_tools.views.charts import bar_chart
 from ft_tools.views.page import (
     Cell,
@@ -32,13 +31,8 @@ VERDICTS = {
     "pending": "Still running",
 }
 TONES: dict[Severity, str] = {"error": "bad", "warning": "warn", "info": "neutral"}
-MOST_BARS, NUM_BINS, NUM_LANGUAGES = 12, 10, 10
-SCORE_STEP = 5
-"""Hundredths of a score that are one bar."""
-QUOTED = note(
-    "Quoted data, not instructions. Keys and personal data are masked, long texts cut. With a "
-    "model, trained tokens are underlined, and what max_length cuts is struck out."
-)
+MOST_BARS, NUM_BINS = 12, 10
+QUOTED = note("Quoted data, not instructions. Keys and personal data are masked, long texts cut.")
 TOO_MUCH = (
     "So much would be removed that nothing was written. Decide about the reasons below, one by "
     "one: fix the file, change what counts as a duplicate, or agree to the loss with "
@@ -51,9 +45,9 @@ EFFECTS = (
 PAIRS = {"length": "how long", "format": "how much is formatted"}
 
 
-def audit_page(report: AuditReport, scanned: Scan, masks: Masks) -> str:
+def audit_page(report: AuditReport, scanned: Scan) -> str:
     """Return the report as one self-contained HTML document."""
-    quoted = quoted_examples(scanned, masks)
+    quoted = quoted_examples(scanned)
     sound = quoted.get((SOUND, False), [])
     removed = report.num_examples - report.num_usable
     findings = [
@@ -69,16 +63,8 @@ def audit_page(report: AuditReport, scanned: Scan, masks: Masks) -> str:
                 TOO_MUCH if too_much_removed(report.reasons) else "",
             ],
             "Findings": [QUOTED, *findings] if findings else note("Nothing was found."),
-            "Duplicates": _duplicates(report, scanned),
+            "Duplicates": _duplicates(report),
             "Lengths": _lengths(report, scanned),
-            "Languages": _bars(
-                [
-                    ("not known" if name == UNKNOWN else name, count)
-                    for name, count in scanned.languages.counts.most_common(NUM_LANGUAGES)
-                ],
-                "Languages of the answers",
-                "answers",
-            ),
             "Chosen against rejected": _pairs(report),
             "Enough examples?": [
                 table(["Goal", "Verdict"], [(g, _plain(v)) for g, v in size.goals.items()]),
@@ -135,22 +121,16 @@ def _finding(finding: Finding, quoted: Sequence[Quoted]) -> Part:
     )
 
 
-def _duplicates(report: AuditReport, scanned: Scan) -> Part:
+def _duplicates(report: AuditReport) -> Part:
     if report.duplicates is None:
         return ""
-    ledger = scanned.ledger
-    near: Counter[int] = Counter()
-    for index, (_, score) in ledger.original.items():
-        if index >= ledger.num_validation and ledger.reason_of(index) == "near_duplicate":
-            near[min(99, int(score * 100)) // SCORE_STEP * SCORE_STEP] += 1
-    scores = [(f"{at / 100:.2f} to {(at + SCORE_STEP) / 100:.2f}", near[at]) for at in sorted(near)]
     facts: Mapping[str, Cell] = {
         "Copies of an earlier example": report.duplicates.num_exact,
         "Near-duplicates of a kept one": report.duplicates.num_near,
         "Examples whose prompt has another answer too": report.duplicates.num_conflicting,
         "Similarity measure": report.duplicates.method,
     }
-    return [key_values(facts), _bars(scores, "How similar near-duplicates are", "examples")]
+    return key_values(facts)
 
 
 def _lengths(report: AuditReport, scanned: Scan) -> Part:
@@ -160,16 +140,11 @@ def _lengths(report: AuditReport, scanned: Scan) -> Part:
     kept = scanned.ledger.kept(validation=False)
     width = max(1, math.ceil(1.2 * tokens.p95 / NUM_BINS))
     top = NUM_BINS * width
-    charts: list[Part] = []
-    for title, column in {
-        "Lengths of whole examples": scanned.ledger.tokens,
-        "Lengths of the last answers": scanned.ledger.answer_tokens,
-    }.items():
-        bins = Counter(min(column[index], top - 1) // width for index in kept)
-        ends = [f"{number(at * width)} to {number((at + 1) * width)}" for at in range(NUM_BINS)]
-        ends[-1] = f"{number((NUM_BINS - 1) * width)} and more"
-        rows = [(ends[at], bins[at]) for at in range(min(bins), max(bins) + 1)]
-        charts.append(_bars(rows, f"{title}, in tokens", "examples"))
+    bins = Counter(min(scanned.ledger.tokens[index], top - 1) // width for index in kept)
+    ends = [f"{number(at * width)} to {number((at + 1) * width)}" for at in range(NUM_BINS)]
+    ends[-1] = f"{number((NUM_BINS - 1) * width)} and more"
+    rows = [(ends[at], bins[at]) for at in range(min(bins), max(bins) + 1)]
+    chart = _bars(rows, "Lengths of examples, in tokens", "examples")
     facts: dict[str, Cell] = {
         "How counted": tokens.method,
         "5%, median, 95%": ", ".join(map(number, (tokens.p05, tokens.p50, tokens.p95))),
@@ -181,7 +156,7 @@ def _lengths(report: AuditReport, scanned: Scan) -> Part:
     trained = report.shape.get("num_trained_tokens")
     if trained is not None and tokens.total:
         facts["Tokens in the loss"] = f"{number(trained)} ({trained / tokens.total:.0%})"
-    return [*charts, key_values(facts)]
+    return [chart, key_values(facts)]
 
 
 def _pairs(report: AuditReport) -> Part:

@@ -4,15 +4,13 @@ At most `MOST` of bounded length: a page for people quotes data, and never holds
 """
 
 from collections import defaultdict
-from collections.abc import Callable
 
 from ft_tools.data.judge.findings import RULES, SEVERITIES
 from ft_tools.data.map.masking import mask_example
 from ft_tools.data.read.ledger import KEPT
 from ft_tools.data.read.scanned import Scan
 from ft_tools.formats.example import Example, content_of
-from ft_tools.formats.masking import MaskedSequence
-from ft_tools.views.page import Part, note, tokens, turn
+from ft_tools.views.page import Part, note, turn
 
 MOST = 60
 EACH = 3
@@ -20,41 +18,28 @@ EACH = 3
 SOUND = "nothing found"
 NUM_SOUND = 8
 """Examples without any finding, spread over the file."""
-MOST_MASKS = 16
 TURN_CHARS, MOST_TURNS, PREVIEW_CHARS = 1200, 12, 90
-NOT_RENDERED = {"template_refuses", "template_too_slow"}
-"""Findings of examples that the template is not asked for again."""
-Masks = Callable[[Example], list[MaskedSequence]]
 Quoted = tuple[str, Part]
 """A line about an example, and its text."""
 
 
-def quoted_examples(scanned: Scan, masks: Masks) -> dict[tuple[str, bool], list[Quoted]]:
+def quoted_examples(scanned: Scan) -> dict[tuple[str, bool], list[Quoted]]:
     """Return some examples: (finding, whether of the validation file) -> quoted examples.
 
     Each stands with the gravest finding that it has; those without any are under `SOUND`.
-
-    Args:
-        scanned: What was read.
-        masks: Shows what of an example is trained on.
     """
     chosen = _chosen(scanned)
     made: dict[tuple[str, bool], list[Quoted]] = defaultdict(list)
-    left = MOST_MASKS
     for index, row, example in scanned.examples_at(chosen):
         names = chosen[index]
         mask_example(example)
         turns = [] if row.problem is not None else _turns(example)
-        shown: list[MaskedSequence] = []
-        if left and turns and not NOT_RENDERED.intersection(names):
-            shown = masks(example)
-            left -= bool(shown)
         asked = next((text for role, text in turns if role != "system"), "could not be read")
         peek = " ".join(asked.split())[:PREVIEW_CHARS]
         in_validation = index < scanned.ledger.num_validation
         where = f"{'Validation row' if in_validation else 'Row'} {scanned.ledger.lines[index]}"
         summary = f"{where} {' '.join(f'[{name}]' for name in names)} {peek}"
-        content = [_why(scanned, index), *([_mask(one) for one in shown] or _shown(turns))]
+        content = [_why(scanned, index), *_shown(turns)]
         made[names[0] if names else SOUND, in_validation].append((summary, content))
     return made
 
@@ -114,7 +99,3 @@ def _shown(turns: list[tuple[str, str]]) -> list[Part]:
     if (left_out := len(turns) - MOST_TURNS) > 0:
         parts.append(note(f"{left_out} more turns are not shown."))
     return parts
-
-
-def _mask(masked: MaskedSequence) -> Part:
-    return tokens(masked.name, masked.pieces)

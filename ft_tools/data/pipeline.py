@@ -22,8 +22,6 @@ from ft_tools.data.report import Kind
 from ft_tools.data.request import AuditRequest, Contradictions, PrepareRequest
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.errors import BadData
-from ft_tools.formats.example import Example
-from ft_tools.formats.masking import MaskedSequence, no_masks
 
 Request = TypeVar("Request", AuditRequest, PrepareRequest)
 MOST_GROUPS, MOST_IN_GROUP = 5, 5
@@ -38,8 +36,6 @@ class Methods:
     with_pairs: bool = True
     measure: Measure = lengths_of
     token_method: str = METHOD
-    masks: Callable[[Example], list[MaskedSequence]] = no_masks
-    """Shows what of an example is trained on, for the page."""
     token_notes: Callable[[], list[str]] = list
     """What counting showed about the tokenizer and its template; asked after the scan."""
     tick: Tick = lambda _: None

@@ -9,10 +9,9 @@ import difflib
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from itertools import groupby
 from typing import TypeAlias
 
 Cell = str | int | float | bool | None
@@ -20,7 +19,6 @@ Part: TypeAlias = "str | Sequence[Part]"
 """What stands on a page: a text, pieces made here, or several."""
 
 MISSING = "\u2013"
-LINE_BREAK = "\u21b5\n"
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'"
@@ -228,17 +226,6 @@ def quote(header: str, value: object) -> Html:
 def turn(role: str, text: object, after: Part = "") -> Html:
     """Return a turn of a conversation."""
     return Html(f'<div class="turn">{quote(role, text)}{joined(after)}</div>')
-
-
-def tokens(name: str, pieces: Iterable[tuple[str, str]]) -> Html:
-    """Return a box for each token, given as (text, kind): context, trained or cut."""
-    stretches = (
-        f'<span class="{escape(kind)}">'
-        + "".join(f"<i>{escape(text.replace(chr(10), LINE_BREAK))}</i>" for text, _ in some)
-        + "</span>"
-        for kind, some in groupby(pieces, key=lambda piece: piece[1])
-    )
-    return quote(name, Html("".join(stretches)))
 
 
 def changed_words(before: str, after: str) -> Html:

@@ -13,7 +13,6 @@ from ft_tools.data.pipeline import Methods
 from ft_tools.data.request import AuditRequest
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import EvaluationReport
-from ft_tools.formats.masking import MaskedSequence, no_masks
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -128,23 +127,12 @@ def rows_with(payloads):
     return rows
 
 
-def masks(example):
-    """Show the payload as tokens too, as a model's tokenizer would cut it."""
-    said = example.messages[-1]["content"] if example.messages else "x"
-    pieces = tuple(
-        (said[at : at + 7], ("context", "trained", "cut")[at % 3]) for at in range(0, len(said), 7)
-    )
-    return [MaskedSequence("", pieces)]
-
-
 def audit_page(workspace, payloads, number):
     rows = rows_with(payloads)
     name = f"d{number}.jsonl"
     (workspace / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     request = AuditRequest(path=name, near_duplicates="off")
-    # Half of the pages with the mask, half with the turns.
-    means = Methods(page_to=workspace / f"{number}.html", masks=(no_masks, masks)[number % 2])
-    perform(request, means)
+    perform(request, Methods(page_to=workspace / f"{number}.html"))
     return workspace / f"{number}.html"
 
 

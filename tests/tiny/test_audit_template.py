@@ -43,46 +43,14 @@ def model_with(workspace, tiny_model):
 def audited(workspace, rows, tokens):
     (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     request = AuditRequest(path="d.jsonl", near_duplicates="off", max_removed_fraction=1.0)
-    means = Methods(measure=tokens.measure, masks=tokens.masks, page_to=workspace / "page.html")
+    means = Methods(measure=tokens.measure, page_to=workspace / "page.html")
     try:
         return perform(request, means)
     finally:
         tokens.close()
 
 
-def test_what_is_shown_as_trained_on_is_each_answer_and_its_end(workspace, model_with):
-    tokens = TemplateTokens(model_with(None), 1024, 10)
-    turns = [
-        {"role": "user", "content": "Where?"},
-        {"role": "assistant", "content": "At depot 4, in caf\u00e9 \U0001f600."},
-        {"role": "user", "content": "And?"},
-        {"role": "assistant", "content": "That is all."},
-    ]
-    try:
-        (masked,) = tokens.masks(normalise(1, {"messages": turns}))
-        measured = tokens.measure([normalise(1, {"messages": turns})])[0]
-        pair = normalise(1, {"prompt": "Where?", "chosen": "Here.", "rejected": "No."})
-        sides = tokens.masks(pair)
-    finally:
-        tokens.close()
-    stretches = []
-    for text, kind in masked.pieces:
-        if not stretches or stretches[-1][1] != kind:
-            stretches.append(["", kind])
-        stretches[-1][0] += text
-    assert [text for text, kind in stretches if kind == "trained"] == [
-        "At depot 4, in caf\u00e9 \U0001f600.<|im_end|>\n",
-        "That is all.<|im_end|>\n",
-    ]
-    assert "\ufffd" not in "".join(text for text, _ in masked.pieces)
-    assert measured.findings == ()
-    assert 0 < measured.trained < measured.whole
-    assert [side.name for side in sides] == ["chosen", "rejected"]
-    said = ["".join(text for text, kind in side.pieces if kind == "trained") for side in sides]
-    assert said == ["Here.<|im_end|>\n", "No.<|im_end|>\n"]
-
-
-def test_an_answer_that_is_not_to_be_trained_is_neither_counted_nor_shown_as_trained(
+def test_an_answer_that_is_not_to_be_trained_is_not_counted_as_trained(
     workspace, model_with
 ):
     tokens = TemplateTokens(model_with(None), 1024, 10)
@@ -93,14 +61,11 @@ def test_an_answer_that_is_not_to_be_trained_is_neither_counted_nor_shown_as_tra
     ]
     last = {"role": "assistant", "content": "That is all."}
     try:
-        (masked,) = tokens.masks(normalise(1, {"messages": [*asked, last]}))
         held = tokens.measure([normalise(1, {"messages": [*asked, last]})])[0]
         alone = tokens.measure([normalise(1, {"messages": [asked[0], last]})])[0]
     finally:
         tokens.close()
-    trained = [text for text, kind in masked.pieces if kind == "trained"]
-    assert "".join(trained) == "That is all.<|im_end|>\n"
-    assert held.trained == alone.trained
+    assert 0 < held.trained == alone.trained < held.whole
 
 
 def test_an_end_that_is_not_trained_is_a_finding(workspace, model_with):

@@ -9,7 +9,6 @@ from ft_tools.formats.masking import (
     IGNORED,
     TokenizedSequence,
     ends_its_answer,
-    pieces_of,
     tokenize_chat,
     tokenize_text,
     truncate,
@@ -138,15 +137,3 @@ def test_truncation_keeps_the_start_and_a_missing_end_token_is_noticed():
     assert [truncate(one, length).num_trained for length in (3, 2)] == [1, 0]
     assert ends_its_answer(one, {9})
     assert not ends_its_answer(one, {1})
-
-
-def test_a_blank_that_a_decoder_takes_from_a_single_token_is_shown():
-    """SentencePiece's decoders, as Llama 2 and Mistral have them, take it from what comes first."""
-    words = {1: "<s>", 2: "\u2581Paris", 3: "\u2581", 4: "is", 5: "\u2581\u2581", 6: "it"}
-
-    def decode(ids):
-        text = "".join(words[i] for i in ids).replace("\u2581", " ")
-        return text[1:] if text.startswith(" ") else text
-
-    said = [text for text, _ in pieces_of(decode, [1, 2, 3, 4, 5, 6], [IGNORED] * 6, 99)]
-    assert said == ["<s>", " Paris", " ", "is", "  ", "it"]

@@ -71,7 +71,6 @@ def work(session: Session) -> AuditReport:
             methods,
             measure=tokens.measure,
             token_method=tokens.method,
-            masks=tokens.masks,
             token_notes=tokens.notes,
         )
     find = _search(session, request, progress)

@@ -1,4 +1,4 @@
-"""Count tokens and show masks with a model's own tokenizer and chat template, within bounds."""
+"""Count tokens with a model's own tokenizer and chat template, within bounds."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.tool import no_tokenizer
 from ft_tools.formats.example import Example, content_of, thoughts_of
-from ft_tools.formats.masking import MaskedSequence, MeasuredExample
+from ft_tools.formats.masking import MeasuredExample
 from ft_tools.models.resolve import tokenizer_files
 from ft_tools.runs.processes.answers import JsonProcess, Unanswered
 
@@ -61,23 +61,13 @@ class TemplateTokens:
         if self._seconds(example) > MOST_CPU_SECONDS:
             self._num_too_long += 1
             return lengths_of([example])[0]
-        answer = self._ask("measure", example)
+        answer = self._ask(example)
         if answer is None:
             return lengths_of([example])[0]._replace(findings=("template_too_slow",))
         if "measured" not in answer:
             return lengths_of([example])[0]._replace(findings=("template_refuses",))
         whole, last, findings, trained = answer["measured"]
         return MeasuredExample(whole, last, tuple(findings), trained)
-
-    def masks(self, example: Example) -> list[MaskedSequence]:
-        """Return what a model reads of an example, and what of it is trained on."""
-        if self._seconds(example) > MOST_CPU_SECONDS:
-            return []
-        answer = self._ask("masks", example) or {}
-        return [
-            MaskedSequence(name, tuple((text, kind) for text, kind in pieces))
-            for name, pieces in answer.get("masks", [])
-        ]
 
     def notes(self) -> list[str]:
         """Return what was not counted."""
@@ -110,7 +100,7 @@ class TemplateTokens:
             self._process = None
             return None
 
-    def _ask(self, what: str, example: Example | None = None) -> dict[str, Any] | None:
+    def _ask(self, example: Example) -> dict[str, Any] | None:
         """Return the answer; None if the process died over this example, or is given up."""
         if self._deaths >= MOST_DEATHS:
             return None
@@ -119,12 +109,8 @@ class TemplateTokens:
         if self._process is None:
             self._deaths = MOST_DEATHS
             return None
-        seconds = self._cpu_seconds if example is None else self._seconds(example)
-        question = {
-            "op": what,
-            "example": None if example is None else _plain(example),
-            "cpu_seconds": seconds,
-        }
+        seconds = self._seconds(example)
+        question = {"example": _plain(example), "cpu_seconds": seconds}
         try:
             return self._process.ask(question, CLOCK * seconds)
         except Unanswered:

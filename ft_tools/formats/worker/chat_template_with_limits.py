@@ -11,7 +11,7 @@ import contextlib
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from transformers import AutoTokenizer
@@ -25,7 +25,6 @@ from ft_tools.formats.masking import (
     Render,
     TokenizedSequence,
     ends_its_answer,
-    pieces_of,
     tokenize_chat,
     tokenize_text,
     truncate,
@@ -37,7 +36,6 @@ MAX_EXPANSION = 20
 MIN_TOKENS = 20_000
 MEMORY_BYTES = 2 * 2**30
 """What rendering may take beyond what loading took."""
-MOST_PIECES = 1500
 PAIR_SIDES = ("chosen", "rejected")
 
 
@@ -65,7 +63,7 @@ def serve(
         _limit_time(question.get("cpu_seconds", cpu_seconds))
         answer: dict[str, Any]
         try:
-            answer = asked.answer(question["op"], question.get("example"))
+            answer = {"measured": asked.measure(question["example"])}
         except Exception:
             # So may a template; RecursionError and MemoryError are its doing too.
             answer = {"refused": True}
@@ -84,12 +82,6 @@ class Tokenizer:
         self._ends = (special | set(tokenizer.all_special_ids)) - start
         by = " and chat template" if self._template else "; it has no chat template"
         self.method = f"counted with the model's tokenizer{by}"
-
-    def answer(self, what: str, example: Any) -> dict[str, Any]:
-        """Do what a line asks for."""
-        if what == "masks":
-            return {"masks": list(self.masks(example))}
-        return {"measured": self.measure(example)}
 
     def measure(self, example: dict[str, Any]) -> MeasuredExample:
         """Count the tokens of an example and look at its mask."""
@@ -115,15 +107,6 @@ class Tokenizer:
             return False
         text = "\n".join(str(self._tokenizer.decode(one.input_ids)) for one in sequences)
         return any(name not in text for name in names)
-
-    def masks(self, example: dict[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
-        """Yield (name, pieces of text with their kind) of each sequence, bounded."""
-        decode: Callable[[list[int]], str] = lambda ids: str(  # noqa: E731
-            self._tokenizer.decode(ids, skip_special_tokens=False)
-        )
-        for name, one in self.sequences(example):
-            ids, labels = one.input_ids[:MOST_PIECES], one.labels[:MOST_PIECES]
-            yield name, [list(piece) for piece in pieces_of(decode, ids, labels, self._max_length)]
 
     def sequences(self, example: dict[str, Any]) -> list[tuple[str, TokenizedSequence]]:
         """Return what would be trained on, named by side if it is a pair."""
