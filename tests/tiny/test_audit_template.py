@@ -50,9 +50,7 @@ def audited(workspace, rows, tokens):
         tokens.close()
 
 
-def test_an_answer_that_is_not_to_be_trained_is_not_counted_as_trained(
-    workspace, model_with
-):
+def test_an_answer_that_is_not_to_be_trained_is_not_counted_as_trained(workspace, model_with):
     tokens = TemplateTokens(model_with(None), 1024, 10)
     asked = [
         {"role": "user", "content": "Where?"},

@@ -83,22 +83,6 @@ def test_what_a_rejected_or_disliked_answer_says_is_no_defect_but_its_marks_are(
     assert "placeholder_answer" in contents(normalise(1, disliked | {"label": True}))
 
 
-GENERATED = [
-    "As of my last update, the tower has 12 floors.",
-    "Certainly! Here is the list that you wanted.",
-    "See the source. :contentReference[oaicite:3]{index=3}",
-    "<think>They want a list.</think> One, two, three.",
-    "Read it at https://example.com/?utm_source=chatgpt.com",
-    "The tower is tall\u30104\u2020source\u3011.",
-]
-
-
-@pytest.mark.parametrize("answer", GENERATED)
-def test_what_other_models_leave_behind_is_a_hint_of_provenance(answer):
-    assert "model_generated" in said("Tell me of the tower.", answer)
-    assert "model_generated" not in said("Tell me.", "Certainly the tower turns at noon, I think.")
-
-
 def test_a_repeated_key_is_found_with_its_line_and_the_row_stays(workspace):
     rows = [json.dumps(chat(f"Say {s}", s)) for s in SENTENCES]
     rows[2] = '{"prompt": "first", "prompt": "second one", "completion": "The last is read."}'

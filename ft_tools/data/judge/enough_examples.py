@@ -23,17 +23,6 @@ BANDS: dict[str, tuple[int, int, str]] = {
 PAIRS: dict[str, tuple[int, int, str]] = {
     "preference": (50, 10_000, "judgement: as few as for a format, where one trait is preferred"),
 }
-NEWER = {
-    "preference": "OpenPipe asks for 500 rows before a DPO run, recommend_approach for 1,000 pairs "
-    "or marks; general quality: Deita, 10k pairs",
-    "style": "OpenAI sees gains from 50 to 100 examples and asks for at least 10",
-    "instruction": "Deita: 6,000 selected examples beat 200,000 unselected ones",
-}
-NEWER_SOURCE = {
-    "preference": "https://docs.openpipe.ai/features/dpo/quick-start",
-    "style": OPENAI,
-    "instruction": "https://arxiv.org/abs/2312.15685",
-}
 PER_CLASS = 50
 PER_CLASS_SOURCE = (
     "judgement: https://arxiv.org/abs/2209.11055 compares 8 and 64 per class with all rows"
@@ -135,10 +124,6 @@ def judge_size(num_usable: int, task: str, rarest: Rarest | None = None) -> Size
         goals[goal] = _place(num_usable, low, high)
         rule = f"{goal}: {low:,} to {high:,} examples"
         reasons.append(Reason(rule=rule, observed=num_usable, threshold=low, source=source))
-    for goal, rule in NEWER.items():
-        if goal in goals:
-            source = NEWER_SOURCE[goal]
-            reasons.append(Reason(rule=rule, observed=num_usable, threshold=None, source=source))
     return SizeVerdict(num_usable=num_usable, goals=goals, reasons=reasons)
 
 

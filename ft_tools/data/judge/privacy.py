@@ -25,33 +25,10 @@ Rule = tuple[str, re.Pattern[str], Check]
 """Kind, what it looks like, and whether what looks like it is one."""
 # Mailboxes of an office, and what people write for "some address".
 IMPERSONAL = {
-    "admin",
-    "contact",
-    "email",
-    "example",
-    "git",
-    "hello",
-    "help",
-    "info",
-    "noreply",
-    "no-reply",
-    "office",
-    "pass",
-    "password",
-    "sales",
-    "service",
-    "someone",
-    "support",
-    "team",
-    "user",
-    "username",
-    "you",
-    "your",
-    "youremail",
-    "your.email",
-    "your_email",
-    "yourname",
-}
+    "admin", "contact", "email", "example", "git", "hello", "help", "info", "noreply",
+    "no-reply", "office", "pass", "password", "sales", "service", "someone", "support", "team",
+    "user", "username", "you", "your", "youremail", "your.email", "your_email", "yourname"
+}  # fmt: skip
 # Nobody's: reserved for examples and tests. Source: RFC 2606 and RFC 6761.
 RESERVED = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost)$")
 # One of these is in every value of its kind: plain search is many times faster.

@@ -89,49 +89,24 @@ MANNERS: dict[str, list[Rule]] = {
             r"\bi (?:do not|don't) have (?:personal|the ability to|access to real-time)\b",
         ),
     ],
-    # What other models leave behind: their names, their manners, and marks of their chat pages.
-    "model_generated": [
-        _rule(
-            "gpt  openai  anthropic  claude  vicuna",
-            r"\b(?:chatgpt|gpt-?[345]|openai|anthropic|claude|vicuna)\b",
-        ),
-        _rule("llama", r"\bllama[- ]?[0-9]\b"),
-        _rule("as an ai l", r"as an ai language model"),
-        _rule("as of my last", r"as of my last (?:knowledge )?update"),
-        _rule("i hope this", r"i hope this helps"),
-        _rule("is there anyth", r"is there anything else i can help"),
-        _rule("think>  thinking>", r"</?think(?:ing)?>"),
-        _rule("regenerate", r"\bregenerate response\b"),
-        _rule("copy code", r"\bcopy code\n"),
-        _rule("turn", r"turn\d+(?:search|view|news)\d+"),
-        _rule("oaicite", r"oaicite"),
-        _rule("reference[", r"contentreference\["),
-        _rule("utm_source", r"utm_source=(?:chatgpt|openai)"),
-        _rule("\u3010", r"\u3010\d+[:\u2020]"),
-    ],
 }
 """Of what an answer says."""
 SIGNS = {
     name: tuple(sign for signs, _ in several for sign in signs)
     for name, several in (MARKS | MANNERS).items()
 }
-OPENINGS = {
-    # The rest of a refusal may still help, so it is a warning.
-    "refusal": re.compile(
-        r"(?:i'?m (?:really |very |truly )?sorry,? (?:but )?(?:i|as|this|that)"
-        r"|sorry,? (?:but )?i (?:can'?t|cannot|am unable|won'?t)"
-        r"|i (?:can'?t|cannot|am unable to|am not able to|won'?t|will not) "
-        r"(?:help|assist|provide|fulfil|comply|answer|do that|create|generate|engage|support)"
-        r"|i apologi[sz]e,? but|unfortunately,? (?:i (?:can|am)|as an ai)"
-        r"|as an? (?:ai|artificial|large language|language) [a-z ]{0,30}?,? "
-        r"i (?:can'?t|cannot|do not|don'?t|am unable|am not))",
-        re.IGNORECASE,
-    ),
-    "model_generated": re.compile(
-        r"(?:certainly|sure|absolutely|of course)! (?:here|below|i'd|let)", re.IGNORECASE
-    ),
-}
-"""Of an answer."""
+# The rest of a refusal may still help, so it is a warning.
+REFUSAL = re.compile(
+    r"(?:i'?m (?:really |very |truly )?sorry,? (?:but )?(?:i|as|this|that)"
+    r"|sorry,? (?:but )?i (?:can'?t|cannot|am unable|won'?t)"
+    r"|i (?:can'?t|cannot|am unable to|am not able to|won'?t|will not) "
+    r"(?:help|assist|provide|fulfil|comply|answer|do that|create|generate|engage|support)"
+    r"|i apologi[sz]e,? but|unfortunately,? (?:i (?:can|am)|as an ai)"
+    r"|as an? (?:ai|artificial|large language|language) [a-z ]{0,30}?,? "
+    r"i (?:can'?t|cannot|do not|don'?t|am unable|am not))",
+    re.IGNORECASE,
+)
+"""How an answer opens that refuses."""
 REPEATED_CHARS = re.compile(r"([^\s\-=_*#.~])\1{24,}")
 REPEATED_DIGITS = re.compile(r"(\d)\1{11,}")
 # A text without such a run has no repeated character, or digit; one that is not ASCII becomes `?`.
@@ -185,7 +160,7 @@ def _answer(answer: str) -> list[str]:
         found.append("placeholder_answer")
     elif len(stripped) < 40 and 0 < len(stripped.split()) < SHORT_WORDS and not _is_cjk(stripped):
         found.append("short_answer")
-    found += [name for name, opening in OPENINGS.items() if opening.match(stripped)]
+    found += ["refusal"] if REFUSAL.match(stripped) else []
     found += _matching(MANNERS, stripped)
     # Code between fences is what such an answer is about.
     if any(sign in stripped for sign in HTML_SIGNS) and "```" not in stripped:
