@@ -118,8 +118,6 @@ def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
         "num_answers": len(set(ledger.answer[ledger.num_validation :]) - {0}),
         "num_removed": len(ledger) - ledger.num_validation - kept,
     }
-    if ledger.num_paired and (num_pairs := len(ledger.pairs.numbers)):
-        shape["distinct_word_pairs_fraction"] = round(ledger.pairs.num_different / num_pairs, 4)
     shape |= {f"num_with_{name}": count for name, count in scanned.parts.items()}
     shape |= scanned.languages.shape()
     if scanned.num_trained_tokens is not None:

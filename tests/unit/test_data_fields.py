@@ -59,15 +59,6 @@ def test_empty_values_inside_json_answers_are_found_by_field(workspace):
     assert (finding.rows, finding.columns) == ([5, 10], ["team"])
 
 
-@pytest.mark.parametrize(("rare", "is_found"), [(2, True), (6, False)])
-def test_a_rare_class_of_a_field_is_named_by_its_field(workspace, rare, is_found):
-    answers = [{"team": "b" if at < rare else "a", "n": at} for at in range(80)]
-    write(workspace / "d.jsonl", answers)
-    report = audit_dataset(AuditRequest(path="d.jsonl"))
-    found = [f.columns for f in report.findings if f.id == "label_imbalance"]
-    assert found == ([["team"]] if is_found else [])
-
-
 @pytest.mark.parametrize("as_json", [True, False])
 def test_classes_that_differ_in_capitals_or_blanks_are_named_with_counts(workspace, as_json):
     teams = ["ops", "OPS", "Ops  team", "ops team", "law"]

@@ -62,9 +62,6 @@ def findings_of(
             for is_validation, part in parts.items()
             if part
         ]
-    names, rare = scan.fields.imbalanced()
-    if names:
-        findings.append(_of_the_file(scan, "label_imbalance", rare, columns=names[:10]))
     if missing_classes:
         columns = list(missing_classes[:MOST_COLUMNS])
         findings.append(
@@ -77,8 +74,6 @@ def findings_of(
     counted += [("few_wordings", scan.num_templated)] if scan.num_templated else []
     findings += [_of_the_file(scan, name, count) for name, count in counted]
     findings += [*_few_answers(scan), *_class_spellings(scan, request)]
-    if with_mark := sum(source.has_bom for source in scan.files):
-        findings.append(_of_the_file(scan, "byte_order_mark", with_mark, fraction=0.0))
     return sorted(
         findings,
         key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.id, bool(f.in_validation)),

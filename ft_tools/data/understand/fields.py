@@ -1,4 +1,4 @@
-"""Count what answers that are JSON objects hold, by field: empty values, balance of classes."""
+"""Count what answers that are JSON objects hold, by field: empty values, spellings of classes."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -11,12 +11,9 @@ from ft_tools.formats.json_text import parse_json
 MAX_FIELDS = 50
 WHOLE = None
 MAX_CHARS = 80
-# A class with less than a twentieth of the largest one is rarely learned. Judgement.
-IMBALANCE = 20
 # What tables write for "nothing here"; "none" and "unknown" may be real classes.
 EMPTY = {"", "n/a", "#n/a", "na", "nan", "null", "nil", "tbd", "todo", "?", "??", "???", "-", "--"}
 EMPTY |= {"\u2014", "#ref!", "#value!", "#name?", "#div/0!", "(blank)", "(empty)", "<na>", "fixme"}
-MIN_ROWS = 50
 
 
 @dataclass
@@ -73,18 +70,6 @@ class JsonFields:
             if several := [one for one in same.values() if len(one) > 1]:
                 found[_shown(name)] = several
         return found
-
-    def imbalanced(self) -> tuple[list[str], int]:
-        """Name the fields of classes of which one is rare, and count the rows of rare classes."""
-        names, rare = [], 0
-        for name, counts in self.values.items():
-            total, most = sum(counts.values()), max(counts.values(), default=0)
-            is_class = 1 < len(counts) <= MAX_CLASSES and total >= max(MIN_ROWS, 2 * len(counts))
-            few = [count for count in counts.values() if IMBALANCE * count < most]
-            if is_class and few and name is not WHOLE:
-                names.append(_shown(name))
-                rare += sum(few)
-        return names, rare
 
 
 def _shown(name: str | None) -> str:

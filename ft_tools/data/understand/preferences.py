@@ -76,16 +76,6 @@ class PairStatistics:
             shape = {"num_liked": self._num_good, "num_disliked": self._num_bad}
         if not self._num_pairs:
             return shape
-        pairs = list(zip(*self._lengths, strict=True))
-        ratios = sorted(c / r for c, r in pairs if r)
-        shape |= {
-            "num_chosen_longer": sum(c > r for c, r in pairs),
-            "num_rejected_longer": sum(c < r for c, r in pairs),
-            "length_ratio_p50": round(ratios[len(ratios) // 2], 3) if ratios else 0.0,
-        }
-        for name, counts in zip(("chosen", "rejected"), self._formatting, strict=True):
-            fraction = sum(map(bool, counts)) / self._num_pairs
-            shape[f"{name}_formatted_fraction"] = round(fraction, 3)
         for name, sides in (("length", self._lengths), ("format", self._formatting)):
             logs = [math.log((c + 1) / (r + 1)) for c, r in zip(*sides, strict=True)]
             shape[f"{name}_effect_size"] = round(effect_size(logs), 3)
