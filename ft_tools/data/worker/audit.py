@@ -18,13 +18,6 @@ from ft_tools.runs.processes.worker_session import Session, Stopped, main
 from ft_tools.similarity.minilm import minilm_for, why_by_words
 from ft_tools.similarity.words import MAX_WORK_OF_A_RUN
 
-MOST_SECONDS = 1800
-"""Of a search by meaning that `auto` does: half an hour of waiting for duplicates that words do not
-show. Judgement."""
-BYTES_PER_TOKEN, ENCODED_FRACTION = 4, 0.5
-"""Rows that share few words with others, and parts that need not be compared, are not encoded.
-Source: benchmarks/audit.json"""
-
 
 class Progress:
     """Reports progress to the run, and stops it when that was asked."""
@@ -93,7 +86,7 @@ def work(session: Session) -> AuditReport:
 
 
 def _search(session: Session, request: AuditRequest, progress: Progress) -> FindNear:
-    """Return how near-duplicates are searched: by meaning where asked, or quick enough here."""
+    """Return how near-duplicates are searched: by meaning where asked, or of small data."""
     if request.near_duplicates not in {"auto", "semantic"}:
         return _lexical("")
     sources = find_sources(workspace.existing(request.path))
@@ -104,27 +97,8 @@ def _search(session: Session, request: AuditRequest, progress: Progress) -> Find
     session.phase("loading MiniLM")
     # A search by words needs no torch.
     from ft_tools.data.worker.near_by_meaning import ByMeaning
-    from ft_tools.similarity.worker.candidates import pairs_per_second
 
-    search = ByMeaning(minilm, session.phase, progress.of)
-    if request.near_duplicates == "semantic":
-        return search.find
-    encoding = size_bytes / BYTES_PER_TOKEN * ENCODED_FRACTION / search.model.tokens_per_second()
-
-    def find(scanned: Scan, asked: AuditRequest) -> Near:
-        num_rows = sum(len(scanned.ledger.kept(validation=part)) for part in (False, True))
-        # Each row is compared with each other one.
-        seconds = encoding + num_rows * num_rows / 2 / pairs_per_second()
-        minutes = {"minutes": max(1, round(seconds / 60)), "most": MOST_SECONDS // 60}
-        if seconds > MOST_SECONDS:
-            return _lexical(note("meaning_too_slow", rows=f"{num_rows:,}", **minutes))(
-                scanned, asked
-            )
-        near = search.find(scanned, asked)
-        why = note("by_meaning", **minutes)
-        return replace(near, assumptions=(why, *near.assumptions))
-
-    return find
+    return ByMeaning(minilm, session.phase, progress.of).find
 
 
 def _lexical(why: str) -> FindNear:

@@ -8,7 +8,6 @@ Source: Achlioptas 2003, https://doi.org/10.1016/S0022-0000(03)00025-4 (random s
 benchmarks/audit.py
 """
 
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -34,7 +33,6 @@ MOST_PAIRS = 1 << 25
 MOST_HELD = 1 << 22
 """Pairs of a block of rows that are held before only the most similar ones are."""
 BLOCK_ROWS = 1024
-TRIED_ROWS = 4096
 COLUMNS = 8192
 
 
@@ -131,15 +129,6 @@ def _at_least(scores: torch.Tensor, lowest: float, diagonal: int) -> Pairs:
         at, place = torch.nonzero(torch.gather(is_high, 1, highest), as_tuple=True)
         column = highest[at, place]
     return at.numpy(), column.numpy(), scores[at, column].numpy()
-
-
-def pairs_per_second() -> float:
-    """Return how many pairs of rows are compared in a second on this machine now, by trying."""
-    drawn = np.random.default_rng(0).normal(size=(TRIED_ROWS, 2 * SIZE)).astype(np.float32)
-    vectors = torch.nn.functional.normalize(torch.from_numpy(drawn), dim=1).numpy()
-    began = time.perf_counter()
-    similar_pairs(vectors, BELOW, lambda _, __: None)
-    return TRIED_ROWS * TRIED_ROWS / 2 / (time.perf_counter() - began)
 
 
 def _most_similar(found: Sequence[Pairs]) -> Pairs:

@@ -31,7 +31,6 @@ BATCH_TOKENS = 4096
 MARGIN = 0.004
 # bfloat16 has to be this much quicker, or float32 is used.
 QUICKER = 1.4
-TRIED_TEXTS = 64
 
 
 class MiniLM:
@@ -58,14 +57,6 @@ class MiniLM:
     def use_float32(self) -> None:
         """Encode everything in float32 from now on."""
         self._quick = None
-
-    def tokens_per_second(self) -> float:
-        """Return how fast texts of 64 tokens are encoded on this machine now, by trying."""
-        store, numbers = self.store(f"{at} " + "word " * 61 for at in range(TRIED_TEXTS))
-        self.encode(store, numbers[:1])
-        began = time.perf_counter()
-        self.encode(store, numbers)
-        return float(store.lengths().sum()) / (time.perf_counter() - began)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of texts, the special ones included, at most `MOST_TOKENS`."""
