@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ft_tools.data.judge.findings import Severity
 from ft_tools.data.judge.readiness import too_much_removed
@@ -38,11 +38,6 @@ TOO_MUCH = (
     "one: fix the file, change what counts as a duplicate, or agree to the loss with "
     "max_removed_fraction."
 )
-EFFECTS = (
-    "Effect size: Cohen's d of chosen minus rejected. AUC: how well this alone tells chosen from "
-    "rejected; a half is chance."
-)
-PAIRS = {"length": "how long", "format": "how much is formatted"}
 
 
 def audit_page(report: AuditReport, scanned: Scan) -> str:
@@ -63,9 +58,7 @@ def audit_page(report: AuditReport, scanned: Scan) -> str:
                 TOO_MUCH if too_much_removed(report.reasons) else "",
             ],
             "Findings": [QUOTED, *findings] if findings else note("Nothing was found."),
-            "Duplicates": _duplicates(report),
             "Lengths": _lengths(report, scanned),
-            "Chosen against rejected": _pairs(report),
             "Enough examples?": [
                 table(["Goal", "Verdict"], [(g, _plain(v)) for g, v in size.goals.items()]),
                 table(["Rule", "Source"], [(r.rule, r.source) for r in size.reasons]),
@@ -121,18 +114,6 @@ def _finding(finding: Finding, quoted: Sequence[Quoted]) -> Part:
     )
 
 
-def _duplicates(report: AuditReport) -> Part:
-    if report.duplicates is None:
-        return ""
-    facts: Mapping[str, Cell] = {
-        "Copies of an earlier example": report.duplicates.num_exact,
-        "Near-duplicates of a kept one": report.duplicates.num_near,
-        "Examples whose prompt has another answer too": report.duplicates.num_conflicting,
-        "Similarity measure": report.duplicates.method,
-    }
-    return key_values(facts)
-
-
 def _lengths(report: AuditReport, scanned: Scan) -> Part:
     tokens = report.tokens
     if tokens is None:
@@ -157,18 +138,6 @@ def _lengths(report: AuditReport, scanned: Scan) -> Part:
     if trained is not None and tokens.total:
         facts["Tokens in the loss"] = f"{number(trained)} ({trained / tokens.total:.0%})"
     return [chart, key_values(facts)]
-
-
-def _pairs(report: AuditReport) -> Part:
-    shape = report.shape
-    if "length_auc" not in shape:
-        return ""
-    rows = [
-        (words, shape[f"{name}_effect_size"], shape[f"{name}_auc"])
-        for name, words in PAIRS.items()
-        if f"{name}_auc" in shape
-    ]
-    return table(["What differs", "Effect size", "AUC"], rows, about=EFFECTS)
 
 
 def _plain(name: str) -> str:

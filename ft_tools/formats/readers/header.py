@@ -58,7 +58,6 @@ def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int =
     columns = {at for at, count in counts.items() if count > 1}
     at = _below_titles(lines, columns)
     cells = [" ".join(str("" if cell is None else cell).split()) for cell in lines[at]]
-    named = [name for name in cells if name]
     names = distinct(cells, first_column)
     unnamed = [names[place] for place, name in enumerate(cells) if not name and counts[place]]
     again = [name for place, name in enumerate(names) if name != cells[place] and cells[place]]
@@ -67,12 +66,6 @@ def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int =
         about.append(
             f"line {first_line + at} is taken as the header: what stands above it fills few "
             f"columns; row 1 is line {first_line + at + 1}"
-        )
-    elif _names_too_few(lines, columns):
-        about.append(
-            f"line {first_line} is taken as the header, but fills only {len(named)} of "
-            f"{len(columns)} columns, and no line below it looks like a header: if it is a title, "
-            "delete what stands above the names of the columns and save the file again"
         )
     if unnamed:
         about.append(f"columns without a name in the header are named by letter: {_some(unnamed)}")
@@ -165,12 +158,6 @@ def _differs(line: Cells, below: Sequence[Cells], columns: set[int]) -> bool:
         num_names += num_longer >= MOST * len(texts) or 2 * len(set(texts)) <= len(texts)
     is_above_numbers = num_above_numbers > 0 and not num_repeated
     return is_above_numbers or 2 * num_names > num_judged
-
-
-def _names_too_few(lines: Sequence[Cells], columns: set[int]) -> bool:
-    """Return whether the first line is probably no header, though no other was found."""
-    is_ragged = len({len(line) for line in lines if line}) > 1 or len(columns) < FEW
-    return not is_ragged and FEW * len(columns.intersection(_filled(lines[0]))) <= len(columns)
 
 
 def _letter(at: int, taken: Container[str]) -> str:
