@@ -45,10 +45,12 @@ def estimate(
     """
     parts: list[Part] = [(1, START_SECONDS)]
     sources = set[str]()
+    earlier = seconds_of_earlier(batch_size, loading) if sizes else {}
     for plan in systems:
         num = plan.num_questions
         if plan.name in sizes:
-            took = seconds_of_earlier(plan, batch_size, loading)
+            files = plan.model.files_sha256 if plan.model else ""
+            took = earlier.get((files, plan.max_new_tokens))
             tokens = num_prompts * NEW_TOKENS + num * plan.max_new_tokens
             rates = estimates.token_seconds(sizes[plan.name] or 0, _place(loading), batch_size)
             if took is not None:
@@ -67,21 +69,20 @@ def estimate(
     return estimates.duration(parts, f"{', '.join(sorted(sources)) or TABLE}; lm-eval tasks apart")
 
 
-def seconds_of_earlier(
-    system: SystemPlan, batch_size: int, loading: LoadPlan | None
-) -> float | None:
-    """Return what an answer of the same model took in the same place and batch; None if unknown."""
-    files, place = system.model.files_sha256 if system.model else "", loading and loading.place
+def seconds_of_earlier(batch_size: int, loading: LoadPlan | None) -> dict[tuple[str, int], float]:
+    """Return what answers took in this place and batch: model's hash, longest answer -> seconds."""
+    found: dict[tuple[str, int], float] = {}
     for run_dir in earlier_runs():
         plan, report = (directory.whole_json(run_dir / f"{n}.json") for n in ("plan", "report"))
-        there = (plan.get("loading") or {}).get("place"), plan.get("batch_size")
+        place = (plan.get("loading") or {}).get("place")
+        if (place, plan.get("batch_size")) != (loading and loading.place, batch_size):
+            continue
         took = {one.get("name"): one.get("seconds_mean") for one in report.get("systems") or ()}
-        for one in plan.get("systems") or () if there == (place, batch_size) else ():
-            is_same = (one.get("model") or {}).get("files_sha256") == files
-            is_as_long = one.get("max_new_tokens") == system.max_new_tokens
-            if is_same and is_as_long and (seconds := took.get(one.get("name"))):
-                return float(seconds)
-    return None
+        for one in plan.get("systems") or ():
+            if one.get("model") and took.get(one.get("name")):
+                key = one["model"]["files_sha256"], one.get("max_new_tokens", 0)
+                found.setdefault(key, float(took[one["name"]]))
+    return found
 
 
 def _place(loading: LoadPlan | None) -> str:

@@ -170,19 +170,9 @@ def abstention(output: str, expected: ExpectedAnswer) -> float:
     return float(says == (expected.row.get("abstain") is True))
 
 
-def rouge1(output: str, expected: ExpectedAnswer) -> float:
-    """Return ROUGE-1 F."""
-    return expected.scoring.rouge(output, expected.reference)["rouge1"]
-
-
-def rouge2(output: str, expected: ExpectedAnswer) -> float:
-    """Return ROUGE-2 F."""
-    return expected.scoring.rouge(output, expected.reference)["rouge2"]
-
-
-def rouge_l(output: str, expected: ExpectedAnswer) -> float:
-    """Return ROUGE-L F."""
-    return expected.scoring.rouge(output, expected.reference)["rougeL"]
+def rouge(name: str) -> Callable[[str, ExpectedAnswer], float]:
+    """Return what scores an output by a ROUGE F: rouge1, rouge2 or rougeL."""
+    return lambda output, expected: expected.scoring.rouge(output, expected.reference)[name]
 
 
 def macro_f1(outputs: Sequence[str], references: Sequence[str]) -> list[float]:
