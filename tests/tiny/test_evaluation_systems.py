@@ -162,7 +162,6 @@ def test_four_systems_answer_the_same_examples_and_the_target_is_the_first_verdi
     assert {(row["side"], row["line"]) for row in rows} == {
         (name, line) for name in ("most", "model", "shots", "api") for line in range(1, 31)
     }
-    assert report.summary[0].startswith("Target exact_match >= 0.85: met by api (1 [0.88")
     assert [one.target for one in report.systems] == ["not_met", "not_met", "not_met", "met"]
     assert [one.name for one in report.ranking] == ["api"]
     api = report.systems[3]
