@@ -44,6 +44,7 @@ class Call:
 
 def concluded(report: EvaluationReport, smallest_effect: float, call: Call) -> EvaluationReport:
     """Return the report with notes, summary, reasons and next steps."""
+    rows = [row for row in report.decisive if row.metric == report.main_metric]
     reasons = [
         Reason(
             id=row.metric,
@@ -53,7 +54,7 @@ def concluded(report: EvaluationReport, smallest_effect: float, call: Call) -> E
             threshold=smallest_effect,
             source=MILLER,
         )
-        for row in report.decisive
+        for row in (rows or report.decisive)[:1]
     ]
     steps = [_next_step(report, smallest_effect, call), *_classifier_step(report, call)]
     made = {"summary": summarise(report), "reasons": reasons, "next_steps": steps}
@@ -100,7 +101,6 @@ def without_details(report: EvaluationReport, requested: Sequence[str] = ()) -> 
         update={
             "systems": list(map(short, report.systems)),
             "comparisons": [row.model_copy(update=OF_COMPARISONS) for row in rows],
-            "reasons": [one for one in report.reasons if one.id in shown][:1],
             **ON_THE_PAGE,
         }
     )
