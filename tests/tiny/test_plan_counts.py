@@ -7,7 +7,6 @@ import pytest
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import Refused
 from ft_tools.formats.training_rows import survey
-from ft_tools.runs.state.directory import read_events
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
@@ -80,8 +79,6 @@ def test_a_run_finds_the_tokens_that_its_plan_counted(workspace, kind):
     report = (dpo if kind.startswith("pairs") else sft).work(session)
     assert report.data.model_dump() == planned["data"]
     assert (report.data.num_truncated > 0) == (length == 24)
-    said = [event.message for event in read_events(session.run_dir)]
-    assert not any("the plan counted" in message for message in said)
 
 
 @pytest.mark.parametrize("kind", TOOL_FILES)
