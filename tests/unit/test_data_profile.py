@@ -81,6 +81,8 @@ def test_a_file_in_a_training_format_is_named_as_such(workspace):
     assert report.next_steps[0].tool == "audit_dataset"
     roles = next(one for one in report.profile.columns if one.name == "messages[].role")
     assert roles.holds == "user 30, assistant 30"
+    asked = report.examples[0].row - 1
+    assert f"Question {asked}? / Answer {asked}." in report.examples[0].value
 
 
 @pytest.mark.parametrize("num_columns", [3, 40, 300])

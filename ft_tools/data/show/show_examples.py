@@ -17,12 +17,13 @@ from ft_tools.data.show.contradictions import contradicting_rows
 from ft_tools.data.show.profile import nothing_selected, scan_file
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import Refused
-from ft_tools.formats.column_counts import MOST_LISTED, NAME_CHARS, leaves_of, text_of
+from ft_tools.formats.column_counts import MOST_LISTED, NAME_CHARS, items_of, leaves_of, text_of
 from ft_tools.formats.quoting import cut_to, quote
 from ft_tools.formats.readers.documents import require_data
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.readers.source import RAW_CHARS, Source, raw_line
 from ft_tools.formats.test_sets import are_test_rows
+from ft_tools.formats.turns import as_turns
 from ft_tools.next_steps import next_step
 
 NOT_THERE = object()
@@ -41,7 +42,7 @@ HELD_CHARS = 80
 """Of what a column holds, where not all columns fit."""
 FEW, MOST_ABSENT = 5, 20
 """Rows that are cut where none fits the budget; rows that are named for what they lack."""
-CHARS_A_TOKEN = 4
+CHARS_A_TOKEN, TURN_CHARS = 4, 60
 FRAME_CHARS = 80
 """Of a row beside its text: its number, its length and quotation marks."""
 TEXT_CHARS = (2000, 1000, 500, 250, 160, 80, 60, 45, 35, 25, 18, 12)
@@ -166,11 +167,19 @@ def _cells(number: int, row: Any, most: int) -> QuotedValue:
 
 
 def _cell(value: Any) -> str:
-    """Return what a cell says, of an object without brackets and quotation marks.
+    """Return what a cell says without brackets and quotation marks; of turns the text of most words.
 
-    >>> _cell({"a": {"b": 1}, "c": "x"})
-    'a.b=1, c=x'
+    >>> _cell([{"by": {"role": "user"}, "text": "Where is it?"}]), _cell({"a": {"b": 1}, "c": "x"})
+    ('Where is it?', 'a.b=1, c=x')
     """
+    turns = items_of(as_turns(value))
+    if turns and all(isinstance(turn, Mapping) for turn in turns):
+        parts = [[text_of(part) for _, part in leaves_of("", turn)] for turn in turns]
+        texts = [
+            max(some, key=lambda one: (one.count(" "), len(one)), default="") for some in parts
+        ]
+        said = [text for text in texts if " " in text] or texts
+        return " / ".join(cut_to(text, TURN_CHARS) for text in said)
     if isinstance(value, Mapping):
         return ", ".join(f"{name[1:]}={text_of(one)}" for name, one in leaves_of("", value))
     return _as_text(value)
