@@ -167,7 +167,7 @@ def _cells(number: int, row: Any, most: int) -> QuotedValue:
 
 
 def _cell(value: Any) -> str:
-    """Return what a cell says without brackets and quotation marks; of turns the text of most words.
+    """Return what a cell says without brackets and quotation marks; of turns their longest texts.
 
     >>> _cell([{"by": {"role": "user"}, "text": "Where is it?"}]), _cell({"a": {"b": 1}, "c": "x"})
     ('Where is it?', 'a.b=1, c=x')
