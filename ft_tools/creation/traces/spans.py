@@ -158,7 +158,7 @@ def _node(parts: list[Span], signs: Signs) -> Node:
     """Return what a span, its events and its log records say; add the verdicts in it."""
     span = next((one for one in parts if not one.name.startswith("gen_ai.")), parts[0])
     held = {name: value for one in parts for name, value in one.attributes.items()}
-    kind, session = text_at({KIND: nested(held, KIND)}, KIND), str(_first(held, SESSION) or "")
+    kind, session = str(nested(held, KIND) or ""), str(_first(held, SESSION) or "")
     failed = "error.type" in held or any(one.has_failed for one in parts)
     if kind:
         failed = failed or any(one.name == "exception" for one in parts)
@@ -166,15 +166,12 @@ def _node(parts: list[Span], signs: Signs) -> Node:
         abouts = [("", about) for about in span.links or (span.id,)]
         for where, about in [*abouts, ("trace.", span.trace), ("session.", session)]:
             _add_verdicts(signs, held, where, about)
-    says = f"{OPENINFERENCE}.{kind}" if kind else f"{OTEL}.{_operation(span, held)}"
+    operation = text_at(held, "gen_ai.operation.name") or span.name
+    says = f"{OPENINFERENCE}.{kind}" if kind else f"{OTEL}.{operation}"
     call = _call(span, parts, held, session) if kind in {"", "LLM"} else None
     if call is not None and failed:
         call.failed = "error"
     return Node(span.id, span.parent, "error" if failed else "", says, call)
-
-
-def _operation(span: Span, held: Mapping[str, Any]) -> str:
-    return text_at(held, "gen_ai.operation.name") or span.name
 
 
 def _add_verdicts(signs: Signs, held: Mapping[str, Any], where: str, about: str) -> None:
