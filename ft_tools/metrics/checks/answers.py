@@ -6,9 +6,8 @@ An answer is whatever a model wrote: empty, endless, of any characters. None may
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from ft_tools.metrics.checks.request import (
@@ -184,15 +183,3 @@ def without_echo(answer: str, prompt: str) -> str:
 def _long_lines(prompt: str) -> tuple[str, ...]:
     lines = {normalise(line) for line in (prompt, *prompt.splitlines())}
     return tuple(sorted((x for x in lines if len(x.split()) >= ECHO_WORDS), key=len, reverse=True))
-
-
-def schema_of(check: JsonSchema, paths: Sequence[Path]) -> Callable[[str], bool]:
-    """Return whether an answer conforms to a check's schema, as a function.
-
-    Raises:
-        BadInput: It is no JSON Schema.
-    """
-    # Its library is slow to import, and few checks have a schema.
-    from ft_tools.metrics.schema import conformance, read_schema
-
-    return read_schema(paths[0]) if paths else conformance(check.schema_, "the schema")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from ft_tools.contract import Request
 from ft_tools.endpoints.spec import Endpoint, Price
@@ -17,18 +17,32 @@ PathText = Annotated[str, Field(pattern=f"^{JSON_PATH.pattern}$", max_length=200
 Column = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+def plain_pattern(value: str) -> str:
+    """Return a pattern that compiles.
+
+    Raises:
+        ValueError: It does not.
+    """
+    # Only a request with a pattern loads the library.
+    import regex
+
+    try:
+        regex.compile(value)
+    except regex.error as error:
+        raise ValueError(f"is not a valid pattern: {error}") from error
+    return value
+
+
+PatternText = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(plain_pattern)]
+
+
 class Extract(Request):
     """Where in the answer the value is; one of the two."""
 
-    pattern: str | None = Field(
-        None, max_length=500, description="Pattern; its group, or else its match, is the value."
+    pattern: PatternText | None = Field(
+        None, description="Pattern; its group, or else its match, is the value."
     )
     json_path: PathText | None = Field(None, description='Place in a JSON answer: "a.b[0]".')
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str | None) -> str | None:
-        return value if value is None else plain_pattern(value)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -38,7 +52,7 @@ class Extract(Request):
 
 
 class CheckBase(Request):
-    """What all kinds have."""
+    """What all kinds have; fields of the same name mean the same in each."""
 
     weight: float = Field(1, gt=0, le=1000, description="Share of the total, beside the others'.")
     name: str = Field(
@@ -48,37 +62,32 @@ class CheckBase(Request):
     @property
     def columns(self) -> list[str]:
         """Return the columns that it reads."""
-        return []
+        named = [getattr(self, field, None) for field in ("reference", "texts", "column")]
+        named += getattr(self, "values", {}).values()
+        return [one for one in named if isinstance(one, str)]
 
     @property
     def files(self) -> list[str]:
         """Return the paths of the files that it reads."""
-        return []
+        named = [getattr(self, "schema_", None), getattr(self, "path", None)]
+        named += getattr(self, "databases", [])
+        return [one for one in named if isinstance(one, str)]
 
 
-class Compared(CheckBase):
-    """What compares with a column."""
-
-    reference: Column = Field("answer", description="Column with what is right.")
-
-    @property
-    def columns(self) -> list[str]:
-        """Return that column."""
-        return [self.reference]
-
-
-class Equals(Compared):
+class Equals(CheckBase):
     """The answer's value is the reference's, but for case and spaces; JSON by its values."""
 
     kind: Literal["equals"]
+    reference: Column = Field("answer", description="Column with the value.")
     extract: Extract | None = Field(None, description="Default: the whole answer.")
     case_sensitive: bool = False
 
 
-class Number(Compared):
+class Number(CheckBase):
     """The answer's number is the reference's within the larger tolerance."""
 
     kind: Literal["number"]
+    reference: Column = Field("answer", description="Column with the number.")
     extract: Extract | None = Field(None, description="Default: the last number.")
     absolute_tolerance: float = Field(0, ge=0)
     relative_tolerance: float = Field(0, ge=0, lt=1)
@@ -99,27 +108,12 @@ class JsonSchema(CheckBase):
         description="Place in the answer -> column with its value.",
     )
 
-    @property
-    def columns(self) -> list[str]:
-        """Return the columns with values."""
-        return list(self.values.values())
-
-    @property
-    def files(self) -> list[str]:
-        """Return the schema's, if it is in one."""
-        return [self.schema_] if isinstance(self.schema_, str) else []
-
 
 class Pattern(CheckBase):
     """All of the answer matches a pattern."""
 
     kind: Literal["pattern"]
-    pattern: str = Field(min_length=1, max_length=500)
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        return plain_pattern(value)
+    pattern: PatternText
 
 
 class Texts(CheckBase):
@@ -129,11 +123,6 @@ class Texts(CheckBase):
     texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)] | Column = Field(
         description="Texts, or the column that has them."
     )
-
-    @property
-    def columns(self) -> list[str]:
-        """Return the column of the texts, if it is one."""
-        return [self.texts] if isinstance(self.texts, str) else []
 
 
 class Length(CheckBase):
@@ -165,13 +154,8 @@ class Tests(CheckBase):
     )
     seconds: float = Field(5, gt=0, le=60, description="For all tests of an answer.")
 
-    @property
-    def columns(self) -> list[str]:
-        """Return the column with the tests."""
-        return [self.column]
 
-
-class Sql(Compared):
+class Sql(CheckBase):
     """The answer's query has the rows of the reference's in each database."""
 
     kind: Literal["sql"]
@@ -180,13 +164,9 @@ class Sql(Compared):
         max_length=10,
         description="SQLite files; with one alone, a constant may pass for a query.",
     )
+    reference: Column = Field("answer", description="Column with the right query.")
     ordered: bool = Field(False, description="Whether the order of the rows counts.")
     seconds: float = Field(5, gt=0, le=60, description="For all queries of an answer.")
-
-    @property
-    def files(self) -> list[str]:
-        """Return the databases."""
-        return self.databases
 
 
 class Judge(CheckBase):
@@ -212,11 +192,6 @@ class Python(CheckBase):
     path: str = Field(description="File in the workspace that defines it.")
     sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="Filled in by the plan.")
     seconds: float = Field(5, gt=0, le=60, description="For each answer.")
-
-    @property
-    def files(self) -> list[str]:
-        """Return the user's code."""
-        return [self.path]
 
 
 KINDS = (
@@ -284,19 +259,3 @@ def require_goal(checks: Sequence[Check]) -> None:
             f"{kinds} alone can be met by wrong answers; add a check of what is right, such as "
             "equals, number, json_schema or tests"
         )
-
-
-def plain_pattern(value: str) -> str:
-    """Return a pattern that compiles.
-
-    Raises:
-        ValueError: It does not.
-    """
-    # Only a request with a pattern loads the library.
-    import regex
-
-    try:
-        regex.compile(value)
-    except regex.error as error:
-        raise ValueError(f"is not a valid pattern: {error}") from error
-    return value

@@ -208,7 +208,10 @@ def _score_of(
         opened.callback(served.close)
         return _one_by_one(served.score)
     if isinstance(check, JsonSchema):
-        return _one_by_one(partial(read.json_schema, check, read.schema_of(check, paths)))
+        from ft_tools.metrics.schema import conformance, read_schema
+
+        conforms = read_schema(paths[0]) if paths else conformance(check.schema_, "the schema")
+        return _one_by_one(partial(read.json_schema, check, conforms))
     return _one_by_one(partial(READ[check.kind], check))
 
 
