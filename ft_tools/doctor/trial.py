@@ -24,7 +24,7 @@ def checks() -> Iterator[Check]:
     except FineTuningError:
         # Said by the checks of the machine.
         return
-    for one in preflight.tried(device, quantized=True):
+    for one in preflight.tried(device, quantized=True).checks:
         name = f"trial: {TITLES.get(one.id, one.id)}"
         if one.id == "memory":
             found = f"{one.free_gib or 0:.1f} of {one.total_gib or 0:.1f} GiB are free to CUDA"

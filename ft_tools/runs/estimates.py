@@ -46,7 +46,7 @@ class Duration(BaseModel):
     low_seconds: float
     high_seconds: float
     source: str = Field(
-        description="Earlier runs, or the table of rates; get_run knows better "
+        description="Earlier runs, a measured step, or the table of rates; get_run knows better "
         "after the first steps."
     )
     steps_in_ten_minutes: int | None = Field(

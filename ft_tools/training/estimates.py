@@ -1,7 +1,7 @@
 """How long a run takes, by the time of a step and of its evaluations, and how much disk it needs.
 
-A step's time is what an earlier run of the same model, method and device took; else it follows
-from the operations that a token costs, and a table of what devices do.
+A step's time is what an earlier run of the same model, method and device took; else what was
+measured for the plan; else the operations that a token costs, and a table of what devices do.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from ft_tools.runs import estimates
 from ft_tools.runs.estimates import Duration, Part, Range
 from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.state import directory
+from ft_tools.training.step_time import StepTime
 
 # Weights, gradients flow: 2 for the forward pass, 2 for the gradients of activations, 2 for those
 # of weights, which an adapter does without. Source: arXiv 2001.08361, appendix B.
@@ -32,8 +33,10 @@ SHARED_SPEED = (0.7, 1.0)
 # a deeper model takes longer, a faster core less.
 PASS_SECONDS = (0.03, 0.3)
 FORWARD_FLOPS = 2
+TRAINER_SECONDS = 0.01
+"""Of a micro-batch: what the trainer does around a measured pass."""
 MEASURED = (0.7, 1.4)
-"""What an earlier run's step may be off by: other lengths, a warm processor, neighbours."""
+"""What a measured step may be off by: other lengths, a warm processor, neighbours."""
 LOOKED_AT = 50
 KEPT_RUNS = 5
 LEAST_STEPS = 5
@@ -67,6 +70,11 @@ class Work:
     passes: int = 0
     """Micro-batches of training, one after the other."""
     steps: int = 0
+    padding: float = 0.0
+    """Fraction of the tokens of a batch that are padding."""
+    step: StepTime | None = None
+    """Of this plan on this machine, where it was measured."""
+    why_no_step: str = ""
     generated: Part = (0, (0.0, 0.0))
     """Completions that the run writes itself, and what one takes; None: nobody measured it."""
 
@@ -152,6 +160,7 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
         price: Of an hour, in any currency.
     """
     whole = tokens + work.evaluated_tokens * forward_fraction(work.task, work.method)
+    step = work.step
     parts: list[Part]
     if work.generated[0]:
         # An evaluation writes its answers, too.
@@ -159,8 +168,15 @@ def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
     if rates := earlier_rates(work):
         parts = [(whole, (MEASURED[0] / max(rates), MEASURED[1] / min(rates)))]
         source = f"the steps of {len(rates)} earlier runs of this model here"
+    elif step is not None:
+        reference = EXTRA_FLOPS[work.task] / FORWARD_FLOPS * step.forward
+        seconds = tokens * (step.train + reference) + work.evaluated_tokens * step.forward
+        seconds = seconds / (1 - work.padding) + work.steps * step.optimizer
+        parts = [(seconds + work.passes * TRAINER_SECONDS, work.seconds(MEASURED)), work.generated]
+        source = "a step of this plan, measured on this machine"
     else:
-        source = "the table of rates; the first run here makes it narrower"
+        why = f", because {work.why_no_step}" if work.why_no_step else ""
+        source = f"the table of rates{why}; the first run here makes it narrower"
         speeds = estimates.operations_per_second(work.device, work.engine)
         if work.num_params is None or speeds is None:
             return None

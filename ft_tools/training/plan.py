@@ -1,6 +1,7 @@
 """What a launch would do, in full: the model that is hashed, confirmed, stored and obeyed."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -33,6 +34,7 @@ from ft_tools.training.plan_warnings import few_evaluations, plan_warnings
 from ft_tools.training.preference_runs import Reference
 from ft_tools.training.request import DpoRequest, Method, SftRequest, TrainingRequest
 from ft_tools.training.settings import Settings, basis_of, resolved_arguments, settle
+from ft_tools.training.step_time import question_of
 from ft_tools.training.token_counts import Counts
 from ft_tools.training.validation_split import hold_out
 
@@ -263,7 +265,7 @@ def plan_parts(
     work = work_of(task, request, parts, steps, evaluations)
     if completions is not None:
         tokens, work = completions.added_to(work, parts, tokens, evaluations)
-    parts["missing"] = _missing(request, source, settings)
+    parts["missing"], work = _missing(request, source, settings, parts, work)
     estimate = estimated(request, parts, work, tokens)
     warnings = [
         *plan_warnings(request, source, asked, parts, memory_needed, why_not),
@@ -273,23 +275,31 @@ def plan_parts(
     return parts | {"estimate": estimate.model_copy(update=memory_needed), "warnings": warnings}
 
 
-def _missing(request: TrainingRequest, source: ModelSource, settings: Settings) -> list[str]:
-    """Return what this machine lacks for the run, if it is to run here."""
+def _missing(
+    request: TrainingRequest,
+    source: ModelSource,
+    settings: Settings,
+    parts: dict[str, Any],
+    work: estimates.Work,
+) -> tuple[list[str], estimates.Work]:
+    """Return what this machine lacks for the run, if it is to run here, and its step if timed."""
     device = settings.device
     if not request.is_here or settings.place.exported_for:
-        return []
+        return [], work
     towers = tower_packages.missing(config_if_known(source))
     optimizer = arguments.missing_package(settings.training["optim"])
     if found := [*filter(None, (towers, optimizer))]:
-        return found
+        return found, work
     if settings.engine != "torch" or not request.preflight:
-        return []
+        return [], work
     named = (settings.training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
     quantized = settings.quantization(request.method, source) is not None
-    tried = preflight.tried(device, quantized=quantized, attention=str(named))
-    failed, unknown = preflight.problems(tried, device)
+    # Earlier runs say better what a step takes.
+    step = None if estimates.earlier_rates(work) else question_of(parts, work.load)
+    tried = preflight.tried(device, quantized=quantized, attention=str(named), step=step)
+    failed, unknown = preflight.problems(tried.checks, device)
     settings.notes += unknown
-    return failed
+    return failed, replace(work, step=tried.step, why_no_step=tried.why_no_step)
 
 
 def _require_usable(

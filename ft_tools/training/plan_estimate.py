@@ -15,7 +15,7 @@ from ft_tools.publish import require_space
 from ft_tools.runs.estimates import Range, present_load
 from ft_tools.runs.hardware import device_slots
 from ft_tools.runs.launchers.table import Place
-from ft_tools.training import defaults, estimates, token_counts
+from ft_tools.training import defaults, estimates, step_time, token_counts
 from ft_tools.training.checks import memory
 from ft_tools.training.checks.learnable import packing_of
 from ft_tools.training.estimates import Estimate
@@ -147,10 +147,12 @@ def work_of(
         parts["device"],
         parts["place"].num_processes,
         _evaluated_tokens(parts, evaluations),
+        # Before a step is measured, which is work of its own.
         present_load(parts["device"]) if request.is_here else 0.0,
         parts["engine"],
         steps * parts["training"]["gradient_accumulation_steps"],
         steps,
+        step_time.padding_of(parts) if parts["counts"] else 0.0,
     )
 
 

@@ -1,7 +1,7 @@
 """Before a run is offered: does its environment, on its device, do what the run will do?
 
-A process of its own tries it (`ft_tools/training/worker/preflight.py`), at most SECONDS long. What
-passed is remembered for the environment. What fails is in the plan by name, with the cure.
+A process of its own tries it (`ft_tools/training/worker/preflight.py`) and times a step, at most
+SECONDS long. What passed is remembered. What fails is in the plan by name, with the cure.
 """
 
 import contextlib
@@ -18,11 +18,13 @@ from ft_tools.runs.hardware.devices import Device, driver_cuda, find_cards
 from ft_tools.runs.processes import answers
 from ft_tools.runs.processes.answers import AnswerFile
 from ft_tools.training.findings import warning
+from ft_tools.training.step_time import StepQuestion, StepTime
 
 VARIABLE = "FINE_TUNING_LLM_PREFLIGHT"
 """0 skips it."""
 WORKER = "ft_tools.training.worker.preflight"
 SECONDS = 20.0
+LATE = "timing a step took too long"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "triton",
              "kernels", "flash_attn")  # fmt: skip
 State = Literal["passed", "failed", "skipped"]
@@ -37,6 +39,7 @@ class Question(BaseModel):
     precision: str
     quantized: bool
     attention: str
+    step: StepQuestion | None = None
 
 
 class PreflightCheck(BaseModel):
@@ -52,49 +55,71 @@ class PreflightCheck(BaseModel):
     total_gib: float | None = None
 
 
+class PreflightResult(BaseModel):
+    """What a process found until it ended."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checks: list[PreflightCheck] = []
+    step: StepTime | None = None
+    why_no_step: str = ""
+
+
 UNFINISHED = PreflightCheck(id="unfinished", state="skipped")
-CHECKS = TypeAdapter(list[PreflightCheck])
+RESULT = TypeAdapter(PreflightResult)
 
 
-def tried(device: Device, *, quantized: bool, attention: str = "sdpa") -> list[PreflightCheck]:
-    """Try in small what a run on a device does; what is known to pass is not tried again.
+def tried(
+    device: Device, *, quantized: bool, attention: str = "sdpa", step: StepQuestion | None = None
+) -> PreflightResult:
+    """Try in small what a run on a device does, and time its step; not again what is known.
 
     Args:
         device: The run's.
         quantized: Whether the base is loaded in 4 bits.
         attention: Implementation, as transformers names it.
+        step: Shape of the step; None: not timed.
 
     Returns:
-        The checks; none where the user skips them.
+        The checks and the step; nothing where the user skips them.
     """
     if os.environ.get(VARIABLE) == "0":
-        return []
+        return PreflightResult()
     question = Question(
         device="cuda" if device.name == "cuda" else "cpu",
         precision=device.precision,
         quantized=quantized,
         attention=attention,
+        step=step,
     )
     on = [sys.executable, device.model, device.driver, str(device.capability)]
-    kept = AnswerFile(WORKER, CHECKS, [answers.versions(*LIBRARIES), on, question.model_dump()])
+    shape = question.model_dump(exclude={"step": {"config", "load"}})
+    kept = AnswerFile(WORKER, RESULT, [answers.versions(*LIBRARIES), on, shape])
     if before := kept.read():
         return before
+    if kept.is_late and step is None:
+        return PreflightResult(checks=[UNFINISHED])
     if kept.is_late:
-        return [UNFINISHED]
+        found = tried(device, quantized=quantized, attention=attention)
+        return found.model_copy(update={"why_no_step": LATE})
     # Where the call has less time left, the next one may do better.
     is_cut = abandoned_calls.seconds_left() < SECONDS
     try:
         asked = question.model_dump_json()
-        found, complained = answers.run(WORKER, CHECKS, asked, SECONDS, variables(device))
+        found, complained = answers.run(WORKER, RESULT, asked, SECONDS, variables(device))
     except answers.Unanswered as error:
         kept.write_log(error.complained)
-        if error.kind != "timeout":
-            return [PreflightCheck(id="process", state="failed", error=error.kind)]
-        if not is_cut:
+        is_slow = error.kind == "timeout"
+        if not is_cut and (is_slow or step is not None):
             kept.write_late()
-        return [UNFINISHED]
+        failed = PreflightCheck(id="process", state="failed", error=error.kind)
+        nothing = PreflightResult(checks=[UNFINISHED if is_slow else failed])
+        # The checks are printed before the step.
+        found = answers.last_answer(RESULT, error.printed) or nothing
+        why = LATE if is_slow else f"a step could not be timed ({error.kind})"
+        return found.model_copy(update={"why_no_step": why if step else ""})
     kept.write_log(complained)
-    if all(one.state == "passed" for one in found):
+    if all(one.state == "passed" for one in found.checks):
         kept.write(found)
     return found
 

@@ -33,10 +33,10 @@ def _asked_for(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("_asked_for")
 def test_a_plan_is_offered_after_its_parts_worked_and_they_are_tried_once(workspace, tiny_model_in):
     device = find_device("cpu")
-    found = preflight.tried(device, quantized=True)
+    found = preflight.tried(device, quantized=True).checks
     assert [(one.id, one.state) for one in found] == [(name, "passed") for name in PARTS]
     began = time.monotonic()
-    assert preflight.tried(device, quantized=True) == found
+    assert preflight.tried(device, quantized=True).checks == found
     assert time.monotonic() - began < 1.0
     shown = list(trial.checks())
     assert [check.state for check in shown] == ["ok"] * len(PARTS)
@@ -59,7 +59,7 @@ def test_a_plan_is_offered_after_its_parts_worked_and_they_are_tried_once(worksp
 def test_a_torch_that_cannot_use_the_card_is_named_with_its_build():
     card = {"memory_gib": 80.0, "precision": "bfloat16", "capability": 8.0}
     device = Device(name="cuda", model="NVIDIA A100", **card)
-    (found,) = preflight.tried(device, quantized=False)
+    (found,) = preflight.tried(device, quantized=False).checks
     assert (found.id, found.state) == ("device", "failed")
     ((problem,), _) = preflight.problems([found], device)
     assert problem.startswith("preflight_device: torch ")
@@ -71,7 +71,7 @@ def test_one_that_takes_too_long_stops_nobody_and_is_not_remembered(tmp_path, mo
     monkeypatch.setattr(preflight, "SECONDS", 0.1)
     device = find_device("cpu")
     for _ in range(2):
-        (late,) = preflight.tried(device, quantized=False)
+        (late,) = preflight.tried(device, quantized=False).checks
         assert (late.id, late.state) == ("unfinished", "skipped")
     assert list((tmp_path / "cache").rglob("*.late"))
     failed, unknown = preflight.problems([late], device)
@@ -84,7 +84,7 @@ def test_a_call_that_has_little_time_left_does_not_wait_and_the_next_one_tries_a
     call.began -= abandoned_calls.ANSWER_SECONDS - 0.2
     began = time.monotonic()
     with abandoned_calls.waiting(call):
-        (late,) = preflight.tried(find_device("cpu"), quantized=False)
+        (late,) = preflight.tried(find_device("cpu"), quantized=False).checks
     assert time.monotonic() - began < 10
     assert late.id == "unfinished"
     # The control: one that had all its time is not tried again for ten minutes.

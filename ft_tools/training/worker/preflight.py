@@ -1,7 +1,9 @@
-"""Try in small what a run will do, in its environment and on its device: JSON in, JSON out.
+"""Try in small what a run will do, in its environment and on its device, and time its step.
 
-Each check is a few milliseconds of real work by the libraries that the run uses. What a library
-says of a failure goes to standard error, which is kept as a log.
+The standard output has a line of JSON after the checks and one after the step: whoever ends this
+process early knows what it found until then. Each check is a few milliseconds of real work by the
+libraries that the run uses. What a library says of a failure goes to standard error, which is kept
+as a log.
 """
 
 import contextlib
@@ -15,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from ft_tools.runs.processes.endings import is_out_of_memory
-from ft_tools.training.preflight import CHECKS, PreflightCheck, Question
+from ft_tools.training.preflight import PreflightCheck, PreflightResult, Question
 
 LENGTH, WIDTH, VOCABULARY = 32, 128, 512
 IN_USE = "busy or unavailable"
@@ -134,8 +136,15 @@ def _loss(model: Any) -> None:
 def main() -> None:
     """Answer the question of the standard input."""
     sink, sys.stdout = sys.stdout, sys.stderr
-    found = answer(Question.model_validate_json(sys.stdin.read()))
-    sink.write("\n" + CHECKS.dump_json(found).decode())
+    question = Question.model_validate_json(sys.stdin.read())
+    found = PreflightResult(checks=answer(question))
+    print("\n" + found.model_dump_json(), file=sink, flush=True)
+    if question.step is None or any(one.state == "failed" for one in found.checks):
+        return
+    from ft_tools.training.worker import step_time
+
+    timed = found.model_copy(update={"step": step_time.measure(question.step)})
+    print(timed.model_dump_json(), file=sink, flush=True)
 
 
 if __name__ == "__main__":

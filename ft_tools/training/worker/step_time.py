@@ -1,0 +1,102 @@
+"""Time a step of a plan's class, in small."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig
+from trl.trainer.utils import add_fused_lm_head
+
+from ft_tools.models.worker.loading import model_class
+from ft_tools.training.step_time import StepQuestion, StepTime
+from ft_tools.training.worker import loading
+
+FEW, MORE = 1, 3
+"""Blocks of the two models that are timed."""
+REPEATS = 3
+ENOUGH_SECONDS = 1.0
+"""After these a work is not repeated: a slow processor has no time for it."""
+PER_BLOCK = ("layer_types", "mlp_layer_types", "no_rope_layers")
+
+
+def measure(question: StepQuestion) -> StepTime:
+    """Return what a step takes, by what two blocks more take."""
+    config = AutoConfig.from_pretrained(question.config, trust_remote_code=False)
+    number = config.get_text_config().num_hidden_layers
+    few, more = (_timed(question, blocks) for blocks in (FEW, MORE))
+    # Other programs leave this one a part of the processor.
+    tokens = question.rows * question.length * (1 + question.load)
+    train, forward, optimizer = (
+        max(low + (high - low) / (MORE - FEW) * (number - FEW), low)
+        for low, high in zip(few, more, strict=True)
+    )
+    optimizer /= 1 + question.load
+    return StepTime(train=train / tokens, forward=forward / tokens, optimizer=optimizer)
+
+
+def _timed(question: StepQuestion, blocks: int) -> tuple[float, float, float]:
+    """Return the seconds of forward and backward, of forward, and of the optimizer."""
+    model = _model(question, blocks)
+    ids = torch.randint(8, 256, (question.rows, question.length), device=question.device)
+    labels = ids.clone()
+    labels[:, : round(question.length * (1 - question.trained_fraction))] = -100
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
+
+    def loss() -> Any:
+        with _autocast(question):
+            output = model(input_ids=ids, labels=labels, fused_lm_head=True)
+        return -output.log_probs.mean()
+
+    def evaluate() -> None:
+        with torch.no_grad():
+            loss()
+
+    train = _fastest(lambda: loss().backward())
+    return train, _fastest(evaluate), _fastest(optimizer.step)
+
+
+def _model(question: StepQuestion, blocks: int) -> Any:
+    config = AutoConfig.from_pretrained(question.config, trust_remote_code=False)
+    text = config.get_text_config()
+    text.num_hidden_layers = blocks
+    for name in PER_BLOCK:
+        if getattr(text, name, None):
+            setattr(text, name, getattr(text, name)[:blocks])
+    # A quantized base computes in 16 bits what it holds in 4.
+    dtype = getattr(torch, question.dtype, torch.bfloat16)
+    loads = model_class(config)
+    # Random weights are made where they are needed: for a GPU a processor would take long.
+    with torch.device(question.device):
+        model = loads.from_config(config, dtype=dtype, **question.init).to(question.device)
+    model.config.use_cache = False
+    add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+    if question.checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    if question.peft is not None:
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **question.peft))
+    loading.fit_fused_head(model)
+    return model.train()
+
+
+def _autocast(question: StepQuestion) -> AbstractContextManager[Any]:
+    if question.precision == "float32":
+        return nullcontext()
+    return torch.autocast(question.device, dtype=getattr(torch, question.precision))
+
+
+def _fastest(work: Callable[[], Any]) -> float:
+    """Return the seconds of a work, of several times the fastest.
+
+    The first time warms up, and counts only where it takes so long that this is a small part.
+    """
+    times: list[float] = []
+    while len(times) <= REPEATS and sum(times) < ENOUGH_SECONDS:
+        began = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return min(times[1:] or times)
