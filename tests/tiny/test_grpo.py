@@ -130,6 +130,7 @@ def test_a_killed_run_makes_the_steps_since_its_checkpoint_again_to_the_same_bit
     for metric in ("reward", "eval_reward", "completions/mean_length"):
         assert logged(session, metric) == logged(whole, metric)
     assert resumed.held_out_gain == uninterrupted.held_out_gain
+    assert resumed.diagnosis == uninterrupted.diagnosis
     assert same_bits(weights_of(resumed.artifact), weights_of(uninterrupted.artifact))
 
 

@@ -16,7 +16,7 @@ from ft_tools.training.checks.learnable import count_answers
 from ft_tools.training.grpo import held_out
 from ft_tools.training.grpo.plan import GrpoPlan
 from ft_tools.training.grpo.prompts import read_prompts
-from ft_tools.training.report import GrpoRunReport, TrainingRunReport
+from ft_tools.training.report import GrpoRunReport, TrainingRunReport, without_repeats
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import loading, tokenizing
 from ft_tools.training.worker.rewards import ROW, Answered, Rewards, by_row
@@ -46,7 +46,8 @@ class Reinforced(Training):
             report = super().work()
         run_dir = self.session.run_dir
         gain = held_out.gained(held_out.read(run_dir), report.best_step)
-        found = held_out.diagnose(directory.read_metrics(run_dir), gain)
+        rows = without_repeats(directory.read_metrics(run_dir), report.steps)
+        found = held_out.diagnose(rows, gain)
         return report.model_copy(update={"held_out_gain": gain, "diagnosis": found})
 
     def read(self, facts: DatasetFacts) -> Dataset:
