@@ -49,15 +49,13 @@ def class_scores(
 
 
 def only_worst(systems: Sequence[SystemResult], name: str) -> list[SystemResult]:
-    """Keep the worst classes of one system, and of the others none."""
-    return [
-        one.model_copy(
-            update={
-                "per_class": dict([*one.per_class.items()][:MOST_SHOWN]) if one.name == name else {}
-            }
-        )
-        for one in systems
-    ]
+    """Keep the worst classes of one system that have errors, and of the others none."""
+
+    def kept(one: SystemResult) -> dict[str, ClassScore]:
+        wrong = [(key, own) for key, own in one.per_class.items() if own.value < 1]
+        return dict(wrong[:MOST_SHOWN]) if one.name == name else {}
+
+    return [one.model_copy(update={"per_class": kept(one)}) for one in systems]
 
 
 def _plain(text: str, number: int) -> str:

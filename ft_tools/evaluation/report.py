@@ -160,8 +160,8 @@ class SystemResult(Part):
     per_class: dict[str, ClassScore] = Field(
         default_factory=dict,
         description="Label, or key and key=value of JSON answers -> fraction of its rows that are "
-        "right, the worst first, of the system that matters; the page has the rest. #2 is the "
-        "third of the sorted ones where they are no plain names.",
+        "right: those with errors of the system that matters, the worst first; the page has the "
+        "rest. #2 is the third of the sorted ones where they are no plain names.",
     )
     empty_fraction: Short = 0.0
     repetitive_fraction: Short = Field(0.0, description="Answers stuck in a repetition loop.")
