@@ -107,7 +107,7 @@ TOOLS = {
         "ft_tools.data.show.show_examples:show_examples",
         ShowRequest,
         "reads",
-        ("path", "rows", "field"),
+        ("path", "lines", "field"),
     ),
     "suggest_lora_config": Tool(
         "Suggest a configuration",

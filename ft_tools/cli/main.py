@@ -39,7 +39,7 @@ HELP = {"--help", "-h"}
 HELP_ALL = "--help-all"
 LAUNCH = ["model", "dataset"]
 BY_POSITION = {
-    "show_examples": ["path", "rows"],
+    "show_examples": ["path", "lines"],
     "suggest_lora_config": ["model"],
     "estimate_vram": ["model"],
     "launch_sft": LAUNCH,

@@ -233,14 +233,14 @@ def _split(given: Any) -> Any:
 class ShowRequest(FileRequest):
     """Show what a data file holds: its columns with their values, and quoted rows.
 
-    With `rows`, those rows whole. Secrets and personal data are masked.
+    With `lines`, those rows whole. Secrets and personal data are masked.
     """
 
-    rows: Annotated[list[Annotated[int, Field(ge=1)] | str], BeforeValidator(_split)] = Field(
+    lines: Annotated[list[Annotated[int, Field(ge=1)] | str], BeforeValidator(_split)] = Field(
         default_factory=list,
         max_length=1000,
-        description="Rows as in findings, or ranges such as '1-200'; with `where`, of what it "
-        "selects.",
+        description="Row numbers as findings name them, or ranges such as '1-200'; with `where`, "
+        "of what it selects.",
     )
     field: str | None = Field(
         None, max_length=200, description="One column or part of it, such as messages.0.content."
@@ -265,8 +265,8 @@ class ShowRequest(FileRequest):
 
     @property
     def ranges(self) -> list[range]:
-        """Return the rows to quote in order: those of `rows`; of parts of rows, all."""
-        if not self.rows:
+        """Return the rows to quote in order: those of `lines`; of parts of rows, all."""
+        if not self.lines:
             return [range(1, sys.maxsize)] if self.columns or self.field else []
-        ends = [str(row).split("-") for row in self.rows]
+        ends = [str(row).split("-") for row in self.lines]
         return sorted((range(int(one[0]), int(one[-1]) + 1) for one in ends), key=lambda r: r.start)

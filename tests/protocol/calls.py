@@ -28,7 +28,7 @@ GOOD: dict[str, dict[str, object]] = {
         "output_dir": "made",
         "options": {"variations": [{"change": "typing_errors"}]},
     },
-    "show_examples": {"path": "data.jsonl", "rows": [1]},
+    "show_examples": {"path": "data.jsonl", "lines": [1]},
     "suggest_lora_config": {"model": "model", "goal": "style", "num_examples": 500},
     "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "method": "qlora", "gpu": "RTX 4090"},
     "launch_sft": {"model": "model", "dataset": "data.jsonl"},

@@ -89,12 +89,12 @@ def test_an_object_is_the_same_in_json_with_dots_and_with_hyphens(capsys, option
     "lines",
     [
         ["1", "2"],
-        ["--rows", "1", "2"],
-        ["--rows", "1", "--rows", "2"],
-        ["--rows", "[1, 2]"],
-        ["--rows", "1,2"],
-        ["--rows", "1, 2"],
-        ["--rows", "1-2"],
+        ["--lines", "1", "2"],
+        ["--lines", "1", "--lines", "2"],
+        ["--lines", "[1, 2]"],
+        ["--lines", "1,2"],
+        ["--lines", "1, 2"],
+        ["--lines", "1-2"],
     ],
 )
 def test_several_values_follow_one_flag(capsys, lines):
@@ -132,7 +132,7 @@ def test_checks_are_a_json_list_of_objects_that_differ_by_their_kind(capsys):
         (["get-run", "../../etc"], 2, "not a run id"),
         (["get-run", "--limit", "0"], 2, "limit"),
         (["recommend-approach", "--tried", "ragg"], 2, "got 'ragg'; did you mean 'rag'?"),
-        (["show-examples", "data.jsonl", "first"], 2, "rows: 'first' is no row"),
+        (["show-examples", "data.jsonl", "first"], 2, "lines: 'first' is no row"),
         (["get-run", "--limit", "many"], 2, "limit: must be an integer, got 'many'"),
         (["evaluate", "--systems", '[{"name":'], 2, "is not JSON; check quotes and brackets"),
         (["open", RUN_ID], 6, "report.html"),

@@ -61,7 +61,7 @@ CASES = {
         {"path": "../../etc/passwd"},
         ["outside the workspace", "FINE_TUNING_LLM_WORKSPACE"],
     ),
-    "outside by a link": ("show_examples", {"path": "link", "rows": [1]}, ["outside"]),
+    "outside by a link": ("show_examples", {"path": "link", "lines": [1]}, ["outside"]),
     "unknown run": ("get_run", {"run_id": "sft-0123456789abcdef"}, ["get_run"]),
     "a misspelt word": (
         "launch_sft",

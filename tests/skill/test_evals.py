@@ -132,6 +132,6 @@ def test_the_command_of_a_task_records_what_was_asked_and_how_it_ended(tmp_path)
 
     assert json.loads(shown.stdout)["examples"]
     assert refused.returncode == 2
-    assert calls == [{"tool": "show_examples", "arguments": {"path": "pairs.jsonl", "rows": [2]}}]
+    assert calls == [{"tool": "show_examples", "arguments": {"path": "pairs.jsonl", "lines": [2]}}]
     assert (counts["calls"], counts["errors"]) == (2, 1)
     assert counts["tokens"] == len(shown.stdout) // 4

@@ -196,9 +196,9 @@ def test_a_test_part_that_was_set_aside_is_not_quoted_under_any_name(workspace):
     (workspace / "mine.jsonl").write_text("".join(reversed(rows)))
     for path in (str(test), "mine.jsonl"):
         with pytest.raises(Refused, match="unseal"):
-            show_examples(ShowRequest(path=path, rows=[1]))
+            show_examples(ShowRequest(path=path, lines=[1]))
         shown = show_examples(ShowRequest(path=path))
         assert (shown.examples, len(shown.warnings)) == ([], 1)
-        assert show_examples(ShowRequest(path=path, rows=[1], unseal=True)).examples
+        assert show_examples(ShowRequest(path=path, lines=[1], unseal=True)).examples
     for path in ("raw.jsonl", str(test.with_name("train.jsonl"))):
-        assert show_examples(ShowRequest(path=path, rows=[1])).examples
+        assert show_examples(ShowRequest(path=path, lines=[1])).examples

@@ -116,7 +116,7 @@ def test_no_error_repeats_a_name_that_speaks_inside_a_folder(workspace, monkeypa
         "audit": AuditRequest(path="many"),
         "perform": AuditRequest(path="many"),
         "benchmark": AuditRequest(path="good.jsonl", benchmark_paths=["many"]),
-        "show": ShowRequest(path="many", rows=[10**6]),
+        "show": ShowRequest(path="many", lines=[10**6]),
     }[call]
     ask = {"show": show_examples, "perform": perform}.get(call, audit_dataset)
     with pytest.raises(BadData, match="file number 1") as caught:
@@ -131,7 +131,7 @@ def test_a_turn_of_a_conversation_is_shown_by_its_number(workspace):
     (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def shown(field):
-        report = show_examples(ShowRequest(path="d.jsonl", rows=[1, 2, 3], field=field))
+        report = show_examples(ShowRequest(path="d.jsonl", lines=[1, 2, 3], field=field))
         return {one.row: json.loads(one.value) for one in report.examples}
 
     assert shown("messages.1.content") == {1: "Here.", 2: "a column of that very name"}

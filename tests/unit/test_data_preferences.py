@@ -81,7 +81,7 @@ def test_pairs_that_their_length_alone_tells_apart_are_said_and_shown(workspace,
         assert (told, shown) == ([], [])
         return
     assert told == ["warning"]
-    assert shown == [{"path": "d.jsonl", "rows": [1, 2, 3, 4, 5]}]
+    assert shown == [{"path": "d.jsonl", "lines": [1, 2, 3, 4, 5]}]
     require_known(["told_apart"])
     asked = PrepareRequest(path="d.jsonl", output_dir="out", test_fraction=0.0)
     confirm = prepare_dataset(asked).mapping_hash

@@ -90,7 +90,7 @@ def test_a_key_anywhere_in_an_example_is_found_and_written_nowhere(workspace, pl
     found, written = audit(workspace, made(KEY))
     assert "secret" in found
     assert [name for name, text in written.items() if KEY in text] == []
-    shown = show_examples(ShowRequest(path="d.jsonl", rows=[1])).examples[0]
+    shown = show_examples(ShowRequest(path="d.jsonl", lines=[1])).examples[0]
     assert KEY[:12] not in shown.value
 
 

@@ -104,18 +104,18 @@ def test_a_profile_stays_in_its_budget_whatever_the_file_holds(workspace, num_co
 
 def test_rows_are_whole_within_the_budget_and_columns_can_be_chosen(workspace):
     write(workspace / "d.jsonl", rows())
-    report = show(rows=list(range(1, 31)))
+    report = show(lines=list(range(1, 31)))
     assert [one.row for one in report.examples] == list(range(1, 31))
     assert not any(one.truncated for one in report.examples)
     assert json.loads(json.loads(report.examples[7].value)) == rows()[7]
-    report = show(rows=[2, 3], columns=["department", "review.by[]"])
+    report = show(lines=[2, 3], columns=["department", "review.by[]"])
     assert json.loads(json.loads(report.examples[0].value)) == {
         "department": "noise",
         "review.by[]": ["mh"],
     }
     long = [{"prompt": "p" * 3000, "chosen": "c" * 3000, "n": 7}] * 3
     write(workspace / "d.jsonl", long)
-    report = show(rows=[1, 2, 3], max_tokens=300)
+    report = show(lines=[1, 2, 3], max_tokens=300)
     assert sum(len(one.value) for one in report.examples) <= 1500
     beginning = json.loads(json.loads(report.examples[0].value))
     assert beginning.keys() == long[0].keys()
@@ -125,19 +125,19 @@ def test_rows_are_whole_within_the_budget_and_columns_can_be_chosen(workspace):
 
 def test_ranges_are_read_until_the_budget_ends_and_count_among_what_where_selects(workspace):
     write(workspace / "d.jsonl", rows(200))
-    report = show(rows="1-200")
+    report = show(lines="1-200")
     assert [one.row for one in report.examples] == list(range(1, len(report.examples) + 1))
     assert not any(one.truncated for one in report.examples)
     after = len(report.examples) + 1
-    assert [f"rows {after}-200" in one for one in report.warnings] == [True]
-    report = show(rows=["2-3", 9, "60-80"], where={"department": "parks"}, max_tokens=20_000)
+    assert [f"lines {after}-200" in one for one in report.warnings] == [True]
+    report = show(lines=["2-3", 9, "60-80"], where={"department": "parks"}, max_tokens=20_000)
     assert [one.row for one in report.examples] == [6, 9, 27, *range(180, 200, 3)]
     assert [one for one in report.warnings if "67-80" in one and "66" in one] == report.warnings
     report = show(columns="department", where={"department": "parks"})
     assert [one.row for one in report.examples] == list(range(3, 200, 3))
     assert report.warnings == []
     with pytest.raises(ValidationError):
-        show(rows="3-x")
+        show(lines="3-x")
 
 
 def test_values_that_stand_out_are_shown_with_their_counts(workspace):
@@ -185,11 +185,11 @@ def test_few_values_are_shown_whole_and_where_finds_one_item_of_a_list(workspace
     report = show()
     (held,) = [one.holds for one in report.profile.columns if one.name == "nodes[].kind"]
     assert sorted(held.split(", ")) == sorted(f"{kind} 6" for kind in kinds)
-    found = show(where={"nodes[].kind": [kinds[4]]}, rows=["1-100"], columns=["nodes[].text"])
+    found = show(where={"nodes[].kind": [kinds[4]]}, lines=["1-100"], columns=["nodes[].text"])
     texts = [json.loads(json.loads(one.value))["nodes[].text"] for one in found.examples]
     assert [text[0] for text in texts] == [f"{at} 0" for at in (2, 3, 4, 14, 15, 16)]
     with pytest.raises(BadInput, match="where: no row has these values"):
-        show(where={"nodes[].kind": ["other"]}, rows=[1])
+        show(where={"nodes[].kind": ["other"]}, lines=[1])
 
 
 def test_values_are_masked_and_where_selects_rows(workspace):
@@ -203,10 +203,10 @@ def test_values_are_masked_and_where_selects_rows(workspace):
 
 def test_many_short_rows_stay_in_the_budget_and_unreadable_ones_are_explained_once(workspace):
     (workspace / "d.jsonl").write_text('{"q": "a", "a": "b"}\n' + "{bad\n" * 2000)
-    made = show_examples(ShowRequest(path="d.jsonl", rows="1-60"))
+    made = show_examples(ShowRequest(path="d.jsonl", lines="1-60"))
     assert len(made.examples) == 60
     assert len(made.warnings) == 20
     write(workspace / "d.jsonl", [{"q": at} for at in range(2000)])
-    report = show(rows="1-2000")
+    report = show(lines="1-2000")
     assert len(report.examples) > 50
     assert estimate_tokens(json.dumps(compact(report))) < 2 * 2000

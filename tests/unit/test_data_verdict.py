@@ -114,7 +114,7 @@ def test_a_test_set_whose_file_is_gone_or_holds_other_rows_no_longer_counts(work
     assert audit_dataset(AuditRequest(path="d.jsonl")).removed_by == {}
     # What was moved is no less a test set for whoever reads it.
     with pytest.raises(Refused, match=r"moved\.jsonl is a test part"):
-        show_examples(ShowRequest(path="moved.jsonl", rows=[1]))
+        show_examples(ShowRequest(path="moved.jsonl", lines=[1]))
 
 
 def test_rows_of_a_test_file_are_refused_as_training_data_by_content(workspace):

@@ -76,7 +76,7 @@ def _published(session: Session, request: CreateRequest, made: Made) -> dict[str
     numbers |= {"train": outputs.num_train, "validation": outputs.num_validation}
     validation = outputs.validation if outputs.num_validation else None
     steps = [
-        next_step("read_made", {"path": outputs.train, "rows": ["1-10"]}),
+        next_step("read_made", {"path": outputs.train, "lines": ["1-10"]}),
         launch_on(outputs.train, validation, "sft", None),
     ]
     if request.test:

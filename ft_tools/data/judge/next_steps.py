@@ -54,14 +54,14 @@ def quoting(
         return []
     where = validation_path if first.in_validation else path
     rows = first.rows[: count_findings.FIRST_LINES]
-    return [next_step("show_error", {"path": where, "rows": rows}, id=first.id)]
+    return [next_step("show_error", {"path": where, "lines": rows}, id=first.id)]
 
 
 def pair_reading_steps(path: str, findings: Iterable[Finding]) -> list[NextStep]:
     """Return the call to read pairs with, where something else than quality may be learned."""
     rows = list(range(1, count_findings.FIRST_LINES + 1))
     is_told = any(finding.id == "told_apart" for finding in findings)
-    return [next_step("show_pairs", {"path": path, "rows": rows})] if is_told else []
+    return [next_step("show_pairs", {"path": path, "lines": rows})] if is_told else []
 
 
 def _before_training(request: AuditRequest, launch: NextStep) -> list[NextStep]:

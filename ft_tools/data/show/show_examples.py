@@ -217,7 +217,7 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
     examples = _within_budget(there, budget, request.offset)
     raise_it = f"raise max_tokens (at most {MOST_TOKENS:,})"
     if rest:
-        warnings.append(f"next: rows {_spelled(rest)}, or {raise_it}")
+        warnings.append(f"next: lines {_spelled(rest)}, or {raise_it}")
     else:
         rest = [range(max(one.start, last + 1), one.stop) for one in wanted]
         beyond = [one for one in rest if one and one.stop < sys.maxsize]
@@ -249,7 +249,7 @@ def _value_of(
 
 
 def _spelled(ranges: Iterable[range]) -> str:
-    """Return ranges as `rows` takes them.
+    """Return ranges as `lines` takes them.
 
     >>> _spelled([range(1, 4), range(7, 8), range(9, sys.maxsize)])
     '1-3, 7, 9-999999999'
