@@ -19,6 +19,7 @@ from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.training.plan import SftPlan
+from ft_tools.training.request import SftRequest
 from ft_tools.training.worker.confirmed_inputs import check_inputs
 from tests.tiny.trainings import LIBRARY_WARNINGS, finished, wait_until
 
@@ -58,6 +59,13 @@ def test_a_finished_run_is_read_and_evaluated(recorded):
     plan = evaluate(request)
     started = evaluate(request.model_copy(update={"confirm": plan.plan_hash}))
     assert finished(started.run_id).state == "succeeded"
+
+
+def test_a_saved_request_is_read_without_the_arguments_that_are_gone(recorded):
+    saved = directory.whole_json(recorded / "runs" / STOPPED / "request.json")
+    assert saved.keys() - SftRequest.model_fields.keys()
+    request = Session(recorded / "runs" / STOPPED).request(SftRequest)
+    assert request.training == saved["training"]
 
 
 def test_a_run_is_not_continued_with_another_model(recorded):

@@ -82,9 +82,9 @@ class Session:
         """Return the request that made the run.
 
         Raises:
-            Refused: Another version took what this one does not.
+            Refused: Another version took a value that this one does not.
         """
-        return _read(kind, "request", self.request_json())
+        return _read(kind, "request", without_removed_fields(self.request_json(), kind))
 
     def plan(self, kind: type[Saved]) -> Saved:
         """Return the plan that was confirmed.
@@ -92,7 +92,7 @@ class Session:
         Raises:
             Refused: Another version planned what this one does not.
         """
-        return _read(kind, "plan", read_plan(self.plan_json(), kind))
+        return _read(kind, "plan", without_removed_fields(self.plan_json(), kind))
 
     @property
     def attempt(self) -> int:
@@ -247,20 +247,20 @@ def main(work: Callable[[Session], BaseModel]) -> None:
     sys.exit(_run(session, work))
 
 
-def read_plan(text: bytes, kind: type[BaseModel]) -> bytes:
-    """Return a plan without the fields that an earlier version had and this one does not."""
+def without_removed_fields(text: bytes, kind: type[BaseModel]) -> bytes:
+    """Return a saved plan or request without the fields that only an earlier version had."""
     try:
         kind.model_validate_json(text)
     except ValidationError as error:
-        plan = json.loads(text)
+        saved = json.loads(text)
         for detail in error.errors():
             if detail["type"] == "extra_forbidden":
                 *path, last = detail["loc"]
-                part = plan
+                part = saved
                 for key in path:
                     part = part[key]
                 part.pop(last, None)
-        return json.dumps(plan).encode()
+        return json.dumps(saved).encode()
     return text
 
 
