@@ -47,7 +47,7 @@ class Supervised(Training):
             loading.fit_fused_head(trainer.model)
         require_kept_apart(self.session, self.plan, trainer)
 
-    def tokenized(self, trainer: Trainer) -> Dataset:
+    def example_rows(self, trainer: Trainer) -> Dataset:
         """Return the rows before any packing."""
         return self.held_out or self.train_set
 

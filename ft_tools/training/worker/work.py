@@ -83,10 +83,10 @@ class Training(ABC):
         loading.connect_engine(self.plan, trainer)
         self.require_ready(trainer)
         if self.session.leads:
-            self.show_example(self.tokenized(trainer))
+            self.show_example(self.example_rows(trainer))
         return trainer
 
-    def tokenized(self, trainer: Trainer) -> Dataset:
+    def example_rows(self, trainer: Trainer) -> Dataset:
         """Return held-out rows as tokens, or training rows where there are none."""
         return trainer.eval_dataset or trainer.train_dataset
 
