@@ -9,7 +9,7 @@ from ft_tools import redaction
 from ft_tools.data.judge import privacy, text_faults, turn_faults
 from ft_tools.data.understand.languages import Languages, language_of
 from ft_tools.data.understand.lengths import estimate_tokens
-from ft_tools.data.understand.preferences import PairStatistics, words_of
+from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.quoting import quote
 from ft_tools.metrics.answers import is_repetitive
@@ -109,7 +109,6 @@ CHECKS = {
     "redaction": redaction.redact,
     "languages": lambda text: Languages().add(text, text),
     "language": language_of,
-    "wording": words_of,
     "length": estimate_tokens,
     "tool calls": tool_calls,
     "a loop": is_repetitive,
