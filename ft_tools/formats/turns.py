@@ -1,11 +1,13 @@
-"""Read turns of either spelling, and cells of text, into an example's messages."""
+"""Read turns in the spellings of files and of chat APIs, and cells of text, as messages."""
 
+import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from ft_tools.formats.example import THOUGHTS, Example, Message
-from ft_tools.formats.json_text import parse_json
+from ft_tools.formats.json_text import json_collection, parse_json
 from ft_tools.formats.readers.json_rows import parse
 
 SPEAKER = ("role", "from")
@@ -14,7 +16,15 @@ UNTRAINED = {"weight": 0}
 """What an answer carries that a row asks not to train, as OpenAI marks it."""
 SYSTEMS = ("system", "system_prompt")
 GEMINI_SYSTEMS = ("systemInstruction", "system_instruction")
-TEXT_PARTS = ("text", "input_text", "output_text")
+PARTS = {
+    **dict.fromkeys(("text", "input_text", "output_text"), "text"),
+    **dict.fromkeys(("thinking", "reasoning", "reasoning_text"), "thought"),
+    **dict.fromkeys(("tool_use", "tool_call"), "call"),
+    **dict.fromkeys(("tool_result", "tool_call_response"), "result"),
+    **dict.fromkeys(("redacted_thinking", "summary_text"), "hidden"),
+}
+"""Type of a part of a turn -> what it holds; hidden: nothing that the model wrote in words."""
+ARGUMENTS = ("arguments", "args", "input", "parameters")
 SPELLINGS = {
     "system": "system developer",
     "user": "user human prompter customer",
@@ -131,7 +141,10 @@ def listed(example: Example, value: Any) -> Any:
 
 
 def add_turns(example: Example, turns: Any) -> list[Message]:
-    """Read turns of either spelling, one message or a list."""
+    """Read turns of any spelling, one or a list; what cannot be read is a problem of the example.
+
+    The results of tools that APIs put into a turn become messages of their own.
+    """
     turns = listed(example, turns)
     turns = [turns] if isinstance(turns, Mapping) else turns
     if not isinstance(turns, list):
@@ -139,37 +152,102 @@ def add_turns(example: Example, turns: Any) -> list[Message]:
         return []
     messages: list[Message] = []
     for turn in turns:
-        if not isinstance(turn, Mapping):
+        if isinstance(turn, Mapping):
+            messages += _messages(example, turn)
+        else:
             example.problems.append("wrong_type")
-            continue
-        messages.append(_message(example, turn))
     return messages
 
 
-def _message(example: Example, turn: Mapping[str, Any]) -> Message:
+def _messages(example: Example, turn: Mapping[str, Any]) -> list[Message]:
+    """Return what a turn says, and the results of tools that it holds."""
     known = _role(turn)
     if known is None:
         example.problems.append("unknown_role")
-    text = _text(example, first_of(turn, *CONTENTS), turn)
+    content = first_of(turn, *CONTENTS)
+    if content is None and not (turn.get("tool_calls") or turn.get("function_call")):
+        example.problems.append("empty_turn")
+    held = _held(example, content, is_result=known == "tool")
+    text, results = "".join(held["text"]), held["result"]
     if known == "function_call":
-        return _calling(example, text) | _beside_the_text(example, turn)
+        return [_calling(example, text) | _beside_the_text(example, turn, held)]
     message: Message = {"role": known or "user", "content": text}
     if known == "assistant":
-        message |= _beside_the_text(example, turn)
+        message |= _beside_the_text(example, turn, held)
     names = ("name", "tool_call_id")
-    return message | {name: turn[name] for name in names if isinstance(turn.get(name), str)}
+    message |= {name: turn[name] for name in names if isinstance(turn.get(name), str)}
+    is_said = not results or (known != "tool" and (text or "tool_calls" in message))
+    said = [message] if is_said else []
+    # What a user says beside results, the user says after them.
+    return [*results, *said] if known == "user" else [*said, *results]
 
 
-def _beside_the_text(example: Example, turn: Mapping[str, Any]) -> Message:
-    """Return an answer's calls, today's or the one of before, and its thoughts."""
+def _held(example: Example, content: Any, *, is_result: bool = False) -> dict[str, list[Any]]:
+    """Return what a content holds by kind; of a tool's result any JSON is text."""
+    held: dict[str, list[Any]] = defaultdict(list)
+    parts = content if isinstance(content, list) else [content]
+    is_parts = isinstance(content, str) or all(_type(part) for part in parts)
+    if content is None:
+        return held
+    if is_result and not is_parts:
+        held["text"].append(json.dumps(content, ensure_ascii=False))
+    elif not is_parts and not isinstance(content, list):
+        example.problems.append("wrong_type")
+    else:
+        for part in parts:
+            _add_part(example, part, held)
+    return held
+
+
+def _add_part(example: Example, part: Any, held: dict[str, list[Any]]) -> None:
+    kind = PARTS.get(_type(part))
+    if kind is None:
+        is_object = isinstance(part, Mapping)
+        example.problems.append("multimodal" if is_object else "wrong_type")
+    elif isinstance(part, str):
+        held[kind].append(part)
+    elif kind == "call":
+        held[kind].append(as_call(part))
+    elif kind == "result":
+        inner = first_of(part, "content", "response", "result")
+        texts = [inner] if isinstance(inner, str) else _held(example, inner, is_result=True)["text"]
+        call_id = first_of(part, "tool_use_id", "id")
+        identity = {"tool_call_id": call_id} if isinstance(call_id, str) else {}
+        held[kind].append({"role": "tool", **identity, "content": "".join(texts)})
+    else:
+        text = first_of(part, "thinking", "text", "content")
+        if not isinstance(text, str | None):
+            example.problems.append("multimodal")
+        held[kind].append(text if isinstance(text, str) else "")
+
+
+def _type(part: Any) -> str:
+    """Return the type of a part; empty if it has none. Any JSON value may stand there."""
+    if isinstance(part, str):
+        return "text"
+    kind = part.get("type", "text" if "text" in part else "") if isinstance(part, Mapping) else ""
+    return kind if isinstance(kind, str) else ""
+
+
+def _beside_the_text(
+    example: Example, turn: Mapping[str, Any], held: Mapping[str, list[Any]]
+) -> Message:
+    """Return an answer's calls, of today or before or among its parts, and its thoughts."""
     found: Message = {}
     if turn.get("weight") == 0 or turn.get("train") is False or turn.get("training") is False:
         found |= UNTRAINED
-    if turn.get("tool_calls"):
-        found["tool_calls"] = objects(example, turn["tool_calls"])
-    elif isinstance(turn.get("function_call"), Mapping):
-        found["tool_calls"] = [{"type": "function", "function": turn["function_call"]}]
+    calls, old = objects(example, turn.get("tool_calls")), turn.get("function_call")
+    if old and not calls and isinstance(old, Mapping):
+        calls = [{"type": "function", "function": old}]
+    if held.get("call"):
+        # LangChain has the calls of Anthropic's models in both places.
+        beside = list(map(as_call, calls))
+        calls = calls + [call for call in held["call"] if call not in beside]
+    found |= {"tool_calls": calls} if calls else {}
     thoughts = {name: turn[name] for name in THOUGHTS if isinstance(turn.get(name), str)}
+    if held.get("thought"):
+        written = [*held["thought"], *filter(None, [thoughts.get("reasoning_content")])]
+        thoughts["reasoning_content"] = "\n".join(filter(str.strip, written))
     return found | {name: text for name, text in thoughts.items() if text.strip()}
 
 
@@ -182,25 +260,6 @@ def objects(example: Example, value: Any) -> list[Any]:
         example.problems.append("wrong_type")
         return []
     return value
-
-
-def _text(example: Example, content: Any, turn: Mapping[str, Any]) -> str:
-    if isinstance(content, str):
-        return content
-    if content is None and (turn.get("tool_calls") or turn.get("function_call")):
-        return ""
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, Mapping)]
-        texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
-        kinds = [part.get("type", "text") for part in parts]
-        # Any JSON value may be a type, and an object has no hash.
-        if len(texts) != len(parts) or any(kind not in TEXT_PARTS for kind in kinds):
-            example.problems.append("multimodal")
-        if len(parts) != len(content):
-            example.problems.append("wrong_type")
-        return "".join(texts)
-    example.problems.append("empty_turn" if content is None else "wrong_type")
-    return ""
 
 
 def _calling(example: Example, text: str) -> Message:
@@ -223,13 +282,22 @@ def calls_in(value: Any) -> list[Any]:
     return calls if is_list else []
 
 
+def as_call(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a call in today's spelling; arguments are an object wherever they are JSON of one."""
+    inner = value.get("function")
+    function = inner if isinstance(inner, Mapping) else value
+    found = first_of(function, *ARGUMENTS)
+    parsed = json_collection(found) if isinstance(found, str) else None
+    arguments = {} if found in (None, "") else found if parsed is None else parsed
+    made = {"name": str(function.get("name") or ""), "arguments": arguments}
+    call_id = value.get("id")
+    identity = {"id": call_id} if isinstance(call_id, str) and call_id else {}
+    return {**identity, "type": "function", "function": made}
+
+
 def called(calls: list[Any]) -> Message:
     """Return an answer that calls functions."""
-    functions = [call.get("function", call) for call in calls]
-    made = [(call["name"], first_of(call, "arguments", "parameters")) for call in functions]
-    found = [{"name": name, "arguments": {} if said is None else said} for name, said in made]
-    made_calls = [{"type": "function", "function": function} for function in found]
-    return {"role": "assistant", "content": "", "tool_calls": made_calls}
+    return {"role": "assistant", "content": "", "tool_calls": list(map(as_call, calls))}
 
 
 def cell(example: Example, row: Mapping[str, Any], name: str) -> str:
@@ -249,7 +317,7 @@ def with_system(example: Example, row: Mapping[str, Any], turns: list[Message]) 
         return turns
     texts = [row[name] for name in SYSTEMS if isinstance(row.get(name), str)]
     told = [row[name] for name in GEMINI_SYSTEMS if isinstance(row.get(name), Mapping)]
-    texts += [_text(example, first_of(turn, *CONTENTS), turn) for turn in told]
+    texts += ["".join(_held(example, first_of(turn, *CONTENTS))["text"]) for turn in told]
     system = [{"role": "system", "content": text} for text in texts if text.strip()][:1]
     return system + turns
 

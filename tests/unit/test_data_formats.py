@@ -126,6 +126,7 @@ def test_every_spelling_becomes_the_same_example(name, row, wanted):
 LONG = [user(), assistant(), user(AGAIN), assistant(MORE)]
 TOOL = {"name": "weather", "description": "of a town", "parameters": {"town": {"type": "str"}}}
 CALL = {"name": "weather", "arguments": {"town": "Lima"}}
+NO_TOWN = {"name": "weather", "arguments": {}}
 CALLED = {
     "role": "assistant",
     "content": "",
@@ -184,6 +185,24 @@ SHAPES = {
             ]
         },
         {"messages": LONG[:2]},
+    ),
+    "Anthropic's tools": (
+        {
+            "messages": [
+                user(),
+                assistant([{"type": "tool_use", "id": "a", "name": "weather", "input": {}}]),
+                user([{"type": "tool_result", "tool_use_id": "a", "content": "clear"}]),
+                assistant([{"type": "thinking", "thinking": "Clear."}, {"text": ANSWER}]),
+            ]
+        },
+        {
+            "messages": [
+                user(),
+                assistant("", tool_calls=[{"id": "a", "type": "function", "function": NO_TOWN}]),
+                {"role": "tool", "tool_call_id": "a", "content": "clear"},
+                assistant(reasoning_content="Clear."),
+            ]
+        },
     ),
     "Claude on Bedrock": (
         {"prompt": f"\n\nHuman: {ASK}\n\nAssistant:", "completion": ANSWER},

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ft_tools.creation.traces.conversation import Conversation, LogRow
-from ft_tools.creation.traces.messages import call, messages_of, object_of, text_at, tools_of
+from ft_tools.creation.traces.messages import messages_of, object_of, text_at, tools_of
 from ft_tools.formats.example import Message
-from ft_tools.formats.turns import first_of
+from ft_tools.formats.turns import as_call, first_of
 
 NAME = "codex"
 TYPES = frozenset({"session_meta", "turn_context", "response_item", "event_msg", "compacted"})
@@ -113,7 +113,8 @@ def _item(item: Mapping[str, Any]) -> list[Message]:
         held = first_of(item, CALLS[kind], "arguments")
         arguments = {"input": held} if isinstance(item.get("input"), str) else held
         name = text_at(item, "name") or "local_shell"
-        made = call(first_of(item, "call_id", "id"), name, arguments)
+        call_id = first_of(item, "call_id", "id")
+        made = as_call({"id": call_id, "name": name, "arguments": arguments})
         return [{"role": "assistant", "content": "", "tool_calls": [made]}]
     if kind in RESULTS:
         held = item.get("output")

@@ -1,36 +1,25 @@
-"""Turns in the spellings of all formats, as messages with tool calls and their results in order."""
+"""Turns of logs in the spellings of all formats, as messages with tool results in order."""
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ft_tools.formats.example import Message
-from ft_tools.formats.json_text import parse_json
-from ft_tools.formats.turns import ROLES, first_of
+from ft_tools.formats.example import Example, Message, thoughts_of
+from ft_tools.formats.json_text import json_collection
+from ft_tools.formats.turns import ROLES, add_turns, as_call, first_of
 
 SPEAKERS = frozenset({"system", "user", "assistant", "tool"})
-PARTS = {
-    **dict.fromkeys(("text", "input_text", "output_text"), "text"),
-    **dict.fromkeys(("thinking", "reasoning", "reasoning_text"), "thought"),
-    **dict.fromkeys(("tool_use", "tool_call"), "call"),
-    **dict.fromkeys(("tool_result", "tool_call_response"), "result"),
-    **dict.fromkeys(("redacted_thinking", "summary_text"), "hidden"),
-}
-"""Type of a part of a turn -> what it holds; hidden: nothing that the model wrote in words."""
+UNREADABLE = "unreadable"
+"""Stands for the role of what cannot be written as text, such as an image."""
 CONTENTS = ("parts", "contents", "content")
 SAYING = (*CONTENTS, "tool_calls", "function_call")
 """What holds what a turn says."""
-ARGUMENTS = ("arguments", "args", "input", "parameters")
-
-
-class Unreadable(Exception):
-    """A part of a turn that cannot be written as text, such as an image; the text is its type."""
 
 
 def parsed(value: Any) -> Any:
     """Return a value, parsed if it is JSON of an object or a list in a string."""
-    found = parse_json(value) if isinstance(value, str) and value.lstrip()[:1] in "[{" else None
+    found = json_collection(value) if isinstance(value, str) else None
     return value if found is None else found
 
 
@@ -64,11 +53,54 @@ def messages_of(turns: Any, role: str = "user") -> list[Message]:
     """
     made: list[Message] = []
     for turn in items_of(turns):
-        try:
-            made += _turn({"role": role, "content": turn} if isinstance(turn, str) else turn)
-        except Unreadable as error:
-            return [*made, {"role": "unreadable", "content": str(error)}]
+        example = Example(0, "log", "sft")
+        is_text = isinstance(turn, str)
+        read = add_turns(example, {"role": role, "content": turn} if is_text else _unwrapped(turn))
+        said = list(map(_plain, read))
+        calls = [call for message in said for call in message.get("tool_calls", [])]
+        has_names = all(call["function"]["name"] for call in calls)
+        if {*example.problems} - {"empty_turn"} or not has_names:
+            return [*made, {"role": UNREADABLE, "content": ""}]
+        made += said
     return made
+
+
+def _unwrapped(turn: Any) -> Any:
+    """Return a turn without what LangChain and OpenInference put around it and its parts."""
+    if not isinstance(turn, Mapping):
+        return turn
+    # LangChain dumps a message as its class and arguments, or as type and data.
+    inner = {} if "content" in turn else object_of(first_of(turn, "kwargs", "data", "message"))
+    role = _role(turn) or _role(inner)
+    turn = {**(inner or turn)}
+    content = first_of(turn, *CONTENTS)
+    if isinstance(content, list):
+        content = [object_of(one).get("message_content", one) for one in content]
+    calls = turn.get("tool_calls") or object_of(turn.get("additional_kwargs")).get("tool_calls")
+    called = [object_of(object_of(one).get("tool_call", one)) for one in items_of(calls)]
+    turn |= {"content": content, "tool_calls": called}
+    turn |= {"function_call": object_of(turn.get("function_call"))}
+    turn |= {"tool_call_id": first_of(turn, "tool_call_id", "id")} if role == "tool" else {}
+    return turn | ({"role": role} if role else {})
+
+
+def _role(turn: Mapping[str, Any]) -> str | None:
+    """Return our name for who speaks."""
+    path = turn.get("id")
+    role = path[-1] if isinstance(path, list) and path else first_of(turn, "role", "type")
+    name = str(role).lower().removesuffix("chunk").removesuffix("message")
+    return found if (found := ROLES.get(name)) in SPEAKERS else None
+
+
+def _plain(message: Message) -> Message:
+    """Return a message with its calls and thoughts in one spelling, and nothing else."""
+    made = {name: message[name] for name in ("role", "content")}
+    if message["role"] == "tool" and "tool_call_id" in message:
+        made["tool_call_id"] = message["tool_call_id"]
+    if message.get("tool_calls"):
+        made["tool_calls"] = list(map(as_call, message["tool_calls"]))
+    thoughts = thoughts_of(message)
+    return made | ({"reasoning_content": thoughts} if thoughts else {})
 
 
 def answer_of(turn: Any) -> list[Message]:
@@ -82,117 +114,6 @@ def answer_of(turn: Any) -> list[Message]:
         return messages_of(turn)
     text = turn if isinstance(turn, str) else json.dumps(turn, ensure_ascii=False) if turn else ""
     return [{"role": "assistant", "content": text}] if text.strip() else []
-
-
-def _turn(turn: Any) -> Iterator[Message]:
-    """Yield what a turn says, and the results of tools that it holds."""
-    if not isinstance(turn, Mapping):
-        raise Unreadable(type(turn).__name__)
-    # LangChain dumps a message as its class and arguments, or as type and data.
-    inner = {} if "content" in turn else object_of(first_of(turn, "kwargs", "data", "message"))
-    role = _role(turn) or _role(inner)
-    if role is None:
-        raise Unreadable("role")
-    turn = inner or turn
-    content = first_of(turn, *CONTENTS)
-    if isinstance(content, list):
-        content = [object_of(one).get("message_content", one) for one in content]
-    parts = content if isinstance(content, list) else [] if content is None else [content]
-    if role == "tool" and not any(PARTS.get(_type(part)) == "result" for part in parts):
-        yield result(first_of(turn, "tool_call_id", "id"), text_of(content))
-        return
-    beside, held = list(_calls_beside(turn)), [_part(part) for part in parts]
-    texts, thoughts, results = (
-        [value for what, value in held if what == name] for name in ("text", "thought", "result")
-    )
-    said: Message = {"role": role, "content": "".join(texts)}
-    # LangChain has the calls of Anthropic's models in both places.
-    calls = beside + [value for what, value in held if what == "call" and value not in beside]
-    thought = first_of(turn, "reasoning_content", "reasoning")
-    thoughts += [thought] if isinstance(thought, str) else []
-    if role == "assistant":
-        whole = "\n".join(filter(str.strip, thoughts))
-        said |= {"tool_calls": calls} if calls else {}
-        said |= {"reasoning_content": whole} if whole else {}
-    is_said = role != "tool" and (said["content"] or "tool_calls" in said or not results)
-    # What a user says beside results, the user says after them.
-    yield from results if role == "user" else ()
-    yield from [said] if is_said else ()
-    yield from results if role != "user" else ()
-
-
-def _role(turn: Mapping[str, Any]) -> str | None:
-    """Return our name for who speaks."""
-    path = turn.get("id")
-    role = path[-1] if isinstance(path, list) and path else first_of(turn, "role", "type")
-    name = str(role).lower().removesuffix("chunk").removesuffix("message")
-    return found if (found := ROLES.get(name)) in SPEAKERS else None
-
-
-def text_of(content: Any) -> str:
-    """Return the text of a part or of a tool's result; what is no text, as JSON.
-
-    Raises:
-        Unreadable: A part of it is an image or the like.
-    """
-    if content is None or isinstance(content, str):
-        return content or ""
-    if isinstance(content, list) and content and all(map(_type, content)):
-        return "".join([value for what, value in map(_part, content) if what == "text"])
-    return json.dumps(content, ensure_ascii=False)
-
-
-def _part(part: Any) -> tuple[str, Any]:
-    """Return what a part holds, and it: a text, a call or a result.
-
-    Raises:
-        Unreadable: Nothing that is known.
-    """
-    kind = _type(part)
-    if kind not in PARTS:
-        raise Unreadable(kind)
-    what = PARTS[kind]
-    if what == "call":
-        return what, call(part.get("id"), part.get("name"), first_of(part, *ARGUMENTS))
-    if what == "result":
-        content = text_of(first_of(part, "content", "response", "result"))
-        return what, result(first_of(part, "tool_use_id", "id"), content)
-    names = ("thinking", "text", "content")
-    return what, part if isinstance(part, str) else text_of(first_of(part, *names))
-
-
-def _type(part: Any) -> str:
-    """Return the type of a part; empty if it has none."""
-    if isinstance(part, str):
-        return "text"
-    kind = part.get("type", "text" if "text" in part else "") if isinstance(part, Mapping) else ""
-    return kind if isinstance(kind, str) else ""
-
-
-def call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
-    """Return a call of a tool; arguments are an object wherever they are JSON of one."""
-    arguments = parsed(arguments)
-    made = {"name": str(name), "arguments": {} if arguments in (None, "") else arguments}
-    identity = {"id": call_id} if isinstance(call_id, str) and call_id else {}
-    return {**identity, "type": "function", "function": made}
-
-
-def result(call_id: Any, content: str) -> Message:
-    """Return the result of a call of a tool."""
-    identity = {"tool_call_id": call_id} if isinstance(call_id, str) else {}
-    return {"role": "tool", **identity, "content": content}
-
-
-def _calls_beside(turn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the calls beside the content of a turn: OpenAI's, LangChain's, OpenInference's."""
-    found = turn.get("tool_calls") or object_of(turn.get("additional_kwargs")).get("tool_calls")
-    old = turn.get("function_call")
-    for item in items_of(found or ([{"function": old}] if old else [])):
-        held = object_of(object_of(item).get("tool_call", item))
-        function = object_of(held.get("function", held))
-        if "name" not in function:
-            raise Unreadable("tool_calls")
-        yield call(held.get("id"), function["name"], first_of(function, *ARGUMENTS))
 
 
 def tools_of(tools: Any) -> list[Any]:
@@ -239,7 +160,7 @@ def answered(messages: Iterable[Message], notes: "Counter[str]") -> list[Message
     left = deque(messages)
     while left:
         message, results = left.popleft(), list[Message]()
-        if message["role"] == "unreadable":
+        if message["role"] == UNREADABLE:
             notes["ends_before_what_is_no_text"] += 1
             break
         while left and left[0]["role"] == "tool":
