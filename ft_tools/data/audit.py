@@ -102,6 +102,7 @@ def _report(
             method=data.near.method,
         ),
         tokens=count_findings.tokens_of(ledger, request.max_length, methods.token_method),
+        trainer_survival=scanned.trainers.survival(),
         size_verdict=size,
         shape=_shape(scanned, num_prompts),
         assumptions=[*methods.token_notes(), *data.near.assumptions, *_notes(data)],

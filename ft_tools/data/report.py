@@ -71,6 +71,15 @@ class Tokens(Report):
     num_without_answer: int = Field(description="Of these, truncated before the answer begins.")
 
 
+class Survival(Report):
+    """What one trainer would do with the file as it is."""
+
+    trainer: str = Field(description="Name and the version whose rules were read.")
+    trained: int = Field(description="Examples it would train on as they should be.")
+    not_trained: dict[str, int] = Field(description="Why not the rest: reason -> examples.")
+    source: str
+
+
 class SizeVerdict(Report):
     """Whether there are enough examples left, by goal."""
 
@@ -110,6 +119,7 @@ class AuditReport(Report):
     num_findings: int = 0
     duplicates: Duplicates | None = None
     tokens: Tokens | None = None
+    trainer_survival: list[Survival] = Field(default_factory=list)
     size_verdict: SizeVerdict | None = None
     shape: dict[str, int | float] = Field(
         default_factory=dict, description="Figures about lengths, variety and pairs."

@@ -318,6 +318,22 @@ def _keep(result: Scan, request: Request, taken: _ScannedRow) -> None:
     # A side that is not there is no shorter one, and the same text twice has no difference.
     if example.task != "sft" and not taken.broken and "identical_pair" not in taken.found:
         result.pairs.add(example)
+    if isinstance(request, AuditRequest):
+        result.trainers.add(
+            example,
+            taken.row.value,
+            broken=taken.broken,
+            too_long=_too_long(example, *lengths, request.max_length),
+        )
+
+
+def _too_long(example: Example, whole: int, answer: int, most: int) -> tuple[str, str]:
+    """Return what becomes of a long example in TRL, which cuts it, and Axolotl, which drops it."""
+    is_cut = whole - answer >= most and bool(example.prompt_and_answer()[0])
+    return (
+        "answer_cut_off" if is_cut else "",
+        "longer_than_sequence_len_dropped" if whole > most else "",
+    )
 
 
 def _leave_out(result: Scan, taken: _ScannedRow) -> None:
@@ -331,6 +347,8 @@ def _leave_out(result: Scan, taken: _ScannedRow) -> None:
         kind, why = "unknown", taken.example.problems
     index = result.ledger.add_unread(taken.number, why[0])
     result.add_kind(Kind(kind))
+    if not result.in_validation:
+        result.trainers.add_unread(why[0])
     if why[0] == NO_ANSWER:
         result.unlabelled.add(index)
     _note_all(result, index, [one for one in why if one in RULES])

@@ -22,6 +22,7 @@ from ft_tools.data.read.spread import Spread
 from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.languages import UNKNOWN, Languages
 from ft_tools.data.understand.preferences import PairStatistics
+from ft_tools.data.understand.trainers import TrainerCounts
 from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in, texts_in
 from ft_tools.formats.column_counts import UnreadColumns
 from ft_tools.formats.example import Example
@@ -109,6 +110,7 @@ class Scan:
     strata: dict[str, str] = field(default_factory=dict)
     """Short answers, each a stratum of its own."""
 
+    trainers: TrainerCounts = field(default_factory=TrainerCounts)
     pairs: PairStatistics = field(default_factory=PairStatistics)
     languages: Languages = field(default_factory=Languages)
     prompts: Spread[str] = field(default_factory=lambda: Spread(MOST_DRAWN))
