@@ -16,7 +16,8 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.duplicates import mark_repeated_prompts
 from ft_tools.data.report import AuditReport, Duplicates, Outputs
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split.choose import num_wanted, validation_part, will_split
+from ft_tools.data.split.choose import num_wanted
+from ft_tools.data.split.parts import NO_SPLIT, Shares, Split, split
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.data.write import CLEANED, NAMES, Part, write_rows
 from ft_tools.formats.readers.source import is_held_out
@@ -43,15 +44,15 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     if request.purpose == "test":
         remember(scanned.inputs[0], scanned.test_keys)
     abandoned_calls.doing("writing the report")
-    to_validation, notes = _validation_part(request, scanned)
-    report = _report(request, data, methods, num_prompts, to_validation)
+    made = _split(request, scanned)
+    report = _report(request, data, methods, num_prompts, made.validation)
     if request.output_dir is not None and not (
         too_much_removed(report.reasons) or is_undecided(report.reasons)
     ):
-        made = _outputs(workspace.new_folder(request.output_dir), scanned, len(to_validation))
-        report = report.model_copy(
-            update={"outputs": made, "assumptions": report.assumptions + notes}
-        )
+        notes = [*report.assumptions, *_notes_of_split(request, scanned, made)]
+        folder = workspace.new_folder(request.output_dir)
+        outputs = _outputs(folder, scanned, len(made.validation))
+        report = report.model_copy(update={"outputs": outputs, "assumptions": notes})
     named = request.model_copy(update={"model": request.model or methods.named_model})
     steps = next_steps(named, scanned, report)
     report = report.model_copy(update={"next_steps": steps})
@@ -60,7 +61,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
         if methods.page_to is not None:
             write_file(methods.page_to, html)
         if report.outputs is not None:
-            _publish(request, scanned, report, html, to_validation, methods)
+            _publish(request, scanned, report, html, made, methods)
     return report if request.response_format == "detailed" else _concise(report)
 
 
@@ -152,20 +153,23 @@ def _notes(data: ComparedRows) -> Iterator[str]:
         yield note("several_files", count=num_files)
 
 
-def _validation_part(request: AuditRequest, scanned: Scan) -> tuple[set[int], list[str]]:
-    """Choose the examples for validation, and say how; none if no file is to be split."""
-    if not will_split(request):
-        return set(), []
-    few = scanned.num_templated > 0
-    kept, fraction = scanned.ledger.kept(validation=False), request.validation_fraction
-    part = validation_part(scanned.ledger, kept, fraction, request.seed, few_wordings=few)
-    notes = []
-    if part.num_wordings:
-        notes.append(note("held_out_wordings", count=part.num_wordings))
-    wanted = num_wanted(len(kept), fraction)
-    if len(part.rows) < SHORT_SPLIT * wanted:
-        notes.append(note("short_split", count=len(part.rows), wanted=wanted))
-    return part.rows, notes
+def _split(request: AuditRequest, scanned: Scan) -> Split:
+    """Choose the examples for validation; none if no file is to be split."""
+    if not request.splits:
+        return NO_SPLIT
+    shares = Shares(request.validation_fraction, seed=request.seed)
+    kept, few = scanned.ledger.kept(validation=False), scanned.num_templated > 0
+    return split(scanned.ledger, kept, shares, few_wordings=few)
+
+
+def _notes_of_split(request: AuditRequest, scanned: Scan, made: Split) -> Iterator[str]:
+    """Yield how examples were chosen for validation."""
+    if made.held_out and made.held_out.num_validation:
+        yield note("held_out_wordings", count=made.held_out.num_validation)
+    fraction = request.validation_fraction if request.splits else 0.0
+    wanted = num_wanted(len(scanned.ledger.kept(validation=False)), fraction)
+    if len(made.validation) < SHORT_SPLIT * wanted:
+        yield note("short_split", count=len(made.validation), wanted=wanted)
 
 
 def _outputs(folder: Path, scanned: Scan, num_chosen: int) -> Outputs:
@@ -189,7 +193,7 @@ def _publish(
     scanned: Scan,
     report: AuditReport,
     html: str,
-    to_validation: set[int],
+    made: Split,
     methods: Methods,
 ) -> None:
     """Write the cleaned files and the reports.
@@ -201,11 +205,6 @@ def _publish(
     """
     assert report.outputs is not None
     folder = Path(report.outputs.train).parent
-    ledger = scanned.ledger
-    parts = bytearray(Part.REMOVED if removed else Part.TRAIN for removed in ledger.removal)
-    for at in (*range(ledger.num_validation), *to_validation):
-        if not ledger.removal[at]:
-            parts[at] = Part.VALIDATION
     personal: set[int] = set()
     if request.personal_data != "keep":
         names = ("personal_data_in_prompt", "personal_data_in_answer")
@@ -213,7 +212,9 @@ def _publish(
     needed = sum(source.size_bytes for source in scanned.files)
     require_space(folder.parent, 3 * needed, "the cleaned files")
     with new_folder(folder) as staging:
-        write_rows(scanned, parts, staging, methods.tick, files=CLEANED, to_mask=personal)
+        write_rows(
+            scanned, made.parts(scanned), staging, methods.tick, files=CLEANED, to_mask=personal
+        )
         keep_mapping(scanned.inputs[0], staging)
         write_file(staging / "report.json", report.model_dump_json(indent=1))
         write_file(staging / "report.html", html)

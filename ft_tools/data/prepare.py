@@ -26,7 +26,7 @@ from ft_tools.data.read.scan import Tick
 from ft_tools.data.report import PreparedFiles, PrepareReport, Profile, QuotedExample
 from ft_tools.data.request import PrepareRequest
 from ft_tools.data.show.profile import scan_file
-from ft_tools.data.split.parts import ASKED_AGAIN, SAME_GROUP, Parts, choose_parts
+from ft_tools.data.split.parts import SAME_GROUP, Shares, Split, split, test_share
 from ft_tools.data.write import NAMES, Part, pair_of, write_rows
 from ft_tools.errors import BadInput, OutputExists, brief
 from ft_tools.formats.column_counts import NAME_CHARS, shown
@@ -72,7 +72,9 @@ class PreparedRows:
     """What becomes of the rows of a file under a mapping."""
 
     data: ComparedRows
-    parts: Parts
+    split: Split
+    parts: bytearray
+    """Of each row."""
     is_compared: bool
     """Whether similar prompts were compared, as far as that was asked for."""
 
@@ -82,9 +84,13 @@ class PreparedRows:
         names = {Part.TRAIN: "train", Part.VALIDATION: "validation", Part.TEST: "test"}
         ledger = self.data.scan.ledger
         made: Counter[str] = Counter()
-        for at, part in enumerate(self.parts.of):
+        for at, part in enumerate(self.parts):
             made[names.get(Part(part)) or ledger.reason_of(at) or "removed"] += 1
         return dict(made.most_common())
+
+    def indices(self, part: Part) -> list[int]:
+        """Return the rows of a part."""
+        return [at for at, own in enumerate(self.parts) if own == part]
 
 
 def prepare_dataset(request: PrepareRequest) -> PrepareReport:
@@ -155,7 +161,7 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     report = _with_outputs(report.model_copy(update={"outputs": outputs}))
     scanned, partner = prepared.data.scan, prepared.data.partner
     with new_folder(folder) as staging:
-        keys = write_rows(scanned, prepared.parts.of, staging, tick, partner=partner)
+        keys = write_rows(scanned, prepared.parts, staging, tick, partner=partner)
         write_mapping(request.mapping, staging)
         about = {"sha256": content, "request": _what_matters(request)}
         made = json.dumps(about | {"report": report.model_dump(mode="json")}, indent=1)
@@ -177,8 +183,23 @@ def _prepared(request: PrepareRequest, tick: Tick, limit: int | None = None) -> 
         rule = RULES["undecided_columns"]
         raise BadInput(f"{rule.message}: {'; '.join(columns)}. For each: {rule.cure}")
     linked = data.near.are_prompts_linked
-    parts = choose_parts(data.scan, request, compared=linked)
-    return PreparedRows(data, parts, linked or request.near_duplicates == "off")
+    scanned = data.scan
+    kept = scanned.ledger.kept(validation=False)
+    share = test_share(request, len(kept))
+    is_timed = scanned.mapping.time_column is not None
+    few = linked and request.near_duplicates == "auto" and scanned.num_templated > 0
+    made = split(
+        scanned.ledger,
+        kept,
+        Shares(request.validation_fraction, share, request.seed),
+        few_wordings=few,
+        labels=scanned.answer_labels,
+        tested=scanned.tested,
+        trained=scanned.trained,
+        time_of=scanned.times_of_rows() if is_timed else None,
+    )
+    is_compared = linked or request.near_duplicates == "off"
+    return PreparedRows(data, made, made.parts(scanned), is_compared)
 
 
 def _require_training_rows(prepared: PreparedRows) -> None:
@@ -296,13 +317,13 @@ def _shown(request: PrepareRequest, mapped: PrepareRequest, digest: str) -> Prep
 
 
 def _report(request: PrepareRequest, digest: str, prepared: PreparedRows) -> PrepareReport:
-    data, scanned, parts = prepared.data, prepared.data.scan, prepared.parts
+    data, scanned, held_out = prepared.data, prepared.data.scan, prepared.split.held_out
     ledger, mapping = scanned.ledger, scanned.mapping
     is_sft = data.task == "sft"
     labels = label_counts(ledger, scanned.answer_labels) if is_sft else {}
     marks = Counter(ledger.label[at] for at in ledger.kept(validation=False))
-    held_out = [parts.indices(part) for part in (Part.VALIDATION, Part.TEST)]
-    missing = missing_classes(ledger, scanned.answer_labels, held_out) if is_sft else []
+    parts = [prepared.split.validation, prepared.split.test]
+    missing = missing_classes(ledger, scanned.answer_labels, parts) if is_sft else []
     findings = count_findings.findings_of(scanned, request, missing)
     return PrepareReport(
         mapping=mapping,
@@ -324,7 +345,7 @@ def _report(request: PrepareRequest, digest: str, prepared: PreparedRows) -> Pre
         masked=dict(scanned.masked),
         num_corrected=scanned.counts["corrected"],
         num_stripped=scanned.counts["stripped"],
-        wordings={} if parts.held_out is None else parts.held_out._asdict(),
+        wordings=held_out._asdict() if held_out else {},
         contradictions=data.first_groups,
         findings=findings[: count_findings.MAX_CONCISE_FINDINGS],
         assumptions=list(_notes(request, prepared)),
@@ -333,7 +354,7 @@ def _report(request: PrepareRequest, digest: str, prepared: PreparedRows) -> Pre
 
 def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
     """Yield what the counts do not say by themselves."""
-    scanned, parts, counts = prepared.data.scan, prepared.parts, prepared.counts
+    scanned, counts = prepared.data.scan, prepared.counts
     num_test = counts.get("test", 0)
     num_rows = sum(counts.get(part, 0) for part in ("train", "validation", "test"))
     if len(scanned.files) > 1:
@@ -363,7 +384,7 @@ def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
         left = sorted((why, count) for why, count in scanned.joining.left_out.items() if count)
         if left:
             yield note("turns_left_out", listed=", ".join(f"{count} {why}" for why, count in left))
-    if (held := parts.held_out) is not None:
+    if (held := prepared.split.held_out) is not None:
         is_held = held.num_test + held.num_validation
         numbers = {"test": held.num_test, "validation": held.num_validation}
         name = "whole_wordings" if is_held else "no_whole_wordings"
@@ -371,7 +392,7 @@ def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
         yield from _notes_of_shares(request, counts, num_rows) if is_held else ()
     if not prepared.is_compared:
         yield note("not_compared")
-    yield from _notes_of_parts(parts, counts)
+    yield from _notes_of_parts(prepared, counts)
 
 
 def _notes_of_shares(
@@ -386,18 +407,17 @@ def _notes_of_shares(
             yield note("share_by_templates", name=name, wanted=wanted, count=counts.get(part, 0))
 
 
-def _notes_of_parts(parts: Parts, counts: Mapping[str, int]) -> Iterator[str]:
+def _notes_of_parts(prepared: PreparedRows, counts: Mapping[str, int]) -> Iterator[str]:
     """Yield why rows are in the test part, or in none."""
     num_test = counts.get("test", 0)
-    if again := parts.num_earlier:
+    if again := len(prepared.data.scan.tested & prepared.split.test):
         yield note("earlier_test_rows", count=again, forget=TO_FORGET)
         if num_test > again:
             yield note("new_test_rows", count=num_test - again)
-    if parts.num_trained:
-        yield note("trained_rows", count=parts.num_trained)
-    for why in (SAME_GROUP, ASKED_AGAIN):
-        if lost := counts.get(why, 0):
-            yield note(why, count=lost)
+    if trained := prepared.split.trained:
+        yield note("trained_rows", count=len(trained))
+    if lost := counts.get(SAME_GROUP, 0):
+        yield note(SAME_GROUP, count=lost)
 
 
 def notes_of_test(num_test: int, num_rows: int = 0) -> list[str]:
@@ -435,7 +455,7 @@ def _quoted(prepared: PreparedRows) -> Iterator[QuotedExample]:
     """Quote examples as they will be trained, a good and a bad one first if there are marks."""
     scanned, partner = prepared.data.scan, prepared.data.partner
     ledger = scanned.ledger
-    kept = prepared.parts.indices(Part.TRAIN)
+    kept = prepared.indices(Part.TRAIN)
     wanted = [next((at for at in kept if ledger.label[at] == mark), -1) for mark in (1, 0)]
     wanted += [kept[(2 * n + 1) * len(kept) // (2 * NUM_QUOTED)] for n in range(NUM_QUOTED) if kept]
     chosen = sorted([at for at in dict.fromkeys(wanted) if at >= 0][:NUM_QUOTED])

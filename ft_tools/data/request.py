@@ -113,6 +113,12 @@ class AuditRequest(FileRequest):
         return self
 
     @property
+    def splits(self) -> bool:
+        """Return whether the audit divides the examples itself."""
+        is_wanted = self.output_dir is not None and self.validation_fraction > 0
+        return is_wanted and self.validation_path is None
+
+    @property
     def rules(self) -> list[Decision]:
         """Return how contradictions are decided."""
         return [self.contradictions]

@@ -78,6 +78,7 @@ def write_rows(
         }
         for index, row in scan.read_again():
             part = PARTS[parts[index]]
+            part = part if part in opened else Part.REMOVED
             if index in wanted:
                 held[index] = scan.example_of(scan.ledger.lines[index], row.value)
             if part is Part.REMOVED:

@@ -18,7 +18,7 @@ from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
 from ft_tools.data.read.spread import Spread
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split.choose import ValidationPart, validation_part
+from ft_tools.data.split.parts import Shares, split
 from ft_tools.errors import BadData, OutputExists
 from ft_tools.formats.example import Example
 from ft_tools.formats.formats import normalise
@@ -89,7 +89,7 @@ def hold_out(
     folder = workspace.runs_dir() / FOLDER / f"{dataset.sha256[:16]}{kind}"
     if not folder.exists():
         held = _held(dataset, task)
-        if not held.rows:
+        if not held:
             return None
         # Another call for the same file may have written the same parts meanwhile.
         with contextlib.suppress(OutputExists):
@@ -104,7 +104,7 @@ def hold_out(
 
 def num_held_out(dataset: DatasetFacts, task: Task) -> int:
     """Return how many rows a launch holds out of a file whose schedule is left open."""
-    return len(_held(dataset, task).rows)
+    return len(_held(dataset, task))
 
 
 def validation_beside(dataset: Path) -> Path | None:
@@ -113,15 +113,15 @@ def validation_beside(dataset: Path) -> Path | None:
     return beside if dataset.name == TRAIN and beside.is_file() else None
 
 
-def _held(dataset: DatasetFacts, task: Task) -> ValidationPart:
+def _held(dataset: DatasetFacts, task: Task) -> set[int]:
     """Choose the rows that are held out of a file; none of a large one."""
     number, source = held_out_rows(dataset.num_examples, task), Path(dataset.path)
     if not number or source.stat().st_size > MOST_BYTES:
-        return ValidationPart(set(), 0)
+        return set()
     return _chosen((normalise(line, row) for line, row in read_examples(source)), number)
 
 
-def _chosen(examples: Iterable[Example], num_rows: int) -> ValidationPart:
+def _chosen(examples: Iterable[Example], num_rows: int) -> set[int]:
     """Choose about so many rows, of which nothing, and nothing similar, is trained.
 
     Rows that ask the same first, or nearly so, stay together; where prompts follow few templates,
@@ -147,13 +147,14 @@ def _chosen(examples: Iterable[Example], num_rows: int) -> ValidationPart:
     kept = range(len(ledger))
     seed = AuditRequest.model_fields["seed"].default
     few = num_templated(prompts.items, prompts.num_seen) > 0
-    return validation_part(ledger, kept, num_rows / max(1, len(kept)), seed, few_wordings=few)
+    shares = Shares(num_rows / max(1, len(kept)), seed=seed)
+    return split(ledger, kept, shares, few_wordings=few).validation
 
 
-def _write(source: Path, held: ValidationPart, folder: Path) -> None:
+def _write(source: Path, held: set[int], folder: Path) -> None:
     def lines(*, is_held: bool) -> Iterator[bytes]:
         for at, (_, example) in enumerate(read_examples(source)):
-            if (at in held.rows) is is_held:
+            if (at in held) is is_held:
                 yield json.dumps(example).encode() + b"\n"
 
     with new_folder(folder) as staging:

@@ -36,12 +36,7 @@ NOT_JOINED = {
 """Key of a row whose turns make no conversation -> why."""
 LEFT_OUT = frozenset(
     {"not_kept", "dropped", "not_marked", NO_ANSWER, "in_a_pair", "no_partner", "no_conversation"}
-    | {
-        *NOT_JOINED.values(),
-        "same_answer_good_and_bad",
-        "same_group_as_test",
-        "asked_again_in_test",
-    }
+    | {*NOT_JOINED.values(), "same_answer_good_and_bad", "same_group_as_test"}
 )
 """Why rows are left out that are no fault of theirs: the caller decided so, or the split."""
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode

@@ -390,7 +390,6 @@ def _group(result: Scan, index: int, taken: _ScannedRow) -> None:
         if not all(map(is_empty, cells)):
             key = hash_of("\x1f".join(map(text_of_cell, cells)))
             result.ledger.link(index, result.first_in_group.setdefault(key, index))
-            result.groups[index] = key
 
 
 def _rank(row: Mapping[str, Any], name: str, wanted: Sequence[Any]) -> int:

@@ -104,9 +104,8 @@ class Scan:
     times: dict[int, str] = field(default_factory=dict)
     ranks: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """By each preferred column: the place of the value that a row has."""
-    groups: dict[int, int] = field(default_factory=dict)
-    """Hash of the values of `group_by`."""
     first_in_group: dict[int, int] = field(default_factory=dict)
+    """By the hash of the values of `group_by`."""
     strata: dict[str, str] = field(default_factory=dict)
     """Short answers, each a stratum of its own."""
 

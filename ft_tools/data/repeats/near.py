@@ -8,7 +8,6 @@ from ft_tools.data.judge.findings import note
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.duplicates import remove_near
 from ft_tools.data.request import AuditRequest
-from ft_tools.data.split.choose import will_split
 from ft_tools.similarity.words import JACCARD, MAX_WORDS, MAX_WORK
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def find_lexical(
 
 def link_before_split(scanned: Scan, request: AuditRequest, most_work: int = MAX_WORK) -> list[str]:
     """Link similar prompts where there will be a split; return what was left out of that."""
-    if not will_split(request) or link_prompts(scanned, most_work).are_prompts_linked:
+    if not request.splits or link_prompts(scanned, most_work).are_prompts_linked:
         return []
     return [note("split_not_compared")]
 

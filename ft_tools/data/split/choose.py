@@ -12,19 +12,15 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from ft_tools.data.judge.enough_examples import label_counts
 from ft_tools.data.map.apply_mapping import MAX_CLASSES, are_classes
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.request import AuditRequest
 from ft_tools.similarity.links import Links
 
 MAX_OVER = 1.5
 """Rows of a part of whole wordings over those that are wanted, and of the wanted training rows over
 these. Judgement."""
-LEAST_VALIDATED = 2
-"""Wordings of the validation part, whose loss chooses the checkpoint. Judgement."""
 Labels = Mapping[int, Mapping[str, str]]
 """Hash of an answer -> its labels by field."""
 Class = tuple[str, Hashable]
@@ -42,19 +38,6 @@ class Bundle:
     """Whether they are all rows of a wording."""
 
 
-class ValidationPart(NamedTuple):
-    """Rows that are validated on, and the wordings of which none is trained; 0 without such."""
-
-    rows: set[int]
-    num_wordings: int
-
-
-def will_split(request: AuditRequest) -> bool:
-    """Return whether an audit divides the examples itself."""
-    is_wanted = request.output_dir is not None and request.validation_fraction > 0
-    return is_wanted and request.validation_path is None
-
-
 def num_wanted(num_kept: int, fraction: float) -> int:
     """Return how many examples a part should have."""
     if fraction <= 0 or num_kept < 2:
@@ -65,31 +48,6 @@ def num_wanted(num_kept: int, fraction: float) -> int:
 def rows_in(bundles: Iterable[Bundle]) -> set[int]:
     """Return the rows of bundles."""
     return {at for one in bundles for at in one.rows}
-
-
-def validation_part(
-    ledger: Ledger, kept: Sequence[int], fraction: float, seed: int, *, few_wordings: bool
-) -> ValidationPart:
-    """Choose a validation part: whole wordings where two fit, else rows that ask something else.
-
-    Args:
-        ledger: With the words of the prompts, if they follow few templates.
-        kept: Its rows to divide.
-        fraction: Of these that is wanted.
-        seed: Of the draw.
-        few_wordings: Whether the prompts follow few templates.
-    """
-    groups = groups_of(ledger, kept)
-    wanted = num_wanted(len(kept), fraction)
-    if few_wordings:
-        classes = classes_of(ledger, {}, kept)
-        chosen = choose(ledger, by_wording(ledger, groups), wanted, seed, classes=classes)
-        rows, num_wordings = rows_in(chosen), sum(one.is_wording for one in chosen)
-        # Not where hardly any are left to train on.
-        is_enough = MAX_OVER * (len(kept) - len(rows)) >= (1 - fraction) * len(kept)
-        if num_wordings >= LEAST_VALIDATED and is_enough:
-            return ValidationPart(rows, num_wordings)
-    return ValidationPart(rows_in(choose(ledger, groups, wanted, seed)), 0)
 
 
 def groups_of(ledger: Ledger, kept: Sequence[int]) -> list[Bundle]:

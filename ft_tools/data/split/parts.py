@@ -4,16 +4,16 @@ Rows that were in a test set of the workspace before are in the test part again,
 trained on never becomes a test row: both are known by content.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
+from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.request import PrepareRequest
 from ft_tools.data.split.choose import (
-    LEAST_VALIDATED,
     MAX_OVER,
     Bundle,
+    Labels,
     by_wording,
     choose,
     classes_of,
@@ -23,6 +23,8 @@ from ft_tools.data.split.choose import (
 )
 from ft_tools.data.write import Part
 
+LEAST_VALIDATED = 2
+"""Wordings of the validation part, whose loss chooses the checkpoint. Judgement."""
 MOST_TESTED = 0.5
 """Of the rows: earlier test rows and those of their templates."""
 ENOUGH_TEST_ROWS = 150
@@ -32,80 +34,101 @@ ENOUGH_TRAINING_ROWS = 100
 LEAST_TEST, MOST_TEST = 0.1, 0.25
 """Shares of the rows for the test part, if none is given. Judgement."""
 SAME_GROUP = "same_group_as_test"
-ASKED_AGAIN = "asked_again_in_test"
+
+
+class Shares(NamedTuple):
+    """Of the rows that are kept: which share each held-out part should have."""
+
+    validation: float
+    test: float = 0.0
+    seed: int = 0
 
 
 class HeldOut(NamedTuple):
     """Templates of prompts, in all and by part; 0 in each part where none can be held out."""
 
     num_wordings: int
-    num_test: int
-    num_validation: int
+    num_test: int = 0
+    num_validation: int = 0
 
 
-@dataclass
-class Parts:
-    """Which part each row goes to."""
+class Split(NamedTuple):
+    """The rows that are held out."""
 
-    of: bytearray
-    held_out: HeldOut | None = None
-    """Where prompts follow few templates."""
-    num_earlier: int = 0
-    """Test rows that were in a test set before."""
-    num_trained: int = 0
+    validation: set[int]
+    test: set[int]
+    trained: set[int]
     """Rows that runs were trained on, or that belong to such, and stay out of the test part."""
+    held_out: HeldOut | None
+    """Where prompts follow few templates."""
 
-    def indices(self, part: Part) -> list[int]:
-        """Return the rows of a part."""
-        return [at for at, own in enumerate(self.of) if own == part]
+    def parts(self, scan: Scan) -> bytearray:
+        """Return the part of each row that was scanned."""
+        of = bytearray(
+            Part.UNLABELLED
+            if at in scan.unlabelled
+            else Part.REMOVED
+            if removed
+            else Part.VALIDATION
+            if at < scan.ledger.num_validation
+            else Part.TRAIN
+            for at, removed in enumerate(scan.ledger.removal)
+        )
+        for part, rows in ((Part.TEST, self.test), (Part.VALIDATION, self.validation)):
+            for at in rows:
+                of[at] = part
+        return of
 
 
-def choose_parts(scan: Scan, request: PrepareRequest, *, compared: bool) -> Parts:
-    """Divide the rows that stay.
+NO_SPLIT = Split(set(), set(), set(), None)
+
+
+def split(
+    ledger: Ledger,
+    kept: Sequence[int],
+    shares: Shares,
+    *,
+    few_wordings: bool,
+    labels: Labels | None = None,
+    tested: Set[int] = frozenset(),
+    trained: Set[int] = frozenset(),
+    time_of: Callable[[int], str] | None = None,
+) -> Split:
+    """Choose the rows that are held out, so that nothing is on two sides.
 
     Args:
-        scan: With links between the rows that stay together.
-        request: What is asked for.
-        compared: Whether similar prompts were linked.
+        ledger: With links between the rows that stay together; with the words of the prompts, if
+            they follow few templates.
+        kept: Its rows to divide.
+        shares: Of these that are wanted.
+        few_wordings: Whether the prompts follow few templates, which are held out whole then.
+        labels: Of the answers, if they were read.
+        tested: Rows of earlier test sets.
+        trained: Rows that runs were trained on.
+        time_of: Makes the latest rows the test part; rows that belong to these are removed.
     """
-    ledger = scan.ledger
-    kept = ledger.kept(validation=False)
-    share = test_share(request, len(kept))
     # Links what stays together.
     groups = groups_of(ledger, kept)
-    result = Parts(bytearray())
-    trained = _belonging_to(scan, kept, scan.trained)
-    test = _belonging_to(scan, kept, scan.tested)
-    result.num_trained = len(trained)
+    test, trained = (_belonging_to(ledger, kept, rows) for rows in (tested, trained))
     validation: set[int] = set()
-    few = compared and request.near_duplicates == "auto" and scan.num_templated > 0
-    bundles = by_wording(ledger, groups) if few else []
-    if few:
-        result.held_out = HeldOut(sum(one.is_wording for one in bundles), 0, 0)
-    if scan.mapping.time_column:
-        test = _latest(scan, kept, share, test, trained)
-    elif few and (held := _whole_wordings(scan, request, result, bundles, test, trained)):
-        test, validation = held
+    bundles = by_wording(ledger, groups) if few_wordings else []
+    held_out = HeldOut(_num_wordings(bundles)) if few_wordings else None
+    if time_of is not None:
+        test = _latest(ledger, kept, shares.test, test, trained, time_of)
+    elif held_out and (held := _whole_wordings(ledger, bundles, shares, labels, test, trained)):
+        held_out = HeldOut(held_out.num_wordings, *map(_num_wordings, held))
+        test, validation = map(rows_in, held)
     else:
         free = [one for one in groups if (test | trained).isdisjoint(one.rows)]
-        num_free = sum(len(one.rows) for one in free)
-        fraction = max(0.0, share * len(kept) - len(test)) / max(1, num_free)
-        test |= rows_in(choose(ledger, free, num_wanted(num_free, fraction), request.seed))
+        fraction = max(0.0, shares.test * len(kept) - len(test)) / max(1, len(rows_in(free)))
+        test |= rows_in(_share_of(ledger, free, fraction, shares.seed))
     if not validation:
-        free = [one for one in groups if _is_left(scan, one, test)]
-        num_left = sum(len(one.rows) for one in free)
-        fraction = min(request.validation_fraction / (1 - share), 0.9)
-        chosen = choose(ledger, free, num_wanted(num_left, fraction), request.seed)
-        validation = rows_in(chosen)
-    result.of = bytearray(
-        Part.UNLABELLED if at in scan.unlabelled else Part.REMOVED if removed else Part.TRAIN
-        for at, removed in enumerate(ledger.removal)
-    )
-    for part, rows in ((Part.TEST, test), (Part.VALIDATION, validation)):
-        for at in rows:
-            result.of[at] = part
-    result.num_earlier = sum(result.of[at] == Part.TEST for at in scan.tested)
-    return result
+        free = [
+            one for one in groups if not any(at in test or ledger.removal[at] for at in one.rows)
+        ]
+        fraction = min(shares.validation / (1 - shares.test), 0.9)
+        validation = rows_in(_share_of(ledger, free, fraction, shares.seed))
+    return Split(validation, test, trained, held_out)
 
 
 def test_share(request: PrepareRequest, num_kept: int) -> float:
@@ -118,71 +141,69 @@ def test_share(request: PrepareRequest, num_kept: int) -> float:
     return min(most, max(LEAST_TEST, ENOUGH_TEST_ROWS / rows))
 
 
-def _is_left(scan: Scan, one: Bundle, test: set[int]) -> bool:
-    return all(at not in test and not scan.ledger.removal[at] for at in one.rows)
+def _share_of(ledger: Ledger, free: list[Bundle], fraction: float, seed: int) -> list[Bundle]:
+    return choose(ledger, free, num_wanted(len(rows_in(free)), fraction), seed)
+
+
+def _num_wordings(bundles: Sequence[Bundle]) -> int:
+    return sum(one.is_wording for one in bundles)
 
 
 def _whole_wordings(
-    scan: Scan,
-    request: PrepareRequest,
-    result: Parts,
+    ledger: Ledger,
     bundles: Sequence[Bundle],
+    shares: Shares,
+    labels: Labels | None,
     tested: set[int],
     trained: set[int],
-) -> tuple[set[int], set[int]] | None:
-    """Return rows of whole templates for the test and validation parts; None if that cannot be."""
-    ledger, kept = scan.ledger, rows_in(bundles)
-    share = test_share(request, len(kept))
+) -> tuple[list[Bundle], list[Bundle]] | None:
+    """Return whole templates for the test and validation parts; None if that cannot be."""
+    kept = rows_in(bundles)
     test = [one for one in bundles if not tested.isdisjoint(one.rows)]
     num_tested = len(rows_in(test))
-    if result.held_out is None or num_tested > MOST_TESTED * len(kept):
+    if num_tested > MOST_TESTED * len(kept):
         return None
-    classes = classes_of(ledger, scan.answer_labels, kept)
+    classes = classes_of(ledger, labels or {}, kept)
     free = [one for one in bundles if (tested | trained).isdisjoint(one.rows)]
-    wanted = round(share * len(kept)) - num_tested
-    test += choose(ledger, free, max(0, wanted), request.seed, classes=classes)
-    if share and not any(one.is_wording for one in test):
+    wanted = max(0, round(shares.test * len(kept)) - num_tested)
+    test += choose(ledger, free, wanted, shares.seed, classes=classes)
+    if shares.test and not _num_wordings(test):
         return None
     held = set(test)
     free = [one for one in bundles if one not in held]
-    wanted = round(request.validation_fraction * len(kept))
-    validation = choose(ledger, free, wanted, request.seed, classes=classes)
-    if sum(one.is_wording for one in validation) < LEAST_VALIDATED:
+    wanted = num_wanted(len(kept), shares.validation)
+    validation = choose(ledger, free, wanted, shares.seed, classes=classes)
+    if _num_wordings(validation) < LEAST_VALIDATED:
         validation = []
-    held_out = rows_in(test), rows_in(validation)
-    planned = len(kept) - max(share * len(kept), num_tested)
-    planned -= request.validation_fraction * len(kept)
-    if MAX_OVER * (len(kept) - sum(map(len, held_out))) < planned:
-        return None
-    result.held_out = result.held_out._replace(
-        num_test=sum(one.is_wording for one in test),
-        num_validation=sum(one.is_wording for one in validation),
-    )
-    return held_out
+    # Not where hardly any are left to train on.
+    planned = len(kept) * (1 - shares.validation) - max(shares.test * len(kept), num_tested)
+    is_enough = MAX_OVER * (len(kept) - len(rows_in([*test, *validation]))) >= planned
+    return (test, validation) if is_enough else None
 
 
-def _belonging_to(scan: Scan, kept: Iterable[int], rows: set[int]) -> set[int]:
+def _belonging_to(ledger: Ledger, kept: Sequence[int], rows: Set[int]) -> set[int]:
     """Return some rows, and what must be in one part with them."""
-    ledger = scan.ledger
     roots = {ledger.linked(at) for at in rows}
     return {at for at in kept if ledger.linked(at) in roots} if roots else set()
 
 
 def _latest(
-    scan: Scan, kept: list[int], fraction: float, tested: set[int], trained: set[int]
+    ledger: Ledger,
+    kept: Sequence[int],
+    fraction: float,
+    tested: set[int],
+    trained: set[int],
+    time_of: Callable[[int], str],
 ) -> set[int]:
     """Return the latest rows that no run was trained on, and those of earlier test sets.
 
     Earlier ones that belong to the same group or prompt as the latest are left out.
     """
-    ledger, time_of = scan.ledger, scan.times_of_rows()
     ordered = sorted(kept, key=lambda at: (time_of(at), ledger.lines[at]))
     ordered = [at for at in ordered if at not in trained]
     test = tested.union(ordered[max(0, len(ordered) - round(fraction * len(kept))) :])
     roots = {ledger.linked(at) for at in test}
-    groups = {scan.groups.get(at, 0) for at in test} - {0}
     for at in kept:
         if at not in test and ledger.linked(at) in roots:
-            is_of_group = scan.groups.get(at) in groups
-            ledger.remove(at, SAME_GROUP if is_of_group else ASKED_AGAIN)
+            ledger.remove(at, SAME_GROUP)
     return test
