@@ -368,10 +368,9 @@ def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
     counted = ("masked", "office_addresses", "fictional_numbers")
     yield from (note(name, count=n) for name in counted if (n := scanned.counts[name]))
     yield from scanned.named.notes()
-    patterns = [*filter(None, [scanned.mapping.strip]), *scanned.mapping.replace]
     yield from (
         note("pattern_found_nothing", pattern=brief(repr(one)))
-        for one in patterns
+        for one in scanned.mapping.replace
         if not scanned.changed_by[one]
     )
     if scanned.mapping.turns is not None:

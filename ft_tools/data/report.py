@@ -270,9 +270,7 @@ class PrepareReport(Report):
         default_factory=dict, description="Kind of what was masked -> examples."
     )
     num_corrected: int = Field(0, description="Rows of which the better answer is used.")
-    num_stripped: int = Field(
-        0, description="Rows with a text that strip, replace or plain_html changed."
-    )
+    num_stripped: int = Field(0, description="Rows with a text that replace or plain_html changed.")
     wordings: dict[str, int] = Field(
         default_factory=dict,
         description="Where prompts follow few templates: templates in all, and those that the test "

@@ -67,8 +67,7 @@ def test_classes_that_differ_in_capitals_or_blanks_are_named_with_counts(workspa
         for at in range(60)
     ]
     (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    form = "json" if as_json else "text"
-    mapping = {"prompt": "{asked}", "answer": ["team"], "answer_format": form}
+    mapping = {"prompt": "{asked}", "answer": {"team": "team"} if as_json else ["team"]}
 
     def found(report):
         return [f for f in report.findings if f.id == "class_spellings"]

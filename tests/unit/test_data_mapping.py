@@ -314,15 +314,15 @@ def test_signatures_are_removed_by_the_named_pattern_and_counted(workspace):
     for at in range(0, 30, 3):
         rows[at]["said"] += f"\n-- \nKim {at}, Support"
     write(workspace / "d.jsonl", rows)
-    made = prepare({**ASKS, "strip": r"\n-- \n.*\Z"})
+    made = prepare({**ASKS, "replace": {r"\n-- \n.*\Z": ""}})
     assert made.num_stripped == 10
     assert not any("Support" in one["messages"][1]["content"] for one in lines(workspace, "train"))
     with pytest.raises(ValidationError, match="no regular expression"):
-        ColumnMapping(**ASKS, strip="(")
+        ColumnMapping(**ASKS, replace={"(": ""})
     rows[0]["said"] = "a" * 60 + "!"
     write(workspace / "d.jsonl", rows)
     with pytest.raises(BadInput, match=r"the pattern .* needs more"):
-        prepare({**ASKS, "strip": r"(a|a|aa)+$"}, output_dir="slow")
+        prepare({**ASKS, "replace": {r"(a|a|aa)+$": ""}}, output_dir="slow")
 
 
 def test_patterns_read_each_value_of_a_json_answer_and_those_that_find_nothing_are_named(workspace):
@@ -416,7 +416,7 @@ def test_a_name_is_replaced_in_the_system_turn_and_in_calls_and_results_of_tools
         ({"prompt": "{said}", "answer": ["said"]}, "contains the answer column 'said'"),
         ({**ASKS, "chosen": "a", "rejected": "b"}, "exclude each other"),
         ({**ASKS, "chosen": "a"}, "chosen and rejected need each other"),
-        ({**ASKS, "nullable": ["said"], "answer_format": "text"}, "need JSON"),
+        ({**ASKS, "answer_schema": {"type": "object"}}, "needs a JSON"),
         ({**ASKS, "marks": MARKS, "corrected": "c"}, "marks exclude"),
         ({**ASKS, "answr": ["x"]}, "answr"),
         ({**ASKS, "drop": {"said": {"patern": "x"}}}, "must be {.pattern.: "),

@@ -108,9 +108,9 @@ def remarks_beside_answers(folder):
     mapping = {
         "prompt": "q",
         "answer": "{a}",
-        "corrected": {"column": "better", "as_given": "ok", "drop": "delete"},
+        "corrected": {"column": "better", "as_given": "ok"},
         "keep": [{"checked": "x"}, {"better": "!="}],
-        "drop": {"no": [3]},
+        "drop": {"no": [3], "better": ["delete"]},
     }
     return (
         "f.csv",

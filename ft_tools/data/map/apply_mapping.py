@@ -52,7 +52,7 @@ class MappedRow(NamedTuple):
     """The kind of each secret or personal datum that is replaced in the columns that were named."""
     is_corrected: bool = False
     changed_by: tuple[str, ...] = ()
-    """What found something in its turns: patterns of `strip` and `replace`, or `PLAIN_HTML`."""
+    """What found something in its turns: patterns of `replace`, or `PLAIN_HTML`."""
 
 
 def apply_mapping(mapping: ColumnMapping, number: int, row: Any) -> MappedRow:
@@ -100,9 +100,6 @@ def _left_out(mapping: ColumnMapping, row: Mapping[str, Any], label: bool | None
     if not keeps(row, mapping.keep):
         return "not_kept"
     if mapping.drop and drops(row, mapping.drop):
-        return "dropped"
-    better = mapping.corrected
-    if better and better.drop and is_one_of(cell_at(row, better.column), better.drop):
         return "dropped"
     if isinstance(mapping.chosen, Picked) and not mapping.chosen.sides(row):
         return "not_marked"
@@ -163,11 +160,11 @@ def _answered(text: str) -> list[Message]:
 def _rewrite(mapping: ColumnMapping, example: Example) -> tuple[str, ...]:
     """Change in all turns what the mapping names; return what found anything.
 
-    Answers are stripped; turns of conversations, which no template makes, are made plain on both
-    sides. Of an answer that columns make as JSON, each value is a text of its own.
+    Of turns that no template makes both sides become plain text, else the answers. Of an answer
+    that columns make as JSON, each value is a text of its own.
     """
     found = Counter[str]()
-    if not _rewrites(mapping):
+    if not (mapping.replace or mapping.plain_html):
         return ()
     where = f"row {example.line}"
     answers: list[Message] = []
@@ -176,42 +173,30 @@ def _rewrite(mapping: ColumnMapping, example: Example) -> tuple[str, ...]:
         values = json.loads(answer["content"])
         made = {key: rewritten(mapping, one, where, found) for key, one in values.items()}
         answers = [{**answer, "content": _ENCODE(made)}]
-    for turn in [*example.messages, *example.chosen, *example.rejected]:
-        text, is_answer = turn.get("content"), turn["role"] == "assistant"
-        if isinstance(text, str) and (
-            is_answer or (mapping.is_as_it_is and turn["role"] != "system")
-        ):
-            left = _cleaned(mapping, text, where, found, is_answer=is_answer)
-            turn["content"] = text if left == text else left.strip()
+    roles = {"assistant", "user", "tool"} if mapping.is_as_it_is else {"assistant"}
+    turns = [*example.messages, *example.chosen, *example.rejected]
+    for turn in turns if mapping.plain_html else ():
+        text = turn.get("content")
+        if isinstance(text, str) and turn["role"] in roles and (left := plain_html(text)) != text:
+            turn["content"] = left.strip()
+            found[PLAIN_HTML] += 1
     found += replace_in(example, mapping.replace, where)
     example.messages += answers
     return tuple(+found)
 
 
-def _rewrites(mapping: ColumnMapping) -> bool:
-    return bool(mapping.strip or mapping.replace or mapping.plain_html)
-
-
 def rewritten(mapping: ColumnMapping, value: Any, where: str, found: "Counter[str]") -> Any:
-    """Return a value of a JSON answer with what `strip`, `replace` and `plain_html` change."""
-    if not _rewrites(mapping) or not isinstance(value, str | list | dict):
+    """Return a value of a JSON answer with what `replace` and `plain_html` change."""
+    if not (mapping.replace or mapping.plain_html) or not isinstance(value, str | list | dict):
         return value
 
     def change(text: str) -> str:
-        left = _cleaned(mapping, text, where, found, is_answer=True)
+        left = plain_html(text) if mapping.plain_html else text
+        found[PLAIN_HTML] += left != text
         left = replaced(mapping.replace, left, where, found)
         return text if left == text else left.strip()
 
     return changed_all(value, change)
-
-
-def _cleaned(
-    mapping: ColumnMapping, text: str, where: str, found: "Counter[str]", *, is_answer: bool
-) -> str:
-    left = plain_html(text) if mapping.plain_html else text
-    found[PLAIN_HTML] += left != text
-    stripped = {mapping.strip: ""} if mapping.strip and is_answer else {}
-    return replaced(stripped, left, where, found)
 
 
 def _asked(mapping: ColumnMapping, row: Mapping[str, Any]) -> list[dict[str, str]]:

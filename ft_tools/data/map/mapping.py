@@ -117,13 +117,12 @@ class Turns(Request):
 
 
 class CorrectionColumn(Request):
-    """A column of better answers, and those of its values that are none."""
+    """A column of better answers, and those of its values that approve the given one."""
 
     column: Name = Field(description="Column with the better answers.")
     as_given: Values = Field(
         default_factory=list, description="Values that approve the given answer, such as ok."
     )
-    drop: Values = Field(default_factory=list, description="Values of rows to leave out.")
 
 
 def _named(value: Any) -> Any:
@@ -185,11 +184,8 @@ class ColumnMapping(Request):
     answer: Answer = Field(
         default_factory=list,
         max_length=50,
-        description="Column, a text in which {COLUMN} inserts one, or several as one JSON object: "
-        "a list, or key -> column.",
-    )
-    answer_format: Literal["text", "json"] | None = Field(
-        None, description="json for one column, too; several are always JSON."
+        description="Column, a text in which {COLUMN} inserts one, or one JSON object: a list of "
+        "several, or key -> column.",
     )
     nullable: Names = Field(
         default_factory=list, max_length=50, description="Answer columns in which empty is null."
@@ -230,14 +226,11 @@ class ColumnMapping(Request):
         description="Columns in which secrets and personal data are masked (null, '*': all, []: "
         "none).",
     )
-    strip: str | None = Field(
-        None, max_length=500, description="Regular expression removed from answers (signatures)."
-    )
     replace: Replacements = Field(
         default_factory=dict,
         max_length=20,
-        description="Regular expression -> text that stands for it in every turn, with calls and "
-        "results of tools.",
+        description="Regular expression -> text that stands for it ('' removes it, such as "
+        "signatures) in every turn, with calls and results of tools.",
     )
     plain_html: bool = Field(
         False, description="HTML in answers, and in all turns, becomes text: lines, no tags."
@@ -248,11 +241,6 @@ class ColumnMapping(Request):
     def _one_column(cls, value: str) -> str:
         """Return a prompt without placeholders as the column that it names."""
         return value if not value or PLACEHOLDER.search(value) else f"{{{value}}}"
-
-    @field_validator("strip")
-    @classmethod
-    def _is_pattern(cls, value: str | None) -> str | None:
-        return value if value is None else as_pattern(value)
 
     @model_validator(mode="after")
     def _names_columns(self) -> "ColumnMapping":
@@ -275,9 +263,8 @@ class ColumnMapping(Request):
             raise ValueError("prompt and answer (or chosen and rejected) need each other")
         if self.corrected and (len(self.answer) != 1 or self.is_json):
             raise ValueError("corrected needs one answer column, as text")
-        is_object = isinstance(self.answer, dict) or len(self.answer) > 1
-        if self.is_json is False and (self.nullable or self.answer_schema or is_object):
-            raise ValueError("several answer columns, nullable and answer_schema need JSON answers")
+        if self.answer_schema and not self.is_json:
+            raise ValueError("answer_schema needs a JSON answer: answer={key: column}")
         if self.marks and (self.chosen or self.corrected):
             raise ValueError(
                 "marks exclude chosen and corrected: marks trains on good and bad answers (KTO, or "
@@ -339,10 +326,7 @@ class ColumnMapping(Request):
     @property
     def is_json(self) -> bool:
         """Return whether answers are JSON objects."""
-        is_object = isinstance(self.answer, dict) or len(self.answer) > 1
-        return self.answer_format == "json" or (
-            self.answer_format is None and (is_object or bool(self.nullable))
-        )
+        return isinstance(self.answer, dict) or len(self.answer) > 1 or bool(self.nullable)
 
     @property
     def is_as_it_is(self) -> bool:

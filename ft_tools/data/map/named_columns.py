@@ -108,7 +108,7 @@ class NamedColumns:
         choices = [*mapping.keep, mapping.drop, self._preferred]
         if better is not None:
             self._single.add(better.column)
-            choices.append({better.column: [*better.as_given, *better.drop]})
+            choices.append({better.column: better.as_given})
         self.found: set[str] = set()
         self._of_turns: set[str] = set()
         self.answers = {name: Counter[str]() for name in mapping.answer_columns}

@@ -76,7 +76,7 @@ class Scan:
     """masked (values), office_addresses and fictional_numbers (which are not masked), corrected,
     stripped, as_trained (rows that launches read as they are)."""
     changed_by: "Counter[str]" = field(default_factory=Counter)
-    """Pattern of `strip` or `replace` -> examples in which it found something."""
+    """Pattern of `replace` -> examples in which it found something."""
     found: "dict[str, array[int]]" = field(default_factory=dict)
     """Finding id -> indices, in order."""
     kinds: list[Kind] = field(default_factory=list)
