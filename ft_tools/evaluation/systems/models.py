@@ -126,23 +126,28 @@ def decide(
     *,
     on_mlx: bool = False,
 ) -> LoadPlan:
-    """Decide where a model is loaded: in 16 bits where that fits, else as it was trained.
+    """Decide where a model is loaded: in 16 bits where cards hold those, else as it was trained.
+
+    On cards 4 bits are many times as fast as 16 bits in memory.
 
     Raises:
         Refused: It fits nowhere.
     """
-    for quantization in (None, *([trained] if trained else [])):
-        four_bit = quantization is not None
-        found = _place(size, machine, four_bit=four_bit, on_mlx=on_mlx)
-        if found is not None:
-            return LoadPlan(
-                device=device,
-                place=MLX if on_mlx else found.device,
-                dtype=found.dtype,
-                four_bit=found.four_bit,
-                quantization=quantization,
-                num_bytes=found.num_bytes,
-            )
+    choices = [
+        (found, quantization)
+        for quantization in (None, *([trained] if trained else []))
+        if (found := _place(size, machine, four_bit=quantization is not None, on_mlx=on_mlx))
+    ]
+    # The sort is stable: among equals 16 bits come first.
+    for found, quantization in sorted(choices, key=lambda one: one[0].device == CPU):
+        return LoadPlan(
+            device=device,
+            place=MLX if on_mlx else found.device,
+            dtype=found.dtype,
+            four_bit=found.four_bit,
+            quantization=quantization,
+            num_bytes=found.num_bytes,
+        )
     raise Refused(
         f"evaluating takes {shortage(size, machine, four_bit=trained is not None)}; use a larger "
         "machine, or evaluate a GGUF file of the model"
