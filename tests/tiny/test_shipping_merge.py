@@ -18,8 +18,10 @@ from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.loading import load
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping.worker import merge_check, merging
-from ft_tools.shipping.worker.shipment import DTYPES, outtype
+from ft_tools.shipping.plan import ShipPlan
+from ft_tools.shipping.worker import merge_check, merged_model, merging
+from ft_tools.shipping.worker.shipment import DTYPES, Shipment, outtype
+from tests.tiny.measuring_gguf import Quiet
 
 pytestmark = [
     pytest.mark.tiny,
@@ -215,6 +217,25 @@ def test_a_merge_can_be_checked_weight_by_weight(parts, lora):
     forgotten = merge_check.compare_weights(base, adapter, base)
     assert forgotten.applied_fraction == pytest.approx(0.0, abs=1e-6)
     assert not forgotten.passed
+
+
+@pytest.mark.parametrize(
+    ("architecture", "lora", "has_check"),
+    [("llama-untied", {}, True), ("mixtral", {}, False)]
+    + [("llama", {"trainable_token_indices": [3, 5]}, False)],
+)
+def test_only_weights_that_have_the_adapters_names_are_checked_one_by_one(
+    parts, tmp_path, architecture, lora, has_check
+):
+    base, adapter, merged = parts(architecture, torch.bfloat16, **lora)
+    merge(base, adapter, merged)
+    config = json.loads((base / "config.json").read_bytes())
+    about = adapters.inspect(adapter, safetensors_headers.survey(base), config)
+    plan = ShipPlan.model_construct(adapter=about)
+    shipment = Shipment(Quiet(), plan, base, tmp_path, tmp_path)
+    found = merged_model.check_weights(shipment, adapter, merged)
+    assert (found is not None) is has_check
+    assert found is None or found.passed
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
