@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import GenerationMixin
 
+from ft_tools import workspace as workspace_module
 from ft_tools.runs.processes.worker_session import Again, Session, Stopped
 from ft_tools.runs.state import directory
 from ft_tools.training.grpo.request import GrpoRequest
@@ -61,6 +62,12 @@ def request(data, **changed):
     return GrpoRequest(**data | given | changed, training=training)
 
 
+def in_two_epochs(data):
+    """Return the same with prompts for two steps, of which four go through them twice."""
+    path = workspace_module.roots()[0] / "few.jsonl"
+    return {**data, "dataset": write_jsonl(path, prompts(8))}
+
+
 def logged(session, metric):
     rows = directory.read_metrics(session.run_dir)
     return {row["step"]: row[metric] for row in rows if metric in row}
@@ -87,18 +94,19 @@ def test_a_reward_that_can_be_earned_is_earned_on_held_out_prompts_too(data):
 
 def test_a_stopped_run_resumes_from_its_checkpoint_to_the_same_bits(data):
     # With a checkpoint after each step: what TRL had generated for the next ones is not kept.
-    asked = request(data, training={"max_steps": 4, "eval_steps": 1})
+    asked = request(in_two_epochs(data), training={"max_steps": 4, "eval_steps": 1})
     whole = prepared_grpo(asked, "whole")
     uninterrupted = grpo.work(whole)
     session = prepared_grpo(asked, "stopped")
     with pytest.MonkeyPatch.context() as patch:
         usual = grpo.GRPOTrainer.training_step
 
-        def stop_in_the_second(self, *arguments, **named):
-            session.terminated = self.state.global_step == 1
+        def stop_in_the_third(self, *arguments, **named):
+            # Within the second epoch, which has an order of its own.
+            session.terminated = self.state.global_step == 2
             return usual(self, *arguments, **named)
 
-        patch.setattr(grpo.GRPOTrainer, "training_step", stop_in_the_second)
+        patch.setattr(grpo.GRPOTrainer, "training_step", stop_in_the_third)
         with pytest.raises(Stopped):
             grpo.work(session)
     resumed = grpo.work(Session(session.run_dir))
@@ -108,7 +116,7 @@ def test_a_stopped_run_resumes_from_its_checkpoint_to_the_same_bits(data):
 
 
 def test_a_killed_run_makes_the_steps_since_its_checkpoint_again_to_the_same_bits(data):
-    asked = request(data, training={"max_steps": 4, "eval_steps": 2})
+    asked = request(in_two_epochs(data), training={"max_steps": 4, "eval_steps": 2})
     whole = prepared_grpo(asked, "whole")
     uninterrupted = grpo.work(whole)
     session = prepared_grpo(asked, "killed")

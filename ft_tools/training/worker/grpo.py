@@ -6,6 +6,7 @@ from typing import Any
 from datasets import Dataset, Features, Json, Value
 from transformers import Trainer, TrainerCallback, TrainerState
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.metrics.checks.scorer import Scorer
@@ -24,6 +25,20 @@ from ft_tools.training.worker.work import Training
 
 QUOTED = 10
 """Held-out prompts whose completion is on the page."""
+
+
+class PromptOrder(RepeatSampler):  # type: ignore[misc]
+    """TRL's order of prompts, which follows from the seed and the epoch.
+
+    TRL draws each epoch's from one generator, of which a resumed run has the beginning only: it
+    would see some prompts of its epoch twice and others not at all.
+
+    Source: trl 1.16, trainer/utils.py, RepeatSampler; accelerate 1.15, data_loader.py, set_epoch.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the order of an epoch; accelerate says which one begins."""
+        self.generator.manual_seed(self.seed + epoch)
 
 
 class Reinforced(Training):
@@ -80,8 +95,15 @@ class Reinforced(Training):
                 eval_dataset=self.held_out,
                 processing_class=self.tokenizer,
             )
+        self.trainer._get_train_sampler = self._prompt_order
         self.trainer.add_callback(HeldOut(self.session, self.rewards))
         return self.trainer
+
+    def _prompt_order(self, dataset: Dataset) -> PromptOrder:
+        """Return the order of the training prompts, each step's as often as TRL takes it."""
+        args, group = self.trainer.args, self.trainer.num_generations
+        together, times = args.generation_batch_size // group, args.steps_per_generation
+        return PromptOrder(dataset, group, together, times, seed=args.seed)
 
     def require_ready(self, trainer: Trainer) -> None:
         """Do nothing: the plan has tested what the loaded model could not show."""
