@@ -221,8 +221,11 @@ def test_a_merge_can_be_checked_weight_by_weight(parts, lora):
 
 @pytest.mark.parametrize(
     ("architecture", "lora", "has_check"),
-    [("llama-untied", {}, True), ("mixtral", {}, False)]
-    + [("llama", {"trainable_token_indices": [3, 5]}, False)],
+    [
+        ("llama-untied", {}, True),
+        ("mixtral", {}, False),
+        ("llama", {"trainable_token_indices": [3, 5]}, False),
+    ],
 )
 def test_only_weights_that_have_the_adapters_names_are_checked_one_by_one(
     parts, tmp_path, architecture, lora, has_check

@@ -31,8 +31,8 @@ from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.worker import ranks_agree
 
 CHECKPOINTS = "checkpoints"
-# What a configuration calls its experts, where it is not `num_experts`.
-OTHER_COUNTS = ("num_local_experts", "n_routed_experts", "moe_num_experts")
+# What a configuration calls its experts.
+EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 def load_tokenizer(plan: TrainingPlan) -> Any:
@@ -85,6 +85,7 @@ def load_model(plan: TrainingPlan) -> Any:
     loads = model_class(config)
     model = loads.from_pretrained(plan.model.load_from, dtype=dtype, **extra)
     model.config.use_cache = False
+    fit_fused_head(model)
     if plan.place.sharding == "fsdp":
         # The trainer would take a model without weights for one that is spread over devices.
         model.__dict__.pop("hf_device_map", None)
@@ -220,7 +221,9 @@ def fit_fused_head(model: Any) -> None:
     """Let TRL's fused head find the language model and the number of experts.
 
     It asks for `base_model`, which is the whole model in Llama 4's and Mllama's text classes, and
-    for `num_experts`, which Granite's hybrid has under another name. Nothing of it is saved.
+    for `num_experts`, which Granite's hybrid has under another name. Where that has no experts
+    there is no router to balance, though its config says so; trainers read it when they are made.
+    Nothing else of it is saved.
 
     Source: trl 1.16, trainer/utils.py, add_fused_lm_head
     """
@@ -229,9 +232,11 @@ def fit_fused_head(model: Any) -> None:
     if whole.base_model is whole and "." not in path:
         whole.base_model_prefix = path
     config = whole.config.get_text_config(decoder=True)
-    other = next((name for name in OTHER_COUNTS if getattr(config, name, None)), None)
-    if other and not hasattr(config, "num_experts"):
-        type(config).num_experts = property(lambda self: getattr(self, other))
+    named = next((name for name in EXPERT_COUNTS if getattr(config, name, None)), None)
+    if named is None and hasattr(config, "output_router_logits"):
+        config.output_router_logits, config.router_aux_loss_coef = False, 0.0
+    if named and not hasattr(config, "num_experts"):
+        type(config).num_experts = property(lambda self: getattr(self, named))
 
 
 def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> dict[str, Any]:

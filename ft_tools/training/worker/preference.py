@@ -12,7 +12,7 @@ from ft_tools.formats.trl_formats import Example
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.training.checks.learnable import count_answers, require_answers
 from ft_tools.training.token_counts import DataReport
-from ft_tools.training.worker import ranks_agree, tokenizing
+from ft_tools.training.worker import loading, ranks_agree, tokenizing
 from ft_tools.training.worker.work import Training
 
 
@@ -57,7 +57,10 @@ class Preference(Training):
 
     def require_ready(self, trainer: Trainer) -> None:
         """Refuse to train on nothing or on endless answers, and to compare one with itself."""
-        plan = self.plan
+        plan, second = self.plan, getattr(trainer, "ref_model", None)
+        if second is not None:
+            # TRL loads a full run's reference itself.
+            loading.fit_fused_head(second)
         answers = [row[self.answers[0]] for row in trainer.train_dataset]
         special = tokenizing.special_ids(self.tokenizer)
         require_answers(plan.dataset.path, plan.training.get("max_length"), answers, special)

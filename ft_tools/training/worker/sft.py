@@ -13,7 +13,7 @@ from ft_tools.training.checks.learnable import Tally, cut_at, packing_of
 from ft_tools.training.plan import SftPlan
 from ft_tools.training.report import SftRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
-from ft_tools.training.worker import loading, tokenizing
+from ft_tools.training.worker import tokenizing
 from ft_tools.training.worker.packing_check import require_kept_apart
 from ft_tools.training.worker.work import Training
 
@@ -43,8 +43,6 @@ class Supervised(Training):
 
     def require_ready(self, trainer: Trainer) -> None:
         """Refuse a model in which packed examples see one another."""
-        if self.plan.engine == "torch":
-            loading.fit_fused_head(trainer.model)
         require_kept_apart(self.session, self.plan, trainer)
 
     def example_rows(self, trainer: Trainer) -> Dataset:
