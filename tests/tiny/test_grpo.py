@@ -164,7 +164,10 @@ def test_a_reward_that_nothing_earns_ends_the_run(data):
 
 @pytest.mark.parametrize("worker", [grpo, grpo_probe])
 def test_answers_that_do_not_fit_in_memory_together_are_written_by_fewer(data, worker):
-    asked = request(data, training={"max_steps": 2, "eval_steps": 2})
+    # A step sees four of seven prompts; of two that are written together, three fill an epoch.
+    write_jsonl(workspace_module.roots()[0] / "seven.jsonl", prompts(7))
+    epochs = {"max_steps": -1, "num_train_epochs": 2, "eval_steps": 2}
+    asked = request({**data, "dataset": "seven.jsonl"}, training=epochs)
     session = prepared_grpo(asked, worker.__name__[-5:])
     usual, written = GenerationMixin.generate, []
 

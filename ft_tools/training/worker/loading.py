@@ -269,6 +269,10 @@ def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> di
         # A process of its own sends the metrics on: a tracker cannot hurt the run.
         "report_to": [],
     }
+    if batch.group:
+        # Where fewer answers are written together, fewer prompts are left out of an epoch, and the
+        # same epochs would be more steps, of a longer schedule.
+        own["max_steps"] = plan.estimate.steps
     return given | own | _sharding_arguments(plan)
 
 
