@@ -22,6 +22,15 @@ class Change(Report):
     fits: Fits = Field(description="Whether the run fits then.")
 
 
+class SecondOpinion(Report):
+    """The same step with the activations traced on the real class, not by formula."""
+
+    peak_allocated_gib: float = Field(description="Largest phase of the trace, in GiB.")
+    difference_fraction: float = Field(description="Peak by formula / traced peak - 1.")
+    agrees: bool = Field(description="The trace lies within the formulas' interval.")
+    phases: dict[str, float] = Field(description="Traced peak of each phase, in GiB.")
+
+
 class VramReport(Report):
     """Peak memory of one GPU during training, and what would make it fit."""
 
@@ -62,6 +71,9 @@ class VramReport(Report):
     changes_to_fit: list[Change] = Field(
         description="Changes that make the run fit, those that cost least quality first. Each adds "
         "to those before it. Empty if the run fits or no GPU was named."
+    )
+    second_opinion: SecondOpinion | None = Field(
+        None, description="A trace of the real class, if it was asked for and is possible."
     )
     total_params: int = Field(description="Parameters of the base model.")
     trainable_params: int = Field(description="Parameters that are trained.")

@@ -94,6 +94,9 @@ class VramRequest(Request):
         pattern=r"^\d+\.\d+",
         description="Version of TRL; null: plain Trainer.",
     )
+    second_opinion: bool = Field(
+        False, description="Also trace the activations of the real class; takes seconds."
+    )
 
     @model_validator(mode="after")
     def _what_was_asked_for_agrees(self) -> "VramRequest":

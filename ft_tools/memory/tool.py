@@ -2,13 +2,13 @@
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.memory import changes_to_fit
+from ft_tools.memory import changes_to_fit, traced
 from ft_tools.memory.bounds import FITS, GIB, Estimate, Fits, estimate, usable_gib
-from ft_tools.memory.report import Change, VramReport
+from ft_tools.memory.report import Change, SecondOpinion, VramReport
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
 from ft_tools.memory.setup import Setup
-from ft_tools.models.shape_of_model import shape_of
+from ft_tools.models.shape_of_model import config_of, shape_of
 from ft_tools.next_steps import next_step
 from ft_tools.reasons import reason
 
@@ -41,10 +41,13 @@ def estimate_vram(request: VramRequest) -> VramReport:
         changes = changes_to_fit.changes_to_fit(request, setup, usable)
         largest["micro_batch"] = changes_to_fit.max_micro_batch(setup, request.gpu, usable)
         largest["seq_len"] = changes_to_fit.max_seq_len(setup, request.gpu, usable)
+    opinion: SecondOpinion | str = ""
+    if request.second_opinion:
+        opinion = traced.second_opinion(setup, config_of(request.model))
     fits = found.fits(usable)
     phases = found.phases.phases
     return VramReport(
-        summary=_summary(request, found, usable),
+        summary=_summary(request, found, usable, opinion),
         fits=fits,
         peak_allocated_gib=_gib(found.peak),
         peak_allocated_low_gib=_gib(found.low),
@@ -60,6 +63,7 @@ def estimate_vram(request: VramRequest) -> VramReport:
         max_micro_batch=largest.get("micro_batch"),
         max_seq_len=largest.get("seq_len"),
         changes_to_fit=changes,
+        second_opinion=None if isinstance(opinion, str) else opinion,
         total_params=shape.total_params,
         trainable_params=setup.trainable_params,
         assumptions=_assumptions(request, setup),
@@ -72,7 +76,9 @@ def _gib(size: float) -> float:
     return round(size / GIB, 4)
 
 
-def _summary(request: VramRequest, found: Estimate, usable: float | None) -> str:
+def _summary(
+    request: VramRequest, found: Estimate, usable: float | None, opinion: SecondOpinion | str
+) -> str:
     where = " per GPU" if request.num_gpus > 1 else ""
     why = f": {found.setup.untraced}" if found.setup.untraced else ""
     text = (
@@ -80,6 +86,11 @@ def _summary(request: VramRequest, found: Estimate, usable: float | None) -> str
         f"{found.high / GIB:.2f}{why}), set by {found.phases.dominant}; the process takes up to "
         f"{found.process_high / GIB:.2f} GiB"
     )
+    if isinstance(opinion, SecondOpinion):
+        agrees = "agrees" if opinion.agrees else "does not agree"
+        text += f"; traced {opinion.peak_allocated_gib:.2f} GiB, which {agrees}"
+    elif opinion:
+        text += f"; no second opinion: {opinion}"
     if usable is None:
         return f"{text}. Pass gpu or gpu_memory_gib to see whether it fits."
     card = request.gpu or f"a GPU with {request.gpu_memory_gib:g} GiB"

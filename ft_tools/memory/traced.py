@@ -1,13 +1,16 @@
-"""A profile of the activations of the real class, where a family has no formulas.
+"""A profile of the activations of the real class, where a family has no formulas or as a check.
 
 The process that traces (`ft_tools/memory/worker/trace.py`) runs the libraries' classes on tensors
 without data; here is what it is asked, and how two or three lengths become any length.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ft_tools.errors import MissingExtra
+from ft_tools.memory.bounds import GIB, interval
+from ft_tools.memory.phases import phases
+from ft_tools.memory.report import SecondOpinion
 from ft_tools.memory.setup import Curve, Profile, Setup
 from ft_tools.models import library_process
 from ft_tools.runs.processes.answers import Unanswered
@@ -86,6 +89,31 @@ def profile_of(setup: Setup, config: dict[str, Any]) -> tuple[Profile | None, st
         eager=answer["eager"],
     )
     return found, ""
+
+
+def second_opinion(setup: Setup, config: dict[str, Any]) -> SecondOpinion | str:
+    """Compare the formulas with the step as its traced activations have it; else why not.
+
+    Args:
+        setup: What the formulas were asked about.
+        config: The model's config.json.
+    """
+    if setup.engine == "mlx":
+        return "a Mac trains with MLX, and a trace runs torch"
+    if setup.profile is not None:
+        return "the estimate itself rests on a trace of this class"
+    profile, why_not = profile_of(setup, config)
+    if profile is None:
+        return why_not
+    found, traced = phases(setup), phases(replace(setup, profile=profile))
+    difference = found.peak / traced.peak - 1
+    sizes = {name: sum(parts.values()) for name, parts in traced.phases.items()}
+    return SecondOpinion(
+        peak_allocated_gib=round(traced.peak / GIB, 4),
+        difference_fraction=round(difference, 5),
+        agrees=abs(difference) <= interval(setup, found.dominant).fraction,
+        phases={name: round(size / GIB, 4) for name, size in sizes.items()},
+    )
 
 
 def _through_two(points: list[tuple[int, int]]) -> Curve:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from benchmarks.grpo_memory import trace as trace_grpo
 from benchmarks.step_trace import by_formula, trace_step, with_layers, without_workspace
 from ft_tools import facts
 from ft_tools.memory import generation, traced
-from ft_tools.memory.bounds import GIB
 from ft_tools.memory.phases import phases
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
@@ -121,10 +119,23 @@ def test_a_trace_comes_near_a_measured_run_without_any_constant():
         trl_version=None,
         transformers_version="4.48",
     )
-    profile, _ = traced.profile_of(setup, facts.model(model).config)
-    peak = phases(replace(setup, profile=profile)).peak
-    assert peak / GIB == pytest.approx(24.87, rel=0.02)
-    assert peak == pytest.approx(phases(setup).peak, rel=0.02)
+    opinion = traced.second_opinion(setup, facts.model(model).config)
+    assert opinion.peak_allocated_gib == pytest.approx(24.87, rel=0.02)
+    assert abs(opinion.difference_fraction) < 0.02
+
+
+def test_a_second_opinion_agrees_with_the_formulas_from_config_json_alone(workspace):
+    config = facts.model("Qwen/Qwen3-0.6B").config
+    (workspace / "mine").mkdir()
+    (workspace / "mine" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    asked = {"model": "mine", "method": "qlora", "seq_len": 1024}
+    report = estimate_vram(VramRequest(**asked, second_opinion=True))
+    opinion = report.second_opinion
+    assert opinion.agrees
+    assert opinion.peak_allocated_gib == max(opinion.phases.values())
+    width = report.peak_allocated_high_gib / report.peak_allocated_gib - 1
+    assert abs(opinion.difference_fraction) <= width + 1e-4
+    assert estimate_vram(VramRequest(**asked)).second_opinion is None
 
 
 def test_a_trace_that_has_not_ended_is_said_and_serves_every_later_call(workspace, monkeypatch):
