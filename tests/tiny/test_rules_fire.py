@@ -9,10 +9,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ft_tools.errors import Refused
+from ft_tools.models.placement import Placement
+from ft_tools.models.worker.loading import load
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
-from ft_tools.shipping.worker import merged_model
+from ft_tools.shipping.worker import merge_check, merged_model
 from ft_tools.shipping.worker.shipment import Shipment
 
 pytestmark = [
@@ -39,5 +41,9 @@ def test_a_merge_that_lost_the_adapter_is_refused_by_its_rule(workspace, tiny_mo
     shutil.copytree(base, workspace / "merged")
     shipment = Shipment(None, plan, base, workspace, workspace)
 
+    place, asked = Placement("cpu", "float32", 0), [[5, 17, 99, 3, 64, 20, 11, 42]]
+    found = merge_check.outputs(load(workspace / "merged", place), asked)
     with pytest.raises(Refused, match=r"^unproven_merge: .*Override: None"):
-        merged_model.check_merge(shipment, workspace / "merged")
+        merged_model.check_merge(
+            shipment, asked, found, place, lambda alone: merge_check.logits_of(alone, asked)
+        )
