@@ -142,7 +142,10 @@ TOOLS = {
         "ft_tools.training.tool:launch_grpo",
         GrpoRequest,
         "starts",
-        ("model", "sft_run", "dataset", "rewards", "validation", "training", "confirm"),
+        (
+            *("model", "sft_run", "dataset", "rewards", "validation", "training", "peft"),
+            *("confirm", "request_id"),
+        ),
     ),
     "merge_and_quantize": Tool(
         "Merge and quantize",

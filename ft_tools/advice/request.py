@@ -33,8 +33,8 @@ class ApproachRequest(Request):
         max_length=6,
         description="What is proposed: prompting, few_shot, rag, sft, dpo ...",
     )
-    dataset: str | None = Field(None, description="Training examples, as a path.")
-    documents: str | None = Field(None, description="Text that holds the facts, as a path.")
+    dataset: str | None = Field(None, description="Path of training examples.")
+    documents: str | None = Field(None, description="Path of texts with the facts.")
     evaluations: list[str] = Field(
         default_factory=list, max_length=10, description="Run ids of finished evaluations."
     )

@@ -51,7 +51,7 @@ class FileRequest(Request):
 class AuditRequest(FileRequest):
     """Report what is wrong with a dataset, and write cleaned files if `output_dir` is given.
 
-    What takes long runs in the background: `run_id` is set and the verdict is `pending`.
+    Long audits run in the background: `run_id` is set and the verdict is `pending`.
     """
 
     task: Task = Field("auto", description="auto detects it.")
@@ -150,8 +150,7 @@ SHOWN = {
 class PrepareRequest(FileRequest):
     """Turn a table or file of rows into train, validation and test files.
 
-    Without `mapping`: the file's profile. With it: three examples and counts; `confirm` then writes
-    the files.
+    Without `mapping`: the profile. With it: three examples and counts; `confirm` writes the files.
     """
 
     mapping: ColumnMapping | None = Field(
@@ -245,11 +244,10 @@ class ShowRequest(FileRequest):
     lines: Annotated[list[Annotated[int, Field(ge=1)] | str], BeforeValidator(_split)] = Field(
         default_factory=list,
         max_length=1000,
-        description="Row numbers as findings name them, or ranges such as '1-200'; with `where`, "
-        "of what it selects.",
+        description="Row numbers as in findings, or '1-200'; with `where`, of its rows.",
     )
     field: str | None = Field(
-        None, max_length=200, description="One column or part of it, such as messages.0.content."
+        None, max_length=200, description="A column or part, such as messages.0.content."
     )
     columns: Names = Field(
         default_factory=list, max_length=100, description="Columns to quote of each row; [] is all."

@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from ft_tools.contract import Request
 from ft_tools.lora.data_shape import Goal
-from ft_tools.memory.request import MODEL
+from ft_tools.memory.request import MODEL, GpuRequest
 
 
-class LoraRequest(Request):
+class LoraRequest(GpuRequest):
     """Suggest adapter and training settings, as arguments of PEFT and TRL, and the launch."""
 
     model: str = Field(description=MODEL)
@@ -25,16 +24,6 @@ class LoraRequest(Request):
     seq_len: int | None = Field(
         None, ge=8, le=16_777_216, description="Longest example in tokens; default 2048."
     )
-    gpu: str | None = Field(None, description="GPU name, such as RTX 4090 or A100-80GB.")
-    gpu_memory_gib: float | None = Field(
-        None, gt=0, description="GPU memory in GiB, instead of a name."
-    )
     method: Literal["auto", "lora", "qlora", "full"] = Field(
         "auto", description="auto: LoRA if it fits, otherwise QLoRA."
     )
-
-    @model_validator(mode="after")
-    def _one_card(self) -> "LoraRequest":
-        if self.gpu is not None and self.gpu_memory_gib is not None:
-            raise ValueError("pass either gpu or gpu_memory_gib, not both")
-        return self

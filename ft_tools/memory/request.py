@@ -1,18 +1,49 @@
 """What estimate_vram takes, and which combinations it refuses."""
 
+import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ft_tools.contract import Request
+from ft_tools.contract import OPTIONS, Request, merged_options
 from ft_tools.memory.setup import Attention, Dtype, Method, Optimizer, Sharding, Task
 from ft_tools.models.shape import ALL_LINEAR
 
 MODEL = "Hub id, folder, config.json or run id."
 
 
-class VramRequest(Request):
+SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:gi?b)?\s*", re.IGNORECASE)
+"""A number of GiB, as it may stand for a GPU."""
+
+
+class GpuRequest(Request):
+    """The arguments that name a GPU or its memory."""
+
+    gpu: str | None = Field(None, description="RTX 4090, M4 Max 64GB, or its GiB.")
+    gpu_memory_gib: float | None = Field(
+        None, gt=0, description="GPU memory in GiB, instead of a name."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_is_memory(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        given = merged_options(given) if OPTIONS in given else given
+        size = SIZE.fullmatch(str(given.get("gpu")))
+        if size is None or given.get("gpu_memory_gib") is not None:
+            return given
+        return given | {"gpu": None, "gpu_memory_gib": float(size[1])}
+
+    @model_validator(mode="after")
+    def _one_card(self) -> "GpuRequest":
+        if self.gpu is not None and self.gpu_memory_gib is not None:
+            raise ValueError("pass either gpu or gpu_memory_gib, not both")
+        return self
+
+
+class VramRequest(GpuRequest):
     """Estimate the peak GPU memory of a training run, and what would make it fit.
 
     Needs neither a GPU nor weights.
@@ -80,10 +111,6 @@ class VramRequest(Request):
 
     num_gpus: int = Field(1, ge=1, le=65_536, description="GPUs that train this model together.")
     sharding: Sharding = Field("none", description="fsdp is FSDP 2.")
-    gpu: str | None = Field(None, description="GPU name, such as RTX 4090 or A100-80GB.")
-    gpu_memory_gib: float | None = Field(
-        None, gt=0, description="GPU memory in GiB, instead of a name."
-    )
     transformers_version: str = Field(
         "5.24",
         pattern=r"^\d+\.\d+",
@@ -166,10 +193,6 @@ class VramRequest(Request):
         yield (
             self.sharding == "none" and not is_alone,
             "several GPUs require sharding: 'ddp' (a copy each), 'zero2', 'zero3' or 'fsdp'",
-        )
-        yield (
-            self.gpu is not None and self.gpu_memory_gib is not None,
-            "pass either gpu or gpu_memory_gib, not both",
         )
 
 

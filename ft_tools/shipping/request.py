@@ -51,9 +51,7 @@ class ShipRequest(LaunchRequest):
         description="System text to ship; default: the evaluation's, else the training data's "
         "most frequent.",
     )
-    output_dir: str | None = Field(
-        None, description="New folder for the files; default: the run's own folder."
-    )
+    output_dir: str | None = Field(None, description="New folder; default: the run's own.")
     device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where the model fits.")
     name: str = Field(
         "",

@@ -75,9 +75,7 @@ class TrainingRequest(LaunchRequest):
 class SftRequest(TrainingRequest):
     """Plan a supervised fine-tuning run; `confirm` starts it."""
 
-    model: str | None = Field(
-        None, description="Hub id, folder in the workspace, or id of a finished run."
-    )
+    model: str | None = Field(None, description="Hub id, folder or run id.")
     from_run: str | None = Field(None, description="Finished SFT run to train further.")
     dataset: str = Field("", description="JSONL of training examples.")
 
@@ -97,12 +95,8 @@ class DpoRequest(TrainingRequest):
     `completion`, `label`) with KTO.
     """
 
-    model: str | None = Field(
-        None, description="Instruct model to start from, unless `sft_run` is given."
-    )
-    sft_run: str | None = Field(
-        None, description="Finished SFT run to start from; its result is the reference."
-    )
+    model: str | None = Field(None, description="Instruct model, or pass sft_run.")
+    sft_run: str | None = Field(None, description="Finished SFT run: the reference.")
 
     @model_validator(mode="after")
     def _one_start(self) -> "DpoRequest":

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ft_tools.errors import BadInput
+from ft_tools.lora.request import LoraRequest
 from ft_tools.memory import changes_to_fit
+from ft_tools.memory.bounds import usable_gib
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.request_to_setup import setup_of
 from ft_tools.memory.tool import estimate_vram
@@ -50,6 +52,14 @@ def peak(**arguments):
 def test_a_contradiction_is_refused_with_its_cure(arguments, cure):
     with pytest.raises(ValidationError, match=cure):
         VramRequest(**({"model": LLAMA} | arguments))
+
+
+@pytest.mark.parametrize("gpu", [24, "24", "24 GiB"])
+def test_a_number_stands_for_a_gpu_of_so_many_gib(gpu):
+    named = VramRequest(model=LLAMA, options={"gpu": gpu})
+    assert named == VramRequest(model=LLAMA, gpu=gpu)
+    assert estimate_vram(named).usable_gib == usable_gib(None, 24)
+    assert LoraRequest(model=LLAMA, gpu=gpu).gpu_memory_gib == 24
 
 
 def test_an_unknown_target_module_is_told_those_there_are():
