@@ -1,6 +1,6 @@
 """The audit itself: what the pipeline found, as verdict, findings, cleaned files, page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ft_tools import abandoned_calls, workspace
@@ -14,12 +14,12 @@ from ft_tools.data.page import audit_page
 from ft_tools.data.pipeline import ComparedRows, Methods, read_and_compare, with_completed_mapping
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.duplicates import mark_repeated_prompts
-from ft_tools.data.report import AuditReport, Duplicates, Outputs
+from ft_tools.data.report import AuditReport, Duplicates
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.choose import num_wanted
 from ft_tools.data.split.parts import NO_SPLIT, Shares, Split, split
 from ft_tools.data.understand.lengths import estimate_tokens
-from ft_tools.data.write import CLEANED, NAMES, Part, write_rows
+from ft_tools.data.write import CLEANED, outputs_in, write_rows
 from ft_tools.formats.readers.source import is_held_out
 from ft_tools.formats.test_sets import FOLDER, name_of, remember
 from ft_tools.publish import new_folder, require_space, write_file
@@ -45,13 +45,15 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
         remember(scanned.inputs[0], scanned.test_keys)
     abandoned_calls.doing("writing the report")
     made = _split(request, scanned)
+    parts = made.parts(scanned)
     report = _report(request, data, methods, num_prompts, made.validation)
     if request.output_dir is not None and not (
         too_much_removed(report.reasons) or is_undecided(report.reasons)
     ):
         notes = [*report.assumptions, *_notes_of_split(request, scanned, made)]
         folder = workspace.new_folder(request.output_dir)
-        outputs = _outputs(folder, scanned, len(made.validation))
+        page = str(folder / "report.html")
+        outputs = outputs_in(folder, parts, CLEANED).model_copy(update={"report_html": page})
         report = report.model_copy(update={"outputs": outputs, "assumptions": notes})
     named = request.model_copy(update={"model": request.model or methods.named_model})
     steps = next_steps(named, scanned, report)
@@ -61,7 +63,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
         if methods.page_to is not None:
             write_file(methods.page_to, html)
         if report.outputs is not None:
-            _publish(request, scanned, report, html, made, methods)
+            _publish(request, scanned, report, html, parts, methods)
     return report if request.response_format == "detailed" else _concise(report)
 
 
@@ -172,28 +174,12 @@ def _notes_of_split(request: AuditRequest, scanned: Scan, made: Split) -> Iterat
         yield note("short_split", count=len(made.validation), wanted=wanted)
 
 
-def _outputs(folder: Path, scanned: Scan, num_chosen: int) -> Outputs:
-    ledger = scanned.ledger
-    num_train = len(ledger.kept(validation=False)) - num_chosen
-    num_validation = len(ledger.kept(validation=True)) + num_chosen
-    return Outputs(
-        train=str(folder / NAMES[Part.TRAIN]),
-        validation=str(folder / NAMES[Part.VALIDATION]),
-        removed=str(folder / NAMES[Part.REMOVED]),
-        report_json=str(folder / "report.json"),
-        report_html=str(folder / "report.html"),
-        num_train=num_train,
-        num_validation=num_validation,
-        num_removed=len(ledger) - num_train - num_validation,
-    )
-
-
 def _publish(
     request: AuditRequest,
     scanned: Scan,
     report: AuditReport,
     html: str,
-    made: Split,
+    parts: Sequence[int],
     methods: Methods,
 ) -> None:
     """Write the cleaned files and the reports.
@@ -204,7 +190,7 @@ def _publish(
         DiskFull: There is no space; nothing is published.
     """
     assert report.outputs is not None
-    folder = Path(report.outputs.train).parent
+    folder = Path(report.outputs.folder)
     personal: set[int] = set()
     if request.personal_data != "keep":
         names = ("personal_data_in_prompt", "personal_data_in_answer")
@@ -212,9 +198,7 @@ def _publish(
     needed = sum(source.size_bytes for source in scanned.files)
     require_space(folder.parent, 3 * needed, "the cleaned files")
     with new_folder(folder) as staging:
-        write_rows(
-            scanned, made.parts(scanned), staging, methods.tick, files=CLEANED, to_mask=personal
-        )
+        write_rows(scanned, parts, staging, methods.tick, files=CLEANED, to_mask=personal)
         keep_mapping(scanned.inputs[0], staging)
         write_file(staging / "report.json", report.model_dump_json(indent=1))
         write_file(staging / "report.html", html)

@@ -5,7 +5,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -19,15 +18,15 @@ from ft_tools.data.judge.next_steps import launch_on, pair_reading_steps, quotin
 from ft_tools.data.judge.readiness import MAX_CONFLICTING_FRACTION
 from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
 from ft_tools.data.map.mapping import ColumnMapping, Picked
-from ft_tools.data.map.mapping_for_inference import MAPPING, SNIPPET_NAME, write_mapping
+from ft_tools.data.map.mapping_for_inference import SNIPPET_NAME, write_mapping
 from ft_tools.data.pipeline import ComparedRows, Methods, read_and_compare, with_completed_mapping
 from ft_tools.data.read.rows import sha256_of, sources_of_one_kind
 from ft_tools.data.read.scan import Tick
-from ft_tools.data.report import PreparedFiles, PrepareReport, Profile, QuotedExample
+from ft_tools.data.report import Outputs, PrepareReport, Profile, QuotedExample
 from ft_tools.data.request import PrepareRequest
 from ft_tools.data.show.profile import scan_file
 from ft_tools.data.split.parts import SAME_GROUP, Shares, Split, split, test_share
-from ft_tools.data.write import NAMES, Part, pair_of, write_rows
+from ft_tools.data.write import NAMES, Part, outputs_in, pair_of, write_rows
 from ft_tools.errors import BadInput, OutputExists, brief
 from ft_tools.formats.column_counts import NAME_CHARS, shown
 from ft_tools.formats.example import Message, content_of
@@ -157,7 +156,8 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     needed = 4 * sum(source.size_bytes for source in sources)
     require_space(folder.parent, needed, "the prepared files")
     report = _report(request, digest, prepared)
-    outputs = _outputs(folder, request.mapping, report.counts)
+    code = None if request.mapping.is_as_it_is else str(folder / SNIPPET_NAME)
+    outputs = outputs_in(folder, prepared.parts).model_copy(update={"format_input": code})
     report = _with_outputs(report.model_copy(update={"outputs": outputs}))
     scanned, partner = prepared.data.scan, prepared.data.partner
     with new_folder(folder) as staging:
@@ -493,24 +493,6 @@ def _quote(text: str) -> str:
     return quoted if is_whole else f'{quoted[:-1]}\u2026"'
 
 
-def _outputs(folder: Path, mapping: ColumnMapping, counts: Mapping[str, int]) -> PreparedFiles:
-    """Name the files of a folder."""
-    code = None if mapping.is_as_it_is else str(folder / SNIPPET_NAME)
-    return PreparedFiles(
-        folder=str(folder),
-        train=str(folder / NAMES[Part.TRAIN]),
-        validation=str(folder / NAMES[Part.VALIDATION]),
-        test=str(folder / NAMES[Part.TEST]),
-        unlabelled=str(folder / NAMES[Part.UNLABELLED]),
-        removed=str(folder / NAMES[Part.REMOVED]),
-        mapping=str(folder / MAPPING),
-        format_input=code,
-        num_train=counts.get("train", 0),
-        num_validation=counts.get("validation", 0),
-        num_test=counts.get("test", 0),
-    )
-
-
 def _with_outputs(report: PrepareReport) -> PrepareReport:
     """Add the calls that follow once files are written."""
     made = report.outputs
@@ -530,7 +512,7 @@ def _with_outputs(report: PrepareReport) -> PrepareReport:
     return report.model_copy(update={"next_steps": steps})
 
 
-def _measuring(report: PrepareReport, made: PreparedFiles) -> NextStep:
+def _measuring(report: PrepareReport, made: Outputs) -> NextStep:
     """Return the call that measures on the rows that were set aside; labels cost nothing first."""
     few = any(finding.id == "few_wordings" for finding in report.findings)
     also = "new_wordings" if few and not report.wordings.get("num_test") else ""

@@ -91,15 +91,21 @@ class SizeVerdict(Report):
 
 
 class Outputs(Report):
-    """Where the cleaned files are."""
+    """The files that were written, all in one folder, and how many rows each has."""
 
+    folder: str = Field(description="With mapping.json, if there is a mapping, and report.json.")
     train: str
     validation: str
-    removed: str
-    report_json: str
-    report_html: str
+    test: str | None = None
+    removed: str = Field(description="Rows left out, each with its reason.")
+    unlabelled: str | None = Field(
+        None, description="Rows without an answer, to be labelled later."
+    )
+    format_input: str | None = Field(None, description="Code that applies the mapping to a row.")
+    report_html: str | None = Field(None, description="The page for people.")
     num_train: int
     num_validation: int
+    num_test: int = 0
     num_removed: int
 
 
@@ -224,22 +230,6 @@ class QuotedExample(Report):
     mark: Literal["good", "bad", ""] = ""
 
 
-class PreparedFiles(Report):
-    """Where the files are, and how many rows each has."""
-
-    folder: str
-    train: str
-    validation: str
-    test: str
-    unlabelled: str = Field(description="Rows without an answer, to be labelled later.")
-    removed: str = Field(description="Rows left out, each with its reason.")
-    mapping: str = Field(description="Mapping that inference reuses.")
-    format_input: str | None = Field(None, description="Code that applies it to a row.")
-    num_train: int
-    num_validation: int
-    num_test: int
-
-
 class PrepareReport(Report):
     """What a mapping makes of a file; once confirmed, the files."""
 
@@ -265,7 +255,7 @@ class PrepareReport(Report):
     )
     marks: dict[str, int] = Field(default_factory=dict, description="good, bad -> rows.")
     task: Kind = "sft"
-    outputs: PreparedFiles | None = None
+    outputs: Outputs | None = None
     masked: dict[str, int] = Field(
         default_factory=dict, description="Kind of what was masked -> examples."
     )

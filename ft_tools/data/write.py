@@ -1,6 +1,7 @@
 """Write what was decided: the second pass over the input. Nothing of the input is changed."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from contextlib import ExitStack
 from enum import IntEnum
@@ -11,6 +12,7 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.map.masking import mask_example
 from ft_tools.data.read.scan import TICK_ROWS, Tick
 from ft_tools.data.read.scanned import Scan
+from ft_tools.data.report import Outputs
 from ft_tools.formats.example import Example
 from ft_tools.formats.loss_marks import as_prompt, up_to_the_answer
 from ft_tools.formats.test_sets import keys_of
@@ -96,6 +98,20 @@ def write_rows(
             if index % TICK_ROWS == 0:
                 tick(index)
     return test_keys
+
+
+def outputs_in(folder: Path, parts: Sequence[int], files: Sequence[Part] = PARTS) -> Outputs:
+    """Name the files of a folder, with their rows."""
+    counts = Counter(part if part in files else Part.REMOVED for part in map(Part, parts))
+    named = {part.name.lower(): str(folder / NAMES[part]) for part in files}
+    return Outputs(
+        folder=str(folder),
+        **named,
+        num_train=counts[Part.TRAIN],
+        num_validation=counts[Part.VALIDATION],
+        num_test=counts[Part.TEST],
+        num_removed=counts[Part.REMOVED],
+    )
 
 
 def pair_of(one: Example, other: Example) -> Example:

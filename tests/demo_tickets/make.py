@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ft_tools.demo.data
 from ft_tools.data.prepare import prepare_dataset
-from ft_tools.data.report import PreparedFiles
+from ft_tools.data.report import Outputs
 from ft_tools.data.request import PrepareRequest
 from ft_tools.demo.walk import PREPARED, TABLE
 from tests.demo_tickets.phrases import CLOSERS, OPENERS, PRODUCTS, SITUATIONS, URGENCY
@@ -41,7 +41,7 @@ def main() -> None:
     (FOLDER / "planted.json").write_text(text + "\n", encoding="utf-8")
 
 
-def prepared(workspace: Path) -> PreparedFiles:
+def prepared(workspace: Path) -> Outputs:
     """Prepare the shipped table as the demo does; returns where the files are."""
     (workspace / TABLE).write_bytes((FOLDER / TABLE).read_bytes())
     request = PrepareRequest.model_validate(PREPARED)

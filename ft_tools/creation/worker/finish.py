@@ -69,7 +69,7 @@ def _published(session: Session, request: CreateRequest, made: Made) -> dict[str
     session.phase("auditing")
     audit = _audited(session, request, made)
     assert audit.outputs is not None
-    folder = Path(audit.outputs.train).parent
+    folder = Path(audit.outputs.folder)
     session.artifact("dataset", folder)
     outputs = CreatedFiles(**audit.outputs.model_dump(), origin=str(folder / ORIGINS))
     numbers = {"kept": len(made.rows), "asked": made.num_asked}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ft_tools.data.judge.privacy import changed_all
 from ft_tools.data.map.conditions import drops, is_one_of, keeps, values_at
-from ft_tools.data.map.conversations import BROKEN, DROPPED, JOINED, UNANSWERED, UNASKED
+from ft_tools.data.map.conversations import JOINED, NOT_JOINED, WHY_NOT
 from ft_tools.data.map.mapping import PLACEHOLDER, ColumnMapping, Picked
 from ft_tools.data.map.masking import mask_values, replace_in, replaced
 from ft_tools.formats.column_counts import cell_at, is_named, number_of, text_of
@@ -27,16 +27,9 @@ NULLS = frozenset({"", "nan", "null", "<na>", "#n/a", "#ref!", "#value!", "#name
 """What programs write for an empty cell."""
 NO_ANSWER = "no_answer"
 PLAIN_HTML = "plain_html"
-NOT_JOINED = {
-    BROKEN: "broken_tree",
-    DROPPED: "first_turn_dropped",
-    UNANSWERED: "replies_left_out",
-    UNASKED: "questions_left_out",
-}
-"""Key of a row whose turns make no conversation -> why."""
 LEFT_OUT = frozenset(
     {"not_kept", "dropped", "not_marked", NO_ANSWER, "in_a_pair", "no_partner", "no_conversation"}
-    | {*NOT_JOINED.values(), "same_answer_good_and_bad", "same_group_as_test"}
+    | {*NOT_JOINED, "same_answer_good_and_bad", "same_group_as_test"}
 )
 """Why rows are left out that are no fault of theirs: the caller decided so, or the split."""
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
@@ -124,8 +117,7 @@ def _as_it_is(mapping: ColumnMapping, number: int, row: Mapping[str, Any]) -> Ma
     if mapping.turns is None:
         example = normalise(number, row)
     elif JOINED not in row:
-        whys = (why for key, why in NOT_JOINED.items() if key in row)
-        return MappedRow(None, next(whys, "no_conversation"))
+        return MappedRow(None, row.get(WHY_NOT, "no_conversation"))
     else:
         example = normalise(number, {"messages": row[JOINED]})
     if mapping.system and example.text is None and example.format != "unknown":

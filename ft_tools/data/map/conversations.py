@@ -14,12 +14,11 @@ from ft_tools.formats.example import Message
 from ft_tools.formats.readers.rows import Row
 from ft_tools.formats.turns import as_turns
 
-JOINED, UNANSWERED = "joined turns", "turns without the replies that were left out"
-"""Key of a conversation's messages beside the columns of its row; of one whose replies the mapping
-leaves out, all of them, another."""
-UNASKED = "turns without the questions that were left out"
-BROKEN, DROPPED = "turns without a path", "turns of which the first is dropped"
-"""Key of a row whose tree of turns has no path to the last one; of one that its first drops."""
+JOINED, WHY_NOT = "joined turns", "why turns are no conversation"
+"""Key of a conversation's messages beside the columns of its row; of one that is left out, of an id
+of `NOT_JOINED`."""
+NOT_JOINED = ("broken_tree", "first_turn_dropped", "replies_left_out", "questions_left_out")
+BROKEN, DROPPED, UNANSWERED, UNASKED = NOT_JOINED
 LOST = "question that is left out"
 """Role of a turn of the user that the mapping leaves out, or that says nothing in text."""
 OURS = frozenset({"system", "user", "assistant", "tool"})
@@ -95,17 +94,19 @@ class _Conversation:
         return {name: one if len(one) > 1 else one[0] for name, one in several.items()}
 
     def made(self, turns: Turns, joining: Joining) -> dict[str, Any]:
-        """Return its messages under the key that says whether they can be an example."""
+        """Return its messages, or why they can be no example."""
         if turns.tree is not None and not self._follow(turns, turns.tree, joining):
-            return {BROKEN: True}
+            return {WHY_NOT: BROKEN}
         if self.firsts and _in_order(self.firsts, turns)[0][2]:
-            return {DROPPED: True}
+            return {WHY_NOT: DROPPED}
         messages = _messages(self, turns, joining)
         roles = {message["role"] for message in messages}
         if self.has_lost_replies and "assistant" not in roles:
-            return {UNANSWERED: messages}
+            return {WHY_NOT: UNANSWERED}
         has_lost_questions = any(turn["role"] == LOST for _, _, turn in self.turns)
-        return {UNASKED if has_lost_questions and "user" not in roles else JOINED: messages}
+        if has_lost_questions and "user" not in roles:
+            return {WHY_NOT: UNASKED}
+        return {JOINED: messages}
 
     def _follow(self, turns: Turns, tree: Tree, joining: Joining) -> bool:
         """Take the turns on the path to the last one; return whether there is a path."""

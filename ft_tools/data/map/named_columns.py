@@ -57,6 +57,11 @@ THREE_DIGITS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 """A decimal, or a whole number with its thousands apart: nothing in it tells."""
 NOT_BOUND = ' (bounds are on numbers or days, 2026-04-01 or 01.04.2026: use {"pattern": "REGEX"})'
 NUMBERS = {"integer", "number"}
+JUDGED = {
+    "marks": ("are neither good nor bad", "marks.good, marks.bad and marks.neither"),
+    "chosen": ("choose no answer", "chosen.answers and chosen.neither"),
+}
+"""Key of a mapping -> what a value does that has no place, and which places there are."""
 
 
 class _Choices:
@@ -117,7 +122,12 @@ class NamedColumns:
         self.unjudged: Counter[str] = Counter()
         """Values of the column of marks, or of `chosen`, for which the mapping has no place."""
         self.both: Counter[str] = Counter()
-        """Values of it that are good and bad."""
+        """Values of it that have two."""
+        self._judging, self._sides = "", list[Sequence[Any]]()
+        if (marks := mapping.marks) is not None:
+            self._judging, self._sides = marks.column, [marks.good, marks.bad, marks.neither]
+        elif isinstance(picked := mapping.chosen, Picked):
+            self._judging, self._sides = picked.column, [[*picked.answers], picked.neither]
         self._choices = _Choices(choices)
         self._of_each_turn = _Choices(
             [*turns.keep, turns.drop, turns.drop_if_first] if turns else []
@@ -175,19 +185,12 @@ class NamedColumns:
                     self.known.update((f"{turns.conversation}[].{key}", None) for key in turn)
 
     def _count_choices(self, row: Mapping[str, Any]) -> None:
-        picked, marks = self._mapping.chosen, self._mapping.marks
-        if isinstance(picked, Picked):
-            declared = [*picked.answers, *picked.neither]
-            others = [v for v in values_at(row, picked.column) if not is_one_of(v, declared)]
-            if len(self.unjudged) <= 10 * MOST_LISTED:
-                self.unjudged.update(map(text_of, others))
-        if marks is not None:
-            declared = [*marks.good, *marks.bad, *marks.neither]
-            for value in values_at(row, marks.column):
-                if not is_one_of(value, declared) and len(self.unjudged) <= 10 * MOST_LISTED:
-                    self.unjudged[text_of(value)] += 1
-                if is_one_of(value, marks.good) and is_one_of(value, marks.bad):
-                    self.both[text_of(value)] += 1
+        for value in values_at(row, self._judging) if self._sides else ():
+            sides = [is_one_of(value, side) for side in self._sides]
+            if not any(sides) and len(self.unjudged) <= 10 * MOST_LISTED:
+                self.unjudged[text_of(value)] += 1
+            elif sum(sides) > 1:
+                self.both[text_of(value)] += 1
         for name in self._as_numbers:
             texts = [value for value in values_at(row, name) if isinstance(value, str)]
             self._decimals[name] += sum(bool(THREE_DIGITS.fullmatch(t.strip())) for t in texts)
@@ -241,23 +244,13 @@ class NamedColumns:
         Raises:
             BadInput: With the values.
         """
-        picked, marks = self._mapping.chosen, self._mapping.marks
-        if isinstance(picked, Picked) and self.unjudged:
-            raise BadInput(
-                f"mapping.chosen: {shown(picked.column)} has values that choose no answer: "
-                f"{_listed(self.unjudged)}; add each to chosen.answers or chosen.neither (left out)"
-            )
-        if marks is not None and self.unjudged:
-            listed = _listed(self.unjudged)
-            raise BadInput(
-                f"mapping.marks: {shown(marks.column)} has values that are neither good nor bad: "
-                f"{listed}; add each to marks.good, marks.bad or marks.neither (left out)"
-            )
-        if marks is not None and self.both:
-            raise BadInput(
-                f"mapping.marks: {shown(marks.column)} has values that are both good and bad: "
-                f"{_listed(self.both)}; leave each in one of marks.good and marks.bad"
-            )
+        what, places = JUDGED["marks" if self._mapping.marks else "chosen"]
+        for counts, problem in ((self.unjudged, what), (self.both, "are in two of these")):
+            if counts:
+                raise BadInput(
+                    f"mapping: {shown(self._judging)} has values that {problem}: {_listed(counts)};"
+                    f" each belongs in one of {places} (left out)"
+                )
         for what, choices in (("row", self._choices), ("turn", self._of_each_turn)):
             for name, value in [] if is_sample else choices.unmet:
                 held = choices.values[name]

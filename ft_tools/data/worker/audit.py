@@ -81,7 +81,7 @@ def work(session: Session) -> AuditReport:
         if tokens is not None:
             tokens.close()
     if report.outputs is not None:
-        session.artifact("dataset", Path(report.outputs.train).parent)
+        session.artifact("dataset", Path(report.outputs.folder))
     return report
 
 
