@@ -116,13 +116,10 @@ def _report(
 def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
     """Return the counts and shares that describe the data."""
     ledger = scanned.ledger
-    kept = len(ledger.kept(validation=False))
     shape: dict[str, float] = {
         "num_first_prompts": num_prompts,
         "num_answers": len(set(ledger.answer[ledger.num_validation :]) - {0}),
-        "num_removed": len(ledger) - ledger.num_validation - kept,
     }
-    shape |= {f"num_with_{name}": count for name, count in scanned.parts.items()}
     shape |= scanned.languages.shape()
     if scanned.num_trained_tokens is not None:
         shape["num_trained_tokens"] = scanned.num_trained_tokens
@@ -134,8 +131,6 @@ def _notes(data: ComparedRows) -> Iterator[str]:
     """Yield how far leaks and benchmarks were looked for, and how the files were read."""
     scanned, benchmarks = data.scan, data.benchmarks
     yield from list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
-    if data.num_alike:
-        yield note("begin_alike", count=data.num_alike)
     if scanned.inputs[1] is not None and not scanned.ledger.kept(validation=True):
         yield note("no_validation_example")
     if benchmarks.num_questions or benchmarks.num_too_short:

@@ -58,8 +58,6 @@ class ComparedRows:
     groups: list[list[int]]
     """Rows with one prompt and different answers."""
     num_exact: int
-    num_alike: int
-    """Training examples that begin as a validation example does, and then differ."""
     num_kept: int
     """Rows before contradictions were resolved."""
     num_with_majority: int
@@ -112,7 +110,8 @@ def read_and_compare(
     row_kinds.mark_formats(scanned, task)
     ledger = scanned.ledger
     num_exact = duplicates.mark_exact(ledger, scanned.note)
-    num_alike = duplicates.mark_prompt_leaks(ledger, scanned.note) if validation else 0
+    if validation:
+        duplicates.mark_prompt_leaks(ledger, scanned.note)
     partner: dict[int, int] = {}
     marks = scanned.mapping.marks
     if not is_audit and marks is not None and marks.pairs:
@@ -138,7 +137,6 @@ def read_and_compare(
         near=near,
         groups=groups,
         num_exact=num_exact,
-        num_alike=num_alike,
         num_kept=num_kept,
         num_with_majority=num_clear,
         num_open=sum(map(len, left)),

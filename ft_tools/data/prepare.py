@@ -1,6 +1,5 @@
 """prepare_dataset: show what a mapping makes of a file, and write files once it is confirmed."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,8 +109,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     asked = request.model_copy(update={"mapping": request.mapping or ColumnMapping()})
     mapped = with_completed_mapping(asked)
     mapping = mapped.mapping or ColumnMapping()
-    content = sha256_of(sources)
-    digest = request.digest_of(mapping, content)
+    digest = request.digest_of(mapping, sha256_of(sources))
     if request.confirm is None:
         if request.output_dir and not (workspace.resolve(request.output_dir) / REPORT).is_file():
             workspace.new_folder(request.output_dir)
@@ -119,7 +117,7 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     _require_confirmed(request, digest)
     if request.output_dir is None:
         raise BadInput("output_dir is missing; name a new folder for the files")
-    if done := _done_before(request, mapping, content):
+    if done := _done_before(request):
         return done
     workspace.new_folder(request.output_dir)
     if decoded_size(sources, AT_ONCE_BYTES) <= AT_ONCE_BYTES:
@@ -145,8 +143,7 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     assert request.output_dir is not None
     assert request.mapping is not None
     sources = sources_of_one_kind(request)
-    content = sha256_of(sources)
-    digest = request.digest_of(request.mapping, content)
+    digest = request.digest_of(request.mapping, sha256_of(sources))
     _require_confirmed(request, digest)
     prepared = _prepared(request, tick)
     if undecided := _open_contradictions(request, prepared.data):
@@ -163,9 +160,7 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     with new_folder(folder) as staging:
         keys = write_rows(scanned, prepared.parts, staging, tick, partner=partner)
         write_mapping(request.mapping, staging)
-        about = {"sha256": content, "request": _what_matters(request)}
-        made = json.dumps(about | {"report": report.model_dump(mode="json")}, indent=1)
-        write_file(staging / REPORT, made)
+        write_file(staging / REPORT, report.model_dump_json(indent=1))
     if keys:
         remember(folder / NAMES[Part.TEST], keys)
     return report
@@ -235,12 +230,6 @@ def _open_contradictions(request: PrepareRequest, data: ComparedRows) -> dict[st
     return {"num": num, "total": data.num_kept, "rule": rule, "why": why}
 
 
-def _what_matters(request: PrepareRequest) -> Any:
-    return request.model_dump(
-        mode="json", exclude={"request_id", "output_dir", "confirm", "mapping"}
-    )
-
-
 def _require_confirmed(request: PrepareRequest, digest: str) -> None:
     """Refuse a confirmation of something else than what was shown.
 
@@ -255,9 +244,7 @@ def _require_confirmed(request: PrepareRequest, digest: str) -> None:
         )
 
 
-def _done_before(
-    request: PrepareRequest, mapping: ColumnMapping, content: str
-) -> PrepareReport | None:
+def _done_before(request: PrepareRequest) -> PrepareReport | None:
     """Return the report of the same call, if its files are there: calling twice writes once.
 
     Raises:
@@ -267,12 +254,10 @@ def _done_before(
     if not path.is_file():
         return None
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        report = PrepareReport.model_validate(made["report"])
-    except (OSError, ValueError, KeyError) as error:
+        report = PrepareReport.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise OutputExists(f"output folder {request.output_dir!r} holds another report") from error
-    same = made["sha256"] == content and report.mapping == mapping
-    if not same or made["request"] != _what_matters(request):
+    if report.mapping_hash != request.confirm:
         raise OutputExists(
             f"output folder {request.output_dir!r} holds files of another file, mapping or split; "
             "name a new folder"
@@ -360,7 +345,7 @@ def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
     if len(scanned.files) > 1:
         yield note("several_files", count=len(scanned.files))
     yield from list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
-    yield from notes_of_test(num_test, num_rows if request.test_fraction is None else 0)
+    yield from notes_of_test(num_test, num_rows, is_asked=request.test_fraction is not None)
     unlabelled = counts.get(NO_ANSWER, 0)
     if left_out := sum(counts.values()) - num_rows - counts.get("in_a_pair", 0):
         removed = left_out - unlabelled
@@ -419,35 +404,33 @@ def _notes_of_parts(prepared: PreparedRows, counts: Mapping[str, int]) -> Iterat
         yield note(SAME_GROUP, count=lost)
 
 
-def notes_of_test(num_test: int, num_rows: int = 0) -> list[str]:
+def notes_of_test(num_test: int, num_rows: int, *, is_asked: bool) -> list[str]:
     """Return what so many test rows show; nothing where that is enough, as asked for.
 
     Args:
         num_test: Rows of the test part.
-        num_rows: Rows of all parts if the share was chosen here; else 0.
+        num_rows: Rows of all parts.
+        is_asked: Whether the caller chose the share.
 
-    >>> notes_of_test(23)[0][:59], notes_of_test(150)
-    ('23 test rows show only differences of 0.23 or more between ', [])
-    >>> notes_of_test(67, 270)[0][:58]
+    >>> notes_of_test(67, 270, is_asked=False)[0][:58]
     '67 test rows, 25% of all, show a score to within 0.12 and '
+    >>> notes_of_test(150, 270, is_asked=True)
+    []
     """
     discordance = facts.number("evaluation.discordance")
     effect = detectable_effect(num_test, discordance)
     is_enough = effect <= WANTED_EFFECT
-    if not num_test or (is_enough and not num_rows):
+    if not num_test or (is_enough and is_asked):
         return []
     shows = f"only differences of {effect:.2f} or more between two systems"
     if num_test < FEWEST_EXAMPLES:
         shows = f"no difference between two systems (they are fewer than {FEWEST_EXAMPLES})"
     needed = examples_needed(WANTED_EFFECT, discordance)
     more = f"; {WANTED_EFFECT:g} takes about {needed}: raise test_fraction, or add rows"
+    within = WIDEST * normal_quantile(1 - ALPHA / 2) / math.sqrt(num_test)
+    numbers = {"share": f"{num_test / num_rows:.0%}", "within": f"{within:.2f}"}
     more = "" if is_enough else more
-    if not num_rows:
-        return [note("test_rows_tell", count=num_test, effect=shows, more=more)]
-    within = f"{WIDEST * normal_quantile(1 - ALPHA / 2) / math.sqrt(num_test):.2f}"
-    share = f", {num_test / num_rows:.0%} of all,"
-    numbers = {"share": share, "within": within, "effect": shows, "more": more}
-    return [note("test_rows_show", count=num_test, **numbers)]
+    return [note("test_rows_show", count=num_test, effect=shows, more=more, **numbers)]
 
 
 def _quoted(prepared: PreparedRows) -> Iterator[QuotedExample]:

@@ -314,7 +314,6 @@ def _keep(result: Scan, request: Request, taken: _ScannedRow) -> None:
     if result.in_validation:
         return
     _group(result, index, taken)
-    result.parts.update(_parts(example))
     # A side that is not there is no shorter one, and the same text twice has no difference.
     if example.task != "sft" and not taken.broken and "identical_pair" not in taken.found:
         result.pairs.add(example)
@@ -403,14 +402,3 @@ def _latest_of(time: Any) -> str:
     if isinstance(time, list):
         return max(map(text_of_cell, time), key=sortable, default="")
     return text_of_cell(time)
-
-
-def _parts(example: Example) -> list[str]:
-    roles = [m["role"] for m in example.messages]
-    has = {
-        "system": "system" in roles,
-        "tools": bool(example.tools),
-        "tool_turns": "tool" in roles or any(m.get("tool_calls") for m in example.messages),
-        "several_answers": roles.count("assistant") > 1,
-    }
-    return [name for name, there in has.items() if there]

@@ -119,8 +119,6 @@ class Scan:
     """Hash of an answer -> its labels by field; only of the first different answers."""
     answer_texts: dict[int, dict[str, int]] = field(default_factory=dict)
     """Hash of an answer -> hashes of its texts by field, of the same answers."""
-    parts: "Counter[str]" = field(default_factory=Counter)
-    """How many training examples have a system turn, tools, tool turns, several answers."""
     secrets: "Counter[str]" = field(default_factory=Counter)
     short_answers: "Counter[str]" = field(default_factory=Counter)
     """Of the first different ones."""

@@ -31,14 +31,11 @@ def mark_exact(ledger: Ledger, note: Note) -> int:
     return num_exact
 
 
-def mark_prompt_leaks(ledger: Ledger, note: Note) -> int:
+def mark_prompt_leaks(ledger: Ledger, note: Note) -> None:
     """Remove training examples that ask what a validation example asks.
 
     So does one that asks it on the way: the first exchange of a longer conversation. What the
     system says makes no difference, unless so many ask the same that only that tells them apart.
-
-    Returns:
-        How many of those that stay begin with the first question of a validation example.
     """
     validation = ledger.kept(validation=True)
     training = ledger.kept(validation=False)
@@ -56,8 +53,6 @@ def mark_prompt_leaks(ledger: Ledger, note: Note) -> int:
         questions = ledger.questions_at(at)
         on_the_way.update((q, at) for q in questions if held[q] <= common)
         whole.update((q, at) for q in questions[-1:] if held[q] <= common)
-    first = {ledger.first_prompt[at] for at in validation} - {0}
-    num_alike = 0
     for at in training:
         questions = ledger.questions_at(at)
         matches = [with_system.get(ledger.prompt[at]), *map(on_the_way.get, questions[-1:])]
@@ -65,9 +60,6 @@ def mark_prompt_leaks(ledger: Ledger, note: Note) -> int:
         if match is not None:
             ledger.remove(at, "validation_leak", match)
             note("validation_leak", at)
-        else:
-            num_alike += ledger.first_prompt[at] in first
-    return num_alike
 
 
 def mark_repeated_prompts(ledger: Ledger, note: Note) -> int:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ft_tools.similarity.by_words import Lexical
 
 LEXICAL = f"lexical: Jaccard of word pairs >= {JACCARD}, verified exactly"
-# Fewer word pairs that many prompts share are a turn of phrase, and not worth a line.
-TEMPLATE_PAIRS = 10
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,6 @@ def _lexical_limits(scanned: Scan, search: "Lexical", most_work: int) -> Iterato
     """Return what the search for near-duplicates by words left out."""
     ledger = scanned.ledger
     total = len(ledger)
-    if len(search.shared) >= TEMPLATE_PAIRS:
-        yield note("template_pairs", count=len(search.shared))
     if ledger.num_cut:
         yield note("texts_cut_by_words", count=ledger.num_cut, most=f"{MAX_WORDS:,}")
     if not search.is_complete:

@@ -84,7 +84,6 @@ class ByMeaning:
         )
         for row in sorted(found.apart):
             scanned.note("alike_but_for_numbers", int(indices[row]))
-        notes.append(note("candidates", count=found.num_candidates, total=len(indices)))
         if found.num_compared < len(indices):
             notes.append(note("first_compared", count=found.num_compared, total=len(indices)))
         notes += link_before_split(scanned, request)
@@ -100,8 +99,6 @@ class ByMeaning:
         """Return the indices of the kept examples, and their parts as tokens."""
         self._phase("reading what is compared")
         shared = shared_lines(scanned)
-        if shared:
-            notes.append(note("template_lines", count=len(shared)))
         ledger = scanned.ledger
         total = len(ledger.kept(validation=False)) + len(ledger.kept(validation=True))
         indices = np.empty(total, dtype=np.int64)
