@@ -14,7 +14,7 @@ from ft_tools.data.page import audit_page
 from ft_tools.data.pipeline import ComparedRows, Methods, read_and_compare, with_completed_mapping
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats.duplicates import mark_repeated_prompts
-from ft_tools.data.report import AuditReport, Duplicates
+from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.choose import num_wanted
 from ft_tools.data.split.parts import NO_SPLIT, Shares, Split, split
@@ -95,15 +95,7 @@ def _report(
         task=task,
         findings=findings,
         num_findings=len(findings),
-        duplicates=Duplicates(
-            num_exact=data.num_exact,
-            num_near=data.near.num_near,
-            num_conflicting=sum(map(len, data.groups)),
-            num_conflicting_groups=len(data.groups),
-            num_with_majority=data.num_with_majority,
-            conflicting_groups=data.first_groups,
-            method=data.near.method,
-        ),
+        duplicates=data.duplicates,
         tokens=count_findings.tokens_of(ledger, request.max_length, methods.token_method),
         trainer_survival=scanned.trainers.survival(),
         size_verdict=size,

@@ -2,7 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.near import FindNear, Near, find_lexical, link_prompts
-from ft_tools.data.report import Kind
+from ft_tools.data.report import Duplicates, Kind
 from ft_tools.data.request import AuditRequest, Contradictions, PrepareRequest
 from ft_tools.data.understand.lengths import METHOD
 from ft_tools.errors import BadData
@@ -57,20 +57,13 @@ class ComparedRows:
     near: Near
     groups: list[list[int]]
     """Rows with one prompt and different answers."""
-    num_exact: int
+    duplicates: Duplicates
     num_kept: int
     """Rows before contradictions were resolved."""
-    num_with_majority: int
     num_open: int
     """Rows of contradictions that nothing decided."""
-    partner: dict[int, int] = field(default_factory=dict)
+    partner: dict[int, int]
     """Of a pair made of marked answers: the index of the later row -> that of the earlier one."""
-
-    @property
-    def first_groups(self) -> list[list[int]]:
-        """Return the lines of the first contradictions."""
-        lines = self.scan.ledger.lines
-        return [[lines[at] for at in group[:MOST_IN_GROUP]] for group in self.groups[:MOST_GROUPS]]
 
 
 def read_and_compare(
@@ -124,24 +117,24 @@ def read_and_compare(
         near = link_prompts(scanned) if with_pairs else Near(0, "not looked for")
     groups = contradictions.find(ledger, scanned.note)
     num_kept = len(ledger.kept(validation=False))
-    num_clear = contradictions.num_with_majority(ledger, groups)
+    found = Duplicates(
+        num_exact=num_exact,
+        num_near=near.num_near,
+        num_conflicting=sum(map(len, groups)),
+        num_conflicting_groups=len(groups),
+        num_with_majority=contradictions.num_with_majority(ledger, groups),
+        conflicting_groups=[
+            [ledger.lines[at] for at in group[:MOST_IN_GROUP]] for group in groups[:MOST_GROUPS]
+        ],
+        method=near.method,
+    )
     # Which of two answers is better was judged twice, and differently: nobody knows.
     default: Contradictions = "drop" if isinstance(scanned.mapping.chosen, Picked) else "keep"
     left = groups
     for rule in request.rules or [default]:
         left = contradictions.resolve(ledger, left, rule, scanned.times_of_rows(), scanned.ranks)
-    return ComparedRows(
-        scan=scanned,
-        task=task,
-        benchmarks=benchmarks,
-        near=near,
-        groups=groups,
-        num_exact=num_exact,
-        num_kept=num_kept,
-        num_with_majority=num_clear,
-        num_open=sum(map(len, left)),
-        partner=partner,
-    )
+    num_open = sum(map(len, left))
+    return ComparedRows(scanned, task, benchmarks, near, groups, found, num_kept, num_open, partner)
 
 
 def with_completed_mapping(request: Request) -> Request:

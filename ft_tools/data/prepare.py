@@ -225,7 +225,7 @@ def _open_contradictions(request: PrepareRequest, data: ComparedRows) -> dict[st
     is_settled = is_settled or isinstance(data.scan.mapping.chosen, Picked)
     if is_settled or share <= MAX_CONFLICTING_FRACTION:
         return {}
-    rule = rule_for(data.num_with_majority)
+    rule = rule_for(data.duplicates.num_with_majority)
     why = next_step(f"contradictions_{rule}", {}).why
     return {"num": num, "total": data.num_kept, "rule": rule, "why": why}
 
@@ -331,7 +331,7 @@ def _report(request: PrepareRequest, digest: str, prepared: PreparedRows) -> Pre
         num_corrected=scanned.counts["corrected"],
         num_stripped=scanned.counts["stripped"],
         wordings=held_out._asdict() if held_out else {},
-        contradictions=data.first_groups,
+        contradictions=data.duplicates.conflicting_groups,
         findings=findings[: count_findings.MAX_CONCISE_FINDINGS],
         assumptions=list(_notes(request, prepared)),
     )

@@ -133,18 +133,8 @@ def _require_time(contradictions: Contradictions | None, mapping: ColumnMapping 
 ROWS = re.compile(r"[1-9][0-9]{0,8}(?:-[1-9][0-9]{0,8})?")
 MOST_TOKENS = 20_000
 """Of an answer that quotes rows; clients cut off what is a little longer."""
-SHOWN = {
-    "sheet",
-    "query",
-    "encoding",
-    "where",
-    "validation_fraction",
-    "test_fraction",
-    "seed",
-    "near_duplicates",
-    "contradictions",
-}
-"""Arguments that change the examples or the counts that are shown."""
+NOT_SHOWN = {"path", "mapping", "output_dir", "confirm", "request_id"}
+"""Arguments beside those that change the examples or the counts that are shown."""
 
 
 class PrepareRequest(FileRequest):
@@ -216,7 +206,7 @@ class PrepareRequest(FileRequest):
             content: The sha256 of the file.
         """
         text = mapping.model_dump_json(exclude_defaults=True)
-        others = self.model_dump_json(exclude_defaults=True, include=SHOWN)
+        others = self.model_dump_json(exclude_defaults=True, exclude=NOT_SHOWN)
         return hashlib.sha256((content + text + others).encode()).hexdigest()[:16]
 
 

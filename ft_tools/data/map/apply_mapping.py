@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ft_tools.data.judge.privacy import changed_all
@@ -19,7 +18,6 @@ from ft_tools.formats.json_text import json_collection
 from ft_tools.formats.plain_html import plain_html
 from ft_tools.formats.turns import with_system
 
-SHORT_CHARS = 40
 MAX_CLASSES = 50
 CLASS_CHARS = 40
 """Mean length up to which values that return are classes, and not replies. Judgement."""
@@ -203,19 +201,7 @@ def filled(template: str, row: Mapping[str, Any]) -> str:
     >>> filled("{a} {b} {c}", {"a": 1, "b": None})
     '1'
     """
-    made = (
-        text if name is None else text_of_cell(cell_at(row, name))
-        for text, name in _pieces(template)
-    )
-    return "".join(made).strip()
-
-
-@lru_cache(maxsize=64)
-def _pieces(template: str) -> tuple[tuple[str, str | None], ...]:
-    """Cut a template into (text, None) and (its place, column)."""
-    parts = PLACEHOLDER.split(template)
-    # Texts and names alternate.
-    return tuple((f"{{{part}}}", part) if at % 2 else (part, None) for at, part in enumerate(parts))
+    return PLACEHOLDER.sub(lambda one: text_of_cell(cell_at(row, one[1])), template).strip()
 
 
 def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
@@ -238,15 +224,7 @@ def answer_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str | None:
         key: None if key in empty else _typed(json_value(value), properties.get(key, {}))
         for key, value in values.items()
     }
-    if all(type(value) is str and len(value) <= SHORT_CHARS for value in typed.values()):
-        return _encoded(tuple(typed.items()))
     return _ENCODE(typed)
-
-
-@lru_cache(maxsize=4096)
-def _encoded(short: tuple[tuple[str, str], ...]) -> str:
-    """Return an answer of classes as JSON: a table has few different ones."""
-    return _ENCODE(dict(short))
 
 
 def correction_of(mapping: ColumnMapping, row: Mapping[str, Any]) -> str:

@@ -106,7 +106,7 @@ class Scan:
     """By each preferred column: the place of the value that a row has."""
     first_in_group: dict[int, int] = field(default_factory=dict)
     """By the hash of the values of `group_by`."""
-    strata: dict[str, str] = field(default_factory=dict)
+    strata: set[str] = field(default_factory=set)
     """Short answers, each a stratum of its own."""
 
     trainers: TrainerCounts = field(default_factory=TrainerCounts)
@@ -133,7 +133,6 @@ class Scan:
         """What the columns hold that the mapping names."""
         self._is_plain = self.mapping == ColumnMapping(ignore=self.mapping.ignore)
         self._numbers: dict[Kind, int] = {}
-        self._masked_lines: set[int] = set()
 
     @property
     def files(self) -> list[Source]:
@@ -160,7 +159,6 @@ class Scan:
     def mask(self, example: Example) -> None:
         """Mask an example of the first pass if its secrets and personal data are to be replaced."""
         if self.masks and (kinds := mask_example(example)):
-            self._masked_lines.add(example.line)
             self.count_masked(kinds)
 
     def count_masked(self, kinds: Collection[str]) -> None:
@@ -195,7 +193,7 @@ class Scan:
     def example_of(self, number: int, value: Any) -> Example:
         """Return the example of a row that is known to have one, as it was compared."""
         example = self.make(number, value).example or Example(number, "unknown", "sft")
-        if number in self._masked_lines:
+        if self.masks:
             mask_example(example)
         return example
 
@@ -246,11 +244,10 @@ class Scan:
         if example.task == "kto":
             return f"kto {example.label}"
         if self.reads_by_mapping and len(answer) <= STRATUM_CHARS:
-            known = self.strata.get(answer)
-            if known is None and len(self.strata) < MOST_STRATA:
-                known = self.strata.setdefault(answer, f"answer {len(self.strata)}")
-            if known is not None:
-                return known
+            if len(self.strata) < MOST_STRATA:
+                self.strata.add(answer)
+            if answer in self.strata:
+                return f"answer {answer}"
         return f"{example.format} {len(answer).bit_length()}"
 
     @property
