@@ -92,14 +92,18 @@ def pair(text):
     text_faults.contents(example)
 
 
+def answered(prompt, answer):
+    text_faults.contents(normalise(1, {"prompt": prompt, "completion": answer}))
+
+
 def merged(text):
-    text_faults.content("Why?", f"{text}:\nTask: a", is_text=False)
+    answered("Why?", f"{text}:\nTask: a")
 
 
 CHECKS = {
-    "a prompt": lambda text: text_faults.content(text, "Because it is so.", is_text=False),
+    "a prompt": lambda text: answered(text, "Because it is so."),
     "an answer": merged,
-    "a text": lambda text: text_faults.content("", text, is_text=True),
+    "a text": lambda text: text_faults.contents(normalise(1, {"text": text})),
     "a pair": pair,
     "secrets": privacy.secrets_in,
     "secrets, with hints": lambda text: privacy.secrets_in(f"{text} eyJ://"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.judge.text_faults import content
+from ft_tools.data.judge.text_faults import contents
 from ft_tools.data.judge.turn_faults import structure
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
@@ -316,7 +316,7 @@ CONTENTS = {
 
 @pytest.mark.parametrize(("finding", "answer"), [(k, a) for k, v in CONTENTS.items() for a in v])
 def test_each_defect_of_an_answer_is_found(finding, answer):
-    assert finding in content("Tell me.", answer, is_text=False)
+    assert finding in contents(normalise(1, {"prompt": "Tell me.", "completion": answer}))
 
 
 FINE = [
@@ -332,7 +332,8 @@ FINE = [
 
 @pytest.mark.parametrize("answer", FINE)
 def test_a_sound_answer_is_left_alone(answer):
-    assert set(content("Tell me about it.", answer, is_text=False)) <= {"short_answer"}
+    example = normalise(1, {"prompt": "Tell me about it.", "completion": answer})
+    assert set(contents(example)) <= {"short_answer"}
 
 
 def test_every_finding_is_explained_in_the_reference_and_no_other_is():

@@ -123,8 +123,9 @@ SHORT_WORDS = 3
 def contents(example: Example) -> list[str]:
     """Check what every trained answer says, with what it answers; of marks, what any turn holds."""
     if example.text is not None:
-        return content("", example.text, is_text=True)
-    found: list[str] = []
+        found = _marks(example.text)
+        return [*found, "repeated_text"] if repeats(example.text.strip()) else found
+    found = []
     if example.task == "sft":
         turns = example.messages
         answers = {at for at, turn in enumerate(turns) if turn["role"] == "assistant"}
@@ -142,14 +143,6 @@ def contents(example: Example) -> list[str]:
             # A short answer on the way is what conversations are made of.
             found += new if at == last else [name for name in new if name != "short_answer"]
     return found
-
-
-def content(prompt: str, answer: str, *, is_text: bool) -> list[str]:
-    """Check what one answer says; `is_text` is plain text that answers nothing."""
-    found = _marks(answer) if is_text else [*_marks(prompt), *_marks(answer)]
-    if is_text:
-        return [*found, "repeated_text"] if repeats(answer.strip()) else found
-    return found + _answer(answer)
 
 
 def _answer(answer: str) -> list[str]:

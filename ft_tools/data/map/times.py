@@ -9,12 +9,7 @@ from ft_tools.errors import BadInput, brief
 DAY = re.compile(r"(\d{1,2})[./](\d{1,2})[./](\d{4}|\d{2})(?!\d)[, ]*")
 YEAR_FIRST = re.compile(r"(\d{4})[-/](\d\d?)[-/](\d\d?)(?!\d)")
 CLOCK = re.compile(r"(?<![\d:])(\d{1,2})(:\d{2}(?::\d{2}(?:\.\d+)?)?)(?:\s*([ap])\.?m\b\.?)?", re.I)
-CODE = re.compile(
-    r"([^\W\d]{1,10}[\W_]?)(\d{1,15})"
-    r"|((?:fy|cy|y)?[\W_]?)(\d{4}|\d{2})([\W_]?[^\W\d]{1,10}[\W_]?)(\d{1,3})",
-    re.I,
-)
-"""A number behind a word (W01, v1), or the number of a period behind its year (2024-Q1, FY24W5)."""
+ISO = re.compile(r"\d{4}[-/]\d\d(?!\d)")
 DECIMAL = re.compile(r"(\d+)(\.\d+)?")
 DIGITS = 20
 """To which a number is padded, so that it sorts as text."""
@@ -60,7 +55,7 @@ def day_of(time: str) -> date | None:
 def sortable(time: str, *, month_first: bool = False) -> str:
     """Return a time so that later ones sort behind: ISO as it is, other dates turned around.
 
-    Numbers are padded, those of codes too.
+    Other numbers are padded, such as those of codes (W01, 2024-Q1).
 
     >>> sortable("31.12.2025") < sortable("1.1.2026") < sortable("2026-11-01")
     True
@@ -71,11 +66,12 @@ def sortable(time: str, *, month_first: bool = False) -> str:
     """
     if number := DECIMAL.fullmatch(time):
         return number[1].zfill(DIGITS) + (number[2] or "")
-    if CODE.fullmatch(time):
-        return re.sub(r"\d+", lambda digits: digits[0].zfill(DIGITS), time.casefold())
     day = DAY.match(time)
     if day is None:
-        return _with_padded_hour(time)
+        text = _with_padded_hour(time)
+        if ISO.match(text):
+            return text
+        return re.sub(r"\d+", lambda digits: digits[0].zfill(DIGITS), text.casefold())
     first, second, year = day.groups()
     month, of_month = (first, second) if month_first else (second, first)
     rest = _with_padded_hour(time[day.end() :])
