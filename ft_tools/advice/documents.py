@@ -5,7 +5,7 @@ from ft_tools.advice.facts import Facts
 from ft_tools.advice.ladder import threshold
 from ft_tools.advice.report import Fact
 from ft_tools.errors import BadInput
-from ft_tools.formats.readers.documents import count_documents, is_documents, require_text
+from ft_tools.formats.readers.documents import count_documents, is_documents
 
 DAYS = 30
 MINUTES_PER_DAY = 1440
@@ -30,8 +30,7 @@ def document_facts(path: str) -> Facts:
             "set corpus_tokens"
         )
     counts = count_documents(root)
-    require_text(root, counts)
-    tokens, num_files = counts.num_tokens, counts.num_files - counts.num_without_text
+    tokens, num_files = counts.num_tokens, sum(counts.kinds.values()) - counts.num_without_text
     limit = threshold("long_context_tokens").value
     fits = "fits" if tokens <= limit else "does not fit"
     says = (

@@ -256,7 +256,7 @@ NOT_DATA = {
     "binary": (bytes(range(32)) * 50, "binary file"),
     "zeros": (bytes([0, 0, 1, 0, 0, 65]) * 50, "binary file"),
     "utf16": ('{"text": "x"}'.encode("utf-16"), "iconv -f utf-16 -t"),
-    "utf16 without a mark": ('{"text": "x"}'.encode("utf-16-be"), "iconv -f utf-16-be -t"),
+    "utf16 without a mark": ('{"text": "x"}'.encode("utf-16-be"), "set `encoding`"),
     "prose": (b"Dear reader,\nthis is a letter.\n", "no row can be read .* not valid JSON, a"),
     "arrow": (b"\xff\xff\xff\xff\x10\x00\x00\x00", "Arrow file"),
     "pdf": (b"%PDF-1.7 ...", "PDF"),

@@ -41,7 +41,7 @@ def test_pages_word_files_and_pdf_files_are_read(workspace):
     )
     page = count_documents(workspace / "p.html")
     assert page.kinds == {"html": 1}
-    assert page.num_characters == pytest.approx(len(PART), abs=5)
+    assert page.num_tokens == pytest.approx(len(PART) / 4, abs=2)
     made = docx.Document()
     made.add_paragraph(PART)
     made.save(workspace / "w.docx")
@@ -51,8 +51,9 @@ def test_pages_word_files_and_pdf_files_are_read(workspace):
     writer = pypdf.PdfWriter()
     writer.add_blank_page(100, 100)
     writer.write(workspace / "scan.pdf")
-    scan = count_documents(workspace / "scan.pdf")
-    assert (scan.kinds, scan.num_without_text) == ({"pdf": 1}, 1)
+    (workspace / "scan.md").write_text(PART)
+    scans = count_documents(workspace)
+    assert (scans.kinds["pdf"], scans.num_without_text) == (1, 1)
 
 
 def test_a_workbook_that_asks_for_gigabytes_ends_in_an_error(workspace):

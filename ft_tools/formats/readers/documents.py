@@ -6,15 +6,14 @@ them leaves this module.
 
 import logging
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.errors import BadData, BadInput, MissingExtra, NotFound, require_installed
-from ft_tools.formats.readers.encodings import HEAD_BYTES, utf_16_of
+from ft_tools.errors import BadData, BadInput, MissingExtra, require_installed
+from ft_tools.formats.readers.encodings import BYTE_ORDER_MARKS
 from ft_tools.formats.readers.source import has_data, is_ours
 
 KINDS = {
@@ -24,7 +23,7 @@ KINDS = {
 MAX_FILES = 10_000
 MAX_FILE_BYTES = 64 * 2**20
 MAX_SECONDS = 25.0
-"""Documents that are not read by then are counted by their size, and the counts say how many."""
+"""Documents that are not read by then are counted by their size."""
 # English has about four characters per token; scripts without spaces about 1.5.
 # Source: https://platform.openai.com/tokenizer
 CHARACTERS_PER_TOKEN = 4.0
@@ -35,16 +34,12 @@ WIDE_CHARACTERS_PER_TOKEN = 1.5
 class DocumentCounts:
     """What a file or folder of documents holds, in numbers."""
 
-    num_files: int
     kinds: dict[str, int]
     """Kind of document -> files."""
-    num_characters: int
     num_tokens: int
-    """Estimated from characters."""
+    """Estimated from characters; of large files, or those not read in time, from bytes."""
     num_without_text: int
     """Files without any text, such as scanned PDFs."""
-    num_estimated: int
-    """Files that were counted by their size alone."""
 
 
 def kind_of(path: Path) -> str | None:
@@ -54,14 +49,11 @@ def kind_of(path: Path) -> str | None:
         head = stream.read(1024)
     if head.startswith(b"%PDF"):
         return "pdf"
-    if head.startswith(b"PK\x03\x04"):
-        return "docx" if kind == "docx" and _is_word(path) else None
-    if head.startswith(b"version https://git-lfs") or kind in {"pdf", "docx"}:
+    if head.startswith(b"version https://git-lfs") or kind == "pdf":
         return None
-    is_page = head.lstrip()[:20].lower().startswith((b"<!doctype html", b"<html", b"<head"))
+    if kind == "docx" or head.startswith(b"PK\x03\x04"):
+        return kind if kind == "docx" and head.startswith(b"PK") else None
     # A text that begins like JSON is read as data, whatever it is called.
-    if is_page:
-        return "html" if kind in {"html", None} else kind
     return None if head.lstrip()[:1] in {b"{", b"["} and kind == "text" else kind
 
 
@@ -76,34 +68,26 @@ def count_documents(path: Path) -> DocumentCounts:
     """Count a document, or the documents of a folder.
 
     Raises:
-        NotFound: There is none.
+        BadData: None has any text.
         MissingExtra: A PDF or DOCX needs `fine-tuning-llm[data]`.
     """
     until = time.monotonic() + MAX_SECONDS
     kinds: Counter[str] = Counter()
-    characters = tokens = without = estimated = 0
+    tokens = without = 0
     for file, kind in documents_in(path):
         kinds[kind] += 1
         size = file.stat().st_size
         if size > MAX_FILE_BYTES or time.monotonic() > until:
-            estimated += 1
-            characters += size
             tokens += int(size / CHARACTERS_PER_TOKEN)
             continue
         text = text_of_document(file, kind)
         without += not text.strip()
-        characters += len(text)
         tokens += _tokens(text)
-    if not kinds:
-        raise NotFound(f"{path} holds no document; known: {', '.join(sorted(KINDS))}")
-    return DocumentCounts(
-        num_files=sum(kinds.values()),
-        kinds=dict(kinds),
-        num_characters=characters,
-        num_tokens=tokens,
-        num_without_text=without,
-        num_estimated=estimated,
-    )
+    if without == kinds.total():
+        files = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        problem = f"has no text that can be read ({files}): empty, damaged or scanned"
+        raise BadData(path, problem, "export or download it again, or run OCR on scans")
+    return DocumentCounts(dict(kinds), tokens, without)
 
 
 def documents_in(path: Path) -> Iterator[tuple[Path, str]]:
@@ -126,18 +110,6 @@ def require_data(path: Path) -> None:
         )
 
 
-def require_text(path: Path, counts: DocumentCounts) -> None:
-    """Refuse documents of which none has any text.
-
-    Raises:
-        BadData: With what may be wrong with them.
-    """
-    if counts.num_without_text == counts.num_files:
-        files = ", ".join(f"{number} {kind}" for kind, number in counts.kinds.items())
-        problem = f"has no text that can be read ({files}): empty, damaged or scanned"
-        raise BadData(path, problem, "export or download it again, or run OCR on scans")
-
-
 def text_of_document(path: Path, kind: str) -> str:
     """Return the text of a document; empty if it cannot be read as what it claims to be."""
     try:
@@ -152,7 +124,8 @@ def text_of_document(path: Path, kind: str) -> str:
 def _plain(path: Path) -> str:
     with workspace.open_file(path) as stream:
         content = stream.read(MAX_FILE_BYTES)
-    return content.decode(utf_16_of(content[:HEAD_BYTES]) or "utf-8", "replace")
+    is_utf_16 = content.startswith(BYTE_ORDER_MARKS)
+    return content.decode("utf-16" if is_utf_16 else "utf-8", "replace")
 
 
 def _html(path: Path) -> str:
@@ -218,11 +191,3 @@ def _files(folder: Path) -> Iterator[Path]:
             resolved = workspace.existing(str(file))
             if kind_of(resolved) is not None:
                 yield resolved
-
-
-def _is_word(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "word/document.xml" in archive.namelist()[:5000]
-    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError):
-        return False

@@ -8,7 +8,7 @@ from ft_tools.errors import BadData
 from ft_tools.formats.column_counts import MAX_DEPTH, items_of
 from ft_tools.formats.formats import detect
 from ft_tools.formats.json_text import parse_json
-from ft_tools.formats.readers.encodings import utf_16_of
+from ft_tools.formats.readers.encodings import BYTE_ORDER_MARKS
 from ft_tools.formats.readers.json_rows import Member
 from ft_tools.formats.turns import is_conversation
 
@@ -22,15 +22,13 @@ MOST_CONTROL = 0.05
 # First bytes of files that are not data -> what to say.
 MAGIC: list[tuple[bytes, str, str]] = [
     (b"PK\x03\x04", "is a zip archive", "unpack it and name the file inside (or save as CSV)"),
-    (b"PK\x05\x06", "is an empty zip archive", "name the data file itself"),
     (b"%PDF", "is a PDF", "recommend_approach with `documents` says what it is good for"),
     (b"ARROW1", "is an Arrow file", "save it as Parquet or JSONL"),
     (b"\xff\xff\xff\xff", "is an Arrow file", "save it as Parquet or JSONL"),
     (b"\x28\xb5\x2f\xfd", "is zstd-compressed", "unpack it: zstd -d"),
     (b"BZh", "is bzip2-compressed", "unpack it: bunzip2"),
     (b"\xfd7zXZ", "is xz-compressed", "unpack it: unxz"),
-    (b"7z\xbc\xaf", "is a 7-zip archive", "unpack it and name the file inside"),
-    (b"GGUF", "is a GGUF model", "name a data file"),
+    (b"PAR1", "is a compressed Parquet file", "unpack it"),
 ]
 BINARY = dict.fromkeys([".xlsx", ".xls", ".ods"], "workbook")
 BINARY |= {".parquet": "Parquet file", ".sqlite": "SQLite database", ".db": "SQLite database"}
@@ -58,10 +56,11 @@ def refuse_what_is_not_text(path: Path, head: bytes, suffix: str = "") -> None:
             "is HTML or XML: a web page was saved instead of the data",
             "download the raw file (on the Hub: resolve/, not blob/)",
         )
-    if utf_16 := utf_16_of(head):
-        raise BadData(path, "is UTF-16", f"save it as UTF-8: iconv -f {utf_16} -t utf-8")
+    if head.startswith(BYTE_ORDER_MARKS):
+        raise BadData(path, "is UTF-16", "save it as UTF-8: iconv -f utf-16 -t utf-8")
     if is_binary(head):
-        raise BadData(path, "is a binary file", "give JSONL, JSON, CSV or Parquet")
+        cure = "give JSONL, JSON, CSV or Parquet; for a table in UTF-16 set `encoding`"
+        raise BadData(path, "is a binary file", cure)
     if not head.strip():
         raise BadData(path, "holds only white space", "name a file with examples")
 

@@ -5,10 +5,12 @@ streamed; what is held at once is bounded by `ROW_BYTES` and a read buffer.
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
@@ -18,8 +20,8 @@ from ft_tools.errors import BadData, BadInput, NotFound, require_installed
 from ft_tools.formats.column_counts import shown
 from ft_tools.formats.readers.csv_rows import read_csv
 from ft_tools.formats.readers.decompressed import decoded_cap, gunzip
+from ft_tools.formats.readers.encodings import BYTE_ORDER_MARKS, encoding_of
 from ft_tools.formats.readers.encodings import HEAD_BYTES as ENCODING_BYTES
-from ft_tools.formats.readers.encodings import encoding_of, utf_16_of
 from ft_tools.formats.readers.file_kinds import (
     LINES,
     Lists,
@@ -61,7 +63,6 @@ class Source:
     """jsonl, json_values, csv, tsv, parquet, sheet (a workbook) or sqlite."""
     gzipped: bool
     size_bytes: int
-    has_bom: bool = False
     is_array: bool = False
     """Whether a file of JSON is an array."""
     lists: Lists = ()
@@ -102,7 +103,7 @@ def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
         if len(files) > MAX_FILES:
             raise BadData(path, f"has more than {MAX_FILES} data files", "merge them")
         hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        is_data = _suffix(file)[0] in SUFFIXES and file.name not in ABOUT_DATA
+        is_data = _suffix(file) in SUFFIXES and file.name not in ABOUT_DATA
         is_data = is_data and not hidden and file.is_file() and file.stat().st_size > 0
         if is_data and not is_ours(path, file):
             files.append(file)
@@ -135,8 +136,8 @@ def _between(folder: Path, file: Path) -> list[Path]:
 def has_data(path: Path) -> bool:
     """Return whether a path is a data file by its name, or a folder with one."""
     if not path.is_dir():
-        return _suffix(path)[0] in SUFFIXES
-    return any(_suffix(f)[0] in SUFFIXES and f.name not in ABOUT_DATA for f in path.rglob("*"))
+        return _suffix(path) in SUFFIXES
+    return any(_suffix(f) in SUFFIXES and f.name not in ABOUT_DATA for f in path.rglob("*"))
 
 
 def _recognise_in(folder: Path, number: int, file: Path) -> Source:
@@ -179,31 +180,19 @@ def recognise(path: Path, encoding: str | None = None) -> Source:
         BadData: It is empty, binary, not in the encoding, or has to be converted first.
     """
     source = Source(path, "", gzipped=False, size_bytes=path.stat().st_size)
-    suffix, named_gzip = _suffix(path)
+    suffix = _suffix(path)
     with _open_text(source) as stream:
         if stream.read(2) == GZIP:
             source = replace(source, gzipped=True)
     if source.gzipped and encoding not in {None, "utf-8"}:
         raise BadData(path, "is compressed", "unpack it first, or remove encoding")
     with _open_text(source) as stream:
-        head, is_whole, skipped = _head(stream, suffix)
-    empty = "is an empty gzip file" if source.gzipped else "is empty"
-    for holds, problem, cure in (
-        (not head, empty, "name a file with examples"),
-        (head.startswith(LFS_POINTER), "is a Git LFS pointer, not the data", "run: git lfs pull"),
-        (
-            named_gzip and not source.gzipped,
-            "is named .gz but is not gzip",
-            "rename or compress it",
-        ),
-        (
-            source.gzipped and head.startswith(PARQUET),
-            "is a gzipped Parquet file",
-            "unpack it: gunzip",
-        ),
-    ):
-        if holds:
-            raise BadData(path, problem, cure)
+        head, is_whole = _head(stream, suffix)
+    if not head:
+        empty = "is an empty gzip file" if source.gzipped else "is empty"
+        raise BadData(path, empty, "name a file with examples")
+    if head.startswith(LFS_POINTER):
+        raise BadData(path, "is a Git LFS pointer, not the data", "run: git lfs pull")
     if not source.gzipped:
         if kind := _binary_kind(path, head):
             return replace(source, kind=kind)
@@ -212,9 +201,7 @@ def recognise(path: Path, encoding: str | None = None) -> Source:
             if found != "utf-8":
                 return replace(source, kind=TEXT_TABLES.get(suffix, "csv"), encoding=found)
     refuse_what_is_not_text(path, head, "" if source.gzipped else suffix)
-    has_bom = head.startswith(b"\xef\xbb\xbf") and not skipped
-    source = replace(source, has_bom=has_bom)
-    return _of_text(source, head[3:] if has_bom else head, suffix, is_whole=is_whole)
+    return _of_text(source, head, suffix, is_whole=is_whole)
 
 
 def _of_text(source: Source, head: bytes, suffix: str, *, is_whole: bool) -> Source:
@@ -240,9 +227,8 @@ def _encoding(path: Path, named: str | None) -> str:
     with workspace.open_file(path) as stream:
         head = stream.read(ENCODING_BYTES)
     encoding = named or encoding_of(head)
-    if encoding.startswith("utf-16"):
-        encoding = utf_16_of(head)
-        if not encoding:
+    if encoding == "utf-16":
+        if not head.startswith(BYTE_ORDER_MARKS) and b"\0" not in head:
             raise BadData(path, "is not UTF-16", "remove encoding: it is recognised from the bytes")
     elif named is None and encoding != "utf-8":
         refuse_what_is_not_text(path, head)
@@ -265,20 +251,19 @@ def _binary_kind(path: Path, head: bytes) -> str | None:
     return "sqlite" if head.startswith(SQLITE) else None
 
 
-def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool, int]:
+def _head(stream: BinaryIO, suffix: str) -> tuple[bytes, bool]:
     """Return the first bytes that are not blank, of JSON lines at least the first line.
 
     Returns:
-        The bytes, whether they are the rest of the file, and how many blank ones stand before them.
+        The bytes, and whether they are the rest of the file.
     """
-    head, skipped = stream.read(HEAD_BYTES), 0
+    head = stream.read(HEAD_BYTES)
     while not head.strip() and (more := stream.read(HEAD_BYTES)):
         abandoned_calls.require_waiting()
-        skipped += len(head)
         head = more
     if suffix in LINES and b"\n" not in head.lstrip():
         head += stream.readline(ROW_BYTES)
-    return head, not stream.read(1), skipped
+    return head, not stream.read(1)
 
 
 def is_held_out(source: Source) -> bool:
@@ -420,18 +405,15 @@ def _decoded_size(source: Source, most: int) -> int:
 
 
 def _open_text(source: Source) -> BinaryIO:
-    opened = (
-        gunzip(source.path, source.size_bytes)
-        if source.gzipped
-        else workspace.open_file(source.path)
-    )
-    if source.has_bom:
+    """Open a file behind UTF-8's byte order mark, if it has one."""
+    path = source.path
+    opened = gunzip(path, source.size_bytes) if source.gzipped else workspace.open_file(path)
+    if isinstance(opened, BufferedReader) and opened.peek(3).startswith(BOM_UTF8):
         opened.read(3)
     return opened
 
 
-def _suffix(path: Path) -> tuple[str, bool]:
-    name = path.name.lower()
-    gzipped = name.endswith((".gz", ".gzip"))
-    stem = name.rsplit(".", 1)[0] if gzipped else name
-    return (f".{stem.rsplit('.', 1)[-1]}" if "." in stem else "", gzipped)
+def _suffix(path: Path) -> str:
+    """Return how a file is named, below a suffix that says that it is compressed."""
+    name = path.name.lower().removesuffix(".gz").removesuffix(".gzip")
+    return f".{name.rsplit('.', 1)[-1]}" if "." in name else ""
