@@ -37,13 +37,11 @@ LISTS = (
     "messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat", "contents"
 )  # fmt: skip
 PROMPTS = (
-    "prompt", "question", "query", "user_prompt", "instruction", "input", "inputs", "context"
+    "prompt", "instruction", "question", "query", "user_prompt", "input", "inputs", "context"
 )  # fmt: skip
 ANSWERS = (
-    "completion", "response", "answer", "output", "target", "targets", "solution", "assistant"
+    "completion", "output", "response", "answer", "target", "targets", "solution", "assistant"
 )  # fmt: skip
-ALPACA_ANSWERS = ("output", "response", "answer", "completion")
-INSTRUCTIONS = ("instruction", "question", "query")
 ABOUT = ("input", "context")
 """What a prompt may be about, if it is not the prompt itself."""
 BESIDE = (*SYSTEMS, *GEMINI_SYSTEMS, "tools", "functions", "history")
@@ -66,16 +64,9 @@ TURN_COLUMNS = frozenset(
 class Columns(NamedTuple):
     """The columns of a row that may be its turns, its prompt and its answer."""
 
-    turns: str | None = None
-    asked: str | None = None
-    answer: str | None = None
-    instruction: str | None = None
-    alpaca_answer: str | None = None
-
-    @property
-    def in_text(self) -> tuple[str | None, ...]:
-        """Return the columns of a prompt and its answer in texts."""
-        return () if self.turns else (self.asked, self.answer, *ABOUT)
+    turns: str | None
+    asked: str | None
+    answer: str | None
 
 
 class Format(NamedTuple):
@@ -227,11 +218,6 @@ def _chat(example: Example, row: Row, its: Columns) -> None:
     example.messages = _turns(example, row, its)
 
 
-def _alpaca(example: Example, row: Row, its: Columns) -> None:
-    asked = ask(example, row, _question(example, row, its.instruction))
-    example.messages = asked + answered_with(cell(example, row, its.alpaca_answer or ""))
-
-
 def _prompt_completion(example: Example, row: Row, its: Columns) -> None:
     asked = _asked(example, row, its.asked or "")
     if not row.get("history"):
@@ -259,8 +245,8 @@ def _kto(example: Example, row: Row, its: Columns) -> None:
         example.chosen = _answer(example, row, its)
 
 
-def _explicit(example: Example, row: Row, _: Columns) -> None:
-    example.messages = _asked(example, row, "prompt")
+def _preference(example: Example, row: Row, its: Columns) -> None:
+    example.messages = _asked(example, row, its.asked or "")
     _pair(example, row)
 
 
@@ -278,11 +264,6 @@ def _implicit(example: Example, row: Row, _: Columns) -> None:
 
 def _chat_preference(example: Example, row: Row, its: Columns) -> None:
     _chat(example, row, its)
-    _pair(example, row)
-
-
-def _alpaca_preference(example: Example, row: Row, its: Columns) -> None:
-    example.messages = ask(example, row, _question(example, row, its.instruction))
     _pair(example, row)
 
 
@@ -344,6 +325,14 @@ def _has(*names: str) -> Callable[[Row, Columns], bool]:
     return lambda row, _: row.keys() >= set(names)
 
 
+def _read_of_text(its: Columns) -> tuple[str | None, ...]:
+    return (its.asked, its.answer, *ABOUT)
+
+
+def _read_of_pair(its: Columns) -> tuple[str | None, ...]:
+    return (its.asked, *ABOUT, *SIDES)
+
+
 FORMATS = {
     "openai_preference": Format(
         "dpo", _openai_preference, _has(*OPENAI_SIDES), lambda _: ("input", *OPENAI_SIDES)
@@ -359,14 +348,12 @@ FORMATS = {
         ),
         lambda its: (its.turns, *SIDES),
     ),
-    "preference_explicit": Format(
-        "dpo", _explicit, _has("prompt", *SIDES), lambda _: ("prompt", *ABOUT, *SIDES)
-    ),
+    "preference_explicit": Format("dpo", _preference, _has("prompt", *SIDES), _read_of_pair),
     "alpaca_preference": Format(
         "dpo",
-        _alpaca_preference,
-        lambda row, its: _has(*SIDES)(row, its) and any(n in row for n in (*INSTRUCTIONS, "input")),
-        lambda its: (its.instruction, *ABOUT, *SIDES),
+        _preference,
+        lambda row, its: _has(*SIDES)(row, its) and its.asked is not None,
+        _read_of_pair,
     ),
     "preference_implicit": Format("dpo", _implicit, _has(*SIDES), lambda _: SIDES),
     "kto": Format(
@@ -375,7 +362,7 @@ FORMATS = {
         lambda row, its: bool(
             (its.turns or (its.asked and its.answer)) and isinstance(label_of(row), bool)
         ),
-        lambda its: (its.turns, "label", "kto_tag", *its.in_text),
+        lambda its: ("label", "kto_tag", *(its[:1] if its.turns else _read_of_text(its))),
     ),
     "sharegpt": Format(
         "sft", _chat, lambda row, its: _is_sharegpt(row, its.turns), lambda its: its[:1]
@@ -383,20 +370,15 @@ FORMATS = {
     "openai_messages": Format("sft", _chat, lambda _, its: bool(its.turns), lambda its: its[:1]),
     "alpaca": Format(
         "sft",
-        _alpaca,
-        lambda row, its: "instruction" in row and its.alpaca_answer is not None,
-        lambda its: (its.instruction, its.alpaca_answer, *ABOUT),
+        _prompt_completion,
+        lambda _, its: its.asked == "instruction" and its.answer is not None,
+        _read_of_text,
     ),
     "prompt_completion": Format(
-        "sft",
-        _prompt_completion,
-        lambda _, its: bool(its.asked and its.answer),
-        lambda its: its.in_text,
+        "sft", _prompt_completion, lambda _, its: bool(its.asked and its.answer), _read_of_text
     ),
     "text": Format("sft", _plain_text, _has("text"), lambda _: ("text",)),
-    "prompt_only": Format(
-        "sft", _prompt_only, lambda _, its: bool(its.asked), lambda its: (its.asked, *ABOUT)
-    ),
+    "prompt_only": Format("sft", _prompt_only, lambda _, its: bool(its.asked), _read_of_text),
 }
 """The formats; of those that fit a row, the first is its own."""
 PREFERENCES = {name for name, one in FORMATS.items() if one.task == "dpo"}
@@ -434,13 +416,7 @@ def columns_of(row: Row) -> Columns:
     """Return which columns of a row may be its turns, its prompt and its answer."""
     answer = answer_name(row)
     asked = next((name for name in PROMPTS if name in row and name != answer), None)
-    return Columns(
-        list_name(row),
-        asked,
-        answer,
-        next((name for name in INSTRUCTIONS if name in row), asked),
-        next((name for name in ALPACA_ANSWERS if name in row), None),
-    )
+    return Columns(list_name(row), asked, answer)
 
 
 def _is_sharegpt(row: Row, name: str | None) -> bool:

@@ -1,12 +1,12 @@
 """Which of TRL's formats a training example has, and what is malformed in it, by file and line."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ft_tools.errors import BadData
 from ft_tools.formats.formats import detect
+from ft_tools.formats.json_text import parse_json
 
 Task = Literal["sft", "dpo", "kto", "grpo"]
 Format = Literal[
@@ -18,34 +18,31 @@ Example = dict[str, Any]
 
 
 class Shape(NamedTuple):
-    """A row of the table of formats."""
+    """A row of the table of formats; those whose name ends in text have no turns."""
 
     task: Task
     fields: tuple[str, ...]
-    is_text: bool
 
 
 PAIR, MARKED = ("prompt", "chosen", "rejected"), ("prompt", "completion")
 FORMATS: dict[Format, Shape] = {
-    "messages": Shape("sft", ("messages",), is_text=False),
-    "prompt_completion_text": Shape("sft", MARKED, is_text=True),
-    "prompt_completion_messages": Shape("sft", MARKED, is_text=False),
-    "text": Shape("sft", ("text",), is_text=True),
-    "pairs_text": Shape("dpo", PAIR, is_text=True),
-    "pairs_messages": Shape("dpo", PAIR, is_text=False),
-    "pairs_messages_implicit": Shape("dpo", PAIR[1:], is_text=False),
-    "marks_text": Shape("kto", (*MARKED, "label"), is_text=True),
-    "marks_messages": Shape("kto", (*MARKED, "label"), is_text=False),
-    "prompts_text": Shape("grpo", ("prompt",), is_text=True),
-    "prompts_messages": Shape("grpo", ("prompt",), is_text=False),
-    "prompts_messages_answered": Shape("grpo", ("messages",), is_text=False),
+    "messages": Shape("sft", ("messages",)),
+    "prompt_completion_text": Shape("sft", MARKED),
+    "prompt_completion_messages": Shape("sft", MARKED),
+    "text": Shape("sft", ("text",)),
+    "pairs_text": Shape("dpo", PAIR),
+    "pairs_messages": Shape("dpo", PAIR),
+    "pairs_messages_implicit": Shape("dpo", PAIR[1:]),
+    "marks_text": Shape("kto", (*MARKED, "label")),
+    "marks_messages": Shape("kto", (*MARKED, "label")),
+    "prompts_text": Shape("grpo", ("prompt",)),
+    "prompts_messages": Shape("grpo", ("prompt",)),
+    "prompts_messages_answered": Shape("grpo", ("messages",)),
 }
 """Those of a task in the order in which they are looked for."""
 READ: dict[Format, frozenset[str]] = {
-    name: frozenset(
-        shape.fields if shape.is_text or shape.task == "grpo" else (*shape.fields, "tools")
-    )
-    for name, shape in FORMATS.items()
+    name: frozenset(fields if task == "grpo" or name.endswith("text") else (*fields, "tools"))
+    for name, (task, fields) in FORMATS.items()
 }
 """What a trainer reads of each format."""
 WANTED: dict[Task, str] = {
@@ -69,15 +66,11 @@ def turns_in(example: Example, *names: str) -> list[dict[str, Any]]:
     """
     found: list[Any] = []
     for name in names:
-        part = example.get(name)
-        role = "user" if name == "prompt" else "assistant"
-        found += [{"role": role, "content": part}] if isinstance(part, str) else _listed(part)
+        part, role = example.get(name), "user" if name == "prompt" else "assistant"
+        part = {"role": role, "content": part} if isinstance(part, str) else part
+        found += part if isinstance(part, list) else [part]
     # A field of another format may hold anything: it is not read, and not checked.
     return [turn for turn in found if isinstance(turn, dict)]
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def answers_in(example: Example, *names: str) -> list[dict[str, Any]]:
@@ -91,53 +84,64 @@ def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
     Raises:
         BadData: It has none of the task's formats, or a message is malformed.
     """
-    _check_tools(path, line, example.get("tools"))
     fitting = [
-        (name, shape)
-        for name, shape in FORMATS.items()
-        if shape.task == task and example.keys() >= set(shape.fields)
+        name for name, (of, fields) in FORMATS.items() if of == task and example.keys() >= {*fields}
     ]
     if not fitting:
         cure = PREPARE if detect(example) == "unknown" else CONVERT
         problem = f"has the fields {_names(set(example))}, not {WANTED[task]}"
         raise BadData(path, problem, cure, line)
-    fields = fitting[0][1].fields
+    fields = FORMATS[fitting[0]].fields
+    is_text = isinstance(example[fields[min(1, len(fields) - 1)]], str)
+    same = [name for name in fitting if FORMATS[name].fields == fields]
+    form = next((name for name in same if name.endswith("text") == is_text), same[0])
+    problem, cure = _problem_in(example, form) or _problem_of_task(example, form) or ("", "")
+    if problem:
+        raise BadData(path, problem, cure, line)
+    return form
+
+
+def _problem_in(example: Example, form: Format) -> tuple[str, str] | None:
+    """Return what is malformed in the fields that are read, and the cure."""
+    if not _is_tools(example.get("tools")):
+        return "has `tools` that are no list of objects", CONVERT
+    for name in FORMATS[form].fields:
+        value, is_answered = example[name], name != "prompt"
+        if name == "label":
+            continue
+        if form.endswith("text"):
+            may_be_empty = form == "prompt_completion_text" and not is_answered
+            if not isinstance(value, str) or not (may_be_empty or value.strip()):
+                return f"`{name}` is not a text, or empty", CONVERT
+        elif problem := _problem_of(name, value) or (is_answered and _unanswered(name, value[-1])):
+            return problem, CONVERT
+    return None
+
+
+def _problem_of_task(example: Example, form: Format) -> tuple[str, str] | None:
+    """Return why a task cannot train a well-formed example, and the cure."""
+    task = FORMATS[form].task
     # Of marks, TRL takes any number above 0 for good, 0.2 as well.
     if task == "kto" and example["label"] not in (True, False):
-        problem = "`label` is neither true nor false"
-        raise BadData(path, problem, "use true for a good answer, false for a bad one", line)
-    is_text = isinstance(example[fields[min(1, len(fields) - 1)]], str)
-    same = [(name, shape) for name, shape in fitting if shape.fields == fields]
-    name, shape = next((one for one in same if one[1].is_text == is_text), same[0])
-    for field in shape.fields:
-        if field == "label":
-            continue
-        if shape.is_text:
-            may_be_empty = task == "sft" and field == "prompt"
-            _check_text(path, line, field, example[field], may_be_empty=may_be_empty)
-        else:
-            _check_messages(path, line, field, example[field], answered=field != "prompt")
+        cure = "use true for a good answer, false for a bad one"
+        return "`label` is neither true nor false", cure
     if task == "dpo" and example["chosen"] == example["rejected"]:
         cure = "remove it: it teaches nothing"
-        raise BadData(path, "has the same answer as chosen and as rejected", cure, line)
-    if name == "pairs_messages_implicit":
+        return "has the same answer as chosen and as rejected", cure
+    if form == "pairs_messages_implicit":
         chosen, rejected = example["chosen"], example["rejected"]
         if chosen[0] != rejected[0] or 1 in (len(chosen), len(rejected)):
             problem = "`chosen` and `rejected` do not begin with the same question"
-            raise BadData(path, problem, "add the question as `prompt`", line)
-    return name
+            return problem, "add the question as `prompt`"
+    return None
 
 
-def _check_messages(path: Path, line: int, name: str, messages: Any, *, answered: bool) -> None:
-    problem = _problem_of(name, messages)
-    if not problem and answered:
-        last = messages[-1]
-        if last["role"] != "assistant":
-            problem = f"`{name}` does not end with an assistant message"
-        elif not (last.get("content") or "").strip() and not last.get("tool_calls"):
-            problem = f"the last answer of `{name}` is empty"
-    if problem:
-        raise BadData(path, problem, CONVERT, line)
+def _unanswered(name: str, last: dict[str, Any]) -> str:
+    """Return why the last message of a field is no answer; empty if it is one."""
+    if last["role"] != "assistant":
+        return f"`{name}` does not end with an assistant message"
+    is_empty = not (last.get("content") or "").strip() and not last.get("tool_calls")
+    return f"the last answer of `{name}` is empty" if is_empty else ""
 
 
 def _problem_of(name: str, messages: Any) -> str:
@@ -156,19 +160,10 @@ def _problem_of(name: str, messages: Any) -> str:
     return ""
 
 
-def _check_tools(path: Path, line: int, tools: Any) -> None:
-    """Take a list of objects, or JSON of one."""
-    try:
-        tools = json.loads(tools) if isinstance(tools, str) and tools else tools
-    except (ValueError, RecursionError):
-        tools = "(damaged)"
-    if tools and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        raise BadData(path, "has `tools` that are no list of objects", CONVERT, line)
-
-
-def _check_text(path: Path, line: int, name: str, text: Any, *, may_be_empty: bool) -> None:
-    if not isinstance(text, str) or not (may_be_empty or text.strip()):
-        raise BadData(path, f"`{name}` is not a text, or empty", CONVERT, line)
+def _is_tools(tools: Any) -> bool:
+    """Return whether a value is a list of objects, JSON of one, or nothing."""
+    tools = parse_json(tools) if isinstance(tools, str) and tools else tools or []
+    return isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
 
 
 def _names(keys: set[str]) -> str:
