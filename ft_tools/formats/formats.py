@@ -48,10 +48,6 @@ BESIDE = (*SYSTEMS, *GEMINI_SYSTEMS, "tools", "functions", "history")
 """What is read of a row whatever its format is."""
 SIDES = ("chosen", "rejected")
 OPENAI_SIDES = ("preferred_output", "non_preferred_output")
-_VALUES = frozenset({*LISTS, "answers", "label", "kto_tag"})
-"""Columns of which the value matters, and not only that they are there."""
-_NAMES = frozenset({*PROMPTS, *ANSWERS, *SIDES, *OPENAI_SIDES, "text"})
-"""The others that matter."""
 NO_INPUT = {"<noinput>", "<no input>", "noinput", "no input", "n/a", "none"}
 PYTHON_TURNS = re.compile(r"\s*+\[\s*+\{\s*+'(?:role|from|content|value)'\s*+:")
 """How Python prints a list of turns; so pandas and NumPy write it into CSV."""
@@ -85,13 +81,13 @@ def normalise(line: int, row: Any) -> Example:
     """Turn a row into an example; what is wrong with it is in `problems`, never raised."""
     if is_conversation(row):
         row = {"messages": row}
-    name, row = _without_nulls(row)
+    name, columns, row = _without_nulls(row)
     if name == "unknown":
         example = Example(line, name, "sft")
         example.problems.append("python_turns" if has_python_turns(row) else "unknown_format")
         return example
     example = Example(line, name, FORMATS[name].task)
-    FORMATS[name].build(example, row, columns_of(row))
+    FORMATS[name].build(example, row, columns)
     example.tools = example.tools or _tools(example, row) or None
     role = row.get("role")
     if example.text is not None and isinstance(role, str) and role.strip().lower() in ROLES:
@@ -143,18 +139,17 @@ def _has_loss_marks(example: Example, row: Row) -> bool:
     return said == [{"role": role, "content": text} for role, text in texts]
 
 
-def _without_nulls(row: Any) -> tuple[str, Any]:
-    """Return the format of a row and what is read of it.
+def _without_nulls(row: Any) -> tuple[str, Columns, Any]:
+    """Return the format of a row, its columns, and what is read of it.
 
     Nulls are the columns of other sets that it was joined with, if the rest is an example.
     """
-    if not isinstance(row, Mapping):
-        return "unknown", row
-    rest = row
-    if None in row.values():
+    if isinstance(row, Mapping) and None in row.values():
         rest = {name: value for name, value in row.items() if value is not None}
-    found = detect(rest)
-    return (detect(row), row) if found in {"unknown", "prompt_only"} else (found, rest)
+        name, columns = _recognised(rest)
+        if name not in {"unknown", "prompt_only"}:
+            return name, columns, rest
+    return *_recognised(row), row
 
 
 def _tools(example: Example, row: Row) -> list[Any]:
@@ -322,7 +317,7 @@ def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
 
 
 def _has(*names: str) -> Callable[[Row, Columns], bool]:
-    return lambda row, _: row.keys() >= set(names)
+    return lambda row, _: all(name in row for name in names)
 
 
 def _read_of_text(its: Columns) -> tuple[str | None, ...]:
@@ -386,19 +381,15 @@ PREFERENCES = {name for name, one in FORMATS.items() if one.task == "dpo"}
 
 def detect(row: Any) -> str:
     """Name the format of a row from its columns and the types in them; unknown if none fits."""
+    return _recognised(row)[0]
+
+
+def _recognised(row: Any) -> tuple[str, Columns]:
     if not isinstance(row, Mapping):
-        return "unknown"
-    return _of_names(_NAMES.intersection(row)) if _VALUES.isdisjoint(row) else _fitting(row)
-
-
-def _fitting(row: Row) -> str:
+        return "unknown", Columns(None, None, None)
     columns = columns_of(row)
-    return next((name for name, one in FORMATS.items() if one.fits(row, columns)), "unknown")
-
-
-@lru_cache(maxsize=1024)
-def _of_names(names: frozenset[str]) -> str:
-    return _fitting(dict.fromkeys(names, ""))
+    name = next((name for name, one in FORMATS.items() if one.fits(row, columns)), "unknown")
+    return name, columns
 
 
 def columns_read(row: Row, format_name: str) -> frozenset[str]:

@@ -161,9 +161,7 @@ def _first_rows(path: Path) -> set[bytes]:
 def _places_in(entry: Path) -> list[str]:
     """Return where a remembered test set is, in the workspace; empty where nothing says so."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        # Before there were paths there was a name, which often is one.
-        known = json.loads(entry.read_text("utf-8"))
-        return [str(place) for place in known.get("paths") or [known["name"]]]
+        return list(map(str, json.loads(entry.read_text("utf-8"))["paths"]))
     return []
 
 

@@ -33,10 +33,9 @@ from ft_tools.formats.trl_formats import (
     format_of,
     turns_in,
 )
+from ft_tools.formats.turns import MARKS
 from ft_tools.publish import sha256
 
-# What an answer carries that is not to be trained, as OpenAI and Axolotl spell it.
-UNTRAINED = {"weight": 0, "train": False, "training": False}
 # What belongs to a prompt beside the fields that are read, in the spelling of common sets.
 UNREAD = ("system", "system_prompt", "input", "context", "chat_template_kwargs")
 # English text has about four characters a token. Source: https://platform.openai.com/tokenizer
@@ -226,7 +225,7 @@ def _unread_in(example: Example) -> list[str]:
     names = [name for name in UNREAD if example.get(name)]
     found = [name for name in names if not (has_system and name.startswith("system"))]
     answers = answers_in(example, "messages", "completion")
-    marks = [name for name, no in UNTRAINED.items() if any(t.get(name, 1) == no for t in answers)]
+    marks = [name for name, mark in MARKS.items() if any(t.get(name) == mark for t in answers)]
     return found + marks
 
 

@@ -12,8 +12,9 @@ from ft_tools.formats.readers.json_rows import parse
 
 SPEAKER = ("role", "from")
 CONTENTS = ("content", "value", "text", "parts")
+MARKS = {"weight": 0, "train": False, "training": False}
+"""What an answer carries that is not to be trained, as OpenAI and Axolotl spell it."""
 UNTRAINED = {"weight": 0}
-"""What an answer carries that a row asks not to train, as OpenAI marks it."""
 SYSTEMS = ("system", "system_prompt")
 GEMINI_SYSTEMS = ("systemInstruction", "system_instruction")
 PARTS = {
@@ -234,7 +235,7 @@ def _beside_the_text(
 ) -> Message:
     """Return an answer's calls, of today or before or among its parts, and its thoughts."""
     found: Message = {}
-    if turn.get("weight") == 0 or turn.get("train") is False or turn.get("training") is False:
+    if any(turn.get(name) == mark for name, mark in MARKS.items()):
         found |= UNTRAINED
     calls, old = objects(example, turn.get("tool_calls")), turn.get("function_call")
     if old and not calls and isinstance(old, Mapping):

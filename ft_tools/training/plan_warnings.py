@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.formats.example import THOUGHTS
-from ft_tools.formats.training_rows import UNTRAINED, DatasetFacts
+from ft_tools.formats.training_rows import DatasetFacts
+from ft_tools.formats.turns import MARKS
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.hardware.devices import Device, unused_gpu
@@ -123,7 +124,7 @@ def _run(
 
 def _unread(dataset: DatasetFacts) -> Iterator[str]:
     for name, count in sorted(dataset.unread.items()):
-        row = "unread_mark" if name in UNTRAINED else "unread_field"
+        row = "unread_mark" if name in MARKS else "unread_field"
         row = "unread_template_arguments" if name == "chat_template_kwargs" else row
         yield warning(row, field=name, count=count)
 

@@ -14,13 +14,12 @@ from pathlib import Path
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput, MissingExtra, require_installed
 from ft_tools.formats.readers.encodings import BYTE_ORDER_MARKS
-from ft_tools.formats.readers.source import has_data, is_ours
+from ft_tools.formats.readers.source import files_in, has_data
 
 KINDS = {
     ".md": "markdown", ".markdown": "markdown", ".rst": "text", ".txt": "text", ".adoc": "text",
     ".html": "html", ".htm": "html", ".xhtml": "html", ".pdf": "pdf", ".docx": "docx",
 }  # fmt: skip
-MAX_FILES = 10_000
 MAX_FILE_BYTES = 64 * 2**20
 MAX_SECONDS = 25.0
 """Documents that are not read by then are counted by their size."""
@@ -59,9 +58,7 @@ def kind_of(path: Path) -> str | None:
 
 def is_documents(path: Path) -> bool:
     """Return whether a path is a document, or a folder of documents and no data files."""
-    if path.is_dir():
-        return next(_files(path), None) is not None
-    return kind_of(path) is not None
+    return next(documents_in(path), None) is not None
 
 
 def count_documents(path: Path) -> DocumentCounts:
@@ -92,9 +89,11 @@ def count_documents(path: Path) -> DocumentCounts:
 
 def documents_in(path: Path) -> Iterator[tuple[Path, str]]:
     """Yield each document of a path with its kind, those of a folder by name."""
-    for file in _files(path) if path.is_dir() else [path]:
-        if (kind := kind_of(file)) is not None:
-            yield file, kind
+    files = files_in(path, lambda file: file.suffix.lower() in KINDS) if path.is_dir() else [path]
+    for file in files:
+        resolved = workspace.existing(str(file))
+        if (kind := kind_of(resolved)) is not None:
+            yield resolved, kind
 
 
 def require_data(path: Path) -> None:
@@ -174,20 +173,3 @@ _READERS: dict[str, Callable[[Path], str]] = {
 def _tokens(text: str) -> int:
     wide = sum("\u2e80" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7af" for char in text)
     return int(wide / WIDE_CHARACTERS_PER_TOKEN + (len(text) - wide) / CHARACTERS_PER_TOKEN)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield the documents of a folder in the order of their names, hidden ones left aside.
-
-    Raises:
-        BadData: There are too many files.
-    """
-    for number, file in enumerate(sorted(folder.rglob("*"))):
-        if number > MAX_FILES:
-            raise BadData(folder, f"has more than {MAX_FILES} files", "name a smaller folder")
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        is_named = not hidden and file.suffix.lower() in KINDS and file.is_file()
-        if is_named and not is_ours(folder, file):
-            resolved = workspace.existing(str(file))
-            if kind_of(resolved) is not None:
-                yield resolved

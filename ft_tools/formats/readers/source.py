@@ -98,15 +98,7 @@ def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
     if _holds_parts(path):
         cure = f"name one of its files, such as {path.name}/{PARTS[0]}"
         raise BadData(path, "holds the parts that prepare_dataset or audit_dataset wrote", cure)
-    files: list[Path] = []
-    for file in sorted(path.rglob("*")):
-        if len(files) > MAX_FILES:
-            raise BadData(path, f"has more than {MAX_FILES} data files", "merge them")
-        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        is_data = _suffix(file) in SUFFIXES and file.name not in ABOUT_DATA
-        is_data = is_data and not hidden and file.is_file() and file.stat().st_size > 0
-        if is_data and not is_ours(path, file):
-            files.append(file)
+    files = list(files_in(path, _is_data))
     if not files and any(path.rglob("*.arrow")):
         cure = "save it as JSONL: datasets.load_from_disk(FOLDER), and .to_json(FILE) of each split"
         raise BadData(path, "holds Arrow files, as save_to_disk writes them", cure)
@@ -116,11 +108,32 @@ def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
     return [_recognise_in(path, number, file) for number, file in enumerate(files, 1)]
 
 
+def files_in(folder: Path, is_named: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yield the files of a folder that are named so, in the order of their names.
+
+    Those that are hidden, empty or written by this package are left out.
+
+    Raises:
+        BadData: There are too many.
+    """
+    num = 0
+    for file in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if hidden or not (is_named(file) and file.is_file() and file.stat().st_size > 0):
+            continue
+        if not is_ours(folder, file):
+            num += 1
+            yield file
+        if num > MAX_FILES:
+            raise BadData(folder, f"has more than {MAX_FILES} files", "name a smaller folder")
+
+
 def is_ours(folder: Path, file: Path) -> bool:
     """Return whether this package wrote a file in a folder: of runs, caches, training files."""
     ours = (workspace.roots()[0] / "runs", workspace.cache_dir())
     is_beside = any(file.is_relative_to(o) and not folder.is_relative_to(o) for o in ours)
-    return is_beside or any(map(_holds_parts, _between(folder, file)))
+    between = (one for one in file.parents if one != folder and one.is_relative_to(folder))
+    return is_beside or any(map(_holds_parts, between))
 
 
 def _holds_parts(folder: Path) -> bool:
@@ -128,16 +141,13 @@ def _holds_parts(folder: Path) -> bool:
     return all((folder / name).is_file() for name in PARTS)
 
 
-def _between(folder: Path, file: Path) -> list[Path]:
-    """Return the folders in a folder that a file is in."""
-    return [one for one in file.parents if one != folder and one.is_relative_to(folder)]
-
-
 def has_data(path: Path) -> bool:
     """Return whether a path is a data file by its name, or a folder with one."""
-    if not path.is_dir():
-        return _suffix(path) in SUFFIXES
-    return any(_suffix(f) in SUFFIXES and f.name not in ABOUT_DATA for f in path.rglob("*"))
+    return any(files_in(path, _is_data)) if path.is_dir() else _is_data(path)
+
+
+def _is_data(file: Path) -> bool:
+    return _suffix(file) in SUFFIXES and file.name not in ABOUT_DATA
 
 
 def _recognise_in(folder: Path, number: int, file: Path) -> Source:

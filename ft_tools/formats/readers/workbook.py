@@ -11,8 +11,8 @@ import resource
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -64,45 +64,32 @@ def read_sheet(path: Path, sheet: str | None = None) -> Iterator[Row]:
         assert child.stdout is not None
         try:
             yield from _rows(path, child.stdout)
+            if child.wait() != 0:
+                problem = "is no workbook that can be read within 1 GiB and two minutes"
+                raise BadData(path, problem, "save the sheet as CSV (UTF-8)")
         finally:
             child.kill()
 
 
-def _rows(path: Path, stream: Any) -> Iterator[Row]:
-    values = (json.loads(line) for line in stream)
+def _rows(path: Path, stream: Iterable[bytes]) -> Iterator[Row]:
+    """Yield what the child has written; a child that was killed leaves a line without an end."""
+    values = (json.loads(line) for line in stream if line.endswith(b"\n"))
     told: dict[str, Any] = next(values, {})
     if "error" in told:
         cure = f"name one of its sheets ({_quoted(told['sheets'])}), or save it as CSV"
         raise BadData(path, told["error"], cure)
-    first: list[list[Any]] = []
-    end = None
-    for value in values:
-        if isinstance(value, dict):
-            end = value
-            break
-        first.append(value)
-        if len(first) == LOOKED_AT:
-            break
-    if first:
-        header = find_header(first, told["line"], told["column"])
-        kept = [at for at in range(len(header.names)) if at not in told["empty"]]
-        about, tables = (*_sheet_notes(told), *header.about), tuple(told["open"])
-        more = () if end else values
-        for number, value in enumerate(chain(first[header.at + 1 :], more), 1):
-            if isinstance(value, dict):
-                return
-            cells = [None if cell == "" else cell for cell in value]
-            if any(cell is not None for cell in cells):
-                row = {header.names[at]: cells[at] for at in kept}
-                yield Row(number, row, None, about=about, tables=tables)
-                about, tables = (), ()
-        if end:
-            return
-    raise BadData(
-        path,
-        "is no workbook that can be read within 1 GiB and two minutes",
-        "save the sheet as CSV (UTF-8)",
-    )
+    first: list[list[Any]] = list(islice(values, LOOKED_AT))
+    if not first:
+        return
+    header = find_header(first, told["line"], told["column"])
+    kept = [at for at in range(len(header.names)) if at not in told["empty"]]
+    about, tables = (*_sheet_notes(told), *header.about), tuple(told["open"])
+    for number, value in enumerate(chain(first[header.at + 1 :], values), 1):
+        cells = [None if cell == "" else cell for cell in value]
+        if any(cell is not None for cell in cells):
+            row = {header.names[at]: cells[at] for at in kept}
+            yield Row(number, row, None, about=about, tables=tables)
+            about, tables = (), ()
 
 
 def _sheet_notes(told: dict[str, Any]) -> list[str]:
@@ -127,38 +114,34 @@ def _quoted(names: list[str], sizes: Mapping[str, list[int]] = MappingProxyType(
 
 
 def _write_rows(path: str, wanted: str) -> None:
-    """Write an object about a sheet, each of its rows as a JSON line, and an object at the end."""
+    """Write an object about a sheet, and each of its rows as a JSON line."""
     from python_calamine import CalamineWorkbook, SheetTypeEnum
 
-    out = sys.stdout
     book = CalamineWorkbook.from_path(path)
     sheets = list(book.sheet_names)
-    if wanted and wanted not in sheets:
-        told: dict[str, Any] = {"error": "has no sheet of this name", "sheets": sheets}
-        out.write(json.dumps(told) + "\n")
-        return
-    for name in [wanted] if wanted else sheets:
+    told: dict[str, Any] = {"sheets": sheets}
+    rows: list[list[Any]] = []
+    chosen = [name for name in sheets if wanted in {"", name}]
+    for name in chosen:
         sheet = book.get_sheet_by_name(name)
         rows = sheet.to_python(skip_empty_area=True)
-        if len(rows) > 1:
-            line, column = sheet.start or (0, 0)
-            empty = [at for at in range(len(rows[0])) if all(row[at] == "" for row in rows)]
-            told = {"sheets": sheets, "line": line + 1, "column": column, "empty": empty}
-            several = [] if wanted or len(sheets) == 1 else sheets
-            told["open"] = [name, *(one for one in several if one != name)] if several else []
-            is_sized = several and os.path.getsize(path) <= SIZED_BYTES
-            tables = [
-                one.name for one in book.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet
-            ]
-            sized = map(book.get_sheet_by_name, tables[:MOST_SHEETS] if is_sized else [])
-            told["sizes"] = {one.name: [one.height, one.width] for one in sized}
-            out.write(json.dumps(told) + "\n")
-            for row in rows:
-                out.write(json.dumps([_plain(cell) for cell in row]) + "\n")
-            out.write(json.dumps({"end": True}) + "\n")
-            return
-    told = {"error": "has no sheet with a header and a row", "sheets": sheets}
-    out.write(json.dumps(told) + "\n")
+        if len(rows) < 2:
+            continue
+        line, column = sheet.start or (0, 0)
+        empty = [at for at in range(len(rows[0])) if all(row[at] == "" for row in rows)]
+        several = [] if wanted or len(sheets) == 1 else sheets
+        is_sized = several and os.path.getsize(path) <= SIZED_BYTES
+        tables = [one.name for one in book.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
+        sized = map(book.get_sheet_by_name, tables[:MOST_SHEETS] if is_sized else [])
+        told |= {"line": line + 1, "column": column, "empty": empty}
+        told["open"] = [name, *(one for one in several if one != name)] if several else []
+        told["sizes"] = {one.name: [one.height, one.width] for one in sized}
+        break
+    else:
+        of = "with a header and a row" if chosen else "of this name"
+        told["error"] = f"has no sheet {of}"
+    for value in (told, *([_plain(cell) for cell in row] for row in rows)):
+        sys.stdout.write(json.dumps(value) + "\n")
 
 
 def _plain(cell: Any) -> Any:
