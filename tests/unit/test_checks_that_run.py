@@ -160,7 +160,10 @@ def test_an_entry_point_is_a_name_or_a_column(tmp_path):
     for entry, row in (("inc", {}), ("name", {"name": "inc"})):
         told = {"kind": "tests", "column": "tests", "entry_point": entry}
         with scorer(tmp_path, told) as one:
-            assert totals(one, [row | tests] * 2, answers) == [1.0, 0.0]
+            assert totals(one, [row | tests] * 3, [*answers, "def dec(x): return 2"]) == [1, 0, 0]
+    # Without the name nothing calls `check`, and every answer would pass.
+    with scorer(tmp_path, {"kind": "tests", "column": "tests"}) as one:
+        assert totals(one, [tests], ["def inc(x): return x"]) == [None]
 
 
 @needs_isolation

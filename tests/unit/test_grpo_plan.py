@@ -44,6 +44,22 @@ def objects(count=40):
     ]  # fmt: skip
 
 
+def reasons(count=40):
+    return [
+        {"prompt": f"Ticket {i}: sort it.", "team": LABELS[i % 2],
+         "answer": f"It is about case {i}.\nteam: {LABELS[i % 2]}"}
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def lists(count=40):
+    names = [f"town{i}" for i in range(count + 3)]
+    return [
+        {"prompt": f"Name 3 towns from {i} on.", "answer": ", ".join(names[i : i + 3])}
+        for i in range(count)
+    ]
+
+
 def grpo(files, rows=None, rewards=(NUMBER,), **changed):
     given = {"model": "instruct", "dataset": write_rows(files, rows or sums())}
     return launch_grpo(GrpoRequest(**given | {"rewards": list(rewards), "probe": False} | changed))
@@ -68,12 +84,22 @@ SOUND = {
         [{"kind": "equals", "extract": {"pattern": "team: (.*)"}, "weight": 2},
          {"kind": "pattern", "pattern": "team: [a-z]+"}],
     ),
+    "label after a reason": (
+        reasons,
+        [{"kind": "equals", "reference": "team", "extract": {"pattern": "team: (.*)"}}],
+    ),
 }  # fmt: skip
 FLAWED = {
     "any JSON": (objects, [{"kind": "json_schema", "schema": SCHEMA}], "other_answer"),
     "any label": (tickets, [{"kind": "pattern", "pattern": "|".join(LABELS)}], "other_answer"),
     "any number": (sums, [{"kind": "pattern", "pattern": "[0-9]+"}], "other_answer"),
     "every label": (tickets, [{"kind": "contains", "texts": "answer"}], "every_label"),
+    "every label of a column": (reasons, [{"kind": "contains", "texts": "team"}], "every_label"),
+    "one item of a list": (
+        lists,
+        [{"kind": "pattern", "pattern": "(town[0-9]+(, )?){3}"}],
+        "other_answer",
+    ),
     "any near number": (sums, [{**NUMBER, "relative_tolerance": 0.9}], "other_answer"),
     "form outweighs": (
         sums,

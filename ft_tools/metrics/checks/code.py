@@ -59,7 +59,7 @@ class TestsScorer:
         nonce = secrets.token_hex(16)
         try:
             names = answering.ask({"part": "answer", "code": code}, deadline).get("names")
-            if not names:
+            if not names or told["entry_point"] not in {None, *names}:
                 return 0.0
             said = testing.ask(told | {"names": names, "nonce": nonce}, deadline)
             while "ask" in said:

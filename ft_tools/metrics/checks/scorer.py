@@ -1,5 +1,6 @@
 """Score answers by declared checks: each part from 0 to 1, and their weighted mean."""
 
+import ast
 import contextlib
 import math
 import tempfile
@@ -180,6 +181,19 @@ def file_hashes(checks: Sequence[Check], folder: Path) -> dict[str, str]:
     """Return path -> SHA-256 of all files that checks read, for a plan."""
     paths = [path for one in checks for path in one.files]
     return {path: sha256(_find(path, folder)) for path in dict.fromkeys(paths)}
+
+
+def columns_read(checks: Sequence[Check], folder: Path) -> set[str]:
+    """Return the columns that checks name; code of the user's own names them as texts in it."""
+    read = {name for one in checks for name in one.columns}
+    read |= {one.entry_point for one in checks if isinstance(one, Tests) and one.entry_point}
+    for one in checks:
+        if isinstance(one, Python):
+            with contextlib.suppress(SyntaxError, ValueError):
+                tree = ast.parse(_find(one.path, folder).read_bytes())
+                values = (getattr(node, "value", None) for node in ast.walk(tree))
+                read |= {value for value in values if isinstance(value, str)}
+    return read
 
 
 def _find(path: str, folder: Path) -> Path:

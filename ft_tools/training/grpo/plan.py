@@ -14,7 +14,7 @@ from ft_tools import workspace
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.lora.data_shape import rounded_length
 from ft_tools.metrics.checks.request import Check, Judge, Python, check_names
-from ft_tools.metrics.checks.scorer import file_hashes, require_columns
+from ft_tools.metrics.checks.scorer import columns_read, file_hashes, require_columns
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import estimates
@@ -72,8 +72,7 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     checks = _confirmed(request.rewards, hashes)
     source = source_of(preference_runs.start_of(request.model, request.sft_run))
     # A row of an SFT file has its reference there.
-    read = {"answer", "completion", *(name for one in checks for name in one.columns)}
-    read |= {name for one in checks if (name := getattr(one, "entry_point", None))}
+    read = {"answer", "completion"} | columns_read(checks, folder)
     files = files_of("grpo", request, read)
     prompts = read_prompts(files[0])
     for file in filter(None, files):

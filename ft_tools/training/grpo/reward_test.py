@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools.facts import number
 from ft_tools.formats.answer_kinds import are_few_labels
 from ft_tools.formats.json_text import json_collection
-from ft_tools.metrics.checks.request import Check
+from ft_tools.metrics.checks.answers import as_text
+from ft_tools.metrics.checks.request import Check, Tests
 from ft_tools.metrics.checks.scorer import Scorer, Scores
 from ft_tools.metrics.text import last_number, normalise
 from ft_tools.training.findings import refusal, warning
@@ -27,6 +28,8 @@ CANDIDATES = 3
 """Other rows' answers that are tried for each row."""
 REPEATS = 100
 FILLER = "word "
+LIST = 3
+"""Items that make a list, and the most words of one."""
 RIGHT = 0.999
 RUN = {"tests", "sql"}
 """Kinds that run the answer: another number in a program may not change what it does."""
@@ -34,6 +37,8 @@ ASKED = {"judge"}
 """Kinds that cost money: they are asked by the probe, not by a plan."""
 PLACEHOLDER = "{answer}"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+CONSTANTS = ("True", "False", "None", "0")
+"""What a function that solves nothing may return in every case."""
 
 
 class RewardTest(BaseModel):
@@ -71,7 +76,7 @@ def require_sound(
     chosen = list(prompts[:: max(1, len(prompts) // ROWS)][:ROWS])
     known = [one for one in chosen if one.reference.strip()]
     chosen = known or chosen
-    cases = _junk(chosen, prompts, written_as, {check.kind for check in tried})
+    cases = _junk(chosen, prompts, written_as, tried)
     asked: list[tuple[Prompt, str]] = []
     if known:
         asked += [(one, _written(one.reference, written_as)) for one in chosen]
@@ -99,48 +104,101 @@ Case = list[tuple[Prompt, str]]
 
 
 def _junk(
-    chosen: Sequence[Prompt], prompts: Sequence[Prompt], written_as: str, kinds: set[str]
+    chosen: Sequence[Prompt],
+    prompts: Sequence[Prompt],
+    written_as: str,
+    checks: Sequence[Check],
 ) -> dict[str, Case]:
     """Return answers that solve nothing, by what they are; several of a row may be candidates."""
+    entries = [one.entry_point for one in checks if isinstance(one, Tests) and one.entry_point]
     cases: dict[str, Case] = {
         "empty": [(one, "") for one in chosen],
         "prompt_copied": [(one, str(one.row["prompt"])) for one in chosen],
+        "constant": [
+            (one, f"def {one.row.get(entry, entry)}(*_, **__):\n    return {value}")
+            for one in chosen
+            for entry in entries
+            for value in CONSTANTS
+        ],
     }
     references = list(dict.fromkeys(one.reference for one in prompts if one.reference.strip()))
     if len(references) < 2:
-        return cases | {"repeated": [(one, FILLER * REPEATS) for one in chosen]}
-    others = {one.line: _others(one, references) for one in chosen}
+        cases["repeated"] = [(one, FILLER * REPEATS) for one in chosen]
+        return {name: case for name, case in cases.items() if case}
+    columns = [name for check in checks for name in check.columns]
+    others = {one.line: _others(one, prompts, columns) for one in chosen}
     cases["other_answer"] = [
         (one, _written(other, written_as)) for one in chosen for other in others[one.line]
     ]
     cases["repeated"] = [
         (one, "\n".join([other] * REPEATS)) for one in chosen for other in others[one.line]
     ]
-    # The numbers of an answer may be beside what is asked for: those of others are changed, too.
+    # The numbers of an answer may be beside what is asked for: those of others are changed, too,
+    # and its own only where they are compared.
     wrong = [
         (one, changed(text))
         for one in chosen
-        if not kinds & RUN
-        for text in (one.reference, *others[one.line])
+        if not any(check.kind in RUN for check in checks)
+        for text in (*_own_values(one, columns), *others[one.line])
     ]
     cases["wrong_values"] = [(one, _written(text, written_as)) for one, text in wrong if text]
-    if are_few_labels(len(references), len(prompts)):
-        every = "\n".join(references)
-        cases["every_label"] = [(one, every) for one in chosen]
+    columned = ([as_text(one.row.get(name)) for one in prompts] for name in columns)
+    labels = [references, *(list(dict.fromkeys(values)) for values in columned)]
+    every = [
+        "\n".join(one) for one in labels if len(one) > 1 and are_few_labels(len(one), len(prompts))
+    ]
+    cases["every_label"] = [(one, text) for one in chosen for text in every]
+    cases["repeated_item"] = [
+        (one, _written(text, written_as)) for one in chosen if (text := _first_only(one.reference))
+    ]
     return {name: case for name, case in cases.items() if case}
 
 
-def _others(one: Prompt, references: Sequence[str]) -> list[str]:
-    """Return answers to other rows that are not this row's, spread over the file."""
+def _others(one: Prompt, prompts: Sequence[Prompt], columns: Sequence[str]) -> list[str]:
+    """Return answers to other rows that are not this row's, spread over the file.
+
+    Rows with the same values of the columns that checks compare with, such as one label under two
+    texts, are left out, unless all rows have the same.
+    """
     own, as_number = normalise(one.reference), last_number(one.reference)
-    others = [
-        text
-        for text in references
-        if normalise(text) != own and (as_number is None or last_number(text) != as_number)
-    ]
+    wanted = _compared(one, columns)
+    others, apart = dict[str, None](), dict[str, None]()
+    for other in prompts:
+        text = other.reference
+        if not text.strip() or text in apart or normalise(text) == own:
+            continue
+        if as_number is None or last_number(text) != as_number:
+            others[text] = None
+            if _compared(other, columns) != wanted:
+                apart[text] = None
+    return _spread(one, list(apart or others))
+
+
+def _compared(one: Prompt, columns: Sequence[str]) -> list[str]:
+    return [normalise(as_text(one.row.get(name))) for name in columns]
+
+
+def _own_values(one: Prompt, columns: Sequence[str]) -> list[str]:
+    """Return the reference, if its values are what is compared."""
+    compared = not columns or any(map(NUMBER.search, _compared(one, columns)))
+    return [one.reference] if compared or json_collection(one.reference) is not None else []
+
+
+def _spread(one: Prompt, others: Sequence[str]) -> list[str]:
     step = max(1, len(others) // CANDIDATES)
     start = one.line % step
-    return others[start::step][:CANDIDATES]
+    return [*others[start::step][:CANDIDATES]]
+
+
+def _first_only(reference: str) -> str:
+    """Return a list with its first item in all places; empty for what is no list of short items.
+
+    >>> _first_only("Neon, Argon, Radon"), _first_only("No, it is not.")
+    ('Neon, Neon, Neon', '')
+    """
+    items = reference.strip().split(", ")
+    is_list = len(items) >= LIST and all(len(item.split()) <= LIST for item in items)
+    return ", ".join([items[0]] * len(items)) if is_list and len({*items}) > 1 else ""
 
 
 def changed(reference: str) -> str:

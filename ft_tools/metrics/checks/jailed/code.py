@@ -202,8 +202,12 @@ def run(module: dict[str, Any], candidate: Any) -> bool:
         return False
     for one in own.values():
         one()
-    if candidate is not None and "check" in functions:
-        functions["check"](candidate)
+    if check := functions.get("check"):
+        # HumanEval's form, which calls nothing without the name of the function.
+        if candidate is None and check.__code__.co_varnames[:1] == ("candidate",):
+            return False
+        if candidate is not None:
+            check(candidate)
     for one in list(module.values()):
         if isinstance(one, type) and issubclass(one, unittest.TestCase):
             result = unittest.TestResult()
