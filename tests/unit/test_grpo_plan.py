@@ -52,6 +52,10 @@ def reasons(count=40):
     ]  # fmt: skip
 
 
+def shares(count=40):
+    return [{"prompt": f"Guests {i}?", "answer": f"{i + 3} out of 100"} for i in range(count)]
+
+
 def lists(count=40):
     names = [f"town{i}" for i in range(count + 3)]
     return [
@@ -94,6 +98,7 @@ FLAWED = {
     "any label": (tickets, [{"kind": "pattern", "pattern": "|".join(LABELS)}], "other_answer"),
     "any number": (sums, [{"kind": "pattern", "pattern": "[0-9]+"}], "other_answer"),
     "every label": (tickets, [{"kind": "contains", "texts": "answer"}], "every_label"),
+    "a number that all rows have": (shares, [NUMBER], "other_answer"),
     "every label of a column": (reasons, [{"kind": "contains", "texts": "team"}], "every_label"),
     "one item of a list": (
         lists,

@@ -157,8 +157,8 @@ def _junk(
 def _others(one: Prompt, prompts: Sequence[Prompt], columns: Sequence[str]) -> list[str]:
     """Return answers to other rows that are not this row's, spread over the file.
 
-    Rows with the same values of the columns that checks compare with, such as one label under two
-    texts, are left out, unless all rows have the same.
+    Rows with the same last number, or the same values of the columns that checks compare with, such
+    as one label under two texts, are left out, unless all rows have the same.
     """
     own, as_number = normalise(one.reference), last_number(one.reference)
     wanted = _compared(one, columns)
@@ -167,10 +167,10 @@ def _others(one: Prompt, prompts: Sequence[Prompt], columns: Sequence[str]) -> l
         text = other.reference
         if not text.strip() or text in apart or normalise(text) == own:
             continue
-        if as_number is None or last_number(text) != as_number:
-            others[text] = None
-            if _compared(other, columns) != wanted:
-                apart[text] = None
+        others[text] = None
+        is_other = as_number is None or last_number(text) != as_number
+        if is_other and _compared(other, columns) != wanted:
+            apart[text] = None
     return _spread(one, list(apart or others))
 
 
