@@ -17,7 +17,7 @@ from ft_tools.facts import number
 from ft_tools.formats.answer_kinds import are_few_labels
 from ft_tools.formats.json_text import json_collection
 from ft_tools.metrics.checks.answers import as_text
-from ft_tools.metrics.checks.request import Check, Tests
+from ft_tools.metrics.checks.request import Check
 from ft_tools.metrics.checks.scorer import Scorer, Scores
 from ft_tools.metrics.text import last_number, normalise
 from ft_tools.training.findings import refusal, warning
@@ -110,7 +110,7 @@ def _junk(
     checks: Sequence[Check],
 ) -> dict[str, Case]:
     """Return answers that solve nothing, by what they are; several of a row may be candidates."""
-    entries = [one.entry_point for one in checks if isinstance(one, Tests) and one.entry_point]
+    entries = [one.entry_point for one in checks if one.kind == "tests" and one.entry_point]
     cases: dict[str, Case] = {
         "empty": [(one, "") for one in chosen],
         "prompt_copied": [(one, str(one.row["prompt"])) for one in chosen],
