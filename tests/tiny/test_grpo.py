@@ -2,12 +2,14 @@
 
 import os
 import signal
+from hashlib import sha256
 
 import pytest
 import torch
 from transformers import GenerationMixin
 
 from ft_tools import workspace as workspace_module
+from ft_tools.errors import BadInput
 from ft_tools.runs.processes.worker_session import Again, Session, Stopped
 from ft_tools.runs.state import directory
 from ft_tools.training.grpo.request import GrpoRequest
@@ -160,6 +162,19 @@ def test_a_reward_that_nothing_earns_ends_the_run(data):
     assert report.steps < 30
     assert "no_reward" in {one.signal for one in report.health}
     assert [one.id for one in report.diagnosis] == ["nothing_gained"]
+
+
+def test_a_check_that_can_score_no_held_out_answer_is_named(data, workspace):
+    code = (
+        "def score(answer, row):\n"
+        "    held_out = row['prompt'].count('of it') > 3\n"
+        "    return None if held_out else float(any(map(str.isdigit, answer)))\n"
+    )
+    (workspace / "digit.py").write_text(code)
+    own = {"kind": "python", "path": "digit.py", "sha256": sha256(code.encode()).hexdigest()}
+    session = prepared_grpo(request(data, rewards=[own], training={"max_steps": 4}), "unscored")
+    with pytest.raises(BadInput, match="no answer to the held-out prompts"):
+        grpo.work(session)
 
 
 @pytest.mark.parametrize("worker", [grpo, grpo_probe])

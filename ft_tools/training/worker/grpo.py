@@ -14,6 +14,7 @@ from ft_tools.runs.processes.worker_session import Session, main
 from ft_tools.runs.state import directory
 from ft_tools.training import samples
 from ft_tools.training.checks.learnable import count_answers
+from ft_tools.training.findings import refusal
 from ft_tools.training.grpo import held_out
 from ft_tools.training.grpo.plan import GrpoPlan
 from ft_tools.training.grpo.prompts import read_prompts
@@ -131,6 +132,9 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
         first = {one.row: one for one in reversed(evaluated)}
         for number in sorted(first)[: len(rows)]:
             samples.add(run_dir, state.global_step, number, quoted(first[number]))
+        if evaluated and all(one.scores.total is None for one in evaluated):
+            # TRL has no held-out reward then, by which transformers compares checkpoints.
+            raise refusal("nothing_scored", parts=evaluated[0].scores.described)
 
 
 def quoted(one: Answered) -> str:
