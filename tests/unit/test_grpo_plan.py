@@ -52,6 +52,11 @@ def reasons(count=40):
     ]  # fmt: skip
 
 
+def mostly_other(count=40):
+    labels = ["other" if i % 8 else "billing" for i in range(count)]
+    return [{"prompt": f"Sort {i}.", "answer": label} for i, label in enumerate(labels)]
+
+
 def shares(count=40):
     return [{"prompt": f"Guests {i}?", "answer": f"{i + 3} out of 100"} for i in range(count)]
 
@@ -98,6 +103,7 @@ FLAWED = {
     "any label": (tickets, [{"kind": "pattern", "pattern": "|".join(LABELS)}], "other_answer"),
     "any number": (sums, [{"kind": "pattern", "pattern": "[0-9]+"}], "other_answer"),
     "every label": (tickets, [{"kind": "contains", "texts": "answer"}], "every_label"),
+    "one label in most rows": (mostly_other, [{"kind": "equals"}], "most_common"),
     "a number that all rows have": (shares, [NUMBER], "other_answer"),
     "every label of a column": (reasons, [{"kind": "contains", "texts": "team"}], "every_label"),
     "one item of a list": (
@@ -125,7 +131,9 @@ def test_a_reward_that_tells_right_from_wrong_passes(files, name):
     format_ = {"reference_format": "team: {answer}"} if name == "label in a form" else {}
     plan = grpo(files, rows(), rewards, **format_).plan
     assert plan["reward_test"]["references_right"] == 1.0
-    assert min(plan["reward_test"]["gaps"].values()) >= 0.5
+    gaps = plan["reward_test"]["gaps"]
+    assert gaps.pop("most_common") >= 0.2
+    assert min(gaps.values()) >= 0.5
     assert plan["reward_test"]["rows"] == 16
 
 

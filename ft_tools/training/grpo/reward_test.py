@@ -5,7 +5,9 @@ another row that is right for this one, too, is left out.
 """
 
 import json
+import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -28,6 +30,9 @@ CANDIDATES = 3
 """Other rows' answers that are tried for each row."""
 REPEATS = 100
 FILLER = "word "
+MOST_COMMON = "most_common"
+"""One reference for all rows; it may be right for some, so that only its mean counts."""
+WHERE = re.compile(r"\bwhere\b", re.IGNORECASE)
 LIST = 3
 """Items that make a list, and the most words of one."""
 RIGHT = 0.999
@@ -151,6 +156,19 @@ def _junk(
     cases["repeated_item"] = [
         (one, _written(text, written_as)) for one in chosen if (text := _first_only(one.reference))
     ]
+    cases["nothing_in_json"] = [
+        (one, "{}") for one in chosen if isinstance(json_collection(one.reference), dict)
+    ]
+    if any(check.kind == "sql" for check in checks):
+        cases["no_condition"] = [
+            (one, _written(WHERE.split(one.reference)[0], written_as))
+            for one in chosen
+            if WHERE.search(one.reference)
+        ]
+    common = Counter(one.reference for one in prompts).most_common(1)[0][0]
+    # Every few rows of a file may have the same label.
+    drawn = random.Random(0).sample(prompts, min(len(prompts), 2 * ROWS))
+    cases[MOST_COMMON] = [(one, _written(common, written_as)) for one in drawn]
     return {name: case for name, case in cases.items() if case}
 
 
@@ -265,13 +283,16 @@ def _require_told_apart(
     of_row: Callable[[list[float]], float] = min if is_shared else fmean
     gap = fmean(right.get(line, 1.0) - of_row(totals) for line, totals in tried.items())
     accepted = _fraction(total for totals in tried.values() for total in totals)
-    if gap >= number("grpo.junk_gap") - 1e-6 and accepted <= number("grpo.junk_accepted"):
+    is_common = name == MOST_COMMON
+    least = number("grpo.constant_gap" if is_common else "grpo.junk_gap")
+    is_rare = is_common or accepted <= number("grpo.junk_accepted")
+    if gap >= least - 1e-6 and is_rare:
         return gap
     total, one, scores = max(
         ((_total(scores), one, scores) for one, scores in found), key=lambda each: each[0]
     )
     fields = {"case": name, "accepted": accepted, "gap": gap, "line": one.line}
-    fields |= {"least": number("grpo.junk_gap"), "total": total, "parts": scores.described}
+    fields |= {"least": least, "total": total, "parts": scores.described}
     raise refusal("reward_accepts_junk", **fields)
 
 
