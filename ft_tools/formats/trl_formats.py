@@ -55,7 +55,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
 # A tuple: a role that is a list or an object is looked for in it, too, and cannot be hashed.
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 CONVERT = "audit_dataset with output_dir writes files that can be trained on"
-PREPARE = "prepare_dataset proposes which columns are asked and answered, and writes such files"
+PREPARE = "prepare_dataset writes such files by a mapping of your columns"
 
 
 def turns_in(example: Example, *names: str) -> list[dict[str, Any]]:

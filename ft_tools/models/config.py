@@ -68,31 +68,16 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
     sizes = _Sizes(config, family, model_type)
     of_block = sizes.of_block()
     h, d = of_block["h"], of_block["d"]
-    linears = family.linears(of_block, config)
     vocab = sizes.number("vocab_size")
-    num_experts = sizes.number(family.experts_key) if family.experts_key else 0
-    experts_per_token = sizes.number("num_experts_per_tok") if family.experts_key else 0
-    if experts_per_token > num_experts:
-        raise sizes.impossible("num_experts_per_tok", f"at most {num_experts}, all experts")
+    num_experts, experts_per_token = _num_experts(sizes, family)
     tied = config.get("tie_word_embeddings")
     tower = _tower(whole, h) if is_composite else _Tower()
-    # Falcon's attention and MLP usually share one norm.
-    is_parallel = model_type == "falcon" and not config.get("new_decoder_architecture")
-    has_one_norm = is_parallel and config.get("parallel_attn", True)
-    norms = number(family.norm_params, of_block) // (2 if has_one_norm else 1)
+    has_one_norm = _has_one_norm(config, model_type)
     num_layers = sizes.number("num_hidden_layers")
     window, num_windowed = _windows(config, family, num_layers)
-    expert_params = num_experts * (3 if family.gated else 2) * h * of_block["i"]
-    block = Block(
-        kind=model_type,
-        count=num_layers,
-        params=sum(one.params for one in linears) + expert_params + num_experts * h + norms,
-        expert_params=expert_params,
-        linears=linears,
-        adapted=adapted_of(linears),
-        experts=_fused_experts(family, of_block, num_experts),
-        converted=_expert_linears(family, of_block, num_experts),
-    )
+    norms = number(family.norm_params, of_block) // (2 if has_one_norm else 1)
+    linears = family.linears(of_block, config)
+    block = _block(model_type, num_layers, family, of_block, linears, num_experts, norms)
     positions = sizes.optional("max_position_embeddings") or sizes.optional("n_positions")
     outer = family.final_norm * h + (vocab if family.head_bias else 0) + tower.params
     return ModelShape(
@@ -127,6 +112,50 @@ def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
         max_positions=positions,
         notes=tower.notes,
         **(_INSIDE if is_composite else {}),
+    )
+
+
+def _num_experts(sizes: "_Sizes", family: Family) -> tuple[int, int]:
+    """Return the experts of a block, and those that a token passes; 0 for a dense one.
+
+    Raises:
+        BadInput: A token passes more than there are.
+    """
+    if not family.experts_key:
+        return 0, 0
+    count, per_token = sizes.number(family.experts_key), sizes.number("num_experts_per_tok")
+    if per_token > count:
+        raise sizes.impossible("num_experts_per_tok", f"at most {count}, all experts")
+    return count, per_token
+
+
+def _has_one_norm(config: Mapping[str, Any], model_type: str) -> bool:
+    """Return whether attention and MLP share one norm, as in most of Falcon."""
+    is_parallel = model_type == "falcon" and not config.get("new_decoder_architecture")
+    return is_parallel and bool(config.get("parallel_attn", True))
+
+
+def _block(
+    kind: str,
+    count: int,
+    family: Family,
+    of_block: Mapping[str, int],
+    linears: tuple[Linear, ...],
+    num_experts: int,
+    norms: int,
+) -> Block:
+    """Return the blocks of a model: layers, experts with their router, and norms."""
+    h = of_block["h"]
+    expert_params = num_experts * (3 if family.gated else 2) * h * of_block["i"]
+    return Block(
+        kind=kind,
+        count=count,
+        params=sum(one.params for one in linears) + expert_params + num_experts * h + norms,
+        expert_params=expert_params,
+        linears=linears,
+        adapted=adapted_of(linears),
+        experts=_fused_experts(family, of_block, num_experts),
+        converted=_expert_linears(family, of_block, num_experts),
     )
 
 
