@@ -28,6 +28,8 @@ from ft_tools.training.grpo.prompts import Prompt
 ROWS = 16
 CANDIDATES = 3
 """Other rows' answers that are tried for each row."""
+POOL = 500
+"""Rows, spread over the file, whose answers are looked through for these."""
 REPEATS = 100
 FILLER = "word "
 MOST_COMMON = "most_common"
@@ -131,7 +133,8 @@ def _junk(
         cases["repeated"] = [(one, FILLER * REPEATS) for one in chosen]
         return {name: case for name, case in cases.items() if case}
     columns = [name for check in checks for name in check.columns]
-    others = {one.line: _others(one, prompts, columns) for one in chosen}
+    pool = prompts[:: max(1, len(prompts) // POOL)]
+    others = {one.line: _others(one, pool, columns) for one in chosen}
     cases["other_answer"] = [
         (one, _written(other, written_as)) for one in chosen for other in others[one.line]
     ]
@@ -165,7 +168,8 @@ def _junk(
             for one in chosen
             if WHERE.search(one.reference)
         ]
-    common = Counter(one.reference for one in prompts).most_common(1)[0][0]
+    counted = Counter(one.reference for one in prompts if one.reference.strip())
+    common = counted.most_common(1)[0][0]
     # Every few rows of a file may have the same label.
     drawn = random.Random(0).sample(prompts, min(len(prompts), 2 * ROWS))
     cases[MOST_COMMON] = [(one, _written(common, written_as)) for one in drawn]
