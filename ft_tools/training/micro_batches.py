@@ -1,7 +1,7 @@
 """The micro-batch of a run: as planned, or smaller since memory ran out; kept from then on.
 
-A reinforcement run also writes fewer answers together: as many as a step sees, unless memory ran
-out. TRL then writes several times in a step.
+A reinforcement run also writes fewer answers together: as many as a step sees, unless the plan's
+estimate says that fewer fit, or memory ran out. TRL then writes several times in a step.
 
 Source: TRL 1.16, grpo_trainer.py, compute_loss: losses that are means over the tokens written
 together are rescaled to the whole step by steps_per_generation.
@@ -56,7 +56,8 @@ def of_run(run_dir: Path, plan: TrainingPlan) -> MicroBatch:
         least=2 if plan.training.get("loss_type") == "kto" else 1,
     )
     if plan.task == "grpo":
-        written = {"group": plan.training["num_generations"], "together": planned.effective}
+        calls = plan.training.get("steps_per_generation", planned.accumulation)
+        written = {"group": plan.training["num_generations"], "together": planned.size * calls}
         planned = planned.model_copy(update=written)
     try:
         saved = directory.read_json(run_dir / FILE)

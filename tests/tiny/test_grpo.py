@@ -232,3 +232,19 @@ def test_the_first_call_measures_the_model_and_the_next_plans_by_it(data):
     # Other sampling is another probe.
     hotter = launch_grpo(request(data, training={"temperature": 1.5}))
     assert hotter.plan["probe_key"] != planned.plan["probe_key"]
+
+
+def test_vllm_reserves_room_for_the_longest_row_instead_of_the_models_context(
+    data, tmp_path, monkeypatch
+):
+    (tmp_path / "installed" / "vllm").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+
+    def context(**training):
+        training |= {"use_vllm": True, "max_completion_length": 500}
+        request = GrpoRequest(**data, rewards=[DIGIT], method="full", training=training)
+        planned = launch_grpo(request.model_copy(update={"probe": False}))
+        return planned.plan["training"]["vllm_max_model_length"]
+
+    assert 500 < context() <= 1024
+    assert context(vllm_max_model_length=900) == 900

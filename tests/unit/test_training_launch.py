@@ -249,6 +249,23 @@ def test_the_fastest_settings_whose_upper_bound_fits_are_chosen_and_a_step_stays
     assert fastest_that_fits(planned(device=small), asked) == {}
 
 
+def test_answers_are_written_by_fewer_where_those_of_a_whole_step_do_not_fit():
+    card = T4.model_copy(update={"memory_gib": 23.4, "precision": "bfloat16"})
+    long = {"max_length": 2560, "max_completion_length": 2048, "num_generations": 8}
+    batch = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 8}
+    whole = planned(device=card, task="grpo", training=planned().training | long | batch)
+    with pytest.raises(Refused, match="does_not_fit"):
+        require_fit(whole, [])
+    changed = fastest_that_fits(whole, set(batch))
+    written = changed["steps_per_generation"] * batch["per_device_train_batch_size"]
+    assert 8 <= written < 64
+    assert written % long["num_generations"] == 0
+    fewer = dataclasses.replace(whole, training=whole.training | changed)
+    assert require_fit(fewer, [])["fits"] == "yes"
+    by_vllm = dataclasses.replace(whole, training=whole.training | {"use_vllm": True})
+    assert "steps_per_generation" not in fastest_that_fits(by_vllm, set(batch))
+
+
 def on_cpu(memory_gib):
     machine = Device(name="cpu", model="2 cores", memory_gib=memory_gib, precision="float32")
     return planned("lora", machine, most_tokens=2048)

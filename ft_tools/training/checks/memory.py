@@ -34,6 +34,8 @@ SHOWN = ("summary", "fits", "peak_allocated_gib", "peak_allocated_low_gib",
 VLLM_SHARE = 0.3
 """Of the card, where the caller names no other. Source: TRL 1.16, GRPOConfig."""
 MICRO, STEPS = "per_device_train_batch_size", "gradient_accumulation_steps"
+WRITTEN = "steps_per_generation"
+"""Micro-batches whose answers one call of a reinforcement run writes; a step's where not given."""
 CHECKPOINTING = "gradient_checkpointing"
 
 
@@ -129,12 +131,29 @@ def _choices(planned: PlannedRun, given: set[str]) -> Iterator[dict[str, Any]]:
             for size in sizes:
                 is_thin = size * tokens < facts.number("speed.least_tokens") and size < effective
                 if recompute or not is_thin or len(recomputes) == 1:
-                    yield {
+                    chosen = {
                         MICRO: size,
                         STEPS: effective // size,
                         CHECKPOINTING: recompute,
                         "optim": optimizer,
                     }
+                    yield chosen
+                    yield from ({**chosen, WRITTEN: n} for n in _fewer_written(planned, chosen))
+
+
+def _fewer_written(planned: PlannedRun, chosen: Mapping[str, Any]) -> list[int]:
+    """Return into how many micro-batches the answers of one call may go, if fewer than a step's.
+
+    Whole groups are written. vLLM writes in its own part of the card.
+    """
+    if planned.task != "grpo" or planned.training.get("use_vllm"):
+        return []
+    return [
+        count
+        for count in range(chosen[STEPS] - 1, 0, -1)
+        if not chosen[STEPS] % count
+        and not chosen[MICRO] * count % planned.training["num_generations"]
+    ]
 
 
 def _halved(size: int, least: int) -> Iterator[int]:
@@ -302,7 +321,7 @@ def _estimate(planned: PlannedRun, batch: Mapping[str, Any] | None = None) -> Vr
     if planned.task == "grpo":
         # vLLM holds keys and values in its own part of the card.
         by_vllm = bool(training.get("use_vllm"))
-        asked["generated"] = 1 if by_vllm else _written_together(training)
+        asked["generated"] = 1 if by_vllm else written_together(training)
         answer = int(training["max_completion_length"])
         asked["prompt_len"] = max(1, asked["seq_len"] - answer)
     try:
@@ -312,14 +331,13 @@ def _estimate(planned: PlannedRun, batch: Mapping[str, Any] | None = None) -> Vr
     return estimate_vram(request)
 
 
-def _written_together(training: Mapping[str, Any]) -> int:
-    """Return the completions that one call writes: a step's, or those of a batch of held-out rows.
+def written_together(training: Mapping[str, Any]) -> int:
+    """Return the completions that one call of a reinforcement run writes.
 
-    Source: TRL 1.16, grpo_trainer.py, _prepare_inputs.
+    Held-out rows are answered in batches of no more, but for one group.
     """
-    step: int = training[MICRO] * training[STEPS]
-    is_evaluated = training.get("eval_strategy", "no") != "no"
-    return max(step, int(training.get("per_device_eval_batch_size") or 0)) if is_evaluated else step
+    written: int = training[MICRO] * training.get(WRITTEN, training[STEPS])
+    return max(written, int(training.get("num_generations_eval", 1)))
 
 
 def _memory_of(planned: PlannedRun) -> dict[str, Any]:

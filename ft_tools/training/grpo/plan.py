@@ -36,6 +36,8 @@ COMPLETION_TOKENS = 512
 ROOM = 1.5
 """Longest answer that is trained, as a multiple of what 99 of 100 answers of the probe needed."""
 EVALUATED_TOGETHER = 32
+BLOCK = 256
+"""Tokens by which vLLM's context is rounded up."""
 SAMPLING = (
     "num_generations", "temperature", "top_p", "top_k", "min_p", "repetition_penalty",
     "max_completion_length", "generation_kwargs",
@@ -100,7 +102,9 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     training = parts["training"]
     prompts_per_step = _require_batch(training, parts["dataset"].num_examples)
     notes += [*_judges(checks, parts), *_positions(source, parts)]
-    notes += [warning("vllm_never_run")] if training.get("use_vllm") else []
+    if training.get("use_vllm"):
+        notes.append(warning("vllm_never_run"))
+        _bound_context(training, most_tokens(parts["counts"], training))
     if (count := parts["place"].num_processes) > 1:
         raise refusal("grpo_several_processes", count=count)
     parts["warnings"] = [*notes, *parts["warnings"]]
@@ -238,6 +242,12 @@ def _positions(source: ModelSource, parts: Mapping[str, Any]) -> list[str]:
     if length is None or limit is None or length <= limit:
         return []
     return [warning("answers_above_positions", length=length, limit=limit)]
+
+
+def _bound_context(training: dict[str, Any], longest: int | None) -> None:
+    """Let vLLM reserve keys and values for the longest row, not for the model's whole context."""
+    if longest is not None:
+        training.setdefault("vllm_max_model_length", -(-longest // BLOCK) * BLOCK)
 
 
 def _require_engine(request: GrpoRequest, source: ModelSource, training: Mapping[str, Any]) -> None:

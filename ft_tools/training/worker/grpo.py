@@ -53,7 +53,12 @@ class Reinforced(Training):
         super().__init__(session)
         checks = self.plan.rewards
         self.scorer = Scorer(checks, Path(self.plan.rewards_folder), session.run_dir)
-        self.rewards = Rewards(checks, self.scorer, lambda: self.trainer.model.training)
+        self.rewards = Rewards(
+            checks,
+            self.scorer,
+            is_training=lambda: self.trainer.model.training,
+            decode=lambda ids: self.tokenizer.batch_decode(ids, skip_special_tokens=True),
+        )
         self.trainer: Any = None
 
     def work(self) -> TrainingRunReport:

@@ -38,7 +38,7 @@ EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_nu
 def load_tokenizer(plan: TrainingPlan) -> Any:
     """Load the tokenizer, with the chat template that the plan names."""
     folder = tokenizer_folder(plan.model.adapter, plan.model.load_from)
-    revision = _revision(plan) if folder == plan.model.load_from else {}
+    revision = revision_of(plan) if folder == plan.model.load_from else {}
     tokenizer = AutoTokenizer.from_pretrained(folder, **revision)
     template = plan.training.get("chat_template_path")
     if template is not None:
@@ -79,8 +79,8 @@ def load_model(plan: TrainingPlan) -> Any:
     if plan.device.name == "cuda":
         repeat_heads_on_old_cards()
     dtype = getattr(torch, plan.weights_dtype)
-    extra |= _revision(plan)
-    config = AutoConfig.from_pretrained(plan.model.load_from, **_revision(plan))
+    extra |= revision_of(plan)
+    config = AutoConfig.from_pretrained(plan.model.load_from, **revision_of(plan))
     extra |= in_16_bits(config)
     loads = model_class(config)
     model = loads.from_pretrained(plan.model.load_from, dtype=dtype, **extra)
@@ -212,7 +212,7 @@ def connect_engine(plan: TrainingPlan, trainer: Trainer) -> None:
         bridge.connect(plan, trainer)
 
 
-def _revision(plan: TrainingPlan) -> dict[str, str]:
+def revision_of(plan: TrainingPlan) -> dict[str, str]:
     """Return the commit that was planned, as an argument of from_pretrained."""
     return {"revision": plan.model.revision} if plan.model.revision else {}
 

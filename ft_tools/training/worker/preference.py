@@ -46,7 +46,12 @@ class Preference(Training):
         return Dataset.from_dict(columns, features=Features(features))
 
     def make_trainer(self, given: dict[str, Any]) -> Trainer:
-        """Make it, where the template takes every example."""
+        """Make it, where the template takes every example.
+
+        TRL loads a full run's reference by the model's name; it has to be of the planned commit.
+        """
+        if self.plan.method == "full" and (revision := loading.revision_of(self.plan)):
+            given = given | {"model_init_kwargs": revision}
         where = f"a line of {self.plan.dataset.path}"
         with tokenizing.refused_by_template(where, self.train_set[0]):
             return super().make_trainer(given)

@@ -34,10 +34,16 @@ class Rewards:
         checks: The declared rewards.
         scorer: Of the same checks.
         is_training: Whether a batch is one of training; the others are of held-out rows.
+        decode: Tokens of completions -> their whole texts, as `evaluate` scores them. TRL leaves
+            the thoughts out where a tokenizer has a `response_template`.
     """
 
     def __init__(
-        self, checks: Sequence[Check], scorer: Scorer, is_training: Callable[[], bool]
+        self,
+        checks: Sequence[Check],
+        scorer: Scorer,
+        is_training: Callable[[], bool],
+        decode: Callable[[Sequence[Sequence[int]]], list[str]],
     ) -> None:
         self.names = check_names(checks)
         total = sum(check.weight for check in checks)
@@ -49,6 +55,7 @@ class Rewards:
         """Completions of the evaluation that is under way."""
         self._scorer = scorer
         self._is_training = is_training
+        self._decode = decode
         self._batch: tuple[Any, list[Scores]] = (None, [])
 
     def functions(self) -> list[Reward]:
@@ -75,7 +82,7 @@ class Rewards:
         if self._batch[0] is completions:
             return self._batch[1]
         at: list[int] = given[ROW]
-        texts = [one if isinstance(one, str) else one[-1]["content"] or "" for one in completions]
+        texts = self._decode(completion_ids)
         rows = self.trained_rows if self._is_training() else self.held_out_rows
         scored = self._scorer.score([rows[number].row for number in at], texts)
         self._batch = completions, scored
