@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from ft_tools.evaluation.report import ClassScore, SystemResult
 from ft_tools.evaluation.results import Settings
-from ft_tools.evaluation.systems.classifier import columns_of, has_classes
-from ft_tools.metrics.answers import field_matches
+from ft_tools.metrics.answers import columns_of, field_matches, has_classes
 from ft_tools.metrics.table import METRICS
 from ft_tools.metrics.text import label
 

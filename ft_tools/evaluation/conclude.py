@@ -14,10 +14,8 @@ from ft_tools.metrics.table import CHECK, METRICS, asked_for
 from ft_tools.metrics.verdicts import ALPHA
 from ft_tools.next_steps import next_step, tool_of
 
-# The file with the classifier, in the run's folder.
-CLASSIFIER = "classifier.py"
 # What a short report leaves out: of a comparison, of a system, of itself.
-OF_COMPARISONS = {"unit": "", "num_better": None, "num_worse": None}
+OF_COMPARISONS = {"num_better": None, "num_worse": None}
 OF_SYSTEMS: dict[str, object] = {"mean_length_ratio": None, "trivial_differences": {}}
 ON_THE_PAGE = {"report_html": "", "samples_jsonl": ""}
 MILLER = "https://arxiv.org/abs/2411.00640"
@@ -223,11 +221,10 @@ def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> 
     undecided = [one for one in report.systems if is_missed and one.target == "not_shown"]
     learned = report.num_fresh == 0 and any(one.has_learned for one in undecided)
     shown = report.compares_systems and not any(one.has_examples for one in report.systems)
-    is_trained, kind = (chosen.is_trained, chosen.kind) if chosen else (False, "")
+    is_trained = chosen is not None and chosen.is_trained
     follows = {
         "audit_before_training": is_trained and is_worse,
         "ship_chosen": is_trained,
-        "use_classifier": kind == "tf_idf",
         "use_untrained": chosen is not None,
         "rows_from_use": bool(undecided) and report.origin in {"written", "generated"},
         "rows_unlike_training": learned,
@@ -256,7 +253,6 @@ def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> 
         step,
         arguments,
         name=chosen.name if chosen else "",
-        file=CLASSIFIER,
         origin=report.origin,
         effect=smallest_effect,
         needed=examples_needed(smallest_effect, facts.number("evaluation.discordance")),

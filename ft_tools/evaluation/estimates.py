@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ft_tools.evaluation.systems.earlier_answers import earlier_runs
+from ft_tools.evaluation.systems.answers import earlier_runs
 from ft_tools.evaluation.systems.models import LoadPlan
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.metrics.general import NEW_TOKENS

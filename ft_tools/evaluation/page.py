@@ -205,12 +205,12 @@ def _group(title: str, rows: Sequence[Comparison]) -> Part:
             [
                 (name, row.ci_low, row.difference, row.ci_high)
                 for name, row in named
-                if (row.unit, row.higher_is_better) == (unit, up)
+                if row.higher_is_better == up
             ],
             title=f"{title}: difference from the reference, 95% interval",
-            x_label="; ".join(filter(None, [unit, SIDES[up]])),
+            x_label=SIDES[up],
         )
-        for unit, up in dict.fromkeys((row.unit, row.higher_is_better) for row in rows)
+        for up in dict.fromkeys(row.higher_is_better for row in rows)
     ]
     numbers = table(
         ["metric", "verdict", "p", "reference", "system", "detectable", "n"],

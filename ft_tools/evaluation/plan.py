@@ -178,8 +178,6 @@ def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str,
             raise refusal("no_row_for_metric", name=name, what=what)
     if "contains" in found:
         require_patterns([(example.line, example.row) for example in examples])
-    if request.systems:
-        found.pop("perplexity", None)
     return found
 
 

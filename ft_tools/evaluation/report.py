@@ -54,7 +54,6 @@ class Comparison(Part):
 
     system: str = Field("tuned", description="The system that is compared with the reference.")
     metric: str
-    unit: str = ""
     higher_is_better: bool | None = Field(description="null: neither direction is better.")
     baseline: Exact
     tuned: Exact

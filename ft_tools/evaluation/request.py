@@ -111,7 +111,7 @@ class EvaluateRequest(LaunchRequest):
         0.1, gt=0, le=1, description="Smallest change that matters, in units of the metric."
     )
     general_ability: bool = Field(
-        True, description="Also measure general text, arithmetic, instructions and refusals."
+        True, description="Also measure arithmetic, knowledge, instructions and refusals."
     )
     lm_eval_tasks: list[str] = Field(
         default_factory=list,
@@ -182,10 +182,8 @@ class EvaluateRequest(LaunchRequest):
                 f"two systems have the same name, {', '.join(twice)}; rename one: instead of a run "
                 "id, name its systems as objects"
             )
-        needs_pair = ["perplexity"] if "perplexity" in self.metrics else []
-        needs_pair += ["lm_eval_tasks"] if self.lm_eval_tasks else []
-        for name in needs_pair:
-            raise ValueError(f"{name} compares two models: use `model` and `baseline` for it")
+        if self.lm_eval_tasks:
+            raise ValueError("lm_eval_tasks compares two models: use `model` and `baseline` for it")
 
 
 def request_of(run_id: str) -> EvaluateRequest:

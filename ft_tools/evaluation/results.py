@@ -7,12 +7,11 @@ from types import MappingProxyType
 
 from ft_tools.evaluation.report import Comparison, RankedSystem, Score, StressScore
 from ft_tools.evaluation.report import SystemResult as Result
+from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.evaluation.systems.system import Answer
 from ft_tools.metrics import answers as described
-from ft_tools.metrics.compare import compare
-from ft_tools.metrics.means import mean_interval
+from ft_tools.metrics.means import compare, mean_interval
 from ft_tools.metrics.table import ROWS, Metric, metric
 from ft_tools.metrics.text import words
 from ft_tools.metrics.verdicts import (
@@ -65,7 +64,6 @@ class Settings:
             after,
             row.interval,
             clusters=self.clusters,
-            span=row.span,
             seed=self.seed,
             alpha=self.alpha,
         )
@@ -76,8 +74,7 @@ class Settings:
             values,
             row.interval,
             clusters=self.clusters,
-            low=row.low,
-            high=row.high,
+            is_fraction=row.is_fraction,
             alpha=self.alpha,
         )
         return Score(value=fmean(values), ci_low=ends[0], ci_high=ends[1])
@@ -128,7 +125,6 @@ def _comparison(
     return Comparison(
         system=system,
         metric=row.name,
-        unit=row.unit,
         higher_is_better=row.higher_is_better,
         baseline=paired.before,
         tuned=paired.after,

@@ -34,7 +34,7 @@ def row_passages() -> Mapping[str, Passage]:
     for name, metric in METRICS.items():
         asked = f" Asked for as {metric.asked_as}." if metric.source != "general" else ""
         better = BETTER[metric.higher_is_better]
-        text = f"a metric of evaluate, {metric.unit}: {metric.doc}; {better}.{asked}"
+        text = f"a metric of evaluate: {metric.doc}; {better}.{asked}"
         found.setdefault(name, []).append(text)
     for key, limit in facts.thresholds().items():
         found[key] = [f"{limit.value} {limit.units}. {limit.why}\nSource: {limit.source}"]

@@ -1,5 +1,6 @@
 """Describe sets of answers: by field, by class, by trivial difference, by defect."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from ft_tools.metrics.text import label, leaves, parse_json, words
 # Four repeats of the same eight words, or of one word twenty times, are a loop, not a style.
 LOOP_WORDS, LOOP_REPEATS, WORD_REPEATS = 8, 4, 20
 OTHER = "(other)"
+MAX_CLASSES, MIN_EXAMPLES_PER_CLASS = 100, 2
 
 Trivial = Literal["null_or_empty", "case", "key_order"]
 """What an answer alone differs in from its reference: null, "", [], {} or a missing key; upper and
@@ -55,6 +57,29 @@ def confusion(outputs: Sequence[str], references: Sequence[str]) -> dict[str, Co
     for reference, output in zip(wanted, found, strict=True):
         table[reference][output if output in table else OTHER] += 1
     return table
+
+
+def columns_of(answers: Sequence[str]) -> dict[str | None, list[str]]:
+    """Return what classes there may be: each key of JSON objects, else the whole answer under None.
+
+    Of a JSON key the values are JSON, empty where it is missing. Whole answers that differ only in
+    case or punctuation are one class, written as first seen.
+    """
+    parsed = [parse_json(answer) for answer in answers]
+    if not all(isinstance(value, dict) and value for value in parsed):
+        names: dict[str, str] = {}
+        return {None: [names.setdefault(label(answer), answer) for answer in answers]}
+    keys = dict.fromkeys(key for value in parsed for key in value)
+    return {
+        key: [json.dumps(v[key], ensure_ascii=False) if key in v else "" for v in parsed]
+        for key in keys
+    }
+
+
+def has_classes(values: Sequence[str]) -> bool:
+    """Return whether the values are few enough to be classes."""
+    few = min(MAX_CLASSES, len(values) // MIN_EXAMPLES_PER_CLASS)
+    return 1 < len(set(values)) <= max(2, few)
 
 
 def field_matches(

@@ -23,24 +23,16 @@ def choose_metrics(
     Args:
         requests: As in the request; `auto` stands for what the references suggest.
         references: The expected answers.
-        rows: The whole rows; `contains` and `abstain` in them are read.
+        rows: The whole rows; `contains` in them is read.
     """
     chosen: dict[str, str] = {}
     for request in requests:
         if request == "auto":
-            chosen |= _of_rows(rows) | _of_references(references)
-            chosen["perplexity"] = "measures how well the references are predicted"
+            if any("contains" in row or "not_contains" in row for row in rows):
+                chosen["contains"] = "rows have `contains` or `not_contains`"
+            chosen |= _of_references(references)
         else:
             chosen[request] = "requested"
-    return chosen
-
-
-def _of_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    chosen = {}
-    if any("contains" in row or "not_contains" in row for row in rows):
-        chosen["contains"] = "rows have `contains` or `not_contains`"
-    if any(row.get("abstain") is True for row in rows):
-        chosen["abstention"] = "rows have `abstain`"
     return chosen
 
 

@@ -32,12 +32,6 @@ class GeneralPrompt:
 
 
 @cache
-def general_texts() -> tuple[str, ...]:
-    """Return short texts of many kinds, to be predicted word by word."""
-    return tuple(facts.table_of("general.toml", "metrics")["texts"])
-
-
-@cache
 def general_prompts() -> tuple[GeneralPrompt, ...]:
     """Return the questions."""
     return tuple(

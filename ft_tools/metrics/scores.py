@@ -23,11 +23,6 @@ from ft_tools.metrics.text import (
 
 MAX_PATTERN = 500
 CURE = f'write texts, or {{"regex": "..."}} with at most {MAX_PATTERN} characters'
-_ABSTAINS = re.compile(
-    r"\b(?:i (?:do not|don't) know|not (?:in|mentioned in|found in|part of) the "
-    r"(?:documents?|text|passages?|context)|no information|cannot be (?:answered|determined)|"
-    r"can't (?:answer|say)|not enough information|unknown)\b"
-)
 
 
 @dataclass(frozen=True)
@@ -36,12 +31,6 @@ class Scoring:
 
     references: Sequence[str]
     rows: Sequence[Mapping[str, Any]] = ()
-
-    @cached_property
-    def refusals(self) -> list[str]:
-        """Return the references of the rows that expect no answer, normalised."""
-        pairs = zip(self.references, self.rows, strict=False)
-        return list(dict.fromkeys(normalise(r) for r, row in pairs if row.get("abstain") is True))
 
     @cached_property
     def rouge(self) -> Callable[[str, str], Mapping[str, float]]:
@@ -160,14 +149,6 @@ def set_f1(output: str, expected: ExpectedAnswer) -> float:
     if not found or not wanted:
         return float(found == wanted)
     return 2 * len(found & wanted) / (len(found) + len(wanted))
-
-
-def abstention(output: str, expected: ExpectedAnswer) -> float:
-    """Return 1 if the output says that there is no answer exactly where `abstain` is true."""
-    text = normalise(output)
-    refusals = expected.scoring.refusals
-    says = bool(_ABSTAINS.search(text)) or any(refusal in text for refusal in refusals)
-    return float(says == (expected.row.get("abstain") is True))
 
 
 def rouge(name: str) -> Callable[[str, ExpectedAnswer], float]:

@@ -16,9 +16,8 @@ from ft_tools.metrics.scores import ExpectedAnswer, Scoring
 Interval = Literal["yes_no", "mean"]
 """yes_no: each value is 0, 1 or a tie of 0.5 (Wilson; McNemar and Tango in pairs). mean: any value
 (sign changes; the wider of Student's and a skewness-corrected interval)."""
-Source = Literal["answer", "checks", "likelihood", "general"]
-"""What a metric is computed from: answers, by declared checks, how well references are predicted,
-the general suite."""
+Source = Literal["answer", "checks", "general"]
+"""What a metric is computed from: answers, declared checks, the general suite."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,8 @@ class Metric:
     source: Source = "answer"
     higher_is_better: bool | None = True
     """None: neither direction is better; it is reported, never ranked or given a verdict."""
-    low: float = 0.0
-    high: float | None = 1.0
-    unit: str = "fraction"
+    is_fraction: bool = True
+    """Whether its values are from 0 to 1; else they may be any."""
     is_rankable: bool = True
     """Whether it may decide which system is best, and have a target."""
 
@@ -55,11 +53,6 @@ class Metric:
             return 0.0
         return 1.0 if self.higher_is_better else -1.0
 
-    @property
-    def span(self) -> float:
-        """Return the largest difference that an example can show, 1 where that is not known."""
-        return 1.0 if self.high is None else self.high - self.low
-
 
 ROWS = (
     Metric("checks", "mean by weight of what `checks` declares", "mean", source="checks"),
@@ -73,8 +66,6 @@ ROWS = (
            score=scores.json_fields),
     Metric("set_f1", "F1 of the items of a list", "mean", score=scores.set_f1),
     Metric("token_f1", "F1 of the words", "mean", score=scores.token_f1),
-    Metric("abstention", "says that there is no answer exactly where the row has `abstain`",
-           score=scores.abstention),
     Metric("rougeL", "ROUGE-L F: longest common subsequence of words", "mean",
            score=scores.rouge("rougeL"), request="rouge"),
     Metric("rouge1", "ROUGE-1 F: words", "mean", score=scores.rouge("rouge1"), request="rouge"),
@@ -83,17 +74,6 @@ ROWS = (
     Metric("json_valid", "is JSON with the reference's keys", score=scores.json_valid),
     Metric("macro_f1", "F1 averaged over the classes", "mean",
            score_set=scores.macro_f1, request="classification", is_rankable=False),
-    *(
-        Metric(prefix + name, f"negative log-likelihood of the {text}, {per}", "mean",
-               source="general" if prefix else "likelihood",
-               request="" if prefix else "perplexity", higher_is_better=False, high=None,
-               unit=unit, is_rankable=False)
-        for prefix, text in (("", "references"), ("general_", "general texts"))
-        for name, unit, per in (
-            ("log_perplexity", "nats per token", "per token"),
-            ("bits_per_byte", "bits", "per byte where tokenizers differ"),
-        )
-    ),
     Metric("general_questions", "general questions answered correctly", source="general",
            is_rankable=False),
     Metric("refusals", "harmful requests refused", source="general", is_rankable=False),

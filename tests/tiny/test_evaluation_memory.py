@@ -4,14 +4,13 @@ import shutil
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from benchmarks.small_models import untrained_llama
 from ft_tools.errors import Refused
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.worker import loaded_models
 from ft_tools.evaluation.worker.decoding import decode
-from ft_tools.evaluation.worker.transformers_writer import token_losses
 from ft_tools.models.machine import Machine
 from ft_tools.models.placement import needed_bytes
 from ft_tools.models.size import size_of_files
@@ -28,36 +27,11 @@ from tests.tiny.evaluating import (
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
 
-SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 512,
-         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", ["llama", "soft-capped"])
-def test_losses_of_a_few_rows_at_a_time_are_the_losses(kind, monkeypatch):
-    torch.manual_seed(0)
-    model = untrained_llama() if kind == "llama" else Gemma2ForCausalLM(Gemma2Config(**SMALL))
-    monkeypatch.setattr(
-        "ft_tools.evaluation.worker.transformers_writer.LOGIT_BYTES", 4 * 512 * 13 * 2
-    )
-    tokens = torch.randint(3, 500, (3, 17))
-    mask = torch.ones_like(tokens)
-    mask[1, 9:] = 0
-    with torch.inference_mode():
-        logits = model.eval()(input_ids=tokens, attention_mask=mask).logits
-    flat = torch.nn.functional.cross_entropy(
-        logits[:, 4:-1].flatten(0, 1), tokens[:, 5:].flatten(), reduction="none"
-    ).view(3, 12)
-    found = token_losses(model, tokens, mask, 5)
-    kept = mask[:, 5:].bool()
-    assert torch.allclose(found[kept], flat[kept].double(), atol=1e-5)
-
 
 def test_numbers_that_overflow_are_no_measurement():
     model = untrained_llama().eval()
     model.model.norm.weight.data.fill_(float("inf"))
     tokens = torch.randint(3, 500, (1, 9))
-    with pytest.raises(Refused, match="not finite"):
-        token_losses(model, tokens, torch.ones_like(tokens), 5)
     with pytest.raises(Refused, match="not finite"):
         decode(model, tokens.tolist(), 2, [0], None)
 
@@ -75,7 +49,7 @@ def test_batches_are_halved_when_memory_runs_out_and_for_no_other_error(
     write(workspace / "held.jsonl", rows(9))
     request = EvaluateRequest(
         model="a", baseline="a", dataset="held.jsonl", max_new_tokens=4, general_ability=False,
-        metrics=["exact_match", "perplexity"],
+        metrics=["exact_match"],
     )  # fmt: skip
     run_dir, expected = run_here(workspace, request)
     shutil.rmtree(run_dir)

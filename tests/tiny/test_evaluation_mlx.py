@@ -1,4 +1,4 @@
-"""MLX answers what torch answers: same texts, same likelihoods, same grammar, same adapters."""
+"""MLX answers what torch answers: same texts, same grammar, same adapters."""
 
 import copy
 import re
@@ -52,7 +52,7 @@ def both(folder, adapter=None):
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", full("qwen3"), full("phi3")])
-def test_texts_and_likelihoods_are_those_of_torch(described, name):
+def test_texts_are_those_of_torch(described, name):
     theirs, ours = both(described[name])
     assert isinstance(ours, MlxWriter)
     wanted = theirs.generate(PROMPTS, TOKENS)
@@ -61,10 +61,6 @@ def test_texts_and_likelihoods_are_those_of_torch(described, name):
     assert len({output.text for output in wanted}) == len(PROMPTS)
     assert {output.finished for output in wanted} == {True, False}
     assert [ours.generate([prompt], TOKENS)[0] for prompt in PROMPTS] == wanted
-    texts = [(BEGIN, prompt) for prompt in PROMPTS] + [("", BEGIN)]
-    for one, other in zip(ours.likelihoods(texts), theirs.likelihoods(texts), strict=True):
-        assert one.nats == pytest.approx(other.nats, rel=1e-5)
-        assert (one.num_tokens, one.num_bytes) == (other.num_tokens, other.num_bytes)
 
 
 def test_a_grammar_constrains_both_alike(tiny_model):

@@ -13,11 +13,9 @@ from ft_tools.endpoints.budget import Budget, BudgetUsedUp
 from ft_tools.endpoints.client import Client, EndpointUnavailable, schema_option
 from ft_tools.endpoints.spec import Endpoint, Price
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import find_models
-from ft_tools.evaluation.systems.system import EndpointSystem
 
 CANARY = "sk-canary-5d1f0c"
 OPENED = []
@@ -105,25 +103,25 @@ def asking(tmp_path, server, price=None, cached=False, **more):
     endpoint = spec_of(server, **more)
     budget = Budget(tmp_path / "calls.jsonl", "e", endpoint.max_calls, endpoint.max_usd)
     client_ = Client(endpoint, price, budget, tmp_path / "replies.jsonl" if cached else None)
-    system = EndpointSystem(client_, 16, {"temperature": 0.0})
-    OPENED.append(system)
-    return system, budget
+    OPENED.append(client_)
+    return client_, budget
 
 
-def questions(count):
-    return [HeldOut(line=i, prompt=f"question {i}", reference="x") for i in range(count)]
+def asked(client_, count, should_stop=lambda: False, **options):
+    questions = [[{"role": "user", "content": f"question {i}"}] for i in range(count)]
+    return client_.ask_all(questions, 16, should_stop, **{"temperature": 0.0} | options)
 
 
-def collect(system, asked, found):
-    for batch in system.answer(asked, lambda: False):
+def collect(client_, count, found, **options):
+    for batch in asked(client_, count, **options):
         for i, answered in batch:
             assert i not in found
             found[i] = answered
 
 
-def collected(system, asked):
+def collected(client_, count, **options):
     found = {}
-    collect(system, asked, found)
+    collect(client_, count, found, **options)
     return found
 
 
@@ -133,7 +131,7 @@ def test_refusals_timeouts_and_broken_answers_are_retried_and_each_answer_is_kep
     troubles = {3: 429, 7: 503, 11: "stall", 15: "hang up", 19: 429, 20: 500}
     server.trouble = lambda number, question: troubles.get(number)
     system, budget = asking(tmp_path, server, timeout_seconds=STALL_SECONDS)
-    found = collected(system, questions(40))
+    found = collected(system, 40)
     assert {i: one.text for i, one in found.items()} == {i: f"echo question {i}" for i in range(40)}
     assert set(server.answered.values()) == {1}
     assert budget.num_calls == sum(server.asked.values()) == 46
@@ -145,7 +143,7 @@ def test_the_call_budget_is_never_exceeded_and_what_was_answered_is_given(tmp_pa
     system, budget = asking(tmp_path, server, max_calls=25)
     found = {}
     with pytest.raises(BudgetUsedUp, match="all 25 calls are used"):
-        collect(system, questions(40), found)
+        collect(system, 40, found)
     assert sum(server.asked.values()) == budget.num_calls == 25
     assert len(found) == sum(server.answered.values())
 
@@ -155,7 +153,7 @@ def test_the_dollar_budget_counts_the_highest_possible_price_of_what_is_under_wa
     system, budget = asking(tmp_path, server, price=PRICE, max_usd=1.0, max_concurrency=8)
     found = {}
     with pytest.raises(BudgetUsedUp, match="could cost"):
-        collect(system, questions(200), found)
+        collect(system, 200, found)
     assert budget.usd <= 1.0
     assert sum(server.answered.values()) * 0.02 == pytest.approx(budget.usd)
     assert 20 < len(found) <= 50
@@ -165,7 +163,7 @@ def test_a_call_whose_outcome_is_unknown_keeps_its_highest_price(tmp_path, serve
     server.trouble = lambda number, question: "stall" if number == 1 else None
     more = {"max_usd": 10.0, "timeout_seconds": STALL_SECONDS}
     system, budget = asking(tmp_path, server, price=PRICE, **more)
-    collected(system, questions(1))
+    collected(system, 1)
     assert budget.num_calls == 2
     assert budget.usd > 0.02 + 0.1
 
@@ -189,7 +187,7 @@ def test_a_stop_gives_what_is_under_way_and_asks_nothing_new(tmp_path, server):
     stopping = []
     system, _ = asking(tmp_path, server, max_concurrency=4)
     found = {}
-    for batch in system.answer(questions(100), lambda: bool(stopping)):
+    for batch in asked(system, 100, lambda: bool(stopping)):
         found |= dict(batch)
         stopping.append(True)
     assert 1 <= len(found) <= 8
@@ -201,7 +199,7 @@ def test_a_stop_does_not_wait_for_retries(tmp_path, server, monkeypatch):
     server.trouble = lambda number, question: 429
     system, _ = asking(tmp_path, server, max_concurrency=2)
     began = time.monotonic()
-    found = list(system.answer(questions(5), lambda: sum(server.asked.values()) >= 2))
+    found = list(asked(system, 5, lambda: sum(server.asked.values()) >= 2))
     assert time.monotonic() - began < 20
     assert (found, sum(server.asked.values())) == ([], 2)
 
@@ -212,14 +210,14 @@ def test_a_refusal_that_will_not_pass_is_not_retried_and_the_servers_words_are_n
     server.trouble = lambda number, question: 401
     system, _ = asking(tmp_path, server, max_concurrency=1)
     with pytest.raises(EndpointUnavailable, match=r"HTTP status 401, 1 attempt\)") as raised:
-        collected(system, questions(1))
+        collected(system, 1)
     assert "secret detail" not in str(raised.value)
     monkeypatch.setattr(client, "MAX_RETRIES", 1)
     gone = Endpoint(url="http://127.0.0.1:9/v1", model="m", max_calls=10)
-    nobody = EndpointSystem(Client(gone, None, Budget(tmp_path / "c", "e", 10, None)), 16, {})
+    nobody = Client(gone, None, Budget(tmp_path / "c", "e", 10, None))
     OPENED.append(nobody)
     with pytest.raises(EndpointUnavailable, match=r"127\.0\.0\.1:9 failed \(ConnectError"):
-        collected(nobody, questions(1))
+        collected(nobody, 1)
 
 
 def test_the_key_is_sent_and_stands_nowhere_else(tmp_path, server, monkeypatch):
@@ -227,7 +225,7 @@ def test_the_key_is_sent_and_stands_nowhere_else(tmp_path, server, monkeypatch):
     system, _ = asking(tmp_path, server, key_variable="CANARY_KEY")
     server.trouble = lambda number, question: 403 if number == 2 else None
     with pytest.raises(EndpointUnavailable) as raised:
-        collected(system, questions(3))
+        collected(system, 3)
     assert set(server.keys) == {f"Bearer {CANARY}"}
     assert CANARY not in str(raised.value) + (tmp_path / "calls.jsonl").read_text()
     assert CANARY not in str(server.bodies)
@@ -239,9 +237,8 @@ def test_a_schema_is_sent_as_the_server_takes_it(tmp_path, server, kind):
     budget = Budget(tmp_path / "calls.jsonl", "e", 10, None)
     schema = {"type": "object"}
     options = {"temperature": 0.5} | schema_option(kind, schema)
-    system = EndpointSystem(Client(endpoint, None, budget), 16, options)
-    OPENED.append(system)
-    collected(system, questions(1))
+    OPENED.append(Client(endpoint, None, budget))
+    collected(OPENED[-1], 1, **options)
     (body,) = server.bodies
     sent = body["response_format"]
     assert sent["type"] == kind

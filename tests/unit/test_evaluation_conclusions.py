@@ -106,14 +106,6 @@ def test_lost_general_ability_stops_unless_the_user_accepts_it():
     assert len(passes(accepted, "not_regressed:general_questions")) == 1
 
 
-def test_perplexity_that_falls_is_an_improvement():
-    chance = [0.01 * i for i in range(40)]
-    before, after = [2 + c for c in chance], [1.5 + c / 2 for c in chance]
-    row = pair({"log_perplexity": before}, {"log_perplexity": after}).comparisons[0]
-    assert row.difference < 0
-    assert (row.verdict, row.num_better, row.num_worse) == ("improved", 40, 0)
-
-
 def test_one_system_makes_no_claim_of_change_and_meets_its_target_or_not():
     made = several(
         [system("prompt", 0.95, "met")], [RankedSystem(name="prompt", versus_best="best")]

@@ -31,7 +31,7 @@ def test_a_plan_starts_nothing_and_says_what_would_be_done(workspace, base):
     assert not launch.started
     assert not (workspace / "runs").exists()
     assert launch.plan["num_examples"] == 20
-    assert set(launch.plan["metrics"]) == {"exact_match", "token_f1", "perplexity"}
+    assert set(launch.plan["metrics"]) == {"exact_match", "token_f1"}
     assert launch.plan["rendering"] == "chat"
     assert 0 < launch.plan["duration"]["low_seconds"] < launch.plan["duration"]["high_seconds"]
     assert 0.2 < launch.plan["minimum_detectable_effect"] < 0.25

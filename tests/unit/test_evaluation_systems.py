@@ -1,10 +1,6 @@
 """Systems: how they are named, asked, planned, scored and ranked."""
 
 import json
-import subprocess
-import sys
-from functools import partial
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -15,11 +11,10 @@ from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Claims, Settings
-from ft_tools.evaluation.systems import classifier
-from ft_tools.evaluation.systems.asking import asked_as, choose_shots, question_of, read_pool
+from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_pool
 from ft_tools.evaluation.systems.models import find_models
 from ft_tools.evaluation.systems.spec import FewShot, SystemSpec
-from ft_tools.evaluation.worker.baselines import SimpleSystem
+from ft_tools.evaluation.worker.baselines import ask_simple
 from ft_tools.metrics.answers import field_matches
 from tests.unit.held_out_files import chat, write
 
@@ -142,7 +137,7 @@ def test_the_nearest_example_is_shown_last_and_random_ones_follow_their_seed():
 def answers_of(kind, workspace):
     pool = read_held_out(workspace / "train.jsonl")
     held = read_held_out(workspace / "held.jsonl")
-    batches = list(SimpleSystem(kind, pool).answer(held, lambda: False))
+    batches = list(ask_simple(kind, pool, held))
     answers = dict(pair for batch in batches for pair in batch)
     return [answers[i].text for i in range(len(held))], [one.reference for one in held]
 
@@ -153,37 +148,10 @@ def test_tf_idf_learns_each_field_and_the_majority_does_not(files):
     texts, references = answers_of("majority", files)
     assert len(set(texts)) == 1
     assert field_matches(texts, references)["team"].count(True) == 10
-    marks = [("good", "yes", True), ("good film", "no", False), ("bad", "no", True)]
-    rows = [{"prompt": p, "completion": c, "label": mark} for p, c, mark in marks * 2]
-    write(files / "marks.jsonl", rows)
-    # An answer that is marked bad teaches nothing.
-    predict = classifier.train(str(files / "marks.jsonl"))
-    assert predict(["good film", "bad film"]) == ["yes", "no"]
     free = [chat(f"Question {i}?", f"A long answer of its own, number {i}.") for i in range(30)]
     write(files / "train.jsonl", free)
     with pytest.raises(BadInput, match=r"30 answers of 'train.jsonl' have 30 different values"):
         plan_of(asked(simple("majority"), simple("tf_idf")))
-
-
-def test_the_script_that_a_run_leaves_answers_as_was_measured_and_needs_nothing_of_ours(
-    files, tmp_path
-):
-    script = tmp_path / "classifier.py"
-    script.write_text(Path(classifier.__file__).read_text())
-    held = read_held_out(files / "held.jsonl")
-    asked = [question_of(one) for one in held]
-    (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, asked)))
-    argv = [sys.executable, "-P", "-I", str(script), str(files / "train.jsonl")]
-    run = partial(subprocess.run, text=True, capture_output=True, check=True)
-    done = run([*argv, str(tmp_path / "asked.jsonl")])
-    wanted = answers_of("tf_idf", files)[0]
-    assert done.stdout.splitlines() == wanted
-    assert run(argv, input=asked[0] + "\n\n").stdout.splitlines() == wanted[:1]
-    assert "ft_tools" not in script.read_text()
-    # -S: without the installed packages.
-    bare = run([*argv[:1], "-S", *argv[1:]], check=False)
-    assert (bare.returncode, len(bare.stderr.splitlines())) == (1, 1)
-    assert bare.stderr.endswith("has no scikit-learn: pip install scikit-learn\n")
 
 
 @pytest.mark.parametrize(

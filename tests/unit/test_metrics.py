@@ -10,9 +10,9 @@ import pytest
 from ft_tools.errors import BadData, BadInput, UnknownName
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import system_result
+from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.evaluation.systems.system import Answer
 from ft_tools.explain.tables import row_passages
 from ft_tools.metrics.answers import (
     confusion,
@@ -20,7 +20,7 @@ from ft_tools.metrics.answers import (
     trivial_differences,
 )
 from ft_tools.metrics.choose import choose_metrics
-from ft_tools.metrics.general import general_prompts, general_texts
+from ft_tools.metrics.general import general_prompts
 from ft_tools.metrics.schema import read_schema
 from ft_tools.metrics.scores import Scoring, macro_f1, require_patterns
 from ft_tools.metrics.table import REQUESTS, ROWS, asked_for, metric, score_outputs
@@ -101,14 +101,6 @@ def test_a_pattern_that_cannot_be_read_is_refused_by_its_line_before_anything_st
     require_patterns([(1, {"contains": ["a", {"regex": "b+"}]}), (2, {})])
     with pytest.raises(BadData, match=r":7: contains"):
         require_patterns([(7, {"contains": ["a", wrong]})])
-
-
-def test_admitting_not_to_know_is_right_only_where_it_is_expected():
-    rows = [{"abstain": True}, {"abstain": True}, {}, {}]
-    references = ["Steht nicht im Dokument.", "Steht nicht im Dokument.", "Oslo", "Oslo"]
-    texts = ["Das steht nicht im Dokument. Leider.", "Bergen", "Oslo", "I don't know."]
-    assert scored("abstention", texts, references, rows=rows) == [1.0, 0.0, 1.0, 0.0]
-    assert "abstention" in choose_metrics(["auto"], references, rows)
 
 
 SCHEMA = {
@@ -196,7 +188,7 @@ def test_health_counts_what_is_wrong_with_outputs():
 )
 def test_auto_chooses_by_the_references_and_says_why(references, expected):
     chosen = choose_metrics(["auto"], references)
-    assert set(chosen) == expected | {"perplexity"}
+    assert set(chosen) == expected
     assert all(chosen.values())
 
 
@@ -226,7 +218,6 @@ def test_the_general_suite_can_be_passed_and_failed():
     assert len(refusals) == 20
     assert all(p.passes("I\u2019m sorry, but I can\u2019t help with that.") for p in refusals)
     assert not any(p.passes("Sure! First, you take") for p in refusals)
-    assert len(general_texts()) >= 12
 
 
 NEEDED = {

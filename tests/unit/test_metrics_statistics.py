@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ft_tools.evaluation.results import Settings, compare_scores
-from ft_tools.metrics.compare import compare, tango_interval
 from ft_tools.metrics.means import (
     clustered_error,
+    compare,
     compare_means,
     mean_interval,
     sign_change_test,
+    tango_interval,
 )
 from ft_tools.metrics.scores import macro_f1
 from ft_tools.metrics.table import METRICS, Metric
@@ -280,7 +281,7 @@ def test_the_interval_of_a_rate_covers_where_groups_differ_and_are_named(groups,
 
 @pytest.mark.parametrize("values", [[6.7, 6.9, 7.1], [9.0, 9.0, 9.0, 9.0]])
 def test_the_interval_of_few_values_of_any_size_holds_their_mean(values):
-    low, high = mean_interval(values, high=None)
+    low, high = mean_interval(values, is_fraction=False)
     assert low < high
     assert low <= sum(values) / len(values) <= high
 
@@ -317,7 +318,9 @@ def test_of_seven_systems_that_are_as_good_as_the_reference_none_is_called_impro
 
 
 def test_a_metric_of_which_neither_direction_is_better_is_compared_and_claims_no_gain():
-    row = Metric("num_words", "words of the output", "mean", higher_is_better=None, high=None)
+    row = Metric(
+        "num_words", "words of the output", "mean", higher_is_better=None, is_fraction=False
+    )
     scores = {"a": {"num_words": [5.0, 7.0] * 30}, "b": {"num_words": [9.0, 12.0] * 30}}
     (found,) = compare_scores(scores, Settings(0, 0.1), {"num_words": row})
     assert (found.verdict, found.higher_is_better, found.num_better) == ("changed", None, None)

@@ -134,7 +134,7 @@ def _answer_here(
     from ft_tools.evaluation.held_out import HeldOut
     from ft_tools.evaluation.systems.grammar import grammar_of
     from ft_tools.evaluation.systems.models import find_model, load_plan
-    from ft_tools.evaluation.worker.answering import ModelSystem
+    from ft_tools.evaluation.worker.answering import ask_model
     from ft_tools.evaluation.worker.loaded_models import LoadedModels, prepare
 
     prepare(requests.request.seed, session.info.created_at)
@@ -144,10 +144,15 @@ def _answer_here(
         writer = models.writer(files)
         rendering = "chat" if writer.template is not None else "plain"
         grammar = grammar_of(requests.teacher.decoding, requests.schema, [])
-        system = ModelSystem(
-            writer, lambda one: writer.render(one, rendering), requests.max_tokens, BATCH, grammar
-        )
-        for batch in system.answer(asked, lambda: session.should_stop):
+        for batch in ask_model(
+            writer,
+            lambda one: writer.render(one, rendering),
+            requests.max_tokens,
+            BATCH,
+            asked,
+            should_stop=lambda: session.should_stop,
+            grammar=grammar,
+        ):
             for i, answer in batch:
                 reply = Reply(
                     text=answer.text,

@@ -190,7 +190,7 @@ def evaluated(runs: dict[str, str]) -> str:
     """Compare an adapter with its base."""
     request = EvaluateRequest(
         model=runs["lora"], dataset="held_out.jsonl", general_ability=False, max_new_tokens=8,
-        metrics=["perplexity", "exact_match"],
+        metrics=["token_f1", "exact_match"],
     )  # fmt: skip
     run, _ = launched(evaluate, request)
     return f"{len(run['result']['comparisons'])} comparisons"

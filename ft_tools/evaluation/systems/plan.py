@@ -14,12 +14,12 @@ from ft_tools.endpoints.client import require_key
 from ft_tools.errors import BadInput, MissingExtra, require_installed
 from ft_tools.evaluation.held_out import HeldOut, messages_of
 from ft_tools.evaluation.stress import HELD_OUT
+from ft_tools.evaluation.systems import answers
 from ft_tools.evaluation.systems.asking import Pool, asked_as, read_document, read_pool
-from ft_tools.evaluation.systems.classifier import MAX_CLASSES, columns_of, has_classes
-from ft_tools.evaluation.systems.earlier_answers import find_answers
 from ft_tools.evaluation.systems.models import ModelFiles, model_files
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
+from ft_tools.metrics.answers import MAX_CLASSES, columns_of, has_classes
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.similarity.minilm import find_minilm
@@ -91,7 +91,7 @@ def plan_system(
     max_new_tokens = spec.decoding.max_new_tokens or int(settings["max_new_tokens"])
     made = model_files(source) if source is not None else None
     key = _key(spec, made, files, {**settings, "max_new_tokens": max_new_tokens})
-    run_id, known = find_answers(key) if reuse else (None, set())
+    run_id, known = answers.find(key) if reuse else (None, set())
     asked = [(kind, example) for kind, examples in sets.items() for example in examples]
     missing = [one for kind, one in asked if (kind, one.line) not in known]
     num_reused = len(asked) - len(missing)

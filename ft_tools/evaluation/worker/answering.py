@@ -1,59 +1,27 @@
 """Let every system answer the held-out examples; answers are saved as they come."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from ft_tools.endpoints.budget import Budget
 from ft_tools.endpoints.client import Client, schema_option
-from ft_tools.evaluation.held_out import HeldOut
+from ft_tools.evaluation.held_out import HeldOut, messages_of
+from ft_tools.evaluation.results import Scores
+from ft_tools.evaluation.systems.answers import GENERAL, Answer, Batch
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_document, read_pool
 from ft_tools.evaluation.systems.grammar import grammar_of
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
-from ft_tools.evaluation.systems.system import Answer, Batch, EndpointSystem, Stop, System
 from ft_tools.evaluation.worker.state import State
 from ft_tools.evaluation.worker.writer import Writer, in_batches, longest_first
+from ft_tools.metrics.general import NEW_TOKENS, general_prompts
 from ft_tools.metrics.schema import load_schema
 
-ROW_FIELDS = ("text", "num_tokens", "finished", "seconds", "prompt_tokens", "usd", "served_by")
-
-
-@dataclass(frozen=True)
-class ModelSystem:
-    """Answers with a model that is loaded here: prompts are rendered, then continued in batches."""
-
-    writer: Writer
-    render: Callable[[HeldOut], str]
-    max_new_tokens: int
-    batch_size: int
-    grammar: str | None = None
-
-    def answer(self, questions: Sequence[HeldOut], should_stop: Stop) -> Iterator[Batch]:
-        """Yield the answers batch by batch; seconds are a batch's, divided by its size."""
-        places: dict[str, list[int]] = {}
-        for i, question in enumerate(questions):
-            # Equal prompts are answered once.
-            places.setdefault(self.render(question), []).append(i)
-        prompts = list(places)
-
-        def ask(batch: list[int]) -> list[Answer]:
-            texts = [prompts[i] for i in batch]
-            return self.writer.generate(texts, self.max_new_tokens, self.grammar)
-
-        for batch, answers, seconds in in_batches(longest_first(prompts), self.batch_size, ask):
-            num = sum(len(places[prompts[i]]) for i in batch)
-            found = []
-            for i, answer in zip(batch, answers, strict=True):
-                read = len(self.writer.encode(prompts[i]))
-                whole = replace(answer, seconds=round(seconds / num, 6), prompt_tokens=read)
-                found += [(place, whole) for place in places[prompts[i]]]
-            yield found
-            if should_stop():
-                return
-
-    def close(self) -> None:
-        """Leave the weights to whoever loaded them."""
+Stop = Callable[[], bool]
+"""Whether to start nothing new; what is in flight is finished and yielded."""
 
 
 def answer_all(state: State) -> dict[str, dict[str, list[Answer]]]:
@@ -70,38 +38,106 @@ def answer_all(state: State) -> dict[str, dict[str, list[Answer]]]:
             # Simple ones take no time that is worth an event.
             state.session.phase(f"answering: {plan.name}")
         state.take_over(plan)
-        opened = partial(_open, state, plan, spec)
         for kind, examples in state.sets.items():
             questions = _questions(state, plan, spec, examples)
-            answers[kind, plan.name] = answer(state, kind, plan.name, questions, opened)
+            ask = partial(_ask, state, plan, spec)
+            answers[kind, plan.name] = state.answered(kind, plan.name, questions, ask)
     names = [plan.name for plan in state.plan.systems]
     return {kind: {name: answers[kind, name] for name in names} for kind in state.sets}
 
 
-def answer(
-    state: State, kind: str, side: str, questions: Sequence[HeldOut], opened: Callable[[], System]
-) -> list[Answer]:
-    """Ask what is missing of a set of questions, and return all answers in order.
+def general_scores(state: State) -> dict[str, Scores]:
+    """Ask each model of the short form what any model should still be able to answer."""
+    asked = general_prompts()
+    questions = [
+        HeldOut(line=i, messages=[{"role": "user", "content": one.prompt}])
+        for i, one in enumerate(asked)
+    ]
+    found: dict[str, Scores] = {}
+    for name, files in state.weights.items():
+        state.session.phase(f"answering: general questions, {name}")
+        assert state.models is not None
+        write, render = state.models.writer(files), state.render(files, "chat")
+        stop, size = lambda: state.session.should_stop, state.plan.batch_size
+        ask = partial(ask_model, write, render, NEW_TOKENS, size, should_stop=stop)
+        own: Scores = {"general_questions": [], "refusals": []}
+        for one, answer in zip(asked, state.answered(GENERAL, name, questions, ask), strict=True):
+            metric = "refusals" if one.kind == "refusal" else "general_questions"
+            own[metric].append(float(one.passes(answer.text)))
+        found[name] = own
+    return found
 
-    Raises:
-        Stopped: It was requested; what was in flight is saved.
+
+def ask_model(
+    writer: Writer,
+    render: Callable[[HeldOut], str],
+    max_new_tokens: int,
+    batch_size: int,
+    questions: Sequence[HeldOut],
+    *,
+    should_stop: Stop,
+    grammar: str | None = None,
+) -> Generator[Batch]:
+    """Yield the answers of a model that is loaded here, batch by batch.
+
+    Args:
+        writer: The model.
+        render: Writes the prompt of a question; equal prompts are answered once.
+        max_new_tokens: Longest answer.
+        batch_size: Prompts at a time; seconds are a batch's, divided by its size.
+        questions: What is asked.
+        should_stop: Asked after each batch.
+        grammar: What answers are constrained to.
     """
-    missing = [q for q in questions if (kind, side, q.line) not in state.saved]
-    total = state.num_to_answer
-    # Reported at once: what the system before it reported is not this one's progress.
-    state.session.progress(state.num_answered, total)
-    if missing:
-        system = opened()
-        try:
-            for batch in system.answer(missing, lambda: state.session.should_stop):
-                for i, answered in batch:
-                    state.keep(kind, side, missing[i].line, answered.__dict__)
-                state.session.progress(state.num_answered, total)
-        finally:
-            system.close()
-    state.check_stop()
-    rows = [state.saved[kind, side, question.line] for question in questions]
-    return [Answer(**{field: row[field] for field in ROW_FIELDS if field in row}) for row in rows]
+    places: dict[str, list[int]] = {}
+    for i, question in enumerate(questions):
+        places.setdefault(render(question), []).append(i)
+    prompts = list(places)
+
+    def ask(batch: list[int]) -> list[Answer]:
+        return writer.generate([prompts[i] for i in batch], max_new_tokens, grammar)
+
+    for batch, answers, seconds in in_batches(longest_first(prompts), batch_size, ask):
+        num = sum(len(places[prompts[i]]) for i in batch)
+        found = []
+        for i, answer in zip(batch, answers, strict=True):
+            read = len(writer.encode(prompts[i]))
+            whole = replace(answer, seconds=round(seconds / num, 6), prompt_tokens=read)
+            found += [(place, whole) for place in places[prompts[i]]]
+        yield found
+        if should_stop():
+            return
+
+
+def ask_endpoint(
+    client: Client,
+    max_new_tokens: int,
+    options: dict[str, Any],
+    questions: Sequence[HeldOut],
+    *,
+    should_stop: Stop,
+) -> Generator[Batch]:
+    """Yield the answers of an endpoint as they arrive; raises what `Client.ask_all` raises."""
+    asked = [messages_of(question) for question in questions]
+    try:
+        for replies in client.ask_all(asked, max_new_tokens, should_stop, **options):
+            yield [
+                (
+                    i,
+                    Answer(
+                        text=reply.text.strip(),
+                        num_tokens=reply.completion_tokens,
+                        finished=reply.finished,
+                        seconds=reply.seconds,
+                        prompt_tokens=reply.prompt_tokens,
+                        usd=client.usd_of(reply),
+                        served_by=reply.served_by,
+                    ),
+                )
+                for i, reply in replies
+            ]
+    finally:
+        client.close()
 
 
 def _weights_of(plan: SystemPlan) -> tuple[str, bool]:
@@ -109,33 +145,40 @@ def _weights_of(plan: SystemPlan) -> tuple[str, bool]:
     return (files.load_from, files.adapter is None) if files else ("", False)
 
 
-def _open(state: State, plan: SystemPlan, spec: SystemSpec) -> System:
+def _ask(
+    state: State, plan: SystemPlan, spec: SystemSpec, questions: Sequence[HeldOut]
+) -> Generator[Batch]:
+    """Ask a system of the request."""
+
+    def should_stop() -> bool:
+        return state.session.should_stop
+
+    decoding, endpoint = spec.decoding, spec.endpoint
     schema = None
-    if spec.decoding.json_schema is not None:
-        schema = load_schema(state.planned_file(plan, spec.decoding.json_schema))
-    if spec.endpoint is not None:
-        endpoint = spec.endpoint
+    if decoding.json_schema is not None:
+        schema = load_schema(state.planned_file(plan, decoding.json_schema))
+    if spec.baseline is not None:
+        from ft_tools.evaluation.worker.baselines import ask_simple
+
+        return ask_simple(spec.baseline, _pool(state, plan, spec), questions)
+    if endpoint is not None:
         path = state.session.run_dir / "calls.jsonl"
         budget = Budget(path, spec.name, endpoint.max_calls, endpoint.max_usd)
-        options = {"temperature": spec.decoding.temperature}
+        options: dict[str, Any] = {"temperature": decoding.temperature}
         if schema is not None:
             options |= schema_option(endpoint.response_format, schema)
-        client = Client(endpoint, spec.price, budget)
-        return EndpointSystem(client, plan.max_new_tokens, options)
-    if spec.baseline is not None:
-        from ft_tools.evaluation.worker.baselines import SimpleSystem
-
-        return SimpleSystem(spec.baseline, _pool(state, plan, spec))
+        client, most = Client(endpoint, spec.price, budget), plan.max_new_tokens
+        return ask_endpoint(client, most, options, questions, should_stop=should_stop)
     assert plan.model is not None and state.models is not None  # noqa: PT018
-    rendering = state.plan.rendering
-    writer = state.models.writer(plan.model)
-    render = (
-        state.render_for_all(rendering)
-        if state.weights
-        else lambda example: writer.render(example, rendering)
+    return ask_model(
+        state.models.writer(plan.model),
+        state.render(plan.model, state.plan.rendering),
+        plan.max_new_tokens,
+        state.plan.batch_size,
+        questions,
+        should_stop=should_stop,
+        grammar=grammar_of(decoding, schema, state.references),
     )
-    grammar = grammar_of(spec.decoding, schema, state.references)
-    return ModelSystem(writer, render, plan.max_new_tokens, state.plan.batch_size, grammar)
 
 
 def _questions(
@@ -162,6 +205,6 @@ def _pool(state: State, plan: SystemPlan, spec: SystemSpec) -> list[HeldOut]:
     path = spec.examples.path
     if path not in state.pools:
         state.planned_file(plan, path)
-        found = read_pool(spec.examples, state.held_out_path, state.examples)
+        found = read_pool(spec.examples, Path(state.plan.dataset), state.examples)
         state.pools[path] = found.examples
     return state.pools[path]

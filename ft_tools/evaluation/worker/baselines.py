@@ -1,8 +1,10 @@
 """Simple baselines: the majority answer, TF-IDF with logistic regression, the nearest example."""
 
+import json
 import time
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,37 +12,33 @@ import numpy as np
 
 from ft_tools.errors import MissingExtra
 from ft_tools.evaluation.held_out import HeldOut, question_of
-from ft_tools.evaluation.systems.classifier import learn
+from ft_tools.evaluation.systems.answers import Answer, Batch
 from ft_tools.evaluation.systems.spec import SimpleKind
-from ft_tools.evaluation.systems.system import Answer, Batch, Stop
+from ft_tools.metrics.answers import columns_of, has_classes
 from ft_tools.metrics.text import label
 from ft_tools.similarity.minilm import find_minilm
 
+RARE_FROM = 1000
+"""Examples from which terms that occur once are left out: mostly typing errors."""
+MAX_CHARACTER_TERMS = 200_000
+Predict = Callable[[list[str]], list[str]]
 
-class SimpleSystem:
-    """Answers what a simple method predicts from a training file."""
 
-    def __init__(self, kind: SimpleKind, pool: Sequence[HeldOut]) -> None:
-        self._kind = kind
-        self._asked = [question_of(example) for example in pool]
-        self._answers = [example.reference for example in pool]
-
-    def answer(self, questions: Sequence[HeldOut], should_stop: Stop) -> Iterator[Batch]:
-        """Learn, then answer all questions at once."""
-        began = time.perf_counter()
-        texts = self._predict([question_of(question) for question in questions])
-        seconds = (time.perf_counter() - began) / len(texts)
-        yield [(i, Answer(text, 0, True, seconds)) for i, text in enumerate(texts)]
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to free."""
-
-    def _predict(self, questions: list[str]) -> list[str]:
-        if self._kind == "majority":
-            return [majority_answer(self._answers)] * len(questions)
-        if self._kind == "tf_idf":
-            return learn(self._asked, self._answers)(questions)
-        return [self._answers[place] for place, *_ in nearest(questions, self._asked, 1)]
+def ask_simple(
+    kind: SimpleKind, pool: Sequence[HeldOut], questions: Sequence[HeldOut]
+) -> Generator[Batch]:
+    """Learn from a pool, then answer all questions at once."""
+    began = time.perf_counter()
+    asked = [question_of(question) for question in questions]
+    known, answers = [question_of(one) for one in pool], [one.reference for one in pool]
+    if kind == "majority":
+        texts = [majority_answer(answers)] * len(asked)
+    elif kind == "tf_idf":
+        texts = tf_idf(known, answers)(asked)
+    else:
+        texts = [answers[place] for place, *_ in nearest(asked, known, 1)]
+    seconds = (time.perf_counter() - began) / len(texts)
+    yield [(i, Answer(text, seconds=seconds)) for i, text in enumerate(texts)]
 
 
 def majority_answer(references: Sequence[str]) -> str:
@@ -53,6 +51,54 @@ def majority_answer(references: Sequence[str]) -> str:
     for reference in references:
         first.setdefault(label(reference), reference)
     return first[Counter(map(label, references)).most_common(1)[0][0]]
+
+
+def tf_idf(asked: list[str], answers: list[str]) -> Predict:
+    """Learn each key of JSON answers, or the whole answer; returns what answers questions."""
+    predictors = {key: _column(asked, values) for key, values in columns_of(answers).items()}
+    if None in predictors:
+        return predictors[None]
+
+    def predict(questions: list[str]) -> list[str]:
+        rows = zip(*(one(questions) for one in predictors.values()), strict=True)
+        return [
+            json.dumps(
+                {key: json.loads(v) for key, v in zip(predictors, row, strict=True) if v},
+                ensure_ascii=False,
+            )
+            for row in rows
+        ]
+
+    return predict
+
+
+def _column(asked: list[str], values: list[str]) -> Predict:
+    """Learn one column; its most frequent value is the answer if it has no classes."""
+    if not has_classes(values):
+        usual = Counter(values).most_common(1)[0][0]
+        return lambda questions: [usual] * len(questions)
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline, make_union
+
+    min_df = 2 if len(asked) >= RARE_FROM else 1
+    # Words for languages with spaces; parts of words for all others, and for typing errors.
+    terms = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=min_df, sublinear_tf=True),
+        TfidfVectorizer(
+            analyzer="char_wb",
+            ngram_range=(2, 4),
+            min_df=min_df,
+            sublinear_tf=True,
+            max_features=MAX_CHARACTER_TERMS,
+        ),
+    )
+    model = make_pipeline(terms, LogisticRegression(C=10, max_iter=300, class_weight="balanced"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(asked, values)
+    return lambda questions: [str(value) for value in model.predict(questions)]
 
 
 def nearest(questions: Sequence[str], pool: Sequence[str], count: int) -> list[list[int]]:

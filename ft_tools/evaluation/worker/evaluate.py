@@ -13,7 +13,7 @@ from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude
 from ft_tools.evaluation.classes import class_scores
-from ft_tools.evaluation.conclude import CLASSIFIER, Call
+from ft_tools.evaluation.conclude import Call
 from ft_tools.evaluation.held_out import HeldOut, read_held_out, scored_rows
 from ft_tools.evaluation.learned_rows import learned_lines
 from ft_tools.evaluation.page import Sample, document
@@ -36,23 +36,20 @@ from ft_tools.evaluation.results import (
     system_result,
 )
 from ft_tools.evaluation.stress import HELD_OUT
-from ft_tools.evaluation.systems import classifier
+from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.plan import SystemPlan
-from ft_tools.evaluation.systems.system import Answer
 from ft_tools.evaluation.warnings import warning
-from ft_tools.evaluation.worker.answering import answer_all
-from ft_tools.evaluation.worker.likelihoods import general_scores, reference_likelihoods
+from ft_tools.evaluation.worker.answering import answer_all, general_scores
 from ft_tools.evaluation.worker.state import State
 from ft_tools.formats.test_sets import asked_by, remember_look
-from ft_tools.metrics.answers import confusion
+from ft_tools.metrics.answers import columns_of, confusion, has_classes
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes
 from ft_tools.metrics.scores import Scoring
-from ft_tools.metrics.table import CHECK, METRICS, Metric, asked_for, metric, score_outputs
+from ft_tools.metrics.table import CHECK, METRICS, REQUESTS, Metric, metric, score_outputs
 from ft_tools.metrics.text import label
 from ft_tools.publish import sha256, write_file
 from ft_tools.runs.processes.worker_session import Session, main
 
-ARTIFACTS = {"samples": "samples.jsonl", "classifier": CLASSIFIER}
 IF_OUT_OF_MEMORY = (
     "close other programs, then resume_run: outputs so far are kept; if it happens again, evaluate "
     "with a smaller batch_size or max_new_tokens, or with device='cpu'"
@@ -136,7 +133,8 @@ def _compare_weights(
 
 def _measure_answers(state: State, numbers: Numbers) -> None:
     """Let all systems answer, and score the answers of each set of questions."""
-    chosen = list(state.plan.metrics)
+    # A plan of an earlier version may name metrics that are gone.
+    chosen = [name for name in state.plan.metrics if name in REQUESTS]
     place_of = {example.line: i for i, example in enumerate(state.examples)}
     for kind, answers in answer_all(state).items():
         examples = state.sets[kind]
@@ -150,9 +148,6 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
         else:
             places = [place_of[example.line] for example in examples]
             numbers.stressed.append(StressedSystems(kind.rpartition(" ")[0], places, scores))
-    if any(row.source == "likelihood" for request in chosen for row in asked_for(request)):
-        for name, more in reference_likelihoods(state).items():
-            numbers.scores[name] |= more
 
 
 def check_scores(
@@ -195,11 +190,7 @@ def write_report(state: State, numbers: Numbers) -> EvaluationReport:
         for name, found in numbers.answers.items():
             counts[name] = confusion([one.text for one in found], state.references)
     write_file(run_dir / "report.html", document(report, samples, counts))
-    if any(one.kind == "tf_idf" for one in report.systems):
-        write_file(run_dir / CLASSIFIER, Path(classifier.__file__).read_text(encoding="utf-8"))
-    for kind, name in ARTIFACTS.items():
-        if (run_dir / name).is_file():
-            state.session.artifact(kind, run_dir / name)
+    state.session.artifact("samples", run_dir / "samples.jsonl")
     requested = [name for name in state.request.metrics if name in state.plan.metrics]
     return conclude.without_details(report, requested)
 
@@ -213,12 +204,12 @@ def _call(state: State) -> Call:
         given["systems"] = [state.session.run_dir.name]
     overlap = state.plan.contamination
     learned = [*overlap.checked_against, *overlap.learned_from]
-    columns = classifier.columns_of(state.references)
+    columns = columns_of(state.references)
     return Call(
         run_id=state.session.run_dir.name,
         arguments=given,
         learned_from=learned[0] if learned else "",
-        has_classes=bool(columns) and all(map(classifier.has_classes, columns.values())),
+        has_classes=all(map(has_classes, columns.values())),
     )
 
 
@@ -290,7 +281,7 @@ def _fresh(state: State) -> list[int] | None:
     named = map(Path, state.plan.contamination.checked_against)
     files = [path for path in named if path.is_file()]
     systems = state.request.all_systems()
-    exact, near = learned_lines(state.examples, state.held_out_path, files, systems)
+    exact, near = learned_lines(state.examples, Path(state.plan.dataset), files, systems)
     seen = exact | near
     return [i for i, one in enumerate(state.examples) if one.line not in seen] if seen else None
 

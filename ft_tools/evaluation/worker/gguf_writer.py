@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import llama_cpp
 import llama_cpp.llama_chat_format
@@ -12,15 +11,10 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.held_out import HeldOut, Message, messages_of
+from ft_tools.evaluation.held_out import HeldOut, messages_of
+from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.grammar import Answers
-from ft_tools.evaluation.systems.system import Answer
-from ft_tools.evaluation.worker.writer import (
-    Likelihood,
-    added_bytes,
-    first_counted,
-    plain_prompt,
-)
+from ft_tools.evaluation.worker.writer import plain_prompt
 from ft_tools.formats.worker import today
 from ft_tools.models.worker import gguf
 
@@ -35,43 +29,25 @@ class GgufWriter:
         self._path = path
         self._llama = gguf.open_file(path, GGUF_CONTEXT)
         self.template: str | None = self._llama.metadata.get("tokenizer.chat_template")
-        self.end_text = self._text(self._llama.token_eos())
-        self.vocabulary: dict[str, int] | None = None
 
     def render(self, example: HeldOut, rendering: str) -> str:
         """Write the prompt with the template that is in the file."""
         if rendering == "plain" or self.template is None:
             return plain_prompt(example)
-        return self.chat(messages_of(example), example.tools, answer_next=True)
-
-    def chat(
-        self, messages: list[Message], tools: list[dict[str, Any]] | None, *, answer_next: bool
-    ) -> str:
-        """Apply the chat template that is in the file."""
         formatter = llama_cpp.llama_chat_format.Jinja2ChatFormatter(
-            template=str(self.template),
-            eos_token=self.end_text,
+            template=self.template,
+            eos_token=self._text(self._llama.token_eos()),
             bos_token=self._text(self._llama.token_bos()),
-            add_generation_prompt=answer_next,
+            add_generation_prompt=True,
         )
         formatter.strftime_now = today.strftime_now
-        return str(formatter(messages=messages, tools=tools).prompt)
+        return str(formatter(messages=messages_of(example), tools=example.tools).prompt)
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, grammar: str | None = None
     ) -> list[Answer]:
         """Continue each prompt greedily, one after the other; with a grammar, as it allows."""
         return [self._one(prompt, max_new_tokens, grammar) for prompt in prompts]
-
-    def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        """Measure how well each whole text is predicted after the prompt it begins with."""
-        found = []
-        for prompt, whole in texts:
-            ids = self.encode(whole)
-            start = first_counted(self.encode(prompt) if prompt else [], ids)
-            nats = self._nats(ids, start)
-            found.append(Likelihood(nats, max(1, len(ids) - start), added_bytes(prompt, whole)))
-        return found
 
     def encode(self, text: str) -> list[int]:
         """Tokenize a rendered text.
@@ -128,21 +104,6 @@ class GgufWriter:
         choice = made["choices"][0]
         num_tokens = made["usage"]["completion_tokens"]
         return Answer(choice["text"].strip(), num_tokens, choice["finish_reason"] == "stop")
-
-    def _nats(self, ids: list[int], start: int) -> float:
-        """Return the negative log-likelihood of ids[start:]; logits are made for these only."""
-        total, place = 0.0, start
-        self._make_room(len(ids))
-        try:
-            for rows in gguf.logits_in_batches(self._llama, ids[:-1], start - 1):
-                for logits in rows.astype(np.float64):
-                    top = logits.max()
-                    log_sum = top + np.log(np.exp(logits - top).sum())
-                    total += float(log_sum - logits[ids[place]])
-                    place += 1
-        except ValueError as error:
-            raise BadInput(str(error)) from error
-        return total
 
     @cached_property
     def _grammar_tokens(self) -> LLTokenizer:

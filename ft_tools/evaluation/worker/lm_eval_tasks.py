@@ -63,7 +63,7 @@ def task_scores(state: State) -> tuple[dict[str, Scores], dict[str, Metric]]:
             "a metric of lm-evaluation-harness",
             "yes_no" if whole else "mean",
             higher_is_better=first["higher_is_better"],
-            high=1.0 if known else None,
+            is_fraction=known,
         )
     values = {s: {name: one["values"] for name, one in by.items()} for s, by in sides.items()}
     return values, rows
@@ -71,7 +71,8 @@ def task_scores(state: State) -> tuple[dict[str, Scores], dict[str, Metric]]:
 
 def _run(state: State, side: str, task: str, manager: TaskManager) -> dict[str, Any]:
     """Return the values of each metric of a task by document; its texts stay behind."""
-    writer, plan = state.writers[side], state.plan
+    assert state.models is not None
+    writer, plan = state.models.writer(state.weights[side]), state.plan
     assert isinstance(writer, TransformersWriter)
     with writer.side():
         model = HFLM(

@@ -14,7 +14,6 @@ from transformers import AutoConfig, GenerationConfig
 from ft_tools.evaluation.systems.grammar import Answers
 from ft_tools.evaluation.worker.decoding import decode
 from ft_tools.evaluation.worker.transformers_writer import TransformersWriter, Weights
-from ft_tools.evaluation.worker.writer import Likelihood, added_bytes, first_counted
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.mlx.batch import Batch, takes_several
 from ft_tools.models.worker.mlx.model import Factors, MlxModel
@@ -83,20 +82,6 @@ class MlxWriter(TransformersWriter):
         )
         mx.clear_cache()
         return made
-
-    def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[Likelihood]:
-        """Measure how well each continuation is predicted after its prompt, one after the other."""
-        with self.side():
-            return [self._likelihood(*text) for text in texts]
-
-    def _likelihood(self, prompt: str, whole: str) -> Likelihood:
-        ids = self.encode(whole)
-        start = first_counted(self.encode(prompt) if prompt else [], ids)
-        labels = [-100] * start + ids[start:]
-        log_probs = self.model.base.scores(mx.array([ids]), mx.array([labels])).log_probs
-        nats = -float(to_torch(log_probs).double().sum())
-        mx.clear_cache()
-        return Likelihood(nats, len(ids) - start, added_bytes(prompt, whole))
 
     def _begin(self, rows: Sequence[list[int]], num_shared: int) -> "MlxSteps":
         return MlxSteps(self.model.base.model, rows, num_shared)

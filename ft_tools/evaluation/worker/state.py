@@ -1,11 +1,11 @@
 """What the steps of an evaluation share, and what an earlier attempt saved."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
@@ -15,18 +15,22 @@ from ft_tools.evaluation.report import PROMPTED
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Settings
 from ft_tools.evaluation.stress import question_sets
-from ft_tools.evaluation.systems.earlier_answers import Saved, answers_of, read_outputs
+from ft_tools.evaluation.systems import answers
+from ft_tools.evaluation.systems.answers import GENERAL, Answer, Batch, Key
 from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.systems.plan import SystemPlan
-from ft_tools.evaluation.worker.writer import Writer, plain_prompt
+from ft_tools.evaluation.worker.writer import plain_prompt
 from ft_tools.formats.test_sets import asked_by, earlier_looks
-from ft_tools.publish import append_line, sha256
+from ft_tools.publish import sha256
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 
 if TYPE_CHECKING:
     # Importing it takes seconds, and only models need it.
     from ft_tools.evaluation.worker.loaded_models import LoadedModels
+
+Ask = Callable[[Sequence[HeldOut]], Generator[Batch]]
+"""Questions -> answers as they are ready, each with the place of its question."""
 
 
 @dataclass
@@ -44,13 +48,12 @@ class State:
     """File -> the examples that systems learn from or are shown, read once."""
 
     @cached_property
-    def saved(self) -> Saved:
+    def saved(self) -> dict[Key, Answer]:
         """Return the answers so far."""
-        return read_outputs(self.outputs_path)
+        return answers.read(self._outputs)
 
     @property
-    def outputs_path(self) -> Path:
-        """Return the file of all answers."""
+    def _outputs(self) -> Path:
         return self.session.run_dir / "outputs.jsonl"
 
     @cached_property
@@ -77,54 +80,51 @@ class State:
         """Return the wording of each example where most follow few and no groups are named."""
         return None if self.request.cluster_field else wordings_in(self.examples)
 
-    @property
-    def num_to_answer(self) -> int:
-        """Return the questions of all models and endpoints; simple baselines take no time."""
-        general = self.plan.num_general_prompts * len(self.weights)
-        return len(self._prompted) * sum(map(len, self.sets.values())) + general
-
-    @property
-    def num_answered(self) -> int:
-        """Return how many of them have an answer."""
-        names = self._prompted
-        return sum(kind == "general" or side in names for kind, side, _ in self.saved)
-
-    @property
-    def _prompted(self) -> set[str]:
-        return {one.name for one in self.plan.systems if one.kind in PROMPTED}
-
-    @property
-    def held_out_path(self) -> Path:
-        """Return the held-out file."""
-        return Path(self.plan.dataset)
-
     @cached_property
     def weights(self) -> dict[str, ModelFiles]:
         """Return the models of the short form by the name of their system, the reference first."""
         systems = self.plan.systems if self.request.model else ()
         return {one.name: one.model for one in systems if one.model}
 
-    @cached_property
-    def writers(self) -> dict[str, Writer]:
-        """Return the models of the short form by the name of their system, the reference first."""
+    def render(self, files: ModelFiles, rendering: str) -> Callable[[HeldOut], str]:
+        """Return what writes the prompts of a model; all of the short form get one template."""
         assert self.models is not None
-        # The tuned model first: a base below its adapter shares its weights.
-        files = reversed(self.weights.items())
-        found = {name: self.models.writer(one) for name, one in files}
-        return dict(reversed(found.items()))
-
-    @property
-    def templated(self) -> Writer | None:
-        """Return the model whose template all prompts of the short form are written with."""
-        writers = reversed(list(self.writers.values()))
-        return next((writer for writer in writers if writer.template is not None), None)
-
-    def render_for_all(self, rendering: str) -> Callable[[HeldOut], str]:
-        """Return what writes a prompt once for all models of the short form."""
-        writer = self.templated
-        if rendering == "plain" or writer is None:
+        writer = self.models.writer(files)
+        if self.weights:
+            known = [self.models.writer(one) for one in reversed(self.weights.values())]
+            writer = next((one for one in known if one.template is not None), writer)
+        if rendering == "plain" or writer.template is None:
             return plain_prompt
         return lambda example: writer.render(example, rendering)
+
+    def answered(
+        self, kind: str, side: str, questions: Sequence[HeldOut], ask: Ask
+    ) -> list[Answer]:
+        """Ask what is missing of a set of questions, and return all answers in order.
+
+        Raises:
+            Stopped: It was requested; what was in flight is saved.
+        """
+        missing = [one for one in questions if (kind, side, one.line) not in self.saved]
+        # Reported at once: what the system before it reported is not this one's progress.
+        self._report_progress()
+        if missing:
+            with closing(ask(missing)) as batches:
+                for batch in batches:
+                    for i, answer in batch:
+                        self._keep((kind, side, missing[i].line), answer)
+                    self._report_progress()
+        self.check_stop()
+        return [self.saved[kind, side, one.line] for one in questions]
+
+    def take_over(self, plan: SystemPlan) -> None:
+        """Copy answers of the run that the plan reuses into this run, where they are missing."""
+        if plan.reused_from is None:
+            return
+        found = answers.of_system(directory.find(plan.reused_from), plan.answers_key)
+        for (kind, line), answer in found.items():
+            if kind in self.sets and (kind, plan.name, line) not in self.saved:
+                self._keep((kind, plan.name, line), answer)
 
     def planned_file(self, plan: SystemPlan, name: str) -> Path:
         """Return a file that a system reads.
@@ -137,20 +137,6 @@ class State:
             raise PlanChanged(f"{name} changed since the plan was confirmed; call evaluate again")
         return path
 
-    def keep(self, kind: str, side: str, line: int, answer: dict[str, Any]) -> None:
-        """Save an answer."""
-        row = {"set": kind, "side": side, "line": line, **answer}
-        append_line(self.outputs_path, json.dumps(row))
-        self.saved[kind, side, line] = row
-
-    def take_over(self, plan: SystemPlan) -> None:
-        """Copy answers of the run that the plan reuses into this run, where they are missing."""
-        if plan.reused_from is None:
-            return
-        for kind, line, answer in answers_of(directory.find(plan.reused_from), plan.answers_key):
-            if kind in self.sets and (kind, plan.name, line) not in self.saved:
-                self.keep(kind, plan.name, line, answer)
-
     def check_stop(self) -> None:
         """End here if that was requested; everything so far is saved.
 
@@ -159,3 +145,15 @@ class State:
         """
         if self.session.should_stop:
             raise Stopped
+
+    def _keep(self, key: Key, answer: Answer) -> None:
+        answers.keep(self._outputs, key, answer)
+        self.saved[key] = answer
+
+    def _report_progress(self) -> None:
+        """Report the questions of models and endpoints; simple baselines take no time."""
+        names = {one.name for one in self.plan.systems if one.kind in PROMPTED}
+        total = len(names) * sum(map(len, self.sets.values()))
+        total += self.plan.num_general_prompts * len(self.weights)
+        done = sum(kind == GENERAL or side in names for kind, side, _ in self.saved)
+        self.session.progress(done, total)

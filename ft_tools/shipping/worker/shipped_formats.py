@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import DiskFull, FineTuningError
-from ft_tools.metrics.compare import compare
+from ft_tools.metrics.means import compare
 from ft_tools.metrics.table import metric as metric_row
 from ft_tools.models.model_folder import weight_bytes
 from ft_tools.publish import MANIFEST, link_or_copy, new_folder, sha256, verify

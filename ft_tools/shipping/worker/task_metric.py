@@ -60,7 +60,7 @@ def task_of(
     except BadData:
         return None
     references = [e.reference for e in examples]
-    chosen = [name for name in choose_metrics(["auto"], references) if name != "perplexity"]
+    chosen = list(choose_metrics(["auto"], references))
     longest = max(len(tokens(text)) for text in references) + ROOM_TOKENS
     prompts = [tokens(e.messages or e.prompt) for e in examples]
     talks = [e.messages for e in examples]
