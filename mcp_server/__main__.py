@@ -15,7 +15,6 @@ import os
 import sys
 
 import anyio
-from anyio.abc import TaskStatus
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 
@@ -24,13 +23,11 @@ from mcp_server import calls
 from mcp_server.bad_lines import answer_bad_lines
 from mcp_server.server import greeting, server
 
-INTERRUPTED = 130
-
 
 async def serve(said: str) -> None:
     """Serve until the client closes the connection or a signal ends the process."""
     async with anyio.create_task_group() as beside:
-        await beside.start(end_on_signal)
+        await beside.start(calls.on_signal, calls.leave)
         async with stdio_server() as (read, write), anyio.create_task_group() as pump:
             sys.stderr.write(f"{said}\n")
             passed, messages = anyio.create_memory_object_stream[SessionMessage]()
@@ -42,14 +39,6 @@ async def serve(said: str) -> None:
                 calls.abandon_all()
                 calls.end(0)
         await calls.leave(0)
-
-
-async def end_on_signal(*, task_status: TaskStatus[None]) -> None:
-    """End on SIGINT and SIGTERM, also while calls work."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-        task_status.started()
-        async for number in received:
-            await calls.leave(INTERRUPTED if number == signal.SIGINT else 0)
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ The library passes on what it cannot parse as an exception, and its dispatcher d
 """
 
 import json
-import re
 from collections.abc import AsyncIterable
 from typing import Any
 
@@ -13,8 +12,6 @@ from mcp.shared.message import SessionMessage
 from mcp.types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
 from pydantic import ValidationError
 
-# A string that is cut off ends with the line: each character is read once.
-TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)|[\[\]{}:,]|[^\s\[\]{}:,"]+', re.DOTALL)
 REMEDY = (
     "send one JSON-RPC 2.0 message per line; no string may contain a lone surrogate, and nesting "
     "may be at most 100 deep"
@@ -46,7 +43,7 @@ def _answer(error: ValidationError) -> JSONRPCError | None:
     if not line.strip():
         return None
     said = details[0]["msg"].removeprefix("Invalid JSON: ")
-    return _error(id_of(line), PARSE_ERROR, f"not valid JSON: {said}")
+    return _error(_id_of(line), PARSE_ERROR, f"not valid JSON: {said}")
 
 
 def _error(named: object, code: int, said: str) -> JSONRPCError:
@@ -55,19 +52,10 @@ def _error(named: object, code: int, said: str) -> JSONRPCError:
     return JSONRPCError.model_validate({"jsonrpc": "2.0", "id": known, "error": data})
 
 
-def id_of(line: str) -> object:
-    """Return the id of a message that no parser takes; None if it has none.
-
-    >>> id_of('{"jsonrpc": "2.0", "id": 7, "params": {"id": 8, "path": "cut')
-    7
-    """
-    depth, before = 0, ["", ""]
-    for token in TOKEN.findall(line):
-        if depth == 1 and before == ['"id"', ":"]:
-            try:
-                return json.loads(token)
-            except ValueError:
-                return None
-        depth += (token in "[{") - (token in "]}")
-        before = [before[1], token]
-    return None
+def _id_of(line: str) -> object:
+    """Return the id of a message that Python's own parser takes: it knows lone surrogates."""
+    try:
+        read = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return read.get("id") if isinstance(read, dict) else None

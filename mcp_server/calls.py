@@ -2,15 +2,17 @@
 
 import logging
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
 import anyio
 from anyio import CapacityLimiter, to_thread
+from anyio.abc import TaskStatus
 from mcp.server import ServerRequestContext
 from pydantic import BaseModel
 
@@ -19,6 +21,7 @@ from ft_tools import abandoned_calls
 PROGRESS_SECONDS = 2.0
 MAX_CALLS = 16
 """Tools that work at once; further calls wait for one of them."""
+INTERRUPTED = 130
 END_SECONDS = 1.0
 """How long calls get to stop when the server is told to end."""
 
@@ -79,6 +82,16 @@ def end(code: int) -> NoReturn:
         with suppress(OSError):
             stream.flush()
     os._exit(code)
+
+
+async def on_signal(
+    act: Callable[[int], Awaitable[None]], *, task_status: TaskStatus[None]
+) -> None:
+    """Call `act` with the exit code that SIGINT (130) or SIGTERM (0) asks for."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        task_status.started()
+        async for number in received:
+            await act(INTERRUPTED if number == signal.SIGINT else 0)
 
 
 def _work(

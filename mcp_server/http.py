@@ -1,6 +1,5 @@
-"""Serve over streamable HTTP: `python -m mcp_server.http`; without a token, this machine only."""
+"""Serve over streamable HTTP (`fine-tuning-llm serve --http`); without a token, loopback only."""
 
-import argparse
 import errno
 import hmac
 import ipaddress
@@ -10,8 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import get_args
+from contextlib import contextmanager
 
 if __name__ == "__main__":
     # Until the server listens to signals, Ctrl-C ends it without a traceback.
@@ -19,16 +17,14 @@ if __name__ == "__main__":
 
 import anyio
 import uvicorn
-from anyio.abc import TaskStatus
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ft_tools import __version__, workspace
-from ft_tools.errors import AddressInUse, BadInput, FineTuningError, brief
-from ft_tools.views.terminal import Format, chosen, show, show_error
+from ft_tools import workspace
+from ft_tools.errors import AddressInUse, BadInput, FineTuningError
+from ft_tools.views.terminal import show_error
 from mcp_server import calls
 from mcp_server.server import greeting, server
 
@@ -40,11 +36,10 @@ first: a request sent on a connection that the server just closed is lost."""
 MAX_BODY_BYTES = 4 * 2**20
 SESSION_IDLE_SECONDS = 600.0
 MAX_CONNECTIONS = 1000
-INTERRUPTED = 130
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-def serve_http(host: str, port: int, *, token: str = "", format: Format = "auto") -> None:
+def serve_http(host: str, port: int, token: str) -> None:
     """Serve over streamable HTTP at /mcp until a signal ends the process.
 
     The exit code is 0 after SIGTERM and 130 after SIGINT.
@@ -53,21 +48,20 @@ def serve_http(host: str, port: int, *, token: str = "", format: Format = "auto"
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         token: Secret that clients send as a bearer token; empty: loopback addresses only.
-        format: How stdout reports the address: not at all to a person, else as JSON.
 
     Raises:
         BadInput: The host is reachable from other machines and there is no token, or it is short.
         AddressInUse: Another process listens there.
     """
-    # No header can end with a blank, such as the line end of a file.
-    token = token.strip()
     if not token and not is_loopback(host):
         raise BadInput(
             f"host {host!r} is reachable from other machines; set {TOKEN_VARIABLE} to a secret "
             "that clients send as a bearer token, or keep 127.0.0.1 and use an SSH tunnel"
         )
     if token and len(token) < MIN_TOKEN_CHARS:
-        raise BadInput(f"{TOKEN_VARIABLE} has less than {MIN_TOKEN_CHARS} characters")
+        raise BadInput(
+            f"{TOKEN_VARIABLE} has {len(token)} characters; use at least {MIN_TOKEN_CHARS}"
+        )
     shown = f"[{host}]" if ":" in host else host
     open_to_all_hosts = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     with _listening(host, port) as listener:
@@ -87,8 +81,10 @@ def serve_http(host: str, port: int, *, token: str = "", format: Format = "auto"
             server_header=False,
         )
         address = f"http://{shown}:{listener.getsockname()[1]}/mcp"
-        serving = Serving(address=address, needs_token=bool(token), version=__version__)
-        anyio.run(_serve, _Server(config, serving, format), listener)
+        needed = "token required" if token else "no token"
+        sys.stderr.write(f"{greeting(f'at {address} ({needed})')}\n")
+        sys.stderr.flush()
+        anyio.run(_serve, _Server(config), listener)
 
 
 def _only_loopback(name: str) -> TransportSecuritySettings:
@@ -129,53 +125,25 @@ class BearerToken:
         return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
 
 
-class Serving(BaseModel):
-    """What a program that started the server reads on stdout once it serves."""
-
-    address: str
-    needs_token: bool
-    version: str
-
-
 class _Server(uvicorn.Server):
-    """uvicorn that reports when it serves and leaves signals to us: it would raise them again."""
-
-    def __init__(self, config: uvicorn.Config, serving: Serving, format: Format) -> None:
-        super().__init__(config)
-        self._serving = serving
-        self._format = format
+    """uvicorn that leaves signals to us: it would raise them again."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then report the address."""
-        await super().startup(sockets)
-        token = "token required" if self._serving.needs_token else "no token"
-        sys.stderr.write(f"{greeting(f'at {self._serving.address} ({token})')}\n")
-        sys.stderr.flush()
-        if chosen(self._format) != "human":
-            # Whoever has closed stdout still wants the server.
-            with suppress(OSError):
-                show(self._serving, self._format)
-                sys.stdout.flush()
-
 
 async def _serve(http: uvicorn.Server, listener: socket.socket) -> None:
     code = 0
 
-    async def end_on_signal(*, task_status: TaskStatus[None]) -> None:
+    async def end(number: int) -> None:
         nonlocal code
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-            task_status.started()
-            async for number in received:
-                code = INTERRUPTED if number == signal.SIGINT else 0
-                calls.abandon_all()
-                http.should_exit = True
+        code = number
+        calls.abandon_all()
+        http.should_exit = True
 
     async with anyio.create_task_group() as beside:
-        await beside.start(end_on_signal)
+        await beside.start(calls.on_signal, end)
         for handler in logging.getLogger().handlers:
             handler.addFilter(lambda record: not (http.should_exit or _client_has_left(record)))
         await http.serve(sockets=[listener])
@@ -213,6 +181,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        # From here on clients may connect; uvicorn answers them once it has started.
+        listener.listen()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(
@@ -224,27 +194,16 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _port(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else -1
-    if not 0 <= number <= 65535:
-        raise BadInput(f"--port {brief(repr(text))} is no port; allowed: 0 (any free) to 65535")
-    return number
-
-
 def main() -> None:
-    """Run the server named on the command line."""
+    """Serve at the host and port named on the command line."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    parser = argparse.ArgumentParser(prog="fine-tuning-llm serve --http", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", default="8765", help="port; 0 takes a free one")
-    parser.add_argument("--format", choices=get_args(Format), default="auto")
-    given = parser.parse_args()
     try:
         workspace.roots()
-        token = os.environ.get(TOKEN_VARIABLE, "")
-        serve_http(given.host, _port(given.port), token=token, format=given.format)
+        # No header can end with a blank, such as the line end of a file.
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        serve_http(sys.argv[1], int(sys.argv[2]), token)
     except FineTuningError as error:
-        sys.exit(show_error(error, given.format))
+        sys.exit(show_error(error, "auto"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The commands that are no tools: serve, connect, doctor, demo, and those that follow runs."""
 
+import json
 import os
 import sys
 import time
@@ -42,7 +43,7 @@ def serve(
     *,
     http: bool = False,
     host: str = "127.0.0.1",
-    port: int = 8765,
+    port: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65535))] = 8765,
 ) -> None:  # pragma: no cover - replaces the process
     """Serve the tools over MCP: stdio, or streamable HTTP with --http.
 
@@ -54,7 +55,7 @@ def serve(
     """
     if not http:
         _become("mcp_server")
-    _become("mcp_server.http", "--host", host, "--port", str(port), *_in_format())
+    _become("mcp_server.http", host, str(port))
 
 
 @app.command
@@ -79,14 +80,7 @@ def connect(
         print: Print the entry for any client, and write nothing.
         dry_run: Show the change, and write nothing.
     """
-    options = [client] if client else []
-    options += ["--scope", scope]
-    options += ["--workspace", workspace] if workspace else []
-    options += ["--http", http] if http else []
-    options += [] if skill else ["--no-skill"]
-    options += ["--print"] if print else []
-    options += ["--dry-run"] if dry_run else []
-    _become("mcp_server.connect", "connect", *options, *_in_format())
+    _become("mcp_server.connect", _as_json(locals(), action="connect"))
 
 
 @app.command
@@ -100,9 +94,7 @@ def disconnect(
         scope: Whose configuration: yours, or that of the project in the working folder.
         dry_run: Show the change, and write nothing.
     """
-    options = ["--dry-run"] if dry_run else []
-    options += _in_format()
-    _become("mcp_server.connect", "disconnect", client, "--scope", scope, *options)
+    _become("mcp_server.connect", _as_json(locals(), action="disconnect"))
 
 
 @app.command(name="doctor")
@@ -125,7 +117,8 @@ def _doctor(
             machine's GPU, about two minutes; without a GPU, on the CPU.
     """
     if gpu:  # pragma: no cover - replaces the process
-        _become("ft_tools.doctor.worker.gpu_self_test", *_as_json())
+        as_json = ["--json"] if chosen(output_options["format"]) == "json" else []
+        _become("ft_tools.doctor.worker.gpu_self_test", *as_json)
     from ft_tools.doctor.tool import doctor  # The other commands do not wait for its imports.
 
     request = DoctorRequest(purposes=purposes or [], clients=clients, hub=hub)
@@ -157,12 +150,9 @@ def demo(  # pragma: no cover - replaces the process
     _become("ft_tools.demo.walk", "--output", output, "--engine", engine, *only)
 
 
-def _as_json() -> list[str]:
-    return ["--json"] if chosen(output_options["format"]) == "json" else []
-
-
-def _in_format() -> list[str]:
-    return ["--format", output_options["format"]]
+def _as_json(given: dict[str, Any], **more: str) -> str:
+    """Return a command's arguments as the program that it becomes reads them."""
+    return json.dumps(given | more | {"format": output_options["format"]})
 
 
 def _become(*module: str) -> None:  # pragma: no cover - replaces the process

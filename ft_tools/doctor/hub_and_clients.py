@@ -55,7 +55,7 @@ def clients() -> Iterator[Check]:
     """Yield a check for each coding agent that is installed here."""
     try:
         done = subprocess.run(
-            command("mcp_server.connect", "status"),
+            command("mcp_server.connect", '{"action": "status"}'),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""The clients: where each keeps its servers, and how it writes one down.
+"""The clients, one row each: where each keeps its servers, and how it writes one down.
 
 Source: each client's documentation, and what each was seen to do with an entry (November 2026).
 """
@@ -6,16 +6,16 @@ Source: each client's documentation, and what each was seen to do with an entry 
 import os
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 NAME = "fine-tuning-llm"
 TOKEN = "FINE_TUNING_LLM_HTTP_TOKEN"
 Scope = Literal["user", "project"]
-TIMEOUT_SECONDS = 600
-START_SECONDS = 60
+SECONDS, MILLISECONDS, START_SECONDS = 600, 600_000, 60
+Place = tuple[str, str, str]
+"""A variable that may name a folder, that folder below the home if it does not, a path in it."""
 
 
 @dataclass(frozen=True)
@@ -35,172 +35,146 @@ class Client:
     """A client, its configuration file, and its form of an entry."""
 
     title: str
-    user_file: Callable[[], Path]
-    entry: Callable[[Server], dict[str, Any]]
-    key: tuple[str, ...] = ("mcpServers",)
+    user_file: Place
     project_file: str = ""
     """In the project's folder; empty: it has none."""
-    programs: tuple[str, ...] = ()
+    key: tuple[str, ...] = ("mcpServers",)
+    user_skills: Place = ("", "", ".agents/skills")
+    """Folder in which it looks for skills; several clients read this one."""
+    project_skills: str = ".agents/skills"
+    programs: tuple[str, ...]
     """Its commands: one of them on PATH, or the folder of its file, shows that it is installed."""
     add: tuple[str, ...] = ()
     """Its own command that registers a server; empty: its file is edited."""
     add_replaces: bool = False
     """Whether that command replaces an entry; otherwise the old one is removed first."""
     remove: tuple[str, ...] = ()
-    user_skills: Callable[[], Path]
-    """Folder in which it looks for skills."""
-    project_skills: str = ""
-    left: str = "Restart it to load the server."
+    reference: str = ""
+    """How an entry names a variable of the client's environment; empty: it cannot."""
+    url_reference: str = ""
+    """The same where only an address needs one: its command has the client's whole environment."""
+    names_key: str = ""
+    """Key that lists the variables which it passes on; empty: it has none."""
+    has_type: bool = False
+    """Whether an entry needs `type`."""
+    further: dict[str, Any] = field(default_factory=dict)
+    """More keys of an entry, such as time limits."""
+    further_of_url: dict[str, Any] = field(default_factory=dict)
+    left: str
     """What is left for the person to do."""
 
     @property
     def is_toml(self) -> bool:
         """Whether its file is TOML."""
-        return self.user_file().suffix == ".toml"
+        return self.user_file[2].endswith(".toml")
 
     def file(self, scope: Scope) -> Path:
         """Return the file of a scope."""
-        return self.user_file() if scope == "user" else Path.cwd() / self.project_file
+        return _path(self.user_file) if scope == "user" else Path.cwd() / self.project_file
 
     def skill(self, scope: Scope) -> Path:
         """Return the folder of this skill in a scope."""
-        skills = self.user_skills() if scope == "user" else Path.cwd() / self.project_skills
-        return skills / NAME
+        own = _path(self.user_skills) if scope == "user" else Path.cwd() / self.project_skills
+        return own / NAME
 
     def is_installed(self) -> bool:
         """Return whether the client is on this machine."""
-        return (self.user_file().parent.is_dir() and self.user_file().parent != Path.home()) or any(
-            map(shutil.which, self.programs)
-        )
+        folder = _path(self.user_file).parent
+        has_folder = folder.is_dir() and folder != Path.home()
+        return has_folder or any(map(shutil.which, self.programs))
+
+    def entry(self, server: Server) -> dict[str, Any]:
+        """Return the client's entry of a server."""
+        made: dict[str, Any] = {"type": "http" if server.url else "stdio"} if self.has_type else {}
+        if server.url:
+            made["url"] = server.url
+            if reference := self.reference or self.url_reference:
+                token = reference.replace("{}", TOKEN)
+                made["headers"] = {"Authorization": f"Bearer {token}"}
+            return made | self.further_of_url | self.further
+        secrets = {name: self.reference.replace("{}", name) for name in server.forwarded}
+        made |= {"command": server.command, "args": list(server.arguments)}
+        made["env"] = dict(server.environment) | (secrets if self.reference else {})
+        if self.names_key and server.forwarded:
+            made[self.names_key] = list(server.forwarded)
+        return made | self.further
 
 
-def _home(*parts: str) -> Callable[[], Path]:
-    return lambda: Path.home().joinpath(*parts)
+def _path(place: Place) -> Path:
+    variable, folder, path = place
+    return Path(os.environ.get(variable) or Path.home() / folder) / path
 
 
-def _below(variable: str, folder: str, name: str) -> Callable[[], Path]:
-    """Return a path below a folder that a variable may move."""
-    return lambda: Path(os.environ.get(variable) or Path.home() / folder) / name
-
-
-def _vscode() -> Path:
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return base / "Code" / "User" / "mcp.json"
-
-
-def entry(
-    server: Server, *, reference: str = "", kind: bool = False, **further: Any
-) -> dict[str, Any]:
-    """Return the usual entry: command, args, env; or url and headers.
-
-    Args:
-        server: What is registered.
-        reference: How the client writes a variable of its own environment, such as `${env:{}}`.
-        kind: Whether it requires `type`.
-        further: More keys, such as time limits.
-    """
-    if server.url:
-        token = {"Authorization": f"Bearer {reference.replace('{}', TOKEN)}"}
-        made: dict[str, Any] = {"type": "http"} if kind else {}
-        made |= {"url": server.url} | ({"headers": token} if reference else {})
-        return made | further
-    secrets = {name: reference.replace("{}", name) for name in server.forwarded if reference}
-    made = {"type": "stdio"} if kind else {}
-    made |= {"command": server.command, "args": list(server.arguments)}
-    return made | {"env": dict(server.environment) | secrets} | further
-
-
-def _claude_code(server: Server) -> dict[str, Any]:
-    # The token by reference; a command gets the whole environment anyway.
-    reference = "${{}}" if server.url else ""
-    return entry(server, reference=reference, kind=True, timeout=MILLISECONDS)
-
-
-def _codex(server: Server) -> dict[str, Any]:
-    times = {"startup_timeout_sec": START_SECONDS, "tool_timeout_sec": TIMEOUT_SECONDS}
-    if server.url:
-        return {"url": server.url, "bearer_token_env_var": TOKEN} | times
-    forwarded = {"env_vars": list(server.forwarded)} if server.forwarded else {}
-    return entry(server) | forwarded | times
-
-
-def _openclaw(server: Server) -> dict[str, Any]:
-    times = {"connectionTimeoutMs": START_SECONDS * 1000, "requestTimeoutMs": MILLISECONDS}
-    http = {"transport": "streamable-http"} if server.url else {}
-    return entry(server, reference="${{}}") | http | times
-
-
-MILLISECONDS = TIMEOUT_SECONDS * 1000
-AGENTS = ".agents/skills"
-"""Read by several clients, in the home and in a project."""
+VSCODE: dict[bool, Place] = {
+    True: ("", "Library/Application Support", "Code/User/mcp.json"),
+    False: ("XDG_CONFIG_HOME", ".config", "Code/User/mcp.json"),
+}
+"""On a Mac, or not."""
 CLIENTS = {
     "claude-code": Client(
         title="Claude Code",
-        user_file=lambda: Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home()) / ".claude.json",
-        entry=_claude_code,
+        user_file=("CLAUDE_CONFIG_DIR", "", ".claude.json"),
         project_file=".mcp.json",
+        user_skills=("CLAUDE_CONFIG_DIR", ".claude", "skills"),
+        project_skills=".claude/skills",
         programs=("claude",),
         add=("claude", "mcp", "add-json", "--scope", "{scope}", NAME, "{entry}"),
         remove=("claude", "mcp", "remove", "--scope", "{scope}", NAME),
+        url_reference="${{}}",
+        has_type=True,
+        further={"timeout": MILLISECONDS},
         left="Start a new session; in a project, Claude Code asks once for approval.",
-        user_skills=_below("CLAUDE_CONFIG_DIR", ".claude", "skills"),
-        project_skills=".claude/skills",
     ),
     "codex": Client(
         title="Codex",
-        user_file=_below("CODEX_HOME", ".codex", "config.toml"),
-        entry=_codex,
-        key=("mcp_servers",),
+        user_file=("CODEX_HOME", ".codex", "config.toml"),
         project_file=".codex/config.toml",
+        key=("mcp_servers",),
         programs=("codex",),
+        names_key="env_vars",
+        further={"startup_timeout_sec": START_SECONDS, "tool_timeout_sec": SECONDS},
+        further_of_url={"bearer_token_env_var": TOKEN},
         left="Start a new session. Codex reads a project's file only if it trusts the project.",
-        user_skills=_home(AGENTS),
-        project_skills=AGENTS,
     ),
     "cursor": Client(
         title="Cursor",
-        user_file=_home(".cursor", "mcp.json"),
-        entry=lambda server: entry(server, reference="${env:{}}"),
+        user_file=("", ".cursor", "mcp.json"),
         project_file=".cursor/mcp.json",
+        user_skills=("", ".cursor", "skills"),
         programs=("cursor", "cursor-agent"),
+        reference="${env:{}}",
         left="Switch the server on in Cursor's settings, under MCP.",
-        user_skills=_home(".cursor", "skills"),
-        project_skills=AGENTS,
     ),
     "vscode": Client(
         title="VS Code",
-        user_file=_vscode,
-        entry=lambda server: entry(server, kind=True),
-        key=("servers",),
+        user_file=VSCODE[sys.platform == "darwin"],
         project_file=".vscode/mcp.json",
+        key=("servers",),
+        user_skills=("", ".copilot", "skills"),
         programs=("code",),
+        has_type=True,
         left="Start the server from the MCP view; VS Code asks once whether you trust it.",
-        user_skills=_home(".copilot", "skills"),
-        project_skills=AGENTS,
     ),
     "gemini": Client(
         title="Gemini CLI",
-        user_file=_home(".gemini", "settings.json"),
-        entry=lambda server: entry(server, reference="${}", timeout=MILLISECONDS),
+        user_file=("", ".gemini", "settings.json"),
         project_file=".gemini/settings.json",
         programs=("gemini",),
+        reference="${}",
+        further={"timeout": MILLISECONDS},
         left="Start a new session. In a folder that Gemini does not trust, all servers are off.",
-        user_skills=_home(AGENTS),
-        project_skills=AGENTS,
     ),
     "openclaw": Client(
         title="OpenClaw",
-        user_file=_below("OPENCLAW_STATE_DIR", ".openclaw", "openclaw.json"),
-        entry=_openclaw,
+        user_file=("OPENCLAW_STATE_DIR", ".openclaw", "openclaw.json"),
         key=("mcp", "servers"),
         programs=("openclaw",),
         add=("openclaw", "mcp", "set", NAME, "{entry}"),
         add_replaces=True,
         remove=("openclaw", "mcp", "unset", NAME),
+        reference="${{}}",
+        further={"connectionTimeoutMs": START_SECONDS * 1000, "requestTimeoutMs": MILLISECONDS},
+        further_of_url={"transport": "streamable-http"},
         left="Reload a running gateway: openclaw mcp reload.",
-        user_skills=_home(AGENTS),
     ),
 }

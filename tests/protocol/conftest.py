@@ -1,18 +1,14 @@
 """Servers and clients of every kind."""
 
 import os
-import socket
-import subprocess
 import sys
-import time
 
-import anyio
-import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
 
 from mcp_server.server import server
 from tests.protocol.calls import prepare
+from tests.protocol.serving import serving
 
 
 @pytest.fixture
@@ -40,24 +36,7 @@ def stdio(prepared):
 
 
 @pytest.fixture
-async def http_url(prepared):
+def http_url(prepared):
     """Give the address of a server process over streamable HTTP."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mcp_server.http", "--port", str(port)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/mcp"
-    try:
-        deadline = time.monotonic() + 120
-        async with httpx2.AsyncClient() as probe:
-            while time.monotonic() < deadline:
-                try:
-                    await probe.get(url)
-                    break
-                except httpx2.ConnectError:
-                    await anyio.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(120)
+    with serving("--http", "--port", "0") as served:
+        yield served.url

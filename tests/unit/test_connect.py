@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from ft_tools.errors import BadInput, FineTuningError
-from mcp_server.connect import client_entry, skill_folder
+from mcp_server.connect import registration
 from mcp_server.connect.clients import CLIENTS, NAME, Server
 from mcp_server.skill_files import skill_files
 
@@ -33,15 +33,15 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def written(name, extra=None):
+def written(name):
     """Write a client's file as a person has it; return its path and text."""
     client = CLIENTS[name]
-    path = client.user_file()
+    path = client.file("user")
     path.parent.mkdir(parents=True, exist_ok=True)
     if client.is_toml:
         text = '# mine\nmodel = "x"\n\n[mcp_servers.other]\ncommand = "y" # keep\n'
     else:
-        nested = {"other": OTHER} | (extra or {})
+        nested = {"other": OTHER}
         for key in reversed(client.key):
             nested = {key: nested}
         text = json.dumps(nested, indent=4) + "\n"
@@ -58,10 +58,9 @@ def servers(name, path):
     return found
 
 
-def do(name, entry, scope="user"):
-    change = client_entry.plan(CLIENTS[name], scope, entry)
-    client_entry.apply(CLIENTS[name], scope, change)
-    return change
+def do(name, entry):
+    client = CLIENTS[name]
+    registration.write_entry(client, "user", registration.entry_of(client, "user"), entry)
 
 
 @pytest.mark.parametrize("name", BY_FILE)
@@ -72,7 +71,7 @@ def test_an_entry_is_added_beside_the_others_once_and_removed_again(name):
     assert servers(name, path)[NAME] == entry
     assert set(servers(name, path)) == {"other", NAME}
     assert path.stat().st_mode & 0o777 == 0o640
-    assert client_entry.plan(CLIENTS[name], "user", entry).is_empty
+    assert registration.entry_of(CLIENTS[name], "user") == entry
     do(name, None)
     assert path.read_text().strip() == before.strip()
     assert list(path.parent.iterdir()) == [path]
@@ -80,7 +79,7 @@ def test_an_entry_is_added_beside_the_others_once_and_removed_again(name):
 
 @pytest.mark.parametrize("name", BY_FILE)
 def test_a_file_that_connect_made_is_removed_again(name):
-    path = CLIENTS[name].user_file()
+    path = CLIENTS[name].file("user")
     do(name, CLIENTS[name].entry(SERVER))
     assert servers(name, path) == {NAME: CLIENTS[name].entry(SERVER)}
     assert path.stat().st_mode & 0o777 == 0o600
@@ -94,16 +93,8 @@ def test_a_file_that_cannot_be_parsed_is_left_as_it_is(name, text):
     path, _ = written(name)
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BadInput, match="--print"):
-        client_entry.plan(CLIENTS[name], "user", CLIENTS[name].entry(SERVER))
+        registration.entry_of(CLIENTS[name], "user")
     assert path.read_text(encoding="utf-8") == text
-
-
-def test_an_entry_of_that_name_that_is_not_ours_is_never_changed():
-    path, before = written("cursor", {NAME: OTHER})
-    for entry in (CLIENTS["cursor"].entry(SERVER), None):
-        with pytest.raises(BadInput):
-            client_entry.plan(CLIENTS["cursor"], "user", entry)
-    assert path.read_text() == before
 
 
 @pytest.mark.parametrize("name", CLIENTS)
@@ -116,7 +107,7 @@ def test_an_entry_has_the_command_or_address_and_no_secret(name, monkeypatch):
     addressed = CLIENTS[name].entry(Server(url="http://gpu:8765/mcp"))
     assert addressed["url"] == "http://gpu:8765/mcp"
     for entry in (started, addressed):
-        assert client_entry.is_ours(entry)
+        assert registration.is_ours(entry)
         assert "s3cret" not in json.dumps(entry)
 
 
@@ -160,7 +151,7 @@ json.dump(config, open(path, "w"))
 def test_a_client_with_commands_of_its_own_is_changed_by_them(home, monkeypatch, name):
     """The commands here are stand-ins that keep to what the real ones were seen to do."""
     client = CLIENTS[name]
-    program = PROGRAM.replace("PATH", repr(str(client.user_file())))
+    program = PROGRAM.replace("PATH", repr(str(client.file("user"))))
     program = program.replace("KEYS", repr(client.key))
     (home / "bin").mkdir()
     (home / "bin" / client.programs[0]).write_text(program)
@@ -169,12 +160,12 @@ def test_a_client_with_commands_of_its_own_is_changed_by_them(home, monkeypatch,
     entry = client.entry(SERVER)
     do(name, entry | {"timeout": 1})
     do(name, entry)
-    assert client_entry.entry_of(client, "user") == entry
+    assert registration.entry_of(client, "user") == entry
     with pytest.raises(FineTuningError, match="not allowed"):
         do(name, entry | {"timeout": "refused"})
-    assert client_entry.entry_of(client, "user") == entry
+    assert registration.entry_of(client, "user") == entry
     do(name, None)
-    assert client_entry.entry_of(client, "user") is None
+    assert registration.entry_of(client, "user") is None
 
 
 @pytest.fixture
@@ -185,11 +176,11 @@ def folder(tmp_path):
 def test_the_skill_is_placed_updated_and_removed_with_the_folders_made_for_it(folder, monkeypatch):
     old = {"SKILL.md": b"old", "references/gone.md": b"old"}
     with monkeypatch.context() as patched:
-        patched.setattr(skill_folder, "skill_files", lambda: old)
-        skill_folder.place(folder)
-    assert skill_folder.state(folder) == "older"
-    skill_folder.place(folder)
-    assert skill_folder.state(folder) == "current"
+        patched.setattr(registration, "skill_files", lambda: old)
+        registration.place_skill(folder)
+    assert registration.skill_state(folder) == "older"
+    registration.place_skill(folder)
+    assert registration.skill_state(folder) == "current"
     found = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -197,9 +188,9 @@ def test_the_skill_is_placed_updated_and_removed_with_the_folders_made_for_it(fo
     }
     assert found == skill_files()
     (folder.parent / "other").mkdir()
-    skill_folder.remove(folder)
+    registration.remove_skill(folder)
     assert [path.name for path in folder.parent.iterdir()] == ["other"]
     (folder.parent / "other").rmdir()
-    skill_folder.place(folder)
-    skill_folder.remove(folder)
+    registration.place_skill(folder)
+    registration.remove_skill(folder)
     assert not folder.parent.parent.exists()
