@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ft_tools.doctor.report import Check
+from ft_tools.doctor.report import Check, check
 from ft_tools.models.hub import endpoint, forbidden_by, hub_home
 from ft_tools.runs.processes.start import command, environment
 
@@ -20,18 +20,16 @@ CLIENTS_SECONDS = 300.0
 def hub() -> Iterator[Check]:
     """Yield whether the Hub answers, and whether somebody is logged in there."""
     if variable := forbidden_by():
-        found = f"{variable} is set: only models on this machine are used"
-        yield Check(name="Hub", state="note", found=found, fix=f"unset {variable}")
+        yield check("hub_forbidden", variable=variable)
     else:
         yield _answers(endpoint())
     file = Path(os.environ.get("HF_TOKEN_PATH") or hub_home() / "token")
     if os.environ.get("HF_TOKEN"):
-        yield Check(name="Hub login", state="ok", found="HF_TOKEN is set")
+        yield check("login", where="HF_TOKEN is set")
     elif file.is_file():
-        yield Check(name="Hub login", state="ok", found=f"a login is kept in {file}")
+        yield check("login", where=f"a login is kept in {file}")
     else:
-        found = "nobody is logged in; only gated and private models need it"
-        yield Check(name="Hub login", state="note", found=found, fix="hf auth login")
+        yield check("login_missing")
 
 
 def _answers(address: str) -> Check:
@@ -39,16 +37,11 @@ def _answers(address: str) -> Check:
     try:
         asked = urllib.request.Request(address, method="HEAD")
         with urllib.request.urlopen(asked, timeout=HUB_SECONDS):
-            return Check(name="Hub", state="ok", found=f"{address} answers")
+            return check("hub", address=address, code="")
     except urllib.error.HTTPError as error:
-        return Check(name="Hub", state="ok", found=f"{address} answers (HTTP {error.code})")
+        return check("hub", address=address, code=f" (HTTP {error.code})")
     except (OSError, ValueError) as error:
-        return Check(
-            name="Hub",
-            state="note",
-            found=f"{address} does not answer ({type(error).__name__}); local models work",
-            fix="check the network or HTTPS_PROXY, or name a mirror in HF_ENDPOINT",
-        )
+        return check("hub_silent", address=address, error=type(error).__name__)
 
 
 def clients() -> Iterator[Check]:
@@ -65,40 +58,27 @@ def clients() -> Iterator[Check]:
         )
         rows: list[dict[str, Any]] = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        yield Check(
-            name="clients", state="note", found=f"cannot be looked at ({type(error).__name__})"
-        )
+        yield check("clients_unknown", error=type(error).__name__)
         return
-    yield from (_client(row) for row in rows)
+    yield from map(client, rows)
     for title in sorted({row["title"] for row in rows}):
-        scopes = [row["scope"] for row in rows if row["title"] == title and row.get("registered")]
-        if len(scopes) > 1:
-            found = f"registered for you and for the project in {os.getcwd()}"
-            yield Check(name=title, state="note", found=f"{found}; the project's entry counts")
+        if sum(row["title"] == title and bool(row.get("registered")) for row in rows) > 1:
+            yield check("client_twice", title=title, folder=os.getcwd())
     if not rows:
-        found = "none was found on this machine"
-        yield Check(
-            name="clients", state="note", found=found, fix="fine-tuning-llm connect --print"
-        )
+        yield check("clients_none")
 
 
-def _client(row: dict[str, Any]) -> Check:
-    name = f"{row['title']} ({row['scope']})"
+def client(row: dict[str, Any]) -> Check:
+    """Return the check of a client, as `connect` describes its entry."""
     connect = f"fine-tuning-llm connect {row['client']}"
     connect += " --scope project" if row["scope"] == "project" else ""
-    if error := row.get("error"):
-        return Check(name=name, state="broken", found=f"{row['path']}: {error}", fix=connect)
-    if not row.get("registered"):
-        return Check(name=name, state="note", found="does not know this server", fix=connect)
-    if not row["ours"]:
-        found = f"{row['path']}: an entry of this name starts something else"
-        return Check(name=name, state="broken", found=found, fix="rename or remove that entry")
-    if "url" in row:
-        return Check(name=name, state="ok", found=f"registered at {row['url']}, not tried")
-    found = f"starts version {row['version']} ({row['command']}), {row['num_tools']} tools"
-    if not row["current"]:
-        return Check(name=name, state="broken", found=f"{found}: not this version", fix=connect)
-    if row.get("skill") == "older":
-        found = f"{found}; its skill is of an older version"
-        return Check(name=name, state="note", found=found, fix=connect)
-    return Check(name=name, state="ok", found=found)
+    states = {
+        "client_broken": row.get("error"),
+        "client_unregistered": not row.get("registered"),
+        "client_not_ours": not row.get("ours"),
+        "client_url": "url" in row,
+        "client_old": not row.get("current"),
+        "client_old_skill": row.get("skill") == "older",
+        "client": True,
+    }
+    return check(next(name for name, holds in states.items() if holds), connect=connect, **row)

@@ -1,9 +1,10 @@
-"""What a person asks the doctor, and what it answers."""
+"""What a person asks the doctor, and what it answers: rows of checks.toml."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from ft_tools import facts
 from ft_tools.contract import Report, Request
 
 Purpose = Literal["advice", "data", "train", "eval", "gguf", "gpu"]
@@ -24,12 +25,19 @@ class Check(Report):
     """One thing that was looked at."""
 
     name: str = Field(description="What was looked at.")
-    state: State = Field(description="`missing` and `broken` prevent something; `note` does not.")
+    state: State = Field("ok", description="`missing`, `broken`: it prevents something.")
     found: str = Field(description="What was found.")
     fix: str = Field("", description="The command, or the step, that changes it.")
     needed_for: list[Purpose] = Field(
         default_factory=list, description="What does not work while it is missing or broken."
     )
+
+
+def check(row_id: str, **fields: Any) -> Check:
+    """Return a row of checks.toml, filled in."""
+    row: dict[str, Any] = facts.table_of("checks.toml", "doctor")[row_id]
+    texts = {key: row[key].format(**fields) for key in ("name", "found", "fix") if key in row}
+    return Check.model_validate(row | texts)
 
 
 class DoctorReport(Report):

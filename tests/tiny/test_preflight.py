@@ -7,7 +7,7 @@ import torch
 
 from ft_tools import abandoned_calls
 from ft_tools import workspace as workspace_module
-from ft_tools.doctor import trial
+from ft_tools.doctor.tool import trials
 from ft_tools.errors import Missing
 from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.training import preflight
@@ -38,7 +38,7 @@ def test_a_plan_is_offered_after_its_parts_worked_and_they_are_tried_once(worksp
     began = time.monotonic()
     assert preflight.tried(device, quantized=True).checks == found
     assert time.monotonic() - began < 1.0
-    shown = list(trial.checks())
+    shown = list(trials())
     assert [check.state for check in shown] == ["ok"] * len(PARTS)
     # What fails is missing in the plan, by name and with the cure, and nothing is started.
     write_jsonl(workspace / "rows.jsonl", conversations(8))

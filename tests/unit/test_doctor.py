@@ -8,7 +8,7 @@ import pytest
 
 from ft_tools import installation
 from ft_tools.cli import main as cli
-from ft_tools.doctor import cuda, hub_and_clients, machine
+from ft_tools.doctor import hub_and_clients, machine
 from ft_tools.doctor.report import DoctorRequest
 from ft_tools.doctor.tool import doctor
 
@@ -70,19 +70,14 @@ def driver(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_a_machine_without_a_driver_is_told_what_to_do(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    check = next(machine._gpu())
-    assert check.state == "missing"
-    assert check.needed_for == ["gpu"]
-    assert check.fix
-
-
-def test_cards_that_a_variable_hides_are_told_with_the_variable(driver, monkeypatch):
+def test_a_machine_without_a_driver_or_with_hidden_cards_is_told_what_to_do(driver, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    check = next(machine._gpu())
-    assert check.state == "broken"
-    assert check.fix == "unset CUDA_VISIBLE_DEVICES"
+    hidden = next(machine.gpu())
+    assert (hidden.state, hidden.fix) == ("broken", "unset CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    missing = next(machine.gpu())
+    assert (missing.state, missing.needed_for) == ("missing", ["gpu"])
+    assert missing.fix
 
 
 @pytest.mark.parametrize(
@@ -90,8 +85,8 @@ def test_cards_that_a_variable_hides_are_told_with_the_variable(driver, monkeypa
     [("", "broken", "the CPU only"), ("12.8", "broken", "12.8"), ("11.8", "ok", "11.8")],
 )
 def test_a_torch_that_the_driver_cannot_serve_is_broken(driver, monkeypatch, build, state, said):
-    monkeypatch.setattr(cuda, "_torch_cuda", lambda: build)
-    card, found, *_ = machine._gpu()
+    monkeypatch.setattr(machine, "_built_for", lambda: build)
+    card, found, *_ = machine.gpu()
     assert "RTX 4090" in card.found
     assert found.state == state
     assert said in found.found
@@ -111,25 +106,24 @@ STARTS = {"registered": True, "ours": True, "command": "/x", "version": "0.0.1",
 STARTS |= {"current": True}
 
 
+CONNECT = "fine-tuning-llm connect cursor"
+
+
 @pytest.mark.parametrize(
     ("row", "state", "fix"),
     [
-        ({}, "note", "fine-tuning-llm connect cursor"),
-        ({"error": "x"}, "broken", "fine-tuning-llm connect cursor"),
+        ({}, "note", CONNECT),
+        ({"error": "x"}, "broken", CONNECT),
         ({"registered": True, "ours": False}, "broken", "rename or remove that entry"),
-        (
-            STARTS | {"current": False},
-            "broken",
-            "fine-tuning-llm connect cursor",
-        ),
+        (STARTS | {"current": False}, "broken", CONNECT),
         ({"registered": True, "ours": True, "url": "http://x/mcp"}, "ok", ""),
-        (STARTS | {"skill": "older"}, "note", "fine-tuning-llm connect cursor"),
+        (STARTS | {"skill": "older"}, "note", CONNECT),
         (STARTS | {"skill": "not_ours"}, "ok", ""),
     ],
 )
 def test_a_client_is_told_with_the_command_that_repairs_it(row, state, fix):
     base = {"client": "cursor", "title": "Cursor", "scope": "user", "path": "/p"}
-    check = hub_and_clients._client(base | row)
+    check = hub_and_clients.client(base | row)
     assert (check.state, check.fix) == (state, fix)
 
 

@@ -6,6 +6,7 @@ same is done with a smaller model on the CPU, and the report says so.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -28,7 +29,6 @@ from ft_tools.contract import Report
 from ft_tools.errors import FineTuningError, Missing
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
-from ft_tools.runs.hardware import devices
 from ft_tools.runs.request import CancelRequest, ResumeRequest
 from ft_tools.runs.state.records import ENDED
 from ft_tools.runs.tool import cancel_run, read_run, resume_run
@@ -106,10 +106,14 @@ def self_test(folder: Path, *, use_gpu: bool = True) -> SelfTestReport:
         "evaluate": lambda: evaluated(runs),
     }
     found = [check(name, work) for name, work in checks.items()]
+    versions = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
+    for library in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[library] = metadata.version(library)
     return SelfTestReport(
         device=torch.cuda.get_device_name(0) if on_gpu else f"{os.cpu_count()} cores",
         on_gpu=on_gpu,
-        versions=versions(),
+        versions=versions,
         checks=found,
         passed=all(one.state == "passed" for one in found),
     )
@@ -152,26 +156,27 @@ def trained(
     )
 
 
-def resumed(on_gpu: bool) -> SelfTestStep | str:
+def resumed(on_gpu: bool) -> str:
     """Cancel a run on its way and resume it."""
     # Without evaluations, which might end it early.
     num_steps = RESUMED_STEPS[on_gpu]
     arguments = TRAINING | {"max_steps": num_steps, "save_steps": 10, "eval_strategy": "no"}
     request = training("lora", on_gpu, arguments).model_copy(update={"validation": None})
-    run_id = started(launch_sft, request)[0]
-    seen = wait(run_id, lambda run: (run["progress"] or {}).get("step", 0) >= 11)
+    run_id, _ = started(launch_sft, request)
+    seen = wait(run_id, until_step=11)
     if seen["state"] not in ENDED:
         cancel_run(CancelRequest(run_id=run_id))
         seen = wait(run_id)
     if seen["state"] == "succeeded":
-        return SelfTestStep(
-            name="", state="skipped", detail="it was over before it could be cancelled"
-        )
+        raise Missing("it was over before it could be cancelled")
     at = (seen["progress"] or {}).get("step", 0)
     resume_run(ResumeRequest(run_id=run_id))
-    steps = require_success(wait(run_id, attempts=2))["result"]["steps"]
+    again = wait(run_id, attempts=2)
+    steps = (again["result"] or {}).get("steps")
     if seen["state"] != "cancelled" or steps != num_steps:
-        raise FineTuningError(f"{seen['state']} at step {at}, ended at {steps} of {num_steps}")
+        raise FineTuningError(
+            f"{seen['state']} at step {at}, {again['state']} at {steps} of {num_steps}"
+        )
     return f"cancelled at step {at}, resumed to {steps}"
 
 
@@ -215,7 +220,10 @@ def launched(tool: Any, request: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         FineTuningError: It did not succeed.
     """
     run_id, plan = started(tool, request)
-    return require_success(wait(run_id)), plan
+    run = wait(run_id)
+    if run["state"] != "succeeded":
+        raise FineTuningError(f"{run['state']}: {(run['error'] or {}).get('message', '')}")
+    return run, plan
 
 
 def started(tool: Any, request: Any) -> tuple[str, dict[str, Any]]:
@@ -225,10 +233,8 @@ def started(tool: Any, request: Any) -> tuple[str, dict[str, Any]]:
     return str(again.run_id), dict(plan.plan)
 
 
-def wait(
-    run_id: str, until: Callable[[dict[str, Any]], bool] = lambda run: False, attempts: int = 1
-) -> dict[str, Any]:
-    """Follow a run until an attempt has ended or a condition holds.
+def wait(run_id: str, until_step: float = math.inf, attempts: int = 1) -> dict[str, Any]:
+    """Follow a run until an attempt has ended, or it has made some steps.
 
     While other runs of this user hold the device, it waits for them.
 
@@ -238,25 +244,14 @@ def wait(
     deadline = time.monotonic() + RUN_SECONDS
     while True:
         run = read_run(run_id, log_lines=20).model_dump(mode="json")
-        if until(run) or (run["state"] in ENDED and run["attempts"] >= attempts):
+        has_ended = run["state"] in ENDED and run["attempts"] >= attempts
+        if has_ended or (run["progress"] or {}).get("step", 0) >= until_step:
             return run
         if run["state"] == "queued":
             deadline = time.monotonic() + RUN_SECONDS
         if time.monotonic() > deadline:
             raise FineTuningError(f"run {run_id} is still {run['state']} after {RUN_SECONDS:.0f} s")
         time.sleep(POLL_SECONDS)
-
-
-def require_success(run: dict[str, Any]) -> dict[str, Any]:
-    """Refuse a run that has not succeeded.
-
-    Raises:
-        FineTuningError: With its own error.
-    """
-    if run["state"] != "succeeded":
-        error = run["error"] or {}
-        raise FineTuningError(f"{run['state']}: {error.get('message', '')}")
-    return run
 
 
 def make_inputs(folder: Path, shape: dict[str, int]) -> None:
@@ -291,20 +286,6 @@ def make_inputs(folder: Path, shape: dict[str, int]) -> None:
         **shape, max_position_embeddings=1024, bos_token_id=1, eos_token_id=2, pad_token_id=2
     )
     LlamaForCausalLM(config).bfloat16().save_pretrained(folder / "model")
-
-
-def versions() -> dict[str, str]:
-    """Return what the result depends on."""
-    found = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            found[library] = "not installed"
-    found["cuda"] = str(torch.version.cuda)
-    cards = devices.find_cards()
-    found["cards"] = ", ".join(f"{card.model} {card.memory_gib} GiB" for card in cards) or "none"
-    return found
 
 
 def as_text(report: SelfTestReport) -> str:
