@@ -1,23 +1,21 @@
 """The audit itself: what the pipeline found, as verdict, findings, cleaned files, page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from ft_tools import abandoned_calls, workspace
 from ft_tools.data.judge import count_findings, row_kinds
-from ft_tools.data.judge.enough_examples import judge_size, missing_classes, rarest_label
+from ft_tools.data.judge.enough_examples import judge_size, rarest_label
 from ft_tools.data.judge.findings import note
 from ft_tools.data.judge.next_steps import next_steps
 from ft_tools.data.judge.readiness import is_undecided, judge, too_much_removed
-from ft_tools.data.map.mapping_for_inference import keep_mapping
+from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.map.mapping_for_inference import mapping_beside, write_mapping
 from ft_tools.data.page import audit_page
-from ft_tools.data.pipeline import ComparedRows, Methods, read_and_compare, with_completed_mapping
-from ft_tools.data.read.scanned import Scan
-from ft_tools.data.repeats.duplicates import mark_repeated_prompts
+from ft_tools.data.pipeline import Methods, ProcessedRows, process, with_completed_mapping
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.choose import num_wanted
-from ft_tools.data.split.parts import NO_SPLIT, Shares, Split, split
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.data.write import CLEANED, outputs_in, write_rows
 from ft_tools.formats.readers.source import is_held_out
@@ -36,24 +34,22 @@ MAX_CONCISE_TOKENS, MIN_CONCISE_FINDINGS = 1900, 3
 def perform(request: AuditRequest, methods: Methods | None = None) -> AuditReport:
     """Do the audit in this process; the worker calls it with its own methods."""
     methods = methods or Methods()
-    request = with_completed_mapping(request)
-    data = read_and_compare(request, methods)
+    request, _ = with_completed_mapping(request)
+    mapping = mapping_beside(workspace.existing(request.path)) if request.output_dir else None
+    data = process(request, methods)
     scanned = data.scan
-    num_prompts = mark_repeated_prompts(scanned.ledger, scanned.note)
     count_findings.mark_lengths(scanned, request.max_length)
     if request.purpose == "test":
         remember(scanned.inputs[0], scanned.test_keys)
     abandoned_calls.doing("writing the report")
-    made = _split(request, scanned)
-    parts = made.parts(scanned)
-    report = _report(request, data, methods, num_prompts, made.validation)
+    report = _report(request, data, methods)
     if request.output_dir is not None and not (
         too_much_removed(report.reasons) or is_undecided(report.reasons)
     ):
-        notes = [*report.assumptions, *_notes_of_split(request, scanned, made)]
+        notes = [*report.assumptions, *_notes_of_split(request, data)]
         folder = workspace.new_folder(request.output_dir)
         page = str(folder / "report.html")
-        outputs = outputs_in(folder, parts, CLEANED).model_copy(update={"report_html": page})
+        outputs = outputs_in(folder, data.parts, CLEANED, report_html=page)
         report = report.model_copy(update={"outputs": outputs, "assumptions": notes})
     named = request.model_copy(update={"model": request.model or methods.named_model})
     steps = next_steps(named, scanned, report)
@@ -63,28 +59,24 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
         if methods.page_to is not None:
             write_file(methods.page_to, html)
         if report.outputs is not None:
-            _publish(request, scanned, report, html, parts, methods)
+            _publish(request, data, report, html, methods, mapping)
     return report if request.response_format == "detailed" else _concise(report)
 
 
-def _report(
-    request: AuditRequest,
-    data: ComparedRows,
-    methods: Methods,
-    num_prompts: int,
-    to_validation: set[int],
-) -> AuditReport:
+def _report(request: AuditRequest, data: ProcessedRows, methods: Methods) -> AuditReport:
     scanned, task = data.scan, data.task
-    ledger, labels = scanned.ledger, scanned.answer_labels
+    ledger = scanned.ledger
     total = len(ledger) - ledger.num_validation
     num_usable = len(ledger.kept(validation=False))
-    held_out = ledger.kept(validation=True) or to_validation
-    findings = count_findings.findings_of(
-        scanned, request, missing_classes(ledger, labels, [held_out]) if task == "sft" else []
-    )
-    size = judge_size(num_usable, task, rarest_label(ledger, labels) if task == "sft" else None)
+    findings = count_findings.findings_of(scanned, request)
+    rarest = rarest_label(ledger, scanned.answer_labels) if task == "sft" else None
+    size = judge_size(num_usable, task, rarest)
     verdict, reasons = judge(scanned, findings, request, size, task)
     main = row_kinds.main_format(scanned)
+    shape = scanned.languages.shape() | scanned.pairs.shape()
+    shape |= {f"secret_{name}": count for name, count in scanned.secrets.items()}
+    if scanned.num_trained_tokens is not None:
+        shape["num_trained_tokens"] = scanned.num_trained_tokens
     return AuditReport(
         verdict=verdict,
         num_examples=total,
@@ -99,27 +91,13 @@ def _report(
         tokens=count_findings.tokens_of(ledger, request.max_length, methods.token_method),
         trainer_survival=scanned.trainers.survival(),
         size_verdict=size,
-        shape=_shape(scanned, num_prompts),
+        shape=shape,
         assumptions=[*methods.token_notes(), *data.near.assumptions, *_notes(data)],
         reasons=reasons,
     )
 
 
-def _shape(scanned: Scan, num_prompts: int) -> dict[str, float]:
-    """Return the counts and shares that describe the data."""
-    ledger = scanned.ledger
-    shape: dict[str, float] = {
-        "num_first_prompts": num_prompts,
-        "num_answers": len(set(ledger.answer[ledger.num_validation :]) - {0}),
-    }
-    shape |= scanned.languages.shape()
-    if scanned.num_trained_tokens is not None:
-        shape["num_trained_tokens"] = scanned.num_trained_tokens
-    shape |= {f"secret_{name}": count for name, count in scanned.secrets.items()}
-    return shape | scanned.pairs.shape()
-
-
-def _notes(data: ComparedRows) -> Iterator[str]:
+def _notes(data: ProcessedRows) -> Iterator[str]:
     """Yield how far leaks and benchmarks were looked for, and how the files were read."""
     scanned, benchmarks = data.scan, data.benchmarks
     yield from list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
@@ -142,32 +120,24 @@ def _notes(data: ComparedRows) -> Iterator[str]:
         yield note("several_files", count=num_files)
 
 
-def _split(request: AuditRequest, scanned: Scan) -> Split:
-    """Choose the examples for validation; none if no file is to be split."""
-    if not request.splits:
-        return NO_SPLIT
-    shares = Shares(request.validation_fraction, seed=request.seed)
-    kept, few = scanned.ledger.kept(validation=False), scanned.num_templated > 0
-    return split(scanned.ledger, kept, shares, few_wordings=few)
-
-
-def _notes_of_split(request: AuditRequest, scanned: Scan, made: Split) -> Iterator[str]:
+def _notes_of_split(request: AuditRequest, data: ProcessedRows) -> Iterator[str]:
     """Yield how examples were chosen for validation."""
+    made = data.split
     if made.held_out and made.held_out.num_validation:
         yield note("held_out_wordings", count=made.held_out.num_validation)
     fraction = request.validation_fraction if request.splits else 0.0
-    wanted = num_wanted(len(scanned.ledger.kept(validation=False)), fraction)
+    wanted = num_wanted(len(data.scan.ledger.kept(validation=False)), fraction)
     if len(made.validation) < SHORT_SPLIT * wanted:
         yield note("short_split", count=len(made.validation), wanted=wanted)
 
 
 def _publish(
     request: AuditRequest,
-    scanned: Scan,
+    data: ProcessedRows,
     report: AuditReport,
     html: str,
-    parts: Sequence[int],
     methods: Methods,
+    mapping: ColumnMapping | None,
 ) -> None:
     """Write the cleaned files and the reports.
 
@@ -177,7 +147,7 @@ def _publish(
         DiskFull: There is no space; nothing is published.
     """
     assert report.outputs is not None
-    folder = Path(report.outputs.folder)
+    scanned, folder = data.scan, Path(report.outputs.folder)
     personal: set[int] = set()
     if request.personal_data != "keep":
         names = ("personal_data_in_prompt", "personal_data_in_answer")
@@ -185,8 +155,9 @@ def _publish(
     needed = sum(source.size_bytes for source in scanned.files)
     require_space(folder.parent, 3 * needed, "the cleaned files")
     with new_folder(folder) as staging:
-        write_rows(scanned, parts, staging, methods.tick, files=CLEANED, to_mask=personal)
-        keep_mapping(scanned.inputs[0], staging)
+        write_rows(scanned, data.parts, staging, methods.tick, files=CLEANED, to_mask=personal)
+        if mapping is not None:
+            write_mapping(mapping, staging)
         write_file(staging / "report.json", report.model_dump_json(indent=1))
         write_file(staging / "report.html", html)
         methods.write_beside(staging)

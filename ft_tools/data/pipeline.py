@@ -1,15 +1,16 @@
-"""Rows read, mapped, checked and compared: what an audit and a preparation have in common."""
+"""Rows read, mapped, checked, compared and split: what an audit and a preparation both do."""
 
-from collections import defaultdict, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from ft_tools import abandoned_calls, workspace
 from ft_tools.data.judge import row_kinds
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.map.mapping import Picked
+from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.named_columns import completed
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.rows import Reader
@@ -20,7 +21,9 @@ from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.near import FindNear, Near, find_lexical, link_prompts
 from ft_tools.data.report import Duplicates, Kind
 from ft_tools.data.request import AuditRequest, Contradictions, PrepareRequest
+from ft_tools.data.split.parts import NO_SPLIT, Shares, Split, split, test_share
 from ft_tools.data.understand.lengths import METHOD
+from ft_tools.data.write import Part
 from ft_tools.errors import BadData
 
 Request = TypeVar("Request", AuditRequest, PrepareRequest)
@@ -48,8 +51,8 @@ class Methods:
 
 
 @dataclass(frozen=True)
-class ComparedRows:
-    """What was read, and what is known of its rows together."""
+class ProcessedRows:
+    """What was read, what is known of its rows together, and what becomes of each."""
 
     scan: Scan
     task: Kind
@@ -58,18 +61,25 @@ class ComparedRows:
     groups: list[list[int]]
     """Rows with one prompt and different answers."""
     duplicates: Duplicates
-    num_kept: int
-    """Rows before contradictions were resolved."""
-    num_open: int
-    """Rows of contradictions that nothing decided."""
-    partner: dict[int, int]
-    """Of a pair made of marked answers: the index of the later row -> that of the earlier one."""
+    split: Split
+    parts: bytearray
+    """Of each row."""
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Count the rows by outcome: a part, or why they are in none."""
+        names = {Part.TRAIN: "train", Part.VALIDATION: "validation", Part.TEST: "test"}
+        ledger = self.scan.ledger
+        made: Counter[str] = Counter()
+        for at, part in enumerate(map(Part, self.parts)):
+            made[names.get(part) or ledger.reason_of(at) or "removed"] += 1
+        return dict(made.most_common())
 
 
-def read_and_compare(
+def process(
     request: AuditRequest | PrepareRequest, methods: Methods, limit: int | None = None
-) -> ComparedRows:
-    """Read the rows of a request, and decide which of them stay.
+) -> ProcessedRows:
+    """Read the rows of a request, and decide what becomes of each.
 
     Args:
         request: Its mapping is completed.
@@ -80,7 +90,6 @@ def read_and_compare(
         BadData: No row can be read.
         BadInput: The mapping does not fit.
     """
-    is_audit = isinstance(request, AuditRequest)
     validation, benchmark_paths = None, []
     if isinstance(request, AuditRequest):
         validation = request.validation_path and workspace.existing(request.validation_path)
@@ -105,18 +114,12 @@ def read_and_compare(
     num_exact = duplicates.mark_exact(ledger, scanned.note)
     if validation:
         duplicates.mark_prompt_leaks(ledger, scanned.note)
-    partner: dict[int, int] = {}
-    marks = scanned.mapping.marks
-    if not is_audit and marks is not None and marks.pairs:
-        # Copies went before pairs are made, or the partner of one would go with it.
-        partner, task = _pair(scanned), "dpo"
     abandoned_calls.doing(f"comparing {len(ledger)} examples")
     if isinstance(request, AuditRequest):
         near = methods.find_near(scanned, request)
     else:
         near = link_prompts(scanned) if with_pairs else Near(0, "not looked for")
     groups = contradictions.find(ledger, scanned.note)
-    num_kept = len(ledger.kept(validation=False))
     found = Duplicates(
         num_exact=num_exact,
         num_near=near.num_near,
@@ -130,23 +133,43 @@ def read_and_compare(
     )
     # Which of two answers is better was judged twice, and differently: nobody knows.
     default: Contradictions = "drop" if isinstance(scanned.mapping.chosen, Picked) else "keep"
-    left = groups
-    for rule in request.rules or [default]:
-        left = contradictions.resolve(ledger, left, rule, scanned.times_of_rows(), scanned.ranks)
-    num_open = sum(map(len, left))
-    return ComparedRows(scanned, task, benchmarks, near, groups, found, num_kept, num_open, partner)
+    rule = request.contradictions or default
+    contradictions.resolve(ledger, groups, rule, scanned.times_of_rows())
+    made = _split(request, scanned, near)
+    parts = made.parts(scanned)
+    return ProcessedRows(scanned, task, benchmarks, near, groups, found, made, parts)
 
 
-def with_completed_mapping(request: Request) -> Request:
+def _split(request: AuditRequest | PrepareRequest, scanned: Scan, near: Near) -> Split:
+    """Choose the rows that are held out; none if no file is to be split."""
+    kept, few = scanned.ledger.kept(validation=False), scanned.num_templated > 0
+    if isinstance(request, AuditRequest):
+        shares = Shares(request.validation_fraction, seed=request.seed)
+        return split(scanned.ledger, kept, shares, few_wordings=few) if request.splits else NO_SPLIT
+    share = test_share(request, len(kept))
+    return split(
+        scanned.ledger,
+        kept,
+        Shares(request.validation_fraction, share, request.seed),
+        few_wordings=few and near.are_prompts_linked and request.near_duplicates == "auto",
+        labels=scanned.answer_labels,
+        tested=scanned.tested,
+        trained=scanned.trained,
+        time_of=scanned.times_of_rows() if scanned.mapping.time_column else None,
+    )
+
+
+def with_completed_mapping(request: Request) -> tuple[Request, ColumnMapping]:
     """Return a request whose mapping is known to fit the file, with the schema of its answers.
 
     Raises:
         BadInput: It names a column that the file does not have.
     """
     if request.mapping is None:
-        return request
+        return request, ColumnMapping()
     reader = Reader(request, workspace.existing(request.path))
-    return request.model_copy(update={"mapping": completed(request.mapping, reader)})
+    mapping = completed(request.mapping, reader)
+    return request.model_copy(update={"mapping": mapping}), mapping
 
 
 def _require_rows(request: AuditRequest | PrepareRequest, scanned: Scan) -> None:
@@ -182,32 +205,3 @@ def _require_rows(request: AuditRequest | PrepareRequest, scanned: Scan) -> None
             cure = "the mapping must fit its columns as well as those of the data"
         problem = f"no row is an example ({ledger.reason_of(0)})"
         raise BadData(validation, problem, cure, ledger.lines[0])
-
-
-def _pair(scanned: Scan) -> dict[int, int]:
-    """Put each bad answer with a good one to the same prompt; the later row holds the pair.
-
-    An answer that is marked good and bad, on different rows, is in no pair.
-    """
-    ledger = scanned.ledger
-    partner: dict[int, int] = {}
-    kept = ledger.kept(validation=False)
-    marks: dict[tuple[int, int], set[int]] = defaultdict(set)
-    for at in kept:
-        marks[ledger.prompt[at], ledger.answer[at]].add(ledger.label[at])
-    waiting: dict[tuple[int, int], deque[int]] = defaultdict(deque)
-    for at in kept:
-        mark, prompt = ledger.label[at], ledger.prompt[at]
-        if len(marks[prompt, ledger.answer[at]]) > 1:
-            ledger.remove(at, "same_answer_good_and_bad")
-        elif others := waiting[prompt, 1 - mark]:
-            partner[at] = others.popleft()
-            ledger.remove(partner[at], "in_a_pair")
-            # The pair holds both rows: with what belongs to either it stays in one part.
-            ledger.link(at, partner[at])
-        else:
-            waiting[prompt, mark].append(at)
-    for left in waiting.values():
-        for at in left:
-            ledger.remove(at, "no_partner")
-    return partner

@@ -2,8 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -11,21 +10,21 @@ from pydantic import BaseModel, Field
 from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import count_findings, privacy
-from ft_tools.data.judge.enough_examples import fewest_examples, label_counts, missing_classes
+from ft_tools.data.judge.enough_examples import fewest_examples, label_counts
 from ft_tools.data.judge.findings import RULES, note
 from ft_tools.data.judge.next_steps import launch_on, pair_reading_steps, quoting, rule_for
 from ft_tools.data.judge.readiness import MAX_CONFLICTING_FRACTION
 from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
 from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.mapping_for_inference import SNIPPET_NAME, write_mapping
-from ft_tools.data.pipeline import ComparedRows, Methods, read_and_compare, with_completed_mapping
+from ft_tools.data.pipeline import Methods, ProcessedRows, process, with_completed_mapping
 from ft_tools.data.read.rows import sha256_of, sources_of_one_kind
 from ft_tools.data.read.scan import Tick
-from ft_tools.data.report import Outputs, PrepareReport, Profile, QuotedExample
+from ft_tools.data.report import Outputs, PrepareReport, QuotedExample
 from ft_tools.data.request import PrepareRequest
 from ft_tools.data.show.profile import scan_file
-from ft_tools.data.split.parts import SAME_GROUP, Shares, Split, split, test_share
-from ft_tools.data.write import NAMES, Part, outputs_in, pair_of, write_rows
+from ft_tools.data.split.parts import SAME_GROUP
+from ft_tools.data.write import NAMES, Part, outputs_in, write_rows
 from ft_tools.errors import BadInput, OutputExists, brief
 from ft_tools.formats.column_counts import NAME_CHARS, shown
 from ft_tools.formats.example import Message, content_of
@@ -51,10 +50,9 @@ SIMPLE = ("majority", "tf_idf", "nearest_example")
 """Systems of `evaluate` that learn labels without a model."""
 WIDEST = 0.5
 """Standard deviation of right and wrong answers, half of each."""
-FAR_OFF = 0.2
-"""Of the rows that were asked for a part. Judgement."""
 WANTED_EFFECT = 0.1
 """As smallest_effect_fraction of `evaluate`."""
+PARTS = ("train", "validation", "test")
 
 
 class PreparePlan(BaseModel):
@@ -63,32 +61,6 @@ class PreparePlan(BaseModel):
     path: str
     mapping_hash: str
     size_bytes: int = Field(description="Of the data.")
-
-
-@dataclass(frozen=True)
-class PreparedRows:
-    """What becomes of the rows of a file under a mapping."""
-
-    data: ComparedRows
-    split: Split
-    parts: bytearray
-    """Of each row."""
-    is_compared: bool
-    """Whether similar prompts were compared, as far as that was asked for."""
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Count the rows by outcome."""
-        names = {Part.TRAIN: "train", Part.VALIDATION: "validation", Part.TEST: "test"}
-        ledger = self.data.scan.ledger
-        made: Counter[str] = Counter()
-        for at, part in enumerate(self.parts):
-            made[names.get(Part(part)) or ledger.reason_of(at) or "removed"] += 1
-        return dict(made.most_common())
-
-    def indices(self, part: Part) -> list[int]:
-        """Return the rows of a part."""
-        return [at for at, own in enumerate(self.parts) if own == part]
 
 
 def prepare_dataset(request: PrepareRequest) -> PrepareReport:
@@ -105,10 +77,15 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     if request.mapping is None:
         looked, profile = scan_file(request, workspace.existing(request.path))
         if profile.format == "unknown":
-            return _without_mapping(request, profile, looked.turns)
+            turns = looked.turns
+            columns = {"prompt": "{COLUMN}", "answer": ["COLUMN"]}
+            mapped_by: dict[str, Any] = {"turns": turns} if turns else columns
+            again = _arguments(request) | {"mapping": mapped_by | {"ignore": ["COLUMN"]}}
+            what = "keys of the turns" if turns else "columns that are asked and answered"
+            step = next_step("map_columns", again, what=what)
+            return PrepareReport(mapping=ColumnMapping(), profile=profile, next_steps=[step])
     asked = request.model_copy(update={"mapping": request.mapping or ColumnMapping()})
-    mapped = with_completed_mapping(asked)
-    mapping = mapped.mapping or ColumnMapping()
+    mapped, mapping = with_completed_mapping(asked)
     digest = request.digest_of(mapping, sha256_of(sources))
     if request.confirm is None:
         if request.output_dir and not (workspace.resolve(request.output_dir) / REPORT).is_file():
@@ -145,20 +122,20 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     sources = sources_of_one_kind(request)
     digest = request.digest_of(request.mapping, sha256_of(sources))
     _require_confirmed(request, digest)
-    prepared = _prepared(request, tick)
-    if undecided := _open_contradictions(request, prepared.data):
+    rows = _processed(request, tick)
+    if undecided := _open_contradictions(request, rows):
         raise BadInput(note("decide_first", **undecided))
-    _require_training_rows(prepared)
+    _require_training_rows(rows)
     folder = workspace.new_folder(request.output_dir)
     needed = 4 * sum(source.size_bytes for source in sources)
     require_space(folder.parent, needed, "the prepared files")
-    report = _report(request, digest, prepared)
     code = None if request.mapping.is_as_it_is else str(folder / SNIPPET_NAME)
-    outputs = outputs_in(folder, prepared.parts).model_copy(update={"format_input": code})
-    report = _with_outputs(report.model_copy(update={"outputs": outputs}))
-    scanned, partner = prepared.data.scan, prepared.data.partner
+    outputs = outputs_in(folder, rows.parts, format_input=code)
+    report = _report(request, digest, rows)
+    steps = _after_writing(report, outputs)
+    report = report.model_copy(update={"outputs": outputs, "next_steps": steps})
     with new_folder(folder) as staging:
-        keys = write_rows(scanned, prepared.parts, staging, tick, partner=partner)
+        keys = write_rows(rows.scan, rows.parts, staging, tick)
         write_mapping(request.mapping, staging)
         write_file(staging / REPORT, report.model_dump_json(indent=1))
     if keys:
@@ -166,44 +143,32 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     return report
 
 
-def _prepared(request: PrepareRequest, tick: Tick, limit: int | None = None) -> PreparedRows:
+def _arguments(request: PrepareRequest) -> dict[str, Any]:
+    """Return the arguments of a call, for the next one to repeat."""
+    return request.model_dump(mode="json", exclude_unset=True)
+
+
+def _processed(request: PrepareRequest, tick: Tick, limit: int | None = None) -> ProcessedRows:
     """Read the rows and decide what becomes of each.
 
     Raises:
         BadInput: Columns are left that somebody has to use or ignore.
     """
     compare = decoded_size(sources_of_one_kind(request), COMPARED_BYTES) <= COMPARED_BYTES
-    data = read_and_compare(request, Methods(with_pairs=compare, tick=tick), limit)
-    if columns := count_findings.undecided_columns(data.scan):
+    rows = process(request, Methods(with_pairs=compare, tick=tick), limit)
+    if columns := count_findings.undecided_columns(rows.scan):
         rule = RULES["undecided_columns"]
         raise BadInput(f"{rule.message}: {'; '.join(columns)}. For each: {rule.cure}")
-    linked = data.near.are_prompts_linked
-    scanned = data.scan
-    kept = scanned.ledger.kept(validation=False)
-    share = test_share(request, len(kept))
-    is_timed = scanned.mapping.time_column is not None
-    few = linked and request.near_duplicates == "auto" and scanned.num_templated > 0
-    made = split(
-        scanned.ledger,
-        kept,
-        Shares(request.validation_fraction, share, request.seed),
-        few_wordings=few,
-        labels=scanned.answer_labels,
-        tested=scanned.tested,
-        trained=scanned.trained,
-        time_of=scanned.times_of_rows() if is_timed else None,
-    )
-    is_compared = linked or request.near_duplicates == "off"
-    return PreparedRows(data, made, made.parts(scanned), is_compared)
+    return rows
 
 
-def _require_training_rows(prepared: PreparedRows) -> None:
+def _require_training_rows(rows: ProcessedRows) -> None:
     """Refuse a split that leaves nothing to train on.
 
     Raises:
         BadInput: With what became of the rows, or the files that remember earlier test sets.
     """
-    counts, num_tested = prepared.counts, len(prepared.data.scan.tested)
+    counts, num_tested = rows.counts, len(rows.scan.tested)
     if counts.get("train"):
         return
     if not num_tested:
@@ -217,17 +182,16 @@ def _require_training_rows(prepared: PreparedRows) -> None:
     )
 
 
-def _open_contradictions(request: PrepareRequest, data: ComparedRows) -> dict[str, Any]:
+def _open_contradictions(request: PrepareRequest, rows: ProcessedRows) -> dict[str, Any]:
     """Return what has to be decided about rows with the same prompt; empty if nothing has."""
-    num = data.num_open
-    share = num / max(1, data.num_kept)
-    is_settled = any(isinstance(rule, str) for rule in request.rules)
-    is_settled = is_settled or isinstance(data.scan.mapping.chosen, Picked)
-    if is_settled or share <= MAX_CONFLICTING_FRACTION:
+    if request.contradictions is not None or isinstance(rows.scan.mapping.chosen, Picked):
         return {}
-    rule = rule_for(data.duplicates.num_with_majority)
+    num, total = rows.duplicates.num_conflicting, len(rows.scan.ledger.kept(validation=False))
+    if num <= MAX_CONFLICTING_FRACTION * total:
+        return {}
+    rule = rule_for(rows.duplicates.num_with_majority)
     why = next_step(f"contradictions_{rule}", {}).why
-    return {"num": num, "total": data.num_kept, "rule": rule, "why": why}
+    return {"num": num, "total": total, "rule": rule, "why": why}
 
 
 def _require_confirmed(request: PrepareRequest, digest: str) -> None:
@@ -253,69 +217,53 @@ def _done_before(request: PrepareRequest) -> PrepareReport | None:
     path = workspace.resolve(request.output_dir or "") / REPORT
     if not path.is_file():
         return None
+    folder = f"output folder {request.output_dir!r}"
     try:
         report = PrepareReport.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise OutputExists(f"output folder {request.output_dir!r} holds another report") from error
+        raise OutputExists(
+            f"{folder} holds another report, or one of an earlier preview; name a new folder"
+        ) from error
     if report.mapping_hash != request.confirm:
         raise OutputExists(
-            f"output folder {request.output_dir!r} holds files of another file, mapping or split; "
-            "name a new folder"
+            f"{folder} holds files of another file, mapping or split; name a new folder"
         )
     return report
 
 
-def _without_mapping(
-    request: PrepareRequest, profile: Profile, turns: dict[str, Any]
-) -> PrepareReport:
-    """Return what a file holds, and the call to fill in."""
-    again = request.model_dump(mode="json", exclude_unset=True)
-    asked = {"turns": turns} if turns else {"prompt": "{COLUMN}", "answer": ["COLUMN"]}
-    again["mapping"] = asked | {"ignore": ["COLUMN"]}
-    what = "keys of the turns" if turns else "columns that are asked and answered"
-    step = next_step("map_columns", again, what=what)
-    return PrepareReport(mapping=ColumnMapping(), profile=profile, next_steps=[step])
-
-
 def _shown(request: PrepareRequest, mapped: PrepareRequest, digest: str) -> PrepareReport:
     """Return three examples and the counts of the first rows; write nothing."""
-    prepared = _prepared(mapped, lambda _: None, SHOWN_ROWS)
-    data = prepared.data
-    is_sample = len(data.scan.ledger) == SHOWN_ROWS
-    if not is_sample and not data.scan.tested:
-        _require_training_rows(prepared)
-    report = _report(mapped, digest, prepared)
+    rows = _processed(mapped, lambda _: None, SHOWN_ROWS)
+    is_sample = len(rows.scan.ledger) == SHOWN_ROWS
+    if not is_sample and not rows.scan.tested:
+        _require_training_rows(rows)
+    report = _report(mapped, digest, rows)
     notes = list(report.assumptions)
     if is_sample:
         notes.append(note("first_rows", count=f"{SHOWN_ROWS:,}"))
-    again = request.model_dump(mode="json", exclude_unset=True)
-    if undecided := _open_contradictions(request, data):
+    again = _arguments(request)
+    if undecided := _open_contradictions(request, rows):
         notes.append(note("decide_first", **undecided))
-        rules = [request.preferred, undecided["rule"]] if request.preferred else undecided["rule"]
-        step = next_step("resolve_contradictions", again | {"contradictions": rules})
+        step = next_step("resolve_contradictions", again | {"contradictions": undecided["rule"]})
     else:
         folder = request.output_dir or workspace.unused(OUTPUT)
         step = next_step("write_prepared", again | {"confirm": digest, "output_dir": folder})
-    return report.model_copy(
-        update={"examples": list(_quoted(prepared)), "assumptions": notes, "next_steps": [step]}
-    )
+    shown = {"examples": list(_quoted(rows)), "assumptions": notes, "next_steps": [step]}
+    return report.model_copy(update=shown)
 
 
-def _report(request: PrepareRequest, digest: str, prepared: PreparedRows) -> PrepareReport:
-    data, scanned, held_out = prepared.data, prepared.data.scan, prepared.split.held_out
+def _report(request: PrepareRequest, digest: str, rows: ProcessedRows) -> PrepareReport:
+    scanned, held_out = rows.scan, rows.split.held_out
     ledger, mapping = scanned.ledger, scanned.mapping
-    is_sft = data.task == "sft"
-    labels = label_counts(ledger, scanned.answer_labels) if is_sft else {}
+    labels = label_counts(ledger, scanned.answer_labels) if rows.task == "sft" else {}
     marks = Counter(ledger.label[at] for at in ledger.kept(validation=False))
-    parts = [prepared.split.validation, prepared.split.test]
-    missing = missing_classes(ledger, scanned.answer_labels, parts) if is_sft else []
-    findings = count_findings.findings_of(scanned, request, missing)
+    findings = count_findings.findings_of(scanned, request)
     return PrepareReport(
         mapping=mapping,
         mapping_hash=digest,
         not_used=scanned.unread.listed(),
         num_rows=len(ledger),
-        counts=prepared.counts,
+        counts=rows.counts,
         labels={
             name or ",".join(mapping.answer) or "answer": {
                 "classes": len(counts),
@@ -325,82 +273,70 @@ def _report(request: PrepareRequest, digest: str, prepared: PreparedRows) -> Pre
             for name, counts in labels.items()
             if are_classes(counts)
         },
-        marks={"good": marks[1], "bad": marks[0]} if data.task == "kto" else {},
-        task=data.task,
+        marks={"good": marks[1], "bad": marks[0]} if rows.task == "kto" else {},
+        task=rows.task,
         masked=dict(scanned.masked),
         num_corrected=scanned.counts["corrected"],
         num_stripped=scanned.counts["stripped"],
         wordings=held_out._asdict() if held_out else {},
-        contradictions=data.duplicates.conflicting_groups,
+        contradictions=rows.duplicates.conflicting_groups,
         findings=findings[: count_findings.MAX_CONCISE_FINDINGS],
-        assumptions=list(_notes(request, prepared)),
+        assumptions=list(_notes(request, rows)),
     )
 
 
-def _notes(request: PrepareRequest, prepared: PreparedRows) -> Iterator[str]:
+def _notes(request: PrepareRequest, rows: ProcessedRows) -> Iterator[str]:
     """Yield what the counts do not say by themselves."""
-    scanned, counts = prepared.data.scan, prepared.counts
-    num_test = counts.get("test", 0)
-    num_rows = sum(counts.get(part, 0) for part in ("train", "validation", "test"))
+    scanned, counts = rows.scan, rows.counts
+    num_test, num_rows = counts.get("test", 0), sum(counts.get(part, 0) for part in PARTS)
     if len(scanned.files) > 1:
         yield note("several_files", count=len(scanned.files))
     yield from list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
     yield from notes_of_test(num_test, num_rows, is_asked=request.test_fraction is not None)
     unlabelled = counts.get(NO_ANSWER, 0)
-    if left_out := sum(counts.values()) - num_rows - counts.get("in_a_pair", 0):
+    if left_out := sum(counts.values()) - num_rows:
         removed = left_out - unlabelled
         yield note("left_out", count=left_out, removed=removed, unlabelled=unlabelled)
     counted = ("masked", "office_addresses", "fictional_numbers")
     yield from (note(name, count=n) for name in counted if (n := scanned.counts[name]))
     yield from scanned.named.notes()
-    yield from (
-        note("pattern_found_nothing", pattern=brief(repr(one)))
-        for one in scanned.mapping.replace
-        if not scanned.changed_by[one]
-    )
-    if scanned.mapping.turns is not None:
-        yield note("joined")
-        if without := counts.get("no_conversation", 0):
-            column = shown(scanned.mapping.turns.conversation, NAME_CHARS)
-            yield note("no_conversation", count=without, column=column)
-        if never := scanned.mapping.turns.roles.keys() - scanned.joining.speakers - {"*"}:
-            yield note("speakers_without_turns", listed=", ".join(map(shown, sorted(never))))
-        left = sorted((why, count) for why, count in scanned.joining.left_out.items() if count)
-        if left:
-            yield note("turns_left_out", listed=", ".join(f"{count} {why}" for why, count in left))
-    if (held := prepared.split.held_out) is not None:
-        is_held = held.num_test + held.num_validation
+    for one in scanned.mapping.replace:
+        if not scanned.changed_by[one]:
+            yield note("pattern_found_nothing", pattern=brief(repr(one)))
+    yield from _notes_of_turns(rows)
+    if held := rows.split.held_out:
         numbers = {"test": held.num_test, "validation": held.num_validation}
-        name = "whole_wordings" if is_held else "no_whole_wordings"
+        name = "whole_wordings" if any(numbers.values()) else "no_whole_wordings"
         yield note(name, count=held.num_wordings, **numbers)
-        yield from _notes_of_shares(request, counts, num_rows) if is_held else ()
-    if not prepared.is_compared:
+    if not rows.near.are_prompts_linked and request.near_duplicates != "off":
         yield note("not_compared")
-    yield from _notes_of_parts(prepared, counts)
+    yield from _notes_of_parts(rows, num_test)
 
 
-def _notes_of_shares(
-    request: PrepareRequest, counts: Mapping[str, int], num_rows: int
-) -> Iterator[str]:
-    """Yield which shares that were asked for whole templates do not give."""
-    for part in ("test", "validation"):
-        name = f"{part}_fraction"
-        share = getattr(request, name) if name in request.model_fields_set else None
-        wanted = round((share or 0) * num_rows)
-        if share is not None and abs(counts.get(part, 0) - wanted) > FAR_OFF * wanted:
-            yield note("share_by_templates", name=name, wanted=wanted, count=counts.get(part, 0))
+def _notes_of_turns(rows: ProcessedRows) -> Iterator[str]:
+    """Yield how turns became conversations."""
+    turns, joining = rows.scan.mapping.turns, rows.scan.joining
+    if turns is None:
+        return
+    yield note("joined")
+    if without := rows.counts.get("no_conversation", 0):
+        column = shown(turns.conversation, NAME_CHARS)
+        yield note("no_conversation", count=without, column=column)
+    if never := turns.roles.keys() - joining.speakers - {"*"}:
+        yield note("speakers_without_turns", listed=", ".join(map(shown, sorted(never))))
+    if left := sorted((+joining.left_out).items()):
+        yield note("turns_left_out", listed=", ".join(f"{count} {why}" for why, count in left))
 
 
-def _notes_of_parts(prepared: PreparedRows, counts: Mapping[str, int]) -> Iterator[str]:
+def _notes_of_parts(rows: ProcessedRows, num_test: int) -> Iterator[str]:
     """Yield why rows are in the test part, or in none."""
-    num_test = counts.get("test", 0)
-    if again := len(prepared.data.scan.tested & prepared.split.test):
+    if again := len(rows.scan.tested & rows.split.test):
         yield note("earlier_test_rows", count=again, forget=TO_FORGET)
         if num_test > again:
             yield note("new_test_rows", count=num_test - again)
-    if trained := prepared.split.trained:
+    if trained := rows.split.trained:
         yield note("trained_rows", count=len(trained))
-    if lost := counts.get(SAME_GROUP, 0):
+    if lost := rows.counts.get(SAME_GROUP, 0):
         yield note(SAME_GROUP, count=lost)
 
 
@@ -433,23 +369,15 @@ def notes_of_test(num_test: int, num_rows: int, *, is_asked: bool) -> list[str]:
     return [note("test_rows_show", count=num_test, effect=shows, more=more, **numbers)]
 
 
-def _quoted(prepared: PreparedRows) -> Iterator[QuotedExample]:
+def _quoted(rows: ProcessedRows) -> Iterator[QuotedExample]:
     """Quote examples as they will be trained, a good and a bad one first if there are marks."""
-    scanned, partner = prepared.data.scan, prepared.data.partner
-    ledger = scanned.ledger
-    kept = prepared.indices(Part.TRAIN)
+    ledger = rows.scan.ledger
+    kept = [at for at, part in enumerate(rows.parts) if part == Part.TRAIN]
     wanted = [next((at for at in kept if ledger.label[at] == mark), -1) for mark in (1, 0)]
     wanted += [kept[(2 * n + 1) * len(kept) // (2 * NUM_QUOTED)] for n in range(NUM_QUOTED) if kept]
-    chosen = sorted([at for at in dict.fromkeys(wanted) if at >= 0][:NUM_QUOTED])
-    earlier = {partner[at] for at in chosen if at in partner}
-    held = {}
-    system = {"role": "system", "content": scanned.mapping.system}
-    for index, _, example in scanned.examples_at({*chosen, *earlier}):
-        if index in earlier:
-            held[index] = example
-            continue
-        if index in partner:
-            example = pair_of(example, held[partner[index]])
+    system = {"role": "system", "content": rows.scan.mapping.system}
+    chosen = [at for at in dict.fromkeys(wanted) if at >= 0][:NUM_QUOTED]
+    for index, _, example in rows.scan.examples_at(set(chosen)):
         asked, answered = example.prompt_and_answer()
         # The mapping shows its system text; before each quoted row it would take the row's place.
         asked = asked[1:] if asked[:1] == [system] else asked
@@ -476,31 +404,26 @@ def _quote(text: str) -> str:
     return quoted if is_whole else f'{quoted[:-1]}\u2026"'
 
 
-def _with_outputs(report: PrepareReport) -> PrepareReport:
-    """Add the calls that follow once files are written."""
-    made = report.outputs
-    if made is None or not made.num_train:
-        return report
+def _after_writing(report: PrepareReport, made: Outputs) -> list[NextStep]:
+    """Return the calls that follow once files are written."""
+    if not made.num_train:
+        return []
     held_out = made.validation if made.num_validation else None
     checked = next_step("audit_prepared", {"path": made.train, "validation_path": held_out})
-    open_errors = [f for f in report.findings if f.severity == "error" and not f.removed]
-    if open_errors:
+    if open_errors := [f for f in report.findings if f.severity == "error" and not f.removed]:
         steps = [*quoting(made.train, open_errors), checked]
     else:
         steps = [*pair_reading_steps(made.train, report.findings), checked]
         if made.num_train >= fewest_examples(report.task)[0]:
             steps.append(launch_on(made.train, held_out, report.task, None))
-    if made.num_test:
-        steps.append(_measuring(report, made))
-    return report.model_copy(update={"next_steps": steps})
-
-
-def _measuring(report: PrepareReport, made: Outputs) -> NextStep:
-    """Return the call that measures on the rows that were set aside; labels cost nothing first."""
+    if not made.num_test:
+        return steps
     few = any(finding.id == "few_wordings" for finding in report.findings)
     also = "new_wordings" if few and not report.wordings.get("num_test") else ""
     if not report.labels:
-        return next_step("measure_test_part", {"dataset": made.test}, also)
+        return [*steps, next_step("measure_test_part", {"dataset": made.test}, also)]
+    # Of labels, what costs nothing is measured first.
     learned = {"path": made.train}
     systems = [{"name": name, "baseline": name, "examples": learned} for name in SIMPLE]
-    return next_step("measure_classifiers", {"dataset": made.test, "systems": systems}, also)
+    arguments = {"dataset": made.test, "systems": systems}
+    return [*steps, next_step("measure_classifiers", arguments, also)]

@@ -29,9 +29,6 @@ class Finding(Report):
     columns: list[str] = Field(
         default_factory=list, description="Columns it is about, where that is what to decide."
     )
-    values: dict[str, int] = Field(
-        default_factory=dict, description="Of a preparation: the most frequent such answers."
-    )
     source: str | None = None
     in_validation: Literal[True] | None = Field(
         None, description="true: the rows are of validation_path."

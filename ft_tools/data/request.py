@@ -14,8 +14,6 @@ from ft_tools.errors import brief
 
 Task = Literal["auto", "sft", "dpo"]
 Contradictions = Literal["keep", "majority", "latest", "drop"]
-Decision = Contradictions | ByColumn
-"""Which of several answers stays: by a rule, or those of rows in which a column has a value."""
 Fields = Literal["prompt", "response", "prompt_and_response"]
 Encoding = Literal[
     "utf-8", "utf-16", "cp1252", "cp1250", "cp1251", "latin-1", "shift_jis", "gb18030"
@@ -41,11 +39,6 @@ class FileRequest(Request):
         description="Column -> values, or a bound such as '>=4', of the rows to read; of a list, "
         "one item is enough.",
     )
-
-    @property
-    def preferred(self) -> ByColumn:
-        """Return the column -> values, best first, by which contradictions are decided."""
-        return {}
 
 
 class AuditRequest(FileRequest):
@@ -118,11 +111,6 @@ class AuditRequest(FileRequest):
         is_wanted = self.output_dir is not None and self.validation_fraction > 0
         return is_wanted and self.validation_path is None
 
-    @property
-    def rules(self) -> list[Decision]:
-        """Return how contradictions are decided."""
-        return [self.contradictions]
-
 
 def _require_time(contradictions: Contradictions | None, mapping: ColumnMapping | None) -> None:
     """Refuse to keep the latest answer where nothing says which is later."""
@@ -160,10 +148,8 @@ class PrepareRequest(FileRequest):
         "auto",
         description="Kept in one part: similar prompts (lexical); auto: all of one template, too.",
     )
-    contradictions: Decision | list[Decision] | None = Field(
-        None,
-        description="Which of different answers to one prompt stay: a rule, column -> values (best "
-        "first) of the rows that do, or both.",
+    contradictions: Contradictions | None = Field(
+        None, description="Different answers to one prompt: which to keep."
     )
     confirm: str | None = Field(None, description="mapping_hash shown; writes the files.")
     request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
@@ -179,24 +165,8 @@ class PrepareRequest(FileRequest):
 
     @model_validator(mode="after")
     def _knows_what_is_later(self) -> "PrepareRequest":
-        for rule in self.rules:
-            if isinstance(rule, str):
-                _require_time(rule, self.mapping)
-        if sum(isinstance(rule, dict) for rule in self.rules) > 1:
-            raise ValueError("contradictions has two objects: put the columns into one, in order")
+        _require_time(self.contradictions, self.mapping)
         return self
-
-    @property
-    def rules(self) -> list[Decision]:
-        """Return how contradictions are decided, in order."""
-        if isinstance(self.contradictions, list):
-            return self.contradictions
-        return [] if self.contradictions is None else [self.contradictions]
-
-    @property
-    def preferred(self) -> ByColumn:
-        """Return the column -> values, best first, by which contradictions are decided."""
-        return next((rule for rule in self.rules if isinstance(rule, dict)), {})
 
     def digest_of(self, mapping: ColumnMapping, content: str) -> str:
         """Return a short hash of what a person is shown: a file, a mapping, every other choice.

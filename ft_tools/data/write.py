@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from contextlib import ExitStack
 from enum import IntEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ft_tools.data.judge import privacy
 from ft_tools.data.map.masking import mask_example
@@ -28,14 +28,7 @@ class Part(IntEnum):
     UNLABELLED = 4
 
 
-NAMES = {
-    Part.TRAIN: "train.jsonl",
-    Part.VALIDATION: "validation.jsonl",
-    Part.TEST: "test.jsonl",
-    Part.UNLABELLED: "unlabelled.jsonl",
-    Part.REMOVED: "removed.jsonl",
-}
-PARTS = tuple(Part)
+NAMES = {part: f"{part.name.lower()}.jsonl" for part in Part}
 CLEANED = (Part.TRAIN, Part.VALIDATION, Part.REMOVED)
 """The files of an audit."""
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode
@@ -47,9 +40,8 @@ def write_rows(
     staging: Path,
     tick: Tick,
     *,
-    files: Sequence[Part] = PARTS,
+    files: Sequence[Part] = tuple(Part),
     to_mask: Set[int] = frozenset(),
-    partner: Mapping[int, int] | None = None,
 ) -> list[tuple[int, int]]:
     """Write each row into the file of its part; together the files hold all rows of the input.
 
@@ -60,7 +52,6 @@ def write_rows(
         tick: Told now and then how far it is.
         files: Which files there are.
         to_mask: Examples whose personal data is masked, beside what was masked in all.
-        partner: Of a pair: the index of the later row -> that of the earlier one.
 
     Returns:
         What the rows of the test part are known by.
@@ -68,8 +59,6 @@ def write_rows(
     Raises:
         BadData: The input changed since it was scanned.
     """
-    partner = partner or {}
-    wanted, held = set(partner.values()), dict[int, Example]()
     test_keys = []
     with ExitStack() as stack:
         opened = {
@@ -79,45 +68,43 @@ def write_rows(
             for part in files
         }
         for index, row in scan.read_again():
-            part = PARTS[parts[index]]
+            part = Part(parts[index])
             part = part if part in opened else Part.REMOVED
-            if index in wanted:
-                held[index] = scan.example_of(scan.ledger.lines[index], row.value)
             if part is Part.REMOVED:
-                _put(opened[part], _left_out(scan, index))
+                made = _left_out(scan, index)
             elif part is Part.UNLABELLED:
                 value = row.value if scan.mapping.mask == [] else privacy.mask_all(row.value)
-                _put(opened[part], _left_out(scan, index) | {"example": value})
+                made = _left_out(scan, index) | {"example": value}
             else:
                 example = scan.example_of(scan.ledger.lines[index], row.value)
-                if index in partner:
-                    example = pair_of(example, held.pop(partner[index]))
                 if part is Part.TEST:
                     test_keys.append(keys_of(example))
-                _put(opened[part], _cleaned(scan, example, is_masked=index in to_mask))
+                made = _cleaned(scan, example, is_masked=index in to_mask)
+            try:
+                opened[part].write(_ENCODE(made) + "\n")
+            except RecursionError:
+                # A row without an answer may be as deep as could be read: here it is one deeper.
+                opened[part].write(json.dumps(made | {"example": None}) + "\n")
             if index % TICK_ROWS == 0:
                 tick(index)
     return test_keys
 
 
-def outputs_in(folder: Path, parts: Sequence[int], files: Sequence[Part] = PARTS) -> Outputs:
+def outputs_in(
+    folder: Path, parts: Sequence[int], files: Sequence[Part] = tuple(Part), **others: str | None
+) -> Outputs:
     """Name the files of a folder, with their rows."""
     counts = Counter(part if part in files else Part.REMOVED for part in map(Part, parts))
     named = {part.name.lower(): str(folder / NAMES[part]) for part in files}
     return Outputs(
         folder=str(folder),
         **named,
+        **others,
         num_train=counts[Part.TRAIN],
         num_validation=counts[Part.VALIDATION],
         num_test=counts[Part.TEST],
         num_removed=counts[Part.REMOVED],
     )
-
-
-def pair_of(one: Example, other: Example) -> Example:
-    """Return a preference pair of a good and a bad answer to the same prompt."""
-    good, bad = (one, other) if one.label else (other, one)
-    return Example(one.line, "preference_explicit", "dpo", good.messages, good.chosen, bad.chosen)
 
 
 def _cleaned(scan: Scan, example: Example, *, is_masked: bool) -> dict[str, Any]:
@@ -132,25 +119,14 @@ def _cleaned(scan: Scan, example: Example, *, is_masked: bool) -> dict[str, Any]
 def _left_out(scan: Scan, index: int) -> dict[str, Any]:
     """Return which row is left out and why; what it says stays in the input alone."""
     ledger = scan.ledger
-    in_validation = index < ledger.num_validation
+    files = ("train", "validation")
     row: dict[str, Any] = {
         "row": ledger.lines[index],
-        "file": "validation" if in_validation else "train",
+        "file": files[index < ledger.num_validation],
         "reason": ledger.reason_of(index),
     }
     if index in ledger.original:
         kept, score = ledger.original_of(index)
-        row |= {
-            "kept_row": ledger.lines[kept],
-            "kept_file": "validation" if kept < ledger.num_validation else "train",
-            "score": score,
-        }
+        kept_file = files[kept < ledger.num_validation]
+        row |= {"kept_row": ledger.lines[kept], "kept_file": kept_file, "score": score}
     return row
-
-
-def _put(file: IO[str], row: dict[str, Any]) -> None:
-    try:
-        file.write(_ENCODE(row) + "\n")
-    except RecursionError:
-        # A row without an answer may be as deep as could be read: it is written a level deeper.
-        file.write(json.dumps(row | {"example": None}) + "\n")

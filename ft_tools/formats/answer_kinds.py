@@ -1,7 +1,6 @@
 """What kind of answers a file trains: a few labels, JSON, or free text."""
 
 import json
-import re
 from collections import Counter, defaultdict
 from typing import Any, Literal
 
@@ -13,9 +12,6 @@ MAX_LABELS = 200
 ROWS_PER_LABEL = 5
 LONGEST_LABEL = 60
 """Characters. Ours: longer ones are sentences, of which a few may be templates."""
-DIGITS = re.compile(r"\d+")
-FEWEST_WORDS = 3
-"""Of a text; what has fewer is a name or a class. Judgement."""
 MAX_ANSWERS = 10_000
 """Different answers that are told apart."""
 JSON_FRACTION = 0.9
@@ -79,27 +75,6 @@ def labels_in(answer: str) -> dict[str, str]:
     ({}, {})
     """
     return _labels_of(answer, json_collection(answer))
-
-
-def texts_in(answer: str, prompt: str) -> dict[str, int]:
-    """Return hashes of an answer's texts by field of JSON: of long ones, or copied from a prompt.
-
-    Numbers make no other text. A few short words that the prompt lacks are a class, which is to
-    come again.
-
-    >>> answer = '{"team": "lost and found", "why": "I left my umbrella"}'
-    >>> list(texts_in(answer, "On line 4 I left my umbrella.")), texts_in("billing", "")
-    (['why'], {})
-    """
-    value = json_collection(answer)
-    fields = value if isinstance(value, dict) else {"": answer}
-    return {
-        name: hash(DIGITS.sub("#", text))
-        for name, text in fields.items()
-        if isinstance(text, str)
-        and len(text.split()) >= FEWEST_WORDS
-        and (len(text) > LONGEST_LABEL or text in prompt)
-    }
 
 
 def _labels_of(answer: str, value: Any) -> dict[str, str]:

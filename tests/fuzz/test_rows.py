@@ -34,7 +34,7 @@ TURNS = st.fixed_dictionaries(
 )
 MARKS = st.fixed_dictionaries(
     {"column": PLAIN_KEYS, "good": st.just([">=1"]), "bad": st.just(["<1"])},
-    optional={"neither": st.just(["a"]), "pairs": st.booleans()},
+    optional={"neither": st.just(["a"])},
 )
 MAPPINGS = st.none() | st.fixed_dictionaries(
     {"ignore": st.sampled_from([["*"], []])},

@@ -77,7 +77,7 @@ async def test_the_lines_of_a_finding_are_paged(client, path):
             client, path=path, response_format="detailed", limit=30, offset=offset
         )
         found = {finding["id"]: finding for finding in report["findings"]}
-        pages.append(found["repeated_prompt"]["rows"])
+        pages.append(found["conflicting_targets"]["rows"])
     assert [len(page) for page in pages] == [30, 30]
     assert pages[0][-1] < pages[1][0]
     assert len(report["findings"]) == report["num_findings"]

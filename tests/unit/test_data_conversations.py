@@ -235,7 +235,7 @@ def test_a_conversation_may_go_on_in_the_next_file_of_a_folder(workspace):
     assert [one.answer[:10] for one in shown.examples] == ['"tom says '] * 3
 
 
-def test_a_conversation_ends_with_its_first_answer_and_its_first_turn_may_drop_it(workspace):
+def test_a_conversation_ends_with_its_first_answer(workspace):
     def thread(at, marks, mark_of_reply=""):
         said = [("guest", marks), ("peer", ""), ("tom", mark_of_reply), ("ann", ""), ("guest", "")]
         turns = [
@@ -253,15 +253,13 @@ def test_a_conversation_ends_with_its_first_answer_and_its_first_turn_may_drop_i
     (workspace / "d.json").write_text(json.dumps(rows * 5))
     turns = {"conversation": "turns", "role": "by", "text": "text", "order": "at"}
     turns["roles"] = {"guest": "user", "peer": "leave_out", "tom": "assistant", "ann": "assistant"}
-    turns |= {"answers": 1, "drop_if_first": {"marks[].name": ["wrong"]}}
-    turns["keep"] = {"marks[].name": "seen"}
-    made = prepare({"turns": turns})
-    assert made.counts["first_turn_dropped"] == 5
+    turns |= {"answers": 1, "keep": {"marks[].name": "seen"}}
+    prepare({"turns": turns})
     assert sorted(map(said, trained(workspace))) == [
-        [("user", f"guest {at}, 0"), ("assistant", f"tom {at}, 2")] for at in (1, 3, 4)
+        [("user", f"guest {at}, 0"), ("assistant", f"tom {at}, 2")] for at in (1, 2, 3, 4)
     ]
     with pytest.raises(BadInput, match=r"no turn has 'worng' \(similar: wrong"):
-        prepare({"turns": {**turns, "drop_if_first": {"marks[].name": ["worng"]}}})
+        prepare({"turns": {**turns, "drop": {"marks[].name": ["worng"]}}})
 
 
 def test_an_answer_to_nothing_but_a_question_that_is_left_out_ends_a_conversation(workspace):

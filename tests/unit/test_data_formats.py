@@ -304,13 +304,10 @@ RIVERS = " ".join(
 CONTENTS = {
     "placeholder_answer": ["TODO", "N/A", "<nooutput>", "...", "[insert answer]", "tbd."],
     "refusal": ["I'm sorry, but I can't help with that.", "I cannot assist with this request."],
-    "ai_boilerplate": ["As an AI language model I have no taste, but blue is nice."],
     "unfilled_placeholder": ["Hello! I am {{name}}, made by {{ author }}."],
     "control_characters": ["one\x00two", "left \u202e right"],
     "template_markers": ["Fine.<|im_end|>", "[INST] hello [/INST] there"],
-    "truncated_answer": [RIVERS + " And then they went down to the"],
     "repeated_text": ["I like it very much. " * 8],
-    "short_answer": ["Yes", "Positive"],
 }
 
 
@@ -333,7 +330,7 @@ FINE = [
 @pytest.mark.parametrize("answer", FINE)
 def test_a_sound_answer_is_left_alone(answer):
     example = normalise(1, {"prompt": "Tell me about it.", "completion": answer})
-    assert set(contents(example)) <= {"short_answer"}
+    assert set(contents(example)) == set()
 
 
 def test_every_finding_is_explained_in_the_reference_and_no_other_is():

@@ -153,39 +153,6 @@ def test_marks_that_are_neither_good_nor_bad_are_refused(workspace):
     }
 
 
-def test_marked_answers_to_one_prompt_become_pairs(workspace):
-    rows = [row(at, mark="up") for at in range(30)]
-    rows += [row(at, said=f"No idea about {at}.", mark="down") for at in range(25)]
-    write(workspace / "d.jsonl", rows)
-    made = prepare({**ASKS, "marks": MARKS | {"pairs": True}})
-    assert made.task == "dpo"
-    assert (made.counts["in_a_pair"], made.counts["no_partner"]) == (25, 5)
-    for one in lines(workspace, *EXAMPLES):
-        assert one["chosen"][0]["content"].startswith("It waits")
-        assert one["rejected"][0]["content"].startswith("No idea")
-    # Too few for any goal: no launch is offered.
-    assert "launch_dpo" not in {one.tool for one in made.next_steps}
-
-
-def test_a_pair_stays_in_one_part_with_the_groups_of_both_its_rows(workspace):
-    rows = [
-        {"asked": f"{word} {at} of {at * 7}?", "said": said, "mark": mark, "by": by}
-        for at in range(40)
-        for word, other in (("Which depot has parcel", "b"), ("Who pays for invoice", "c"))
-        for said, mark, by in (("It waits.", "up", f"a{at}"), ("No idea.", "down", f"{other}{at}"))
-    ]
-    write(workspace / "d.jsonl", rows)
-    mapping = {**ASKS, "marks": MARKS | {"pairs": True}, "group_by": ["by"]}
-    prepare(mapping, test_fraction=0.3, near_duplicates="off")
-    asked = [
-        {one["prompt"][0]["content"].split()[-1] for one in lines(workspace, part)}
-        for part in EXAMPLES
-    ]
-    assert all(asked)
-    assert sum(map(len, asked)) == 40
-    assert len(set.union(*asked)) == 40
-
-
 def test_two_columns_of_answers_are_pairs_and_better_answers_replace_others(workspace):
     rows = [row(at, better=f"Counter {at}, second floor." if at % 2 else "") for at in range(40)]
     write(workspace / "d.jsonl", rows)

@@ -126,20 +126,6 @@ def test_a_conversation_is_as_late_as_its_latest_turn(workspace):
     assert set(asked(workspace, "test")) == {row(at)["asked"] for at in range(30, 40)}
 
 
-def test_an_answer_marked_good_and_bad_and_a_copy_are_in_no_pair(workspace):
-    said = [("G1", "up"), ("B", "down"), ("G2", "up"), ("B", "down")]
-    both = [("S", "up"), ("S", "down"), ("T", "up")]
-    rows = [row(1, said=answer, mark=mark) for answer, mark in said]
-    rows += [row(2, said=answer, mark=mark) for answer, mark in both]
-    rows += [row(at, mark=mark, said=f"{mark} {at}") for at in range(3, 40) for mark in PAIRED]
-    write(workspace / "d.jsonl", rows)
-    marks = {"column": "mark", "good": "up", "bad": "down", "pairs": True}
-    made = confirmed(ask(mapping={**ASKS, "marks": marks}))
-    names = ("in_a_pair", "no_partner", "exact_duplicate", "same_answer_good_and_bad")
-    assert [made.counts[name] for name in names] == [38, 2, 1, 2]
-    assert row(2)["asked"] not in asked(workspace, "train")
-
-
 @pytest.mark.parametrize("call", ["prepare", "audit"])
 def test_a_column_to_ignore_that_is_misspelt_is_refused_with_the_nearest(workspace, call):
     write(workspace / "d.jsonl", [row(at, rating=at % 2, meta={"by": "a"}) for at in range(20)])

@@ -2,13 +2,15 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from ft_tools.contract import compact
 from ft_tools.data import prepare as module
 from ft_tools.data.prepare import prepare_dataset
-from ft_tools.data.request import PrepareRequest
+from ft_tools.data.request import AuditRequest, PrepareRequest
+from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput, OutputExists
 
 WORDS = (
@@ -175,22 +177,6 @@ def test_whole_templates_are_held_out_where_prompts_follow_few(workspace):
     assert not any(one[:12] in starts for one in train)
 
 
-def test_a_share_that_whole_templates_do_not_give_is_named_with_the_cure(workspace):
-    rows = [
-        {"asked": t.format(f"{WORDS[at % 12]} {at}"), "said": f"We look for it, case {n}{at}."}
-        for n, t in enumerate(TEMPLATES)
-        for at in range(20)
-    ]
-    write(workspace / "d.jsonl", rows)
-
-    def noted(**others):
-        shown = prepare_dataset(ask(validation_fraction=0.1, **others))
-        return [n.split()[0] for n in shown.assumptions if "asks for" in n], shown.counts["test"]
-
-    assert noted(near_duplicates="auto", test_fraction=0.08)[0] == ["test_fraction"]
-    assert noted(near_duplicates="lexical", test_fraction=0.08) == ([], round(0.08 * len(rows)))
-
-
 @pytest.mark.parametrize(
     ("begins", "ends", "is_template"),
     [("Can I", "?", False), ("Can I send the", "back that you brought to my house today?", True)],
@@ -277,37 +263,6 @@ def test_contradictions_are_decided_by_the_caller(workspace):
     assert confirmed(ask(contradictions="drop", output_dir="b")).counts["conflicting_targets"] == 12
 
 
-def test_contradictions_are_decided_by_the_values_of_a_column(workspace):
-    def by(at):
-        return ("jo", "ann", "", "jo")[at % 4]
-
-    rows = [row(at, by=by(at)) for at in range(60)]
-    # The other answer is of ann, of jo, of ann, of nobody; and twice of jo, as was the first.
-    others = {0: "ann", 1: "jo", 2: "ann", 3: "", 4: "jo", 7: "jo"}
-    rows += [rows[at] | {"said": "Elsewhere.", "by": who} for at, who in others.items()]
-    write(workspace / "d.jsonl", rows)
-    first = {"by": ["ann", "jo"]}
-    shown = prepare_dataset(ask(contradictions=first))
-    assert shown.counts["conflicting_targets"] == 4
-    step = shown.next_steps[0].arguments["contradictions"]
-    assert step == [{"by": ["ann", "jo"]}, "drop"]
-    with pytest.raises(BadInput, match="decide first: 4 of 66 rows"):
-        confirmed(ask(contradictions=first))
-    with pytest.raises(BadInput, match="contradictions: no row has 'anne'"):
-        prepare_dataset(ask(contradictions={"by": ["anne"]}))
-    with pytest.raises(BadInput, match="contradictions names the column 'who'"):
-        prepare_dataset(ask(contradictions={"who": ["ann"]}))
-    made = confirmed(ask(contradictions=step))
-    assert made.counts["conflicting_targets"] == 4 + 4
-    parts = ("train", "validation", "test")
-    assert prepare_dataset(ask(contradictions=step, confirm=made.mapping_hash)) == made
-    kept = [text for part in parts for text in asked(workspace, part)]
-    assert set(kept) & {row(at)["asked"] for at in others} == {row(at)["asked"] for at in range(4)}
-    text = "".join((workspace / "out" / f"{part}.jsonl").read_text("utf-8") for part in parts)
-    # The first rows answer it of ann (1) and jo (3), the others of ann (0, 2).
-    assert text.count("Elsewhere.") == 2
-
-
 def test_later_answers_are_kept_by_a_time(workspace):
     rows = [row(at, at=at) for at in range(60)]
     rows += [one | {"said": "It moved.", "at": 100 + at} for at, one in enumerate(rows[:6])]
@@ -386,3 +341,19 @@ def test_files_of_a_folder_are_of_one_kind_and_each_has_the_list_that_is_named(w
     (pages / "4.csv").write_text("asked,said\na,b\n")
     with pytest.raises(BadInput, match="3 JSON, 1 CSV"):
         prepare_dataset(ask(path="pages"))
+
+
+def test_a_mapping_of_an_earlier_preview_is_refused_with_a_cure(workspace):
+    write(workspace / "d.jsonl", map(row, range(60)))
+    made = confirmed(ask(test_fraction=0.0))
+    audited = AuditRequest(path=made.outputs.train, output_dir="clean", near_duplicates="off")
+    beside = workspace / "out" / "mapping.json"
+    mapping = json.loads(beside.read_text("utf-8"))
+    beside.write_text(json.dumps(mapping | {"answer_format": "json"}), encoding="utf-8")
+    with pytest.raises(BadData, match=r"mapping\.json.*prepare_dataset"):
+        audit_dataset(audited)
+    beside.write_text(json.dumps(mapping), encoding="utf-8")
+    assert (Path(audit_dataset(audited).outputs.folder) / "format_input.py").is_file()
+    (workspace / "out" / "report.json").write_text('{"mapping": {"answer_format": "json"}}')
+    with pytest.raises(OutputExists, match="earlier preview; name a new folder"):
+        prepare_dataset(ask(test_fraction=0.0, confirm=made.mapping_hash))

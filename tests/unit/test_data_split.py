@@ -2,11 +2,8 @@
 
 import json
 
-import pytest
-
 from ft_tools.data.audit import perform
-from ft_tools.data.prepare import prepare_dataset
-from ft_tools.data.request import AuditRequest, PrepareRequest
+from ft_tools.data.request import AuditRequest
 
 NUM_TOPICS = 40
 WORDINGS = (
@@ -70,18 +67,3 @@ def test_conversations_that_begin_alike_are_never_on_both_sides(workspace):
         sides.append({json.loads(line)["messages"][0]["content"] for line in lines})
     assert len(sides[1]) == 6
     assert not sides[0] & sides[1]
-
-
-@pytest.mark.parametrize(("rare", "is_missing"), [(2, True), (40, False)])
-def test_a_held_out_part_that_lacks_a_class_is_a_finding(workspace, rare, is_missing):
-    labels = ["billing"] * 60 + ["shipping"] * 60 + ["press"] * rare
-    rows = [
-        {"prompt": f"Ticket {at * at} of {at % 7}: {'abcdefg'[at % 7] * 5}", "completion": label}
-        for at, label in enumerate(labels)
-    ]
-    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    request = AuditRequest(path="d.jsonl", output_dir="out", near_duplicates="off")
-    found = {finding.id: finding.columns for finding in perform(request).findings}
-    assert found.get("class_not_held_out") == (["answer (1 of 3 classes)"] if is_missing else None)
-    shown = prepare_dataset(PrepareRequest(path="d.jsonl", near_duplicates="off"))
-    assert ("class_not_held_out" in {f.id for f in shown.findings}) == is_missing

@@ -1,8 +1,7 @@
 """Turn what was scanned into the findings and lengths of a report."""
 
 from array import array
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
 from typing import Any
 
 from ft_tools.data.judge import privacy
@@ -13,21 +12,15 @@ from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import Finding, Tokens
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.understand.lengths import quantile
-from ft_tools.formats.column_counts import NAME_CHARS, shown
 
 MAX_CONCISE_FINDINGS = 12
 FIRST_LINES = 5
-MOST_COLUMNS, MOST_VALUES = 20, 8
-# Below these shares a finding is milder: template code has braces, and a few repeats are usual.
+MOST_COLUMNS = 20
+# Below these shares a finding is milder: template code has braces, and a few refusals are usual.
 MILDER_BELOW: dict[str, tuple[float, Severity]] = {
     "unfilled_placeholder": (0.05, "warning"),
-    "repeated_prompt": (0.1, "info"),
-    "truncated_answer": (0.02, "info"),
     "refusal": (0.01, "info"),
-    "ai_boilerplate": (0.01, "info"),
 }
-MANY_ROWS, ROWS_A_TEXT = 50, 5
-"""Texts that each come so often are learned by heart, and are in each part. Judgement."""
 
 
 def mark_lengths(scan: Scan, max_length: int) -> None:
@@ -39,16 +32,8 @@ def mark_lengths(scan: Scan, max_length: int) -> None:
                 scan.note("answer_cut_off", index)
 
 
-def findings_of(
-    scan: Scan, request: AuditRequest | PrepareRequest, missing_classes: Sequence[str] = ()
-) -> list[Finding]:
-    """Return every finding, errors first and the most frequent first among equals.
-
-    Args:
-        scan: What was read.
-        request: What was asked for.
-        missing_classes: Fields of which a held-out part lacks a class.
-    """
+def findings_of(scan: Scan, request: AuditRequest | PrepareRequest) -> list[Finding]:
+    """Return every finding, errors first and the most frequent first among equals."""
     findings = []
     num_validation = scan.ledger.num_validation
     for name, indices in scan.found.items():
@@ -62,63 +47,15 @@ def findings_of(
             for is_validation, part in parts.items()
             if part
         ]
-    if missing_classes:
-        columns = list(missing_classes[:MOST_COLUMNS])
-        findings.append(
-            _of_the_file(scan, "class_not_held_out", len(missing_classes), columns=columns)
-        )
     if columns := undecided_columns(scan):
         count = max(column.num_rows for column in scan.unread.undecided())
         findings.append(_of_the_file(scan, UNDECIDED, count, columns=columns[:MOST_COLUMNS]))
     counted = [*scan.pairs.findings(), *scan.added_facts.findings()]
     counted += [("few_wordings", scan.num_templated)] if scan.num_templated else []
     findings += [_of_the_file(scan, name, count) for name, count in counted]
-    findings += [*_few_answers(scan), *_class_spellings(scan, request)]
     return sorted(
         findings,
         key=lambda f: (SEVERITIES.index(f.severity), -f.count, f.id, bool(f.in_validation)),
-    )
-
-
-def _few_answers(scan: Scan) -> Iterator[Finding]:
-    """Yield `few_answers` where the texts of a field of the answers come again and again."""
-    answers = Counter(scan.ledger.answer[at] for at in scan.ledger.kept(validation=False))
-    texts: dict[str, Counter[int]] = defaultdict(Counter)
-    for answer, count in answers.items():
-        for name, text in scan.answer_texts.get(answer, {}).items():
-            texts[name][text] += count
-    few = {
-        name: counts
-        for name, counts in texts.items()
-        if counts.total() >= max(MANY_ROWS, ROWS_A_TEXT * len(counts), answers.total() / 2)
-    }
-    if few:
-        fields = {name: shown(name, NAME_CHARS) if name else "answer" for name in few}
-        columns = [
-            f"{fields[name]} ({len(counts)} texts, numbers aside, in {counts.total()} rows)"
-            for name, counts in few.items()
-        ]
-        most = max(counts.total() for counts in few.values())
-        yield _of_the_file(scan, "few_answers", most, columns=columns[:MOST_COLUMNS])
-
-
-def _class_spellings(scan: Scan, request: AuditRequest | PrepareRequest) -> Iterator[Finding]:
-    """Yield `class_spellings` where classes of the answers differ in capitals or blanks alone."""
-    spelled = scan.fields.spellings()
-    if not spelled:
-        return
-    # An audit quotes no text; a preparation shows examples anyway.
-    is_quoted = isinstance(request, PrepareRequest)
-    each = {label: n for groups in spelled.values() for one in groups for label, n in one.items()}
-    yield _of_the_file(
-        scan,
-        "class_spellings",
-        sum(sum(one.values()) - max(one.values()) for some in spelled.values() for one in some),
-        columns=[
-            f"{name} ({sum(map(len, some))} spellings of {len(some)} classes)"
-            for name, some in spelled.items()
-        ][:MOST_COLUMNS],
-        values={shown(privacy.mask(label)): n for label, n in each.items()} if is_quoted else {},
     )
 
 
@@ -150,7 +87,7 @@ def _of_rows(
     total = ledger.num_validation if in_validation else len(ledger) - ledger.num_validation
     if name == "conflicting_targets":
         # As the verdict counts: of what stays. A rule that was chosen leaves only what it removed.
-        is_open = all(rule == "keep" for rule in request.rules)
+        is_open = request.contradictions in {None, "keep"}
         total = len(ledger.kept(validation=False)) if is_open else total
         indices = [at for at in indices if is_open or ledger.removal[at]]
     fraction = len(indices) / total
@@ -160,10 +97,6 @@ def _of_rows(
     first, most = 0, FIRST_LINES
     if isinstance(request, AuditRequest) and request.response_format == "detailed":
         first, most = request.offset, request.limit
-    is_field = name == "empty_json_value" and not in_validation
-    # An audit quotes no text; a preparation shows examples anyway.
-    is_short = name == "short_answer" and isinstance(request, PrepareRequest)
-    short = scan.short_answers.most_common(MOST_VALUES) if is_short else []
     return _finding(
         name,
         severity="info" if kept else mild if fraction < limit else rule.severity,
@@ -171,8 +104,6 @@ def _of_rows(
         fraction=round(fraction, 4),
         rows=[ledger.lines[index] for index in indices[first : first + most]],
         removed=removed,
-        columns=scan.fields.with_empty()[:10] if is_field else [],
-        values={shown(privacy.mask(value)): count for value, count in short},
         in_validation=in_validation or None,
         **kept,
     )

@@ -1,11 +1,10 @@
 """Return whether there are enough examples, by goal."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ft_tools.contract import Reason
-from ft_tools.data.map.apply_mapping import are_classes
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.report import SizeVerdict
 from ft_tools.formats.answer_kinds import are_few_labels
@@ -67,32 +66,6 @@ def rarest_label(ledger: Ledger, labels: Mapping[int, Mapping[str, str]]) -> Rar
         return None
     fewest = (Rarest(min(one.values()), name) for name, one in counts.items() if len(one) > 1)
     return min(fewest, default=None)
-
-
-def missing_classes(
-    ledger: Ledger, labels: Mapping[int, Mapping[str, str]], parts: Iterable[Collection[int]]
-) -> list[str]:
-    """Name the fields of which a held-out part lacks a class, with how many it lacks.
-
-    Args:
-        ledger: The examples.
-        labels: As `label_counts` takes them.
-        parts: The held-out rows of each part; an empty part lacks nothing.
-    """
-    held_out = [part for part in parts if part]
-    counts = label_counts(ledger, labels) if held_out else {}
-    found = []
-    for name, values in counts.items():
-        if not are_classes(values):
-            continue
-        lacking = max(
-            len(values.keys() - {labels.get(ledger.answer[at], {}).get(name) for at in part})
-            for part in held_out
-        )
-        if lacking:
-            field = shown(name, NAME_CHARS) if name else "answer"
-            found.append(f"{field} ({lacking} of {len(values)} classes)")
-    return found
 
 
 def judge_size(num_usable: int, task: str, rarest: Rarest | None = None) -> SizeVerdict:

@@ -5,7 +5,6 @@ it has passed, and no run of blanks is crossed from each of its line breaks).
 """
 
 import re
-import unicodedata
 from typing import NamedTuple
 
 from ft_tools.formats.example import Example, content_of
@@ -74,26 +73,8 @@ MARKS: dict[str, list[Rule]] = {
     ],
 }
 """Of what any turn says."""
-MANNERS: dict[str, list[Rule]] = {
-    "ai_boilerplate": [
-        _rule(
-            "as an a  as a a  as a l  as an l",
-            r"\bas an? (?:ai|artificial intelligence|large language model|language model)\b",
-        ),
-        _rule(
-            "my knowl  my train",
-            r"\bmy (?:knowledge|training) (?:cut-?off|data (?:ends|goes))\b",
-        ),
-        _rule(
-            "have personal  have the ab  have access",
-            r"\bi (?:do not|don't) have (?:personal|the ability to|access to real-time)\b",
-        ),
-    ],
-}
-"""Of what an answer says."""
 SIGNS = {
-    name: tuple(sign for signs, _ in several for sign in signs)
-    for name, several in (MARKS | MANNERS).items()
+    name: tuple(sign for signs, _ in several for sign in signs) for name, several in MARKS.items()
 }
 # The rest of a refusal may still help, so it is a warning.
 REFUSAL = re.compile(
@@ -112,12 +93,6 @@ REPEATED_DIGITS = re.compile(r"(\d)\1{11,}")
 # A text without such a run has no repeated character, or digit; one that is not ASCII becomes `?`.
 _SOLID = bytes(32 if chr(c).isspace() else 97 for c in range(256))
 _DIGITS = bytes(48 if chr(c) in "0123456789?" else 32 for c in range(256))
-SENTENCE_ENDS = (
-    *".!?:;)]}\"'`*>|",
-    *"\u3002\uff01\uff1f\u300d\u300f\uff09\u3011\u2026\u201d\u2019",
-)
-TRUNCATED_CHARS = 400
-SHORT_WORDS = 3
 
 
 def contents(example: Example) -> list[str]:
@@ -134,14 +109,11 @@ def contents(example: Example) -> list[str]:
         answers = set(range(len(example.messages), len(turns)))
         # A bad answer may be anything; only what would break a trainer or a page is looked for.
         found += _marks("\n".join(map(content_of, example.rejected)))
-    last = max(answers, default=0)
     for at, turn in enumerate(turns):
         text = content_of(turn)
         found += _marks(text)
         if at in answers and (example.task != "kto" or example.label is not False):
-            new = _answer(text)
-            # A short answer on the way is what conversations are made of.
-            found += new if at == last else [name for name in new if name != "short_answer"]
+            found += _answer(text)
     return found
 
 
@@ -151,14 +123,11 @@ def _answer(answer: str) -> list[str]:
     found = ["repeated_text"] if repeats(stripped) else []
     if len(stripped) < 60 and EMPTY_ANSWER.fullmatch(stripped):
         found.append("placeholder_answer")
-    elif len(stripped) < 40 and 0 < len(stripped.split()) < SHORT_WORDS and not _is_cjk(stripped):
-        found.append("short_answer")
     found += ["refusal"] if REFUSAL.match(stripped) else []
-    found += _matching(MANNERS, stripped)
     # Code between fences is what such an answer is about.
     if any(sign in stripped for sign in HTML_SIGNS) and "```" not in stripped:
         found += ["html_in_answers"] if HTML.search(stripped) else []
-    return [*found, "truncated_answer"] if is_cut_off(stripped) else found
+    return found
 
 
 def _marks(text: str) -> list[str]:
@@ -166,15 +135,15 @@ def _marks(text: str) -> list[str]:
     found = ["control_characters"] if _has_control(text) else []
     if has_placeholder(text):
         found.append("unfilled_placeholder")
-    return found + _matching(MARKS, text)
+    return found + _matching(text)
 
 
-def _matching(rules: dict[str, list[Rule]], text: str) -> list[str]:
+def _matching(text: str) -> list[str]:
     """Return the findings of which a rule matches."""
     holds = (text.lower() if text.isascii() else folded(text)).__contains__
     return [
         name
-        for name, several in rules.items()
+        for name, several in MARKS.items()
         if any(map(holds, SIGNS[name]))
         and any(any(map(holds, signs)) and pattern.search(text) for signs, pattern in several)
     ]
@@ -193,26 +162,6 @@ def has_placeholder(text: str) -> bool:
     if "{{" in text and PLACEHOLDER.search(text):
         return "```" not in text and not _looks_like_code(text)
     return False
-
-
-def is_cut_off(answer: str) -> bool:
-    r"""Return whether a long text of sentences stops in the middle of one.
-
-    >>> is_cut_off("One. " * 100 + "And then they went to the")
-    True
-    >>> is_cut_off("One. " * 100), is_cut_off("Yes"), is_cut_off("x = 1\n" * 100)
-    (False, False, False)
-    """
-    if len(answer) < TRUNCATED_CHARS or answer.endswith(SENTENCE_ENDS):
-        return False
-    last_line = answer.rsplit("\n", 1)[-1]
-    # Lists, tables, code and signatures end without a full stop; prose has sentences before.
-    if last_line.lstrip().startswith(("-", "*", "|", "#", "http")) or len(last_line.split()) < 5:
-        return False
-    tail = unicodedata.category(answer[-1])
-    return (tail[0] == "L" or answer[-1] == ",") and answer.count(". ") + answer.count(
-        "\u3002"
-    ) >= 2
 
 
 def repeats(text: str) -> bool:
@@ -246,7 +195,3 @@ def repeats(text: str) -> bool:
 
 def _looks_like_code(text: str) -> bool:
     return text.count("{") > 6 or "</" in text or "{%" in text
-
-
-def _is_cjk(text: str) -> bool:
-    return any("\u2e80" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7af" for char in text)

@@ -26,8 +26,8 @@ NULLS = frozenset({"", "nan", "null", "<na>", "#n/a", "#ref!", "#value!", "#name
 NO_ANSWER = "no_answer"
 PLAIN_HTML = "plain_html"
 LEFT_OUT = frozenset(
-    {"not_kept", "dropped", "not_marked", NO_ANSWER, "in_a_pair", "no_partner", "no_conversation"}
-    | {*NOT_JOINED, "same_answer_good_and_bad", "same_group_as_test"}
+    {"not_kept", "dropped", "not_marked", NO_ANSWER, "no_conversation", "same_group_as_test"}
+    | {*NOT_JOINED}
 )
 """Why rows are left out that are no fault of theirs: the caller decided so, or the split."""
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-from ft_tools.data.map.conditions import drops, fits, holds, values_at
+from ft_tools.data.map.conditions import fits, holds, values_at
 from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Tree, Turns
 from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.errors import BadInput
@@ -17,14 +17,15 @@ from ft_tools.formats.turns import as_turns
 JOINED, WHY_NOT = "joined turns", "why turns are no conversation"
 """Key of a conversation's messages beside the columns of its row; of one that is left out, of an id
 of `NOT_JOINED`."""
-NOT_JOINED = ("broken_tree", "first_turn_dropped", "replies_left_out", "questions_left_out")
-BROKEN, DROPPED, UNANSWERED, UNASKED = NOT_JOINED
+NOT_JOINED = ("broken_tree", "replies_left_out", "questions_left_out")
+BROKEN, UNANSWERED, UNASKED = NOT_JOINED
 LOST = "question that is left out"
 """Role of a turn of the user that the mapping leaves out, or that says nothing in text."""
 OURS = frozenset({"system", "user", "assistant", "tool"})
 """Roles that need no entry in `roles`."""
 MOST_NAMED = 12
-Entry = TypeVar("Entry", tuple[str, int, Message], tuple[str, int, bool])
+Said = tuple[str, int, Message]
+"""What orders a turn, its place in the file, and what it says."""
 
 
 @dataclass
@@ -74,11 +75,9 @@ class _Conversation:
     first: int
     nodes: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
     """The turns as they are in the file, if they are a tree."""
-    turns: list[tuple[str, int, Message]] = field(default_factory=list)
+    turns: list[Said] = field(default_factory=list)
     _columns: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The other columns that the mapping names, each with its different values."""
-    firsts: list[tuple[str, int, bool]] = field(default_factory=list)
-    """Of each turn, if that matters: its place, and whether it drops what it is the first of."""
     has_lost_replies: bool = False
     """Whether the mapping leaves a turn of it out that is none of the user."""
 
@@ -97,8 +96,6 @@ class _Conversation:
         """Return its messages, or why they can be no example."""
         if turns.tree is not None and not self._follow(turns, turns.tree, joining):
             return {WHY_NOT: BROKEN}
-        if self.firsts and _in_order(self.firsts, turns)[0][2]:
-            return {WHY_NOT: DROPPED}
         messages = _messages(self, turns, joining)
         roles = {message["role"] for message in messages}
         if self.has_lost_replies and "assistant" not in roles:
@@ -120,9 +117,7 @@ class _Conversation:
         return path is not None
 
 
-def joined(
-    mapping: ColumnMapping, rows: Iterable[Row], joining: Joining, others: Iterable[str] = ()
-) -> Iterator[Row]:
+def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Iterator[Row]:
     """Join turns into one row per conversation.
 
     Of a table with one row per turn all rows are held in memory, as the turns of a conversation
@@ -133,7 +128,6 @@ def joined(
         mapping: Says where the turns are.
         rows: Of a file.
         joining: Counts what is left out.
-        others: Columns that are read beside those of the mapping.
     """
     turns = mapping.turns
     assert turns is not None
@@ -154,7 +148,7 @@ def joined(
             talk = held.setdefault(key, _Conversation(row.number))
             _add(talk, turns, row.number, value, joining)
             last = [turns.tree.last] if turns.tree else []
-            for name in [*mapping.row_columns, *last, *others]:
+            for name in [*mapping.row_columns, *last]:
                 is_cell = "[]" not in name or name in value
                 for one in [cell_at(value, name)] if is_cell else values_at(value, name):
                     talk.collect(name, one)
@@ -200,8 +194,6 @@ def _take(
     value = cell_at(turn, turns.text)
     said = text_of_turn(value)
     order = text_of(cell_at(turn, turns.order)) if turns.order else ""
-    if turns.drop_if_first:
-        talk.firsts.append((order, number, drops(turn, turns.drop_if_first)))
     why = _left_out(turns, turn)
     if role == "user" and (why or not said) and (said or _holds_more(value)):
         talk.turns.append((order, number, {"role": LOST, "content": ""}))
@@ -249,7 +241,7 @@ def text_of_turn(value: Any) -> str:
     return "" if isinstance(value, Mapping) else text_of(value)
 
 
-def _in_order(entries: list[Entry], turns: Turns) -> list[Entry]:
+def _in_order(entries: list[Said], turns: Turns) -> list[Said]:
     """Return what begins with the time and number of a turn in the order of the turns."""
     if not turns.order:
         return entries
@@ -257,9 +249,7 @@ def _in_order(entries: list[Entry], turns: Turns) -> list[Entry]:
     return sorted(entries, key=lambda one: (sortable(one[0], month_first=month_first), one[1]))
 
 
-def _coherent(
-    ordered: Sequence[tuple[str, int, Message]], answers: int | None, joining: Joining
-) -> Iterator[Message]:
+def _coherent(ordered: Sequence[Said], answers: int | None, joining: Joining) -> Iterator[Message]:
     """Yield the turns up to the last answer that is kept.
 
     An answer to nothing but questions that are left out ends a conversation, too.

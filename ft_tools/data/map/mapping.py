@@ -84,14 +84,10 @@ class Turns(Request):
     first: str | None = Field(None, description="Column with the user's first turn.")
     keep: Choices = Field(
         default_factory=list,
-        description="Key -> values of turns to keep; of a list (reactions[].name), here as in drop "
-        "and drop_if_first, one item is enough.",
+        description="Key -> values of turns to keep; of a list (reactions[].name), here and in "
+        "drop, one item is enough.",
     )
     drop: ByColumn = Field(default_factory=dict, description="Key -> values of turns to drop.")
-    drop_if_first: ByColumn = Field(
-        default_factory=dict,
-        description="Key -> values: a conversation whose first turn has one is left out.",
-    )
     answers: int | None = Field(
         None, ge=1, description="Turns of the assistant after which a conversation ends."
     )
@@ -106,7 +102,7 @@ class Turns(Request):
         """Return the keys that are read of a turn."""
         order = [self.order] if self.order else []
         tree = [self.tree.id, self.tree.parent] if self.tree else []
-        chosen = [*(name for one in self.keep for name in one), *self.drop, *self.drop_if_first]
+        chosen = [*(name for one in self.keep for name in one), *self.drop]
         return [self.role, self.text, *order, *tree, *chosen]
 
     @model_validator(mode="after")
@@ -136,9 +132,6 @@ class Marks(Request):
     good: Values = Field(min_length=1, description="Values or a bound such as '>=4'.")
     bad: Values = Field(min_length=1, description="Values or a bound.")
     neither: Values = Field(default_factory=list, description="Values of rows to leave out.")
-    pairs: bool = Field(
-        False, description="true: pairs of a good and a bad answer to one prompt (DPO), else KTO."
-    )
 
 
 class Picked(Request):
@@ -200,7 +193,7 @@ class ColumnMapping(Request):
         None, description="Column of the preferred answer (DPO), or how another column says it."
     )
     rejected: Name | None = Field(None, description="Column of the other answer.")
-    marks: Marks | None = Field(None, description="Good and bad answers (KTO, or DPO pairs).")
+    marks: Marks | None = Field(None, description="Good and bad answers (KTO).")
     keep: Choices = Field(
         default_factory=list,
         description="Column -> values, a bound such as '>=4' or '>=2026-04-01', or "
@@ -267,8 +260,8 @@ class ColumnMapping(Request):
             raise ValueError("answer_schema needs a JSON answer: answer={key: column}")
         if self.marks and (self.chosen or self.corrected):
             raise ValueError(
-                "marks exclude chosen and corrected: marks trains on good and bad answers (KTO, or "
-                "DPO pairs); to choose rows by a column's values, use keep or drop"
+                "marks exclude chosen and corrected: marks trains on good and bad answers (KTO); "
+                "to choose rows by a column's values, use keep or drop"
             )
         for asked in self.prompt_columns:
             answered = [*self.answer_columns, *self.sides]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.errors import BadData
 
 MAPPING, SNIPPET_NAME = "mapping.json", "format_input.py"
 SNIPPET = '''"""Ask the model about a row exactly as it was trained; needs only mapping.json."""
@@ -62,15 +63,24 @@ def write_mapping(mapping: ColumnMapping, folder: Path) -> None:
 
 
 def mapping_beside(data: Path) -> ColumnMapping | None:
-    """Return the mapping that made a training file; None if its rows were not made by one."""
+    """Return the mapping that made a training file; None if its rows were not made by one.
+
+    Raises:
+        BadData: It is none that this version reads.
+    """
     folder = data if data.is_dir() else data.parent
-    if not (folder / SNIPPET_NAME).is_file():
+    path = folder / MAPPING
+    if not (folder / SNIPPET_NAME).is_file() or not path.is_file():
         return None
     try:
-        text = (folder / MAPPING).read_text(encoding="utf-8")
-        return ColumnMapping.model_validate_json(text)
-    except (OSError, ValueError):
-        return None
+        return ColumnMapping.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadData(
+            path,
+            "is no mapping that this version reads (earlier previews wrote other keys)",
+            "prepare the original file again with prepare_dataset, or move this file and "
+            f"{SNIPPET_NAME} away: then nothing is known of the prompts",
+        ) from error
 
 
 def keep_mapping(data: Path, folder: Path) -> None:

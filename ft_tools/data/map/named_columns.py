@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ from ft_tools.data.map.apply_mapping import (
 )
 from ft_tools.data.map.conditions import (
     COMPARE,
-    ByColumn,
+    Condition,
     Pattern,
     drops,
     is_bound,
@@ -50,8 +50,7 @@ from ft_tools.formats.readers.source import TEXT_TABLES
 
 SAMPLE_ROWS = 20_000
 """Rows in which the columns of a mapping are looked for, and from which a schema is derived."""
-MOST_COLUMNS = 200
-MOST_NAMED = 20
+MOST_COLUMNS, MOST_NAMED, MOST_COUNTED = 200, 20, 10 * MOST_LISTED
 NOT_THERE = object()
 THREE_DIGITS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 """A decimal, or a whole number with its thousands apart: nothing in it tells."""
@@ -67,8 +66,7 @@ JUDGED = {
 class _Choices:
     """The values that a mapping chooses by, and those that the file has."""
 
-    def __init__(self, rules: Iterable[Mapping[str, Sequence[Any]]]) -> None:
-        rules = list(rules)
+    def __init__(self, rules: Sequence[Condition]) -> None:
         named = [(name, one) for rule in rules for name, ones in rule.items() for one in ones]
         self.unmet = [(n, v if isinstance(v, Pattern) else text_of(v)) for n, v in named]
         """Columns and values that the mapping names and nothing has so far."""
@@ -82,56 +80,45 @@ class _Choices:
                 text = text_of(value)
                 if name in self.no_dates:
                     self.no_dates[name] += day_of(text) is None
-                if text not in counts:
+                if text not in counts and self.unmet:
                     self.unmet = [
                         one for one in self.unmet if one[0] != name or not is_one_of(value, one[1:])
                     ]
-                if text in counts or len(counts) <= 10 * MOST_LISTED:
+                if text in counts or len(counts) <= MOST_COUNTED:
                     counts[text] += 1
 
 
 class NamedColumns:
     """What the columns that a mapping names hold, over the rows that were added."""
 
-    def __init__(self, mapping: ColumnMapping, preferred: ByColumn | None = None) -> None:
+    def __init__(self, mapping: ColumnMapping) -> None:
         self._mapping = mapping
-        self._preferred = preferred or {}
-        """Columns that decide contradictions, with their values."""
         self.num_rows = 0
         self.known: dict[str, None] = {}
         """Columns of the file, in order."""
-        turns = mapping.turns
-        of_turns = [turns.conversation, *turns.columns] if turns else []
-        ignored = [name for name in mapping.ignore if name != "*"]
-        named = [*mapping.row_columns, *mapping.masked_columns, *of_turns, *ignored]
-        named += self._preferred
-        self._wanted = dict.fromkeys(named)
-        single = [*mapping.sides, *([mapping.time_column] if mapping.time_column else [])]
-        self._single = {*mapping.prompt_columns, *mapping.answer_columns, *single}
+        turns, better, marks = mapping.turns, mapping.corrected, mapping.marks
+        self.unmet = dict.fromkeys([*mapping.row_columns, *mapping.masked_columns])
+        """Columns, and keys of turns, that the mapping names and no row has so far."""
+        if turns is not None:
+            self.unmet |= dict.fromkeys([turns.conversation, *turns.columns])
+        self.unmet |= dict.fromkeys(name for name in mapping.ignore if name != "*")
+        self._unmet_keys = dict.fromkeys(turns.keys if turns else ())
+        self._single = {*mapping.prompt_columns, *mapping.answer_columns, *mapping.sides}
         """Of these, columns of one value: no items of a list."""
-        better = mapping.corrected
-        choices = [*mapping.keep, mapping.drop, self._preferred]
-        if better is not None:
-            self._single.add(better.column)
-            choices.append({better.column: better.as_given})
-        self.found: set[str] = set()
-        self._of_turns: set[str] = set()
+        self._single |= {mapping.time_column or "", better.column if better else ""}
         self.answers = {name: Counter[str]() for name in mapping.answer_columns}
         self.types: dict[str, set[str]] = {name: set() for name in mapping.answer_columns}
         """Of the values of the answer's columns in JSON."""
-        self.unjudged: Counter[str] = Counter()
-        """Values of the column of marks, or of `chosen`, for which the mapping has no place."""
-        self.both: Counter[str] = Counter()
-        """Values of it that have two."""
         self._judging, self._sides = "", list[Sequence[Any]]()
-        if (marks := mapping.marks) is not None:
+        if marks is not None:
             self._judging, self._sides = marks.column, [marks.good, marks.bad, marks.neither]
         elif isinstance(picked := mapping.chosen, Picked):
             self._judging, self._sides = picked.column, [[*picked.answers], picked.neither]
-        self._choices = _Choices(choices)
-        self._of_each_turn = _Choices(
-            [*turns.keep, turns.drop, turns.drop_if_first] if turns else []
-        )
+        self._misjudged: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
+        """Values of that column for which the mapping has no place, and those that have two."""
+        as_given = [{better.column: better.as_given}] if better else []
+        self._of_rows = _Choices([*mapping.keep, mapping.drop, *as_given])
+        self._of_turns = _Choices([*turns.keep, turns.drop] if turns else [])
         self._as_numbers = _read_as_numbers(mapping)
         self._decimals: Counter[str] = Counter()
         """Column that is read as a number -> values that may have been meant with thousands."""
@@ -146,20 +133,31 @@ class NamedColumns:
         if not isinstance(row, Mapping):
             return
         self.num_rows += 1
+        self._add_names(row)
+        self._add_turns(row)
+        self._of_rows.add(row)
+        for value in values_at(row, self._judging) if self._sides else ():
+            num_places = sum(is_one_of(value, side) for side in self._sides)
+            counts = self._misjudged[num_places > 1]
+            if num_places != 1 and len(counts) <= MOST_COUNTED:
+                counts[text_of(value)] += 1
+        for name in self._as_numbers:
+            texts = [value for value in values_at(row, name) if isinstance(value, str)]
+            self._decimals[name] += sum(bool(THREE_DIGITS.fullmatch(t.strip())) for t in texts)
+        if self.answers and keeps(row, self._mapping.keep) and not drops(row, self._mapping.drop):
+            self._add_answers(row, is_typed=is_typed)
+
+    def _add_names(self, row: Mapping[str, Any]) -> None:
         if len(self.known) < MOST_COLUMNS and not row.keys() <= self.known.keys():
             for name, value in row.items():
                 self.known.setdefault(str(name))
                 if isinstance(value, Mapping | list):
                     self.known.update(dict.fromkeys(leaf for leaf, _ in leaves_of(name, value)))
-        for name in self._wanted.keys() - self.found:
+        for name in list(self.unmet):
             if _has(row, name, is_single=name in self._single):
-                self.found.add(name)
-        self._count_turn_keys(row)
-        self._count_choices(row)
-        if keeps(row, self._mapping.keep) and not drops(row, self._mapping.drop):
-            self._count_answers(row, is_typed=is_typed)
+                del self.unmet[name]
 
-    def _count_answers(self, row: Mapping[str, Any], *, is_typed: bool) -> None:
+    def _add_answers(self, row: Mapping[str, Any], *, is_typed: bool) -> None:
         for name, counts in self.answers.items():
             value = json_value(cell_at(row, name))
             value = rewritten(self._mapping, value, "this file", Counter())
@@ -169,36 +167,22 @@ class NamedColumns:
             if isinstance(value, str) and len(counts) <= MAX_CLASSES:
                 counts[text_of_cell(value)] += 1
 
-    def _count_turn_keys(self, row: Mapping[str, Any]) -> None:
+    def _add_turns(self, row: Mapping[str, Any]) -> None:
         turns = self._mapping.turns
-        is_known = turns is None or self._of_turns >= set(turns.keys)
-        if turns is None or (is_known and not self._of_each_turn.unmet):
+        if turns is None or not (self._unmet_keys or self._of_turns.unmet):
             return
         items = turns_in(cell_at(row, turns.conversation))
         for turn in [row] if items is None else items:
             if isinstance(turn, Mapping):
-                self._of_each_turn.add(turn)
-                if is_known:
-                    continue
-                self._of_turns.update(key for key in turns.keys if _has(turn, key))
-                if items is not None:
+                self._of_turns.add(turn)
+                for key in [key for key in self._unmet_keys if _has(turn, key)]:
+                    del self._unmet_keys[key]
+                if items is not None and len(self.known) < MOST_COLUMNS:
                     self.known.update((f"{turns.conversation}[].{key}", None) for key in turn)
-
-    def _count_choices(self, row: Mapping[str, Any]) -> None:
-        for value in values_at(row, self._judging) if self._sides else ():
-            sides = [is_one_of(value, side) for side in self._sides]
-            if not any(sides) and len(self.unjudged) <= 10 * MOST_LISTED:
-                self.unjudged[text_of(value)] += 1
-            elif sum(sides) > 1:
-                self.both[text_of(value)] += 1
-        for name in self._as_numbers:
-            texts = [value for value in values_at(row, name) if isinstance(value, str)]
-            self._decimals[name] += sum(bool(THREE_DIGITS.fullmatch(t.strip())) for t in texts)
-        self._choices.add(row)
 
     def notes(self) -> list[str]:
         """Return how numbers and dates of the columns were read where that can be doubted."""
-        dates = {**self._choices.no_dates, **self._of_each_turn.no_dates}
+        dates = {**self._of_rows.no_dates, **self._of_turns.no_dates}
         return [
             note(about, column=shown(name, NAME_CHARS), count=count)
             for about, counts in (("decimals", self._decimals), ("no_dates", dates))
@@ -212,12 +196,9 @@ class NamedColumns:
         Raises:
             BadInput: With the nearest names.
         """
-        keys = self._mapping.turns.keys if self._mapping.turns else []
-        missing = [name for name in self._wanted if name not in self.found]
-        missing += [key for key in keys if key not in self._of_turns]
-        if not missing or not self.num_rows:
+        name = next(iter([*self.unmet, *self._unmet_keys]), None)
+        if name is None or not self.num_rows:
             return
-        name = missing[0]
         if name in self.known and "[]" in name:
             raise BadInput(
                 f"mapping names {brief(repr(name))}, items of a list, where one value per row is "
@@ -226,13 +207,11 @@ class NamedColumns:
             )
         inside = [one.rpartition("[].")[2] for one in self.known]
         close = difflib.get_close_matches(name, [*self.known, *inside], 3, 0.6)
-        names = close or list(self.known)[:MOST_NAMED]
-        listed = ", ".join(shown(one, NAME_CHARS) for one in dict.fromkeys(names))
-        said = "similar" if close else "columns"
-        by = "contradictions" if name in self._preferred else "mapping"
+        names = dict.fromkeys(close or list(self.known)[:MOST_NAMED])
         raise BadInput(
-            f"{by} names the column {brief(repr(name))}, which the file does not have; "
-            f"{said}: {listed}"
+            f"mapping names the column {brief(repr(name))}, which the file does not have; "
+            f"{'similar' if close else 'columns'}: "
+            f"{', '.join(shown(one, NAME_CHARS) for one in names)}"
         )
 
     def require_values(self, *, is_sample: bool) -> None:
@@ -245,22 +224,22 @@ class NamedColumns:
             BadInput: With the values.
         """
         what, places = JUDGED["marks" if self._mapping.marks else "chosen"]
-        for counts, problem in ((self.unjudged, what), (self.both, "are in two of these")):
+        for has_two, counts in self._misjudged.items():
             if counts:
+                problem = "are in two of these" if has_two else what
                 raise BadInput(
                     f"mapping: {shown(self._judging)} has values that {problem}: {_listed(counts)};"
                     f" each belongs in one of {places} (left out)"
                 )
-        for what, choices in (("row", self._choices), ("turn", self._of_each_turn)):
+        for what, choices in (("row", self._of_rows), ("turn", self._of_turns)):
             for name, value in [] if is_sample else choices.unmet:
                 held = choices.values[name]
                 close = difflib.get_close_matches(str(value), held, 3, 0.6)
                 similar = f" (similar: {', '.join(map(shown, close))})" if close else ""
                 if str(value).startswith(tuple(COMPARE)):
                     similar = "" if is_bound(value) or any(map(day_of, held)) else NOT_BOUND
-                by = "contradictions" if name in self._preferred else "mapping"
                 raise BadInput(
-                    f"{by}: no {what} has {brief(repr(str(value)))}{similar} in {shown(name)}, "
+                    f"mapping: no {what} has {brief(repr(str(value)))}{similar} in {shown(name)}, "
                     f"which has {_listed(held)}"
                 )
 
@@ -299,27 +278,16 @@ def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:
     Raises:
         BadInput: It names a column that the file does not have, or the schema is none.
     """
-    named = NamedColumns(mapping, reader.preferred)
-    is_named = bool(mapping.row_columns or mapping.masked_columns or reader.preferred)
-    if is_named or mapping.turns or set(mapping.ignore) - {"*"}:
+    named = NamedColumns(mapping)
+    if named.unmet:
         for source in reader.sources:
             for row in islice(reader.raw(source), SAMPLE_ROWS):
                 named.add(row.value, is_typed=source.kind not in TEXT_TABLES.values())
         named.require_columns()
-    if mapping.answer_schema is not None:
-        _require_schema(mapping, mapping.answer_schema)
-    elif mapping.is_json:
-        schema = schema_of(mapping, named.types, named.answers)
-        return mapping.model_copy(update={"answer_schema": schema})
-    return mapping
-
-
-def _require_schema(mapping: ColumnMapping, schema: dict[str, Any]) -> None:
-    """Refuse a schema that is none, or that no answer of this mapping can meet.
-
-    Raises:
-        BadInput: With what is wrong in it.
-    """
+    schema = mapping.answer_schema
+    if schema is None:
+        made = schema_of(mapping, named.types, named.answers) if mapping.is_json else None
+        return mapping.model_copy(update={"answer_schema": made})
     cure = "leave answer_schema out: it is derived from the values"
     try:
         Draft202012Validator.check_schema(schema)
@@ -328,10 +296,11 @@ def _require_schema(mapping: ColumnMapping, schema: dict[str, Any]) -> None:
             f"mapping.answer_schema is not a valid JSON Schema: {error.json_path} is "
             f"{brief(repr(error.instance))}; {cure}"
         ) from error
-    named = [*schema.get("properties", {}), *schema.get("required", [])]
-    other = [name for name in named if name not in mapping.answer_keys]
+    keys = [*schema.get("properties", {}), *schema.get("required", [])]
+    other = [name for name in keys if name not in mapping.answer_keys]
     if schema.get("type", "object") != "object" or other:
         what = f"names {brief(repr(other[0]))}" if other else "is for no object"
         raise BadInput(
             f"mapping.answer_schema {what}; answers have {[*mapping.answer_keys]}; {cure}"
         )
+    return mapping

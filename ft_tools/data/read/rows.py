@@ -48,7 +48,6 @@ class Reader:
         self._path = path
         mapping = getattr(request, "mapping", None)
         self._mapping: ColumnMapping = mapping or ColumnMapping()
-        self.preferred = request.preferred
         self.sources = sources_of(request, path)
 
     def rows(self, joining: Joining | None = None, observe: Observe | None = None) -> Iterator[Row]:
@@ -58,7 +57,7 @@ class Reader:
             return rows
         joining = joining or Joining()
         joining.roles = self._roles()
-        return joined(self._mapping, rows, joining, self.preferred)
+        return joined(self._mapping, rows, joining)
 
     def _through_all(self, observe: Observe | None) -> Iterator[Row]:
         for _, number, row in self.numbered():

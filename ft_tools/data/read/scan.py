@@ -11,7 +11,7 @@ from typing import Any
 from ft_tools.data.judge import privacy, text_faults, turn_faults
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, MappedRow, is_empty, text_of_cell
-from ft_tools.data.map.conditions import holds, values_at
+from ft_tools.data.map.conditions import values_at
 from ft_tools.data.map.conversations import is_one_turn
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.times import sortable
@@ -48,8 +48,6 @@ BATCH_ROWS, BATCH_CHARS = 256, 1 << 18
 """Rows that are checked together, and about how many characters they may have in all."""
 UNKNOWN_CHARS = BATCH_CHARS // 64
 """What a row counts for of which the length is not known."""
-MOST_SHORT = 1_000
-"""Different short answers that are counted."""
 NOTHING = MappedRow(None)
 Request = AuditRequest | PrepareRequest
 
@@ -114,8 +112,7 @@ def scan(
     # What chooses rows of the data says nothing of the validation file.
     plain = request.model_copy(update={"sheet": None, "query": None, "encoding": None, "where": {}})
     readers = (Reader(request, path), Reader(plain, validation) if validation else None)
-    preferred = request.preferred
-    result = Scan(ledger, inputs, readers, mapping, preferred, is_sample=limit is not None)
+    result = Scan(ledger, inputs, readers, mapping, is_sample=limit is not None)
     if isinstance(request, PrepareRequest):
         result.trained_rows = trained_rows()
         result.masks = mapping.masks_all
@@ -144,8 +141,7 @@ def _observing(result: Scan) -> Callable[[Row], None] | None:
     """Return what looks at each row of the file for columns that are named, and those unread."""
     mapping = result.mapping
     turns = mapping.turns
-    used = mapping.used_columns.union(result.preferred)
-    of_a_turn = mapping.used_as_turn.union(result.preferred)
+    used, of_a_turn = mapping.used_columns, mapping.used_as_turn
     if not used:
         return None
 
@@ -220,7 +216,6 @@ def _take(
             if not result.reads_by_mapping and isinstance(taken.row.value, Mapping):
                 read = columns_read(taken.row.value, taken.example.format)
                 used = result.mapping.used_columns if result.mapping.row_columns else set()
-                used = used.union(result.preferred)
                 result.unread.add(taken.row.value, read.union(used), taken.number)
     for taken in batch:
         _keep(result, request, taken)
@@ -235,9 +230,6 @@ def _check(result: Scan, taken: _ScannedRow, benchmarks: Benchmarks) -> None:
     taken.found = [*taken.row.notes, *turn_faults.structure(example)]
     taken.broken = any(RULES[name].removes for name in taken.found if name not in HARMLESS)
     taken.found += text_faults.contents(example)
-    short = result.short_answers
-    if "short_answer" in taken.found and (taken.answer in short or len(short) < MOST_SHORT):
-        short[taken.answer] += 1
     taken.found += _privacy(result, example)
     if benchmarks.num_questions:
         questions = [content_of(turn) for turn in taken.asked if turn["role"] == "user"]
@@ -274,8 +266,6 @@ def _understand(result: Scan, taken: _ScannedRow) -> None:
     result.added_facts.add(prompt, answer, taken.language)
     if prompt:
         result.prompts.add(lambda: prompt)
-    if result.fields.add(answer.strip()):
-        taken.found.append("empty_json_value")
 
 
 def _compare_with_tests(result: Scan, request: Request, taken: _ScannedRow) -> None:
@@ -300,7 +290,7 @@ def _keep(result: Scan, request: Request, taken: _ScannedRow) -> None:
     example = taken.example
     lengths = (taken.tokens.whole, taken.tokens.answer)
     index = result.ledger.add(example, lengths, result.stratum_of(example, taken.answer))
-    result.remember_answer(index, taken.prompt, taken.answer)
+    result.remember_answer(index, taken.answer)
     trained, has_marked = trained_answers(example), has_marked_answer(example)
     kind = Kind(example.format, taken.language, trained, has_marked)
     result.add_kind(kind, taken.tokens.trained or 0)
@@ -379,22 +369,12 @@ def _group(result: Scan, index: int, taken: _ScannedRow) -> None:
         result.trained.add(index)
     if mapping.time_column:
         result.times[index] = _latest_of(cell_at(row, mapping.time_column))
-    if result.preferred:
-        result.ranks[index] = tuple(
-            _rank(row, name, values) for name, values in result.preferred.items()
-        )
     if mapping.group_by:
         cells = [cell_at(row, name) or values_at(row, name) for name in mapping.group_by]
         # Rows of which nothing says to whom they belong are no group.
         if not all(map(is_empty, cells)):
             key = hash_of("\x1f".join(map(text_of_cell, cells)))
             result.ledger.link(index, result.first_in_group.setdefault(key, index))
-
-
-def _rank(row: Mapping[str, Any], name: str, wanted: Sequence[Any]) -> int:
-    """Return the place of the first wanted value that a column has."""
-    places = (at for at, one in enumerate(wanted) if holds(row, name, [one]))
-    return next(places, len(wanted))
 
 
 def _latest_of(time: Any) -> str:

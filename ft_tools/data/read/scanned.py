@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from ft_tools.data.judge.new_information import AddedFacts
 from ft_tools.data.map.apply_mapping import MappedRow, apply_mapping
-from ft_tools.data.map.conditions import ByColumn
 from ft_tools.data.map.conversations import Joining
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.masking import mask_example
@@ -19,11 +18,10 @@ from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.data.read.ledger import KEPT, Ledger
 from ft_tools.data.read.rows import Reader, changed
 from ft_tools.data.read.spread import Spread
-from ft_tools.data.understand.fields import JsonFields
 from ft_tools.data.understand.languages import UNKNOWN, Languages
 from ft_tools.data.understand.preferences import PairStatistics
 from ft_tools.data.understand.trainers import TrainerCounts
-from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in, texts_in
+from ft_tools.formats.answer_kinds import MAX_ANSWERS, labels_in
 from ft_tools.formats.column_counts import UnreadColumns
 from ft_tools.formats.example import Example
 from ft_tools.formats.formats import normalise
@@ -61,8 +59,6 @@ class Scan:
     """Of the inputs."""
     mapping: ColumnMapping = field(default_factory=ColumnMapping)
     """What the caller said of the columns; empty: nothing."""
-    preferred: ByColumn = field(default_factory=dict)
-    """Column -> values, best first, by which contradictions are decided."""
     joining: Joining = field(default_factory=Joining)
     is_sample: bool = False
     """Whether only the first rows were read."""
@@ -102,8 +98,6 @@ class Scan:
     test_keys: list[tuple[int, int]] = field(default_factory=list)
     """Of the rows of a test file: what they are known by."""
     times: dict[int, str] = field(default_factory=dict)
-    ranks: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    """By each preferred column: the place of the value that a row has."""
     first_in_group: dict[int, int] = field(default_factory=dict)
     """By the hash of the values of `group_by`."""
     strata: set[str] = field(default_factory=set)
@@ -114,14 +108,9 @@ class Scan:
     languages: Languages = field(default_factory=Languages)
     prompts: Spread[str] = field(default_factory=lambda: Spread(MOST_DRAWN))
     added_facts: AddedFacts = field(default_factory=AddedFacts)
-    fields: JsonFields = field(default_factory=JsonFields)
     answer_labels: dict[int, dict[str, str]] = field(default_factory=dict)
     """Hash of an answer -> its labels by field; only of the first different answers."""
-    answer_texts: dict[int, dict[str, int]] = field(default_factory=dict)
-    """Hash of an answer -> hashes of its texts by field, of the same answers."""
     secrets: "Counter[str]" = field(default_factory=Counter)
-    short_answers: "Counter[str]" = field(default_factory=Counter)
-    """Of the first different ones."""
     about: list[str] = field(default_factory=list)
     """What reading says of the files of the data: their sheets, their headers."""
     versions: "dict[Path, tuple[int, int]]" = field(default_factory=dict)
@@ -129,7 +118,7 @@ class Scan:
 
     def __post_init__(self) -> None:
         self.unread = UnreadColumns(self.mapping.ignore)
-        self.named = NamedColumns(self.mapping, self.preferred)
+        self.named = NamedColumns(self.mapping)
         """What the columns hold that the mapping names."""
         self._is_plain = self.mapping == ColumnMapping(ignore=self.mapping.ignore)
         self._numbers: dict[Kind, int] = {}
@@ -257,12 +246,11 @@ class Scan:
             return None
         return sum(self.trained_tokens[index] for index in self.ledger.kept(validation=False))
 
-    def remember_answer(self, index: int, prompt: str, answer: str) -> None:
-        """Read the labels and texts of an answer, unless it was seen before."""
+    def remember_answer(self, index: int, answer: str) -> None:
+        """Read the labels of an answer, unless it was seen before."""
         key = self.ledger.answer[index]
         if key not in self.answer_labels and len(self.answer_labels) < MAX_ANSWERS:
             self.answer_labels[key] = labels_in(answer)
-            self.answer_texts[key] = texts_in(answer, prompt)
 
     def settle_loss(self) -> None:
         """Choose the form of the cleaned files; note what is not trained only there, or nowhere."""

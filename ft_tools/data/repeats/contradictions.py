@@ -1,15 +1,12 @@
 """Find answers that contradict each other, and decide which of them stays."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.repeats.duplicates import Note
-from ft_tools.data.request import Contradictions, Decision
-
-Rank = tuple[int, ...]
-"""Of a row, by each preferred column: the place of the value that it has, lower is better."""
+from ft_tools.data.request import Contradictions
 
 
 def find(ledger: Ledger, note: Note) -> list[list[int]]:
@@ -35,48 +32,26 @@ def find(ledger: Ledger, note: Note) -> list[list[int]]:
 def resolve(
     ledger: Ledger,
     groups: list[list[int]],
-    rule: Decision,
+    rule: Contradictions,
     time_of: Callable[[int], str] = lambda _: "",
-    ranks: Mapping[int, Rank] | None = None,
-) -> list[list[int]]:
+) -> None:
     """Remove contradicting examples: by majority, all but the latest answer, or all (drop).
 
-    A copy that was removed before still votes for its answer, and with its own rank.
+    A copy that was removed before still votes for its answer.
 
     Args:
         ledger: The examples.
         groups: As `find` returned them.
         rule: Which answer stays.
         time_of: Of an example, for the latest one; without it the order of the file decides.
-        ranks: Of the examples, if the rule is which of them are preferred.
-
-    Returns:
-        The groups that stay as they are.
     """
     if rule == "keep":
-        return groups
-    left: list[list[int]] = []
+        return
     for group, votes in zip(groups, _votes(ledger, groups), strict=True):
-        ordered = [_claim(ledger, at)[1] for at in sorted(votes, key=time_of)]
-        if isinstance(rule, str):
-            kept = _chosen(ordered, rule)
-        elif (kept := _preferred(ledger, votes, ranks or {})) is None:
-            left.append(group)
-            continue
+        kept = _chosen([_claim(ledger, at)[1] for at in sorted(votes, key=time_of)], rule)
         for at in group:
             if _claim(ledger, at)[1] != kept:
                 ledger.remove(at, "conflicting_targets")
-    return left
-
-
-def _preferred(ledger: Ledger, votes: list[int], ranks: Mapping[int, Rank]) -> int | None:
-    """Return the answer of the best rank; None if several have it."""
-    best: dict[int, Rank] = {}
-    for at in votes:
-        answer = _claim(ledger, at)[1]
-        best[answer] = min(best.get(answer, ranks[at]), ranks[at])
-    first, second = sorted(best, key=best.__getitem__)[:2]
-    return first if best[first] < best[second] else None
 
 
 def num_with_majority(ledger: Ledger, groups: list[list[int]]) -> int:

@@ -62,18 +62,6 @@ def mark_prompt_leaks(ledger: Ledger, note: Note) -> None:
             note("validation_leak", at)
 
 
-def mark_repeated_prompts(ledger: Ledger, note: Note) -> int:
-    """Note the examples whose first question came before; return how many different there are."""
-    seen: set[int] = set()
-    for index in range(ledger.num_validation, len(ledger)):
-        first = ledger.first_prompt[index]
-        if first in seen:
-            note("repeated_prompt", index)
-        elif first:
-            seen.add(first)
-    return len(seen)
-
-
 def remove_near(ledger: Ledger, index: int, kept: int, score: float, note: Note) -> int:
     """Remove a near-duplicate, or a leak if its match is for validation.
 

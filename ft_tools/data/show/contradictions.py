@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ft_tools.data.map.mapping import ColumnMapping
-from ft_tools.data.pipeline import Methods, read_and_compare, with_completed_mapping
+from ft_tools.data.pipeline import Methods, process, with_completed_mapping
 from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.request import PrepareRequest, ShowRequest
 
@@ -17,13 +17,13 @@ def contradicting_rows(request: ShowRequest) -> Iterator[tuple[int, str]]:
     Yields:
         The row, and the prompt (with the first row of a group) and answer.
     """
-    asked = with_completed_mapping(
+    asked, _ = with_completed_mapping(
         PrepareRequest(
             **request.model_dump(include={"path", "sheet", "query", "encoding", "where"}),
             mapping=request.mapping or ColumnMapping(),
         )
     )
-    data = read_and_compare(asked, Methods(with_pairs=False))
+    data = process(asked, Methods(with_pairs=False))
     scanned, lines = data.scan, data.scan.ledger.lines
     groups = [group[:MOST_IN_GROUP] for group in data.groups[:MOST_GROUPS]]
     wanted = {at for group in groups for at in group}
