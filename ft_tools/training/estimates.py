@@ -43,10 +43,9 @@ LEAST_STEPS = 5
 """Steps of an earlier run from which on their time says something."""
 # AdamW keeps two float32 numbers for each trained weight, beside the weight.
 STATE_BYTES_PER_PARAM = 12
-# Bytes a trained weight that a sharded run writes beside these: FSDP a file of its own to resume
-# from, in float32; ZeRO the master weights in float32 and the model's in 16 bits.
-# Source: transformers 5.24, trainer.py, _save_optimizer_and_scheduler; DeepSpeed, save_checkpoint.
-ONCE_MORE = {"fsdp": 4, "zero2": 6, "zero3": 6}
+# Bytes a trained weight that FSDP writes beside these, to resume from.
+# Source: transformers 5.24, trainer.py, _save_optimizer_and_scheduler.
+ONCE_MORE = {"fsdp": 4}
 KEPT_CHECKPOINTS = 3
 FIXED_BYTES = 64 * 2**20
 """Tokenizer in each checkpoint, log, metrics and page."""

@@ -1,6 +1,5 @@
 """Where a run executes: its device, its processes, what a scheduler would be given."""
 
-import importlib.util
 from typing import Any
 
 from ft_tools import facts
@@ -78,14 +77,10 @@ def share_batch(training: dict[str, Any], num_processes: int) -> None:
 
 
 def _require_engine(request: TrainingRequest, options: Options) -> None:
-    if options.sharding in {"fsdp", "zero3"} and request.method == "qlora":
+    if options.sharding == "fsdp" and request.method == "qlora":
         raise refusal("sharded_4_bit", sharding=options.sharding)
     if options.sharding == "fsdp" and request.training.get("precompute_ref_log_probs"):
         raise refusal("sharded_reference", sharding=options.sharding)
-    is_zero = options.sharding in {"zero2", "zero3"}
-    is_here = (request.is_here or request.backend in {"slurm", "ray"}) and not options.python
-    if is_zero and is_here and importlib.util.find_spec("deepspeed") is None:
-        raise refusal("no_deepspeed", sharding=options.sharding)
 
 
 def _device_there(options: Options) -> Device:

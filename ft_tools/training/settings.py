@@ -108,7 +108,7 @@ def settle(
     training = defaults.training_arguments(here, given, device, validated=validated)
     if training["eval_strategy"] != "no" and not validated:
         raise refusal("evaluates_nothing", strategy=training["eval_strategy"])
-    if "optim" not in given and device.name == "cuda" and place.sharding in {"ddp", "fsdp"}:
+    if "optim" not in given and device.name == "cuda":
         training["optim"] = "adamw_torch_fused"
     settings = Settings(given, device, place, training, notes=notes)
     if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):

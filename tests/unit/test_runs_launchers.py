@@ -40,6 +40,7 @@ def job(backend, **changed):
         ("local", {"nodes": 2}, "nodes"),
         ("local", {"partition": "x"}, "device"),
         ("local", {"sharding": "fsdp"}, "processes"),
+        ("slurm", {"sharding": "zero3", "processes": 2, "gpu": "A100-80GB"}, "fsdp"),
         ("local", {"python": "/bin/python"}, "python"),
         ("local", {"gpu": "L4", "device": "cuda"}, "device"),
         ("local", {"sharding": "fsdp", "processes": 2, "device": "cpu"}, "sharding"),

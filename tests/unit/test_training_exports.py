@@ -51,20 +51,16 @@ def test_the_same_numbers_and_the_same_trained_tokens_are_in_both_files(plan, tm
     (data,) = there["datasets"]
     assert (data["roles_to_train"], data["train_on_eos"]) == (["assistant"], "turn")
     everything = plan.model_copy(update={"loss_on": "everything"})
-    assert axolotl.arguments(everything, script.ENGINE)["train_on_inputs"] is True
+    assert axolotl.arguments(everything)["train_on_inputs"] is True
     assert constants(script.script(everything))["TRAINING"]["completion_only_loss"] is False
 
 
-@pytest.mark.parametrize("sharding", ["fsdp", "zero2", "zero3"])
-def test_the_engine_of_several_gpus_is_exported_too(plan, tmp_path, sharding):
-    options = parse("slurm", {"processes": 4, "sharding": sharding, "gpu": "A100-80GB"})
+def test_the_sharding_of_several_gpus_is_exported_too(plan, tmp_path):
+    options = parse("slurm", {"processes": 4, "sharding": "fsdp", "gpu": "A100-80GB"})
     many = plan.model_copy(update={"place": place_of("slurm", options)})
     written = exported(many, tmp_path)
-    assert (script.ENGINE in written) is (sharding != "fsdp")
     there, training = parsed(written["axolotl.yaml"]), constants(written["train.py"])["TRAINING"]
-    assert there.get("fsdp_version") == (2 if sharding == "fsdp" else None)
-    assert there.get("deepspeed") == (None if sharding == "fsdp" else script.ENGINE)
-    assert training.get("deepspeed") == there.get("deepspeed")
+    assert there["fsdp_version"] == training["fsdp_config"]["version"] == 2
     assert many.effective_batch == 4 * plan.effective_batch
 
 

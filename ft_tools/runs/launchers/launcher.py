@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 # What torchrun gives the other ranks to end, after a TERM or when one of them has failed: long
 # enough for a checkpoint, short enough to be rid of one that waits for the dead. Source: torch
@@ -17,7 +17,7 @@ WORKER = "ft_tools.runs.processes.run_worker"
 """What runs a worker's module."""
 SAFE = {"PYTHONSAFEPATH": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS)}
 """Modules are not searched in the working folder, by ranks neither."""
-Sharding = Literal["ddp", "fsdp", "zero2", "zero3"]
+Sharding = Literal["ddp", "fsdp"]
 # Words that reach a scheduler's command line or script: no blanks, quotes or line ends.
 WORD = r"^[A-Za-z0-9_][A-Za-z0-9_.,:@/=+\[\]-]*$"
 # What may be asked of this machine: see runs.hardware.
@@ -37,8 +37,7 @@ class Options(BaseModel):
     nodes: int = Field(1, ge=1, le=1, description="Machines; this backend takes one.")
     processes: int = Field(1, ge=1, le=64, description="Processes per machine: one per GPU.")
     sharding: Sharding = Field(
-        "ddp",
-        description="How several processes share a model: ddp (a copy each), fsdp, zero2, zero3.",
+        "ddp", description="How several processes share a model: ddp (a copy each) or fsdp."
     )
     gpu: str = Field(
         "", description="The card there, by its catalog name (A100-80GB); empty: it has none."
@@ -51,6 +50,13 @@ class Options(BaseModel):
     def num_processes(self) -> int:
         """Return the processes of all machines together."""
         return self.nodes * self.processes
+
+    @field_validator("sharding", mode="before")
+    @classmethod
+    def _no_deepspeed(cls, sharding: Any) -> Any:
+        if sharding in {"zero2", "zero3"}:
+            raise ValueError(f"{sharding!r}: DeepSpeed is not supported; use 'fsdp' (FSDP2)")
+        return sharding
 
     @model_validator(mode="after")
     def _several_to_shard(self) -> "Options":

@@ -66,28 +66,6 @@ FSDP: dict[str, Any] = {
     "cpu_ram_efficient_loading": True,
     "state_dict_type": "FULL_STATE_DICT",
 }
-# Source: TRL's zero2.yaml and zero3.yaml; "auto" is filled in from the trainer's own arguments.
-ZERO: dict[str, Any] = {
-    "bf16": {"enabled": "auto"},
-    "fp16": {"enabled": "auto"},
-    "gradient_clipping": "auto",
-    "gradient_accumulation_steps": "auto",
-    "train_batch_size": "auto",
-    "train_micro_batch_size_per_gpu": "auto",
-}
-ENGINES: dict[str, dict[str, Any]] = {
-    "ddp": {},
-    "fsdp": FSDP,
-    "zero2": ZERO | {"zero_optimization": {"stage": 2, "overlap_comm": True}},
-    "zero3": ZERO
-    | {
-        "zero_optimization": {
-            "stage": 3,
-            "overlap_comm": True,
-            "stage3_gather_16bit_weights_on_model_save": True,
-        }
-    },
-}
 
 
 class Place(BaseModel):
@@ -102,9 +80,7 @@ class Place(BaseModel):
     nodes: int = Field(1, description="Machines.")
     processes: int = Field(1, description="Processes a machine.")
     sharding: Sharding = Field("ddp", description="How processes share a model.")
-    engine: dict[str, Any] = Field(
-        default_factory=dict, description="Configuration of FSDP or DeepSpeed."
-    )
+    engine: dict[str, Any] = Field(default_factory=dict, description="Configuration of FSDP.")
     files: dict[str, str] = Field(
         default_factory=dict, description="Written into the run's directory first; by name."
     )
@@ -128,5 +104,5 @@ def place_of(backend: Backend, options: Options) -> Place:
         nodes=options.nodes,
         processes=options.processes,
         sharding=options.sharding,
-        engine=ENGINES[options.sharding] if several else {},
+        engine=FSDP if several and options.sharding == "fsdp" else {},
     )

@@ -66,7 +66,6 @@ def requirements(plan: dict[str, Any]) -> list[str]:
     for one in (*declared(""), *declared("train")):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             lines.append(f"{one.name}=={importlib.metadata.version(one.name).partition('+')[0]}")
-    lines += ["deepspeed"] if plan["place"]["sharding"] in {"zero2", "zero3"} else []
     lines += ["liger-kernel"] if plan["training"].get("use_liger_kernel") else []
     # Trackers have the names of their packages.
     return [*lines, *plan["model"].get("packages", []), *plan["training"].get("report_to", [])]

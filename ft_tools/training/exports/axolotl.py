@@ -51,9 +51,7 @@ PEFT_NAMES = {
 }
 
 
-def text(
-    plan: TrainingPlan, engine_file: str, names: Mapping[str, str] | None = None
-) -> tuple[str, str]:
+def text(plan: TrainingPlan, names: Mapping[str, str] | None = None) -> tuple[str, str]:
     """Return its file, whose second line names what of the plan it has no key for, and a warning.
 
     The file is empty where it has no key for the data's format, or does not fit the card.
@@ -70,7 +68,7 @@ def text(
     lines = [f"# Run: {liger}axolotl train {FILE}"]
     if missing := _without_a_key(plan):
         lines.append(f"# In the plan and not in this file: {', '.join(missing)}")
-    values = renamed(arguments(plan, engine_file), names or {})
+    values = renamed(arguments(plan), names or {})
     lines += [f"{key}: {json.dumps(value)}" for key, value in values.items() if value is not None]
     return "\n".join(lines) + "\n", ""
 
@@ -99,8 +97,8 @@ def _without_a_key(plan: TrainingPlan) -> list[str]:
     return found
 
 
-def arguments(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:
-    """Return the keys of its configuration; DeepSpeed's is in a file beside it."""
+def arguments(plan: TrainingPlan) -> dict[str, Any]:
+    """Return the keys of its configuration."""
     training = plan.training
     steps = training.get("max_steps")
     found: dict[str, Any] = {
@@ -136,7 +134,7 @@ def arguments(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:
     if is_fused(plan):
         found["plugins"] = ["axolotl.integrations.liger.LigerPlugin"]
         found["liger_fused_linear_cross_entropy"] = True
-    return found | _adapter(plan) | _several(plan, engine_file)
+    return found | _adapter(plan) | _several(plan)
 
 
 def _data(plan: TrainingPlan, path: str) -> dict[str, Any]:
@@ -175,9 +173,8 @@ def _adapter(plan: TrainingPlan) -> dict[str, Any]:
     }
 
 
-def _several(plan: TrainingPlan, engine_file: str) -> dict[str, Any]:
-    engine = plan.place.engine
-    if plan.place.sharding == "fsdp":
-        rest = {name: value for name, value in engine.items() if name != "version"}
-        return {"fsdp_version": engine["version"], "fsdp_config": rest}
-    return {"deepspeed": engine_file} if engine else {}
+def _several(plan: TrainingPlan) -> dict[str, Any]:
+    if plan.place.sharding != "fsdp":
+        return {}
+    rest = {name: value for name, value in plan.place.engine.items() if name != "version"}
+    return {"fsdp_version": plan.place.engine["version"], "fsdp_config": rest}

@@ -11,7 +11,7 @@ from ft_tools.formats.readers.source import recognise
 from ft_tools.formats.training_rows import read_examples
 from ft_tools.publish import new_folder, write_file
 from ft_tools.training.exports import axolotl
-from ft_tools.training.exports.script import ENGINE, script
+from ft_tools.training.exports.script import script
 from ft_tools.training.findings import warning
 from ft_tools.training.plan import TrainingPlan
 
@@ -55,9 +55,7 @@ def write_exports(
         their user has to know.
     """
     texts = {"train.py": script(plan, names)}
-    if plan.place.sharding in {"zero2", "zero3"}:
-        texts[ENGINE] = json.dumps(plan.place.engine, indent=1)
-    yaml, note = axolotl.text(plan, ENGINE, names)
+    yaml, note = axolotl.text(plan, names)
     if yaml:
         texts[axolotl.FILE] = yaml
     for name, text in texts.items():

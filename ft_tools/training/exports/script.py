@@ -18,7 +18,6 @@ there and run `hf auth login` first."""
 TRAINED = "trl-output/final"
 """What train.py writes, in its folder."""
 TEMPLATE = "trl_script.txt"
-ENGINE = "deepspeed.json"
 NOT_TRAINING = {
     "report_to", "completion_only_loss", "assistant_only_loss", "model_init_kwargs",
     "gradient_checkpointing", "chat_template_path",
@@ -103,6 +102,4 @@ def _training(plan: TrainingPlan) -> dict[str, Any]:
         arguments["completion_only_loss"] = False
     if plan.place.sharding == "fsdp":
         arguments |= {"fsdp": True, "fsdp_config": plan.place.engine}
-    elif plan.place.engine:
-        arguments["deepspeed"] = ENGINE
     return arguments

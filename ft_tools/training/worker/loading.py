@@ -90,11 +90,7 @@ def load_model(plan: TrainingPlan) -> Any:
         # The trainer would take a model without weights for one that is spread over devices.
         model.__dict__.pop("hf_device_map", None)
     if plan.model.adapter is not None:
-        # Source: TRL 1.16, sft_trainer.py: ZeRO-3 takes no adapter in float32 over another dtype.
-        is_cast = plan.place.sharding != "zero3" or plan.quantization is not None
-        return PeftModel.from_pretrained(
-            model, plan.model.adapter, is_trainable=True, autocast_adapter_dtype=is_cast
-        )
+        return PeftModel.from_pretrained(model, plan.model.adapter, is_trainable=True)
     return model
 
 
@@ -146,11 +142,11 @@ def train_in_float32(plan: TrainingPlan, model: Any) -> None:
     """Hold every weight that is trained in float32, and with it the optimizer's state.
 
     TRL casts the adapters of a 4-bit base to bfloat16, whose 8 bits round small updates away: of
-    200 steps of 5e-6 an eighth of the weights notices anything. What stays: a full run, whose plan
-    has the number format, and ZeRO-3, whose engine keeps a float32 copy itself.
+    200 steps of 5e-6 an eighth of the weights notices anything. A full run keeps
+    the number format of its plan.
     """
     _give_addresses(model)
-    if plan.place.sharding == "zero3" or plan.method == "full":
+    if plan.method == "full":
         return
     for weight in model.parameters():
         if weight.requires_grad:
@@ -282,8 +278,6 @@ def _sharding_arguments(plan: TrainingPlan) -> dict[str, Any]:
         return {}
     if plan.place.sharding == "fsdp":
         return {"fsdp": True, "fsdp_config": plan.place.engine}
-    if plan.place.sharding in {"zero2", "zero3"}:
-        return {"deepspeed": plan.place.engine}
     # Every trained weight is used in every step; looking for others would cost time.
     return {"ddp_find_unused_parameters": False}
 

@@ -14,7 +14,6 @@ LENGTH = 16
 # Of the difference that one long sequence makes. Numbers of 16 bits make some thousandths; a model
 # that mixes them makes nearly all of it.
 MOST_LEAKED = 0.1
-SHARDED = {"fsdp", "zero3"}
 
 
 def require_kept_apart(session: Session, plan: TrainingPlan, trainer: SFTTrainer) -> None:
@@ -27,7 +26,7 @@ def require_kept_apart(session: Session, plan: TrainingPlan, trainer: SFTTrainer
     Raises:
         Refused: The model mixes them, or does not accept them.
     """
-    is_spread = plan.place.num_processes > 1 and plan.place.sharding in SHARDED
+    is_spread = plan.place.num_processes > 1 and plan.place.sharding != "ddp"
     if not trainer.padding_free or plan.engine != "torch" or is_spread:
         return
     leaked = leaked_fraction(trainer)
