@@ -9,6 +9,7 @@ from ft_tools.contract import Reason
 from ft_tools.data.judge.findings import UNDECIDED
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.formats.answer_kinds import AnswerKind
+from ft_tools.formats.masking import LossOn
 from ft_tools.formats.training_rows import (
     CHARACTERS_PER_TOKEN,
     TEMPLATE_TOKENS,
@@ -19,11 +20,10 @@ from ft_tools.formats.training_rows import (
 from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.data_shape import DataShape, Goal, rounded_length
 from ft_tools.lora.request import LoraRequest
-from ft_tools.models import model_folder
 from ft_tools.reasons import reason
 from ft_tools.training.checks.data_quality import audit_of_launch
 from ft_tools.training.model_plan import source_of
-from ft_tools.training.token_counts import CountRequest, Counts, count
+from ft_tools.training.token_counts import Counts, count_tokens
 from ft_tools.training.validation_split import num_held_out, validation_beside
 
 GOALS: Mapping[AnswerKind, Goal] = {
@@ -144,16 +144,7 @@ def _validation(request: LoraRequest, dataset: Path) -> str | None:
 def _counted(request: LoraRequest, task: Task, facts: DatasetFacts) -> tuple[Counts | None, str]:
     """Count tokens by the model's tokenizer, which is fetched as a launch does."""
     try:
-        source = source_of(request.model)
-        asked = CountRequest(
-            task=task,
-            tokenizer=model_folder.tokenizer_folder(
-                source.adapter, source.path or source.files or source.load_from
-            ),
-            dataset=facts,
-            max_length=None,
-            loss_on="everything" if facts.format == "text" else "answers",
-        )
-        return count(asked)
+        loss_on: LossOn = "everything" if facts.format == "text" else "answers"
+        return count_tokens(task, source_of(request.model), {}, (facts, None), loss_on)
     except FineTuningError as error:
         return None, f"it could not be counted ({error.code})"

@@ -80,7 +80,7 @@ def lora_arguments(given: Mapping[str, Any], basis: Basis | None = None) -> Argu
 
 
 def training_arguments(
-    basis: Basis, given: Mapping[str, Any], device: Device, *, validated: bool
+    basis: Basis, given: Mapping[str, Any], device: Device, *, may_pack: bool = False
 ) -> Arguments:
     """Return the resolved arguments of trl.SFTConfig or DPOConfig that don't depend on steps."""
     task = basis.task
@@ -89,11 +89,11 @@ def training_arguments(
         "lr_scheduler_type": "cosine",
         "warmup_steps": facts.number("train.warmup_fraction"),
         "seed": 42,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch" if device.name == "cpu" else "adamw_torch_fused",
         "gradient_checkpointing": device.name != "cpu",
         "report_to": [],
-        "eval_strategy": "steps" if validated else "no",
-        **_schedule(basis, given),
+        "eval_strategy": "steps" if basis.data.is_watched else "no",
+        **_schedule(basis, given, may_pack),
     }
     if task == "grpo":
         # GRPOConfig cuts no prompt.
@@ -117,7 +117,7 @@ def training_arguments(
     return resolved
 
 
-def _schedule(basis: Basis, given: Mapping[str, Any]) -> Arguments:
+def _schedule(basis: Basis, given: Mapping[str, Any], may_pack: bool) -> Arguments:
     """Return length, epochs and batch, and whether to pack, for the data at hand."""
     data, task = basis.data, basis.task
     if task == "grpo":
@@ -130,7 +130,7 @@ def _schedule(basis: Basis, given: Mapping[str, Any]) -> Arguments:
         # What is given may raise or lower the batch, and with it the epochs for the wanted steps.
         usual = _divisible(choices.choose_batch(data, task), basis.num_processes)
         batch = math.prod(batch_arguments(given, task, usual).values())
-    may_pack = basis.may_pack and not set(given) & {"packing", "padding_free", *BATCH}
+    may_pack = may_pack and not set(given) & {"packing", "padding_free", *BATCH}
     chosen = choices.choose_schedule(data, task, max_length=length, batch=batch, may_pack=may_pack)
     found: Arguments = {"max_length": length, "num_train_epochs": float(chosen.epochs)}
     found |= {"packing": True} if chosen.packing else {}

@@ -15,8 +15,8 @@ from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.runs.state.records import Health
 from ft_tools.training import findings
 from ft_tools.training.defaults import LEAST_EVALUATIONS
-from ft_tools.training.plan import SftPlan, TrainingPlan
 from ft_tools.training.report import Diagnosis
+from ft_tools.training.training_plan import SftPlan, TrainingPlan
 
 Row = Mapping[str, float]
 LEAST_LOSSES = 6

@@ -10,14 +10,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from ft_tools import workspace
 from ft_tools.errors import BadData
+from ft_tools.publish import require_space
 from ft_tools.runs import estimates
 from ft_tools.runs.estimates import Duration, Part, Range
-from ft_tools.runs.hardware.devices import Device
 from ft_tools.runs.state import directory
-from ft_tools.training.step_time import StepTime
+from ft_tools.training import defaults
+from ft_tools.training.preflight import PreflightResult
+from ft_tools.training.training_plan import Estimate, TrainingPlan
 
 # Weights, gradients flow: 2 for the forward pass, 2 for the gradients of activations, 2 for those
 # of weights, which an adapter does without. Source: arXiv 2001.08361, appendix B.
@@ -41,51 +42,63 @@ LOOKED_AT = 50
 KEPT_RUNS = 5
 LEAST_STEPS = 5
 """Steps of an earlier run from which on their time says something."""
+ALIKE = ("model", "method", "task", "engine", "device", "place")
 # AdamW keeps two float32 numbers for each trained weight, beside the weight.
 STATE_BYTES_PER_PARAM = 12
-# Bytes a trained weight that FSDP writes beside these, to resume from.
-# Source: transformers 5.24, trainer.py, _save_optimizer_and_scheduler.
-ONCE_MORE = {"fsdp": 4}
+FSDP_BYTES_PER_PARAM = 4
+"""Which FSDP writes beside these, to resume from. Source: transformers 5.24, trainer.py."""
 KEPT_CHECKPOINTS = 3
 FIXED_BYTES = 64 * 2**20
 """Tokenizer in each checkpoint, log, metrics and page."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a run computes, on what."""
+class Completions:
+    """What is known of the answers that a reinforcement run writes itself."""
 
-    task: str
-    method: str
-    num_params: int | None
-    config_sha256: str
-    device: Device
-    num_processes: int = 1
-    evaluated_tokens: int = 0
-    """Tokens of all evaluations, which need a forward pass alone."""
-    load: float = 0.0
-    """Other programs that wait for a core, per core."""
-    engine: str = "torch"
-    passes: int = 0
-    """Micro-batches of training, one after the other."""
-    steps: int = 0
-    padding: float = 0.0
-    """Fraction of the tokens of a batch that are padding."""
-    step: StepTime | None = None
-    """Of this plan on this machine, where it was measured."""
-    why_no_step: str = ""
-    generated: Part = (0, (0.0, 0.0))
-    """Completions that the run writes itself, and what one takes; None: nobody measured it."""
+    mean_tokens: float
+    seconds: Range | None
+    """That one takes in a batch as large as the run's; None: nobody measured it."""
 
-    @property
-    def flops(self) -> int:
-        """Return the operations of a trained token, for each weight."""
-        return _flops(self.task, self.method)
 
-    def seconds(self, each: Range) -> Range:
-        """Return what a unit takes of work that the processes share."""
-        slow, fast = SHARED_SPEED if self.num_processes > 1 else (1.0, 1.0)
-        return each[0] / (self.num_processes * fast), each[1] / (self.num_processes * slow)
+def estimated(
+    plan: TrainingPlan,
+    timed: PreflightResult,
+    completions: Completions | None = None,
+    price: float | None = None,
+) -> Estimate:
+    """Return what a plan's steps take of tokens, time and disk.
+
+    Args:
+        plan: With its steps.
+        timed: Its step, where that was measured, or why it was not.
+        completions: Of a reinforcement run.
+        price: Of an hour, in any currency.
+    """
+    counts, validation, training = plan.counts, plan.validation, plan.training
+    one_epoch = counts.data.num_tokens if counts else plan.dataset.estimated_tokens
+    tokens, evaluated, written = int(one_epoch * plan.epochs), 0, 0
+    if validation is not None:
+        held_out = counts.validation if counts else None
+        each = held_out.num_tokens if held_out else validation.estimated_tokens
+        evaluated = plan.num_evaluations * each
+    if completions is not None:
+        trained = plan.estimate.steps * training[defaults.BATCH[0]] * training[defaults.BATCH[1]]
+        answers = 0
+        if validation is not None:
+            # One more evaluation goes before the first step.
+            answers = validation.num_examples * training["num_generations_eval"]
+            answers *= plan.num_evaluations + 1
+            evaluated *= training["num_generations_eval"]
+        tokens = int(tokens * training["num_generations"] + trained * completions.mean_tokens)
+        evaluated += int(answers * completions.mean_tokens)
+        written = trained + answers
+    disk = disk_bytes(plan)
+    if not plan.place.exported_for:
+        require_space(workspace.runs_dir(), disk, "the run")
+    generated = (written, completions.seconds) if completions else (0, (0.0, 0.0))
+    took = duration(plan, timed, (tokens, evaluated), generated, price)
+    return plan.estimate.model_copy(update={"tokens": tokens, "disk_bytes": disk, "duration": took})
 
 
 def forward_fraction(task: str, method: str) -> float:
@@ -94,113 +107,96 @@ def forward_fraction(task: str, method: str) -> float:
     >>> forward_fraction("sft", "lora"), round(forward_fraction("sft", "full"), 2)
     (0.5, 0.33)
     """
-    return FORWARD_FLOPS / _flops(task, method)
+    return FORWARD_FLOPS / (FLOPS_PER_PARAM_TOKEN[method] + EXTRA_FLOPS[task])
 
 
-def _flops(task: str, method: str) -> int:
-    return FLOPS_PER_PARAM_TOKEN[method] + EXTRA_FLOPS[task]
-
-
-class Estimate(BaseModel):
-    """What the run would take; estimates, not measurements."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: int = Field(description="Optimizer steps, before early stopping.")
-    tokens: int = Field(
-        description="Tokens of all epochs: counted where the plan has `counts`, else a quarter of "
-        "the characters."
-    )
-    duration: Duration | None = Field(
-        None, description="Null where the size is not known, or no rate of such a device."
-    )
-    disk_bytes: int = Field(description="Checkpoints, the artifact and the logs.")
-    used_by_others_gib: float = Field(
-        0.0, description="GPU memory that other programs use now; not available to the run."
-    )
-    vram: dict[str, Any] | None = Field(None, description="Of estimate_vram, for a GPU.")
-    ram: dict[str, float] | None = Field(
-        None, description="On a CPU: what the run needs, and what this machine has and has free."
-    )
-
-
-def trained_params(num_params: int | None, method: str, peft: dict[str, Any] | None) -> int | None:
-    """Return about how many weights are trained.
+def disk_bytes(plan: TrainingPlan) -> int:
+    """Return the bytes of the kept checkpoints and one more, the artifact and the rest.
 
     An adapter of rank r on all linear layers of a model with hidden size h has about r/h of twice
     its weights; h is taken from the parameter count, N = 12 L h^2 with L = h / 64.
     Source: shapes of common models; only used for disk space.
     """
-    if num_params is None or method == "full" or peft is None:
-        return num_params
-    hidden = (num_params * 64 / 12) ** (1 / 3)
-    return int(min(1.0, 2 * peft["r"] / hidden) * num_params)
-
-
-def disk_bytes(trained: int | None, sharding: str = "ddp") -> int:
-    """Return the bytes of the kept checkpoints and one more, the artifact and the rest.
-
-    Args:
-        trained: Weights that are trained; None where it is not known.
-        sharding: How processes share the model: some write the weights once more.
-    """
+    trained = plan.model.num_params
     if trained is None:
         return FIXED_BYTES
-    checkpoint = (STATE_BYTES_PER_PARAM + ONCE_MORE.get(sharding, 0)) * trained
+    if plan.method != "full":
+        hidden = (trained * 64 / 12) ** (1 / 3)
+        rank = (plan.peft or defaults.LORA)["r"]
+        trained = int(min(1.0, 2 * rank / hidden) * trained)
+    once_more = FSDP_BYTES_PER_PARAM if plan.place.sharding == "fsdp" else 0
+    checkpoint = (STATE_BYTES_PER_PARAM + once_more) * trained
     return (KEPT_CHECKPOINTS + 1) * checkpoint + 4 * trained + FIXED_BYTES
 
 
-def duration(work: Work, tokens: int, price: float | None) -> Duration | None:
+def duration(
+    plan: TrainingPlan,
+    timed: PreflightResult,
+    tokens: tuple[float, float],
+    generated: Part = (0, (0.0, 0.0)),
+    price: float | None = None,
+) -> Duration | None:
     """Return how long a run takes, as a range; None when the size or such a device is not known.
 
     Args:
-        work: What is computed on what.
-        tokens: Of all epochs.
-        price: Of an hour, in any currency.
+        plan: The run.
+        timed: Its step.
+        tokens: Trained in all epochs, and evaluated.
+        generated: Completions that the run writes itself, and the seconds of one.
+        price: Of an hour.
     """
-    whole = tokens + work.evaluated_tokens * forward_fraction(work.task, work.method)
-    step = work.step
-    parts: list[Part]
-    if work.generated[0]:
-        # An evaluation writes its answers, too.
-        whole = tokens + work.evaluated_tokens
-    if rates := earlier_rates(work):
-        parts = [(whole, (MEASURED[0] / max(rates), MEASURED[1] / min(rates)))]
+    trained, evaluated = tokens
+    forward = 1.0 if generated[0] else forward_fraction(plan.task, plan.method)
+    whole, steps, step = trained + evaluated * forward, plan.estimate.steps, timed.step
+    passes = steps * plan.training[defaults.BATCH[1]]
+    if rates := earlier_rates(plan):
+        parts: list[Part] = [(whole, (MEASURED[0] / max(rates), MEASURED[1] / min(rates)))]
         source = f"the steps of {len(rates)} earlier runs of this model here"
     elif step is not None:
-        reference = EXTRA_FLOPS[work.task] / FORWARD_FLOPS * step.forward
-        seconds = tokens * (step.train + reference) + work.evaluated_tokens * step.forward
-        seconds = seconds / (1 - work.padding) + work.steps * step.optimizer
-        parts = [(seconds + work.passes * TRAINER_SECONDS, work.seconds(MEASURED)), work.generated]
+        reference = EXTRA_FLOPS[plan.task] / FORWARD_FLOPS * step.forward
+        seconds = trained * (step.train + reference) + evaluated * step.forward
+        seconds = seconds / (1 - plan.padding) + steps * step.optimizer
+        parts = [(seconds + passes * TRAINER_SECONDS, _shared(plan, MEASURED)), generated]
         source = "a step of this plan, measured on this machine"
     else:
-        why = f", because {work.why_no_step}" if work.why_no_step else ""
+        why = f", because {timed.why_no_step}" if timed.why_no_step else ""
         source = f"the table of rates{why}; the first run here makes it narrower"
-        speeds = estimates.operations_per_second(work.device, work.engine)
-        if work.num_params is None or speeds is None:
+        speeds = estimates.operations_per_second(plan.device, plan.engine)
+        if plan.model.num_params is None or speeds is None:
             return None
-        operations = work.flops * work.num_params
-        each = work.seconds((operations / speeds[1], operations / speeds[0]))
-        parts = [(whole, each), (work.passes, PASS_SECONDS), work.generated]
-    return estimates.duration(parts, source, load=work.load, price=price, steps=work.steps)
+        flops = FLOPS_PER_PARAM_TOKEN[plan.method] + EXTRA_FLOPS[plan.task]
+        operations = flops * plan.model.num_params
+        each = _shared(plan, (operations / speeds[1], operations / speeds[0]))
+        parts = [(whole, each), (passes, PASS_SECONDS), generated]
+    load = estimates.present_load(plan.device) if plan.is_here else 0.0
+    return estimates.duration(parts, source, load=load, price=price, steps=steps)
 
 
-def earlier_rates(work: Work) -> list[float]:
+def _shared(plan: TrainingPlan, each: Range) -> Range:
+    """Return what a unit takes of work that the processes share."""
+    number = plan.place.num_processes
+    slow, fast = SHARED_SPEED if number > 1 else (1.0, 1.0)
+    return each[0] / (number * fast), each[1] / (number * slow)
+
+
+def earlier_rates(plan: TrainingPlan) -> list[float]:
     """Return the tokens a second of training of runs here that are like this one."""
-    device = work.device
-    wanted = [work.config_sha256, work.method, work.task, work.engine, work.num_processes]
-    wanted += [device.model, device.precision]
+    wanted = _alike(plan.model_dump(mode="json", include={*ALIKE}))
     found: list[float] = []
-    runs = [run for run in directory.all_runs() if run.name.startswith(f"{work.task}-")]
+    runs = [run for run in directory.all_runs() if run.name.startswith(f"{plan.task}-")]
     for run_dir in runs[:LOOKED_AT]:
         with contextlib.suppress(BadData, OSError, KeyError, TypeError):
-            plan: Any = directory.read_json(run_dir / "plan.json")
-            at, place = plan["device"], plan["place"]
-            seen = [plan["model"]["config_sha256"], plan["method"], plan["task"], plan["engine"]]
-            seen += [place["nodes"] * place["processes"], at["model"], at["precision"]]
+            seen = _alike(directory.read_json(run_dir / "plan.json"))
             if seen == wanted and (rate := _rate_of(run_dir)):
                 found.append(rate)
     return found[:KEPT_RUNS]
+
+
+def _alike(plan: Any) -> list[Any]:
+    """Return what the speed of two plans depends on."""
+    at, place = plan["device"], plan["place"]
+    same = [plan["model"]["config_sha256"], *(plan[name] for name in ("method", "task", "engine"))]
+    return [*same, place["nodes"] * place["processes"], at["model"], at["precision"]]
 
 
 def _rate_of(run_dir: Path) -> float | None:

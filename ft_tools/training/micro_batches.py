@@ -15,7 +15,7 @@ from ft_tools.errors import BadData
 from ft_tools.publish import write_file
 from ft_tools.runs.state import directory
 from ft_tools.training.findings import message_and_cure
-from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.training_plan import TrainingPlan
 
 FILE = "micro_batch.json"
 

@@ -4,35 +4,12 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from ft_tools.errors import BadInput, FineTuningError, HubUnavailable, MissingExtra, NotFound
 from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.models.shape_of_model import config_of, shape_of
 from ft_tools.runs.state import directory
-
-
-class ModelPlan(BaseModel):
-    """Where the weights come from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(description="As it was asked for.")
-    load_from: str = Field(description="Folder or Hub id of the base weights.")
-    adapter: str | None = Field(None, description="Adapter that training continues from.")
-    base_model: str = Field(description="Model argument that names the base; kept as lineage.")
-    num_params: int | None = Field(
-        None, description="Parameters of the base model, by its files' headers or its config.json."
-    )
-    hidden_size: int | None = Field(None, description="Width of the text model.")
-    config_sha256: str = Field("", description="Hash of config.json; empty if not downloaded yet.")
-    files_sha256: str = Field("", description="Hash of local files, of large ones by pages.")
-    revision: str = Field("", description="Commit on the Hub that is trained; empty: local files.")
-    template_sha256: str = Field("", description="Hash of the chat template; empty without one.")
-    packages: list[str] = Field(
-        default_factory=list, description="What its class needs beside transformers."
-    )
+from ft_tools.training.training_plan import ModelPlan
 
 
 def source_of(model: str) -> ModelSource:

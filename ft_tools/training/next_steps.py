@@ -9,9 +9,9 @@ from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.runs.launch import Launch
 from ft_tools.runs.state.training_run import unseen_file
 from ft_tools.training.exports.script import TRAINED
-from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import Diagnosis
 from ft_tools.training.request import TrainingRequest
+from ft_tools.training.training_plan import TrainingPlan
 
 KEPT = ("model", "sft_run", "method", "engine", "peft", "backend", "backend_options",
         "accept_findings", "accept_reason")  # fmt: skip

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ft_tools.runs.state.records import Health
-from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import Row, last_value, series
 from ft_tools.training.samples import Sample
+from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.views.charts import line_chart
 from ft_tools.views.page import Part, key_values, note, page, side_by_side, table
 

@@ -1,10 +1,9 @@
 """What only preference runs need: where they start, their reference, their rate, their weights."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from ft_tools.formats.training_rows import DatasetFacts
-from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.state import directory
 from ft_tools.training.checks import data_quality
 from ft_tools.training.findings import refusal, warning
@@ -12,7 +11,6 @@ from ft_tools.training.request import DpoRequest
 
 # Above this a DPO run usually collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
 RATE_REFUSED = 1e-4
-Reference = Literal["adapter_off", "frozen_copy", "second_model"]
 
 
 def start_of(model: str | None, sft_run: str | None) -> str:
@@ -27,13 +25,6 @@ def start_of(model: str | None, sft_run: str | None) -> str:
     if info.kind != "sft":
         raise refusal("not_an_sft_run", field="sft_run", run=sft_run, kind=info.kind)
     return sft_run
-
-
-def reference_of(request: DpoRequest, source: ModelSource) -> Reference:
-    """Name what the trained model is compared with."""
-    if request.method == "full":
-        return "second_model"
-    return "frozen_copy" if source.adapter else "adapter_off"
 
 
 def require_rate(request: DpoRequest) -> None:

@@ -1,12 +1,11 @@
-"""The arguments of a run as they are resolved: device, adapter, trainer, engine."""
+"""Where a run executes and with which arguments: what of a plan its steps do not change."""
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ft_tools import workspace
+from ft_tools import facts, workspace
 from ft_tools.errors import FineTuningError
 from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.formats.trl_formats import Task
@@ -17,118 +16,112 @@ from ft_tools.models.adapter_targets import adaptable_arguments
 from ft_tools.models.config import has_row
 from ft_tools.models.families import has_trait
 from ft_tools.models.mlx import is_apple_silicon
-from ft_tools.models.packing import (
-    FLASH_CAPABILITY,
-    may_be_packed,
-    takes_flash,
-)
-from ft_tools.models.quantized import NF4, nf4
+from ft_tools.models.packing import FLASH_CAPABILITY, may_be_packed, takes_flash
+from ft_tools.models.quantized import nf4
 from ft_tools.models.resolve import ModelSource
-from ft_tools.models.shape import ModelShape
-from ft_tools.models.shape_of_model import config_of, shape_of_config
+from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.runs.hardware.devices import Device, find_device
-from ft_tools.runs.launchers.table import Place
-from ft_tools.training import defaults, flash_kernel, preference_runs, run_place
+from ft_tools.runs.launchers.attend import shown_job
+from ft_tools.runs.launchers.launcher import LocalOptions, Options
+from ft_tools.runs.launchers.table import LAUNCHERS, Place, parse, place_of, require_programs
+from ft_tools.runs.processes.start import WORKERS
+from ft_tools.training import defaults, flash_kernel, preference_runs
 from ft_tools.training.arguments import without_decided
 from ft_tools.training.checks import base_model, memory
 from ft_tools.training.checks import engine as engines
-from ft_tools.training.checks.engine import Engine
 from ft_tools.training.defaults import Basis
 from ft_tools.training.findings import refusal, warning
-from ft_tools.training.request import Method, TrainingRequest
+from ft_tools.training.model_plan import config_if_known
+from ft_tools.training.request import TrainingRequest
 
-
-@dataclass
-class Settings:
-    """What a run is trained with; the plan keeps these."""
-
-    given: dict[str, Any]
-    """The caller's trainer arguments, with paths resolved."""
-    device: Device
-    place: Place
-    training: dict[str, Any]
-    peft: dict[str, Any] | None = None
-    engine: Engine = "torch"
-    attention: str = ""
-    """The kernel that was chosen for it."""
-    notes: list[str] = field(default_factory=list)
-    """What was changed, and what is missing in the model, in words."""
-
-    def weights_dtype(self, method: Method) -> str:
-        """Name the numbers of the weights.
-
-        Full training needs float32: small updates vanish in bfloat16's 8 bits. On a CPU memory is
-        plentiful, and only products are taken in bfloat16.
-        """
-        asked = (self.training.get("model_init_kwargs") or {}).get("dtype")
-        if asked is not None:
-            return str(asked)
-        if self.engine == "mlx" and is_apple_silicon():
-            return "bfloat16"
-        is_exact = method == "full" or self.device.name == "cpu"
-        return "float32" if is_exact else self.device.precision
-
-    def quantization(self, method: Method, source: ModelSource) -> dict[str, Any] | None:
-        """Return how the base is quantized; None if it is not."""
-        if method != "qlora":
-            return None
-        if self.engine == "mlx":
-            return dict(engines.QUANTIZATION)
-        with contextlib.suppress(FineTuningError):
-            return nf4(str(config_of(source.load_from).get("model_type")))
-        return dict(NF4)
+REMOTE_CPU = "unknown cores"
 
 
 def settle(
-    request: TrainingRequest, source: ModelSource, dataset: DatasetFacts, basis: Basis
-) -> Settings:
-    """Resolve the arguments that do not depend on the number of steps.
+    task: Task,
+    request: TrainingRequest,
+    given: dict[str, Any],
+    source: ModelSource,
+    dataset: DatasetFacts,
+    data: DataShape,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of a plan that do not depend on its steps, and warnings.
 
     Args:
+        task: What is trained.
         request: What was asked.
+        given: The caller's trainer arguments, as of `resolved_arguments`.
         source: The model.
         dataset: What is trained on.
-        basis: What open arguments are chosen for.
-
-    Raises:
-        FineTuningError: An argument, package or layer cannot be used.
+        data: Its shape, which open arguments are chosen for.
     """
-    task = basis.task
-    device, place = run_place.find_place(request, task)
     notes: list[str] = []
-    if device.precision == "float16" and _overflows(source):
+    config = config_if_known(source)
+    device, place = find_place(request, task)
+    if device.precision == "float16" and has_trait(config, "overflows_float16"):
         device = device.model_copy(update={"precision": "float32"})
         notes.append(warning("overflows_float16", device=device.model))
-    given = resolved_arguments(request)
-    if notes:
         given = _without_16_bits(given)
-    validated = basis.data.is_watched
+    basis = _basis(task, request, source, config, data, place.num_processes)
     may_pack = basis.may_pack and _may_use_flash(request, device, given)
-    here = replace(basis, may_pack=may_pack, num_processes=place.num_processes)
-    training = defaults.training_arguments(here, given, device, validated=validated)
-    if training["eval_strategy"] != "no" and not validated:
+    training = defaults.training_arguments(basis, given, device, may_pack=may_pack)
+    if training["eval_strategy"] != "no" and not data.is_watched:
         raise refusal("evaluates_nothing", strategy=training["eval_strategy"])
-    if "optim" not in given and device.name == "cuda":
-        training["optim"] = "adamw_torch_fused"
-    settings = Settings(given, device, place, training, notes=notes)
+    kernel = ""
     if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):
         # Packs with a kernel that needs no mask.
-        kernel = settings.attention = flash_kernel.implementation()
+        kernel = flash_kernel.implementation()
         training["model_init_kwargs"] = {"attn_implementation": kernel}
-        settings.notes.append(warning("flash_attention", kernel=kernel))
-    run_place.share_batch(training, place.num_processes)
+        notes.append(warning("flash_attention", kernel=kernel))
+    share_batch(training, place.num_processes)
+    peft = None
     if request.method != "full" and not source.adapter:
-        peft = defaults.lora_arguments(without_decided(request.peft), basis)
-        settings.peft = adaptable_arguments(source.load_from, peft)
-        init_weights.require_start(settings.peft.get("init_lora_weights"), request.method)
-    _choose_engine(settings, request, source)
-    if source.path:
-        settings.notes += base_model.require_layers(Path(source.path), settings.peft or {})
+        chosen = defaults.lora_arguments(without_decided(request.peft), basis)
+        peft = adaptable_arguments(source.load_from, chosen)
+        init_weights.require_start(peft.get("init_lora_weights"), request.method)
+    engine, about = engines.choose(request, source, peft or {}, training)
+    if engine == "mlx":
+        # It has its own device, and recomputes activations on a Mac.
+        device = find_device("cpu").model_copy(update={"precision": "float32"})
+        defaults_there = {"gradient_checkpointing": True} if is_apple_silicon() else {}
+        training.update({k: v for k, v in defaults_there.items() if k not in given})
+    notes += [*about, *base_model.require_layers(source, peft or {})]
     if task in {"dpo", "kto"}:
-        base_model.require_reference(source, settings.peft or {})
+        base_model.require_reference(source, peft or {})
     if task == "kto":
-        settings.notes += preference_runs.balance_marks(given, training, dataset)
-    return settings
+        notes += preference_runs.balance_marks(given, training, dataset)
+    of_family = nf4(str(config.get("model_type")))
+    quantization = dict(engines.QUANTIZATION if engine == "mlx" else of_family)
+    found = {
+        "device": device,
+        "place": place,
+        "training": training,
+        "peft": peft,
+        "engine": engine,
+        "attention": kernel,
+        "weights_dtype": _weights_dtype(request, training, engine, device),
+        "quantization": quantization if request.method == "qlora" else None,
+        "chosen_for": basis.described,
+        "patience": defaults.patience(training),
+    }
+    return found, notes
+
+
+def _weights_dtype(
+    request: TrainingRequest, training: Mapping[str, Any], engine: str, device: Device
+) -> str:
+    """Name the numbers of the weights.
+
+    Full training needs float32: small updates vanish in bfloat16's 8 bits. On a CPU memory is
+    plentiful, and only products are taken in bfloat16.
+    """
+    asked = (training.get("model_init_kwargs") or {}).get("dtype")
+    if asked is not None:
+        return str(asked)
+    if engine == "mlx" and is_apple_silicon():
+        return "bfloat16"
+    is_exact = request.method == "full" or device.name == "cpu"
+    return "float32" if is_exact else device.precision
 
 
 def _without_16_bits(given: dict[str, Any]) -> dict[str, Any]:
@@ -141,37 +134,27 @@ def _without_16_bits(given: dict[str, Any]) -> dict[str, Any]:
     return rest | ({"model_init_kwargs": loaded} if loaded else {})
 
 
-def _overflows(source: ModelSource) -> bool:
-    with contextlib.suppress(FineTuningError):
-        return has_trait(config_of(source.load_from), "overflows_float16")
-    return False
-
-
 def _may_use_flash(request: TrainingRequest, device: Device, given: Mapping[str, Any]) -> bool:
     """Return whether packed rows are attended to without a mask of all their positions."""
-    named = memory.attention_of(given)
     if "model_init_kwargs" in given:
-        return named == "flash"
+        return memory.attention_of(given) == "flash"
     is_able = device.precision != "float32" and (device.capability or 0.0) >= FLASH_CAPABILITY
     return request.is_here and is_able and bool(flash_kernel.implementation())
 
 
-def _choose_engine(settings: Settings, request: TrainingRequest, source: ModelSource) -> None:
-    """Choose what computes; MLX has its own device, and checkpoints activations on a Mac."""
-    training = settings.training
-    settings.engine, about = engines.choose(request, source, settings.peft or {}, training)
-    settings.notes += about
-    if settings.engine != "mlx":
-        return
-    settings.device = find_device("cpu").model_copy(update={"precision": "float32"})
-    if "gradient_checkpointing" not in settings.given and is_apple_silicon():
-        training["gradient_checkpointing"] = True
-
-
-def basis_of(task: Task, request: TrainingRequest, source: ModelSource, data: DataShape) -> Basis:
+def _basis(
+    task: Task,
+    request: TrainingRequest,
+    source: ModelSource,
+    config: dict[str, Any],
+    data: DataShape,
+    num_processes: int,
+) -> Basis:
     """Return what the open arguments are chosen for."""
-    folder = Path(source.path) if source.path else None
-    shape = _known_shape(source)
+    folder, shape = Path(source.path) if source.path else None, None
+    with contextlib.suppress(FineTuningError):
+        # Where a formula gives it; others take a process to find out.
+        shape = shape_of_config(config, source.name) if has_row(config) else None
     hidden_size = shape.hidden_size if shape else None
     if shape is None and folder is not None:
         hidden_size = model_folder.hidden_size(folder)
@@ -183,16 +166,8 @@ def basis_of(task: Task, request: TrainingRequest, source: ModelSource, data: Da
         max_positions=model_folder.max_positions(folder) if folder else None,
         capacity=shape.lora_params if shape else None,
         may_pack=shape is not None and may_be_packed(shape) and takes_flash(shape),
+        num_processes=num_processes,
     )
-
-
-def _known_shape(source: ModelSource) -> ModelShape | None:
-    """Return the model's shape where a formula gives it; others take a process to find out."""
-    try:
-        config = config_of(source.load_from)
-        return shape_of_config(config, source.name) if has_row(config) else None
-    except FineTuningError:
-        return None
 
 
 def resolved_arguments(request: TrainingRequest) -> dict[str, Any]:
@@ -209,3 +184,67 @@ def resolved_arguments(request: TrainingRequest) -> dict[str, Any]:
     if path.suffix not in {".jinja", ".j2"}:
         raise refusal("not_a_template_file", path=template)
     return {**training, "chat_template_path": str(path)}
+
+
+def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
+    """Return the device of each process, and the place with what would be submitted.
+
+    Raises:
+        BadInput: An option is unknown or cannot be used, or there are fewer cards than processes.
+        Missing: The backend's program is not on this machine.
+    """
+    options = parse(request.backend, request.backend_options)
+    require_programs(request.backend, options)
+    if options.sharding == "fsdp" and request.method == "qlora":
+        raise refusal("sharded_4_bit", sharding=options.sharding)
+    if options.sharding == "fsdp" and request.training.get("precompute_ref_log_probs"):
+        raise refusal("sharded_reference", sharding=options.sharding)
+    place = place_of(request.backend, options)
+    if isinstance(options, LocalOptions) and not place.exported_for:
+        device = find_device(options.device, options.processes)
+        if device.name == "cpu" and options.sharding != "ddp":
+            raise refusal("sharding_needs_gpus", sharding=options.sharding)
+    else:
+        device = _device_there(options)
+    if request.backend != "local":
+        job, launcher = shown_job(task, WORKERS[task], options), LAUNCHERS[request.backend]
+        submitted = {"files": launcher.files(job), "commands": [launcher.submit(job)]}
+        place = place.model_copy(update=submitted)
+    asked = {"bfloat16": "bf16", "float16": "fp16"}.get(device.precision, "")
+    if request.training.get(asked) is False:
+        device = device.model_copy(update={"precision": "float32"})
+    return device, place
+
+
+def _device_there(options: Options) -> Device:
+    """Return the device of another machine, from its name; it cannot be looked at from here."""
+    if not options.gpu:
+        return Device(name="cpu", model=REMOTE_CPU, memory_gib=0.0, precision="float32")
+    card = facts.gpu(options.gpu)
+    precision: Any = "bfloat16" if card.has_bf16 else "float16"
+    memory_gib = card.usable_gib or card.memory_gib
+    return Device(name="cuda", model=options.gpu, memory_gib=memory_gib, precision=precision)
+
+
+def share_batch(training: dict[str, Any], num_processes: int) -> None:
+    """Divide a step's examples among the processes, in place, so that a step stays the same step.
+
+    Micro-batch times accumulation of a request is what one step sees, however many processes share
+    the work: each takes its part of the micro-batches.
+
+    Raises:
+        BadInput: The examples of a step cannot be divided.
+
+    >>> four = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
+    >>> share_batch(four, 8)
+    >>> four
+    {'per_device_train_batch_size': 2, 'gradient_accumulation_steps': 1}
+    """
+    if num_processes == 1:
+        return
+    micro, steps = (training[name] for name in defaults.BATCH)
+    if micro * steps % num_processes:
+        raise refusal("batch_not_divisible", effective=micro * steps, processes=num_processes)
+    each = micro * steps // num_processes
+    micro = max(size for size in range(1, min(micro, each) + 1) if each % size == 0)
+    training.update(zip(defaults.BATCH, (micro, each // micro), strict=True))

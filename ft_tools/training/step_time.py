@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ft_tools.training.training_plan import TrainingPlan
+
 MOST_TOKENS = {"cpu": 256, "cuda": 16_384}
 """Of the pass that is timed; the time of a longer one is in proportion."""
 
@@ -43,31 +45,32 @@ class StepTime(BaseModel):
     optimizer: float = Field(description="Of a step: what all trained weights take.")
 
 
-def question_of(parts: dict[str, Any], load: float) -> StepQuestion | None:
+def question_of(plan: TrainingPlan, load: float) -> StepQuestion | None:
     """Return the shape of a plan's step; None where it cannot be measured here.
 
     Args:
-        parts: Arguments of the plan.
+        plan: The plan.
         load: Other programs that want each core now.
     """
-    counts, training, device = parts["counts"], parts["training"], parts["device"]
-    folder = Path(parts["model"].load_from)
-    is_known = counts is not None and (folder / "config.json").is_file()
-    if not is_known or parts["engine"] != "torch" or parts["place"].sharding != "ddp":
+    counts, training, device = plan.counts, plan.training, plan.device
+    folder = Path(plan.model.load_from)
+    if counts is None or not (folder / "config.json").is_file():
+        return None
+    if plan.engine != "torch" or plan.place.sharding != "ddp":
         return None
     limit = training.get("max_length") or counts.lengths.longest_tokens
     mean = counts.lengths.mean_tokens
-    padded = limit if training.get("packing") else min(limit, mean / (1 - padding_of(parts)))
+    padded = limit if training.get("packing") else min(limit, mean / (1 - plan.padding))
     length = max(2, round(padded))
-    micro = training["per_device_train_batch_size"] * (1 if parts["task"] == "sft" else 2)
+    micro = training["per_device_train_batch_size"] * (1 if plan.task == "sft" else 2)
     init = training.get("model_init_kwargs") or {}
     return StepQuestion(
         config=str(folder),
-        config_sha256=parts["model"].config_sha256,
+        config_sha256=plan.model.config_sha256,
         device=device.name,
-        dtype=parts["weights_dtype"],
+        dtype=plan.weights_dtype,
         precision=device.precision,
-        peft=parts["peft"],
+        peft=plan.peft,
         init={key: value for key, value in init.items() if key == "attn_implementation"},
         checkpointing=bool(training.get("gradient_checkpointing")),
         rows=max(1, min(micro, MOST_TOKENS[device.name] // length)),
@@ -75,11 +78,3 @@ def question_of(parts: dict[str, Any], load: float) -> StepQuestion | None:
         trained_fraction=round(min(1.0, counts.lengths.mean_answer_tokens / mean), 2),
         load=load,
     )
-
-
-def padding_of(parts: dict[str, Any]) -> float:
-    """Return the fraction of padding in a plan's batches."""
-    training = parts["training"]
-    is_grouped = training.get("train_sampling_strategy") == "group_by_length"
-    alone = training.get("packing") or training["per_device_train_batch_size"] == 1 or is_grouped
-    return 0.0 if alone else parts["counts"].lengths.padding

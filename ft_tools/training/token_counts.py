@@ -4,6 +4,8 @@ The plan's counts are made by a process of its own (`ft_tools.training.worker.co
 template is a program out of a model's folder, and may take all the memory it gets.
 """
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from ft_tools.contract import Report
 from ft_tools.errors import Refused
 from ft_tools.formats.masking import LossOn
 from ft_tools.formats.training_rows import DatasetFacts
+from ft_tools.formats.trl_formats import Task
+from ft_tools.models import model_folder
+from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.runs.processes import answers
 from ft_tools.runs.processes.answers import AnswerFile
@@ -92,11 +97,26 @@ class CountAnswer(BaseModel):
     failed: str = Field("", description="Kind of the error that kept it from counting.")
 
 
-def count(request: CountRequest) -> tuple[Counts | None, str]:
+def count_tokens(
+    task: Task,
+    source: ModelSource,
+    training: Mapping[str, Any],
+    files: tuple[DatasetFacts, DatasetFacts | None],
+    loss_on: LossOn,
+    before: Counts | None = None,
+) -> tuple[Counts | None, str]:
     """Count the tokens of a dataset with the model's tokenizer and template.
 
     Counts are kept, for the same data in another folder too. A refusal names lines of this file,
     and is made anew.
+
+    Args:
+        task: What is trained.
+        source: The model.
+        training: Arguments of the trainer.
+        files: For training and validation.
+        loss_on: Tokens that the loss counts.
+        before: Counts with other arguments, which may be the same with these.
 
     Returns:
         The counts and an empty text; or None and why there are none.
@@ -104,6 +124,20 @@ def count(request: CountRequest) -> tuple[Counts | None, str]:
     Raises:
         Refused: Nothing is left to learn, or the answers do not end.
     """
+    length, packing = training.get("max_length"), packing_of(training)
+    if before is not None and not packing and (length or math.inf) >= before.lengths.longest_tokens:
+        return before, ""
+    folder = source.path or source.files or source.load_from
+    request = CountRequest(
+        task=task,
+        tokenizer=model_folder.tokenizer_folder(source.adapter, folder),
+        template_path=training.get("chat_template_path"),
+        dataset=files[0],
+        validation=files[1],
+        max_length=length,
+        loss_on=loss_on,
+        packing=packing,
+    )
     if not (Path(request.tokenizer) / FILES[0]).is_file():
         return None, "the model has no tokenizer.json on this machine"
     kept = AnswerFile(WORKER, TypeAdapter(Counts), _key(request))
@@ -124,6 +158,11 @@ def count(request: CountRequest) -> tuple[Counts | None, str]:
     if found.refused:
         raise Refused(found.refused)
     return found.counts, found.failed
+
+
+def packing_of(training: Mapping[str, Any]) -> str:
+    """Return the strategy by which sequences are packed; empty where they are not."""
+    return str(training.get("packing_strategy") or "bfd") if training.get("packing") else ""
 
 
 def _key(request: CountRequest) -> list[Any]:

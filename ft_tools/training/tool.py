@@ -22,9 +22,10 @@ from ft_tools.training.grpo import probe
 from ft_tools.training.grpo.plan import GrpoPlan, plan_grpo
 from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.next_steps import after_export_plan
-from ft_tools.training.plan import TrainingPlan, plan_dpo, plan_kto, plan_sft
+from ft_tools.training.plan import plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.train_further import continued
+from ft_tools.training.training_plan import TrainingPlan
 
 UNDER_WAY: frozenset[State] = frozenset({"validating", "queued", "running", "stalled"})
 """States of a probe whose result is waited for."""

@@ -12,8 +12,8 @@ from ft_tools.errors import BadData
 from ft_tools.runs.processes.worker_session import without_removed_fields
 from ft_tools.runs.state import directory
 from ft_tools.training.findings import refusal
-from ft_tools.training.plan import SftPlan
 from ft_tools.training.request import SftRequest
+from ft_tools.training.training_plan import SftPlan
 
 KEPT = ("method", "engine", "accept_findings", "accept_reason")
 """Of the earlier run's request, as far as it has them: an older version's may not."""

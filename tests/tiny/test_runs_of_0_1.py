@@ -18,8 +18,8 @@ from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
-from ft_tools.training.plan import SftPlan
 from ft_tools.training.request import SftRequest
+from ft_tools.training.training_plan import SftPlan
 from ft_tools.training.worker.confirmed_inputs import check_inputs
 from tests.tiny.trainings import LIBRARY_WARNINGS, finished, wait_until
 

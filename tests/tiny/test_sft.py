@@ -23,8 +23,8 @@ from ft_tools.formats.masking import IGNORED
 from ft_tools.publish import verify
 from ft_tools.runs.state import directory, records
 from ft_tools.training import micro_batches, samples
-from ft_tools.training.plan import SftPlan
 from ft_tools.training.train_further import continued
+from ft_tools.training.training_plan import SftPlan
 from ft_tools.training.worker import artifacts, loading, sft, tokenizing
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,

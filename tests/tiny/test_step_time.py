@@ -62,10 +62,11 @@ def test_a_step_is_timed_in_the_numbers_that_the_run_computes_with(workspace, ti
         accept_findings=["too_few_examples", "validation_unwatched", "no_eval_set"],
         accept_reason="a test",
     )  # fmt: skip
-    parts = dict(plan_sft(request))
+    plan = plan_sft(request)
     for precision in ("float32", "bfloat16", "float16"):
-        parts["device"] = parts["device"].model_copy(update={"precision": precision})
-        assert question_of(parts, 0.0).precision == precision
+        device = plan.device.model_copy(update={"precision": precision})
+        there = plan.model_copy(update={"device": device})
+        assert question_of(there, 0.0).precision == precision
 
 
 def test_a_step_that_kills_its_process_leaves_the_checks(workspace, tiny_model_in, monkeypatch):

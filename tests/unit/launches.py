@@ -3,7 +3,10 @@
 import json
 
 from ft_tools import workspace as workspace_module
+from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.token_counts import Counts, DataReport, Lengths
+from ft_tools.training.training_plan import Estimate, ModelPlan, TrainingPlan
 
 CHATML = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
 
@@ -52,3 +55,32 @@ def accepting(*ids):
 
 def dpo(**changed):
     return DpoRequest(**{"model": "instruct", "dataset": "pairs.jsonl"} | changed)
+
+
+def planned(method, device, most_tokens, training, model="meta-llama/Llama-3.1-8B", task="sft",
+            **changed):  # fmt: skip
+    """Return what of a plan its memory depends on; without `most_tokens` nothing was counted."""
+    sizes = {"num_sequences": 64, "num_truncated": 0, "num_dropped": 0, "num_tokens": 6400}
+    data = DataReport(num_examples=64, num_trained_tokens=640, **sizes)
+    lengths = {"mean_tokens": 100, "mean_answer_tokens": 10, "padding": 0}
+    counts = most_tokens and Counts(
+        data=data,
+        num_rows=64,
+        num_counted=64,
+        lengths=Lengths(longest_tokens=most_tokens, **lengths),
+    )
+    batch = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
+    usual = {"optim": "adamw_torch", "gradient_checkpointing": False}
+    parts = {
+        "task": task,
+        "method": method,
+        "device": device,
+        "weights_dtype": device.precision,
+        "peft": None if method == "full" else {"r": 16, "target_modules": "all-linear"},
+        "model": ModelPlan(name=model, load_from=model, base_model=model),
+        "dataset": DatasetFacts.model_construct(num_examples=64),
+        "counts": counts if most_tokens else None,
+        "estimate": Estimate(steps=1, tokens=0, disk_bytes=0),
+        "training": batch | usual | training,
+    }
+    return TrainingPlan.model_construct(**parts | changed)

@@ -123,7 +123,7 @@ def test_a_tracker_that_sends_data_away_needs_the_operators_permission(files, mo
 
 def test_an_optimizer_for_gpus_is_replaced_on_a_cpu():
     given = {"optim": "paged_adamw_8bit"}
-    cpu = defaults.training_arguments(SFT, given, CPU, validated=False)
+    cpu = defaults.training_arguments(SFT, given, CPU)
     card = CPU.model_copy(update={"name": "cuda", "precision": "bfloat16"})
-    gpu = defaults.training_arguments(SFT, given, card, validated=False)
+    gpu = defaults.training_arguments(SFT, given, card)
     assert (cpu["optim"], gpu["optim"]) == ("adamw_torch", "paged_adamw_8bit")

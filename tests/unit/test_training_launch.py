@@ -1,7 +1,6 @@
 """Plans: what they resolve, what stops them, and that nothing starts unconfirmed."""
 
 import contextlib
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -23,19 +22,13 @@ from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
 from ft_tools.runs.hardware.devices import Device
-from ft_tools.runs.launchers.table import Place
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
-from ft_tools.training.checks.memory import (
-    PlannedRun,
-    fastest_that_fits,
-    host_memory,
-    require_fit,
-)
+from ft_tools.training.checks.memory import fastest_that_fits, host_memory, require_fit
 from ft_tools.training.plan import plan_dpo, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
-from tests.unit.launches import CONFIG, accepting, dpo, ids, sft, started, write
+from tests.unit.launches import CONFIG, accepting, dpo, ids, planned, sft, started, write
 
 
 def test_a_plan_is_shown_and_nothing_starts(files):
@@ -207,38 +200,38 @@ def test_the_reference_of_preferences_is_in_the_plan(files):
 
 
 T4 = Device(name="cuda", model="NVIDIA T4", memory_gib=15.0, precision="float16", cards=["GPU-1a"])
-LLAMA = "meta-llama/Llama-3.1-8B"
+RECOMPUTED = {"gradient_checkpointing": True, "max_length": 2048}
 
 
-def planned(method="qlora", device=T4, **changed):
-    training = {"optim": "adamw_torch", "max_length": 2048, "gradient_checkpointing": True}
-    training |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
-    adapter = None if method == "full" else {"r": 16, "target_modules": "all-linear"}
-    parts = {"model": LLAMA, "task": "sft", "method": method, "peft": adapter, "device": device}
-    parts |= {"training": training, "dtype": device.precision, "place": Place()}
-    return PlannedRun(**parts | changed)
-
-
-def test_a_run_on_a_mac_is_checked_against_the_memory_that_it_may_wire():
+def test_a_run_on_a_mac_is_checked_against_the_memory_that_it_may_wire(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     cpu = Device(name="cpu", model="10 cores", memory_gib=16.0, precision="float32")
-    mac = planned("lora", cpu, mac="M4 16GB", dtype="bfloat16")
+
+    def fit(chip, gib):
+        text = f"Apple {chip}\n{gib * 2**30}"
+        (tmp_path / "sysctl").write_text(f"#!/bin/sh\necho '{text}'\n")
+        (tmp_path / "sysctl").chmod(0o700)
+        mac = planned("lora", cpu, 2048, RECOMPUTED, weights_dtype="bfloat16", engine="mlx")
+        return require_fit(mac, [])
+
     with pytest.raises(Refused, match=r"does_not_fit: .* 10.7 GiB are usable on M4 16GB"):
-        require_fit(mac, [])
-    large = planned("lora", cpu, mac="M4 Max 64GB", dtype="bfloat16")
-    assert require_fit(large, [])["fits"] == "yes"
+        fit("M4", 16)
+    assert fit("M4 Max", 64)["fits"] == "yes"
     with pytest.raises(Refused, match="memory_unchecked: whether this run fits M9 Max 64GB"):
-        require_fit(planned("lora", cpu, mac="M9 Max 64GB"), [])
+        fit("M9 Max", 64)
 
 
 def test_the_fastest_settings_whose_upper_bound_fits_are_chosen_and_a_step_stays_the_same():
     seen = []
     for gib in (5.0, 6.0, 8.0, 12.0, 24.0, 80.0):
         card = T4.model_copy(update={"memory_gib": gib, "precision": "bfloat16"})
-        changed = fastest_that_fits(planned(device=card), {})
-        chosen = planned().training | changed
-        micro = chosen["per_device_train_batch_size"]
-        assert micro * chosen["gradient_accumulation_steps"] == 16
-        seen.append((not chosen["gradient_checkpointing"], micro))
+        plan = planned("qlora", card, 2048, RECOMPUTED)
+        plan.training.update(fastest_that_fits(plan, {}))
+        assert plan.effective_batch == 16
+        micro = plan.training["per_device_train_batch_size"]
+        seen.append((not plan.training["gradient_checkpointing"], micro))
     # More memory: larger micro-batches, and at last nothing is recomputed.
     assert seen == sorted(seen)
     assert seen[0][0] is False
@@ -246,51 +239,41 @@ def test_the_fastest_settings_whose_upper_bound_fits_are_chosen_and_a_step_stays
     # What was asked for stays.
     small = T4.model_copy(update={"memory_gib": 5.0})
     asked = {"per_device_train_batch_size", "gradient_checkpointing", "optim"}
-    assert fastest_that_fits(planned(device=small), asked) == {}
+    assert fastest_that_fits(planned("qlora", small, 2048, RECOMPUTED), asked) == {}
 
 
 def test_answers_are_written_by_fewer_where_those_of_a_whole_step_do_not_fit():
     card = T4.model_copy(update={"memory_gib": 23.4, "precision": "bfloat16"})
     long = {"max_length": 2560, "max_completion_length": 2048, "num_generations": 8}
     batch = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 8}
-    whole = planned(device=card, task="grpo", training=planned().training | long | batch)
+    whole = planned("qlora", card, None, RECOMPUTED | long | batch, task="grpo")
     with pytest.raises(Refused, match="does_not_fit"):
         require_fit(whole, [])
     changed = fastest_that_fits(whole, set(batch))
     written = changed["steps_per_generation"] * batch["per_device_train_batch_size"]
     assert 8 <= written < 64
     assert written % long["num_generations"] == 0
-    fewer = dataclasses.replace(whole, training=whole.training | changed)
+    fewer = whole.model_copy(update={"training": whole.training | changed})
     assert require_fit(fewer, [])["fits"] == "yes"
-    by_vllm = dataclasses.replace(whole, training=whole.training | {"use_vllm": True})
+    by_vllm = whole.model_copy(update={"training": whole.training | {"use_vllm": True}})
     assert "steps_per_generation" not in fastest_that_fits(by_vllm, set(batch))
 
 
-def on_cpu(memory_gib):
-    machine = Device(name="cpu", model="2 cores", memory_gib=memory_gib, precision="float32")
-    return planned("lora", machine, most_tokens=2048)
-
-
 def test_short_rows_are_not_refused_for_a_max_length_that_they_never_reach():
-    training = planned().training | {"max_length": 2048, "gradient_checkpointing": False}
+    def ram(memory_gib, most_tokens, max_length=2048):
+        cpu = Device(name="cpu", model="2 cores", memory_gib=memory_gib, precision="float32")
+        return host_memory(planned("lora", cpu, most_tokens, {"max_length": max_length}), [])
 
-    def ram(memory_gib, **changed):
-        cpu = on_cpu(memory_gib)
-        return host_memory(dataclasses.replace(cpu, training=training, **changed), [])
-
-    short = ram(400.0, most_tokens=200)
-    full = ram(400.0, most_tokens=3000)
+    short, full = ram(400.0, 200), ram(400.0, 3000)
     assert short["needed_high_gib"] < full["needed_low_gib"]
     between = (short["needed_high_gib"] + full["needed_low_gib"]) / 2
-    assert ram(between, most_tokens=200)["needed_low_gib"] == short["needed_low_gib"]
+    assert ram(between, 200)["needed_low_gib"] == short["needed_low_gib"]
     with pytest.raises(Refused, match="does_not_fit"):
-        ram(between, most_tokens=3000)
+        ram(between, 3000)
     # Without a max_length nothing is cut.
-    whole = dataclasses.replace(on_cpu(400.0), training=training | {"max_length": None})
-    longer = host_memory(dataclasses.replace(whole, most_tokens=3000), [])
-    assert longer["needed_low_gib"] > full["needed_low_gib"]
+    assert ram(400.0, 3000, None)["needed_low_gib"] > full["needed_low_gib"]
     # Uncounted rows may be as short as can be: that is shown, and not refused.
-    assert ram(between, most_tokens=None)["needed_gib"] == full["needed_gib"]
+    assert ram(between, None)["needed_gib"] == full["needed_gib"]
 
 
 DEEP = b'{"a":' * 20_000

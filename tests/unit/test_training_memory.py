@@ -7,11 +7,10 @@ import pytest
 from ft_tools.errors import Refused
 from ft_tools.runs.hardware import devices
 from ft_tools.runs.hardware.devices import Device
-from ft_tools.runs.launchers.table import Place
 from ft_tools.runs.processes.endings import is_out_of_memory
-from ft_tools.training.checks.memory import PlannedRun, require_fit
+from ft_tools.training.checks.memory import require_fit
 from ft_tools.training.tool import launch_sft
-from tests.unit.launches import CONFIG, sft
+from tests.unit.launches import CONFIG, planned, sft
 
 
 @pytest.fixture
@@ -57,12 +56,9 @@ def test_answers_to_held_out_prompts_count_where_a_step_writes_fewer():
         training = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8,
                     "gradient_checkpointing": True,
                     "max_completion_length": 512, "optim": "adamw_torch_fused"}  # fmt: skip
-        planned = PlannedRun(
-            model="Qwen/Qwen2.5-7B", task="grpo", method="qlora", peft=None,
-            training=training | evaluated, dtype="bfloat16", place=Place(), most_tokens=4096,
-            device=Device(name="cuda", model="RTX 4090", memory_gib=24.0, precision="bfloat16"),
-        )  # fmt: skip
-        return require_fit(planned, ["does_not_fit"])["peak_allocated_gib"]
+        card = Device(name="cuda", model="RTX 4090", memory_gib=24.0, precision="bfloat16")
+        plan = planned("qlora", card, 3584, training | evaluated, "Qwen/Qwen2.5-7B", task="grpo")
+        return require_fit(plan, ["does_not_fit"])["peak_allocated_gib"]
 
     alone = peak(eval_strategy="no", per_device_eval_batch_size=64)
     assert peak(eval_strategy="steps", per_device_eval_batch_size=8) == alone

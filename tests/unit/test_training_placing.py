@@ -16,7 +16,7 @@ from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.runs.tool import get_run
 from ft_tools.training import flash_kernel
 from ft_tools.training.plan import plan_sft
-from ft_tools.training.run_place import share_batch
+from ft_tools.training.settings import share_batch
 from ft_tools.training.tool import launch_dpo, launch_sft
 from tests.unit.launches import CONFIG, dpo, sft, started, write
 

@@ -106,12 +106,8 @@ def require_instruct(observed: str, task: Task, accepted: Collection[str]) -> No
         raise refusal("raw_base_model", observed=observed)
 
 
-def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
-    """Refuse target_modules of which the model has none.
-
-    Args:
-        folder: The base model's.
-        peft: Of peft.LoraConfig.
+def require_layers(source: ModelSource, peft: Mapping[str, Any]) -> list[str]:
+    """Refuse target_modules of which the model has none, where its files are here.
 
     Returns:
         Warnings: names that are no layer beside others that are; PEFT ignores these.
@@ -119,10 +115,12 @@ def require_layers(folder: Path, peft: Mapping[str, Any]) -> list[str]:
     Raises:
         BadInput: None is named, or none that the model has; with the layers that there are.
     """
+    if not source.path:
+        return []
     targets = peft.get("target_modules")
     if targets in ("", []) and not peft.get("target_parameters"):
         raise refusal("no_target_modules")
-    names = model_folder.layers(folder)
+    names = model_folder.layers(Path(source.path))
     if not names or not targets or targets == "all-linear" or peft.get("target_parameters"):
         return []
     one_by_one = [targets] if isinstance(targets, str) else list(targets)

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ft_tools import facts
 from ft_tools.errors import MissingExtra, UnknownName, brief
@@ -19,8 +19,8 @@ from ft_tools.models.quantized import prequantized, use_unquantized
 from ft_tools.models.resolve import ModelSource
 from ft_tools.training.findings import message_and_cure, refusal, warning
 from ft_tools.training.request import TrainingRequest
+from ft_tools.training.training_plan import Engine
 
-Engine = Literal["torch", "mlx"]
 BITS = 4
 QUANTIZATION = {"bits": BITS, "group_size": GROUP_SIZE, "mode": "affine"}
 """Of mlx.nn.quantize, for qlora."""

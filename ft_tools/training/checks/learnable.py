@@ -1,8 +1,7 @@
 """Whether there is something to learn in tokenized examples, and whether their answers end."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ft_tools.formats.masking import TokenizedSequence, ends_its_answer, truncate
 from ft_tools.training.findings import refusal
@@ -105,11 +104,6 @@ def count_answers(
         num_tokens=sum(min(prompt + answer, limit) for prompt, answer in lengths),
         num_trained_tokens=sum(min(answer, limit - prompt) for prompt, answer in lengths),
     )
-
-
-def packing_of(training: Mapping[str, Any]) -> str:
-    """Return the strategy by which sequences are packed; empty where they are not."""
-    return str(training.get("packing_strategy") or "bfd") if training.get("packing") else ""
 
 
 def cut_at(max_length: int | None, packing: str) -> int | None:

@@ -15,7 +15,7 @@ from ft_tools.training.checks import memory
 from ft_tools.training.defaults import learnt_loss
 from ft_tools.training.exports.script import loading_arguments, renamed
 from ft_tools.training.findings import warning
-from ft_tools.training.plan import DpoPlan, SftPlan, TrainingPlan
+from ft_tools.training.training_plan import DpoPlan, SftPlan, TrainingPlan
 
 FILE = "axolotl.yaml"
 # Families whose loss Liger fuses. Source: Axolotl, integrations/liger/plugin.py.

@@ -13,7 +13,7 @@ from ft_tools.publish import new_folder, write_file
 from ft_tools.training.exports import axolotl
 from ft_tools.training.exports.script import script
 from ft_tools.training.findings import warning
-from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.training_plan import TrainingPlan
 
 FOLDER = "exports"
 """In a run's directory."""

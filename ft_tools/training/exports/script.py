@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from ft_tools.models.model_folder import tokenizer_folder
 from ft_tools.training.defaults import learnt_loss
-from ft_tools.training.plan import SftPlan, TrainingPlan
+from ft_tools.training.training_plan import SftPlan, TrainingPlan
 
 GATED = """
 The model is downloaded from the Hub; if its page asks for it (Gemma, Llama), accept its licence

@@ -19,7 +19,7 @@ from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import estimates
 from ft_tools.training import defaults, preference_runs
-from ft_tools.training.estimates import MEASURED
+from ft_tools.training.estimates import MEASURED, Completions
 from ft_tools.training.findings import refusal, warning
 from ft_tools.training.grpo import probe
 from ft_tools.training.grpo.probe import ProbeResult
@@ -27,8 +27,8 @@ from ft_tools.training.grpo.prompts import Prompt, read_prompts
 from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.grpo.reward_test import RewardTest, require_sound
 from ft_tools.training.model_plan import model_plan, source_of
-from ft_tools.training.plan import Files, TrainingPlan, files_of, plan_parts
-from ft_tools.training.plan_estimate import Completions, most_tokens
+from ft_tools.training.plan import Files, files_of, make_plan
+from ft_tools.training.training_plan import TrainingPlan
 
 GENERATIONS, GENERATIONS_EVAL = 8, 4
 COMPLETION_TOKENS = 512
@@ -60,7 +60,7 @@ class GrpoPlan(TrainingPlan):
     )
     probe_key: str = Field(description="Of what a probe depends on.")
     stop_rules: bool = True
-    prompts_per_step: int
+    prompts_per_step: int = 0
 
 
 def plan_grpo(request: GrpoRequest) -> GrpoPlan:
@@ -98,18 +98,12 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
         sampled = _with_length(sampled, request, found)
     if request.probe and not request.is_here:
         notes.append(warning("not_probed"))
-    parts = plan_parts("grpo", sampled, source, files, "answers", _completions(sampled, found))
-    training = parts["training"]
-    prompts_per_step = _require_batch(training, parts["dataset"].num_examples)
-    notes += [*_judges(checks, parts), *_positions(source, parts)]
-    if training.get("use_vllm"):
-        notes.append(warning("vllm_never_run"))
-        _bound_context(training, most_tokens(parts["counts"], training))
-    if (count := parts["place"].num_processes) > 1:
-        raise refusal("grpo_several_processes", count=count)
-    parts["warnings"] = [*notes, *parts["warnings"]]
-    return GrpoPlan(
-        **parts,
+    plan = make_plan(
+        GrpoPlan,
+        sampled,
+        source,
+        files,
+        _completions(sampled, found),
         rewards=checks,
         rewards_folder=str(folder),
         reward_files=hashes,
@@ -117,8 +111,16 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
         probe=found,
         probe_key=key,
         stop_rules=request.stop_rules,
-        prompts_per_step=prompts_per_step,
     )
+    prompts_per_step = _require_batch(plan.training, plan.dataset.num_examples)
+    notes += [*_judges(plan), *_positions(source, plan)]
+    if plan.training.get("use_vllm"):
+        notes.append(warning("vllm_never_run"))
+        _bound_context(plan)
+    if (count := plan.place.num_processes) > 1:
+        raise refusal("grpo_several_processes", count=count)
+    update = {"prompts_per_step": prompts_per_step, "warnings": [*notes, *plan.warnings]}
+    return plan.model_copy(update=update)
 
 
 def _require_unseen(prompts: Sequence[Prompt], files: Files, accepted: Collection[str]) -> None:
@@ -146,9 +148,9 @@ def _confirmed(checks: Sequence[Check], hashes: Mapping[str, str]) -> list[Check
     return [one.model_copy(update={"name": n}) for one, n in zip(checks, names, strict=True)]
 
 
-def _judges(checks: Sequence[Check], parts: Mapping[str, Any]) -> list[str]:
+def _judges(plan: GrpoPlan) -> list[str]:
     """Return the warning of what judges are sent and may cost."""
-    training, validation, steps = parts["training"], parts["validation"], parts["estimate"].steps
+    training, validation, steps = plan.training, plan.validation, plan.estimate.steps
     count = steps * math.prod(int(training[name]) for name in defaults.BATCH)
     if validation is not None:
         evaluations = defaults.planned_evaluations(training, steps, 1.0) + 1
@@ -161,7 +163,7 @@ def _judges(checks: Sequence[Check], parts: Mapping[str, Any]) -> list[str]:
             count=count,
             budget=f"{one.budget_usd:g} USD" if one.budget_usd else "no limit (set budget_usd)",
         )
-        for one in checks
+        for one in plan.rewards
         if isinstance(one, Judge)
     ]
 
@@ -235,19 +237,19 @@ def _require_batch(training: Mapping[str, Any], num_prompts: int) -> int:
     return prompts
 
 
-def _positions(source: ModelSource, parts: Mapping[str, Any]) -> list[str]:
+def _positions(source: ModelSource, plan: GrpoPlan) -> list[str]:
     """Return the warning that prompts with their answers are longer than the model's positions."""
-    length = most_tokens(parts["counts"], parts["training"])
+    length = plan.most_tokens
     limit = model_folder.max_positions(Path(source.path)) if source.path else None
     if length is None or limit is None or length <= limit:
         return []
     return [warning("answers_above_positions", length=length, limit=limit)]
 
 
-def _bound_context(training: dict[str, Any], longest: int | None) -> None:
+def _bound_context(plan: GrpoPlan) -> None:
     """Let vLLM reserve keys and values for the longest row, not for the model's whole context."""
-    if longest is not None:
-        training.setdefault("vllm_max_model_length", -(-longest // BLOCK) * BLOCK)
+    if plan.most_tokens is not None:
+        plan.training.setdefault("vllm_max_model_length", -(-plan.most_tokens // BLOCK) * BLOCK)
 
 
 def _require_engine(request: GrpoRequest, source: ModelSource, training: Mapping[str, Any]) -> None:

@@ -22,9 +22,9 @@ from ft_tools.training import diagnosis
 from ft_tools.training.exports import export
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.next_steps import next_steps
-from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import last_value
 from ft_tools.training.token_counts import DataReport
+from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.worker.callbacks import RunCallback
 
 LOCKED_PACKAGES = (

@@ -26,8 +26,8 @@ from ft_tools.training.grpo.health import STOPS
 from ft_tools.training.health import cut_rows, health_signals, is_diverged
 from ft_tools.training.pace import Patience
 from ft_tools.training.page import run_page
-from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import without_repeats
+from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.worker import ranks_agree
 from ft_tools.training.worker.tracking import Trackers
 

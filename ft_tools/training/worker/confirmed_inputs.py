@@ -9,7 +9,7 @@ from ft_tools import publish
 from ft_tools.models.model_folder import content_hash, template_hash, tokenizer_folder
 from ft_tools.publish import sha256
 from ft_tools.training.findings import refusal
-from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.training_plan import TrainingPlan
 
 
 def check_inputs(plan: TrainingPlan) -> None:

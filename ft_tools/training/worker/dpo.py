@@ -4,8 +4,8 @@ from trl import DPOConfig, DPOTrainer
 
 from ft_tools.formats.trl_formats import Example
 from ft_tools.runs.processes.worker_session import Session, main
-from ft_tools.training.plan import DpoPlan
 from ft_tools.training.report import DpoRunReport, TrainingRunReport
+from ft_tools.training.training_plan import DpoPlan
 from ft_tools.training.worker.preference import Preference
 from ft_tools.training.worker.tokenizing import shared_turns
 

@@ -6,8 +6,8 @@ from trl import KTOConfig, KTOTrainer
 
 from ft_tools.formats.trl_formats import Example
 from ft_tools.runs.processes.worker_session import Session, main
-from ft_tools.training.plan import KtoPlan
 from ft_tools.training.report import KtoRunReport, TrainingRunReport
+from ft_tools.training.training_plan import KtoPlan
 from ft_tools.training.worker.preference import Preference
 
 

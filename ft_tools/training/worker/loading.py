@@ -27,7 +27,7 @@ from ft_tools.runs.hardware.devices import BF16_CAPABILITY
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import defaults
 from ft_tools.training.micro_batches import MicroBatch
-from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.worker import ranks_agree
 
 CHECKPOINTS = "checkpoints"

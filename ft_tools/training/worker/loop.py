@@ -11,7 +11,7 @@ from ft_tools.runs.processes.endings import is_out_of_memory
 from ft_tools.runs.processes.worker_session import Again, Session, Stopped
 from ft_tools.training import checkpoints, micro_batches
 from ft_tools.training.micro_batches import MicroBatch
-from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.worker import loading, ranks_agree
 from ft_tools.training.worker.artifacts import Outcome
 from ft_tools.training.worker.callbacks import RunCallback, early_stopping

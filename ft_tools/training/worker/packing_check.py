@@ -8,7 +8,7 @@ from trl import SFTTrainer
 
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training.findings import refusal
-from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.training_plan import TrainingPlan
 
 LENGTH = 16
 # Of the difference that one long sequence makes. Numbers of 16 bits make some thousandths; a model

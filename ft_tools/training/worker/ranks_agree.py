@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ft_tools.runs.state import ranks
-from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.training_plan import TrainingPlan
 
 WAIT_SECONDS = 7200.0
 """What ranks wait for one of them: rank 0 hashes a checkpoint of 840 GB at 120 MB per second."""

@@ -9,10 +9,10 @@ from trl import SFTConfig, SFTTrainer
 
 from ft_tools.formats.training_rows import DatasetFacts, read_examples
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
-from ft_tools.training.checks.learnable import Tally, cut_at, packing_of
-from ft_tools.training.plan import SftPlan
+from ft_tools.training.checks.learnable import Tally, cut_at
 from ft_tools.training.report import SftRunReport, TrainingRunReport
-from ft_tools.training.token_counts import DataReport
+from ft_tools.training.token_counts import DataReport, packing_of
+from ft_tools.training.training_plan import SftPlan
 from ft_tools.training.worker import tokenizing
 from ft_tools.training.worker.packing_check import require_kept_apart
 from ft_tools.training.worker.work import Training

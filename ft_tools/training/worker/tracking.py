@@ -9,7 +9,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from ft_tools.publish import private_folder
 from ft_tools.runs.processes.worker_session import Session
-from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.training_plan import TrainingPlan
 
 PROJECT = "fine-tuning-llm"
 FOLDER = "trackers"

@@ -13,9 +13,9 @@ from ft_tools.formats.worker import today
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import samples
 from ft_tools.training.checks import base_model
-from ft_tools.training.plan import TrainingPlan
 from ft_tools.training.report import TrainingRunReport, last_value
 from ft_tools.training.token_counts import DataReport
+from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.worker import artifacts, loading, loop
 from ft_tools.training.worker.confirmed_inputs import check_inputs
 

@@ -19,7 +19,7 @@ from ft_tools.models.worker.loading import fetched
 from ft_tools.models.worker.mlx.model import MlxModel
 from ft_tools.models.worker.mlx.peft_adapter import Adapter, to_mlx, to_torch
 from ft_tools.models.worker.mlx.reading import open_model
-from ft_tools.training.plan import TrainingPlan
+from ft_tools.training.training_plan import TrainingPlan
 
 
 def connect(plan: TrainingPlan, trainer: Trainer) -> None:
