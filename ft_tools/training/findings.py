@@ -1,8 +1,9 @@
 """What training warns of and refuses, and what curves show: the rows of findings.toml."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from ft_tools.findings import FindingsTable
 
@@ -24,6 +25,10 @@ class Row:
     tasks: tuple[str, ...] = TASKS
     live: bool = False
     """Of a diagnosis: whether it is worth knowing while the run trains."""
+
+    def texts(self, fields: Mapping[str, Any]) -> tuple[str, str]:
+        """Return what was observed, with its numbers, and the advice."""
+        return self.observed.format(**fields), self.advice.format(**fields)
 
 
 @cache

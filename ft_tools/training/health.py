@@ -1,45 +1,93 @@
-"""Signals about a run in its metrics; their texts are rows of findings.toml."""
+"""Signals about a run in its metrics; their texts are rows of findings.toml.
+
+Rewards are compared between the first and the last ten logged steps, held-out ones between the
+first two and the last three evaluations: each is a mean of sampled answers.
+"""
 
 import math
-import statistics
+from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from ft_tools.facts import number
 from ft_tools.runs.state.records import Health
 from ft_tools.training import findings
-from ft_tools.training.grpo.health import REINFORCED
-from ft_tools.training.metric_rows import RECENT, Check, Fields, Rows, finite, limit, trend, values
 from ft_tools.training.token_counts import Counts
 
+Rows = Sequence[dict[str, float]]
+"""Lines of metrics.jsonl, oldest first."""
+Fields = dict[str, float | str | None]
+Check = Callable[["Metrics"], Fields | None]
+"""The numbers of a signal; None where a run does not have it."""
+RECENT = 10
+"""Logged rows that a trend is read from."""
+FIRST, LAST = 2, 3
+"""Evaluations of a reinforcement run that are averaged."""
 OVERFLOWS = 3
 LEAST_SCALE = 1.0
+STOPS = frozenset({"no_reward", "all_solved", "no_spread", "no_gradient", "answers_cut", "gamed"})
+"""Signals that end a run, unless stop_rules is false."""
 # Loss -> signals that it gives off in good health. DFT weighs each token's loss by its probability,
 # apo_down is to lower both rewards. Source: arXiv 2508.05629; arXiv 2408.06266.
 MISREAD = {
     "dft": {"first_loss", "flat_loss", "overfitting"},
     "apo_down": {"chosen_reward_falls"},
 }
+PART, MEAN = "rewards/", "/mean"
+SPREAD, CUT = "zero_spread_fraction", "completions/clipped_ratio"
+
+
+class Metrics:
+    """What a run has logged, by metric."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def values(self, name: str) -> list[float]:
+        """Return the logged values of a metric."""
+        return [row[name] for row in self.rows if name in row]
+
+    def finite(self, name: str) -> list[float]:
+        """Return those that are numbers."""
+        return [value for value in self.values(name) if math.isfinite(value)]
+
+    def recent(self, name: str, least: int = RECENT) -> float | None:
+        """Return the mean of the last ten values; None before there are enough."""
+        logged = self.finite(name)
+        return fmean(logged[-RECENT:]) if len(logged) >= least else None
+
+    def trend(self, name: str) -> tuple[float, float] | None:
+        """Return the means of the first and the last ten values; None before there are twenty."""
+        logged = self.finite(name)
+        return _ends(logged, RECENT, RECENT)
+
+
+def _ends(logged: list[float], first: int, last: int) -> tuple[float, float] | None:
+    """Return the means of the first and of the last values; None where they overlap."""
+    if len(logged) < first + last:
+        return None
+    return fmean(logged[:first]), fmean(logged[-last:])
 
 
 def health_signals(rows: Rows, task: str, losses: str | list[str] | None = None) -> list[Health]:
     """Read a run's signals from what it has logged.
 
     Args:
-        rows: Lines of metrics.jsonl, oldest first.
-        task: sft, dpo or kto.
+        rows: Of the run.
+        task: sft, dpo, kto or grpo.
         losses: The run's `loss_type`.
     """
     named = [losses] if isinstance(losses, str) else losses or []
     misread = {signal for name in named for signal in MISREAD.get(name, ())}
-    known = findings.rows("signals")
+    known, logged = findings.rows("signals"), Metrics(rows)
     checked = [name for name in CHECKS if task in known[name].tasks and name not in misread]
-    found = [(name, CHECKS[name](rows)) for name in checked if rows]
+    found = [(name, CHECKS[name](logged)) for name in checked if rows]
     return [signal(name, fields) for name, fields in found if fields is not None]
 
 
 def signal(name: str, fields: Fields) -> Health:
     """Return a signal with its numbers."""
     row = findings.rows("signals")[name]
-    observed, advice = row.observed.format(**fields), row.advice.format(**fields)
+    observed, advice = row.texts(fields)
     return Health(signal=name, severity=row.severity, observed=observed, advice=advice)
 
 
@@ -63,35 +111,95 @@ def is_diverged(rows: Rows) -> bool:
     """
     if not rows:
         return False
-    norms = values(rows, "grad_norm")[-OVERFLOWS:]
+    norms = Metrics(rows).values("grad_norm")[-OVERFLOWS:]
     overflows = len(norms) == OVERFLOWS and not any(map(math.isfinite, norms))
     is_searching = rows[-1].get("loss_scale", 0.0) > LEAST_SCALE
     return (overflows and not is_searching) or not math.isfinite(rows[-1].get("loss", 0.0))
 
 
-def _not_finite(rows: Rows) -> Fields | None:
-    last = rows[-1]
+def gamed(logged: Metrics) -> Fields | None:
+    """Find a reward that rises in training and not on held-out prompts."""
+    trained, held_out = logged.trend("reward"), _ends(logged.finite("eval_reward"), FIRST, LAST)
+    if trained is None or held_out is None:
+        return None
+    rose, gained = trained[1] - trained[0], held_out[1] - held_out[0]
+    apart = number("grpo.apart")
+    if rose <= apart or gained > number("grpo.followed") * rose or rose - gained <= apart:
+        return None
+    return {"first": trained[0], "last": trained[1], "before": held_out[0], "after": held_out[1]}
+
+
+def _above(metric: str, threshold: str, last: int) -> Check:
+    """Return the check whether all of the last values are above a threshold."""
+
+    def check(logged: Metrics) -> Fields | None:
+        recent, limit = logged.finite(metric)[-last:], number(threshold)
+        is_high = len(recent) == last and min(recent) > limit
+        return {"now": min(recent), "limit": limit} if is_high else None
+
+    return check
+
+
+def _below(metric: str, threshold: str, least: int) -> Check:
+    """Return the check whether the mean of the last ten values is below a threshold."""
+
+    def check(logged: Metrics) -> Fields | None:
+        now, limit = logged.recent(metric, least), number(threshold)
+        return {"now": now, "limit": limit} if now is not None and now < limit else None
+
+    return check
+
+
+def _moved(metric: str, threshold: str, *, is_above: bool) -> Check:
+    """Return the check whether a metric came to that multiple of its start, or below it."""
+
+    def check(logged: Metrics) -> Fields | None:
+        found = logged.trend(metric)
+        if found is None:
+            return None
+        bound = number(threshold) * found[0]
+        is_far = found[1] >= bound if is_above else found[1] < bound
+        return {"first": found[0], "last": found[1]} if is_far else None
+
+    return check
+
+
+def _same(least: int, earns: Callable[[float], bool]) -> Check:
+    """Return the check whether too many groups have no spread, at a reward that is meant."""
+
+    def check(logged: Metrics) -> Fields | None:
+        without, reward = logged.recent(SPREAD), logged.recent("reward", least)
+        if without is None or reward is None or not earns(reward):
+            return None
+        is_flat = without > number("grpo.zero_spread_stop")
+        return {"without": without, "reward": reward, "steps": least} if is_flat else None
+
+    return check
+
+
+def _not_finite(logged: Metrics) -> Fields | None:
+    last = logged.rows[-1]
     fields: Fields = {"loss": last.get("loss"), "grad_norm": last.get("grad_norm")}
-    return fields if is_diverged(rows) else None
+    return fields if is_diverged(logged.rows) else None
 
 
-def _first_loss(rows: Rows) -> Fields | None:
-    losses = values(rows, "loss")
+def _first_loss(logged: Metrics) -> Fields | None:
+    losses = logged.values("loss")
     low, high = number("training.first_loss_low"), number("training.first_loss_high")
     if not losses or low <= losses[0] <= high or not math.isfinite(losses[0]):
         return None
     return {"first": losses[0], "low": low, "high": high}
 
 
-def _gets_worse(rows: Rows) -> Fields | None:
+def _gets_worse(logged: Metrics) -> Fields | None:
     """Find a validation loss that rose twice above its best while answers got no better."""
-    evaluated = finite(rows, "eval_loss")
+    evaluated = logged.finite("eval_loss")
     if len(evaluated) < 3 or not evaluated[-1] > evaluated[-2] > evaluated[-3]:
         return None
     best, last = min(evaluated), evaluated[-1]
     if last <= number("diagnosis.worse_ratio") * best or last - best <= number("diagnosis.worse"):
         return None
-    right = values(rows, "eval_mean_token_accuracy")
+    right = logged.values("eval_mean_token_accuracy")
     if len(right) == len(evaluated):
         before = right[evaluated.index(best)]
         if right[-1] > before + number("diagnosis.better_accuracy"):
@@ -99,32 +207,80 @@ def _gets_worse(rows: Rows) -> Fields | None:
     return {"last": last, "best": best}
 
 
-def _flat(rows: Rows) -> Fields | None:
-    found = trend(rows, "loss")
+def _flat_loss(logged: Metrics) -> Fields | None:
+    found = logged.trend("loss")
     if found is None or found[0] - found[1] > number("training.flat_fraction") * found[0]:
         return None
     return {"first": found[0], "last": found[1]}
 
 
-def _memorised(rows: Rows) -> Fields | None:
-    accuracies, losses = values(rows, "rewards/accuracies"), values(rows, "loss")
-    if len(accuracies) < RECENT or len(losses) < RECENT:
+def _memorised(logged: Metrics) -> Fields | None:
+    accuracy, loss = logged.recent("rewards/accuracies"), logged.recent("loss")
+    if accuracy is None or loss is None:
         return None
-    is_perfect = statistics.fmean(accuracies[-RECENT:]) >= number("training.reward_accuracy_high")
-    is_low = statistics.fmean(losses[-RECENT:]) <= number("training.preference_loss_low")
-    return {"loss": losses[-1]} if is_perfect and is_low else None
+    is_perfect = accuracy >= number("training.reward_accuracy_high")
+    is_low = loss <= number("training.preference_loss_low")
+    return {"loss": logged.values("loss")[-1]} if is_perfect and is_low else None
+
+
+def _little_spread(logged: Metrics) -> Fields | None:
+    now = logged.recent(SPREAD)
+    low, high = number("grpo.zero_spread_warn"), number("grpo.zero_spread_stop")
+    return {"now": now} if now is not None and low < now <= high else None
+
+
+def _no_gradient(logged: Metrics) -> Fields | None:
+    """Find gradients of nothing where rewards differ: the adapter is not what is trained."""
+    norms, without = logged.finite("grad_norm")[-RECENT:], logged.recent(SPREAD)
+    is_dead = len(norms) == RECENT and not any(norms)
+    has_spread = without is not None and without < number("grpo.zero_spread_warn")
+    return {"steps": RECENT} if is_dead and has_spread else None
+
+
+def _answers_cut(logged: Metrics) -> Fields | None:
+    """Find answers that grew until they are cut."""
+    cut, most = logged.trend(CUT), number("grpo.truncated_stop")
+    is_grown = cut is not None and cut[0] < most - 0.3 and cut[1] > most
+    return {"first": cut[0], "now": cut[1]} if cut and is_grown else None
+
+
+def _part_traded(logged: Metrics) -> Fields | None:
+    """Find a part of the reward that is all earned while another one is lost."""
+    names = {key for row in logged.rows for key in row if key.startswith(PART)}
+    named = {name.removeprefix(PART).removesuffix(MEAN): name for name in sorted(names)
+             if name.endswith(MEAN)}  # fmt: skip
+    parts = {part: found for part, name in named.items() if (found := logged.trend(name))}
+    full = [part for part, (_, last) in parts.items() if last >= number("grpo.part_full")]
+    lost = [n for n, (first, last) in parts.items() if first - last > number("grpo.part_lost")]
+    if not full or not lost:
+        return None
+    first, last = parts[lost[0]]
+    return {"full": full[0], "lost": lost[0], "first": first, "last": last}
 
 
 CHECKS: dict[str, Check] = {
     "not_a_number": _not_finite,
-    "flat_loss": _flat,
+    "flat_loss": _flat_loss,
     "first_loss": _first_loss,
     "overfitting": _gets_worse,
-    "gradient_norm": limit("grad_norm", "training.gradient_norm_high", 3, 3, is_above=True),
-    "chosen_reward_falls": limit("rewards/chosen", "training.chosen_reward_low", RECENT, RECENT),
-    "reward_accuracy": limit(
-        "rewards/accuracies", "training.reward_accuracy_low", RECENT, 2 * RECENT
-    ),
+    "gradient_norm": _above("grad_norm", "training.gradient_norm_high", 3),
+    "chosen_reward_falls": _below("rewards/chosen", "training.chosen_reward_low", RECENT),
+    "reward_accuracy": _below("rewards/accuracies", "training.reward_accuracy_low", 2 * RECENT),
     "preferences_memorised": _memorised,
-} | REINFORCED
+    "no_reward": _same(2 * RECENT, lambda reward: reward <= number("grpo.dead_reward")),
+    "all_solved": _same(RECENT, lambda reward: reward >= number("grpo.solved_reward")),
+    "no_spread": _same(
+        2 * RECENT,
+        lambda reward: number("grpo.dead_reward") < reward < number("grpo.solved_reward"),
+    ),
+    "little_spread": _little_spread,
+    "no_gradient": _no_gradient,
+    "gamed": gamed,
+    "part_traded": _part_traded,
+    "answers_cut": _answers_cut,
+    "length_race": _moved("completions/mean_length", "grpo.length_ratio", is_above=True),
+    "entropy_lost": _moved("entropy", "grpo.entropy_fraction", is_above=False),
+    "far_from_start": _above("kl", "grpo.kl_high", 3),
+    "check_breaks": _above("broken_fraction", "grpo.broken_warn", RECENT),
+}
 """By the id of their row in findings.toml, in the order of the report."""

@@ -10,8 +10,7 @@ from ft_tools.metrics.means import compare_means
 from ft_tools.metrics.verdicts import ALPHA
 from ft_tools.publish import append_line
 from ft_tools.training import findings
-from ft_tools.training.grpo.health import REINFORCED
-from ft_tools.training.metric_rows import Rows
+from ft_tools.training.health import Metrics, Rows, gamed
 from ft_tools.training.report import Diagnosis, Gain
 
 FILE = "held_out_rewards.jsonl"
@@ -66,9 +65,8 @@ def diagnose(rows: Rows, gain: Gain | None) -> list[Diagnosis]:
     """Return what the held-out prompts say of a finished run; nothing where they gained."""
     if gain is None or gain.low > 0:
         return []
-    gamed = REINFORCED["gamed"](rows)
-    found: Literal["gamed", "nothing_gained"] = "gamed" if gamed else "nothing_gained"
-    fields = gain.model_dump() | (gamed or {})
+    fields = gamed(Metrics(rows))
+    found: Literal["gamed", "nothing_gained"] = "gamed" if fields else "nothing_gained"
     row = findings.rows("diagnoses")[found]
-    observed, advice = row.observed.format(**fields), row.advice.format(**fields)
+    observed, advice = row.texts(gain.model_dump() | (fields or {}))
     return [Diagnosis(id=found, observed=observed, advice=advice)]
