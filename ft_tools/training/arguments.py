@@ -56,21 +56,12 @@ class ModelArguments(Request):
 
 
 def require_packages() -> None:
-    """Refuse when the packages that train are not installed.
-
-    Raises:
-        MissingExtra: One of them is missing; the message says what to install.
-    """
+    """Refuse when the packages that train are not installed."""
     require_installed("train", *PACKAGES)
 
 
 def require_known(config: Config, given: Mapping[str, Any]) -> None:
-    """Refuse arguments that the library does not have, that a run sets itself, and wrong values.
-
-    Raises:
-        BadInput: With the nearest names, the reason, the type or the limits.
-        Refused: A tracker sends data elsewhere and the operator has not allowed it.
-    """
+    """Refuse arguments that the library does not have, that a run sets itself, and wrong values."""
     table, model = _table(), _model(config)
     reserved = {name: row["why"] for row in table["reserved"] for name in row["names"]}
     field = "peft" if config == "lora" else "training"
@@ -101,11 +92,7 @@ def require_known(config: Config, given: Mapping[str, Any]) -> None:
 
 
 def require_complete(training: Mapping[str, Any], *, validated: bool) -> None:
-    """Refuse an optimizer or a scheduler that lacks an argument, which only its first step finds.
-
-    Raises:
-        BadInput: With what to pass.
-    """
+    """Refuse an optimizer or a scheduler whose argument is missing; its first step would fail."""
     table, scheduler = _table(), str(training.get("lr_scheduler_type"))
     optimizer = str(training.get("optim"))
     needed = table["schedulers"].get(scheduler, [])
@@ -216,11 +203,7 @@ def _type(schema: Mapping[str, Any], named: Mapping[str, Any]) -> Any:
 
 @cache
 def _installed() -> dict[str, dict[str, Any]]:
-    """Return the schemas of the installed configurations' fields, asked once per version.
-
-    Raises:
-        Missing: They cannot be imported.
-    """
+    """Return the schemas of the installed configurations' fields, asked once per version."""
     installed = answers.versions(*PACKAGES)
     kept = AnswerFile(WORKER, SCHEMAS, [*installed, *LIBRARY])
     if (before := kept.read()) is not None:

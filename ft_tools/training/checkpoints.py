@@ -31,11 +31,7 @@ def all_of(folder: Path) -> list[Path]:
 
 
 def publish(folder: Path) -> None:
-    """Make a written checkpoint one that counts.
-
-    Raises:
-        DiskFull: Its manifest cannot be written; it does not count then.
-    """
+    """Make a written checkpoint one that counts."""
     seal(folder)
     sync_folder(folder.parent)
 
@@ -66,11 +62,7 @@ def is_last(folder: Path) -> bool:
 
 
 def last_valid(folder: Path) -> tuple[Path | None, list[str]]:
-    """Find the last checkpoint that can be trusted, and remove those after it that cannot.
-
-    Returns:
-        The checkpoint, or None when there is none, and what was removed and why.
-    """
+    """Find the last checkpoint that can be trusted, and remove those after it that cannot."""
     removed: list[str] = []
     for path in reversed(all_of(folder)):
         wrong = problems(path)

@@ -179,12 +179,7 @@ def best_metric(task: Task) -> str:
 
 
 def learnt_loss(task: Task, answer_tokens: float | None) -> float | None:
-    """Return the validation loss that says that all is learnt; None where no loss says so.
-
-    Args:
-        task: Only SFT's loss is that of the answers.
-        answer_tokens: Mean of the trained tokens; None where they were not counted.
-    """
+    """Return the validation loss that says that all is learnt; None where no loss says so."""
     answer = math.inf if answer_tokens is None or task != "sft" else answer_tokens
     is_short = answer <= facts.number("train.short_answer_tokens")
     return facts.number("train.learnt_loss") if is_short else None
@@ -242,9 +237,6 @@ def step_arguments(
     With evaluations a checkpoint is written at each of them, so the best one is never lost.
 
     Args:
-        given: By the caller.
-        steps: Of the run.
-        evaluates: Whether it evaluates by steps.
         share: What one evaluation takes of the work of training.
     """
     given = {name: value for name, value in given.items() if value is not None}

@@ -67,14 +67,7 @@ def estimated(
     completions: Completions | None = None,
     price: float | None = None,
 ) -> Estimate:
-    """Return what a plan's steps take of tokens, time and disk.
-
-    Args:
-        plan: With its steps.
-        timed: Its step, where that was measured, or why it was not.
-        completions: Of a reinforcement run.
-        price: Of an hour, in any currency.
-    """
+    """Return what a plan's steps take of tokens, time and disk."""
     counts, validation, training = plan.counts, plan.validation, plan.training
     one_epoch = counts.data.num_tokens if counts else plan.dataset.estimated_tokens
     tokens, evaluated, written = int(one_epoch * plan.epochs), 0, 0
@@ -139,11 +132,8 @@ def duration(
     """Return how long a run takes, as a range; None when the size or such a device is not known.
 
     Args:
-        plan: The run.
-        timed: Its step.
         tokens: Trained in all epochs, and evaluated.
         generated: Completions that the run writes itself, and the seconds of one.
-        price: Of an hour.
     """
     trained, evaluated = tokens
     forward = 1.0 if generated[0] else forward_fraction(plan.task, plan.method)

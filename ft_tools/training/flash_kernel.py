@@ -30,11 +30,7 @@ def implementation() -> str:
 
 @cache
 def _commit() -> str:
-    """Return the commit that transformers would take, or the one of the last plan if it is here.
-
-    Raises:
-        LookupError: The Hub cannot be asked, and nothing was fetched; it is asked again then.
-    """
+    """Return the commit that transformers would take, or the one of the last plan if it is here."""
     import huggingface_hub
     from huggingface_hub import constants
 

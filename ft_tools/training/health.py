@@ -69,13 +69,7 @@ def _ends(logged: list[float], first: int, last: int) -> tuple[float, float] | N
 
 
 def health_signals(rows: Rows, task: str, losses: str | list[str] | None = None) -> list[Health]:
-    """Read a run's signals from what it has logged.
-
-    Args:
-        rows: Of the run.
-        task: sft, dpo, kto or grpo.
-        losses: The run's `loss_type`.
-    """
+    """Read a run's signals from what it has logged."""
     named = [losses] if isinstance(losses, str) else losses or []
     misread = {signal for name in named for signal in MISREAD.get(name, ())}
     known, logged = findings.rows("signals"), Metrics(rows)

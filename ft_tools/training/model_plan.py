@@ -16,9 +16,6 @@ def source_of(model: str) -> ModelSource:
     """Find a model, at the commit that the Hub has now if its weights are not on this machine.
 
     Where the Hub cannot be asked the plan goes without a commit.
-
-    Raises:
-        FineTuningError: As `resolve_model` and `hub.snapshot`.
     """
     source = resolve_model(model)
     try:

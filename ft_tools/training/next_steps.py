@@ -23,14 +23,7 @@ ELSEWHERE = ("backend", "backend_options")
 def next_steps(
     found: Sequence[Diagnosis], plan: TrainingPlan, asked: Mapping[str, Any], run_id: str
 ) -> list[NextStep]:
-    """Return the calls that follow from the findings.
-
-    Args:
-        found: The findings.
-        plan: Of the run.
-        asked: The run's request.
-        run_id: The run.
-    """
+    """Return the calls that follow from the findings."""
     return [_next_call(one, plan, asked, run_id) for one in found]
 
 

@@ -27,10 +27,6 @@ def run_page(
     """Return the run's page: losses, rewards, health, what is trained on what.
 
     Args:
-        title: The heading.
-        plan: The run's plan.
-        rows: Lines of metrics.jsonl.
-        health: The signals.
         facts: Further lines for the table at the end; with `state` other than running the page
             does not refresh itself any more.
         answers: Lines of samples.jsonl.

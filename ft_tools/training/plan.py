@@ -30,11 +30,7 @@ Kind = TypeVar("Kind", bound=TrainingPlan)
 
 
 def plan_sft(request: SftRequest) -> SftPlan:
-    """Resolve everything a supervised run needs.
-
-    Raises:
-        FineTuningError: As `launch_sft`.
-    """
+    """Resolve everything a supervised run needs."""
     files, training = files_of("sft", request), request.training
     unmasked = training.get("completion_only_loss") is False
     everything = unmasked and not training.get("assistant_only_loss")
@@ -43,20 +39,12 @@ def plan_sft(request: SftRequest) -> SftPlan:
 
 
 def plan_dpo(request: DpoRequest) -> DpoPlan:
-    """Resolve everything a preference run needs.
-
-    Raises:
-        FineTuningError: As `launch_dpo`.
-    """
+    """Resolve everything a preference run needs."""
     return _plan_preferences(DpoPlan, request)
 
 
 def plan_kto(request: DpoRequest) -> KtoPlan:
-    """Resolve everything that a run on marked answers needs.
-
-    Raises:
-        FineTuningError: As `launch_dpo`.
-    """
+    """Resolve everything that a run on marked answers needs."""
     return _plan_preferences(KtoPlan, request)
 
 
@@ -91,9 +79,6 @@ def make_plan(
     """Return the plan of a run.
 
     Args:
-        kind: Of plan.
-        request: What was asked.
-        source: The model.
         asked: The files that were named.
         completions: What is known of the answers that a reinforcement run writes itself.
         own: Fields of this kind of plan alone.

@@ -40,10 +40,7 @@ def plan_warnings(
     """Return what hardware, memory, model, data and arguments of a plan may spoil.
 
     Args:
-        request: What was asked.
-        source: The model.
         asked: The files that were asked for.
-        plan: The plan.
         why_not: Why tokens were not counted.
     """
     training, dataset, ram = plan.training, plan.dataset, plan.estimate.ram or {}

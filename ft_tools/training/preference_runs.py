@@ -14,11 +14,7 @@ RATE_REFUSED = 1e-4
 
 
 def start_of(model: str | None, sft_run: str | None) -> str:
-    """Return the model argument that training starts from.
-
-    Raises:
-        BadInput: `sft_run` names a run of another kind.
-    """
+    """Return the model argument that training starts from."""
     if sft_run is None:
         return model or ""
     info = directory.read_info(directory.find(sft_run))
@@ -28,11 +24,7 @@ def start_of(model: str | None, sft_run: str | None) -> str:
 
 
 def require_rate(request: DpoRequest) -> None:
-    """Refuse a learning rate at which preference runs collapse.
-
-    Raises:
-        Refused: By the rule `dpo_learning_rate`.
-    """
+    """Refuse a learning rate at which preference runs collapse."""
     rate = request.training.get("learning_rate", 0.0)
     if rate > RATE_REFUSED and "dpo_learning_rate" not in request.accept_findings:
         raise refusal("high_dpo_rate", rate=rate, limit=RATE_REFUSED)
@@ -45,17 +37,6 @@ def balance_marks(
 
     Good answers times their weight should be 1 to 4/3 of bad ones times theirs; the middle is
     taken.
-
-    Args:
-        given: The caller's arguments.
-        training: Changed in place.
-        dataset: The file of marked answers.
-
-    Returns:
-        What was weighed, in words.
-
-    Raises:
-        FineTuningError: As `data_quality.require_marks`.
 
     Source: KTO, arXiv 2402.01306, equation 8; TRL 1.16, kto_trainer.py.
     """

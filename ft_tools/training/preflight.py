@@ -75,13 +75,8 @@ def tried(
     """Try in small what a run on a device does, and time its step; not again what is known.
 
     Args:
-        device: The run's.
-        quantized: Whether the base is loaded in 4 bits.
         attention: Implementation, as transformers names it.
         step: Shape of the step; None: not timed.
-
-    Returns:
-        The checks and the step; nothing where the user skips them.
     """
     if os.environ.get(VARIABLE) == "0":
         return PreflightResult()

@@ -48,11 +48,7 @@ def settle(
     """Return the fields of a plan that do not depend on its steps, and warnings.
 
     Args:
-        task: What is trained.
-        request: What was asked.
         given: The caller's trainer arguments, as of `resolved_arguments`.
-        source: The model.
-        dataset: What is trained on.
         data: Its shape, which open arguments are chosen for.
     """
     notes: list[str] = []
@@ -171,11 +167,7 @@ def _basis(
 
 
 def resolved_arguments(request: TrainingRequest) -> dict[str, Any]:
-    """Return the caller's trainer arguments, with paths resolved.
-
-    Raises:
-        BadInput: A template is no .jinja file.
-    """
+    """Return the caller's trainer arguments, with paths resolved."""
     training = without_decided(request.training)
     template = training.get("chat_template_path")
     if template is None:
@@ -187,12 +179,7 @@ def resolved_arguments(request: TrainingRequest) -> dict[str, Any]:
 
 
 def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
-    """Return the device of each process, and the place with what would be submitted.
-
-    Raises:
-        BadInput: An option is unknown or cannot be used, or there are fewer cards than processes.
-        Missing: The backend's program is not on this machine.
-    """
+    """Return the device of each process, and the place with what would be submitted."""
     options = parse(request.backend, request.backend_options)
     require_programs(request.backend, options)
     if options.sharding == "fsdp" and request.method == "qlora":
@@ -231,9 +218,6 @@ def share_batch(training: dict[str, Any], num_processes: int) -> None:
 
     Micro-batch times accumulation of a request is what one step sees, however many processes share
     the work: each takes its part of the micro-batches.
-
-    Raises:
-        BadInput: The examples of a step cannot be divided.
 
     >>> four = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
     >>> share_batch(four, 8)

@@ -46,12 +46,7 @@ class StepTime(BaseModel):
 
 
 def question_of(plan: TrainingPlan, load: float) -> StepQuestion | None:
-    """Return the shape of a plan's step; None where it cannot be measured here.
-
-    Args:
-        plan: The plan.
-        load: Other programs that want each core now.
-    """
+    """Return the shape of a plan's step; None where it cannot be measured here."""
     counts, training, device = plan.counts, plan.training, plan.device
     folder = Path(plan.model.load_from)
     if counts is None or not (folder / "config.json").is_file():

@@ -111,18 +111,10 @@ def count_tokens(
     and is made anew.
 
     Args:
-        task: What is trained.
-        source: The model.
-        training: Arguments of the trainer.
-        files: For training and validation.
-        loss_on: Tokens that the loss counts.
         before: Counts with other arguments, which may be the same with these.
 
     Returns:
         The counts and an empty text; or None and why there are none.
-
-    Raises:
-        Refused: Nothing is left to learn, or the answers do not end.
     """
     length, packing = training.get("max_length"), packing_of(training)
     if before is not None and not packing and (length or math.inf) >= before.lengths.longest_tokens:

@@ -27,11 +27,6 @@ def continued(request: SftRequest) -> SftRequest:
 
     What the request gives holds; dataset, validation and arguments that it leaves out are those of
     the earlier run. Epochs left out are as many again.
-
-    Raises:
-        NotFound: There is no such run.
-        BadInput: It is no finished SFT run.
-        BadData: Its plan or request is damaged.
     """
     if request.from_run is None:
         return request

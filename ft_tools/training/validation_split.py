@@ -79,9 +79,6 @@ def hold_out(
     Returns:
         The rows to train on and the others; None if all are trained on, as where too many have
         the same prompt.
-
-    Raises:
-        BadData: The parts were changed.
     """
     if any(name in given for name in SCHEDULE) or not held_out_rows(dataset.num_examples, task):
         return None

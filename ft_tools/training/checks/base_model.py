@@ -19,13 +19,7 @@ MOST_NAMES = 20
 
 
 def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
-    """Refuse a model that cannot be trained in this way.
-
-    Raises:
-        BadInput: It is a GGUF file, a file of it is not JSON, or arguments do not go with an
-            adapter.
-        MissingExtra: bitsandbytes is needed and not installed.
-    """
+    """Refuse a model that cannot be trained in this way."""
     if source.kind == "gguf":
         raise refusal("gguf_file", model=source.name)
     if source.path is not None:
@@ -41,11 +35,7 @@ def require_trainable(source: ModelSource, request: TrainingRequest) -> None:
 
 
 def require_reference(source: ModelSource, peft: Mapping[str, Any]) -> None:
-    """Refuse an adapter beside which no reference is left as it was before training.
-
-    Raises:
-        BadInput: With what to do.
-    """
+    """Refuse an adapter beside which no reference is left as it was before training."""
     start, cure = peft.get("init_lora_weights"), "remove init_lora_weights"
     bias, bias_cure = str(peft.get("bias", "none")), "remove bias"
     if source.adapter:
@@ -68,10 +58,6 @@ def require_template(
 
     Of a model that is not on this machine the small files tell it, or else the catalog, where it
     has the instruct model of that name, too; the run asks once more.
-
-    Raises:
-        Refused: By the rule `dpo_before_sft`, for preference pairs on a base model.
-        BadInput: The examples are messages and nothing renders them.
     """
     base = source.path or source.files
     if base is None:
@@ -97,11 +83,7 @@ def without_template(name: str) -> str:
 
 
 def require_instruct(observed: str, task: Task, accepted: Collection[str]) -> None:
-    """Refuse preferences for a model that was observed to be no instruct model.
-
-    Raises:
-        Refused: By the rule `dpo_before_sft`.
-    """
+    """Refuse preferences for a model that was observed to be no instruct model."""
     if task in {"dpo", "kto"} and "dpo_before_sft" not in accepted:
         raise refusal("raw_base_model", observed=observed)
 
@@ -111,9 +93,6 @@ def require_layers(source: ModelSource, peft: Mapping[str, Any]) -> list[str]:
 
     Returns:
         Warnings: names that are no layer beside others that are; PEFT ignores these.
-
-    Raises:
-        BadInput: None is named, or none that the model has; with the layers that there are.
     """
     if not source.path:
         return []

@@ -31,9 +31,6 @@ def require_known(ids: Sequence[str]) -> None:
     """Refuse an id that is no rule that a launch asks about, and no finding of an audit.
 
     A misspelt one would accept nothing, and nobody would notice.
-
-    Raises:
-        UnknownName: With the nearest ids, and the rules by which launches are refused.
     """
     overridable = [
         rule for rule in anti_patterns.rules().values() if "accept_findings" in rule.override
@@ -53,9 +50,6 @@ def require_audited(
 
     Returns:
         Warnings: what the audit would not stop a run for.
-
-    Raises:
-        Refused: By the rule `no_quality_filter`, `test_row` or `undecided_columns`.
     """
     accepted = set(request.accept_findings)
     # In a file of any size.
@@ -113,11 +107,7 @@ def audit_of_launch(
 def require_held_out(
     request: TrainingRequest, dataset: DatasetFacts, validation: DatasetFacts | None
 ) -> None:
-    """Refuse to validate on trained examples.
-
-    Raises:
-        Refused: By the rule `train_validation_leak`.
-    """
+    """Refuse to validate on trained examples."""
     same = validation is not None and validation.sha256 == dataset.sha256
     if same and "train_validation_leak" not in request.accept_findings:
         raise refusal("same_file")
@@ -130,11 +120,7 @@ def require_watched(
     training: Mapping[str, Any],
     evaluations: int,
 ) -> None:
-    """Refuse to repeat examples without an evaluation on held-out ones.
-
-    Raises:
-        Refused: By the rule `validation_unwatched`.
-    """
+    """Refuse to repeat examples without an evaluation on held-out ones."""
     if evaluations or epochs <= 1 or "validation_unwatched" in request.accept_findings:
         return
     if training["eval_strategy"] != "no":
@@ -146,11 +132,7 @@ def require_watched(
 
 
 def require_marks(training: Mapping[str, Any], dataset: DatasetFacts) -> None:
-    """Refuse marks that KTO cannot learn from.
-
-    Raises:
-        BadInput: They are all alike, a micro-batch has one answer, or the order is not kept.
-    """
+    """Refuse marks that KTO cannot learn from."""
     if dataset.num_good in {0, dataset.num_examples}:
         mark = "good" if dataset.num_good else "bad"
         raise refusal("marks_alike", dataset=dataset.path, mark=mark)

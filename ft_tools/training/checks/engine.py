@@ -29,12 +29,7 @@ STARTS = ("true", "gaussian", "none")
 
 
 def require_machine(request: TrainingRequest) -> None:
-    """Refuse what a Mac has to train itself, before anything else is asked of the caller.
-
-    Raises:
-        BadInput: The plan is for a Mac elsewhere.
-        Missing: MLX was asked for on a machine that is no Mac and does not have it.
-    """
+    """Refuse what a Mac has to train itself, before anything else is asked of the caller."""
     gpu = request.backend_options.get("gpu")
     is_mac = False
     with contextlib.suppress(UnknownName):
@@ -50,15 +45,7 @@ def require_machine(request: TrainingRequest) -> None:
 def choose(
     request: TrainingRequest, source: ModelSource, peft: Mapping[str, Any], training: dict[str, Any]
 ) -> tuple[Engine, list[str]]:
-    """Choose the engine of a run.
-
-    Returns:
-        The engine, and warnings.
-
-    Raises:
-        BadInput: MLX was asked for and cannot train this.
-        MissingExtra: MLX was asked for and is not installed.
-    """
+    """Return the engine of a run, and warnings."""
     on_mac = is_apple_silicon() and request.is_here
     if request.engine == "torch" or (request.engine == "auto" and not on_mac):
         return "torch", []

@@ -46,15 +46,7 @@ class Tally:
         )
 
     def require_learnable(self, path: str, ends: set[int]) -> None:
-        """Refuse to train on nothing, or on answers that never end.
-
-        Args:
-            path: The file, for the message.
-            ends: Ids of the tokens that may end an answer.
-
-        Raises:
-            Refused: With what to change.
-        """
+        """Refuse to train on nothing, or on answers that never end."""
         if not self.kept:
             sizes = {"sequences": self.num_sequences, "length": self._max_length}
             raise refusal("nothing_to_learn", path=path, **sizes)
@@ -73,9 +65,6 @@ def require_answers(
         max_length: Where sequences are cut.
         answers: Tokens of the answers that are left, of pairs the chosen ones.
         special: Ids of the special tokens.
-
-    Raises:
-        Refused: With what to change.
     """
     if not answers:
         raise refusal("prompts_fill_length", path=path, length=max_length)
@@ -90,8 +79,6 @@ def count_answers(
 
     Args:
         task: dpo, whose examples have two sequences each, or kto.
-        num_examples: Lines of the file.
-        max_length: Where sequences are cut.
         lengths: (prompt tokens, answer tokens) of the sequences that are left.
     """
     limit = max_length or max((p + a for p, a in lengths), default=0)

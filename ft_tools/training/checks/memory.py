@@ -49,13 +49,6 @@ def fastest_that_fits(plan: TrainingPlan, given: Collection[str]) -> dict[str, A
     only where too few tokens fit in a pass otherwise; the micro-batch is as large as fits, up to
     the tokens that keep a GPU busy: more rows are only padded further. States of 8 bits are the
     last resort.
-
-    Args:
-        plan: With the defaults that do not look at memory.
-        given: Arguments of the trainer that the caller named.
-
-    Returns:
-        Arguments to replace; empty where none is.
     """
     if not _is_estimated(plan):
         return {}
@@ -143,9 +136,6 @@ def require_fit(plan: TrainingPlan, accepted: Collection[str]) -> dict[str, Any]
 
     Returns:
         The main figures of the estimate; None on a CPU, or where it was accepted unchecked.
-
-    Raises:
-        Refused: By the rule `does_not_fit`, with what to change, or `memory_unchecked`.
     """
     if not _is_estimated(plan):
         return None
@@ -184,9 +174,6 @@ def host_memory(plan: TrainingPlan, accepted: Collection[str]) -> dict[str, floa
     The same sum as on a GPU with full logits, for batches as long as the longest row, and Python
     with its libraries. The lower bound has rows of one token where none were counted. None, too,
     where the family is not known: a run that ends for its memory is resumed with less.
-
-    Raises:
-        Refused: By the rule `does_not_fit`, where even the lower bound is above the memory.
 
     Source: benchmarks/ram.json.
     """

@@ -46,8 +46,6 @@ def write_exports(
     """Write the plan for other trainers into a folder that exists.
 
     Args:
-        folder: Where to.
-        plan: The plan.
         names: Paths of this machine that have another name in the folder, if it is taken elsewhere.
 
     Returns:

@@ -64,11 +64,7 @@ class GrpoPlan(TrainingPlan):
 
 
 def plan_grpo(request: GrpoRequest) -> GrpoPlan:
-    """Resolve everything that a reinforcement run needs.
-
-    Raises:
-        FineTuningError: As `launch_grpo`.
-    """
+    """Resolve everything that a reinforcement run needs."""
     folder = workspace.existing(request.dataset).parent
     hashes = file_hashes(request.rewards, folder)
     checks = _confirmed(request.rewards, hashes)
@@ -135,11 +131,7 @@ def _require_unseen(prompts: Sequence[Prompt], files: Files, accepted: Collectio
 
 
 def _confirmed(checks: Sequence[Check], hashes: Mapping[str, str]) -> list[Check]:
-    """Return the checks, each with its name.
-
-    Raises:
-        Refused: One is code of the user's own that nobody has agreed to run.
-    """
+    """Return the checks, each with its name."""
     for one in checks:
         # The test of a reward runs it, before any plan could be confirmed.
         if isinstance(one, Python) and one.sha256 != hashes[one.path]:
@@ -221,12 +213,7 @@ def _completions(request: GrpoRequest, found: ProbeResult | None) -> Completions
 
 
 def _require_batch(training: Mapping[str, Any], num_prompts: int) -> int:
-    """Return the prompts of a step.
-
-    Raises:
-        BadInput: A step splits a group, or there are fewer prompts than one step sees, of which
-            TRL makes no step at all, and ends well.
-    """
+    """Return the prompts of a step; of fewer than that TRL makes no step at all, and ends well."""
     micro, steps = (int(training[name]) for name in defaults.BATCH)
     group = int(training["num_generations"])
     if micro * steps % group:

@@ -116,13 +116,7 @@ def judged(
     Intervals count prompts, not answers: answers to one prompt resemble each other.
 
     Args:
-        found: What was measured.
-        accepted: Ids that the user accepts.
-        longest: Tokens at which answers were cut.
         first: The call that trains on references; None where there are none.
-
-    Raises:
-        Refused: It is certain that nothing was solved, nothing differs, or hardly an answer ends.
     """
     rates = found.pass_at_k, found.zero_spread_fraction, found.truncated_fraction
     solved, alike, cut = (

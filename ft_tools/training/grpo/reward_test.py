@@ -67,17 +67,8 @@ def require_sound(
 ) -> tuple[RewardTest, list[str]]:
     """Refuse a reward that rejects references or pays for answers that solve nothing.
 
-    Args:
-        checks: The reward's parts.
-        prompts: Of the file.
-        written_as: How a right answer is written around the reference.
-        folder: Of the file, for the paths in checks.
-
-    Returns:
-        What was found, and warnings.
-
-    Raises:
-        Refused: With the case, the row's line, and the score of each part.
+    `written_as` is how a right answer is written around the reference; `folder` holds the paths in
+    checks.
     """
     tried = [check for check in checks if check.kind not in ASKED]
     chosen = list(prompts[:: max(1, len(prompts) // ROWS)][:ROWS])
@@ -274,11 +265,7 @@ def _require_references(found: Sequence[tuple[Prompt, Scores]]) -> None:
 def _require_told_apart(
     name: str, found: Sequence[tuple[Prompt, Scores]], right: dict[int, float]
 ) -> float:
-    """Return by how much references score more than a kind of junk.
-
-    Raises:
-        Refused: By too little, or the junk scores 1 on too many rows.
-    """
+    """Return by how much references score more than a kind of junk."""
     tried: dict[int, list[float]] = {}
     for one, scores in found:
         tried.setdefault(one.line, []).append(_total(scores))

@@ -13,13 +13,7 @@ from ft_tools.training.training_plan import TrainingPlan
 
 
 def check_inputs(plan: TrainingPlan) -> None:
-    """Refuse data or a device that is not the one that was confirmed.
-
-    Raises:
-        NotFound: A file or the model is not there now; the run can be resumed once it is.
-        Refused: A file or the model changed while the run was queued, or the model is damaged.
-        Missing: The plan's GPU cannot be used by the installed torch.
-    """
+    """Refuse data or a device that is not the one that was confirmed."""
     model = plan.model
     files = [facts for facts in (plan.dataset, plan.validation) if facts is not None]
     needed = [facts.path for facts in files] + [model.load_from] * bool(model.config_sha256)

@@ -38,11 +38,7 @@ PADDED_BATCH = 8
 
 
 def count(request: CountRequest) -> Counts:
-    """Tokenize both files and count.
-
-    Raises:
-        Refused: Nothing is left to learn, or the answers do not end.
-    """
+    """Tokenize both files and count."""
     from transformers import AutoTokenizer
 
     from ft_tools.formats.worker import today
@@ -128,7 +124,6 @@ def _scaled(
     Args:
         report: Of the beginning.
         num_rows: Rows that batches are made of, of the beginning.
-        facts: The file.
         uncut: (tokens, trained tokens) of each sequence.
     """
     num_counted = report.num_examples

@@ -197,11 +197,7 @@ def _hollow_model(plan: TrainingPlan) -> Any:
 
 
 def connect_engine(plan: TrainingPlan, trainer: Trainer) -> None:
-    """Give the trainer's model what computes it, where that is not torch.
-
-    Raises:
-        Refused: MLX computes another model than torch, or has no place for the adapter.
-    """
+    """Give the trainer's model what computes it, where that is not torch."""
     if plan.engine == "mlx":
         from ft_tools.training.worker.mlx import bridge
 

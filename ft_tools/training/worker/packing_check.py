@@ -22,9 +22,6 @@ def require_kept_apart(session: Session, plan: TrainingPlan, trainer: SFTTrainer
     Linear attention, state-space layers and convolutions carry their state on, and some attention
     is computed without the boundaries; the loss looks as usual then, and the model learns from
     other examples' text. A model that is spread over several devices cannot be asked here.
-
-    Raises:
-        Refused: The model mixes them, or does not accept them.
     """
     is_spread = plan.place.num_processes > 1 and plan.place.sharding != "ddp"
     if not trainer.padding_free or plan.engine != "torch" or is_spread:

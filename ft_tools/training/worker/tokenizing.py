@@ -98,9 +98,6 @@ def refused_by_template(where: str, example: Example) -> Iterator[None]:
     """Turn a template's error into the refusal of an example, `where` it is.
 
     The template's own words stay unsaid: they are those of whoever made the model.
-
-    Raises:
-        Refused: With what to change.
     """
     try:
         yield

@@ -23,12 +23,7 @@ from ft_tools.training.training_plan import TrainingPlan
 
 
 def connect(plan: TrainingPlan, trainer: Trainer) -> None:
-    """Load the base of a plan in MLX and give it to the trainer's model.
-
-    Raises:
-        NotFound: It is on the Hub and cannot be downloaded.
-        Refused: MLX computes another model than torch, or has no place for the adapter.
-    """
+    """Load the base of a plan in MLX and give it to the trainer's model."""
     folder = fetched(plan.model.load_from, plan.model.revision or None)
     base = open_model(folder, plan.weights_dtype, (plan.quantization or {}).get("bits"))
     trainer.mlx_bridge = Bridge(
@@ -53,9 +48,6 @@ class Bridge:
         checkpointed: Recompute the blocks in the backward pass.
         sums: The loss is a plain sum of log-probabilities, as in SFT: gradients come with the
             forward pass, and backward only scales them.
-
-    Raises:
-        Refused: The adapter needs what this engine has not.
     """
 
     def __init__(
