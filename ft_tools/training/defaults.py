@@ -236,8 +236,7 @@ def step_arguments(
 
     With evaluations a checkpoint is written at each of them, so the best one is never lost.
 
-    Args:
-        share: What one evaluation takes of the work of training.
+    `share` is what one evaluation takes of the work of training.
     """
     given = {name: value for name, value in given.items() if value is not None}
     every = max(1, math.ceil(steps / EVALUATIONS))

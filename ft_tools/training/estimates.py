@@ -131,9 +131,8 @@ def duration(
 ) -> Duration | None:
     """Return how long a run takes, as a range; None when the size or such a device is not known.
 
-    Args:
-        tokens: Trained in all epochs, and evaluated.
-        generated: Completions that the run writes itself, and the seconds of one.
+    `tokens` are those trained in all epochs and those evaluated; `generated` is for completions
+    that the run writes itself.
     """
     trained, evaluated = tokens
     forward = 1.0 if generated[0] else forward_fraction(plan.task, plan.method)

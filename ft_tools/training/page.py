@@ -26,10 +26,8 @@ def run_page(
 ) -> str:
     """Return the run's page: losses, rewards, health, what is trained on what.
 
-    Args:
-        facts: Further lines for the table at the end; with `state` other than running the page
-            does not refresh itself any more.
-        answers: Lines of samples.jsonl.
+    `facts` are further lines for the table at the end; a page whose `state` is other than running
+    no longer refreshes itself.
     """
     state = str(facts.get("state", "running"))
 

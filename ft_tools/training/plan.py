@@ -78,10 +78,7 @@ def make_plan(
 ) -> Kind:
     """Return the plan of a run.
 
-    Args:
-        asked: The files that were named.
-        completions: What is known of the answers that a reinforcement run writes itself.
-        own: Fields of this kind of plan alone.
+    `asked` are the files that were named, `own` the fields of this kind of plan alone.
     """
     task, loss_on = _task(kind), own.get("loss_on", "answers")
     base_model.require_trainable(source, request)

@@ -39,9 +39,7 @@ def plan_warnings(
 ) -> list[str]:
     """Return what hardware, memory, model, data and arguments of a plan may spoil.
 
-    Args:
-        asked: The files that were asked for.
-        why_not: Why tokens were not counted.
+    `asked` are the files that were named; `why_not` says why tokens were not counted.
     """
     training, dataset, ram = plan.training, plan.dataset, plan.estimate.ram or {}
     validation, counts, named = plan.validation, plan.counts, Path(asked[0].path)

@@ -74,9 +74,7 @@ def tried(
 ) -> PreflightResult:
     """Try in small what a run on a device does, and time its step; not again what is known.
 
-    Args:
-        attention: Implementation, as transformers names it.
-        step: Shape of the step; None: not timed.
+    Nothing is tried where the user skips it; no step is timed without its shape.
     """
     if os.environ.get(VARIABLE) == "0":
         return PreflightResult()

@@ -47,9 +47,7 @@ def settle(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a plan that do not depend on its steps, and warnings.
 
-    Args:
-        given: The caller's trainer arguments, as of `resolved_arguments`.
-        data: Its shape, which open arguments are chosen for.
+    `given` is what `resolved_arguments` returns; open arguments are chosen for the shape of `data`.
     """
     notes: list[str] = []
     config = config_if_known(source)

@@ -110,8 +110,7 @@ def count_tokens(
     Counts are kept, for the same data in another folder too. A refusal names lines of this file,
     and is made anew.
 
-    Args:
-        before: Counts with other arguments, which may be the same with these.
+    `before` are counts with other arguments, which may be the same with these.
 
     Returns:
         The counts and an empty text; or None and why there are none.

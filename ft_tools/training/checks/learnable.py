@@ -77,9 +77,7 @@ def count_answers(
 ) -> DataReport:
     """Count what became of a file's preferences.
 
-    Args:
-        task: dpo, whose examples have two sequences each, or kto.
-        lengths: (prompt tokens, answer tokens) of the sequences that are left.
+    `lengths` are (prompt tokens, answer tokens) of what is left; a DPO example has two sequences.
     """
     limit = max_length or max((p + a for p, a in lengths), default=0)
     num_sequences = num_examples * (2 if task == "dpo" else 1)

@@ -45,8 +45,7 @@ def write_exports(
 ) -> tuple[list[Path], list[str]]:
     """Write the plan for other trainers into a folder that exists.
 
-    Args:
-        names: Paths of this machine that have another name in the folder, if it is taken elsewhere.
+    `names` are those that paths of this machine have where the folder is taken.
 
     Returns:
         The files, none for Axolotl where it cannot express the plan or would not fit; and what

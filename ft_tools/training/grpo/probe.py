@@ -115,8 +115,7 @@ def judged(
 
     Intervals count prompts, not answers: answers to one prompt resemble each other.
 
-    Args:
-        first: The call that trains on references; None where there are none.
+    `first` is the call that trains on references; None where there are none.
     """
     rates = found.pass_at_k, found.zero_spread_fraction, found.truncated_fraction
     solved, alike, cut = (

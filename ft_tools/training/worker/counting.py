@@ -121,10 +121,8 @@ def _scaled(
 ) -> Counts:
     """Scale the counts of a file's beginning to the whole of it.
 
-    Args:
-        report: Of the beginning.
-        num_rows: Rows that batches are made of, of the beginning.
-        uncut: (tokens, trained tokens) of each sequence.
+    `num_rows` are the beginning's rows that batches are made of, `uncut` the (tokens, trained
+    tokens) of each of its sequences.
     """
     num_counted = report.num_examples
     wholes = [whole for whole, _ in uncut]
