@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.side_by_side import finished
 from benchmarks.small_models import random_llama, small_workspace, use_one_thread
 from ft_tools import facts
-from ft_tools.training.diagnosis import curves_of
+from ft_tools.training.diagnosis import Curves
 
 FILE = Path(__file__).with_name(".models") / "recorded_runs.jsonl"
 NUM_HEALTHY = 60
@@ -211,7 +211,7 @@ def taught(root: Path, case: Case, base: str) -> tuple[str, float]:
     model, right = base, 0.0
     for epochs in TAUGHT_EPOCHS:
         kept, adapter = train(root, case, base, {"num_train_epochs": epochs} if epochs else {})
-        curves = curves_of(kept["metrics"])
+        curves = Curves(kept["metrics"])
         if curves.accuracies[curves.best] > right:
             model, right = f"{case.name}-{adapter.name}", curves.accuracies[curves.best]
             shutil.copytree(adapter, root / model)

@@ -5,7 +5,7 @@ benchmarks/diagnosis.py measures how often findings are right.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
@@ -15,14 +15,15 @@ from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.runs.state.records import Health
 from ft_tools.training import findings
 from ft_tools.training.defaults import LEAST_EVALUATIONS
+from ft_tools.training.health import Rows
 from ft_tools.training.report import Diagnosis
 from ft_tools.training.training_plan import SftPlan, TrainingPlan
 
-Row = Mapping[str, float]
 LEAST_LOSSES = 6
 UNTRAINED_STEPS = 2
 WINDOW = 0.1
 """Share of the logged losses that is averaged."""
+ACCURACY = "eval_mean_token_accuracy"
 
 
 @dataclass(frozen=True)
@@ -41,112 +42,89 @@ class Setup:
     """Different answers, where they are labels, of which each prompt should have one."""
 
 
-@dataclass(frozen=True)
 class Curves:
-    """A run's logged values, oldest first."""
+    """A run's logged values, oldest first; losses that are no numbers are left out."""
 
-    train: list[float]
-    evals: list[tuple[float, float]]
-    """(step, validation loss)."""
-    accuracies: list[float]
-    """Of next tokens of held-out answers, at the same steps; empty where it is not logged."""
-    step: float = 0.0
-    """The last one."""
-    untrained: float = math.inf
-    """Training loss before any weight changed."""
-
-    @property
-    def best(self) -> int:
-        """Return the place of the lowest validation loss."""
-        return min(range(len(self.evals)), key=lambda i: self.evals[i][1])
+    def __init__(self, rows: Rows) -> None:
+        evaluated = [row for row in rows if math.isfinite(row.get("eval_loss", math.nan))]
+        losses = [row for row in rows if math.isfinite(row.get("loss", math.nan))]
+        self.train = [row["loss"] for row in losses]
+        self.evals = [(row["step"], row["eval_loss"]) for row in evaluated]
+        """(step, validation loss)."""
+        has_accuracy = all(ACCURACY in row for row in evaluated)
+        self.accuracies = [row[ACCURACY] for row in evaluated] if has_accuracy else []
+        """Of next tokens of held-out answers, at the same steps; empty where it is not logged."""
+        self.step = max((row["step"] for row in rows), default=0.0)
+        # The warm-up begins with a rate of 0, so the second step's loss is of the same weights.
+        early = [row["loss"] for row in losses if row["step"] <= UNTRAINED_STEPS]
+        self.untrained = fmean(early or self.train[:1] or [math.inf])
+        """Training loss before any weight changed."""
+        values = [value for _, value in self.evals]
+        self.best = values.index(min(values)) if values else 0
+        """The place of the lowest validation loss."""
+        self.low, self.end = (values[self.best], values[-1]) if values else (math.inf, math.inf)
+        self.last_part = round(number("diagnosis.slope_from") * (len(values) - 1))
+        """The place of the evaluation where the run's last part begins."""
+        self.late = values[self.last_part] if values else math.inf
+        self._width = max(3, math.ceil(WINDOW * len(self.train)))
 
     @property
     def has_converged(self) -> bool:
         """Return whether the held-out answers are right already."""
-        if not self.evals:
-            return False
         accuracy = self.accuracies[self.best] if self.accuracies else 0.0
         right = accuracy >= number("diagnosis.learnt_accuracy")
-        return right or self.evals[self.best][1] <= number("diagnosis.learnt_loss")
+        return right or self.low <= number("diagnosis.learnt_loss")
 
-    @property
-    def last_part(self) -> int:
-        """Return the place of the evaluation where the run's last part begins."""
-        return round(number("diagnosis.slope_from") * (len(self.evals) - 1))
+    def trained_before(self, end: int) -> float:
+        """Return the mean training loss of the tenth of the run before so many logged losses."""
+        return fmean(self.train[max(0, end - self._width) : end])
 
-    def late(self) -> float:
-        """Return the validation loss where the run's last part begins."""
-        return self.evals[self.last_part][1]
+    def answers_improved(self) -> bool:
+        """Return whether more answer tokens are right since the lowest validation loss."""
+        if not self.accuracies:
+            return False
+        later = median(self.accuracies[self.best + 1 :])
+        return later > self.accuracies[self.best] + number("diagnosis.better_accuracy")
 
-    def smoothed(self) -> list[float]:
-        """Return running means of the training loss, over a tenth of the run."""
-        width = max(3, math.ceil(WINDOW * len(self.train)))
-        return [fmean(self.train[max(0, i - width + 1) : i + 1]) for i in range(len(self.train))]
-
-    def train_around(self, place: int) -> float:
-        """Return the mean training loss of the tenth of the run before an evaluation."""
-        share = (place + 1) / len(self.evals)
-        end = max(3, round(share * len(self.train)))
-        width = max(3, math.ceil(WINDOW * len(self.train)))
-        return fmean(self.train[max(0, end - width) : end])
+    def described(self) -> str:
+        """Return the first and the last evaluation."""
+        right = f" with {self.accuracies[-1]:.1%} of answer tokens right" if self.accuracies else ""
+        first = f"validation loss {self.evals[0][1]:.3g} at the first evaluation"
+        return f"{first}, {self.end:.3g} at the last{right}"
 
 
 def setup_of(plan: TrainingPlan) -> Setup:
     """Return what a plan's curves are read with."""
-    training, steps = plan.training, plan.estimate.steps
     usual = choose_learning_rate(plan.task, plan.method, plan.model.hidden_size).value
-    is_text = plan.dataset.format == "text"
     loss_on = plan.loss_on if isinstance(plan, SftPlan) else "answers"
     return Setup(
-        float(training["learning_rate"]),
+        float(plan.training["learning_rate"]),
         usual,
         plan.epochs,
-        steps,
-        is_masked=is_text or loss_on == "answers",
+        plan.estimate.steps,
+        is_masked=plan.dataset.format == "text" or loss_on == "answers",
         num_labels=plan.dataset.num_labels,
     )
 
 
-def curves_of(rows: Sequence[Row]) -> Curves:
-    """Read the curves of metrics.jsonl; losses that are no numbers are left out."""
-    evaluated = [row for row in rows if math.isfinite(row.get("eval_loss", math.nan))]
-    name = "eval_mean_token_accuracy"
-    has_accuracy = all(name in row for row in evaluated)
-    losses = [row for row in rows if math.isfinite(row.get("loss", math.nan))]
-    # The warm-up begins with a rate of 0, so the loss of the second step is of the same weights.
-    early = [row["loss"] for row in losses if row["step"] <= UNTRAINED_STEPS]
-    return Curves(
-        [row["loss"] for row in losses],
-        [(row["step"], row["eval_loss"]) for row in evaluated],
-        [row[name] for row in evaluated] if has_accuracy else [],
-        max((row["step"] for row in rows), default=0.0),
-        fmean(early or [row["loss"] for row in losses[:1]] or [math.inf]),
-    )
-
-
-def diagnose(rows: Sequence[Row], setup: Setup) -> list[Diagnosis]:
+def diagnose(rows: Rows, setup: Setup) -> list[Diagnosis]:
     """Return what the curves show; empty for a run that needs no change."""
-    curves = curves_of(rows)
-    reopened = {"completion_only_loss": None}
-    found = [] if setup.is_masked else [_finding("masked_wrongly", {}, reopened)]
-    for check in _checks(curves):
-        if (one := check(curves, setup)) is not None:
-            return [*found, one]
-    return found
+    curves, found = Curves(rows), []
+    if not setup.is_masked:
+        found.append(finding("masked_wrongly", {}, {"completion_only_loss": None}))
+    is_logged = len(curves.train) >= LEAST_LOSSES
+    checks: list[Check] = [_nothing_to_learn, _too_high] if is_logged else []
+    if curves.evals and not curves.has_converged:
+        if len(curves.evals) < LEAST_EVALUATIONS:
+            checks.append(_too_few_evaluations)
+        else:
+            checks += [_too_low, *([_noise, _memorising] if is_logged else []), _still_learning]
+    first = next(filter(None, (check(curves, setup) for check in checks)), None)
+    return [*found, *([first] if first else [])]
 
 
 Check = Callable[[Curves, Setup], Diagnosis | None]
-
-
-def _checks(curves: Curves) -> list[Check]:
-    """Return what so many logged losses and evaluations can show, the first that holds counts."""
-    is_logged = len(curves.train) >= LEAST_LOSSES
-    checks: list[Check] = [_nothing_to_learn, _too_high] if is_logged else []
-    if curves.has_converged or not curves.evals:
-        return checks
-    if len(curves.evals) < LEAST_EVALUATIONS:
-        return [*checks, _too_few_evaluations]
-    return [*checks, _too_low, *([_noise, _memorising] if is_logged else []), _still_learning]
+"""What so many logged losses and evaluations can show; the first that holds counts."""
 
 
 def health_of(found: Sequence[Diagnosis]) -> list[Health]:
@@ -159,29 +137,23 @@ def health_of(found: Sequence[Diagnosis]) -> list[Health]:
     ]
 
 
-def _finding(
-    name: Any,
-    fields: Mapping[str, Any],
-    training: Mapping[str, Any] | None = None,
-    *,
-    continues: bool = False,
+def finding(
+    name: Any, fields: dict[str, Any], training: dict[str, Any] | None = None, **continues: bool
 ) -> Diagnosis:
-    row = findings.rows("diagnoses")[name]
-    observed, advice = row.observed.format(**fields), row.advice.format(**fields)
-    changed = dict(training or {})
-    return Diagnosis(
-        id=name, observed=observed, advice=advice, training=changed, continues=continues
-    )
+    """Return a row of findings.toml with its numbers, and the arguments to change."""
+    observed, advice = findings.rows("diagnoses")[name].texts(fields)
+    changed = training or {}
+    return Diagnosis(id=name, observed=observed, advice=advice, training=changed, **continues)
 
 
 def _nothing_to_learn(curves: Curves, setup: Setup) -> Diagnosis | None:
     is_known = curves.untrained <= number("diagnosis.known_loss")
-    return _finding("nothing_to_learn", {"first": curves.untrained}) if is_known else None
+    return finding("nothing_to_learn", {"first": curves.untrained}) if is_known else None
 
 
 def _too_high(curves: Curves, setup: Setup) -> Diagnosis | None:
     """Find a training loss that rose, or stays where a much lower rate would not leave it."""
-    smooth = curves.smoothed()
+    smooth = [curves.trained_before(i + 1) for i in range(len(curves.train))]
     start, end, least = fmean(curves.train[:3]), smooth[-1], min(smooth)
     rose = end > number("diagnosis.rise_ratio") * least and end - least > number("diagnosis.rise")
     # Any loss is near its start in the first steps.
@@ -191,17 +163,16 @@ def _too_high(curves: Curves, setup: Setup) -> Diagnosis | None:
     if curves.has_converged or not (rose or (stuck and is_high)):
         return None
     lower = min(setup.usual_rate, setup.learning_rate / 3)
-    changed = {"learning_rate": float(f"{lower:.2g}")}
-    losses = {"start": start, "least": least, "end": end}
-    return _finding("rate_too_high", losses | _rates(setup), changed)
+    fields = {"start": start, "least": least, "end": end, **_rates(setup)}
+    return finding("rate_too_high", fields, {"learning_rate": float(f"{lower:.2g}")})
 
 
 def _too_low(curves: Curves, setup: Setup) -> Diagnosis | None:
     is_low = setup.learning_rate * number("diagnosis.rate_factor") <= setup.usual_rate
     if not is_low or curves.best < len(curves.evals) - 2:
         return None
-    changed = {"learning_rate": setup.usual_rate}
-    return _finding("rate_too_low", {"fall": _fall(curves), **_rates(setup)}, changed)
+    fields = {"fall": curves.described(), **_rates(setup)}
+    return finding("rate_too_low", fields, {"learning_rate": setup.usual_rate})
 
 
 def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -212,29 +183,28 @@ def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
     Of free text this is what health looks like: much of it cannot be foreseen. A loss above that
     of guessing a label says that the labels are not learned yet.
     """
-    best, low = curves.best, curves.evals[curves.best][1]
+    best, low, number_of = curves.best, curves.low, len(curves.evals)
     if setup.num_labels is None or low > math.log(setup.num_labels):
         return None
     ratio = number("diagnosis.plateau_ratio")
     reached = next(i for i, (_, value) in enumerate(curves.evals) if value <= low * ratio)
-    is_early = reached + 1 <= number("diagnosis.plateau_at") * len(curves.evals)
-    is_over = len(curves.evals) - 1 - best >= 2
-    trained = curves.train_around(best)
+    is_early = reached + 1 <= number("diagnosis.plateau_at") * number_of
+    is_over = number_of - 1 - best >= 2
+    trained = curves.trained_before(max(3, round((best + 1) / number_of * len(curves.train))))
     if not (is_early or is_over) or trained / low < number("diagnosis.noise_gap"):
         return None
     right = f", {curves.accuracies[best]:.1%} of answer tokens right" if curves.accuracies else ""
     fields = {"within": ratio - 1, "low": low, "step": curves.evals[reached][0]}
-    return _finding("noise", {**fields, "accuracy": right, "train": trained})
+    return finding("noise", {**fields, "accuracy": right, "train": trained})
 
 
 def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
     """Find rows that get better alone: the validation loss rose, or stays far above training's."""
-    best, last = curves.best, len(curves.evals) - 1
-    low, end = curves.evals[best][1], curves.evals[last][1]
+    best, low, end, last = curves.best, curves.low, curves.end, len(curves.evals) - 1
     rose = end > number("diagnosis.worse_ratio") * low and end - low > number("diagnosis.worse")
-    rose = rose and last - best >= 2 and not _answers_improved(curves, best)
-    trained = curves.smoothed()[-1]
-    is_flat = end > (1 - number("diagnosis.flat")) * curves.late()
+    rose = rose and last - best >= 2 and not curves.answers_improved()
+    trained = curves.trained_before(len(curves.train))
+    is_flat = end > (1 - number("diagnosis.flat")) * curves.late
     if not rose and not (is_flat and trained < number("diagnosis.apart") * low):
         return None
     lower: dict[str, float | None] = {"learning_rate": float(f"{setup.learning_rate / 2:.2g}")}
@@ -244,7 +214,7 @@ def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
         epochs = max(1.0, round(setup.epochs * share, 1))
         lower |= {"num_train_epochs": epochs, "max_steps": None}
     fields = {"low": low, "step": curves.evals[best][0], "end": end, "trained": trained}
-    return _finding("memorising", fields, lower)
+    return finding("memorising", fields, lower)
 
 
 def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -253,19 +223,19 @@ def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
     Under a decaying rate it falls to the end of any run. Of one with enough steps the answers have
     to get better, too.
     """
-    last = curves.evals[-1][1]
-    fell = curves.late() - last
-    if curves.best < len(curves.evals) - 2 or not _is_fall(fell, last):
+    fell = curves.late - curves.end
+    # By more than evaluations differ by.
+    least = max(number("diagnosis.fall"), number("diagnosis.fall_fraction") * curves.end)
+    if curves.best < len(curves.evals) - 2 or fell <= least:
         return None
     few = setup.steps < number("train.min_steps")
     right = curves.accuracies
     gain = right[-1] - right[curves.last_part] if right else math.inf
     if not few and gain < number("diagnosis.gain"):
         return None
-    name = "too_few_steps" if few else "still_learning"
     more = {"num_train_epochs": max(1.0, math.ceil(setup.epochs))}
-    fields = {"fall": _fall(curves), "fell": fell, "steps": setup.steps}
-    return _finding(name, fields, more, continues=True)
+    fields = {"fall": curves.described(), "fell": fell, "steps": setup.steps}
+    return finding("too_few_steps" if few else "still_learning", fields, more, continues=True)
 
 
 def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis:
@@ -273,28 +243,8 @@ def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis:
     losses = ", ".join(f"{value:.3g} at step {step:.0f}" for step, value in curves.evals)
     changed = dict.fromkeys(("eval_strategy", "eval_steps", "save_steps"))
     fields = {"losses": losses, "steps": setup.steps, "least": LEAST_EVALUATIONS}
-    return _finding("too_few_evaluations", fields, changed)
+    return finding("too_few_evaluations", fields, changed)
 
 
 def _rates(setup: Setup) -> dict[str, float]:
     return {"rate": setup.learning_rate, "usual": setup.usual_rate}
-
-
-def _is_fall(fell: float, last: float) -> bool:
-    """Return whether a validation loss fell by more than evaluations differ by."""
-    return fell > max(number("diagnosis.fall"), number("diagnosis.fall_fraction") * last)
-
-
-def _answers_improved(curves: Curves, since: int) -> bool:
-    if not curves.accuracies:
-        return False
-    later = median(curves.accuracies[since + 1 :])
-    return later > curves.accuracies[since] + number("diagnosis.better_accuracy")
-
-
-def _fall(curves: Curves) -> str:
-    (_, first), (_, last) = curves.evals[0], curves.evals[-1]
-    accuracy = ""
-    if curves.accuracies:
-        accuracy = f" with {curves.accuracies[-1]:.1%} of answer tokens right"
-    return f"validation loss {first:.3g} at the first evaluation, {last:.3g} at the last{accuracy}"

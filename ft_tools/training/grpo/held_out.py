@@ -4,12 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
 
 from ft_tools.metrics.means import compare_means
 from ft_tools.metrics.verdicts import ALPHA
 from ft_tools.publish import append_line
-from ft_tools.training import findings
+from ft_tools.training.diagnosis import finding
 from ft_tools.training.health import Metrics, Rows, gamed
 from ft_tools.training.report import Diagnosis, Gain
 
@@ -66,7 +65,5 @@ def diagnose(rows: Rows, gain: Gain | None) -> list[Diagnosis]:
     if gain is None or gain.low > 0:
         return []
     fields = gamed(Metrics(rows))
-    found: Literal["gamed", "nothing_gained"] = "gamed" if fields else "nothing_gained"
-    row = findings.rows("diagnoses")[found]
-    observed, advice = row.texts(gain.model_dump() | (fields or {}))
-    return [Diagnosis(id=found, observed=observed, advice=advice)]
+    name = "gamed" if fields else "nothing_gained"
+    return [finding(name, gain.model_dump() | (fields or {}))]
