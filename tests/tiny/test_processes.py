@@ -10,7 +10,7 @@ import pytest
 
 from ft_tools import workspace as workspace_module
 from ft_tools.runs.launchers.launcher import LOCAL, MARK
-from ft_tools.runs.launchers.table import ENGINES
+from ft_tools.runs.launchers.table import FSDP
 from ft_tools.runs.request import CancelRequest, ResumeRequest
 from ft_tools.runs.tool import cancel_run, resume_run
 from ft_tools.training.worker import dpo, sft
@@ -93,7 +93,7 @@ def test_two_processes_train_what_one_would_with_the_same_examples_a_step(worksp
 def train_sharded(run_dir):
     """Train a run's plan with FSDP on two CPU processes."""
     plan = json.loads((run_dir / "plan.json").read_text())
-    plan["place"] |= {"sharding": "fsdp", "engine": ENGINES["fsdp"]}
+    plan["place"] |= {"sharding": "fsdp", "engine": FSDP}
     (run_dir / "plan.json").write_text(json.dumps(plan))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
