@@ -9,15 +9,18 @@ from ft_tools.models import model_folder, tower_packages
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.models.shape_of_model import config_of, shape_of
 from ft_tools.runs.state import directory
+from ft_tools.training.findings import refusal
 from ft_tools.training.training_plan import ModelPlan
 
 
-def source_of(model: str) -> ModelSource:
+def source_of(model: str | None, sft_run: str | None = None) -> ModelSource:
     """Find a model, at the commit that the Hub has now if its weights are not on this machine.
 
-    Where the Hub cannot be asked the plan goes without a commit.
+    Where the Hub cannot be asked the plan goes without a commit. An SFT run may be named instead.
     """
-    source = resolve_model(model)
+    if sft_run is not None and (kind := directory.read_info(directory.find(sft_run)).kind) != "sft":
+        raise refusal("not_an_sft_run", field="sft_run", run=sft_run, kind=kind)
+    source = resolve_model(sft_run or model or "")
     try:
         return pinned(source)
     except HubUnavailable:

@@ -11,21 +11,23 @@ from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.estimates import present_load
 from ft_tools.runs.hardware import device_slots
-from ft_tools.training import arguments, defaults, estimates, preference_runs, preflight
+from ft_tools.training import arguments, defaults, estimates, preflight
 from ft_tools.training.checks import base_model, data_quality, memory
 from ft_tools.training.estimates import Completions
+from ft_tools.training.findings import refusal
 from ft_tools.training.model_plan import config_if_known, model_plan, source_of
 from ft_tools.training.plan_warnings import few_evaluations, plan_warnings
-from ft_tools.training.preflight import PreflightResult
+from ft_tools.training.preflight import PreflightResult, question_of
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.settings import resolved_arguments, settle
-from ft_tools.training.step_time import question_of
 from ft_tools.training.token_counts import count_tokens
 from ft_tools.training.training_plan import DpoPlan, Estimate, KtoPlan, SftPlan, TrainingPlan
 from ft_tools.training.validation_split import hold_out
 
 Files = tuple[DatasetFacts, DatasetFacts | None]
 """The training file and the validation file."""
+# Above this a DPO run usually collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
+RATE_REFUSED = 1e-4
 Kind = TypeVar("Kind", bound=TrainingPlan)
 
 
@@ -35,7 +37,7 @@ def plan_sft(request: SftRequest) -> SftPlan:
     unmasked = training.get("completion_only_loss") is False
     everything = unmasked and not training.get("assistant_only_loss")
     loss_on = "everything" if everything or files[0].format == "text" else "answers"
-    return make_plan(SftPlan, request, source_of(request.model or ""), files, loss_on=loss_on)
+    return make_plan(SftPlan, request, source_of(request.model), files, loss_on=loss_on)
 
 
 def plan_dpo(request: DpoRequest) -> DpoPlan:
@@ -49,8 +51,10 @@ def plan_kto(request: DpoRequest) -> KtoPlan:
 
 
 def _plan_preferences(kind: type[Kind], request: DpoRequest) -> Kind:
-    source = source_of(preference_runs.start_of(request.model, request.sft_run))
-    preference_runs.require_rate(request)
+    source = source_of(request.model, request.sft_run)
+    rate = request.training.get("learning_rate", 0.0)
+    if rate > RATE_REFUSED and "dpo_learning_rate" not in request.accept_findings:
+        raise refusal("high_dpo_rate", rate=rate, limit=RATE_REFUSED)
     reference = "frozen_copy" if source.adapter else "adapter_off"
     if request.method == "full":
         reference = "second_model"

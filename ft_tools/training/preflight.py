@@ -2,14 +2,19 @@
 
 A process of its own tries it (`ft_tools/training/worker/preflight.py`) and times a step, at most
 SECONDS long. What passed is remembered. What fails is in the plan by name, with the cure.
+
+A step is timed in small: the planned class with one and with three blocks, random weights and the
+planned adapter. What differs is two blocks; a step is that, times the plan's number of blocks, plus
+the rest.
 """
 
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ft_tools import abandoned_calls
 from ft_tools.errors import FineTuningError
@@ -18,7 +23,7 @@ from ft_tools.runs.hardware.devices import Device, driver_cuda, find_cards
 from ft_tools.runs.processes import answers
 from ft_tools.runs.processes.answers import AnswerFile
 from ft_tools.training.findings import warning
-from ft_tools.training.step_time import StepQuestion, StepTime
+from ft_tools.training.training_plan import TrainingPlan
 
 VARIABLE = "FINE_TUNING_LLM_PREFLIGHT"
 """0 skips it."""
@@ -27,7 +32,38 @@ SECONDS = 20.0
 LATE = "timing a step took too long"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "triton",
              "kernels", "flash_attn")  # fmt: skip
+MOST_TOKENS = {"cpu": 256, "cuda": 16_384}
+"""Of the pass that is timed; the time of a longer one is in proportion."""
 State = Literal["passed", "failed", "skipped"]
+
+
+class StepQuestion(BaseModel):
+    """The shape of a step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    config: str = Field(description="Folder of config.json.")
+    config_sha256: str
+    device: str
+    dtype: str = Field(description="Of the weights.")
+    precision: str = Field(description="Of the products.")
+    peft: dict[str, Any] | None
+    init: dict[str, Any] = Field(description="Of model_init_kwargs.")
+    checkpointing: bool
+    rows: int
+    length: int
+    trained_fraction: float = Field(description="Of the tokens, those that the loss counts.")
+    load: float = Field(0.0, description="Other programs that want each core meanwhile.")
+
+
+class StepTime(BaseModel):
+    """What one token of a batch takes, in seconds, and what a step takes besides."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    train: float = Field(description="Forward and backward.")
+    forward: float = Field(description="Forward alone.")
+    optimizer: float = Field(description="Of a step: what all trained weights take.")
 
 
 class Question(BaseModel):
@@ -152,3 +188,33 @@ def _emptiest(device: Device) -> str:
     with contextlib.suppress(FineTuningError):
         used = {card.uuid: card.used_gib / card.memory_gib for card in find_cards()}
     return min(device.cards, key=lambda card: used.get(card, 0.0))
+
+
+def question_of(plan: TrainingPlan, load: float) -> StepQuestion | None:
+    """Return the shape of a plan's step; None where it cannot be measured here."""
+    counts, training, device = plan.counts, plan.training, plan.device
+    folder = Path(plan.model.load_from)
+    if counts is None or not (folder / "config.json").is_file():
+        return None
+    if plan.engine != "torch" or plan.place.sharding != "ddp":
+        return None
+    limit = training.get("max_length") or counts.lengths.longest_tokens
+    mean = counts.lengths.mean_tokens
+    padded = limit if training.get("packing") else min(limit, mean / (1 - plan.padding))
+    length = max(2, round(padded))
+    micro = training["per_device_train_batch_size"] * (1 if plan.task == "sft" else 2)
+    init = training.get("model_init_kwargs") or {}
+    return StepQuestion(
+        config=str(folder),
+        config_sha256=plan.model.config_sha256,
+        device=device.name,
+        dtype=plan.weights_dtype,
+        precision=device.precision,
+        peft=plan.peft,
+        init={key: value for key, value in init.items() if key == "attn_implementation"},
+        checkpointing=bool(training.get("gradient_checkpointing")),
+        rows=max(1, min(micro, MOST_TOKENS[device.name] // length)),
+        length=min(length, MOST_TOKENS[device.name]),
+        trained_fraction=round(min(1.0, counts.lengths.mean_answer_tokens / mean), 2),
+        load=load,
+    )

@@ -25,9 +25,9 @@ from ft_tools.runs.launchers.attend import shown_job
 from ft_tools.runs.launchers.launcher import LocalOptions, Options
 from ft_tools.runs.launchers.table import LAUNCHERS, Place, parse, place_of, require_programs
 from ft_tools.runs.processes.start import WORKERS
-from ft_tools.training import defaults, flash_kernel, preference_runs
+from ft_tools.training import defaults, flash_kernel
 from ft_tools.training.arguments import without_decided
-from ft_tools.training.checks import base_model, memory
+from ft_tools.training.checks import base_model, data_quality, memory
 from ft_tools.training.checks import engine as engines
 from ft_tools.training.defaults import Basis
 from ft_tools.training.findings import refusal, warning
@@ -83,7 +83,7 @@ def settle(
     if task in {"dpo", "kto"}:
         base_model.require_reference(source, peft or {})
     if task == "kto":
-        notes += preference_runs.balance_marks(given, training, dataset)
+        notes += data_quality.balance_marks(given, training, dataset)
     of_family = nf4(str(config.get("model_type")))
     quantization = dict(engines.QUANTIZATION if engine == "mlx" else of_family)
     found = {

@@ -37,11 +37,8 @@ def launch_sft(request: SftRequest) -> Launch:
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
-    arguments.require_packages()
-    require_machine(request)
-    arguments.require_known("lora", request.peft)
+    _require_usable(request)
     arguments.require_known("sft", request.training)
-    data_quality.require_known(request.accept_findings)
     request = continued(request)
     advised = _advised("sft", request)
     return _launch("sft", request, plan_sft(request), advised)
@@ -53,15 +50,15 @@ def launch_dpo(request: DpoRequest) -> Launch:
     Raises:
         FineTuningError: A check refused it, or an argument, file or model cannot be used.
     """
-    arguments.require_packages()
-    require_machine(request)
-    arguments.require_known("lora", request.peft)
-    data_quality.require_known(request.accept_findings)
+    _require_usable(request)
     if _has_marks(request):
         arguments.require_known("kto", request.training)
         advised = _advised("kto", request)
         return _launch("kto", request, plan_kto(request), advised)
-    listed = _listed(request)
+    listed, loss = request, request.training.get("loss_type")
+    if isinstance(loss, str):
+        # As DPOConfig makes it.
+        listed = request.model_copy(update={"training": {**request.training, "loss_type": [loss]}})
     arguments.require_known("dpo", listed.training)
     advised = _advised("dpo", listed)
     return _launch("dpo", request, plan_dpo(listed), advised)
@@ -73,11 +70,8 @@ def launch_grpo(request: GrpoRequest) -> Launch:
     Raises:
         FineTuningError: A check refused it, or an argument, file, reward or model cannot be used.
     """
-    arguments.require_packages()
-    require_machine(request)
-    arguments.require_known("lora", request.peft)
+    _require_usable(request)
     arguments.require_known("grpo", request.training)
-    data_quality.require_known(request.accept_findings)
     if request.export_dir is not None or request.backend_options.get("gpu"):
         raise refusal("grpo_not_exported")
     advised = _advised("grpo", request)
@@ -87,6 +81,14 @@ def launch_grpo(request: GrpoRequest) -> Launch:
     if not request.probe:
         plan = plan.model_copy(update={"warnings": [warning("probe_skipped"), *plan.warnings]})
     return _launch("grpo", request, plan, advised)
+
+
+def _require_usable(request: TrainingRequest) -> None:
+    """Refuse what no launch can use, before anything else is asked of the caller."""
+    arguments.require_packages()
+    require_machine(request)
+    arguments.require_known("lora", request.peft)
+    data_quality.require_known(request.accept_findings)
 
 
 def _probed(request: GrpoRequest, plan: GrpoPlan) -> Launch:
@@ -133,14 +135,6 @@ def _has_marks(request: DpoRequest) -> bool:
         fields = {"loss": loss, "dataset": request.dataset}
         raise refusal("loss_of_other_data", **fields, found=found, choice=choice)
     return marks
-
-
-def _listed(request: DpoRequest) -> DpoRequest:
-    """Return the request with `loss_type` as the list that DPOConfig makes of it."""
-    loss = request.training.get("loss_type")
-    if not isinstance(loss, str):
-        return request
-    return request.model_copy(update={"training": {**request.training, "loss_type": [loss]}})
 
 
 def _launch(

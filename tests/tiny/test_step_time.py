@@ -5,8 +5,7 @@ import pytest
 from ft_tools.runs.hardware.devices import find_device
 from ft_tools.training import preflight
 from ft_tools.training.plan import plan_sft
-from ft_tools.training.preflight import VARIABLE
-from ft_tools.training.step_time import StepQuestion, question_of
+from ft_tools.training.preflight import VARIABLE, StepQuestion, question_of
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,

@@ -131,15 +131,30 @@ def require_watched(
     raise refusal("no_validation_file", epochs=epochs, least=least_rows(task))
 
 
-def require_marks(training: Mapping[str, Any], dataset: DatasetFacts) -> None:
-    """Refuse marks that KTO cannot learn from."""
-    if dataset.num_good in {0, dataset.num_examples}:
-        mark = "good" if dataset.num_good else "bad"
-        raise refusal("marks_alike", dataset=dataset.path, mark=mark)
-    if training["loss_type"] != "kto":
-        return
+def balance_marks(
+    given: Mapping[str, Any], training: dict[str, Any], dataset: DatasetFacts
+) -> list[str]:
+    """Refuse marks that KTO cannot learn from; weigh good and bad ones unless the caller did.
+
+    Good answers times their weight should be 1 to 4/3 of bad ones times theirs; the middle is
+    taken.
+
+    Source: KTO, arXiv 2402.01306, equation 8; TRL 1.16, kto_trainer.py.
+    """
+    good = dataset.num_good or 0
+    bad = dataset.num_examples - good
+    if not good or not bad:
+        raise refusal("marks_alike", dataset=dataset.path, mark="good" if good else "bad")
     # The loss compares each answer with the one before it in its micro-batch.
-    if training["per_device_train_batch_size"] < 2:
+    if training["loss_type"] == "kto" and training["per_device_train_batch_size"] < 2:
         raise refusal("single_mark_batch")
-    if training.get("train_sampling_strategy", "sequential") != "sequential":
+    order = training.get("train_sampling_strategy", "sequential")
+    if training["loss_type"] == "kto" and order != "sequential":
         raise refusal("marks_shuffled")
+    names = ("desirable_weight", "undesirable_weight")
+    if set(names) & set(given) or bad <= good <= bad * 4 / 3:
+        return []
+    ratio = 7 / 6 * bad / good
+    name, value = (names[0], ratio) if good < bad else (names[1], 1 / ratio)
+    training[name] = round(value, 2)
+    return [warning("marks_weighted", good=good, bad=bad, name=name, value=training[name])]

@@ -18,7 +18,7 @@ from ft_tools.metrics.checks.scorer import columns_read, file_hashes, require_co
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import estimates
-from ft_tools.training import defaults, preference_runs
+from ft_tools.training import defaults
 from ft_tools.training.estimates import MEASURED, Completions
 from ft_tools.training.findings import refusal, warning
 from ft_tools.training.grpo import probe
@@ -68,7 +68,7 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     folder = workspace.existing(request.dataset).parent
     hashes = file_hashes(request.rewards, folder)
     checks = _confirmed(request.rewards, hashes)
-    source = source_of(preference_runs.start_of(request.model, request.sft_run))
+    source = source_of(request.model, request.sft_run)
     # A row of an SFT file has its reference there.
     read = {"answer", "completion"} | columns_read(checks, folder)
     files = files_of("grpo", request, read)

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from ft_tools.models.worker.loading import model_class
-from ft_tools.training.step_time import StepQuestion, StepTime
+from ft_tools.training.preflight import StepQuestion, StepTime
 from ft_tools.training.worker import loading
 
 FEW, MORE = 1, 3
