@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ft_tools import workspace
 from ft_tools.models import demo
 from ft_tools.shipping import formats, quality
-from ft_tools.shipping.worker import merging, mlx_folder, proving
+from ft_tools.shipping.worker import merging, mlx_folder, proof
 
 PACKAGES = ["torch", "transformers", "mlx", "mlx-lm"]
 NUM_TEXTS = 10
@@ -43,19 +43,19 @@ def main() -> None:
     (adapter,) = folder.glob("runs/sft-*/artifacts/adapter")
     tokenizer = AutoTokenizer.from_pretrained(demo.folder())
     held_out = folder / "clean" / "validation.jsonl"
-    text = proving.held_out_text(tokenizer, held_out, "given", len(tokenizer))
+    text = proof.held_out(tokenizer, held_out, "given", len(tokenizer))
     text.ids, text.raw = text.ids[:NUM_TEXTS], text.raw[:NUM_TEXTS]
     with tempfile.TemporaryDirectory() as where:
         merged = Path(where) / "merged"
         merged.mkdir()
         merging.merge_by_shards(demo.folder(), adapter, merged, lambda: None)
         merging.copy_small_files(demo.folder(), adapter, merged)
-        reference = proving.Reference(Path(where) / "rows.f32", text, len(tokenizer))
+        reference = proof.Proof(tokenizer, text, Path(where) / "rows.f32", len(tokenizer))
         model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
         reference.fill(model)
         base = AutoModelForCausalLM.from_pretrained(demo.folder(), dtype=torch.float32).eval()
         reference.fill_base(base)
-        adapter_effect = quality.summarise(reference.measure(logits_of(base)), True)
+        adapter_effect = quality.summarise(reference.measure(proof.logits_of(base, text.ids)), True)
         rows = [measure(name, merged, model, reference) for name in ("mlx:8bit", "mlx:4bit")]
     result = {
         "machine": {
@@ -80,7 +80,9 @@ def measure(name, merged, model, reference):
         size = sum(file.stat().st_size for file in Path(into).glob("*.safetensors"))
         loaded = model.load_state_dict(expanded(mlx_folder.opened(Path(into))), strict=False)
     assert not loaded.unexpected_keys, loaded
-    found = quality.summarise(reference.measure(logits_of(model)), True)
+    found = quality.summarise(
+        reference.measure(proof.logits_of(model, reference.held_out.ids)), True
+    )
     return {"format": name, "size_bytes": size, **found.model_dump(exclude={"tokenizer_parity"})}
 
 
@@ -94,16 +96,6 @@ def expanded(model):
             )
             held[f"{path}.weight"] = torch.from_numpy(np.array(weight.astype(mx.float32)))
     return held
-
-
-def logits_of(model):
-    """Return what gives the logits of a text."""
-
-    @torch.inference_mode()
-    def run(ids):
-        return model(torch.tensor([ids])).logits[0].numpy()
-
-    return run
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.formats.training_rows import read_examples
 from ft_tools.formats.trl_formats import Example, turns_in
 from ft_tools.metrics.table import METRICS
-from ft_tools.metrics.verdicts import TargetVerdict
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.runs.state import directory
@@ -55,25 +54,7 @@ class MeasuredAs(Report):
     json_schema: str | None = Field(None, description="JSON Schema file of its answers.")
     json_schema_sha256: str | None = None
     num_shots: int = Field(0, description="Few-shot examples in each prompt; not shipped.")
-    metric: str = Field("", description="The evaluation's main metric.")
-    value: float | None = Field(None, description="What the model scored there.")
-    ci_low: float | None = None
-    ci_high: float | None = None
-    num_examples: int = 0
-    target: dict[str, float] = Field(default_factory=dict, description="Metric -> needed value.")
-    verdict: TargetVerdict | None = Field(None, description="Of the target; null: there was none.")
-
-    def sentence(self) -> str:
-        """Return what the tuned model scored, and whether that met the target; empty if unknown."""
-        if self.value is None:
-            return ""
-        interval = f" [{self.ci_low:.3g}, {self.ci_high:.3g}]" if self.ci_low is not None else ""
-        fields = self.model_dump(include={"evaluation", "metric", "value"})
-        said = sentence("measured", interval=interval, num=self.num_examples, **fields)
-        if self.verdict is not None:
-            wanted = ", ".join(f"{name} {value:g}" for name, value in self.target.items())
-            said += sentence("target", target=wanted, verdict=sentence(self.verdict))
-        return f"{said}."
+    score: str = Field("", description="What the model scored there, and whether that is enough.")
 
     def spec(self) -> SystemSpec:
         """Return the system as the evaluation's request has it."""
@@ -98,12 +79,10 @@ Systems = Mapping[str | None, int]
 class PromptSpec:
     """System text, user turn, schema and limits that go with the shipped weights."""
 
-    trained: Systems = field(default_factory=dict)
-    """Of the training examples; empty: they are not known."""
     system: str | None = None
     """The system text that is shipped; None: the chat template's own default."""
-    system_from: str = ""
-    """Where that text is from, in words; empty: the training data."""
+    system_text: str = ""
+    """Which one that is, in a sentence."""
     spec: SystemSpec | None = None
     """The evaluated system."""
     measured: MeasuredAs | None = None
@@ -144,36 +123,36 @@ class PromptSpec:
         own = [{"role": "system", "content": self.system}] if self.system else []
         return [*own, {"role": "user", "content": self.turn(question)}]
 
-    def sentence(self) -> str:
-        """Return which system text is shipped."""
-        said = _trained_sentence(self.trained)
-        if self.system_from:
-            return sentence("other_system", origin=self.system_from, trained=said)
-        is_default = self.system is None and self.default_system and self.trained
-        return said + sentence("template_default") if is_default else said
-
 
 def asking_of(source: str, measured: MeasuredAs | None, system: str | None) -> PromptSpec:
-    """Return how a model is asked.
-
-    Args:
-        source: What is shipped, as in the request.
-        measured: The evaluation whose settings are shipped.
-        system: System text of the request; None: the evaluation's, else the training data's.
-    """
+    """Return how a model is asked."""
     trained = trained_systems(source)
     spec = measured.spec() if measured else None
-    text, origin = max(trained, key=lambda one: trained[one], default=None), ""
+    text = max(trained, key=lambda one: trained[one], default=None)
+    said = _trained_sentence(trained, text)
     if system is not None:
-        text, origin = system, sentence("of_request")
+        text = system
+        said = sentence("other_system", origin=sentence("of_request"), trained=said)
     elif measured is not None and spec is not None and spec.system is not None:
         fields = measured.model_dump(include={"system", "evaluation"})
         text, origin = spec.system, sentence("of_evaluation", **fields)
+        said = sentence("other_system", origin=origin, trained=said)
     schema = None
     if measured is not None and measured.json_schema is not None:
         schema = json.loads(workspace.existing(measured.json_schema).read_bytes())
     folder, columns = _prepared(source)
-    return PromptSpec(trained, text, origin, spec, measured, schema, columns, folder)
+    return PromptSpec(text, said, spec, measured, schema, columns, folder)
+
+
+def _trained_sentence(trained: Systems, text: str | None) -> str:
+    """Return which system text is shipped, the most frequent one, and what others there were."""
+    total, others = sum(trained.values()), len(trained.keys() - {text, None})
+    if not trained:
+        return sentence("training_unknown")
+    if text is None:
+        return sentence("no_system", without=trained[None], total=total)
+    more = sentence("other_systems", num=others) if others else ""
+    return sentence("trained_system", num=trained[text], total=total) + more
 
 
 def measured_as(source: ModelSource, evaluation: str | None) -> MeasuredAs | None:
@@ -200,11 +179,7 @@ def measured_as(source: ModelSource, evaluation: str | None) -> MeasuredAs | Non
 
 
 def trained_systems(source: str) -> Systems:
-    """Count the system texts of a run's training file, if that is still what it was.
-
-    Args:
-        source: What is shipped, as in the request; only a run knows its training data.
-    """
+    """Count the system texts of a run's training file, if that is still what it was."""
     path = file_of_run(source, "dataset")
     if path is None:
         return {}
@@ -218,26 +193,8 @@ def trained_systems(source: str) -> Systems:
         return {}
 
 
-def _trained_sentence(trained: Systems) -> str:
-    """Return which system text is shipped, the most frequent one, and what others there were."""
-    if not trained:
-        return sentence("training_unknown")
-    text, total = max(trained, key=lambda one: trained[one]), sum(trained.values())
-    if text is None:
-        return sentence("no_system", without=trained[None], total=total)
-    others = len(trained.keys() - {text, None})
-    more = sentence("other_systems", num=others) if others else ""
-    return sentence("trained_system", num=trained[text], total=total) + more
-
-
 def context_of(source: str, longest: int, model_context: int | None) -> int:
-    """Return the context that is needed: a power of two that training and measuring fit into.
-
-    Args:
-        source: What is shipped, as in the request.
-        longest: Of the measured prompts with their answers, in tokens.
-        model_context: Longest that the model was made for; None: unknown.
-    """
+    """Return the context that is needed: a power of two that training and measuring fit into."""
     trained = 0
     if directory.RUN_ID.fullmatch(source):
         plan = directory.plan_of(source)
@@ -277,37 +234,43 @@ def _systems(run_dir: Path, source: ModelSource) -> Iterator[MeasuredAs]:
     metric = str(report.get("main_metric") or "")
     sign = METRICS[metric].sign if metric in METRICS else 1.0
     results = {system.get("name"): system for system in report.get("systems") or ()}
-    own = []
+    own: list[tuple[float, str, dict[str, Any]]] = []
     for system in plan.get("systems") or () if report else ():
         model, scored = system.get("model"), results.get(system.get("name")) or {}
-        score = (scored.get("scores") or {}).get(metric) or {}
-        if not isinstance(model, dict) or source.load_from != model.get("load_from"):
-            continue
-        if source.adapter == model.get("adapter"):
-            own.append((-sign * float(score.get("value") or 0.0), system, score, scored))
-    for _, system, score, scored in sorted(own, key=lambda one: one[0]):
-        update: dict[str, Any] = {"num_examples": int(plan.get("num_examples") or 0)}
-        if score:
-            update |= {key: score.get(key) for key in ("value", "ci_low", "ci_high")}
-            target = report.get("target") or {}
-            update |= {"metric": metric, "target": target, "verdict": scored.get("target")}
+        if isinstance(model, dict) and (source.load_from, source.adapter) == (
+            model.get("load_from"),
+            model.get("adapter"),
+        ):
+            score = (scored.get("scores") or {}).get(metric) or {}
+            about = {"evaluation": run_dir.name, "metric": metric, "num": plan.get("num_examples")}
+            said = _score(about | score, report.get("target") or {}, scored.get("target"))
+            own.append((sign * float(score.get("value") or 0.0), said, system))
+    for _, said, system in sorted(own, key=lambda one: -one[0]):
         # A run of an older version, or its schema is not what it was.
         with contextlib.suppress(FineTuningError, OSError, ValidationError, StopIteration):
-            yield _described(run_dir.name, system).model_copy(update=update)
+            name, longest = str(system["name"]), int(system["max_new_tokens"])
+            found = MeasuredAs(
+                evaluation=run_dir.name, system=name, max_new_tokens=longest, score=said
+            )
+            spec = found.spec()
+            schema, shots = spec.decoding.json_schema, spec.examples.num if spec.examples else 0
+            digest = None if schema is None else sha256(workspace.existing(schema))
+            if digest == (system.get("files_sha256") or {}).get(schema):
+                update = {"json_schema": schema, "json_schema_sha256": digest, "num_shots": shots}
+                yield found.model_copy(update=update)
 
 
-def _described(evaluation: str, system: dict[str, Any]) -> MeasuredAs:
-    name, longest = str(system["name"]), int(system["max_new_tokens"])
-    found = MeasuredAs(evaluation=evaluation, system=name, max_new_tokens=longest)
-    spec = found.spec()
-    schema, digest = spec.decoding.json_schema, None
-    if schema is not None:
-        digest = sha256(workspace.existing(schema))
-        if digest != (system.get("files_sha256") or {}).get(schema):
-            raise refusal("other_evaluation", evaluation=evaluation, model=name)
-    shots = spec.examples.num if spec.examples else 0
-    update = {"json_schema": schema, "json_schema_sha256": digest, "num_shots": shots}
-    return found.model_copy(update=update)
+def _score(found: dict[str, Any], target: dict[str, float], verdict: str | None) -> str:
+    """Return what a system scored, and whether that met the target; empty if unknown."""
+    if found.get("value") is None:
+        return ""
+    has_interval = found.get("ci_low") is not None
+    interval = " [{ci_low:.3g}, {ci_high:.3g}]".format(**found) if has_interval else ""
+    said = sentence("measured", interval=interval, **found)
+    if verdict is not None:
+        wanted = ", ".join(f"{name} {value:g}" for name, value in target.items())
+        said += sentence("target", target=wanted, verdict=sentence(verdict))
+    return f"{said}."
 
 
 def _system_of(example: Example) -> str | None:

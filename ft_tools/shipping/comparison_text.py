@@ -55,10 +55,6 @@ def calibration_examples(path: Path, measured_on: Path | None) -> list[Example]:
 
     An example that is also measured on is left out, however often the file has it.
 
-    Args:
-        path: JSONL file.
-        measured_on: File of held-out examples; None: there is none.
-
     Raises:
         BadData: A line is not a JSON object.
     """

@@ -81,9 +81,6 @@ def script() -> Path:
 def why_not(config: Mapping[str, Any]) -> str:
     """Return why the converter does not carry a model, as far as that can be told before it runs.
 
-    Args:
-        config: Its config.json.
-
     Returns:
         The reason; empty where it carries it, or is not on this machine yet.
     """

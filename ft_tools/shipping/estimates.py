@@ -1,4 +1,4 @@
-"""What shipping a model takes: disk, memory, time, and the quality to expect of a format."""
+"""What shipping a model takes: disk, memory and time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,20 +19,16 @@ from ft_tools.models.placement import (
 from ft_tools.models.size import ModelSize
 from ft_tools.runs import estimates
 from ft_tools.runs.estimates import Duration, Part, Range, about, token_seconds
-from ft_tools.shipping import converter_script, formats
+from ft_tools.shipping import converter_script
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.formats import Format
-from ft_tools.shipping.quality import verdict_of
 
-# Tokens on which a merge is checked, and the most that their logits may take.
-CHECK_TOKENS = 512
-CHECK_BYTES = 2**28
-# Logits that are kept at the same time: of the base, of the base with its adapter, of the merge.
-KEPT_LOGITS = 4
-# Logits of the merged model, kept on the disk while formats are compared, and as many of the base;
-# see worker/proving.py.
+# Logits of the merged model, kept on the disk while formats are compared, and as many of the base
+# and of a format; see worker/proof.py.
 LOGITS_BYTES, LOGITS_TOKENS = 2**30, 1024
+# Rows of logits that are compared in memory at a time, as many of each model and in float64.
+COMPARED_BYTES, COMPARED_TOKENS, COMPARED_COPIES = 2**28, 512, 4
 # Files hold more than the weights: a small model's embeddings stay at a higher precision.
 QUANTIZED_MARGIN = 1.1
 # Seconds per billion parameters, on 2 cores; from runs of SmolLM2-135M, benchmarks/quantize.json.
@@ -59,15 +55,10 @@ MERGED_BYTES, CONVERTED_BYTES = 4, 8
 
 
 class PlannedFormat(Report):
-    """A format, and what to expect of it."""
+    """A format, and how large it will be."""
 
     format: str
-    estimated_bytes: int
-    published_kl: float | None = Field(
-        description="Mean KL of Llama-3-8B in this format, nats per token; small models lose more."
-    )
-    expected: str = Field(description="Verdict for published_kl; unknown if none is published.")
-    source: str
+    estimated_bytes: int = Field(description="0: the size of the base is not known yet.")
 
 
 class PlannedDisk(Report):
@@ -81,21 +72,9 @@ class PlannedDisk(Report):
     )
 
 
-def planned_format(row: Format, size: ModelSize | None) -> PlannedFormat:
-    """Return how large a format will be, and what is published of its quality.
-
-    Args:
-        row: The format.
-        size: Of the base; None: not known.
-    """
-    kl = row.published_kl
-    return PlannedFormat(
-        format=row.name,
-        estimated_bytes=format_bytes(row, size) if size else 0,
-        published_kl=kl,
-        expected="unknown" if kl is None else verdict_of(kl, True),
-        source=formats.LOSS_SOURCE if kl is not None else formats.QUANTIZE_SOURCE,
-    )
+def has_family(rows: Sequence[Format], family: str) -> bool:
+    """Return whether one of the formats is of a family."""
+    return any(row.family == family for row in rows)
 
 
 def format_bytes(row: Format, size: ModelSize) -> int:
@@ -107,71 +86,49 @@ def format_bytes(row: Format, size: ModelSize) -> int:
         return size.stored_bytes
     if row.family in {"gguf", "mlx"}:
         return int(size.num_params * row.bits_per_weight / 8)
-    return _with_rest(row, size, size.linear_params)
+    return _compressed_bytes(row, size, size.linear_params)
 
 
-def require_quantizable(row: Format, size: ModelSize) -> None:
-    """Refuse a format that would leave fused experts as they are.
-
-    Raises:
-        Refused: The file would be far larger than the format promises.
-    """
-    hoped = _with_rest(row, size, size.linear_params + size.expert_params)
-    made, most = format_bytes(row, size), facts.number("loading.largest_size_ratio")
-    if row.family == "environment" and size.expert_params and made > most * hoped:
-        fields = {"made": made / 2**30, "hoped": hoped / 2**30}
-        raise refusal("fused_experts", format=row.name, **fields)
-
-
-def _with_rest(row: Format, size: ModelSize, quantized: int) -> int:
+def _compressed_bytes(row: Format, size: ModelSize, quantized: int) -> int:
     rest = (size.num_params - quantized) * min(2.0, size.bytes_per_param)
     return int(quantized * row.bits_per_weight / 8 + rest)
 
 
 def disks(
-    planned: Sequence[PlannedFormat],
-    rows: Sequence[Format],
+    planned: Mapping[str, int],
     size: ModelSize | None,
     places: Mapping[str, Path],
     *,
-    fetched: bool,
-    environment_bytes: int = 0,
+    is_fetched: bool,
+    has_gguf: bool,
+    environment_bytes: int,
 ) -> list[PlannedDisk]:
-    """Return the space that each disk has to have free.
-
-    Args:
-        planned: Formats, with their sizes.
-        rows: The same formats.
-        size: Of the base; None: not known.
-        places: `output`, `work`, `hub` and `cache` -> a folder of it.
-        fetched: Whether the base is fetched from the Hub first.
-        environment_bytes: Of environments that are built first.
-    """
+    """Return the space that each disk has to have free."""
     merged = size.stored_bytes if size else 0
     logits = min(LOGITS_BYTES, LOGITS_TOKENS * 4 * size.vocab_size) if size else LOGITS_BYTES
-    has_gguf = any(row.family == "gguf" for row in rows)
-    made = sum(p.estimated_bytes for p in planned if p.format != "safetensors")
+    made = sum(planned.values()) - planned.get("safetensors", 0)
     needs = {
         "output": merged + int(QUANTIZED_MARGIN * made),
         "work": 3 * logits + has_gguf * merged,
-        "hub": fetched * merged,
+        "hub": is_fetched * merged,
         "cache": environment_bytes + has_gguf * converter_script.DOWNLOAD_BYTES,
     }
-    disks: dict[int, PlannedDisk] = {}
-    for use, num_bytes in needs.items():
+    by_disk: dict[int, list[str]] = {}
+    for use in filter(needs.get, needs):
         existing = next(one for one in (places[use], *places[use].parents) if one.exists())
-        if num_bytes:
-            disk = existing.stat().st_dev
-            known = disks.get(disk) or PlannedDisk(folder=str(places[use]), num_bytes=0, uses=[])
-            more = {"num_bytes": known.num_bytes + num_bytes, "uses": [*known.uses, use]}
-            disks[disk] = known.model_copy(update=more)
-    return list(disks.values())
+        by_disk.setdefault(existing.stat().st_dev, []).append(use)
+    return [
+        PlannedDisk(
+            folder=str(places[uses[0]]), num_bytes=sum(map(needs.__getitem__, uses)), uses=uses
+        )
+        for uses in by_disk.values()
+    ]
 
 
 def working_bytes(size: ModelSize, adapter: AdapterFacts | None) -> int:
-    """Return what the checks keep beside a model: logits of a few runs, the adapter twice."""
-    logits = min(CHECK_BYTES, CHECK_TOKENS * 4 * size.vocab_size)
-    return KEPT_LOGITS * logits + 2 * (adapter.bytes if adapter else 0)
+    """Return what the checks keep beside a model: compared logits, the adapter twice."""
+    logits = min(COMPARED_BYTES, COMPARED_TOKENS * 4 * size.vocab_size)
+    return COMPARED_COPIES * logits + 2 * (adapter.bytes if adapter else 0)
 
 
 def placement_of(
@@ -191,8 +148,8 @@ def ram_bytes(
     process = int(facts.number("loading.process_gib") * 2**30)
     if size is None:
         return process
-    has_gguf = any(row.family == "gguf" for row in rows)
-    by_tensors = (CONVERTED_BYTES if has_gguf else MERGED_BYTES) * size.layer_params
+    per_weight = CONVERTED_BYTES if has_family(rows, "gguf") else MERGED_BYTES
+    by_tensors = per_weight * size.layer_params
     if runs_on is not None and runs_on.device == "cpu":
         return process + max(runs_on.num_bytes, by_tensors)
     return process + by_tensors
@@ -214,37 +171,33 @@ def place_of_merge(
 
 
 def require_possible(
-    rows: Sequence[Format],
-    size: ModelSize,
-    machine: Machine,
-    adapter: AdapterFacts | None,
+    rows: Sequence[Format], size: ModelSize, machine: Machine, adapter: AdapterFacts | None
 ) -> None:
     """Refuse what this machine could not do even with nothing else on it.
 
-    Args:
-        rows: The formats.
-        size: Of the base.
-        machine: With all of its memory.
-        adapter: Of the plan; None: nothing is merged.
-
     Raises:
-        Refused: The merge or a format needs the whole model loaded, and it fits nowhere.
+        Refused: The merge or a format needs the whole model loaded, and it fits nowhere; or a
+            format would leave fused experts as they are.
     """
     if adapter and adapter.route == "whole":
         own: Dtype = "float32" if size.bytes_per_param > 3 else "bfloat16"
         place_of_merge(size, machine, adapter, own)
     least = ram_bytes(size, None, rows)
-    if (adapter or any(row.family == "gguf" for row in rows)) and least > machine.ram_bytes:
+    if (adapter or has_family(rows, "gguf")) and least > machine.ram_bytes:
         fields = {"needed": least / 2**30, "ram": machine.ram_bytes / 2**30}
         raise refusal("layer_does_not_fit", **fields)
     for row in rows:
-        require_quantizable(row, size)
-        # llm-compressor loads the model into memory, whatever cards there are.
-        found = {
-            "environment": lambda: candidates(size, machine.without_cards(), ["bfloat16"]),
-            "mlx": lambda: running_places(size, machine, exact=True),
-        }
-        if row.family in found and not found[row.family]():
+        if row.family == "environment":
+            made = format_bytes(row, size)
+            hoped = _compressed_bytes(row, size, size.linear_params + size.expert_params)
+            if made > facts.number("loading.largest_size_ratio") * hoped:
+                gib = {"made": made / 2**30, "hoped": hoped / 2**30}
+                raise refusal("fused_experts", format=row.name, **gib)
+            # llm-compressor loads the model into memory, whatever cards there are.
+            fits = bool(candidates(size, machine.without_cards(), ["bfloat16"]))
+        else:
+            fits = row.family != "mlx" or bool(running_places(size, machine, exact=True))
+        if not fits:
             shown = shortage(size, machine)
             raise refusal("format_does_not_fit", format=row.name, shortage=shown)
 
@@ -260,13 +213,6 @@ def duration(
 
     Merging, converting, quantizing and GGUF files are the processor's; the merged model is run
     where it is loaded.
-
-    Args:
-        size: Of the base.
-        rows: The formats.
-        runs_on: Where the merged model is run; None: nothing is measured.
-        max_examples: Held-out examples that each format answers.
-        device: As requested.
     """
     if size is None:
         return None

@@ -1,4 +1,4 @@
-"""The formats a model can be shipped in: size, published loss, and what it takes to make one."""
+"""The formats a model can be shipped in: the size of each, and what it takes to make one."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,8 +7,13 @@ from ft_tools.errors import UnknownName
 
 Family = Literal["safetensors", "gguf", "mlx", "environment"]
 
-QUANTIZE_SOURCE = "https://github.com/ggml-org/llama.cpp/blob/master/tools/quantize/README.md"
-LOSS_SOURCE = "https://github.com/ggml-org/llama.cpp/blob/master/tools/perplexity/README.md"
+MODULES: dict[Family, dict[str, str]] = {
+    "safetensors": {"torch": "train", "transformers": "train", "peft": "train"},
+    "gguf": {"gguf": "gguf", "llama_cpp": "gguf"},
+    "mlx": {"mlx_lm": "mlx"},
+    "environment": {},
+}
+"""Family of formats -> the modules that it needs, and the extra of each; safetensors: always."""
 
 
 @dataclass(frozen=True)
@@ -16,15 +21,13 @@ class Format:
     """A row of the table.
 
     `bits_per_weight` was measured on Llama-3.1-8B; small models have more, because their
-    embeddings weigh more and are kept at a higher precision. `published_kl` is the mean
-    Kullback-Leibler divergence from 16-bit logits, in nats per token, on Llama-3-8B and WikiText-2;
-    None where none was published. `needs_text`: it cannot be made without text to calibrate on.
+    embeddings weigh more and are kept at a higher precision. `needs_text`: it cannot be made
+    without text to calibrate on.
     """
 
     name: str
     family: Family
     bits_per_weight: float
-    published_kl: float | None = None
     needs_text: bool = False
 
     @property
@@ -46,28 +49,17 @@ class Format:
         return self.name.partition(":")[0]
 
 
-# Bits per weight: QUANTIZE_SOURCE. KL: LOSS_SOURCE, table "LLaMA 3 8b Scoreboard".
+# Bits per weight: https://github.com/ggml-org/llama.cpp/blob/master/tools/quantize/README.md; Q4_0
+# of the block layout, 18 bytes for 32 weights: ggml-common.h of llama.cpp.
+GGUF_BITS = {
+    "F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5008, "Q6_K": 6.5633, "Q5_K_M": 5.7036,
+    "Q5_K_S": 5.5704, "Q4_K_M": 4.8944, "Q4_K_S": 4.6672, "IQ4_NL": 4.6818, "IQ4_XS": 4.4597,
+    "Q4_0": 4.5, "Q3_K_L": 4.2979, "Q3_K_M": 3.9960, "IQ3_M": 3.7628, "IQ3_S": 3.6606,
+    "Q3_K_S": 3.6429, "Q2_K": 3.1593,
+}  # fmt: skip
 FORMATS = (
     Format("safetensors", "safetensors", 16.0),
-    Format("gguf:F32", "gguf", 32.0),
-    Format("gguf:F16", "gguf", 16.0),
-    Format("gguf:BF16", "gguf", 16.0),
-    Format("gguf:Q8_0", "gguf", 8.5008, 0.001355),
-    Format("gguf:Q6_K", "gguf", 6.5633, 0.005452),
-    Format("gguf:Q5_K_M", "gguf", 5.7036, 0.010762),
-    Format("gguf:Q5_K_S", "gguf", 5.5704, 0.016595),
-    Format("gguf:Q4_K_M", "gguf", 4.8944, 0.031273),
-    Format("gguf:Q4_K_S", "gguf", 4.6672, 0.043136),
-    Format("gguf:IQ4_NL", "gguf", 4.6818),
-    Format("gguf:IQ4_XS", "gguf", 4.4597),
-    # Of the block layout, 18 bytes for 32 weights: ggml-common.h of llama.cpp.
-    Format("gguf:Q4_0", "gguf", 4.5, 0.071940),
-    Format("gguf:Q3_K_L", "gguf", 4.2979, 0.087176),
-    Format("gguf:Q3_K_M", "gguf", 3.9960, 0.101913),
-    Format("gguf:IQ3_M", "gguf", 3.7628),
-    Format("gguf:IQ3_S", "gguf", 3.6606),
-    Format("gguf:Q3_K_S", "gguf", 3.6429, 0.228217),
-    Format("gguf:Q2_K", "gguf", 3.1593, 0.445132),
+    *(Format(f"gguf:{name}", "gguf", bits) for name, bits in GGUF_BITS.items()),
     # 4 or 8 bits, a 16-bit scale and bias for 64 weights, embedding and head included.
     # Source: https://ml-explore.github.io/mlx/build/html/python/_autosummary/mlx.core.quantize.html
     Format("mlx:8bit", "mlx", 8.5),

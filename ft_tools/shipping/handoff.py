@@ -32,16 +32,7 @@ def handoff(
     proofs: Mapping[str, str],
     merged: str,
 ) -> str:
-    """Return HANDOFF.md: the commands that run each file, and what was proved about it.
-
-    Args:
-        plan: Of the run.
-        results: Formats, made or not.
-        how: How the model has to be asked.
-        said: Whether the shipped defaults answer as measured, and the recommended format.
-        proofs: For each program, whether the prompts it builds are those of training.
-        merged: Folder of the merged model, beside HANDOFF.md.
-    """
+    """Return HANDOFF.md: the commands that run each file, and what was proved about it."""
     answers, recommended = said
     made = [r for r in results if r.state == "made"]
     # What another machine needs; not where all files are in the one merged folder anyway.
@@ -75,15 +66,7 @@ def model_card(
     lineage: Mapping[str, str],
     how: PromptSpec,
 ) -> str:
-    """Return the card: where the model comes from, how to ask it, and what was proved.
-
-    Args:
-        plan: Of the run.
-        check: Of the merge; None when there was nothing to merge.
-        licence: Of the base, as its own card names it; "" when it names none.
-        lineage: Ids and hashes that say where it comes from.
-        how: How it has to be asked.
-    """
+    """Return the card: where the model comes from, how to ask it, and what was proved."""
     base = public_name(plan.base_model)
     fields: dict[str, Any] = {"plan": plan, "check": check, "licence": licence, "base": base}
     return _filled("README.md", how=how, lineage=lineage, **fields)
@@ -122,7 +105,7 @@ def _filled(name: str, *, how: PromptSpec, **fields: Any) -> str:
         "path": Path,
         "shell": shlex.quote,
     }
-    measured = how.measured.sentence() if how.measured else ""
+    measured = how.measured.score if how.measured else ""
     ours = {"question": QUESTION, "schema_file": SCHEMA, "can_be_shipped": can_be_shipped}
     ours |= {"openai_request": _openai_request, "ollama_request": _ollama_request}
     template = templates.get_template(f"{name}.jinja")

@@ -46,12 +46,7 @@ class PromptParts(Report):
 
 
 def parts_of(render: Render, bos: str) -> PromptParts | None:
-    """Cut a template into parts; None when its prompts are not made of fixed parts.
-
-    Args:
-        render: The template.
-        bos: The text of the beginning-of-sequence token if the tokenizer adds it, else "".
-    """
+    """Cut a template into parts; None when its prompts are not made of fixed parts."""
     try:
         parts = _cut(render, bos)
     except Exception:
@@ -110,13 +105,6 @@ def modelfile(
 ) -> str:
     """Write an Ollama Modelfile.
 
-    Args:
-        gguf: File name, beside the Modelfile.
-        parts: Of the template; without them Ollama guesses from the file's own template.
-        stops: Texts that end an answer.
-        system: The system text of training; None: the template's own default.
-        limits: num_ctx and num_predict, as far as they are known.
-
     Source: https://github.com/ollama/ollama/blob/main/docs/modelfile.md
     """
     lines = [f"FROM ./{gguf}"]
@@ -152,13 +140,7 @@ def shipped_system(text: str) -> str:
 
 
 def as_shipped(parts: PromptParts, system: str, messages: Sequence[Message]) -> str:
-    """Return the prompt that Ollama builds of a Modelfile when a user sends only the talk.
-
-    Args:
-        parts: Of the Modelfile's template.
-        system: Of the Modelfile; empty: none is sent.
-        messages: The held-out conversation up to the answer, with its own system text or without.
-    """
+    """Return the prompt that Ollama builds of a Modelfile when a user sends only the talk."""
     talk = [m for m in messages if m["role"] not in {"system", "developer"}]
     if system:
         talk = [{"role": "system", "content": system}, *talk]

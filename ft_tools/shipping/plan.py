@@ -25,7 +25,7 @@ from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.asking import MeasuredAs, measured_as
 from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat
 from ft_tools.shipping.findings import refusal
-from ft_tools.shipping.formats import Family, Format
+from ft_tools.shipping.formats import Format
 from ft_tools.shipping.request import ShipRequest
 
 MAX_STEM = 60
@@ -96,20 +96,26 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     if folder:
         model_folder.require_readable(folder)
         tower_packages.require(model_folder.config(folder))
+    config_sha256 = sha256(folder / "config.json") if folder else ""
     trained = directory.plan_of(source.run_id)
-    _require_trained_base(request, source, folder, trained)
+    _require_trained_base(request, source, config_sha256, folder, trained)
     facts, size, planned = inspected(folder or base, source.adapter, rows, request.device)
     measured_on = _held_out(request, source)
     runs_on = estimates.placement_of(size, this_machine(request.device), facts)
     output = workspace.new_folder(request.output_dir) if request.output_dir else None
+    runs, has_gguf = workspace.runs_dir(), estimates.has_family(rows, "gguf")
+    is_compressed = estimates.has_family(rows, "environment")
     disks = estimates.disks(
-        planned,
-        rows,
+        {one.format: one.estimated_bytes for one in planned},
         size,
-        _places(output),
-        fetched=folder is None,
-        environment_bytes=environment.missing_bytes() if _has(rows, "environment") else 0,
-    )
+        {
+            "output": output or runs, "work": runs,
+            "hub": hub_cache(), "cache": workspace.cache_dir(),
+        },
+        is_fetched=folder is None,
+        has_gguf=has_gguf,
+        environment_bytes=environment.missing_bytes() if is_compressed else 0,
+    )  # fmt: skip
     return ShipPlan(
         source=request.source,
         name=_name(request, base),
@@ -118,7 +124,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         num_params=size.num_params if size else None,
         device=request.device,
         runs_on=runs_on,
-        base_config_sha256=sha256(folder / "config.json") if folder else "",
+        base_config_sha256=config_sha256,
         adapter=facts,
         quantization=trained.get("quantization") if facts else None,
         formats=planned,
@@ -132,7 +138,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         disks=disks,
         ram_bytes=estimates.ram_bytes(size, runs_on, rows),
         duration=estimates.duration(size, rows, runs_on, request.max_examples, request.device),
-        converter=converter_script.origin() if _has(rows, "gguf") else "",
+        converter=converter_script.origin() if has_gguf else "",
     )
 
 
@@ -140,12 +146,6 @@ def inspected(
     base: Path | ModelSource, adapter: str | None, rows: list[Format], device: str
 ) -> tuple[AdapterFacts | None, ModelSize | None, list[PlannedFormat]]:
     """Read a base's and an adapter's headers, and refuse what cannot be shipped on this machine.
-
-    Args:
-        base: Its folder; a source that is not here yet.
-        adapter: Folder of the adapter; None: a whole model is shipped.
-        rows: The formats.
-        device: As requested.
 
     Returns:
         What the adapter is, the size of the base where it is known, and the formats.
@@ -158,11 +158,8 @@ def inspected(
     size = size_of_tensors(held) if isinstance(base, Path) else size_of(base)
     if size is not None:
         estimates.require_possible(rows, size, this_machine(device), found)
-    return found, size, [estimates.planned_format(row, size) for row in rows]
-
-
-def _has(rows: list[Format], family: Family) -> bool:
-    return any(row.family == family for row in rows)
+    sizes = {row.name: estimates.format_bytes(row, size) if size else 0 for row in rows}
+    return found, size, [PlannedFormat(format=n, estimated_bytes=b) for n, b in sizes.items()]
 
 
 def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
@@ -177,20 +174,19 @@ def _base(request: ShipRequest, source: ModelSource) -> ModelSource:
 
 
 def _require_trained_base(
-    request: ShipRequest, source: ModelSource, folder: Path | None, trained: dict[str, Any]
+    request: ShipRequest,
+    source: ModelSource,
+    found: str,
+    folder: Path | None,
+    trained: dict[str, Any],
 ) -> None:
-    """Refuse a base that is not the one a run recorded; one that the caller names is theirs.
-
-    Raises:
-        BadInput: Its config.json is another.
-    """
+    """Refuse a base whose config.json is not the recorded one; a named one is the caller's."""
     model = trained.get("model")
     recorded = model.get("config_sha256") if isinstance(model, dict) else None
-    if source.adapter is None or folder is None or request.base_model or not recorded:
+    if source.adapter is None or not found or not recorded or request.base_model:
         return
-    if sha256(folder / "config.json") != recorded:
-        fields = {"folder": folder, "run": source.run_id, "recorded": recorded[:12]}
-        raise refusal("another_base", **fields)
+    if found != recorded:
+        raise refusal("another_base", folder=folder, run=source.run_id, recorded=recorded[:12])
 
 
 def _base_name(request: ShipRequest, source: ModelSource) -> str:
@@ -205,27 +201,18 @@ def _base_name(request: ShipRequest, source: ModelSource) -> str:
     return source.name
 
 
-def _places(output: Path | None) -> dict[str, Path]:
-    """Return a folder of each disk that is written to."""
-    runs = workspace.runs_dir()
-    places = {"output": output or runs, "work": runs, "hub": hub_cache()}
-    return places | {"cache": workspace.cache_dir()}
-
-
 def _name(request: ShipRequest, base: ModelSource) -> str:
     """Return a name that files, a shell and Ollama take.
 
     Source: https://github.com/ollama/ollama/blob/main/types/model/name.go: ASCII, a letter or digit
     first, at most 80 bytes.
     """
-    if asked := _plain(request.name):
-        return asked
-    stem = Path(base.name if base.kind == "hub" else base.load_from).name
-    return f"{_plain(stem.rpartition('--')[2])[:MAX_STEM] or 'model'}-tuned"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name.strip(), flags=re.ASCII).strip("-.")
+    stem = Path(base.name if base.kind == "hub" else base.load_from).name.rpartition("--")[2]
+    asked, plain = (
+        re.sub(r"[^\w.-]+", "-", name.strip(), flags=re.ASCII).strip("-.")
+        for name in (request.name, stem)
+    )
+    return asked or f"{plain[:MAX_STEM] or 'model'}-tuned"
 
 
 def _examples_in(field: str, named: str) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ft_tools.facts import number
 from ft_tools.models.hub import forbidden_by, how_to_get
@@ -16,12 +17,14 @@ from ft_tools.shipping.formats import find
 from ft_tools.shipping.plan import ShipPlan
 
 GIB = 2**30
+Row = tuple[str, dict[str, Any]]
+"""Id of a row of findings.toml that holds, and its fields."""
 
 
 def plan_warnings(plan: ShipPlan) -> list[str]:
     """Return everything that a plan warns of."""
-    parts = (_base, _proof, _training, _memory, _converter, _formats)
-    return [found for part in parts for found in part(plan)]
+    parts = (_of_base, _of_source, _of_formats)
+    return [warning(row, **fields) for part in parts for row, fields in part(plan)]
 
 
 def forbidden(plan: ShipPlan) -> dict[str, str]:
@@ -32,75 +35,60 @@ def forbidden(plan: ShipPlan) -> dict[str, str]:
     return {"model": plan.load_from, "variable": variable, "how": how_to_get(plan.load_from)}
 
 
-def _base(plan: ShipPlan) -> Iterator[str]:
+def _of_base(plan: ShipPlan) -> Iterator[Row]:
     if why := forbidden(plan):
-        yield warning("base_forbidden", **why)
+        yield "base_forbidden", why
     elif not plan.base_config_sha256:
         size = f", {plan.disk_bytes / GIB:.0f} GiB of disk in all" if plan.num_params else ""
-        yield warning("base_downloaded", model=plan.load_from, size=size)
-    if plan.num_params is None:
-        yield warning("size_unknown")
-
-
-def _proof(plan: ShipPlan) -> Iterator[str]:
-    if plan.held_out is None:
-        yield warning("built_in_text")
-    if plan.quantization:
-        yield warning("trained_in_4_bits")
-    if (measured := plan.measured_as) is not None and measured.num_shots:
-        fields = measured.model_dump(include={"evaluation", "system"})
-        yield warning("shots_not_shipped", num=measured.num_shots, **fields)
-    if plan.adapter is not None and measured is None:
-        yield warning("not_evaluated")
-
-
-def _training(plan: ShipPlan) -> Iterator[str]:
-    """Repeat what the report of the run says is wrong with what it made."""
-    if not directory.RUN_ID.fullmatch(plan.source):
-        return
-    report = directory.read_json(directory.find(plan.source) / "report.json") or {}
-    cut = [one for one in report.get("health") or () if one.get("signal") == "rows_cut"]
-    for one in [*(report.get("diagnosis") or ()), *cut]:
-        said = {"observed": one.get("observed"), "advice": one.get("advice")}
-        yield warning("training_finding", run=plan.source, **said)
-
-
-def _memory(plan: ShipPlan) -> Iterator[str]:
+        yield "base_downloaded", {"model": plan.load_from, "size": size}
     free = memory.free_bytes()
     if plan.num_params is None:
-        return
-    if plan.runs_on is None:
-        yield warning("checked_by_weights")
+        yield "size_unknown", {}
+    elif plan.runs_on is None:
+        yield "checked_by_weights", {}
     elif plan.runs_on.device != "cpu":
-        yield warning("gpu_never_run")
+        yield "gpu_never_run", {}
     elif plan.ram_bytes > free:
-        yield warning("memory_in_use", needed=plan.ram_bytes / GIB, free=free / GIB)
+        yield "memory_in_use", {"needed": plan.ram_bytes / GIB, "free": free / GIB}
 
 
-def _converter(plan: ShipPlan) -> Iterator[str]:
+def _of_source(plan: ShipPlan) -> Iterator[Row]:
+    if plan.held_out is None:
+        yield "built_in_text", {}
+    if plan.quantization:
+        yield "trained_in_4_bits", {}
+    measured = plan.measured_as
+    if measured is not None and measured.num_shots:
+        fields = measured.model_dump(include={"evaluation", "system"})
+        yield "shots_not_shipped", {"num": measured.num_shots, **fields}
+    if plan.adapter is not None and measured is None:
+        yield "not_evaluated", {}
+    if directory.RUN_ID.fullmatch(plan.source):
+        # What the report of the run says is wrong with what it made.
+        report = directory.read_json(directory.find(plan.source) / "report.json") or {}
+        cut = [one for one in report.get("health") or () if one.get("signal") == "rows_cut"]
+        for one in [*(report.get("diagnosis") or ()), *cut]:
+            said = {"observed": one.get("observed"), "advice": one.get("advice")}
+            yield "training_finding", {"run": plan.source, **said}
+
+
+def _of_formats(plan: ShipPlan) -> Iterator[Row]:
+    names = [planned.format for planned in plan.formats]
+    files, made_apart = (
+        ", ".join(name for name in names if find(name).family == family)
+        for family in ("gguf", "environment")
+    )
     if plan.converter:
         if why := converter_script.why_not(config(Path(plan.load_from))):
-            yield warning(
-                "not_converted",
-                formats=", ".join(p.format for p in plan.formats if p.format.startswith("gguf:")),
-                converter=plan.converter,
-                why=why,
-                variable=converter_script.VARIABLE,
-            )
+            fields = {"converter": plan.converter, "variable": converter_script.VARIABLE}
+            yield "not_converted", {"formats": files, "why": why, **fields}
         if not converter_script.is_here():
-            yield warning("converter_downloaded", mib=converter_script.DOWNLOAD_BYTES // 2**20)
-    made_apart = [p.format for p in plan.formats if find(p.format).family == "environment"]
+            yield "converter_downloaded", {"mib": converter_script.DOWNLOAD_BYTES // 2**20}
     if made_apart and not environment.is_built():
-        fields = {"requirement": environment.REQUIREMENT, "gib": environment.missing_bytes() / GIB}
-        yield warning("environment_built", formats=", ".join(made_apart), **fields)
-
-
-def _formats(plan: ShipPlan) -> Iterator[str]:
-    names = {p.format for p in plan.formats}
+        gib = environment.missing_bytes() / GIB
+        fields = {"formats": made_apart, "requirement": environment.REQUIREMENT}
+        yield "environment_built", {"gib": gib, **fields}
     is_small = (plan.num_params or math.inf) < number("ship.small_model_billion") * 1e9
     has_4_bits = any(name.startswith("gguf:Q4") for name in names)
     if is_small and has_4_bits and "gguf:Q8_0" not in names:
-        yield warning("small_in_4_bits")
-    weak = [p.format for p in plan.formats if p.expected in {"warn", "fail"}]
-    if weak:
-        yield warning("published_loss", formats=", ".join(weak))
+        yield "small_in_4_bits", {}

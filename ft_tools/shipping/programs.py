@@ -39,13 +39,6 @@ def watched(
 ) -> tuple[int, str]:
     """Run a program to its end; of one that fails the log of this process has the last words.
 
-    Args:
-        argv: The program and its arguments; no shell is involved.
-        log: File that takes its output and its errors.
-        stop: Called while it works; raises to end it early.
-        environment: Its environment variables.
-        folder: Where it works; None: where this process does.
-
     Returns:
         Its exit code, negative for the signal that ended it, and what it wrote.
 
@@ -82,14 +75,6 @@ def answer_of(
 ) -> dict[str, Any]:
     """Let a program do a job: it takes the job's file as its last argument, and writes the answer.
 
-    Args:
-        name: Of the program and its version, for its errors.
-        argv: The program and its other arguments.
-        job: What to do; `answer`, the file it writes, is added.
-        scratch: Folder for job, answer and log.
-        stop: Called while it works; raises to end it early.
-        more: Environment variables.
-
     Raises:
         DiskFull: There was no space for what it writes.
         ProgramFailed: It refused, or ended badly; its words are in the run's log.
@@ -111,13 +96,7 @@ def answer_of(
 
 
 def ended(name: str, code: int, said: str) -> str:
-    """Return how a program ended, and what to do.
-
-    Args:
-        name: Of the program and its version.
-        code: Its exit code; negative: the signal that ended it.
-        said: What it wrote; only the kind of error is taken from it.
-    """
+    """Return how a program ended, and what to do."""
     cure = "get_run with log_lines shows its words; upgrade it and ship again, or take safetensors"
     if code == -signal.SIGKILL:
         return f"{name} was killed, most likely because memory ran out; free some and ship again"

@@ -10,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pydantic import Field
-
 from ft_tools import facts
-from ft_tools.contract import NextStep, Reason, Report
+from ft_tools.contract import NextStep, Reason
 from ft_tools.next_steps import next_step
 from ft_tools.reasons import reason
 from ft_tools.shipping.findings import refusal, sentence
@@ -30,17 +28,30 @@ SMALL_BYTES = 2**24
 """Norms, scales and headers weigh nothing in a model that anyone ships, and much in a toy."""
 
 
-class PositionScores(Report):
-    """What a worker measured at each position of the text; all lists have the same length."""
+@dataclass
+class PositionScores:
+    """Two models' logits compared at each position of a text; empty lists: nothing was."""
 
-    kls: list[float]
-    same_top1: list[bool]
-    reference_nlls: list[float] = Field(description="-log p of the next token, reference model.")
-    nlls: list[float] = Field(description="-log p of the next token, shipped model.")
-    base_kls: list[float] = Field(
-        default_factory=list, description="Divergence from the base; empty: it was not run."
-    )
-    effect_kept_fraction: float | None = None
+    kls: list[float] = field(default_factory=list)
+    same_top1: list[bool] = field(default_factory=list)
+    reference_nlls: list[float] = field(default_factory=list)
+    """-log p of the next token, of the model that the other has to equal."""
+    nlls: list[float] = field(default_factory=list)
+    base_kls: list[float] = field(default_factory=list)
+    """Divergence of the other from the base; empty: the base was not run."""
+    effect_kls: list[float] = field(default_factory=list)
+    """Divergence of the base: what an adapter changes."""
+    effect: float = 0.0
+    """Size of that change, <a - b, a - b>; of each row its mean is taken off."""
+    kept: float = 0.0
+    """How much of it the other has, <m - b, a - b>: rounding adds what points elsewhere."""
+    largest_difference: float = 0.0
+    """Of two logits."""
+
+    @property
+    def effect_fraction(self) -> float | None:
+        """Return how much of an adapter's change was found: 1 all, 0 nothing; None: no change."""
+        return self.kept / self.effect if self.effect else None
 
 
 def summarise(measured: PositionScores, tokenizer_parity: bool) -> Quality:
@@ -48,8 +59,7 @@ def summarise(measured: PositionScores, tokenizer_parity: bool) -> Quality:
 
     perplexity_ratio = exp(mean(nll) - mean(reference nll)).
 
-    >>> same = PositionScores(kls=[0.0, 0.0], same_top1=[True, True], reference_nlls=[1.0, 2.0],
-    ...                 nlls=[1.0, 2.0])
+    >>> same = PositionScores([0.0, 0.0], [True, True], [1.0, 2.0], [1.0, 2.0])
     >>> summarise(same, True).perplexity_ratio, summarise(same, True).verdict
     (1.0, 'good')
     """
@@ -66,7 +76,7 @@ def summarise(measured: PositionScores, tokenizer_parity: bool) -> Quality:
         tokenizer_parity=tokenizer_parity,
         num_tokens=num,
         base_kl=base_kl,
-        effect_kept_fraction=measured.effect_kept_fraction,
+        effect_kept_fraction=measured.effect_fraction,
         verdict="fail" if erases(mean, base_kl) else verdict_of(mean, tokenizer_parity),
     )
 
@@ -136,12 +146,6 @@ def merge_gates(
 
     What rounding costs grows with what the adapter changes; below a floor it is rounding alone.
 
-    Args:
-        mean_kl: From the base with its adapter, nats per token.
-        adapter_kl: What the adapter changes, nats per token.
-        top1_agreement: Fraction of tokens with the same first choice, 0 to 1.
-        applied_fraction: How much of the adapter's effect the merge has; None: it has none.
-
     >>> passes = lambda *seen: all(gate.is_passed for gate in merge_gates(*seen))
     >>> passes(1e-4, 1e-4, 1.0, 0.0), passes(1e-5, 1e-4, 1.0, 0.98)
     (False, True)
@@ -163,12 +167,7 @@ def gates_of(check: MergeCheck) -> list[Gate]:
 
 
 def weight_gates(worst: float, applied_fraction: float | None) -> list[Gate]:
-    """Return what merged weights are judged by, where no logits could be compared.
-
-    Args:
-        worst: Largest difference of a weight's outputs over their size.
-        applied_fraction: How much of the adapter's effect they have; None: it has none.
-    """
+    """Return what merged weights are judged by, where no logits could be compared."""
     differs = Gate("ship.weight_difference", worst, facts.number("ship.weight_difference"))
     return [differs, _lost(applied_fraction)]
 
@@ -193,14 +192,13 @@ def require_planned_size(name: str, made_bytes: int, planned_bytes: int) -> None
 # --- the file to use ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Recommendation:
+class Recommendation(NamedTuple):
     """The file to use, and why."""
 
     said: str
     format: str = ""
     """Empty: none is recommended."""
-    reasons: list[Reason] = field(default_factory=list)
+    reasons: Sequence[Reason] = ()
 
 
 def recommend(results: Sequence[FormatResult], tuned: Mapping[str, float]) -> Recommendation:
@@ -209,83 +207,61 @@ def recommend(results: Sequence[FormatResult], tuned: Mapping[str, float]) -> Re
     It is the smallest that answers as well as the best of them, or whose loss is shown to be below
     ship.quantized_loss. A file whose verdict is fail is never recommended. Where the tuned model
     scores 0, no loss can be seen: then it is the smallest whose verdict is good or ok.
-
-    Args:
-        results: All formats.
-        tuned: The tuned model's metrics on the same examples.
     """
-    checked = sorted((one for one in results if one.shipped), key=lambda one: one.size_bytes)
+    checked = [(one, one.shipped) for one in results if one.shipped]
     if not checked:
         return Recommendation(sentence("unchecked"))
-    first = _shipped(next(one for one in results if one.shipped))
-    metric, num, loss = first.metric, first.num_examples, facts.number("ship.quantized_loss")
-    answering = [one for one in checked if _answers(_shipped(one), loss)]
-    good = [one for one in answering if _verdict(one) != "fail"]
-    near = [one for one in good if _verdict(one) in {"good", "ok"}]
-    most = max((_shipped(one).difference for one in good), default=0.0)
-    kept = [one for one in good if (s := _shipped(one)).difference >= most or s.ci_low >= -loss]
-    cannot_tell = tuned[metric] == 0
-    # What holds first decides: the row of the sentence, and the files that it leaves.
-    row, files = next(
-        (row, files)
-        for row, files, holds in (
-            ("do_not_ship", [], not answering),
-            ("verdict_fail", [], not good),
-            ("task_cannot_tell", near, cannot_tell),
-            ("loss_unknown", kept, kept != good and kept[0] is not good[0]),
-            ("", kept, True),
-        )
-        if holds
-    )
-    listed = "; ".join(_described(one) for one in results if one.shipped)
+    first, loss = checked[0][1], facts.number("ship.quantized_loss")
+    metric, num, cannot_tell = first.metric, first.num_examples, tuned[first.metric] == 0
+    listed = "; ".join(_described(one.format, shipped) for one, shipped in checked)
     said = sentence("checked", metric=metric, num=num, files=listed, tuned=tuned[metric])
-    fields = {"smaller": good[0].format, "best": files[0].format} if good and files else {}
-    said += sentence(row, **fields, num=num, loss=loss) if row else ""
-    said += sentence("no_ok_file") if cannot_tell and good and not near else ""
-    seen: dict[str, str | float] = {"verdict_fail": "fail", "task_cannot_tell": tuned[metric]}
-    reasons = [reason(row, seen[row])] if row in seen else []
-    return Recommendation(said, files[0].format if files else "", reasons)
+    by_size = sorted(checked, key=lambda one: one[0].size_bytes)
+    # No loss that counts is shown, and some prompt is the measured one.
+    answering = [
+        (one, shipped, one.quality.verdict if one.quality else "")
+        for one, shipped in by_size
+        if shipped.prompts_equal > 0 and (shipped.ci_high >= 0 or shipped.ci_low >= -loss)
+    ]
+    good = [(one, shipped, verdict) for one, shipped, verdict in answering if verdict != "fail"]
+    if not good:
+        row = "verdict_fail" if answering else "do_not_ship"
+        reasons = [reason(row, "fail")] if answering else []
+        return Recommendation(said + sentence(row), reasons=reasons)
+    if cannot_tell:
+        near = [one.format for one, _, verdict in good if verdict in {"good", "ok"}]
+        said += sentence("task_cannot_tell") + ("" if near else sentence("no_ok_file"))
+        reasons = [reason("task_cannot_tell", tuned[metric])]
+        return Recommendation(said, near[0] if near else "", reasons)
+    most = max(shipped.difference for _, shipped, _ in good)
+    kept = [
+        one.format
+        for one, shipped, _ in good
+        if shipped.difference >= most or shipped.ci_low >= -loss
+    ]
+    smallest = good[0][0].format
+    if kept[0] != smallest:
+        said += sentence("loss_unknown", smaller=smallest, best=kept[0], num=num, loss=loss)
+    return Recommendation(said, kept[0])
 
 
-def next_steps(
-    results: Sequence[FormatResult], recommended: str, dataset: str | None
-) -> list[NextStep]:
-    """Suggest to measure the task itself on the recommended file, or else on the last one made.
-
-    Args:
-        results: Formats, made or not.
-        recommended: One of them; may be empty.
-        dataset: The rows that the tuned model was measured on, if they are still there.
-    """
-    made = {r.format: r.path for r in results if r.state == "made" and r.format.startswith("gguf:")}
-    if not made:
-        return []
-    arguments = {"model": made.get(recommended, [*made.values()][-1]), "dataset": dataset}
-    return [next_step("measure_shipped", arguments, "same_rows" if dataset else "name_dataset")]
-
-
-def _shipped(result: FormatResult) -> ShippedAnswers:
-    assert result.shipped is not None
-    return result.shipped
-
-
-def _verdict(result: FormatResult) -> str:
-    return result.quality.verdict if result.quality else ""
-
-
-def _answers(shipped: ShippedAnswers, loss: float) -> bool:
-    """Return whether no loss that counts is shown, and some prompt is the measured one."""
-    return shipped.prompts_equal > 0 and (shipped.ci_high >= 0 or shipped.ci_low >= -loss)
-
-
-def _described(result: FormatResult) -> str:
-    shipped = _shipped(result)
+def _described(name: str, shipped: ShippedAnswers) -> str:
     return sentence(
         "checked_file",
-        format=result.format,
+        format=name,
         value=shipped.task[shipped.metric],
         difference=shipped.difference,
         low=shipped.ci_low,
         high=shipped.ci_high,
         prompts="" if shipped.prompts_equal else sentence("no_prompt"),
     )
+
+
+def next_steps(
+    results: Sequence[FormatResult], recommended: str, dataset: str | None
+) -> list[NextStep]:
+    """Suggest to measure the task itself on the recommended file, or else on the last one made."""
+    made = {r.format: r.path for r in results if r.state == "made" and r.format.startswith("gguf:")}
+    if not made:
+        return []
+    arguments = {"model": made.get(recommended, [*made.values()][-1]), "dataset": dataset}
+    return [next_step("measure_shipped", arguments, "same_rows" if dataset else "name_dataset")]

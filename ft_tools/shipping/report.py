@@ -42,7 +42,7 @@ class Quality(Report):
 
 
 class MergeCheck(Report):
-    """Base with adapter against the merged model, on the same prompts."""
+    """Base with adapter against the merged model, on the same text."""
 
     mean_kl: float = Field(description="Nats per token; the limit is ship.merge_kl.")
     adapter_kl: float = Field(
@@ -53,8 +53,6 @@ class MergeCheck(Report):
     )
     max_abs_logit_difference: float
     top1_agreement: float = Field(description="0 to 1.")
-    same_greedy_texts: int = Field(description="Prompts continued with the very same tokens.")
-    num_prompts: int
     num_tokens: int
     compute_dtype: str = Field(description="Both were run in it.")
     reference: str = Field(description="What the merged model was compared with.")

@@ -11,17 +11,10 @@ from ft_tools.runs.hardware.devices import find_device
 from ft_tools.runs.launch import Launch, launch
 from ft_tools.runs.state import directory
 from ft_tools.shipping.findings import refusal
-from ft_tools.shipping.formats import Format
+from ft_tools.shipping.formats import MODULES, Family, Format
 from ft_tools.shipping.plan import ShipPlan, formats_asked, plan_of
 from ft_tools.shipping.plan_warnings import forbidden, plan_warnings
 from ft_tools.shipping.request import ShipRequest
-
-MODULES = {
-    "safetensors": {"torch": "train", "transformers": "train", "peft": "train"},
-    "gguf": {"gguf": "gguf", "llama_cpp": "gguf"},
-    "mlx": {"mlx_lm": "mlx"},
-}
-"""Family of formats -> the modules that it needs, and the extra of each; safetensors: always."""
 
 
 def merge_and_quantize(request: ShipRequest) -> Launch:
@@ -45,7 +38,10 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
         require_space(Path(disk.folder), disk.num_bytes, f"shipping this model ({uses})")
     _require_mlx_type(rows, Path(plan.load_from))
     if request.confirm is not None:
-        _require_modules(rows)
+        families: list[Family] = ["safetensors", *(row.family for row in rows)]
+        for family in families:
+            for module, extra in MODULES[family].items():
+                require_installed(extra, module)
         if why := forbidden(plan):
             raise refusal("base_forbidden", **why)
     device, slots = slots_of(plan)
@@ -76,17 +72,11 @@ def slots_of(plan: ShipPlan) -> tuple[str | None, tuple[list[str], int]]:
     return slots_for(plan.runs_on.device)
 
 
-def _require_modules(rows: list[Format]) -> None:
-    for family in ("safetensors", *(row.family for row in rows)):
-        for module, extra in MODULES.get(family, {}).items():
-            require_installed(extra, module)
-
-
 def _require_mlx_type(rows: list[Format], base: Path) -> None:
-    """Refuse an MLX format of a model that mlx-lm does not build.
+    """Refuse an MLX format of a model type that the installed mlx-lm does not build.
 
     Raises:
-        Refused: The installed mlx-lm has no such model type.
+        Refused: It has no such type.
     """
     wanted = [row.name for row in rows if row.family == "mlx"]
     if not wanted or not base.is_dir():

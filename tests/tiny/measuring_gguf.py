@@ -22,7 +22,7 @@ from ft_tools.runs.tool import get_run
 from ft_tools.shipping import converter_script, quality
 from ft_tools.shipping.estimates import PlannedFormat
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.worker import proving
+from ft_tools.shipping.worker import proof
 from ft_tools.shipping.worker.shipment import Shipment
 
 
@@ -80,20 +80,14 @@ def wait(run_id, until, seconds=300):
         time.sleep(0.1)
 
 
-def reference_of(tmp_path, folder, tokenizer, num_texts):
-    text = proving.held_out_text(tokenizer, None, "", len(tokenizer))
-    text = proving.Text(text.origin, text.ids[:num_texts], text.raw[:num_texts], text.prompts)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    reference = proving.Reference(tmp_path / "reference.f32", text, len(tokenizer))
-    reference.fill(model)
-    return reference, text
-
-
-def proof_of(tmp_path, tokenizer):
-    """Return a proof over the built-in text, before the merged model was run."""
-    text = proving.held_out_text(tokenizer, None, "", len(tokenizer))
-    reference = proving.Reference(tmp_path / "rows.f32", text, len(tokenizer))
-    return proving.Proof(tokenizer, reference, None)
+def proof_of(tmp_path, tokenizer, folder=None, num_texts=None):
+    """Return a proof over the built-in text; without a folder the merged model was not run."""
+    text = proof.held_out(tokenizer, None, "", len(tokenizer))
+    text.ids, text.raw, text.prompt_texts = text.ids[:num_texts], text.raw[:num_texts], []
+    found = proof.Proof(tokenizer, text, tmp_path / "reference.f32", len(tokenizer))
+    if folder is not None:
+        found.fill(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval())
+    return found
 
 
 def shipment_in(tmp_path, model, *names):
@@ -101,8 +95,7 @@ def shipment_in(tmp_path, model, *names):
     shutil.copytree(model, tmp_path / "out" / "merged")
     publish.seal(tmp_path / "out" / "merged")
     (tmp_path / "scratch").mkdir()
-    known = {"estimated_bytes": 2**24, "published_kl": None, "expected": "unknown", "source": ""}
-    planned = [PlannedFormat(format=name, **known) for name in names]
+    planned = [PlannedFormat(format=name, estimated_bytes=2**24) for name in names]
     plan = ShipPlan.model_construct(name="m", source="m", adapter=None, formats=planned)
     return Shipment(Quiet(), plan, model, tmp_path / "out", tmp_path / "scratch")
 
@@ -148,9 +141,9 @@ def logits_of(model, ids):
     return np.concatenate(list(gguf.logits_in_batches(model, ids)))
 
 
-def measure(file, reference, text, tokenizer):
-    with gguf.opened(file, proving.MAX_TEXT_TOKENS) as model:
-        proof = proving.Proof(tokenizer, reference, None)
-        same = proof.has_same_ids([gguf.tokenize(model, probe) for probe in proof.probes])
-        measured = reference.measure(lambda ids: logits_of(model, ids))
-    return quality.summarise(measured, same)
+def measure(file, expected):
+    """Compare a GGUF file with the model of a proof."""
+    with gguf.opened(file, proof.MAX_TEXT_TOKENS) as model:
+        same = expected.has_same_ids([gguf.tokenize(model, probe) for probe in expected.probes])
+        rows = (logits_of(model, ids) for ids in expected.held_out.ids)
+        return quality.summarise(expected.measure(rows), same)

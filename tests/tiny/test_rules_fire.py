@@ -14,7 +14,8 @@ from ft_tools.models.worker.loading import load
 from ft_tools.shipping.plan import ShipPlan
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
-from ft_tools.shipping.worker import merge_check, merged_model
+from ft_tools.shipping.worker import ship
+from ft_tools.shipping.worker.proof import HeldOut, Proof
 from ft_tools.shipping.worker.shipment import Shipment
 
 pytestmark = [
@@ -41,9 +42,10 @@ def test_a_merge_that_lost_the_adapter_is_refused_by_its_rule(workspace, tiny_mo
     shutil.copytree(base, workspace / "merged")
     shipment = Shipment(None, plan, base, workspace, workspace)
 
-    place, asked = Placement("cpu", "float32", 0), [[5, 17, 99, 3, 64, 20, 11, 42]]
-    found = merge_check.outputs(load(workspace / "merged", place), asked)
+    place, merged = Placement("cpu", "float32", 0), workspace / "merged"
+    text = HeldOut("given", [[5, 17, 99, 3, 64, 20, 11, 42]], [], [])
+    model = load(merged, place)
+    proof = Proof(None, text, workspace / "rows.f32", model.config.vocab_size)
+    proof.fill(model)
     with pytest.raises(Refused, match=r"^unproven_merge: .*Override: None"):
-        merged_model.check_merge(
-            shipment, asked, found, place, lambda alone: merge_check.logits_of(alone, asked)
-        )
+        ship.check_merge(shipment, workspace / "adapter", proof, place)

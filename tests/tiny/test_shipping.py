@@ -22,7 +22,7 @@ from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import llama, llama_job
 from tests.faults.harness import worker_pid
-from tests.tiny.measuring_gguf import measure, reference_of, wait
+from tests.tiny.measuring_gguf import measure, proof_of, wait
 
 pytestmark = [
     pytest.mark.tiny,
@@ -143,13 +143,13 @@ def test_the_demo_model_keeps_its_mind_as_it_shrinks(
     tokenizer = AutoTokenizer.from_pretrained(smollm2)
     source = tmp_path / "source.gguf"
     llama.convert(smollm2, source, "bf16", lambda: None)
-    reference, text = reference_of(tmp_path, smollm2, tokenizer, 1)
+    whole = proof_of(tmp_path, tokenizer, smollm2, 1)
     found, sizes, types = {}, {}, {}
     for name in ("gguf:Q8_0", "gguf:Q4_K_M"):
         row = formats.find(name)
         file = tmp_path / f"{row.type_name}.gguf"
         llama_job.quantize(source, file, row)
-        found[name] = measure(file, reference, text, tokenizer)
+        found[name] = measure(file, whole)
         sizes[name] = file.stat().st_size
         types[name] = llama.fallbacks(llama.tensor_types(file), row)
     assert found["gguf:Q8_0"].tokenizer_parity

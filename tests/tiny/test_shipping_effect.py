@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ft_tools.shipping import quality
-from ft_tools.shipping.worker.proving import Reference, Text
+from ft_tools.shipping.worker.proof import HeldOut, Proof
 
 pytestmark = pytest.mark.tiny
 
@@ -33,14 +33,14 @@ def measured(tmp_path):
     random = np.random.default_rng(0)
     base = random.normal(size=(WORDS, WORDS)).astype(np.float32)
     effect = random.normal(size=(WORDS, WORDS)).astype(np.float32)
-    reference = Reference(tmp_path / "rows.f32", Text("given", [IDS], [], []), WORDS)
-    reference.fill(Table(base + effect))
-    reference.fill_base(Table(base))
+    proof = Proof(None, HeldOut("given", [IDS], [], []), tmp_path / "rows.f32", WORDS)
+    proof.fill(Table(base + effect))
+    proof.fill_base(Table(base))
 
     def measure(share, noise=0.0):
         drawn = noise * np.random.default_rng(1).normal(size=base.shape).astype(np.float32)
         rows = base + share * effect + drawn
-        return quality.summarise(reference.measure(lambda ids: rows[ids]), True)
+        return quality.summarise(proof.measure([rows[IDS]]), True)
 
     return measure
 

@@ -19,7 +19,8 @@ from ft_tools.errors import FineTuningError
 from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
 from ft_tools.shipping import adapter as adapters
-from ft_tools.shipping.worker import merge_check, merging
+from ft_tools.shipping.worker import merging
+from ft_tools.shipping.worker.proof import HeldOut, Proof
 from tests.tiny.measuring_gguf import write_gguf
 
 pytestmark = [
@@ -152,12 +153,11 @@ def test_nothing_that_a_model_brings_along_is_executed(parts, workspace, monkeyp
     merging.merge_by_shards(base, adapter, into, lambda: None)
     merging.copy_small_files(base, adapter, into)
     tokenizer = merging.tokenizer_of(into)
-    prompts = [tokenizer("Hello world, this is a text.").input_ids]
-    place = Placement("cpu", "float32", 0)
-    expected = merge_check.adapted_outputs(base, adapter, prompts, place)
-    model = AutoModelForCausalLM.from_pretrained(into, dtype=torch.float32).eval()
-    found = merge_check.compare(expected, merge_check.outputs(model, prompts), place, "base")
-    assert found.passed
+    text = HeldOut("given", [tokenizer("Hello world, this is a text.").input_ids], [], [])
+    proof = Proof(tokenizer, text, workspace / "rows.f32", len(tokenizer))
+    proof.fill(AutoModelForCausalLM.from_pretrained(into, dtype=torch.float32).eval())
+    adapted = merging.adapted(base, adapter, Placement("cpu", "float32", 0))
+    assert proof.check_merge(adapted, "float32", "base").passed
     tokenizer.save_pretrained(workspace / "saved")
     assert not canary.exists()
     written = [*into.iterdir(), *(workspace / "saved").iterdir()]

@@ -21,11 +21,7 @@ from ft_tools.models.gguf_header import Header, read_header
 from ft_tools.shipping import comparison_text, formats
 from ft_tools.shipping.programs import ProgramFailed
 from ft_tools.shipping.worker import llama, llama_job
-from tests.tiny.measuring_gguf import (
-    measure,
-    reference_of,
-    write_gguf,
-)
+from tests.tiny.measuring_gguf import measure, proof_of, write_gguf
 
 pytestmark = pytest.mark.tiny
 
@@ -147,8 +143,7 @@ def test_a_gguf_file_predicts_what_its_model_predicts(
     tmp_path, converted, architecture, record_property
 ):
     folder, file, tokenizer = converted(architecture)
-    reference, text = reference_of(tmp_path, folder, tokenizer, 2)
-    found = measure(file, reference, text, tokenizer)
+    found = measure(file, proof_of(tmp_path, tokenizer, folder, 2))
     record_property("mean KL", found.mean_kl)
     assert found.tokenizer_parity
     assert found.mean_kl <= 1e-4, found
@@ -164,8 +159,7 @@ def test_a_file_without_the_adapter_would_be_seen(tmp_path, converted):
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight.mul_(1.1)
     model.save_pretrained(other)
-    reference, text = reference_of(tmp_path, other, tokenizer, 2)
-    assert measure(file, reference, text, tokenizer).mean_kl > 1e-4
+    assert measure(file, proof_of(tmp_path, tokenizer, other, 2)).mean_kl > 1e-4
 
 
 def test_a_header_says_what_the_library_reads(tmp_path):

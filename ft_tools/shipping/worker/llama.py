@@ -35,12 +35,6 @@ IQ_OF_256 = ("IQ3", "IQ4_XS")
 def convert(model: Path, into: Path, outtype: str, stop: Stop) -> None:
     """Convert a safetensors folder into one GGUF file.
 
-    Args:
-        model: Folder with safetensors and tokenizer.
-        into: File to write.
-        outtype: f32, f16 or bf16.
-        stop: Called while it works; raises to end early.
-
     Raises:
         DiskFull: There is no space for it.
         ProgramFailed: The converter does not know the architecture or the tokenizer.

@@ -6,7 +6,6 @@ merged that way, PEFT does it with the model in memory. The delta is computed in
 is rounded once, to the base's own dtype.
 """
 
-import gc
 import json
 import math
 import shutil
@@ -24,7 +23,7 @@ from transformers import AutoTokenizer
 from ft_tools.errors import BadData, BadInput
 from ft_tools.models import safetensors_headers
 from ft_tools.models.placement import Placement
-from ft_tools.models.worker.loading import load
+from ft_tools.models.worker.loading import free_memory, load
 from ft_tools.shipping.adapter import LORA_A, LORA_B, MAGNITUDE, read_config, target_of
 from ft_tools.shipping.published_config import as_published
 
@@ -47,12 +46,6 @@ SENTENCEPIECE = ("tokenizer.model", "spiece.model")
 
 def merge_by_shards(base: Path, adapter: Path, into: Path, stop: Callable[[], None]) -> None:
     """Write the merged model, one weight at a time.
-
-    Args:
-        base: Folder with safetensors.
-        adapter: Folder with adapter_model.safetensors.
-        into: Folder to write to.
-        stop: Called between weights; raises to end early.
 
     Raises:
         BadInput: The adapter changes a weight that the base does not have.
@@ -129,17 +122,18 @@ def merge_whole(base: Path, adapter: Path, into: Path, place: Placement) -> None
     Raises:
         BadData: The adapter has weights that are not finite.
     """
-    model = load_base(base, adapter, place)
-    merged = with_adapter(model, adapter).merge_and_unload(safe_merge=True)
-    merged.save_pretrained(into)
-    del model, merged
-    gc.collect()
+    adapted(base, adapter, place).merge_and_unload(safe_merge=True).save_pretrained(into)
+    free_memory()
 
 
-def load_base(
+def adapted(
     base: Path, adapter: Path, place: Placement, quantization: Mapping[str, Any] | None = None
 ) -> Any:
-    """Load a base, with room for the tokens that an adapter added."""
+    """Load a base with its adapter on top, with room for the tokens that it added.
+
+    Raises:
+        BadData: PEFT cannot put it there.
+    """
     held = safetensors_headers.survey_file(adapter / safetensors_headers.ADAPTER)
     model = load(base, place, quantization=quantization)
     rows = model.get_input_embeddings().weight.shape[0]
@@ -148,22 +142,12 @@ def load_base(
     ]
     if added and max(added) != rows:
         model.resize_token_embeddings(max(added), mean_resizing=False)
-    return model
-
-
-def with_adapter(model: Any, adapter: Path) -> Any:
-    """Put an adapter on a model, on the same device.
-
-    Raises:
-        BadData: PEFT cannot.
-    """
     try:
         return PeftModel.from_pretrained(model, adapter, torch_device=str(model.device)).eval()
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
+        problem = f"PEFT cannot put it on this base ({type(error).__name__})"
         cure = "check that base_model is the model it was trained on"
-        raise BadData(
-            adapter, f"PEFT cannot put it on this base ({type(error).__name__})", cure
-        ) from error
+        raise BadData(adapter, problem, cure) from error
 
 
 def copy_whole(source: Path, into: Path) -> None:

@@ -19,13 +19,7 @@ from ft_tools.shipping.worker import merging
 
 
 def write(merged: Path, into: Path, bits: int) -> None:
-    """Quantize a merged model into a folder that exists, from its own precision.
-
-    Args:
-        merged: With the rotary base in both spellings, which `merging` writes.
-        into: Takes weights, config and tokenizer.
-        bits: Of a weight.
-    """
+    """Quantize a merged model into a folder that exists, from its own precision."""
     model, config = load_model(merged, lazy=True)
     model, config = quantize_model(model, config, GROUP_SIZE, bits)
     save_model(into, model, donate_model=True)

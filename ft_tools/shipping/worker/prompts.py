@@ -62,14 +62,7 @@ def renderer(tokenizer: Any) -> modelfile.Render:
 def proofs(
     trained: Any, shipped: Any, parts: modelfile.PromptParts | None, gguf: Path | None
 ) -> dict[str, str]:
-    """Compare each program's prompts with those of training, over conversations of 1 to 5 messages.
-
-    Args:
-        trained: The tokenizer of the adapter, or of the base where the adapter has none.
-        shipped: The tokenizer beside the shipped weights.
-        parts: Of the chat template, from `prompt_parts`.
-        gguf: One of the GGUF files; None: there is none.
-    """
+    """Compare each program's prompts with those of training, on talks of 1 to 5 messages."""
     if not trained.chat_template:
         return {TRANSFORMERS: "no chat template: it was trained on plain text"}
     wanted = renderer(trained)

@@ -6,30 +6,26 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from transformers import AutoConfig
-
 from ft_tools.models import safetensors_headers
-from ft_tools.models.model_folder import weight_bytes
 from ft_tools.models.placement import Dtype, Placement, running_places, shortage
 from ft_tools.models.size import ModelSize, size_of_files
 from ft_tools.models.worker.loading import free_machine
 from ft_tools.runs.processes.endings import disk_full
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
-from ft_tools.shipping import quality
 from ft_tools.shipping.asking import PromptSpec
 from ft_tools.shipping.estimates import working_bytes
 from ft_tools.shipping.findings import refusal
-from ft_tools.shipping.formats import Format
 from ft_tools.shipping.plan import ShipPlan
 
 MERGED = "merged"
-DTYPES: dict[str, Dtype] = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
+GGUF_TYPES: dict[str, tuple[str, Dtype]] = {"BF16": ("bf16", "bfloat16"), "F16": ("f16", "float16")}
+"""Data type of safetensors -> llama.cpp's and torch's; all others are held in 32 bits."""
 
 
 @dataclass
 class Shipment:
-    """What every step needs."""
+    """A plan, with the folders it is carried out in."""
 
     session: Session
     plan: ShipPlan
@@ -46,7 +42,7 @@ class Shipment:
     @cached_property
     def can_run(self) -> bool:
         """Return whether the whole model fits, at least in bfloat16, on a card or in memory."""
-        return bool(self.places())
+        return bool(self._places())
 
     @property
     def merged(self) -> Path:
@@ -59,19 +55,18 @@ class Shipment:
         return Path(self.plan.adapter.path) if self.plan.adapter else None
 
     @property
+    def held_out(self) -> Path | None:
+        """Return the file that is measured on; None for the built-in text."""
+        return Path(self.plan.held_out) if self.plan.held_out else None
+
+    @property
     def is_tuned(self) -> bool:
         """Return whether it answers greedily: what is shipped was trained or measured that way."""
         plan = self.plan
         known = plan.adapter is not None or plan.measured_as is not None
         return known or bool(directory.RUN_ID.fullmatch(plan.source))
 
-    @property
-    def held_out(self) -> Path | None:
-        """Return the file that is measured on; None for the built-in text."""
-        return Path(self.plan.held_out) if self.plan.held_out else None
-
-    def places(self) -> list[Placement]:
-        """Return where the whole model fits now, best first."""
+    def _places(self) -> list[Placement]:
         working = working_bytes(self.size, self.plan.adapter)
         machine = free_machine(self.plan.device)
         return running_places(self.size, machine, working_bytes=working, exact=True)
@@ -79,28 +74,13 @@ class Shipment:
     def require_place(self, what: str) -> Placement:
         """Return where the whole model fits best now.
 
-        Args:
-            what: Needs it, in words.
-
         Raises:
             Refused: It fits nowhere.
         """
-        found = self.places()
-        if not found:
-            needs = shortage(self.size, free_machine(self.plan.device))
-            raise refusal("format_does_not_fit", format=what, shortage=f"{needs} free")
-        return found[0]
-
-    def require_planned_size(self, row: Format, made_at: Path) -> int:
-        """Return the bytes of a format's file or folder, which have to be about what was planned.
-
-        Raises:
-            Refused: It is far larger: something was left as it was.
-        """
-        made = weight_bytes(made_at)
-        planned = next(p.estimated_bytes for p in self.plan.formats if p.format == row.name)
-        quality.require_planned_size(row.name, made, planned)
-        return made
+        if found := self._places():
+            return found[0]
+        needs = shortage(self.size, free_machine(self.plan.device))
+        raise refusal("format_does_not_fit", format=what, shortage=f"{needs} free")
 
     def stop_if_asked(self) -> None:
         """End early; what is published stays and is not made again.
@@ -129,26 +109,9 @@ def disk_full_of_libraries(folder: Path) -> Iterator[None]:
         raise
 
 
-def outtype(merged: Path) -> str:
-    """Return the GGUF type that holds the merged weights exactly: f32, f16 or bf16."""
+def own_types(folder: Path) -> tuple[str, Dtype]:
+    """Return the GGUF type that holds a model's weights exactly, and torch's name of it."""
     held: dict[str, int] = {}
-    for tensor in safetensors_headers.survey(merged).values():
+    for tensor in safetensors_headers.survey(folder).values():
         held[tensor.dtype] = held.get(tensor.dtype, 0) + tensor.num_bytes
-    return {"BF16": "bf16", "F16": "f16"}.get(max(held, key=lambda kind: held[kind]), "f32")
-
-
-def slug(row: Format) -> str:
-    """Return the name of a format's folder."""
-    return row.name.replace(":", "-")
-
-
-def vocabulary_of(folder: Path) -> int:
-    """Return the number of rows of a model's output."""
-    return int(AutoConfig.from_pretrained(folder).get_text_config().vocab_size)
-
-
-def context_length(folder: Path) -> int | None:
-    """Return the longest context that a model was made for; None where its config has none."""
-    config = AutoConfig.from_pretrained(folder).get_text_config()
-    length = getattr(config, "max_position_embeddings", None)
-    return int(length) if length else None
+    return GGUF_TYPES.get(max(held, key=lambda kind: held[kind]), ("f32", "float32"))

@@ -20,14 +20,9 @@ from ft_tools.shipping.formats import Format
 from ft_tools.shipping.programs import answer_of
 from ft_tools.shipping.quality import PositionScores
 from ft_tools.shipping.report import FormatResult, ShippedAnswers
-from ft_tools.shipping.worker import merging, prompts, proving, task_metric
-from ft_tools.shipping.worker.proving import Proof, read_logits
-from ft_tools.shipping.worker.shipment import (
-    Shipment,
-    disk_full_of_libraries,
-    outtype,
-    slug,
-)
+from ft_tools.shipping.worker import merging, prompts
+from ft_tools.shipping.worker.proof import Proof, means, render, tokens
+from ft_tools.shipping.worker.shipment import Shipment, disk_full_of_libraries, own_types
 
 SCRIPT = Path(__file__).with_name("llm_compressor_recipe.py")
 
@@ -52,7 +47,7 @@ def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatRe
     """
     began = time.monotonic()
     try:
-        result, said = make_and_measure(shipment, row, proof)
+        result, said = _made_and_measured(shipment, row, proof)
     except (Stopped, DiskFull):
         raise
     except Exception as error:
@@ -65,44 +60,47 @@ def ship_format(shipment: Shipment, row: Format, proof: Proof) -> tuple[FormatRe
     return result.model_copy(update={"seconds": round(time.monotonic() - began, 1)}), said
 
 
-def make_and_measure(
+def _made_and_measured(
     shipment: Shipment, row: Format, proof: Proof
 ) -> tuple[FormatResult, list[str]]:
     """Make one format, unless an earlier attempt did, and measure it."""
-    session, name = shipment.session, shipment.plan.name
+    session, is_gguf = shipment.session, row.family == "gguf"
     if row.family == "safetensors":
-        return _made(row, shipment.merged, weight_bytes(shipment.merged)), []
-    folder = shipment.out / slug(row)
-    path = folder / f"{name}-{row.type_name}.gguf" if row.family == "gguf" else folder
+        own = {"task": means(proof.tuned), "tokens_per_second": proof.tokens_per_second}
+        return _made(row, shipment.merged).model_copy(update=own), []
+    make, run = FAMILIES[row.family]
+    folder = shipment.out / row.name.replace(":", "-")
+    path = folder / f"{shipment.plan.name}-{row.type_name}.gguf" if is_gguf else folder
     if row.family == "environment":
         shipment.require_place(row.name)
     if not (session.attempt > 1 and folder.is_dir() and not verify(folder)):
         session.phase(f"making {row.name}")
         with new_folder(folder) as staging, disk_full_of_libraries(staging):
-            MAKE[row.family](shipment, row, proof, staging / path.relative_to(folder))
-    result = _made(row, path, weight_bytes(path))
-    if row.family == "gguf":
+            make(shipment, row, proof, staging / path.relative_to(folder))
+    result = _made(row, path)
+    if is_gguf:
         from ft_tools.shipping.worker import llama
 
         types = llama.tensor_types(path)
         stand_ins = llama.fallbacks(types, row)
         result = result.model_copy(update={"tensor_types": types, "fallbacks": stand_ins})
     if not result.fallbacks:
-        shipment.require_planned_size(row, path)
-    session.artifact("gguf" if row.family == "gguf" else "model", path)
+        planned = next(p.estimated_bytes for p in shipment.plan.formats if p.format == row.name)
+        quality.require_planned_size(row.name, result.size_bytes, planned)
+    session.artifact("gguf" if is_gguf else "model", path)
     shipment.stop_if_asked()
     session.phase(f"measuring {row.name}")
-    if row.family == "gguf" and not shipment.can_run:
+    if is_gguf and not shipment.can_run:
         same = proof.has_same_ids(_run_gguf(shipment, path, proof, [], logits=None)["ids"])
         short = "memory is too short to run it, even in bfloat16"
         reasons = [reason("not_measured", short), *([] if same else [quality.parity_reason()])]
         return result.model_copy(update={"tokenizer_parity": same, "reasons": reasons}), []
-    ran = RUN[row.family](shipment, row, proof, path)
+    ran = run(shipment, row, proof, path)
     found = quality.summarise(ran.measured, ran.same_ids)
     update = {
         "quality": found,
-        "tokenizer_parity": ran.same_ids if row.family == "gguf" else None,
-        "task": task_metric.means(proof.scores(ran.answers)),
+        "tokenizer_parity": ran.same_ids if is_gguf else None,
+        "task": means(proof.scores(ran.answers)),
         "shipped": ran.shipped,
         "tokens_per_second": round(ran.tokens_per_second, 1),
         "reasons": [quality.verdict_reason(found)],
@@ -110,22 +108,21 @@ def make_and_measure(
     return result.model_copy(update=update), proof.shown(ran.answers)
 
 
-def _made(row: Format, path: Path, size_bytes: int) -> FormatResult:
-    digest = sha256(path / MANIFEST if path.is_dir() else path)
+def _made(row: Format, path: Path) -> FormatResult:
+    digest, size = sha256(path / MANIFEST if path.is_dir() else path), weight_bytes(path)
     return FormatResult(
-        format=row.name, state="made", path=str(path), size_bytes=size_bytes, sha256=digest
+        format=row.name, state="made", path=str(path), size_bytes=size, sha256=digest
     )
 
 
-# --- GGUF -----------------------------------------------------------------------------------------
+# --- GGUF: llama_cpp is an extra that is compiled, imported only where a file was asked for -------
 
 
 def make_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> None:
     """Make one GGUF file of the merged model, converted once, and its Modelfile."""
-    # llama_cpp is an extra that is compiled: imported only where a GGUF file was asked for.
     from ft_tools.shipping.worker import llama
 
-    kind = outtype(shipment.merged)
+    kind, _ = own_types(shipment.merged)
     source = shipment.scratch / f"source-{kind}.gguf"
     if not source.is_file():
         shipment.session.phase("converting to GGUF")
@@ -144,23 +141,23 @@ def make_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> None
 
 def run_gguf(shipment: Shipment, row: Format, proof: Proof, file: Path) -> FormatAnswers:
     """Run a GGUF file; questions are also asked as its Modelfile asks them."""
-    shipped = shipped_prompts(proof, file.with_name("Modelfile"))
-    differing = [i for i, ids in enumerate(shipped) if ids != proof.prompts[i]]
-    asked = proof.prompts + [shipped[i] for i in differing]
+    own = proof.held_out.prompts
+    shipped = _shipped_prompts(proof, file.with_name("Modelfile"))
+    differing = [i for i, ids in enumerate(shipped) if ids != own[i]]
     logits = shipment.scratch / "gguf.f32"
+    asked = own + [shipped[i] for i in differing]
     found = _run_gguf(shipment, file, proof, asked, logits=str(logits))
-    answers, rest = found["answers"][: len(proof.prompts)], found["answers"][len(proof.prompts) :]
+    answers, rest = found["answers"][: len(own)], found["answers"][len(own) :]
     ran = FormatAnswers(
-        proof.reference.measure_rows(read_logits(logits, found["vocabulary"])),
+        proof.measure(proof.by_text(logits, found["vocabulary"])),
         answers,
         found["tokens_per_second"],
         proof.has_same_ids(found["ids"]),
     )
     if shipped:
-        asked_so = [*answers]
-        for i, ids in zip(differing, rest, strict=True):
-            asked_so[i] = ids
-        ran.shipped = as_shipped(proof, asked_so, len(shipped) - len(differing))
+        through = dict(zip(differing, rest, strict=True))
+        as_shipped = [through.get(i, ids) for i, ids in enumerate(answers)]
+        ran.shipped = _compared_with_tuned(proof, as_shipped, len(shipped) - len(differing))
     return ran
 
 
@@ -175,47 +172,49 @@ def _run_gguf(
         shipment.scratch,
         shipment.stop_if_asked,
         file=str(file),
-        texts=proof.reference.text.ids,
         prompts=asked,
-        max_new_tokens=proof.max_new_tokens,
         ends=[] if end is None else [end],
-        probes=proof.probes,
         logits=logits,
+        **_measured_with(proof),
     )
 
 
-def as_shipped(proof: Proof, answers: list[list[int]], prompts_equal: int) -> ShippedAnswers:
-    """Compare answers through the Modelfile's own SYSTEM and TEMPLATE with the tuned model's."""
-    assert proof.task is not None
-    found = proof.task.scores(proof.tokenizer, answers)
-    metric = next(iter(found))
-    paired = compare(proof.tuned[metric], found[metric], metric_row(metric).interval)
-    return ShippedAnswers(
-        num_examples=len(answers),
-        prompts_equal=prompts_equal,
-        task=task_metric.means(found),
-        metric=metric,
-        difference=round(paired.difference, 4),
-        ci_low=round(paired.low, 4),
-        ci_high=round(paired.high, 4),
-    )
+def _measured_with(proof: Proof) -> dict[str, Any]:
+    """Return what a program in a process of its own is given to run a format over."""
+    text = proof.held_out
+    return {"texts": text.ids, "max_new_tokens": text.max_new_tokens, "probes": proof.probes}
 
 
-def shipped_prompts(proof: Proof, file: Path) -> list[list[int]]:
+def _shipped_prompts(proof: Proof, file: Path) -> list[list[int]]:
     """Return the task's prompts as the Modelfile's own SYSTEM and TEMPLATE build them.
 
     Returns:
         One per example of the task; empty where there is none, or no TEMPLATE.
     """
-    if proof.task is None or proof.parts is None or not proof.tuned:
-        return []
-    if not all(proof.task.conversations):
+    talks, parts = proof.held_out.conversations, proof.parts
+    if parts is None or not proof.tuned or not all(talks):
         return []
     system = modelfile.shipped_system(file.read_text(encoding="utf-8"))
-    return [
-        proving.tokens(proof.tokenizer, modelfile.as_shipped(proof.parts, system, talk))
-        for talk in proof.task.conversations
-    ]
+    texts = [modelfile.as_shipped(parts, system, talk) for talk in talks]
+    return [tokens(proof.tokenizer, text) for text in texts]
+
+
+def _compared_with_tuned(
+    proof: Proof, answers: list[list[int]], prompts_equal: int
+) -> ShippedAnswers:
+    """Compare answers through the Modelfile with the tuned model's, paired by example."""
+    found = proof.scores(answers)
+    metric = next(iter(found))
+    paired = compare(proof.tuned[metric], found[metric], metric_row(metric).interval)
+    return ShippedAnswers(
+        num_examples=len(answers),
+        prompts_equal=prompts_equal,
+        task=means(found),
+        metric=metric,
+        difference=round(paired.difference, 4),
+        ci_low=round(paired.low, 4),
+        ci_high=round(paired.high, 4),
+    )
 
 
 # --- MLX; an extra, imported only where such a folder was asked for -------------------------------
@@ -232,10 +231,10 @@ def run_mlx(shipment: Shipment, row: Format, proof: Proof, folder: Path) -> Form
     """Run an MLX folder with MLX."""
     from ft_tools.shipping.worker import mlx_folder
 
-    model = mlx_folder.opened(folder)
-    found = proof.reference.measure(lambda ids: mlx_folder.logits(model, ids))
+    model, text = mlx_folder.opened(folder), proof.held_out
+    found = proof.measure(mlx_folder.logits(model, ids) for ids in text.ids)
     ends = prompts.ends_of(proof.tokenizer, folder)
-    answers, speed = mlx_folder.greedy(model, proof.prompts, ends, proof.max_new_tokens)
+    answers, speed = mlx_folder.greedy(model, text.prompts, ends, text.max_new_tokens)
     return FormatAnswers(found, answers, speed)
 
 
@@ -247,9 +246,12 @@ def make_compressed(shipment: Shipment, row: Format, proof: Proof, folder: Path)
     texts: list[list[int]] = []
     if row.needs_text and shipment.plan.calibration is not None:
         path = Path(shipment.plan.calibration)
-        rows = comparison_text.calibration_examples(path, shipment.held_out)
-        texts = [ids for one in rows if len(ids := _calibration_ids(proof, one)) > 1]
+        for one in comparison_text.calibration_examples(path, shipment.held_out):
+            whole = comparison_text.conversation(one) or ""
+            ids = tokens(proof.tokenizer, render(proof.tokenizer, whole, generation=False))
+            texts.append(ids[: comparison_text.MAX_CALIBRATION_TOKENS])
     job = {"task": "make", "model": str(shipment.merged), "output": str(folder)}
+    texts = [ids for ids in texts if len(ids) > 1]
     _compress(shipment, job | {"method": row.method, "texts": texts})
     merging.copy_small_files(shipment.merged, None, folder)
 
@@ -259,18 +261,11 @@ def run_compressed(shipment: Shipment, row: Format, proof: Proof, folder: Path) 
     place, logits = shipment.require_place(row.name), shipment.scratch / "compressed.f32"
     job: dict[str, Any] = {"task": "run", "model": str(folder), "logits": str(logits)}
     job |= {"device_map": place.device_map, "dtype": place.dtype}
-    job |= {"texts": proof.reference.text.ids, "prompts": proof.prompts}
-    job |= {"max_new_tokens": proof.max_new_tokens, "probes": proof.probes}
+    job |= {"prompts": proof.held_out.prompts, **_measured_with(proof)}
     answer = _compress(shipment, job)
-    found = proof.reference.measure_rows(read_logits(logits, answer["vocabulary"]))
+    found = proof.measure(proof.by_text(logits, answer["vocabulary"]))
     same = proof.has_same_ids(answer["ids"])
     return FormatAnswers(found, answer["answers"], answer["tokens_per_second"], same)
-
-
-def _calibration_ids(proof: Proof, example: dict[str, Any]) -> list[int]:
-    whole = comparison_text.conversation(example) or ""
-    text = proving.render(proof.tokenizer, whole, generation=False)
-    return proving.tokens(proof.tokenizer, text)[: comparison_text.MAX_CALIBRATION_TOKENS]
 
 
 def _compress(shipment: Shipment, job: dict[str, Any]) -> dict[str, Any]:
@@ -287,13 +282,9 @@ def _compress(shipment: Shipment, job: dict[str, Any]) -> dict[str, Any]:
 
 Maker = Callable[[Shipment, Format, Proof, Path], None]
 Runner = Callable[[Shipment, Format, Proof, Path], FormatAnswers]
-MAKE: dict[str, Maker] = {
-    "gguf": make_gguf,
-    "mlx": make_mlx,
-    "environment": make_compressed,
+FAMILIES: dict[str, tuple[Maker, Runner]] = {
+    "gguf": (make_gguf, run_gguf),
+    "mlx": (make_mlx, run_mlx),
+    "environment": (make_compressed, run_compressed),
 }
-RUN: dict[str, Runner] = {
-    "gguf": run_gguf,
-    "mlx": run_mlx,
-    "environment": run_compressed,
-}
+"""Family of formats -> what makes one, and what runs it."""
