@@ -114,15 +114,11 @@ def test_a_plan_repeats_what_the_report_of_its_run_says_is_wrong(pair):
     assert [("rose" in one, "28 of 48" in one) for one in said] == [(True, False), (False, True)]
 
 
-def flip_last_byte(path):
-    with path.open("r+b") as stream:
-        stream.seek(-1, 2)
-        stream.write(b"\x01")
-
-
 def test_a_plan_for_an_adapter_that_changed_since_is_refused(pair):
     agreed = ask(formats=["safetensors"]).plan_hash
-    flip_last_byte(pair / "adapter" / "adapter_model.safetensors")
+    with (pair / "adapter" / "adapter_model.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x01")
     with pytest.raises(PlanChanged):
         ask(formats=["safetensors"], confirm=agreed)
     assert not (pair / "runs").exists()
@@ -133,8 +129,13 @@ def test_a_format_that_needs_text_is_refused_without_it(pair, name):
     with pytest.raises(BadInput, match="`calibration`"):
         ask(formats=["safetensors", name])
     assert ask(formats=[name], calibration="rows.jsonl").plan["calibration"]
-    with pytest.raises(BadInput):
-        ask(formats=[name], calibration="rows.jsonl", held_out="rows.jsonl")
+    for arguments in (
+        {"formats": [name], "held_out": "rows.jsonl"},
+        # An argument that would do nothing.
+        {"formats": ["gguf:Q4_K_M"]},
+    ):
+        with pytest.raises(BadInput):
+            ask(calibration="rows.jsonl", **arguments)
     # A run brings its own training file.
     make_run(pair, plan={"dataset": {"path": str(pair / "rows.jsonl")}})
     assert ask(source=RUN, formats=[name]).plan["calibration"] == str(pair / "rows.jsonl")
@@ -196,14 +197,6 @@ def test_a_named_base_does_for_one_that_is_elsewhere_or_not_recorded(pair, recor
     assert named.plan["load_from"] == str(pair / "base")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]"])
-def test_a_damaged_adapter_config_is_refused(pair, text):
-    (pair / "adapter" / "adapter_config.json").write_text(text)
-    for base in (None, "base"):
-        with pytest.raises(BadInput, match="adapter"):
-            ask(formats=["safetensors"], base_model=base)
-
-
 @pytest.mark.parametrize(
     ("config", "error"),
     [
@@ -213,10 +206,13 @@ def test_a_damaged_adapter_config_is_refused(pair, text):
         ({"peft_type": "LOHA"}, BadInput),
         ({"init_lora_weights": "pissa_niter_4"}, Refused),
         ({"hidden": 2 * HIDDEN}, BadInput),
+        *((text, BadInput) for text in ("", "{", "[]")),
     ],
 )
 def test_an_adapter_that_cannot_be_put_on_its_base_is_refused(pair, config, error):
-    make_adapter(pair / "strange", **config)
+    make_adapter(pair / "strange", **(config if isinstance(config, dict) else {}))
+    if isinstance(config, str):
+        (pair / "strange" / "adapter_config.json").write_text(config)
     with pytest.raises(error, match="strange"):
         ask(source="strange")
 
@@ -290,24 +286,11 @@ def test_damaged_and_hostile_weights_are_refused_and_nothing_is_executed(pair, d
     assert not (pair / "executed").exists()
 
 
-def test_an_output_folder_with_something_in_it_is_left_alone(pair):
+def test_an_output_folder_with_something_in_it_is_refused(pair):
     (pair / "out").mkdir()
     (pair / "out" / "mine.txt").write_text("mine")
     with pytest.raises(OutputExists):
         ask(output_dir="out")
-    assert (pair / "out" / "mine.txt").read_text() == "mine"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"formats": ["gguf:Q4_K_M"], "calibration": "rows.jsonl"},
-        {"source": "base", "base_model": "base"},
-    ],
-)
-def test_an_argument_that_would_do_nothing_is_refused(pair, arguments):
-    with pytest.raises(BadInput):
-        ask(**arguments)
 
 
 def test_tied_embeddings_and_added_tokens_are_merged_in_memory(pair):
@@ -321,51 +304,37 @@ def test_tied_embeddings_and_added_tokens_are_merged_in_memory(pair):
 
 
 @pytest.mark.parametrize(
-    ("kl", "verdict"),
-    [
-        (0.01, "good"), (0.0100001, "ok"), (0.05, "ok"), (0.0500001, "fair"), (0.1, "fair"),
-        (0.1000001, "warn"), (0.3, "warn"), (0.3000001, "fail"),
-    ],
-)  # fmt: skip
-def test_a_verdict_changes_just_above_its_line(kl, verdict):
-    assert verdict_of(kl, tokenizer_parity=True) == verdict
+    ("verdict", "limit"), [("good", 0.01), ("ok", 0.05), ("fair", 0.1), ("warn", 0.3)]
+)
+def test_a_verdict_changes_just_above_its_line(verdict, limit):
+    assert verdict_of(limit, tokenizer_parity=True) == verdict
+    assert verdict_of(limit + 1e-7, tokenizer_parity=True) != verdict
 
 
-def test_a_model_that_reads_other_tokens_fails_however_close_it_is():
-    found = summarise(measured([0.0] * 4), tokenizer_parity=False)
-    assert found.verdict == "fail"
-    assert quality.verdict_reason(found).id == "tokenizers_differ"
-
-
-def test_the_summary_is_that_of_the_numbers():
-    found = summarise(measured([0.0, 0.1, 0.2, 0.3]), tokenizer_parity=True)
+def test_the_summary_is_that_of_the_numbers_and_other_tokens_fail():
+    kls = [0.0, 0.1, 0.2, 0.3]
+    measured = PositionScores(kls, [True, False] * 2, [1.0] * 4, [1.5] * 4)
+    found = summarise(measured, tokenizer_parity=True)
     assert found.mean_kl == pytest.approx(0.15)
     # Standard deviation 0.1291 of 4 values, over 2.
     assert found.kl_standard_error == pytest.approx(0.06455, abs=1e-5)
     assert found.p99_kl == pytest.approx(0.297)
-    assert found.top1_agreement == 0.5
+    assert (found.top1_agreement, found.verdict) == (0.5, "warn")
     assert found.perplexity_ratio == pytest.approx(2.718281828**0.5)
+    measured.kls = [0.0] * 4
+    other = summarise(measured, tokenizer_parity=False)
+    assert (other.verdict, quality.verdict_reason(other).id) == ("fail", "tokenizers_differ")
 
 
-def measured(kls):
-    return PositionScores(
-        kls=kls,
-        same_top1=[True, False] * (len(kls) // 2),
-        reference_nlls=[1.0] * len(kls),
-        nlls=[1.5] * len(kls),
-    )
-
-
-def make_archive(path, files, links=None):
+def make_archive(path, files, links=()):
     with tarfile.open(path, "w:gz") as bundle:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
             bundle.addfile(member, io.BytesIO(data))
-        for name, target in (links or {}).items():
+        for name in links:
             member = tarfile.TarInfo(name)
-            member.type = tarfile.SYMTYPE
-            member.linkname = target
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
             bundle.addfile(member)
     return path
 
@@ -384,7 +353,7 @@ def test_the_converter_is_taken_out_of_an_archive_and_nothing_else_is(tmp_path):
             f"{ROOT}/src/llama.cpp": b"large",
             "llama_cpp_python-1/setup.py": b"bad",
         },
-        links={f"{ROOT}/conversion/link.py": "/etc/passwd"},
+        links=[f"{ROOT}/conversion/link.py"],
     )
     converter_script.keep(archive, tmp_path / "kept")
     kept = {p.relative_to(tmp_path / "kept").as_posix() for p in (tmp_path / "kept").rglob("*.py")}
@@ -411,12 +380,10 @@ def test_a_converter_that_was_changed_in_the_cache_is_not_run(tmp_path, monkeypa
     ("folder", "asked", "name"),
     [
         ("My base (v2)", "", "My-base-v2-tuned"),
-        ("größe", "", "gr-e-tuned"),
         ("模型", "", "model-tuned"),
         ("n" * 100, "", f"{'n' * 60}-tuned"),
         ("base", "My model", "My-model"),
         ("base", "-x", "x"),
-        ("base", " ", "base-tuned"),
     ],
 )
 def test_files_have_a_name_that_a_shell_and_ollama_take(workspace, folder, asked, name):

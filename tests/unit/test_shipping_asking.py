@@ -57,8 +57,7 @@ def make_run(workspace, run_id=RUN, parent=None, **plan):
 def write_evaluation(workspace, run_id, scores):
     decoding = {"json_schema": "schema.json", "max_new_tokens": 48}
     asked = {"system": "Sort the mail.", "template": TEMPLATE, "decoding": decoding}
-    extra = {"plain": {}, "best": asked}
-    systems = [{"name": name, "model": RUN, **extra[name]} for name in scores]
+    systems = [{"name": "plain", "model": RUN}, {"name": "best", "model": RUN, **asked}]
     model = {"name": RUN, "load_from": "/base", "adapter": ADAPTER}
     hashes = {"plain": {}, "best": {"schema.json": sha256(workspace / "schema.json")}}
     plans = [
@@ -66,9 +65,8 @@ def write_evaluation(workspace, run_id, scores):
     ]
     results = [{"name": n, "scores": {"exact_match": {"value": v}}} for n, v in scores.items()]
     run = make_run(workspace, run_id, systems=plans, num_examples=100)
-    request = {"systems": systems, "dataset": "held.jsonl"}
-    (run / "request.json").write_text(json.dumps(request))
     report = {"main_metric": "exact_match", "systems": results}
+    (run / "request.json").write_text(json.dumps({"systems": systems, "dataset": "held.jsonl"}))
     (run / "report.json").write_text(json.dumps(report))
 
 

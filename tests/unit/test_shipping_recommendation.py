@@ -46,18 +46,13 @@ def test_a_smaller_format_is_recommended_if_it_is_shown_to_lose_little(smaller, 
     assert ("gguf:Q4_0 is smaller" in found.said) == (best == "gguf:Q8_0" and smaller[2] >= 0)
 
 
-def test_a_format_that_answers_worse_is_never_recommended():
+def test_a_file_that_answers_worse_or_whose_verdict_is_fail_is_never_recommended():
     broken = made("gguf:Q2_K", 50, -1.0, -1.0, -0.8)
-    assert recommend([broken], TUNED).format == ""
-    assert recommend([], {}).format == ""
+    assert recommend([broken], TUNED).format == recommend([], {}).format == ""
     only = made("gguf:Q4_K_M", 100, -0.25, -0.53, 0.05)
     assert recommend([only, broken], TUNED).format == "gguf:Q4_K_M"
-
-
-def test_a_file_whose_verdict_is_fail_is_never_recommended():
     small = made("gguf:Q2_K", 50, 0.0, -0.1, 0.1, verdict="fail")
-    large = made("gguf:Q8_0", 99, 0.0, -0.1, 0.1)
-    assert recommend([small, large], TUNED).format == "gguf:Q8_0"
+    assert recommend([small, made("gguf:Q8_0", 99, 0.0, -0.1, 0.1)], TUNED).format == "gguf:Q8_0"
     alone = recommend([small], TUNED)
     assert (alone.format, [reason.id for reason in alone.reasons]) == ("", ["verdict_fail"])
 
