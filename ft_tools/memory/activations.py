@@ -103,10 +103,6 @@ def mask_bytes(setup: Setup, num_kept: int = 1) -> float:
     Each call makes one in the queries' numbers and keeps it for the backward pass. Packed examples
     are one row, so that pairs grow with the square of all tokens in a pass.
 
-    Args:
-        setup: What is trained.
-        num_kept: Calls whose copy is alive.
-
     Source: transformers 5.24, masking_utils.create_causal_mask; PyTorch 2.13,
     aten/src/ATen/native/transformers/attention.cpp, convert_boolean_attn_mask.
     """

@@ -86,12 +86,7 @@ class Estimate:
 
 
 def estimate(setup: Setup, gpu: str | None = None) -> Estimate:
-    """Estimate a step, with its bounds.
-
-    Args:
-        setup: What is trained.
-        gpu: Name of the card, for the size of its CUDA context.
-    """
+    """Estimate a step, with its bounds."""
     found = phases(setup)
     sizes = {name: sum(parts.values()) for name, parts in found.phases.items()}
     high = max(size * (1 + interval(setup, name).fraction) for name, size in sizes.items())
@@ -103,7 +98,7 @@ def estimate(setup: Setup, gpu: str | None = None) -> Estimate:
     head = setup.head.removesuffix("_old")
     kind = head if head in {"full_logits", "fused_logits"} else "tiled"
     least_slack, most_slack = SLACK[kind, setup.num_gpus > 1]
-    context = _context_gib(gpu) * GIB
+    context = by_card(CONTEXT_GIB, gpu, DEFAULT_CONTEXT_GIB) * GIB
     most = high * most_slack + context
     # The lowest ratios seen are of processes, their contexts included.
     return Estimate(setup, found, width, high, low * least_slack, most, context)
@@ -133,12 +128,7 @@ def usable_gib(gpu: str | None, gpu_memory_gib: float | None) -> float | None:
 
 
 def interval(setup: Setup, phase: str) -> Interval:
-    """Return how far the true allocation may be from the estimate.
-
-    Args:
-        setup: What is trained.
-        phase: Name of the phase that sets the peak.
-    """
+    """Return how far the true allocation may be from the estimate."""
     shape = setup.shape
     if setup.engine == "mlx":
         known: Basis = "stand_in" if shape.is_described else "measured_family"
@@ -150,28 +140,22 @@ def interval(setup: Setup, phase: str) -> Interval:
         what = "a dense model of these sizes stands in for the real one"
         return Interval(wide, "stand_in", f"{what} ({REFERENCE})")
     basis: Basis = "measured_family" if shape.model_type in MEASURED else "traced_family"
-    unmeasured = _unmeasured(setup, phase)
-    if unmeasured:
+    if unmeasured := _unmeasured(setup, phase):
         wide = facts.number("vram.interval_unmeasured")
         return Interval(wide, basis, f"no published measurement of {', '.join(unmeasured)}")
-    wider = _wider(setup)
-    if wider:
-        note = f"traces and measured runs, wider for {', '.join(wider)} ({REFERENCE})"
-        return Interval(facts.number("vram.interval_sharded"), basis, note)
-    note = f"measured dense runs on one GPU ({REFERENCE})"
-    return Interval(facts.number("vram.interval_dense"), basis, note)
-
-
-def _wider(setup: Setup) -> list[str]:
-    """Name what makes the interval wider than that of a dense model on one GPU."""
+    # What makes it wider than that of a dense model on one GPU.
     parts = {
         "several GPUs": setup.num_gpus > 1,
-        "experts": setup.shape.num_experts > 0,
+        "experts": shape.num_experts > 0,
         "eager attention": setup.attention == "eager",
         "TRL's fused head": setup.head == "trl_fused",
         "activations that are kept": not setup.checkpointing,
     }
-    return [name for name, holds in parts.items() if holds]
+    if wider := [name for name, holds in parts.items() if holds]:
+        note = f"traces and measured runs, wider for {', '.join(wider)} ({REFERENCE})"
+        return Interval(facts.number("vram.interval_sharded"), basis, note)
+    note = f"measured dense runs on one GPU ({REFERENCE})"
+    return Interval(facts.number("vram.interval_dense"), basis, note)
 
 
 def _unmeasured(setup: Setup, phase: str) -> list[str]:
@@ -195,8 +179,7 @@ def _unmeasured(setup: Setup, phase: str) -> list[str]:
     return [name for name, holds in parts.items() if holds]
 
 
-def _context_gib(gpu: str | None) -> float:
-    for prefix, size in CONTEXT_GIB.items():
-        if gpu is not None and prefix.lower() in gpu.lower():
-            return size
-    return DEFAULT_CONTEXT_GIB
+def by_card(sizes: Mapping[str, float], gpu: str | None, default: float) -> float:
+    """Return the size of the first card that a GPU's name has in it."""
+    named = (gpu or "").lower()
+    return next((size for card, size in sizes.items() if card.lower() in named), default)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,9 +29,7 @@ Arguments = dict[str, Any]
 def largest(fits: Callable[[int], bool], limit: int) -> int:
     """Return the largest whole number up to the limit that fits, 0 if none does.
 
-    Args:
-        fits: Monotone: once it says no, it says no to everything larger.
-        limit: At least 1.
+    Once `fits` says no, it has to say no to everything larger.
 
     >>> largest(lambda n: n * n < 50, limit=100)
     7
@@ -76,29 +75,30 @@ def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> lis
     Returns:
         Changes; the last one fits, unless all of them together don't suffice.
     """
+    shape, rows = setup.shape, _rows()
     taken: list[tuple[str, Arguments]] = []
     current, found = request, estimate(setup, request.gpu)
     while found.fits(usable_gib) != "yes":
-        step = _cheapest(current, setup.shape, found.peak)
+        step = _cheapest(current, shape, found.peak)
         if step is None:
             break
-        taken.append(step)
-        current = _changed(current, step[1])
-        found = _estimated(current, setup.shape)
+        name, arguments, found = step
+        taken.append((name, arguments))
+        current = _changed(current, arguments)
     if found.fits(usable_gib) == "yes":
         for one in reversed(taken[:-1]):
             rest = [other for other in taken if other is not one]
-            if _suffice(request, setup.shape, rest, usable_gib):
+            if _suffice(request, shape, [arguments for _, arguments in rest], usable_gib):
                 taken = rest
     changes: list[Change] = []
     so_far: Arguments = {}
     for name, arguments in taken:
         so_far = so_far | arguments
-        found = _estimated(_changed(request, so_far), setup.shape)
+        found = _estimated(_changed(request, so_far), shape)
         changes.append(
             Change(
-                change=_rows()[name]["change"],
-                cost=_rows()[name]["cost"],
+                change=rows[name]["change"],
+                cost=rows[name]["cost"],
                 arguments=so_far,
                 peak_allocated_gib=round(found.peak / GIB, 3),
                 fits=found.fits(usable_gib),
@@ -107,33 +107,36 @@ def changes_to_fit(request: VramRequest, setup: Setup, usable_gib: float) -> lis
     return changes
 
 
+def _cheapest(
+    request: VramRequest, shape: ModelShape, peak: float
+) -> tuple[str, Arguments, Estimate] | None:
+    """Find the first change that saves something now; one that did not may do so later."""
+    for name, row in _rows().items():
+        if arguments := _replaced(name, row, request):
+            found = _estimated(_changed(request, arguments), shape)
+            if found.peak <= peak * (1 - MIN_SAVING):
+                return name, arguments, found
+    return None
+
+
 def _suffice(
-    request: VramRequest,
-    shape: ModelShape,
-    taken: list[tuple[str, Arguments]],
-    usable_gib: float,
+    request: VramRequest, shape: ModelShape, changes: list[Arguments], usable_gib: float
 ) -> bool:
     """Return whether a run fits with these changes, each possible after those before it."""
-    changed = request
-    for _, arguments in taken:
-        try:
-            changed = _changed(changed, arguments)
-        except ValidationError:
-            # A sharded optimizer, say, without the GPUs to share.
-            return False
+    try:
+        changed = reduce(_changed, changes, request)
+    except ValidationError:
+        # A sharded optimizer, say, without the GPUs to share.
+        return False
     return _estimated(changed, shape).fits(usable_gib) == "yes"
 
 
-def _cheapest(request: VramRequest, shape: ModelShape, peak: float) -> tuple[str, Arguments] | None:
-    """Find the first change that saves something now; one that did not may do so later."""
-    for name, row in _rows().items():
-        arguments = _replaced(name, row, request)
-        if not arguments:
-            continue
-        changed = _estimated(_changed(request, arguments), shape)
-        if changed.peak <= peak * (1 - MIN_SAVING):
-            return name, arguments
-    return None
+def _rows() -> dict[str, dict[str, Any]]:
+    return facts.table_of("changes.toml", "memory")
+
+
+def _estimated(request: VramRequest, shape: ModelShape) -> Estimate:
+    return estimate(setup_of(request, shape), request.gpu)
 
 
 def _replaced(name: str, row: dict[str, Any], request: VramRequest) -> Arguments:
@@ -144,10 +147,9 @@ def _replaced(name: str, row: dict[str, Any], request: VramRequest) -> Arguments
         steps = request.gradient_accumulation_steps * request.micro_batch
         one = {"micro_batch": 1, "gradient_accumulation_steps": steps}
         return one if request.micro_batch > 1 else {}
-    if name == "generated":
-        return {"generated": request.generated // 2} if request.generated >= 16 else {}
-    if name == "seq_len":
-        return {"seq_len": request.seq_len // 2} if request.seq_len >= 1024 else {}
+    if "least" in row:
+        present = getattr(request, name)
+        return {name: present // 2} if present >= row["least"] else {}
     arguments: Arguments = row["set"]
     if arguments.get("num_gpus", math.inf) <= request.num_gpus:
         return {}
@@ -155,14 +157,6 @@ def _replaced(name: str, row: dict[str, Any], request: VramRequest) -> Arguments
         # launch_* shards 16-bit bases only.
         return arguments | {"method": "lora", "quantization": None}
     return arguments
-
-
-def _rows() -> dict[str, dict[str, Any]]:
-    return facts.table_of("changes.toml", "memory")
-
-
-def _estimated(request: VramRequest, shape: ModelShape) -> Estimate:
-    return estimate(setup_of(request, shape), request.gpu)
 
 
 def _changed(request: VramRequest, arguments: Arguments) -> VramRequest:

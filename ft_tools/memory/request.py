@@ -1,7 +1,6 @@
 """What estimate_vram takes, and which combinations it refuses."""
 
 import re
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -127,73 +126,61 @@ class VramRequest(GpuRequest):
 
     @model_validator(mode="after")
     def _what_was_asked_for_agrees(self) -> "VramRequest":
-        for holds, problem in self._contradictions():
+        for problem, holds in self._contradictions().items():
             if holds:
                 raise ValueError(problem)
         return self
 
-    def _contradictions(self) -> Iterator[tuple[bool, str]]:
-        """Yield whether a contradiction holds, and the refusal of it."""
-        is_full, is_qlora = self.method == "full", self.method == "qlora"
+    def _contradictions(self) -> dict[str, bool]:
+        """Return each refusal of a contradiction, and whether it holds."""
+        is_full, is_dpo, is_alone = self.method == "full", self.task == "dpo", self.num_gpus == 1
+        of_adapters = [n for n in ("lora_rank", "target_modules") if getattr(self, n) is not None]
+        of_qlora = [n for n in ("quantization", "kbit_prepared") if getattr(self, n)]
+        of_grpo = sorted({"generated", "prompt_len"} & self.model_fields_set)
         targets = self.target_modules or ()
-        names = (targets,) if isinstance(targets, str) else targets
-        for key in ("lora_rank", "target_modules"):
-            given = is_full and getattr(self, key) is not None
-            yield given, f"{key} has no effect with method 'full': remove one of the two"
-        yield (
-            is_full and bool(self.lora_dropout or self.adapter_dtype != "auto"),
-            "lora_dropout and adapter_dtype need method 'lora' or 'qlora'",
-        )
-        for key in ("quantization", "kbit_prepared"):
-            given = not is_qlora and bool(getattr(self, key))
-            yield given, f"{key} requires method 'qlora': set it, or remove {key}"
-        yield (
-            self.target_modules is not None and not (targets or self.target_parameters),
-            f"target_modules is empty; name modules, or pass {ALL_LINEAR!r}",
-        )
-        yield (
-            "lm_head" in names,
+        return {
+            f"{' and '.join(of_adapters)} has no effect with method 'full': remove either": (
+                is_full and bool(of_adapters)
+            ),
+            "lora_dropout and adapter_dtype need method 'lora' or 'qlora'": (
+                is_full and bool(self.lora_dropout or self.adapter_dtype != "auto")
+            ),
+            f"{' and '.join(of_qlora)} requires method 'qlora': set it, or remove them": (
+                self.method != "qlora" and bool(of_qlora)
+            ),
+            f"target_modules is empty; name modules, or pass {ALL_LINEAR!r}": (
+                self.target_modules is not None and not (targets or self.target_parameters)
+            ),
             "TRL's loss head does not support an adapter on lm_head; name modules of the blocks, "
-            f"or pass {ALL_LINEAR!r}",
-        )
-        yield (
-            bool(self.target_parameters) and (is_full or self.lora_dropout > 0),
+            f"or pass {ALL_LINEAR!r}": (
+                "lm_head" in ((targets,) if isinstance(targets, str) else targets)
+            ),
             "target_parameters requires method 'lora' or 'qlora' without lora_dropout, which PEFT "
-            "does not have over fused experts",
-        )
-        yield (
-            self.padded_batches and self.packed_batches,
-            "packed_batches have no padding: remove padded_batches",
-        )
-        yield (
-            self.precompute_ref_log_probs and self.task != "dpo",
-            "precompute_ref_log_probs requires task 'dpo': set it, or remove the argument",
-        )
-        of_grpo = {"generated", "prompt_len"} & self.model_fields_set
-        yield (
-            bool(of_grpo) and self.task != "grpo",
-            f"{' and '.join(sorted(of_grpo))} require task 'grpo': set it, or remove them",
-        )
-        yield (
-            (self.prompt_len or 0) >= self.seq_len,
-            "prompt_len has to be less than seq_len, which holds prompt and completion",
-        )
-        yield (
-            self.loss_head == "trl_fused" and not has_trl_head(self.trl_version),
-            "loss_head 'trl_fused' requires trl_version 1.15 or later",
-        )
-        yield from self._contradictions_of_gpus()
-
-    def _contradictions_of_gpus(self) -> Iterator[tuple[bool, str]]:
-        is_alone = self.num_gpus == 1
-        yield (
-            self.sharding != "none" and is_alone,
-            f"sharding {self.sharding!r} requires num_gpus >= 2; use 'none' with one GPU",
-        )
-        yield (
-            self.sharding == "none" and not is_alone,
-            "several GPUs require sharding: 'ddp' (a copy each), 'zero2', 'zero3' or 'fsdp'",
-        )
+            "does not have over fused experts": (
+                bool(self.target_parameters) and (is_full or self.lora_dropout > 0)
+            ),
+            "packed_batches have no padding: remove padded_batches": (
+                self.padded_batches and self.packed_batches
+            ),
+            "precompute_ref_log_probs requires task 'dpo': set it, or remove the argument": (
+                self.precompute_ref_log_probs and not is_dpo
+            ),
+            f"{' and '.join(of_grpo)} require task 'grpo': set it, or remove them": (
+                bool(of_grpo) and self.task != "grpo"
+            ),
+            "prompt_len has to be less than seq_len, which holds prompt and completion": (
+                (self.prompt_len or 0) >= self.seq_len
+            ),
+            "loss_head 'trl_fused' requires trl_version 1.15 or later": (
+                self.loss_head == "trl_fused" and not has_trl_head(self.trl_version)
+            ),
+            f"sharding {self.sharding!r} requires num_gpus >= 2; use 'none' with one GPU": (
+                self.sharding != "none" and is_alone
+            ),
+            "several GPUs require sharding: 'ddp' (a copy each), 'zero2', 'zero3' or 'fsdp'": (
+                self.sharding == "none" and not is_alone
+            ),
+        }
 
 
 def version(text: str) -> tuple[int, int]:

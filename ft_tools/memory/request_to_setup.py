@@ -6,6 +6,7 @@ from dataclasses import replace
 from ft_tools import facts
 from ft_tools.errors import BadInput
 from ft_tools.memory import traced
+from ft_tools.memory.bounds import by_card
 from ft_tools.memory.request import VramRequest, has_trl_head, version
 from ft_tools.memory.setup import Quantization, Setup, Sharding
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
@@ -82,7 +83,7 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         reference_model=is_dpo and not adapters and not request.precompute_ref_log_probs,
         num_gpus=request.num_gpus,
         sharding=sharding,
-        workspace_bytes=round(_workspace_mib(request.gpu) * MIB),
+        workspace_bytes=round(by_card(WORKSPACE_MIB, request.gpu, DEFAULT_WORKSPACE_MIB) * MIB),
         generated=request.generated if request.task == "grpo" else 0,
         prompt_len=request.prompt_len or request.seq_len // 2,
         engine="mlx" if on_apple else "torch",
@@ -139,21 +140,8 @@ def _quantization(request: VramRequest, shape: ModelShape) -> Quantization | Non
     return STORED[shape.quantized]
 
 
-def _workspace_mib(gpu: str | None) -> float:
-    """Return the size of cuBLAS's workspaces on a card, in MiB."""
-    for prefix, size in WORKSPACE_MIB.items():
-        if gpu is not None and prefix.lower() in gpu.lower():
-            return size
-    return DEFAULT_WORKSPACE_MIB
-
-
-def _names(request: VramRequest) -> str | tuple[str, ...]:
-    """Return the modules that are asked for; none where experts alone are adapted."""
-    return ALL_LINEAR if request.target_modules is None else request.target_modules
-
-
 def _targets(request: VramRequest, shape: ModelShape) -> tuple[Linear, ...]:
-    names = _names(request)
+    names = ALL_LINEAR if request.target_modules is None else request.target_modules
     try:
         re.compile(names if isinstance(names, str) else "")
     except re.error as error:
@@ -176,7 +164,7 @@ def _modules(request: VramRequest, shape: ModelShape) -> str | tuple[str, ...]:
 
     What "all-linear" means is traced once, also where a suggestion names the same modules.
     """
-    asked = _names(request)
+    asked = ALL_LINEAR if request.target_modules is None else request.target_modules
     if asked != ALL_LINEAR and asked == default_targets(shape).modules:
         asked = ALL_LINEAR
     names: str | list[str] | tuple[str, ...] = peft_arguments(shape, asked)["target_modules"]

@@ -1,7 +1,7 @@
 """estimate_vram: the peak GPU memory of a training run, from config.json alone."""
 
 from ft_tools import facts
-from ft_tools.contract import NextStep, Reason
+from ft_tools.contract import NextStep
 from ft_tools.memory import changes_to_fit, traced
 from ft_tools.memory.bounds import FITS, GIB, Estimate, Fits, estimate, usable_gib
 from ft_tools.memory.report import Change, SecondOpinion, VramReport
@@ -36,11 +36,11 @@ def estimate_vram(request: VramRequest) -> VramReport:
     found = estimate(setup, request.gpu)
     usable = usable_gib(request.gpu, request.gpu_memory_gib)
     changes: list[Change] = []
-    largest: dict[str, int] = {}
+    micro_batch = seq_len = None
     if usable is not None:
         changes = changes_to_fit.changes_to_fit(request, setup, usable)
-        largest["micro_batch"] = changes_to_fit.max_micro_batch(setup, request.gpu, usable)
-        largest["seq_len"] = changes_to_fit.max_seq_len(setup, request.gpu, usable)
+        micro_batch = changes_to_fit.max_micro_batch(setup, request.gpu, usable)
+        seq_len = changes_to_fit.max_seq_len(setup, request.gpu, usable)
     opinion: SecondOpinion | str = ""
     if request.second_opinion:
         opinion = traced.second_opinion(setup, config_of(request.model))
@@ -60,14 +60,18 @@ def estimate_vram(request: VramRequest) -> VramReport:
         phases={name: _gib(sum(parts.values())) for name, parts in phases.items()},
         dominant_phase=found.phases.dominant,
         components={name: _gib(size) for name, size in phases[found.phases.dominant].items()},
-        max_micro_batch=largest.get("micro_batch"),
-        max_seq_len=largest.get("seq_len"),
+        max_micro_batch=micro_batch,
+        max_seq_len=seq_len,
         changes_to_fit=changes,
         second_opinion=None if isinstance(opinion, str) else opinion,
         total_params=shape.total_params,
         trainable_params=setup.trainable_params,
         assumptions=_assumptions(request, setup),
-        reasons=[_reason(found, usable)],
+        reasons=[
+            reason("memory_unchecked", None)
+            if usable is None
+            else reason("fits_usable_memory", _gib(found.process_high), usable)
+        ],
         next_steps=_next_steps(request, fits, changes),
     )
 
@@ -123,12 +127,6 @@ def _assumptions(request: VramRequest, setup: Setup) -> list[str]:
     }
     rows = facts.table_of("assumptions.toml", "memory")
     return [*(rows[name].format(**texts) for name in holds if holds[name]), *shape.notes]
-
-
-def _reason(found: Estimate, usable: float | None) -> Reason:
-    if usable is None:
-        return reason("memory_unchecked", None)
-    return reason("fits_usable_memory", _gib(found.process_high), usable)
 
 
 def _next_steps(request: VramRequest, fits: Fits, changes: list[Change]) -> list[NextStep]:

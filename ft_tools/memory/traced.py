@@ -46,12 +46,14 @@ class Options:
 
 def options_of(setup: Setup) -> Options:
     """Return the options that trace what the formulas were asked about."""
-    same: dict[str, Any] = {each.name: getattr(setup, each.name, None) for each in fields(Options)}
     own: dict[str, Any] = {
         "excluded": setup.shape.excluded,
         "dropout": 0.1 if setup.dropout else 0.0,
         "eager": setup.attention == "eager",
         "flash": setup.attention == "flash",
+    }
+    same = {
+        each.name: getattr(setup, each.name) for each in fields(Options) if each.name not in own
     }
     return Options(**same | own)
 
@@ -75,29 +77,15 @@ def profile_of(setup: Setup, config: dict[str, Any]) -> tuple[Profile | None, st
         return None, UNENDED if is_late else f"the libraries cannot trace it ({error.kind})"
     except MissingExtra as error:
         return None, str(error)
-    fit = _through_three if len(lengths) == len(EAGER_LENGTHS) else _through_two
-    points = answer["points"]
-
-    def curve(name: str) -> Curve:
-        return fit([(point["length"], point[name]) for point in points])
-
-    found = Profile(
-        saved=curve("saved"),
-        forward=curve("forward"),
-        backward=curve("backward"),
-        bottom=curve("bottom"),
-        eager=answer["eager"],
-    )
-    return found, ""
+    curves = {
+        name: _through([(point["length"], point[name]) for point in answer["points"]])
+        for name in ("saved", "forward", "backward", "bottom")
+    }
+    return Profile(**curves, eager=answer["eager"]), ""
 
 
 def second_opinion(setup: Setup, config: dict[str, Any]) -> SecondOpinion | str:
-    """Compare the formulas with the step as its traced activations have it; else why not.
-
-    Args:
-        setup: What the formulas were asked about.
-        config: The model's config.json.
-    """
+    """Compare the formulas with the step as its traced activations have it; else why not."""
     if setup.engine == "mlx":
         return "a Mac trains with MLX, and a trace runs torch"
     if setup.profile is not None:
@@ -116,25 +104,15 @@ def second_opinion(setup: Setup, config: dict[str, Any]) -> SecondOpinion | str:
     )
 
 
-def _through_two(points: list[tuple[int, int]]) -> Curve:
-    """Return the straight line through two points.
+def _through(points: list[tuple[int, int]]) -> Curve:
+    """Return the straight line through two points, or the parabola through three.
 
-    >>> _through_two([(256, 1256), (512, 1512)])
-    Curve(fixed=1000.0, linear=1.0, square=0.0)
+    >>> _through([(256, 1256), (512, 1512)]), _through([(1, 6), (2, 11), (3, 18)])
+    (Curve(fixed=1000.0, linear=1.0, square=0.0), Curve(fixed=3.0, linear=2.0, square=1.0))
     """
-    (x1, y1), (x2, y2) = points
-    linear = (y2 - y1) / (x2 - x1)
-    return Curve(y1 - linear * x1, linear)
-
-
-def _through_three(points: list[tuple[int, int]]) -> Curve:
-    """Return the parabola through three points.
-
-    >>> _through_three([(1, 6), (2, 11), (3, 18)])
-    Curve(fixed=3.0, linear=2.0, square=1.0)
-    """
-    (x1, y1), (x2, y2), (x3, y3) = points
-    first, second = (y2 - y1) / (x2 - x1), (y3 - y2) / (x3 - x2)
-    square = (second - first) / (x3 - x1)
-    linear = first - square * (x1 + x2)
+    (x1, y1), (x2, y2), *more = points
+    slope, square = (y2 - y1) / (x2 - x1), 0.0
+    for x3, y3 in more:
+        square = ((y3 - y2) / (x3 - x2) - slope) / (x3 - x1)
+    linear = slope - square * (x1 + x2)
     return Curve(y1 - linear * x1 - square * x1**2, linear, square)

@@ -124,14 +124,7 @@ class QuantizedLinear(nn.Linear):
 
 
 def quantize(model: nn.Module, head: nn.Module, bytes_each: float, whole: Set[str]) -> None:
-    """Put quantized layers in the place of linear ones, as bitsandbytes does.
-
-    Args:
-        model: Built by its class.
-        head: The output layer, which stays as it is.
-        bytes_each: What a weight takes.
-        whole: Names of other layers that stay as they are.
-    """
+    """Put quantized layers in the place of linear ones, as bitsandbytes does."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for parent in list(model.modules()):

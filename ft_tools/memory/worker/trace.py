@@ -160,9 +160,6 @@ def give_storage(model: nn.Module, live: Live) -> None:
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Trace one sequence at each of some lengths.
 
-    Args:
-        question: `config`, `options` (of `Options`) and `lengths`, in tokens.
-
     Returns:
         `points`: per length the bytes that the blocks save, and that they need at most in the
         forward pass, in the backward pass, and in that of the first block; and `eager`, whether
