@@ -8,14 +8,21 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.next_steps import next_step
 from ft_tools.reasons import reason
 from ft_tools.shipping.findings import refusal, sentence
-from ft_tools.shipping.report import FormatResult, MergeCheck, Quality, ShippedAnswers, Verdict
+from ft_tools.shipping.report import (
+    FormatResult,
+    MergeCheck,
+    Quality,
+    ShippedAnswers,
+    Verdict,
+    WeightCheck,
+)
 
 LIMITS: tuple[tuple[Verdict, str], ...] = (
     ("good", "ship.kl_good"),
@@ -139,42 +146,35 @@ class Gate(NamedTuple):
         return Reason(rule=rule or row.why, observed=seen, threshold=self.limit, source=row.source)
 
 
-def merge_gates(
-    mean_kl: float, adapter_kl: float, top1_agreement: float, applied_fraction: float | None
-) -> list[Gate]:
-    """Return what a merge is judged by, where its logits were compared.
+def gates_of(check: MergeCheck | WeightCheck) -> list[Gate]:
+    """Return what a merge was judged by: logits, or weights where no logits could be compared.
 
     What rounding costs grows with what the adapter changes; below a floor it is rounding alone.
-
-    >>> passes = lambda *seen: all(gate.is_passed for gate in merge_gates(*seen))
-    >>> passes(1e-4, 1e-4, 1.0, 0.0), passes(1e-5, 1e-4, 1.0, 0.98)
-    (False, True)
-    >>> passes(0.007, 0.01, 1.0, 0.98), passes(0.007, 1.0, 1.0, 0.98)
-    (False, True)
     """
-    most = facts.number("ship.merge_kl_fraction") * adapter_kl
+    applied, number = check.applied_fraction, facts.number
+    lost = Gate(
+        "ship.merge_lost",
+        0.0 if applied is None else abs(1.0 - applied),
+        number("ship.merge_lost"),
+    )
+    if isinstance(check, WeightCheck):
+        row = "ship.weight_difference"
+        return [Gate(row, check.max_relative_difference, number(row)), lost]
+    most = number("ship.merge_kl_fraction") * check.adapter_kl
     return [
-        Gate("ship.merge_kl", mean_kl, max(facts.number("ship.merge_kl"), most)),
-        Gate("ship.merge_top1", top1_agreement, facts.number("ship.merge_top1")),
-        _lost(applied_fraction),
+        Gate("ship.merge_kl", check.mean_kl, max(number("ship.merge_kl"), most)),
+        Gate("ship.merge_top1", check.top1_agreement, number("ship.merge_top1")),
+        lost,
     ]
 
 
-def gates_of(check: MergeCheck) -> list[Gate]:
-    """Return what a merge was judged by."""
-    kl, adapter_kl, applied = check.mean_kl, check.adapter_kl, check.applied_fraction
-    return merge_gates(kl, adapter_kl, check.top1_agreement, applied)
+Check = TypeVar("Check", MergeCheck, WeightCheck)
 
 
-def weight_gates(worst: float, applied_fraction: float | None) -> list[Gate]:
-    """Return what merged weights are judged by, where no logits could be compared."""
-    differs = Gate("ship.weight_difference", worst, facts.number("ship.weight_difference"))
-    return [differs, _lost(applied_fraction)]
-
-
-def _lost(applied_fraction: float | None) -> Gate:
-    lost = 0.0 if applied_fraction is None else abs(1.0 - applied_fraction)
-    return Gate("ship.merge_lost", lost, facts.number("ship.merge_lost"))
+def judged(check: Check) -> Check:
+    """Return a check with its verdict."""
+    passed = all(gate.is_passed for gate in gates_of(check))
+    return check.model_copy(update={"passed": passed})
 
 
 def require_planned_size(name: str, made_bytes: int, planned_bytes: int) -> None:

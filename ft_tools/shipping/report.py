@@ -56,7 +56,7 @@ class MergeCheck(Report):
     num_tokens: int
     compute_dtype: str = Field(description="Both were run in it.")
     reference: str = Field(description="What the merged model was compared with.")
-    passed: bool
+    passed: bool = False
     mean_kl_as_trained: float | None = Field(
         None, description="Against the 4-bit base with adapter, as QLoRA trained; null: not QLoRA."
     )
@@ -72,7 +72,7 @@ class WeightCheck(Report):
     max_relative_difference: float = Field(
         description="Largest, over weights, of the outputs' difference over their size."
     )
-    passed: bool
+    passed: bool = False
 
 
 class ShippedAnswers(Report):

@@ -25,6 +25,7 @@ from ft_tools.shipping import comparison_text, converter_script, formats, qualit
 from ft_tools.shipping import llm_compressor_environment as environment
 from ft_tools.shipping.plan import plan_of
 from ft_tools.shipping.quality import PositionScores, summarise, verdict_of
+from ft_tools.shipping.report import MergeCheck
 from ft_tools.shipping.request import ShipRequest
 
 HIDDEN, RANK = 64, 4
@@ -324,6 +325,23 @@ def test_the_summary_is_that_of_the_numbers_and_other_tokens_fail():
     measured.kls = [0.0] * 4
     other = summarise(measured, tokenizer_parity=False)
     assert (other.verdict, quality.verdict_reason(other).id) == ("fail", "tokenizers_differ")
+
+
+@pytest.mark.parametrize(
+    ("kl", "adapter_kl", "applied", "passed"),
+    [
+        (1e-4, 1e-4, 0.0, False),
+        (1e-5, 1e-4, 0.98, True),
+        (0.007, 0.01, 0.98, False),
+        (0.007, 1.0, 0.98, True),
+    ],
+)
+def test_a_merge_may_differ_by_what_rounding_costs_and_not_more(kl, adapter_kl, applied, passed):
+    check = MergeCheck(
+        mean_kl=kl, adapter_kl=adapter_kl, applied_fraction=applied, max_abs_logit_difference=0.0,
+        top1_agreement=1.0, num_tokens=9, compute_dtype="float32", reference="base",
+    )  # fmt: skip
+    assert quality.judged(check).passed == passed
 
 
 def make_archive(path, files, links=()):

@@ -6,12 +6,10 @@ so what calls the library runs in a process of its own (`llama_job.py`).
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gguf import GGMLQuantizationType
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from ft_tools.errors import DiskFull
 from ft_tools.models.gguf_header import read_header
@@ -104,15 +102,3 @@ def template_of(path: Path) -> str | None:
     """Return the chat template that a GGUF file holds."""
     template = read_header(path).values.get("tokenizer.chat_template")
     return None if template is None else str(template)
-
-
-def renderer(template: str, bos: str, eos: str) -> Callable[[Any, bool], str]:
-    """Return what builds prompts from a file's template, as llama-cpp-python does."""
-
-    def render(messages: Any, generation: bool) -> str:
-        formatter = Jinja2ChatFormatter(
-            template=template, eos_token=eos, bos_token=bos, add_generation_prompt=generation
-        )
-        return str(formatter(messages=list(messages)).prompt)
-
-    return render

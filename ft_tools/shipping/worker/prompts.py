@@ -70,11 +70,10 @@ def proofs(
     if gguf is not None:
         from ft_tools.shipping.worker import llama
 
-        held = llama.template_of(gguf)
-        same = "is" if held == trained.chat_template else "differs from"
-        build = llama.renderer(held or "", trained.bos_token or "", trained.eos_token or "")
-        said = _compared(wanted, build)
-        found[LLAMA_CPP] = f"the file's template {same} the trained one; {said}"
+        is_same = llama.template_of(gguf) == trained.chat_template
+        found[LLAMA_CPP] = (
+            f"the file's template {'is' if is_same else 'DIFFERS from'} the trained one"
+        )
         found[OLLAMA] = (
             "no TEMPLATE: the chat template is not made of fixed parts; check the prompts"
             if parts is None

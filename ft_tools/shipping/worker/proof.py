@@ -219,20 +219,17 @@ class Proof:
             self.fill_base(adapted)
         texts = self.held_out.ids
         found = compare(texts, logits_of(adapted, texts), self.merged_rows(), self.base_rows())
-        kl, changed, applied = fmean(found.kls), fmean(found.effect_kls), found.effect_fraction
-        same = fmean(found.same_top1)
-        gates = quality.merge_gates(kl, changed, same, applied)
-        return MergeCheck(
-            mean_kl=kl,
-            adapter_kl=changed,
-            applied_fraction=applied,
+        check = MergeCheck(
+            mean_kl=fmean(found.kls),
+            adapter_kl=fmean(found.effect_kls),
+            applied_fraction=found.effect_fraction,
             max_abs_logit_difference=found.largest_difference,
-            top1_agreement=same,
+            top1_agreement=fmean(found.same_top1),
             num_tokens=len(found.kls),
             compute_dtype=dtype,
             reference=reference,
-            passed=all(gate.is_passed for gate in gates),
         )
+        return quality.judged(check)
 
     def mean_kl_from(self, model: Any) -> float:
         """Return the mean divergence of the merged model from another one, nats per token."""
@@ -351,12 +348,10 @@ def compare_weights(base: Path, adapter: Path, merged: Path) -> WeightCheck:
         projected += float((effect * (found - start)).sum())
         worst = max(worst, float((found - expected).norm() / expected.norm().clamp_min(1e-30)))
     applied = projected / wanted_size if wanted_size else None
-    return WeightCheck(
-        num_weights=len(groups),
-        applied_fraction=applied,
-        max_relative_difference=worst,
-        passed=all(gate.is_passed for gate in quality.weight_gates(worst, applied)),
+    check = WeightCheck(
+        num_weights=len(groups), applied_fraction=applied, max_relative_difference=worst
     )
+    return quality.judged(check)
 
 
 @torch.inference_mode()
