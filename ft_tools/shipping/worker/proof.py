@@ -124,7 +124,7 @@ def _task(tokenizer: Any, path: Path, max_examples: int, spec: SystemSpec | None
         return tokens(tokenizer, render(tokenizer, whole, generation=True))
 
     references = [e.reference for e in examples]
-    chosen = [name for name in choose_metrics(["auto"], references) if name != "perplexity"]
+    chosen = list(choose_metrics(["auto"], references))
     longest = max(len(ids_of(text)) for text in references) + ROOM_TOKENS
     return {
         "prompts": [ids_of(e.messages or e.prompt) for e in examples],
