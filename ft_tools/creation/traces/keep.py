@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ft_tools.creation.traces.conversation import Conversation, LogRow, Signs
-from ft_tools.creation.traces.messages import text_at
+from ft_tools.creation.traces.log import Conversation
 from ft_tools.data.map.conditions import ByColumn, is_bound, is_one_of
 from ft_tools.errors import UnknownName
 from ft_tools.formats.column_counts import ColumnCounts, number_of, shown
@@ -34,35 +33,20 @@ def unmet(one: Conversation, keep: Keep) -> str:
     return ""
 
 
-def require_signs(keep: Keep | None, found: Iterable[Conversation]) -> None:
-    """Refuse a condition on a sign that no conversation has.
+def require_signs(keep: Keep | None, found: Iterable[Conversation]) -> dict[str, str]:
+    """Return each sign, by its source, with its values.
 
     Raises:
-        UnknownName: With the signs that there are.
+        UnknownName: The condition is on a sign that no conversation has.
     """
-    if keep is None or keep == "not_failed":
-        return
-    known = {name for one in found for sign in one.signs for name in (sign.label, sign.name)}
-    if other := next((name for name in keep if name not in known), ""):
-        cure = "or keep='not_failed', which needs no sign"
-        raise UnknownName("sign", other, sorted(map(shown, known)), cure)
-
-
-def described_signs(found: Iterable[Conversation]) -> dict[str, str]:
-    """Return each sign, by its source, with its values."""
     columns: dict[str, ColumnCounts] = {}
+    known = set[str]()
     for at, one in enumerate(found):
         for sign in one.signs:
             columns.setdefault(sign.label, ColumnCounts(sign.label)).add(sign.value, at)
+            known |= {sign.name, sign.label}
+    names = keep if keep and keep != "not_failed" else {}
+    if other := next((name for name in names if name not in known), ""):
+        cure = "or keep='not_failed', which needs no sign"
+        raise UnknownName("sign", other, sorted(map(shown, known)), cure)
     return {shown(name): column.description for name, column in sorted(columns.items())}
-
-
-def marks_from(rows: Iterable[LogRow]) -> Signs:
-    """Return the signs of a table; its column `session` names a session, trace or call."""
-    signs = Signs()
-    for row in rows:
-        for name, value in row.value.items():
-            if name != "session" and value not in (None, ""):
-                number = number_of(value)
-                signs.add(text_at(row.value, "session"), name, value if number is None else number)
-    return signs

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -15,26 +15,32 @@ from ft_tools.creation.findings import refusal, warning
 from ft_tools.creation.report import LogCounts
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
-from ft_tools.creation.traces import calls, claude_code, codex, spans
-from ft_tools.creation.traces.conversation import NOT_FINISHED, Conversation, LogRow, longest
-from ft_tools.creation.traces.keep import Keep, described_signs, marks_from, require_signs, unmet
-from ft_tools.creation.traces.messages import answered, normalised
+from ft_tools.creation.traces import exports, sessions
+from ft_tools.creation.traces.keep import Keep, require_signs, unmet
+from ft_tools.creation.traces.log import (
+    NOT_FINISHED,
+    Conversation,
+    Log,
+    LogRow,
+    Reader,
+    conversations_of,
+)
+from ft_tools.creation.traces.messages import text_at, trainable
 from ft_tools.data.judge.privacy import left_readable
 from ft_tools.data.map.masking import mask_example, replace_in
 from ft_tools.facts.teachers import terms_of
-from ft_tools.formats.column_counts import shown
+from ft_tools.formats.column_counts import number_of, shown
 from ft_tools.formats.example import Example, Message
 from ft_tools.formats.origin import Origin
 from ft_tools.formats.readers.source import find_sources, read
 
-Reader = Callable[[Iterable[LogRow], "Counter[str]"], Iterator[Conversation]]
 FORMATS: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Reader]] = {
-    codex.NAME: (codex.fits, codex.conversations),
-    claude_code.NAME: (claude_code.fits, claude_code.conversations),
-    calls.LANGSMITH: (calls.fits_langsmith, calls.langsmith),
-    calls.LANGFUSE: (calls.fits_langfuse, calls.langfuse),
-    "spans": (spans.fits, spans.conversations),
-    calls.OPENAI: (calls.fits_openai, calls.openai),
+    sessions.CODEX: (sessions.fits_codex, sessions.codex),
+    sessions.CLAUDE: (sessions.fits_claude, sessions.claude_code),
+    exports.LANGSMITH: (exports.fits_langsmith, exports.langsmith),
+    exports.LANGFUSE: (exports.fits_langfuse, exports.langfuse),
+    "spans": (exports.fits_spans, exports.spans),
+    exports.OPENAI: (exports.fits_openai, exports.openai),
 }
 """Name -> whether a row is of the format, and its reader; the first that fits a file's row."""
 LOOKED_AT, MOST_KEYS, MOST_LISTED = 50, 8, 20
@@ -53,18 +59,18 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
         BadInput: It is no known log.
         UnknownName: The condition names a sign that nothing has.
     """
-    skipped, notes, masked, left, dropped = (Counter[str]() for _ in range(5))
+    log, masked, left, dropped = Log(), Counter[str](), Counter[str](), Counter[str]()
     replaced = Counter(dict.fromkeys(request.replace, 0))
-    logged = list(_conversations(path, skipped))
-    if request.marks:
-        marks = marks_from(_rows_in(workspace.existing(request.marks), skipped))
-        for one in logged:
-            one.add_signs(marks)
-    found = longest(logged, notes)
-    require_signs(request.keep, found)
+    for row in _rows_in(workspace.existing(request.marks), log) if request.marks else ():
+        for name, value in row.value.items():
+            if name != "session" and value not in (None, ""):
+                number = number_of(value)
+                log.sign(text_at(row.value, "session"), name, value if number is None else number)
+    found = conversations_of(_read(path, log), log)
+    signs = require_signs(request.keep, found)
     rows = []
     for one in found:
-        messages = answered(one.messages, notes)
+        messages = trainable(one.messages, log.notes)
         if why := _why_dropped(one, messages, request.keep):
             dropped[why] += 1
             continue
@@ -77,42 +83,43 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
         origin = _origin(one, name, digest)
         rows.append(MadeRow(example.messages, asked, origin, one.group, example.tools))
     models = Counter(one.model or "unknown" for one in found)
-    log = LogCounts(
+    counts = LogCounts(
         formats=dict(Counter(one.format for one in found)),
-        signs=dict([*described_signs(found).items()][:MOST_LISTED]),
+        signs=dict([*signs.items()][:MOST_LISTED]),
         models=_listed(models),
         terms={name: row.edition or row.read or "unknown" for name, row in map(terms_of, models)},
         masked=_listed(masked),
         replaced={shown(pattern): num for pattern, num in replaced.items()},
-        skipped=_listed(skipped),
-        notes=_listed(notes),
+        skipped=_listed(log.skipped),
+        notes=_listed(log.notes),
     )
     warnings = [] if request.keep else [warning("no_condition")]
     if left:
         listed = ", ".join(f"{num} {kind}" for kind, num in left.most_common())
         warnings.append(warning("left_readable", listed=listed))
-    return Made(rows, len(found), dropped, warnings, log=log)
+    return Made(rows, len(found), dropped, warnings, log=counts)
 
 
-def _conversations(path: Path, skipped: "Counter[str]") -> Iterator[Conversation]:
-    """Yield the conversations of a file or folder; rows of one format are read together."""
-    by_format: dict[str, list[LogRow]] = {}
-    for _, held in groupby(_rows_in(path, skipped), key=lambda row: row.file):
+def _read(path: Path, log: Log) -> Iterator[Conversation]:
+    """Yield what a file or folder holds; rows of one format are read together."""
+    by_format: dict[str, list[LogRow]] = defaultdict(list)
+    for _, held in groupby(_rows_in(path, log), key=lambda row: row.file):
         rows = list(held)
-        by_format.setdefault(_format_of(rows), []).extend(rows)
+        # The format of a file by the keys of its first rows; empty if it is none.
+        first = [row.value for row in rows[:LOOKED_AT]]
+        fitting = (name for name, (fits, _) in FORMATS.items() if any(map(fits, first)))
+        by_format[next(fitting, "")] += rows
     unknown = by_format.pop("", [])
     if not by_format:
         keys = dict.fromkeys(key for row in unknown[:LOOKED_AT] for key in row.value)
         listed = ", ".join(map(shown, [*keys][:MOST_KEYS])) or "none"
         raise refusal("unknown_log", path=path, keys=listed, known=", ".join(FORMATS))
-    skipped["rows_of_no_known_format"] += len(unknown)
+    log.skipped["rows_of_no_known_format"] += len(unknown)
     for name, rows in by_format.items():
-        for one in FORMATS[name][1](rows, skipped):
-            one.messages = normalised(one.messages)
-            yield one
+        yield from FORMATS[name][1](rows, log)
 
 
-def _rows_in(path: Path, skipped: "Counter[str]") -> Iterator[LogRow]:
+def _rows_in(path: Path, log: Log) -> Iterator[LogRow]:
     """Yield the rows of a file or folder that are objects, of every list of an object."""
     for source in find_sources(path):
         file = os.path.relpath(source.path, path) if path.is_dir() else path.name
@@ -122,13 +129,7 @@ def _rows_in(path: Path, skipped: "Counter[str]") -> Iterator[LogRow]:
                 if isinstance(row.value, Mapping):
                     yield LogRow(file, row.number, row.value)
                 else:
-                    skipped[row.problem or f"row_of_{type(row.value).__name__}"] += 1
-
-
-def _format_of(rows: Sequence[LogRow]) -> str:
-    """Return the format of a file by the keys of its first rows; empty if it is none."""
-    first = [row.value for row in rows[:LOOKED_AT]]
-    return next((name for name, (fits, _) in FORMATS.items() if any(map(fits, first))), "")
+                    log.skipped[row.problem or f"row_of_{type(row.value).__name__}"] += 1
 
 
 def _why_dropped(one: Conversation, messages: list[Message], keep: Keep | None) -> str:

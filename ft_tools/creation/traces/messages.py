@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ft_tools.formats.example import Example, Message, thoughts_of
@@ -13,8 +13,8 @@ SPEAKERS = frozenset({"system", "user", "assistant", "tool"})
 UNREADABLE = "unreadable"
 """Stands for the role of what cannot be written as text, such as an image."""
 CONTENTS = ("parts", "contents", "content")
-SAYING = (*CONTENTS, "tool_calls", "function_call")
-"""What holds what a turn says."""
+OF_A_TURN = frozenset({"role", "data", "kwargs", "message", "tool_calls", *CONTENTS})
+"""Keys by which an object is a turn, and no answer in JSON."""
 
 
 def parsed(value: Any) -> Any:
@@ -40,56 +40,100 @@ def objects_of(value: Any) -> list[Mapping[str, Any]]:
     return [found for one in items_of(value) if isinstance(found := parsed(one), Mapping)]
 
 
-def text_at(row: Any, *names: str) -> str:
-    """Return the first of these that is there, as text."""
-    found = first_of(row, *names) if isinstance(row, Mapping) else None
-    return "" if found is None else str(found)
+def found_at(value: Any, paths: str) -> Iterator[Any]:
+    """Yield what stands at each of some paths, null apart; numbers count in lists, JSON or not.
+
+    >>> list(found_at({"a": '[{"b": 1}]', "c": 2}, "a.0.b a.1.b a.-1.b c.d c"))
+    [1, 1, 2]
+    """
+    for path in paths.split():
+        at = value
+        for name in path.split("."):
+            at = parsed(at)
+            if isinstance(at, list) and name.lstrip("-").isdecimal():
+                at = next(iter(at[int(name) :]), None)
+            else:
+                at = at.get(name) if isinstance(at, Mapping) else None
+        if at is not None:
+            yield at
+
+
+def value_at(value: Any, paths: str) -> Any:
+    """Return the first of these that is there; null if none is."""
+    return next(found_at(value, paths), None)
+
+
+def text_at(value: Any, paths: str) -> str:
+    """Return the first of these that is there and not empty, as text."""
+    return next(filter(None, map(str, found_at(value, paths))), "")
+
+
+def nested(flat: Mapping[str, Any]) -> Any:
+    """Return an object whose names are flattened as objects in objects, and in lists.
+
+    >>> nested({"m.0.role": "user", "m.1.role": "tool", "n": {"a.b": 1}})
+    {'n': {'a.b': 1}, 'm': [{'role': 'user'}, {'role': 'tool'}]}
+    """
+    made, inner = dict[str, Any](), dict[str, dict[str, Any]]()
+    for name, value in flat.items():
+        first, dot, rest = name.partition(".")
+        if dot:
+            inner.setdefault(first, {})[rest] = value
+        else:
+            made[name] = value
+    made |= {name: nested(held) for name, held in inner.items()}
+    is_list = bool(made) and all(map(str.isdecimal, made))
+    return [made[name] for name in sorted(made, key=int)] if is_list else made
 
 
 def messages_of(turns: Any, role: str = "user") -> list[Message]:
     """Read a turn or a list of turns, up to the first that holds what is no text.
 
-    A text alone is what somebody of that role says.
+    A text alone, or a turn of nobody, is what somebody of that role says.
     """
     made: list[Message] = []
     for turn in items_of(turns):
         example = Example(0, "log", "sft")
-        is_text = isinstance(turn, str)
-        read = add_turns(example, {"role": role, "content": turn} if is_text else _unwrapped(turn))
+        is_turn = isinstance(turn, Mapping)
+        read = add_turns(
+            example, _unwrapped(turn, role) if is_turn else {"role": role, "content": turn}
+        )
         said = list(map(_plain, read))
-        calls = [call for message in said for call in message.get("tool_calls", [])]
-        has_names = all(call["function"]["name"] for call in calls)
+        has_names = all(c["function"]["name"] for m in said for c in m.get("tool_calls", ()))
         if {*example.problems} - {"empty_turn"} or not has_names:
             return [*made, {"role": UNREADABLE, "content": ""}]
         made += said
     return made
 
 
-def _unwrapped(turn: Any) -> Any:
+def _unwrapped(turn: Mapping[str, Any], other: str) -> Mapping[str, Any]:
     """Return a turn without what LangChain and OpenInference put around it and its parts."""
-    if not isinstance(turn, Mapping):
-        return turn
+    turn = nested(turn) if all("." in name for name in turn) else turn
     # LangChain dumps a message as its class and arguments, or as type and data.
     inner = {} if "content" in turn else object_of(first_of(turn, "kwargs", "data", "message"))
-    role = _role(turn) or _role(inner)
+    named = [name for name in (_speaker(turn), _speaker(inner)) if name]
+    role = next((ROLES[name] for name in named if ROLES.get(name) in SPEAKERS), "")
+    role = role or ("" if named else other)
     turn = {**(inner or turn)}
     content = first_of(turn, *CONTENTS)
     if isinstance(content, list):
-        content = [object_of(one).get("message_content", one) for one in content]
+        content = [
+            nested(one).get("message_content", one) if isinstance(one, Mapping) else one
+            for one in content
+        ]
     calls = turn.get("tool_calls") or object_of(turn.get("additional_kwargs")).get("tool_calls")
-    called = [object_of(object_of(one).get("tool_call", one)) for one in items_of(calls)]
+    called = [object_of(nested(one).get("tool_call", one)) for one in objects_of(calls)]
     turn |= {"content": content, "tool_calls": called}
     turn |= {"function_call": object_of(turn.get("function_call"))}
     turn |= {"tool_call_id": first_of(turn, "tool_call_id", "id")} if role == "tool" else {}
     return turn | ({"role": role} if role else {})
 
 
-def _role(turn: Mapping[str, Any]) -> str | None:
-    """Return our name for who speaks."""
+def _speaker(turn: Mapping[str, Any]) -> str:
+    """Return who speaks, as the log names it: LangChain by the class of the message."""
     path = turn.get("id")
-    role = path[-1] if isinstance(path, list) and path else first_of(turn, "role", "type")
-    name = str(role).lower().removesuffix("chunk").removesuffix("message")
-    return found if (found := ROLES.get(name)) in SPEAKERS else None
+    name = path[-1] if isinstance(path, list) and path else first_of(turn, "role", "type")
+    return str(name or "").lower().removesuffix("chunk").removesuffix("message")
 
 
 def _plain(message: Message) -> Message:
@@ -105,13 +149,13 @@ def _plain(message: Message) -> Message:
 
 def answer_of(turn: Any) -> list[Message]:
     """Read what a model answered; who speaks may be left out, and JSON may be the answer itself."""
-    held, turns = object_of(turn), objects_of(turn)
-    if any(name in held for name in SAYING) and first_of(held, "role", "type", "data") is None:
-        return messages_of({**held, "role": "assistant"})
-    names = ("role", "data", "kwargs", "message", *SAYING)
-    is_turns = all(any(name in one for name in names) for one in turns)
-    if turns and len(turns) == len(items_of(turn)) and is_turns:
-        return messages_of(turn)
+    turns = objects_of(turn)
+    if (
+        turns
+        and len(turns) == len(items_of(turn))
+        and all(OF_A_TURN & nested(one).keys() for one in turns)
+    ):
+        return messages_of(turn, "assistant")
     text = turn if isinstance(turn, str) else json.dumps(turn, ensure_ascii=False) if turn else ""
     return [{"role": "assistant", "content": text}] if text.strip() else []
 
@@ -119,7 +163,8 @@ def answer_of(turn: Any) -> list[Message]:
 def tools_of(tools: Any) -> list[Any]:
     """Return definitions of tools in today's spelling, however their schemas are named."""
     made: list[Any] = []
-    for tool in objects_of(tools):
+    for one in objects_of(tools):
+        tool = object_of(first_of(object_of(one.get("tool", one)), "json_schema") or one)
         schema = first_of(tool, "parameters", "input_schema", "inputSchema")
         kept = {name: tool[name] for name in ("name", "description") if tool.get(name)}
         function = {**kept, "parameters": object_of(schema)}
@@ -127,7 +172,7 @@ def tools_of(tools: Any) -> list[Any]:
     return made
 
 
-def normalised(messages: Iterable[Message]) -> list[Message]:
+def joined(messages: Iterable[Message]) -> list[Message]:
     """Join what one speaker says in a row; system turns that come first are one.
 
     What is the system's later on, and answers before the first question, are left out.
@@ -142,46 +187,38 @@ def normalised(messages: Iterable[Message]) -> list[Message]:
             made.append(message)
             continue
         both = (made.pop(), message)
-        joined = {**both[0], "content": "\n\n".join(m["content"] for m in both if m["content"])}
-        calls = [call for m in both for call in m.get("tool_calls", [])]
-        thoughts = [m["reasoning_content"] for m in both if "reasoning_content" in m]
-        joined |= {"tool_calls": calls} if calls else {}
-        made.append(joined | ({"reasoning_content": "\n".join(thoughts)} if thoughts else {}))
+        both_said = {
+            "content": "\n\n".join(one["content"] for one in both if one["content"]),
+            "tool_calls": [call for one in both for call in one.get("tool_calls", [])],
+            "reasoning_content": "\n".join(
+                filter(None, (one.get("reasoning_content") for one in both))
+            ),
+        }
+        made.append({"role": role} | {k: v for k, v in both_said.items() if v or k == "content"})
     return made
 
 
-def answered(messages: Iterable[Message], notes: "Counter[str]") -> list[Message]:
+def trainable(messages: Iterable[Message], notes: "Counter[str]") -> list[Message]:
     """Return the conversation as far as it can be trained on: results behind their calls.
 
     It ends before a call without a result and before what is no text, and behind an answer in
-    words.
+    words. Where the log has no ids, calls and results stand in the same order.
     """
     made: list[Message] = []
     left = deque(messages)
     while left:
         message, results = left.popleft(), list[Message]()
-        if message["role"] == UNREADABLE:
-            notes["ends_before_what_is_no_text"] += 1
-            break
         while left and left[0]["role"] == "tool":
             results.append(left.popleft())
-        in_order = _in_order(message.get("tool_calls") or [], results)
-        if in_order is None:
-            notes["ends_before_call_without_result"] += 1
+        ids = [call.get("id") for call in message.get("tool_calls", ())]
+        if any(ids):
+            by_id = {one.get("tool_call_id"): one for one in reversed(results)}
+            results = [by_id[name] for name in ids if name in by_id]
+        if message["role"] == UNREADABLE or len(results) < len(ids):
+            is_text = message["role"] != UNREADABLE
+            notes[f"ends_before_{'call_without_result' if is_text else 'what_is_no_text'}"] += 1
             break
-        made += [message, *in_order] if message["role"] != "tool" else []
+        made += [message, *results[: len(ids)]]
     while made and (made[-1]["role"] != "assistant" or "tool_calls" in made[-1]):
         made.pop()
     return made
-
-
-def _in_order(calls: list[dict[str, Any]], results: list[Message]) -> list[Message] | None:
-    """Return the results in the order of their calls; None if one is missing.
-
-    Where the log has no ids, calls and results stand in the same order.
-    """
-    if all("id" not in one for one in calls):
-        return results[: len(calls)] if len(results) >= len(calls) else None
-    by_id = {result.get("tool_call_id"): result for result in reversed(results)}
-    found = [by_id.get(one.get("id")) for one in calls]
-    return None if None in found else [one for one in found if one is not None]

@@ -1,0 +1,131 @@
+"""What a log holds: conversations, and the signs of how each went."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ft_tools.creation.traces.messages import joined
+from ft_tools.formats.example import THOUGHTS, Message
+
+CUT = {
+    "length": "length", "max_tokens": "length", "MAX_TOKENS": "length", "error": "error",
+    "content_filter": "content_filter", "SAFETY": "content_filter", "refusal": "refusal",
+}  # fmt: skip
+"""Reason for which an answer ended that is not whole, as providers spell it -> ours."""
+NO_ANSWER, NOT_FINISHED = "no_answer", "not_finished"
+
+
+class LogRow(NamedTuple):
+    """A row of a log, and where it stands."""
+
+    file: str
+    line: int
+    value: Mapping[str, Any]
+
+
+class Sign(NamedTuple):
+    """What a log, or its reader, says of a conversation under a name: a score or a mark."""
+
+    name: str
+    value: float | bool | str
+    source: str = ""
+    """Who said so, as the log names it: a person, a judge, a program."""
+
+    @property
+    def label(self) -> str:
+        """Return its name with its source."""
+        return f"{self.name} [{self.source}]" if self.source else self.name
+
+
+@dataclass
+class Conversation:
+    """A call of a model with what came before it, a session, or what such calls are part of."""
+
+    format: str
+    row: LogRow
+    messages: list[Message] = field(default_factory=list)
+    kind: str = ""
+    """Of what is no call; else empty."""
+    id: str = ""
+    parent: str = ""
+    response: str = ""
+    session: str = ""
+    trace: str = ""
+    model: str = ""
+    date: str = ""
+    tools: list[Any] = field(default_factory=list)
+    failed: str = ""
+    """The technical sign of a failure; empty if there is none."""
+    signs: list[Sign] = field(default_factory=list)
+    is_answered: bool = True
+
+    @property
+    def group(self) -> str:
+        """Return what its rows are split by."""
+        return self.session or self.trace or f"{self.row.file}:{self.row.line}"
+
+
+class Log:
+    """What is read of a log beside its conversations."""
+
+    def __init__(self) -> None:
+        self.skipped, self.notes = Counter[str](), Counter[str]()
+        self.signs = defaultdict[str, list[Sign]](list)
+        """Id of a call, of what it is part of, of a response, a session or a trace -> signs."""
+
+    def sign(self, about: str, name: Any, *values: Any, source: Any = None) -> None:
+        """Add values that can be signs."""
+        found = [v for v in values if isinstance(v, bool | int | float | str)]
+        self.signs[about] += [Sign(str(name), value, str(source or "")) for value in found]
+
+
+Reader = Callable[[list[LogRow], Log], Iterator[Conversation]]
+
+
+def conversations_of(found: Iterable[Conversation], log: Log) -> list[Conversation]:
+    """Return the calls and sessions with their signs; none is the beginning of another.
+
+    What is said of something, and that it failed, holds for the calls in it. An agent sends all
+    that was said with each call, so its last call holds the others and takes their signs. Without
+    ids, what begins alike is one chat that went on.
+    """
+    listed = list(found)
+    by_id = {one.id: one for one in listed if one.id}
+    calls, kept = [one for one in listed if not one.kind], list[Conversation]()
+    log.skipped.update(f"{one.format}.{one.kind}" for one in listed if one.kind)
+    for one in calls:
+        one.messages = joined(one.messages)
+        _inherit(one, by_id, log)
+    owners: dict[tuple[str, str, int], Conversation] = {}
+    for one in sorted(calls, key=lambda one: -len(one.messages)):
+        keys, before = list[tuple[str, str, int]](), 0
+        for message in one.messages if one.is_answered else ():
+            # Thoughts are not sent again.
+            plain = {name: value for name, value in message.items() if name not in THOUGHTS}
+            before = hash((before, json.dumps(plain, sort_keys=True)))
+            keys.append((one.format, one.session or one.trace, before))
+        owner = owners.get(keys[-1]) if keys else None
+        if owner is None:
+            kept.append(one)
+            owners |= {key: one for key in keys if key not in owners}
+        else:
+            log.notes["contained_in_a_longer_one"] += 1
+            owner.signs += [sign for sign in one.signs if sign not in owner.signs]
+            owner.failed = owner.failed or one.failed
+            owner.tools = owner.tools or one.tools
+    return sorted(kept, key=lambda one: (one.row.file, one.row.line))
+
+
+def _inherit(one: Conversation, by_id: Mapping[str, Conversation], log: Log) -> None:
+    """Give a call the signs, and the failure, of what it is part of."""
+    above, at = {one.id: one}, by_id.get(one.parent)
+    while at is not None and at.id not in above:
+        above[at.id] = at
+        at = by_id.get(at.parent)
+    names = dict.fromkeys([*above, one.response, one.session, one.trace])
+    one.signs += [sign for name in names if name in log.signs and name for sign in log.signs[name]]
+    if one.failed in {"", NO_ANSWER}:
+        failures = sorted(each.failed for each in above.values() if each.failed)
+        one.failed = next(iter(failures), one.failed)
