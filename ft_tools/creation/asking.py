@@ -1,6 +1,10 @@
-"""What asking a teacher would take: prompts, requests, price, terms, a pilot and its forecast."""
+"""What asking a teacher would take: prompts, requests, price, a pilot and its forecast."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,14 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools import facts, workspace
 from ft_tools.creation import pilots
 from ft_tools.creation.findings import refusal, warning
-from ft_tools.creation.forecast import Agreement, Forecast
 from ft_tools.creation.leaks import TestQuestions
-from ft_tools.creation.prices import KnownPrice, known_price
-from ft_tools.creation.prompts import Prompt, chosen_prompts
-from ft_tools.creation.request import CreateRequest
+from ft_tools.creation.pilots import Agreement, Forecast
+from ft_tools.creation.prompts import Prompt
+from ft_tools.creation.request import CreateRequest, TeacherSpec
 from ft_tools.creation.requests import KINDS, Requests, hashes_of
 from ft_tools.data.judge import privacy
-from ft_tools.endpoints.client import require_key
+from ft_tools.endpoints.client import read_replies, require_key
+from ft_tools.endpoints.spec import Price
 from ft_tools.errors import require_installed
 from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
 from ft_tools.metrics.checks.request import NEVER_ALONE
@@ -23,6 +27,14 @@ from ft_tools.metrics.checks.scorer import Scorer, require_columns
 
 OF_DOCUMENTS = frozenset({"prompt", "question", "passage"})
 """Columns of rows from documents; new inputs have prompt and their attributes."""
+TABLE, TOKENS = "genai_prices", 1000
+"""Prices, and tokens of which it is asked the price: few enough for a model's first tier."""
+
+
+class KnownPrice(Price):
+    """A price, and who says so."""
+
+    source: str = Field(description="The caller, or a table with its version and today's date.")
 
 
 class AskingPlan(BaseModel):
@@ -54,8 +66,29 @@ class AskingPlan(BaseModel):
     )
 
 
+def known_price(teacher: TeacherSpec) -> KnownPrice | None:
+    """Return what a teacher costs; None where nobody knows: half a price is no price."""
+    given, endpoint = teacher.price, teacher.endpoint
+    if given is not None and given.bounds_calls:
+        return KnownPrice(**given.model_dump(exclude={"usd_per_hour"}), source="the caller")
+    if endpoint is None or endpoint.is_local or find_spec(TABLE) is None:
+        return None
+    from genai_prices import Usage, calc_price
+
+    usage = Usage(input_tokens=TOKENS, output_tokens=TOKENS)
+    try:
+        found = calc_price(usage, endpoint.model, provider_api_url=endpoint.url)
+    except LookupError:
+        return None
+    return KnownPrice(
+        usd_per_million_input_tokens=float(found.input_price) * 1e6 / TOKENS,
+        usd_per_million_output_tokens=float(found.output_price) * 1e6 / TOKENS,
+        source=f"genai-prices {version('genai-prices')}, {datetime.now(UTC):%Y-%m-%d}",
+    )
+
+
 def prompts_of(request: CreateRequest, path: Path, test: Path | None) -> tuple[list[Prompt], int]:
-    """Return the prompts in the order in which they are used, and how many test rows ask.
+    """Return the prompts in a random order, and how many of them test rows ask.
 
     Raises:
         BadData: The source cannot be read.
@@ -66,7 +99,8 @@ def prompts_of(request: CreateRequest, path: Path, test: Path | None) -> tuple[l
     free = [one for one in found if not (one.asked and held.hold(one.asked))]
     if not free:
         raise refusal("no_prompts", num=len(found), source=request.source, test=request.test)
-    return chosen_prompts(free, request.num_rows, request.seed), len(found) - len(free)
+    drawn = random.Random(f"{request.seed}\x1fprompts").sample(free, len(free))
+    return drawn[: request.num_rows], len(found) - len(free)
 
 
 def plan_asking(
@@ -91,27 +125,26 @@ def plan_asking(
         require_key(endpoint.key_variable)
     files = model_files(find_model(teacher.model)) if teacher.model else None
     asked, hashes = Requests(request, teacher, files), hashes_of(request)
-    key = pilots.asking_key(request, source_sha256)
-    measured, runs = pilots.pilot_key(request, key, hashes), pilots.earlier_runs(key)
-    pilot, known = pilots.pilot_of(runs, measured), pilots.known_keys(runs)
+    key, pilot_key = pilots.keys_of(request, source_sha256, hashes)
+    runs, pilot = pilots.earlier_runs(key, pilot_key)
+    known = set[str]().union(*(read_replies(run / pilots.REPLIES) for run in runs))
     has_pilot = request.marked is not None or 0 < request.pilot_rows < len(prompts)
     is_pilot = pilot is None and has_pilot
     judges = pilots.agreements_of(pilot)
     _require_judge(request, judges, is_pilot=is_pilot)
     used = prompts[: request.pilot_rows] if is_pilot else prompts
-    missing = {
-        at: num
-        for at, one in enumerate(used)
-        if (num := sum(key not in known for key in asked.keys(one)))
-    }
-    num_missing, num_all = sum(missing.values()), len(used) * request.samples
+    missing = [(one, sum(key not in known for key in asked.keys(one))) for one in used]
+    num_missing, num_all = sum(num for _, num in missing), len(used) * request.samples
     if endpoint is not None and num_missing > endpoint.max_calls:
         raise refusal("too_many_calls", num=num_missing, most=endpoint.max_calls)
     most = None
     if price is not None:
-        most = round(sum(num * asked.most_usd(used[at], price) for at, num in missing.items()), 6)
+        most = round(sum(num * asked.most_usd(one, price) for one, num in missing), 6)
     limits = {"max_calls": endpoint.max_calls if endpoint else None, "max_usd": asked.max_usd}
-    at_once = endpoint.max_concurrency if endpoint else 1
+    num_more, at_once = (
+        sum(num > 0 for _, num in missing),
+        endpoint.max_concurrency if endpoint else 1,
+    )
     plan = AskingPlan(
         teacher=teacher.model_name,
         sent_to=endpoint.host if endpoint else None,
@@ -124,18 +157,16 @@ def plan_asking(
         most_usd=most,
         budget={name: float(value) for name, value in limits.items() if value is not None},
         key=key,
-        pilot_key=measured,
+        pilot_key=pilot_key,
         reused_from=[run.name for run in runs],
         judges=judges,
         files_sha256=hashes,
-        forecast=pilots.forecast_of(pilot, used, len(missing), price, at_once) if pilot else None,
+        forecast=pilots.forecast_of(pilot, num_more, price, at_once),
     )
-    return plan, is_pilot, list(_warnings(request, plan, used))
+    return plan, is_pilot, list(_warnings(request, teacher, plan, used))
 
 
-def _require_judge(
-    request: CreateRequest, judges: Mapping[str, Agreement], *, is_pilot: bool
-) -> None:
+def _require_judge(request: CreateRequest, judges: dict[str, Agreement], *, is_pilot: bool) -> None:
     """Refuse a judge that decides alone before it agrees with the user."""
     if request.marked is not None:
         pilots.read_marked(workspace.existing(request.marked))
@@ -144,15 +175,11 @@ def _require_judge(
         return
     if request.marked is None or not judges:
         raise refusal("judge_alone", needed=int(facts.number("creation.marked_rows")))
+    needed = facts.number("creation.judge_kappa")
     for name, found in judges.items():
-        if not found.is_enough:
-            raise refusal(
-                "judge_disagrees",
-                name=name,
-                num=found.num_rows,
-                kappa=found.kappa,
-                needed=facts.number("creation.judge_kappa"),
-            )
+        if found.kappa.likely < needed:
+            about = {"num": found.num_rows, "kappa": found.kappa, "needed": needed}
+            raise refusal("judge_disagrees", name=name, **about)
 
 
 def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
@@ -170,14 +197,15 @@ def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
             raise refusal("check_columns", **about, known=", ".join(sorted(known)))
 
 
-def _warnings(request: CreateRequest, plan: AskingPlan, prompts: Sequence[Prompt]) -> Iterator[str]:
+def _warnings(
+    request: CreateRequest, teacher: TeacherSpec, plan: AskingPlan, prompts: Sequence[Prompt]
+) -> Iterator[str]:
     """Yield what the user should know before anything is sent, judged or paid."""
-    assert request.teacher is not None
-    endpoint, budget = request.teacher.endpoint, plan.budget.get("max_usd")
+    endpoint, budget = teacher.endpoint, plan.budget.get("max_usd")
     if endpoint is not None and not endpoint.is_local:
         if plan.price is None:
             yield warning("price_unknown")
-        found = [kinds for one in prompts if (kinds := _personal_data_in(one))]
+        found = list(filter(None, map(_personal_data_in, prompts)))
         if found:
             listed = ", ".join(sorted(set().union(*found)))
             yield warning("personal_data_sent", num=len(found), kinds=listed, host=endpoint.host)
@@ -189,7 +217,7 @@ def _warnings(request: CreateRequest, plan: AskingPlan, prompts: Sequence[Prompt
     for name, judge in request.judges.items():
         if request.marked is None:
             yield warning("judge_uncalibrated", name=name)
-        if judge.endpoint.model == request.teacher.model_name:
+        if judge.endpoint.model == teacher.model_name:
             yield warning("judge_is_teacher", name=name)
     if not request.checks and request.kind == "answers":
         yield warning("no_checks")

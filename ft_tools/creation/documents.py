@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ft_tools.creation.prompts import (
     Candidate,
-    Malformed,
     Prompt,
     object_schema,
     read_object,
@@ -22,7 +21,7 @@ from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import MadeRow, Message, made_row
 from ft_tools.errors import BadData
 from ft_tools.evaluation.held_out import question_of
-from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION
+from ft_tools.evaluation.systems.asking import filled
 from ft_tools.formats.readers.documents import documents_in, text_of_document
 from ft_tools.metrics.text import normalise
 
@@ -35,12 +34,12 @@ INSTRUCTION = (
     "{quoted}"
 )
 _TEXT = {"type": "string"}
-_QUOTES = {"type": "array", "items": _TEXT}
-_EXAMPLE = object_schema(question=_TEXT, answer=_TEXT, quotes=_QUOTES)
+_EXAMPLE = object_schema(question=_TEXT, answer=_TEXT, quotes={"type": "array", "items": _TEXT})
 SCHEMA = object_schema(examples={"type": "array", "items": _EXAMPLE})
 """Of a reply."""
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+PART = ", passage "
 
 
 def prompts_of_passages(request: CreateRequest, path: Path) -> Iterator[Prompt]:
@@ -52,22 +51,16 @@ def prompts_of_passages(request: CreateRequest, path: Path) -> Iterator[Prompt]:
     """
     shots = [{"question": question_of(one), "answer": one.reference} for one in shots_of(request)]
     good = {"good_answers": shots} if shots else {}
-    found = False
+    num, found = request.questions_per_passage, False
     for file, kind in documents_in(path):
-        name = _name(request, path, file)
-        for at, passage in enumerate(
-            passages(text_of_document(file, kind), request.passage_characters), 1
-        ):
+        name = request.source if file == path else f"{request.source}/{file.relative_to(path)}"
+        text = text_of_document(file, kind)
+        for at, passage in enumerate(passages(text, request.passage_characters), 1):
             found = True
-            num = request.questions_per_passage
             # What all prompts share comes first: caches of endpoints read it once.
             quoted = json.dumps({**good, "text": passage}, ensure_ascii=False)
-            yield Prompt(
-                source=f"{name}, passage {at}",
-                messages=with_system(request, INSTRUCTION.format(num=num, quoted=quoted)),
-                passage=passage,
-                num_rows=num,
-            )
+            messages = with_system(request, INSTRUCTION.format(num=num, quoted=quoted))
+            yield Prompt(f"{name}{PART}{at}", messages, passage=passage, num_rows=num)
     if not found:
         raise BadData(path, "has no text that can be read", "name documents with text")
 
@@ -79,13 +72,10 @@ def read_examples(request: CreateRequest, prompt: Prompt, text: str) -> list[Can
         Malformed: It is not the JSON object that was asked for.
     """
     made = []
-    for one in read_object(text, {"examples": list})["examples"][: prompt.num_rows]:
-        if not isinstance(one, dict):
-            raise Malformed
-        question, answer, listed = (one.get(key) for key in ("question", "answer", "quotes"))
-        if not isinstance(question, str) or not isinstance(answer, str):
-            raise Malformed
-        question, answer = question.strip(), answer.strip()
+    (examples,) = read_object(text, "examples", kind=list)
+    for one in examples[: prompt.num_rows]:
+        question, answer = read_object(one, "question", "answer")
+        listed = one.get("quotes")
         quotes = listed if isinstance(listed, list) else []
         texts = tuple(quote for quote in quotes if isinstance(quote, str) and quote.strip())
         turns = _turns(request, prompt.passage, question, answer)
@@ -102,7 +92,7 @@ def unsupported(passage: str, question: str, answer: str, quotes: Sequence[str])
     >>> unsupported("The pump weighs 12.5 kg.", "How heavy?", "It weighs 12 kg.", ["12.5 kg"])
     'number_not_found'
     """
-    if not question.strip() or not answer.strip():
+    if not question or not answer:
         return "empty"
     text = normalise(passage)
     if not quotes or any(normalise(quote) not in text for quote in quotes):
@@ -114,37 +104,34 @@ def unsupported(passage: str, question: str, answer: str, quotes: Sequence[str])
 def unanswerable(
     request: CreateRequest,
     rows: Sequence[tuple[MadeRow, Candidate, Prompt]],
-    passages_of: Sequence[Prompt],
+    asked: Sequence[Prompt],
 ) -> list[MadeRow]:
     """Return rows that ask a question of one passage about another that lacks its quotes.
 
     Args:
         request: With their share.
         rows: Rows that were kept, each with what it was made of.
-        passages_of: All passages.
+        asked: The prompts of all passages.
     """
-    share = request.unanswerable_fraction
+    share, answer = request.unanswerable_fraction, request.unanswerable_answer
     wanted = round(len(rows) * share / (1 - share))
     chance = random.Random(f"{request.seed}\x1funanswerable")
+    texts = {one.source: normalise(one.passage) for one in asked}
     made: list[MadeRow] = []
     for row, candidate, prompt in chance.sample(list(rows), len(rows)):
         if len(made) == wanted:
             break
-        file = prompt.source.rpartition(", passage ")[0]
-        others = [one for one in passages_of if one is not prompt and _lacks(one, candidate)]
-        elsewhere = [one for one in others if one.source.rpartition(", passage ")[0] != file]
-        if not (choices := elsewhere or others):
+        quotes = list(map(normalise, candidate.quotes))
+        lacking = [one for one in asked if not any(quote in texts[one.source] for quote in quotes)]
+        file = prompt.source.rpartition(PART)[0]
+        elsewhere = [one for one in lacking if one.source.rpartition(PART)[0] != file]
+        if not (choices := elsewhere or lacking):
             continue
         other = chance.choice(choices)
-        answer = request.unanswerable_answer
-        origin = row.origin.model_copy(
-            update={
-                "source": f"{other.source}; question of {prompt.source}",
-                "change": "unanswerable",
-                "checks": {},
-            }
-        )
+        source = f"{other.source}; question of {prompt.source}"
+        about = {"source": source, "change": "unanswerable", "checks": {}}
         messages = _turns(request, other.passage, candidate.question, answer)
+        origin = row.origin.model_copy(update=about)
         made.append(made_row(messages, candidate.question, origin, row.group))
     return made
 
@@ -171,20 +158,5 @@ def passages(text: str, most: int) -> Iterator[str]:
 
 
 def _turns(request: CreateRequest, passage: str, question: str, answer: str) -> list[Message]:
-    # One pass: what a text brings in braces is not replaced again.
-    before, _, after = request.template.partition(QUESTION)
-    before, after = (piece.replace(PASSAGE, passage) for piece in (before, after))
-    return [
-        {"role": "user", "content": f"{before}{question}{after}"},
-        {"role": "assistant", "content": answer},
-    ]
-
-
-def _lacks(other: Prompt, candidate: Candidate) -> bool:
-    """Return whether a passage has none of the quotes that carry an answer."""
-    text = normalise(other.passage)
-    return not any(normalise(quote) in text for quote in candidate.quotes)
-
-
-def _name(request: CreateRequest, path: Path, file: Path) -> str:
-    return request.source if file == path else f"{request.source}/{file.relative_to(path)}"
+    asked = filled(request.template, question, passage)
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]

@@ -1,20 +1,25 @@
-"""Earlier creations that asked the same teacher: replies that are known, and the pilot."""
+"""Earlier creations that asked the same teacher: known replies, the pilot, and its forecast.
+
+The interval of a total covers both what the pilot's mean may be off, and what so few or many
+further rows scatter by themselves: error = sd sqrt(1/n + 1/m) for the mean of m more, from n.
+"""
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from ft_tools.creation.findings import refusal
-from ft_tools.creation.forecast import Agreement, Forecast, kept_of, total_of
-from ft_tools.creation.prices import KnownPrice
-from ft_tools.creation.prompts import Prompt
 from ft_tools.creation.request import CreateRequest
-from ft_tools.creation.requests import prompt_sha256
-from ft_tools.endpoints.client import read_replies
+from ft_tools.endpoints.spec import Price
 from ft_tools.facts import number
 from ft_tools.formats.training_rows import read_examples
+from ft_tools.metrics.verdicts import ALPHA, normal_quantile
 from ft_tools.runs.state import directory
 
 REPLIES, MEASURED, JUDGES = "replies.jsonl", "measured.jsonl", "judges.json"
@@ -31,55 +36,78 @@ UNMEASURED = {
     *("output_dir", "budget_usd", "num_rows", "pilot_rows", "provider", "product_use"),
     *("validation_fraction", "accept_findings", "accept_reason"),
 }
-"""Of a request: what changes neither yield nor price of a prompt; `asking_key` has the teacher."""
+"""Of a request: what changes neither yield nor price of a prompt; the other key has the teacher."""
 MARKS = {"good": True, "bad": False}
 
 
-def asking_key(request: CreateRequest, source_sha256: str) -> str:
-    """Return the hash of the teacher and the source, by which earlier runs are found."""
-    teacher = request.teacher.model_dump(mode="json", exclude=UNKEYED) if request.teacher else None
-    return _hash([request.kind, source_sha256, teacher])
+class Estimate(BaseModel):
+    """A number, and its 95% interval."""
+
+    model_config = ConfigDict(frozen=True)
+
+    likely: float
+    low: float
+    high: float
 
 
-def pilot_key(request: CreateRequest, key: str, files: Mapping[str, str]) -> str:
-    """Return the hash of all that yield and price of a prompt depend on.
+class Forecast(BaseModel):
+    """What the requests that are left will take, from a pilot."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pilot_run: str
+    num_pilot_prompts: int
+    kept: Estimate = Field(description="Rows that pass the checks, those of the pilot included.")
+    completion_tokens: Estimate = Field(description="Of what is left.")
+    usd: Estimate | None = Field(None, description="Of what is left; null: no price is known.")
+    seconds: Estimate = Field(description="Of what is left.")
+    usd_spent: float | None = Field(None, description="By the pilot.")
+
+
+class Agreement(BaseModel):
+    """How often a judge and the user agree."""
+
+    model_config = ConfigDict(frozen=True)
+
+    num_rows: int
+    accuracy: Estimate
+    kappa: Estimate = Field(description="Agreement beyond chance: 0 none, 1 always (Cohen).")
+
+
+def keys_of(
+    request: CreateRequest, source_sha256: str, files: Mapping[str, str]
+) -> tuple[str, str]:
+    """Return a hash of teacher and source, and one of all that yield and price depend on.
 
     Args:
-        request: With checks, samples, passages ...
-        key: Of its teacher and source.
+        request: With teacher, checks, samples, passages ...
+        source_sha256: Of the source.
         files: Path -> hash of what the teacher or a check reads.
     """
-    return _hash([key, request.model_dump(mode="json", exclude=UNMEASURED), dict(files)])
+    teacher = request.teacher.model_dump(mode="json", exclude=UNKEYED) if request.teacher else None
+    key = _hash([request.kind, source_sha256, teacher])
+    asked = request.model_dump(mode="json", exclude=UNMEASURED)
+    return key, _hash([key, asked, dict(files)])
 
 
 def _hash(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def earlier_runs(key: str) -> list[Path]:
-    """Return the creations that asked under a key, newest first."""
-    runs = [run for run in directory.all_runs() if run.name.startswith("create-")]
-    return [
-        run
-        for run in runs[:SEARCHED_RUNS]
-        if (directory.whole_json(run / "plan.json").get("asking") or {}).get("key") == key
-        and (run / REPLIES).is_file()
-    ]
-
-
-def known_keys(runs: Sequence[Path]) -> set[str]:
-    """Return what replies of some runs are kept under."""
-    return set().union(*(read_replies(run / REPLIES) for run in runs))
-
-
-def pilot_of(runs: Sequence[Path], key: str) -> Path | None:
-    """Return the newest pilot under a key that has ended well."""
-    for run in runs:
+def earlier_runs(key: str, pilot_key: str) -> tuple[list[Path], Path | None]:
+    """Return the creations that asked under a key, newest first, and the pilot that ended well."""
+    runs, pilot = [], None
+    found = [run for run in directory.all_runs() if run.name.startswith("create-")]
+    for run in found[:SEARCHED_RUNS]:
         plan = directory.whole_json(run / "plan.json")
-        is_pilot = plan.get("pilot") and plan["asking"].get("pilot_key") == key
-        if is_pilot and directory.read_status(run).state == "succeeded":
-            return run
-    return None
+        asking = plan.get("asking") or {}
+        if asking.get("key") != key or not (run / REPLIES).is_file():
+            continue
+        runs.append(run)
+        is_pilot = plan.get("pilot") and asking.get("pilot_key") == pilot_key
+        if pilot is None and is_pilot and directory.read_status(run).state == "succeeded":
+            pilot = run
+    return runs, pilot
 
 
 def agreements_of(pilot: Path | None) -> dict[str, Agreement]:
@@ -107,32 +135,95 @@ def read_marked(path: Path) -> list[tuple[str, str, bool]]:
 
 
 def forecast_of(
-    pilot: Path,
-    prompts: Sequence[Prompt],
-    num_more: int,
-    price: KnownPrice | None,
-    concurrency: int,
+    pilot: Path | None, num_more: int, price: Price | None, concurrency: int
 ) -> Forecast | None:
     """Return what so many further prompts will take, from what those of the pilot took."""
-    measured = directory.read_rows(pilot / MEASURED)
-    if len(measured) < 2:
+    measured = directory.read_rows(pilot / MEASURED) if pilot else []
+    if pilot is None or len(measured) < 2:
         return None
-    kept, tokens, seconds = (
-        [float(row[name]) for row in measured] for name in ("kept", "tokens", "seconds")
-    )
+    kept = [float(row["kept"]) for row in measured]
     usd = [
         price.usd_of(row["prompt_tokens"], row["tokens"]) + row["judge_usd"]
         for row in measured
         if price
     ]
-    used = set(map(prompt_sha256, prompts))
-    done = sum(float(row["kept"]) for row in measured if row["prompt"] in used)
     return Forecast(
         pilot_run=pilot.name,
         num_pilot_prompts=len(measured),
-        kept=kept_of(kept, num_more, done),
-        completion_tokens=total_of(tokens, num_more),
+        kept=kept_of(kept, num_more, sum(kept)),
+        completion_tokens=total_of([float(row["tokens"]) for row in measured], num_more),
         usd=total_of(usd, num_more) if price else None,
-        seconds=total_of([value / concurrency for value in seconds], num_more),
+        seconds=total_of([row["seconds"] / concurrency for row in measured], num_more),
         usd_spent=sum(usd) if price else None,
+    )
+
+
+def total_of(values: Sequence[float], num_more: int) -> Estimate:
+    """Return the sum over so many more draws like some values; at least two are needed.
+
+    >>> total_of([2.0, 2.0, 2.0], 10)
+    Estimate(likely=20.0, low=20.0, high=20.0)
+    """
+    # They import scipy, which a plan without a forecast does without.
+    import numpy as np
+
+    from ft_tools.metrics.means import skewed_interval, t_interval
+
+    n, mean = len(values), fmean(values)
+    rests = np.array(values) - mean
+    spread = math.sqrt(float((rests**2).sum()) / (n - 1))
+    low = high = mean
+    if num_more and spread > 1e-12 * abs(mean):
+        error = spread * math.sqrt(1 / n + 1 / num_more)
+        ends = [t_interval(mean, error, n - 1), skewed_interval(mean, error, rests)]
+        low, high = min(one for one, _ in ends), max(one for _, one in ends)
+    return Estimate(likely=num_more * mean, low=num_more * max(0.0, low), high=num_more * high)
+
+
+def kept_of(values: Sequence[float], num_more: int, num_known: float = 0) -> Estimate:
+    """Return how many rows so many more prompts will yield, beside those that are known.
+
+    The interval is Wilson's where each yields 0 or 1.
+
+    >>> found = kept_of([1.0] * 15 + [0.0] * 5, 100)
+    >>> (found.likely, round(found.low), round(found.high))
+    (75.0, 51, 90)
+    """
+    from ft_tools.metrics.means import wilson_interval
+
+    total = total_of(values, num_more)
+    ends = total.low, total.high
+    if num_more and {0.0, 1.0}.issuperset(values):
+        independent = len(values) * num_more / (len(values) + num_more)
+        rates = wilson_interval(fmean(values), independent, normal_quantile(1 - ALPHA / 2))
+        ends = num_more * rates[0], num_more * rates[1]
+    low, high = (num_known + end for end in ends)
+    return Estimate(likely=num_known + total.likely, low=low, high=high)
+
+
+def agreement(marks: Sequence[bool], verdicts: Sequence[bool | None]) -> Agreement:
+    """Return how far verdicts agree with marks; no verdict agrees with none.
+
+    kappa = (po - pe) / (1 - pe), with po the rate of agreement and pe that by chance.
+
+    Source: J. Cohen, Educational and Psychological Measurement 20 (1960), 37-46
+
+    >>> found = agreement([True] * 25 + [False] * 25, [True] * 20 + [False] * 30)
+    >>> found.accuracy.likely, round(found.kappa.likely, 2)
+    (0.9, 0.8)
+    """
+    from ft_tools.metrics.means import wilson_interval
+
+    n, z = len(marks), normal_quantile(1 - ALPHA / 2)
+    observed = sum(a == b for a, b in zip(marks, verdicts, strict=True)) / n
+    good, passed, failed = sum(marks) / n, verdicts.count(True) / n, verdicts.count(False) / n
+    chance = good * passed + (1 - good) * failed
+    kappa = (observed - chance) / (1 - chance)
+    reach = z * math.sqrt(observed * (1 - observed) / n) / (1 - chance)
+    ends = max(-1.0, kappa - reach), min(1.0, kappa + reach)
+    low, high = wilson_interval(observed, n, z)
+    return Agreement(
+        num_rows=n,
+        accuracy=Estimate(likely=round(observed, 4), low=round(low, 4), high=round(high, 4)),
+        kappa=Estimate(likely=round(kappa, 4), low=round(ends[0], 4), high=round(ends[1], 4)),
     )

@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import workspace
 from ft_tools.creation.asking import AskingPlan, plan_asking, prompts_of
@@ -16,11 +16,10 @@ from ft_tools.creation.leaks import TestQuestions
 from ft_tools.creation.report import QUOTED, LogCounts, QuotedRow
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
-from ft_tools.creation.terms import TeacherTerms, forbidden_in, terms_for, terms_warnings
 from ft_tools.creation.traces.made import traced_rows
 from ft_tools.creation.variations import varied_rows
 from ft_tools.data.judge import privacy
-from ft_tools.facts.teachers import terms_of
+from ft_tools.facts.teachers import teachers, terms_of
 from ft_tools.formats.column_counts import shown
 from ft_tools.formats.quoting import quote
 from ft_tools.formats.readers.source import is_ours
@@ -34,6 +33,22 @@ NUM_QUOTED, QUOTED_CHARS = 5, 200
 MOST_LISTED = 10
 QUOTED_ORIGIN = {"change", "date", "checks", "signs"}
 """What a quoted row shows of its origin; origin.jsonl has the rest."""
+TERMS = "teacher_terms"
+NEED_NONE = frozenset({"cleared", "same_family"})
+"""Providers whose terms somebody read, or who are the user."""
+
+
+class TeacherTerms(BaseModel):
+    """What is known of a provider's terms; not legal advice."""
+
+    model_config = ConfigDict(frozen=True)
+
+    provider: str
+    use: str = Field(description="allowed, forbidden or unclear, for this use.")
+    note: str
+    source: str
+    edition: str = Field("", description="Date of the terms, where they have one.")
+    read: str = Field(description="When they were read.")
 
 
 class CreatePlan(Plan):
@@ -92,33 +107,37 @@ def make_plan(request: CreateRequest) -> CreatePlan:
         warnings.append(warning("leaks_by_words"))
     if request.validation_fraction:
         warnings.append(warning("made_validation"))
-    plan = CreatePlan(
+    digest = content_sha256(path)
+    found, more = (_asked if request.teacher else _made)(request, digest, path, test)
+    log: LogCounts | None = found.get("log")
+    providers = list(log.terms) if log else []
+    if request.teacher:
+        providers = [terms_of(request.teacher.model_name)[0]]
+    terms = _terms_for(request, providers)
+    accepted = TERMS in request.accept_findings
+    forbidden = next((one for one in terms if one.use == "forbidden" and not accepted), None)
+    lacks_condition = log is not None and not request.keep
+    if forbidden and (request.teacher or request.confirm):
+        raise refusal(TERMS, **forbidden.model_dump())
+    if lacks_condition and request.confirm:
+        raise refusal("no_condition")
+    unsettled = [
+        warning("terms_not_allowed" if one.source else "terms_unknown", **one.model_dump())
+        for one in terms
+        if one.use != "allowed"
+    ]
+    return CreatePlan(
         kind=request.kind,
-        source_sha256=content_sha256(path),
+        source_sha256=digest,
         test_sha256=sha256(test) if test else None,
         marks_sha256=sha256(workspace.existing(request.marks)) if request.marks else None,
         accepted=request.accept_findings,
         accept_reason=request.accept_reason,
+        terms=terms,
+        is_open=forbidden is not None or lacks_condition,
+        warnings=[*warnings, *unsettled, *more],
+        **found,
     )
-    add = _asked if request.teacher else _made
-    update, more = add(request, plan, path, test)
-    plan = plan.model_copy(update=update)
-    providers = list(plan.log.terms) if plan.log else []
-    if request.teacher:
-        providers = [terms_of(request.teacher.model_name)[0]]
-    terms = terms_for(request, providers)
-    forbidden = forbidden_in(request, terms)
-    lacks_condition = plan.log is not None and not request.keep
-    if forbidden and (plan.asking or request.confirm):
-        raise refusal("teacher_terms", **forbidden.model_dump())
-    if lacks_condition and request.confirm:
-        raise refusal("no_condition")
-    update = {
-        "terms": terms,
-        "is_open": forbidden is not None or lacks_condition,
-        "warnings": [*warnings, *terms_warnings(terms), *more],
-    }
-    return plan.model_copy(update=update)
 
 
 def made_at_once(request: CreateRequest, path: Path, digest: str) -> Made:
@@ -139,12 +158,27 @@ def content_sha256(path: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def _terms_for(request: CreateRequest, providers: Iterable[str]) -> list[TeacherTerms]:
+    """Return the terms of those whose models answer, or of whom the request names."""
+    if request.provider is not None:
+        providers = {request.provider} - NEED_NONE
+    rows = {name: teachers()[name] for name in providers}
+    return [
+        TeacherTerms(
+            provider=name,
+            use=row.of_use(request.product_use),
+            **row.model_dump(include={"note", "source", "edition", "read"}),
+        )
+        for name, row in rows.items()
+    ]
+
+
 def _asked(
-    request: CreateRequest, plan: CreatePlan, path: Path, test: Path | None
+    request: CreateRequest, digest: str, path: Path, test: Path | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Return what would be asked of the teacher, and five prompts or rows of the pilot."""
     prompts, num_held = prompts_of(request, path, test)
-    asking, is_pilot, warnings = plan_asking(request, prompts, plan.source_sha256)
+    asking, is_pilot, warnings = plan_asking(request, prompts, digest)
     if num_held:
         about = {"num": num_held, "test": request.test, "listed": request.source}
         warnings.append(warning("test_asked", **about))
@@ -158,22 +192,15 @@ def _asked(
             time = duration([(1.0, (forecast.seconds.low, forecast.seconds.high))], "the pilot")
         report = directory.whole_json(directory.find(forecast.pilot_run) / "report.json")
         rows = [QuotedRow.model_validate(row) for row in report.get("quoted", [])] or rows
-    update = {
-        "pilot": is_pilot,
-        "num_source": len(prompts) + num_held,
-        "asking": asking,
-        "num_test_rows": num_held,
-        "duration": time,
-        "quoted": rows,
-    }
-    return update, warnings
+    found = {"pilot": is_pilot, "num_source": len(prompts) + num_held, "asking": asking}
+    return found | {"num_test_rows": num_held, "duration": time, "quoted": rows}, warnings
 
 
 def _made(
-    request: CreateRequest, plan: CreatePlan, path: Path, test: Path | None
+    request: CreateRequest, digest: str, path: Path, test: Path | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the number of the rows that are made without a teacher, and five of them."""
-    made = made_at_once(request, path, plan.source_sha256)
+    made = made_at_once(request, path, digest)
     warnings = made.warnings
     held = list(zip(made.rows, TestQuestions(test).holding(made.rows), strict=True))
     free = [row for row, is_held in held if not is_held]
@@ -182,7 +209,7 @@ def _made(
         listed = ", ".join(map(shown, groups[:MOST_LISTED]))
         about = {"num": len(groups), "test": request.test, "listed": listed}
         warnings = [*warnings, warning("test_asked", **about)]
-    update = {
+    found = {
         "num_source": made.num_asked if made.log else len({row.group for row in made.rows}),
         "dropped": dict(made.dropped.most_common()),
         "num_made": dict(Counter(row.origin.kind for row in free)),
@@ -190,7 +217,7 @@ def _made(
         "quoted": quoted_rows(free),
         "log": made.log,
     }
-    return update, warnings
+    return found, warnings
 
 
 def quoted_rows(rows: Sequence[MadeRow]) -> list[QuotedRow]:

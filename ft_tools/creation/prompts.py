@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from ft_tools import workspace
 from ft_tools.creation.findings import refusal
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Message
+from ft_tools.endpoints.client import Reply
 from ft_tools.errors import BadData
 from ft_tools.evaluation.held_out import HeldOut, question_of, read_held_out
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_document, read_pool
@@ -66,16 +67,13 @@ class Candidate:
     num: int = 1
     """Rows that lack for this reason."""
     checks: Mapping[str, float | None] = field(default_factory=dict)
+    sample: int = 0
+    reply: Reply | None = None
+    """None: it was not asked for."""
 
 
 class Malformed(Exception):
     """A reply is not what was asked for."""
-
-
-def chosen_prompts(prompts: Sequence[Prompt], num_rows: int | None, seed: int) -> list[Prompt]:
-    """Return the prompts in a random order, at most so many: the first ones are a fair sample."""
-    order = random.Random(f"{seed}\x1fprompts").sample(range(len(prompts)), len(prompts))
-    return [prompts[at] for at in order[:num_rows]]
 
 
 def shots_of(request: CreateRequest) -> list[HeldOut]:
@@ -104,24 +102,21 @@ def with_system(request: CreateRequest, text: str) -> list[Message]:
 
 def object_schema(**properties: Any) -> dict[str, Any]:
     """Return the JSON Schema of an object with these properties and no others."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return schema | {"additionalProperties": False}
 
 
-def read_object(text: str, keys: Mapping[str, type]) -> dict[str, Any]:
-    """Return the JSON object of a reply, in a fence or not.
+def read_object(value: Any, *names: str, kind: type = str) -> tuple[Any, ...]:
+    """Return what the JSON object of a reply, in a fence or not, has under some names.
 
     Raises:
-        Malformed: It is none, or has not these keys.
+        Malformed: It is none, or one of them is missing or of another type.
     """
-    value = json_object_in(text)
-    if value is None or not all(isinstance(value.get(key), kind) for key, kind in keys.items()):
+    found = json_object_in(value) if isinstance(value, str) else value
+    held = tuple(found.get(name) if isinstance(found, dict) else None for name in names)
+    if not all(isinstance(one, kind) for one in held):
         raise Malformed
-    return value
+    return tuple(one.strip() if isinstance(one, str) else one for one in held)
 
 
 def prompts_of_rows(request: CreateRequest, path: Path) -> Iterator[Prompt]:
@@ -137,9 +132,22 @@ def prompts_of_rows(request: CreateRequest, path: Path) -> Iterator[Prompt]:
     for line, row in read_examples(path):
         if tools_of(row):
             raise refusal("tools_in_prompt", path=path, line=line)
-        trained, reference = _turns(request, path, line, row)
-        example = HeldOut(line=line, messages=trained, row=row)
-        asked = "\n".join(str(m.get("content") or "") for m in trained)
+        named, reference = request.prompt_column, ""
+        given: Any = row.get(named) if named else row.get("messages", row.get("prompt"))
+        if isinstance(given, str) and given.strip():
+            given, reference = (
+                [{"role": "user", "content": given}],
+                str(row.get("completion") or ""),
+            )
+        turns = (
+            [turn for turn in given if isinstance(turn, dict)] if isinstance(given, list) else []
+        )
+        if turns and turns[-1].get("role") == "assistant":
+            reference = str(turns.pop().get("content") or "")
+        if not turns or turns[-1].get("role") not in {"user", "tool"}:
+            raise BadData(path, "has no prompt to answer", CURE, line)
+        example = HeldOut(line=line, messages=turns, row=row)
+        asked = "\n".join(str(m.get("content") or "") for m in turns)
         if asked in seen:
             continue
         seen.add(asked)
@@ -147,7 +155,7 @@ def prompts_of_rows(request: CreateRequest, path: Path) -> Iterator[Prompt]:
             source=f"{request.source}:{line}",
             messages=asked_as(teacher, example, shots, document).messages,
             asked=question_of(example),
-            trained=trained,
+            trained=turns,
             row=scored_row(row, question_of(example), reference),
         )
 
@@ -157,23 +165,6 @@ def read_answer(_: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
     answer = text.strip()
     messages = [*prompt.trained, {"role": "assistant", "content": answer}]
     return [Candidate(answer, prompt.asked, messages, prompt.row)]
-
-
-def _turns(
-    request: CreateRequest, path: Path, line: int, row: dict[str, Any]
-) -> tuple[list[Message], str]:
-    """Return what a row asks as turns, and its own answer if it has one."""
-    named = request.prompt_column
-    asked: Any = row.get(named) if named else row.get("messages", row.get("prompt"))
-    if isinstance(asked, str) and asked.strip():
-        return [{"role": "user", "content": asked}], str(row.get("completion") or "")
-    turns = [turn for turn in asked if isinstance(turn, dict)] if isinstance(asked, list) else []
-    reference = ""
-    if turns and turns[-1].get("role") == "assistant":
-        reference = str(turns.pop().get("content") or "")
-    if not turns or turns[-1].get("role") not in {"user", "tool"}:
-        raise BadData(path, "has no prompt to answer", CURE, line)
-    return turns, reference
 
 
 def prompts_for_inputs(request: CreateRequest, path: Path) -> Iterator[Prompt]:
@@ -187,11 +178,8 @@ def prompts_for_inputs(request: CreateRequest, path: Path) -> Iterator[Prompt]:
         chance = random.Random(f"{request.seed}\x1f{at}")
         chosen = {name: chance.choice(values) for name, values in request.attributes.items()}
         shown = chance.sample(examples, min(NUM_SHOWN, len(examples)))
-        quoted = {
-            "examples": [{"input": question_of(one), "answer": one.reference} for one in shown],
-            "attributes": chosen,
-            "number": at + 1,
-        }
+        listed = [{"input": question_of(one), "answer": one.reference} for one in shown]
+        quoted = {"examples": listed, "attributes": chosen, "number": at + 1}
         text = NEW_INPUT.format(quoted=json.dumps(quoted, ensure_ascii=False))
         yield Prompt(
             source=f"{request.source}:{', '.join(str(one.line) for one in shown)}",
@@ -208,8 +196,7 @@ def read_input(_: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
     Raises:
         Malformed: It is not the JSON object that was asked for.
     """
-    found = read_object(text, {"input": str, "answer": str})
-    question, answer = found["input"].strip(), found["answer"].strip()
+    question, answer = read_object(text, "input", "answer")
     said = {"user": question, "assistant": answer}
     messages = [*prompt.trained, *({"role": r, "content": text} for r, text in said.items())]
     reason = "" if question and answer else "empty"

@@ -12,7 +12,7 @@ from ft_tools import workspace
 from ft_tools.creation import documents, prompts
 from ft_tools.creation.prompts import Candidate, Prompt
 from ft_tools.creation.request import CreateRequest, TeacherSpec
-from ft_tools.endpoints.client import TOKENS_PER_MESSAGE, reply_key, request_body, schema_option
+from ft_tools.endpoints.client import most_tokens, reply_key, request_body, schema_option
 from ft_tools.endpoints.spec import Price
 from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.metrics.checks.scorer import file_hashes
@@ -23,8 +23,7 @@ DEFAULT_TOKENS = 1024
 """Of a reply."""
 
 
-@dataclass(frozen=True)
-class Asking:
+class Asking(NamedTuple):
     """How rows of a kind are asked for."""
 
     prompts: Callable[[CreateRequest, Path], Iterator[Prompt]]
@@ -35,14 +34,11 @@ class Asking:
 
 
 TEXT = {"type": "string"}
+INPUT = prompts.object_schema(input=TEXT, answer=TEXT)
 KINDS: Mapping[str, Asking] = {
     "answers": Asking(prompts.prompts_of_rows, prompts.read_answer),
     "documents": Asking(documents.prompts_of_passages, documents.read_examples, documents.SCHEMA),
-    "variations": Asking(
-        prompts.prompts_for_inputs,
-        prompts.read_input,
-        prompts.object_schema(input=TEXT, answer=TEXT),
-    ),
+    "variations": Asking(prompts.prompts_for_inputs, prompts.read_input, INPUT),
 }
 
 
@@ -97,7 +93,7 @@ class Requests:
 
     def most_usd(self, prompt: Prompt, price: Price) -> float:
         """Return the highest price of one request, as the client reserves it."""
-        bound = len(self.body(prompt)) + TOKENS_PER_MESSAGE * len(prompt.messages)
+        bound = most_tokens(self.body(prompt), prompt.messages)
         return price.usd_of(bound, self.max_tokens)
 
     def body(self, prompt: Prompt) -> bytes:
@@ -113,11 +109,10 @@ class Requests:
 
 def hashes_of(request: CreateRequest) -> dict[str, str]:
     """Return path -> SHA-256 of the files that the teacher or a check reads."""
-    teacher = request.teacher
-    names = [request.marked]
+    teacher, names = request.teacher, [request.marked]
     if teacher is not None:
-        names += [teacher.document, teacher.decoding.json_schema]
-        names += [teacher.examples.path] if teacher.examples else []
+        shots = teacher.examples.path if teacher.examples else None
+        names += [teacher.document, teacher.decoding.json_schema, shots]
     own = {name: sha256(workspace.existing(name)) for name in names if name}
     return own | file_hashes(request.checks, workspace.roots()[0])
 

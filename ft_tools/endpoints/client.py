@@ -31,8 +31,6 @@ REFUSED = {400, 413, 422}
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.2
 """Between two looks at whether to stop, while nothing answers."""
-# A byte is at least as long as any token's share of it; roles and turn marks add a few tokens.
-TOKENS_PER_MESSAGE = 32
 
 Message = Mapping[str, Any]
 
@@ -147,7 +145,7 @@ class Client:
         key = reply_key(content, sample)
         if key in self._replies:
             return self._replies[key]
-        bound = len(content) + TOKENS_PER_MESSAGE * len(messages)
+        bound = most_tokens(content, messages)
         most, problem = self._price.usd_of(bound, max_tokens), ""
         for attempt in range(MAX_RETRIES + 1):
             call = self._budget.reserve(most)
@@ -275,6 +273,12 @@ def request_body(
         **options,
     }
     return json.dumps(body, ensure_ascii=False).encode()
+
+
+def most_tokens(content: bytes, messages: Sequence[Message]) -> int:
+    """Return the most tokens that a prompt can have."""
+    # A byte is at least as long as any token's share of it; roles and turn marks add a few tokens.
+    return len(content) + 32 * len(messages)
 
 
 def reply_key(content: bytes, sample: int = 0) -> str:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ft_tools.creation.forecast import kept_of, total_of
+from ft_tools.creation.pilots import kept_of, total_of
 from ft_tools.creation.worker import create as worker
 from ft_tools.endpoints import client
 from ft_tools.errors import BadInput, PlanChanged, Refused

@@ -2,20 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
 from ft_tools import workspace
-from ft_tools.creation import documents
+from ft_tools.creation.documents import unanswerable
 from ft_tools.creation.findings import warning
 from ft_tools.creation.pilots import MEASURED
 from ft_tools.creation.plan import MOST_LISTED, CreatePlan
 from ft_tools.creation.prompts import Candidate, Malformed, Prompt
-from ft_tools.creation.request import CreateRequest
-from ft_tools.creation.requests import KINDS, prompt_sha256
+from ft_tools.creation.requests import KINDS, Requests, prompt_sha256
 from ft_tools.creation.rows import Made, made_row
-from ft_tools.creation.worker.finish import DROPPED
 from ft_tools.creation.worker.teacher import CALLS, HTTP, Replies, take_over
 from ft_tools.endpoints.budget import Budget
 from ft_tools.endpoints.client import NO_REPLY, Reply
@@ -25,109 +24,110 @@ from ft_tools.metrics.checks.scorer import Scorer
 from ft_tools.publish import write_file
 from ft_tools.runs.processes.worker_session import Session
 
+DROPPED = "dropped.jsonl"
 NOT_ASKED, SURPLUS = "budget_used_up", "surplus"
 """Reasons: of what was not asked for, and of right answers beyond `keep_per_prompt`."""
 
 
-class Row(NamedTuple):
-    """A row that a prompt should yield; without a reply it was not asked for."""
-
-    prompt: Prompt
-    sample: int
-    reply: Reply | None
-    made: Candidate
-
-
 def rows_of(
     session: Session,
-    request: CreateRequest,
     plan: CreatePlan,
+    requests: Requests,
     prompts: Sequence[Prompt],
     replies: Replies,
 ) -> Made:
     """Return the rows that passed, and count the others by reason; their replies are kept."""
-    assert plan.asking is not None
+    request, asking = requests.request, plan.asking
+    assert asking is not None
     session.phase("checking")
-    asked = [list(_rows(request, one, replies.of(one))) for one in prompts]
-    before_usd = _judge_usd(session, request)
+    asked = [
+        [
+            candidate
+            for sample, key in enumerate(requests.keys(prompt))
+            for candidate in _candidates(requests, prompt, sample, replies.by_key.get(key))
+        ]
+        for prompt in prompts
+    ]
+    calls, judges = session.run_dir / CALLS, list(map(ledger_name, request.judges))
+    usd_before = sum(Budget(calls, name, 0, None).usd for name in judges)
     for name in request.judges:
         # What a pilot was judged on is not paid for again.
-        take_over(session.run_dir / replies_file(name), plan.asking.reused_from)
-    _check(session, request, [row.made for held in asked for row in held if not row.made.reason])
+        take_over(session.run_dir / replies_file(name), asking.reused_from)
+    _check(session, requests, [one for held in asked for one in held if not one.reason])
     if request.samples > 1:
-        _drop_surplus(session, request, asked)
-    rows = [row for held in asked for row in held]
-    names = ("source", "sample", "reason", "reply")
+        _drop_surplus(session, requests, asked)
+    judge_usd = sum(Budget(calls, name, 0, None).usd for name in judges) - usd_before
+    write_lines(session.run_dir / MEASURED, _measured(asked, judge_usd))
+    rows = [(prompt, one) for prompt, held in zip(prompts, asked, strict=True) for one in held]
     lines = [
-        dict(
-            zip(
-                names,
-                (row.prompt.source, row.sample, row.made.reason, row.made.answer),
-                strict=True,
-            )
-        )
-        for row in rows
-        if row.made.reason and row.reply
+        {"source": at.source, "sample": one.sample, "reason": one.reason, "reply": one.answer}
+        for at, one in rows
+        if one.reason and one.reply
     ]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_file(session.run_dir / DROPPED, text)
-    _write_measured(session, asked, _judge_usd(session, request) - before_usd)
-    made = []
-    for row in rows:
-        if not (one := row.made).reason:
-            origin = _origin(session, request, plan, row)
-            kept = made_row(one.messages, one.question, origin, row.prompt.source)
-            made.append((kept, one, row.prompt))
-    dropped = Counter[str]()
-    for row in rows:
-        dropped[row.made.reason] += row.made.num if row.made.reason else 0
-    added = documents.unanswerable(request, made, prompts) if request.kind == "documents" else []
-    return Made(
-        [*(row for row, *_ in made), *added],
-        sum(row.made.num for row in rows) + len(added),
-        +dropped,
-        _warnings(session, asked),
-        replies.usd,
-        replies.num_calls,
-    )
-
-
-def _rows(request: CreateRequest, prompt: Prompt, replies: Sequence[Reply | None]) -> Iterator[Row]:
-    """Yield the rows of the replies to a prompt, those that cannot be checked with a reason."""
-    for sample, reply in enumerate(replies):
-        found, why = _candidates(request, prompt, reply) if reply else ([], NOT_ASKED)
-        said = reply.refusal or reply.text if reply else ""
-        for one in found:
-            one.answer = said if one.reason else one.answer
-        if missing := prompt.num_rows - len(found):
-            found = [*found, Candidate(said, reason=why or "fewer_rows", num=missing)]
-        yield from (Row(prompt, sample, reply, one) for one in found)
+    write_lines(session.run_dir / DROPPED, lines)
+    made, dropped = [], Counter[str]()
+    for prompt, one in rows:
+        if one.reason:
+            dropped[one.reason] += one.num
+        else:
+            origin = _origin(session, plan, requests, prompt, one)
+            kept = made_row(one.messages, one.question, origin, prompt.source)
+            made.append((kept, one, prompt))
+    added = unanswerable(request, made, prompts) if request.kind == "documents" else []
+    unsolved = [
+        prompt.source
+        for prompt, held in zip(prompts, asked, strict=True)
+        if any(one.reply for one in held) and all(one.reason for one in held)
+    ]
+    warnings = []
+    if unsolved:
+        listed, path = ", ".join(unsolved[:MOST_LISTED]), str(session.run_dir / DROPPED)
+        warnings.append(warning("unsolved", num=len(unsolved), listed=listed, path=path))
+    if ended := dropped[NOT_ASKED]:
+        warnings.append(warning("budget_ended", num=ended))
+    num_asked = sum(one.num for _, one in rows) + len(added)
+    found = [*(row for row, *_ in made), *added]
+    return Made(found, num_asked, +dropped, warnings, replies.usd, replies.num_calls)
 
 
 def _candidates(
-    request: CreateRequest, prompt: Prompt, reply: Reply
-) -> tuple[list[Candidate], str]:
-    """Return the rows of a reply, or why it has none."""
+    requests: Requests, prompt: Prompt, sample: int, reply: Reply | None
+) -> list[Candidate]:
+    """Return the rows of a reply; those that lack, or cannot be checked, with a reason."""
+    found, said = list[Candidate](), reply.refusal or reply.text if reply else ""
+    why = _why_unread(reply)
+    if reply and not why:
+        try:
+            found = KINDS[requests.request.kind].read(requests.request, prompt, reply.text)
+        except Malformed:
+            why = "malformed"
+    for one in found:
+        one.answer = said if one.reason else one.answer
+    if missing := prompt.num_rows - len(found):
+        found = [*found, Candidate(said, reason=why or "fewer_rows", num=missing)]
+    for one in found:
+        one.sample, one.reply = sample, reply
+    return found
+
+
+def _why_unread(reply: Reply | None) -> str:
+    """Return why a reply holds no row; empty if it may."""
+    if reply is None:
+        return NOT_ASKED
     reason = reply.finish_reason
     if HTTP.fullmatch(reason) or reason in {"content_filter", NO_REPLY.finish_reason}:
-        return [], reason
-    if reply.refusal:
-        return [], "refusal"
-    if not reply.finished:
-        return [], "length"
-    if not reply.text.strip():
-        return [], "tool_call" if reason == "tool_calls" else "empty"
-    try:
-        return KINDS[request.kind].read(request, prompt, reply.text), ""
-    except Malformed:
-        return [], "malformed"
+        return reason
+    if reply.refusal or not reply.finished:
+        return "refusal" if reply.refusal else "length"
+    is_call = reason == "tool_calls"
+    return "" if reply.text.strip() else "tool_call" if is_call else "empty"
 
 
-def _check(session: Session, request: CreateRequest, rows: Sequence[Candidate]) -> None:
+def _check(session: Session, requests: Requests, rows: Sequence[Candidate]) -> None:
     """Let the checks score each row; the first that it does not pass is the reason."""
-    if not request.checks:
+    if not requests.request.checks:
         return
-    with Scorer(request.checks, workspace.roots()[0], session.run_dir) as scorer:
+    with Scorer(requests.request.checks, workspace.roots()[0], session.run_dir) as scorer:
         scores = scorer.score([one.row for one in rows], [one.answer for one in rows])
     for one, score in zip(rows, scores, strict=True):
         one.checks = score.parts
@@ -137,97 +137,72 @@ def _check(session: Session, request: CreateRequest, rows: Sequence[Candidate]) 
                 break
 
 
-def _drop_surplus(session: Session, request: CreateRequest, asked: list[list[Row]]) -> None:
+def _drop_surplus(session: Session, requests: Requests, asked: list[list[Candidate]]) -> None:
     """Keep the shortest different answers to each prompt, or first the one that is judged best."""
-    for held in asked:
-        held.sort(key=lambda row: len(row.made.answer))
-    if request.prefer == "judged":
-        _sort_best_first(session, request, asked)
-    for held in asked:
+    most = requests.request.keep_per_prompt
+    # In an order that says nothing of their length.
+    answers = [sorted({one.answer for one in held if not one.reason}) for held in asked]
+    best = dict[int, str]()
+    if requests.request.prefer == "judged":
+        several = [at for at, held in enumerate(answers) if len(held) > most]
+        rows = [next(one.row for one in asked[at] if not one.reason) for at in several]
+        ((name, judge),) = requests.request.judges.items()
+        scorer = JudgeScorer(judge, name, session.run_dir)
+        try:
+            places = scorer.best([answers[at] for at in several], rows)
+        finally:
+            scorer.close()
+        found = zip(several, places, strict=True)
+        best = {at: answers[at][place] for at, place in found if place is not None}
+    for at, held in enumerate(asked):
+        held.sort(key=lambda one: (one.answer != best.get(at), len(one.answer)))
         kept = set[str]()
-        for one in (row.made for row in held if not row.made.reason):
-            if one.answer in kept or len(kept) == request.keep_per_prompt:
+        for one in held:
+            if not one.reason and (one.answer in kept or len(kept) == most):
                 one.reason = SURPLUS
-            else:
+            elif not one.reason:
                 kept.add(one.answer)
 
 
-def _sort_best_first(session: Session, request: CreateRequest, asked: list[list[Row]]) -> None:
-    """Let the judge compare the answers that passed, where there are more than are kept."""
-    ((name, judge),) = request.judges.items()
-    passed = [[row.made for row in held if not row.made.reason] for held in asked]
-    # In an order that says nothing of their length.
-    answers = [sorted({one.answer for one in held}) for held in passed]
-    several = [at for at, held in enumerate(answers) if len(held) > request.keep_per_prompt]
-    rows = [passed[at][0].row for at in several]
-    scorer = JudgeScorer(judge, name, session.run_dir)
-    try:
-        places = scorer.best([answers[at] for at in several], rows)
-    finally:
-        scorer.close()
-    for at, place in zip(several, places, strict=True):
-        if place is not None:
-            first = [row for row in asked[at] if row.made.answer == answers[at][place]]
-            asked[at] = [*first, *(row for row in asked[at] if row not in first)]
-
-
-def _origin(session: Session, request: CreateRequest, plan: CreatePlan, row: Row) -> Origin:
-    asking = plan.asking
-    assert asking is not None and request.teacher is not None and row.reply is not None  # noqa: PT018
-    terms, sampling = next(iter(plan.terms), None), request.teacher.sampling
+def _origin(
+    session: Session, plan: CreatePlan, requests: Requests, prompt: Prompt, one: Candidate
+) -> Origin:
+    asking, reply = plan.asking, one.reply
+    assert asking is not None and reply is not None  # noqa: PT018
+    terms, sampling = next(iter(plan.terms), None), requests.teacher.sampling
     return Origin(
-        kind=request.kind,
-        source=row.prompt.source,
+        kind=requests.request.kind,
+        source=prompt.source,
         source_sha256=plan.source_sha256,
         teacher=asking.teacher,
-        answered_by=row.reply.served_by,
+        answered_by=reply.served_by,
         host=asking.sent_to or "",
         date=f"{datetime.fromtimestamp(session.info.created_at, UTC):%Y-%m-%d}",
-        prompt_sha256=prompt_sha256(row.prompt),
-        sampling={**sampling, "max_tokens": asking.max_tokens, "sample": row.sample},
-        checks=dict(row.made.checks),
+        prompt_sha256=prompt_sha256(prompt),
+        sampling={**sampling, "max_tokens": asking.max_tokens, "sample": one.sample},
+        checks=dict(one.checks),
         terms=terms.source if terms else "",
         terms_read=(terms.edition or terms.read) if terms else "",
     )
 
 
-def _judge_usd(session: Session, request: CreateRequest) -> float:
-    """Return what the judges have cost so far."""
-    calls = session.run_dir / CALLS
-    return sum(Budget(calls, ledger_name(name), 0, None).usd for name in request.judges)
-
-
-def _write_measured(session: Session, asked: Sequence[list[Row]], judge_usd: float) -> None:
-    """Write what each prompt took and yielded, from which the rest is forecast."""
+def _measured(asked: Sequence[list[Candidate]], judge_usd: float) -> list[dict[str, Any]]:
+    """Return what each prompt took and yielded, from which the rest is forecast."""
     measured = []
     for held in asked:
-        replies = {row.sample: row.reply for row in held if row.reply}.values()
+        replies = {one.sample: one.reply for one in held if one.reply}.values()
         if replies:
-            measured.append(
-                {
-                    "prompt": prompt_sha256(held[0].prompt),
-                    "kept": sum(not row.made.reason for row in held),
-                    "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
-                    "tokens": sum(reply.completion_tokens for reply in replies),
-                    "seconds": round(sum(reply.seconds for reply in replies), 4),
-                }
-            )
+            took = {
+                "kept": sum(not one.reason for one in held),
+                "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
+                "tokens": sum(reply.completion_tokens for reply in replies),
+                "seconds": round(sum(reply.seconds for reply in replies), 4),
+            }
+            measured.append(took)
     # Judging costs about the same for each.
-    each = {"judge_usd": round(judge_usd / max(1, len(measured)), 9)}
-    text = "".join(json.dumps(line | each) + "\n" for line in measured)
-    write_file(session.run_dir / MEASURED, text)
+    return [one | {"judge_usd": round(judge_usd / len(measured), 9)} for one in measured]
 
 
-def _warnings(session: Session, asked: Sequence[list[Row]]) -> list[str]:
-    found = []
-    unsolved = [
-        held[0].prompt.source
-        for held in asked
-        if any(row.reply for row in held) and all(row.made.reason for row in held)
-    ]
-    if unsolved:
-        listed, path = ", ".join(unsolved[:MOST_LISTED]), str(session.run_dir / DROPPED)
-        found.append(warning("unsolved", num=len(unsolved), listed=listed, path=path))
-    if ended := sum(r.made.num for held in asked for r in held if r.made.reason == NOT_ASKED):
-        found.append(warning("budget_ended", num=ended))
-    return found
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write objects as JSONL."""
+    write_file(path, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines))

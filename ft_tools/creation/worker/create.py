@@ -5,55 +5,67 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ft_tools import workspace
 from ft_tools.creation.asking import prompts_of
-from ft_tools.creation.forecast import agreement
+from ft_tools.creation.findings import refusal, sentence
 from ft_tools.creation.leaks import TestQuestions, with_copies
-from ft_tools.creation.pilots import JUDGES, read_marked
-from ft_tools.creation.plan import CreatePlan, content_sha256, made_at_once
-from ft_tools.creation.report import CreateReport
+from ft_tools.creation.page import creation_page
+from ft_tools.creation.pilots import JUDGES, agreement, read_marked
+from ft_tools.creation.plan import CreatePlan, content_sha256, made_at_once, quoted_rows
+from ft_tools.creation.report import CreatedFiles, CreateReport
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.requests import Requests, hashes_of
-from ft_tools.creation.rows import Made, MadeRow
-from ft_tools.creation.worker.checking import rows_of
-from ft_tools.creation.worker.finish import finish
+from ft_tools.creation.rows import GROUP, Made, MadeRow
+from ft_tools.creation.worker.checking import DROPPED, rows_of, write_lines
 from ft_tools.creation.worker.teacher import ask
+from ft_tools.data.audit import perform
+from ft_tools.data.judge.next_steps import launch_on
+from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.pipeline import Methods
+from ft_tools.data.report import AuditReport
+from ft_tools.data.request import AuditRequest
 from ft_tools.errors import PlanChanged
+from ft_tools.formats.origin import FILE as ORIGINS
 from ft_tools.metrics.checks.scorer import Scorer
+from ft_tools.next_steps import next_step
 from ft_tools.publish import write_file
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
 from ft_tools.similarity.minilm import find_minilm
 
+MADE, MARK = "made.jsonl", "creation.json"
+"""In the run: the rows as the audit reads them. In the folder: its run."""
+
 
 def work(session: Session) -> CreateReport:
-    """Make the rows that request.json asks for."""
+    """Make the rows that request.json asks for; a pilot only reports."""
     request, plan = session.request(CreateRequest), session.plan(CreatePlan)
     path = workspace.existing(request.source)
-    _require_same(path, plan.source_sha256)
-    if request.marks:
-        _require_same(workspace.existing(request.marks), plan.marks_sha256)
+    test = workspace.existing(request.test) if request.test else None
+    marks = workspace.existing(request.marks) if request.marks else None
+    planned = {path: plan.source_sha256, test: plan.test_sha256, marks: plan.marks_sha256}
+    for file, digest in planned.items():
+        if file is not None and content_sha256(file) != digest:
+            raise _changed(str(file))
     if plan.asking and plan.asking.files_sha256 != hashes_of(request):
-        raise PlanChanged(
-            "a file that the teacher or a check reads changed; call create_dataset again"
-        )
-    made = _made(session, request, plan, path)
-    return finish(session, request, plan, without_leaks(session, request, plan, made))
-
-
-def _made(session: Session, request: CreateRequest, plan: CreatePlan, path: Path) -> Made:
-    """Return the rows: made here, or asked for."""
+        raise _changed("a file that the teacher or a check reads")
     if request.teacher is None or plan.asking is None:
         session.phase("making rows")
-        return made_at_once(request, path, plan.source_sha256)
-    test = workspace.existing(request.test) if request.test else None
-    prompts, _ = prompts_of(request, path, test)
-    used = prompts[: plan.asking.num_prompts]
-    requests = Requests(request, request.teacher, plan.asking.model)
-    if plan.pilot and request.marked:
-        _compare_judges(session, request, request.marked)
-    replies = ask(session, plan, requests, used)
-    return rows_of(session, request, plan, used, replies)
+        made = made_at_once(request, path, plan.source_sha256)
+    else:
+        used = prompts_of(request, path, test)[0][: plan.asking.num_prompts]
+        requests = Requests(request, request.teacher, plan.asking.model)
+        if plan.pilot and request.marked:
+            _compare_judges(session, request, request.marked)
+        made = rows_of(session, plan, requests, used, ask(session, plan, requests, used))
+    if test is not None:
+        made = _without_leaks(session, test, request.test_similarity, made)
+    return _report(session, request, plan, made)
+
+
+def _changed(what: str) -> PlanChanged:
+    return PlanChanged(f"{what} changed since the plan was confirmed; call create_dataset again")
 
 
 def _compare_judges(session: Session, request: CreateRequest, marked: str) -> None:
@@ -70,20 +82,25 @@ def _compare_judges(session: Session, request: CreateRequest, marked: str) -> No
     write_file(session.run_dir / JUDGES, json.dumps(found))
 
 
-def without_leaks(session: Session, request: CreateRequest, plan: CreatePlan, made: Made) -> Made:
+def _without_leaks(session: Session, test: Path, cosine: float, made: Made) -> Made:
     """Leave out the rows that test rows ask, by their words and by their meaning."""
-    if request.test is None:
-        return made
-    path = workspace.existing(request.test)
-    _require_same(path, plan.test_sha256)
     session.phase("comparing with test rows")
-    held, dropped = TestQuestions(path), made.dropped.copy()
+    held, dropped = TestQuestions(test), made.dropped.copy()
     rows = _without(made.rows, held.holding(made.rows), dropped, "test_question")
     minilm = find_minilm()
-    if minilm is not None and rows and request.test_similarity < 1:
-        is_near = _paraphrases(session, minilm, rows, held.questions, request.test_similarity)
+    if minilm is not None and rows and cosine < 1:
+        is_near = _paraphrases(session, minilm, rows, held.questions, cosine)
         rows = _without(rows, with_copies(rows, is_near), dropped, "test_paraphrase")
     return replace(made, rows=rows, dropped=dropped)
+
+
+def _without(
+    rows: Sequence[MadeRow], held: Sequence[bool], dropped: Counter[str], why: str
+) -> list[MadeRow]:
+    """Return the rows that are not held out, and count the others."""
+    if any(held):
+        dropped[why] += sum(held)
+    return [row for row, is_held in zip(rows, held, strict=True) if not is_held]
 
 
 def _paraphrases(
@@ -109,23 +126,97 @@ def _paraphrases(
     return [at in found for at in range(len(rows))]
 
 
-def _without(
-    rows: Sequence[MadeRow], held: Sequence[bool], dropped: Counter[str], why: str
-) -> list[MadeRow]:
-    """Return the rows that are not held out, and count the others."""
-    if any(held):
-        dropped[why] += sum(held)
-    return [row for row, is_held in zip(rows, held, strict=True) if not is_held]
-
-
-def _require_same(path: Path, digest: str | None) -> None:
-    """Refuse a file that changed since it was planned.
+def _report(session: Session, request: CreateRequest, plan: CreatePlan, made: Made) -> CreateReport:
+    """Publish the files, unless it is a pilot; write the page and return the report.
 
     Raises:
-        PlanChanged: It did.
+        Refused: No row is left.
     """
-    if content_sha256(path) != digest:
-        raise PlanChanged(f"{path} changed since the plan was confirmed; call create_dataset again")
+    if plan.pilot:
+        whole = request.model_dump(
+            mode="json", exclude_defaults=True, exclude={"confirm", "request_id"}
+        )
+        said = sentence("pilot", kept=len(made.rows), asked=made.num_asked)
+        results = {"summary": [said], "next_steps": [next_step("create_whole", whole)]}
+    else:
+        results = _published(session, request, made)
+    report = CreateReport(
+        kind=request.kind,
+        pilot=plan.pilot,
+        num_asked=made.num_asked,
+        num_kept=len(made.rows),
+        dropped=dict(made.dropped.most_common()),
+        log=made.log,
+        makers=dict(Counter(row.origin.maker for row in made.rows).most_common()),
+        usd=made.usd,
+        num_calls=made.num_calls,
+        quoted=quoted_rows(made.rows),
+        warnings=[*plan.warnings, *made.warnings],
+        **results,
+    )
+    html = creation_page(report, made.rows, session.run_dir / DROPPED)
+    write_file(session.run_dir / "report.html", html)
+    return report
+
+
+def _published(session: Session, request: CreateRequest, made: Made) -> dict[str, Any]:
+    """Publish the files, and return what the report says of them."""
+    if not made.rows:
+        listed = ", ".join(f"{count} {why}" for why, count in made.dropped.most_common())
+        kept_in = str(session.run_dir / DROPPED)
+        raise refusal("nothing_made", total=made.num_asked, counts=listed, kept_in=kept_in)
+    session.phase("auditing")
+    audit = _audited(session, request, made)
+    assert audit.outputs is not None
+    folder = Path(audit.outputs.folder)
+    session.artifact("dataset", folder)
+    outputs = CreatedFiles(**audit.outputs.model_dump(), origin=str(folder / ORIGINS))
+    numbers = {"kept": len(made.rows), "asked": made.num_asked}
+    numbers |= {"train": outputs.num_train, "validation": outputs.num_validation}
+    validation = outputs.validation if outputs.num_validation else None
+    steps = [
+        next_step("read_made", {"path": outputs.train, "lines": ["1-10"]}),
+        launch_on(outputs.train, validation, "sft", None),
+    ]
+    if request.test:
+        steps.append(next_step("measure_made", {"dataset": request.test}))
+    found = {"summary": [sentence("made", **numbers)], "findings": audit.findings}
+    return found | {"outputs": outputs, "next_steps": steps}
+
+
+def _audited(session: Session, request: CreateRequest, made: Made) -> AuditReport:
+    """Return the audit of the rows, whose files are published; of an earlier attempt, as it was."""
+    folder = workspace.resolve(request.output_dir or "")
+    mark = {"run_id": session.run_dir.name}
+    if (folder / MARK).is_file() and json.loads((folder / MARK).read_bytes()) == mark:
+        return AuditReport.model_validate_json((folder / "report.json").read_bytes())
+    path = session.run_dir / MADE
+    write_lines(path, [{**row.row, GROUP: row.group} for row in made.rows])
+
+    def write_origins(staging: Path) -> None:
+        origins = {row.key: row.origin for row in made.rows}
+        lines = [
+            {"row": key} | one.model_dump(mode="json", exclude_defaults=True)
+            for key, one in origins.items()
+        ]
+        write_lines(staging / ORIGINS, lines)
+        write_file(staging / MARK, json.dumps(mark))
+
+    # Logs hold an answer each time that something was asked.
+    several = request.keep_per_prompt > 1 or request.kind == "traces"
+    audited = AuditRequest(
+        path=str(path),
+        mapping=ColumnMapping(group_by=[GROUP], ignore=["*"]),
+        # Copies of one row are alike by design, and stay in one part.
+        near_duplicates="off" if request.variations else "lexical",
+        contradictions="keep" if several else "drop",
+        personal_data="keep",
+        validation_fraction=request.validation_fraction,
+        max_removed_fraction=1,
+        seed=request.seed,
+        output_dir=request.output_dir,
+    )
+    return perform(audited, Methods(write_beside=write_origins))
 
 
 if __name__ == "__main__":

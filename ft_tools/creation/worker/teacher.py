@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ft_tools.creation.findings import refusal
 from ft_tools.creation.pilots import REPLIES
@@ -25,20 +25,14 @@ BATCH = 16
 """Prompts that a local model answers at a time."""
 
 
-@dataclass
-class Replies:
+class Replies(NamedTuple):
     """What the teacher said, by key."""
 
-    requests: Requests
     by_key: Mapping[str, Reply]
     usd: float | None = None
     """Spent by this run, what is unknown at its highest price; None: the price is unknown."""
     num_calls: int = 0
     """Of this run, retries included."""
-
-    def of(self, prompt: Prompt) -> list[Reply | None]:
-        """Return the reply to each sample of a prompt; None where the budget ended before."""
-        return [self.by_key.get(key) for key in self.requests.keys(prompt)]
 
 
 def ask(
@@ -52,24 +46,23 @@ def ask(
         Stopped: It was requested; what was in flight is kept.
     """
     assert plan.asking is not None
-    path, endpoint = session.run_dir / REPLIES, requests.teacher.endpoint
+    endpoint, price = requests.teacher.endpoint, plan.asking.price
+    known = take_over(session.run_dir / REPLIES, plan.asking.reused_from)
     # Equal requests are one.
     asked = {
         key: Question(key, prompt, sample)
         for prompt in prompts
         for sample, key in enumerate(requests.keys(prompt))
     }
-    known = take_over(path, plan.asking.reused_from)
     known = {key: reply for key, reply in known.items() if key in asked}
     missing = [one for key, one in asked.items() if key not in known]
     session.phase("asking the teacher")
-    session.progress(len(asked) - len(missing), len(asked))
+    session.progress(len(known), len(asked))
+    most_calls = endpoint.max_calls if endpoint else 0
+    budget = Budget(session.run_dir / CALLS, TEACHER, most_calls, requests.max_usd)
     if endpoint is None:
-        _answer_here(session, requests, missing, path)
-        return Replies(requests, read_replies(path))
-    price = plan.asking.price
-    budget = Budget(session.run_dir / CALLS, TEACHER, endpoint.max_calls, requests.max_usd)
-    if requests.request.batch:
+        answers = _answered_here(session, requests, missing)
+    elif requests.request.batch:
         answers = ask_batches(session, requests, price or Price(), budget, missing)
     else:
         answers = _one_by_one(session, requests, price, budget, missing)
@@ -82,10 +75,10 @@ def ask(
     if session.should_stop:
         raise Stopped
     reasons = {reply.finish_reason for reply in known.values()}
-    if reasons and all(map(HTTP.fullmatch, reasons)):
+    if endpoint is not None and reasons and all(map(HTTP.fullmatch, reasons)):
         # The fault is in all of them.
         raise refusal("all_refused", host=endpoint.host, reasons=", ".join(sorted(reasons)))
-    return Replies(requests, known, budget.usd if price else None, budget.num_calls)
+    return Replies(known, budget.usd if endpoint and price else None, budget.num_calls)
 
 
 def _one_by_one(
@@ -99,14 +92,10 @@ def _one_by_one(
     assert requests.teacher.endpoint is not None
     path = session.run_dir / REPLIES
     client = Client(requests.teacher.endpoint, price, budget, path, keeps_refused=True)
+    asked, samples = [one.prompt.messages for one in missing], [one.sample for one in missing]
+    stop, options = (lambda: session.should_stop), requests.options
     try:
-        for batch in client.ask_all(
-            [one.prompt.messages for one in missing],
-            requests.max_tokens,
-            lambda: session.should_stop,
-            [one.sample for one in missing],
-            **requests.options,
-        ):
+        for batch in client.ask_all(asked, requests.max_tokens, stop, samples, **options):
             yield {missing[i].key: reply for i, reply in batch}
     finally:
         client.close()
@@ -123,10 +112,10 @@ def take_over(path: Path, runs: Sequence[str]) -> dict[str, Reply]:
     return known
 
 
-def _answer_here(
-    session: Session, requests: Requests, missing: Sequence[Question], path: Path
-) -> None:
-    """Let a model of this machine answer what is missing, and keep each reply."""
+def _answered_here(
+    session: Session, requests: Requests, missing: Sequence[Question]
+) -> Iterator[dict[str, Reply]]:
+    """Yield what a model of this machine answers; each reply is kept before."""
     files, name = requests.files, requests.teacher.model
     if not missing or files is None or name is None:
         return
@@ -139,7 +128,7 @@ def _answer_here(
 
     prepare(requests.request.seed, session.info.created_at)
     models = LoadedModels(load_plan([find_model(name)]), [files])
-    asked, done = [HeldOut(i, one.prompt.messages) for i, one in enumerate(missing)], 0
+    asked = [HeldOut(i, one.prompt.messages) for i, one in enumerate(missing)]
     try:
         writer = models.writer(files)
         rendering = "chat" if writer.template is not None else "plain"
@@ -153,6 +142,7 @@ def _answer_here(
             should_stop=lambda: session.should_stop,
             grammar=grammar,
         ):
+            found = {}
             for i, answer in batch:
                 reply = Reply(
                     text=answer.text,
@@ -163,10 +153,8 @@ def _answer_here(
                     seconds=answer.seconds,
                     finish_reason="stop" if answer.finished else "length",
                 )
-                keep_reply(path, missing[i].key, reply)
-            done += len(batch)
-            session.progress(done, len(missing))
+                keep_reply(session.run_dir / REPLIES, missing[i].key, reply)
+                found[missing[i].key] = reply
+            yield found
     finally:
         models.close()
-    if session.should_stop:
-        raise Stopped

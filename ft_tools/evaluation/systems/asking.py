@@ -118,6 +118,11 @@ def user_turn(spec: SystemSpec, question: str, passage: str) -> str:
         template = f"{PASSAGE}\n\n{QUESTION}" if spec.passages else QUESTION
     elif spec.passages and PASSAGE not in template:
         template = f"{PASSAGE}\n\n{template}"
+    return filled(template, question, passage)
+
+
+def filled(template: str, question: str, passage: str) -> str:
+    """Return a template with its question and passage."""
     # One pass: what a text brings in braces is not replaced again.
     before, _, after = template.partition(QUESTION)
     before, after = (piece.replace(PASSAGE, passage) for piece in (before, after))
