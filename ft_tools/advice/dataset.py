@@ -11,7 +11,7 @@ from ft_tools.errors import FineTuningError, NotFound, OutsideWorkspace
 from ft_tools.formats.answer_kinds import AnswerKinds
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.source import find_sources, read
-from ft_tools.formats.test_sets import remembered_for
+from ft_tools.formats.test_sets import test_part_of
 from ft_tools.metrics.sample_size import detectable_effect
 from ft_tools.next_steps import next_step
 
@@ -85,7 +85,7 @@ def _examples(path: str, report: AuditReport) -> Facts:
 
 def _test_part(path: str, num_usable: int) -> tuple[dict[str, float], dict[str, str], str]:
     """Return the rows of the test part that a preparation set aside, or would set aside."""
-    test = remembered_for(workspace.existing(path))
+    test = test_part_of(workspace.existing(path))
     if test is not None:
         rows = sum(1 for source in find_sources(test) for _ in read(source))
         effect = detectable_difference(rows)

@@ -36,7 +36,7 @@ from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.metrics.scores import require_patterns
 from ft_tools.metrics.table import asked_for, named
 from ft_tools.metrics.text import tool_calls
-from ft_tools.models import model_folder, tower_packages
+from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.runs.estimates import Duration
@@ -279,9 +279,6 @@ def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) 
     for module, is_needed in needed.items():
         if is_needed:
             require_installed("gguf" if module == "llama_cpp" else "eval", module)
-    for source in sources:
-        if source.path is not None and source.kind != "gguf":
-            tower_packages.require(model_folder.config(Path(source.path)))
 
 
 def _accept(request: EvaluateRequest, overlap: Contamination) -> list[str]:

@@ -28,7 +28,6 @@ from ft_tools.formats.turns import (
     is_conversation,
     is_turns,
     objects,
-    with_roles,
     with_system,
 )
 
@@ -160,8 +159,7 @@ def _tools(example: Example, row: Row) -> list[Any]:
 
 
 def _turns(example: Example, row: Row, its: Columns) -> list[Message]:
-    name = its.turns or ""
-    return with_system(example, row, add_turns(example, turns_in(row, name)))
+    return with_system(example, row, add_turns(example, row[its.turns or ""]))
 
 
 def _question(example: Example, row: Row, asked: str | None) -> str:
@@ -414,10 +412,8 @@ def _is_sharegpt(row: Row, name: str | None) -> bool:
     """Return whether turns are not spelt as OpenAI's are; Gemini's are not, either."""
     if name is None:
         return False
-    if name == "contents" or turns_in(row, name) is not row[name]:
-        return True
-    turns = as_turns(row[name])
-    return any(isinstance(turn, Mapping) and turn.get("from") is not None for turn in turns)
+    named = (turn for turn in as_turns(row[name]) if isinstance(turn, Mapping))
+    return name == "contents" or any(turn.get("from") is not None for turn in named)
 
 
 def label_of(row: Row) -> Any:
@@ -432,11 +428,6 @@ def answer_name(row: Row) -> str | None:
     """Name the column of the answer; `answers` is one only where it holds calls, as in xLAM."""
     name = next((name for name in ANSWERS if name in row), None)
     return name or ("answers" if calls_in(row.get("answers")) else None)
-
-
-def turns_in(row: Row, name: str) -> Any:
-    """Return the turns of a column; `turns` is the questions alone in MT-Bench."""
-    return row[name] if name == "turns" else with_roles(row[name])
 
 
 def list_name(row: Row) -> str | None:

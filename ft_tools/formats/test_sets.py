@@ -27,9 +27,7 @@ from ft_tools.formats.example import Example, content_of
 from ft_tools.formats.formats import normalise
 from ft_tools.publish import append_line, private_folder, write_file
 
-TRAINING_PART = "train.jsonl"
-READ_BYTES = 2**20
-"""Of two training files, in which equal rows are looked for."""
+TEST_PART = "test.jsonl"
 HIDDEN = Path(".fine-tuning-llm")
 FOLDER, LOOKS = HIDDEN / "test-rows", HIDDEN / "looks.jsonl"
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}(?:/[\w.-]{1,60})?")
@@ -76,35 +74,29 @@ def remember(file: Path, keys: Iterable[tuple[int, int]]) -> int:
         {question if question and asked[question] <= MAX_SAME else both for question, both in rows}
     )
     digest = hashlib.blake2b(array("Q", known).tobytes(), digest_size=8).hexdigest()
-    folder = root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{digest}.json"
-    place = file.relative_to(root) if file.is_relative_to(root) else file
+    own = root / FOLDER / f"{digest}.json"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    place = str(file.relative_to(root) if file.is_relative_to(root) else file)
     # The same rows prepared again under another mapping are the same test set in another file.
-    places = list(dict.fromkeys([*_places_in(path), str(place)]))
+    places = list(dict.fromkeys([*_read(own).get("paths", []), place]))
     entry = {
         "name": "/".join(Path(places[0]).parts[-2:]),
         "paths": places,
         "num_rows": len(known),
         "hashes": _packed(known),
     }
-    if places != _places_in(path):
-        write_file(path, json.dumps(entry))
-    _forget_others(path, str(place))
-    return len(known)
-
-
-def _forget_others(entry: Path, place: str) -> None:
-    """Take a file out of the other test sets that it held before."""
-    for other in entry.parent.glob("*.json"):
-        places = _places_in(other)
-        if other == entry or place not in places:
+    if places != _read(own).get("paths"):
+        write_file(own, json.dumps(entry))
+    for other in own.parent.glob("*.json"):
+        entry = _read(other)
+        if other == own or place not in entry.get("paths", []):
             continue
-        left = [one for one in places if one != place]
-        if left:
-            write_file(other, json.dumps(json.loads(other.read_text("utf-8")) | {"paths": left}))
+        # The file held these rows before.
+        if left := [one for one in entry["paths"] if one != place]:
+            write_file(other, json.dumps(entry | {"paths": left}))
         else:
             other.unlink(missing_ok=True)
+    return len(known)
 
 
 class TestRows:
@@ -130,39 +122,31 @@ class TestRows:
 
 def name_of(file: str) -> str:
     """Return what a remembered test set is called, if that is a plain name."""
-    try:
-        name = json.loads((workspace.roots()[0] / FOLDER / file).read_text("utf-8"))["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "a test set"
+    name = _read(workspace.roots()[0] / FOLDER / file).get("name")
     return name if isinstance(name, str) and PLAIN_NAME.fullmatch(name) else "a test set"
 
 
-def remembered_for(training: Path) -> Path | None:
-    """Return a remembered test set that was set aside from the rows of a training file.
+def test_part_of(training: Path) -> Path | None:
+    """Return the test part beside a training file of the same preparation; None without one."""
+    test = training.with_name(TEST_PART)
+    return test if test.is_file() and test != training else None
 
-    The training part of the same preparation lies beside it; an audit keeps rows as they are.
-    """
-    root = workspace.roots()[0]
+
+def _read(entry: Path) -> dict[str, Any]:
+    """Return a remembered test set; empty where it cannot be read."""
     with contextlib.suppress(OSError):
-        rows = _first_rows(training)
-        for entry in sorted((root / FOLDER).glob("*.json")):
-            for path in (root / place for place in _places_in(entry)):
-                beside = path.with_name(TRAINING_PART)
-                if path.is_file() and beside.is_file() and rows & _first_rows(beside):
-                    return path
-    return None
+        return _parsed(entry, entry.stat().st_mtime_ns)
+    return {}
 
 
-def _first_rows(path: Path) -> set[bytes]:
-    with path.open("rb") as stream:
-        return {row for row in stream.read(READ_BYTES).splitlines() if row}
-
-
-def _places_in(entry: Path) -> list[str]:
-    """Return where a remembered test set is, in the workspace; empty where nothing says so."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return list(map(str, json.loads(entry.read_text("utf-8"))["paths"]))
-    return []
+@lru_cache(maxsize=1_000)
+def _parsed(entry: Path, changed_ns: int) -> dict[str, Any]:
+    """Parse the file of a test set; `changed_ns` has it read again."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(entry.read_text("utf-8"))
+        if isinstance(found, dict) and isinstance(found.get("paths"), list):
+            return found
+    return {}
 
 
 def known_test_rows(*, with_gone: bool = False) -> TestRows:
@@ -172,32 +156,12 @@ def known_test_rows(*, with_gone: bool = False) -> TestRows:
         with_gone: Whether to count test sets whose files are all gone, or were moved.
     """
     root = workspace.roots()[0]
-    folder = root / FOLDER
-    if not folder.is_dir():
-        return TestRows({})
-    stamped = [(str(path), path.stat().st_mtime_ns) for path in sorted(folder.glob("*.json"))]
-    return _loaded(
-        tuple(
-            one for one in stamped if with_gone or any((root / at).exists() for at in _places(*one))
-        )
-    )
-
-
-@lru_cache(maxsize=1_000)
-def _places(entry: str, changed_ns: int) -> list[str]:
-    """Return where a test set is; `changed_ns` has it read again."""
-    return _places_in(Path(entry))
-
-
-@lru_cache(maxsize=2)
-def _loaded(files: tuple[tuple[str, int], ...]) -> TestRows:
     known: dict[int, str] = {}
-    for path, _ in files:
-        try:
-            hashes = json.loads(Path(path).read_text(encoding="utf-8"))["hashes"]
-            known |= dict.fromkeys(_unpacked(hashes), Path(path).name)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    for path in sorted((root / FOLDER).glob("*.json")):
+        entry = _read(path)
+        if with_gone or any((root / str(place)).exists() for place in entry.get("paths", [])):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                known |= dict.fromkeys(_unpacked(entry["hashes"]), path.name)
     known.pop(0, None)
     return TestRows(known)
 

@@ -90,25 +90,6 @@ def first_of(row: Mapping[str, Any], *names: str) -> Any:
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
-def with_roles(value: Any) -> Any:
-    """Give turns that are told without roles theirs; else leave the value.
-
-    LIMA has texts, by turns of the user and the assistant; Capybara objects of an input and output.
-
-    >>> with_roles(["Hi", "Hello"]) == with_roles([{"input": "Hi", "output": "Hello"}])
-    True
-    """
-    turns = as_turns(value)
-    if not isinstance(turns, list):
-        return value
-    if all(isinstance(turn, Mapping) and first_of(turn, *SPEAKER) is None for turn in turns):
-        turns = [turn.get(name) for turn in turns for name in ("input", "output")]
-    if len(turns) < 2 or not all(isinstance(turn, str) for turn in turns):
-        return value
-    roles = ("user", "assistant")
-    return [{"role": roles[at % 2], "content": text} for at, text in enumerate(turns)]
-
-
 def as_transcript(value: Any) -> Any:
     r"""Give a transcript of Anthropic's spelling its turns; else leave the value.
 

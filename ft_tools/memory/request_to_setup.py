@@ -10,7 +10,7 @@ from ft_tools.memory.bounds import by_card
 from ft_tools.memory.request import VramRequest, has_trl_head, version
 from ft_tools.memory.setup import Quantization, Setup, Sharding
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
-from ft_tools.models.quantized import DEQUANTIZED, use_unquantized
+from ft_tools.models.quantized import DEQUANTIZED, INSTEAD
 from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
 
 DEFAULT_RANK = 16
@@ -112,7 +112,7 @@ def _require_mlx(setup: Setup) -> None:
     if setup.shape.quantized:
         raise BadInput(
             f"{setup.shape.name} is quantized already ({setup.shape.quantized}), which MLX does "
-            f"not load here; {use_unquantized(setup.shape.name)}, with method 'qlora'"
+            f"not load here; {INSTEAD}, with method 'qlora'"
         )
 
 
@@ -124,19 +124,18 @@ def _quantization(request: VramRequest, shape: ModelShape) -> Quantization | Non
     """
     if not shape.quantized:
         return (request.quantization or "nf4_double") if request.method == "qlora" else None
-    other = use_unquantized(shape.name)
     of_it = f"{shape.name} is quantized already ({shape.quantized})"
     if shape.quantized == "other":
-        raise BadInput(f"{of_it}, in a way that transformers does not train; {other}")
+        raise BadInput(f"{of_it}, in a way that transformers does not train; {INSTEAD}")
     if shape.quantized in DEQUANTIZED:
         if request.method == "qlora":
             raise BadInput(
                 f"{of_it}, so bitsandbytes cannot quantize it again: it is loaded in 16 bits; use "
-                f"method 'lora', or {other}"
+                f"method 'lora', or {INSTEAD}"
             )
         return None
     if request.method == "full":
-        raise BadInput(f"{of_it}: its weights cannot be trained; use method 'qlora', or {other}")
+        raise BadInput(f"{of_it}: its weights cannot be trained; use method 'qlora', or {INSTEAD}")
     return STORED[shape.quantized]
 
 

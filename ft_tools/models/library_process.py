@@ -16,7 +16,6 @@ from pydantic import TypeAdapter
 
 from ft_tools import abandoned_calls
 from ft_tools.errors import require_installed
-from ft_tools.models import tower_packages
 from ft_tools.runs.processes.answers import (
     AnswerFile,
     JsonProcess,
@@ -51,7 +50,7 @@ def ask(module: str, question: dict[str, Any], seconds: float) -> dict[str, Any]
         MissingExtra: The libraries are not installed.
     """
     require_installed("train", *LIBRARIES)
-    installed = versions("fine-tuning-llm", *LIBRARIES, *tower_packages.PACKAGES)
+    installed = versions("fine-tuning-llm", *LIBRARIES)
     kept = AnswerFile(module, ANSWER, [question, installed, source_hash(SHAPE)])
     if (before := kept.read()) is not None:
         return before

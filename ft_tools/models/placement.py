@@ -113,19 +113,6 @@ def candidates(
     return found
 
 
-def place(
-    size: ModelSize,
-    machine: Machine,
-    dtypes: Sequence[Dtype] = ("float32", "bfloat16"),
-    *,
-    four_bit: bool = False,
-    working_bytes: int = 0,
-) -> Placement | None:
-    """Return the best placement, or None where the model fits nowhere. As `candidates`."""
-    found = candidates(size, machine, dtypes, four_bit=four_bit, working_bytes=working_bytes)
-    return found[0] if found else None
-
-
 def running_places(
     size: ModelSize,
     machine: Machine,

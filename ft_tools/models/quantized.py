@@ -5,14 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ft_tools.models.hub import HUB_ID
-
 Kind = Literal["bnb_4bit", "bnb_8bit", "gptq", "awq", "fp8", "mxfp4", "other"]
-# What publishers append to the name of a quantized copy.
-SUFFIX = re.compile(
-    r"([-_.](unsloth|bnb|4bit|8bit|gptq|awq|fp8|int4|int8|mxfp4|nvfp4|dynamic|w4a16|w8a8|g128))+$",
-    re.IGNORECASE,
-)
+INSTEAD = "use a 16-bit version of the model"
+"""Of a quantized copy that cannot be trained."""
 # transformers expands these to 16 bits when it loads them for training.
 # Source: https://huggingface.co/docs/transformers/quantization/mxfp4, .../finegrained_fp8
 DEQUANTIZED: set[Kind] = {"fp8", "mxfp4"}
@@ -66,28 +61,3 @@ def prequantized(config: Mapping[str, Any]) -> QuantizedCheckpoint | None:
     kinds: dict[str, Kind] = {"gptq": "gptq", "awq": "awq", "fp8": "fp8", "mxfp4": "mxfp4"}
     return QuantizedCheckpoint(kinds.get(method, "other"), method or "unnamed")
 
-
-def unquantized_name(model: str) -> str:
-    """Name the model that a quantized copy was made from, as far as its own name says it.
-
-    Empty for a folder whose name says nothing of the Hub.
-
-    >>> unquantized_name("unsloth/Llama-3.1-8B-Instruct-bnb-4bit")
-    'unsloth/Llama-3.1-8B-Instruct'
-    >>> unquantized_name("Qwen/Qwen3-8B-AWQ")
-    'Qwen/Qwen3-8B'
-    """
-    plain = SUFFIX.sub("", model)
-    return plain if plain != model and HUB_ID.fullmatch(plain) else ""
-
-
-def use_unquantized(model: str) -> str:
-    """Return what to take instead of a quantized copy.
-
-    >>> use_unquantized("openai/gpt-oss-20b")
-    'use a 16-bit copy of it, which others may publish'
-    """
-    plain = unquantized_name(model)
-    if not plain:
-        return "use a 16-bit copy of it, which others may publish"
-    return f"use the model that it was made from, {plain!r}"

@@ -12,7 +12,6 @@ from ft_tools.models.placement import (
     Dtype,
     Placement,
     candidates,
-    place,
     running_places,
     shortage,
 )
@@ -163,11 +162,11 @@ def place_of_merge(
     Raises:
         Refused: It fits nowhere.
     """
-    found = place(size, machine, [own], working_bytes=2 * adapter.bytes)
-    if found is None:
+    found = candidates(size, machine, [own], working_bytes=2 * adapter.bytes)
+    if not found:
         needs = shortage(size, machine)
         raise refusal("merge_does_not_fit", why=adapter.why_whole, shortage=needs)
-    return found
+    return found[0]
 
 
 def require_possible(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ft_tools import workspace
-from ft_tools.models import model_folder, safetensors_headers, tower_packages
+from ft_tools.models import model_folder, safetensors_headers
 from ft_tools.models.hub import hub_cache
 from ft_tools.models.machine import this_machine
 from ft_tools.models.placement import Placement
@@ -95,7 +95,6 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     folder = Path(base.path) if base.path else None
     if folder:
         model_folder.require_readable(folder)
-        tower_packages.require(model_folder.config(folder))
     config_sha256 = sha256(folder / "config.json") if folder else ""
     trained = directory.plan_of(source.run_id)
     _require_trained_base(request, source, config_sha256, folder, trained)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadInput, FineTuningError, HubUnavailable, MissingExtra, NotFound
-from ft_tools.models import model_folder, tower_packages
+from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.models.shape_of_model import config_of, shape_of
 from ft_tools.runs.state import directory
@@ -47,7 +47,6 @@ def model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
         files_sha256=model_folder.content_hash([source.path, source.adapter]),
         revision=source.revision or "",
         template_sha256=_template_hash(source, template_path) if folder or template_path else "",
-        packages=tower_packages.needed(config_if_known(source)),
     )
 
 

@@ -7,7 +7,6 @@ from ft_tools import workspace
 from ft_tools.formats.training_rows import DatasetFacts, survey
 from ft_tools.formats.trl_formats import Task
 from ft_tools.lora.dataset import shape_of_data
-from ft_tools.models import tower_packages
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs.estimates import present_load
 from ft_tools.runs.hardware import device_slots
@@ -15,7 +14,7 @@ from ft_tools.training import arguments, defaults, estimates, preflight
 from ft_tools.training.checks import base_model, data_quality, memory
 from ft_tools.training.estimates import Completions
 from ft_tools.training.findings import refusal
-from ft_tools.training.model_plan import config_if_known, model_plan, source_of
+from ft_tools.training.model_plan import model_plan, source_of
 from ft_tools.training.plan_warnings import few_evaluations, plan_warnings
 from ft_tools.training.preflight import PreflightResult, question_of
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
@@ -174,10 +173,8 @@ def _missing(
     nothing = PreflightResult()
     if not plan.is_here:
         return [], nothing, []
-    towers = tower_packages.missing(config_if_known(source))
-    optimizer = arguments.missing_package(plan.training["optim"])
-    if found := [*filter(None, (towers, optimizer))]:
-        return found, nothing, []
+    if optimizer := arguments.missing_package(plan.training["optim"]):
+        return [optimizer], nothing, []
     if plan.engine != "torch" or not request.preflight:
         return [], nothing, []
     named = (plan.training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")

@@ -22,9 +22,9 @@ Reference = Literal["adapter_off", "frozen_copy", "second_model"]
 
 
 class ModelPlan(BaseModel):
-    """Where the weights come from."""
+    """Where the weights come from; plans of earlier versions name more."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     name: str = Field(description="As it was asked for.")
     load_from: str = Field(description="Folder or Hub id of the base weights.")
@@ -38,9 +38,6 @@ class ModelPlan(BaseModel):
     files_sha256: str = Field("", description="Hash of local files, of large ones by pages.")
     revision: str = Field("", description="Commit on the Hub that is trained; empty: local files.")
     template_sha256: str = Field("", description="Hash of the chat template; empty without one.")
-    packages: list[str] = Field(
-        default_factory=list, description="What its class needs beside transformers."
-    )
 
 
 class Estimate(BaseModel):

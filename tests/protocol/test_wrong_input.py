@@ -86,7 +86,7 @@ CASES = {
     "a damaged GGUF file": (
         "evaluate",
         {"model": "cut.gguf", "dataset": "heldout.jsonl"},
-        ["cut.gguf cannot be used: cut.gguf is cut short", "download or convert it again"],
+        ["cut.gguf is no GGUF file; download or convert it again"],
     ),
     "a path with a home": (
         "audit_dataset",
@@ -141,7 +141,7 @@ def wrong(prepared):
     (prepared / "damaged" / "config.json").write_text('{"model_type": ')
     shutil.copytree(prepared / "model", prepared / "cut")
     (prepared / "cut" / "tokenizer.json").write_text('{"model": {"vocab": ')
-    (prepared / "cut.gguf").write_bytes(b"GGUF" + bytes([3, 0, 0, 0, 9]) + bytes(15))
+    (prepared / "cut.gguf").write_bytes(b"GGML" + bytes(20))
     (prepared / "full").mkdir()
     (prepared / "full" / "mine.txt").write_text("mine")
     (prepared / "link").symlink_to("/etc/hostname")

@@ -17,7 +17,6 @@ from transformers import (
     LlamaTokenizer,
 )
 
-from ft_tools.models.gguf_header import Header, read_header
 from ft_tools.shipping import comparison_text, formats
 from ft_tools.shipping.programs import ProgramFailed
 from ft_tools.shipping.worker import llama, llama_job
@@ -162,52 +161,16 @@ def test_a_file_without_the_adapter_would_be_seen(tmp_path, converted):
     assert measure(file, proof_of(tmp_path, tokenizer, other, 2)).mean_kl > 1e-4
 
 
-def test_a_header_says_what_the_library_reads(tmp_path):
-    file = tmp_path / "any.gguf"
-    writer = gguf.GGUFWriter(file, "llama")
-    writer.add_chat_template("{{ messages }} \u00e9")
-    writer.add_token_list(["a", "\u00e9\u00e9", ""])
-    writer.add_token_scores([0.5, -1.0])
-    for add, value in (("uint8", 200), ("int8", -3), ("uint16", 60000), ("int16", -9)):
-        getattr(writer, f"add_{add}")(f"x.{add}", value)
-    for add, value in (("uint64", 2**40), ("int64", -(2**40)), ("float64", 0.1), ("bool", True)):
-        getattr(writer, f"add_{add}")(f"x.{add}", value)
-    writer.add_array("x.nested", [["b", "c"], ["d"]])
-    writer.add_float32("x.last", 0.25)
-    writer.add_tensor("f", np.ones((2, 3), np.float32))
-    writer.add_tensor("h", np.ones((4, 1, 2), np.float16))
-    packed = gguf.quants.quantize(np.ones((2, 64), np.float32), gguf.GGMLQuantizationType.Q8_0)
-    writer.add_tensor("q", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    known = gguf.GGUFReader(file)
-    scalars = {
-        name: field.contents()
-        for name, field in known.fields.items()
-        if field.types[0] != gguf.GGUFValueType.ARRAY and not name.startswith("GGUF.")
-    }
-    assert len(scalars) == 11
-    types = {tensor.name: tensor.tensor_type.name for tensor in known.tensors}
-    assert types == {"f": "F32", "h": "F16", "q": "Q8_0"}
-    numbers = {tensor.name: tensor.tensor_type.value for tensor in known.tensors}
-    assert read_header(file) == Header(scalars, numbers)
-    assert read_header(file).last_tensor_at == max(t.data_offset for t in known.tensors)
-    file.write_bytes(b"GGML" + file.read_bytes()[4:])
-    with pytest.raises(ValueError, match=r"any\.gguf is no GGUF file"):
-        read_header(file)
-
-
 def test_every_type_is_made_without_an_importance_matrix(tmp_path):
     """Rows of 256 weights: what smaller ones fall back to would need none."""
     whole = tmp_path / "whole.gguf"
     write_gguf(whole, layers=4)
-    tensors = read_header(whole).tensors.keys()
+    tensors = {tensor.name for tensor in gguf.GGUFReader(whole).tensors}
     rows = [row for row in formats.FORMATS if row.family == "gguf" and row.bits_per_weight < 16]
     for row in rows:
         llama_job.quantize(whole, tmp_path / "made.gguf", row)
-        assert read_header(tmp_path / "made.gguf").tensors.keys() == tensors, row.name
+        made = gguf.GGUFReader(tmp_path / "made.gguf")
+        assert {tensor.name for tensor in made.tensors} == tensors, row.name
     refused = formats.Format("gguf:IQ3_XS", "gguf", 3.4977)
     with pytest.raises(ProgramFailed):
         llama_job.quantize(whole, tmp_path / "made.gguf", refused)

@@ -134,12 +134,6 @@ CALLED = {
 }
 TRANSCRIPT = f"\n\nHuman: {ASK}\n\nAssistant: {ANSWER}\n\nHuman: {AGAIN}\n\nAssistant:"
 SHAPES = {
-    "LIMA": ({"conversations": [ASK, ANSWER, AGAIN, MORE], "source": "x"}, {"messages": LONG}),
-    "LIMA in CSV": ({"conversations": json.dumps([ASK, ANSWER])}, {"messages": LONG[:2]}),
-    "Capybara": (
-        {"conversation": [{"input": ASK, "output": ANSWER}, {"input": AGAIN, "output": MORE}]},
-        {"messages": LONG},
-    ),
     "xLAM": (
         {"id": 0, "query": ASK, "answers": json.dumps([CALL]), "tools": json.dumps([TOOL])},
         {"messages": [user(), CALLED], "tools": [TOOL]},

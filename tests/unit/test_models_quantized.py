@@ -9,7 +9,7 @@ from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.tool import suggest_lora_config
 from ft_tools.memory.request import VramRequest
 from ft_tools.memory.tool import estimate_vram
-from ft_tools.models.quantized import prequantized, unquantized_name
+from ft_tools.models.quantized import prequantized
 
 LLAMA = {
     "model_type": "llama",
@@ -55,22 +55,6 @@ def test_every_way_to_quantize_is_recognised(quantization, kind):
     assert prequantized({}) is None
 
 
-@pytest.mark.parametrize(
-    ("name", "plain"),
-    [
-        ("unsloth/Llama-3.1-8B-Instruct-unsloth-bnb-4bit", "unsloth/Llama-3.1-8B-Instruct"),
-        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "Qwen/Qwen2.5-7B-Instruct"),
-        ("someone/model-FP8", "someone/model"),
-        ("mine", ""),
-        ("mine-AWQ", ""),
-        ("/data/Qwen3-8B-AWQ", ""),
-        ("/data/models/Llama-3.1-8B-Instruct-bnb-4bit", ""),
-    ],
-)
-def test_the_model_that_it_was_made_from_is_named(name, plain):
-    assert unquantized_name(name) == plain
-
-
 def test_adapters_over_four_bits_take_what_qlora_takes(checkpoint, workspace):
     name = checkpoint(BNB)
     (workspace / "plain").mkdir()
@@ -87,7 +71,7 @@ def test_adapters_over_four_bits_take_what_qlora_takes(checkpoint, workspace):
     [
         (BNB, "full", "use method 'qlora'"),
         ({"quant_method": "mxfp4"}, "qlora", "use method 'lora'"),
-        ({"quant_method": "modelopt"}, "lora", "use a 16-bit copy of it"),
+        ({"quant_method": "modelopt"}, "lora", "use a 16-bit version"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_the_cure(checkpoint, quantization, method, cure):

@@ -14,7 +14,7 @@ from ft_tools.errors import BadInput, Refused, UnknownName
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest, Rendering
 from ft_tools.evaluation.systems.mlx import MLX
-from ft_tools.models import gguf_header, model_folder
+from ft_tools.models import model_folder
 from ft_tools.models.machine import Machine, this_machine
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.models.placement import (
@@ -211,7 +211,9 @@ def find_model(model: str) -> ModelSource:
     source = pinned(resolve_model(model))
     path = Path(source.path) if source.path else None
     if path is not None and source.kind == "gguf":
-        gguf_header.require_whole(path, "download or convert it again")
+        with path.open("rb") as stream:
+            if stream.read(4) != b"GGUF":
+                raise BadInput(f"{path} is no GGUF file; download or convert it again")
     if path is not None and path.is_dir():
         model_folder.require_readable(path)
         if not any(path.glob("*.safetensors")):

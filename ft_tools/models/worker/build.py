@@ -5,8 +5,7 @@ It has shapes and names, but neither memory nor weights, and no code of the mode
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,6 @@ import torch
 import transformers
 from torch import nn
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-from transformers.models.timm_wrapper.modeling_timm_wrapper import TimmWrapperModel
-
-from ft_tools.models import tower_packages
 
 LOADERS = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForMultimodalLM")
 SAID_CHARACTERS = 500
@@ -66,9 +62,6 @@ def loader_of(config: Any) -> str:
 def build(raw: Mapping[str, Any], attention: str | None = None) -> tuple[str, Any]:
     """Build a model on the meta device.
 
-    Its names are those of the published class, whatever is installed: a tower that needs an absent
-    package is built without its layers, because a text never passes them.
-
     Args:
         raw: The parsed config.json.
         attention: Name of the attention implementation; None: the library's own choice.
@@ -82,40 +75,10 @@ def build(raw: Mapping[str, Any], attention: str | None = None) -> tuple[str, An
     config = load_config(raw)
     loader = loader_of(config)
     try:
-        with _hollow_towers():
-            return loader, _from_config(loader, config, attention)
+        return loader, _from_config(loader, config, attention)
     except ImportError as error:
         said = " ".join(str(error).split())
         raise NotBuilt("missing_package", said[:SAID_CHARACTERS]) from error
-
-
-class Hollow(nn.Module):
-    """What stands for a tower's layers: their number of parameters, where it is known."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        known = tower_packages.num_params(config.architecture, config.model_args)
-        self.is_counted = known is not None
-        self.weights = nn.Parameter(torch.empty(known or 0), requires_grad=False)
-
-
-@contextmanager
-def _hollow_towers() -> Iterator[None]:
-    """Build towers of timm without their layers while timm, or what it needs, is not installed."""
-    original = TimmWrapperModel.__init__
-
-    def without_layers(tower: Any, config: Any) -> None:
-        try:
-            original(tower, config)
-        except ImportError:
-            super(TimmWrapperModel, tower).__init__(config)
-            tower.timm_model = Hollow(config)
-
-    TimmWrapperModel.__init__ = without_layers
-    try:
-        yield
-    finally:
-        TimmWrapperModel.__init__ = original
 
 
 def _from_config(loader: str, config: Any, attention: str | None) -> Any:

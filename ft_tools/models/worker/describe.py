@@ -11,9 +11,8 @@ from peft.utils import transformers_weight_conversion as conversion
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ft_tools.models import tower_packages
 from ft_tools.models.shape import Block, Linear, ModelShape, adapted_of, last_name
-from ft_tools.models.worker.build import Hollow, build, stack_of, text_path
+from ft_tools.models.worker.build import build, stack_of, text_path
 
 RANK = 16
 # Parameters of state-space and linear-attention layers: decay, time step, skip.
@@ -59,7 +58,6 @@ def answer(raw: dict[str, Any]) -> dict[str, Any]:
     excluded = _excluded(model, linears)
     config = model.config.get_text_config(decoder=True)
     text, total = text_path(model), sum(parameter.numel() for parameter in model.parameters())
-    hollow = [module for module in model.modules() if isinstance(module, Hollow)]
     is_tied = head is None or head.weight is embedding.weight
     kinds, outside, peft_agrees = _matrices(model, linears, blocks, excluded)
     inside = sum(block.count * block.params for block in kinds)
@@ -84,7 +82,7 @@ def answer(raw: dict[str, Any]) -> dict[str, Any]:
         experts_per_token=sizes.get("experts_per_token", 1) if has_experts else 0,
         outer_params=total - inside - (0 if is_tied else vocab * width) - vocab * hidden,
         max_positions=sizes.get("max_positions"),
-        notes=tuple(_notes(model, text, hollow)),
+        notes=tuple(_notes(model, text)),
         blocks=kinds,
         is_described=True,
         outer_linears=outside[0],
@@ -100,15 +98,10 @@ def answer(raw: dict[str, Any]) -> dict[str, Any]:
     return shape.model_dump(mode="json", exclude={"name", "config"})
 
 
-def _notes(model: nn.Module, text: str, hollow: list[Hollow]) -> list[str]:
+def _notes(model: nn.Module, text: str) -> list[str]:
     notes = [f"shape read off transformers' {type(model).__name__}"]
     if text not in {"", "model", "transformer", "backbone"}:
         notes.append("multimodal: the other towers are loaded, stay frozen and see no input")
-    if not all(module.is_counted for module in hollow):
-        packages = " and ".join(tower_packages.PACKAGES)
-        notes.append(
-            f"the parameters of a vision tower are not counted: install {packages} for that"
-        )
     return notes
 
 

@@ -68,7 +68,7 @@ def requirements(plan: dict[str, Any]) -> list[str]:
             lines.append(f"{one.name}=={importlib.metadata.version(one.name).partition('+')[0]}")
     lines += ["liger-kernel"] if plan["training"].get("use_liger_kernel") else []
     # Trackers have the names of their packages.
-    return [*lines, *plan["model"].get("packages", []), *plan["training"].get("report_to", [])]
+    return [*lines, *plan["training"].get("report_to", [])]
 
 
 def unpack(packed: Path, kept: Path, run_dir: Path) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import FineTuningError
-from ft_tools.formats.test_sets import remembered_for
+from ft_tools.formats.test_sets import test_part_of
 from ft_tools.runs.state import directory
 
 EVALUATIONS = 20
-TEST_PART = "test.jsonl"
 """As prepare_dataset names it."""
 EVALUATED = (
     "step", "epoch", "eval_loss", "eval_mean_token_accuracy", "eval_rewards/margins",
@@ -42,9 +41,8 @@ def evaluations(run_dir: Path) -> list[dict[str, float]]:
 def held_out_file(run_dir: Path) -> tuple[str, str]:
     """Return a file to measure a training run on, and what to know of it; the file may be "".
 
-    The test part of a preparation lies beside the file that was asked to be trained on, or the
-    workspace remembers it; validation rows chose the checkpoint. Pairs of answers have no wanted
-    answer to compare with.
+    The test part of a preparation lies beside the file that was asked to be trained on; validation
+    rows chose the checkpoint. Pairs of answers have no wanted answer to compare with.
     """
     plan = directory.whole_json(run_dir / "plan.json")
     dataset, validation = (_file(plan.get(part)) for part in ("dataset", "validation"))
@@ -62,19 +60,10 @@ def held_out_file(run_dir: Path) -> tuple[str, str]:
 
 
 def unseen_file(trained: Sequence[Path], validated: Sequence[Path] = ()) -> Path | None:
-    """Return the test part of the preparation that files were made by; None if there is none.
-
-    It lies beside a file that was trained on, or the workspace remembers it. What is a copy of a
-    used file is not one.
-    """
-    tests = [part.with_name(TEST_PART) for part in trained]
-    tests += [found for part in trained if (found := remembered_for(part))]
-    for test in tests:
-        if test.is_file() and not any(
-            cmp(test, part, shallow=False) for part in (*trained, *validated)
-        ):
-            return test
-    return None
+    """Return the test part beside files that were trained on, unless it is a copy of a used one."""
+    tests = filter(None, map(test_part_of, trained))
+    used = (*trained, *validated)
+    return next((t for t in tests if not any(cmp(t, u, shallow=False) for u in used)), None)
 
 
 def _file(part: Any) -> Path | None:

@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gguf import GGMLQuantizationType
+from gguf import GGUFReader
 
 from ft_tools.errors import DiskFull
-from ft_tools.models.gguf_header import read_header
 from ft_tools.shipping import converter_script
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.programs import (
@@ -78,8 +77,8 @@ def do(task: str, scratch: Path, stop: Stop, **job: Any) -> dict[str, Any]:
 def tensor_types(path: Path) -> dict[str, int]:
     """Return how many of a file's tensors are held in each type."""
     found: dict[str, int] = {}
-    for kind in read_header(path).tensors.values():
-        name = GGMLQuantizationType(kind).name
+    for tensor in GGUFReader(path).tensors:
+        name = tensor.tensor_type.name
         found[name] = found.get(name, 0) + 1
     return found
 
@@ -100,5 +99,5 @@ def fallbacks(types: dict[str, int], row: Format) -> dict[str, int]:
 
 def template_of(path: Path) -> str | None:
     """Return the chat template that a GGUF file holds."""
-    template = read_header(path).values.get("tokenizer.chat_template")
-    return None if template is None else str(template)
+    template = GGUFReader(path).get_field("tokenizer.chat_template")
+    return None if template is None else str(template.contents())

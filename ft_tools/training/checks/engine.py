@@ -15,7 +15,7 @@ from ft_tools.models.mlx import (
     is_installed,
     model_types,
 )
-from ft_tools.models.quantized import prequantized, use_unquantized
+from ft_tools.models.quantized import prequantized
 from ft_tools.models.resolve import ModelSource
 from ft_tools.training.findings import message_and_cure, refusal, warning
 from ft_tools.training.request import TrainingRequest
@@ -84,6 +84,6 @@ def _against_mlx(
     if not row:
         return ""
     fields = {"start": start, "odd": odd, "kind": brief(repr(kind))}
-    fields |= {"stored": stored.kind if stored else "", "other": use_unquantized(source.name)}
+    fields |= {"stored": stored.kind if stored else ""}
     problem, cure = message_and_cure(row, **fields)
     return f"{problem}; {cure}" if cure else problem

@@ -35,8 +35,6 @@ def export(export_dir: str, plan: TrainingPlan) -> tuple[list[str], list[str]]:
             _copy(Path(path), staging / name)
         written += [staging / name for name in files.values()]
     notes = [warning("export_bring", path=path, name=n) for path, n in folders.items()] + notes
-    if plan.model.packages:
-        notes.append(warning("export_packages", packages=" ".join(plan.model.packages)))
     return [str(final / path.name) for path in written], notes
 
 

@@ -73,7 +73,6 @@ def _requirements(plan: TrainingPlan) -> str:
     """Return what the script imports, in the versions that this package trains with."""
     names = ["transformers", "trl", "peft", "datasets"]
     names += ["bitsandbytes"] if plan.quantization is not None else []
-    names += plan.model.packages
     ranges: dict[str, str] = {}
     for line in importlib.metadata.requires("fine-tuning-llm") or []:
         needed = Requirement(line)

@@ -199,7 +199,7 @@ def _probe_key(
 ) -> str:
     """Return a hash of what a probe depends on: model, prompts, rewards and sampling."""
     model = model_plan(source, request.training.get("chat_template_path"))
-    known = model.model_dump(exclude={"name", "packages", "num_params", "hidden_size"})
+    known = model.model_dump(exclude={"name", "num_params", "hidden_size"})
     sampling = {name: request.training[name] for name in SAMPLING if name in request.training}
     text = json.dumps([known, request.method, files[0].sha256, rewards, sampling], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
