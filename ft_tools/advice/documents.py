@@ -1,9 +1,8 @@
 """Facts of documents: their tokens, and what each way to answer from them reads per month."""
 
 from ft_tools import workspace
-from ft_tools.advice.facts import Facts
+from ft_tools.advice.facts import Facts, one_fact
 from ft_tools.advice.ladder import threshold
-from ft_tools.advice.report import Fact
 from ft_tools.errors import BadInput
 from ft_tools.formats.readers.documents import count_documents, is_documents
 
@@ -37,8 +36,7 @@ def document_facts(path: str) -> Facts:
         f"{tokens:,} tokens (estimated) in {num_files:,} files; {fits} one cached prompt of "
         f"{limit:,.0f}"
     )
-    row = Fact(about="documents", says=says, source=path)
-    return Facts({"corpus_tokens": float(tokens)}, rows=(row,))
+    return one_fact("documents", says, path, numbers={"corpus_tokens": float(tokens)})
 
 
 def reading_facts(facts: Facts, price: float | None) -> Facts:
@@ -73,8 +71,7 @@ def reading_facts(facts: Facts, price: float | None) -> Facts:
     runs = f"{RUNS_PER_MONTH[changes]:.3g} runs" if changes else "a run per change of the facts"
     unit = "" if price else " tokens at the uncached price"
     says = f"per month: {', '.join(shown)}{unit}; training reads none, but takes {runs}"
-    row = Fact(about="cost", says=says, source="advice/ladder.toml: cached_fraction")
-    return Facts(numbers, rows=(row,))
+    return one_fact("cost", says, "advice/ladder.toml: cached_fraction", numbers=numbers)
 
 
 def _amount(tokens: float, price: float | None) -> str:

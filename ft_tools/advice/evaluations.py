@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
-from ft_tools.advice.facts import Facts
-from ft_tools.advice.report import Fact
+from ft_tools.advice.facts import Facts, one_fact
 from ft_tools.contract import NextStep
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.evaluation.report import PROMPTED, EvaluationReport, SystemResult
@@ -26,11 +25,10 @@ def evaluation_facts(run_ids: Sequence[str]) -> Facts:
         BadInput: A run is no finished evaluation.
     """
     found = [_of_report(run_id, _report(run_id)) for run_id in run_ids]
-    targets = {each.words["target"] for each in found if "target" in each.words}
-    sizes = [each.numbers["eval_rows"] for each in found if "eval_rows" in each.numbers]
+    targets = [{"target": word} for each in found for word in each.words.values()]
     return Facts(
-        {"eval_rows": max(sizes)} if sizes else {},
-        {"target": "met" if "met" in targets else "missed"} if targets else {},
+        max((each.numbers for each in found), key=lambda one: one.get("eval_rows", 0), default={}),
+        min(targets, key=lambda one: one["target"] != "met", default={}),
         frozenset(rung for each in found for rung in each.tried),
         tuple(row for each in found for row in each.rows),
         tuple(step for each in found for step in each.next_steps),
@@ -51,12 +49,14 @@ def _of_report(run_id: str, report: EvaluationReport) -> Facts:
         words = {"target": "missed"}
         says.append("no system meets the target")
     says += [f"{run} was still learning when it ended" for run in further]
-    return Facts(
-        {"eval_rows": float(report.num_examples)} if report.num_examples else {},
-        words,
-        frozenset(map(_rung_of, missed)),
-        (Fact(about="evaluations", says="; ".join(says), source=run_id),),
-        tuple(further.values()),
+    return one_fact(
+        "evaluations",
+        "; ".join(says),
+        run_id,
+        numbers={"eval_rows": float(report.num_examples)} if report.num_examples else {},
+        words=words,
+        tried=frozenset(map(_rung_of, missed)),
+        next_steps=tuple(further.values()),
     )
 
 

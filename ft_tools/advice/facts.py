@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ft_tools.advice.report import Fact
 from ft_tools.contract import NextStep
@@ -39,6 +40,11 @@ class Facts:
             rows=(*self.rows, *measured.rows, *conflicts),
             next_steps=(*self.next_steps, *measured.next_steps),
         )
+
+
+def one_fact(about: Any, says: str, source: str, **known: Any) -> Facts:
+    """Return facts that the report shows as one row; `known` holds what else they are."""
+    return Facts(rows=(Fact(about=about, says=says, source=source),), **known)
 
 
 def _shown(value: float | str) -> str:

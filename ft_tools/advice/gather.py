@@ -7,8 +7,7 @@ from pathlib import Path
 from ft_tools.advice.dataset import dataset_facts, detectable_difference
 from ft_tools.advice.documents import document_facts, reading_facts
 from ft_tools.advice.evaluations import evaluation_facts
-from ft_tools.advice.facts import Facts
-from ft_tools.advice.report import Fact
+from ft_tools.advice.facts import Facts, one_fact
 from ft_tools.advice.request import ApproachRequest
 from ft_tools.errors import FineTuningError
 from ft_tools.facts.teachers import teachers
@@ -18,14 +17,8 @@ from ft_tools.models import model_folder, other_names
 from ft_tools.models.resolve import resolve_model
 
 NUMBERS = {
-    "num_examples": "examples",
-    "num_classes": "classes",
-    "num_pairs": "pairs",
-    "num_marks": "marks",
-    "num_eval_rows": "eval_rows",
-    "corpus_tokens": "corpus_tokens",
-    "prompt_tokens": "prompt_tokens",
-    "calls_per_day": "calls_per_day",
+    **{f"num_{name}": name for name in ("examples", "classes", "pairs", "marks", "eval_rows")},
+    **{name: name for name in ("corpus_tokens", "prompt_tokens", "calls_per_day")},
     "success_fraction": "success_fraction",
 }
 """Arguments that are numbers, and what the ladder calls them."""
@@ -79,31 +72,27 @@ def _facts_of_request(request: ApproachRequest) -> Facts:
         words["target"] = "met" if request.target_met else "missed"
     if request.num_classes is not None:
         words["answers"] = "labels"
-    terms, rows = _terms(request)
+    facts = Facts(numbers, words, frozenset(request.tried))
+    if request.teacher not in {None, "cleared", "same_family"}:
+        row = teachers()[request.teacher or ""]
+        terms = row.of_use(request.product_use, is_classifier=request.num_classes is not None)
+        says = f"{request.teacher}: {terms} for this use. {row.note} Not legal advice."
+        found = one_fact("terms", says, row.source or "teacher", words={"terms": terms})
+        facts = facts.replaced_by(found)
     if request.num_eval_rows:
         effect = detectable_difference(request.num_eval_rows)
-        numbers["detectable_difference"] = effect
         says = f"{request.num_eval_rows} held-out rows detect a difference of {effect:.2f}"
-        rows = (*rows, Fact(about="evaluations", says=says, source="num_eval_rows"))
-    return Facts(numbers, words | terms, frozenset(request.tried), rows)
-
-
-def _terms(request: ApproachRequest) -> tuple[dict[str, str], tuple[Fact, ...]]:
-    """Return what the teacher's terms say of this use."""
-    if request.teacher in {None, "cleared", "same_family"}:
-        return {}, ()
-    row = teachers()[request.teacher or ""]
-    said = row.of_use(request.product_use, is_classifier=request.num_classes is not None)
-    says = f"{request.teacher}: {said} for this use. {row.note} Not legal advice."
-    return {"terms": said}, (Fact(about="terms", says=says, source=row.source or "teacher"),)
+        known = {"detectable_difference": effect}
+        facts = facts.replaced_by(one_fact("evaluations", says, "num_eval_rows", numbers=known))
+    return facts
 
 
 def _model_facts(model: str, gpu: str | None) -> Facts:
     """Return what a model is, its licence, and which adapters of it train on a GPU."""
     kind, row = _checkpoint(model), other_names.row(model)
-    says = f"licence: {row.licence}" if row else ""
-    rows = (Fact(about="model", says=says, source=row.source),) if row else ()
-    known = Facts(words={"checkpoint": kind} if kind else {}, rows=rows)
+    known = Facts(words={"checkpoint": kind} if kind else {})
+    if row:
+        known = known.replaced_by(one_fact("model", f"licence: {row.licence}", row.source))
     return known if gpu is None else _fit(model, gpu).replaced_by(known)
 
 
@@ -131,12 +120,9 @@ def _fit(model: str, gpu: str) -> Facts:
             for method in METHODS
         }
     except FineTuningError as error:
-        says = f"memory is unknown: {error}"
-        return Facts(rows=(Fact(about="model", says=says, source="estimate_vram"),))
+        return one_fact("model", f"memory is unknown: {error}", "estimate_vram")
     shown = [f"{name} {one.peak_allocated_gib:.1f} ({one.fits})" for name, one in found.items()]
     usable = found["lora"].usable_gib or 0
     says = f"on {gpu} at {SEQ_LEN} tokens: {', '.join(shown)} of {usable:.1f} GiB"
-    return Facts(
-        {f"{name}_gib": one.peak_allocated_gib for name, one in found.items()},
-        rows=(Fact(about="model", says=says, source="estimate_vram"),),
-    )
+    sizes = {f"{name}_gib": one.peak_allocated_gib for name, one in found.items()}
+    return one_fact("model", says, "estimate_vram", numbers=sizes)

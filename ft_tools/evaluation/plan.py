@@ -36,7 +36,6 @@ from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.metrics.scores import require_patterns
 from ft_tools.metrics.table import asked_for, named
 from ft_tools.metrics.text import tool_calls
-from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.runs.estimates import Duration

@@ -15,11 +15,6 @@ HEADING_WEIGHT = 2
 def search(query: str, num_results: int, under: str = "") -> list[Section]:
     """Return the sections that fit a query best, best first; none that shares no word with it.
 
-    Args:
-        query: Words, or a name such as `answers_add_facts`; not read otherwise.
-        num_results: At most this many.
-        under: A folder in references/ to which the search is limited, as "evidence".
-
     Raises:
         NotFound: The references are not there.
     """

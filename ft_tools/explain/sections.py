@@ -48,9 +48,6 @@ def folder() -> Path:
 def sections(under: str = "") -> tuple[Section, ...]:
     """Return the sections of all references, or of those in one folder of them.
 
-    Args:
-        under: A folder in references/, as "evidence".
-
     Raises:
         NotFound: The references are not there.
     """

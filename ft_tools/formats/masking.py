@@ -43,12 +43,6 @@ def tokenize_chat(
     One sequence, if each prefix of the conversation is rendered as it is inside the whole. Where a
     template renders a turn differently once others follow (it may drop earlier reasoning), one
     sequence an answer, each as the model meets it.
-
-    Args:
-        render: Applies the chat template and the tokenizer.
-        messages: The whole conversation.
-        first_answer: Index of the first message that may be trained on.
-        loss_on: `everything` puts prompts into the loss too.
     """
     whole = render(messages, False)
     if loss_on == "everything":
@@ -87,16 +81,7 @@ def tokenize_example(
     end: str,
     loss_on: LossOn,
 ) -> list[TokenizedSequence]:
-    """Tokenize an SFT example of any format.
-
-    Args:
-        example: As read from the file.
-        form: Its format.
-        render: Gives the renderer of an example (its tools are part of the template's input).
-        encode: Tokenizes plain text.
-        end: The end-of-sequence token, as text.
-        loss_on: Which tokens count.
-    """
+    """Tokenize an SFT example of any format."""
     if form == "text":
         return [tokenize_text(encode, "", example["text"], end)]
     if form == "prompt_completion_text":

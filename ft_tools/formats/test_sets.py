@@ -61,12 +61,7 @@ def asked_by(rows: Iterable[Numbered]) -> frozenset[int]:
 
 
 def remember(file: Path, keys: Iterable[tuple[int, int]]) -> int:
-    """Write down the rows of a test set; return how many different ones there are.
-
-    Args:
-        file: The test set, below the workspace.
-        keys: Of each row.
-    """
+    """Write down the rows of a test set; return how many different ones there are."""
     root = workspace.roots()[0]
     rows = list(keys)
     asked = Counter(question for question, _ in rows)
@@ -79,7 +74,7 @@ def remember(file: Path, keys: Iterable[tuple[int, int]]) -> int:
     place = str(file.relative_to(root) if file.is_relative_to(root) else file)
     # The same rows prepared again under another mapping are the same test set in another file.
     places = list(dict.fromkeys([*_read(own).get("paths", []), place]))
-    entry = {
+    entry: dict[str, Any] = {
         "name": "/".join(Path(places[0]).parts[-2:]),
         "paths": places,
         "num_rows": len(known),
@@ -150,11 +145,7 @@ def _parsed(entry: Path, changed_ns: int) -> dict[str, Any]:
 
 
 def known_test_rows(*, with_gone: bool = False) -> TestRows:
-    """Return what the workspace remembers; files that cannot be read are left out.
-
-    Args:
-        with_gone: Whether to count test sets whose files are all gone, or were moved.
-    """
+    """Return what the workspace remembers; files that cannot be read are left out."""
     root = workspace.roots()[0]
     known: dict[int, str] = {}
     for path in sorted((root / FOLDER).glob("*.json")):
@@ -175,12 +166,7 @@ def are_test_rows(rows: Iterable[Numbered]) -> bool:
 
 
 def earlier_looks(asked: frozenset[int], run_id: str = "") -> int:
-    """Return how many evaluations of the workspace saw at least half of these rows.
-
-    Args:
-        asked: Of `asked_by`.
-        run_id: The evaluation that asks, which is no look before itself.
-    """
+    """Return how many evaluations of the workspace saw at least half of these rows."""
     path, seen = workspace.roots()[0] / LOOKS, set[str]()
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         # A torn line is of a process that was killed.

@@ -92,11 +92,6 @@ class DatasetFacts(BaseModel):
 def survey(path: Path, task: Task, read_beside: Collection[str] = ()) -> DatasetFacts:
     """Read a whole file and describe it.
 
-    Args:
-        path: The file.
-        task: What is trained.
-        read_beside: Columns that something reads beside the format's own, such as a reward.
-
     Raises:
         BadData: It is empty, has a line that is no example, or mixes formats; file and line named.
         BadInput: It is not a regular file.

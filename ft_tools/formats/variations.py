@@ -120,13 +120,6 @@ def vary(
     """Return a question after a change; None where there is nothing that may be changed.
 
     The same seed, question and variation give the same change, wherever the row stands.
-
-    Args:
-        variation: The change.
-        question: What is asked.
-        answer: The expected answer; JSON is changed value by value.
-        row: The whole row, for a field of it.
-        seed: Of the draws.
     """
     # Without what is added later, so that known seeds draw the same.
     later = None if variation.answer_words else {"answer_words"}

@@ -46,11 +46,6 @@ def has_row(config: Mapping[str, Any]) -> bool:
 def shape_from_config(config: Mapping[str, Any], name: str = "") -> ModelShape:
     """Work out a model's shape from its config.json.
 
-    Args:
-        config: The parsed config.json. A multimodal one is read through its `text_config`; towers
-            other than Gemma 3's are not counted, and the shape's notes say so.
-        name: What to call the model in messages; the config's own name if empty.
-
     Returns:
         The shape of one block and of what surrounds it.
 

@@ -86,10 +86,6 @@ def snapshot(model: str, further: Sequence[str] = ()) -> Path:
 
     What was fetched before is used where the Hub can't be asked.
 
-    Args:
-        model: A Hub id.
-        further: Small files to fetch too, where the model has them.
-
     Raises:
         UnknownName: The Hub has no such model, or it is private.
         GatedModel: Its licence has to be accepted first.

@@ -30,11 +30,7 @@ class Machine:
 
 
 def this_machine(device: str = "auto") -> Machine:
-    """Describe this machine empty, as a plan sees it: what other programs use is not subtracted.
-
-    Args:
-        device: auto, cpu to leave the cards out, cuda:N or a UUID for a certain one.
-    """
+    """Describe this machine empty, as a plan sees it: what other programs use is not subtracted."""
     cards = [] if device == "cpu" else devices.find_cards()
     if device not in {"auto", "cpu", "cuda"}:
         named = devices.find_device(device).cards

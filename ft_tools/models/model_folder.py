@@ -97,9 +97,6 @@ def content_hash(places: Sequence[str | Path | None]) -> str:
     Of names and sizes, of small files, and of pages spread over each large one: training changes
     every tensor. An edit that spares all pages of a file is not seen.
 
-    Args:
-        places: Model folders and GGUF files.
-
     Raises:
         NotFound: One is not there.
     """

@@ -62,14 +62,7 @@ def weight_bytes(size: ModelSize, dtype: Dtype, *, four_bit: bool = False) -> in
 def needed_bytes(
     size: ModelSize, dtype: Dtype, *, four_bit: bool = False, working_bytes: int = 0
 ) -> int:
-    """Return the bytes that running a model takes: its weights, a margin, and what the task adds.
-
-    Args:
-        size: Of the model.
-        dtype: Of what is not quantized.
-        four_bit: Whether linear layers are loaded in NF4.
-        working_bytes: What the task keeps beside the model: logits, an adapter.
-    """
+    """Return the bytes that running a model takes: weights, a margin, and what the task adds."""
     weights = weight_bytes(size, dtype, four_bit=four_bit)
     return int(weights * facts.number("loading.margin")) + working_bytes
 
@@ -126,13 +119,6 @@ def running_places(
     Cards without bfloat16 only imitate it: there it is float32, which no model overflows, else
     float16, in which 4-bit bases are trained there; families that overflow it stay in float32.
     Memory has float32 or bfloat16.
-
-    Args:
-        size: Of the model.
-        machine: With what is free of its cards and its memory.
-        four_bit: Whether linear layers are loaded in NF4.
-        working_bytes: What the task keeps beside the model.
-        exact: Whether float32 is preferred on every card.
     """
     dtypes: list[Dtype] = ["float32", "bfloat16"] if exact else ["bfloat16"]
     if not all(card.has_bfloat16 for card in machine.cards):

@@ -28,11 +28,7 @@ NEVER_PACKED = {
 
 
 def nf4(model_type: str) -> dict[str, Any]:
-    """Return how a model's linear layers are quantized for QLoRA.
-
-    Args:
-        model_type: As its config.json says.
-    """
+    """Return how a model's linear layers are quantized for QLoRA."""
     kept = NEVER_PACKED.get(model_type)
     return NF4 | ({"llm_int8_skip_modules": kept} if kept else {})
 
@@ -60,4 +56,3 @@ def prequantized(config: Mapping[str, Any]) -> QuantizedCheckpoint | None:
         return QuantizedCheckpoint(kind, "bitsandbytes")
     kinds: dict[str, Kind] = {"gptq": "gptq", "awq": "awq", "fp8": "fp8", "mxfp4": "mxfp4"}
     return QuantizedCheckpoint(kinds.get(method, "other"), method or "unnamed")
-

@@ -291,13 +291,7 @@ def adapted_of(
     is_excluded: Callable[[str], bool] = lambda name: False,
     taken: Iterable[str] = (),
 ) -> tuple[Linear, ...]:
-    """Return those linear layers of a block that "all-linear" adapts.
-
-    Args:
-        linears: All of the block.
-        is_excluded: Says of a name whether PEFT is to leave it alone.
-        taken: Names that PEFT takes for the fused experts.
-    """
+    """Return those linear layers of a block that "all-linear" adapts."""
     left = ROUTERS.union(taken)
     return tuple(
         linear

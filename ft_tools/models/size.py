@@ -45,11 +45,7 @@ class ModelSize(BaseModel):
 
 
 def size_of(source: ModelSource) -> ModelSize | None:
-    """Return the size of a model's base weights; None where nothing tells.
-
-    Args:
-        source: Of a run, an adapter (then of the model below it), a folder or a Hub id.
-    """
+    """Return the size of a model's base weights; None where nothing tells."""
     if source.path is not None and Path(source.path).is_dir():
         return size_of_files(Path(source.path))
     try:

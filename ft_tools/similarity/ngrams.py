@@ -61,13 +61,7 @@ class ContainmentIndex:
     """
 
     def __init__(self, texts: Iterable[tuple[int, str]], size: int, max_shared: float) -> None:
-        """Index texts.
-
-        Args:
-            texts: Each with the number that names it.
-            size: Words of a run.
-            max_shared: Fraction of the texts above which a run is the task's wording.
-        """
+        """Index texts by number; a run that a larger part of them has is the task's wording."""
         self._size = size
         self._names: dict[int, list[int]] = {}
         num_texts = 0

@@ -68,12 +68,7 @@ class Wordings(NamedTuple):
 
 
 def num_templated(prompts: Sequence[str], num_all: int) -> int:
-    """Return about how many of all prompts follow templates, by a draw of them; 0 unless most do.
-
-    Args:
-        prompts: The drawn ones.
-        num_all: How many they stand for.
-    """
+    """Return about how many prompts follow templates, by a draw of them; 0 unless most do."""
     half = MOST_CHARS // 2
     ends = (p if len(p) <= MOST_CHARS else f"{p[:half]}\n{p[-half:]}" for p in prompts)
     found = wordings_of([tokens_of(text) for text in ends])
@@ -82,9 +77,6 @@ def num_templated(prompts: Sequence[str], num_all: int) -> int:
 
 def wordings_of(texts: Sequence[Words]) -> Wordings:
     """Group texts by their wording.
-
-    Args:
-        texts: The words of each; one without words has no wording.
 
     >>> made = [f"My {at} does not open. Thank you all." for at in ("lid", "box", "jar")]
     >>> made += [f"Send the {at} to our house. Thank you all." for at in ("lid", "box", "jar")]

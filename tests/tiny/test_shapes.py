@@ -84,6 +84,8 @@ def with_layers(config, num_layers):
     "name", [name for name, row in facts.models().items() if not has_row(row.config)]
 )
 def test_the_published_parameter_count_is_that_of_the_class(name):
+    if "gemma-3n" in name:  # whose towers timm builds
+        pytest.importorskip("timm")
     _, model = build_class(facts.model(name).config)
     assert num_params(model) == facts.model(name).total_params
 

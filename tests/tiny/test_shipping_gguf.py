@@ -4,7 +4,6 @@ import shutil
 from functools import cache
 
 import gguf
-import numpy as np
 import pytest
 import sentencepiece
 import torch

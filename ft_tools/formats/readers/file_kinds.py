@@ -21,6 +21,7 @@ MOST_CONTROL = 0.05
 
 # First bytes of files that are not data -> what to say.
 MAGIC: list[tuple[bytes, str, str]] = [
+    (b"version https://git-lfs", "is a Git LFS pointer, not the data", "run: git lfs pull"),
     (b"PK\x03\x04", "is a zip archive", "unpack it and name the file inside (or save as CSV)"),
     (b"%PDF", "is a PDF", "recommend_approach with `documents` says what it is good for"),
     (b"ARROW1", "is an Arrow file", "save it as Parquet or JSONL"),

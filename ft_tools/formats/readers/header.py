@@ -44,11 +44,6 @@ def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int =
     below it show to be names. A column without a name, or with that of an earlier one, gets the
     letter that a spreadsheet gives it.
 
-    Args:
-        lines: The cells of the first lines; a line that cannot be read has none.
-        first_line: Number of the first one in the file.
-        first_column: Index of the first column in the sheet.
-
     >>> lines = [["Review, Q3", "", ""], ["#", "Asked", ""], [1, "Why?", "x"], [2, "How?", "y"]]
     >>> found = find_header(lines)
     >>> found.at, found.names

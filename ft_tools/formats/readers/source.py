@@ -38,7 +38,6 @@ TEXT_TABLES = {".csv": "csv", ".tsv": "tsv"}
 TABLES = {*TEXT_TABLES, ".parquet", ".xlsx", ".xls", ".ods", ".sqlite", ".db"}
 SUFFIXES = {*LINES, ".json", *TABLES}
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
-LFS_POINTER = b"version https://git-lfs"
 ZIP, OLE, SQLITE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"SQLite format 3\0"
 WORKBOOK_EXPANSION = 8
 """About how many times a workbook's text is larger than the packed file. Judgement."""
@@ -85,10 +84,6 @@ class Source:
 
 def find_sources(path: Path, encoding: str | None = None) -> list[Source]:
     """Return the data files of a path: itself, or those of a folder in the order of their names.
-
-    Args:
-        path: A file or folder.
-        encoding: Of a table of text, as Python names it; None: recognised from the bytes.
 
     Raises:
         BadData: A file is not data, or a folder has none.
@@ -201,22 +196,15 @@ def recognise(path: Path, encoding: str | None = None) -> Source:
     if not head:
         empty = "is an empty gzip file" if source.gzipped else "is empty"
         raise BadData(path, empty, "name a file with examples")
-    if head.startswith(LFS_POINTER):
-        raise BadData(path, "is a Git LFS pointer, not the data", "run: git lfs pull")
     if not source.gzipped:
-        if kind := _binary_kind(path, head):
-            return replace(source, kind=kind)
+        if binary := _binary_kind(path, head):
+            return replace(source, kind=binary)
         if suffix in TEXT_TABLES or (encoding and suffix not in SUFFIXES):
             found = _encoding(path, encoding)
             if found != "utf-8":
                 return replace(source, kind=TEXT_TABLES.get(suffix, "csv"), encoding=found)
     refuse_what_is_not_text(path, head, "" if source.gzipped else suffix)
-    return _of_text(source, head, suffix, is_whole=is_whole)
-
-
-def _of_text(source: Source, head: bytes, suffix: str, *, is_whole: bool) -> Source:
-    """Return a file of text with its kind, and the lists of an object that is all of it."""
-    path, kind = source.path, text_kind(head, suffix, is_whole=is_whole)
+    kind = text_kind(head, suffix, is_whole=is_whole)
     if kind == "csv" and suffix not in TEXT_TABLES:
         cure = "give JSONL (one object per line), JSON, CSV, a workbook or Parquet"
         raise BadData(path, "does not begin with JSON", cure)
@@ -300,7 +288,25 @@ def read(source: Source) -> Iterator[Row]:
 
 
 def _rows(source: Source) -> Iterator[Row]:
-    yield from READERS[source.kind](source)
+    path, cap = source.path, decoded_cap(source.size_bytes)
+    if source.kind == "sheet":
+        yield from read_sheet(path, source.select)
+        return
+    if source.kind == "sqlite":
+        yield from read_sqlite(path, source.select, cap)
+        return
+    with _open_text(source) as stream:
+        match source.kind:
+            case "parquet":
+                yield from _parquet().read(stream, path, cap)
+            case "jsonl":
+                yield from read_lines(stream)
+            case "csv" | "tsv":
+                yield from read_csv(stream, "\t" if source.kind == "tsv" else "", source.encoding)
+            case _ if source.lists or source.select:
+                yield from _of_list(source, stream)
+            case _:
+                yield from read_values(stream, path, "item" if source.is_array else "")
 
 
 def _parquet() -> ModuleType:
@@ -309,29 +315,6 @@ def _parquet() -> ModuleType:
     from ft_tools.formats.readers import parquet
 
     return parquet
-
-
-def _parquet_rows(source: Source) -> Iterator[Row]:
-    with workspace.open_file(source.path) as stream:
-        yield from _parquet().read(stream, source.path, decoded_cap(source.size_bytes))
-
-
-def _table_rows(source: Source) -> Iterator[Row]:
-    with _open_text(source) as stream:
-        yield from read_csv(stream, "\t" if source.kind == "tsv" else "", source.encoding)
-
-
-def _line_rows(source: Source) -> Iterator[Row]:
-    with _open_text(source) as stream:
-        yield from read_lines(stream)
-
-
-def _value_rows(source: Source) -> Iterator[Row]:
-    with _open_text(source) as stream:
-        if source.lists or source.select:
-            yield from _of_list(source, stream)
-        else:
-            yield from read_values(stream, source.path, "item" if source.is_array else "")
 
 
 def _of_list(source: Source, stream: BinaryIO) -> Iterator[Row]:
@@ -349,18 +332,6 @@ def _of_list(source: Source, stream: BinaryIO) -> Iterator[Row]:
         about, tables = (), ()
 
 
-READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
-    "jsonl": _line_rows,
-    "json_values": _value_rows,
-    "csv": _table_rows,
-    "tsv": _table_rows,
-    "parquet": _parquet_rows,
-    "sheet": lambda source: read_sheet(source.path, source.select),
-    "sqlite": lambda source: read_sqlite(
-        source.path, source.select, decoded_cap(source.size_bytes)
-    ),
-}
-"""Kind of file -> its reader."""
 RAW_CHARS = 2_000
 
 
@@ -394,23 +365,26 @@ def decoded_size(sources: Iterable[Source], most: int) -> int:
 
 def _decoded_size(source: Source, most: int) -> int:
     if source.kind == "parquet":
-        with workspace.open_file(source.path) as stream:
+        with _open_text(source) as stream:
             return int(_parquet().decoded_size(stream, source.path))
     if source.kind == "sheet":
         return source.size_bytes * WORKBOOK_EXPANSION
+    if source.gzipped:
+        with _open_text(source) as stream:
+            return _up_to(most, map(len, iter(lambda: stream.read(1 << 20), b"")))
     if source.kind == "sqlite" and source.size_bytes <= most:
         # A query, or a view, may make more rows than the file holds.
-        size = 0
-        rows = _rows(source)
-        while size <= most and (row := next(rows, None)):
-            size += row.num_chars or 0
-        return size
-    if not source.gzipped:
-        return source.size_bytes
-    with gunzip(source.path, source.size_bytes) as stream:
-        size = 0
-        while size <= most and (data := stream.read(1 << 20)):
-            size += len(data)
+        return _up_to(most, (row.num_chars or 0 for row in _rows(source)))
+    return source.size_bytes
+
+
+def _up_to(most: int, sizes: Iterable[int]) -> int:
+    """Return the sum of some sizes, or the first sum above `most`."""
+    size = 0
+    for one in sizes:
+        size += one
+        if size > most:
+            break
     return size
 
 

@@ -44,11 +44,6 @@ class _Steps:
 def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
     """Yield the rows of a query; without one, of the only table.
 
-    Args:
-        path: The database.
-        query: A SELECT.
-        cap: Bytes that the rows may have in all.
-
     Raises:
         BadInput: It is no SELECT, or there are several tables and none is named.
         BadData: The database is damaged, refuses the query, takes too long, or returns too much.

@@ -50,10 +50,6 @@ def is_workbook(path: Path) -> bool:
 def read_sheet(path: Path, sheet: str | None = None) -> Iterator[Row]:
     """Yield the rows of a sheet below the line that names the columns, numbered from there.
 
-    Args:
-        path: The workbook.
-        sheet: Its name; None: the first one that has rows.
-
     Raises:
         BadData: It cannot be read within the bounds, or has no such sheet.
         MissingExtra: python-calamine is not installed.

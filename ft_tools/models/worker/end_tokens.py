@@ -6,12 +6,7 @@ ANSWER = "ANSWER"
 
 
 def end_tokens(tokenizer: Any, *configured: Any) -> list[int]:
-    """Return every token that ends an answer, the tokenizer's first.
-
-    Args:
-        tokenizer: Of the model.
-        configured: `eos_token_id` of its configs: a token, several, or None.
-    """
+    """Return every token that ends an answer, the tokenizer's first."""
     found: list[int] = []
     for value in (tokenizer.eos_token_id, *configured, template_end(tokenizer)):
         found += value if isinstance(value, list) else [] if value is None else [value]

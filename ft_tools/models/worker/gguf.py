@@ -33,12 +33,6 @@ def open_file(
 ) -> Any:
     """Open a GGUF file.
 
-    Args:
-        path: Of the file.
-        num_context: Tokens of the longest text, answer included.
-        vocab_only: Read the tokenizer and leave the weights on the disk.
-        verbose: Write llama.cpp's words to stderr.
-
     Raises:
         BadInput: llama.cpp cannot load the file.
     """

@@ -29,11 +29,7 @@ HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model", "
 
 
 def free_machine(device: str = "auto") -> Machine:
-    """Describe this machine as it is now: with what is free.
-
-    Args:
-        device: `cpu` leaves the cards alone.
-    """
+    """Describe this machine as it is now: with what is free."""
     cards = []
     if device != "cpu" and torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
@@ -47,13 +43,7 @@ def free_machine(device: str = "auto") -> Machine:
 
 
 def load(folder: Path, place: Placement, *, quantization: Mapping[str, Any] | None = None) -> Any:
-    """Load a model for inference where a placement says.
-
-    Args:
-        folder: Folder with safetensors.
-        place: From `placement.candidates`.
-        quantization: `BitsAndBytesConfig` arguments of a base that was trained in 4 bits.
-    """
+    """Load a model for inference where a placement says."""
     dtype = getattr(torch, place.dtype)
     options: dict[str, Any] = {"dtype": dtype, "device_map": place.device_map}
     if quantization:
@@ -67,10 +57,6 @@ def load(folder: Path, place: Placement, *, quantization: Mapping[str, Any] | No
 
 def fetched(name: str, revision: str | None = None) -> Path:
     """Return a model's folder; a Hub id is downloaded if it is not here.
-
-    Args:
-        name: Folder or Hub id.
-        revision: Commit of the Hub id; None: what `main` is now.
 
     Raises:
         NotFound: It is not there, or the Hub cannot be reached.

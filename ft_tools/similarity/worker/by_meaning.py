@@ -96,14 +96,7 @@ def find_near(
 def cosines(
     model: MiniLM, one: tuple[Column, Rows], other: tuple[Column, Rows], threshold: float
 ) -> Vectors:
-    """Return MiniLM's cosine of pairs of texts, in float32 where it is close to the threshold.
-
-    Args:
-        model: MiniLM.
-        one: A column, and the number of the first text of each pair in it.
-        other: The same of the second texts.
-        threshold: What the cosine is compared with.
-    """
+    """Return MiniLM's cosine of pairs of texts, in float32 where it is close to the threshold."""
     same = one[1] == other[1] if one[0] is other[0] else np.zeros(len(one[1]), dtype=np.bool_)
     scores = np.ones(len(same), dtype=np.float32)
     asked = np.flatnonzero(~same)
@@ -187,15 +180,7 @@ def _goes_on_alike(model: MiniLM, part: Column, one: int, other: int) -> bool:
 def near_known(
     model: MiniLM, texts: Column, known: Sequence[str], threshold: float, below: float
 ) -> Mask:
-    """Return for each distinct text whether its cosine with a known one reaches the threshold.
-
-    Args:
-        model: MiniLM.
-        texts: The texts.
-        known: Such as the questions of a benchmark.
-        threshold: The cosine from which on a text is near.
-        below: How far the cosine of the sketches may be below it.
-    """
+    """Return for each distinct text whether its cosine with a known one reaches the threshold."""
     near = np.zeros(len(texts.store), dtype=np.bool_)
     if not len(near) or not known:
         return near

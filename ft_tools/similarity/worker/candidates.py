@@ -40,13 +40,7 @@ class Sketches:
     """Sketches of texts, with the weights of the tokens of some columns."""
 
     def __init__(self, columns: Sequence[Column], num_tokens: int, longest: int) -> None:
-        """Count the tokens.
-
-        Args:
-            columns: The texts whose tokens decide which ones are telling.
-            num_tokens: Size of the vocabulary.
-            longest: Tokens of a text that are read.
-        """
+        """Count the tokens."""
         self._longest = longest
         found, total = np.zeros(num_tokens, dtype=np.int64), 0
         for column in columns:

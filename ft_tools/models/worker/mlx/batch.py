@@ -38,11 +38,7 @@ class Batch:
         self._last = [row[-1] for row in rows]
 
     def logits(self, last: Sequence[int] | None = None) -> mx.array:
-        """Return the logits of each row's next token, (rows, vocabulary), in float32.
-
-        Args:
-            last: The token that was chosen for each row; None at the beginning.
-        """
+        """Return the logits of each row's next token, (rows, vocabulary), in float32."""
         tokens = mx.array([[token] for token in (self._last if last is None else last)])
         logits: mx.array = self._model(tokens, cache=self._caches)[:, -1].astype(mx.float32)
         return logits

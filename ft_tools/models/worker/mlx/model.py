@@ -176,12 +176,7 @@ class MlxModel:
         return found
 
     def wrap(self, paths: Sequence[str], *, checkpointed: bool) -> None:
-        """Make these linear layers ones that take an adapter.
-
-        Args:
-            paths: As `linears` names them.
-            checkpointed: Recompute the blocks in the backward pass instead of keeping them.
-        """
+        """Make these linear layers ones that take an adapter."""
         modules = dict(self.model.named_modules())
         for path in paths:
             wrapped = AdaptedLinear(modules[path])

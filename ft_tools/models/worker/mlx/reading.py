@@ -22,11 +22,6 @@ MOST_DIFFERENCE = 2e-3
 def open_model(folder: Path, dtype: str, bits: int | None = None) -> MlxModel:
     """Load a model in MLX.
 
-    Args:
-        folder: A model folder as transformers writes it.
-        dtype: Of the weights, by torch's name.
-        bits: Quantize to so many bits; None: as they are.
-
     Raises:
         Missing: mlx-lm cannot build this architecture.
         Refused: MLX computes another model than torch.
