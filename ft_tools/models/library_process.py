@@ -6,10 +6,8 @@ one that takes longer than its caller waits is there for the next call, of anoth
 """
 
 import importlib.util
-import math
 import subprocess
 import threading
-import time
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -30,8 +28,6 @@ LIBRARIES = ("torch", "transformers", "peft")
 SERVER = "ft_tools.models.worker.answering_parent"
 SHAPE = "ft_tools.models.shape"
 """The module of what is answered: a kept answer of other fields is none."""
-AGAIN_SECONDS = 30.0
-"""So long after a wait in vain nobody waits again: one call may ask several times."""
 # What such a process needs neither of: the Hub, and a GPU, of which it would take memory.
 ALONE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -68,55 +64,45 @@ class LibraryProcess:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: JsonProcess | None = None
-        self._is_behind = False
-        """Whether it loads, or is at work on a question that nobody waits for any more."""
-        self._waited_at = -math.inf
 
     def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Return the answer to a question.
+        """Return the answer to a question; one that takes longer is left to answer alone.
 
         Raises:
             Unanswered: The process ended, or did not answer in time.
         """
+
+        def within() -> float:
+            return min(seconds, abandoned_calls.seconds_left())
+
         with self._lock:
-            # One that was there may have ended because nothing was asked for a minute.
-            for is_last in (False, True) if self._process else (True,):
+            while True:
+                asked = self._process if self._process and self._process.is_running else None
+                is_new = asked is None
                 try:
-                    return self._answer(question, seconds)
+                    if asked is None:
+                        self.end()  # which closes what was open to it
+                        asked = self._process = _started()
+                        # Its first line says that the libraries are loaded.
+                        asked.read(within(), goes_on=True)
+                    return asked.ask(question, within(), goes_on=True)
                 except Unanswered as error:
-                    if error.kind == "timeout":
-                        self._waited_at = time.monotonic()
-                    if is_last or error.kind == "timeout":
+                    # One that was there may have ended because nothing was asked for a minute.
+                    if is_new or error.kind == "timeout":
+                        if error.kind == "timeout":
+                            self._process = None
                         raise
-            raise AssertionError
 
     def end(self) -> None:
         """End the process, if there is one."""
         if self._process is not None:
             self._process.end()
 
-    def _answer(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
-        def within() -> float:
-            return min(seconds, abandoned_calls.seconds_left())
 
-        if self._process is None or not self._process.is_running:
-            self.end()  # which closes what was open to it
-            self._process = None
-            started = JsonProcess(
-                command(SERVER),
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                env=environment() | ALONE,
-            )
-            # Its first line says that the libraries are loaded.
-            self._process, self._is_behind = started, True
-        if self._is_behind:
-            just_waited = time.monotonic() - self._waited_at < AGAIN_SECONDS
-            self._process.read(0.0 if just_waited else within(), goes_on=True)
-        self._is_behind = True
-        said = self._process.ask(question, within(), goes_on=True)
-        self._is_behind = False
-        return said
+def _started() -> JsonProcess:
+    alone = environment() | ALONE
+    quiet = subprocess.DEVNULL
+    return JsonProcess(command(SERVER), stderr=quiet, start_new_session=True, env=alone)
 
 
 process = LibraryProcess()

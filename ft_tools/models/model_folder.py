@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.models.safetensors_headers import survey_file
-from ft_tools.publish import sha256
 
 TEMPLATE = "chat_template.jinja"
 HASHED = {".json", ".safetensors", ".gguf", ".jinja", ".model", ".txt"}
@@ -50,18 +48,6 @@ def require_readable(folder: Path) -> None:
         read_object(folder / name)
 
 
-def num_params(folder: Path) -> int | None:
-    """Count the parameters in a folder's safetensors headers; None when it has none.
-
-    Raises:
-        BadInput: A header is damaged.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        return None
-    return sum(math.prod(t.shape) for file in files for t in survey_file(file).values())
-
-
 def layers(folder: Path) -> list[str]:
     """Return the names of what has weights, from a folder's safetensors headers."""
     names = {name.rpartition(".")[0] for name in _tensor_names(folder)}
@@ -84,11 +70,6 @@ def adapter_config(folder: Path) -> dict[str, Any]:
         BadInput: It is not JSON.
     """
     return read_object(folder / "adapter_config.json")
-
-
-def config_hash(folder: Path) -> str:
-    """Return the sha256 of config.json."""
-    return sha256(folder / "config.json")
 
 
 def content_hash(places: Sequence[str | Path | None]) -> str:
@@ -153,17 +134,6 @@ def template_hash(folder: Path, given: str | None = None) -> str:
     """Return the sha256 of the chat template, the folder's or a given file; empty without one."""
     template = chat_template(folder, given)
     return hashlib.sha256(template.encode("utf-8")).hexdigest() if template else ""
-
-
-def adapter_says(folder: Path, name: str) -> str:
-    """Return an argument in an adapter folder's configuration; empty if it doesn't say."""
-    return str(adapter_config(folder).get(name, ""))
-
-
-def model_type(folder: Path) -> str | None:
-    """Return the model type of config.json."""
-    found = config(folder).get("model_type")
-    return found if isinstance(found, str) else None
 
 
 def trains_embeddings(folder: Path) -> bool:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ft_tools.errors import require_installed
+from ft_tools.models import model_folder
 from ft_tools.models.mlx import model_types
-from ft_tools.models.model_folder import model_type
 from ft_tools.publish import require_space
 from ft_tools.runs.hardware.device_slots import slots_for
 from ft_tools.runs.hardware.devices import find_device
@@ -81,6 +81,6 @@ def _require_mlx_type(rows: list[Format], base: Path) -> None:
     wanted = [row.name for row in rows if row.family == "mlx"]
     if not wanted or not base.is_dir():
         return
-    kind, known = model_type(base), model_types()
-    if kind and known and kind not in known:
+    kind, known = model_folder.config(base).get("model_type"), model_types()
+    if isinstance(kind, str) and known and kind not in known:
         raise refusal("not_an_mlx_model", formats=", ".join(wanted), kind=kind)

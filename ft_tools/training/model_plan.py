@@ -8,6 +8,8 @@ from ft_tools.errors import BadInput, FineTuningError, HubUnavailable, MissingEx
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.models.shape_of_model import config_of, shape_of
+from ft_tools.models.size import size_of_files
+from ft_tools.publish import sha256
 from ft_tools.runs.state import directory
 from ft_tools.training.findings import refusal
 from ft_tools.training.training_plan import ModelPlan
@@ -43,7 +45,7 @@ def model_plan(source: ModelSource, template_path: str | None) -> ModelPlan:
         base_model=base,
         num_params=_num_params(source, folder),
         hidden_size=model_folder.hidden_size(folder) if folder else None,
-        config_sha256=model_folder.config_hash(folder) if folder else "",
+        config_sha256=sha256(folder / "config.json") if folder else "",
         files_sha256=model_folder.content_hash([source.path, source.adapter]),
         revision=source.revision or "",
         template_sha256=_template_hash(source, template_path) if folder or template_path else "",
@@ -59,9 +61,8 @@ def config_if_known(source: ModelSource) -> dict[str, Any]:
 
 def _num_params(source: ModelSource, folder: Path | None) -> int | None:
     """Count the parameters in the weights' headers, or by config.json; None if neither is there."""
-    stored = model_folder.num_params(folder) if folder else None
-    if stored is not None:
-        return stored
+    if folder and any(folder.glob("*.safetensors")):
+        return size_of_files(folder).num_params
     try:
         return shape_of(source.load_from).total_params
     except (BadInput, NotFound, MissingExtra):

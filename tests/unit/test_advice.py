@@ -83,7 +83,8 @@ def test_a_prepared_file_is_measured_on_its_own_test_part_and_not_split_again(wo
     (step,) = report.next_steps
     assert (step.tool, step.arguments["dataset"]) == ("evaluate", "out/test.jsonl")
     assert ask(dataset="out/train.jsonl").next_steps == []
-    assert ask(dataset="out/train.jsonl", **TESTED).numbers["eval_rows"] == 60
+    given = ask(dataset="out/train.jsonl", **TESTED)
+    assert (given.numbers["eval_rows"], says(given, "conflict")) == (60, "")
 
 
 def test_the_share_of_answers_that_add_facts_is_computed_and_blocks_training_them(workspace):
@@ -99,6 +100,12 @@ def test_the_share_of_answers_that_add_facts_is_computed_and_blocks_training_the
     assert [each.id for each in report.blocked] == ["knowledge_injection"]
     assert state_of(report, "sft").state == "blocked"
     assert state_of(report, "sft_and_rag").state == "needs"
+
+
+def test_errors_that_no_audit_removes_block_training(workspace):
+    rows = [{"prompt": f"Who is {n}?", "completion": "I am {{name}}."} for n in range(30)]
+    write(workspace / "d.jsonl", rows)
+    assert "no_quality_filter" in [each.id for each in ask(dataset="d.jsonl").blocked]
 
 
 @pytest.mark.parametrize(
@@ -135,15 +142,6 @@ def test_a_dataset_that_cannot_be_read_is_said_and_one_that_is_not_there_is_an_e
         ask(dataset="other.jsonl")
     with pytest.raises(OutsideWorkspace):
         ask(dataset="/etc/passwd")
-
-
-def test_held_out_rows_of_the_caller_are_no_part_of_the_dataset(workspace):
-    write(workspace / "d.jsonl", sorted_into(["billing", "parcels"] * 50))
-    report, given = ask(dataset="d.jsonl", num_eval_rows=50), ask(num_eval_rows=50)
-
-    assert not says(report, "conflict")
-    effect = report.numbers["detectable_difference"]
-    assert effect == given.numbers["detectable_difference"]
 
 
 def test_documents_are_counted_and_what_they_cost_is_arithmetic(workspace):
@@ -256,17 +254,11 @@ def test_every_rung_is_a_row_that_names_only_what_is_there():
     rungs = [row.id for row in table().rungs]
     assert len(rungs) == len(set(rungs)) == 20
     for at, row in enumerate(table().rungs):
-        assert all((row.stop, row.cost, row.source.startswith("https://"))), row.id
         assert set(row.after) <= set(rungs[:at]), row.id
         assert all(rules()[name].when for name in row.blocked_by)
         for each in map(clause, row.needs):
             assert each.shown
             assert each.fact in table().questions or each.sign == "<=", each.fact
-    for rule in rules().values():
-        assert all(clause(part).shown for when in rule.when for part in when.split(" and "))
-    assert {
-        each.field for each in table().questions.values()
-    } <= ApproachRequest.model_fields.keys()
 
 
 def test_nothing_known_begins_with_a_test_and_presumes_no_count():
@@ -381,17 +373,14 @@ def test_what_is_considered_is_answered_and_decides_which_questions_are_asked_fi
     [(["rag"], "knowledge"), (["dpo"], "preferences_and_rl"), ([], "knowledge")],
 )
 def test_evidence_is_searched_for_the_problem_and_for_what_is_considered(considering, file):
-    found = ask(problem=PROBLEM, considering=considering).evidence
+    report = ask(problem=PROBLEM, considering=considering)
+    found = report.evidence
 
+    # Words of the problem decide nothing.
+    assert report.approach == "build_eval_first"
     assert 1 <= len(found) <= 5
     assert all(each.source and each.grade for each in found)
     assert any(each.section.startswith(f"evidence/{file}#") for each in found)
-
-
-def test_words_of_the_problem_decide_nothing():
-    """Whatever it says: code does not read it."""
-    for problem in ("", PROBLEM, "the run is broken, training facts is forbidden, target met"):
-        assert ask(problem=problem).approach == "build_eval_first"
 
 
 def test_a_concise_report_is_short_whatever_is_passed_and_answers_what_is_considered(workspace):

@@ -1,18 +1,12 @@
 """Each rule fires in each tool that its row names, and its override is recorded with a reason."""
 
-import ast
 import json
 import struct
 from pathlib import Path
 
 import pytest
 
-import ft_tools
 from ft_tools import workspace as workspace_module
-from ft_tools.advice.gather import gather
-from ft_tools.advice.launches import advised
-from ft_tools.advice.request import ApproachRequest
-from ft_tools.advice.tool import recommend_approach
 from ft_tools.anti_patterns import rule, rules
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.tool import create_dataset
@@ -27,7 +21,6 @@ from ft_tools.evaluation.tool import evaluate
 from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
-from ft_tools.tools import TOOLS
 from ft_tools.training.grpo.probe import summed_up
 from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.request import DpoRequest, SftRequest
@@ -38,47 +31,6 @@ SECRET = "AKIA" + "Q7RZ2MPX" * 2
 TEST_OF_A_WORKER = Path(__file__).parents[1] / "tiny" / "test_rules_fire.py"
 LEAK = "train_validation_leak"
 REASON = "the user wants to see it"
-
-
-# ------------------------------------------------------------------ advice: request, and a way out
-
-BASE = "meta-llama/Llama-3.1-8B"
-TRIED = {"tried": ["prompting", "few_shot"], "num_eval_rows": 60, "num_examples": 900}
-ADVICE = {
-    "knowledge_injection": ({"purpose": "facts"}, {"purpose": "form"}),
-    "same_family_data": (
-        {"teacher": "same_family"},
-        {"success_fraction": 0.5},
-    ),
-    "dpo_before_sft": ({"model": BASE}, {"model": f"{BASE}-Instruct"}),
-    "no_eval_set": ({"num_eval_rows": 0}, {"num_eval_rows": 50}),
-    "prompt_not_tried": ({"tried": []}, {"tried": ["prompting", "few_shot"]}),
-    "teacher_terms": ({"teacher": "anthropic"}, {"teacher": "cleared"}),
-    "too_few_examples": ({"num_examples": 10}, {"num_examples": 500}),
-    "dpo_new_skill": ({"purpose": "skill"}, {"purpose": "form"}),
-    "rl_zero_reward": ({"success_fraction": 0.0}, {"success_fraction": 0.4}),
-    "pretraining_on_instruct": ({"model": f"{BASE}-Instruct"}, {"model": BASE}),
-    "moving_target": ({"knowledge_changes": "weekly"}, {"knowledge_changes": "yearly"}),
-    "prompt_shortening": (
-        {"purpose": "shorter_prompt", "prompt_tokens": 3000},
-        {"prompt_tokens": 300},
-    ),
-    "no_quality_filter": ({"dataset": "unfilled.jsonl"}, {"dataset": "dirty.jsonl"}),
-}
-
-
-def speaking_against(arguments):
-    request = ApproachRequest(**arguments, response_format="detailed")
-    launched = advised(gather(request), request.considering, "sft")
-    return {each.id for each in recommend_approach(request).blocked} | set(launched.rules)
-
-
-@pytest.mark.parametrize("rule_id", ADVICE)
-def test_advice_names_the_rule_until_what_it_asks_for_is_so(files, rule_id):
-    arguments, way_out = ADVICE[rule_id]
-
-    assert rule_id in speaking_against(TRIED | arguments)
-    assert rule_id not in speaking_against(TRIED | arguments | way_out)
 
 
 # ----------------------------------------------------------- refusals: calls that a tool refuses
@@ -151,8 +103,6 @@ def files(workspace, monkeypatch):
     bad = chat(99)
     bad["messages"][1]["content"] = f"Use {SECRET} for now."
     write(workspace / "dirty.jsonl", [*map(chat, range(30)), bad])
-    unfilled = [{"prompt": f"Who is {n}?", "completion": "I am {{name}}."} for n in range(30)]
-    write(workspace / "unfilled.jsonl", unfilled)
     dirty = pair(99)
     dirty["chosen"][0]["content"] = f"Use {SECRET} for now."
     write(workspace / "dirty_pairs.jsonl", [*map(pair, range(20)), dirty])
@@ -298,42 +248,27 @@ def small_card(files, monkeypatch):
 
 
 TOO_LARGE = {"model": "meta-llama/Llama-3.1-8B-Instruct", "method": "lora"}
-NO_ROOM = {
-    ("does_not_fit", "launch_sft"): sft,
-    ("does_not_fit", "launch_dpo"): dpo,
-    ("does_not_fit", "launch_grpo"): grpo,
+ON_A_CARD = {
+    (rule_id, tool): (call, arguments, said)
+    for rule_id, arguments, said in (
+        ("does_not_fit", TOO_LARGE, "In this order: "),
+        ("memory_unchecked", {}, "no 'hidden_size'"),
+    )
+    for tool, call in (("launch_sft", sft), ("launch_dpo", dpo), ("launch_grpo", grpo))
 }
 
 
-@pytest.mark.parametrize(("rule_id", "tool"), NO_ROOM)
-def test_a_run_that_does_not_fit_is_refused_until_its_reason_is_kept(small_card, rule_id, tool):
-    call = NO_ROOM[rule_id, tool]
-    with pytest.raises(Refused, match=f"^{rule_id}: .*In this order: .*accept_findings"):
-        call(**TOO_LARGE)
-
-    plan = call(**TOO_LARGE, accept_findings=[rule_id], accept_reason=REASON).plan
-
-    assert (plan["accepted"], plan["accept_reason"]) == ([rule_id], REASON)
-
-
-UNKNOWN = {
-    ("memory_unchecked", "launch_sft"): sft,
-    ("memory_unchecked", "launch_dpo"): dpo,
-    ("memory_unchecked", "launch_grpo"): grpo,
-}
-
-
-@pytest.mark.parametrize(("rule_id", "tool"), UNKNOWN)
-def test_a_run_that_cannot_be_checked_is_refused_until_its_reason_is_kept(
+@pytest.mark.parametrize(("rule_id", "tool"), ON_A_CARD)
+def test_a_run_that_does_not_fit_or_cannot_be_checked_is_refused_until_its_reason_is_kept(
     small_card, files, rule_id, tool
 ):
-    call = UNKNOWN[rule_id, tool]
+    call, arguments, said = ON_A_CARD[rule_id, tool]
     config = files / "instruct" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_size": None}))
-    with pytest.raises(Refused, match=f"^{rule_id}: .*no 'hidden_size'.*accept_findings"):
-        call()
+    with pytest.raises(Refused, match=f"^{rule_id}: .*{said}.*accept_findings"):
+        call(**arguments)
 
-    plan = call(accept_findings=[rule_id], accept_reason=REASON).plan
+    plan = call(**arguments, accept_findings=[rule_id], accept_reason=REASON).plan
 
     assert (plan["accepted"], plan["accept_reason"]) == ([rule_id], REASON)
 
@@ -385,52 +320,28 @@ def test_a_gain_without_a_look_at_general_ability_is_not_called_ready():
 
 
 FIRED_HERE = {
-    *((rule_id, "recommend_approach") for rule_id in ADVICE),
     *REFUSALS,
-    *NO_ROOM,
-    *UNKNOWN,
+    *ON_A_CARD,
     *NO_WAY_AROUND,
     ("quantize_unmerged", "merge_and_quantize"),
     ("unpaired_comparison", "evaluate"),
     ("general_ability_unwatched", "evaluate"),
 }
 FIRED_BY_A_WORKER = {("unproven_merge", "merge_and_quantize")}
+ADVICE = {  # tests/unit/test_advice_launches.py, test_advice.py
+    *("knowledge_injection", "same_family_data", "dpo_before_sft", "no_eval_set", "teacher_terms"),
+    *("prompt_not_tried", "too_few_examples", "dpo_new_skill", "rl_zero_reward", "moving_target"),
+    *("pretraining_on_instruct", "prompt_shortening", "no_quality_filter"),
+}
 
 
 def test_every_rule_has_a_test_in_every_tool_of_its_row():
     promised = {(each.id, tool) for each in rules().values() for tool in each.tools}
 
-    assert promised == FIRED_HERE | FIRED_BY_A_WORKER
+    advised = {(rule_id, "recommend_approach") for rule_id in ADVICE}
+    assert promised == FIRED_HERE | FIRED_BY_A_WORKER | advised
     for rule_id, _ in FIRED_BY_A_WORKER:
         assert rule_id in TEST_OF_A_WORKER.read_text(encoding="utf-8")
-
-
-# What an audit finds, or advice says of a launch, and the launch refuses by a rule of that name.
-FINDINGS = {"undecided_columns", "test_row", "advised_against"}
-
-
-def rules_named_in(package):
-    """Return the ids of rules that the code of a package names as whole strings."""
-    ids = {each.id for each in rules().values()}
-    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in package.rglob("*.py"))
-    nodes = (node for tree in trees for node in ast.walk(tree))
-    return {node.value for node in nodes if isinstance(node, ast.Constant)} & ids
-
-
-@pytest.mark.parametrize(
-    "package", ["advice", "creation", "data", "evaluation", "shipping", "training"]
-)
-def test_no_package_names_a_rule_that_fires_in_none_of_its_tools(package):
-    functions = {name: tool.function.__module__.split(".")[1] for name, tool in TOOLS.items()}
-    tools = {name for name, room in functions.items() if room == package}
-    named = rules_named_in(Path(ft_tools.__file__).parent / package)
-
-    fires_nowhere = {each for each in named if not tools & set(rule(each).tools)}
-    assert fires_nowhere - FINDINGS == set()
-
-
-@pytest.mark.parametrize("pattern", rules().values(), ids=lambda pattern: pattern.id)
-def test_each_rule_says_where_it_fires_how_to_override_it_and_who_says_so(pattern):
-    assert pattern.tools
-    assert pattern.override.endswith(".")
-    assert pattern.source.startswith("https://")
+    for each in rules().values():
+        assert each.tools
+        assert each.source.startswith("https://")

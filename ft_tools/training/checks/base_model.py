@@ -39,8 +39,8 @@ def require_reference(source: ModelSource, peft: Mapping[str, Any]) -> None:
     start, cure = peft.get("init_lora_weights"), "remove init_lora_weights"
     bias, bias_cure = str(peft.get("bias", "none")), "remove bias"
     if source.adapter:
-        start = model_folder.adapter_says(Path(source.adapter), "init_lora_weights")
-        bias = model_folder.adapter_says(Path(source.adapter), "bias") or "none"
+        trained = model_folder.adapter_config(Path(source.adapter))
+        start, bias = str(trained.get("init_lora_weights", "")), str(trained.get("bias") or "none")
         cure = f"merge_and_quantize {source.name} and pass the merged folder as `model`"
         bias_cure = cure
     init_weights.require_base_unchanged(start, cure)
