@@ -12,9 +12,9 @@ from ft_tools.errors import FineTuningError, NotFound, OutsideWorkspace
 from ft_tools.formats.answer_kinds import AnswerKinds
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.source import find_sources, read
-from ft_tools.formats.test_sets import test_part_of
 from ft_tools.metrics.sample_size import detectable_effect
 from ft_tools.next_steps import next_step
+from ft_tools.runs.state.training_run import unseen_file
 
 COUNTS = {"sft": "examples", "dpo": "pairs", "kto": "marks"}
 """Task of a dataset -> what its rows are a number of."""
@@ -76,7 +76,7 @@ def _examples(path: str, report: AuditReport, tokens: int) -> Facts:
         numbers["adds_facts"] = round(new / report.num_examples, 3)
         share = numbers["adds_facts"]
         says.append(f"{share:.0%} of answers hold names or numbers their prompts lack")
-    test = test_part_of(workspace.existing(path))
+    test = unseen_file([workspace.existing(path)])
     if test is not None:
         rows, name = sum(1 for source in find_sources(test) for _ in read(source)), "test_rows"
         root = workspace.roots()[0]

@@ -27,7 +27,6 @@ from ft_tools.formats.example import Example, content_of
 from ft_tools.formats.formats import normalise
 from ft_tools.publish import append_line, private_folder, write_file
 
-TEST_PART = "test.jsonl"
 HIDDEN = Path(".fine-tuning-llm")
 FOLDER, LOOKS = HIDDEN / "test-rows", HIDDEN / "looks.jsonl"
 PLAIN_NAME = re.compile(r"[\w.-]{1,60}(?:/[\w.-]{1,60})?")
@@ -119,12 +118,6 @@ def name_of(file: str) -> str:
     """Return what a remembered test set is called, if that is a plain name."""
     name = _read(workspace.roots()[0] / FOLDER / file).get("name")
     return name if isinstance(name, str) and PLAIN_NAME.fullmatch(name) else "a test set"
-
-
-def test_part_of(training: Path) -> Path | None:
-    """Return the test part beside a training file of the same preparation; None without one."""
-    test = training.with_name(TEST_PART)
-    return test if test.is_file() and test != training else None
 
 
 def _read(entry: Path) -> dict[str, Any]:

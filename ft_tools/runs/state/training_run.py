@@ -8,10 +8,10 @@ from typing import Any
 
 from ft_tools import workspace
 from ft_tools.errors import FineTuningError
-from ft_tools.formats.test_sets import test_part_of
 from ft_tools.runs.state import directory
 
 EVALUATIONS = 20
+TEST_PART = "test.jsonl"
 """As prepare_dataset names it."""
 EVALUATED = (
     "step", "epoch", "eval_loss", "eval_mean_token_accuracy", "eval_rewards/margins",
@@ -61,9 +61,11 @@ def held_out_file(run_dir: Path) -> tuple[str, str]:
 
 def unseen_file(trained: Sequence[Path], validated: Sequence[Path] = ()) -> Path | None:
     """Return the test part beside files that were trained on, unless it is a copy of a used one."""
-    tests = filter(None, map(test_part_of, trained))
     used = (*trained, *validated)
-    return next((t for t in tests if not any(cmp(t, u, shallow=False) for u in used)), None)
+    for test in (part.with_name(TEST_PART) for part in trained):
+        if test.is_file() and not any(cmp(test, one, shallow=False) for one in used):
+            return test
+    return None
 
 
 def _file(part: Any) -> Path | None:
