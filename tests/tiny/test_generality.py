@@ -25,32 +25,17 @@ EXPERTS = {"moe_intermediate_size": 64, "num_experts_per_tok": 2}
 CONFIGS = [
     {"model_type": "arcee"},
     {"model_type": "helium"},
-    {"model_type": "cohere"},
     {"model_type": "glm"},
-    {"model_type": "stablelm"},
-    {"model_type": "persimmon"},
     {"model_type": "nemotron"},
     {"model_type": "olmo3"} | {"mlp_only_layers": [0]},
-    {"model_type": "vaultgemma"},
     {"model_type": "diffllama"},
-    {"model_type": "doge"},
     {"model_type": "bloom", "n_layer": 4, "n_head": 4},
-    {"model_type": "opt", "ffn_dim": 256, "word_embed_proj_dim": 128},
     {"model_type": "gptj", "n_embd": 128, "n_layer": 4, "n_head": 4, "rotary_dim": 16},
-    {"model_type": "mpt", "d_model": 128, "n_layers": 4, "n_heads": 4},
     {"model_type": "xglm", "d_model": 128, "num_layers": 4, "attention_heads": 4, "ffn_dim": 256},
-    {"model_type": "codegen", "n_embd": 128, "n_layer": 4, "n_head": 4, "rotary_dim": 16},
     {"model_type": "bamba", "attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 32},
     {"model_type": "mamba2", "num_heads": 8, "head_dim": 32, "state_size": 16, "n_groups": 1},
     {"model_type": "jamba", "num_experts": 4, "mamba_dt_rank": 8, "use_mamba_kernels": False},
     {"model_type": "phimoe", "num_local_experts": 4, "num_experts_per_tok": 2},
-    {
-        "model_type": "dots1",
-        "n_routed_experts": 4,
-        "n_shared_experts": 1,
-        "first_k_dense_replace": 1,
-    }
-    | EXPERTS,
     {"model_type": "deepseek_v2", "n_routed_experts": 4, "n_group": 1, "topk_group": 1}
     | {"kv_lora_rank": 32, "q_lora_rank": 32, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16}
     | {"v_head_dim": 32, "first_k_dense_replace": 1}

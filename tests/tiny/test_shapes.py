@@ -123,7 +123,8 @@ def test_every_family_is_checked_against_its_real_class():
     assert set(FAMILIES) - checked == small | {"hunyuan_v1_dense", "exaone4"}
 
 
-GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96}
+PLAIN = {"num_attention_heads": 4, "intermediate_size": 96}
+GROUPED = PLAIN | {"num_key_value_heads": 2}
 
 
 @pytest.mark.parametrize(
@@ -134,37 +135,13 @@ GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_siz
         {"model_type": "ernie4_5", "use_bias": True} | GROUPED,
         {"model_type": "hunyuan_v1_dense", "head_dim": 32} | GROUPED,
         {"model_type": "exaone4", "sliding_window_pattern": 2} | GROUPED,
-        {"model_type": "olmo", "num_attention_heads": 4, "intermediate_size": 96},
-        {
-            "model_type": "olmo3",
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "intermediate_size": 96,
-            "layer_types": ["sliding_attention", "full_attention"],
-        },
-        {
-            "model_type": "granitemoe",
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "intermediate_size": 32,
-            "num_local_experts": 4,
-            "num_experts_per_tok": 2,
-        },
+        {"model_type": "olmo"} | PLAIN,
+        {"model_type": "olmo3", "layer_types": ["sliding_attention", "full_attention"]} | GROUPED,
+        {"model_type": "granitemoe", "num_local_experts": 4, "num_experts_per_tok": 2} | GROUPED,
         {"model_type": "gpt_bigcode", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128},
-        {
-            "model_type": "llama",
-            "num_attention_heads": 4,
-            "intermediate_size": 96,
-            "attention_bias": True,
-            "mlp_bias": True,
-        },
-        {
-            "model_type": "falcon",
-            "num_attention_heads": 4,
-            "multi_query": False,
-            "parallel_attn": False,
-            "bias": True,
-        },
+        {"model_type": "llama", "attention_bias": True, "mlp_bias": True} | PLAIN,
+        {"model_type": "falcon", "num_attention_heads": 4, "bias": True}
+        | {"multi_query": False, "parallel_attn": False},
     ],
     ids=lambda config: config["model_type"],
 )

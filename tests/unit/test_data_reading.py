@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import os
 import zipfile
 from datetime import datetime
 
@@ -16,7 +15,7 @@ from ft_tools.data.audit import perform
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, audit_if_small
-from ft_tools.errors import BadData, BadInput, NotFound
+from ft_tools.errors import BadData
 from ft_tools.formats.readers import decompressed, json_rows
 
 
@@ -305,13 +304,3 @@ def test_parquet_types_that_json_does_not_have_become_text(workspace):
             {"role": "assistant", "content": "Now."},
         ]
     }
-
-
-def test_what_is_no_regular_file_is_refused_at_once(workspace):
-    os.mkfifo(workspace / "pipe.jsonl")
-    (workspace / "loop.jsonl").symlink_to("loop.jsonl")
-    (workspace / "zero.jsonl").symlink_to("/dev/zero")
-    (workspace / "empty").mkdir()
-    for name in ("pipe.jsonl", "loop.jsonl", "zero.jsonl", "empty"):
-        with pytest.raises((BadInput, NotFound)):
-            audit_dataset(AuditRequest(path=name))

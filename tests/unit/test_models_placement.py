@@ -3,10 +3,9 @@
 import pytest
 
 from ft_tools.models import placement
-from ft_tools.models.machine import Card, Machine, this_machine
+from ft_tools.models.machine import Card, Machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import size_of
-from ft_tools.runs.hardware import memory
 
 GIB = 2**30
 LLAMA_8B, LLAMA_70B = "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B"
@@ -68,37 +67,6 @@ def test_fused_experts_are_not_counted_as_quantized():
     dense = placement.weight_bytes(size(LLAMA_8B), "bfloat16", four_bit=True) / GIB
     # 6.98 B in linear layers at 0.516 bytes, 1.05 B in embeddings and head at 2.
     assert dense == pytest.approx(5.3, abs=0.1)
-
-
-def test_a_plan_sees_the_cards_and_the_containers_limit(tmp_path, monkeypatch):
-    fake_driver(tmp_path, monkeypatch, "NVIDIA GeForce RTX 4090, 24564, 8.9")
-    groups = tmp_path / "cgroup"
-    groups.write_text("0::/\n")
-    (tmp_path / "sys").mkdir()
-    (tmp_path / "sys" / "memory.max").write_text(f"{6 * GIB}\n")
-    (tmp_path / "sys" / "memory.current").write_text("0\n")
-    monkeypatch.setattr(memory, "OWN_GROUPS", groups)
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "sys")
-    seen = this_machine()
-    assert seen.ram_bytes == 6 * GIB
-    assert [card.name for card in seen.cards] == ["NVIDIA GeForce RTX 4090"]
-    assert 22 * GIB < seen.cards[0].num_bytes < 24 * GIB
-    assert this_machine("cpu").cards == ()
-
-
-def fake_driver(tmp_path, monkeypatch, *rows):
-    """Put an nvidia-smi on PATH that shows these cards: name, MiB, capability."""
-    split = [row.split(", ") for row in rows]
-    lines = "".join(
-        f"{i}, GPU-{i}, {model}, {mib}, 0, {capability}, 535.54, [N/A]\\n"
-        for i, (model, mib, capability) in enumerate(split)
-    )
-    folder = tmp_path / "bin"
-    folder.mkdir(exist_ok=True)
-    (folder / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{lines}'\n")
-    (folder / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.mark.parametrize("exact", [True, False])
