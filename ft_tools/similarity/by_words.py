@@ -9,7 +9,6 @@ near too; marked answers need the same mark. A copy in the validation file needs
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -84,37 +83,24 @@ class Lexical:
         has_prompts = any(map(pairs.num_of, range(PROMPT, pairs.num_texts, NUM_PARTS)))
         index = self._index(fields if has_prompts else "response")
         for at in self._searched(index):
-            row = index.row(at)
-            others = (
-                (other, score) for other, score in index.near(row) if self._repeats(at, other)
-            )
-            near = next(others, None)
-            if near is not None:
-                self.apart.discard(at)
-                yield at, *near
+            for other, score in index.near(at):
+                if not self._rows.differ_in_numbers(at, other):
+                    self.apart.discard(at)
+                    yield at, other, score
+                    break
+                self.apart.add(at)
             else:
-                index.add(row)
-
-    def _repeats(self, at: int, other: int) -> bool:
-        if self._rows.differ_in_numbers(at, other):
-            self.apart.add(at)
-            return False
-        return True
+                index.add(at)
 
     def near_prompts(self) -> Iterator[tuple[int, int]]:
         """Yield the pairs of kept training rows with near prompts, the later row first."""
         index = self._index("prompt")
         for at in self._searched(index, self._rows.num_validation):
-            row = index.row(at)
-            yield from ((at, other) for other, _ in index.near(row))
-            index.add(row)
+            yield from ((at, other) for other, _ in index.near(at))
+            index.add(at)
 
     def link_near_prompts(self) -> bool:
-        """Link the rows with near prompts, so that a split keeps them together.
-
-        Returns:
-            Whether all were compared, not whether there are any.
-        """
+        """Link the rows with near prompts for a split; return whether all were compared."""
         for at, other in self.near_prompts():
             self._rows.link(at, other)
         return self.is_complete and self._rows.num_paired == len(self._rows)
@@ -133,19 +119,8 @@ class Lexical:
         return _PrefixIndex(self._rows, self._order, fields, self._most_work)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """An example that is looked for."""
-
-    at: int
-    prefix: list[int]
-    """Those of its rarest word pairs that are among the rarest of another example, too."""
-    sets: dict[int, set[int]] = field(default_factory=dict)
-    """Its word pairs by part, once they were needed; under `OWN`, its prompt's without those of a
-    template."""
-
-
 OWN = -1
+"""The part of a prompt's word pairs that are none of a template."""
 
 
 class _PrefixIndex:
@@ -163,7 +138,7 @@ class _PrefixIndex:
         self._left = most_work
         own = () if fields == "response" else (OWN,) if self._shared else (PROMPT,)
         answer = () if fields == "prompt" else (ANSWER,)
-        self._prefixes = order.prefixes((*own, *answer))
+        self._sizes, self._starts, self._rarest = order.prefixes((*own, *answer))
         # The cheapest first; what a template adds comes last.
         whole = (PROMPT,) if own == (OWN,) else ()
         self._in_a_leak: Parts = (*own, *answer, *whole)
@@ -175,86 +150,66 @@ class _PrefixIndex:
         """Return whether as much was compared as there is time for."""
         return self._left <= 0
 
-    def row(self, at: int) -> _Row:
-        """Prepare an example."""
-        self._left -= self._prefixes.sizes[at]
-        return _Row(at, self._prefixes.of(at))
-
-    def near(self, row: _Row) -> Iterator[tuple[int, float]]:
+    def near(self, at: int) -> Iterator[tuple[int, float]]:
         """Yield (earlier example, Jaccard) of those that are near, in order, while there is time.
 
         The Jaccard is the lowest of the parts.
         """
         abandoned_calls.require_waiting()
+        self._left -= self._sizes[at]
         candidates: set[int] = set()
-        for pair in row.prefix:
+        for pair in self._prefix(at):
             having = self._having.get(pair, ())
             self._left -= len(having)
             candidates.update(having)
+        sets: dict[int, set[int]] = {}
         for other in sorted(candidates):
             if self.is_spent:
                 return
-            score = self._score(row, other)
+            score = self._score(at, other, sets)
             if score >= JACCARD:
                 yield other, score
 
-    def add(self, row: _Row) -> None:
+    def add(self, at: int) -> None:
         """Let later examples be compared with this one."""
-        for pair in row.prefix:
-            self._having[pair].append(row.at)
+        for pair in self._prefix(at):
+            self._having[pair].append(at)
 
-    def _score(self, row: _Row, other: int) -> float:
-        """Return the lowest Jaccard of the parts; 0 if one is too low."""
+    def _prefix(self, at: int) -> list[int]:
+        """Return the rarest pairs of an example that are among the rarest of another one."""
+        return self._rarest[self._starts[at] : self._starts[at + 1]]
+
+    def _score(self, at: int, other: int, sets: dict[int, set[int]]) -> float:
+        """Return the lowest Jaccard of the parts, 0 if one is too low; `sets` keeps those of `at`."""
         rows = self._rows
-        leak = other < rows.num_validation <= row.at
-        if not leak and rows.label[row.at] != rows.label[other]:
+        leak = other < rows.num_validation <= at
+        if not leak and rows.label[at] != rows.label[other]:
             return 0.0
         parts = self._in_a_leak if leak else self._compared
         for part in parts:
             if part != OWN:
-                sizes = self._num(row.at, part), self._num(other, part)
+                sizes = [self._pairs.num_of(NUM_PARTS * row + part) for row in (at, other)]
                 if min(sizes) < JACCARD * max(sizes):
                     return 0.0
         lowest = 1.0
         for part in parts:
-            if part not in row.sets:
-                row.sets[part] = self._set(row.at, part)
-            mine, there = row.sets[part], self._set(other, part)
+            if part not in sets:
+                sets[part] = self._set(at, part)
+            mine, there = sets[part], self._set(other, part)
             self._left -= len(mine) + len(there)
             if mine or there:
                 lowest = min(lowest, jaccard(mine, there))
-            elif not self._is_same(row.at, other, part):
-                return 0.0
+            else:  # without a word they may be the same all the same
+                column = {ANSWER: rows.answer, REJECTED: rows.rejected}.get(part, rows.prompt)
+                lowest = lowest if column[at] == column[other] else 0.0
             if lowest < JACCARD:
                 return 0.0
         return lowest
 
-    def _is_same(self, at: int, other: int, part: int) -> bool:
-        """Return whether two texts without a word are the same."""
-        column = {ANSWER: self._rows.answer, REJECTED: self._rows.rejected}
-        hashes = column.get(part, self._rows.prompt)
-        return hashes[at] == hashes[other]
-
-    def _num(self, at: int, part: int) -> int:
-        return self._pairs.num_of(NUM_PARTS * at + part)
-
     def _set(self, at: int, part: int) -> set[int]:
-        whole = self._pairs.of(NUM_PARTS * at + (PROMPT if part == OWN else part))
+        whole = set(self._pairs.of(NUM_PARTS * at + (PROMPT if part == OWN else part)))
         # Where nothing is its own, the template is what the example says.
-        return (set(whole) - self._shared if part == OWN else None) or set(whole)
-
-
-@dataclass(frozen=True)
-class _Prefixes:
-    """Per example, how many word pairs are compared, and which of them lead to another example."""
-
-    sizes: list[int]
-    starts: list[int]
-    pairs: list[int]
-
-    def of(self, at: int) -> list[int]:
-        """Return the rarest pairs of an example that are among the rarest of another one."""
-        return self.pairs[self.starts[at] : self.starts[at + 1]]
+        return (whole - self._shared if part == OWN else None) or whole
 
 
 class _Order:
@@ -280,10 +235,10 @@ class _Order:
         self.shared = frozenset(pairs.numbers[common].tolist())
         """Pairs of a template: more prompts have them than may share what is their own."""
 
-    def prefixes(self, parts: Parts) -> _Prefixes:
-        """Return the rarest pairs of each example in some parts, if another one has them so, too.
+    def prefixes(self, parts: Parts) -> tuple[list[int], list[int], list[int]]:
+        """Return how many pairs of each example are compared, and where its rarest begin and are.
 
-        Those that no other example has count, and are left out.
+        These are of some parts, and those that another example has among its rarest, too.
         """
         used = self._is_used & self._in_parts(parts)
         rows, ranks = self._rows[used], self._ranks[used]
@@ -299,7 +254,7 @@ class _Order:
         leads = np.bincount(ranks)[ranks] > 1
         rows, ranks = rows[leads], ranks[leads]
         starts = np.searchsorted(rows, np.arange(self._num_examples + 1))
-        return _Prefixes(sizes.tolist(), starts.tolist(), ranks.tolist())
+        return sizes.tolist(), starts.tolist(), ranks.tolist()
 
     def _in_parts(self, parts: Parts) -> NDArray[np.bool_]:
         """Return for each pair whether it is in one of some parts; under `OWN`, of no template."""
