@@ -180,7 +180,7 @@ class _PrefixIndex:
         return self._rarest[self._starts[at] : self._starts[at + 1]]
 
     def _score(self, at: int, other: int, sets: dict[int, set[int]]) -> float:
-        """Return the lowest Jaccard of the parts, 0 if one is too low; `sets` keeps those of `at`."""
+        """Return the lowest Jaccard of the parts, or 0; `sets` keeps those of `at`."""
         rows = self._rows
         leak = other < rows.num_validation <= at
         if not leak and rows.label[at] != rows.label[other]:
