@@ -12,7 +12,10 @@ from pathlib import Path
 GROUP_SIZE = 64
 """Weights that share a scale and a bias."""
 SECONDS = 5.0
-NOT_PLAIN = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication")
+NOT_PLAIN = (
+    "modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication",
+    "use_dora",
+)  # fmt: skip
 """Arguments of an adapter that change more than the linear layers' A and B."""
 
 

@@ -115,9 +115,6 @@ class ModelShape(BaseModel):
     """Those that PEFT adapts by name."""
     peft_agrees: bool = True
     """Whether PEFT's own "all-linear", with `excluded`, is what `targets` returns for it."""
-    loader: str = "AutoModelForCausalLM"
-    """The auto class of transformers that loads it."""
-    class_name: str = ""
     text_path: str = "model"
     """Path of the language model inside the loaded class."""
     stack: str = "model.layers"

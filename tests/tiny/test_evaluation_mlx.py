@@ -72,12 +72,11 @@ def test_a_grammar_constrains_both_alike(tiny_model):
     assert ours.generate(PROMPTS, TOKENS) != wanted
 
 
-@pytest.mark.parametrize("dora", [False, True])
-def test_an_adapter_of_peft_is_loaded_and_the_base_is_below_it(described, tmp_path, dora):
+def test_an_adapter_of_peft_is_loaded_and_the_base_is_below_it(described, tmp_path):
     folder = described["llama"]
     set_seed(3)
     patterns = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 32}, "use_rslora": True}
-    config = LoraConfig(r=4, target_modules="all-linear", use_dora=dora, **patterns)
+    config = LoraConfig(r=4, target_modules="all-linear", **patterns)
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config)
     with torch.no_grad():
         for name, weight in model.named_parameters():

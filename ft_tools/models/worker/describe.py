@@ -46,7 +46,7 @@ def answer(raw: dict[str, Any]) -> dict[str, Any]:
     Raises:
         NotBuilt: The installed transformers cannot build it.
     """
-    loader, model = build(raw)
+    _, model = build(raw)
     stack, blocks = stack_of(model)
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     vocab, width = embedding.weight.shape
@@ -88,8 +88,6 @@ def answer(raw: dict[str, Any]) -> dict[str, Any]:
         outer_linears=outside[0],
         outer_adapted=outside[1],
         peft_agrees=peft_agrees,
-        loader=loader,
-        class_name=type(model).__name__,
         text_path=text,
         stack=stack,
         excluded=excluded,

@@ -35,13 +35,11 @@ class Factors:
     b: mx.array
     scale: float
     dropout: float = 0.0
-    magnitude: mx.array | None = None
-    """(d_out,), for DoRA."""
 
     @property
     def arrays(self) -> Arrays:
         """Return what is trained, in a fixed order."""
-        return [self.a, self.b] if self.magnitude is None else [self.a, self.b, self.magnitude]
+        return [self.a, self.b]
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,6 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
         self.base = base
         self.a: mx.array | None = None
         self.b: mx.array | None = None
-        self.magnitude: mx.array | None = None
         self._scale = 0.0
         self._dropout = 0.0
         self._key: mx.array | None = None
@@ -83,46 +80,17 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
             # With a key of its own: a block that is recomputed must drop the same.
             kept = mx.random.bernoulli(1 - self._dropout, hidden.shape, key=self._key)
             hidden = mx.where(kept, hidden / (1 - self._dropout), 0.0)
-        added = self._scale * ((hidden @ self.a.T) @ self.b.T)
-        if self.magnitude is None:
-            return y + added.astype(y.dtype)
-        # PEFT's DoRA: the norm is a constant of the step, and a bias is not scaled.
-        factor = self.magnitude / mx.stop_gradient(self._norms())
-        plain = y - self.base.bias if "bias" in self.base else y
-        return y + ((factor - 1) * plain + factor * added).astype(y.dtype)
-
-    def _norms(self) -> mx.array:
-        assert self.a is not None
-        assert self.b is not None
-        whole = self.weight() + self._scale * (self.b @ self.a)
-        return mx.linalg.norm(whole, axis=1)
-
-    def weight(self) -> mx.array:
-        """Return the base's weight, (d_out, d_in), in float32."""
-        base = self.base
-        if isinstance(base, nn.QuantizedLinear):
-            whole = mx.dequantize(
-                base.weight,
-                base.scales,
-                base.get("biases"),
-                group_size=base.group_size,
-                bits=base.bits,
-                mode=base.mode,
-            )
-            return whole.astype(mx.float32)
-        weight: mx.array = base.weight.astype(mx.float32)
-        return weight
+        return y + (self._scale * ((hidden @ self.a.T) @ self.b.T)).astype(y.dtype)
 
     def put(self, factors: Factors, arrays: Sequence[mx.array], seed: int) -> None:
         """Set the adapter; the arrays stand for those of the factors."""
-        self.a, self.b, *rest = arrays
-        self.magnitude = rest[0] if rest else None
+        self.a, self.b = arrays
         self._scale, self._dropout = factors.scale, factors.dropout
         self._key = mx.random.key(seed)
 
     def remove(self) -> None:
         """Remove the adapter: the layer is the base's again."""
-        self.a = self.b = self.magnitude = None
+        self.a = self.b = None
 
 
 class MlxModel:
@@ -191,10 +159,6 @@ class MlxModel:
             self._places[path] = len(self._places)
         if checkpointed:
             grad_checkpoint(self.model.layers[0])
-
-    def weight_norms(self, path: str) -> mx.array:
-        """Return the norm of each row of a layer's weight, (d_out,): where DoRA starts."""
-        return mx.linalg.norm(self._adapted[path].weight(), axis=1)
 
     @contextmanager
     def adapted(

@@ -53,16 +53,9 @@ class Adapter:
         self._layers = dict(_adapter_layers(peft))
         self._paths = _match(self._layers, base.linears())
         base.wrap(list(self._paths.values()), checkpointed=checkpointed)
-        self._start_magnitudes()
-
-    def _start_magnitudes(self) -> None:
-        """Start DoRA from the norms of the real weights; a continued adapter has its own."""
-        for name, layer in self._layers.items():
-            for adapter, vector in layer.lora_magnitude_vector.items():
-                if torch.count_nonzero(vector.weight) == 0:
-                    norms = np.array(self.base.weight_norms(self._paths[name]))
-                    vector.weight.data.copy_(torch.from_numpy(norms))
-                    _require_plain(layer, adapter)
+        for layer in self._layers.values():
+            if any(layer.lora_bias.values()):
+                raise Refused(f"MLX computes no lora_bias of an adapter; {TORCH_INSTEAD}")
 
     def factors(self) -> tuple[dict[str, Factors], list[torch.Tensor]]:
         """Return the adapters that PEFT has on now, and their tensors in the same order."""
@@ -74,13 +67,10 @@ class Adapter:
                 if adapter not in layer.lora_A:
                     continue
                 own = [layer.lora_A[adapter].weight, layer.lora_B[adapter].weight]
-                if adapter in layer.lora_magnitude_vector:
-                    own.append(layer.lora_magnitude_vector[adapter].weight)
-                a, b, *rest = map(to_mlx, own)
+                a, b = map(to_mlx, own)
                 dropout = getattr(layer.lora_dropout[adapter], "p", 0.0)
                 scale = float(layer.scaling[adapter])
-                magnitude = rest[0] if rest else None
-                found[self._paths[name]] = Factors(a, b, scale, dropout, magnitude)
+                found[self._paths[name]] = Factors(a, b, scale, dropout)
                 tensors += own
         return found, tensors
 
@@ -121,8 +111,3 @@ def _match(layers: dict[str, LoraLayer], linears: dict[str, tuple[int, int]]) ->
             )
         found[name] = same[0]
     return found
-
-
-def _require_plain(layer: LoraLayer, adapter: str) -> None:
-    if layer.lora_bias.get(adapter):
-        raise Refused(f"MLX computes no lora_bias of an adapter; {TORCH_INSTEAD}")
