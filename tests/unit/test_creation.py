@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.worker import create as worker
-from ft_tools.errors import OutputExists
 from ft_tools.formats.origin import describe_made, row_hash
 from ft_tools.runs.processes import start
 from ft_tools.runs.processes.worker_session import Session
@@ -148,30 +147,6 @@ def test_a_key_in_a_row_is_masked_before_it_is_written(workspace):
     assert not any(secret in text for text in written)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"variations": []}, "either options.variations"),
-        ({"variations": [SWAP], "budget_usd": 1}, "budget_usd"),
-        ({"variations": [{"change": "cut_start"}]}, "cut_start"),
-        ({"variations": [SWAP], "sample": 3}, "sample"),
-    ],
-)
-def test_what_does_not_fit_together_is_refused(arguments, named):
-    with pytest.raises(ValidationError, match=named):
-        CreateRequest(source="rows.jsonl", kind="variations", output_dir="made", **arguments)
-
-
-def test_a_folder_that_is_not_empty_is_refused_before_anything_is_made(workspace):
-    write(workspace / "rows.jsonl", tickets(6))
-    (workspace / "made").mkdir()
-    (workspace / "made" / "mine.txt").write_text("mine")
-    with pytest.raises(OutputExists):
-        run_here(
-            workspace, source="rows.jsonl", kind="variations", output_dir="made", variations=[SWAP]
-        )
-
-
 def test_a_training_on_made_rows_records_their_share_for_the_model_card(files, monkeypatch):
     lineages = []
 
@@ -196,13 +171,14 @@ def test_a_training_on_made_rows_records_their_share_for_the_model_card(files, m
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (
-            {"kind": "variations", "variations": [SWAP], "template": "{passage} {question} !"},
-            "docu",
-        ),
+        ({"variations": []}, "either options.variations"),
+        ({"variations": [SWAP], "budget_usd": 1}, "budget_usd"),
+        ({"variations": [{"change": "cut_start"}]}, "cut_start"),
+        ({"variations": [SWAP], "sample": 3}, "sample"),
+        ({"variations": [SWAP], "template": "{passage} {question} !"}, "docu"),
+        ({"variations": [SWAP], "num_rows": 3}, "num_rows without a teach"),
         ({"kind": "answers"}, "requires teacher"),
         ({"kind": "traces", "checks": [{"kind": "length", "max": 3}]}, "checks without a teacher"),
-        ({"kind": "variations", "variations": [SWAP], "num_rows": 3}, "num_rows without a teach"),
         ({"kind": "answers", "teacher": {"model": "m"}, "samples": 2}, "greedily"),
         ({"kind": "answers", "teacher": {"model": "m", "baseline": "majority"}}, "exactly one"),
         ({"kind": "traces", "teacher": {"model": "m"}}, "remove teacher"),
@@ -210,9 +186,10 @@ def test_a_training_on_made_rows_records_their_share_for_the_model_card(files, m
         ({"kind": "documents", "teacher": {"model": "m"}, "samples": 3}, "samples is for"),
     ],
 )
-def test_an_argument_that_nothing_reads_is_refused(arguments, named):
+def test_arguments_that_do_not_fit_together_are_refused(arguments, named):
+    given = {"source": "rows.jsonl", "kind": "variations", "output_dir": "made"}
     with pytest.raises(ValidationError, match=named):
-        CreateRequest(source="rows.jsonl", output_dir="made", **arguments)
+        CreateRequest(**given | arguments)
 
 
 def test_a_run_that_was_killed_after_its_files_were_written_ends_with_the_same_files(workspace):
