@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ft_tools import workspace
 from ft_tools.creation.asking import AskingPlan, plan_asking, prompts_of
@@ -36,19 +36,6 @@ QUOTED_ORIGIN = {"change", "date", "checks", "signs"}
 TERMS = "teacher_terms"
 NEED_NONE = frozenset({"cleared", "same_family"})
 """Providers whose terms somebody read, or who are the user."""
-
-
-class TeacherTerms(BaseModel):
-    """What is known of a provider's terms; not legal advice."""
-
-    model_config = ConfigDict(frozen=True)
-
-    provider: str
-    use: str = Field(description="allowed, forbidden or unclear, for this use.")
-    note: str
-    source: str
-    edition: str = Field("", description="Date of the terms, where they have one.")
-    read: str = Field(description="When they were read.")
 
 
 class CreatePlan(Plan):
@@ -80,7 +67,10 @@ class CreatePlan(Plan):
     accept_reason: str = Field("", description="Why, in the user's words.")
     log: LogCounts | None = Field(None, description="Of traces: what the logs hold.")
     marks_sha256: str | None = None
-    terms: list[TeacherTerms] = Field(default_factory=list, description="Of the models.")
+    terms: list[dict[str, str]] = Field(
+        default_factory=list,
+        description="What is known of the terms of the models' providers; not legal advice.",
+    )
     is_open: bool = Field(
         False, description="What logs are chosen by, or what terms forbid, has to be decided first."
     )
@@ -115,16 +105,16 @@ def make_plan(request: CreateRequest) -> CreatePlan:
         providers = [terms_of(request.teacher.model_name)[0]]
     terms = _terms_for(request, providers)
     accepted = TERMS in request.accept_findings
-    forbidden = next((one for one in terms if one.use == "forbidden" and not accepted), None)
+    forbidden = next((one for one in terms if one["use"] == "forbidden" and not accepted), None)
     lacks_condition = log is not None and not request.keep
     if forbidden and (request.teacher or request.confirm):
-        raise refusal(TERMS, **forbidden.model_dump())
+        raise refusal(TERMS, **forbidden)
     if lacks_condition and request.confirm:
         raise refusal("no_condition")
     unsettled = [
-        warning("terms_not_allowed" if one.source else "terms_unknown", **one.model_dump())
+        warning("terms_not_allowed" if one["source"] else "terms_unknown", **one)
         for one in terms
-        if one.use != "allowed"
+        if one["use"] != "allowed"
     ]
     return CreatePlan(
         kind=request.kind,
@@ -158,17 +148,14 @@ def content_sha256(path: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _terms_for(request: CreateRequest, providers: Iterable[str]) -> list[TeacherTerms]:
+def _terms_for(request: CreateRequest, providers: Iterable[str]) -> list[dict[str, str]]:
     """Return the terms of those whose models answer, or of whom the request names."""
     if request.provider is not None:
         providers = {request.provider} - NEED_NONE
     rows = {name: teachers()[name] for name in providers}
     return [
-        TeacherTerms(
-            provider=name,
-            use=row.of_use(request.product_use),
-            **row.model_dump(include={"note", "source", "edition", "read"}),
-        )
+        {"provider": name, "use": row.of_use(request.product_use)}
+        | row.model_dump(include={"note", "source", "edition", "read"})
         for name, row in rows.items()
     ]
 

@@ -1,7 +1,6 @@
 """What create_dataset takes."""
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -15,16 +14,22 @@ from ft_tools.metrics.checks.request import MOST_CHECKS, Check, Judge, check_nam
 from ft_tools.runs.request import LaunchRequest
 
 CreationKind = Literal["answers", "documents", "traces", "variations"]
-ONLY_FOR: Mapping[str, CreationKind] = {
-    **dict.fromkeys(("prompt_column", "samples", "keep_per_prompt", "prefer"), "answers"),
-    **dict.fromkeys(("variations", "attributes"), "variations"),
-    **dict.fromkeys(("keep", "marks", "replace"), "traces"),
-    **dict.fromkeys(("passage_characters", "questions_per_passage", "template"), "documents"),
-    **dict.fromkeys(("unanswerable_fraction", "unanswerable_answer"), "documents"),
+INPUTS, COPIES = "variations by a teacher", "exact variations"
+ASKING = ("answers", "documents", INPUTS)
+"""Of the modes, two of which are kind=variations, those in which somebody is asked."""
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("prompt_column", "samples", "keep_per_prompt", "prefer"), ("answers",)),
+    **dict.fromkeys(("teacher.template", "teacher.passages", "teacher.document"), ("answers",)),
+    **dict.fromkeys(("keep", "marks", "replace"), ("traces",)),
+    **dict.fromkeys(("passage_characters", "questions_per_passage", "template"), ("documents",)),
+    **dict.fromkeys(("unanswerable_fraction", "unanswerable_answer"), ("documents",)),
+    **dict.fromkeys(("teacher", "budget_usd", "checks", "marked", "num_rows"), ASKING),
+    **dict.fromkeys(("pilot_rows", "batch"), ASKING),
+    "teacher.examples": ("answers", "documents"),
+    "variations": (COPIES,),
+    "attributes": (INPUTS,),
 }
-"""Argument -> the kind that reads it."""
-ONLY_ASKING = frozenset({"budget_usd", "checks", "marked", "num_rows", "pilot_rows", "batch"})
-"""Arguments that nothing reads where nobody is asked."""
+"""Argument -> the modes that read it; others are for all."""
 
 
 class TeacherSpec(SystemSpec):
@@ -188,57 +193,49 @@ class CreateRequest(LaunchRequest):
             raise ValueError("must contain {passage} and {question}")
         return value
 
+    @property
+    def mode(self) -> str:
+        """Return the kind, the two of variations apart."""
+        kind = COPIES if self.variations else INPUTS
+        return kind if self.kind == "variations" else self.kind
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         check_names(self.checks)
-        usual = type(self).model_construct(source="", kind=self.kind)
-        given = {
-            name for name in type(self).model_fields if getattr(self, name) != getattr(usual, name)
-        }
-        if problem := next(chain(self._problems(given), self._problems_of_teacher()), ""):
+        if problem := next(self._problems(), ""):
             raise ValueError(problem)
         return self
 
-    def _problems(self, given: set[str]) -> Iterator[str]:
+    def _problems(self) -> Iterator[str]:
         """Yield why what was given does not fit together."""
-        for name, kind in ONLY_FOR.items():
-            if self.kind != kind and name in given:
-                yield f"{name} is for kind={kind!r}"
         if self.kind == "variations" and bool(self.variations) == bool(self.attributes):
             yield (
                 "kind='variations' takes either options.variations (exact changes), or a teacher "
                 "with options.attributes"
             )
-        asks = self.kind in {"answers", "documents"} or bool(self.attributes)
-        if asks and self.teacher is None:
-            yield f"kind={self.kind!r} requires teacher: who answers"
-        if self.teacher is not None and not asks:
-            yield "nobody is asked: remove teacher"
-        if self.teacher is None and (unread := sorted(given & ONLY_ASKING)):
-            yield f"{unread[0]} without a teacher: nobody is asked, and nothing is paid"
-        if self.accept_findings and not self.accept_reason.strip():
-            yield "accept_findings requires accept_reason: one sentence on why"
-
-    def _problems_of_teacher(self) -> Iterator[str]:
-        """Yield why there has to be another teacher, or fewer samples."""
-        if self.keep_per_prompt > self.samples:
-            yield "keep_per_prompt is above samples"
-        if self.prefer == "judged" and (self.samples == 1 or len(self.judges) != 1):
-            yield "prefer='judged' needs samples above 1, and one judge among checks"
-        if (teacher := self.teacher) is None:
-            return
-        if teacher.examples is not None and teacher.examples.choose == "nearest":
-            yield "teacher.examples: set choose to first or random"
-        unread = [] if self.kind == "answers" else ["template", "passages", "document"]
-        for name in [*unread, *(["examples"] if self.kind == "variations" else [])]:
-            if getattr(teacher, name) is not None:
-                yield f"teacher.{name} is not for kind={self.kind!r}"
-        if self.batch and teacher.endpoint is None:
-            yield "batch needs teacher.endpoint"
-        if self.samples > 1 and teacher.endpoint is None:
-            yield (
-                "a local model decodes greedily, so samples must be 1; serve it as an endpoint for "
-                "more"
-            )
-        elif self.samples > 1 and not teacher.sampling.get("temperature"):
-            yield "samples above 1 need teacher.decoding.temperature, such as 0.8"
+        usual, teacher = type(self).model_construct(source="", kind=self.kind), self.teacher
+        given = {name for name, value in self if value != getattr(usual, name)}
+        given |= {f"teacher.{name}" for name, value in teacher or () if value is not None}
+        for name in sorted(given & READ_BY.keys()):
+            if self.mode not in READ_BY[name]:
+                yield f"{name} is for {', '.join(READ_BY[name])}; it is not read for {self.mode}"
+        is_here = teacher is not None and teacher.endpoint is None
+        shots, several = teacher.examples if teacher else None, self.samples > 1
+        problems = {
+            f"kind={self.kind!r} requires teacher: who answers": self.mode in ASKING
+            and teacher is None,
+            "accept_findings requires accept_reason: one sentence on why": self.accept_findings
+            and not self.accept_reason.strip(),
+            "keep_per_prompt is above samples": self.keep_per_prompt > self.samples,
+            "prefer='judged' needs samples above 1, and one judge among checks": self.prefer
+            == "judged"
+            and not (several and len(self.judges) == 1),
+            "teacher.examples: set choose to first or random": shots and shots.choose == "nearest",
+            "batch needs teacher.endpoint": self.batch and is_here,
+            "a local model decodes greedily: set samples to 1, or serve it as an endpoint": several
+            and is_here,
+            "samples above 1 need teacher.decoding.temperature, such as 0.8": several
+            and teacher
+            and not teacher.sampling.get("temperature"),
+        }
+        yield from (text for text, is_wrong in problems.items() if is_wrong)

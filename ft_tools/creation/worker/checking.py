@@ -169,7 +169,7 @@ def _origin(
 ) -> Origin:
     asking, reply = plan.asking, one.reply
     assert asking is not None and reply is not None  # noqa: PT018
-    terms, sampling = next(iter(plan.terms), None), requests.teacher.sampling
+    terms, sampling = next(iter(plan.terms), {}), requests.teacher.sampling
     return Origin(
         kind=requests.request.kind,
         source=prompt.source,
@@ -181,8 +181,8 @@ def _origin(
         prompt_sha256=prompt_sha256(prompt),
         sampling={**sampling, "max_tokens": asking.max_tokens, "sample": one.sample},
         checks=dict(one.checks),
-        terms=terms.source if terms else "",
-        terms_read=(terms.edition or terms.read) if terms else "",
+        terms=terms.get("source", ""),
+        terms_read=terms.get("edition") or terms.get("read", ""),
     )
 
 
