@@ -6,24 +6,17 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.evaluation.classes import only_worst
-from ft_tools.evaluation.report import EvaluationReport, RankedSystem, SystemResult
-from ft_tools.evaluation.warnings import warning
+from ft_tools.evaluation.report import ClassScore, EvaluationReport, RankedSystem, SystemResult
+from ft_tools.evaluation.warnings import sentence, warning
 from ft_tools.metrics.sample_size import examples_needed
 from ft_tools.metrics.table import CHECK, METRICS, asked_for
 from ft_tools.metrics.verdicts import ALPHA
 from ft_tools.next_steps import next_step, tool_of
 
-# What a short report leaves out: of a comparison, of a system, of itself.
-OF_COMPARISONS = {"num_better": None, "num_worse": None}
-OF_SYSTEMS: dict[str, object] = {"mean_length_ratio": None, "trivial_differences": {}}
-ON_THE_PAGE = {"report_html": "", "samples_jsonl": ""}
 MILLER = "https://arxiv.org/abs/2411.00640"
-RULE = (
-    "a change if the Holm-corrected p < {alpha} and the interval excludes 0; otherwise "
-    "underpowered if the detectable effect exceeds what matters"
-)
 CUT_OFF = 0.05
+MOST_CLASSES = 8
+"""Classes of a short report, the worst first; the page has all."""
 TARGETS = {"met": "met by", "not_shown": "not shown for", "not_met": "not met by"}
 
 
@@ -46,7 +39,7 @@ def concluded(report: EvaluationReport, smallest_effect: float, call: Call) -> E
     reasons = [
         Reason(
             id=row.metric,
-            rule=f"{row.metric}: {RULE.format(alpha=ALPHA)}",
+            rule=sentence("rule", metric=row.metric, alpha=ALPHA),
             observed=f"p {row.p_adjusted:.3g}, interval [{row.ci_low:.3g}, {row.ci_high:.3g}], "
             f"detectable {row.minimum_detectable_effect:.3g}",
             threshold=smallest_effect,
@@ -55,61 +48,67 @@ def concluded(report: EvaluationReport, smallest_effect: float, call: Call) -> E
         for row in (rows or report.decisive)[:1]
     ]
     steps = [_next_step(report, smallest_effect, call), *_classifier_step(report, call)]
-    made = {"summary": summarise(report), "reasons": reasons, "next_steps": steps}
+    made = {"summary": [*_summary(report)], "reasons": reasons, "next_steps": steps}
     return report.model_copy(update={**made, "notes": [*report.notes, *_notes(report)]})
 
 
-def summarise(report: EvaluationReport) -> list[str]:
-    """Return what breaks, the verdict on the target, what changed, and which system is chosen."""
-    sentences = [
-        _stress_sentence(report),
-        _target_sentence(report),
-        _fresh_sentence(report),
-        *_changes(report),
-        _general_sentence(report),
-        _choice_sentence(report),
-    ]
-    return [f"{sentence}." for sentence in sentences if sentence]
-
-
 def without_details(report: EvaluationReport, requested: Sequence[str] = ()) -> EvaluationReport:
-    """Return a short report of systems: the metrics that decide or were requested, in three digits.
+    """Return a short report: samples.jsonl and the page, which the run names, have the rest.
 
-    The page and samples.jsonl, which the run names, have the rest. One system keeps all its scores,
-    and of a trained one, else the best, the worst classes are kept.
+    Of the trained system, else the best, the worst classes with errors are kept. Of several systems
+    only the metrics that decide or were requested, in three digits.
     """
     best = [one.name for one in report.ranking if one.versus_best == "best"]
     trained = report.trained_system
     matters = trained.name if trained else next(iter(best), report.baseline)
-    report = report.model_copy(update={"systems": only_worst(report.systems, matters)})
-    if report.alone:
-        return report.model_copy(update=ON_THE_PAGE)
-    if not report.compares_systems:
-        return report
     named = (row.name for metric in requested for row in asked_for(metric))
     shown = {report.main_metric, *report.target, *named}
 
     def short(one: SystemResult) -> SystemResult:
-        scores = {k: v for k, v in one.scores.items() if k in shown or k.startswith(CHECK)}
-        worst = [each for each in one.stress if each is one.worst_stress]
-        return one.model_copy(update={**OF_SYSTEMS, "scores": scores, "stress": worst})
-
-    rows = [row for row in report.comparisons if row.metric in shown]
-    kept = report.model_copy(
-        update={
-            "systems": list(map(short, report.systems)),
-            "comparisons": [row.model_copy(update=OF_COMPARISONS) for row in rows],
-            **ON_THE_PAGE,
+        wrong = [(key, own) for key, own in one.per_class.items() if own.value < 1]
+        classes: dict[str, ClassScore] = dict(wrong[:MOST_CLASSES]) if one.name == matters else {}
+        if not report.compares_systems:
+            return one.model_copy(update={"per_class": classes})
+        kept = {
+            "per_class": classes,
+            "scores": {k: v for k, v in one.scores.items() if k in shown or k.startswith(CHECK)},
+            "stress": [each for each in one.stress if each is one.worst_stress],
+            "mean_length_ratio": None,
+            "trivial_differences": {},
         }
-    )
-    return EvaluationReport.model_validate(_in_three_digits(kept.model_dump()))
+        return one.model_copy(update=kept)
+
+    made = report.model_copy(update={"systems": list(map(short, report.systems))})
+    if not report.compares_systems:
+        return made
+    rows = [row for row in report.comparisons if row.metric in shown]
+    less = {"num_better": None, "num_worse": None}
+    made = made.model_copy(update={"comparisons": [row.model_copy(update=less) for row in rows]})
+    return EvaluationReport.model_validate(_in_three_digits(made.model_dump()))
 
 
-def _stress_sentence(report: EvaluationReport) -> str:
-    """Return what breaks under which change, or that nothing is shown to; empty without stress."""
+def _summary(report: EvaluationReport) -> Iterator[str]:
+    """Yield what breaks, the verdict on the target, what changed, and which system is chosen."""
+    yield from _stress_sentence(report)
+    if report.target:
+        yield _target_sentence(report)
+    overlap = report.contamination
+    if report.num_fresh is not None and overlap is not None:
+        num = overlap.num_exact + overlap.num_near
+        fresh = [f"{one.name} {one.fresh.words}" for one in report.systems if one.fresh]
+        row = "fresh" if report.num_fresh else "nothing_fresh"
+        found = {"num": num, "total": num + report.num_fresh, "scores": ", ".join(fresh)}
+        yield sentence(row, metric=report.main_metric, **found)
+    yield from _changes(report)
+    if report.compares_systems:
+        yield _choice_sentence(report)
+    elif not report.alone:
+        yield _general_sentence(report)
+
+
+def _stress_sentence(report: EvaluationReport) -> Iterator[str]:
+    """Yield what breaks under which change, or that nothing is shown to; nothing without stress."""
     tried = [one for system in report.systems for one in system.stress if one.num_changed]
-    if not tried:
-        return ""
     worst = [(one.name, one.worst_stress) for one in report.systems]
     parts = [
         f"{name} falls from {one.plain:.3g} to {one.score.words} under {one.change}"
@@ -117,16 +116,14 @@ def _stress_sentence(report: EvaluationReport) -> str:
         if one is not None and one.score is not None
     ]
     if parts:
-        return f"{report.main_metric}: {'; '.join(parts)}"
-    names = ", ".join(dict.fromkeys(one.change for one in tried))
-    most = -min(0.0, *(one.ci_low for one in tried))
-    return f"No loss is shown under {names}; losses up to {most:.3g} are not excluded"
+        yield f"{report.main_metric}: {'; '.join(parts)}."
+    elif tried:
+        names = ", ".join(dict.fromkeys(one.change for one in tried))
+        yield sentence("no_stress_loss", names=names, most=-min(0.0, *(x.ci_low for x in tried)))
 
 
 def _target_sentence(report: EvaluationReport) -> str:
-    """Return the verdict on the target; empty without one."""
-    if not report.target:
-        return ""
+    """Return the verdict on the target."""
     wanted = " and ".join(
         f"{name} {'>=' if METRICS[name].sign > 0 else '<='} {value:g}"
         for name, value in report.target.items()
@@ -139,71 +136,54 @@ def _target_sentence(report: EvaluationReport) -> str:
             if one.target == verdict
         ]
         parts += [f"{words} {', '.join(scores)}"] if scores else []
-    return f"Target {wanted}: {'; '.join(parts)}"
+    return f"Target {wanted}: {'; '.join(parts)}."
 
 
-def _fresh_sentence(report: EvaluationReport) -> str:
-    """Return the scores without questions that resemble learned ones; empty without such."""
-    overlap = report.contamination
-    if report.num_fresh is None or overlap is None:
-        return ""
-    num_alike = overlap.num_exact + overlap.num_near
-    seen = f"{num_alike} of {num_alike + report.num_fresh} held-out questions resemble a "
-    seen += "training row"
-    if not report.num_fresh:
-        return f"{seen}: no score here says how new questions are answered"
-    scores = [f"{one.name} {one.fresh.words}" for one in report.systems if one.fresh is not None]
-    return f"{seen}; on the others, {report.main_metric} is {', '.join(scores)}"
-
-
-def _changes(report: EvaluationReport) -> list[str]:
-    """Return what changed from the reference, and what is not shown to; of one system its scores.
+def _changes(report: EvaluationReport) -> Iterator[str]:
+    """Yield what changed from the reference, and what is not shown to; of one system its scores.
 
     Of several systems only the main metric is named.
     """
     if report.alone:
         one = report.systems[0]
         values = ", ".join(f"{name} {score.words}" for name, score in one.scores.items())
-        return [f"{one.name} alone: {values}, with 95% intervals; nothing was compared"]
+        yield sentence("alone", system=one.name, values=values)
+        return
     several = report.compares_systems
     rows = [r for r in report.decisive if not several or r.metric == report.main_metric]
     named = [(r, f"{r.system}, {r.metric}" if several else r.metric) for r in rows]
     shown = "; ".join(f"{name} {r.verdict}: {r.change}" for r, name in named if r.is_shown)
     rest = "; ".join(f"{name}: {r.words}, {r.change}" for r, name in named if not r.is_shown)
     compared = f", compared with {report.baseline}" if several else ""
-    return [f"{shown}{compared}" if shown else "No change is shown", rest]
+    yield f"{shown}{compared}." if shown else sentence("no_change")
+    if rest:
+        yield f"{rest}."
 
 
 def _general_sentence(report: EvaluationReport) -> str:
-    """Return what became of a tuned model's general ability; empty where that is no question."""
-    if report.alone or report.compares_systems:
-        return ""
-    if not report.general_ability:
-        return "General ability was not measured (general_ability_unwatched)"
+    """Return what became of a tuned model's general ability."""
     found = {one.metric: one.verdict for one in report.general_ability}
-    for verdict, words in (("regressed", "regressed"), ("underpowered", "could have regressed")):
+    for verdict in ("regressed", "underpowered"):
         if names := ", ".join(name for name, own in found.items() if own == verdict):
-            accepted = ", which was accepted" if report.accepted and verdict == "regressed" else ""
-            return f"General ability {words} in {names}{accepted}"
-    return "General ability shows no loss"
+            was_accepted = report.accepted and verdict == "regressed"
+            return sentence("accepted" if was_accepted else f"general_{verdict}", names=names)
+    return sentence("general_kept" if found else "general_unwatched")
 
 
 def _choice_sentence(report: EvaluationReport) -> str:
     """Return the cheapest system that meets the target, or else is not shown to be worse."""
-    if report.alone or not report.compares_systems:
-        return ""
     if not report.ranking:
-        return "No system is shown to meet the target"
+        return sentence("none_meets")
     chosen, best = _cheapest(report), next(r for r in report.ranking if r.versus_best == "best")
     priced = all(report.system(r.name).usd_per_1000_calls is not None for r in report.ranking)
     by = "cheapest" if priced else "fastest (set price to rank by cost)"
     rule = "that meets the target" if report.target else "that is not shown to be worse"
     text = f"Use {chosen.name}: the {by} {rule}"
     if chosen is best or chosen.difference is None:
-        return f"{text}, and it has the best {report.main_metric}"
+        return f"{text}, and it has the best {report.main_metric}."
     differs = "differs from" if chosen.versus_best == "worse" else "cannot be distinguished from"
     interval = f"[{chosen.ci_low:+.3g}, {chosen.ci_high:+.3g}]"
-    return f"{text}; it {differs} the best, {best.name} ({chosen.difference:+.3g} {interval})"
+    return f"{text}; it {differs} the best, {best.name} ({chosen.difference:+.3g} {interval})."
 
 
 def _cheapest(report: EvaluationReport) -> RankedSystem:
@@ -219,7 +199,6 @@ def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> 
     chosen = report.system(_cheapest(report).name) if report.target and report.ranking else None
     is_missed = bool(report.target and report.systems)
     undecided = [one for one in report.systems if is_missed and one.target == "not_shown"]
-    learned = report.num_fresh == 0 and any(one.has_learned for one in undecided)
     shown = report.compares_systems and not any(one.has_examples for one in report.systems)
     is_trained = chosen is not None and chosen.is_trained
     follows = {
@@ -227,7 +206,7 @@ def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> 
         "ship_chosen": is_trained,
         "use_untrained": chosen is not None,
         "rows_from_use": bool(undecided) and report.origin in {"written", "generated"},
-        "rows_unlike_training": learned,
+        "rows_unlike_training": report.num_fresh == 0 and any(x.has_learned for x in undecided),
         "more_rows": bool(undecided),
         "trained_misses": is_missed and report.trained_system is not None,
         "try_few_shot": is_missed and shown,
@@ -246,7 +225,11 @@ def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> 
     }
     arguments = by_tool[tool_of(step)]
     if step in {"prompting_misses", "would_training_help"}:
-        arguments |= _known(report, call)
+        # What an evaluation knows for the decision to train: the model, the rows, the kind.
+        kinds = ["sft", "small_model_fine_tuning"] if call.has_classes else ["sft"]
+        models = {one.model for one in report.systems if one.kind == "model" and not one.is_trained}
+        model = models.pop() if len(models) == 1 else ""
+        arguments |= {"considering": kinds, "model": model, "dataset": call.learned_from}
     if step == "set_target":
         arguments["target"] = {report.main_metric: 0.9}
     return next_step(
@@ -257,14 +240,6 @@ def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> 
         effect=smallest_effect,
         needed=examples_needed(smallest_effect, facts.number("evaluation.discordance")),
     )
-
-
-def _known(report: EvaluationReport, call: Call) -> dict[str, Any]:
-    """Return what an evaluation knows for the decision to train: the model, the rows, the kind."""
-    kinds = ["sft", "small_model_fine_tuning"] if call.has_classes else ["sft"]
-    models = {one.model for one in report.systems if one.kind == "model" and not one.is_trained}
-    model = models.pop() if len(models) == 1 else ""
-    return {"considering": kinds, "model": model, "dataset": call.learned_from}
 
 
 def _classifier_step(report: EvaluationReport, call: Call) -> list[NextStep]:
@@ -295,8 +270,7 @@ def _notes(report: EvaluationReport) -> Iterator[str]:
         exact = one.scores.get("exact_match")
         num = one.trivial_differences.get("null_or_empty", 0)
         if num and exact is not None:
-            with_them = exact.value + num / total
-            values = {"without": exact.value, "value": with_them}
+            values = {"without": exact.value, "value": exact.value + num / total}
             yield warning("trivially_different", system=one.name, num=num, total=total, **values)
         for lost in one.stress:
             if lost.is_loss and lost.score is not None:

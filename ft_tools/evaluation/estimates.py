@@ -1,15 +1,19 @@
 """How long an evaluation takes: what it has to read and to write, at the machine's rates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.answers import earlier_runs
 from ft_tools.evaluation.systems.models import LoadPlan
-from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.metrics.general import NEW_TOKENS
 from ft_tools.models.machine import first_card
 from ft_tools.runs import estimates
 from ft_tools.runs.estimates import Duration, Part, Range
 from ft_tools.runs.state import directory
+
+if TYPE_CHECKING:
+    from ft_tools.evaluation.plan import EvaluatePlan
 
 # Of a process that starts and of a model that is loaded; on one's own machine and on a busy one.
 START_SECONDS: Range = (3.0, 15.0)
@@ -26,45 +30,39 @@ TABLE = "the table of rates, not measured here: each answer may end early or run
 
 
 def estimate(
-    systems: Sequence[SystemPlan],
-    sizes: Mapping[str, int | None],
-    num_prompts: int,
-    batch_size: int,
-    loading: LoadPlan | None,
-    concurrency: Mapping[str, int],
+    request: EvaluateRequest, plan: "EvaluatePlan", sizes: Mapping[str, int | None]
 ) -> Duration | None:
     """Estimate the time of all answers; None if a model's size or its device is not known.
 
     Args:
-        systems: All systems; questions that are answered already take no time.
+        request: What was asked for.
+        plan: Its systems, of which questions that are answered already take no time.
         sizes: System -> bytes of the model that is loaded for it.
-        num_prompts: Questions of the general suite, for each model.
-        batch_size: Prompts answered together.
-        loading: Where models are loaded.
-        concurrency: Endpoint -> requests at a time.
     """
     parts: list[Part] = [(1, START_SECONDS)]
     sources = set[str]()
-    earlier = seconds_of_earlier(batch_size, loading) if sizes else {}
-    for plan in systems:
-        num = plan.num_questions
-        if plan.name in sizes:
-            files = plan.model.files_sha256 if plan.model else ""
-            took = earlier.get((files, plan.max_new_tokens))
-            tokens = num_prompts * NEW_TOKENS + num * plan.max_new_tokens
-            rates = estimates.token_seconds(sizes[plan.name] or 0, _place(loading), batch_size)
+    loading, prompts = plan.loading, plan.num_general_prompts
+    at_once = {one.name: one.endpoint.max_concurrency for one in request.systems if one.endpoint}
+    earlier = seconds_of_earlier(plan.batch_size, loading) if sizes else {}
+    for one in plan.systems:
+        num = one.num_questions
+        if one.name in sizes:
+            files = one.model.files_sha256 if one.model else ""
+            took = earlier.get((files, one.max_new_tokens))
+            tokens = prompts * NEW_TOKENS + num * one.max_new_tokens
+            size = sizes[one.name] or 0
+            rates = estimates.token_seconds(size, _place(loading), plan.batch_size)
             if took is not None:
-                parts += [((num + num_prompts) * took, MEASURED)] if tokens else []
+                parts += [((num + prompts) * took, MEASURED)] if tokens else []
                 sources.add("earlier runs")
-            elif not sizes[plan.name] or rates is None:
+            elif not size or rates is None:
                 return None
             elif tokens:
-                read = plan.estimated_input_tokens * rates[1]
-                parts.append((tokens * rates[0] + read, OFF))
+                parts.append((tokens * rates[0] + one.estimated_input_tokens * rates[1], OFF))
                 sources.add(TABLE)
             parts += [(1, LOAD_SECONDS)] if tokens else []
         elif num:
-            calls = -(-num // concurrency[plan.name]) if plan.name in concurrency else 0
+            calls = -(-num // at_once[one.name]) if one.name in at_once else 0
             parts.append((calls, CALL_SECONDS) if calls else (1, SIMPLE_SECONDS))
     return estimates.duration(parts, f"{', '.join(sorted(sources)) or TABLE}; lm-eval tasks apart")
 

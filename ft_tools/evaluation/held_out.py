@@ -1,14 +1,21 @@
 """Read the held-out examples: what is asked, and the expected answer."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import takewhile
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ft_tools.data.map.apply_mapping import LEFT_OUT, apply_mapping
+from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.map.masking import mask_example, mask_values
+from ft_tools.data.map.named_columns import completed
+from ft_tools.data.read.rows import Reader
+from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData
-from ft_tools.formats.training_rows import read_examples, tools_of
+from ft_tools.formats.loss_marks import up_to_the_answer
+from ft_tools.formats.training_rows import TEXTS, read_examples, tools_of
 from ft_tools.formats.trl_formats import CONVERT, format_of, turns_in
 from ft_tools.metrics.checks.scorer import scored_row
 from ft_tools.similarity.wordings import wordings_of
@@ -36,8 +43,10 @@ class HeldOut:
 
     @property
     def numbered(self) -> tuple[int, dict[str, Any]]:
-        """Return the whole row with its line."""
-        return self.line, self.row
+        """Return the line and the example, by which it is known in any file."""
+        if not self.messages:
+            return self.line, {"prompt": self.prompt, "completion": self.reference}
+        return self.line, {"messages": [*self.messages, self.answer]}
 
     @property
     def asked(self) -> str:
@@ -50,20 +59,34 @@ class HeldOut:
 
 
 def read_held_out(
-    path: Path, *, cluster_field: str | None = None, max_examples: int | None = None
+    path: Path,
+    mapping: ColumnMapping | None = None,
+    cluster_field: str | None = None,
+    max_examples: int | None = None,
+    left_out: "Counter[str] | None" = None,
 ) -> list[HeldOut]:
-    """Read a JSONL file of conversations, or of prompts with completions.
+    """Read a file of conversations, or of prompts with completions, or of rows that are mapped.
 
-    Of a file with more than `max_examples` the first ones are taken. An answer that is marked bad
-    is no reference: its row is left out.
+    Args:
+        path: JSONL; with a mapping any file that prepare_dataset reads.
+        mapping: What its columns mean, as prepare_dataset applies it.
+        cluster_field: Field or column that groups related examples.
+        max_examples: The first ones are taken.
+        left_out: Counts the rows before the last one taken that are none, by reason: an answer that
+            is marked bad is no reference, and a mapping leaves rows out.
 
     Raises:
         BadData: A line is no example, or has no wanted answer; file and line are named.
+        BadInput: The mapping does not fit the file.
     """
-    found = []
-    for line, example in read_examples(path):
-        if not _is_marked_bad(example):
+    found: list[HeldOut] = []
+    rows = read_examples(path) if mapping is None else _mapped(path, mapping)
+    for line, example in rows:
+        reason = example if isinstance(example, str) else _reason(example)
+        if not reason and not isinstance(example, str):
             found.append(_held_out(path, line, example, cluster_field))
+        elif left_out is not None:
+            left_out[reason] += 1
         if len(found) == max_examples:
             break
     if not found:
@@ -71,15 +94,39 @@ def read_held_out(
     return found
 
 
+def _reason(example: dict[str, Any]) -> str:
+    """Return why a row is left out: its answer is marked bad (KTO); empty if it is not."""
+    return "marked_bad" if "completion" in example and example.get("label") is False else ""
+
+
+def _mapped(path: Path, mapping: ColumnMapping) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield line and row, as a mapping makes it beside its other columns; or why it is left out."""
+    reader = Reader(AuditRequest(path=str(path), mapping=mapping), path)
+    mapping = completed(mapping, reader)
+    for row in reader.rows():
+        made = apply_mapping(mapping, row.number, row.value) if row.problem is None else None
+        example = made.example if made else None
+        problem = row.problem or (made.problem if made else "")
+        if example is not None and example.format != "unknown":
+            if example.task == "sft":
+                example.messages = up_to_the_answer(example.messages)
+            if mapping.masks_all:
+                mask_example(example)
+            others = dict(row.value) if isinstance(row.value, dict) else {}
+            others = {k: v for k, v in others.items() if k not in TEXTS}
+            if mapping.masks_all:
+                others, _ = mask_values(others, [*others])
+            yield row.number, others | example.row()
+        elif problem in LEFT_OUT:
+            yield row.number, problem
+        else:
+            cure = "correct the row or the mapping; show_examples quotes the row"
+            raise BadData(path, f"is no example ({problem or 'unknown'})", cure, row.number)
+
+
 def scored_rows(examples: Sequence[HeldOut]) -> list[dict[str, Any]]:
     """Return the rows as declared checks read them."""
     return [scored_row(one.row, one.asked, one.reference) for one in examples]
-
-
-def num_marked_bad(path: Path, last_line: int) -> int:
-    """Count the rows up to a line that `read_held_out` leaves out."""
-    rows = takewhile(lambda row: row[0] <= last_line, read_examples(path))
-    return sum(_is_marked_bad(example) for _, example in rows)
 
 
 def messages_of(example: HeldOut) -> list[Message]:
@@ -122,11 +169,6 @@ def asked_and_answered(example: dict[str, Any]) -> Iterator[tuple[str, str]]:
             before.append(content)
 
 
-def _is_marked_bad(example: dict[str, Any]) -> bool:
-    """Return whether a row of marks (KTO) marks its answer as bad."""
-    return "completion" in example and example.get("label") is False
-
-
 def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str | None) -> HeldOut:
     cluster = example.get(cluster_field) if cluster_field is not None else None
     if cluster_field is not None and not isinstance(cluster, str | int):
@@ -141,13 +183,13 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
         raise BadData(path, problem, cure, line)
     made = HeldOut(line=line, cluster=None if cluster is None else str(cluster), row=example)
     if format_of(path, line, example, "sft") == "prompt_completion_text":
-        text = {"prompt": example["prompt"], "reference": example["completion"].strip()}
-        return HeldOut(**{**made.__dict__, **text})
+        return replace(made, prompt=example["prompt"], reference=example["completion"].strip())
     turns = example.get("messages") or [*example["prompt"], *example["completion"]]
     answer = turns[-1]
     calls = answer.get("tool_calls")
     reference = str(answer.get("content") or "").strip()
     if calls:
         reference = json.dumps([call.get("function", call) for call in calls])
-    rest = {"messages": turns[:-1], "reference": reference, "answer": answer}
-    return HeldOut(**{**made.__dict__, **rest, "tools": tools_of(example)})
+    return replace(
+        made, messages=turns[:-1], reference=reference, answer=answer, tools=tools_of(example)
+    )

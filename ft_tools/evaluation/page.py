@@ -146,7 +146,7 @@ def systems_table(report: EvaluationReport) -> Part:
         f"{metric} [95% interval]": lambda one: one.scores[metric].words,
         "tokens in, out": lambda one: f"{one.input_tokens_mean:.0f}, {one.output_tokens_mean:.0f}",
         "seconds, 95th percentile": lambda one: (
-            f"{_seconds(one.seconds_median)}, {_seconds(one.seconds_p95)}"
+            f"{_seconds(one.seconds_mean)}, {_seconds(one.seconds_p95)}"
         ),
         "cut off": lambda one: one.cut_off_fraction,
         "USD per 1,000 calls": lambda one: (
@@ -159,7 +159,7 @@ def systems_table(report: EvaluationReport) -> Part:
     if not any(one.usd_per_1000_calls for one in report.systems):
         del columns["USD per 1,000 calls"]
     rows = [[of(one) for of in columns.values()] for one in report.systems]
-    about = "Tokens are means. Seconds per answer: the median, in a batch its share of the time."
+    about = "Means per answer; of a batch, its share of the time."
     return table([*columns], rows, about=about)
 
 
@@ -174,7 +174,7 @@ def _details(report: EvaluationReport) -> Part:
             else "not checked: the training data is unknown"
         )
     facts |= {"rows come from": report.origin} if report.origin else {}
-    facts |= {"look at these rows": report.look} if report.samples_jsonl else {}
+    facts["look at these rows"] = report.look
     return [*report.summary, key_values(facts), *map(note, report.notes)]
 
 

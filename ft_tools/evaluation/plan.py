@@ -1,6 +1,7 @@
 """What an evaluation would do: its examples, metrics, systems and time, and what is refused."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -9,7 +10,6 @@ from pydantic import Field
 
 from ft_tools import anti_patterns, facts, workspace
 from ft_tools.errors import UnknownName, require_installed
-from ft_tools.evaluation import warnings
 from ft_tools.evaluation.estimates import estimate
 from ft_tools.evaluation.held_out import HeldOut, read_held_out, scored_rows
 from ft_tools.evaluation.learned_rows import find_contamination
@@ -26,7 +26,7 @@ from ft_tools.evaluation.systems.models import (
     weight_bytes,
 )
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
-from ft_tools.evaluation.warnings import refusal
+from ft_tools.evaluation.warnings import plan_warnings, refusal
 from ft_tools.formats.test_sets import asked_by, earlier_looks
 from ft_tools.metrics.checks.request import Judge
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns
@@ -106,9 +106,9 @@ class EvaluatePlan(Plan):
 
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
-    path = workspace.existing(request.dataset)
+    path, left_out = workspace.existing(request.dataset), Counter[str]()
     examples = read_held_out(
-        path, cluster_field=request.cluster_field, max_examples=request.max_examples
+        path, request.mapping, request.cluster_field, request.max_examples, left_out
     )
     sources = list(models.by_name.values())
     metrics = _metrics(request, examples)
@@ -118,53 +118,41 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         raise refusal("stress_without_metric")
     _require_packages(request, sources)
     _require_tasks(request, sources)
-    systems = request.all_systems()
-    overlap = find_contamination(examples, path, sources, systems)
+    overlap = find_contamination(examples, path, sources, request.all_systems())
     discordance = facts.number("evaluation.discordance")
     has_general = request.general_ability and models.tuned is not None
-    num_prompts = len(general_prompts()) if has_general else 0
     rendering = choose_rendering(request.rendering, examples, sources)
     uses_mlx, why_idle = mlx.choose(request, sources)
     loading = load_plan(sources, request.device, on_mlx=uses_mlx)
-    size = len(examples)
     sets = question_sets(examples, request.stress, request.seed)
     check_files = _check_files(request, path, sets)
     changed = zip(request.stress, list(sets.values())[1:], strict=True)
-    plans = _systems(request, models, path, sets, rendering, mlx.MLX if uses_mlx else "")
-    at_once = {spec.name: spec.endpoint.max_concurrency for spec in systems if spec.endpoint}
-    sizes = {name: weight_bytes(source) for name, source in models.by_name.items()}
     plan = EvaluatePlan(
-        systems=plans,
+        systems=_systems(request, models, path, sets, rendering, mlx.MLX if uses_mlx else ""),
         target=target,
-        alone=len(plans) == 1,
+        alone=len(models.by_name if models.tuned else request.systems) == 1,
         dataset=str(path),
         dataset_sha256=sha256(path),
-        num_examples=size,
+        num_examples=len(examples),
         stress={one.name: len(found) for one, found in changed},
         look=1 + earlier_looks(asked_by(one.numbered for one in examples)),
         metrics=metrics,
         check_files=check_files,
         rendering=rendering,
         batch_size=request.batch_size,
-        num_general_prompts=num_prompts,
+        num_general_prompts=len(general_prompts()) if has_general else 0,
         contamination=overlap,
-        minimum_detectable_effect=round(detectable_effect(size, discordance), 4),
+        minimum_detectable_effect=round(detectable_effect(len(examples), discordance), 4),
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
         loading=loading,
-        duration=estimate(plans, sizes, num_prompts, request.batch_size, loading, at_once),
         accepted=_accept(request, overlap),
         accept_reason=request.accept_reason,
     )
-    said = [
-        *warnings.data_warnings(request, plan.dataset_sha256, path, examples, sources),
-        *warnings.claim_warnings(
-            plan.look, request.origin, plan.stress, has_target=bool(plan.target)
-        ),
-        *warnings.model_warnings(models, loading, why_idle, overlap, size),
-        *warnings.context_warnings(models, plans),
-        *warnings.system_warnings(request, plans),
-    ]
-    return plan.model_copy(update={"warnings": said})
+    sizes = {name: weight_bytes(source) for name, source in models.by_name.items()}
+    found = plan_warnings(request, models, plan, examples, left_out, why_idle)
+    return plan.model_copy(
+        update={"duration": estimate(request, plan, sizes), "warnings": [*found]}
+    )
 
 
 def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str, str]:
@@ -244,6 +232,8 @@ def _systems(
     }
     if engine:
         settings["engine"] = engine
+    if request.mapping is not None:
+        settings["mapping"] = request.mapping.model_dump_json(exclude_defaults=True)
     if models.tuned is not None:
         # Both get prompts in one template.
         settings["template"] = chat_template(models.tuned) or ""

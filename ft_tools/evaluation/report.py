@@ -175,7 +175,6 @@ class SystemResult(Part):
     input_tokens_mean: Short = 0.0
     output_tokens_mean: Short = 0.0
     seconds_mean: Short = Field(0.0, description="Per answer; of a batch, divided by its size.")
-    seconds_median: Short = 0.0
     seconds_p95: Short = 0.0
     cut_off_fraction: Short = Field(0.0, description="Answers stopped at max_new_tokens.")
     usd_per_1000_calls: Short | None = Field(None, description="null: no price was given.")
@@ -255,10 +254,6 @@ class EvaluationReport(Part):
     notes: list[str] = Field(default_factory=list, description="Limitations of the comparison.")
     reasons: list[Reason] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
-    report_html: str = Field("", description="The page for people, with the texts.")
-    samples_jsonl: str = Field(
-        "", description="Every prompt with all outputs, the worst regressions first."
-    )
 
     @property
     def decisive(self) -> list[Comparison]:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.errors import BadInput, NotFound
 from ft_tools.evaluation.report import Origin
 from ft_tools.evaluation.systems.spec import MOST_TOKENS, SystemSpec
@@ -72,6 +73,9 @@ class EvaluateRequest(LaunchRequest):
     )
     reuse: bool = Field(True, description="Reuse answers of earlier runs with the same settings.")
     dataset: str = Field("", description="Held-out JSONL; each row ends with the expected answer.")
+    mapping: ColumnMapping | None = Field(
+        None, description="What the columns of a raw `dataset` mean, as in prepare_dataset."
+    )
     metrics: list[MetricName] = Field(
         ["auto"],
         min_length=1,

@@ -1,19 +1,28 @@
 """From answers and scores to the rows of the report: comparisons, systems, ranking."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import fmean, median, quantiles
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from statistics import fmean, quantiles
 from types import MappingProxyType
 
-from ft_tools.evaluation.report import Comparison, RankedSystem, Score, StressScore
-from ft_tools.evaluation.report import SystemResult as Result
+from ft_tools.evaluation.report import (
+    ClassScore,
+    Comparison,
+    Origin,
+    RankedSystem,
+    Score,
+    StressScore,
+    SystemResult,
+)
 from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.metrics import answers as described
 from ft_tools.metrics.means import compare, mean_interval
-from ft_tools.metrics.table import ROWS, Metric, metric
-from ft_tools.metrics.text import words
+from ft_tools.metrics.table import METRICS, ROWS, Metric, metric
+from ft_tools.metrics.text import label, words
 from ft_tools.metrics.verdicts import (
     ALPHA,
     PairedComparison,
@@ -28,6 +37,7 @@ from ft_tools.runs.state.directory import RUN_ID
 
 Scores = dict[str, list[float]]
 """Metric -> a value for each example."""
+PLAIN = re.compile(r"[^\W\d][\w.-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -59,14 +69,8 @@ class Settings:
         self, row: Metric, before: Sequence[float], after: Sequence[float]
     ) -> PairedComparison:
         """Compare the values of a metric on the same examples."""
-        return compare(
-            before,
-            after,
-            row.interval,
-            clusters=self.clusters,
-            seed=self.seed,
-            alpha=self.alpha,
-        )
+        more = {"clusters": self.clusters, "seed": self.seed, "alpha": self.alpha}
+        return compare(before, after, row.interval, **more)  # type: ignore[arg-type]
 
     def score(self, row: Metric, values: Sequence[float]) -> Score:
         """Return the mean of a metric with its interval."""
@@ -79,16 +83,23 @@ class Settings:
         )
         return Score(value=fmean(values), ci_low=ends[0], ci_high=ends[1])
 
-
-@dataclass(frozen=True)
-class StressedSystems:
-    """All systems under one change of the questions."""
-
-    change: str
-    places: list[int]
-    """Of the examples that it changes."""
-    scores: Mapping[str, Scores]
-    """System -> metric -> a value for each of these."""
+    def verdicts(
+        self, found: Sequence[tuple[Metric, PairedComparison]]
+    ) -> list[tuple[float, Verdict]]:
+        """Return p and verdict of each of several comparisons, corrected for them and all looks."""
+        adjusted = holm([paired.p_value for _, paired in found])
+        return [
+            (
+                min(1.0, p * self.num_claims),
+                verdict(
+                    paired,
+                    min(1.0, p * self.num_claims),
+                    higher_is_better=row.higher_is_better,
+                    smallest_effect=self.smallest_effect,
+                ),
+            )
+            for (row, paired), p in zip(found, adjusted, strict=True)
+        ]
 
 
 def compare_scores(
@@ -105,194 +116,156 @@ def compare_scores(
     """
     reference, *compared = scores
     known = {one: rows.get(one) or metric(one) for own in scores.values() for one in own}
-    found = {
-        (name, one): settings.compare(known[one], before, scores[name][one])
-        for name in compared
-        for one, before in scores[reference].items()
-    }
-    adjusted = _adjusted(list(found.values()), settings)
+    named = [(system, known[one]) for system in compared for one in scores[reference]]
+    found = [
+        (row, settings.compare(row, scores[reference][row.name], scores[system][row.name]))
+        for system, row in named
+    ]
+    judged = settings.verdicts(found)
     return [
-        _comparison(system, known[name], one, p, settings)
-        for ((system, name), one), p in zip(found.items(), adjusted, strict=True)
+        Comparison(
+            system=system,
+            metric=row.name,
+            higher_is_better=row.higher_is_better,
+            baseline=paired.before,
+            tuned=paired.after,
+            difference=paired.difference,
+            ci_low=paired.low,
+            ci_high=paired.high,
+            p_value=paired.p_value,
+            p_adjusted=p,
+            num_examples=paired.num_examples,
+            num_better=better,
+            num_worse=worse,
+            minimum_detectable_effect=paired.minimum_detectable_effect,
+            verdict=claim,
+        )
+        for (system, row), (_, paired), (p, claim) in zip(named, found, judged, strict=True)
+        for better, worse in [_counted(row, paired)]
     ]
 
 
-def _comparison(
-    system: str, row: Metric, paired: PairedComparison, adjusted: float, settings: Settings
-) -> Comparison:
-    counts = [paired.num_better, paired.num_worse][:: 1 if row.sign > 0 else -1]
-    better, worse = counts if row.sign and row.score_set is None else (None, None)
-    return Comparison(
-        system=system,
-        metric=row.name,
-        higher_is_better=row.higher_is_better,
-        baseline=paired.before,
-        tuned=paired.after,
-        difference=paired.difference,
-        ci_low=paired.low,
-        ci_high=paired.high,
-        p_value=paired.p_value,
-        p_adjusted=adjusted,
-        num_examples=paired.num_examples,
-        num_better=better,
-        num_worse=worse,
-        minimum_detectable_effect=paired.minimum_detectable_effect,
-        verdict=_verdict(paired, adjusted, row, settings),
-    )
-
-
-def main_metric(measured: Sequence[str], target: Mapping[str, float]) -> str | None:
-    """Return the metric that decides: the target's first, else the strictest that was measured."""
-    rankable = (row.name for row in ROWS if row.is_rankable and row.sign)
-    directed = (name for name in measured if metric(name).sign)
-    return next((name for name in (*target, *rankable, *directed) if name in measured), None)
-
-
-def system_result(
-    spec: SystemSpec,
-    plan: SystemPlan,
-    answers: Sequence[Answer],
-    scores: Mapping[str, Score],
-    references: Sequence[str],
-    target: Mapping[str, float],
-) -> Result:
-    """Describe one system: scores with intervals, target, tokens, time, price."""
-    seconds = [answer.seconds for answer in answers]
-    n = len(answers)
-    p95 = quantiles(seconds, n=20, method="inclusive")[-1] if n > 1 else seconds[0]
-    tokens_in = sum(answer.prompt_tokens for answer in answers) / n
-    tokens_out = sum(answer.num_tokens for answer in answers) / n
-    texts = [answer.text for answer in answers]
-    ratios = [
-        len(words(text)) / len(wanted)
-        for text, reference in zip(texts, references, strict=True)
-        if (wanted := words(reference))
-    ]
-    price, model = spec.price, plan.model
-    usd = None if price is None else 1000 * price.usd_of(tokens_in, tokens_out, fmean(seconds))
-    if spec.baseline is not None:
-        usd = 0.0
-    return Result(
-        name=spec.name,
-        kind=plan.kind,
-        model=model.name if model is not None else "",
-        is_trained=model is not None
-        and (model.adapter is not None or bool(RUN_ID.fullmatch(model.name))),
-        has_examples=spec.examples is not None and spec.baseline is None,
-        scores=dict(scores),
-        target=target_of(scores, target),
-        empty_fraction=sum(map(described.is_empty, texts)) / n,
-        repetitive_fraction=sum(map(described.is_repetitive, texts)) / n,
-        mean_length_ratio=fmean(ratios) if ratios else None,
-        trivial_differences=described.trivial_differences(texts, references),
-        input_tokens_mean=tokens_in,
-        output_tokens_mean=tokens_out,
-        seconds_mean=fmean(seconds),
-        seconds_median=median(seconds),
-        seconds_p95=p95,
-        cut_off_fraction=sum(not answer.finished for answer in answers) / n,
-        usd_per_1000_calls=usd,
-        num_reused=plan.num_reused,
-        served_by=sorted({answer.served_by for answer in answers if answer.served_by}),
-    )
+def _counted(row: Metric, paired: PairedComparison) -> tuple[int | None, int | None]:
+    """Return on how many examples a system is better and worse, where a metric has such."""
+    if not row.sign or row.score_set is not None:
+        return None, None
+    counts = paired.num_better, paired.num_worse
+    return counts if row.sign > 0 else counts[::-1]
 
 
 @dataclass(frozen=True)
-class Claims:
-    """What all systems are judged by."""
+class Stressed:
+    """All systems under one change of the questions."""
 
-    metric: str
-    """The main one."""
-    target: Mapping[str, float]
+    change: str
+    places: list[int]
+    """Of the examples that it changes."""
     scores: Mapping[str, Scores]
-    """System -> metric -> a value for each example."""
+    """System -> metric -> a value for each of these."""
+
+
+@dataclass
+class Measured:
+    """Everything that was measured of the systems, and what they are judged by."""
+
+    references: list[str]
     settings: Settings
+    target: Mapping[str, float] = field(default_factory=dict)
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    """System -> its answers; the reference is the first."""
+    scores: dict[str, Scores] = field(default_factory=dict)
+    stressed: list[Stressed] = field(default_factory=list)
+    general: list[Comparison] = field(default_factory=list)
+    benchmarks: list[Comparison] = field(default_factory=list)
+    alone: dict[str, Score] = field(default_factory=dict)
+    """Of a model without anything to compare with: its general ability and benchmarks."""
+    fresh: list[int] | None = None
+    """Places of the questions that resemble no learned one; None: none resembles one."""
+    wordings: list[str] | None = None
+    """Groups of all examples that resemble each other."""
+    origin: Origin | None = None
 
-    def with_fresh(
-        self, results: Sequence[Result], places: Sequence[int], groups: list[str] | None
-    ) -> list[Result]:
-        """Add the scores on the questions that resemble no learned one.
+    @cached_property
+    def main(self) -> str:
+        """Return the metric that decides: the target's first, else the strictest; empty: none."""
+        measured = next(iter(self.scores.values()))
+        rankable = (row.name for row in ROWS if row.is_rankable and row.sign)
+        directed = (name for name in measured if metric(name).sign)
+        named = (*self.target, *rankable, *directed)
+        return next((name for name in named if name in measured), "")
 
-        A system that learned meets the target only if it does so on these, too: it may have
-        remembered the others.
+    def result(self, spec: SystemSpec, plan: SystemPlan) -> SystemResult:
+        """Describe one system: scores with intervals, target, tokens, time, price.
 
-        Args:
-            results: All systems.
-            places: Of those questions; empty: no system that learned meets the target.
-            groups: Of all examples that resemble each other.
+        A target is met only if it is met under each change too, on the questions that resemble no
+        learned one if the system has learned from examples, and by rows that were collected.
         """
-        settings = replace(self.settings, clusters=self.settings.clusters or groups).at(places)
-        found = []
-        for one in results:
-            own = self._scores(self._at(one.name, places), settings) if places else {}
-            learned: TargetVerdict | None = "not_shown" if self.target else None
-            verdict = target_of(own, self.target) if places else learned
-            worst = _worst(one.target, verdict) if one.has_learned else one.target
-            found.append(one.model_copy(update={"fresh": own.get(self.metric), "target": worst}))
-        return found
+        answers, model = self.answers[plan.name], plan.model
+        seconds, n = [one.seconds for one in answers], len(answers)
+        texts = [one.text for one in answers]
+        tokens_in = sum(one.prompt_tokens for one in answers) / n
+        tokens_out = sum(one.num_tokens for one in answers) / n
+        lengths = zip(texts, map(words, self.references), strict=True)
+        ratios = [len(words(text)) / len(wanted) for text, wanted in lengths if wanted]
+        usd = 0.0 if spec.baseline else None
+        if spec.price is not None:
+            usd = 1000 * spec.price.usd_of(tokens_in, tokens_out, fmean(seconds))
+        own = self.scores[plan.name].items()
+        scores = {key: self.settings.score(metric(key), values) for key, values in own}
+        made = SystemResult(
+            name=spec.name,
+            kind=plan.kind,
+            model=model.name if model is not None else "",
+            is_trained=model is not None
+            and (model.adapter is not None or bool(RUN_ID.fullmatch(model.name))),
+            has_examples=spec.examples is not None and spec.baseline is None,
+            scores=scores | self.alone,
+            per_class=class_scores(texts, self.references, self.settings),
+            empty_fraction=sum(not text.strip() for text in texts) / n,
+            repetitive_fraction=sum(map(described.is_repetitive, texts)) / n,
+            mean_length_ratio=fmean(ratios) if ratios else None,
+            trivial_differences=described.trivial_differences(texts, self.references),
+            input_tokens_mean=tokens_in,
+            output_tokens_mean=tokens_out,
+            seconds_mean=fmean(seconds),
+            seconds_p95=quantiles(seconds, n=20, method="inclusive")[-1] if n > 1 else seconds[0],
+            cut_off_fraction=sum(not one.finished for one in answers) / n,
+            usd_per_1000_calls=usd,
+            num_reused=plan.num_reused,
+            served_by=sorted({one.served_by for one in answers if one.served_by}),
+        )
+        if not self.main:
+            return made
+        stress = [] if not self.stressed else self._stress[plan.name]
+        verdicts = [self._target(scores), *(one.target for one in stress)]
+        fresh: Score | None = None
+        if self.fresh is not None:
+            found = self._on_fresh(plan.name)
+            fresh = found.get(self.main)
+            verdicts += [self._target(found)] if made.has_learned else []
+        target = worst_verdict(one for one in verdicts if one) if self.target else None
+        if target == "met" and self.origin in {"written", "generated"}:
+            target = "not_shown"
+        return made.model_copy(update={"stress": stress, "fresh": fresh, "target": target})
 
-    def with_stress(
-        self, results: Sequence[Result], stressed: Sequence[StressedSystems]
-    ) -> list[Result]:
-        """Add the scores under each change; the target has to be met under all of them."""
-        row = metric(self.metric)
-        compared = {
-            (one.name, each.change): self.settings.at(each.places).compare(
-                row,
-                self._at(one.name, each.places)[self.metric],
-                each.scores[one.name][self.metric],
-            )
-            for each in stressed
-            for one in results
-            if each.places
-        }
-        adjusted = dict(zip(compared, _adjusted([*compared.values()], self.settings), strict=True))
-
-        def under(one: Result, each: StressedSystems) -> StressScore:
-            key = (one.name, each.change)
-            if key not in compared:
-                plain = one.scores[self.metric].value
-                return StressScore(change=each.change, num_changed=0, plain=plain)
-            paired = compared[key]
-            after = self._scores(each.scores[one.name], self.settings.at(each.places))
-            return StressScore(
-                change=each.change,
-                num_changed=len(each.places),
-                plain=paired.before,
-                score=after[self.metric],
-                difference=paired.difference,
-                ci_low=paired.low,
-                ci_high=paired.high,
-                p_adjusted=adjusted[key],
-                verdict=_verdict(paired, adjusted[key], row, self.settings),
-                target=target_of(after, self.target),
-            )
-
-        found = []
-        for one in results:
-            rows = [under(one, each) for each in stressed]
-            worst = _worst(one.target, *(each.target for each in rows))
-            found.append(one.model_copy(update={"stress": rows, "target": worst}))
-        return found
-
-    def ranking(self, results: Sequence[Result]) -> list[RankedSystem]:
+    def ranking(self, results: Sequence[SystemResult]) -> list[RankedSystem]:
         """Order the systems that meet the target by cost, and compare each with the best.
 
         Returns:
             Cheapest first: by US dollars where all prices are known, else by seconds per answer.
         """
         kept = [one for one in results if not self.target or one.target == "met"]
-        if not kept:
+        if not kept or not self.main:
             return []
         has_prices = all(one.usd_per_1000_calls is not None for one in kept)
-        row = metric(self.metric)
-        values = {one.name: self.scores[one.name][self.metric] for one in kept}
+        row = metric(self.main)
+        values = {one.name: self.scores[one.name][self.main] for one in kept}
         best = max(kept, key=lambda one: row.sign * fmean(values[one.name]))
 
-        def cost(one: Result) -> tuple[float, float]:
+        def cost(one: SystemResult) -> tuple[float, float]:
             return (one.usd_per_1000_calls or 0.0) if has_prices else 0.0, one.seconds_mean
 
-        def ranked(one: Result) -> RankedSystem:
+        def ranked(one: SystemResult) -> RankedSystem:
             if one is best:
                 return RankedSystem(name=one.name, versus_best="best")
             paired = self.settings.compare(row, values[best.name], values[one.name])
@@ -308,41 +281,104 @@ class Claims:
 
         return [ranked(one) for one in sorted(kept, key=cost)]
 
-    def _at(self, system: str, places: Sequence[int]) -> Scores:
-        wanted = {self.metric, *self.target}
-        return {key: [self.scores[system][key][i] for i in places] for key in wanted}
+    @cached_property
+    def _stress(self) -> dict[str, list[StressScore]]:
+        """Return each system's score under each change, beside the plain one on the same rows."""
+        row, found = metric(self.main), {}
+        for each in self.stressed:
+            settings = self.settings.at(each.places)
+            for name in self.scores if each.places else ():
+                plain, after = (self._at(name, each.places), each.scores[name])
+                found[name, each.change] = settings.compare(row, plain[self.main], after[self.main])
+        judged = dict(
+            zip(found, self.settings.verdicts([(row, one) for one in found.values()]), strict=True)
+        )
 
-    def _scores(self, values: Scores, settings: Settings) -> dict[str, Score]:
-        wanted = {self.metric, *self.target}
+        def under(name: str, each: Stressed) -> StressScore:
+            if not each.places:
+                plain = fmean(self.scores[name][self.main])
+                return StressScore(change=each.change, num_changed=0, plain=plain)
+            paired, (p, claim) = found[name, each.change], judged[name, each.change]
+            scores = self._scored(each.scores[name], self.settings.at(each.places))
+            return StressScore(
+                change=each.change,
+                num_changed=len(each.places),
+                plain=paired.before,
+                score=scores[self.main],
+                difference=paired.difference,
+                ci_low=paired.low,
+                ci_high=paired.high,
+                p_adjusted=p,
+                verdict=claim,
+                target=self._target(scores),
+            )
+
+        return {name: [under(name, each) for each in self.stressed] for name in self.scores}
+
+    def _on_fresh(self, system: str) -> dict[str, Score]:
+        """Return the scores on the questions that resemble no learned one; none without such."""
+        places = self.fresh
+        if not places:
+            return {}
+        grouped = replace(self.settings, clusters=self.settings.clusters or self.wordings)
+        return self._scored(self._at(system, places), grouped.at(places))
+
+    def _at(self, system: str, places: Sequence[int]) -> Scores:
+        return {key: [values[i] for i in places] for key, values in self.scores[system].items()}
+
+    def _scored(self, values: Scores, settings: Settings) -> dict[str, Score]:
+        """Return the scores that decide."""
+        wanted = {self.main, *self.target}
         return {key: settings.score(metric(key), values[key]) for key in wanted}
 
+    def _target(self, scores: Mapping[str, Score]) -> TargetVerdict | None:
+        """Return the verdict on all metrics of the target; None without one."""
+        found: list[TargetVerdict] = []
+        for name, bound in self.target.items():
+            one = scores.get(name)
+            if one is None or one.ci_low is None or one.ci_high is None:
+                found.append("not_shown")
+            else:
+                higher = metric(name).sign > 0
+                found.append(
+                    target_verdict(one.ci_low, one.ci_high, bound, higher_is_better=higher)
+                )
+        return worst_verdict(found) if found else None
 
-def _adjusted(found: Sequence[PairedComparison], settings: Settings) -> list[float]:
-    """Return p values that hold for several comparisons and all looks."""
-    return [min(1.0, p * settings.num_claims) for p in holm([one.p_value for one in found])]
 
+def class_scores(
+    outputs: Sequence[str], references: Sequence[str], settings: Settings
+) -> dict[str, ClassScore]:
+    """Return for each class the fraction of its rows that are right, the lowest first.
 
-def _verdict(paired: PairedComparison, p: float, row: Metric, settings: Settings) -> Verdict:
-    return verdict(
-        paired,
-        p,
-        higher_is_better=row.higher_is_better,
-        smallest_effect=settings.smallest_effect,
-    )
+    A class is named by its label, or key and key=value of JSON answers; by its number among the
+    sorted ones if it is no plain name, which could say something.
+    """
+    pairs = zip(outputs, references, strict=True)
+    whole: list[bool | None] = [label(output) == label(reference) for output, reference in pairs]
+    fields = described.field_matches(outputs, references)
+    found: dict[str, ClassScore] = {}
 
+    def add(name: str, right: Sequence[bool | None], rows: Sequence[int]) -> None:
+        rows = [i for i in rows if right[i] is not None]
+        if rows:
+            values = [float(right[i] or 0) for i in rows]
+            score = settings.at(rows).score(METRICS["accuracy"], values)
+            found[name] = ClassScore(**score.model_dump(), num_examples=len(rows))
 
-def target_of(scores: Mapping[str, Score], target: Mapping[str, float]) -> TargetVerdict | None:
-    """Return the verdict on all metrics of a target; None without one."""
-    found: list[TargetVerdict] = []
-    for name, bound in target.items():
-        low, high, higher = scores[name].ci_low, scores[name].ci_high, metric(name).sign > 0
-        if low is None or high is None:
-            found.append("not_shown")
+    for number, (key, values) in enumerate(described.columns_of(references).items()):
+        if key is None:
+            column, name, right = [label(one) for one in values], "", whole
         else:
-            found.append(target_verdict(low, high, bound, higher_is_better=higher))
-    return worst_verdict(found) if found else None
+            column, name = [one.strip('"') for one in values], _plain(key, number)
+            right = fields[key]
+            add(name, right, range(len(column)))
+        classes = sorted(set(column)) if described.has_classes(values) else ()
+        for place, value in enumerate(classes):
+            rows = [i for i, one in enumerate(column) if one == value]
+            add("=".join(filter(None, (name, _plain(value, place)))), right, rows)
+    return dict(sorted(found.items(), key=lambda one: one[1].value))
 
 
-def _worst(*verdicts: TargetVerdict | None) -> TargetVerdict | None:
-    known = [one for one in verdicts if one is not None]
-    return worst_verdict(known) if known else None
+def _plain(text: str, number: int) -> str:
+    return text if PLAIN.fullmatch(text) else f"#{number}"

@@ -1,54 +1,73 @@
 """What an evaluation warns of and refuses, and which findings a plan has with what numbers."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ft_tools import facts
 from ft_tools.endpoints.spec import Endpoint
-from ft_tools.evaluation.held_out import HeldOut, num_marked_bad
+from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.learned_rows import chose_the_checkpoint
-from ft_tools.evaluation.report import Contamination, Origin
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.models import (
-    LoadPlan,
-    Models,
-    chat_template,
-    quantization_of,
-)
+from ft_tools.evaluation.systems.models import Models, chat_template, quantization_of
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import MOST_TOKENS
 from ft_tools.findings import FindingsTable
 from ft_tools.formats.test_sets import MOST_LOOKS
 from ft_tools.formats.training_rows import CHARACTERS_PER_TOKEN
 from ft_tools.metrics.checks.request import Judge, check_names
-from ft_tools.metrics.sample_size import detectable_effect, examples_needed
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 
+if TYPE_CHECKING:
+    from ft_tools.evaluation.plan import EvaluatePlan
+
 _TABLE = FindingsTable("evaluation")
-warning, refusal = _TABLE.warning, _TABLE.refusal
+warning, refusal, sentence = _TABLE.warning, _TABLE.refusal, _TABLE.sentence
 """The rows of findings.toml."""
 RARE = 0.05
 """Fraction of answers that may be cut off."""
 
 
-def data_warnings(
+def plan_warnings(
     request: EvaluateRequest,
-    digest: str,
-    path: Path,
+    models: Models,
+    plan: "EvaluatePlan",
     examples: Sequence[HeldOut],
-    sources: Sequence[ModelSource],
+    left_out: Mapping[str, int],
+    why_idle: str,
 ) -> Iterator[str]:
-    """Yield findings on the rows: too few, not fresh, longer than the limit, marked bad."""
+    """Yield the findings of a plan.
+
+    Args:
+        request: What was asked for.
+        models: The models of the request.
+        plan: The plan without warnings.
+        examples: The held-out rows.
+        left_out: Reason -> rows of the file that are no examples.
+        why_idle: Why a Mac's GPU is not used.
+    """
+    yield from _of_rows(request, plan, examples, left_out)
+    yield from _of_claims(request, plan)
+    yield from _of_models(models, plan)
+    if why_idle:
+        yield warning("mac_gpu_idle", why=why_idle)
+    for one in plan.systems:
+        yield from _of_context(models, one)
+    yield from _of_systems(request, plan.systems)
+
+
+def _of_rows(
+    request: EvaluateRequest,
+    plan: "EvaluatePlan",
+    examples: Sequence[HeldOut],
+    left_out: Mapping[str, int],
+) -> Iterator[str]:
+    """Yield findings on the rows: too few, longer than the limit, marked bad, not mapped."""
     total, effect = len(examples), request.smallest_effect_fraction
-    discordance = facts.number("evaluation.discordance")
-    if (shown := detectable_effect(total, discordance)) > effect:
-        needed = examples_needed(effect, discordance)
-        numbers = {"num": total, "shown": shown, "effect": effect, "needed": needed}
-        yield warning("few_held_out_examples", **numbers)
-    if any(chose_the_checkpoint(one, path, digest) for one in sources):
-        yield warning("checkpoint_selected_here")
+    if (shown := plan.minimum_detectable_effect) > effect:
+        needed = plan.examples_for_smallest_effect
+        yield warning("few_held_out_examples", num=total, shown=shown, effect=effect, needed=needed)
     tokens = [len(one.reference) / CHARACTERS_PER_TOKEN for one in examples]
     num = sum(number > request.max_new_tokens for number in tokens)
     if num > RARE * total:
@@ -60,57 +79,47 @@ def data_warnings(
             characters=CHARACTERS_PER_TOKEN,
             enough=min(MOST_TOKENS, 2 ** math.ceil(math.log2(max(tokens)))),
         )
-    if num_bad := num_marked_bad(path, examples[-1].line):
+    reasons = dict(left_out)
+    if num_bad := reasons.pop("marked_bad", 0):
         yield warning("marked_bad", num=num_bad)
+    if reasons:
+        listed = ", ".join(f"{num} {reason}" for reason, num in reasons.items())
+        yield warning("left_out_by_mapping", num=sum(reasons.values()), reasons=listed)
 
 
-def claim_warnings(
-    look: int, origin: Origin | None, num_changed: dict[str, int], *, has_target: bool
-) -> Iterator[str]:
-    """Yield what limits a claim: looks at these rows, where they come from, what was changed.
-
-    Args:
-        look: At these rows, with this evaluation.
-        origin: As the caller named it.
-        num_changed: Change -> rows that it applies to.
-        has_target: Whether a target may be met.
-    """
-    if look > MOST_LOOKS:
-        yield warning("fresh_rows_needed", look=look)
-    elif look > 1:
-        yield warning("looked_at_before", look=look, earlier=look - 1)
-    if has_target and origin is None:
+def _of_claims(request: EvaluateRequest, plan: "EvaluatePlan") -> Iterator[str]:
+    """Yield what limits a claim: looks at these rows, where they come from, what was changed."""
+    if plan.look > MOST_LOOKS:
+        yield warning("fresh_rows_needed", look=plan.look)
+    elif plan.look > 1:
+        yield warning("looked_at_before", look=plan.look, earlier=plan.look - 1)
+    if plan.target and request.origin is None:
         yield warning("origin_unknown")
-    elif has_target and origin != "collected":
-        yield warning("not_collected", origin=origin)
-    for name, num in num_changed.items():
+    elif plan.target and request.origin != "collected":
+        yield warning("not_collected", origin=request.origin)
+    for name, num in plan.stress.items():
         if not num:
             yield warning("nothing_to_change", change=name)
 
 
-def model_warnings(
-    models: Models,
-    loading: LoadPlan | None,
-    why_idle: str,
-    overlap: Contamination,
-    num_examples: int,
-) -> Iterator[str]:
+def _of_models(models: Models, plan: "EvaluatePlan") -> Iterator[str]:
     """Yield findings on models that differ, how they are loaded, and what they were trained on."""
+    overlap, path = plan.contamination, Path(plan.dataset)
+    if any(chose_the_checkpoint(x, path, plan.dataset_sha256) for x in models.by_name.values()):
+        yield warning("checkpoint_selected_here")
     if models.tuned is not None:
-        yield from _pair_warnings(models.tuned, models.baseline)
+        yield from _of_pair(models.tuned, models.baseline)
     if overlap.num_near:
-        yield warning("near_copies", num=overlap.num_near, total=num_examples)
+        yield warning("near_copies", num=overlap.num_near, total=plan.num_examples)
     if models.by_name and overlap.not_checked:
         yield warning("training_files_missing")
     elif models.by_name and not overlap.checked_against:
         yield warning("training_data_unknown")
-    if loading is not None and loading.four_bit:
+    if plan.loading is not None and plan.loading.four_bit:
         yield warning("loaded_in_4_bit")
-    if why_idle:
-        yield warning("mac_gpu_idle", why=why_idle)
 
 
-def _pair_warnings(tuned: ModelSource, baseline: ModelSource | None) -> Iterator[str]:
+def _of_pair(tuned: ModelSource, baseline: ModelSource | None) -> Iterator[str]:
     if quantization_of(tuned) is not None:
         yield warning("trained_on_4_bit")
     if baseline is None:
@@ -122,26 +131,20 @@ def _pair_warnings(tuned: ModelSource, baseline: ModelSource | None) -> Iterator
         yield warning("templates_differ")
 
 
-def context_warnings(models: Models, systems: Sequence[SystemPlan]) -> Iterator[str]:
-    """Yield the models whose longest question and answer exceed what their config was made for."""
-    for plan in systems:
-        source = models.by_name.get(plan.name)
-        folder = None if source is None or source.path is None else Path(source.path)
-        if folder is None or not folder.is_dir():
-            continue
-        context = model_folder.config(folder).get("max_position_embeddings")
-        needed = plan.longest_input_tokens + plan.max_new_tokens
-        if isinstance(context, int) and needed > context:
-            yield warning(
-                "longer_than_context",
-                system=plan.name,
-                longest=plan.longest_input_tokens,
-                most=plan.max_new_tokens,
-                context=context,
-            )
+def _of_context(models: Models, plan: SystemPlan) -> Iterator[str]:
+    """Yield whether the longest question and answer exceed what a model's config was made for."""
+    source = models.by_name.get(plan.name)
+    folder = None if source is None or source.path is None else Path(source.path)
+    if folder is None or not folder.is_dir():
+        return
+    context = model_folder.config(folder).get("max_position_embeddings")
+    longest, most = plan.longest_input_tokens, plan.max_new_tokens
+    if isinstance(context, int) and longest + most > context:
+        numbers = {"longest": longest, "most": most, "context": context}
+        yield warning("longer_than_context", system=plan.name, **numbers)
 
 
-def system_warnings(request: EvaluateRequest, systems: Sequence[SystemPlan]) -> Iterator[str]:
+def _of_systems(request: EvaluateRequest, systems: Sequence[SystemPlan]) -> Iterator[str]:
     """Yield findings on texts that leave the machine, answers that are reused, and tasks."""
     hosts = {spec.name: spec.endpoint for spec in request.all_systems() if spec.endpoint}
     for plan in systems:

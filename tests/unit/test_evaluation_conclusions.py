@@ -5,7 +5,6 @@ import json
 import pytest
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.classes import class_scores
 from ft_tools.evaluation.conclude import Call, concluded, without_details
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.report import (
@@ -15,10 +14,7 @@ from ft_tools.evaluation.report import (
     SystemResult,
 )
 from ft_tools.evaluation.requirements import read_requirement, unmet
-from ft_tools.evaluation.results import (
-    Settings,
-    compare_scores,
-)
+from ft_tools.evaluation.results import Settings, class_scores, compare_scores
 from ft_tools.views.page import changed_words
 
 SETTINGS = Settings(seed=0, smallest_effect=0.1)

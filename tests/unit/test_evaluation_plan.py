@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import PrepareRequest
 from ft_tools.errors import BadData, BadInput, PlanChanged, Refused
 from ft_tools.evaluation.held_out import read_held_out
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.tool import evaluate
+from ft_tools.formats.test_sets import asked_by
 from ft_tools.publish import sha256
 from tests.unit.held_out_files import (
     chat,
@@ -221,3 +224,36 @@ def test_the_last_answer_is_the_reference_and_clusters_are_kept(workspace):
     turns = [{"role": "user", "content": "go"}, {"role": "assistant", "tool_calls": [call]}]
     (one,) = read_held_out(write(path, [{"messages": turns, "tools": "[]"}]))
     assert json.loads(one.reference) == [{"name": "f", "arguments": {"x": 1}}]
+
+
+def test_a_raw_file_is_read_by_the_mapping_that_prepares_it(workspace, base):
+    rows = [
+        {"mail": f"Where is my parcel {i}?", "town": "Oslo", "state": "open" if i % 4 else "spam",
+         "customer": f"c{i % 3}", "phone": "+47 22 33 44 55"}
+        for i in range(20)
+    ]  # fmt: skip
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    (workspace / "raw.csv").write_text("\n".join(lines) + "\n")
+    mapping = {"prompt": "Town? {mail}", "answer": {"town": "town"}, "keep": {"state": "open"},
+               "system": "Answer in JSON.", "ignore": ["*"]}  # fmt: skip
+    given = {"model": base, "baseline": base, "dataset": "raw.csv", "mapping": mapping}
+    request = EvaluateRequest(**given, cluster_field="customer", options={"max_examples": 10})
+    launch = evaluate(request)
+    assert launch.plan["num_examples"] == 10
+    assert "left_out_by_mapping: 4 rows" in "".join(launch.warnings)
+    first = read_held_out(workspace / "raw.csv", request.mapping, "customer")[0]
+    assert (first.line, first.reference, first.cluster) == (2, '{"town": "Oslo"}', "c1")
+    assert first.asked == "Town? Where is my parcel 1?"
+    assert first.row["phone"] != rows[0]["phone"]
+    # What prepare_dataset writes of the same rows is the same test to the count of looks.
+    prepared = {"path": "raw.csv", "mapping": mapping, "output_dir": "parts", "test_fraction": 0.5}
+    prepared["confirm"] = prepare_dataset(PrepareRequest(**prepared)).mapping_hash
+    prepare_dataset(PrepareRequest(**prepared))
+    (test,) = (workspace / "parts").rglob("test.jsonl")
+    whole = {one.asked: one for one in read_held_out(workspace / "raw.csv", request.mapping)}
+    for one in read_held_out(test):
+        assert (one.messages, one.reference) == (whole[one.asked].messages, one.reference)
+        assert asked_by([one.numbered]) == asked_by([whole[one.asked].numbered])
+    wrong = EvaluateRequest(**given | {"mapping": mapping | {"prompt": "letter"}})
+    with pytest.raises(BadInput, match="'letter', which the file does not have"):
+        evaluate(wrong)

@@ -10,7 +10,7 @@ from ft_tools.evaluation.held_out import HeldOut, read_held_out
 from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.report import Score, SystemResult
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.results import Claims, Settings
+from ft_tools.evaluation.results import Measured, Settings
 from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_pool
 from ft_tools.evaluation.systems.models import find_models
 from ft_tools.evaluation.systems.spec import FewShot, SystemSpec
@@ -191,7 +191,7 @@ def test_the_ranking_is_by_cost_among_those_that_meet_the_target():
     values = {k: {"exact_match": [1.0] * n + [0.0] * (100 - n)} for k, n in right.items()}
 
     def claims(target):
-        return Claims("exact_match", target, values, Settings(0, 0.1))
+        return Measured([], Settings(0, 0.1), target, scores=values)
 
     results = [result("a", 9.0), result("b", 1.0), result("c", 0.0, "not_met")]
     ranked = claims({"exact_match": 0.9}).ranking(results)

@@ -9,7 +9,7 @@ import pytest
 
 from ft_tools.errors import BadData, BadInput, UnknownName
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.results import system_result
+from ft_tools.evaluation.results import Measured, Settings
 from ft_tools.evaluation.systems.answers import Answer
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
@@ -170,7 +170,7 @@ def test_health_counts_what_is_wrong_with_outputs():
         SystemPlan(name="a", kind="model", max_new_tokens=9),
     )
     references = ["one", "two", "three", "four", "five"]
-    found = system_result(spec, plan, answers, {}, references, {})
+    found = Measured(references, Settings(0, 0.1), {}, {"a": answers}, {"a": {}}).result(spec, plan)
     assert (found.empty_fraction, found.cut_off_fraction) == (0.2, 0.6)
     assert (found.repetitive_fraction, found.seconds_mean) == (0.4, 1.0)
     assert found.mean_length_ratio == pytest.approx((2 + 40 + 72 + 20) / 5)

@@ -4,7 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -12,32 +12,14 @@ from pydantic import BaseModel
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude
-from ft_tools.evaluation.classes import class_scores
-from ft_tools.evaluation.conclude import Call
 from ft_tools.evaluation.held_out import HeldOut, read_held_out, scored_rows
 from ft_tools.evaluation.learned_rows import learned_lines
 from ft_tools.evaluation.page import Sample, document
 from ft_tools.evaluation.plan import EvaluatePlan
-from ft_tools.evaluation.report import (
-    Comparison,
-    EvaluationReport,
-    RankedSystem,
-    Score,
-    SystemResult,
-)
+from ft_tools.evaluation.report import Comparison, EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.results import (
-    Claims,
-    Scores,
-    Settings,
-    StressedSystems,
-    compare_scores,
-    main_metric,
-    system_result,
-)
+from ft_tools.evaluation.results import Measured, Scores, Settings, Stressed, compare_scores
 from ft_tools.evaluation.stress import HELD_OUT
-from ft_tools.evaluation.systems.answers import Answer
-from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.warnings import warning
 from ft_tools.evaluation.worker.answering import answer_all, general_scores
 from ft_tools.evaluation.worker.state import State
@@ -56,41 +38,27 @@ IF_OUT_OF_MEMORY = (
 )
 
 
-@dataclass
-class Numbers:
-    """Everything that was measured."""
-
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
-    scores: dict[str, Scores] = field(default_factory=dict)
-    """System -> metric -> a value for each example."""
-    stressed: list[StressedSystems] = field(default_factory=list)
-    general: list[Comparison] = field(default_factory=list)
-    benchmarks: list[Comparison] = field(default_factory=list)
-    alone: dict[str, Score] = field(default_factory=dict)
-    """Of a model without anything to compare with: its general ability and benchmarks."""
-
-
 def work(session: Session) -> BaseModel:
     """Evaluate as planned."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     request = session.request(EvaluateRequest)
     plan = session.plan(EvaluatePlan)
     session.update(if_out_of_memory=IF_OUT_OF_MEMORY)
-    state = State(session, request, plan, read_planned(request, plan), notes=list(plan.warnings))
+    state = State(session, request, plan, _read_planned(request, plan), notes=list(plan.warnings))
     if files := [one.model for one in plan.systems if one.model]:
         # Seconds of imports, which endpoints and simple baselines do without.
         from ft_tools.evaluation.worker.loaded_models import LoadedModels, prepare
 
         prepare(request.seed, session.info.created_at)
         state.models = LoadedModels(plan.loading, files)
-    numbers = measure(state)
+    measured = _measure(state)
     if state.models is not None:
         state.models.close()
     session.phase("writing the report")
-    return write_report(state, numbers)
+    return _write_report(state, measured)
 
 
-def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
+def _read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
     """Read the held-out file that was planned.
 
     Raises:
@@ -101,38 +69,14 @@ def read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
     path = Path(plan.dataset)
     if sha256(path) != plan.dataset_sha256:
         raise PlanChanged(f"{path} changed since the plan was confirmed; call evaluate again")
-    return read_held_out(
-        path, cluster_field=request.cluster_field, max_examples=request.max_examples
-    )
+    return read_held_out(path, request.mapping, request.cluster_field, request.max_examples)
 
 
-def measure(state: State) -> Numbers:
+def _measure(state: State) -> Measured:
     """Measure general ability, answers and benchmarks, as planned."""
-    numbers = Numbers()
+    measured = Measured(state.references, state.settings, state.plan.target)
     if state.plan.num_general_prompts:
-        numbers.general = _compare_weights(state, numbers, general_scores(state), METRICS)
-    _measure_answers(state, numbers)
-    if state.request.lm_eval_tasks:
-        # The harness takes seconds to import and is needed only here.
-        from ft_tools.evaluation.worker.lm_eval_tasks import task_scores
-
-        numbers.benchmarks = _compare_weights(state, numbers, *task_scores(state))
-    return numbers
-
-
-def _compare_weights(
-    state: State, numbers: Numbers, scores: dict[str, Scores], rows: Mapping[str, Metric]
-) -> list[Comparison]:
-    """Compare what was measured beside the answers; a model alone has scores."""
-    plain = Settings(state.request.seed, state.request.smallest_effect_fraction)
-    if state.plan.alone:
-        [found] = scores.values()
-        numbers.alone |= {key: plain.score(rows[key], own) for key, own in found.items()}
-    return compare_scores(scores, plain, rows)
-
-
-def _measure_answers(state: State, numbers: Numbers) -> None:
-    """Let all systems answer, and score the answers of each set of questions."""
+        measured.general = _compare_weights(state, measured, general_scores(state), METRICS)
     # A plan of an earlier version may name metrics that are gone.
     chosen = [name for name in state.plan.metrics if name in REQUESTS]
     place_of = {example.line: i for i, example in enumerate(state.examples)}
@@ -141,16 +85,35 @@ def _measure_answers(state: State, numbers: Numbers) -> None:
         scoring = Scoring([one.reference for one in examples], [one.row for one in examples])
         texts = {name: [one.text for one in found] for name, found in answers.items()}
         scores = {name: score_outputs(chosen, t, scoring) for name, t in texts.items()}
-        for name, more in check_scores(state, texts, examples).items():
+        for name, more in _check_scores(state, texts, examples).items():
             scores[name] |= more
         if kind == HELD_OUT:
-            numbers.answers, numbers.scores = answers, scores
+            measured.answers, measured.scores = answers, scores
         else:
             places = [place_of[example.line] for example in examples]
-            numbers.stressed.append(StressedSystems(kind.rpartition(" ")[0], places, scores))
+            measured.stressed.append(Stressed(kind.rpartition(" ")[0], places, scores))
+    if state.request.lm_eval_tasks:
+        # The harness takes seconds to import and is needed only here.
+        from ft_tools.evaluation.worker.lm_eval_tasks import task_scores
+
+        measured.benchmarks = _compare_weights(state, measured, *task_scores(state))
+    measured.fresh, measured.wordings = _fresh(state), state.wordings
+    measured.origin = state.request.origin
+    return measured
 
 
-def check_scores(
+def _compare_weights(
+    state: State, measured: Measured, scores: dict[str, Scores], rows: Mapping[str, Metric]
+) -> list[Comparison]:
+    """Compare what was measured beside the answers; a model alone has scores."""
+    plain = Settings(state.request.seed, state.request.smallest_effect_fraction)
+    if state.plan.alone:
+        [found] = scores.values()
+        measured.alone |= {key: plain.score(rows[key], own) for key, own in found.items()}
+    return compare_scores(scores, plain, rows)
+
+
+def _check_scores(
     state: State, texts: Mapping[str, Sequence[str]], examples: Sequence[HeldOut]
 ) -> dict[str, Scores]:
     """Return system -> `checks`, and each of several, -> a value for each example.
@@ -176,106 +139,6 @@ def check_scores(
     return found
 
 
-def write_report(state: State, numbers: Numbers) -> EvaluationReport:
-    """Write samples.jsonl and report.html, and return the report; that is a look at the rows."""
-    plan, run_dir = state.plan, state.session.run_dir
-    effect = state.request.smallest_effect_fraction
-    report = conclude.concluded(_report(state, numbers), effect, _call(state))
-    samples = _samples(state, numbers, report)
-    lines = [json.dumps(asdict(sample)) for sample in samples]
-    write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
-    remember_look(asked_by(one.numbered for one in state.examples), run_dir.name)
-    counts = {}
-    if "classification" in plan.metrics:
-        for name, found in numbers.answers.items():
-            counts[name] = confusion([one.text for one in found], state.references)
-    write_file(run_dir / "report.html", document(report, samples, counts))
-    state.session.artifact("samples", run_dir / "samples.jsonl")
-    requested = [name for name in state.request.metrics if name in state.plan.metrics]
-    return conclude.without_details(report, requested)
-
-
-def _call(state: State) -> Call:
-    """Return what the next steps repeat of this evaluation."""
-    given = state.request.model_dump(
-        mode="json", exclude_defaults=True, exclude={"systems", "confirm", "name", "request_id"}
-    )
-    if state.request.systems:
-        given["systems"] = [state.session.run_dir.name]
-    overlap = state.plan.contamination
-    learned = [*overlap.checked_against, *overlap.learned_from]
-    columns = columns_of(state.references)
-    return Call(
-        run_id=state.session.run_dir.name,
-        arguments=given,
-        learned_from=learned[0] if learned else "",
-        has_classes=all(map(has_classes, columns.values())),
-    )
-
-
-def _report(state: State, numbers: Numbers) -> EvaluationReport:
-    """Return the report without conclusions: all systems with their verdicts and ranking."""
-    plan, settings, scores = state.plan, state.settings, numbers.scores
-    tuned, baseline = state.weights.get("tuned"), state.weights.get("baseline")
-    names = [one.name for one in plan.systems]
-    notes, wordings, clusters = list(state.notes), state.wordings, settings.clusters
-    if wordings:
-        notes.append(warning("few_wordings", num=len(wordings), groups=len(set(wordings))))
-    results = [_result(state, numbers, one) for one in plan.systems]
-    name = main_metric(list(scores[names[0]]), plan.target) or ""
-    fresh, ranking = _fresh(state), list[RankedSystem]()
-    if name:
-        claims = Claims(name, plan.target, scores, settings)
-        if fresh is not None:
-            results = claims.with_fresh(results, fresh, wordings)
-        if numbers.stressed:
-            results = claims.with_stress(results, numbers.stressed)
-        if state.request.origin in {"written", "generated"}:
-            unshown = {"target": "not_shown"}
-            results = [r.model_copy(update=unshown) if r.target == "met" else r for r in results]
-        ranking = claims.ranking(results)
-    most = None
-    if "classification" in plan.metrics:
-        [(_, num)] = Counter(map(label, state.references)).most_common(1)
-        most = round(num / len(state.references), 4)
-    return EvaluationReport(
-        tuned=tuned.name if tuned else ", ".join(names[1:] or names),
-        baseline=baseline.name if baseline else tuned.name if tuned else names[0],
-        alone=plan.alone,
-        compares_systems=bool(state.request.systems) and not plan.alone,
-        summary=[],
-        num_examples=len(state.examples),
-        target=plan.target,
-        main_metric=name,
-        systems=results,
-        ranking=ranking,
-        majority_fraction=most,
-        origin=state.request.origin,
-        comparisons=compare_scores(scores, settings),
-        general_ability=numbers.general,
-        benchmarks=numbers.benchmarks,
-        contamination=plan.contamination,
-        num_fresh=None if fresh is None else len(fresh),
-        accepted=plan.accepted,
-        look=settings.looks,
-        coverage=round(1 - settings.alpha, 6),
-        num_clusters=len(set(clusters)) if clusters else None,
-        notes=notes,
-        report_html=str(state.session.run_dir / "report.html"),
-        samples_jsonl=str(state.session.run_dir / "samples.jsonl"),
-    )
-
-
-def _result(state: State, numbers: Numbers, plan: SystemPlan) -> SystemResult:
-    spec = next(one for one in state.request.all_systems() if one.name == plan.name)
-    settings, answers = state.settings, numbers.answers[plan.name]
-    own = numbers.scores[plan.name].items()
-    scores = {key: settings.score(metric(key), values) for key, values in own} | numbers.alone
-    result = system_result(spec, plan, answers, scores, state.references, state.plan.target)
-    classes = class_scores([one.text for one in answers], state.references, settings)
-    return result.model_copy(update={"per_class": classes})
-
-
 def _fresh(state: State) -> list[int] | None:
     """Return the places of the questions that resemble no learned one; None if no question does."""
     named = map(Path, state.plan.contamination.checked_against)
@@ -286,17 +149,91 @@ def _fresh(state: State) -> list[int] | None:
     return [i for i, one in enumerate(state.examples) if one.line not in seen] if seen else None
 
 
-def _samples(state: State, numbers: Numbers, report: EvaluationReport) -> list[Sample]:
-    """Return every example with all answers, worst regressions first.
+def _write_report(state: State, measured: Measured) -> EvaluationReport:
+    """Write samples.jsonl and report.html, and return the report; that is a look at the rows."""
+    plan, run_dir = state.plan, state.session.run_dir
+    report = conclude.concluded(
+        _report(state, measured), state.request.smallest_effect_fraction, _call(state)
+    )
+    samples = _samples(state, measured, report)
+    lines = [json.dumps(asdict(sample)) for sample in samples]
+    write_file(run_dir / "samples.jsonl", "\n".join(lines) + "\n")
+    remember_look(asked_by(one.numbered for one in state.examples), run_dir.name)
+    counts = {}
+    if "classification" in plan.metrics:
+        for name, found in measured.answers.items():
+            counts[name] = confusion([one.text for one in found], state.references)
+    write_file(run_dir / "report.html", document(report, samples, counts))
+    state.session.artifact("samples", run_dir / "samples.jsonl")
+    requested = [name for name in state.request.metrics if name in plan.metrics]
+    return conclude.without_details(report, requested)
 
-    The change is of the best system by the reference.
-    """
-    answers, name = numbers.answers, report.main_metric
-    reference, *others = answers
-    rows = [row for row in report.comparisons if row.metric == name]
+
+def _report(state: State, measured: Measured) -> EvaluationReport:
+    """Return the report without conclusions: all systems with their verdicts and ranking."""
+    plan, settings = state.plan, measured.settings
+    specs = {spec.name: spec for spec in state.request.all_systems()}
+    results = [measured.result(specs[one.name], one) for one in plan.systems]
+    names = [one.name for one in results]
+    shown = {name: files.name for name, files in state.weights.items()}
+    notes, wordings, clusters = list(state.notes), state.wordings, settings.clusters
+    if wordings:
+        notes.append(warning("few_wordings", num=len(wordings), groups=len(set(wordings))))
+    most = None
+    if "classification" in plan.metrics:
+        [(_, num)] = Counter(map(label, state.references)).most_common(1)
+        most = round(num / len(state.references), 4)
+    return EvaluationReport(
+        tuned=shown.get("tuned", ", ".join(names[1:] or names)),
+        baseline=shown.get("baseline", shown.get("tuned", names[0])),
+        alone=plan.alone,
+        compares_systems=bool(state.request.systems) and not plan.alone,
+        summary=[],
+        num_examples=len(state.examples),
+        target=plan.target,
+        main_metric=measured.main,
+        systems=results,
+        ranking=measured.ranking(results),
+        majority_fraction=most,
+        origin=state.request.origin,
+        comparisons=compare_scores(measured.scores, settings),
+        general_ability=measured.general,
+        benchmarks=measured.benchmarks,
+        contamination=plan.contamination,
+        num_fresh=None if measured.fresh is None else len(measured.fresh),
+        accepted=plan.accepted,
+        look=settings.looks,
+        coverage=round(1 - settings.alpha, 6),
+        num_clusters=len(set(clusters)) if clusters else None,
+        notes=notes,
+    )
+
+
+def _call(state: State) -> conclude.Call:
+    """Return what the next steps repeat of this evaluation."""
+    given = state.request.model_dump(
+        mode="json", exclude_defaults=True, exclude={"systems", "confirm", "name", "request_id"}
+    )
+    if state.request.systems:
+        given["systems"] = [state.session.run_dir.name]
+    overlap = state.plan.contamination
+    learned = [*overlap.checked_against, *overlap.learned_from]
+    columns = columns_of(state.references)
+    return conclude.Call(
+        run_id=state.session.run_dir.name,
+        arguments=given,
+        learned_from=learned[0] if learned else "",
+        has_classes=all(map(has_classes, columns.values())),
+    )
+
+
+def _samples(state: State, measured: Measured, report: EvaluationReport) -> list[Sample]:
+    """Return every example with all answers, worst regressions of the best system first."""
+    answers, name = measured.answers, report.main_metric
     sign = metric(name).sign if name else 0.0
-    shown = max(rows, key=lambda row: sign * row.tuned).system if rows else [reference, *others][-1]
-    before, after = (numbers.scores[one].get(name) for one in (reference, shown))
+    rows = [row for row in report.comparisons if row.metric == name]
+    best = max(rows, key=lambda row: sign * row.tuned).system if rows else [*answers][-1]
+    before, after = (measured.scores[one].get(name) for one in (next(iter(answers)), best))
     found = [
         Sample(
             line=example.line,
