@@ -30,7 +30,7 @@ def document_facts(path: str) -> Facts:
         )
     counts = count_documents(root)
     tokens, num_files = counts.num_tokens, sum(counts.kinds.values()) - counts.num_without_text
-    limit = threshold("long_context_tokens").value
+    limit = threshold("long_context_tokens")
     fits = "fits" if tokens <= limit else "does not fit"
     says = (
         f"{tokens:,} tokens (estimated) in {num_files:,} files; {fits} one cached prompt of "
@@ -51,10 +51,10 @@ def reading_facts(facts: Facts, price: float | None) -> Facts:
     full = {name: known[key] * DAYS for name, key in REPEATED.items() if key in known}
     if not calls or not full:
         return Facts()
-    writes = 1.0 if calls >= MINUTES_PER_DAY / threshold("cache_minutes").value else calls
-    cached = (calls - writes) * threshold("cached_fraction").value
-    cached += writes * threshold("cache_write_fraction").value
-    least = threshold("cacheable_prefix").value * DAYS
+    writes = 1.0 if calls >= MINUTES_PER_DAY / threshold("cache_minutes") else calls
+    cached = (calls - writes) * threshold("cached_fraction")
+    cached += writes * threshold("cache_write_fraction")
+    least = threshold("cacheable_prefix") * DAYS
     numbers, shown = dict[str, float](), list[str]()
     for name, tokens in full.items():
         numbers[f"{name}_tokens_per_month"] = tokens * calls
@@ -63,7 +63,7 @@ def reading_facts(facts: Facts, price: float | None) -> Facts:
             numbers[f"{name}_tokens_per_month_cached"] = tokens * cached
             shown[-1] += f" ({_amount(tokens * cached, price)} if cached)"
     if "corpus_tokens" in known:
-        retrieved = threshold("retrieved_tokens").value * DAYS * calls
+        retrieved = threshold("retrieved_tokens") * DAYS * calls
         numbers["rag_tokens_per_month"] = retrieved
         numbers["context_tokens_per_day"] = known["corpus_tokens"] * calls
         shown.append(f"rag {_amount(retrieved, price)}")

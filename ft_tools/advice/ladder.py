@@ -8,12 +8,13 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import anti_patterns, facts
 from ft_tools.advice.facts import Facts
-from ft_tools.advice.report import Block, Rung, State
+from ft_tools.advice.report import Block, Question, Rung, State
 from ft_tools.advice.request import RungId
 from ft_tools.facts import Fact
 
@@ -24,23 +25,6 @@ COMPARED: Mapping[str, Callable[[float, float], bool]] = {
 }
 LAST = "collect_data_first"
 """The rung that is always possible."""
-
-
-class Number(Fact):
-    """A threshold."""
-
-    value: float
-    units: str
-    why: str
-
-
-class Ask(BaseModel):
-    """What is asked where a fact is unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    field: str
-    ask: str
 
 
 class Row(Fact):
@@ -66,9 +50,9 @@ class Table(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    thresholds: dict[str, Number]
+    thresholds: dict[str, dict[str, Any]]
     rungs: list[Row]
-    questions: dict[str, Ask]
+    questions: dict[str, Question]
 
 
 @cache
@@ -77,17 +61,16 @@ def table() -> Table:
     return Table.model_validate(facts.table_of("ladder.toml", "advice"))
 
 
-def threshold(name: str) -> Number:
+def threshold(name: str) -> float:
     """Return a threshold of the ladder.
 
-    >>> threshold("sft_minimum").value
+    >>> threshold("sft_minimum")
     50.0
     """
-    return table().thresholds[name]
+    return float(table().thresholds[name]["value"])
 
 
-@dataclass(frozen=True)
-class Clause:
+class Clause(NamedTuple):
     """A fact, a sign, and what it is compared with: a threshold, or words."""
 
     fact: str
@@ -99,7 +82,7 @@ class Clause:
         """Return the clause with the number of its threshold."""
         if self.sign == "is":
             return f"{self.fact} {self.value.replace('|', ' or ')}"
-        return f"{self.fact} {self.sign} {threshold(self.value).value:,.10g}"
+        return f"{self.fact} {self.sign} {threshold(self.value):,.10g}"
 
     def holds(self, facts: Facts) -> bool | None:
         """Return whether it holds; None where the fact is unknown."""
@@ -110,7 +93,7 @@ class Clause:
             return facts.words[self.fact] in words if self.fact in facts.words else None
         if self.fact not in facts.numbers:
             return None
-        return COMPARED[self.sign](facts.numbers[self.fact], threshold(self.value).value)
+        return COMPARED[self.sign](facts.numbers[self.fact], threshold(self.value))
 
     def observed(self, facts: Facts) -> str:
         """Return what is known of the fact."""
@@ -151,12 +134,17 @@ def blocks(facts: Facts) -> list[Block]:
     """Return the rules that hold under the facts, with the rungs that each blocks."""
     found = []
     for rule in anti_patterns.rules().values():
-        why = next((said for when in rule.when if (said := _all_hold(when, facts))), "")
-        if why:
+        for when in rule.when:
+            clauses = [clause(part) for part in when.split(" and ")]
+            if not all(each.holds(facts) for each in clauses):
+                continue
+            limits = [f" ({each.shown})" if each.sign != "is" else "" for each in clauses]
+            said = zip((each.observed(facts) for each in clauses), limits, strict=True)
+            why = " and ".join(map("".join, said))
             rungs = [row.id for row in table().rungs if rule.id in row.blocked_by]
-            found.append(
-                Block(id=rule.id, rungs=rungs, why=why, override=rule.override, source=rule.source)
-            )
+            block = {"id": rule.id, "rungs": rungs, "why": why}
+            found.append(Block(**block, override=rule.override, source=rule.source))
+            break
     return found
 
 
@@ -183,16 +171,6 @@ def first(placed: Mapping[RungId, PlacedRung], considering: Sequence[RungId]) ->
         for each in placed.values()
         if each.is_possible and (each.row.id in considering or not each.row.optional)
     )
-
-
-def _all_hold(when: str, facts: Facts) -> str:
-    """Return what was observed where all clauses hold, else nothing."""
-    clauses = [clause(part) for part in when.split(" and ")]
-    if not all(each.holds(facts) for each in clauses):
-        return ""
-    limits = [f" ({each.shown})" if each.sign != "is" else "" for each in clauses]
-    said = [f"{one.observed(facts)}{limit}" for one, limit in zip(clauses, limits, strict=True)]
-    return " and ".join(said)
 
 
 def _placed(

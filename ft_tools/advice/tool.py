@@ -96,12 +96,11 @@ def _questions(
     asked = [placed[name] for name in request.considering]
     for each in [*asked, placed["do_nothing"]] if asked else usual:
         unknown = [*unknown, *(each.unknown if each.rung.state != "blocked" else ())]
-    known = table().questions
-    fields = dict[str, str]()
+    found = dict[str, Question]()
     for name in unknown:
-        if name in known:
-            fields.setdefault(known[name].field, known[name].ask)
-    return [Question(field=name, ask=ask) for name, ask in fields.items()][:MOST_QUESTIONS]
+        if (asked_of := table().questions.get(name)) is not None:
+            found.setdefault(asked_of.field, asked_of)
+    return list(found.values())[:MOST_QUESTIONS]
 
 
 def _next_steps(start: PlacedRung, facts: Facts, request: ApproachRequest) -> list[NextStep]:
