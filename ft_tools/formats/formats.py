@@ -71,9 +71,8 @@ class Format(NamedTuple):
     """sft, dpo or kto."""
     build: Callable[[Example, Row, Columns], None]
     """Reads the columns into an example."""
-    fits: Callable[[Row, Columns], bool]
-    read: Callable[[Columns], tuple[str | None, ...]]
-    """The columns that an example is made of, beside `BESIDE`."""
+    read: tuple[str, ...]
+    """The columns that an example is made of, beside `BESIDE`; fields of `Columns` by name."""
 
 
 def normalise(line: int, row: Any) -> Example:
@@ -314,66 +313,22 @@ def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _has(*names: str) -> Callable[[Row, Columns], bool]:
-    return lambda row, _: all(name in row for name in names)
-
-
-def _read_of_text(its: Columns) -> tuple[str | None, ...]:
-    return (its.asked, its.answer, *ABOUT)
-
-
-def _read_of_pair(its: Columns) -> tuple[str | None, ...]:
-    return (its.asked, *ABOUT, *SIDES)
-
-
+TEXTS = ("{asked}", "{answer}", *ABOUT)
+PAIR = ("{asked}", *ABOUT, *SIDES)
 FORMATS = {
-    "openai_preference": Format(
-        "dpo", _openai_preference, _has(*OPENAI_SIDES), lambda _: ("input", *OPENAI_SIDES)
-    ),
-    # What ends with an answer is no prompt, but one of the sides again.
-    "sharegpt_preference": Format(
-        "dpo",
-        _chat_preference,
-        lambda row, its: (
-            _has(*SIDES)(row, its)
-            and its.turns is not None
-            and not is_answered(as_turns(row[its.turns]))
-        ),
-        lambda its: (its.turns, *SIDES),
-    ),
-    "preference_explicit": Format("dpo", _preference, _has("prompt", *SIDES), _read_of_pair),
-    "alpaca_preference": Format(
-        "dpo",
-        _preference,
-        lambda row, its: _has(*SIDES)(row, its) and its.asked is not None,
-        _read_of_pair,
-    ),
-    "preference_implicit": Format("dpo", _implicit, _has(*SIDES), lambda _: SIDES),
-    "kto": Format(
-        "kto",
-        _kto,
-        lambda row, its: bool(
-            (its.turns or (its.asked and its.answer)) and isinstance(label_of(row), bool)
-        ),
-        lambda its: ("label", "kto_tag", *(its[:1] if its.turns else _read_of_text(its))),
-    ),
-    "sharegpt": Format(
-        "sft", _chat, lambda row, its: _is_sharegpt(row, its.turns), lambda its: its[:1]
-    ),
-    "openai_messages": Format("sft", _chat, lambda _, its: bool(its.turns), lambda its: its[:1]),
-    "alpaca": Format(
-        "sft",
-        _prompt_completion,
-        lambda _, its: its.asked == "instruction" and its.answer is not None,
-        _read_of_text,
-    ),
-    "prompt_completion": Format(
-        "sft", _prompt_completion, lambda _, its: bool(its.asked and its.answer), _read_of_text
-    ),
-    "text": Format("sft", _plain_text, _has("text"), lambda _: ("text",)),
-    "prompt_only": Format("sft", _prompt_only, lambda _, its: bool(its.asked), _read_of_text),
+    "openai_preference": Format("dpo", _openai_preference, ("input", *OPENAI_SIDES)),
+    "sharegpt_preference": Format("dpo", _chat_preference, ("{turns}", *SIDES)),
+    "preference_explicit": Format("dpo", _preference, PAIR),
+    "alpaca_preference": Format("dpo", _preference, PAIR),
+    "preference_implicit": Format("dpo", _implicit, SIDES),
+    "kto": Format("kto", _kto, ("label", "kto_tag", "{turns}", *TEXTS)),
+    "sharegpt": Format("sft", _chat, ("{turns}",)),
+    "openai_messages": Format("sft", _chat, ("{turns}",)),
+    "alpaca": Format("sft", _prompt_completion, TEXTS),
+    "prompt_completion": Format("sft", _prompt_completion, TEXTS),
+    "text": Format("sft", _plain_text, ("text",)),
+    "prompt_only": Format("sft", _prompt_only, TEXTS),
 }
-"""The formats; of those that fit a row, the first is its own."""
 PREFERENCES = {name for name, one in FORMATS.items() if one.task == "dpo"}
 
 
@@ -386,8 +341,31 @@ def _recognised(row: Any) -> tuple[str, Columns]:
     if not isinstance(row, Mapping):
         return "unknown", Columns(None, None, None)
     columns = columns_of(row)
-    name = next((name for name, one in FORMATS.items() if one.fits(row, columns)), "unknown")
-    return name, columns
+    if row.keys() >= {*OPENAI_SIDES}:
+        return "openai_preference", columns
+    return (_pair_in if row.keys() >= {*SIDES} else _answer_in)(row, columns), columns
+
+
+def _pair_in(row: Row, its: Columns) -> str:
+    """Name the format of a row with a better and a worse answer."""
+    # What ends with an answer is no prompt, but one of the sides again.
+    if its.turns is not None and not is_answered(as_turns(row[its.turns])):
+        return "sharegpt_preference"
+    if "prompt" in row:
+        return "preference_explicit"
+    return "preference_implicit" if its.asked is None else "alpaca_preference"
+
+
+def _answer_in(row: Row, its: Columns) -> str:
+    """Name the format of a row with at most one answer."""
+    has_answer = bool(its.asked and its.answer)
+    if (its.turns or has_answer) and isinstance(label_of(row), bool):
+        return "kto"
+    if its.turns is not None:
+        return "sharegpt" if _is_sharegpt(row, its.turns) else "openai_messages"
+    if has_answer:
+        return "alpaca" if its.asked == "instruction" else "prompt_completion"
+    return "text" if "text" in row else "prompt_only" if its.asked else "unknown"
 
 
 def columns_read(row: Row, format_name: str) -> frozenset[str]:
@@ -397,8 +375,11 @@ def columns_read(row: Row, format_name: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def _read(format_name: str, columns: Columns) -> frozenset[str]:
-    read = FORMATS[format_name].read(columns) if format_name in FORMATS else ()
-    return frozenset(name for name in (*read, *BESIDE) if name is not None)
+    read = FORMATS[format_name].read if format_name in FORMATS else ()
+    if format_name == "kto" and columns.turns:
+        read = read[: -len(TEXTS)]
+    its = {f"{{{name}}}": column for name, column in columns._asdict().items()}
+    return frozenset(filter(None, (its.get(name, name) for name in (*read, *BESIDE))))
 
 
 def columns_of(row: Row) -> Columns:
@@ -408,10 +389,8 @@ def columns_of(row: Row) -> Columns:
     return Columns(list_name(row), asked, answer)
 
 
-def _is_sharegpt(row: Row, name: str | None) -> bool:
+def _is_sharegpt(row: Row, name: str) -> bool:
     """Return whether turns are not spelt as OpenAI's are; Gemini's are not, either."""
-    if name is None:
-        return False
     named = (turn for turn in as_turns(row[name]) if isinstance(turn, Mapping))
     return name == "contents" or any(turn.get("from") is not None for turn in named)
 
