@@ -47,7 +47,6 @@ def test_a_line_that_ends_the_loading_of_the_file_stops_every_trainer(survived):
          None),
         ({"prompt": "{}", "chosen": [say("gpt", "1")], "rejected": [say("gpt", "2")]}, "role"),
         (turns("customer"), "role"),
-        ({"conversations": ["{}?", "It is."]}, "role"),
         ({"prompt": "{}?" + " and so on" * 2000, "completion": "It is."}, "longer"),
     ],
 )  # fmt: skip
