@@ -22,8 +22,8 @@ from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape_of_model import shape_of_config
 from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.runs.launchers.attend import shown_job
-from ft_tools.runs.launchers.launcher import LocalOptions, Options
-from ft_tools.runs.launchers.table import LAUNCHERS, Place, parse, place_of, require_programs
+from ft_tools.runs.launchers.launcher import Launcher, LocalOptions, Options
+from ft_tools.runs.launchers.table import Place, parse, place_of, require_programs
 from ft_tools.runs.processes.start import WORKERS
 from ft_tools.training import defaults, flash_kernel
 from ft_tools.training.arguments import without_decided
@@ -191,9 +191,9 @@ def find_place(request: TrainingRequest, task: Task) -> tuple[Device, Place]:
             raise refusal("sharding_needs_gpus", sharding=options.sharding)
     else:
         device = _device_there(options)
-    if request.backend != "local":
-        job, launcher = shown_job(task, WORKERS[task], options), LAUNCHERS[request.backend]
-        submitted = {"files": launcher.files(job), "commands": [launcher.submit(job)]}
+    if isinstance(options, Launcher):
+        job = shown_job(task, WORKERS[task], options)
+        submitted = {"files": options.files(job), "commands": [options.submit(job)]}
         place = place.model_copy(update=submitted)
     asked = {"bfloat16": "bf16", "float16": "fp16"}.get(device.precision, "")
     if request.training.get(asked) is False:

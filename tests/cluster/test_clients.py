@@ -12,7 +12,7 @@ import pytest
 from ft_tools import publish
 from ft_tools.runs.launchers import attend, workdir
 from ft_tools.runs.launchers.launcher import Job
-from ft_tools.runs.launchers.table import LAUNCHERS, parse
+from ft_tools.runs.launchers.table import parse
 from ft_tools.runs.state import directory, ranks
 from tests.cluster.conftest import environment_with, eventually
 from tests.tiny.trainings import QUICK, SftRequest, conversations, prepared, weights_of, write_jsonl
@@ -29,18 +29,14 @@ print(json.dumps({"name": task.name, "cards": resources.accelerators, "spot": re
 """
 
 
-def job(backend, given, folder):
-    return Job(RUN, str(folder), "ft_tools.training.worker.sft", "t0k3n", "python",
-               parse(backend, given), {"FINE_TUNING_LLM_JOB": "t0k3n"})  # fmt: skip
-
-
 def test_skypilot_reads_its_task(tmp_path, monkeypatch):
     given = {"storage": "s3://mine/runs", "accelerator": "H100", "gpu": "H100-80GB",
              "processes": 8, "infra": "aws", "memory_gib": 64}  # fmt: skip
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / workdir.FOLDER).mkdir()
-    launcher, asked = LAUNCHERS["skypilot"], job("skypilot", given, tmp_path)
-    files, command = launcher.files(asked), launcher.submit(asked)
+    launcher = parse("skypilot", given)
+    job = Job(RUN, str(tmp_path), "ft_tools.training.worker.sft", "t0k3n", "python", {})
+    files, command = launcher.files(job), launcher.submit(job)
     (name,) = files
     (tmp_path / name).write_text(files[name])
     sky = environment_with("sky", "skypilot==0.14.1")
@@ -51,7 +47,7 @@ def test_skypilot_reads_its_task(tmp_path, monkeypatch):
     assert (said["cards"], said["spot"], said["nodes"]) == ({"H100": 8}, True, 1)
     assert (said["mounted"], said["recovery"]["max_restarts_on_errors"]) == ("/fine-tuning-llm", 3)
     for argv in (command, ["sky", "jobs", "queue", "--all", "--output", "json"],
-                 LAUNCHERS["skypilot"].cancel(parse("skypilot", given), "x")):  # fmt: skip
+                 launcher.cancel("x")):  # fmt: skip
         flags = [word for word in argv if word.startswith("--")]
         asked = subprocess.run(
             [sky / "sky", *argv[1:3], "--help"], capture_output=True, text=True, check=True

@@ -20,8 +20,8 @@ from ft_tools.errors import Missing
 from ft_tools.publish import write_file
 from ft_tools.redaction import redact
 from ft_tools.runs.launchers import workdir
-from ft_tools.runs.launchers.launcher import MARK, SAFE, UNKNOWN, Job, JobState, Launcher, Options
-from ft_tools.runs.launchers.table import LAUNCHERS, parse, require_programs
+from ft_tools.runs.launchers.launcher import MARK, SAFE, UNKNOWN, Job, JobState, Launcher
+from ft_tools.runs.launchers.table import parse, require_programs
 from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.start import WORKERS_VARIABLE, environment, seconds_of
 from ft_tools.runs.state import directory, locks, ranks
@@ -58,9 +58,10 @@ GIVEN_VARIABLES = (
 """What a job on a shared file system is given of this environment: places and switches."""
 
 
-def shown_job(kind: str, module: str, options: Options) -> Job:
+def shown_job(kind: str, module: str, options: Launcher) -> Job:
     """Return a job for a plan that is only shown: its run has no name yet."""
-    return Job(f"{kind}-{SHOWN_ID}", "RUN_DIR", module, "TOKEN", _python(options), options, {})
+    python = options.python or sys.executable
+    return Job(f"{kind}-{SHOWN_ID}", "RUN_DIR", module, "TOKEN", python, {})
 
 
 def attend(run_dir: Path, info: RunInfo, terms: Callable[[], int], grace: float) -> None:
@@ -109,15 +110,17 @@ class Watch:
         self.record = JobRecord(backend=info.backend, token="")
         self._run_dir = run_dir
         self._info = info
-        self._launcher = LAUNCHERS[info.backend]
-        self._options = parse(info.backend, info.backend_options)
+        launcher = parse(info.backend, info.backend_options)
+        assert isinstance(launcher, Launcher)
+        self._launcher = launcher
         with contextlib.suppress(OSError, ValueError):
             text = (run_dir / JOB_FILE).read_bytes()
             self.record = JobRecord.model_validate_json(text)
         self._state = self._last = UNKNOWN
         self._gone = 0
         self._cancelled = False
-        self._fetched = self._launcher.fetch is None
+        self._is_shared = not launcher.fetch("", "")
+        self._fetched = self._is_shared
         self._notes: set[str] = set()
 
     @property
@@ -135,7 +138,7 @@ class Watch:
             Missing: A program is not there, or has failed.
         """
         run_dir, launcher = self._run_dir, self._launcher
-        require_programs(self._info.backend, self._options)
+        require_programs(self._info.backend, launcher)
         token = secrets.token_hex(4)
         # Before the submission: a job whose token is not this one ends at once.
         self._write(token=token, submitted_at=time.time())
@@ -144,15 +147,14 @@ class Watch:
             run_dir=str(run_dir),
             module=self._info.worker,
             token=token,
-            python=_python(self._options),
-            options=self._options,
-            environment=_environment(launcher, token),
+            python=launcher.python or sys.executable,
+            environment=_environment(token, is_shared=self._is_shared),
         )
         is_submitted = False
         try:
             for name, text in launcher.files(job).items():
                 write_file(run_dir / name, text)
-            if launcher.fetch is not None:
+            if not self._is_shared:
                 # Of an earlier submission; the storage may not have one of this for a while.
                 (run_dir / FETCHED / workdir.STATUS).unlink(missing_ok=True)
                 workdir.pack(run_dir)
@@ -183,10 +185,10 @@ class Watch:
         gone = self._state.state == "ended" and not locks.is_held(self._run_dir / locks.WORKER)
         self._gone = self._gone + 1 if gone else 0
         # After the look: of a job that has ended it brings everything.
-        if (fetch := self._launcher.fetch) is not None:
+        if not self._is_shared:
             local = self._run_dir / FETCHED
             local.mkdir(mode=0o700, exist_ok=True)
-            argv = fetch(self._options, self._run_dir.name, str(local))
+            argv = self._launcher.fetch(self._run_dir.name, str(local))
             code, printed = call(argv, FETCH_SECONDS)
             self._fetched = code == 0
             if code and self._state.state != "waiting":
@@ -209,11 +211,11 @@ class Watch:
         A scheduler that fails to do so is asked again after the next look.
         """
         started = locks.is_held(self._run_dir / locks.WORKER) or self._state.state == "running"
-        listens = started and self._launcher.fetch is None and not in_earnest
+        listens = started and self._is_shared and not in_earnest
         if listens or self._cancelled or self._state.state == "ended":
             return
         directory.note(self._run_dir, f"ending job {self.record.job_id}")
-        argv = self._launcher.cancel(self._options, self.record.job_id)
+        argv = self._launcher.cancel(self.record.job_id)
         code, printed = call(argv, ANSWER_SECONDS)
         self._cancelled = code == 0
         if code:
@@ -266,7 +268,7 @@ class Watch:
 
     def _ask(self) -> JobState:
         job_id = self.record.job_id
-        argv = self._launcher.status(self._options, job_id)
+        argv = self._launcher.status(job_id)
         return self._launcher.read_status(*call(argv, ANSWER_SECONDS), job_id)
 
     def _note(self, what: str, argv: list[str], code: int, printed: str) -> None:
@@ -311,14 +313,8 @@ def failure(argv: list[str], code: int, printed: str) -> str:
     return f"{' '.join(argv[:3])} ended with {code}: {said}"
 
 
-def _python(options: Options) -> str:
-    return options.python or sys.executable
-
-
-def _environment(launcher: Launcher, token: str) -> dict[str, str]:
+def _environment(token: str, *, is_shared: bool) -> dict[str, str]:
     """Return what a job needs of this environment: places and switches, never a secret."""
-    ours = {MARK: token, **SAFE}
-    if launcher.fetch is not None:
-        return ours
-    here = environment()
-    return {name: here[name] for name in GIVEN_VARIABLES if name in here} | ours
+    here = environment() if is_shared else {}
+    given = {name: here[name] for name in GIVEN_VARIABLES if name in here}
+    return given | {MARK: token, **SAFE}

@@ -1,8 +1,9 @@
-"""What every launcher takes and returns: options, the worker's command, a job, and its state."""
+"""What every launcher is: options with a few methods; a job, the worker's command, its state."""
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -132,8 +133,16 @@ class Job:
     module: str
     token: str
     python: str
-    options: Options
     environment: Mapping[str, str]
+
+    def on_one_machine(self, processes: int) -> list[str]:
+        """Return the argv of the worker on the job's one machine."""
+        return on_one_machine(self.python, self.module, self.run_dir, processes)
+
+    def inside(self, command: list[str], *given: str) -> list[str]:
+        """Return the argv that runs inside a job and looks after a command, as a supervisor does."""
+        inside_job = [self.python, "-P", "-m", "ft_tools.runs.launchers.inside_job"]
+        return [*inside_job, self.run_dir, self.token, *given, "--", *command]
 
     @property
     def name(self) -> str:
@@ -177,30 +186,41 @@ class States(NamedTuple):
         return JobState("ended", text, self.ended[word]) if word in self.ended else UNKNOWN
 
 
-@dataclass(frozen=True)
-class Launcher:
-    """How a backend is spoken to. The functions are pure: files and argv out, text in."""
+class Launcher(Options, ABC):
+    """How a backend is spoken to: its options. Methods are pure: files and argv out, text in."""
 
-    options: type[Options]
-    program: str
+    program: ClassVar[str]
     """What has to be on PATH."""
-    cure: str
+    cure: ClassVar[str]
     """What to do when it is not."""
-    submit: Callable[[Job], list[str]]
-    job_id: Callable[[Job, str], str]
-    """The job's id, out of what the submission printed; out of nothing: the name we gave, or ""."""
-    status: Callable[[Options, str], list[str]]
-    read_status: Callable[[int, str, str], JobState]
-    """Exit code and output of `status`, and the job's id -> its state."""
-    cancel: Callable[[Options, str], list[str]]
-    files: Callable[[Job], dict[str, str]] = lambda _: {}
-    """Files that are written into the run directory first, by name."""
-    fetch: Callable[[Options, str, str], list[str]] | None = None
-    """For machines that do not see the run directory: options, run id and local folder -> the
-    command that brings the run's files here. `workdir.py` does the rest."""
 
+    def files(self, job: Job) -> dict[str, str]:
+        """Return the files that are written into the run directory first, by name."""
+        return {}
 
-def inside(job: Job, command: list[str], *given: str) -> list[str]:
-    """Return the argv that runs inside a job: it looks after the worker, as a supervisor does."""
-    python = [job.python, "-P", "-m", "ft_tools.runs.launchers.inside_job"]
-    return [*python, job.run_dir, job.token, *given, "--", *command]
+    @abstractmethod
+    def submit(self, job: Job) -> list[str]:
+        """Return the command that submits a job."""
+
+    def job_id(self, job: Job, printed: str) -> str:
+        """Return the job's id, from what the submission printed; from nothing: ours, or ""."""
+        return job.unique_name
+
+    @abstractmethod
+    def status(self, job_id: str) -> list[str]:
+        """Return the command that shows a job."""
+
+    @abstractmethod
+    def read_status(self, return_code: int, printed: str, job_id: str) -> JobState:
+        """Return the state of a job, from what `status` printed."""
+
+    @abstractmethod
+    def cancel(self, job_id: str) -> list[str]:
+        """Return the command that ends a job."""
+
+    def fetch(self, run_id: str, folder: str) -> list[str]:
+        """Return the command that brings a run's files to a folder here; `workdir` does the rest.
+
+        Empty where the machines of the jobs see the run directory.
+        """
+        return []

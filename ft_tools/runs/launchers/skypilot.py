@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 from pydantic import Field, model_validator
 
@@ -14,10 +15,7 @@ from ft_tools.runs.launchers.launcher import (
     Job,
     JobState,
     Launcher,
-    Options,
     States,
-    inside,
-    on_one_machine,
 )
 
 TASK = "job.sky.yaml"
@@ -35,8 +33,11 @@ STATES = States(
 NONE_LEFT = "No in-progress managed jobs"
 
 
-class SkyPilotOptions(Options):
+class SkyPilot(Launcher):
     """A machine of any cloud that SkyPilot knows, as a managed job."""
+
+    program = "sky"
+    cure = "pip install 'skypilot[aws]' (or another cloud) in an environment on PATH, and sky check"
 
     storage: str = Field(
         pattern=r"^(s3|gs)://[a-z0-9][A-Za-z0-9._/-]+$",
@@ -50,7 +51,7 @@ class SkyPilotOptions(Options):
     memory_gib: int = Field(0, ge=0, le=16_384, description="At least so much memory; 0: any.")
 
     @model_validator(mode="after")
-    def _card_is_known(self) -> "SkyPilotOptions":
+    def _card_is_known(self) -> "SkyPilot":
         if self.accelerator and not self.gpu:
             raise ValueError(f"accelerator={self.accelerator!r} without gpu: {NAME_THE_CARD}")
         if self.gpu and not self.accelerator:
@@ -60,104 +61,71 @@ class SkyPilotOptions(Options):
             )
         return self
 
+    def files(self, job: Job) -> dict[str, str]:
+        """Return the task; it is JSON, which every YAML parser reads."""
+        return {TASK: json.dumps(self.task(job), indent=1) + "\n"}
 
-def _options(options: Options) -> SkyPilotOptions:
-    assert isinstance(options, SkyPilotOptions)
-    return options
+    def task(self, job: Job) -> dict[str, object]:
+        """Return the task as SkyPilot's YAML has it."""
+        resources: dict[str, object] = {
+            "use_spot": self.use_spot,
+            "job_recovery": {"strategy": "FAILOVER", "max_restarts_on_errors": RESTARTS_ON_ERRORS},
+        }
+        if self.accelerator:
+            resources["accelerators"] = f"{self.accelerator}:{self.processes}"
+        if self.infra:
+            resources["infra"] = self.infra
+        if self.memory_gib:
+            resources["memory"] = f"{self.memory_gib}+"
+        there = replace(job, run_dir=f"{workdir.RUNS_THERE}/{job.run_id}", python="python")
+        scheme, _, place = self.storage.partition("://")
+        bucket, *folder = filter(None, place.split("/"))
+        kept = "/".join([KEPT, *folder, job.run_id])
+        worker = there.on_one_machine(self.processes)
+        return {
+            "name": job.name,
+            "resources": resources,
+            "num_nodes": 1,
+            "workdir": f"{job.run_dir}/{workdir.FOLDER}",
+            # It mounts whole buckets only. Source: sky/data/storage.py of SkyPilot 0.14.
+            "file_mounts": {KEPT: {"source": f"{scheme}://{bucket}", "mode": "MOUNT"}},
+            "envs": {**job.environment, "PYTHONPATH": "code"},
+            "setup": "python -m pip install --quiet --requirement requirements.txt",
+            "run": f"exec {shlex.join(there.inside(worker, '--workdir', '.', '--kept', kept))}",
+        }
 
+    def submit(self, job: Job) -> list[str]:
+        """Return the `sky jobs launch` command."""
+        launch = ["sky", "jobs", "launch", "--yes", "--detach-run", "--name", job.unique_name]
+        return [*launch, f"{job.run_dir}/{TASK}"]
 
-def files(job: Job) -> dict[str, str]:
-    """Return the task; it is JSON, which every YAML parser reads."""
-    return {TASK: json.dumps(task(job), indent=1) + "\n"}
+    def status(self, job_id: str) -> list[str]:
+        """Return the command that shows the managed jobs; it cannot be asked for one of them."""
+        return ["sky", "jobs", "queue", "--all", "--output", "json"]
 
+    def read_status(self, return_code: int, printed: str, job_id: str) -> JobState:
+        """Read the line of one job in what `sky jobs queue` prints."""
+        if return_code:
+            return FORGOTTEN if NONE_LEFT in printed else UNKNOWN
+        try:
+            found = json.loads(printed[printed.index("[") : printed.rindex("]") + 1])
+        except ValueError:
+            return UNKNOWN
+        states = [str(row.get("status")) for row in found if row.get("job_name") == job_id]
+        state = states[0].rpartition(".")[2] if states else "forgotten"
+        known = STATES.read(state)
+        # There are many words for a failure, and new ones.
+        return JobState("ended", state, "crash") if known == UNKNOWN else known
 
-def task(job: Job) -> dict[str, object]:
-    """Return the task as SkyPilot's YAML has it."""
-    options = _options(job.options)
-    resources: dict[str, object] = {
-        "use_spot": options.use_spot,
-        "job_recovery": {"strategy": "FAILOVER", "max_restarts_on_errors": RESTARTS_ON_ERRORS},
-    }
-    if options.accelerator:
-        resources["accelerators"] = f"{options.accelerator}:{options.processes}"
-    if options.infra:
-        resources["infra"] = options.infra
-    if options.memory_gib:
-        resources["memory"] = f"{options.memory_gib}+"
-    there = f"{workdir.RUNS_THERE}/{job.run_id}"
-    worker = on_one_machine("python", job.module, there, options.processes)
-    inner = Job(job.run_id, there, job.module, job.token, "python", options, job.environment)
-    scheme, _, place = options.storage.partition("://")
-    bucket, *folder = filter(None, place.split("/"))
-    kept = "/".join([KEPT, *folder, job.run_id])
-    given = ("--workdir", ".", "--kept", kept)
-    return {
-        "name": job.name,
-        "resources": resources,
-        "num_nodes": 1,
-        "workdir": f"{job.run_dir}/{workdir.FOLDER}",
-        # It mounts whole buckets only. Source: sky/data/storage.py of SkyPilot 0.14.
-        "file_mounts": {KEPT: {"source": f"{scheme}://{bucket}", "mode": "MOUNT"}},
-        "envs": {**job.environment, "PYTHONPATH": "code"},
-        "setup": "python -m pip install --quiet --requirement requirements.txt",
-        "run": f"exec {shlex.join(inside(inner, worker, *given))}",
-    }
+    def cancel(self, job_id: str) -> list[str]:
+        """Return the command that ends a job."""
+        return ["sky", "jobs", "cancel", "--yes", "--name", job_id]
 
-
-def submit(job: Job) -> list[str]:
-    """Return the `sky jobs launch` command."""
-    launch = ["sky", "jobs", "launch", "--yes", "--detach-run", "--name", job.unique_name]
-    return [*launch, f"{job.run_dir}/{TASK}"]
-
-
-def status(_: Options, name: str) -> list[str]:
-    """Return the command that shows the managed jobs; it cannot be asked for one of them."""
-    return ["sky", "jobs", "queue", "--all", "--output", "json"]
-
-
-def read_status(return_code: int, printed: str, name: str) -> JobState:
-    """Read the line of one job in what `sky jobs queue` prints.
-
-    >>> read_status(0, '[{"job_name": "ft-1", "status": "RECOVERING"}]', "ft-1")
-    JobState(state='waiting', text='RECOVERING', reason=None)
-    """
-    if return_code:
-        return FORGOTTEN if NONE_LEFT in printed else UNKNOWN
-    try:
-        found = json.loads(printed[printed.index("[") : printed.rindex("]") + 1])
-    except ValueError:
-        return UNKNOWN
-    states = [str(row.get("status")) for row in found if row.get("job_name") == name]
-    state = states[0].rpartition(".")[2] if states else "forgotten"
-    known = STATES.read(state)
-    # There are many words for a failure, and new ones.
-    return JobState("ended", state, "crash") if known == UNKNOWN else known
-
-
-def cancel(_: Options, name: str) -> list[str]:
-    """Return the command that ends a job."""
-    return ["sky", "jobs", "cancel", "--yes", "--name", name]
-
-
-def fetch(options: Options, run_id: str, folder: str) -> list[str]:
-    """Return the command that brings a run's files from the bucket here, without checkpoints."""
-    kept = f"{_options(options).storage.rstrip('/')}/{run_id}"
-    if kept.startswith("s3://"):
-        return ["aws", "s3", "sync", "--only-show-errors", "--exclude", "checkpoints/*",
+    def fetch(self, run_id: str, folder: str) -> list[str]:
+        """Return the command that brings files from the bucket here, without checkpoints."""
+        kept = f"{self.storage.rstrip('/')}/{run_id}"
+        if kept.startswith("s3://"):
+            return ["aws", "s3", "sync", "--only-show-errors", "--exclude", "checkpoints/*",
+                    kept, folder]  # fmt: skip
+        return ["gcloud", "storage", "rsync", "--recursive", "--exclude", "^checkpoints/.*",
                 kept, folder]  # fmt: skip
-    return ["gcloud", "storage", "rsync", "--recursive", "--exclude", "^checkpoints/.*",
-            kept, folder]  # fmt: skip
-
-
-LAUNCHER = Launcher(
-    options=SkyPilotOptions,
-    program="sky",
-    cure="pip install 'skypilot[aws]' (or another cloud) in an environment on PATH, and sky check",
-    files=files,
-    submit=submit,
-    job_id=lambda job, _: job.unique_name,
-    status=status,
-    read_status=read_status,
-    cancel=cancel,
-    fetch=fetch,
-)

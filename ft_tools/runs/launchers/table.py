@@ -7,14 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ft_tools.contract import complaints
 from ft_tools.errors import BadInput, Missing
-from ft_tools.runs.launchers import ray, skypilot, slurm
 from ft_tools.runs.launchers.launcher import LOCAL, Launcher, LocalOptions, Options, Sharding
+from ft_tools.runs.launchers.ray import Ray
+from ft_tools.runs.launchers.skypilot import SkyPilot
+from ft_tools.runs.launchers.slurm import Slurm
 
-LAUNCHERS: dict[str, Launcher] = {
-    "slurm": slurm.LAUNCHER,
-    "ray": ray.LAUNCHER,
-    "skypilot": skypilot.LAUNCHER,
-}
+LAUNCHERS: dict[str, type[Launcher]] = {"slurm": Slurm, "ray": Ray, "skypilot": SkyPilot}
 
 if TYPE_CHECKING:
     Backend = str
@@ -28,7 +26,7 @@ def parse(backend: str, given: dict[str, Any]) -> Options:
     Raises:
         BadInput: An option is unknown, missing or cannot be used.
     """
-    model = LocalOptions if backend == LOCAL else LAUNCHERS[backend].options
+    model: type[Options] = LAUNCHERS.get(backend, LocalOptions)
     try:
         return model.model_validate(given)
     except ValidationError as error:
@@ -42,13 +40,11 @@ def require_programs(backend: str, options: Options) -> None:
     Raises:
         Missing: One is not on PATH; the message says what to do.
     """
-    launcher = LAUNCHERS.get(backend)
-    if launcher is None:
+    if not isinstance(options, Launcher):
         return
-    cures = {launcher.program: launcher.cure}
-    if launcher.fetch is not None:
-        program = launcher.fetch(options, "", "")[0]
-        cures[program] = "install the storage provider's client, which fetches results"
+    cures = {options.program: options.cure}
+    if fetch := options.fetch("", ""):
+        cures[fetch[0]] = "install the storage provider's client, which fetches results"
     for program, cure in cures.items():
         if shutil.which(program) is None:
             raise Missing(
