@@ -34,29 +34,15 @@ def test_help_describes_the_main_arguments_and_names_the_others(capsys):
     assert any(line.startswith("More options") for line in described)
 
 
-def test_a_pipe_gets_compact_json_without_colour(capsys):
+def test_a_pipe_gets_compact_json_and_a_person_the_next_command(capsys):
     assert cli.run(["get-run", RUN_ID]) == 0
-    shown = capsys.readouterr().out
-    assert "\x1b" not in shown
-    assert json.loads(shown)["state"] == "interrupted"
-
-
-def test_a_person_gets_the_next_command(capsys):
+    assert json.loads(capsys.readouterr().out)["state"] == "interrupted"
     assert cli.run(["get-run", RUN_ID, "--format", "human"]) == 0
     assert f"fine-tuning-llm resume-run --run-id {RUN_ID}" in capsys.readouterr().out
 
 
-def test_a_launch_takes_the_model_and_then_the_dataset_and_prints_its_plan(capsys):
-    argv = ["launch-sft", "model", "data.jsonl", "--training.max_steps", "2", "--peft.r", "4"]
-    assert cli.run(argv) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["plan"]["training"]["max_steps"] == 2
-    assert shown["plan"]["peft"]["r"] == 4
-    assert not shown["started"]
-
-
 @pytest.mark.parametrize("tool", ["launch_dpo", "launch_grpo"])
-def test_the_other_launches_take_them_in_the_same_places(tool, capsys):
+def test_a_launch_takes_the_model_and_then_the_dataset(tool, capsys):
     arguments = dict(GOOD[tool])
     argv = [tool.replace("_", "-"), arguments.pop("model"), arguments.pop("dataset")]
     for key, value in arguments.items():
@@ -72,11 +58,9 @@ SFT = ["launch-sft", "model", "data.jsonl"]
     "options",
     [
         ["--training.max-steps", "2", "--peft.target-modules", '["q_proj", "v_proj"]'],
-        ["--training.max_steps", "2", "--peft.target_modules", '["q_proj", "v_proj"]'],
-        ["--training", '{"max_steps": 2}', "--peft", '{"target_modules": ["q_proj", "v_proj"]}'],
         ["--training", '{"max-steps": 2}', "--peft", '{"target-modules": ["q_proj", "v_proj"]}'],
     ],
-    ids=["hyphens", "underscores", "json", "json-hyphens"],
+    ids=["dots", "json"],
 )
 def test_an_object_is_the_same_in_json_with_dots_and_with_hyphens(capsys, options):
     assert cli.run([*SFT, *options]) == 0
@@ -92,7 +76,6 @@ def test_an_object_is_the_same_in_json_with_dots_and_with_hyphens(capsys, option
         ["--lines", "1", "2"],
         ["--lines", "1", "--lines", "2"],
         ["--lines", "[1, 2]"],
-        ["--lines", "1,2"],
         ["--lines", "1, 2"],
         ["--lines", "1-2"],
     ],
@@ -116,25 +99,15 @@ def test_an_option_may_be_a_word_an_object_or_a_list_of_both(capsys, prepared, g
     assert step["arguments"]["contradictions"] == (given if given == "drop" else json.loads(given))
 
 
-def test_checks_are_a_json_list_of_objects_that_differ_by_their_kind(capsys):
-    checks = [{"kind": "equals"}, {"kind": "length", "max": 3}]
-    argv = ["create-dataset", "data.jsonl", "--kind", "answers", "--output-dir", "made"]
-    argv += ["--teacher.model", "model", "--checks", json.dumps(checks)]
-    assert cli.run(argv) == 0
-    (step,) = json.loads(capsys.readouterr().out)["next_steps"]
-    assert step["arguments"]["checks"] == checks
-
-
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        (["get-run", "sft-0123456789abcdef"], 6, "get_run"),
-        (["get-run", "../../etc"], 2, "not a run id"),
-        (["get-run", "--limit", "0"], 2, "limit"),
-        (["recommend-approach", "--tried", "ragg"], 2, "got 'ragg'; did you mean 'rag'?"),
-        (["show-examples", "data.jsonl", "first"], 2, "lines: 'first' is no row"),
-        (["get-run", "--limit", "many"], 2, "limit: must be an integer, got 'many'"),
-        (["evaluate", "--systems", '[{"name":'], 2, "is not JSON; check quotes and brackets"),
+        (["get-run", "sft-0123456789abcdef", "--format", "agent"], 6, '"not_found"'),
+        (["get-run", "../../etc"], 2, "run id"),
+        (["recommend-approach", "--tried", "ragg"], 2, "'rag'"),
+        (["show-examples", "data.jsonl", "first"], 2, "'first'"),
+        (["get-run", "--limit", "many"], 2, "'many'"),
+        (["evaluate", "--systems", '[{"name":'], 2, "JSON"),
         (["open", RUN_ID], 6, "report.html"),
         (["wait", RUN_ID], 5, ""),
     ],
@@ -146,11 +119,6 @@ def test_what_is_wrong_is_said_on_stderr_and_in_the_exit_code(capsys, argv, code
     assert said in captured.err
     assert "Traceback" not in captured.err
     assert "errors.pydantic.dev" not in captured.err
-
-
-def test_an_error_for_an_agent_is_one_json_line(capsys):
-    cli.run(["get-run", "sft-0123456789abcdef", "--format", "agent"])
-    assert json.loads(capsys.readouterr().err)["error"]["code"] == "not_found"
 
 
 YARDSTICK = ["-c", "import cyclopts, pydantic, rich.progress"]

@@ -6,11 +6,14 @@ import shutil
 from collections import namedtuple
 
 import pytest
+from mcp import Client
 
 from ft_tools import installation
 from ft_tools.cli import main as cli
+from ft_tools.runs.state.records import RunInfo
 from ft_tools.training.validation_split import FOLDER
-from tests.protocol.calls import RUN_ID
+from mcp_server.server import server
+from tests.protocol.calls import CONFIG, RUN_ID
 
 pytestmark = pytest.mark.anyio
 
@@ -20,27 +23,25 @@ GOOD_LINE = (
 SFT = {"model": "model", "dataset": "data.jsonl"}
 SHIP = {"source": "model", "formats": ["gguf:Q8_0"]}
 # tool, arguments, what the error must say: what is wrong, and what to do about it.
+EVAL = {"model": "model", "baseline": "model", "dataset": "heldout.jsonl"}
+TASKS = {"task_paths": ["tasks"], "lm_eval_tasks": ["our_tuwns"]}
+SCHEMA = {"checks": [{"kind": "json_schema", "schema": "broken.json"}]}
+TRAINED = "sft-00000000000000aa"
+LLAMA = "meta-llama/Llama-3.1-8B"
+# tool, arguments, what the error must name: what is wrong, and what to do about it.
 CASES = {
     "unknown catalog model": (
         "estimate_vram",
         {"model": "meta-llama/Llama-9-8B", "method": "lora"},
-        ["meta-llama/Llama-9-8B", "hf download", "nearest: meta-llama/Llama-3.1-8B"],
+        ["meta-llama/Llama-9-8B", "hf download", f"nearest: {LLAMA}"],
     ),
-    "unknown gpu": (
-        "estimate_vram",
-        {"model": "meta-llama/Llama-3.1-8B", "gpu": "RTX 4091"},
-        ["RTX 4091", "RTX 4090", "gpu_memory_gib"],
-    ),
+    "unknown gpu": ("estimate_vram", {"model": LLAMA, "gpu": "RTX 4091"}, ["RTX 4091", "RTX 4090"]),
     "no such model folder": ("launch_sft", SFT | {"model": "nowhere"}, ["nowhere"]),
     "missing file": ("audit_dataset", {"path": "nowhere.jsonl"}, ["nowhere.jsonl", "spelling"]),
-    "empty file": ("audit_dataset", {"path": "empty.jsonl"}, ["empty.jsonl", "empty"]),
+    "empty file": ("audit_dataset", {"path": "empty.jsonl"}, ["empty.jsonl"]),
     "binary file": ("audit_dataset", {"path": "binary.jsonl"}, ["binary.jsonl"]),
     "one bad line": ("launch_sft", SFT | {"dataset": "bad.jsonl"}, ["bad.jsonl:3"]),
-    "misspelt argument": (
-        "launch_sft",
-        SFT | {"lora_rnak": 8},
-        ["lora_rnak", "no such argument"],
-    ),
+    "misspelt argument": ("launch_sft", SFT | {"lora_rnak": 8}, ["lora_rnak"]),
     "misspelt argument of PEFT": (
         "launch_sft",
         SFT | {"peft": {"lora_aplha": 8}},
@@ -49,75 +50,55 @@ CASES = {
     "output not empty": (
         "audit_dataset",
         {"path": "data.jsonl", "output_dir": "full"},
-        ["full", "not empty", "new folder"],
+        ["full", "new folder"],
     ),
-    "unknown format": (
-        "merge_and_quantize",
-        SHIP | {"formats": ["gguf:Q99"]},
-        ["Q99", "nearest", "Q8_0"],
-    ),
+    "unknown format": ("merge_and_quantize", SHIP | {"formats": ["gguf:Q99"]}, ["Q99", "Q8_0"]),
     "outside the workspace": (
         "audit_dataset",
         {"path": "../../etc/passwd"},
-        ["outside the workspace", "FINE_TUNING_LLM_WORKSPACE"],
+        ["FINE_TUNING_LLM_WORKSPACE"],
     ),
-    "outside by a link": ("show_examples", {"path": "link", "lines": [1]}, ["outside"]),
     "unknown run": ("get_run", {"run_id": "sft-0123456789abcdef"}, ["get_run"]),
-    "a misspelt word": (
-        "launch_sft",
-        SFT | {"method": "qlorra"},
-        ["got 'qlorra'; did you mean 'qlora'?"],
-    ),
-    "an audit for a model": (
-        "merge_and_quantize",
-        SHIP | {"source": RUN_ID},
-        ["of kind audit, which makes no model; pass the id of a training run"],
-    ),
+    "a misspelt word": ("launch_sft", SFT | {"method": "qlorra"}, ["'qlorra'", "'qlora'"]),
+    "an audit for a model": ("merge_and_quantize", SHIP | {"source": RUN_ID}, ["audit"]),
     "an audit for an SFT run": (
         "launch_dpo",
         {"dataset": "pairs.jsonl", "sft_run": RUN_ID},
-        ["of kind audit, not sft; get_run lists SFT runs"],
+        ["audit", "sft", "get_run"],
     ),
-    "a model whose tokenizer is cut off": (
-        "launch_sft",
-        SFT | {"model": "cut"},
-        ["cut/tokenizer.json is not JSON; download the model again"],
-    ),
-    "a damaged GGUF file": (
-        "evaluate",
-        {"model": "cut.gguf", "dataset": "heldout.jsonl"},
-        ["cut.gguf is no GGUF file; download or convert it again"],
-    ),
-    "a path with a home": (
-        "audit_dataset",
-        {"path": "~/data.jsonl"},
-        ["~ is not expanded: give the path in full"],
-    ),
-    "an address for a path": (
-        "audit_dataset",
-        {"path": "https://example.org/data.jsonl"},
-        ["addresses are not fetched: download it into the workspace first"],
-    ),
+    "a tokenizer that is cut off": ("launch_sft", SFT | {"model": "cut"}, ["cut/tokenizer.json"]),
+    "a damaged GGUF file": ("evaluate", EVAL | {"model": "cut.gguf"}, ["cut.gguf"]),
+    "a path with a home": ("audit_dataset", {"path": "~/data.jsonl"}, ["~", "in full"]),
+    "an address for a path": ("audit_dataset", {"path": "https://x.org/d.jsonl"}, ["download"]),
     "a model for a system": (
         "evaluate",
         {"dataset": "heldout.jsonl", "systems": ["model"]},
-        ["systems: 'model' is neither an object, such as", "nor the run id of an evaluation"],
+        ["systems: 'model'"],
     ),
     "a token for the Hub": (
         "launch_sft",
         SFT | {"training": {"hub_token": "hf_secret"}},
-        ["bad_input: training.hub_token is not accepted; "],
+        ["training.hub_token"],
     ),
-    "no held-out file": (
+    "no held-out file": ("evaluate", {"model": "model", "dataset": ""}, ["`dataset`"]),
+    "unknown metric": ("evaluate", EVAL | {"metrics": ["blue"]}, ["blue", "rouge"]),
+    "a row without its reference": (
         "evaluate",
-        {"model": "model", "dataset": ""},
-        ["bad_input: set `dataset`"],
+        EVAL | {"dataset": "open.jsonl"},
+        ["open.jsonl:2"],
     ),
-    "unknown metric": (
+    "an unknown device": ("evaluate", EVAL | {"device": "tpu"}, ["device: 'tpu'"]),
+    "a GPU that is not there": ("evaluate", EVAL | {"device": "cuda:7"}, ["use one of: cpu"]),
+    "a wrong run id": ("evaluate", EVAL | {"model": "sft-7"}, ["'sft-7'"]),
+    "a damaged config.json": ("evaluate", EVAL | {"model": "damaged"}, ["damaged/config.json"]),
+    "a schema that is none": ("evaluate", EVAL | SCHEMA, ["$.type"]),
+    "a folder without weights": ("evaluate", EVAL | {"model": "pickled"}, ["safetensors"]),
+    "a model that is trained on": (
         "evaluate",
-        {"model": "model", "dataset": "heldout.jsonl", "metrics": ["blue"]},
-        ["blue", "rouge"],
+        EVAL | {"model": TRAINED},
+        ["train_validation_leak"],
     ),
+    "an unknown task": ("evaluate", EVAL | TASKS, ["our_towns"]),
 }
 
 
@@ -129,6 +110,13 @@ def files_of(folder):
         for path in folder.rglob("*")
         if not path.is_dir() and kept not in path.parents
     }
+
+
+@pytest.fixture
+async def client(prepared):
+    """Give a client over an in-memory server; its eras are compared in test_server."""
+    async with Client(server, raise_exceptions=True) as connected:
+        yield connected
 
 
 @pytest.fixture
@@ -144,7 +132,20 @@ def wrong(prepared):
     (prepared / "cut.gguf").write_bytes(b"GGML" + bytes(20))
     (prepared / "full").mkdir()
     (prepared / "full" / "mine.txt").write_text("mine")
-    (prepared / "link").symlink_to("/etc/hostname")
+    good = (prepared / "heldout.jsonl").read_text()
+    (prepared / "open.jsonl").write_text(good + '{"prompt": "Where is my parcel?"}\n')
+    (prepared / "broken.json").write_text('{"type": "objekt"}')
+    (prepared / "pickled").mkdir()
+    (prepared / "pickled" / "config.json").write_text(json.dumps(CONFIG))
+    (prepared / "tasks").mkdir()
+    (prepared / "tasks" / "towns.yaml").write_text("task: our_towns\n")
+    run = prepared / "runs" / TRAINED
+    (run / "artifacts").mkdir(parents=True)
+    (run / "artifacts" / "model").symlink_to(prepared / "model")
+    info = RunInfo(run_id=TRAINED, kind="sft", created_at=1.0, lineage={"base_model": "model"})
+    (run / "run.json").write_text(info.model_dump_json())
+    dataset = {"path": str(prepared / "heldout.jsonl"), "format": "messages"}
+    (run / "plan.json").write_text(json.dumps({"dataset": dataset}))
     return prepared
 
 
@@ -164,12 +165,6 @@ async def test_the_error_names_the_cure_and_nothing_is_written(client, wrong, ca
     for part in said:
         assert part in text, text
     assert files_of(wrong) == before
-
-
-async def test_a_bad_line_is_a_finding_with_its_number(client, wrong):
-    result = await client.call_tool("audit_dataset", {"path": "bad.jsonl"})
-    assert not result.is_error
-    assert 3 in [line for f in result.structured_content["findings"] for line in f["rows"]]
 
 
 async def test_a_full_disk_is_foreseen(client, wrong, monkeypatch):
@@ -196,16 +191,6 @@ async def test_a_missing_extra_is_named_before_anything_starts(client, wrong, mo
     assert files_of(wrong) == before
 
 
-async def test_a_suggestion_can_be_launched_as_it_is(client, prepared):
-    asked = {"model": "model", "goal": "style", "num_examples": 40}
-    suggested = (await client.call_tool("suggest_lora_config", asked)).structured_content
-    again = SFT | {key: suggested[key] for key in ("peft", "training")}
-    again["training"] |= {"num_train_epochs": 1}
-    result = await client.call_tool("launch_sft", again)
-    assert not result.is_error, result.content[0].text
-    assert result.structured_content["plan"]["peft"]["r"] == suggested["peft"]["r"]
-
-
 async def test_a_changed_dataset_makes_the_confirmation_invalid(client, prepared):
     plan = (await client.call_tool("launch_sft", SFT)).structured_content
     with (prepared / "data.jsonl").open("a", encoding="utf-8") as stream:
@@ -213,6 +198,28 @@ async def test_a_changed_dataset_makes_the_confirmation_invalid(client, prepared
     text = await refusal(client, "launch_sft", SFT | {"confirm": plan["plan_hash"]})
     assert "plan_changed" in text
     assert not (prepared / "runs" / "sft").exists()
+
+
+async def test_an_accepted_leak_is_kept_in_the_plan_with_its_reason(client, wrong):
+    accepted = {"accept_findings": ["train_validation_leak"], "accept_reason": "smoke test"}
+    result = await client.call_tool("evaluate", EVAL | {"model": TRAINED} | accepted)
+    plan = result.structured_content["plan"]
+    assert plan["accepted"] == ["train_validation_leak"]
+    assert plan["accept_reason"] == "smoke test"
+    assert plan["contamination"]["num_exact"] == 1
+
+
+async def test_where_the_texts_go_is_in_the_plan_and_part_of_what_is_confirmed(client, wrong):
+    plans = []
+    for host in ("one.example", "other.example"):
+        judge = {"kind": "judge", "rubric": "It is polite.", "name": "polite"}
+        judge["endpoint"] = {"url": f"https://{host}/v1", "model": "m", "max_calls": 40}
+        result = await client.call_tool("evaluate", EVAL | {"checks": [judge]})
+        plans.append(result.structured_content)
+        (sent,) = [w for w in plans[-1]["warnings"] if w.startswith("texts_sent: polite")]
+        assert host in sent
+        assert "max_calls 40" in sent
+    assert plans[0]["plan_hash"] != plans[1]["plan_hash"]
 
 
 SAME = {
@@ -225,7 +232,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("case", SAME)
-async def test_the_command_line_says_what_the_server_says(client, prepared, capsys, case):
+async def test_the_command_line_says_what_the_server_says(client, capsys, case):
     tool, arguments = SAME[case]
     argv = [tool.replace("_", "-"), "--format", "agent"]
     for name, value in arguments.items():
@@ -236,18 +243,26 @@ async def test_the_command_line_says_what_the_server_says(client, prepared, caps
     assert f"{error['code']}: {error['message']}" == await refusal(client, tool, arguments)
 
 
+REQUIRE = ["evaluate", "model", "--dataset", "heldout.jsonl", "--require"]
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["gt-run"], "gt-run: no such command; did you mean 'get-run'? known: serve, "),
-        (["get-run", "--limti", "3"], "--limti: no such option; did you mean '--limit'?"),
-        (["recommend-approach", "--target-met", "maybe"], "too many values: 'maybe'"),
-        (["audit-dataset", "val.jsonl", "--path", "dpo.jsonl"], "too many values: 'val.jsonl'"),
-        (["wait"], "run_ids: required and missing"),
+        (["gt-run"], "'get-run'"),
+        (["get-run", "--limti", "3"], "'--limit'"),
+        (["recommend-approach", "--target-met", "maybe"], "'maybe'"),
+        (["audit-dataset", "val.jsonl", "--path", "dpo.jsonl"], "'val.jsonl'"),
+        (["wait"], "run_ids"),
+        # A gate that could not be checked does not pass, and nothing starts.
+        ([*REQUIRE, "improved:exact_match"], "--yes"),
+        ([*REQUIRE, "improved:exact_match", "--yes", "--detach"], "--detach"),
+        ([*REQUIRE, "better:rouge", "--yes"], "improved:METRIC"),
     ],
 )
-def test_what_has_no_place_on_the_command_line_is_one_line_too(capsys, argv, said):
+def test_what_has_no_place_on_the_command_line_is_one_line_too(prepared, capsys, argv, said):
     assert cli.run(argv) == 2
     text = capsys.readouterr().err
     assert text.count("\n") == 1
     assert said in json.loads(text)["error"]["message"]
+    assert not list((prepared / "runs").glob("evaluate-*"))

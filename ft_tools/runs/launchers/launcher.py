@@ -140,7 +140,7 @@ class Job:
         return on_one_machine(self.python, self.module, self.run_dir, processes)
 
     def inside(self, command: list[str], *given: str) -> list[str]:
-        """Return the argv that runs inside a job and looks after a command, as a supervisor does."""
+        """Return the argv that looks after a command inside a job, as a supervisor does."""
         inside_job = [self.python, "-P", "-m", "ft_tools.runs.launchers.inside_job"]
         return [*inside_job, self.run_dir, self.token, *given, "--", *command]
 
