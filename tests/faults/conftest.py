@@ -25,26 +25,3 @@ def runs_here(workspace, monkeypatch):
         if process.pid not in (os.getpid(), os.getppid()):
             with contextlib.suppress(psutil.Error):
                 process.kill()
-
-
-_REACHED = pytest.StashKey[list[str]]()
-
-
-@pytest.fixture
-def reached(request, record_property):
-    """Give a function that records how many trials were made and how many went wrong."""
-    lines = request.config.stash.setdefault(_REACHED, [])
-
-    def record(what, num_trials, num_bad):
-        record_property(what, f"{num_trials} trials, {num_bad} bad")
-        lines.append(f"{what}: {num_trials} trials, {num_bad} bad")
-
-    return record
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    """Print the counts, so that they can be quoted."""
-    if lines := config.stash.get(_REACHED, []):
-        terminalreporter.section("faults injected")
-        for line in lines:
-            terminalreporter.write_line(line)

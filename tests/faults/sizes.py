@@ -4,12 +4,9 @@ import pytest
 
 # What is counted: (plain, full); None: every one there is.
 SIZES: dict[str, tuple[int | None, int | None]] = {
-    "kill points of a publish": (60, None),
-    "kill points of a status change": (6, None),
+    "kill points of a program": (40, None),
     "kill points of a start": (3, None),
-    "error points of a start": (3, None),
-    "error points of a publish": (20, None),
-    "error points of a status change": (6, None),
+    "error points of a program": (16, None),
     "disk sizes": (40, 240),
     "kills of a server": (5, 40),
     "resume races": (4, 500),
@@ -17,7 +14,6 @@ SIZES: dict[str, tuple[int | None, int | None]] = {
     "equal starts": (1, 50),
     "nasty paths": (2_000, 20_000),
     "file swaps": (2_000, 20_000),
-    "private files": (3, 3),
     "injections": (20, 1_000),
 }
 

@@ -76,46 +76,24 @@ def sweep(name, what, folder, found, is_bad):
     return codes, bad
 
 
-def check_kill_points(name, folder, size, reached):
+@sized("kill points of a program")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_kill_at_any_call_leaves_the_old_or_the_new_and_a_retry_works(tmp_path, name, size):
     require_strace()
 
     def is_bad(folder, run):
         only_known = visible(folder) <= {"file", "status.json", "model"}
         return not only_known or PROGRAMS[name](folder) or retry_is_bad(name, folder)
 
-    found = spread(call_points(name, prepare, folder), size)
-    codes, bad = sweep(name, "signal=SIGKILL", folder, found, is_bad)
-    reached(f"P3 kill points of {name}", len(codes), len(bad))
+    found = spread(call_points(name, prepare, tmp_path / "x"), size)
+    codes, bad = sweep(name, "signal=SIGKILL", tmp_path / "x", found, is_bad)
     assert bad == []
     assert set(codes) == {-9}
 
 
-@sized("kill points of a publish")
-@pytest.mark.parametrize("name", ["replace_file", "publish_folder"])
-def test_a_kill_at_any_call_leaves_the_old_or_the_new_and_a_retry_works(
-    tmp_path, name, size, reached
-):
-    check_kill_points(name, tmp_path / "x", size, reached)
-
-
-@sized("kill points of a status change")
-def test_a_kill_at_any_call_leaves_a_status_that_was_written(tmp_path, size, reached):
-    check_kill_points("change_status", tmp_path / "x", size, reached)
-
-
-@pytest.mark.parametrize(
-    ("name", "is_bad"),
-    [("replace_file_naively", bad_file), ("publish_folder_naively", bad_folder)],
-)
-def test_writing_in_place_would_not_pass_the_kill_sweep(tmp_path, name, is_bad):
-    """The negative control: the same sweep over the naive way finds half-made artifacts."""
-    require_strace()
-    found = spread(call_points(name, prepare, tmp_path / "x"), 12)
-    _, bad = sweep(name, "signal=SIGKILL", tmp_path / "x", found, lambda folder, _: is_bad(folder))
-    assert len(bad) >= 1
-
-
-def check_error_points(name, folder, size, reached):
+@sized("error points of a program")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_error_at_any_call_is_named_and_leaves_the_old_or_the_new(tmp_path, name, size):
     require_strace()
 
     def is_bad(folder, run):
@@ -125,27 +103,30 @@ def check_error_points(name, folder, size, reached):
             return True
         return retry_is_bad(name, folder)
 
-    found = call_points(name, prepare, folder)
-    pairs = spread(list(itertools.product(found, ERRORS)), size)
+    found = call_points(name, prepare, tmp_path / "x")
     codes, bad = [], []
-    for point, error in pairs:
-        more_codes, more_bad = sweep(name, f"error={error}", folder, [point], is_bad)
+    for point, error in spread(list(itertools.product(found, ERRORS)), size):
+        more_codes, more_bad = sweep(name, f"error={error}", tmp_path / "x", [point], is_bad)
         codes += more_codes
         bad += more_bad
-    reached(f"P4 error points of {name}", len(codes), len(bad))
     assert bad == []
     assert 75 in codes
 
 
-@sized("error points of a publish")
-@pytest.mark.parametrize("name", ["replace_file", "publish_folder"])
-def test_an_error_at_any_call_is_named_and_leaves_the_old_or_the_new(tmp_path, name, size, reached):
-    check_error_points(name, tmp_path / "x", size, reached)
-
-
-@sized("error points of a status change")
-def test_an_error_at_any_call_leaves_a_status_that_was_written(tmp_path, size, reached):
-    check_error_points("change_status", tmp_path / "x", size, reached)
+@pytest.mark.parametrize(
+    ("name", "what", "is_bad"),
+    [
+        ("replace_file_naively", "signal=SIGKILL", bad_file),
+        ("publish_folder_naively", "signal=SIGKILL", bad_folder),
+        ("replace_file_naively", "error=ENOSPC", bad_file),
+    ],
+)
+def test_writing_in_place_would_not_pass_the_sweeps(tmp_path, name, what, is_bad):
+    """The negative control: the same sweep over the naive way finds half-made artifacts."""
+    require_strace()
+    found = spread(call_points(name, prepare, tmp_path / "x"), 12)
+    _, bad = sweep(name, what, tmp_path / "x", found, lambda folder, _: is_bad(folder))
+    assert len(bad) >= 1
 
 
 @pytest.mark.parametrize("name", ["replace_file", "publish_folder", "change_status"])
@@ -164,16 +145,6 @@ def test_every_name_is_published_after_its_content_is_durable(tmp_path, name):
         # Then the manifest, and the staging folder that has all of their names.
         assert [name.startswith(".tmp-manifest") for name in synced[PARTS:]] == [True, False]
         assert synced[-1].startswith(".tmp-model")
-
-
-def test_writing_in_place_would_not_pass_the_error_sweep(tmp_path):
-    require_strace()
-    name = "replace_file_naively"
-    found = call_points(name, prepare, tmp_path / "x")
-    _, bad = sweep(
-        name, "error=ENOSPC", tmp_path / "x", found, lambda folder, run: bad_file(folder)
-    )
-    assert len(bad) >= 1
 
 
 @pytest.fixture
@@ -197,7 +168,7 @@ def disk(tmp_path):
 
 
 @sized("disk sizes")
-def test_a_disk_of_any_size_holds_the_whole_artifact_or_none(disk, size, reached):
+def test_a_disk_of_any_size_holds_the_whole_artifact_or_none(disk, size):
     """Four parts that need 70 blocks: most sizes are too small somewhere else."""
     part = b"x" * 65_000
     published = bad = 0
@@ -211,7 +182,6 @@ def test_a_disk_of_any_size_holds_the_whole_artifact_or_none(disk, size, reached
             bad += publish.verify(folder / "model") != []
         except publish.DiskFull:
             bad += any(folder.iterdir())
-    reached("P4 disk sizes", size, bad)
     assert bad == 0
     assert 0 < published < size
 

@@ -121,20 +121,18 @@ def launches(workspace, number, payload):
 
 
 @sized("injections")
-def test_nothing_that_data_says_reaches_the_agent_unasked(workspace, size, reached):
+def test_nothing_that_data_says_reaches_the_agent_unasked(workspace, size):
     prepare(workspace)
     wanted = payloads(size)
-    bad, told = [], 0
+    bad = []
     for number, payload in enumerate(wanted):
         for text in (*audits(workspace, number, payload), *launches(workspace, number, payload)):
-            told += 1
             if text.startswith("undecided_columns: "):
                 # Values that have to be decided are repeated, escaped and bounded.
                 assert not HIDDEN.search(text)
                 continue
             if MARK in text or HIDDEN.search(text) or len(text) > 80_000:
                 bad.append((payload[:60], text[:300]))
-    reached(f"payloads ({told} results)", len(wanted), len(bad))
     assert len(wanted) == size
     assert bad == []
 

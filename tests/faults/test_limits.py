@@ -18,7 +18,7 @@ LEAST = 60.0
 
 @pytest.mark.faults
 @pytest.mark.parametrize("how", ["stopped", "dead_loop", "deadlock"])
-def test_a_run_that_hangs_is_called_stalled_after_a_minute(runs_here, how, reached):
+def test_a_run_that_hangs_is_called_stalled_after_a_minute(runs_here, how):
     run_id = launch("until_told" if how == "stopped" else how)
     pid = worker_pid(run_id)
     until(lambda: (p := directory.read_status(run_dir_of(run_id)).progress) and p.step >= 30)
@@ -37,7 +37,6 @@ def test_a_run_that_hangs_is_called_stalled_after_a_minute(runs_here, how, reach
     until_state(run_id, "stalled", seconds=20)
     took = time.monotonic() - began
     assert [step.tool for step in report(run_id).next_steps] == ["cancel_run"]
-    reached(f"P9 {how}: called stalled after {took:.0f} s", 1, int(took > LEAST + 5))
     assert took <= LEAST + 5
     cancel_run(CancelRequest(run_id=run_id))
     assert until_state(run_id, *ENDS) == "cancelled"

@@ -98,10 +98,9 @@ def is_readable(path):
 
 
 @sized("nasty paths")
-def test_no_path_of_the_grammar_leads_out(workspace, outside, size, reached):
+def test_no_path_of_the_grammar_leads_out(workspace, outside, size):
     paths = list(nasty_paths(workspace, outside, size))
     bad = [path for path in paths if escapes(path, workspace)]
-    reached("P14 nasty paths through four functions", len(paths), len(bad))
     assert bad == []
     assert sum(map(is_readable, paths)) >= 3
 
@@ -147,14 +146,11 @@ def read_while_swapped(workspace, outside, count, read):
 
 
 @sized("file swaps")
-def test_a_link_swapped_in_while_a_file_is_opened_is_not_followed(
-    workspace, outside, size, reached
-):
+def test_a_link_swapped_in_while_a_file_is_opened_is_not_followed(workspace, outside, size):
     reads = rounds = canaries = 0
     while rounds < 20 and reads < 10:
         more, found = read_while_swapped(workspace, outside, size, read_through)
         reads, canaries, rounds = reads + more, canaries + found, rounds + 1
-    reached(f"P14 file swaps ({reads} reads of the file)", size * rounds, canaries)
     assert canaries == 0
     assert reads > 0
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from harness import ENDED, launch, until_state
-from sizes import sized
 
 from ft_tools import workspace as ws
 from ft_tools.errors import BadInput
@@ -82,17 +81,14 @@ def intrude(paths):
     return tries, done
 
 
-@sized("private files")
-def test_another_user_can_do_nothing_to_a_run(shared, umask, size, reached):
-    run_ids = [launch("steps:2", "publish") for _ in range(size)]
-    for run_id in run_ids:
-        assert until_state(run_id, *ENDED) == "succeeded"
+def test_another_user_can_do_nothing_to_a_run(shared, umask):
+    run_ids = [launch("steps:2", "publish") for _ in range(3)]
+    assert {until_state(run_id, *ENDED) for run_id in run_ids} == {"succeeded"}
     inside = list((shared / "runs").rglob("*"))
     modes = {stat.S_IMODE(p.stat().st_mode) for p in inside if p.is_file()}
     assert modes == {0o600}
     assert {stat.S_IMODE(p.stat().st_mode) for p in inside if p.is_dir()} == {0o700}
     tries, done = as_stranger(lambda: intrude([str(path) for path in inside]))
-    reached(f"P19 intrusions under umask {umask:03o}", tries, len(done))
     assert done == []
     assert tries >= 200
 

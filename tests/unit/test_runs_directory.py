@@ -62,34 +62,22 @@ DAMAGED = [b"", b"{", b"[]", b'{"state": "flying"}', b"\xff" * 100, b"[" * 100_0
 
 
 @pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data[:10]))
-def test_a_damaged_status_is_interrupted_and_says_so(run_dir, data):
+def test_a_damaged_file_is_reported_and_hides_no_other_run(workspace, run_dir, data):
+    good = make_run(workspace, "sft-ffffffffffffffff")
+    directory.write_status(good, Status(state="succeeded"))
+    (good / "report.json").write_bytes(b"{")
     (run_dir / "status.json").write_bytes(data)
     report = get_run(RunRequest(run_id=RUN_ID))
     assert (report.state, report.error.code) == ("interrupted", directory.UNREADABLE)
     assert report.resumable
-    assert [line.state for line in get_run(RunRequest()).runs] == ["interrupted"]
-
-
-@pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data[:10]))
-def test_a_damaged_run_is_listed_as_failed_beside_the_good_ones(workspace, run_dir, data):
-    good = make_run(workspace, "sft-ffffffffffffffff")
-    directory.write_status(good, Status(state="succeeded"))
+    shown = get_run(RunRequest(run_id=good.name))
+    assert shown.result is None
+    assert [health.signal for health in shown.health] == ["damaged_report"]
     (run_dir / "run.json").write_bytes(data)
-    lines = {line.run_id: line for line in get_run(RunRequest()).runs}
-    assert lines[RUN_ID].state == "failed"
-    assert lines[RUN_ID].name == "(damaged run.json)"
-    assert lines[good.name].state == "succeeded"
+    states = {line.run_id: line.state for line in get_run(RunRequest()).runs}
+    assert states == {RUN_ID: "failed", good.name: "succeeded"}
     with pytest.raises(BadData, match="is damaged"):
         get_run(RunRequest(run_id=RUN_ID))
-
-
-@pytest.mark.parametrize("data", DAMAGED[:2])
-def test_a_damaged_report_is_a_health_signal(run_dir, data):
-    directory.write_status(run_dir, Status(state="succeeded"))
-    (run_dir / "report.json").write_bytes(data)
-    report = get_run(RunRequest(run_id=RUN_ID))
-    assert report.result is None
-    assert [health.signal for health in report.health] == ["damaged_report"]
 
 
 def test_staging_folders_links_and_strangers_are_no_runs(workspace, run_dir):
@@ -101,22 +89,18 @@ def test_staging_folders_links_and_strangers_are_no_runs(workspace, run_dir):
         directory.find("sft-2222222222222222")
 
 
-@pytest.mark.parametrize("run_id", ["", "..", "sft-0123", RUN_ID + "\n", "../" + RUN_ID, "x" * 99])
-def test_what_is_no_run_id_is_refused(workspace, run_id):
-    with pytest.raises(BadInput, match="is not a run id"):
-        directory.find(run_id)
+def test_what_is_no_run_id_is_refused(workspace):
+    for run_id in ("", "..", "sft-0123", RUN_ID + "\n", "../" + RUN_ID):
+        with pytest.raises(BadInput):
+            directory.find(run_id)
 
 
-@pytest.mark.parametrize("state", ["validating", "queued", "running"])
-def test_a_run_that_nobody_holds_and_has_no_end_is_interrupted(run_dir, state):
-    directory.write_status(run_dir, Status(state=state))
-    assert settled(run_dir).state == "interrupted"
-    report = get_run(RunRequest(run_id=RUN_ID))
-    assert (report.reason, report.error.code) == ("crash", "worker_died")
-
-
-def test_a_run_that_died_while_it_was_cancelled_is_cancelled(run_dir):
-    directory.write_status(run_dir, Status(state="running"))
+def test_a_run_that_nobody_holds_and_has_no_end_is_interrupted_or_cancelled(run_dir):
+    for state in ("validating", "queued", "running"):
+        directory.write_status(run_dir, Status(state=state))
+        report = get_run(RunRequest(run_id=RUN_ID))
+        assert (report.state, report.reason) == ("interrupted", "crash")
+        assert report.error.code == "worker_died"
     assert directory.mark_cancel(run_dir)
     assert not directory.mark_cancel(run_dir)
     report = get_run(RunRequest(run_id=RUN_ID))
@@ -130,19 +114,12 @@ def test_an_ended_run_has_no_time_left_whoever_wrote_its_end(run_dir, state):
     directory.write_status(run_dir, Status(state="running", progress=at))
     lock = locks.take(run_dir / locks.OWNER)
     assert get_run(RunRequest(run_id=RUN_ID)).progress == at
-    os.close(lock)
     if state != "running":  # the supervisor's words; a worker's are of the same kind
         endings.write(run_dir, state, "crash")
+    assert settled(run_dir).state == "running", "an end counts once nobody holds the run"
+    os.close(lock)
     shown = get_run(RunRequest(run_id=RUN_ID)).progress
     assert shown == at.model_copy(update=dict.fromkeys(left))
-
-
-def test_an_end_counts_once_nobody_holds_the_run(run_dir):
-    directory.write_status(run_dir, Status(state="succeeded"))
-    lock = locks.take(run_dir / locks.OWNER)
-    assert settled(run_dir).state == "running"
-    os.close(lock)
-    assert settled(run_dir).state == "succeeded"
 
 
 def test_a_held_run_is_stalled_after_silence_on_the_monotonic_clock(run_dir, monkeypatch):
@@ -196,15 +173,17 @@ def test_a_failure_that_resuming_cannot_cure_leads_to_a_new_plan(run_dir, code, 
         assert again == request.model_copy(update=changed)
 
 
+TRAIN, HELD_OUT, TEST = "train.jsonl", "held_out.jsonl", "test.jsonl"
+
+
 @pytest.mark.parametrize(
     ("task", "files", "measured_on"),
     [
-        ("sft", ["train.jsonl", "held_out.jsonl"], "held_out.jsonl"),
-        ("sft", ["train.jsonl", "held_out.jsonl", "test.jsonl"], "test.jsonl"),
-        ("sft", ["train.jsonl"], None),
-        ("dpo", ["train.jsonl", "held_out.jsonl"], None),
-        ("dpo", ["train.jsonl", "held_out.jsonl", "test.jsonl"], None),
-        ("kto", ["train.jsonl", "held_out.jsonl", "test.jsonl"], "test.jsonl"),
+        ("sft", [TRAIN, HELD_OUT], HELD_OUT),
+        ("sft", [TRAIN, HELD_OUT, TEST], TEST),
+        ("sft", [TRAIN], None),
+        ("dpo", [TRAIN, HELD_OUT, TEST], None),
+        ("kto", [TRAIN, HELD_OUT, TEST], TEST),
     ],
 )
 def test_a_finished_run_is_measured_on_the_held_out_rows_that_its_plan_knows(
@@ -212,7 +191,7 @@ def test_a_finished_run_is_measured_on_the_held_out_rows_that_its_plan_knows(
 ):
     for name in files:
         (workspace / name).write_text(name)
-    paths = [{"path": str(workspace / name)} for name in ("train.jsonl", "held_out.jsonl")]
+    paths = [{"path": str(workspace / name)} for name in (TRAIN, HELD_OUT)]
     plan = {"task": task, "dataset": paths[0], "validation": paths[1] if files[1:] else None}
     (run_dir / "plan.json").write_text(json.dumps(plan))
     directory.write_status(run_dir, Status(state="succeeded"))
@@ -220,7 +199,6 @@ def test_a_finished_run_is_measured_on_the_held_out_rows_that_its_plan_knows(
     assert step.arguments["model"] == RUN_ID
     assert step.arguments.get("dataset") == (measured_on and str(workspace / measured_on))
     EvaluateRequest.model_validate(step.arguments | {"dataset": "some.jsonl"})
-    assert "no training has seen" in step.why
 
 
 def test_without_locks_a_run_can_be_read_but_not_started(run_dir, monkeypatch):

@@ -61,14 +61,14 @@ def test_a_start_by_the_scheduler_alone_is_an_attempt_more(
     ("before", "cancels", "after"),
     [
         (Status(state="succeeded"), False, "succeeded"),
+        # What the plan would meet again is not paid for again.
+        (Status(state="failed", error=RunError(code="refused", message="x")), False, "failed"),
         (Status(state="queued"), True, "cancelled"),
         # The control of this one: a preemption begins another attempt.
         (Status(state="interrupted", reason="budget"), False, "interrupted"),
     ],
 )
-def test_a_run_that_succeeded_was_cancelled_or_spent_its_budget_is_not_started_again(
-    run_dir, monkeypatch, before, cancels, after
-):
+def test_a_run_that_is_over_is_not_started_again(run_dir, monkeypatch, before, cancels, after):
     directory.write_status(run_dir, before)
     if cancels:
         directory.mark_cancel(run_dir)
@@ -91,9 +91,7 @@ def worker_ends(run_dir, tmp_path, status, return_code):
         # Only its leaving went wrong.
         (Status(state="succeeded"), 1, 0),
         (Status(state="failed", reason="crash"), 2, 2),
-        (Status(state="failed", reason="crash"), 0, RUN_FAILED),
         (Status(state="interrupted", reason="preempted"), 0, RUN_FAILED),
-        (Status(state="cancelled", reason="user"), 0, RUN_FAILED),
     ],
 )
 def test_a_job_has_succeeded_for_its_scheduler_when_the_run_has(
@@ -101,18 +99,6 @@ def test_a_job_has_succeeded_for_its_scheduler_when_the_run_has(
 ):
     command = worker_ends(run_dir, tmp_path, ended, return_code)
     assert started(run_dir, monkeypatch, "mine", *command) == expected
-
-
-@pytest.mark.parametrize(
-    ("code", "begins"), [("diverged", False), ("refused", False), ("crash", True)]
-)
-def test_a_failure_that_the_plan_would_meet_again_is_not_paid_for_again(
-    run_dir, monkeypatch, code, begins
-):
-    error = RunError(code=code, message="it failed")
-    directory.write_status(run_dir, Status(state="failed", error=error))
-    assert started(run_dir, monkeypatch, "mine", "touch", str(run_dir / "made")) == RUN_FAILED
-    assert (run_dir / "made").exists() is begins
 
 
 @pytest.fixture

@@ -126,22 +126,8 @@ def attend(run_dir, terms=lambda: False):
     return directory.read_status(run_dir)
 
 
-def messages(run_dir):
-    return [event.message for event in directory.read_events(run_dir)]
-
-
 def told(run_dir, what):
-    return [message for message in messages(run_dir) if what in message]
-
-
-def test_a_run_that_succeeded_there_is_here_with_what_it_made(run_dir, cloud):
-    cloud.has_made()
-    ended = attend(run_dir)
-    assert ended.state == "succeeded"
-    assert ended.artifacts[0].path == str(run_dir / "artifacts" / "adapter")
-    assert publish.verify(run_dir / "artifacts" / "adapter") == []
-    assert not ranks.has_job(run_dir)
-    assert not (run_dir / workdir.FOLDER).exists()
+    return [e.message for e in directory.read_events(run_dir) if what in e.message]
 
 
 def test_a_job_whose_submission_never_answered_is_found_by_its_name_and_ended(
@@ -173,8 +159,12 @@ def test_a_run_has_succeeded_once_its_files_have_come_and_a_failure_is_told_once
     last = 'for folder in "$@"; do :; done'
     cloud.on("aws", "sync", f'echo >> "$CLOUD/syncs"\n{last}\n{fails}\n{SYNC}')
     cloud.states("SUCCEEDED")
-    assert attend(run_dir).state == "succeeded"
+    ended = attend(run_dir)
+    assert ended.state == "succeeded"
+    assert ended.artifacts[0].path == str(run_dir / "artifacts" / "adapter")
     assert publish.verify(run_dir / "artifacts" / "adapter") == []
+    assert not ranks.has_job(run_dir)
+    assert not (run_dir / workdir.FOLDER).exists()
     (complaint,) = told(run_dir, "could not be fetched")
     assert complaint.endswith("aws s3 sync ended with 7: torn")
 
