@@ -55,10 +55,6 @@ def choose_rank(data: DataShape, capacity: Callable[[int], int] | None) -> Choic
 
     The capacity rule: at least as many trainable parameters as trained tokens. It raises the rank
     in powers of two, to `lora.rank_max`, beyond which full fine-tuning is the thing to consider.
-
-    Args:
-        data: What is learned.
-        capacity: Rank -> the adapter's parameters; None where the model's shape is not known.
     """
     by_goal = facts.threshold(RANK_OF_GOAL[data.goal])
     rank = int(by_goal.number)
@@ -197,13 +193,6 @@ def choose_schedule(
     """Choose epochs, effective batch and packing.
 
     Packed sequences hold several examples, so fewer of them make the same batch.
-
-    Args:
-        data: What is learned.
-        task: By which loss.
-        max_length: Tokens of a sequence.
-        batch: Examples of a step, where the caller chose them.
-        may_pack: Whether the model keeps packed examples apart.
     """
     size = batch or choose_batch(data, task)
     key = "train.effective_batch" if data.num_examples is None else "train.batch_doubles_at"

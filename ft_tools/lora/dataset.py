@@ -39,14 +39,7 @@ AUDIT_ERRORS = "audit_errors"
 def shape_of_data(
     facts: DatasetFacts, counted: Counts | None, *, num_held_out: int, is_watched: bool
 ) -> DataShape:
-    """Describe a file by its counts; where nothing was counted, its length by its bytes.
-
-    Args:
-        facts: The file.
-        counted: Its tokens.
-        num_held_out: Of its rows, for validation.
-        is_watched: Whether there are rows for validation.
-    """
+    """Describe a file by its counts; where nothing was counted, its length by its bytes."""
     known: dict[str, float | int | None] = {"longest_tokens": facts.most_tokens}
     if counted is not None:
         lengths = counted.lengths

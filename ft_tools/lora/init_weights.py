@@ -20,10 +20,6 @@ Source: https://huggingface.co/docs/peft/developer_guides/lora (PiSSA)."""
 def require_start(start: Any, method: str) -> None:
     """Refuse a start that PEFT does not have, or that cannot be used here.
 
-    Args:
-        start: Of `init_lora_weights`; None where it was not given.
-        method: lora or qlora.
-
     Raises:
         BadInput: With the starts that can be used.
         Refused: By the rule `unrepeatable_start`.

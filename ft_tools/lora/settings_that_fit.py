@@ -1,7 +1,7 @@
 """Method, micro-batch and length for the card at hand, and what had to be given up."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from ft_tools import facts
 from ft_tools.contract import Reason
@@ -23,28 +23,7 @@ UNKNOWN_CARD_MICRO_BATCH = 4
 FULL_OPTIMIZERS: tuple[Optimizer, ...] = ("adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit")
 FITTING = {"yes", "unknown"}
 QLORA_SOURCE = "https://arxiv.org/abs/2305.14314"
-
-
-class Settings(NamedTuple):
-    """What memory decides about a run."""
-
-    method: Method
-    optimizer: Optimizer
-    seq_len: int
-    micro_batch: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run that fits, or the smallest one that does not."""
-
-    settings: Settings
-    accumulation: int
-    dtype: Literal["float32", "bfloat16", "float16"]
-    """What the card computes in."""
-    vram: VramReport
-    gave_up: tuple[str, ...]
-    reasons: tuple[Reason, ...]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -59,20 +38,41 @@ class Wish:
     target_modules: str | tuple[str, ...]
 
     @property
-    def dtype(self) -> Literal["float32", "bfloat16", "float16"]:
-        """Return what the card computes in, as a launch decides it."""
-        return dtype_of(self.request.gpu, self.shape.model_type)
-
-    @property
     def least_micro_batch(self) -> int:
         """Return what the loss needs: KTO compares an answer with the one before it."""
         return 2 if self.task == "kto" else 1
 
-    @property
-    def seq_len(self) -> int:
-        """Return the length asked for, or 2048, within what the model can see."""
-        wanted = self.request.seq_len or DEFAULT_SEQ_LEN
-        return min(wanted, self.shape.max_positions or wanted)
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that fits, or the smallest one that does not."""
+
+    asked: VramRequest
+    """What was estimated: method, optimizer, length."""
+    micro_batch: int
+    accumulation: int
+    dtype: Dtype
+    """What the card computes in."""
+    vram: VramReport
+    gave_up: list[str]
+    why: Reason
+
+
+def wanted_length(request: LoraRequest, shape: ModelShape) -> int:
+    """Return the length asked for, or 2048, within what the model can see."""
+    wanted = request.seq_len or DEFAULT_SEQ_LEN
+    return min(wanted, shape.max_positions or wanted)
+
+
+def dtype_of(gpu: str | None, model_type: str = "") -> Dtype:
+    """Return the type that the card computes this family in; bf16 where no card is named.
+
+    >>> dtype_of("T4"), dtype_of("T4", "gemma3_text")
+    ('float16', 'float32')
+    """
+    if gpu is None or facts.gpu(gpu).has_bf16:
+        return "bfloat16"
+    return "float32" if has_trait({"model_type": model_type}, "overflows_float16") else "float16"
 
 
 def plan_for_card(wish: Wish) -> Plan:
@@ -82,27 +82,37 @@ def plan_for_card(wish: Wish) -> Plan:
     QLoRA, or the one asked for, with ever smaller optimizers for full fine-tuning), and the same
     at half the length, down to 512 tokens. Then the micro-batch grows as far as it fits.
     """
-    seq_len, least = wish.seq_len, wish.least_micro_batch
-    while True:
-        for method, optimizer in _tries(wish):
-            tried = Settings(method, optimizer, seq_len, least)
-            report = _estimate(wish, tried)
-            if report.fits in FITTING:
-                return _plan(wish, *_grown(wish, tried, report))
-        if seq_len // 2 < MIN_SEQ_LEN:
-            return _plan(wish, tried, report)
-        seq_len //= 2
-
-
-def dtype_of(gpu: str | None, model_type: str = "") -> Literal["float32", "bfloat16", "float16"]:
-    """Return the type that the card computes this family in; bf16 where no card is named.
-
-    >>> dtype_of("T4"), dtype_of("T4", "gemma3_text")
-    ('float16', 'float32')
-    """
-    if gpu is None or facts.gpu(gpu).has_bf16:
-        return "bfloat16"
-    return "float32" if has_trait({"model_type": model_type}, "overflows_float16") else "float16"
+    request, least = wish.request, wish.least_micro_batch
+    wanted = seq_len = wanted_length(request, wish.shape)
+    lengths = [wanted]
+    while (seq_len := seq_len // 2) >= MIN_SEQ_LEN:
+        lengths.append(seq_len)
+    for asked in (_asked(wish, *tried, length) for length in lengths for tried in _tries(wish)):
+        report = estimate_vram(asked)
+        if report.fits in FITTING:
+            break
+    micro_batch = least
+    if report.fits in FITTING:
+        limit = report.max_micro_batch
+        if limit is None:
+            limit = UNKNOWN_CARD_MICRO_BATCH // (1 if wish.task == "sft" else 2)
+        limit = min(limit * least, MAX_MICRO_BATCH, wish.effective_batch)
+        while 2 * micro_batch <= limit and wish.effective_batch % (2 * micro_batch) == 0:
+            micro_batch *= 2
+    accumulation = -(-wish.effective_batch // micro_batch)
+    if micro_batch > least:
+        size = {"micro_batch": micro_batch // least, "gradient_accumulation_steps": accumulation}
+        asked = asked.model_copy(update=size)
+        report = estimate_vram(asked)
+    return Plan(
+        asked=asked,
+        micro_batch=micro_batch,
+        accumulation=accumulation,
+        dtype=dtype_of(request.gpu, wish.shape.model_type),
+        vram=report,
+        gave_up=_gave_up(request, asked, wanted, report),
+        why=_why(request, asked.method, report),
+    )
 
 
 def _tries(wish: Wish) -> list[tuple[Method, Optimizer]]:
@@ -115,79 +125,61 @@ def _tries(wish: Wish) -> list[tuple[Method, Optimizer]]:
     return [(method, "adamw_torch_fused") for method in methods]
 
 
-def _estimate(wish: Wish, settings: Settings) -> VramReport:
-    is_full, size = settings.method == "full", settings.micro_batch
+def _asked(wish: Wish, method: Method, optimizer: Optimizer, seq_len: int) -> VramRequest:
+    """Return what is estimated: with the fewest examples a pass that the loss takes."""
+    is_full, dtype = method == "full", dtype_of(wish.request.gpu, wish.shape.model_type)
     arguments: dict[str, Any] = {
         "model": wish.request.model,
         # An answer with its partner of KTO is about a pair of half as many prompts.
         "task": "sft" if wish.task == "sft" else "dpo",
-        "method": settings.method,
-        "optimizer": settings.optimizer,
-        "seq_len": settings.seq_len,
-        "micro_batch": size // wish.least_micro_batch,
-        "gradient_accumulation_steps": -(-wish.effective_batch // size),
+        "method": method,
+        "optimizer": optimizer,
+        "seq_len": seq_len,
+        "gradient_accumulation_steps": -(-wish.effective_batch // wish.least_micro_batch),
         # Full training keeps its weights in float32: small updates vanish in 16 bits.
-        "dtype": "float32" if is_full else wish.dtype,
-        "mixed_precision": wish.dtype != "float32",
+        "dtype": "float32" if is_full else dtype,
+        "mixed_precision": dtype != "float32",
         "gpu": wish.request.gpu,
         "gpu_memory_gib": wish.request.gpu_memory_gib,
         "precompute_ref_log_probs": is_full and wish.task != "sft",
     }
     if not is_full:
         arguments |= {"lora_rank": wish.rank, "target_modules": wish.target_modules}
-    return estimate_vram(VramRequest.model_validate(arguments))
+    return VramRequest.model_validate(arguments)
 
 
-def _grown(wish: Wish, settings: Settings, report: VramReport) -> tuple[Settings, VramReport]:
-    """Return the same run with the largest micro-batch that fits, and its estimate."""
-    least = micro_batch = settings.micro_batch
-    limit = report.max_micro_batch
-    if limit is None:
-        limit = UNKNOWN_CARD_MICRO_BATCH // (1 if wish.task == "sft" else 2)
-    limit = min(limit * least, MAX_MICRO_BATCH, wish.effective_batch)
-    while 2 * micro_batch <= limit and wish.effective_batch % (2 * micro_batch) == 0:
-        micro_batch *= 2
-    settings = settings._replace(micro_batch=micro_batch)
-    return settings, report if micro_batch == least else _estimate(wish, settings)
-
-
-def _plan(wish: Wish, settings: Settings, report: VramReport) -> Plan:
-    asked, method = wish.request, settings.method
+def _gave_up(
+    request: LoraRequest, asked: VramRequest, wanted: int, report: VramReport
+) -> list[str]:
     given: dict[str, bool] = {
-        f"seq_len {asked.seq_len}: the model supports at most {wish.seq_len} tokens": (
-            wish.seq_len < (asked.seq_len or 0)
+        f"seq_len {request.seq_len}: the model supports at most {wanted} tokens": (
+            wanted < (request.seq_len or 0)
         ),
         "16-bit base weights: they do not fit, so the base is quantized to 4 bits (NF4)": (
-            asked.method == "auto" and method == "qlora"
+            request.method == "auto" and asked.method == "qlora"
         ),
-        f"32-bit optimizer states: {settings.optimizer} instead": (
-            method == "full" and settings.optimizer != FULL_OPTIMIZERS[0]
+        f"32-bit optimizer states: {asked.optimizer} instead": (
+            asked.optimizer != FULL_OPTIMIZERS[0]
         ),
-        f"length: {settings.seq_len} tokens instead of {wish.seq_len}": (
-            settings.seq_len < wish.seq_len
-        ),
+        f"length: {asked.seq_len} tokens instead of {wanted}": asked.seq_len < wanted,
         "fitting this GPU: see vram.changes_to_fit, or use a smaller model": (
             report.fits not in FITTING
         ),
     }
+    return [text for text, holds in given.items() if holds]
+
+
+def _why(request: LoraRequest, method: Method, report: VramReport) -> Reason:
     rule = "LoRA over 16-bit weights does not fit; QLoRA has the same quality within noise"
     if report.usable_gib is None:
         rule = "no GPU was named: LoRA is suggested, and whether it fits is unknown"
-    elif asked.method != "auto":
+    elif request.method != "auto":
         rule = f"{method} was requested"
     elif method == "lora":
         rule = "LoRA over 16-bit weights fits, and is faster than QLoRA"
-    why = Reason(
+    return Reason(
         rule=rule,
         observed=report.peak_allocated_gib,
         threshold=report.usable_gib,
         source=QLORA_SOURCE,
-    )
-    return Plan(
-        settings=settings,
-        accumulation=-(-wish.effective_batch // settings.micro_batch),
-        dtype=wish.dtype,
-        vram=report,
-        gave_up=tuple(text for text, holds in given.items() if holds),
-        reasons=(why,),
     )

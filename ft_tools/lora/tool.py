@@ -1,7 +1,6 @@
 """suggest_lora_config: method, adapter, quantization and training arguments, ready to pass on."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from ft_tools.lora import choices
 from ft_tools.lora.dataset import AUDIT_ERRORS, read_data
 from ft_tools.lora.report import LoraReport
 from ft_tools.lora.request import LoraRequest
-from ft_tools.lora.settings_that_fit import DEFAULT_SEQ_LEN, Plan, Wish, dtype_of, plan_for_card
+from ft_tools.lora.settings_that_fit import Plan, Wish, dtype_of, plan_for_card, wanted_length
 from ft_tools.models.adapter_targets import Targets, default_targets
 from ft_tools.models.families import TRAITS
 from ft_tools.models.packing import FLASH, flash_packages, may_be_packed, takes_flash
@@ -52,16 +51,18 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     request, task, data, about_data = read_data(request)
     targets = default_targets(shape)
     rank = choices.choose_rank(data, partial(shape.lora_params, target_modules=targets.modules))
-    wanted = Wish(request, task, int(rank.value), 1, shape, targets.modules)
     is_new = request.gpu is not None and dtype_of(request.gpu) == "bfloat16"
     # SDPA would keep a mask of all positions of a packed row.
     has_flash = is_new and bool(flash_packages())
     may_pack = has_flash and may_be_packed(shape) and takes_flash(shape)
-    schedule = choices.choose_schedule(data, task, max_length=wanted.seq_len, may_pack=may_pack)
-    plan = plan_for_card(replace(wanted, effective_batch=schedule.effective_batch))
-    method, is_full = plan.settings.method, plan.settings.method == "full"
+    length = wanted_length(request, shape)
+    schedule = choices.choose_schedule(data, task, max_length=length, may_pack=may_pack)
+    batch = schedule.effective_batch
+    plan = plan_for_card(Wish(request, task, int(rank.value), batch, shape, targets.modules))
+    method, is_full = plan.asked.method, plan.asked.method == "full"
     rate = choices.choose_learning_rate(task, method, shape.hidden_size)
-    reasons = [*about_data, *plan.reasons, *_reasons_of_shape(shape, request.seq_len is None)]
+    assumed = None if request.seq_len else length
+    reasons = [*about_data, plan.why, *_reasons_of_shape(shape, assumed)]
     peft: dict[str, Any] = {}
     if not is_full:
         alpha, rslora, why_alpha = choices.choose_alpha(int(rank.value))
@@ -86,20 +87,23 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
     steps = _next_steps(request, task, plan, peft, training)
     if any(reason.id == AUDIT_ERRORS for reason in about_data):
         steps = [next_step("show_audit_errors", {"path": request.dataset}), *steps]
+    adapter = "" if is_full else f", rank {int(rank.value)} on all linear layers"
     return LoraReport(
-        summary=_summary(plan, int(rank.value), rate.value, schedule),
+        summary=f"{method}{adapter}, learning rate {rate.value:g}, epochs: {schedule.epochs}, "
+        f"batches of {plan.micro_batch} x {plan.accumulation}, {plan.asked.seq_len} tokens. "
+        f"{plan.vram.summary}",
         method=method,
         task=task,
         peft=peft,
         quantization=quantization,
         training=training,
-        effective_batch=plan.settings.micro_batch * plan.accumulation,
+        effective_batch=plan.micro_batch * plan.accumulation,
         estimated_steps=schedule.steps,
         trainable_params=trainable,
         total_params=shape.total_params,
         trainable_fraction=round(trainable / whole, 6),
         vram=plan.vram,
-        gave_up=list(plan.gave_up),
+        gave_up=plan.gave_up,
         reasons=reasons,
         next_steps=steps,
     )
@@ -122,7 +126,7 @@ def _target_reasons(shape: ModelShape, targets: Targets) -> Iterator[Reason]:
         yield reason("shared_experts_frozen", ", ".join(targets.frozen_shared))
 
 
-def _reasons_of_shape(shape: ModelShape, is_assumed: bool) -> Iterator[Reason]:
+def _reasons_of_shape(shape: ModelShape, assumed: int | None) -> Iterator[Reason]:
     if shape.quantized:
         loaded = "adapters train over its weights as they are, with no quantization on top"
         if shape.quantized in DEQUANTIZED:
@@ -133,9 +137,8 @@ def _reasons_of_shape(shape: ModelShape, is_assumed: bool) -> Iterator[Reason]:
             "mixes" if shape.model_type in TRAITS["mixes_packed"] else "was not checked for mixing"
         )
         yield reason("packing_mixes_examples", shape.model_type, mixes=mixes)
-    if is_assumed:
-        most = shape.max_positions or DEFAULT_SEQ_LEN
-        yield reason("assumed_length", min(DEFAULT_SEQ_LEN, most))
+    if assumed:
+        yield reason("assumed_length", assumed)
 
 
 def _training(
@@ -146,10 +149,10 @@ def _training(
         "lr_scheduler_type": "cosine",
         "warmup_steps": facts.number("train.warmup_fraction"),
         "num_train_epochs": float(schedule.epochs),
-        "per_device_train_batch_size": plan.settings.micro_batch,
+        "per_device_train_batch_size": plan.micro_batch,
         "gradient_accumulation_steps": plan.accumulation,
-        "max_length": plan.settings.seq_len,
-        "optim": plan.settings.optimizer,
+        "max_length": plan.asked.seq_len,
+        "optim": plan.asked.optimizer,
         "gradient_checkpointing": True,
         "bf16": plan.dtype == "bfloat16",
         "fp16": plan.dtype == "float16",
@@ -157,23 +160,13 @@ def _training(
     if task != "sft":
         loss: dict[Task, Any] = {"dpo": ["sigmoid"], "kto": "kto"}
         arguments |= {"beta": facts.number("dpo.beta"), "loss_type": loss[task]}
-        if plan.settings.method == "full":
+        if plan.asked.method == "full":
             arguments["precompute_ref_log_probs"] = True
     else:
         arguments["packing"] = schedule.packing
         if schedule.packing:
             arguments["model_init_kwargs"] = {"attn_implementation": FLASH}
     return arguments
-
-
-def _summary(plan: Plan, rank: int, rate: float, schedule: choices.Schedule) -> str:
-    method, _, seq_len, micro_batch = plan.settings
-    adapter = "" if method == "full" else f", rank {rank} on all linear layers"
-    epochs = "epoch" if schedule.epochs == 1 else "epochs"
-    return (
-        f"{method}{adapter}, learning rate {rate:g}, {schedule.epochs} {epochs}, batches of "
-        f"{micro_batch} x {plan.accumulation}, {seq_len} tokens. {plan.vram.summary}"
-    )
 
 
 def _next_steps(
@@ -193,7 +186,7 @@ def _next_steps(
         "model": request.model,
         "dataset": request.dataset or STAND_IN,
         "validation": request.validation,
-        "method": plan.settings.method,
+        "method": plan.asked.method,
         "peft": {key: value for key, value in peft.items() if key != "task_type"},
         "training": {k: v for k, v in training.items() if k not in left_out},
     }
