@@ -77,20 +77,16 @@ def test_the_rate_is_within_one_grid_step_of_the_best_of_the_sweep(hidden, best)
     ("num_examples", "tokens", "epochs", "batch"),
     [
         (10, 4, 10, 4),
-        (240, 4, 10, 4),  # 600 steps
-        (267, 4, 9, 4),  # 603
+        (267, 4, 9, 4),  # 603 steps
         (50, 400, 10, 4),
         (300, 64, 8, 4),  # 600
         (300, 65, 6, 4),  # 225
-        (799, 4, 4, 4),
         (800, 4, 3, 4),  # 600
         (1599, 4, 3, 4),
         (1600, 4, 3, 8),  # 600
-        (1999, 4, 3, 8),
         (2000, 4, 1, 16),  # 125
         (2000, 400, 2, 16),
         (20_000, 400, 1, 32),
-        (10**6, 400, 1, 32),
     ],
 )
 def test_batch_and_epochs_follow_rows_and_answers(num_examples, tokens, epochs, batch):

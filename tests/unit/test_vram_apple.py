@@ -25,7 +25,7 @@ def test_a_mac_is_known_by_its_chip_and_memory(said, memory, usable):
     assert (mac.memory_gib, mac.usable_gib, mac.is_apple) == (memory, usable, True)
 
 
-@pytest.mark.parametrize("said", ["MacBook", "MacBook Pro 16", "mac", "Mac mini", "iMac"])
+@pytest.mark.parametrize("said", ["MacBook Pro 16", "mac"])
 def test_a_mac_without_its_chip_is_asked_for_chip_and_memory(said):
     with pytest.raises(UnknownName, match=r"named by its chip and memory .*'M4 Max 64GB'$"):
         facts.gpu(said)
@@ -33,8 +33,7 @@ def test_a_mac_without_its_chip_is_asked_for_chip_and_memory(said):
 
 def test_an_estimate_for_a_mac_is_in_its_shared_memory_and_says_that_it_was_never_run_there():
     report = estimate()
-    assert report.usable_gib == 48.0
-    assert report.fits == "yes"
+    assert (report.usable_gib, report.fits) == (48.0, "yes")
     # 4 bits and two 16-bit numbers for 64 weights, of all 8.19 billion.
     assert report.components["base_weights"] == pytest.approx(8.1907e9 * 0.5625 / GIB, rel=1e-3)
     assert any("never run on a Mac" in line for line in report.assumptions)
@@ -58,16 +57,11 @@ def test_what_is_not_trained_on_a_mac_is_refused(changed, told):
         estimate(**changed)
 
 
-def test_published_peaks_that_were_not_looked_at_are_within_15_percent_on_average():
+def test_published_peaks_and_our_own_steps_are_within_15_percent_on_average():
     held_out = [row for row in benchmark.published() if not row["fitted"]]
     found = benchmark.summary(held_out)
-    assert found["rows"] == 5
-    assert found["mean_error"] < 0.15
+    assert (found["rows"], found["mean_error"] < 0.15) == (5, True)
     assert abs(found["worst"]) < facts.number("vram.interval_apple")
-
-
-def test_our_own_steps_on_the_cpu_are_within_15_percent_on_average():
-    found = benchmark.summary(benchmark.own(benchmark.stored()["own_rows"]))
-    assert found["rows"] >= 20
-    assert found["mean_error"] < 0.15
-    assert abs(found["bias"]) < 0.15
+    own = benchmark.summary(benchmark.own(benchmark.stored()["own_rows"]))
+    assert own["rows"] >= 20
+    assert max(own["mean_error"], abs(own["bias"])) < 0.15
