@@ -139,7 +139,7 @@ class VramRequest(GpuRequest):
         of_grpo = sorted({"generated", "prompt_len"} & self.model_fields_set)
         targets = self.target_modules or ()
         return {
-            f"{' and '.join(of_adapters)} without effect under method 'full'; remove one of the two": (
+            f"{' and '.join(of_adapters)} need method 'lora' or 'qlora', not 'full': remove one": (
                 is_full and bool(of_adapters)
             ),
             "lora_dropout and adapter_dtype need method 'lora' or 'qlora'": (
