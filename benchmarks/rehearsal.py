@@ -151,10 +151,10 @@ def _where(place: object) -> str:
 
 
 def _disk(size: ModelSize) -> int:
-    rows = [formats.find("gguf:Q4_K_M")]
-    planned = [estimates.planned_format(one, size) for one in rows]
-    places = dict.fromkeys(("output", "work", "hub", "cache"), Path(tempfile.gettempdir()))
-    return sum(d.num_bytes for d in estimates.disks(planned, rows, size, places, fetched=True))
+    row = formats.find("gguf:Q4_K_M")
+    planned = {row.name: estimates.format_bytes(row, size)}
+    needs = estimates.disk_needs(planned, size, is_fetched=True, has_gguf=True, environment_bytes=0)
+    return sum(needs.values())
 
 
 def table() -> list[dict[str, object]]:

@@ -60,17 +60,6 @@ class PlannedFormat(Report):
     estimated_bytes: int = Field(description="0: the size of the base is not known yet.")
 
 
-class PlannedDisk(Report):
-    """Space that a disk has to have free."""
-
-    folder: str = Field(description="A folder on that disk.")
-    num_bytes: int
-    uses: list[str] = Field(
-        description="output: merged model and formats; work: intermediate files; hub: the base "
-        "model, downloaded first; cache: converter and environments."
-    )
-
-
 def has_family(rows: Sequence[Format], family: str) -> bool:
     """Return whether one of the formats is of a family."""
     return any(row.family == family for row in rows)
@@ -93,35 +82,39 @@ def _compressed_bytes(row: Format, size: ModelSize, quantized: int) -> int:
     return int(quantized * row.bits_per_weight / 8 + rest)
 
 
-def disks(
+def disk_needs(
     planned: Mapping[str, int],
     size: ModelSize | None,
-    places: Mapping[str, Path],
     *,
     is_fetched: bool,
     has_gguf: bool,
     environment_bytes: int,
-) -> list[PlannedDisk]:
-    """Return the space that each disk has to have free."""
+) -> dict[str, int]:
+    """Return the bytes that have to be free for each use.
+
+    output: merged model and formats; work: intermediate files; hub: the base, where it is fetched
+    first; cache: the converter, and environments that are built first.
+    """
     merged = size.stored_bytes if size else 0
     logits = min(LOGITS_BYTES, LOGITS_TOKENS * 4 * size.vocab_size) if size else LOGITS_BYTES
     made = sum(planned.values()) - planned.get("safetensors", 0)
-    needs = {
+    return {
         "output": merged + int(QUANTIZED_MARGIN * made),
         "work": 3 * logits + has_gguf * merged,
         "hub": is_fetched * merged,
         "cache": environment_bytes + has_gguf * converter_script.DOWNLOAD_BYTES,
     }
-    by_disk: dict[int, list[str]] = {}
-    for use in filter(needs.get, needs):
+
+
+def by_disk(needs: Mapping[str, int], places: Mapping[str, Path]) -> dict[str, int]:
+    """Add up what each disk has to have free: a folder of it -> bytes."""
+    folders: dict[int, str] = {}
+    found: dict[str, int] = {}
+    for use, num_bytes in needs.items():
         existing = next(one for one in (places[use], *places[use].parents) if one.exists())
-        by_disk.setdefault(existing.stat().st_dev, []).append(use)
-    return [
-        PlannedDisk(
-            folder=str(places[uses[0]]), num_bytes=sum(map(needs.__getitem__, uses)), uses=uses
-        )
-        for uses in by_disk.values()
-    ]
+        folder = folders.setdefault(existing.stat().st_dev, str(places[use]))
+        found[folder] = found.get(folder, 0) + num_bytes
+    return found
 
 
 def working_bytes(size: ModelSize, adapter: AdapterFacts | None) -> int:

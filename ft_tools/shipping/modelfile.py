@@ -6,6 +6,7 @@ for other conversations: only if every one comes out the same are they used.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import Field
@@ -83,17 +84,15 @@ def ollama_template(parts: PromptParts) -> str:
 
     Source: https://github.com/ollama/ollama/blob/main/docs/template.md
     """
-    loop = (
-        '{{ if eq .Role "user" }}'
-        + _around(".Content", parts.user)
-        + '{{ else if eq .Role "assistant" }}'
-        + _around(".Content", parts.answer)
-        + "{{ end }}"
-    )
-    head = ""
+    head, user = "", _around(".Content", parts.user)
+    answer = _around(".Content", parts.answer)
     if parts.system is not None:
         head = "{{ if .System }}" + _around(".System", parts.system) + "{{ end }}"
-    return head + "{{ range .Messages }}" + loop + "{{ end }}" + _literal(parts.generation)
+    return (
+        head + '{{ range .Messages }}{{ if eq .Role "user" }}' + user
+        + '{{ else if eq .Role "assistant" }}' + answer + "{{ end }}{{ end }}"
+        + _literal(parts.generation)
+    )  # fmt: skip
 
 
 def modelfile(
@@ -148,26 +147,28 @@ def as_shipped(parts: PromptParts, system: str, messages: Sequence[Message]) -> 
 
 
 def _cut(render: Render, bos: str) -> PromptParts:
-    user = {"role": "user", "content": USER}
-    answer = {"role": "assistant", "content": ANSWER}
-    again = {"role": "user", "content": AGAIN}
-    alone = render([user], False)
-    before_user, after_user = alone.split(USER)
-    generation = render([user], True).split(USER)[1].removeprefix(after_user)
-    talk = render([user, answer, again], False)
-    before_answer = talk.split(USER)[1].split(ANSWER)[0].removeprefix(after_user)
-    after_answer = render([user, answer], False).split(ANSWER)[1]
-    user_before = talk.split(ANSWER)[1].split(AGAIN)[0].removeprefix(after_answer)
-    bos = bos if bos and before_user.startswith(bos) else ""
-    between = before_user.removeprefix(bos)
-    system, default = _system(render, bos, user_before, between)
+    talk = [
+        {"role": role, "content": text}
+        for role, text in (("user", USER), ("assistant", ANSWER), ("user", AGAIN))
+    ]
+
+    def gaps(num: int, generation: bool = False) -> list[str]:
+        """Return what is around the first messages: before, between and after them."""
+        return re.split(f"{USER}|{ANSWER}|{AGAIN}", render(talk[:num], generation))
+
+    before, after_user = gaps(1)
+    after_answer = gaps(2)[-1]
+    _, to_answer, to_user, _ = gaps(3)
+    user = to_user.removeprefix(after_answer), after_user
+    bos = bos if bos and before.startswith(bos) else ""
+    system, default = _system(render, bos, user[0], before.removeprefix(bos))
     return PromptParts(
         bos=bos,
         system=system,
         default_system=default,
-        user=(user_before, after_user),
-        answer=(before_answer, after_answer),
-        generation=generation,
+        user=user,
+        answer=(to_answer.removeprefix(after_user), after_answer),
+        generation=gaps(1, True)[-1].removeprefix(after_user),
     )
 
 
@@ -177,17 +178,14 @@ def _system(
     """Return what is around a system message, and the default one that `between` holds."""
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
     try:
-        before, rest = render(messages, False).split(SYSTEM)
+        before, middle, _ = re.split(f"{SYSTEM}|{USER}", render(messages, False))
     except Exception:
         return None, ""
-    middle = rest.split(USER)[0]
     if not middle.endswith(user_before):
         return None, ""
     around = before.removeprefix(bos), middle.removesuffix(user_before)
     block = between.removesuffix(user_before)
-    if not block:
-        return around, ""
-    return around, block.removeprefix(around[0]).removesuffix(around[1])
+    return around, block.removeprefix(around[0]).removesuffix(around[1]) if block else ""
 
 
 def _around(variable: str, around: tuple[str, str]) -> str:

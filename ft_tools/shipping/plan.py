@@ -23,7 +23,7 @@ from ft_tools.shipping import comparison_text, converter_script, estimates, form
 from ft_tools.shipping import llm_compressor_environment as environment
 from ft_tools.shipping.adapter import AdapterFacts
 from ft_tools.shipping.asking import MeasuredAs, measured_as
-from ft_tools.shipping.estimates import PlannedDisk, PlannedFormat
+from ft_tools.shipping.estimates import PlannedFormat
 from ft_tools.shipping.findings import refusal
 from ft_tools.shipping.formats import Format
 from ft_tools.shipping.request import ShipRequest
@@ -67,7 +67,7 @@ class ShipPlan(Plan):
     system: str | None = Field(None, description="System text of the request.")
     output_dir: str | None = Field(description="Null: artifacts/ of the run.")
     disk_bytes: int = Field(description="Disk space required, intermediate files included.")
-    disks: list[PlannedDisk] = Field(default_factory=list, description="The same, per disk.")
+    disks: dict[str, int] = Field(default_factory=dict, description="The same, by disk.")
     ram_bytes: int = Field(description="Peak memory (RAM), estimated.")
     duration: Duration | None = Field(None, description="Null: size or GPU is not known.")
     converter: str = Field(description="Source of llama.cpp's converter; empty: not needed.")
@@ -104,17 +104,15 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
     output = workspace.new_folder(request.output_dir) if request.output_dir else None
     runs, has_gguf = workspace.runs_dir(), estimates.has_family(rows, "gguf")
     is_compressed = estimates.has_family(rows, "environment")
-    disks = estimates.disks(
+    needs = estimates.disk_needs(
         {one.format: one.estimated_bytes for one in planned},
         size,
-        {
-            "output": output or runs, "work": runs,
-            "hub": hub_cache(), "cache": workspace.cache_dir(),
-        },
         is_fetched=folder is None,
         has_gguf=has_gguf,
         environment_bytes=environment.missing_bytes() if is_compressed else 0,
-    )  # fmt: skip
+    )
+    places = {"output": output or runs, "work": runs}
+    places |= {"hub": hub_cache(), "cache": workspace.cache_dir()}
     return ShipPlan(
         source=request.source,
         name=_name(request, base),
@@ -133,8 +131,8 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         measured_as=measured_as(source, request.evaluation),
         system=request.system,
         output_dir=str(output) if output else None,
-        disk_bytes=sum(disk.num_bytes for disk in disks),
-        disks=disks,
+        disk_bytes=sum(needs.values()),
+        disks=estimates.by_disk(needs, places),
         ram_bytes=estimates.ram_bytes(size, runs_on, rows),
         duration=estimates.duration(size, rows, runs_on, request.max_examples, request.device),
         converter=converter_script.origin() if has_gguf else "",

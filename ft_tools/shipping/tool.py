@@ -33,9 +33,8 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
     """
     rows = formats_asked(request)
     plan = plan_of(request, rows)
-    for disk in plan.disks:
-        uses = ", ".join(disk.uses)
-        require_space(Path(disk.folder), disk.num_bytes, f"shipping this model ({uses})")
+    for folder, num_bytes in plan.disks.items():
+        require_space(Path(folder), num_bytes, "shipping this model")
     _require_mlx_type(rows, Path(plan.load_from))
     if request.confirm is not None:
         families: list[Family] = ["safetensors", *(row.family for row in rows)]
