@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +19,25 @@ from yaml import YAMLError
 from ft_tools.shipping.asking import FORMAT_INPUT, MAPPING, SCHEMA, PromptSpec
 from ft_tools.shipping.modelfile import can_be_shipped
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.report import FormatResult, MergeCheck
+from ft_tools.shipping.report import MergeCheck, ShipReport
 
 QUESTION = "Hello"
 
 
-def handoff(
-    plan: ShipPlan,
-    results: Sequence[FormatResult],
-    how: PromptSpec,
-    said: tuple[str, str],
-    proofs: Mapping[str, str],
-    merged: str,
-) -> str:
+def handoff(report: ShipReport, how: PromptSpec) -> str:
     """Return HANDOFF.md: the commands that run each file, and what was proved about it."""
-    answers, recommended = said
-    made = [r for r in results if r.state == "made"]
     # What another machine needs; not where all files are in the one merged folder anyway.
-    small = [r for r in made if r.format.startswith(("gguf", "mlx"))]
-    copied = next((r for r in small if r.format == recommended), next(iter(small), None))
+    small = [
+        r for r in report.formats if r.state == "made" and r.format.startswith(("gguf", "mlx"))
+    ]
+    recommended = (r for r in small if r.format == report.recommended_format)
+    copied = next(recommended, next(iter(small), None))
     files = ["HANDOFF.md", *([SCHEMA] if how.schema is not None else [])]
     files += [FORMAT_INPUT, MAPPING] if how.columns else []
     if copied:
         path = Path(copied.path)
         files.append(path.parent.name if copied.format.startswith("gguf") else path.name)
-    return _filled(
-        "HANDOFF.md",
-        plan=plan,
-        how=how,
-        results=results,
-        made=made,
-        failed=[r for r in results if r.state == "failed"],
-        copied=copied,
-        files=files,
-        answers=answers,
-        recommended=recommended,
-        proofs=proofs,
-        merged=merged,
-    )
+    return _filled("HANDOFF.md", how=how, report=report, copied=copied, files=files)
 
 
 def model_card(

@@ -24,7 +24,7 @@ from ft_tools.shipping.asking import (
     write_files,
 )
 from ft_tools.shipping.plan import ShipPlan
-from ft_tools.shipping.report import FormatResult
+from ft_tools.shipping.report import FormatResult, ShipReport
 
 RUN, EVALUATION = "sft-0123456789abcdef", "evaluate-00000000000000aa"
 ADAPTER = "/runs/adapter"
@@ -120,9 +120,11 @@ def made(name="gguf:Q8_0", path="/o/gguf-Q8_0/x.gguf"):
 
 
 def guide_of(how, *results):
-    said, proofs = ("As measured.", "gguf:Q8_0"), {"Ollama": "8 of 8"}
-    guide = handoff.handoff(PLAN, results or [made()], how, said, proofs, "merged")
-    return guide, handoff.model_card(PLAN, None, "mit", {}, how)
+    report = ShipReport.model_construct(
+        name="mail", recommended_format="gguf:Q8_0", formats=list(results) or [made()],
+        answers_as_measured="As measured.", prompt_proof={"Ollama": "8 of 8"}, merged_path="merged",
+    )  # fmt: skip
+    return handoff.handoff(report, how), handoff.model_card(PLAN, None, "mit", {}, how)
 
 
 @pytest.fixture

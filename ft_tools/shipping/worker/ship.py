@@ -262,9 +262,8 @@ def lineage(shipment: Shipment) -> dict[str, str]:
 
 def concluded(shipment: Shipment, results: list[FormatResult], proof: Proof) -> ShipReport:
     """Write HANDOFF.md, and return the report."""
-    plan, how, text, measured = (
-        shipment.plan, shipment.asking, proof.held_out, shipment.plan.measured_as,
-    )  # fmt: skip
+    plan, how, text = shipment.plan, shipment.asking, proof.held_out
+    measured = plan.measured_as
     gates = gates_of(proof.check) if proof.check else []
     task = means(proof.tuned)
     found = recommend(results, task)
@@ -273,12 +272,8 @@ def concluded(shipment: Shipment, results: list[FormatResult], proof: Proof) -> 
     trained = merging.tokenizer_of(adapter if own and adapter else shipment.base)
     made = [r.path for r in results if r.state == "made" and r.format.startswith("gguf:")]
     file = Path(made[0]) if made else None
-    proofs = prompts.proofs(trained, proof.tokenizer, proof.parts, file)
     guide = shipment.out / "HANDOFF.md"
-    said = (found.said, found.format)
-    write_file(guide, handoff.handoff(plan, results, how, said, proofs, MERGED))
-    write_files(how, shipment.out)
-    return ShipReport(
+    report = ShipReport(
         answers_as_measured=found.said,
         recommended_format=found.format,
         system_text=how.system_text,
@@ -296,11 +291,14 @@ def concluded(shipment: Shipment, results: list[FormatResult], proof: Proof) -> 
         task=task,
         num_task_examples=len(text.references),
         tokens_per_second=proof.tokens_per_second,
-        prompt_proof=proofs,
+        prompt_proof=prompts.proofs(trained, proof.tokenizer, proof.parts, file),
         handoff=str(guide),
         reasons=[*(gate.reason() for gate in gates), *found.reasons],
         next_steps=next_steps(results, found.format, measured.dataset() if measured else None),
     )
+    write_file(guide, handoff.handoff(report, how))
+    write_files(how, shipment.out)
+    return report
 
 
 if __name__ == "__main__":
