@@ -1,6 +1,7 @@
 """What the tests of shipped files share: a session, the converter, the demo model, a measure."""
 
 import fcntl
+import json
 import shutil
 import time
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import gguf as gguf_writer
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ft_tools import publish
@@ -46,6 +48,21 @@ def one_at_a_time():
     with (shared.resolve().parent / "tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def write_adapter(base, folder, named, std=0.05):
+    """Write an adapter of random weights over a base that its config names."""
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base),
+        LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=std)
+    adapted.save_pretrained(folder)
+    about = folder / "adapter_config.json"
+    config = json.loads(about.read_bytes()) | {"base_model_name_or_path": named}
+    about.write_text(json.dumps(config))
 
 
 def require_converter():

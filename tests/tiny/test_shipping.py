@@ -7,9 +7,7 @@ import signal
 import textwrap
 
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from ft_tools import publish
 from ft_tools.errors import NotFound
@@ -22,7 +20,7 @@ from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.shipping.worker import llama, llama_job
 from tests.faults.harness import worker_pid
-from tests.tiny.measuring_gguf import measure, proof_of, wait
+from tests.tiny.measuring_gguf import measure, proof_of, wait, write_adapter
 
 pytestmark = [
     pytest.mark.tiny,
@@ -33,17 +31,7 @@ pytestmark = [
 @pytest.fixture
 def adapter_in(workspace, tiny_model_in):
     """Put an adapter over the tiny model into the workspace, with what training leaves there."""
-    model = AutoModelForCausalLM.from_pretrained(workspace / tiny_model_in)
-    adapted = get_peft_model(
-        model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    )
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
-    adapted.save_pretrained(workspace / "adapter")
-    about = workspace / "adapter" / "adapter_config.json"
-    config = json.loads(about.read_bytes()) | {"base_model_name_or_path": tiny_model_in}
-    about.write_text(json.dumps(config))
+    write_adapter(workspace / tiny_model_in, workspace / "adapter", tiny_model_in)
     (workspace / "adapter" / "optimizer.pt").write_bytes(b"left over")
     (workspace / "adapter" / "modeling_x.py").write_text("raise SystemExit")
     talk = [

@@ -11,7 +11,6 @@ from collections import Counter
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from ft_tools import publish
@@ -21,7 +20,7 @@ from ft_tools.models.placement import Placement
 from ft_tools.shipping import adapter as adapters
 from ft_tools.shipping.worker import merging
 from ft_tools.shipping.worker.proof import HeldOut, Proof
-from tests.tiny.measuring_gguf import write_gguf
+from tests.tiny.measuring_gguf import write_adapter, write_gguf
 
 pytestmark = [
     pytest.mark.tiny,
@@ -41,17 +40,8 @@ def parts(tmp_path_factory, tiny_model):
     """Make a base, and an adapter with a manifest."""
     folder = tmp_path_factory.mktemp("parts")
     shutil.copytree(tiny_model, folder / "base")
-    model = AutoModelForCausalLM.from_pretrained(folder / "base")
-    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    adapted = get_peft_model(model, lora)
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
     with publish.new_folder(folder / "adapter") as staging:
-        adapted.save_pretrained(staging)
-        about = staging / "adapter_config.json"
-        config = json.loads(about.read_bytes()) | {"base_model_name_or_path": "base"}
-        about.write_text(json.dumps(config))
+        write_adapter(folder / "base", staging, "base")
     return folder
 
 

@@ -1,5 +1,6 @@
 """A GGUF file predicts what its model predicts, for each architecture."""
 
+import re
 import shutil
 from functools import cache
 
@@ -7,7 +8,6 @@ import gguf
 import pytest
 import sentencepiece
 import torch
-from tokenizers import normalizers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,8 +18,8 @@ from transformers import (
 
 from ft_tools.shipping import comparison_text, formats
 from ft_tools.shipping.programs import ProgramFailed
-from ft_tools.shipping.worker import llama, llama_job
-from tests.tiny.measuring_gguf import measure, proof_of, write_gguf
+from ft_tools.shipping.worker import llama, llama_job, shipped_formats
+from tests.tiny.measuring_gguf import measure, proof_of, shipment_in, write_gguf
 
 pytestmark = pytest.mark.tiny
 
@@ -35,23 +35,17 @@ SMALL = {
     "pad_token_id": 0,
 }
 # llama.cpp's Gemma 3 has a global layer after each five local ones and scales by the head's size,
-# as the published models do; its Phi 3 has no sliding window, so texts must not reach beyond one.
+# as the published models do.
 GEMMA = {"sliding_window": 64, "num_hidden_layers": 6, "query_pre_attn_scalar": 32}
-PHI = {"original_max_position_embeddings": 256, "sliding_window": 256}
 HEAD = {"head_dim": 32}
 # Rows of 256, so that no other type stands in for a K-quant.
 WIDE = {"hidden_size": 256, "intermediate_size": 256, "head_dim": 128, "sliding_window": None}
 ARCHITECTURES = {
-    "llama": (HEAD, "smollm2"),
-    "qwen2": ({}, "prefix"),
     "qwen3": (HEAD, "smollm2"),
     "gemma3_text": (HEAD | GEMMA, "gemma"),
-    "mistral": (WIDE, "plain"),
-    "phi3": (PHI, "prefix"),
+    "mistral": (WIDE, "llama"),
     "mixtral": (HEAD | {"num_local_experts": 4}, "smollm2"),
 }
-# Phi 3's own name for the end of a text, which llama.cpp looks for in every model of that kind.
-LLAMA_PIECES = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "control_symbols": ["<|endoftext|>"]}
 GEMMA_PIECES = {
     "pad_id": 0,
     "eos_id": 1,
@@ -59,6 +53,10 @@ GEMMA_PIECES = {
     "unk_id": 3,
     "control_symbols": ["<mask>"],
     **{f"{name}_piece": f"<{name}>" for name in ("pad", "eos", "bos", "unk")},
+}
+TOKENIZERS = {
+    "gemma": (GemmaTokenizer, GEMMA_PIECES, {}),
+    "llama": (LlamaTokenizer, {"unk_id": 0, "bos_id": 1, "eos_id": 2}, {"add_prefix_space": False}),
 }
 
 
@@ -70,6 +68,7 @@ def make_tokenizer(kind, folder, smollm2):
             if (smollm2 / name).exists():
                 shutil.copy(smollm2 / name, folder / name)
         return AutoTokenizer.from_pretrained(folder)
+    family, pieces, options = TOKENIZERS[kind]
     (folder / "corpus.txt").write_text("\n".join(comparison_text.built_in()))
     sentencepiece.SentencePieceTrainer.Train(
         input=str(folder / "corpus.txt"),
@@ -77,23 +76,13 @@ def make_tokenizer(kind, folder, smollm2):
         vocab_size=512,
         model_type="bpe",
         byte_fallback=True,
-        add_dummy_prefix=kind == "prefix",
+        add_dummy_prefix=False,
         remove_extra_whitespaces=False,
         normalization_rule_name="identity",
         minloglevel=2,
-        **(GEMMA_PIECES if kind == "gemma" else LLAMA_PIECES),
+        **pieces,
     )
-    if kind == "gemma":
-        tokenizer = GemmaTokenizer.from_pretrained(folder)
-    else:
-        tokenizer = LlamaTokenizer.from_pretrained(folder, add_prefix_space=kind == "prefix")
-    if kind == "prefix":
-        # As in the tokenizer.json of Llama 2 and Phi 3: a space goes before any text.
-        backend = tokenizer.backend_tokenizer
-        backend.normalizer = normalizers.Sequence(
-            [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
-        )
-        backend.pre_tokenizer = None
+    tokenizer = family.from_pretrained(folder, **options)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
@@ -126,17 +115,7 @@ def converted(tmp_path_factory, smollm2, converter_script):
     return convert
 
 
-# Two more of the kinds of tokenizers that the others have.
-FULL = {"llama", "qwen2"}
-
-
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        pytest.param(name, marks=[pytest.mark.faults] if name in FULL else [])
-        for name in ARCHITECTURES
-    ],
-)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_gguf_file_predicts_what_its_model_predicts(
     tmp_path, converted, architecture, record_property
 ):
@@ -173,3 +152,13 @@ def test_every_type_is_made_without_an_importance_matrix(tmp_path):
     refused = formats.Format("gguf:IQ3_XS", "gguf", 3.4977)
     with pytest.raises(ProgramFailed):
         llama_job.quantize(whole, tmp_path / "made.gguf", refused)
+
+
+def test_a_file_that_llama_cpp_aborts_on_costs_its_format_and_not_the_run(tmp_path, tiny_model):
+    shipment = shipment_in(tmp_path, tiny_model, "gguf:F32", "safetensors")
+    # A token goes to more experts than there are.
+    write_gguf(tmp_path / "scratch" / "source-f32.gguf", width=32, experts=(4, 5))
+    proof = proof_of(tmp_path, AutoTokenizer.from_pretrained(tiny_model))
+    aborted, said = shipped_formats.ship_format(shipment, formats.find("gguf:F32"), proof)
+    assert (aborted.state, said) == ("failed", [])
+    assert re.match(r"llama.cpp \(.*\) aborted: ", aborted.error), aborted.error

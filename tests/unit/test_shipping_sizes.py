@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ft_tools.errors import DiskFull, Refused
-from ft_tools.models.machine import Card, Machine
+from ft_tools.models.machine import Machine
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.size import size_of
 from ft_tools.shipping import estimates, formats, quality, tool
@@ -87,24 +87,22 @@ BY_SHARDS = ADAPTER.model_copy(update={"route": "shards"})
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "ram", "cards", "adapter", "fits"),
+    ("model", "name", "ram", "adapter", "fits"),
     [
         # A merge in memory needs the whole model, and so does every format of it.
-        ("8B", "gguf:Q4_K_M", 6, [], ADAPTER, False),
-        ("8B", "gguf:Q4_K_M", 6, [], BY_SHARDS, True),
-        ("8B", "mlx:4bit", 6, [], BY_SHARDS, False),
+        ("8B", "gguf:Q4_K_M", 6, ADAPTER, False),
+        ("8B", "gguf:Q4_K_M", 6, BY_SHARDS, True),
+        ("8B", "mlx:4bit", 6, BY_SHARDS, False),
         # 8.03 B parameters in 16 bits, and a margin.
-        ("8B", "gptq:4", 12, [], None, False),
-        ("8B", "gptq:4", 24, [], None, True),
+        ("8B", "gptq:4", 12, None, False),
+        ("8B", "gptq:4", 24, None, True),
         # 1,050,673,152 parameters of the largest layer x 8 bytes are 7.8 GiB, 1 GiB the process.
-        ("70B", "gguf:Q4_K_M", 8, [], None, False),
-        ("70B", "gguf:Q4_K_M", 9, [], None, True),
+        ("70B", "gguf:Q4_K_M", 8, None, False),
+        ("70B", "gguf:Q4_K_M", 9, None, True),
     ],
 )
-def test_what_does_not_fit_this_machine_is_refused_in_the_plan(
-    model, name, ram, cards, adapter, fits
-):
-    machine = Machine(tuple(Card("card", gib * GIB) for gib in cards), ram * GIB)
+def test_what_does_not_fit_this_machine_is_refused_in_the_plan(model, name, ram, adapter, fits):
+    machine = Machine((), ram * GIB)
     rows = [formats.find("safetensors"), formats.find(name)]
     if fits:
         estimates.require_possible(rows, sized(model), machine, adapter)
