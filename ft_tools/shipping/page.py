@@ -1,8 +1,8 @@
-"""report.html of a shipped model."""
+"""report.html of a shipped model: sizes and losses, the merge's proof, samples side by side."""
 
 from collections.abc import Mapping, Sequence
 
-from ft_tools.shipping.report import FormatResult, MergeCheck, ShipReport
+from ft_tools.shipping.report import MergeCheck, ShipReport
 from ft_tools.views.charts import bar_chart
 from ft_tools.views.page import Cell, Part, key_values, page, side_by_side, table
 
@@ -17,13 +17,35 @@ MEASURES = {
     "effect": "effect_kept_fraction",
 }
 """Columns of the table of formats -> fields of a quality."""
+ABOUT_FORMATS = (
+    "KL: divergence from the merged model, nats per token. Top-1: share of tokens with the same "
+    "first choice. Ppl: ratio of perplexities. Ids: whether it reads the same tokens. Effect: how "
+    "much of what the adapter changed is left; 1 is all of it."
+)
 
 
 def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) -> str:
-    """Return the page: sizes and losses, the merge's proof, samples side by side."""
+    """Return the page."""
     rows = [[prompt, *(samples[name][i] for name in samples)] for i, prompt in enumerate(prompts)]
-    headers = ["prompt", *samples]
-    recommended = report.recommended_format
+    headers, recommended = ["prompt", *samples], report.recommended_format
+    formats: list[list[Cell]] = []
+    for one in report.formats:
+        q = one.quality
+        measured: list[Cell] = [getattr(q, name, None) for name in MEASURES.values()]
+        end = q.verdict if q else one.error or one.state
+        size = one.size_bytes / 1e6 or None
+        formats.append([one.format, size, *measured, one.tokens_per_second, end])
+    tasks: list[list[Cell]] = [["merged", *report.task.values()]]
+    tasks += [
+        [one.format, *(one.task.get(name) for name in report.task)]
+        for one in report.formats
+        if one.task
+    ]
+    about_task = (
+        f"Means over the first {report.num_task_examples} held-out examples, which is few: "
+        "evaluate compares on more, with intervals."
+    )
+    columns = ["format", "MB", *MEASURES, "tok/s", "verdict"]
     return page(
         f"Shipped: {report.name}",
         {
@@ -31,8 +53,10 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
                 f"The tuned model: {report.measured}" if report.measured else "",
                 f"System text: {report.system_text}.",
             ],
-            "Formats": _formats(report.formats),
-            "The task itself": _task(report) if report.task else "",
+            "Formats": table(columns, formats, about=ABOUT_FORMATS),
+            "The task itself": (
+                table(["model", *report.task], tasks, about=about_task) if report.task else ""
+            ),
             "The merge": _merge(report.merge_check) if report.merge_check else "",
             "Greedy samples": side_by_side(headers, rows[1:]),
             "The prompts": key_values(dict(report.prompt_proof)),
@@ -49,34 +73,6 @@ def report_page(report: ShipReport, prompts: Sequence[str], samples: Samples) ->
         example=side_by_side(headers, rows[:1]),
         subtitle=f"{report.num_held_out_tokens} tokens of held-out text ({report.held_out})",
     )
-
-
-def _formats(results: Sequence[FormatResult]) -> Part:
-    rows: list[list[Cell]] = []
-    for result in results:
-        q = result.quality
-        measured: list[Cell] = [getattr(q, name, None) for name in MEASURES.values()]
-        end = q.verdict if q else result.error or result.state
-        size = result.size_bytes / 1e6 or None
-        rows.append([result.format, size, *measured, result.tokens_per_second, end])
-    about = (
-        "KL: divergence from the merged model, nats per token. Top-1: share of tokens with the "
-        "same first choice. Ppl: ratio of perplexities. Ids: whether it reads the same tokens. "
-        "Effect: how much of what the adapter changed is left; 1 is all of it."
-    )
-    return table(["format", "MB", *MEASURES, "tok/s", "verdict"], rows, about=about)
-
-
-def _task(report: ShipReport) -> Part:
-    rows: list[list[Cell]] = [["merged", *report.task.values()]]
-    rows += [
-        [r.format, *(r.task.get(name) for name in report.task)] for r in report.formats if r.task
-    ]
-    about = (
-        f"Means over the first {report.num_task_examples} held-out examples, which is few: "
-        "evaluate compares on more, with intervals."
-    )
-    return table(["model", *report.task], rows, about=about)
 
 
 def _merge(check: MergeCheck) -> Part:

@@ -14,7 +14,7 @@ from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.next_steps import next_step
 from ft_tools.reasons import reason
-from ft_tools.shipping.findings import refusal, sentence
+from ft_tools.shipping.findings import sentence
 from ft_tools.shipping.report import (
     FormatResult,
     MergeCheck,
@@ -31,8 +31,6 @@ LIMITS: tuple[tuple[Verdict, str], ...] = (
     ("warn", "ship.kl_fail"),
 )
 """The limits of the verdicts, best first; the last verdict is for what is above all."""
-SMALL_BYTES = 2**24
-"""Norms, scales and headers weigh nothing in a model that anyone ships, and much in a toy."""
 
 
 @dataclass
@@ -175,18 +173,6 @@ def judged(check: Check) -> Check:
     """Return a check with its verdict."""
     passed = all(gate.is_passed for gate in gates_of(check))
     return check.model_copy(update={"passed": passed})
-
-
-def require_planned_size(name: str, made_bytes: int, planned_bytes: int) -> None:
-    """Refuse a format that is far larger than planned: something was left as it was.
-
-    Raises:
-        Refused: It is.
-    """
-    most = facts.number("loading.largest_size_ratio")
-    if planned_bytes and made_bytes > most * planned_bytes + SMALL_BYTES:
-        made, planned = made_bytes / 2**30, planned_bytes / 2**30
-        raise refusal("larger_than_planned", format=name, made=made, planned=planned, most=most)
 
 
 # --- the file to use ------------------------------------------------------------------------------
