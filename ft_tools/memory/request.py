@@ -99,9 +99,6 @@ class VramRequest(GpuRequest):
     packed_batches: bool = Field(
         False, description="A pass is one flattened row (packing or padding_free)."
     )
-    reentrant_checkpointing: bool = Field(
-        False, description="use_reentrant of gradient checkpointing."
-    )
     fused_kernels: bool = Field(False, description="Fused norm and rotary kernels (Liger).")
     precompute_ref_log_probs: bool = Field(
         False,

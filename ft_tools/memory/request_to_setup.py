@@ -45,7 +45,7 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
     # ZeRO-3 takes one format for all weights, and TRL forces it to run reentrant for adapters.
     is_zero3 = sharding == "zero3"
     wide = request.adapter_dtype == "float32" or (request.adapter_dtype == "auto" and not is_zero3)
-    reentrant = request.reentrant_checkpointing or sharding == "fsdp1" or (adapters and is_zero3)
+    reentrant = sharding == "fsdp1" or (adapters and is_zero3)
     head = request.loss_head
     if head == "auto":
         head = "trl_fused" if has_trl_head(request.trl_version) else "full_logits"
