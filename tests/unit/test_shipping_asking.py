@@ -36,14 +36,6 @@ PLAN = ShipPlan.model_construct(
 )
 
 
-@pytest.fixture
-def evaluated(workspace):
-    """An evaluation of two ways to ask one run; the second one is better."""
-    (workspace / "schema.json").write_text(json.dumps(ANSWERS))
-    write_evaluation(workspace, EVALUATION, {"plain": 0.5, "best": 0.9})
-    return workspace
-
-
 def make_run(workspace, run_id=RUN, parent=None, **plan):
     run = workspace / "runs" / run_id
     run.mkdir(parents=True)
@@ -54,24 +46,26 @@ def make_run(workspace, run_id=RUN, parent=None, **plan):
     return run
 
 
-def write_evaluation(workspace, run_id, scores):
+@pytest.fixture
+def evaluated(workspace):
+    """An evaluation of two ways to ask one run; the second one is better."""
+    (workspace / "schema.json").write_text(json.dumps(ANSWERS))
     decoding = {"json_schema": "schema.json", "max_new_tokens": 48}
     asked = {"system": "Sort the mail.", "template": TEMPLATE, "decoding": decoding}
     systems = [{"name": "plain", "model": RUN}, {"name": "best", "model": RUN, **asked}]
     model = {"name": RUN, "load_from": "/base", "adapter": ADAPTER}
     hashes = {"plain": {}, "best": {"schema.json": sha256(workspace / "schema.json")}}
     plans = [
-        {"name": n, "model": model, "max_new_tokens": 48, "files_sha256": hashes[n]} for n in scores
+        {"name": name, "model": model, "max_new_tokens": 48, "files_sha256": files}
+        for name, files in hashes.items()
     ]
+    scores = {"plain": 0.5, "best": 0.9}
     results = [{"name": n, "scores": {"exact_match": {"value": v}}} for n, v in scores.items()]
-    run = make_run(workspace, run_id, systems=plans, num_examples=100)
+    run = make_run(workspace, EVALUATION, systems=plans, num_examples=100)
     report = {"main_metric": "exact_match", "systems": results}
     (run / "request.json").write_text(json.dumps({"systems": systems, "dataset": "held.jsonl"}))
     (run / "report.json").write_text(json.dumps(report))
-
-
-def change(path, **fields):
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return workspace
 
 
 def write_talks(path, systems):
@@ -93,7 +87,7 @@ def test_the_system_text_that_most_training_examples_have_is_shipped(workspace):
     assert trained_systems(RUN) == {None: 2, "Sort.": 1}
     assert asking_of(RUN, None, None).system is None
     # Only unchanged training data of a run says what it was.
-    change(run / "plan.json", dataset={"path": str(data), "sha256": "0"})
+    (run / "plan.json").write_text(json.dumps({"dataset": {"path": str(data), "sha256": "0"}}))
     assert trained_systems(RUN) == trained_systems("some/folder") == {}
 
 
@@ -193,9 +187,12 @@ def test_the_generation_config_and_the_modelfile_stop_and_decode_as_measured(how
     assert {line.removeprefix("PARAMETER ") for line in lines} >= wanted
 
 
-def test_the_context_holds_training_and_measuring_and_no_more_than_the_model(workspace):
+@pytest.mark.parametrize(
+    ("source", "longest", "model_context", "context"),
+    [(RUN, 100, None, 8192), (RUN, 100, 6000, 6000), ("a/folder", 3000, 131072, 4096)],
+)
+def test_the_context_holds_training_and_measuring_and_no_more_than_the_model(
+    workspace, source, longest, model_context, context
+):
     make_run(workspace, training={"max_length": 5000})
-    assert context_of(RUN, 100, None) == 8192
-    assert context_of(RUN, 100, 6000) == 6000
-    assert context_of("a/folder", 100, 131072) == 2048
-    assert context_of("a/folder", 3000, 131072) == 4096
+    assert context_of(source, longest, model_context) == context
