@@ -55,7 +55,9 @@ def main() -> None:
         reference.fill(model)
         base = AutoModelForCausalLM.from_pretrained(demo.folder(), dtype=torch.float32).eval()
         reference.fill_base(base)
-        adapter_effect = quality.summarise(reference.measure(proof.logits_of(base, text.ids)), True)
+        adapter_effect, _ = quality.summarise(
+            reference.measure(proof.logits_of(base, text.ids)), True
+        )
         rows = [measure(name, merged, model, reference) for name in ("mlx:8bit", "mlx:4bit")]
     result = {
         "machine": {
@@ -80,7 +82,7 @@ def measure(name, merged, model, reference):
         size = sum(file.stat().st_size for file in Path(into).glob("*.safetensors"))
         loaded = model.load_state_dict(expanded(mlx_folder.opened(Path(into))), strict=False)
     assert not loaded.unexpected_keys, loaded
-    found = quality.summarise(
+    found, _ = quality.summarise(
         reference.measure(proof.logits_of(model, reference.held_out.ids)), True
     )
     return {"format": name, "size_bytes": size, **found.model_dump(exclude={"tokenizer_parity"})}

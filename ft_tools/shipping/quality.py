@@ -59,20 +59,21 @@ class PositionScores:
         return self.kept / self.effect if self.effect else None
 
 
-def summarise(measured: PositionScores, tokenizer_parity: bool) -> Quality:
-    """Reduce the numbers of all tokens to a quality.
+def summarise(measured: PositionScores, tokenizer_parity: bool) -> tuple[Quality, Reason]:
+    """Reduce the numbers of all tokens to a quality, and the reason of its verdict.
 
     perplexity_ratio = exp(mean(nll) - mean(reference nll)).
 
     >>> same = PositionScores([0.0, 0.0], [True, True], [1.0, 2.0], [1.0, 2.0])
-    >>> summarise(same, True).perplexity_ratio, summarise(same, True).verdict
+    >>> summarise(same, True)[0].perplexity_ratio, summarise(same, True)[0].verdict
     (1.0, 'good')
     """
     kls, num = measured.kls, len(measured.kls)
     mean, several = math.fsum(kls) / num, num > 1
     gap = math.fsum(measured.nlls) - math.fsum(measured.reference_nlls)
     base_kl = math.fsum(measured.base_kls) / num if measured.base_kls else None
-    return Quality(
+    verdict, why = verdict_of(mean, base_kl, tokenizer_parity)
+    quality = Quality(
         mean_kl=mean,
         kl_standard_error=statistics.stdev(kls) / math.sqrt(num) if several else 0.0,
         p99_kl=statistics.quantiles(kls, n=100, method="inclusive")[98] if several else mean,
@@ -82,38 +83,30 @@ def summarise(measured: PositionScores, tokenizer_parity: bool) -> Quality:
         num_tokens=num,
         base_kl=base_kl,
         effect_kept_fraction=measured.effect_fraction,
-        verdict="fail" if erases(mean, base_kl) else verdict_of(mean, tokenizer_parity),
+        verdict=verdict,
     )
+    return quality, why
 
 
-def erases(mean_kl: float, base_kl: float | None) -> bool:
-    """Return whether a format is closer to the base than to the tuned model it was made of.
+def verdict_of(
+    mean_kl: float, base_kl: float | None, tokenizer_parity: bool
+) -> tuple[Verdict, Reason]:
+    """Judge a mean divergence, and return why.
 
-    >>> erases(0.2, 0.05), erases(0.05, 0.2), erases(0.2, None)
-    (True, False, False)
+    A model that reads other tokens than it was trained on fails, and so does one that is closer to
+    the base than to the tuned model it was made of.
+
+    >>> [verdict_of(*seen)[0] for seen in ((0.0014, None, True), (0.2, 0.05, True))]
+    ['good', 'fail']
     """
-    return base_kl is not None and base_kl < mean_kl
-
-
-def verdict_of(mean_kl: float, tokenizer_parity: bool) -> Verdict:
-    """Judge a mean divergence; a model that reads other tokens than it was trained on fails.
-
-    >>> verdict_of(0.0014, True), verdict_of(0.0014, False), verdict_of(float("nan"), True)
-    ('good', 'fail', 'fail')
-    """
-    near = (verdict for verdict, limit in LIMITS if mean_kl <= facts.number(limit))
-    return next(near, "fail") if tokenizer_parity else "fail"
-
-
-def verdict_reason(quality: Quality) -> Reason:
-    """Return why a verdict is what it is."""
-    if not quality.tokenizer_parity:
-        return parity_reason()
-    if erases(quality.mean_kl, quality.base_kl):
-        return reason("adapter_erased", round(quality.mean_kl, 6), round(quality.base_kl or 0.0, 6))
-    limit = dict(LIMITS).get(quality.verdict, "ship.kl_fail")
-    rule = f"mean KL decides: {quality.verdict}"
-    return Gate(limit, quality.mean_kl, facts.number(limit)).reason(rule)
+    if not tokenizer_parity:
+        return "fail", parity_reason()
+    if base_kl is not None and base_kl < mean_kl:
+        return "fail", reason("adapter_erased", round(mean_kl, 6), round(base_kl, 6))
+    near = (row for row in LIMITS if mean_kl <= facts.number(row[1]))
+    verdict, limit = next(near, ("fail", "ship.kl_fail"))
+    gate = Gate(limit, mean_kl, facts.number(limit))
+    return verdict, gate.reason(f"mean KL decides: {verdict}")
 
 
 def parity_reason() -> Reason:

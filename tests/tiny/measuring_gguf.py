@@ -163,4 +163,4 @@ def measure(file, expected):
     with gguf.opened(file, proof.MAX_TEXT_TOKENS) as model:
         same = expected.has_same_ids([gguf.tokenize(model, probe) for probe in expected.probes])
         rows = (logits_of(model, ids) for ids in expected.held_out.ids)
-        return quality.summarise(expected.measure(rows), same)
+        return quality.summarise(expected.measure(rows), same)[0]

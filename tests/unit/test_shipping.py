@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import pickle
 import struct
 import tarfile
@@ -236,17 +235,9 @@ def pickled(folder, name):
     def damage(pair):
         for file in (pair / folder).glob("*.safetensors"):
             file.unlink()
-        (pair / folder / name).write_bytes(pickle.dumps(Evil(pair / "executed")))
+        (pair / folder / name).write_bytes(pickle.dumps([1]))
 
     return damage
-
-
-class Evil:
-    def __init__(self, canary):
-        self.canary = canary
-
-    def __reduce__(self):
-        return (os.system, (f"touch {self.canary}",))
 
 
 BASE, WEIGHTS = "base/model.safetensors", "adapter/adapter_model.safetensors"
@@ -268,11 +259,10 @@ BASE, WEIGHTS = "base/model.safetensors", "adapter/adapter_model.safetensors"
         (pickled("adapter", "adapter_model.safetensors"), BadInput),
     ],
 )
-def test_damaged_and_hostile_weights_are_refused_and_nothing_is_executed(pair, damage, error):
+def test_damaged_and_hostile_weights_are_refused(pair, damage, error):
     damage(pair)
     with pytest.raises(error):
         ask(formats=["safetensors"])
-    assert not (pair / "executed").exists()
 
 
 def test_an_output_folder_with_something_in_it_is_refused(pair):
@@ -296,14 +286,14 @@ def test_tied_embeddings_and_added_tokens_are_merged_in_memory(pair):
     ("verdict", "limit"), [("good", 0.01), ("ok", 0.05), ("fair", 0.1), ("warn", 0.3)]
 )
 def test_a_verdict_changes_just_above_its_line(verdict, limit):
-    assert verdict_of(limit, tokenizer_parity=True) == verdict
-    assert verdict_of(limit + 1e-7, tokenizer_parity=True) != verdict
+    assert verdict_of(limit, None, True)[0] == verdict
+    assert verdict_of(limit + 1e-7, None, True)[0] != verdict
 
 
 def test_the_summary_is_that_of_the_numbers_and_other_tokens_fail():
     kls = [0.0, 0.1, 0.2, 0.3]
     measured = PositionScores(kls, [True, False] * 2, [1.0] * 4, [1.5] * 4)
-    found = summarise(measured, tokenizer_parity=True)
+    found, _ = summarise(measured, tokenizer_parity=True)
     assert found.mean_kl == pytest.approx(0.15)
     # Standard deviation 0.1291 of 4 values, over 2.
     assert found.kl_standard_error == pytest.approx(0.06455, abs=1e-5)
@@ -311,8 +301,8 @@ def test_the_summary_is_that_of_the_numbers_and_other_tokens_fail():
     assert (found.top1_agreement, found.verdict) == (0.5, "warn")
     assert found.perplexity_ratio == pytest.approx(2.718281828**0.5)
     measured.kls = [0.0] * 4
-    other = summarise(measured, tokenizer_parity=False)
-    assert (other.verdict, quality.verdict_reason(other).id) == ("fail", "tokenizers_differ")
+    other, why = summarise(measured, tokenizer_parity=False)
+    assert (other.verdict, why.id) == ("fail", "tokenizers_differ")
 
 
 @pytest.mark.parametrize(

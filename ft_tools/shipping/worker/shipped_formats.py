@@ -93,14 +93,14 @@ def _made_and_measured(
         reasons = [reason("not_measured", short), *([] if same else [quality.parity_reason()])]
         return result.model_copy(update={"tokenizer_parity": same, "reasons": reasons}), []
     ran = run(shipment, row, proof, path)
-    found = quality.summarise(ran.measured, ran.same_ids)
+    found, why = quality.summarise(ran.measured, ran.same_ids)
     update = {
         "quality": found,
         "tokenizer_parity": ran.same_ids if is_gguf else None,
         "task": means(proof.scores(ran.answers)),
         "shipped": ran.shipped,
         "tokens_per_second": round(ran.tokens_per_second, 1),
-        "reasons": [quality.verdict_reason(found)],
+        "reasons": [why],
     }
     return result.model_copy(update=update), proof.shown(ran.answers)
 
