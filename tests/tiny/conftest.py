@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.small_models import byte_level, fast, untrained_llama
+from ft_tools import workspace as workspace_module
 from tests.tiny.evaluating import TOWNS, writer_of
 from tests.tiny.measuring_gguf import require_converter, require_smollm2
 
@@ -34,7 +35,7 @@ def _live_long():
     gc.freeze()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread():
     """Compute on one thread in this process: threads of small products wait for each other."""
     before = torch.get_num_threads()
@@ -86,6 +87,16 @@ def converter_script():
 def smollm2(tmp_path_factory):
     """Have the demo model; its folder."""
     return require_smollm2(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def shared_workspace(tmp_path_factory, tiny_model):
+    """Give a module's tests one workspace with the tiny model, for runs that they only read."""
+    folder = tmp_path_factory.mktemp("shared")
+    shutil.copytree(tiny_model, folder / "tiny-llama")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(workspace_module.VARIABLE, str(folder))
+        yield folder
 
 
 @pytest.fixture

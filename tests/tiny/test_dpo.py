@@ -1,6 +1,8 @@
 """Preference runs over a tiny real model."""
 
+import json
 import math
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -38,10 +40,10 @@ LOSSES = [
 ]
 
 
-@pytest.fixture
-def data(workspace, tiny_model_in):
-    write_jsonl(workspace / "train.jsonl", conversations(24))
-    write_jsonl(workspace / "pairs.jsonl", pairs(24))
+@pytest.fixture(scope="module")
+def data(shared_workspace):
+    write_jsonl(shared_workspace / "train.jsonl", conversations(24))
+    write_jsonl(shared_workspace / "pairs.jsonl", pairs(24))
     return {
         "dataset": "pairs.jsonl",
         "accept_findings": ["validation_unwatched", "dpo_learning_rate"],
@@ -49,20 +51,24 @@ def data(workspace, tiny_model_in):
     }
 
 
-def trained_first(data, method="lora"):
-    request = SftRequest(
-        model="tiny-llama", dataset="train.jsonl", method=method, training={**QUICK, "max_steps": 6}
-    )
-    session = prepared(request, f"first-{method}")
+@pytest.fixture(scope="module")
+def sft_run(data, one_thread):
+    training = {**QUICK, "max_steps": 6}
+    request = SftRequest(model="tiny-llama", dataset="train.jsonl", training=training)
+    session = prepared(request, "first")
     sft.work(session)
     return session.run_dir.name
 
 
-def test_a_supervised_run_goes_on_to_preferences_that_raise_the_margin(data):
-    sft_run = trained_first(data)
+def trained(request):
+    """Train in a run directory of its own; the report."""
+    return run_here(dpo.work, request, secrets.token_hex(4))
+
+
+def test_a_supervised_run_goes_on_to_preferences_that_raise_the_margin(data, sft_run):
     before = weights_of(workspace_module.runs_dir() / sft_run / "artifacts" / "adapter")
-    request = DpoRequest(**data, sft_run=sft_run, training={**PREFERENCE, "learning_rate": 1e-3})
-    report = run_here(dpo.work, request, "chain")
+    training = {**PREFERENCE, "learning_rate": 1e-3}
+    report = trained(DpoRequest(**data, sft_run=sft_run, training=training))
     assert report.reward_margin > 0.1
     assert report.reward_accuracy > 0.9
     artifact = Path(report.artifact)
@@ -75,20 +81,19 @@ def test_a_supervised_run_goes_on_to_preferences_that_raise_the_margin(data):
     assert list(loaded.peft_config) == ["default"]
 
 
-def test_the_reference_is_the_model_before_training(data):
-    sft_run = trained_first(data)
+@pytest.mark.parametrize("start", ["sft_run", "model"])
+def test_the_reference_is_the_model_before_training(data, sft_run, start):
     still = {**PREFERENCE, "learning_rate": 1e-9, "max_steps": 2}
-    for start in ({"sft_run": sft_run}, {"model": "tiny-llama"}):
-        report = run_here(dpo.work, DpoRequest(**data, **start, training=still), str(len(start)))
-        assert report.first_loss == pytest.approx(0.6931, abs=1e-3)
-        assert abs(report.reward_margin) < 1e-4
+    begin = {"sft_run": sft_run} if start == "sft_run" else {"model": "tiny-llama"}
+    report = trained(DpoRequest(**data, **begin, training=still))
+    assert report.first_loss == pytest.approx(0.6931, abs=1e-3)
+    assert abs(report.reward_margin) < 1e-4
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: str(loss["loss_type"]))
 def test_a_loss_of_the_trainer_lowers_itself(data, loss):
     training = {**PREFERENCE, **loss, "learning_rate": 1e-3}
-    request = DpoRequest(**data, model="tiny-llama", training=training)
-    report = run_here(dpo.work, request, "loss")
+    report = trained(DpoRequest(**data, model="tiny-llama", training=training))
     assert report.train_loss < report.first_loss
     assert report.reward_margin > 0
 
@@ -102,12 +107,12 @@ NOT_APART = {"sft", "discopop"}
 @pytest.mark.parametrize("first", [True, False], ids=["reference-first", "reference-beside"])
 @pytest.mark.parametrize("start", ["model", "sft_run"])
 @pytest.mark.parametrize("loss", sorted(arguments.choices("dpo", "loss_type")))
-def test_every_loss_of_the_trainer_trains_from_either_start(data, loss, start, first):
+def test_every_loss_of_the_trainer_trains_from_either_start(data, sft_run, loss, start, first):
     further = {"label_smoothing": 1e-3} if loss in {"exo_pair", "robust"} else {}
     training = {**PREFERENCE, **further, "loss_type": [loss], "learning_rate": 1e-3}
     training["precompute_ref_log_probs"] = first
-    begin = {"model": "tiny-llama"} if start == "model" else {"sft_run": trained_first(data)}
-    report = run_here(dpo.work, DpoRequest(**data, **begin, training=training), "all")
+    begin = {"model": "tiny-llama"} if start == "model" else {"sft_run": sft_run}
+    report = trained(DpoRequest(**data, **begin, training=training))
     assert math.isfinite(report.train_loss)
     assert report.reward_margin > 0 or loss in NOT_APART
 
@@ -116,32 +121,25 @@ def test_every_loss_of_the_trainer_trains_from_either_start(data, loss, start, f
 def test_the_other_methods_raise_the_margin_too(data, method):
     rate = 1e-4 if method == "full" else 1e-3
     training = {**PREFERENCE, "learning_rate": rate}
-    request = DpoRequest(**data, model="tiny-llama", method=method, training=training)
-    report = run_here(dpo.work, request, method)
+    report = trained(DpoRequest(**data, model="tiny-llama", method=method, training=training))
     assert report.reward_margin > 0.01
 
 
-def test_an_adapter_that_took_its_start_out_of_the_base_is_no_start_for_preferences(data):
-    request = SftRequest(
-        model="tiny-llama",
-        dataset="train.jsonl",
-        peft={"init_lora_weights": "pissa"},
-        training={**QUICK, "max_steps": 2},
-    )
-    session = prepared(request, "pissa")
-    sft.work(session)
-    with pytest.raises(BadInput, match=r"merge_and_quantize .* and pass the merged folder"):
-        prepared(DpoRequest(**data, sft_run=session.run_dir.name, training=PREFERENCE), "no")
-
-
-def test_an_adapter_without_a_tokenizer_is_trained_with_that_of_its_base(data, workspace):
-    made = workspace_module.runs_dir() / trained_first(data) / "artifacts" / "adapter"
-    plain = workspace / "plain"
+def test_an_adapter_of_others_is_a_start_unless_it_took_it_out_of_the_base(
+    data, sft_run, shared_workspace
+):
+    made = workspace_module.runs_dir() / sft_run / "artifacts" / "adapter"
+    plain = shared_workspace / "plain"
     plain.mkdir()
+    # Without a tokenizer that of its base is used.
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (plain / name).write_bytes((made / name).read_bytes())
-    report = run_here(dpo.work, DpoRequest(**data, model="plain", training=PREFERENCE), "plain")
-    assert report.reward_margin > 0
+    assert trained(DpoRequest(**data, model="plain", training=PREFERENCE)).reward_margin > 0
+    config = json.loads((plain / "adapter_config.json").read_text())
+    config["init_lora_weights"] = "pissa"
+    (plain / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match=r"merge_and_quantize .* and pass the merged folder"):
+        prepared(DpoRequest(**data, model="plain", training=PREFERENCE), "no")
 
 
 @pytest.mark.faults

@@ -64,12 +64,6 @@ def request(data, **changed):
     return GrpoRequest(**data | given | changed, training=training)
 
 
-def in_two_epochs(data):
-    """Return the same with prompts for two steps, of which four go through them twice."""
-    path = workspace_module.roots()[0] / "few.jsonl"
-    return {**data, "dataset": write_jsonl(path, prompts(8))}
-
-
 def logged(session, metric):
     rows = directory.read_metrics(session.run_dir)
     return {row["step"]: row[metric] for row in rows if metric in row}
@@ -94,36 +88,32 @@ def test_a_reward_that_can_be_earned_is_earned_on_held_out_prompts_too(data):
     assert "<script" not in page
 
 
-def test_a_stopped_run_resumes_from_its_checkpoint_to_the_same_bits(data):
-    # With a checkpoint after each step: what TRL had generated for the next ones is not kept.
-    asked = request(in_two_epochs(data), training={"max_steps": 4, "eval_steps": 1})
+@pytest.fixture(scope="module")
+def uninterrupted(shared_workspace, one_thread):
+    """Train four steps, which go through few prompts twice, in orders of their own."""
+    write_jsonl(shared_workspace / "few.jsonl", prompts(8))
+    write_jsonl(shared_workspace / "held_out.jsonl", prompts(8, first=32))
+    files = {"model": "tiny-llama", "dataset": "few.jsonl", "validation": "held_out.jsonl"}
+    asked = request(files, training={"max_steps": 4, "eval_steps": 2})
     whole = prepared_grpo(asked, "whole")
-    uninterrupted = grpo.work(whole)
-    session = prepared_grpo(asked, "stopped")
+    return asked, whole, grpo.work(whole)
+
+
+def stop_in_the_third_step(session):
     with pytest.MonkeyPatch.context() as patch:
         usual = grpo.GRPOTrainer.training_step
 
-        def stop_in_the_third(self, *arguments, **named):
-            # Within the second epoch, which has an order of its own.
+        def step(self, *arguments, **named):
             session.terminated = self.state.global_step == 2
             return usual(self, *arguments, **named)
 
-        patch.setattr(grpo.GRPOTrainer, "training_step", stop_in_the_third)
+        patch.setattr(grpo.GRPOTrainer, "training_step", step)
         with pytest.raises(Stopped):
             grpo.work(session)
-    resumed = grpo.work(Session(session.run_dir))
-    assert resumed.steps == 4
-    assert logged(session, "reward") == logged(whole, "reward")
-    assert same_bits(weights_of(resumed.artifact), weights_of(uninterrupted.artifact))
 
 
-def test_a_killed_run_makes_the_steps_since_its_checkpoint_again_to_the_same_bits(data):
-    asked = request(in_two_epochs(data), training={"max_steps": 4, "eval_steps": 2})
-    whole = prepared_grpo(asked, "whole")
-    uninterrupted = grpo.work(whole)
-    session = prepared_grpo(asked, "killed")
-
-    def kill_in_the_fourth_step():
+def kill_in_the_fourth_step(session):
+    def prepare():
         usual = grpo.GRPOTrainer.training_step
 
         def step(self, *arguments, **named):
@@ -133,15 +123,22 @@ def test_a_killed_run_makes_the_steps_since_its_checkpoint_again_to_the_same_bit
 
         grpo.GRPOTrainer.training_step = step
 
-    status = ended(attempt(session.run_dir, kill_in_the_fourth_step), 60)
-    assert status == signal.SIGKILL
+    assert ended(attempt(session.run_dir, prepare), 60) == signal.SIGKILL
     assert max(logged(session, "reward")) == 3
+
+
+@pytest.mark.parametrize("end", [stop_in_the_third_step, kill_in_the_fourth_step])
+def test_a_run_that_was_ended_goes_on_from_its_checkpoint_to_the_same_bits(uninterrupted, end):
+    asked, whole, wanted = uninterrupted
+    session = prepared_grpo(asked, end.__name__[:4])
+    end(session)
     resumed = grpo.work(Session(session.run_dir))
+    assert resumed.steps == 4
     for metric in ("reward", "eval_reward", "completions/mean_length"):
         assert logged(session, metric) == logged(whole, metric)
-    assert resumed.held_out_gain == uninterrupted.held_out_gain
-    assert resumed.diagnosis == uninterrupted.diagnosis
-    assert same_bits(weights_of(resumed.artifact), weights_of(uninterrupted.artifact))
+    assert resumed.held_out_gain == wanted.held_out_gain
+    assert resumed.diagnosis == wanted.diagnosis
+    assert same_bits(weights_of(resumed.artifact), weights_of(wanted.artifact))
 
 
 def test_an_adapter_of_an_earlier_run_is_trained_further_without_a_second_copy(data):

@@ -25,7 +25,7 @@ from ft_tools.runs.state import directory, records
 from ft_tools.training import micro_batches, samples
 from ft_tools.training.train_further import continued
 from ft_tools.training.training_plan import SftPlan
-from ft_tools.training.worker import artifacts, loading, sft, tokenizing
+from ft_tools.training.worker import artifacts, loading, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
@@ -58,12 +58,9 @@ def request(data, **changed):
     return SftRequest(**data, **changed, training=training, **accepted)
 
 
-@pytest.mark.parametrize(
-    ("method", "rate"),
-    [("lora", 3e-3), ("qlora", 3e-3), ("full", 3e-3)],
-)
-def test_the_loss_falls_on_examples_that_can_be_memorised(data, method, rate):
-    training = {"learning_rate": rate, "num_train_epochs": 5, "save_steps": 50}
+@pytest.mark.parametrize("method", ["qlora", "full"])
+def test_the_loss_falls_on_examples_that_can_be_memorised(data, method):
+    training = {"num_train_epochs": 5, "save_steps": 50}
     report = run_here(sft.work, request(data, method=method, training=training), method)
     assert report.first_loss > 5
     assert report.train_loss < 0.8 * report.first_loss
@@ -100,16 +97,6 @@ def test_a_published_adapter_gives_the_trained_model_back(data, peft):
     assert not torch.allclose(ours, untrained, atol=1e-3)
 
 
-def test_a_batch_is_the_same_as_its_accumulated_halves(data):
-    whole = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "max_steps": 6}
-    halves = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "max_steps": 6}
-    first = run_here(sft.work, request(data, training=whole), "whole")
-    second = run_here(sft.work, request(data, training=halves), "halves")
-    one, other = weights_of(first.artifact), weights_of(second.artifact)
-    for name in one:
-        assert torch.allclose(one[name], other[name], atol=2e-4), name
-
-
 def test_the_best_checkpoint_is_kept_and_training_stops_early(data, workspace):
     # Answers that contradict the training ones: more training makes the held-out loss worse.
     rows = conversations(6, first=100)
@@ -132,52 +119,22 @@ def test_the_best_checkpoint_is_kept_and_training_stops_early(data, workspace):
     assert rows[0]["messages"][1]["content"] in (session.run_dir / "report.html").read_text()
 
 
-def trained_texts(tokenizer, one):
-    """Return the texts of the trained stretches of a sequence."""
-    texts, stretch = [], []
-    for token, label in zip(one.input_ids, one.labels, strict=True):
-        if label != -100:
-            stretch.append(token)
-        elif stretch:
-            texts.append(tokenizer.decode(stretch))
-            stretch = []
-    return [*texts, tokenizer.decode(stretch)] if stretch else texts
-
-
-def test_only_answers_and_their_end_are_trained(data, workspace):
+def test_the_end_of_an_answer_is_trained_though_it_pads_too(data, workspace):
     tokenizer = AutoTokenizer.from_pretrained(workspace / data["model"])
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
-    example = {
-        "messages": [
-            {"role": "system", "content": "You answer in one word."},
-            {"role": "user", "content": "The parcel?"},
-            {"role": "assistant", "content": "is broken"},
-            {"role": "user", "content": "again"},
-            {"role": "assistant", "content": "on Monday."},
-        ]
-    }
     session = prepared(request(data), "mask")
     training = sft.Supervised(session)
     plan = training.plan
-    (one,) = tokenizing.sequences(tokenizer, plan.dataset, example, plan.loss_on)
-    assert trained_texts(tokenizer, one) == [
-        "is broken<|im_end|>\n",
-        "on Monday.<|im_end|>\n",
-    ]
     training.tokenizer, training.held_out = tokenizer, None
-    training.train_set = sft.Dataset.from_dict(
-        {"input_ids": [one.input_ids], "labels": [one.labels]}
-    )
-    batch = training.make_trainer(
-        loading.run_arguments(session, plan, micro_batches.of_run(session.run_dir, plan))
-    ).data_collator(
-        [
-            {"input_ids": one.input_ids, "labels": one.labels},
-            {"input_ids": one.input_ids[:9], "labels": one.labels[:9]},
-        ]
-    )
-    assert batch["labels"][0].tolist() == one.labels
-    assert batch["labels"][1, 9:].eq(IGNORED).all()
+    training.train_set = training.read(plan.dataset)
+    rows = [training.train_set[0], {k: v[:9] for k, v in training.train_set[1].items()}]
+    batch_of = micro_batches.of_run(session.run_dir, plan)
+    trainer = training.make_trainer(loading.run_arguments(session, plan, batch_of))
+    labels = trainer.data_collator(rows)["labels"]
+    assert labels[0].tolist() == rows[0]["labels"]
+    trained = [token for token in rows[0]["labels"] if token != IGNORED]
+    assert tokenizer.decode(trained) == "The parcel is late.<|im_end|>\n"
+    assert labels[1, 9:].eq(IGNORED).all()
 
 
 def test_a_packed_batch_has_the_loss_of_its_unpacked_examples(data):
@@ -223,13 +180,6 @@ def test_a_model_that_cannot_keep_packed_examples_apart_is_refused_before_the_fi
         run_here(sft.work, asked, "mixing")
 
 
-def test_a_file_that_changed_since_it_was_confirmed_is_refused(data, workspace):
-    session = prepared(request(data), "changed")
-    write_jsonl(workspace / "train.jsonl", conversations(25))
-    with pytest.raises(Refused, match="is not the one that was confirmed"):
-        sft.work(session)
-
-
 @pytest.mark.parametrize("gone", ["train.jsonl", "tiny-llama"])
 def test_what_is_gone_for_now_is_no_end_of_the_run(data, workspace, gone):
     session = prepared(request(data), "gone")
@@ -239,16 +189,15 @@ def test_what_is_gone_for_now_is_no_end_of_the_run(data, workspace, gone):
     assert NotFound.code not in records.FINAL
 
 
-def test_a_chat_template_that_changed_since_it_was_confirmed_is_refused(data, workspace):
-    template = workspace / "own.jinja"
-    template.write_text((workspace / "tiny-llama" / "chat_template.jinja").read_text())
-    own = prepared(request(data, training={"chat_template_path": "own.jinja"}), "own")
-    models = prepared(request(data), "models")
-    template.write_text("{{ messages }}")
-    (workspace / "tiny-llama" / "chat_template.jinja").write_text("{{ messages }}")
-    for session in (own, models):
-        with pytest.raises(Refused, match="not the one that was confirmed"):
-            sft.work(session)
+@pytest.mark.parametrize("changed", ["train.jsonl", "own.jinja", "tiny-llama/chat_template.jinja"])
+def test_what_changed_since_it_was_confirmed_is_refused(data, workspace, changed):
+    template = (workspace / "tiny-llama" / "chat_template.jinja").read_text()
+    (workspace / "own.jinja").write_text(template)
+    own = {"chat_template_path": "own.jinja"} if changed == "own.jinja" else {}
+    session = prepared(request(data, training=own), "changed")
+    (workspace / changed).write_text((workspace / changed).read_text() + "\n")
+    with pytest.raises(Refused, match="not the one that was confirmed"):
+        sft.work(session)
 
 
 @pytest.mark.parametrize(

@@ -46,19 +46,17 @@ def init(project, name=None):
 
 
 def trained(workspace, monkeypatch, how, name):
-    """Train with a tracker of a kind, or with none; (report, run folder, what it has seen)."""
+    """Train with a tracker of a kind; (report, run folder, what it has seen)."""
     request = SftRequest(
         model="tiny-llama",
         dataset=write_jsonl(workspace / "train.jsonl", conversations(24)),
-        training={**QUICK, "max_steps": 6, "logging_steps": 1}
-        | ({"report_to": "trackio"} if how else {}),
+        training={**QUICK, "max_steps": 6, "logging_steps": 1, "report_to": "trackio"},
     )
     package = workspace / f"packages-{name}"
-    if how:
-        (package / "trackio").mkdir(parents=True)
-        text = TRACKIO.format(how=how, folder=str(package))
-        (package / "trackio" / "__init__.py").write_text(text)
-        monkeypatch.syspath_prepend(str(package))
+    (package / "trackio").mkdir(parents=True)
+    text = TRACKIO.format(how=how, folder=str(package))
+    (package / "trackio" / "__init__.py").write_text(text)
+    monkeypatch.syspath_prepend(str(package))
     session = prepared(request, name)
     report = sft.work(session)
     seen = package / "seen.jsonl"
@@ -70,18 +68,16 @@ def messages(run_dir):
     return [event.message for event in directory.read_events(run_dir)]
 
 
-def test_a_tracker_gets_every_line_and_is_finished(workspace, tiny_model_in, monkeypatch):
-    _, run_dir, seen = trained(workspace, monkeypatch, "works", "good")
+def test_a_tracker_gets_every_line_and_one_that_fails_changes_no_bit_and_is_named(
+    workspace, tiny_model_in, monkeypatch
+):
+    works, run_dir, seen = trained(workspace, monkeypatch, "works", "good")
     logged = directory.read_metrics(run_dir)
     assert seen.count('"loss"') == len([row for row in logged if "loss" in row]) == 6
     assert seen.endswith("finished\n")
     assert not any("trackio" in message for message in messages(run_dir))
-
-
-def test_a_tracker_that_fails_changes_no_bit_and_is_named(workspace, tiny_model_in, monkeypatch):
-    alone, _, _ = trained(workspace, monkeypatch, None, "alone")
     report, run_dir, _ = trained(workspace, monkeypatch, "raises", "fails")
-    assert same_bits(weights_of(report.artifact), weights_of(alone.artifact))
+    assert same_bits(weights_of(report.artifact), weights_of(works.artifact))
     (said,) = [message for message in messages(run_dir) if message.startswith("trackio")]
     assert "ConnectionError" in said
     assert "s3cret" not in said

@@ -8,43 +8,44 @@ import pytest
 
 pytest.importorskip("mlx_lm")
 
-import numpy as np
 import torch
-from datasets import Dataset
-from peft import LoraConfig
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
     Phi3Config,
-    PreTrainedTokenizerFast,
     Qwen3Config,
     set_seed,
 )
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from ft_tools.errors import BadInput, Refused
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.models.worker.mlx import reading
-from ft_tools.models.worker.mlx.model import MlxModel
-from ft_tools.models.worker.mlx.peft_adapter import hollow
-from ft_tools.models.worker.mlx.reading import require_same_model, rope_overrides
+from ft_tools.models.worker.mlx.reading import require_same_model
+from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.state import directory
 from ft_tools.training.plan import plan_sft
-from ft_tools.training.request import SftRequest
-from ft_tools.training.worker import sft
-from ft_tools.training.worker.mlx.bridge import Bridge
+from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.worker import dpo, sft
+from tests.tiny.conftest import make_tokenizer
 from tests.tiny.evaluating import run_here as evaluated_here
 from tests.tiny.test_shipping_merge import check as merge_differences
 from tests.tiny.test_shipping_merge import merge, merged_differs
-from tests.tiny.trainings import QUICK, conversations, run_here, write_jsonl
-from tests.tiny.trainings import pairs as pairs_of
+from tests.tiny.trainings import (
+    QUICK,
+    conversations,
+    pairs,
+    prepared,
+    run_here,
+    same_bits,
+    weights_of,
+    write_jsonl,
+)
 
 # PEFT reads names that transformers renames; in a worker they are printed to its log.
 pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore::FutureWarning")]
 SIZES = {
-    "vocab_size": 160,
+    "vocab_size": 512,
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 2,
@@ -67,17 +68,6 @@ def full(*values):
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    letters = {chr(33 + at): 3 + at for at in range(90)}
-    words = models.WordLevel({"<pad>": 0, "<eos>": 1, "<bos>": 2} | letters, unk_token="!")
-    made = Tokenizer(words)
-    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>"
-    )
-
-
-@pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Random models of each architecture, saved as transformers saves them."""
     found = {}
@@ -85,63 +75,8 @@ def folders(tmp_path_factory):
         set_seed(1)
         found[name] = tmp_path_factory.mktemp(name)
         AutoModelForCausalLM.from_config(config).save_pretrained(found[name])
+        make_tokenizer().save_pretrained(found[name])
     return found
-
-
-def trained(engine, folder, tokenizer, out, *, task="sft", steps=4, resume=None, bits=None, **lora):
-    """Train a few steps; return the logged rows, the trained tensors and the trainer."""
-    set_seed(5)
-    config = AutoConfig.from_pretrained(folder)
-    if engine == "torch":
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    else:
-        model = hollow(config, torch.float32)
-        set_seed(5)
-    checkpointed = lora.pop("checkpointed", False)
-    rate = lora.pop("rate", 1e-3)
-    given = {
-        "output_dir": str(out), "per_device_train_batch_size": 2, "max_steps": steps,
-        "gradient_accumulation_steps": 2, "learning_rate": rate, "logging_steps": 1, "bf16": False,
-        "report_to": [], "use_cpu": True, "save_steps": 2, "disable_tqdm": True, "seed": 5,
-        "max_length": 48, "gradient_checkpointing": None,
-    }  # fmt: skip
-    adapter = LoraConfig(
-        task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear", **lora
-    )
-    if task == "sft":
-        kind, arguments, rows = SFTTrainer, SFTConfig(**given), sequences()
-    else:
-        kind, arguments, rows = DPOTrainer, DPOConfig(**given), preferences()
-    trainer = kind(
-        model=model, args=arguments, train_dataset=rows, processing_class=tokenizer,
-        peft_config=adapter,
-    )  # fmt: skip
-    if engine == "mlx":
-        base = MlxModel(Path(folder), "float32", bits=bits, config=rope_overrides(config))
-        trainer.mlx_bridge = Bridge(
-            trainer.model, base, checkpointed=checkpointed, sums=task == "sft"
-        )
-    trainer.train(resume_from_checkpoint=resume)
-    logged = [row for row in trainer.state.log_history if "loss" in row]
-    weights = {
-        n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad
-    }
-    return logged, weights, trainer
-
-
-def sequences():
-    numbers = np.random.default_rng(3)
-    rows = [numbers.integers(3, 160, numbers.integers(6, 30)).tolist() for _ in range(16)]
-    return Dataset.from_dict({"input_ids": rows, "labels": [[-100] * 3 + row[3:] for row in rows]})
-
-
-def preferences():
-    return Dataset.from_list(
-        [
-            {"prompt": f"abc{at}", "chosen": f"good{at}", "rejected": f"bad{at}thing"}
-            for at in range(12)
-        ]
-    )
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -160,45 +95,62 @@ def test_a_model_that_is_read_otherwise_is_refused(folders, tmp_path, monkeypatc
     ("name", "task"),
     [("llama", "sft"), ("gemma3_text", "dpo"), full("qwen3", "dpo"), full("phi3", "sft")],
 )
-def test_losses_and_adapters_are_those_of_torch(folders, tokenizer, tmp_path, name, task):
-    (theirs, their_weights, _), (ours, our_weights, _) = (
-        trained(engine, folders[name], tokenizer, tmp_path / engine, task=task)
-        for engine in ("torch", "mlx")
-    )
-    assert their_weights.keys() == our_weights.keys()
-    for one, other in zip(theirs, ours, strict=True):
+def test_losses_and_adapters_are_those_of_torch(data, workspace, folders, name, task):
+    shutil.copytree(folders[name], workspace / name)
+    kind, work, file = (SftRequest, sft.work, "train.jsonl")
+    if task == "dpo":
+        kind, work, file = (DpoRequest, dpo.work, "pairs.jsonl")
+    given = {"dataset": file, "peft": {"r": 4}}
+    training = QUICK | {"max_steps": 4, "logging_steps": 1, "gradient_accumulation_steps": 2}
+    logged, weights = {}, {}
+    for engine, asked in requests_of({"model": name}, kind, training=training, **given):
+        session = prepared(asked, engine)
+        weights[engine] = weights_of(work(session).artifact)
+        logged[engine] = [r for r in directory.read_metrics(session.run_dir) if "loss" in r]
+    for one, other in zip(logged["torch"], logged["mlx"], strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
         assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-3)
         for metric in ("mean_token_accuracy", "entropy", "num_tokens", "rewards/margins"):
             if metric in one:
                 assert other[metric] == pytest.approx(one[metric], rel=1e-3, abs=1e-5), metric
-    for key, weight in their_weights.items():
-        torch.testing.assert_close(our_weights[key], weight, atol=2e-3, rtol=1e-3)
+    ours = weights["mlx"]
+    assert ours.keys() == weights["torch"].keys()
+    for key, weight in weights["torch"].items():
+        torch.testing.assert_close(ours[key], weight, atol=2e-3, rtol=1e-3)
     # The control: untrained, the adapters would differ.
-    assert any(our_weights[key].abs().max() > 0 for key in our_weights if "lora_B" in key)
+    assert any(ours[key].abs().max() > 0 for key in ours if "lora_B" in key)
 
 
-def test_a_run_that_resumes_ends_with_the_same_bits(folders, tokenizer, tmp_path):
-    given = {"lora_dropout": 0.1, "checkpointed": True}
-    _, whole, _ = trained("mlx", folders["llama"], tokenizer, tmp_path / "whole", **given)
-    shutil.rmtree(tmp_path / "whole" / "checkpoint-4")
-    _, resumed, _ = trained(
-        "mlx", folders["llama"], tokenizer, tmp_path / "whole",
-        resume=str(tmp_path / "whole" / "checkpoint-2"), **given,
-    )  # fmt: skip
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+def test_a_run_that_resumes_ends_with_the_same_bits(data):
+    training = QUICK | {"max_steps": 4, "gradient_checkpointing": True}
+    asked = SftRequest(engine="mlx", dataset="train.jsonl", training=training,
+                       peft={"r": 4, "lora_dropout": 0.1}, **data, **ACCEPTED)  # fmt: skip
+    whole = sft.work(prepared(asked, "whole"))
+    session = prepared(asked, "stopped")
+    usual = sft.SFTTrainer.training_step
+
+    def is_asked_to_stop(self, *arguments, **named):
+        session.terminated = self.state.global_step == 1
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft.SFTTrainer, "training_step", is_asked_to_stop)
+        with pytest.raises(Stopped):
+            sft.work(session)
+    resumed = sft.work(Session(session.run_dir))
+    assert same_bits(weights_of(resumed.artifact), weights_of(whole.artifact))
 
 
 @pytest.fixture
 def data(workspace, tiny_model_in):
     write_jsonl(workspace / "train.jsonl", conversations(16))
     write_jsonl(workspace / "held_out.jsonl", conversations(4, first=16))
-    write_jsonl(workspace / "pairs.jsonl", pairs_of(8))
+    write_jsonl(workspace / "pairs.jsonl", pairs(16))
     return {"model": tiny_model_in}
 
 
 ACCEPTED = {
-    "accept_findings": ["validation_unwatched", "no_quality_filter"],
+    "accept_findings": ["validation_unwatched", "no_quality_filter", "dpo_learning_rate"],
     "accept_reason": "a test",
 }
 
