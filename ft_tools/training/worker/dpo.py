@@ -1,13 +1,100 @@
-"""Preference training (DPO): `python -m ft_tools.training.worker.dpo RUN_DIR`."""
+"""Preference training (DPO): `python -m ft_tools.training.worker.dpo RUN_DIR`; KTO builds on it."""
 
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+from datasets import Dataset, Features, Json, Value
+from transformers import Trainer
 from trl import DPOConfig, DPOTrainer
 
+from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
 from ft_tools.formats.trl_formats import Example
-from ft_tools.runs.processes.worker_session import Session, main
+from ft_tools.runs.processes.worker_session import Session, Stopped, main
+from ft_tools.training.checks.learnable import count_answers, require_answers
 from ft_tools.training.report import DpoRunReport, TrainingRunReport
+from ft_tools.training.token_counts import DataReport
 from ft_tools.training.training_plan import DpoPlan
-from ft_tools.training.worker.preference import Preference
+from ft_tools.training.worker import loading, ranks_agree, tokenizing
 from ft_tools.training.worker.tokenizing import shared_turns
+from ft_tools.training.worker.work import Training
+
+
+class Preference(Training):
+    """Answers of which some are made likelier and others less likely; TRL tokenizes them."""
+
+    fields: ClassVar[tuple[str, ...]]
+    answers: ClassVar[tuple[str, ...]]
+    """Columns of answers as tokens; the first is of those that are made likelier."""
+
+    @abstractmethod
+    def prepared(self, rows: list[Example]) -> list[Example]:
+        """Return the rows as TRL takes them."""
+
+    def read(self, facts: DatasetFacts) -> Dataset:
+        """Read a file, each row as it is.
+
+        Columns of Arrow would give every message, tool and argument the names that others have,
+        with nothing in them, and templates would write these.
+        """
+        rows = self.prepared([row for _, row in read_examples(Path(facts.path))])
+        kind = Value("string") if facts.format.endswith("_text") else Json()
+        features: dict[str, Any] = dict.fromkeys(self.fields, kind)
+        if any("label" in row for row in rows):
+            features["label"] = Value("bool")
+        if any("tools" in row for row in rows):
+            features["tools"] = Json()
+            rows = [row | {"tools": tools_of(row)} for row in rows]
+        columns = {name: [row.get(name) for row in rows] for name in features}
+        return Dataset.from_dict(columns, features=Features(features))
+
+    def make_trainer(self, given: dict[str, Any]) -> Trainer:
+        """Make it, where the template takes every example.
+
+        TRL loads a full run's reference by the model's name; it has to be of the planned commit.
+        """
+        if self.plan.method == "full" and (revision := loading.revision_of(self.plan)):
+            given = given | {"model_init_kwargs": revision}
+        where = f"a line of {self.plan.dataset.path}"
+        with tokenizing.refused_by_template(where, self.train_set[0]):
+            return super().make_trainer(given)
+
+    def trainer_type(self) -> type[Trainer]:
+        """Return TRL's trainer, whose pass over the data before training can be cancelled, too."""
+        session, base = self.session, self.base_trainer
+
+        class Stoppable(base):  # type: ignore[misc, valid-type]
+            """Look for a stop before each batch of the reference."""
+
+            def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+                """Return the reference's log-probabilities."""
+                if not self.is_in_train and ranks_agree.any_of(session.is_asked):
+                    raise Stopped
+                return super().compute_ref_log_probs(model, inputs)
+
+        return Stoppable
+
+    def require_ready(self, trainer: Trainer) -> None:
+        """Refuse to train on nothing or on endless answers, and to compare one with itself."""
+        plan, second = self.plan, getattr(trainer, "ref_model", None)
+        if second is not None:
+            # TRL loads a full run's reference itself.
+            loading.fit_fused_head(second)
+        answers = [row[self.answers[0]] for row in trainer.train_dataset]
+        special = tokenizing.special_ids(self.tokenizer)
+        require_answers(plan.dataset.path, plan.training.get("max_length"), answers, special)
+        if plan.training["loss_type"] == "kto":
+            num_rows = len(answers)
+            is_lonely = num_rows % trainer.args.per_device_train_batch_size == 1
+            trainer.train_dataset = trainer.train_dataset.select(range(num_rows - is_lonely))
+
+    def count(self, facts: DatasetFacts, tokenized: Dataset) -> DataReport:
+        """Count what became of a file's answers."""
+        lengths = [
+            (len(row["prompt_ids"]), len(row[name])) for row in tokenized for name in self.answers
+        ]
+        limit = self.plan.training.get("max_length")
+        return count_answers(self.plan.task, facts.num_examples, limit, lengths)
 
 
 class Pairs(Preference):
@@ -24,16 +111,14 @@ class Pairs(Preference):
     answers = ("chosen_ids", "rejected_ids")
 
     def prepared(self, rows: list[Example]) -> list[Example]:
-        """Take the messages that both answers begin with out of them."""
-        return [row if "prompt" in row else with_prompt(row) for row in rows]
+        """Take the messages that both answers begin with out of them, as the prompt."""
+        return [row if "prompt" in row else self._with_prompt(row) for row in rows]
 
-
-def with_prompt(row: Example) -> Example:
-    """Return a pair with the messages that both answers begin with as its prompt."""
-    chosen, rejected = row["chosen"], row["rejected"]
-    shared = shared_turns(chosen, rejected)
-    parts = {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
-    return row | parts
+    def _with_prompt(self, row: Example) -> Example:
+        chosen, rejected = row["chosen"], row["rejected"]
+        shared = shared_turns(chosen, rejected)
+        answers = {"chosen": chosen[shared:], "rejected": rejected[shared:]}
+        return row | {"prompt": chosen[:shared], **answers}
 
 
 def work(session: Session) -> TrainingRunReport:

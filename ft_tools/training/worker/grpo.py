@@ -47,7 +47,7 @@ class Reinforced(Training):
 
     plan_type = GrpoPlan
     report_type = GrpoRunReport
-    config = GRPOConfig
+    config, base_trainer = GRPOConfig, GRPOTrainer
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -82,11 +82,6 @@ class Reinforced(Training):
         columns = {"prompt": [one.asked for one in prompts], ROW: [*range(len(prompts))]}
         features = Features({"prompt": kind, ROW: Value("int64")})
         return Dataset.from_dict(columns, features=features)
-
-    def trainer_type(self) -> type[Trainer]:
-        """Return TRL's trainer."""
-        found: type[Trainer] = GRPOTrainer
-        return found
 
     def make_trainer(self, given: dict[str, Any]) -> Trainer:
         """Load the model and put TRL's trainer with the rewards around it."""

@@ -8,7 +8,7 @@ from ft_tools.formats.trl_formats import Example
 from ft_tools.runs.processes.worker_session import Session, main
 from ft_tools.training.report import KtoRunReport, TrainingRunReport
 from ft_tools.training.training_plan import KtoPlan
-from ft_tools.training.worker.preference import Preference
+from ft_tools.training.worker.dpo import Preference
 
 
 class Marks(Preference):

@@ -26,16 +26,11 @@ class Supervised(Training):
 
     plan_type = SftPlan
     report_type = SftRunReport
-    config = SFTConfig
+    config, base_trainer = SFTConfig, SFTTrainer
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.reports: dict[str, DataReport] = {}
-
-    def trainer_type(self) -> type[Trainer]:
-        """Return TRL's trainer."""
-        found: type[Trainer] = SFTTrainer
-        return found
 
     def make_trainer(self, given: dict[str, Any]) -> Trainer:
         """Make it without what would have TRL look for columns that are gone: labels are made."""

@@ -26,6 +26,7 @@ class Training(ABC):
     plan_type: ClassVar[type[TrainingPlan]]
     report_type: ClassVar[type[TrainingRunReport]]
     config: ClassVar[type[TrainingArguments]]
+    base_trainer: ClassVar[type[Trainer]]
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -36,16 +37,16 @@ class Training(ABC):
         """Read a file as TRL takes it."""
 
     @abstractmethod
+    def count(self, facts: DatasetFacts, tokenized: Dataset) -> DataReport:
+        """Count what became of a file's examples."""
+
     def trainer_type(self) -> type[Trainer]:
         """Return TRL's trainer."""
+        return self.base_trainer
 
     @abstractmethod
     def require_ready(self, trainer: Trainer) -> None:
         """Refuse what shows only in the loaded model or its tokenized data."""
-
-    @abstractmethod
-    def count(self, facts: DatasetFacts, tokenized: Dataset) -> DataReport:
-        """Count what became of a file's examples."""
 
     def work(self) -> TrainingRunReport:
         """Train, publish, report."""
