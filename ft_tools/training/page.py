@@ -1,6 +1,5 @@
 """The page of a training run, which people look at meanwhile."""
 
-from collections.abc import Callable
 from typing import Any
 
 from ft_tools.runs.state.records import Health
@@ -14,6 +13,22 @@ REFRESH_SECONDS = 15
 NOTHING_YET = note("No step has been logged yet.")
 TRAINED = note("One example as it is trained: a held-out one where there are any.")
 SAMPLED = note("Held-out prompts, one sampled answer each with its reward by part.")
+Chart = tuple[str, dict[str, str], str, int]
+"""Heading, metric by the name of its line, unit, and the points from which on a line is drawn."""
+PREFERENCES: list[Chart] = [
+    ("Loss", {"train": "loss", "validation": "eval_loss"}, "loss", 1),
+    ("Rewards", {n: f"rewards/{n}" for n in ("chosen", "rejected", "margins")}, "reward", 1),
+    ("Pairs ranked right", {"accuracy": "rewards/accuracies"}, "fraction", 2),
+]
+REINFORCED: list[Chart] = [
+    ("Reward", {"train": "reward", "held out": "eval_reward"}, "reward", 1),
+    ("Groups without spread", {"training": "zero_spread_fraction"}, "fraction", 2),
+    ("Entropy", {"training": "entropy"}, "nats a token", 2),
+    ("Length", {"mean": "completions/mean_length"}, "tokens", 2),
+    ("Cut answers", {"training": "completions/clipped_ratio"}, "fraction", 2),
+    ("Distance to the start", {"kl": "kl"}, "KL", 2),
+]
+"""The first chart of each is the page's picture."""
 
 
 def run_page(
@@ -21,67 +36,60 @@ def run_page(
     plan: TrainingPlan,
     rows: list[Row],
     health: list[Health],
-    facts: dict[str, Any],
+    state: str,
     answers: list[Sample],
 ) -> str:
     """Return the run's page: losses, rewards, health, what is trained on what.
 
-    `facts` are further lines for the table at the end; a page whose `state` is other than running
-    no longer refreshes itself.
+    A page whose `state` is other than running no longer refreshes itself.
     """
-    state = str(facts.get("state", "running"))
-
-    def chart(heading: str, names: dict[str, str], unit: str, least: int = 2) -> Part:
-        """Return a chart of metrics by the name of their line; empty before there are points."""
-        found = {line: series(rows, name) for line, name in names.items()}
-        lines = {line: points for line, points in found.items() if len(points) >= least}
-        return line_chart(lines, title=heading, x_label="step", y_label=unit) if lines else ""
-
-    rewards = {name: f"rewards/{name}" for name in ("chosen", "rejected", "margins")}
-    reward_charts = [
-        chart("Rewards", rewards, "reward", 1),
-        chart("Pairs ranked right", {"accuracy": "rewards/accuracies"}, "fraction"),
-    ]
-    if plan.task == "grpo":
-        reward_charts = grpo_charts(plan, chart)
+    picture, *others = [_drawn(chart, rows) for chart in _charts(plan)]
     signals = [[one.severity, one.signal, one.observed, one.advice] for one in health]
+    facts = {
+        "model": plan.model.name,
+        "method": plan.method,
+        "dataset": f"{plan.dataset.path} ({plan.dataset.num_examples} examples)",
+        "validation": plan.validation.path if plan.validation else "none",
+        "device": f"{plan.device.name} ({plan.device.model})",
+        "effective batch": plan.effective_batch,
+        "learning rate": plan.training["learning_rate"],
+        "max_length": plan.training.get("max_length"),
+        "state": state,
+    }
     return page(
         title,
         {
-            "Rewards": (any(reward_charts) and reward_charts) or NOTHING_YET
-            if plan.task != "sft"
-            else "",
+            "Rewards": (others if any(others) else NOTHING_YET) if plan.task != "sft" else "",
             "Health": table(["severity", "signal", "observed", "advice"], signals)
             or note("Nothing out of the ordinary."),
-            "Run": key_values({name: str(value) for name, value in _facts(plan, facts).items()}),
+            "Run": key_values({name: str(value) for name, value in facts.items()}),
         },
         lead=_sentence(rows, state),
-        picture=chart(*_headline(plan), 1) or NOTHING_YET,
+        picture=picture or NOTHING_YET,
         example=_examples(answers),
         subtitle=plan.model.name,
         refresh_seconds=REFRESH_SECONDS if state == "running" else None,
     )
 
 
-def _headline(plan: TrainingPlan) -> tuple[str, dict[str, str], str]:
-    """Return the chart that says most: its heading, its lines and their unit."""
-    if plan.task == "grpo":
-        return "Reward", {"train": "reward", "held out": "eval_reward"}, "reward"
-    return "Loss", {"train": "loss", "validation": "eval_loss"}, "loss"
-
-
-def grpo_charts(plan: Any, chart: Callable[..., Part]) -> list[Part]:
-    """Return the charts of a reinforcement run beside its reward."""
+def _charts(plan: Any) -> list[Chart]:
+    """Return the charts of a kind of run; SFT has a loss alone."""
+    if plan.task != "grpo":
+        return PREFERENCES[: 1 if plan.task == "sft" else None]
     names = [one.name for one in plan.rewards]
-    return [
-        chart("Parts of the reward", {n: f"rewards/{n}/mean" for n in names}, "reward"),
-        chart("Held-out parts", {n: f"eval_rewards/{n}/mean" for n in names}, "reward", 1),
-        chart("Groups without spread", {"training": "zero_spread_fraction"}, "fraction"),
-        chart("Entropy", {"training": "entropy"}, "nats a token"),
-        chart("Length", {"mean": "completions/mean_length"}, "tokens"),
-        chart("Cut answers", {"training": "completions/clipped_ratio"}, "fraction"),
-        chart("Distance to the start", {"kl": "kl"}, "KL"),
+    parts: list[Chart] = [
+        ("Parts of the reward", {n: f"rewards/{n}/mean" for n in names}, "reward", 2),
+        ("Held-out parts", {n: f"eval_rewards/{n}/mean" for n in names}, "reward", 1),
     ]
+    return [REINFORCED[0], *parts, *REINFORCED[1:]]
+
+
+def _drawn(chart: Chart, rows: list[Row]) -> Part:
+    """Return a chart; empty before there are points."""
+    heading, names, unit, least = chart
+    found = {line: series(rows, name) for line, name in names.items()}
+    lines = {line: points for line, points in found.items() if len(points) >= least}
+    return line_chart(lines, title=heading, x_label="step", y_label=unit) if lines else ""
 
 
 def _sentence(rows: list[Row], state: str) -> str:
@@ -90,11 +98,9 @@ def _sentence(rows: list[Row], state: str) -> str:
     if last_value(rows, "reward") is not None:
         names = {"training reward": "reward", "held-out reward": "eval_reward"}
     shown = {name: last_value(rows, metric) for name, metric in names.items()}
-    losses = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
+    losses = ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
     step = last_value(rows, "step") or 0
-    return f"{state.capitalize()} at step {step:.0f}" + (
-        f": {', '.join(losses)}." if losses else "."
-    )
+    return f"{state.capitalize()} at step {step:.0f}" + (f": {losses}." if losses else ".")
 
 
 def _examples(rows: list[Sample]) -> Part:
@@ -115,17 +121,3 @@ def _examples(rows: list[Sample]) -> Part:
     ]  # fmt: skip
     headers = ["prompt", "before training", f"step {last}", "in the file"]
     return [SAMPLED, side_by_side(headers, lines)]
-
-
-def _facts(plan: TrainingPlan, facts: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "model": plan.model.name,
-        "method": plan.method,
-        "dataset": f"{plan.dataset.path} ({plan.dataset.num_examples} examples)",
-        "validation": plan.validation.path if plan.validation else "none",
-        "device": f"{plan.device.name} ({plan.device.model})",
-        "effective batch": plan.effective_batch,
-        "learning rate": plan.training["learning_rate"],
-        "max_length": plan.training.get("max_length"),
-        **facts,
-    }

@@ -261,7 +261,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         self._page_written = time.monotonic()
         title = self.session.info.name or self.session.info.run_id
         shown = samples.read(self.session.run_dir)
-        page = run_page(title, self.plan, self.rows, self.signals, {"state": state}, shown)
+        page = run_page(title, self.plan, self.rows, self.signals, state, shown)
         write_file(self.session.run_dir / "report.html", page)
 
     def _is_unsaved(self, state: TrainerState) -> bool:
