@@ -157,9 +157,7 @@ class TrainingPlan(Plan):
     @property
     def padding(self) -> float:
         """Return the fraction of padding in batches, where tokens were counted."""
-        training = self.training
-        is_grouped = training.get("train_sampling_strategy") == "group_by_length"
-        alone = training.get("packing") or training[defaults.BATCH[0]] == 1 or is_grouped
+        alone = self.training.get("packing") or self.training[defaults.BATCH[0]] == 1
         return 0.0 if alone or self.counts is None else self.counts.lengths.padding
 
 

@@ -102,7 +102,7 @@ def test_packed_steps_are_counted_from_the_packs(workspace):
     assert sft.work(session).steps == plan["estimate"]["steps"]
 
 
-@pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
+@pytest.mark.parametrize("strategy", ["bfd", "bfd_split"])
 def test_packs_are_counted_as_the_trainer_makes_them(workspace, strategy):
     # More than one batch of the trainer's, and texts of one to four times the length.
     rows = [{"text": "My order arrived late. " * (1 + i % 9)} for i in range(1010)]

@@ -1,14 +1,13 @@
 """Whether there is something to learn in tokenized examples, and whether their answers end."""
 
-import math
 from collections.abc import Sequence
 
 from ft_tools.formats.masking import TokenizedSequence, ends_its_answer, truncate
 from ft_tools.training.findings import refusal
 from ft_tools.training.token_counts import DataReport
 
-SPLITS = {"bfd_split", "wrapped"}
-"""Packing strategies that lose nothing of a long sequence."""
+SPLITS = "bfd_split"
+"""The packing strategy that loses nothing of a long sequence."""
 PACKED = 1000
 """Sequences that are packed together: a batch of datasets' `map`."""
 
@@ -16,13 +15,14 @@ PACKED = 1000
 class Tally:
     """Count sequences of one file as they are tokenized, and keep those that can be learned."""
 
-    def __init__(self, max_length: int | None) -> None:
+    def __init__(self, max_length: int | None, packing: str = "") -> None:
         self.kept: list[TokenizedSequence] = []
         self.num_sequences = 0
         self.num_truncated = 0
         self.lengths: list[tuple[int, int]] = []
         """(tokens, trained tokens) of each sequence, before it is cut."""
-        self._max_length = max_length
+        # Packing may split long sequences and keep their rest.
+        self._max_length = None if packing == SPLITS else max_length
 
     def add(self, one: TokenizedSequence) -> None:
         """Cut a sequence to the length and keep it if something is left to learn."""
@@ -91,28 +91,17 @@ def count_answers(
     )
 
 
-def cut_at(max_length: int | None, packing: str) -> int | None:
-    """Return where sequences are cut; None where packing splits long ones and keeps their rest.
-
-    >>> cut_at(512, "bfd"), cut_at(512, "wrapped")
-    (512, None)
-    """
-    return None if packing in SPLITS else max_length
-
-
 def packs(lengths: Sequence[int], size: int, packing: str = "bfd") -> int:
     """Return how many packs of `size` tokens hold sequences of these lengths.
 
-    Best fit, longest first, or end to end (`wrapped`), of a thousand sequences at a time, as TRL
-    packs. Source: arXiv 2404.10830; TRL 1.16, data_utils.py.
+    Best fit, longest first, of a thousand sequences at a time, as TRL packs.
+    Source: arXiv 2404.10830; TRL 1.16, data_utils.py.
 
-    >>> packs([5, 4, 3, 2, 1], 8), packs([5, 4, 3, 2, 1, 2], 8, "wrapped")
-    (2, 3)
+    >>> packs([5, 4, 3, 2, 1], 8), packs([9, 4], 8), packs([9, 4], 8, SPLITS)
+    (2, 2, 2)
     """
     batches = [lengths[at : at + PACKED] for at in range(0, len(lengths), PACKED)]
-    if packing == "wrapped":
-        return sum(math.ceil(sum(batch) / size) for batch in batches)
-    return sum(_best_fit(batch, size, splits=packing in SPLITS) for batch in batches)
+    return sum(_best_fit(batch, size, splits=packing == SPLITS) for batch in batches)
 
 
 def _best_fit(lengths: Sequence[int], size: int, *, splits: bool) -> int:

@@ -223,11 +223,9 @@ def _estimate(
 ) -> VramReport:
     """Estimate a run with some arguments changed, on what other programs leave of the card."""
     training, place = {**plan.training, **(changed or {})}, plan.place
-    # Of DPO and KTO TRL 1.16 pads always; "wrapped" rows are cut from one text and need no mask.
-    packed = training.get("packing")
-    is_cut_from_one = training.get("packing_strategy", "bfd") == "wrapped"
-    is_flat = plan.task == "sft" and not _mac(plan)
-    is_flat = is_flat and bool(training.get("padding_free") or (packed and not is_cut_from_one))
+    # Of DPO and KTO TRL 1.16 pads always.
+    packed = bool(training.get("packing"))
+    is_flat = plan.task == "sft" and not _mac(plan) and bool(packed or training.get("padding_free"))
     optimizer, micro = training["optim"], training[MICRO]
     # A micro-batch has no more rows than there are.
     micro = micro if plan.task == "grpo" else min(micro, plan.num_rows)

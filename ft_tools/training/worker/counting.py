@@ -23,7 +23,6 @@ from ft_tools.lora.data_shape import padding_fraction
 from ft_tools.training.checks.learnable import (
     Tally,
     count_answers,
-    cut_at,
     packs,
     require_answers,
 )
@@ -60,7 +59,7 @@ def count(request: CountRequest) -> Counts:
 
 
 def _count_sequences(request: CountRequest, tokenizer: Any, facts: DatasetFacts) -> Counts:
-    tally, num_counted = Tally(cut_at(request.max_length, request.packing)), 0
+    tally, num_counted = Tally(request.max_length, request.packing), 0
     for line, example in _beginning(facts):
         num_counted += 1
         with tokenizing.refused_by_template(f"{facts.path}:{line}", example):

@@ -9,7 +9,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ft_tools.formats.training_rows import DatasetFacts, read_examples
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
-from ft_tools.training.checks.learnable import Tally, cut_at
+from ft_tools.training.checks.learnable import Tally
 from ft_tools.training.report import SftRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport, packing_of
 from ft_tools.training.training_plan import SftPlan
@@ -56,7 +56,7 @@ class Supervised(Training):
             Stopped: A cancel or a TERM arrived.
         """
         plan, session = self.plan, self.session
-        tally = Tally(cut_at(plan.training.get("max_length"), packing_of(plan.training)))
+        tally = Tally(plan.training.get("max_length"), packing_of(plan.training))
         for number, (line, example) in enumerate(read_examples(Path(facts.path))):
             if number % STOP_CHECK == 0 and session.should_stop:
                 raise Stopped
