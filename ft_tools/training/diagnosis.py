@@ -5,13 +5,15 @@ benchmarks/diagnosis.py measures how often findings are right.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from ft_tools.contract import NextStep
 from ft_tools.facts import number
 from ft_tools.lora.choices import choose_learning_rate
+from ft_tools.next_steps import launch_tool, next_step
 from ft_tools.runs.state.records import Health
 from ft_tools.training import findings
 from ft_tools.training.defaults import LEAST_EVALUATIONS
@@ -24,6 +26,9 @@ UNTRAINED_STEPS = 2
 WINDOW = 0.1
 """Share of the logged losses that is averaged."""
 ACCURACY = "eval_mean_token_accuracy"
+ASKED_AGAIN = ("model", "sft_run", "method", "engine", "peft", "backend", "backend_options",
+               "accept_findings", "accept_reason")  # fmt: skip
+"""Of the run's request: what trains the same again."""
 
 
 @dataclass(frozen=True)
@@ -248,3 +253,31 @@ def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis:
 
 def _rates(setup: Setup) -> dict[str, float]:
     return {"rate": setup.learning_rate, "usual": setup.usual_rate}
+
+
+def next_steps(
+    found: Sequence[Diagnosis], plan: TrainingPlan, asked: Mapping[str, Any], run_id: str
+) -> list[NextStep]:
+    """Return the calls that follow from the findings; `asked` is the run's request."""
+    same = {name: asked[name] for name in ASKED_AGAIN if asked.get(name)}
+    # A run that is trained further takes all else from the earlier one by itself.
+    there = {name: one for name, one in same.items() if name.startswith("backend")}
+    files = {"dataset": plan.dataset.path, "validation": None}
+    if plan.validation:
+        files["validation"] = plan.validation.path
+    steps = []
+    for one in found:
+        changed = {**asked.get("training", {}), **one.training}
+        training = {name: value for name, value in changed.items() if value is not None}
+        tool, arguments = launch_tool(plan.task), {**same, **files, "training": training}
+        if one.continues:
+            arguments = {"from_run": run_id, "training": one.training}
+            arguments |= {} if there == {"backend": "local"} else there
+        elif one.id == "noise":
+            tool, arguments = "audit_dataset", {"path": plan.dataset.path}
+        elif one.id == "nothing_to_learn":
+            rows = files["validation"] or files["dataset"]
+            tool, arguments = "evaluate", {"model": plan.model.name, "dataset": rows}
+        given = {"tool": tool, "id": one.id, "advice": one.advice}
+        steps.append(next_step("diagnosed", arguments, **given))
+    return steps

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ft_tools import workspace
 from ft_tools.advice.launches import LaunchAdvice, require_advised
+from ft_tools.contract import NextStep
 from ft_tools.errors import Missing
 from ft_tools.formats.origin import describe_made
 from ft_tools.formats.training_rows import task_of
@@ -13,15 +14,16 @@ from ft_tools.runs.launch import Launch, launch, require_same
 from ft_tools.runs.processes import start
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import State
+from ft_tools.runs.state.training_run import unseen_file
 from ft_tools.training import arguments
 from ft_tools.training.checks import data_quality
 from ft_tools.training.checks.engine import require_machine
 from ft_tools.training.exports.export import export
+from ft_tools.training.exports.script import TRAINED
 from ft_tools.training.findings import refusal, warning
 from ft_tools.training.grpo import probe
 from ft_tools.training.grpo.plan import GrpoPlan, plan_grpo
 from ft_tools.training.grpo.request import GrpoRequest
-from ft_tools.training.next_steps import after_export_plan
 from ft_tools.training.plan import plan_dpo, plan_kto, plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.train_further import continued
@@ -162,7 +164,7 @@ def _launch(
         lineage=_lineage(plan),
     )
     if elsewhere:
-        found = found.model_copy(update={"next_steps": [after_export_plan(found, plan, request)]})
+        found = found.model_copy(update={"next_steps": [_after_export_plan(found, plan, request)]})
     if found.started or request.export_dir is None:
         return found
     exported, notes = export(request.export_dir, plan)
@@ -189,3 +191,23 @@ def _slots(plan: TrainingPlan) -> tuple[list[str], int]:
         return [], plan.place.processes
     names = plan.device.cards or ["cpu"]
     return names, plan.place.processes if plan.device.cards else 1
+
+
+def _after_export_plan(found: Launch, plan: TrainingPlan, request: TrainingRequest) -> NextStep:
+    """Return the call that exports a plan for elsewhere, or that measures what it trained there."""
+    place = plan.place.exported_for
+    if request.export_dir is None:
+        (confirming,) = found.next_steps
+        given = {k: v for k, v in confirming.arguments.items() if k != "confirm"}
+        given["export_dir"] = f"export-{found.plan_hash}"
+        return next_step("export", given, tool=confirming.tool, place=place)
+    asked = workspace.existing(request.dataset or plan.dataset.path)
+    chosen_on = [workspace.existing(request.validation)] if request.validation else []
+    test = None if plan.task == "dpo" else unseen_file([asked], chosen_on)
+    measured = {
+        "model": f"{request.export_dir}/{TRAINED}",
+        "baseline": plan.model.name,
+        "dataset": str(test or ""),
+    }
+    also = "" if test else "add_rows"
+    return next_step("measure_elsewhere", measured, also, place=place, trained=TRAINED)

@@ -5,8 +5,7 @@ import pytest
 from ft_tools.errors import BadData, BadInput
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import RunInfo, Status
-from ft_tools.training.diagnosis import Setup, diagnose, health_of, setup_of
-from ft_tools.training.next_steps import next_steps
+from ft_tools.training.diagnosis import Setup, diagnose, health_of, next_steps, setup_of
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
 from ft_tools.training.train_further import continued

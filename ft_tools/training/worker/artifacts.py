@@ -21,7 +21,6 @@ from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import diagnosis
 from ft_tools.training.exports import export
 from ft_tools.training.micro_batches import MicroBatch
-from ft_tools.training.next_steps import next_steps
 from ft_tools.training.report import last_value
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.training_plan import TrainingPlan
@@ -149,7 +148,7 @@ def report_parts(
         "peak_memory_gib": _peak_memory_gib(plan),
         "health": outcome.callback.signals,
         "diagnosis": found,
-        "next_steps": next_steps(found, plan, asked, session.run_dir.name),
+        "next_steps": diagnosis.next_steps(found, plan, asked, session.run_dir.name),
         "lock_file": str(session.run_dir / LOCK_FILE),
     }
 
