@@ -14,8 +14,9 @@ from ft_tools.runs.launchers import attend, workdir
 from ft_tools.runs.launchers.launcher import Job
 from ft_tools.runs.launchers.table import parse
 from ft_tools.runs.state import directory, ranks
+from ft_tools.training.request import SftRequest
 from tests.cluster.conftest import environment_with, eventually
-from tests.tiny.trainings import QUICK, SftRequest, conversations, prepared, weights_of, write_jsonl
+from tests.tiny.trainings import QUICK, conversations, prepared, weights_of, write_jsonl
 
 RUN = "sft-0123456789abcdef"
 READ_TASK = """

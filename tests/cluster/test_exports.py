@@ -10,8 +10,9 @@ import pytest
 from ft_tools.runs.launchers.table import parse, place_of
 from ft_tools.training.exports import export
 from ft_tools.training.plan import plan_dpo, plan_sft
+from ft_tools.training.request import DpoRequest, SftRequest
 from tests.cluster.conftest import environment_with
-from tests.tiny.trainings import DpoRequest, SftRequest, conversations, pairs, write_jsonl
+from tests.tiny.trainings import conversations, pairs, write_jsonl
 
 # Only what their schemas import; torch, transformers and TRL are those of this package.
 AXOLOTL = ("axolotl==0.19.0", "pillow", "colorama", "addict", "python-dotenv", "posthog",

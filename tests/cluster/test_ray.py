@@ -8,11 +8,11 @@ from ft_tools.runs.processes.start import start
 from ft_tools.runs.request import CancelRequest, ResumeRequest
 from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run, resume_run
+from ft_tools.training.request import SftRequest
 from tests.faults.harness import WORKER, Moves, run_dir_of
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    SftRequest,
     conversations,
     finished,
     launch,

@@ -9,12 +9,12 @@ from ft_tools.runs.processes.start import start
 from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.state import directory, locks
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
+from ft_tools.training.request import SftRequest
 from tests.cluster.conftest import eventually, said
 from tests.faults.harness import WORKER, Moves, run_dir_of
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    SftRequest,
     conversations,
     finished,
     launch,

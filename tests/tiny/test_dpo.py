@@ -15,12 +15,11 @@ from transformers import AutoModelForCausalLM
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput
 from ft_tools.training import arguments
+from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    DpoRequest,
-    SftRequest,
     conversations,
     pairs,
     prepared,

@@ -16,11 +16,11 @@ from ft_tools import publish
 from ft_tools import workspace as workspace_module
 from ft_tools.runs.state.directory import read_events
 from ft_tools.training import checkpoints
+from ft_tools.training.request import SftRequest
 from tests.tiny.faulty import FAULTS, WRITES
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    SftRequest,
     conversations,
     losses,
     prepared,

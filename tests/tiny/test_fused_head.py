@@ -5,15 +5,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.utils import add_fused_lm_head
 
+from ft_tools.training.request import DpoRequest
 from ft_tools.training.worker import dpo, loading
-from tests.tiny.trainings import (
-    LIBRARY_WARNINGS,
-    QUICK,
-    DpoRequest,
-    pairs,
-    run_here,
-    write_jsonl,
-)
+from tests.tiny.trainings import LIBRARY_WARNINGS, QUICK, pairs, run_here, write_jsonl
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
 SIZES = {

@@ -13,12 +13,12 @@ from ft_tools.errors import BadInput
 from ft_tools.runs.state import directory
 from ft_tools.training import samples
 from ft_tools.training.plan import plan_kto
+from ft_tools.training.request import DpoRequest
 from ft_tools.training.tool import launch_dpo
 from ft_tools.training.worker import kto
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    DpoRequest,
     marks,
     prepared_kto,
     same_bits,

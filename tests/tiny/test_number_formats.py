@@ -10,12 +10,12 @@ from transformers import AutoModelForCausalLM
 
 from ft_tools.training import micro_batches
 from ft_tools.training.grpo.request import GrpoRequest
+from ft_tools.training.request import SftRequest
 from ft_tools.training.training_plan import SftPlan
 from ft_tools.training.worker import grpo, loading, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    SftRequest,
     conversations,
     prepared,
     prepared_grpo,

@@ -23,35 +23,6 @@ def tiny(num_kv_heads):
     return LlamaForCausalLM(config).to(torch.bfloat16)
 
 
-def saved_bytes(model, num_rows, length):
-    """Count the storages that a forward pass of a flattened row leaves for the backward pass."""
-    seen = {}
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    ids = torch.zeros((1, num_rows * length), dtype=torch.long)
-    positions = torch.arange(length).repeat(num_rows)[None]
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = model(input_ids=ids, position_ids=positions, use_cache=False).logits
-    del out
-    return sum(seen.values())
-
-
-def test_every_block_keeps_a_copy_of_the_mask_of_all_positions():
-    model = tiny(num_kv_heads=2)
-    lengths = (256, 512, 1024)
-    packed, alone = ([saved_bytes(model, n, s // n) for s in lengths] for n in (4, 1))
-    # The square in the number of tokens; one row alone has none.
-    grown, flat = (v[2] - 3 * v[1] + 2 * v[0] for v in (packed, alone))
-    pairs = 1024**2 - 3 * 512**2 + 2 * 256**2
-    # Two bytes for each pair of positions in each of three blocks.
-    assert grown / pairs == pytest.approx(2 * 3, rel=0.02)
-    assert abs(flat) / pairs < 0.1
-
-
 def test_old_cards_get_keys_for_every_query_head_and_compute_the_same(monkeypatch):
     model, calls = tiny(num_kv_heads=1), []
     usual = torch.nn.functional.scaled_dot_product_attention

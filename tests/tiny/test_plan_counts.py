@@ -8,14 +8,13 @@ from ft_tools import workspace as workspace_module
 from ft_tools.errors import Refused
 from ft_tools.formats.training_rows import survey
 from ft_tools.training.plan import plan_dpo, plan_sft
+from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
     TOOL_FILES,
     WITH_TOOLS,
-    DpoRequest,
-    SftRequest,
     conversations,
     pairs,
     prepared,

@@ -11,8 +11,9 @@ from ft_tools.doctor.tool import trials
 from ft_tools.errors import Missing
 from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.training import preflight
+from ft_tools.training.request import SftRequest
 from ft_tools.training.tool import launch_sft
-from tests.tiny.trainings import QUICK, SftRequest, conversations, write_jsonl
+from tests.tiny.trainings import QUICK, conversations, write_jsonl
 
 pytestmark = pytest.mark.tiny
 PARTS = ["device", "matmul", "nf4", "attention", "loss"]

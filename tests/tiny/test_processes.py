@@ -13,12 +13,11 @@ from ft_tools.runs.launchers.launcher import LOCAL, MARK
 from ft_tools.runs.launchers.table import FSDP
 from ft_tools.runs.request import CancelRequest, ResumeRequest
 from ft_tools.runs.tool import cancel_run, resume_run
+from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    DpoRequest,
-    SftRequest,
     conversations,
     finished,
     launch,

@@ -18,14 +18,13 @@ from ft_tools.runs.request import CancelRequest, ResumeRequest, RunRequest
 from ft_tools.runs.state import directory
 from ft_tools.runs.tool import cancel_run, get_run, resume_run
 from ft_tools.training import checkpoints
+from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import sft
 from tests.faults.harness import worker_pid
 from tests.tiny.killing import WORK
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    DpoRequest,
-    SftRequest,
     conversations,
     finished,
     launch,

@@ -23,6 +23,7 @@ from ft_tools.formats.masking import IGNORED
 from ft_tools.publish import verify
 from ft_tools.runs.state import directory, records
 from ft_tools.training import micro_batches, samples
+from ft_tools.training.request import SftRequest
 from ft_tools.training.train_further import continued
 from ft_tools.training.training_plan import SftPlan
 from ft_tools.training.worker import artifacts, loading, sft
@@ -31,7 +32,6 @@ from tests.tiny.trainings import (
     QUICK,
     TOOL_FILES,
     WITH_TOOLS,
-    SftRequest,
     conversations,
     prepared,
     run_here,

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
+from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    DpoRequest,
-    SftRequest,
     conversations,
     pairs,
     prepared,

@@ -6,13 +6,8 @@ from ft_tools.runs.hardware.devices import find_device
 from ft_tools.training import preflight
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.preflight import VARIABLE, StepQuestion, question_of
-from tests.tiny.trainings import (
-    LIBRARY_WARNINGS,
-    QUICK,
-    SftRequest,
-    conversations,
-    write_jsonl,
-)
+from ft_tools.training.request import SftRequest
+from tests.tiny.trainings import LIBRARY_WARNINGS, QUICK, conversations, write_jsonl
 
 pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
 

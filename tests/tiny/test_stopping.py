@@ -12,12 +12,11 @@ from ft_tools.runs.tool import read_run
 from ft_tools.shipping.request import ShipRequest
 from ft_tools.shipping.tool import merge_and_quantize
 from ft_tools.training.plan import plan_sft
+from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import callbacks, dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    DpoRequest,
-    SftRequest,
     conversations,
     pairs,
     prepared,

@@ -4,13 +4,12 @@ import pytest
 from transformers import AutoTokenizer
 from transformers.utils import chat_template_utils
 
+from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.worker import dpo, sft
 from tests.tiny import evaluating
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    DpoRequest,
-    SftRequest,
     conversations,
     pairs,
     prepared,

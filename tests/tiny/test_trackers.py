@@ -5,11 +5,11 @@ import sys
 import pytest
 
 from ft_tools.runs.state import directory
+from ft_tools.training.request import SftRequest
 from ft_tools.training.worker import sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
-    SftRequest,
     conversations,
     prepared,
     same_bits,

@@ -16,7 +16,7 @@ from ft_tools.runs.state.records import ENDED, RunInfo
 from ft_tools.runs.tool import get_run
 from ft_tools.training.grpo.plan import plan_grpo
 from ft_tools.training.plan import plan_dpo, plan_kto, plan_sft
-from ft_tools.training.request import DpoRequest, SftRequest
+from ft_tools.training.request import SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 
 THINGS = ["parcel", "order", "invoice", "bicycle", "refund", "letter"]
@@ -207,27 +207,3 @@ def losses(run_id):
     """Return step -> training loss as the run logged it; a repeated step counts once."""
     rows = directory.read_metrics(workspace_module.runs_dir() / run_id)
     return {row["step"]: row["loss"] for row in rows if "loss" in row}
-
-
-__all__ = [
-    "LIBRARY_WARNINGS",
-    "QUICK",
-    "TOOL_FILES",
-    "WITH_TOOLS",
-    "DpoRequest",
-    "SftRequest",
-    "conversations",
-    "finished",
-    "launch",
-    "losses",
-    "marks",
-    "pairs",
-    "prepared",
-    "prepared_grpo",
-    "prepared_kto",
-    "run_here",
-    "same_bits",
-    "wait_until",
-    "weights_of",
-    "write_jsonl",
-]

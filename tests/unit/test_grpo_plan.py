@@ -61,14 +61,6 @@ def shares(count=40):
     return [{"prompt": f"Guests {i}?", "answer": f"{i + 3} out of 100"} for i in range(count)]
 
 
-def lists(count=40):
-    names = [f"town{i}" for i in range(count + 3)]
-    return [
-        {"prompt": f"Name 3 towns from {i} on.", "answer": ", ".join(names[i : i + 3])}
-        for i in range(count)
-    ]
-
-
 def grpo(files, rows=None, rewards=(NUMBER,), **changed):
     given = {"model": "instruct", "dataset": write_rows(files, rows or sums())}
     return launch_grpo(GrpoRequest(**given | {"rewards": list(rewards), "probe": False} | changed))
@@ -78,10 +70,6 @@ SCHEMA = {"type": "object", "required": ["order", "team"]}
 VALUES = {"kind": "json_schema", "schema": SCHEMA, "values": {"order": "order", "team": "team"}}
 SOUND = {
     "number": (sums, [NUMBER]),
-    "number and a short answer": (
-        sums,
-        [NUMBER, {"kind": "length", "max": 20, "weight": 0.2}],
-    ),
     "label": (tickets, [{"kind": "equals"}]),
     "values of JSON": (objects, [VALUES]),
     "values beside the form": (
@@ -101,17 +89,10 @@ SOUND = {
 FLAWED = {
     "any JSON": (objects, [{"kind": "json_schema", "schema": SCHEMA}], "other_answer"),
     "any label": (tickets, [{"kind": "pattern", "pattern": "|".join(LABELS)}], "other_answer"),
-    "any number": (sums, [{"kind": "pattern", "pattern": "[0-9]+"}], "other_answer"),
     "every label": (tickets, [{"kind": "contains", "texts": "answer"}], "every_label"),
     "one label in most rows": (mostly_other, [{"kind": "equals"}], "most_common"),
     "a number that all rows have": (shares, [NUMBER], "other_answer"),
     "every label of a column": (reasons, [{"kind": "contains", "texts": "team"}], "every_label"),
-    "one item of a list": (
-        lists,
-        [{"kind": "pattern", "pattern": "(town[0-9]+(, )?){3}"}],
-        "other_answer",
-    ),
-    "any near number": (sums, [{**NUMBER, "relative_tolerance": 0.9}], "other_answer"),
     "form outweighs": (
         sums,
         [NUMBER, {"kind": "pattern", "pattern": "[0-9]+", "weight": 3}],
@@ -192,38 +173,24 @@ def test_rows_of_an_sft_file_have_their_references_in_the_answers(files):
         assert grpo(files, rows).plan["reward_test"]["references_right"] == 1.0
 
 
-def test_fewer_prompts_than_a_step_sees_are_refused(files):
-    batch = {"per_device_train_batch_size": 64, "gradient_accumulation_steps": 8}
-    with pytest.raises(BadInput, match=r"32 prompts.*a step sees 64"):
-        grpo(files, training=batch)
-
-
 @pytest.mark.parametrize(
-    ("training", "problem"),
+    ("changed", "error", "problem"),
     [
-        ({"per_device_train_batch_size": 12}, "whole groups"),
-        ({"per_device_eval_batch_size": 6}, "whole groups"),
-        ({"reward_weights": [1.0]}, "not accepted"),
-        ({"num_iterations": 2}, "not accepted"),
-        ({"beta": 2.0}, "outside"),
+        ({"per_device_train_batch_size": 64, "gradient_accumulation_steps": 8}, BadInput,
+         "32 prompts.*a step sees 64"),
+        ({"per_device_train_batch_size": 12}, BadInput, "whole groups"),
+        ({"per_device_eval_batch_size": 6}, BadInput, "whole groups"),
+        ({"num_iterations": 2}, BadInput, "not accepted"),
+        ({"beta": 2.0}, BadInput, "outside"),
+        ({"use_vllm": True}, BadInput, "the base drifts"),
+        ({"method": "full", "beta": 0.04}, BadInput, "second copy"),
+        ({"method": "full", "use_vllm": True}, Missing, "vllm"),
     ],
-)
-def test_arguments_that_trl_would_fail_on_are_refused(files, training, problem):
-    with pytest.raises(BadInput, match=problem):
-        grpo(files, training=training)
-
-
-def test_a_second_copy_of_the_model_is_refused(files):
-    with pytest.raises(BadInput, match="second copy"):
-        grpo(files, method="full", training={"beta": 0.04})
-
-
-def test_vllm_is_refused_with_an_adapter_and_where_it_is_not_installed(files):
-    for method in ("lora", "qlora"):
-        with pytest.raises(BadInput, match="the base drifts"):
-            grpo(files, method=method, training={"use_vllm": True})
-    with pytest.raises(Missing, match="vllm"):
-        grpo(files, method="full", training={"use_vllm": True})
+)  # fmt: skip
+def test_arguments_that_trl_would_fail_on_are_refused(files, changed, error, problem):
+    training = {name: value for name, value in changed.items() if name != "method"}
+    with pytest.raises(error, match=problem):
+        grpo(files, method=changed.get("method", "lora"), training=training)
 
 
 def test_a_column_that_a_reward_reads_has_to_be_there(files):
@@ -253,12 +220,6 @@ def test_code_of_the_users_own_runs_once_its_hash_is_given(files):
     assert plan["reward_test"]["references_right"] == 1.0
     with pytest.raises(Refused, match="SHA-256"):
         grpo(files, rewards=[check | {"sha256": "0" * 64}])
-
-
-def test_columns_that_nothing_reads_have_to_be_decided(files):
-    rows = [row | {"verdict": ["good", "bad"][i % 2]} for i, row in enumerate(sums())]
-    with pytest.raises(Refused, match=r"undecided_columns.*verdict"):
-        grpo(files, rows)
 
 
 def test_scripts_for_elsewhere_are_refused_by_name(files):

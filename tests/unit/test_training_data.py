@@ -22,26 +22,6 @@ def write(folder, *lines):
 
 
 @pytest.mark.parametrize(
-    ("task", "row", "expected"),
-    [
-        ("sft", {"messages": [USER, BOT]}, "messages"),
-        ("sft", {"prompt": [USER], "completion": [BOT]}, "prompt_completion_messages"),
-        ("sft", {"prompt": "a", "completion": "b"}, "prompt_completion_text"),
-        ("sft", {"text": "a"}, "text"),
-        ("dpo", {"prompt": "a", "chosen": "b", "rejected": "c"}, "pairs_text"),
-        ("dpo", {"prompt": [USER], "chosen": [BOT], "rejected": [BOT | {"content": "c"}]},
-         "pairs_messages"),
-        ("dpo", {"chosen": [USER, BOT], "rejected": [USER, BOT | {"content": "c"}]},
-         "pairs_messages_implicit"),
-    ],
-)  # fmt: skip
-def test_the_trainers_formats_are_known(workspace, task, row, expected):
-    facts = survey(write(workspace, row, "", row), task)
-    assert (facts.format, facts.num_examples) == (expected, 2)
-    assert facts.num_characters > 0
-
-
-@pytest.mark.parametrize(
     ("task", "row", "told"),
     [
         ("sft", "{broken", "not JSON"),

@@ -1,13 +1,12 @@
 """Where a run executes: what a plan shows of it, what is refused, and that a step stays a step."""
 
-import json
 import os
 from types import SimpleNamespace
 
 import pytest
 
 from ft_tools import workspace as workspace_module
-from ft_tools.errors import BadInput, Missing, Refused
+from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.launchers.launcher import LOCAL, MARK
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.request import RunRequest
@@ -18,7 +17,7 @@ from ft_tools.training import flash_kernel
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.settings import share_batch
 from ft_tools.training.tool import launch_dpo, launch_sft
-from tests.unit.launches import CONFIG, dpo, sft, started, write
+from tests.unit.launches import dpo, sft, started, write
 
 RUN = "sft-0123456789abcdef"
 
@@ -118,13 +117,6 @@ def test_a_plan_for_a_card_elsewhere_is_exported_and_never_started_here(files):
     with pytest.raises(BadInput, match="export_dir writes files and confirm starts a run"):
         launch_sft(request.model_copy(update={"confirm": shown.plan_hash, "export_dir": "both"}))
     assert not started()
-
-
-def test_a_card_elsewhere_that_the_run_does_not_fit_is_refused(files):
-    shapes = CONFIG | {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80}
-    (files / "instruct" / "config.json").write_text(json.dumps(shapes))
-    with pytest.raises(Refused, match="usable on RTX 4090"):
-        launch_sft(sft(backend_options={"gpu": "RTX 4090"}))
 
 
 @pytest.mark.parametrize(
