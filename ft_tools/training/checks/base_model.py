@@ -102,8 +102,15 @@ def require_layers(source: ModelSource, peft: Mapping[str, Any]) -> list[str]:
     names = model_folder.layers(Path(source.path))
     if not names or not targets or targets == "all-linear" or peft.get("target_parameters"):
         return []
-    one_by_one = [targets] if isinstance(targets, str) else list(targets)
-    absent = [target for target in one_by_one if not _names_a_layer(targets, target, names)]
+    if isinstance(targets, str):
+        # A text is a pattern, an entry of a list a name.
+        try:
+            absent = [] if any(re.fullmatch(targets, name) for name in names) else [targets]
+        except re.error as error:
+            raise refusal("not_a_pattern", pattern=targets, error=error) from None
+    else:
+        dotted = [f".{name}" for name in names]
+        absent = [t for t in targets if not any(name.endswith(f".{t}") for name in dotted)]
     if not absent:
         return []
     # The names come from the model's author: only plain ones are shown.
@@ -111,16 +118,6 @@ def require_layers(source: ModelSource, peft: Mapping[str, Any]) -> list[str]:
     plain = sorted(name for name in last if PLAIN_NAME.fullmatch(name) and "norm" not in name)
     known = ", ".join(plain[:MOST_NAMES])
     problem = f"peft.target_modules: the model has no layer {', '.join(map(repr, absent))}"
-    if len(absent) < len(one_by_one):
+    if not isinstance(targets, str) and len(absent) < len(targets):
         return [warning("layers_missing", problem=problem, known=known)]
     raise refusal("unknown_layers", problem=problem, known=known)
-
-
-def _names_a_layer(targets: Any, target: str, names: list[str]) -> bool:
-    """Return whether PEFT would find a layer: a text is a pattern, an entry of a list a name."""
-    if isinstance(targets, str):
-        try:
-            return any(re.fullmatch(target, name) for name in names)
-        except re.error as error:
-            raise refusal("not_a_pattern", pattern=target, error=error) from None
-    return any(name == target or name.endswith(f".{target}") for name in names)
