@@ -102,68 +102,60 @@ Case = list[tuple[Prompt, str]]
 
 
 def _junk(
-    chosen: Sequence[Prompt],
-    prompts: Sequence[Prompt],
-    written_as: str,
-    checks: Sequence[Check],
+    chosen: Sequence[Prompt], prompts: Sequence[Prompt], written_as: str, checks: Sequence[Check]
 ) -> dict[str, Case]:
     """Return answers that solve nothing, by what they are; several of a row may be candidates."""
     entries = [one.entry_point for one in checks if one.kind == "tests" and one.entry_point]
-    cases: dict[str, Case] = {
-        "empty": [(one, "") for one in chosen],
-        "prompt_copied": [(one, str(one.row["prompt"])) for one in chosen],
-        "constant": [
-            (one, f"def {one.row.get(entry, entry)}(*_, **__):\n    return {value}")
-            for one in chosen
-            for entry in entries
-            for value in CONSTANTS
-        ],
-    }
-    references = list(dict.fromkeys(one.reference for one in prompts if one.reference.strip()))
-    if len(references) < 2:
-        cases["repeated"] = [(one, FILLER * REPEATS) for one in chosen]
-        return {name: case for name, case in cases.items() if case}
     columns = [name for check in checks for name in check.columns]
+    kinds = {check.kind for check in checks}
     pool = prompts[:: max(1, len(prompts) // POOL)]
-    others = {one.line: _others(one, pool, columns) for one in chosen}
-    cases["other_answer"] = [
-        (one, _written(other, written_as)) for one in chosen for other in others[one.line]
-    ]
-    cases["repeated"] = [
-        (one, "\n".join([other] * REPEATS)) for one in chosen for other in others[one.line]
-    ]
-    # The numbers of an answer may be beside what is asked for: those of others are changed, too,
-    # and its own only where they are compared.
-    wrong = [
-        (one, changed(text))
-        for one in chosen
-        if not any(check.kind in RUN for check in checks)
-        for text in (*_own_values(one, columns), *others[one.line])
-    ]
-    cases["wrong_values"] = [(one, _written(text, written_as)) for one, text in wrong if text]
+    known = [one.reference for one in prompts if one.reference.strip()]
+    references = list(dict.fromkeys(known))
     columned = ([as_text(one.row.get(name)) for one in prompts] for name in columns)
     labels = [references, *(list(dict.fromkeys(values)) for values in columned)]
     every = [
         "\n".join(one) for one in labels if len(one) > 1 and are_few_labels(len(one), len(prompts))
     ]
-    cases["every_label"] = [(one, text) for one in chosen for text in every]
-    cases["repeated_item"] = [
-        (one, _written(text, written_as)) for one in chosen if (text := _first_only(one.reference))
-    ]
-    cases["nothing_in_json"] = [
-        (one, "{}") for one in chosen if isinstance(json_collection(one.reference), dict)
-    ]
-    if any(check.kind == "sql" for check in checks):
-        cases["no_condition"] = [
-            (one, _written(WHERE.split(one.reference)[0], written_as))
-            for one in chosen
-            if WHERE.search(one.reference)
-        ]
-    counted = Counter(one.reference for one in prompts if one.reference.strip())
-    common = counted.most_common(1)[0][0]
-    # Every few rows of a file may have the same label.
-    drawn = random.Random(0).sample(prompts, min(len(prompts), 2 * ROWS))
-    cases[MOST_COMMON] = [(one, _written(common, written_as)) for one in drawn]
+
+    def junk_of(one: Prompt) -> dict[str, list[str]]:
+        reference = one.reference
+        texts = {
+            "empty": [""],
+            "prompt_copied": [str(one.row["prompt"])],
+            "constant": [
+                f"def {one.row.get(entry, entry)}(*_, **__):\n    return {value}"
+                for entry in entries
+                for value in CONSTANTS
+            ],
+        }
+        if len(references) < 2:
+            return texts | {"repeated": [FILLER * REPEATS]}
+        others, item = _others(one, pool, columns), _first_only(reference)
+        # The numbers of an answer may be beside what is asked for: those of others are changed,
+        # too, and its own only where they are compared.
+        values = [] if kinds & RUN else [*_own_values(one, columns), *others]
+        has_condition = "sql" in kinds and WHERE.search(reference)
+        return texts | {
+            "other_answer": [_written(other, written_as) for other in others],
+            "repeated": ["\n".join([other] * REPEATS) for other in others],
+            "wrong_values": [_written(t, written_as) for v in values if (t := changed(v))],
+            "every_label": every,
+            "repeated_item": [_written(item, written_as)] if item else [],
+            "nothing_in_json": ["{}"] if isinstance(json_collection(reference), dict) else [],
+            "no_condition": [_written(WHERE.split(reference)[0], written_as)]
+            if has_condition
+            else [],
+        }
+
+    cases: dict[str, Case] = {}
+    for one in chosen:
+        for name, texts in junk_of(one).items():
+            cases.setdefault(name, []).extend((one, text) for text in texts)
+    if len(references) > 1:
+        common = Counter(known).most_common(1)[0][0]
+        # Every few rows of a file may have the same label.
+        drawn = random.Random(0).sample(prompts, min(len(prompts), 2 * ROWS))
+        cases[MOST_COMMON] = [(one, _written(common, written_as)) for one in drawn]
     return {name: case for name, case in cases.items() if case}
 
 
