@@ -174,7 +174,7 @@ class VramRequest(GpuRequest):
             f"sharding {self.sharding!r} requires num_gpus >= 2; use 'none' with one GPU": (
                 self.sharding != "none" and is_alone
             ),
-            "several GPUs require sharding: 'ddp' (a copy each), 'zero2', 'zero3' or 'fsdp'": (
+            "several GPUs require sharding: 'ddp' (a copy each) or 'fsdp'": (
                 self.sharding == "none" and not is_alone
             ),
         }

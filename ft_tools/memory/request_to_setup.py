@@ -42,10 +42,8 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
     # Before transformers 5 `fsdp` meant version 1, which ran reentrant by default.
     sharding: Sharding = request.sharding
     sharding = "fsdp1" if sharding == "fsdp" and not is_new else sharding
-    # ZeRO-3 takes one format for all weights, and TRL forces it to run reentrant for adapters.
-    is_zero3 = sharding == "zero3"
-    wide = request.adapter_dtype == "float32" or (request.adapter_dtype == "auto" and not is_zero3)
-    reentrant = sharding == "fsdp1" or (adapters and is_zero3)
+    wide = request.adapter_dtype in {"float32", "auto"}
+    reentrant = sharding == "fsdp1"
     head = request.loss_head
     if head == "auto":
         head = "trl_fused" if has_trl_head(request.trl_version) else "full_logits"

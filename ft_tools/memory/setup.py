@@ -10,7 +10,7 @@ Task = Literal["sft", "dpo", "grpo"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 Attention = Literal["flash", "sdpa", "eager"]
 Head = Literal["full_logits", "full_logits_old", "fused_logits", "fused_linear", "trl_fused"]
-Sharding = Literal["none", "ddp", "zero2", "zero3", "fsdp", "fsdp1"]
+Sharding = Literal["none", "ddp", "fsdp", "fsdp1"]
 Optimizer = Literal[
     "adamw_torch",
     "adamw_torch_fused",

@@ -29,10 +29,7 @@ EIGHT_BIT_BYTES = 2 + 8 / 256
 EIGHT_BIT_EMBEDDING_BYTES = 8
 # torch's foreach AdamW holds one temporary list of the parameters' size in its step.
 FOREACH = {"adamw_torch"}
-# DeepSpeed's ZeRO-3 defaults, parameters. Source: deepspeed/runtime/zero/config.py
-STAGE3_MAX_LIVE = 1_000_000_000
-STAGE3_PREFETCH = 50_000_000
-REDUCE_BUCKET = 500_000_000
+FSDP = {"fsdp", "fsdp1"}
 
 
 def base_weight_bytes(setup: Setup) -> float:
@@ -71,25 +68,19 @@ def optimizer_bytes(setup: Setup) -> float:
 def resident_bytes(setup: Setup) -> dict[str, float]:
     """Return what stays on one GPU all through the step, by component, after sharding.
 
-    ZeRO keeps 16-bit weights, and an fp32 master copy with two fp32 moments in the shards. FSDP
-    keeps the trainable shards in fp32 under mixed precision.
+    FSDP keeps the trainable shards in fp32 under mixed precision.
 
-    Source: https://github.com/deepspeedai/DeepSpeed (runtime/zero/stage_1_and_2.py, stage3.py);
-    FSDP's 20 bytes per parameter measured in fms-acceleration, references/memory.md.
+    Source: its 20 bytes per parameter measured in fms-acceleration, references/memory.md.
     """
     n = setup.num_gpus
     base = base_weight_bytes(setup)
     trainable = setup.trainable_params
     adapters = 0.0 if setup.method == "full" else float(trainable * setup.adapter_bytes)
     states = optimizer_bytes(setup)
-    if setup.method == "full" and setup.sharding in {"fsdp", "fsdp1"}:
+    if setup.method == "full" and setup.sharding in FSDP:
         base = float(trainable * setup.trainable_bytes)
-    if setup.sharding in {"fsdp", "fsdp1", "zero3"}:
+    if setup.sharding in FSDP:
         base, adapters, states = base / n, adapters / n, states / n
-    if setup.sharding.startswith("zero"):
-        # The moments are fp32 beside an fp32 master copy, whatever the parameters are.
-        eight_bit = setup.optimizer.endswith("8bit")
-        states = trainable * (4 + (EIGHT_BIT_BYTES if eight_bit else 8)) / n
     components = {"base_weights": base}
     if adapters:
         components["adapter_weights"] = adapters
@@ -97,9 +88,7 @@ def resident_bytes(setup: Setup) -> dict[str, float]:
         components["optimizer_states"] = states
     if setup.reference_model:
         whole = float(setup.shape.total_params * setup.weight_bytes)
-        components["reference_weights"] = whole / n if _shards_weights(setup) else whole
-    if setup.sharding in {"zero2", "zero3"}:
-        components["zero_buckets"] = _zero_bucket_bytes(setup)
+        components["reference_weights"] = whole / n if setup.sharding in FSDP else whole
     if setup.sharding == "ddp":
         components["ddp_buckets"] = float(trainable * setup.trainable_bytes)
     return components
@@ -108,18 +97,15 @@ def resident_bytes(setup: Setup) -> dict[str, float]:
 def gradient_bytes(setup: Setup) -> float:
     """Return the bytes of all gradients on one GPU, after sharding."""
     whole = float(setup.trainable_params * setup.trainable_bytes)
-    if setup.sharding == "zero2":
-        # 2 bytes of 16-bit and 4 of fp32 gradient per parameter, both in shards.
-        return setup.trainable_params * 6 / setup.num_gpus
-    return whole / setup.num_gpus if _shards_weights(setup) else whole
+    return whole / setup.num_gpus if setup.sharding in FSDP else whole
 
 
 def step_temporary_bytes(setup: Setup) -> float:
     """Return what the optimizer step holds on top of states and gradients."""
-    if setup.optimizer not in FOREACH or setup.sharding.startswith("zero"):
+    if setup.optimizer not in FOREACH:
         return 0.0
     whole = float(setup.trainable_params * setup.trainable_bytes)
-    return whole / setup.num_gpus if _shards_weights(setup) else whole
+    return whole / setup.num_gpus if setup.sharding in FSDP else whole
 
 
 def expanded_bytes(setup: Setup) -> float:
@@ -129,7 +115,7 @@ def expanded_bytes(setup: Setup) -> float:
 
 def root_unit_bytes(setup: Setup) -> float:
     """Return the unsharded root unit of FSDP: embedding and head, gathered for the whole step."""
-    if setup.sharding not in {"fsdp", "fsdp1"}:
+    if setup.sharding not in FSDP:
         return 0.0
     shape = setup.shape
     return float((shape.embedding_params + shape.head_params) * setup.residual_bytes)
@@ -141,7 +127,7 @@ def layer_unit_bytes(setup: Setup) -> float:
     One block is gathered at a time with a frozen base, and two (this one, and the next
     prefetched) when all weights train.
     """
-    if not _shards_weights(setup):
+    if setup.sharding not in FSDP:
         return 0.0
     shape = setup.shape
     linear = shape.layer_linear_weights if setup.linears_quantized else 0
@@ -151,17 +137,4 @@ def layer_unit_bytes(setup: Setup) -> float:
         one = float(shape.layer_params * setup.weight_bytes)
     else:
         one = linear * QUANTIZED_BYTES[setup.quantization] + kept * setup.residual_bytes
-    if setup.sharding == "zero3":
-        live = min(shape.total_params, STAGE3_MAX_LIVE) * setup.weight_bytes
-        prefetch = min(shape.total_params, STAGE3_PREFETCH) * setup.weight_bytes
-        return max(one, float(live)) + prefetch
     return one * (2 if setup.method == "full" else 1)
-
-
-def _shards_weights(setup: Setup) -> bool:
-    return setup.sharding in {"fsdp", "fsdp1", "zero3"}
-
-
-def _zero_bucket_bytes(setup: Setup) -> float:
-    bucket = min(setup.trainable_params, REDUCE_BUCKET)
-    return 2.0 * bucket * 2
