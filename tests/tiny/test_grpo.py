@@ -152,7 +152,8 @@ def test_an_adapter_of_an_earlier_run_is_trained_further_without_a_second_copy(d
 
 def test_a_reward_that_nothing_earns_ends_the_run(data):
     never = {"kind": "contains", "texts": ["a text that this model never writes"]}
-    asked = request(data, rewards=[never], stop_rules=True, training={"max_steps": 60})
+    few = {"max_steps": 60, "per_device_train_batch_size": 16, "max_completion_length": 4}
+    asked = request(data, rewards=[never], stop_rules=True, training=few)
     session = prepared_grpo(asked, "dead")
     report = grpo.work(session)
     assert report.stopped_early

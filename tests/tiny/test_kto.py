@@ -26,7 +26,7 @@ from tests.tiny.trainings import (
     write_jsonl,
 )
 
-pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
+pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("one_thread"), *LIBRARY_WARNINGS]
 
 
 @pytest.fixture
