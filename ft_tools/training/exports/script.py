@@ -22,12 +22,15 @@ NOT_TRAINING = {
     "report_to", "completion_only_loss", "assistant_only_loss", "model_init_kwargs",
     "gradient_checkpointing", "chat_template_path",
 }  # fmt: skip
-"""Arguments that the script states elsewhere."""
+"""Arguments that the script, and the run, state elsewhere."""
 
 
 def script(plan: TrainingPlan, names: Mapping[str, str] | None = None) -> str:
     """Return a Python script with TRL alone that trains the same plan."""
     revision = {"revision": plan.model.revision} if plan.model.revision else {}
+    training = trainer_arguments(plan)
+    if isinstance(plan, SftPlan) and plan.loss_on == "everything":
+        training["completion_only_loss"] = False
     values = {
         "MODEL": plan.model.load_from,
         "ADAPTER": plan.model.adapter,
@@ -39,7 +42,7 @@ def script(plan: TrainingPlan, names: Mapping[str, str] | None = None) -> str:
         "PEFT": plan.peft,
         "QUANTIZATION": plan.quantization,
         "COMPUTE_DTYPE": plan.device.precision,
-        "TRAINING": _training(plan),
+        "TRAINING": training | {"output_dir": "trl-output"},
         "MARKS": plan.task == "kto",
         "PATIENCE": plan.patience,
         "LEARNT_LOSS": learnt_loss(plan.task, plan.answer_tokens),
@@ -80,25 +83,24 @@ def _requirements(plan: TrainingPlan) -> str:
     return " ".join(f"'{ranges.get(name, name)}'" for name in names)
 
 
-def _training(plan: TrainingPlan) -> dict[str, Any]:
+def trainer_arguments(plan: TrainingPlan) -> dict[str, Any]:
+    """Return the arguments of the trainer's configuration, as a run and a script give them."""
     training, precision = plan.training, plan.device.precision
     on_cpu = plan.device.name == "cpu"
     arguments: dict[str, Any] = {
-        # Evaluated in the planned size, as the run does; the library's own is 8.
+        # Evaluated in the planned size; the library's own is 8.
         "per_device_eval_batch_size": training["per_device_train_batch_size"],
         **{name: value for name, value in training.items() if name not in NOT_TRAINING},
         "bf16": precision == "bfloat16",
         "fp16": precision == "float16",
+        # transformers 5.24 has a new name for it and warns about the old one, TRL's default too.
         "gradient_checkpointing": None,
         "activation_checkpointing": bool(training.get("gradient_checkpointing")),
-        "output_dir": "trl-output",
         "load_best_model_at_end": plan.patience is not None,
         "save_strategy": "epoch" if training["eval_strategy"] == "epoch" else "steps",
         "use_cpu": on_cpu,
         "dataloader_pin_memory": not on_cpu,
     }
-    if isinstance(plan, SftPlan) and plan.loss_on == "everything":
-        arguments["completion_only_loss"] = False
     if plan.place.sharding == "fsdp":
         arguments |= {"fsdp": True, "fsdp_config": plan.place.engine}
     return arguments

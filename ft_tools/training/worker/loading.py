@@ -26,6 +26,7 @@ from ft_tools.models.worker.loading import model_class
 from ft_tools.runs.hardware.devices import BF16_CAPABILITY
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import defaults
+from ft_tools.training.exports.script import trainer_arguments
 from ft_tools.training.micro_batches import MicroBatch
 from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.worker import ranks_agree
@@ -233,28 +234,17 @@ def fit_fused_head(model: Any) -> None:
 
 def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> dict[str, Any]:
     """Return the arguments of the trainer's configuration that the run decides."""
-    on_cpu = plan.device.name == "cpu"
-    handled = {"chat_template_path", "model_init_kwargs", "assistant_only_loss"}
-    given = {k: v for k, v in plan.training.items() if k not in handled}
-    # MLX recomputes blocks by itself.
-    checkpointing = given.pop("gradient_checkpointing", False) and plan.engine == "torch"
-    # transformers 5.24 calls it by a new name and warns about the old one, TRL's default included.
-    metric = defaults.best_metric(plan.task)
+    metric = defaults.best_metric(plan.task) if plan.patience is not None else None
+    given = trainer_arguments(plan)
     own: dict[str, Any] = {
-        "gradient_checkpointing": None,
-        "activation_checkpointing": checkpointing,
+        # MLX recomputes blocks by itself.
+        "activation_checkpointing": given["activation_checkpointing"] and plan.engine == "torch",
         "output_dir": str(session.run_dir / CHECKPOINTS),
-        "save_strategy": "epoch" if given.get("eval_strategy") == "epoch" else "steps",
         "save_total_limit": None,
-        "load_best_model_at_end": plan.patience is not None,
-        "metric_for_best_model": metric if plan.patience is not None else None,
-        "greater_is_better": metric != "eval_loss" if plan.patience is not None else None,
+        "metric_for_best_model": metric,
+        "greater_is_better": metric and metric != "eval_loss",
         "restore_callback_states_from_checkpoint": True,
         "logging_nan_inf_filter": False,
-        "use_cpu": on_cpu,
-        "bf16": plan.device.precision == "bfloat16",
-        "fp16": plan.device.precision == "float16",
-        "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
         **batch.arguments,
         "per_device_eval_batch_size": _evaluated_together(plan, batch),
@@ -265,17 +255,10 @@ def run_arguments(session: Session, plan: TrainingPlan, batch: MicroBatch) -> di
         # Where fewer answers are written together, fewer prompts are left out of an epoch, and the
         # same epochs would be more steps, of a longer schedule.
         own["max_steps"] = plan.estimate.steps
-    return given | own | _sharding_arguments(plan)
-
-
-def _sharding_arguments(plan: TrainingPlan) -> dict[str, Any]:
-    """Return the trainer's arguments by which accelerate spreads a model over the ranks."""
-    if plan.place.num_processes == 1:
-        return {}
-    if plan.place.sharding == "fsdp":
-        return {"fsdp": True, "fsdp_config": plan.place.engine}
-    # Every trained weight is used in every step; looking for others would cost time.
-    return {"ddp_find_unused_parameters": False}
+    if plan.place.num_processes > 1 and plan.place.sharding == "ddp":
+        # Every trained weight is used in every step; looking for others would cost time.
+        own["ddp_find_unused_parameters"] = False
+    return given | own
 
 
 def _evaluated_together(plan: TrainingPlan, batch: MicroBatch) -> int:

@@ -1,7 +1,6 @@
 """Supervised fine-tuning: `python -m ft_tools.training.worker.sft RUN_DIR`."""
 
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 from transformers import Trainer
@@ -31,10 +30,6 @@ class Supervised(Training):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.reports: dict[str, DataReport] = {}
-
-    def make_trainer(self, given: dict[str, Any]) -> Trainer:
-        """Make it without what would have TRL look for columns that are gone: labels are made."""
-        return super().make_trainer({k: v for k, v in given.items() if k != "completion_only_loss"})
 
     def require_ready(self, trainer: Trainer) -> None:
         """Refuse a model in which packed examples see one another."""
