@@ -2,8 +2,11 @@
 
 import contextlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from ft_tools import facts, workspace
 from ft_tools.errors import FineTuningError
@@ -16,7 +19,13 @@ from ft_tools.models.adapter_targets import adaptable_arguments
 from ft_tools.models.config import has_row
 from ft_tools.models.families import has_trait
 from ft_tools.models.mlx import is_apple_silicon
-from ft_tools.models.packing import FLASH_CAPABILITY, may_be_packed, takes_flash
+from ft_tools.models.packing import (
+    FLASH,
+    FLASH_CAPABILITY,
+    flash_packages,
+    may_be_packed,
+    takes_flash,
+)
 from ft_tools.models.quantized import nf4
 from ft_tools.models.resolve import ModelSource
 from ft_tools.models.shape_of_model import shape_of_config
@@ -24,8 +33,9 @@ from ft_tools.runs.hardware.devices import Device, find_device
 from ft_tools.runs.launchers.attend import shown_job
 from ft_tools.runs.launchers.launcher import Launcher, LocalOptions, Options
 from ft_tools.runs.launchers.table import Place, parse, place_of, require_programs
+from ft_tools.runs.processes.answers import AnswerFile
 from ft_tools.runs.processes.start import WORKERS
-from ft_tools.training import defaults, flash_kernel
+from ft_tools.training import defaults
 from ft_tools.training.arguments import without_decided
 from ft_tools.training.checks import base_model, data_quality, memory
 from ft_tools.training.checks import engine as engines
@@ -35,6 +45,10 @@ from ft_tools.training.model_plan import config_if_known
 from ft_tools.training.request import TrainingRequest
 
 REMOTE_CPU = "unknown cores"
+KERNEL = "kernels-community/flash-attn2"
+# Source: transformers 5.24, modeling_flash_attention_utils.py, FLASH_ATTN_KERNEL_VERSIONS.
+KERNEL_BRANCH = "v4"
+HUB_SECONDS = 5.0
 
 
 def settle(
@@ -64,7 +78,7 @@ def settle(
     kernel = ""
     if training.get("packing") and not {"packing", "model_init_kwargs"} & set(given):
         # Packs with a kernel that needs no mask.
-        kernel = flash_kernel.implementation()
+        kernel = flash_attention()
         training["model_init_kwargs"] = {"attn_implementation": kernel}
         notes.append(warning("flash_attention", kernel=kernel))
     share_batch(training, place.num_processes)
@@ -133,7 +147,7 @@ def _may_use_flash(request: TrainingRequest, device: Device, given: Mapping[str,
     if "model_init_kwargs" in given:
         return memory.attention_of(given) == "flash"
     is_able = device.precision != "float32" and (device.capability or 0.0) >= FLASH_CAPABILITY
-    return request.is_here and is_able and bool(flash_kernel.implementation())
+    return request.is_here and is_able and bool(flash_attention())
 
 
 def _basis(
@@ -230,3 +244,40 @@ def share_batch(training: dict[str, Any], num_processes: int) -> None:
     each = micro * steps // num_processes
     micro = max(size for size in range(1, min(micro, each) + 1) if each % size == 0)
     training.update(zip(defaults.BATCH, (micro, each // micro), strict=True))
+
+
+def flash_attention() -> str:
+    """Return flash attention as transformers names it; empty where there is none.
+
+    The installed package, or a kernel of the Hub at its commit: a binary, so the hash covers it.
+    """
+    found = flash_packages()
+    if found[:1] == ["flash_attn"]:
+        return FLASH
+    with contextlib.suppress(LookupError):
+        return f"{KERNEL}@{_kernel_commit()}" if found else ""
+    return ""
+
+
+@cache
+def _kernel_commit() -> str:
+    """Return the commit that transformers would take, or the one of the last plan if it is here."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    kept = AnswerFile("flash_kernel", TypeAdapter(str), [KERNEL, KERNEL_BRANCH])
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{KERNEL.replace('/', '--')}"
+    with contextlib.suppress(Exception):
+        about = huggingface_hub.HfApi().model_info(
+            KERNEL, revision=KERNEL_BRANCH, timeout=HUB_SECONDS
+        )
+        if about.sha:
+            kept.write(about.sha)
+            return about.sha
+    # What is fetched by its commit leaves no name of its branch in the Hub's cache.
+    known = kept.read()
+    if known and (folder / "snapshots" / known).is_dir():
+        return known
+    with contextlib.suppress(OSError):
+        return (folder / "refs" / KERNEL_BRANCH).read_text().strip()
+    raise LookupError(KERNEL_BRANCH)

@@ -13,7 +13,7 @@ from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory, ranks
 from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.runs.tool import get_run
-from ft_tools.training import flash_kernel
+from ft_tools.training import settings
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.settings import share_batch
 from ft_tools.training.tool import launch_dpo, launch_sft
@@ -166,9 +166,9 @@ def test_a_kernel_that_was_planned_and_fetched_is_planned_while_the_hub_is_silen
     commit = "0123456789abcdef0123456789abcdef01234567"
 
     def planned(info):
-        flash_kernel._commit.cache_clear()
+        settings._kernel_commit.cache_clear()
         monkeypatch.setattr("huggingface_hub.HfApi.model_info", info)
-        return flash_kernel.implementation()
+        return settings.flash_attention()
 
     def silent(*_, **__):
         raise OSError
@@ -179,4 +179,4 @@ def test_a_kernel_that_was_planned_and_fetched_is_planned_while_the_hub_is_silen
         parents=True
     )
     assert planned(silent).endswith(f"@{commit}")
-    flash_kernel._commit.cache_clear()
+    settings._kernel_commit.cache_clear()
