@@ -27,8 +27,8 @@ def estimated(**arguments):
 @pytest.mark.parametrize(
     ("arguments", "cure"),
     [
-        ({"method": "full", "lora_rank": 8}, "remove either"),
-        ({"method": "full", "target_modules": "all-linear"}, "remove either"),
+        ({"method": "full", "lora_rank": 8}, "remove one"),
+        ({"method": "full", "target_modules": "all-linear"}, "remove one"),
         ({"method": "full", "lora_dropout": 0.1}, "'lora' or 'qlora'"),
         ({"method": "lora", "quantization": "nf4"}, "'qlora'"),
         ({"method": "lora", "kbit_prepared": True}, "'qlora'"),
