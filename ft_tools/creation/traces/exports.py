@@ -74,7 +74,7 @@ def _call(
     return made
 
 
-def _snake(row: Mapping[str, Any]) -> dict[str, Any]:
+def snake(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with its own names as files spell them, where an API has camelCase."""
     return {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", k).lower(): v for k, v in row.items()}
 
@@ -82,23 +82,20 @@ def _snake(row: Mapping[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------- chat completions of OpenAI
 
 
-def fits_openai(row: Mapping[str, Any]) -> bool:
-    """Return whether a row holds a request or a response of chat completions."""
-    return _with(row, "choices") is not None or _with(row, "messages") is not None
-
-
-def _with(row: Any, name: str, depth: int = 3) -> Mapping[str, Any] | None:
+def with_list(row: Any, name: str, depth: int = 3) -> Mapping[str, Any] | None:
     """Return the object, the row or one inside it, that has a list under a name."""
     held = object_of(row)
     if isinstance(parsed(held.get(name)), list):
         return held
-    inner = (_with(one, name, depth - 1) for one in held.values() if depth > 1)
+    inner = (with_list(one, name, depth - 1) for one in held.values() if depth > 1)
     return next(filter(None, inner), None)
 
 
 def openai(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
     """Yield a conversation for each answer; a batch's request and response are joined by id."""
-    listed = [(row, _with(row.value, "messages"), _with(row.value, "choices")) for row in rows]
+    listed = [
+        (row, with_list(row.value, "messages"), with_list(row.value, "choices")) for row in rows
+    ]
     requests = {text_at(row.value, "custom_id"): request for row, request, _ in listed if request}
     for row, own, response in listed:
         batch = text_at(row.value, "custom_id")
@@ -130,16 +127,10 @@ def openai(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
 # ---------------------------------------------------------------------- Langfuse and LangSmith
 
 
-def fits_langfuse(row: Mapping[str, Any]) -> bool:
-    """Return whether a row is an observation or a score."""
-    names = _snake(row).keys()
-    return bool({"parent_observation_id", "data_type"} & names and {"type", "name"} & names)
-
-
 def langfuse(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
     """Yield the observations; scores are of them, or of what they are part of."""
     for row in rows:
-        value = _snake(row.value)
+        value = snake(row.value)
         if kind := text_at(value, "data_type"):
             score = value.get("value")
             # Of a category the value is only its index, of a text it is 0.
@@ -153,11 +144,6 @@ def langfuse(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
         kind, failed = text_at(value, "type"), "error" if value.get("level") == "ERROR" else ""
         is_call = kind == "GENERATION" and messages_of(value_at(value, paths_of(LANGFUSE)["asked"]))
         yield _call(LANGFUSE, row, value, "" if is_call else kind, failed)
-
-
-def fits_langsmith(row: Mapping[str, Any]) -> bool:
-    """Return whether a row is a run."""
-    return "run_type" in row
 
 
 def langsmith(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
@@ -186,13 +172,6 @@ def langsmith(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
 # ------------------------------------------------------------------------------ OpenTelemetry
 
 
-def fits_spans(row: Mapping[str, Any]) -> bool:
-    """Return whether a row is a span, a log record, or holds some."""
-    names = {name.partition(".")[0] for name in _snake(row)}
-    has_ids = {"trace_id", "context", "span_context"} & names
-    return bool((has_ids and {"attributes", "body"} & names) or {*GROUPS} & names)
-
-
 def spans(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
     """Yield the spans; each is what it, its events and its log records say."""
     parts: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
@@ -216,7 +195,7 @@ def spans(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
 
 def _members(value: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the spans and records inside what OTLP groups by resource and scope."""
-    value = _snake(value)
+    value = snake(value)
     inner = [one for name in GROUPS for one in objects_of(value.get(name))]
     for one in inner:
         yield from _members(one)
@@ -238,7 +217,7 @@ def _records(row: LogRow, one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     more = {"name": name, "date": date, "attributes": flat, "has_failed": failed}
     yield own | ids | more | {"body": _plain(own.get("body"))}
     for event in objects_of(own.get("events")):
-        yield from (inner | ids for inner in _records(row, _snake(event)))
+        yield from (inner | ids for inner in _records(row, snake(event)))
 
 
 def _pairs(held: Any) -> Iterator[tuple[str, Any]]:

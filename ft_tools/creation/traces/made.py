@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -34,15 +34,22 @@ from ft_tools.formats.example import Example, Message
 from ft_tools.formats.origin import Origin
 from ft_tools.formats.readers.source import find_sources, read
 
-FORMATS: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Reader]] = {
-    sessions.CODEX: (sessions.fits_codex, sessions.codex),
-    sessions.CLAUDE: (sessions.fits_claude, sessions.claude_code),
-    exports.LANGSMITH: (exports.fits_langsmith, exports.langsmith),
-    exports.LANGFUSE: (exports.fits_langfuse, exports.langfuse),
-    "spans": (exports.fits_spans, exports.spans),
-    exports.OPENAI: (exports.fits_openai, exports.openai),
+FORMATS: dict[str, tuple[str, Reader]] = {
+    sessions.CODEX: ("timestamp+type+payload", sessions.codex),
+    sessions.CLAUDE: ("parentUuid sessionId+type", sessions.claude_code),
+    exports.LANGSMITH: ("run_type", exports.langsmith),
+    exports.LANGFUSE: ("parent_observation_id data_type", exports.langfuse),
+    "spans": (
+        "trace_id+attributes trace_id+body context+attributes span_context+attributes "
+        + " ".join(exports.GROUPS),
+        exports.spans,
+    ),
+    exports.OPENAI: ("", exports.openai),
 }
-"""Name -> whether a row is of the format, and its reader; the first that fits a file's row."""
+"""Name -> keys of a row that show it, all of one group, and its reader; the first of a file fits.
+
+Chats of OpenAI are shown by a list of messages or of choices, at any depth.
+"""
 LOOKED_AT, MOST_KEYS, MOST_LISTED = 50, 8, 20
 """Rows of a file by which its format is recognised; keys of them that an error lists; names."""
 
@@ -105,9 +112,8 @@ def _read(path: Path, log: Log) -> Iterator[Conversation]:
     by_format: dict[str, list[LogRow]] = defaultdict(list)
     for _, held in groupby(_rows_in(path, log), key=lambda row: row.file):
         rows = list(held)
-        # The format of a file by the keys of its first rows; empty if it is none.
         first = [row.value for row in rows[:LOOKED_AT]]
-        fitting = (name for name, (fits, _) in FORMATS.items() if any(map(fits, first)))
+        fitting = (name for name in FORMATS if any(_shows(name, row) for row in first))
         by_format[next(fitting, "")] += rows
     unknown = by_format.pop("", [])
     if not by_format:
@@ -117,6 +123,14 @@ def _read(path: Path, log: Log) -> Iterator[Conversation]:
     log.skipped["rows_of_no_known_format"] += len(unknown)
     for name, rows in by_format.items():
         yield from FORMATS[name][1](rows, log)
+
+
+def _shows(format_name: str, row: Mapping[str, Any]) -> bool:
+    """Return whether a row is of a format, by its keys."""
+    names = {*row, *(name.partition(".")[0] for name in exports.snake(row))}
+    if format_name == exports.OPENAI:
+        return any(exports.with_list(row, name) for name in ("messages", "choices"))
+    return any(names.issuperset(group.split("+")) for group in FORMATS[format_name][0].split())
 
 
 def _rows_in(path: Path, log: Log) -> Iterator[LogRow]:

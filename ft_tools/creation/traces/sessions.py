@@ -17,7 +17,6 @@ COMMANDS = ("<command-", "<local-command-", "<bash-")
 INTERRUPTED = "[Request interrupted by user"
 ABOVE = "parentUuid logicalParentUuid"
 SPOKEN = frozenset({"user", "assistant"})
-TYPES = frozenset({"session_meta", "turn_context", "response_item", "event_msg", "compacted"})
 CONTEXT = (
     "<environment_context>", "<user_instructions>", "# AGENTS.md instructions", "<INSTRUCTIONS>",
     "<turn_aborted>", "<user_shell_command>", "<skill>", "<subagent_notification>",
@@ -42,11 +41,6 @@ def _by_file(rows: Iterable[LogRow]) -> Iterator[list[LogRow]]:
 
 
 # ------------------------------------------------------------------------------------ Claude Code
-
-
-def fits_claude(row: Mapping[str, Any]) -> bool:
-    """Return whether a row is one of a session of Claude Code."""
-    return "parentUuid" in row or ("sessionId" in row and "type" in row)
 
 
 def claude_code(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
@@ -152,11 +146,6 @@ def _session(
 
 
 # ------------------------------------------------------------------------------------------ Codex
-
-
-def fits_codex(row: Mapping[str, Any]) -> bool:
-    """Return whether a row is one of a rollout of Codex."""
-    return text_at(row, "type") in TYPES and isinstance(row.get("payload"), Mapping)
 
 
 def codex(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:

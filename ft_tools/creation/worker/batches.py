@@ -38,34 +38,38 @@ class Pending(BaseModel):
 
 def ask_batches(
     session: Session, requests: Requests, price: Price, budget: Budget, missing: Sequence[Question]
-) -> Iterator[dict[str, client.Reply]]:
+) -> Iterator[list[tuple[int, client.Reply]]]:
     """Ask each question once, in as many batches as the budget needs; yield what each answered.
 
     Stopped or failed, a submitted batch goes on: resume_run reads it.
     """
     endpoint = requests.teacher.endpoint
     assert endpoint is not None
-    path, questions = session.run_dir / FILE, {one.key: one for one in missing}
+    path, places = session.run_dir / FILE, {one.key: at for at, one in enumerate(missing)}
     held = Pending.model_validate_json(path.read_bytes()) if path.exists() else Pending()
-    while questions or held.calls:
-        for one in [] if held.calls else list(questions.values())[:MOST_REQUESTS]:
+    left = list(missing)
+    while left or held.calls:
+        for one in [] if held.calls else left[:MOST_REQUESTS]:
             most = requests.most_usd(one.prompt, price)
             if held.calls and not budget.has_room(most):
                 break
             held.calls[one.key] = budget.reserve(most)
+        left = [one for one in left if one.key not in held.calls]
         write_file(path, held.model_dump_json())
-        asked = [questions.pop(key) for key in held.calls if key in questions]
-        name = f"{session.run_dir.name}-{min(held.calls)[:16]}"
-        held.id = held.id or _submitted(endpoint, requests, asked, name)
-        write_file(path, held.model_dump_json())
+        if not held.id:
+            asked = [missing[places[key]] for key in held.calls if key in places]
+            name = f"{session.run_dir.name}-{min(held.calls)[:16]}"
+            held.id = _submitted(endpoint, requests, asked, name)
+            write_file(path, held.model_dump_json())
         session.phase(f"waiting for batch {held.id}")
-        found = dict(_replies(endpoint, _ended(session, endpoint, held)))
+        found = dict(_replies(endpoint, _ended(session, endpoint, held.id)))
         for key in held.calls.keys() & found.keys():
             client.keep_reply(session.run_dir / REPLIES, key, found[key])
-        yield {key: found.get(key, client.NO_REPLY) for key in held.calls}
+        replies = {key: found.get(key, client.NO_REPLY) for key in held.calls}
+        yield [(places[key], reply) for key, reply in replies.items() if key in places]
         for key, call in held.calls.items():
             # What a batch did not answer is not billed; without a count, the highest price counts.
-            reply = found.get(key, client.NO_REPLY)
+            reply = replies[key]
             usd = price.usd_of(reply.prompt_tokens, reply.completion_tokens)
             budget.settle(call, usd if reply.prompt_tokens or not reply.text else None)
         path.unlink()
@@ -88,12 +92,12 @@ def _submitted(endpoint: Endpoint, requests: Requests, asked: Sequence[Question]
     return str(json.loads(_answer(endpoint, "POST", "batches", json=batch))["id"])
 
 
-def _ended(session: Session, endpoint: Endpoint, held: Pending) -> Mapping[str, Any]:
+def _ended(session: Session, endpoint: Endpoint, batch_id: str) -> Mapping[str, Any]:
     """Return a batch once it has ended; a few polls in a row may fail."""
     num_failed = 0
     while True:
         try:
-            batch = json.loads(_answer(endpoint, "GET", f"batches/{held.id}"))
+            batch = json.loads(_answer(endpoint, "GET", f"batches/{batch_id}"))
             if batch.get("status") in ENDED:
                 return dict(batch)
             num_failed = 0

@@ -15,7 +15,7 @@ from ft_tools.creation.plan import MOST_LISTED, CreatePlan
 from ft_tools.creation.prompts import Candidate, Malformed, Prompt
 from ft_tools.creation.requests import KINDS, Requests, prompt_sha256
 from ft_tools.creation.rows import Made, made_row
-from ft_tools.creation.worker.teacher import CALLS, HTTP, Replies, take_over
+from ft_tools.creation.worker.teacher import CALLS, HTTP, take_over
 from ft_tools.endpoints.budget import Budget
 from ft_tools.endpoints.client import NO_REPLY, Reply
 from ft_tools.formats.origin import Origin
@@ -34,7 +34,7 @@ def rows_of(
     plan: CreatePlan,
     requests: Requests,
     prompts: Sequence[Prompt],
-    replies: Replies,
+    replies: Mapping[str, Reply],
 ) -> Made:
     """Return the rows that passed, and count the others by reason; their replies are kept."""
     request, asking = requests.request, plan.asking
@@ -44,7 +44,7 @@ def rows_of(
         [
             candidate
             for sample, key in enumerate(requests.keys(prompt))
-            for candidate in _candidates(requests, prompt, sample, replies.by_key.get(key))
+            for candidate in _candidates(requests, prompt, sample, replies.get(key))
         ]
         for prompt in prompts
     ]
@@ -87,7 +87,7 @@ def rows_of(
         warnings.append(warning("budget_ended", num=ended))
     num_asked = sum(one.num for _, one in rows) + len(added)
     found = [*(row for row, *_ in made), *added]
-    return Made(found, num_asked, +dropped, warnings, replies.usd, replies.num_calls)
+    return Made(found, num_asked, +dropped, warnings)
 
 
 def _candidates(

@@ -58,7 +58,10 @@ def work(session: Session) -> CreateReport:
         requests = Requests(request, request.teacher, plan.asking.model)
         if plan.pilot and request.marked:
             _compare_judges(session, request, request.marked)
-        made = rows_of(session, plan, requests, used, ask(session, plan, requests, used))
+        replies, budget = ask(session, plan, requests, used)
+        usd = budget.usd if requests.teacher.endpoint and plan.asking.price else None
+        made = rows_of(session, plan, requests, used, replies)
+        made = replace(made, usd=usd, num_calls=budget.num_calls)
     if test is not None:
         made = _without_leaks(session, test, request.test_similarity, made)
     return _report(session, request, plan, made)

@@ -1,9 +1,9 @@
 """Ask the teacher what is missing: each reply is kept before it counts."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 from ft_tools.creation.findings import refusal
 from ft_tools.creation.pilots import REPLIES
@@ -25,20 +25,10 @@ BATCH = 16
 """Prompts that a local model answers at a time."""
 
 
-class Replies(NamedTuple):
-    """What the teacher said, by key."""
-
-    by_key: Mapping[str, Reply]
-    usd: float | None = None
-    """Spent by this run, what is unknown at its highest price; None: the price is unknown."""
-    num_calls: int = 0
-    """Of this run, retries included."""
-
-
 def ask(
     session: Session, plan: CreatePlan, requests: Requests, prompts: Sequence[Prompt]
-) -> Replies:
-    """Return the replies to all prompts, as far as the budget allows.
+) -> tuple[dict[str, Reply], Budget]:
+    """Return the replies to all prompts by key, as far as the budget allows, and the budget.
 
     Raises:
         EndpointUnavailable: Several requests in a row failed after retries; resume_run goes on.
@@ -46,8 +36,8 @@ def ask(
         Stopped: It was requested; what was in flight is kept.
     """
     assert plan.asking is not None
-    endpoint, price = requests.teacher.endpoint, plan.asking.price
-    known = take_over(session.run_dir / REPLIES, plan.asking.reused_from)
+    endpoint, path = requests.teacher.endpoint, session.run_dir / REPLIES
+    known = take_over(path, plan.asking.reused_from)
     # Equal requests are one.
     asked = {
         key: Question(key, prompt, sample)
@@ -58,17 +48,18 @@ def ask(
     missing = [one for key, one in asked.items() if key not in known]
     session.phase("asking the teacher")
     session.progress(len(known), len(asked))
-    most_calls = endpoint.max_calls if endpoint else 0
+    most_calls, price = endpoint.max_calls if endpoint else 0, plan.asking.price or Price()
     budget = Budget(session.run_dir / CALLS, TEACHER, most_calls, requests.max_usd)
     if endpoint is None:
         answers = _answered_here(session, requests, missing)
     elif requests.request.batch:
-        answers = ask_batches(session, requests, price or Price(), budget, missing)
+        answers = ask_batches(session, requests, price, budget, missing)
     else:
-        answers = _one_by_one(session, requests, price, budget, missing)
+        client = Client(endpoint, price, budget, path, keeps_refused=True)
+        answers = _one_by_one(session, requests, client, missing)
     try:
         for found in answers:
-            known |= found
+            known |= {missing[at].key: reply for at, reply in found}
             session.progress(len(known), len(asked))
     except BudgetUsedUp as error:
         session.event(f"{error}; what was answered is used", "warning")
@@ -78,27 +69,7 @@ def ask(
     if endpoint is not None and reasons and all(map(HTTP.fullmatch, reasons)):
         # The fault is in all of them.
         raise refusal("all_refused", host=endpoint.host, reasons=", ".join(sorted(reasons)))
-    return Replies(known, budget.usd if endpoint and price else None, budget.num_calls)
-
-
-def _one_by_one(
-    session: Session,
-    requests: Requests,
-    price: Price | None,
-    budget: Budget,
-    missing: Sequence[Question],
-) -> Iterator[dict[str, Reply]]:
-    """Yield replies as they arrive; each is kept before."""
-    assert requests.teacher.endpoint is not None
-    path = session.run_dir / REPLIES
-    client = Client(requests.teacher.endpoint, price, budget, path, keeps_refused=True)
-    asked, samples = [one.prompt.messages for one in missing], [one.sample for one in missing]
-    stop, options = (lambda: session.should_stop), requests.options
-    try:
-        for batch in client.ask_all(asked, requests.max_tokens, stop, samples, **options):
-            yield {missing[i].key: reply for i, reply in batch}
-    finally:
-        client.close()
+    return known, budget
 
 
 def take_over(path: Path, runs: Sequence[str]) -> dict[str, Reply]:
@@ -112,9 +83,20 @@ def take_over(path: Path, runs: Sequence[str]) -> dict[str, Reply]:
     return known
 
 
+def _one_by_one(
+    session: Session, requests: Requests, client: Client, missing: Sequence[Question]
+) -> Iterator[list[tuple[int, Reply]]]:
+    """Yield replies with their places as they arrive; the client keeps each before."""
+    asked, samples = [one.prompt.messages for one in missing], [one.sample for one in missing]
+    with closing(client):
+        yield from client.ask_all(
+            asked, requests.max_tokens, lambda: session.should_stop, samples, **requests.options
+        )
+
+
 def _answered_here(
     session: Session, requests: Requests, missing: Sequence[Question]
-) -> Iterator[dict[str, Reply]]:
+) -> Iterator[list[tuple[int, Reply]]]:
     """Yield what a model of this machine answers; each reply is kept before."""
     files, name = requests.files, requests.teacher.model
     if not missing or files is None or name is None:
@@ -127,9 +109,8 @@ def _answered_here(
     from ft_tools.evaluation.worker.loaded_models import LoadedModels, prepare
 
     prepare(requests.request.seed, session.info.created_at)
-    models = LoadedModels(load_plan([find_model(name)]), [files])
-    asked = [HeldOut(i, one.prompt.messages) for i, one in enumerate(missing)]
-    try:
+    asked = [HeldOut(at, one.prompt.messages) for at, one in enumerate(missing)]
+    with closing(LoadedModels(load_plan([find_model(name)]), [files])) as models:
         writer = models.writer(files)
         rendering = "chat" if writer.template is not None else "plain"
         grammar = grammar_of(requests.teacher.decoding, requests.schema, [])
@@ -142,19 +123,21 @@ def _answered_here(
             should_stop=lambda: session.should_stop,
             grammar=grammar,
         ):
-            found = {}
-            for i, answer in batch:
-                reply = Reply(
-                    text=answer.text,
-                    prompt_tokens=answer.prompt_tokens,
-                    completion_tokens=answer.num_tokens,
-                    finished=answer.finished,
-                    served_by=files.name,
-                    seconds=answer.seconds,
-                    finish_reason="stop" if answer.finished else "length",
+            found = [
+                (
+                    at,
+                    Reply(
+                        text=one.text,
+                        prompt_tokens=one.prompt_tokens,
+                        completion_tokens=one.num_tokens,
+                        finished=one.finished,
+                        served_by=files.name,
+                        seconds=one.seconds,
+                        finish_reason="stop" if one.finished else "length",
+                    ),
                 )
-                keep_reply(session.run_dir / REPLIES, missing[i].key, reply)
-                found[missing[i].key] = reply
+                for at, one in batch
+            ]
+            for at, reply in found:
+                keep_reply(session.run_dir / REPLIES, missing[at].key, reply)
             yield found
-    finally:
-        models.close()
