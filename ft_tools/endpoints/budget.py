@@ -7,10 +7,10 @@ its highest possible price, so a restart never exceeds the budget.
 import json
 import threading
 from pathlib import Path
-from typing import Any
 
 from ft_tools.errors import FineTuningError
 from ft_tools.publish import append_line
+from ft_tools.runs.state.directory import read_rows
 
 
 class BudgetUsedUp(FineTuningError):
@@ -30,8 +30,8 @@ class Budget:
         self._settled = threading.Condition()
         self._in_flight: set[int] = set()
         self._usd: dict[int, float] = {}
-        for row in _rows(path):
-            if row.get("system") == system:
+        for row in read_rows(path):
+            if row.get("system") == system and {"call", "usd"} <= row.keys():
                 self._usd[int(row["call"])] = float(row["usd"])
 
     @property
@@ -85,15 +85,3 @@ class Budget:
         row = {"system": self._system, "call": call, "usd": round(usd, 9)}
         append_line(self._path, json.dumps(row))
         self._usd[call] = usd
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and {"system", "call", "usd"} <= row.keys():
-            rows.append(row)
-    return rows

@@ -1,5 +1,6 @@
 """Ask a server with the OpenAI chat completions API; nothing it says is trusted or passed on."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from ft_tools.endpoints.budget import Budget, BudgetUsedUp
 from ft_tools.endpoints.spec import Endpoint, Price
 from ft_tools.errors import BadInput, FineTuningError
 from ft_tools.publish import append_line
+from ft_tools.runs.state.directory import read_rows
 
 MAX_ANSWER_BYTES = 4 * 2**20
 MAX_RETRIES = 6
@@ -354,13 +356,8 @@ def keep_reply(path: Path, key: str, reply: Reply) -> None:
 def read_replies(path: Path | None) -> dict[str, Reply]:
     """Return the replies that a file keeps, by key; a torn line is dropped."""
     replies: dict[str, Reply] = {}
-    if path is None or not path.exists():
-        return replies
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
+    for row in read_rows(path) if path else ():
+        with contextlib.suppress(LookupError, TypeError):
             key = row.pop("key")
             replies[key] = Reply(**row)
-        except (ValueError, LookupError, TypeError):
-            continue
     return replies
