@@ -3,6 +3,7 @@
 Paraphrases take a model: `creation/worker/create.py`.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,40 +30,36 @@ class TestQuestions:
         examples = read_held_out(path) if path is not None else []
         asked = [text for one in examples for text in (one.asked, question_of(one)) if text.strip()]
         self.questions = list(dict.fromkeys(asked))
-        self._whole = {_plain(text) for text in self.questions}
-        self._having: dict[tuple[str, ...], list[str]] = {}
-        """Words that follow each other -> the questions that have them."""
-        for text in self._whole:
-            for run in _runs_of(text):
-                self._having.setdefault(run, []).append(text)
         self._runs = NGrams()
+        self._having: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        """Words that follow each other -> the questions that have them, or are no longer."""
         for text in self.questions:
             self._runs.add(text)
+            said = words(normalise(text))
+            for run in _runs_of(said) or {tuple(said)}:
+                self._having[run].append(f" {' '.join(said)} ")
 
     def holding(self, rows: Sequence[MadeRow]) -> list[bool]:
         """Return which rows are held out by their words, copies of their source rows included."""
         held = [
             any(self.hold(asked, row.answers) for asked in row.questions)
             # A passage may be that of a test row, but not what it asks about it.
-            or any(self._holds_whole(_plain(str(turn["content"]))) for turn in row.messages)
+            or any(self._shares(str(turn["content"]), is_question=False) for turn in row.messages)
             for row in rows
         ]
         return with_copies(rows, held)
 
     def hold(self, question: str, answer: str = "") -> bool:
         """Return whether a row asks, or answers with, what a test row asks."""
-        plain = _plain(question)
-        if plain in self._whole or self._runs.holds((question, answer)):
-            return True
-        # A short question inside of a longer text, on either side.
-        longer = self._having.get(tuple(plain.split()[:MIN_WORDS]), ())
-        return self._holds_whole(plain) or any(f" {plain} " in f" {text} " for text in longer)
+        return self._runs.holds((question, answer)) or self._shares(question, is_question=True)
 
-    def _holds_whole(self, plain: str) -> bool:
-        """Return whether a text holds a test question from its first word to its last."""
-        shared = _runs_of(plain) & self._having.keys()
-        found = {text for run in shared for text in self._having[run]}
-        return any(f" {text} " in f" {plain} " for text in found)
+    def _shares(self, text: str, *, is_question: bool) -> bool:
+        """Return whether a text holds a test question, or as a question is one or in one."""
+        said = words(normalise(text))
+        runs = _runs_of(said) or ({tuple(said)} if is_question else set())
+        plain = f" {' '.join(said)} "
+        near = {known for run in runs & self._having.keys() for known in self._having[run]}
+        return any(known in plain or (is_question and plain in known) for known in near)
 
 
 def with_copies(rows: Sequence[MadeRow], held: Sequence[bool]) -> list[bool]:
@@ -78,12 +75,6 @@ def with_copies(rows: Sequence[MadeRow], held: Sequence[bool]) -> list[bool]:
     ]
 
 
-def _runs_of(plain: str) -> set[tuple[str, ...]]:
+def _runs_of(said: list[str]) -> set[tuple[str, ...]]:
     """Return all words of a text that follow each other, so many at a time."""
-    said = plain.split()
     return set(zip(*(said[at:] for at in range(MIN_WORDS)), strict=False))
-
-
-def _plain(text: str) -> str:
-    """Return a text's words in lower case, punctuation dropped."""
-    return " ".join(words(normalise(text)))

@@ -3,6 +3,8 @@
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from ft_tools.formats.example import Example, Message, thoughts_of
@@ -177,24 +179,23 @@ def joined(messages: Iterable[Message]) -> list[Message]:
 
     What is the system's later on, and answers before the first question, are left out.
     """
+    turns = list(messages)
+    is_asked = [one["role"] in {"user", UNREADABLE} for one in turns]
+    first = is_asked.index(True) if True in is_asked else len(turns)
+    kept = [one for at, one in enumerate(turns) if (at < first) == (one["role"] == "system")]
     made: list[Message] = []
-    for message in messages:
-        role, before = message["role"], made[-1]["role"] if made else ""
-        is_late = role == "system" and before not in {"", "system"}
-        if is_late or (role in {"assistant", "tool"} and before in {"", "system"}):
+    for role, group in groupby(kept, key=itemgetter("role")):
+        held = list(group)
+        if role in {"tool", UNREADABLE}:
+            made += held
             continue
-        if role != before or role not in {"system", "user", "assistant"}:
-            made.append(message)
-            continue
-        both = (made.pop(), message)
-        both_said = {
-            "content": "\n\n".join(one["content"] for one in both if one["content"]),
-            "tool_calls": [call for one in both for call in one.get("tool_calls", [])],
-            "reasoning_content": "\n".join(
-                filter(None, (one.get("reasoning_content") for one in both))
-            ),
+        thoughts = [one["reasoning_content"] for one in held if "reasoning_content" in one]
+        said = {
+            "content": "\n\n".join(one["content"] for one in held if one["content"]),
+            "tool_calls": [call for one in held for call in one.get("tool_calls", ())],
+            "reasoning_content": "\n".join(thoughts),
         }
-        made.append({"role": role} | {k: v for k, v in both_said.items() if v or k == "content"})
+        made.append({"role": role} | {k: v for k, v in said.items() if v or k == "content"})
     return made
 
 

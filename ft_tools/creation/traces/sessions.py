@@ -5,7 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ft_tools.creation.traces.log import Conversation, Log, LogRow
-from ft_tools.creation.traces.messages import items_of, messages_of, object_of, text_at, tools_of
+from ft_tools.creation.traces.messages import (
+    items_of,
+    messages_of,
+    object_of,
+    text_at,
+    tools_of,
+    value_at,
+)
 from ft_tools.formats.column_counts import number_of
 from ft_tools.formats.example import Message
 from ft_tools.formats.turns import as_call, first_of
@@ -33,19 +40,15 @@ STARTS = frozenset({"task_started", "turn_started"})
 ENDS = frozenset({"task_complete", "turn_complete", ABORTED})
 
 
-def _by_file(rows: Iterable[LogRow]) -> Iterator[list[LogRow]]:
-    files: dict[str, list[LogRow]] = defaultdict(list)
-    for row in rows:
-        files[row.file].append(row)
-    yield from files.values()
-
-
 # ------------------------------------------------------------------------------------ Claude Code
 
 
 def claude_code(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
     """Yield a conversation for each session of a file: what was said on the way to its last row."""
-    for held in _by_file(rows):
+    files: dict[str, list[LogRow]] = defaultdict(list)
+    for row in rows:
+        files[row.file].append(row)
+    for held in files.values():
         for row in held:
             why, kind = _why_silent(row.value), text_at(row.value, "type")
             if why or kind not in SPOKEN:
@@ -87,33 +90,33 @@ def _reply_id(row: Mapping[str, Any]) -> str:
     return text_at(row, "message.id uuid")
 
 
-def _replies(rows: Iterable[LogRow]) -> dict[str, list[Message]]:
-    """Return each reply by its id: all lines of it, with the results of its calls.
+def _replies(rows: Iterable[LogRow]) -> dict[str, tuple[list[Message], bool]]:
+    """Return each reply by its id: all its lines with the results of its calls; if it was stopped.
 
-    Of calls side by side, each result hangs on the line with its call; one that was interrupted
-    has a message that says so.
+    Of calls side by side, each result hangs on the line with its call.
     """
     parts: dict[str, list[Any]] = defaultdict(list)
-    results: dict[str, Message] = {}
+    results, stopped, made = dict[str, Message](), set[str](), {}
     for row in (one.value for one in rows):
         said = object_of(row.get("message"))
         if row.get("type") == "assistant" and not _why_silent(row):
             parts[_reply_id(row)] += items_of(said.get("content"))
         elif row.get("type") == "user":
-            is_interrupted = text_at(row, "toolUseResult.interrupted") == "True"
-            for one in messages_of(said):
-                if one["role"] == "tool":
-                    results[str(one.get("tool_call_id"))] = one | {"interrupted": is_interrupted}
-    made = {}
+            found = {
+                str(m.get("tool_call_id")): m for m in messages_of(said) if m["role"] == "tool"
+            }
+            results |= found
+            stopped |= found.keys() if value_at(row, "toolUseResult.interrupted") else set()
     for name, held in parts.items():
         turns = messages_of({"role": "assistant", "content": held})
         ids = [str(call.get("id")) for turn in turns for call in turn.get("tool_calls", ())]
-        made[name] = [*turns, *(results[one] for one in ids if one in results)]
+        said_then = [*turns, *(results[one] for one in ids if one in results)]
+        made[name] = said_then, not stopped.isdisjoint(ids)
     return made
 
 
 def _session(
-    path: list[LogRow], session: str, replies: Mapping[str, list[Message]]
+    path: list[LogRow], session: str, replies: Mapping[str, tuple[list[Message], bool]]
 ) -> Conversation:
     date = text_at(path[0].value, "timestamp")
     made = Conversation(CLAUDE, path[0], session=session, date=date)
@@ -135,13 +138,11 @@ def _session(
         elif kind == "assistant" and not why and not is_to_command and reply not in read:
             read.add(reply)
             made.model = made.model or text_at(row, "message.model")
-            if made.failed == "api_error":
-                # It was asked again.
-                made.failed = ""
-            for one in replies[reply]:
-                is_interrupted = one.get("interrupted", False)
-                made.failed = "interrupted" if is_interrupted else made.failed
-                made.messages.append({k: v for k, v in one.items() if k != "interrupted"})
+            said, is_stopped = replies[reply]
+            made.messages += said
+            if is_stopped or made.failed == "api_error":
+                # What failed was asked again.
+                made.failed = "interrupted" if is_stopped else ""
     return made
 
 
@@ -149,9 +150,17 @@ def _session(
 
 
 def codex(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
-    """Yield a conversation for each file: items of the history, and how each turn ended."""
-    for held in _by_file(rows):
-        yield _rollout(held, log)
+    """Yield a conversation for each rollout: items of the history, and how each turn ended."""
+    held: list[LogRow] = []
+    for row in rows:
+        # A fork begins with the rollout that it continues, and with its `session_meta`.
+        is_meta = text_at(row.value, "type") == "session_meta"
+        is_next = is_meta and any(one.value.get("type") == "response_item" for one in held)
+        if held and (is_next or row.file != held[0].file):
+            yield _rollout(held, log)
+            held = []
+        held.append(row)
+    yield _rollout(held, log)
 
 
 def _rollout(rows: list[LogRow], log: Log) -> Conversation:
