@@ -187,7 +187,7 @@ def spans(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
         held = record["attributes"]
         # A span of its own that evaluates is about the one that it stands in.
         about = record["span"] if record["span"] in judged else record["parent"]
-        about = held.get("gen_ai.response.id") or about or held.get("session.id", "")
+        about = str(held.get("gen_ai.response.id") or about or held.get("session.id") or "")
         scores = [held.get(f"{EVALUATION}.score.{key}") for key in ("value", "label")]
         log.sign(about, held.get(f"{EVALUATION}.name"), *scores)
     yield from found
