@@ -5,7 +5,6 @@ from pathlib import Path
 
 from ft_tools import abandoned_calls, workspace
 from ft_tools.data.judge import count_findings, row_kinds
-from ft_tools.data.judge.enough_examples import judge_size, rarest_label
 from ft_tools.data.judge.findings import note
 from ft_tools.data.judge.next_steps import next_steps
 from ft_tools.data.judge.readiness import is_undecided, judge, too_much_removed
@@ -64,14 +63,12 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
 
 
 def _report(request: AuditRequest, data: ProcessedRows, methods: Methods) -> AuditReport:
-    scanned, task = data.scan, data.task
+    scanned = data.scan
     ledger = scanned.ledger
     total = len(ledger) - ledger.num_validation
     num_usable = len(ledger.kept(validation=False))
     findings = count_findings.findings_of(scanned, request)
-    rarest = rarest_label(ledger, scanned.answer_labels) if task == "sft" else None
-    size = judge_size(num_usable, task, rarest)
-    verdict, reasons = judge(scanned, findings, request, size, task)
+    verdict, reasons = judge(scanned, findings, request)
     main = row_kinds.main_format(scanned)
     shape = scanned.languages.shape() | scanned.pairs.shape()
     shape |= {f"secret_{name}": count for name, count in scanned.secrets.items()}
@@ -84,13 +81,12 @@ def _report(request: AuditRequest, data: ProcessedRows, methods: Methods) -> Aud
         removed_by=count_findings.removed_by(ledger),
         detected_format=main,
         format_fraction=round(scanned.formats[main] / total, 4) if total else 0.0,
-        task=task,
+        task=data.task,
         findings=findings,
         num_findings=len(findings),
         duplicates=data.duplicates,
         tokens=count_findings.tokens_of(ledger, request.max_length, methods.token_method),
         trainer_survival=scanned.trainers.survival(),
-        size_verdict=size,
         shape=shape,
         assumptions=[*methods.token_notes(), *data.near.assumptions, *_notes(data)],
         reasons=reasons,

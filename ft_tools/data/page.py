@@ -1,14 +1,19 @@
-"""The audit as a page for people: verdict, findings with quoted examples, plots."""
+"""The audit as a page for people: verdict, findings with quoted examples, lengths.
+
+At most `MOST` examples of bounded length: a page quotes data, and never holds the whole file.
+"""
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from ft_tools.data.judge.findings import Severity
 from ft_tools.data.judge.readiness import too_much_removed
-from ft_tools.data.page_examples import SOUND, Quoted, quoted_examples
+from ft_tools.data.map.masking import mask_example
 from ft_tools.data.read.scanned import Scan
 from ft_tools.data.report import AuditReport, Finding
+from ft_tools.formats.example import Example, content_of
+from ft_tools.formats.quoting import cut_to
 from ft_tools.views.charts import bar_chart
 from ft_tools.views.page import (
     Cell,
@@ -22,6 +27,7 @@ from ft_tools.views.page import (
     number,
     page,
     table,
+    turn,
 )
 
 VERDICTS = {
@@ -32,6 +38,10 @@ VERDICTS = {
 }
 TONES: dict[Severity, str] = {"error": "bad", "warning": "warn", "info": "neutral"}
 MOST_BARS, NUM_BINS = 12, 10
+MOST, EACH, NUM_SOUND = 60, 3, 8
+"""Quoted examples in all, of a finding, and without any finding, spread over the file."""
+TURN_CHARS, MOST_TURNS, PREVIEW_CHARS = 1200, 12, 90
+SOUND = "nothing found"
 QUOTED = note("Quoted data, not instructions. Keys and personal data are masked, long texts cut.")
 TOO_MUCH = (
     "So much would be removed that nothing was written. Decide about the reasons below, one by "
@@ -42,14 +52,12 @@ TOO_MUCH = (
 
 def audit_page(report: AuditReport, scanned: Scan) -> str:
     """Return the report as one self-contained HTML document."""
-    quoted = quoted_examples(scanned)
-    sound = quoted.get((SOUND, False), [])
+    quoted = _quoted(report, scanned)
+    sound = quoted.get(SOUND, [])
     removed = report.num_examples - report.num_usable
-    findings = [
-        _finding(one, quoted.get((one.id, bool(one.in_validation)), [])) for one in report.findings
-    ]
+    findings = [_finding(one, quoted) for one in report.findings]
     reasons = [(r.rule, r.observed, r.threshold) for r in report.reasons]
-    size = report.size_verdict
+    removed_by = list(report.removed_by.items())[:MOST_BARS]
     return page(
         "Dataset audit",
         {
@@ -59,25 +67,63 @@ def audit_page(report: AuditReport, scanned: Scan) -> str:
             ],
             "Findings": [QUOTED, *findings] if findings else note("Nothing was found."),
             "Lengths": _lengths(report, scanned),
-            "Enough examples?": [
-                table(["Goal", "Verdict"], [(g, _plain(v)) for g, v in size.goals.items()]),
-                table(["Rule", "Source"], [(r.rule, r.source) for r in size.reasons]),
-            ]
-            if size
-            else "",
-            "Examples in which nothing was found": [QUOTED, _folded(sound)] if sound else "",
+            "Examples in which nothing was found": [QUOTED, sound] if sound else "",
             "The file": _facts(report, removed),
         },
         lead=f"{VERDICTS[report.verdict]}: {number(report.num_usable)} of "
         f"{number(report.num_examples)} examples are usable, {number(removed)} left out.",
-        picture=_bars(list(report.removed_by.items()), "Left out, by reason", "examples"),
+        picture=bar_chart(removed_by, title="Left out, by reason", x_label="examples"),
         example=sound[0] if sound else "",
         subtitle=f"{number(report.num_examples)} examples, {report.detected_format}",
     )
 
 
-def _folded(quoted: Sequence[Quoted]) -> Part:
-    return [details(summary, content, kind="example") for summary, content in quoted]
+def _quoted(report: AuditReport, scanned: Scan) -> dict[str, list[Part]]:
+    """Return some examples by finding: each with its gravest; those without are under `SOUND`."""
+    ledger = scanned.ledger
+    chosen: dict[int, str] = {}
+    for name in dict.fromkeys(finding.id for finding in report.findings):
+        for at in sorted(set(scanned.found.get(name, ())))[:EACH]:
+            if len(chosen) < MOST - NUM_SOUND:
+                chosen.setdefault(at, name)
+    flawed = {index for indices in scanned.found.values() for index in indices}
+    sound = [at for at in ledger.kept(validation=False) if at not in flawed]
+    chosen |= dict.fromkeys(sound[:: max(1, len(sound) // NUM_SOUND)][:NUM_SOUND], SOUND)
+    made: dict[str, list[Part]] = defaultdict(list)
+    for index, row, example in scanned.examples_at(chosen):
+        mask_example(example)
+        turns = [] if row.problem is not None else _turns(example)
+        asked = next((text for role, text in turns if role != "system"), "could not be read")
+        rows = "Validation row" if index < ledger.num_validation else "Row"
+        summary = f"{rows} {ledger.lines[index]} {cut_to(' '.join(asked.split()), PREVIEW_CHARS)}"
+        parts = [_why(scanned, index)]
+        parts += [turn(role, cut_to(text, TURN_CHARS)) for role, text in turns[:MOST_TURNS]]
+        made[chosen[index]].append(details(summary, parts, kind="example"))
+    return made
+
+
+def _turns(example: Example) -> list[tuple[str, str]]:
+    """Return who says what."""
+    if example.text is not None:
+        return [("text", example.text)]
+    sides = {"chosen": example.chosen, "rejected": example.rejected}
+    if example.task == "kto":
+        sides = {"liked" if example.label else "disliked": example.chosen}
+    turns = [(str(m["role"]), content_of(m)) for m in example.messages]
+    return [*turns, *((name, content_of(m)) for name, side in sides.items() for m in side)]
+
+
+def _why(scanned: Scan, index: int) -> Part:
+    """Return why an example is left out, if it is."""
+    ledger = scanned.ledger
+    if not (why := ledger.reason_of(index)):
+        return ""
+    original = ""
+    if index in ledger.original:
+        kept, score = ledger.original_of(index)
+        other = "validation row" if kept < ledger.num_validation else "row"
+        original = f", like {other} {ledger.lines[kept]}, which is kept (score {score:.2f})"
+    return note(f"Left out: {why.replace('_', ' ')}{original}.")
 
 
 def _facts(report: AuditReport, removed: int) -> Part:
@@ -95,7 +141,7 @@ def _facts(report: AuditReport, removed: int) -> Part:
     return [key_values(facts), *map(note, report.assumptions)]
 
 
-def _finding(finding: Finding, quoted: Sequence[Quoted]) -> Part:
+def _finding(finding: Finding, quoted: Mapping[str, Sequence[Part]]) -> Part:
     where = " in the validation file" if finding.in_validation else ""
     outcome = "left out of the cleaned files" if finding.removed else "kept"
     share = f", {finding.fraction:.1%}" if finding.fraction else ""
@@ -109,7 +155,7 @@ def _finding(finding: Finding, quoted: Sequence[Quoted]) -> Part:
             f"{finding.cure[:1].upper()}{finding.cure[1:]}.",
             link("Source", finding.source or "") if is_page else "",
             note(f"Rows {', '.join(map(str, finding.rows))}{more}") if finding.rows else "",
-            _folded(quoted),
+            quoted.get(finding.id, []),
         ],
     )
 
@@ -120,12 +166,10 @@ def _lengths(report: AuditReport, scanned: Scan) -> Part:
         return note("No example is usable.")
     kept = scanned.ledger.kept(validation=False)
     width = max(1, math.ceil(1.2 * tokens.p95 / NUM_BINS))
-    top = NUM_BINS * width
-    bins = Counter(min(scanned.ledger.tokens[index], top - 1) // width for index in kept)
+    bins = Counter(min(scanned.ledger.tokens[at] // width, NUM_BINS - 1) for at in kept)
     ends = [f"{number(at * width)} to {number((at + 1) * width)}" for at in range(NUM_BINS)]
     ends[-1] = f"{number((NUM_BINS - 1) * width)} and more"
     rows = [(ends[at], bins[at]) for at in range(min(bins), max(bins) + 1)]
-    chart = _bars(rows, "Lengths of examples, in tokens", "examples")
     facts: dict[str, Cell] = {
         "How counted": tokens.method,
         "5%, median, 95%": ", ".join(map(number, (tokens.p05, tokens.p50, tokens.p95))),
@@ -137,12 +181,5 @@ def _lengths(report: AuditReport, scanned: Scan) -> Part:
     trained = report.shape.get("num_trained_tokens")
     if trained is not None and tokens.total:
         facts["Tokens in the loss"] = f"{number(trained)} ({trained / tokens.total:.0%})"
+    chart = bar_chart(rows, title="Lengths of examples, in tokens", x_label="examples")
     return [chart, key_values(facts)]
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _bars(rows: Sequence[tuple[str, int]], title: str, unit: str) -> Part:
-    return bar_chart(rows[:MOST_BARS], title=title, x_label=unit)

@@ -10,10 +10,9 @@ from pydantic import BaseModel, Field
 from ft_tools import facts, workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import count_findings, privacy
-from ft_tools.data.judge.enough_examples import fewest_examples, label_counts
 from ft_tools.data.judge.findings import RULES, note
 from ft_tools.data.judge.next_steps import launch_on, pair_reading_steps, quoting, rule_for
-from ft_tools.data.judge.readiness import MAX_CONFLICTING_FRACTION
+from ft_tools.data.judge.readiness import FEWEST, MAX_CONFLICTING_FRACTION
 from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
 from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.mapping_for_inference import SNIPPET_NAME, write_mapping
@@ -23,6 +22,7 @@ from ft_tools.data.read.scan import Tick
 from ft_tools.data.report import Outputs, PrepareReport, QuotedExample
 from ft_tools.data.request import PrepareRequest
 from ft_tools.data.show.profile import scan_file
+from ft_tools.data.split.choose import label_counts
 from ft_tools.data.split.parts import SAME_GROUP
 from ft_tools.data.write import NAMES, Part, outputs_in, write_rows
 from ft_tools.errors import BadInput, OutputExists, brief
@@ -414,7 +414,7 @@ def _after_writing(report: PrepareReport, made: Outputs) -> list[NextStep]:
         steps = [*quoting(made.train, open_errors), checked]
     else:
         steps = [*pair_reading_steps(made.train, report.findings), checked]
-        if made.num_train >= fewest_examples(report.task)[0]:
+        if made.num_train >= FEWEST:
             steps.append(launch_on(made.train, held_out, report.task, None))
     if not made.num_test:
         return steps

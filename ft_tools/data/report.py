@@ -77,16 +77,6 @@ class Survival(Report):
     source: str
 
 
-class SizeVerdict(Report):
-    """Whether there are enough examples left, by goal."""
-
-    num_usable: int = Field(description="Examples after cleaning.")
-    goals: dict[str, str] = Field(
-        description="Goal, as suggest_lora_config takes it -> too_few, enough or more_than_needed."
-    )
-    reasons: list[Reason]
-
-
 class Outputs(Report):
     """The files that were written, all in one folder, and how many rows each has."""
 
@@ -123,7 +113,6 @@ class AuditReport(Report):
     duplicates: Duplicates | None = None
     tokens: Tokens | None = None
     trainer_survival: list[Survival] = Field(default_factory=list)
-    size_verdict: SizeVerdict | None = None
     shape: dict[str, int | float] = Field(
         default_factory=dict, description="Figures about lengths, variety and pairs."
     )

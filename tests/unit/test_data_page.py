@@ -3,7 +3,7 @@
 import json
 import re
 
-from ft_tools.data import page_examples
+from ft_tools.data import page
 from ft_tools.data.audit import perform
 from ft_tools.data.request import AuditRequest
 
@@ -41,7 +41,7 @@ def test_findings_quote_their_examples_each_with_its_gravest_one(workspace):
     assert shown["placeholder_answer"] == ["4"]
     assert shown["exact_duplicate"] == ["8"]
     assert "like row 7, which is kept" in html
-    assert 0 < len(shown[""]) <= page_examples.NUM_SOUND
+    assert 0 < len(shown[""]) <= page.NUM_SOUND
     assert shown.keys() - {""} <= {finding.id for finding in report.findings}
 
 
@@ -49,5 +49,5 @@ def test_the_page_stays_small_whatever_the_data(workspace):
     rows = [row(at, f"word{at} " * 4000) for at in range(200)]
     rows += [{"messages": [{"role": "user", "content": "x"}] * 500} for _ in range(5)]
     _, html = audited(workspace, rows)
-    assert html.count('<details class="example">') <= page_examples.MOST
+    assert html.count('<details class="example">') <= page.MOST
     assert len(html) < 400_000

@@ -2,17 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from ft_tools.data.judge.enough_examples import BANDS, PAIRS
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput, Refused
 from ft_tools.formats.test_sets import FOLDER
-from ft_tools.lora.data_shape import Goal
 from ft_tools.similarity import minilm
 
 
@@ -40,28 +37,6 @@ def test_a_handful_of_rows_is_not_ready_for_any_goal(workspace, count, verdict):
     if verdict == "not_ready":
         assert reasons(report) == ["too_few_for_any_goal"]
         assert report.next_steps[0].tool == "recommend_approach"
-
-
-@pytest.mark.parametrize(("rare", "verdict"), [(49, "too_few"), (50, "enough")])
-def test_labels_are_judged_by_how_many_rows_the_rarest_has(workspace, rare, verdict):
-    labels = ["billing"] * rare + ["shipping"] * 60
-    write(workspace / "d.jsonl", [row(at, label) for at, label in enumerate(labels)])
-    size = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off")).size_verdict
-    assert size.goals == {"classification": verdict, "extraction": "enough"}
-    assert (size.reasons[0].observed, size.reasons[0].threshold) == (rare, 50)
-    assert ("add examples of it" in size.reasons[0].rule) == (verdict == "too_few")
-
-
-def test_labels_in_json_are_judged_field_by_field_and_are_goals_of_a_run(workspace):
-    """Fifteen combinations of two labels were fifteen classes, of which each was too rare."""
-    kinds = [(team, urgency) for team in "abcde" for urgency in ("low", "high", "none")]
-    answers = [json.dumps({"team": t, "urgency": u}) for t, u in kinds * 18]
-    write(workspace / "d.jsonl", [row(at, answer) for at, answer in enumerate(answers)])
-    size = audit_dataset(AuditRequest(path="d.jsonl", near_duplicates="off")).size_verdict
-    assert size.goals == {"classification": "enough", "extraction": "enough"}
-    assert size.reasons[0].observed == 54
-    assert size.reasons[0].rule.endswith("of the rarest class of team")
-    assert {*size.goals, *BANDS, *PAIRS} <= set(get_args(Goal))
 
 
 GROUPS = [row(1, "North."), row(1, "South."), row(1, "North."), row(2, "East."), row(2, "West.")]

@@ -4,16 +4,18 @@ from collections.abc import Iterable
 
 from ft_tools.contract import Reason
 from ft_tools.data.judge.count_findings import removed_by
-from ft_tools.data.judge.enough_examples import fewest_examples
 from ft_tools.data.judge.findings import RULES, UNDECIDED
 from ft_tools.data.map.apply_mapping import LEFT_OUT
 from ft_tools.data.read.scanned import Scan
-from ft_tools.data.report import Finding, Kind, SizeVerdict, Verdict
+from ft_tools.data.report import Finding, Verdict
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.choose import can_hold_out
 from ft_tools.reasons import reason
 
 SPLIT_FRACTION = 0.1
+FEWEST = 50
+"""Examples for a fixed format of answers, the most modest goal; pairs of one trait take as many."""
+FEWEST_SOURCE = "https://developers.openai.com/api/docs/guides/fine-tuning-best-practices.md"
 # Above this share of contradictions the answers teach chance. Judgement.
 MAX_CONFLICTING_FRACTION = 0.02
 TOO_MANY_REMOVED = "too_many_removed"
@@ -24,8 +26,6 @@ def judge(
     scan: Scan,
     findings: Iterable[Finding],
     request: AuditRequest,
-    size: SizeVerdict,
-    task: Kind,
 ) -> tuple[Verdict, list[Reason]]:
     """Decide whether the data is ready for its purpose, and why not."""
     ledger = scan.ledger
@@ -34,7 +34,7 @@ def judge(
     # What the caller decided to leave out is no surprise.
     expected = total - sum(n for why, n in removed_by(ledger).items() if why in LEFT_OUT)
     removed = 1 - usable / expected if expected else 1.0
-    reasons = _missing(scan, request, size, task) if request.purpose == "train" else []
+    reasons = _missing(scan, request) if request.purpose == "train" else []
     if removed > request.max_removed_fraction:
         reasons.append(reason(TOO_MANY_REMOVED, round(removed, 4), request.max_removed_fraction))
     reasons += [
@@ -53,14 +53,13 @@ def judge(
     return ("ready_after_cleaning" if usable < total else "ready"), []
 
 
-def _missing(scan: Scan, request: AuditRequest, size: SizeVerdict, task: Kind) -> list[Reason]:
+def _missing(scan: Scan, request: AuditRequest) -> list[Reason]:
     """Return what a training needs and this data lacks: examples, a validation part, agreement."""
     ledger = scan.ledger
     kept = ledger.kept(validation=False)
     reasons = []
-    fewest, source = fewest_examples(task)
-    if all(verdict == "too_few" for verdict in size.goals.values()):
-        reasons.append(reason("too_few_for_any_goal", len(kept), fewest, source=source))
+    if len(kept) < FEWEST:
+        reasons.append(reason("too_few_for_any_goal", len(kept), FEWEST, source=FEWEST_SOURCE))
     is_given = request.validation_path is not None
     fraction = request.validation_fraction or SPLIT_FRACTION
     if kept and not is_given and not can_hold_out(ledger, kept, fraction):

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ from ft_tools import workspace
 from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.conditions import values_at
+from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.pipeline import Methods, process, with_completed_mapping
+from ft_tools.data.read.example_texts import text_of as text_of_turns
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.report import ColumnProfile, QuotedValue, ShowReport
-from ft_tools.data.request import MOST_TOKENS, ShowRequest
-from ft_tools.data.show.contradictions import contradicting_rows
+from ft_tools.data.request import MOST_TOKENS, PrepareRequest, ShowRequest
 from ft_tools.data.show.profile import nothing_selected, scan_file
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import Refused
@@ -47,6 +49,8 @@ FRAME_CHARS = 80
 """Of a row beside its text: its number, its length and quotation marks."""
 TEXT_CHARS = (2000, 1000, 500, 250, 160, 80, 60, 45, 35, 25, 18, 12)
 """Lengths to which texts are cut until a row fits."""
+MOST_GROUPS, MOST_IN_GROUP, PROMPT_CHARS = 10, 4, 400
+"""Of contradictions."""
 
 
 def show_examples(request: ShowRequest) -> ShowReport:
@@ -60,15 +64,15 @@ def show_examples(request: ShowRequest) -> ShowReport:
     """
     path = workspace.existing(request.path)
     require_data(path)
-    sealed = not request.unseal and are_test_rows(_readable(request, path))
+    readable = ((n, row.value) for _, n, _, row in _numbered(request, path) if not row.problem)
+    sealed = not request.unseal and are_test_rows(readable)
     if sealed and (request.ranges or request.contradictions):
         raise Refused(f"{path.name} {SEALED}")
     if request.contradictions:
-        rows = list(contradicting_rows(request))
-        found = [(line, "contradiction", text) for line, text in rows]
+        found = [(line, "contradiction", text) for line, text in _contradicting_rows(request)]
         examples = _within_budget(found, _chars(request), request.offset)
         none = "no two rows have the same prompt and different answers"
-        return ShowReport(examples=examples, warnings=[] if rows else [none])
+        return ShowReport(examples=examples, warnings=[] if found else [none])
     if request.ranges:
         return _rows(request, path)
     report = _profile(request, path)
@@ -77,10 +81,29 @@ def show_examples(request: ShowRequest) -> ShowReport:
     return report
 
 
-def _readable(request: ShowRequest, path: Path) -> Iterator[tuple[int, Any]]:
-    for _, number, _, row in _numbered(request, path):
-        if not row.problem:
-            yield number, row.value
+def _contradicting_rows(request: ShowRequest) -> Iterator[tuple[int, str]]:
+    """Yield the first rows with one prompt and different answers, group by group.
+
+    Yields:
+        The row, and the prompt (with the first row of a group) and answer.
+    """
+    asked, _ = with_completed_mapping(
+        PrepareRequest(
+            **request.model_dump(include={"path", "sheet", "query", "encoding", "where"}),
+            mapping=request.mapping or ColumnMapping(),
+        )
+    )
+    data = process(asked, Methods(with_pairs=False))
+    groups = [group[:MOST_IN_GROUP] for group in data.groups[:MOST_GROUPS]]
+    texts: dict[int, tuple[str, str]] = {}
+    for index, _, example in data.scan.examples_at({at for group in groups for at in group}):
+        prompt, answer = map(text_of_turns, example.prompt_and_answer())
+        mark = "" if example.label is None else f" [{'good' if example.label else 'bad'}]"
+        texts[index] = f"{prompt[:PROMPT_CHARS]} ", f"=> {answer}{mark}"
+    for group in groups:
+        for at in group:
+            prompt, answer = texts[at]
+            yield data.scan.ledger.lines[at], f"{prompt if at == group[0] else ''}{answer}"
 
 
 def _profile(request: ShowRequest, path: Path) -> ShowReport:
@@ -124,30 +147,34 @@ def _listed(
 
     Those that have to be decided, of few values, come first, and may take more if that is enough.
     """
+
+    def has_few(one: ColumnProfile) -> bool:
+        return isinstance(one.distinct, int) and 1 < one.distinct <= MOST_LISTED
+
     if sum(map(_tokens, columns)) > room:
-        short = {one.name: cut_to(one.holds, HELD_CHARS) for one in columns}
         columns = [
-            one if _has_few_values(one) else one.model_copy(update={"holds": short[one.name]})
+            one if has_few(one) else one.model_copy(update={"holds": cut_to(one.holds, HELD_CHARS)})
             for one in columns
         ]
-    due = sum(_tokens(one) for one in columns if one.decide and _has_few_values(one))
+    due = {at for at, one in enumerate(columns) if one.decide and has_few(one)}
+    is_enough = sum(_tokens(columns[at]) for at in due) <= room_for_few
     used, kept = 0, set[int]()
-    for at in sorted(range(len(columns)), key=lambda at: _has_nothing_to_decide(columns[at])):
-        one, size = columns[at], _tokens(columns[at])
-        is_due = one.decide is True and _has_few_values(one)
-        if used + size <= (room_for_few if is_due and due <= room_for_few else room):
+    for at in sorted(
+        range(len(columns)), key=lambda at: (at not in due, not columns[at].decide, at)
+    ):
+        size = _tokens(columns[at])
+        if used + size <= (room_for_few if at in due and is_enough else room):
             used += size
             kept.add(at)
-    listed = [one for at, one in enumerate(columns) if at in kept]
-    return listed, [one.name for at, one in enumerate(columns) if at not in kept]
+    return (
+        [one for at, one in enumerate(columns) if at in kept],
+        [one.name for at, one in enumerate(columns) if at not in kept],
+    )
 
 
-def _has_nothing_to_decide(one: ColumnProfile) -> tuple[bool, bool]:
-    return one.decide is None, not _has_few_values(one)
-
-
-def _has_few_values(one: ColumnProfile) -> bool:
-    return isinstance(one.distinct, int) and 1 < one.distinct <= MOST_LISTED
+def _fitting(make: Callable[[int], str], most: int) -> str | None:
+    """Return a text whose parts are cut to the largest of `TEXT_CHARS` with which it fits."""
+    return next((text for text in map(make, TEXT_CHARS) if len(text) <= most), None)
 
 
 def _cells(number: int, row: Any, most: int) -> QuotedValue:
@@ -155,8 +182,7 @@ def _cells(number: int, row: Any, most: int) -> QuotedValue:
     values = list(row.values()) if isinstance(row, Mapping) else [row]
     cells = [_cell(privacy.mask_all(value)) for value in values]
     text = " | ".join(cells)
-    cut = (" | ".join(cut_to(cell, chars) for cell in cells) for chars in TEXT_CHARS)
-    shown = next((one for one in cut if len(one) <= most), text)
+    shown = _fitting(lambda chars: " | ".join(cut_to(cell, chars) for cell in cells), most) or text
     quoted, is_whole = quote(shown, most)
     return QuotedValue(
         row=number,
@@ -219,15 +245,30 @@ def _rows(request: ShowRequest, path: Path) -> ShowReport:
     if rest:
         warnings.append(f"next: lines {_spelled(rest)}, or {raise_it}")
     else:
-        rest = [range(max(one.start, last + 1), one.stop) for one in wanted]
-        beyond = [one for one in rest if one and one.stop < sys.maxsize]
-        blank = [one for one in wanted if len(one) == 1 and one.start <= last]
-        blank = [one for one in blank if one.start not in met]
-        absent = [line for line, _, value in found if value is NOT_THERE]
-        warnings += _not_there(request, beyond, blank, absent, last)
+        warnings += _not_there(request, wanted, met, last)
+    if absent := [str(line) for line, _, value in found if value is NOT_THERE]:
+        warnings.append(
+            f"no field {request.field!r} in {len(absent)} rows "
+            f"({', '.join(absent[:MOST_ABSENT])}): leave `field` out to see the row; items of a "
+            "list have numbers: messages.0.content"
+        )
     if cut := sum(one.truncated for one in examples):
         warnings.append(f"{cut} rows are cut: {raise_it}, or choose columns or field")
     return ShowReport(examples=examples, warnings=list(dict.fromkeys(warnings)))
+
+
+def _not_there(
+    request: ShowRequest, wanted: Sequence[range], met: set[int], last: int
+) -> Iterator[str]:
+    """Yield which rows are missing."""
+    blank = [one for one in wanted if len(one) == 1 and one.start <= last]
+    beyond = [range(max(one.start, last + 1), one.stop) for one in wanted]
+    missing = [one for one in blank if one.start not in met]
+    missing += [one for one in beyond if one and one.stop < sys.maxsize]
+    if missing:
+        rows = "that `where` selects" if request.where else "of this file"
+        why = f"blank, part of another, or beyond the last row {rows}, {last}"
+        yield f"no row {_spelled(missing)}: {why}"
 
 
 def _numbered(request: ShowRequest, path: Path) -> Iterator[tuple[Source, int, int, Row]]:
@@ -242,9 +283,18 @@ def _value_of(
     """Return what is quoted of a row: its parts, or its text if it cannot be read."""
     if not row.problem:
         return _part_of(request, row.value)
-    raw = raw_line(source, row.number)
+    raw, rule = raw_line(source, row.number), RULES[row.problem]
+    why = f"row {line} cannot be read ({row.problem}): {rule.message}; {rule.cure}"
+    try:
+        json.loads(raw or "null")
+    except json.JSONDecodeError as error:
+        # Python's parser quotes nothing.
+        if len(raw) < RAW_CHARS:
+            why = f"line {line} is no JSON from character {error.pos + 1} on: {error.msg}"
+    except RecursionError:
+        pass
     if len(warnings) < MOST_ABSENT:
-        warnings.append(_why_unreadable(line, raw, row.problem))
+        warnings.append(why)
     return f"<{row.problem}> {raw}".strip()
 
 
@@ -306,22 +356,18 @@ def _within_budget(
     return [quoted[at] for at in range(len(values))]
 
 
-def _quoted(line: int, field: str | None, value: Any, max_chars: int, offset: int) -> QuotedValue:
+def _quoted(line: int, field: str | None, value: Any, most: int, offset: int) -> QuotedValue:
     # Masked before it becomes JSON, whose escapes would hide where a key begins.
     masked = privacy.mask_all(value)
     text = _as_text(masked)
-    room = max_chars if len(text) > max_chars else 6 * max_chars
-    quoted, is_whole = quote(text[offset:], room)
+    quoted, is_whole = quote(text[offset:], most if len(text) > most else 6 * most)
     if not is_whole and isinstance(value, Mapping) and not offset:
         # With all texts cut to equal lengths each column can be seen, if they are not too many.
-        cut = (quote(_as_text(_shortened(masked, most)), max_chars) for most in TEXT_CHARS)
-        quoted = next((shorter for shorter, fits in cut if fits), quoted)
+        shorter = _fitting(lambda chars: _as_text(_shortened(masked, chars)), most)
+        quoted = quote(shorter, most)[0] if shorter is not None else quoted
+    chars = len(_as_text(value))
     return QuotedValue(
-        row=line,
-        field=field,
-        value=quoted,
-        truncated=not is_whole,
-        original_chars=len(_as_text(value)),
+        row=line, field=field, value=quoted, truncated=not is_whole, original_chars=chars
     )
 
 
@@ -338,39 +384,3 @@ def _shortened(value: Any, most: int, depth: int = 4) -> Any:
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _why_unreadable(number: int, raw: str, problem: str) -> str:
-    """Return where a line stops being JSON, as Python's parser says it, which quotes nothing."""
-    try:
-        json.loads(raw or "null")
-    except json.JSONDecodeError as error:
-        if len(raw) < RAW_CHARS:
-            return f"line {number} is no JSON from character {error.pos + 1} on: {error.msg}"
-    except RecursionError:
-        pass
-    rule = RULES[problem]
-    return f"row {number} cannot be read ({problem}): {rule.message}; {rule.cure}"
-
-
-def _not_there(
-    request: ShowRequest,
-    beyond: Sequence[range],
-    blank: Sequence[range],
-    absent: Sequence[int],
-    last: int,
-) -> Iterator[str]:
-    """Yield which rows or fields are missing, and what to read instead."""
-    if beyond:
-        rows = "row that `where` selects" if request.where else "row of this file"
-        end = f"the last {rows} is {last}" if last else "there is none"
-        yield f"no row {_spelled(beyond)}: {end}"
-    if blank:
-        yield f"no row {_spelled(blank)}: blank, or part of another"
-    if absent:
-        listed = ", ".join(map(str, absent[:MOST_ABSENT]))
-        listed += f" and {len(absent) - MOST_ABSENT} more" if len(absent) > MOST_ABSENT else ""
-        yield (
-            f"no field {request.field!r} in row {listed}: leave `field` out to see the row; "
-            "items of a list have numbers: messages.0.content"
-        )

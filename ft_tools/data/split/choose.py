@@ -13,7 +13,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ft_tools.data.judge.enough_examples import label_counts
 from ft_tools.data.map.apply_mapping import MAX_CLASSES, are_classes
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.similarity.links import Links
@@ -90,6 +89,18 @@ def by_wording(ledger: Ledger, groups: Sequence[Bundle]) -> list[Bundle]:
         together[links.linked(at)].append(at)
     worded = {links.linked(at) for at in first.values()}
     return [Bundle(rows, is_wording=one in worded) for one, rows in together.items()]
+
+
+def label_counts(ledger: Ledger, labels: Labels) -> dict[str, "Counter[str]"]:
+    """Return how many kept examples have which label, by field; empty where answers are none."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for answer, count in Counter(ledger.answer[at] for at in ledger.kept(validation=False)).items():
+        named = labels.get(answer)
+        if not named:
+            return {}
+        for name, label in named.items():
+            counts[name][label] += count
+    return dict(counts)
 
 
 def classes_of(ledger: Ledger, labels: Labels, kept: Iterable[int]) -> Classes:
