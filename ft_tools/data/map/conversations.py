@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ft_tools.data.map.conditions import fits, holds, values_at
-from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Tree, Turns
+from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Turns
 from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.errors import BadInput
 from ft_tools.formats.column_counts import cell_at, shown, text_of, turns_in
@@ -24,8 +24,6 @@ LOST = "question that is left out"
 OURS = frozenset({"system", "user", "assistant", "tool"})
 """Roles that need no entry in `roles`."""
 MOST_NAMED = 12
-Said = tuple[str, int, Message]
-"""What orders a turn, its place in the file, and what it says."""
 
 
 @dataclass
@@ -38,7 +36,6 @@ class Joining:
     """Speaker without a role -> turns."""
     roles: dict[str, str] = field(default_factory=dict)
     """Speaker -> who that is, where another list says it."""
-
     speakers: set[str] = field(default_factory=set)
     """All that were met, and who they are."""
 
@@ -68,53 +65,34 @@ class Joining:
         )
 
 
+class _Turn(NamedTuple):
+    """A turn as it was read."""
+
+    order: str
+    speaker: str
+    role: str | None
+    said: str
+    why: str = ""
+    """Why its values leave it out."""
+    holds_more: bool = False
+    """Whether it holds something else than text, such as a picture."""
+    id: str = ""
+    parent: str = ""
+
+
 @dataclass
 class _Conversation:
-    """The turns of a conversation, wherever they stand in the table."""
+    """The turns of a conversation, wherever they stand in a table."""
 
     first: int
-    nodes: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
-    """The turns as they are in the file, if they are a tree."""
-    turns: list[Said] = field(default_factory=list)
-    _columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    turns: list[_Turn] = field(default_factory=list)
+    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The other columns that the mapping names, each with its different values."""
-    has_lost_replies: bool = False
-    """Whether the mapping leaves a turn of it out that is none of the user."""
 
-    def collect(self, name: str, value: Any) -> None:
-        """Remember a value of a column; there may be as many as there are turns."""
-        if value is not None and value != "" and value == value:
-            self._columns.setdefault(name, {})[repr(value)] = value
-
-    @property
-    def columns(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """Return the columns with their values; of several, a list."""
-        several = {name: [*values.values()] for name, values in self._columns.items()}
+        several = {name: [*values.values()] for name, values in self.columns.items()}
         return {name: one if len(one) > 1 else one[0] for name, one in several.items()}
-
-    def made(self, turns: Turns, joining: Joining) -> dict[str, Any]:
-        """Return its messages, or why they can be no example."""
-        if turns.tree is not None and not self._follow(turns, turns.tree, joining):
-            return {WHY_NOT: BROKEN}
-        messages = _messages(self, turns, joining)
-        roles = {message["role"] for message in messages}
-        if self.has_lost_replies and "assistant" not in roles:
-            return {WHY_NOT: UNANSWERED}
-        has_lost_questions = any(turn["role"] == LOST for _, _, turn in self.turns)
-        if has_lost_questions and "user" not in roles:
-            return {WHY_NOT: UNASKED}
-        return {JOINED: messages}
-
-    def _follow(self, turns: Turns, tree: Tree, joining: Joining) -> bool:
-        """Take the turns on the path to the last one; return whether there is a path."""
-        path = path_of([node for _, node in self.nodes], tree, self.columns.get(tree.last))
-        for _, node in self.nodes:
-            joining.role_of(turns, text_of(cell_at(node, turns.role)))
-        if path is not None:
-            joining.left_out["of other branches"] += len(self.nodes) - len(path)
-            for at, node in enumerate(path):
-                _take(self, turns, at, node, joining)
-        return path is not None
 
 
 def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Iterator[Row]:
@@ -131,6 +109,7 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
     """
     turns = mapping.turns
     assert turns is not None
+    last = [turns.tree.last] if turns.tree else []
     held: dict[str, _Conversation] = {}
     for row in rows:
         if row.problem or not isinstance(row.value, Mapping):
@@ -140,36 +119,25 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
         cell = as_turns(cell_at(value, turns.conversation))
         items = turns_in(cell)
         if items is not None:
-            made = _of_list(row.number, value, items, turns, joining).made(turns, joining)
-            yield row._replace(value={**value, **made})
+            read = [_read(turns, item, joining) for item in items if isinstance(item, Mapping)]
+            if turns.first and (opening := text_of(cell_at(value, turns.first))):
+                read.insert(0, _Turn("", "", "user", opening))
+            ends = cell_at(value, last[0]) if last else None
+            yield row._replace(value={**value, **_made(turns, read, ends, joining)})
         elif isinstance(cell, Mapping | list) or not (key := text_of(cell)):
             yield row
         else:
             talk = held.setdefault(key, _Conversation(row.number))
-            _add(talk, turns, row.number, value, joining)
-            last = [turns.tree.last] if turns.tree else []
+            talk.turns.append(_read(turns, value, joining))
             for name in [*mapping.row_columns, *last]:
                 is_cell = "[]" not in name or name in value
                 for one in [cell_at(value, name)] if is_cell else values_at(value, name):
-                    talk.collect(name, one)
+                    if one is not None and one != "" and one == one:
+                        talk.columns.setdefault(name, {})[repr(one)] = one
     for talk in held.values():
-        yield Row(talk.first, {**talk.columns, **talk.made(turns, joining)}, None)
-
-
-def _of_list(
-    number: int, row: Mapping[str, Any], items: Iterable[Any], turns: Turns, joining: Joining
-) -> _Conversation:
-    """Return the conversation of a row that has a list of turns."""
-    talk = _Conversation(number)
-    if turns.tree is not None:
-        talk.collect(turns.tree.last, cell_at(row, turns.tree.last))
-    opening = text_of(cell_at(row, turns.first)) if turns.first else ""
-    if opening:
-        talk.turns.append(("", -1, {"role": "user", "content": opening}))
-    for at, turn in enumerate(items):
-        if isinstance(turn, Mapping):
-            _add(talk, turns, at, turn, joining)
-    return talk
+        values = talk.values()
+        ends = values.get(last[0]) if last else None
+        yield Row(talk.first, {**values, **_made(turns, talk.turns, ends, joining)}, None)
 
 
 def is_one_turn(turns: Turns, row: Mapping[str, Any]) -> bool:
@@ -177,45 +145,21 @@ def is_one_turn(turns: Turns, row: Mapping[str, Any]) -> bool:
     return turns_in(cell_at(row, turns.conversation)) is None
 
 
-def _add(
-    talk: _Conversation, turns: Turns, number: int, turn: Mapping[str, Any], joining: Joining
-) -> None:
-    if turns.tree is not None:
-        talk.nodes.append((number, turn))
-    else:
-        _take(talk, turns, number, turn, joining)
-
-
-def _take(
-    talk: _Conversation, turns: Turns, number: int, turn: Mapping[str, Any], joining: Joining
-) -> None:
-    speaker = text_of(cell_at(turn, turns.role))
-    role = joining.role_of(turns, speaker)
-    value = cell_at(turn, turns.text)
-    said = text_of_turn(value)
-    order = text_of(cell_at(turn, turns.order)) if turns.order else ""
-    why = _left_out(turns, turn)
-    if role == "user" and (why or not said) and (said or _holds_more(value)):
-        talk.turns.append((order, number, {"role": LOST, "content": ""}))
-    if why:
-        joining.left_out[why] += 1
-        talk.has_lost_replies |= bool(said) and role not in {"user", "system"}
-        return
-    if not said:
-        joining.left_out["without text"] += 1
-        return
-    if role is None:
-        joining.unknown[speaker] += 1
-    elif role == LEAVE_OUT:
-        joining.left_out["of speakers that are left out"] += 1
-        talk.has_lost_replies = True
-    else:
-        talk.turns.append((order, number, {"role": role, "content": said}))
-
-
-def _holds_more(value: Any) -> bool:
-    """Return whether a turn without text holds something else, such as a picture."""
-    return any(value) if isinstance(value, list) else bool(value) and isinstance(value, Mapping)
+def _read(turns: Turns, turn: Mapping[str, Any], joining: Joining) -> _Turn:
+    speaker, value = text_of(cell_at(turn, turns.role)), cell_at(turn, turns.text)
+    # A turn without text may hold something else, such as a picture.
+    holds_more = any(value) if isinstance(value, list) else isinstance(value, Mapping) and value
+    tree = turns.tree
+    return _Turn(
+        order=text_of(cell_at(turn, turns.order)) if turns.order else "",
+        speaker=speaker,
+        role=joining.role_of(turns, speaker),
+        said=text_of_turn(value),
+        why=_left_out(turns, turn),
+        holds_more=bool(holds_more),
+        id=text_of(cell_at(turn, tree.id)) if tree else "",
+        parent=text_of(cell_at(turn, tree.parent)) if tree else "",
+    )
 
 
 def _left_out(turns: Turns, turn: Mapping[str, Any]) -> str:
@@ -241,22 +185,64 @@ def text_of_turn(value: Any) -> str:
     return "" if isinstance(value, Mapping) else text_of(value)
 
 
-def _in_order(entries: list[Said], turns: Turns) -> list[Said]:
-    """Return what begins with the time and number of a turn in the order of the turns."""
+def _made(turns: Turns, read: Sequence[_Turn], last: Any, joining: Joining) -> dict[str, Any]:
+    """Return the messages of a conversation, or why they can be no example."""
+    path = _path(read, text_of(last)) if turns.tree else _in_order(read, turns)
+    if path is None:
+        return {WHY_NOT: BROKEN}
+    joining.left_out["of other branches"] += len(read) - len(path)
+    lost, said = set[str](), list[Message]()
+    for turn in path:
+        if turn.role == "user" and (turn.why or not turn.said) and (turn.said or turn.holds_more):
+            said.append({"role": LOST, "content": ""})
+            lost.add("user")
+        why = turn.why or ("" if turn.said else "without text")
+        if not why and turn.role == LEAVE_OUT:
+            why = "of speakers that are left out"
+        if why:
+            joining.left_out[why] += 1
+            lost.add("reply" if turn.said and turn.role not in {"user", "system"} else "")
+        elif turn.role is None:
+            joining.unknown[turn.speaker] += 1
+        else:
+            said.append({"role": turn.role, "content": turn.said})
+    messages = _messages(said, turns, joining)
+    roles = {message["role"] for message in messages}
+    if "reply" in lost and "assistant" not in roles:
+        return {WHY_NOT: UNANSWERED}
+    if "user" in lost and "user" not in roles:
+        return {WHY_NOT: UNASKED}
+    return {JOINED: messages}
+
+
+def _in_order(read: Sequence[_Turn], turns: Turns) -> Sequence[_Turn]:
     if not turns.order:
-        return entries
-    month_first = bool(is_month_first(one[0] for one in entries))
-    return sorted(entries, key=lambda one: (sortable(one[0], month_first=month_first), one[1]))
+        return read
+    month_first = bool(is_month_first(turn.order for turn in read))
+    return sorted(read, key=lambda turn: sortable(turn.order, month_first=month_first))
 
 
-def _coherent(ordered: Sequence[Said], answers: int | None, joining: Joining) -> Iterator[Message]:
+def _path(read: Sequence[_Turn], last: str) -> list[_Turn] | None:
+    """Return the turns from the first to the last one; None if no such path can be followed.
+
+    It cannot if ids repeat, the last turn or a parent is not there, or parents go in a circle.
+    """
+    by_id = {turn.id: turn for turn in read}
+    path: list[_Turn] = []
+    while last in by_id and len(path) < len(read):
+        path.append(by_id[last])
+        last = path[-1].parent
+    return path[::-1] if path and not last and len(by_id) == len(read) else None
+
+
+def _coherent(said: Sequence[Message], answers: int | None, joining: Joining) -> Iterator[Message]:
     """Yield the turns up to the last answer that is kept.
 
     An answer to nothing but questions that are left out ends a conversation, too.
     """
     is_asked = is_lost = False
     num_answers, why = 0, ""
-    for _, _, message in ordered:
+    for message in said:
         role = message["role"]
         if role == "assistant" and is_lost and not is_asked and num_answers:
             why = "after a question that is left out"
@@ -274,13 +260,13 @@ def _coherent(ordered: Sequence[Said], answers: int | None, joining: Joining) ->
             yield message
 
 
-def _messages(talk: _Conversation, turns: Turns, joining: Joining) -> list[Message]:
+def _messages(turned: Sequence[Message], turns: Turns, joining: Joining) -> list[Message]:
     """Return the turns in order; what one speaker says several times in a row is one turn.
 
     Answers before the first question, and what follows the last answer, are left out.
     """
     said: list[tuple[str, list[str]]] = []
-    for message in _coherent(_in_order(talk.turns, turns), turns.answers, joining):
+    for message in _coherent(turned, turns.answers, joining):
         if not said or said[-1][0] != message["role"] or message["role"] == "tool":
             said.append((message["role"], []))
         said[-1][1].append(message["content"])
@@ -294,24 +280,3 @@ def _messages(talk: _Conversation, turns: Turns, joining: Joining) -> list[Messa
             kept.pop()
             joining.left_out["after the last answer"] += 1
     return kept
-
-
-def path_of(
-    nodes: Sequence[Mapping[str, Any]], tree: Tree, last: Any
-) -> "list[Mapping[str, Any]] | None":
-    """Return the turns from the first to the last one; None if no such path can be followed.
-
-    It cannot if ids repeat, the last turn or a parent is not there, or parents go in a circle.
-    """
-    by_id = {text_of(cell_at(node, tree.id)): node for node in nodes}
-    if len(by_id) < len(nodes):
-        return None
-    path: list[Mapping[str, Any]] = []
-    at = text_of(last)
-    while at and len(path) < len(nodes):
-        node = by_id.get(at)
-        if node is None:
-            return None
-        path.append(node)
-        at = text_of(cell_at(node, tree.parent))
-    return path[::-1] if path and not at else None
