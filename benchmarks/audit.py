@@ -206,7 +206,7 @@ def ours(path: Path) -> dict[str, Any]:
     """Run the whole audit, outputs included."""
     from ft_tools.data.audit import perform
     from ft_tools.data.pipeline import Methods
-    from ft_tools.data.read.scanned import Scan
+    from ft_tools.data.read.scan import Scan
     from ft_tools.data.request import AuditRequest
     from ft_tools.data.worker.near_by_meaning import ByMeaning
     from ft_tools.similarity.minilm import find_minilm

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ft_tools.data.read.example_texts import lengths_of
-from ft_tools.data.read.scan import scan
+from ft_tools.data.read.scan import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.request import AuditRequest
 
@@ -27,9 +27,8 @@ def real_rows(path: Path) -> list[Texts]:
     """Return the (prompt, answer) texts that an audit of the file compares."""
     os.environ["FINE_TUNING_LLM_WORKSPACE"] = str(path.parent)
     request = AuditRequest(path=path.name)
-    scanned = scan(
-        request, (path, None), Benchmarks([]), lambda _: None, lengths_of, with_pairs=False
-    )
+    scanned = Scan(request, (path, None), Benchmarks([]), with_pairs=False)
+    scanned.read(lambda _: None, lengths_of)
     # torch comes with it, which a search by words does without.
     from ft_tools.data.worker.near_by_meaning import shared_lines, texts_of, without
 

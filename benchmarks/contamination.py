@@ -92,7 +92,7 @@ def searched(
     """Audit all groups of rows at once, and count what is found in each."""
     from ft_tools.data.audit import perform
     from ft_tools.data.pipeline import Methods
-    from ft_tools.data.read.scanned import Scan
+    from ft_tools.data.read.scan import Scan
     from ft_tools.data.repeats.near import Near
     from ft_tools.data.request import AuditRequest
     from ft_tools.data.worker.near_by_meaning import ByMeaning

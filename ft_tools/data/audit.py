@@ -39,7 +39,7 @@ def perform(request: AuditRequest, methods: Methods | None = None) -> AuditRepor
     scanned = data.scan
     count_findings.mark_lengths(scanned, request.max_length)
     if request.purpose == "test":
-        remember(scanned.inputs[0], scanned.test_keys)
+        remember(scanned.path, scanned.test_keys)
     abandoned_calls.doing("writing the report")
     report = _report(request, data, methods)
     if request.output_dir is not None and not (
@@ -97,7 +97,7 @@ def _notes(data: ProcessedRows) -> Iterator[str]:
     """Yield how far leaks and benchmarks were looked for, and how the files were read."""
     scanned, benchmarks = data.scan, data.benchmarks
     yield from list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
-    if scanned.inputs[1] is not None and not scanned.ledger.kept(validation=True):
+    if scanned.validation is not None and not scanned.ledger.kept(validation=True):
         yield note("no_validation_example")
     if benchmarks.num_questions or benchmarks.num_too_short:
         name = "benchmarks_searched" if data.near.by_meaning else "benchmarks_searched_by_words"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from ft_tools.data.judge.findings import Severity
 from ft_tools.data.judge.readiness import too_much_removed
 from ft_tools.data.map.masking import mask_example
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.formats.example import Example, content_of
 from ft_tools.formats.quoting import cut_to

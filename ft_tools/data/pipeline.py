@@ -14,8 +14,7 @@ from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.named_columns import completed
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.rows import Reader
-from ft_tools.data.read.scan import Measure, Tick, scan
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scan import Measure, Scan, Tick
 from ft_tools.data.repeats import contradictions, duplicates
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.near import FindNear, Near, find_lexical, link_prompts
@@ -98,15 +97,8 @@ def process(
     benchmarks = Benchmarks(benchmark_paths)
     with_pairs = methods.with_pairs and request.near_duplicates != "off"
     abandoned_calls.doing("reading the rows")
-    scanned = scan(
-        request,
-        inputs,
-        benchmarks,
-        methods.tick,
-        methods.measure,
-        with_pairs=with_pairs,
-        limit=limit,
-    )
+    scanned = Scan(request, inputs, benchmarks, with_pairs=with_pairs, limit=limit)
+    scanned.read(methods.tick, methods.measure)
     _require_rows(request, scanned)
     task = row_kinds.task_of(scanned, request.task if isinstance(request, AuditRequest) else "auto")
     row_kinds.mark_formats(scanned, task)
@@ -178,7 +170,7 @@ def _require_rows(request: AuditRequest | PrepareRequest, scanned: Scan) -> None
     Raises:
         BadData: With the reason of the first row.
     """
-    (path, validation), ledger = scanned.inputs, scanned.ledger
+    path, validation, ledger = scanned.path, scanned.validation, scanned.ledger
     first, total = ledger.num_validation, len(ledger) - ledger.num_validation
     if not total:
         if request.query:
@@ -186,7 +178,7 @@ def _require_rows(request: AuditRequest | PrepareRequest, scanned: Scan) -> None
         cure = "name a file with rows, and a `where` that some rows meet"
         raise BadData(path, "holds no row", cure)
     unreadable = [
-        at for at in range(first, len(ledger)) if scanned.kind_at(at).format == "unreadable"
+        at for at in range(first, len(ledger)) if scanned.kinds[at].format == "unreadable"
     ]
     if unreadable and len(unreadable) == total - len(scanned.unlabelled):
         reason = ledger.reason_of(unreadable[0]) or ""
@@ -198,7 +190,7 @@ def _require_rows(request: AuditRequest | PrepareRequest, scanned: Scan) -> None
         return
     if not first:
         raise BadData(validation, "holds no row", "name a file with examples")
-    if all(scanned.kind_at(at).format in row_kinds.NO_EXAMPLE for at in range(first)):
+    if all(scanned.kinds[at].format in row_kinds.NO_EXAMPLE for at in range(first)):
         # No leak would be found.
         cure = "give it the columns that the data has"
         if request.mapping:

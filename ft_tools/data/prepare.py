@@ -75,14 +75,10 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     """
     sources = sources_of_one_kind(request)
     if request.mapping is None:
-        looked, profile = scan_file(request, workspace.existing(request.path))
+        _, profile = scan_file(request, workspace.existing(request.path))
         if profile.format == "unknown":
-            turns = looked.turns
-            columns = {"prompt": "{COLUMN}", "answer": ["COLUMN"]}
-            mapped_by: dict[str, Any] = {"turns": turns} if turns else columns
-            again = _arguments(request) | {"mapping": mapped_by | {"ignore": ["COLUMN"]}}
-            what = "keys of the turns" if turns else "columns that are asked and answered"
-            step = next_step("map_columns", again, what=what)
+            columns = {"prompt": "{COLUMN}", "answer": ["COLUMN"], "ignore": ["COLUMN"]}
+            step = next_step("map_columns", _arguments(request) | {"mapping": columns})
             return PrepareReport(mapping=ColumnMapping(), profile=profile, next_steps=[step])
     asked = request.model_copy(update={"mapping": request.mapping or ColumnMapping()})
     mapped, mapping = with_completed_mapping(asked)

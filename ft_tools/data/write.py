@@ -10,8 +10,7 @@ from typing import Any
 
 from ft_tools.data.judge import privacy
 from ft_tools.data.map.masking import mask_example
-from ft_tools.data.read.scan import TICK_ROWS, Tick
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scan import TICK_ROWS, Scan, Tick
 from ft_tools.data.report import Outputs
 from ft_tools.formats.example import Example
 from ft_tools.formats.loss_marks import as_prompt, up_to_the_answer

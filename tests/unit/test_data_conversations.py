@@ -137,9 +137,6 @@ def test_of_a_tree_of_messages_the_path_to_the_last_one_is_trained(workspace):
     (workspace / "d.json").write_text(json.dumps(chats))
     shown = prepare_dataset(PrepareRequest(path="d.json"))
     assert not any("a2" in one.name for one in shown.profile.columns)
-    (step,) = shown.next_steps
-    turns = {"conversation": "mapping", "role": "KEY", "text": "KEY", "roles": {"SPEAKER": "user"}}
-    assert step.arguments["mapping"]["turns"] == turns
     # A parent that is not there, a circle, no current one, and an id that two turns have.
     chats += [chat(21, node("a2", "gone", "assistant", "x"))]
     chats += [chat(22, node("a2", "q", "assistant", "x"), node("q", "a2", "user", "y"))]

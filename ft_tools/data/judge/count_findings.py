@@ -8,7 +8,7 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES, SEVERITIES, UNDECIDED, Severity
 from ft_tools.data.judge.row_kinds import NO_EXAMPLE, main_format
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import Finding, Tokens
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.understand.lengths import quantile

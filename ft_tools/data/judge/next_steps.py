@@ -7,8 +7,8 @@ from ft_tools import workspace
 from ft_tools.contract import NextStep
 from ft_tools.data.judge import count_findings, row_kinds
 from ft_tools.data.judge.findings import UNDECIDED
-from ft_tools.data.judge.readiness import too_much_removed
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.judge.readiness import TOO_MANY_REMOVED
+from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import AuditReport, Finding
 from ft_tools.data.request import AuditRequest, Contradictions
 from ft_tools.formats.readers.source import recognise
@@ -35,7 +35,7 @@ def next_steps(request: AuditRequest, scan: Scan, report: AuditReport) -> list[N
     if not is_ready:
         steps += quoting(request.path, report.findings, request.validation_path)
     steps += pair_reading_steps(request.path, report.findings)
-    steps += _instead_of_removing(report, again) + _for_reasons(request, report, again)
+    steps += _for_reasons(request, report, again)
     if is_ready and report.outputs is None and launch is None:
         steps.append(
             next_step("write_cleaned", again | {"output_dir": workspace.unused("cleaned")})
@@ -105,6 +105,11 @@ def _for_reasons(
     """Return the calls that remove a reason why the data is not ready."""
     ids = {reason.id for reason in report.reasons}
     steps = []
+    # Fewer removed rows help only where enough are left.
+    if TOO_MANY_REMOVED in ids and "too_few_for_any_goal" not in ids and report.num_usable:
+        most, count = next(iter(report.removed_by.items()))
+        fewer = again | {"max_removed_fraction": 1.0}
+        steps.append(next_step("remove_many", fewer, most=most, count=count))
     if "contradictions" in ids:
         rule = rule_for(report.duplicates.num_with_majority if report.duplicates else 0)
         steps.append(next_step(f"contradictions_{rule}", again | {"contradictions": rule}))
@@ -113,28 +118,6 @@ def _for_reasons(
     if ids == {"too_few_for_any_goal"}:
         steps.append(next_step("few_rows", {"num_examples": report.num_usable}))
     return steps
-
-
-INSTEAD_OF_REMOVING: dict[str, tuple[str, dict[str, Any]]] = {
-    "near_duplicate": ("keep_near_duplicates", {"near_duplicates": "off"}),
-    "personal_data_in_answer": ("mask_personal_data", {"personal_data": "mask"}),
-    "other_task": ("main_task", {"task": "auto"}),
-}
-"""What takes most rows -> the call that keeps them, with the argument that does."""
-
-
-def _instead_of_removing(report: AuditReport, again: dict[str, Any]) -> list[NextStep]:
-    """Offer what to decide when much would go: the kind that takes most first, then all of it."""
-    # Fewer removed rows help only where enough are left for some goal.
-    is_enough = all(reason.id != "too_few_for_any_goal" for reason in report.reasons)
-    if not too_much_removed(report.reasons) or not is_enough:
-        return []
-    most = next(iter(report.removed_by), "")
-    fields = {"most": most, "count": report.removed_by.get(most, 0)}
-    offered = [INSTEAD_OF_REMOVING[most]] if most in INSTEAD_OF_REMOVING else []
-    if report.num_usable:
-        offered.append(("remove_many", {"max_removed_fraction": 1.0}))
-    return [next_step(step, again | change, **fields) for step, change in offered]
 
 
 def _launch(request: AuditRequest, scan: Scan, report: AuditReport) -> NextStep | None:
@@ -167,5 +150,5 @@ def _is_trained_on_as_it_is(scan: Scan) -> bool:
     """Return whether launch_sft or launch_dpo reads the files themselves as the audit did."""
     if scan.counts["as_trained"] < len(scan.ledger):
         return False
-    parts = [part for part in scan.inputs if part is not None]
+    parts = [part for part in (scan.path, scan.validation) if part is not None]
     return all(not part.is_dir() and recognise(part).is_plain_lines for part in parts)

@@ -6,7 +6,7 @@ from ft_tools.contract import Reason
 from ft_tools.data.judge.count_findings import removed_by
 from ft_tools.data.judge.findings import RULES, UNDECIDED
 from ft_tools.data.map.apply_mapping import LEFT_OUT
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import Finding, Verdict
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.split.choose import can_hold_out

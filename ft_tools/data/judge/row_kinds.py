@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import Kind as Task
 from ft_tools.data.request import Task as AskedTask
 from ft_tools.data.understand.languages import UNKNOWN
@@ -54,8 +54,7 @@ def mark_formats(scan: Scan, task: str) -> None:
     plain_or_chat = "text" if shapes["text"] > shapes["chat"] else "chat"
     wanted = plain_or_chat if task == "sft" else task
     languages = _minorities(scan.languages.counts) - {UNKNOWN}
-    for index in range(len(scan.ledger)):
-        kind = scan.kind_at(index)
+    for index, kind in enumerate(scan.kinds):
         if kind.format in NO_EXAMPLE:
             continue
         if _shape_of(kind.format) != wanted:

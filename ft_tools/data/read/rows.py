@@ -45,7 +45,7 @@ class Reader:
 
     def __init__(self, request: FileRequest, path: Path) -> None:
         self._request = request
-        self._path = path
+        self.path = path
         mapping = getattr(request, "mapping", None)
         self._mapping: ColumnMapping = mapping or ColumnMapping()
         self.sources = sources_of(request, path)
@@ -86,7 +86,7 @@ class Reader:
             return {}
         again = FileRequest(path=self._request.path, sheet=lookup.list)
         roles: dict[str, str] = {}
-        for row in chain.from_iterable(map(read, sources_of(again, self._path))):
+        for row in chain.from_iterable(map(read, sources_of(again, self.path))):
             if isinstance(row.value, Mapping) and (
                 speaker := text_of(cell_at(row.value, lookup.id))
             ):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ft_tools.data.judge.findings import note
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scan import Scan
 from ft_tools.data.repeats.duplicates import remove_near
 from ft_tools.data.request import AuditRequest
 from ft_tools.similarity.words import JACCARD, MAX_WORDS, MAX_WORK

@@ -39,8 +39,6 @@ LEAST_CHARS, LEAST_WORDS = 20, 3
 TEMPLATED_FRACTION = 0.5
 """Of texts that follow templates, from which on these are counted. Judgement."""
 MOST_ABOUT, MOST_FOLDERS = 3, 6
-LONG_CHARS = 40
-"""Length that some turn's text has, and no speaker's name. Judgement."""
 LISTED_CHARS = 60
 """Longest value up to which the few values of a column are listed."""
 PROMPTS = "prompts"
@@ -63,23 +61,6 @@ class FileScan:
     """Rows spread over the file, with their numbers."""
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Of columns of texts, those that are compared; of a known format, the prompts."""
-
-    @property
-    def turns(self) -> dict[str, Any]:
-        """Return `turns` of a mapping, to be filled in, if rows hold lists of them.
-
-        Such a list has long texts in at least half of the rows, and a key with a few values.
-        """
-        texts, speakers = list[str](), set[str]()
-        for name, one in self.columns.items():
-            conversation, dots, key = name.removesuffix("[]").partition("[].")
-            if dots and "[]" not in key and one.num_rows * 2 >= self.num_rows:
-                texts += [conversation] if one.longest > LONG_CHARS else []
-                if one.is_listed and one.num_different > 1:
-                    speakers.add(conversation)
-        found = next((name for name in texts if name in speakers), None)
-        made = {"conversation": found, "role": "KEY", "text": "KEY", "roles": {"SPEAKER": "user"}}
-        return made if found else {}
 
     @property
     def format(self) -> str:

@@ -111,12 +111,11 @@ def _profile(request: ShowRequest, path: Path) -> ShowReport:
     looked, profile = scan_file(request, path)
     again = request.model_dump(mode="json", exclude_unset=True, exclude={"max_tokens"})
     is_open = profile.format == "unknown" or any(one.decide for one in profile.columns)
-    what = "its turns" if looked.turns else "what is asked and answered"
     tables = [name for name in looked.tables[:MOST_TABLES] if quote(name, NAME_CHARS)[1]]
     if tables and tables[0] == looked.tables[0]:
         again["sheet"] = tables[0]
     sheets = [next_step("show_other_table", {**again, "sheet": name}) for name in tables[:0:-1]]
-    steps = [*sheets, next_step("map_file" if is_open else "check_file", again, what=what)]
+    steps = [*sheets, next_step("map_file" if is_open else "check_file", again)]
     most = request.max_tokens or PROFILE_TOKENS
     report = ShowReport(profile=profile.model_copy(update={"columns": []}), next_steps=steps)
     room = most - _tokens(report) - SPARE_TOKENS

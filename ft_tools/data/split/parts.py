@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
 from ft_tools.data.read.ledger import Ledger
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scan import Scan
 from ft_tools.data.request import PrepareRequest
 from ft_tools.data.split.choose import (
     MAX_OVER,

@@ -7,7 +7,7 @@ from ft_tools import workspace
 from ft_tools.data.audit import perform
 from ft_tools.data.judge.findings import note
 from ft_tools.data.pipeline import Methods
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scan import Scan
 from ft_tools.data.repeats.near import FindNear, Near, find_lexical
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest

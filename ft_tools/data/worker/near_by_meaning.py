@@ -17,7 +17,7 @@ from ft_tools import workspace
 from ft_tools.data.judge.findings import note
 from ft_tools.data.read.example_texts import text_of
 from ft_tools.data.read.ledger import KEPT, hash_of
-from ft_tools.data.read.scanned import Scan
+from ft_tools.data.read.scan import Scan
 from ft_tools.data.repeats.benchmarks import Benchmarks
 from ft_tools.data.repeats.duplicates import remove_near
 from ft_tools.data.repeats.near import Near, link_before_split
