@@ -16,7 +16,7 @@ from ft_tools.data.read.rows import Reader
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset, audit_if_small
 from ft_tools.errors import BadData
-from ft_tools.formats.readers import decompressed, json_rows
+from ft_tools.formats.readers import decompressed, json_rows, source
 
 
 def rows_of(path):
@@ -197,11 +197,15 @@ def test_an_array_has_bounds_for_a_row_and_for_its_depth(workspace, monkeypatch)
     (workspace / "deep.json").write_bytes(b'[{"a": 1}, ' + deep + b"]")
     assert problems("deep.json") == [(2, "unreadable_line")]
     monkeypatch.setattr(json_rows, "ROW_BYTES", 200_000)
-    for wrapped in (lambda rows: rows, lambda rows: {"train": rows}, lambda rows: {"a": rows[1]}):
-        rows = wrapped([good(1), {"text": "x" * 500_000}, good(2)])
-        (workspace / "long.json").write_text(json.dumps(rows))
+    rows = [good(1), {"text": "x" * 500_000}, good(2)]
+    for whole in (rows, {"a": rows[1]}):
+        (workspace / "long.json").write_text(json.dumps(whole))
         with pytest.raises(BadData, match="has a row longer than"):
             values("long.json")
+    monkeypatch.setattr(source, "MOST_OBJECT_BYTES", 400_000)
+    (workspace / "large.json").write_text(json.dumps({"train": rows}))
+    with pytest.raises(BadData, match="has a row longer than"):
+        values("large.json")
 
 
 BOTH = {"seed": 1, "test": FEW_SHOT, "train": ROWS}

@@ -91,7 +91,7 @@ def test_a_query_can_neither_write_nor_be_anything_but_a_select(workspace):
     ],
 )
 def test_a_query_ends_in_a_plain_error_within_bounds(workspace, monkeypatch, query, said):
-    monkeypatch.setattr(sqlite_rows, "MOST_STEPS", 50)
+    monkeypatch.setattr(sqlite_rows, "MOST_SECONDS", 0.2)
     monkeypatch.setattr("ft_tools.formats.readers.decompressed.MIN_DECODED_BYTES", 2**20)
     write_table(workspace / "d.db")
     source = find_sources(workspace / "d.db")[0]

@@ -9,13 +9,14 @@ from ft_tools.formats.column_counts import MAX_DEPTH, items_of
 from ft_tools.formats.formats import detect
 from ft_tools.formats.json_text import parse_json
 from ft_tools.formats.readers.encodings import BYTE_ORDER_MARKS
-from ft_tools.formats.readers.json_rows import Member
 from ft_tools.formats.turns import is_conversation
 
 Lists = tuple[tuple[str, int], ...]
 LINES = {".jsonl", ".ndjson"}
 WRAPPERS = frozenset({"data", "examples", "rows", "train", "instances", "items"})
 """Names of lists that the only line of a file of lines may wrap its rows in."""
+FIRST_ITEMS = 5
+"""Of a list that are looked at, to see whether it is a conversation."""
 MOST_CONTROL = 0.05
 """Share of control characters above which a file is binary. Judgement."""
 
@@ -107,22 +108,22 @@ def _wraps_rows(value: Any, names: Container[str]) -> bool:
     return detect(value) == "unknown" and any(isinstance(one[0], dict) for one in lists if one)
 
 
-def lists_of_rows(object_: Mapping[str, Member]) -> tuple[Lists, Lists]:
+def lists_of_rows(object_: Mapping[str, Any]) -> tuple[Lists, Lists]:
     """Return the lists of rows in an object that is all of a file, and those inside its objects.
 
     Returns:
         Longest first; empty if the object is a row itself: an example, or with a conversation.
     """
     found = [
-        (path, of.num_objects[path], one)
-        for name, of in object_.items()
-        for path, one in _lists_in(name, of.value)
-        if of.num_objects.get(path)
+        (path, num_objects, one)
+        for name, value in object_.items()
+        for path, one in _lists_in(name, value)
+        if (num_objects := sum(isinstance(item, Mapping) for item in one))
     ]
-    lists = {path for path, _, _ in found if path in object_}
-    is_row = any(is_conversation(one) for path, _, one in found if path in lists or not lists)
-    beside = {name: of.value for name, of in object_.items() if name not in lists}
-    if is_row or detect(beside) != "unknown":
+    lists = {path for path, *_ in found if path in object_}
+    outer = [one for path, _, one in found if path in lists or not lists]
+    beside = {name: value for name, value in object_.items() if name not in lists}
+    if any(is_conversation(one[:FIRST_ITEMS]) for one in outer) or detect(beside) != "unknown":
         return (), ()
     sized = sorted(((path, num) for path, num, _ in found), key=lambda one: -one[1])
     return tuple(s for s in sized if s[0] in lists), tuple(s for s in sized if s[0] not in lists)

@@ -8,13 +8,11 @@ is repeated in an object the last value.
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import ijson
-from ijson.common import ObjectBuilder
 
 from ft_tools.errors import BadData
 from ft_tools.formats.readers.rows import ROW_BYTES, Row
@@ -22,8 +20,6 @@ from ft_tools.formats.readers.rows import ROW_BYTES, Row
 CHUNK = 1 << 16
 MOST_DEPTH = 200
 """Levels of a row; Python's own parser stops at about a thousand."""
-FIRST_ITEMS = 5
-"""Of a list that are looked at, to see whether it holds rows."""
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -96,7 +92,7 @@ def read_values(stream: BinaryIO, path: Path, of: str = "") -> Iterator[Row]:
         BadData: It is not JSON, or a value is longer than `ROW_BYTES`.
     """
     number = 0
-    # In an object, `members` has seen that nothing is too long.
+    # An object that holds its rows is not longer than may be read at once.
     bounded = _BoundedStream(stream, path) if of in {"", "item"} else stream
     values = ijson.items(bounded, of, use_float=True, multiple_values=not of)
     while True:
@@ -113,53 +109,6 @@ def read_values(stream: BinaryIO, path: Path, of: str = "") -> Iterator[Row]:
             yield Row(number, None, "unreadable_line")
         else:
             yield Row(number, value, None)
-
-
-class Member(NamedTuple):
-    """A value of an object that is all of a file; of the lists in it only their first items."""
-
-    value: Any
-    num_objects: Mapping[str, int]
-    """Dotted path of each list that is in no other one -> its objects."""
-
-
-def members(stream: BinaryIO, path: Path) -> dict[str, Member]:
-    """Return what an object holds that is all of a stream, lists in it by their first items.
-
-    Returns:
-        Name -> value; empty if the stream holds anything else, too.
-
-    Raises:
-        BadData: A value, or an item of a list, is longer than `ROW_BYTES`.
-    """
-    found: dict[str, Member] = {}
-    bounded = _BoundedStream(stream, path)
-    name, depth, num_items = "", 0, 0
-    level: int | None = None  # Of the list that is read.
-    builder, num_objects = ObjectBuilder(), Counter[str]()
-    try:
-        for prefix, event, value in ijson.parse(bounded, use_float=True):
-            depth -= event in {"end_map", "end_array"}
-            opens = event in {"start_map", "start_array"}
-            if depth == 1 and event == "map_key":
-                name, builder, num_objects = value, ObjectBuilder(), Counter()
-            elif depth:
-                if level is None and event == "start_array":
-                    level, num_items = depth, 0
-                elif level is not None and depth == level + 1 and not event.startswith("end"):
-                    num_items += 1
-                    num_objects[prefix.removesuffix(".item")] += event == "start_map"
-                level = None if level == depth and event == "end_array" else level
-                if level is None or num_items <= FIRST_ITEMS:
-                    builder.event(event, value)
-                if depth == 1 and not opens:
-                    found[name] = Member(builder.value, num_objects)
-            depth += opens
-            if depth == 1 or (level is not None and depth == level + 1):
-                bounded.reset(num_items)
-    except (ijson.JSONError, ValueError):
-        return {}
-    return found
 
 
 class _BoundedStream:

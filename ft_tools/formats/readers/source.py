@@ -18,6 +18,7 @@ from typing import BinaryIO
 from ft_tools import abandoned_calls, workspace
 from ft_tools.errors import BadData, BadInput, NotFound, require_installed
 from ft_tools.formats.column_counts import shown
+from ft_tools.formats.json_text import parse_json
 from ft_tools.formats.readers.csv_rows import read_csv
 from ft_tools.formats.readers.decompressed import decoded_cap, gunzip
 from ft_tools.formats.readers.encodings import BYTE_ORDER_MARKS, encoding_of
@@ -29,7 +30,7 @@ from ft_tools.formats.readers.file_kinds import (
     refuse_what_is_not_text,
     text_kind,
 )
-from ft_tools.formats.readers.json_rows import CHUNK, members, read_lines, read_values
+from ft_tools.formats.readers.json_rows import CHUNK, read_lines, read_values
 from ft_tools.formats.readers.rows import ROW_BYTES, Row
 from ft_tools.formats.readers.sqlite_rows import read_sqlite
 from ft_tools.formats.readers.workbook import is_workbook, read_sheet
@@ -42,6 +43,8 @@ ZIP, OLE, SQLITE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"SQLite format 3\0"
 WORKBOOK_EXPANSION = 8
 """About how many times a workbook's text is larger than the packed file. Judgement."""
 HEAD_BYTES = 65536
+MOST_OBJECT_BYTES = 128 * 2**20
+"""Of an object whose lists are looked for: it takes about eight times that. Judgement."""
 MAX_FILES = 10_000
 MOST_LISTS = 5
 """Names of lists that are repeated."""
@@ -235,9 +238,11 @@ def _encoding(path: Path, named: str | None) -> str:
 
 @lru_cache(maxsize=100)
 def _lists_of(source: Source, changed_ns: int) -> tuple[Lists, Lists]:
-    """Read a file through once for its lists of rows; `changed_ns` has it read again."""
+    """Read a file whole for its lists of rows; `changed_ns` has it read again."""
     with _open_text(source) as stream:
-        return lists_of_rows(members(stream, source.path))
+        content = stream.read(MOST_OBJECT_BYTES + 1)
+    whole = parse_json(content) if len(content) <= MOST_OBJECT_BYTES else None
+    return lists_of_rows(whole) if isinstance(whole, dict) else ((), ())
 
 
 def _binary_kind(path: Path, head: bytes) -> str | None:

@@ -1,7 +1,9 @@
 """Read the rows of an SQLite table or query, without being able to write or to run for ever."""
 
+import contextlib
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,31 +16,13 @@ ROW_LEAST_BYTES = 100
 """What the smallest row counts for: rows are bounded, too."""
 STEPS = 100_000
 """Instructions of the database between two looks at what it has done."""
-MOST_STEPS, STEPS_A_ROW = 4_000, 1
-"""Such looks, about ten seconds, and as many more as it returned rows: a large table is read to its
-end, a query that sorts or joins without end is not."""
+MOST_SECONDS = 10.0
+"""Until the next row: a query that sorts or joins without end is not read."""
 SELECT = re.compile(r"\s*(?:SELECT|WITH)\b", re.IGNORECASE)
 MOST_COLUMNS = 30
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,60}")
 DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 """Codes of what is no fault of the query."""
-
-
-class _Steps:
-    """How much the database has computed, and for how many rows."""
-
-    def __init__(self) -> None:
-        self.num = 0
-        self.num_rows = 0
-
-    def is_over(self) -> bool:
-        """Count a step; return whether these are too many, or nobody waits for the rows."""
-        self.num += 1
-        try:
-            require_waiting()
-        except Abandoned:
-            return True
-        return self.num > MOST_STEPS + STEPS_A_ROW * self.num_rows
 
 
 def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
@@ -50,11 +34,19 @@ def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
     """
     if query is not None and not SELECT.match(query):
         raise BadInput(f"query={query!r} is no SELECT; give one SELECT statement")
-    steps, returned = _Steps(), 0
+    num_rows = returned = 0
+    until = time.monotonic() + MOST_SECONDS
+
+    def is_over() -> bool:
+        with contextlib.suppress(Abandoned):
+            require_waiting()
+            return time.monotonic() > until
+        return True
+
     database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     try:
         database.execute("PRAGMA trusted_schema=OFF")
-        database.set_progress_handler(steps.is_over, STEPS)
+        database.set_progress_handler(is_over, STEPS)
         cursor = database.execute(query or f'SELECT * FROM "{_only_table(path, database)}"')
         names = [column[0] for column in cursor.description]
         if twice := next((name for name in names if names.count(name) > 1), None):
@@ -64,14 +56,14 @@ def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
             row = dict(zip(names, map(_plain, cells), strict=True))
             size = sum(len(name) + len(str(cell)) + 6 for name, cell in row.items())
             returned += max(size, ROW_LEAST_BYTES)
-            steps.num_rows += 1
+            num_rows, until = num_rows + 1, time.monotonic() + MOST_SECONDS
             if returned > cap:
-                problem = f"returns more than {cap / 2**20:.0f} MiB, {steps.num_rows:,} rows so far"
+                problem = f"returns more than {cap / 2**20:.0f} MiB, {num_rows:,} rows so far"
                 raise BadData(path, problem, "check the join conditions, or add a LIMIT")
-            yield Row(steps.num_rows, row, None, num_chars=size)
+            yield Row(num_rows, row, None, num_chars=size)
     except sqlite3.Error as error:
         require_waiting()
-        raise BadData(path, *_problem_and_cure(error, steps.num_rows)) from error
+        raise BadData(path, *_problem_and_cure(error, num_rows)) from error
     finally:
         database.close()
 
