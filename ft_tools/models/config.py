@@ -140,8 +140,23 @@ def _block(
     norms: int,
 ) -> Block:
     """Return the blocks of a model: layers, experts with their router, and norms."""
-    h = of_block["h"]
-    expert_params = num_experts * (3 if family.gated else 2) * h * of_block["i"]
+    h, i = of_block["h"], of_block["i"]
+    expert_params = num_experts * (3 if family.gated else 2) * h * i
+
+    def of_each(*matrices: tuple[str, int, int]) -> tuple[Linear, ...]:
+        return tuple(
+            Linear(name, d_out, d_in, copies=num_experts) for name, d_out, d_in in matrices
+        )
+
+    path, converted = family.experts_path, tuple[Linear, ...]()
+    fused = of_each((f"{path}.gate_up_proj", 2 * i, h), (f"{path}.down_proj", h, i))
+    if family.expert_names is not None:
+        # PEFT 0.21 adapts the fused gate and up projection with twice the rank, so that each of
+        # the two counts as a matrix of twice the width.
+        # Source: peft/utils/transformers_weight_conversion.py
+        gate, up, down = family.expert_names
+        each = of_each((gate, 2 * i, h), (up, 2 * i, h), (down, h, i))
+        converted = (Linear("gate", num_experts, h), *each)
     return Block(
         kind=kind,
         count=count,
@@ -149,8 +164,8 @@ def _block(
         expert_params=expert_params,
         linears=linears,
         adapted=adapted_of(linears),
-        experts=_fused_experts(family, of_block, num_experts),
-        converted=_expert_linears(family, of_block, num_experts),
+        experts=fused if num_experts else (),
+        converted=converted,
     )
 
 
@@ -238,36 +253,6 @@ def _windows(config: Mapping[str, Any], family: Family, num_layers: int) -> tupl
 def _activation(config: Mapping[str, Any], family: Family) -> str:
     named = (config.get(key) for key in ("hidden_activation", "hidden_act", "activation_function"))
     return str(next(filter(None, named), family.activation))
-
-
-def _expert_linears(family: Family, sizes: Sizes, num_experts: int) -> tuple[Linear, ...]:
-    """Name the router and the experts as PEFT 0.21 does.
-
-    It adapts the fused gate and up projection with twice the rank, so that each of the two counts
-    as a matrix of twice the width.
-
-    Source: peft/utils/transformers_weight_conversion.py
-    """
-    if family.expert_names is None:
-        return ()
-    gate, up, down = family.expert_names
-    h, i = sizes["h"], sizes["i"]
-    return (
-        Linear("gate", num_experts, h),
-        Linear(gate, 2 * i, h, copies=num_experts),
-        Linear(up, 2 * i, h, copies=num_experts),
-        Linear(down, h, i, copies=num_experts),
-    )
-
-
-def _fused_experts(family: Family, sizes: Sizes, num_experts: int) -> tuple[Linear, ...]:
-    if not num_experts:
-        return ()
-    path, h, i = family.experts_path, sizes["h"], sizes["i"]
-    return (
-        Linear(f"{path}.gate_up_proj", 2 * i, h, copies=num_experts),
-        Linear(f"{path}.down_proj", h, i, copies=num_experts),
-    )
 
 
 @dataclass(frozen=True)

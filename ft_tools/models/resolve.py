@@ -1,5 +1,6 @@
 """Find out what a model argument names: a run, a local folder or file, or a name of the Hub."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -122,18 +123,8 @@ WITHOUT_MODEL = {"audit", "evaluate", "prepare"}
 def _from_run(run_id: str, base: str | None) -> ModelSource:
     run_dir = directory.find(run_id)
     info = directory.read_info(run_dir)
-    for name in ("adapter", "model", "merged"):
-        made = run_dir / "artifacts" / name
-        if made.is_dir():
-            source = _from_path(run_id, made, base or info.lineage.get("base_model"))
-            return source.model_copy(update={"run_id": run_id})
-    status = directory.read_status(run_dir)
-    for artifact in status.artifacts:
-        if artifact.kind == "model" and Path(artifact.path).is_dir():
-            source = _from_path(run_id, Path(artifact.path))
-            return source.model_copy(update={"run_id": run_id})
-    if stopped := _at_budget(run_dir):
-        source = _from_path(run_id, stopped, base or info.lineage.get("base_model"))
+    if (made := next(_made_by(run_dir), None)) is not None:
+        source = _from_path(run_id, made, base or info.lineage.get("base_model"))
         return source.model_copy(update={"run_id": run_id})
     if info.kind in WITHOUT_MODEL:
         raise BadInput(
@@ -145,12 +136,14 @@ def _from_run(run_id: str, base: str | None) -> ModelSource:
     )
 
 
-def _at_budget(run_dir: Path) -> Path | None:
-    """Return the last whole checkpoint of a run that ended at its budget: what those hours made."""
-    if run_state.settled(run_dir).reason != "budget":
-        return None
-    found = [file.parent for file in (run_dir / "checkpoints").glob(f"checkpoint-*/{MANIFEST}")]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+def _made_by(run_dir: Path) -> Iterator[Path]:
+    """Yield the models of a run: its artifacts; what those hours made if it ended at its budget."""
+    made = [run_dir / "artifacts" / name for name in ("adapter", "model", "merged")]
+    made += [Path(a.path) for a in directory.read_status(run_dir).artifacts if a.kind == "model"]
+    yield from filter(Path.is_dir, made)
+    if run_state.settled(run_dir).reason == "budget":
+        found = [file.parent for file in (run_dir / "checkpoints").glob(f"checkpoint-*/{MANIFEST}")]
+        yield from sorted(found, key=lambda path: -int(path.name.rpartition("-")[2]))
 
 
 def _what_to_do(run_dir: Path, kind: Kind) -> str:

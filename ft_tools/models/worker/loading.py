@@ -5,8 +5,7 @@ Each load names its device: without one bitsandbytes takes a card and the inputs
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +49,9 @@ def load(folder: Path, place: Placement, *, quantization: Mapping[str, Any] | No
         arguments = {**quantization, "bnb_4bit_compute_dtype": dtype}
         options["quantization_config"] = BitsAndBytesConfig(**arguments)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    with one_tensor_at_a_time():
-        model = model_class(config).from_pretrained(folder, trust_remote_code=False, **options)
+    # A tensor is read only when it is needed, so that memory holds one more.
+    os.environ[SEQUENTIAL] = "1"
+    model = model_class(config).from_pretrained(folder, trust_remote_code=False, **options)
     return model.eval()
 
 
@@ -98,20 +98,6 @@ def load_first(places: Sequence[Placement], load_at: Callable[[Placement], Any])
                 raise
         free_memory()
     raise AssertionError("no placement")
-
-
-@contextmanager
-def one_tensor_at_a_time() -> Iterator[None]:
-    """Have transformers read a tensor only when it is needed, so that memory holds one more."""
-    before = os.environ.get(SEQUENTIAL)
-    os.environ[SEQUENTIAL] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[SEQUENTIAL]
-        else:
-            os.environ[SEQUENTIAL] = before
 
 
 def model_class(config: Any) -> Any:
