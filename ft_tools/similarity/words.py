@@ -5,7 +5,6 @@ Similarity of two sets A and B is Jaccard = |A and B| / |A or B|.
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 # A word, or one character of a script without spaces.
 CHARACTERS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -25,11 +24,8 @@ _BLANKS = bytes(
     for c in range(256)
 )
 """In UTF-8: bytes of other characters stay."""
-ASCII = bytes(range(128))
 END = b"\xff"
 """Behind each text: in UTF-8 there is no such byte."""
-FEW_OTHERS = 12
-"""Different characters up to which those that are not ASCII are replaced one after another."""
 PROMPT, ANSWER, REJECTED = range(3)
 """The parts of a row that have words."""
 NUM_PARTS = 3
@@ -61,49 +57,14 @@ def tokens_of(text: str) -> list[str]:
     >>> tokens_of("C++ isn't C, it's x_1!"), tokens_of("Ça, c'est \u4f60\u597d")
     (['c', '+', '+', 'isn', 't', 'c', 'it', 's', 'x_1'], ['ça', 'c', 'est', '\u4f60', '\u597d'])
     """
-    plain = joined([text])[:-1].decode("utf-8", "surrogatepass")
-    for sign in filter(plain.__contains__, SIGNS):
-        plain = plain.replace(sign, f" {sign} ")
-    return plain.split()
+    return TOKENS.findall(folded(text))
 
 
 def joined(texts: Iterable[str]) -> bytes:
     """Return texts in lower case and UTF-8, with blanks for what is in no word, and no sign."""
-    plain = [text if text.isascii() else _apart_from_others(text) for text in texts]
+    plain = (t if t.isascii() else " ".join(TOKENS.findall(folded(t))) for t in texts)
     encoded = [text.encode("utf-8", "surrogatepass") for text in plain]
     return END.join([*encoded, b""]).translate(_BLANKS)
-
-
-def _apart_from_others(text: str) -> str:
-    """Return a text in lower case, with its signs that are not ASCII between blanks."""
-    text = folded(text)
-    others = set(other_characters(text))
-    if len(others) > FEW_OTHERS or any(map(CHARACTERS.match, others)):
-        return " ".join(TOKENS.findall(text))
-    for char in others:
-        text = text.replace(char, _apart(char))
-    return text
-
-
-@lru_cache(maxsize=4096)
-def _apart(char: str) -> str:
-    """Return a sign between blanks, a letter as it is, and a blank for what is neither."""
-    if WORDS.fullmatch(char):
-        return char
-    return f" {char} " if TOKENS.fullmatch(char) else " "
-
-
-def other_characters(text: str) -> str:
-    r"""Return what of a text is not ASCII.
-
-    >>> other_characters("na\u00efve \u201cyes\u201d") == "\u00ef\u201c\u201d"
-    True
-    """
-    return (
-        text.encode("utf-8", "surrogatepass")
-        .translate(None, ASCII)
-        .decode("utf-8", "surrogatepass")
-    )
 
 
 def jaccard(one: set[int], other: set[int]) -> float:
