@@ -18,7 +18,7 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.data.understand.languages import language_of
 from ft_tools.formats.formats import normalise
 from ft_tools.similarity.word_hashes import tokens_in
-from ft_tools.similarity.words import tokens_of
+from ft_tools.similarity.words import folded, tokens_of
 
 LANGUAGES = json.loads((Path(__file__).parent / "languages.json").read_text(encoding="ascii"))
 
