@@ -35,6 +35,9 @@ SFT = {
         {"messages": CHAT},
         {"messages": [user([{"type": "text", "text": ASK}]), CHAT[1]]},
         {"conversations": CHAT},
+        CHAT,
+        {"messages": CHAT, "chosen": None, "rejected": None, "prompt": None},
+        {"messages": [turn | {"from": None, "value": None} for turn in CHAT]},
     ],
     "sharegpt": [
         {"conversations": [{"from": asker, "value": ASK}, {"from": answerer, "value": ANSWER}]}
@@ -45,6 +48,7 @@ SFT = {
         {"instruction": ASK, "input": "", "output": ANSWER},
         {"instruction": ASK, "input": "<noinput>", "response": ANSWER},
         {"instruction": ASK, "output": ANSWER, "history": []},
+        {"instruction": ASK, "context": "", "response": ANSWER, "category": "qa"},
     ],
     "prompt_completion": [
         {"prompt": ASK, "completion": ANSWER},
@@ -55,27 +59,13 @@ SFT = {
         {"prompt": ASK, "completion": ANSWER, "text": None, "messages": None, "chosen": None},
     ],
 }
-SFT["openai_messages"] += [
-    CHAT,
-    {"messages": CHAT, "chosen": None, "rejected": None, "prompt": None},
-    {"messages": [turn | {"from": None, "value": None} for turn in CHAT]},
-]
-SFT["alpaca"].append({"instruction": ASK, "context": "", "response": ANSWER, "category": "qa"})
 PAIRS = {
     "preference_explicit": [
         {"prompt": ASK, "chosen": ANSWER, "rejected": "No idea."},
         {"prompt": CHAT[:1], "chosen": CHAT[1:], "rejected": WORSE},
         {"prompt": ASK, "chosen": CHAT, "rejected": CHAT[:1] + WORSE},
         # HuggingFaceH4/ultrafeedback_binarized
-        {
-            "prompt": ASK,
-            "prompt_id": "f0e37e9f7800261167ce91143f98f511f768847236f133f2d0aed60b444ebe57",
-            "chosen": CHAT,
-            "rejected": CHAT[:1] + WORSE,
-            "messages": CHAT,
-            "score_chosen": 8.5,
-            "score_rejected": 3.0,
-        },
+        {"prompt": ASK, "chosen": CHAT, "rejected": CHAT[:1] + WORSE, "messages": CHAT, "score": 8},
         {"prompt": f"{ASK}\n", "chosen": CHAT, "rejected": CHAT[:1] + WORSE},
     ],
     "preference_implicit": [{"chosen": CHAT, "rejected": CHAT[:1] + WORSE}],
@@ -174,8 +164,8 @@ SHAPES = {
     "OpenAI's responses": (
         {
             "messages": [
-                {"role": "user", "content": [{"type": "input_text", "text": ASK}]},
-                {"role": "assistant", "content": [{"type": "output_text", "text": ANSWER}]},
+                user([{"type": "input_text", "text": ASK}]),
+                assistant([{"type": "output_text", "text": ANSWER}]),
             ]
         },
         {"messages": LONG[:2]},
@@ -227,9 +217,7 @@ SYSTEM = "Answer in one sentence, as a teacher of geography would answer a class
 WITH_MORE = [
     ({"instruction": ASK, "context": PASSAGE, "response": ANSWER}, None),
     ({"instruction": ASK, "input": "<noinput>", "context": PASSAGE, "output": ANSWER}, None),
-    ({"question": ASK, "context": PASSAGE, "answer": ANSWER}, None),
     ({"prompt": ASK, "input": PASSAGE, "completion": ANSWER}, None),
-    ({"instruction": ASK, "input": PASSAGE, "target": ANSWER}, None),
     ({"system_prompt": SYSTEM, "question": f"{ASK}\n\n{PASSAGE}", "response": ANSWER}, SYSTEM),
     ({"instruction": ASK, "input": PASSAGE, "output": ANSWER, "kto_tag": True}, None),
 ]
