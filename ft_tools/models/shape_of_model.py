@@ -1,13 +1,12 @@
 """The shape of the model that an argument names: run, folder, cache, catalog, or the Hub."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ft_tools import facts, workspace
 from ft_tools.errors import BadData, BadInput, NotFound, UnknownName, brief
-from ft_tools.models import hub, library_process, other_names
+from ft_tools.models import hub, library_process, model_folder, other_names
 from ft_tools.models.config import OWN_SIZES, has_row, shape_from_config
 from ft_tools.models.families import FAMILIES
 from ft_tools.models.quantized import prequantized
@@ -99,14 +98,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise NotFound(f"{path} does not exist; pass a model folder, or a config.json")
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise BadData(path, "is too large for a config.json", "pass the model's config.json")
-    try:
-        config: Any = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BadData(path, "is not JSON", "download the model's config.json again") from error
-    if not isinstance(config, dict):
-        raise BadData(path, "is not a JSON object", "pass the model's config.json")
-    if not isinstance(config.get("model_type", ""), str):
-        raise BadData(path, "has a model_type that is no string", "pass the model's config.json")
+    config = model_folder.read_object(path)
+    if not isinstance(config.get("model_type"), str):
+        raise BadData(path, "has no model_type", "pass the model's config.json")
     return config
 
 

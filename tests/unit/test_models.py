@@ -157,7 +157,7 @@ def test_a_config_without_a_shape_is_refused_by_what_is_wrong(config, error, sai
 @pytest.mark.parametrize(
     ("name", "content", "error"),
     [
-        ("config.json", "", BadData),
+        ("config.json", "", BadInput),
         ("config.json", "[]", BadData),
         ("config.json", " " * (2**20 + 1), BadData),
         ("model.gguf", "GGUF", BadInput),
