@@ -3,7 +3,6 @@
 import json
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 
@@ -122,17 +121,3 @@ def test_a_hostile_template_ends_as_a_finding(workspace, model_with, name):
     assert "zqxjkv" not in (workspace / "page.html").read_text(encoding="utf-8")
     # The clock of a busy machine is no measure; that it ends is.
     assert time.monotonic() - begin < 300
-
-
-def test_what_renders_examples_does_not_load_torch(workspace, model_with):
-    tokens = TemplateTokens(model_with(None), 64)
-    process = tokens._process._process
-    assert "tokenizers" in loaded(process.pid)
-    assert "libtorch" not in loaded(process.pid)
-    assert "libtorch" in loaded("self"), "the tests load it, so the search can find it"
-    tokens.close()
-
-
-def loaded(pid):
-    """Return the names of the files that a process has mapped."""
-    return Path(f"/proc/{pid}/maps").read_text()

@@ -8,11 +8,7 @@ import subprocess
 import sys
 import time
 
-import llama_cpp
-import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ft_tools import publish
 from ft_tools.errors import BadData
@@ -62,26 +58,6 @@ def test_the_first_call_unpacks_it_and_a_second_call_does_not_do_it_twice(unpack
     assert demo.ensure() is None
     assert publish.verify(demo.folder()) == []
     assert resolve_model(demo.HUB_ID).path == str(demo.folder())
-
-
-def test_it_predicts_what_llama_cpp_predicts_from_the_packaged_file(unpacked):
-    text = "<|im_start|>user\nName the planets: Mercury, Venus, Earth, Mars, Jupiter<|im_end|>\n"
-    tokenizer = AutoTokenizer.from_pretrained(demo.folder())
-    ids = tokenizer(text, add_special_tokens=False).input_ids
-    reference = llama_cpp.Llama(
-        str(demo.packaged_file()), n_ctx=128, logits_all=True, verbose=False
-    )
-    assert reference.tokenize(text.encode(), add_bos=False, special=True) == ids
-    reference.eval(ids)
-    expected = torch.log_softmax(torch.tensor(np.array(reference.scores[: len(ids)])), -1)
-    reference.close()
-    model = AutoModelForCausalLM.from_pretrained(demo.folder(), dtype=torch.float32).eval()
-    with torch.inference_mode():
-        found = torch.log_softmax(model(torch.tensor([ids])).logits[0], -1)
-    kl = (expected.exp() * (expected - found)).sum(-1).mean().item()
-    # llama.cpp rounds activations to 8 bits, safetensors weights to bfloat16; a wrong weight
-    # layout (permuted heads, say) costs whole nats.
-    assert kl < 0.02, kl
 
 
 def test_a_changed_package_file_is_refused_before_it_is_read(tmp_path):

@@ -272,15 +272,6 @@ def test_bounds_on_dates_in_two_formats_leave_out_what_is_no_date(workspace):
         )
 
 
-def test_a_long_earlier_turn_of_an_example_is_cut_with_a_mark(workspace):
-    said = [("user", "Where is it? " * 200), ("assistant", "Here."), ("user", "Sure?")]
-    turns = [{"role": role, "content": text} for role, text in [*said, ("assistant", "Yes.")]]
-    lines = [json.dumps({"messages": turns, "n": at}) + "\n" for at in range(5)]
-    (workspace / "d.jsonl").write_text("".join(lines))
-    made = prepare_dataset(PrepareRequest(path="d.jsonl", mapping={"ignore": ["*"]}))
-    assert "\u2026\\nassistant: Here.\\nuser: Sure?" in made.examples[0].prompt
-
-
 def test_each_sheet_is_named_with_its_size_and_each_table_with_its_columns(workspace):
     pytest.importorskip("python_calamine")
     path, _, _ = two_sheets(workspace)

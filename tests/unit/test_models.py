@@ -101,27 +101,17 @@ def test_adapters_go_on_the_language_model_and_not_on_a_tower_of_the_same_names(
     assert not re.fullmatch(excluded, text)
 
 
-def test_a_folder_and_its_config_file_are_models(workspace):
-    (workspace / "mine").mkdir()
-    (workspace / "mine" / "config.json").write_text(json.dumps(LLAMA))
-    folder, file = shape_of("mine"), shape_of("mine/config.json")
-    assert folder.total_params == file.total_params == shape_from_config(LLAMA).total_params
-    assert folder.name == "mine"
-
-
-def test_an_adapter_folder_has_the_shape_of_its_base(workspace):
+def test_a_folder_a_config_file_and_the_base_of_an_adapter_are_models(workspace):
+    # A folder comes before a catalog name.
+    folder = workspace / "meta-llama" / "Llama-3.2-3B"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(LLAMA))
     (workspace / "adapter").mkdir()
     base = {"base_model_name_or_path": "meta-llama/Llama-3.2-1B"}
     (workspace / "adapter" / "adapter_config.json").write_text(json.dumps(base))
-    assert shape_of("adapter").total_params == 1_235_814_400
-
-
-def test_a_local_folder_comes_before_a_catalog_name(workspace):
-    folder = workspace / "meta-llama" / "Llama-3.2-1B"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(LLAMA))
-    expected = shape_from_config(LLAMA).total_params
-    assert shape_of("meta-llama/Llama-3.2-1B").total_params == expected
+    name = "meta-llama/Llama-3.2-3B"
+    found = [shape_of(each).total_params for each in (name, f"{name}/config.json", "adapter")]
+    assert found == [shape_from_config(LLAMA).total_params] * 2 + [1_235_814_400]
 
 
 def test_one_text_with_other_signs_is_a_pattern_over_whole_paths_as_in_peft():

@@ -44,10 +44,6 @@ def test_a_process_answers_one_question_after_another_and_says_why_it_cannot(ask
         asking({})
     library_process.process._process.end()
     assert asking({"ask": 1})["by"] != first["by"]
-
-
-def test_a_question_that_ends_each_process_is_said_to(asking):
-    asking({"ask": 1})
     with pytest.raises(Unanswered, match="died"):
         asking({"die": True})
     assert asking({"ask": 2})["ask"] == 2

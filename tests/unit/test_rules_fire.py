@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ft_tools import workspace as workspace_module
-from ft_tools.anti_patterns import rule, rules
+from ft_tools.anti_patterns import rules
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.tool import create_dataset
 from ft_tools.data.request import AuditRequest
@@ -279,16 +279,6 @@ def test_what_would_give_a_wrong_model_has_no_way_around(files, rule_id, tool):
 
     with pytest.raises(Refused, match=f"^{rule_id}: .*Override: None"):
         call(**arguments)
-
-
-@pytest.mark.parametrize(
-    "rule_id", [each.id for each in rules().values() if each.strength == "advises"]
-)
-def test_advice_that_is_not_taken_is_recorded_with_its_reason_on_the_launch(files, rule_id):
-    plan = sft(accept_findings=[rule_id], accept_reason=REASON).plan
-
-    assert "accept_findings" in rule(rule_id).override
-    assert (plan["accepted"], plan["accept_reason"]) == ([rule_id], REASON)
 
 
 # ------------------------------------------------------------- what a tool does or says itself
