@@ -13,7 +13,7 @@ from ft_tools.creation.tool import create_dataset
 from ft_tools.data.request import AuditRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import Refused
-from ft_tools.evaluation.conclude import summarise
+from ft_tools.evaluation.conclude import Call, concluded
 from ft_tools.evaluation.report import EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Settings, compare_scores
@@ -290,23 +290,19 @@ def test_every_format_of_an_adapter_is_made_from_the_merged_model(files):
     assert plan["adapter"]["route"] == "shards"
 
 
-def summary(before, after):
-    scores = {"baseline": before, "tuned": after}
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ([0.0, 1.0] * 5, [1.0, 1.0] + [0.0, 1.0] * 4, "underpowered"),
+        ([0.0] * 60, [1.0] * 60, "general_ability_unwatched"),
+    ],
+)
+def test_a_difference_that_may_be_chance_or_came_at_a_cost_is_not_called_ready(before, after, said):
+    scores = {"baseline": {"exact_match": before}, "tuned": {"exact_match": after}}
     rows = compare_scores(scores, Settings(seed=0, smallest_effect=0.1))
     found = EvaluationReport(tuned="sft-1", baseline="base", summary=[], comparisons=rows)
-    return summarise(found)
 
-
-def test_a_difference_that_may_be_chance_is_not_called_an_improvement():
-    said = summary({"exact_match": [0.0, 1.0] * 5}, {"exact_match": [1.0, 1.0] + [0.0, 1.0] * 4})
-
-    assert "underpowered" in said[1]
-
-
-def test_a_gain_without_a_look_at_general_ability_is_not_called_ready():
-    said = summary({"exact_match": [0.0] * 60}, {"exact_match": [1.0] * 60})
-
-    assert "general_ability_unwatched" in said[-1]
+    assert said in " ".join(concluded(found, 0.1, Call("evaluate-1", {})).summary)
 
 
 FIRED_HERE = {
