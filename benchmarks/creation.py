@@ -25,7 +25,7 @@ from ft_tools import workspace
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.tool import create_dataset
 from ft_tools.endpoints import client
-from ft_tools.endpoints.client import reply_key
+from ft_tools.endpoints.client import Question
 from ft_tools.runs.request import ResumeRequest, RunRequest
 from ft_tools.runs.state import directory, locks
 from ft_tools.runs.state.records import ENDED
@@ -210,7 +210,7 @@ def kills(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     def slow(question: str, body: dict[str, Any]) -> Any:
         nonlocal asked_again
-        key = reply_key(json.dumps(body, ensure_ascii=False).encode())
+        key = Question([], json.dumps(body, ensure_ascii=False).encode(), 0).key
         asked_again += replies.exists() and key in replies.read_text()
         return teacher(question, body)
 

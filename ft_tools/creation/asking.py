@@ -133,18 +133,14 @@ def plan_asking(
     judges = pilots.agreements_of(pilot)
     _require_judge(request, judges, is_pilot=is_pilot)
     used = prompts[: request.pilot_rows] if is_pilot else prompts
-    missing = [(one, sum(key not in known for key in asked.keys(one))) for one in used]
-    num_missing, num_all = sum(num for _, num in missing), len(used) * request.samples
+    lacking = [[q for q in asked.questions(one) if q.key not in known] for one in used]
+    missing = [question for questions in lacking for question in questions]
+    num_missing, num_all = len(missing), len(used) * request.samples
     if endpoint is not None and num_missing > endpoint.max_calls:
         raise refusal("too_many_calls", num=num_missing, most=endpoint.max_calls)
-    most = None
-    if price is not None:
-        most = round(sum(num * asked.most_usd(one, price) for one, num in missing), 6)
+    most = round(sum(one.most_usd(price) for one in missing), 6) if price else None
     limits = {"max_calls": endpoint.max_calls if endpoint else None, "max_usd": asked.max_usd}
-    num_more, at_once = (
-        sum(num > 0 for _, num in missing),
-        endpoint.max_concurrency if endpoint else 1,
-    )
+    num_more, at_once = sum(map(bool, lacking)), endpoint.max_concurrency if endpoint else 1
     plan = AskingPlan(
         teacher=teacher.model_name,
         sent_to=endpoint.host if endpoint else None,

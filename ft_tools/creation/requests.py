@@ -12,8 +12,7 @@ from ft_tools import workspace
 from ft_tools.creation import documents, prompts
 from ft_tools.creation.prompts import Candidate, Prompt
 from ft_tools.creation.request import CreateRequest, TeacherSpec
-from ft_tools.endpoints.client import most_tokens, reply_key, request_body, schema_option
-from ft_tools.endpoints.spec import Price
+from ft_tools.endpoints.client import Question, question_for, schema_option
 from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.metrics.checks.scorer import file_hashes
 from ft_tools.metrics.schema import load_schema
@@ -40,14 +39,6 @@ KINDS: Mapping[str, Asking] = {
     "documents": Asking(documents.prompts_of_passages, documents.read_examples, documents.SCHEMA),
     "variations": Asking(prompts.prompts_for_inputs, prompts.read_input, INPUT),
 }
-
-
-class Question(NamedTuple):
-    """A sample of a prompt that has no reply yet."""
-
-    key: str
-    prompt: Prompt
-    sample: int
 
 
 @dataclass(frozen=True)
@@ -86,25 +77,18 @@ class Requests:
             options |= schema_option(self.teacher.endpoint.response_format, self.schema)
         return options
 
-    def keys(self, prompt: Prompt) -> list[str]:
-        """Return what the reply of each sample is kept under: all that it depends on."""
-        body = self.body(prompt)
-        return [reply_key(body, sample) for sample in range(self.request.samples)]
-
-    def most_usd(self, prompt: Prompt, price: Price) -> float:
-        """Return the highest price of one request, as the client reserves it."""
-        bound = most_tokens(self.body(prompt), prompt.messages)
-        return price.usd_of(bound, self.max_tokens)
-
-    def body(self, prompt: Prompt) -> bytes:
-        """Return what is sent; for a local model, what its answer depends on."""
-        endpoint = self.teacher.endpoint
+    def questions(self, prompt: Prompt) -> list[Question]:
+        """Return the question of each sample of a prompt."""
+        endpoint, messages = self.teacher.endpoint, prompt.messages
+        samples = range(self.request.samples)
         if endpoint is not None:
-            return request_body(endpoint, prompt.messages, self.max_tokens, **self.options)
+            most, options = self.max_tokens, self.options
+            return [question_for(endpoint, messages, most, at, **options) for at in samples]
         digest = self.files.files_sha256 if self.files else ""
         how = self.teacher.decoding.model_dump(mode="json")
-        parts = [prompt.messages, self.max_tokens, self.schema, how, digest]
-        return json.dumps(parts, ensure_ascii=False).encode()
+        parts = [messages, self.max_tokens, self.schema, how, digest]
+        body = json.dumps(parts, ensure_ascii=False).encode()
+        return [Question(messages, body, self.max_tokens, at) for at in samples]
 
 
 def hashes_of(request: CreateRequest) -> dict[str, str]:

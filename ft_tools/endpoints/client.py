@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
-from email.utils import parsedate_to_datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,29 @@ class Reply:
     """What the model said instead of an answer, where the API tells that apart."""
 
 
+@dataclass(frozen=True)
+class Question:
+    """A request for one answer."""
+
+    messages: Sequence[Message]
+    body: bytes
+    """All that is sent; for a model of this machine, what its answer depends on."""
+    max_tokens: int
+    sample: int = 0
+    """Number among several answers to the same question."""
+
+    @cached_property
+    def key(self) -> str:
+        """Return what the reply is kept under: its request, and which of several answers it is."""
+        content = self.body + (b"\x1f%d" % self.sample if self.sample else b"")
+        return hashlib.sha256(content).hexdigest()
+
+    def most_usd(self, price: Price) -> float:
+        """Return the highest price of an attempt."""
+        # A byte is at least as long as any token's share of it; roles and turn marks add a few.
+        return price.usd_of(len(self.body) + 32 * len(self.messages), self.max_tokens)
+
+
 NO_REPLY = Reply("", 0, 0, finished=False, served_by="", finish_reason="no_answer")
 MOST_UNANSWERED = 3
 """Questions in a row that fail after all retries before the server counts as gone."""
@@ -103,7 +126,7 @@ class Client:
         Raises:
             BadInput: The environment variable of the key is not set.
         """
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._price = price or Price()
         self._budget = budget
         self._cache = cache
@@ -128,31 +151,20 @@ class Client:
         """Return what a reply's tokens cost."""
         return self._price.usd_of(reply.prompt_tokens, reply.completion_tokens)
 
-    def ask(
-        self, messages: Sequence[Message], max_tokens: int, sample: int = 0, **options: Any
-    ) -> Reply:
+    def ask(self, question: Question) -> Reply:
         """Ask once, with retries; each attempt counts against the budget.
-
-        Args:
-            messages: The question.
-            max_tokens: Of the reply.
-            sample: Number among several answers to the same question.
-            options: More fields of the request.
 
         Raises:
             EndpointUnavailable: It refuses, or fails after retries.
             BudgetUsedUp: The next attempt could exceed the budget.
         """
-        content = request_body(self._endpoint, messages, max_tokens, **options)
-        key = reply_key(content, sample)
+        key, most, problem = question.key, question.most_usd(self._price), ""
         if key in self._replies:
             return self._replies[key]
-        bound = most_tokens(content, messages)
-        most, problem = self._price.usd_of(bound, max_tokens), ""
         for attempt in range(MAX_RETRIES + 1):
             call = self._budget.reserve(most)
             began = time.monotonic()
-            found = self._attempt(content)
+            found = self._attempt(question.body)
             if isinstance(found, Reply):
                 # Kept first: whoever is killed between has it, and counts its highest price.
                 kept = self._keep(key, replace(found, seconds=time.monotonic() - began))
@@ -176,18 +188,13 @@ class Client:
                 # Not kept: whoever continues asks again.
                 return NO_REPLY
         raise EndpointUnavailable(
-            f"{self._endpoint.host} failed ({problem}, {attempt + 1} attempt"
+            f"{self.endpoint.host} failed ({problem}, {attempt + 1} attempt"
             f"{'s' * (attempt > 0)}); check url, model and key_variable, then resume_run: answers "
             "received so far are kept"
         )
 
     def ask_all(
-        self,
-        questions: Sequence[Sequence[Message]],
-        max_tokens: int,
-        should_stop: Callable[[], bool],
-        samples: Sequence[int] | None = None,
-        **options: Any,
+        self, questions: Sequence[Question], should_stop: Callable[[], bool]
     ) -> Iterator[list[tuple[int, Reply]]]:
         """Ask several questions at a time, and yield each reply with its place as it arrives.
 
@@ -198,7 +205,7 @@ class Client:
             EndpointUnavailable: A question got no answer; all others in flight were yielded before.
             BudgetUsedUp: The budget ends here.
         """
-        size = self._endpoint.max_concurrency
+        size = self.endpoint.max_concurrency
         waiting = iter(range(len(questions)))
         running: dict[Future[Reply], int] = {}
         failure: Exception | None = None
@@ -209,9 +216,7 @@ class Client:
                     i = next(waiting, None)
                     if i is None:
                         break
-                    sample = samples[i] if samples else 0
-                    asked = pool.submit(self.ask, questions[i], max_tokens, sample, **options)
-                    running[asked] = i
+                    running[pool.submit(self.ask, questions[i])] = i
                 if not running:
                     break
                 done, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
@@ -263,10 +268,14 @@ class Client:
         return read_completion(data) or _Failure("no chat completion", 0.0, is_free=False)
 
 
-def request_body(
-    endpoint: Endpoint, messages: Sequence[Message], max_tokens: int, **options: Any
-) -> bytes:
-    """Return the content of a request."""
+def question_for(
+    endpoint: Endpoint,
+    messages: Sequence[Message],
+    max_tokens: int,
+    sample: int = 0,
+    **options: Any,
+) -> Question:
+    """Return a question to an endpoint; options are more fields of the request."""
     body = {
         **endpoint.sampling,
         "model": endpoint.model,
@@ -274,18 +283,8 @@ def request_body(
         "max_tokens": max_tokens,
         **options,
     }
-    return json.dumps(body, ensure_ascii=False).encode()
-
-
-def most_tokens(content: bytes, messages: Sequence[Message]) -> int:
-    """Return the most tokens that a prompt can have."""
-    # A byte is at least as long as any token's share of it; roles and turn marks add a few tokens.
-    return len(content) + 32 * len(messages)
-
-
-def reply_key(content: bytes, sample: int = 0) -> str:
-    """Return what a reply is kept under: its request, and which of several answers it is."""
-    return hashlib.sha256(content + (b"\x1f%d" % sample if sample else b"")).hexdigest()
+    content = json.dumps(body, ensure_ascii=False).encode()
+    return Question(messages, content, max_tokens, sample)
 
 
 def schema_option(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -314,17 +313,10 @@ def require_key(variable: str | None) -> str | None:
 
 
 def _retry_after(headers: Any) -> float:
-    """Return the seconds a server asks to wait; 0 where it says nothing that can be read."""
-    value = str(headers.get("retry-after", ""))
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        at: float = parsedate_to_datetime(value).timestamp()
-        return max(0.0, at - time.time())
-    except (ValueError, TypeError):
-        return 0.0
+    """Return the seconds a server asks to wait; 0 where it names none."""
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(headers.get("retry-after", 0)))
+    return 0.0
 
 
 def read_completion(data: bytes) -> Reply | None:

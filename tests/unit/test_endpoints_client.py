@@ -8,7 +8,7 @@ import pytest
 
 from ft_tools.endpoints import client
 from ft_tools.endpoints.budget import Budget, BudgetUsedUp
-from ft_tools.endpoints.client import Client, EndpointUnavailable, schema_option
+from ft_tools.endpoints.client import Client, EndpointUnavailable, question_for, schema_option
 from ft_tools.endpoints.spec import Endpoint, Price
 from ft_tools.errors import BadInput
 from ft_tools.evaluation.plan import make_plan
@@ -61,8 +61,10 @@ def asking(tmp_path, server, price=None, cached=False, **more):
 
 
 def asked(client_, count, should_stop=lambda: False, **options):
-    questions = [[{"role": "user", "content": f"question {i}"}] for i in range(count)]
-    return client_.ask_all(questions, 16, should_stop, **{"temperature": 0.0} | options)
+    turns = [[{"role": "user", "content": f"question {i}"}] for i in range(count)]
+    options = {"temperature": 0.0} | options
+    questions = [question_for(client_.endpoint, one, 16, **options) for one in turns]
+    return client_.ask_all(questions, should_stop)
 
 
 def collect(client_, count, found, **options):

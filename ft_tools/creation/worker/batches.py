@@ -14,7 +14,6 @@ import httpx2
 from pydantic import BaseModel, Field
 
 from ft_tools.creation.pilots import REPLIES
-from ft_tools.creation.requests import Question, Requests
 from ft_tools.endpoints import client
 from ft_tools.endpoints.budget import Budget
 from ft_tools.endpoints.spec import Endpoint, Price
@@ -37,20 +36,22 @@ class Pending(BaseModel):
 
 
 def ask_batches(
-    session: Session, requests: Requests, price: Price, budget: Budget, missing: Sequence[Question]
+    session: Session,
+    endpoint: Endpoint,
+    price: Price,
+    budget: Budget,
+    missing: Sequence[client.Question],
 ) -> Iterator[list[tuple[int, client.Reply]]]:
     """Ask each question once, in as many batches as the budget needs; yield what each answered.
 
     Stopped or failed, a submitted batch goes on: resume_run reads it.
     """
-    endpoint = requests.teacher.endpoint
-    assert endpoint is not None
     path, places = session.run_dir / FILE, {one.key: at for at, one in enumerate(missing)}
     held = Pending.model_validate_json(path.read_bytes()) if path.exists() else Pending()
     left = list(missing)
     while left or held.calls:
         for one in [] if held.calls else left[:MOST_REQUESTS]:
-            most = requests.most_usd(one.prompt, price)
+            most = one.most_usd(price)
             if held.calls and not budget.has_room(most):
                 break
             held.calls[one.key] = budget.reserve(most)
@@ -59,7 +60,7 @@ def ask_batches(
         if not held.id:
             asked = [missing[places[key]] for key in held.calls if key in places]
             name = f"{session.run_dir.name}-{min(held.calls)[:16]}"
-            held.id = _submitted(endpoint, requests, asked, name)
+            held.id = _submitted(endpoint, asked, name)
             write_file(path, held.model_dump_json())
         session.phase(f"waiting for batch {held.id}")
         found = dict(_replies(endpoint, _ended(session, endpoint, held.id)))
@@ -76,7 +77,7 @@ def ask_batches(
         held = Pending()
 
 
-def _submitted(endpoint: Endpoint, requests: Requests, asked: Sequence[Question], name: str) -> str:
+def _submitted(endpoint: Endpoint, asked: Sequence[client.Question], name: str) -> str:
     """Return the id of the batch of a name, which is submitted if there is none."""
     for one in json.loads(_answer(endpoint, "GET", "batches?limit=100"))["data"]:
         if (one.get("metadata") or {}).get("name") == name:
@@ -84,7 +85,7 @@ def _submitted(endpoint: Endpoint, requests: Requests, asked: Sequence[Question]
     lines = []
     for one in asked:
         line = {"custom_id": one.key, "method": "POST", "url": COMPLETIONS}
-        lines.append(json.dumps(line | {"body": json.loads(requests.body(one.prompt))}))
+        lines.append(json.dumps(line | {"body": json.loads(one.body)}))
     content = {"file": (f"{name}.jsonl", "\n".join(lines).encode())}
     file = _answer(endpoint, "POST", "files", data={"purpose": "batch"}, files=content)
     batch = {"input_file_id": json.loads(file)["id"], "metadata": {"name": name}}

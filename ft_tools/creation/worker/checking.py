@@ -43,8 +43,8 @@ def rows_of(
     asked = [
         [
             candidate
-            for sample, key in enumerate(requests.keys(prompt))
-            for candidate in _candidates(requests, prompt, sample, replies.get(key))
+            for one in requests.questions(prompt)
+            for candidate in _candidates(requests, prompt, one.sample, replies.get(one.key))
         ]
         for prompt in prompts
     ]

@@ -9,10 +9,10 @@ from ft_tools.creation.findings import refusal
 from ft_tools.creation.pilots import REPLIES
 from ft_tools.creation.plan import CreatePlan
 from ft_tools.creation.prompts import Prompt
-from ft_tools.creation.requests import Question, Requests
+from ft_tools.creation.requests import Requests
 from ft_tools.creation.worker.batches import ask_batches
 from ft_tools.endpoints.budget import Budget, BudgetUsedUp
-from ft_tools.endpoints.client import Client, Reply, keep_reply, read_replies
+from ft_tools.endpoints.client import Client, Question, Reply, keep_reply, read_replies
 from ft_tools.endpoints.spec import Price
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
@@ -39,11 +39,7 @@ def ask(
     endpoint, path = requests.teacher.endpoint, session.run_dir / REPLIES
     known = take_over(path, plan.asking.reused_from)
     # Equal requests are one.
-    asked = {
-        key: Question(key, prompt, sample)
-        for prompt in prompts
-        for sample, key in enumerate(requests.keys(prompt))
-    }
+    asked = {one.key: one for prompt in prompts for one in requests.questions(prompt)}
     known = {key: reply for key, reply in known.items() if key in asked}
     missing = [one for key, one in asked.items() if key not in known]
     session.phase("asking the teacher")
@@ -53,10 +49,10 @@ def ask(
     if endpoint is None:
         answers = _answered_here(session, requests, missing)
     elif requests.request.batch:
-        answers = ask_batches(session, requests, price, budget, missing)
+        answers = ask_batches(session, endpoint, price, budget, missing)
     else:
         client = Client(endpoint, price, budget, path, keeps_refused=True)
-        answers = _one_by_one(session, requests, client, missing)
+        answers = _one_by_one(session, client, missing)
     try:
         for found in answers:
             known |= {missing[at].key: reply for at, reply in found}
@@ -84,14 +80,11 @@ def take_over(path: Path, runs: Sequence[str]) -> dict[str, Reply]:
 
 
 def _one_by_one(
-    session: Session, requests: Requests, client: Client, missing: Sequence[Question]
+    session: Session, client: Client, missing: Sequence[Question]
 ) -> Iterator[list[tuple[int, Reply]]]:
     """Yield replies with their places as they arrive; the client keeps each before."""
-    asked, samples = [one.prompt.messages for one in missing], [one.sample for one in missing]
     with closing(client):
-        yield from client.ask_all(
-            asked, requests.max_tokens, lambda: session.should_stop, samples, **requests.options
-        )
+        yield from client.ask_all(missing, lambda: session.should_stop)
 
 
 def _answered_here(
@@ -109,7 +102,7 @@ def _answered_here(
     from ft_tools.evaluation.worker.loaded_models import LoadedModels, prepare
 
     prepare(requests.request.seed, session.info.created_at)
-    asked = [HeldOut(at, one.prompt.messages) for at, one in enumerate(missing)]
+    asked = [HeldOut(at, list(map(dict, one.messages))) for at, one in enumerate(missing)]
     with closing(LoadedModels(load_plan([find_model(name)]), [files])) as models:
         writer = models.writer(files)
         rendering = "chat" if writer.template is not None else "plain"

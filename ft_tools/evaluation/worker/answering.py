@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools.endpoints.budget import Budget
-from ft_tools.endpoints.client import Client, schema_option
+from ft_tools.endpoints.client import Client, Question, question_for, schema_option
 from ft_tools.evaluation.held_out import HeldOut, messages_of
 from ft_tools.evaluation.results import Scores
 from ft_tools.evaluation.systems.answers import GENERAL, Answer, Batch
@@ -110,17 +110,11 @@ def ask_model(
 
 
 def ask_endpoint(
-    client: Client,
-    max_new_tokens: int,
-    options: dict[str, Any],
-    questions: Sequence[HeldOut],
-    *,
-    should_stop: Stop,
+    client: Client, asked: Sequence[Question], *, should_stop: Stop
 ) -> Generator[Batch]:
     """Yield the answers of an endpoint as they arrive; raises what `Client.ask_all` raises."""
-    asked = [messages_of(question) for question in questions]
     try:
-        for replies in client.ask_all(asked, max_new_tokens, should_stop, **options):
+        for replies in client.ask_all(asked, should_stop):
             yield [
                 (
                     i,
@@ -167,8 +161,10 @@ def _ask(
         options: dict[str, Any] = {"temperature": decoding.temperature}
         if schema is not None:
             options |= schema_option(endpoint.response_format, schema)
-        client, most = Client(endpoint, spec.price, budget), plan.max_new_tokens
-        return ask_endpoint(client, most, options, questions, should_stop=should_stop)
+        most = plan.max_new_tokens
+        asked = [question_for(endpoint, messages_of(one), most, **options) for one in questions]
+        client = Client(endpoint, spec.price, budget)
+        return ask_endpoint(client, asked, should_stop=should_stop)
     assert plan.model is not None and state.models is not None  # noqa: PT018
     return ask_model(
         state.models.writer(plan.model),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ft_tools.endpoints.budget import Budget, BudgetUsedUp
-from ft_tools.endpoints.client import Client
+from ft_tools.endpoints.client import Client, Question, question_for
 from ft_tools.metrics.checks.answers import Row, as_text
 from ft_tools.metrics.checks.request import Judge
 from ft_tools.metrics.text import json_object_in, words
@@ -74,7 +74,7 @@ class JudgeScorer:
         # Without a word there is nothing to judge, and a colon alone has passed before.
         sent = [i for i, one in enumerate(answers) if words(one) and len(one) <= MOST_CHARACTERS]
         questions = [self._question(answers[i], rows[i]) for i in sent]
-        for batch in self._client.ask_all(questions, MAX_TOKENS, lambda: False, temperature=0):
+        for batch in self._client.ask_all(questions, lambda: False):
             for place, reply in batch:
                 scores[sent[place]] = verdict(reply.text)
         if broken := sum(score is None for score in scores):
@@ -94,21 +94,25 @@ class JudgeScorer:
         for listed, row in zip(answers, rows, strict=True):
             quoted = json.dumps({"request": as_text(row.get("prompt", "")), "answers": listed})
             text = BEST.format(rubric=self._check.rubric, quoted=quoted)
-            questions.append([{"role": "user", "content": text}])
+            questions.append(self._asked(text))
         with contextlib.suppress(BudgetUsedUp):
-            for batch in self._client.ask_all(questions, MAX_TOKENS, lambda: False, temperature=0):
+            for batch in self._client.ask_all(questions, lambda: False):
                 for at, reply in batch:
                     number = (json_object_in(reply.text) or {}).get("best")
                     if isinstance(number, int) and 1 <= number <= len(answers[at]):
                         places[at] = number - 1
         return places
 
-    def _question(self, answer: str, row: Row) -> list[dict[str, str]]:
+    def _question(self, answer: str, row: Row) -> Question:
         quoted = {"request": as_text(row.get("prompt", "")), "answer": answer}
         if reference := as_text(row.get("answer", "")):
             quoted["reference"] = reference
         text = QUESTION.format(rubric=self._check.rubric, quoted=json.dumps(quoted))
-        return [{"role": "user", "content": text}]
+        return self._asked(text)
+
+    def _asked(self, text: str) -> Question:
+        messages = [{"role": "user", "content": text}]
+        return question_for(self._check.endpoint, messages, MAX_TOKENS, temperature=0)
 
 
 def verdict(reply: str) -> float | None:
