@@ -13,7 +13,8 @@ from ft_tools.runs.state.records import Health
 from ft_tools.training import findings
 from ft_tools.training.token_counts import Counts
 
-Rows = Sequence[dict[str, float]]
+Row = dict[str, float]
+Rows = Sequence[Row]
 """Lines of metrics.jsonl, oldest first."""
 Fields = dict[str, float | str | None]
 Check = Callable[["Metrics"], Fields | None]
@@ -46,6 +47,14 @@ class Metrics:
         """Return the logged values of a metric."""
         return [row[name] for row in self.rows if name in row]
 
+    def series(self, name: str) -> list[tuple[float, float]]:
+        """Return the (step, value) points of a metric."""
+        return [(row["step"], row[name]) for row in self.rows if name in row and "step" in row]
+
+    def last(self, name: str) -> float | None:
+        """Return the latest value of a metric; None if it was never logged."""
+        return next((row[name] for row in reversed(self.rows) if name in row), None)
+
     def finite(self, name: str) -> list[float]:
         """Return those that are numbers."""
         return [value for value in self.values(name) if math.isfinite(value)]
@@ -59,6 +68,25 @@ class Metrics:
         """Return the means of the first and the last ten values; None before there are twenty."""
         logged = self.finite(name)
         return _ends(logged, RECENT, RECENT)
+
+
+def without_repeats(rows: list[Row], step: float) -> list[Row]:
+    """Return the rows up to a step, without those that a later attempt has logged anew.
+
+    >>> first = [{"step": 1, "loss": 3}, {"step": 2, "loss": 2}, {"step": 2, "eval_loss": 2}]
+    >>> again = [{"step": 2, "loss": 1}, {"step": 3, "loss": 0}]
+    >>> without_repeats(first + again, 2)
+    [{'step': 1, 'loss': 3}, {'step': 2, 'loss': 1}]
+    """
+    kept: list[Row] = []
+    for row in rows:
+        at, is_loss = row.get("step", 0), "loss" in row
+        # A step has one row of the training and one of the evaluation.
+        again = [r for r in kept[-2:] if r.get("step", 0) == at and ("loss" in r) == is_loss]
+        if again or (kept and kept[-1].get("step", 0) > at):
+            kept = [r for r in kept if r.get("step", 0) < at]
+        kept.append(row)
+    return [row for row in kept if row.get("step", 0) <= step]
 
 
 def _ends(logged: list[float], first: int, last: int) -> tuple[float, float] | None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ft_tools.runs.state.records import Health
-from ft_tools.training.report import Row, last_value, series
+from ft_tools.training.health import Metrics, Rows
 from ft_tools.training.samples import Sample
 from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.views.charts import line_chart
@@ -34,7 +34,7 @@ REINFORCED: list[Chart] = [
 def run_page(
     title: str,
     plan: TrainingPlan,
-    rows: list[Row],
+    rows: Rows,
     health: list[Health],
     state: str,
     answers: list[Sample],
@@ -43,7 +43,8 @@ def run_page(
 
     A page whose `state` is other than running no longer refreshes itself.
     """
-    picture, *others = [_drawn(chart, rows) for chart in _charts(plan)]
+    logged = Metrics(rows)
+    picture, *others = [_drawn(chart, logged) for chart in _charts(plan)]
     signals = [[one.severity, one.signal, one.observed, one.advice] for one in health]
     facts = {
         "model": plan.model.name,
@@ -64,7 +65,7 @@ def run_page(
             or note("Nothing out of the ordinary."),
             "Run": key_values({name: str(value) for name, value in facts.items()}),
         },
-        lead=_sentence(rows, state),
+        lead=_sentence(logged, state),
         picture=picture or NOTHING_YET,
         example=_examples(answers),
         subtitle=plan.model.name,
@@ -84,22 +85,22 @@ def _charts(plan: Any) -> list[Chart]:
     return [REINFORCED[0], *parts, *REINFORCED[1:]]
 
 
-def _drawn(chart: Chart, rows: list[Row]) -> Part:
+def _drawn(chart: Chart, logged: Metrics) -> Part:
     """Return a chart; empty before there are points."""
     heading, names, unit, least = chart
-    found = {line: series(rows, name) for line, name in names.items()}
+    found = {line: logged.series(name) for line, name in names.items()}
     lines = {line: points for line, points in found.items() if len(points) >= least}
     return line_chart(lines, title=heading, x_label="step", y_label=unit) if lines else ""
 
 
-def _sentence(rows: list[Row], state: str) -> str:
+def _sentence(logged: Metrics, state: str) -> str:
     """Return the run's result in a sentence."""
     names = {"training loss": "loss", "validation loss": "eval_loss"}
-    if last_value(rows, "reward") is not None:
+    if logged.last("reward") is not None:
         names = {"training reward": "reward", "held-out reward": "eval_reward"}
-    shown = {name: last_value(rows, metric) for name, metric in names.items()}
+    shown = {name: logged.last(metric) for name, metric in names.items()}
     losses = ", ".join(f"{name} {value:.3f}" for name, value in shown.items() if value is not None)
-    step = last_value(rows, "step") or 0
+    step = logged.last("step") or 0
     return f"{state.capitalize()} at step {step:.0f}" + (f": {losses}." if losses else ".")
 
 

@@ -1,4 +1,4 @@
-"""What a finished training run reports, and the series in its metrics."""
+"""What a finished training run reports."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,8 +9,6 @@ from pydantic import Field
 from ft_tools.contract import NextStep, Report
 from ft_tools.runs.state.records import Health
 from ft_tools.training.token_counts import DataReport
-
-Row = dict[str, float]
 
 
 class Diagnosis(Report):
@@ -144,32 +142,3 @@ class GrpoRunReport(TrainingRunReport):
         None, description="Of the checkpoint that was kept, over the start."
     )
     mean_completion_tokens: float | None = Field(None, description="Last logged.")
-
-
-def series(rows: list[Row], name: str) -> list[tuple[float, float]]:
-    """Return the (step, value) points of a metric."""
-    return [(row["step"], row[name]) for row in rows if name in row and "step" in row]
-
-
-def without_repeats(rows: list[Row], step: float) -> list[Row]:
-    """Return the rows up to a step, without those that a later attempt has logged anew.
-
-    >>> first = [{"step": 1, "loss": 3}, {"step": 2, "loss": 2}, {"step": 2, "eval_loss": 2}]
-    >>> again = [{"step": 2, "loss": 1}, {"step": 3, "loss": 0}]
-    >>> without_repeats(first + again, 2)
-    [{'step': 1, 'loss': 3}, {'step': 2, 'loss': 1}]
-    """
-    kept: list[Row] = []
-    for row in rows:
-        at, is_loss = row.get("step", 0), "loss" in row
-        # A step has one row of the training and one of the evaluation.
-        again = [r for r in kept[-2:] if r.get("step", 0) == at and ("loss" in r) == is_loss]
-        if again or (kept and kept[-1].get("step", 0) > at):
-            kept = [r for r in kept if r.get("step", 0) < at]
-        kept.append(row)
-    return [row for row in kept if row.get("step", 0) <= step]
-
-
-def last_value(rows: list[Row], name: str) -> float | None:
-    """Return the latest value of a metric; None if it was never logged."""
-    return next((row[name] for row in reversed(rows) if name in row), None)

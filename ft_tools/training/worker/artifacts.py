@@ -20,8 +20,8 @@ from ft_tools.runs.processes.start import WORKERS
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import diagnosis
 from ft_tools.training.exports import export
+from ft_tools.training.health import Metrics
 from ft_tools.training.micro_batches import MicroBatch
-from ft_tools.training.report import last_value
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.worker.callbacks import RunCallback
@@ -135,7 +135,7 @@ def report_parts(
         "first_loss": losses[0] if losses else None,
         "validation_loss": None
         if plan.task == "grpo"
-        else state.best_metric or last_value(rows, "eval_loss"),
+        else state.best_metric or Metrics(rows).last("eval_loss"),
         "best_step": best,
         "stopped_early": state.global_step < state.max_steps,
         "attempts": session.attempt,

@@ -22,10 +22,15 @@ from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import Health
 from ft_tools.training import checkpoints, defaults, samples
 from ft_tools.training.diagnosis import diagnose, health_of, setup_of
-from ft_tools.training.health import STOPS, cut_rows, health_signals, is_diverged
+from ft_tools.training.health import (
+    STOPS,
+    cut_rows,
+    health_signals,
+    is_diverged,
+    without_repeats,
+)
 from ft_tools.training.pace import Patience
 from ft_tools.training.page import run_page
-from ft_tools.training.report import without_repeats
 from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.worker import ranks_agree
 from ft_tools.training.worker.tracking import Trackers

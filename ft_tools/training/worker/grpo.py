@@ -18,7 +18,8 @@ from ft_tools.training.findings import refusal
 from ft_tools.training.grpo import held_out
 from ft_tools.training.grpo.plan import GrpoPlan
 from ft_tools.training.grpo.prompts import read_prompts
-from ft_tools.training.report import GrpoRunReport, TrainingRunReport, without_repeats
+from ft_tools.training.health import without_repeats
+from ft_tools.training.report import GrpoRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.worker import loading, tokenizing
 from ft_tools.training.worker.rewards import ROW, Answered, Rewards, by_row

@@ -13,7 +13,8 @@ from ft_tools.formats.worker import today
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.training import samples
 from ft_tools.training.checks import base_model
-from ft_tools.training.report import TrainingRunReport, last_value
+from ft_tools.training.health import Metrics
+from ft_tools.training.report import TrainingRunReport
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.training_plan import TrainingPlan
 from ft_tools.training.worker import artifacts, loading, loop
@@ -68,9 +69,8 @@ class Training(ABC):
         artifact = artifacts.publish_result(session, plan, outcome.trainer, tokenizer)
         outcome.callback.write_page("succeeded")
         parts = artifacts.report_parts(session, plan, outcome, artifact, data, validation)
-        rows = outcome.callback.rows
-        shown = self.report_type.METRICS.items()
-        metrics = {field: last_value(rows, name) for field, name in shown}
+        logged = Metrics(outcome.callback.rows)
+        metrics = {field: logged.last(name) for field, name in self.report_type.METRICS.items()}
         return self.report_type(**parts, **metrics)
 
     def make_trainer(self, given: dict[str, Any]) -> Trainer:
