@@ -79,9 +79,7 @@ def lora_arguments(given: Mapping[str, Any], basis: Basis | None = None) -> Argu
     return resolved
 
 
-def training_arguments(
-    basis: Basis, given: Mapping[str, Any], device: Device, *, may_pack: bool = False
-) -> Arguments:
+def training_arguments(basis: Basis, given: Mapping[str, Any], device: Device) -> Arguments:
     """Return the resolved arguments of trl.SFTConfig or DPOConfig that don't depend on steps."""
     task = basis.task
     resolved: Arguments = {
@@ -93,7 +91,7 @@ def training_arguments(
         "gradient_checkpointing": device.name != "cpu",
         "report_to": [],
         "eval_strategy": "steps" if basis.data.is_watched else "no",
-        **_schedule(basis, given, may_pack),
+        **_schedule(basis, given),
     }
     if task == "grpo":
         # GRPOConfig cuts no prompt.
@@ -117,7 +115,7 @@ def training_arguments(
     return resolved
 
 
-def _schedule(basis: Basis, given: Mapping[str, Any], may_pack: bool) -> Arguments:
+def _schedule(basis: Basis, given: Mapping[str, Any]) -> Arguments:
     """Return length, epochs and batch, and whether to pack, for the data at hand."""
     data, task = basis.data, basis.task
     if task == "grpo":
@@ -130,7 +128,7 @@ def _schedule(basis: Basis, given: Mapping[str, Any], may_pack: bool) -> Argumen
         # What is given may raise or lower the batch, and with it the epochs for the wanted steps.
         usual = _divisible(choices.choose_batch(data, task), basis.num_processes)
         batch = math.prod(batch_arguments(given, task, usual).values())
-    may_pack = may_pack and not set(given) & {"packing", "padding_free", *BATCH}
+    may_pack = basis.may_pack and not set(given) & {"packing", "padding_free", *BATCH}
     chosen = choices.choose_schedule(data, task, max_length=length, batch=batch, may_pack=may_pack)
     found: Arguments = {"max_length": length, "num_train_epochs": float(chosen.epochs)}
     found |= {"packing": True} if chosen.packing else {}

@@ -15,7 +15,7 @@ from ft_tools.training.checks import base_model, data_quality, memory
 from ft_tools.training.estimates import Completions
 from ft_tools.training.findings import refusal
 from ft_tools.training.model_plan import model_plan, source_of
-from ft_tools.training.plan_warnings import few_evaluations, plan_warnings
+from ft_tools.training.plan_warnings import plan_warnings
 from ft_tools.training.preflight import PreflightResult, question_of
 from ft_tools.training.request import DpoRequest, SftRequest, TrainingRequest
 from ft_tools.training.settings import resolved_arguments, settle
@@ -117,7 +117,6 @@ def make_plan(
         **own,
     )
     plan = _with_steps(plan, request, given)
-    notes += few_evaluations(plan)
     plan.training.update(memory.fastest_that_fits(plan, given))
     needed = {
         "vram": memory.require_fit(plan, plan.accepted),

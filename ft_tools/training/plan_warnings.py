@@ -56,6 +56,11 @@ def plan_warnings(
     needed, high, machine = (
         ram.get(f"{name}_gib", 0.0) for name in ("needed", "needed_high", "machine")
     )
+    planned, steps = plan.num_evaluations, plan.estimate.steps
+    every = defaults.step_arguments({}, steps, evaluates=True)["eval_steps"]
+    # Of fewer steps no schedule makes enough.
+    is_short = planned > 0 and steps < defaults.LEAST_EVALUATIONS
+    is_watched = training["eval_strategy"] != "no" and not is_short
     rows: list[tuple[Any, str, dict[str, Any]]] = [
         (unused, "other_gpu", {"problem": unused}),
         (not on_cpu, "never_run_here", {"device": plan.device.model}),
@@ -87,6 +92,11 @@ def plan_warnings(
             "length_above_positions",
             {"length": length, "limit": limit},
         ),
+        (
+            is_watched and planned < defaults.LEAST_EVALUATIONS,
+            "few_evaluations",
+            {"planned": planned, "steps": steps, "every": every},
+        ),
         *((True, *row) for row in _unread(dataset)),
         *((True, *row) for row in _thoughts(source, dataset, template)),
         (
@@ -108,18 +118,6 @@ def plan_warnings(
         ),
     ]  # fmt: skip
     return [warning(name, **fields) for holds, name, fields in rows if holds]
-
-
-def few_evaluations(plan: TrainingPlan) -> list[str]:
-    """Return a warning where so few evaluations were asked for that they show nothing."""
-    planned, steps = plan.num_evaluations, plan.estimate.steps
-    # Of fewer steps no schedule makes enough.
-    is_short = planned > 0 and steps < defaults.LEAST_EVALUATIONS
-    is_enough = is_short or planned >= defaults.LEAST_EVALUATIONS
-    if plan.training["eval_strategy"] == "no" or is_enough:
-        return []
-    every = defaults.step_arguments({}, steps, evaluates=True)["eval_steps"]
-    return [warning("few_evaluations", planned=planned, steps=steps, every=every)]
 
 
 def _unread(dataset: DatasetFacts) -> Iterator[tuple[str, dict[str, Any]]]:

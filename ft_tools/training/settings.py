@@ -70,9 +70,9 @@ def settle(
         device = device.model_copy(update={"precision": "float32"})
         notes.append(warning("overflows_float16", device=device.model))
         given = _without_16_bits(given)
-    basis = _basis(task, request, source, config, data, place.num_processes)
-    may_pack = basis.may_pack and _may_use_flash(request, device, given)
-    training = defaults.training_arguments(basis, given, device, may_pack=may_pack)
+    may_use_flash = _may_use_flash(request, device, given)
+    basis = _basis(task, request, source, config, data, may_use_flash, place.num_processes)
+    training = defaults.training_arguments(basis, given, device)
     if training["eval_strategy"] != "no" and not data.is_watched:
         raise refusal("evaluates_nothing", strategy=training["eval_strategy"])
     kernel = ""
@@ -156,6 +156,7 @@ def _basis(
     source: ModelSource,
     config: dict[str, Any],
     data: DataShape,
+    may_use_flash: bool,
     num_processes: int,
 ) -> Basis:
     """Return what the open arguments are chosen for."""
@@ -173,7 +174,10 @@ def _basis(
         hidden_size=hidden_size,
         max_positions=model_folder.max_positions(folder) if folder else None,
         capacity=shape.lora_params if shape else None,
-        may_pack=shape is not None and may_be_packed(shape) and takes_flash(shape),
+        may_pack=may_use_flash
+        and shape is not None
+        and may_be_packed(shape)
+        and takes_flash(shape),
         num_processes=num_processes,
     )
 
