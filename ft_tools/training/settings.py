@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ def settle(
         device = device.model_copy(update={"precision": "float32"})
         notes.append(warning("overflows_float16", device=device.model))
         given = _without_16_bits(given)
-    may_use_flash = _may_use_flash(request, device, given)
-    basis = _basis(task, request, source, config, data, may_use_flash, place.num_processes)
+    basis = _basis(task, request, source, config, data)
+    may_pack = basis.may_pack and _may_use_flash(request, device, given)
+    basis = replace(basis, may_pack=may_pack, num_processes=place.num_processes)
     training = defaults.training_arguments(basis, given, device)
     if training["eval_strategy"] != "no" and not data.is_watched:
         raise refusal("evaluates_nothing", strategy=training["eval_strategy"])
@@ -156,8 +158,6 @@ def _basis(
     source: ModelSource,
     config: dict[str, Any],
     data: DataShape,
-    may_use_flash: bool,
-    num_processes: int,
 ) -> Basis:
     """Return what the open arguments are chosen for."""
     folder, shape = Path(source.path) if source.path else None, None
@@ -174,11 +174,7 @@ def _basis(
         hidden_size=hidden_size,
         max_positions=model_folder.max_positions(folder) if folder else None,
         capacity=shape.lora_params if shape else None,
-        may_pack=may_use_flash
-        and shape is not None
-        and may_be_packed(shape)
-        and takes_flash(shape),
-        num_processes=num_processes,
+        may_pack=shape is not None and may_be_packed(shape) and takes_flash(shape),
     )
 
 
