@@ -72,39 +72,36 @@ def past(step):
     )
 
 
-def test_a_killed_worker_is_interrupted_and_resumes_to_the_same_bits(request_):
-    killed = launch(request_)
-    wait_until(past(8), killed)
-    kill_worker(killed)
-    report = finished(killed)
-    assert (report.state, report.reason) == ("interrupted", "crash")
-    assert report.resumable
-    resume_run(ResumeRequest(run_id=killed))
-    resumed = finished(killed)
-    assert resumed.state == "succeeded"
-    assert resumed.result["attempts"] == 2
-    assert any("continuing from checkpoint-" in event.message for event in resumed.events)
-    session = prepared(request_, "whole")
-    uninterrupted = sft.work(session)
-    assert same_bits(weights_of(resumed.result["artifact"]), weights_of(uninterrupted.artifact))
-    assert losses(killed) == losses(session.run_dir.name)
-
-
 @pytest.mark.parametrize("engine", ["torch", pytest.param("mlx", marks=pytest.mark.faults)])
-def test_a_cancelled_run_keeps_a_checkpoint_that_can_be_trusted(request_, engine):
+def test_a_run_that_is_killed_and_then_cancelled_resumes_to_the_same_bits(request_, engine):
     if engine == "mlx":
         pytest.importorskip("mlx_lm")
-    run_id = launch(request_.model_copy(update={"engine": engine}))
-    wait_until(past(3), run_id)
+    asked = request_.model_copy(update={"engine": engine})
+    run_id = launch(asked)
+    wait_until(past(8), run_id)
+    kill_worker(run_id)
+    report = finished(run_id)
+    assert (report.state, report.reason) == ("interrupted", "crash")
+    assert report.resumable
+    resume_run(ResumeRequest(run_id=run_id))
+    wait_until(past(16), run_id)
     assert cancel_run(CancelRequest(run_id=run_id)).state in {"cancelling", "cancelled"}
     report = finished(run_id)
     assert (report.state, report.reason) == ("cancelled", "user")
+    assert any("continuing from checkpoint-" in event.message for event in report.events)
     folder = workspace_module.runs_dir() / run_id / "checkpoints"
-    found = checkpoints.all_of(folder)
-    assert found
-    assert checkpoints.problems(found[-1]) == []
-    assert checkpoints.step_of(found[-1]) == get_run(RunRequest(run_id=run_id)).progress.step
-    assert not (Path(folder).parent / "artifacts").exists()
+    last = checkpoints.all_of(folder)[-1]
+    assert checkpoints.problems(last) == []
+    assert checkpoints.step_of(last) == get_run(RunRequest(run_id=run_id)).progress.step
+    assert not (folder.parent / "artifacts").exists()
+    resume_run(ResumeRequest(run_id=run_id))
+    resumed = finished(run_id)
+    assert resumed.state == "succeeded"
+    assert resumed.result["attempts"] == 3
+    session = prepared(asked, "whole")
+    uninterrupted = sft.work(session)
+    assert same_bits(weights_of(resumed.result["artifact"]), weights_of(uninterrupted.artifact))
+    assert losses(run_id) == losses(session.run_dir.name)
 
 
 def test_a_micro_batch_that_was_halved_stays_so_and_is_halved_again_after_a_memory_kill(request_):

@@ -69,7 +69,7 @@ def test_the_loss_falls_on_examples_that_can_be_memorised(data, method):
     assert verify(artifact) == []
 
 
-@pytest.mark.parametrize("peft", [{"use_dora": True}, {"r": 64}, {"init_lora_weights": "olora"}])
+@pytest.mark.parametrize("peft", [{"use_dora": True, "r": 64}, {"init_lora_weights": "olora"}])
 def test_a_published_adapter_gives_the_trained_model_back(data, peft):
     training = {"num_train_epochs": 1}
     session = prepared(request(data, peft=peft, training=training), "adapter")
