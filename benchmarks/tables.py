@@ -10,17 +10,17 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ft_tools import anti_patterns, facts
 from ft_tools.advice import ladder
+from ft_tools.formats.training_rows import DatasetFacts
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.memory.bounds import usable_gib
 from ft_tools.runs.hardware.devices import Device
-from ft_tools.runs.launchers.table import Place
 from ft_tools.training.checks import memory
+from ft_tools.training.training_plan import Estimate, ModelPlan, TrainingPlan
 
 ROOT = Path(__file__).parent.parent
 TABLE = re.compile(r"(<!-- table (\w+), from [\w./]+ -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
@@ -89,6 +89,8 @@ def vram_errors() -> str:
 
 
 SPEED_GPUS = ("T4", "RTX 4090", "A100-80GB")
+EXAMPLES = 1000
+"""More than a step sees."""
 SPEED_MODELS = ("Qwen/Qwen3-1.7B", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B")
 
 
@@ -122,22 +124,27 @@ def _chosen(gpu: str, model: str, method: str) -> tuple[dict[str, Any], dict[str
         memory_gib=usable / facts.number("vram.usable_fraction"),
         precision="bfloat16" if card.has_bf16 else "float16",
     )
-    training = {"optim": "adamw_torch_fused", "max_length": 1024, memory.CHECKPOINTING: True}
-    training |= {memory.MICRO: 4, memory.STEPS: 4}
-    planned = memory.PlannedRun(
-        model=model,
+    plan = TrainingPlan.model_construct(
         task="sft",
         method=method,
+        model=ModelPlan(name=model, load_from=model, base_model=model),
+        dataset=DatasetFacts.model_construct(num_examples=EXAMPLES),
         peft={"r": 16, "target_modules": "all-linear"},
-        training=training,
         device=device,
-        dtype=device.precision,
-        place=Place(),
+        weights_dtype=device.precision,
+        estimate=Estimate(steps=0, tokens=0, disk_bytes=0),
+        training={
+            "optim": "adamw_torch_fused",
+            "max_length": 1024,
+            memory.CHECKPOINTING: True,
+            memory.MICRO: 4,
+            memory.STEPS: 4,
+        },
     )
-    changed = memory.fastest_that_fits(planned, {})
-    report = memory.require_fit(replace(planned, training=training | changed), ["does_not_fit"])
+    plan.training.update(memory.fastest_that_fits(plan, {}))
+    report = memory.require_fit(plan, ["does_not_fit"])
     assert report is not None
-    return training | changed, report
+    return plan.training, report
 
 
 def quantized_formats() -> str:
