@@ -116,7 +116,7 @@ def diagnose(rows: Rows, setup: Setup) -> list[Diagnosis]:
     """Return what the curves show; empty for a run that needs no change."""
     curves, found = Curves(rows), []
     if not setup.is_masked:
-        found.append(finding("masked_wrongly", {}, {"completion_only_loss": None}))
+        found.append(with_numbers("masked_wrongly", {}, {"completion_only_loss": None}))
     is_logged = len(curves.train) >= LEAST_LOSSES
     checks: list[Check] = [_nothing_to_learn, _too_high] if is_logged else []
     if curves.evals and not curves.has_converged:
@@ -142,7 +142,7 @@ def health_of(found: Sequence[Diagnosis]) -> list[Health]:
     ]
 
 
-def finding(
+def with_numbers(
     name: Any, fields: dict[str, Any], training: dict[str, Any] | None = None, **continues: bool
 ) -> Diagnosis:
     """Return a row of findings.toml with its numbers, and the arguments to change."""
@@ -153,7 +153,7 @@ def finding(
 
 def _nothing_to_learn(curves: Curves, setup: Setup) -> Diagnosis | None:
     is_known = curves.untrained <= number("diagnosis.known_loss")
-    return finding("nothing_to_learn", {"first": curves.untrained}) if is_known else None
+    return with_numbers("nothing_to_learn", {"first": curves.untrained}) if is_known else None
 
 
 def _too_high(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -169,7 +169,7 @@ def _too_high(curves: Curves, setup: Setup) -> Diagnosis | None:
         return None
     lower = min(setup.usual_rate, setup.learning_rate / 3)
     fields = {"start": start, "least": least, "end": end, **_rates(setup)}
-    return finding("rate_too_high", fields, {"learning_rate": float(f"{lower:.2g}")})
+    return with_numbers("rate_too_high", fields, {"learning_rate": float(f"{lower:.2g}")})
 
 
 def _too_low(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -177,7 +177,7 @@ def _too_low(curves: Curves, setup: Setup) -> Diagnosis | None:
     if not is_low or curves.best < len(curves.evals) - 2:
         return None
     fields = {"fall": curves.described(), **_rates(setup)}
-    return finding("rate_too_low", fields, {"learning_rate": setup.usual_rate})
+    return with_numbers("rate_too_low", fields, {"learning_rate": setup.usual_rate})
 
 
 def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -200,7 +200,7 @@ def _noise(curves: Curves, setup: Setup) -> Diagnosis | None:
         return None
     right = f", {curves.accuracies[best]:.1%} of answer tokens right" if curves.accuracies else ""
     fields = {"within": ratio - 1, "low": low, "step": curves.evals[reached][0]}
-    return finding("noise", {**fields, "accuracy": right, "train": trained})
+    return with_numbers("noise", {**fields, "accuracy": right, "train": trained})
 
 
 def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -219,7 +219,7 @@ def _memorising(curves: Curves, setup: Setup) -> Diagnosis | None:
         epochs = max(1.0, round(setup.epochs * share, 1))
         lower |= {"num_train_epochs": epochs, "max_steps": None}
     fields = {"low": low, "step": curves.evals[best][0], "end": end, "trained": trained}
-    return finding("memorising", fields, lower)
+    return with_numbers("memorising", fields, lower)
 
 
 def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
@@ -240,7 +240,7 @@ def _still_learning(curves: Curves, setup: Setup) -> Diagnosis | None:
         return None
     more = {"num_train_epochs": max(1.0, math.ceil(setup.epochs))}
     fields = {"fall": curves.described(), "fell": fell, "steps": setup.steps}
-    return finding("too_few_steps" if few else "still_learning", fields, more, continues=True)
+    return with_numbers("too_few_steps" if few else "still_learning", fields, more, continues=True)
 
 
 def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis:
@@ -248,7 +248,7 @@ def _too_few_evaluations(curves: Curves, setup: Setup) -> Diagnosis:
     losses = ", ".join(f"{value:.3g} at step {step:.0f}" for step, value in curves.evals)
     changed = dict.fromkeys(("eval_strategy", "eval_steps", "save_steps"))
     fields = {"losses": losses, "steps": setup.steps, "least": LEAST_EVALUATIONS}
-    return finding("too_few_evaluations", fields, changed)
+    return with_numbers("too_few_evaluations", fields, changed)
 
 
 def _rates(setup: Setup) -> dict[str, float]:

@@ -8,7 +8,7 @@ from statistics import fmean
 from ft_tools.metrics.means import compare_means
 from ft_tools.metrics.verdicts import ALPHA
 from ft_tools.publish import append_line
-from ft_tools.training.diagnosis import finding
+from ft_tools.training.diagnosis import with_numbers
 from ft_tools.training.health import Metrics, Rows, gamed
 from ft_tools.training.report import Diagnosis, Gain
 
@@ -66,4 +66,4 @@ def diagnose(rows: Rows, gain: Gain | None) -> list[Diagnosis]:
         return []
     fields = gamed(Metrics(rows))
     name = "gamed" if fields else "nothing_gained"
-    return [finding(name, gain.model_dump() | (fields or {}))]
+    return [with_numbers(name, gain.model_dump() | (fields or {}))]
