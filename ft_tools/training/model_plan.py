@@ -1,14 +1,15 @@
 """Where the weights of a run come from: the model as a plan names it."""
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Any
 
 from ft_tools.errors import BadInput, FineTuningError, HubUnavailable, MissingExtra, NotFound
 from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
+from ft_tools.models.safetensors_headers import survey
 from ft_tools.models.shape_of_model import config_of, shape_of
-from ft_tools.models.size import size_of_files
 from ft_tools.publish import sha256
 from ft_tools.runs.state import directory
 from ft_tools.training.findings import refusal
@@ -62,7 +63,7 @@ def config_if_known(source: ModelSource) -> dict[str, Any]:
 def _num_params(source: ModelSource, folder: Path | None) -> int | None:
     """Count the parameters in the weights' headers, or by config.json; None if neither is there."""
     if folder and any(folder.glob("*.safetensors")):
-        return size_of_files(folder).num_params
+        return sum(math.prod(held.shape) for held in survey(folder).values())
     try:
         return shape_of(source.load_from).total_params
     except (BadInput, NotFound, MissingExtra):
