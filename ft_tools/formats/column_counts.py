@@ -320,54 +320,29 @@ class UnreadColumns:
         """Names of columns for which there is no place."""
 
     def add(self, row: Any, read: Container[str], number: int) -> None:
-        """Count the values of a row that nothing reads.
-
-        Args:
-            row: As it stands in the file.
-            read: Names of the columns that are read, dotted inside objects.
-            number: The row's number.
-        """
+        """Count the values of a row that nothing reads; names inside of objects are dotted."""
         if self._ignores_all or not isinstance(row, Mapping):
             return
         for name, value in row.items():
-            if name in self._ignored:
-                continue
-            if name not in read or f"{name}[]" in read:
-                for leaf, inner in _leaves_with_turns(str(name), value, read):
-                    self._add(leaf, inner, read, number)
-                continue
-            value = as_turns(value)
-            if isinstance(value, list):
-                for turn in value:
-                    is_turn = isinstance(turn, Mapping) and not SPEAKERS.isdisjoint(turn)
-                    if is_turn and not turn.keys() <= TURN_KEYS:
-                        self._add_turn(name, turn, read, number)
+            if name not in self._ignored:
+                for leaf, inner in _unread_leaves(str(name), value, read):
+                    if leaf not in read and (column := self._column(leaf, read)) is not None:
+                        column.add(leaf if column is self._beyond else inner, number)
 
-    def _add_turn(
-        self, name: str, turn: Mapping[str, Any], read: Container[str], number: int
-    ) -> None:
-        for key, value in turn.items():
-            if key not in TURN_KEYS:
-                for leaf, inner in leaves_of(f"{name}[].{key}", value, 3):
-                    self._add(leaf, inner, read, number)
-
-    def _add(self, name: str, value: Any, read: Container[str], number: int) -> None:
-        if name in read:
-            return
-        column = self.columns.get(name)
-        if column is None:
-            is_ignored = self._is_ignored.get(name)
-            if is_ignored is None:
-                is_ignored = is_named(name, self._ignored) or _is_within(name, read)
-                if len(self._is_ignored) < 10 * MOST_COLUMNS:
-                    self._is_ignored[name] = is_ignored
-            if is_ignored:
-                return
-            if len(self.columns) >= MOST_COLUMNS:
-                self._beyond.add(name, number)
-                return
-            column = self.columns[name] = ColumnCounts(name)
-        column.add(value, number)
+    def _column(self, name: str, read: Container[str]) -> ColumnCounts | None:
+        """Return the counts of a column; None if it is ignored, or an object around it is read."""
+        if (column := self.columns.get(name)) is not None:
+            return column
+        is_ignored = self._is_ignored.get(name)
+        if is_ignored is None:
+            is_ignored = is_named(name, self._ignored) or _is_within(name, read)
+            if len(self._is_ignored) < 10 * MOST_COLUMNS:
+                self._is_ignored[name] = is_ignored
+        if is_ignored:
+            return None
+        if len(self.columns) >= MOST_COLUMNS:
+            return self._beyond
+        return self.columns.setdefault(name, ColumnCounts(name))
 
     def undecided(self) -> list[ColumnCounts]:
         """Return the columns that have to be used or ignored by name.
@@ -406,13 +381,18 @@ def _is_within(name: str, read: Container[str]) -> bool:
     return any(name[:at] in read for at in dots + lists)
 
 
-def _leaves_with_turns(name: str, value: Any, read: Container[str]) -> Iterator[tuple[str, Any]]:
-    """Yield the single values of a column, of turns that are JSON in a string, too."""
+def _unread_leaves(name: str, value: Any, read: Container[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the single values of a column; of turns that are read those that no format knows."""
+    if name in read and f"{name}[]" not in read:
+        turns = as_turns(value)
+        for turn in turns if isinstance(turns, list) else ():
+            if isinstance(turn, Mapping) and not SPEAKERS.isdisjoint(turn):
+                for key in (key for key in turn if key not in TURN_KEYS):
+                    yield from leaves_of(f"{name}[].{key}", turn[key], 3)
+        return
     if f"{name}[]" in read:
         value = turns_in(value) or value
     for leaf, inner in leaves_of(name, value):
+        # Turns may be JSON in a string.
         turns = as_turns(inner) if f"{leaf}[]" in read else inner
-        if isinstance(turns, list):
-            yield from leaves_of(leaf, turns)
-        else:
-            yield leaf, inner
+        yield from leaves_of(leaf, turns) if isinstance(turns, list) else [(leaf, inner)]
