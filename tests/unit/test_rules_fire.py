@@ -1,10 +1,11 @@
 """Each rule fires in each tool that its row names, and its override is recorded with a reason."""
 
 import json
-import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from ft_tools import workspace as workspace_module
 from ft_tools.anti_patterns import rules
@@ -31,6 +32,7 @@ SECRET = "AKIA" + "Q7RZ2MPX" * 2
 TEST_OF_A_WORKER = Path(__file__).parents[1] / "tiny" / "test_rules_fire.py"
 LEAK = "train_validation_leak"
 REASON = "the user wants to see it"
+WEIGHT = np.zeros((4, 4), np.float32)
 
 
 # ----------------------------------------------------------- refusals: calls that a tool refuses
@@ -60,14 +62,6 @@ def write(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def weights(path, names):
-    shapes = {}
-    for at, name in enumerate(names):
-        shapes[name] = {"dtype": "F32", "shape": [4, 4], "data_offsets": [at * 64, at * 64 + 64]}
-    header = json.dumps(shapes).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(64 * len(names)))
-
-
 def model(folder, *, template, **config):
     folder.mkdir(parents=True)
     about = {"model_type": "llama", "max_position_embeddings": 256} | config
@@ -75,7 +69,7 @@ def model(folder, *, template, **config):
     (folder / "tokenizer_config.json").write_text(json.dumps({}))
     if template:
         (folder / "chat_template.jinja").write_text(TEMPLATE)
-    weights(folder / "model.safetensors", ["model.layers.0.mlp.up_proj.weight"])
+    save_file({"model.layers.0.mlp.up_proj.weight": WEIGHT}, folder / "model.safetensors")
 
 
 def adapter(folder, **config):
@@ -83,8 +77,8 @@ def adapter(folder, **config):
     about = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "instruct"}
     (folder / "adapter_config.json").write_text(json.dumps(about | config))
     stem = "base_model.model.model.layers.0.mlp.up_proj"
-    names = [f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"]
-    weights(folder / "adapter_model.safetensors", names)
+    named = {f"{stem}.lora_{matrix}.weight": WEIGHT for matrix in "AB"}
+    save_file(named, folder / "adapter_model.safetensors")
 
 
 @pytest.fixture

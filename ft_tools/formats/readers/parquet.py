@@ -6,6 +6,7 @@ metadata says.
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,13 +29,25 @@ def read(stream: BinaryIO, path: Path, cap: int) -> Iterator[Row]:
     Raises:
         BadData: It is damaged, has too many columns, or decodes to more than `cap` bytes.
     """
-    try:
+    number, decoded = 0, 0
+    with _damage_named(path):
         file = pq.ParquetFile(stream)
         if len(file.schema_arrow.names) > MAX_COLUMNS:
             raise BadData(path, f"has more than {MAX_COLUMNS} columns", "keep the text columns")
-        yield from _rows(file, path, cap)
-    except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
-        raise BadData(path, "is damaged or unusual Parquet", "write it again") from error
+        size = max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(1.0, _row_bytes(file)))))
+        for batch in file.iter_batches(batch_size=size, use_threads=False):
+            decoded += batch.nbytes
+            if decoded > cap:
+                problem = f"decodes to more than {cap / 2**20:.0f} MiB"
+                raise BadData(path, problem, "save it as JSONL, if you trust it")
+            try:
+                values = batch.to_pylist()
+            except (OverflowError, KeyError) as error:
+                problem = "has a date beyond the year 9999, or a time zone that is not known here"
+                raise BadData(path, problem, "leave this column out, or save it as text") from error
+            for value in values:
+                number += 1
+                yield _row(number, value)
 
 
 def decoded_size(stream: BinaryIO, path: Path) -> int:
@@ -43,9 +56,15 @@ def decoded_size(stream: BinaryIO, path: Path) -> int:
     Raises:
         BadData: It is damaged.
     """
-    try:
+    with _damage_named(path):
         file = pq.ParquetFile(stream)
         return int(_row_bytes(file) * file.metadata.num_rows)
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
         raise BadData(path, "is damaged or unusual Parquet", "write it again") from error
 
@@ -54,35 +73,6 @@ def _row_bytes(file: Any) -> float:
     """Return what one of the first rows takes, decoded."""
     first = next(file.iter_batches(batch_size=SAMPLE_ROWS, use_threads=False), None)
     return float(first.nbytes / first.num_rows) if first is not None and first.num_rows else 0.0
-
-
-def _rows(file: Any, path: Path, cap: int) -> Iterator[Row]:
-    number, decoded = 0, 0
-    size = max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(1.0, _row_bytes(file)))))
-    for batch in file.iter_batches(batch_size=size, use_threads=False):
-        decoded += batch.nbytes
-        if decoded > cap:
-            raise BadData(
-                path,
-                f"decodes to more than {cap / 2**20:.0f} MiB",
-                "save it as JSONL, if you trust it",
-            )
-        for value in _values(batch, path):
-            number += 1
-            yield _row(number, value)
-
-
-def _values(batch: Any, path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a batch.
-
-    Raises:
-        BadData: It has a date that Python has not, or a time zone that this machine has not.
-    """
-    try:
-        return list(batch.to_pylist())
-    except (OverflowError, KeyError) as error:
-        problem = "has a date beyond the year 9999, or a time zone that is not known here"
-        raise BadData(path, problem, "leave this column out, or save it as text") from error
 
 
 def _row(number: int, value: dict[str, Any]) -> Row:
