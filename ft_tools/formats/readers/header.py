@@ -23,6 +23,7 @@ MOST = 0.9
 """Share of the cells below a name that are longer than it, or numbers. Judgement."""
 
 Cells = Sequence[Any]
+Texts = Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,11 @@ def find_header(lines: Sequence[Cells], first_line: int = 1, first_column: int =
     >>> found.at, found.names
     (1, ['#', 'Asked', 'C'])
     """
-    counts = Counter(at for line in lines for at in _filled(line))
+    texts = [["" if cell is None else str(cell).strip() for cell in line] for line in lines]
+    counts = Counter(at for line in texts for at, text in enumerate(line) if text)
     columns = {at for at, count in counts.items() if count > 1}
-    at = _below_titles(lines, columns)
-    cells = [" ".join(str("" if cell is None else cell).split()) for cell in lines[at]]
+    at = _below_titles(texts, columns)
+    cells = [" ".join(text.split()) for text in texts[at]]
     names = distinct(cells, first_column)
     unnamed = [names[place] for place, name in enumerate(cells) if not name and counts[place]]
     again = [name for place, name in enumerate(names) if name != cells[place] and cells[place]]
@@ -82,70 +84,49 @@ def distinct(names: Sequence[str], first_column: int = 0) -> list[str]:
     ]
 
 
-def _filled(line: Cells) -> list[int]:
-    """Return the places of a line's cells that are not blank."""
-    return [at for at in range(len(line)) if _text(line, at)]
+def _filled(line: Texts, columns: Container[int]) -> list[int]:
+    """Return the columns in which a line has a text."""
+    return [at for at, text in enumerate(line) if text and at in columns]
 
 
-def _text(line: Cells, at: int) -> str:
-    """Return what a cell says; empty if the line has none there."""
-    return str(line[at]).strip() if at < len(line) and line[at] is not None else ""
-
-
-def _below_titles(lines: Sequence[Cells], columns: set[int]) -> int:
+def _below_titles(lines: Sequence[Texts], columns: set[int]) -> int:
     """Return the index of the header below titles and blank lines, else that of the first line."""
     most = max(1, len(columns) // FEW)
-    if len(columns) < FEWEST or len(columns.intersection(_filled(lines[0]))) > most:
+    if len(columns) < FEWEST or len(_filled(lines[0], columns)) > most:
         return 0
     for at, line in enumerate(lines[: MOST_ABOVE + 1]):
+        filled, with_colon = _filled(line, columns), [t.endswith(":") for t in line if t]
         # Below a title stand such lines as `Date: | 2026-07-01`, too.
-        if 2 * len(columns.intersection(_filled(line))) <= len(columns) or _is_detail(line):
+        is_detail = any(with_colon) and not all(with_colon)
+        if 2 * len(filled) <= len(columns) or is_detail:
             continue
         below = lines[at + 1 :]
         widths = {len(other) for other in (line, *below) if other}
         is_ragged = len(lines[0]) != len(line)
         if is_ragged and (len(widths) > 1 or min(len(line), len(below)) < FEWEST_RAGGED):
             return 0
-        return at if _may_name(line, columns) and _differs(line, below, columns) else 0
+        names = {line[place] for place in filled if number_of(line[place]) is None}
+        may_name = 2 * len(names) > len(columns) and max(map(len, names)) <= NAME_CHARS
+        return at if may_name and _differs(line, below, filled) else 0
     return 0
 
 
-def _is_detail(line: Cells) -> bool:
-    """Return whether a line says something about the sheet, as in `Date: | 2026-07-01`."""
-    with_colon = [_text(line, at).endswith(":") for at in _filled(line)]
-    return any(with_colon) and not all(with_colon)
-
-
-def _may_name(line: Cells, columns: set[int]) -> bool:
-    """Return whether most columns have a short text of their own in a line."""
-    texts = {
-        cell.strip()
-        for at, cell in enumerate(line)
-        if at in columns and isinstance(cell, str) and number_of(cell) is None
-    }
-    is_short = all(len(text) <= NAME_CHARS for text in texts)
-    return is_short and 2 * len(texts - {""}) > len(columns)
-
-
-def _differs(line: Cells, below: Sequence[Cells], columns: set[int]) -> bool:
+def _differs(line: Texts, below: Sequence[Texts], columns: Sequence[int]) -> bool:
     """Return whether a line names what is in the lines below it, and is not the first of them.
 
     A name stands above numbers, and no name occurs again in its column; or most do not occur again
     and are shorter than the texts below them, or stand above values that return.
 
     >>> rows = [["Why so late?", "ok"], ["How is it sent?", "bad"], ["Where from?", "ok"]] * 2
-    >>> [_differs(line, rows, {0, 1}) for line in (["asked", "mark"], ["So?", "ok"])]
+    >>> [_differs(line, rows, [0, 1]) for line in (["asked", "mark"], ["So?", "ok"])]
     [True, False]
     """
     num_judged = num_names = num_repeated = num_above_numbers = 0
-    for at in columns.intersection(_filled(line)):
-        name = _text(line, at)
-        texts = [text for other in below if (text := _text(other, at))]
-        if not texts:
-            continue
-        num_judged += 1
-        if name in texts:
-            num_repeated += 1
+    for at in columns:
+        name, texts = line[at], [other[at] for other in below if at < len(other) and other[at]]
+        num_judged += bool(texts)
+        if name in texts or not texts:
+            num_repeated += name in texts
             continue
         num_numbers = sum(number_of(text) is not None for text in texts)
         num_longer = sum(len(text) > len(name) for text in texts)
