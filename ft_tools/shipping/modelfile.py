@@ -19,7 +19,6 @@ Render = Callable[[Sequence[Message], bool], str]
 
 QUOTES = '"""'
 SYSTEM, USER, ANSWER, AGAIN = "Aprobesystemz", "Bprobeuserz", "Cprobeanswerz", "Dprobeuserz"
-PROBE_SYSTEM = "You answer briefly."
 
 
 class PromptParts(Report):
@@ -50,25 +49,16 @@ def parts_of(render: Render, bos: str) -> PromptParts | None:
     """Cut a template into parts; None when its prompts are not made of fixed parts."""
     try:
         parts = _cut(render, bos)
+        cases = probes(with_system=parts.system is not None)
+        return parts if all(parts.render(*case) == render(*case) for case in cases) else None
     except Exception:
         # A template raises whatever it likes, for instance for a role that it does not know.
-        return None
-    cases = probes(with_system=parts.system is not None)
-    return parts if all(parts.render(*case) == rendered(render, *case) for case in cases) else None
-
-
-def rendered(render: Render, messages: Sequence[Message], generation: bool) -> str | None:
-    """Return what a template makes of messages; None where it raises."""
-    try:
-        return render(messages, generation)
-    except Exception:
-        # Whatever a template raises, it does not render these.
         return None
 
 
 def probes(*, with_system: bool) -> list[tuple[list[Message], bool]]:
     """Return conversations of one to five messages, with and without the start of an answer."""
-    system = {"role": "system", "content": PROBE_SYSTEM}
+    system = {"role": "system", "content": "You answer briefly."}
     talk = [
         {"role": "user", "content": "Hello, who are you?"},
         {"role": "assistant", "content": "A model.\nA small one."},

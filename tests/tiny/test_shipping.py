@@ -83,7 +83,7 @@ def test_a_killed_run_goes_on_where_it_was_and_one_bad_format_leaves_the_others(
     assert four["size_bytes"] < eight["size_bytes"] < 0.7 * safetensors["size_bytes"]
     assert set(four["task"]) == set(report["task"]) == {"exact_match", "json_valid", "json_fields"}
     assert report["num_task_examples"] == 3
-    assert "8 of 8" in report["prompt_proof"]["transformers and vLLM"]
+    assert report["prompt_proof"] == {"transformers and vLLM": "the trained chat template"}
     assert run.report_html
 
     merged = workspace / "out" / "merged"
