@@ -56,9 +56,9 @@ def choose_rank(data: DataShape, capacity: Callable[[int], int] | None) -> Choic
     The capacity rule: at least as many trainable parameters as trained tokens. It raises the rank
     in powers of two, to `lora.rank_max`, beyond which full fine-tuning is the thing to consider.
     """
-    by_goal = facts.threshold(RANK_OF_GOAL[data.goal])
-    rank = int(by_goal.number)
-    reasons = [_reason(f"rank by goal: {by_goal.why}", data.goal, RANK_OF_GOAL[data.goal])]
+    key = RANK_OF_GOAL[data.goal]
+    rank = int(facts.number(key))
+    reasons = [_reason(key, data.goal, f"rank by goal: {facts.threshold(key).why}")]
     tokens = data.trained_tokens
     if tokens is None or capacity is None or data.goal not in NEEDS_CAPACITY:
         return Choice(rank, tuple(reasons))
@@ -89,12 +89,10 @@ def choose_alpha(rank: int) -> tuple[int, bool, Reason]:
         alpha, use_rslora, and the reason. With rank-stabilised scaling alpha is the rank, as in
         the run that showed its gain; twice the rank would be four times the usual scale.
     """
-    limit = facts.threshold("lora.rank_rslora")
-    if rank >= limit.number:
-        return rank, True, _reason(limit.why, rank, "lora.rank_rslora")
-    per_rank = facts.threshold("lora.alpha_per_rank")
-    alpha = round(per_rank.number * rank)
-    return alpha, False, _reason(per_rank.why, alpha, "lora.alpha_per_rank")
+    if rank >= facts.number("lora.rank_rslora"):
+        return rank, True, _reason("lora.rank_rslora", rank)
+    alpha = round(facts.number("lora.alpha_per_rank") * rank)
+    return alpha, False, _reason("lora.alpha_per_rank", alpha)
 
 
 def choose_learning_rate(task: Task, method: Method, hidden_size: int | None) -> Choice:
@@ -110,16 +108,15 @@ def choose_learning_rate(task: Task, method: Method, hidden_size: int | None) ->
     if task != "sft":
         kind = "grpo" if task == "grpo" else "dpo"
         key = f"lr.{kind}_{'full' if method == 'full' else 'lora'}"
-        reason = _reason(facts.threshold(key).why, f"{task}, {method}", key)
-        return Choice(facts.number(key), (reason,))
+        return Choice(facts.number(key), (_reason(key, f"{task}, {method}"),))
     hidden = hidden_size or UNKNOWN_HIDDEN
     rate = facts.number("lr.sft_lora")
     rate *= (FITTED_HIDDEN / hidden) ** facts.number("lr.hidden_exponent")
-    reasons = [_reason(facts.threshold("lr.sft_lora").why, hidden, "lr.sft_lora")]
+    reasons = [_reason("lr.sft_lora", hidden)]
     if method == "full":
         highest = facts.number("lr.full_highest")
         rate = min(highest, rate * facts.number("lr.full_fraction"))
-        reasons.append(_reason(facts.threshold("lr.full_fraction").why, method, "lr.full_fraction"))
+        reasons.append(_reason("lr.full_fraction", method))
     return Choice(float(f"{rate:.1e}"), tuple(reasons))
 
 
@@ -153,13 +150,6 @@ WANTED_STEPS = {
 """Threshold of steps, by whether rows are many and answers short."""
 
 
-def _has_short_answers(data: DataShape) -> bool:
-    """Choose it by the tokens, or by the goal where they could not be counted."""
-    if data.answer_tokens is None:
-        return data.goal == "classification"
-    return data.answer_tokens <= facts.number("train.short_answer_tokens")
-
-
 def choose_epochs(data: DataShape, task: Task, batch: int) -> tuple[int, list[Reason]]:
     """Choose epochs: enough for the wanted steps, within what repetition allows.
 
@@ -170,16 +160,20 @@ def choose_epochs(data: DataShape, task: Task, batch: int) -> tuple[int, list[Re
     if data.num_examples is None or task != "sft":
         return (UNKNOWN_SIZE_EPOCHS if task == "sft" else DPO_EPOCHS), []
     if not data.is_watched:
-        reason = "nothing is held out, so no row is seen twice"
-        return 1, [_reason(reason, data.num_examples, "train.max_epochs_many")]
+        rule = "nothing is held out, so no row is seen twice"
+        return 1, [_reason("train.max_epochs_many", data.num_examples, rule)]
     is_many = data.num_examples >= facts.number("train.rows_many")
-    wanted = WANTED_STEPS[is_many, _has_short_answers(data)]
+    # By the goal where the tokens could not be counted.
+    is_short = data.goal == "classification"
+    if data.answer_tokens is not None:
+        is_short = data.answer_tokens <= facts.number("train.short_answer_tokens")
+    wanted = WANTED_STEPS[is_many, is_short]
     least = 1 if is_many else int(facts.number("train.min_epochs"))
     most = int(facts.number("train.max_epochs_many" if is_many else "train.max_epochs"))
     needed = math.ceil(facts.number(wanted) * batch / data.num_examples)
     epochs = min(most, max(least, needed))
     steps = _steps(data.num_examples, batch, epochs)
-    return epochs, [_reason(facts.threshold(wanted).why, steps, wanted)]
+    return epochs, [_reason(wanted, steps)]
 
 
 def choose_schedule(
@@ -196,13 +190,12 @@ def choose_schedule(
     """
     size = batch or choose_batch(data, task)
     key = "train.effective_batch" if data.num_examples is None else "train.batch_doubles_at"
-    reasons = [_reason(facts.threshold(key).why, size, key)]
+    reasons = [_reason(key, size)]
     epochs, why = choose_epochs(data, task, size)
     steps = None if data.num_examples is None else _steps(data.num_examples, size, epochs)
     packing = may_pack and task == "sft" and _pays_to_pack(data, size, max_length)
     if packing:
-        padding = facts.threshold("train.packing_padding")
-        reasons.append(_reason(padding.why, data.padding, "train.packing_padding"))
+        reasons.append(_reason("train.packing_padding", data.padding))
         size = max(1, round(size * (data.tokens or 0.0) / max_length))
     return Schedule(epochs, size, steps, packing, (*reasons, *why))
 
@@ -219,6 +212,7 @@ def _steps(num_examples: int, batch: int, epochs: int) -> int:
     return epochs * -(-num_examples // batch)
 
 
-def _reason(rule: str, observed: str | float | int | None, key: str) -> Reason:
-    threshold = facts.threshold(key)
-    return Reason(rule=rule, observed=observed, threshold=threshold.number, source=threshold.source)
+def _reason(key: str, observed: str | float | int | None, rule: str = "") -> Reason:
+    """Return a threshold as a reason; its own text says why where no rule is named."""
+    row = facts.threshold(key)
+    return Reason(rule=rule or row.why, observed=observed, threshold=row.number, source=row.source)

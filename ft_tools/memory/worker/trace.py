@@ -4,12 +4,11 @@ The model class and PEFT are the libraries' own, run on tensors that have a shap
 it needs neither a GPU nor weights.
 """
 
-import contextlib
 import gc
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -78,14 +77,9 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak = self.now
 
 
-@contextlib.contextmanager
-def autocast(wanted: bool) -> Iterator[None]:
+def autocast(wanted: bool) -> torch.autocast:
     """Compute in bf16 where that is wanted, as on a GPU."""
-    if not wanted:
-        yield
-        return
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        yield
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=wanted)
 
 
 def build_model(config: dict[str, Any], options: Options) -> tuple[nn.Module, bool]:
