@@ -54,7 +54,7 @@ RECOMPUTED = {True: Widths(74.8, 52.7, 28.3, 0.88), False: Widths(42.2, 26.4, 53
 
 
 def phases(setup: Setup, head_bytes: float | None = None) -> dict[str, Components]:
-    """Return what is alive in each phase of a step."""
+    """Return what is alive in each phase of a step; `head_bytes` of another trainer."""
     on_mlp = activations.adapts(setup, activations.MLP_INPUTS | activations.MLP_OUTPUTS)
     tokens, blocks = setup.tokens, setup.shape.num_layers
     head = _head(setup) if head_bytes is None else head_bytes

@@ -36,7 +36,7 @@ class ShipPlan(Plan):
     """Everything that a run will do."""
 
     MACHINE: ClassVar[Mapping[str, Any]] = dict.fromkeys(
-        ("runs_on", "disk_bytes", "disks", "ram_bytes", "duration"), True
+        ("runs_on", "disk_bytes", "bytes_by_folder", "ram_bytes", "duration"), True
     )
 
     source: str
@@ -67,7 +67,9 @@ class ShipPlan(Plan):
     system: str | None = Field(None, description="System text of the request.")
     output_dir: str | None = Field(description="Null: artifacts/ of the run.")
     disk_bytes: int = Field(description="Disk space required, intermediate files included.")
-    disks: dict[str, int] = Field(default_factory=dict, description="The same, by disk.")
+    bytes_by_folder: dict[str, int] = Field(
+        default_factory=dict, description="The same, a folder for each disk."
+    )
     ram_bytes: int = Field(description="Peak memory (RAM), estimated.")
     duration: Duration | None = Field(None, description="Null: size or GPU is not known.")
     converter: str = Field(description="Source of llama.cpp's converter; empty: not needed.")
@@ -132,7 +134,7 @@ def plan_of(request: ShipRequest, rows: list[Format]) -> ShipPlan:
         system=request.system,
         output_dir=str(output) if output else None,
         disk_bytes=sum(needs.values()),
-        disks=estimates.by_disk(needs, places),
+        bytes_by_folder=estimates.by_disk(needs, places),
         ram_bytes=estimates.ram_bytes(size, runs_on, rows),
         duration=estimates.duration(size, rows, runs_on, request.max_examples, request.device),
         converter=converter_script.origin() if has_gguf else "",

@@ -33,7 +33,7 @@ def merge_and_quantize(request: ShipRequest) -> Launch:
     """
     rows = formats_asked(request)
     plan = plan_of(request, rows)
-    for folder, num_bytes in plan.disks.items():
+    for folder, num_bytes in plan.bytes_by_folder.items():
         require_space(Path(folder), num_bytes, "shipping this model")
     _require_mlx_type(rows, Path(plan.load_from))
     if request.confirm is not None:

@@ -21,10 +21,11 @@ from ft_tools.errors import (
     Refused,
 )
 from ft_tools.models import safetensors_headers
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.shipping import comparison_text, converter_script, formats, quality, tool
 from ft_tools.shipping import llm_compressor_environment as environment
-from ft_tools.shipping.plan import plan_of
+from ft_tools.shipping.plan import ShipPlan, plan_of
 from ft_tools.shipping.quality import PositionScores, summarise, verdict_of
 from ft_tools.shipping.report import MergeCheck
 from ft_tools.shipping.request import ShipRequest
@@ -95,6 +96,16 @@ def test_without_confirm_the_plan_is_returned_and_nothing_is_written(pair):
     assert sorted(pair.rglob("*")) == before
     assert ask(formats=["safetensors", "mlx:8bit"]).plan_hash == launch.plan_hash
     assert ask(formats=["gguf:Q8_0"]).plan_hash != launch.plan_hash
+
+
+def test_a_run_that_an_earlier_version_planned_can_still_be_resumed(pair):
+    plan = ask().plan
+    old = {"published_kl": None, "expected": "unknown", "source": ""}
+    plan["formats"] = [row | old for row in plan["formats"]]
+    plan |= {"disks": [{"folder": "/", "num_bytes": 1, "uses": ["work"]}]}
+    plan["measured_as"] = {"evaluation": "e", "system": "s", "max_new_tokens": 9, "metric": "f1"}
+    make_run(pair, plan=plan, request={})
+    assert Session(pair / "runs" / RUN).plan(ShipPlan).formats[0].format == "safetensors"
 
 
 def test_a_plan_repeats_what_the_report_of_its_run_says_is_wrong(pair):

@@ -50,7 +50,7 @@ def test_a_hub_base_that_is_not_here_is_counted_like_one_that_is(workspace, over
     assert 465e9 < plan.disk_bytes < 475e9
     # Logits of 1,024 tokens are kept three times, in float32: 1.6 GB of a vocabulary of 128,256.
     assert over_hub("8B", "gguf:Q8_0").disk_bytes < 3 * 16.1e9 + 1.1 * 8.6e9 + 1.6e9 + 1e8
-    assert sum(plan.disks.values()) == plan.disk_bytes
+    assert sum(plan.bytes_by_folder.values()) == plan.disk_bytes
     with pytest.raises(DiskFull, match=r"needs \d+"):
         tool.merge_and_quantize(ShipRequest(source=plan.source, formats=["safetensors"]))
 
