@@ -33,8 +33,7 @@ def retained_bytes(setup: Setup) -> float:
     With a frozen base and reentrant checkpointing it keeps the gradient of each block's input:
     60.0 h bytes per token for 32 blocks, in three independent pairs of measured runs.
     """
-    keeps = setup.sharding == "fsdp1" and setup.method != "full" and setup.reentrant
-    if not (keeps and setup.checkpointing):
+    if not setup.reentrant or setup.method == "full":
         return 0.0
     return 2.0 * setup.shape.hidden_size * (setup.shape.num_layers - 2)
 

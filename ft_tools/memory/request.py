@@ -65,8 +65,8 @@ class VramRequest(GpuRequest):
         description='"all-linear" (default) or names, as ["q_proj", "v_proj"].',
     )
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
-    adapter_dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: float32, as launch_* trains; bfloat16: as TRL alone."
+    adapter_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="float32: as launch_* trains; bfloat16: as TRL alone."
     )
     quantization: Literal["nf4_double", "nf4", "int8"] | None = Field(
         None, description="Quantization of the qlora base; default nf4_double."
@@ -140,7 +140,7 @@ class VramRequest(GpuRequest):
                 is_full and bool(of_adapters)
             ),
             "lora_dropout and adapter_dtype need method 'lora' or 'qlora'": (
-                is_full and bool(self.lora_dropout or self.adapter_dtype != "auto")
+                is_full and bool(self.lora_dropout or self.adapter_dtype != "float32")
             ),
             f"{' and '.join(of_qlora)} requires method 'qlora': set it, or remove them": (
                 self.method != "qlora" and bool(of_qlora)

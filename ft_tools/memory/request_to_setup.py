@@ -8,7 +8,7 @@ from ft_tools.errors import BadInput
 from ft_tools.memory import traced
 from ft_tools.memory.bounds import by_card
 from ft_tools.memory.request import VramRequest, has_trl_head, version
-from ft_tools.memory.setup import Quantization, Setup, Sharding
+from ft_tools.memory.setup import DTYPE_BYTES, Quantization, Setup, Sharding
 from ft_tools.models.adapter_targets import default_targets, peft_arguments, require_experts
 from ft_tools.models.quantized import DEQUANTIZED, INSTEAD
 from ft_tools.models.shape import ALL_LINEAR, Linear, ModelShape
@@ -42,8 +42,6 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
     # Before transformers 5 `fsdp` meant version 1, which ran reentrant by default.
     sharding: Sharding = request.sharding
     sharding = "fsdp1" if sharding == "fsdp" and not is_new else sharding
-    wide = request.adapter_dtype in {"float32", "auto"}
-    reentrant = sharding == "fsdp1"
     head = request.loss_head
     if head == "auto":
         head = "trl_fused" if has_trl_head(request.trl_version) else "full_logits"
@@ -65,12 +63,11 @@ def setup_of(request: VramRequest, shape: ModelShape) -> Setup:
         # Falcon's linear layers are a class of its own; transformers 5 quantizes nn.Linear only.
         linears_quantized=quantized and not (is_new and shape.model_type == "falcon"),
         residual_bytes=4 if request.kbit_prepared or request.dtype == "float32" else 2,
-        adapter_bytes=4 if wide else 2,
+        adapter_bytes=DTYPE_BYTES[request.adapter_dtype],
         autocast=request.mixed_precision,
         dropout=request.lora_dropout > 0,
         fused_kernels=request.fused_kernels,
         checkpointing=request.gradient_checkpointing,
-        reentrant=request.gradient_checkpointing and reentrant,
         attention=request.attention,
         padded=request.padded_batches,
         packed=request.packed_batches,

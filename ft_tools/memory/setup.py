@@ -90,7 +90,6 @@ class Setup:
     fused_kernels: bool
     """Normalisations and rotary embeddings as one kernel each (Liger and the like)."""
     checkpointing: bool
-    reentrant: bool
     attention: Attention
     padded: bool
     """Batches carry a padding mask; packed or padding-free ones don't."""
@@ -132,6 +131,11 @@ class Setup:
     def rows(self) -> tuple[int, int]:
         """Return how many rows attention sees in one pass, and their length in tokens."""
         return (1, self.tokens) if self.packed else (self.sequences, self.seq_len)
+
+    @property
+    def reentrant(self) -> bool:
+        """Return whether checkpointing runs reentrant, which FSDP 1 did by default."""
+        return self.checkpointing and self.sharding == "fsdp1"
 
     @property
     def repeats_kv(self) -> bool:

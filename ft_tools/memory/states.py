@@ -57,9 +57,7 @@ def optimizer_bytes(setup: Setup) -> float:
     """
     trainable = setup.trainable_params
     if setup.optimizer == "adamw_8bit":
-        embedding = 0
-        if setup.method == "full":
-            embedding = setup.shape.embedding_params
+        embedding = setup.shape.embedding_params if setup.method == "full" else 0
         rest = trainable - embedding
         return rest * EIGHT_BIT_BYTES + embedding * EIGHT_BIT_EMBEDDING_BYTES
     return trainable * setup.trainable_bytes * MOMENTS[setup.optimizer]
@@ -77,9 +75,9 @@ def resident_bytes(setup: Setup) -> dict[str, float]:
     trainable = setup.trainable_params
     adapters = 0.0 if setup.method == "full" else float(trainable * setup.adapter_bytes)
     states = optimizer_bytes(setup)
-    if setup.method == "full" and setup.sharding in FSDP:
-        base = float(trainable * setup.trainable_bytes)
     if setup.sharding in FSDP:
+        if setup.method == "full":
+            base = float(trainable * setup.trainable_bytes)
         base, adapters, states = base / n, adapters / n, states / n
     components = {"base_weights": base}
     if adapters:
@@ -102,10 +100,7 @@ def gradient_bytes(setup: Setup) -> float:
 
 def step_temporary_bytes(setup: Setup) -> float:
     """Return what the optimizer step holds on top of states and gradients."""
-    if setup.optimizer not in FOREACH:
-        return 0.0
-    whole = float(setup.trainable_params * setup.trainable_bytes)
-    return whole / setup.num_gpus if setup.sharding in FSDP else whole
+    return gradient_bytes(setup) if setup.optimizer in FOREACH else 0.0
 
 
 def expanded_bytes(setup: Setup) -> float:
