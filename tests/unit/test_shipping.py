@@ -216,62 +216,39 @@ def test_an_adapter_that_cannot_be_put_on_its_base_is_refused(pair, config, erro
         ask(source="strange")
 
 
-def with_negative_size(pair):
-    header = {"w": {"dtype": "F32", "shape": [-2, 2], "data_offsets": [0, 16]}}
-    text = json.dumps(header).encode()
-    data = struct.pack("<Q", len(text)) + text + bytes(16)
-    (pair / "base" / "model.safetensors").write_bytes(data)
-
-
-def with_index(**files):
-    def damage(pair):
-        (pair / "outside.safetensors").write_bytes(b"")
-        index = pair / "base" / safetensors_headers.INDEX
-        index.write_text(json.dumps({"weight_map": files}))
-
-    return damage
-
-
-def cut(name, size):
-    def damage(pair):
-        data = (pair / name).read_bytes()
-        (pair / name).write_bytes(data[:size])
-
-    return damage
-
-
-def pickled(folder, name):
-    """Put a pickle in the place of weights, under their own name, too."""
-
-    def damage(pair):
-        for file in (pair / folder).glob("*.safetensors"):
-            file.unlink()
-        (pair / folder / name).write_bytes(pickle.dumps([1]))
-
-    return damage
-
-
 BASE, WEIGHTS = "base/model.safetensors", "adapter/adapter_model.safetensors"
+INDEX, PICKLE = f"base/{safetensors_headers.INDEX}", pickle.dumps([1])
+HEADER = json.dumps({"w": {"dtype": "F32", "shape": [-2, 2], "data_offsets": [0, 16]}}).encode()
+
+
+def index(**files):
+    return json.dumps({"weight_map": files}).encode()
 
 
 @pytest.mark.parametrize(
-    ("damage", "error"),
+    ("files", "error"),
     [
-        (with_negative_size, BadInput),
-        *((cut(name, size), BadInput) for name in (BASE, WEIGHTS) for size in (0, 20, -1)),
-        (with_index(a="model.safetensors", b="model-2.safetensors"), NotFound),
+        ({BASE: struct.pack("<Q", len(HEADER)) + HEADER + bytes(16)}, BadInput),
+        *(({name: size}, BadInput) for name in (BASE, WEIGHTS) for size in (0, 20, -1)),
+        ({INDEX: index(a="model.safetensors", b="model-2.safetensors")}, NotFound),
         *(
-            (with_index(w=name), BadInput)
+            ({"outside.safetensors": b"", INDEX: index(w=name)}, BadInput)
             for name in ("../outside.safetensors", "/etc/passwd", "a/../../outside", "..", "")
         ),
-        (pickled("base", "pytorch_model.bin"), Refused),
-        (pickled("adapter", "adapter_model.bin"), Refused),
-        (pickled("base", "model.safetensors"), BadInput),
-        (pickled("adapter", "adapter_model.safetensors"), BadInput),
+        # A pickle in the place of weights, under their own name, too.
+        ({BASE: None, "base/pytorch_model.bin": PICKLE}, Refused),
+        ({WEIGHTS: None, "adapter/adapter_model.bin": PICKLE}, Refused),
+        *(({name: PICKLE}, BadInput) for name in (BASE, WEIGHTS)),
     ],
 )
-def test_damaged_and_hostile_weights_are_refused(pair, damage, error):
-    damage(pair)
+def test_damaged_and_hostile_weights_are_refused(pair, files, error):
+    for name, held in files.items():
+        if held is None:
+            (pair / name).unlink()
+        else:
+            # A number cuts the file there.
+            cut = held if isinstance(held, bytes) else (pair / name).read_bytes()[:held]
+            (pair / name).write_bytes(cut)
     with pytest.raises(error):
         ask(formats=["safetensors"])
 
