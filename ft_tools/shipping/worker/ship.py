@@ -225,6 +225,7 @@ def check_merge(shipment: Shipment, adapter: Path, proof: Proof, place: Placemen
     free_memory()
     if quantized := shipment.plan.quantization:
         kl = proof.mean_kl_from(merging.adapted(shipment.base, adapter, place, quantized))
+        free_memory()
         check = check.model_copy(update={"mean_kl_as_trained": kl})
     if not check.passed:
         most, least_top1, lost = (gate.limit for gate in gates_of(check))
