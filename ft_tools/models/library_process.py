@@ -64,6 +64,8 @@ class LibraryProcess:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: JsonProcess | None = None
+        self._late: list[JsonProcess] = []
+        """Those that took too long: each answers alone, for a later call, and ends by itself."""
 
     def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Return the answer to a question; one that takes longer is left to answer alone.
@@ -76,6 +78,9 @@ class LibraryProcess:
             return min(seconds, abandoned_calls.seconds_left())
 
         with self._lock:
+            for one in [one for one in self._late if not one.is_running]:
+                one.end()
+                self._late.remove(one)
             while True:
                 asked = self._process if self._process and self._process.is_running else None
                 is_new = asked is None
@@ -89,7 +94,8 @@ class LibraryProcess:
                 except Unanswered as error:
                     # One that was there may have ended because nothing was asked for a minute.
                     if is_new or error.kind == "timeout":
-                        if error.kind == "timeout":
+                        if error.kind == "timeout" and self._process is not None:
+                            self._late.append(self._process)
                             self._process = None
                         raise
 
