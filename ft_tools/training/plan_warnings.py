@@ -93,6 +93,12 @@ def plan_warnings(
             {"length": length, "limit": limit},
         ),
         (
+            plan.task == "grpo" and limit and (plan.most_tokens or 0) > limit,
+            "answers_above_positions",
+            {"length": plan.most_tokens, "limit": limit},
+        ),
+        (training.get("use_vllm"), "vllm_never_run", {}),
+        (
             is_watched and planned < defaults.LEAST_EVALUATIONS,
             "few_evaluations",
             {"planned": planned, "steps": steps, "every": every},

@@ -5,7 +5,6 @@ import importlib.util
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -15,7 +14,6 @@ from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.lora.data_shape import rounded_length
 from ft_tools.metrics.checks.request import Check, Judge, Python, check_names
 from ft_tools.metrics.checks.scorer import columns_read, file_hashes, require_columns
-from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import estimates
 from ft_tools.training import defaults
@@ -109,9 +107,8 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
         stop_rules=request.stop_rules,
     )
     prompts_per_step = _require_batch(plan.training, plan.dataset.num_examples)
-    notes += [*_judges(plan), *_positions(source, plan)]
+    notes += _judges(plan)
     if plan.training.get("use_vllm"):
-        notes.append(warning("vllm_never_run"))
         _bound_context(plan)
     if (count := plan.place.num_processes) > 1:
         raise refusal("grpo_several_processes", count=count)
@@ -222,15 +219,6 @@ def _require_batch(training: Mapping[str, Any], num_prompts: int) -> int:
     if num_prompts < prompts:
         raise refusal("too_few_prompts", prompts=num_prompts, wanted=prompts)
     return prompts
-
-
-def _positions(source: ModelSource, plan: GrpoPlan) -> list[str]:
-    """Return the warning that prompts with their answers are longer than the model's positions."""
-    length = plan.most_tokens
-    limit = model_folder.max_positions(Path(source.path)) if source.path else None
-    if length is None or limit is None or length <= limit:
-        return []
-    return [warning("answers_above_positions", length=length, limit=limit)]
 
 
 def _bound_context(plan: GrpoPlan) -> None:
