@@ -19,7 +19,7 @@ from tests.tiny.killing import attempt, ended
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     finished,
-    prepared_grpo,
+    prepared,
     same_bits,
     weights_of,
     write_jsonl,
@@ -70,7 +70,7 @@ def logged(session, metric):
 
 
 def test_a_reward_that_can_be_earned_is_earned_on_held_out_prompts_too(data):
-    session = prepared_grpo(request(data), "earns")
+    session = prepared(request(data), "earns")
     report = grpo.work(session)
     held_out = logged(session, "eval_reward")
     assert held_out[0] < 0.5
@@ -95,7 +95,7 @@ def uninterrupted(shared_workspace, one_thread):
     write_jsonl(shared_workspace / "held_out.jsonl", prompts(8, first=32))
     files = {"model": "tiny-llama", "dataset": "few.jsonl", "validation": "held_out.jsonl"}
     asked = request(files, training={"max_steps": 4, "eval_steps": 2})
-    whole = prepared_grpo(asked, "whole")
+    whole = prepared(asked, "whole")
     return asked, whole, grpo.work(whole)
 
 
@@ -130,7 +130,7 @@ def kill_in_the_fourth_step(session):
 @pytest.mark.parametrize("end", [stop_in_the_third_step, kill_in_the_fourth_step])
 def test_a_run_that_was_ended_goes_on_from_its_checkpoint_to_the_same_bits(uninterrupted, end):
     asked, whole, wanted = uninterrupted
-    session = prepared_grpo(asked, end.__name__[:4])
+    session = prepared(asked, end.__name__[:4])
     end(session)
     resumed = grpo.work(Session(session.run_dir))
     assert resumed.steps == 4
@@ -143,9 +143,9 @@ def test_a_run_that_was_ended_goes_on_from_its_checkpoint_to_the_same_bits(unint
 
 def test_an_adapter_of_an_earlier_run_is_trained_further_without_a_second_copy(data):
     first = request(data, method="lora", peft={"r": 4}, training={"max_steps": 2})
-    report = grpo.work(prepared_grpo(first, "first"))
+    report = grpo.work(prepared(first, "first"))
     further = request({**data, "model": report.artifact}, method="lora", training={"max_steps": 2})
-    again = grpo.work(prepared_grpo(further, "further"))
+    again = grpo.work(prepared(further, "further"))
     assert again.num_trainable_params == report.num_trainable_params
     assert not same_bits(weights_of(again.artifact), weights_of(report.artifact))
 
@@ -154,7 +154,7 @@ def test_a_reward_that_nothing_earns_ends_the_run(data):
     never = {"kind": "contains", "texts": ["a text that this model never writes"]}
     few = {"max_steps": 60, "per_device_train_batch_size": 16, "max_completion_length": 4}
     asked = request(data, rewards=[never], stop_rules=True, training=few)
-    session = prepared_grpo(asked, "dead")
+    session = prepared(asked, "dead")
     report = grpo.work(session)
     assert report.stopped_early
     assert report.steps < 30
@@ -170,7 +170,7 @@ def test_a_check_that_can_score_no_held_out_answer_is_named(data, workspace):
     )
     (workspace / "digit.py").write_text(code)
     own = {"kind": "python", "path": "digit.py", "sha256": sha256(code.encode()).hexdigest()}
-    session = prepared_grpo(request(data, rewards=[own], training={"max_steps": 4}), "unscored")
+    session = prepared(request(data, rewards=[own], training={"max_steps": 4}), "unscored")
     with pytest.raises(BadInput, match="no answer to the held-out prompts"):
         grpo.work(session)
 
@@ -181,7 +181,7 @@ def test_answers_that_do_not_fit_in_memory_together_are_written_by_fewer(data, w
     write_jsonl(workspace_module.roots()[0] / "seven.jsonl", prompts(7))
     epochs = {"max_steps": -1, "num_train_epochs": 2, "eval_steps": 2}
     asked = request({**data, "dataset": "seven.jsonl"}, training=epochs)
-    session = prepared_grpo(asked, worker.__name__[-5:])
+    session = prepared(asked, worker.__name__[-5:])
     usual, written = GenerationMixin.generate, []
 
     def at_most_sixteen(self, *arguments, **named):
@@ -202,7 +202,7 @@ def test_answers_that_do_not_fit_in_memory_together_are_written_by_fewer(data, w
 
 
 def test_a_probe_keeps_what_it_measured_until_its_budget_ends(data):
-    session = prepared_grpo(request(data, budget_hours=1e-6), "budget")
+    session = prepared(request(data, budget_hours=1e-6), "budget")
     report = grpo_probe.work(session)
     # A micro-batch of 32 holds four prompts with eight answers each.
     assert (report.result.prompts, report.result.generations) == (4, 8)

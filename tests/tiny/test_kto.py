@@ -20,7 +20,7 @@ from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
     marks,
-    prepared_kto,
+    prepared,
     same_bits,
     weights_of,
     write_jsonl,
@@ -44,7 +44,7 @@ def request_(workspace, tiny_model_in):
 
 
 def test_margins_rise_on_held_out_marks(request_):
-    session = prepared_kto(request_, "whole")
+    session = prepared(request_, "whole")
     report = kto.work(session)
     rows = directory.read_metrics(session.run_dir)
     margins = [row["eval_rewards/margins"] for row in rows if "eval_rewards/margins" in row]
@@ -79,7 +79,7 @@ def test_a_plan_shows_weights_for_unbalanced_marks_and_counts_the_tokens(request
 @pytest.mark.faults
 def test_the_exported_script_trains_on_the_same_marks_bit_for_bit(request_, tmp_path):
     few = {"training": {**QUICK, "max_steps": 4}, "peft": {"r": 4, "lora_dropout": 0.1}}
-    session = prepared_kto(request_.model_copy(update=few), "export")
+    session = prepared(request_.model_copy(update=few), "export")
     report = kto.work(session)
     script = session.run_dir / "exports" / "train.py"
     subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, check=True)

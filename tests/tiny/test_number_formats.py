@@ -18,7 +18,6 @@ from tests.tiny.trainings import (
     QUICK,
     conversations,
     prepared,
-    prepared_grpo,
     write_jsonl,
 )
 
@@ -139,7 +138,7 @@ def test_answers_are_written_with_a_16_bit_base_outside_autocast(workspace, tiny
         training=training | {"model_init_kwargs": {"dtype": "bfloat16"}},
         backend_options={"device": "cpu"},
     )
-    session = prepared_grpo(request, "outside")
+    session = prepared(request, "outside")
     file = session.run_dir / "plan.json"
     plan = json.loads(file.read_text())
     # As on a card that computes in bfloat16.

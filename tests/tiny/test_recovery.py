@@ -32,7 +32,6 @@ from tests.tiny.trainings import (
     marks,
     pairs,
     prepared,
-    prepared_kto,
     same_bits,
     wait_until,
     weights_of,
@@ -234,7 +233,7 @@ def kill_often(workspace, model, kinds, num_kills, seed):
     write_jsonl(workspace / "marks.jsonl", marks(30))
     write_jsonl(workspace / "held_marks.jsonl", marks(6, first=100))
     asked = {kind: request_of(kind, model, 11 * num_kills) for kind in kinds}
-    killed = {kind: begun(kind, asked[kind], f"k-{i}").run_dir for i, kind in enumerate(kinds)}
+    killed = {kind: prepared(asked[kind], f"k-{i}").run_dir for i, kind in enumerate(kinds)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.tiny.killing", str(num_kills), str(seed)]
         + [str(run_dir) for run_dir in killed.values()],
@@ -247,7 +246,7 @@ def kill_often(workspace, model, kinds, num_kills, seed):
     for number, (kind, run_dir) in enumerate(killed.items()):
         log = (run_dir / "log.txt").read_text(errors="replace")
         assert answers[number]["return_code"] == 0, f"{kind}: {log[-3000:]}"
-        whole = begun(kind, asked[kind], f"w-{number}")
+        whole = prepared(asked[kind], f"w-{number}")
         report = WORK[kind[:3]](whole)
         name = Path(report.artifact).name
         assert same_bits(weights_of(run_dir / "artifacts" / name), weights_of(report.artifact))
@@ -255,11 +254,6 @@ def kill_often(workspace, model, kinds, num_kills, seed):
         again = json.loads((run_dir / "report.json").read_bytes())
         assert again["best_step"] == report.best_step
     return sum(answer["kills"] for answer in answers)
-
-
-def begun(kind, request, name):
-    """Write the run directory of a kind of run; its session."""
-    return (prepared_kto if kind.startswith("kto") else prepared)(request, name)
 
 
 def request_of(kind, model, steps):

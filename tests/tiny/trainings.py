@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from ft_tools import workspace as workspace_module
+from ft_tools.formats.training_rows import task_of
 from ft_tools.publish import private_folder
 from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.request import RunRequest
@@ -16,9 +17,10 @@ from ft_tools.runs.state.records import ENDED, RunInfo
 from ft_tools.runs.tool import get_run
 from ft_tools.training.grpo.plan import plan_grpo
 from ft_tools.training.plan import plan_dpo, plan_kto, plan_sft
-from ft_tools.training.request import SftRequest
+from ft_tools.training.request import DpoRequest, SftRequest
 from ft_tools.training.tool import launch_dpo, launch_sft
 
+PLANS = {"sft": plan_sft, "dpo": plan_dpo, "kto": plan_kto, "grpo": plan_grpo}
 THINGS = ["parcel", "order", "invoice", "bicycle", "refund", "letter"]
 # What the installed libraries warn of among themselves.
 LIBRARY_WARNINGS = [
@@ -165,22 +167,10 @@ def run_here(work, request, name):
 
 def prepared(request, name):
     """Write a run directory as a launch would, without starting anything; its session."""
-    if isinstance(request, SftRequest):
-        return _prepared("sft", request, plan_sft(request), name)
-    return _prepared("dpo", request, plan_dpo(request), name)
-
-
-def prepared_kto(request, name):
-    """Write a run directory for marked answers; its session."""
-    return _prepared("kto", request, plan_kto(request), name)
-
-
-def prepared_grpo(request, name):
-    """Write a run directory for prompts and rewards; its session."""
-    return _prepared("grpo", request, plan_grpo(request), name)
-
-
-def _prepared(kind, request, plan, name):
+    kind = "sft" if isinstance(request, SftRequest) else "grpo"
+    if isinstance(request, DpoRequest):
+        kind = task_of(workspace_module.existing(request.dataset))
+    plan = PLANS[kind](request)
     run_dir = workspace_module.runs_dir() / f"{kind}-{name.encode().hex():0>16}"[:20]
     private_folder(run_dir)
     info = RunInfo(run_id=run_dir.name, kind=kind, created_at=time.time(), name=name)
