@@ -18,6 +18,7 @@ from ft_tools.training.worker import grpo, grpo_probe
 from tests.tiny.killing import attempt, ended
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
+    computing_in,
     finished,
     prepared,
     same_bits,
@@ -148,6 +149,12 @@ def test_an_adapter_of_an_earlier_run_is_trained_further_without_a_second_copy(d
     again = grpo.work(prepared(further, "further"))
     assert again.num_trainable_params == report.num_trainable_params
     assert not same_bits(weights_of(again.artifact), weights_of(report.artifact))
+
+
+def test_answers_are_written_with_a_16_bit_base_outside_autocast(data):
+    few = {"max_steps": 2, "eval_steps": 2, "model_init_kwargs": {"dtype": "bfloat16"}}
+    session = prepared(request(data, method="lora", training=few), "outside")
+    assert grpo.work(computing_in("bfloat16", session)).steps == 2
 
 
 def test_a_reward_that_nothing_earns_ends_the_run(data):

@@ -1,7 +1,5 @@
 """The numbers that weights are trained in: float32, where 16 bits would fail or learn nothing."""
 
-import json
-
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -9,13 +7,12 @@ from peft.tuners import lora
 from transformers import AutoModelForCausalLM
 
 from ft_tools.training import micro_batches
-from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.request import SftRequest
-from ft_tools.training.training_plan import SftPlan
-from ft_tools.training.worker import grpo, loading, sft
+from ft_tools.training.worker import loading, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
+    computing_in,
     conversations,
     prepared,
     write_jsonl,
@@ -33,11 +30,9 @@ def trainer_of(workspace, model, precision, **changed):
         "training": {**QUICK, "model_init_kwargs": {"dtype": "float16"}},
         "backend_options": {"device": "cpu"},
     }
-    session = prepared(SftRequest(**asked | changed), "numbers")
-    written = json.loads(session.plan_json())
-    written["device"]["precision"] = precision
+    session = computing_in(precision, prepared(SftRequest(**asked | changed), "numbers"))
     training = sft.Supervised(session)
-    plan = training.plan = SftPlan.model_validate(written)
+    plan = training.plan
     training.tokenizer, training.held_out = loading.load_tokenizer(plan), None
     training.train_set = training.read(plan.dataset)
     given = loading.run_arguments(session, plan, micro_batches.of_run(session.run_dir, plan))
@@ -120,28 +115,3 @@ def test_a_rank_that_gets_its_parts_from_the_first_has_an_address_for_each_train
         assert len({weight.data_ptr() for weight in trained} - {0}) == len(trained) > 4
     frozen = {str(w.device) for w in adapted.parameters() if not w.requires_grad}
     assert frozen == {"meta"}
-
-
-def test_answers_are_written_with_a_16_bit_base_outside_autocast(workspace, tiny_model_in):
-    words = ["parcel", "order", "invoice", "refund", "letter", "cart", "shop", "bicycle"]
-    rows = [{"prompt": f"Where is the {word}?"} for word in words]
-    training = {"max_steps": 2, "max_completion_length": 4, "num_generations": 2}
-    training |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
-    request = GrpoRequest(
-        model=tiny_model_in,
-        dataset=write_jsonl(workspace / "prompts.jsonl", rows),
-        validation=write_jsonl(workspace / "held_out.jsonl", [{"prompt": "Where is it?"}]),
-        rewards=[{"kind": "pattern", "pattern": "(?s).*[0-9].*"}],
-        method="lora",
-        probe=False,
-        stop_rules=False,
-        training=training | {"model_init_kwargs": {"dtype": "bfloat16"}},
-        backend_options={"device": "cpu"},
-    )
-    session = prepared(request, "outside")
-    file = session.run_dir / "plan.json"
-    plan = json.loads(file.read_text())
-    # As on a card that computes in bfloat16.
-    plan["device"]["precision"] = "bfloat16"
-    file.write_text(json.dumps(plan))
-    assert grpo.work(session).steps == 2

@@ -1,7 +1,5 @@
 """Adapters over a 4-bit base train in float32: small steps move what they must."""
 
-import json
-
 import pytest
 
 from ft_tools.training.request import DpoRequest, SftRequest
@@ -9,6 +7,7 @@ from ft_tools.training.worker import dpo, sft
 from tests.tiny.trainings import (
     LIBRARY_WARNINGS,
     QUICK,
+    computing_in,
     conversations,
     pairs,
     prepared,
@@ -31,12 +30,7 @@ SMALL = {"max_length": 32, "save_steps": 500, "lr_scheduler_type": "constant", "
 
 def trained(work, request, name):
     """Train as on a card that computes in bfloat16; the adapter's weights."""
-    session = prepared(request, name)
-    file = session.run_dir / "plan.json"
-    plan = json.loads(file.read_text())
-    plan["device"]["precision"] = "bfloat16"
-    file.write_text(json.dumps(plan))
-    return weights_of(work(session).artifact)
+    return weights_of(work(computing_in("bfloat16", prepared(request, name))).artifact)
 
 
 def test_200_small_steps_move_nearly_every_weight_of_an_adapter_over_4_bits(

@@ -179,6 +179,15 @@ def prepared(request, name):
     return Session(run_dir)
 
 
+def computing_in(precision, session):
+    """Have a prepared run compute as on a card with this precision; its session."""
+    file = session.run_dir / "plan.json"
+    plan = json.loads(file.read_text())
+    plan["device"]["precision"] = precision
+    file.write_text(json.dumps(plan))
+    return session
+
+
 def weights_of(artifact):
     """Return the tensors of a published adapter or model."""
     folder = Path(artifact)
