@@ -10,7 +10,7 @@ from transformers import GenerationMixin
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput
-from ft_tools.runs.processes.worker_session import Again, Session, Stopped
+from ft_tools.runs.processes.worker_session import Again, Session
 from ft_tools.runs.state import directory
 from ft_tools.training.grpo.request import GrpoRequest
 from ft_tools.training.tool import launch_grpo
@@ -22,6 +22,7 @@ from tests.tiny.trainings import (
     finished,
     prepared,
     same_bits,
+    stopped_in_step,
     weights_of,
     write_jsonl,
 )
@@ -101,16 +102,7 @@ def uninterrupted(shared_workspace, one_thread):
 
 
 def stop_in_the_third_step(session):
-    with pytest.MonkeyPatch.context() as patch:
-        usual = grpo.GRPOTrainer.training_step
-
-        def step(self, *arguments, **named):
-            session.terminated = self.state.global_step == 2
-            return usual(self, *arguments, **named)
-
-        patch.setattr(grpo.GRPOTrainer, "training_step", step)
-        with pytest.raises(Stopped):
-            grpo.work(session)
+    stopped_in_step(2, session, grpo.work, grpo.GRPOTrainer)
 
 
 def kill_in_the_fourth_step(session):

@@ -4,8 +4,6 @@ That a killed run goes on to the same bits: `test_recovery`.
 """
 
 import statistics
-import subprocess
-import sys
 
 import pytest
 
@@ -23,6 +21,7 @@ from tests.tiny.trainings import (
     prepared,
     same_bits,
     weights_of,
+    weights_of_script,
     write_jsonl,
 )
 
@@ -81,6 +80,4 @@ def test_the_exported_script_trains_on_the_same_marks_bit_for_bit(request_, tmp_
     few = {"training": {**QUICK, "max_steps": 4}, "peft": {"r": 4, "lora_dropout": 0.1}}
     session = prepared(request_.model_copy(update=few), "export")
     report = kto.work(session)
-    script = session.run_dir / "exports" / "train.py"
-    subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, check=True)
-    assert same_bits(weights_of(report.artifact), weights_of(tmp_path / "trl-output" / "final"))
+    assert same_bits(weights_of(report.artifact), weights_of_script(session, tmp_path))

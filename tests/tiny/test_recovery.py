@@ -33,6 +33,7 @@ from tests.tiny.trainings import (
     pairs,
     prepared,
     same_bits,
+    stopped_in_step,
     wait_until,
     weights_of,
     write_jsonl,
@@ -154,16 +155,7 @@ def test_a_run_that_evaluates_by_epochs_and_is_stopped_chooses_as_if_it_had_not_
     update = {"training": training, "validation": validation}
     asked = request_.model_copy(update=update)
     session = prepared(asked, "stopped")
-    usual = sft.SFTTrainer.training_step
-
-    def is_asked_to_stop(self, *arguments, **named):
-        session.terminated = self.state.global_step == step - 1
-        return usual(self, *arguments, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft.SFTTrainer, "training_step", is_asked_to_stop)
-        with pytest.raises(Stopped):
-            sft.work(session)
+    stopped_in_step(step - 1, session, sft.work, sft.SFTTrainer)
     report = sft.work(Session(session.run_dir))
     whole = prepared(asked, "whole")
     uninterrupted = sft.work(whole)

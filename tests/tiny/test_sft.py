@@ -1,8 +1,6 @@
 """Supervised runs over a tiny real model."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +35,7 @@ from tests.tiny.trainings import (
     run_here,
     same_bits,
     weights_of,
+    weights_of_script,
     write_jsonl,
 )
 
@@ -213,9 +212,7 @@ def test_the_exported_script_trains_the_same_adapter_bit_for_bit(data, tmp_path,
         training |= {"chat_template_path": "tools.jinja", "max_length": 256}
     session = prepared(request(data, peft=peft, training=training), "export")
     report = sft.work(session)
-    script = session.run_dir / "exports" / "train.py"
-    subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, check=True)
-    assert same_bits(weights_of(report.artifact), weights_of(tmp_path / "trl-output" / "final"))
+    assert same_bits(weights_of(report.artifact), weights_of_script(session, tmp_path))
 
 
 def test_a_finished_run_is_trained_further_from_where_it_was_with_a_rate_that_is_lower(data):

@@ -22,7 +22,7 @@ from ft_tools.errors import BadInput, Refused
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.models.worker.mlx import reading
 from ft_tools.models.worker.mlx.reading import require_same_model
-from ft_tools.runs.processes.worker_session import Session, Stopped
+from ft_tools.runs.processes.worker_session import Session
 from ft_tools.runs.state import directory
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import DpoRequest, SftRequest
@@ -38,6 +38,7 @@ from tests.tiny.trainings import (
     prepared,
     run_here,
     same_bits,
+    stopped_in_step,
     weights_of,
     write_jsonl,
 )
@@ -127,16 +128,7 @@ def test_a_run_that_resumes_ends_with_the_same_bits(data):
                        peft={"r": 4, "lora_dropout": 0.1}, **data, **ACCEPTED)  # fmt: skip
     whole = sft.work(prepared(asked, "whole"))
     session = prepared(asked, "stopped")
-    usual = sft.SFTTrainer.training_step
-
-    def is_asked_to_stop(self, *arguments, **named):
-        session.terminated = self.state.global_step == 1
-        return usual(self, *arguments, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft.SFTTrainer, "training_step", is_asked_to_stop)
-        with pytest.raises(Stopped):
-            sft.work(session)
+    stopped_in_step(1, session, sft.work, sft.SFTTrainer)
     resumed = sft.work(Session(session.run_dir))
     assert same_bits(weights_of(resumed.artifact), weights_of(whole.artifact))
 

@@ -1,6 +1,8 @@
 """Small data sets and runs for the tests that train."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from safetensors.torch import load_file
 from ft_tools import workspace as workspace_module
 from ft_tools.formats.training_rows import task_of
 from ft_tools.publish import private_folder
-from ft_tools.runs.processes.worker_session import Session
+from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.request import RunRequest
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import ENDED, RunInfo
@@ -186,6 +188,27 @@ def computing_in(precision, session):
     plan["device"]["precision"] = precision
     file.write_text(json.dumps(plan))
     return session
+
+
+def stopped_in_step(step, session, work, trainer):
+    """Ask a run to stop while it makes a step, counted from 0, and let it end."""
+    usual = trainer.training_step
+
+    def training_step(self, *arguments, **named):
+        session.terminated = self.state.global_step == step
+        return usual(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "training_step", training_step)
+        with pytest.raises(Stopped):
+            work(session)
+
+
+def weights_of_script(session, folder):
+    """Run the exported script of a run; the weights that it trains."""
+    script = session.run_dir / "exports" / "train.py"
+    subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, check=True)
+    return weights_of(folder / "trl-output" / "final")
 
 
 def weights_of(artifact):
