@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ft_tools.tools import TOOLS
-from tests.clients.model import SAYS, serving_model
 from tests.clients.registry import serving_skill
 from tests.protocol.calls import GOOD, RUN_ID, prepare
 from tests.protocol.serving import serving
@@ -51,58 +50,6 @@ def test_gemini_connects_in_a_folder_that_it_trusts(machine):
     assert NAME in machine.run("gemini", "skills", "list")
     machine.run(NAME, "disconnect", "gemini")
     assert NAME not in machine.run("gemini", "skills", "list")
-
-
-def test_an_agent_turn_of_claude_code_calls_a_tool_and_gets_its_report(machine):
-    machine.run(NAME, "connect", "claude-code", "--workspace", str(machine.home / "data"))
-    with serving_model("get_run") as address:
-        said = machine.run(
-            *("claude", "-p", "Which runs are there?"),
-            *("--allowedTools", "mcp__fine-tuning-llm__get_run"),
-            ANTHROPIC_BASE_URL=address,
-            ANTHROPIC_API_KEY="none",
-        )
-    machine.run(NAME, "disconnect", "claude-code")
-    assert SAYS in said
-    assert "has_more" in said
-
-
-def test_an_agent_turn_of_codex_calls_a_tool_and_gets_its_report(machine):
-    machine.run(NAME, "connect", "codex", "--workspace", str(machine.home / "data"))
-    with serving_model("get_run") as address:
-        provider = f'{{name="stub",base_url="{address}/v1",wire_api="responses",env_key="KEY"}}'
-        options = ["-c", "model_provider=stub", "-c", f"model_providers.stub={provider}"]
-        options += ["-c", "approval_policy=never", "-c", f"mcp_servers.{NAME}.required=true"]
-        said = machine.run(
-            *("codex", "exec", "--skip-git-repo-check", *options, "-m", "stub"),
-            "Which runs are there?",
-            KEY="none",
-        )
-    machine.run(NAME, "disconnect", "codex")
-    assert SAYS in said
-    assert "has_more" in said
-
-
-def test_an_agent_turn_of_openclaw_calls_a_tool_and_gets_its_report(machine):
-    file = machine.home / ".openclaw" / "openclaw.json"
-    file.parent.mkdir(exist_ok=True)
-    with serving_model("get_run") as address:
-        # As its own documentation writes it: JSON5, names without quotes.
-        before = (
-            "{\n  models: { providers: { stub: {\n"
-            f"    baseUrl: '{address}', apiKey: 'none', api: 'anthropic-messages',\n"
-            "    models: [{ id: 'stub', name: 'stub' }],\n  } } },\n"
-            "  agents: { defaults: { model: { primary: 'stub/stub' } } },\n}\n"
-        )
-        file.write_text(before)
-        machine.run(NAME, "connect", "openclaw", "--workspace", str(machine.home / "data"))
-        words = ("--local", "--session-id", "turn", "--message", "Which runs are there?")
-        said = machine.run("openclaw", "agent", *words)
-    machine.run(NAME, "disconnect", "openclaw")
-    assert SAYS in said
-    assert "has_more" in said
-    assert NAME not in file.read_text()
-    file.unlink()
 
 
 def test_openclaw_probes_the_server_and_forgets_it(machine):

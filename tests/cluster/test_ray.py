@@ -1,13 +1,11 @@
-"""Runs on a real local Ray cluster: two ranks that train, cancel, a job that somebody stopped."""
-
-import subprocess
+"""Runs on a real local Ray cluster: two ranks that train, and a cancel."""
 
 import pytest
 
 from ft_tools.runs.processes.start import start
-from ft_tools.runs.request import CancelRequest, ResumeRequest
+from ft_tools.runs.request import CancelRequest
 from ft_tools.runs.state import directory
-from ft_tools.runs.tool import cancel_run, resume_run
+from ft_tools.runs.tool import cancel_run
 from ft_tools.training.request import SftRequest
 from tests.faults.harness import WORKER, Moves, run_dir_of
 from tests.tiny.trainings import (
@@ -59,21 +57,6 @@ def test_a_cancelled_run_stops_by_itself_after_saving(ray):
     cancel_run(CancelRequest(run_id=run_id))
     assert finished(run_id).state == "cancelled"
     assert any((run_dir_of(run_id) / "checkpoints").iterdir())
-
-
-def test_a_job_that_somebody_stopped_is_seen_and_resumes(ray):
-    run_id = moves(ray, "until_told")
-    wait_until(lambda r: r.phase == "steps", run_id)
-    submitted = next(m for m in messages(run_id) if m.startswith("submitted as ray job"))
-    name = submitted.rpartition(" ")[2]
-    stop = ["ray", "job", "stop", "--address", ray, name]
-    subprocess.run(stop, check=True, capture_output=True)
-    ended = wait_until(lambda r: r.resumable, run_id)
-    assert ended.state in {"interrupted", "cancelled"}
-    resume_run(ResumeRequest(run_id=run_id))
-    wait_until(lambda r: r.attempts == 2 and r.phase == "steps" and r.state == "running", run_id)
-    cancel_run(CancelRequest(run_id=run_id))
-    assert finished(run_id).state == "cancelled"
 
 
 @pytest.fixture(autouse=True)

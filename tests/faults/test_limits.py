@@ -66,25 +66,3 @@ def test_a_file_that_may_not_grow_is_a_full_disk(runs_here):
     ended = report(run_id)
     assert (ended.reason, ended.error.code) == ("disk_full", "disk_full")
     assert list((run_dir_of(run_id) / "artifacts").iterdir()) == []
-
-
-TOOLS = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
-from ft_tools.tools import TOOLS
-asked = {
-    "get_run": {},
-    "estimate_vram": {"model": "meta-llama/Llama-3.1-8B", "gpu": "RTX 4090"},
-    "recommend_approach": {"considering": ["sft"]},
-}
-for name, arguments in asked.items():
-    spec = TOOLS[name]
-    spec.function(spec.request.model_validate(arguments))
-    print(name)
-"""
-
-
-def test_tools_answer_with_64_open_files_and_a_gibibyte(runs_here):
-    done = subprocess.run([*PYTHON, "-c", TOOLS], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["get_run", "estimate_vram", "recommend_approach"], done.stderr
