@@ -197,12 +197,8 @@ def _show_to_person(dumped: dict[str, Any]) -> None:
     console = Console(highlight=False, no_color="NO_COLOR" in os.environ)
     steps = dumped.pop("next_steps", [])
     reasons = dumped.pop("reasons", [])
-    ladder = dumped.pop("ladder", [])
     if not dumped.get("has_more"):
         dumped.pop("has_more", None)
-    if ladder:
-        _block(console, {"summary": dumped.pop("summary", "")}, indent=0)
-        _ladder(console, ladder)
     _block(console, dumped, indent=0)
     if reasons:
         console.print("\n[bold]why[/]")
@@ -218,22 +214,6 @@ def _show_to_person(dumped: dict[str, Any]) -> None:
             line = command_line(step["tool"], step.get("arguments", {}))
             console.print(f"  {escape(line)}", soft_wrap=True)
             console.print(f"    [dim]{escape(step.get('why', ''))}[/]")
-
-
-STATES = {"done": "dim", "possible": "green", "blocked": "red", "needs": "yellow"}
-
-
-def _ladder(console: Console, ladder: list[dict[str, Any]]) -> None:
-    """Print the ladder: each rung with its state, what excludes it, and when to stop there."""
-    console.print("\n[bold]ladder[/] [dim](the cheapest first)[/]")
-    for rung in ladder:
-        style, state = STATES[rung["state"]], rung["state"]
-        console.print(f"  [bold]{escape(rung['rung'])}[/] [{style}]{state}[/]")
-        details = {"why": rung.get("why"), "cost": rung.get("cost"), "stop": rung.get("stop")}
-        for name, text in details.items():
-            if text:
-                console.print(f"    [dim]{name}[/] {escape(text)}", soft_wrap=True)
-    console.print()
 
 
 def _block(console: Console, values: dict[str, Any], indent: int) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from release.assemble import assemble
-from tests.clients.registry import serving_skill
 
 VARIABLE = "FINE_TUNING_LLM_TEST_CLIENTS"
 PACKAGES = (
@@ -21,7 +20,6 @@ PACKAGES = (
     "@modelcontextprotocol/inspector@2.12.0",
     "@modelcontextprotocol/conformance@0.2.0-alpha.12",
     "@anthropic-ai/mcpb@2.1.2",
-    "clawhub@0.23.3",
 )
 OPENCLAW = "openclaw@2026.9.2"
 """500 MB; its install scripts are not needed."""
@@ -74,8 +72,6 @@ class Machine:
             "HOME": str(self.home),
             "PATH": os.pathsep.join(folders),
             "UV_PYTHON": sys.executable,
-            "CLAWHUB_CONFIG_PATH": str(self.home / "clawhub.json"),
-            "CLAWHUB_DISABLE_TELEMETRY": "1",
             "DISABLE_AUTOUPDATER": "1",
         }
 
@@ -85,7 +81,7 @@ def programs():
     """Install the clients below .venv, once; return the folders of their commands."""
     place = Path(sys.prefix) / "clients"
     place.mkdir(exist_ok=True)
-    if not (place / "node_modules" / ".bin" / "clawhub").exists():
+    if not (place / "node_modules" / ".bin" / "mcpb").exists():
         subprocess.run(["npm", "install", "--silent", "--prefix", place, *PACKAGES], check=True)
     claw = place / "openclaw"
     if not (claw / "node_modules" / ".bin" / "openclaw").exists():
@@ -110,14 +106,12 @@ def channels(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory, programs, channels):
-    """Give a machine on which the skill came from a registry and was set up as SKILL.md says."""
+    """Give a machine on which the skill was set up as SKILL.md says."""
     home = tmp_path_factory.mktemp("home")
     for name in ("project", "data", ".codex", ".gemini"):
         (home / name).mkdir()
     made = Machine(home, [home / ".local" / "bin", *programs])
-    with serving_skill(channels / "clawhub" / "fine-tuning-llm") as registry:
-        options = ("--dir", ".claude/skills", "--no-input", "install", "@acme/fine-tuning-llm")
-        made.run("clawhub", *options, CLAWHUB_REGISTRY=registry)
-    skill = home / "project/.claude/skills/@acme/fine-tuning-llm"
+    skill = home / "project/.claude/skills/fine-tuning-llm"
+    shutil.copytree(channels / "clawhub" / "fine-tuning-llm", skill)
     made.run("uv", "tool", "install", str(skill))
     return made
