@@ -78,12 +78,10 @@ def _typed(annotation: Any) -> tuple[Any, Callable[..., Any] | None]:
         return dict[str, Any], partial(_object, _lists(annotation))
     if origin in (list, tuple):
         item = _unmarked(get_args(annotation)[0])
-        if get_origin(item) in (Union, UnionType):
-            return list[Any], _values
         inner, how = _typed(item)
-        if inner is str:
-            return list[str], _texts
-        return (list[Any], _objects) if isinstance(how, partial) else (list[inner], _separated)  # type: ignore[valid-type]
+        if get_origin(item) in (Union, UnionType) or isinstance(how, partial):
+            return list[Any], _values
+        return (list[str], _texts) if inner is str else (list[inner], _separated)  # type: ignore[valid-type]
     if annotation in (int, float):
         return annotation, _number
     if origin is Literal:
@@ -151,12 +149,7 @@ def _part(part: Any) -> Any:
 def _values(_: Any, tokens: Sequence[Token]) -> list[Any]:
     """Read a list: a text or JSON for each value, or one JSON list for all of them."""
     read = [_json(token.value) for token in tokens]
-    return read[0] if len(read) == 1 and isinstance(read[0], list) else read
-
-
-def _objects(_: Any, tokens: Sequence[Token]) -> list[Any]:
-    """Read a list of objects, in which a text may stand for one."""
-    read = _values(None, tokens)
+    read = read[0] if len(read) == 1 and isinstance(read[0], list) else read
     for value in read:
         if isinstance(value, str) and value.startswith(("{", "[")):
             raise BadInput(f"{tokens[0].keyword} {value!r}: is not JSON; check quotes and brackets")

@@ -86,19 +86,6 @@ def test_several_values_follow_one_flag(capsys, lines):
     assert {each["row"] for each in shown["examples"]} == {1, 2}
 
 
-@pytest.mark.parametrize("given", ["drop", '{"by": ["ann"]}', '[{"by": ["ann"]}, "drop"]'])
-def test_an_option_may_be_a_word_an_object_or_a_list_of_both(capsys, prepared, given):
-    rows = [
-        {"q": f"Which {at} of {at * at}?", "a": f"It is {at}.", "by": "ann"} for at in range(40)
-    ]
-    (prepared / "by.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    mapping = json.dumps({"prompt": "{q}", "answer": ["a"], "ignore": ["*"]})
-    argv = ["prepare-dataset", "by.jsonl", "--mapping", mapping, "--contradictions", given]
-    assert cli.run(argv) == 0
-    (step,) = json.loads(capsys.readouterr().out)["next_steps"]
-    assert step["arguments"]["contradictions"] == (given if given == "drop" else json.loads(given))
-
-
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
