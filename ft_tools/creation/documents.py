@@ -82,7 +82,7 @@ def read_examples(request: CreateRequest, prompt: Prompt, text: str) -> list[Can
         # A judge reads what the model will read: the passage with the question.
         row = {"prompt": turns[0]["content"], "question": question, "passage": prompt.passage}
         reason = unsupported(prompt.passage, question, answer, texts)
-        made.append(Candidate(answer, question, turns, row, reason, texts))
+        made.append(Candidate(prompt, answer, question, turns, row, reason, texts))
     return made
 
 
@@ -103,7 +103,7 @@ def unsupported(passage: str, question: str, answer: str, quotes: Sequence[str])
 
 def unanswerable(
     request: CreateRequest,
-    rows: Sequence[tuple[MadeRow, Candidate, Prompt]],
+    rows: Sequence[tuple[MadeRow, Candidate]],
     asked: Sequence[Prompt],
 ) -> list[MadeRow]:
     """Return rows that ask a question of one passage about another that lacks its quotes.
@@ -118,17 +118,17 @@ def unanswerable(
     chance = random.Random(f"{request.seed}\x1funanswerable")
     texts = {one.source: normalise(one.passage) for one in asked}
     made: list[MadeRow] = []
-    for row, candidate, prompt in chance.sample(list(rows), len(rows)):
+    for row, candidate in chance.sample(list(rows), len(rows)):
         if len(made) == wanted:
             break
         quotes = list(map(normalise, candidate.quotes))
         lacking = [one for one in asked if not any(quote in texts[one.source] for quote in quotes)]
-        file = prompt.source.rpartition(PART)[0]
+        source, file = candidate.prompt.source, candidate.prompt.source.rpartition(PART)[0]
         elsewhere = [one for one in lacking if one.source.rpartition(PART)[0] != file]
         if not (choices := elsewhere or lacking):
             continue
         other = chance.choice(choices)
-        source = f"{other.source}; question of {prompt.source}"
+        source = f"{other.source}; question of {source}"
         about = {"source": source, "change": "unanswerable", "checks": {}}
         messages = _turns(request, other.passage, candidate.question, answer)
         origin = row.origin.model_copy(update=about)

@@ -55,6 +55,7 @@ class Prompt:
 class Candidate:
     """A row that a reply holds, or should hold."""
 
+    prompt: Prompt
     answer: str
     """Where it is dropped, what is shown of it."""
     question: str = ""
@@ -164,7 +165,7 @@ def read_answer(_: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
     """Return the row that an answer makes: it is the whole reply."""
     answer = text.strip()
     messages = [*prompt.trained, {"role": "assistant", "content": answer}]
-    return [Candidate(answer, prompt.asked, messages, prompt.row)]
+    return [Candidate(prompt, answer, prompt.asked, messages, prompt.row)]
 
 
 def prompts_for_inputs(request: CreateRequest, path: Path) -> Iterator[Prompt]:
@@ -202,4 +203,5 @@ def read_input(_: CreateRequest, prompt: Prompt, text: str) -> list[Candidate]:
     reason = "" if question and answer else "empty"
     if normalise(question) in prompt.shown:
         reason = "copied_example"
-    return [Candidate(answer, question, messages, {**prompt.row, "prompt": question}, reason)]
+    row = {**prompt.row, "prompt": question}
+    return [Candidate(prompt, answer, question, messages, row, reason)]

@@ -35,7 +35,10 @@ from ft_tools.formats.origin import Origin
 from ft_tools.formats.readers.source import find_sources, read
 
 FORMATS: dict[str, tuple[str, Reader]] = {
-    sessions.CODEX: ("timestamp+type+payload", sessions.codex),
+    sessions.CODEX: (
+        "type=session_meta+payload type=response_item+payload type=event_msg+payload",
+        sessions.codex,
+    ),
     sessions.CLAUDE: ("parentUuid sessionId+type", sessions.claude_code),
     exports.LANGSMITH: ("run_type", exports.langsmith),
     exports.LANGFUSE: ("parent_observation_id data_type", exports.langfuse),
@@ -46,7 +49,7 @@ FORMATS: dict[str, tuple[str, Reader]] = {
     ),
     exports.OPENAI: ("", exports.openai),
 }
-"""Name -> keys of a row that show it, all of one group, and its reader; the first of a file fits.
+"""Name -> keys of a row that show it, all of one group, or its type; its reader. The first fits.
 
 Chats of OpenAI are shown by a list of messages or of choices, at any depth.
 """
@@ -128,6 +131,7 @@ def _read(path: Path, log: Log) -> Iterator[Conversation]:
 def _shows(format_name: str, row: Mapping[str, Any]) -> bool:
     """Return whether a row is of a format, by its keys."""
     names = {*row, *(name.partition(".")[0] for name in exports.snake(row))}
+    names.add(f"type={row.get('type')}")
     if format_name == exports.OPENAI:
         return any(exports.with_list(row, name) for name in ("messages", "choices"))
     return any(names.issuperset(group.split("+")) for group in FORMATS[format_name][0].split())

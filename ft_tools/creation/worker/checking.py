@@ -58,25 +58,29 @@ def rows_of(
         _drop_surplus(session, requests, asked)
     judge_usd = sum(Budget(calls, name, 0, None).usd for name in judges) - usd_before
     write_lines(session.run_dir / MEASURED, _measured(asked, judge_usd))
-    rows = [(prompt, one) for prompt, held in zip(prompts, asked, strict=True) for one in held]
+    rows = [one for held in asked for one in held]
     lines = [
-        {"source": at.source, "sample": one.sample, "reason": one.reason, "reply": one.answer}
-        for at, one in rows
+        {
+            "source": one.prompt.source,
+            "sample": one.sample,
+            "reason": one.reason,
+            "reply": one.answer,
+        }
+        for one in rows
         if one.reason and one.reply
     ]
     write_lines(session.run_dir / DROPPED, lines)
     made, dropped = [], Counter[str]()
-    for prompt, one in rows:
+    for one in rows:
         if one.reason:
             dropped[one.reason] += one.num
         else:
-            origin = _origin(session, plan, requests, prompt, one)
-            kept = made_row(one.messages, one.question, origin, prompt.source)
-            made.append((kept, one, prompt))
+            origin, source = _origin(session, plan, requests, one), one.prompt.source
+            made.append((made_row(one.messages, one.question, origin, source), one))
     added = unanswerable(request, made, prompts) if request.kind == "documents" else []
     unsolved = [
-        prompt.source
-        for prompt, held in zip(prompts, asked, strict=True)
+        held[0].prompt.source
+        for held in asked
         if any(one.reply for one in held) and all(one.reason for one in held)
     ]
     warnings = []
@@ -85,8 +89,8 @@ def rows_of(
         warnings.append(warning("unsolved", num=len(unsolved), listed=listed, path=path))
     if ended := dropped[NOT_ASKED]:
         warnings.append(warning("budget_ended", num=ended))
-    num_asked = sum(one.num for _, one in rows) + len(added)
-    found = [*(row for row, *_ in made), *added]
+    num_asked = sum(one.num for one in rows) + len(added)
+    found = [*(row for row, _ in made), *added]
     return Made(found, num_asked, +dropped, warnings)
 
 
@@ -104,7 +108,7 @@ def _candidates(
     for one in found:
         one.answer = said if one.reason else one.answer
     if missing := prompt.num_rows - len(found):
-        found = [*found, Candidate(said, reason=why or "fewer_rows", num=missing)]
+        found = [*found, Candidate(prompt, said, reason=why or "fewer_rows", num=missing)]
     for one in found:
         one.sample, one.reply = sample, reply
     return found
@@ -164,21 +168,19 @@ def _drop_surplus(session: Session, requests: Requests, asked: list[list[Candida
                 kept.add(one.answer)
 
 
-def _origin(
-    session: Session, plan: CreatePlan, requests: Requests, prompt: Prompt, one: Candidate
-) -> Origin:
+def _origin(session: Session, plan: CreatePlan, requests: Requests, one: Candidate) -> Origin:
     asking, reply = plan.asking, one.reply
     assert asking is not None and reply is not None  # noqa: PT018
     terms, sampling = next(iter(plan.terms), {}), requests.teacher.sampling
     return Origin(
         kind=requests.request.kind,
-        source=prompt.source,
+        source=one.prompt.source,
         source_sha256=plan.source_sha256,
         teacher=asking.teacher,
         answered_by=reply.served_by,
         host=asking.sent_to or "",
         date=f"{datetime.fromtimestamp(session.info.created_at, UTC):%Y-%m-%d}",
-        prompt_sha256=prompt_sha256(prompt),
+        prompt_sha256=prompt_sha256(one.prompt),
         sampling={**sampling, "max_tokens": asking.max_tokens, "sample": one.sample},
         checks=dict(one.checks),
         terms=terms.get("source", ""),
