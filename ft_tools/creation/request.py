@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ft_tools.advice.request import Teacher as Provider
-from ft_tools.creation.traces.keep import Keep
+from ft_tools.creation.traces.log import Keep
 from ft_tools.data.map.mapping import Replacements
 from ft_tools.evaluation.systems.spec import PASSAGE, QUESTION, SystemSpec
 from ft_tools.formats.variations import Variation

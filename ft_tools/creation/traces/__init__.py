@@ -2,5 +2,6 @@
 
 `made.traced_rows` is what callers use. `messages` reads a turn in the spellings of all formats;
 `exports` and `sessions` find the conversations of their formats, with the technical signs that one
-failed and the named signs (scores, marks) that it went well; `keep` applies the caller's condition.
+failed and the named signs (scores, marks) that it went well; `log` joins both and keeps what meets
+the caller's condition.
 """

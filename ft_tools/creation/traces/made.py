@@ -16,14 +16,16 @@ from ft_tools.creation.report import LogCounts
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.rows import Made, MadeRow
 from ft_tools.creation.traces import exports, sessions
-from ft_tools.creation.traces.keep import Keep, require_signs, unmet
 from ft_tools.creation.traces.log import (
     NOT_FINISHED,
     Conversation,
+    Keep,
     Log,
     LogRow,
     Reader,
     conversations_of,
+    require_signs,
+    unmet,
 )
 from ft_tools.creation.traces.messages import text_at, trainable
 from ft_tools.data.judge.privacy import left_readable
