@@ -9,16 +9,20 @@ pytest.importorskip("mlx_lm")
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, GenerationConfig, set_seed
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
 from ft_tools.evaluation.systems.grammar import grammar_of
 from ft_tools.evaluation.systems.models import LoadPlan
 from ft_tools.evaluation.systems.spec import Decoding
 from ft_tools.evaluation.worker.mlx_writer import MlxWriter
 from tests.tiny.evaluating import IN_FLOAT32, plan_of, writers_of
-from tests.tiny.test_training_mlx import CONFIGS, full, tokenizer
-
-__all__ = ["tokenizer"]
+from tests.tiny.test_training_mlx import CONFIGS, full
 
 pytestmark = [pytest.mark.tiny, pytest.mark.filterwarnings("ignore::FutureWarning")]
 ON_MLX = LoadPlan(device="mlx", place="mlx", dtype="float32", num_bytes=0)
@@ -26,6 +30,18 @@ BEGIN = "abcdefghijklmnopqrst"
 PROMPTS = [f"{BEGIN}{tail}" for tail in ("x", "yz.,", "XYZ!?#%", "0123456789ABCDEFGHIJKLMNOP")]
 TOKENS = 10
 ENDS = [1, 12, 122, 142]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """Give a token to each letter."""
+    letters = {chr(33 + at): 3 + at for at in range(90)}
+    words = models.WordLevel({"<pad>": 0, "<eos>": 1, "<bos>": 2} | letters, unk_token="!")
+    made = Tokenizer(words)
+    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +53,7 @@ def described(tokenizer, tmp_path_factory):
         found[name] = tmp_path_factory.mktemp(name)
         # As transformers starts them, they would repeat the last token.
         spread = copy.deepcopy(config)
-        spread.initializer_range, spread.tie_word_embeddings = 0.3, False
+        spread.initializer_range, spread.tie_word_embeddings, spread.vocab_size = 0.3, False, 160
         AutoModelForCausalLM.from_config(spread).save_pretrained(found[name])
         tokenizer.save_pretrained(found[name])
         penalty = 1.3 if name == "llama" else None
