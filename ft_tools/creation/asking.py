@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,10 +19,11 @@ from ft_tools.creation.prompts import Prompt
 from ft_tools.creation.request import CreateRequest, TeacherSpec
 from ft_tools.creation.requests import KINDS, Requests, hashes_of
 from ft_tools.data.judge import privacy
-from ft_tools.endpoints.client import read_replies, require_key
+from ft_tools.endpoints.client import read_replies
 from ft_tools.endpoints.spec import Price
 from ft_tools.errors import require_installed
 from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
+from ft_tools.evaluation.systems.plan import budget_of, require_grammar
 from ft_tools.metrics.checks.request import NEVER_ALONE
 from ft_tools.metrics.checks.scorer import Scorer, require_columns
 
@@ -121,8 +123,7 @@ def plan_asking(
     if request.budget_usd is not None and price is None:
         raise refusal("price_unknown", budget=request.budget_usd)
     _require_checks(request, prompts)
-    if endpoint is not None:
-        require_key(endpoint.key_variable)
+    require_grammar(teacher, [])
     files = model_files(find_model(teacher.model)) if teacher.model else None
     asked, hashes = Requests(request, teacher, files), hashes_of(request)
     key, pilot_key = pilots.keys_of(request, source_sha256, hashes)
@@ -136,14 +137,13 @@ def plan_asking(
     lacking = [[q for q in asked.questions(one) if q.key not in known] for one in used]
     missing = [question for questions in lacking for question in questions]
     num_missing, num_all = len(missing), len(used) * request.samples
-    if endpoint is not None and num_missing > endpoint.max_calls:
-        raise refusal("too_many_calls", num=num_missing, most=endpoint.max_calls)
+    limits: dict[str, Any] = {"budget": {}} | budget_of(teacher, num_missing)
+    if asked.max_usd is not None:
+        limits["budget"]["max_usd"] = asked.max_usd
     most = round(sum(one.most_usd(price) for one in missing), 6) if price else None
-    limits = {"max_calls": endpoint.max_calls if endpoint else None, "max_usd": asked.max_usd}
     num_more, at_once = sum(map(bool, lacking)), endpoint.max_concurrency if endpoint else 1
     plan = AskingPlan(
         teacher=teacher.model_name,
-        sent_to=endpoint.host if endpoint else None,
         model=files,
         num_prompts=len(used),
         num_requests=num_all,
@@ -151,7 +151,7 @@ def plan_asking(
         max_tokens=asked.max_tokens,
         price=price,
         most_usd=most,
-        budget={name: float(value) for name, value in limits.items() if value is not None},
+        **limits,
         key=key,
         pilot_key=pilot_key,
         reused_from=[run.name for run in runs],

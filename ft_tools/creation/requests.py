@@ -14,6 +14,7 @@ from ft_tools.creation.prompts import Candidate, Prompt
 from ft_tools.creation.request import CreateRequest, TeacherSpec
 from ft_tools.endpoints.client import Question, question_for, schema_option
 from ft_tools.evaluation.systems.models import ModelFiles
+from ft_tools.evaluation.systems.plan import files_of
 from ft_tools.metrics.checks.scorer import file_hashes
 from ft_tools.metrics.schema import load_schema
 from ft_tools.publish import sha256
@@ -93,11 +94,9 @@ class Requests:
 
 def hashes_of(request: CreateRequest) -> dict[str, str]:
     """Return path -> SHA-256 of the files that the teacher or a check reads."""
-    teacher, names = request.teacher, [request.marked]
-    if teacher is not None:
-        shots = teacher.examples.path if teacher.examples else None
-        names += [teacher.document, teacher.decoding.json_schema, shots]
-    own = {name: sha256(workspace.existing(name)) for name in names if name}
+    own = files_of(request.teacher) if request.teacher else {}
+    if request.marked:
+        own |= {request.marked: sha256(workspace.existing(request.marked))}
     return own | file_hashes(request.checks, workspace.roots()[0])
 
 

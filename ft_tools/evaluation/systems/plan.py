@@ -85,9 +85,8 @@ def plan_system(
         )
         if finds_nearest and find_minilm() is None:
             raise MissingExtra("data", "all-MiniLM-L6-v2")
-    _require_grammar(spec, [example.reference for example in sets[HELD_OUT]])
-    named = (spec.examples and spec.examples.path, spec.document, spec.decoding.json_schema)
-    files = {name: sha256(workspace.existing(name)) for name in named if name}
+    require_grammar(spec, [example.reference for example in sets[HELD_OUT]])
+    files = files_of(spec)
     max_new_tokens = spec.decoding.max_new_tokens or int(settings["max_new_tokens"])
     made = model_files(source) if source is not None else None
     key = _key(spec, made, files, {**settings, "max_new_tokens": max_new_tokens})
@@ -117,7 +116,7 @@ def plan_system(
         "estimated_input_tokens": sum(characters) // CHARACTERS_PER_TOKEN,
         "longest_input_tokens": max(characters, default=0) // CHARACTERS_PER_TOKEN,
     }
-    return plan.model_copy(update=tokens | _budget_of(spec, len(missing)))
+    return plan.model_copy(update=tokens | budget_of(spec, len(missing)))
 
 
 def _require_classes(references: Sequence[str], path: str) -> None:
@@ -131,8 +130,18 @@ def _require_classes(references: Sequence[str], path: str) -> None:
         )
 
 
-def _budget_of(spec: SystemSpec, num_questions: int) -> dict[str, Any]:
-    """Return where the texts of an endpoint go and what they may cost; nothing of a model."""
+def files_of(spec: SystemSpec) -> dict[str, str]:
+    """Return path -> hash of the files that a system reads."""
+    named = (spec.examples and spec.examples.path, spec.document, spec.decoding.json_schema)
+    return {name: sha256(workspace.existing(name)) for name in named if name}
+
+
+def budget_of(spec: SystemSpec, num_questions: int) -> dict[str, Any]:
+    """Return where the texts of an endpoint go and what they may cost; nothing of a model.
+
+    Raises:
+        BadInput: Its key is not set, or its calls do not suffice.
+    """
     endpoint = spec.endpoint
     if endpoint is None:
         return {}
@@ -140,14 +149,15 @@ def _budget_of(spec: SystemSpec, num_questions: int) -> dict[str, Any]:
     if num_questions > endpoint.max_calls:
         raise BadInput(
             f"system {spec.name!r} needs {num_questions} calls, max_calls is "
-            f"{endpoint.max_calls}; raise it, or set max_examples"
+            f"{endpoint.max_calls}; raise it, or lower max_examples (evaluate) or num_rows "
+            "(create_dataset)"
         )
     limits = {"max_calls": endpoint.max_calls, "max_usd": endpoint.max_usd}
     budget = {name: float(value) for name, value in limits.items() if value is not None}
     return {"sent_to": endpoint.host, "budget": budget}
 
 
-def _require_grammar(spec: SystemSpec, references: Sequence[str]) -> None:
+def require_grammar(spec: SystemSpec, references: Sequence[str]) -> None:
     """Refuse a schema or pattern that cannot be enforced, before anything starts."""
     decoding = spec.decoding
     if decoding.json_schema is None and decoding.regex is None:
