@@ -45,6 +45,7 @@ def test_a_run_of_one_process_is_shown_the_one_gpu_that_it_holds(two_cards):
     assert seen["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
     both = shown(launch("sees", device="cuda", slots=(CARDS, 2), backend=TWO))
     assert both["CUDA_VISIBLE_DEVICES"] == ",".join(CARDS)
+    assert shown(launch("sees", device="cpu"))["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_runs_on_two_gpus_do_not_wait_and_the_third_does(two_cards):

@@ -4,9 +4,7 @@ import pytest
 
 from ft_tools.errors import BadInput, Missing
 from ft_tools.runs.hardware import devices
-from ft_tools.runs.hardware.device_slots import environment
 from ft_tools.runs.hardware.devices import find_cards, find_device
-from ft_tools.runs.state.records import RunInfo
 
 T4 = "0, GPU-1a, NVIDIA T4, 15360, 0, 7.5, 535.54.03, [N/A]"
 A100 = "1, GPU-2bc, NVIDIA A100-SXM4-80GB, 81920, 0, 8.0, 535.54.03, Disabled"
@@ -129,22 +127,3 @@ def test_an_nvidia_smi_that_fails_or_hangs_is_no_machine_without_gpus(
     made_device_file(tmp_path / "root", "dev/nvidia0")
     with pytest.raises(Missing, match="nvidia-smi does not answer"):
         find_device()
-
-
-def info_of(device, slots=None, num_slots=1):
-    return RunInfo(
-        run_id="sft-0", kind="sft", created_at=0.0, device=device, slots=slots, num_slots=num_slots
-    )
-
-
-def test_a_worker_sees_the_gpus_that_it_holds_and_one_for_the_cpu_sees_none(smi):
-    smi(A100, SECOND)
-    held = environment(info_of("cuda", ["GPU-2bc"]), ["GPU-2bc"], {})
-    assert held["CUDA_VISIBLE_DEVICES"] == "GPU-2bc"
-    assert held["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
-    own = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}
-    assert "PYTORCH_ALLOC_CONF" not in environment(info_of("cuda"), ["GPU-2bc"], own)
-    alone = environment(info_of("cpu"), [], {})
-    assert alone == dict.fromkeys(alone, "")
-    assert "CUDA_VISIBLE_DEVICES" in alone
-    assert environment(info_of(None), [], {}) == {}

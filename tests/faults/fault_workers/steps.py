@@ -155,12 +155,6 @@ def publish(session: Session, value: str) -> None:
     session.artifact("adapter", session.run_dir / "artifacts" / "adapter")
 
 
-def die(session: Session, value: str) -> None:
-    """End by a signal, once: the next attempt goes on."""
-    if session.attempt == 1:
-        os.kill(os.getpid(), int(value))
-
-
 def held_then_die(session: Session, value: str) -> None:
     """Wait for the sign of this attempt, then end by KILL."""
     while not (session.run_dir / f"end-{session.attempt}").exists():
@@ -228,23 +222,8 @@ def fill_disk(session: Session, value: str) -> None:
 MOVES = {
     move.__name__: move
     for move in (
-        steps,
-        until_told,
-        short_of_memory,
-        again,
-        again_when_cancelled,
-        sees,
-        deaf,
-        stubborn,
-        family,
-        publish,
-        die,
-        held_then_die,
-        fill_memory,
-        fill_disk,
-        dead_loop,
-        deadlock,
-        many_files,
+        *(steps, until_told, short_of_memory, again, again_when_cancelled, sees, deaf, stubborn),
+        *(family, publish, held_then_die, fill_memory, fill_disk, dead_loop, deadlock, many_files),
     )
 }
 
