@@ -26,7 +26,7 @@ from ft_tools.runs.processes import endings
 from ft_tools.runs.processes.start import WORKERS_VARIABLE, environment, seconds_of
 from ft_tools.runs.state import directory, locks, ranks
 from ft_tools.runs.state.ranks import JOB_FILE, read_token
-from ft_tools.runs.state.records import ENDED, JobRecord, RunError, RunInfo, State, Why
+from ft_tools.runs.state.records import ENDED, JobRecord, RunInfo, State, Why, run_error
 
 POLL_SECONDS = 0.5
 LOOK_VARIABLE = "FINE_TUNING_LLM_LOOK_SECONDS"
@@ -229,13 +229,8 @@ class Watch:
         if cancelled and (state not in ENDED or state == "interrupted"):
             endings.write(self._run_dir, "cancelled", "user")
         elif state not in ENDED:
-            error = RunError(
-                code="job_ended",
-                message="the job ended without a report of its worker; "
-                f"{self.record.backend} reports {self._last.text}",
-                hint="get_run with log_lines shows the last lines; resume_run submits it again",
-                retryable=True,
-            )
+            reports = {"backend": self.record.backend, "state": self._last.text}
+            error = run_error("job_ended", **reports)
             ended: State = "cancelled" if reason == "user" else "interrupted"
             endings.write(self._run_dir, ended, reason, error)
         (self._run_dir / ranks.WAITING).unlink(missing_ok=True)

@@ -18,8 +18,7 @@ from ft_tools.errors import DiskFull, FineTuningError
 from ft_tools.redaction import redact
 from ft_tools.runs.hardware import memory
 from ft_tools.runs.state import directory, ranks
-from ft_tools.runs.state.records import ENDED, RunError, State, Why
-from ft_tools.runs.state.run_state import WORKER_DIED
+from ft_tools.runs.state.records import ENDED, RunError, State, Why, run_error
 from ft_tools.system_errors import LIMITS, NO_SPACE, explain
 
 MAX_CAUSES = 20
@@ -27,10 +26,6 @@ FULL_BYTES = 64 * 1024
 """If less is free after a failure, the disk was full, whatever the exception said."""
 REASONS: dict[str, Why] = {"diverged": "diverged", "out_of_memory": "out_of_memory"}
 """Code of an error -> why its run ended."""
-DISK_FULL_HINT = "free some space, then resume_run"
-OUT_OF_MEMORY_HINT = (
-    "free some memory, or launch again with a smaller configuration; estimate_vram shows what fits"
-)
 OUT_OF_MEMORY_TYPE = "OutOfMemoryError"
 """PyTorch's, by name: the supervisor does not import it."""
 # Source: PyTorch (OutOfMemoryError, AcceleratorError, DefaultCPUAllocator), cuBLAS and cuDNN status
@@ -67,45 +62,39 @@ def is_out_of_memory(error: BaseException) -> bool:
 def disk_full(run_dir: Path, error: BaseException) -> DiskFull | None:
     """Find a full disk behind an error: libraries in Rust and C++ have exceptions of their own."""
     words = [os.strerror(number) for number in NO_SPACE]
+    full = DiskFull(f"no space left while writing {run_dir}; free some space, then resume_run")
     for cause in _causes(error):
         if isinstance(cause, DiskFull):
             return cause
         is_named = isinstance(cause, OSError) and cause.errno in NO_SPACE
         if is_named or any(word in str(cause) for word in words):
-            return DiskFull(f"no space left while writing {run_dir}; {DISK_FULL_HINT}")
+            return full
     with contextlib.suppress(OSError):
-        if shutil.disk_usage(run_dir).free < FULL_BYTES:
-            return DiskFull(f"no space left while writing {run_dir}; {DISK_FULL_HINT}")
+        return full if shutil.disk_usage(run_dir).free < FULL_BYTES else None
     return None
 
 
 def diagnosis(error: BaseException) -> tuple[State, Why | None, RunError]:
     """Return the state, the reason and the error with which a run ends."""
     if isinstance(error, DiskFull):
-        return "interrupted", "disk_full", _disk_full(str(error))
+        return "interrupted", "disk_full", run_error("disk_full", found=error)
     if is_out_of_memory(error):
-        hint = "lower per_device_train_batch_size or max_length; estimate_vram shows what fits"
-        failure = RunError(code="out_of_memory", message="out of memory", hint=hint, retryable=True)
-        return "failed", "out_of_memory", failure
+        return "failed", "out_of_memory", run_error("out_of_memory")
     if isinstance(error, OSError) and error.errno in LIMITS:
-        what = LIMITS[error.errno]
-        hint = f"raise the limit of {what} (ulimit) or close other programs, then resume_run"
-        failure = RunError(code="limit_reached", message=f"too many {what}", hint=hint)
-        return "failed", "crash", failure
+        return "failed", "crash", run_error("limit_reached", what=LIMITS[error.errno])
     if isinstance(error, FineTuningError):
         reason = REASONS.get(error.code)
         again = reason == "out_of_memory"
         failure = RunError(code=error.code, message=redact(str(error)), retryable=again)
         return "failed", reason, failure
-    hint = "get_run with log_lines shows the traceback"
-    if isinstance(error, OSError) and (known := explain(error)):
-        failure = RunError(code=known.code, message=redact(str(known)), hint=hint)
-        return "failed", "crash", failure
     # A library's message may quote a dataset or a template: it stays in log.txt.
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no place"
-    message = f"{type(error).__name__} in {place}"
-    return "failed", "crash", RunError(code="crash", message=message, hint=hint)
+    failure = run_error("crash", kind=type(error).__name__, place=place)
+    if isinstance(error, OSError) and (known := explain(error)):
+        named = {"code": known.code, "message": redact(str(known))}
+        failure = failure.model_copy(update=named)
+    return "failed", "crash", failure
 
 
 def attempt(run_dir: Path, work: Callable[[], int], is_stopped: Callable[[], bool]) -> int:
@@ -148,12 +137,15 @@ def record(run_dir: Path, return_code: int | None, kills_before: int | None = No
     elif return_code == DiskFull.exit_code:
         record_full_disk(run_dir, "the disk is full or refuses to be written")
     elif _memory_ended(run_dir, return_code, kills_before):
-        hint = status.if_out_of_memory or OUT_OF_MEMORY_HINT
-        message = "the kernel killed the worker because memory ran out"
-        error = RunError(code="out_of_memory", message=message, hint=hint, retryable=True)
+        error = run_error("killed_for_memory", hint=status.if_out_of_memory)
         write(run_dir, "interrupted", "out_of_memory", error)
+    elif return_code is None:
+        write(run_dir, "interrupted", "crash", run_error("worker_died"))
+    elif return_code < 0:
+        error = run_error("worker_killed", signal=-return_code)
+        write(run_dir, "interrupted", "crash", error)
     else:
-        write(run_dir, "interrupted", "crash", _death(return_code))
+        write(run_dir, "interrupted", "crash", run_error("worker_exited", code=return_code))
 
 
 def record_full_disk(run_dir: Path, message: str) -> None:
@@ -161,7 +153,7 @@ def record_full_disk(run_dir: Path, message: str) -> None:
     directory.free_reserve(run_dir)
     # If even this fails, a reader sees `interrupted`: nobody holds the run.
     with contextlib.suppress(DiskFull):
-        write(run_dir, "interrupted", "disk_full", _disk_full(message))
+        write(run_dir, "interrupted", "disk_full", run_error("disk_full", found=message))
 
 
 def write(run_dir: Path, state: State, reason: Why, error: RunError | None = None) -> None:
@@ -193,10 +185,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _disk_full(message: str) -> RunError:
-    return RunError(code="disk_full", message=message, hint=DISK_FULL_HINT, retryable=True)
-
-
 def _memory_ended(run_dir: Path, return_code: int | None, kills_before: int | None) -> bool:
     """Return whether a rank reported it, or the kernel has killed for memory meanwhile.
 
@@ -208,12 +196,3 @@ def _memory_ended(run_dir: Path, return_code: int | None, kills_before: int | No
     if not return_code or kills_before is None:
         return False
     return (memory.oom_kills() or 0) > kills_before
-
-
-def _death(return_code: int | None) -> RunError:
-    if return_code is None:
-        return WORKER_DIED
-    message = f"the worker exited with {return_code} without reporting a reason"
-    if return_code < 0:
-        message = f"the worker was ended by signal {-return_code}"
-    return WORKER_DIED.model_copy(update={"message": message})

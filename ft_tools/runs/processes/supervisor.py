@@ -26,7 +26,7 @@ from ft_tools.runs.processes.start import (
     seconds_of,
 )
 from ft_tools.runs.state import directory, locks, ranks
-from ft_tools.runs.state.records import ENDED, RunError, RunInfo
+from ft_tools.runs.state.records import ENDED, RunInfo, run_error
 
 POLL_SECONDS = 0.1
 LEAVE_SECONDS = 60.0
@@ -88,7 +88,7 @@ def main() -> int:
     except DiskFull as error:
         endings.record_full_disk(run_dir, str(error))
     except (FineTuningError, OSError) as error:
-        failure = RunError(code="not_started", message=redact(str(error)))
+        failure = run_error("not_started", found=redact(str(error)))
         endings.write(run_dir, "failed", "crash", failure)
     directory.free_reserve(run_dir)
     return 0

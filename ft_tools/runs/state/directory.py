@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from ft_tools import workspace
 from ft_tools.errors import BadData, BadInput, DiskFull, NotFound, brief
 from ft_tools.publish import STAGING, append_line, disk_full_is_named, write_file
-from ft_tools.runs.state.records import Kind, RunError, RunEvent, RunInfo, Status
+from ft_tools.runs.state.records import Kind, RunEvent, RunInfo, Status, run_error
 
 RUN_ID = re.compile(rf"(?:{'|'.join(get_args(Kind))})-[0-9a-f]{{16}}")
 RESERVE_BYTES = 64 * 1024
@@ -92,10 +92,7 @@ def read_status(run_dir: Path) -> Status:
     except FileNotFoundError:
         return Status(state="queued")
     except (ValidationError, OSError):
-        message = "status.json is damaged: progress and results of this attempt are unknown"
-        hint = "resume_run continues from the last valid checkpoint"
-        error = RunError(code=UNREADABLE, message=message, hint=hint, retryable=True)
-        return Status(state="interrupted", reason="crash", error=error)
+        return Status(state="interrupted", reason="crash", error=run_error(UNREADABLE))
 
 
 def write_status(run_dir: Path, status: Status) -> Status:

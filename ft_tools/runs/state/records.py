@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ft_tools import facts
 from ft_tools.errors import PlanChanged, Refused
 
 Kind = Literal[
@@ -113,6 +114,16 @@ class RunError(Record):
     message: str
     hint: str = ""
     retryable: bool = False
+
+
+def run_error(row_id: str, *, hint: str = "", **fields: object) -> RunError:
+    """Return a row of runs/errors.toml, filled in; `hint` stands in place of the row's."""
+    row: dict[str, Any] = facts.table_of("errors.toml", "runs")[row_id]
+    message, known = (row.get(key, "").format(**fields) for key in ("message", "hint"))
+    retryable = row.get("retryable", False)
+    return RunError(
+        code=row.get("code", row_id), message=message, hint=hint or known, retryable=retryable
+    )
 
 
 class Artifact(Record):

@@ -7,17 +7,11 @@ from typing import Any
 
 from ft_tools.errors import BadData
 from ft_tools.runs.state import directory, locks, ranks
-from ft_tools.runs.state.records import ENDED, Health, RunError, State, Status
+from ft_tools.runs.state.records import ENDED, Health, State, Status, run_error
 
 LOOKS = 3
 LATE_SECONDS = 60.0
 """Files of a job come within these; until then they are believed before its scheduler is."""
-WORKER_DIED = RunError(
-    code="worker_died",
-    message="the worker and its supervisor were killed, or the machine restarted",
-    hint="see the last log lines with get_run and log_lines; resume_run continues it",
-    retryable=True,
-)
 
 
 def settled(run_dir: Path) -> Status:
@@ -40,7 +34,7 @@ def settled(run_dir: Path) -> Status:
     elif status.state not in ENDED or status.state == "interrupted":
         known |= {"state": "interrupted", "reason": status.reason or "crash"}
         is_spent = status.reason == "budget"
-        known["error"] = status.error if is_spent else status.error or WORKER_DIED
+        known["error"] = status.error if is_spent else status.error or run_error("worker_died")
     return status.model_copy(update=known)
 
 
