@@ -79,15 +79,11 @@ def assemble(out: Path) -> list[Path]:
     about = facts()
     made = [_skill(out / "clawhub" / about.name)]
     made += [_claude(out / "claude-marketplace", about)]
-    for client, write in (
-        ("codex", _codex),
-        ("cursor", _cursor),
-        ("gemini", _gemini),
-        ("agent-plugins", _agent_plugins),
-    ):
+    for client, files in _bundles(about).items():
         folder = out / client / about.name
         _skill(folder / "skills" / about.name)
-        write(folder, about)
+        for path, value in files.items():
+            _write(folder / path, value)
         made.append(folder)
     made.append(_mcpb(out, about))
     made.append(_registry(out, about))
@@ -140,29 +136,25 @@ def _claude(folder: Path, about: Facts) -> Path:
     return folder
 
 
-def _codex(folder: Path, about: Facts) -> None:
-    """Write a bundle with the skill; its set-up registers the server (`connect codex`)."""
-    _write(folder / ".codex-plugin" / "plugin.json", _common(about) | {"skills": "./skills/"})
+def _bundles(about: Facts) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the files of the bundles that are the skill and a manifest, by client and path.
 
-
-def _cursor(folder: Path, about: Facts) -> None:
-    """Write a bundle with the skill; its set-up registers the server (`connect cursor`)."""
-    _write(folder / ".cursor-plugin" / "plugin.json", _common(about))
-
-
-def _gemini(folder: Path, about: Facts) -> None:
-    kept = {key: _common(about)[key] for key in ("name", "version", "description")}
-    server = _command("${extensionPath}", about)
-    _write(folder / "gemini-extension.json", kept | {"mcpServers": {about.name: server}})
-
-
-def _agent_plugins(folder: Path, about: Facts) -> None:
-    """Write the vendor-neutral bundle, which OpenClaw loads as well."""
-    schema = {"$schema": f"{AGENT_SCHEMA}/plugin.schema.json"}
-    _write(folder / "plugin.json", schema | _common(about))
-    server = {"type": "stdio"} | _command("${PLUGIN_ROOT}", about)
-    schema = {"$schema": f"{AGENT_SCHEMA}/mcp.schema.json"}
-    _write(folder / "mcp.json", schema | {"mcpServers": {about.name: server}})
+    The set-up of Codex's and Cursor's registers the server (`connect`); OpenClaw loads the
+    vendor-neutral bundle.
+    """
+    common = _common(about)
+    extension = {key: common[key] for key in ("name", "version", "description")}
+    server = {about.name: _command("${extensionPath}", about)}
+    neutral = {about.name: {"type": "stdio"} | _command("${PLUGIN_ROOT}", about)}
+    return {
+        "codex": {".codex-plugin/plugin.json": common | {"skills": "./skills/"}},
+        "cursor": {".cursor-plugin/plugin.json": common},
+        "gemini": {"gemini-extension.json": extension | {"mcpServers": server}},
+        "agent-plugins": {
+            "plugin.json": {"$schema": f"{AGENT_SCHEMA}/plugin.schema.json"} | common,
+            "mcp.json": {"$schema": f"{AGENT_SCHEMA}/mcp.schema.json", "mcpServers": neutral},
+        },
+    }
 
 
 def _mcpb(out: Path, about: Facts) -> Path:
