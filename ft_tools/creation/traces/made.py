@@ -36,25 +36,15 @@ from ft_tools.formats.example import Example, Message
 from ft_tools.formats.origin import Origin
 from ft_tools.formats.readers.source import find_sources, read
 
-FORMATS: dict[str, tuple[str, Reader]] = {
-    sessions.CODEX: (
-        "type=session_meta+payload type=response_item+payload type=event_msg+payload",
-        sessions.codex,
-    ),
-    sessions.CLAUDE: ("parentUuid sessionId+type", sessions.claude_code),
-    exports.LANGSMITH: ("run_type", exports.langsmith),
-    exports.LANGFUSE: ("parent_observation_id data_type", exports.langfuse),
-    "spans": (
-        "trace_id+attributes trace_id+body context+attributes span_context+attributes "
-        + " ".join(exports.GROUPS),
-        exports.spans,
-    ),
-    exports.OPENAI: ("", exports.openai),
+READERS: dict[str, Reader] = {
+    sessions.CODEX: sessions.codex,
+    sessions.CLAUDE: sessions.claude_code,
+    exports.LANGSMITH: exports.langsmith,
+    exports.LANGFUSE: exports.langfuse,
+    "spans": exports.spans,
+    exports.OPENAI: exports.openai,
 }
-"""Name -> keys of a row that show it, all of one group, or its type; its reader. The first fits.
-
-Chats of OpenAI are shown by a list of messages or of choices, at any depth.
-"""
+"""Format -> its reader; the first format that a row of a file shows is that of the file."""
 LOOKED_AT, MOST_KEYS, MOST_LISTED = 50, 8, 20
 """Rows of a file by which its format is recognised; keys of them that an error lists; names."""
 
@@ -118,16 +108,16 @@ def _read(path: Path, log: Log) -> Iterator[Conversation]:
     for _, held in groupby(_rows_in(path, log), key=lambda row: row.file):
         rows = list(held)
         first = [row.value for row in rows[:LOOKED_AT]]
-        fitting = (name for name in FORMATS if any(_shows(name, row) for row in first))
+        fitting = (name for name in READERS if any(_shows(name, row) for row in first))
         by_format[next(fitting, "")] += rows
     unknown = by_format.pop("", [])
     if not by_format:
         keys = dict.fromkeys(key for row in unknown[:LOOKED_AT] for key in row.value)
         listed = ", ".join(map(shown, [*keys][:MOST_KEYS])) or "none"
-        raise refusal("unknown_log", path=path, keys=listed, known=", ".join(FORMATS))
+        raise refusal("unknown_log", path=path, keys=listed, known=", ".join(READERS))
     log.skipped["rows_of_no_known_format"] += len(unknown)
     for name, rows in by_format.items():
-        yield from FORMATS[name][1](rows, log)
+        yield from READERS[name](rows, log)
 
 
 def _shows(format_name: str, row: Mapping[str, Any]) -> bool:
@@ -136,7 +126,8 @@ def _shows(format_name: str, row: Mapping[str, Any]) -> bool:
     names.add(f"type={row.get('type')}")
     if format_name == exports.OPENAI:
         return any(exports.with_list(row, name) for name in ("messages", "choices"))
-    return any(names.issuperset(group.split("+")) for group in FORMATS[format_name][0].split())
+    groups = exports.paths_of(format_name)["shown_by"].split()
+    return any(names.issuperset(group.split("+")) for group in groups)
 
 
 def _rows_in(path: Path, log: Log) -> Iterator[LogRow]:
