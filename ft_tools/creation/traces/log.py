@@ -101,6 +101,8 @@ def conversations_of(found: Iterable[Conversation], log: Log) -> list[Conversati
     """
     listed = list(found)
     by_id = {one.id: one for one in listed if one.id}
+    # What is exported twice counts as it was last.
+    listed = [*by_id.values(), *(one for one in listed if not one.id)]
     calls, kept = [one for one in listed if not one.kind], list[Conversation]()
     log.skipped.update(f"{one.format}.{one.kind}" for one in listed if one.kind)
     for one in calls:
