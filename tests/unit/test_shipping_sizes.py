@@ -28,31 +28,24 @@ def sized(name):
     return size_of(ModelSource(name=MODELS[name], kind="hub"))
 
 
-@pytest.fixture
-def over_hub(workspace, monkeypatch):
-    """Give what plans an adapter over a Hub model that is not on this machine."""
+def test_a_hub_base_that_is_not_here_is_counted_like_one_that_is(workspace, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(workspace / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
-    def plan(name, *names, **options):
-        folder = f"adapter-{len(list(workspace.iterdir()))}"
-        make_adapter(workspace / folder, hidden=4096, base=MODELS.get(name, name))
-        request = ShipRequest(source=folder, formats=list(names), **options)
+    def planned(name, quantized):
+        make_adapter(workspace / name, hidden=4096, base=MODELS[name])
+        request = ShipRequest(source=name, formats=[quantized])
         return plan_of(request, formats_asked(request))
 
-    return plan
-
-
-def test_a_hub_base_that_is_not_here_is_counted_like_one_that_is(workspace, over_hub):
-    plan = over_hub("70B", "gguf:Q4_K_M")
+    plan = planned("70B", "gguf:Q4_K_M")
     assert plan.num_params == 70_553_706_496
     # Downloaded, merged and converted, 141.1 GB each, and 43.2 GB of Q4_K_M.
     assert 465e9 < plan.disk_bytes < 475e9
-    # Logits of 1,024 tokens are kept three times, in float32: 1.6 GB of a vocabulary of 128,256.
-    assert over_hub("8B", "gguf:Q8_0").disk_bytes < 3 * 16.1e9 + 1.1 * 8.6e9 + 1.6e9 + 1e8
     assert sum(plan.bytes_by_folder.values()) == plan.disk_bytes
+    # Logits of 1,024 tokens are kept three times, in float32: 1.6 GB of a vocabulary of 128,256.
+    assert planned("8B", "gguf:Q8_0").disk_bytes < 3 * 16.1e9 + 1.1 * 8.6e9 + 1.6e9 + 1e8
     with pytest.raises(DiskFull, match=r"needs \d+"):
-        tool.merge_and_quantize(ShipRequest(source=plan.source, formats=["safetensors"]))
+        tool.merge_and_quantize(ShipRequest(source="70B", formats=["safetensors"]))
 
 
 def test_a_model_too_large_to_run_is_shipped_without_being_run():
