@@ -25,6 +25,14 @@ class Row:
     tasks: tuple[str, ...] = TASKS
     live: bool = False
     """Of a diagnosis: whether it is worth knowing while the run trains."""
+    metric: str = ""
+    above: str = ""
+    below: str = ""
+    """Threshold of the metric, by its id."""
+    of_start: bool = False
+    """Whether the threshold is a multiple of the metric's start."""
+    last: int = 10
+    """Values from which on the metric says something."""
 
     def texts(self, fields: Mapping[str, Any]) -> tuple[str, str]:
         """Return what was observed, with its numbers, and the advice."""

@@ -11,10 +11,10 @@ from statistics import fmean
 from ft_tools.facts import number
 from ft_tools.runs.state.records import Health
 from ft_tools.training import findings
+from ft_tools.training.findings import Row
 from ft_tools.training.token_counts import Counts
 
-Row = dict[str, float]
-Rows = Sequence[Row]
+Rows = Sequence[dict[str, float]]
 """Lines of metrics.jsonl, oldest first."""
 Fields = dict[str, float | str | None]
 Check = Callable[["Metrics"], Fields | None]
@@ -70,7 +70,7 @@ class Metrics:
         return _ends(logged, RECENT, RECENT)
 
 
-def without_repeats(rows: list[Row], step: float) -> list[Row]:
+def without_repeats(rows: Rows, step: float) -> list[dict[str, float]]:
     """Return the rows up to a step, without those that a later attempt has logged anew.
 
     >>> first = [{"step": 1, "loss": 3}, {"step": 2, "loss": 2}, {"step": 2, "eval_loss": 2}]
@@ -78,7 +78,7 @@ def without_repeats(rows: list[Row], step: float) -> list[Row]:
     >>> without_repeats(first + again, 2)
     [{'step': 1, 'loss': 3}, {'step': 2, 'loss': 1}]
     """
-    kept: list[Row] = []
+    kept: list[dict[str, float]] = []
     for row in rows:
         at, is_loss = row.get("step", 0), "loss" in row
         # A step has one row of the training and one of the evaluation.
@@ -100,10 +100,14 @@ def health_signals(rows: Rows, task: str, losses: str | list[str] | None = None)
     """Read a run's signals from what it has logged."""
     named = [losses] if isinstance(losses, str) else losses or []
     misread = {signal for name in named for signal in MISREAD.get(name, ())}
-    known, logged = findings.rows("signals"), Metrics(rows)
-    checked = [name for name in CHECKS if task in known[name].tasks and name not in misread]
-    found = [(name, CHECKS[name](logged)) for name in checked if rows]
-    return [signal(name, fields) for name, fields in found if fields is not None]
+    logged, found = Metrics(rows), []
+    for name, row in findings.rows("signals").items():
+        if not rows or task not in row.tasks or name in misread:
+            continue
+        fields = CHECKS[name](logged) if name in CHECKS else None
+        fields = _beyond(row, logged) if row.metric else fields
+        found += [signal(name, fields)] if fields is not None else []
+    return found
 
 
 def signal(name: str, fields: Fields) -> Health:
@@ -151,39 +155,23 @@ def gamed(logged: Metrics) -> Fields | None:
     return {"first": trained[0], "last": trained[1], "before": held_out[0], "after": held_out[1]}
 
 
-def _above(metric: str, threshold: str, last: int) -> Check:
-    """Return the check whether all of the last values are above a threshold."""
+def _beyond(row: Row, logged: Metrics) -> Fields | None:
+    """Check the metric of a row against its threshold, or against that multiple of its start.
 
-    def check(logged: Metrics) -> Fields | None:
-        recent, limit = logged.finite(metric)[-last:], number(threshold)
-        is_high = len(recent) == last and min(recent) > limit
-        return {"now": min(recent), "limit": limit} if is_high else None
-
-    return check
-
-
-def _below(metric: str, threshold: str, least: int) -> Check:
-    """Return the check whether the mean of the last ten values is below a threshold."""
-
-    def check(logged: Metrics) -> Fields | None:
-        now, limit = logged.recent(metric, least), number(threshold)
-        return {"now": now, "limit": limit} if now is not None and now < limit else None
-
-    return check
-
-
-def _moved(metric: str, threshold: str, *, is_above: bool) -> Check:
-    """Return the check whether a metric came to that multiple of its start, or below it."""
-
-    def check(logged: Metrics) -> Fields | None:
-        found = logged.trend(metric)
+    Too much counts where all of the last values are, too little by the mean of the last ten.
+    """
+    bound, values = number(row.above or row.below), logged.finite(row.metric)
+    if row.of_start:
+        found = logged.trend(row.metric)
         if found is None:
             return None
-        bound = number(threshold) * found[0]
-        is_far = found[1] >= bound if is_above else found[1] < bound
+        is_far = found[1] >= bound * found[0] if row.above else found[1] < bound * found[0]
         return {"first": found[0], "last": found[1]} if is_far else None
-
-    return check
+    if len(values) < row.last:
+        return None
+    now = min(values[-row.last :]) if row.above else fmean(values[-RECENT:])
+    is_far = now > bound if row.above else now < bound
+    return {"now": now, "limit": bound} if is_far else None
 
 
 def _same(least: int, earns: Callable[[float], bool]) -> Check:
@@ -285,9 +273,6 @@ CHECKS: dict[str, Check] = {
     "flat_loss": _flat_loss,
     "first_loss": _first_loss,
     "overfitting": _gets_worse,
-    "gradient_norm": _above("grad_norm", "training.gradient_norm_high", 3),
-    "chosen_reward_falls": _below("rewards/chosen", "training.chosen_reward_low", RECENT),
-    "reward_accuracy": _below("rewards/accuracies", "training.reward_accuracy_low", 2 * RECENT),
     "preferences_memorised": _memorised,
     "no_reward": _same(2 * RECENT, lambda reward: reward <= number("grpo.dead_reward")),
     "all_solved": _same(RECENT, lambda reward: reward >= number("grpo.solved_reward")),
@@ -300,9 +285,5 @@ CHECKS: dict[str, Check] = {
     "gamed": gamed,
     "part_traded": _part_traded,
     "answers_cut": _answers_cut,
-    "length_race": _moved("completions/mean_length", "grpo.length_ratio", is_above=True),
-    "entropy_lost": _moved("entropy", "grpo.entropy_fraction", is_above=False),
-    "far_from_start": _above("kl", "grpo.kl_high", 3),
-    "check_breaks": _above("broken_fraction", "grpo.broken_warn", RECENT),
 }
-"""By the id of their row in findings.toml, in the order of the report."""
+"""By the id of their row in findings.toml; other rows name a metric and its threshold."""

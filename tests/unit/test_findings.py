@@ -20,5 +20,8 @@ def test_every_row_of_the_table_is_used_and_every_used_row_is_in_it(package):
     code = "".join(path.read_text("utf-8") for path in (ROOT / package).rglob("*.py"))
     for kind, call in (("warnings", "warning"), ("refusals", "refusal"), ("sentences", "sentence")):
         assert set(re.findall(rf'\b{call}\(\s*"(\w+)"', code)) <= table.get(kind, {}).keys()
-    named = [name for rows in table.values() for name in rows if not COMPOSED.match(name)]
-    assert [name for name in named if f'"{name}"' not in code] == []
+    rows = {name: row for kind in table.values() for name, row in kind.items()}
+    # A row that names a metric of training is reported by what it names.
+    named = [name for name, row in rows.items() if isinstance(row, str) or "metric" not in row]
+    unused = [name for name in named if f'"{name}"' not in code]
+    assert [name for name in unused if not COMPOSED.match(name)] == []
