@@ -142,8 +142,8 @@ def _judges(plan: GrpoPlan) -> list[str]:
     training, validation, steps = plan.training, plan.validation, plan.estimate.steps
     count = steps * math.prod(int(training[name]) for name in defaults.BATCH)
     if validation is not None:
-        evaluations = defaults.planned_evaluations(training, steps, 1.0) + 1
-        count += evaluations * validation.num_examples * training["num_generations_eval"]
+        held_out = validation.num_examples * training["num_generations_eval"]
+        count += (plan.num_evaluations + 1) * held_out
     return [
         warning(
             "judge_in_rewards",
