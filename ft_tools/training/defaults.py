@@ -248,13 +248,3 @@ def step_arguments(
     else:
         resolved["save_steps"] = every
     return resolved | {k: v for k, v in given.items() if k in {*resolved, "logging_steps"}}
-
-
-def planned_evaluations(arguments: Mapping[str, Any], steps: int, epochs: float) -> int:
-    """Return the evaluations of a run of so many steps, made in so many epochs."""
-    if arguments["eval_strategy"] == "no":
-        return 0
-    by_epoch = arguments["eval_strategy"] == "epoch"
-    every, end = (1, math.ceil(epochs)) if by_epoch else (arguments["eval_steps"], steps)
-    left_out = max(0, math.ceil(arguments.get("eval_delay", 0) / every) - 1)
-    return max(0, int(end // every - left_out))

@@ -1,5 +1,6 @@
 """A plan as it is shown, hashed, confirmed, stored and obeyed."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -137,7 +138,14 @@ class TrainingPlan(Plan):
     @property
     def num_evaluations(self) -> int:
         """Return the evaluations of the run, without one before the first step."""
-        return defaults.planned_evaluations(self.training, self.estimate.steps, self.epochs)
+        training = self.training
+        if training["eval_strategy"] == "no":
+            return 0
+        every, end = 1, math.ceil(self.epochs)
+        if training["eval_strategy"] == "steps":
+            every, end = training["eval_steps"], self.estimate.steps
+        left_out = max(0, math.ceil(training.get("eval_delay", 0) / every) - 1)
+        return max(0, int(end // every - left_out))
 
     @property
     def answer_tokens(self) -> float | None:
