@@ -106,13 +106,7 @@ def unanswerable(
     rows: Sequence[tuple[MadeRow, Candidate]],
     asked: Sequence[Prompt],
 ) -> list[MadeRow]:
-    """Return rows that ask a question of one passage about another that lacks its quotes.
-
-    Args:
-        request: With their share.
-        rows: Rows that were kept, each with what it was made of.
-        asked: The prompts of all passages.
-    """
+    """Return rows that ask a question of one passage about another that lacks its quotes."""
     share, answer = request.unanswerable_fraction, request.unanswerable_answer
     wanted = round(len(rows) * share / (1 - share))
     chance = random.Random(f"{request.seed}\x1funanswerable")

@@ -21,20 +21,15 @@ COSTS = {"num_calls": "Requests", "usd": "USD spent, at most"}
 
 
 def creation_page(report: CreateReport, rows: Sequence[MadeRow], dropped: Path) -> str:
-    """Return the report as one self-contained HTML document.
-
-    Args:
-        report: With the counts.
-        rows: That were kept.
-        dropped: File of the replies that were not.
-    """
+    """Return the report as one HTML document, with rows that were kept and that were dropped."""
     groups: dict[str, list[Part]] = defaultdict(list)
     for row in rows:
         if len(groups[row.origin.maker]) < MOST_SHOWN:
             groups[row.origin.maker].append(_row(row))
     for line in directory.read_rows(dropped):
         if len(groups[str(line.get("reason"))]) < MOST_SHOWN:
-            groups[str(line.get("reason"))].append(_dropped(line))
+            source, reply = line.get("source"), quote("", _cut(line.get("reply")))
+            groups[str(line.get("reason"))].append([reply, note(f"source: {source}")])
     bars: list[tuple[str, float | None]] = [
         (name, float(count))
         for name, count in [*report.makers.items(), *report.dropped.items()][:MOST_BARS]
@@ -62,11 +57,6 @@ def _row(row: MadeRow) -> Part:
     names = ("source", "change", "answered_by", "checks", "signs")
     said = "; ".join(f"{name}: {json.dumps(about[name])}" for name in names if name in about)
     return [*turns, note(said)]
-
-
-def _dropped(line: dict[str, Any]) -> Part:
-    """Return what was dropped: the reply, and where its prompt stands."""
-    return [quote("", _cut(line.get("reply"))), note(f"source: {line.get('source')}")]
 
 
 def _cut(text: Any) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ft_tools.contract import Report
 from ft_tools.creation.findings import refusal
 from ft_tools.creation.request import CreateRequest
 from ft_tools.endpoints.spec import Price
@@ -40,20 +41,16 @@ UNMEASURED = {
 MARKS = {"good": True, "bad": False}
 
 
-class Estimate(BaseModel):
+class Estimate(Report):
     """A number, and its 95% interval."""
-
-    model_config = ConfigDict(frozen=True)
 
     likely: float
     low: float
     high: float
 
 
-class Forecast(BaseModel):
+class Forecast(Report):
     """What the requests that are left will take, from a pilot."""
-
-    model_config = ConfigDict(frozen=True)
 
     pilot_run: str
     num_pilot_prompts: int
@@ -64,10 +61,8 @@ class Forecast(BaseModel):
     usd_spent: float | None = Field(None, description="By the pilot.")
 
 
-class Agreement(BaseModel):
+class Agreement(Report):
     """How often a judge and the user agree."""
-
-    model_config = ConfigDict(frozen=True)
 
     num_rows: int
     accuracy: Estimate
@@ -77,13 +72,7 @@ class Agreement(BaseModel):
 def keys_of(
     request: CreateRequest, source_sha256: str, files: Mapping[str, str]
 ) -> tuple[str, str]:
-    """Return a hash of teacher and source, and one of all that yield and price depend on.
-
-    Args:
-        request: With teacher, checks, samples, passages ...
-        source_sha256: Of the source.
-        files: Path -> hash of what the teacher or a check reads.
-    """
+    """Return a hash of teacher and source, and one of all that yield and price depend on."""
     teacher = request.teacher.model_dump(mode="json", exclude=UNKEYED) if request.teacher else None
     key = _hash([request.kind, source_sha256, teacher])
     asked = request.model_dump(mode="json", exclude=UNMEASURED)

@@ -15,7 +15,7 @@ from ft_tools.creation.findings import refusal, warning
 from ft_tools.creation.leaks import TestQuestions
 from ft_tools.creation.report import QUOTED, LogCounts, QuotedRow
 from ft_tools.creation.request import CreateRequest
-from ft_tools.creation.rows import Made, MadeRow
+from ft_tools.creation.rows import MadeRow
 from ft_tools.creation.traces.made import traced_rows
 from ft_tools.creation.variations import varied_rows
 from ft_tools.data.judge import privacy
@@ -130,12 +130,8 @@ def make_plan(request: CreateRequest) -> CreatePlan:
     )
 
 
-def made_at_once(request: CreateRequest, path: Path, digest: str) -> Made:
-    """Return the rows that are made without asking anybody."""
-    if request.kind == "traces":
-        return traced_rows(request, path, digest)
-    rows = varied_rows(path, request.source, digest, request.variations, request.seed)
-    return Made(rows, len(rows))
+MADE_AT_ONCE = {"traces": traced_rows, "variations": varied_rows}
+"""Kind -> what makes its rows without asking anybody."""
 
 
 def content_sha256(path: Path) -> str:
@@ -187,7 +183,7 @@ def _made(
     request: CreateRequest, digest: str, path: Path, test: Path | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the number of the rows that are made without a teacher, and five of them."""
-    made = made_at_once(request, path, digest)
+    made = MADE_AT_ONCE[request.kind](request, path, digest)
     warnings = made.warnings
     held = list(zip(made.rows, TestQuestions(test).holding(made.rows), strict=True))
     free = [row for row, is_held in held if not is_held]

@@ -5,24 +5,15 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ft_tools.creation.request import VariedCopies
-from ft_tools.creation.rows import MadeRow, Message, made_row
+from ft_tools.creation.request import CreateRequest, VariedCopies
+from ft_tools.creation.rows import Made, MadeRow, Message, made_row
 from ft_tools.evaluation.held_out import HeldOut, messages_of, question_of, read_held_out
 from ft_tools.evaluation.stress import changed
 from ft_tools.formats.origin import Origin, OriginKind
 
 
-def varied_rows(
-    path: Path, name: str, digest: str, variations: Sequence[VariedCopies], seed: int
-) -> list[MadeRow]:
+def varied_rows(request: CreateRequest, path: Path, digest: str) -> Made:
     """Return the rows of a file, then their copies under each change; no two are the same.
-
-    Args:
-        path: JSONL with answers.
-        name: Of the file, as the caller wrote it.
-        digest: Its sha256.
-        variations: The changes.
-        seed: Of the draws.
 
     Raises:
         BadData: A line is no example with an answer.
@@ -31,16 +22,17 @@ def varied_rows(
 
     def row(example: HeldOut, varied: HeldOut, change: str) -> MadeRow:
         """Return the row of an example under a change; without one, as it is."""
-        where = f"{name}:{example.line}"
+        where = f"{request.source}:{example.line}"
         kind: OriginKind = "variations" if change else "source"
         origin = Origin(kind=kind, source=where, source_sha256=digest, change=change)
         messages = [*messages_of(varied), _answer(example, varied)]
         return made_row(messages, question_of(varied), origin, where, varied.tools)
 
     made = [row(example, example, "") for example in examples]
-    for one in variations:
-        made += [row(*pair, one.name) for pair in _copies(examples, one, seed)]
-    return list({row.key: row for row in reversed(made)}.values())[::-1]
+    for one in request.variations:
+        made += [row(*pair, one.name) for pair in _copies(examples, one, request.seed)]
+    rows = list({row.key: row for row in reversed(made)}.values())[::-1]
+    return Made(rows, len(rows))
 
 
 def _copies(

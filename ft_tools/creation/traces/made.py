@@ -50,12 +50,9 @@ LOOKED_AT, MOST_KEYS, MOST_LISTED = 50, 8, 20
 
 
 def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
-    """Return the conversations of logs that meet the condition; without one, none.
+    """Return the conversations of logs that meet the condition.
 
-    Args:
-        request: With the condition; without one the counts list the signs to choose by.
-        path: A file or folder.
-        digest: Its sha256.
+    Without a condition there are none, and the counts list the signs to choose by.
 
     Raises:
         BadInput: It is no known log.

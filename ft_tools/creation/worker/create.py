@@ -13,7 +13,7 @@ from ft_tools.creation.findings import refusal, sentence
 from ft_tools.creation.leaks import TestQuestions, with_copies
 from ft_tools.creation.page import creation_page
 from ft_tools.creation.pilots import JUDGES, agreement, read_marked
-from ft_tools.creation.plan import CreatePlan, content_sha256, made_at_once, quoted_rows
+from ft_tools.creation.plan import MADE_AT_ONCE, CreatePlan, content_sha256, quoted_rows
 from ft_tools.creation.report import CreatedFiles, CreateReport
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.requests import Requests, hashes_of
@@ -52,7 +52,7 @@ def work(session: Session) -> CreateReport:
         raise _changed("a file that the teacher or a check reads")
     if request.teacher is None or plan.asking is None:
         session.phase("making rows")
-        made = made_at_once(request, path, plan.source_sha256)
+        made = MADE_AT_ONCE[request.kind](request, path, plan.source_sha256)
     else:
         used = prompts_of(request, path, test)[0][: plan.asking.num_prompts]
         requests = Requests(request, request.teacher, plan.asking.model)
