@@ -12,7 +12,7 @@ from ft_tools.errors import FineTuningError, NotFound, OutsideWorkspace
 from ft_tools.formats.answer_kinds import AnswerKinds
 from ft_tools.formats.formats import normalise
 from ft_tools.formats.readers.source import find_sources, read
-from ft_tools.metrics.sample_size import detectable_effect
+from ft_tools.metrics.verdicts import detectable_effect
 from ft_tools.next_steps import next_step
 from ft_tools.runs.state.training_run import unseen_file
 
@@ -22,7 +22,7 @@ COUNTS = {"sft": "examples", "dpo": "pairs", "kto": "marks"}
 ADDS_FACTS = "answers_add_facts"
 MOST_ERRORS = 3
 DISCORDANCE = 0.2
-"""Fraction of rows on which two systems differ; source: metrics/sample_size.py."""
+"""Fraction of rows on which two systems differ; source: metrics/verdicts.py."""
 
 
 def dataset_facts(path: str) -> Facts:

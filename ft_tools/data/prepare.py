@@ -31,8 +31,13 @@ from ft_tools.formats.example import Message, content_of
 from ft_tools.formats.quoting import cut_to, quote
 from ft_tools.formats.readers.source import decoded_size
 from ft_tools.formats.test_sets import TO_FORGET, remember
-from ft_tools.metrics.sample_size import FEWEST_EXAMPLES, detectable_effect, examples_needed
-from ft_tools.metrics.verdicts import ALPHA, normal_quantile
+from ft_tools.metrics.verdicts import (
+    ALPHA,
+    FEWEST_EXAMPLES,
+    detectable_effect,
+    examples_needed,
+    normal_quantile,
+)
 from ft_tools.next_steps import next_step
 from ft_tools.publish import new_folder, require_space, write_file
 from ft_tools.runs.processes.start import start

@@ -8,9 +8,8 @@ from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
 from ft_tools.evaluation.report import ClassScore, EvaluationReport, RankedSystem, SystemResult
 from ft_tools.evaluation.warnings import sentence, warning
-from ft_tools.metrics.sample_size import examples_needed
 from ft_tools.metrics.table import CHECK, METRICS, asked_for
-from ft_tools.metrics.verdicts import ALPHA
+from ft_tools.metrics.verdicts import ALPHA, examples_needed
 from ft_tools.next_steps import next_step, tool_of
 
 MILLER = "https://arxiv.org/abs/2411.00640"

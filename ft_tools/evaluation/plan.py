@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -32,23 +32,14 @@ from ft_tools.metrics.checks.request import Judge
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns
 from ft_tools.metrics.choose import choose_metrics
 from ft_tools.metrics.general import general_prompts
-from ft_tools.metrics.sample_size import detectable_effect, examples_needed
-from ft_tools.metrics.scores import require_patterns
 from ft_tools.metrics.table import asked_for, named
 from ft_tools.metrics.text import tool_calls
+from ft_tools.metrics.verdicts import detectable_effect, examples_needed
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
 from ft_tools.runs.estimates import Duration
 from ft_tools.runs.launch import Plan
 
-EXPECTED: Mapping[str, tuple[str, Callable[[HeldOut], bool]]] = {
-    "contains": (
-        "`contains` or `not_contains`",
-        lambda one: not {"contains", "not_contains"}.isdisjoint(one.row),
-    ),
-    "tool_call": ("a tool call as its answer", lambda one: tool_calls(one.reference) is not None),
-}
-"""Metric -> what at least one row has to have for it."""
 LEAK = "train_validation_leak"
 # How a task or group of lm-evaluation-harness names itself in its YAML file.
 TASK_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
@@ -157,14 +148,10 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
 
 def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str, str]:
     """Return the words of the metrics with the reasons; systems are compared by answers alone."""
-    rows = [example.row for example in examples]
     found = {"checks": "declared"} if request.checks else {}
-    found |= choose_metrics(request.metrics, [one.reference for one in examples], rows)
-    for name, (what, is_there) in EXPECTED.items():
-        if name in found and not any(map(is_there, examples)):
-            raise refusal("no_row_for_metric", name=name, what=what)
-    if "contains" in found:
-        require_patterns([(example.line, example.row) for example in examples])
+    found |= choose_metrics(request.metrics, [one.reference for one in examples])
+    if "tool_call" in found and not any(tool_calls(one.reference) for one in examples):
+        raise refusal("no_tool_call")
     return found
 
 

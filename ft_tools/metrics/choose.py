@@ -1,9 +1,8 @@
 """Choose metrics by what the references look like, and say why."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 from ft_tools.metrics.text import label, parse_json, tool_calls, words
 
@@ -15,21 +14,16 @@ EXAMPLES_PER_CLASS = 3
 SHORT_WORDS = 12
 
 
-def choose_metrics(
-    requests: Sequence[str], references: Sequence[str], rows: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, str]:
+def choose_metrics(requests: Sequence[str], references: Sequence[str]) -> dict[str, str]:
     """Return the words of a request with `auto` replaced, each with the reason.
 
     Args:
         requests: As in the request; `auto` stands for what the references suggest.
         references: The expected answers.
-        rows: The whole rows; `contains` in them is read.
     """
     chosen: dict[str, str] = {}
     for request in requests:
         if request == "auto":
-            if any("contains" in row or "not_contains" in row for row in rows):
-                chosen["contains"] = "rows have `contains` or `not_contains`"
             chosen |= _of_references(references)
         else:
             chosen[request] = "requested"
@@ -54,7 +48,7 @@ def _of_references(references: Sequence[str]) -> dict[str, str]:
         return {"exact_match": why, "token_f1": why}
     why = (
         f"references are texts: {median(lengths):g} words at the median; ROUGE compares wording "
-        "and cannot tell right from wrong: add `contains` to the rows, or a judge"
+        "and cannot tell right from wrong: declare `checks`, such as contains or a judge"
     )
     return {"rouge": why}
 

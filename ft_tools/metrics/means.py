@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtr, stdtrit
 
-from ft_tools.metrics.sample_size import detectable_effect
 from ft_tools.metrics.table import Interval
 from ft_tools.metrics.verdicts import (
     ALPHA,
     POWER,
     PairedComparison,
     by_cluster,
+    detectable_effect,
     normal_quantile,
 )
 

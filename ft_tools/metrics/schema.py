@@ -22,18 +22,12 @@ def load_schema(path: Path) -> dict[str, Any]:
     Raises:
         BadInput: The file is no JSON Schema, or refers to what is not in it.
     """
-    schema: dict[str, Any] = _json(path)
+    try:
+        schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON; pass a file with a JSON Schema") from error
     conformance(schema, str(path))
     return schema
-
-
-def read_schema(path: Path) -> Callable[[str], bool]:
-    """Return whether all of an output is JSON that the schema of a file allows, as a function.
-
-    Raises:
-        BadInput: The file is no JSON Schema, or refers to what is not in it.
-    """
-    return conformance(_json(path), str(path))
 
 
 def conformance(schema: Any, name: str) -> Callable[[str], bool]:
@@ -69,13 +63,6 @@ def conformance(schema: Any, name: str) -> Callable[[str], bool]:
             return False
 
     return conforms
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path} is not JSON; pass a file with a JSON Schema") from error
 
 
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:

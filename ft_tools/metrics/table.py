@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 
 from ft_tools.errors import UnknownName
 from ft_tools.metrics import scores
-from ft_tools.metrics.scores import ExpectedAnswer, Scoring
 
 Interval = Literal["yes_no", "mean"]
 """yes_no: each value is 0, 1 or a tie of 0.5 (Wilson; McNemar and Tango in pairs). mean: any value
@@ -27,8 +26,8 @@ class Metric:
     name: str
     doc: str
     interval: Interval = "yes_no"
-    score: Callable[[str, ExpectedAnswer], float] | None = None
-    """Of one output; None where no output is scored by itself."""
+    score: Callable[[str, str], float] | None = None
+    """Of one output and its reference; None where no output is scored by itself."""
     score_set: Callable[[Sequence[str], Sequence[str]], list[float]] | None = None
     """Of all outputs and references: what each adds to a measure of the whole set."""
     request: str = ""
@@ -60,8 +59,6 @@ ROWS = (
     Metric("accuracy", "names the class", score=scores.accuracy, request="classification"),
     Metric("exact_match", "equals the reference except for case and spaces; JSON: in its values",
            score=scores.exact_match),
-    Metric("contains", "has the texts of `contains`, none of `not_contains`",
-           score=scores.contains),
     Metric("json_fields", "fraction of the reference's values that are equal", "mean",
            score=scores.json_fields),
     Metric("set_f1", "F1 of the items of a list", "mean", score=scores.set_f1),
@@ -129,7 +126,7 @@ def named(name: str) -> str:
 
 
 def score_outputs(
-    requests: Sequence[str], outputs: Sequence[str], scoring: Scoring
+    requests: Sequence[str], outputs: Sequence[str], references: Sequence[str]
 ) -> dict[str, list[float]]:
     """Score each output by every metric that the words of a request stand for.
 
@@ -138,18 +135,12 @@ def score_outputs(
     Args:
         requests: Words of a request, without auto.
         outputs: One for each reference.
-        scoring: What is expected.
+        references: The expected answers.
     """
-    rows = scoring.rows or [{}] * len(scoring.references)
-    wanted = [
-        ExpectedAnswer(reference, row, scoring)
-        for reference, row in zip(scoring.references, rows, strict=True)
-    ]
     found = {}
     for row in (row for request in requests for row in asked_for(request)):
         if row.score is not None:
-            pairs = zip(outputs, wanted, strict=True)
-            found[row.name] = [row.score(text, one) for text, one in pairs]
+            found[row.name] = [row.score(*pair) for pair in zip(outputs, references, strict=True)]
         elif row.score_set is not None:
-            found[row.name] = row.score_set(outputs, scoring.references)
+            found[row.name] = row.score_set(outputs, references)
     return found

@@ -28,7 +28,7 @@ LEAST_VALIDATED = 2
 MOST_TESTED = 0.5
 """Of the rows: earlier test rows and those of their templates."""
 ENOUGH_TEST_ROWS = 150
-"""They show a difference of 0.1. Source: ft_tools/metrics/sample_size.py"""
+"""They show a difference of 0.1. Source: ft_tools/metrics/verdicts.py"""
 ENOUGH_TRAINING_ROWS = 100
 """They are left to train on before the test part gets more than a tenth. Judgement."""
 LEAST_TEST, MOST_TEST = 0.1, 0.25

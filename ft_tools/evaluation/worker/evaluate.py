@@ -26,7 +26,6 @@ from ft_tools.evaluation.worker.state import State
 from ft_tools.formats.test_sets import asked_by, remember_look
 from ft_tools.metrics.answers import columns_of, confusion, has_classes
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes
-from ft_tools.metrics.scores import Scoring
 from ft_tools.metrics.table import CHECK, METRICS, REQUESTS, Metric, metric, score_outputs
 from ft_tools.metrics.text import label
 from ft_tools.publish import sha256, write_file
@@ -82,9 +81,9 @@ def _measure(state: State) -> Measured:
     place_of = {example.line: i for i, example in enumerate(state.examples)}
     for kind, answers in answer_all(state).items():
         examples = state.sets[kind]
-        scoring = Scoring([one.reference for one in examples], [one.row for one in examples])
+        references = [one.reference for one in examples]
         texts = {name: [one.text for one in found] for name, found in answers.items()}
-        scores = {name: score_outputs(chosen, t, scoring) for name, t in texts.items()}
+        scores = {name: score_outputs(chosen, t, references) for name, t in texts.items()}
         for name, more in _check_scores(state, texts, examples).items():
             scores[name] |= more
         if kind == HELD_OUT:

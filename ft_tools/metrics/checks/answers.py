@@ -19,7 +19,6 @@ from ft_tools.metrics.checks.request import (
     Pattern,
     Texts,
 )
-from ft_tools.metrics.scores import entries, is_near, occurs
 from ft_tools.metrics.text import (
     all_matches,
     equal_texts,
@@ -33,6 +32,7 @@ from ft_tools.metrics.text import (
 
 Row = Mapping[str, Any]
 MISSING = object()
+MAX_PATTERN = 500
 FENCE = "```"
 ECHO_WORDS = 4
 """A line of the prompt with as many words that an answer repeats is an echo."""
@@ -60,9 +60,8 @@ def number(check: Number, answer: str, row: Row) -> float:
     wanted = last_number(as_text(row[check.reference]))
     if found is None or wanted is None:
         return 0.0
-    return float(
-        is_near(found, wanted, relative=check.relative_tolerance, absolute=check.absolute_tolerance)
-    )
+    most = max(check.absolute_tolerance, check.relative_tolerance * abs(wanted))
+    return float(abs(found - wanted) <= most + 1e-12)
 
 
 def json_schema(check: JsonSchema, conforms: Callable[[str], bool], answer: str, row: Row) -> float:
@@ -103,9 +102,33 @@ def length(check: Length, answer: str, row: Row) -> float:
     return max(0.0, 1 - max(0, size - check.max) / check.max)
 
 
+def occurs(wanted: Any, text: str) -> bool:
+    """Return whether a text occurs, whatever the spaces, or a pattern matches; without case."""
+    if isinstance(wanted, Mapping):
+        return matches(str(wanted["regex"]), text, ignore_case=True)
+    return normalise(str(wanted)) in normalise(text)
+
+
+def problem_with(wanted: Any) -> str:
+    """Return why nothing can be looked for; empty if something can."""
+    if not isinstance(wanted, Mapping):
+        if not isinstance(wanted, str | int | float):
+            return "has an entry that is no text"
+        return "" if str(wanted).strip() else "has no text to look for"
+    pattern = wanted.get("regex")
+    if set(wanted) != {"regex"} or not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
+        return f'has an object that is not {{"regex": "..."}} of at most {MAX_PATTERN} characters'
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"has a pattern that is not valid ({error})"
+    return ""
+
+
 def texts_of(check: Texts, row: Row) -> list[Any]:
-    """Return the texts and patterns of a check."""
-    return entries(row[check.texts]) if isinstance(check.texts, str) else list(check.texts)
+    """Return the texts and patterns of a check; a column may have one alone."""
+    texts = row[check.texts] if isinstance(check.texts, str) else check.texts
+    return texts if isinstance(texts, list) else [] if texts is None else [texts]
 
 
 def as_text(value: Any) -> str:

@@ -26,7 +26,6 @@ from ft_tools.metrics.checks.request import (
     Texts,
     check_names,
 )
-from ft_tools.metrics.scores import CURE, entries, entry_problem
 from ft_tools.metrics.text import last_number
 from ft_tools.publish import sha256
 
@@ -153,13 +152,14 @@ def require_columns(
                     known = ", ".join(sorted(row)[:20])
                     problem = f"has no column {column!r}, which the check {one.kind} reads"
                     raise BadData(path, problem, f"it has {known}", line)
-                if problem := _problem(one, column, row[column]):
+                if problem := _problem(one, row, column):
                     cure = "correct the row, or name another column"
                     raise BadData(path, f"column {column!r} {problem}", cure, line)
 
 
-def _problem(check: Check, column: str, value: Any) -> str:
+def _problem(check: Check, row: Row, column: str) -> str:
     """Return why no answer could meet a row; empty if one could."""
+    value = row[column]
     if isinstance(check, Equals | Sql) and not read.as_text(value).strip():
         return "is empty, and an empty answer is never right"
     if isinstance(check, Tests):
@@ -169,11 +169,8 @@ def _problem(check: Check, column: str, value: Any) -> str:
     if isinstance(check, Number) and last_number(read.as_text(value)) is None:
         return "has no number"
     if isinstance(check, Texts):
-        texts = entries(value)
-        if not texts or any(not str(text).strip() for text in texts):
-            return "has no text to look for"
-        found = next(filter(None, map(entry_problem, texts)), "")
-        return f"{found}; {CURE}" if found else ""
+        texts = read.texts_of(check, row) or [""]
+        return next(filter(None, map(read.problem_with, texts)), "")
     return ""
 
 
@@ -222,9 +219,10 @@ def _score_of(
         opened.callback(served.close)
         return _one_by_one(served.score)
     if isinstance(check, JsonSchema):
-        from ft_tools.metrics.schema import conformance, read_schema
+        from ft_tools.metrics.schema import conformance, load_schema
 
-        conforms = read_schema(paths[0]) if paths else conformance(check.schema_, "the schema")
+        schema = load_schema(paths[0]) if paths else check.schema_
+        conforms = conformance(schema, str(check.schema_) if paths else "the schema")
         return _one_by_one(partial(read.json_schema, check, conforms))
     return _one_by_one(partial(READ[check.kind], check))
 

@@ -23,7 +23,6 @@ from ft_tools.evaluation.results import Scores as TaskScores
 from ft_tools.evaluation.systems.asking import asked_as, read_document
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.metrics.choose import choose_metrics
-from ft_tools.metrics.scores import Scoring
 from ft_tools.metrics.table import score_outputs
 from ft_tools.models import safetensors_headers
 from ft_tools.publish import disk_full_is_named
@@ -246,7 +245,7 @@ class Proof:
         if not self.held_out.references:
             return {}
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
-        return score_outputs(self.held_out.metrics, texts, Scoring(self.held_out.references))
+        return score_outputs(self.held_out.metrics, texts, self.held_out.references)
 
     @property
     def probes(self) -> list[str]:
