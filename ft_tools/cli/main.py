@@ -23,7 +23,6 @@ from ft_tools.cli.options import as_flags, launch_options, option_of, takes_one_
 from ft_tools.contract import complaints, no_such
 from ft_tools.errors import BadInput, FineTuningError, brief
 from ft_tools.evaluation.report import EvaluationReport
-from ft_tools.evaluation.requirements import Requirement, read_requirement, unmet
 from ft_tools.runs.launch import Launch
 from ft_tools.runs.request import LaunchRequest
 from ft_tools.runs.tool import read_run
@@ -194,9 +193,6 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
         one = isinstance(value, list) and len(value) == 1
         if one and takes_one_or_many(spec.request.model_fields[key].annotation):
             arguments[key] = value[0]
-    required = [read_requirement(text) for text in launch.get("require") or ()]
-    if required and (launch.get("detach") or not launch.get("yes")):
-        raise BadInput("--require waits for the result: give --yes with it, and not --detach")
     try:
         request = spec.request.model_validate(arguments)
     except ValidationError as error:
@@ -212,23 +208,20 @@ def _call(name: str, spec: Tool, given: dict[str, Any], launch: dict[str, Any]) 
         # stdout is for one report, that of the run.
         with redirect_stdout(sys.stderr):
             show(report, output_options["format"])
-        return _follow_to_end(report.run_id, required)
+        return _follow_to_end(report.run_id)
     show(report, output_options["format"])
     gate = GATES.get(name)
     return 3 if gate and gate(report) else None
 
 
-def _follow_to_end(run_id: str, required: list[Requirement]) -> int:
-    """Wait for a run, print it, and hold its evaluation to what was required."""
+def _follow_to_end(run_id: str) -> int:
+    """Wait for a run and print it; an evaluation that misses its target ends with 3."""
     code = follow([run_id])
     report = read_run(run_id)
     show(report, output_options["format"])
-    if code or not required:
+    if code or report.kind != "evaluate":
         return code
-    failed = unmet(EvaluationReport.model_validate(report.result), required)
-    for line in failed:
-        sys.stderr.write(f"requirement not met: {line}\n")
-    return 3 if failed else 0
+    return 3 if EvaluationReport.model_validate(report.result).misses_target else 0
 
 
 for _name, _spec in TOOLS.items():

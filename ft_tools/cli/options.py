@@ -228,11 +228,7 @@ def launch_options(name: str) -> dict[str, inspect.Parameter]:
         typed = Annotated[annotation, Parameter(help=about, negative=())]
         return kind(key, kind.KEYWORD_ONLY, default=default, annotation=typed)
 
-    options = {
+    return {
         "yes": option("yes", bool, False, "Start the plan at once instead of printing it."),
         "detach": option("detach", bool, False, "With --yes: do not wait for the run to end."),
     }
-    if name == "evaluate":
-        about = "With --yes: end with 3 unless it holds, such as improved:json_valid."
-        options["require"] = option("require", list[str] | None, None, about)
-    return options

@@ -32,13 +32,7 @@ TABLE = "the table of rates, not measured here: each answer may end early or run
 def estimate(
     request: EvaluateRequest, plan: "EvaluatePlan", sizes: Mapping[str, int | None]
 ) -> Duration | None:
-    """Estimate the time of all answers; None if a model's size or its device is not known.
-
-    Args:
-        request: What was asked for.
-        plan: Its systems, of which questions that are answered already take no time.
-        sizes: System -> bytes of the model that is loaded for it.
-    """
+    """Estimate the time of all answers; None if a model's size or its device is not known."""
     parts: list[Part] = [(1, START_SECONDS)]
     sources = set[str]()
     loading, prompts = plan.loading, plan.num_general_prompts

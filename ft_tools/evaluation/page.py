@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ft_tools.evaluation.report import Comparison, EvaluationReport, SystemResult
+from ft_tools.evaluation.report import Comparison, EvaluationReport, StressScore, SystemResult
 from ft_tools.metrics.answers import OTHER
 from ft_tools.views.charts import interval_chart
 from ft_tools.views.page import (
@@ -66,13 +66,7 @@ def document(
     samples: Sequence[Sample],
     confusion: Mapping[str, Confusion] = MappingProxyType({}),
 ) -> str:
-    """Return the whole page.
-
-    Args:
-        report: The evaluation.
-        samples: Every example, the worst regressions first.
-        confusion: Of the answers of each system, where they are labels.
-    """
+    """Return the whole page; samples come with the worst regressions first."""
     shown = _ordered(samples)
     shows_systems = bool(report.systems and report.main_metric)
     groups = {
@@ -117,16 +111,15 @@ def document(
 def systems_chart(report: EvaluationReport) -> Part:
     """Draw quality with its interval, the cheapest system first."""
     metric = report.main_metric
-    priced = all(one.usd_per_1000_calls is not None for one in report.systems)
+    prices = [one.usd_per_1000_calls for one in report.systems]
 
     def cost(one: SystemResult) -> float:
-        usd = one.usd_per_1000_calls
-        return usd if priced and usd is not None else one.seconds_mean
+        return one.seconds_mean if None in prices else one.usd_per_1000_calls or 0.0
 
     def label(one: SystemResult) -> str:
-        if priced:
-            return f"{one.name}, {cost(one):.3g} USD per 1,000 calls"
-        return f"{one.name}, {_seconds(cost(one))} s per answer"
+        if None in prices:
+            return f"{one.name}, {_seconds(cost(one))} s per answer"
+        return f"{one.name}, {cost(one):.3g} USD per 1,000 calls"
 
     rows = [
         (label(one), score.ci_low, score.value, score.ci_high)
@@ -178,14 +171,19 @@ def _details(report: EvaluationReport) -> Part:
     return [*report.summary, key_values(facts), *map(note, report.notes)]
 
 
+def _differences(
+    title: str, rows: Sequence[tuple[str, Comparison | StressScore]], x_label: str
+) -> Part:
+    """Draw differences with their intervals."""
+    drawn = [(name, row.ci_low, row.difference, row.ci_high) for name, row in rows]
+    return interval_chart(drawn, title=f"{title}, 95% interval", x_label=x_label)
+
+
 def _stress(report: EvaluationReport) -> Part:
     """Return each system's score under each change beside its plain score."""
     found = [(system.name, one) for system in report.systems for one in system.stress if one.score]
-    chart = interval_chart(
-        [(f"{name}: {one.change}", one.ci_low, one.difference, one.ci_high) for name, one in found],
-        title=f"{report.main_metric}: difference from the plain questions, 95% interval",
-        x_label=report.main_metric,
-    )
+    named = [(f"{name}: {one.change}", one) for name, one in found]
+    metric = report.main_metric
     rows = [
         [
             *(name, one.change, one.num_changed, one.plain),
@@ -194,21 +192,18 @@ def _stress(report: EvaluationReport) -> Part:
         for name, one in found
     ]
     headers = ["system", "change", "rows changed", "plain", "changed", "verdict"]
-    return [chart, table(headers, rows)]
+    title = f"{metric}: difference from the plain questions"
+    return [_differences(title, named, metric), table(headers, rows)]
 
 
 def _group(title: str, rows: Sequence[Comparison]) -> Part:
     several = len({row.system for row in rows}) > 1
     named = [(f"{row.system}: {row.metric}" if several else row.metric, row) for row in rows]
     charts = [
-        interval_chart(
-            [
-                (name, row.ci_low, row.difference, row.ci_high)
-                for name, row in named
-                if row.higher_is_better == up
-            ],
-            title=f"{title}: difference from the reference, 95% interval",
-            x_label=SIDES[up],
+        _differences(
+            f"{title}: difference from the reference",
+            [(name, row) for name, row in named if row.higher_is_better == up],
+            SIDES[up],
         )
         for up in dict.fromkeys(row.higher_is_better for row in rows)
     ]
@@ -216,9 +211,8 @@ def _group(title: str, rows: Sequence[Comparison]) -> Part:
         ["metric", "verdict", "p", "reference", "system", "detectable", "n"],
         [
             [
-                *(name, _verdict(row.verdict)),
-                "-" if row.p_adjusted is None else f"{row.p_adjusted:.3f}",
-                *(row.baseline, row.tuned, row.minimum_detectable_effect, row.num_examples),
+                *(name, _verdict(row.verdict), f"{row.p_adjusted:.3f}", row.baseline, row.tuned),
+                *(row.minimum_detectable_effect, row.num_examples),
             ]
             for name, row in named
         ],

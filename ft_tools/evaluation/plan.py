@@ -16,12 +16,13 @@ from ft_tools.evaluation.learned_rows import find_contamination
 from ft_tools.evaluation.report import GENERAL_LOSS, Contamination
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.stress import HELD_OUT, question_sets
-from ft_tools.evaluation.systems import mlx
 from ft_tools.evaluation.systems.models import (
+    MLX,
     LoadPlan,
     Models,
     chat_template,
     choose_rendering,
+    chooses_mlx,
     load_plan,
     weight_bytes,
 )
@@ -113,13 +114,13 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     discordance = facts.number("evaluation.discordance")
     has_general = request.general_ability and models.tuned is not None
     rendering = choose_rendering(request.rendering, examples, sources)
-    uses_mlx, why_idle = mlx.choose(request, sources)
+    uses_mlx, why_idle = chooses_mlx(request, sources)
     loading = load_plan(sources, request.device, on_mlx=uses_mlx)
     sets = question_sets(examples, request.stress, request.seed)
     check_files = _check_files(request, path, sets)
     changed = zip(request.stress, list(sets.values())[1:], strict=True)
     plan = EvaluatePlan(
-        systems=_systems(request, models, path, sets, rendering, mlx.MLX if uses_mlx else ""),
+        systems=_systems(request, models, path, sets, rendering, MLX if uses_mlx else ""),
         target=target,
         alone=len(models.by_name if models.tuned else request.systems) == 1,
         dataset=str(path),

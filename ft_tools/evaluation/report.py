@@ -261,6 +261,12 @@ class EvaluationReport(Part):
         return [*self.comparisons, *self.benchmarks]
 
     @property
+    def misses_target(self) -> bool:
+        """Return whether no system is shown to meet the target; of a pair the tuned one counts."""
+        systems = self.systems if self.compares_systems else self.systems[-1:]
+        return bool(self.target) and not any(one.target == "met" for one in systems)
+
+    @property
     def lost_abilities(self) -> list[str]:
         """Return the general measures that regressed; none where the user accepts such a loss."""
         if GENERAL_LOSS in self.accepted:

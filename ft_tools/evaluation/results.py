@@ -1,11 +1,13 @@
 """From answers and scores to the rows of the report: comparisons, systems, ranking."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean, quantiles
 from types import MappingProxyType
+from typing import Any
 
 from ft_tools.evaluation.report import (
     ClassScore,
@@ -22,7 +24,7 @@ from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.metrics import answers as described
 from ft_tools.metrics.means import compare, mean_interval
 from ft_tools.metrics.table import METRICS, ROWS, Metric, metric
-from ft_tools.metrics.text import label, words
+from ft_tools.metrics.text import equal_values, label, parse_json, words
 from ft_tools.metrics.verdicts import (
     ALPHA,
     PairedComparison,
@@ -356,7 +358,7 @@ def class_scores(
     """
     pairs = zip(outputs, references, strict=True)
     whole: list[bool | None] = [label(output) == label(reference) for output, reference in pairs]
-    fields = described.field_matches(outputs, references)
+    answered = [parse_json(output) for output in outputs]
     found: dict[str, ClassScore] = {}
 
     def add(name: str, right: Sequence[bool | None], rows: Sequence[int]) -> None:
@@ -371,13 +373,21 @@ def class_scores(
             column, name, right = [label(one) for one in values], "", whole
         else:
             column, name = [one.strip('"') for one in values], _plain(key, number)
-            right = fields[key]
+            right = [_has(one, key, value) for one, value in zip(answered, values, strict=True)]
             add(name, right, range(len(column)))
         classes = sorted(set(column)) if described.has_classes(values) else ()
         for place, value in enumerate(classes):
             rows = [i for i, one in enumerate(column) if one == value]
             add("=".join(filter(None, (name, _plain(value, place)))), right, rows)
     return dict(sorted(found.items(), key=lambda one: one[1].value))
+
+
+def _has(answer: Any, key: str, value: str) -> bool | None:
+    """Return whether an answer has a reference's value at a key; None where there is none."""
+    if not value:
+        return None
+    has = isinstance(answer, dict) and key in answer
+    return has and equal_values(answer[key], json.loads(value))
 
 
 def _plain(text: str, number: int) -> str:

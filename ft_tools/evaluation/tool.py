@@ -2,8 +2,7 @@
 
 from ft_tools.evaluation.plan import EvaluatePlan, make_plan
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems.mlx import MLX
-from ft_tools.evaluation.systems.models import find_models
+from ft_tools.evaluation.systems.models import MLX, find_models
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.runs.hardware.device_slots import CPU, slots_for
 from ft_tools.runs.hardware.devices import Device, find_device

@@ -37,16 +37,7 @@ def plan_warnings(
     left_out: Mapping[str, int],
     why_idle: str,
 ) -> Iterator[str]:
-    """Yield the findings of a plan.
-
-    Args:
-        request: What was asked for.
-        models: The models of the request.
-        plan: The plan without warnings.
-        examples: The held-out rows.
-        left_out: Reason -> rows of the file that are no examples.
-        why_idle: Why a Mac's GPU is not used.
-    """
+    """Yield the findings of a plan; `why_idle` says why a Mac's GPU is not used."""
     yield from _of_rows(request, plan, examples, left_out)
     yield from _of_claims(request, plan)
     yield from _of_models(models, plan)

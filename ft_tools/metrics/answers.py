@@ -82,30 +82,6 @@ def has_classes(values: Sequence[str]) -> bool:
     return 1 < len(set(values)) <= max(2, few)
 
 
-def field_matches(
-    outputs: Sequence[str], references: Sequence[str]
-) -> dict[str, list[bool | None]]:
-    """Return for each key of JSON references whether each output has its value.
-
-    None where the reference lacks the key; without any key where one is no JSON object.
-    """
-    right: dict[str, list[bool | None]] = {}
-    for i, (output, reference) in enumerate(zip(outputs, references, strict=True)):
-        wanted, found = parse_json(reference), parse_json(output)
-        if not isinstance(wanted, dict):
-            return {}
-        for key, value in wanted.items():
-            has = isinstance(found, dict) and key in found
-            equal = has and leaves([found[key]]) == leaves([value])
-            right.setdefault(key, [None] * len(references))[i] = equal
-    return right
-
-
-def is_empty(output: str) -> bool:
-    """Return whether there is nothing to read."""
-    return not output.strip()
-
-
 def is_repetitive(output: str) -> bool:
     """Return whether an output repeats itself in a loop.
 

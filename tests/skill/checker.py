@@ -102,7 +102,7 @@ def call_of(argv: list[str]) -> dict[str, Any] | None:
     words = as_flags(words, TOOLS[name].request.model_fields)
     _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     given = {key: value for key, value in bound.arguments.items() if value is not None}
-    given = {key: given[key] for key in given.keys() - {"yes", "detach", "require"}} | (
+    given = {key: given[key] for key in given.keys() - {"yes", "detach"}} | (
         {"confirm": "--yes"} if given.get("yes") else {}
     )
     request = TOOLS[name].request.model_validate(given)

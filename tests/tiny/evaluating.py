@@ -1,14 +1,12 @@
 """What the tests of evaluations share: held-out files, and a run in this process."""
 
 import json
-import shutil
 import time
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles
 from ft_tools.evaluation.tool import evaluate
 from ft_tools.evaluation.worker import evaluate as worker
@@ -99,22 +97,3 @@ def run_here(workspace, request):
 
 def by_metric(comparisons):
     return {row.metric: row for row in comparisons}
-
-
-def answered_beforehand(workspace, taught_model, references, texts, **arguments):
-    """Make a run whose outputs are there already, as a resumed one's are."""
-    shutil.copytree(taught_model, workspace / "a")
-    asked = [{"prompt": f"Question {i}", "completion": one} for i, one in enumerate(references)]
-    write(workspace / "held.jsonl", asked)
-    request = EvaluateRequest(
-        model="a", baseline="a", dataset="held.jsonl", general_ability=False, **arguments
-    )
-    run_dir = planned_here(workspace, request)
-    rows = [
-        {"set": "held_out", "side": side, "line": line, "text": text, "num_tokens": 5,
-         "finished": True, "seconds": 0.1}
-        for side in ("baseline", "tuned")
-        for line, text in enumerate(texts[side], 1)
-    ]  # fmt: skip
-    write(run_dir / "outputs.jsonl", rows)
-    return run_dir

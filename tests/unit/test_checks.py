@@ -13,9 +13,10 @@ from ft_tools.metrics.checks.scorer import MOST_CHARACTERS, Scorer, require_colu
 CHECKS = TypeAdapter(Checks)
 SCHEMA = {
     "type": "object",
-    "properties": {"team": {"type": "string"}, "tags": {"type": "array", "uniqueItems": True}},
+    "properties": {"team": {"$ref": "#/$defs/team"}, "tags": {"type": "array"}},
     "required": ["team"],
     "additionalProperties": False,
+    "$defs": {"team": {"type": "string"}},
 }
 
 
@@ -26,49 +27,32 @@ def score(check, answer, row=None, folder=Path()):
     return found.total
 
 
+EQUALS, NUMBER = {"kind": "equals"}, {"kind": "number"}
+TAGGED = EQUALS | {"extract": {"pattern": "<a>(.*?)</a>"}}
+JSON = {"kind": "json_schema", "schema": SCHEMA}
+VALUED = JSON | {"values": {"team": "queue"}}
 RIGHT = {
-    "text": ({"kind": "equals"}, " OSLO ", {"answer": "Oslo"}),
-    "JSON by values": ({"kind": "equals"}, '{"b": 2, "a": "X"}', {"answer": {"a": "x", "b": 2}}),
-    "a boolean column": ({"kind": "equals"}, "True", {"answer": True}),
-    "one tag": (
-        {"kind": "equals", "extract": {"pattern": "<a>(.*?)</a>"}},
-        "so <a>B</a>, yes <a>b</a>",
-        {"answer": "B"},
-    ),
-    "a JSON path": (
-        {"kind": "equals", "extract": {"json_path": "a.b[1]"}},
-        '{"a": {"b": [0, 7]}}',
-        {"answer": "7"},
-    ),
-    "the last number": ({"kind": "number"}, "2 + 2 = 4.0", {"answer": "#### 4"}),
-    "a number": ({"kind": "number"}, "It is 1,000.", {"answer": 1000}),
-    "a typeset minus": ({"kind": "number"}, "\u22125", {"answer": -5}),
-    "a number nearby": (
-        {"kind": "number", "absolute_tolerance": 0.5},
-        "99.6",
-        {"answer": "100"},
-    ),
-    "a number in a tag": (
-        {"kind": "number", "extract": {"pattern": "= (.*)"}},
-        "x = 3\nnot 4",
-        {"answer": "3"},
-    ),
-    "JSON": ({"kind": "json_schema", "schema": SCHEMA}, '{"team": "a"}', {}),
-    "JSON with its value": (
-        {"kind": "json_schema", "schema": SCHEMA, "values": {"team": "queue"}},
-        '{"team": "A"}',
-        {"queue": "a"},
-    ),
+    "text": (EQUALS, " OSLO ", {"answer": "Oslo"}),
+    "JSON by values": (EQUALS, '{"b": 2, "a": "X"}', {"answer": {"a": "x", "b": 2}}),
+    "a boolean column": (EQUALS, "True", {"answer": True}),
+    "one tag": (TAGGED, "so <a>B</a>, yes <a>b</a>", {"answer": "B"}),
+    "a JSON path": (EQUALS | {"extract": {"json_path": "a.b[1]"}}, '{"a": {"b": [0, 7]}}',
+                    {"answer": "7"}),
+    "the last number": (NUMBER, "2 + 2 = 4.0", {"answer": "#### 4"}),
+    "a number": (NUMBER, "It is 1,000.", {"answer": 1000}),
+    "a typeset minus": (NUMBER, "\u22125", {"answer": -5}),
+    "a number nearby": (NUMBER | {"absolute_tolerance": 0.5}, "99.6", {"answer": "100"}),
+    "a number in a tag": (NUMBER | {"extract": {"pattern": "= (.*)"}}, "x = 3\nnot 4",
+                          {"answer": "3"}),
+    "JSON": (JSON, '{"team": "a"}', {}),
+    "JSON with its value": (VALUED, '{"team": "A"}', {"queue": "a"}),
     "a pattern": ({"kind": "pattern", "pattern": r"[A-Z]{2}-\d+"}, "AB-12\n", {}),
     "contains": ({"kind": "contains", "texts": ["15 eur", "vat"]}, "15 EUR with VAT", {}),
-    "contains a column": (
-        {"kind": "contains", "texts": "must"},
-        "It is 5 EUR.",
-        {"must": {"regex": r"\b5 eur"}},
-    ),
+    "contains a column": ({"kind": "contains", "texts": "must"}, "It is 5 EUR.",
+                          {"must": {"regex": r"\b5 eur"}}),
     "lacks": ({"kind": "lacks", "texts": ["sorry"]}, "Here it is.", {}),
     "length": ({"kind": "length", "min": 2, "max": 5}, "three whole words", {}),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -77,76 +61,36 @@ def test_a_right_answer_is_paid_in_full(name):
 
 
 WRONG = {
-    "every label": ({"kind": "equals"}, "A or B or C", {"answer": "A"}),
-    "every label in its tag": (
-        {"kind": "equals", "extract": {"pattern": "<a>(.*?)</a>"}},
-        "<a>A</a><a>B</a>",
-        {"answer": "A"},
-    ),
-    "every label in one tag": (
-        {"kind": "equals", "extract": {"pattern": "<a>(.*?)</a>"}},
-        "<a>A, B</a>",
-        {"answer": "A"},
-    ),
-    "no tag": ({"kind": "equals", "extract": {"pattern": "<a>(.*?)</a>"}}, "A", {"answer": "A"}),
-    "another case": ({"kind": "equals", "case_sensitive": True}, "oslo", {"answer": "Oslo"}),
-    "the case inside JSON": (
-        {"kind": "equals", "case_sensitive": True},
-        '["a"]',
-        {"answer": ["A"]},
-    ),
-    "true for 1": ({"kind": "equals"}, "[true]", {"answer": [1]}),
-    "nan": ({"kind": "number", "relative_tolerance": 0.9}, "nan", {"answer": "5"}),
-    "infinity": ({"kind": "number", "absolute_tolerance": 1e300}, "1e999", {"answer": "5"}),
-    "a number to be computed": ({"kind": "number"}, "2**100", {"answer": "1.3e30"}),
-    "several numbers": (
-        {"kind": "number", "extract": {"pattern": r"= (\d+)"}},
-        "= 3 or = 4",
-        {"answer": "3"},
-    ),
-    "prose around JSON": ({"kind": "json_schema", "schema": SCHEMA}, 'Sure: {"team": "a"}', {}),
-    "a fence around JSON": (
-        {"kind": "json_schema", "schema": SCHEMA},
-        '```json\n{"team": "a"}\n```',
-        {},
-    ),
-    "a key twice": (
-        {"kind": "json_schema", "schema": SCHEMA, "values": {"team": "queue"}},
-        '{"team": "b", "team": "a"}',
-        {"queue": "a"},
-    ),
-    "another key": ({"kind": "json_schema", "schema": SCHEMA}, '{"team": "a", "b": 1}', {}),
-    "NaN as JSON": ({"kind": "json_schema", "schema": {"type": "number"}}, "NaN", {}),
-    "a number that no float holds": (
-        {"kind": "json_schema", "schema": {"type": "number"}},
-        "1e999",
-        {},
-    ),
-    "an integer that no float holds": (
-        {"kind": "json_schema", "schema": {"multipleOf": 0.5}},
-        "9" * 400,
-        {},
-    ),
-    "the schema without the value": (
-        {"kind": "json_schema", "schema": SCHEMA, "values": {"team": "queue"}},
-        '{"team": "b"}',
-        {"queue": "a"},
-    ),
+    "every label": (EQUALS, "A or B or C", {"answer": "A"}),
+    "every label in its tag": (TAGGED, "<a>A</a><a>B</a>", {"answer": "A"}),
+    "every label in one tag": (TAGGED, "<a>A, B</a>", {"answer": "A"}),
+    "no tag": (TAGGED, "A", {"answer": "A"}),
+    "another case": (EQUALS | {"case_sensitive": True}, "oslo", {"answer": "Oslo"}),
+    "the case inside JSON": (EQUALS | {"case_sensitive": True}, '["a"]', {"answer": ["A"]}),
+    "true for 1": (EQUALS, "[true]", {"answer": [1]}),
+    "nan": (NUMBER | {"relative_tolerance": 0.9}, "nan", {"answer": "5"}),
+    "infinity": (NUMBER | {"absolute_tolerance": 1e300}, "1e999", {"answer": "5"}),
+    "a number to be computed": (NUMBER, "2**100", {"answer": "1.3e30"}),
+    "several numbers": (NUMBER | {"extract": {"pattern": r"= (\d+)"}}, "= 3 or = 4",
+                        {"answer": "3"}),
+    "prose around JSON": (JSON, 'Sure: {"team": "a"}', {}),
+    "a fence around JSON": (JSON, '```json\n{"team": "a"}\n```', {}),
+    "a key twice": (VALUED, '{"team": "b", "team": "a"}', {"queue": "a"}),
+    "another key": (JSON, '{"team": "a", "b": 1}', {}),
+    "a value of another type": (JSON, '{"team": "a", "tags": "b"}', {}),
+    "NaN as JSON": (JSON | {"schema": {"type": "number"}}, "NaN", {}),
+    "a number that no float holds": (JSON | {"schema": {"type": "number"}}, "1e999", {}),
+    "an integer that no float holds": (JSON | {"schema": {"multipleOf": 0.5}}, "9" * 400, {}),
+    "the schema without the value": (VALUED, '{"team": "b"}', {"queue": "a"}),
     "a part of the pattern": ({"kind": "pattern", "pattern": r"\d+"}, "12 or 13", {}),
-    "an echo": (
-        {"kind": "contains", "texts": ["oslo"]},
-        "Is the capital Oslo or Bergen?",
-        {"prompt": "Answer briefly.\nIs the capital Oslo or Bergen?"},
-    ),
+    "an echo": ({"kind": "contains", "texts": ["oslo"]}, "Is the capital Oslo or Bergen?",
+                {"prompt": "Answer briefly.\nIs the capital Oslo or Bergen?"}),
     "what it should lack": ({"kind": "lacks", "texts": ["sorry"]}, "So  SORRY!", {}),
-    "what it should lack, with a sign that nobody sees": (
-        {"kind": "lacks", "texts": ["sorry"]},
-        "So\u200brry",
-        {},
-    ),
+    "that with a sign that nobody sees": ({"kind": "lacks", "texts": ["sorry"]},
+                                          "So\u200brry", {}),
     "no word": ({"kind": "length", "max": 20}, "... !!! ...", {}),
     "twice the length": ({"kind": "length", "max": 2}, "one two three four", {}),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -270,28 +214,21 @@ def test_a_row_keeps_its_own_answer_column():
         {"kind": "equals", "weight": 0},
         {"kind": "equals", "extract": {"json_path": "a..b"}},
         {"kind": "length", "min": 5, "max": 4},
+        {"kind": "tests"},
+        {"kind": "sql", "databases": []},
+        {"kind": "python", "path": "a.py", "sha256": "x"},
+        {"kind": "judge", "endpoint": {"url": "http://localhost/v1", "model": "m"}, "rubric": "r",
+         "budget_usd": 1},
     ],
-)
+)  # fmt: skip
 def test_a_check_that_cannot_be_meant_is_refused(check):
     with pytest.raises(ValidationError):
         CHECKS.validate_python([check])
 
 
-LENGTH, TEXTS = {"kind": "length", "max": 9}, {"texts": ["a"]}
-
-
-@pytest.mark.parametrize(
-    ("kinds", "is_goal"),
-    [
-        ([LENGTH], False),
-        ([LENGTH, {"kind": "lacks", **TEXTS}], False),
-        ([LENGTH, {"kind": "equals"}], True),
-    ],
-)
-def test_checks_that_wrong_answers_can_meet_are_no_goal(kinds, is_goal):
-    checks = CHECKS.validate_python(kinds)
-    if is_goal:
-        require_goal(checks)
-    else:
+def test_checks_that_wrong_answers_can_meet_are_no_goal():
+    length, lacks = {"kind": "length", "max": 9}, {"kind": "lacks", "texts": ["a"]}
+    require_goal(CHECKS.validate_python([length, EQUALS]))
+    for form in ([length], [length, lacks]):
         with pytest.raises(ValueError, match="can be met"):
-            require_goal(checks)
+            require_goal(CHECKS.validate_python(form))

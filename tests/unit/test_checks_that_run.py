@@ -1,11 +1,12 @@
 """Checks that run something: the answer's code, its query, the user's function, a judge."""
 
+import json
 import sqlite3
 import threading
 import time
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from ft_tools.endpoints.budget import BudgetUsedUp
 from ft_tools.endpoints.client import EndpointUnavailable
@@ -373,13 +374,7 @@ def judge(server, **more):
 
 def test_a_judge_passes_or_fails_and_nothing_is_asked_twice(tmp_path):
     def reply(question, body):
-        return (
-            '{"pass": true}'
-            if "hello" in question
-            else "pass"
-            if "hm" in question
-            else '{"pass": false}'
-        )
+        return "pass" if "hm" in question else json.dumps({"pass": "hello" in question})
 
     answers = ["hello", "bye", "hm", "", " : ", "x" * 30_000]
     with serving(reply) as server:
@@ -404,22 +399,3 @@ def test_a_judge_that_does_not_answer_is_no_verdict(tmp_path):
         one = scorer(tmp_path, judge(server))
         with one, pytest.raises(EndpointUnavailable):
             one.score([{}], ["hello"])
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        {"kind": "tests"},
-        {"kind": "sql", "databases": []},
-        {"kind": "python", "path": "a.py", "sha256": "x"},
-        {
-            "kind": "judge",
-            "endpoint": {"url": "http://localhost/v1", "model": "m"},
-            "rubric": "r",
-            "budget_usd": 1,
-        },
-    ],
-)
-def test_a_check_that_lacks_something_is_refused(check):
-    with pytest.raises(ValidationError):
-        CHECKS.validate_python([check])

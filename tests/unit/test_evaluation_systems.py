@@ -15,7 +15,6 @@ from ft_tools.evaluation.systems.asking import asked_as, choose_shots, read_pool
 from ft_tools.evaluation.systems.models import find_models
 from ft_tools.evaluation.systems.spec import FewShot, SystemSpec
 from ft_tools.evaluation.worker.baselines import ask_simple
-from ft_tools.metrics.answers import field_matches
 from tests.unit.held_out_files import chat, write
 
 TEAMS = {"refund": "billing", "login": "accounts", "crash": "engineering"}
@@ -144,10 +143,10 @@ def answers_of(kind, workspace):
 
 def test_tf_idf_learns_each_field_and_the_majority_does_not(files):
     texts, references = answers_of("tf_idf", files)
-    assert field_matches(texts, references) == {"team": [True] * 30, "urgent": [True] * 30}
+    assert texts == references
     texts, references = answers_of("majority", files)
     assert len(set(texts)) == 1
-    assert field_matches(texts, references)["team"].count(True) == 10
+    assert sum(json.loads(texts[0])["team"] in one for one in references) == 10
     free = [chat(f"Question {i}?", f"A long answer of its own, number {i}.") for i in range(30)]
     write(files / "train.jsonl", free)
     with pytest.raises(BadInput, match=r"30 answers of 'train.jsonl' have 30 different values"):

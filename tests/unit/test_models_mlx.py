@@ -7,18 +7,12 @@ import sys
 import pytest
 
 from ft_tools.errors import BadInput
-from ft_tools.evaluation.report import Contamination
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.systems import mlx as on_mlx
-from ft_tools.evaluation.systems.models import LoadPlan, Models
-from ft_tools.evaluation.warnings import model_warnings
+from ft_tools.evaluation.systems import models as on_mlx
 from ft_tools.models import mlx
 from ft_tools.models.resolve import ModelSource
 from ft_tools.training.plan import plan_sft
 from tests.unit.launches import sft
-
-NO_OVERLAP = Contamination(checked_against=[], not_checked=[], num_exact=0, num_near=0, lines=[])
-IN_MEMORY = LoadPlan(place="cpu", dtype="float32", num_bytes=0)
 
 
 def put(folder, name, script):
@@ -64,8 +58,8 @@ def model(tmp_path):
 def test_a_mac_evaluates_with_mlx_or_says_why_its_gpu_is_idle(on_a_mac, model):
     request = EvaluateRequest(model="m", dataset="held.jsonl")
     llama = {"model_type": "llama"}
-    assert on_mlx.choose(request, [model(llama, {"peft_type": "LORA"})]) == (True, "")
-    assert on_mlx.choose(request, []) == (False, "")
+    assert on_mlx.chooses_mlx(request, [model(llama, {"peft_type": "LORA"})]) == (True, "")
+    assert on_mlx.chooses_mlx(request, []) == (False, "")
     for config, adapter, reason in (
         ({"model_type": "ufo"}, None, "no model type 'ufo'"),
         (llama | {"text_config": {}}, None, "more than text"),
@@ -75,14 +69,12 @@ def test_a_mac_evaluates_with_mlx_or_says_why_its_gpu_is_idle(on_a_mac, model):
         (llama, {"modules_to_save": ["lm_head"]}, "modules_to_save"),
     ):
         source = model(config, adapter)
-        uses_mlx, idle = on_mlx.choose(request, [source])
+        uses_mlx, idle = on_mlx.chooses_mlx(request, [source])
         assert not uses_mlx
         assert reason in idle
         # What was asked for is refused, not replaced in silence.
         with pytest.raises(BadInput, match=reason):
-            on_mlx.choose(request.model_copy(update={"device": "mlx"}), [source])
-        [warning] = model_warnings(Models({}), IN_MEMORY, idle, NO_OVERLAP, 0)
-        assert warning.startswith("mac_gpu_idle:")
+            on_mlx.chooses_mlx(request.model_copy(update={"device": "mlx"}), [source])
 
 
 @pytest.mark.skipif(not mlx.is_installed(), reason="the extra mlx is not installed")

@@ -1,7 +1,7 @@
 """Find the models of a comparison, where they fit, and how prompts are written for them."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,13 +10,18 @@ from pydantic import Field
 
 from ft_tools import facts
 from ft_tools.contract import Report
-from ft_tools.errors import BadInput, Refused, UnknownName
+from ft_tools.errors import BadInput, MissingExtra, Refused, UnknownName, brief
 from ft_tools.evaluation.held_out import HeldOut
 from ft_tools.evaluation.request import EvaluateRequest, Rendering
-from ft_tools.evaluation.systems.mlx import MLX
 from ft_tools.models import model_folder
 from ft_tools.models.machine import Machine, this_machine
-from ft_tools.models.mlx import is_apple_silicon, mac_name
+from ft_tools.models.mlx import (
+    NOT_PLAIN,
+    is_apple_silicon,
+    is_installed,
+    mac_name,
+    model_types,
+)
 from ft_tools.models.placement import (
     CPU,
     Dtype,
@@ -28,6 +33,10 @@ from ft_tools.models.placement import (
 from ft_tools.models.resolve import ModelSource, pinned, resolve_model
 from ft_tools.models.size import ModelSize, size_of
 from ft_tools.runs.state import directory
+
+MLX = "mlx"
+# Further arguments of an adapter that MLX does not compute.
+NOT_COMPUTED = ("lora_bias", "alora_invocation_tokens")
 
 
 class ModelFiles(Report):
@@ -95,11 +104,6 @@ def load_plan(
     sources: Sequence[ModelSource], device: str = "auto", *, on_mlx: bool = False
 ) -> LoadPlan | None:
     """Decide where the models of an evaluation fit, one at a time.
-
-    Args:
-        sources: The models.
-        device: As requested.
-        on_mlx: MLX computes them.
 
     Returns:
         None where nothing is loaded in transformers, or no size is known before a download.
@@ -280,3 +284,57 @@ def _trained_on_text(source: ModelSource) -> bool:
     dataset = directory.plan_of(source.run_id).get("dataset")
     form = dataset.get("format") if isinstance(dataset, dict) else None
     return form in {"prompt_completion_text", "pairs_text", "text"}
+
+
+def chooses_mlx(request: EvaluateRequest, sources: Iterable[ModelSource]) -> tuple[bool, str]:
+    """Decide whether MLX computes the models of an evaluation.
+
+    Returns:
+        Whether it does; and where a Mac's GPU stays idle, why.
+
+    Raises:
+        BadInput: MLX was asked for and cannot compute one of them.
+        MissingExtra: MLX was asked for and is not installed.
+    """
+    asked = request.device == MLX
+    loaded = [source for source in sources if source.kind != "gguf"]
+    if not asked and not (loaded and request.device == "auto" and is_apple_silicon()):
+        return False, ""
+    missing = None if is_installed() else MissingExtra("mlx", "mlx_lm")
+    problem = str(missing) if missing else _problem(request, loaded)
+    if not asked:
+        return not problem, problem
+    if missing:
+        raise missing
+    if problem:
+        raise BadInput(f'device="mlx" cannot be used: {problem}; use device="auto" instead')
+    return True, ""
+
+
+def _problem(request: EvaluateRequest, sources: Sequence[ModelSource]) -> str:
+    """Return why MLX cannot compute these; empty if it can."""
+    if not sources:
+        return "no model of this evaluation is loaded by transformers or MLX"
+    if request.lm_eval_tasks:
+        return "lm_eval_tasks run with torch only"
+    return next((why for source in sources if (why := _against(source))), "")
+
+
+def _against(source: ModelSource) -> str:
+    if source.path is None:
+        return f"the files of {source.name} are not on this machine yet"
+    config = model_folder.config(Path(source.path))
+    kind = config.get("model_type")
+    if kind not in model_types():
+        return f"mlx-lm has no model type {brief(repr(kind))}"
+    if "text_config" in config:
+        return f"{source.name} takes more than text"
+    if "quantization_config" in config:
+        return f"the weights of {source.name} are quantized already"
+    adapter = model_folder.adapter_config(Path(source.adapter)) if source.adapter else {}
+    if adapter.get("peft_type", "LORA") != "LORA":
+        return f"an adapter of type {brief(adapter['peft_type'])} is not supported, only LORA"
+    if str(adapter.get("bias", "none")) != "none":
+        return "an adapter with bias is not supported"
+    name = next((name for name in (*NOT_PLAIN, *NOT_COMPUTED) if adapter.get(name)), "")
+    return f"an adapter with {name} is not supported" if name else ""

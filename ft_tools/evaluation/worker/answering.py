@@ -78,16 +78,9 @@ def ask_model(
     should_stop: Stop,
     grammar: str | None = None,
 ) -> Generator[Batch]:
-    """Yield the answers of a model that is loaded here, batch by batch.
+    """Yield the answers of a model that is loaded here; equal prompts are answered once.
 
-    Args:
-        writer: The model.
-        render: Writes the prompt of a question; equal prompts are answered once.
-        max_new_tokens: Longest answer.
-        batch_size: Prompts at a time; seconds are a batch's, divided by its size.
-        questions: What is asked.
-        should_stop: Asked after each batch.
-        grammar: What answers are constrained to.
+    The seconds of an answer are its batch's, divided by its size.
     """
     places: dict[str, list[int]] = {}
     for i, question in enumerate(questions):

@@ -5,6 +5,7 @@ import base64
 import logging
 import math
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import Any
 from ft_tools.errors import BadInput, PlanChanged
 from ft_tools.metrics.checks.answers import Row, as_text, code_in
 from ft_tools.metrics.checks.request import Python, Sql
-from ft_tools.metrics.isolation.jail import Limits
-from ft_tools.metrics.isolation.process import JailEnded
-from ft_tools.metrics.isolation.service import Service
+from ft_tools.metrics.isolation.jail import LIMITS_ONLY, Limits
+from ft_tools.metrics.isolation.probe import available
+from ft_tools.metrics.isolation.process import START_SECONDS, JailedProcess, JailEnded
 from ft_tools.publish import sha256
 
 JAILED = Path(__file__).parent / "jailed"
@@ -25,6 +26,60 @@ OWN_LIMITS = Limits(memory_mib=16384, processes=64, file_mib=64, tmp_mib=64, ope
 SQL_LIMITS = Limits(memory_mib=4 * MOST_DATABASE_MIB + 1024)
 
 log = logging.getLogger(__name__)
+
+
+class Service:
+    """Answers one message after the other, for code of the user's own and for SQL.
+
+    It is isolated where something isolates, and else a process with limits.
+    """
+
+    def __init__(self, program: Path, told: Any, limits: Limits) -> None:
+        """Prepare it; the first message starts it.
+
+        Args:
+            program: As in `JailedProcess`.
+            told: Its first message, sent again to each new process.
+            limits: What it may take.
+        """
+        self._program, self._told, self._limits = program, told, limits
+        self._jail: JailedProcess | None = None
+        self.first: Any = None
+        """What the process answered to its first message."""
+
+    def ask(self, message: Any, seconds: float) -> Any:
+        """Return the answer to a message.
+
+        Raises:
+            JailEnded: There is none.
+        """
+        is_fresh = self._jail is None
+        jail = self._jail or self.start()
+        try:
+            return jail.ask(message, time.monotonic() + seconds)
+        except JailEnded as error:
+            self._jail = None
+            if is_fresh or error.why != "ended":
+                raise
+            # It may have ended before: with the thread that started it, or of an earlier answer.
+            return self.ask(message, seconds)
+
+    def start(self) -> JailedProcess:
+        """Start the process.
+
+        Raises:
+            JailEnded: It ended over its first message.
+        """
+        jail = JailedProcess(available() or LIMITS_ONLY, self._program, self._limits)
+        self.first = jail.ask(self._told, time.monotonic() + START_SECONDS)
+        self._jail = jail
+        return jail
+
+    def close(self) -> None:
+        """End the process."""
+        if self._jail is not None:
+            self._jail.close()
+            self._jail = None
 
 
 class SqlScorer:
