@@ -243,9 +243,6 @@ async def test_the_command_line_says_what_the_server_says(client, capsys, case):
     assert f"{error['code']}: {error['message']}" == await refusal(client, tool, arguments)
 
 
-REQUIRE = ["evaluate", "model", "--dataset", "heldout.jsonl", "--require"]
-
-
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -254,10 +251,6 @@ REQUIRE = ["evaluate", "model", "--dataset", "heldout.jsonl", "--require"]
         (["recommend-approach", "--target-met", "maybe"], "'maybe'"),
         (["audit-dataset", "val.jsonl", "--path", "dpo.jsonl"], "'val.jsonl'"),
         (["wait"], "run_ids"),
-        # A gate that could not be checked does not pass, and nothing starts.
-        ([*REQUIRE, "improved:exact_match"], "--yes"),
-        ([*REQUIRE, "improved:exact_match", "--yes", "--detach"], "--detach"),
-        ([*REQUIRE, "better:rouge", "--yes"], "improved:METRIC"),
     ],
 )
 def test_what_has_no_place_on_the_command_line_is_one_line_too(prepared, capsys, argv, said):
@@ -265,4 +258,3 @@ def test_what_has_no_place_on_the_command_line_is_one_line_too(prepared, capsys,
     text = capsys.readouterr().err
     assert text.count("\n") == 1
     assert said in json.loads(text)["error"]["message"]
-    assert not list((prepared / "runs").glob("evaluate-*"))
