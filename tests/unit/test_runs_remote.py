@@ -187,7 +187,7 @@ def test_the_workdir_has_the_package_the_plan_its_files_and_versions(run_dir, wo
     wanted = (packed / "requirements.txt").read_text().splitlines()
     # All that a worker imports, in the versions of here.
     names = {line.partition("==")[0] for line in wanted}
-    assert {"torch", "trl", "jsonschema", "regex", "pydantic"} <= names
+    assert {"torch", "trl", "jsonschema-rs", "regex", "pydantic"} <= names
     assert wanted[-2:] == ["liger-kernel", "tensorboard"]
     assert not any("+" in line for line in wanted)
     there = workspace / "there" / RUN

@@ -8,9 +8,6 @@ from datetime import date
 from itertools import islice
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-
 from ft_tools.data.judge.findings import note
 from ft_tools.data.map.apply_mapping import (
     MAX_CLASSES,
@@ -289,13 +286,10 @@ def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:
         made = schema_of(mapping, named.types, named.answers) if mapping.is_json else None
         return mapping.model_copy(update={"answer_schema": made})
     cure = "leave answer_schema out: it is derived from the values"
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise BadInput(
-            f"mapping.answer_schema is not a valid JSON Schema: {error.json_path} is "
-            f"{brief(repr(error.instance))}; {cure}"
-        ) from error
+    # Its library takes a moment that other requests do without.
+    from ft_tools.metrics.schema import require_schema
+
+    require_schema(schema, "mapping.answer_schema")
     keys = [*schema.get("properties", {}), *schema.get("required", [])]
     other = [name for name in keys if name not in mapping.answer_keys]
     if schema.get("type", "object") != "object" or other:
