@@ -186,6 +186,8 @@ def test_a_stopped_run_asks_nobody_again_and_a_second_one_reuses_everything(work
     kept = (workspace / "runs" / RUN_ID / "outputs.jsonl").read_bytes()
     assert 10 <= len(towns.questions) < 30
     (workspace / "runs" / RUN_ID / "cancel").unlink()
+    with (workspace / "runs" / RUN_ID / "outputs.jsonl").open("a") as stream:
+        stream.write('{"set": "held_out", "si')
     towns.stop_at = 0
     run_dir, report = run_here(workspace, four)
     assert (run_dir / "outputs.jsonl").read_bytes().startswith(kept)
