@@ -28,6 +28,7 @@ from ft_tools.evaluation.systems.models import (
 )
 from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
 from ft_tools.evaluation.warnings import plan_warnings, refusal
+from ft_tools.formats.readers.source import TABLES
 from ft_tools.formats.test_sets import asked_by, earlier_looks
 from ft_tools.metrics.checks.request import Judge
 from ft_tools.metrics.checks.scorer import Scorer, file_hashes, require_columns
@@ -99,6 +100,8 @@ class EvaluatePlan(Plan):
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     """Return what would be done; it reads the held-out file and the training files."""
     path, left_out = workspace.existing(request.dataset), Counter[str]()
+    if request.mapping is None and path.suffix.lower() in TABLES:
+        raise refusal("table_without_mapping", path=request.dataset)
     examples = read_held_out(
         path, request.mapping, request.cluster_field, request.max_examples, left_out
     )

@@ -248,6 +248,10 @@ def test_a_raw_file_is_read_by_the_mapping_that_prepares_it(workspace, base):
     for one in read_held_out(test):
         assert (one.messages, one.reference) == (whole[one.asked].messages, one.reference)
         assert asked_by([one.numbered]) == asked_by([whole[one.asked].numbered])
-    wrong = EvaluateRequest(**given | {"mapping": mapping | {"prompt": "letter"}})
-    with pytest.raises(BadInput, match="'letter', which the file does not have"):
-        evaluate(wrong)
+    for wrong, problem in (
+        (mapping | {"prompt": "letter"}, "'letter', which the file does not have"),
+        (None, "pass options.mapping"),
+    ):
+        asked = EvaluateRequest(**given | {"mapping": wrong})
+        with pytest.raises(BadInput, match=problem):
+            evaluate(asked)
