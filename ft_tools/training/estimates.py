@@ -65,6 +65,7 @@ def estimated(
     plan: TrainingPlan,
     timed: PreflightResult,
     completions: Completions | None = None,
+    load: float = 0.0,
     price: float | None = None,
 ) -> Estimate:
     """Return what a plan's steps take of tokens, time and disk."""
@@ -90,7 +91,7 @@ def estimated(
     if not plan.place.exported_for:
         require_space(workspace.runs_dir(), disk, "the run")
     generated = (written, completions.seconds) if completions else (0, (0.0, 0.0))
-    took = duration(plan, timed, (tokens, evaluated), generated, price)
+    took = duration(plan, timed, (tokens, evaluated), generated, load, price)
     return plan.estimate.model_copy(update={"tokens": tokens, "disk_bytes": disk, "duration": took})
 
 
@@ -127,12 +128,13 @@ def duration(
     timed: PreflightResult,
     tokens: tuple[float, float],
     generated: Part = (0, (0.0, 0.0)),
+    load: float = 0.0,
     price: float | None = None,
 ) -> Duration | None:
     """Return how long a run takes, as a range; None when the size or such a device is not known.
 
     `tokens` are those trained in all epochs and those evaluated; `generated` is for completions
-    that the run writes itself.
+    that the run writes itself, `load` what else each core is wanted for.
     """
     trained, evaluated = tokens
     forward = 1.0 if generated[0] else forward_fraction(plan.task, plan.method)
@@ -157,7 +159,6 @@ def duration(
         operations = flops * plan.model.num_params
         each = _shared(plan, (operations / speeds[1], operations / speeds[0]))
         parts = [(whole, each), (passes, PASS_SECONDS), generated]
-    load = estimates.present_load(plan.device) if plan.is_here else 0.0
     return estimates.duration(parts, source, load=load, price=price, steps=steps)
 
 

@@ -122,8 +122,10 @@ def make_plan(
         "vram": memory.require_fit(plan, plan.accepted),
         "ram": memory.host_memory(plan, plan.accepted) if plan.is_here else None,
     }
-    missing, timed, unknown = _missing(plan, request, source)
-    estimate = estimates.estimated(plan, timed, completions, request.price_per_hour)
+    # Before a step is timed, which is work of its own.
+    load = present_load(plan.device) if plan.is_here else 0.0
+    missing, timed, unknown = _missing(plan, request, source, load)
+    estimate = estimates.estimated(plan, timed, completions, load, request.price_per_hour)
     plan = plan.model_copy(
         update={"estimate": estimate.model_copy(update=needed), "missing": missing}
     )
@@ -166,7 +168,7 @@ def _with_steps(plan: Kind, request: TrainingRequest, given: dict[str, Any]) -> 
 
 
 def _missing(
-    plan: TrainingPlan, request: TrainingRequest, source: ModelSource
+    plan: TrainingPlan, request: TrainingRequest, source: ModelSource, load: float
 ) -> tuple[list[str], PreflightResult, list[str]]:
     """Return what this machine lacks for a run here, the step that was timed, and warnings."""
     nothing = PreflightResult()
@@ -178,7 +180,7 @@ def _missing(
         return [], nothing, []
     named = (plan.training.get("model_init_kwargs") or {}).get("attn_implementation", "sdpa")
     # Earlier runs say better what a step takes.
-    step = None if estimates.earlier_rates(plan) else question_of(plan, present_load(plan.device))
+    step = None if estimates.earlier_rates(plan) else question_of(plan, load)
     quantized = plan.quantization is not None
     tried = preflight.tried(plan.device, quantized=quantized, attention=str(named), step=step)
     failed, unknown = preflight.problems(tried.checks, plan.device)
