@@ -1,14 +1,17 @@
 """Whether exact variations improve a model: the demo's task with 40 real rows.
 
-    python -m benchmarks.made_rows [--seeds 1] [--folder FOLDER]
+    python -m benchmarks.made_rows [--seeds 1] [--folder FOLDER] [--teacher MODEL_FOLDER]
 
 The demo's table is prepared as in the demo, with a larger test part (whole wordings are held out).
-Of the rest, 40 rows are drawn by seed. Two models are trained with the same settings, seed and
-number of optimizer steps:
+Of the rest, 40 rows are drawn by seed. Models are trained with the same settings, seed and number
+of optimizer steps:
 
 - real: on the 40 rows alone;
 - variations: with exact copies of them by create_dataset (products and order numbers swapped,
-  typing errors, lower case, greetings cut off), no teacher.
+  typing errors, lower case, greetings cut off), no teacher;
+- teacher: with as many other messages of the table, answered by a local model through
+  create_dataset and kept where they fit the schema. With `--teacher` only: the merged model of a
+  demo, which has learned from some of these messages, none of the test part of its own split.
 
 `evaluate` asks both the same test rows. Its interval is over these rows, not over trainings; more
 seeds show those. Steps are few and the model small, so that it runs on two cores. The rows are
@@ -19,6 +22,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import tempfile
 import time
 from importlib.resources import files
@@ -40,6 +44,8 @@ from tests.demo_tickets.phrases import PRODUCTS
 
 RESULTS = Path(__file__).with_suffix(".json")
 NUM_REAL = 40
+NUM_ASKED = 157
+TEACHER = "teacher"
 TEST_FRACTION = 0.35
 TRAINING = {
     "max_steps": 100,
@@ -104,6 +110,23 @@ def variations(seed: int) -> list[dict[str, Any]]:
     ]
 
 
+def taught(folder: Path, place: str, rows: list[dict[str, Any]]) -> str:
+    """Let the teacher answer as many messages as variations add rows; returns the file to train."""
+    asked = [{"messages": row["messages"][:-1]} for row in rows[NUM_REAL : NUM_REAL + NUM_ASKED]]
+    write(folder / place / "asked.jsonl", asked)
+    decoding = {"json_schema": SCHEMA, "max_new_tokens": 60}
+    teacher = {"model": TEACHER, "decoding": decoding}
+    for part in ("pilot", "teacher"):
+        run(
+            "create_dataset", source=f"{place}/asked.jsonl", kind="answers", teacher=teacher,
+            checks=[{"kind": "json_schema", "schema": SCHEMA}], output_dir=f"{place}/{part}",
+            test="data/test.jsonl", validation_fraction=0,
+        )  # fmt: skip
+    made = read(folder / place / "teacher" / "train.jsonl")
+    write(folder / place / "taught.jsonl", rows[:NUM_REAL] + made)
+    return f"{place}/taught.jsonl"
+
+
 def created(report: dict[str, Any]) -> dict[str, Any]:
     """Return what a creation says of itself, in numbers."""
     found = CreateReport.model_validate(report)
@@ -117,14 +140,18 @@ def measured(folder: Path, seed: int, rows: list[dict[str, Any]], how: Any) -> d
     place = f"seed{seed}"
     real = f"{place}/real.jsonl"
     (folder / place).mkdir()
-    write(folder / real, random.Random(seed).sample(rows, len(rows))[:NUM_REAL])
+    drawn = random.Random(seed).sample(rows, len(rows))
+    write(folder / real, drawn[:NUM_REAL])
     seconds = {}
     _, made, seconds["create_dataset"] = run(
         "create_dataset", source=real, kind="variations", variations=variations(seed),
         output_dir=f"{place}/variations", test="data/test.jsonl", validation_fraction=0,
     )  # fmt: skip
+    datasets = {"real": real, "variations": f"{place}/variations/train.jsonl"}
+    if (folder / TEACHER).exists():
+        datasets["teacher"] = taught(folder, place, drawn)
     systems = []
-    for name, dataset in {"real": real, "variations": f"{place}/variations/train.jsonl"}.items():
+    for name, dataset in datasets.items():
         run_id, _, seconds[name] = run(
             "launch_sft", model=demo.HUB_ID, dataset=dataset, name=f"{name} {seed}",
             preflight=False, accept_findings=ACCEPTED,
@@ -160,10 +187,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1, help="choices of 40 rows")
     parser.add_argument("--folder", help="new folder for the runs, to keep them")
+    parser.add_argument("--teacher", help="folder of a merged model that answers messages")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments.folder or temporary).resolve()
         folder.mkdir(exist_ok=True)
+        if arguments.teacher:
+            shutil.copytree(arguments.teacher, folder / TEACHER)
         os.environ[workspace.VARIABLE] = str(folder)
         if started := demo.ensure():
             raise SystemExit(f"the demo model is being unpacked by {started}; start again")

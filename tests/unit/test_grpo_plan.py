@@ -32,6 +32,10 @@ def sums(count=40, **more):
     ]
 
 
+def powers(count=40):
+    return [{"prompt": f"What is 3 to the {i}?", "answer": str(3**i)} for i in range(4, count + 4)]
+
+
 def tickets(count=40):
     return [{"prompt": f"Ticket {i}: sort it.", "answer": LABELS[i % 4]} for i in range(count)]
 
@@ -98,6 +102,12 @@ FLAWED = {
         [NUMBER, {"kind": "pattern", "pattern": "[0-9]+", "weight": 3}],
         "other_answer",
     ),
+    "a near number": (powers, [{**NUMBER, "relative_tolerance": 0.4}], "number_off"),
+    "a number of any sign": (
+        sums,
+        [{"kind": "number", "reference": "answer", "extract": {"pattern": "([0-9]+)"}}],
+        "sign_changed",
+    ),
     "anything short": (
         sums,
         [NUMBER, {"kind": "lacks", "texts": ["sorry"], "weight": 2}],
@@ -140,7 +150,8 @@ def test_rows_without_references_are_tried_on_what_remains(files):
     rows = [{"prompt": f"Say something {chr(97 + i % 26) * (i + 1)}"} for i in range(40)]
     found = grpo(files, rows, [{"kind": "contains", "texts": ["7"]}])
     assert found.plan["reward_test"].get("references_right") is None
-    assert set(found.plan["reward_test"]["gaps"]) == {"empty", "prompt_copied", "repeated"}
+    tried = {"empty", "prompt_copied", "anything", "repeated"}
+    assert set(found.plan["reward_test"]["gaps"]) == tried
     assert "no_references" in ids(found.warnings)
 
 

@@ -138,6 +138,18 @@ def grpo(**changed):
     return launch_grpo(GrpoRequest(**given | {"probe": False} | changed))
 
 
+def loosely_rewarded(**changed):
+    """Call it with a reward that reads one of three fields."""
+    answers = [json.dumps({"a": i, "b": i + 1, "c": i + 2}) for i in range(40)]
+    rows = [
+        {"prompt": f"Fill in form {i}.", "answer": one, "a": i} for i, one in enumerate(answers)
+    ]
+    path = workspace_module.roots()[0] / "forms.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    check = {"kind": "json_schema", "schema": {"type": "object"}, "values": {"a": "a"}}
+    return grpo(dataset="forms.jsonl", rewards=[check], **changed)
+
+
 def probed_grpo(**changed):
     """Call it where a probe has found that no answer earns anything."""
     key = grpo().plan["probe_key"]
@@ -188,6 +200,7 @@ REFUSALS = {
     ),
     ("advised_against", "launch_grpo"): (grpo, {"advice": {"success_fraction": 0.0}}),
     ("rl_zero_reward", "launch_grpo"): (probed_grpo, {}),
+    ("uncompared_values", "launch_grpo"): (loosely_rewarded, {}),
     ("test_row", "launch_grpo"): (grpo, {"dataset": "tested.jsonl"}),
     ("undecided_columns", "launch_grpo"): (grpo, {"dataset": "rated.jsonl"}),
     (LEAK, "launch_grpo"): (grpo, {"validation": "train.jsonl"}),

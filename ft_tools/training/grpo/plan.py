@@ -75,7 +75,9 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
         rows = prompts if file is files[0] else read_prompts(file)
         require_columns(checks, ((one.line, one.row) for one in rows), file.path)
     _require_unseen(prompts, files, request.accept_findings)
-    tested, notes = require_sound(checks, prompts, request.reference_format, folder)
+    tested, notes = require_sound(
+        checks, prompts, request.reference_format, folder, request.accept_findings
+    )
     sampled = _with_sampling(request, source)
     _require_engine(request, source, sampled.training)
     key = _probe_key(

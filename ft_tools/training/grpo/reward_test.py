@@ -5,10 +5,11 @@ another row that is right for this one, too, is left out.
 """
 
 import json
+import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -44,8 +45,17 @@ ASKED = {"judge"}
 """Kinds that cost money: they are asked by the probe, not by a plan."""
 PLACEHOLDER = "{answer}"
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-CONSTANTS = ("True", "False", "None", "0")
-"""What a function that solves nothing may return in every case."""
+CONSTANTS = {**{name: name for name in ("True", "False", "None", "0")},
+             "argument": "_[0] if _ else None"}  # fmt: skip
+"""What a function that solves nothing may return in every case: at last, its first argument."""
+ANYTHING = ".*"
+"""An expression that matches everything."""
+NO_ROWS = "SELECT NULL WHERE 0"
+OFF, OFF_AT_LEAST = 0.3, 3
+"""A near number: off by this part, and at least by so much."""
+UNCOMPARED = "uncompared_values"
+ROWS_OF_A_VALUE = 4
+"""Rows on which each value of JSON references is changed alone."""
 
 
 class RewardTest(BaseModel):
@@ -63,12 +73,16 @@ class RewardTest(BaseModel):
 
 
 def require_sound(
-    checks: Sequence[Check], prompts: Sequence[Prompt], written_as: str, folder: Path
+    checks: Sequence[Check],
+    prompts: Sequence[Prompt],
+    written_as: str,
+    folder: Path,
+    accepted: Collection[str] = (),
 ) -> tuple[RewardTest, list[str]]:
     """Refuse a reward that rejects references or pays for answers that solve nothing.
 
     `written_as` is how a right answer is written around the reference; `folder` holds the paths in
-    checks.
+    checks; `accepted` are ids that the user accepts.
     """
     tried = [check for check in checks if check.kind not in ASKED]
     chosen = list(prompts[:: max(1, len(prompts) // ROWS)][:ROWS])
@@ -79,6 +93,8 @@ def require_sound(
     if known:
         asked += [(one, _written(one.reference, written_as)) for one in chosen]
     asked += [(one, text) for case in cases.values() for one, text in case]
+    by_value = _one_value_changed(known, written_as)
+    asked += [(one, text) for case in by_value.values() for one, text in case]
     with Scorer(tried, folder) as scorer:
         scores = iter(scorer.score([one.row for one, _ in asked], [text for _, text in asked]))
     right: dict[int, float] = {}
@@ -90,12 +106,20 @@ def require_sound(
         name: _require_told_apart(name, [(one, next(scores)) for one, _ in case], right)
         for name, case in cases.items()
     }
+    rewarded = {name: [_total(next(scores)) for _ in case] for name, case in by_value.items()}
+    free = [name for name, totals in rewarded.items() if min(totals) >= RIGHT]
+    notes = [] if known else [warning("no_references", rows=len(prompts))]
+    if free:
+        fields = {"names": ", ".join(free), "count": len(free), "all": len(by_value)}
+        if len(free) * 2 > len(by_value) and UNCOMPARED not in accepted:
+            raise refusal("values_not_compared", **fields)
+        notes.append(warning("values_not_compared", **fields))
     test = RewardTest(
         rows=len(chosen),
         references_right=_fraction(right.values()) if known else None,
         gaps={name: round(gap, 3) for name, gap in gaps.items()},
     )
-    return test, [] if known else [warning("no_references", rows=len(prompts))]
+    return test, notes
 
 
 Case = list[tuple[Prompt, str]]
@@ -122,12 +146,13 @@ def _junk(
         texts = {
             "empty": [""],
             "prompt_copied": [str(one.row["prompt"])],
-            "constant": [
+            "anything": [ANYTHING],
+        }
+        for name, value in CONSTANTS.items():
+            texts[f"constant {name}"] = [
                 f"def {one.row.get(entry, entry)}(*_, **__):\n    return {value}"
                 for entry in entries
-                for value in CONSTANTS
-            ],
-        }
+            ]
         if len(references) < 2:
             return texts | {"repeated": [FILLER * REPEATS]}
         others, item = _others(one, pool, columns), _first_only(reference)
@@ -135,6 +160,7 @@ def _junk(
         # too, and its own only where they are compared.
         values = [] if kinds & RUN else [*_own_values(one, columns), *others]
         has_condition = "sql" in kinds and WHERE.search(reference)
+        is_number = NUMBER.fullmatch(reference.strip()) and float(reference)
         return texts | {
             "other_answer": [_written(other, written_as) for other in others],
             "repeated": ["\n".join([other] * REPEATS) for other in others],
@@ -145,6 +171,9 @@ def _junk(
             "no_condition": [_written(WHERE.split(reference)[0], written_as)]
             if has_condition
             else [],
+            "no_rows": [_written(NO_ROWS, written_as)] if "sql" in kinds else [],
+            "number_off": [_written(_off(reference), written_as)] if is_number else [],
+            "sign_changed": [_written(_negated(reference), written_as)] if is_number else [],
         }
 
     cases: dict[str, Case] = {}
@@ -157,6 +186,36 @@ def _junk(
         drawn = random.Random(0).sample(prompts, min(len(prompts), 2 * ROWS))
         cases[MOST_COMMON] = [(one, _written(common, written_as)) for one in drawn]
     return {name: case for name, case in cases.items() if case}
+
+
+def _one_value_changed(known: Sequence[Prompt], written_as: str) -> dict[str, Case]:
+    """Return the references with one value changed, by its name, where they are JSON objects."""
+    values = [(one, json_collection(one.reference)) for one in known[:ROWS_OF_A_VALUE]]
+    objects = [(one, value) for one, value in values if isinstance(value, dict)]
+    if not objects or len(objects) < len(values):
+        return {}
+    cases: dict[str, Case] = {}
+    for one, value in objects:
+        for name, inner in value.items():
+            text = json.dumps({**value, name: _changed_value(inner)}, ensure_ascii=False)
+            cases.setdefault(name, []).append((one, _written(text, written_as)))
+    return cases
+
+
+def _off(reference: str) -> str:
+    """Return a number nearby that is not right.
+
+    >>> _off("10"), _off("-2.5")
+    ('13', '-5.5')
+    """
+    value = float(reference)
+    wrong = value + math.copysign(max(OFF * abs(value), OFF_AT_LEAST), value)
+    return f"{wrong:g}" if "." in reference else f"{wrong:.0f}"
+
+
+def _negated(reference: str) -> str:
+    text = reference.strip()
+    return text[1:] if text.startswith("-") else f"-{text}"
 
 
 def _others(one: Prompt, prompts: Sequence[Prompt], columns: Sequence[str]) -> list[str]:
