@@ -114,11 +114,6 @@ def survey_file(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def num_bytes(tensors: dict[str, Tensor]) -> int:
-    """Return the bytes of all tensors."""
-    return sum(t.num_bytes for t in tensors.values())
-
-
 def _header(file: Path) -> tuple[int, dict[str, Any]]:
     with file.open("rb") as stream:
         start = stream.read(8)

@@ -89,14 +89,14 @@ def size_of_tensors(held: dict[str, Tensor]) -> ModelSize:
         if len(t.shape) == 2 and name not in experts and not NOT_LINEAR.search(name)
     )
     widest = [t.shape[0] for name, t in held.items() if NOT_LINEAR.search(name) and t.shape]
-    total = sum(counts.values())
+    total, num_bytes = sum(counts.values()), sum(t.num_bytes for t in held.values())
     return ModelSize(
         num_params=total,
         linear_params=linear,
         expert_params=sum(counts[name] for name in experts),
         layer_params=max(layers.values(), default=0),
         vocab_size=max(widest, default=0),
-        bytes_per_param=safetensors_headers.num_bytes(held) / total if total else PUBLISHED_BYTES,
+        bytes_per_param=num_bytes / total if total else PUBLISHED_BYTES,
     )
 
 

@@ -80,7 +80,7 @@ def inspect(folder: Path, base: dict[str, Tensor], base_config: dict[str, Any]) 
         variant=_variant(config),
         route="whole" if why else "shards",
         why_whole=why,
-        bytes=safetensors_headers.num_bytes(held),
+        bytes=sum(tensor.num_bytes for tensor in held.values()),
     )
 
 

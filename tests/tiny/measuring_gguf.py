@@ -4,7 +4,7 @@ import fcntl
 import json
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import gguf as gguf_writer
 import numpy as np
@@ -160,7 +160,7 @@ def logits_of(model, ids):
 
 def measure(file, expected):
     """Compare a GGUF file with the model of a proof."""
-    with gguf.opened(file, proof.MAX_TEXT_TOKENS) as model:
+    with closing(gguf.open_file(file, proof.MAX_TEXT_TOKENS)) as model:
         same = expected.has_same_ids([gguf.tokenize(model, probe) for probe in expected.probes])
         rows = (logits_of(model, ids) for ids in expected.held_out.ids)
         return quality.summarise(expected.measure(rows), same)[0]

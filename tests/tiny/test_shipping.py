@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import textwrap
+from contextlib import closing
 
 import pytest
 from transformers import AutoTokenizer
@@ -148,6 +149,6 @@ def test_the_demo_model_keeps_its_mind_as_it_shrinks(
     assert types == {"gguf:Q8_0": {}, "gguf:Q4_K_M": {"Q5_0": 166, "Q8_0": 15}}
     messages = [{"role": "user", "content": demo.QUESTION}]
     asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
-    with gguf.opened(tmp_path / "Q8_0.gguf", 128) as model:
+    with closing(gguf.open_file(tmp_path / "Q8_0.gguf", 128)) as model:
         ((answer,), _) = llama_job.answers_of(model, [asked], 16, set())
     assert demo.ANSWER_HAS in tokenizer.decode(answer)

@@ -113,10 +113,16 @@ def _matrices(
     """
     stack, groups = stack_of(model)[0], kinds_of(blocks)
     firsts = {group.first: index for index, group in enumerate(groups)}
-    places = {f"{stack}.{i}": firsts.get(i) for i in range(len(blocks))}
+    in_block = re.compile(rf"{re.escape(stack)}\.(\d+)\.(.+)")
+
+    def place_of(name: str) -> tuple[int | None, str]:
+        """Return a group of blocks, or outside; None in a block like another. And the name there."""
+        found = in_block.fullmatch(name)
+        return (firsts.get(int(found[1])), found[2]) if found else (OUTSIDE, name)
+
     own: dict[int, list[Linear]] = defaultdict(list)
     for name, module in linears.items():
-        place, short = _place(name, places)
+        place, short = place_of(name)
         if place is not None:
             out, width = module.weight.shape
             if isinstance(module, Conv1D):
@@ -128,7 +134,7 @@ def _matrices(
     theirs: dict[int, list[Linear]] = defaultdict(list)
     converted: dict[int, list[Linear]] = defaultdict(list)
     for name, (d_out, d_in, copies) in _adapted(model, excluded):
-        place, short = _place(name, places)
+        place, short = place_of(name)
         if place is None:
             continue
         if name in linears:
@@ -223,17 +229,6 @@ def _kinds(block: nn.Module) -> list[str]:
         if any(True for _ in part.parameters()) and "Norm" not in type(part).__name__
     ]
     return list(Counter(parts))
-
-
-def _place(name: str, places: dict[str, int | None]) -> tuple[int | None, str]:
-    """Return a module's place: a group of blocks, or outside (-1); None in a block like another."""
-    match = re.match(r"(.*?\.\d+)\.(.*)", name)
-    while match:
-        path, rest = match.groups()
-        if path in places:
-            return places[path], rest
-        match = re.match(rf"({re.escape(path)}\..*?\.\d+)\.(.*)", name)
-    return OUTSIDE, name
 
 
 def _excluded(model: Any, linears: dict[str, nn.Module]) -> str:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +54,6 @@ def open_file(
             f"context of {num_context} tokens does not fit in memory; "
             "`python -m pip install -U llama-cpp-python`, or take another format"
         ) from error
-
-
-@contextmanager
-def opened(
-    path: Path | str, num_context: int, *, vocab_only: bool = False, verbose: bool = False
-) -> Iterator[Any]:
-    """Open a GGUF file for a while. As `open_file`."""
-    model = open_file(path, num_context, vocab_only=vocab_only, verbose=verbose)
-    try:
-        yield model
-    finally:
-        model.close()
 
 
 def tokenize(model: Any, text: str) -> list[int]:

@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     tokenizes_only = job["logits"] is None
     longest = max(map(len, texts + job["prompts"]))
     context = MIN_CONTEXT if tokenizes_only else longest + most + ROOM_TOKENS
-    with gguf.opened(job["file"], context, vocab_only=tokenizes_only, verbose=True) as model:
+    opened = gguf.open_file(job["file"], context, vocab_only=tokenizes_only, verbose=True)
+    with closing(opened) as model:
         answer: dict[str, Any] = {"ids": [gguf.tokenize(model, text) for text in job["probes"]]}
         if not tokenizes_only:
             path = Path(job["logits"])
