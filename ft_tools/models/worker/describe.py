@@ -116,7 +116,7 @@ def _matrices(
     in_block = re.compile(rf"{re.escape(stack)}\.(\d+)\.(.+)")
 
     def place_of(name: str) -> tuple[int | None, str]:
-        """Return the group of blocks, OUTSIDE or None (a block like another), and the name there."""
+        """Return the group of blocks, OUTSIDE or None for a block like another; and the name."""
         found = in_block.fullmatch(name)
         return (firsts.get(int(found[1])), found[2]) if found else (OUTSIDE, name)
 
