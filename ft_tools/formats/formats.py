@@ -282,7 +282,7 @@ def _pair(example: Example, row: Row, names: tuple[str, ...] = SIDES) -> None:
 def _take_prompt_out(example: Example) -> None:
     """Move the turns that both sides begin with into the prompt; both must then only answer."""
     chosen, rejected = example.chosen, example.rejected
-    shared = _num_shared(chosen[:-1], rejected[:-1])
+    shared = num_shared(chosen[:-1], rejected[:-1])
     prompt = chosen[:shared]
     # An explicit prompt that both sides repeat, it may be with what came before it.
     if not example.messages or (
@@ -301,14 +301,18 @@ def _stripped(turn: Message) -> Message:
 
 def _implicit_strings(example: Example, chosen: str, rejected: str) -> None:
     """Cut two texts where they part, at the last space before it, as TRL does."""
-    shared = _num_shared(chosen, rejected)
+    shared = num_shared(chosen, rejected)
     cut = max(chosen.rfind(" ", 0, shared) if chosen != rejected else shared, 0)
     example.messages = [{"role": "user", "content": chosen[:cut]}]
     example.chosen, example.rejected = answered_with(chosen[cut:]), answered_with(rejected[cut:])
 
 
-def _num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Return how many items two sequences share at their start."""
+def num_shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Return how many items two sequences share at their start.
+
+    >>> num_shared([1, 2, 3], [1, 2, 4, 5])
+    2
+    """
     pairs = enumerate(zip(one, other, strict=False))
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 

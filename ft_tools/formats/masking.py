@@ -5,10 +5,11 @@ rendering the conversation up to each turn, so no template needs `{% generation 
 tokenizer whose padding token is its end token (SmolLM2, Qwen) keeps the end in the loss.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from ft_tools.formats.formats import num_shared
 from ft_tools.formats.trl_formats import Example, Format
 
 IGNORED = -100
@@ -67,7 +68,7 @@ def tokenize_text(
     complete = completion if completion.endswith(end) else completion + end
     whole = encode(prompt + complete)
     before = encode(prompt) if prompt else []
-    start = common_prefix(before, whole)
+    start = num_shared(before, whole)
     labels = [IGNORED] * start + whole[start:]
     return TokenizedSequence(whole, labels, prompt_drifts=start < len(before))
 
@@ -112,22 +113,10 @@ def ends_its_answer(one: TokenizedSequence, end_ids: set[int]) -> bool:
     return bool(end_ids.intersection(trained[-TAIL:]))
 
 
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return how many tokens two sequences share at their start.
-
-    >>> common_prefix([1, 2, 3], [1, 2, 4, 5])
-    2
-    """
-    for i, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return i
-    return min(len(first), len(second))
-
-
 def _one_answer(render: Render, messages: Messages) -> TokenizedSequence:
     whole = render(messages, False)
     before = render(messages[:-1], True)
-    start = common_prefix(before, whole)
+    start = num_shared(before, whole)
     labels = [IGNORED] * start + whole[start:]
     return TokenizedSequence(whole, labels, prompt_drifts=start < len(before))
 

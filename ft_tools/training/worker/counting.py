@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from ft_tools.errors import FineTuningError, Refused
-from ft_tools.formats.masking import common_prefix
+from ft_tools.formats.formats import num_shared
 from ft_tools.formats.training_rows import DatasetFacts, read_examples
 from ft_tools.formats.trl_formats import Example
 from ft_tools.lora.data_shape import padding_fraction
@@ -84,7 +84,7 @@ def _count_preferences(request: CountRequest, tokenizer: Any, facts: DatasetFact
         num_counted += 1
         with tokenizing.refused_by_template(f"{facts.path}:{line}", example):
             prompt, *wholes = tokenizing.prompt_and_answers(tokenizer, facts, example)
-        start = min(common_prefix(prompt, whole) for whole in wholes)
+        start = min(num_shared(prompt, whole) for whole in wholes)
         uncut += [(len(whole), len(whole) - start) for whole in wholes]
         if limit is None or start < limit:
             answers.append(wholes[0][start:])

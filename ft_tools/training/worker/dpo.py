@@ -8,6 +8,7 @@ from datasets import Dataset, Features, Json, Value
 from transformers import Trainer
 from trl import DPOConfig, DPOTrainer
 
+from ft_tools.formats.formats import num_shared
 from ft_tools.formats.training_rows import DatasetFacts, read_examples, tools_of
 from ft_tools.formats.trl_formats import Example
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
@@ -16,7 +17,6 @@ from ft_tools.training.report import DpoRunReport, TrainingRunReport
 from ft_tools.training.token_counts import DataReport
 from ft_tools.training.training_plan import DpoPlan
 from ft_tools.training.worker import loading, ranks_agree, tokenizing
-from ft_tools.training.worker.tokenizing import shared_turns
 from ft_tools.training.worker.work import Training
 
 
@@ -116,7 +116,7 @@ class Pairs(Preference):
 
     def _with_prompt(self, row: Example) -> Example:
         chosen, rejected = row["chosen"], row["rejected"]
-        shared = shared_turns(chosen, rejected)
+        shared = num_shared(chosen[:-1], rejected[:-1])
         answers = {"chosen": chosen[shared:], "rejected": rejected[shared:]}
         return row | {"prompt": chosen[:shared], **answers}
 

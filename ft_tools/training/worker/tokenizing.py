@@ -6,11 +6,11 @@ Imports no torch: the process that counts for a plan does without.
 import contextlib
 from collections.abc import Iterator
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
+from ft_tools.formats.formats import num_shared
 from ft_tools.formats.masking import LossOn, Messages, Render, TokenizedSequence, tokenize_example
 from ft_tools.formats.training_rows import DatasetFacts, tools_of
 from ft_tools.formats.trl_formats import Example
@@ -43,7 +43,7 @@ def prompt_and_answers(tokenizer: Any, facts: DatasetFacts, example: Example) ->
         return [encoded(tokenizer, text) for text in (asked, *wholes)]
     if asked is None:
         chosen, rejected = answers
-        shared = shared_turns(chosen, rejected)
+        shared = num_shared(chosen[:-1], rejected[:-1])
         asked, answers = chosen[:shared], [chosen[shared:], rejected[shared:]]
     render = renderer(tokenizer, example)
     return [render(asked, True), *(render(asked + answer, False) for answer in answers)]
@@ -55,13 +55,6 @@ def prompt_ids(tokenizer: Any, example: Example) -> list[int]:
     if isinstance(asked, str):
         return encoded(tokenizer, asked)
     return renderer(tokenizer, {})(asked, True)
-
-
-def shared_turns(chosen: Messages, rejected: Messages) -> int:
-    """Return the turns that two conversations begin with, at least one left for each answer."""
-    both = zip(chosen, rejected, strict=False)
-    shared = sum(1 for _ in takewhile(lambda two: two[0] == two[1], both))
-    return min(shared, len(chosen) - 1, len(rejected) - 1)
 
 
 def encoded(tokenizer: Any, text: str) -> list[int]:
