@@ -1,12 +1,11 @@
 """Benchmark files: which columns are questions, and that none is taken for checked that is not."""
 
-import json
-
 import pytest
 
 from ft_tools.data.audit import perform
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData
+from tests.unit.jsonl import write
 
 ASKED = "How many apples are left in the basket when Ann has given four of nine to her brother"
 ANSWER = {"role": "assistant", "content": "It is at the depot."}
@@ -20,10 +19,6 @@ FORMS = {
     "mt_bench": {"question_id": 1, "turns": [ASKED, "And now?"]},
     "capitals": {"Problem": ASKED},
 }
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import PrepareRequest
 from ft_tools.errors import BadInput
 from ft_tools.formats.readers.rows import Row
+from tests.unit.jsonl import write
 
 
 def prepare(mapping, path="d.json"):
@@ -52,27 +53,6 @@ TURNS = {
 }
 
 
-def test_a_list_of_turns_with_an_opening_and_internal_notes(workspace):
-    (workspace / "d.json").write_text(json.dumps({"tickets": [ticket(at) for at in range(20)]}))
-    made = prepare({"turns": TURNS})
-    assert made.counts == {"train": 20}
-    turns = sorted(map(said, trained(workspace)))
-    assert turns == sorted(
-        [
-            ("user", f"My parcel {at} is late, where is it?"),
-            ("assistant", f"It left depot {at}."),
-        ]
-        for at in range(20)
-    )
-    (note,) = [one for one in made.assumptions if "turns left out" in one]
-    for part in (
-        "20 after the last answer",
-        "20 not kept by public",
-        "20 of speakers that are left out",
-    ):
-        assert part in note
-
-
 def test_speakers_without_a_role_are_refused_with_how_often_they_speak(workspace):
     (workspace / "d.json").write_text(json.dumps({"tickets": [ticket(at) for at in range(20)]}))
     with pytest.raises(BadInput, match=r"lacks 1 speakers \(bot 20\)"):
@@ -92,7 +72,7 @@ def test_rows_of_one_turn_each_are_joined_by_id_and_ordered_by_time(workspace):
         )
         for at in range(15)
     ]
-    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(workspace / "d.jsonl", rows)
     turns = {"conversation": "thread", "role": "who", "text": "text", "order": "ts"}
     roles = {"cust": "user", "lena": "assistant"}
     made = prepare({"turns": turns | {"roles": roles}}, "d.jsonl")
@@ -152,23 +132,6 @@ def test_of_a_tree_of_messages_the_path_to_the_last_one_is_trained(workspace):
     (note,) = [one for one in made.assumptions if "turns left out" in one]
     for part in ("22 of other branches", "1 after the last answer", "21 without text"):
         assert part in note
-
-
-def test_a_table_of_turns_may_be_a_tree_too(workspace):
-    rows = [
-        {"thread": at, "id": name, "after": parent, "who": role, "text": f"{text} {at}", "end": "d"}
-        for name, parent, role, text in (
-            ("d", "a", "assistant", "Good"),
-            ("a", "", "user", "Asked"),
-            ("c", "a", "assistant", "Bad"),
-        )
-        for at in range(15)
-    ]
-    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    turns = {"conversation": "thread", "role": "who", "text": "text"}
-    made = prepare({"turns": turns | {"tree": {"parent": "after", "last": "end"}}}, "d.jsonl")
-    assert made.counts == {"train": 15}
-    assert all(turns[-1]["content"].startswith("Good") for turns in trained(workspace))
 
 
 def test_a_value_that_no_turn_has_is_refused_and_such_a_speaker_noted(workspace):

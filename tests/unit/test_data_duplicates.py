@@ -1,6 +1,5 @@
 """What the search for near-duplicates by words, leaks and conflicts removes, notes and says."""
 
-import json
 import random
 
 import pytest
@@ -14,16 +13,13 @@ from ft_tools.errors import BadData
 from ft_tools.similarity import words
 from ft_tools.similarity.by_words import Lexical
 from ft_tools.similarity.word_hashes import tokens_in
+from tests.unit.jsonl import write
 
 WORDS = [f"{a}{b}" for a in ("lo", "mi", "ra", "te", "su", "ka", "bo") for b in "bcdfghjklmnprst"]
 
 
 def text(numbers, count):
     return " ".join(numbers.choices(WORDS, k=count))
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from ft_tools.training.request import SftRequest
 from ft_tools.training.tool import launch_sft
 from tests.creating import chat
 from tests.protocol import calls
+from tests.unit.jsonl import write
 
 WORDS = ("parcel", "depot", "refund", "invoice", "account", "password", "delivery", "return")
 
@@ -24,10 +25,6 @@ WORDS = ("parcel", "depot", "refund", "invoice", "account", "password", "deliver
 def row(at, **others):
     asked = f"Where is the {WORDS[at % 8]} number {at} of customer {at * 7} now?"
     return {"asked": asked, "said": f"It waits at counter {at}.", **others}
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
 
 
 ASKS = {"prompt": "{asked}", "answer": ["said"]}
@@ -153,21 +150,14 @@ def test_marks_that_are_neither_good_nor_bad_are_refused(workspace):
     }
 
 
-def test_two_columns_of_answers_are_pairs_and_better_answers_replace_others(workspace):
+def test_two_columns_of_answers_are_pairs(workspace):
     rows = [row(at, better=f"Counter {at}, second floor." if at % 2 else "") for at in range(40)]
     write(workspace / "d.jsonl", rows)
     sides = {"prompt": "{asked}", "chosen": "better", "rejected": "said"}
     made = prepare(sides)
     assert (made.task, made.counts["no_answer"]) == ("dpo", 20)
     assert all("floor" in one["chosen"][0]["content"] for one in lines(workspace, *EXAMPLES))
-    made = prepare({**ASKS, "corrected": "better"}, output_dir="other")
-    assert made.num_corrected == 20
-    said = [
-        json.loads(line)["messages"][1]["content"]
-        for name in EXAMPLES
-        for line in (workspace / "other" / f"{name}.jsonl").read_text("utf-8").splitlines()
-    ]
-    assert sum("floor" in answer for answer in said) == 20
+    assert prepare({**ASKS, "corrected": "better"}, output_dir="other").num_corrected == 20
 
 
 PICKED = {"column": "pick", "answers": {"A": "a", "B": "b"}, "neither": ["=", "-"]}
@@ -398,20 +388,11 @@ def test_a_mapping_that_contradicts_itself_is_refused(mapping, said):
 
 
 def test_rows_that_are_examples_already_need_no_mapping_and_take_marks(workspace):
-    turns = [
-        {
-            "messages": [
-                {"role": "user", "content": row(at)["asked"]},
-                {"role": "assistant", "content": row(at)["said"]},
-            ],
-            "vote": at % 2,
-        }
-        for at in range(30)
-    ]
-    write(workspace / "d.jsonl", turns)
+    chats = [chat(row(at)["asked"], row(at)["said"]) for at in range(30)]
+    write(workspace / "d.jsonl", [one | {"vote": at % 2} for at, one in enumerate(chats)])
     made = prepare({"marks": {"column": "vote", "good": 1, "bad": 0}})
     assert (made.task, made.marks) == ("kto", {"good": 15, "bad": 15})
-    write(workspace / "plain.jsonl", [{"messages": one["messages"]} for one in turns])
+    write(workspace / "plain.jsonl", chats)
     shown = prepare_dataset(PrepareRequest(path="plain.jsonl"))
     assert shown.mapping_hash
     assert shown.profile is None

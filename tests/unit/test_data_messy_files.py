@@ -285,15 +285,6 @@ def test_each_sheet_is_named_with_its_size_and_each_table_with_its_columns(works
         show_examples(ShowRequest(path=path, query="SELECT * FROM asked a, said b"))
 
 
-def test_what_no_row_or_turn_has_is_refused_with_what_there_is(workspace):
-    path, arguments, _ = speakers_by_id(workspace)
-    arguments["mapping"]["turns"]["keep"] = {"public": "yes"}
-    with pytest.raises(BadInput, match=r"no turn has 'yes' in public, which has true 49, false 25"):
-        prepare_dataset(PrepareRequest(path=path, **arguments))
-    with pytest.raises(BadInput, match=r"role.*end-user 24, agent 1"):
-        show_examples(ShowRequest(path=path, sheet="users", where={"role": "Agent"}))
-
-
 def test_a_speaker_that_the_list_lacks_is_refused_whatever_stands_for_all_others(workspace):
     path, arguments, _ = speakers_by_id(workspace)
     made = json.loads((workspace / path).read_text())

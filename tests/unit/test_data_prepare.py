@@ -12,6 +12,7 @@ from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadData, BadInput, OutputExists
+from tests.unit.jsonl import write
 
 WORDS = (
     *("amber", "birch", "cedar", "delta", "ember", "fjord"),
@@ -25,10 +26,6 @@ def row(number, **others):
     words = [WORDS[(at * step + step) % 12] for step in (1, 5, 7)]
     asked = f"Which {words[0]} of {words[1]} has the {words[2]} number {at * at}?"
     return {"asked": asked, "said": f"The one in hall {at % 7}, shelf {at}.", **others}
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
 
 
 def ask(**others):
@@ -118,16 +115,6 @@ def test_a_large_file_is_prepared_by_a_run(workspace, monkeypatch):
     assert started[0][1].answer == ["said"]
 
 
-def test_rows_of_a_group_stay_in_one_part(workspace):
-    write(workspace / "d.jsonl", [row(at, who=f"c{at % 12}") for at in range(120)])
-    confirmed(ask(mapping={**ASKS, "group_by": "who"}, test_fraction=0.2))
-    parts = [set(asked(workspace, name)) for name in ("train", "validation", "test")]
-    groups = [{at % 12 for at in range(120) if row(at)["asked"] in part} for part in parts]
-    assert all(groups)
-    assert groups[0].isdisjoint(groups[1] | groups[2])
-    assert groups[1].isdisjoint(groups[2])
-
-
 def test_the_latest_rows_are_the_test_part_and_their_groups_are_not_trained_on(workspace):
     rows = [row(at, who=f"c{at % 40}", at=f"{1 + at % 28}.{1 + at // 28}.2026") for at in range(80)]
     write(workspace / "d.jsonl", rows)
@@ -137,16 +124,6 @@ def test_the_latest_rows_are_the_test_part_and_their_groups_are_not_trained_on(w
     assert set(asked(workspace, "test")) == {one["asked"] for one in rows[60:]}
     assert made.counts["same_group_as_test"] == 20
     assert any("same_group_as_test" in note for note in made.assumptions)
-
-
-def test_similar_prompts_stay_in_one_part(workspace):
-    rows = [row(at) for at in range(60)]
-    rows += [one | {"asked": f"{one['asked']} Thanks!", "said": "Ask at the desk."} for one in rows]
-    write(workspace / "d.jsonl", rows)
-    confirmed(ask(test_fraction=0.2))
-    for name in ("train", "validation", "test"):
-        part = set(asked(workspace, name))
-        assert {f"{one} Thanks!" for one in part if "Thanks" not in one} <= part
 
 
 TEMPLATES = (
@@ -160,21 +137,6 @@ TEMPLATES = (
     "There is a long scratch on one side of the {} that came today",
     "Can I swap the {} for a larger one without paying postage again",
 )
-
-
-def test_whole_templates_are_held_out_where_prompts_follow_few(workspace):
-    rows = [
-        {"asked": t.format(f"{WORDS[at % 12]} {at}"), "said": f"We look for it, case {n}{at}."}
-        for n, t in enumerate(TEMPLATES)
-        for at in range(20)
-    ]
-    write(workspace / "d.jsonl", rows)
-    made = confirmed(ask(near_duplicates="auto", test_fraction=0.2))
-    held = made.wordings
-    assert held["num_test"] >= 1
-    test, train = set(asked(workspace, "test")), asked(workspace, "train")
-    starts = {one[:12] for one in test}
-    assert not any(one[:12] in starts for one in train)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +156,7 @@ def test_short_questions_with_the_same_opening_follow_no_template(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_held_out_templates_are_of_each_class_in_proportion(workspace, seed):
+def test_whole_templates_are_held_out_of_each_class_in_proportion(workspace, seed):
     teams, places = ("stock", "billing", "delivery"), ("hall", "yard", "desk", "gate")
     rows = [
         {
@@ -211,6 +173,8 @@ def test_held_out_templates_are_of_each_class_in_proportion(workspace, seed):
     parts = {"near_duplicates": "auto", "test_fraction": 0.34, "validation_fraction": 0.0}
     assert confirmed(ask(mapping=mapping, seed=seed, **parts)).wordings["num_test"] == 3
     team_of = {one["asked"]: one["team"] for one in rows}
+    starts = {one[:12] for one in asked(workspace, "test")}
+    assert not any(one[:12] in starts for one in asked(workspace, "train"))
     for name in ("train", "test"):
         counts = Counter(team_of[one] for one in asked(workspace, name))
         assert len(counts) == 3

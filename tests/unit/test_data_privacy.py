@@ -9,6 +9,7 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.request import AuditRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.redaction import PATTERNS
+from tests.unit.jsonl import write
 from tests.unit.test_redaction import EXAMPLES
 
 KEY = EXAMPLES["hugging_face_token"]
@@ -75,7 +76,7 @@ PLACES = {
 
 def audit(workspace, row, **arguments):
     rows = [row, *({"prompt": f"Say {at}.", "completion": f"It is {at}."} for at in range(11))]
-    (workspace / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(workspace / "d.jsonl", rows)
     request = AuditRequest(
         path="d.jsonl", output_dir="out", max_removed_fraction=1.0, near_duplicates="off"
     )

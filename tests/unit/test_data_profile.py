@@ -10,10 +10,7 @@ from ft_tools.data.request import ShowRequest
 from ft_tools.data.show.show_examples import show_examples
 from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadInput
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+from tests.unit.jsonl import write
 
 
 def rows(count=60):

@@ -113,11 +113,6 @@ def test_all_of_a_file_is_read_however_its_json_is_put_together(workspace, case)
     assert problems(name) == []
 
 
-def test_a_parquet_file_gives_the_same_rows(workspace):
-    pq.write_table(pa.Table.from_pylist(ROWS), workspace / "table.parquet")
-    assert values("table.parquet") == ROWS
-
-
 def test_a_folder_is_read_in_the_order_of_its_names_and_numbered_through(workspace):
     (workspace / "many").mkdir()
     (workspace / "many" / "b.jsonl").write_bytes(jsonl(ROWS[10:]))

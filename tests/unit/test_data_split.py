@@ -1,9 +1,8 @@
 """What is near stays on one side of the split."""
 
-import json
-
 from ft_tools.data.audit import perform
 from ft_tools.data.request import AuditRequest
+from tests.unit.jsonl import read, write
 
 NUM_TOPICS = 40
 WORDINGS = (
@@ -13,8 +12,8 @@ WORDINGS = (
 )
 
 
-def write(path):
-    """Write groups of prompts that are near; each has an answer of its own, so all stay."""
+def split(workspace, near_duplicates):
+    """Audit groups of prompts that are near; each has an answer of its own, so all stay."""
     rows = [
         {
             "prompt": text.format(chr(97 + topic % 26) * 5, topic),
@@ -23,20 +22,12 @@ def write(path):
         for at, text in enumerate(WORDINGS)
         for topic in range(NUM_TOPICS)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def topics(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["messages"][1]["content"].split()[0] for line in lines]
-
-
-def split(workspace, near_duplicates):
-    write(workspace / "data.jsonl")
-    perform(
-        AuditRequest(path="data.jsonl", output_dir="out", near_duplicates=near_duplicates, seed=1)
-    )
-    return topics(workspace / "out" / "train.jsonl"), topics(workspace / "out" / "validation.jsonl")
+    write(workspace / "d.jsonl", rows)
+    perform(AuditRequest(path="d.jsonl", output_dir="out", near_duplicates=near_duplicates, seed=1))
+    return [
+        [one["messages"][1]["content"].split()[0] for one in read(workspace / "out" / name)]
+        for name in ("train.jsonl", "validation.jsonl")
+    ]
 
 
 def test_prompts_that_are_near_are_never_on_both_sides(workspace):
@@ -59,11 +50,11 @@ def test_conversations_that_begin_alike_are_never_on_both_sides(workspace):
             turns += [{"role": "assistant", "content": f"Part {turn} of {topic}, as asked."}]
             rows.append({"messages": list(turns)})
             turns += [{"role": "user", "content": f"And then? ({turn})"}]
-    (workspace / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(workspace / "data.jsonl", rows)
     perform(AuditRequest(path="data.jsonl", output_dir="out", near_duplicates="off"))
-    sides = []
-    for name in ("train", "validation"):
-        lines = (workspace / "out" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-        sides.append({json.loads(line)["messages"][0]["content"] for line in lines})
+    sides = [
+        {one["messages"][0]["content"] for one in read(workspace / "out" / name)}
+        for name in ("train.jsonl", "validation.jsonl")
+    ]
     assert len(sides[1]) == 6
     assert not sides[0] & sides[1]

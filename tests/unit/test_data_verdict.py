@@ -1,6 +1,5 @@
 """What the verdict of an audit promises: enough rows, a held-out part, answers that agree."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,7 @@ from ft_tools.data.tool import audit_dataset
 from ft_tools.errors import BadInput, Refused
 from ft_tools.formats.test_sets import FOLDER
 from ft_tools.similarity import minilm
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+from tests.unit.jsonl import write
 
 
 def row(at, answer=None):
@@ -143,3 +139,12 @@ def test_a_model_whose_tokenizer_cannot_be_had_is_audited_without_it_as_a_launch
     with pytest.raises(BadInput, match="leave `model` out"):
         audit_dataset(AuditRequest(path="rows.jsonl", model="bare"))
     assert not (workspace / "runs").exists()
+
+
+@pytest.mark.parametrize(("num_copies", "asks"), [(60, False), (61, True)])
+def test_more_than_half_gone_is_asked_about_and_half_is_not(workspace, num_copies, asks):
+    write(workspace / "d.jsonl", map(row, [*range(60), *[0] * num_copies]))
+    report = audit_dataset(AuditRequest(path="d.jsonl", output_dir="out", near_duplicates="off"))
+    assert report.num_usable == 60
+    assert (report.outputs is None, report.verdict == "not_ready") == (asks, asks)
+    assert (workspace / "out").exists() != asks
