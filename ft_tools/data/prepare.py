@@ -298,8 +298,8 @@ def _notes(request: PrepareRequest, rows: ProcessedRows) -> Iterator[str]:
     if left_out := sum(counts.values()) - num_rows:
         removed = left_out - unlabelled
         yield note("left_out", count=left_out, removed=removed, unlabelled=unlabelled)
-    counted = ("masked", "office_addresses", "fictional_numbers")
-    yield from (note(name, count=n) for name in counted if (n := scanned.counts[name]))
+    if masked := scanned.counts["masked"]:
+        yield note("masked", count=masked)
     yield from scanned.named.notes()
     for one in scanned.mapping.replace:
         if not scanned.changed_by[one]:

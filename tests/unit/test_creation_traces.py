@@ -216,7 +216,7 @@ def test_of_an_unknown_provider_no_terms_are_quoted(workspace):
 NAMED = "Noor van Veen"
 
 
-def test_names_are_replaced_everywhere_and_what_is_left_readable_is_said(workspace):
+def test_names_are_replaced_everywhere(workspace):
     turns = [
         said("system", f"You help {NAMED} (noor@mail.example, info@mail.example)."),
         said("user", f"I am {NAMED}; call +1 212 555 0142"),
@@ -230,9 +230,6 @@ def test_names_are_replaced_everywhere_and_what_is_left_readable_is_said(workspa
     assert (NAMED in text.replace(f"call_{NAMED}", ""), "noor@" in text) == (False, False)
     assert report.log.replaced == {NAMED: 5, "Ada King": 0}
     assert report.log.masked == {"email": 1}
-    (left,) = (one for one in report.warnings if one.startswith("left_readable"))
-    assert "1 office_addresses" in left
-    assert "1 fictional_numbers" in left
 
 
 def test_a_token_of_an_unknown_vendor_is_masked_and_names_of_calls_are_not(workspace):

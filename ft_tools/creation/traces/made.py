@@ -1,6 +1,5 @@
 """The conversations of logs of any known format as made rows, and what a plan says of the logs."""
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -28,7 +27,6 @@ from ft_tools.creation.traces.log import (
     unmet,
 )
 from ft_tools.creation.traces.messages import text_at, trainable
-from ft_tools.data.judge.privacy import left_readable
 from ft_tools.data.map.masking import mask_example, replace_in
 from ft_tools.facts.teachers import terms_of
 from ft_tools.formats.column_counts import number_of, shown
@@ -58,7 +56,7 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
         BadInput: It is no known log.
         UnknownName: The condition names a sign that nothing has.
     """
-    log, masked, left, dropped = Log(), Counter[str](), Counter[str](), Counter[str]()
+    log, masked, dropped = Log(), Counter[str](), Counter[str]()
     replaced = Counter(dict.fromkeys(request.replace, 0))
     for row in _rows_in(workspace.existing(request.marks), log) if request.marks else ():
         for name, value in row.value.items():
@@ -76,7 +74,6 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
         example = Example(one.row.line, one.format, "sft", messages, tools=one.tools or None)
         replaced.update(replace_in(example, request.replace, f"{one.row.file}:{one.row.line}"))
         masked.update(mask_example(example))
-        left.update(left_readable(json.dumps([example.messages, example.tools])))
         asked = next(str(m["content"]) for m in messages if m["role"] == "user")
         name = f"{request.source}/{one.row.file}" if path.is_dir() else request.source
         origin = _origin(one, name, digest)
@@ -93,9 +90,6 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
         notes=_listed(log.notes),
     )
     warnings = [] if request.keep else [warning("no_condition")]
-    if left:
-        listed = ", ".join(f"{num} {kind}" for kind, num in left.most_common())
-        warnings.append(warning("left_readable", listed=listed))
     return Made(rows, len(found), dropped, warnings, log=counts)
 
 

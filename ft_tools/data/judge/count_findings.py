@@ -1,6 +1,5 @@
 """Turn what was scanned into the findings and lengths of a report."""
 
-from array import array
 from collections import Counter
 from typing import Any
 
@@ -11,7 +10,6 @@ from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import Finding, Tokens
 from ft_tools.data.request import AuditRequest, PrepareRequest
-from ft_tools.data.understand.lengths import quantile
 
 MAX_CONCISE_FINDINGS = 12
 FIRST_LINES = 5
@@ -37,16 +35,10 @@ def findings_of(scan: Scan, request: AuditRequest | PrepareRequest) -> list[Find
     findings = []
     num_validation = scan.ledger.num_validation
     for name, indices in scan.found.items():
-        ordered = array("Q", sorted(set(indices)))
-        parts = {
-            is_validation: [at for at in ordered if (at < num_validation) == is_validation]
-            for is_validation in (False, True)
-        }
-        findings += [
-            _of_rows(scan, request, name, part, is_validation)
-            for is_validation, part in parts.items()
-            if part
-        ]
+        ordered = sorted(set(indices))
+        for in_validation in (False, True):
+            part = [at for at in ordered if (at < num_validation) == in_validation]
+            findings += [_of_rows(scan, request, name, part, in_validation)] if part else []
     if columns := undecided_columns(scan):
         count = max(column.num_rows for column in scan.unread.undecided())
         findings.append(_of_the_file(scan, UNDECIDED, count, columns=columns[:MOST_COLUMNS]))
@@ -73,7 +65,7 @@ def _of_the_file(scan: Scan, name: str, count: int, **others: Any) -> Finding:
     """Report what is no fault of single rows; nothing is removed for it."""
     total = len(scan.ledger) - scan.ledger.num_validation
     fraction = round(min(1.0, count / max(1, total)), 4)
-    return _finding(name, **({"count": count, "fraction": fraction} | others))
+    return _finding(name, count=count, fraction=fraction, **others)
 
 
 def _of_rows(
@@ -112,9 +104,9 @@ def _of_rows(
 def _finding(name: str, **numbers: Any) -> Finding:
     """Fill in a row of the table."""
     rule = RULES[name]
-    texts = {"message": rule.message, "cure": rule.cure, "source": rule.source}
-    plain: dict[str, Any] = {"severity": rule.severity, "rows": [], "removed": False}
-    return Finding(**({"id": name} | texts | plain | numbers))
+    row: dict[str, Any] = {"message": rule.message, "cure": rule.cure, "source": rule.source}
+    row |= {"severity": rule.severity, "rows": [], "removed": False}
+    return Finding(**({"id": name} | row | numbers))
 
 
 def tokens_of(ledger: Ledger, max_length: int, method: str) -> Tokens | None:
@@ -122,22 +114,25 @@ def tokens_of(ledger: Ledger, max_length: int, method: str) -> Tokens | None:
     kept = ledger.kept(validation=False)
     if not kept:
         return None
-    whole = sorted(ledger.tokens[index] for index in kept)
-    answers = sorted(ledger.answer_tokens[index] for index in kept)
-    cut = [index for index in kept if ledger.tokens[index] > max_length]
+    # numpy comes with it, which tools that count nothing do without.
+    import numpy as np
+
+    whole, answers = (
+        np.array([column[at] for at in kept]) for column in (ledger.tokens, ledger.answer_tokens)
+    )
+    p05, p50, p95 = np.quantile(whole, (0.05, 0.5, 0.95), method="inverted_cdf")
+    is_cut = whole > max_length
     return Tokens(
         method=method,
-        p05=quantile(whole, 0.05),
-        p50=quantile(whole, 0.5),
-        p95=quantile(whole, 0.95),
-        max=whole[-1],
-        total=sum(whole),
-        answer_p50=quantile(answers, 0.5),
+        p05=int(p05),
+        p50=int(p50),
+        p95=int(p95),
+        max=int(whole.max()),
+        total=int(whole.sum()),
+        answer_p50=int(np.quantile(answers, 0.5, method="inverted_cdf")),
         max_length=max_length,
-        num_truncated=len(cut),
-        num_without_answer=sum(
-            ledger.tokens[index] - ledger.answer_tokens[index] >= max_length for index in cut
-        ),
+        num_truncated=int(is_cut.sum()),
+        num_without_answer=int((is_cut & (whole - answers >= max_length)).sum()),
     )
 
 

@@ -2,7 +2,6 @@
 
 import re
 import string
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -125,19 +124,6 @@ Seen = dict[tuple[str, str], str]
 """Kind and value of what was found in one example -> what stands in its place."""
 
 
-def left_readable(text: str) -> "Counter[str]":
-    """Count what looks like personal data and is not masked: of offices, and kept for fiction.
-
-    >>> left_readable("ada@mail.example, info@mail.example, 555-0142, +1 212 555 0142")
-    Counter({'office_addresses': 1, 'fictional_numbers': 1})
-    """
-    found = Counter[str]()
-    for kind, name, pattern, is_meant in LEFT if may_hold(text) else ():
-        if _may_hold(kind, text):
-            found[name] += sum(not is_meant(one.group()) for one in pattern.finditer(text))
-    return +found
-
-
 def mask(text: str, seen: Seen | None = None) -> str:
     """Replace secrets and personal data by what kind they are of.
 
@@ -255,11 +241,6 @@ PERSONAL: list[Rule] = [
     ("phone", PHONE, is_phone),
 ]
 MASKED: list[Rule] = [*SECRETS, ("email", EMAIL, _is_of_a_person), *PERSONAL[1:]]
-LEFT: list[tuple[str, str, re.Pattern[str], Check]] = [
-    ("email", "office_addresses", EMAIL, _is_of_a_person),
-    ("phone", "fictional_numbers", PHONE, is_phone),
-]
-"""Kind, name of what is left of it, what it looks like, and whether one is masked."""
 
 
 def _replacing(kind: str, check: Check, seen: Seen | None) -> Callable[[re.Match[str]], str]:

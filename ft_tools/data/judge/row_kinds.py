@@ -1,7 +1,6 @@
 """What kind of examples a file holds, and which rows are of another kind, format or language."""
 
 from collections import Counter
-from collections.abc import Mapping
 
 from ft_tools.data.read.scan import Scan
 from ft_tools.data.report import Kind as Task
@@ -34,11 +33,7 @@ def main_format(scan: Scan) -> str:
 
 def _shapes(scan: Scan) -> "Counter[str]":
     """Count the examples of each shape."""
-    shapes: Counter[str] = Counter()
-    for name, count in scan.formats.items():
-        if name not in NO_EXAMPLE:
-            shapes[_shape_of(name)] += count
-    return shapes
+    return Counter(_shape_of(kind.format) for kind in scan.kinds if kind.format not in NO_EXAMPLE)
 
 
 def _shape_of(name: str) -> str:
@@ -53,7 +48,9 @@ def mark_formats(scan: Scan, task: str) -> None:
     main, shapes = main_format(scan), _shapes(scan)
     plain_or_chat = "text" if shapes["text"] > shapes["chat"] else "chat"
     wanted = plain_or_chat if task == "sft" else task
-    languages = _minorities(scan.languages.counts) - {UNKNOWN}
+    counts = scan.languages.counts
+    least = MIN_FRACTION * max(counts.values(), default=0)
+    languages = {name for name, count in counts.items() if count < least} - {UNKNOWN}
     for index, kind in enumerate(scan.kinds):
         if kind.format in NO_EXAMPLE:
             continue
@@ -64,8 +61,3 @@ def mark_formats(scan: Scan, task: str) -> None:
             scan.note("mixed_formats", index)
         if kind.language in languages:
             scan.note("language_mix", index)
-
-
-def _minorities(counts: Mapping[str, int]) -> set[str]:
-    most = max(counts.values(), default=0)
-    return {name for name, count in counts.items() if count < MIN_FRACTION * most}

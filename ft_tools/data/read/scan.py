@@ -203,8 +203,7 @@ class Scan:
         self.masked: Counter[str] = Counter()
         """Kind of secret or personal data -> examples in which it is replaced."""
         self.counts: Counter[str] = Counter()
-        """masked (values), office_addresses and fictional_numbers (which are not masked),
-        corrected, stripped, as_trained (rows that launches read as they are)."""
+        """masked (values), corrected, stripped, as_trained: rows that launches read as they are."""
         self.changed_by: Counter[str] = Counter()
         """Pattern of `replace` -> examples in which it found something."""
         self.secrets: Counter[str] = Counter()
@@ -429,8 +428,6 @@ class Scan:
         if is_plain and not privacy.may_hold("\n".join([turn["content"] for turn in turns])):
             return []
         answered, other = map("\n".join, example.texts())
-        for text in (answered, other):
-            self.counts.update(privacy.left_readable(text))
         found = []
         if secrets := privacy.secrets_in(f"{other}\n{answered}"):
             self.secrets.update(secrets)

@@ -90,15 +90,3 @@ def estimate_all(texts: Sequence[str]) -> list[int]:
     tokens += cjk * CJK_TOKENS_PER_CHAR + other * NON_LATIN_TOKENS_PER_CHAR
     found: list[int] = np.rint(tokens).astype(np.int64).tolist()
     return found
-
-
-def quantile(ordered: Sequence[int], fraction: float) -> int:
-    """Return the value below which a fraction of the ordered values lies (nearest rank).
-
-    >>> quantile([1, 2, 3, 4], 0.5), quantile([], 0.5)
-    (2, 0)
-    """
-    if not ordered:
-        return 0
-    at = max(0, min(len(ordered) - 1, round(fraction * len(ordered) + 0.4999) - 1))
-    return ordered[at]
