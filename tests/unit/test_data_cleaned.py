@@ -124,27 +124,19 @@ def sharegpt(name):
 NOT_READ = {
     "alpaca": lambda n: {"instruction": user(n)["content"], "output": assistant(n)["content"]},
     "sharegpt": sharegpt,
-    "other list": lambda n: {"conversations": chat(n)["messages"]},
     "content as parts": lambda n: {
         "messages": [user(n), assistant(n) | {"content": [{"type": "text", "text": n * 3}]}]
     },
-    "a system column": lambda n: chat(n) | {"system": "Be kind."},
     "a context": lambda n: {"prompt": "Where?", "context": n, "completion": f"{n} is here."},
-    "an instruction with pairs": lambda n: {
-        "instruction": pair(n)["prompt"], "chosen": pair(n)["chosen"],
-        "rejected": pair(n)["rejected"]
-    },
     "a bare list": lambda n: chat(n)["messages"],
     "nulls": lambda n: text(n) | {"prompt": None, "completion": None},
 }  # fmt: skip
 READ = {
     "messages": chat,
     "more columns": lambda n: chat(n) | {"id": n, "tools": [{"name": "look_up"}]},
-    "texts": text,
     "prompt and completion": lambda n: {
         "prompt": user(n)["content"], "completion": assistant(n)["content"]
     },
-    "prompt and completion of turns": lambda n: {"prompt": [user(n)], "completion": [assistant(n)]},
     "pairs": pair,
     "pairs of turns": lambda n: {
         "prompt": [user(n)], "chosen": [assistant(n) | {"content": sides(n)[0]}],

@@ -58,18 +58,12 @@ def templated():
     ]
 
 
-def test_a_template_does_not_make_different_examples_near(audit, templated, workspace):
+def test_a_template_does_not_make_different_examples_near_but_copies_are(audit, templated):
     report = audit(templated, output_dir="out")
     assert report.duplicates.num_near == 0
     assert (report.outputs.num_train, report.outputs.num_validation) == (900, 100)
-    assert not said(report, "examples asked for are in the validation file")
-
-
-def test_what_is_near_in_its_own_part_goes_though_there_is_a_template(audit, templated):
-    double = dict(templated[3])
-    double["prompt"] = double["prompt"].upper()
-    report = audit([*templated, double])
-    assert lines_of(report, "near_duplicate") == [1001]
+    double = templated[3] | {"prompt": templated[3]["prompt"].upper()}
+    assert lines_of(audit([*templated, double]), "near_duplicate") == [1001]
 
 
 def test_the_search_names_what_comparing_every_pair_names(monkeypatch):
@@ -171,18 +165,19 @@ def pair(chosen, rejected, prompt=ASKED):
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def test_pairs_with_another_rejected_answer_are_other_pairs(audit):
-    rows = [pair(GOOD, BAD), pair(GOOD, WORSE), pair(GOOD, f"{BAD}!", f"{ASKED}?")]
+@pytest.mark.parametrize(
+    ("rows", "near", "conflicting"),
+    [
+        ([pair(GOOD, BAD), pair(GOOD, WORSE), pair(GOOD, f"{BAD}!", f"{ASKED}?")], [3], []),
+        ([pair(GOOD, BAD), pair(BAD, GOOD), pair(GOOD, WORSE)], [], [1, 2]),
+    ],
+)
+def test_pairs_are_twins_with_the_same_rejected_answer_and_conflict_if_reversed(
+    audit, rows, near, conflicting
+):
     report = audit([*rows, *others(rows[0])])
-    assert lines_of(report, "near_duplicate") == [3]
-    assert lines_of(report, "conflicting_targets") == []
-
-
-def test_a_pair_and_the_same_pair_reversed_are_a_conflict(audit):
-    rows = [pair(GOOD, BAD), pair(BAD, GOOD), pair(GOOD, WORSE)]
-    report = audit([*rows, *others(rows[0])])
-    assert lines_of(report, "near_duplicate") == []
-    assert lines_of(report, "conflicting_targets") == [1, 2]
+    assert lines_of(report, "near_duplicate") == near
+    assert lines_of(report, "conflicting_targets") == conflicting
 
 
 def marked(answer, label, prompt=ASKED):

@@ -1,6 +1,5 @@
 """What tells chosen from rejected is measured on the pairs that can be trained on."""
 
-import json
 import random
 
 import pytest
@@ -10,50 +9,19 @@ from ft_tools.data.pipeline import Methods
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import AuditRequest, PrepareRequest
 from ft_tools.training.checks.data_quality import require_known
+from tests.unit.jsonl import write
 
-WORDS = [
-    "river",
-    "stone",
-    "cloud",
-    "paper",
-    "engine",
-    "glass",
-    "market",
-    "garden",
-    "window",
-    "sailor",
-    "copper",
-    "silver",
-]
+WORDS = (
+    *("river", "stone", "cloud", "paper", "engine", "glass"),
+    *("market", "garden", "window", "sailor", "copper", "silver"),
+)
 
 
-@pytest.fixture
-def found(workspace):
-    def run(sides, *, marked=False):
-        rows = [
-            {"prompt": asked, "chosen": chosen, "rejected": rejected}
-            for asked, (chosen, rejected) in zip(answers(len(sides), 9), sides, strict=True)
-        ]
-        if marked:
-            rows = [
-                {"prompt": f"{row['prompt']} {side}", "completion": row[side], "label": is_good}
-                for side, is_good in (("chosen", True), ("rejected", False))
-                for row in rows
-            ]
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (workspace / "d.jsonl").write_text(lines, encoding="utf-8")
-        report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"))
-        return {finding.id: finding.count for finding in report.findings}
-
-    return run
-
-
-def write_pairs(path, sides):
-    rows = [
+def pairs(sides):
+    return [
         {"prompt": asked, "chosen": chosen, "rejected": rejected}
         for asked, (chosen, rejected) in zip(answers(60, 9), sides, strict=True)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def answers(count, num_words=20):
@@ -62,17 +30,32 @@ def answers(count, num_words=20):
 
 
 @pytest.mark.parametrize("marked", [False, True])
-def test_marked_answers_are_compared_as_pairs_are(found, marked):
-    sides = list(zip(answers(60, 40), answers(60), strict=True))
-    assert found(sides, marked=marked)["length_bias"] == 60
-    even = list(zip(answers(60), reversed(answers(60)), strict=True))
-    assert found(even, marked=marked) == {}
+def test_marked_answers_are_compared_as_pairs_are(workspace, marked):
+    def found(sides):
+        rows = pairs(sides)
+        if marked:
+            rows = [
+                {"prompt": f"{row['prompt']} {side}", "completion": row[side], "label": is_good}
+                for side, is_good in (("chosen", True), ("rejected", False))
+                for row in rows
+            ]
+        write(workspace / "d.jsonl", rows)
+        report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"))
+        return {finding.id: finding.count for finding in report.findings}
+
+    assert found(zip(answers(60, 40), answers(60), strict=True))["length_bias"] == 60
+    assert found(zip(answers(60), reversed(answers(60)), strict=True)) == {}
+    formatted = [(f"- {one}", one) for one in answers(60)]
+    assert found(formatted)["format_bias"] == 60
+    # What one answer of ten has is no bias.
+    few = [(f"- {one}" if at % 10 == 0 else one, one[::-1]) for at, one in enumerate(answers(60))]
+    assert "format_bias" not in found(few)
 
 
 @pytest.mark.parametrize("num_words", [40, 20])
 def test_pairs_that_their_length_alone_tells_apart_are_said_and_shown(workspace, num_words):
     others = answers(60)[::-1] if num_words == 20 else answers(60)
-    write_pairs(workspace / "d.jsonl", zip(answers(60, num_words), others, strict=True))
+    write(workspace / "d.jsonl", pairs(zip(answers(60, num_words), others, strict=True)))
     report = perform(AuditRequest(path="d.jsonl", near_duplicates="off"))
     assert (report.verdict, report.reasons) == ("ready", [])
     told = [f.severity for f in report.findings if f.id == "told_apart"]
@@ -102,7 +85,7 @@ def test_pairs_that_their_length_alone_tells_apart_are_said_and_shown(workspace,
 def test_a_run_on_preferences_is_never_offered_on_a_raw_base_model(
     workspace, model, arguments, said
 ):
-    write_pairs(workspace / "d.jsonl", zip(answers(60), answers(60)[::-1], strict=True))
+    write(workspace / "d.jsonl", pairs(zip(answers(60), answers(60)[::-1], strict=True)))
     request = AuditRequest(path="d.jsonl", near_duplicates="off", output_dir="out")
     report = perform(request, Methods(named_model=model))
     (step,) = [step for step in report.next_steps if step.tool == "launch_dpo"]
