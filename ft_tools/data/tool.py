@@ -6,7 +6,6 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from ft_tools import installation, workspace
-from ft_tools.contract import Reason
 from ft_tools.data.audit import perform
 from ft_tools.data.judge import count_findings
 from ft_tools.data.judge.findings import note
@@ -23,7 +22,6 @@ from ft_tools.similarity.minilm import find_minilm
 
 # What is read in a few seconds on one slow core; more becomes a run.
 AT_ONCE_BYTES = 8 * 2**20
-SOURCE = "ft_tools/data/tool.py"
 TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken")
 """How files of tokenizers are named."""
 
@@ -54,21 +52,15 @@ def audit_dataset(request: AuditRequest) -> AuditReport:
     path = workspace.existing(request.path)
     require_data(path)
     readable, unread = readable_tokenizer(request)
-    size_bytes, why = _why_a_run(readable)
-    if why is None:
+    size_bytes, is_long = _size_and_is_long(readable)
+    if not is_long:
         return perform(readable, Methods(token_notes=lambda: unread, named_model=request.model))
     _require_packages(readable)
     plan = AuditPlan(path=request.path, size_bytes=size_bytes)
     lineage = {"dataset": request.path}
     run_id = start("audit", request, plan, request_id=request.request_id, lineage=lineage)
     step = next_step("wait_for_report", {"run_id": run_id})
-    return AuditReport(
-        verdict="pending",
-        run_id=run_id,
-        reasons=[why],
-        assumptions=unread,
-        next_steps=[step],
-    )
+    return AuditReport(verdict="pending", run_id=run_id, assumptions=unread, next_steps=[step])
 
 
 def readable_tokenizer(request: AuditRequest) -> tuple[AuditRequest, list[str]]:
@@ -110,27 +102,18 @@ def audit_if_small(request: AuditRequest) -> AuditReport | None:
         BadInput: As `audit_dataset`.
     """
     every = {"response_format": "detailed", "offset": 0, "limit": count_findings.FIRST_LINES}
-    return perform(request.model_copy(update=every)) if _why_a_run(request)[1] is None else None
+    return None if _size_and_is_long(request)[1] else perform(request.model_copy(update=every))
 
 
-def _why_a_run(request: AuditRequest) -> tuple[int, Reason | None]:
-    """Check every path; return the size, and why the audit is too much for one call if it is."""
+def _size_and_is_long(request: AuditRequest) -> tuple[int, bool]:
+    """Check every path; return the size, and whether the audit is too much for one call."""
     paths = [request.path, *filter(None, [request.validation_path]), *request.benchmark_paths]
     sources = [source for path in paths for source in find_sources(workspace.existing(path))]
     if request.output_dir is not None:
         workspace.new_folder(request.output_dir)
-    size_bytes = sum(source.size_bytes for source in sources)
-    work = decoded_size(sources, AT_ONCE_BYTES)
-    if request.near_duplicates == "semantic":
-        why = Reason(rule="semantic search loads a model", observed=True, source=SOURCE)
-    elif request.model is not None:
-        why = Reason(rule="real tokens load a tokenizer", observed=True, source=SOURCE)
-    elif work > AT_ONCE_BYTES:
-        rule = "bytes read in one call"
-        why = Reason(rule=rule, observed=work, threshold=AT_ONCE_BYTES, source=SOURCE)
-    else:
-        return size_bytes, None
-    return size_bytes, why
+    loads_a_model = request.near_duplicates == "semantic" or request.model is not None
+    is_large = decoded_size(sources, AT_ONCE_BYTES) > AT_ONCE_BYTES
+    return sum(source.size_bytes for source in sources), loads_a_model or is_large
 
 
 def _require_packages(request: AuditRequest) -> None:

@@ -56,7 +56,7 @@ def replace_in(example: Example, patterns: Mapping[str, str], where: str) -> "Co
         if calls := turn.get("tool_calls"):
             turn["tool_calls"] = [_with_arguments(call, changed) for call in calls]
     example.tools, example.text = changed(example.tools), changed(example.text)
-    return found
+    return +found
 
 
 def _with_arguments(call: Any, changed: Callable[[Any], Any]) -> Any:
@@ -67,9 +67,7 @@ def _with_arguments(call: Any, changed: Callable[[Any], Any]) -> Any:
     return {**call, "function": {**function, "arguments": changed(function["arguments"])}}
 
 
-def replaced(
-    patterns: Mapping[str, str], text: str, where: str, found: "Counter[str] | None" = None
-) -> str:
+def replaced(patterns: Mapping[str, str], text: str, where: str, found: "Counter[str]") -> str:
     """Return a text with what patterns find replaced, one after another; places are counted.
 
     Raises:
@@ -77,8 +75,7 @@ def replaced(
     """
     for pattern, other in patterns.items():
         text, num = in_time("subn", pattern, f"a text of {where}", lambda _, to=other: to, text)
-        if found is not None and num:
-            found[pattern] += num
+        found[pattern] += num
     return text
 
 
