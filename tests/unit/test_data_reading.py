@@ -79,18 +79,14 @@ FILES = {
         b" \n" * 100_000 + json.dumps({"data": ROWS}).encode(),
         ROWS,
     ),
-    "a pretty array": ("d.jsonl", json.dumps(ROWS, indent=1).encode(), ROWS),
     "an array, an element a line": ("d.jsonl", b"[" + b",\n".join(TEXTS) + b"]", ROWS),
-    "an array on one line": ("d.jsonl", json.dumps(ROWS).encode(), ROWS),
     "a wrapped array": ("d.jsonl", json.dumps(WRAPPED).encode(), ROWS),
     "a wrapped array behind its version": (
         "d.json",
         json.dumps({"version": "1.1", "info": {"a": [{}]}, "data": ROWS}).encode(),
         ROWS,
     ),
-    "a pretty wrapped array": ("d.jsonl", json.dumps({"items": ROWS}, indent=2).encode(), ROWS),
     "conversations on lines": ("d.jsonl", jsonl(CHATS), CHATS),
-    "conversations on lines of json": ("d.json", jsonl(CHATS), CHATS),
     "an array of conversations": ("d.json", json.dumps(CHATS).encode(), CHATS),
 }
 LONG_FIRST = [{"examples": FEW_SHOT * 3000} | ROWS[0], ROWS[1]]
