@@ -17,6 +17,7 @@ PREFIX = "base_model.model."
 LORA_A = ".lora_A.weight"
 LORA_B = ".lora_B.weight"
 MAGNITUDE = ".lora_magnitude_vector"
+VARIANTS = {"use_dora": "dora", "use_rslora": "rslora"}
 EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight", "wte.weight")
 
 
@@ -63,13 +64,12 @@ def inspect(folder: Path, base: dict[str, Tensor], base_config: dict[str, Any]) 
 
     Raises:
         BadInput: A file is damaged, or the adapter's shapes are those of another base.
-        Refused: Its weights are a pickle file, or the base is quantized.
+        Refused: Its weights are a pickle file.
     """
     require_unchanged(folder)
     config = read_config(folder)
     file = safetensors_headers.only_file(folder, safetensors_headers.ADAPTER)
     held = safetensors_headers.survey_file(file)
-    require_unquantized(base_config)
     _require_fit(folder, held, base, bool(config.get("fan_in_fan_out")))
     why = why_whole(held, base, base_config)
     return AdapterFacts(
@@ -77,7 +77,7 @@ def inspect(folder: Path, base: dict[str, Tensor], base_config: dict[str, Any]) 
         sha256=sha256(file),
         rank=int(config.get("r", 0)),
         num_modules=sum(name.endswith(LORA_A) for name in held),
-        variant=_variant(config),
+        variant=next((v for key, v in VARIANTS.items() if config.get(key)), "lora"),
         route="whole" if why else "shards",
         why_whole=why,
         bytes=sum(tensor.num_bytes for tensor in held.values()),
@@ -148,22 +148,15 @@ def target_of(name: str) -> str | None:
 def _require_fit(
     folder: Path, held: dict[str, Tensor], base: dict[str, Tensor], transposed: bool
 ) -> None:
+    """Refuse matrices whose outer lengths are not those of the weight that they change."""
     for name, tensor in held.items():
-        if not name.endswith((LORA_A, LORA_B)):
-            continue
         target = base.get(target_of(name) or "")
-        if target is None or len(target.shape) != 2 or len(tensor.shape) != 2:
+        if target is None or not name.endswith((LORA_A, LORA_B)):
+            continue
+        if len(target.shape) != 2 or len(tensor.shape) != 2:
             continue
         d_out, d_in = reversed(target.shape) if transposed else target.shape
-        found, wanted = (
-            (tensor.shape[1], d_in) if name.endswith(LORA_A) else (tensor.shape[0], d_out)
-        )
-        if found != wanted:
-            fields = {"name": name.removeprefix(PREFIX), "found": found, "wanted": wanted}
-            raise refusal("adapter_of_another_base", folder=folder, **fields)
-
-
-def _variant(config: dict[str, Any]) -> str:
-    if config.get("use_dora"):
-        return "dora"
-    return "rslora" if config.get("use_rslora") else "lora"
+        at, wanted = (1, d_in) if name.endswith(LORA_A) else (0, d_out)
+        if tensor.shape[at] != wanted:
+            fields = {"name": name.removeprefix(PREFIX), "found": tensor.shape[at]}
+            raise refusal("adapter_of_another_base", folder=folder, wanted=wanted, **fields)

