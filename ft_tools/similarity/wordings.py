@@ -108,8 +108,9 @@ def wordings_of(texts: Sequence[Words]) -> Wordings:
         for pair in _pairs(slotted(at)):
             having[pair].append(number)
     lone = math.log(max(2, len(learned)))
+    most = max(LEAST, INSTRUCTION * len(learned))
     weight = {
-        pair: math.log(len(learned) / len(some)) if len(some) <= _most(len(learned)) else 0.0
+        pair: math.log(len(learned) / len(some)) if len(some) <= most else 0.0
         for pair, some in having.items()
     }
     # A pair that one learned text has is of use to those alone that are not learned.
@@ -159,12 +160,8 @@ def _numbered(groups: Sequence[int | None]) -> Wordings:
 
 
 def _draw(count: int) -> list[int]:
-    """Return what is learned from; not every so-manieth, which may be all of one kind."""
+    """Return a random draw of what is learned from: every n-th could be all of one kind."""
     return sorted(random.Random(0).sample(range(count), min(count, MOST_LEARNED)))
-
-
-def _most(count: int) -> float:
-    return max(LEAST, INSTRUCTION * count)
 
 
 def _ends(words: Words) -> Words:
