@@ -50,18 +50,6 @@ def german_decimals(folder):
     )
 
 
-def better_beside_given(folder):
-    rows = [["q", "a", "better"]]
-    rows += [[a, s, f"Besser: {s}" if at % 2 else ""] for at, (a, s) in enumerate(ALL.items())]
-    write_csv(folder / "f.tsv", rows, "\t")
-    mapping = {"prompt": "{q}", "answer": "a", "corrected": "better"}
-    return (
-        "f.tsv",
-        {"mapping": mapping},
-        {a: f"Besser: {s}" if at % 2 else s for at, (a, s) in enumerate(ALL.items())},
-    )
-
-
 def tickets(folder):
     rows = [
         {
@@ -167,7 +155,6 @@ MAKERS = [
     title_above,
     two_sheets,
     german_decimals,
-    better_beside_given,
     tickets,
     database,
 ]
