@@ -330,33 +330,6 @@ def test_reserved_addresses_are_masked_and_those_of_offices_are_not(workspace):
     assert (made.num_stripped, left) == (1, [])
 
 
-def test_a_name_is_replaced_in_the_system_turn_and_in_calls_and_results_of_tools(workspace):
-    call = {"name": "mail", "arguments": {"to": "Ada King", "cc": ["Ada King"]}}
-    as_text = {"name": "Ada King", "arguments": '{"to": "Ada King"}'}
-    turns = [
-        {"role": "system", "content": "You help Ada King."},
-        {"role": "user", "content": "Write to Ada King"},
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [
-                {"id": f"c{at}", "type": "function", "function": one}
-                for at, one in enumerate((call, as_text))
-            ],
-        },
-        *({"role": "tool", "tool_call_id": f"c{at}", "content": "Ada King"} for at in range(2)),
-        {"role": "assistant", "content": "Done, Ada King."},
-    ]
-    write(
-        workspace / "d.jsonl",
-        [{"messages": turns}, *(chat(f"What is {at}?", f"It is {at}.") for at in range(29))],
-    )
-    made = prepare({"replace": {"Ada King": "[name]"}})
-    text = "".join((workspace / "out" / f"{name}.jsonl").read_text("utf-8") for name in EXAMPLES)
-    # A tool's name is no text that somebody said.
-    assert (text.count("Ada King"), text.count("[name]"), made.num_stripped) == (1, 8, 1)
-
-
 @pytest.mark.parametrize(
     ("mapping", "said"),
     [

@@ -54,16 +54,6 @@ def test_a_table_without_a_mapping_shows_its_profile_and_the_call_to_fill_in(wor
     assert report.next_steps[0].arguments["mapping"]["prompt"] == "{COLUMN}"
 
 
-def test_a_prompt_of_one_column_may_be_named_without_braces(workspace):
-    write(workspace / "d.jsonl", map(row, range(40)))
-    named, bare = (
-        prepare_dataset(ask(mapping={**ASKS, "prompt": p})) for p in ("{asked}", "asked")
-    )
-    assert named.mapping_hash == bare.mapping_hash
-    with pytest.raises(BadInput, match="columns: "):
-        prepare_dataset(ask(mapping={**ASKS, "prompt": "Sort this request."}))
-
-
 def test_the_next_step_of_a_concise_report_can_be_called_as_it_is(workspace):
     write(workspace / "d.jsonl", map(row, range(40)))
     shown = compact(prepare_dataset(ask(mapping={**ASKS, "mask": []})))
