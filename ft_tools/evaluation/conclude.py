@@ -6,7 +6,13 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.evaluation.report import ClassScore, EvaluationReport, RankedSystem, SystemResult
+from ft_tools.evaluation.report import (
+    GENERAL_LOSS,
+    ClassScore,
+    EvaluationReport,
+    RankedSystem,
+    SystemResult,
+)
 from ft_tools.evaluation.warnings import sentence, warning
 from ft_tools.metrics.table import CHECK, METRICS, asked_for
 from ft_tools.metrics.verdicts import ALPHA, examples_needed
@@ -162,10 +168,12 @@ def _changes(report: EvaluationReport) -> Iterator[str]:
 def _general_sentence(report: EvaluationReport) -> str:
     """Return what became of a tuned model's general ability."""
     found = {one.metric: one.verdict for one in report.general_ability}
-    for verdict in ("regressed", "underpowered"):
+    rows = {"regressed": "general_regressed", "underpowered": "general_underpowered"}
+    if GENERAL_LOSS in report.accepted:
+        rows["regressed"] = "accepted"
+    for verdict, row in rows.items():
         if names := ", ".join(name for name, own in found.items() if own == verdict):
-            was_accepted = report.accepted and verdict == "regressed"
-            return sentence("accepted" if was_accepted else f"general_{verdict}", names=names)
+            return sentence(row, names=names)
     return sentence("general_kept" if found else "general_unwatched")
 
 
