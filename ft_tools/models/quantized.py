@@ -1,8 +1,6 @@
 """Checkpoints that are quantized already: what can be trained on them as they are."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["bnb_4bit", "bnb_8bit", "gptq", "awq", "fp8", "mxfp4", "other"]
@@ -33,26 +31,15 @@ def nf4(model_type: str) -> dict[str, Any]:
     return NF4 | ({"llm_int8_skip_modules": kept} if kept else {})
 
 
-@dataclass(frozen=True)
-class QuantizedCheckpoint:
-    """How a checkpoint is quantized."""
-
-    kind: Kind
-    method: str
-    """As its config.json calls it."""
-
-
-def prequantized(config: Mapping[str, Any]) -> QuantizedCheckpoint | None:
+def prequantized(config: Mapping[str, Any]) -> Kind | None:
     """Return how a config.json says that its weights are quantized; None if they are not."""
-    found = config.get("quantization_config")
-    text = config.get("text_config")
+    found, text = config.get("quantization_config"), config.get("text_config")
     if found is None and isinstance(text, Mapping):
         found = text.get("quantization_config")
     if not isinstance(found, Mapping):
         return None
-    method = re.sub(r"[^a-z0-9_-]", "", str(found.get("quant_method", "")).lower())[:40]
+    method = str(found.get("quant_method", "")).lower()
     if method == "bitsandbytes" or "load_in_4bit" in found:
-        kind: Kind = "bnb_4bit" if found.get("load_in_4bit") else "bnb_8bit"
-        return QuantizedCheckpoint(kind, "bitsandbytes")
+        return "bnb_4bit" if found.get("load_in_4bit") else "bnb_8bit"
     kinds: dict[str, Kind] = {"gptq": "gptq", "awq": "awq", "fp8": "fp8", "mxfp4": "mxfp4"}
-    return QuantizedCheckpoint(kinds.get(method, "other"), method or "unnamed")
+    return kinds.get(method, "other")

@@ -53,7 +53,7 @@ def shape_of_config(config: dict[str, Any], name: str) -> ModelShape:
     else:
         shape = described_shape(config, name)
     found = prequantized(config)
-    return shape.model_copy(update={"quantized": found.kind}) if found else shape
+    return shape.model_copy(update={"quantized": found}) if found else shape
 
 
 def config_of(model: str) -> dict[str, Any]:

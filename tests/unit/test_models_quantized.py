@@ -50,8 +50,8 @@ def checkpoint(workspace):
     ],
 )
 def test_every_way_to_quantize_is_recognised(quantization, kind):
-    assert prequantized({"quantization_config": quantization}).kind == kind
-    assert prequantized({"text_config": {"quantization_config": quantization}}).kind == kind
+    assert prequantized({"quantization_config": quantization}) == kind
+    assert prequantized({"text_config": {"quantization_config": quantization}}) == kind
     assert prequantized({}) is None
 
 

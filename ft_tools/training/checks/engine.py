@@ -84,6 +84,6 @@ def _against_mlx(
     if not row:
         return ""
     fields = {"start": start, "odd": odd, "kind": brief(repr(kind))}
-    fields |= {"stored": stored.kind if stored else ""}
+    fields |= {"stored": stored or ""}
     problem, cure = message_and_cure(row, **fields)
     return f"{problem}; {cure}" if cure else problem

@@ -120,10 +120,10 @@ def in_16_bits(config: PretrainedConfig) -> dict[str, Any]:
     Source: https://huggingface.co/docs/transformers/quantization/mxfp4, .../finegrained_fp8
     """
     found = prequantized({"quantization_config": getattr(config, "quantization_config", None)})
-    if found is None or found.kind not in DEQUANTIZED:
+    if found not in DEQUANTIZED:
         return {}
     kinds = {"mxfp4": Mxfp4Config, "fp8": FineGrainedFP8Config}
-    return {"quantization_config": kinds[found.kind](dequantize=True)}
+    return {"quantization_config": kinds[found](dequantize=True)}
 
 
 def placement(plan: TrainingPlan) -> dict[str, Any]:
