@@ -55,8 +55,6 @@ class NearRows:
     """What a search found."""
 
     matches: list[Match]
-    num_candidates: int
-    """Rows that share enough with another one to be encoded."""
     num_compared: int
     """Rows that were compared, the first ones: all unless too many are similar."""
     apart: set[int]
@@ -77,7 +75,6 @@ def find_near(
     is_leak = (a < compared.num_validation) & (b >= compared.num_validation)
     allowed = is_leak | (compared.labels[a] == compared.labels[b])
     a, b, is_leak = a[allowed], b[allowed], is_leak[allowed]
-    num_candidates = len(np.union1d(a, b))
     lowest = np.ones(len(a), dtype=np.float32)
     for part, in_a_leak in zip(compared.parts, compared.in_a_leak, strict=True):
         phase(f"encoding with MiniLM: {len(a)} pairs")
@@ -90,7 +87,7 @@ def find_near(
         a, b, is_leak, lowest = a[near], b[near], is_leak[near], np.minimum(lowest, scores)[near]
     apart: set[int] = set()
     matches = _greedy(model, compared, (a, b), lowest, apart)
-    return NearRows(matches, num_candidates, num, apart - {match.row for match in matches})
+    return NearRows(matches, num, apart - {match.row for match in matches})
 
 
 def cosines(
