@@ -107,7 +107,9 @@ def training_arguments(basis: Basis, given: Mapping[str, Any], device: Device) -
     if (resolved.get("max_steps") or 0) <= 0:
         # The trainer takes 0 for one step, callers for none given.
         resolved.pop("max_steps", None)
-    if device.name == "cpu" and needs_gpu(resolved["optim"]):
+    optimizer = resolved["optim"]
+    if device.name == "cpu" and ("8bit" in optimizer or optimizer.startswith("paged_")):
+        # bitsandbytes' quantized and paged ones need a GPU.
         resolved["optim"] = "adamw_torch"
     if isinstance(resolved["report_to"], str):
         resolved["report_to"] = [resolved["report_to"]]
@@ -181,15 +183,6 @@ def learnt_loss(task: Task, answer_tokens: float | None) -> float | None:
     answer = math.inf if answer_tokens is None or task != "sft" else answer_tokens
     is_short = answer <= facts.number("train.short_answer_tokens")
     return facts.number("train.learnt_loss") if is_short else None
-
-
-def needs_gpu(optimizer: str) -> bool:
-    """Return whether an optimizer is one of bitsandbytes' quantized or paged ones.
-
-    >>> needs_gpu("paged_adamw_8bit"), needs_gpu("adamw_torch")
-    (True, False)
-    """
-    return "8bit" in optimizer or optimizer.startswith("paged_")
 
 
 def batch_arguments(given: Mapping[str, Any], task: Task, effective: int) -> Arguments:
