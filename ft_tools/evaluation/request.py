@@ -48,8 +48,7 @@ def _systems_of(run_id: str) -> list[SystemSpec]:
 class EvaluateRequest(LaunchRequest):
     """Compare models, prompts, endpoints and simple baselines on held-out examples.
 
-    `model` compares a tuned model with its base; `systems` up to eight. With `target`: which meet
-    it, and which of those is cheapest.
+    `model` is compared with its base. With `target`: which meet it, and which is cheapest.
     """
 
     model: str | None = Field(
@@ -72,7 +71,9 @@ class EvaluateRequest(LaunchRequest):
         description="auto (a GPU if the models fit), cpu, mlx, cuda:1 or a UUID.",
     )
     reuse: bool = Field(True, description="Reuse answers of earlier runs with the same settings.")
-    dataset: str = Field("", description="Held-out JSONL; each row ends with the expected answer.")
+    dataset: str = Field(
+        "", description="Held-out JSONL that ends with the answer; other files: options.mapping."
+    )
     mapping: ColumnMapping | None = Field(
         None, description="What the columns of a raw `dataset` mean, as in prepare_dataset."
     )
