@@ -99,13 +99,8 @@ def learned_lines(
 
     Exact: the question is the same but for case and spaces. Near: numbers aside it is the same, or
     most of the word sequences of question and answer are in one training example
-    (`evaluation.near_copy`).
-
-    Args:
-        held_out: The examples.
-        path: Their file.
-        files: Of training rows.
-        systems: Those that learn from rows, or are shown them; held-out questions are not used.
+    (`evaluation.near_copy`). Of what systems learn from or are shown, held-out questions are not
+    used.
     """
     shots = {spec.examples.path: spec.examples for spec in systems if spec.examples}
     pools = [

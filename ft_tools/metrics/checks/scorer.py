@@ -87,14 +87,10 @@ class Scorer:
         self._opened.close()
 
     def score(self, rows: Sequence[Row], answers: Sequence[str]) -> list[Scores]:
-        """Score each answer beside its row.
+        """Score each answer beside its row, made by `scored_row`.
 
         An empty answer, and one of more than `MOST_CHARACTERS`, is 0 in every part but `python`,
         whose own code decides.
-
-        Args:
-            rows: As `scored_row` makes them.
-            answers: One for each row.
 
         Raises:
             BadData: A row has no column that a check reads.
@@ -122,13 +118,7 @@ class Scorer:
 
 
 def scored_row(row: Row, prompt: str, answer: str) -> dict[str, Any]:
-    """Return a dataset's row as the checks read it.
-
-    Args:
-        row: As it stands in the file; its own column `answer` stays.
-        prompt: What is asked, as text.
-        answer: The reference: last assistant turn, or completion.
-    """
+    """Return a row of a file as the checks read it; its own column `answer` stays."""
     return {"answer": answer, **row, "prompt": prompt}
 
 
