@@ -134,6 +134,18 @@ def test_of_a_tree_of_messages_the_path_to_the_last_one_is_trained(workspace):
         assert part in note
 
 
+def test_before_the_path_of_a_tree_stands_the_opening_alone_once(workspace):
+    # Beside another branch, and a turn without an id.
+    nodes = [*chat(0)["mapping"].values(), {"message": node("", "", "user", "Lost.")["message"]}]
+    chats = [{"title": f"About {at}.", "mapping": nodes, "current_node": "a2"} for at in range(3)]
+    (workspace / "d.json").write_text(json.dumps([*chats, chats[0] | {"current_node": ""}]))
+    made = prepare({"turns": TREE | {"first": "title"}})
+    assert made.counts == {"train": 3, "broken_tree": 1}
+    assert sorted(map(said, trained(workspace))) == [
+        [("user", f"About {at}.\nQuestion 0?"), ("assistant", "Answer 0.")] for at in range(3)
+    ]
+
+
 def test_a_value_that_no_turn_has_is_refused_and_such_a_speaker_noted(workspace):
     (workspace / "d.json").write_text(json.dumps({"tickets": [ticket(at) for at in range(20)]}))
     for wrong, said_of_it in (

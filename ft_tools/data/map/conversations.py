@@ -120,10 +120,9 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
         items = turns_in(cell)
         if items is not None:
             read = [_read(turns, item, joining) for item in items if isinstance(item, Mapping)]
-            if turns.first and (opening := text_of(cell_at(value, turns.first))):
-                read.insert(0, _Turn("", "", "user", opening))
+            opening = text_of(cell_at(value, turns.first)) if turns.first else ""
             ends = cell_at(value, last[0]) if last else None
-            yield row._replace(value={**value, **_made(turns, read, ends, joining)})
+            yield row._replace(value={**value, **_made(turns, read, ends, joining, opening)})
         elif isinstance(cell, Mapping | list) or not (key := text_of(cell)):
             yield row
         else:
@@ -185,13 +184,16 @@ def text_of_turn(value: Any) -> str:
     return "" if isinstance(value, Mapping) else text_of(value)
 
 
-def _made(turns: Turns, read: Sequence[_Turn], last: Any, joining: Joining) -> dict[str, Any]:
+def _made(
+    turns: Turns, read: Sequence[_Turn], last: Any, joining: Joining, opening: str = ""
+) -> dict[str, Any]:
     """Return the messages of a conversation, or why they can be no example."""
     path = _path(read, text_of(last)) if turns.tree else _in_order(read, turns)
     if path is None:
         return {WHY_NOT: BROKEN}
     joining.left_out["of other branches"] += len(read) - len(path)
     lost, said = set[str](), list[Message]()
+    said += [{"role": "user", "content": opening}] if opening else []
     for turn in path:
         if turn.role == "user" and (turn.why or not turn.said) and (turn.said or turn.holds_more):
             said.append({"role": LOST, "content": ""})
@@ -229,7 +231,7 @@ def _path(read: Sequence[_Turn], last: str) -> list[_Turn] | None:
     """
     by_id = {turn.id: turn for turn in read}
     path: list[_Turn] = []
-    while last in by_id and len(path) < len(read):
+    while last and last in by_id and len(path) < len(read):
         path.append(by_id[last])
         last = path[-1].parent
     return path[::-1] if path and not last and len(by_id) == len(read) else None
