@@ -1,6 +1,7 @@
 """Documents are counted and lead on; workbooks that ask for gigabytes end in an error."""
 
 import sqlite3
+import time
 from dataclasses import replace
 
 import pytest
@@ -97,6 +98,18 @@ def test_a_query_ends_in_a_plain_error_within_bounds(workspace, monkeypatch, que
     source = find_sources(workspace / "d.db")[0]
     with pytest.raises(BadData, match=said):
         list(read(replace(source, select=query)))
+
+
+def test_a_query_does_not_answer_for_the_time_that_its_rows_are_used(workspace, monkeypatch):
+    monkeypatch.setattr(sqlite_rows, "MOST_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite_rows, "STEPS", 1)
+    write_table(workspace / "d.db")
+    rows = read(replace(find_sources(workspace / "d.db")[0], select=f"{COUNTING} SELECT x FROM c"))
+    for number in (1, 2, 3):
+        assert next(rows).number == number
+        used = time.monotonic() + 0.3
+        while time.monotonic() < used:
+            pass
 
 
 def test_a_query_without_end_is_shown_and_written_only_by_a_run_with_bounds(workspace):

@@ -56,11 +56,13 @@ def read_sqlite(path: Path, query: str | None, cap: int) -> Iterator[Row]:
             row = dict(zip(names, map(_plain, cells), strict=True))
             size = sum(len(name) + len(str(cell)) + 6 for name, cell in row.items())
             returned += max(size, ROW_LEAST_BYTES)
-            num_rows, until = num_rows + 1, time.monotonic() + MOST_SECONDS
+            num_rows += 1
             if returned > cap:
                 problem = f"returns more than {cap / 2**20:.0f} MiB, {num_rows:,} rows so far"
                 raise BadData(path, problem, "check the join conditions, or add a LIMIT")
             yield Row(num_rows, row, None, num_chars=size)
+            # What a row was used for took no time of the query.
+            until = time.monotonic() + MOST_SECONDS
     except sqlite3.Error as error:
         require_waiting()
         raise BadData(path, *_problem_and_cure(error, num_rows)) from error
