@@ -129,6 +129,7 @@ def test_a_query_without_end_is_shown_and_written_only_by_a_run_with_bounds(work
         ("d.xlsx", b"PK\x03\x04" + bytes(300), "named .xlsx, but is no workbook"),
         ("d.ods", b"text", "named .ods, but is no workbook"),
         ("d.parquet", b"a,b\n1,2\n", "named .parquet, but is no Parquet file"),
+        ("d.parquet", b"version https://git-lfs.github.com/spec/v1\n", "run: git lfs pull"),
         ("d.db", b"SQLite format 3\0" + b"x" * 50, "is a damaged SQLite database"),
     ],
 )

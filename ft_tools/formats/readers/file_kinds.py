@@ -20,9 +20,10 @@ FIRST_ITEMS = 5
 MOST_CONTROL = 0.05
 """Share of control characters above which a file is binary. Judgement."""
 
+LFS_POINTER = b"version https://git-lfs"
 # First bytes of files that are not data -> what to say.
 MAGIC: list[tuple[bytes, str, str]] = [
-    (b"version https://git-lfs", "is a Git LFS pointer, not the data", "run: git lfs pull"),
+    (LFS_POINTER, "is a Git LFS pointer, not the data", "run: git lfs pull"),
     (b"PK\x03\x04", "is a zip archive", "unpack it and name the file inside (or save as CSV)"),
     (b"%PDF", "is a PDF", "recommend_approach with `documents` says what it is good for"),
     (b"ARROW1", "is an Arrow file", "save it as Parquet or JSONL"),
@@ -46,7 +47,8 @@ def refuse_what_is_not_text(path: Path, head: bytes, suffix: str = "") -> None:
     Raises:
         BadData: It is another kind of file, binary, or holds only white space.
     """
-    if suffix in BINARY and head.lstrip()[:1] not in {b"{", b"["}:
+    # Large tables are what Git LFS is for.
+    if suffix in BINARY and not head.lstrip().startswith((b"{", b"[", LFS_POINTER)):
         problem = f"is named {suffix}, but is no {BINARY[suffix]}, or a damaged one"
         raise BadData(path, problem, "save it again, or as CSV (UTF-8)")
     for magic, problem, cure in MAGIC:
