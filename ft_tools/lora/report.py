@@ -2,12 +2,24 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools.contract import NextStep, Reason, Report
 from ft_tools.formats.trl_formats import Task
-from ft_tools.memory.report import VramReport
 from ft_tools.memory.setup import Method
+
+
+class Memory(BaseModel):
+    """What estimate_vram says of this run, in short."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    fits: str = Field(description="yes, tight, no; unknown without a GPU.")
+    peak_allocated_gib: float
+    peak_allocated_high_gib: float
+    process_high_gib: float
+    usable_gib: float | None = None
+    interval_basis: str
 
 
 class LoraReport(Report):
@@ -34,7 +46,7 @@ class LoraReport(Report):
     trainable_fraction: float = Field(
         description="Trainable share of all parameters, adapters included, as PEFT prints it."
     )
-    vram: VramReport = Field(description="The estimate_vram report of this run.")
+    vram: Memory = Field(description="The memory of this run; estimate_vram says more.")
     gave_up: list[str] = Field(description="What was reduced to fit the GPU.")
     reasons: list[Reason]
     next_steps: list[NextStep]

@@ -9,7 +9,7 @@ from ft_tools.contract import NextStep, Reason
 from ft_tools.formats.trl_formats import Task
 from ft_tools.lora import choices
 from ft_tools.lora.dataset import AUDIT_ERRORS, read_data
-from ft_tools.lora.report import LoraReport
+from ft_tools.lora.report import LoraReport, Memory
 from ft_tools.lora.request import LoraRequest
 from ft_tools.lora.settings_that_fit import Plan, Wish, dtype_of, plan_for_card, wanted_length
 from ft_tools.models.adapter_targets import Targets, default_targets
@@ -102,7 +102,7 @@ def suggest_lora_config(request: LoraRequest) -> LoraReport:
         trainable_params=trainable,
         total_params=shape.total_params,
         trainable_fraction=round(trainable / whole, 6),
-        vram=plan.vram,
+        vram=Memory.model_validate(plan.vram.model_dump()),
         gave_up=plan.gave_up,
         reasons=reasons,
         next_steps=steps,
