@@ -1,6 +1,5 @@
 """What fits: the largest batch and sequence, and the changes that make a run fit."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
@@ -149,9 +148,14 @@ def _replaced(name: str, row: dict[str, Any], request: VramRequest) -> Arguments
         return one if request.micro_batch > 1 else {}
     if "least" in row:
         present = getattr(request, name)
-        return {name: present // 2} if present >= row["least"] else {}
+        # A prompt is not cut.
+        least = max(row["least"], 2 * (request.prompt_len or 0) + 2 if name == "seq_len" else 0)
+        return {name: present // 2} if present >= least else {}
     arguments: Arguments = row["set"]
-    if arguments.get("num_gpus", math.inf) <= request.num_gpus:
+    if "num_gpus" in arguments and (
+        arguments["num_gpus"] <= request.num_gpus or request.task == "grpo"
+    ):
+        # launch_grpo trains in one process.
         return {}
     if "num_gpus" in arguments and request.method == "qlora":
         # launch_* shards 16-bit bases only.

@@ -273,3 +273,11 @@ def test_long_prompts_take_most_while_they_are_read():
     assert report.dominant_phase == "prefill"
     fitting = estimated(**asked, prompt_len=900, gpu_memory_gib=24)
     assert "generated" in fitting.changes_to_fit[-1].arguments
+
+
+def test_a_grpo_run_that_fits_nowhere_is_told_neither_to_cut_prompts_nor_to_share_gpus():
+    sizes = {"seq_len": 2012, "prompt_len": 1500, "gpu_memory_gib": 7}
+    asked = VramRequest(model=LLAMA, task="grpo", method="qlora", **sizes)
+    changed = estimate_vram(asked).changes_to_fit[-1].arguments
+    assert changed["generated"] < asked.generated
+    assert not {"seq_len", "num_gpus"} & set(changed)
