@@ -160,7 +160,9 @@ class TrainingPlan(Plan):
             return None
         if self.training.get("packing"):
             return counts.data.num_tokens
-        return counts.lengths.longest_tokens + int(self.training.get("max_completion_length", 0))
+        longest, answer = counts.lengths.longest_tokens, self.training.get("max_completion_length")
+        # No prompt is cut, and held-out ones are answered, too.
+        return max(longest, counts.longest_held_out) + int(answer) if answer else longest
 
     @property
     def padding(self) -> float:

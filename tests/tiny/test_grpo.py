@@ -1,5 +1,6 @@
 """Reinforcement of a tiny real model: what it earns, keeps, shows and refuses."""
 
+import json
 import os
 import signal
 from hashlib import sha256
@@ -238,10 +239,19 @@ def test_vllm_reserves_room_for_the_longest_row_instead_of_the_models_context(
     monkeypatch.syspath_prepend(tmp_path / "installed")
 
     def context(**training):
-        training |= {"use_vllm": True, "max_completion_length": 500}
+        training |= {"use_vllm": True, "max_completion_length": 200}
         request = GrpoRequest(**data, rewards=[DIGIT], method="full", training=training)
         planned = launch_grpo(request.model_copy(update={"probe": False}))
         return planned.plan["training"]["vllm_max_model_length"]
 
-    assert 500 < context() <= 1024
+    short = context()
+    assert 200 < short < 512
     assert context(vllm_max_model_length=900) == 900
+    # A held-out prompt is answered, too; vLLM takes no more than the model's context.
+    folder = workspace_module.roots()[0]
+    long = [{"prompt": [{"role": "user", "content": "of it " * 300}]}]
+    write_jsonl(folder / "held_out.jsonl", prompts(7, first=32) + long)
+    assert context() > short
+    path = folder / data["model"] / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 300}))
+    assert context() == 300

@@ -250,6 +250,11 @@ def test_answers_are_written_by_fewer_where_those_of_a_whole_step_do_not_fit():
     assert written % long["num_generations"] == 0
     fewer = whole.model_copy(update={"training": whole.training | changed})
     assert require_fit(fewer, [])["fits"] == "yes"
+    # Where prompts were not counted, their answers are still as long as they may be.
+    answers = ({"max_length": None, "max_completion_length": length} for length in (256, 2048))
+    short, long = (whole.model_copy(update={"training": whole.training | one}) for one in answers)
+    peaks = [require_fit(one, ["does_not_fit"])["peak_allocated_gib"] for one in (short, long)]
+    assert peaks[1] > peaks[0]
     by_vllm = whole.model_copy(update={"training": whole.training | {"use_vllm": True}})
     assert "steps_per_generation" not in fastest_that_fits(by_vllm, set(batch))
 

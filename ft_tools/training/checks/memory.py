@@ -28,7 +28,8 @@ HOST_SLACK = 1.1
 LEAST_PROCESS_GIB = 0.32
 """Of Python with its libraries, what cannot be dropped. Source: benchmarks/loading.json."""
 NOT_CUT = 2048
-"""Tokens of a row where neither max_length nor a count is known, as estimate_vram has it."""
+"""Tokens of a row where neither max_length nor a count is known, as estimate_vram has it; of a row
+that the model answers itself half of it is the prompt."""
 SMALLER = "Take a smaller model or a larger card."
 SHOWN = ("summary", "fits", "peak_allocated_gib", "peak_allocated_low_gib",
          "peak_allocated_high_gib", "process_high_gib", "usable_gib", "dominant_phase",
@@ -78,7 +79,7 @@ def _choices(plan: TrainingPlan, given: set[str]) -> Iterator[dict[str, Any]]:
     """Yield what may be chosen, fastest first; the last one takes least memory."""
     training, most_tokens, mac = plan.training, plan.most_tokens, _mac(plan)
     effective = training[MICRO] * training[STEPS]
-    tokens = training.get("max_length") or most_tokens or NOT_CUT
+    tokens = training.get("max_length") or most_tokens or _not_cut(training)
     sequences = 1 if plan.task in {"sft", "grpo"} else 2
     tokens = min(tokens, most_tokens or tokens) * sequences
     sizes = [training[MICRO]]
@@ -180,11 +181,12 @@ def host_memory(plan: TrainingPlan, accepted: Collection[str]) -> dict[str, floa
     device, most = plan.device, plan.most_tokens
     if _is_estimated(plan) or not device.memory_gib:
         return None
-    cut = plan.training.get("max_length") or most or NOT_CUT
+    unknown = _not_cut(plan.training)
+    cut = plan.training.get("max_length") or most or unknown
     try:
         filled, least = (
             _estimate(plan, {"max_length": min(cut, tokens)}, loss_head="full_logits")
-            for tokens in (most or NOT_CUT, most or 1)
+            for tokens in (most or unknown, most or 1)
         )
     except (BadInput, NotFound, MissingExtra):
         return None
@@ -207,6 +209,12 @@ def with_whole_logits(plan: TrainingPlan) -> VramReport | None:
     with contextlib.suppress(BadInput, NotFound, MissingExtra):
         return _estimate(plan, loss_head="full_logits") if _is_estimated(plan) else None
     return None
+
+
+def _not_cut(training: Mapping[str, Any]) -> int:
+    """Return the tokens of a row where nothing says how long it is."""
+    answer = training.get("max_completion_length")
+    return NOT_CUT // 2 + int(answer) if answer else NOT_CUT
 
 
 def _mac(plan: TrainingPlan) -> str:
@@ -234,7 +242,7 @@ def _estimate(
         # An answer with its partner of KTO is about a pair of half as many prompts.
         "task": plan.task if plan.task in {"sft", "grpo"} else "dpo",
         "method": plan.method,
-        "seq_len": training.get("max_length") or plan.most_tokens or NOT_CUT,
+        "seq_len": training.get("max_length") or plan.most_tokens or _not_cut(training),
         "micro_batch": -(-micro // (2 if plan.task == "kto" else 1)),
         "gradient_accumulation_steps": training[STEPS],
         "gradient_checkpointing": bool(training.get(CHECKPOINTING)),

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.lora.data_shape import rounded_length
 from ft_tools.metrics.checks.request import Check, Judge, Python, check_names
 from ft_tools.metrics.checks.scorer import columns_read, file_hashes, require_columns
+from ft_tools.models import model_folder
 from ft_tools.models.resolve import ModelSource
 from ft_tools.runs import estimates
 from ft_tools.training import defaults
@@ -111,7 +113,7 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     prompts_per_step = _require_batch(plan.training, plan.dataset.num_examples)
     notes += _judges(plan)
     if plan.training.get("use_vllm"):
-        _bound_context(plan)
+        _bound_context(plan, source)
     if (count := plan.place.num_processes) > 1:
         raise refusal("grpo_several_processes", count=count)
     update = {"prompts_per_step": prompts_per_step, "warnings": [*notes, *plan.warnings]}
@@ -223,10 +225,16 @@ def _require_batch(training: Mapping[str, Any], num_prompts: int) -> int:
     return prompts
 
 
-def _bound_context(plan: GrpoPlan) -> None:
-    """Let vLLM reserve keys and values for the longest row, not for the model's whole context."""
-    if plan.most_tokens is not None:
-        plan.training.setdefault("vllm_max_model_length", -(-plan.most_tokens // BLOCK) * BLOCK)
+def _bound_context(plan: GrpoPlan, source: ModelSource) -> None:
+    """Let vLLM reserve keys and values for the longest row, not for the model's whole context.
+
+    It refuses to start with more than that.
+    """
+    if plan.most_tokens is None:
+        return
+    rounded, folder = -(-plan.most_tokens // BLOCK) * BLOCK, source.path or source.files
+    context = model_folder.max_positions(Path(folder)) if folder else None
+    plan.training.setdefault("vllm_max_model_length", min(rounded, context or rounded))
 
 
 def _require_engine(request: GrpoRequest, source: ModelSource, training: Mapping[str, Any]) -> None:

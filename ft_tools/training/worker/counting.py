@@ -55,7 +55,8 @@ def count(request: CountRequest) -> Counts:
     if request.validation is None:
         return counted
     held_out = of_file(request, tokenizer, request.validation)
-    return counted.model_copy(update={"validation": held_out.data})
+    longest = held_out.lengths.longest_tokens
+    return counted.model_copy(update={"validation": held_out.data, "longest_held_out": longest})
 
 
 def _count_sequences(request: CountRequest, tokenizer: Any, facts: DatasetFacts) -> Counts:
