@@ -409,6 +409,8 @@ def test_a_table_of_phoenix_has_half_flattened_messages(workspace):
         "attributes.llm.output_messages": [
             {"message.role": "assistant", "message.content": "I will"}
         ],
+        # Deeper than Python calls itself.
+        f"attributes.{'a.' * 1500}b": 1,
     }
     written(workspace, [row])
     assert made_of(workspace, NOT_FAILED)[0] == [{"messages": ANSWERED}]

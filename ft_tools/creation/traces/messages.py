@@ -15,6 +15,8 @@ SPEAKERS = frozenset({"system", "user", "assistant", "tool"})
 UNREADABLE = "unreadable"
 """Stands for the role of what cannot be written as text, such as an image."""
 CONTENTS = ("parts", "contents", "content")
+MOST_DOTS = 30
+"""Levels of a flat name; a longer one names nothing that is read."""
 OF_A_TURN = frozenset({"role", "data", "kwargs", "message", "tool_calls", *CONTENTS})
 """Keys by which an object is a turn, and no answer in JSON."""
 
@@ -70,7 +72,7 @@ def text_at(value: Any, paths: str) -> str:
     return next(filter(None, map(str, found_at(value, paths))), "")
 
 
-def nested(flat: Mapping[str, Any]) -> Any:
+def nested(flat: Mapping[str, Any], depth: int = MOST_DOTS) -> Any:
     """Return an object whose names are flattened as objects in objects, and in lists.
 
     >>> nested({"m.0.role": "user", "m.1.role": "tool", "n": {"a.b": 1}})
@@ -79,11 +81,11 @@ def nested(flat: Mapping[str, Any]) -> Any:
     made, inner = dict[str, Any](), dict[str, dict[str, Any]]()
     for name, value in flat.items():
         first, dot, rest = name.partition(".")
-        if dot:
+        if dot and depth:
             inner.setdefault(first, {})[rest] = value
         else:
             made[name] = value
-    made |= {name: nested(held) for name, held in inner.items()}
+    made |= {name: nested(held, depth - 1) for name, held in inner.items()}
     is_list = bool(made) and all(map(str.isdecimal, made))
     return [made[name] for name in sorted(made, key=int)] if is_list else made
 
