@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ft_tools.creation.prompts import (
     Candidate,
+    Malformed,
     Prompt,
     object_schema,
     read_object,
@@ -74,6 +75,8 @@ def read_examples(request: CreateRequest, prompt: Prompt, text: str) -> list[Can
     made = []
     (examples,) = read_object(text, "examples", kind=list)
     for one in examples[: prompt.num_rows]:
+        if not isinstance(one, dict):
+            raise Malformed
         question, answer = read_object(one, "question", "answer")
         listed = one.get("quotes")
         quotes = listed if isinstance(listed, list) else []

@@ -353,6 +353,22 @@ def test_a_judge_of_documents_reads_the_passage_with_the_question(workspace):
     assert "What about" in request
 
 
+def test_an_example_that_is_json_in_a_string_is_malformed(workspace):
+    (workspace / "docs").mkdir()
+    (workspace / "docs" / "manual.md").write_text(MANUAL)
+    (workspace / "docs" / "leaflet.txt").write_text(LEAFLET)
+
+    def reply(question, body):
+        made = json.loads(ask_about(question, body))["examples"]
+        is_text = "Returns" in question
+        return json.dumps({"examples": [json.dumps(one) if is_text else one for one in made]})
+
+    with serving(reply) as server:
+        arguments = asking(server, source="docs", kind="documents", checks=[], pilot_rows=0)
+        report = run_here(workspace, **arguments, validation_fraction=0)[1]
+    assert report.dropped == {"malformed": 3, "number_not_found": 1, "quote_not_found": 1}
+
+
 def test_rows_from_documents_keep_the_passage_and_only_what_it_carries(workspace):
     (workspace / "docs").mkdir()
     (workspace / "docs" / "manual.md").write_text(MANUAL)
