@@ -134,6 +134,16 @@ def test_of_a_tree_of_messages_the_path_to_the_last_one_is_trained(workspace):
         assert part in note
 
 
+def test_half_a_surrogate_pair_in_json_of_a_cell_removes_its_row_alone(workspace):
+    cells = [[("user", f"Where is {at}?"), ("assistant", f"In room {at}.")] for at in range(4)]
+    cells[2] = [("user", "Where is \ud83d?"), *cells[2][1:]]
+    rows = [{"talk": json.dumps([{"who": w, "text": t} for w, t in turns])} for turns in cells]
+    write(workspace / "d.jsonl", rows)
+    made = prepare({"turns": {"conversation": "talk", "role": "who", "text": "text"}}, "d.jsonl")
+    assert made.counts == {"train": 3, "invalid_unicode": 1}
+    assert [said(turns) for turns in trained(workspace)] == [cells[at] for at in (0, 1, 3)]
+
+
 def test_before_the_path_of_a_tree_stands_the_opening_alone_once(workspace):
     # Beside another branch, and a turn without an id.
     nodes = [*chat(0)["mapping"].values(), {"message": node("", "", "user", "Lost.")["message"]}]

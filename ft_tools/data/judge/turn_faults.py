@@ -2,11 +2,17 @@
 
 from ft_tools.formats.example import Example, Message, content_of
 from ft_tools.formats.loss_marks import is_trained
+from ft_tools.formats.readers.json_rows import SURROGATE
 
 
 def structure(example: Example) -> list[str]:
     """Check turns, roles and order."""
     found = list(example.problems)
+    turns = (*example.messages, *example.chosen, *example.rejected)
+    text = "\n".join([example.text or "", *map(content_of, turns)])
+    if not text.isascii() and SURROGATE.search(text):
+        # JSON in a cell may hold one; a row that holds one itself has been refused.
+        found.append("invalid_unicode")
     if example.text is not None:
         return found if example.text.strip() else [*found, "empty_answer"]
     if not {"unknown_role", "wrong_type", "python_turns"}.isdisjoint(found):
