@@ -353,6 +353,14 @@ def test_a_judge_of_documents_reads_the_passage_with_the_question(workspace):
     assert "What about" in request
 
 
+@pytest.mark.parametrize("checks", [[], [{"kind": "number", "reference": "sum"}]])
+def test_half_a_surrogate_pair_in_a_reply_costs_its_row_alone(workspace, checks):
+    write(workspace / "sums.jsonl", sums(30))
+    with serving(lambda asked, _: "Four \ud83d" if "is 3 +" in asked else add(asked)) as server:
+        run_here(workspace, **asking(server, checks=checks, pilot_rows=0, validation_fraction=0))
+    assert len(read(workspace / "made" / "train.jsonl")) == 29
+
+
 def test_an_example_that_is_json_in_a_string_is_malformed(workspace):
     (workspace / "docs").mkdir()
     (workspace / "docs" / "manual.md").write_text(MANUAL)

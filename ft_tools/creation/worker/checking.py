@@ -206,5 +206,6 @@ def _measured(asked: Sequence[list[Candidate]], judge_usd: float) -> list[dict[s
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write objects as JSONL."""
-    write_file(path, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines))
+    """Write objects as JSONL; half a surrogate pair, as teachers cut them, stays an escape."""
+    text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines)
+    write_file(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
