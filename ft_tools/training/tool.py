@@ -42,6 +42,8 @@ def launch_sft(request: SftRequest) -> Launch:
     _require_usable(request)
     arguments.require_known("sft", request.training)
     request = continued(request)
+    # The earlier run's engine may not train where this one is asked to.
+    require_machine(request)
     advised = _advised("sft", request)
     return _launch("sft", request, plan_sft(request), advised)
 

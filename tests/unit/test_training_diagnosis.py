@@ -1,5 +1,7 @@
 """Each finding on the curves that call for it, and silence on those that do not."""
 
+import json
+
 import pytest
 
 from ft_tools.errors import BadData, BadInput
@@ -8,6 +10,7 @@ from ft_tools.runs.state.records import RunInfo, Status
 from ft_tools.training.diagnosis import Setup, diagnose, health_of, next_steps, setup_of
 from ft_tools.training.plan import plan_sft
 from ft_tools.training.request import SftRequest
+from ft_tools.training.tool import launch_sft
 from ft_tools.training.train_further import continued
 from ft_tools.workspace import runs_dir
 from tests.unit.launches import sft
@@ -152,6 +155,15 @@ def test_what_is_asked_for_holds_when_a_run_is_trained_further(files):
     assert more.training == {"num_train_epochs": 4, "learning_rate": 3e-4}
     own = {"learning_rate": 1e-5, "num_train_epochs": 1}
     assert continued(SftRequest(from_run=run, training=own)).training == own
+
+
+def test_a_run_of_mlx_is_not_trained_further_on_another_machine(files):
+    run = finished(files, training={"num_train_epochs": 2})
+    path = runs_dir() / run / "request.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"engine": "mlx"}))
+    elsewhere = SftRequest(from_run=run, backend_options={"gpu": "RTX 4090"})
+    with pytest.raises(BadInput, match='engine="mlx"'):
+        launch_sft(elsewhere)
 
 
 def test_only_a_finished_sft_run_is_trained_further(files):
