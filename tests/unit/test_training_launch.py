@@ -255,8 +255,13 @@ def test_answers_are_written_by_fewer_where_those_of_a_whole_step_do_not_fit():
     short, long = (whole.model_copy(update={"training": whole.training | one}) for one in answers)
     peaks = [require_fit(one, ["does_not_fit"])["peak_allocated_gib"] for one in (short, long)]
     assert peaks[1] > peaks[0]
-    by_vllm = whole.model_copy(update={"training": whole.training | {"use_vllm": True}})
-    assert "steps_per_generation" not in fastest_that_fits(by_vllm, set(batch))
+    for together in (
+        {"use_vllm": True},
+        {"scale_rewards": "batch"},
+        {"multi_objective_aggregation": "normalize_then_sum"},
+    ):
+        other = whole.model_copy(update={"training": whole.training | together})
+        assert "steps_per_generation" not in fastest_that_fits(other, set(batch))
 
 
 def test_short_rows_are_not_refused_for_a_max_length_that_they_never_reach():

@@ -104,15 +104,20 @@ def _choices(plan: TrainingPlan, given: set[str]) -> Iterator[dict[str, Any]]:
 def _fewer_written(plan: TrainingPlan, chosen: Mapping[str, Any]) -> list[int]:
     """Return into how many micro-batches the answers of one call may go, if fewer than a step's.
 
-    Whole groups are written. vLLM writes in its own part of the card.
+    Whole groups are written. vLLM writes in its own part of the card. Advantages that are scaled by
+    the spread of all rewards of a step need them together.
     """
-    if plan.task != "grpo" or plan.training.get("use_vllm"):
+    training = plan.training
+    is_scaled_over_all = (
+        training.get("scale_rewards") == "batch"
+        or training.get("multi_objective_aggregation") == "normalize_then_sum"
+    )
+    if plan.task != "grpo" or training.get("use_vllm") or is_scaled_over_all:
         return []
     return [
         count
         for count in range(chosen[STEPS] - 1, 0, -1)
-        if not chosen[STEPS] % count
-        and not chosen[MICRO] * count % plan.training["num_generations"]
+        if not chosen[STEPS] % count and not chosen[MICRO] * count % training["num_generations"]
     ]
 
 
