@@ -187,7 +187,9 @@ def _open_contradictions(request: PrepareRequest, rows: ProcessedRows) -> dict[s
     """Return what has to be decided about rows with the same prompt; empty if nothing has."""
     if request.contradictions is not None or isinstance(rows.scan.mapping.chosen, Picked):
         return {}
-    num, total = rows.duplicates.num_conflicting, len(rows.scan.ledger.kept(validation=False))
+    num, kept = rows.duplicates.num_conflicting, rows.scan.ledger.kept(validation=False)
+    # As they were before the split left rows out.
+    total = len(kept) + rows.counts.get(SAME_GROUP, 0)
     if num <= MAX_CONFLICTING_FRACTION * total:
         return {}
     rule = rule_for(rows.duplicates.num_with_majority)

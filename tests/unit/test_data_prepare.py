@@ -217,6 +217,18 @@ def test_contradictions_are_decided_by_the_caller(workspace):
     assert confirmed(ask(contradictions="drop", output_dir="b")).counts["conflicting_targets"] == 12
 
 
+def test_few_contradictions_are_no_more_where_the_split_leaves_rows_out(workspace):
+    rows = [
+        row(at, who=f"c{at % 60}", at=f"{1 + at % 28}.{1 + at // 28}.2026") for at in range(120)
+    ]
+    write(workspace / "d.jsonl", [*rows, rows[1] | {"said": "Somewhere else."}])
+    mapping = {**ASKS, "group_by": "who", "time_column": "at"}
+    made = confirmed(ask(mapping=mapping, test_fraction=0.25))
+    # 2 of 121 rows, and of the 91 that are left.
+    assert made.counts["same_group_as_test"] == 30
+    assert made.contradictions == [[2, 121]]
+
+
 def test_later_answers_are_kept_by_a_time(workspace):
     rows = [row(at, at=at) for at in range(60)]
     rows += [one | {"said": "It moved.", "at": 100 + at} for at, one in enumerate(rows[:6])]
