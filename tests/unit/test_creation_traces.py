@@ -416,6 +416,18 @@ def test_a_table_of_phoenix_has_half_flattened_messages(workspace):
     assert made_of(workspace, NOT_FAILED)[0] == [{"messages": ANSWERED}]
 
 
+def test_a_call_that_is_exported_twice_is_one_and_its_id_in_another_trace_another(workspace):
+    def span(trace, said):
+        turns = [{"role": "user", "parts": [{"type": "text", "content": said}]}]
+        made = [{"role": "assistant", "parts": [{"type": "text", "content": f"I {said}."}]}]
+        messages = {"gen_ai.input.messages": turns, "gen_ai.output.messages": made}
+        return {"trace_id": trace, "span_id": "1", "name": "chat", "attributes": messages}
+
+    written(workspace, [span("t1", "go"), span("t2", "wait"), span("t1", "go")])
+    rows = made_of(workspace, NOT_FAILED)[0]
+    assert sorted(row["messages"][1]["content"] for row in rows) == ["I go.", "I wait."]
+
+
 IMAGE = [{"type": "text", "text": "this?"}, {"type": "image_url", "image_url": {"url": "x"}}]
 OPEN_CALL = [claude("user", 3, "?"), claude("assistant", 4, use("Oslo"))]
 

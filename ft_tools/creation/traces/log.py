@@ -101,8 +101,9 @@ def conversations_of(found: Iterable[Conversation], log: Log) -> list[Conversati
     """
     listed = list(found)
     by_id = {one.id: one for one in listed if one.id}
-    # What is exported twice counts as it was last.
-    listed = [*by_id.values(), *(one for one in listed if not one.id)]
+    # What is exported twice counts as it was last; a span of another trace may have its id.
+    names = [(one.trace, one.id) if one.id else at for at, one in enumerate(listed)]
+    listed = list(dict(zip(names, listed, strict=True)).values())
     calls, kept = [one for one in listed if not one.kind], list[Conversation]()
     log.skipped.update(f"{one.format}.{one.kind}" for one in listed if one.kind)
     for one in calls:
