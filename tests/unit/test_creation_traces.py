@@ -417,15 +417,20 @@ def test_a_table_of_phoenix_has_half_flattened_messages(workspace):
 
 
 def test_a_call_that_is_exported_twice_is_one_and_its_id_in_another_trace_another(workspace):
-    def span(trace, said):
-        turns = [{"role": "user", "parts": [{"type": "text", "content": said}]}]
-        made = [{"role": "assistant", "parts": [{"type": "text", "content": f"I {said}."}]}]
+    def span(trace, asked):
+        turns = [{"role": "user", "parts": [{"type": "text", "content": asked}]}]
+        made = [{"role": "assistant", "parts": [{"type": "text", "content": f"I {asked}."}]}]
         messages = {"gen_ai.input.messages": turns, "gen_ai.output.messages": made}
         return {"trace_id": trace, "span_id": "1", "name": "chat", "attributes": messages}
 
-    written(workspace, [span("t1", "go"), span("t2", "wait"), span("t1", "go")])
-    rows = made_of(workspace, NOT_FAILED)[0]
-    assert sorted(row["messages"][1]["content"] for row in rows) == ["I go.", "I wait."]
+    # The older form has each message in an event.
+    events = [{"name": "gen_ai.user.message", "attributes": {"content": "stop"}}]
+    events += [{"name": "gen_ai.choice", "attributes": {"message": said("assistant", "I stop.")}}]
+    old = {"trace_id": "t3", "span_id": "1", "name": "chat", "attributes": {}, "events": events}
+    written(workspace, [span("t1", "go"), span("t2", "wait"), old, span("t1", "go"), old])
+    rows = [row["messages"] for row in made_of(workspace, NOT_FAILED)[0]]
+    meant = [("go", "I go."), ("stop", "I stop."), ("wait", "I wait.")]
+    assert sorted((asked["content"], told["content"]) for asked, told in rows) == meant
 
 
 IMAGE = [{"type": "text", "text": "this?"}, {"type": "image_url", "image_url": {"url": "x"}}]

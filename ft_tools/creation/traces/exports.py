@@ -4,6 +4,7 @@ OpenTelemetry's spans and log records come as OTLP's JSON, as exporters print th
 Phoenix; those of OpenInference have other names for the same.
 """
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -176,9 +177,12 @@ def spans(rows: Iterable[LogRow], log: Log) -> Iterator[Conversation]:
     """Yield the spans; each is what it, its events and its log records say."""
     parts: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     evaluations: list[dict[str, Any]] = []
-    for record in (
-        found for row in rows for one in _members(row.value) for found in _records(row, one)
-    ):
+    read = {
+        # A span that is exported twice says nothing twice; log records may repeat each other.
+        (at if "body" in one else hash(json.dumps(one, sort_keys=True))): (row, one)
+        for at, (row, one) in enumerate((row, one) for row in rows for one in _members(row.value))
+    }
+    for record in (found for row, one in read.values() for found in _records(row, one)):
         is_verdict = record["name"] == f"{EVALUATION}.result"
         (evaluations if is_verdict else parts[record["trace"], record["span"]]).append(record)
     found = [_span(held, log) for held in parts.values()]
