@@ -52,7 +52,7 @@ def _separator(first: str, below: Sequence[str]) -> str:
 
     Below a title all lines have another one equally often, and the header has only that.
 
-    >>> below = ["a;b;c\n", "d, e;f;g\n"] * 3
+    >>> below = ["a;b;c\n", 'd, e;"f;";g\n'] * 3
     >>> _separator("a,b\n", ["1,x;y;z\n"] * 6), _separator("Export\n", below)
     (',', ';')
     """
@@ -61,8 +61,10 @@ def _separator(first: str, below: Sequence[str]) -> str:
     if len(lines) <= FEWEST_RAGGED or likely in lines[0]:
         return likely
     for other in SEPARATORS.replace(likely, ""):
-        counts = {line.count(other) for line in lines}
-        if other not in first and len(counts) == 1 and counts.pop() + 1 >= FEWEST_RAGGED:
+        # Cells in quotes may hold it; the last one may go on below.
+        *rows, _ = csv.reader(lines, delimiter=other)
+        widths = set(map(len, rows))
+        if other not in first and len(widths) == 1 and widths.pop() >= FEWEST_RAGGED:
             return other
     return likely
 

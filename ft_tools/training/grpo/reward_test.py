@@ -55,7 +55,9 @@ OFF, OFF_AT_LEAST = 0.3, 3
 """A near number: off by this part, and at least by so much."""
 UNCOMPARED = "uncompared_values"
 ROWS_OF_A_VALUE = 4
-"""Rows on which each value of JSON references is changed alone."""
+"""Rows on which each value of a reference is changed alone."""
+SHORT = 8
+"""Words of a line of which every number counts."""
 
 
 class RewardTest(BaseModel):
@@ -189,17 +191,33 @@ def _junk(
 
 
 def _one_value_changed(known: Sequence[Prompt], written_as: str) -> dict[str, Case]:
-    """Return the references with one value changed, by its name, where they are JSON objects."""
-    values = [(one, json_collection(one.reference)) for one in known[:ROWS_OF_A_VALUE]]
-    objects = [(one, value) for one, value in values if isinstance(value, dict)]
-    if not objects or len(objects) < len(values):
-        return {}
+    """Return the references with one value changed, by its name.
+
+    Values are the fields of JSON objects, or the numbers of a short line.
+    """
     cases: dict[str, Case] = {}
-    for one, value in objects:
-        for name, inner in value.items():
-            text = json.dumps({**value, name: _changed_value(inner)}, ensure_ascii=False)
+    for one in known[:ROWS_OF_A_VALUE]:
+        value = json_collection(one.reference)
+        if isinstance(value, dict):
+            texts = {
+                name: json.dumps({**value, name: _changed_value(inner)}, ensure_ascii=False)
+                for name, inner in value.items()
+            }
+        else:
+            text = one.reference if value is None and _is_short(one.reference) else ""
+            texts = {
+                f"number {place}": text[: found.start()]
+                + _changed_number(found)
+                + text[found.end() :]
+                for place, found in enumerate(NUMBER.finditer(text), 1)
+            }
+        for name, text in texts.items():
             cases.setdefault(name, []).append((one, _written(text, written_as)))
     return cases
+
+
+def _is_short(reference: str) -> bool:
+    return "\n" not in reference.strip() and len(reference.split()) <= SHORT
 
 
 def _off(reference: str) -> str:
@@ -259,10 +277,22 @@ def _first_only(reference: str) -> str:
 
     >>> _first_only("Neon, Argon, Radon"), _first_only("No, it is not.")
     ('Neon, Neon, Neon', '')
+    >>> _first_only('{"stops": ["Elm", "Oak", "Ash"]}')
+    '{"stops": ["Elm", "Elm", "Elm"]}'
     """
+    value = json_collection(reference)
+    if value is not None:
+        repeated = _repeated(value)
+        return "" if repeated == value else json.dumps(repeated, ensure_ascii=False)
     items = reference.strip().split(", ")
     is_list = len(items) >= LIST and all(len(item.split()) <= LIST for item in items)
-    return ", ".join([items[0]] * len(items)) if is_list and len({*items}) > 1 else ""
+    return ", ".join(_repeated(items)) if is_list and len({*items}) > 1 else ""
+
+
+def _repeated(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _repeated(inner) for name, inner in value.items()}
+    return value[:1] * len(value) if isinstance(value, list) else value
 
 
 def changed(reference: str) -> str:
