@@ -113,7 +113,9 @@ def require_sound(
     notes = [] if known else [warning("no_references", rows=len(prompts))]
     if free:
         fields = {"names": ", ".join(free), "count": len(free), "all": len(by_value)}
-        if len(free) * 2 > len(by_value) and UNCOMPARED not in accepted:
+        # Texts may be free; numbers, lists and truth values of an object are answers.
+        answers = _no_texts(known) & {*free}
+        if (answers or len(free) * 2 > len(by_value)) and UNCOMPARED not in accepted:
             raise refusal("values_not_compared", **fields)
         notes.append(warning("values_not_compared", **fields))
     test = RewardTest(
@@ -214,6 +216,18 @@ def _one_value_changed(known: Sequence[Prompt], written_as: str) -> dict[str, Ca
         for name, text in texts.items():
             cases.setdefault(name, []).append((one, _written(text, written_as)))
     return cases
+
+
+def _no_texts(known: Sequence[Prompt]) -> set[str]:
+    """Return the fields of JSON objects that hold anything but texts."""
+    values = [json_collection(one.reference) for one in known[:ROWS_OF_A_VALUE]]
+    return {
+        name
+        for value in values
+        if isinstance(value, dict)
+        for name, inner in value.items()
+        if inner is not None and not isinstance(inner, str)
+    }
 
 
 def _is_short(reference: str) -> bool:
