@@ -13,6 +13,7 @@ from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.named_columns import completed
 from ft_tools.data.read.example_texts import lengths_of
+from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.read.scan import Measure, Scan, Tick
 from ft_tools.data.repeats import contradictions, duplicates
@@ -59,6 +60,8 @@ class ProcessedRows:
     near: Near
     groups: list[list[int]]
     """Rows with one prompt and different answers."""
+    undecided: list[list[int]]
+    """Those of these groups that stay as they are."""
     duplicates: Duplicates
     split: Split
     parts: bytearray
@@ -118,18 +121,23 @@ def process(
         num_conflicting=sum(map(len, groups)),
         num_conflicting_groups=len(groups),
         num_with_majority=contradictions.num_with_majority(ledger, groups),
-        conflicting_groups=[
-            [ledger.lines[at] for at in group[:MOST_IN_GROUP]] for group in groups[:MOST_GROUPS]
-        ],
+        conflicting_groups=lines_of(ledger, groups),
         method=near.method,
     )
     # Which of two answers is better was judged twice, and differently: nobody knows.
     default: Contradictions = "drop" if isinstance(scanned.mapping.chosen, Picked) else "keep"
-    rule = request.contradictions or default
-    contradictions.resolve(ledger, groups, rule, scanned.times_of_rows())
+    given = request.rules if isinstance(request, PrepareRequest) else [request.contradictions]
+    undecided, times = groups, scanned.times_of_rows()
+    for rule in given or [default]:
+        undecided = contradictions.resolve(ledger, undecided, rule, times, scanned.ranks)
     made = _split(request, scanned, near)
     parts = made.parts(scanned)
-    return ProcessedRows(scanned, task, benchmarks, near, groups, found, made, parts)
+    return ProcessedRows(scanned, task, benchmarks, near, groups, undecided, found, made, parts)
+
+
+def lines_of(ledger: Ledger, groups: list[list[int]]) -> list[list[int]]:
+    """Return the lines of the first rows of the first groups."""
+    return [[ledger.lines[at] for at in group[:MOST_IN_GROUP]] for group in groups[:MOST_GROUPS]]
 
 
 def _split(request: AuditRequest | PrepareRequest, scanned: Scan, near: Near) -> Split:

@@ -16,7 +16,13 @@ from ft_tools.data.judge.readiness import FEWEST, MAX_CONFLICTING_FRACTION
 from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
 from ft_tools.data.map.mapping import ColumnMapping, Picked
 from ft_tools.data.map.mapping_for_inference import SNIPPET_NAME, write_mapping
-from ft_tools.data.pipeline import Methods, ProcessedRows, process, with_completed_mapping
+from ft_tools.data.pipeline import (
+    Methods,
+    ProcessedRows,
+    lines_of,
+    process,
+    with_completed_mapping,
+)
 from ft_tools.data.read.rows import sha256_of, sources_of_one_kind
 from ft_tools.data.read.scan import Tick
 from ft_tools.data.report import Outputs, PrepareReport, QuotedExample
@@ -185,16 +191,18 @@ def _require_training_rows(rows: ProcessedRows) -> None:
 
 def _open_contradictions(request: PrepareRequest, rows: ProcessedRows) -> dict[str, Any]:
     """Return what has to be decided about rows with the same prompt; empty if nothing has."""
-    if request.contradictions is not None or isinstance(rows.scan.mapping.chosen, Picked):
+    is_settled = any(isinstance(rule, str) for rule in request.rules)
+    if is_settled or isinstance(rows.scan.mapping.chosen, Picked):
         return {}
-    num, kept = rows.duplicates.num_conflicting, rows.scan.ledger.kept(validation=False)
+    num, kept = sum(map(len, rows.undecided)), rows.scan.ledger.kept(validation=False)
     # As they were before the split left rows out.
     total = len(kept) + rows.counts.get(SAME_GROUP, 0)
     if num <= MAX_CONFLICTING_FRACTION * total:
         return {}
     rule = rule_for(rows.duplicates.num_with_majority)
     why = next_step(f"contradictions_{rule}", {}).why
-    return {"num": num, "total": total, "rule": rule, "why": why}
+    given = [request.preferred, rule] if request.preferred else rule
+    return {"num": num, "total": total, "rule": given, "why": why}
 
 
 def _require_confirmed(request: PrepareRequest, digest: str) -> None:
@@ -282,7 +290,9 @@ def _report(request: PrepareRequest, digest: str, rows: ProcessedRows) -> Prepar
         num_corrected=scanned.counts["corrected"],
         num_stripped=scanned.counts["stripped"],
         wordings=held_out._asdict() if held_out else {},
-        contradictions=rows.duplicates.conflicting_groups,
+        contradictions=lines_of(ledger, rows.undecided or rows.groups),
+        num_contradictions=len(rows.groups),
+        num_undecided=len(rows.undecided),
         findings=findings[: count_findings.MAX_CONCISE_FINDINGS],
         assumptions=list(_notes(request, rows)),
     )

@@ -167,6 +167,9 @@ class ShowReport(Report):
     profile: Profile | None = None
     heading: str = "Quoted data from a file. Not instructions."
     examples: list[QuotedValue] = Field(default_factory=list)
+    num_contradictions: int | None = Field(
+        None, description="Groups of rows with one prompt and different answers, quoted or not."
+    )
     warnings: list[str] = Field(default_factory=list)
     next_steps: list[NextStep] = Field(default_factory=list)
 
@@ -253,8 +256,12 @@ class PrepareReport(Report):
         "and the validation part have alone.",
     )
     contradictions: list[list[int]] = Field(
-        default_factory=list, description="Lines of the first groups with one prompt."
+        default_factory=list,
+        description="Lines of the first groups with one prompt (undecided ones, if any), at most "
+        "five each; show_examples quotes all with `offset`.",
     )
+    num_contradictions: int = Field(0, description="Groups with one prompt, listed or not.")
+    num_undecided: int = Field(0, description="Of these, groups of which all answers stay.")
     findings: list[Finding] = Field(default_factory=list)
     run_id: str | None = Field(None, description="The run that writes the files, if it is long.")
     assumptions: list[str] = Field(default_factory=list)

@@ -14,6 +14,8 @@ from ft_tools.errors import brief
 
 Task = Literal["auto", "sft", "dpo"]
 Contradictions = Literal["keep", "majority", "latest", "drop"]
+Decision = Contradictions | ByColumn
+"""Which of several answers stays: by a rule, or those of rows in which a column has a value."""
 Fields = Literal["prompt", "response", "prompt_and_response"]
 Encoding = Literal[
     "utf-8", "utf-16", "cp1252", "cp1250", "cp1251", "latin-1", "shift_jis", "gb18030"
@@ -148,8 +150,10 @@ class PrepareRequest(FileRequest):
         "auto",
         description="Kept in one part: similar prompts (lexical); auto: all of one template, too.",
     )
-    contradictions: Contradictions | None = Field(
-        None, description="Different answers to one prompt: which to keep."
+    contradictions: Decision | list[Decision] | None = Field(
+        None,
+        description="Different answers to one prompt: which to keep, by a rule, by column -> "
+        "values, best first, of the rows that are right, or [such columns, a rule for the rest].",
     )
     confirm: str | None = Field(None, description="mapping_hash shown; writes the files.")
     request_id: str = Field("", max_length=200, description="The same id never starts two runs.")
@@ -165,8 +169,23 @@ class PrepareRequest(FileRequest):
 
     @model_validator(mode="after")
     def _knows_what_is_later(self) -> "PrepareRequest":
-        _require_time(self.contradictions, self.mapping)
+        for rule in self.rules:
+            if isinstance(rule, str):
+                _require_time(rule, self.mapping)
+        if sum(isinstance(rule, dict) for rule in self.rules) > 1:
+            raise ValueError("contradictions has two objects: put the columns into one, in order")
         return self
+
+    @property
+    def rules(self) -> list[Decision]:
+        """Return how contradictions are decided, in order."""
+        given = self.contradictions
+        return [rule for rule in (given if isinstance(given, list) else [given]) if rule]
+
+    @property
+    def preferred(self) -> ByColumn:
+        """Return the column -> values, best first, by which contradictions are decided."""
+        return next((rule for rule in self.rules if isinstance(rule, dict)), {})
 
     def digest_of(self, mapping: ColumnMapping, content: str) -> str:
         """Return a short hash of what a person is shown: a file, a mapping, every other choice.
@@ -212,7 +231,9 @@ class ShowRequest(FileRequest):
     columns: Names = Field(
         default_factory=list, max_length=100, description="Columns to quote of each row; [] is all."
     )
-    offset: int = Field(0, ge=0, description="Characters of `field` to skip.")
+    offset: int = Field(
+        0, ge=0, description="Characters of `field` to skip; with contradictions, groups."
+    )
     max_tokens: int | None = Field(
         None,
         ge=50,

@@ -217,6 +217,35 @@ def test_contradictions_are_decided_by_the_caller(workspace):
     assert confirmed(ask(contradictions="drop", output_dir="b")).counts["conflicting_targets"] == 12
 
 
+def test_contradictions_are_decided_by_the_values_of_a_column(workspace):
+    rows = [row(at, by=("jo", "ann", "", "jo")[at % 4]) for at in range(60)]
+    # The other answer is of ann, of jo, of ann, of nobody; and twice of jo, as was the first.
+    others = {0: "ann", 1: "jo", 2: "ann", 3: "", 4: "jo", 7: "jo"}
+    rows += [rows[at] | {"said": "Elsewhere.", "by": who} for at, who in others.items()]
+    write(workspace / "d.jsonl", rows)
+    first = {"by": ["ann", "jo"]}
+    shown = prepare_dataset(ask(contradictions=first))
+    assert shown.counts["conflicting_targets"] == 4
+    assert (shown.num_contradictions, shown.num_undecided) == (6, 2)
+    assert shown.contradictions == [[5, 65], [8, 66]]
+    step = shown.next_steps[0].arguments["contradictions"]
+    assert step == [{"by": ["ann", "jo"]}, "drop"]
+    with pytest.raises(BadInput, match="decide first: 4 of 62 rows"):
+        confirmed(ask(contradictions=first))
+    with pytest.raises(BadInput, match="contradictions: no row has 'anne'"):
+        prepare_dataset(ask(contradictions={"by": ["anne"]}))
+    with pytest.raises(BadInput, match="contradictions names the column 'who'"):
+        prepare_dataset(ask(contradictions={"who": ["ann"]}))
+    made = confirmed(ask(contradictions=step))
+    assert (made.counts["conflicting_targets"], made.num_undecided) == (4 + 4, 0)
+    parts = ("train", "validation", "test")
+    kept = [text for part in parts for text in asked(workspace, part)]
+    assert set(kept) & {row(at)["asked"] for at in others} == {row(at)["asked"] for at in range(4)}
+    text = "".join((workspace / "out" / f"{part}.jsonl").read_text("utf-8") for part in parts)
+    # The first rows answer it of ann (1) and jo (3), the others of ann (0, 2).
+    assert text.count("Elsewhere.") == 2
+
+
 def test_few_contradictions_are_no_more_where_the_split_leaves_rows_out(workspace):
     rows = [
         row(at, who=f"c{at % 60}", at=f"{1 + at % 28}.{1 + at // 28}.2026") for at in range(120)

@@ -159,6 +159,17 @@ def test_contradictions_are_shown_as_pairs(workspace):
     assert show(contradictions=True, mapping={"prompt": "{q}", "answer": "a"}).examples == []
 
 
+def test_of_many_contradictions_the_report_says_how_many_and_how_to_see_the_rest(workspace):
+    made = [{"q": f"What is {at} and {at}?", "a": f"It is {2 * at}."} for at in range(14)]
+    write(workspace / "d.jsonl", made + [one | {"a": "No idea."} for one in made])
+    ask = {"contradictions": True, "mapping": {"prompt": "{q}", "answer": "a"}}
+    report, rest = show(**ask), show(**ask, offset=10)
+    assert report.num_contradictions == rest.num_contradictions == 14
+    assert "offset=10" in report.warnings[0]
+    rows = [one.row for one in report.examples + rest.examples]
+    assert rows == [line for at in range(1, 15) for line in (at, at + 14)]
+
+
 def test_the_folders_of_a_folder_are_named_with_how_many_files_each_has(workspace):
     for name in ("talks/a.jsonl", "talks/b.jsonl", "others/c.jsonl"):
         (workspace / "all" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,7 @@ def _of_rows(
     total = ledger.num_validation if in_validation else len(ledger) - ledger.num_validation
     if name == "conflicting_targets":
         # As the verdict counts: of what stays. A rule that was chosen leaves only what it removed.
-        is_open = request.contradictions in {None, "keep"}
+        is_open = not request.contradictions or request.contradictions == "keep"
         total = len(ledger.kept(validation=False)) if is_open else total
         indices = [at for at in indices if is_open or ledger.removal[at]]
     fraction = len(indices) / total

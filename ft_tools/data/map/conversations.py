@@ -95,7 +95,9 @@ class _Conversation:
         return {name: one if len(one) > 1 else one[0] for name, one in several.items()}
 
 
-def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Iterator[Row]:
+def joined(
+    mapping: ColumnMapping, rows: Iterable[Row], joining: Joining, others: Iterable[str] = ()
+) -> Iterator[Row]:
     """Join turns into one row per conversation.
 
     Of a table with one row per turn all rows are held in memory, as the turns of a conversation
@@ -106,6 +108,7 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
         mapping: Says where the turns are.
         rows: Of a file.
         joining: Counts what is left out.
+        others: Columns that are read beside those of the mapping.
     """
     turns = mapping.turns
     assert turns is not None
@@ -128,7 +131,7 @@ def joined(mapping: ColumnMapping, rows: Iterable[Row], joining: Joining) -> Ite
         else:
             talk = held.setdefault(key, _Conversation(row.number))
             talk.turns.append(_read(turns, value, joining))
-            for name in [*mapping.row_columns, *last]:
+            for name in [*mapping.row_columns, *last, *others]:
                 is_cell = "[]" not in name or name in value
                 for one in [cell_at(value, name)] if is_cell else values_at(value, name):
                     if one is not None and one != "" and one == one:

@@ -21,6 +21,7 @@ from ft_tools.data.map.apply_mapping import (
 )
 from ft_tools.data.map.conditions import (
     COMPARE,
+    ByColumn,
     Condition,
     Pattern,
     drops,
@@ -88,13 +89,13 @@ class _Choices:
 class NamedColumns:
     """What the columns that a mapping names hold, over the rows that were added."""
 
-    def __init__(self, mapping: ColumnMapping) -> None:
-        self._mapping = mapping
+    def __init__(self, mapping: ColumnMapping, preferred: ByColumn) -> None:
+        self._mapping, self._preferred = mapping, preferred
         self.num_rows = 0
         self.known: dict[str, None] = {}
         """Columns of the file, in order."""
         turns, better, marks = mapping.turns, mapping.corrected, mapping.marks
-        self.unmet = dict.fromkeys([*mapping.row_columns, *mapping.masked_columns])
+        self.unmet = dict.fromkeys([*mapping.row_columns, *mapping.masked_columns, *preferred])
         """Columns, and keys of turns, that the mapping names and no row has so far."""
         if turns is not None:
             self.unmet |= dict.fromkeys([turns.conversation, *turns.columns])
@@ -114,7 +115,7 @@ class NamedColumns:
         self._misjudged: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
         """Values of that column for which the mapping has no place, and those that have two."""
         as_given = [{better.column: better.as_given}] if better else []
-        self._of_rows = _Choices([*mapping.keep, mapping.drop, *as_given])
+        self._of_rows = _Choices([*mapping.keep, mapping.drop, preferred, *as_given])
         self._of_turns = _Choices([*turns.keep, turns.drop] if turns else [])
         self._as_numbers = _read_as_numbers(mapping)
         self._decimals: Counter[str] = Counter()
@@ -205,8 +206,9 @@ class NamedColumns:
         inside = [one.rpartition("[].")[2] for one in self.known]
         close = difflib.get_close_matches(name, [*self.known, *inside], 3, 0.6)
         names = dict.fromkeys(close or list(self.known)[:MOST_NAMED])
+        by = "contradictions" if name in self._preferred else "mapping"
         raise BadInput(
-            f"mapping names the column {brief(repr(name))}, which the file does not have; "
+            f"{by} names the column {brief(repr(name))}, which the file does not have; "
             f"{'similar' if close else 'columns'}: "
             f"{', '.join(shown(one, NAME_CHARS) for one in names)}"
         )
@@ -235,8 +237,9 @@ class NamedColumns:
                 similar = f" (similar: {', '.join(map(shown, close))})" if close else ""
                 if str(value).startswith(tuple(COMPARE)):
                     similar = "" if is_bound(value) or any(map(day_of, held)) else NOT_BOUND
+                by = "contradictions" if name in self._preferred else "mapping"
                 raise BadInput(
-                    f"mapping: no {what} has {brief(repr(str(value)))}{similar} in {shown(name)}, "
+                    f"{by}: no {what} has {brief(repr(str(value)))}{similar} in {shown(name)}, "
                     f"which has {_listed(held)}"
                 )
 
@@ -275,7 +278,7 @@ def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:
     Raises:
         BadInput: It names a column that the file does not have, or the schema is none.
     """
-    named = NamedColumns(mapping)
+    named = NamedColumns(mapping, reader.preferred)
     if named.unmet:
         for source in reader.sources:
             for row in islice(reader.raw(source), SAMPLE_ROWS):

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from ft_tools import workspace
-from ft_tools.data.map.conditions import fits
+from ft_tools.data.map.conditions import ByColumn, fits
 from ft_tools.data.map.conversations import Joining, joined
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.request import FileRequest
@@ -48,6 +48,8 @@ class Reader:
         self.path = path
         mapping = getattr(request, "mapping", None)
         self._mapping: ColumnMapping = mapping or ColumnMapping()
+        self.preferred: ByColumn = getattr(request, "preferred", {})
+        """Columns that decide contradictions, with their values."""
         self.sources = sources_of(request, path)
 
     def rows(self, joining: Joining | None = None, observe: Observe | None = None) -> Iterator[Row]:
@@ -57,7 +59,7 @@ class Reader:
             return rows
         joining = joining or Joining()
         joining.roles = self._roles()
-        return joined(self._mapping, rows, joining)
+        return joined(self._mapping, rows, joining, self.preferred)
 
     def _through_all(self, observe: Observe | None) -> Iterator[Row]:
         for _, number, row in self.numbered():

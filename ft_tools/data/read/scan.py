@@ -25,7 +25,7 @@ from ft_tools.data.map.apply_mapping import (
     is_empty,
     text_of_cell,
 )
-from ft_tools.data.map.conditions import values_at
+from ft_tools.data.map.conditions import holds, values_at
 from ft_tools.data.map.conversations import Joining, is_one_turn
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.masking import mask_example
@@ -189,6 +189,9 @@ class Scan:
         self.test_keys: list[tuple[int, int]] = []
         """Of the rows of a test file: what they are known by."""
         self._times: dict[int, str] = {}
+        self._preferred = reader.preferred
+        self.ranks: dict[int, tuple[int, ...]] = {}
+        """By each preferred column: the place of the value that a row has."""
         self._first_in_group: dict[int, int] = {}
         """By the hash of the values of `group_by`."""
         self._strata: set[str] = set()
@@ -198,7 +201,7 @@ class Scan:
 
         self.joining = Joining()
         self.unread = UnreadColumns(self.mapping.ignore)
-        self.named = NamedColumns(self.mapping)
+        self.named = NamedColumns(self.mapping, reader.preferred)
         """What the columns hold that the mapping names."""
         self.masked: Counter[str] = Counter()
         """Kind of secret or personal data -> examples in which it is replaced."""
@@ -329,7 +332,8 @@ class Scan:
     def _observing(self) -> Callable[[Row], None] | None:
         """Return what looks at each row for columns that are named, and those unread."""
         turns = self.mapping.turns
-        used, of_a_turn = self.mapping.used_columns, self.mapping.used_as_turn
+        used = self.mapping.used_columns.union(self._preferred)
+        of_a_turn = self.mapping.used_as_turn.union(self._preferred)
 
         def observe(row: Row) -> None:
             self.named.add(row.value)
@@ -403,7 +407,8 @@ class Scan:
             if not self.reads_by_mapping and isinstance(taken.row.value, Mapping):
                 read = columns_read(taken.row.value, taken.example.format)
                 used = self.mapping.used_columns if self.mapping.row_columns else set()
-                self.unread.add(taken.row.value, read.union(used), taken.row.number)
+                used = used.union(read, self._preferred)
+                self.unread.add(taken.row.value, used, taken.row.number)
         for taken in batch:
             self._keep(taken) if taken.is_known else self._leave_out(taken)
         if self.ledger.with_pairs:
@@ -551,6 +556,11 @@ class Scan:
             # Of the turns of a conversation, the latest.
             times = map(text_of_cell, time if isinstance(time, list) else [time])
             self._times[index] = max(times, key=sortable, default="")
+        if self._preferred:
+            self.ranks[index] = tuple(
+                next((at for at, one in enumerate(values) if holds(row, name, [one])), len(values))
+                for name, values in self._preferred.items()
+            )
         if mapping.group_by:
             cells = [cell_at(row, name) or values_at(row, name) for name in mapping.group_by]
             # Rows of which nothing says to whom they belong are no group.

@@ -1,12 +1,15 @@
 """Find answers that contradict each other, and decide which of them stays."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.repeats.duplicates import Note
-from ft_tools.data.request import Contradictions
+from ft_tools.data.request import Contradictions, Decision
+
+Rank = tuple[int, ...]
+"""Of a row, by each preferred column: the place of the value that it has, lower is better."""
 
 
 def find(ledger: Ledger, note: Note) -> list[list[int]]:
@@ -32,26 +35,41 @@ def find(ledger: Ledger, note: Note) -> list[list[int]]:
 def resolve(
     ledger: Ledger,
     groups: list[list[int]],
-    rule: Contradictions,
-    time_of: Callable[[int], str] = lambda _: "",
-) -> None:
+    rule: Decision,
+    time_of: Callable[[int], str],
+    ranks: Mapping[int, Rank],
+) -> list[list[int]]:
     """Remove contradicting examples: by majority, all but the latest answer, or all (drop).
 
-    A copy that was removed before still votes for its answer.
+    A copy that was removed before still votes for its answer, with its own rank.
 
     Args:
         ledger: The examples.
         groups: As `find` returned them.
         rule: Which answer stays.
-        time_of: Of an example, for the latest one; without it the order of the file decides.
+        time_of: Of an example, for the latest one; of equal ones the order of the file decides.
+        ranks: Of the examples, if the rule is which of them are preferred.
+
+    Returns:
+        The groups that stay as they are: all with `keep`, and those of which several answers are
+        preferred alike.
     """
     if rule == "keep":
-        return
+        return groups
+    left: list[list[int]] = []
     for group, votes in zip(groups, _votes(ledger, groups), strict=True):
-        kept = _chosen([_claim(ledger, at)[1] for at in sorted(votes, key=time_of)], rule)
+        if isinstance(rule, str):
+            kept = _chosen([_claim(ledger, at)[1] for at in sorted(votes, key=time_of)], rule)
+        else:
+            best = min(ranks[at] for at in votes)
+            kept, *others = {_claim(ledger, at)[1] for at in votes if ranks[at] == best}
+            if others:
+                left.append(group)
+                continue
         for at in group:
             if _claim(ledger, at)[1] != kept:
                 ledger.remove(at, "conflicting_targets")
+    return left
 
 
 def num_with_majority(ledger: Ledger, groups: list[list[int]]) -> int:

@@ -69,10 +69,7 @@ def show_examples(request: ShowRequest) -> ShowReport:
     if sealed and (request.ranges or request.contradictions):
         raise Refused(f"{path.name} {SEALED}")
     if request.contradictions:
-        found = [(line, "contradiction", text) for line, text in _contradicting_rows(request)]
-        examples = _within_budget(found, _chars(request), request.offset)
-        none = "no two rows have the same prompt and different answers"
-        return ShowReport(examples=examples, warnings=[] if found else [none])
+        return _contradicting_rows(request)
     if request.ranges:
         return _rows(request, path)
     report = _profile(request, path)
@@ -81,11 +78,10 @@ def show_examples(request: ShowRequest) -> ShowReport:
     return report
 
 
-def _contradicting_rows(request: ShowRequest) -> Iterator[tuple[int, str]]:
-    """Yield the first rows with one prompt and different answers, group by group.
+def _contradicting_rows(request: ShowRequest) -> ShowReport:
+    """Quote the first rows with one prompt and different answers, group by group.
 
-    Yields:
-        The row, and the prompt (with the first row of a group) and answer.
+    Of each group the prompt stands with the first row.
     """
     asked, _ = with_completed_mapping(
         PrepareRequest(
@@ -94,16 +90,26 @@ def _contradicting_rows(request: ShowRequest) -> Iterator[tuple[int, str]]:
         )
     )
     data = process(asked, Methods(with_pairs=False))
-    groups = [group[:MOST_IN_GROUP] for group in data.groups[:MOST_GROUPS]]
+    total, end = len(data.groups), request.offset + MOST_GROUPS
+    groups = [group[:MOST_IN_GROUP] for group in data.groups[request.offset : end]]
     texts: dict[int, tuple[str, str]] = {}
     for index, _, example in data.scan.examples_at({at for group in groups for at in group}):
         prompt, answer = map(text_of_turns, example.prompt_and_answer())
         mark = "" if example.label is None else f" [{'good' if example.label else 'bad'}]"
         texts[index] = f"{prompt[:PROMPT_CHARS]} ", f"=> {answer}{mark}"
+    found: list[tuple[int, str, str]] = []
     for group in groups:
         for at in group:
-            prompt, answer = texts[at]
-            yield data.scan.ledger.lines[at], f"{prompt if at == group[0] else ''}{answer}"
+            text = "".join(texts[at] if at == group[0] else texts[at][1:])
+            found.append((data.scan.ledger.lines[at], "contradiction", text))
+    warnings = [] if total else ["no two rows have the same prompt and different answers"]
+    if len(groups) < total:
+        more = f"; next: offset={end}" if end < total else ""
+        warnings.append(f"{len(groups)} of {total} groups, from offset {request.offset}{more}")
+    if any(len(group) > MOST_IN_GROUP for group in data.groups[request.offset : end]):
+        warnings.append(f"of each group the first {MOST_IN_GROUP} rows are quoted")
+    examples = _within_budget(found, _chars(request))
+    return ShowReport(examples=examples, warnings=warnings, num_contradictions=total)
 
 
 def _profile(request: ShowRequest, path: Path) -> ShowReport:
