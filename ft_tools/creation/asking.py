@@ -89,6 +89,18 @@ def known_price(teacher: TeacherSpec) -> KnownPrice | None:
     )
 
 
+def is_priced(request: CreateRequest, price: Price | None) -> bool:
+    """Return whether what a creation spends is known: of all that it asks elsewhere, the price."""
+    endpoints = [
+        (one.endpoint, bool(one.price and one.price.bounds_calls))
+        for one in request.judges.values()
+    ]
+    if request.teacher and request.teacher.endpoint:
+        endpoints.append((request.teacher.endpoint, price is not None))
+    unknown = [one for one, is_known in endpoints if not is_known and not one.is_local]
+    return not unknown and any(is_known for _, is_known in endpoints)
+
+
 def prompts_of(request: CreateRequest, path: Path, test: Path | None) -> tuple[list[Prompt], int]:
     """Return the prompts in a random order, and how many of them test rows ask.
 
@@ -122,6 +134,10 @@ def plan_asking(
     endpoint, price = teacher.endpoint, known_price(teacher)
     if request.budget_usd is not None and price is None:
         raise refusal("price_unknown", budget=request.budget_usd)
+    for name, judge in request.judges.items():
+        is_known = judge.endpoint.is_local or (judge.price and judge.price.bounds_calls)
+        if request.budget_usd is not None and not is_known:
+            raise refusal("judge_price_unknown", budget=request.budget_usd, name=name)
     _require_checks(request, prompts)
     require_grammar(teacher, [])
     files = model_files(find_model(teacher.model)) if teacher.model else None
@@ -157,7 +173,7 @@ def plan_asking(
         reused_from=[run.name for run in runs],
         judges=judges,
         files_sha256=hashes,
-        forecast=pilots.forecast_of(pilot, num_more, price, at_once),
+        forecast=pilots.forecast_of(pilot, num_more, price, at_once, runs),
     )
     return plan, is_pilot, list(_warnings(request, teacher, plan, used))
 

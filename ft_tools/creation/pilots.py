@@ -17,6 +17,7 @@ from pydantic import Field
 from ft_tools.contract import Report
 from ft_tools.creation.findings import refusal
 from ft_tools.creation.request import CreateRequest
+from ft_tools.endpoints.budget import spent_in
 from ft_tools.endpoints.spec import Price
 from ft_tools.facts import number
 from ft_tools.formats.training_rows import read_examples
@@ -24,6 +25,8 @@ from ft_tools.metrics.verdicts import ALPHA, normal_quantile
 from ft_tools.runs.state import directory
 
 REPLIES, MEASURED, JUDGES = "replies.jsonl", "measured.jsonl", "judges.json"
+CALLS = "calls.jsonl"
+"""Where attempts are counted, those of judges too."""
 SEARCHED_RUNS = 50
 """Newest creations that are looked at."""
 UNKEYED: Mapping[str, Any] = {
@@ -58,7 +61,9 @@ class Forecast(Report):
     completion_tokens: Estimate = Field(description="Of what is left.")
     usd: Estimate | None = Field(None, description="Of what is left; null: no price is known.")
     seconds: Estimate = Field(description="Of what is left.")
-    usd_spent: float | None = Field(None, description="By the pilot.")
+    usd_spent: float | None = Field(
+        None, description="By earlier runs with this teacher and source: pilots and judges too."
+    )
 
 
 class Agreement(Report):
@@ -124,7 +129,11 @@ def read_marked(path: Path) -> list[tuple[str, str, bool]]:
 
 
 def forecast_of(
-    pilot: Path | None, num_more: int, price: Price | None, concurrency: int
+    pilot: Path | None,
+    num_more: int,
+    price: Price | None,
+    concurrency: int,
+    runs: Sequence[Path],
 ) -> Forecast | None:
     """Return what so many further prompts will take, from what those of the pilot took."""
     measured = directory.read_rows(pilot / MEASURED) if pilot else []
@@ -143,7 +152,7 @@ def forecast_of(
         completion_tokens=total_of([float(row["tokens"]) for row in measured], num_more),
         usd=total_of(usd, num_more) if price else None,
         seconds=total_of([row["seconds"] / concurrency for row in measured], num_more),
-        usd_spent=sum(usd) if price else None,
+        usd_spent=sum(sum(spent_in(run / CALLS).values()) for run in runs) if price else None,
     )
 
 

@@ -52,8 +52,10 @@ class CreateReport(Report):
     log: LogCounts | None = Field(None, description="Of traces: what the logs hold.")
     makers: dict[str, int] = Field(default_factory=dict, description="Who made rows -> rows.")
     findings: list[Finding] = Field(default_factory=list, description="Of the audit.")
-    usd: float | None = Field(None, description="Spent by this run; null: the price is unknown.")
-    num_calls: int = Field(0, description="Of this run, retries included.")
+    usd: float | None = Field(
+        None, description="Spent by this run, judges included; null: a price is unknown."
+    )
+    num_calls: int = Field(0, description="Of this run, judges and retries included.")
     heading: str = QUOTED
     quoted: list[QuotedRow] = Field(default_factory=list, description="Rows with their origin.")
     outputs: CreatedFiles | None = Field(None, description="Null: a pilot writes no files.")

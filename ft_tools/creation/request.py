@@ -69,7 +69,9 @@ class CreateRequest(LaunchRequest):
     kind: CreationKind = Field(description="What is made of source.")
     teacher: TeacherSpec | None = Field(None, description="{endpoint} or {model}.")
     output_dir: str | None = Field(None, description="New folder for the files.")
-    budget_usd: float | None = Field(None, gt=0, description="Never exceeded; needs a known price.")
+    budget_usd: float | None = Field(
+        None, gt=0, description="Of teacher and judges, never exceeded; needs known prices."
+    )
     checks: list[Check] = Field(
         default_factory=list,
         max_length=MOST_CHECKS,

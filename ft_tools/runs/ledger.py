@@ -1,13 +1,13 @@
 """What a workspace has spent: hours, money, and trained models that nobody measured."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from ft_tools.contract import Report
+from ft_tools.endpoints.budget import spent_in
 from ft_tools.errors import BadData
 from ft_tools.runs.state import directory
 from ft_tools.runs.state.records import TRAINED, RunInfo
@@ -49,7 +49,7 @@ def spent(runs: Iterable[Path]) -> WorkspaceSpending:
         if info.kind in TRAINED:
             models += [run_dir.name] if status.state == "succeeded" else []
         elif info.kind == "evaluate":
-            usd += sum(_prices(run_dir))
+            usd += sum(spent_in(run_dir / CALLS).values())
             measured += [_request(run_dir)] if status.state == "succeeded" else []
         elif info.kind == "ship":
             sources[run_dir.name] = _request(run_dir)
@@ -70,12 +70,3 @@ def _num_devices(info: RunInfo) -> int:
 
 def _request(run_dir: Path) -> str:
     return json.dumps(directory.whole_json(run_dir / "request.json"))
-
-
-def _prices(run_dir: Path) -> Iterator[float]:
-    """Yield what each call cost; the last line of a call is the one that holds."""
-    last: dict[tuple[Any, Any], float] = {}
-    for row in directory.read_rows(run_dir / CALLS):
-        if isinstance(row.get("usd"), int | float):
-            last[row.get("system"), row.get("call")] = row["usd"]
-    yield from last.values()

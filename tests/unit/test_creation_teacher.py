@@ -569,6 +569,43 @@ def test_a_judge_that_agrees_decides_and_its_agreement_is_in_the_plan(workspace,
     assert report.num_kept == 45
 
 
+def test_what_judges_cost_is_spent_of_the_budget_and_the_report_and_forecast_say_so(
+    workspace, quick
+):
+    write(workspace / "sums.jsonl", sums(60))
+    teacher, judge = Teacher(add), Teacher(lambda *_: '{"pass": true}')
+
+    def spent():
+        return teacher.usd + judge.usd
+
+    with serving(lambda q, body: (judge if body["model"] == "judge" else teacher)(q, body)) as url:
+        arguments = judged(url)
+        number = {"kind": "number", "reference": "sum"}
+        arguments["checks"].append(number)
+        for run_id, more in ((PILOT, {}), (WHOLE, {"checks": [*arguments["checks"], number]})):
+            before = spent()
+            _, report = run_here(workspace, run_id, **arguments | more)
+            assert report.usd == pytest.approx(spent() - before)
+            directory_done(workspace, run_id, report)
+        assert judge.usd > 0
+        before = spent()
+        launch, report = run_here(workspace, budget_usd=9, **arguments)
+    assert launch.plan["asking"]["forecast"]["usd_spent"] == pytest.approx(before)
+    assert report.usd == pytest.approx(spent() - before)
+    assert 5 < report.usd <= 9
+    assert 0 < report.num_kept < 60
+    assert report.dropped == {"budget_used_up": 60 - report.num_kept}
+
+
+def test_a_budget_is_refused_where_a_judges_price_is_unknown(workspace):
+    write(workspace / "sums.jsonl", sums(30))
+    arguments = asking(None, budget_usd=5)
+    endpoint = {"url": "https://judge.example/v1", "model": "judge"}
+    arguments["checks"] += [{"kind": "judge", "endpoint": endpoint, "rubric": "Good?"}]
+    with pytest.raises(BadInput, match="price of the judge"):
+        planned_here(workspace, **arguments)
+
+
 def test_of_the_answers_that_pass_the_one_that_is_judged_best_is_kept(workspace):
     write(workspace / "sums.jsonl", sums(6))
 

@@ -10,17 +10,17 @@ from typing import Any
 from ft_tools import workspace
 from ft_tools.creation.documents import unanswerable
 from ft_tools.creation.findings import warning
-from ft_tools.creation.pilots import MEASURED
+from ft_tools.creation.pilots import CALLS, MEASURED
 from ft_tools.creation.plan import MOST_LISTED, CreatePlan
 from ft_tools.creation.prompts import Candidate, Malformed, Prompt
 from ft_tools.creation.requests import KINDS, Requests, prompt_sha256
 from ft_tools.creation.rows import Made, made_row
-from ft_tools.creation.worker.teacher import CALLS, HTTP, take_over
-from ft_tools.endpoints.budget import Budget
+from ft_tools.creation.worker.teacher import HTTP, take_over
+from ft_tools.endpoints.budget import Budget, BudgetUsedUp
 from ft_tools.endpoints.client import NO_REPLY, Reply
 from ft_tools.formats.origin import Origin
 from ft_tools.metrics.checks.judge import JudgeScorer, ledger_name, replies_file
-from ft_tools.metrics.checks.scorer import Scorer
+from ft_tools.metrics.checks.scorer import Scorer, Scores
 from ft_tools.publish import write_file
 from ft_tools.runs.processes.worker_session import Session
 
@@ -131,14 +131,34 @@ def _check(session: Session, requests: Requests, rows: Sequence[Candidate]) -> N
     """Let the checks score each row; the first that it does not pass is the reason."""
     if not requests.request.checks:
         return
-    with Scorer(requests.request.checks, workspace.roots()[0], session.run_dir) as scorer:
-        scores = scorer.score([one.row for one in rows], [one.answer for one in rows])
+    checks, budget = requests.request.checks, requests.request.budget_usd
+    with Scorer(checks, workspace.roots()[0], session.run_dir, budget) as scorer:
+        try:
+            scores = _scores(scorer, rows)
+        except BudgetUsedUp as error:
+            session.event(f"{error}; what was judged is used", "warning")
+            # Replies that were paid for are kept; a row without one is not asked for.
+            scores = [score for one in rows for score in _scores_within(scorer, one)]
     for one, score in zip(rows, scores, strict=True):
+        if score is None:
+            one.reason = NOT_ASKED
+            continue
         one.checks = score.parts
         for name, value in score.parts.items():
             if value is None or value < 1:
                 one.reason = f"check_broke: {name}" if value is None else f"failed: {name}"
                 break
+
+
+def _scores(scorer: Scorer, rows: Sequence[Candidate]) -> list[Scores | None]:
+    return [*scorer.score([one.row for one in rows], [one.answer for one in rows])]
+
+
+def _scores_within(scorer: Scorer, row: Candidate) -> list[Scores | None]:
+    try:
+        return _scores(scorer, [row])
+    except BudgetUsedUp:
+        return [None]
 
 
 def _drop_surplus(session: Session, requests: Requests, asked: list[list[Candidate]]) -> None:
@@ -151,7 +171,7 @@ def _drop_surplus(session: Session, requests: Requests, asked: list[list[Candida
         several = [at for at, held in enumerate(answers) if len(held) > most]
         rows = [next(one.row for one in asked[at] if not one.reason) for at in several]
         ((name, judge),) = requests.request.judges.items()
-        scorer = JudgeScorer(judge, name, session.run_dir)
+        scorer = JudgeScorer(judge, name, session.run_dir, requests.request.budget_usd)
         try:
             places = scorer.best([answers[at] for at in several], rows)
         finally:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.creation.asking import prompts_of
+from ft_tools.creation.asking import is_priced, prompts_of
 from ft_tools.creation.findings import refusal, sentence
 from ft_tools.creation.leaks import TestQuestions, with_copies
 from ft_tools.creation.page import creation_page
-from ft_tools.creation.pilots import JUDGES, agreement, read_marked
+from ft_tools.creation.pilots import CALLS, JUDGES, agreement, read_marked
 from ft_tools.creation.plan import MADE_AT_ONCE, CreatePlan, content_sha256, quoted_rows
 from ft_tools.creation.report import CreatedFiles, CreateReport
 from ft_tools.creation.request import CreateRequest
@@ -26,6 +26,7 @@ from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.pipeline import Methods
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
+from ft_tools.endpoints.budget import spent_in
 from ft_tools.errors import PlanChanged
 from ft_tools.formats.origin import FILE as ORIGINS
 from ft_tools.metrics.checks.scorer import Scorer
@@ -58,10 +59,11 @@ def work(session: Session) -> CreateReport:
         requests = Requests(request, request.teacher, plan.asking.model)
         if plan.pilot and request.marked:
             _compare_judges(session, request, request.marked)
-        replies, budget = ask(session, plan, requests, used)
-        usd = budget.usd if requests.teacher.endpoint and plan.asking.price else None
+        replies = ask(session, plan, requests, used)
         made = rows_of(session, plan, requests, used, replies)
-        made = replace(made, usd=usd, num_calls=budget.num_calls)
+        spent = spent_in(session.run_dir / CALLS)
+        usd = sum(spent.values()) if is_priced(requests.request, plan.asking.price) else None
+        made = replace(made, usd=usd, num_calls=len(spent))
     if test is not None:
         made = _without_leaks(session, test, request.test_similarity, made)
     return _report(session, request, plan, made)
@@ -78,7 +80,8 @@ def _compare_judges(session: Session, request: CreateRequest, marked: str) -> No
     for name, judge in request.judges.items():
         session.phase(f"comparing {name} with the marked rows")
         named = judge.model_copy(update={"name": name})
-        with Scorer([named], workspace.roots()[0], session.run_dir) as scorer:
+        root, budget = workspace.roots()[0], request.budget_usd
+        with Scorer([named], root, session.run_dir, budget) as scorer:
             totals = [one.total for one in scorer.score(rows, answers)]
         verdicts = [None if total is None else total == 1 for total in totals]
         found[name] = agreement(marks, verdicts).model_dump()

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ft_tools.creation.findings import refusal
-from ft_tools.creation.pilots import REPLIES
+from ft_tools.creation.pilots import CALLS, REPLIES
 from ft_tools.creation.plan import CreatePlan
 from ft_tools.creation.prompts import Prompt
 from ft_tools.creation.requests import Requests
@@ -17,8 +17,8 @@ from ft_tools.endpoints.spec import Price
 from ft_tools.runs.processes.worker_session import Session, Stopped
 from ft_tools.runs.state import directory
 
-CALLS, TEACHER = "calls.jsonl", "the teacher"
-"""Where attempts are counted, and under which name: no check can have it."""
+TEACHER = "the teacher"
+"""Under which name its attempts are counted: no check can have it."""
 HTTP = re.compile(r"http_[0-9]{3}")
 """Reason of a question that the server refused."""
 BATCH = 16
@@ -27,8 +27,8 @@ BATCH = 16
 
 def ask(
     session: Session, plan: CreatePlan, requests: Requests, prompts: Sequence[Prompt]
-) -> tuple[dict[str, Reply], Budget]:
-    """Return the replies to all prompts by key, as far as the budget allows, and the budget.
+) -> dict[str, Reply]:
+    """Return the replies to all prompts by key, as far as the budget allows.
 
     Raises:
         EndpointUnavailable: Several requests in a row failed after retries; resume_run goes on.
@@ -45,7 +45,13 @@ def ask(
     session.phase("asking the teacher")
     session.progress(len(known), len(asked))
     most_calls, price = endpoint.max_calls if endpoint else 0, plan.asking.price or Price()
-    budget = Budget(session.run_dir / CALLS, TEACHER, most_calls, requests.max_usd)
+    budget = Budget(
+        session.run_dir / CALLS,
+        TEACHER,
+        most_calls,
+        requests.max_usd,
+        requests.request.budget_usd,
+    )
     if endpoint is None:
         answers = _answered_here(session, requests, missing)
     elif requests.request.batch:
@@ -65,7 +71,7 @@ def ask(
     if endpoint is not None and reasons and all(map(HTTP.fullmatch, reasons)):
         # The fault is in all of them.
         raise refusal("all_refused", host=endpoint.host, reasons=", ".join(sorted(reasons)))
-    return known, budget
+    return known
 
 
 def take_over(path: Path, runs: Sequence[str]) -> dict[str, Reply]:

@@ -45,13 +45,16 @@ def ledger_name(name: str) -> str:
 class JudgeScorer:
     """Scores answers by the verdicts of a model."""
 
-    def __init__(self, check: Judge, name: str, scratch: Path) -> None:
+    def __init__(
+        self, check: Judge, name: str, scratch: Path, total_usd: float | None = None
+    ) -> None:
         """Open the connections.
 
         Args:
             check: As declared.
             name: Of the check, for its budget.
             scratch: Where calls and replies are kept, so that none is paid for twice.
+            total_usd: Budget of all whose calls are kept there.
 
         Raises:
             BadInput: The environment variable of the key is not set.
@@ -59,8 +62,9 @@ class JudgeScorer:
         self._check = check
         endpoint, price = check.endpoint, check.price
         most = check.budget_usd or endpoint.max_usd
-        budget = Budget(scratch / "calls.jsonl", ledger_name(name), endpoint.max_calls, most)
-        self._client = Client(endpoint, price, budget, cache=scratch / replies_file(name))
+        calls, most_calls = scratch / "calls.jsonl", endpoint.max_calls
+        self._budget = Budget(calls, ledger_name(name), most_calls, most, total_usd)
+        self._client = Client(endpoint, price, self._budget, cache=scratch / replies_file(name))
         self.close = self._client.close
 
     def score(self, answers: Sequence[str], rows: Sequence[Row]) -> list[float | None]:
@@ -70,6 +74,7 @@ class JudgeScorer:
             BudgetUsedUp: The budget ends here.
             EndpointUnavailable: The judge does not answer.
         """
+        self._budget.reread()
         scores: list[float | None] = [0.0] * len(answers)
         # Without a word there is nothing to judge, and a colon alone has passed before.
         sent = [i for i, one in enumerate(answers) if words(one) and len(one) <= MOST_CHARACTERS]
@@ -89,6 +94,7 @@ class JudgeScorer:
         Raises:
             EndpointUnavailable: The judge does not answer.
         """
+        self._budget.reread()
         places: list[int | None] = [None] * len(rows)
         questions = []
         for listed, row in zip(answers, rows, strict=True):

@@ -56,7 +56,13 @@ Score = Callable[[Sequence[str], Sequence[Row]], list[float | None]]
 class Scorer:
     """Scores answers by a list of checks; a context manager, for what some of them hold open."""
 
-    def __init__(self, checks: Sequence[Check], folder: Path, scratch: Path | None = None) -> None:
+    def __init__(
+        self,
+        checks: Sequence[Check],
+        folder: Path,
+        scratch: Path | None = None,
+        total_usd: float | None = None,
+    ) -> None:
         """Read what the checks need; no code of anybody runs yet.
 
         Args:
@@ -64,6 +70,7 @@ class Scorer:
             folder: What relative paths of checks are relative to; in the workspace.
             scratch: Folder of this run, where a judge's calls and replies are kept; without one a
                 judge may spend its budget again in each process.
+            total_usd: Budget of all whose calls are kept in `scratch`.
 
         Raises:
             BadInput: A file that a check names cannot be used.
@@ -75,7 +82,7 @@ class Scorer:
             if scratch is None:
                 scratch = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             self._scores = [
-                _score_of(one, name, folder, scratch, opened)
+                _score_of(one, name, folder, scratch, total_usd, opened)
                 for name, one in zip(self._names, checks, strict=True)
             ]
             self._opened = opened.pop_all()
@@ -188,7 +195,12 @@ def _find(path: str, folder: Path) -> Path:
 
 
 def _score_of(
-    check: Check, name: str, folder: Path, scratch: Path, opened: contextlib.ExitStack
+    check: Check,
+    name: str,
+    folder: Path,
+    scratch: Path,
+    total_usd: float | None,
+    opened: contextlib.ExitStack,
 ) -> Score:
     """Return what scores a check; what it needs is imported with its first use."""
     paths = [_find(path, folder) for path in check.files]
@@ -199,7 +211,7 @@ def _score_of(
     if isinstance(check, Judge):
         from ft_tools.metrics.checks.judge import JudgeScorer
 
-        judge = JudgeScorer(check, name, scratch)
+        judge = JudgeScorer(check, name, scratch, total_usd)
         opened.callback(judge.close)
         return judge.score
     if isinstance(check, Sql | Python):
