@@ -41,6 +41,8 @@ SCHEMA = object_schema(examples={"type": "array", "items": _EXAMPLE})
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 PART = ", passage "
+UNANSWERABLE = "unanswerable"
+"""Change of an origin."""
 
 
 def prompts_of_passages(request: CreateRequest, path: Path) -> Iterator[Prompt]:
@@ -126,10 +128,11 @@ def unanswerable(
             continue
         other = chance.choice(choices)
         source = f"{other.source}; question of {source}"
-        about = {"source": source, "change": "unanswerable", "checks": {}}
+        about = {"source": source, "change": UNANSWERABLE, "checks": {}}
         messages = _turns(request, other.passage, candidate.question, answer)
         origin = row.origin.model_copy(update=about)
-        made.append(made_row(messages, candidate.question, origin, row.group))
+        # Its prompt holds that passage: rows of one passage stay in one part.
+        made.append(made_row(messages, candidate.question, origin, other.source))
     return made
 
 

@@ -8,7 +8,7 @@ near too; marked answers need the same mark. A copy in the validation file needs
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
 import numpy as np
@@ -76,14 +76,23 @@ class Lexical:
         self.apart: set[int] = set()
         """Rows that are near an earlier one, but for other numbers in prompt and answer."""
 
-    def near(self, fields: Fields) -> Iterator[tuple[int, int, float]]:
-        """Yield (row, earlier row that stays, Jaccard) for each row that goes."""
+    def near(
+        self, fields: Fields, differ: Callable[[int, int], bool] = lambda *_: False
+    ) -> Iterator[tuple[int, int, float]]:
+        """Yield (row, earlier row that stays, Jaccard) for each row that goes.
+
+        Args:
+            fields: What has to be near.
+            differ: Whether two rows are no repetition, whatever their words.
+        """
         pairs = self._rows.pairs
         # A text has an answer only.
         has_prompts = any(map(pairs.num_of, range(PROMPT, pairs.num_texts, NUM_PARTS)))
         index = self._index(fields if has_prompts else "response")
         for at in self._searched(index):
             for other, score in index.near(at):
+                if differ(at, other):
+                    continue
                 if not self._rows.differ_in_numbers(at, other):
                     self.apart.discard(at)
                     yield at, other, score

@@ -1,6 +1,7 @@
 """create_dataset with a scripted teacher: plan, pilot, price, reasons, budget, origin."""
 
 import json
+import random
 
 import pytest
 
@@ -351,6 +352,77 @@ def test_a_judge_of_documents_reads_the_passage_with_the_question(workspace):
     (request,) = judged_on
     assert MANUAL in request
     assert "What about" in request
+
+
+NO_ANSWER = "The text does not say."
+SHEET = (
+    "# Product P{n}00\n\nThe product P{n}00 is a pump for homes and small workshops. "
+    "It weighs {a} kg. The motor draws 3{b} watts at 230 volts. It lifts {c} litres per minute. "
+    "The warranty lasts {d} months. Spare parts are listed under number {a}{b}. "
+    "The hose has the length {e}. Clean the filter every {c} days."
+)
+
+
+def ask_six(question, _):
+    """Ask for six facts of a sheet by its product."""
+    passage = json.loads(question.rpartition("\n")[2])["text"]
+    product, facts = passage.splitlines()[0].split()[-1], passage.splitlines()[-1].split(". ")[1:7]
+    examples = [
+        {"question": f"What about {fact[:14]} for {product}?", "answer": fact, "quotes": [fact]}
+        for fact in facts
+    ]
+    return json.dumps({"examples": examples})
+
+
+def made_of_sheets(workspace, num, reply=ask_six, **more):
+    (workspace / "sheets").mkdir()
+    for n in range(1, num + 1):
+        values = {name: random.Random(f"{n}{name}").randint(10, 99) for name in "abcde"}
+        (workspace / "sheets" / f"sheet{n}.md").write_text(SHEET.format(n=n, **values))
+    with serving(reply) as server:
+        arguments = asking(server, source="sheets", kind="documents", checks=[], pilot_rows=0)
+        return run_here(workspace, **arguments | {"questions_per_passage": 6} | more)[1]
+
+
+def passage_of(row):
+    return row["messages"][0]["content"].rpartition("\n\n")[0]
+
+
+def test_rows_of_a_passage_stay_together_and_unanswerable_ones_link_no_others(workspace):
+    report = made_of_sheets(workspace, 16, unanswerable_fraction=0.3, validation_fraction=0.2)
+    train, held = (read(workspace / "made" / f"{name}.jsonl") for name in ("train", "validation"))
+    # Rows with one canned answer to different questions do not repeat one another.
+    assert len(train) + len(held) == report.num_kept == 137
+    assert 0.1 < len(held) / report.num_kept < 0.3
+    assert not {passage_of(row) for row in train} & {passage_of(row) for row in held}
+    assert any(row["messages"][1]["content"] == NO_ANSWER for row in held)
+    assert not any("validation_fraction" in one for one in report.warnings)
+
+
+def test_unanswerable_rows_with_nearly_the_same_question_are_near_duplicates(workspace):
+    long = (
+        "Please say in one short sentence how much all of the machine with its hose and its filter"
+        " and whatever else is in the box weighs, as far as the sheet knows, for"
+    )
+
+    def reply(question, _):
+        passage = json.loads(question.rpartition("\n")[2])["text"]
+        product, fact = passage.split()[2], passage.split(". ")[1]
+        example = {"question": f"{long} {product}?", "answer": fact, "quotes": [fact]}
+        return json.dumps({"examples": [example]})
+
+    more = {"questions_per_passage": 1, "unanswerable_fraction": 0.5, "validation_fraction": 0}
+    report = made_of_sheets(workspace, 8, reply, **more)
+    rows = read(workspace / "made" / "train.jsonl")
+    made = [passage_of(row) for row in rows if row["messages"][1]["content"] == NO_ANSWER]
+    assert report.num_kept == 16
+    assert len(made) == len(set(made)) < 8
+
+
+def test_an_empty_validation_part_that_was_asked_for_is_a_warning(workspace):
+    report = made_of_sheets(workspace, 1, unanswerable_fraction=0, validation_fraction=0.1)
+    assert report.outputs.num_validation == 0
+    assert any("validation_fraction=0.1" in one for one in report.warnings)
 
 
 @pytest.mark.parametrize("checks", [[], [{"kind": "number", "reference": "sum"}]])

@@ -4,12 +4,15 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
 from ft_tools.creation.asking import is_priced, prompts_of
-from ft_tools.creation.findings import refusal, sentence
+from ft_tools.creation.documents import UNANSWERABLE
+from ft_tools.creation.findings import refusal, sentence, warning
 from ft_tools.creation.leaks import TestQuestions, with_copies
 from ft_tools.creation.page import creation_page
 from ft_tools.creation.pilots import CALLS, JUDGES, agreement, read_marked
@@ -24,6 +27,7 @@ from ft_tools.data.audit import perform
 from ft_tools.data.judge.next_steps import launch_on
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.pipeline import Methods
+from ft_tools.data.repeats.near import find_lexical
 from ft_tools.data.report import AuditReport
 from ft_tools.data.request import AuditRequest
 from ft_tools.endpoints.budget import spent_in
@@ -34,6 +38,7 @@ from ft_tools.next_steps import next_step
 from ft_tools.publish import write_file
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
 from ft_tools.similarity.minilm import find_minilm
+from ft_tools.similarity.words import JACCARD, jaccard, tokens_of
 
 MADE, MARK = "made.jsonl", "creation.json"
 """In the run: the rows as the audit reads them. In the folder: its run."""
@@ -157,7 +162,7 @@ def _report(session: Session, request: CreateRequest, plan: CreatePlan, made: Ma
         usd=made.usd,
         num_calls=made.num_calls,
         quoted=quoted_rows(made.rows),
-        warnings=[*plan.warnings, *made.warnings],
+        warnings=[*plan.warnings, *made.warnings, *results.pop("warnings", [])],
         **results,
     )
     html = creation_page(report, made.rows, session.run_dir / DROPPED)
@@ -187,6 +192,10 @@ def _published(session: Session, request: CreateRequest, made: Made) -> dict[str
     if request.test:
         steps.append(next_step("measure_made", {"dataset": request.test}))
     found = {"summary": [sentence("made", **numbers)], "findings": audit.findings}
+    if request.validation_fraction and validation is None:
+        num_groups = len({row.group for row in made.rows})
+        about = {"fraction": request.validation_fraction, "groups": num_groups}
+        found["warnings"] = [warning("validation_empty", **about)]
     return found | {"outputs": outputs, "next_steps": steps}
 
 
@@ -222,7 +231,21 @@ def _audited(session: Session, request: CreateRequest, made: Made) -> AuditRepor
         seed=request.seed,
         output_dir=request.output_dir,
     )
-    return perform(audited, Methods(write_beside=write_origins))
+    find_near = partial(find_lexical, differ=partial(_differ, made.rows))
+    return perform(audited, Methods(find_near=find_near, write_beside=write_origins))
+
+
+def _differ(rows: Sequence[MadeRow], line: int, other: int) -> bool:
+    """Return whether one of two rows is unanswerable, and they ask something else.
+
+    They share answer and passage by design, so these say nothing.
+    """
+    two = rows[line - 1], rows[other - 1]
+    if all(row.origin.change != UNANSWERABLE for row in two):
+        return False
+    asked = [tokens_of(row.question) for row in two]
+    pairs = [set(map(hash, pairwise(words))) for words in asked]
+    return asked[0] != asked[1] and jaccard(*pairs) < JACCARD
 
 
 if __name__ == "__main__":

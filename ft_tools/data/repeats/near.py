@@ -32,18 +32,32 @@ FindNear = Callable[[Scan, AuditRequest], Near]
 
 
 def find_lexical(
-    scanned: Scan, request: AuditRequest, why: str = "", most_work: int = MAX_WORK
+    scanned: Scan,
+    request: AuditRequest,
+    why: str = "",
+    most_work: int = MAX_WORK,
+    differ: Callable[[int, int], bool] = lambda *_: False,
 ) -> Near:
-    """Look for near-duplicates by their words, and say why by these."""
+    """Look for near-duplicates by their words, and say why by these.
+
+    Args:
+        scanned: The rows.
+        request: Of the audit.
+        why: Why by words; empty: no model is there.
+        most_work: After which the search ends.
+        differ: Whether the rows of two lines are no repetition, whatever their words.
+    """
     if request.near_duplicates == "off":
         return Near(0, "not looked for")
     # numpy comes with it, which tools that compare nothing do without.
     from ft_tools.similarity.by_words import Lexical
 
-    search = Lexical(scanned.ledger, most_work)
+    search, lines = Lexical(scanned.ledger, most_work), scanned.ledger.lines
     num_near = sum(
         remove_near(scanned.ledger, *near, scanned.note)
-        for near in search.near(request.deduplicate_on)
+        for near in search.near(
+            request.deduplicate_on, lambda at, other: differ(lines[at], lines[other])
+        )
     )
     for at in sorted(search.apart):
         scanned.note("alike_but_for_numbers", at)
