@@ -179,7 +179,10 @@ def _held_out(path: Path, line: int, example: dict[str, Any], cluster_field: str
     missing = "prompt" in example and not example.get("completion")
     if missing or not ("messages" in example or {"prompt", "completion"} <= set(example)):
         problem = "has no expected answer"
-        cure = "end it with `completion`, or with the assistant's turn in `messages`"
+        cure = (
+            "read are `prompt` with `completion`, and `messages` that end with the assistant's "
+            "turn; for other columns, prepare_dataset with their mapping writes such a file"
+        )
         raise BadData(path, problem, cure, line)
     made = HeldOut(line=line, cluster=None if cluster is None else str(cluster), row=example)
     if format_of(path, line, example, "sft") == "prompt_completion_text":

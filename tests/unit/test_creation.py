@@ -7,6 +7,9 @@ from pydantic import ValidationError
 
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.worker import create as worker
+from ft_tools.data.prepare import prepare_dataset
+from ft_tools.data.request import PrepareRequest
+from ft_tools.errors import BadData
 from ft_tools.formats.origin import describe_made, row_hash
 from ft_tools.runs.processes import start
 from ft_tools.runs.processes.worker_session import Session
@@ -190,6 +193,22 @@ def test_arguments_that_do_not_fit_together_are_refused(arguments, named):
     given = {"source": "rows.jsonl", "kind": "variations", "output_dir": "made"}
     with pytest.raises(ValidationError, match=named):
         CreateRequest(**given | arguments)
+
+
+def test_a_file_with_other_columns_is_refused_until_prepare_dataset_has_written_it(workspace):
+    rows = [{"prompt": f"What is {n} + 1?", "answer": f"It is {n + 1}."} for n in range(9)]
+    write(workspace / "rows.jsonl", rows)
+    changes = {"variations": [{"change": "case"}], "validation_fraction": 0}
+    with pytest.raises(BadData, match=r"`prompt` with `completion`.*prepare_dataset"):
+        run_here(workspace, source="rows.jsonl", kind="variations", output_dir="made", **changes)
+    mapping = {"prompt": "prompt", "answer": "answer"}
+    parts = {"test_fraction": 0, "validation_fraction": 0}
+    request = PrepareRequest(path="rows.jsonl", mapping=mapping, output_dir="prepared", **parts)
+    confirm = prepare_dataset(request).mapping_hash
+    prepare_dataset(request.model_copy(update={"confirm": confirm}))
+    source = "prepared/train.jsonl"
+    _, report = run_here(workspace, source=source, kind="variations", output_dir="made", **changes)
+    assert report.num_kept == 18
 
 
 def test_a_run_that_was_killed_after_its_files_were_written_ends_with_the_same_files(workspace):
