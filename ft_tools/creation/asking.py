@@ -173,7 +173,9 @@ def plan_asking(
         reused_from=[run.name for run in runs],
         judges=judges,
         files_sha256=hashes,
-        forecast=pilots.forecast_of(pilot, num_more, price, at_once, runs),
+        forecast=pilots.forecast_of(
+            pilot, runs, len(used), num_more, price, at_once, is_priced=is_priced(request, price)
+        ),
     )
     return plan, is_pilot, list(_warnings(request, teacher, plan, used))
 

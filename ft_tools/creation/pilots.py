@@ -59,8 +59,8 @@ class Forecast(Report):
     num_pilot_prompts: int
     kept: Estimate = Field(description="Rows that pass the checks, those of the pilot included.")
     completion_tokens: Estimate = Field(description="Of what is left.")
-    usd: Estimate | None = Field(None, description="Of what is left; null: no price is known.")
-    seconds: Estimate = Field(description="Of what is left.")
+    usd: Estimate | None = Field(None, description="Of what is left; null: a price is unknown.")
+    seconds: Estimate = Field(description="Of what is left, judges included.")
     usd_spent: float | None = Field(
         None, description="By earlier runs with this teacher and source: pilots and judges too."
     )
@@ -130,30 +130,54 @@ def read_marked(path: Path) -> list[tuple[str, str, bool]]:
 
 def forecast_of(
     pilot: Path | None,
+    runs: Sequence[Path],
+    num_prompts: int,
     num_more: int,
     price: Price | None,
     concurrency: int,
-    runs: Sequence[Path],
+    *,
+    is_priced: bool,
 ) -> Forecast | None:
-    """Return what so many further prompts will take, from what those of the pilot took."""
+    """Return what further prompts will take, from what those of the pilot took.
+
+    Args:
+        pilot: Its run.
+        runs: All that asked the same teacher.
+        num_prompts: All of the plan; checks and judges read those that are not the pilot's.
+        num_more: Of them, those that the teacher has to be asked.
+        price: Of the teacher.
+        concurrency: Of its endpoint.
+        is_priced: Whether all prices are known.
+    """
     measured = directory.read_rows(pilot / MEASURED) if pilot else []
     if pilot is None or len(measured) < 2:
         return None
     kept = [float(row["kept"]) for row in measured]
-    usd = [
-        price.usd_of(row["prompt_tokens"], row["tokens"]) + row["judge_usd"]
-        for row in measured
-        if price
-    ]
+    priced = price or Price()
+    usd = total_of(
+        [priced.usd_of(row["prompt_tokens"], row["tokens"]) for row in measured], num_more
+    )
+    seconds = total_of([row["seconds"] / concurrency for row in measured], num_more)
+    num_further = max(0, num_prompts - len(measured))
+    # Of a pilot of an older version, the time is not known.
+    judge_usd, judge_seconds = (
+        num_further * fmean(row.get(name, 0.0) for row in measured)
+        for name in ("judge_usd", "judge_seconds")
+    )
+    spent = sum(sum(spent_in(run / CALLS).values()) for run in runs)
     return Forecast(
         pilot_run=pilot.name,
         num_pilot_prompts=len(measured),
-        kept=kept_of(kept, num_more, sum(kept)),
+        kept=kept_of(kept, num_further, sum(kept)),
         completion_tokens=total_of([float(row["tokens"]) for row in measured], num_more),
-        usd=total_of(usd, num_more) if price else None,
-        seconds=total_of([row["seconds"] / concurrency for row in measured], num_more),
-        usd_spent=sum(sum(spent_in(run / CALLS).values()) for run in runs) if price else None,
+        usd=_plus(usd, judge_usd) if is_priced else None,
+        seconds=_plus(seconds, judge_seconds),
+        usd_spent=spent if is_priced else None,
     )
+
+
+def _plus(total: Estimate, more: float) -> Estimate:
+    return Estimate(likely=total.likely + more, low=total.low + more, high=total.high + more)
 
 
 def total_of(values: Sequence[float], num_more: int) -> Estimate:

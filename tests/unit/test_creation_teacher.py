@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 
 import pytest
 
@@ -667,6 +668,26 @@ def test_what_judges_cost_is_spent_of_the_budget_and_the_report_and_forecast_say
     assert 5 < report.usd <= 9
     assert 0 < report.num_kept < 60
     assert report.dropped == {"budget_used_up": 60 - report.num_kept}
+
+
+def test_a_plan_whose_replies_are_known_takes_what_its_judge_takes(workspace, quick):
+    write(workspace / "sums.jsonl", sums(60))
+    teacher = Teacher(add)
+    judge = Teacher(lambda *_: time.sleep(0.02) or '{"pass": true}')
+    with serving(lambda q, body: (judge if body["model"] == "judge" else teacher)(q, body)) as url:
+        _, report = run_here(workspace, PILOT, **asking(url, pilot_rows=0, output_dir="first"))
+        directory_done(workspace, PILOT, report)
+        arguments = judged(url)
+        arguments["checks"].append({"kind": "number", "reference": "sum"})
+        _, report = run_here(workspace, WHOLE, **arguments)
+        directory_done(workspace, WHOLE, report)
+        launch, _ = planned_here(workspace, **arguments)
+    plan = launch.plan
+    assert plan["asking"]["num_known"] == plan["asking"]["num_requests"] == 60
+    # 40 rows are to be judged, four at a time.
+    assert plan["duration"]["low_seconds"] >= 40 * 0.02 / 4
+    assert plan["asking"]["forecast"]["usd"]["likely"] == pytest.approx(2 * judge.usd)
+    assert plan["asking"]["forecast"]["kept"]["likely"] == 60
 
 
 def test_a_budget_is_refused_where_a_judges_price_is_unknown(workspace):

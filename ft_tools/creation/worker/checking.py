@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ft_tools import workspace
@@ -13,11 +14,12 @@ from ft_tools.creation.findings import warning
 from ft_tools.creation.pilots import CALLS, MEASURED
 from ft_tools.creation.plan import MOST_LISTED, CreatePlan
 from ft_tools.creation.prompts import Candidate, Malformed, Prompt
+from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.requests import KINDS, Requests, prompt_sha256
 from ft_tools.creation.rows import Made, made_row
 from ft_tools.creation.worker.teacher import HTTP, take_over
 from ft_tools.endpoints.budget import Budget, BudgetUsedUp
-from ft_tools.endpoints.client import NO_REPLY, Reply
+from ft_tools.endpoints.client import NO_REPLY, Reply, read_replies
 from ft_tools.formats.origin import Origin
 from ft_tools.metrics.checks.judge import JudgeScorer, ledger_name, replies_file
 from ft_tools.metrics.checks.scorer import Scorer, Scores
@@ -53,11 +55,15 @@ def rows_of(
     for name in request.judges:
         # What a pilot was judged on is not paid for again.
         take_over(session.run_dir / replies_file(name), asking.reused_from)
-    _check(session, requests, [one for held in asked for one in held if not one.reason])
+    judged = [one for held in asked for one in held if not one.reason]
+    _check(session, requests, judged)
     if request.samples > 1:
         _drop_surplus(session, requests, asked)
     judge_usd = sum(Budget(calls, name, 0, None).usd for name in judges) - usd_before
-    write_lines(session.run_dir / MEASURED, _measured(asked, judge_usd))
+    write_lines(
+        session.run_dir / MEASURED,
+        _measured(asked, judge_usd, _judge_seconds(session, request, len(judged))),
+    )
     rows = [one for held in asked for one in held]
     lines = [
         {
@@ -208,7 +214,20 @@ def _origin(session: Session, plan: CreatePlan, requests: Requests, one: Candida
     )
 
 
-def _measured(asked: Sequence[list[Candidate]], judge_usd: float) -> list[dict[str, Any]]:
+def _judge_seconds(session: Session, request: CreateRequest, num: int) -> float:
+    """Return how long the judges take for so many rows, by their replies, known ones included."""
+    seconds = 0.0
+    for name, judge in request.judges.items():
+        replies = read_replies(session.run_dir / replies_file(name)).values()
+        if replies:
+            mean = fmean(one.seconds for one in replies)
+            seconds += num * mean / judge.endpoint.max_concurrency
+    return seconds
+
+
+def _measured(
+    asked: Sequence[list[Candidate]], judge_usd: float, judge_seconds: float
+) -> list[dict[str, Any]]:
     """Return what each prompt took and yielded, from which the rest is forecast."""
     measured = []
     for held in asked:
@@ -222,7 +241,9 @@ def _measured(asked: Sequence[list[Candidate]], judge_usd: float) -> list[dict[s
             }
             measured.append(took)
     # Judging costs about the same for each.
-    return [one | {"judge_usd": round(judge_usd / len(measured), 9)} for one in measured]
+    each = {"judge_usd": judge_usd, "judge_seconds": judge_seconds}
+    shares = {name: round(value / len(measured), 9) for name, value in each.items() if measured}
+    return [one | shares for one in measured]
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
