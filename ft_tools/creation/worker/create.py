@@ -148,7 +148,8 @@ def _report(session: Session, request: CreateRequest, plan: CreatePlan, made: Ma
             mode="json", exclude_defaults=True, exclude={"confirm", "request_id"}
         )
         said = sentence("pilot", kept=len(made.rows), asked=made.num_asked)
-        results = {"summary": [said], "next_steps": [next_step("create_whole", whole)]}
+        results: dict[str, Any] = {"summary": [said]}
+        results["next_steps"] = [next_step("create_whole", whole)]
     else:
         results = _published(session, request, made)
     report = CreateReport(
