@@ -45,19 +45,30 @@ def equals(check: Equals, answer: str, row: Row) -> float:
     >>> check = Equals(kind="equals", extract=Extract(pattern="Answer: (.*)"))
     >>> equals(check, "Answer: A", {"answer": "a"})
     1.0
+    >>> equals(check, "Answer: A", {"answer": "By rule 2. Answer: A"})
+    1.0
     >>> equals(check, "Answer: A, Answer: B".replace(", ", chr(10)), {"answer": "a"})
     0.0
     """
-    wanted, keep_case = row[check.reference], check.case_sensitive
+    wanted, keep_case = _wanted(check, row), check.case_sensitive
     value = value_in(answer, check.extract, keep_case=keep_case)
     return float(same(value, wanted, keep_case=keep_case))
+
+
+def _wanted(check: Equals | Number, row: Row) -> Any:
+    """Return the value of the reference, which may be a whole answer or the bare value."""
+    reference = row[check.reference]
+    if check.extract is None:
+        return reference
+    value = value_in(as_text(reference), check.extract)
+    return reference if value is MISSING else value
 
 
 def number(check: Number, answer: str, row: Row) -> float:
     """Return 1 if the answer's number is the reference's."""
     value = value_in(answer, check.extract)
     found = None if value is MISSING else last_number(as_text(value))
-    wanted = last_number(as_text(row[check.reference]))
+    wanted = last_number(as_text(_wanted(check, row)))
     if found is None or wanted is None:
         return 0.0
     most = max(check.absolute_tolerance, check.relative_tolerance * abs(wanted))
