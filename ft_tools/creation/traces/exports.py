@@ -233,15 +233,19 @@ def _pairs(held: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it, where OTLP says of which type it is."""
+    """Return a value as JSON has it, where OTLP says of which type it is.
+
+    >>> _plain({"intValue": "2"}), _plain({"arrayValue": {"values": [{"doubleValue": 0.5}]}})
+    (2, [0.5])
+    """
     is_typed = isinstance(value, Mapping) and len(value) == 1
     kind, held = next(iter(value.items())) if is_typed else ("", None)
     if kind == "arrayValue":
         return [_plain(one) for one in objects_of(object_of(held).get("values"))]
     if kind == "kvlistValue":
         return dict(_pairs(object_of(held).get("values")))
-    if kind == "intValue":
-        return number_of(held)
+    if kind == "intValue" and str(held).removeprefix("-").isdecimal():
+        return int(held)
     return held if kind in {"stringValue", "doubleValue", "boolValue"} else value
 
 
