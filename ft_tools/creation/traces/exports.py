@@ -65,6 +65,8 @@ def _call(
         return made
     answer = answer_of(value_at(value, paths["answered"]))
     system = value_at(value, paths["system"])
+    # In attributes of OpenTelemetry the list of its parts is a text.
+    system = parts if isinstance(parts := parsed(system), list) else system
     told = messages_of({"role": "system", "content": system}) if system else []
     made.messages = [*told, *messages_of(value_at(value, paths["asked"])), *answer]
     made.tools = tools_of(value_at(value, paths["tools"]))
@@ -245,7 +247,7 @@ def _plain(value: Any) -> Any:
     if kind == "kvlistValue":
         return dict(_pairs(object_of(held).get("values")))
     if kind == "intValue" and str(held).removeprefix("-").isdecimal():
-        return int(held)
+        return int(str(held))
     return held if kind in {"stringValue", "doubleValue", "boolValue"} else value
 
 
