@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ft_tools.errors import BadData
 from ft_tools.publish import write_file
 from ft_tools.runs.state import directory
+from ft_tools.training.checks.memory import is_scaled_over_all
 from ft_tools.training.findings import message_and_cure
 from ft_tools.training.training_plan import TrainingPlan
 
@@ -31,6 +32,7 @@ class MicroBatch(BaseModel):
     least: int = Field(1, ge=1, repr=False, description="What the loss needs in a micro-batch.")
     group: int = Field(0, ge=0, repr=False, description="Answers to a prompt; 0: none are written.")
     together: int = Field(0, ge=0, repr=False, description="Answers that are written together.")
+    whole: bool = Field(False, repr=False, description="Whether these stay together.")
 
     @property
     def effective(self) -> int:
@@ -57,7 +59,11 @@ def of_run(run_dir: Path, plan: TrainingPlan) -> MicroBatch:
     )
     if plan.task == "grpo":
         calls = plan.training.get("steps_per_generation", planned.accumulation)
-        written = {"group": plan.training["num_generations"], "together": planned.size * calls}
+        written = {
+            "group": plan.training["num_generations"],
+            "together": planned.size * calls,
+            "whole": is_scaled_over_all(plan.training),
+        }
         planned = planned.model_copy(update=written)
     try:
         saved = directory.read_json(run_dir / FILE)
@@ -84,11 +90,15 @@ def smaller(batch: MicroBatch) -> MicroBatch | None:
     MicroBatch(size=1, accumulation=6)
     >>> smaller(MicroBatch(size=1, accumulation=24, group=8, together=24)).arguments
     {'per_device_train_batch_size': 1, 'gradient_accumulation_steps': 24, 'steps_per_generation': 8}
+    >>> whole = MicroBatch(size=2, accumulation=12, group=8, together=24, whole=True)
+    >>> smaller(whole).together, smaller(smaller(whole))
+    (24, None)
     """
     size = 1 if batch.size % 2 else batch.size // 2
+    most = 0 if batch.whole else batch.together // 2
     fewer = [
         count
-        for count in range(batch.group, batch.together // 2 + 1, batch.group or 1)
+        for count in range(batch.group, most + 1, batch.group or 1)
         if count and not batch.together % count and not count % size
     ]
     together = max(fewer, default=batch.together)

@@ -101,18 +101,21 @@ def _choices(plan: TrainingPlan, given: set[str]) -> Iterator[dict[str, Any]]:
             yield from ({**chosen, WRITTEN: n} for n in _fewer_written(plan, chosen))
 
 
-def _fewer_written(plan: TrainingPlan, chosen: Mapping[str, Any]) -> list[int]:
-    """Return into how many micro-batches the answers of one call may go, if fewer than a step's.
-
-    Whole groups are written. vLLM writes in its own part of the card. Advantages that are scaled by
-    the spread of all rewards of a step need them together.
-    """
-    training = plan.training
-    is_scaled_over_all = (
+def is_scaled_over_all(training: Mapping[str, Any]) -> bool:
+    """Return whether advantages are scaled by all rewards of a step, which needs them together."""
+    return (
         training.get("scale_rewards") == "batch"
         or training.get("multi_objective_aggregation") == "normalize_then_sum"
     )
-    if plan.task != "grpo" or training.get("use_vllm") or is_scaled_over_all:
+
+
+def _fewer_written(plan: TrainingPlan, chosen: Mapping[str, Any]) -> list[int]:
+    """Return into how many micro-batches the answers of one call may go, if fewer than a step's.
+
+    Whole groups are written. vLLM writes in its own part of the card.
+    """
+    training = plan.training
+    if plan.task != "grpo" or training.get("use_vllm") or is_scaled_over_all(training):
         return []
     return [
         count
