@@ -28,6 +28,8 @@ FEW_THOUGHTS = 0.05
 """Fewer answers than this share are an oversight, not a decision."""
 # Above this a DPO run often collapses. Source: https://github.com/hiyouga/LLaMA-Factory/issues/6153
 DPO_RATE = 2e-5
+Row = tuple[Any, str, dict[str, Any]]
+"""Whether it holds, which row of findings.toml, and the fields of its message."""
 
 
 def plan_warnings(
@@ -41,89 +43,93 @@ def plan_warnings(
 
     `asked` are the files that were named; `why_not` says why tokens were not counted.
     """
-    training, dataset, ram = plan.training, plan.dataset, plan.estimate.ram or {}
-    validation, counts, named = plan.validation, plan.counts, Path(asked[0].path)
+    rows = (
+        *_of_machine(plan),
+        *_of_files(source, asked, plan),
+        *_of_arguments(source, plan),
+        *_of_examples(source, plan, why_not),
+        _of_rate(request, plan),
+    )
+    return [warning(name, **fields) for holds, name, fields in rows if holds]
+
+
+def _of_machine(plan: TrainingPlan) -> Iterator[Row]:
+    ram = plan.estimate.ram or {}
     on_cpu = plan.device.name == "cpu"
     unused = unused_gpu() if on_cpu and plan.place.backend == "local" else ""
-    beside = validation_beside(named)
-    length = training.get("max_length")
-    limit = model_folder.max_positions(Path(source.path)) if source.path else None
-    cut, all_rows = (counts.data.num_truncated, counts.data.num_sequences) if counts else (0, 1)
-    longest = counts.lengths.longest_tokens if counts else 0
-    asked_rate = request.training.get("learning_rate", 0.0)
-    template = _template(source, training.get("chat_template_path"))
-    is_plain = dataset.format in {"prompt_completion_text", "pairs_text", "prompts_text"}
     needed, high, machine = (
         ram.get(f"{name}_gib", 0.0) for name in ("needed", "needed_high", "machine")
     )
-    planned, steps = plan.num_evaluations, plan.estimate.steps
-    every = defaults.step_arguments({}, steps, evaluates=True)["eval_steps"]
-    # Of fewer steps no schedule makes enough.
-    is_short = planned > 0 and steps < defaults.LEAST_EVALUATIONS
-    is_watched = training["eval_strategy"] != "no" and not is_short
-    rows: list[tuple[Any, str, dict[str, Any]]] = [
-        (unused, "other_gpu", {"problem": unused}),
-        (not on_cpu, "never_run_here", {"device": plan.device.model}),
-        (
-            high > machine,
-            "memory_may_not_suffice",
-            {"needed": needed, "high": high, "machine": machine},
-        ),
-        (
-            validation is not None and asked[1] is None,
+    yield unused, "other_gpu", {"problem": unused}
+    yield not on_cpu, "never_run_here", {"device": plan.device.model}
+    fields = {"needed": needed, "high": high, "machine": machine}
+    yield high > machine, "memory_may_not_suffice", fields
+
+
+def _of_files(
+    source: ModelSource, asked: tuple[DatasetFacts, DatasetFacts | None], plan: TrainingPlan
+) -> Iterator[Row]:
+    named, validation, training = Path(asked[0].path), plan.validation, plan.training
+    if validation is not None and asked[1] is None:
+        beside = validation_beside(named)
+        yield (
+            True,
             "held_out",
             {
-                "held_out": validation.num_examples if validation else 0,
+                "held_out": validation.num_examples,
                 "num_examples": asked[0].num_examples,
                 "name": named.name,
                 "beside": f" ({beside.name} beside it, for one)" if beside else "",
             },
-        ),
-        (
-            source.run_id is not None,
-            "trained_further",
-            {"run_id": source.run_id, "rate": training["learning_rate"]},
-        ),
-        (source.path is None, "model_not_here", {"model": source.name}),
-        (validation is None, "no_validation", {}),
-        (validation is not None and training.get("loss_type") == "dft", "last_model_kept", {}),
-        (
-            length and limit and length > limit,
-            "length_above_positions",
-            {"length": length, "limit": limit},
-        ),
-        (
-            plan.task == "grpo" and limit and (plan.most_tokens or 0) > limit,
-            "answers_above_positions",
-            {"length": plan.most_tokens, "limit": limit},
-        ),
-        (training.get("use_vllm"), "vllm_never_run", {}),
-        (
-            is_watched and planned < defaults.LEAST_EVALUATIONS,
-            "few_evaluations",
-            {"planned": planned, "steps": steps, "every": every},
-        ),
-        *((True, *row) for row in _unread(dataset)),
-        *((True, *row) for row in _thoughts(source, dataset, template)),
-        (
-            is_plain and source.path and template is not None,
-            "plain_text_for_a_chat_model",
-            {"name": Path(dataset.path).name, "model": source.name},
-        ),
-        (counts is None, "tokens_estimated", {"reason": why_not}),
-        (
-            cut,
-            "rows_cut",
-            {"cut": cut, "all_rows": all_rows, "fraction": cut / all_rows, "length": length,
-             "longest": longest},
-        ),
-        (
-            plan.task in {"dpo", "kto"} and asked_rate > DPO_RATE,
-            "high_rate_for_dpo",
-            {"rate": asked_rate, "limit": DPO_RATE},
-        ),
-    ]  # fmt: skip
-    return [warning(name, **fields) for holds, name, fields in rows if holds]
+        )
+    further = {"run_id": source.run_id, "rate": training["learning_rate"]}
+    yield source.run_id is not None, "trained_further", further
+    yield source.path is None, "model_not_here", {"model": source.name}
+    yield validation is None, "no_validation", {}
+    yield validation is not None and training.get("loss_type") == "dft", "last_model_kept", {}
+
+
+def _of_arguments(source: ModelSource, plan: TrainingPlan) -> Iterator[Row]:
+    training, steps, planned = plan.training, plan.estimate.steps, plan.num_evaluations
+    length, longest = training.get("max_length"), plan.most_tokens
+    limit = model_folder.max_positions(Path(source.path)) if source.path else None
+    is_above = length and limit and length > limit
+    yield is_above, "length_above_positions", {"length": length, "limit": limit}
+    is_above = plan.task == "grpo" and limit and (longest or 0) > limit
+    yield is_above, "answers_above_positions", {"length": longest, "limit": limit}
+    yield training.get("use_vllm"), "vllm_never_run", {}
+    # Of fewer steps no schedule makes enough.
+    is_short = planned > 0 and steps < defaults.LEAST_EVALUATIONS
+    is_watched = training["eval_strategy"] != "no" and not is_short
+    every = defaults.step_arguments({}, steps, evaluates=True)["eval_steps"]
+    fields = {"planned": planned, "steps": steps, "every": every}
+    yield is_watched and planned < defaults.LEAST_EVALUATIONS, "few_evaluations", fields
+
+
+def _of_examples(source: ModelSource, plan: TrainingPlan, why_not: str) -> Iterator[Row]:
+    dataset, counts = plan.dataset, plan.counts
+    template = _template(source, plan.training.get("chat_template_path"))
+    yield from ((True, *row) for row in _unread(dataset))
+    yield from ((True, *row) for row in _thoughts(source, dataset, template))
+    is_plain = dataset.format in {"prompt_completion_text", "pairs_text", "prompts_text"}
+    fields: dict[str, Any] = {"name": Path(dataset.path).name, "model": source.name}
+    yield (
+        is_plain and source.path and template is not None,
+        "plain_text_for_a_chat_model",
+        fields,
+    )
+    yield counts is None, "tokens_estimated", {"reason": why_not}
+    if counts and (cut := counts.data.num_truncated):
+        all_rows = counts.data.num_sequences
+        fields = {"cut": cut, "all_rows": all_rows, "fraction": cut / all_rows}
+        fields |= {"length": plan.training.get("max_length")}
+        yield True, "rows_cut", fields | {"longest": counts.lengths.longest_tokens}
+
+
+def _of_rate(request: TrainingRequest, plan: TrainingPlan) -> Row:
+    rate = request.training.get("learning_rate", 0.0)
+    is_high = plan.task in {"dpo", "kto"} and rate > DPO_RATE
+    return is_high, "high_rate_for_dpo", {"rate": rate, "limit": DPO_RATE}
 
 
 def _unread(dataset: DatasetFacts) -> Iterator[tuple[str, dict[str, Any]]]:
