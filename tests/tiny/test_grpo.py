@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 import torch
-from transformers import GenerationMixin
+from transformers import GenerationMixin, LlamaModel
 
 from ft_tools import workspace as workspace_module
 from ft_tools.errors import BadInput
@@ -148,6 +148,22 @@ def test_answers_are_written_with_a_16_bit_base_outside_autocast(data):
     few = {"max_steps": 2, "eval_steps": 2, "model_init_kwargs": {"dtype": "bfloat16"}}
     session = prepared(request(data, method="lora", training=few), "outside")
     assert grpo.work(computing_in("bfloat16", session)).steps == 2
+
+
+def test_an_evaluation_scores_no_more_answers_at_once_than_a_micro_batch(data, monkeypatch):
+    usual, passed = LlamaModel.forward, set()
+
+    def forward(self, *arguments, **named):
+        # Not while answers are written, with a cache.
+        if "cache" not in named:
+            passed.add((self.training, len(named["input_ids"])))
+        return usual(self, *arguments, **named)
+
+    monkeypatch.setattr(LlamaModel, "forward", forward)
+    small = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 8, "max_steps": 1}
+    session = prepared(request(data, training=small), "evaluates")
+    assert grpo.work(session).steps == 1
+    assert passed == {(True, 4), (False, 4)}
 
 
 def test_a_reward_that_nothing_earns_ends_the_run(data):

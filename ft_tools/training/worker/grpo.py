@@ -43,12 +43,29 @@ class PromptOrder(RepeatSampler):  # type: ignore[misc]
         self.generator.manual_seed(self.seed + epoch)
 
 
+class InMicroBatches(GRPOTrainer):  # type: ignore[misc]
+    """TRL's trainer, which scores the answers of an evaluation by micro-batches, as in training.
+
+    TRL passes all rows of an evaluation's batch through the model at once, each with an attention
+    mask of its own. Memory is planned for a micro-batch.
+
+    Source: trl 1.16, trainer/grpo_trainer.py, prediction_step and _compute_loss.
+    """
+
+    def _get_per_token_logps_and_entropies(
+        self, *inputs: Any, batch_size: int | None = None, **named: Any
+    ) -> Any:
+        micro: int = self.args.per_device_train_batch_size
+        size = min(batch_size or micro, micro)
+        return super()._get_per_token_logps_and_entropies(*inputs, batch_size=size, **named)
+
+
 class Reinforced(Training):
     """Prompts whose answers the model writes itself, and is rewarded for."""
 
     plan_type = GrpoPlan
     report_type = GrpoRunReport
-    config, base_trainer = GRPOConfig, GRPOTrainer
+    config, base_trainer = GRPOConfig, InMicroBatches
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
