@@ -26,7 +26,6 @@ from ft_tools.evaluation.systems.models import LoadPlan, model_files
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.worker.loaded_models import LoadedModels
 from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
-from ft_tools.evaluation.worker.writer import longest_first
 from ft_tools.models.demo import HUB_ID
 from ft_tools.models.resolve import resolve_model
 
@@ -99,7 +98,7 @@ def timed(
 ) -> tuple[list[str], float]:
     """Continue all texts in batches of similar length; returns the texts and the seconds."""
     began, found = time.perf_counter(), [""] * len(texts)
-    order = longest_first(texts)
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     for batch in (order[i : i + size] for i in range(0, len(order), size)):
         made = generate(writer, [texts[i] for i in batch], tokens)
         for i, text in zip(batch, made, strict=True):

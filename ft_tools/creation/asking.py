@@ -198,7 +198,7 @@ def _require_judge(request: CreateRequest, judges: dict[str, Agreement], *, is_p
 
 def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
     """Refuse checks that read what no row of this kind has, or that cannot be set up."""
-    with Scorer(request.checks, workspace.roots()[0]):
+    with Scorer(request.checks):
         pass
     if request.kind == "answers":
         rows = [(int(one.source.rpartition(":")[2]), one.row) for one in prompts]

@@ -189,7 +189,7 @@ def total_of(values: Sequence[float], num_more: int) -> Estimate:
     # They import scipy, which a plan without a forecast does without.
     import numpy as np
 
-    from ft_tools.metrics.means import skewed_interval, t_interval
+    from ft_tools.metrics.means import spread_interval
 
     n, mean = len(values), fmean(values)
     rests = np.array(values) - mean
@@ -197,8 +197,7 @@ def total_of(values: Sequence[float], num_more: int) -> Estimate:
     low = high = mean
     if num_more and spread > 1e-12 * abs(mean):
         error = spread * math.sqrt(1 / n + 1 / num_more)
-        ends = [t_interval(mean, error, n - 1), skewed_interval(mean, error, rests)]
-        low, high = min(one for one, _ in ends), max(one for _, one in ends)
+        low, high = spread_interval(mean, error, rests)
     return Estimate(likely=num_more * mean, low=num_more * max(0.0, low), high=num_more * high)
 
 

@@ -97,7 +97,7 @@ def hashes_of(request: CreateRequest) -> dict[str, str]:
     own = files_of(request.teacher) if request.teacher else {}
     if request.marked:
         own |= {request.marked: sha256(workspace.existing(request.marked))}
-    return own | file_hashes(request.checks, workspace.roots()[0])
+    return own | file_hashes(request.checks)
 
 
 def prompt_sha256(prompt: Prompt) -> str:

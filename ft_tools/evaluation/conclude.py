@@ -6,13 +6,7 @@ from typing import Any
 
 from ft_tools import facts
 from ft_tools.contract import NextStep, Reason
-from ft_tools.evaluation.report import (
-    GENERAL_LOSS,
-    ClassScore,
-    EvaluationReport,
-    RankedSystem,
-    SystemResult,
-)
+from ft_tools.evaluation.report import GENERAL_LOSS, EvaluationReport, RankedSystem, SystemResult
 from ft_tools.evaluation.warnings import sentence, warning
 from ft_tools.metrics.table import CHECK, METRICS, asked_for
 from ft_tools.metrics.verdicts import ALPHA, examples_needed
@@ -31,7 +25,7 @@ class Call:
 
     run_id: str
     arguments: Mapping[str, Any]
-    """What was given; a run id stands for its systems."""
+    """What was given."""
     learned_from: str = ""
     """A training file that was learned from or shown."""
     has_classes: bool = False
@@ -71,30 +65,38 @@ def without_details(report: EvaluationReport, requested: Sequence[str] = ()) -> 
 
     def short(one: SystemResult) -> SystemResult:
         wrong = [(key, own) for key, own in one.per_class.items() if own.value < 1]
-        classes: dict[str, ClassScore] = dict(wrong[:MOST_CLASSES]) if one.name == matters else {}
-        if not report.compares_systems:
-            return one.model_copy(update={"per_class": classes})
-        kept = {
-            "per_class": classes,
-            "scores": {k: v for k, v in one.scores.items() if k in shown or k.startswith(CHECK)},
-            "stress": [each for each in one.stress if each is one.worst_stress],
-            "mean_length_ratio": None,
-            "trivial_differences": {},
+        kept: dict[str, Any] = {
+            "per_class": dict(wrong[:MOST_CLASSES]) if one.name == matters else {}
         }
+        if report.compares_systems:
+            scores = one.scores.items()
+            kept["scores"] = {k: v for k, v in scores if k in shown or k.startswith(CHECK)}
+            kept["stress"] = [each for each in one.stress if each is one.worst_stress]
+            kept |= {"mean_length_ratio": None, "trivial_differences": {}}
         return one.model_copy(update=kept)
 
     made = report.model_copy(update={"systems": list(map(short, report.systems))})
     if not report.compares_systems:
         return made
-    rows = [row for row in report.comparisons if row.metric in shown]
     less = {"num_better": None, "num_worse": None}
-    made = made.model_copy(update={"comparisons": [row.model_copy(update=less) for row in rows]})
+    rows = [row.model_copy(update=less) for row in report.comparisons if row.metric in shown]
+    made = made.model_copy(update={"comparisons": rows})
     return EvaluationReport.model_validate(_in_three_digits(made.model_dump()))
 
 
 def _summary(report: EvaluationReport) -> Iterator[str]:
     """Yield what breaks, the verdict on the target, what changed, and which system is chosen."""
-    yield from _stress_sentence(report)
+    tried = [one for system in report.systems for one in system.stress if one.num_changed]
+    losses = [
+        f"{system.name} falls from {one.plain:.3g} to {one.score.words} under {one.change}"
+        for system in report.systems
+        if (one := system.worst_stress) is not None and one.score is not None
+    ]
+    if losses:
+        yield f"{report.main_metric}: {'; '.join(losses)}."
+    elif tried:
+        names = ", ".join(dict.fromkeys(one.change for one in tried))
+        yield sentence("no_stress_loss", names=names, most=-min(0.0, *(x.ci_low for x in tried)))
     if report.target:
         yield _target_sentence(report)
     overlap = report.contamination
@@ -104,27 +106,13 @@ def _summary(report: EvaluationReport) -> Iterator[str]:
         row = "fresh" if report.num_fresh else "nothing_fresh"
         found = {"num": num, "total": num + report.num_fresh, "scores": ", ".join(fresh)}
         yield sentence(row, metric=report.main_metric, **found)
+    if report.alone:
+        system = report.systems[0]
+        values = ", ".join(f"{name} {score.words}" for name, score in system.scores.items())
+        yield sentence("alone", system=system.name, values=values)
+        return
     yield from _changes(report)
-    if report.compares_systems:
-        yield _choice_sentence(report)
-    elif not report.alone:
-        yield _general_sentence(report)
-
-
-def _stress_sentence(report: EvaluationReport) -> Iterator[str]:
-    """Yield what breaks under which change, or that nothing is shown to; nothing without stress."""
-    tried = [one for system in report.systems for one in system.stress if one.num_changed]
-    worst = [(one.name, one.worst_stress) for one in report.systems]
-    parts = [
-        f"{name} falls from {one.plain:.3g} to {one.score.words} under {one.change}"
-        for name, one in worst
-        if one is not None and one.score is not None
-    ]
-    if parts:
-        yield f"{report.main_metric}: {'; '.join(parts)}."
-    elif tried:
-        names = ", ".join(dict.fromkeys(one.change for one in tried))
-        yield sentence("no_stress_loss", names=names, most=-min(0.0, *(x.ci_low for x in tried)))
+    yield _choice_sentence(report) if report.compares_systems else _general_sentence(report)
 
 
 def _target_sentence(report: EvaluationReport) -> str:
@@ -145,15 +133,10 @@ def _target_sentence(report: EvaluationReport) -> str:
 
 
 def _changes(report: EvaluationReport) -> Iterator[str]:
-    """Yield what changed from the reference, and what is not shown to; of one system its scores.
+    """Yield what changed from the reference, and what is not shown to.
 
     Of several systems only the main metric is named.
     """
-    if report.alone:
-        one = report.systems[0]
-        values = ", ".join(f"{name} {score.words}" for name, score in one.scores.items())
-        yield sentence("alone", system=one.name, values=values)
-        return
     several = report.compares_systems
     rows = [r for r in report.decisive if not several or r.metric == report.main_metric]
     named = [(r, f"{r.system}, {r.metric}" if several else r.metric) for r in rows]
@@ -168,10 +151,9 @@ def _changes(report: EvaluationReport) -> Iterator[str]:
 def _general_sentence(report: EvaluationReport) -> str:
     """Return what became of a tuned model's general ability."""
     found = {one.metric: one.verdict for one in report.general_ability}
-    rows = {"regressed": "general_regressed", "underpowered": "general_underpowered"}
-    if GENERAL_LOSS in report.accepted:
-        rows["regressed"] = "accepted"
-    for verdict, row in rows.items():
+    is_accepted = GENERAL_LOSS in report.accepted
+    rows = {"regressed": "accepted" if is_accepted else "general_regressed"}
+    for verdict, row in (rows | {"underpowered": "general_underpowered"}).items():
         if names := ", ".join(name for name, own in found.items() if own == verdict):
             return sentence(row, names=names)
     return sentence("general_kept" if found else "general_unwatched")
@@ -204,21 +186,17 @@ def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> 
     is_pair = not (report.alone or report.compares_systems)
     is_worse = is_pair and (bool(report.lost_abilities) or "regressed" in verdicts)
     chosen = report.system(_cheapest(report).name) if report.target and report.ranking else None
-    is_missed = bool(report.target and report.systems)
-    undecided = [one for one in report.systems if is_missed and one.target == "not_shown"]
-    shown = report.compares_systems and not any(one.has_examples for one in report.systems)
     is_trained = chosen is not None and chosen.is_trained
+    is_missed = bool(report.target and report.systems)
+    shown = report.compares_systems and not any(one.has_examples for one in report.systems)
     follows = {
         "audit_before_training": is_trained and is_worse,
         "ship_chosen": is_trained,
         "use_untrained": chosen is not None,
-        "rows_from_use": bool(undecided) and report.origin in {"written", "generated"},
-        "rows_unlike_training": report.num_fresh == 0 and any(x.has_learned for x in undecided),
-        "more_rows": bool(undecided),
+        "more_rows": is_missed and any(one.target == "not_shown" for one in report.systems),
         "trained_misses": is_missed and report.trained_system is not None,
         "try_few_shot": is_missed and shown,
-        "prompting_misses": is_missed,
-        "would_training_help": report.alone,
+        "would_training_help": is_missed or report.alone,
         "set_target": report.compares_systems,
         "ship_improved": not is_worse and "improved" in verdicts,
         "enough_rows": bool(verdicts & {"underpowered", "not_confirmed"}),
@@ -231,7 +209,7 @@ def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> 
         "merge_and_quantize": {"source": chosen.model if chosen else report.tuned},
     }
     arguments = by_tool[tool_of(step)]
-    if step in {"prompting_misses", "would_training_help"}:
+    if step == "would_training_help":
         # What an evaluation knows for the decision to train: the model, the rows, the kind.
         kinds = ["sft", "small_model_fine_tuning"] if call.has_classes else ["sft"]
         models = {one.model for one in report.systems if one.kind == "model" and not one.is_trained}
@@ -239,14 +217,9 @@ def _next_step(report: EvaluationReport, smallest_effect: float, call: Call) -> 
         arguments |= {"considering": kinds, "model": model, "dataset": call.learned_from}
     if step == "set_target":
         arguments["target"] = {report.main_metric: 0.9}
-    return next_step(
-        step,
-        arguments,
-        name=chosen.name if chosen else "",
-        origin=report.origin,
-        effect=smallest_effect,
-        needed=examples_needed(smallest_effect, facts.number("evaluation.discordance")),
-    )
+    needed = examples_needed(smallest_effect, facts.number("evaluation.discordance"))
+    name = chosen.name if chosen else ""
+    return next_step(step, arguments, name=name, effect=smallest_effect, needed=needed)
 
 
 def _classifier_step(report: EvaluationReport, call: Call) -> list[NextStep]:
@@ -254,10 +227,8 @@ def _classifier_step(report: EvaluationReport, call: Call) -> list[NextStep]:
     is_measured = any(one.kind == "tf_idf" for one in report.systems)
     if not (call.has_classes and call.learned_from) or is_measured:
         return []
-    learned = {"path": call.learned_from}
-    systems = [
-        {"name": kind, "baseline": kind, "examples": learned} for kind in ("majority", "tf_idf")
-    ]
+    kinds, learned = ("majority", "tf_idf"), {"path": call.learned_from}
+    systems = [{"name": kind, "baseline": kind, "examples": learned} for kind in kinds]
     kept = {k: v for k, v in call.arguments.items() if k in {"dataset", "target", "max_examples"}}
     return [next_step("try_classifier", {**kept, "systems": systems})]
 

@@ -1,8 +1,8 @@
 """How long an evaluation takes: what it has to read and to write, at the machine's rates."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from ft_tools.evaluation.evaluation_plan import EvaluatePlan
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.answers import earlier_runs
 from ft_tools.evaluation.systems.models import LoadPlan
@@ -11,9 +11,6 @@ from ft_tools.models.machine import first_card
 from ft_tools.runs import estimates
 from ft_tools.runs.estimates import Duration, Part, Range
 from ft_tools.runs.state import directory
-
-if TYPE_CHECKING:
-    from ft_tools.evaluation.plan import EvaluatePlan
 
 # Of a process that starts and of a model that is loaded; on one's own machine and on a busy one.
 START_SECONDS: Range = (3.0, 15.0)
@@ -30,7 +27,7 @@ TABLE = "the table of rates, not measured here: each answer may end early or run
 
 
 def estimate(
-    request: EvaluateRequest, plan: "EvaluatePlan", sizes: Mapping[str, int | None]
+    request: EvaluateRequest, plan: EvaluatePlan, sizes: Mapping[str, int | None]
 ) -> Duration | None:
     """Estimate the time of all answers; None if a model's size or its device is not known."""
     parts: list[Part] = [(1, START_SECONDS)]

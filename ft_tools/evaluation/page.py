@@ -21,13 +21,9 @@ from ft_tools.views.page import (
 )
 
 TONES = {
-    "improved": "good",
-    "regressed": "bad",
-    "underpowered": "warn",
-    "not_confirmed": "warn",
-    "met": "good",
-    "not_met": "bad",
-    "not_shown": "warn",
+    **dict.fromkeys(("improved", "met"), "good"),
+    **dict.fromkeys(("regressed", "not_met"), "bad"),
+    **dict.fromkeys(("underpowered", "not_confirmed", "not_shown"), "warn"),
 }
 SIDES = {
     True: "above zero is better",
@@ -40,6 +36,14 @@ OUTPUTS = {
     "repetitive_fraction": "stuck in a loop",
     "mean_length_ratio": "length relative to the reference",
 }
+DETECTABLE = (
+    "p is Holm-corrected for the number of metrics. Detectable: the true change that this "
+    "evaluation would detect in 4 of 5 repetitions."
+)
+UNDERLINED = (
+    "Underlined: words that differ from the reference; nothing is underlined in answers that "
+    "differ entirely."
+)
 Confusion = Mapping[str, Mapping[str, int]]
 """Reference's class -> answer's class: count."""
 MAX_SAMPLES = 60
@@ -69,37 +73,27 @@ def document(
     """Return the whole page; samples come with the worst regressions first."""
     shown = _ordered(samples)
     shows_systems = bool(report.systems and report.main_metric)
-    groups = {
-        "Held-out examples": report.comparisons,
-        "Benchmarks": report.benchmarks,
-        "General ability": report.general_ability,
-    }
     outputs: dict[str, dict[str, Cell]] = {
         one.name: {words: getattr(one, key) for key, words in OUTPUTS.items()}
         for one in report.systems
     }
     worse = any(sample.change < 0 for sample in samples)
+    count = f"{len(shown)} of {len(samples)} examples; samples.jsonl has all. {UNDERLINED}"
     return page(
         f"Evaluation of {report.tuned}",
         {
             "Details": _details(report),
             "Systems": systems_table(report) if shows_systems else "",
             "Under changes of the questions": _stress(report),
-            **{
-                title: _group(title, () if report.alone else rows) for title, rows in groups.items()
-            },
+            "Held-out examples": _group("Held-out examples", report.comparisons),
+            "Benchmarks": _group("Benchmarks", report.benchmarks),
+            "General ability": _group("General ability", report.general_ability),
             "Classes": _classes(report, confusion),
             "Outputs": by_column(outputs),
             f"Samples{', worst regressions first' if worse else ''}": [
-                note(
-                    f"{len(shown)} of {len(samples)} examples; samples.jsonl has all. Underlined: "
-                    "words that differ from the reference; nothing is underlined in answers that "
-                    "differ entirely."
-                ),
+                *([note(count)] if samples else []),
                 *map(_sample, shown),
-            ]
-            if samples
-            else "",
+            ],
         },
         lead=report.summary[-1 if report.compares_systems else 0],
         picture=systems_chart(report) if shows_systems else "",
@@ -111,15 +105,15 @@ def document(
 def systems_chart(report: EvaluationReport) -> Part:
     """Draw quality with its interval, the cheapest system first."""
     metric = report.main_metric
-    prices = [one.usd_per_1000_calls for one in report.systems]
+    has_prices = all(one.usd_per_1000_calls is not None for one in report.systems)
 
     def cost(one: SystemResult) -> float:
-        return one.seconds_mean if None in prices else one.usd_per_1000_calls or 0.0
+        return (one.usd_per_1000_calls or 0.0) if has_prices else one.seconds_mean
 
     def label(one: SystemResult) -> str:
-        if None in prices:
-            return f"{one.name}, {_seconds(cost(one))} s per answer"
-        return f"{one.name}, {cost(one):.3g} USD per 1,000 calls"
+        if has_prices:
+            return f"{one.name}, {cost(one):.3g} USD per 1,000 calls"
+        return f"{one.name}, {_seconds(cost(one))} s per answer"
 
     rows = [
         (label(one), score.ci_low, score.value, score.ci_high)
@@ -152,8 +146,7 @@ def systems_table(report: EvaluationReport) -> Part:
     if not any(one.usd_per_1000_calls for one in report.systems):
         del columns["USD per 1,000 calls"]
     rows = [[of(one) for of in columns.values()] for one in report.systems]
-    about = "Means per answer; of a batch, its share of the time."
-    return table([*columns], rows, about=about)
+    return table([*columns], rows, about="Means per answer; of a batch, its share of the time.")
 
 
 def _details(report: EvaluationReport) -> Part:
@@ -182,44 +175,36 @@ def _differences(
 def _stress(report: EvaluationReport) -> Part:
     """Return each system's score under each change beside its plain score."""
     found = [(system.name, one) for system in report.systems for one in system.stress if one.score]
-    named = [(f"{name}: {one.change}", one) for name, one in found]
-    metric = report.main_metric
-    rows = [
+    cells: list[list[Cell]] = [
         [
             *(name, one.change, one.num_changed, one.plain),
             *(one.score.words if one.score else "", _verdict(one.verdict or "not_shown")),
         ]
         for name, one in found
     ]
+    title = f"{report.main_metric}: difference from the plain questions"
+    named = [(f"{name}: {one.change}", one) for name, one in found]
     headers = ["system", "change", "rows changed", "plain", "changed", "verdict"]
-    title = f"{metric}: difference from the plain questions"
-    return [_differences(title, named, metric), table(headers, rows)]
+    return [_differences(title, named, report.main_metric), table(headers, cells)]
 
 
 def _group(title: str, rows: Sequence[Comparison]) -> Part:
     several = len({row.system for row in rows}) > 1
     named = [(f"{row.system}: {row.metric}" if several else row.metric, row) for row in rows]
+    title = f"{title}: difference from the reference"
     charts = [
-        _differences(
-            f"{title}: difference from the reference",
-            [(name, row) for name, row in named if row.higher_is_better == up],
-            SIDES[up],
-        )
+        _differences(title, [pair for pair in named if pair[1].higher_is_better == up], SIDES[up])
         for up in dict.fromkeys(row.higher_is_better for row in rows)
     ]
-    numbers = table(
-        ["metric", "verdict", "p", "reference", "system", "detectable", "n"],
+    cells: list[list[Cell]] = [
         [
-            [
-                *(name, _verdict(row.verdict), f"{row.p_adjusted:.3f}", row.baseline, row.tuned),
-                *(row.minimum_detectable_effect, row.num_examples),
-            ]
-            for name, row in named
-        ],
-        about="p is Holm-corrected for the number of metrics. Detectable: the true change that "
-        "this evaluation would detect in 4 of 5 repetitions.",
-    )
-    return [*charts, numbers]
+            *(name, _verdict(row.verdict), f"{row.p_adjusted:.3f}", row.baseline, row.tuned),
+            *(row.minimum_detectable_effect, row.num_examples),
+        ]
+        for name, row in named
+    ]
+    headers = ["metric", "verdict", "p", "reference", "system", "detectable", "n"]
+    return [*charts, table(headers, cells, about=DETECTABLE)]
 
 
 def _classes(report: EvaluationReport, confusion: Mapping[str, Confusion]) -> Part:
@@ -238,7 +223,7 @@ def _classes(report: EvaluationReport, confusion: Mapping[str, Confusion]) -> Pa
         parts.append(f"Always answering the most frequent class is correct in {most}.")
     for side, counts in confusion.items():
         rows: list[list[Cell]] = [
-            [one, *(counts[one].get(column, 0) for column in (*labels, OTHER))] for one in labels
+            [one, *(counts[one].get(other, 0) for other in (*labels, OTHER))] for one in labels
         ]
         headers = ["reference", *labels, "other"]
         parts.append(table(headers, rows, caption=f"{side}: answers by reference"))

@@ -4,21 +4,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
 
 from ft_tools import anti_patterns, facts, workspace
 from ft_tools.errors import UnknownName, require_installed
 from ft_tools.evaluation.estimates import estimate
+from ft_tools.evaluation.evaluation_plan import EvaluatePlan
 from ft_tools.evaluation.held_out import HeldOut, read_held_out, scored_rows
 from ft_tools.evaluation.learned_rows import find_contamination
 from ft_tools.evaluation.report import GENERAL_LOSS, Contamination
 from ft_tools.evaluation.request import EvaluateRequest
-from ft_tools.evaluation.stress import HELD_OUT, question_sets
+from ft_tools.evaluation.stress import question_sets
 from ft_tools.evaluation.systems.models import (
     MLX,
-    LoadPlan,
     Models,
     chat_template,
     choose_rendering,
@@ -26,7 +23,7 @@ from ft_tools.evaluation.systems.models import (
     load_plan,
     weight_bytes,
 )
-from ft_tools.evaluation.systems.plan import SystemPlan, plan_system
+from ft_tools.evaluation.systems.plan import plan_system
 from ft_tools.evaluation.warnings import plan_warnings, refusal
 from ft_tools.formats.readers.source import TABLES
 from ft_tools.formats.test_sets import asked_by, earlier_looks
@@ -39,62 +36,10 @@ from ft_tools.metrics.text import tool_calls
 from ft_tools.metrics.verdicts import detectable_effect, examples_needed
 from ft_tools.models.resolve import ModelSource
 from ft_tools.publish import sha256
-from ft_tools.runs.estimates import Duration
-from ft_tools.runs.launch import Plan
 
 LEAK = "train_validation_leak"
 # How a task or group of lm-evaluation-harness names itself in its YAML file.
 TASK_NAME = re.compile(r"^(?:task|group|tag): *[\"']?([\w.-]+)", re.MULTILINE)
-
-
-class EvaluatePlan(Plan):
-    """What an evaluation would do."""
-
-    MACHINE: ClassVar[Mapping[str, Any]] = {
-        "systems": {
-            "__all__": {
-                *("num_questions", "reused_from", "num_reused"),
-                *("estimated_input_tokens", "longest_input_tokens"),
-            }
-        },
-        **dict.fromkeys(("device", "loading", "batch_size", "duration", "look"), True),
-    }
-
-    systems: list[SystemPlan] = Field(description="The first is the reference.")
-    target: dict[str, float] = Field(default_factory=dict, description="Metric -> needed value.")
-    device: str = Field("", description="cpu, MLX or the GPU; empty: no model is loaded here.")
-    alone: bool = Field(description="One system is measured, and nothing compared.")
-    dataset: str = Field(description="Path of the held-out file.")
-    dataset_sha256: str
-    num_examples: int = Field(description="Held-out examples that are used.")
-    stress: dict[str, int] = Field(
-        default_factory=dict, description="Change of the questions -> rows that it applies to."
-    )
-    look: int = Field(1, description="How often these rows will have been looked at, by content.")
-    metrics: dict[str, str] = Field(description="Metric -> why it was chosen.")
-    check_files: dict[str, str] = Field(
-        default_factory=dict, description="File that `checks` read -> its SHA-256."
-    )
-    rendering: Literal["chat", "plain"]
-    batch_size: int
-    num_general_prompts: int = Field(description="Questions of the general suite.")
-    contamination: Contamination
-    minimum_detectable_effect: float = Field(
-        description="Change of a yes/no metric that this many examples detect in 4 of 5 runs, if "
-        "the models differ on a fifth of them."
-    )
-    examples_for_smallest_effect: int = Field(
-        description="Examples needed to detect the smallest effect that matters."
-    )
-    loading: LoadPlan | None = Field(
-        None, description="Where models are loaded; null: none is, or no size is known yet."
-    )
-    duration: Duration | None = Field(
-        None, description="Null where a model's size or its device is not known."
-    )
-    accepted: list[str] = Field(default_factory=list, description="Ids of accepted findings.")
-    accept_reason: str = Field("", description="Why, in the user's words.")
-    warnings: list[str] = Field(default_factory=list)
 
 
 def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
@@ -105,29 +50,41 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
     examples = read_held_out(
         path, request.mapping, request.cluster_field, request.max_examples, left_out
     )
-    sources = list(models.by_name.values())
+    by_name, sources = models.by_name, list(models.by_name.values())
     metrics = _metrics(request, examples)
     target = _target(request, metrics)
-    rows_of_metrics = [row for name in metrics for row in asked_for(name)]
-    if request.stress and not any(row.score or row.source == "checks" for row in rows_of_metrics):
-        raise refusal("stress_without_metric")
     _require_packages(request, sources)
     _require_tasks(request, sources)
     overlap = find_contamination(examples, path, sources, request.all_systems())
     discordance = facts.number("evaluation.discordance")
     has_general = request.general_ability and models.tuned is not None
-    rendering = choose_rendering(request.rendering, examples, sources)
     uses_mlx, why_idle = chooses_mlx(request, sources)
-    loading = load_plan(sources, request.device, on_mlx=uses_mlx)
     sets = question_sets(examples, request.stress, request.seed)
     check_files = _check_files(request, path, sets)
+    digest, rendering = sha256(path), choose_rendering(request.rendering, examples, sources)
+    settings: dict[str, object] = {
+        "dataset": digest,
+        "max_new_tokens": request.max_new_tokens,
+        "rendering": rendering,
+    }
+    if uses_mlx:
+        settings["engine"] = MLX
+    if request.mapping is not None:
+        settings["mapping"] = request.mapping.model_dump_json(exclude_defaults=True)
+    if models.tuned is not None:
+        # Both get prompts in one template.
+        settings["template"] = chat_template(models.tuned) or ""
     changed = zip(request.stress, list(sets.values())[1:], strict=True)
     plan = EvaluatePlan(
-        systems=_systems(request, models, path, sets, rendering, MLX if uses_mlx else ""),
+        systems=[
+            plan_system(spec, by_name.get(spec.name), path, sets, settings, reuse=request.reuse)
+            for spec in request.all_systems()
+            if models.tuned is None or spec.name in by_name
+        ],
         target=target,
-        alone=len(models.by_name if models.tuned else request.systems) == 1,
+        alone=len(by_name if models.tuned else request.systems) == 1,
         dataset=str(path),
-        dataset_sha256=sha256(path),
+        dataset_sha256=digest,
         num_examples=len(examples),
         stress={one.name: len(found) for one, found in changed},
         look=1 + earlier_looks(asked_by(one.numbered for one in examples)),
@@ -139,11 +96,11 @@ def make_plan(request: EvaluateRequest, models: Models) -> EvaluatePlan:
         contamination=overlap,
         minimum_detectable_effect=round(detectable_effect(len(examples), discordance), 4),
         examples_for_smallest_effect=examples_needed(request.smallest_effect_fraction, discordance),
-        loading=loading,
+        loading=load_plan(sources, request.device, on_mlx=uses_mlx),
         accepted=_accept(request, overlap),
         accept_reason=request.accept_reason,
     )
-    sizes = {name: weight_bytes(source) for name, source in models.by_name.items()}
+    sizes = {name: weight_bytes(source) for name, source in by_name.items()}
     found = plan_warnings(request, models, plan, examples, left_out, why_idle)
     return plan.model_copy(
         update={"duration": estimate(request, plan, sizes), "warnings": [*found]}
@@ -156,6 +113,9 @@ def _metrics(request: EvaluateRequest, examples: Sequence[HeldOut]) -> dict[str,
     found |= choose_metrics(request.metrics, [one.reference for one in examples])
     if "tool_call" in found and not any(tool_calls(one.reference) for one in examples):
         raise refusal("no_tool_call")
+    rows = [row for name in found for row in asked_for(name)]
+    if request.stress and not any(row.score or row.source == "checks" for row in rows):
+        raise refusal("stress_without_metric")
     return found
 
 
@@ -168,18 +128,16 @@ def _check_files(
         BadData: A row lacks what a check reads.
         Missing: A check runs code of a model, and nothing isolates here.
     """
-    folder, num_asked = workspace.roots()[0], 0
+    num_asked = 0
     for examples in sets.values() if request.checks else ():
         lines = [example.line for example in examples]
-        rows = zip(lines, scored_rows(examples), strict=True)
-        require_columns(request.checks, rows, path)
+        require_columns(request.checks, zip(lines, scored_rows(examples), strict=True), path)
         num_asked += len(request.all_systems()) * len(lines)
     for one in request.checks:
         if isinstance(one, Judge) and one.endpoint.max_calls < num_asked:
-            most = one.endpoint.max_calls
-            raise refusal("judge_calls_too_few", num=num_asked, most=most)
-    with Scorer(request.checks, folder):
-        return file_hashes(request.checks, folder)
+            raise refusal("judge_calls_too_few", num=num_asked, most=one.endpoint.max_calls)
+    with Scorer(request.checks):
+        return file_hashes(request.checks)
 
 
 def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, float]:
@@ -196,44 +154,13 @@ def _target(request: EvaluateRequest, metrics: Mapping[str, str]) -> dict[str, f
         name = named(given)
         if name == "exact_match" and name not in measured and "accuracy" in measured:
             name = "accuracy"
-        if name not in measured:
-            raise refusal("target_not_measured", name=given, possible=possible)
         if name not in names:
-            raise refusal("target_not_possible", name=name, possible=possible)
+            row = "target_not_possible" if name in measured else "target_not_measured"
+            raise refusal(row, name=given, possible=possible)
         if not 0 <= value <= 1:
             raise refusal("target_out_of_range", name=name, value=value)
         target[name] = value
     return target
-
-
-def _systems(
-    request: EvaluateRequest,
-    models: Models,
-    path: Path,
-    sets: Mapping[str, Sequence[HeldOut]],
-    rendering: str,
-    engine: str,
-) -> list[SystemPlan]:
-    examples = sets[HELD_OUT]
-    settings: dict[str, object] = {
-        "dataset": sha256(path),
-        "lines": [examples[0].line, examples[-1].line, len(examples)],
-        "max_new_tokens": request.max_new_tokens,
-        "rendering": rendering,
-    }
-    if engine:
-        settings["engine"] = engine
-    if request.mapping is not None:
-        settings["mapping"] = request.mapping.model_dump_json(exclude_defaults=True)
-    if models.tuned is not None:
-        # Both get prompts in one template.
-        settings["template"] = chat_template(models.tuned) or ""
-    by_name, reuse = models.by_name, request.reuse
-    return [
-        plan_system(spec, by_name.get(spec.name), path, sets, settings, reuse=reuse)
-        for spec in request.all_systems()
-        if models.tuned is None or spec.name in by_name
-    ]
 
 
 def _require_tasks(request: EvaluateRequest, sources: Sequence[ModelSource]) -> None:
@@ -252,13 +179,13 @@ def _require_tasks(request: EvaluateRequest, sources: Sequence[ModelSource]) -> 
 
 
 def _require_packages(request: EvaluateRequest, sources: Sequence[ModelSource]) -> None:
-    kinds = {source.kind for source in sources}
-    needed = dict.fromkeys(("torch", "transformers", "peft"), bool(sources))
-    needed |= {"rouge_score": True, "scipy": True}
-    needed |= {"llama_cpp": "gguf" in kinds, "lm_eval": bool(request.lm_eval_tasks)}
-    for module, is_needed in needed.items():
-        if is_needed:
-            require_installed("gguf" if module == "llama_cpp" else "eval", module)
+    needed = ["rouge_score", "scipy"]
+    needed += ["torch", "transformers", "peft"] if sources else []
+    needed += ["lm_eval"] if request.lm_eval_tasks else []
+    for module in needed:
+        require_installed("eval", module)
+    if any(source.kind == "gguf" for source in sources):
+        require_installed("gguf", "llama_cpp")
 
 
 def _accept(request: EvaluateRequest, overlap: Contamination) -> list[str]:

@@ -1,11 +1,11 @@
 """What evaluate takes."""
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ft_tools.data.map.mapping import ColumnMapping
-from ft_tools.errors import BadInput, NotFound
 from ft_tools.evaluation.report import Origin
 from ft_tools.evaluation.systems.spec import MOST_TOKENS, SystemSpec
 from ft_tools.formats.variations import Variation
@@ -13,36 +13,8 @@ from ft_tools.metrics.checks.request import MOST_CHECKS, Check, check_names
 from ft_tools.metrics.table import MetricName
 from ft_tools.runs.launchers.launcher import WANTED
 from ft_tools.runs.request import LaunchRequest
-from ft_tools.runs.state.directory import RUN_ID, find, read_json
 
 Rendering = Literal["auto", "chat", "plain"]
-
-
-def _systems_of(run_id: str) -> list[SystemSpec]:
-    """Return what an evaluation compared."""
-    if not RUN_ID.fullmatch(run_id):
-        raise ValueError(
-            f'{run_id!r} is neither an object, such as {{"name": "base", "model": "owner/name"}} '
-            'or {"name": "simple", "baseline": "majority", "examples": {"path": FILE}}, nor '
-            "the run id of an evaluation; get_run lists them"
-        )
-    try:
-        plan = read_json(find(run_id) / "plan.json") or {}
-        if not run_id.startswith("evaluate-"):
-            raise BadInput(f"{run_id!r} is not an evaluation; get_run lists them")
-        request = request_of(run_id)
-    except (BadInput, NotFound) as error:
-        raise ValueError(str(error)) from error
-    except ValidationError as error:
-        raise ValueError(
-            f"the request of {run_id!r} is damaged or of another version; name its systems as "
-            "objects instead"
-        ) from error
-    if request.is_alone:
-        # The base that the plan found; a model without one was measured alone.
-        named = {one["name"]: one["model"]["name"] for one in plan.get("systems") or ()}
-        request = request.model_copy(update={"baseline": named.get("baseline")})
-    return request.all_systems()[1 if plan.get("alone") else 0 :]
 
 
 class EvaluateRequest(LaunchRequest):
@@ -59,7 +31,7 @@ class EvaluateRequest(LaunchRequest):
     systems: list[SystemSpec] = Field(
         default_factory=list,
         max_length=8,
-        description="Instead of model, up to eight; the first is the reference. A run id: its own.",
+        description="Instead of model, up to eight; the first is the reference.",
     )
     target: dict[str, float] = Field(
         default_factory=dict,
@@ -135,18 +107,17 @@ class EvaluateRequest(LaunchRequest):
         "", max_length=500, description="Why the user accepts them; kept in the plan."
     )
 
-    @field_validator("systems", mode="before", json_schema_input_type=list[SystemSpec | str])
-    @classmethod
-    def _of_runs(cls, value: Any) -> Any:
-        """Put the systems of an evaluation where its run id stands."""
-        if not isinstance(value, list):
-            return value
-        parts = [_systems_of(one) if isinstance(one, str) else [one] for one in value]
-        return [one for part in parts for one in part]
-
     @model_validator(mode="after")
     def _complete(self) -> "EvaluateRequest":
-        self._require_systems()
+        if (self.model is None) == (not self.systems):
+            raise ValueError("set either `model` or `systems`")
+        names = [system.name for system in self.systems]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two systems have the same name, {', '.join(twice)}; rename one")
+        if self.systems and self.baseline is not None:
+            raise ValueError("`baseline` belongs to `model`; the first of `systems` is compared to")
+        if self.systems and self.lm_eval_tasks:
+            raise ValueError("lm_eval_tasks compares two models: use `model` and `baseline` for it")
         if not self.dataset:
             raise ValueError("set `dataset`, a held-out JSONL file")
         check_names(self.checks)
@@ -160,11 +131,6 @@ class EvaluateRequest(LaunchRequest):
             )
         return self
 
-    @property
-    def is_alone(self) -> bool:
-        """Return whether nothing to compare with was named."""
-        return self.model is not None and self.baseline is None
-
     def all_systems(self) -> list[SystemSpec]:
         """Return the systems, the reference first; those of the short form have fixed names."""
         if self.model is None:
@@ -174,29 +140,15 @@ class EvaluateRequest(LaunchRequest):
             SystemSpec(name="tuned", model=self.model),
         ]
 
-    def _require_systems(self) -> None:
-        if (self.model is None) == (not self.systems):
-            raise ValueError("set either `model` or `systems`")
-        if self.model is not None:
-            return
-        if self.baseline is not None:
-            raise ValueError("`baseline` belongs to `model`; the first of `systems` is compared to")
-        names = [system.name for system in self.systems]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(
-                f"two systems have the same name, {', '.join(twice)}; rename one: instead of a run "
-                "id, name its systems as objects"
-            )
-        if self.lm_eval_tasks:
-            raise ValueError("lm_eval_tasks compares two models: use `model` and `baseline` for it")
 
-
-def request_of(run_id: str) -> EvaluateRequest:
-    """Return an evaluation's request without metrics; what only older versions took is left out.
+def request_of(run_dir: Path) -> EvaluateRequest:
+    """Return an evaluation's request; what only older versions took is left out.
 
     Raises:
         ValidationError: It is damaged.
     """
-    asked = read_json(find(run_id) / "request.json") or {}
-    known = EvaluateRequest.model_fields.keys() - {"metrics"}
-    return EvaluateRequest.model_validate({k: v for k, v in asked.items() if k in known})
+    # What reads saved requests starts processes, too, which no other request needs.
+    from ft_tools.runs.processes.worker_session import without_removed_fields
+
+    saved = (run_dir / "request.json").read_bytes()
+    return EvaluateRequest.model_validate_json(without_removed_fields(saved, EvaluateRequest))

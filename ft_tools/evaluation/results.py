@@ -29,7 +29,6 @@ from ft_tools.metrics.verdicts import (
     ALPHA,
     PairedComparison,
     TargetVerdict,
-    Verdict,
     holm,
     target_verdict,
     verdict,
@@ -67,6 +66,12 @@ class Settings:
         clusters = self.clusters
         return replace(self, clusters=[clusters[i] for i in places] if clusters else None)
 
+    def score(self, row: Metric, values: Sequence[float]) -> Score:
+        """Return the mean of a metric with its interval."""
+        more = {"clusters": self.clusters, "is_fraction": row.is_fraction, "alpha": self.alpha}
+        low, high = mean_interval(values, row.interval, **more)  # type: ignore[arg-type]
+        return Score(value=fmean(values), ci_low=low, ci_high=high)
+
     def compare(
         self, row: Metric, before: Sequence[float], after: Sequence[float]
     ) -> PairedComparison:
@@ -74,34 +79,16 @@ class Settings:
         more = {"clusters": self.clusters, "seed": self.seed, "alpha": self.alpha}
         return compare(before, after, row.interval, **more)  # type: ignore[arg-type]
 
-    def score(self, row: Metric, values: Sequence[float]) -> Score:
-        """Return the mean of a metric with its interval."""
-        ends = mean_interval(
-            values,
-            row.interval,
-            clusters=self.clusters,
-            is_fraction=row.is_fraction,
-            alpha=self.alpha,
-        )
-        return Score(value=fmean(values), ci_low=ends[0], ci_high=ends[1])
-
-    def verdicts(
-        self, found: Sequence[tuple[Metric, PairedComparison]]
-    ) -> list[tuple[float, Verdict]]:
-        """Return p and verdict of each of several comparisons, corrected for them and all looks."""
+    def claims(self, found: Sequence[tuple[Metric, PairedComparison]]) -> list[dict[str, Any]]:
+        """Return the fields of each comparison with its verdict, corrected for all and looks."""
         adjusted = holm([paired.p_value for _, paired in found])
-        return [
-            (
-                min(1.0, p * self.num_claims),
-                verdict(
-                    paired,
-                    min(1.0, p * self.num_claims),
-                    higher_is_better=row.higher_is_better,
-                    smallest_effect=self.smallest_effect,
-                ),
-            )
-            for (row, paired), p in zip(found, adjusted, strict=True)
-        ]
+        made = []
+        for (row, paired), p in zip(found, adjusted, strict=True):
+            p_adjusted = min(1.0, p * self.num_claims)
+            up, effect = row.higher_is_better, self.smallest_effect
+            claim = verdict(paired, p_adjusted, higher_is_better=up, smallest_effect=effect)
+            made.append({**vars(paired), "p_adjusted": p_adjusted, "verdict": claim})
+        return made
 
 
 def compare_scores(
@@ -117,42 +104,22 @@ def compare_scores(
         rows: Metrics that the table lacks, such as those of benchmarks.
     """
     reference, *compared = scores
-    known = {one: rows.get(one) or metric(one) for own in scores.values() for one in own}
-    named = [(system, known[one]) for system in compared for one in scores[reference]]
+    known = [rows.get(name) or metric(name) for name in scores[reference]]
+    named = [(system, row) for system in compared for row in known]
     found = [
         (row, settings.compare(row, scores[reference][row.name], scores[system][row.name]))
         for system, row in named
     ]
-    judged = settings.verdicts(found)
-    return [
-        Comparison(
-            system=system,
-            metric=row.name,
-            higher_is_better=row.higher_is_better,
-            baseline=paired.before,
-            tuned=paired.after,
-            difference=paired.difference,
-            ci_low=paired.low,
-            ci_high=paired.high,
-            p_value=paired.p_value,
-            p_adjusted=p,
-            num_examples=paired.num_examples,
-            num_better=better,
-            num_worse=worse,
-            minimum_detectable_effect=paired.minimum_detectable_effect,
-            verdict=claim,
-        )
-        for (system, row), (_, paired), (p, claim) in zip(named, found, judged, strict=True)
-        for better, worse in [_counted(row, paired)]
-    ]
-
-
-def _counted(row: Metric, paired: PairedComparison) -> tuple[int | None, int | None]:
-    """Return on how many examples a system is better and worse, where a metric has such."""
-    if not row.sign or row.score_set is not None:
-        return None, None
-    counts = paired.num_better, paired.num_worse
-    return counts if row.sign > 0 else counts[::-1]
+    made = []
+    for (system, row), claim in zip(named, settings.claims(found), strict=True):
+        counts = claim["num_better"], claim["num_worse"]
+        if not row.sign or row.score_set is not None:
+            # No example is better or worse by itself.
+            counts = None, None
+        claim["num_better"], claim["num_worse"] = counts if row.sign >= 0 else counts[::-1]
+        about = {"system": system, "metric": row.name, "higher_is_better": row.higher_is_better}
+        made.append(Comparison(**about, baseline=claim["before"], tuned=claim["after"], **claim))
+    return made
 
 
 @dataclass(frozen=True)
@@ -193,8 +160,7 @@ class Measured:
         measured = next(iter(self.scores.values()))
         rankable = (row.name for row in ROWS if row.is_rankable and row.sign)
         directed = (name for name in measured if metric(name).sign)
-        named = (*self.target, *rankable, *directed)
-        return next((name for name in named if name in measured), "")
+        return next((name for name in (*self.target, *rankable, *directed) if name in measured), "")
 
     def result(self, spec: SystemSpec, plan: SystemPlan) -> SystemResult:
         """Describe one system: scores with intervals, target, tokens, time, price.
@@ -212,14 +178,13 @@ class Measured:
         usd = 0.0 if spec.baseline else None
         if spec.price is not None:
             usd = 1000 * spec.price.usd_of(tokens_in, tokens_out, fmean(seconds))
-        own = self.scores[plan.name].items()
-        scores = {key: self.settings.score(metric(key), values) for key, values in own}
+        own = self.scores[plan.name]
+        scores = {key: self.settings.score(metric(key), values) for key, values in own.items()}
         made = SystemResult(
             name=spec.name,
             kind=plan.kind,
-            model=model.name if model is not None else "",
-            is_trained=model is not None
-            and (model.adapter is not None or bool(RUN_ID.fullmatch(model.name))),
+            model=model.name if model else "",
+            is_trained=bool(model and (model.adapter or RUN_ID.fullmatch(model.name))),
             has_examples=spec.examples is not None and spec.baseline is None,
             scores=scores | self.alone,
             per_class=class_scores(texts, self.references, self.settings),
@@ -238,9 +203,8 @@ class Measured:
         )
         if not self.main:
             return made
-        stress = [] if not self.stressed else self._stress[plan.name]
+        stress, fresh = self._stress.get(plan.name, []), None
         verdicts = [self._target(scores), *(one.target for one in stress)]
-        fresh: Score | None = None
         if self.fresh is not None:
             found = self._on_fresh(plan.name)
             fresh = found.get(self.main)
@@ -262,68 +226,49 @@ class Measured:
         has_prices = all(one.usd_per_1000_calls is not None for one in kept)
         row = metric(self.main)
         values = {one.name: self.scores[one.name][self.main] for one in kept}
-        best = max(kept, key=lambda one: row.sign * fmean(values[one.name]))
+        best = max(values, key=lambda name: row.sign * fmean(values[name]))
 
         def cost(one: SystemResult) -> tuple[float, float]:
             return (one.usd_per_1000_calls or 0.0) if has_prices else 0.0, one.seconds_mean
 
-        def ranked(one: SystemResult) -> RankedSystem:
-            if one is best:
-                return RankedSystem(name=one.name, versus_best="best")
-            paired = self.settings.compare(row, values[best.name], values[one.name])
+        def ranked(name: str) -> RankedSystem:
+            if name == best:
+                return RankedSystem(name=name, versus_best="best")
+            paired = self.settings.compare(row, values[best], values[name])
             # By the interval that is shown: the cautious side is "worse".
-            differs = paired.low > 0 or paired.high < 0
-            return RankedSystem(
-                name=one.name,
-                versus_best="worse" if differs else "not_distinguishable",
-                difference=paired.difference,
-                ci_low=paired.low,
-                ci_high=paired.high,
-            )
+            versus: Any = "worse" if paired.excludes_zero else "not_distinguishable"
+            return RankedSystem(name=name, versus_best=versus, **vars(paired))
 
-        return [ranked(one) for one in sorted(kept, key=cost)]
+        return [ranked(one.name) for one in sorted(kept, key=cost)]
 
     @cached_property
     def _stress(self) -> dict[str, list[StressScore]]:
         """Return each system's score under each change, beside the plain one on the same rows."""
-        row, found = metric(self.main), {}
-        for each in self.stressed:
-            settings = self.settings.at(each.places)
-            for name in self.scores if each.places else ():
-                plain, after = (self._at(name, each.places), each.scores[name])
-                found[name, each.change] = settings.compare(row, plain[self.main], after[self.main])
-        judged = dict(
-            zip(found, self.settings.verdicts([(row, one) for one in found.values()]), strict=True)
-        )
-
-        def under(name: str, each: Stressed) -> StressScore:
-            if not each.places:
-                plain = fmean(self.scores[name][self.main])
-                return StressScore(change=each.change, num_changed=0, plain=plain)
-            paired, (p, claim) = found[name, each.change], judged[name, each.change]
-            scores = self._scored(each.scores[name], self.settings.at(each.places))
-            return StressScore(
-                change=each.change,
-                num_changed=len(each.places),
-                plain=paired.before,
-                score=scores[self.main],
-                difference=paired.difference,
-                ci_low=paired.low,
-                ci_high=paired.high,
-                p_adjusted=p,
-                verdict=claim,
-                target=self._target(scores),
-            )
-
-        return {name: [under(name, each) for each in self.stressed] for name in self.scores}
+        row, made = metric(self.main), {name: list[StressScore]() for name in self.scores}
+        cases = [(name, each) for name in self.scores for each in self.stressed]
+        found = []
+        for name, each in cases:
+            if each.places:
+                plain = self._at(name, each.places)[self.main]
+                own = self.settings.at(each.places)
+                found.append((row, own.compare(row, plain, each.scores[name][self.main])))
+        claims = iter(self.settings.claims(found))
+        for name, each in cases:
+            values: dict[str, Any] = {"plain": fmean(self.scores[name][self.main])}
+            if each.places:
+                scores = self._scored(each.scores[name], self.settings.at(each.places))
+                values = {"score": scores[self.main], "target": self._target(scores)} | next(claims)
+                values["plain"] = values["before"]
+            one = StressScore(change=each.change, num_changed=len(each.places), **values)
+            made[name].append(one)
+        return made
 
     def _on_fresh(self, system: str) -> dict[str, Score]:
         """Return the scores on the questions that resemble no learned one; none without such."""
-        places = self.fresh
-        if not places:
+        if not self.fresh:
             return {}
         grouped = replace(self.settings, clusters=self.settings.clusters or self.wordings)
-        return self._scored(self._at(system, places), grouped.at(places))
+        return self._scored(self._at(system, self.fresh), grouped.at(self.fresh))
 
     def _at(self, system: str, places: Sequence[int]) -> Scores:
         return {key: [values[i] for i in places] for key, values in self.scores[system].items()}
@@ -337,14 +282,11 @@ class Measured:
         """Return the verdict on all metrics of the target; None without one."""
         found: list[TargetVerdict] = []
         for name, bound in self.target.items():
-            one = scores.get(name)
+            one, up = scores.get(name), metric(name).sign > 0
             if one is None or one.ci_low is None or one.ci_high is None:
                 found.append("not_shown")
             else:
-                higher = metric(name).sign > 0
-                found.append(
-                    target_verdict(one.ci_low, one.ci_high, bound, higher_is_better=higher)
-                )
+                found.append(target_verdict(one.ci_low, one.ci_high, bound, higher_is_better=up))
         return worst_verdict(found) if found else None
 
 

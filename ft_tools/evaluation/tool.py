@@ -1,11 +1,11 @@
 """evaluate: plan a comparison of systems, and start it when the plan is confirmed."""
 
-from ft_tools.evaluation.plan import EvaluatePlan, make_plan
+from ft_tools.evaluation.plan import make_plan
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.models import MLX, find_models
 from ft_tools.models.mlx import is_apple_silicon, mac_name
 from ft_tools.runs.hardware.device_slots import CPU, slots_for
-from ft_tools.runs.hardware.devices import Device, find_device
+from ft_tools.runs.hardware.devices import find_device
 from ft_tools.runs.launch import Launch, launch
 
 
@@ -26,16 +26,26 @@ def evaluate(request: EvaluateRequest) -> Launch:
     wanted = CPU if request.device == MLX else request.device
     device = find_device(wanted) if models.by_name else None
     plan = make_plan(request, models)
+    where: str | None = None
+    slots: tuple[list[str], int] = [], 1
     if device is not None:
-        plan = plan.model_copy(update={"device": _shown(plan, device)})
+        loading, shown = plan.loading, device.model
+        if loading is None or (device.name != CPU and loading.place.startswith("cuda:")):
+            # A run waits for the GPUs that its models are loaded on.
+            where, slots = device.name, (device.cards, 1)
+        else:
+            where, slots = slots_for(CPU if loading.on_mlx else loading.place)
+        if loading.on_cpu if loading else device.name == CPU:
+            shown = CPU
+        elif loading is not None and loading.on_mlx:
+            shown = f"MLX on {(mac_name() or 'the GPU') if is_apple_silicon() else 'the CPU'}"
+        plan = plan.model_copy(update={"device": shown})
     lineage = {"systems": ", ".join(spec.name for spec in request.all_systems())}
     if request.model is not None and models.tuned and models.baseline:
         lineage = {"model": request.model, "baseline": models.baseline.name}
     if models.tuned is not None and models.tuned.run_id:
         lineage["parent_run"] = models.tuned.run_id
-    if plan.dataset:
-        lineage["dataset"] = plan.dataset
-    where, slots = slots_of(plan, device)
+    lineage["dataset"] = plan.dataset
     return launch(
         "evaluate",
         "evaluate",
@@ -46,20 +56,3 @@ def evaluate(request: EvaluateRequest) -> Launch:
         slots=slots,
         lineage=lineage,
     )
-
-
-def _shown(plan: EvaluatePlan, device: Device) -> str:
-    """Return what computes the models, in words."""
-    if plan.loading is not None and plan.loading.on_mlx:
-        return f"MLX on {(mac_name() or 'the GPU') if is_apple_silicon() else 'the CPU'}"
-    is_cpu = plan.loading.on_cpu if plan.loading else device.name == CPU
-    return CPU if is_cpu else device.model
-
-
-def slots_of(plan: EvaluatePlan, device: Device | None) -> tuple[str | None, tuple[list[str], int]]:
-    """Return what a run waits for: the GPUs that its models are loaded on, or nothing."""
-    if device is None:
-        return None, ([], 1)
-    if plan.loading is None or (device.name != CPU and plan.loading.place.startswith("cuda:")):
-        return device.name, (device.cards, 1)
-    return slots_for(CPU if plan.loading.on_mlx else plan.loading.place)

@@ -21,7 +21,6 @@ from ft_tools.metrics.verdicts import (
     ALPHA,
     POWER,
     PairedComparison,
-    by_cluster,
     detectable_effect,
     normal_quantile,
 )
@@ -42,7 +41,7 @@ def t_quantile(probability: float, freedom: float) -> float:
     >>> round(t_quantile(0.975, 9), 6)
     2.262157
     """
-    return float(stdtrit(freedom, probability))
+    return float(stdtrit(max(1, freedom), probability))
 
 
 def mean_interval(
@@ -66,22 +65,18 @@ def mean_interval(
     >>> round(ends[0], 3), ends[1]
     (0.966, 1.0)
     """
-    if interval == "yes_no":
-        rate = sum(value == 1.0 for value in values) / len(values)
-        if clusters is None:
-            return wilson_interval(rate, len(values), normal_quantile(1 - alpha / 2))
-        groups = by_cluster(clusters)
-        sizes = np.array([len(group) for group in groups])
-        error = clustered_error(
-            np.array([sum(values[i] for i in group) for group in groups]), sizes
-        )
-        num = float(len(groups))
-        if 0 < error < math.inf:
-            num = min(len(values), max(1.0, rate * (1 - rate) / error**2))
-        return wilson_interval(rate, num, t_quantile(1 - alpha / 2, max(1, len(groups) - 1)))
-    paired = compare_means(list(values), clusters, alpha=alpha, resamples=0)
-    low, high = paired.low, paired.high
-    return (max(0.0, low), min(1.0, high)) if is_fraction else (low, high)
+    if interval == "mean":
+        found = compare_means(values, clusters, alpha=alpha, resamples=0)
+        ends = found.ci_low, found.ci_high
+        return (max(0.0, ends[0]), min(1.0, ends[1])) if is_fraction else ends
+    rate = sum(value == 1.0 for value in values) / len(values)
+    if clusters is None:
+        return wilson_interval(rate, len(values), normal_quantile(1 - alpha / 2))
+    sums, sizes = grouped(values, clusters)
+    error, num = clustered_error(sums, sizes), float(len(sums))
+    if 0 < error < math.inf:
+        num = min(len(values), max(1.0, rate * (1 - rate) / error**2))
+    return wilson_interval(rate, num, t_quantile(1 - alpha / 2, len(sums) - 1))
 
 
 def wilson_interval(rate: float, n: float, quantile: float) -> tuple[float, float]:
@@ -144,7 +139,6 @@ def compare_proportions(differences: Sequence[float], alpha: float = ALPHA) -> P
     """Compare outcomes that differ by -1, 0 or 1 on each example."""
     n = len(differences)
     better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    mean = (better - worse) / n
     low, high = tango_interval(better, worse, n, alpha)
     # One discordant pair more than was seen: none seen does not mean that there are none.
     discordance = min(1.0, (better + worse + 1) / (n + 2))
@@ -152,9 +146,9 @@ def compare_proportions(differences: Sequence[float], alpha: float = ALPHA) -> P
         num_examples=n,
         num_better=better,
         num_worse=worse,
-        difference=mean,
-        low=low,
-        high=high,
+        difference=(better - worse) / n,
+        ci_low=low,
+        ci_high=high,
         p_value=mcnemar_p(better, worse),
         minimum_detectable_effect=detectable_effect(n, discordance, alpha),
     )
@@ -186,31 +180,25 @@ def tango_interval(
     >>> round(low, 3), round(high, 3)
     (-0.114, 0.114)
     """
-    z = normal_quantile(1 - alpha / 2)
-    at = (num_better - num_worse) / num_examples
+    z, (b, c, n) = normal_quantile(1 - alpha / 2), (num_better, num_worse, num_examples)
+
+    def score(delta: float) -> float:
+        linear = -b - c + (2 * n - b + c) * delta
+        root = math.sqrt(max(0.0, linear**2 + 8 * n * c * delta * (1 - delta)))
+        variance = n * ((root - linear) / (2 * n) + delta * (1 - delta))
+        distance = b - c - n * delta
+        if variance <= 0:
+            return math.copysign(math.inf, distance) if distance else 0.0
+        return distance / math.sqrt(variance)
 
     def limit(sign: int) -> float:
-        near, far = at, float(sign)
+        near, far = (b - c) / n, float(sign)
         for _ in range(60):
             middle = (near + far) / 2
-            if sign * _tango_score(middle, num_better, num_worse, num_examples) > -z:
-                near = middle
-            else:
-                far = middle
+            near, far = (middle, far) if sign * score(middle) > -z else (near, middle)
         return (near + far) / 2
 
     return limit(-1), limit(1)
-
-
-def _tango_score(delta: float, b: int, c: int, n: int) -> float:
-    linear = -b - c + (2 * n - b + c) * delta
-    root = math.sqrt(max(0.0, linear**2 + 8 * n * c * delta * (1 - delta)))
-    q = (root - linear) / (4 * n)
-    variance = n * (2 * q + delta * (1 - delta))
-    distance = b - c - n * delta
-    if variance <= 0:
-        return math.copysign(math.inf, distance) if distance else 0.0
-    return distance / math.sqrt(variance)
 
 
 def compare_means(
@@ -222,43 +210,31 @@ def compare_means(
     resamples: int = RESAMPLES,
 ) -> PairedComparison:
     """Compare values that differ by any amount; fractions differ by at most 1."""
-    n = len(differences)
+    n, mean = len(differences), sum(differences) / len(differences)
     span = max(1.0, *map(abs, differences))
-    groups = by_cluster(clusters or range(n))
-    sums = np.array([sum(differences[i] for i in group) for group in groups])
-    sizes = np.array([len(group) for group in groups])
-    mean = sum(differences) / n
-    error = clustered_error(sums, sizes)
-    differing = sums[sums != 0]
+    sums, sizes = grouped(differences, clusters)
+    differing, error = sums[sums != 0], clustered_error(sums, sizes)
     # Rounding leaves a spread of about 1e-16 where there is none.
     if len(differing) < FEW_DIFFERENCES or error <= 1e-12 * span:
         # One unseen example each way at the largest difference, as for proportions.
         # Source: Bonett and Price, J. Educational and Behavioral Statistics 37 (2012), 479-488
         sums, sizes = np.append(sums, [span, -span]), np.append(sizes, [1, 1])
-        error = clustered_error(sums, sizes)
-        ends = [t_interval(float(sums.sum() / sizes.sum()), error, len(sums) - 1, alpha)]
+        error, middle = clustered_error(sums, sizes), float(sums.sum() / sizes.sum())
+        reach = t_quantile(1 - alpha / 2, len(sums) - 1) * error
+        low, high = middle - reach, middle + reach
     else:
-        ends = [
-            t_interval(mean, error, len(sums) - 1, alpha),
-            skewed_interval(mean, error, sums - sizes * mean, alpha),
-        ]
-    low, high = (min(mean, *(low for low, _ in ends)), max(mean, *(high for _, high in ends)))
+        low, high = spread_interval(mean, error, sums - sizes * mean, alpha)
+    detectable = t_quantile(1 - alpha / 2, len(sums) - 1) + t_quantile(POWER, len(sums) - 1)
     return PairedComparison(
         num_examples=n,
         num_better=sum(d > 0 for d in differences),
         num_worse=sum(d < 0 for d in differences),
         difference=mean,
-        low=max(-span, low),
-        high=min(span, high),
+        ci_low=max(-span, min(mean, low)),
+        ci_high=min(span, max(mean, high)),
         p_value=sign_change_test(differing, np.random.default_rng(seed), resamples),
-        minimum_detectable_effect=detectable_reach(len(sums) - 1, alpha) * error,
+        minimum_detectable_effect=detectable * error,
     )
-
-
-def detectable_reach(freedom: int, alpha: float = ALPHA) -> float:
-    """Return how many standard errors a difference has to have to be detected in 4 of 5 cases."""
-    freedom = max(1, freedom)
-    return t_quantile(1 - alpha / 2, freedom) + t_quantile(POWER, freedom)
 
 
 def sign_change_test(differences: Any, rng: np.random.Generator, resamples: int) -> float:
@@ -287,21 +263,13 @@ def sign_change_test(differences: Any, rng: np.random.Generator, resamples: int)
     return float((hits + 1) / (resamples + 1))
 
 
-def t_interval(
-    mean: float, standard_error: float, freedom: int, alpha: float = ALPHA
-) -> tuple[float, float]:
-    """Return Student's interval of a mean."""
-    reach = t_quantile(1 - alpha / 2, max(1, freedom)) * standard_error
-    return mean - reach, mean + reach
-
-
-def skewed_interval(
+def spread_interval(
     mean: float, error: float, rests: Any, alpha: float = ALPHA
 ) -> tuple[float, float]:
-    """Return the interval of a mean of skewed values: Student's, bent by their skewness.
+    """Return the interval of a mean: the wider of Student's and one that is bent by skewness.
 
     With g the skewness and h(q) = 3 / g ((1 + g (q / sqrt(n) - g / (6 n)))^(1/3) - 1), the limits
-    are mean - sd h(t) and mean - sd h(-t).
+    of the second are mean - sd h(t) and mean - sd h(-t).
 
     Args:
         mean: Of the values.
@@ -314,16 +282,25 @@ def skewed_interval(
     n = len(rests)
     t = t_quantile(1 - alpha / 2, n - 1)
     skewness = float((rests**3).mean() / (rests**2).mean() ** 1.5)
+    ends = [mean - error * t, mean + error * t]
+    if abs(skewness) >= 1e-6:
+        spread = error * math.sqrt(n)
+        for quantile in (t, -t):
+            inner = 1 + skewness * (quantile / math.sqrt(n) - skewness / (6 * n))
+            ends.append(mean - spread * 3 / skewness * (math.cbrt(inner) - 1))
+    return min(ends), max(ends)
 
-    def bent(quantile: float) -> float:
-        straight = quantile / math.sqrt(n)
-        if abs(skewness) < 1e-6:
-            return straight
-        inner = 1 + skewness * (straight - skewness / (6 * n))
-        return 3 / skewness * (math.cbrt(inner) - 1)
 
-    spread = error * math.sqrt(n)
-    return mean - spread * bent(t), mean - spread * bent(-t)
+def grouped(values: Sequence[float], clusters: Sequence[str] | None) -> tuple[Any, Any]:
+    """Return sum and size of each cluster; without clusters each value is one.
+
+    >>> [list(map(float, part)) for part in grouped([1.0, 2.0, 4.0], ["a", "b", "a"])]
+    [[5.0, 2.0], [2.0, 1.0]]
+    """
+    if not clusters:
+        return np.asarray(values, dtype=float), np.ones(len(values), dtype=int)
+    places = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    return np.bincount(places, weights=values), np.bincount(places)
 
 
 def clustered_error(sums: Any, sizes: Any) -> float:

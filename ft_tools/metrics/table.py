@@ -77,13 +77,14 @@ ROWS = (
 )  # fmt: skip
 METRICS: Mapping[str, Metric] = MappingProxyType({row.name: row for row in ROWS})
 CHECK = "checks."
+AUTO = "auto"
 REQUESTS = tuple(dict.fromkeys(row.asked_as for row in ROWS if row.source != "general"))
 """The words of a request, in the order of ranking."""
 
 if TYPE_CHECKING:
     MetricName = str
 else:
-    MetricName = Literal[("auto", *REQUESTS)]
+    MetricName = Literal[(AUTO, *REQUESTS)]
 """A word of a request, or auto."""
 
 

@@ -5,7 +5,7 @@ Source: E. Miller, Adding Error Bars to Evals, https://arxiv.org/abs/2411.00640
 """
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -73,14 +73,20 @@ class PairedComparison:
     num_worse: int
     difference: float
     """Mean of after minus before, in units of the metric."""
-    low: float
-    high: float
-    """95% interval of the difference."""
+    ci_low: float
+    ci_high: float
+    """Interval of the difference."""
     p_value: float
     minimum_detectable_effect: float
     """True difference that this many such examples would show in 4 of 5 evaluations."""
     before: float = 0.0
     """Mean before; `after` the one after."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Return whether the interval does."""
+        return self.ci_low > 0 or self.ci_high < 0
+
     after: float = 0.0
 
 
@@ -96,12 +102,11 @@ def verdict(
     A change is claimed when both the adjusted p value and the interval show it. Otherwise
     `underpowered` means that a change of the size that matters could have been missed.
     """
-    excludes_zero = paired.low > 0 or paired.high < 0
-    if adjusted_p < ALPHA and excludes_zero:
+    if adjusted_p < ALPHA and paired.excludes_zero:
         if higher_is_better is None:
             return "changed"
         return "improved" if (paired.difference > 0) == higher_is_better else "regressed"
-    if excludes_zero:
+    if paired.excludes_zero:
         return "not_confirmed"
     if paired.minimum_detectable_effect > smallest_effect:
         return "underpowered"
@@ -150,15 +155,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
-
-
-def by_cluster(clusters: Iterable[Hashable]) -> list[list[int]]:
-    """Return the indices of the examples of each cluster.
-
-    >>> by_cluster(["a", "b", "a"])
-    [[0, 2], [1]]
-    """
-    groups: dict[Hashable, list[int]] = {}
-    for i, cluster in enumerate(clusters):
-        groups.setdefault(cluster, []).append(i)
-    return list(groups.values())

@@ -58,7 +58,7 @@ class MeasuredAs(Report):
 
     def spec(self) -> SystemSpec:
         """Return the system as the evaluation's request has it."""
-        systems = request_of(self.evaluation).all_systems()
+        systems = request_of(directory.find(self.evaluation)).all_systems()
         return next(spec for spec in systems if spec.name == self.system)
 
     def dataset(self) -> str | None:

@@ -53,7 +53,7 @@ def test_the_base_below_an_adapter_is_the_base_itself(taught_model, tmp_path):
     adapted.save_pretrained(tmp_path / "adapter")
     adapter = plan_of(taught_model, tmp_path / "adapter")
     base_writer, tuned = writers_of(IN_FLOAT32, plan_of(taught_model), adapter)
-    assert base_writer.weights is tuned.weights
+    assert base_writer.model is tuned.model
     assert isinstance(tuned.model, PeftModel)
     prompt = tuned.render(HeldOut(line=1, messages=rows(1)[0]["messages"][:1]), "chat")
     below = base_writer.generate([prompt], 12)
@@ -173,21 +173,19 @@ def test_two_sides_that_do_not_fit_together_are_asked_one_after_the_other(
     files = plan_of(taught_model), plan_of(other)
     expected = [w.generate(["Where"], 6) for w in writers_of(IN_FLOAT32, *files)]
     needed = needed_bytes(size_of_files(other), "float32")
-    writers = writers_of(IN_FLOAT32, *files)
-
-    def loaded():
-        return [one.weights.is_loaded for one in writers]
+    models = loaded_models.LoadedModels(IN_FLOAT32, files)
+    writers = [models.writer(one) for one in files]
 
     def room_for_one(device="auto"):
-        return Machine((), 2**30 + int(needed * (1.5 - sum(loaded()))))
+        return Machine((), 2**30 + int(needed * (1.5 - len(models.loaded))))
 
     monkeypatch.setattr(loaded_models, "free_machine", room_for_one)
     for _ in range(2):
         for i, writer in enumerate(writers):
             assert writer.generate(["Where"], 6) == expected[i]
-            assert sum(loaded()) == 1
+            assert len(models.loaded) == 1
     monkeypatch.setattr(loaded_models, "free_machine", lambda device="auto": Machine((), 2**29))
-    writers[0].weights.free()
+    models.free()
     with pytest.raises(Refused, match="evaluating m takes at least"):
         writers[0].generate(["Where"], 6)
 

@@ -9,12 +9,14 @@ import pytest
 from ft_tools.data.prepare import prepare_dataset
 from ft_tools.data.request import PrepareRequest, ShowRequest
 from ft_tools.data.show.show_examples import show_examples
-from ft_tools.errors import Refused
+from ft_tools.errors import BadInput, Refused
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.systems.spec import FewShot
 from ft_tools.evaluation.tool import evaluate
+from ft_tools.evaluation.worker import evaluate as worker
+from ft_tools.runs.processes.worker_session import Session
 from tests.endpoint import serving
-from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, run_here, write
+from tests.tiny.evaluating import LIBRARY_WARNINGS, RUN_ID, TOWNS, planned_here, run_here, write
 from tests.unit.held_out_files import ids
 
 pytestmark = [pytest.mark.tiny, *LIBRARY_WARNINGS]
@@ -142,9 +144,33 @@ def test_looks_are_counted_by_content_and_widen_the_intervals(workspace, asked):
 def test_only_collected_rows_show_that_a_target_is_met(workspace, asked, origin, target, finding):
     _, report = run_here(workspace, asked(origin=origin))
     assert report.systems[0].target == target
+    if target == "not_shown":
+        # The next call names the systems themselves, and can be made as it is.
+        again = EvaluateRequest.model_validate(report.next_steps[0].arguments)
+        assert again.systems == asked().systems
     warnings = ids(evaluate(asked(origin=origin)).warnings)
     assert ({"origin_unknown", "not_collected"} & warnings) == {finding} - {None}
     assert bool(report.ranking) == (target == "met")
+
+
+def test_a_run_that_was_planned_with_metrics_that_are_gone_goes_on_without_them(workspace, asked):
+    run_dir = planned_here(workspace, asked(origin="collected"))
+    for name, more in {
+        "request": ["exact_match", "perplexity"],
+        "plan": {"perplexity": "asked"},
+    }.items():
+        file = run_dir / f"{name}.json"
+        saved = json.loads(file.read_text())
+        saved["target"]["perplexity"] = 5
+        saved["metrics"] = more if name == "request" else saved["metrics"] | more
+        file.write_text(json.dumps(saved))
+    report = worker.work(Session(run_dir))
+    assert (report.target, set(report.systems[0].scores)) == ({"exact_match": 0.8}, {"exact_match"})
+    assert "metrics_removed" in ids(report.notes)
+    saved["metrics"] = {"perplexity": "asked"}
+    file.write_text(json.dumps(saved))
+    with pytest.raises(BadInput, match="perplexity; call evaluate again"):
+        worker.work(Session(run_dir))
 
 
 def test_without_look_alikes_the_rows_of_one_wording_are_one_group(workspace, asked):

@@ -196,6 +196,8 @@ def test_a_stopped_run_asks_nobody_again_and_a_second_one_reuses_everything(work
     assert max(row["call"] for row in calls) == 30
     plan = evaluate(four).plan
     assert [one["num_reused"] for one in plan["systems"]] == [30, 30, 30, 30]
+    few = evaluate(four.model_copy(update={"max_examples": 10})).plan
+    assert [(one["num_questions"], one["num_reused"]) for one in few["systems"]] == [(0, 10)] * 4
     fresh = evaluate(four.model_copy(update={"reuse": False})).plan
     assert [one["num_questions"] for one in fresh["systems"]] == [30, 30, 30, 30]
     (workspace / "runs" / RUN_ID).rename(workspace / "runs" / "evaluate-1111111111111111")

@@ -1,7 +1,6 @@
 """Declared checks: what each kind pays for, and which tricks it does not."""
 
 import time
-from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -20,9 +19,9 @@ SCHEMA = {
 }
 
 
-def score(check, answer, row=None, folder=Path()):
+def score(check, answer, row=None):
     row = {"answer": "", "prompt": ""} | (row or {})
-    with Scorer(CHECKS.validate_python([check]), folder) as scorer:
+    with Scorer(CHECKS.validate_python([check])) as scorer:
         [found] = scorer.score([row], [answer])
     return found.total
 
@@ -111,7 +110,7 @@ ALL_KINDS = [
 @pytest.mark.parametrize("check", ALL_KINDS, ids=lambda check: check["kind"])
 def test_an_odd_answer_is_wrong_and_breaks_nothing(check):
     row = {"answer": "yes 1", "prompt": ""}
-    with Scorer(CHECKS.validate_python([check]), Path()) as scorer:
+    with Scorer(CHECKS.validate_python([check])) as scorer:
         found = scorer.score([row] * len(ODD), ODD)
     # The library takes a long number for JSON, and rightly so.
     assert {one.total for one in found[:7]} == {0.0}
@@ -168,7 +167,7 @@ def test_parts_are_weighted_and_named():
         ]
     )
     assert check_names(checks) == ["equals", "lacks", "polite", "length_1", "length_2"]
-    with Scorer(checks, Path()) as scorer:
+    with Scorer(checks) as scorer:
         wrong, right = scorer.score([{"answer": "a"}] * 2, ["b", "a"])
     assert wrong.parts == {"equals": 0, "lacks": 1, "polite": 1, "length_1": 1, "length_2": 1}
     assert wrong.total == pytest.approx(4 / 7)
@@ -178,9 +177,9 @@ def test_parts_are_weighted_and_named():
 def test_a_schema_is_read_from_the_workspace(workspace):
     (workspace / "s.json").write_text('{"type": "integer"}')
     check = {"kind": "json_schema", "schema": "s.json"}
-    assert [score(check, text, folder=workspace) for text in ("3", "x")] == [1.0, 0.0]
+    assert [score(check, text) for text in ("3", "x")] == [1.0, 0.0]
     with pytest.raises(BadInput):
-        score(check | {"schema": "../s.json"}, "3", folder=workspace)
+        score(check | {"schema": "../s.json"}, "3")
 
 
 @pytest.mark.parametrize(

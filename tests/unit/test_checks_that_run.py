@@ -22,8 +22,8 @@ needs_isolation = pytest.mark.skipif(
 )
 
 
-def scorer(folder, *checks, scratch=None):
-    return Scorer(CHECKS.validate_python(list(checks)), folder, scratch)
+def scorer(*checks, scratch=None):
+    return Scorer(CHECKS.validate_python(list(checks)), scratch)
 
 
 def totals(scorer, rows, answers):
@@ -79,7 +79,7 @@ SOUND = {
 @needs_isolation
 def test_code_that_does_what_its_tests_want_passes(tmp_path):
     rows = [{"tests": tests} for _, tests in SOUND.values()]
-    with scorer(tmp_path, {"kind": "tests", "column": "tests", "seconds": 20}) as one:
+    with scorer({"kind": "tests", "column": "tests", "seconds": 20}) as one:
         found = totals(one, rows, [code for code, _ in SOUND.values()])
     assert dict(zip(SOUND, found, strict=True)) == dict.fromkeys(SOUND, 1.0)
 
@@ -134,7 +134,7 @@ HACKS = {
 @needs_isolation
 def test_no_trick_of_code_passes_its_tests(tmp_path):
     began = time.monotonic()
-    with scorer(tmp_path, {"kind": "tests", "column": "tests", "seconds": 2}) as one:
+    with scorer({"kind": "tests", "column": "tests", "seconds": 2}) as one:
         found = totals(one, [{"tests": ADD_TESTS}] * len(HACKS), list(HACKS.values()))
     assert dict(zip(HACKS, found, strict=True)) == dict.fromkeys(HACKS, 0.0)
     assert time.monotonic() - began < 40
@@ -150,7 +150,7 @@ def test_a_module_that_tests_do_not_import_is_not_the_answers(tmp_path):
         "class math:\n    isclose = lambda *a: True\ndef third(x): return 0",
         "def bisect(items, x): return sum(i < x for i in items)",
     ]
-    with scorer(tmp_path, {"kind": "tests", "column": "tests", "seconds": 20}) as one:
+    with scorer({"kind": "tests", "column": "tests", "seconds": 20}) as one:
         assert totals(one, rows, answers) == [1.0, 1.0, 0.0, 1.0]
 
 
@@ -160,10 +160,10 @@ def test_an_entry_point_is_a_name_or_a_column(tmp_path):
     answers = ["def inc(x): return x + 1", "def inc(x): return x"]
     for entry, row in (("inc", {}), ("name", {"name": "inc"})):
         told = {"kind": "tests", "column": "tests", "entry_point": entry}
-        with scorer(tmp_path, told) as one:
+        with scorer(told) as one:
             assert totals(one, [row | tests] * 3, [*answers, "def dec(x): return 2"]) == [1, 0, 0]
     # Without the name nothing calls `check`, and every answer would pass.
-    with scorer(tmp_path, {"kind": "tests", "column": "tests"}) as one:
+    with scorer({"kind": "tests", "column": "tests"}) as one:
         assert totals(one, [tests], ["def inc(x): return x"]) == [None]
 
 
@@ -176,7 +176,7 @@ def test_what_an_entry_point_returns_has_nothing_that_a_test_looks_for_but_plain
         "def f(x): return Every()"
     )
     told = {"kind": "tests", "column": "tests", "entry_point": "f", "seconds": 20}
-    with scorer(tmp_path, told) as one:
+    with scorer(told) as one:
         rows = [{"tests": tests}] * 3
         answers = [every, "def f(x): return [x, 0]", "def f(x): return (y for y in (x, 0))"]
         assert totals(one, rows, answers) == [0.0, 1.0, 1.0]
@@ -185,7 +185,7 @@ def test_what_an_entry_point_returns_has_nothing_that_a_test_looks_for_but_plain
 @needs_isolation
 def test_tests_that_cannot_be_run_are_broken_and_not_failed(tmp_path):
     tests = "def test_add(fixture):\n    assert add(1, 2) == fixture"
-    with scorer(tmp_path, {"kind": "tests", "column": "tests"}) as one:
+    with scorer({"kind": "tests", "column": "tests"}) as one:
         [found] = one.score([{"tests": tests}], [ADD])
     assert found.parts == {"tests": None}
     assert found.total is None
@@ -201,7 +201,7 @@ def test_tests_that_no_answer_can_fail_are_refused_with_their_line(tests):
 @pytest.mark.skipif(available() is not None, reason="something isolates here")
 def test_without_isolation_a_check_that_runs_code_is_refused(tmp_path):
     with pytest.raises(Missing, match="nothing isolates"):
-        scorer(tmp_path, {"kind": "tests", "column": "tests"})
+        scorer({"kind": "tests", "column": "tests"})
 
 
 # SQL.
@@ -253,7 +253,7 @@ QUERIES = {
 
 
 def test_a_query_is_right_if_its_rows_are_in_each_database(databases):
-    with scorer(databases, SQL) as one:
+    with scorer(SQL) as one:
         found = totals(one, [{"answer": GOLD}] * len(QUERIES), list(QUERIES))
         assert dict(zip(QUERIES, found, strict=True)) == QUERIES
         # Nothing of all that changed what the next answer is compared with.
@@ -262,7 +262,7 @@ def test_a_query_is_right_if_its_rows_are_in_each_database(databases):
 
 
 def test_the_order_counts_where_it_is_asked_for(databases):
-    with scorer(databases, SQL | {"ordered": True}) as one:
+    with scorer(SQL | {"ordered": True}) as one:
         assert totals(one, [{"answer": GOLD}] * 2, [GOLD, f"{GOLD} DESC"]) == [1.0, 0.0]
 
 
@@ -271,16 +271,16 @@ def test_the_order_counts_where_it_is_asked_for(databases):
     ["SELECT 1 FROM items WHERE price > 100", "SELECT nothing FROM items", "DROP TABLE items"],
 )
 def test_a_reference_without_rows_is_broken_whatever_the_answer(databases, gold):
-    with scorer(databases, SQL) as one:
+    with scorer(SQL) as one:
         assert totals(one, [{"answer": gold}] * 2, ["SELECT 1 WHERE 0", GOLD]) == [None, None]
 
 
 def test_a_file_that_is_no_database_is_refused(workspace):
     (workspace / "a.db").write_text("not a database, but long enough to be taken for one" * 99)
     with pytest.raises(BadInput, match="not an SQLite database"):
-        scorer(workspace, SQL | {"databases": ["a.db"]})
+        scorer(SQL | {"databases": ["a.db"]})
     with pytest.raises(OutsideWorkspace):
-        scorer(workspace, SQL | {"databases": ["/etc/passwd"]})
+        scorer(SQL | {"databases": ["/etc/passwd"]})
 
 
 # The user's own function.
@@ -304,7 +304,7 @@ def score(answer, row):
 def test_the_users_function_scores_and_what_it_breaks_on_is_no_score(workspace):
     (workspace / "own.py").write_text(OWN)
     answers = ["a", "b", "crash", "a", "hang", "a", "raise", "None", "two", "nan", "text", "", "a"]
-    with scorer(workspace, {"kind": "python", "path": "own.py", "seconds": 1}) as one:
+    with scorer({"kind": "python", "path": "own.py", "seconds": 1}) as one:
         found = totals(one, [{"gold": "a"}] * len(answers), answers)
     by_answer = dict(zip(answers, found, strict=True))
     assert by_answer == {
@@ -321,7 +321,7 @@ def test_the_users_function_is_isolated_where_something_isolates(workspace):
         "def score(answer, row):\n"
         f"    return open({str(workspace / 'secret')!r}).read() == 'secret'"
     )
-    with scorer(workspace, {"kind": "python", "path": "own.py"}) as one:
+    with scorer({"kind": "python", "path": "own.py"}) as one:
         assert totals(one, [{}], ["x"]) == [None]
 
 
@@ -329,12 +329,12 @@ def test_the_users_function_is_isolated_where_something_isolates(workspace):
 def test_a_file_without_the_function_is_refused_unrun(workspace, source):
     (workspace / "own.py").write_text(source)
     with pytest.raises(BadInput, match="def score"):
-        scorer(workspace, {"kind": "python", "path": "own.py"})
+        scorer({"kind": "python", "path": "own.py"})
 
 
 def test_a_file_that_cannot_be_run_is_refused_with_its_first_answer(workspace):
     (workspace / "own.py").write_text("import no_such_module\ndef score(answer, row): return 1")
-    one = scorer(workspace, {"kind": "python", "path": "own.py"})
+    one = scorer({"kind": "python", "path": "own.py"})
     with one, pytest.raises(BadInput, match="ModuleNotFoundError"):
         one.score([{}], ["x"])
 
@@ -342,18 +342,18 @@ def test_a_file_that_cannot_be_run_is_refused_with_its_first_answer(workspace):
 def test_a_plan_has_the_hash_of_the_users_file_and_another_file_is_refused(workspace):
     (workspace / "own.py").write_text(OWN)
     given = {"kind": "python", "path": "own.py"}
-    hashes = file_hashes(CHECKS.validate_python([given]), workspace)
+    hashes = file_hashes(CHECKS.validate_python([given]))
     planned = given | {"sha256": hashes["own.py"]}
-    with scorer(workspace, planned):
+    with scorer(planned):
         pass
     (workspace / "own.py").write_text(OWN + "\n")
     with pytest.raises(PlanChanged):
-        scorer(workspace, planned)
+        scorer(planned)
 
 
 def test_a_service_lives_on_when_the_thread_that_started_it_ends(workspace):
     (workspace / "own.py").write_text(OWN)
-    with scorer(workspace, {"kind": "python", "path": "own.py"}) as one:
+    with scorer({"kind": "python", "path": "own.py"}) as one:
         found = []
         for _ in range(2):
             thread = threading.Thread(
@@ -379,7 +379,7 @@ def test_a_judge_passes_or_fails_and_nothing_is_asked_twice(tmp_path):
     answers = ["hello", "bye", "hm", "", " : ", "x" * 30_000]
     with serving(reply) as server:
         for _ in range(2):
-            with scorer(tmp_path, judge(server), scratch=tmp_path) as one:
+            with scorer(judge(server), scratch=tmp_path) as one:
                 found = totals(one, [{"prompt": "say hello" * 0, "answer": ""}] * 6, answers)
             assert found == [1.0, 0.0, None, 0.0, 0.0, 0.0]
         assert len(server.questions) == 3
@@ -389,13 +389,13 @@ def test_a_judges_budget_is_never_exceeded(tmp_path):
     price = {"usd_per_million_input_tokens": 1000, "usd_per_million_output_tokens": 1000}
     with serving(lambda question, body: '{"pass": true}') as server:
         told = judge(server, price=price, budget_usd=2.0)
-        with scorer(tmp_path, told, scratch=tmp_path) as one, pytest.raises(BudgetUsedUp):
+        with scorer(told, scratch=tmp_path) as one, pytest.raises(BudgetUsedUp):
             one.score([{}] * 20, [f"answer {i}" for i in range(20)])
         assert 0 < len(server.questions) < 20
 
 
 def test_a_judge_that_does_not_answer_is_no_verdict(tmp_path):
     with serving(lambda question, body: 404) as server:
-        one = scorer(tmp_path, judge(server))
+        one = scorer(judge(server))
         with one, pytest.raises(EndpointUnavailable):
             one.score([{}], ["hello"])

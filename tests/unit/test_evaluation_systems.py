@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from pydantic import ValidationError
 
 from ft_tools.errors import BadData, BadInput
 from ft_tools.evaluation.held_out import HeldOut, read_held_out
@@ -48,32 +47,6 @@ def asked(*systems, **more):
 
 def plan_of(request):
     return make_plan(request, find_models(request))
-
-
-def test_a_run_id_stands_for_the_systems_that_it_compared(workspace):
-    run = workspace / "runs" / "evaluate-0123456789abcdef"
-    run.mkdir(parents=True)
-    (run / "run.json").write_text("{}")
-    (run / "request.json").write_text(asked(simple("majority"), simple("tf_idf")).model_dump_json())
-    again = asked(run.name, simple("nearest_example"))
-    assert [one.name for one in again.all_systems()] == ["majority", "tf_idf", "nearest_example"]
-    for other in ("evaluate-fedcba9876543210", "sft-0123456789abcdef", "majority"):
-        with pytest.raises(ValidationError, match=f"'{other}'.*get_run lists them"):
-            asked(other)
-
-    def models(plan, **request):
-        asked_then = {"model": "sft-0123456789abcdef", "dataset": "held.jsonl"} | request
-        (run / "request.json").write_text(json.dumps(asked_then))
-        (run / "plan.json").write_text(json.dumps(plan))
-        return {one.name: one.model for one in asked(run.name).all_systems()}
-
-    both = {"baseline": "owner/base", "tuned": "sft-0123456789abcdef"}
-    # The base was not named: it is the one that the plan found, and not the model once more.
-    base = {"name": "baseline", "model": {"name": "owner/base"}}
-    assert models({"systems": [base], "alone": False}) == both
-    assert models({}, baseline="owner/base") == both
-    alone = models({"alone": True})
-    assert alone == {"tuned": "sft-0123456789abcdef"}
 
 
 def test_system_text_document_examples_and_template_make_one_conversation():

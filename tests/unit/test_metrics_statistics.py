@@ -83,8 +83,8 @@ def test_a_binary_interval_has_a_width_and_holds_the_difference(better, worse, s
 def test_a_verdict_says_no_more_than_its_interval(before, after, interval, verdict):
     paired = compare(before, after, interval)
     assert judged(paired) == verdict
-    assert paired.low < paired.high
-    assert paired.low <= paired.difference <= paired.high
+    assert paired.ci_low < paired.ci_high
+    assert paired.ci_low <= paired.difference <= paired.ci_high
     if before == after:
         assert (paired.difference, paired.p_value) == (0.0, 1.0)
 
@@ -123,7 +123,7 @@ SIMULATED = [
 def simulated(trial, truth=0.0, claim="improved"):
     """Return how often the interval of 2,000 trials covers the truth, and how often one claims."""
     found = [trial(seed) for seed in range(2000)]
-    covered = sum(one.low <= truth <= one.high for one in found)
+    covered = sum(one.ci_low <= truth <= one.ci_high for one in found)
     return covered / 2000, sum(judged(one) == claim for one in found) / 2000
 
 
@@ -259,7 +259,7 @@ def test_the_interval_of_a_rate_covers_where_groups_differ_and_are_named(groups,
 def test_an_interval_that_excludes_zero_is_never_underpowered():
     """Six gains and no loss of 60: shown alone, and not after the correction for two measures."""
     paired = yes_no([0.0] * 60, [1.0] * 6 + [0.0] * 54)
-    assert paired.low > 0
+    assert paired.ci_low > 0
     assert paired.minimum_detectable_effect > 0.1
     for p, found in ((0.01, "improved"), (0.06, "not_confirmed"), (1.0, "not_confirmed")):
         assert verdict(paired, p, higher_is_better=True, smallest_effect=0.1) == found

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ft_tools import workspace
 from ft_tools.creation.documents import unanswerable
 from ft_tools.creation.findings import warning
 from ft_tools.creation.pilots import CALLS, MEASURED
@@ -138,7 +137,7 @@ def _check(session: Session, requests: Requests, rows: Sequence[Candidate]) -> N
     if not requests.request.checks:
         return
     checks, budget = requests.request.checks, requests.request.budget_usd
-    with Scorer(checks, workspace.roots()[0], session.run_dir, budget) as scorer:
+    with Scorer(checks, session.run_dir, budget) as scorer:
         try:
             scores = _scores(scorer, rows)
         except BudgetUsedUp as error:

@@ -85,8 +85,7 @@ def _compare_judges(session: Session, request: CreateRequest, marked: str) -> No
     for name, judge in request.judges.items():
         session.phase(f"comparing {name} with the marked rows")
         named = judge.model_copy(update={"name": name})
-        root, budget = workspace.roots()[0], request.budget_usd
-        with Scorer([named], root, session.run_dir, budget) as scorer:
+        with Scorer([named], session.run_dir, request.budget_usd) as scorer:
             totals = [one.total for one in scorer.score(rows, answers)]
         verdicts = [None if total is None else total == 1 for total in totals]
         found[name] = agreement(marks, verdicts).model_dump()

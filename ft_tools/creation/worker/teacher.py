@@ -104,8 +104,8 @@ def _answered_here(
     from ft_tools.evaluation.held_out import HeldOut
     from ft_tools.evaluation.systems.grammar import grammar_of
     from ft_tools.evaluation.systems.models import find_model, load_plan
-    from ft_tools.evaluation.worker.answering import ask_model
     from ft_tools.evaluation.worker.loaded_models import LoadedModels, prepare
+    from ft_tools.evaluation.worker.writer import ask_model
 
     prepare(requests.request.seed, session.info.created_at)
     asked = [HeldOut(at, list(map(dict, one.messages))) for at, one in enumerate(missing)]

@@ -85,11 +85,14 @@ def plan_system(
         )
         if finds_nearest and find_minilm() is None:
             raise MissingExtra("data", "all-MiniLM-L6-v2")
-    require_grammar(spec, [example.reference for example in sets[HELD_OUT]])
+    grammar = require_grammar(spec, [example.reference for example in sets[HELD_OUT]])
     files = files_of(spec)
     max_new_tokens = spec.decoding.max_new_tokens or int(settings["max_new_tokens"])
     made = model_files(source) if source is not None else None
-    key = _key(spec, made, files, {**settings, "max_new_tokens": max_new_tokens})
+    # Which rows are asked is not in it: an answer is known by its row.
+    own: dict[str, Any] = {"max_new_tokens": max_new_tokens, "grammar": grammar}
+    own["pool"] = [example.line for example in pool.examples]
+    key = _key(spec, made, files, {**settings, **own})
     run_id, known = answers.find(key) if reuse else (None, set())
     asked = [(kind, example) for kind, examples in sets.items() for example in examples]
     missing = [one for kind, one in asked if (kind, one.line) not in known]
@@ -157,22 +160,22 @@ def budget_of(spec: SystemSpec, num_questions: int) -> dict[str, Any]:
     return {"sent_to": endpoint.host, "budget": budget}
 
 
-def require_grammar(spec: SystemSpec, references: Sequence[str]) -> None:
-    """Refuse a schema or pattern that cannot be enforced, before anything starts."""
+def require_grammar(spec: SystemSpec, references: Sequence[str]) -> str | None:
+    """Return the grammar of a model's answers; refuse one that cannot be enforced."""
     decoding = spec.decoding
     if decoding.json_schema is None and decoding.regex is None:
-        return
+        return None
     # Its library takes a tenth of the time to a first answer.
     from ft_tools.metrics.schema import load_schema
 
     path = decoding.json_schema
     schema = load_schema(workspace.existing(path)) if path is not None else None
     if spec.model is None:
-        return
+        return None
     require_installed("eval", "llguidance")
     from ft_tools.evaluation.systems.grammar import grammar_of
 
-    grammar_of(decoding, schema, references)
+    return grammar_of(decoding, schema, references)
 
 
 def _key(
@@ -182,14 +185,13 @@ def _key(
     settings: Mapping[str, Any],
 ) -> str:
     """Hash what the answers depend on: not the name, the price or how fast it may be asked."""
-    kept = spec.model_dump(mode="json", exclude={"name", "model", "price", "endpoint"})
     endpoint = spec.endpoint
     asked = [endpoint.url, endpoint.model, endpoint.response_format] if endpoint else []
     if endpoint is not None and endpoint.sampling:
         asked.append(json.dumps(endpoint.sampling, sort_keys=True))
     parts = {
         "version": __version__,
-        "spec": kept,
+        "spec": spec.model_dump(mode="json", exclude={"name", "model", "price", "endpoint"}),
         "model": files.model_dump(mode="json", exclude={"name"}) if files else None,
         "endpoint": asked or None,
         "files": sorted(hashes.values()),

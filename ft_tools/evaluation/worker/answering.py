@@ -1,7 +1,6 @@
 """Let every system answer the held-out examples; answers are saved as they come."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,9 @@ from ft_tools.evaluation.systems.grammar import grammar_of
 from ft_tools.evaluation.systems.plan import SystemPlan
 from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.worker.state import State
-from ft_tools.evaluation.worker.writer import Writer, in_batches, longest_first
+from ft_tools.evaluation.worker.writer import ask_model
 from ft_tools.metrics.general import NEW_TOKENS, general_prompts
 from ft_tools.metrics.schema import load_schema
-
-Stop = Callable[[], bool]
-"""Whether to start nothing new; what is in flight is finished and yielded."""
 
 
 def answer_all(state: State) -> dict[str, dict[str, list[Answer]]]:
@@ -30,10 +26,9 @@ def answer_all(state: State) -> dict[str, dict[str, list[Answer]]]:
     Returns:
         Set -> system -> answers, the systems in the order of the request.
     """
-    specs = {spec.name: spec for spec in state.request.all_systems()}
     answers: dict[tuple[str, str], list[Answer]] = {}
     for plan in sorted(state.plan.systems, key=_weights_of):
-        spec = specs[plan.name]
+        spec = state.specs[plan.name]
         if spec.baseline is None:
             # Simple ones take no time that is worth an event.
             state.session.phase(f"answering: {plan.name}")
@@ -58,7 +53,7 @@ def general_scores(state: State) -> dict[str, Scores]:
         state.session.phase(f"answering: general questions, {name}")
         assert state.models is not None
         write, render = state.models.writer(files), state.render(files, "chat")
-        stop, size = lambda: state.session.should_stop, state.plan.batch_size
+        size, stop = state.plan.batch_size, state.should_stop
         ask = partial(ask_model, write, render, NEW_TOKENS, size, should_stop=stop)
         own: Scores = {"general_questions": [], "refusals": []}
         for one, answer in zip(asked, state.answered(GENERAL, name, questions, ask), strict=True):
@@ -68,42 +63,8 @@ def general_scores(state: State) -> dict[str, Scores]:
     return found
 
 
-def ask_model(
-    writer: Writer,
-    render: Callable[[HeldOut], str],
-    max_new_tokens: int,
-    batch_size: int,
-    questions: Sequence[HeldOut],
-    *,
-    should_stop: Stop,
-    grammar: str | None = None,
-) -> Generator[Batch]:
-    """Yield the answers of a model that is loaded here; equal prompts are answered once.
-
-    The seconds of an answer are its batch's, divided by its size.
-    """
-    places: dict[str, list[int]] = {}
-    for i, question in enumerate(questions):
-        places.setdefault(render(question), []).append(i)
-    prompts = list(places)
-
-    def ask(batch: list[int]) -> list[Answer]:
-        return writer.generate([prompts[i] for i in batch], max_new_tokens, grammar)
-
-    for batch, answers, seconds in in_batches(longest_first(prompts), batch_size, ask):
-        num = sum(len(places[prompts[i]]) for i in batch)
-        found = []
-        for i, answer in zip(batch, answers, strict=True):
-            read = len(writer.encode(prompts[i]))
-            whole = replace(answer, seconds=round(seconds / num, 6), prompt_tokens=read)
-            found += [(place, whole) for place in places[prompts[i]]]
-        yield found
-        if should_stop():
-            return
-
-
 def ask_endpoint(
-    client: Client, asked: Sequence[Question], *, should_stop: Stop
+    client: Client, asked: Sequence[Question], *, should_stop: Callable[[], bool]
 ) -> Generator[Batch]:
     """Yield the answers of an endpoint as they arrive; raises what `Client.ask_all` raises."""
     try:
@@ -136,11 +97,7 @@ def _ask(
     state: State, plan: SystemPlan, spec: SystemSpec, questions: Sequence[HeldOut]
 ) -> Generator[Batch]:
     """Ask a system of the request."""
-
-    def should_stop() -> bool:
-        return state.session.should_stop
-
-    decoding, endpoint = spec.decoding, spec.endpoint
+    decoding, endpoint, most = spec.decoding, spec.endpoint, plan.max_new_tokens
     schema = None
     if decoding.json_schema is not None:
         schema = load_schema(state.planned_file(plan, decoding.json_schema))
@@ -154,18 +111,17 @@ def _ask(
         options: dict[str, Any] = {"temperature": decoding.temperature}
         if schema is not None:
             options |= schema_option(endpoint.response_format, schema)
-        most = plan.max_new_tokens
         asked = [question_for(endpoint, messages_of(one), most, **options) for one in questions]
         client = Client(endpoint, spec.price, budget)
-        return ask_endpoint(client, asked, should_stop=should_stop)
+        return ask_endpoint(client, asked, should_stop=state.should_stop)
     assert plan.model is not None and state.models is not None  # noqa: PT018
     return ask_model(
         state.models.writer(plan.model),
         state.render(plan.model, state.plan.rendering),
-        plan.max_new_tokens,
+        most,
         state.plan.batch_size,
         questions,
-        should_stop=should_stop,
+        should_stop=state.should_stop,
         grammar=grammar_of(decoding, schema, state.references),
     )
 

@@ -9,18 +9,17 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from ft_tools import workspace
 from ft_tools.errors import PlanChanged
 from ft_tools.evaluation import conclude
+from ft_tools.evaluation.evaluation_plan import EvaluatePlan
 from ft_tools.evaluation.held_out import HeldOut, read_held_out, scored_rows
 from ft_tools.evaluation.learned_rows import learned_lines
 from ft_tools.evaluation.page import Sample, document
-from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.report import Comparison, EvaluationReport
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Measured, Scores, Settings, Stressed, compare_scores
 from ft_tools.evaluation.stress import HELD_OUT
-from ft_tools.evaluation.warnings import warning
+from ft_tools.evaluation.warnings import refusal, warning
 from ft_tools.evaluation.worker.answering import answer_all, general_scores
 from ft_tools.evaluation.worker.state import State
 from ft_tools.formats.test_sets import asked_by, remember_look
@@ -41,7 +40,7 @@ def work(session: Session) -> BaseModel:
     """Evaluate as planned."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     request = session.request(EvaluateRequest)
-    plan = session.plan(EvaluatePlan)
+    plan = _without_removed(session.plan(EvaluatePlan))
     session.update(if_out_of_memory=IF_OUT_OF_MEMORY)
     state = State(session, request, plan, _read_planned(request, plan), notes=list(plan.warnings))
     if files := [one.model for one in plan.systems if one.model]:
@@ -57,13 +56,31 @@ def work(session: Session) -> BaseModel:
     return _write_report(state, measured)
 
 
+def _without_removed(plan: EvaluatePlan) -> EvaluatePlan:
+    """Return a plan without metrics that an earlier version had, which a warning names.
+
+    Raises:
+        BadInput: It has no others.
+    """
+    target = {name: value for name, value in plan.target.items() if name in METRICS}
+    metrics = {name: why for name, why in plan.metrics.items() if name in REQUESTS}
+    gone = sorted({*plan.metrics, *plan.target} - {*metrics, *target})
+    if not gone:
+        return plan
+    if not metrics:
+        raise refusal("metrics_removed", names=", ".join(gone))
+    warnings = [*plan.warnings, warning("metrics_removed", names=", ".join(gone))]
+    update = {"metrics": metrics, "target": target, "warnings": warnings}
+    return plan.model_copy(update=update)
+
+
 def _read_planned(request: EvaluateRequest, plan: EvaluatePlan) -> list[HeldOut]:
     """Read the held-out file that was planned.
 
     Raises:
         PlanChanged: It is another file now, or one of a check is.
     """
-    if file_hashes(request.checks, workspace.roots()[0]) != plan.check_files:
+    if file_hashes(request.checks) != plan.check_files:
         raise PlanChanged("a file of `checks` changed since the plan was confirmed; plan again")
     path = Path(plan.dataset)
     if sha256(path) != plan.dataset_sha256:
@@ -76,14 +93,13 @@ def _measure(state: State) -> Measured:
     measured = Measured(state.references, state.settings, state.plan.target)
     if state.plan.num_general_prompts:
         measured.general = _compare_weights(state, measured, general_scores(state), METRICS)
-    # A plan of an earlier version may name metrics that are gone.
-    chosen = [name for name in state.plan.metrics if name in REQUESTS]
+    metrics = [*state.plan.metrics]
     place_of = {example.line: i for i, example in enumerate(state.examples)}
     for kind, answers in answer_all(state).items():
         examples = state.sets[kind]
         references = [one.reference for one in examples]
         texts = {name: [one.text for one in found] for name, found in answers.items()}
-        scores = {name: score_outputs(chosen, t, references) for name, t in texts.items()}
+        scores = {name: score_outputs(metrics, t, references) for name, t in texts.items()}
         for name, more in _check_scores(state, texts, examples).items():
             scores[name] |= more
         if kind == HELD_OUT:
@@ -124,7 +140,7 @@ def _check_scores(
         return found
     state.session.phase("checking the answers")
     rows = scored_rows(examples)
-    with Scorer(checks, workspace.roots()[0], state.session.run_dir) as scorer:
+    with Scorer(checks, state.session.run_dir) as scorer:
         for system, answers in texts.items():
             scores = scorer.score(rows, answers)
             state.check_stop()
@@ -171,8 +187,7 @@ def _write_report(state: State, measured: Measured) -> EvaluationReport:
 def _report(state: State, measured: Measured) -> EvaluationReport:
     """Return the report without conclusions: all systems with their verdicts and ranking."""
     plan, settings = state.plan, measured.settings
-    specs = {spec.name: spec for spec in state.request.all_systems()}
-    results = [measured.result(specs[one.name], one) for one in plan.systems]
+    results = [measured.result(state.specs[one.name], one) for one in plan.systems]
     names = [one.name for one in results]
     shown = {name: files.name for name, files in state.weights.items()}
     notes, wordings, clusters = list(state.notes), state.wordings, settings.clusters
@@ -211,10 +226,8 @@ def _report(state: State, measured: Measured) -> EvaluationReport:
 def _call(state: State) -> conclude.Call:
     """Return what the next steps repeat of this evaluation."""
     given = state.request.model_dump(
-        mode="json", exclude_defaults=True, exclude={"systems", "confirm", "name", "request_id"}
+        mode="json", exclude_defaults=True, exclude={"confirm", "name", "request_id"}
     )
-    if state.request.systems:
-        given["systems"] = [state.session.run_dir.name]
     overlap = state.plan.contamination
     learned = [*overlap.checked_against, *overlap.learned_from]
     columns = columns_of(state.references)

@@ -5,6 +5,7 @@ other. A base below an adapter shares its weights.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from ft_tools.errors import Refused
 from ft_tools.evaluation.systems.models import LoadPlan, ModelFiles, decide
-from ft_tools.evaluation.worker.transformers_writer import TransformersWriter, Weights
+from ft_tools.evaluation.worker.transformers_writer import TransformersWriter, load_at
 from ft_tools.evaluation.worker.writer import Writer
 from ft_tools.formats.worker import today
 from ft_tools.models.model_folder import tokenizer_folder
@@ -36,7 +37,8 @@ class LoadedModels:
         self._plan = plan
         self._files = files
         self._writers: dict[tuple[str, str | None], Writer] = {}
-        self._held: list[Weights] = []
+        self.loaded: dict[tuple[str, str | None], Any] = {}
+        """Weights and adapter -> the model in memory."""
 
     def writer(self, files: ModelFiles) -> Writer:
         """Return what writes with a model, which is loaded when it is first asked."""
@@ -45,24 +47,36 @@ class LoadedModels:
             self._writers[key] = self._open(files)
         return self._writers[key]
 
+    def model(self, files: ModelFiles) -> Any:
+        """Return a model, loaded if it is not; others are freed if there is no room beside them.
+
+        Raises:
+            Refused: It fits nowhere, even alone.
+        """
+        key = (files.load_from, files.adapter)
+        if key not in self.loaded:
+            # What is made in inference mode could not be trained by whoever gets the model.
+            with torch.inference_mode(False):
+                self.loaded[key] = self._load(files)
+        return self.loaded[key]
+
+    def free(self) -> None:
+        """Free the memory; what is asked again is loaded again."""
+        self.loaded.clear()
+        free_memory()
+
     def close(self) -> None:
         """Free all models."""
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
-        self._free()
+        self.free()
 
-    def load(self, weights: Weights) -> Any:
-        """Load a model; others are freed if there is no room beside them.
-
-        Raises:
-            Refused: It fits nowhere, even alone.
-        """
-        size = size_of_files(weights.folder)
-        if self._plan is None:
-            # Its size was not known before it was downloaded.
-            self._plan = decide(size, free_machine(), None)
-        plan = self._plan
+    def _load(self, files: ModelFiles) -> Any:
+        folder = fetched(files.load_from, files.revision)
+        size = size_of_files(folder)
+        # Its size may not have been known before it was downloaded.
+        plan = self._plan = self._plan or decide(size, free_machine(), None)
 
         def places() -> list[Placement]:
             """Return where it fits now, in the plan's numbers and on its kind of device."""
@@ -71,25 +85,21 @@ class LoadedModels:
             return [one for one in found if (one.device == CPU) == (plan.on_cpu or plan.on_mlx)]
 
         found = places()
-        if not found and self._held:
-            self._free()
+        if not found and self.loaded:
+            self.free()
             found = places()
         if not found:
             needs = shortage(size, free_machine(plan.torch_device), four_bit=plan.four_bit)
             raise Refused(
-                f"evaluating {weights.files.name} takes {needs} free; close other programs, or use "
-                "a larger machine"
+                f"evaluating {files.name} takes {needs} free; close other programs, or use a "
+                "larger machine"
             )
         quantization = plan.quantization if plan.four_bit else None
-        model = load_first(found, lambda place: weights.load_at(place, quantization))
-        self._held.append(weights)
-        return model
-
-    def _free(self) -> None:
-        for weights in self._held:
-            weights.free()
-        self._held.clear()
-        free_memory()
+        load = load_at
+        if plan.on_mlx:
+            # Installed on Macs only, as an extra.
+            from ft_tools.evaluation.worker.mlx_writer import load_at as load
+        return load_first(found, lambda place: load(folder, files, place, quantization))
 
     def _open(self, files: ModelFiles) -> Writer:
         if files.kind == "gguf":
@@ -97,24 +107,17 @@ class LoadedModels:
             from ft_tools.evaluation.worker.gguf_writer import GgufWriter
 
             return GgufWriter(files.load_from)
-        above = next((one for one in self._files if _is_adapter_over(one, files)), None)
-        if above is not None:
-            writer = self.writer(above)
-            assert isinstance(writer, TransformersWriter)
-            return type(writer)(writer.weights, load_tokenizer(files), adapter_on=False)
+        kind = TransformersWriter
         if self._plan is not None and self._plan.on_mlx:
-            # Installed on Macs only, as an extra.
-            from ft_tools.evaluation.worker.mlx_writer import MlxWeights, MlxWriter
+            from ft_tools.evaluation.worker.mlx_writer import MlxWriter
 
-            return MlxWriter(MlxWeights(files, self.load), load_tokenizer(files))
-        return TransformersWriter(Weights(files, self.load), load_tokenizer(files))
-
-
-def load_tokenizer(files: ModelFiles) -> Any:
-    """Load a model's tokenizer; an adapter that brings one was trained with it."""
-    base = str(fetched(files.load_from, files.revision))
-    folder = tokenizer_folder(files.adapter, base)
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            kind = MlxWriter
+        above = next((one for one in self._files if _is_adapter_over(one, files)), None)
+        # An adapter that brings a tokenizer was trained with it.
+        base = str(fetched(files.load_from, files.revision))
+        folder = tokenizer_folder(files.adapter, base)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return kind(partial(self.model, above or files), tokenizer, adapter_on=above is None)
 
 
 def _is_adapter_over(one: ModelFiles, base: ModelFiles) -> bool:

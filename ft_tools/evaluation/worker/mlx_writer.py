@@ -12,8 +12,9 @@ from peft import PeftModel
 from transformers import AutoConfig, GenerationConfig
 
 from ft_tools.evaluation.systems.grammar import Answers
+from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.worker.decoding import decode
-from ft_tools.evaluation.worker.transformers_writer import TransformersWriter, Weights
+from ft_tools.evaluation.worker.transformers_writer import TransformersWriter
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.mlx.batch import Batch, takes_several
 from ft_tools.models.worker.mlx.model import Factors, MlxModel
@@ -32,30 +33,29 @@ class OnMlx:
     """The same model in transformers, without weights."""
 
 
-class MlxWeights(Weights):
-    """A model of the comparison, loaded in MLX."""
+def load_at(
+    folder: Path, files: ModelFiles, place: Placement, quantization: dict[str, object] | None
+) -> OnMlx:
+    """Load the base, and the adapter over it.
 
-    def load_at(self, place: Placement, quantization: dict[str, object] | None) -> OnMlx:
-        """Load the base, and the adapter over it.
-
-        Raises:
-            Missing: mlx-lm cannot build this architecture.
-            Refused: MLX computes another model than torch, or has no place for the adapter.
-        """
-        bits = quantization.get("bits") if quantization else None
-        base = open_model(self.folder, place.dtype, bits if isinstance(bits, int) else None)
-        described = hollow(AutoConfig.from_pretrained(self.folder), torch.float32)
-        described.generation_config = _generation_config(self.folder, described.config)
-        factors: dict[str, Factors] = {}
-        if self.files.adapter is not None:
-            peft = PeftModel.from_pretrained(described, self.files.adapter, torch_device="cpu")
-            factors, _ = Adapter(peft, base).factors()
-        return OnMlx(base, factors, described)
-
-    def free(self) -> None:
-        """Free the memory."""
-        super().free()
-        mx.clear_cache()
+    Raises:
+        Missing: mlx-lm cannot build this architecture.
+        Refused: MLX computes another model than torch, or has no place for the adapter.
+    """
+    # Of a model that was freed.
+    mx.clear_cache()
+    bits = quantization.get("bits") if quantization else None
+    base = open_model(folder, place.dtype, bits if isinstance(bits, int) else None)
+    described = hollow(AutoConfig.from_pretrained(folder), torch.float32)
+    try:
+        described.generation_config = GenerationConfig.from_pretrained(folder)
+    except OSError:
+        described.generation_config = GenerationConfig.from_model_config(described.config)
+    factors: dict[str, Factors] = {}
+    if files.adapter is not None:
+        peft = PeftModel.from_pretrained(described, files.adapter, torch_device="cpu")
+        factors, _ = Adapter(peft, base).factors()
+    return OnMlx(base, factors, described)
 
 
 class MlxWriter(TransformersWriter):
@@ -115,11 +115,3 @@ class MlxSteps:
         else:
             self._batches = [self._batches[i] for i in kept.tolist()]
         return True
-
-
-def _generation_config(folder: Path, config: Any) -> GenerationConfig:
-    """Return what the model brings for generating, as transformers finds it."""
-    try:
-        return GenerationConfig.from_pretrained(folder)
-    except OSError:
-        return GenerationConfig.from_model_config(config)

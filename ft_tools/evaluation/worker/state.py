@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ft_tools import workspace
 from ft_tools.errors import PlanChanged
+from ft_tools.evaluation.evaluation_plan import EvaluatePlan
 from ft_tools.evaluation.held_out import HeldOut, clusters_of, wordings_in
-from ft_tools.evaluation.plan import EvaluatePlan
 from ft_tools.evaluation.report import PROMPTED
 from ft_tools.evaluation.request import EvaluateRequest
 from ft_tools.evaluation.results import Settings
@@ -19,6 +19,7 @@ from ft_tools.evaluation.systems import answers
 from ft_tools.evaluation.systems.answers import GENERAL, Answer, Batch, Key
 from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.systems.plan import SystemPlan
+from ft_tools.evaluation.systems.spec import SystemSpec
 from ft_tools.evaluation.worker.writer import plain_prompt
 from ft_tools.formats.test_sets import asked_by, earlier_looks
 from ft_tools.publish import sha256
@@ -57,6 +58,11 @@ class State:
         return self.session.run_dir / "outputs.jsonl"
 
     @cached_property
+    def specs(self) -> dict[str, SystemSpec]:
+        """Return the systems of the request by name."""
+        return {spec.name: spec for spec in self.request.all_systems()}
+
+    @cached_property
     def sets(self) -> dict[str, list[HeldOut]]:
         """Return the examples as they are, and under each change of the request."""
         return question_sets(self.examples, self.request.stress, self.request.seed)
@@ -69,9 +75,8 @@ class State:
     @cached_property
     def settings(self) -> Settings:
         """Return what the comparisons on the examples have in common."""
-        looks = 1 + earlier_looks(
-            asked_by(one.numbered for one in self.examples), self.session.run_dir.name
-        )
+        asked = asked_by(one.numbered for one in self.examples)
+        looks = 1 + earlier_looks(asked, self.session.run_dir.name)
         effect = self.request.smallest_effect_fraction
         return Settings(self.request.seed, effect, clusters_of(self.examples), looks)
 
@@ -85,6 +90,10 @@ class State:
         """Return the models of the short form by the name of their system, the reference first."""
         systems = self.plan.systems if self.request.model else ()
         return {one.name: one.model for one in systems if one.model}
+
+    def should_stop(self) -> bool:
+        """Return whether to start nothing new; what is in flight is finished and kept."""
+        return self.session.should_stop
 
     def render(self, files: ModelFiles, rendering: str) -> Callable[[HeldOut], str]:
         """Return what writes the prompts of a model; all of the short form get one template."""

@@ -19,54 +19,24 @@ from ft_tools.evaluation.worker.decoding import decode
 from ft_tools.evaluation.worker.writer import plain_prompt
 from ft_tools.models.placement import Placement
 from ft_tools.models.worker.end_tokens import end_tokens
-from ft_tools.models.worker.loading import fetched, load
+from ft_tools.models.worker.loading import load
 
 
-class Weights:
-    """A model of the comparison."""
-
-    def __init__(self, files: ModelFiles, load_where_it_fits: "Callable[[Weights], Any]") -> None:
-        self.files = files
-        self._load = load_where_it_fits
-        self._model: Any = None
-
-    @property
-    def is_loaded(self) -> bool:
-        """Return whether it takes memory now."""
-        return self._model is not None
-
-    @property
-    def model(self) -> Any:
-        """Return the model, loaded if it is not."""
-        if self._model is None:
-            # What is made in inference mode could not be trained by whoever gets the model.
-            with torch.inference_mode(False):
-                self._model = self._load(self)
-        return self._model
-
-    @property
-    def folder(self) -> Path:
-        """Return the folder of the base weights, fetched if it is not here."""
-        return fetched(self.files.load_from, self.files.revision)
-
-    def free(self) -> None:
-        """Free the memory."""
-        self._model = None
-
-    def load_at(self, place: Placement, quantization: dict[str, object] | None) -> Any:
-        """Load the base, and the adapter over it."""
-        model = load(self.folder, place, quantization=quantization)
-        if self.files.adapter is None:
-            return model
-        at = str(model.device)
-        return PeftModel.from_pretrained(model, self.files.adapter, torch_device=at).eval()
+def load_at(
+    folder: Path, files: ModelFiles, place: Placement, quantization: dict[str, object] | None
+) -> Any:
+    """Load the base, and the adapter over it."""
+    model = load(folder, place, quantization=quantization)
+    if files.adapter is None:
+        return model
+    return PeftModel.from_pretrained(model, files.adapter, torch_device=str(model.device)).eval()
 
 
 class TransformersWriter:
     """A model with a tokenizer; `adapter_on=False` is the base model below its adapter."""
 
-    def __init__(self, weights: Weights, tokenizer: Any, *, adapter_on: bool = True) -> None:
-        self.weights = weights
+    def __init__(self, load: Callable[[], Any], tokenizer: Any, *, adapter_on: bool = True) -> None:
+        self._load = load
         self.tokenizer = tokenizer
         self.adapter_on = adapter_on
         self.template: str | None = tokenizer.chat_template
@@ -76,7 +46,7 @@ class TransformersWriter:
     @property
     def model(self) -> Any:
         """Return the model, loaded if it is not."""
-        return self.weights.model
+        return self._load()
 
     @property
     def described(self) -> Any:
@@ -84,7 +54,7 @@ class TransformersWriter:
         return self.model
 
     def close(self) -> None:
-        """Do nothing: whoever holds the weights frees them."""
+        """Do nothing: whoever loaded the model frees it."""
 
     def render(self, example: HeldOut, rendering: str) -> str:
         """Write the prompt of an example, up to where the answer begins."""

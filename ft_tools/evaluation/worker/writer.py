@@ -1,14 +1,13 @@
-"""A model that continues texts, whatever runs it, and how many prompts it is given at a time."""
+"""A model that continues texts, whatever runs it, and how it is asked."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from ft_tools.evaluation.held_out import HeldOut
-from ft_tools.evaluation.systems.answers import Answer
+from ft_tools.evaluation.systems.answers import Answer, Batch
 from ft_tools.runs.processes.endings import is_out_of_memory
-
-Found = TypeVar("Found")
 
 
 class Writer(Protocol):
@@ -37,37 +36,47 @@ def plain_prompt(example: HeldOut) -> str:
     return example.prompt or "\n\n".join(str(m.get("content") or "") for m in example.messages)
 
 
-def longest_first(texts: Sequence[str]) -> list[int]:
-    """Return the places of texts, so that a batch has similar lengths and memory runs out early.
+def ask_model(
+    writer: Writer,
+    render: Callable[[HeldOut], str],
+    max_new_tokens: int,
+    batch_size: int,
+    questions: Sequence[HeldOut],
+    *,
+    should_stop: Callable[[], bool],
+    grammar: str | None = None,
+) -> Generator[Batch]:
+    """Yield the answers of a model that is loaded here; equal prompts are answered once.
 
-    >>> longest_first(["aaa", "a", "aa"])
-    [0, 2, 1]
+    The longest prompts come first, so that a batch has similar lengths and memory runs out early.
+    Where it does not suffice, the size is halved. The seconds of an answer are its batch's, divided
+    by its size.
     """
-    return sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
-
-
-def in_batches(
-    places: Sequence[int], size: int, ask: Callable[[list[int]], list[Found]]
-) -> Iterator[tuple[list[int], list[Found], float]]:
-    """Yield batches as they are done: places, what was found, and seconds.
-
-    Where memory does not suffice, the size is halved; what fits then fits to the end.
-    """
-    left = list(places)
+    places: dict[str, list[int]] = {}
+    for i, question in enumerate(questions):
+        places.setdefault(render(question), []).append(i)
+    left, size = sorted(places, key=len, reverse=True), batch_size
     while left:
-        batch, began = left[:size], time.monotonic()
-        found = None
+        prompts, began, answers = left[:size], time.monotonic(), None
         try:
-            found = ask(batch)
+            answers = writer.generate(prompts, max_new_tokens, grammar)
         except Exception as error:
-            if len(batch) == 1 or not is_out_of_memory(error):
+            if len(prompts) == 1 or not is_out_of_memory(error):
                 raise
-        if found is None:
+        if answers is None:
             # Its import takes seconds, which whoever asks an endpoint does without.
             from ft_tools.models.worker.loading import free_memory
 
-            size = len(batch) // 2
+            size = len(prompts) // 2
             free_memory()
             continue
-        left = left[len(batch) :]
-        yield batch, found, time.monotonic() - began
+        left = left[len(prompts) :]
+        num = sum(len(places[prompt]) for prompt in prompts)
+        seconds = round((time.monotonic() - began) / num, 6)
+        found = []
+        for prompt, answer in zip(prompts, answers, strict=True):
+            whole = replace(answer, seconds=seconds, prompt_tokens=len(writer.encode(prompt)))
+            found += [(place, whole) for place in places[prompt]]
+        yield found
+        if should_stop():
+            return

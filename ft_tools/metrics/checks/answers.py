@@ -3,6 +3,7 @@
 An answer is whatever a model wrote: empty, endless, of any characters. None may raise.
 """
 
+import ast
 import json
 import re
 import unicodedata
@@ -142,12 +143,35 @@ def texts_of(check: Texts, row: Row) -> list[Any]:
     return texts if isinstance(texts, list) else [] if texts is None else [texts]
 
 
+def tests_of(value: Any) -> str | None:
+    """Return the tests of a row; None where it has no text."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return "\n".join(value)
+    return value if isinstance(value, str) else None
+
+
+def problem_with_tests(tests: str | None) -> str:
+    """Return why tests cannot fail any answer, or cannot run; empty if neither."""
+    try:
+        nodes = list(ast.walk(ast.parse(tests or "")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return "is not Python"
+    asserts = ("assert", "fail", "raises")
+    if any(
+        isinstance(node, ast.Assert | ast.Raise)
+        or (isinstance(node, ast.Attribute) and node.attr.startswith(asserts))
+        for node in nodes
+    ):
+        return ""
+    return "has no assertion"
+
+
 def as_text(value: Any) -> str:
     """Return a column's value as the text that an answer would have."""
+    if isinstance(value, str):
+        return value
     try:
-        return (
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        )
+        return json.dumps(value, ensure_ascii=False, default=str)
     except RecursionError:
         return ""
 

@@ -1,4 +1,7 @@
-"""The checks that a caller declares; one row of `scorer.py` scores each kind."""
+"""The checks that a caller declares; `scorer.py` scores each kind.
+
+Paths are relative to the workspace, wherever the dataset is.
+"""
 
 import re
 from collections import Counter
@@ -100,7 +103,7 @@ class JsonSchema(CheckBase):
 
     kind: Literal["json_schema"]
     schema_: dict[str, Any] | str = Field(
-        alias="schema", description="The schema, or a .json file in the workspace."
+        alias="schema", description="The schema, or the path of a .json file."
     )
     values: dict[PathText, Column] = Field(
         default_factory=dict,
@@ -117,11 +120,11 @@ class Pattern(CheckBase):
 
 
 class Texts(CheckBase):
-    """All of some texts occur in the answer, lines of the prompt apart; or it lacks them all."""
+    """1 if all of some texts occur in the answer, lines of the prompt apart; or if none does."""
 
     kind: Literal["contains", "lacks"]
     texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)] | Column = Field(
-        description="Texts, or the column that has them."
+        description="Texts in any case, or the column with a text, a list, or {\"regex\": ...}."
     )
 
 
@@ -141,7 +144,7 @@ class Length(CheckBase):
 
 
 class Tests(CheckBase):
-    """The answer's code passes tests; both run in isolation, apart from each other."""
+    """1 if the answer's code passes all tests; both run in isolation, apart from each other."""
 
     kind: Literal["tests"]
     column: Column = Field(
@@ -162,7 +165,7 @@ class Sql(CheckBase):
     databases: list[str] = Field(
         min_length=1,
         max_length=10,
-        description="SQLite files; with one alone, a constant may pass for a query.",
+        description="Paths of SQLite files; with one, a constant may pass for a query.",
     )
     reference: Column = Field("answer", description="Column with the right query.")
     ordered: bool = Field(False, description="Whether the order of the rows counts.")
@@ -186,10 +189,13 @@ class Judge(CheckBase):
 
 
 class Python(CheckBase):
-    """The user's own `score(answer, row)`, in a process of its own, isolated where possible."""
+    """The user's own function, in a process of its own, isolated where possible."""
 
     kind: Literal["python"]
-    path: str = Field(description="File in the workspace that defines it.")
+    path: str = Field(
+        description="File with `def score(answer: str, row: dict) -> float | None`: 0 to 1; None "
+        "or an exception: not scored."
+    )
     sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="Filled in by the plan.")
     seconds: float = Field(5, gt=0, le=60, description="For each answer.")
 

@@ -59,7 +59,6 @@ class Scorer:
     def __init__(
         self,
         checks: Sequence[Check],
-        folder: Path,
         scratch: Path | None = None,
         total_usd: float | None = None,
     ) -> None:
@@ -67,7 +66,6 @@ class Scorer:
 
         Args:
             checks: As declared.
-            folder: What relative paths of checks are relative to; in the workspace.
             scratch: Folder of this run, where a judge's calls and replies are kept; without one a
                 judge may spend its budget again in each process.
             total_usd: Budget of all whose calls are kept in `scratch`.
@@ -81,8 +79,9 @@ class Scorer:
         with contextlib.ExitStack() as opened:
             if scratch is None:
                 scratch = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            judged = (scratch, total_usd)
             self._scores = [
-                _score_of(one, name, folder, scratch, total_usd, opened)
+                _score_of(one, name, judged, opened)
                 for name, one in zip(self._names, checks, strict=True)
             ]
             self._opened = opened.pop_all()
@@ -119,8 +118,7 @@ class Scorer:
         total = None
         if len(known) == len(parts):
             weights = [one.weight for one in self._checks]
-            total = math.fsum(map(math.prod, zip(weights, known, strict=True)))
-            total /= math.fsum(weights)
+            total = math.fsum(map(math.prod, zip(weights, known, strict=True))) / math.fsum(weights)
         return Scores(dict(zip(self._names, parts, strict=True)), total)
 
 
@@ -142,16 +140,16 @@ def require_columns(
     Raises:
         BadData: File, line and column are named.
     """
+    read_by = [(one, column) for one in checks for column in one.columns]
     for line, row in rows:
-        for one in checks:
-            for column in one.columns:
-                if column not in row:
-                    known = ", ".join(sorted(row)[:20])
-                    problem = f"has no column {column!r}, which the check {one.kind} reads"
-                    raise BadData(path, problem, f"it has {known}", line)
-                if problem := _problem(one, row, column):
-                    cure = "correct the row, or name another column"
-                    raise BadData(path, f"column {column!r} {problem}", cure, line)
+        for one, column in read_by:
+            if column not in row:
+                known = ", ".join(sorted(row)[:20])
+                problem = f"has no column {column!r}, which the check {one.kind} reads"
+                raise BadData(path, problem, f"it has {known}", line)
+            if problem := _problem(one, row, column):
+                cure = "correct the row, or name another column"
+                raise BadData(path, f"column {column!r} {problem}", cure, line)
 
 
 def _problem(check: Check, row: Row, column: str) -> str:
@@ -160,9 +158,7 @@ def _problem(check: Check, row: Row, column: str) -> str:
     if isinstance(check, Equals | Sql) and not read.as_text(value).strip():
         return "is empty, and an empty answer is never right"
     if isinstance(check, Tests):
-        from ft_tools.metrics.checks.code import problem_of, tests_of
-
-        return problem_of(tests_of(value))
+        return read.problem_with_tests(read.tests_of(value))
     if isinstance(check, Number) and last_number(read.as_text(value)) is None:
         return "has no number"
     if isinstance(check, Texts):
@@ -171,55 +167,46 @@ def _problem(check: Check, row: Row, column: str) -> str:
     return ""
 
 
-def file_hashes(checks: Sequence[Check], folder: Path) -> dict[str, str]:
+def file_hashes(checks: Sequence[Check]) -> dict[str, str]:
     """Return path -> SHA-256 of all files that checks read, for a plan."""
     paths = [path for one in checks for path in one.files]
-    return {path: sha256(_find(path, folder)) for path in dict.fromkeys(paths)}
+    return {path: sha256(workspace.existing(path)) for path in dict.fromkeys(paths)}
 
 
-def columns_read(checks: Sequence[Check], folder: Path) -> set[str]:
+def columns_read(checks: Sequence[Check]) -> set[str]:
     """Return the columns that checks name; code of the user's own names them as texts in it."""
-    read = {name for one in checks for name in one.columns}
-    read |= {one.entry_point for one in checks if isinstance(one, Tests) and one.entry_point}
+    names = {name for one in checks for name in one.columns}
+    names |= {one.entry_point for one in checks if isinstance(one, Tests) and one.entry_point}
     for one in checks:
         if isinstance(one, Python):
             with contextlib.suppress(SyntaxError, ValueError):
-                tree = ast.parse(_find(one.path, folder).read_bytes())
+                tree = ast.parse(workspace.existing(one.path).read_bytes())
                 values = (getattr(node, "value", None) for node in ast.walk(tree))
-                read |= {value for value in values if isinstance(value, str)}
-    return read
-
-
-def _find(path: str, folder: Path) -> Path:
-    return workspace.existing(str(folder / path))
+                names |= {value for value in values if isinstance(value, str)}
+    return names
 
 
 def _score_of(
     check: Check,
     name: str,
-    folder: Path,
-    scratch: Path,
-    total_usd: float | None,
+    judged: tuple[Path, float | None],
     opened: contextlib.ExitStack,
 ) -> Score:
     """Return what scores a check; what it needs is imported with its first use."""
-    paths = [_find(path, folder) for path in check.files]
-    if isinstance(check, Tests):
-        from ft_tools.metrics.checks.code import TestsScorer
-
-        return TestsScorer(check).score
+    paths = [workspace.existing(path) for path in check.files]
     if isinstance(check, Judge):
         from ft_tools.metrics.checks.judge import JudgeScorer
 
-        judge = JudgeScorer(check, name, scratch, total_usd)
-        opened.callback(judge.close)
+        judge = opened.enter_context(contextlib.closing(JudgeScorer(check, name, *judged)))
         return judge.score
-    if isinstance(check, Sql | Python):
-        from ft_tools.metrics.checks.services import PythonScorer, SqlScorer
+    if isinstance(check, Tests | Sql | Python):
+        from ft_tools.metrics.checks import running
 
-        served = SqlScorer(check, paths) if isinstance(check, Sql) else PythonScorer(check, *paths)
-        opened.callback(served.close)
-        return _one_by_one(served.score)
+        if isinstance(check, Tests):
+            return running.tests_score(check)
+        if isinstance(check, Sql):
+            return _one_by_one(running.sql_score(check, paths, opened))
+        return _one_by_one(running.python_score(check, paths[0], opened))
     if isinstance(check, JsonSchema):
         from ft_tools.metrics.schema import conformance, load_schema
 

@@ -248,18 +248,22 @@ def main(work: Callable[[Session], BaseModel]) -> None:
 
 
 def without_removed_fields(text: bytes, kind: type[BaseModel]) -> bytes:
-    """Return a saved plan or request without the fields that only an earlier version had."""
+    """Return a saved plan or request without what only an earlier version had: fields, list items.
+
+    An item is one of a list of names, such as a metric.
+    """
     try:
         kind.model_validate_json(text)
     except ValidationError as error:
         saved = json.loads(text)
-        for detail in error.errors():
-            if detail["type"] == "extra_forbidden":
-                *path, last = detail["loc"]
+        for detail in reversed(error.errors()):
+            *path, last = detail["loc"]
+            is_item = detail["type"] == "literal_error" and isinstance(last, int)
+            if detail["type"] == "extra_forbidden" or is_item:
                 part = saved
                 for key in path:
                     part = part[key]
-                part.pop(last, None)
+                _ = part.pop(last) if is_item else part.pop(last, None)
         return json.dumps(saved).encode()
     return text
 

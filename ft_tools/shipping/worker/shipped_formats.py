@@ -209,8 +209,8 @@ def _compared_with_tuned(
         task=means(found),
         metric=metric,
         difference=round(paired.difference, 4),
-        ci_low=round(paired.low, 4),
-        ci_high=round(paired.high, 4),
+        ci_low=round(paired.ci_low, 4),
+        ci_high=round(paired.ci_high, 4),
     )
 
 

@@ -54,8 +54,8 @@ def gained(evaluated: Mapping[int, Means], step: int | None) -> Gain | None:
     return Gain(
         start=round(fmean(first[row] for row in rows), 4),
         end=round(fmean(last[row] for row in rows), 4),
-        low=round(found.low, 4),
-        high=round(found.high, 4),
+        low=round(found.ci_low, 4),
+        high=round(found.ci_high, 4),
         prompts=len(rows),
     )
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ft_tools import workspace
 from ft_tools.lora.choices import choose_learning_rate
 from ft_tools.lora.data_shape import rounded_length
 from ft_tools.metrics.checks.request import Check, Judge, Python, check_names
@@ -52,7 +51,6 @@ class GrpoPlan(TrainingPlan):
 
     task: Literal["grpo"] = "grpo"
     rewards: list[Check] = Field(description="Checks, each with its name and weight.")
-    rewards_folder: str = Field(description="What their relative paths are relative to.")
     reward_files: dict[str, str] = Field(description="Files that they read -> SHA-256.")
     reward_test: RewardTest
     probe: ProbeResult | None = Field(
@@ -65,21 +63,19 @@ class GrpoPlan(TrainingPlan):
 
 def plan_grpo(request: GrpoRequest) -> GrpoPlan:
     """Resolve everything that a reinforcement run needs."""
-    folder = workspace.existing(request.dataset).parent
-    hashes = file_hashes(request.rewards, folder)
+    hashes = file_hashes(request.rewards)
     checks = _confirmed(request.rewards, hashes)
     source = source_of(request.model, request.sft_run)
     # A row of an SFT file has its reference there.
-    read = {"answer", "completion"} | columns_read(checks, folder)
+    read = {"answer", "completion"} | columns_read(checks)
     files = files_of("grpo", request, read)
     prompts = read_prompts(files[0])
     for file in filter(None, files):
         rows = prompts if file is files[0] else read_prompts(file)
         require_columns(checks, ((one.line, one.row) for one in rows), file.path)
     _require_unseen(prompts, files, request.accept_findings)
-    tested, notes = require_sound(
-        checks, prompts, request.reference_format, folder, request.accept_findings
-    )
+    accepted = request.accept_findings
+    tested, notes = require_sound(checks, prompts, request.reference_format, accepted)
     sampled = _with_sampling(request, source)
     _require_engine(request, source, sampled.training)
     key = _probe_key(
@@ -103,7 +99,6 @@ def plan_grpo(request: GrpoRequest) -> GrpoPlan:
         files,
         _completions(sampled, found),
         rewards=checks,
-        rewards_folder=str(folder),
         reward_files=hashes,
         reward_test=tested,
         probe=found,

@@ -10,7 +10,6 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -78,13 +77,12 @@ def require_sound(
     checks: Sequence[Check],
     prompts: Sequence[Prompt],
     written_as: str,
-    folder: Path,
     accepted: Collection[str] = (),
 ) -> tuple[RewardTest, list[str]]:
     """Refuse a reward that rejects references or pays for answers that solve nothing.
 
-    `written_as` is how a right answer is written around the reference; `folder` holds the paths in
-    checks; `accepted` are ids that the user accepts.
+    `written_as` is how a right answer is written around the reference; `accepted` are ids that the
+    user accepts.
     """
     tried = [check for check in checks if check.kind not in ASKED]
     chosen = list(prompts[:: max(1, len(prompts) // ROWS)][:ROWS])
@@ -97,7 +95,7 @@ def require_sound(
     asked += [(one, text) for case in cases.values() for one, text in case]
     by_value = _one_value_changed(known, written_as)
     asked += [(one, text) for case in by_value.values() for one, text in case]
-    with Scorer(tried, folder) as scorer:
+    with Scorer(tried) as scorer:
         scores = iter(scorer.score([one.row for one, _ in asked], [text for _, text in asked]))
     right: dict[int, float] = {}
     if known:

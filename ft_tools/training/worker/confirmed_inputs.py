@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ft_tools import publish
+from ft_tools import publish, workspace
 from ft_tools.models.model_folder import content_hash, template_hash, tokenizer_folder
 from ft_tools.publish import sha256
 from ft_tools.training.findings import refusal
@@ -39,7 +39,7 @@ def _compared(plan: TrainingPlan) -> Iterator[tuple[str, bool]]:
             path = Path(facts.path)
             yield facts.path, path.is_file() and sha256(path) == facts.sha256
     for name, hashed in getattr(plan, "reward_files", {}).items():
-        file = Path(getattr(plan, "rewards_folder", "")) / name
+        file = workspace.resolve(name)
         yield name, file.is_file() and sha256(file) == hashed
     if model.files_sha256:
         base = model.load_from if model.config_sha256 else None

@@ -1,6 +1,5 @@
 """Reinforcement on declared rewards: `python -m ft_tools.training.worker.grpo RUN_DIR`."""
 
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Json, Value
@@ -70,7 +69,7 @@ class Reinforced(Training):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         checks = self.plan.rewards
-        self.scorer = Scorer(checks, Path(self.plan.rewards_folder), session.run_dir)
+        self.scorer = Scorer(checks, session.run_dir)
         self.rewards = Rewards(
             checks,
             self.scorer,

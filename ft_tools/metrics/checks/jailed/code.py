@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import importlib
 import itertools
+import operator
 import sys
 import types
 import unittest
@@ -31,17 +32,17 @@ COLLECTIONS: Mapping[str, type[Any]] = {
 }
 USUAL_NAMES = {"np": "numpy", "pd": "pandas"}
 VIEWS: tuple[type, ...] = (Iterator, range, type({}.keys()), type({}.values()), type({}.items()))
-ASKED: Mapping[str, Callable[..., Any]] = {
-    "call": lambda one, args, named: one(*args, **named),
-    "get": getattr,
-    "item": lambda one, key: one[key],
-    "set": lambda one, key, value: one.__setitem__(key, value),
-    "len": len,
-    "items": lambda one: list(itertools.islice(one, MOST_ITEMS)),
-    "text": str,
-    "repr": repr,
-    "truth": bool,
+SPECIAL: Mapping[str, Callable[..., Any]] = {
+    "__getitem__": operator.getitem,
+    "__setitem__": operator.setitem,
+    "__len__": len,
+    "__iter__": lambda one: list(itertools.islice(one, MOST_ITEMS)),
+    "__str__": str,
+    "__repr__": repr,
+    "__bool__": bool,
 }
+"""What Python asks a collection, and what that is in the answer's jail."""
+ASKED = SPECIAL | {"call": lambda one, args, named: one(*args, **named), "get": getattr}
 
 
 class AnswerError(Exception):
@@ -123,26 +124,17 @@ class RemoteCollection(Remote):
 
     __slots__ = ()
 
-    def __getitem__(self, key: Any) -> Any:
-        return self._ask(self, "item", key)
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._ask(self, "set", key, value)
+def _special(name: str) -> Callable[..., Any]:
+    def ask(self: Remote, *arguments: Any) -> Any:
+        found = self._ask(self, name, *arguments)
+        return iter(found) if name == "__iter__" else found
 
-    def __len__(self) -> int:
-        return int(self._ask(self, "len"))
+    return ask
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._ask(self, "items"))
 
-    def __str__(self) -> str:
-        return str(self._ask(self, "text"))
-
-    def __repr__(self) -> str:
-        return str(self._ask(self, "repr"))
-
-    def __bool__(self) -> bool:
-        return bool(self._ask(self, "truth"))
+for _name in SPECIAL:
+    setattr(RemoteCollection, _name, _special(_name))
 
 
 def tests(told: Any, receive: Receive, send: Send) -> None:
