@@ -124,7 +124,7 @@ class Texts(CheckBase):
 
     kind: Literal["contains", "lacks"]
     texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)] | Column = Field(
-        description="Texts in any case, or the column with a text, a list, or {\"regex\": ...}."
+        description='Texts in any case, or the column with a text, a list, or {"regex": ...}.'
     )
 
 
