@@ -73,7 +73,7 @@ CASES = {
     "a model for a system": (
         "evaluate",
         {"dataset": "heldout.jsonl", "systems": ["model"]},
-        ["systems: 'model'"],
+        ["systems.0: must be an object of name, model"],
     ),
     "a token for the Hub": (
         "launch_sft",

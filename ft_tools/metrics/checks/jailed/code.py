@@ -42,7 +42,11 @@ SPECIAL: Mapping[str, Callable[..., Any]] = {
     "__bool__": bool,
 }
 """What Python asks a collection, and what that is in the answer's jail."""
-ASKED = SPECIAL | {"call": lambda one, args, named: one(*args, **named), "get": getattr}
+ASKED: Mapping[str, Callable[..., Any]] = {
+    **SPECIAL,
+    "call": lambda one, args, named: one(*args, **named),
+    "get": getattr,
+}
 
 
 class AnswerError(Exception):
