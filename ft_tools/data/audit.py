@@ -33,9 +33,9 @@ MAX_CONCISE_TOKENS, MIN_CONCISE_FINDINGS = 1900, 3
 def perform(request: AuditRequest, methods: Methods | None = None) -> AuditReport:
     """Do the audit in this process; the worker calls it with its own methods."""
     methods = methods or Methods()
-    request, _ = with_completed_mapping(request)
+    request, problems = with_completed_mapping(request)
     mapping = mapping_beside(workspace.existing(request.path)) if request.output_dir else None
-    data = process(request, methods)
+    data = process(request, methods, problems=problems)
     scanned = data.scan
     count_findings.mark_lengths(scanned, request.max_length)
     if request.purpose == "test":

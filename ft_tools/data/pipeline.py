@@ -1,7 +1,7 @@
 """Rows read, mapped, checked, compared and split: what an audit and a preparation both do."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +10,7 @@ from typing import TypeVar
 from ft_tools import abandoned_calls, workspace
 from ft_tools.data.judge import row_kinds
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.map.mapping import ColumnMapping, Picked
-from ft_tools.data.map.named_columns import completed
+from ft_tools.data.map.named_columns import completed, require_none
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.rows import Reader
@@ -66,6 +65,8 @@ class ProcessedRows:
     split: Split
     parts: bytearray
     """Of each row."""
+    problems: list[str]
+    """What of the mapping has to be decided first."""
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -79,7 +80,10 @@ class ProcessedRows:
 
 
 def process(
-    request: AuditRequest | PrepareRequest, methods: Methods, limit: int | None = None
+    request: AuditRequest | PrepareRequest,
+    methods: Methods,
+    limit: int | None = None,
+    problems: Sequence[str] = (),
 ) -> ProcessedRows:
     """Read the rows of a request, and decide what becomes of each.
 
@@ -87,10 +91,11 @@ def process(
         request: Its mapping is completed.
         methods: What they are read and compared with.
         limit: Rows that are read; None is all.
+        problems: What is known to be wrong with the mapping.
 
     Raises:
         BadData: No row can be read.
-        BadInput: The mapping does not fit.
+        BadInput: An audit's mapping does not fit. What a preparation has to decide it collects.
     """
     validation, benchmark_paths = None, []
     if isinstance(request, AuditRequest):
@@ -102,7 +107,10 @@ def process(
     abandoned_calls.doing("reading the rows")
     scanned = Scan(request, inputs, benchmarks, with_pairs=with_pairs, limit=limit)
     scanned.read(methods.tick, methods.measure)
-    _require_rows(request, scanned)
+    problems = [*problems, *scanned.problems()]
+    if isinstance(request, AuditRequest):
+        require_none(problems)
+    _require_rows(request, scanned, problems)
     task = row_kinds.task_of(scanned, request.task if isinstance(request, AuditRequest) else "auto")
     row_kinds.mark_formats(scanned, task)
     ledger = scanned.ledger
@@ -125,14 +133,15 @@ def process(
         method=near.method,
     )
     # Which of two answers is better was judged twice, and differently: nobody knows.
-    default: Contradictions = "drop" if isinstance(scanned.mapping.chosen, Picked) else "keep"
+    default: Contradictions = "drop" if scanned.mapping.picked else "keep"
     given = request.rules if isinstance(request, PrepareRequest) else [request.contradictions]
     undecided, times = groups, scanned.times_of_rows()
     for rule in given or [default]:
         undecided = contradictions.resolve(ledger, undecided, rule, times, scanned.ranks)
     made = _split(request, scanned, near)
     parts = made.parts(scanned)
-    return ProcessedRows(scanned, task, benchmarks, near, groups, undecided, found, made, parts)
+    of_all = (benchmarks, near, groups, undecided, found)
+    return ProcessedRows(scanned, task, *of_all, made, parts, problems)
 
 
 def lines_of(ledger: Ledger, groups: list[list[int]]) -> list[list[int]]:
@@ -159,24 +168,23 @@ def _split(request: AuditRequest | PrepareRequest, scanned: Scan, near: Near) ->
     )
 
 
-def with_completed_mapping(request: Request) -> tuple[Request, ColumnMapping]:
-    """Return a request whose mapping is known to fit the file, with the schema of its answers.
-
-    Raises:
-        BadInput: It names a column that the file does not have.
-    """
+def with_completed_mapping(request: Request) -> tuple[Request, list[str]]:
+    """Return a request with the schema of its answers in the mapping, and what does not fit."""
     if request.mapping is None:
-        return request, ColumnMapping()
+        return request, []
     reader = Reader(request, workspace.existing(request.path))
-    mapping = completed(request.mapping, reader)
-    return request.model_copy(update={"mapping": mapping}), mapping
+    mapping, problems = completed(request.mapping, reader)
+    return request.model_copy(update={"mapping": mapping}), problems
 
 
-def _require_rows(request: AuditRequest | PrepareRequest, scanned: Scan) -> None:
+def _require_rows(
+    request: AuditRequest | PrepareRequest, scanned: Scan, problems: Sequence[str]
+) -> None:
     """Refuse a file, or a query, of which no row can be read.
 
     Raises:
         BadData: With the reason of the first row.
+        BadInput: The mapping does not fit, which may be why.
     """
     path, validation, ledger = scanned.path, scanned.validation, scanned.ledger
     first, total = ledger.num_validation, len(ledger) - ledger.num_validation
@@ -189,6 +197,7 @@ def _require_rows(request: AuditRequest | PrepareRequest, scanned: Scan) -> None
         at for at in range(first, len(ledger)) if scanned.kinds[at].format == "unreadable"
     ]
     if unreadable and len(unreadable) == total - len(scanned.unlabelled):
+        require_none(problems)
         reason = ledger.reason_of(unreadable[0]) or ""
         rule = RULES.get(reason)
         why = f"{reason}: {rule.message}" if rule else reason

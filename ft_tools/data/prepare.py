@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -13,9 +14,11 @@ from ft_tools.data.judge import count_findings, privacy
 from ft_tools.data.judge.findings import RULES, note
 from ft_tools.data.judge.next_steps import launch_on, pair_reading_steps, quoting, rule_for
 from ft_tools.data.judge.readiness import FEWEST, MAX_CONFLICTING_FRACTION
-from ft_tools.data.map.apply_mapping import NO_ANSWER, are_classes
-from ft_tools.data.map.mapping import ColumnMapping, Picked
+from ft_tools.data.map.answers import are_classes
+from ft_tools.data.map.apply_mapping import NO_ANSWER
+from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.mapping_for_inference import SNIPPET_NAME, write_mapping
+from ft_tools.data.map.named_columns import require_none
 from ft_tools.data.pipeline import (
     Methods,
     ProcessedRows,
@@ -80,7 +83,8 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     Raises:
         NotFound: The file does not exist.
         BadData: It cannot be read.
-        BadInput: The mapping does not fit the file, or a column is neither used nor ignored.
+        BadInput: With all that has to be decided: what of the mapping does not fit the file, and
+            columns that are neither used nor ignored.
         OutputExists: The output folder is not empty.
         MissingExtra: The file type needs `fine-tuning-llm[data]`.
     """
@@ -92,13 +96,12 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
             step = next_step("map_columns", _arguments(request) | {"mapping": columns})
             return PrepareReport(mapping=ColumnMapping(), profile=profile, next_steps=[step])
     asked = request.model_copy(update={"mapping": request.mapping or ColumnMapping()})
-    mapped, mapping = with_completed_mapping(asked)
-    digest = request.digest_of(mapping, sha256_of(sources))
+    mapped, problems = with_completed_mapping(asked)
+    digest = mapped.digest_of(sha256_of(sources))
     if request.confirm is None:
-        if request.output_dir and not (workspace.resolve(request.output_dir) / REPORT).is_file():
-            workspace.new_folder(request.output_dir)
-        return _shown(request, mapped, digest)
+        return _shown(request, mapped, digest, problems)
     _require_confirmed(request, digest)
+    require_none(problems)
     if request.output_dir is None:
         raise BadInput("output_dir is missing; name a new folder for the files")
     if done := _done_before(request):
@@ -111,7 +114,8 @@ def prepare_dataset(request: PrepareRequest) -> PrepareReport:
     lineage = {"dataset": request.path}
     run_id = start("prepare", mapped, plan, request_id=request.request_id, lineage=lineage)
     step = next_step("wait_for_report", {"run_id": run_id})
-    return PrepareReport(mapping=mapping, mapping_hash=digest, run_id=run_id, next_steps=[step])
+    made = {"mapping": mapped.mapping, "mapping_hash": request.confirm, "run_id": run_id}
+    return PrepareReport(**made, next_steps=[step])
 
 
 def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareReport:
@@ -127,11 +131,10 @@ def perform(request: PrepareRequest, tick: Tick = lambda _: None) -> PrepareRepo
     assert request.output_dir is not None
     assert request.mapping is not None
     sources = sources_of_one_kind(request)
-    digest = request.digest_of(request.mapping, sha256_of(sources))
+    digest = request.digest_of(sha256_of(sources))
     _require_confirmed(request, digest)
     rows = _processed(request, tick)
-    if undecided := _open_contradictions(request, rows):
-        raise BadInput(note("decide_first", **undecided))
+    _require_confirmed(request, digest, _with_known_rows(digest, rows))
     _require_training_rows(rows)
     folder = workspace.new_folder(request.output_dir)
     needed = 4 * sum(source.size_bytes for source in sources)
@@ -155,18 +158,37 @@ def _arguments(request: PrepareRequest) -> dict[str, Any]:
     return request.model_dump(mode="json", exclude_unset=True)
 
 
-def _processed(request: PrepareRequest, tick: Tick, limit: int | None = None) -> ProcessedRows:
+def _processed(
+    request: PrepareRequest, tick: Tick, problems: Sequence[str] = (), limit: int | None = None
+) -> ProcessedRows:
     """Read the rows and decide what becomes of each.
 
     Raises:
-        BadInput: Columns are left that somebody has to use or ignore.
+        BadInput: With all that somebody has to decide first.
     """
     compare = decoded_size(sources_of_one_kind(request), COMPARED_BYTES) <= COMPARED_BYTES
-    rows = process(request, Methods(with_pairs=compare, tick=tick), limit)
+    rows = process(request, Methods(with_pairs=compare, tick=tick), limit, problems)
+    found = list(rows.problems)
     if columns := count_findings.undecided_columns(rows.scan):
         rule = RULES["undecided_columns"]
-        raise BadInput(f"{rule.message}: {'; '.join(columns)}. For each: {rule.cure}")
+        found.append(f"{rule.message}: {'; '.join(columns)}. For each: {rule.cure}")
+    # Where nothing else is open, what is shown names contradictions.
+    if (found or limit is None) and (undecided := _open_contradictions(request, rows)):
+        found.append(note("decide_first", **undecided))
+    require_none(found)
     return rows
+
+
+def _with_known_rows(digest: str, rows: ProcessedRows) -> str:
+    """Return a hash that covers the test rows and trained rows of the workspace, if there are any.
+
+    The split depends on them, and an earlier test part may be deleted, or a run trained, meanwhile.
+    """
+    known = [
+        sorted(at for at in some if at < SHOWN_ROWS)
+        for some in (rows.scan.tested, rows.scan.trained)
+    ]
+    return f"{digest}-{sha256(repr(known).encode()).hexdigest()[:8]}" if any(known) else digest
 
 
 def _require_training_rows(rows: ProcessedRows) -> None:
@@ -192,7 +214,7 @@ def _require_training_rows(rows: ProcessedRows) -> None:
 def _open_contradictions(request: PrepareRequest, rows: ProcessedRows) -> dict[str, Any]:
     """Return what has to be decided about rows with the same prompt; empty if nothing has."""
     is_settled = any(isinstance(rule, str) for rule in request.rules)
-    if is_settled or isinstance(rows.scan.mapping.chosen, Picked):
+    if is_settled or rows.scan.mapping.picked:
         return {}
     num, kept = sum(map(len, rows.undecided)), rows.scan.ledger.kept(validation=False)
     # As they were before the split left rows out.
@@ -205,18 +227,30 @@ def _open_contradictions(request: PrepareRequest, rows: ProcessedRows) -> dict[s
     return {"num": num, "total": total, "rule": given, "why": why}
 
 
-def _require_confirmed(request: PrepareRequest, digest: str) -> None:
+def _require_confirmed(request: PrepareRequest, digest: str, known: str | None = None) -> None:
     """Refuse a confirmation of something else than what was shown.
+
+    Args:
+        request: With what it confirms.
+        digest: Of the file, mapping and split.
+        known: The hash that covers the known rows too, once they have been read.
 
     Raises:
         BadInput: The hash is not named: nobody saw what it stands for.
     """
-    if request.confirm != digest:
-        raise BadInput(
-            f"confirm={brief(request.confirm)} is not the hash of this file, mapping and split; "
-            "repeat the mapping and every other argument with which it was shown, or call again "
-            "without confirm and check the examples and counts"
+    confirm = request.confirm or ""
+    what = "is not the hash of this file, mapping and split"
+    if confirm.partition("-")[0] == digest:
+        if known in {None, confirm}:
+            return
+        what = (
+            "was shown with other rows of earlier test sets or training runs, which decide the "
+            "split: a test part was written or deleted since, or a run was started"
         )
+    raise BadInput(
+        f"confirm={brief(confirm)} {what}; repeat the mapping and every other argument with which "
+        "it was shown, or call again without confirm and check the examples and counts"
+    )
 
 
 def _done_before(request: PrepareRequest) -> PrepareReport | None:
@@ -242,9 +276,13 @@ def _done_before(request: PrepareRequest) -> PrepareReport | None:
     return report
 
 
-def _shown(request: PrepareRequest, mapped: PrepareRequest, digest: str) -> PrepareReport:
+def _shown(
+    request: PrepareRequest, mapped: PrepareRequest, digest: str, problems: Sequence[str]
+) -> PrepareReport:
     """Return three examples and the counts of the first rows; write nothing."""
-    rows = _processed(mapped, lambda _: None, SHOWN_ROWS)
+    rows = _processed(mapped, lambda _: None, problems, SHOWN_ROWS)
+    if request.output_dir and not (workspace.resolve(request.output_dir) / REPORT).is_file():
+        workspace.new_folder(request.output_dir)
     is_sample = len(rows.scan.ledger) == SHOWN_ROWS
     if not is_sample and not rows.scan.tested:
         _require_training_rows(rows)
@@ -258,7 +296,8 @@ def _shown(request: PrepareRequest, mapped: PrepareRequest, digest: str) -> Prep
         step = next_step("resolve_contradictions", again | {"contradictions": undecided["rule"]})
     else:
         folder = request.output_dir or workspace.unused(OUTPUT)
-        step = next_step("write_prepared", again | {"confirm": digest, "output_dir": folder})
+        confirmed = {"confirm": report.mapping_hash, "output_dir": folder}
+        step = next_step("write_prepared", again | confirmed)
     shown = {"examples": list(_quoted(rows)), "assumptions": notes, "next_steps": [step]}
     return report.model_copy(update=shown)
 
@@ -271,7 +310,7 @@ def _report(request: PrepareRequest, digest: str, rows: ProcessedRows) -> Prepar
     findings = count_findings.findings_of(scanned, request)
     return PrepareReport(
         mapping=mapping,
-        mapping_hash=digest,
+        mapping_hash=_with_known_rows(digest, rows),
         not_used=scanned.unread.listed(),
         num_rows=len(ledger),
         counts=rows.counts,

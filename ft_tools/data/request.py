@@ -187,16 +187,15 @@ class PrepareRequest(FileRequest):
         """Return the column -> values, best first, by which contradictions are decided."""
         return next((rule for rule in self.rules if isinstance(rule, dict)), {})
 
-    def digest_of(self, mapping: ColumnMapping, content: str) -> str:
+    def digest_of(self, content: str) -> str:
         """Return a short hash of what a person is shown: a file, a mapping, every other choice.
 
         Args:
-            mapping: What the columns mean.
             content: The sha256 of the file.
         """
-        text = mapping.model_dump_json(exclude_defaults=True)
+        mapping = (self.mapping or ColumnMapping()).model_dump_json(exclude_defaults=True)
         others = self.model_dump_json(exclude_defaults=True, exclude=NOT_SHOWN)
-        return hashlib.sha256((content + text + others).encode()).hexdigest()[:16]
+        return hashlib.sha256((content + mapping + others).encode()).hexdigest()[:16]
 
 
 def _split(given: Any) -> Any:

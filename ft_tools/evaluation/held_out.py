@@ -10,7 +10,7 @@ from typing import Any
 from ft_tools.data.map.apply_mapping import LEFT_OUT, apply_mapping
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.masking import mask_example, mask_values
-from ft_tools.data.map.named_columns import completed
+from ft_tools.data.map.named_columns import completed, require_none
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData
@@ -102,7 +102,8 @@ def _reason(example: dict[str, Any]) -> str:
 def _mapped(path: Path, mapping: ColumnMapping) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Yield line and row, as a mapping makes it beside its other columns; or why it is left out."""
     reader = Reader(AuditRequest(path=str(path), mapping=mapping), path)
-    mapping = completed(mapping, reader)
+    mapping, problems = completed(mapping, reader)
+    require_none(problems)
     for row in reader.rows():
         made = apply_mapping(mapping, row.number, row.value) if row.problem is None else None
         example = made.example if made else None

@@ -61,6 +61,31 @@ def test_speakers_without_a_role_are_refused_with_how_often_they_speak(workspace
     assert made.counts == {"train": 20}
 
 
+@pytest.mark.parametrize("is_nested", [True, False])
+def test_the_user_is_the_speaker_that_a_column_names_and_may_have_to_begin(workspace, is_nested):
+    asked = [("user", "Where is {}?"), ("user", "Hello?")]
+    others = [("agent", "In hall {}."), ("peer", "Yes."), ("user", "Thanks {}.")]
+    rows = []
+    for at in range(20):
+        who = {"user": f"u{at}", "agent": "a1", "peer": f"u{at + 1}"}
+        turns = others if at % 4 == 3 else asked + others
+        talk = [{"by": who[by], "text": text.format(at)} for by, text in turns]
+        asker = {"id": at, "requester": {"id": f"u{at}"}}
+        rows += [asker | {"talk": talk}] if is_nested else [asker | turn for turn in talk]
+    write(workspace / "d.jsonl", rows)
+    turns = {"role": "by", "text": "text", "conversation": "talk" if is_nested else "id"}
+    turns |= {"user": "requester.id", "roles": {"*": "assistant"}, "starts_with": "user"}
+    mapping = {"turns": turns, "ignore": ["id"] if is_nested else []}
+    made = prepare(mapping, "d.jsonl")
+    assert made.counts == {"train": 15, "starts_otherwise": 5}
+    assert [[text for _, text in said(one)] for one in trained(workspace)] == [
+        [f"Where is {at}?\n\nHello?", f"In hall {at}.\n\nYes."] for at in range(20) if at % 4 < 3
+    ]
+    del turns["roles"]
+    with pytest.raises(BadInput, match=r"lacks 21 speakers \(a1 20"):
+        prepare(mapping, "d.jsonl")
+
+
 def test_rows_of_one_turn_each_are_joined_by_id_and_ordered_by_time(workspace):
     rows = [
         {"thread": at, "ts": f"2026-03-{day:02d}", "who": who, "text": f"{text} {at}"}
@@ -79,7 +104,7 @@ def test_rows_of_one_turn_each_are_joined_by_id_and_ordered_by_time(workspace):
     assert made.num_rows == 15
     assert [said(turns) for turns in trained(workspace)] == [
         [
-            ("user", f"Where is order {at}\nHello? Order {at}"),
+            ("user", f"Where is order {at}\n\nHello? Order {at}"),
             ("assistant", f"It is on its way, {at}"),
         ]
         for at in range(15)
@@ -152,7 +177,7 @@ def test_before_the_path_of_a_tree_stands_the_opening_alone_once(workspace):
     made = prepare({"turns": TREE | {"first": "title"}})
     assert made.counts == {"train": 3, "broken_tree": 1}
     assert sorted(map(said, trained(workspace))) == [
-        [("user", f"About {at}.\nQuestion 0?"), ("assistant", "Answer 0.")] for at in range(3)
+        [("user", f"About {at}.\n\nQuestion 0?"), ("assistant", "Answer 0.")] for at in range(3)
     ]
 
 
@@ -190,7 +215,8 @@ def test_a_conversation_of_many_rows_is_joined_in_time_that_grows_with_them(work
     who = ["user", *["assistant"] * 60_000]
     rows = [{"id": 1, "who": one, "said": f"part {at}", "tag": at} for at, one in enumerate(who)]
     mapping = ColumnMapping(
-        turns={"conversation": "id", "role": "who", "text": "said"}, group_by=["tag"]
+        turns={"conversation": "id", "role": "who", "text": "said", "separator": "\n"},
+        group_by=["tag"],
     )
     numbered = (Row(at, one, None) for at, one in enumerate(rows, 1))
     (made,) = joined(mapping, numbered, Joining())
@@ -265,7 +291,7 @@ def test_an_answer_to_nothing_but_a_question_that_is_left_out_ends_a_conversatio
     assert [[text for _, text in said(one)] for one in trained(workspace)] == [
         ["One?", "1."],
         ["Three?", "3.", "Four?", "4."],
-        ["Five?", "5.\nBye."],
+        ["Five?", "5.\n\nBye."],
     ]
     assert made.counts["questions_left_out"] == 1
     (note,) = [one for one in made.assumptions if one.startswith("turns left out")]

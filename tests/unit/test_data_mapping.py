@@ -266,6 +266,63 @@ def test_the_keys_of_a_json_answer_are_named_and_its_values_keep_their_types(wor
     assert one.mapping.answer_schema["properties"]["labels.note"]["anyOf"][0] == {"type": "object"}
 
 
+def test_a_better_answer_is_used_where_another_column_says_so(workspace):
+    kinds = ("keep", "fix", "drop")
+    rows = [
+        row(at, verdict=kinds[at % 3], better=f"Better {at}." * (at % 5 > 0)) for at in range(60)
+    ]
+    write(workspace / "d.jsonl", rows)
+    better = {"column": "better", "when": {"verdict": "fix"}}
+    keep = [{"verdict": "keep"}, {"verdict": "fix", "better": "!="}]
+    made = prepare({**ASKS, "corrected": better, "keep": keep})
+    said = {
+        one["messages"][0]["content"]: one["messages"][1]["content"]
+        for one in lines(workspace, *EXAMPLES)
+    }
+    assert said == {
+        one["asked"]: one["better" if one["verdict"] == "fix" else "said"]
+        for one in rows
+        if one["verdict"] == "keep" or (one["verdict"] == "fix" and one["better"])
+    }
+    assert made.num_corrected == sum(
+        one["verdict"] == "fix" and bool(one["better"]) for one in rows
+    )
+
+
+def test_values_are_replaced_before_they_get_the_types_of_a_given_schema(workspace):
+    sizes = ("3 St.", "-", 4, "12")
+    rows = [row(at, urgent=("ja", "nein")[at % 2], size=sizes[at % 4]) for at in range(40)]
+    write(workspace / "d.jsonl", rows)
+    kinds = {"urgent": {"type": "boolean"}, "size": {"type": ["integer", "null"]}}
+    mapping = {"prompt": "asked", "answer": ["said", "urgent", "size"]}
+    mapping["answer_schema"] = {"properties": kinds}
+    with pytest.raises(BadInput, match=r'urgent ja 20, nein 20; size 3 St\. 10, "-" 10'):
+        prepare(mapping)
+    mapping["replace"] = {"^ja$": "true", "^nein$": "false", "^-$": "", " St[.]$": ""}
+    made = prepare(mapping)
+    answers = [json.loads(one["messages"][1]["content"]) for one in lines(workspace, *EXAMPLES)]
+    assert {(one["urgent"], one["size"]) for one in answers} == {
+        (True, 3), (False, None), (True, 4), (False, 12)
+    }  # fmt: skip
+    assert made.mapping.answer_schema["properties"] == {"said": {"type": "string"}} | kinds
+    for answer in answers:
+        Draft202012Validator(made.mapping.answer_schema).validate(answer)
+
+
+def test_all_that_has_to_be_decided_is_in_one_refusal(workspace):
+    rows = [row(at, mark=("up", "?")[at % 2], tone="ab"[at % 2], talk=at % 3) for at in range(40)]
+    write(workspace / "d.jsonl", [*rows, *({**one, "said": "No."} for one in rows[:10])])
+    mapping = {"prompt": "asked", "answer": {"text": "said", "more": "sad"}, "marks": MARKS}
+    mapping |= {"drop": {"talk": ["7"]}, "answer_schema": {"required": ["txt"]}, "nullable": "sad"}
+    with pytest.raises(BadInput) as refused:
+        prepare_dataset(PrepareRequest(path="d.jsonl", mapping=mapping, output_dir="out"))
+    for part in ("'sad'", "'txt'", "neither good nor bad: ", "'7'", r"tone (a 25, b 25)"):
+        assert part in str(refused.value)
+    mapping = {**ASKS, "ignore": ["mark", "talk"]}
+    with pytest.raises(BadInput, match=r"2 things .* tone .* decide first: 20 of 50"):
+        prepare_dataset(PrepareRequest(path="d.jsonl", mapping=mapping))
+
+
 def test_signatures_are_removed_by_the_named_pattern_and_counted(workspace):
     rows = [row(at) for at in range(30)]
     for at in range(0, 30, 3):
@@ -337,8 +394,13 @@ def test_reserved_addresses_are_masked_and_those_of_offices_are_not(workspace):
         ({"prompt": "{asked}"}, "need each other"),
         ({"prompt": "{said}", "answer": ["said"]}, "contains the answer column 'said'"),
         ({**ASKS, "chosen": "a", "rejected": "b"}, "exclude each other"),
-        ({**ASKS, "chosen": "a"}, "chosen and rejected need each other"),
         ({**ASKS, "answer_schema": {"type": "object"}}, "needs a JSON"),
+        ({"prompt": "q", "answer": "{a}, {b}", "nullable": ["b"]}, "'{a}, {b}' is a text"),
+        ({"prompt": "q", "answer": ["a", "x {b}"]}, "'x {b}' is a text"),
+        (
+            {**ASKS, "marks": MARKS, "chosen": "c"},
+            "need each other; .* exclude each other.*; marks",
+        ),
         ({**ASKS, "marks": MARKS, "corrected": "c"}, "marks exclude"),
         ({**ASKS, "answr": ["x"]}, "answr"),
         ({**ASKS, "drop": {"said": {"patern": "x"}}}, "must be {.pattern.: "),

@@ -1,6 +1,7 @@
 """What is shown is what is written; parts are divided without leaks, and earlier ones are kept."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -181,6 +182,18 @@ def test_a_file_that_is_prepared_again_keeps_its_first_test_rows(workspace):
     confirmed(again)
     assert set(asked(workspace, "test")) == set(asked(workspace, "test", "kto"))
     assert set(asked(workspace, "train", "kto")).isdisjoint(asked(workspace, "test"))
+
+
+def test_a_plan_whose_earlier_test_part_is_gone_is_not_confirmed(workspace):
+    write(workspace / "d.jsonl", map(row, range(80)))
+    confirmed(ask(test_fraction=0.2))
+    again = ask(output_dir="again", test_fraction=0.2, seed=5)
+    shown = prepare_dataset(again)
+    shutil.rmtree(workspace / "out")
+    with pytest.raises(BadInput, match="other rows of earlier test sets"):
+        prepare_dataset(again.model_copy(update={"confirm": shown.mapping_hash}))
+    assert not (workspace / "again").exists()
+    assert confirmed(again).mapping_hash == shown.mapping_hash.partition("-")[0]
 
 
 def test_rows_that_a_run_was_trained_on_never_become_test_rows(workspace):

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from ft_tools.data.map.conditions import fits, holds, values_at
 from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Turns
 from ft_tools.data.map.times import is_month_first, sortable
-from ft_tools.errors import BadInput
 from ft_tools.formats.column_counts import cell_at, shown, text_of, turns_in
 from ft_tools.formats.example import Message
 from ft_tools.formats.readers.rows import Row
@@ -17,8 +16,8 @@ from ft_tools.formats.turns import as_turns
 JOINED, WHY_NOT = "joined turns", "why turns are no conversation"
 """Key of a conversation's messages beside the columns of its row; of one that is left out, of an id
 of `NOT_JOINED`."""
-NOT_JOINED = ("broken_tree", "replies_left_out", "questions_left_out")
-BROKEN, UNANSWERED, UNASKED = NOT_JOINED
+NOT_JOINED = ("broken_tree", "replies_left_out", "questions_left_out", "starts_otherwise")
+BROKEN, UNANSWERED, UNASKED, STARTS_OTHERWISE = NOT_JOINED
 LOST = "question that is left out"
 """Role of a turn of the user that the mapping leaves out, or that says nothing in text."""
 OURS = frozenset({"system", "user", "assistant", "tool"})
@@ -39,30 +38,29 @@ class Joining:
     speakers: set[str] = field(default_factory=set)
     """All that were met, and who they are."""
 
-    def role_of(self, turns: Turns, speaker: str) -> str | None:
+    def role_of(self, turns: Turns, speaker: str, user: str = "") -> str | None:
         """Return the role of a speaker; `*` stands for no id that the other list lacks."""
         self.speakers |= {speaker, self.roles.get(speaker, speaker)}
+        if user and speaker == user:
+            return "user"
         if turns.role_from is not None and speaker not in self.roles:
             return turns.roles.get(speaker)
         speaker = self.roles.get(speaker, speaker)
         return turns.roles.get(speaker) or (speaker if speaker in OURS else turns.roles.get("*"))
 
-    def require_roles(self) -> None:
-        """Refuse speakers whose role nobody named.
-
-        Raises:
-            BadInput: With the speakers and how often each speaks.
-        """
+    def problems(self) -> list[str]:
+        """Return what is wrong if there are speakers whose role nobody named."""
         if not self.unknown:
-            return
+            return []
         listed = ", ".join(f"{shown(n)} {c}" for n, c in self.unknown.most_common(MOST_NAMED))
         more = len(self.unknown) - MOST_NAMED
         listed += f" and {more} more" if more > 0 else ""
-        raise BadInput(
+        return [
             f"mapping.turns.roles lacks {len(self.unknown)} speakers ({listed}): set each to "
             "system, user, assistant, tool or leave_out; '*' stands for all others"
-            f"{' that are in the list of role_from' if self.roles else ''}"
-        )
+            f"{' that are in the list of role_from' if self.roles else ''}; where the user is "
+            "another speaker in each conversation, turns.user names the column that says who"
+        ]
 
 
 class _Turn(NamedTuple):
@@ -119,10 +117,11 @@ def joined(
             yield row
             continue
         value = row.value
+        user = text_of(cell_at(value, turns.user)) if turns.user else ""
         cell = as_turns(cell_at(value, turns.conversation))
         items = turns_in(cell)
         if items is not None:
-            read = [_read(turns, item, joining) for item in items if isinstance(item, Mapping)]
+            read = [_read(turns, one, joining, user) for one in items if isinstance(one, Mapping)]
             opening = text_of(cell_at(value, turns.first)) if turns.first else ""
             ends = cell_at(value, last[0]) if last else None
             yield row._replace(value={**value, **_made(turns, read, ends, joining, opening)})
@@ -130,7 +129,7 @@ def joined(
             yield row
         else:
             talk = held.setdefault(key, _Conversation(row.number))
-            talk.turns.append(_read(turns, value, joining))
+            talk.turns.append(_read(turns, value, joining, user))
             for name in [*mapping.row_columns, *last, *others]:
                 is_cell = "[]" not in name or name in value
                 for one in [cell_at(value, name)] if is_cell else values_at(value, name):
@@ -147,7 +146,7 @@ def is_one_turn(turns: Turns, row: Mapping[str, Any]) -> bool:
     return turns_in(cell_at(row, turns.conversation)) is None
 
 
-def _read(turns: Turns, turn: Mapping[str, Any], joining: Joining) -> _Turn:
+def _read(turns: Turns, turn: Mapping[str, Any], joining: Joining, user: str) -> _Turn:
     speaker, value = text_of(cell_at(turn, turns.role)), cell_at(turn, turns.text)
     # A turn without text may hold something else, such as a picture.
     holds_more = any(value) if isinstance(value, list) else isinstance(value, Mapping) and value
@@ -155,7 +154,7 @@ def _read(turns: Turns, turn: Mapping[str, Any], joining: Joining) -> _Turn:
     return _Turn(
         order=text_of(cell_at(turn, turns.order)) if turns.order else "",
         speaker=speaker,
-        role=joining.role_of(turns, speaker),
+        role=joining.role_of(turns, speaker, user),
         said=text_of_turn(value),
         why=_left_out(turns, turn),
         holds_more=bool(holds_more),
@@ -211,6 +210,9 @@ def _made(
             joining.unknown[turn.speaker] += 1
         else:
             said.append({"role": turn.role, "content": turn.said})
+    spoken = ("user" if m["role"] == LOST else m["role"] for m in said if m["role"] != "system")
+    if turns.starts_with and next(spoken, turns.starts_with) != turns.starts_with:
+        return {WHY_NOT: STARTS_OTHERWISE}
     messages = _messages(said, turns, joining)
     roles = {message["role"] for message in messages}
     if "reply" in lost and "assistant" not in roles:
@@ -275,7 +277,9 @@ def _messages(turned: Sequence[Message], turns: Turns, joining: Joining) -> list
         if not said or said[-1][0] != message["role"] or message["role"] == "tool":
             said.append((message["role"], []))
         said[-1][1].append(message["content"])
-    made: list[Message] = [{"role": role, "content": "\n".join(texts)} for role, texts in said]
+    made: list[Message] = [
+        {"role": role, "content": turns.separator.join(texts)} for role, texts in said
+    ]
     is_asked = [message["role"] == "user" for message in made]
     first = is_asked.index(True) if True in is_asked else 0
     kept = [m for at, m in enumerate(made) if at >= first or m["role"] != "assistant"]

@@ -4,8 +4,8 @@ Nothing here guesses what a column or a value means: `conditions` are compared e
 """
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -91,19 +91,29 @@ class Turns(Request):
     answers: int | None = Field(
         None, ge=1, description="Turns of the assistant after which a conversation ends."
     )
+    user: str | None = Field(
+        None,
+        description="Column that names the speaker who is the user, such as requester.id; `roles` "
+        "says who the others are.",
+    )
+    starts_with: Literal["user", "assistant"] | None = Field(
+        None, description="Role of the first turn that is kept; other conversations are left out."
+    )
+    separator: str = Field(
+        "\n\n", max_length=20, description="Between the texts of one speaker's turns in a row."
+    )
 
     @property
     def columns(self) -> list[str]:
         """Return the columns that are read beside the turns."""
-        return [*filter(None, [self.first]), *([self.tree.last] if self.tree else [])]
+        return [name for name in (self.first, self.user, self.tree and self.tree.last) if name]
 
     @property
     def keys(self) -> list[str]:
         """Return the keys that are read of a turn."""
-        order = [self.order] if self.order else []
         tree = [self.tree.id, self.tree.parent] if self.tree else []
         chosen = [*(name for one in self.keep for name in one), *self.drop]
-        return [self.role, self.text, *order, *tree, *chosen]
+        return [self.role, self.text, *filter(None, [self.order]), *tree, *chosen]
 
     @model_validator(mode="after")
     def _has_one_order(self) -> "Turns":
@@ -113,11 +123,16 @@ class Turns(Request):
 
 
 class CorrectionColumn(Request):
-    """A column of better answers, and those of its values that approve the given one."""
+    """A column of better answers, and when the given one is used all the same."""
 
     column: Name = Field(description="Column with the better answers.")
     as_given: Values = Field(
         default_factory=list, description="Values that approve the given answer, such as ok."
+    )
+    when: ByColumn = Field(
+        default_factory=dict,
+        description="Column -> values, such as {verdict: fix}, of the rows whose better answer is "
+        "used; others keep the given one.",
     )
 
 
@@ -168,6 +183,16 @@ class Picked(Request):
         return sorted(self.columns, key=lambda name: name not in chosen)
 
 
+class Use(NamedTuple):
+    """A column that a mapping reads of a row."""
+
+    column: str
+    values: Sequence[Any] = ()
+    """By which it chooses rows; some row has each."""
+    is_single: bool = False
+    """Whether it has one value per row: no items of a list."""
+
+
 class ColumnMapping(Request):
     """What the columns of a file mean; every other column has to be ignored by name."""
 
@@ -183,7 +208,9 @@ class ColumnMapping(Request):
     nullable: Names = Field(
         default_factory=list, max_length=50, description="Answer columns in which empty is null."
     )
-    answer_schema: dict[str, Any] | None = Field(None, description="Null: from the values.")
+    answer_schema: dict[str, Any] | None = Field(
+        None, description="JSON Schema of the answer; keys that it does not name: from the values."
+    )
     system: str = Field("", max_length=8000, description="System text of every example.")
     turns: Turns | None = Field(None, description="Where conversations are.")
     corrected: Annotated[CorrectionColumn | None, BeforeValidator(_named)] = Field(
@@ -236,46 +263,56 @@ class ColumnMapping(Request):
         return value if not value or PLACEHOLDER.search(value) else f"{{{value}}}"
 
     @model_validator(mode="after")
-    def _names_columns(self) -> "ColumnMapping":
-        if self.prompt and not self.prompt_columns:
-            raise ValueError(
-                f"prompt {self.prompt[:40]!r} has no {{COLUMN}}, so every row would ask the same"
-            )
-        known = {*self.answer_keys, *self.answer_keys.values()}
-        if other := [name for name in self.nullable if name not in known]:
-            raise ValueError(f"nullable names {other[0]!r}, which is no column of answer")
-        return self
-
-    @model_validator(mode="after")
     def _fits_together(self) -> "ColumnMapping":
-        self._require_two_sides()
-        answers = [bool(self.answer), bool(self.chosen), bool(self.turns)]
-        if sum(answers) > 1:
-            raise ValueError("answer, chosen with rejected, and turns exclude each other: use one")
-        if bool(self.prompt) != bool(self.answer or self.chosen):
-            raise ValueError("prompt and answer (or chosen and rejected) need each other")
-        if self.corrected and (len(self.answer) != 1 or self.is_json):
-            raise ValueError("corrected needs one answer column, as text")
-        if self.answer_schema and not self.is_json:
-            raise ValueError("answer_schema needs a JSON answer: answer={key: column}")
-        if self.marks and (self.chosen or self.corrected):
-            raise ValueError(
-                "marks exclude chosen and corrected: marks trains on good and bad answers (KTO); "
-                "to choose rows by a column's values, use keep or drop"
-            )
-        for asked in self.prompt_columns:
-            answered = [*self.answer_columns, *self.sides]
-            answered += [self.corrected.column] if self.corrected else []
-            if is_named(asked, answered) or any(is_named(one, [asked]) for one in answered):
-                raise ValueError(f"prompt contains the answer column {asked!r}: remove it")
+        better, picked = self.corrected, self.picked
+        answers = [*self.answer_columns, *self.sides, *([better.column] if better else [])]
+        asked = (
+            name
+            for name in self.prompt_columns
+            if is_named(name, answers) or any(is_named(one, [name]) for one in answers)
+        )
+        known = {*self.answer_keys, *self.answer_keys.values()}
+        several = self.is_json and isinstance(self.answer, list)
+        seen = next(asked, None)
+        unknown = next((name for name in self.nullable if name not in known), None)
+        template = next((one for one in self.answer if several and PLACEHOLDER.search(one)), None)
+        contradictions = {
+            f"prompt {self.prompt[:40]!r} has no {{COLUMN}}, so every row would ask the same": (
+                self.prompt and not self.prompt_columns
+            ),
+            f"nullable names {unknown!r}, which is no column of answer": unknown,
+            f"answer {template!r} is a text, and several columns or nullable make a JSON object of "
+            "columns: use answer={key: column}, or one text without nullable": template,
+            "rejected is the other column of chosen.answers: remove it": picked and self.rejected,
+            "chosen and rejected need each other": (
+                not picked and bool(self.chosen) != bool(self.rejected)
+            ),
+            "answer, chosen with rejected, and turns exclude each other: use one": (
+                bool(self.answer) + bool(self.chosen) + bool(self.turns) > 1
+            ),
+            "prompt and answer (or chosen and rejected) need each other": (
+                bool(self.prompt) != bool(self.answer or self.chosen)
+            ),
+            "corrected needs one answer column, as text": (
+                better and (len(self.answer) != 1 or self.is_json)
+            ),
+            "answer_schema needs a JSON answer: answer={key: column}": (
+                self.answer_schema and not self.is_json
+            ),
+            "marks exclude chosen and corrected: marks trains on good and bad answers (KTO); to "
+            "choose rows by a column's values, use keep or drop": (
+                self.marks and (self.chosen or better)
+            ),
+            f"prompt contains the answer column {seen!r}: remove it": seen,
+        }
+        if found := [problem for problem, is_there in contradictions.items() if is_there]:
+            raise ValueError("; ".join(found))
         return self
 
-    def _require_two_sides(self) -> None:
-        if isinstance(self.chosen, Picked):
-            if self.rejected is not None:
-                raise ValueError("rejected is the other column of chosen.answers: remove it")
-        elif (self.chosen is None) != (self.rejected is None):
-            raise ValueError("chosen and rejected need each other")
+    @property
+    def picked(self) -> Picked | None:
+        """Return how another column says which answer is preferred, if one does."""
+        return self.chosen if isinstance(self.chosen, Picked) else None
 
     @property
     def masked_columns(self) -> list[str]:
@@ -305,16 +342,12 @@ class ColumnMapping(Request):
         names = [name for one in self.answer for name in PLACEHOLDER.findall(one) or [one]]
         return dict(zip(names, names, strict=True))
 
-    def may_be_null(self, key: str) -> bool:
-        """Return whether a key of a JSON answer may be null."""
-        return key in self.nullable or self.answer_keys[key] in self.nullable
-
     @property
     def sides(self) -> list[str]:
         """Return the columns of the two answers of a pair."""
-        if isinstance(self.chosen, Picked):
-            return self.chosen.columns
-        return [name for name in (self.chosen, self.rejected) if name]
+        if self.picked:
+            return self.picked.columns
+        return [name for name in (self.chosen, self.rejected) if isinstance(name, str)]
 
     @property
     def is_json(self) -> bool:
@@ -327,37 +360,34 @@ class ColumnMapping(Request):
         return not self.prompt
 
     @property
-    def row_columns(self) -> list[str]:
-        """Return the columns of a row that are used, but for those of turns."""
+    def uses(self) -> list[Use]:
+        """Return which columns of a row are used, and how; those of turns apart."""
+        better = self.corrected
+        single = [*self.prompt_columns, *self.answer_columns, *self.sides]
+        single += [name for name in (better and better.column, self.time_column) if name]
+        rules = [*self.keep, self.drop]
+        rules += [better.when, {better.column: better.as_given}] if better else []
+        others = [*self.group_by, *(one.column for one in (self.marks, self.picked) if one)]
         return [
-            *self.prompt_columns,
-            *self.answer_columns,
-            *([self.corrected.column] if self.corrected else []),
-            *self.group_by,
-            *(name for one in self.keep for name in one),
-            *self.drop,
-            *self.sides,
-            *([self.chosen.column] if isinstance(self.chosen, Picked) else []),
-            *([self.time_column] if self.time_column else []),
-            *([self.marks.column] if self.marks else []),
+            *(Use(name, is_single=True) for name in single),
+            *(Use(name, values) for rule in rules for name, values in rule.items()),
+            *map(Use, others),
         ]
 
     @property
-    def used_columns(self) -> set[str]:
-        """Return the columns that are used of a row; of a list of turns, with its keys."""
-        return self._used(is_list=True)
+    def row_columns(self) -> list[str]:
+        """Return the columns of a row that are used, but for those of turns."""
+        return list(dict.fromkeys(use.column for use in self.uses))
 
-    @property
-    def used_as_turn(self) -> set[str]:
-        """Return the columns that are used of a row that is one turn."""
-        return self._used(is_list=False)
+    def used_columns(self, *, is_turn: bool = False) -> set[str]:
+        """Return the columns that are used of a row, or of one that is a turn by itself.
 
-    def _used(self, *, is_list: bool) -> set[str]:
-        used = set(self.row_columns)
-        if self.turns is not None:
-            inner = [f"{self.turns.conversation}[].{key}" for key in self.turns.keys]
+        Of a list of turns, its keys are among them: what turns have besides has to be decided, too.
+        """
+        used, turns = set(self.row_columns), self.turns
+        if turns is not None:
+            inner = [f"{turns.conversation}[].{key}" for key in turns.keys]
             inner += [f"{name}[]" for name in inner]
-            # A list of turns is looked into: what its turns have besides has to be decided, too.
-            talks = {self.turns.conversation, f"{self.turns.conversation}[]"}
-            used |= {*talks, *self.turns.columns, *(inner if is_list else self.turns.keys)}
+            used |= {turns.conversation, f"{turns.conversation}[]", *turns.columns}
+            used.update(turns.keys if is_turn else inner)
         return used

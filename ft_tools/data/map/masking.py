@@ -1,13 +1,16 @@
 """Mask secrets and personal data in examples and rows, and replace what a caller names."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from ft_tools.data.judge import privacy
 from ft_tools.data.map.conditions import in_time
 from ft_tools.formats.column_counts import is_named
 from ft_tools.formats.example import THOUGHTS, Example, content_of
+from ft_tools.formats.plain_html import plain_html
+
+PLAIN_HTML = "plain_html"
 
 
 def mask_example(example: Example) -> list[str]:
@@ -35,27 +38,38 @@ def mask_example(example: Example) -> list[str]:
     return [kind for kind, _ in seen]
 
 
-def replace_in(example: Example, patterns: Mapping[str, str], where: str) -> "Counter[str]":
+def replace_in(
+    example: Example, patterns: Mapping[str, str], where: str, html_of: Container[str] = ()
+) -> "Counter[str]":
     """Replace in all turns, in the arguments of calls and in tools; return places by pattern.
+
+    Args:
+        example: Is changed.
+        patterns: Regular expression -> text that stands for what it finds.
+        where: The row, for a refusal.
+        html_of: Roles in whose turns HTML becomes plain text first.
 
     Raises:
         BadInput: A pattern needs too long.
     """
     found = Counter[str]()
-    if not patterns:
-        return found
 
     def changed(value: Any) -> Any:
         return privacy.changed_all(value, lambda text: replaced(patterns, text, where, found))
 
     for turn in [*example.messages, *example.chosen, *example.rejected]:
-        for name in ("content", *THOUGHTS):
+        text = turn.get("content")
+        if turn["role"] in html_of and isinstance(text, str) and (left := plain_html(text)) != text:
+            turn["content"] = left.strip()
+            found[PLAIN_HTML] += 1
+        for name in ("content", *THOUGHTS) if patterns else ():
             if (made := changed(turn.get(name))) != turn.get(name):
                 is_said = isinstance(made, str) and turn["role"] != "system"
                 turn[name] = made.strip() if is_said else made
-        if calls := turn.get("tool_calls"):
+        if patterns and (calls := turn.get("tool_calls")):
             turn["tool_calls"] = [_with_arguments(call, changed) for call in calls]
-    example.tools, example.text = changed(example.tools), changed(example.text)
+    if patterns:
+        example.tools, example.text = changed(example.tools), changed(example.text)
     return +found
 
 
@@ -67,16 +81,20 @@ def _with_arguments(call: Any, changed: Callable[[Any], Any]) -> Any:
     return {**call, "function": {**function, "arguments": changed(function["arguments"])}}
 
 
-def replaced(patterns: Mapping[str, str], text: str, where: str, found: "Counter[str]") -> str:
+def replaced(
+    patterns: Mapping[str, str], text: str, where: str, found: "Counter[str]", *, html: bool = False
+) -> str:
     """Return a text with what patterns find replaced, one after another; places are counted.
 
     Raises:
         BadInput: A pattern needs too long.
     """
+    left = plain_html(text) if html else text
+    found[PLAIN_HTML] += left != text
     for pattern, other in patterns.items():
-        text, num = in_time("subn", pattern, f"a text of {where}", lambda _, to=other: to, text)
+        left, num = in_time("subn", pattern, f"a text of {where}", lambda _, to=other: to, left)
         found[pattern] += num
-    return text
+    return left
 
 
 def mask_values(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -2,27 +2,29 @@
 
 import difflib
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 from ft_tools.data.judge.findings import note
-from ft_tools.data.map.apply_mapping import (
+from ft_tools.data.map.answers import (
+    ENCODE,
     MAX_CLASSES,
     is_empty,
+    json_answer,
     json_value,
-    kinds_of,
-    rewritten,
-    schema_of,
+    property_of,
     text_of_cell,
     type_in_json,
+    types_of,
 )
 from ft_tools.data.map.conditions import (
     COMPARE,
     ByColumn,
-    Condition,
     Pattern,
     drops,
     is_bound,
@@ -30,7 +32,7 @@ from ft_tools.data.map.conditions import (
     keeps,
     values_at,
 )
-from ft_tools.data.map.mapping import ColumnMapping, Picked
+from ft_tools.data.map.mapping import ColumnMapping, Use
 from ft_tools.data.map.times import day_of
 from ft_tools.data.read.rows import Reader
 from ft_tools.errors import BadInput, brief
@@ -53,37 +55,54 @@ NOT_THERE = object()
 THREE_DIGITS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 """A decimal, or a whole number with its thousands apart: nothing in it tells."""
 NOT_BOUND = ' (bounds are on numbers or days, 2026-04-01 or 01.04.2026: use {"pattern": "REGEX"})'
-NUMBERS = {"integer", "number"}
-JUDGED = {
-    "marks": ("are neither good nor bad", "marks.good, marks.bad and marks.neither"),
-    "chosen": ("choose no answer", "chosen.answers and chosen.neither"),
+MISFITS = {
+    0: "are neither good nor bad",
+    1: "choose no answer",
+    2: "are in two of these",
 }
-"""Key of a mapping -> what a value does that has no place, and which places there are."""
 
 
-class _Choices:
-    """The values that a mapping chooses by, and those that the file has."""
+@dataclass
+class _Chooser:
+    """What a column holds by which rows, turns or answers are chosen."""
 
-    def __init__(self, rules: Sequence[Condition]) -> None:
-        named = [(name, one) for rule in rules for name, ones in rule.items() for one in ones]
-        self.unmet = [(n, v if isinstance(v, Pattern) else text_of(v)) for n, v in named]
-        """Columns and values that the mapping names and nothing has so far."""
-        self.values: dict[str, Counter[str]] = {name: Counter() for rule in rules for name in rule}
-        self.no_dates = {name: 0 for name, one in named if is_bound(one, date)}
+    wanted: list[Any] = field(default_factory=list)
+    """Values that are named, and nothing has so far."""
+    places: list[Sequence[Any]] = field(default_factory=list)
+    """Of a column of marks: each of its values is in one of these."""
+    num_no_dates: int | None = None
+    """Values that are no dates, where a bound on dates is named."""
+    is_number: bool = False
+    num_decimals: int = 0
+    """Of one read as numbers: values that may have been meant with thousands."""
+    values: "Counter[str]" = field(default_factory=Counter)
+    misplaced: "dict[bool, Counter[str]]" = field(default_factory=lambda: defaultdict(Counter))
+    """Values that are in no place, and those that are in two."""
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def want(self, values: Sequence[Any]) -> None:
+        """Add values by which it is chosen."""
+        self.wanted += [one if isinstance(one, Pattern) else text_of(one) for one in values]
+        self.is_number |= any(map(is_bound, values))
+        if any(is_bound(one, date) for one in values):
+            self.num_no_dates = 0
+
+    def add(self, values: Sequence[Any]) -> None:
         """Count the values of a row or turn."""
-        for name, counts in self.values.items():
-            for value in values_at(row, name) or [""]:
-                text = text_of(value)
-                if name in self.no_dates:
-                    self.no_dates[name] += day_of(text) is None
-                if text not in counts and self.unmet:
-                    self.unmet = [
-                        one for one in self.unmet if one[0] != name or not is_one_of(value, one[1:])
-                    ]
-                if text in counts or len(counts) <= MOST_COUNTED:
-                    counts[text] += 1
+        for value in values or [""]:
+            text = text_of(value)
+            if self.num_no_dates is not None:
+                self.num_no_dates += day_of(text) is None
+            if self.wanted and text not in self.values:
+                self.wanted = [one for one in self.wanted if not is_one_of(value, [one])]
+            if text in self.values or len(self.values) <= MOST_COUNTED:
+                self.values[text] += 1
+        for value in values if self.places or self.is_number else ():
+            is_open = isinstance(value, str) and THREE_DIGITS.fullmatch(value.strip())
+            self.num_decimals += self.is_number and bool(is_open)
+            num_places = sum(is_one_of(value, place) for place in self.places)
+            counts = self.misplaced[num_places > 1]
+            if self.places and num_places != 1 and len(counts) <= MOST_COUNTED:
+                counts[text_of(value)] += 1
 
 
 class NamedColumns:
@@ -91,61 +110,41 @@ class NamedColumns:
 
     def __init__(self, mapping: ColumnMapping, preferred: ByColumn) -> None:
         self._mapping, self._preferred = mapping, preferred
+        turns, marks, picked = mapping.turns, mapping.marks, mapping.picked
+        uses = [*mapping.uses, *(Use(name, values) for name, values in preferred.items())]
+        others = [*mapping.masked_columns, *(name for name in mapping.ignore if name != "*")]
+        others += [turns.conversation, *turns.columns] if turns else []
         self.num_rows = 0
         self.known: dict[str, None] = {}
         """Columns of the file, in order."""
-        turns, better, marks = mapping.turns, mapping.corrected, mapping.marks
-        self.unmet = dict.fromkeys([*mapping.row_columns, *mapping.masked_columns, *preferred])
+        self.unmet = dict.fromkeys([*(use.column for use in uses), *others])
         """Columns, and keys of turns, that the mapping names and no row has so far."""
-        if turns is not None:
-            self.unmet |= dict.fromkeys([turns.conversation, *turns.columns])
-        self.unmet |= dict.fromkeys(name for name in mapping.ignore if name != "*")
         self._unmet_keys = dict.fromkeys(turns.keys if turns else ())
-        self._single = {*mapping.prompt_columns, *mapping.answer_columns, *mapping.sides}
-        """Of these, columns of one value: no items of a list."""
-        self._single |= {mapping.time_column or "", better.column if better else ""}
-        self.answers = {name: Counter[str]() for name in mapping.answer_columns}
-        self.types: dict[str, set[str]] = {name: set() for name in mapping.answer_columns}
-        """Of the values of the answer's columns in JSON."""
-        self._judging, self._sides = "", list[Sequence[Any]]()
-        if marks is not None:
-            self._judging, self._sides = marks.column, [marks.good, marks.bad, marks.neither]
-        elif isinstance(picked := mapping.chosen, Picked):
-            self._judging, self._sides = picked.column, [[*picked.answers], picked.neither]
-        self._misjudged: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
-        """Values of that column for which the mapping has no place, and those that have two."""
-        as_given = [{better.column: better.as_given}] if better else []
-        self._of_rows = _Choices([*mapping.keep, mapping.drop, preferred, *as_given])
-        self._of_turns = _Choices([*turns.keep, turns.drop] if turns else [])
-        self._as_numbers = _read_as_numbers(mapping)
-        self._decimals: Counter[str] = Counter()
-        """Column that is read as a number -> values that may have been meant with thousands."""
+        self._single = {use.column for use in uses if use.is_single}
+        self._of_rows: dict[str, _Chooser] = defaultdict(_Chooser)
+        self._of_turns: dict[str, _Chooser] = defaultdict(_Chooser)
+        for use in uses:
+            if use.values:
+                self._of_rows[use.column].want(use.values)
+        for rule in [*turns.keep, turns.drop] if turns else []:
+            for name, values in rule.items():
+                self._of_turns[name].want(values)
+        if marks:
+            chooser = self._of_rows[marks.column]
+            chooser.places = [marks.good, marks.bad, marks.neither]
+            chooser.is_number |= any(is_bound(v) for side in chooser.places for v in side)
+        elif picked:
+            self._of_rows[picked.column].places = [[*picked.answers], picked.neither]
+        properties = (mapping.answer_schema or {}).get("properties", {})
+        for key, column in mapping.answer_keys.items():
+            if {"integer", "number"} & types_of(properties.get(key)):
+                self._of_rows[column].is_number = True
 
-    def add(self, row: Any, *, is_typed: bool = True) -> None:
-        """Count a row of the file.
-
-        Args:
-            row: As it stands there.
-            is_typed: Whether the file says of a value whether it is a number or a text.
-        """
+    def add(self, row: Any) -> None:
+        """Count a row of the file, as it stands there."""
         if not isinstance(row, Mapping):
             return
         self.num_rows += 1
-        self._add_names(row)
-        self._add_turns(row)
-        self._of_rows.add(row)
-        for value in values_at(row, self._judging) if self._sides else ():
-            num_places = sum(is_one_of(value, side) for side in self._sides)
-            counts = self._misjudged[num_places > 1]
-            if num_places != 1 and len(counts) <= MOST_COUNTED:
-                counts[text_of(value)] += 1
-        for name in self._as_numbers:
-            texts = [value for value in values_at(row, name) if isinstance(value, str)]
-            self._decimals[name] += sum(bool(THREE_DIGITS.fullmatch(t.strip())) for t in texts)
-        if self.answers and keeps(row, self._mapping.keep) and not drops(row, self._mapping.drop):
-            self._add_answers(row, is_typed=is_typed)
-
-    def _add_names(self, row: Mapping[str, Any]) -> None:
         if len(self.known) < MOST_COLUMNS and not row.keys() <= self.known.keys():
             for name, value in row.items():
                 self.known.setdefault(str(name))
@@ -154,105 +153,94 @@ class NamedColumns:
         for name in list(self.unmet):
             if _has(row, name, is_single=name in self._single):
                 del self.unmet[name]
+        for name, chooser in self._of_rows.items():
+            chooser.add(values_at(row, name))
+        if self._mapping.turns is not None:
+            self._add_turns(row, self._mapping.turns.conversation)
 
-    def _add_answers(self, row: Mapping[str, Any], *, is_typed: bool) -> None:
-        for name, counts in self.answers.items():
-            value = json_value(cell_at(row, name))
-            value = rewritten(self._mapping, value, "this file", Counter())
-            if is_empty(value) and value != []:
-                continue
-            self.types[name].add(type_in_json(value, is_typed=is_typed))
-            if isinstance(value, str) and len(counts) <= MAX_CLASSES:
-                counts[text_of_cell(value)] += 1
-
-    def _add_turns(self, row: Mapping[str, Any]) -> None:
-        turns = self._mapping.turns
-        if turns is None or not (self._unmet_keys or self._of_turns.unmet):
+    def _add_turns(self, row: Mapping[str, Any], conversation: str) -> None:
+        if not self._unmet_keys and not any(one.wanted for one in self._of_turns.values()):
             return
-        items = turns_in(cell_at(row, turns.conversation))
+        items = turns_in(cell_at(row, conversation))
         for turn in [row] if items is None else items:
             if isinstance(turn, Mapping):
-                self._of_turns.add(turn)
+                for name, chooser in self._of_turns.items():
+                    chooser.add(values_at(turn, name))
                 for key in [key for key in self._unmet_keys if _has(turn, key)]:
                     del self._unmet_keys[key]
                 if items is not None and len(self.known) < MOST_COLUMNS:
-                    self.known.update((f"{turns.conversation}[].{key}", None) for key in turn)
+                    self.known.update((f"{conversation}[].{key}", None) for key in turn)
 
     def notes(self) -> list[str]:
         """Return how numbers and dates of the columns were read where that can be doubted."""
-        dates = {**self._of_rows.no_dates, **self._of_turns.no_dates}
+        rows, turns = self._of_rows.items(), self._of_turns.items()
+        doubts = [("decimals", name, one.num_decimals) for name, one in rows]
+        doubts += [("no_dates", name, one.num_no_dates or 0) for name, one in [*rows, *turns]]
         return [
             note(about, column=shown(name, NAME_CHARS), count=count)
-            for about, counts in (("decimals", self._decimals), ("no_dates", dates))
-            for name, count in counts.items()
+            for about, name, count in doubts
             if count
         ]
 
-    def require_columns(self) -> None:
-        """Refuse a mapping that names a column which the file does not have.
-
-        Raises:
-            BadInput: With the nearest names.
-        """
-        name = next(iter([*self.unmet, *self._unmet_keys]), None)
-        if name is None or not self.num_rows:
-            return
-        if name in self.known and "[]" in name:
-            raise BadInput(
-                f"mapping names {brief(repr(name))}, items of a list, where one value per row is "
-                f"needed: name the whole list ({shown(name.partition('[]')[0], NAME_CHARS)}), read "
-                "conversations with `turns`, or the list of a JSON object as rows with `sheet`"
+    def missing_columns(self) -> list[str]:
+        """Return what is wrong with each column that is named and not in the file."""
+        found = []
+        for name in [*self.unmet, *self._unmet_keys] if self.num_rows else ():
+            if name in self.known and "[]" in name:
+                found.append(
+                    f"mapping names {brief(repr(name))}, items of a list, where one value per row "
+                    f"is needed: name the whole list ({shown(name.partition('[]')[0], NAME_CHARS)})"
+                    ", read conversations with `turns`, or the list of a JSON object as rows with "
+                    "`sheet`"
+                )
+                continue
+            inside = [one.rpartition("[].")[2] for one in self.known]
+            close = difflib.get_close_matches(name, [*self.known, *inside], 3, 0.6)
+            names = dict.fromkeys(close or list(self.known)[:MOST_NAMED])
+            found.append(
+                f"{self._by(name)} names the column {brief(repr(name))}, which the file does not "
+                f"have; {'similar' if close else 'columns'}: "
+                f"{', '.join(shown(one, NAME_CHARS) for one in names)}"
             )
-        inside = [one.rpartition("[].")[2] for one in self.known]
-        close = difflib.get_close_matches(name, [*self.known, *inside], 3, 0.6)
-        names = dict.fromkeys(close or list(self.known)[:MOST_NAMED])
-        by = "contradictions" if name in self._preferred else "mapping"
-        raise BadInput(
-            f"{by} names the column {brief(repr(name))}, which the file does not have; "
-            f"{'similar' if close else 'columns'}: "
-            f"{', '.join(shown(one, NAME_CHARS) for one in names)}"
-        )
+        return found
 
-    def require_values(self, *, is_sample: bool) -> None:
-        """Refuse marks that are neither good nor bad, and values to choose by that no row has.
+    def _by(self, column: str) -> str:
+        return "contradictions" if column in self._preferred else "mapping"
+
+    def undecided_values(self, *, is_sample: bool) -> list[str]:
+        """Return what is wrong: marks of neither side, and values to choose by that no row has.
 
         Args:
             is_sample: Whether only the first rows were read: others may have these values.
-
-        Raises:
-            BadInput: With the values.
         """
-        what, places = JUDGED["marks" if self._mapping.marks else "chosen"]
-        for has_two, counts in self._misjudged.items():
-            if counts:
-                problem = "are in two of these" if has_two else what
-                raise BadInput(
-                    f"mapping: {shown(self._judging)} has values that {problem}: {_listed(counts)};"
-                    f" each belongs in one of {places} (left out)"
-                )
-        for what, choices in (("row", self._of_rows), ("turn", self._of_turns)):
-            for name, value in [] if is_sample else choices.unmet:
-                held = choices.values[name]
-                close = difflib.get_close_matches(str(value), held, 3, 0.6)
+        found = []
+        of_marks = self._mapping.marks is not None
+        places = "marks.good, marks.bad and marks.neither"
+        places = places if of_marks else "chosen.answers and chosen.neither"
+        for name, chooser in self._of_rows.items():
+            for has_two, counts in chooser.misplaced.items():
+                if counts:
+                    problem = MISFITS[2 if has_two else 0 if of_marks else 1]
+                    found.append(
+                        f"mapping: {shown(name)} has values that {problem}: {_listed(counts)}; each"
+                        f" belongs in one of {places} (left out)"
+                    )
+        choosers = [("row", *one) for one in self._of_rows.items()]
+        choosers += [("turn", *one) for one in self._of_turns.items()]
+        for what, name, chooser in [] if is_sample else choosers:
+            if name in {*self.unmet, *self._unmet_keys}:
+                continue
+            for value in chooser.wanted:
+                close = difflib.get_close_matches(str(value), chooser.values, 3, 0.6)
                 similar = f" (similar: {', '.join(map(shown, close))})" if close else ""
                 if str(value).startswith(tuple(COMPARE)):
-                    similar = "" if is_bound(value) or any(map(day_of, held)) else NOT_BOUND
-                by = "contradictions" if name in self._preferred else "mapping"
-                raise BadInput(
-                    f"{by}: no {what} has {brief(repr(str(value)))}{similar} in {shown(name)}, "
-                    f"which has {_listed(held)}"
+                    has_days = any(map(day_of, chooser.values))
+                    similar = "" if is_bound(value) or has_days else NOT_BOUND
+                found.append(
+                    f"{self._by(name)}: no {what} has {brief(repr(str(value)))}{similar} in "
+                    f"{shown(name)}, which has {_listed(chooser.values)}"
                 )
-
-
-def _read_as_numbers(mapping: ColumnMapping) -> list[str]:
-    """Return the columns of which a bound or a number of the answer's schema reads numbers."""
-    marks = mapping.marks
-    rules = [item for rule in (*mapping.keep, mapping.drop) for item in rule.items()]
-    rules += [(marks.column, [*marks.good, *marks.bad, *marks.neither])] if marks else []
-    properties = (mapping.answer_schema or {}).get("properties", {})
-    keys = mapping.answer_keys.items()
-    numbers = [column for key, column in keys if NUMBERS & {*kinds_of(properties.get(key))}]
-    return [name for name, values in rules if any(map(is_bound, values))] + numbers
+        return found
 
 
 def _listed(counts: "Counter[str]") -> str:
@@ -272,32 +260,123 @@ def _has(row: Mapping[str, Any], name: str, *, is_single: bool = False) -> bool:
     return bool(values_at(row, name)) or any(is_named(leaf, [name]) for leaf in inside)
 
 
-def completed(mapping: ColumnMapping, reader: Reader) -> ColumnMapping:
-    """Return a mapping with the schema of JSON answers, once the file is known to fit it.
+def require_none(problems: Sequence[str]) -> None:
+    """Refuse what has to be decided, all of it at once.
 
     Raises:
-        BadInput: It names a column that the file does not have, or the schema is none.
+        BadInput: There is something.
     """
-    named = NamedColumns(mapping, reader.preferred)
-    if named.unmet:
-        for source in reader.sources:
-            for row in islice(reader.raw(source), SAMPLE_ROWS):
-                named.add(row.value, is_typed=source.kind not in TEXT_TABLES.values())
-        named.require_columns()
-    schema = mapping.answer_schema
-    if schema is None:
-        made = schema_of(mapping, named.types, named.answers) if mapping.is_json else None
-        return mapping.model_copy(update={"answer_schema": made})
-    cure = "leave answer_schema out: it is derived from the values"
-    # Its library takes a moment that other requests do without.
-    from ft_tools.metrics.schema import require_schema
+    if len(problems) == 1:
+        raise BadInput(problems[0])
+    if problems:
+        listed = "; ".join(f"({at}) {one}" for at, one in enumerate(problems, 1))
+        raise BadInput(f"{len(problems)} things have to be decided first: {listed}")
 
-    require_schema(schema, "mapping.answer_schema")
-    keys = [*schema.get("properties", {}), *schema.get("required", [])]
-    other = [name for name in keys if name not in mapping.answer_keys]
-    if schema.get("type", "object") != "object" or other:
+
+def completed(mapping: ColumnMapping, reader: Reader) -> tuple[ColumnMapping, list[str]]:
+    """Return a mapping with the schema of JSON answers, and what of it does not fit the file."""
+    named = NamedColumns(mapping, reader.preferred)
+    answers = _Answers(mapping) if mapping.is_json else None
+    for source in reader.sources if named.unmet else ():
+        for row in islice(reader.raw(source), SAMPLE_ROWS):
+            named.add(row.value)
+            if answers is not None and isinstance(row.value, Mapping):
+                answers.add(row.value, is_typed=source.kind not in TEXT_TABLES.values())
+    problems = named.missing_columns()
+    if answers is None:
+        return mapping, problems
+    wrong = answers.problems()
+    made = mapping.answer_schema if wrong else answers.schema()
+    return mapping.model_copy(update={"answer_schema": made}), problems + wrong
+
+
+class _Answers:
+    """The values of JSON answers, from which their schema follows, or which a given one allows.
+
+    Args:
+        mapping: Of columns to a JSON object.
+    """
+
+    def __init__(self, mapping: ColumnMapping) -> None:
+        # Its library takes a moment that other requests do without.
+        from ft_tools.metrics.schema import conformance
+
+        self._mapping = mapping
+        given = self._given = mapping.answer_schema or {}
+        self._types = {key: set[str]() for key in mapping.answer_keys}
+        self._values = {key: Counter[str]() for key in mapping.answer_keys}
+        self._misfits: dict[str, Counter[str]] = defaultdict(Counter)
+        """Key -> values that the given schema does not allow."""
+        self._problems = self._of_schema() if given else []
+        shared = {"$defs": given.get("$defs", {})}
+        self._allows = {
+            key: lru_cache(MOST_COUNTED)(
+                conformance(shared | {"properties": {key: about}}, "mapping.answer_schema")
+            )
+            for key, about in ({} if self._problems else given.get("properties", {})).items()
+        }
+
+    def _of_schema(self) -> list[str]:
+        """Return what is wrong with a given schema, whatever the values are."""
+        from ft_tools.metrics.schema import conformance
+
+        try:
+            conformance(self._given, "mapping.answer_schema")
+        except BadInput as error:
+            return [str(error)]
+        keys = [*self._given.get("properties", {}), *self._given.get("required", [])]
+        other = [name for name in keys if name not in self._mapping.answer_keys]
+        if self._given.get("type", "object") == "object" and not other:
+            return []
         what = f"names {brief(repr(other[0]))}" if other else "is for no object"
-        raise BadInput(
-            f"mapping.answer_schema {what}; answers have {[*mapping.answer_keys]}; {cure}"
-        )
-    return mapping
+        known = [*self._mapping.answer_keys]
+        return [f"mapping.answer_schema {what}; answers have {known}; leave out what is derived"]
+
+    def add(self, row: Mapping[str, Any], *, is_typed: bool) -> None:
+        """Count the values of a row.
+
+        Args:
+            row: Of the file.
+            is_typed: Whether the file says of a value whether it is a number or a text.
+        """
+        mapping = self._mapping
+        if not keeps(row, mapping.keep) or drops(row, mapping.drop):
+            return
+        for key, column in mapping.answer_keys.items():
+            value = json_value(mapping, cell_at(row, column), Counter())
+            if is_empty(value) and value != []:
+                continue
+            self._types[key].add(type_in_json(value, is_typed=is_typed))
+            if isinstance(value, str) and len(self._values[key]) <= MAX_CLASSES:
+                self._values[key][value] += 1
+        answer = json_answer(mapping, row, Counter()) if self._allows else None
+        for key, value in (answer or {}).items():
+            if key in self._allows and not self._allows[key](ENCODE({key: value})):
+                self._misfits[key][text_of_cell(value)] += 1
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with a given schema."""
+        if not self._misfits:
+            return self._problems
+        listed = "; ".join(f"{key} {_listed(counts)}" for key, counts in self._misfits.items())
+        return [
+            f"mapping.answer_schema does not allow these values: {listed}; change it, replace them "
+            "(`replace` is applied first), or leave their rows out with keep or drop"
+        ]
+
+    def schema(self) -> dict[str, Any]:
+        """Return the given schema, if it names all keys, or one completed from the values."""
+        keys, given = self._mapping.answer_keys, self._given
+        made = {
+            key: property_of(
+                self._types[key],
+                self._values[key],
+                nullable=not {key, column}.isdisjoint(self._mapping.nullable),
+            )
+            for key, column in keys.items()
+        }
+        whole: dict[str, Any] = {"type": "object", "properties": made, "required": list(keys)}
+        whole |= {"additionalProperties": False}
+        named = given.get("properties", {})
+        is_whole = bool(given) and named.keys() >= keys.keys()
+        return given if is_whole else whole | given | {"properties": made | named}

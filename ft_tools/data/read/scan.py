@@ -17,14 +17,8 @@ from typing import Any, NamedTuple
 from ft_tools.data.judge import privacy, text_faults, turn_faults
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.judge.new_information import AddedFacts
-from ft_tools.data.map.apply_mapping import (
-    LEFT_OUT,
-    NO_ANSWER,
-    MappedRow,
-    apply_mapping,
-    is_empty,
-    text_of_cell,
-)
+from ft_tools.data.map.answers import is_empty, text_of_cell
+from ft_tools.data.map.apply_mapping import LEFT_OUT, NO_ANSWER, MappedRow, apply_mapping
 from ft_tools.data.map.conditions import holds, values_at
 from ft_tools.data.map.conversations import Joining, is_one_turn
 from ft_tools.data.map.mapping import ColumnMapping
@@ -309,7 +303,7 @@ class Scan:
 
         Raises:
             BadData: A file is not data.
-            BadInput: Speakers have no role, or values that the mapping names are not there.
+            BadInput: A pattern of the mapping needs too long.
         """
         ledger = self.ledger
         for reader, in_validation in self._readers:
@@ -322,18 +316,24 @@ class Scan:
                 tick(len(ledger))
             if self._in_validation:
                 ledger.num_validation = len(ledger)
-        # A value that is named may be in the rows that were not read.
-        is_whole = self._limit is None or len(ledger) - ledger.num_validation < self._limit
-        self.joining.require_roles()
-        self.named.require_values(is_sample=not is_whole or bool(self._request.where))
         self._settle_loss()
         return self
+
+    def problems(self) -> list[str]:
+        """Return what of the mapping is undecided: speakers without a role, values without a place.
+
+        A value that is named may be in the rows that were not read.
+        """
+        num_read = len(self.ledger) - self.ledger.num_validation
+        is_whole = self._limit is None or num_read < self._limit
+        is_sample = not is_whole or bool(self._request.where)
+        return self.joining.problems() + self.named.undecided_values(is_sample=is_sample)
 
     def _observing(self) -> Callable[[Row], None] | None:
         """Return what looks at each row for columns that are named, and those unread."""
         turns = self.mapping.turns
-        used = self.mapping.used_columns.union(self._preferred)
-        of_a_turn = self.mapping.used_as_turn.union(self._preferred)
+        used = self.mapping.used_columns().union(self._preferred)
+        of_a_turn = self.mapping.used_columns(is_turn=True).union(self._preferred)
 
         def observe(row: Row) -> None:
             self.named.add(row.value)
@@ -402,12 +402,11 @@ class Scan:
             for taken, tokens in zip(some, by([t.example for t in some]), strict=True):
                 taken.tokens = tokens
                 taken.found += tokens.findings
+        named = {*self.mapping.row_columns, *self._preferred}
         for taken in known if not self._in_validation else ():
             self._understand(taken)
             if not self.reads_by_mapping and isinstance(taken.row.value, Mapping):
-                read = columns_read(taken.row.value, taken.example.format)
-                used = self.mapping.used_columns if self.mapping.row_columns else set()
-                used = used.union(read, self._preferred)
+                used = named.union(columns_read(taken.row.value, taken.example.format))
                 self.unread.add(taken.row.value, used, taken.row.number)
         for taken in batch:
             self._keep(taken) if taken.is_known else self._leave_out(taken)

@@ -11,6 +11,7 @@ from ft_tools.data.judge import privacy
 from ft_tools.data.judge.findings import RULES
 from ft_tools.data.map.conditions import values_at
 from ft_tools.data.map.mapping import ColumnMapping
+from ft_tools.data.map.named_columns import require_none
 from ft_tools.data.pipeline import Methods, process, with_completed_mapping
 from ft_tools.data.read.example_texts import text_of as text_of_turns
 from ft_tools.data.read.rows import Reader
@@ -83,13 +84,14 @@ def _contradicting_rows(request: ShowRequest) -> ShowReport:
 
     Of each group the prompt stands with the first row.
     """
-    asked, _ = with_completed_mapping(
+    asked, problems = with_completed_mapping(
         PrepareRequest(
             **request.model_dump(include={"path", "sheet", "query", "encoding", "where"}),
             mapping=request.mapping or ColumnMapping(),
         )
     )
-    data = process(asked, Methods(with_pairs=False))
+    data = process(asked, Methods(with_pairs=False), problems=problems)
+    require_none(data.problems)
     total, end = len(data.groups), request.offset + MOST_GROUPS
     groups = [group[:MOST_IN_GROUP] for group in data.groups[request.offset : end]]
     texts: dict[int, tuple[str, str]] = {}

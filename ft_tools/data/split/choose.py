@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ft_tools.data.map.apply_mapping import MAX_CLASSES, are_classes
+from ft_tools.data.map.answers import MAX_CLASSES, are_classes
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.similarity.links import Links
 
