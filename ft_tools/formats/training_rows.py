@@ -196,7 +196,7 @@ def read_examples(path: Path) -> Iterator[tuple[int, Example]]:
             "files of its rows"
         )
     source = recognise(path)
-    if source.gzipped or not (source.kind == "jsonl" or source.is_array):
+    if not source.is_plain:
         raise BadData(path, "is neither JSON lines nor a JSON array", CONVERT)
     for row in read(source):
         if row.problem is not None:

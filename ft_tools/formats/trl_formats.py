@@ -1,5 +1,6 @@
 """Which of TRL's formats a training example has, and what is malformed in it, by file and line."""
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -99,6 +100,15 @@ def format_of(path: Path, line: int, example: Example, task: Task) -> Format:
     if problem:
         raise BadData(path, problem, cure, line)
     return form
+
+
+def is_trained_as_it_is(line: int, row: Any) -> bool:
+    """Return whether a trainer takes a row as it is."""
+    tasks: tuple[Task, ...] = ("sft", "dpo", "kto")
+    for task in tasks if isinstance(row, dict) else ():
+        with contextlib.suppress(BadData):
+            return bool(format_of(Path(), line, row, task))
+    return False
 
 
 def _problem_in(example: Example, form: Format) -> tuple[str, str] | None:

@@ -1,6 +1,7 @@
 """The profile of a file: columns with what they hold, quoted rows, all within a budget."""
 
 import json
+import re
 
 import pytest
 from pydantic import ValidationError
@@ -80,6 +81,37 @@ def test_a_file_in_a_training_format_is_named_as_such(workspace):
     assert roles.holds == "user 30, assistant 30"
     asked = report.examples[0].row - 1
     assert f"Question {asked}? / Answer {asked}." in report.examples[0].value
+    # Only audit_dataset reads other spellings than those of TRL.
+    assert "as they are" in report.next_steps[0].why
+    (workspace / "d.json").write_text(json.dumps({"data": turns}))
+    other = [{"instruction": f"Question {at}?", "output": "Answer."} for at in range(30)]
+    write(workspace / "other.jsonl", other)
+    for name in ("d.json", "other.jsonl"):
+        (step,) = show_examples(ShowRequest(path=name)).next_steps
+        assert step.tool == "audit_dataset"
+        assert "output_dir" in step.why
+
+
+def test_all_columns_of_a_nested_file_are_named_in_the_budget_with_how_to_see_what_they_hold(
+    workspace,
+):
+    parts = [f"part{at}" for at in range(12)]
+    text = dict.fromkeys(parts, "The text of a reply, of which no two are the same: {}.")
+    made = [
+        {"ticket": {"user": {k: v.format(at) for k, v in text.items()}, "tags": parts[at:]}}
+        | {f"field{at}": text | {"id": at} for at in range(4)}
+        for at in range(20)
+    ]
+    write(workspace / "d.jsonl", made)
+    report = show()
+    assert estimate_tokens(json.dumps(compact(report))) <= 600
+    (warning,) = report.warnings
+    assert "field3.{part0, " in warning
+    assert warning.count("part11") == 5
+    assert not warning.endswith("\u2026")
+    raised = int(re.search(r"max_tokens=(\d+)", warning)[1])
+    report = show(max_tokens=raised)
+    assert (len(report.profile.columns), report.warnings) == (65, [])
 
 
 @pytest.mark.parametrize("num_columns", [3, 40, 300])
@@ -201,11 +233,15 @@ def test_few_values_are_shown_whole_and_where_finds_one_item_of_a_list(workspace
 
 
 def test_values_are_masked_and_where_selects_rows(workspace):
-    made = [{"who": "ada.king@mail.internal", "x": at, "y": "ab"[at % 2]} for at in range(30)]
+    who = ("ada.king@mail.internal", "[email]")
+    made = [{"who": who[at % 2], "x": at, "y": "ab"[at % 2]} for at in range(30)]
     write(workspace / "d.jsonl", made)
-    text = show().model_dump_json()
-    assert "ada.king" not in text
-    assert "[email]" in text
+    for report in (show(), show(lines="1-2")):
+        text = report.model_dump_json()
+        assert "ada.king" not in text
+        # What masking puts there is not what the file has.
+        assert "[masked email]" in text
+        assert "[email]" in text
     assert show(where={"y": "b"}).profile.num_rows == 15
 
 

@@ -151,4 +151,4 @@ def _is_trained_on_as_it_is(scan: Scan) -> bool:
     if scan.counts["as_trained"] < len(scan.ledger):
         return False
     parts = [part for part in (scan.path, scan.validation) if part is not None]
-    return all(not part.is_dir() and recognise(part).is_plain_lines for part in parts)
+    return all(not part.is_dir() and recognise(part).is_plain for part in parts)

@@ -1,4 +1,4 @@
-"""The profile of a file: what it is, what each column holds, and some rows to quote."""
+"""The profile of a file: what it is, what each column holds, and some rows, within a budget."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,18 +7,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ft_tools.data.judge import privacy
 from ft_tools.data.map.conditions import values_at
 from ft_tools.data.read.example_texts import text_of as text_of_turns
 from ft_tools.data.read.ledger import NUM_PARTS, Ledger
 from ft_tools.data.read.rows import KINDS, Reader
 from ft_tools.data.read.spread import Spread
-from ft_tools.data.report import ColumnProfile, Profile
-from ft_tools.data.request import FileRequest
+from ft_tools.data.report import ColumnProfile, Profile, ShowReport
+from ft_tools.data.request import MOST_TOKENS, FileRequest, ShowRequest
+from ft_tools.data.show.budget import CHARS_A_TOKEN, cells_of, grouped, masked
+from ft_tools.data.understand.lengths import estimate_tokens
 from ft_tools.errors import BadData, BadInput
 from ft_tools.formats.column_counts import (
     MOST_COLUMNS,
     MOST_HASHED,
+    MOST_LISTED,
     NAME_CHARS,
     ColumnCounts,
     UnreadColumns,
@@ -27,11 +29,20 @@ from ft_tools.formats.column_counts import (
 )
 from ft_tools.formats.example import Example
 from ft_tools.formats.formats import columns_read, normalise
+from ft_tools.formats.quoting import cut_to, quote
 from ft_tools.formats.readers.rows import Row
+from ft_tools.formats.readers.source import recognise
+from ft_tools.formats.trl_formats import is_trained_as_it_is
+from ft_tools.next_steps import next_step
 
-NUM_DRAWN = 5
-MOST_ROWS = 50_000
-"""Rows that are counted; a call answers within seconds."""
+NUM_ROWS, MOST_ROWS, ROW_CHARS = 5, 20, 50
+"""Rows that are quoted, as many in a larger budget, and the least characters of each."""
+PROFILE_TOKENS, SPARE_TOKENS = 600, 150
+"""Of a profile; of these, for some quoted rows."""
+HELD_CHARS, MOST_TABLES = 80, 3
+"""Of what a column holds, where not all columns fit; sheets of which one is chosen."""
+MOST_READ, MOST_PROFILED = 50_000, 2 * MOST_COLUMNS
+"""Rows and columns that are counted; a call answers within seconds."""
 MOST_COMPARED, MOST_TEMPLATED = 2_000, 1_000
 """Texts that are compared with each other, and in which templates are counted."""
 LEAST_CHARS, LEAST_WORDS = 20, 3
@@ -57,7 +68,7 @@ class FileScan:
     tables: tuple[str, ...] = ()
     """Of several sheets or lists that nobody chose: the one that is read, and the others."""
     problems: "Counter[str]" = field(default_factory=Counter)
-    drawn: Spread[tuple[int, Any]] = field(default_factory=lambda: Spread(4 * NUM_DRAWN))
+    drawn: Spread[tuple[int, Any]] = field(default_factory=lambda: Spread(4 * NUM_ROWS))
     """Rows spread over the file, with their numbers."""
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Of columns of texts, those that are compared; of a known format, the prompts."""
@@ -67,7 +78,7 @@ class FileScan:
         """Return the format that most rows have."""
         return self.formats.most_common(1)[0][0] if self.formats else "unknown"
 
-    def spread(self, num: int = NUM_DRAWN) -> list[tuple[int, Any]]:
+    def spread(self, num: int) -> list[tuple[int, Any]]:
         """Return some of the drawn rows."""
         rows = self.drawn.items
         if len(rows) <= num:
@@ -76,6 +87,11 @@ class FileScan:
 
     def add(self, number: int, row: Row) -> None:
         """Count a row."""
+        self.about += row.about
+        self.tables = row.tables or self.tables
+        if row.problem:
+            self.problems[row.problem] += 1
+            return
         self.num_rows += 1
         self.drawn.add(lambda: (number, row.value))
         example = normalise(number, row.value)
@@ -90,7 +106,7 @@ class FileScan:
         for name, value in row.value.items():
             for leaf, inner in leaves_of(str(name), value):
                 counts = self.columns.get(leaf) or ColumnCounts(leaf)
-                if len(self.columns) < 2 * MOST_COLUMNS:
+                if len(self.columns) < MOST_PROFILED:
                     self.columns.setdefault(leaf, counts)
                 counts.add(inner, number)
                 if not is_known and isinstance(inner, str) and "[]" not in leaf:
@@ -102,6 +118,80 @@ class FileScan:
             known.append(text)
 
 
+def profile_report(request: ShowRequest, path: Path) -> ShowReport:
+    """Return what each column holds with some rows, as much of both as the budget allows.
+
+    Raises:
+        BadData: No row can be read.
+    """
+    looked, profile = scan_file(request, path)
+    again = request.model_dump(mode="json", exclude_unset=True, exclude={"max_tokens"})
+    tables = [name for name in looked.tables[:MOST_TABLES] if quote(name, NAME_CHARS)[1]]
+    if tables and tables[0] == looked.tables[0]:
+        again["sheet"] = tables[0]
+    steps = [next_step("show_other_table", {**again, "sheet": name}) for name in tables[:0:-1]]
+    if profile.format == "unknown" or any(one.decide for one in profile.columns):
+        steps.append(next_step("map_file", again))
+    else:
+        rows = looked.drawn.items
+        is_plain = path.is_file() and recognise(path).is_plain
+        is_trained = is_plain and all(is_trained_as_it_is(*row) for row in rows)
+        steps.append(next_step("check_file" if is_trained else "convert_file", again))
+    most = request.max_tokens or PROFILE_TOKENS
+    report = ShowReport(profile=profile.model_copy(update={"columns": []}), next_steps=steps)
+    report = _with_columns(report, profile, most)
+    chars = CHARS_A_TOKEN * max(0, most - _tokens(report))
+    while True:
+        num = min(MOST_ROWS if request.max_tokens else NUM_ROWS, chars // ROW_CHARS)
+        examples = [cells_of(number, row, chars // num) for number, row in looked.spread(num)]
+        whole = report.model_copy(update={"examples": examples})
+        if not examples or _tokens(whole) <= most:
+            return whole
+        chars = 3 * chars // 4
+
+
+def _tokens(part: ShowReport | ColumnProfile) -> int:
+    return estimate_tokens(part.model_dump_json(exclude_defaults=True))
+
+
+def _has_few(one: ColumnProfile) -> bool:
+    return isinstance(one.distinct, int) and 1 < one.distinct <= MOST_LISTED
+
+
+def _with_columns(report: ShowReport, profile: Profile, most: int) -> ShowReport:
+    """Add the columns with what they hold as far as that fits, and the names of all others.
+
+    Those that have to be decided come first, of few values before any.
+    """
+    room, columns = most - _tokens(report) - SPARE_TOKENS, profile.columns
+    needed = sum(map(_tokens, columns))
+    is_tight = needed > room
+    if is_tight:
+        # All names are listed: what a column adds is what it holds.
+        room -= estimate_tokens(grouped(one.name for one in columns))
+        cut = [{} if _has_few(one) else {"holds": cut_to(one.holds, HELD_CHARS)} for one in columns]
+        columns = [one.model_copy(update=by) for one, by in zip(columns, cut, strict=True)]
+    kept = set[int]()
+    rank = [2 - bool(one.decide) * (1 + _has_few(one)) for one in columns]
+    for at in sorted(range(len(columns)), key=rank.__getitem__):
+        one = columns[at]
+        size = _tokens(one) - is_tight * estimate_tokens(one.name.rpartition(".")[2])
+        # Few values that have to be decided say more than quoted rows.
+        if size <= room + (0 if rank[at] else SPARE_TOKENS):
+            room -= size
+            kept.add(at)
+    others = [one.name for at, one in enumerate(columns) if at not in kept]
+    update: dict[str, Any] = {"columns": [columns[at] for at in sorted(kept)]}
+    update["num_more_columns"] = len(others)
+    report = report.model_copy(update={"profile": profile.model_copy(update=update)})
+    if not others:
+        return report
+    raised = min(MOST_TOKENS, -(-(most + needed) // 100) * 100)
+    listed = cut_to(grouped(others), CHARS_A_TOKEN * max(0, most - _tokens(report)))
+    named = f"{len(others)} more columns (max_tokens={raised} shows what they hold): {listed}"
+    return report.model_copy(update={"warnings": [named]})
+
+
 def scan_file(request: FileRequest, path: Path) -> tuple[FileScan, Profile]:
     """Read a file once, and return what its columns hold.
 
@@ -110,13 +200,8 @@ def scan_file(request: FileRequest, path: Path) -> tuple[FileScan, Profile]:
     """
     reader = Reader(request, path)
     looked = FileScan()
-    for _, number, row in islice(reader.numbered(), MOST_ROWS):
-        looked.about += row.about
-        looked.tables = row.tables or looked.tables
-        if row.problem:
-            looked.problems[row.problem] += 1
-        else:
-            looked.add(number, row)
+    for _, number, row in islice(reader.numbered(), MOST_READ):
+        looked.add(number, row)
     if not looked.num_rows:
         if looked.problems:
             why = f"no row can be read ({looked.problems.most_common(1)[0][0]})"
@@ -141,11 +226,11 @@ def nothing_selected(request: FileRequest, path: Path) -> BadInput:
     columns = [ColumnCounts(name) for name in request.where]
     reader = Reader(request.model_copy(update={"where": {}}), path)
     for source in reader.sources:
-        for row in islice(reader.raw(source), MOST_ROWS):
+        for row in islice(reader.raw(source), MOST_READ):
             for one in columns if isinstance(row.value, Mapping) else ():
                 for value in values_at(row.value, one.name):
                     one.add(value, row.number)
-    held = "; ".join(privacy.mask(one.described) for one in columns)
+    held = "; ".join(masked(one.described) for one in columns)
     return BadInput(f"where: no row has these values in all its columns, which hold: {held}")
 
 
@@ -157,7 +242,9 @@ def _structure_of(looked: FileScan, reader: Reader) -> str:
     if len(folders) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in folders.most_common(MOST_FOLDERS))
         parts.append(f"files in folders: {listed}")
-    parts += [f"the first {MOST_ROWS:,} rows"] if looked.num_rows >= MOST_ROWS else []
+    parts += [f"the first {MOST_READ:,} rows"] if looked.num_rows >= MOST_READ else []
+    is_cut = len(looked.columns) == MOST_PROFILED
+    parts += [f"the first {MOST_PROFILED} columns"] if is_cut else []
     parts += [one.encoding for one in sources[:1] if one.encoding != "utf-8"]
     parts += list(dict.fromkeys(looked.about))[:MOST_ABOUT]
     parts += [f"{count} rows with {name}" for name, count in looked.problems.most_common(3)]
@@ -181,8 +268,8 @@ def _holds(one: ColumnCounts) -> str:
     """Return the values where they are few and short, else their range."""
     if one.is_listed and one.longest <= LISTED_CHARS:
         values = one.values.most_common()
-        return ", ".join(f"{shown(privacy.mask(value))} {count}" for value, count in values)
-    return privacy.mask(one.range)
+        return ", ".join(f"{shown(masked(value))} {count}" for value, count in values)
+    return str(masked(one.range))
 
 
 def _similar(looked: FileScan) -> str:

@@ -77,9 +77,9 @@ class Source:
     encoding: str = "utf-8"
 
     @property
-    def is_plain_lines(self) -> bool:
-        """Return whether it is what the launch tools read."""
-        return self.kind == "jsonl" and not self.gzipped
+    def is_plain(self) -> bool:
+        """Return whether it is a file as training, evaluation and creation read it."""
+        return not self.gzipped and (self.kind == "jsonl" or self.is_array)
 
     member: tuple[Path, int] | None = None
     """The folder and its number there, if its name could say something: errors do not repeat it."""
