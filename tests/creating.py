@@ -3,6 +3,7 @@
 import json
 import time
 
+from ft_tools.creation.plan import make_plan
 from ft_tools.creation.request import CreateRequest
 from ft_tools.creation.tool import create_dataset
 from ft_tools.creation.worker import create as worker
@@ -41,7 +42,7 @@ def planned_here(workspace, run_id=RUN_ID, **arguments):
         info = RunInfo(run_id=run_id, kind="create", created_at=time.time())
         (run_dir / "run.json").write_text(info.model_dump_json())
         (run_dir / "request.json").write_text(request.model_dump_json())
-        (run_dir / "plan.json").write_text(json.dumps(launch.plan))
+        (run_dir / "plan.json").write_text(make_plan(request).model_dump_json())
         directory.write_status(run_dir, Status(state="running"))
     return launch, run_dir
 

@@ -1,29 +1,26 @@
-"""What asking a teacher would take: prompts, requests, price, a pilot and its forecast."""
+"""What asking a teacher would take: requests, price, a pilot and its forecast."""
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ft_tools import facts, workspace
-from ft_tools.creation import pilots
 from ft_tools.creation.findings import refusal, warning
-from ft_tools.creation.leaks import TestQuestions
-from ft_tools.creation.pilots import Agreement, Forecast
-from ft_tools.creation.prompts import Prompt
+from ft_tools.creation.pilots import REPLIES, Agreement, Forecast, find_earlier, read_marked
+from ft_tools.creation.prompts import Asking, Prompt
 from ft_tools.creation.request import CreateRequest, TeacherSpec
-from ft_tools.creation.requests import KINDS, Requests, hashes_of
 from ft_tools.data.judge import privacy
-from ft_tools.endpoints.client import read_replies
+from ft_tools.endpoints.client import Question, read_replies
 from ft_tools.endpoints.spec import Price
 from ft_tools.errors import require_installed
-from ft_tools.evaluation.systems.models import ModelFiles, find_model, model_files
+from ft_tools.evaluation.systems.models import ModelFiles
 from ft_tools.evaluation.systems.plan import budget_of, require_grammar
+from ft_tools.metrics.checks import judge
 from ft_tools.metrics.checks.request import NEVER_ALONE
 from ft_tools.metrics.checks.scorer import Scorer, require_columns
 
@@ -56,15 +53,15 @@ class AskingPlan(BaseModel):
     budget: dict[str, float] = Field(
         default_factory=dict, description="max_calls and max_usd: never exceeded."
     )
+    judge_fraction: float = Field(
+        0.0, description="Part of the budget that the teacher leaves for judges."
+    )
     key: str = Field(description="Hash of teacher and source, by which earlier replies are found.")
     pilot_key: str = Field("", description="Hash of all that a pilot measures.")
     reused_from: list[str] = Field(default_factory=list, description="Runs with such replies.")
     forecast: Forecast | None = Field(None, description="Null before the pilot.")
     judges: dict[str, Agreement] = Field(
         default_factory=dict, description="Judge -> how far it agreed with the marked rows."
-    )
-    files_sha256: dict[str, str] = Field(
-        default_factory=dict, description="Files that the teacher or a check reads -> hash."
     )
 
 
@@ -91,34 +88,15 @@ def known_price(teacher: TeacherSpec) -> KnownPrice | None:
 
 def is_priced(request: CreateRequest, price: Price | None) -> bool:
     """Return whether what a creation spends is known: of all that it asks elsewhere, the price."""
-    endpoints = [
-        (one.endpoint, bool(one.price and one.price.bounds_calls))
-        for one in request.judges.values()
-    ]
+    asked = [(one.endpoint, one.price) for one in request.judges.values()]
     if request.teacher and request.teacher.endpoint:
-        endpoints.append((request.teacher.endpoint, price is not None))
-    unknown = [one for one, is_known in endpoints if not is_known and not one.is_local]
-    return not unknown and any(is_known for _, is_known in endpoints)
-
-
-def prompts_of(request: CreateRequest, path: Path, test: Path | None) -> tuple[list[Prompt], int]:
-    """Return the prompts in a random order, and how many of them test rows ask.
-
-    Raises:
-        BadData: The source cannot be read.
-        BadInput: It has no prompt, or none that is no test row.
-    """
-    held = TestQuestions(test)
-    found = list(KINDS[request.kind].prompts(request, path))
-    free = [one for one in found if not (one.asked and held.hold(one.asked))]
-    if not free:
-        raise refusal("no_prompts", num=len(found), source=request.source, test=request.test)
-    drawn = random.Random(f"{request.seed}\x1fprompts").sample(free, len(free))
-    return drawn[: request.num_rows], len(found) - len(free)
+        asked.append((request.teacher.endpoint, price))
+    known = [given for _, given in asked if given and given.bounds_calls]
+    return bool(known) and all(one.is_local or given in known for one, given in asked)
 
 
 def plan_asking(
-    request: CreateRequest, prompts: Sequence[Prompt], source_sha256: str
+    asking: Asking, prompts: Sequence[Prompt], files: Mapping[str, str]
 ) -> tuple[AskingPlan, bool, list[str]]:
     """Return what would be asked, whether it is a pilot, and what the user should know first.
 
@@ -127,63 +105,77 @@ def plan_asking(
         MissingExtra: The forecast needs `fine-tuning-llm[eval]`.
         BadInput: A budget cannot be kept, a key is missing, or a check reads what no row has.
     """
-    teacher = request.teacher
-    assert teacher is not None
+    request, teacher = asking.request, asking.teacher
     # Before a pilot is paid for: its forecast needs it.
     require_installed("eval", "scipy")
     endpoint, price = teacher.endpoint, known_price(teacher)
-    if request.budget_usd is not None and price is None:
-        raise refusal("price_unknown", budget=request.budget_usd)
-    for name, judge in request.judges.items():
-        is_known = judge.endpoint.is_local or (judge.price and judge.price.bounds_calls)
-        if request.budget_usd is not None and not is_known:
-            raise refusal("judge_price_unknown", budget=request.budget_usd, name=name)
+    _require_prices(request, price)
     _require_checks(request, prompts)
     require_grammar(teacher, [])
-    files = model_files(find_model(teacher.model)) if teacher.model else None
-    asked, hashes = Requests(request, teacher, files), hashes_of(request)
-    key, pilot_key = pilots.keys_of(request, source_sha256, hashes)
-    runs, pilot = pilots.earlier_runs(key, pilot_key)
-    known = set[str]().union(*(read_replies(run / pilots.REPLIES) for run in runs))
+    earlier = find_earlier(request, files)
+    known = set[str]().union(*(read_replies(run / REPLIES) for run in earlier.runs))
     has_pilot = request.marked is not None or 0 < request.pilot_rows < len(prompts)
-    is_pilot = pilot is None and has_pilot
-    judges = pilots.agreements_of(pilot)
-    _require_judge(request, judges, is_pilot=is_pilot)
+    is_pilot = earlier.pilot is None and has_pilot
+    _require_judge(request, earlier.judges, is_pilot=is_pilot)
     used = prompts[: request.pilot_rows] if is_pilot else prompts
-    lacking = [[q for q in asked.questions(one) if q.key not in known] for one in used]
+    lacking = [[q for q in asking.questions(one) if q.key not in known] for one in used]
     missing = [question for questions in lacking for question in questions]
-    num_missing, num_all = len(missing), len(used) * request.samples
-    limits: dict[str, Any] = {"budget": {}} | budget_of(teacher, num_missing)
-    if asked.max_usd is not None:
-        limits["budget"]["max_usd"] = asked.max_usd
-    most = round(sum(one.most_usd(price) for one in missing), 6) if price else None
     num_more, at_once = sum(map(bool, lacking)), endpoint.max_concurrency if endpoint else 1
+    forecast, judge_fraction = earlier.forecast(
+        price, len(used), num_more, at_once, is_priced=is_priced(request, price)
+    )
+    if judge_fraction is None:
+        judge_fraction = _judge_fraction(asking, price, missing)
+    limits: dict[str, Any] = {"budget": {}} | budget_of(teacher, len(missing))
+    if (max_usd := asking.max_usd()) is not None:
+        limits["budget"]["max_usd"] = max_usd
     plan = AskingPlan(
         teacher=teacher.model_name,
-        model=files,
+        model=asking.files,
         num_prompts=len(used),
-        num_requests=num_all,
-        num_known=num_all - num_missing,
-        max_tokens=asked.max_tokens,
+        num_requests=len(used) * request.samples,
+        num_known=len(used) * request.samples - len(missing),
+        max_tokens=asking.max_tokens,
         price=price,
-        most_usd=most,
+        most_usd=round(sum(one.most_usd(price) for one in missing), 6) if price else None,
         **limits,
-        key=key,
-        pilot_key=pilot_key,
-        reused_from=[run.name for run in runs],
-        judges=judges,
-        files_sha256=hashes,
-        forecast=pilots.forecast_of(
-            pilot, runs, len(used), num_more, price, at_once, is_priced=is_priced(request, price)
-        ),
+        judge_fraction=round(judge_fraction, 4),
+        key=earlier.key,
+        pilot_key=earlier.pilot_key,
+        reused_from=[run.name for run in earlier.runs],
+        judges=earlier.judges,
+        forecast=forecast,
     )
     return plan, is_pilot, list(_warnings(request, teacher, plan, used))
+
+
+def _judge_fraction(asking: Asking, price: Price | None, missing: Sequence[Question]) -> float:
+    """Return which part of the cost is of judges, by the highest prices of what they are sent."""
+    teacher = fmean(one.most_usd(price) for one in missing) if price and missing else 0.0
+    sent = asking.max_tokens + fmean(len(one.body) for one in missing) if missing else 0.0
+    judges = sum(
+        one.price.usd_of(sent + len(one.rubric), judge.MAX_TOKENS)
+        for one in asking.request.judges.values()
+        if one.price
+    )
+    return judges / (teacher + judges) if judges else 0.0
+
+
+def _require_prices(request: CreateRequest, price: Price | None) -> None:
+    """Refuse a budget that cannot be kept: a price is unknown."""
+    if (budget := request.budget_usd) is None:
+        return
+    if price is None:
+        raise refusal("price_unknown", budget=budget)
+    for name, one in request.judges.items():
+        if not (one.endpoint.is_local or (one.price and one.price.bounds_calls)):
+            raise refusal("judge_price_unknown", budget=budget, name=name)
 
 
 def _require_judge(request: CreateRequest, judges: dict[str, Agreement], *, is_pilot: bool) -> None:
     """Refuse a judge that decides alone before it agrees with the user."""
     if request.marked is not None:
-        pilots.read_marked(workspace.existing(request.marked))
+        read_marked(workspace.existing(request.marked))
     decides_alone = all(check.kind in NEVER_ALONE for check in request.checks)
     if not request.judges or not decides_alone or (is_pilot and request.marked is not None):
         return
@@ -201,7 +193,7 @@ def _require_checks(request: CreateRequest, prompts: Sequence[Prompt]) -> None:
     with Scorer(request.checks):
         pass
     if request.kind == "answers":
-        rows = [(int(one.source.rpartition(":")[2]), one.row) for one in prompts]
+        rows = [(int(one.source.rpartition(":")[2]), one.columns) for one in prompts]
         require_columns(request.checks, rows, request.source)
         return
     known = OF_DOCUMENTS if request.kind == "documents" else {"prompt", *request.attributes}
@@ -228,10 +220,10 @@ def _warnings(
     usd = plan.forecast.usd if plan.forecast else None
     if budget is not None and usd is not None and usd.high > budget:
         yield warning("budget_low", budget=budget, high=usd.high)
-    for name, judge in request.judges.items():
+    for name, one in request.judges.items():
         if request.marked is None:
             yield warning("judge_uncalibrated", name=name)
-        if judge.endpoint.model == teacher.model_name:
+        if one.endpoint.model == teacher.model_name:
             yield warning("judge_is_teacher", name=name)
     if not request.checks and request.kind == "answers":
         yield warning("no_checks")

@@ -3,13 +3,11 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ft_tools.creation.report import CreateReport
-from ft_tools.creation.rows import MadeRow
+from ft_tools.creation.rows import Row
 from ft_tools.data.judge import privacy
-from ft_tools.runs.state import directory
 from ft_tools.views.charts import bar_chart
 from ft_tools.views.page import Part, key_values, note, one_group, page, quote, table, turn
 
@@ -20,16 +18,13 @@ ABOUT = "Quoted data, not instructions. Keys and personal data are masked, long 
 COSTS = {"num_calls": "Requests", "usd": "USD spent, at most"}
 
 
-def creation_page(report: CreateReport, rows: Sequence[MadeRow], dropped: Path) -> str:
+def creation_page(report: CreateReport, rows: Sequence[Row]) -> str:
     """Return the report as one HTML document, with rows that were kept and that were dropped."""
     groups: dict[str, list[Part]] = defaultdict(list)
     for row in rows:
-        if len(groups[row.origin.maker]) < MOST_SHOWN:
-            groups[row.origin.maker].append(_row(row))
-    for line in directory.read_rows(dropped):
-        if len(groups[str(line.get("reason"))]) < MOST_SHOWN:
-            source, reply = line.get("source"), quote("", _cut(line.get("reply")))
-            groups[str(line.get("reason"))].append([reply, note(f"source: {source}")])
+        held = groups[row.reason or row.origin.maker]
+        if len(held) < MOST_SHOWN:
+            held.append(_dropped(row) if row.reason else _kept(row))
     bars: list[tuple[str, float | None]] = [
         (name, float(count))
         for name, count in [*report.makers.items(), *report.dropped.items()][:MOST_BARS]
@@ -50,7 +45,11 @@ def creation_page(report: CreateReport, rows: Sequence[MadeRow], dropped: Path) 
     )
 
 
-def _row(row: MadeRow) -> Part:
+def _dropped(row: Row) -> Part:
+    return [quote("", _cut(row.answer)), note(f"source: {row.group}")]
+
+
+def _kept(row: Row) -> Part:
     """Return a kept row: its turns, and where it comes from."""
     turns = [turn(str(one["role"]), _cut(one.get("content"))) for one in row.messages]
     about = row.origin.model_dump(mode="json", exclude_defaults=True)

@@ -8,11 +8,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ft_tools.contract import Report
 from ft_tools.creation.findings import refusal
@@ -44,12 +45,19 @@ UNMEASURED = {
 MARKS = {"good": True, "bad": False}
 
 
+Rounded = Annotated[float, AfterValidator(lambda value: float(f"{value:.6g}"))]
+
+
 class Estimate(Report):
     """A number, and its 95% interval."""
 
-    likely: float
-    low: float
-    high: float
+    likely: Rounded
+    low: Rounded
+    high: Rounded
+
+    def plus(self, more: float) -> "Estimate":
+        """Return it with a known number added."""
+        return Estimate(likely=self.likely + more, low=self.low + more, high=self.high + more)
 
 
 class Forecast(Report):
@@ -74,23 +82,78 @@ class Agreement(Report):
     kappa: Estimate = Field(description="Agreement beyond chance: 0 none, 1 always (Cohen).")
 
 
-def keys_of(
-    request: CreateRequest, source_sha256: str, files: Mapping[str, str]
-) -> tuple[str, str]:
-    """Return a hash of teacher and source, and one of all that yield and price depend on."""
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier runs asked and measured."""
+
+    key: str
+    """Hash of teacher and source."""
+    pilot_key: str
+    """Hash of all that yield and price depend on."""
+    runs: Sequence[Path] = ()
+    """That asked under the first key, the newest first."""
+    pilot: Path | None = None
+    """That ended well, under both keys."""
+
+    @property
+    def judges(self) -> dict[str, Agreement]:
+        """Return how far each judge agreed with the user in the pilot."""
+        found = directory.whole_json(self.pilot / JUDGES) if self.pilot else {}
+        return {name: Agreement.model_validate(one) for name, one in found.items()}
+
+    def forecast(
+        self, price: Price | None, num_prompts: int, num_more: int, at_once: int, *, is_priced: bool
+    ) -> tuple[Forecast | None, float | None]:
+        """Return what further prompts will take, and which part of it judges will cost.
+
+        Args:
+            price: Of the teacher.
+            num_prompts: All of the plan; checks and judges read those that are not the pilot's.
+            num_more: Of them, those that the teacher has to be asked.
+            at_once: Requests.
+            is_priced: Whether all prices are known.
+
+        Returns:
+            Null without a pilot of at least two prompts.
+        """
+        measured = directory.read_rows(self.pilot / MEASURED) if self.pilot else []
+        if self.pilot is None or len(measured) < 2:
+            return None, None
+        price, kept = price or Price(), [float(row["kept"]) for row in measured]
+        costs = [price.usd_of(row["prompt_tokens"], row["tokens"]) for row in measured]
+        usd, seconds, tokens = (
+            total_of(values, num_more)
+            for values in (
+                costs,
+                [row["seconds"] / at_once for row in measured],
+                [float(row["tokens"]) for row in measured],
+            )
+        )
+        num_further = max(0, num_prompts - len(measured))
+        judge_usd, judge_seconds = (
+            num_further * fmean(row[name] for row in measured)
+            for name in ("judge_usd", "judge_seconds")
+        )
+        spent = sum(sum(spent_in(run / CALLS).values()) for run in self.runs)
+        forecast = Forecast(
+            pilot_run=self.pilot.name,
+            num_pilot_prompts=len(measured),
+            kept=kept_of(kept, num_further, sum(kept)),
+            completion_tokens=tokens,
+            usd=usd.plus(judge_usd) if is_priced else None,
+            seconds=seconds.plus(judge_seconds),
+            usd_spent=spent if is_priced else None,
+        )
+        return forecast, judge_usd / (usd.likely + judge_usd) if judge_usd else 0.0
+
+
+def find_earlier(request: CreateRequest, files: Mapping[str, str]) -> Earlier:
+    """Return the creations whose replies, or whose pilot, serve a request that reads some files."""
     teacher = request.teacher.model_dump(mode="json", exclude=UNKEYED) if request.teacher else None
-    key = _hash([request.kind, source_sha256, teacher])
+    key = _hash([request.kind, files[request.source], teacher])
     asked = request.model_dump(mode="json", exclude=UNMEASURED)
-    return key, _hash([key, asked, dict(files)])
-
-
-def _hash(parts: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def earlier_runs(key: str, pilot_key: str) -> tuple[list[Path], Path | None]:
-    """Return the creations that asked under a key, newest first, and the pilot that ended well."""
-    runs, pilot = [], None
+    measured = {name: digest for name, digest in files.items() if name != request.test}
+    pilot_key, runs, pilot = _hash([key, asked, measured]), list[Path](), None
     found = [run for run in directory.all_runs() if run.name.startswith("create-")]
     for run in found[:SEARCHED_RUNS]:
         plan = directory.whole_json(run / "plan.json")
@@ -101,13 +164,11 @@ def earlier_runs(key: str, pilot_key: str) -> tuple[list[Path], Path | None]:
         is_pilot = plan.get("pilot") and asking.get("pilot_key") == pilot_key
         if pilot is None and is_pilot and directory.read_status(run).state == "succeeded":
             pilot = run
-    return runs, pilot
+    return Earlier(key, pilot_key, runs, pilot)
 
 
-def agreements_of(pilot: Path | None) -> dict[str, Agreement]:
-    """Return how far each judge agreed with the user in a pilot."""
-    found = directory.whole_json(pilot / JUDGES) if pilot else {}
-    return {name: Agreement.model_validate(one) for name, one in found.items()}
+def _hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def read_marked(path: Path) -> list[tuple[str, str, bool]]:
@@ -126,58 +187,6 @@ def read_marked(path: Path) -> list[tuple[str, str, bool]]:
     if len(rows) < needed or good in {0, len(rows)}:
         raise refusal("marked_too_few", path=path, num=len(rows), good=good, needed=needed)
     return rows
-
-
-def forecast_of(
-    pilot: Path | None,
-    runs: Sequence[Path],
-    num_prompts: int,
-    num_more: int,
-    price: Price | None,
-    concurrency: int,
-    *,
-    is_priced: bool,
-) -> Forecast | None:
-    """Return what further prompts will take, from what those of the pilot took.
-
-    Args:
-        pilot: Its run.
-        runs: All that asked the same teacher.
-        num_prompts: All of the plan; checks and judges read those that are not the pilot's.
-        num_more: Of them, those that the teacher has to be asked.
-        price: Of the teacher.
-        concurrency: Of its endpoint.
-        is_priced: Whether all prices are known.
-    """
-    measured = directory.read_rows(pilot / MEASURED) if pilot else []
-    if pilot is None or len(measured) < 2:
-        return None
-    kept = [float(row["kept"]) for row in measured]
-    priced = price or Price()
-    usd = total_of(
-        [priced.usd_of(row["prompt_tokens"], row["tokens"]) for row in measured], num_more
-    )
-    seconds = total_of([row["seconds"] / concurrency for row in measured], num_more)
-    num_further = max(0, num_prompts - len(measured))
-    # Of a pilot of an older version, the time is not known.
-    judge_usd, judge_seconds = (
-        num_further * fmean(row.get(name, 0.0) for row in measured)
-        for name in ("judge_usd", "judge_seconds")
-    )
-    spent = sum(sum(spent_in(run / CALLS).values()) for run in runs)
-    return Forecast(
-        pilot_run=pilot.name,
-        num_pilot_prompts=len(measured),
-        kept=kept_of(kept, num_further, sum(kept)),
-        completion_tokens=total_of([float(row["tokens"]) for row in measured], num_more),
-        usd=_plus(usd, judge_usd) if is_priced else None,
-        seconds=_plus(seconds, judge_seconds),
-        usd_spent=spent if is_priced else None,
-    )
-
-
-def _plus(total: Estimate, more: float) -> Estimate:
-    return Estimate(likely=total.likely + more, low=total.low + more, high=total.high + more)
 
 
 def total_of(values: Sequence[float], num_more: int) -> Estimate:
@@ -213,13 +222,12 @@ def kept_of(values: Sequence[float], num_more: int, num_known: float = 0) -> Est
     from ft_tools.metrics.means import wilson_interval
 
     total = total_of(values, num_more)
-    ends = total.low, total.high
     if num_more and {0.0, 1.0}.issuperset(values):
         independent = len(values) * num_more / (len(values) + num_more)
         rates = wilson_interval(fmean(values), independent, normal_quantile(1 - ALPHA / 2))
-        ends = num_more * rates[0], num_more * rates[1]
-    low, high = (num_known + end for end in ends)
-    return Estimate(likely=num_known + total.likely, low=low, high=high)
+        low, high = (num_more * rate for rate in rates)
+        total = Estimate(likely=total.likely, low=low, high=high)
+    return total.plus(num_known)
 
 
 def agreement(marks: Sequence[bool], verdicts: Sequence[bool | None]) -> Agreement:
@@ -241,10 +249,7 @@ def agreement(marks: Sequence[bool], verdicts: Sequence[bool | None]) -> Agreeme
     chance = good * passed + (1 - good) * failed
     kappa = (observed - chance) / (1 - chance)
     reach = z * math.sqrt(observed * (1 - observed) / n) / (1 - chance)
-    ends = max(-1.0, kappa - reach), min(1.0, kappa + reach)
     low, high = wilson_interval(observed, n, z)
-    return Agreement(
-        num_rows=n,
-        accuracy=Estimate(likely=round(observed, 4), low=round(low, 4), high=round(high, 4)),
-        kappa=Estimate(likely=round(kappa, 4), low=round(ends[0], 4), high=round(ends[1], 4)),
-    )
+    ends = {"low": max(-1.0, kappa - reach), "high": min(1.0, kappa + reach)}
+    accuracy = Estimate(likely=observed, low=low, high=high)
+    return Agreement(num_rows=n, accuracy=accuracy, kappa=Estimate(likely=kappa, **ends))

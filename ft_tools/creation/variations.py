@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ft_tools.creation.request import CreateRequest, VariedCopies
-from ft_tools.creation.rows import Made, MadeRow, Message, made_row
+from ft_tools.creation.rows import Made, Message, Row
 from ft_tools.evaluation.held_out import HeldOut, messages_of, question_of, read_held_out
 from ft_tools.evaluation.stress import changed
-from ft_tools.formats.origin import Origin, OriginKind
+from ft_tools.formats.origin import Origin
 
 
 def varied_rows(request: CreateRequest, path: Path, digest: str) -> Made:
@@ -18,21 +18,21 @@ def varied_rows(request: CreateRequest, path: Path, digest: str) -> Made:
     Raises:
         BadData: A line is no example with an answer.
     """
-    examples = read_held_out(path)
-
-    def row(example: HeldOut, varied: HeldOut, change: str) -> MadeRow:
-        """Return the row of an example under a change; without one, as it is."""
+    examples, made = read_held_out(path), dict[str, Row]()
+    found = [(one, one, "") for one in examples]
+    for change in request.variations:
+        found += [(*pair, change.name) for pair in _copies(examples, change, request.seed)]
+    for example, varied, name in found:
         where = f"{request.source}:{example.line}"
-        kind: OriginKind = "variations" if change else "source"
-        origin = Origin(kind=kind, source=where, source_sha256=digest, change=change)
+        kind = "variations" if name else "source"
+        origin = Origin.model_validate(
+            {"kind": kind, "source": where, "source_sha256": digest, "change": name}
+        )
         messages = [*messages_of(varied), _answer(example, varied)]
-        return made_row(messages, question_of(varied), origin, where, varied.tools)
-
-    made = [row(example, example, "") for example in examples]
-    for one in request.variations:
-        made += [row(*pair, one.name) for pair in _copies(examples, one, request.seed)]
-    rows = list({row.key: row for row in reversed(made)}.values())[::-1]
-    return Made(rows, len(rows))
+        row = Row(origin, messages, question_of(varied), where, varied.tools)
+        row.mask()
+        made.setdefault(row.key, row)
+    return Made([*made.values()])
 
 
 def _copies(

@@ -40,6 +40,8 @@ class Plan(BaseModel):
 
     MACHINE: ClassVar[Mapping[str, Any]] = {}
     """As pydantic takes fields to exclude; the hash does not cover them."""
+    UNSHOWN: ClassVar[Mapping[str, Any]] = {}
+    """Fields that say nothing to a caller, such as hashes of files, in the same form."""
 
 
 class Launch(Report):
@@ -75,7 +77,8 @@ def launch(
     Raises:
         PlanChanged: The data, the model or the arguments changed since the plan was shown.
     """
-    shown = plan.model_dump(mode="json", exclude=SHOWN_BESIDE)
+    unshown: Any = dict.fromkeys(SHOWN_BESIDE, True) | dict(plan.UNSHOWN)
+    shown = plan.model_dump(mode="json", exclude=unshown)
     found = Launch(plan_hash=plan_hash(request, plan), plan=shown, warnings=warnings)
     if request.confirm is None:
         _remember(found.plan_hash, _decided(request, plan))

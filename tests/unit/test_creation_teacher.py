@@ -662,11 +662,12 @@ def test_what_judges_cost_is_spent_of_the_budget_and_the_report_and_forecast_say
             directory_done(workspace, run_id, report)
         assert judge.usd > 0
         before = spent()
-        launch, report = run_here(workspace, budget_usd=9, **arguments)
+        launch, report = run_here(workspace, budget_usd=6, **arguments)
     assert launch.plan["asking"]["forecast"]["usd_spent"] == pytest.approx(before)
     assert report.usd == pytest.approx(spent() - before)
-    assert 5 < report.usd <= 9
-    assert 0 < report.num_kept < 60
+    assert 5 < report.usd <= 6
+    # A teacher that may spend all of it leaves enough for 38.
+    assert 40 < report.num_kept < 60
     assert report.dropped == {"budget_used_up": 60 - report.num_kept}
 
 

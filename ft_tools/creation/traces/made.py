@@ -13,7 +13,7 @@ from ft_tools import workspace
 from ft_tools.creation.findings import refusal, warning
 from ft_tools.creation.report import LogCounts
 from ft_tools.creation.request import CreateRequest
-from ft_tools.creation.rows import Made, MadeRow
+from ft_tools.creation.rows import Made, Row
 from ft_tools.creation.traces import exports, sessions
 from ft_tools.creation.traces.log import (
     NOT_FINISHED,
@@ -56,28 +56,28 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
         BadInput: It is no known log.
         UnknownName: The condition names a sign that nothing has.
     """
-    log, masked, dropped = Log(), Counter[str](), Counter[str]()
+    log, masked, rows = Log(), Counter[str](), list[Row]()
     replaced = Counter(dict.fromkeys(request.replace, 0))
-    for row in _rows_in(workspace.existing(request.marks), log) if request.marks else ():
-        for name, value in row.value.items():
+    for mark in _rows_in(workspace.existing(request.marks), log) if request.marks else ():
+        for name, value in mark.value.items():
             if name != "session" and value not in (None, ""):
                 number = number_of(value)
-                log.sign(text_at(row.value, "session"), name, value if number is None else number)
+                log.sign(text_at(mark.value, "session"), name, value if number is None else number)
     found = conversations_of(_read(path, log), log)
     signs = require_signs(request.keep, found)
-    rows = []
     for one in found:
         messages = trainable(one.messages, log.notes)
-        if why := _why_dropped(one, messages, request.keep):
-            dropped[why] += 1
+        name = f"{request.source}/{one.row.file}" if path.is_dir() else request.source
+        row = Row(_origin(one, name, digest), group=one.group)
+        rows.append(row)
+        row.reason = _why_dropped(one, messages, request.keep)
+        if row.reason:
             continue
         example = Example(one.row.line, one.format, "sft", messages, tools=one.tools or None)
         replaced.update(replace_in(example, request.replace, f"{one.row.file}:{one.row.line}"))
         masked.update(mask_example(example))
-        asked = next(str(m["content"]) for m in messages if m["role"] == "user")
-        name = f"{request.source}/{one.row.file}" if path.is_dir() else request.source
-        origin = _origin(one, name, digest)
-        rows.append(MadeRow(example.messages, asked, origin, one.group, example.tools))
+        row.messages, row.tools = example.messages, example.tools
+        row.question = next(str(m["content"]) for m in messages if m["role"] == "user")
     models = Counter(one.model or "unknown" for one in found)
     counts = LogCounts(
         formats=dict(Counter(one.format for one in found)),
@@ -90,7 +90,7 @@ def traced_rows(request: CreateRequest, path: Path, digest: str) -> Made:
         notes=_listed(log.notes),
     )
     warnings = [] if request.keep else [warning("no_condition")]
-    return Made(rows, len(found), dropped, warnings, log=counts)
+    return Made(rows, warnings, log=counts)
 
 
 def _read(path: Path, log: Log) -> Iterator[Conversation]:

@@ -3,25 +3,24 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ft_tools import workspace
-from ft_tools.creation.asking import is_priced, prompts_of
+from ft_tools.creation.asking import is_priced
 from ft_tools.creation.documents import UNANSWERABLE
 from ft_tools.creation.findings import refusal, sentence, warning
-from ft_tools.creation.leaks import TestQuestions, with_copies
+from ft_tools.creation.leaks import TestQuestions, drop
 from ft_tools.creation.page import creation_page
-from ft_tools.creation.pilots import CALLS, JUDGES, agreement, read_marked
-from ft_tools.creation.plan import MADE_AT_ONCE, CreatePlan, content_sha256, quoted_rows
+from ft_tools.creation.pilots import CALLS, JUDGES, read_marked
+from ft_tools.creation.plan import MADE_AT_ONCE, CreatePlan, hashes_of
+from ft_tools.creation.prompts import Asking
 from ft_tools.creation.report import CreatedFiles, CreateReport
 from ft_tools.creation.request import CreateRequest
-from ft_tools.creation.requests import Requests, hashes_of
-from ft_tools.creation.rows import GROUP, Made, MadeRow
-from ft_tools.creation.worker.checking import DROPPED, rows_of, write_lines
+from ft_tools.creation.rows import DROPPED, GROUP, Made, Row, quoted_rows, write_lines
+from ft_tools.creation.worker.checking import compare_judges, rows_of
 from ft_tools.creation.worker.teacher import ask
 from ft_tools.data.audit import perform
 from ft_tools.data.judge.next_steps import launch_on
@@ -33,7 +32,6 @@ from ft_tools.data.request import AuditRequest
 from ft_tools.endpoints.budget import spent_in
 from ft_tools.errors import PlanChanged
 from ft_tools.formats.origin import FILE as ORIGINS
-from ft_tools.metrics.checks.scorer import Scorer
 from ft_tools.next_steps import next_step
 from ft_tools.publish import write_file
 from ft_tools.runs.processes.worker_session import Session, Stopped, main
@@ -47,74 +45,45 @@ MADE, MARK = "made.jsonl", "creation.json"
 def work(session: Session) -> CreateReport:
     """Make the rows that request.json asks for; a pilot only reports."""
     request, plan = session.request(CreateRequest), session.plan(CreatePlan)
-    path = workspace.existing(request.source)
+    files, path = hashes_of(request), workspace.existing(request.source)
+    if changed := [name for name in files if files[name] != plan.files_sha256.get(name)]:
+        raise PlanChanged(
+            f"{', '.join(changed)} changed since the plan was confirmed; call create_dataset again"
+        )
     test = workspace.existing(request.test) if request.test else None
-    marks = workspace.existing(request.marks) if request.marks else None
-    planned = {path: plan.source_sha256, test: plan.test_sha256, marks: plan.marks_sha256}
-    for file, digest in planned.items():
-        if file is not None and content_sha256(file) != digest:
-            raise _changed(str(file))
-    if plan.asking and plan.asking.files_sha256 != hashes_of(request):
-        raise _changed("a file that the teacher or a check reads")
     if request.teacher is None or plan.asking is None:
         session.phase("making rows")
-        made = MADE_AT_ONCE[request.kind](request, path, plan.source_sha256)
+        made = MADE_AT_ONCE[request.kind](request, path, files[request.source])
     else:
-        used = prompts_of(request, path, test)[0][: plan.asking.num_prompts]
-        requests = Requests(request, request.teacher, plan.asking.model)
+        asking = Asking(request, request.teacher, plan.asking.model)
+        prompts = asking.drawn(path, test)[0][: plan.asking.num_prompts]
         if plan.pilot and request.marked:
-            _compare_judges(session, request, request.marked)
-        replies = ask(session, plan, requests, used)
-        made = rows_of(session, plan, requests, used, replies)
+            marked = read_marked(workspace.existing(request.marked))
+            compared = compare_judges(session, asking, marked)
+            write_file(session.run_dir / JUDGES, json.dumps(compared))
+        replies = ask(session, plan.asking, asking, prompts)
+        made = rows_of(session, plan, asking, prompts, replies)
         spent = spent_in(session.run_dir / CALLS)
-        usd = sum(spent.values()) if is_priced(requests.request, plan.asking.price) else None
-        made = replace(made, usd=usd, num_calls=len(spent))
+        made.num_calls = len(spent)
+        made.usd = sum(spent.values()) if is_priced(request, plan.asking.price) else None
     if test is not None:
-        made = _without_leaks(session, test, request.test_similarity, made)
+        _drop_leaks(session, test, request.test_similarity, made)
     return _report(session, request, plan, made)
 
 
-def _changed(what: str) -> PlanChanged:
-    return PlanChanged(f"{what} changed since the plan was confirmed; call create_dataset again")
-
-
-def _compare_judges(session: Session, request: CreateRequest, marked: str) -> None:
-    """Write how far each judge agrees with the rows that the user marked."""
-    questions, answers, marks = zip(*read_marked(workspace.existing(marked)), strict=True)
-    rows, found = [{"prompt": question, "answer": ""} for question in questions], {}
-    for name, judge in request.judges.items():
-        session.phase(f"comparing {name} with the marked rows")
-        named = judge.model_copy(update={"name": name})
-        with Scorer([named], session.run_dir, request.budget_usd) as scorer:
-            totals = [one.total for one in scorer.score(rows, answers)]
-        verdicts = [None if total is None else total == 1 for total in totals]
-        found[name] = agreement(marks, verdicts).model_dump()
-    write_file(session.run_dir / JUDGES, json.dumps(found))
-
-
-def _without_leaks(session: Session, test: Path, cosine: float, made: Made) -> Made:
-    """Leave out the rows that test rows ask, by their words and by their meaning."""
+def _drop_leaks(session: Session, test: Path, cosine: float, made: Made) -> None:
+    """Drop the rows that test rows ask, by their words and by their meaning."""
     session.phase("comparing with test rows")
-    held, dropped = TestQuestions(test), made.dropped.copy()
-    rows = _without(made.rows, held.holding(made.rows), dropped, "test_question")
+    held = TestQuestions(test)
+    held.drop_from(made.kept)
     minilm = find_minilm()
-    if minilm is not None and rows and cosine < 1:
-        is_near = _paraphrases(session, minilm, rows, held.questions, cosine)
-        rows = _without(rows, with_copies(rows, is_near), dropped, "test_paraphrase")
-    return replace(made, rows=rows, dropped=dropped)
-
-
-def _without(
-    rows: Sequence[MadeRow], held: Sequence[bool], dropped: Counter[str], why: str
-) -> list[MadeRow]:
-    """Return the rows that are not held out, and count the others."""
-    if any(held):
-        dropped[why] += sum(held)
-    return [row for row, is_held in zip(rows, held, strict=True) if not is_held]
+    if minilm is not None and (rows := made.kept) and cosine < 1:
+        near = _paraphrases(session, minilm, rows, held.questions, cosine)
+        drop(rows, near, "test_paraphrase")
 
 
 def _paraphrases(
-    session: Session, minilm: Path, rows: Sequence[MadeRow], known: Sequence[str], cosine: float
+    session: Session, minilm: Path, rows: Sequence[Row], known: Sequence[str], cosine: float
 ) -> list[bool]:
     """Return which rows ask by meaning what a known question asks."""
     # Their import takes seconds.
@@ -142,48 +111,47 @@ def _report(session: Session, request: CreateRequest, plan: CreatePlan, made: Ma
     Raises:
         Refused: No row is left.
     """
+    kept, asked = made.kept, sum(row.num for row in made.rows)
     if plan.pilot:
-        whole = request.model_dump(
-            mode="json", exclude_defaults=True, exclude={"confirm", "request_id"}
-        )
-        said = sentence("pilot", kept=len(made.rows), asked=made.num_asked)
-        results: dict[str, Any] = {"summary": [said]}
+        hidden = {"confirm", "request_id"}
+        whole = request.model_dump(mode="json", exclude_defaults=True, exclude=hidden)
+        results: dict[str, Any] = {"summary": [sentence("pilot", kept=len(kept), asked=asked)]}
         results["next_steps"] = [next_step("create_whole", whole)]
+    elif kept:
+        results = _published(session, request, kept, asked)
     else:
-        results = _published(session, request, made)
+        listed = ", ".join(f"{count} {why}" for why, count in made.dropped.items())
+        kept_in = str(session.run_dir / DROPPED)
+        raise refusal("nothing_made", total=asked, counts=listed, kept_in=kept_in)
     report = CreateReport(
         kind=request.kind,
         pilot=plan.pilot,
-        num_asked=made.num_asked,
-        num_kept=len(made.rows),
-        dropped=dict(made.dropped.most_common()),
+        num_asked=asked,
+        num_kept=len(kept),
+        dropped=made.dropped,
         log=made.log,
-        makers=dict(Counter(row.origin.maker for row in made.rows).most_common()),
+        makers=dict(Counter(row.origin.maker for row in kept).most_common()),
         usd=made.usd,
         num_calls=made.num_calls,
-        quoted=quoted_rows(made.rows),
+        quoted=quoted_rows(kept),
         warnings=[*plan.warnings, *made.warnings, *results.pop("warnings", [])],
         **results,
     )
-    html = creation_page(report, made.rows, session.run_dir / DROPPED)
-    write_file(session.run_dir / "report.html", html)
+    write_file(session.run_dir / "report.html", creation_page(report, made.rows))
     return report
 
 
-def _published(session: Session, request: CreateRequest, made: Made) -> dict[str, Any]:
+def _published(
+    session: Session, request: CreateRequest, rows: Sequence[Row], asked: int
+) -> dict[str, Any]:
     """Publish the files, and return what the report says of them."""
-    if not made.rows:
-        listed = ", ".join(f"{count} {why}" for why, count in made.dropped.most_common())
-        kept_in = str(session.run_dir / DROPPED)
-        raise refusal("nothing_made", total=made.num_asked, counts=listed, kept_in=kept_in)
     session.phase("auditing")
-    audit = _audited(session, request, made)
+    audit = _audited(session, request, rows)
     assert audit.outputs is not None
     folder = Path(audit.outputs.folder)
     session.artifact("dataset", folder)
     outputs = CreatedFiles(**audit.outputs.model_dump(), origin=str(folder / ORIGINS))
-    numbers = {"kept": len(made.rows), "asked": made.num_asked}
-    numbers |= {"train": outputs.num_train, "validation": outputs.num_validation}
+    numbers = {"train": outputs.num_train, "validation": outputs.num_validation}
     validation = outputs.validation if outputs.num_validation else None
     steps = [
         next_step("read_made", {"path": outputs.train, "lines": ["1-10"]}),
@@ -191,25 +159,31 @@ def _published(session: Session, request: CreateRequest, made: Made) -> dict[str
     ]
     if request.test:
         steps.append(next_step("measure_made", {"dataset": request.test}))
-    found = {"summary": [sentence("made", **numbers)], "findings": audit.findings}
+    warnings = []
     if request.validation_fraction and validation is None:
-        num_groups = len({row.group for row in made.rows})
-        about = {"fraction": request.validation_fraction, "groups": num_groups}
-        found["warnings"] = [warning("validation_empty", **about)]
-    return found | {"outputs": outputs, "next_steps": steps}
+        about = {"fraction": request.validation_fraction}
+        about["groups"] = len({row.group for row in rows})
+        warnings.append(warning("validation_empty", **about))
+    return {
+        "summary": [sentence("made", kept=len(rows), asked=asked, **numbers)],
+        "findings": audit.findings,
+        "outputs": outputs,
+        "warnings": warnings,
+        "next_steps": steps,
+    }
 
 
-def _audited(session: Session, request: CreateRequest, made: Made) -> AuditReport:
+def _audited(session: Session, request: CreateRequest, rows: Sequence[Row]) -> AuditReport:
     """Return the audit of the rows, whose files are published; of an earlier attempt, as it was."""
     folder = workspace.resolve(request.output_dir or "")
     mark = {"run_id": session.run_dir.name}
     if (folder / MARK).is_file() and json.loads((folder / MARK).read_bytes()) == mark:
         return AuditReport.model_validate_json((folder / "report.json").read_bytes())
     path = session.run_dir / MADE
-    write_lines(path, [{**row.row, GROUP: row.group} for row in made.rows])
+    write_lines(path, [{**row.row, GROUP: row.group} for row in rows])
 
     def write_origins(staging: Path) -> None:
-        origins = {row.key: row.origin for row in made.rows}
+        origins = {row.key: row.origin for row in rows}
         lines = [
             {"row": key} | one.model_dump(mode="json", exclude_defaults=True)
             for key, one in origins.items()
@@ -231,11 +205,11 @@ def _audited(session: Session, request: CreateRequest, made: Made) -> AuditRepor
         seed=request.seed,
         output_dir=request.output_dir,
     )
-    find_near = partial(find_lexical, differ=partial(_differ, made.rows))
+    find_near = partial(find_lexical, differ=partial(_differ, rows))
     return perform(audited, Methods(find_near=find_near, write_beside=write_origins))
 
 
-def _differ(rows: Sequence[MadeRow], line: int, other: int) -> bool:
+def _differ(rows: Sequence[Row], line: int, other: int) -> bool:
     """Return whether one of two rows is unanswerable, and they ask something else.
 
     They share answer and passage by design, so these say nothing.

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from ft_tools.creation.asking import AskingPlan
 from ft_tools.creation.findings import refusal
 from ft_tools.creation.pilots import CALLS, REPLIES
-from ft_tools.creation.plan import CreatePlan
-from ft_tools.creation.prompts import Prompt
-from ft_tools.creation.requests import Requests
+from ft_tools.creation.prompts import Asking, Prompt
 from ft_tools.creation.worker.batches import ask_batches
 from ft_tools.endpoints.budget import Budget, BudgetUsedUp
 from ft_tools.endpoints.client import Client, Question, Reply, keep_reply, read_replies
@@ -26,7 +25,7 @@ BATCH = 16
 
 
 def ask(
-    session: Session, plan: CreatePlan, requests: Requests, prompts: Sequence[Prompt]
+    session: Session, plan: AskingPlan, asking: Asking, prompts: Sequence[Prompt]
 ) -> dict[str, Reply]:
     """Return the replies to all prompts by key, as far as the budget allows.
 
@@ -35,26 +34,21 @@ def ask(
         Refused: The endpoint refused every request.
         Stopped: It was requested; what was in flight is kept.
     """
-    assert plan.asking is not None
-    endpoint, path = requests.teacher.endpoint, session.run_dir / REPLIES
-    known = take_over(path, plan.asking.reused_from)
+    endpoint, path = asking.teacher.endpoint, session.run_dir / REPLIES
     # Equal requests are one.
-    asked = {one.key: one for prompt in prompts for one in requests.questions(prompt)}
-    known = {key: reply for key, reply in known.items() if key in asked}
+    asked = {one.key: one for prompt in prompts for one in asking.questions(prompt)}
+    taken = take_over(path, plan.reused_from)
+    known = {key: reply for key, reply in taken.items() if key in asked}
     missing = [one for key, one in asked.items() if key not in known]
     session.phase("asking the teacher")
     session.progress(len(known), len(asked))
-    most_calls, price = endpoint.max_calls if endpoint else 0, plan.asking.price or Price()
-    budget = Budget(
-        session.run_dir / CALLS,
-        TEACHER,
-        most_calls,
-        requests.max_usd,
-        requests.request.budget_usd,
-    )
+    most_calls, price = endpoint.max_calls if endpoint else 0, plan.price or Price()
+    most_usd = max((one.most_usd(price) for one in missing), default=0.0)
+    limits = asking.max_usd(plan.judge_fraction, most_usd), asking.request.budget_usd
+    budget = Budget(session.run_dir / CALLS, TEACHER, most_calls, *limits)
     if endpoint is None:
-        answers = _answered_here(session, requests, missing)
-    elif requests.request.batch:
+        answers = _answered_here(session, asking, missing)
+    elif asking.request.batch:
         answers = ask_batches(session, endpoint, price, budget, missing)
     else:
         client = Client(endpoint, price, budget, path, keeps_refused=True)
@@ -94,10 +88,10 @@ def _one_by_one(
 
 
 def _answered_here(
-    session: Session, requests: Requests, missing: Sequence[Question]
+    session: Session, asking: Asking, missing: Sequence[Question]
 ) -> Iterator[list[tuple[int, Reply]]]:
     """Yield what a model of this machine answers; each reply is kept before."""
-    files, name = requests.files, requests.teacher.model
+    files, name = asking.files, asking.teacher.model
     if not missing or files is None or name is None:
         return
     # Their imports take seconds, which whoever asks an endpoint does without.
@@ -107,36 +101,30 @@ def _answered_here(
     from ft_tools.evaluation.worker.loaded_models import LoadedModels, prepare
     from ft_tools.evaluation.worker.writer import ask_model
 
-    prepare(requests.request.seed, session.info.created_at)
+    prepare(asking.request.seed, session.info.created_at)
     asked = [HeldOut(at, list(map(dict, one.messages))) for at, one in enumerate(missing)]
     with closing(LoadedModels(load_plan([find_model(name)]), [files])) as models:
         writer = models.writer(files)
         rendering = "chat" if writer.template is not None else "plain"
-        grammar = grammar_of(requests.teacher.decoding, requests.schema, [])
-        for batch in ask_model(
+        answers = ask_model(
             writer,
             lambda one: writer.render(one, rendering),
-            requests.max_tokens,
+            asking.max_tokens,
             BATCH,
             asked,
             should_stop=lambda: session.should_stop,
-            grammar=grammar,
-        ):
-            found = [
-                (
-                    at,
-                    Reply(
-                        text=one.text,
-                        prompt_tokens=one.prompt_tokens,
-                        completion_tokens=one.num_tokens,
-                        finished=one.finished,
-                        served_by=files.name,
-                        seconds=one.seconds,
-                        finish_reason="stop" if one.finished else "length",
-                    ),
+            grammar=grammar_of(asking.teacher.decoding, asking.schema, []),
+        )
+        for batch in answers:
+            for at, one in batch:
+                reply = Reply(
+                    text=one.text,
+                    prompt_tokens=one.prompt_tokens,
+                    completion_tokens=one.num_tokens,
+                    finished=one.finished,
+                    served_by=files.name,
+                    seconds=one.seconds,
+                    finish_reason="stop" if one.finished else "length",
                 )
-                for at, one in batch
-            ]
-            for at, reply in found:
                 keep_reply(session.run_dir / REPLIES, missing[at].key, reply)
-            yield found
+                yield [(at, reply)]
