@@ -45,7 +45,7 @@ UNMEASURED = {
 MARKS = {"good": True, "bad": False}
 
 
-Rounded = Annotated[float, AfterValidator(lambda value: float(f"{value:.6g}"))]
+Rounded = Annotated[float, AfterValidator(lambda value: float(f"{value:.4g}"))]
 
 
 class Estimate(Report):
@@ -142,7 +142,7 @@ class Earlier:
             completion_tokens=tokens,
             usd=usd.plus(judge_usd) if is_priced else None,
             seconds=seconds.plus(judge_seconds),
-            usd_spent=spent if is_priced else None,
+            usd_spent=round(spent, 6) if is_priced else None,
         )
         return forecast, judge_usd / (usd.likely + judge_usd) if judge_usd else 0.0
 

@@ -51,7 +51,11 @@ class CreatePlan(Plan):
     }
     UNSHOWN: ClassVar[Mapping[str, Any]] = {
         **dict.fromkeys(("files_sha256", "is_open"), True),
-        "asking": {"key", "pilot_key", "reused_from", "model", "judge_fraction"},
+        "asking": {
+            **dict.fromkeys(("key", "pilot_key", "reused_from", "model", "judge_fraction"), True),
+            "forecast": {"seconds", "num_pilot_prompts"},
+        },
+        "terms": {"__all__": {"note", "read"}},
     }
 
     kind: str
@@ -170,7 +174,7 @@ def _asked(
         warnings.append(warning("test_asked", **about))
     found = {"num_source": len(prompts) + num_held, "num_test_rows": num_held, "asking": plan}
     quoted: list[Any] = [
-        QuotedRow(source=one.source, prompt=quoted_text(str(one.messages[-1]["content"])))
+        QuotedRow(source=one.source, prompt=quoted_text(one.subject))
         for one in prompts[:NUM_QUOTED]
     ]
     if forecast := plan.forecast:

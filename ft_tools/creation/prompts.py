@@ -75,6 +75,11 @@ class Prompt:
     """Rows that its reply should have."""
 
     @property
+    def subject(self) -> str:
+        """Return what it is about, without the instruction around it."""
+        return self.passage or self.asked or json.dumps(self.columns, ensure_ascii=False)
+
+    @property
     def sha256(self) -> str:
         """Return the hash of the messages that are sent."""
         sent = json.dumps(self.messages, ensure_ascii=False).encode()

@@ -22,8 +22,8 @@ COPIED = frozenset({"source", "variations"})
 """Kinds of rows that say the same as the others of their group."""
 DROPPED = "dropped.jsonl"
 """In a run: what was said instead of rows, or that did not pass."""
-NUM_QUOTED, QUOTED_CHARS = 5, 120
-QUOTED_ORIGIN = {"change", "date", "checks", "signs"}
+NUM_QUOTED, QUOTED_CHARS = 5, 100
+QUOTED_ORIGIN = {"change", "signs"}
 """What a quoted row shows of its origin; origin.jsonl has the rest."""
 
 
