@@ -10,7 +10,8 @@ from typing import TypeVar
 from ft_tools import abandoned_calls, workspace
 from ft_tools.data.judge import row_kinds
 from ft_tools.data.judge.findings import RULES
-from ft_tools.data.map.named_columns import completed, require_none
+from ft_tools.data.map.answer_schema import completed
+from ft_tools.data.map.named_columns import require_none
 from ft_tools.data.read.example_texts import lengths_of
 from ft_tools.data.read.ledger import Ledger
 from ft_tools.data.read.rows import Reader

@@ -32,10 +32,10 @@ from ft_tools.data.report import Outputs, PrepareReport, QuotedExample
 from ft_tools.data.request import PrepareRequest
 from ft_tools.data.show.profile import scan_file
 from ft_tools.data.split.choose import label_counts
-from ft_tools.data.split.parts import SAME_GROUP
+from ft_tools.data.split.parts import SAME_GROUP, HeldOut
 from ft_tools.data.write import NAMES, Part, outputs_in, write_rows
 from ft_tools.errors import BadInput, OutputExists, brief
-from ft_tools.formats.column_counts import NAME_CHARS, shown
+from ft_tools.formats.column_counts import shown
 from ft_tools.formats.example import Message, content_of
 from ft_tools.formats.quoting import cut_to, quote
 from ft_tools.formats.readers.source import decoded_size
@@ -338,58 +338,40 @@ def _report(request: PrepareRequest, digest: str, rows: ProcessedRows) -> Prepar
 
 
 def _notes(request: PrepareRequest, rows: ProcessedRows) -> Iterator[str]:
-    """Yield what the counts do not say by themselves."""
-    scanned, counts = rows.scan, rows.counts
-    num_test, num_rows = counts.get("test", 0), sum(counts.get(part, 0) for part in PARTS)
-    if len(scanned.files) > 1:
-        yield note("several_files", count=len(scanned.files))
+    """Yield what the counts do not say by themselves: rows of notes.toml that are not 0."""
+    scanned, counts, held = rows.scan, rows.counts, rows.split.held_out or HeldOut(0)
+    turns, named = scanned.mapping.turns, set(scanned.joining.speakers)
+    num_files, num_test = len(scanned.files), counts.get("test", 0)
+    num_rows = sum(counts.get(part, 0) for part in PARTS)
+    num_left, unlabelled = sum(counts.values()) - num_rows, counts.get(NO_ANSWER, 0)
+    never = [shown(one) for one in sorted({*turns.roles} - named - {"*"})] if turns else []
+    lost = [f"{count} {why}" for why, count in sorted((+scanned.joining.left_out).items())]
+    num_held, again = held.num_test + held.num_validation, len(scanned.tested & rows.split.test)
+    is_compared = rows.near.are_prompts_linked or request.near_duplicates == "off"
+    if num_files > 1:
+        yield note("several_files", count=num_files)
     yield from list(dict.fromkeys(scanned.about))[:MOST_ABOUT]
     yield from notes_of_test(num_test, num_rows, is_asked=request.test_fraction is not None)
-    unlabelled = counts.get(NO_ANSWER, 0)
-    if left_out := sum(counts.values()) - num_rows:
-        removed = left_out - unlabelled
-        yield note("left_out", count=left_out, removed=removed, unlabelled=unlabelled)
-    if masked := scanned.counts["masked"]:
-        yield note("masked", count=masked)
+    listed: list[tuple[str, int, dict[str, Any]]] = [
+        ("left_out", num_left, {"removed": num_left - unlabelled, "unlabelled": unlabelled}),
+        ("masked", scanned.counts["masked"], {}),
+        ("joined", turns is not None, {}),
+        ("no_conversation", counts.get("no_conversation", 0), {}),
+        ("speakers_without_turns", len(never), {"listed": ", ".join(never)}),
+        ("turns_left_out", len(lost), {"listed": ", ".join(lost)}),
+        ("whole_wordings", num_held and held.num_wordings, held._asdict()),
+        ("no_whole_wordings", not num_held and rows.split.held_out is not None, {}),
+        ("not_compared", not is_compared, {}),
+        ("earlier_test_rows", again, {"forget": TO_FORGET}),
+        ("new_test_rows", again and num_test - again, {}),
+        ("trained_rows", len(rows.split.trained), {}),
+        (SAME_GROUP, counts.get(SAME_GROUP, 0), {}),
+    ]
+    yield from (note(name, count=count, **fields) for name, count, fields in listed if count)
     yield from scanned.named.notes()
     for one in scanned.mapping.replace:
         if not scanned.changed_by[one]:
             yield note("pattern_found_nothing", pattern=brief(repr(one)))
-    yield from _notes_of_turns(rows)
-    if held := rows.split.held_out:
-        numbers = {"test": held.num_test, "validation": held.num_validation}
-        name = "whole_wordings" if any(numbers.values()) else "no_whole_wordings"
-        yield note(name, count=held.num_wordings, **numbers)
-    if not rows.near.are_prompts_linked and request.near_duplicates != "off":
-        yield note("not_compared")
-    yield from _notes_of_parts(rows, num_test)
-
-
-def _notes_of_turns(rows: ProcessedRows) -> Iterator[str]:
-    """Yield how turns became conversations."""
-    turns, joining = rows.scan.mapping.turns, rows.scan.joining
-    if turns is None:
-        return
-    yield note("joined")
-    if without := rows.counts.get("no_conversation", 0):
-        column = shown(turns.conversation, NAME_CHARS)
-        yield note("no_conversation", count=without, column=column)
-    if never := turns.roles.keys() - joining.speakers - {"*"}:
-        yield note("speakers_without_turns", listed=", ".join(map(shown, sorted(never))))
-    if left := sorted((+joining.left_out).items()):
-        yield note("turns_left_out", listed=", ".join(f"{count} {why}" for why, count in left))
-
-
-def _notes_of_parts(rows: ProcessedRows, num_test: int) -> Iterator[str]:
-    """Yield why rows are in the test part, or in none."""
-    if again := len(rows.scan.tested & rows.split.test):
-        yield note("earlier_test_rows", count=again, forget=TO_FORGET)
-        if num_test > again:
-            yield note("new_test_rows", count=num_test - again)
-    if trained := rows.split.trained:
-        yield note("trained_rows", count=len(trained))
-    if lost := rows.counts.get(SAME_GROUP, 0):
-        yield note(SAME_GROUP, count=lost)
 
 
 def notes_of_test(num_test: int, num_rows: int, *, is_asked: bool) -> list[str]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ft_tools.data.map.answer_schema import completed
 from ft_tools.data.map.apply_mapping import LEFT_OUT, apply_mapping
 from ft_tools.data.map.mapping import ColumnMapping
 from ft_tools.data.map.masking import mask_example, mask_values
-from ft_tools.data.map.named_columns import completed, require_none
+from ft_tools.data.map.named_columns import require_columns, require_none
 from ft_tools.data.read.rows import Reader
 from ft_tools.data.request import AuditRequest
 from ft_tools.errors import BadData
@@ -102,6 +103,7 @@ def _reason(example: dict[str, Any]) -> str:
 def _mapped(path: Path, mapping: ColumnMapping) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Yield line and row, as a mapping makes it beside its other columns; or why it is left out."""
     reader = Reader(AuditRequest(path=str(path), mapping=mapping), path)
+    require_columns(mapping, reader)
     mapping, problems = completed(mapping, reader)
     require_none(problems)
     for row in reader.rows():

@@ -63,7 +63,7 @@ def json_answer(
         about = properties.get(key, {})
         # An empty list is a value of JSON.
         if is_empty(value) and value != []:
-            if not {key, column}.intersection(mapping.nullable) and "null" not in types_of(about):
+            if not mapping.is_nullable(key) and "null" not in types_of(about):
                 return None
             value = None
         made[key] = None if value is None else _typed(value, types_of(about))

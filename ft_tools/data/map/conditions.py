@@ -8,6 +8,7 @@ regular expression finds something.
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
@@ -20,10 +21,12 @@ from ft_tools.contract import Request
 from ft_tools.data.map.times import day_of
 from ft_tools.errors import BadInput, brief
 from ft_tools.formats.column_counts import (
+    MOST_LISTED,
     cell_at,
     items_of,
     leaves_of,
     number_of,
+    shown,
     text_of,
     turns_in,
 )
@@ -148,6 +151,14 @@ def _bound(text: str) -> "tuple[Callable[[Any, Any], bool], float | date] | None
     number = number_of(found[2])
     limit = day_of(found[2]) if number is None else number
     return None if limit is None else (COMPARE[found[1]], limit)
+
+
+def counted(counts: "Counter[str]") -> str:
+    """Return the commonest values with their counts, escaped and bounded."""
+    most = counts.most_common(MOST_LISTED)
+    listed = [f"{shown(value) if value else 'nothing'} {count}" for value, count in most]
+    more = len(counts) - len(most)
+    return ", ".join(listed) + (f" and {more} more" if more > 0 else "")
 
 
 def is_bound(wanted: Any, on: type = float) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ft_tools.data.map.conditions import fits, holds, values_at
+from ft_tools.data.map.conditions import counted, fits, holds, values_at
 from ft_tools.data.map.mapping import LEAVE_OUT, ColumnMapping, Turns
 from ft_tools.data.map.times import is_month_first, sortable
 from ft_tools.formats.column_counts import cell_at, shown, text_of, turns_in
@@ -22,7 +22,6 @@ LOST = "question that is left out"
 """Role of a turn of the user that the mapping leaves out, or that says nothing in text."""
 OURS = frozenset({"system", "user", "assistant", "tool"})
 """Roles that need no entry in `roles`."""
-MOST_NAMED = 12
 
 
 @dataclass
@@ -52,12 +51,9 @@ class Joining:
         """Return what is wrong if there are speakers whose role nobody named."""
         if not self.unknown:
             return []
-        listed = ", ".join(f"{shown(n)} {c}" for n, c in self.unknown.most_common(MOST_NAMED))
-        more = len(self.unknown) - MOST_NAMED
-        listed += f" and {more} more" if more > 0 else ""
         return [
-            f"mapping.turns.roles lacks {len(self.unknown)} speakers ({listed}): set each to "
-            "system, user, assistant, tool or leave_out; '*' stands for all others"
+            f"mapping.turns.roles lacks {len(self.unknown)} speakers ({counted(self.unknown)}): "
+            "set each to system, user, assistant, tool or leave_out; '*' stands for all others"
             f"{' that are in the list of role_from' if self.roles else ''}; where the user is "
             "another speaker in each conversation, turns.user names the column that says who"
         ]

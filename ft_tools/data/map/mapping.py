@@ -342,6 +342,10 @@ class ColumnMapping(Request):
         names = [name for one in self.answer for name in PLACEHOLDER.findall(one) or [one]]
         return dict(zip(names, names, strict=True))
 
+    def is_nullable(self, key: str) -> bool:
+        """Return whether empty is null under a key of a JSON answer."""
+        return not {key, self.answer_keys[key]}.isdisjoint(self.nullable)
+
     @property
     def sides(self) -> list[str]:
         """Return the columns of the two answers of a pair."""

@@ -327,7 +327,7 @@ class Scan:
         num_read = len(self.ledger) - self.ledger.num_validation
         is_whole = self._limit is None or num_read < self._limit
         is_sample = not is_whole or bool(self._request.where)
-        return self.joining.problems() + self.named.undecided_values(is_sample=is_sample)
+        return self.joining.problems() + self.named.problems(is_sample=is_sample)
 
     def _observing(self) -> Callable[[Row], None] | None:
         """Return what looks at each row for columns that are named, and those unread."""
@@ -341,7 +341,7 @@ class Scan:
                 is_turn = turns is not None and is_one_turn(turns, row.value)
                 self.unread.add(row.value, of_a_turn if is_turn else used, row.number)
 
-        return observe if used else None
+        return observe if self.named.unmet else None
 
     def _batches(self, rows: Iterable[Row]) -> Iterator[list[_ScannedRow]]:
         """Yield rows with their examples, some at a time: what is counted by arrays is faster."""
